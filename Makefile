@@ -1,0 +1,51 @@
+# Every target sets `.venv` up first; a second run finds it done and starts at once.
+PYTHON ?= python3
+TASK ?= Checkout is failing: find out why and write the report
+ARGS ?=
+export TASK  # reaches the shell as it is, quotes and all
+
+BIN := .venv/bin
+SETUP := $(PYTHON) .ci/bootstrap.py
+TOOLS := $(sort $(wildcard tools/*/main.py))
+BENCHES := $(sort $(wildcard tests/bench/*.py))
+
+# pyright's launcher asks the index for a newer version of itself unless told not to.
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check bench
+
+help:  ## Show this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
+
+setup:  ## Set .venv up, from nothing but python3
+	@$(SETUP)
+
+run: setup  ## Play the triage run (TASK="…" for another task)
+	@$(BIN)/remit run triage "$$TASK"
+
+test: setup  ## Run all tests (ARGS="-k name" for some)
+	@$(BIN)/python -m pytest -n auto -q $(ARGS)
+
+check:  ## All that CI checks: style, types, imports, rooms, tests
+	@$(SETUP) --group lint
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/mypy .ci/bootstrap.py
+	@# Each tool apart: two files named main.py are one module too many for one run.
+	@set -e; for tool in $(TOOLS); do echo "$(BIN)/mypy $$tool"; $(BIN)/mypy $$tool; done
+	$(BIN)/pyright
+	@set -e; for tool in $(TOOLS); do echo "$(BIN)/pyright $$tool"; $(BIN)/pyright $$tool; done
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/remit check
+	@$(MAKE) --no-print-directory test
+
+bench:  ## Run every benchmark, peers side by side (bench-policy, bench-sandbox, … for one)
+	@test -n "$(BENCHES)" || { echo "error: no benchmark to run: put one in tests/bench/NAME.py" >&2; exit 1; }
+	@$(SETUP) --group bench
+	@set -e; for bench in $(BENCHES); do echo "$$bench"; $(BIN)/python $$bench; done
+
+bench-%:
+	@$(SETUP) --group bench
+	@$(BIN)/python tests/bench/$*.py

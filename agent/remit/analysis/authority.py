@@ -1,0 +1,318 @@
+"""What may agents really do: the rules, within what the tools' manifests reach, for the actions that each agent has.
+
+A manifest, an agent's list of tools, a role and a pin widen power without a rule being touched. So two workspaces are
+compared by their effective authority, and the answer is a list of sentences, or proof that there is nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Literal, TypeAlias
+
+from remit.analysis.difference import difference
+from remit.analysis.findings import Difference, Finding
+from remit.analysis.reach import Reach, reach_of
+from remit.analysis.side import Side, read_side
+from remit.analysis.witness import Refused, counterpart, facts_of, facts_text, rule_text
+from remit.call import Json, Request
+from remit.rulebook import vocabulary
+from remit.workspace import Tool, Workspace
+
+Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
+_SAID: Final = {"allow": "may now", "ask": "may now, once approved,", "deny": "may no longer"}
+_WAS: Final = {"allow": "allowed", "ask": "asked", "deny": "refused"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """One thing that changes. `witness` and `still_refused` are requests; None where the change is not one of requests."""
+
+    direction: Direction
+    text: str
+    because: tuple[str, ...] = ()
+    witness: Mapping[str, Json] | None = None
+    still_refused: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Authority:
+    """Everything that changes. `proved`: no new authority, for every request; `notes` change nobody's power."""
+
+    sentences: tuple[Sentence, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def proved(self) -> bool:
+        return all(one.direction == "narrower" for one in self.sentences)
+
+    def of(self, direction: Direction) -> tuple[Sentence, ...]:
+        return tuple(one for one in self.sentences if one.direction == direction)
+
+
+@dataclass(frozen=True)
+class _Reached:
+    """The ceiling of every agent's actions; a user reaches what any agent reaches for them."""
+
+    workspace: Workspace
+    reach: Mapping[str, Reach]
+    written: bool = False
+
+    @cached_property
+    def _by_agent(self) -> Mapping[tuple[str, str], frozenset[str]]:
+        return {
+            (f"agent:{agent.name}", action): frozenset(
+                self.reach[action].written if self.written else self.reach[action].patterns
+            )
+            for agent in self.workspace.agents.values()
+            for action in agent.actions
+            if action in self.reach
+        }
+
+    @cached_property
+    def _by_action(self) -> Mapping[str, frozenset[str]]:
+        found: dict[str, frozenset[str]] = {}
+        for (_, action), patterns in self._by_agent.items():
+            found[action] = found.get(action, frozenset()) | patterns
+        return found
+
+    def patterns(self, subject: str, action: str) -> frozenset[str]:
+        if subject.startswith("agent:"):
+            return self._by_agent.get((subject, action), frozenset())
+        if action.startswith("remit."):
+            return frozenset(("**",))
+        return self._by_action.get(action, frozenset())
+
+
+def authority(old: Workspace, new: Workspace) -> Authority:
+    """Compare two workspaces. A tool of `new` that is not pinned yet counts as it would once it is.
+
+    Raises:
+        WorkspaceError: the rules of one of them do not load.
+    """
+    before, after = _side("before", old, pinned=True), _side("after", new, pinned=False)
+    found = difference(before, after)
+    sentences = [_told(found, one) for one in found.findings]
+    writes = difference(
+        replace_ceiling(before, old, pinned=True, written=True), replace_ceiling(after, new, pinned=False, written=True)
+    )
+    known = {(one.action, one.after, one.subjects) for one in found.findings}
+    sentences += [
+        _told(writes, one, writing=True)
+        for one in writes.findings
+        if (one.action, one.after, one.subjects) not in known
+    ]
+    for approvers in found.approvers:
+        for direction, who, word in (
+            ("wider", approvers.gained, "may now"),
+            ("narrower", approvers.lost, "may no longer"),
+        ):
+            if who:
+                sentences.append(
+                    Sentence(
+                        direction="wider" if direction == "wider" else "narrower",
+                        text=f"{', '.join(who)} {word} approve as {approvers.role}",
+                    )
+                )
+    for unsettled in dict.fromkeys((*found.unsettled, *writes.unsettled)):
+        text = f"not analysed: {unsettled.action} on {unsettled.resource} for {', '.join(unsettled.subjects)}"
+        sentences.append(Sentence(direction="unknown", text=text, because=(unsettled.why,)))
+    sentences += _settings(old, new)
+    for name in sorted({*old.tools, *new.tools}):
+        sentences += _tool(name, old.tools.get(name), new.tools.get(name))
+    sentences += _agents(old, new)
+    return Authority(sentences=tuple(sentences), notes=tuple(_notes(old, new)))
+
+
+def _side(label: str, workspace: Workspace, *, pinned: bool) -> Side:
+    side = read_side(label, workspace.files, vocabulary(workspace))
+    return replace_ceiling(side, workspace, pinned=pinned, written=False)
+
+
+def replace_ceiling(side: Side, workspace: Workspace, *, pinned: bool, written: bool) -> Side:
+    """The side within what the workspace's tools reach, or what they may write."""
+    ceiling = _Reached(workspace, reach_of(workspace, pinned=pinned), written)
+    return Side(label=side.label, rows=side.rows, links=side.links, vocabulary=side.vocabulary, ceiling=ceiling)
+
+
+def _told(found: Difference, one: Finding, *, writing: bool = False) -> Sentence:
+    facts = facts_text(one.context)
+    # Where an agent gains or loses something, so do those it acts for: the agents are what there is to tell.
+    alike = [who for who in one.subjects if who.startswith("agent:")] or list(one.subjects)
+    who = one.subject if len(alike) == 1 else f"{one.subject} and {len(alike) - 1} more"
+    partner = _partner(found, one)
+    whom = f" for {partner}" if partner else ""
+    where = f"{one.resource}{f' with {facts}' if facts else ''}"
+    verb = f"write {one.resource} by {one.action}" if writing else f"call {one.action} on {where}"
+    because = [
+        f"{word} {rule_text(rule)}" for word, rules in (("by", one.added), ("without", one.removed)) for rule in rules
+    ]
+    tool = one.action.partition(".")[0]
+    if one.in_reach:
+        because.append(f"tool {tool!r} reaches {', '.join(one.in_reach)} for it")
+    if one.out_of_reach:
+        because.append(f"tool {tool!r} no longer reaches {', '.join(one.out_of_reach)} for it")
+    because += _roles(found, one)
+    stays = counterpart(found, one) if one.wider else None
+    if not partner and one.wider:
+        because.append(f"no {'user' if one.subject.startswith('agent:') else 'agent'} may take part in it yet")
+    return Sentence(
+        direction="wider" if one.wider else "narrower",
+        text=f"{who} {_SAID[one.after]} {verb}{whom} (was {_WAS[one.before]})",
+        because=tuple(because),
+        witness={
+            "subject": one.subject,
+            "for": partner,
+            "action": one.action,
+            "resource": one.resource,
+            "facts": facts_of(one.context),
+        },
+        still_refused=_refused(stays),
+    )
+
+
+def _refused(stays: Refused | None) -> Mapping[str, Json] | None:
+    if stays is None:
+        return None
+    return {
+        "subject": stays.subject,
+        "action": stays.action,
+        "resource": stays.resource,
+        "facts": facts_of(stays.context),
+    }
+
+
+def _partner(found: Difference, one: Finding) -> str:
+    """A user for whom the whole call goes through, or an agent that may make it for the user; "" where there is none."""
+    side = found.new if one.wider else found.old
+    wanted = "user:" if one.subject.startswith("agent:") else "agent:"
+    for who in sorted(side.subjects):
+        if who.startswith(wanted) and side.verdict(who, one.action, one.resource, one.context) == "allow":
+            pair = (one.subject, who) if wanted == "user:" else (who, one.subject)
+            request = Request(subjects=pair, action=one.action, resources=(one.resource,), context=one.context)
+            if side.policy.decide(request).verdict != "deny":
+                return who
+    return ""
+
+
+def _roles(found: Difference, one: Finding) -> Iterator[str]:
+    """Roles that the subject came to have, or lost."""
+    before, after = found.old.roles.get(one.subject, frozenset()), found.new.roles.get(one.subject, frozenset())
+    for role in sorted(after - before):
+        yield f"{one.subject} has {role} now"
+    for role in sorted(before - after):
+        yield f"{one.subject} no longer has {role}"
+
+
+# -- what is not a request -----------------------------------------------------------------------------------------------
+
+
+def _settings(old: Workspace, new: Workspace) -> Iterator[Sentence]:
+    before, after = old.settings, new.settings
+    for tier in after.accept:
+        if tier not in before.accept:
+            yield Sentence(
+                direction="wider", text=f"tools may now run in the weaker confinement {tier!r}", because=("remit.toml",)
+            )
+    for name in after.host_tools:
+        if name not in before.host_tools:
+            yield Sentence(
+                direction="wider",
+                text=f"tool {name!r} may now run unconfined, in Remit's own process",
+                because=("remit.toml",),
+            )
+    if before.env != after.env:
+        yield Sentence(
+            direction="wider",
+            text=f"conditions now read env = {after.env!r} (was {before.env!r})",
+            because=("remit.toml",),
+        )
+    old_map, new_map = before.identity, after.identity
+    if (old_map is None) is not (new_map is None):
+        said = "is the user of its own name" if new_map is None else "is the user that [identity] names"
+        yield Sentence(direction="wider", text=f"every account now {said}", because=("remit.toml",))
+    accounts: set[str] = {*(old_map or {}), *(new_map or {})}
+    for account in sorted(accounts):
+        was, now = (old_map or {}).get(account), (new_map or {}).get(account)
+        if was != now and now is not None:
+            whose = "every other account" if account == "*" else f"the account {account!r}"
+            yield Sentence(
+                direction="wider", text=f"{whose} now acts as {now} (was {was or 'nobody'})", because=("remit.toml",)
+            )
+
+
+def _tool(name: str, old: Tool | None, new: Tool | None) -> Iterator[Sentence]:
+    if new is None:
+        return
+    after, before = new.manifest, old.manifest if old is not None and old.pinned else None
+    where = (f"tools/{name}/tool.toml",)
+    gains = (
+        ("start the programs", set(after.programs) - set(before.programs if before else ())),
+        ("read the environment variables", set(after.env) - set(before.env if before else ())),
+        ("reach the hosts", set(after.hosts) - set(before.hosts if before else ())),
+        ("use the secrets", set(after.secrets) - set(before.secrets if before else ())),
+    )
+    for word, gained in gains:
+        if gained:
+            yield Sentence(
+                direction="wider", text=f"tool {name!r} may now {word} {', '.join(sorted(gained))}", because=where
+            )
+    if before is None:
+        return
+    if before.source != after.source:
+        yield Sentence(
+            direction="wider", text=f"tool {name!r} now runs as {after.source!r} (was {before.source!r})", because=where
+        )
+    for limit in ("wall", "cpu", "memory", "output"):
+        was, now = getattr(before.limits, limit), getattr(after.limits, limit)
+        if now > was:
+            yield Sentence(
+                direction="wider",
+                text=f"a call of tool {name!r} may now use more {limit}: {now:g} (was {was:g})",
+                because=where,
+            )
+    for action in sorted(set(before.actions) & set(after.actions)):
+        was_action, now_action = before.actions[action], after.actions[action]
+        for label in sorted(set(was_action.returns) - set(now_action.returns)):
+            text = f"results of {name}.{action} no longer carry the label {label!r}, which conditions may read"
+            yield Sentence(direction="wider", text=text, because=where)
+        if was_action.run != now_action.run:
+            yield Sentence(
+                direction="wider", text=f"{name}.{action} now runs {' '.join(now_action.run)!r}", because=where
+            )
+        if now_action.retry.attempts > was_action.retry.attempts:
+            text = f"{name}.{action} may now be attempted {now_action.retry.attempts} times (was {was_action.retry.attempts})"
+            yield Sentence(direction="wider", text=text, because=where)
+
+
+def _agents(old: Workspace, new: Workspace) -> Iterator[Sentence]:
+    for name in sorted(set(old.agents) & set(new.agents)):
+        before, after, where = old.agents[name], new.agents[name], (f"agent/{name}/agent.toml",)
+        for what in ("steps", "calls", "wall"):
+            was, now = getattr(before.budget, what), getattr(after.budget, what)
+            if now > was:
+                yield Sentence(
+                    direction="wider",
+                    text=f"agent:{name} may now spend {now:g} {what} in a run (was {was:g})",
+                    because=where,
+                )
+        if after.accept_parsed_arguments and not before.accept_parsed_arguments:
+            yield Sentence(
+                direction="wider", text=f"agent:{name} may now pass arguments whose raw text nobody saw", because=where
+            )
+        if before.folder != after.folder:
+            yield Sentence(
+                direction="wider",
+                text=f"agent:{name} now works in {after.folder!r} (was {before.folder!r})",
+                because=where,
+            )
+
+
+def _notes(old: Workspace, new: Workspace) -> Iterator[str]:
+    for name, tool in sorted(new.tools.items()):
+        if not tool.pinned:
+            yield f"tool {name!r} is not pinned as it is now: what it gains holds once `remit tool pin {name}` is committed"
+        before = old.tools.get(name)
+        if before is not None and before.code != tool.code:
+            yield f"the code of tool {name!r} changed; what it may reach is held by the sandbox, and is compared above"

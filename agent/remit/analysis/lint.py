@@ -1,0 +1,272 @@
+"""Rules that load and yet do not do what their author may think: dead, shadowed, redundant, wider than any tool reaches.
+
+"Dead" is exact: with the row removed, every request is decided as before. What stock Casbin would half-read is refused
+when rules load, and needs no lint.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from remit.analysis.comparing import Comparing, read_condition
+from remit.analysis.difference import uncollected
+from remit.analysis.logic import atoms_of, context_of
+from remit.analysis.paths import Space
+from remit.analysis.reach import Reach, reach_of
+from remit.analysis.segments import TooMany
+from remit.analysis.side import Key, Side
+from remit.analysis.solver import Question, Values, ask
+from remit.call import Verdict
+from remit.policy.globs import parse_pattern
+from remit.policy.rules import Row, action_matches
+from remit.workspace import Workspace
+
+Code: TypeAlias = Literal[
+    "unreachable",  # it is for a role that nobody has, or for nobody who exists
+    "shadowed",  # an allow that denies always defeat
+    "redundant",  # other rows already do all that it does
+    "dead",  # a deny of what nothing allows
+    "never",  # its condition can never hold
+    "always",  # its condition always holds
+    "nobody_to_ask",  # it asks a role that no person has
+    "wider",  # it allows more than any tool's manifest reaches
+    "beyond",  # it is about resources that no manifest reaches
+    "unmentioned",  # an action that no rule is about
+]
+Weight: TypeAlias = Literal["warning", "note"]
+_NOTES: Final[frozenset[Code]] = frozenset({"wider", "dead", "unmentioned"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remark:
+    """One thing about one rule. A note may be intended; a warning is a rule that does nothing, or not what it says."""
+
+    file: str
+    line: int | None
+    code: Code
+    what: str
+    fix: str
+
+    @property
+    def weight(self) -> Weight:
+        return "note" if self.code in _NOTES else "warning"
+
+
+def lint(side: Side, workspace: Workspace | None = None) -> tuple[Remark, ...]:
+    """Everything to remark about the rules, in the order of their lines; the manifests' part needs a workspace."""
+    with uncollected():
+        remarks = [*_people(side), *_conditions(side), *_dead(side, workspace)]
+        if workspace is not None:
+            remarks += _reaching(side, workspace)
+    remarks += _unmentioned(side)
+    return tuple(sorted(set(remarks), key=lambda one: (one.file, one.line or 0, one.code)))
+
+
+def _remark(row: Row, code: Code, what: str, fix: str) -> Remark:
+    return Remark(file=row.rule.file, line=row.rule.line, code=code, what=what, fix=fix)
+
+
+# -- who -----------------------------------------------------------------------------------------------------------------
+
+
+def _people(side: Side) -> Iterator[Remark]:
+    for row in side.rows:
+        for role in dict.fromkeys(atom.role for atom in atoms_of(row.condition.text) if atom.role):
+            if not side.people(role):
+                what = f"it asks {role}, which no user has, so nobody can ever approve"
+                yield _remark(row, "nobody_to_ask", what, f"write g, user:<name>, {role}; or ask another role")
+
+
+def _nobody(side: Side, row: Row, workspace: Workspace | None) -> str:
+    """Why the row is for nobody; "" where it is for somebody."""
+    if row.subject.startswith("role:"):
+        members = [who for who, roles in side.roles.items() if row.subject in roles and not who.startswith("role:")]
+        return "" if members else f"nobody has {row.subject}"
+    kind, _, name = row.subject.partition(":")
+    if kind == "agent" and workspace is not None and name not in workspace.agents:
+        return f"there is no agent {name!r}"
+    return ""
+
+
+# -- conditions ----------------------------------------------------------------------------------------------------------
+
+
+def _conditions(side: Side) -> Iterator[Remark]:
+    comparing = Comparing(side, side)
+    for row in side.rows:
+        text, effect = row.condition.text, row.rule.effect
+        if text == "True" or not atoms_of(text):
+            if text != "True" and not read_condition(text, effect).holds(context_of({})):
+                yield _remark(
+                    row, "never", f"its condition {text!r} never holds", "remove the row, or mend the condition"
+                )
+            continue
+        actions = [action for action in comparing.actions if action_matches(action, row.action)]
+        types = dict(comparing.types(actions[0])) if len(actions) == 1 else {}
+        decide = _deciding(text)
+        nothing = frozenset[str]()
+        one = frozenset({text})
+        never = ask(Question(nothing, nothing, one, nothing, nothing, nothing), types, decide)
+        if not never.changes and not never.unsettled:
+            yield _remark(
+                row, "never", f"its condition {text!r} can never hold", "mend the condition, or remove the row"
+            )
+            continue
+        always = ask(Question(nothing, nothing, one, nothing, frozenset({"True"}), nothing), types, decide)
+        if not always.changes and not always.unsettled:
+            yield _remark(row, "always", f"its condition {text!r} always holds", "write True, or mend the condition")
+
+
+def _deciding(text: str) -> Callable[[Values, bool], Verdict]:
+    """A policy of one row with that condition against an empty one, or one with True."""
+    condition = read_condition(text, "allow")
+
+    def decide(values: Values, new: bool) -> Verdict:
+        return "allow" if new or condition.holds(context_of(values)) else "deny"
+
+    return decide
+
+
+# -- dead rules ----------------------------------------------------------------------------------------------------------
+
+
+def _dead(side: Side, workspace: Workspace | None) -> Iterator[Remark]:
+    """Rows without which every request is decided as before; of equal rows each is redundant, not both."""
+    comparing = Comparing(side, side)
+    needed: set[int] = set()
+    bearing: defaultdict[int, dict[tuple[frozenset[Key], Key], tuple[str, str]]] = defaultdict(dict)
+    by_place: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    for row in side.rows:
+        by_place[row.subject, row.action].append(row)
+    seen: set[tuple[frozenset[str], str]] = set()
+    for subject in sorted(side.subjects):
+        names = side.names(subject)
+        for action in comparing.actions if names else ():
+            if (names, action) in seen:
+                continue
+            seen.add((names, action))
+            keys = side.keys(names, action)
+            owners: defaultdict[Key, list[Row]] = defaultdict(list)
+            for name in names:
+                for column in dict.fromkeys((action, f"{action.partition('.')[0]}.*", "*")):
+                    for row in by_place.get((name, column), ()):
+                        owners[side.key(row)].append(row)
+            for key, rows in owners.items():
+                for row in rows:
+                    bearing[row.number].setdefault((keys, key), (subject, action))
+                if len(rows) == 1 and rows[0].number not in needed and comparing.matters(keys, key, subject, action):
+                    needed.add(rows[0].number)
+    for row in side.rows:
+        if row.number in needed:
+            continue
+        if why := _nobody(side, row, workspace):
+            yield _remark(row, "unreachable", why, "give somebody the role, or remove the row")
+        elif row.number in bearing and not any(_alike(one, row) for one in side.rows[row.number + 1 :]):
+            yield _verdict(comparing, side, row, bearing[row.number])
+
+
+def _verdict(
+    comparing: Comparing, side: Side, row: Row, bearing: Mapping[tuple[frozenset[Key], Key], tuple[str, str]]
+) -> Remark:
+    """Why a row makes no difference."""
+    same = next((one for one in side.rows[: row.number] if _alike(one, row)), None)
+    if same is not None:
+        what = f"it says the same as line {same.rule.line} of {same.rule.file}"
+        return _remark(row, "redundant", what, "keep one of them")
+    allow = row.rule.effect == "allow"
+    every = Key("allow", "**", "True")
+    for (keys, key), (subject, action) in bearing.items():
+        # Alone among rows of its own kind: would it do anything there?
+        alike = frozenset(one for one in keys if one.effect == key.effect)
+        if not allow:
+            alike |= {every}
+        if comparing.matters(alike, key, subject, action):
+            if allow:
+                return _remark(
+                    row, "shadowed", "rows that deny defeat it wherever it allows", "remove it, or narrow the denies"
+                )
+            return _remark(row, "dead", "it denies only what no row allows", "keep it as a reminder, or remove it")
+    keys, key = next(iter(bearing))
+    cover = next(
+        (
+            one
+            for one in side.rows
+            if one is not row
+            and (other := side.key(one)) in keys
+            and other.effect == key.effect
+            and not comparing.matters(
+                frozenset({other, key} | ({every} if not allow else set())), key, *bearing[keys, key]
+            )
+        ),
+        None,
+    )
+    by = f"line {cover.rule.line} of {cover.rule.file}" if cover is not None else "other rows together"
+    return _remark(
+        row, "redundant", f"{by} already {row.rule.effect} all that it does", "remove it, or narrow the wider row"
+    )
+
+
+def _alike(one: Row, other: Row) -> bool:
+    return (one.subject, one.action, one.pattern.text, one.condition.text, one.rule.effect) == (
+        other.subject,
+        other.action,
+        other.pattern.text,
+        other.condition.text,
+        other.rule.effect,
+    )
+
+
+# -- manifests -----------------------------------------------------------------------------------------------------------
+
+
+def _reaching(side: Side, workspace: Workspace) -> Iterator[Remark]:
+    reach = reach_of(workspace)
+    for row in side.rows:
+        actions = [action for action in reach if action_matches(action, row.action)]
+        if not actions or row.pattern.kind == "":
+            continue
+        try:
+            some, beyond = _reached(row, [reach[action] for action in actions])
+        except TooMany:
+            continue
+        if not some:
+            what = f"no manifest lets {row.action} reach {row.pattern.text}"
+            yield _remark(row, "beyond", what, "remove it, or mend the pattern")
+        elif beyond and row.rule.effect == "allow":
+            what = f"it allows {row.action} on {beyond}, which no manifest reaches"
+            yield _remark(row, "wider", what, "narrow it to what the tools reach, or keep it for tools to come")
+
+
+def _reached(row: Row, reaches: list[Reach]) -> tuple[bool, str]:
+    """Whether some manifest reaches some of the row's pattern, and an example of what none reaches."""
+    patterns = [parse_pattern(text) for text in dict.fromkeys(one for reach in reaches for one in reach.patterns)]
+    space = Space(row.pattern.kind, [row.pattern, *patterns])
+    some, beyond = False, ""
+    for place in space.places(1):
+        if not place.covered & 1 or place.resource.endswith("**"):
+            continue
+        if place.covered & ~1:
+            some = True
+        elif not beyond or beyond == "file:.":
+            beyond = place.resource
+    return some, beyond
+
+
+def _unmentioned(side: Side) -> Iterator[Remark]:
+    if side.vocabulary is None:
+        return
+    for action in sorted(side.vocabulary.actions):
+        if action.startswith("remit."):
+            continue  # Remit's own, which most workspaces never need
+        if not any(action_matches(action, row.action) and row.action != "*" for row in side.rows):
+            what = f"no rule is about {action}, so nobody may ever do it"
+            yield Remark(
+                file="policies/",
+                line=None,
+                code="unmentioned",
+                what=what,
+                fix=f"write a rule for {action}, if anybody should",
+            )

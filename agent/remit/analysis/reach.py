@@ -1,0 +1,56 @@
+"""What a manifest lets each action touch, as patterns of resources: the ceiling under which policy decides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from remit.call import Access
+from remit.manifest import Action, Manifest
+from remit.workspace import Workspace
+
+NOTHING: Final = "none:"  # what a call is decided on that touches no resource
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The patterns of what one action may touch, those that it may write, and what it always has."""
+
+    patterns: tuple[str, ...]
+    written: tuple[str, ...]
+
+
+def reach_of(workspace: Workspace, *, pinned: bool = False) -> Mapping[str, Reach]:
+    """The reach of every action; with `pinned`, only of tools that run because they are as they were reviewed."""
+    return {
+        f"{tool.manifest.name}.{action.name}": _reach(tool.manifest, action)
+        for tool in workspace.tools.values()
+        if tool.pinned or not pinned
+        for action in tool.manifest.actions.values()
+    }
+
+
+def _reach(manifest: Manifest, action: Action) -> Reach:
+    touched: dict[str, None] = {}
+    written: dict[str, None] = {}
+    optional = True
+    for template in action.templates:
+        optional = optional and template.form != "constant"
+        for pattern in _patterns(manifest, template.kind, template.form, template.constant, template.access):
+            touched[pattern] = None
+            if template.access == "write":
+                written[pattern] = None
+    if optional:  # every argument may be absent, and then nothing is touched
+        touched[NOTHING] = None
+    return Reach(patterns=tuple(touched), written=tuple(written))
+
+
+def _patterns(manifest: Manifest, kind: str, form: str, constant: str, access: Access) -> tuple[str, ...]:
+    if form == "constant":
+        return (f"{kind}:{constant}",)
+    if kind == "file":
+        return tuple(f"file:{pattern}" for pattern in (manifest.write if access == "write" else manifest.read))
+    if kind in ("http", "https"):
+        return (f"{kind}://**",)
+    return (f"{kind}:*",)

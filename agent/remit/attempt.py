@@ -1,0 +1,224 @@
+"""One attempt of one decided call: confine, run, check, commit.
+
+`Attempts` is the broker's only seam to the outside world. `LiveAttempts` confines tools by the kernel; a replay puts
+recorded outcomes in its place, so nothing real can happen there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from remit.call import Call, Confinement, Json
+from remit.canon import digest
+from remit.errors import Code, Refusal
+from remit.event import Change, Landed, Refused, Spent
+from remit.host import load_host
+from remit.manifest import Action, Manifest, code_digest
+from remit.resolve import check_output, fill_argv
+from remit.sandbox import Output, Profile, Sandbox
+from remit.workspace import Tool, Workspace, read_code
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attempted:
+    """What came of one attempt, before anything is cleaned. `code` None: `value` is the result."""
+
+    code: Code | None
+    value: Json = None
+    error: str | None = None
+    message: str = ""
+    landed: Landed = "none"
+    changes: tuple[Change, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    stderr: str = ""
+    spent: Spent = Spent()
+    lost: bool = False
+
+
+class Attempts(Protocol):
+    """Runs one attempt. `prepare` names what it will run in, before anything does."""
+
+    def prepare(self, call: Call, number: int) -> tuple[str, Confinement]: ...
+    async def attempt(self, call: Call, number: int, *, idempotency_key: str) -> Attempted: ...
+
+
+class LiveAttempts:
+    """Runs tools for real: python and command tools in the sandbox, host tools in this process.
+
+    `folder` is the run's working folder. Host tools are unconfined; only those that `remit.toml` names are here at all.
+    """
+
+    def __init__(self, workspace: Workspace, sandbox: Sandbox, folder: Path) -> None:
+        self._workspace = workspace
+        self._sandbox = sandbox
+        self._folder = folder
+        self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
+
+    def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
+        """The digest of the profile and the confinement that this call will run in.
+
+        Raises:
+            Refusal: `policy_denied` where the tool's files have changed.
+            RunEnded: `sandbox_unavailable` where no accepted confinement works on this machine.
+        """
+        tool, action = self._workspace.action(call.action)
+        self._check_code(tool)
+        if tool.manifest.source == "host":
+            self._host_functions(tool.manifest)
+            return digest({"host": tool.manifest.host, "action": action.name}), "none"
+        return self._profile(tool, action, call).digest, self._sandbox.confinement
+
+    async def attempt(self, call: Call, number: int, *, idempotency_key: str) -> Attempted:
+        tool, action = self._workspace.action(call.action)
+        assert tool.pin is not None  # the broker refuses unpinned tools before it decides
+        arguments = dict(call.arguments)
+        hidden = tool.pin.hidden.get(action.name, ())
+        if "idempotency_key" in hidden:
+            arguments["idempotency_key"] = idempotency_key
+        if "resources" in hidden:
+            arguments["resources"] = [touch.resource for touch in call.touches]
+        if tool.manifest.source == "host":
+            return await self._host(tool, action, call, arguments)
+        output = await self._sandbox.run(self._profile(tool, action, call), arguments, declared=action.errors)
+        return self._settle(tool, action, call, output)
+
+    def _settle(self, tool: Tool, action: Action, call: Call, output: Output) -> Attempted:
+        """Check first, commit last: a result that breaks its promise leaves no file behind."""
+        code, error, message, value = output.code, output.error, output.message, output.value
+        changes: tuple[Change, ...] = ()
+        try:
+            if code is None:
+                assert tool.pin is not None
+                try:
+                    check_output(tool.pin.schemas[action.name], value)
+                except Refusal as refusal:
+                    code, message, value = refusal.code, refusal.message, None
+            if code is None and output.scratch is not None:
+                try:
+                    changes = output.scratch.commit()
+                except Refusal as refusal:
+                    code, message, value = refusal.code, refusal.message, None
+        finally:
+            if output.scratch is not None:
+                output.scratch.discard()
+        return Attempted(
+            code=code,
+            value=value,
+            error=error if code == "tool_failed" else None,
+            message=message,
+            landed=landed(call, code),
+            changes=changes,
+            refused=output.refused,
+            stderr=output.stderr,
+            spent=output.spent,
+        )
+
+    def _profile(self, tool: Tool, action: Action, call: Call) -> Profile:
+        manifest = tool.manifest
+        return Profile(
+            tool=manifest.name,
+            action=action.name,
+            source="command" if manifest.source == "command" else "python",
+            code=self._code(manifest),
+            argv=fill_argv(action, call.arguments),
+            root=self._folder,
+            reads=tuple(touch.name for touch in call.touches if touch.kind == "file" and touch.access == "read"),
+            writes=tuple(touch.name for touch in call.touches if touch.kind == "file" and touch.access == "write"),
+            stores=tuple(touch.name for touch in call.touches if touch.kind == "store"),
+            programs=manifest.programs,
+            env=dict.fromkeys(manifest.env, ""),
+            wall=manifest.limits.wall,
+            cpu=manifest.limits.cpu,
+            memory=manifest.limits.memory,
+            output=manifest.limits.output,
+            tier=self._sandbox.confinement,
+            trust=manifest.trust,
+        )
+
+    def _check_code(self, tool: Tool) -> None:
+        """The code that is about to run is the code that was pinned, also in the tenth hour of a run."""
+        if code_digest(read_code(self._code(tool.manifest))) != tool.code:
+            raise Refusal(
+                "policy_denied",
+                f"the files of tool {tool.manifest.name!r} have changed since the run began",
+                details={"reason": "not_pinned"},
+            )
+
+    def _code(self, manifest: Manifest) -> Path:
+        assert self._workspace.root is not None  # a recorded workspace has no live attempts
+        return self._workspace.root / "tools" / manifest.name
+
+    async def _host(self, tool: Tool, action: Action, call: Call, arguments: dict[str, Json]) -> Attempted:
+        function = self._host_functions(tool.manifest)[action.name]
+        started = time.monotonic()
+        code: Code | None = None
+        error, message, value = None, "", None
+        try:
+            raised, value = await asyncio.wait_for(
+                asyncio.to_thread(_caught, function, arguments), tool.manifest.limits.wall
+            )
+            if raised is not None:
+                raise _FromTool from raised
+            assert tool.pin is not None
+            check_output(tool.pin.schemas[action.name], value)
+        except Refusal as refusal:
+            code, message, value = refusal.code, refusal.message, None
+        except TimeoutError:
+            code, message = "timeout", f"no result within {tool.manifest.limits.wall:g} s"
+        except _FromTool as wrapped:
+            failure = wrapped.__cause__
+            assert failure is not None
+            error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
+            code = "tool_failed" if error else "tool_crashed"
+            message = str(failure) if error else type(failure).__name__
+        return Attempted(
+            code=code,
+            value=value,
+            error=error,
+            message=message,
+            landed=landed(call, code),
+            spent=Spent(wall_s=time.monotonic() - started),
+        )
+
+    def _host_functions(self, manifest: Manifest) -> Mapping[str, Callable[..., Json]]:
+        if manifest.name not in self._hosted:
+            self._hosted[manifest.name] = load_host(manifest)
+        return self._hosted[manifest.name]
+
+
+class _FromTool(Exception):
+    """Whatever a host tool raised."""
+
+
+def _caught(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[Exception | SystemExit | None, Json]:
+    """What the function raised, or what it returned: a tool that exits takes only itself away."""
+    try:
+        return None, function(**arguments)
+    except (Exception, SystemExit) as failure:  # noqa: BLE001 - foreign code: whatever it raises becomes a code
+        return failure, None
+
+
+def landed(call: Call, code: Code | None) -> Landed:
+    """What is known of the effect after an attempt that ended with `code`.
+
+    Files reach the working folder only by the broker's own commit, so a failed attempt of a call that writes nothing else
+    has not landed, whatever the tool did. A tool's declared error is its own word that nothing happened.
+    """
+    if call.effect == "read":
+        return "none"
+    if code is None:
+        return "landed"
+    only_files = all(touch.access != "use" and touch.kind == "file" for touch in call.touches if touch.access != "read")
+    if only_files or code in ("tool_failed", "sandbox_unavailable", "cancelled"):
+        return "not_landed"
+    return "unknown"
+
+
+def _is_declared(failure: BaseException, name: str, kind: str) -> bool:
+    names: set[str] = {base.__name__ for base in type(failure).__mro__}
+    return (kind or "".join(part.title() for part in name.split("_"))) in names

@@ -1,0 +1,225 @@
+"""The nouns that travel: what the model asked, what was decided, what came back.
+
+    Ask ─► Call ─► Decision ─► Result
+
+All are immutable. `Call`, `Decision` and `Result` are recorded, so their shapes are part of the trace format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from remit.errors import ModelCode
+
+Json: TypeAlias = Any  # a value that JSON can say: None, bool, int, float, str, list, dict
+
+Access: TypeAlias = Literal["read", "write", "use"]  # what the kernel opens; "use" opens nothing: the tool enforces it
+Effect: TypeAlias = Literal["read", "idempotent", "keyed", "once"]
+Verdict: TypeAlias = Literal["allow", "ask", "deny"]
+Reason: TypeAlias = Literal["allowed", "approval", "denied_by_rule", "no_rule_allows", "error"]
+Confinement: TypeAlias = Literal["full", "landlock", "none", "unavailable"]
+
+JSON_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every reader keeps exactly
+
+
+class Noun(BaseModel):
+    """Frozen, closed and compared by value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Ask(Noun):
+    """One tool call as the model wrote it, before anything is believed.
+
+    `name` is the provider-safe name (`files__read`); `arguments` is the raw JSON text that the model streamed, or None
+    where the model library hides it; `parsed` holds what that library parsed instead, used only if the agent opts in.
+    `redacted` says that a secret in the arguments was replaced before this was recorded.
+    """
+
+    name: str
+    arguments: str | None
+    parsed: dict[str, Json] | None = None
+    id: str = ""
+    redacted: bool = False
+
+    @property
+    def action(self) -> str:
+        """The action that the model meant: `files.read` of `files__read`."""
+        return self.name.replace("__", ".", 1)
+
+
+def ask_id(step: int, index: int) -> str:
+    """The id by which model, result and span agree on a call; ours, because model-made ids can repeat."""
+    return f"call_{step}_{index}"
+
+
+class Touch(Noun):
+    """One canonical resource that a call touches, and how the kernel opens it.
+
+    A resource that ends in `/**` is a set: an allow must cover it, a deny applies where it intersects.
+    """
+
+    access: Access
+    resource: str
+
+    @property
+    def kind(self) -> str:
+        return self.resource.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """The resource without its kind: `docs/a.md` of `file:docs/a.md`."""
+        return self.resource.partition(":")[2]
+
+
+class Subjects(Noun):
+    """Who acts: the agent, and the user it acts for. Both must be allowed."""
+
+    agent: str  # "agent:triage"
+    user: str  # "user:ann"; "user:none" where nobody is named
+
+    @property
+    def all(self) -> tuple[str, str]:
+        return (self.agent, self.user)
+
+
+class Call(Noun):
+    """One call, keyed by (run, step, index) and never by the model's own id.
+
+    `arguments` are canonical; `manifest` is the digest of the tool's manifest, so that the request digest changes with it.
+    """
+
+    run: str
+    step: int
+    index: int
+    subjects: Subjects
+    action: str  # "files.read"
+    arguments: dict[str, Json]
+    touches: tuple[Touch, ...]
+    effect: Effect
+    manifest: str
+    request_digest: str
+
+
+class Rule(Noun):
+    """One policy row, as decisions quote it. `line` is 1-based."""
+
+    file: str
+    line: int
+    text: str
+    effect: Literal["allow", "deny"]
+    note: str = ""
+
+
+class Missing(Noun):
+    """Approvals that would turn a denial: how many people must grant in that role."""
+
+    role: str
+    count: int = 1
+
+
+class Told(Noun):
+    """What of a denial the model is told: no more than the rules that mattered disclose."""
+
+    reason: Reason
+    message: str
+    rules: tuple[str, ...] = ()  # notes, or the text where there is none
+    remedy: str | None = None
+
+
+class Decision(Noun):
+    """What policy says of one call.
+
+    `verdict` is `ask` when exactly the approvals in `missing` would turn the denial. `reason` tells "no rule allows"
+    from "a rule denies". `rules` are those that mattered; `nearest` are near misses of a default deny.
+    `facts` are the facts that the deciding rules read, by name. All of that is the operator's; `told` is the model's part
+    of a denial, None where the rules were asked for nothing more than their decision.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    message: str
+    rules: tuple[Rule, ...] = ()
+    nearest: tuple[Rule, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    facts: dict[str, Json] = Field(default_factory=dict)
+    remedy: str | None = None
+    told: Told | None = None
+    policy_digest: str = ""
+    decision_digest: str = ""
+
+
+class Error(Noun):
+    """A structured error: what the model reads instead of prose.
+
+    `retryable` is computed by the broker from code, effect and attempts; `retry_after_s` is in seconds.
+    """
+
+    code: ModelCode
+    message: str
+    retryable: bool = False
+    retry_after_s: float | None = None
+    attempts: int = 0
+    details: dict[str, Json] = Field(default_factory=dict)
+    remedy: str | None = None
+
+
+class Succeeded(Noun):
+    """The tool's value, checked against its schema, and the labels that it puts on the run."""
+
+    ok: Literal[True] = True
+    value: Json
+    labels: tuple[str, ...] = ()
+
+
+class Failed(Noun):
+    """The call ended with a code."""
+
+    ok: Literal[False] = False
+    error: Error
+
+    @property
+    def refused(self) -> bool:
+        """Whether the call never reached a tool."""
+        return self.error.attempts == 0
+
+
+Result: TypeAlias = Annotated[Succeeded | Failed, Field(discriminator="ok")]
+
+
+class Grant(Noun):
+    """One person's approval of one request, given in one role."""
+
+    approver: str
+    role: str
+
+
+class Context(Noun):
+    """The closed, typed set of facts that a condition may read.
+
+    `time` is UTC `HH:MM`; `approvals` counts grants by role, one grant a person.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    args: Mapping[str, Json] = Field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
+    named: bool = False
+    directory: frozenset[str] = frozenset()
+    calls: Mapping[str, int] = Field(default_factory=dict)
+    approvals: Mapping[str, int] = Field(default_factory=dict)
+    env: str = "local"
+    confinement: Confinement = "full"
+    time: str = "00:00"
+
+
+class Request(Noun):
+    """What policy is asked: may every subject do this action on every resource, given these facts."""
+
+    subjects: tuple[str, ...]
+    action: str
+    resources: tuple[str, ...]
+    context: Context

@@ -1,0 +1,288 @@
+"""`remit policy lint|mutate|backtest|suggest|fmt`: questions about rules as a whole."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from remit.cli.difference import diff_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from remit.event import Recorded
+
+
+@click.command("lint")
+@click.option("--strict", is_flag=True, help="End with 1 for notes too.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def lint_command(strict: bool, as_json: bool) -> None:
+    """Rules that load and do nothing, or more than any tool reaches; every verdict is exact.
+
+    \b
+    Examples:
+      remit policy lint
+      remit policy lint --strict
+    """
+    from remit.analysis.lint import lint
+    from remit.analysis.sources import live
+    from remit.workspace import find
+
+    here = live(find(Path.cwd()))
+    remarks = lint(here.side(), here.workspace)
+    failed = any(strict or one.weight == "warning" for one in remarks)
+    if as_json:
+        click.echo(json.dumps({"ok": not failed, "remarks": [{**vars(one), "weight": one.weight} for one in remarks]}))
+        sys.exit(1 if failed else 0)
+    for one in remarks:
+        colour = "yellow" if one.weight == "warning" else "cyan"
+        where = one.file if one.line is None else f"{one.file}:{one.line}"
+        click.echo(f"{click.style(one.weight, fg=colour)} {where} {one.code}: {one.what}\n    fix: {one.fix}")
+    warnings = sum(one.weight == "warning" for one in remarks)
+    click.echo(f"{warnings} warnings, {len(remarks) - warnings} notes")
+    sys.exit(1 if failed else 0)
+
+
+@click.command("mutate")
+@click.option("--least", default=100.0, show_default=True, help="End with 1 below this score, in percent.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def mutate_command(least: float, as_json: bool) -> None:
+    """Spoil every rule in a few fixed ways: does policies/cases.yaml notice? Survivors come with the case that would.
+
+    \b
+    Examples:
+      remit policy mutate
+      remit policy mutate --least 90
+    """
+    from remit.analysis.mutate import OPERATORS, score
+    from remit.analysis.sources import live
+    from remit.policy import read_cases
+    from remit.workspace import find
+
+    root = find(Path.cwd())
+    side = live(root).side()
+    path = root / "policies" / "cases.yaml"
+    table = path.read_text(encoding="utf-8") if path.exists() else "[]"
+    cases = [case for _, case in read_cases(side.policy, table, "policies/cases.yaml")]
+    failing = [case.note for case in cases if case.judge(side.policy.decide(case.request()))]
+    found = score(side, cases)
+    failed = bool(failing) or found.percent < least or bool(found.uncovered) or bool(found.unused)
+    if as_json:
+        body = {
+            "ok": not failed,
+            "percent": found.percent,
+            "killed": found.killed,
+            "counted": found.counted,
+            "equivalent": len(found.mutants) - found.counted,
+            "survivors": [vars(one) for one in found.survivors],
+            "uncovered": [rule.model_dump(mode="json") for rule in found.uncovered],
+            "unused": list(found.unused),
+            "failing": failing,
+        }
+        click.echo(json.dumps(body, ensure_ascii=False))
+        sys.exit(1 if failed else 0)
+    for note in failing:
+        click.echo(f"{click.style('failing', fg='red')} {note}: mend it first, it would notice everything")
+    for rule in found.uncovered:
+        click.echo(
+            f"{click.style('not covered', fg='yellow')} {rule.file}:{rule.line} {rule.note or rule.text}: no case is decided by it"
+        )
+    for action in found.unused:
+        click.echo(f"{click.style('not covered', fg='yellow')} {action}: no case asks for it")
+    for one in found.survivors:
+        click.echo(f"{click.style('survived', fg='red')} {one.file}:{one.line} {OPERATORS[one.operator]}: {one.text}")
+        click.echo(one.case or f"    {one.why}")
+    equivalent = len(found.mutants) - found.counted
+    click.echo(
+        f"{found.percent:.0f}%: {found.killed} of {found.counted} spoilt rules noticed, {equivalent} equivalent (proved)"
+    )
+    sys.exit(1 if failed else 0)
+
+
+@click.command("backtest")
+@click.argument("traces", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--policy", "candidate", default=None, help="The rules to try: a folder or git:REV; this workspace's if left out."
+)
+@click.option("--fail-on-flips", is_flag=True, help="End with 1 where a decision comes out otherwise.")
+@click.option("--limit", default=20, show_default=True, help="How many flips to show.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def backtest_command(
+    traces: tuple[Path, ...], candidate: str | None, fail_on_flips: bool, limit: int, as_json: bool
+) -> None:
+    """Make recorded decisions again, under other rules. TRACES are files; all of this workspace's runs if left out.
+
+    \b
+    Examples:
+      remit policy backtest --policy ../candidate/policies
+      remit policy backtest traces/*.jsonl --policy git:main --fail-on-flips
+    """
+    from dataclasses import asdict
+
+    from remit.analysis.history import backtest
+    from remit.analysis.sources import live, open_source
+    from remit.workspace import find
+
+    root = find(Path.cwd())
+    here = live(root)
+    source = here if candidate is None else open_source(candidate, root)
+    found = backtest(_runs(root, traces), source.side(here.side().vocabulary))
+    failed = fail_on_flips and bool(found.flips)
+    if as_json:
+        click.echo(json.dumps({"ok": not failed, **asdict(found)}, ensure_ascii=False))
+        sys.exit(1 if failed else 0)
+    share = 100.0 * found.covered / found.decided if found.decided else 100.0
+    click.echo(
+        f"{found.runs} runs, {found.calls} calls, {found.decided} decisions; {share:.0f}% of these recorded all that the rules read"
+    )
+    for why, count in found.uncovered.items():
+        click.echo(f"  not tried: {count} ({why})")
+    for flip in found.flips[:limit]:
+        after = f" {click.style('unreachable', fg='magenta')}" if flip.unreachable else ""
+        click.echo(
+            f"{flip.run[:8]} step {flip.step}/{flip.index} {flip.action} {', '.join(flip.resources)}: {flip.before} → {flip.after}{after}"
+        )
+        click.echo(f"    {flip.message}")
+    if len(found.flips) > limit:
+        click.echo(f"… and {len(found.flips) - limit} more: --limit {len(found.flips)} shows all")
+    for run, step in found.unreachable:
+        click.echo(f"{run[:8]} steps from {step} on are unreachable: they followed a result that is now denied")
+    people = sum(found.approvals.values())
+    click.echo(
+        f"{len(found.flips)} flips; {people / found.runs if found.runs else 0:.1f} approvals in a run, {max(found.approvals.values(), default=0)} at most"
+    )
+    sys.exit(1 if failed else 0)
+
+
+def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
+    """The events of each run: of the files named, else of everything that this workspace has recorded."""
+    from remit.trace import read
+
+    if traces:
+        yield from (read(path).records for path in traces)
+        return
+    from remit.journal import Journal
+
+    journal, seen = root / "traces" / "journal.db", set[str]()
+    if journal.exists():
+        opened = Journal(journal)
+        for run in opened.runs():
+            seen.add(run.run)
+            yield opened.events(run.run)
+    for path in sorted((root / "traces").glob("*.jsonl")):
+        if path.stem not in seen:
+            yield read(path).records
+
+
+@click.command("suggest")
+@click.argument("traces", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@click.option("--tool", help="Write first rules for this tool instead, from its manifest.")
+@click.option("--agent", default="triage", show_default=True, help="With --tool: the agent that gets them.")
+@click.option(
+    "--approver",
+    default="role:reviewer",
+    show_default=True,
+    help="With --tool: who is asked where nothing can be undone.",
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write the rules into this folder."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def suggest_command(
+    traces: tuple[Path, ...], tool: str | None, agent: str, approver: str, output: Path | None, as_json: bool
+) -> None:
+    """The least of today's rules that keeps every recorded call, proved to allow nothing more than today's.
+
+    \b
+    Examples:
+      remit policy suggest -o /tmp/suggested
+      remit policy suggest --tool files --agent triage
+    """
+    from remit.analysis.history import decisions
+    from remit.analysis.sources import live
+    from remit.analysis.suggest import first_policy, suggest
+    from remit.house import policy_files
+    from remit.workspace import find
+
+    root = find(Path.cwd())
+    here = live(root)
+    if tool is not None:
+        text = first_policy(here.workspace, tool, agent, approver)
+        click.echo(json.dumps({"ok": True, "rules": text}) if as_json else text, nl=as_json)
+        return
+    side, files = here.side(), policy_files(root)
+    recorded = [one for records in _runs(root, traces) for one in decisions(records, side)[0]]
+    found = suggest(side, files, recorded)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        for file, text in {**{name: data.decode() for name, data in files.items()}, **found.files}.items():
+            (output / Path(file).name).write_text(text, encoding="utf-8")
+    ok = found.proved and not found.lost
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "ok": ok, "calls": found.calls, "kept": found.kept, "dropped": found.dropped, "narrowed": found.narrowed,
+                    "lost": len(found.lost), "proved": found.proved, "files": found.files,
+                },
+                ensure_ascii=False,
+            )
+        )  # fmt: skip
+        sys.exit(0 if ok else 1)
+    for text in found.dropped:
+        click.echo(f"{click.style('drop', fg='green')}   {text}")
+    for before, after in found.narrowed:
+        click.echo(f"{click.style('narrow', fg='green')} {before}\n    to {after}")
+    proof = "proved to allow nothing more than today's" if found.proved else "NOT proved to be a subset of today's"
+    click.echo(
+        f"{found.calls} recorded decisions kept by {found.kept} rules that allow, {len(found.lost)} lost; {proof}"
+    )
+    sys.exit(0 if ok else 1)
+
+
+@click.command("fmt")
+@click.option("--check", is_flag=True, help="Change nothing; end with 1 where something would change.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def fmt_command(check: bool, as_json: bool) -> None:
+    """Write policies/*.csv as everybody does: one space after a comma, no comment lost, nothing moved.
+
+    \b
+    Examples:
+      remit policy fmt
+      remit policy fmt --check
+    """
+    from remit.analysis.formatting import formatted
+    from remit.workspace import find
+
+    changed: list[str] = []
+    for path in sorted((find(Path.cwd()) / "policies").glob("*.csv")):
+        before = path.read_bytes()
+        after = formatted(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        if before != after:
+            changed.append(f"policies/{path.name}")
+            if not check:
+                path.write_bytes(after)
+    failed = check and bool(changed)
+    if as_json:
+        click.echo(json.dumps({"ok": not failed, "changed": changed}))
+    else:
+        for file in changed:
+            click.echo(f"{'would format' if check else 'formatted'} {file}")
+        if not changed:
+            click.echo("all formatted")
+    sys.exit(1 if failed else 0)
+
+
+# What `remit policy` holds besides its own commands.
+SUBCOMMANDS: Final[list[click.Command]] = [
+    diff_command,
+    lint_command,
+    mutate_command,
+    backtest_command,
+    suggest_command,
+    fmt_command,
+]

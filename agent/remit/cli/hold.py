@@ -1,0 +1,97 @@
+"""`remit stop` and `remit start`: an operator holds what agents do, and lifts the hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import click
+
+
+def _scope(run: str | None, agent: str | None, tool: str | None, everything: bool) -> str:
+    """The one scope that was named. Raises a usage error for none or several."""
+    named = [
+        *([f"run:{run}"] if run else []),
+        *([f"agent:{agent}"] if agent else []),
+        *([f"tool:{tool}"] if tool else []),
+        *(["all"] if everything else []),
+    ]
+    if len(named) != 1:
+        raise click.UsageError("name one of: RUN, --agent NAME, --tool NAME, --all")
+    return named[0]
+
+
+def _check_named(name: str | None, known: Mapping[str, object], what: str) -> None:
+    """A hold on a name that nobody has would hold nothing and say that it does."""
+    if name is not None and name not in known:
+        raise click.UsageError(f"there is no {what} {name!r} here; there are: {', '.join(sorted(known)) or 'none'}")
+
+
+@click.command("stop", short_help="hold a run, an agent, a tool, or everything")
+@click.argument("run", required=False)
+@click.option("--agent", help="Hold every run of this agent.")
+@click.option("--tool", help="Hold every call of this tool.")
+@click.option("--all", "everything", is_flag=True, help="Hold everything.")
+@click.option("--reason", help="Why; the model and the trace quote it.")
+@click.option("--list", "listed", is_flag=True, help="Show the holds in force.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def stop_command(
+    run: str | None,
+    agent: str | None,
+    tool: str | None,
+    everything: bool,
+    reason: str | None,
+    listed: bool,
+    as_json: bool,
+) -> None:
+    """Stop a RUN, an agent, a tool or everything, before its next effect. Nothing that runs is lost.
+
+    \b
+    Examples:
+      remit stop 3f2a --reason "wrong cluster"
+      remit stop --tool tickets --reason "ticket system is down"
+      remit stop --list
+    """
+    from remit import hold, house
+
+    opened = house.open_house()
+    if listed:
+        holds = hold.active(opened.journal)
+        if as_json:
+            click.echo(json.dumps([item.model_dump(mode="json") for item in holds.values()]))
+        else:
+            for scope, item in holds.items():
+                click.echo(f"{scope}  {item.account}: {item.reason}")
+            if not holds:
+                click.echo("nothing is held")
+        return
+    if not reason:
+        raise click.UsageError("say why: --reason …")
+    found = opened.journal.resolve_run(run) if run else None
+    _check_named(agent, opened.workspace.agents, "agent")
+    _check_named(tool, opened.workspace.tools, "tool")
+    held = hold.stop(opened.journal, _scope(found, agent, tool, everything), why=reason, account=house.account())
+    click.echo(json.dumps(held.model_dump(mode="json")) if as_json else f"{held.scope} is held; `remit start` lifts it")
+
+
+@click.command("start", short_help="lift a hold")
+@click.argument("run", required=False)
+@click.option("--agent", help="Lift the hold on this agent.")
+@click.option("--tool", help="Lift the hold on this tool.")
+@click.option("--all", "everything", is_flag=True, help="Lift the hold on everything.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def start_command(run: str | None, agent: str | None, tool: str | None, everything: bool, as_json: bool) -> None:
+    """Lift a hold. A run that paused goes on with `remit run --resume RUN`.
+
+    \b
+    Examples:
+      remit start 3f2a
+      remit start --tool tickets
+    """
+    from remit import hold, house
+
+    opened = house.open_house()
+    found = opened.journal.resolve_run(run) if run else None
+    scope = _scope(found, agent, tool, everything)
+    hold.start(opened.journal, scope, account=house.account())
+    click.echo(json.dumps({"ok": True, "scope": scope}) if as_json else f"{scope} is no longer held")

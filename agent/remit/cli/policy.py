@@ -1,0 +1,308 @@
+"""`remit policy`: the security reviewer's room."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from remit.cli.analysis import SUBCOMMANDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from remit.call import Rule
+    from remit.policy.survey import Approvers, Can, Who
+
+
+@click.group("policy", short_help="check, test and explain the rules")
+def policy_command() -> None:
+    """Check, test and explain the rules in policies/.
+
+    \b
+    Examples:
+      remit policy check
+      remit policy test
+      remit policy explain files.read file:secrets/payments.env --agent triage
+      remit policy who tickets.close ticket:INC-7
+    """
+
+
+@policy_command.command("check")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def check_command(as_json: bool) -> None:
+    """Load the rules as strictly as a run does, and report every problem at once.
+
+    \b
+    Examples:
+      remit policy check
+    """
+    from remit.house import load_rooms
+    from remit.workspace import find
+
+    _, rules = load_rooms(find(Path.cwd()))
+    if as_json:
+        click.echo(json.dumps({"ok": True, "rules": len(rules.rules), "digest": rules.digest}))
+    else:
+        click.echo(f"{len(rules.rules)} rules, no problems, {rules.digest[:19]}…")
+
+
+@policy_command.command("test")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def test_command(as_json: bool) -> None:
+    """Run the table of cases in policies/cases.yaml.
+
+    \b
+    Examples:
+      remit policy test
+    """
+    from remit.house import load_rooms
+    from remit.policy import run_cases
+    from remit.workspace import find
+
+    root = find(Path.cwd())
+    _, rules = load_rooms(root)
+    path = root / "policies" / "cases.yaml"
+    results = run_cases(rules, path.read_text(encoding="utf-8") if path.exists() else "[]", "policies/cases.yaml")
+    failed = [result for result in results if not result.passed]
+    if as_json:
+        click.echo(json.dumps({"ok": not failed, "cases": [asdict(result) for result in results]}, default=str))
+    else:
+        for result in failed:
+            click.echo(
+                f"{click.style('failed', fg='red')} {result.file}:{result.line} {result.note}\n    {result.message}"
+            )
+        click.echo(f"{len(results) - len(failed)} passed, {len(failed)} failed")
+    sys.exit(1 if failed else 0)
+
+
+@policy_command.command("explain")
+@click.argument("action")
+@click.argument("resources", nargs=-1, required=True)
+@click.option("--agent", required=True, help="The acting agent.")
+@click.option("--user", default="none", show_default=True, help="The user it acts for.")
+@click.option("--args", "arguments", default="{}", help="Canonical arguments, as a JSON object.")
+@click.option("--label", "labels", multiple=True, help="A label that the run has.")
+@click.option("--calls", multiple=True, metavar="ACTION=N", help="Calls that the run has made.")
+@click.option("--approval", "approvals", multiple=True, metavar="ROLE[=N]", help="Approvals that were given.")
+@click.option("--named", is_flag=True, help="The user's own words name every resource.")
+@click.option("--env", default="local", show_default=True, help="The environment.")
+@click.option("--time", "at", default="12:00", show_default=True, help="UTC hours and minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def explain_command(
+    action: str,
+    resources: tuple[str, ...],
+    agent: str,
+    user: str,
+    arguments: str,
+    labels: tuple[str, ...],
+    calls: tuple[str, ...],
+    approvals: tuple[str, ...],
+    named: bool,
+    env: str,
+    at: str,
+    as_json: bool,
+) -> None:
+    """Say what the rules decide for ACTION on RESOURCES, by which of them, and what would be allowed instead.
+
+    \b
+    Examples:
+      remit policy explain files.read file:secrets/payments.env --agent triage --user operator
+      remit policy explain tickets.create ticket:INC-7 --agent triage --user operator --calls tickets.create=1
+    """
+    from remit.call import Context, Request
+    from remit.canon import parse_arguments
+    from remit.house import load_rooms
+    from remit.policy.globs import GlobError
+    from remit.workspace import find
+
+    _, rules = load_rooms(find(Path.cwd()))
+    subjects = (f"agent:{agent.removeprefix('agent:')}", f"user:{user.removeprefix('user:')}")
+    context = Context(
+        args=parse_arguments(arguments),
+        labels=frozenset(labels),
+        calls=dict(map(_counted, calls)),
+        approvals={f"role:{role.removeprefix('role:')}": count for role, count in map(_counted, approvals)},
+        named=named,
+        env=env,
+        time=at,
+    )
+    request = Request(subjects=subjects, action=action, resources=resources, context=context)
+    decision = rules.advise(request, rules.decide(request))
+    try:
+        weighed = rules.weighed(request)
+    except GlobError:
+        weighed = ()  # the decision says what is wrong with the resource
+    code = 0 if decision.verdict == "allow" else 1
+    if as_json:
+        table = [{**asdict(line), "rule": line.rule.model_dump(mode="json")} for line in weighed]
+        click.echo(json.dumps({**decision.model_dump(mode="json"), "weighed": table}, ensure_ascii=False))
+        sys.exit(code)
+    click.echo(f"{click.style(decision.verdict, fg=_COLOURS[decision.verdict])}: {decision.message}")
+    rows = [
+        (
+            line.subject if line.named == line.subject else f"{line.subject} as {line.named}",
+            line.resource,
+            line.says,
+            f"{line.rule.file}:{line.rule.line}",
+            line.why,
+            line.rule.note or line.rule.text,
+        )
+        for line in weighed
+    ]
+    if rows:
+        _print_table(("subject", "resource", "says", "rule", "because", "note"), rows)
+    for item in decision.missing:
+        click.echo(f"needs {item.count} × {item.role}: {_people(sorted(rules.approvers(item.role, asking=subjects)))}")
+    if decision.remedy:
+        click.echo(f"remedy: {decision.remedy}")
+    if decision.told is not None:
+        rules_told = f" (rules: {', '.join(map(repr, decision.told.rules))})" if decision.told.rules else ""
+        hint = f"; {decision.told.remedy}" if decision.told.remedy else ""
+        click.echo(f"the model is told: {decision.told.message}{rules_told}{hint}")
+    sys.exit(code)
+
+
+@policy_command.command("who")
+@click.argument("action")
+@click.argument("resource")
+@click.option("--all", "everybody", is_flag=True, help="Those too who may never do it.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> None:
+    """Say who may do ACTION on RESOURCE: every subject by itself, allowed, under conditions, or by asking whom.
+
+    A call needs it of the agent and of the user it acts for.
+
+    \b
+    Examples:
+      remit policy who tickets.close ticket:INC-7
+      remit policy who files.read 'file:secrets/**' --all
+    """
+    from remit.errors import UsageError
+    from remit.house import load_rooms
+    from remit.policy import who
+    from remit.policy.globs import GlobError
+    from remit.workspace import find
+
+    _, rules = load_rooms(find(Path.cwd()))
+    try:
+        found = who(rules, action, resource)
+    except GlobError as error:
+        raise UsageError(str(error)) from None
+    able = [one for one in found if one.standing != "never"]
+    if as_json:
+        click.echo(_as_json(found if everybody else able))
+        sys.exit(0 if able else 1)
+    rows = [(one.subject, _standing(one), _where(one.rules)) for one in (found if everybody else able)]
+    if rows:
+        _print_table(("subject", "may", "rules"), rows)
+    else:
+        click.echo(f"nobody may do {action} on {resource}")
+    sys.exit(0 if able else 1)
+
+
+@policy_command.command("can")
+@click.argument("subject")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def can_command(subject: str, as_json: bool) -> None:
+    """Say what SUBJECT may do and what is forbidden it, through its roles too.
+
+    \b
+    Examples:
+      remit policy can agent:triage
+      remit policy can user:dana
+    """
+    from remit.errors import UsageError
+    from remit.house import load_rooms
+    from remit.policy import can
+    from remit.workspace import find
+
+    _, rules = load_rooms(find(Path.cwd()))
+    if subject not in rules.subjects:
+        raise UsageError(f"no rule speaks of {subject!r}; write one of {', '.join(sorted(rules.subjects))}")
+    found = can(rules, subject)
+    able = any(one.standing != "never" and one.rule.effect == "allow" for one in found)
+    if as_json:
+        click.echo(_as_json(found))
+        sys.exit(0 if able else 1)
+    rows = [
+        (
+            one.action,
+            one.resource,
+            _ability(one),
+            "" if one.named == subject else f"as {one.named}",
+            _where((one.rule,)),
+            one.rule.note,
+        )
+        for one in found
+    ]
+    _print_table(("action", "resource", "may", "", "rule", "note"), rows)
+    sys.exit(0 if able else 1)
+
+
+_COLOURS: Final = {"allow": "green", "ask": "yellow", "deny": "red"}
+
+
+def _counted(text: str) -> tuple[str, int]:
+    """`name=2`, or `name` for one."""
+    name, _, count = text.partition("=")
+    if not (count or "1").isdecimal():
+        raise click.BadParameter(f"{text!r} has no number after =; write {name}=1")
+    return name, int(count or 1)
+
+
+def _as_json(found: Iterable[Who | Can]) -> str:
+    """Rules are models, which `asdict` leaves as they are."""
+    return json.dumps(
+        [asdict(one) for one in found], ensure_ascii=False, default=lambda rule: rule.model_dump(mode="json")
+    )
+
+
+def _standing(one: Who) -> str:
+    conditions = [text for text in one.only_if if not _only_asks(text, one.asks)]
+    only_if = f" if {' or '.join(conditions)}" if conditions else ""
+    unless = f" unless {' or '.join(one.unless)}" if one.unless else ""
+    words = {"allowed": "allowed", "conditional": "allowed", "asks": f"by asking {_asks(one.asks)}", "never": "never"}
+    return f"{words[one.standing]}{only_if}{unless}"
+
+
+def _ability(one: Can) -> str:
+    condition = f" if {one.condition}" if one.condition and not _only_asks(one.condition, one.asks) else ""
+    if one.denied_by is not None:
+        return f"never: {_where((one.denied_by,))} denies all of it"
+    if one.rule.effect == "deny":
+        return f"never{condition}"
+    return f"by asking {_asks(one.asks)}{condition}" if one.standing == "asks" else f"allowed{condition}"
+
+
+def _only_asks(condition: str, asks: Iterable[Approvers]) -> bool:
+    """Whether the condition says no more than whom to ask."""
+    return condition in {f"approved('{one.role}')" for one in asks}
+
+
+def _asks(asks: Iterable[Approvers]) -> str:
+    return ", ".join(f"{one.role} ({_people(one.people)})" for one in asks)
+
+
+def _people(people: Sequence[str]) -> str:
+    return ", ".join(people) or "nobody else has that role"
+
+
+def _where(rules: Iterable[Rule]) -> str:
+    return " ".join(f"{rule.file.removeprefix('policies/')}:{rule.line}" for rule in rules)
+
+
+def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns as wide as what stands in them; the last as long as it is."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    for row in (titles, *rows):
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        click.echo(click.style(line, dim=True) if row is titles else line)
+
+
+for _command in SUBCOMMANDS:
+    policy_command.add_command(_command)

@@ -1,0 +1,176 @@
+"""`remit run` and `remit call`: an agent at work, told as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+LINE = 240  # characters of a value that still read well on one line
+
+if TYPE_CHECKING:
+    from remit.house import House
+    from remit.run import Ended
+
+
+@click.command("run", short_help="run an agent on a task")
+@click.argument("agent", required=False)
+@click.argument("task", required=False)
+@click.option("--model", help="Another model than the agent's own: script:FILE, openai:gpt-5, anthropic:…, ollama:…")
+@click.option("--user", help="Act for another user; policy decides whether you may (action remit.impersonate).")
+@click.option("--resume", "resumed", metavar="RUN", help="Take up a run where its last process left it.")
+@click.option(
+    "--run-id", metavar="HEX", help="Name the run yourself (32 hex digits), so that starting it twice is refused."
+)
+@click.option("--wait", type=float, metavar="SECONDS", help="How long to wait for approvals; on a terminal, an hour.")
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON Lines, the outcome last.")
+def run_command(
+    agent: str | None,
+    task: str | None,
+    model: str | None,
+    user: str | None,
+    resumed: str | None,
+    run_id: str | None,
+    wait: float | None,
+    as_json: bool,
+) -> None:
+    """Run AGENT on TASK. What happens is shown as it happens, recorded, and can be replayed.
+
+    \b
+    Examples:
+      remit run triage "Checkout is failing: find out why and write the report"
+      remit run triage "…" --model openai:gpt-5
+      remit run --resume 3f2a
+    """
+    from remit import house, run
+    from remit.cli.show import Teller
+
+    opened = house.open_house()
+    waits = wait if wait is not None else 3600.0 if sys.stdin.isatty() and sys.stdout.isatty() else 0.0
+    teller = Teller(as_json=as_json)
+    if resumed is not None:
+        if agent is not None or model is not None or user is not None:
+            raise click.UsageError("--resume goes with no agent, task, model or user: the run knows them")
+        work = run.resume(
+            opened, opened.journal.resolve_run(resumed), account=house.account(), wait=waits, tell=teller.tell
+        )
+    else:
+        if agent is None or task is None:
+            raise click.UsageError('say which agent and what to do: remit run triage "Checkout is failing"')
+        beginning = run.Start(
+            agent=agent,
+            task=task,
+            subject=run.subject(opened, user),
+            account=house.account(),
+            model=run.open_model_of(opened, agent, model),
+            run=_checked(run_id),
+        )
+        work = run.start(opened, beginning, wait=waits, tell=teller.tell)
+    try:
+        ended = asyncio.run(work)
+    except KeyboardInterrupt:
+        if teller.run:
+            click.echo(f"\ngoes on with: remit run --resume {teller.run[:8]}", err=True)
+        raise
+    teller.end(ended)
+    sys.exit(0 if ended.finished is not None and ended.finished.outcome == "completed" else 1)
+
+
+@click.command("call", short_help="make one call as an agent would")
+@click.argument("action")
+@click.argument("arguments")
+@click.option("--agent", required=True, help="The agent that makes the call.")
+@click.option("--user", help="Act for another user; policy decides whether you may (action remit.impersonate).")
+@click.option("--dry-run", is_flag=True, help="Decide only: nothing runs and nothing is recorded.")
+@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="How long to wait for approvals.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def call_command(
+    action: str, arguments: str, agent: str, user: str | None, dry_run: bool, wait: float, as_json: bool
+) -> None:
+    """Make one call of ACTION with ARGUMENTS (a JSON object), decided, confined and recorded as an agent's would be.
+
+    \b
+    Examples:
+      remit call files.read '{"path": "runbooks/payments-pool.md"}' --agent triage
+      remit call files.read '{"path": "secrets/payments.env"}' --agent triage
+      remit call tickets.close '{"key": "INC-2041", "reason": "fixed"}' --agent triage --dry-run
+    """
+    from remit import house, run
+
+    opened = house.open_house()
+    if dry_run:
+        _show_decision(run.dry_run(opened, agent, action, arguments, subject=run.subject(opened, user)), as_json)
+        return
+    beginning = run.Start(
+        agent=agent,
+        task=f"remit call {action}",
+        subject=run.subject(opened, user),
+        account=house.account(),
+        model=run.OneCall(action, arguments),
+    )
+    _show_result(opened, asyncio.run(run.start(opened, beginning, wait=wait)), as_json)
+
+
+def _show_result(opened: House, ended: Ended, as_json: bool) -> None:
+    from remit.event import CallAnswered
+
+    recorded = opened.journal.get(ended.run, "call.answered/0/0/-")
+    answered = recorded.event if recorded else None
+    if not isinstance(answered, CallAnswered):
+        requested = ended.waiting[0] if ended.waiting else None
+        waits = {
+            "code": "approval_required",
+            "message": f"waits for {', '.join(item.role for item in requested.missing) if requested else 'somebody'}",
+            "remedy": f"remit approve show {ended.run[:8]}",
+        }
+        held = {
+            "code": "held",
+            "message": ended.held,
+            "remedy": f"remit start, then remit run --resume {ended.run[:8]}",
+        }
+        finished = ended.finished
+        failed = {"code": finished.code or "cancelled", "message": finished.message} if finished else {}
+        body: dict[str, Any] = {"ok": False, "error": failed or (held if ended.held else waits)}
+    else:
+        body = answered.result.model_dump(mode="json")
+    if as_json:
+        click.echo(json.dumps({**body, "run": ended.run, "trace": str(ended.trace)}, ensure_ascii=False))
+    elif body["ok"]:
+        value = body["value"]
+        line = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        click.echo(
+            line if len(line) <= LINE or isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+        )
+    else:
+        error = body["error"]
+        click.echo(f"{click.style(error['code'], fg='red')}: {error['message']}")
+        if error.get("remedy"):
+            click.echo(f"  {error['remedy']}")
+        click.echo(f"  trace: remit trace show {ended.run[:8]}")
+    sys.exit(0 if body["ok"] else 1)
+
+
+def _show_decision(decided: Any, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"dry_run": True, **decided.model_dump(mode="json")}, ensure_ascii=False))
+    elif decided.refused is not None:
+        click.echo(f"{click.style(decided.refused.error.code, fg='red')}: {decided.refused.error.message}")
+    else:
+        decision = decided.decision
+        colour = {"allow": "green", "ask": "yellow", "deny": "red"}[decision.verdict]
+        click.echo(f"{click.style(decision.verdict, fg=colour)}: {decision.message}")
+        for rule in decision.rules or decision.nearest:
+            click.echo(f"  {rule.file}:{rule.line}  {rule.note or rule.text}")
+        for touch in decided.call.touches:
+            click.echo(f"  touches {touch.access} {touch.resource}")
+    allowed = decided.decision is not None and decided.decision.verdict == "allow"
+    sys.exit(0 if allowed else 1)
+
+
+def _checked(run_id: str | None) -> str | None:
+    if run_id is not None and (len(run_id) != 32 or set(run_id) - set("0123456789abcdef") or set(run_id) == {"0"}):
+        raise click.BadParameter("a run id is 32 lower-case hex digits, not all 0", param_hint="--run-id")
+    return run_id

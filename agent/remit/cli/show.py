@@ -1,0 +1,225 @@
+"""How runs look on a terminal: live while they go, and afterwards as a waterfall."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from remit.call import Error, Result, Succeeded
+from remit.event import (
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    AttemptEnded,
+    CallAnswered,
+    CallDecided,
+    ModelAnswered,
+    ModelFailed,
+    Recorded,
+    RulesChanged,
+    RunResumed,
+    RunStarted,
+)
+from remit.guard import visible
+from remit.story import CallStory, Story
+
+if TYPE_CHECKING:
+    from remit.run import Ended
+
+WIDTH = 100  # characters of somebody's text on one line
+WEAKER = {
+    "landlock": "confinement: landlock only, as remit.toml accepts; weaker than full (see SECURITY.md)",
+    "none": "confinement: NONE, every tool of this agent runs inside this process",
+}
+COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
+
+
+def short(text: str, width: int = WIDTH) -> str:
+    """One line of somebody's text, hidden characters written out, folded honestly."""
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= width else f"{line[:width]}… (+{len(line) - width})"
+
+
+class Teller:
+    """Tells a run as its events are recorded: lines for a person, JSON Lines for a program."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._names: dict[tuple[int | None, int | None], str] = {}
+        self._deaf = False
+        self.run = ""
+
+    def tell(self, recorded: Recorded) -> None:
+        """One event, as it happens."""
+        self.run = recorded.run
+        if self._deaf:
+            return
+        try:
+            self._tell(recorded)
+        except OSError:  # whoever read this went away; the run goes on all the same
+            self._deaf = True
+
+    def _tell(self, recorded: Recorded) -> None:
+        if self._as_json:
+            click.echo(json.dumps(recorded.model_dump(mode="json"), ensure_ascii=False))
+            return
+        event = recorded.event
+        match event:
+            case RunStarted():
+                script = click.style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
+                who = f"{event.subjects.agent} for {event.subjects.user}"
+                click.echo(f"run {recorded.run}  {who}  {event.model}{script}")
+                if event.confinement in WEAKER:
+                    click.echo(click.style(f"     {WEAKER[event.confinement]}", fg="yellow"))
+            case RunResumed():
+                click.echo(f"run {recorded.run}  taken up again by {event.account}")
+            case RulesChanged() if event.problem:
+                edited = "the rules were edited and are not in force; those from before are:"
+                click.echo(click.style(f"     {edited} {short(event.problem)}", fg="red"))
+            case RulesChanged():
+                click.echo(click.style("     the rules were edited; the run goes on under the new ones", fg="yellow"))
+            case ModelAnswered() if event.text:
+                click.echo(f"\n{click.style(f'{event.step:>3}', bold=True)}  {short(event.text)}")
+            case ModelFailed():
+                click.echo(click.style(f"     the model failed: {event.message}", fg="red"))
+            case CallDecided():
+                self._decided(event)
+            case ApprovalRequested():
+                needs = ", ".join(f"{item.count} × {item.role}" for item in event.missing)
+                self._line(event.step, event.index, "waits for", needs, "yellow")
+            case ApprovalGranted():
+                how = ", scripted for this demonstration" if event.scripted else ""
+                self._line(event.step, event.index, "approved", f"by {event.approver} as {event.role}{how}", "green")
+            case ApprovalRejected():
+                self._line(event.step, event.index, "rejected", f"by {event.approver}: {event.reason}", "red")
+            case AttemptEnded() if event.retry_in_s is not None:
+                why = event.error or event.code
+                self._line(event.step, event.index, "retries", f"{why}: {short(event.message, 60)}", "yellow")
+            case CallAnswered():
+                self._answered(event)
+            case _:
+                pass
+
+    def end(self, ended: Ended) -> None:
+        """The last lines: the answer, or whom the run waits for; always the run and its trace."""
+        finished = ended.finished
+        if self._as_json:
+            body = (
+                finished.model_dump(mode="json")
+                if finished
+                else {"outcome": "held" if ended.held else "waiting", "held": ended.held}
+            )
+            waiting = [item.model_dump(mode="json") for item in ended.waiting]
+            click.echo(
+                json.dumps(
+                    {"run": ended.run, "trace": str(ended.trace), **body, "waiting": waiting}, ensure_ascii=False
+                )
+            )
+            return
+        click.echo()
+        if finished is None:
+            click.echo(
+                click.style("held" if ended.held else "paused", fg="yellow") + (f": {ended.held}" if ended.held else "")
+            )
+            for item in ended.waiting:
+                click.echo(f"  waits for approval: remit approve show {ended.run[:8]}/{item.step}.{item.index}")
+            click.echo(f"  goes on with:       remit run --resume {ended.run[:8]}")
+        elif finished.outcome == "completed":
+            click.echo(finished.answer)
+        else:
+            click.echo(f"{click.style(finished.outcome, fg='red')}: {finished.message}")
+        click.echo(f"\nrun    {ended.run}\ntrace  {ended.trace}\nreplay remit replay {ended.run[:8]}")
+
+    def _decided(self, event: CallDecided) -> None:
+        if event.call is None or event.round > 0:
+            self._names.setdefault((event.step, event.index), event.ask.action)
+            return
+        touched = " ".join(touch.resource for touch in event.call.touches)
+        self._names[event.step, event.index] = f"{event.call.action} {short(touched, 60)}"
+
+    def _answered(self, event: CallAnswered) -> None:
+        colour = "green" if event.result.ok else "red"
+        word = "ok" if isinstance(event.result, Succeeded) else "refused" if event.result.refused else "failed"
+        self._line(event.step, event.index, word, _told(event.result), colour)
+
+    def _line(self, step: int | None, index: int | None, word: str, rest: str, colour: str) -> None:
+        name = self._names.get((step, index), "")
+        click.echo(f"     {click.style(f'{word:<9}', fg=colour)} {name}  {click.style(rest, dim=True)}")
+
+
+def _told(result: Result) -> str:
+    if isinstance(result, Succeeded):
+        return short(json.dumps(result.value, ensure_ascii=False), 60)
+    return explain(result.error)
+
+
+def explain(error: Error) -> str:
+    """One error in one line."""
+    named = f" {error.details['error']}" if "error" in error.details else ""
+    return f"{error.code}{named}: {short(error.message, 140)}"
+
+
+def show(story: Story) -> None:
+    """A run, read afterwards: verdict, first cause, effects, waterfall."""
+    colour = {"completed": "green", "waiting": "yellow", "unfinished": "yellow"}.get(story.verdict, "red")
+    seconds = (story.ended_at - story.began_at) / 1e9
+    refused = sum(call.error is not None and not call.intended for call in story.calls)
+    failed = sum(call.error is not None and bool(call.intended) for call in story.calls)
+    counts = f"{len(story.turns)} turns, {len(story.calls)} calls, {refused} refused, {failed} failed, {seconds:.1f} s"
+    click.echo(f"{click.style(story.verdict, fg=colour, bold=True)}  {counts}")
+    click.echo(f"first cause: {story.first_cause or 'none: every call succeeded'}")
+    if story.started is not None:
+        scripted = " (a written script, not a model)" if story.started.scripted else ""
+        who = f"{story.started.subjects.agent} for {story.started.subjects.user} (account {story.started.account})"
+        click.echo(f"{who}, {story.started.model}{scripted}, confinement {story.started.confinement}")
+        click.echo(f"task: {short(story.started.task)}")
+    for call in story.waiting:
+        needs = ", ".join(f"{item.count} × {item.role}" for item in call.requested.missing) if call.requested else ""
+        click.echo(f"waits: {call.name} for {needs}")
+    click.echo("\neffects")
+    for word, state in (("landed", "landed"), ("not landed", "not_landed"), ("unknown", "unknown")):
+        found = [effect for effect in story.effects if effect.landed == state]
+        listed = (
+            "; ".join(f"{item.step}.{item.index} {item.action} {' '.join(item.resources)}" for item in found) or "none"
+        )
+        click.echo(f"  {word + ':':<12}{listed}")
+    click.echo("\nwaterfall")
+    for turn in story.turns:
+        at = (turn.at - story.began_at) / 1e6
+        click.echo(f"  {at:>8.0f} ms  {click.style(f'step {turn.step}', bold=True)}  {short(turn.text)}")
+        for call in turn.calls:
+            _show_call(story, call)
+    if story.finished is not None and story.finished.answer:
+        click.echo(f"\nanswer: {short(story.finished.answer, 400)}")
+    click.echo(
+        f"\nnext: remit replay {story.run[:8]} | remit replay {story.run[:8]} --policy . | remit trace export {story.run[:8]}"
+    )
+
+
+def _show_call(story: Story, call: CallStory) -> None:
+    at = (call.decided_at - story.began_at) / 1e6
+    ms = f"{(call.answered_at - call.decided_at) / 1e6:.0f} ms" if call.answered_at else "no answer"
+    verdict = call.decision.verdict if call.decision else "refused"
+    click.echo(
+        f"  {at:>8.0f} ms    {click.style(f'{verdict:<7}', fg=COLOURS.get(verdict, 'red'))} {call.name} {' '.join(call.resources)}  {ms}"
+    )
+    indent = " " * 25
+    if call.decision is not None:
+        for rule in call.decision.rules[:3] or call.decision.nearest[:1]:
+            click.echo(click.style(f"{indent}{rule.file}:{rule.line}  {short(rule.note or rule.text)}", dim=True))
+    for answer in call.approvals:
+        word = "approved" if isinstance(answer, ApprovalGranted) else "rejected"
+        scripted = " (scripted)" if isinstance(answer, ApprovalGranted) and answer.scripted else ""
+        click.echo(f"{indent}{word} by {answer.approver}{scripted}")
+    for ended in call.ended:
+        said = f"{ended.error or ended.code}: {short(ended.message, 80)}" if ended.code else "ok"
+        again = f", again in {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
+        click.echo(f"{indent}attempt {ended.attempt}: {said}, {ended.spent.wall_s * 1000:.0f} ms{again}")
+        for change in ended.changes:
+            click.echo(f"{indent}  wrote {change.resource} ({change.size} bytes)")
+        for refused in ended.refused:
+            click.echo(f"{indent}  refused {refused.access} {visible(refused.what)}; to allow: {refused.allow}")
+    if call.error is not None:
+        click.echo(f"{indent}{click.style(explain(call.error), fg='red')}")

@@ -1,0 +1,235 @@
+"""`remit tool`: the developer's room."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from remit.sandbox import Sandbox
+    from remit.workspace import Workspace
+
+
+@click.group("tool", short_help="write, try, test and pin tools")
+def tool_command() -> None:
+    """Write, try, test and pin tools. A tool is a folder: tool.toml, main.py, cases.yaml.
+
+    \b
+    Examples:
+      remit tool new words
+      remit tool try words.count path=notes/a.txt
+      remit tool test words
+      remit tool pin words
+    """
+
+
+@tool_command.command("new")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def new_command(name: str, as_json: bool) -> None:
+    """Write a working example tool called NAME.
+
+    \b
+    Examples:
+      remit tool new words
+    """
+    from remit import tool
+    from remit.workspace import find
+
+    written = tool.new(find(Path.cwd()), name)
+    if as_json:
+        click.echo(json.dumps({"ok": True, "files": [str(_relative(path)) for path in written]}))
+        return
+    for path in written:
+        click.echo(f"wrote {_relative(path)}")
+    click.echo(f"next:  remit tool test {name}; remit tool pin {name}; then write rules for {name}.* in policies/")
+
+
+@tool_command.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def list_command(as_json: bool) -> None:
+    """List the tools and whether each is pinned.
+
+    \b
+    Examples:
+      remit tool list
+    """
+    workspace = _workspace()
+    if as_json:
+        click.echo(
+            json.dumps(
+                [
+                    {"name": name, "version": item.manifest.version, "pinned": item.pinned}
+                    for name, item in workspace.tools.items()
+                ]
+            )
+        )
+        return
+    for name, item in workspace.tools.items():
+        state = click.style("pinned", fg="green") if item.pinned else click.style("not pinned", fg="red")
+        click.echo(f"{name:<16} {item.manifest.version:<9} {state}  {item.manifest.summary}")
+
+
+@tool_command.command("show")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def show_command(name: str, as_json: bool) -> None:
+    """Show the permission card: what the tool may touch at most, and who enforces each line.
+
+    \b
+    Examples:
+      remit tool show files
+    """
+    from remit import tool
+
+    found = tool.known(_workspace(), name)
+    if as_json:
+        click.echo(json.dumps({"pinned": found.pinned, "manifest": found.manifest.model_dump(mode="json")}))
+        return
+    for line in tool.card(found):
+        click.echo(line)
+
+
+@tool_command.command("try")
+@click.argument("action")
+@click.argument("pairs", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The working folder; a copy of an agent's seed if left out.",
+)
+@click.option("--yes", is_flag=True, help="Run an irreversible action.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: bool, as_json: bool) -> None:
+    """Run one action, unpinned, confined to exactly what the arguments name; prints and tracebacks are shown.
+
+    \b
+    Examples:
+      remit tool try files.read path=runbooks/payments-pool.md
+      remit tool try tickets.close key=INC-2041 reason=fixed --yes
+    """
+    from remit import tool
+
+    workspace, sandbox = _workspace(), _sandbox()
+    found, _ = workspace.action(action)
+
+    async def run() -> Any:
+        schema = (await tool.derive(workspace, found, sandbox)).schemas[action.partition(".")[2]]
+        where = nullcontext(folder) if folder else tool.scratch_folder(workspace, found.manifest.name)
+        with where as working:
+            return await tool.attempt(workspace, action, tool.parse_pairs(pairs, schema), working, sandbox, yes=yes)
+
+    call, done = asyncio.run(run())
+    if as_json:
+        body = {key: value for key, value in asdict(done).items() if key not in ("changes", "refused", "spent")}
+        body["refused"] = [item.model_dump(mode="json") for item in done.refused]
+        body["changes"] = [item.model_dump(mode="json") for item in done.changes]
+        body["touches"] = [touch.model_dump(mode="json") for touch in call.touches]
+        click.echo(json.dumps({"ok": done.code is None, **body}, ensure_ascii=False))
+        sys.exit(0 if done.code is None else 1)
+    for touch in call.touches:
+        click.echo(click.style(f"touches {touch.access} {touch.resource}", dim=True), err=True)
+    if done.stderr:
+        click.echo(done.stderr.rstrip("\n"), err=True)
+    for item in done.refused:
+        click.echo(
+            f"{click.style('refused', fg='red')} {item.access} {item.what}; the line that would allow it: {item.allow}",
+            err=True,
+        )
+    for change in done.changes:
+        click.echo(f"wrote {change.resource} ({change.size} bytes)", err=True)
+    if done.code is None:
+        click.echo(done.value if isinstance(done.value, str) else json.dumps(done.value, indent=2, ensure_ascii=False))
+    else:
+        click.echo(f"{click.style(done.error or done.code, fg='red')}: {done.message}", err=True)
+    sys.exit(0 if done.code is None else 1)
+
+
+@tool_command.command("test")
+@click.argument("names", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def test_command(names: tuple[str, ...], as_json: bool) -> None:
+    """Run the cases of the tools NAMES, or of all.
+
+    \b
+    Examples:
+      remit tool test
+      remit tool test files --json
+    """
+    from remit import tool
+
+    workspace, sandbox = _workspace(), _sandbox()
+    passed, failed = 0, 0
+    rows: list[dict[str, Any]] = []
+    for name in names or tuple(workspace.tools):
+        tool.known(workspace, name)
+        for result in asyncio.run(tool.run_cases(workspace, name, sandbox)):
+            rows.append(asdict(result))
+            passed, failed = passed + result.passed, failed + (not result.passed)
+            if not as_json:
+                mark = click.style("ok    ", fg="green") if result.passed else click.style("failed", fg="red")
+                click.echo(f"{mark} {name}: {result.note}")
+                if not result.passed:
+                    click.echo(f"       {result.file}:{result.line}: {result.message}")
+    click.echo(json.dumps({"ok": not failed, "cases": rows}) if as_json else f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed else 0)
+
+
+@tool_command.command("env")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def env_command(name: str, as_json: bool) -> None:
+    """Print the interpreter that runs the tool, for an editor.
+
+    \b
+    Examples:
+      remit tool env files
+    """
+    from remit import tool
+
+    tool.known(_workspace(), name)
+    click.echo(json.dumps({"interpreter": sys.executable}) if as_json else sys.executable)
+
+
+@tool_command.command("pin")
+@click.argument("names", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def pin_command(names: tuple[str, ...], as_json: bool) -> None:
+    """Pin the tools NAMES, or all, as they now lie there: say that they were reviewed. Writes policies/tools.lock.
+
+    \b
+    Examples:
+      remit tool pin files
+    """
+    from remit import tool
+
+    workspace = _workspace()
+    changes = asyncio.run(tool.pin_tools(workspace, names or tuple(workspace.tools), _sandbox()))
+    if as_json:
+        click.echo(json.dumps({"ok": True, "tools": changes}))
+        return
+    for name, change in changes.items():
+        click.echo(f"{name}: {change}")
+
+
+def _workspace() -> Workspace:
+    from remit import workspace
+
+    return workspace.load(workspace.find(Path.cwd()))
+
+
+def _sandbox() -> Sandbox:
+    from remit.sandbox import Sandbox
+
+    return Sandbox(accept=_workspace().settings.accept)
+
+
+def _relative(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path

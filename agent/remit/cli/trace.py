@@ -1,0 +1,205 @@
+"""`remit trace` and `remit replay`: the on-call engineer's room."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from remit.policy import Policy
+    from remit.trace import Trace
+
+
+@click.group("trace", short_help="read, verify and export what runs did")
+def trace_command() -> None:
+    """Read, verify and export what runs did. RUN is a run id, a unique beginning of one, or a trace file.
+
+    \b
+    Examples:
+      remit trace list
+      remit trace show 3f2a
+      remit trace export 3f2a -o incident.jsonl
+      remit trace verify incident.jsonl
+    """
+
+
+@trace_command.command("list")
+@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def list_command(limit: int, as_json: bool) -> None:
+    """List runs, newest first.
+
+    \b
+    Examples:
+      remit trace list --limit 5
+    """
+    from remit import house
+
+    rows = house.open_house().journal.runs()[:limit]
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows]))
+        return
+    for row in rows:
+        began = datetime.fromtimestamp(row.started_at / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+        word = row.outcome or row.state
+        colour = "green" if word == "completed" else "yellow" if row.outcome is None else "red"
+        click.echo(
+            f"{row.run[:8]}  {began}Z  {click.style(f'{word:<10}', fg=colour)} {row.agent} for {row.user}  {_short(row.task)}"
+        )
+    if not rows:
+        click.echo("no runs yet")
+
+
+@trace_command.command("show")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print the events as JSON.")
+def show_command(run: str, as_json: bool) -> None:
+    """Show a run: verdict, first cause, effects landed, not landed and unknown, then the waterfall.
+
+    \b
+    Examples:
+      remit trace show 3f2a
+      remit trace show incident.jsonl
+    """
+    from remit.cli.show import show
+    from remit.story import tell
+
+    trace = _open(run)
+    if as_json:
+        click.echo(json.dumps([item.model_dump(mode="json") for item in trace.records], ensure_ascii=False))
+        return
+    show(tell(trace.records))
+
+
+@trace_command.command("export")
+@click.argument("run")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write; RUN.jsonl if left out."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def export_command(run: str, output: Path | None, as_json: bool) -> None:
+    """Pack a run and its rulebook into one portable file, still OTLP JSON Lines, that replays anywhere.
+
+    \b
+    Examples:
+      remit trace export 3f2a -o incident.jsonl
+    """
+    from remit.trace import write_portable
+
+    trace = _open(run)
+    target = output or Path(f"{trace.run}.jsonl")
+    write_portable(trace, target)
+    click.echo(
+        json.dumps({"ok": True, "file": str(target)})
+        if as_json
+        else f"wrote {target}; replay it with: remit replay {target}"
+    )
+
+
+@trace_command.command("verify")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def verify_command(run: str, as_json: bool) -> None:
+    """Check the chain of a run: missing, edited, reordered and erased events are told apart.
+
+    \b
+    Examples:
+      remit trace verify 3f2a
+    """
+    trace = _open(run)
+    faults = trace.faults()
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "ok": not any(fault.broken for fault in faults),
+                    "events": len(trace.records),
+                    "faults": [asdict(fault) for fault in faults],
+                }
+            )
+        )
+    else:
+        for fault in faults:
+            click.echo(f"{click.style(fault.kind, fg='red')}: {fault.what}")
+        click.echo(
+            f"{len(trace.records)} events, chain {'is broken' if any(fault.broken for fault in faults) else 'holds'}"
+        )
+    sys.exit(1 if any(fault.broken for fault in faults) else 0)
+
+
+@click.command("replay", short_help="run a recorded run again, without effects")
+@click.argument("run")
+@click.option(
+    "--policy",
+    "folder",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="What would these rules do? A policy folder, or a workspace (`.`: today's).",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def replay_command(run: str, folder: Path | None, as_json: bool) -> None:
+    """Run RUN again under its own rulebook, with model and tools answered from the record: reproduced, or where not.
+
+    \b
+    Examples:
+      remit replay 3f2a
+      remit replay incident.jsonl
+      remit replay 3f2a --policy .
+    """
+    from remit.replay import replay
+    from remit.rulebook import open_rulebook
+
+    trace = _open(run)
+    rulebooks = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    policy = _policy(folder) if folder is not None else None
+    found = asyncio.run(replay(trace.records, rulebooks, faults=trace.faults(), policy=policy))
+    if as_json:
+        click.echo(json.dumps({"ok": found.reproduced, **asdict(found)}, ensure_ascii=False))
+        sys.exit(0 if found.reproduced else 1)
+    counts = f"{found.decisions} decisions, {found.turns} model turns, {found.results} tool results compared"
+    if found.reproduced:
+        rest = "" if found.complete else "; the run itself was cut off there"
+        click.echo(f"{click.style('reproduced', fg='green')}: {counts}{rest}")
+        sys.exit(0)
+    for fault in found.faults:
+        click.echo(f"{click.style('tampered', fg='red')}: {fault.what}")
+    for item in found.divergences:
+        place = "" if item.step is None else f" at step {item.step}" + ("" if item.index is None else f".{item.index}")
+        click.echo(f"{click.style('diverged', fg='red')}{place}, {item.kind}: {item.what}")
+        for line in item.diff[:24]:
+            click.echo(f"    {line}")
+    click.echo(f"{counts} until there")
+    sys.exit(1)
+
+
+def _policy(folder: Path) -> Policy:
+    """The rules in `folder`, or in the workspace that it is."""
+    from remit import policy, workspace
+    from remit.house import load_rooms, policy_files
+
+    if (folder / workspace.MARKER).exists():
+        return load_rooms(folder)[1]
+    return policy.load(policy_files(folder, "."))
+
+
+def _open(run: str) -> Trace:
+    """The trace that RUN names: a file, or a run of the workspace around here."""
+    from remit import house
+    from remit.trace import open_trace, read
+
+    if run.endswith(".jsonl") or Path(run).is_file():
+        return read(Path(run))
+    opened = house.open_house()
+    return open_trace(opened.traces, opened.journal, opened.journal.resolve_run(run))
+
+
+def _short(text: str) -> str:
+    from remit.cli.show import short
+
+    return short(text, 60)

@@ -1,0 +1,97 @@
+"""`remit init`, `remit doctor`, `remit check`: the house as a whole."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.command("init", short_help="write a workspace")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
+@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+def init_command(folder: Path, as_json: bool) -> None:
+    """Write a workspace into FOLDER: three tools, an example agent, and the policies that hold them.
+
+    \b
+    Examples:
+      remit init my-agents
+      cd my-agents && remit run triage "Checkout is failing: find out why"
+    """
+    from remit.starter import write_starter
+
+    written = write_starter(folder)
+    if as_json:
+        click.echo(json.dumps({"ok": True, "folder": str(folder), "files": written}))
+        return
+    click.echo(f"wrote {len(written)} files into {folder}/")
+    enter = "" if folder == Path() else f"cd {folder} && "
+    click.echo(f'next:  {enter}remit run triage "Checkout is failing: find out why and write the report"')
+
+
+@click.command("check", short_help="check every room")
+@click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
+def check_command(as_json: bool) -> None:
+    """Check all rooms together: manifests, agents, rules, pins and the tables of cases.
+
+    \b
+    Examples:
+      remit check
+      remit check --json
+    """
+    from remit.check import check
+    from remit.workspace import find
+
+    report = check(find(Path.cwd()))
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "ok": not report.problems,
+                    "problems": [asdict(item) for item in report.problems],
+                    "counts": report.counts,
+                }
+            )
+        )
+    else:
+        for problem in report.problems:
+            click.echo(f"{click.style('error', fg='red')}: {problem}", err=True)
+        click.echo(
+            ", ".join(f"{number} {what}" for what, number in report.counts.items())
+            + f", {len(report.problems)} problems"
+        )
+    sys.exit(2 if report.problems else 0)
+
+
+@click.command("doctor", short_help="try the break-outs on this machine")
+@click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
+def doctor_command(as_json: bool) -> None:
+    """Try every break-out that can be tried from here, for real, and name the fix where one is not held.
+
+    \b
+    Examples:
+      remit doctor
+      remit doctor --json
+    """
+    from remit.sandbox import probe
+
+    tiers = probe()
+    if as_json:
+        click.echo(json.dumps({"ok": any(tier.works for tier in tiers), "tiers": [asdict(tier) for tier in tiers]}))
+    else:
+        for tier in tiers:
+            mark = click.style("works", fg="green") if tier.works else click.style("does not work here", fg="red")
+            click.echo(f"{tier.name}: {mark}")
+            for item in tier.checks:
+                held = click.style("held  ", fg="green") if item.held else click.style("ESCAPED", fg="red")
+                click.echo(f"  {held} {item.name}: {item.detail}")
+                if not item.held and item.fix:
+                    click.echo(f"         fix: {item.fix}")
+            if tier.note:
+                click.echo(f"  note: {tier.note}")
+            if not tier.works:
+                click.echo(f"  fix: {tier.fix}")
+    sys.exit(0 if any(tier.works for tier in tiers) else 1)

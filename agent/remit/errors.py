@@ -1,0 +1,142 @@
+"""What can go wrong, and who is told.
+
+Three listeners:
+
+* the model is told: `Refusal`, which becomes a `Result` with a code;
+* the operator is told: `RunEnded`, the run stops and the model never sees why;
+* the author is told: `WorkspaceError`, nothing starts until the file is mended.
+
+    RemitError
+    ├── WorkspaceError      a file of the workspace is wrong: file, line, what, fix
+    ├── UsageError          a command was called wrongly
+    ├── Refusal             a call ends with a code that the model sees
+    └── RunEnded            the run ends with a code that the model never sees
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias, get_args
+
+ModelCode: TypeAlias = Literal[
+    "unknown_action",
+    "invalid_arguments",
+    "policy_denied",
+    "approval_required",
+    "approval_rejected",
+    "approval_expired",
+    "approval_invalid",
+    "held",
+    "budget_exhausted",
+    "rate_limited",
+    "denial_loop",
+    "circuit_open",
+    "timeout",
+    "resource_exhausted",
+    "sandbox_violation",
+    "tool_failed",
+    "tool_crashed",
+    "invalid_output",
+    "content_blocked",
+    "outcome_unknown",
+    "cancelled",
+    "diverged",
+]
+OperatorCode: TypeAlias = Literal["sandbox_unavailable", "unrecorded"]
+Code: TypeAlias = Literal[ModelCode, OperatorCode]
+
+# One sentence each; the README's table of codes is generated from here.
+CODES: Final[Mapping[Code, str]] = {
+    "unknown_action": "no tool of this agent has that action",
+    "invalid_arguments": "the arguments are not what the action's schema accepts, or name no valid resource",
+    "policy_denied": "a rule denies the call, or no rule allows it",
+    "approval_required": "a person must approve the call first",
+    "approval_rejected": "a person rejected the call",
+    "approval_expired": "nobody approved the call in time",
+    "approval_invalid": "the approval does not fit this call, or its approver may not give it",
+    "held": "an operator stopped this run, agent or tool",
+    "budget_exhausted": "the run has spent its budget",
+    "rate_limited": "too many calls in too short a time",
+    "denial_loop": "the same refused call was asked again and again",
+    "circuit_open": "the tool failed repeatedly and rests for a while",
+    "timeout": "the call took longer than its limit",
+    "resource_exhausted": "the call hit a limit of processor, memory, files or output",
+    "sandbox_violation": "the tool tried to reach something outside the decision",
+    "tool_failed": "the tool reported one of its declared errors",
+    "tool_crashed": "the tool ended without a result",
+    "invalid_output": "the tool's result is not what its schema promises",
+    "content_blocked": "the content may not pass",
+    "outcome_unknown": "the effect may or may not have happened",
+    "cancelled": "the call was cancelled before it ended",
+    "diverged": "the replay left the recorded run",
+    "sandbox_unavailable": "the sandbox cannot confine tools on this machine",
+    "unrecorded": "the journal cannot record, so nothing may happen",
+}
+assert set(CODES) == {*get_args(ModelCode), *get_args(OperatorCode)}
+
+
+class RemitError(Exception):
+    """Anything that Remit itself reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One thing wrong in one file of the workspace.
+
+    `line` is 1-based; None where the whole file is meant. `fix` says what to write.
+    """
+
+    file: str
+    what: str
+    fix: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = self.file if self.line is None else f"{self.file}:{self.line}"
+        return f"{where}: {self.what}\n    fix: {self.fix}"
+
+
+class WorkspaceError(RemitError):
+    """Files of the workspace are wrong; every problem is listed, none is skipped."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class UsageError(RemitError):
+    """A command was called with something that does not exist or does not fit."""
+
+
+class Refusal(RemitError):
+    """The call ends here with a code; the model is told.
+
+    `details` is JSON data; `retryable` is what this failure says of itself, before effect and attempts are weighed.
+    """
+
+    def __init__(
+        self,
+        code: ModelCode,
+        message: str,
+        *,
+        details: Mapping[str, Any] | None = None,
+        remedy: str | None = None,
+        retryable: bool = False,
+    ) -> None:
+        self.code: ModelCode = code
+        self.message = message
+        self.details: Mapping[str, Any] = details or {}
+        self.remedy = remedy
+        self.retryable = retryable
+        super().__init__(f"{code}: {message}")
+
+
+class RunEnded(RemitError):
+    """The run cannot go on; the operator is told, the model is not."""
+
+    def __init__(self, code: OperatorCode, message: str, *, fix: str) -> None:
+        self.code: OperatorCode = code
+        self.message = message
+        self.fix = fix
+        super().__init__(f"{code}: {message}\n    fix: {fix}")

@@ -1,0 +1,346 @@
+"""The events of a run: the only state there is.
+
+An event is written once and never edited. `key` names it within its run: appending a second event with the same key is
+refused by the journal, which is how two workers on one run cannot both intend the same attempt.
+"""
+
+# pyright: reportIncompatibleVariableOverride=false, reportGeneralTypeIssues=false
+# A subclass that requires `step` narrows a field of the base, which is sound because events are frozen.
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from remit.call import Access, Ask, Call, Confinement, Decision, Json, Missing, Noun, Result, Subjects
+from remit.errors import Code
+
+Outcome: TypeAlias = Literal["completed", "failed", "stopped", "exhausted"]
+Landed: TypeAlias = Literal["landed", "not_landed", "unknown", "none"]  # "none": a read has no effect to land
+
+
+class Event(Noun):
+    """What every event has. `step` and `index` are None where the event is not of a step or a call."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    step: int | None = None
+    index: int | None = None
+    attempt: int | None = None
+
+    @property
+    def key(self) -> str:
+        """Unique within a run."""
+        parts = (self.step, self.index, self.attempt)
+        return "/".join([getattr(self, "type"), *("-" if part is None else str(part) for part in parts)])  # noqa: B009 - declared by each subclass as its discriminator
+
+
+class RunStarted(Event):
+    """A run begins. `rulebook` is the digest of the object that lists every file the run stands on."""
+
+    type: Literal["run.started"] = "run.started"
+    subjects: Subjects
+    account: str  # the operating-system account, whatever subject it maps to
+    actor: str = ""  # the subject of that account; another than `subjects.user` where it acts for somebody else
+    task: str
+    prompt: str
+    model: str  # "script:script.yaml", "openai:gpt-5"
+    scripted: bool
+    actions: tuple[str, ...]
+    rulebook: str
+    policy_digest: str
+    confinement: Confinement
+    env: str
+    folder: str  # working folder, relative to the workspace
+    version: str
+
+
+class RunResumed(Event):
+    """Another process takes the run up, perhaps under other rules. `count` is 1 for the first resumption."""
+
+    type: Literal["run.resumed"] = "run.resumed"
+    count: int
+    account: str
+    rulebook: str
+    policy_digest: str
+
+    @property
+    def key(self) -> str:
+        return f"run.resumed/{self.count}"
+
+
+class RulesChanged(Event):
+    """The rules were edited while the run goes on. `rulebook` is what it stands on from here.
+
+    `problem` says why the edit is not in force; then the rules are those from before.
+    """
+
+    type: Literal["rules.changed"] = "rules.changed"
+    count: int
+    rulebook: str = ""
+    policy_digest: str
+    problem: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"rules.changed/{self.count}"
+
+
+class ModelAsked(Event):
+    """The model is about to be asked. `input_digest` covers the whole conversation and the tools offered."""
+
+    type: Literal["model.asked"] = "model.asked"
+    step: int
+    model: str
+    input_digest: str
+
+
+class Usage(Noun):
+    """Tokens, as the provider counts them; None where it does not say."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+class ModelAnswered(Event):
+    """One turn of the model."""
+
+    type: Literal["model.answered"] = "model.answered"
+    step: int
+    text: str
+    asks: tuple[Ask, ...] = ()
+    finish: str  # "stop" | "tool_calls" | "length" | the provider's own word
+    usage: Usage = Usage()
+    response_model: str = ""
+
+
+class ModelFailed(Event):
+    """The model could not be asked, or its answer could not be read."""
+
+    type: Literal["model.failed"] = "model.failed"
+    step: int
+    message: str
+
+
+class CallDecided(Event):
+    """A call of a step was parsed, made canonical and decided; or refused before it could be.
+
+    `call` is None where parsing or canonicalisation failed: then `refused` holds the result. `round` counts decisions of
+    the same call: 0 first, 1 after the first grant.
+    """
+
+    type: Literal["call.decided"] = "call.decided"
+    step: int
+    index: int
+    ask: Ask
+    round: int = 0
+    call: Call | None = None
+    decision: Decision | None = None
+    refused: Result | None = None
+
+    @property
+    def key(self) -> str:
+        return f"call.decided/{self.step}/{self.index}/{self.round}"
+
+
+class ApprovalRequested(Event):
+    """People are asked. `summary` is rendered from canonical arguments, never written by the model."""
+
+    type: Literal["approval.requested"] = "approval.requested"
+    step: int
+    index: int
+    decision_digest: str
+    missing: tuple[Missing, ...]
+    summary: str
+    expires_at: int  # Unix nanoseconds
+
+    @property
+    def key(self) -> str:
+        return f"approval.requested/{self.step}/{self.index}/{self.decision_digest}"
+
+
+class ApprovalGranted(Event):
+    """One person grants in one role. `scripted` marks an approval that a demonstration script gave."""
+
+    type: Literal["approval.granted"] = "approval.granted"
+    step: int
+    index: int
+    decision_digest: str
+    approver: str
+    role: str
+    account: str
+    scripted: bool = False
+
+    @property
+    def key(self) -> str:
+        return f"approval.granted/{self.step}/{self.index}/{self.decision_digest}/{self.approver}"
+
+
+class ApprovalRejected(Event):
+    """One person rejects."""
+
+    type: Literal["approval.rejected"] = "approval.rejected"
+    step: int
+    index: int
+    decision_digest: str
+    approver: str
+    account: str
+    reason: str
+
+    @property
+    def key(self) -> str:
+        return f"approval.rejected/{self.step}/{self.index}/{self.decision_digest}"
+
+
+class AttemptIntended(Event):
+    """The effect is about to happen; for anything but a read this is on disk first."""
+
+    type: Literal["attempt.intended"] = "attempt.intended"
+    step: int
+    index: int
+    attempt: int
+    request_digest: str
+    decision_digest: str
+    profile_digest: str
+    confinement: Confinement
+    idempotency_key: str = ""
+
+
+class Spent(Noun):
+    """What an attempt used. Seconds of wall and processor time, bytes."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    memory_bytes: int = 0
+    output_bytes: int = 0
+
+
+class Change(Noun):
+    """One file that the broker committed for the tool. `digest` is of its content, "" where it was removed."""
+
+    resource: str
+    digest: str
+    size: int
+
+
+class Refused(Noun):
+    """Something that the sandbox refused to open, and the manifest line that would allow it."""
+
+    access: Access
+    what: str
+    allow: str
+
+
+class AttemptEnded(Event):
+    """One attempt is over. `landed` says what is known of its effect."""
+
+    type: Literal["attempt.ended"] = "attempt.ended"
+    step: int
+    index: int
+    attempt: int
+    code: Code | None  # None: it succeeded
+    error: str | None = None  # the tool's own declared error name, with `tool_failed`
+    message: str = ""
+    value: Json = None
+    landed: Landed = "none"
+    changes: tuple[Change, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    stderr: str = ""
+    spent: Spent = Spent()
+    lost: bool = False  # the process that ran it died; another one wrote this
+    retry_in_s: float | None = None  # seconds until the next attempt; None: there is none
+
+
+class CallAnswered(Event):
+    """The one result of a call, as the model reads it."""
+
+    type: Literal["call.answered"] = "call.answered"
+    step: int
+    index: int
+    result: Result
+    output_digest: str = ""
+
+
+class RunFinished(Event):
+    """The run is over."""
+
+    type: Literal["run.finished"] = "run.finished"
+    outcome: Outcome
+    answer: str = ""
+    code: Code | None = None
+    message: str = ""
+
+
+class HoldSet(Event):
+    """An operator stops a run, an agent, a tool, or all. Recorded in the run named `workspace`."""
+
+    type: Literal["hold.set"] = "hold.set"
+    number: int
+    scope: str  # "run:…", "agent:…", "tool:…", "all"
+    reason: str
+    account: str
+
+    @property
+    def key(self) -> str:
+        return f"hold.set/{self.number}"
+
+
+class HoldLifted(Event):
+    """An operator lifts a hold."""
+
+    type: Literal["hold.lifted"] = "hold.lifted"
+    number: int
+    scope: str
+    account: str
+
+    @property
+    def key(self) -> str:
+        return f"hold.lifted/{self.number}"
+
+
+AnyEvent: TypeAlias = Annotated[
+    RunStarted
+    | RunResumed
+    | RulesChanged
+    | ModelAsked
+    | ModelAnswered
+    | ModelFailed
+    | CallDecided
+    | ApprovalRequested
+    | ApprovalGranted
+    | ApprovalRejected
+    | AttemptIntended
+    | AttemptEnded
+    | CallAnswered
+    | RunFinished
+    | HoldSet
+    | HoldLifted,
+    Field(discriminator="type"),
+]
+
+EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+class Recorded(BaseModel):
+    """An event with its place in the chain of its run.
+
+    `at` is Unix nanoseconds; `hash` is SHA-256 over `prev`, the header and the salted digest of the body, so that a body
+    can be erased without breaking the chain: then `event` and `salt` are None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    seq: int
+    at: int
+    type: str
+    key: str
+    prev: str
+    hash: str
+    payload_digest: str
+    salt: str | None
+    event: AnyEvent | None
+
+
+Body: TypeAlias = dict[str, Json]

@@ -1,0 +1,211 @@
+"""The agent as a LangGraph: think → decide → act×n, and round again.
+
+The state holds keys, never bodies: whatever a node needs it reads from the run's record, so a checkpoint stays small and
+a node that runs a second time finds what it did the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias, TypedDict
+
+import aiosqlite
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import BaseCheckpointSaver
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import Command, Send, interrupt
+
+from remit import budget
+from remit.broker import ApprovalPending, Broker
+from remit.call import Decision
+from remit.errors import Refusal
+from remit.event import ModelAnswered, ModelAsked, ModelFailed, Outcome, RunFinished
+from remit.model import Model, ModelError, ToolSpec
+from remit.record import Record
+
+NODES_A_STEP: Final = 3  # think, decide, act: what LangGraph counts against its recursion limit
+
+
+WHOLE: Final = frozenset({"stop", "tool_calls"})  # ways to end a turn that leave none of its calls half-written
+
+
+class State(TypedDict, total=False):
+    """`step` is the one thought last; `index` is set in the branch of one call."""
+
+    step: int
+    index: int
+
+
+Settle: TypeAlias = Callable[[], Awaitable[bool]]  # True: something that the run waits for may have come
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agency:
+    """One run of one agent: its model, its broker, and the record that both write to."""
+
+    broker: Broker
+    model: Model
+    record: Record
+    tools: Sequence[ToolSpec]
+    stopped: Callable[[], str | None]  # why an operator holds this run or agent, or None
+
+    async def think(self, state: State) -> State:
+        """Ask the model for one turn; a turn without calls is the answer."""
+        while (reason := self.stopped()) is not None:
+            interrupt({"held": reason})
+        step = state.get("step", -1) + 1
+        if self.record.facts.finished:
+            return {"step": step}
+        answered = self.record.get(f"model.answered/{step}/-/-")
+        if not isinstance(answered, ModelAnswered):
+            if not self._may_think(step):
+                return {"step": step}
+            turn = await self._ask(step)
+            if turn is None:
+                return {"step": step}
+            answered = turn
+        if not answered.asks:
+            whole = answered.finish in WHOLE
+            message = "" if whole else f"the answer is not whole: the model stopped by {answered.finish!r}"
+            outcome: Outcome = "completed" if whole else "failed"
+            self.record.append(RunFinished(outcome=outcome, answer=answered.text, message=message))
+        return {"step": step}
+
+    def _may_think(self, step: int) -> bool:
+        limits = self.broker.agent.budget
+        try:
+            if step >= limits.steps:
+                raise Refusal("budget_exhausted", f"this run may take {limits.steps} steps and has taken them")
+            budget.check_wall(self.record.facts, limits, self.broker.world.clock(step, -1))
+        except Refusal as refusal:
+            self.record.append(RunFinished(outcome="exhausted", code=refusal.code, message=refusal.message))
+            return False
+        return True
+
+    async def _ask(self, step: int) -> ModelAnswered | None:
+        conversation = self.record.conversation
+        asked = ModelAsked(step=step, model=self.model.name, input_digest=conversation.input_digest(self.tools))
+        if self.record.get(asked.key) is None:
+            self.record.append(asked)
+        failed = self.record.get(f"model.failed/{step}/-/-")
+        if isinstance(failed, ModelFailed):  # the process died before it could end the run
+            self.record.append(RunFinished(outcome="failed", message=failed.message))
+            return None
+        try:
+            turn = await self.model.think(step, conversation.messages, self.tools)
+        except ModelError as failure:
+            message = self.broker.guard.text(str(failure))
+            self.record.append(ModelFailed(step=step, message=message))
+            self.record.append(RunFinished(outcome="failed", message=message))
+            return None
+        answered = ModelAnswered(
+            step=step,
+            text=self.broker.guard.text(turn.text),
+            asks=self.broker.hear(step, turn.asks),
+            finish=turn.finish,
+            usage=turn.usage,
+            response_model=turn.response_model,
+        )
+        self.record.append(answered)
+        return answered
+
+    async def decide(self, state: State) -> State:
+        """Decide every call of the step in the model's order, and answer those that will not run."""
+        step = state.get("step", 0)
+        answered = self._turn(step)
+        for decided in self.broker.decide(step, answered.asks, cut=answered.finish not in WHOLE):
+            if not _may_run(decided.decision):
+                assert decided.index is not None
+                await self.broker.perform(step, decided.index)
+        return {}
+
+    async def act(self, state: State) -> State:
+        """Carry out one call; where people must approve it first, only this branch waits."""
+        step, index = state.get("step", 0), state.get("index", 0)
+        while True:
+            try:
+                await self.broker.perform(step, index)
+            except ApprovalPending:
+                interrupt({"step": step, "index": index})  # only waits: what people say is in the journal
+            else:
+                return {}
+
+    async def after_think(self, _: State) -> Literal["decide", "__end__"]:
+        return "__end__" if self.record.facts.finished else "decide"
+
+    async def after_decide(self, state: State) -> list[Send] | Literal["think"]:
+        step = state.get("step", 0)
+        sends = [
+            Send("act", {"step": step, "index": index})
+            for index in range(len(self._turn(step).asks))
+            if (decided := self.broker.latest(step, index)) is not None and _may_run(decided.decision)
+        ]
+        return sends or "think"
+
+    def _turn(self, step: int) -> ModelAnswered:
+        answered = self.record.get(f"model.answered/{step}/-/-")
+        assert isinstance(answered, ModelAnswered)  # think recorded it, or found it
+        return answered
+
+    def compile(self, saver: BaseCheckpointSaver[str]) -> Any:
+        """The graph, with its checkpoints in `saver`."""
+        graph: Any = StateGraph(State)  # its overloads are only partly typed
+        graph.add_node("think", self.think)
+        graph.add_node("decide", self.decide)
+        graph.add_node("act", self.act)
+        graph.add_edge(START, "think")
+        graph.add_conditional_edges("think", self.after_think, ["decide", END])
+        graph.add_conditional_edges("decide", self.after_decide, ["act", "think"])
+        graph.add_edge("act", "think")
+        return graph.compile(checkpointer=saver)
+
+
+def serde() -> JsonPlusSerializer:
+    """Checkpoints are plain data: a forged row names no class to build (CVE-2026-28277)."""
+    return JsonPlusSerializer(pickle_fallback=False, allowed_json_modules=None, allowed_msgpack_modules=None)
+
+
+def forgotten() -> BaseCheckpointSaver[str]:
+    """Checkpoints that end with the process: a replay needs none."""
+    return InMemorySaver(serde=serde())
+
+
+@asynccontextmanager
+async def checkpoints(path: Path) -> AsyncGenerator[BaseCheckpointSaver[str]]:
+    """The checkpoints of all runs, in one SQLite file."""
+    path.touch(mode=0o600)  # noqa: ASYNC240 - once, before anything runs
+    async with aiosqlite.connect(path) as connection:
+        yield AsyncSqliteSaver(connection, serde=serde())
+
+
+async def drive(agency: Agency, saver: BaseCheckpointSaver[str], settle: Settle) -> bool:
+    """Take the run from wherever it stands to its end; False where it waits and `settle` gave up waiting.
+
+    A run that has no checkpoint yet starts at the first node, which is safe at any time: every node first looks in the
+    record for what it did before.
+    """
+    graph = agency.compile(saver)
+    config: RunnableConfig = {
+        "configurable": {"thread_id": agency.record.run},
+        "recursion_limit": NODES_A_STEP * (agency.broker.agent.budget.steps + 2),
+    }
+    snapshot = await graph.aget_state(config)
+    given: State | Command[Any] | None = None if snapshot.next else {"step": -1}
+    while True:
+        await graph.ainvoke(given, config, durability="sync")
+        if agency.record.facts.finished:
+            return True
+        pending = (await graph.aget_state(config)).interrupts
+        if not pending or not await settle():
+            return False
+        given = Command(resume={waiting.id: True for waiting in pending})
+
+
+def _may_run(decision: Decision | None) -> bool:
+    return decision is not None and decision.verdict != "deny"

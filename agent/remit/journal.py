@@ -1,0 +1,310 @@
+"""The journal: append-only events, the truth of every run.
+
+Headers and bodies lie in two tables, so that a body can be erased and the chain of headers still holds. No record, no
+effect: an event that cannot be written ends the run.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+import sqlalchemy as sa
+from pydantic import ValidationError
+from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import StaticPool
+from sqlmodel import Field, SQLModel
+
+from remit.chain import Chain, Fault, Link, link
+from remit.errors import RemitError, RunEnded, UsageError
+from remit.event import AnyEvent, Recorded
+from remit.facts import SUMMARISED, Facts, RunSummary, fold, summary
+
+__all__ = ["WORKSPACE_RUN", "AlreadyRecorded", "Journal", "RunSummary"]
+
+WORKSPACE_RUN: Final = "workspace"
+BUSY_TIMEOUT_S: Final = 10.0
+FIX: Final = "make room or give back write access to the journal's folder, then `--resume` the run"
+
+
+class AlreadyRecorded(RemitError):
+    """An event of that key is already there; `earlier` is it."""
+
+    def __init__(self, earlier: Recorded) -> None:
+        self.earlier = earlier
+        super().__init__(f"{earlier.key} is already recorded as event {earlier.seq}")
+
+
+class EventRow(SQLModel, table=True):
+    """The header of an event: everything that its hash covers."""
+
+    __tablename__ = "event"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
+    __table_args__ = (sa.UniqueConstraint("run", "key"), {"sqlite_with_rowid": False})
+
+    run: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    at: int = Field(sa_type=sa.BigInteger)  # Unix nanoseconds
+    type: str
+    key: str
+    prev: str
+    hash: str
+    payload_digest: str
+
+
+class PayloadRow(SQLModel, table=True):
+    """The body of an event and its salt; the row is gone where the body was erased."""
+
+    __tablename__ = "payload"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
+
+    run: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True, sa_type=sa.BigInteger)
+    salt: str
+    body: str = Field(sa_type=sa.Text)
+
+
+class HeadRow(SQLModel, table=True):
+    """The last event of each run: appending reads one row, and a cut tail is seen."""
+
+    __tablename__ = "head"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
+
+    run: str = Field(primary_key=True)
+    seq: int = Field(sa_type=sa.BigInteger)
+    hash: str
+
+
+# Core statements on SQLModel's tables: an object per row would double the price of an append.
+_EVENT, _PAYLOAD, _HEAD = (SQLModel.metadata.tables[name] for name in ("event", "payload", "head"))
+_STORED: Final = sa.select(_EVENT, _PAYLOAD.c.salt, _PAYLOAD.c.body).select_from(
+    _EVENT.outerjoin(_PAYLOAD, (_EVENT.c.run == _PAYLOAD.c.run) & (_EVENT.c.seq == _PAYLOAD.c.seq))
+)
+_IN_ORDER: Final = _STORED.where(_EVENT.c.run == sa.bindparam("of"), _EVENT.c.seq > sa.bindparam("after")).order_by(
+    _EVENT.c.seq
+)
+_BY_KEY: Final = _STORED.where(_EVENT.c.run == sa.bindparam("of"), _EVENT.c.key == sa.bindparam("named"))
+_HEAD_OF: Final = sa.select(_HEAD.c.seq, _HEAD.c.hash).where(_HEAD.c.run == sa.bindparam("of"))
+_NEW_HEAD: Final = _HEAD.insert()
+_NEXT_HEAD: Final = _HEAD.update().where(_HEAD.c.run == sa.bindparam("of"))
+
+
+class Journal:
+    """The events of every run of a workspace, in one SQLite file (mode 0600).
+
+    Threads may share one; each process opens its own. `clock` gives Unix nanoseconds.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], int] = time.time_ns) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._durable: bool | None = None
+        with self._failing("opened"):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            _create_private(path)
+            # One connection behind one lock: SQLite has one writer anyway, and a checkout costs as much as a read.
+            engine = sa.create_engine(
+                sa.URL.create("sqlite", database=str(path)),
+                poolclass=StaticPool,
+                isolation_level="AUTOCOMMIT",
+                connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
+            )
+            self._connection = engine.connect()
+            _patiently(lambda: _prepare(self._connection))
+
+    def close(self) -> None:
+        """Give the file back; nothing is lost without it."""
+        with self._lock:
+            self._connection.close()
+            self._connection.engine.dispose()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def append(self, run: str, event: AnyEvent, *, durable: bool = False) -> Recorded:
+        """Record one event; it survives kill -9 when this returns, and a power cut too where `durable`.
+
+        Raises:
+            AlreadyRecorded: an event of that key is there, from this or another process.
+            RunEnded: `unrecorded`, where the event cannot be written.
+        """
+        salt = secrets.token_hex(16)
+        with self._failing("written"), self._writing(durable) as connection:
+            head = connection.execute(_HEAD_OF, {"of": run}).first()
+            seq, prev = (0, "") if head is None else (int(head[0]) + 1, str(head[1]))
+            sealed = link(run, seq, self._clock(), prev, event, salt)
+            try:
+                connection.execute(_EVENT.insert(), sealed.header)
+            except IntegrityError as conflict:
+                earlier = connection.execute(_BY_KEY, {"of": run, "named": event.key}).mappings().first()
+                if earlier is None:
+                    raise
+                raise AlreadyRecorded(_link(earlier).recorded()) from conflict
+            connection.execute(_PAYLOAD.insert(), {"run": run, "seq": seq, "salt": salt, "body": sealed.body})
+            if head is None:
+                connection.execute(_NEW_HEAD, {"run": run, "seq": seq, "hash": sealed.hash})
+            else:
+                connection.execute(_NEXT_HEAD, {"of": run, "seq": seq, "hash": sealed.hash})
+        return sealed.of(event)
+
+    def events(self, run: str, after: int = -1) -> list[Recorded]:
+        """The events of a run, in order, from the one that follows `after`."""
+        with self._reading() as connection:
+            return [stored.recorded() for stored in self._links(connection, run, after)]
+
+    def get(self, run: str, key: str) -> Recorded | None:
+        """The event of that key, or None."""
+        with self._reading() as connection:
+            row = connection.execute(_BY_KEY, {"of": run, "named": key}).mappings().first()
+        return None if row is None else _link(row).recorded()
+
+    def runs(self) -> list[RunSummary]:
+        """Every run, the latest first."""
+        summed = _STORED.where(_EVENT.c.run != WORKSPACE_RUN, _EVENT.c.type.in_(SUMMARISED))
+        folded: dict[str, Facts] = {}
+        with self._reading() as connection:
+            for row in connection.execute(summed.order_by(_EVENT.c.run, _EVENT.c.seq)).mappings():
+                stored = _link(row)
+                folded[stored.run] = fold(folded.get(stored.run, Facts()), stored.recorded())
+        summaries = [summary(run, facts) for run, facts in folded.items()]
+        return sorted(summaries, key=lambda item: (-item.started_at, item.run))
+
+    def resolve_run(self, prefix: str) -> str:
+        """The one run whose id begins so. Raises UsageError where there is none, or more than one."""
+        begins = sa.select(_HEAD.c.run).where(
+            _HEAD.c.run.startswith(prefix, autoescape=True), _HEAD.c.run != WORKSPACE_RUN
+        )
+        with self._reading() as connection:
+            found = [str(row[0]) for row in connection.execute(begins.order_by(_HEAD.c.run).limit(6))]
+        if prefix in found:
+            return prefix
+        if not prefix or not found:
+            raise UsageError(f"the journal has no run {prefix!r}: `remit trace list` shows those it has")
+        if len(found) > 1:
+            shown = ", ".join(run[: len(prefix) + 8] for run in found[:5])
+            raise UsageError(f"{prefix!r} begins more than one run ({shown}): write more of it")
+        return found[0]
+
+    def chain(self, run: str) -> Chain:
+        """The events of a run as they are stored, and its head, both of one moment."""
+        with self._reading() as connection:
+            connection.exec_driver_sql("BEGIN")
+            try:
+                head = connection.execute(_HEAD_OF, {"of": run}).first()
+                links = tuple(self._links(connection, run))
+            finally:
+                connection.exec_driver_sql("COMMIT")
+        return Chain(run=run, links=links, head=None if head is None else (int(head[0]), str(head[1])))
+
+    def verify(self, run: str) -> tuple[Fault, ...]:
+        """What is not as it was recorded; empty means whole."""
+        return self.chain(run).verify()
+
+    def erase(self, run: str, seq: int) -> None:
+        """Erase the body of one event for good; its header stays, and so does the chain.
+
+        The run's trace file holds a copy: rebuild it afterwards. Raises UsageError where there is no such event, or
+        where the run goes on, for then its facts are still needed.
+        """
+        with self._failing("written"), self._writing(durable=True) as connection:
+            rows = connection.execute(sa.select(_EVENT.c.seq, _EVENT.c.type).where(_EVENT.c.run == run))
+            types = {int(row[0]): str(row[1]) for row in rows}
+            if seq not in types:
+                raise UsageError(f"run {run!r} has no event {seq}")
+            if "run.finished" not in types.values():
+                raise UsageError(f"run {run!r} has not finished, and still needs its events: finish it first")
+            connection.execute(_PAYLOAD.delete().where(_PAYLOAD.c.run == run, _PAYLOAD.c.seq == seq))
+        with self._failing("written"), self._lock:
+            self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()  # the old page is in the log too
+
+    def _links(self, connection: Connection, run: str, after: int = -1) -> Generator[Link]:
+        for row in connection.execute(_IN_ORDER, {"of": run, "after": after}).mappings():
+            yield _link(row)
+
+    @contextmanager
+    def _reading(self) -> Generator[Connection]:
+        with self._failing("read"), self._lock:
+            yield self._connection
+
+    @contextmanager
+    def _writing(self, durable: bool) -> Generator[Connection]:
+        """One transaction that no other writer can slip into."""
+        with self._lock:
+            if durable != self._durable:  # not possible inside a transaction
+                self._connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._durable = durable
+            self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+                self._connection.exec_driver_sql("COMMIT")
+            except BaseException:
+                with suppress(SQLAlchemyError):  # a full disk has rolled back already
+                    self._connection.exec_driver_sql("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _failing(self, verb: str) -> Generator[None]:
+        """Turn what a database, a disk or an unwritable event can raise into the end of the run."""
+        try:
+            yield
+        except (SQLAlchemyError, sqlite3.Error, OSError) as failure:
+            cause = getattr(failure, "strerror", None) or getattr(failure, "orig", None) or failure
+            raise RunEnded(
+                "unrecorded", f"the journal {self._path.name} cannot be {verb}: {cause}", fix=FIX
+            ) from failure
+        except ValidationError as failure:
+            raise RunEnded(
+                "unrecorded",
+                f"the journal {self._path.name} holds an event that this version cannot read",
+                fix="use the version that wrote it, or `remit trace verify` to see whether it was changed",
+            ) from failure
+        except ValueError as failure:  # encode()
+            raise RunEnded(
+                "unrecorded",
+                f"an event cannot be written as JSON: {failure}",
+                fix="report it: text must be cleaned first",
+            ) from failure
+
+
+def _link(row: RowMapping) -> Link:
+    return Link(**row)
+
+
+def _create_private(path: Path) -> None:
+    # INVARIANT: an existing file is never opened here: closing any descriptor of it would drop SQLite's own locks.
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        if path.is_symlink():  # it could point into someone else's file
+            raise OSError(errno.ELOOP, "it is a symbolic link") from None
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)  # the log and its index take the file's mode
+
+
+def _prepare(connection: Connection) -> None:
+    connection.exec_driver_sql("PRAGMA journal_mode=WAL").all()
+    connection.exec_driver_sql("PRAGMA secure_delete=ON").all()
+    SQLModel.metadata.create_all(connection, tables=[_EVENT, _PAYLOAD, _HEAD])
+
+
+def _patiently(prepare: Callable[[], None]) -> None:
+    """Try until it works: SQLite does not wait by itself when two processes create one file at once."""
+    until = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return prepare()
+        except OperationalError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.01)

@@ -1,0 +1,192 @@
+"""A tool as its author declares it (`tools/<name>/tool.toml`) and as its reviewer pinned it (`policies/tools.lock`).
+
+Absent, empty and filled are three things: an absent scope is empty, and empty means that nothing is allowed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+
+from pydantic import Field
+
+from remit.call import Effect, Json, Noun
+from remit.canon import digest, digest_bytes
+from remit.errors import WorkspaceError
+from remit.toml_lines import read_table, read_toml
+from remit.tool_toml import ActionTable, ManifestTable, Source, Trust, duration, rules, size
+from remit.tool_toml import manifest_schema as manifest_schema  # the face of this module
+from remit.touch import Template, parse_touch
+
+
+class Limits(Noun):
+    """What one attempt may use: seconds of wall and processor time, bytes of memory and of result."""
+
+    wall: float = 5.0
+    cpu: float = 2.0
+    memory: int = 256 * 1024**2
+    output: int = 64 * 1024
+
+
+class Retry(Noun):
+    """How often a call is attempted in all, and after which codes or declared errors it is attempted again."""
+
+    attempts: int = 1
+    on: tuple[str, ...] = ()
+
+
+class Action(Noun):
+    """One function of a tool. `errors` maps each declared error to the exception class that means it, "" for its own.
+
+    `returns` are the labels that a result puts on the run; `run` is the argv of a command tool, empty for others.
+    """
+
+    name: str
+    summary: str
+    touches: tuple[str, ...] = ()
+    effect: Effect = "once"
+    retry: Retry = Retry()
+    returns: tuple[str, ...] = ()
+    errors: Mapping[str, str] = Field(default_factory=dict)
+    run: tuple[str, ...] = ()
+
+    @property
+    def templates(self) -> tuple[Template, ...]:
+        return tuple(parse_touch(touch) for touch in self.touches)
+
+
+class Manifest(Noun):
+    """A tool as its author declares it. `digest` is over what the file says, so a comment changes nothing.
+
+    `hosts`, `secrets`, `env`, `programs` are given to every call; `read`, `write` (patterns of files) and `stores` are the
+    most that one call's touches may open.
+    """
+
+    name: str
+    version: str
+    owner: str
+    summary: str
+    source: Source
+    host: str = ""
+    trust: Trust = "pinned"
+    hosts: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    stores: tuple[str, ...] = ()
+    limits: Limits = Limits()
+    actions: Mapping[str, Action]
+    digest: str
+
+
+def action_name(tool: str, action: str) -> str:
+    """`files.read`"""
+    return f"{tool}.{action}"
+
+
+class ActionSchema(Noun):
+    """JSON Schemas (2020-12) of one action, as derived inside the sandbox; hidden parameters are not in `input`."""
+
+    description: str = ""
+    input: dict[str, Json]
+    output: dict[str, Json]
+
+
+class Pin(Noun):
+    """What a reviewer approved. `hidden` names, by action, the parameters that Remit fills."""
+
+    version: str
+    digest: str
+    manifest: str
+    code: str
+    schemas: dict[str, ActionSchema]
+    hidden: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+
+def pin(
+    manifest: Manifest, code: str, schemas: Mapping[str, ActionSchema], hidden: Mapping[str, tuple[str, ...]]
+) -> Pin:
+    """The pin of a tool whose code has that digest."""
+    return Pin(
+        version=manifest.version,
+        digest=pin_digest(manifest.digest, code, schemas, hidden),
+        manifest=manifest.digest,
+        code=code,
+        schemas=dict(schemas),
+        hidden=dict(hidden),
+    )
+
+
+def pin_digest(
+    manifest: str, code: str, schemas: Mapping[str, ActionSchema], hidden: Mapping[str, tuple[str, ...]]
+) -> str:
+    """Over everything that a reviewer approves."""
+    return digest(
+        {
+            "manifest": manifest,
+            "code": code,
+            "schemas": {name: schema.model_dump(mode="json") for name, schema in schemas.items()},
+            "hidden": {name: list(names) for name, names in hidden.items()},
+        }
+    )
+
+
+def code_digest(files: Mapping[str, bytes]) -> str:
+    """Over every file of a tool's folder, by path relative to it, except manifest, cases, caches and hidden files."""
+    return digest({path: digest_bytes(data) for path, data in files.items() if is_code(path)})
+
+
+def is_code(path: str) -> bool:
+    """Whether a file of a tool's folder is part of what runs."""
+    parts = PurePosixPath(path).parts
+    return path not in ("tool.toml", "cases.yaml") and not any(
+        part == "__pycache__" or part.startswith(".") for part in parts
+    )
+
+
+def parse_manifest(text: str, *, file: str) -> Manifest:
+    """The manifest.
+
+    Raises:
+        WorkspaceError: with every problem, its line and what to write.
+    """
+    document = read_toml(text, file=file)
+    whole, problems = read_table(ManifestTable, document, file=file, text=text)
+    problems += rules(document, file=file, text=text)
+    if whole is None or problems:
+        raise WorkspaceError(sorted(problems, key=lambda problem: problem.line or 0))
+    always, at_most, limits = whole.always, whole.at_most, whole.limits
+    return Manifest(
+        name=whole.name,
+        version=whole.version,
+        owner=whole.owner,
+        summary=whole.summary,
+        source=whole.source,
+        host=whole.host or "",
+        trust=whole.trust,
+        env=tuple(always.env),
+        programs=tuple(always.programs),
+        read=tuple(at_most.read),
+        write=tuple(at_most.write),
+        stores=tuple(at_most.stores),
+        limits=Limits(
+            wall=duration(limits.wall), cpu=duration(limits.cpu), memory=size(limits.memory), output=size(limits.output)
+        ),
+        actions={name: _action(name, action) for name, action in whole.actions.items()},
+        digest=digest(document),
+    )
+
+
+def _action(name: str, table: ActionTable) -> Action:
+    return Action(
+        name=name,
+        summary=table.summary,
+        touches=tuple(table.touches),
+        effect=table.effect,
+        retry=Retry(attempts=table.retry.attempts, on=tuple(table.retry.on)),
+        returns=tuple(table.returns),
+        errors=dict(table.errors) if isinstance(table.errors, dict) else dict.fromkeys(table.errors, ""),
+        run=tuple(table.run),
+    )

@@ -1,0 +1,168 @@
+"""`policies/tools.lock`: the tools that a reviewer approved, and whether a schema can carry its manifest's touches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from remit.call import Json, Noun
+from remit.canon import parse_json
+from remit.errors import Problem, Refusal, WorkspaceError
+from remit.manifest import Action, ActionSchema, Manifest, Pin, pin_digest
+from remit.schema import check_schema
+from remit.toml_lines import toml_line
+from remit.touch import Template
+
+LOCK: Final = "policies/tools.lock"
+_AGAIN: Final = "run `remit tool pin` after review"
+
+
+class _Lock(Noun):
+    format: Literal[1]
+    tools: dict[str, Pin]
+
+
+def read_lock(text: str, *, file: str = LOCK) -> dict[str, Pin]:
+    """The pins by tool.
+
+    Raises:
+        WorkspaceError: the file was not written by `remit tool pin`, or was edited since.
+    """
+    try:
+        parse_json(text)  # pydantic would take the last of two equal keys
+        lock = _Lock.model_validate_json(text)
+    except Refusal as refusal:
+        at = refusal.details.get("at")
+        line = None if at is None else text.count("\n", 0, at) + 1
+        raise WorkspaceError([Problem(file=file, line=line, what=refusal.message, fix=_AGAIN)]) from refusal
+    except ValidationError as failure:
+        raise WorkspaceError(
+            Problem(
+                file=file,
+                line=_line(text, [str(part) for part in error["loc"]]),
+                what=f"{'.'.join(map(str, error['loc'])) or 'the lock'}: {error['msg'].lower()}",
+                fix=_AGAIN,
+            )
+            for error in failure.errors(include_url=False)
+        ) from failure
+    edited = [
+        Problem(
+            file=file, line=_line(text, ["tools", name]), what=f"the pin of {name!r} was edited by hand", fix=_AGAIN
+        )
+        for name, pin in lock.tools.items()
+        if pin.digest != pin_digest(pin.manifest, pin.code, pin.schemas, pin.hidden)
+    ]
+    if edited:
+        raise WorkspaceError(edited)
+    return lock.tools
+
+
+def write_lock(pins: Mapping[str, Pin]) -> str:
+    """The file's text: sorted and indented, so that a review shows what changed."""
+    tools = {name: pin.model_dump(mode="json") for name, pin in pins.items()}
+    return json.dumps({"format": 1, "tools": tools}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def check_schemas(
+    manifest: Manifest,
+    schemas: Mapping[str, ActionSchema],
+    hidden: Mapping[str, tuple[str, ...]],
+    *,
+    file: str,
+    text: str,
+) -> tuple[Problem, ...]:
+    """Every way in which the functions of a tool do not carry what its manifest says; checked when it is pinned.
+
+    `text` is the manifest's, for its lines.
+    """
+    return tuple(
+        Problem(file=file, line=toml_line(text, *path), what=what, fix=fix)
+        for path, what, fix in _schema_faults(manifest, schemas, hidden)
+    )
+
+
+def _schema_faults(
+    manifest: Manifest, schemas: Mapping[str, ActionSchema], hidden: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    for name in sorted(set(schemas) - set(manifest.actions)):
+        yield (
+            ("actions",),
+            f"the code has an action {name!r} that the manifest does not name",
+            f"write [actions.{name}]",
+        )
+    for name, action in manifest.actions.items():
+        at = ("actions", name)
+        if name not in schemas:
+            yield at, f"the code has no function {name!r}", f"write def {name}(…) in main.py, or remove the action"
+            continue
+        schema = schemas[name]
+        unchecked = [
+            f"the {side} of {name!r}: {fault}"
+            for side, part in (("arguments", schema.input), ("result", schema.output))
+            for fault in check_schema(part)
+        ]
+        if unchecked or schema.input.get("type") != "object":
+            for fault in unchecked or [f"the arguments of {name!r} are no object"]:
+                yield at, fault, "use a simpler type in main.py"
+            continue
+        if action.effect == "keyed" and "idempotency_key" not in hidden.get(name, ()):
+            yield (*at, "effect"), f"{name!r} is keyed and takes no key", "add the parameter idempotency_key: str"
+        yield from _touch_faults(at, action, schema)
+
+
+def _touch_faults(
+    at: tuple[str, ...], action: Action, schema: ActionSchema
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    properties: Mapping[str, Json] = schema.input.get("properties", {})
+    for number, template in enumerate(action.templates):
+        here = (*at, "touches", str(number))
+        if not template.argument:
+            continue
+        if template.argument not in properties:
+            known = ", ".join(properties) or "none"
+            yield here, f"unknown placeholder {template.argument!r}", f"name an argument of {action.name!r}: {known}"
+            continue
+        argument = properties[template.argument]
+        if not _names_things(argument, schema.input, template):
+            right = "a text" if template.form == "sql" else "a text or a list of texts"
+            yield here, f"argument {template.argument!r} is not {right}", "give it another type in main.py"
+        required = template.argument in schema.input.get("required", ())
+        if template.form == "set" and not required and not isinstance(argument.get("default"), str):
+            fix = f'write {template.argument}: str = "…" in main.py, or make it required'
+            yield here, f"argument {template.argument!r} names a set of files and may be left out", fix
+
+
+def _names_things(
+    schema: Mapping[str, Json], root: Mapping[str, Json], template: Template, *, inside: bool = False
+) -> bool:
+    """Whether every value of the schema is a text, a list of texts, or null."""
+    if "$ref" in schema:
+        return _names_things(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, template, inside=inside)
+    if branches := schema.get("anyOf") or schema.get("oneOf"):
+        return all(_names_things(branch, root, template, inside=inside) for branch in branches)
+    if "enum" in schema or "const" in schema:
+        return all(isinstance(choice, str) for choice in schema.get("enum", [schema.get("const")]))
+    match schema.get("type"):
+        case "string":
+            return True
+        case "null":
+            return not inside
+        case "array":
+            fits = not inside and template.form != "sql" and isinstance(schema.get("items"), dict)
+            return fits and _names_things(schema["items"], root, template, inside=True)
+        case _:
+            return False
+
+
+def _line(text: str, path: list[str]) -> int | None:
+    """The line of the last key on the path, in JSON as `write_lock` indents it."""
+    at = 0
+    for key in path:
+        found = text.find(f"{json.dumps(key)}:", at)
+        if found < 0:
+            break
+        at = found
+    return text.count("\n", 0, at) + 1 if path else None

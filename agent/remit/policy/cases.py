@@ -1,0 +1,218 @@
+"""`policies/cases.yaml`: the reviewer's table of decisions that must hold, one row each, named by its note."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any, Final, TypeGuard
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from remit.call import Confinement, Context, Decision, Json, Noun, Request, Verdict
+from remit.errors import Problem, WorkspaceError
+from remit.policy.globs import GlobError, parse_resource
+from remit.policy.snapshot import NOBODY, Policy
+from remit.policy.truth import is_list
+
+DEEPEST: Final = 32  # lists and mappings inside each other
+
+
+class Case(Noun):
+    """One row: who asks for what, under which facts, and what the rules must answer.
+
+    `rule` is part of the note (or, without one, of the text) of a rule that must be among the deciding ones. `missing`,
+    where given, must be the whole set of approvals asked for.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    note: str = Field(min_length=1)
+    agent: str = Field(min_length=1)
+    user: str = NOBODY
+    action: str = Field(min_length=1)
+    resources: tuple[str, ...]
+    args: dict[str, Json] = Field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
+    named: bool = False
+    directory: frozenset[str] = frozenset()
+    calls: dict[str, int] = Field(default_factory=dict)
+    approvals: dict[str, int] = Field(default_factory=dict)
+    env: str = "local"
+    confinement: Confinement = "full"
+    time: str = Field(default="12:00", pattern=r"^(?:[01][0-9]|2[0-3]):[0-5][0-9]$")
+    expect: Verdict
+    rule: str = ""
+    missing: dict[str, int] | None = None
+
+    def request(self) -> Request:
+        """The request that this row describes."""
+        context = Context(
+            args=self.args,
+            labels=self.labels,
+            named=self.named,
+            directory=self.directory,
+            calls=self.calls,
+            approvals={_prefixed("role", role): count for role, count in self.approvals.items()},
+            env=self.env,
+            confinement=self.confinement,
+            time=self.time,
+        )
+        subjects = (_prefixed("agent", self.agent), _prefixed("user", self.user))
+        return Request(subjects=subjects, action=self.action, resources=self.resources, context=context)
+
+    def judge(self, decision: Decision) -> str:
+        """In what `decision` is not the expected one; "" where it is."""
+        if decision.verdict != self.expect:
+            return f"expected {self.expect}, got {decision.verdict}: {decision.message}"
+        if decision.reason == "error":
+            return f"{decision.verdict} only because of an error: {decision.message}"
+        deciding = [rule.note or rule.text for rule in decision.rules]
+        if self.rule and not any(self.rule in text for text in deciding):
+            return f"{decision.verdict}, but not by {self.rule!r}; deciding were {deciding or 'no rules'}"
+        wanted = None if self.missing is None else {_prefixed("role", role): n for role, n in self.missing.items()}
+        got = {missing.role: missing.count for missing in decision.missing}
+        if wanted is not None and wanted != got:
+            return f"expected the approvals {wanted}, got {got}"
+        return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
+    """How one row came out. `message` is "" where it passed; `rules` are (file, line) of the deciding rules."""
+
+    note: str
+    file: str
+    line: int
+    passed: bool
+    message: str
+    verdict: Verdict
+    rules: tuple[tuple[str, int], ...] = ()
+
+
+def run_cases(policy: Policy, text: str, file: str) -> tuple[CaseResult, ...]:
+    """Decide every row of the table under `policy`, in the table's order.
+
+    Raises:
+        WorkspaceError: rows that are no cases, all of them, each with its line.
+    """
+    results: list[CaseResult] = []
+    for line, case in read_cases(policy, text, file):
+        decision = policy.decide(case.request())
+        message = case.judge(decision)
+        results.append(
+            CaseResult(
+                note=case.note,
+                file=file,
+                line=line,
+                passed=not message,
+                message=message,
+                verdict=decision.verdict,
+                rules=tuple((rule.file, rule.line) for rule in decision.rules),
+            )
+        )
+    return tuple(results)
+
+
+def read_cases(policy: Policy, text: str, file: str) -> tuple[tuple[int, Case], ...]:
+    """The rows of the table, each with the line it begins on.
+
+    Raises:
+        WorkspaceError: rows that are no cases, all of them, each with its line.
+    """
+    cases: list[tuple[int, Case]] = []
+    problems: list[Problem] = []
+    lines: dict[str, int] = {}
+    for row, line in _rows(text, file):
+        try:
+            case = Case.model_validate(_plain(row))
+        except ValidationError as error:
+            problems.extend(_invalid(error, row, line, file))
+            continue
+        except ValueError as error:
+            problems.append(Problem(file=file, line=line, what=str(error), fix="write plain texts, numbers and lists"))
+            continue
+        problems.extend(Problem(file=file, line=line, what=w, fix=fix) for w, fix in _senseless(policy, case))
+        if (earlier := lines.setdefault(case.note, line)) != line:
+            what = f"line {earlier} has the same note {case.note!r}"
+            problems.append(Problem(file=file, line=line, what=what, fix="give each row its own note"))
+        cases.append((line, case))
+    if problems:
+        raise WorkspaceError(problems)
+    return tuple(cases)
+
+
+def _rows(text: str, file: str) -> Iterator[tuple[Any, int]]:
+    # Imported here: it takes 60 ms, and whoever only decides never needs it.
+    from ruamel.yaml import YAML  # noqa: PLC0415
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+
+    try:
+        table: Any = YAML(typ="rt").load(StringIO(text))  # pyright: ignore[reportUnknownMemberType] - partly typed
+    except YAMLError as error:
+        mark: Any = getattr(error, "problem_mark", None)
+        what = " ".join(str(getattr(error, "problem", None) or error).split())
+        line: int | None = None if mark is None else mark.line + 1
+        raise WorkspaceError([Problem(file=file, line=line, what=what, fix="write it as YAML reads it")]) from None
+    if table is None:
+        return
+    if not is_list(table):
+        what = "the table is not a list of rows"
+        raise WorkspaceError([Problem(file=file, line=1, what=what, fix="begin each row with - note: …")])
+    place: Any = getattr(table, "lc")  # noqa: B009 - ruamel's own, which its types hide
+    for number, row in enumerate(table):
+        yield row, place.data[number][0] + 1
+
+
+def _plain(value: Any, depth: int = 0) -> Json:
+    """YAML's own types as JSON has them.
+
+    Raises:
+        ValueError: a date, a key that is no text, or a nesting that is deep or endless.
+    """
+    if depth > DEEPEST:
+        raise ValueError(f"a value is nested deeper than {DEEPEST}")
+    if _is_mapping(value):
+        if not all(isinstance(key, str) for key in value):
+            raise ValueError("a key is not a text")
+        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
+    if is_list(value):
+        return [_plain(item, depth + 1) for item in value]
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)
+    if value is None:
+        return None
+    raise ValueError(f"{value!r} is no JSON value")
+
+
+def _is_mapping(value: Any) -> TypeGuard[dict[Any, Any]]:
+    return isinstance(value, dict)
+
+
+def _invalid(error: ValidationError, row: Any, line: int, file: str) -> Iterator[Problem]:
+    places: Any = getattr(getattr(row, "lc", None), "data", None) or {}
+    for one in error.errors():
+        path = [str(part) for part in one["loc"]]
+        field = path[0] if path else ""
+        what = f"{'.'.join(path)}: {one['msg'].lower()}" if path else "a row is a mapping of names to values"
+        at: int = places[field][0] + 1 if field in places else line
+        yield Problem(file=file, line=at, what=what, fix=f"use {', '.join(Case.model_fields)}")
+
+
+def _senseless(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
+    """Rows that would pass for the wrong reason: a misspelled action or resource is denied too."""
+    known = policy.vocabulary
+    if known is not None and case.action not in known.actions:
+        yield f"no tool has the action {case.action!r}", f"use one of: {', '.join(sorted(known.actions))}"
+    for resource in case.resources:
+        try:
+            parse_resource(resource)
+        except GlobError as error:
+            yield error.what, error.fix
+    if case.missing is not None and case.expect != "ask":
+        yield "missing stands in a row that does not expect ask", "remove missing, or expect ask"
+
+
+def _prefixed(kind: str, name: str) -> str:
+    return name if name.startswith(f"{kind}:") else f"{kind}:{name}"

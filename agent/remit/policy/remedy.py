@@ -1,0 +1,150 @@
+"""The smallest single change that would turn a denial into an allow, found by trying and verified by deciding again.
+
+What is tried are the values at which some condition of a matching row may change its answer, one fact at a time: arguments
+first, the nearest value before others. Approvals are not here: a denial that they alone would turn is an ask already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from remit.call import Context, Decision, Json, Request
+from remit.policy.judge import Pair
+from remit.policy.rules import Row
+from remit.policy.truth import Turn, is_list
+
+MOST_TRIED: Final = 256  # changes of one denial
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remedy:
+    """One change. `text` says it; `fact` is what changes, as decisions show it; `context` is what it leads to.
+
+    `rows` are those whose conditions it turns: what it tells is theirs to disclose.
+    """
+
+    text: str
+    fact: str
+    context: Context
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Change:
+    """A change to try; the smaller `cost`, the sooner."""
+
+    fact: str
+    context: Context
+    text: str
+    cost: tuple[int, float]
+
+
+def remedy(request: Request, refused: Sequence[Pair], decide: Callable[[Request], Decision]) -> Remedy | None:
+    """The smallest change that `decide` allows, or None where no single one does."""
+    if any(not pair.allows or any(row.condition.constant for row in pair.denying) for pair in refused):
+        return None  # no fact turns these: no rule allows at all, or one denies whatever the facts
+    changes = sorted(_changes(request.context, refused), key=lambda change: change.cost)
+    for change in changes[:MOST_TRIED]:
+        if not all(pair.allowed(change.context) for pair in refused):
+            continue
+        # The pairs that were allowed before may not be any more, so the whole request is decided again.
+        if decide(request.model_copy(update={"context": change.context})).verdict == "allow":
+            rows = tuple(
+                row
+                for pair in refused
+                for row in (*pair.allows, *pair.denies)
+                if row.condition.holds(request.context) != row.condition.holds(change.context)
+            )
+            return Remedy(text=change.text, fact=change.fact, context=change.context, rows=rows)
+    return None
+
+
+def _changes(context: Context, refused: Sequence[Pair]) -> Iterator[_Change]:
+    seen: set[str] = set()
+    for pair in refused:
+        for row in (*pair.allows, *pair.denying):
+            for turn in row.condition.turns:
+                key = f"{turn.fact} {turn.absent} {turn.value!r}"
+                if key not in seen:
+                    seen.add(key)
+                    if (change := _change(context, turn)) is not None:
+                        yield change
+
+
+def _change(context: Context, turn: Turn) -> _Change | None:
+    """The change that gives a fact the value of `turn`; None where it has it, or no call could bring it about."""
+    name = turn.fact.partition("(")[0].partition(".")[0]
+    match name:
+        case "args":
+            return _argument(context, turn)
+        case "len":
+            return _shorter(context, turn)
+        case "labels":
+            if not turn.absent or turn.value not in context.labels:
+                return None
+            without = context.labels - {turn.value}
+            text = f"the same call in a run without the label {turn.value!r} would be allowed"
+            return _made(context, turn, {"labels": without}, text, (2, 0.0))
+        case "calls":
+            action = turn.fact[len("calls('") : -len("')")]
+            now = context.calls.get(action, 0)
+            if not isinstance(turn.value, int) or not 0 <= turn.value < now:
+                return None  # calls that were made are not unmade, but another run starts from none
+            text = f"the same call in a run with {turn.value} calls of {action} instead of {now} would be allowed"
+            return _made(context, turn, {"calls": {**context.calls, action: turn.value}}, text, (3, now - turn.value))
+        case "named" if turn.value is True and not context.named:
+            text = "it would be allowed if the user's own words named every resource"
+            return _made(context, turn, {"named": True}, text, (4, 0.0))
+        case "time" if turn.value != context.time:
+            text = f"the same call at {turn.value} UTC would be allowed"
+            return _made(context, turn, {"time": turn.value}, text, (5, 0.0))
+        case "env" | "confinement" if not turn.absent and turn.value != getattr(context, name):
+            text = f"the same call with {name} {turn.value!r} would be allowed"
+            return _made(context, turn, {name: turn.value}, text, (6, 0.0))
+        case _:
+            return None
+
+
+def _argument(context: Context, turn: Turn) -> _Change | None:
+    """INVARIANT: no text holds an argument as it is, numbers and truth values apart: it may be what nobody should read."""
+    name = turn.fact.removeprefix("args.")
+    now = context.args.get(name)
+    value, far = turn.value, 0.0
+    if is_list(value) or turn.absent:  # an item that a list should hold, or should not
+        if not is_list(now):
+            return None
+        value = [item for item in now if item != turn.value] if turn.absent else [*now, *value]
+        said = f"{name} without {turn.value!r}" if turn.absent else f"{turn.value[0]!r} in {name}"
+    elif _is_number(value) and _is_number(now):
+        far = abs(value - now)
+        said = f"{name} {value!r} instead of {now!r}"
+    else:
+        said = f"{name} {value!r}"
+    if name in context.args and value == now and type(value) is type(now):
+        return None
+    args = {**context.args, name: value}
+    return _made(context, turn, {"args": args}, f"the same call with {said} would be allowed", (0, far))
+
+
+def _shorter(context: Context, turn: Turn) -> _Change | None:
+    name = turn.fact[len("len(args.") : -len(")")]
+    now = context.args.get(name)
+    if not (isinstance(now, str) or is_list(now)) or not isinstance(turn.value, int):
+        return None
+    length = len(now)
+    if not 0 <= turn.value < length:
+        return None  # it can be cut, but nobody knows what to add
+    what = "characters" if isinstance(now, str) else "items"
+    text = f"the same call with {name} of {turn.value} {what} instead of {length} would be allowed"
+    cut = {**context.args, name: now[: turn.value]}
+    return _made(context, turn, {"args": cut}, text, (1, length - turn.value))
+
+
+def _made(context: Context, turn: Turn, update: dict[str, Json], text: str, cost: tuple[int, float]) -> _Change:
+    return _Change(fact=turn.fact, context=context.model_copy(update=update), text=text, cost=cost)
+
+
+def _is_number(value: Json) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,465 @@
+"""A live run: put together, started, taken up again, and told about while it goes.
+
+Everything that a run needs from this machine is named here; the graph and the broker know none of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from remit import __version__, approval, hold
+from remit.attempt import LiveAttempts
+from remit.broker import Broker
+from remit.call import Ask, Call, Confinement, Context, Failed, Request, Subjects
+from remit.errors import Refusal, RunEnded, UsageError, WorkspaceError
+from remit.event import ApprovalRequested, CallDecided, Recorded, RulesChanged, RunFinished, RunResumed, RunStarted
+from remit.facts import Facts
+from remit.graph import Agency, checkpoints, drive
+from remit.guard import Guard
+from remit.house import House, account
+from remit.model import Message, Model, ScriptModel, ToolSpec, Turn, open_model
+from remit.policy import Policy, Watched
+from remit.record import MemoryLog, Record
+from remit.redact import Redactor
+from remit.rulebook import IMPERSONATE, files_of, tool_specs
+from remit.sandbox import Sandbox
+from remit.trace import Export, Objects, TraceFile
+from remit.workspace import Agent, Workspace, subject_of
+
+POLL_S: Final = 0.25  # how often a waiting run looks for what people said
+
+
+class LiveWorld:
+    """This machine, now."""
+
+    def __init__(self, house: House, record: Record | None = None) -> None:
+        self._house = house
+        self._record = record  # where an edit of the rules is noted before the first decision that stands on it
+        self._noted = house.policy
+        files = {path: data for path, data in house.workspace.files.items() if _is_rules(path)}
+        self._watched = Watched(house.root / "policies", house.policy, files, report=self._not_in_force)
+
+    def clock(self, step: int, index: int) -> int:
+        return time.time_ns()
+
+    def policy(self, step: int, index: int) -> Policy:
+        now = self._watched.current()
+        if now is not self._noted:
+            self._noted = now
+            if self._record is not None:
+                files = {**files_of(self._house.workspace), **self._watched.files}
+                gone = {path for path in files if _is_rules(path)} - set(self._watched.files)
+                book = Objects(self._house.traces / "objects").put_rulebook(
+                    {path: data for path, data in files.items() if path not in gone}
+                )
+                self._note(self._record, rulebook=book)
+        return now
+
+    def _not_in_force(self, error: WorkspaceError) -> None:
+        if self._record is not None:
+            self._note(self._record, problem=str(error))
+
+    def _note(self, record: Record, *, rulebook: str = "", problem: str = "") -> None:
+        count = 1
+        while record.get(f"rules.changed/{count}") is not None:
+            count += 1
+        digest = self._noted.digest
+        record.append(RulesChanged(count=count, rulebook=rulebook, policy_digest=digest, problem=problem), durable=True)
+
+    def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
+        return record.facts
+
+    def held(self, call: Call) -> str | None:
+        tool = call.action.partition(".")[0]
+        return hold.reason(self._house.journal, f"run:{call.run}", call.subjects.agent, f"tool:{tool}")
+
+    def waits(self, call: Call) -> bool:
+        return False
+
+    def unheard(self, step: int, index: int) -> Failed | None:
+        return None
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+def _is_rules(path: str) -> bool:
+    return path.startswith("policies/") and path.endswith((".conf", ".csv"))
+
+
+class OneCall:
+    """A model that asks for one call and then has nothing more to say: `remit call`."""
+
+    scripted = True
+
+    def __init__(self, action: str, arguments: str) -> None:
+        self.name = f"call:{action}"
+        self._ask = Ask(name=action.replace(".", "__", 1), arguments=arguments)
+
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+        return Turn(text="", asks=(self._ask,) if step == 0 else (), finish="tool_calls" if step == 0 else "stop")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """How far the run came. `finished` None: it waits, for `waiting` or until the hold that `held` tells of is lifted."""
+
+    run: str
+    trace: Path
+    finished: RunFinished | None
+    waiting: tuple[ApprovalRequested, ...] = ()
+    held: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What a new run is told. `run` names it (32 hex digits); None lets Remit choose."""
+
+    agent: str
+    task: str
+    subject: str
+    account: str
+    model: Model
+    run: str | None = None
+
+
+def new_run_id() -> str:
+    """A run id is a W3C trace id: 16 random bytes, not all zero."""
+    return secrets.token_hex(16)
+
+
+async def start(
+    house: House, start: Start, *, wait: float = 0.0, tell: Callable[[Recorded], None] | None = None
+) -> Ended:
+    """Begin a run and take it as far as it goes. `wait` is how many seconds it waits for people."""
+    agent = _agent(house, start.agent)
+    run = start.run or new_run_id()
+    with driving(house, run):
+        if house.journal.events(run):
+            raise UsageError(f"there is already a run {run}; choose another id or leave it out")
+        folder = _folder(house, agent, run)
+        sandbox = Sandbox(accept=house.workspace.settings.accept)
+        confinement, unavailable = _confinement(house.workspace, agent, sandbox)
+        objects = Objects(house.traces / "objects")
+        record, trace, export = _record(house, run, tell)
+        record.append(
+            RunStarted(
+                subjects=Subjects(agent=f"agent:{agent.name}", user=start.subject),
+                account=start.account,
+                actor=subject_of(house.workspace.settings, start.account),
+                task=start.task,
+                prompt=agent.prompt,
+                model=start.model.name,
+                scripted=start.model.scripted,
+                actions=agent.actions,
+                rulebook=objects.put_rulebook(files_of(house.workspace)),
+                policy_digest=house.policy.digest,
+                confinement=confinement,
+                env=house.workspace.settings.env,
+                folder=folder.relative_to(house.root).as_posix(),
+                version=__version__,
+            ),
+            durable=True,
+        )
+        if unavailable is not None:
+            ended = RunFinished(outcome="failed", code=unavailable.code, message=unavailable.message)
+            record.append(ended, durable=True)
+            trace.close()
+            raise unavailable
+        return await _drive(house, agent, record, start.model, sandbox, confinement, folder, trace, export, wait)
+
+
+async def resume(
+    house: House, run: str, *, account: str, wait: float = 0.0, tell: Callable[[Recorded], None] | None = None
+) -> Ended:
+    """Take a run up where its last process left it. What was done is not done again.
+
+    Raises UsageError where the run has finished, where another process is at it, or where the files of its agent or tools
+    have changed since; then nothing is recorded.
+    """
+    with driving(house, run):
+        record, trace, export = _record(house, run, tell)
+        started = record.facts.started
+        if started is None:
+            raise UsageError(f"the journal has no run {run}")
+        if record.facts.finished:
+            raise UsageError(f"run {run} has finished; `remit trace show {run[:8]}` tells how")
+        agent = _agent(house, started.subjects.agent.partition(":")[2])
+        objects = Objects(house.traces / "objects")
+        files = files_of(house.workspace)
+        _check_same(objects.get_rulebook(started.rulebook), files)
+        sandbox = Sandbox(accept=house.workspace.settings.accept)
+        confinement, unavailable = _confinement(house.workspace, agent, sandbox)
+        if unavailable is not None:
+            raise unavailable
+        if confinement != started.confinement:
+            here = f"this machine offers {confinement!r}"
+            raise UsageError(f"the run began with confinement {started.confinement!r}, {here}")
+        action = started.model.removeprefix("call:")
+        one_call = action != started.model  # its only turn is in the record
+        model = OneCall(action, "{}") if one_call else open_model_of(house, agent.name, started.model)
+        resumed = RunResumed(
+            count=record.facts.resumed + 1,
+            account=account,
+            rulebook=objects.put_rulebook(files),
+            policy_digest=house.policy.digest,
+        )
+        record.append(resumed, durable=True)
+        folder = house.root / started.folder
+        return await _drive(house, agent, record, model, sandbox, confinement, folder, trace, export, wait)
+
+
+@contextmanager
+def driving(house: House, run: str) -> Generator[None]:
+    """One process drives a run at a time; the kernel gives the lock back when it dies.
+
+    Raises UsageError where another one has it.
+    """
+    path = house.traces / f".{run}.lock"
+    while True:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UsageError(f"run {run} is being driven by another process; it takes up what people say") from None
+        try:
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                break
+        except FileNotFoundError:
+            pass
+        os.close(descriptor)  # the last holder removed the file between our two calls
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+def open_model_of(house: House, name: str, spec: str | None = None) -> Model:
+    """The agent's own model, or the one that `spec` names in its place."""
+    agent = _agent(house, name)
+    spec = spec or agent.model
+    return open_model(spec, folder=house.root / "agent" / agent.name, base_url=agent.base_url)
+
+
+def subject(house: House, user: str | None) -> str:
+    """The user subject of this process; another one only where policy lets this account act for it.
+
+    Raises Refusal `policy_denied` where it does not.
+    """
+    own = subject_of(house.workspace.settings, account())
+    named = None if user is None else user if user.startswith("user:") else f"user:{user}"
+    if named is None or named == own:
+        return own
+    request = Request(subjects=(own,), action=IMPERSONATE, resources=(named,), context=Context())
+    decision = house.policy.decide(request)
+    if decision.verdict != "allow":
+        raise Refusal("policy_denied", f"{own} may not act for {named}: {decision.message}")
+    return named
+
+
+def dry_run(house: House, name: str, action: str, arguments: str, *, subject: str) -> CallDecided:
+    """Decide one call and do nothing else: nothing runs, nothing is recorded."""
+    agent = _agent(house, name)
+    run = new_run_id()
+    record = Record(MemoryLog(), run)
+    sandbox = Sandbox(accept=house.workspace.settings.accept)
+    confinement, _ = _confinement(house.workspace, agent, sandbox)
+    broker = Broker(
+        workspace=house.workspace,
+        agent=agent,
+        subjects=Subjects(agent=f"agent:{agent.name}", user=subject),
+        record=record,
+        attempts=LiveAttempts(house.workspace, sandbox, house.root),
+        world=LiveWorld(house),
+        guard=_guard(house, run),
+        confinement=confinement,
+    )
+    (decided,) = broker.decide(0, [Ask(name=action.replace(".", "__", 1), arguments=arguments)])
+    return decided
+
+
+def _guard(house: House, run: str) -> Guard:
+    names = house.workspace.settings.redact_env
+    return Guard(Redactor(run, [os.environ[name] for name in names if name in os.environ]))
+
+
+async def _drive(
+    house: House,
+    agent: Agent,
+    record: Record,
+    model: Model,
+    sandbox: Sandbox,
+    confinement: Confinement,
+    folder: Path,
+    trace: TraceFile,
+    export: Export | None,
+    wait: float,
+) -> Ended:
+    started = record.get("run.started/-/-/-")
+    assert isinstance(started, RunStarted)
+    world = LiveWorld(house, record)
+    broker = Broker(
+        workspace=house.workspace,
+        agent=agent,
+        subjects=started.subjects,
+        record=record,
+        attempts=LiveAttempts(house.workspace, sandbox, folder),
+        world=world,
+        guard=_guard(house, record.run),
+        confinement=confinement,
+    )
+    agency = Agency(
+        broker=broker,
+        model=model,
+        record=record,
+        tools=tool_specs(house.workspace, agent),
+        stopped=lambda: hold.reason(house.journal, f"run:{record.run}", started.subjects.agent),
+    )
+    people = People(world, record, broker, model, wait)
+    try:
+        async with checkpoints(house.traces / "checkpoints.db") as saver:
+            await drive(agency, saver, people.settle)
+    except RunEnded as ended:
+        if ended.code != "unrecorded" and not record.facts.finished:
+            record.append(RunFinished(outcome="failed", code=ended.code, message=ended.message), durable=True)
+        raise
+    finally:
+        await sandbox.close()
+        trace.close()
+        if export is not None:
+            export.close()
+    finished = record.get("run.finished/-/-/-")
+    return Ended(
+        run=record.run,
+        trace=trace.path,
+        finished=finished if isinstance(finished, RunFinished) else None,
+        waiting=tuple(people.waiting()),
+        held=agency.stopped(),
+    )
+
+
+class People:
+    """Those who approve: a demonstration script speaks for them, or the run waits for what they record."""
+
+    def __init__(self, world: LiveWorld, record: Record, broker: Broker, model: Model, wait: float) -> None:
+        self._world = world
+        self._record = record
+        self._broker = broker
+        self._script = model.approvals if isinstance(model, ScriptModel) else ()
+        self._until = time.monotonic() + wait
+
+    def waiting(self) -> list[ApprovalRequested]:
+        """The requests that nobody has settled."""
+        return approval.waiting(self._record)
+
+    async def settle(self) -> bool:
+        """True once something may have changed for a waiting call; False when it is time to give up for now."""
+        given = [self._from_script(requested) for requested in self.waiting()]  # all of them, not only the first
+        if any(given):
+            return True
+        before = self._record.facts
+        while time.monotonic() < self._until:
+            await asyncio.sleep(POLL_S)
+            self._record.refresh()
+            expired = any(requested.expires_at <= time.time_ns() for requested in self.waiting())
+            if self._record.facts != before or expired or self._under_other_rules():
+                return True
+        return False
+
+    def _under_other_rules(self) -> bool:
+        """Whether some waiting call was decided by rules that are not in force any more: it is decided again."""
+        now = self._world.policy(-1, -1).digest
+        decided = (self._broker.latest(item.step or 0, item.index or 0) for item in self.waiting())
+        return any(one.decision.policy_digest != now for one in decided if one is not None and one.decision is not None)
+
+    def _from_script(self, requested: ApprovalRequested) -> bool:
+        assert requested.step is not None
+        assert requested.index is not None
+        decided = self._broker.latest(requested.step, requested.index)
+        assert decided is not None
+        assert decided.call is not None
+        granted = False
+        for scripted in self._script:
+            if scripted.action != decided.call.action:
+                continue
+            try:
+                approval.grant(
+                    self._record,
+                    requested,
+                    approver=scripted.approver,
+                    role=scripted.role,
+                    roles_of=self._world.policy(requested.step, requested.index).roles_of,
+                    account="script",
+                    now=time.time_ns(),
+                    scripted=True,
+                )
+                granted = True
+            except Refusal:
+                continue  # a script has no more right than the person it names
+        return granted
+
+
+def _agent(house: House, name: str) -> Agent:
+    if name not in house.workspace.agents:
+        known = ", ".join(sorted(house.workspace.agents)) or "none"
+        raise UsageError(f"there is no agent {name!r} here; agents: {known}")
+    return house.workspace.agents[name]
+
+
+def _folder(house: House, agent: Agent, run: str) -> Path:
+    """The run's working folder, made from its seed where it is not there yet."""
+    folder = house.root / agent.folder.replace("{run}", run)
+    if not folder.exists():
+        if agent.seed is not None:
+            making = folder.with_name(f".{folder.name}.new")  # a copy that is cut short is never taken for the folder
+            shutil.rmtree(making, ignore_errors=True)
+            shutil.copytree(house.root / agent.seed, making, symlinks=True)
+            making.rename(folder)
+        else:
+            folder.mkdir(parents=True)
+    return folder
+
+
+def _confinement(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:
+    """What the agent's tools will run in; a sandbox is tried only where one of them needs it."""
+    if all(workspace.action(name)[0].manifest.source == "host" for name in agent.actions):
+        return "none", None
+    try:
+        return sandbox.confinement, None
+    except RunEnded as unavailable:
+        return "unavailable", unavailable
+
+
+def _record(house: House, run: str, tell: Callable[[Recorded], None] | None) -> tuple[Record, TraceFile, Export | None]:
+    trace = TraceFile(house.traces, run, house.journal)
+    earlier = house.journal.chain(run).links
+    if earlier:
+        trace.rebuild(earlier)  # what a killed process did not write
+    export = Export.from_environment()
+    listeners = tuple(
+        listener for listener in (trace.see, export.see if export else None, tell) if listener is not None
+    )
+    return Record(house.journal, run, listeners=listeners), trace, export
+
+
+def _check_same(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:
+    changed = sorted(
+        path for path in {*before, *now} if not path.startswith("policies/") and before.get(path) != now.get(path)
+    )
+    if changed:
+        raise UsageError(
+            f"a run goes on only under the files it began with; changed since: {', '.join(changed)}; "
+            "put them back, or start a new run"
+        )

@@ -1,0 +1,59 @@
+"""Confinement: a decided call runs in a room that holds exactly what was decided.
+
+    confine     the face: run, describe, close, the tier that works here
+    profile     what a call may reach, and bubblewrap's command line for it
+    warm        one call of a tool that is kept warm
+    pool        the warm tools: their zygotes, and the children that stand by
+    launch      one call in a sandbox of its own
+    exchange    what the broker says to a call's process and hears from it
+    scratch     open what was decided; put in place what was written
+    outcome     one code for each ending
+    seccomp     which system calls are left
+    probe       break-outs, tried for real
+
+Inside the sandbox, in this order:
+
+    inside      the first program: lock down
+    zygote      import the tool once, fork a child for each call
+    onecall     one call's process: narrow, run, answer
+    serving     the tool's side: import, types, call, what it was refused
+    kernel      Landlock, filters, openat2 and the like, by number
+
+Tried and dropped:
+
+* one bind mount for each decided file: bubblewrap slows down with their number, and a warm process could not be narrowed;
+* READ_DIR on a folder with a denied child: Landlock cannot subtract, so its name would be listed; scratch mirrors it instead;
+* scratch on the disk in the full tier: nothing bounds its sum; a sized tmpfs does, and files come back as descriptors;
+* socket pairs of every type: an end of a datagram pair can be sent to any unix address;
+* waiting for a call's wait status before it is answered: ending a process takes longer than most calls, and tells nothing
+  that an answer at the end of its line does not;
+* warm tools that start programs: a fork bomb would have to be swept, and with it the children that stand by;
+* RLIMIT_AS: it counts what threads only reserve.
+"""
+
+from __future__ import annotations
+
+from remit.sandbox.confine import Sandbox, find_bwrap, probe
+from remit.sandbox.outcome import Output
+from remit.sandbox.pool import Bounds
+from remit.sandbox.probe import Check, TierReport
+from remit.sandbox.profile import Profile, Runtime, Tier, argv, runtime
+from remit.sandbox.scratch import Expansion, Scratch, expand
+
+__all__ = [
+    "Bounds",
+    "Check",
+    "Expansion",
+    "Output",
+    "Profile",
+    "Runtime",
+    "Sandbox",
+    "Scratch",
+    "Tier",
+    "TierReport",
+    "argv",
+    "expand",
+    "find_bwrap",
+    "probe",
+    "runtime",
+]

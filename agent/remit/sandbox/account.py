@@ -1,0 +1,66 @@
+"""Which account a sandbox starts as: never root where another one can reach what it needs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from remit.sandbox.profile import INSIDE, Profile, Runtime
+
+NOBODY: Final = 65_534
+_READ: Final = 0o004
+_ENTER: Final = 0o001
+
+
+def account_for(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> int | None:
+    """The account to give this sandbox; None to keep the broker's own.
+
+    A tool whose folder, working folder, files or stores only root can reach keeps running as root: as decided, it could not
+    do its work otherwise. `files` are the decided ones, relative to the working folder. Only the full tier changes accounts: its mounts give the
+    other account nothing but what it needs.
+    """
+    if runtime.account is None or profile.tier != "full":
+        return None
+    root = os.fspath(profile.root)
+    if unreachable((os.fspath(profile.code), root)):
+        return None
+    if any(_closed(f"{root}/{name}", root) for name in files):
+        return None
+    if any(os.stat(f"{root}/stores/{store}").st_uid != runtime.account for store in profile.stores):
+        return None
+    return runtime.account
+
+
+def closed_to_others(runtime: Runtime) -> str:
+    """The first path of the runtime that only its owner can reach; empty where there is none."""
+    return unreachable(_needed(runtime))
+
+
+def _needed(runtime: Runtime) -> Iterator[str]:
+    yield from (str(runtime.bwrap), runtime.python, *runtime.folders, *runtime.packages.values())
+    yield from (f"{runtime.inside}/{name}" for name in INSIDE)
+
+
+def unreachable(paths: Iterable[str]) -> str:
+    """The first of the paths that others than its owner cannot reach and read; empty where there is none."""
+    return next((path for path in paths if _closed(os.path.realpath(path), "/")), "")
+
+
+def _closed(path: str, below: str) -> bool:
+    """Whether some folder on the way, from `below` down, or the path itself is closed to others."""
+    try:
+        status = os.stat(path)
+        needed = _READ | _ENTER if os.path.isdir(path) else _READ
+        if status.st_mode & needed != needed:
+            return True
+        folder = os.path.dirname(path)
+        while len(folder) >= len(below):
+            if not os.stat(folder).st_mode & _ENTER:
+                return True
+            if folder == os.path.dirname(folder):
+                break
+            folder = os.path.dirname(folder)
+    except OSError:
+        return True
+    return False

@@ -1,0 +1,96 @@
+"""The first process of a warm tool where no namespace ends what it leaves: it ends it, and does nothing else.
+
+It runs nothing of the tool and stays outside the sandbox, which therefore cannot signal it. Whatever is started below it, in
+whatever session, stays its descendant.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from remit.sandbox import kernel
+else:
+    import kernel
+
+_ROUNDS = 200  # a process that forks as fast as it can is stopped long before
+
+
+def stand(channel: socket.socket) -> None:
+    """Fork: the child goes on, and this process ends it and all below it when the broker hangs up, or the child ends."""
+    kernel.adopt_orphans()
+    own = os.getpid()
+    child = os.fork()
+    if child:
+        _watch(channel, child)
+    kernel.die_with_parent(own)
+
+
+def _watch(channel: socket.socket, child: int) -> NoReturn:
+    ended = os.pidfd_open(child)
+    poll = select.poll()
+    poll.register(channel, 0)  # only its end: what is said on it is the child's
+    poll.register(ended, select.POLLIN)
+    poll.poll()
+    for _ in range(_ROUNDS):
+        found = below(os.getpid())
+        if not found:
+            break
+        for number in (signal.SIGSTOP, signal.SIGKILL):  # the stopped ones start no more
+            for pid, parents in found.items():
+                _signal(pid, parents, number)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+    os._exit(0)
+
+
+def below(pid: int) -> dict[int, set[int]]:
+    """Every process that descends from `pid` and lives, and whose child each may be."""
+    known = {pid}
+    found: dict[int, set[int]] = {}
+    waiting = [pid]
+    while waiting:
+        for one in _children(waiting.pop()):
+            if one not in known and _state(one)[0] not in ("Z", "X", ""):
+                known.add(one)
+                found[one] = known
+                waiting.append(one)
+            elif one not in known:  # dead and not waited for yet: what was below it is ours
+                known.add(one)
+    return found
+
+
+def _signal(pid: int, parents: set[int], number: int) -> None:
+    """INVARIANT: held before it is looked at, so that a number that was given anew is never signalled."""
+    with suppress(OSError):
+        held = os.pidfd_open(pid)
+        try:
+            if _state(pid)[1] in parents:
+                signal.pidfd_send_signal(held, number)
+        finally:
+            os.close(held)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:
+                found += map(int, file.read().split())
+    return found
+
+
+def _state(pid: int) -> tuple[str, int]:
+    """Its state's letter and its parent; empty and -1 once it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return fields[0], int(fields[1])
+    except (OSError, IndexError, ValueError):
+        return "", -1

@@ -1,0 +1,209 @@
+"""The kernel's own words: Landlock, openat2, loading a filter and a few more, by number, through ctypes.
+
+Standard library only: this file is also bound into the sandbox beside `inside.py`. Numbers are those of x86_64 and aarch64.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+import sys
+from typing import Final
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.syscall.restype = ctypes.c_long
+_MACHINE = os.uname().machine
+_X86 = _MACHINE == "x86_64"
+_SUPPORTED = sys.platform == "linux" and _MACHINE in ("x86_64", "aarch64")
+
+# name: (x86_64, aarch64)
+_NUMBERS: Final[dict[str, tuple[int, int]]] = {
+    "prctl": (157, 167), "capset": (126, 91), "openat2": (437, 437), "close_range": (436, 436),
+    "tgkill": (234, 131),
+    "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445), "landlock_restrict_self": (446, 446),
+}  # fmt: skip
+
+
+def number(name: str) -> int:
+    """The system call's number on this machine."""
+    return _NUMBERS[name][0 if _X86 else 1]
+
+
+def call(name: str, *arguments: int | ctypes.c_void_p | bytes | None) -> int:
+    """One system call.
+
+    Raises:
+        OSError: as the kernel says.
+    """
+    ctypes.set_errno(0)
+    wide = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
+    result = int(_libc.syscall(ctypes.c_long(number(name)), *wide))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), name)
+    return result
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+RESOLVE_NO_MAGICLINKS = 0x02
+RESOLVE_NO_SYMLINKS = 0x04
+RESOLVE_BENEATH = 0x08
+
+
+def open_beneath(root: int, path: str, flags: int, mode: int = 0) -> int:
+    """Open `path` beneath the folder `root`, following no symlink anywhere; close-on-exec.
+
+    Raises:
+        OSError: ELOOP for a symlink, EXDEV for a way out, else as the kernel says.
+    """
+    how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
+    try:
+        return call("openat2", root, os.fsencode(path) + b"\0", how, len(how))
+    except OSError as failure:
+        failure.filename = path
+        raise
+
+
+def close_all_from(first: int) -> None:
+    """Close every descriptor from `first` up."""
+    call("close_range", first, 0xFFFFFFFF, 0)
+
+
+# ---- process ---------------------------------------------------------------------------------------------------------
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
+_PR_CAPBSET_DROP = 24
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+
+
+def no_new_privileges() -> None:
+    call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+
+
+def not_dumpable() -> None:
+    """No core, and nobody of the same account may look into this process."""
+    call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def die_with_parent(parent: int) -> None:
+    """SIGKILL when the parent ends; at once when it already did."""
+    call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of processes below whose own parent ends."""
+    call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def is_thread(process: int, number: int) -> bool:
+    """Whether the process has a thread of that number."""
+    try:
+        call("tgkill", process, number, 0)
+    except OSError:
+        return False
+    return True
+
+
+def drop_capabilities() -> None:
+    """Leave no capability in any set; an account that has none passes unchanged."""
+    for capability in range(64):
+        try:
+            call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
+        except OSError:  # beyond the last one, or already without the right to drop
+            break
+    header = struct.pack("=Ii", 0x20080522, 0)
+    call("capset", header, bytes(24))
+
+
+# ---- Landlock --------------------------------------------------------------------------------------------------------
+
+EXECUTE = 1 << 0
+WRITE_FILE = 1 << 1
+READ_FILE = 1 << 2
+READ_DIR = 1 << 3
+REMOVE_DIR = 1 << 4
+REMOVE_FILE = 1 << 5
+MAKE_CHAR = 1 << 6
+MAKE_DIR = 1 << 7
+MAKE_REG = 1 << 8
+MAKE_SOCK = 1 << 9
+MAKE_FIFO = 1 << 10
+MAKE_BLOCK = 1 << 11
+MAKE_SYM = 1 << 12
+REFER = 1 << 13  # ABI 2
+TRUNCATE = 1 << 14  # ABI 3
+IOCTL_DEV = 1 << 15  # ABI 5
+
+READ = READ_FILE | READ_DIR
+CHANGE = READ | WRITE_FILE | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | MAKE_SYM | REFER | TRUNCATE
+STORE = CHANGE & ~MAKE_SYM  # it lies on the disk afterwards, where others might follow a link
+_OF_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV  # what a rule on a file may hold
+
+_HANDLED_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
+
+
+def landlock_abi() -> int:
+    """The kernel's Landlock version; 0 where there is none."""
+    if not _SUPPORTED:
+        return 0
+    try:
+        return call("landlock_create_ruleset", None, 0, 1)
+    except OSError:
+        return 0
+
+
+class Ruleset:
+    """One Landlock layer: what is not added is refused, TCP and signals outwards always."""
+
+    def __init__(self) -> None:
+        abi = landlock_abi()
+        self._handled = _HANDLED_BY_ABI[min(abi, 5)]
+        network = 0b11 if abi >= 4 else 0  # bind and connect TCP
+        scoped = 0b11 if abi >= 6 else 0  # abstract unix sockets, signals
+        attributes = struct.pack("=QQQ", self._handled, network, scoped)
+        size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+        self.descriptor = call("landlock_create_ruleset", attributes[:size], size, 0)
+
+    def allow(self, descriptor: int, access: int, *, is_file: bool) -> None:
+        """Grant `access` on the very inode that `descriptor` holds, and beneath it."""
+        access &= self._handled & (_OF_FILES if is_file else ~0)
+        call("landlock_add_rule", self.descriptor, 1, struct.pack("=Qi", access, descriptor), 0)
+
+    def allow_path(self, path: str, access: int) -> None:
+        """Grant `access` on a path of the runtime; a path that does not exist is passed over."""
+        try:
+            descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        except OSError as failure:
+            if failure.errno in (errno.ENOENT, errno.ENOTDIR):
+                return
+            raise
+        try:
+            self.allow(descriptor, access, is_file=not os.path.isdir(path))
+        finally:
+            os.close(descriptor)
+
+    def enforce(self) -> None:
+        """Restrict this process from now on. There is no way back."""
+        call("landlock_restrict_self", self.descriptor, 0)
+        os.close(self.descriptor)
+
+
+# ---- seccomp ---------------------------------------------------------------------------------------------------------
+
+OWN: Final = 0x7EADBEEF  # stands in a filter for the number of the process that loads it
+
+
+def install(program: bytes) -> None:
+    """Load a filter of `seccomp.py` for this process and all it starts. There is no way back."""
+    program = program.replace(struct.pack("=I", OWN), struct.pack("=I", os.getpid()))
+    buffer = ctypes.create_string_buffer(program, len(program))
+    header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer))
+    call("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)

@@ -1,0 +1,354 @@
+"""Start one sandbox for one call, speak with it, end it.
+
+The process is watched by what it cannot forge: its wait status from process 1, the pipe's bytes, the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from types import TracebackType
+from typing import Final, Literal, Self
+
+from remit.call import Json
+from remit.event import Spent
+from remit.sandbox.account import account_for
+from remit.sandbox.cgroup import Group, below, delegated
+from remit.sandbox.exchange import ENVELOPE, Exchange
+from remit.sandbox.outcome import Answer, Ending, Output, classify
+from remit.sandbox.profile import (
+    BASE_ENVIRONMENT,
+    SCRATCH_BYTES,
+    TEMPORARY_BYTES,
+    Places,
+    Profile,
+    Runtime,
+    argv,
+    places,
+)
+from remit.sandbox.scratch import Opened
+from remit.sandbox.seccomp import boundary_filter, call_filter, this_machine
+
+START_SECONDS: Final = 30.0  # bubblewrap and the interpreter, on a busy machine; the tool's own time counts after it
+DRAIN_SECONDS: Final = 2.0
+_PROCESSES: Final = 64
+
+
+class DidNotStart(Exception):
+    """The sandbox ended before it had locked itself; the text is what it printed, empty where somebody killed it."""
+
+
+def boundary(profile: Profile, runtime: Runtime, at: Places, *, warm: bool = False) -> dict[str, Json]:
+    """What `inside.lock_down` needs; the paths are those of its tier. `warm`: it serves many calls."""
+    machine = this_machine()
+    if machine is None:
+        raise DidNotStart("there is no filter of system calls for this machine's architecture")
+    programs = bool(profile.executables)
+    return {
+        "warm": warm,
+        "tier": profile.tier,
+        "parent": os.getpid(),
+        "runtime": [*runtime.folders],
+        "packages": dict(at.packages),
+        "code": at.code,
+        "root": at.root,
+        "scratch": at.scratch,
+        "temporary": at.temporary,
+        "stores": list(profile.stores),
+        "programs": list(profile.executables),
+        "memory": profile.memory,
+        "cpu": profile.cpu,
+        "output": profile.output,
+        "processes": 2 * _PROCESSES if warm else _PROCESSES,
+        "largest_answer": profile.output + ENVELOPE,
+        "file_bytes": SCRATCH_BYTES,
+        "filter": boundary_filter(machine, programs=programs, metadata=profile.tier == "full").hex(),
+        "call_filter": call_filter(machine, programs=programs).hex(),
+    }
+
+
+def call_frame(
+    profile: Profile, opened: Opened, mode: str, arguments: Mapping[str, Json], declared: Mapping[str, str]
+) -> dict[str, Json]:
+    """What the process of one call is told."""
+    return {
+        "mode": "command" if profile.source == "command" else mode,
+        "function": profile.action.rpartition(".")[2],
+        "argv": list(profile.argv),
+        "arguments": dict(arguments),
+        "declared": dict(declared),
+        "layout": opened.layout,
+        "env": dict(profile.env),
+    }
+
+
+def environment(profile: Profile, at: Places) -> dict[str, str]:
+    """The variables of the process; bubblewrap sets those of the full tier itself."""
+    if profile.tier == "full":
+        return {}
+    return {**BASE_ENVIRONMENT, "HOME": at.temporary, "TMPDIR": at.temporary}
+
+
+def make_base(profile: Profile) -> str | None:
+    """A folder for scratch where the tier has no mounts of its own; the caller removes it."""
+    if profile.tier == "full":
+        return None
+    base = tempfile.mkdtemp(prefix="remit-")
+    for name in ("scratch", "tmp"):
+        os.mkdir(f"{base}/{name}", 0o700)
+    return base
+
+
+def group_memory(profile: Profile, calls: int) -> int:
+    """Bytes for a whole sandbox: what each of so many processes may hold, and its files in memory."""
+    return calls * profile.memory + SCRATCH_BYTES + TEMPORARY_BYTES
+
+
+class Process:
+    """One running sandbox and the broker's ends of its three lines. Leaving it kills everything in it.
+
+    `guarded`: its first process ends all others once the broker hangs up, where no namespace does.
+
+    INVARIANT: it is entered and left in one thread: bubblewrap dies with the thread that started it.
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        runtime: Runtime,
+        at: Places,
+        *,
+        account: int | None,
+        files: Sequence[str] = (),
+        guarded: bool = False,
+    ) -> None:
+        self._line = argv(profile, runtime, files)
+        self._environment = environment(profile, at)
+        self._account = account
+        self._guarded = guarded
+        self.channel: socket.socket
+        self.control = self.prints = -1
+        self._process: subprocess.Popen[bytes] | None = None
+        self._group: Group | None = None
+
+    def __enter__(self) -> Self:
+        self.channel, theirs = socket.socketpair()
+        self.control, control = os.pipe()
+        self.prints, prints = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                self._line,
+                stdin=theirs.fileno(),
+                stdout=control,
+                stderr=prints,
+                env=self._environment,
+                cwd="/",
+                start_new_session=True,  # Ctrl-C is the broker's to answer
+                user=self._account,
+                group=self._account,
+                extra_groups=None if self._account is None else (),
+            )
+        except OSError as failure:
+            self.__exit__(None, None, None)
+            raise DidNotStart(f"{self._line[0]}: {failure.strerror}") from failure
+        finally:
+            theirs.close()
+            os.close(control)
+            os.close(prints)
+        for descriptor in (self.channel.fileno(), self.control, self.prints):
+            os.set_blocking(descriptor, False)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        if self._process is not None:
+            # Killed, so at most a moment; waited for here because a second cancellation must not leave it unreaped.
+            try:
+                self._process.wait(DRAIN_SECONDS if self._guarded else None)
+            except subprocess.TimeoutExpired:
+                self._kill_group()
+                self._process.wait()
+        if self._group is not None:
+            self._group.leave()
+        self.channel.close()
+        for descriptor in (self.control, self.prints):
+            os.close(descriptor)
+
+    def limit(self, memory: int, processes: int) -> None:
+        """Bound all of it together, where a control group is delegated; called when it is locked and runs nothing yet."""
+        parent = delegated()
+        if parent is None or self._process is None:
+            return
+        with suppress(OSError):
+            self._group = Group(parent, f"remit-{self._process.pid}", memory=memory, processes=processes)
+            for pid in below(self._process.pid):
+                self._group.hold(pid)
+
+    def kill(self) -> None:
+        """SIGKILL to bubblewrap takes its namespace along; without one, the group, and the tool's death signal."""
+        if self._guarded:
+            with suppress(OSError):
+                self.channel.shutdown(socket.SHUT_RDWR)
+        else:
+            self._kill_group()
+
+    def _kill_group(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+
+
+class Conversation:
+    """One process, one call: its boundary, its work, its end as process 1 reports it."""
+
+    def __init__(self, process: Process, profile: Profile) -> None:
+        self._process = process
+        self._profile = profile
+        self._said = bytearray()
+        self.exchange = Exchange(process.channel, process.prints, profile)
+
+    async def hold(self, boundary: Mapping[str, Json], opened: Opened, call: Mapping[str, Json]) -> Ending:
+        """The whole exchange.
+
+        Raises:
+            DidNotStart: nothing of the tool ran.
+        """
+        exchange, process = self.exchange, self._process
+        exchange.watch()
+        exchange.listen(process.control, self._on_control)
+        try:
+            await self._start(boundary)
+            started = time.monotonic()
+            try:
+                async with asyncio.timeout(self._profile.wall):
+                    await exchange.tell(opened, call)
+                    await exchange.until(lambda: self._report is not None or exchange.closed(process.control))
+            except TimeoutError:
+                exchange.stop = exchange.stop or "wall"
+            if exchange.stop is not None:
+                process.kill()
+            await exchange.drain(DRAIN_SECONDS)
+            return exchange.ending(started, self._report)
+        finally:
+            exchange.unwatch()
+
+    async def _start(self, boundary: Mapping[str, Json]) -> None:
+        exchange = self.exchange
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await exchange.send(boundary, [])
+                await exchange.until(lambda: b"\n" in self._said or exchange.closed(self._process.control))
+        except TimeoutError as failure:
+            raise DidNotStart(f"it did not start within {START_SECONDS:g} s") from failure
+        if not self._said.startswith(b"ready\n"):
+            self._process.kill()
+            await exchange.drain(DRAIN_SECONDS)
+            raise DidNotStart(exchange.said)
+        self._process.limit(group_memory(self._profile, 1), _PROCESSES)
+
+    def _on_control(self) -> None:
+        data = os.read(self._process.control, 4096)
+        self._said += data
+        if not data:
+            self.exchange.close(self._process.control)
+        self.exchange.changed()
+
+    @property
+    def _report(self) -> dict[str, Json] | None:
+        """What process 1 said of the call's end. The tool has no way to this pipe."""
+        line = bytes(self._said).removeprefix(b"ready\n")
+        return json.loads(line) if line.endswith(b"\n") else None
+
+
+async def perform(
+    profile: Profile,
+    runtime: Runtime,
+    arguments: Mapping[str, Json],
+    *,
+    declared: Mapping[str, str],
+    allowed: Callable[[str], bool],
+    mode: Literal["call", "describe"] = "call",
+) -> Output:
+    """One call in a sandbox of its own, from its first descriptor to its classified end.
+
+    Cancelled, it leaves no process and no file.
+
+    Raises:
+        DidNotStart: nothing of the tool ran.
+        Refusal: what the call reads or writes cannot be opened as decided.
+    """
+    profile = profile.resolved()
+    opened = Opened(profile, allowed)
+    base = make_base(profile)
+    try:
+        at = places(profile, runtime, base or "")
+        call = call_frame(profile, opened, mode, arguments, declared)
+        account = account_for(profile, runtime, opened.files)
+        with Process(profile, runtime, at, account=account, files=opened.files) as process:
+            conversation = Conversation(process, profile)
+            try:
+                ending = await conversation.hold(boundary(profile, runtime, at), opened, call)
+                return settle(
+                    profile, ending, classify(profile, ending, declared=declared), opened, conversation.exchange
+                )
+            finally:
+                close_files(conversation.exchange)
+    finally:
+        opened.close()
+        if base is not None:
+            shutil.rmtree(base, ignore_errors=True)
+
+
+def close_files(exchange: Exchange) -> None:
+    """Close what was handed over and not taken."""
+    for descriptor in exchange.files:
+        os.close(descriptor)
+    exchange.files = []
+
+
+def settle(profile: Profile, ending: Ending, answer: Answer, opened: Opened, exchange: Exchange) -> Output:
+    """Pair the descriptors with the names; a name that was not decided, or a count that differs, commits nothing."""
+    code, message, scratch = answer.code, answer.message, None
+    if code is None and profile.writes:
+        names, files = answer.files, exchange.files
+        decided = set(profile.writes)
+        if (
+            len(names) != len(files)
+            or len(set(names)) != len(names)
+            or not decided.issuperset((*names, *answer.removed))
+        ):
+            code, message = "invalid_output", "the files that the sandbox handed over are not the decided ones"
+        else:
+            exchange.files = []
+            scratch = opened.scratch(dict(zip(names, files, strict=True)), answer.removed)
+    stderr = ending.stderr.decode("utf-8", "replace")
+    if ending.printed > len(ending.stderr):
+        stderr += f"\nremit: {ending.printed - len(ending.stderr)} more bytes were printed and dropped"
+    if answer.note:
+        stderr += f"\n{answer.note}"
+    return Output(
+        code=code,
+        value=answer.value if code is None else None,
+        error=answer.error,
+        message=message,
+        stderr=stderr,
+        refused=answer.refused,
+        spent=Spent(
+            wall_s=round(ending.wall_s, 6),
+            cpu_s=round(ending.cpu_s or answer.cpu_s, 6),
+            memory_bytes=ending.memory_bytes or answer.memory_bytes,
+            output_bytes=len(ending.answer or b"") + ending.printed,
+        ),
+        scratch=scratch,
+    )

@@ -1,0 +1,247 @@
+"""What came back from the sandbox, put into one of the closed set of codes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias, cast
+
+from remit.call import Json
+from remit.canon import parse_json
+from remit.errors import Code, Refusal
+from remit.event import Refused, Spent
+from remit.sandbox.profile import Profile
+from remit.sandbox.scratch import Scratch
+
+LONGEST_MESSAGE: Final = 2_000  # characters of a tool's own words
+_MOST_REFUSED: Final = 20
+_RESOURCES: Final = {
+    errno.EFBIG: "the size of one file",
+    errno.ENOSPC: "the space for files",
+    errno.EDQUOT: "the space for files",
+    errno.EMFILE: "open files",
+    errno.ENFILE: "open files",
+    errno.ENOMEM: "memory",
+    errno.EAGAIN: "threads or processes",
+}
+_FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV)
+
+Stop: TypeAlias = Literal["wall", "flood", "output"]  # why the broker itself ended the process
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ending:
+    """How the process of a call ended, in the broker's own observation.
+
+    `answer` is the first frame that it sent; `status` is its wait status as its parent saw it, None where nobody looked: a
+    whole answer at the end of the line needs none, and a sandbox that died has none.
+    `extra` says that it sent more than one answer. Seconds and bytes.
+    """
+
+    answer: bytes | None
+    status: int | None
+    stop: Stop | None
+    extra: bool
+    stderr: bytes
+    printed: int
+    wall_s: float
+    cpu_s: float
+    memory_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What one confined call gave. `code` None: `value` is the tool's own, not yet checked against its schema.
+
+    `error` is the declared error's name, with `tool_failed`. `scratch` holds written files until it is committed or
+    discarded; it is there only where the call succeeded and may write.
+    """
+
+    code: Code | None
+    value: Json = None
+    error: str | None = None
+    message: str = ""
+    stderr: str = ""
+    refused: tuple[Refused, ...] = ()
+    spent: Spent = field(default_factory=Spent)
+    scratch: Scratch | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """The one frame of the process, read without trust."""
+
+    value: Json = None
+    code: Code | None = None
+    error: str | None = None
+    message: str = ""
+    refused: tuple[Refused, ...] = ()
+    files: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    note: str = ""
+    cpu_s: float = 0.0
+    memory_bytes: int = 0
+
+
+def classify(profile: Profile, ending: Ending, *, declared: Mapping[str, str]) -> Answer:
+    """One code for one ending. What the broker saw itself comes before what the process says of itself."""
+    if ending.stop is not None:
+        return _stopped(profile, ending.stop)
+    if ending.answer is None or ending.status not in (0, None):
+        return _died(profile, ending)
+    if ending.extra:
+        return Answer(code="invalid_output", message="the tool answered more than once")
+    try:
+        frame = _frame(ending.answer)
+        return _answered(profile, frame, declared, len(ending.answer))
+    except (Refusal, _NotOurs) as failure:
+        detail = failure.message if isinstance(failure, Refusal) else str(failure)
+        return Answer(code="invalid_output", message=f"the tool's result cannot be read: {detail}")
+
+
+def _stopped(profile: Profile, stop: Stop) -> Answer:
+    if stop == "wall":
+        return Answer(code="timeout", message=f"no result within {profile.wall:g} s")
+    if stop == "output":
+        return Answer(
+            code="invalid_output", message=f"the result is larger than the output limit of {profile.output} bytes"
+        )
+    return Answer(
+        code="resource_exhausted", message=f"the tool printed far more than the output limit of {profile.output} bytes"
+    )
+
+
+def _died(profile: Profile, ending: Ending) -> Answer:
+    status = ending.status
+    if status is None:
+        return Answer(code="tool_crashed", message="the sandbox ended without a result")
+    if status >= 0:
+        return Answer(code="tool_crashed", message=f"the tool exited with status {status} and gave no result")
+    if -status == signal.SIGXCPU or (-status == signal.SIGKILL and ending.cpu_s >= profile.cpu):
+        return Answer(code="resource_exhausted", message=f"the tool used more than {profile.cpu:g} s of processor time")
+    try:
+        name = signal.Signals(-status).name
+    except ValueError:
+        name = f"signal {-status}"
+    return Answer(code="tool_crashed", message=f"the tool was ended by {name}")
+
+
+class _NotOurs(Exception):
+    """The frame is not one that inside.py writes."""
+
+
+def _frame(raw: bytes) -> dict[str, Json]:
+    """The envelope: one JSON object whose parts have the right types; the value is checked apart."""
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as failure:
+        raise _NotOurs("it is not UTF-8") from failure
+    frame = parse_json(text)
+    if not isinstance(frame, dict):
+        raise _NotOurs("it is not an answer")
+    return cast("dict[str, Json]", frame)
+
+
+def _answered(profile: Profile, frame: dict[str, Json], declared: Mapping[str, str], length: int) -> Answer:
+    refused = tuple(
+        _refused(cast("dict[str, Json]", one))
+        for one in _list(frame, "refused")[:_MOST_REFUSED]
+        if isinstance(one, dict)
+    )
+    note = _text(frame, "note")
+    match frame.get("kind"):
+        case "value":
+            value = frame.get("value")
+            size = length
+            if size > profile.output:  # with its envelope; without it, it may still fit
+                size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+            if size > profile.output:
+                return Answer(
+                    code="invalid_output",
+                    message=f"the result has {size} bytes, more than the output limit of {profile.output}",
+                )
+            files = tuple(one for one in _list(frame, "files") if isinstance(one, str))
+            removed = tuple(one for one in _list(frame, "removed") if isinstance(one, str))
+            return Answer(
+                value=value,
+                refused=refused,
+                files=files,
+                removed=removed,
+                note=note,
+                cpu_s=_number(frame, "cpu"),
+                memory_bytes=int(_number(frame, "memory")),
+            )
+        case "error":
+            name = _text(frame, "name")
+            if name not in declared:
+                raise _NotOurs("it names an error that the manifest does not declare")
+            return Answer(code="tool_failed", error=name, message=_text(frame, "message"), refused=refused, note=note)
+        case "raised":
+            return _raised(profile, frame, refused, note)
+        case "invalid":
+            return Answer(code="invalid_output", message=_text(frame, "message"), refused=refused, note=note)
+        case _:
+            raise _NotOurs("it is not an answer")
+
+
+def _raised(profile: Profile, frame: dict[str, Json], refused: tuple[Refused, ...], note: str) -> Answer:
+    number = frame.get("errno")
+    name, message = _text(frame, "name"), _text(frame, "message")
+    if name == "MemoryError" or (number == errno.ENOMEM):
+        return Answer(
+            code="resource_exhausted",
+            message=f"the tool used more than {profile.memory} bytes of memory",
+            refused=refused,
+            note=note,
+        )
+    if isinstance(number, int) and number in _RESOURCES and not (number == errno.EAGAIN and "thread" not in message):
+        return Answer(
+            code="resource_exhausted",
+            message=f"the tool hit the limit of {_RESOURCES[number]}",
+            refused=refused,
+            note=note,
+        )
+    if name == "RuntimeError" and "start new thread" in message:
+        return Answer(
+            code="resource_exhausted",
+            message="the tool hit the limit of threads or processes",
+            refused=refused,
+            note=note,
+        )
+    if isinstance(number, int) and (number in _FORBIDDEN or (number == errno.ENOENT and refused)):
+        what = _text(frame, "filename") or (refused[-1].what if refused else "something that the sandbox refuses")
+        return Answer(
+            code="sandbox_violation",
+            message=f"the tool reached for {what!r}, which was not decided",
+            refused=refused,
+            note=note,
+        )
+    return Answer(code="tool_crashed", message=f"{name}: {message}" if message else name, refused=refused, note=note)
+
+
+def _refused(one: dict[str, Json]) -> Refused:
+    access = one.get("access")
+    return Refused(
+        access=access if access in ("read", "write", "use") else "use",
+        what=_text(one, "what"),
+        allow=_text(one, "allow"),
+    )
+
+
+def _text(frame: Mapping[str, Json], key: str) -> str:
+    value = frame.get(key)
+    return value[:LONGEST_MESSAGE] if isinstance(value, str) else ""
+
+
+def _number(frame: Mapping[str, Json], key: str) -> float:
+    """What the process says it used; its limits are the kernel's, and this is only written down."""
+    value = frame.get(key)
+    return min(float(value), 2.0**53) if isinstance(value, int | float) and value >= 0 else 0.0
+
+
+def _list(frame: Mapping[str, Json], key: str) -> list[Json]:
+    value = frame.get(key)
+    return cast("list[object]", value) if isinstance(value, list) else []

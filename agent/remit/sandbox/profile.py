@@ -1,0 +1,245 @@
+"""What one call may reach, and the command line that builds its room.
+
+`argv` is pure: a profile and a runtime in, the whole bubblewrap command line out.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+import sysconfig
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Final, Literal, TypeAlias
+
+from remit.call import Confinement
+from remit.canon import digest
+
+Tier: TypeAlias = Literal["full", "landlock"]
+
+# What a tool may import beside the standard library and its own folder: pydantic and what pydantic needs.
+PACKAGES: Final = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection")
+
+# The files that run in the sandbox.
+INSIDE: Final = ("inside.py", "guard.py", "zygote.py", "onecall.py", "serving.py", "kernel.py")
+
+SCRATCH_BYTES: Final = 64 << 20  # everything that one call may leave in scratch, and the largest single file
+TEMPORARY_BYTES: Final = 32 << 20
+BASE_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "PATH": "/usr/local/bin:/usr/bin:/bin",
+    "HOME": "/tmp",  # noqa: S108 - the sandbox's own, empty at every call
+    "TMPDIR": "/tmp",  # noqa: S108
+    "LANG": "C.UTF-8",
+    "OPENBLAS_NUM_THREADS": "1",  # numerical libraries start threads at import, which a fork does not survive
+    "OMP_NUM_THREADS": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """One call's confinement, as it was decided.
+
+    `code` and `root` are absolute folders: the tool's own, and the working folder. `reads` are canonical files beneath
+    `root`, folders (their own listing), or sets `dir/**`; `writes` are files; `stores` are names of folders `stores/<name>`;
+    `denied` are files that no set may reach. Empty means nothing is allowed. `wall` and `cpu` are seconds, `memory` and
+    `output` bytes. `argv` is for a command tool, with every placeholder filled. `trust` "none": each call has a sandbox of
+    its own, in which nothing else of the working folder is even mounted.
+    """
+
+    tool: str
+    action: str
+    source: Literal["python", "command"]
+    code: Path
+    root: Path
+    argv: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    stores: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
+    programs: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict[str, str])
+    wall: float = 5.0
+    cpu: float = 2.0
+    memory: int = 256 << 20
+    output: int = 64 << 10
+    tier: Confinement = "full"
+    trust: Literal["pinned", "none"] = "pinned"
+
+    @property
+    def digest(self) -> str:
+        """What is recorded with the attempt: no absolute path and no value of a variable is part of it."""
+        return digest(
+            {
+                "tool": self.tool,
+                "action": self.action,
+                "source": self.source,
+                "argv": list(self.argv),
+                "reads": sorted(self.reads),
+                "writes": sorted(self.writes),
+                "stores": sorted(self.stores),
+                "denied": sorted(self.denied),
+                "programs": sorted(self.programs),
+                "env": sorted(self.env),
+                "limits": {"wall": self.wall, "cpu": self.cpu, "memory": self.memory, "output": self.output},
+                "tier": self.tier,
+                **({"trust": "none"} if self.trust == "none" else {}),
+            }
+        )
+
+    def resolved(self) -> Profile:
+        """With folders as the kernel names them: a symlink on the way is followed once, here."""
+        return replace(self, root=Path(os.path.realpath(self.root)), code=Path(os.path.realpath(self.code)))
+
+    @property
+    def starts_programs(self) -> bool:
+        return bool(self.programs) or self.source == "command"
+
+    @property
+    def executables(self) -> tuple[str, ...]:
+        """What the kernel lets the tool start: names are looked up in the sandbox's PATH."""
+        return (*self.programs, *self.argv[:1]) if self.source == "command" else self.programs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What of this machine every sandbox sees, read-only.
+
+    `folders` are bound at their own paths; `links` are (target, path) symlinks of the root folder; `packages` maps an
+    import name to its path on this machine; `inside` is the folder that holds the files of `INSIDE`. `account` is who root
+    becomes.
+    """
+
+    bwrap: Path | None
+    python: str
+    folders: tuple[str, ...]
+    links: tuple[tuple[str, str], ...]
+    packages: Mapping[str, str]
+    inside: str
+    account: int | None = None
+
+
+@cache
+def runtime(bwrap: Path | None) -> Runtime:
+    """This interpreter's runtime: its standard library and libpython, /usr, and the few packages of `PACKAGES`."""
+    python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    folders = ["/usr"]
+    links: list[tuple[str, str]] = []
+    for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
+        path = f"/{name}"
+        if os.path.islink(path):
+            links.append((os.readlink(path).lstrip("/"), path))
+        elif os.path.isdir(path):
+            folders.append(path)
+    for path in ("/nix/store", "/etc/ld.so.cache", "/etc/alternatives"):
+        if os.path.exists(path):
+            folders.append(path)
+    candidates: list[str] = [python, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+    library: str | None = sysconfig.get_config_var("LIBDIR")
+    for name in ("INSTSONAME", "LDLIBRARY"):
+        shared: str | None = sysconfig.get_config_var(name)
+        if library and shared and ".so" in shared:
+            candidates.append(os.path.join(library, shared))
+    for path in dict.fromkeys(candidates):
+        if os.path.exists(path) and not any(_beneath(path, folder) for folder in folders):
+            folders.append(path)
+    return Runtime(
+        bwrap=bwrap,
+        python=python,
+        folders=tuple(folders),
+        links=tuple(links),
+        packages={name: place for name in PACKAGES if (place := _package(name))},
+        inside=os.path.dirname(os.path.realpath(__file__)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Places:
+    """Where a call finds things, as paths that hold inside its tier."""
+
+    inside: str
+    code: str
+    root: str
+    scratch: str
+    temporary: str
+    packages: Mapping[str, str]
+
+
+def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
+    """The paths of the full tier are fixed; those of the Landlock tier are this machine's own, with scratch under `base`."""
+    if profile.tier == "full":
+        packages = {name: f"/packages/{os.path.basename(path)}" for name, path in runtime.packages.items()}
+        return Places(
+            inside="/remit",
+            code="/tool",
+            root="/work",
+            scratch="/scratch",
+            temporary="/tmp",  # noqa: S108
+            packages=packages,
+        )
+    return Places(
+        inside=runtime.inside,
+        code=str(profile.code),
+        root=str(profile.root),
+        scratch=f"{base}/scratch",
+        temporary=f"{base}/tmp",  # noqa: S108
+        packages=runtime.packages,
+    )
+
+
+def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[str]:
+    """The command line that starts `inside.py` in the profile's tier. Nothing secret is on it: variables travel later.
+
+    `files` are those that a tool without trust is given, of the working folder, and no other.
+    """
+    at = places(profile, runtime)
+    python = [runtime.python, "-I", "-S", "-B", "-X", "utf8", f"{at.inside}/inside.py"]
+    if profile.tier != "full":
+        return python
+    assert runtime.bwrap is not None  # the sandbox looks before it starts a call
+    line = [
+        str(runtime.bwrap),
+        # Each by name: `--unshare-all` silently leaves the user namespace out where it may not make one.
+        *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
+        *("--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
+        *("--uid", "65534", "--gid", "65534", "--hostname", "sandbox"),
+    ]
+    # INVARIANT: no mount target lies beneath a folder that a tool can write, or a planted symlink would redirect it.
+    for folder in runtime.folders:
+        line += ["--ro-bind", folder, folder]
+    for target, path in runtime.links:
+        line += ["--symlink", target, path]
+    for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
+        line += ["--dev-bind", device, device]
+    for name in INSIDE:
+        line += ["--ro-bind", f"{runtime.inside}/{name}", f"/remit/{name}"]
+    for name, path in runtime.packages.items():
+        line += ["--ro-bind", path, at.packages[name]]
+    line += ["--ro-bind", str(profile.code), "/tool"]
+    if profile.trust == "none":
+        line += ["--dir", "/work"]
+        for name in files:  # one that is gone, or swapped for another, was granted as an inode and is refused as a name
+            line += ["--ro-bind-try", f"{profile.root}/{name}", f"/work/{name}"]
+    else:
+        line += ["--ro-bind", str(profile.root), "/work"]
+    for store in profile.stores:
+        line += ["--bind", f"{profile.root}/stores/{store}", f"/work/stores/{store}"]
+    line += ["--size", str(TEMPORARY_BYTES), "--tmpfs", "/tmp", "--size", str(SCRATCH_BYTES), "--tmpfs", "/scratch"]  # noqa: S108
+    line += ["--remount-ro", "/"]
+    for name, value in BASE_ENVIRONMENT.items():
+        line += ["--setenv", name, value]
+    return [*line, "--chdir", "/", "--", *python]
+
+
+def _beneath(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(f"{folder}/")
+
+
+def _package(name: str) -> str | None:
+    """The folder or file of one import name, without importing it."""
+    spec = importlib.util.find_spec(name)
+    if spec is None:
+        return None
+    return spec.submodule_search_locations[0] if spec.submodule_search_locations else spec.origin

@@ -1,0 +1,215 @@
+"""The filters of system calls: what is not listed is refused.
+
+Assembled on the broker's side, once for each kind of sandbox, and handed in as bytes. Two layers: the first is loaded before
+anything of a tool runs, the second by the process of one call. The kernel remembers which numbers are always allowed, so the
+length of the list costs nothing (Linux 5.11).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Final, Literal, TypeAlias
+
+from remit.sandbox import kernel
+
+Machine: TypeAlias = Literal["x86_64", "aarch64"]
+_Numbers: TypeAlias = Mapping[str, tuple[int, int]]
+
+# name: (x86_64, aarch64); -1 where the architecture never had it. Whole calls, whatever their arguments.
+ALLOWED: Final[_Numbers] = {
+    "read": (0, 63), "write": (1, 64), "close": (3, 57), "stat": (4, -1), "fstat": (5, 80), "lstat": (6, -1),
+    "poll": (7, -1), "lseek": (8, 62), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214),
+    "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "pread64": (17, 67),
+    "pwrite64": (18, 68), "readv": (19, 65), "writev": (20, 66), "access": (21, -1), "pipe": (22, -1),
+    "select": (23, -1), "sched_yield": (24, 124), "mremap": (25, 216), "msync": (26, 227), "mincore": (27, 232),
+    "madvise": (28, 233), "dup": (32, 23), "dup2": (33, -1), "pause": (34, -1), "nanosleep": (35, 101),
+    "getitimer": (36, 102), "alarm": (37, -1), "setitimer": (38, 103), "getpid": (39, 172), "sendfile": (40, 71),
+    "recvfrom": (45, 207), "recvmsg": (47, 212), "shutdown": (48, 210), "getsockname": (51, 204),
+    "getpeername": (52, 205), "setsockopt": (54, 208), "getsockopt": (55, 209), "exit": (60, 93), "wait4": (61, 260),
+    "uname": (63, 160), "fcntl": (72, 25), "flock": (73, 32), "fsync": (74, 82), "fdatasync": (75, 83),
+    "truncate": (76, 45), "ftruncate": (77, 46), "getdents": (78, -1), "getcwd": (79, 17), "chdir": (80, 49),
+    "fchdir": (81, 50), "rename": (82, -1), "rmdir": (84, -1), "link": (86, -1), "unlink": (87, -1),
+    "symlink": (88, -1), "readlink": (89, -1), "umask": (95, 166), "gettimeofday": (96, 169), "getrlimit": (97, 163),
+    "getrusage": (98, 165), "sysinfo": (99, 179), "times": (100, 153), "getuid": (102, 174), "getgid": (104, 176),
+    "geteuid": (107, 175), "getegid": (108, 177), "setpgid": (109, 154), "getppid": (110, 173), "getpgrp": (111, -1),
+    "setsid": (112, 157), "getgroups": (115, 158), "getresuid": (118, 148), "getresgid": (120, 150),
+    "getpgid": (121, 155), "getsid": (124, 156), "capget": (125, 90), "rt_sigpending": (127, 136),
+    "rt_sigtimedwait": (128, 137), "rt_sigsuspend": (130, 133), "sigaltstack": (131, 132), "statfs": (137, 43),
+    "fstatfs": (138, 44), "getpriority": (140, 141), "setpriority": (141, 140), "sched_getparam": (143, 121),
+    "sched_getscheduler": (145, 120), "sched_get_priority_max": (146, 125), "sched_get_priority_min": (147, 126),
+    "sched_rr_get_interval": (148, 127), "mlock": (149, 228), "munlock": (150, 229), "arch_prctl": (158, -1),
+    "setrlimit": (160, 164), "gettid": (186, 178), "readahead": (187, 213), "getxattr": (191, 8),
+    "lgetxattr": (192, 9), "fgetxattr": (193, 10), "listxattr": (194, 11), "llistxattr": (195, 12),
+    "flistxattr": (196, 13), "time": (201, -1), "futex": (202, 98), "sched_setaffinity": (203, 122),
+    "sched_getaffinity": (204, 123), "epoll_create": (213, -1), "getdents64": (217, 61), "set_tid_address": (218, 96),
+    "restart_syscall": (219, 128), "fadvise64": (221, 223), "timer_create": (222, 107), "timer_settime": (223, 110),
+    "timer_gettime": (224, 108), "timer_getoverrun": (225, 109), "timer_delete": (226, 111),
+    "clock_gettime": (228, 113), "clock_getres": (229, 114), "clock_nanosleep": (230, 115), "exit_group": (231, 94),
+    "epoll_wait": (232, -1), "epoll_ctl": (233, 21), "waitid": (247, 95), "ioprio_get": (252, 31),
+    "inotify_init": (253, -1), "inotify_add_watch": (254, 27), "inotify_rm_watch": (255, 28), "newfstatat": (262, 79),
+    "unlinkat": (263, 35), "renameat": (264, 38), "linkat": (265, 37), "symlinkat": (266, 36),
+    "readlinkat": (267, 78), "faccessat": (269, 48), "pselect6": (270, 72), "ppoll": (271, 73),
+    "set_robust_list": (273, 99), "get_robust_list": (274, 100),
+    "sync_file_range": (277, 84), "epoll_pwait": (281, 22), "signalfd": (282, -1), "timerfd_create": (283, 85),
+    "eventfd": (284, -1), "fallocate": (285, 47), "timerfd_settime": (286, 86), "timerfd_gettime": (287, 87),
+    "signalfd4": (289, 74), "eventfd2": (290, 19), "epoll_create1": (291, 20), "dup3": (292, 24), "pipe2": (293, 59),
+    "inotify_init1": (294, 26), "preadv": (295, 69), "pwritev": (296, 70), "recvmmsg": (299, 243),
+    "getcpu": (309, 168), "sched_getattr": (315, 275), "renameat2": (316, 276), "getrandom": (318, 278),
+    "membarrier": (324, 283), "mlock2": (325, 284), "copy_file_range": (326, 285), "preadv2": (327, 286),
+    "pwritev2": (328, 287), "pkey_mprotect": (329, 288), "pkey_alloc": (330, 289), "pkey_free": (331, 290),
+    "statx": (332, 291), "rseq": (334, 293), "close_range": (436, 436), "faccessat2": (439, 439),
+    "epoll_pwait2": (441, 441), "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445),
+    "landlock_restrict_self": (446, 446), "futex_waitv": (449, 449), "futex_wake": (454, 454),
+    "futex_wait": (455, 455), "futex_requeue": (456, 456),
+}  # fmt: skip
+# Allowed for some arguments only, in some sandboxes only, or refused by the second layer.
+JUDGED: Final[_Numbers] = {
+    "open": (2, -1), "mmap": (9, 222), "ioctl": (16, 29), "sendto": (44, 206), "sendmsg": (46, 211),
+    "socketpair": (53, 199), "clone": (56, 220), "fork": (57, -1), "vfork": (58, -1), "execve": (59, 221),
+    "kill": (62, 129), "mkdir": (83, -1), "creat": (85, -1), "chmod": (90, -1), "fchmod": (91, 52), "chown": (92, -1),
+    "fchown": (93, 55), "lchown": (94, -1), "rt_sigqueueinfo": (129, 138), "utime": (132, -1), "prctl": (157, 167),
+    "tkill": (200, 130), "tgkill": (234, 131), "utimes": (235, -1), "openat": (257, 56), "mkdirat": (258, 34),
+    "fchownat": (260, 54), "futimesat": (261, -1), "fchmodat": (268, 53), "utimensat": (280, 88),
+    "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261), "sendmmsg": (307, 269), "execveat": (322, 281),
+    "fchmodat2": (452, 452),
+}  # fmt: skip
+# Said not to exist, so that a libc falls back to what a filter can look into: flags behind a pointer cannot be read.
+ABSENT: Final[_Numbers] = {
+    "clone3": (435, 435), "openat2": (437, 437), "cachestat": (451, 451), "map_shadow_stack": (453, 453),
+    "mseal": (462, 462),
+}  # fmt: skip
+_NEWEST: Final = 462  # calls beyond this one are said not to exist: programs try them first and have another way
+
+_METADATA: Final = (
+    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
+    *("utime", "utimes", "futimesat", "utimensat"),
+)
+_PROGRAMS: Final = ("execve", "execveat", "vfork")
+_OTHERS: Final = ("tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
+
+_Op: TypeAlias = tuple[int, int, int, int]
+_LOAD, _AND, _EQUAL, _ABOVE, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x54, 0x15, 0x25, 0x35, 0x45, 0x06
+_ALLOW: _Op = (_RETURN, 0, 0, 0x7FFF0000)
+_KILL: _Op = (_RETURN, 0, 0, 0x80000000)
+_DENY: _Op = (_RETURN, 0, 0, 0x00050000 | errno.EPERM)
+_MISSING: _Op = (_RETURN, 0, 0, 0x00050000 | errno.ENOSYS)
+_ARCHITECTURE: Final[Mapping[Machine, int]] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+
+_NEW_NAMESPACES = 0x7E020080 | 0x02000000  # every CLONE_NEW* that fits clone's flags
+_THREAD = 0x00010000
+_CREATES = 0o100 | 0o20000000  # O_CREAT | __O_TMPFILE
+_SET_ID = 0o6000
+_FAST_OPEN = 0x20000000  # MSG_FASTOPEN connects
+_TERMINAL = (0x5412, 0x541C)  # TIOCSTI, TIOCLINUX
+# PDEATHSIG, DUMPABLE, SECCOMP, MM, PTRACER
+_CONTROLS = (1, 4, 22, 35, 0x59616D61)
+_OWN = kernel.OWN
+
+
+def this_machine() -> Machine | None:
+    """None where there is no filter for it."""
+    machines: dict[str, Machine] = {"x86_64": "x86_64", "aarch64": "aarch64"}
+    return machines.get(os.uname().machine)
+
+
+@cache
+def boundary_filter(machine: Machine, *, programs: bool, metadata: bool) -> bytes:
+    """The first layer: what any tool may do. `programs`: it may start some; `metadata`: its mounts keep chmod harmless."""
+    rules: dict[str, list[_Op]] = {name: [_ALLOW] for name in ("fork", "kill", "tgkill", "prctl", "prlimit64")}
+    rules["tkill"] = [_ALLOW]
+    rules["clone"] = _without_bits(0, _NEW_NAMESPACES)
+    # A datagram pair can be sent to any address: only connected streams are pairs and nothing else.
+    rules["socketpair"] = [
+        _argument(0), (_EQUAL, 1, 0, 1), _DENY, _argument(1), (_AND, 0, 0, 0xF), (_EQUAL, 1, 0, 1), _DENY, _ALLOW,
+    ]  # fmt: skip
+    for name, flags in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
+        rules[name] = _without_bits(flags, _FAST_OPEN)
+    rules["ioctl"] = _except(1, _TERMINAL)
+    rules["mmap"] = [_argument(3), (_AND, 0, 0, 0x21), (_EQUAL, 0, 1, 0x21), _DENY, _ALLOW]  # shared and anonymous
+    rules["open"] = _creating(1, 2)
+    rules["openat"] = _creating(2, 3)
+    for name, mode in (("creat", 1), ("mkdir", 1), ("mkdirat", 2)):
+        rules[name] = _without_bits(mode, _SET_ID)
+    if metadata:
+        rules |= {name: [_ALLOW] for name in _METADATA}
+        for name, mode in (("chmod", 1), ("fchmod", 1), ("fchmodat", 2), ("fchmodat2", 2)):
+            rules[name] = _without_bits(mode, _SET_ID)
+    if programs:
+        rules |= {name: [_ALLOW] for name in _PROGRAMS}
+    return _program(machine, rules, listed=True)
+
+
+def call_filter(machine: Machine, *, programs: bool) -> bytes:
+    """The second layer: what the process of one call may not do to others. `kernel.OWN` stands for its number."""
+    rules: dict[str, list[_Op]] = {"landlock_create_ruleset": [_DENY], "prctl": _except(0, _CONTROLS)}
+    rules["prlimit64"] = _only(0, (0, _OWN))
+    if not programs:
+        rules |= {name: [_DENY] for name in ("fork", *_PROGRAMS, *_OTHERS)}
+        rules["clone"] = [_argument(0), (_ANY_BIT, 1, 0, _THREAD), _DENY, _ALLOW]
+        rules["kill"] = _only(0, (_OWN,))
+        rules["tgkill"] = _only(0, (_OWN,))
+    return _program(machine, rules, listed=False)
+
+
+def _argument(index: int) -> _Op:
+    """Load the low 32 bits of an argument: what the kernel itself looks at for flags, modes, types and pids."""
+    return (_LOAD, 0, 0, 16 + 8 * index)
+
+
+def _without_bits(index: int, mask: int) -> list[_Op]:
+    return [_argument(index), (_ANY_BIT, 0, 1, mask), _DENY, _ALLOW]
+
+
+def _only(index: int, values: Iterable[int]) -> list[_Op]:
+    ops = [_argument(index)]
+    for value in values:
+        ops += [(_EQUAL, 0, 1, value), _ALLOW]
+    return [*ops, _DENY]
+
+
+def _except(index: int, values: Iterable[int]) -> list[_Op]:
+    ops = [_argument(index)]
+    for value in values:
+        ops += [(_EQUAL, 0, 1, value), _DENY]
+    return [*ops, _ALLOW]
+
+
+def _creating(flags: int, mode: int) -> list[_Op]:
+    return [_argument(flags), (_ANY_BIT, 1, 0, _CREATES), _ALLOW, *_without_bits(mode, _SET_ID)]
+
+
+def _program(machine: Machine, rules: Mapping[str, list[_Op]], *, listed: bool) -> bytes:
+    """Each rule is a whole body that ends in a return. `listed`: what no rule names must be in `ALLOWED`."""
+    column = 0 if machine == "x86_64" else 1
+    ops: list[_Op] = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURE[machine]), _KILL, (_LOAD, 0, 0, 0)]
+    if machine == "x86_64":  # the x32 calls are the same ones under other numbers
+        ops += [(_AT_LEAST, 0, 1, 0x40000000), _MISSING]
+    every = {**ALLOWED, **JUDGED}
+    for name, body in rules.items():
+        if (number := every[name][column]) >= 0:
+            ops += [(_EQUAL, 0, len(body), number), *body]
+    if not listed:
+        return _assemble([*ops, _ALLOW])
+    for first, last in _ranges(numbers[column] for numbers in ALLOWED.values()):
+        ops += [(_AT_LEAST, 0, 2, first), (_ABOVE, 1, 0, last), _ALLOW]
+    for numbers in ABSENT.values():
+        ops += [(_EQUAL, 0, 1, numbers[column]), _MISSING]
+    return _assemble([*ops, (_ABOVE, 0, 1, _NEWEST), _MISSING, _DENY])
+
+
+def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    found: list[tuple[int, int]] = []
+    for number in sorted(number for number in numbers if number >= 0):
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found
+
+
+def _assemble(ops: Iterable[_Op]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *op) for op in ops)

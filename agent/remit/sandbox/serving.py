@@ -1,0 +1,527 @@
+"""The tool's side of the wall: import it, turn arguments into its types, call it, turn what it gives into JSON.
+
+Standard library only (and pydantic, for the tool's own types). It runs after the process has given its rights away, beside
+code that nobody trusts: what it reports is a help to the author, never a reason to allow anything.
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import inspect
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import traceback
+import types
+import typing
+import urllib.parse
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, cast
+
+HIDDEN = ("idempotency_key", "resources")  # parameters that the broker fills and no model sees
+_NOTHING = "nothing: a tool reaches only its working folder"
+_LONGEST = 2_000
+_MOST = 20
+_DEEPEST = 8
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where one word of a class name ends
+_IMPORTS = ("<frozen importlib", "<frozen zipimport")  # it looks everywhere, and mostly in vain
+
+
+class NotJson(Exception):
+    """The tool gave something that JSON cannot say."""
+
+
+# ---- import ----------------------------------------------------------------------------------------------------------
+
+
+class _Only:
+    """Finds exactly the packages that the runtime brings, wherever they lie."""
+
+    def __init__(self, packages: Mapping[str, str]) -> None:
+        self._packages = packages
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        found = self._packages.get(fullname)
+        if found is None:
+            return None
+        if found.endswith(".py"):
+            return importlib.util.spec_from_file_location(fullname, found)
+        return importlib.util.spec_from_file_location(
+            fullname, f"{found}/__init__.py", submodule_search_locations=[found]
+        )
+
+
+class _Reviewed(importlib.machinery.SourceFileLoader):
+    """Loads the source that was pinned, never a `__pycache__` beside it, which the pin does not cover."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def load(code: str, packages: Mapping[str, str]) -> types.ModuleType:
+    """Run the tool's main.py as the module `main`; its folder is importable, from source only."""
+
+    def reviewed(folder: str) -> importlib.machinery.FileFinder:
+        if not _beneath(folder, [code]):
+            raise ImportError(folder)
+        return importlib.machinery.FileFinder(folder, (_Reviewed, [".py"]))
+
+    sys.path[:] = [path for path in sys.path if os.path.isdir(path)]  # libraries that look for plug-ins walk it
+    sys.meta_path.append(_Only(packages))
+    sys.path_hooks.insert(0, reviewed)
+    sys.path.append(code)
+    spec = importlib.util.spec_from_file_location(
+        "main", f"{code}/main.py", loader=_Reviewed("main", f"{code}/main.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["main"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+# ---- call ------------------------------------------------------------------------------------------------------------
+
+
+class Action:
+    """One function of main.py with what turns JSON into its types and its result into JSON, made once."""
+
+    def __init__(self, module: types.ModuleType, name: str) -> None:
+        self.function = getattr(module, name, None)
+        if not callable(self.function):
+            raise AttributeError(f"main.py has no function {name!r}")
+        hints = typing.get_type_hints(self.function, include_extras=True)
+        self.into = {key: _adapter(hint) for key, hint in hints.items() if key != "return"}
+        self.out_of = _adapter(hints["return"]) if "return" in hints else None
+
+        adapters = [one for one in (*self.into.values(), self.out_of) if one is not None]
+        # A validator of the tool's own may do anything, so nothing that has one is tried.
+        plain = [one for one in adapters if "function-" not in repr(one.core_schema)]
+        self._tried = [(one, example) for one in plain if (example := _example_of(one)) is not None]
+
+    def warm(self) -> None:
+        """Walk through the validators once, so that a call finds their memory its own."""
+        for adapter, example in self._tried:
+            with suppress(Exception), warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                to_json(adapter.dump_python(adapter.validate_python(example), mode="json", by_alias=True))
+
+
+def _example_of(adapter: Any) -> Any:
+    """Some value that the validator takes; None where none is found."""
+    with suppress(Exception):
+        schema = adapter.json_schema(by_alias=True)
+        example = _example(schema, schema.get("$defs", {}), 0)
+        adapter.validate_python(example)
+        return example
+    return None
+
+
+def _example(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int) -> Any:
+    if depth > _DEEPEST:
+        raise ValueError
+    if "$ref" in schema:
+        return _example(definitions[schema["$ref"].rpartition("/")[2]], definitions, depth + 1)
+    for choices in (schema.get("anyOf"), schema.get("allOf"), schema.get("oneOf")):
+        if choices:
+            return _example(choices[0], definitions, depth + 1)
+    for key in ("const", "default"):
+        if key in schema:
+            return schema[key]
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            return {key: _example(one, definitions, depth + 1) for key, one in schema.get("properties", {}).items()}
+        case "array":
+            one = schema.get("items")
+            return [_example(one, definitions, depth + 1)] if one else []
+        case "string":
+            return "2026-01-02" if schema.get("format") == "date" else "x" * schema.get("minLength", 1)
+        case "integer" | "number":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return True
+        case _:
+            return None
+
+
+_actions: dict[str, Action] = {}
+
+
+def action(module: types.ModuleType, name: str) -> Action:
+    """The action of that name. Raises what its types raise."""
+    if name not in _actions:
+        _actions[name] = Action(module, name)
+    return _actions[name]
+
+
+def _rehearsal() -> dict[str, str]:
+    return {"held": "é"}
+
+
+REHEARSAL = types.ModuleType("rehearsal")
+REHEARSAL.rehearsal = _rehearsal  # type: ignore[attr-defined]
+
+
+def forget(name: str) -> None:
+    """It was none of the tool's."""
+    _actions.pop(name, None)
+
+
+def actions() -> list[Action]:
+    """Those that were made before."""
+    return list(_actions.values())
+
+
+def public(module: types.ModuleType) -> list[str]:
+    """The functions that main.py itself defines and does not hide."""
+    return [
+        name
+        for name, one in vars(module).items()
+        if inspect.isfunction(one) and one.__module__ == module.__name__ and not name.startswith("_")
+    ]
+
+
+def perform(module: types.ModuleType, name: str, arguments: dict[str, Any]) -> Any:
+    """Call the action and give its result as JSON data."""
+    made = action(module, name)
+    given = {
+        key: value if (adapter := made.into.get(key)) is None else adapter.validate_python(value)
+        for key, value in arguments.items()
+    }
+    assert made.function is not None
+    result = made.function(**given)
+    if inspect.iscoroutine(result):
+        import asyncio  # noqa: PLC0415 - 25 ms, and few tools need it
+
+        result = asyncio.run(result)
+    return result if made.out_of is None else made.out_of.dump_python(result, mode="json", by_alias=True)
+
+
+def _adapter(hint: Any) -> Any:
+    """None where JSON already says it."""
+    if _is_plain(hint):
+        return None
+    from pydantic import TypeAdapter  # noqa: PLC0415 - 60 ms, so only where a type needs it
+
+    return TypeAdapter(hint)
+
+
+def _is_plain(hint: Any) -> bool:
+    """JSON already says it, so pydantic (60 ms to import) is not needed."""
+    origin = typing.get_origin(hint)
+    if origin is typing.Annotated:
+        return _is_plain(typing.get_args(hint)[0])
+    if origin is typing.Literal or typing.is_typeddict(hint):
+        return True
+    if origin in (list, dict, typing.Union, types.UnionType):
+        return all(_is_plain(one) for one in typing.get_args(hint))
+    return hint in (str, int, float, bool, None, type(None), list, dict, Any)
+
+
+def to_json(value: Any) -> str:
+    """The value as JSON text; raises `NotJson` where JSON cannot say it exactly."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text.encode()
+    except (TypeError, ValueError, RecursionError) as failure:
+        raise NotJson(f"the result is not JSON: {type(failure).__name__}: {failure}"[:_LONGEST]) from failure
+    return text
+
+
+def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> dict[str, Any]:
+    """The answer for an exception: a declared error by its name, else what it was. The traceback goes to the prints."""
+    message = _text(failure)
+    for kind in type(failure).__mro__:
+        for name, of in declared.items():
+            if kind.__name__ == of or (not of and snake_case(kind.__name__) == name):
+                return {"kind": "error", "name": name, "message": message}
+    number = failure.errno if isinstance(failure, OSError) else None
+    _print_traceback(failure, code)
+    filename = getattr(failure, "filename", None)
+    return {
+        "kind": "raised",
+        "name": type(failure).__name__,
+        "message": message,
+        "errno": number,
+        "filename": os.fsdecode(filename) if isinstance(filename, (str, bytes)) else "",
+    }
+
+
+def _print_traceback(failure: BaseException, code: str) -> None:
+    """From the tool's own first line on, where it got that far."""
+    frames = failure.__traceback__
+    while frames is not None and not _beneath(frames.tb_frame.f_code.co_filename, [code]):
+        frames = frames.tb_next
+    try:
+        traceback.print_exception(failure.with_traceback(frames or failure.__traceback__), limit=-_MOST)
+    except Exception:  # noqa: BLE001 - an exception may carry anything, and standard error may be closed
+        return
+
+
+def snake_case(name: str) -> str:
+    """`not_found` of `NotFound`, `not_a_database` of `NotADatabase`, `http_error` of `HTTPError`."""
+    return _WORDS.sub("_", name).lower()
+
+
+def _text(failure: BaseException) -> str:
+    try:
+        return str(failure).encode("utf-8", "replace").decode()[:_LONGEST]
+    except Exception:  # noqa: BLE001 - a tool's own __str__ may raise anything
+        return ""
+
+
+def flush() -> None:
+    """Let the tool's last prints out, whatever it did to its streams."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except Exception:  # noqa: BLE001, S112 - the tool may have put anything there
+            continue
+
+
+# ---- describe --------------------------------------------------------------------------------------------------------
+
+
+def describe(module: types.ModuleType) -> dict[str, Any]:
+    """The schemas of every public function that main.py itself defines; `problem` where one cannot be an action."""
+    functions = {
+        name: one
+        for name, one in vars(module).items()
+        if inspect.isfunction(one) and one.__module__ == module.__name__ and not name.startswith("_")
+    }
+    return {name: described(function) for name, function in functions.items()}
+
+
+def described(function: Callable[..., Any]) -> dict[str, Any]:
+    """One function's `description`, `input`, `output` and `hidden` parameters; `problem` where it cannot be an action."""
+    from pydantic import TypeAdapter, create_model  # noqa: PLC0415 - as above
+    from pydantic.errors import PydanticUserError  # noqa: PLC0415
+    from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415
+
+    class Untitled(GenerateJsonSchema):
+        """A field's title would only repeat its name."""
+
+        def field_title_should_be_set(self, schema: Any) -> bool:
+            return False
+
+    try:
+        hints = typing.get_type_hints(function, include_extras=True)
+        fields: dict[str, Any] = {}
+        hidden: list[str] = []
+        for name, parameter in inspect.signature(function).parameters.items():
+            if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                return {"problem": f"parameter {name!r} cannot be given by name"}
+            if name not in hints:
+                return {"problem": f"parameter {name!r} has no type"}
+            if name in HIDDEN:
+                hidden.append(name)
+                continue
+            fields[name] = (hints[name], ... if parameter.default is parameter.empty else parameter.default)
+        if "return" not in hints:
+            return {"problem": "it does not say what it returns"}
+        arguments = create_model(function.__name__, __config__={"extra": "forbid"}, **fields)
+        schema = arguments.model_json_schema(schema_generator=Untitled)
+        schema.pop("title", None)
+        result = TypeAdapter(hints["return"]).json_schema(mode="serialization", schema_generator=Untitled)
+    except (PydanticUserError, TypeError, NameError) as failure:
+        return {"problem": _text(failure).splitlines()[0]}
+    described = {"description": inspect.getdoc(function) or "", "input": schema, "output": result, "hidden": hidden}
+    return cast("dict[str, Any]", json.loads(json.dumps(described)))
+
+
+# ---- programs --------------------------------------------------------------------------------------------------------
+
+
+def executables(programs: Iterable[str]) -> list[str]:
+    """The files that the kernel must let run for these programs: themselves, their interpreters, the dynamic linker."""
+    found: list[str] = []
+    for program in programs:
+        path = shutil.which(program)
+        while path is not None and os.path.realpath(path) not in found:
+            path = os.path.realpath(path)
+            found.append(path)
+            path = _interpreter(path)
+    if found:
+        machine = os.uname().machine
+        linkers = (
+            f"/lib64/ld-linux-{machine.replace('_', '-')}.so.2",
+            f"/lib/ld-linux-{machine}.so.1",
+            f"/lib/ld-musl-{machine}.so.1",
+        )
+        found += [os.path.realpath(path) for path in linkers if os.path.exists(path)]
+    return found
+
+
+def _interpreter(path: str) -> str | None:
+    try:
+        with open(path, "rb") as file:
+            line = file.readline(256)
+    except OSError:
+        return None
+    return line[2:].split()[0].decode() if line.startswith(b"#!") and line[2:].split() else None
+
+
+def run_command(argv: Sequence[str], limit: int, declared: Mapping[str, str]) -> dict[str, Any]:
+    """Run the manifest's command; what it writes to its output is the value, its exit status n the error `exit_<n>`."""
+    process = subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    output = process.stdout.read(limit + 1)
+    if len(output) > limit:
+        process.kill()
+        raise NotJson(f"the result has more than {limit} bytes, the output limit")
+    status = process.wait()
+    if status:
+        name = f"exit_{status}"
+        if name in declared:
+            return {"kind": "error", "name": name, "message": f"{argv[0]} exited with status {status}"}
+        return {
+            "kind": "raised",
+            "name": argv[0],
+            "message": f"exited with status {status}",
+            "errno": None,
+            "filename": "",
+        }
+    try:
+        return {"kind": "value", "value": output.decode()}
+    except UnicodeDecodeError as failure:
+        raise NotJson("the result is not UTF-8 text") from failure
+
+
+# ---- what was refused ------------------------------------------------------------------------------------------------
+
+
+class Watch:
+    """Notes what the tool reached for beyond the decision, with the manifest line that would allow it.
+
+    It hears Python's own audit events, so it also hears what the tool caught and hid; what a C library opens it does not.
+    """
+
+    def __init__(self) -> None:
+        self.refused: list[dict[str, str]] = []
+        self.deaf = True
+        sys.addaudithook(self._hear)
+
+    def begin(self, boundary: Mapping[str, Any], layout: Mapping[str, Any]) -> None:
+        """Listen from now on, with this boundary and this decision."""
+        self._root: str = boundary["root"]
+        self._scratch: str = boundary["scratch"]
+        self._mirrored: bool = layout["mirrored"]
+        self._reads = {os.path.join(self._root, name) for name in layout["reads"]}
+        self._whole = [os.path.normpath(os.path.join(self._root, name)) for name in layout["whole"]]
+        self._stores = [os.path.join(self._root, "stores", name) for name in boundary["stores"]]
+        self._readable = [
+            *(*boundary["runtime"], *boundary["packages"].values(), boundary["code"]),
+            *("/dev/null", "/dev/zero", "/dev/urandom"),
+        ]
+        self._own = [self._scratch, boundary["temporary"], "/dev/null"]
+        self._programs = bool(boundary["programs"])
+        self.refused = []
+        self.deaf = False
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.deaf:
+            return
+        try:
+            if event == "open":
+                if not _importing():
+                    self._opened(arguments[0], arguments[2])
+            elif event == "sqlite3.connect":
+                self._connected(arguments[0])
+            elif event in ("os.listdir", "os.scandir"):
+                if not _importing():
+                    self._opened(arguments[0], 0)
+            elif event == "socket.__new__":
+                if arguments[1] != 1:  # unix ones are pairs, which stay allowed
+                    self._note("use", "a network socket", 'hosts = ["name:443"]')
+            elif event == "socket.getaddrinfo":
+                self._note("use", f"{arguments[0]}:{arguments[1]}", f'hosts = ["{arguments[0]}:{arguments[1]}"]')
+            elif event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system") and not self._programs:
+                self._note("use", _program(arguments[0]), f'programs = ["{_program(arguments[0])}"]')
+        except Exception:  # noqa: BLE001 - an audit hook that raises would change what the tool sees
+            return
+
+    def _connected(self, database: Any) -> None:
+        """SQLite asks to write, takes what it gets, and may be given a URI."""
+        if not isinstance(database, (str, bytes, os.PathLike)):
+            return
+        name = os.fsdecode(cast("str | bytes", os.fspath(database)))
+        if name in ("", ":memory:"):
+            return
+        flags = os.O_RDWR
+        if name.startswith("file:"):
+            uri = urllib.parse.urlsplit(name)
+            options = urllib.parse.parse_qs(uri.query)
+            name = urllib.parse.unquote(uri.path)
+            if options.get("mode") == ["memory"] or name == ":memory:":
+                return
+            if options.get("mode") == ["ro"] or "immutable" in options:
+                flags = os.O_RDONLY
+        if os.path.normpath(os.path.join(os.getcwd(), name)) in self._reads:
+            flags = os.O_RDONLY
+        self._opened(name, flags)
+
+    def _opened(self, path: Any, flags: int) -> None:
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            return
+        name = os.fsdecode(cast("str | bytes", os.fspath(path)))
+        full = os.path.normpath(os.path.join(os.getcwd(), name))
+        writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
+        if self._mirrored and not writes and _beneath(full, [self._scratch]) and not os.path.lexists(full):
+            full = os.path.join(self._root, os.path.relpath(full, self._scratch))
+            if not os.path.lexists(full):
+                return
+        if _beneath(full, self._own) or _beneath(full, self._stores):
+            return
+        if not writes and (full in self._reads or _beneath(full, self._readable) or _beneath(full, self._whole)):
+            return
+        if _beneath(full, [self._root]):
+            if not writes and not os.path.lexists(full):
+                return
+            relative = os.path.relpath(full, self._root)
+            self._note("write" if writes else "read", relative, f'{"write" if writes else "read"} = ["{relative}"]')
+        else:
+            self._note("write" if writes else "read", full, _NOTHING)
+
+    def _note(self, access: str, what: str, allow: str) -> None:
+        one = {"access": access, "what": what[:_LONGEST], "allow": allow[:_LONGEST]}
+        if len(self.refused) < _MOST and one not in self.refused:
+            self.refused.append(one)
+
+
+def _importing() -> bool:
+    """Whether the import system itself is what opens: its frame calls the hook's."""
+    return sys._getframe(2).f_code.co_filename.startswith(_IMPORTS)  # pyright: ignore[reportPrivateUsage] - no public way tells the caller as cheaply
+
+
+def _program(value: Any) -> str:
+    return os.fsdecode(value).split()[0] if value else ""
+
+
+def _beneath(path: str, folders: Iterable[str]) -> bool:
+    return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
+
+
+def strangers(layout: Mapping[str, Any]) -> list[str]:
+    """Files in scratch that were not decided; they are dropped."""
+    decided = {*layout["writes"], *layout["links"], *(os.path.join("stores", one) for one in layout["stores"])}
+    found: list[str] = []
+    for folder, _, names in os.walk("."):
+        for name in names:
+            path = os.path.normpath(os.path.join(folder, name))
+            if path not in decided:
+                found.append(path)
+            if len(found) > _MOST:
+                return found
+    return found

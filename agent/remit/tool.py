@@ -1,0 +1,326 @@
+"""A tool author's loop: a working example, the permission card, a confined try, the cases, the pin.
+
+Everything here runs a tool exactly as the broker would, but for policy: unpinned code is tried here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from remit.attempt import Attempted, LiveAttempts
+from remit.call import Call, Json, Subjects
+from remit.canon import digest
+from remit.errors import Problem, Refusal, UsageError, WorkspaceError
+from remit.host import describe_host
+from remit.manifest import Action, ActionSchema, Manifest, Pin, action_name, pin
+from remit.pins import LOCK, check_schemas, write_lock
+from remit.resolve import command_schema, resolve
+from remit.sandbox import Profile, Sandbox
+from remit.tool_cases import ToolCase, read_tool_cases
+from remit.workspace import Tool, Workspace
+
+EXAMPLE_TOML: Final = """#:schema ../tool.schema.json
+name = "{name}"
+version = "0.1.0"
+owner = "you@example.com"
+summary = "Count the words of a text file"
+source = "python"
+
+[at_most]
+read = ["notes/**"]               # the most that one call may open; empty or absent: nothing
+
+[actions.count]
+summary = "Count the words of one file"
+touches = ["read file:{{path}}"]    # one line: the resource that policy decides, and what the kernel opens
+effect = "read"                   # read | idempotent | keyed | once (the default: irreversible)
+errors = ["not_text"]
+"""
+EXAMPLE_MAIN: Final = '''"""Plain typed functions, named as the actions. This file never imports remit."""
+
+from pathlib import Path
+
+
+class NotText(Exception):
+    """The file is not UTF-8."""
+
+
+def count(path: str) -> int:
+    """How many words the file has."""
+    try:
+        return len(Path(path).read_text(encoding="utf-8").split())
+    except UnicodeDecodeError as error:
+        raise NotText(f"{path} is not UTF-8") from error
+'''
+EXAMPLE_CASES: Final = """- note: counts the words of a file
+  action: {name}.count
+  arguments: {{path: notes/a.txt}}
+  setup: {{files: {{notes/a.txt: "three short words"}}}}
+  expect: {{value: 3}}
+
+- note: a path that climbs out is refused before the tool starts
+  action: {name}.count
+  arguments: {{path: ../secret.txt}}
+  expect: {{error: invalid_arguments}}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
+    """One row of `cases.yaml`. `message` says what came instead, where it did not pass."""
+
+    file: str
+    line: int
+    note: str
+    passed: bool
+    message: str = ""
+
+
+def new(root: Path, name: str) -> list[Path]:
+    """Write a working example tool. Raises UsageError where the name is taken or cannot be one."""
+    folder = root / "tools" / name
+    if (
+        not (name.isascii() and name.replace("_", "a").isalnum() and name[0].isalpha() and name.islower())
+        or "__" in name
+    ):
+        raise UsageError(f"{name!r} cannot name a tool: lower-case letters, digits and single underscores")
+    if folder.exists():
+        raise UsageError(f"there is already a tool {name!r} in {folder}")
+    folder.mkdir(parents=True)
+    texts = {
+        "tool.toml": EXAMPLE_TOML.format(name=name),
+        "main.py": EXAMPLE_MAIN,
+        "cases.yaml": EXAMPLE_CASES.format(name=name),
+    }
+    for file, text in texts.items():
+        (folder / file).write_text(text, encoding="utf-8")
+    return [folder / file for file in texts]
+
+
+async def derive(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
+    """What a pin of the tool as it now lies there would say; its schemas are derived inside the sandbox.
+
+    Raises:
+        WorkspaceError: the code does not fit the manifest.
+        RunEnded: there is no sandbox to derive them in.
+    """
+    manifest = tool.manifest
+    hidden: dict[str, tuple[str, ...]] = {}
+    if manifest.source == "command":
+        schemas = {name: command_schema(action) for name, action in manifest.actions.items()}
+    else:
+        described = await _described(workspace, manifest, sandbox)
+        unfit = [
+            Problem(
+                file=f"tools/{manifest.name}/main.py",
+                what=f"{name!r}: {item['problem']}",
+                fix="give every parameter and the result a type",
+            )
+            for name, item in described.items()
+            if name in manifest.actions and "problem" in item
+        ]
+        if unfit:
+            raise WorkspaceError(unfit)
+        schemas = {
+            name: ActionSchema(description=item["description"], input=item["input"], output=item["output"])
+            for name, item in described.items()
+            if name in manifest.actions
+        }
+        hidden = {name: tuple(described[name]["hidden"]) for name in schemas if described[name]["hidden"]}
+    file = f"tools/{manifest.name}/tool.toml"
+    problems = check_schemas(manifest, schemas, hidden, file=file, text=workspace.files[file].decode())
+    if problems:
+        raise WorkspaceError(problems)
+    return pin(manifest, tool.code, schemas, hidden)
+
+
+async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox) -> Json:
+    """The tool's functions by name: `description`, `input`, `output`, `hidden`."""
+    if manifest.source == "host":
+        return describe_host(manifest)
+    assert workspace.root is not None
+    code = workspace.root / "tools" / manifest.name
+    profile = Profile(  # opens nothing: enough to import a tool and read its types
+        tool=manifest.name,
+        action="",
+        source="python",
+        code=code,
+        root=code,
+        wall=max(manifest.limits.wall, 20.0),
+        cpu=max(manifest.limits.cpu, 10.0),
+        memory=manifest.limits.memory,
+        output=1024 * 1024,
+        tier=sandbox.confinement,
+    )
+    try:
+        return await sandbox.describe(profile)
+    except Refusal as refusal:
+        what = f"{refusal.message}\n{refusal.details.get('stderr', '')}".rstrip()
+        raise WorkspaceError(
+            [Problem(file=f"tools/{manifest.name}/main.py", what=what, fix="mend the code")]
+        ) from refusal
+
+
+async def pin_tools(workspace: Workspace, names: tuple[str, ...], sandbox: Sandbox) -> dict[str, str]:
+    """Pin tools as they now lie there; returns what changed, by tool: "new", "changed" or "unchanged"."""
+    assert workspace.root is not None
+    pins = {name: tool.pin for name, tool in workspace.tools.items() if tool.pin is not None}
+    changes: dict[str, str] = {}
+    for name in names:
+        made = await derive(workspace, known(workspace, name), sandbox)
+        before = pins.get(name)
+        changes[name] = "new" if before is None else "unchanged" if before == made else "changed"
+        pins[name] = made
+    (workspace.root / LOCK).write_text(write_lock(pins), encoding="utf-8")
+    return changes
+
+
+async def attempt(
+    workspace: Workspace, name: str, arguments: Mapping[str, Json], folder: Path, sandbox: Sandbox, *, yes: bool = False
+) -> tuple[Call, Attempted]:
+    """Run one action of an unpinned tool, confined to exactly what these arguments name.
+
+    Raises Refusal for arguments that name nothing, and for an irreversible action without `yes`.
+    """
+    tool, action = workspace.action(name)
+    fresh = tool.model_copy(update={"pin": await derive(workspace, tool, sandbox)})
+    assert fresh.pin is not None
+    if action.effect == "once" and not yes:
+        raise Refusal("approval_required", f"{name} cannot be undone", remedy="say --yes to run it all the same")
+    canonical, touches = resolve(fresh.manifest, action, fresh.pin.schemas[action.name], dict(arguments))
+    call = Call(
+        run="0" * 32,
+        step=0,
+        index=0,
+        subjects=Subjects(agent="agent:none", user="user:none"),
+        action=name,
+        arguments=canonical,
+        touches=touches,
+        effect=action.effect,
+        manifest=fresh.manifest.digest,
+        request_digest=digest({"action": name, "arguments": canonical}),
+    )
+    with_fresh = replace(workspace, tools={**workspace.tools, fresh.manifest.name: fresh})
+    attempts = LiveAttempts(with_fresh, sandbox, folder)
+    return call, await attempts.attempt(call, 1, idempotency_key=digest({"try": canonical}))
+
+
+@contextmanager
+def scratch_folder(workspace: Workspace, name: str) -> Generator[Path]:
+    """A working folder to try a tool in: a copy of an agent's seed, of one that has the tool if any, or an empty one."""
+    seeds = [
+        (any(action.startswith(f"{name}.") for action in agent.actions), agent.seed)
+        for agent in workspace.agents.values()
+        if agent.seed is not None
+    ]
+    with tempfile.TemporaryDirectory(prefix="remit-try-") as made:
+        folder = Path(made) / "work"
+        if seeds and workspace.root is not None:
+            shutil.copytree(workspace.root / max(seeds)[1], folder, symlinks=True)
+        else:
+            folder.mkdir()
+        yield folder
+
+
+async def run_cases(workspace: Workspace, name: str, sandbox: Sandbox) -> list[CaseResult]:
+    """Run the tool's table of cases, each in an empty folder of its own."""
+    assert workspace.root is not None
+    file = f"tools/{name}/cases.yaml"
+    path = workspace.root / file
+    cases = read_tool_cases(path.read_text(encoding="utf-8"), file, name) if path.exists() else ()
+    return [await _run_case(workspace, case, file, sandbox) for case in cases]
+
+
+async def _run_case(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbox) -> CaseResult:
+    with tempfile.TemporaryDirectory(prefix="remit-case-") as made:
+        folder = Path(made)
+        for name, text in case.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        try:
+            _, done = await attempt(workspace, case.action, case.arguments, folder, sandbox, yes=True)
+            said = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
+        except Refusal as refusal:
+            said = case.judge(value=None, code=refusal.code, error=None, message=refusal.message, folder=folder)
+    return CaseResult(file=file, line=case.line, note=case.note, passed=not said, message=said)
+
+
+def card(tool: Tool) -> list[str]:
+    """The permission card: what the tool may touch at most, who enforces it, and what each action does."""
+    manifest = tool.manifest
+    pinned = "pinned" if tool.pinned else "NOT pinned: it does not run until `remit tool pin` after review"
+    lines = [
+        f"{manifest.name} {manifest.version}  {manifest.summary}",
+        f"  owner {manifest.owner}, source {manifest.source}, {pinned}",
+    ]
+    if manifest.source == "host":
+        lines.append("  UNCONFINED: runs inside the broker's process; the kernel enforces nothing of what follows")
+    kernel = "the kernel" if manifest.source != "host" else "nobody"
+    scopes = (
+        ("reads at most", manifest.read, kernel),
+        ("writes at most", manifest.write, kernel),
+        ("stores", manifest.stores, kernel),
+        ("starts programs", manifest.programs, kernel),
+        ("reaches hosts", manifest.hosts, kernel),
+        ("environment", manifest.env, kernel),
+    )
+    lines.extend(
+        f"  {what:<16} {', '.join(names) or 'nothing'}" + (f"  (enforced by {who})" if names else "")
+        for what, names, who in scopes
+    )
+    limits = manifest.limits
+    lines.append(
+        f"  limits           {limits.wall:g} s wall, {limits.cpu:g} s processor, {limits.memory // 2**20} MiB, {limits.output // 1024} KiB out"
+    )
+    for name, action in manifest.actions.items():
+        lines.extend(_card_of(manifest, name, action, kernel))
+    return lines
+
+
+def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list[str]:
+    effects = {
+        "read": "changes nothing",
+        "idempotent": "may be repeated",
+        "keyed": "repeated only under its key",
+        "once": "IRREVERSIBLE, never repeated",
+    }
+    lines = [f"  {action_name(manifest.name, name)}  {action.summary}", f"    effect: {effects[action.effect]}"]
+    for template, touch in zip(action.templates, action.touches, strict=True):
+        who = "the tool itself" if template.access == "use" else kernel
+        lines.append(f"    touches: {touch}  (enforced by {who})")
+    if action.retry.attempts > 1:
+        lines.append(f"    tried {action.retry.attempts} times on {', '.join(action.retry.on)}")
+    if action.errors:
+        lines.append(f"    errors: {', '.join(action.errors)}")
+    return lines
+
+
+def known(workspace: Workspace, name: str) -> Tool:
+    """The tool of that name. Raises UsageError where there is none."""
+    if name not in workspace.tools:
+        raise UsageError(f"there is no tool {name!r} here; tools: {', '.join(sorted(workspace.tools)) or 'none'}")
+    return workspace.tools[name]
+
+
+def parse_pairs(pairs: tuple[str, ...], schema: ActionSchema) -> dict[str, Json]:
+    """`key=value` words as arguments: text where the schema says text, else JSON."""
+    arguments: dict[str, Json] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"{pair!r} is not key=value")
+        properties: dict[str, Json] = schema.input.get("properties", {})
+        if properties.get(key, {}).get("type") == "string":
+            arguments[key] = value
+        else:
+            try:
+                arguments[key] = json.loads(value)
+            except json.JSONDecodeError:
+                arguments[key] = value
+    return arguments

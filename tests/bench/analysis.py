@@ -1,0 +1,164 @@
+"""What the reviewer's questions cost: the semantic diff, lint, and a backtest, in processor time of one core.
+
+Rules as in `policy.py`: 500 agents in 100 teams in 30 departments in 8 organisations, globs, 30% with a condition. Both
+sides are read before the clock starts, since a workspace is read for any command. Every witness is replayed on both
+sides. Exit code 1 where a bar is missed.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from remit.analysis.difference import difference
+from remit.analysis.findings import Difference
+from remit.analysis.history import backtest
+from remit.analysis.lint import lint
+from remit.analysis.side import Side, read_side
+from remit.analysis.sources import live
+from remit.analysis.witness import verify
+from remit.call import Ask, Call, Decision, Subjects, Succeeded, Touch
+from remit.chain import seal
+from remit.event import AnyEvent, AttemptEnded, CallAnswered, CallDecided, ModelAsked, Recorded, RunStarted
+from remit.policy import Vocabulary
+
+ROOT = Path(__file__).parents[2]
+MODEL = (ROOT / "policies" / "model.conf").read_bytes()
+KNOWN = Vocabulary(actions={f"t{tool}.a{action}": None for tool in range(12) for action in range(10)})
+DECISIONS, CALLS = 4_000, 20
+RATE = 20_000  # decisions a second, at least
+
+
+def rules(count: int, seed: int) -> list[str]:
+    """Roles on three levels, and that many rules."""
+    dice = random.Random(seed)
+    links = [f"g, agent:a{n}, role:t{dice.randrange(100)}" for n in range(500)]
+    links += [f"g, role:t{n}, role:d{n % 30}" for n in range(100)] + [f"g, role:d{n}, role:o{n % 8}" for n in range(30)]
+    found: list[str] = []
+    for _ in range(count):
+        who = dice.choice(
+            (
+                f"agent:a{dice.randrange(500)}",
+                f"role:t{dice.randrange(100)}",
+                f"role:d{dice.randrange(30)}",
+                f"role:o{dice.randrange(8)}",
+            )
+        )
+        facts = dice.choice((f"args.size <= {dice.randrange(1000)}", "env == 'prod'", "'untrusted' not in labels"))
+        tail = dice.choice(("src/**", "docs/*", "x/*.csv", "**/secret/*", "*"))
+        where = f"file:projects/p{dice.randrange(count // 25)}/{tail}"
+        what = f"t{dice.randrange(12)}.a{dice.randrange(10)}"
+        condition = "True" if dice.random() < 0.7 else facts
+        found.append(f"p, {who}, {what}, {where}, {condition}, {'allow' if dice.random() < 0.85 else 'deny'}")
+    return links + found
+
+
+def side(rows: list[str]) -> Side:
+    files = {"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(rows).encode()}
+    return read_side("bench", files, KNOWN)
+
+
+def taken(work: Callable[[], Any]) -> tuple[float, Any]:
+    """Seconds of this process, and what came out."""
+    gc.collect()
+    began = time.process_time()
+    result = work()
+    return time.process_time() - began, result
+
+
+def edits(rows: list[str]) -> dict[str, list[str]]:
+    """One edit each, as a pull request makes it."""
+    at = next(n for n, row in enumerate(rows) if "role:o" in row and row.endswith("True, allow") and "docs/*" in row)
+    limit = next(n for n, row in enumerate(rows) if "args.size <= " in row)
+    value = int(rows[limit].split("args.size <= ")[1].split(",")[0])
+    return {
+        "another order": rows[::-1],
+        "one allow more": [*rows, "p, role:o1, t1.a1, file:projects/p1/secret/*, True, allow"],
+        "one redundant allow": [*rows, rows[at].replace("docs/*", "docs/x")],
+        "one glob wider": [*rows[:at], rows[at].replace("docs/*", "**"), *rows[at + 1 :]],
+        "a number by one": [*rows[:limit], rows[limit].replace(f"<= {value}", f"<= {value + 1}"), *rows[limit + 1 :]],
+        "one role link more": [*rows, "g, agent:a3, role:d7"],
+        "one deny of everything": [*rows, "p, role:d7, *, **, True, deny"],
+    }
+
+
+def recorded() -> list[list[Recorded]]:
+    """Runs of the starter's agent, twenty calls each, with the events that a broker records for a call."""
+    subjects = Subjects(agent="agent:triage", user="user:operator")
+    started = RunStarted(
+        subjects=subjects, account="ann", task="why", prompt="", model="script:x", scripted=True, actions=("files.read",),
+        rulebook="", policy_digest="", confinement="full", env="local", folder="work", version="0",
+    )  # fmt: skip
+    allowed = Decision(verdict="allow", reason="allowed", message="yes")
+    runs: list[list[Recorded]] = []
+    for run in range(DECISIONS // CALLS):
+        events: list[AnyEvent] = [started]
+        for step in range(CALLS):
+            path = f"logs/{run}/{step}.log"
+            place = {"step": step, "index": 0}
+            call = Call(
+                run=f"{run:032x}", subjects=subjects, action="files.read", arguments={"path": path, "lines": 400},
+                touches=(Touch(access="read", resource=f"file:{path}"),), effect="read", manifest="", request_digest="", **place,
+            )  # fmt: skip
+            events += [
+                ModelAsked(step=step, model="x", input_digest=""),
+                CallDecided(ask=Ask(name="files__read", arguments=None), call=call, decision=allowed, **place),
+                AttemptEnded(attempt=0, code=None, **place),
+                CallAnswered(result=Succeeded(value={}, labels=("untrusted",)), **place),
+            ]
+        runs.append([seal(f"{run:032x}", seq, seq, "", event, "") for seq, event in enumerate(events)])
+    return runs
+
+
+def main() -> int:
+    report: list[dict[str, Any]] = []
+    missed = False
+
+    def tell(name: str, seconds: float, bar: float | None, found: str) -> None:
+        nonlocal missed
+        over = bar is not None and seconds > bar
+        missed = missed or over
+        report.append({"what": name, "seconds": seconds, "bar": bar, "found": found})
+        shown = "" if bar is None else f"bar {bar:.1f} s{'  MISSED' if over else ''}"
+        print(f"{name:<44} {seconds:8.3f} s  {shown:<18} {found}")
+
+    def compared(name: str, old: list[str], new: list[str], bar: float) -> None:
+        a, b = side(old), side(new)
+        seconds, found = taken(lambda: difference(a, b))
+        assert isinstance(found, Difference)
+        replayed = verify(found)
+        tell(
+            name,
+            seconds,
+            bar,
+            f"{len(found.findings)} changes, {replayed.replayed} witnesses, {len(replayed.wrong)} wrong",
+        )
+
+    for count in (1_000, 10_000):
+        rows = rules(count, 1)
+        for name, new in edits(rows).items():
+            compared(f"diff {count:>6} rules, {name}", rows, new, 0.5)
+    compared("diff   1000 rules, an unrelated policy", rules(1_000, 1), rules(1_000, 2), 2.0)
+    for count in (1_000, 10_000):
+        whole = side(rules(count, 1))
+        seconds, remarks = taken(lambda whole=whole: lint(whole))
+        tell(f"lint {count:>6} rules", seconds, None, f"{len(remarks)} remarks")
+    starter = live(ROOT).side()
+    runs = recorded()
+    seconds, found = min((taken(lambda: backtest(runs, starter)) for _ in range(3)), key=lambda one: one[0])
+    assert (found.decided, found.flips) == (DECISIONS, ())
+    tell(f"backtest {DECISIONS} decisions", seconds, DECISIONS / RATE, f"{DECISIONS / seconds:,.0f} decisions a second")
+    folder = ROOT / ".bench"
+    folder.mkdir(exist_ok=True)
+    (folder / "analysis.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,477 @@
+"""How long a confined call takes, beside the peers, on this machine and in one run: `make bench-sandbox`.
+
+Everything takes turns, so that a busy machine is busy for all of them. Where the account may, all of it runs under one
+real-time class (SCHED_RR), peers too: other people's work on the machine then stays out of the figures. A warm call is timed
+from `Sandbox.run` to its `Output`, on an event loop. "Spaced" leaves 20 ms between calls, as a model does; "back to back" waits
+for nothing, so it is bound by how fast children are made. A peer that is not to be had here is named and left out.
+
+Bars: warm and spaced is at least 100 times faster than bubblewrap + Python + pydantic cold, and at least 200 times faster than
+the command line of `@anthropic-ai/sandbox-runtime`; a whole brokered read (decided, recorded, confined, answered) takes at
+most 4 times the warm sandbox call alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from remit import run
+from remit.attempt import LiveAttempts
+from remit.broker import Broker
+from remit.call import Ask, Subjects
+from remit.event import RunStarted
+from remit.house import open_house
+from remit.record import Record
+from remit.rulebook import files_of
+from remit.sandbox import Bounds, Profile, Sandbox, find_bwrap
+from remit.sandbox.launch import perform
+from remit.sandbox.profile import runtime
+from remit.starter import write_starter
+from remit.trace import Objects
+
+ROOT = Path(__file__).parents[2]
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "remit-bench"
+SRT = "@anthropic-ai/sandbox-runtime"
+SPACE_S = 0.02
+TOOL = """
+from pydantic import BaseModel
+class Order(BaseModel):
+    name: str
+    amount: int
+    lines: list[str]
+def noop() -> None: ...
+def order(order: Order) -> Order:
+    return order
+def echo(text: str) -> str:
+    return text
+def first(path: str) -> str:
+    with open(path) as file:
+        return file.read(80)
+"""
+COLD = """
+import json
+from pydantic import BaseModel
+class Order(BaseModel):
+    name: str
+    amount: int
+    lines: list[str]
+print(Order.model_validate(json.loads('{"name": "a", "amount": 1, "lines": ["x"]}')).model_dump_json())
+"""
+WORKER = """
+import json, socket, sys
+line = socket.socket(fileno=0)
+while data := line.recv(1 << 20):
+    line.sendall(json.dumps({"value": json.loads(data)["x"]}).encode())
+"""
+FORKER = """
+import json, os, socket
+import pydantic
+line = socket.socket(fileno=0)
+while data := line.recv(1 << 20):
+    if os.fork() == 0:
+        line.sendall(json.dumps({"value": json.loads(data)["x"]}).encode())
+        os._exit(0)
+    os.wait()
+"""
+
+
+@dataclass(kw_only=True)
+class Row:
+    """One way to make a call: seconds of each, and processor seconds of all in all where it was counted."""
+
+    name: str
+    seconds: list[float] = field(default_factory=list[float])
+    cpu: float = 0.0
+    missing: str = ""
+
+    @property
+    def p50(self) -> float:
+        return median(self.seconds) if self.seconds else float("nan")
+
+    @property
+    def p99(self) -> float:
+        return sorted(self.seconds)[int(0.99 * (len(self.seconds) - 1))] if self.seconds else float("nan")
+
+
+def real_time() -> str:
+    """Put this process and all that it starts into one real-time class, where the account may."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(5))
+    except OSError:
+        return "the usual class (no right to a real-time one): a busy machine shows"
+    return "SCHED_RR for all"
+
+
+# -- Remit -------------------------------------------------------------------------------------------------------------
+
+
+class Warm:
+    """A tool of its own in a folder of its own, and its sandbox."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        (base / "tool").mkdir(parents=True)
+        (base / "tool" / "main.py").write_text(TOOL)
+        (base / "work" / "many").mkdir(parents=True)
+        (base / "work" / "a.md").write_text("text " * 10)
+        for number in range(250):
+            (base / "work" / "many" / f"{number}.md").write_text("text")
+        self.sandbox = Sandbox(accept=("full",))
+
+    def profile(self, action: str, **given: Any) -> Profile:
+        return Profile(
+            tool="tool", action=action, source="python", code=self.base / "tool", root=self.base / "work",
+            output=256 << 10, **given,
+        )  # fmt: skip
+
+    async def play(self, name: str) -> None:
+        action, arguments, given = WARM[name]
+        await self.call(action, arguments, **given)
+
+    async def call(self, action: str, arguments: Mapping[str, Any], **given: Any) -> None:
+        output = await self.sandbox.run(self.profile(action, **given), arguments, declared={})
+        assert output.code is None, output
+
+    async def single(self, action: str, arguments: Mapping[str, Any]) -> None:
+        profile = self.profile(action)
+        output = await perform(profile, runtime(find_bwrap()), arguments, declared={}, allowed=lambda _: True)
+        assert output.code is None, output
+
+
+ORDER = {"order": {"name": "a", "amount": 1, "lines": ["x"]}}
+WARM: Mapping[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "nothing": ("noop", {}, {}),
+    "pydantic in and out": ("order", ORDER, {}),
+    "64 KiB echo": ("echo", {"text": "x" * 65_536}, {}),
+    "narrowed to 1 file": ("first", {"path": "a.md"}, {"reads": ("a.md",)}),
+    "narrowed to 250 files": ("first", {"path": "many/7.md"}, {"reads": ("many/**",)}),
+}
+
+
+def below(pid: int) -> list[int]:
+    """Every process below `pid`."""
+    parents: dict[int, list[int]] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with suppress(OSError):
+                parents.setdefault(
+                    int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1]), []
+                ).append(int(entry))
+    found, waiting = [], [pid]
+    while waiting:
+        children = parents.get(waiting.pop(), [])
+        found += children
+        waiting += children
+    return found
+
+
+def processor(pids: list[int]) -> float:
+    """Seconds that these processes and those that they waited for have used."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            total += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return total / os.sysconf("SC_CLK_TCK")
+
+
+def proportional(pids: list[int]) -> int:
+    """Bytes, each shared page divided by who shares it."""
+    total = 0
+    for pid in pids:
+        with suppress(OSError):
+            total += next(
+                int(line.split()[1]) << 10
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                if line.startswith("Pss:")
+            )
+    return total
+
+
+class Brokered:
+    """The starter's house with a run under way; every call is decided, recorded, confined and answered."""
+
+    def __init__(self, folder: Path) -> None:
+        write_starter(folder)
+        self.house = open_house(folder)
+        agent = self.house.workspace.agents["triage"]
+        record = Record(self.house.journal, run.new_run_id())
+        subjects = Subjects(agent="agent:triage", user="user:operator")
+        self.folder = folder / "agent" / "triage" / "incident"
+        self.sandbox = Sandbox(accept=("full",))
+        record.append(
+            RunStarted(
+                subjects=subjects, account="bench", task="read", prompt="", model="bench", scripted=True,
+                actions=agent.actions, rulebook=Objects(self.house.traces / "objects").put_rulebook(files_of(self.house.workspace)),
+                policy_digest=self.house.policy.digest, confinement="full", env="local", folder="agent/triage/incident",
+                version="0",
+            )
+        )  # fmt: skip
+        self.path = next(
+            path.relative_to(self.folder).as_posix() for path in sorted((self.folder / "runbooks").iterdir())
+        )
+        budget = agent.budget.model_copy(update={"calls": 1_000_000, "steps": 1_000_000, "wall": 86_400.0})
+        self.attempts = LiveAttempts(self.house.workspace, self.sandbox, self.folder)
+        self.broker = Broker(
+            workspace=self.house.workspace, agent=agent.model_copy(update={"budget": budget}), subjects=subjects,
+            record=record, attempts=self.attempts, world=run.LiveWorld(self.house), guard=run._guard(self.house, record.run),
+            confinement="full",
+        )  # fmt: skip
+        self.step = 0
+
+    async def call(self) -> None:
+        ask = Ask(name="files__read", arguments=json.dumps({"path": self.path}))
+        (decided,) = self.broker.decide(self.step, [ask])
+        assert decided.decision is not None, decided
+        assert decided.decision.verdict == "allow", decided.decision
+        result = await self.broker.perform(self.step, 0)
+        assert result is not None
+        assert result.ok, result
+        self.step += 1
+        self.latest = decided
+
+    async def alone(self) -> None:
+        """The same tool, the same narrowing, without policy and journal."""
+        assert self.latest.call is not None
+        tool, action = self.house.workspace.action("files.read")
+        profile = self.attempts._profile(tool, action, self.latest.call)
+        output = await self.sandbox.run(profile, dict(self.latest.call.arguments), declared=action.errors)
+        assert output.code is None, output
+
+
+# -- peers -------------------------------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A process that answers JSON on a line."""
+
+    def __init__(self, code: str) -> None:
+        self.line, theirs = socket.socketpair()
+        self._process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs)
+        theirs.close()
+        self.call()
+
+    def call(self) -> None:
+        self.line.sendall(b'{"x": 1}')
+        assert json.loads(self.line.recv(1 << 16)) == {"value": 1}
+
+    def close(self) -> None:
+        self.line.close()
+        self._process.wait()
+
+
+def cold_line() -> list[str]:
+    """Bubblewrap with every namespace and an empty root, around this interpreter and its packages."""
+    here = runtime(find_bwrap())
+    packages = str(Path(here.packages["pydantic"]).parent)
+    line = [str(here.bwrap), "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts"]
+    for folder in (*here.folders, packages):
+        line += ["--ro-bind", folder, folder]
+    for target, path in here.links:
+        line += ["--symlink", target, path]
+    return [
+        *line,
+        "--die-with-parent",
+        "--new-session",
+        "--setenv",
+        "PYTHONPATH",
+        packages,
+        "--",
+        here.python,
+        "-c",
+        COLD,
+    ]
+
+
+def srt_line() -> tuple[list[str], dict[str, str]] | str:
+    """The peer's command line, installed into a cache; why not, where it cannot be had."""
+    npm, bwrap = shutil.which("npm"), find_bwrap()
+    if npm is None or bwrap is None:
+        return "npm is not here"
+    program = CACHE / "npm" / "node_modules" / ".bin" / "srt"
+    if not program.exists():
+        subprocess.run(
+            [npm, "install", "--prefix", str(CACHE / "npm"), "--no-audit", "--no-fund", "--loglevel=error", SRT],
+            check=False, capture_output=True,
+        )  # fmt: skip
+    if not program.exists():
+        return f"npm install {SRT} did not work here"
+    found = [str(bwrap.parent)]
+    environment = dict(os.environ)
+    lacking = [name for name, tool in (("socat", "socat"), ("ripgrep", "rg")) if shutil.which(tool) is None]
+    if lacking and shutil.which("apt-get"):
+        # Fetched and unpacked, not installed: only this benchmark needs them.
+        (CACHE / "deb").mkdir(parents=True, exist_ok=True)
+        root = CACHE / "deb" / "root"
+        if not root.exists():
+            subprocess.run(
+                ["apt-get", "download", *lacking, "libwrap0"], cwd=CACHE / "deb", check=False, capture_output=True
+            )
+            for package in (CACHE / "deb").glob("*.deb"):
+                subprocess.run(["dpkg", "-x", str(package), str(root)], check=False)
+        found.append(str(root / "usr" / "bin"))
+        libraries = [str(path) for path in (*root.glob("usr/lib/*-linux-*"), *root.glob("lib/*-linux-*"))]
+        environment["LD_LIBRARY_PATH"] = ":".join(libraries)
+    environment["PATH"] = ":".join([*found, environment["PATH"]])
+    line = [str(program), "true"]
+    tried = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    if tried.returncode:
+        return f"it does not start here: {' '.join((tried.stderr or tried.stdout).split())[-160:]}"
+    return line, environment
+
+
+# -- measuring ---------------------------------------------------------------------------------------------------------
+
+
+async def timed(row: Row, work: Callable[[], Awaitable[None]]) -> None:
+    started = time.perf_counter()
+    await work()
+    row.seconds.append(time.perf_counter() - started)
+
+
+async def measure(base: Path, rounds: int) -> tuple[list[Row], dict[str, Any]]:
+    warm, brokered = Warm(base / "warm"), Brokered(base / "house")
+    worker, forker = Worker(WORKER), Worker(FORKER)
+    rows = {name: Row(name=name) for name in ("no isolation: persistent worker", "bare fork of a worker with pydantic")}
+    spaced = {name: Row(name=f"Remit warm, spaced: {name}") for name in WARM}
+    tight = {name: Row(name=f"Remit warm, back to back: {name}") for name in WARM}
+    whole, alone = Row(name="a whole brokered read (files.read)"), Row(name="the same read in the warm sandbox alone")
+    single, cold = Row(name="Remit single-use"), Row(name="bubblewrap + Python + pydantic, cold")
+    srt = Row(name=f"{SRT} command line (`srt true`)")
+    line = srt_line()
+    if isinstance(line, str):
+        srt.missing = line
+    await brokered.call()
+    for name in WARM:
+        await warm.play(name)
+    for turn in range(rounds):
+        for row, peer in zip(rows.values(), (worker, forker), strict=True):
+            for _ in range(5):
+                await asyncio.sleep(SPACE_S)
+                started = time.perf_counter()
+                peer.call()
+                row.seconds.append(time.perf_counter() - started)
+        for name in WARM:
+            for _ in range(8):
+                await asyncio.sleep(SPACE_S)
+                await timed(spaced[name], partial(warm.play, name))
+        for _ in range(4):
+            await asyncio.sleep(SPACE_S)
+            await timed(whole, brokered.call)
+            await asyncio.sleep(SPACE_S)
+            await timed(alone, brokered.alone)
+        if turn % 2 == 0:
+            await timed(single, lambda: warm.single("order", ORDER))
+            started = time.perf_counter()
+            subprocess.run(cold_line(), check=True, stdout=subprocess.DEVNULL, env={})
+            cold.seconds.append(time.perf_counter() - started)
+            if not isinstance(line, str):
+                started = time.perf_counter()
+                subprocess.run(line[0], env=line[1], check=True, stdout=subprocess.DEVNULL)
+                srt.seconds.append(time.perf_counter() - started)
+    for name in WARM:
+        pids = [os.getpid(), *below(os.getpid())]
+        before = processor(pids)
+        for _ in range(rounds * 5):
+            await timed(tight[name], partial(warm.play, name))
+        await asyncio.sleep(0.1)
+        tight[name].cpu = (processor(pids) - before) / len(tight[name].seconds)
+    facts = {
+        "calls_per_second_8_in_flight": await throughput(warm, rounds * 40),
+        "memory": await memory(base / "memory"),
+    }
+    for peer in (worker, forker):
+        peer.close()
+    await warm.sandbox.close()
+    await brokered.sandbox.close()
+    return [*rows.values(), *spaced.values(), *tight.values(), alone, whole, single, cold, srt], facts
+
+
+async def throughput(warm: Warm, calls: int) -> float:
+    gate = asyncio.Semaphore(8)
+
+    async def one() -> None:
+        async with gate:
+            await warm.call("noop", {})
+
+    started = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(calls)))
+    return calls / (time.perf_counter() - started)
+
+
+async def memory(base: Path) -> dict[str, float]:
+    """MiB of one warm tool with pydantic, by how many children stand by."""
+    found: dict[str, float] = {}
+    for standby in (1, 2, 4):
+        before = set(below(os.getpid()))
+        warm = Warm(base / str(standby))
+        warm.sandbox = Sandbox(accept=("full",), bounds=Bounds(least=standby))
+        await warm.call("order", ORDER)
+        await asyncio.sleep(0.3)
+        found[str(standby)] = round(proportional(sorted(set(below(os.getpid())) - before)) / 2**20, 1)
+        await warm.sandbox.close()
+    return found
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--rounds", type=int, default=int(os.environ.get("REMIT_BENCH_ROUNDS", "20")))
+    options.add_argument("--plain", action="store_true", help="Leave the scheduling class as it is.")
+    chosen = options.parse_args()
+    scheduling = "the usual class" if chosen.plain else real_time()
+    with tempfile.TemporaryDirectory(prefix="remit-bench-") as base:
+        rows, facts = asyncio.run(measure(Path(base), chosen.rounds))
+    by_name = {row.name: row for row in rows}
+    reference = by_name["Remit warm, spaced: nothing"]
+    print(f"scheduling: {scheduling}; {os.cpu_count()} processors; load {os.getloadavg()[0]:.1f}\n")
+    print(f"{'':<58}{'p50 ms':>9}{'p99 ms':>9}{'CPU ms':>8}{'times warm':>12}{'calls':>7}")
+    for row in rows:
+        if row.missing:
+            print(f"{row.name:<58} SKIPPED: {row.missing}")
+            continue
+        cpu = f"{row.cpu * 1e3:.2f}" if row.cpu else ""
+        print(
+            f"{row.name:<58}{row.p50 * 1e3:>9.3f}{row.p99 * 1e3:>9.3f}{cpu:>8}{row.p50 / reference.p50:>12.2f}{len(row.seconds):>7}"
+        )
+    print(f"\ncalls per second, 8 in flight: {facts['calls_per_second_8_in_flight']:.0f}")
+    print(
+        f"MiB of one warm tool (proportional), with 1, 2, 4 standing by: {', '.join(map(str, facts['memory'].values()))}\n"
+    )
+    cold, srt = by_name["bubblewrap + Python + pydantic, cold"], rows[-1]
+    whole, alone = by_name["a whole brokered read (files.read)"], by_name["the same read in the warm sandbox alone"]
+    bars = [("cold bubblewrap + Python + pydantic / warm", cold.p50 / reference.p50, ">=", 100.0)]
+    if not srt.missing:
+        bars.append((f"{SRT} / warm", srt.p50 / reference.p50, ">=", 200.0))
+    bars.append(("whole brokered read / the same in the sandbox alone", whole.p50 / alone.p50, "<=", 4.0))
+    missed = 0
+    for name, ratio, sign, bar in bars:
+        held = ratio >= bar if sign == ">=" else ratio <= bar
+        missed += not held
+        print(f"{'held  ' if held else 'MISSED'} {name}: {ratio:.1f} (bar {sign} {bar:g})")
+    (ROOT / ".bench").mkdir(exist_ok=True)
+    body = {
+        "scheduling": scheduling,
+        "rows": [{"name": row.name, "p50_s": row.p50, "p99_s": row.p99, "cpu_s": row.cpu, "calls": len(row.seconds), "missing": row.missing} for row in rows],
+        **facts,
+        "bars": [{"name": name, "ratio": ratio, "bar": f"{sign} {bar:g}"} for name, ratio, sign, bar in bars],
+    }  # fmt: skip
+    (ROOT / ".bench" / "sandbox.json").write_text(json.dumps(body, indent=2).replace("NaN", "null"))
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

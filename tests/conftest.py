@@ -1,0 +1,82 @@
+"""What the tests share: a house of one's own, and the command line as a user calls it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from counting import counting_house
+from playing import Play, Played, Remit, Said
+
+from remit import house as house_module
+from remit import run as run_module
+from remit.starter import write_starter
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """The starter workspace, as `remit init` writes it."""
+    folder = tmp_path / "house"
+    write_starter(folder)
+    return folder
+
+
+@pytest.fixture
+def remit(house: Path) -> Remit:
+    """Call the command line in the house, as a user does: another process, no terminal."""
+
+    def call(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120) -> Said:
+        done = subprocess.run(
+            [sys.executable, "-m", "remit", *args],
+            cwd=cwd or house,
+            env={**os.environ, **(env or {})},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Said(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def clerk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Writes the counting house, whose one tool runs in this process."""
+
+    def write(turns: list[dict[str, Any]], **options: Any) -> Path:
+        folder = tmp_path / "clerk"
+        monkeypatch.syspath_prepend(str(folder / "hosted"))
+        monkeypatch.setenv("LEDGER", str(folder / "ledger.jsonl"))
+        monkeypatch.delitem(sys.modules, "ledger_host", raising=False)
+        return counting_house(folder, turns, **options)
+
+    return write
+
+
+@pytest.fixture
+def play(clerk: Callable[..., Path]) -> Play:
+    """Play a scripted run of the counting house to where it goes."""
+
+    def played(
+        turns: list[dict[str, Any]],
+        *,
+        wait: float = 0.0,
+        user: str = "user:operator",
+        account: str = "tester",
+        **options: Any,
+    ) -> Played:
+        folder = clerk(turns, **options)
+        opened = house_module.open_house(folder)
+        model = run_module.open_model_of(opened, "clerk")
+        start = run_module.Start(agent="clerk", task="keep the ledger", subject=user, account=account, model=model)
+        return Played(folder=folder, opened=opened, ended=asyncio.run(run_module.start(opened, start, wait=wait)))
+
+    return played

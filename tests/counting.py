@@ -1,0 +1,161 @@
+"""A workspace whose one tool runs in this process and counts its effects in a file outside: fast, and not to be fooled."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from remit import tool, workspace
+from remit.sandbox import Sandbox
+from remit.starter import starter_folder
+
+TOOL = """
+name = "ledger"
+version = "1.0.0"
+owner = "tests@example.com"
+summary = "Counts what is done to it"
+source = "host"
+host = "ledger_host:ACTIONS"
+
+[actions.look]
+summary = "Read an account"
+touches = ["use account:{name}"]
+effect = "read"
+retry = { attempts = 3, on = ["busy", "timeout"] }
+returns = ["seen"]
+errors = ["busy", "not_found"]
+
+[actions.pay]
+summary = "Pay once; it cannot be undone"
+touches = ["use account:{name}"]
+effect = "once"
+errors = ["busy", "not_found"]
+
+[actions.book]
+summary = "Book under a key"
+touches = ["use account:{name}"]
+effect = "keyed"
+retry = { attempts = 3, on = ["busy", "timeout"] }
+errors = ["busy"]
+
+[limits]
+wall = "2s"
+"""
+HOST = '''
+import json, os, time
+
+class Busy(Exception): pass
+class NotFound(Exception): pass
+
+def _write(**row):
+    path = os.environ["LEDGER"]
+    with open(path, "a") as ledger:
+        ledger.write(json.dumps(row) + "\\n")
+        ledger.flush()
+        os.fsync(ledger.fileno())
+
+def look(name: str, text: str = "") -> dict[str, str]:
+    """Read an account."""
+    time.sleep(float(os.environ.get("LEDGER_SLOW", "0")))
+    if name.startswith("busy") and not os.path.exists(os.environ["LEDGER"] + "." + name):
+        open(os.environ["LEDGER"] + "." + name, "w").close()
+        raise Busy("the account is locked")
+    if name == "gone":
+        raise NotFound("there is no such account")
+    if name == "crash":
+        raise RuntimeError("a private detail")
+    if name == "slow":
+        time.sleep(3)
+    return {"name": name, "text": text or os.environ.get("LEDGER_TEXT", "")}
+
+def pay(name: str, amount: int, memo: str = "") -> str:
+    """Pay."""
+    _write(action="pay", name=name, amount=amount)
+    time.sleep(float(os.environ.get("LEDGER_SLOW", "0")))
+    if name == "slow":
+        time.sleep(3)
+    return "paid"
+
+def book(name: str, amount: int, idempotency_key: str) -> str:
+    """Book."""
+    _write(action="book", name=name, amount=amount, key=idempotency_key)
+    time.sleep(float(os.environ.get("LEDGER_SLOW", "0")))
+    return "booked"
+
+ACTIONS = {"look": look, "pay": pay, "book": book}
+'''
+RULES = """
+# The clerk looks at every account
+p, agent:clerk, ledger.look, account:*, True, allow
+# The clerk pays small amounts
+p, agent:clerk, ledger.pay, account:*, args.amount <= 100, allow
+# A lead must agree to a large amount
+p, agent:clerk, ledger.pay, account:*, approved('role:lead'), allow
+# The clerk books at most three times in a run
+p, agent:clerk, ledger.book, account:*, calls('ledger.book') < 3, allow
+# Nobody touches the vault
+p, role:people, *, account:vault, True, deny
+# People may do what their agents do
+p, role:people, ledger.*, account:*, True, allow
+# Who has seen untrusted text pays nobody
+p, agent:clerk, ledger.pay, account:outside, 'seen' in labels, deny
+g, user:operator, role:people
+g, user:lea, role:lead
+g, user:lea, role:people
+g, user:leo, role:lead
+"""
+AGENT = """
+name = "clerk"
+summary = "Keeps the ledger"
+model = "script:script.yaml"
+prompt = "prompt.md"
+tools = ["ledger"]
+folder = "work/clerk"
+
+[budget]
+steps = {steps}
+calls = {calls}
+"""
+
+
+def counting_house(
+    folder: Path, turns: list[dict[str, Any]], *, steps: int = 30, calls: int = 60, **script: Any
+) -> Path:
+    """Write the workspace, with `turns` as the script: [{"say": …, "calls": [{"ledger__look": {…}}]}]."""
+    files = {
+        "remit.toml": 'host_tools = ["ledger"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
+        "tools/ledger/tool.toml": TOOL,
+        "policies/rules.csv": RULES,
+        "agent/clerk/agent.toml": AGENT.format(steps=steps, calls=calls),
+        "agent/clerk/prompt.md": "Keep the ledger.\n",
+        "agent/clerk/script.yaml": json.dumps({"turns": turns, **script}),
+        "hosted/ledger_host.py": HOST,
+    }
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
+    pin(folder)
+    return folder
+
+
+def pin(folder: Path) -> None:
+    """Pin what lies there."""
+    found = workspace.load(folder)
+    asyncio.run(tool.pin_tools(found, tuple(found.tools), Sandbox(accept=("full",))))
+
+
+def effects(folder: Path) -> list[dict[str, Any]]:
+    """What was really done, by the outside store."""
+    path = folder / "ledger.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """What a process needs to find the tool and its outside store."""
+    paths = [str(folder / "hosted"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {"PYTHONPATH": os.pathsep.join(paths), "LEDGER": str(folder / "ledger.jsonl")}

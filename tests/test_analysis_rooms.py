@@ -1,0 +1,288 @@
+"""Lint, mutation score, authority, history, suggestions and format: what the reviewer's other questions answer."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from playing import DONE, Play, Remit, turn
+
+from remit.analysis.authority import authority
+from remit.analysis.formatting import formatted
+from remit.analysis.history import backtest, decisions
+from remit.analysis.lint import lint
+from remit.analysis.mutate import score
+from remit.analysis.side import Side, read_side
+from remit.analysis.sources import live
+from remit.analysis.suggest import first_policy, suggest
+from remit.house import policy_files
+from remit.policy import Vocabulary, load, read_cases
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+MODEL = (ROOT / "policies" / "model.conf").read_bytes()
+KNOWN = Vocabulary(actions={"files.read": {"path": "string", "n": "integer"}, "files.list": {"path": "string"}})
+
+
+def side(text: str) -> Side:
+    return read_side("rules", {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, KNOWN)
+
+
+def edited(folder: Path, file: str, old: str, new: str) -> Path:
+    """A copy of a workspace with one file changed."""
+    copy = folder.parent / "edited"
+    shutil.copytree(folder, copy)
+    text = (copy / file).read_text(encoding="utf-8")
+    assert old in text
+    (copy / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    return copy
+
+
+# -- lint ----------------------------------------------------------------------------------------------------------------
+
+# The seventeen cases in which stock Casbin fails open without a word, and the test that shows each closed: by its name, or
+# by the beginning of the id of its row.
+CLOSED = {
+    1: 'id="F1 ', 2: 'id="F2 ', 3: 'id="F3 ', 4: "test_dotfiles_and_odd_spellings_do_not_slip_a_deny",
+    5: "test_an_empty_policy_loads_and_denies_everything", 6: 'id="F6 ', 7: 'id="F7 ', 8: 'id="F8 ', 9: 'id="F9 ',
+    10: "test_a_chain_of_nine_roles_holds_and_of_ten_is_refused", 11: "test_a_deny_for_every_action_is_never_skipped",
+    13: 'id="F13 ', 14: "test_texts_in_conditions_mean_themselves", 15: 'id="F15 ', 17: 'id="F17 ',
+}  # fmt: skip
+# 12: roles rebuilt in place under a reader; here a snapshot is never changed. 16: a database adapter; here there is none.
+BY_DESIGN = {12, 16}
+
+
+def test_every_case_in_which_casbin_fails_open_has_a_test_that_shows_it_closed() -> None:
+    """A case without a test is a gap, and a test that was renamed is one too."""
+    tests = (HERE / "test_policy_load.py").read_text(encoding="utf-8")
+    assert set(CLOSED) | BY_DESIGN == set(range(1, 18))
+    assert [case for case, test in CLOSED.items() if test not in tests] == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "code", "said"),
+    [
+        pytest.param("p, role:lost, files.read, file:a, True, allow", 1, "unreachable", "nobody has role:lost", id="a role without members"),
+        pytest.param("p, agent:a, files.read, file:d/**, True, allow\np, agent:a, files.read, file:d/x, True, allow", 2, "redundant", "line 1", id="covered by a wider row"),
+        pytest.param("p, agent:a, files.*, file:d/*, True, allow\np, agent:a, files.read, file:d/*, args.n < 3, allow", 2, "redundant", "line 1", id="covered without its condition"),
+        pytest.param("p, agent:a, files.read, file:a, True, allow\np, agent:a, files.read, file:a, True, allow", 2, "redundant", "the same as line 1", id="said twice"),
+        pytest.param("p, agent:a, files.read, file:d/x, True, allow\np, agent:a, *, file:d/**, True, deny", 1, "shadowed", "defeat it", id="always denied"),
+        pytest.param("p, agent:a, files.read, file:a, True, allow\np, agent:a, files.read, file:b, True, deny", 2, "dead", "no row allows", id="a deny of nothing"),
+        pytest.param("p, agent:a, files.read, file:**, args.n < 3 and args.n > 4, allow", 1, "never", "never hold", id="a condition that contradicts itself"),
+        pytest.param("p, agent:a, files.read, file:**, args.n < 4 and args.n > 3, allow", 1, "never", "never hold", id="no whole number between"),
+        pytest.param("p, agent:a, files.read, file:**, time >= '00:00', allow", 1, "always", "always holds", id="a condition that says nothing"),
+        pytest.param("p, agent:a, files.read, file:**, approved('role:x'), allow", 1, "nobody_to_ask", "no user has", id="nobody to ask"),
+        pytest.param("p, agent:a, files.read, file:**, True, allow", None, "unmentioned", "files.list", id="an action without rules"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_does_nothing_or_not_what_it_says_is_remarked(
+    rows: str, line: int | None, code: str, said: str
+) -> None:
+    """Each kind, at its line."""
+    found = [one for one in lint(side(rows)) if one.code == code]
+    assert [(one.line, said in one.what) for one in found] == [(line, True)], lint(side(rows))
+
+
+def test_rows_that_matter_are_not_remarked() -> None:
+    """Two allows that overlap, a deny inside them, and a condition that is sometimes true."""
+    rows = """\
+p, agent:a, files.*, file:d/*, True, allow
+p, agent:a, files.read, file:d/**, args.n < 3, allow
+p, agent:a, files.read, file:*/secret, True, deny
+"""
+    assert lint(side(rows)) == ()
+
+
+def test_the_starter_rules_have_no_warning_and_dead_verdicts_are_true() -> None:
+    """A note may be intended: a wide grant for operators, a deny kept as a reminder."""
+    here = live(ROOT)
+    remarks = lint(here.side(), here.workspace)
+    assert {one.code for one in remarks} <= {"wider", "dead"}
+
+
+# -- mutation ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_spoilt_starter_rule_is_noticed_by_a_case_or_proved_equivalent() -> None:
+    """The score of the starter is 100%, every rule decides some case, and every action is asked for."""
+    whole = live(ROOT).side()
+    cases = [
+        case for _, case in read_cases(whole.policy, (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8"), "")
+    ]
+    found = score(whole, cases)
+    assert [(one.operator, one.text, one.case) for one in found.survivors] == []
+    assert (found.percent, found.uncovered, found.unused) == (100.0, (), ())
+    assert found.killed > 60
+
+
+def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
+    """Pasting the cases that are offered brings any table to 100%."""
+    whole = live(ROOT).side()
+    table = ""
+    for _ in range(3):
+        found = score(whole, [case for _, case in read_cases(whole.policy, table or "[]", "")])
+        offered = dict.fromkeys(one.case for one in found.survivors if one.case)
+        assert all(one.case for one in found.survivors), [
+            (one.text, one.why) for one in found.survivors if not one.case
+        ]
+        table += "".join(case for case in offered if case.split("\n")[0] not in table)
+        if not offered:
+            break
+    assert found.percent == 100.0
+
+
+# -- authority -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said", "because"),
+    [
+        pytest.param("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]', "files.read on file:archive/other", "reaches file:archive/**", id="a glob in a tool"),
+        pytest.param("policies/rules.csv", "files.read, file:reports/**", "files.read, file:*/**", "files.read on file:data/other for user:dana", "Triage reads earlier", id="a glob in a rule"),
+        pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana", "user:eve may now call files.read", "user:eve has role:operator now", id="a role link"),
+        pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:oncall-lead\ng, user:dana", "user:eve may now approve as role:oncall-lead", "", id="an approver"),
+        pytest.param("remit.toml", '"*" = "user:operator"', '"*" = "user:dana"', "every other account now acts as user:dana", "remit.toml", id="an identity"),
+        pytest.param("remit.toml", '["full"]', '["full", "landlock"]', "weaker confinement 'landlock'", "remit.toml", id="a weaker confinement"),
+        pytest.param("tools/files/tool.toml", 'returns = ["untrusted"]', "returns = []", "no longer carry the label 'untrusted'", "tool.toml", id="a label"),
+    ],
+)  # fmt: skip
+def test_a_change_that_widens_power_is_told_in_a_sentence(
+    house: Path, file: str, old: str, new: str, said: str, because: str
+) -> None:
+    """Whichever file it is in."""
+    found = authority(live(house).workspace, live(edited(house, file, old, new)).workspace)
+    assert not found.proved
+    told = [one for one in found.of("wider") if said in one.text]
+    assert told, [one.text for one in found.sentences]
+    assert because == "" or any(because in why for one in told for why in one.because)
+
+
+def test_an_action_given_to_an_agent_is_new_authority_though_no_rule_changes(house: Path) -> None:
+    """The rules allowed it all along; only the agent's list held it back."""
+    smaller = edited(house, "agent/triage/agent.toml", '["files", "sql", "tickets"]', '["files", "tickets"]')
+    found = authority(live(smaller).workspace, live(house).workspace)
+    assert "agent:triage may now call sql.query on table:orders for user:dana (was refused)" in [
+        one.text for one in found.of("wider")
+    ]
+    back = authority(live(house).workspace, live(smaller).workspace)
+    assert back.proved
+    assert back.of("narrower")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        pytest.param("tools/files/main.py", "import builtins", "import builtins\nimport os", id="code"),
+        pytest.param("policies/rules.csv", "files.read, file:logs/**", "files.read, file:l*gs/**", id="a rule beyond the manifest's reach"),
+        pytest.param("policies/rules.csv", "# Triage works by", "# Triage still works by", id="a comment"),
+        pytest.param("agent/triage/prompt.md", "\n", "\n\n", id="a prompt"),
+    ],
+)  # fmt: skip
+def test_a_change_that_widens_nothing_is_proved_to_be_no_new_authority(
+    house: Path, file: str, old: str, new: str
+) -> None:
+    """Also where the tool is not pinned again yet."""
+    found = authority(live(house).workspace, live(edited(house, file, old, new)).workspace)
+    assert found.proved
+    assert found.of("wider") == ()
+
+
+def test_a_pull_request_is_compared_with_its_base_by_git(house: Path, remit: Remit) -> None:
+    """As in CI: a revision on one side, the checkout on the other."""
+
+    def git(*words: str) -> None:
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false", *words],
+            cwd=house, check=True, capture_output=True,
+        )  # fmt: skip
+
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-q", "-m", "base")
+    said = remit("diff", "main", "--fail-on-new")
+    assert (said.code, "no new authority" in said.out) == (0, True), said
+    rules = house / "policies" / "rules.csv"
+    rules.write_text(
+        rules.read_text(encoding="utf-8").replace("tickets.get, ticket:INC-*", "tickets.get, ticket:*"),
+        encoding="utf-8",
+    )
+    said = remit("diff", "main", "--format", "markdown", "--fail-on-new")
+    assert said.code == 1
+    assert "- agent:triage may now call tickets.get on ticket:other for user:dana (was refused)" in said.out
+    said = remit("diff", "main", "--json")
+    assert said.json["no_new_authority"] is False
+    assert said.json["sentences"][0]["still_refused"]
+    said = remit("policy", "diff", "git:main", "--verify", "--fail-on", "newly-allowed", "--json")
+    assert said.code == 1
+    assert said.json["verified"] == {"replayed": 1, "wrong": 0}
+    assert remit("policy", "diff", "main:", "--fail-on", "newly-denied").code == 0
+    assert remit("policy", "diff", "git:nothing").code == 2
+
+
+# -- history -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_backtest_names_the_runs_that_would_have_gone_otherwise(play: Play) -> None:
+    """Steps after a result that is now denied are said to be unreachable; today's rules flip nothing."""
+    played = play([turn(ledger__look={"name": "a"}), turn(ledger__look={"name": "b"}), DONE])
+    whole = live(played.folder)
+    today = backtest([played.records], whole.side())
+    assert (today.runs, today.decided, today.covered, today.flips) == (1, 2, 2, ())
+    files = {name: data for name, data in policy_files(played.folder).items() if name.endswith(".conf")}
+    none = backtest([played.records], read_side("none", {**files, "policies/rules.csv": b""}, whole.side().vocabulary))
+    assert [(one.step, one.before, one.after, one.unreachable) for one in none.flips] == [
+        (0, "allow", "deny", False),
+        (1, "allow", "deny", True),
+    ]
+    assert none.unreachable == ((played.ended.run, 1),)
+
+
+def test_the_least_policy_keeps_every_recorded_call_and_allows_nothing_more(play: Play) -> None:
+    """Proved by the diff, and by deciding every call again."""
+    played = play([turn(ledger__look={"name": "a"}), DONE])
+    whole = live(played.folder).side()
+    recorded, _ = decisions(played.records, whole)
+    found = suggest(whole, policy_files(played.folder), recorded)
+    assert (found.lost, found.proved, found.calls) == ((), True, 1)
+    assert found.kept > 0
+    assert found.dropped
+
+
+def test_the_first_policy_of_a_tool_loads_and_asks_before_what_cannot_be_undone() -> None:
+    """A reviewer starts from what the manifest reaches, and narrows it."""
+    whole = live(ROOT)
+    text = first_policy(whole.workspace, "tickets", "triage")
+    rules = load({"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.side().vocabulary)
+    assert [rule.text for rule in rules.rules if "approved" in rule.text] == [
+        "p, agent:triage, tickets.close, ticket:*, approved('role:reviewer'), allow"
+    ]
+
+
+# -- format --------------------------------------------------------------------------------------------------------------
+
+
+def test_formatting_changes_spaces_only_and_a_second_time_nothing() -> None:
+    """No comment is lost, nothing is moved, and a file that did not load for its spaces does."""
+    messy = (
+        "\ufeff#a note\r\np,agent:a ,files.read,  file:a b/** ,  len(args.path)  < 9,allow\r\n\r\n\r\n\r\n  # last\n\n"
+    )
+    neat = "# a note\np, agent:a, files.read, file:a b/**, len(args.path)  < 9, allow\n\n# last\n"
+    assert formatted(messy) == neat
+    assert formatted(neat) == neat
+    assert load({"policies/model.conf": MODEL, "policies/rules.csv": neat.encode()}).rules[0].note == "a note"
+
+
+def test_the_starter_rules_are_formatted() -> None:
+    """So that the first `fmt` of a user changes nothing."""
+    text = (ROOT / "policies" / "rules.csv").read_text(encoding="utf-8")
+    assert formatted(text) == text
+
+
+@pytest.mark.parametrize("command", ["lint", "mutate", "backtest", "suggest", "fmt --check"])
+def test_each_question_can_be_asked_on_the_command_line(remit: Remit, command: str) -> None:
+    """And the starter gives the good answer to each."""
+    told = remit("policy", *command.split(), *(["--json"] if command != "mutate" else []))
+    assert told.code == 0, told
+    assert "100%" in told.out if command == "mutate" else told.json["ok"] is True

@@ -1,0 +1,364 @@
+"""The line every call travels, through a whole run: a real graph, journal and policy; the tool counts its effects outside."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from playing import DONE, Play, Played, turn
+
+from remit import approval, hold, run
+from remit.errors import Refusal, UsageError
+from remit.event import ApprovalRequested, AttemptEnded, AttemptIntended, CallDecided, Recorded
+from remit.house import open_house
+
+
+def kinds(played: Played) -> list[str]:
+    return [recorded.type for recorded in played.records]
+
+
+def test_an_allowed_call_runs_once_and_its_value_reaches_the_model(play: Play) -> None:
+    played = play([turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
+    assert played.effects == [{"action": "pay", "name": "ann", "amount": 5}]
+    assert played.result(0) == {"ok": True, "value": "paid", "labels": []}
+    assert played.ended.finished is not None
+    assert played.ended.finished.outcome == "completed"
+
+
+def test_a_denied_call_is_recorded_and_runs_nothing(play: Play) -> None:
+    played = play([turn(ledger__pay={"name": "vault", "amount": 5}), DONE])
+    assert played.effects == []
+    assert played.error(0)["code"] == "policy_denied"
+    assert "Nobody touches the vault" in played.error(0)["message"] + str(played.error(0)["details"])
+    assert "attempt.intended" not in kinds(played)
+
+
+def test_both_the_agent_and_its_user_must_be_allowed(play: Play) -> None:
+    played = play([turn(ledger__look={"name": "ann"}), DONE], user="user:none")
+    assert played.error(0)["code"] == "policy_denied"
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "problem"),
+    [
+        ("ledger__pay", '{"name": "a", "name": "b", "amount": 1}', "duplicate_key"),
+        ("ledger__pay", '{"name": "a", "amount": NaN}', None),
+        ("ledger__pay", '{"name": "a", "amount": 1e999}', None),
+        ("ledger__pay", '{"name": "a", "amount": "5"}', None),
+        ("ledger__pay", '{"name": "a", "amount": 5, "extra": 1}', None),
+        ("ledger__pay", '{"name": "a"', None),
+        ("ledger__pay", "[]", None),
+        ("ledger__pay", '{"name": "\\ud800", "amount": 5}', None),
+        ("ledger__pay", '{"name": "a/../b", "amount": 5}', None),
+        ("ledger__pay", '{"name": "*", "amount": 5}', None),
+    ],
+)
+def test_arguments_that_are_not_exact_are_refused_and_never_repeated(
+    play: Play, name: str, arguments: str, problem: str | None
+) -> None:
+    played = play([{"say": "x", "calls": [{name: arguments}]}, DONE])
+    assert played.error(0)["code"] == "invalid_arguments"
+    assert problem is None or played.error(0)["details"]["problem"] == problem
+    assert played.effects == []
+
+
+def test_an_unknown_action_is_refused_by_code(play: Play) -> None:
+    played = play([turn(ledger__burn={"name": "a"}), turn(shell={"x": 1}), DONE])
+    assert [played.error(step)["code"] for step in (0, 1)] == ["unknown_action", "unknown_action"]
+
+
+def test_a_turn_cut_by_length_runs_none_of_its_calls(play: Play) -> None:
+    cut = turn(ledger__pay={"name": "ann", "amount": 10})
+    played = play([{**cut, "finish": "length"}, DONE])
+    assert played.effects == []
+    assert played.error(0)["details"]["problem"] == "truncated_turn"
+
+
+def test_every_call_of_a_step_is_decided_before_any_of_them_runs(play: Play) -> None:
+    turns = [{"say": "three", "calls": [{"ledger__pay": {"name": name, "amount": 1}} for name in "abc"]}, DONE]
+    order = kinds(play(turns))
+    assert order.index("attempt.intended") > max(at for at, kind in enumerate(order) if kind == "call.decided")
+
+
+def test_two_calls_of_one_step_cannot_pass_a_limit_together(play: Play) -> None:
+    calls = [{"ledger__book": {"name": f"a{number}", "amount": 1}} for number in range(6)]
+    played = play([{"say": "six", "calls": calls}, DONE])
+    assert len(played.effects) == 3
+    assert [played.result(0, index)["ok"] for index in range(6)] == [True] * 3 + [False] * 3
+
+
+def test_a_declared_error_is_retried_where_the_effect_allows_and_recovers(play: Play) -> None:
+    played = play([turn(ledger__look={"name": "busy1"}), DONE])
+    assert played.result(0)["ok"]
+    ended = [item.event for item in played.records if isinstance(item.event, AttemptEnded)]
+    assert [(item.error, item.code) for item in ended] == [("busy", "tool_failed"), (None, None)]
+
+
+def test_a_declared_error_that_does_not_pass_is_told_by_name_and_not_retried(play: Play) -> None:
+    error = play([turn(ledger__look={"name": "gone"}), DONE]).error(0)
+    assert (error["code"], error["details"]["error"], error["attempts"], error["retryable"]) == (
+        "tool_failed",
+        "not_found",
+        1,
+        False,
+    )
+
+
+def test_a_crash_tells_the_model_nothing_private(play: Play) -> None:
+    error = play([turn(ledger__look={"name": "crash"}), DONE]).error(0)
+    assert error["code"] == "tool_crashed"
+    assert "private" not in str(error)
+
+
+def test_an_irreversible_call_that_times_out_after_its_effect_is_never_tried_again(play: Play) -> None:
+    played = play([turn(ledger__pay={"name": "slow", "amount": 1}), DONE])
+    assert len(played.effects) == 1
+    assert played.error(0)["code"] == "outcome_unknown"
+    assert played.error(0)["retryable"] is False
+
+
+def test_labels_of_what_was_read_weigh_in_later_decisions(play: Play) -> None:
+    pay = turn(ledger__pay={"name": "outside", "amount": 1})
+    played = play([pay, turn(ledger__look={"name": "ann"}), pay, DONE])
+    assert [played.result(step)["ok"] for step in (0, 1, 2)] == [True, True, False]
+
+
+def test_a_budget_of_calls_is_spent_in_the_models_order(play: Play) -> None:
+    calls = [{"ledger__pay": {"name": name, "amount": 1}} for name in "abcd"]
+    played = play([{"say": "four", "calls": calls}, DONE], calls=2)
+    assert sorted(row["name"] for row in played.effects) == ["a", "b"]
+    assert played.error(0, 2)["code"] == "budget_exhausted"
+
+
+def test_a_budget_of_steps_ends_the_run(play: Play) -> None:
+    played = play([turn(ledger__look={"name": "a"})] * 5, steps=3)
+    assert played.ended.finished is not None
+    assert (played.ended.finished.outcome, played.ended.finished.code) == ("exhausted", "budget_exhausted")
+
+
+def test_a_tool_that_changed_after_its_review_does_not_run(play: Play) -> None:
+    played = play([turn(ledger__pay={"name": "ann", "amount": 1}), DONE])
+    (played.folder / "tools/ledger/tool.toml").write_text(
+        (played.folder / "tools/ledger/tool.toml").read_text().replace("Pay once", "Pay twice")
+    )
+    again = replayed_here(played)
+    assert again.error(0)["details"]["reason"] == "not_pinned"
+    assert len(again.effects) == 1
+
+
+def test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either(play: Play) -> None:
+    played = play(LARGE)
+    (played.folder / "tools/ledger/extra.py").write_text("changed = True\n")
+    grant(played, "user:lea")
+    after = resumed(played)
+    assert after.error(0)["details"]["reason"] == "not_pinned"
+    assert after.effects == []
+
+
+def replayed_here(played: Played) -> Played:
+    """Another run in the same folder, under the files as they are now."""
+    opened = open_house(played.folder)
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="again", subject="user:operator", account="tester", model=model)
+    return Played(folder=played.folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+
+
+LARGE = [turn(ledger__pay={"name": "ann", "amount": 5000}), DONE]
+
+
+def waiting(played: Played) -> ApprovalRequested:
+    (requested,) = played.ended.waiting
+    return requested
+
+
+def grant(played: Played, approver: str, *, role: str = "role:lead", now: int | None = None) -> None:
+    record = run.Record(played.opened.journal, played.ended.run)
+    approval.grant(
+        record,
+        waiting(played),
+        approver=approver,
+        role=role,
+        roles_of=played.opened.policy.roles_of,
+        account="tester",
+        now=now or time.time_ns(),
+    )
+
+
+def resumed(played: Played) -> Played:
+    ended = asyncio.run(run.resume(played.opened, played.ended.run, account="tester"))
+    return Played(folder=played.folder, opened=played.opened, ended=ended)
+
+
+def test_a_call_that_asks_waits_and_runs_once_a_person_has_approved_it(play: Play) -> None:
+    played = play(LARGE)
+    assert played.ended.finished is None
+    assert played.effects == []
+    grant(played, "user:lea")
+    after = resumed(played)
+    assert after.result(0)["ok"]
+    assert len(after.effects) == 1
+    rounds = [item.event for item in after.records if isinstance(item.event, CallDecided)]
+    assert [item.decision.verdict for item in rounds if item.decision] == ["ask", "allow"]
+
+
+def test_only_the_branch_that_asks_waits(play: Play) -> None:
+    both = {
+        "say": "two",
+        "calls": [{"ledger__pay": {"name": "ann", "amount": 5000}}, {"ledger__pay": {"name": "ben", "amount": 1}}],
+    }
+    played = play([both, DONE])
+    assert [row["name"] for row in played.effects] == ["ben"]
+    grant(played, "user:lea")
+    assert [row["name"] for row in resumed(played).effects] == ["ben", "ann"]
+
+
+def test_a_rejected_call_runs_nothing_and_the_model_is_told_why(play: Play) -> None:
+    played = play(LARGE)
+    approval.reject(
+        run.Record(played.opened.journal, played.ended.run),
+        waiting(played),
+        approver="user:lea",
+        roles_of=played.opened.policy.roles_of,
+        account="tester",
+        now=time.time_ns(),
+        reason="too much",
+    )
+    after = resumed(played)
+    assert after.effects == []
+    assert (after.error(0)["code"], after.error(0)["details"]["reason"]) == ("approval_rejected", "too much")
+
+
+@pytest.mark.parametrize("approver", ["user:operator", "agent:clerk", "user:none", "user:mallory"])
+def test_nobody_approves_their_own_call_or_without_the_role(play: Play, approver: str) -> None:
+    played = play(LARGE)
+    with pytest.raises(Refusal, match="approval_invalid"):
+        grant(played, approver)
+    assert resumed(played).effects == []
+
+
+def test_one_person_cannot_approve_twice(play: Play) -> None:
+    played = play(LARGE)
+    grant(played, "user:lea")
+    with pytest.raises(Refusal, match="already approved"):
+        grant(played, "user:lea")
+
+
+def test_an_expired_request_cannot_be_approved(play: Play) -> None:
+    played = play(LARGE)
+    with pytest.raises(Refusal, match="approval_expired"):
+        grant(played, "user:lea", now=waiting(played).expires_at)
+
+
+def test_an_approval_of_one_call_is_none_of_the_next(play: Play) -> None:
+    played = play([LARGE[0], LARGE[0], DONE])
+    grant(played, "user:lea")
+    after = resumed(played)
+    assert len(after.effects) == 1
+    assert after.ended.finished is None
+
+
+def test_a_held_tool_runs_nothing_until_the_hold_is_lifted(play: Play) -> None:
+    played = play(LARGE)
+    hold.stop(played.opened.journal, "tool:ledger", why="audit", account="op")
+    grant(played, "user:lea")
+    after = resumed(played)
+    assert after.effects == []
+    assert (after.error(0)["code"], after.error(0)["retryable"]) == ("held", True)
+
+
+def test_a_held_run_pauses_before_its_next_turn_and_goes_on_afterwards(play: Play) -> None:
+    played = play(LARGE)
+    grant(played, "user:lea")
+    hold.stop(played.opened.journal, f"run:{played.ended.run}", why="look at it", account="op")
+    held = resumed(played)
+    assert held.effects == []
+    assert held.ended.finished is None or held.error(0)["code"] == "held"
+
+
+def test_an_intent_without_an_end_is_unknown_for_an_irreversible_call_and_tried_again_for_a_keyed_one(
+    play: Play,
+) -> None:
+    both = {
+        "say": "two",
+        "calls": [{"ledger__pay": {"name": "ann", "amount": 5000}}, {"ledger__book": {"name": "b", "amount": 1}}],
+    }
+    played = play([both, DONE])
+    record = run.Record(played.opened.journal, played.ended.run)
+    decided = record.get("call.decided/0/0/0")
+    assert isinstance(decided, CallDecided)
+    assert decided.call is not None
+    record.append(
+        AttemptIntended(
+            step=0,
+            index=0,
+            attempt=1,
+            request_digest=decided.call.request_digest,
+            decision_digest="",
+            profile_digest="",
+            confinement="none",
+        ),
+        durable=True,
+    )
+    grant(played, "user:lea")
+    after = resumed(played)
+    assert after.error(0, 0)["code"] == "outcome_unknown"
+    assert [row["action"] for row in after.effects] == ["book"]
+
+
+def test_an_irreversible_call_with_a_secret_is_not_repeated_after_its_process_died(clerk: Callable[..., Path]) -> None:
+    """The secret is lost with the process, the effect is not: nobody may be told to ask again."""
+    folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5, "memo": "AKIAIOSFODNN7EXAMPLE"}), DONE])
+    opened = open_house(folder)
+
+    class Killed(BaseException):
+        pass
+
+    def tell(recorded: Recorded) -> None:
+        if recorded.type == "attempt.ended":
+            raise Killed
+
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model, run="f" * 32)
+    with pytest.raises(Killed):
+        asyncio.run(run.start(opened, start, tell=tell))
+    played = Played(
+        folder=folder, opened=opened, ended=asyncio.run(run.resume(open_house(folder), "f" * 32, account="t"))
+    )
+    assert len(played.effects) == 1
+    assert played.result(0) == {"ok": True, "value": "paid", "labels": []}
+
+
+def test_one_process_at_a_time_drives_a_run(play: Play) -> None:
+    played = play(LARGE)
+    with run.driving(played.opened, played.ended.run), pytest.raises(UsageError, match="another process"):
+        resumed(played)
+
+
+def test_a_secret_is_found_however_json_escapes_it(play: Play) -> None:
+    text = '{"name": "ann", "text": "key A\\u004bIAIOSFODNN7EXAMPLE"}'
+    played = play([{"say": "x", "calls": [{"ledger__look": text}]}, DONE])
+    assert "IOSFODNN7EXAMPLE" not in played.ended.trace.read_text()
+
+
+def test_whoever_started_a_run_for_somebody_else_does_not_approve_it(play: Play) -> None:
+    """`--user` changes whom the run acts for, not who asked."""
+    played = play(LARGE, account="lea")
+    with pytest.raises(Refusal, match="approval_invalid"):
+        grant(played, "user:lea")
+
+
+def test_what_looks_like_a_secret_is_in_no_record(play: Play) -> None:
+    secret = "AKIAIOSFODNN7EXAMPLE"
+    played = play([turn(ledger__look={"name": "ann", "text": f"key {secret}"}), DONE])
+    assert played.result(0)["value"]["text"].startswith("key [redacted:")
+    assert secret not in played.ended.trace.read_text()
+    assert all(secret not in str(recorded) for recorded in played.records)
+
+
+def test_hidden_characters_of_a_tools_value_are_written_out(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LEDGER_TEXT", "safe\u202eevil\x1b[31m")
+    value = play([turn(ledger__look={"name": "ann"}), DONE]).result(0)["value"]["text"]
+    assert value == "safe\\u{202e}evil\\u{1b}[31m"

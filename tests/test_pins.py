@@ -1,0 +1,223 @@
+"""What a reviewer pins: functions that carry their manifest's touches, and a lock that nobody edits by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from remit.errors import WorkspaceError
+from remit.manifest import ActionSchema, Manifest, code_digest, parse_manifest, pin
+from remit.pins import check_schemas, read_lock, write_lock
+
+FILE = "tools/files/tool.toml"
+
+WHOLE = """\
+name = "files"
+version = "1.0.0"
+owner = "platform@example.com"
+summary = "Read and write text files"
+source = "python"
+
+[always]
+hosts = []
+secrets = []
+env = ["TZ"]
+programs = []
+
+[at_most]
+read = ["docs/**", "logs/*.txt"]
+write = ["reports/**"]
+stores = ["tickets"]
+
+[limits]
+wall = "1500ms"
+memory = "64MiB"
+
+[actions.read]
+summary = "Read one text file"
+touches = ["read file:{path}"]
+effect = "read"
+retry = { attempts = 3, on = ["timeout", "busy"] }
+returns = ["untrusted"]
+errors = ["not_found", "busy"]
+
+[actions.write]
+summary = "Write one text file"
+touches = ["write file:{path}", "write store:tickets", "use service:{service}"]
+errors = { not_text = "UnicodeDecodeError", full = "" }
+"""
+
+
+def parse(text: str) -> Manifest:
+    return parse_manifest(text, file=FILE)
+
+
+def changed(old: str, new: str) -> str:
+    assert old in WHOLE
+    return WHOLE.replace(old, new, 1)
+
+
+COMMAND = """\
+name = "grep"
+version = "1"
+owner = "a@b.c"
+summary = "s"
+source = "command"
+[always]
+programs = ["grep"]
+[at_most]
+read = ["logs/**"]
+[actions.find]
+summary = "s"
+touches = ["read file:{path}"]
+effect = "read"
+run = ["grep", "-n", "--", "{text}", "{path}"]
+"""
+
+
+READ = ActionSchema(
+    input={"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]},
+    output={"type": "string"},
+)
+WRITE = ActionSchema(
+    description="Write.",
+    input={
+        "type": "object",
+        "properties": {
+            "path": {"type": "string"},
+            "service": {"anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "null"}], "default": None},
+        },
+        "required": ["path"],
+    },
+    output={"type": "null"},
+)
+HIDDEN: Mapping[str, tuple[str, ...]] = {"write": ("idempotency_key",)}
+
+
+def faults(
+    schemas: Mapping[str, ActionSchema], text: str = WHOLE, hidden: Mapping[str, tuple[str, ...]] = HIDDEN
+) -> list[tuple[int | None, str]]:
+    found = check_schemas(parse(text), schemas, hidden, file=FILE, text=text)
+    return [(problem.line, problem.what) for problem in found]
+
+
+def with_argument(name: str, schema: Any, *, required: bool = True) -> ActionSchema:
+    return ActionSchema(
+        input={"type": "object", "properties": {name: schema}, "required": [name] if required else []}, output={}
+    )
+
+
+def test_functions_that_carry_the_touches_can_be_pinned() -> None:
+    assert faults({"read": READ, "write": WRITE}) == []
+
+
+def test_functions_and_actions_are_the_same_ones() -> None:
+    assert faults({"read": READ, "wrote": WRITE}) == [
+        (22, "the code has an action 'wrote' that the manifest does not name"),
+        (30, "the code has no function 'write'"),
+    ]
+
+
+def test_a_placeholder_that_no_argument_fills_is_told() -> None:
+    assert faults({"read": with_argument("file", {"type": "string"}), "write": WRITE}) == [
+        (24, "unknown placeholder 'path'")
+    ]
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "integer"},
+        {},
+        {"type": "array", "items": {"type": "integer"}},
+        {"type": "array"},
+        {"type": "array", "items": {"type": "array", "items": {"type": "string"}}},
+        {"anyOf": [{"type": "string"}, {"type": "object"}]},
+        {"enum": ["a", 1]},
+    ],
+)
+def test_an_argument_that_may_be_no_text_cannot_name_a_resource(schema: Any) -> None:
+    assert faults({"read": with_argument("path", schema), "write": WRITE}) == [
+        (24, "argument 'path' is not a text or a list of texts")
+    ]
+
+
+def test_a_set_must_have_a_folder() -> None:
+    text = changed('"read file:{path}"', '"read file:{path}/**"')
+    optional = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
+    assert faults({"read": with_argument("path", optional, required=False), "write": WRITE}, text) == [
+        (24, "argument 'path' names a set of files and may be left out")
+    ]
+    with_default = {"type": "string", "default": "docs"}
+    assert faults({"read": with_argument("path", with_default, required=False), "write": WRITE}, text) == []
+
+
+def test_a_query_must_be_one_text() -> None:
+    text = changed('"read file:{path}"', '"use table:{path:sql}"')
+    many = with_argument("path", {"type": "array", "items": {"type": "string"}})
+    assert faults({"read": many, "write": WRITE}, text) == [(24, "argument 'path' is not a text")]
+
+
+def test_a_keyed_action_takes_a_key() -> None:
+    text = changed('effect = "read"', 'effect = "keyed"')
+    assert faults({"read": READ, "write": WRITE}, text) == [(25, "'read' is keyed and takes no key")]
+    assert faults({"read": READ, "write": WRITE}, text, {"read": ("idempotency_key",)}) == []
+
+
+def test_a_schema_that_is_not_checked_cannot_be_pinned() -> None:
+    odd = with_argument("path", {"type": "string", "contentEncoding": "base64"})
+    assert faults({"read": odd, "write": WRITE}) == [
+        (22, "the arguments of 'read': path uses 'contentEncoding', which is not checked")
+    ]
+
+
+def test_pins_survive_being_written() -> None:
+    pins = {
+        "files": pin(parse(WHOLE), code_digest({"main.py": b""}), {"read": READ, "write": WRITE}, HIDDEN),
+        "grep": pin(parse(COMMAND), code_digest({}), {}, {}),
+    }
+    assert read_lock(write_lock(pins)) == pins
+    assert write_lock(read_lock(write_lock(pins))) == write_lock(dict(reversed(pins.items())))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "what"),
+    [
+        ('"format": 1', '"format": 2', 2, "format: input should be 1"),
+        ('"string"', '"integer"', 4, "the pin of 'files' was edited by hand"),
+        ('"version": "1.0.0"', '"version": "1.0.1", "note": ""', 28, "extra inputs"),
+        ('"code":', '"code": "x", "code":', None, "an object has the same key twice"),
+        ("{", "{,", 1, "not JSON"),
+    ],
+)
+def test_a_lock_that_was_edited_by_hand_is_told(old: str, new: str, line: int | None, what: str) -> None:
+    text = write_lock({"files": pin(parse(WHOLE), code_digest({}), {"read": READ}, {})})
+    assert old in text
+    with pytest.raises(WorkspaceError) as error:
+        read_lock(text.replace(old, new, 1))
+    (problem,) = error.value.problems
+    assert problem.line == line
+    assert what in problem.what
+    assert "remit tool pin" in problem.fix
+
+
+def test_the_code_digest_covers_what_runs_and_nothing_else() -> None:
+    code = {"main.py": b"x", "lib/a.py": b"y"}
+    same = {
+        **code,
+        "tool.toml": b"1",
+        "cases.yaml": b"2",
+        "__pycache__/main.pyc": b"3",
+        ".git/x": b"4",
+        "lib/.hidden": b"5",
+    }
+    assert code_digest(same) == code_digest(code)
+    for other in (
+        {"main.py": b"y", "lib/a.py": b"x"},
+        {"main.py": b"x"},
+        {**code, "lib/tool.toml": b""},
+        {"main.py": b"x", "a.py": b"y"},
+    ):
+        assert code_digest(other) != code_digest(code)

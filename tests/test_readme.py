@@ -1,0 +1,71 @@
+"""What the documents show is what the commands say."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from playing import TASK, Remit
+
+from remit.cli import COMMANDS
+from remit.errors import CODES
+from remit.starter import starter_folder
+
+ROOT = starter_folder()
+README = (ROOT / "README.md").read_text()
+PAGES = [
+    ROOT / name
+    for name in ("README.md", "tools/README.md", "policies/README.md", "traces/README.md", "CONTRIBUTING.md")
+]
+
+
+def shown() -> list[tuple[str, str]]:
+    """Each command of the first block, and what the page says it prints."""
+    block = README.split("<!-- run -->")[1].split("```")[1].removeprefix("console\n")
+    return [tuple(part.split("\n", 1)) for part in block.split("$ ")[1:]]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("command", "output"), shown())
+def test_a_command_of_the_readme_prints_what_the_readme_shows(remit: Remit, command: str, output: str) -> None:
+    words = shlex.split(command)
+    assert words[0] == "remit"
+    said = remit(*words[1:])
+    expected = re.escape(output.strip()).replace("…", ".+")
+    assert re.fullmatch(expected, said.out.strip()), said.out + said.err
+
+
+def test_the_readme_lists_every_code_with_its_sentence() -> None:
+    table = "| code | meaning |\n|---|---|\n" + "\n".join(f"| `{code}` | {text} |" for code, text in CODES.items())
+    assert table in README
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    lines = [line.removeprefix("$ ").split("#")[0].strip() for line in page.read_text().splitlines()]
+    return [shlex.split(line) for line in lines if line.startswith("remit ") and "…" not in line.split("--reason")[0]]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_that_a_page_names_exists_with_its_options(remit: Remit, page: Path) -> None:
+    for words in commands_of(page):
+        command = words[1]
+        assert command in COMMANDS, words
+        told = remit(command, "--help").out
+        if "Commands:" in told and len(words) > 2:
+            command = f"{command} {words[2]}"
+            told = remit(*words[1:3], "--help").out
+        for word in words[2:]:
+            if word.startswith("-"):
+                assert word in told, words
+
+
+def test_the_commands_of_the_on_call_room_work_in_their_order(remit: Remit, house: Path) -> None:
+    run = "00000000000000000000000000000abc"
+    assert remit("run", "triage", TASK, "--run-id", run).code == 0
+    pages = [words for words in commands_of(ROOT / "traces" / "README.md") if words[1] in ("trace", "replay")]
+    assert len(pages) >= 6
+    for words in pages:
+        said = remit(*[run if word == "RUN" else word for word in words[1:]])
+        assert said.code == 0, (words, said.out, said.err)
+    assert remit("replay", "incident.jsonl").code == 0

@@ -1,0 +1,155 @@
+"""Export: what the standard variables send to a backend, and that no run waits for it or fails by it."""
+
+from __future__ import annotations
+
+import http.server
+import logging
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from run_events import RUN, a_whole_run, recorded
+
+from remit.trace import Export
+from remit.trace.backend import Collector
+from remit.trace.spans import Spans
+
+ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what a test sets."""
+    for name in ("OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_EXPORTER", ENDPOINT):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def backend() -> Iterator[tuple[str, list[bytes]]]:
+    """A collector on loopback that keeps what it is sent."""
+    bodies: list[bytes] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            bodies.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.send_header("content-length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        serving.start()
+        yield f"http://127.0.0.1:{server.server_port}", bodies
+        server.shutdown()
+        serving.join()
+
+
+def exported() -> InMemorySpanExporter:
+    """The whole run, sent as the environment says."""
+    kept = InMemorySpanExporter()
+    export = Export(Collector(kept))
+    for item in recorded(a_whole_run()):
+        export.see(item)
+    export.close()
+    return kept
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {},
+        {ENDPOINT: ""},
+        {ENDPOINT: "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"},
+        {ENDPOINT: "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"},
+    ],
+)
+def test_nothing_is_exported_unless_a_collector_is_named(environment: dict[str, str]) -> None:
+    """No variable, no thread, no library."""
+    assert Export.from_environment(environment) is None
+
+
+def test_a_real_collector_receives_the_run(backend: tuple[str, list[bytes]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Over the wire, in the standard's own encoding: the same ids and names as in the file."""
+    endpoint, bodies = backend
+    monkeypatch.setenv(ENDPOINT, endpoint)
+    export = Export.from_environment()
+    assert export is not None
+    expected = Spans(RUN)
+    for item in recorded(a_whole_run()):
+        export.see(item)
+    export.close()
+    made = {span.span_id: span.name for item in recorded(a_whole_run()) for span in expected.see(item)}
+    sent = [
+        span
+        for body in bodies
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans
+        for scope in resource.scope_spans
+        for span in scope.spans
+    ]
+    assert {span.span_id.hex(): span.name for span in sent} == made
+    assert {span.trace_id.hex() for span in sent} == {RUN}
+
+
+def test_a_dead_collector_fails_no_run(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Spans are dropped and a warning is logged; the run neither waits nor knows."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv(ENDPOINT, f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    caplog.set_level(logging.CRITICAL)
+    export = Export.from_environment()
+    assert export is not None
+    for item in recorded(a_whole_run()):
+        export.see(item)
+    export.close()
+
+
+def test_what_was_said_leaves_the_machine_only_where_the_operator_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The conventions' switch decides; the file always holds everything."""
+    quiet = repr([(span.attributes, span.events, span.status.description) for span in exported().get_finished_spans()])
+    assert "hello" not in quiet
+    assert "no rule allows it" not in quiet
+    assert "service.restart" in quiet
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+    told = repr([dict(span.attributes or {}) for span in exported().get_finished_spans()])
+    assert "hello" in told
+
+
+def test_the_standard_settings_govern_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sampler, limits and resource, as an operator knows them from other programs."""
+    names = {span.resource.attributes["service.name"] for span in exported().get_finished_spans()}
+    assert names == {"remit"}
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "triage-bot")
+    monkeypatch.setenv("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "3")
+    sent = exported().get_finished_spans()
+    assert {span.resource.attributes["service.name"] for span in sent} == {"triage-bot"}
+    assert max(len(span.attributes or {}) for span in sent) == 3
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    assert exported().get_finished_spans() == ()
+
+
+def test_spans_that_have_not_ended_are_sent_when_the_process_ends() -> None:
+    """A run that waits for people shows in the backend too."""
+    kept = InMemorySpanExporter()
+    export = Export(Collector(kept))
+    for item in recorded(a_whole_run())[:7]:
+        export.see(item)
+    export.close()
+    marked = [span.name for span in kept.get_finished_spans() if (span.attributes or {}).get("remit.unfinished")]
+    assert "invoke_agent triage" in marked
+
+
+def test_naming_no_collector_loads_no_opentelemetry() -> None:
+    """The trace file needs none of it, and a command that starts does not pay for it."""
+    code = "import sys, remit.trace; remit.trace.Export.from_environment({}); print([name for name in sys.modules if name.startswith('opentelemetry')])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout == "[]\n"
