@@ -3,10 +3,12 @@
     confine     the face: run, describe, close, the tier that works here
     profile     what a call may reach, and bubblewrap's command line for it
     warm        one call of a tool that is kept warm
-    pool        the warm tools: their zygotes, and the children that stand by
+    pool        the warm tools: as many children stand by as there is demand
+    standby     one zygote and its children, from the broker's side
     launch      one call in a sandbox of its own
     exchange    what the broker says to a call's process and hears from it
-    scratch     open what was decided; put in place what was written
+    opened      what was decided, opened beneath the working folder
+    scratch     what was written, put in place
     outcome     one code for each ending
     seccomp     which system calls are left
     probe       break-outs, tried for real
@@ -16,7 +18,8 @@ Inside the sandbox, in this order:
     inside      the first program: lock down
     zygote      import the tool once, fork a child for each call
     onecall     one call's process: narrow, run, answer
-    serving     the tool's side: import, types, call, what it was refused
+    serving     the tool's side: import, types, call
+    watch       what it reached for beyond the decision
     kernel      Landlock, filters, openat2 and the like, by number
 
 Tried and dropped:
@@ -34,11 +37,12 @@ Tried and dropped:
 from __future__ import annotations
 
 from remit.sandbox.confine import Sandbox, find_bwrap, probe
+from remit.sandbox.opened import Expansion, expand
 from remit.sandbox.outcome import Output
-from remit.sandbox.pool import Bounds
 from remit.sandbox.probe import Check, TierReport
 from remit.sandbox.profile import Profile, Runtime, Tier, argv, runtime
-from remit.sandbox.scratch import Expansion, Scratch, expand
+from remit.sandbox.scratch import Scratch
+from remit.sandbox.standby import Bounds
 
 __all__ = [
     "Bounds",

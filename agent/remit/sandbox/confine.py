@@ -22,9 +22,10 @@ from remit.sandbox.account import NOBODY, closed_to_others
 from remit.sandbox.cgroup import delegated
 from remit.sandbox.launch import DidNotStart, perform
 from remit.sandbox.outcome import Output
-from remit.sandbox.pool import Bounds, Closed, Cold, Pool
+from remit.sandbox.pool import Closed, Pool
 from remit.sandbox.probe import ATTEMPTS, QUICK, TierReport, fix_for, try_tier
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
+from remit.sandbox.standby import Bounds, Cold
 from remit.sandbox.warm import perform_warm
 
 _TIERS: Final[tuple[Tier, ...]] = ("full", "landlock")  # the strongest first

@@ -13,9 +13,9 @@ from contextlib import suppress
 from typing import Final
 
 from remit.call import Json
+from remit.sandbox.opened import Grant, Opened
 from remit.sandbox.outcome import Ending, Stop
 from remit.sandbox.profile import Profile
-from remit.sandbox.scratch import Grant, Opened
 
 ENVELOPE: Final = 64 << 10  # what an answer may hold beside its value
 _BATCH: Final = 64  # descriptors on one message: an account may hold few open at a time

@@ -22,17 +22,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from remit.sandbox import guard, kernel, onecall, serving, zygote
+    from remit.sandbox import guard, kernel, onecall, watch, zygote
 else:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import guard
     import kernel
     import onecall
-    import serving
+    import watch
     import zygote
 
     del sys.path[0]
-    for _name in ("guard", "kernel", "onecall", "serving", "zygote"):  # a tool may have modules of these names
+    for _name in ("guard", "kernel", "onecall", "serving", "watch", "zygote"):  # a tool may have modules of these names
         del sys.modules[_name]
 
 
@@ -105,7 +105,7 @@ def _one_call(channel: socket.socket, boundary: dict[str, Any], parent: int) -> 
         kernel.die_with_parent(parent)
         rules = onecall.prepare(boundary, [channel.fileno()])
         call = onecall.narrow(channel, boundary, rules)
-        onecall.serve(channel, boundary, call, None, serving.Watch())
+        onecall.serve(channel, boundary, call, None, watch.Watch())
     except BaseException:
         traceback.print_exc()
         os._exit(1)

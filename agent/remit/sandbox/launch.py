@@ -24,6 +24,7 @@ from remit.event import Spent
 from remit.sandbox.account import account_for
 from remit.sandbox.cgroup import Group, below, delegated
 from remit.sandbox.exchange import ENVELOPE, Exchange
+from remit.sandbox.opened import Opened
 from remit.sandbox.outcome import Answer, Ending, Output, classify
 from remit.sandbox.profile import (
     BASE_ENVIRONMENT,
@@ -35,7 +36,6 @@ from remit.sandbox.profile import (
     argv,
     places,
 )
-from remit.sandbox.scratch import Opened
 from remit.sandbox.seccomp import boundary_filter, call_filter, this_machine
 
 START_SECONDS: Final = 30.0  # bubblewrap and the interpreter, on a busy machine; the tool's own time counts after it

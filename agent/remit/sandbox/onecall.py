@@ -17,10 +17,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from remit.sandbox import kernel, serving
+    from remit.sandbox import kernel, serving, watch
 else:
     import kernel
     import serving
+    import watch
 
 _LARGEST_REQUEST = 8 << 20
 _MEMORY = b'{"kind":"raised","name":"MemoryError","message":""}'  # ready before there is no memory to make it
@@ -150,11 +151,11 @@ def serve(
     boundary: dict[str, Any],
     call: dict[str, Any],
     module: types.ModuleType | None,
-    watch: serving.Watch,
+    heard: watch.Watch,
 ) -> None:
     """Run the tool and send its one answer. `module` is the tool where it was imported before."""
     before = _written(call["layout"])
-    watch.begin(boundary, call["layout"])
+    heard.begin(boundary, call["layout"])
     descriptors: list[int] = []
     answer: dict[str, Any]
     value = "null"
@@ -168,11 +169,11 @@ def serve(
     except serving.NotJson as failure:
         answer = {"kind": "invalid", "message": str(failure)}
     except BaseException as failure:  # noqa: BLE001 - a tool may raise anything
-        watch.deaf = True  # a traceback opens source files
+        heard.deaf = True  # a traceback opens source files
         answer = serving.raised(failure, call["declared"], boundary["code"])
-    watch.deaf = True
-    if watch.refused:
-        answer["refused"] = watch.refused
+    heard.deaf = True
+    if heard.refused:
+        answer["refused"] = heard.refused
     serving.flush()
     used = resource.getrusage(resource.RUSAGE_SELF)
     answer["cpu"], answer["memory"] = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
@@ -203,7 +204,7 @@ def _answer(
     return {"kind": "value"}, serving.to_json(serving.perform(module, call["function"], call["arguments"]))
 
 
-def rehearse(boundary: dict[str, Any], watch: serving.Watch) -> None:
+def rehearse(boundary: dict[str, Any], heard: watch.Watch) -> None:
     """Go through a whole call that does nothing: its memory is this process's own before the real one comes."""
     broker, channel = socket.socketpair()
     layout: dict[str, Any] = {"mirrored": False, "reads": [], "writes": [], "whole": []}
@@ -218,7 +219,7 @@ def rehearse(boundary: dict[str, Any], watch: serving.Watch) -> None:
     body = json.dumps({**call, "kinds": []}).encode()
     broker.send(len(body).to_bytes(4, "big") + body)
     frame = narrow(channel, boundary, None)
-    serve(channel, boundary, frame, serving.REHEARSAL, watch)
+    serve(channel, boundary, frame, serving.REHEARSAL, heard)
     broker.close()
     channel.close()
     serving.forget(frame["function"])

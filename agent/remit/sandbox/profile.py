@@ -24,7 +24,7 @@ Tier: TypeAlias = Literal["full", "landlock"]
 PACKAGES: Final = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection")
 
 # The files that run in the sandbox.
-INSIDE: Final = ("inside.py", "guard.py", "zygote.py", "onecall.py", "serving.py", "kernel.py")
+INSIDE: Final = ("inside.py", "guard.py", "zygote.py", "onecall.py", "serving.py", "watch.py", "kernel.py")
 
 SCRATCH_BYTES: Final = 64 << 20  # everything that one call may leave in scratch, and the largest single file
 TEMPORARY_BYTES: Final = 32 << 20

@@ -18,19 +18,16 @@ import sys
 import traceback
 import types
 import typing
-import urllib.parse
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
 HIDDEN = ("idempotency_key", "resources")  # parameters that the broker fills and no model sees
-_NOTHING = "nothing: a tool reaches only its working folder"
 _LONGEST = 2_000
 _MOST = 20
 _DEEPEST = 8
 _WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where one word of a class name ends
-_IMPORTS = ("<frozen importlib", "<frozen zipimport")  # it looks everywhere, and mostly in vain
 
 
 class NotJson(Exception):
@@ -71,7 +68,7 @@ def load(code: str, packages: Mapping[str, str]) -> types.ModuleType:
     """Run the tool's main.py as the module `main`; its folder is importable, from source only."""
 
     def reviewed(folder: str) -> importlib.machinery.FileFinder:
-        if not _beneath(folder, [code]):
+        if not beneath(folder, [code]):
             raise ImportError(folder)
         return importlib.machinery.FileFinder(folder, (_Reviewed, [".py"]))
 
@@ -262,7 +259,7 @@ def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> di
 def _print_traceback(failure: BaseException, code: str) -> None:
     """From the tool's own first line on, where it got that far."""
     frames = failure.__traceback__
-    while frames is not None and not _beneath(frames.tb_frame.f_code.co_filename, [code]):
+    while frames is not None and not beneath(frames.tb_frame.f_code.co_filename, [code]):
         frames = frames.tb_next
     try:
         traceback.print_exception(failure.with_traceback(frames or failure.__traceback__), limit=-_MOST)
@@ -296,12 +293,7 @@ def flush() -> None:
 
 def describe(module: types.ModuleType) -> dict[str, Any]:
     """The schemas of every public function that main.py itself defines; `problem` where one cannot be an action."""
-    functions = {
-        name: one
-        for name, one in vars(module).items()
-        if inspect.isfunction(one) and one.__module__ == module.__name__ and not name.startswith("_")
-    }
-    return {name: described(function) for name, function in functions.items()}
+    return {name: described(getattr(module, name)) for name in public(module)}
 
 
 def described(function: Callable[..., Any]) -> dict[str, Any]:
@@ -399,120 +391,6 @@ def run_command(argv: Sequence[str], limit: int, declared: Mapping[str, str]) ->
         raise NotJson("the result is not UTF-8 text") from failure
 
 
-# ---- what was refused ------------------------------------------------------------------------------------------------
-
-
-class Watch:
-    """Notes what the tool reached for beyond the decision, with the manifest line that would allow it.
-
-    It hears Python's own audit events, so it also hears what the tool caught and hid; what a C library opens it does not.
-    """
-
-    def __init__(self) -> None:
-        self.refused: list[dict[str, str]] = []
-        self.deaf = True
-        sys.addaudithook(self._hear)
-
-    def begin(self, boundary: Mapping[str, Any], layout: Mapping[str, Any]) -> None:
-        """Listen from now on, with this boundary and this decision."""
-        self._root: str = boundary["root"]
-        self._scratch: str = boundary["scratch"]
-        self._mirrored: bool = layout["mirrored"]
-        self._reads = {os.path.join(self._root, name) for name in layout["reads"]}
-        self._whole = [os.path.normpath(os.path.join(self._root, name)) for name in layout["whole"]]
-        self._stores = [os.path.join(self._root, "stores", name) for name in boundary["stores"]]
-        self._readable = [
-            *(*boundary["runtime"], *boundary["packages"].values(), boundary["code"]),
-            *("/dev/null", "/dev/zero", "/dev/urandom"),
-        ]
-        self._own = [self._scratch, boundary["temporary"], "/dev/null"]
-        self._programs = bool(boundary["programs"])
-        self.refused = []
-        self.deaf = False
-
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.deaf:
-            return
-        try:
-            if event == "open":
-                if not _importing():
-                    self._opened(arguments[0], arguments[2])
-            elif event == "sqlite3.connect":
-                self._connected(arguments[0])
-            elif event in ("os.listdir", "os.scandir"):
-                if not _importing():
-                    self._opened(arguments[0], 0)
-            elif event == "socket.__new__":
-                if arguments[1] != 1:  # unix ones are pairs, which stay allowed
-                    self._note("use", "a network socket", 'hosts = ["name:443"]')
-            elif event == "socket.getaddrinfo":
-                self._note("use", f"{arguments[0]}:{arguments[1]}", f'hosts = ["{arguments[0]}:{arguments[1]}"]')
-            elif event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system") and not self._programs:
-                self._note("use", _program(arguments[0]), f'programs = ["{_program(arguments[0])}"]')
-        except Exception:  # noqa: BLE001 - an audit hook that raises would change what the tool sees
-            return
-
-    def _connected(self, database: Any) -> None:
-        """SQLite asks to write, takes what it gets, and may be given a URI."""
-        if not isinstance(database, (str, bytes, os.PathLike)):
-            return
-        name = os.fsdecode(cast("str | bytes", os.fspath(database)))
-        if name in ("", ":memory:"):
-            return
-        flags = os.O_RDWR
-        if name.startswith("file:"):
-            uri = urllib.parse.urlsplit(name)
-            options = urllib.parse.parse_qs(uri.query)
-            name = urllib.parse.unquote(uri.path)
-            if options.get("mode") == ["memory"] or name == ":memory:":
-                return
-            if options.get("mode") == ["ro"] or "immutable" in options:
-                flags = os.O_RDONLY
-        if os.path.normpath(os.path.join(os.getcwd(), name)) in self._reads:
-            flags = os.O_RDONLY
-        self._opened(name, flags)
-
-    def _opened(self, path: Any, flags: int) -> None:
-        if not isinstance(path, (str, bytes, os.PathLike)):
-            return
-        name = os.fsdecode(cast("str | bytes", os.fspath(path)))
-        full = os.path.normpath(os.path.join(os.getcwd(), name))
-        writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
-        if self._mirrored and not writes and _beneath(full, [self._scratch]) and not os.path.lexists(full):
-            full = os.path.join(self._root, os.path.relpath(full, self._scratch))
-            if not os.path.lexists(full):
-                return
-        if _beneath(full, self._own) or _beneath(full, self._stores):
-            return
-        if not writes and (full in self._reads or _beneath(full, self._readable) or _beneath(full, self._whole)):
-            return
-        if _beneath(full, [self._root]):
-            if not writes and not os.path.lexists(full):
-                return
-            relative = os.path.relpath(full, self._root)
-            self._note("write" if writes else "read", relative, f'{"write" if writes else "read"} = ["{relative}"]')
-        else:
-            self._note("write" if writes else "read", full, _NOTHING)
-
-    def _note(self, access: str, what: str, allow: str) -> None:
-        one = {"access": access, "what": what[:_LONGEST], "allow": allow[:_LONGEST]}
-        if len(self.refused) < _MOST and one not in self.refused:
-            self.refused.append(one)
-
-
-def _importing() -> bool:
-    """Whether the import system itself is what opens: its frame calls the hook's."""
-    return sys._getframe(2).f_code.co_filename.startswith(_IMPORTS)  # pyright: ignore[reportPrivateUsage] - no public way tells the caller as cheaply
-
-
-def _program(value: Any) -> str:
-    return os.fsdecode(value).split()[0] if value else ""
-
-
-def _beneath(path: str, folders: Iterable[str]) -> bool:
-    return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in folders)
-
-
 def strangers(layout: Mapping[str, Any]) -> list[str]:
     """Files in scratch that were not decided; they are dropped."""
     decided = {*layout["writes"], *layout["links"], *(os.path.join("stores", one) for one in layout["stores"])}
@@ -525,3 +403,8 @@ def strangers(layout: Mapping[str, Any]) -> list[str]:
             if len(found) > _MOST:
                 return found
     return found
+
+
+def beneath(path: str, folders: Iterable[str]) -> bool:
+    """Whether the path is one of the folders, or lies in one."""
+    return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in folders)

@@ -13,10 +13,11 @@ from remit.call import Json
 from remit.sandbox.account import account_for
 from remit.sandbox.exchange import Exchange
 from remit.sandbox.launch import DRAIN_SECONDS, call_frame, close_files, settle
+from remit.sandbox.opened import Opened
 from remit.sandbox.outcome import Output, classify
-from remit.sandbox.pool import Child, Cold, Pool
+from remit.sandbox.pool import Pool
 from remit.sandbox.profile import Profile
-from remit.sandbox.scratch import Opened
+from remit.sandbox.standby import Child, Cold
 
 _ATTEMPTS: Final = 4  # for a call whose child died before it had read what it was told
 _PER_CALL: Final = ("action", "argv", "reads", "writes", "denied", "env", "wall", "root", "code")

@@ -23,11 +23,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from remit.sandbox import kernel, onecall, serving
+    from remit.sandbox import kernel, onecall, serving, watch
 else:
     import kernel
     import onecall
     import serving
+    import watch
 
 _FURTHEST = 1 << 16  # numbers looked at for threads
 
@@ -200,12 +201,12 @@ class Zygote:
             channel = socket.socket(fileno=line)
             rules = onecall.prepare(own, [line], self._runtime)
             _refresh()
-            watch = serving.Watch()
-            onecall.rehearse(own, watch)
+            heard = watch.Watch()
+            onecall.rehearse(own, heard)
             for one in serving.actions():
                 one.warm()
             call = onecall.narrow(channel, own, rules)
-            onecall.serve(channel, own, call, self._module, watch)
+            onecall.serve(channel, own, call, self._module, heard)
             status = 0
             onecall.clean(own)
         except BaseException:  # noqa: BLE001 - nothing of a child may reach the zygote's own code
