@@ -13,11 +13,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
-from confining import Room, below, put_away, sandbox
+from confining import Room, below, command, put_away, sandbox
 
 from remit.errors import Refusal
 from remit.event import Change
@@ -237,23 +237,26 @@ def act() -> None:
 class Watched:
     """Processes, held so that their ends are seen and their numbers are not mistaken."""
 
-    def __init__(self, pids: list[int]) -> None:
-        self.handles = [os.pidfd_open(pid) for pid in pids]
+    def __init__(self, pids: Iterable[int]) -> None:
+        self.commands = {pid: command(pid) for pid in pids}
+        self.handles = {pid: os.pidfd_open(pid) for pid in self.commands}
 
     def any_ended(self) -> bool:
         poll = select.poll()
-        for handle in self.handles:
+        for handle in self.handles.values():
             poll.register(handle, select.POLLIN)
         return bool(poll.poll(0))
 
-    def all_end(self) -> bool:
-        ended = []
-        for handle in self.handles:
+    def left(self) -> list[tuple[int, bytes]]:
+        """Those that go on, each by its number and command line, after all the time that a busy machine needs."""
+        found = []
+        for pid, handle in self.handles.items():
             poll = select.poll()
             poll.register(handle, select.POLLIN)
-            ended.append(bool(poll.poll(10_000)))
+            if not poll.poll(20_000):
+                found.append((pid, self.commands[pid]))
             os.close(handle)
-        return all(ended)
+        return found
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
@@ -270,6 +273,11 @@ async def until(holds: Callable[[], bool]) -> None:
     await asyncio.to_thread(wait_for, holds)
 
 
+def started(others: set[int]) -> set[int]:
+    """The processes below this one but `others`, which were there before."""
+    return set(below(os.getpid())) - others
+
+
 async def descriptors(room: Room) -> int:
     """How many are open with nothing kept warm, and with what an event loop opens when it first waits for a thread."""
     await put_away()
@@ -278,31 +286,31 @@ async def descriptors(room: Room) -> int:
 
 
 async def test_a_cancelled_call_leaves_no_process_and_no_file(room: Room) -> None:
-    before = await descriptors(room)
+    before, others = await descriptors(room), started(set())
     call = asyncio.create_task(room.run(WAITS, stores=("life",), writes=("out.md",)))
     await until((room.root / "stores/life/started").exists)
-    watched = Watched(below(os.getpid()))
+    watched = Watched(started(others))
     assert len(watched.handles) >= 2
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     await until(watched.any_ended)  # its own process; what is kept warm is not the call's
     await put_away()
-    assert watched.all_end()
+    assert watched.left() == []
     assert (sorted(os.listdir(room.root)), await left_over(room)) == (["stores"], [])
     assert await descriptors(room) <= before
 
 
 async def test_a_call_cancelled_before_the_tool_runs_leaves_nothing(room: Room) -> None:
-    before = await descriptors(room)
+    before, others = await descriptors(room), started(set())
     call = asyncio.create_task(room.run(WAITS, stores=("life",)))
-    await until(lambda: bool(below(os.getpid())))
-    watched = Watched(below(os.getpid()))
+    await until(lambda: bool(started(others)))
+    watched = Watched(started(others))
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     await put_away()
-    assert watched.all_end()
+    assert watched.left() == []
     assert await left_over(room) == []
     assert await descriptors(room) <= before
 
@@ -347,14 +355,7 @@ async def test_a_daemon_of_a_program_ends_with_the_call(tmp_path: Path) -> None:
     """
     output = await room.run(code, programs=("sleep", "sh"))
     assert output.code is None, output
-    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and b"612.25" in command_line(pid)]
-
-
-def command_line(pid: str) -> bytes:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return b""
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and b"612.25" in command(int(pid))]
 
 
 BROKER = """
@@ -368,7 +369,7 @@ asyncio.run(Sandbox(accept=(tier,)).run(profile, {}, declared={}))
 
 
 def test_a_killed_broker_leaves_no_process(room: Room) -> None:
-    """88: SIGKILL, so that nothing of the broker can clean up."""
+    """88: SIGKILL, so that nothing of the broker can clean up; its temporary files go too."""
     room.root.mkdir()
     (room.base / "tool").mkdir()
     (room.base / "tool" / "main.py").write_text(WAITS)
@@ -380,7 +381,8 @@ def test_a_killed_broker_leaves_no_process(room: Room) -> None:
             assert len(watched.handles) >= 2
         finally:
             broker.kill()
-    assert watched.all_end()
+    assert watched.left() == []
+    wait_for(lambda: os.listdir(room.base / "tmp") == [])
 
 
 AS_ANOTHER = """

@@ -385,7 +385,8 @@ async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(room:
     own = Sandbox(accept=(room.tier,))
     answers: dict[int, Output] = {}
     gate = asyncio.Semaphore(8)
-    stop = asyncio.Event()
+    chance = random.Random(7)
+    kills: list[int] = []
 
     async def one(number: int) -> None:
         async with gate:
@@ -393,26 +394,21 @@ async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(room:
             output = await own.run(called, {"number": number}, declared={})
             assert number not in answers
             answers[number] = output
+            # By the count of answers and not by the clock: on a busy machine a zygote would never come to its first one.
+            if chance.random() < 1 / 12 and (alive := warm_ones()):
+                kills.append(chance.choice(alive))
+                with suppress(ProcessLookupError):
+                    os.kill(kills[-1], signal.SIGKILL)
             if output.scratch is not None:
                 assert [change.resource for change in output.scratch.commit()] == [f"file:out-{number}"]
 
-    async def kill() -> None:
-        chance = random.Random(7)
-        while not stop.is_set():
-            await asyncio.sleep(chance.uniform(0.05, 0.4))
-            for pid in chance.sample(alive, 1) if (alive := warm_ones()) else []:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-
     descriptors = len(os.listdir("/proc/self/fd"))
     memory: list[int] = []
-    killer = asyncio.create_task(kill())
     part = max(1, CALLS // 10)
     for start in range(0, CALLS, part):
         await asyncio.gather(*(one(number) for number in range(start, min(start + part, CALLS))))
         memory.append(resident())
-    stop.set()
-    await killer
+    assert len(kills) > CALLS / 24
     assert sorted(answers) == list(range(CALLS))
     assert {output.code for output in answers.values()} <= {None, "tool_crashed", "timeout"}
     served = [output.value for output in answers.values() if output.code is None]

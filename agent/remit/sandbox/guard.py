@@ -1,4 +1,4 @@
-"""The first process of a warm tool where no namespace ends what it leaves: it ends it, and does nothing else.
+"""The first process of a sandbox where no namespace ends what it leaves: it ends it, removes its files, and nothing else.
 
 It runs nothing of the tool and stays outside the sandbox, which therefore cannot signal it. Whatever is started below it, in
 whatever session, stays its descendant.
@@ -8,46 +8,53 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 from contextlib import suppress
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from remit.sandbox import kernel
 else:
     import kernel
 
-_ROUNDS = 200  # a process that forks as fast as it can is stopped long before
 
+def stand(channel: socket.socket, folder: str) -> None:
+    """Fork: the child goes on, and this process ends it and all below it when the broker hangs up, or the child ends.
 
-def stand(channel: socket.socket) -> None:
-    """Fork: the child goes on, and this process ends it and all below it when the broker hangs up, or the child ends."""
+    `folder` is the sandbox's own, and goes with it: a broker that was killed removes nothing.
+    """
     kernel.adopt_orphans()
     own = os.getpid()
     child = os.fork()
     if child:
         _watch(channel, child)
+        _remove(folder)
+        os._exit(0)
     kernel.die_with_parent(own)
 
 
-def _watch(channel: socket.socket, child: int) -> NoReturn:
+def _watch(channel: socket.socket, child: int) -> None:
     ended = os.pidfd_open(child)
     poll = select.poll()
     poll.register(channel, 0)  # only its end: what is said on it is the child's
     poll.register(ended, select.POLLIN)
     poll.poll()
-    for _ in range(_ROUNDS):
-        found = below(os.getpid())
-        if not found:
-            break
+    while found := below(os.getpid()):
         for number in (signal.SIGSTOP, signal.SIGKILL):  # the stopped ones start no more
             for pid, parents in found.items():
                 _signal(pid, parents, number)
         with suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-    os._exit(0)
+            os.waitpid(-1, 0)  # one of its own children is among the killed
+
+
+def _remove(folder: str) -> None:
+    """In a process that nobody waits for: what a call left may be millions of files."""
+    if os.fork() == 0:
+        os.setsid()
+        kernel.close_all_from(0)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def below(pid: int) -> dict[int, set[int]]:

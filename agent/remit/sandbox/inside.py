@@ -39,8 +39,8 @@ else:
 def main() -> None:
     channel, control = _take_descriptors()
     boundary, _ = onecall.receive(channel)
-    if boundary["warm"] and boundary["tier"] != "full":
-        guard.stand(channel)
+    if boundary["tier"] != "full":
+        guard.stand(channel, os.path.dirname(boundary["scratch"]))
     lock_down(boundary)
     if boundary["warm"]:
         os.write(control, b"locked\n")
@@ -68,8 +68,6 @@ def _take_descriptors() -> tuple[socket.socket, int]:
 def lock_down(boundary: dict[str, Any]) -> None:
     """Take away what no call of this tool may have. INVARIANT: nothing of the tool has run yet."""
     full = boundary["tier"] == "full"
-    if not full and not boundary["warm"]:  # bubblewrap has done it there, and a guard does it for a zygote
-        kernel.die_with_parent(boundary["parent"])
     kernel.no_new_privileges()
     kernel.drop_capabilities()
     kernel.not_dumpable()

@@ -40,6 +40,7 @@ from remit.sandbox.seccomp import boundary_filter, call_filter, this_machine
 
 START_SECONDS: Final = 30.0  # bubblewrap and the interpreter, on a busy machine; the tool's own time counts after it
 DRAIN_SECONDS: Final = 2.0
+_GUARD_SECONDS: Final = 30.0  # it sweeps as fast as the machine lets it; only one that was stopped takes as long
 _PROCESSES: Final = 64
 
 
@@ -56,7 +57,6 @@ def boundary(profile: Profile, runtime: Runtime, at: Places, *, warm: bool = Fal
     return {
         "warm": warm,
         "tier": profile.tier,
-        "parent": os.getpid(),
         "runtime": [*runtime.folders],
         "packages": dict(at.packages),
         "code": at.code,
@@ -116,7 +116,7 @@ def group_memory(profile: Profile, calls: int) -> int:
 class Process:
     """One running sandbox and the broker's ends of its three lines. Leaving it kills everything in it.
 
-    `guarded`: its first process ends all others once the broker hangs up, where no namespace does.
+    Where no namespace ends what is in it, its first process does once the broker hangs up (`guard.py`).
 
     INVARIANT: it is entered and left in one thread: bubblewrap dies with the thread that started it.
     """
@@ -129,12 +129,11 @@ class Process:
         *,
         account: int | None,
         files: Sequence[str] = (),
-        guarded: bool = False,
     ) -> None:
         self._line = argv(profile, runtime, files)
         self._environment = environment(profile, at)
         self._account = account
-        self._guarded = guarded
+        self._guarded = profile.tier != "full"
         self.channel: socket.socket
         self.control = self.prints = -1
         self._process: subprocess.Popen[bytes] | None = None
@@ -175,7 +174,7 @@ class Process:
         if self._process is not None:
             # Killed, so at most a moment; waited for here because a second cancellation must not leave it unreaped.
             try:
-                self._process.wait(DRAIN_SECONDS if self._guarded else None)
+                self._process.wait(_GUARD_SECONDS if self._guarded else None)
             except subprocess.TimeoutExpired:
                 self._kill_group()
                 self._process.wait()
@@ -196,7 +195,7 @@ class Process:
                 self._group.hold(pid)
 
     def kill(self) -> None:
-        """SIGKILL to bubblewrap takes its namespace along; without one, the group, and the tool's death signal."""
+        """SIGKILL to bubblewrap takes its namespace along; a guard is told, and sweeps."""
         if self._guarded:
             with suppress(OSError):
                 self.channel.shutdown(socket.SHUT_RDWR)

@@ -139,7 +139,7 @@ class Zygote:
         profile = tool.profile.resolved()
         self._base = make_base(profile)
         at = places(profile, runtime, self._base or "")
-        self.process = Process(profile, runtime, at, account=tool.account, guarded=profile.tier != "full")
+        self.process = Process(profile, runtime, at, account=tool.account)
         try:
             self.process.__enter__()
         except BaseException:
