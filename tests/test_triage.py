@@ -378,6 +378,8 @@ def test_a_run_killed_at_any_point_goes_on_and_repeats_no_irreversible_effect(ho
 def test_an_interrupted_run_leaves_no_process_and_goes_on(house: Path) -> None:
     """Ctrl-C in the middle of a call."""
     run = "00000000000000000000000000000c0c"
+    # Whoever runs the tests in the background ignores the signal, and a new process inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "remit", "run", "triage", TASK, "--run-id", run],
         cwd=house,
