@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from counting import counting_house
 from playing import Play, Played, Remit, Said
 
@@ -29,13 +30,15 @@ def house(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def remit(house: Path) -> Remit:
-    """Call the command line in the house, as a user does: another process, no terminal."""
+    """Call the command line in the house, as a user does: another process, no terminal; a new interpreter with `env`."""
 
     def call(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120) -> Said:
+        if env is None:
+            return warm.command(*args, cwd=cwd or house, timeout=timeout)
         done = subprocess.run(
             [sys.executable, "-m", "remit", *args],
             cwd=cwd or house,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, **env},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

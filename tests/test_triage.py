@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from openai_server import OpenAIServer, Reply
 from playing import TASK, Remit, Said
 
@@ -34,16 +35,7 @@ def triage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
 
     house = tmp_path_factory.mktemp("triage") / "house"
     write_starter(house)
-    done = subprocess.run(
-        [sys.executable, "-m", "remit", "run", "triage", TASK],
-        cwd=house,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=240,
-        check=False,
-    )
-    return house, Said(code=done.returncode, out=done.stdout, err=done.stderr)
+    return house, remit_in(house, "run", "triage", TASK)
 
 
 def run_id(said: Said) -> str:
@@ -118,18 +110,8 @@ def test_the_trace_shows_verdict_first_cause_and_effects(triage: tuple[Path, Sai
     assert "file:reports/INC-2041.md" in effects
 
 
-def remit_in(folder: Path, *args: str, env: dict[str, str] | None = None) -> Said:
-    done = subprocess.run(
-        [sys.executable, "-m", "remit", *args],
-        cwd=folder,
-        env={**os.environ, **(env or {})},
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        timeout=240,
-        check=False,
-    )
-    return Said(code=done.returncode, out=done.stdout, err=done.stderr)
+def remit_in(folder: Path, *args: str) -> Said:
+    return warm.command(*args, cwd=folder, timeout=240)
 
 
 @pytest.fixture(scope="module")

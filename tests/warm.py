@@ -1,0 +1,61 @@
+"""The command line as a user calls it, each command in a process of its own, forked from one that has imported Remit.
+
+A third of what a command takes is importing LangGraph and SQLAlchemy; a suite of some hundred commands should pay it once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from playing import Said
+
+from remit.cli import COMMANDS, main
+
+_SERVER = multiprocessing.get_context("forkserver")
+_SERVER.set_forkserver_preload(
+    [
+        "remit.run",
+        "remit.replay",
+        "remit.check",
+        "remit.tool",
+        *(f"remit.cli.{module}" for module, _ in COMMANDS.values()),
+    ]
+)
+
+
+def command(*args: str, cwd: Path, timeout: float) -> Said:
+    """Run one command in `cwd`, with this process's environment."""
+    with tempfile.TemporaryDirectory() as said:
+        out, err = Path(said, "out"), Path(said, "err")
+        process = _SERVER.Process(target=_run, args=(args, str(cwd), dict(os.environ), str(out), str(err)))
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise TimeoutError(f"remit {' '.join(args)} did not end within {timeout} s")
+        code = process.exitcode
+        process.close()
+        return Said(code=code, out=out.read_text(), err=err.read_text())
+
+
+def _run(args: tuple[str, ...], cwd: str, environment: dict[str, str], out: str, err: str) -> None:
+    """In the new process: become `remit ARGS`."""
+    for number, path, flags in (
+        (0, os.devnull, os.O_RDONLY),
+        (1, out, os.O_WRONLY | os.O_CREAT),
+        (2, err, os.O_WRONLY | os.O_CREAT),
+    ):
+        descriptor = os.open(path, flags, 0o600)
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(cwd)
+    sys.argv = ["remit", *args]
+    main()
