@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +13,7 @@ from confining import Room, below, command, put_away
 
 from remit.errors import Refusal
 from remit.sandbox import Tier, find_bwrap
+from remit.sandbox.profile import runtime
 
 CORPUS = (
     Path(os.environ.get("REMIT_CORPORA", Path(__file__).parents[2] / "shared" / "corpora")) / "directory_traversal.txt"
@@ -303,4 +305,10 @@ async def test_the_root_folder_holds_what_is_needed_and_can_not_be_written(full:
     """
     made, there = (await full.run(code)).value
     assert made == []
-    assert set(there) <= {"root"}  # an interpreter may lie below it; nothing else of it does
+    assert set(there) <= {Path(sys.base_prefix).parts[1]}  # an interpreter may lie below it; nothing else of it does
+
+
+def test_no_package_of_the_brokers_own_environment_is_bound() -> None:
+    """Only the few that every tool may import, each by its name; a virtual environment in a home folder stays out of sight."""
+    assert sys.prefix != sys.base_prefix, "the suite runs in a virtual environment"
+    assert [folder for folder in runtime(None).folders if Path(folder).is_relative_to(sys.prefix)] == []

@@ -136,7 +136,9 @@ def runtime(bwrap: Path | None) -> Runtime:
     for path in ("/nix/store", "/etc/ld.so.cache", "/etc/alternatives"):
         if os.path.exists(path):
             folders.append(path)
-    candidates: list[str] = [python, sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")]
+    # In a virtual environment `platstdlib` would be the environment's own, with all that is installed there.
+    compiled = sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix})
+    candidates: list[str] = [python, sysconfig.get_path("stdlib"), compiled]
     library: str | None = sysconfig.get_config_var("LIBDIR")
     for name in ("INSTSONAME", "LDLIBRARY"):
         shared: str | None = sysconfig.get_config_var(name)
