@@ -280,13 +280,34 @@ next(WheelBuilder(sys.argv[1]).build(directory=sys.argv[2], versions=["standard"
 """
 
 
-def test_help_names_every_command_with_examples(remit: Remit) -> None:
-    from remit.cli import COMMANDS
+HELP = """
+import json, sys
+import click
+from remit.cli import remit
 
-    for command in COMMANDS:
-        said = remit(command, "--help")
-        assert said.code == 0
-        assert "Examples:" in said.out, command
+def told(command, words):
+    context = click.Context(command, info_name=" ".join(words))
+    yield [words, command.get_help(context), not isinstance(command, click.Group)]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from told(command.get_command(context, name), [*words, name])
+
+pages = list(told(remit, ["remit"]))
+outside = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
+print(json.dumps([pages, sorted(name for name in outside if not name.startswith("_"))]))
+"""
+
+
+def test_every_command_has_examples_and_json_and_its_help_loads_no_library_but_one() -> None:
+    """Help starts at once because nothing is imported for it but the standard library and the one that parses commands."""
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    pages, libraries = json.loads(done.stdout)
+    assert libraries == ["click", "remit"]
+    assert len(pages) > 30
+    for words, page, leaf in pages:
+        name = " ".join(words)
+        assert name in page.partition("Examples:")[2], name
+        assert not leaf or "--json" in page, name
 
 
 def test_a_colour_never_reaches_a_pipe(remit: Remit) -> None:

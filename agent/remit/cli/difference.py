@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from remit.call import Verdict
-
 if TYPE_CHECKING:
     from remit.analysis.findings import Difference, Finding
+    from remit.call import Verdict
 
 GATES: Final = ("newly-allowed", "newly-asked", "newly-denied", "wider", "any")
 _WORDS: Final[dict[Verdict, str]] = {"allow": "allowed", "ask": "asked", "deny": "denied"}
@@ -80,7 +79,7 @@ def _failed(found: Difference, gates: tuple[str, ...]) -> bool:
 def _difference_json(found: Difference, limit: int) -> dict[str, Any]:
     return {
         "equal": found.equal,
-        "counts": {f"newly_{_WORDS[after]}": len(found.changed_to(after)) for after in get_args(Verdict)},
+        "counts": {f"newly_{_WORDS[after]}": len(found.changed_to(after)) for after in _WORDS},
         "changes": [_finding_json(found, one) for after in _WORDS for one in found.changed_to(after)[:limit]],
         "approvers": [vars(one) for one in found.approvers],
         "unsettled": [vars(one) for one in found.unsettled],
