@@ -128,9 +128,7 @@ def elsewhere(triage: tuple[Path, Said], tmp_path_factory: pytest.TempPathFactor
         rules.read_text() + "\n# Nobody counts payments any more\np, role:operator, *, table:payments, True, deny\n"
     )
     (clone / "agent/triage/script.yaml").unlink()
-    for tool in (clone / "tools").iterdir():
-        if tool.is_dir():
-            (tool / "main.py").unlink()
+    shutil.rmtree(clone / "tools")
     return clone, exported
 
 
@@ -175,7 +173,7 @@ def test_an_exported_run_is_reproduced_where_journal_script_tools_and_sandbox_ar
 
 def test_todays_policy_is_named_by_step_and_rule_where_it_differs(elsewhere: tuple[Path, Path]) -> None:
     clone, exported = elsewhere
-    said = replay_without_processes(clone, str(exported), "--policy", "policies")
+    said = replay_without_processes(clone, str(exported), "--policy", ".")
     assert said.code == 1
     assert "diverged at step 4.0, decision" in said.out
     assert "Nobody counts payments any more" in said.out

@@ -179,13 +179,12 @@ def replay_command(run: str, folder: Path | None, as_json: bool) -> None:
 
 
 def _policy(folder: Path) -> Policy:
-    """The rules in `folder`, or in the workspace that it is."""
+    """The rules in `folder`, or in the workspace that it is, whose other rooms do not matter: the run brings its own."""
     from remit import policy, workspace
-    from remit.house import load_rooms, policy_files
+    from remit.house import policy_files
 
-    if (folder / workspace.MARKER).exists():
-        return load_rooms(folder)[1]
-    return policy.load(policy_files(folder, "."))
+    whole = (folder / workspace.MARKER).exists()
+    return policy.load(policy_files(folder, "policies" if whole else "."))
 
 
 def _open(run: str) -> Trace:
