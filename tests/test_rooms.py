@@ -74,6 +74,18 @@ def test_a_broken_trace_file_is_one_clear_error_with_its_line(remit: Remit, tmp_
         assert "Traceback" not in said.err
 
 
+def test_the_doctor_says_no_where_no_accepted_tier_works(remit: Remit, house: Path) -> None:
+    """That a weaker tier would work is told; it does not make the answer yes until remit.toml accepts it."""
+    without = {"REMIT_BWRAP": "/nonexistent/bwrap"}
+    said = remit("doctor", env=without)
+    assert said.code == 1
+    assert "fix: install bubblewrap" in said.out
+    assert "landlock: works" in said.out
+    assert "no tool runs here: remit.toml accepts only full" in said.out
+    edit(house / "remit.toml", 'accept = ["full"]', 'accept = ["full", "landlock"]')
+    assert remit("doctor", env=without).code == 0
+
+
 def test_outside_a_workspace_the_fix_is_named(remit: Remit, tmp_path: Path) -> None:
     said = remit("check", cwd=tmp_path)
     assert said.code == 2

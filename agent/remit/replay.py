@@ -72,11 +72,10 @@ UNHEARD: Final = frozenset({"cancelled", "content_blocked"})  # said of a secret
 NOT_REPLAYED: Final = frozenset({"run.resumed", "rules.changed"})
 # Measured, not decided: two runs of the same thing differ here.
 VOLATILE: Final = frozenset({"spent", "expires_at"})
+DIGESTS: Final = frozenset({"policy_digest", "decision_digest"})  # of course other ones under other rules
 # What another policy may say in other words while it decides the same.
-POLICY_WORDS: Final = frozenset(
+POLICY_WORDS: Final = DIGESTS | frozenset(
     {
-        "policy_digest",
-        "decision_digest",
         "rules",
         "nearest",
         "facts",
@@ -215,7 +214,7 @@ class Comparison(MemoryLog):
         return bool(before == after)
 
     def _diverge(self, kind: Kind, event: AnyEvent, what: str, recorded: AnyEvent | None) -> None:
-        dropped = VOLATILE
+        dropped = VOLATILE | DIGESTS if self.what_if else VOLATILE
         before = [] if recorded is None else _lines(without(recorded.model_dump(mode="json"), dropped))
         after = _lines(without(event.model_dump(mode="json"), dropped))
         diff = tuple(difflib.unified_diff(before, after, "recorded", "replayed", lineterm="", n=1))

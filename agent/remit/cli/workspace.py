@@ -6,8 +6,12 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from remit.sandbox import TierReport
 
 
 @click.command("init", short_help="write a workspace")
@@ -78,20 +82,38 @@ def doctor_command(as_json: bool) -> None:
     """
     from remit.sandbox import probe
 
-    tiers = probe()
+    tiers, accepted = probe(), _accepted()
+    ok = any(tier.works for tier in tiers if tier.name in accepted)
     if as_json:
-        click.echo(json.dumps({"ok": any(tier.works for tier in tiers), "tiers": [asdict(tier) for tier in tiers]}))
-    else:
-        for tier in tiers:
-            mark = click.style("works", fg="green") if tier.works else click.style("does not work here", fg="red")
-            click.echo(f"{tier.name}: {mark}")
-            for item in tier.checks:
-                held = click.style("held  ", fg="green") if item.held else click.style("ESCAPED", fg="red")
-                click.echo(f"  {held} {item.name}: {item.detail}")
-                if not item.held and item.fix:
-                    click.echo(f"         fix: {item.fix}")
-            if tier.note:
-                click.echo(f"  note: {tier.note}")
-            if not tier.works:
-                click.echo(f"  fix: {tier.fix}")
-    sys.exit(0 if any(tier.works for tier in tiers) else 1)
+        click.echo(json.dumps({"ok": ok, "accepted": accepted, "tiers": [asdict(tier) for tier in tiers]}))
+        sys.exit(0 if ok else 1)
+    for tier in tiers:
+        _show_tier(tier)
+    if not ok:
+        click.echo(f"{click.style('no tool runs here', fg='red')}: remit.toml accepts only {' and '.join(accepted)}")
+    sys.exit(0 if ok else 1)
+
+
+def _accepted() -> tuple[str, ...]:
+    """The tiers that the workspace around here accepts; outside of one, or where it is broken, those of a new one."""
+    from remit import workspace
+    from remit.errors import RemitError
+
+    try:
+        return workspace.load(workspace.find(Path.cwd())).settings.accept
+    except RemitError:
+        return workspace.Settings().accept
+
+
+def _show_tier(tier: TierReport) -> None:
+    mark = click.style("works", fg="green") if tier.works else click.style("does not work here", fg="red")
+    click.echo(f"{tier.name}: {mark}")
+    for item in tier.checks:
+        held = click.style("held  ", fg="green") if item.held else click.style("ESCAPED", fg="red")
+        click.echo(f"  {held} {item.name}: {item.detail}")
+        if not item.held and item.fix:
+            click.echo(f"         fix: {item.fix}")
+    if tier.note:
+        click.echo(f"  note: {tier.note}")
+    if not tier.works:
+        click.echo(f"  fix: {tier.fix}")
