@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import warm
 from counting import counting_house
-from playing import Play, Played, Remit, Said
+from playing import Command, Play, Played, Remit, Said
 
 from remit import house as house_module
 from remit import run as run_module
@@ -46,6 +46,16 @@ def remit(house: Path) -> Remit:
             check=False,
         )
         return Said(code=done.returncode, out=done.stdout, err=done.stderr)
+
+    return call
+
+
+@pytest.fixture
+def command() -> Command:
+    """Call the command line as a user does, from the folder that is named first."""
+
+    def call(folder: Path, *args: str) -> Said:
+        return warm.command(*args, cwd=folder, timeout=120)
 
     return call
 

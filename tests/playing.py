@@ -31,6 +31,7 @@ class Said:
 
 
 Remit = Callable[..., Said]
+Command = Callable[..., Said]  # from the folder that is named first
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -165,8 +165,8 @@ def show(story: Story) -> None:
     """A run, read afterwards: verdict, first cause, effects, waterfall."""
     colour = {"completed": "green", "waiting": "yellow", "unfinished": "yellow"}.get(story.verdict, "red")
     seconds = (story.ended_at - story.began_at) / 1e9
-    refused = sum(call.error is not None and not call.intended for call in story.calls)
-    failed = sum(call.error is not None and bool(call.intended) for call in story.calls)
+    refused = sum(call.error is not None and not call.attempts for call in story.calls)
+    failed = sum(call.error is not None and bool(call.attempts) for call in story.calls)
     counts = f"{len(story.turns)} turns, {len(story.calls)} calls, {refused} refused, {failed} failed, {seconds:.1f} s"
     click.echo(f"{click.style(story.verdict, fg=colour, bold=True)}  {counts}")
     click.echo(f"first cause: {story.first_cause or 'none: every call succeeded'}")
@@ -213,7 +213,7 @@ def _show_call(story: Story, call: CallStory) -> None:
         word = "approved" if isinstance(answer, ApprovalGranted) else "rejected"
         scripted = " (scripted)" if isinstance(answer, ApprovalGranted) and answer.scripted else ""
         click.echo(f"{indent}{word} by {answer.approver}{scripted}")
-    for ended in call.ended:
+    for ended in (attempt.ended for attempt in call.attempts if attempt.ended is not None):
         said = f"{ended.error or ended.code}: {short(ended.message, 80)}" if ended.code else "ok"
         again = f", again in {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
         click.echo(f"{indent}attempt {ended.attempt}: {said}, {ended.spent.wall_s * 1000:.0f} ms{again}")

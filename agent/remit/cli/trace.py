@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remit.cli.compare import diff_command
+from remit.cli.runs import open_run
+
 if TYPE_CHECKING:
     from remit.policy import Policy
-    from remit.trace import Trace
 
 
 @click.group("trace", short_help="read, verify and export what runs did")
@@ -71,7 +73,7 @@ def show_command(run: str, as_json: bool) -> None:
     from remit.cli.show import show
     from remit.story import tell
 
-    trace = _open(run)
+    trace = open_run(run)
     if as_json:
         click.echo(json.dumps([item.model_dump(mode="json") for item in trace.records], ensure_ascii=False))
         return
@@ -93,7 +95,7 @@ def export_command(run: str, output: Path | None, as_json: bool) -> None:
     """
     from remit.trace import write_portable
 
-    trace = _open(run)
+    trace = open_run(run)
     target = output or Path(f"{trace.run}.jsonl")
     write_portable(trace, target)
     click.echo(
@@ -113,7 +115,7 @@ def verify_command(run: str, as_json: bool) -> None:
     Examples:
       remit trace verify 3f2a
     """
-    trace = _open(run)
+    trace = open_run(run)
     faults = trace.faults()
     if as_json:
         click.echo(
@@ -155,7 +157,7 @@ def replay_command(run: str, folder: Path | None, as_json: bool) -> None:
     from remit.replay import replay
     from remit.rulebook import open_rulebook
 
-    trace = _open(run)
+    trace = open_run(run)
     rulebooks = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
     policy = _policy(folder) if folder is not None else None
     found = asyncio.run(replay(trace.records, rulebooks, faults=trace.faults(), policy=policy))
@@ -187,18 +189,10 @@ def _policy(folder: Path) -> Policy:
     return policy.load(policy_files(folder, "policies" if whole else "."))
 
 
-def _open(run: str) -> Trace:
-    """The trace that RUN names: a file, or a run of the workspace around here."""
-    from remit import house
-    from remit.trace import open_trace, read
-
-    if run.endswith(".jsonl") or Path(run).is_file():
-        return read(Path(run))
-    opened = house.open_house()
-    return open_trace(opened.traces, opened.journal, opened.journal.resolve_run(run))
-
-
 def _short(text: str) -> str:
     from remit.cli.show import short
 
     return short(text, 60)
+
+
+trace_command.add_command(diff_command)

@@ -1,0 +1,35 @@
+"""What RUN names on a command line: a run of the workspace around here, or a file from anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from remit.house import House
+    from remit.trace import Trace
+
+
+def open_run(run: str) -> Trace:
+    """The trace that RUN names: a run id, a unique beginning of one, or a trace file."""
+    from remit import house
+
+    if is_file(run):
+        from remit.trace import read
+
+        return read(Path(run))
+    return open_run_of(house.open_house(), run)
+
+
+def open_run_of(opened: House, run: str) -> Trace:
+    """The same, for a house that is open already."""
+    from remit.trace import open_trace, read
+
+    if is_file(run):
+        return read(Path(run))
+    return open_trace(opened.traces, opened.journal, opened.journal.resolve_run(run))
+
+
+def is_file(run: str) -> bool:
+    """Whether RUN names a file, and no run of this workspace."""
+    return run.endswith(".jsonl") or Path(run).is_file()
