@@ -1,0 +1,277 @@
+"""Everything outside a run, answered from its record: model, tools, clock, rules, people and holds.
+
+The graph and the broker are the live ones. They append to a `Guide`, which knows what was recorded and how far it has been
+followed; so a run can be told again without any effect, strictly (`divergence`) or with parts left out (`reenact`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from remit.attempt import Attempted
+from remit.broker import Broker
+from remit.call import Call, Confinement, Failed
+from remit.chain import seal
+from remit.event import (
+    AnyEvent,
+    ApprovalGranted,
+    ApprovalRejected,
+    AttemptEnded,
+    AttemptIntended,
+    CallAnswered,
+    CallDecided,
+    ModelAnswered,
+    ModelFailed,
+    Recorded,
+    RulesChanged,
+    RunResumed,
+    RunStarted,
+)
+from remit.facts import Facts
+from remit.graph import Agency
+from remit.guard import Guard
+from remit.model import Message, ModelError, ToolSpec, Turn
+from remit.policy import Policy
+from remit.record import MemoryLog, Record
+from remit.redact import Redactor
+from remit.rulebook import Rulebook, tool_specs
+
+UNHEARD: Final = frozenset({"cancelled", "content_blocked"})  # said of a secret that no record holds
+
+
+class RecordEnds(Exception):
+    """The run was cut off here: nothing that follows is recorded."""
+
+
+@dataclass
+class Guide(MemoryLog):
+    """The log of a run that is told again: it keeps what is appended, and knows which recorded events that was.
+
+    `loose` lets people's answers stand for the same question under other rules.
+    """
+
+    recorded: Sequence[Recorded]
+    loose: bool = True
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.by_key = {item.key: item for item in self.recorded}
+        self.reached: set[str] = set()  # the keys of the record, which under other rules are not the new run's own
+        self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
+        for item in self.recorded:
+            if item.event is not None:
+                self._by_call.setdefault((item.event.step, item.event.index), []).append(item)
+
+    def append(self, run: str, event: AnyEvent, *, durable: bool = False) -> Recorded:
+        return self.follow(run, event, self.by_key.get(self.key_then(event)))
+
+    def follow(self, run: str, event: AnyEvent, recorded: Recorded | None) -> Recorded:
+        """Keep the event, at the time of the recorded one that it stands for."""
+        at = self._events[-1].at if self._events else 0
+        if recorded is not None:
+            self.reached.add(recorded.key)
+            at = max(at, recorded.at)
+        return self.keep(seal(run, len(self._events), at, self.head, event, ""))
+
+    def facts(self, record: Record, call: Call) -> Facts:
+        """What a decision about that call may stand on."""
+        return record.facts
+
+    def next_of(self, step: int | None, index: int | None) -> Recorded | None:
+        """The first recorded event of that call that has not been reached."""
+        return next((item for item in self._by_call.get((step, index), ()) if item.key not in self.reached), None)
+
+    def latest_decided(self, step: int, index: int) -> Recorded | None:
+        """The last decision of that call that has been reached, or the first one that is recorded."""
+        decided = [item for item in self._by_call.get((step, index), ()) if item.type == "call.decided"]
+        return next((item for item in reversed(decided) if item.key in self.reached), decided[0] if decided else None)
+
+    def key_then(self, event: AnyEvent) -> str:
+        """The key under which the record has this event: approvals are keyed by the decision of their day."""
+        if not self.loose or not event.type.startswith("approval."):
+            return event.key
+        named = getattr(event, "approver", "") if event.type == "approval.granted" else ""
+        prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{named}" if named else ""
+        return next((key for key in self.by_key if key.startswith(prefix) and key.endswith(suffix)), event.key)
+
+    def event(self, key: str) -> AnyEvent | None:
+        """The recorded event of that key."""
+        recorded = self.by_key.get(key)
+        return recorded.event if recorded else None
+
+
+class RecordedModel:
+    """The model's turns as they were."""
+
+    def __init__(self, log: Guide, started: RunStarted) -> None:
+        self._log = log
+        self.name = started.model
+        self.scripted = started.scripted
+
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+        answered = self._log.event(f"model.answered/{step}/-/-")
+        if isinstance(answered, ModelAnswered):
+            return Turn(
+                text=answered.text,
+                asks=answered.asks,
+                finish=answered.finish,
+                usage=answered.usage,
+                response_model=answered.response_model,
+            )
+        failed = self._log.event(f"model.failed/{step}/-/-")
+        if isinstance(failed, ModelFailed):
+            message, _, fix = failed.message.partition("\n    fix: ")
+            raise ModelError(message, fix=fix)
+        raise RecordEnds
+
+
+class RecordedAttempts:
+    """The tools' outcomes as they were; nothing runs."""
+
+    def __init__(self, log: Guide) -> None:
+        self._log = log
+
+    def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
+        intended = self._log.event(f"attempt.intended/{call.step}/{call.index}/{number}")
+        if isinstance(intended, AttemptIntended):
+            return intended.profile_digest, intended.confinement
+        return "", "none"  # not in the record: the append that follows says so
+
+    async def attempt(self, call: Call, number: int, *, idempotency_key: str) -> Attempted:
+        ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
+        if not isinstance(ended, AttemptEnded):
+            raise RecordEnds
+        return Attempted(
+            code=ended.code,
+            value=ended.value,
+            error=ended.error,
+            message=ended.message,
+            landed=ended.landed,
+            changes=ended.changes,
+            refused=ended.refused,
+            stderr=ended.stderr,
+            spent=ended.spent,
+            lost=ended.lost,
+        )
+
+
+class RecordedWorld:
+    """The clock, the rules and the holds as they were; `policy` puts other rules in their place."""
+
+    def __init__(self, log: Guide, rulebooks: Mapping[str, Rulebook], policy: Policy | None) -> None:
+        self._log = log
+        self._policy = policy
+        self._books = [
+            (item.seq, rulebooks[item.event.rulebook].policy)
+            for item in log.recorded
+            if isinstance(item.event, RunStarted | RunResumed | RulesChanged) and item.event.rulebook
+        ]
+
+    def clock(self, step: int, index: int) -> int:
+        following = self._log.next_of(step, None if index < 0 else index)
+        return following.at if following is not None else self._log.recorded[-1].at
+
+    def policy(self, step: int, index: int) -> Policy:
+        if self._policy is not None:
+            return self._policy
+        items = (self._log.next_of(step, index), self._log.latest_decided(step, index))
+        for item in items:
+            if item is not None and isinstance(item.event, CallDecided) and item.event.decision is not None:
+                digest = item.event.decision.policy_digest
+                before = [policy for seq, policy in self._books if seq < item.seq and policy.digest == digest]
+                return before[-1] if before else self._books[0][1]
+        return self._books[0][1]
+
+    def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
+        """The facts of this decision; under other rules the recorded approvals are taken as given for the same question."""
+        facts = self._log.facts(record, call)
+        place = (call.step, call.index)
+        if self._policy is None or place not in facts.open:
+            return facts
+        return replace(facts, open={**facts.open, place: replace(facts.open[place], request=decision_digest)})
+
+    def held(self, call: Call) -> str | None:
+        following = self._log.next_of(call.step, call.index)
+        answered = following.event if following is not None else None
+        if isinstance(answered, CallAnswered) and isinstance(answered.result, Failed):
+            return answered.result.error.message if answered.result.error.code == "held" else None
+        return None
+
+    def waits(self, call: Call) -> bool:
+        following = self._log.next_of(call.step, call.index)
+        return following is not None and isinstance(following.event, ApprovalGranted | ApprovalRejected)
+
+    def unheard(self, step: int, index: int) -> Failed | None:
+        following = self._log.next_of(step, index)
+        event = following.event if following is not None else None
+        said = event.refused if isinstance(event, CallDecided) else None
+        said = event.result if isinstance(event, CallAnswered) else said
+        return said if isinstance(said, Failed) and said.error.attempts == 0 and said.error.code in UNHEARD else None
+
+    async def sleep(self, seconds: float) -> None:
+        return None
+
+
+def agency(
+    log: Guide, record: Record, started: RunStarted, rulebooks: Mapping[str, Rulebook], policy: Policy | None
+) -> Agency:
+    """The agent of a recorded run as it was, with nothing of this machine."""
+    book = rulebooks[started.rulebook]
+    agent = book.workspace.agents[started.subjects.agent.partition(":")[2]]
+    broker = Broker(
+        workspace=book.workspace,
+        agent=agent,
+        subjects=started.subjects,
+        record=record,
+        attempts=RecordedAttempts(log),
+        world=RecordedWorld(log, rulebooks, policy),
+        guard=Guard(Redactor(record.run)),
+        confinement=started.confinement,
+        forgetful=False,
+    )
+    return Agency(
+        broker=broker,
+        model=RecordedModel(log, started),
+        record=record,
+        tools=tool_specs(book.workspace, agent),
+        stopped=lambda: None,
+    )
+
+
+def people(log: Guide, record: Record, broker: Broker) -> Callable[[], Awaitable[bool]]:
+    """What people said, told again when the run waits for it."""
+
+    moved: set[int] = set()
+
+    async def settle() -> bool:
+        told = [_said_again(log, record, broker, item.event) for item in log.recorded]
+        if any(told):
+            return True
+        for (step, index), call in record.facts.open.items():
+            following = log.next_of(step, index)
+            if call.waiting and following is not None and following.type in ("call.decided", "call.answered"):
+                if following.seq in moved:
+                    continue
+                moved.add(following.seq)  # nobody spoke: time or the rules moved it on
+                told.append(True)
+        return any(told)
+
+    return settle
+
+
+def _said_again(log: Guide, record: Record, broker: Broker, event: AnyEvent | None) -> bool:
+    """Whether this was somebody's answer to a request that waits for it, and it was recorded again."""
+    if not isinstance(event, ApprovalGranted | ApprovalRejected):
+        return False
+    assert event.step is not None
+    assert event.index is not None
+    decided = broker.latest(event.step, event.index)
+    if decided is None or decided.decision is None or decided.decision.verdict != "ask":
+        return False
+    now = event.model_copy(update={"decision_digest": decided.decision.decision_digest})
+    if not (log.loose or event == now) or record.get(now.key) is not None:
+        return False
+    record.append(now)
+    return True
