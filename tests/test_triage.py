@@ -231,17 +231,23 @@ def test_a_file_in_the_folder_is_read_by_the_same_command(remit: Remit) -> None:
 
 
 def test_a_search_over_a_folder_with_a_denied_child_never_reads_it(remit: Remit, house: Path) -> None:
+    """A set is allowed whole or not at all: without the rule the same search reads the same file."""
     hidden = house / "agent/triage/incident/logs/private"
     hidden.mkdir()
     (hidden / "key.log").write_text("needle in private\n")
-    (house / "agent/triage/incident/logs/open.log").write_text("needle in the open\n")
+    search = ("call", "files.search", '{"pattern": "needle", "folder": "logs"}', "--agent", "triage", "--json")
+    allowed = remit(*search)
+    assert [match["text"] for match in allowed.json["value"]["matches"]] == ["needle in private"]
     rules = house / "policies" / "rules.csv"
     rules.write_text(
         rules.read_text() + "\n# Private logs stay private\np, agent:triage, *, file:logs/private/**, True, deny\n"
     )
-    said = remit("call", "files.search", '{"pattern": "needle", "folder": "logs"}', "--agent", "triage", "--json")
+    said = remit(*search)
+    assert said.code == 1
+    assert said.json["error"]["details"]["rules"] == ["Private logs stay private"]
     assert "needle in private" not in said.out
-    assert "Private logs stay private" in said.out or "needle in the open" in said.out
+    journal = Journal(house / "traces" / "journal.db")
+    assert all(item.type != "attempt.intended" for item in journal.events(said.json["run"]))
 
 
 def test_without_bubblewrap_the_run_ends_with_the_fix_and_nothing_runs(remit: Remit, house: Path) -> None:
@@ -324,11 +330,18 @@ def timeless(value: Any) -> Any:
     return value
 
 
+EVENTS = 87  # that a whole run of the incident records
+
+
 def test_a_run_killed_at_any_point_goes_on_and_repeats_no_irreversible_effect(house: Path) -> None:
-    """kill -9 at random points; every run is then resumed to its end."""
-    points = int(os.environ.get("REMIT_KILLS", "4"))
+    """kill -9 at random points, spread over the whole run, and once where the irreversible call has just been begun.
+
+    Every run is then resumed to its end.
+    """
+    points = int(os.environ.get("REMIT_KILLS", "3"))
     chance = random.Random(20261123)
-    for number in range(points):
+    places = [int((number + chance.random()) * EVENTS / points) for number in range(points)]
+    for number, place in enumerate([*places, None]):
         run = f"{number + 1:032x}"
         process = subprocess.Popen(
             [sys.executable, "-m", "remit", "run", "triage", TASK, "--run-id", run],
@@ -338,20 +351,21 @@ def test_a_run_killed_at_any_point_goes_on_and_repeats_no_irreversible_effect(ho
             stderr=subprocess.DEVNULL,
         )
         journal = wait_for_start(house, run, process)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(chance.uniform(0.0, 3.5))
+        until = time.monotonic() + 120
+        while process.poll() is None and time.monotonic() < until:
+            if closes_begun(journal, run) if place is None else journal.events(run, place):
+                break
+            time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
         if not any(item.type == "run.finished" for item in journal.events(run)):
             resumed = remit_in(house, "run", "--resume", run)
-            assert resumed.code in (0, 1), resumed.out + resumed.err
-        records = journal.events(run)
-        assert records[-1].type == "run.finished", [item.key for item in records[-3:]]
+            assert resumed.code == 0, resumed.out + resumed.err
+        assert journal.events(run)[-1].type == "run.finished", place
         assert journal.verify(run) == ()
-        closes = [
-            item for item in records if isinstance(item.event, AttemptIntended) and closing(journal, run, item.event)
-        ]
-        assert len(closes) <= 1
+        assert closes_begun(journal, run) == 1, place
+        with contextlib.closing(sqlite3.connect(folder_of(house, run) / "stores/tickets/tickets.db")) as store:
+            assert store.execute("SELECT COUNT(*) FROM comment WHERE ticket = 'INC-2041'").fetchone() == (1,), place
         assert remit_in(house, "replay", run).code == 0
 
 
@@ -392,9 +406,11 @@ def command_lines() -> list[str]:
     return found
 
 
-def closing(journal: Journal, run: str, intended: AttemptIntended) -> bool:
-    decided = journal.get(run, f"call.decided/{intended.step}/{intended.index}/0")
-    return decided is not None and "tickets.close" in str(decided.event)
+def closes_begun(journal: Journal, run: str) -> int:
+    """How often the run has begun to close the ticket, which cannot be undone."""
+    intended = [item.event for item in journal.events(run) if isinstance(item.event, AttemptIntended)]
+    decided = [journal.get(run, f"call.decided/{event.step}/{event.index}/0") for event in intended]
+    return sum(one is not None and "tickets.close" in str(one.event) for one in decided)
 
 
 def wait_for_start(house: Path, run: str, process: subprocess.Popen[bytes]) -> Journal:
@@ -431,7 +447,10 @@ def test_the_same_job_is_done_by_a_provider_over_its_own_wire_and_replays(house:
         )
     assert said.code == 0, said.out + said.err
     assert server.refusals == []
-    assert "cut before its end" in said.out
+    assert all(request["stream"] for request in server.requests)
+    assert (
+        "cut before its end" in said.out[said.out.index("\n  2\n") : said.out.index("\n  3  ")]
+    )  # a turn without words
     report = folder_of(house, run_id(said)) / "reports/INC-2041.md"
     assert report.read_text() == next(
         json.loads(call.arguments)["text"]

@@ -80,8 +80,8 @@ class Teller:
                 click.echo(click.style(f"     {edited} {short(event.problem)}", fg="red"))
             case RulesChanged():
                 click.echo(click.style("     the rules were edited; the run goes on under the new ones", fg="yellow"))
-            case ModelAnswered() if event.text:
-                click.echo(f"\n{click.style(f'{event.step:>3}', bold=True)}  {short(event.text)}")
+            case ModelAnswered():
+                click.echo(f"\n{click.style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
             case ModelFailed():
                 click.echo(click.style(f"     the model failed: {event.message}", fg="red"))
             case CallDecided():
