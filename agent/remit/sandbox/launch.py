@@ -53,7 +53,7 @@ def boundary(profile: Profile, runtime: Runtime, at: Places, *, warm: bool = Fal
     machine = this_machine()
     if machine is None:
         raise DidNotStart("there is no filter of system calls for this machine's architecture")
-    programs = bool(profile.executables)
+    programs, namespaces = bool(profile.executables), profile.tier == "full"
     return {
         "warm": warm,
         "tier": profile.tier,
@@ -71,8 +71,8 @@ def boundary(profile: Profile, runtime: Runtime, at: Places, *, warm: bool = Fal
         "processes": 2 * _PROCESSES if warm else _PROCESSES,
         "largest_answer": profile.output + ENVELOPE,
         "file_bytes": SCRATCH_BYTES,
-        "filter": boundary_filter(machine, programs=programs, metadata=profile.tier == "full").hex(),
-        "call_filter": call_filter(machine, programs=programs).hex(),
+        "filter": boundary_filter(machine, programs=programs, namespaces=namespaces).hex(),
+        "call_filter": call_filter(machine, programs=programs, namespaces=namespaces).hex(),
     }
 
 
