@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from abuse import abuse
 from confining import Room, sandbox
 
 from remit.errors import Refusal, RunEnded
@@ -196,8 +197,9 @@ async def test_a_declared_error_keeps_its_name(full: Room, raises: str, declared
         ("open('absent.md')", "tool_crashed", "FileNotFoundError"),
     ],
 )  # fmt: skip
+@abuse(26, 30, 32, 34, 39, 40, 43, 44, 45)
 async def test_every_other_ending_has_its_code(room: Room, body: str, code: str, message: str) -> None:
-    """30-45, F8: crashes, bombs, floods, and results that are none."""
+    """F8: crashes, bombs, floods, and results that are none."""
     room.file("other.md")
     output = await room.run(
         f"import ctypes, os, threading, time\ndef act():\n    {body}\n", memory=160 << 20, output=64 << 10
@@ -217,10 +219,11 @@ async def test_every_other_ending_has_its_code(room: Room, body: str, code: str,
     ],
     ids=["spin", "sleep", "sleep, deaf to signals", "spin, deaf to signals"],
 )  # fmt: skip
-async def test_a_tool_that_does_not_end_is_ended(full: Room, body: str, code: str) -> None:
-    """36-38: by the clock, or by the processor time that it used."""
-    wall = 1.0 if code == "timeout" else 20.0
-    output = await full.run(f"import signal, time\ndef act():\n    {body}\n", wall=wall, cpu=1.0)
+@abuse(36, 37, 38)
+async def test_a_tool_that_does_not_end_is_ended(room: Room, body: str, code: str) -> None:
+    """By the clock, or by the processor time that it used."""
+    wall = 0.5 if code == "timeout" else 20.0
+    output = await room.run(f"import signal, time\ndef act():\n    {body}\n", wall=wall, cpu=1.0)
     assert output.code == code, output
 
 
@@ -308,15 +311,16 @@ def say(body, size=None):
         ("""say(b'{"kind":"value","value":null,"removed":["policies/x"]}'); os._exit(0)""", "invalid_output", "not the decided"),
     ],
 )  # fmt: skip
-async def test_a_forged_answer_is_no_answer(full: Room, body: str, code: str, message: str) -> None:
-    """40-44: too deep, too long, not JSON, twice, in pieces, or naming files that were not handed over."""
-    output = await full.run(f"{CHANNEL}\ndef act():\n    {body}\n", writes=("out.md",))
+@abuse(41, 42, 43, 44)
+async def test_a_forged_answer_is_no_answer(room: Room, body: str, code: str, message: str) -> None:
+    """Too deep, too long, not JSON, twice, in pieces, or naming files that were not handed over."""
+    output = await room.run(f"{CHANNEL}\ndef act():\n    {body}\n", writes=("out.md",))
     assert (output.code, output.scratch) == (code, None), output
     assert message in output.message
 
 
 async def test_an_early_answer_is_all_that_comes(full: Room) -> None:
-    """42: what the tool says in its own name is its result, whatever it does next; it hands nothing over that way."""
+    """What the tool says in its own name is its result, whatever it does next; it hands nothing over that way."""
     full.file("out.md", "before")
     body = f"""{CHANNEL}
 def act():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from abuse import abuse
 from confining import Room
 
 from remit.sandbox import Tier, kernel
@@ -19,7 +20,7 @@ from remit.sandbox.seccomp import ALLOWED, JUDGED, Machine, boundary_filter, cal
 MACHINES = get_args(Machine)
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
-# What no tool may ask for, with its numbers on x86_64 and aarch64 (-1: there is none). 53-57, 61-64 of the abuse list.
+# What no tool may ask for, with its numbers on x86_64 and aarch64 (-1: there is none).
 NEVER = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
     "process_madvise": (440, 440), "process_mrelease": (448, 448), "pidfd_getfd": (438, 438), "pidfd_open": (434, 434),
@@ -154,7 +155,7 @@ def test_what_is_not_listed_is_refused(machine: Machine, namespaces: bool, progr
 def test_arguments_are_judged_by_what_the_kernel_looks_at(
     machine: Machine, name: str, arguments: tuple[int, ...], verdict: str
 ) -> None:
-    """52, 67, 68: flags, modes and types, in the low half of the register, whatever stands in the high half."""
+    """Flags, modes and types, in the low half of the register, whatever stands in the high half."""
     program = boundary_filter(machine, programs=False, namespaces=True)
     assert judge(program, number(name, machine), arguments, machine=machine) == verdict
     assert judge(program, number(name, machine), [one | 1 << 40 for one in arguments], machine=machine) == verdict
@@ -162,7 +163,7 @@ def test_arguments_are_judged_by_what_the_kernel_looks_at(
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_metadata_and_programs_are_allowed_only_where_they_are_meant(machine: Machine) -> None:
-    """21, 92: chmod, chown and times where mounts make them harmless; programs where the manifest names some."""
+    """Modes, chown and times where mounts make them harmless; programs where the manifest names some."""
     metadata = ("fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "utimensat")
     for name in metadata:
         verdicts = [
@@ -217,7 +218,7 @@ def test_the_process_of_a_call_starts_and_signals_nobody(machine: Machine) -> No
 
 
 def test_another_architecture_is_ended_and_its_numbers_are_none() -> None:
-    """65, 66: the wrong architecture kills; x32 numbers do not exist."""
+    """The wrong architecture kills; x32 numbers do not exist."""
     program = boundary_filter("x86_64", programs=True, namespaces=True)
     assert judge(program, 39, machine="aarch64") == "kill"
     assert judge(boundary_filter("aarch64", programs=True, namespaces=True), 39, machine="x86_64") == "kill"
@@ -250,8 +251,9 @@ def test_the_numbers_are_the_kernels(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the old way into the kernel exists on x86_64 only")
 @pytest.mark.parametrize("tier", get_args(Tier))
+@abuse(66)
 async def test_the_old_way_into_the_kernel_ends_the_process(tmp_path: Path, tier: Tier) -> None:
-    """66: `int 0x80` counts by the 32-bit numbers, where 20 is a harmless one; the filter sees the architecture."""
+    """`int 0x80` counts by the 32-bit numbers, where 20 is a harmless one; the filter sees the architecture."""
     code = """
     import ctypes, mmap
     def act() -> int:
