@@ -37,7 +37,10 @@ class Event(Noun):
 
 
 class RunStarted(Event):
-    """A run begins. `rulebook` is the digest of the object that lists every file the run stands on."""
+    """A run begins. `rulebook` is the digest of the object that lists every file the run stands on.
+
+    `shrunk_from` names the run that this one was cut out of by `remit trace shrink`: nobody ever ran it.
+    """
 
     type: Literal["run.started"] = "run.started"
     subjects: Subjects
@@ -54,6 +57,7 @@ class RunStarted(Event):
     env: str
     folder: str  # working folder, relative to the workspace
     version: str
+    shrunk_from: str = ""
 
 
 class RunResumed(Event):

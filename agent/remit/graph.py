@@ -19,7 +19,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
-from langgraph.types import Command, Send, interrupt
+from langgraph.types import Command, Durability, Send, interrupt
 
 from remit import budget
 from remit.broker import ApprovalPending, Broker
@@ -184,7 +184,9 @@ async def checkpoints(path: Path) -> AsyncGenerator[BaseCheckpointSaver[str]]:
         yield AsyncSqliteSaver(connection, serde=serde())
 
 
-async def drive(agency: Agency, saver: BaseCheckpointSaver[str], settle: Settle) -> bool:
+async def drive(
+    agency: Agency, saver: BaseCheckpointSaver[str], settle: Settle, *, durability: Durability = "sync"
+) -> bool:
     """Take the run from wherever it stands to its end; False where it waits and `settle` gave up waiting.
 
     A run that has no checkpoint yet starts at the first node, which is safe at any time: every node first looks in the
@@ -198,7 +200,7 @@ async def drive(agency: Agency, saver: BaseCheckpointSaver[str], settle: Settle)
     snapshot = await graph.aget_state(config)
     given: State | Command[Any] | None = None if snapshot.next else {"step": -1}
     while True:
-        await graph.ainvoke(given, config, durability="sync")
+        await graph.ainvoke(given, config, durability=durability)
         if agency.record.facts.finished:
             return True
         pending = (await graph.aget_state(config)).interrupts

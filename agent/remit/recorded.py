@@ -13,7 +13,6 @@ from typing import Final
 from remit.attempt import Attempted
 from remit.broker import Broker
 from remit.call import Call, Confinement, Failed
-from remit.chain import seal
 from remit.event import (
     AnyEvent,
     ApprovalGranted,
@@ -68,12 +67,26 @@ class Guide(MemoryLog):
         return self.follow(run, event, self.by_key.get(self.key_then(event)))
 
     def follow(self, run: str, event: AnyEvent, recorded: Recorded | None) -> Recorded:
-        """Keep the event, at the time of the recorded one that it stands for."""
+        """Keep the event, unsealed, at the time of the recorded one that it stands for."""
         at = self._events[-1].at if self._events else 0
         if recorded is not None:
             self.reached.add(recorded.key)
             at = max(at, recorded.at)
-        return self.keep(seal(run, len(self._events), at, self.head, event, ""))
+        # Built without validation: the event is valid, and this runs for each event of each replay.
+        return self.keep(
+            Recorded.model_construct(
+                run=run,
+                seq=len(self._events),
+                at=at,
+                type=event.type,
+                key=event.key,
+                prev="",
+                hash="",
+                payload_digest="",
+                salt=None,
+                event=event,
+            )
+        )
 
     def facts(self, record: Record, call: Call) -> Facts:
         """What a decision about that call may stand on."""

@@ -66,7 +66,7 @@ async def replay(
     try:
         record.append(started)
         _finish_unstarted(log, record)
-        await drive(agent, forgotten(), people(log, record, agent.broker))
+        await drive(agent, forgotten(), people(log, record, agent.broker), durability="exit")
         log.check_unreached()
     except Diverged:
         pass

@@ -29,8 +29,8 @@ COMMANDS: Final = {
     "tool": ("tool", "write, try, test and pin tools"),
     "policy": ("policy", "check, test, explain, compare and replay the rules"),
     "approve": ("approve", "see and answer what waits for a person"),
-    "trace": ("trace", "read, verify and export what runs did"),
-    "replay": ("trace", "run a recorded run again, without effects"),
+    "trace": ("trace", "read, compare, shrink, verify and export what runs did"),
+    "replay": ("replay", "run a recorded run again, without effects"),
     "diff": ("authority", "what agents may do now that they could not do at a git revision"),
 }
 

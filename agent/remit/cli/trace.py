@@ -1,22 +1,18 @@
-"""`remit trace` and `remit replay`: the on-call engineer's room."""
+"""`remit trace`: the on-call engineer's room."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from remit.cli.compare import diff_command
 from remit.cli.runs import open_run
-
-if TYPE_CHECKING:
-    from remit.policy import Policy
+from remit.cli.shrink import shrink_command
 
 
 @click.group("trace", short_help="read, verify and export what runs did")
@@ -136,63 +132,11 @@ def verify_command(run: str, as_json: bool) -> None:
     sys.exit(1 if any(fault.broken for fault in faults) else 0)
 
 
-@click.command("replay", short_help="run a recorded run again, without effects")
-@click.argument("run")
-@click.option(
-    "--policy",
-    "folder",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="What would these rules do? A policy folder, or a workspace (`.`: today's).",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def replay_command(run: str, folder: Path | None, as_json: bool) -> None:
-    """Run RUN again under its own rulebook, with model and tools answered from the record: reproduced, or where not.
-
-    \b
-    Examples:
-      remit replay 3f2a
-      remit replay incident.jsonl
-      remit replay 3f2a --policy .
-    """
-    from remit.replay import replay
-    from remit.rulebook import open_rulebook
-
-    trace = open_run(run)
-    rulebooks = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
-    policy = _policy(folder) if folder is not None else None
-    found = asyncio.run(replay(trace.records, rulebooks, faults=trace.faults(), policy=policy))
-    if as_json:
-        click.echo(json.dumps({"ok": found.reproduced, **asdict(found)}, ensure_ascii=False))
-        sys.exit(0 if found.reproduced else 1)
-    counts = f"{found.decisions} decisions, {found.turns} model turns, {found.results} tool results compared"
-    if found.reproduced:
-        rest = "" if found.complete else "; the run itself was cut off there"
-        click.echo(f"{click.style('reproduced', fg='green')}: {counts}{rest}")
-        sys.exit(0)
-    for fault in found.faults:
-        click.echo(f"{click.style('tampered', fg='red')}: {fault.what}")
-    for item in found.divergences:
-        place = "" if item.step is None else f" at step {item.step}" + ("" if item.index is None else f".{item.index}")
-        click.echo(f"{click.style('diverged', fg='red')}{place}, {item.kind}: {item.what}")
-        for line in item.diff[:24]:
-            click.echo(f"    {line}")
-    click.echo(f"{counts} until there")
-    sys.exit(1)
-
-
-def _policy(folder: Path) -> Policy:
-    """The rules in `folder`, or in the workspace that it is, whose other rooms do not matter: the run brings its own."""
-    from remit import policy, workspace
-    from remit.house import policy_files
-
-    whole = (folder / workspace.MARKER).exists()
-    return policy.load(policy_files(folder, "policies" if whole else "."))
-
-
 def _short(text: str) -> str:
     from remit.cli.show import short
 
     return short(text, 60)
 
 
-trace_command.add_command(diff_command)
+for _command in (diff_command, shrink_command):
+    trace_command.add_command(_command)
