@@ -11,7 +11,7 @@ import pytest
 from playing import DONE, Play, Played, turn
 
 from remit import approval, hold, run
-from remit.errors import Refusal, UsageError
+from remit.errors import Refusal, RunEnded, UsageError
 from remit.event import ApprovalRequested, AttemptEnded, AttemptIntended, CallDecided, Recorded
 from remit.house import open_house
 
@@ -276,6 +276,20 @@ def test_a_held_run_pauses_before_its_next_turn_and_goes_on_afterwards(play: Pla
     held = resumed(played)
     assert held.effects == []
     assert held.ended.finished is None or held.error(0)["code"] == "held"
+
+
+def test_a_run_whose_checkpoints_are_broken_says_so_and_goes_on_without_them(play: Play) -> None:
+    """The record says what was done; a checkpoint only saves reading it."""
+    played = play(LARGE)
+    checkpoints = played.folder / "traces" / "checkpoints.db"
+    checkpoints.write_text("not a database")
+    grant(played, "user:lea")
+    with pytest.raises(RunEnded, match=r"remove traces/checkpoints\.db, then `--resume` the run"):
+        resumed(played)
+    checkpoints.unlink()
+    after = resumed(played)
+    assert after.ended.finished is not None
+    assert len(after.effects) == 1
 
 
 def test_an_intent_without_an_end_is_unknown_for_an_irreversible_call_and_tried_again_for_a_keyed_one(

@@ -22,7 +22,7 @@ from remit.tool_toml import manifest_schema
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text
-    path.write_text(text.replace(old, new, 1))
+    path.write_text(text.replace(old, new, 1), errors="surrogateescape")
 
 
 def test_the_starter_has_no_problem(house: Path) -> None:
@@ -37,6 +37,7 @@ BROKEN = [
     ("policies/rules.csv", "True, deny", "True, Deny", "policies/rules.csv:"),
     ("policies/rules.csv", "True, allow", "args.nothing == 1, allow", "policies/rules.csv:"),
     ("policies/cases.yaml", "  expect: allow", "  expect: maybe", "policies/cases.yaml:"),
+    ("policies/cases.yaml", "- note: ", "- note: \udcff", "policies/cases.yaml:"),  # a byte that is not UTF-8
     ("tools/sql/cases.yaml", "arguments:", "argumets:", "tools/sql/cases.yaml:"),
     ("agent/triage/agent.toml", 'tools = ["files"', 'tools = ["flies"', "agent/triage/agent.toml:"),
     ("agent/triage/script.yaml", "- say:", "- sya:", "agent/triage/script.yaml:"),
@@ -70,7 +71,7 @@ def test_a_broken_trace_file_is_one_clear_error_with_its_line(remit: Remit, tmp_
     for command in (("trace", "show"), ("trace", "verify"), ("replay",)):
         said = remit(*command, str(broken))
         assert said.code == 2
-        assert "broken.jsonl" in said.err
+        assert "broken.jsonl:2: " in said.err
         assert "Traceback" not in said.err
 
 
@@ -251,6 +252,15 @@ def test_acting_for_another_user_needs_a_rule(remit: Remit, house: Path) -> None
         + "\n# Operators may act for the lead\np, role:operator, remit.impersonate, user:dana, True, allow\n"
     )
     assert remit(*call).code == 0
+
+
+def test_what_this_account_may_not_read_or_write_is_one_error_with_its_path(remit: Remit, house: Path) -> None:
+    (house / "file").touch()
+    said = remit("init", str(house / "file" / "below"))
+    assert (said.code, said.out) == (2, "")
+    assert str(house / "file") in said.err
+    assert "fix: " in said.err
+    assert "internal error" not in said.err
 
 
 def test_init_never_overwrites(remit: Remit, house: Path, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from remit.model import ScriptModel, open_model
 from remit.policy import Policy, run_cases
 from remit.tool_cases import read_tool_cases
 from remit.workspace import Workspace
+from remit.yaml_rows import table_text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def _policy_cases(root: Path, policy: Policy) -> tuple[int, list[Problem]]:
     if not path.exists():
         return 0, [Problem(file=file, what="there is no table of policy cases", fix="write one case for each rule")]
     try:
-        results = run_cases(policy, path.read_text(encoding="utf-8"), file)
+        results = run_cases(policy, table_text(path, file=file), file)
     except WorkspaceError as error:
         return 0, list(error.problems)
     fix = "mend the rule, or the case if the rule is right"
@@ -82,7 +83,7 @@ def _tool_cases(root: Path, name: str) -> tuple[int, list[Problem]]:
     if not path.exists():
         return 0, [Problem(file=file, what=f"tool {name!r} has no cases", fix="write one case for each action")]
     try:
-        return len(read_tool_cases(path.read_text(encoding="utf-8"), file, name)), []
+        return len(read_tool_cases(table_text(path, file=file), file, name)), []
     except WorkspaceError as error:
         return 0, list(error.problems)
 

@@ -6,6 +6,7 @@ a node that runs a second time finds what it did the first time.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -24,15 +25,12 @@ from langgraph.types import Command, Durability, Send, interrupt
 from remit import budget
 from remit.broker import ApprovalPending, Broker
 from remit.call import Decision
-from remit.errors import Refusal
+from remit.errors import Refusal, RunEnded
 from remit.event import ModelAnswered, ModelAsked, ModelFailed, Outcome, RunFinished
-from remit.model import Model, ModelError, ToolSpec
+from remit.model import WHOLE, Model, ModelError, ToolSpec
 from remit.record import Record
 
 NODES_A_STEP: Final = 3  # think, decide, act: what LangGraph counts against its recursion limit
-
-
-WHOLE: Final = frozenset({"stop", "tool_calls"})  # ways to end a turn that leave none of its calls half-written
 
 
 class State(TypedDict, total=False):
@@ -178,10 +176,17 @@ def forgotten() -> BaseCheckpointSaver[str]:
 
 @asynccontextmanager
 async def checkpoints(path: Path) -> AsyncGenerator[BaseCheckpointSaver[str]]:
-    """The checkpoints of all runs, in one SQLite file."""
+    """The checkpoints of all runs, in one SQLite file.
+
+    Raises RunEnded where they cannot be kept; every run goes on without the file, because its record says what it did.
+    """
     path.touch(mode=0o600)  # noqa: ASYNC240 - once, before anything runs
-    async with aiosqlite.connect(path) as connection:
-        yield AsyncSqliteSaver(connection, serde=serde())
+    try:
+        async with aiosqlite.connect(path) as connection:
+            yield AsyncSqliteSaver(connection, serde=serde())
+    except sqlite3.Error as error:
+        fix = f"make room or remove {path.parent.name}/{path.name}, then `--resume` the run: no checkpoint is needed for it"
+        raise RunEnded("unrecorded", f"the checkpoints cannot be kept: {error}", fix=fix) from error
 
 
 async def drive(

@@ -25,6 +25,7 @@ from remit.resolve import command_schema, resolve
 from remit.sandbox import Profile, Sandbox
 from remit.tool_cases import ToolCase, read_tool_cases
 from remit.workspace import Tool, Workspace
+from remit.yaml_rows import table_text
 
 EXAMPLE_TOML: Final = """#:schema ../tool.schema.json
 name = "{name}"
@@ -232,8 +233,7 @@ async def run_cases(workspace: Workspace, name: str, sandbox: Sandbox) -> list[C
     """Run the tool's table of cases, each in an empty folder of its own."""
     assert workspace.root is not None
     file = f"tools/{name}/cases.yaml"
-    path = workspace.root / file
-    cases = read_tool_cases(path.read_text(encoding="utf-8"), file, name) if path.exists() else ()
+    cases = read_tool_cases(table_text(workspace.root / file, file=file), file, name)
     return [await _run_case(workspace, case, file, sandbox) for case in cases]
 
 

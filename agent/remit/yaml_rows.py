@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
+from pathlib import Path
 from typing import Any, Final, TypeGuard
 
 from remit.call import Json
@@ -20,6 +21,16 @@ class Row:
     value: Json
     line: int
     lines: Mapping[str, int]
+
+
+def table_text(path: Path, *, file: str) -> str:
+    """The text of one table, empty where there is no such file. Raises WorkspaceError where it is not UTF-8."""
+    data = path.read_bytes() if path.exists() else b""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as failure:
+        line = data.count(b"\n", 0, failure.start) + 1
+        raise WorkspaceError([Problem(file=file, line=line, what="not UTF-8", fix="save it as UTF-8")]) from None
 
 
 def read_rows(text: str, *, file: str) -> Iterator[Row]:

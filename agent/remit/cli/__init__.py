@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import click
 
-from remit.errors import Refusal, RemitError, RunEnded, WorkspaceError
+from remit.errors import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 
 NO: Final = 1
 USAGE: Final = 2
@@ -94,6 +94,10 @@ def main(args: list[str] | None = None) -> None:
     except Exception as error:  # the door: a defect of Remit is one line for the user, and whole for whoever mends it
         if os.environ.get("REMIT_DEBUG"):
             raise
+        if isinstance(error, OSError) and error.filename is not None:  # no defect: the machine says no
+            fix = "make it a place that this account may read and write, or name another"
+            say_error(UsageError(f"{str(error.filename)!r}: {error.strerror}\n    fix: {fix}"))
+            sys.exit(USAGE)
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         click.echo(
             f"internal error: {what}\n    fix: run it again with REMIT_DEBUG=1 and report what it prints", err=True

@@ -63,10 +63,8 @@ def check_command(as_json: bool) -> None:
     else:
         for problem in report.problems:
             click.echo(f"{click.style('error', fg='red')}: {problem}", err=True)
-        click.echo(
-            ", ".join(f"{number} {what}" for what, number in report.counts.items())
-            + f", {len(report.problems)} problems"
-        )
+        counts = {**report.counts, "problems": len(report.problems)}
+        click.echo(", ".join(f"{number} {what}" for what, number in counts.items()))
     sys.exit(2 if report.problems else 0)
 
 

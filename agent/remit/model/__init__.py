@@ -13,9 +13,10 @@ from pathlib import Path
 from remit.errors import UsageError
 from remit.model.provider import PROVIDERS, LangChainModel
 from remit.model.script import ScriptedApproval, ScriptModel
-from remit.model.turn import Message, Model, ModelError, ToolSpec, Turn
+from remit.model.turn import WHOLE, Message, Model, ModelError, ToolSpec, Turn
 
 __all__ = [
+    "WHOLE",
     "LangChainModel",
     "Message",
     "Model",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 from remit.call import Ask, Json, Noun
 from remit.errors import RemitError
 from remit.event import Usage
+
+# How a model ends what it has finished writing; the calls of any other turn must not run.
+WHOLE: Final = frozenset({"stop", "tool_calls"})
 
 
 class ModelError(RemitError):
@@ -47,7 +50,7 @@ class Message(Noun):
 class Turn(Noun):
     """What the model answered.
 
-    `finish` is "stop", "tool_calls", "length" (cut, or ended without saying why), or the provider's own word.
+    `finish` is one of WHOLE, "length" (cut, or ended without saying why), or the provider's own word.
     """
 
     text: str
@@ -55,11 +58,6 @@ class Turn(Noun):
     finish: str
     usage: Usage = Usage()
     response_model: str = ""
-
-    @property
-    def whole(self) -> bool:
-        """The model finished what it was writing; the calls of any other turn must not run."""
-        return self.finish in ("stop", "tool_calls")
 
 
 class Model(Protocol):
