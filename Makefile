@@ -23,6 +23,7 @@ setup:  ## Set .venv up, from nothing but python3
 
 run: setup  ## Play the triage run (TASK="…" for another task)
 	@$(BIN)/remit run triage "$$TASK"
+	@command -v remit > /dev/null || echo "(remit: . .venv/bin/activate puts it on this shell's path)"
 
 test: setup  ## Run all tests (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest -n auto -q $(ARGS)

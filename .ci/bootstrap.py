@@ -133,7 +133,10 @@ class PipSettings:
         bundles = (settings.get("cert"), env.get("REQUESTS_CA_BUNDLE"), env.get("CURL_CA_BUNDLE"))
         self.certificates = env.get("SSL_CERT_FILE") or next((bundle for bundle in bundles if bundle), None)
         if self.certificates and not os.path.exists(self.certificates):
-            raise Stop(f"the certificates {self.certificates} do not exist: mend SSL_CERT_FILE or pip's `cert`")
+            raise Stop(
+                f"the certificates {self.certificates} do not exist: as root, apt-get install ca-certificates, "
+                "or mend SSL_CERT_FILE or pip's `cert`"
+            )
 
     @staticmethod
     def files(env: os._Environ[str]) -> list[str]:

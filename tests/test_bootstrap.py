@@ -402,7 +402,10 @@ def test_certificates_that_do_not_exist_are_one_sentence(
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
 
     assert run(setup, monkeypatch) == 1
-    assert said(capsys) == "the certificates /nowhere/ca.pem do not exist: mend SSL_CERT_FILE or pip's `cert`"
+    assert said(capsys) == (
+        "the certificates /nowhere/ca.pem do not exist: as root, apt-get install ca-certificates, or mend SSL_CERT_FILE or "
+        "pip's `cert`"
+    )
 
 
 def test_a_file_without_certificates_is_one_sentence(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,38 @@ def test_a_command_of_the_readme_prints_what_the_readme_shows(remit: Remit, comm
     said = remit(*words[1:])
     expected = re.escape(output.strip()).replace("…", ".+")
     assert re.fullmatch(expected, said.out.strip()), said.out + said.err
+
+
+def test_the_two_set_up_commands_set_up_and_then_do_what_the_readme_says() -> None:
+    """Told by make itself: what they do is what a fresh machine's user and CI run."""
+    block = README.split("## Set up")[1].split("```")[1]
+    assert [line.split("#")[0].strip() for line in block.splitlines()[1:] if line] == ["$ make run", "$ make test"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+
+    def told(target: str) -> list[str]:
+        done = subprocess.run(
+            ["make", "--dry-run", target], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    assert told("run")[:2] == ["python3 .ci/bootstrap.py", '.venv/bin/remit run triage "$TASK"']
+    assert told("test") == ["python3 .ci/bootstrap.py", ".venv/bin/python -m pytest -n auto -q "]
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make check"
+    assert told("check")[-2:] == told("test")  # CI's last step is the README's test command
+
+
+def test_the_commands_that_follow_the_first_run_work(remit: Remit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    made = remit("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage", "--json")
+    block = README.split("Then:")[1].split("```")[1]
+    commands = [shlex.split(line.removeprefix("$ "), comments=True) for line in block.splitlines() if "$ remit" in line]
+    assert len(commands) >= 6
+    for words in commands:
+        said = remit(*[made.json["run"] if word == "RUN" else word for word in words[1:]])
+        if "--model" in words:  # whose key is not here
+            assert (said.code, "set OPENAI_API_KEY" in said.err) == (2, True), said.err
+        else:
+            assert said.code == 0, (words, said.out, said.err)
 
 
 def test_the_readme_lists_every_code_with_its_sentence() -> None:
