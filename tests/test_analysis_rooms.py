@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+from inventing import ACTIONS, RESOURCES, SUBJECTS, context
+from inventing import rows as invented_rows
+from inventing import side as invented
 from playing import DONE, Play, Remit, turn
 
 from remit.analysis.authority import authority
 from remit.analysis.formatting import formatted
-from remit.analysis.history import backtest, decisions
+from remit.analysis.history import Decided, backtest, decisions
 from remit.analysis.lint import lint
 from remit.analysis.mutate import score
 from remit.analysis.side import Side, read_side
 from remit.analysis.sources import live
 from remit.analysis.suggest import first_policy, suggest
+from remit.call import Request
 from remit.house import policy_files
-from remit.policy import Vocabulary, load, read_cases
+from remit.policy import Coverage, Vocabulary, load, read_cases, run_cases, uncovered
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -113,8 +118,19 @@ def test_every_spoilt_starter_rule_is_noticed_by_a_case_or_proved_equivalent() -
     ]
     found = score(whole, cases)
     assert [(one.operator, one.text, one.case) for one in found.survivors] == []
-    assert (found.percent, found.uncovered, found.unused) == (100.0, (), ())
+    assert found.percent == 100.0
     assert found.killed > 60
+
+
+def test_a_rule_or_an_action_that_no_case_pins_is_named() -> None:
+    """The starter leaves none; a table that lost its cases about tickets leaves theirs."""
+    rules = live(ROOT).side().policy
+    table = (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8")
+    assert uncovered(rules, run_cases(rules, table, "cases.yaml")) == Coverage(rules=(), actions=())
+    kept = [row for row in table.split("\n- ") if "tickets.close" not in row]
+    found = uncovered(rules, run_cases(rules, "\n- ".join(kept), "cases.yaml"))
+    assert found.actions == ("tickets.close",)
+    assert [rule.note for rule in found.rules] == ["Closing cannot be undone: the on-call lead decides"]
 
 
 def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
@@ -250,6 +266,43 @@ def test_the_least_policy_keeps_every_recorded_call_and_allows_nothing_more(play
     assert found.dropped
 
 
+def recorded(dice: random.Random, whole: Side) -> list[Decided]:
+    """Decisions of those rules, as if runs had recorded them."""
+    found: list[Decided] = []
+    for step in range(40):
+        request = Request(
+            subjects=tuple(dice.sample(SUBJECTS, dice.choice((1, 2)))),
+            action=dice.choice(ACTIONS),
+            resources=(dice.choice(RESOURCES),),
+            context=context(dice),
+        )
+        verdict = whole.policy.decide(request).verdict
+        found.append(
+            Decided(run="r", step=step, index=0, round=0, request=request, verdict=verdict, redacted=False, succeeded=True)
+        )  # fmt: skip
+    return found
+
+
+def test_of_the_least_policy_no_rule_can_go_without_losing_a_recorded_call() -> None:
+    """Whatever rules and calls there are; and it is proved to be a subset of them."""
+    dice = random.Random(5)
+    kept = 0
+    while kept < 30:
+        text = "\n".join(
+            [*invented_rows(dice), *(f"p, {who}, {dice.choice(ACTIONS)}, **, True, allow" for who in SUBJECTS)]
+        )
+        files = {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}
+        whole = invented(text)
+        calls = recorded(dice, whole)
+        found = suggest(whole, files, calls)
+        assert (found.lost, found.proved) == ((), True), (text, calls)
+        rows = found.files["policies/rules.csv"].split("\n")
+        for row in [row for row in rows if row.endswith(", allow")]:
+            kept += 1
+            fewer = invented("\n".join(one for one in rows if one is not row))
+            assert any(fewer.policy.decide(one.request).verdict != one.verdict for one in calls), (text, row)
+
+
 def test_the_first_policy_of_a_tool_loads_and_asks_before_what_cannot_be_undone() -> None:
     """A reviewer starts from what the manifest reaches, and narrows it."""
     whole = live(ROOT)
@@ -280,9 +333,17 @@ def test_the_starter_rules_are_formatted() -> None:
     assert formatted(text) == text
 
 
-@pytest.mark.parametrize("command", ["lint", "mutate", "backtest", "suggest", "fmt --check"])
+@pytest.mark.parametrize("command", ["check", "test --mutate", "fmt --check"])
 def test_each_question_can_be_asked_on_the_command_line(remit: Remit, command: str) -> None:
     """And the starter gives the good answer to each."""
-    told = remit("policy", *command.split(), *(["--json"] if command != "mutate" else []))
-    assert told.code == 0, told
-    assert "100%" in told.out if command == "mutate" else told.json["ok"] is True
+    told = remit("policy", *command.split(), "--json")
+    assert (told.code, told.json["ok"]) == (0, True), told
+    assert "mutation" not in told.json or told.json["mutation"]["percent"] == 100.0
+
+
+@pytest.mark.parametrize("command", ["backtest", "suggest"])
+def test_without_a_recorded_run_there_is_nothing_to_learn_from(remit: Remit, command: str) -> None:
+    """Otherwise the least policy would be none at all, and every candidate pass."""
+    told = remit("policy", command, "--json")
+    assert (told.code, told.json["ok"]) == (2, False)
+    assert "no run is recorded" in told.json["error"]["message"]

@@ -70,6 +70,7 @@ def test_every_row_is_decided_in_order() -> None:
         note="a secret stays closed",
         file="policies/cases.yaml",
         line=9,
+        action="files.read",
         passed=True,
         message="",
         verdict="deny",

@@ -35,8 +35,8 @@ jobs:
         with: {fetch-depth: 0, persist-credentials: false}
       - uses: astral-sh/setup-uv@v6
       - run: uvx --from remit remit check
-      - run: uvx --from remit remit policy lint
-      - run: uvx --from remit remit policy mutate
+      - run: uvx --from remit remit policy check
+      - run: uvx --from remit remit policy test --mutate
       - name: What may agents do now that they could not do before?
         env: {BASE: "${{ github.event.pull_request.base.sha }}"}
         run: uvx --from remit remit diff "git:$BASE" --format markdown | tee authority.md >> "$GITHUB_STEP_SUMMARY"

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
 from remit.analysis.findings import RANK
 from remit.analysis.logic import atoms_of, context_of
@@ -15,7 +14,7 @@ from remit.analysis.segments import TooMany
 from remit.analysis.side import Key, Side
 from remit.analysis.solver import Answered, Ask, Change, Question, Values, ask
 from remit.call import Context, Verdict
-from remit.policy.conditions import Condition, parse_condition
+from remit.policy.conditions import read_condition
 from remit.policy.globs import EVERYTHING, Pattern, parse_pattern
 from remit.policy.rules import action_matches
 
@@ -272,12 +271,6 @@ def _laid(change: Change, resource: str, values: Values, removed: frozenset[Key]
         frozenset(key for key in removed if matters(key, on_new=False)),
         frozenset(key for key in added if matters(key, on_new=True)),
     )
-
-
-@lru_cache(maxsize=65_536)
-def read_condition(text: str, effect: Literal["allow", "deny"]) -> Condition:
-    """A condition that was read before."""
-    return parse_condition(text, effect=effect)
 
 
 def _holds(key: Key, context: Context) -> bool:

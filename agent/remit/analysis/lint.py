@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from remit.analysis.comparing import Comparing, read_condition
+from remit.analysis.comparing import Comparing
 from remit.analysis.difference import uncollected
 from remit.analysis.logic import atoms_of, context_of
 from remit.analysis.paths import Space
@@ -20,6 +20,7 @@ from remit.analysis.segments import TooMany
 from remit.analysis.side import Key, Side
 from remit.analysis.solver import Question, Values, ask
 from remit.call import Verdict
+from remit.policy.conditions import read_condition
 from remit.policy.globs import parse_pattern
 from remit.policy.rules import Row, action_matches
 from remit.workspace import Workspace

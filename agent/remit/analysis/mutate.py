@@ -20,7 +20,7 @@ from remit.analysis.paths import Place, Space
 from remit.analysis.segments import TooMany
 from remit.analysis.side import Key, Side
 from remit.analysis.witness import facts_of, facts_text
-from remit.call import Context, Decision, Json, Request, Rule
+from remit.call import Context, Decision, Json, Request
 from remit.policy.cases import Case
 from remit.policy.conditions import ConditionError, parse_condition
 from remit.policy.globs import GlobError, Pattern, parse_pattern
@@ -57,11 +57,9 @@ class Mutant:
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How many of the mutants that matter are noticed; and the rows that no case pins."""
+    """How many of the mutants that matter are noticed."""
 
     mutants: tuple[Mutant, ...]
-    uncovered: tuple[Rule, ...]
-    unused: tuple[str, ...]  # actions of the tools that no case asks for
 
     @property
     def killed(self) -> int:
@@ -95,14 +93,7 @@ def score(side: Side, cases: Sequence[Case]) -> Score:
     The cases must hold for the rules as they are; a case that fails already would notice everything.
     """
     decided = [(case, side.policy.decide(case.request())) for case in cases]
-    used = {(rule.file, rule.line) for case, decision in decided for rule in decision.rules if not case.judge(decision)}
-    actions = sorted(side.vocabulary.actions) if side.vocabulary is not None else []
-    asked = {case.action for case in cases}
-    return Score(
-        mutants=tuple(_tried(side, spoilt, decided) for spoilt in _spoilt(side)),
-        uncovered=tuple(row.rule for row in side.rows if (row.rule.file, row.rule.line) not in used),
-        unused=tuple(one for one in actions if one not in asked and not one.startswith("remit.")),
-    )
+    return Score(mutants=tuple(_tried(side, spoilt, decided) for spoilt in _spoilt(side)))
 
 
 def _tried(side: Side, spoilt: _Spoilt, decided: Sequence[tuple[Case, Decision]]) -> Mutant:

@@ -1,4 +1,4 @@
-"""Where the two sides of a comparison come from: a folder, or a git revision (`HEAD~1:`, `git:main`)."""
+"""Where the two sides of a comparison come from: a folder, or a git revision (`main`, `HEAD~1`, `git:v1`)."""
 
 from __future__ import annotations
 
@@ -68,15 +68,16 @@ class Source:
 
 
 def open_source(text: str, root: Path | None) -> Source:
-    """What `text` names: `git:REV` or `REV:` of the repository around `root`, else a folder.
+    """What `text` names: a folder, else a git revision of the repository around `root`; `git:REV` or `REV:` insist on that.
 
     Raises:
         UsageError: there is nothing of that name, or no rules in it.
     """
-    if text.startswith(GIT) or text.endswith(":"):
-        source = _revision(text.removeprefix(GIT).removesuffix(":"), root or Path.cwd())
-    else:
+    insists = text.startswith(GIT) or text.endswith(":")
+    if not insists and Path(text).is_dir():
         source = _folder(Path(text))
+    else:
+        source = _revision(text.removeprefix(GIT).removesuffix(":"), root or Path.cwd())
     if not any(path.startswith("policies/") for path in source.files):
         raise UsageError(f"{text!r} holds no policies: name a workspace, a policies folder, or git:REV")
     return source
@@ -88,22 +89,23 @@ def live(root: Path) -> Source:
 
 
 def _folder(folder: Path) -> Source:
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {str(folder)!r}: name a folder, or git:REV for a revision")
     if (folder / "policies").is_dir():
         files = dict(policy_files(folder))
         if (folder / MARKER).is_file():
             files[MARKER] = (folder / MARKER).read_bytes()
         return Source(str(folder), files, folder)
-    return Source(str(folder), policy_files(folder.parent, folder.name) if folder.name else {}, folder)
+    whole = folder.resolve()
+    return Source(str(folder), policy_files(whole.parent, whole.name), folder)
 
 
 def _revision(revision: str, root: Path) -> Source:
     if not revision or revision.startswith("-"):
         raise UsageError(f"{revision!r} is no git revision: write git:REV, as git:HEAD~1")
-    commit = (
-        _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").decode().strip()
-    )
+    try:
+        named = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except UsageError as error:
+        raise UsageError(f"{revision!r} is neither a folder nor a git revision: {error}") from None
+    commit = named.decode().strip()
     listed = _git(root, "ls-tree", "-r", "-z", commit, "--", *_ROOMS)
     wanted: dict[str, str] = {}
     for entry in listed.split(b"\0"):

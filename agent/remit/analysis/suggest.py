@@ -5,8 +5,8 @@ And a first policy for a tool that nobody has rules for yet, from its manifest.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,7 +16,8 @@ from remit.analysis.reach import reach_of
 from remit.analysis.side import Side, read_side
 from remit.call import Request
 from remit.errors import UsageError
-from remit.policy.globs import parse_pattern, parse_resource
+from remit.policy.conditions import ROLE
+from remit.policy.globs import Pattern, parse_pattern, parse_resource
 from remit.policy.rules import Row, action_matches
 from remit.workspace import Workspace
 
@@ -35,18 +36,17 @@ class Suggestion:
 
 
 def suggest(side: Side, files: Mapping[str, bytes], recorded: Sequence[Decided]) -> Suggestion:
-    """Cover every recorded call by as few of today's rows as a greedy choice finds, narrow those, and prove the result.
+    """Cover every recorded call by rows of today's of which none can go, narrow those, and prove the result.
 
     Denies and roles stay as they are: a record of calls says nothing of what must never happen.
     """
     pairs = allowed_pairs(recorded)
-    candidates = {place: _bearing(side, place, found) for place, found in pairs.items()}
-    kept = _cover(candidates)
-    used: defaultdict[int, list[str]] = defaultdict(list)
-    for (_, _, resource), rows in candidates.items():
-        row = next((one for one in rows if one.number in kept), None)
-        if row is not None:
-            used[row.number].append(resource)
+    candidates = {(place, rows): None for place, found in pairs.items() for rows in _bearing(side, place, found)}
+    kept = _cover({frozenset(row.number for row in rows) for _, rows in candidates})
+    used: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
+    for (_, action, resource), rows in candidates:
+        row = next(one for one in rows if one.number in kept)
+        used[row.number].append((action, resource))
     edits: dict[tuple[str, int], str | None] = {}
     dropped: list[str] = []
     narrowed: list[tuple[str, str]] = []
@@ -82,8 +82,8 @@ def suggest(side: Side, files: Mapping[str, bytes], recorded: Sequence[Decided])
     )
 
 
-def _bearing(side: Side, place: tuple[str, str, str], found: Iterable[Decided]) -> tuple[Row, ...]:
-    """The rows that allow, or would after approvals, every decision of that place."""
+def _bearing(side: Side, place: tuple[str, str, str], found: Iterable[Decided]) -> Iterator[tuple[Row, ...]]:
+    """For each decision of that place, the rows that allow it, or would after approvals; what none allows is left out."""
     subject, action, resource = place
     names, named = {subject, *side.roles.get(subject, ())}, parse_resource(resource)
     rows = [
@@ -94,47 +94,57 @@ def _bearing(side: Side, place: tuple[str, str, str], found: Iterable[Decided]) 
         and action_matches(action, row.action)
         and row.pattern.covers(named)
     ]
-    contexts = [one.request.context for one in found]
-    holding = [row for row in rows if all(row.condition.thresholds or row.condition.holds(one) for one in contexts)]
-    return tuple(holding or rows)
+    for one in found:
+        holding = tuple(row for row in rows if row.condition.holds(one.request.context))
+        asking = tuple(row for row in rows if row.condition.thresholds)
+        if holding or asking:
+            yield holding or asking
 
 
-def _cover(candidates: Mapping[tuple[str, str, str], tuple[Row, ...]]) -> frozenset[int]:
-    """Row numbers such that every place has one of its rows: always the row that covers most of what is left."""
-    left = {place: rows for place, rows in candidates.items() if rows}
+def _cover(needs: Collection[frozenset[int]]) -> set[int]:
+    """Row numbers such that each need has one of its rows, and some would not without any of them."""
+    left: list[frozenset[int]] = [*needs]
     kept: set[int] = set()
     while left:
-        weight: defaultdict[int, int] = defaultdict(int)
-        for rows in left.values():
-            for row in rows:
-                weight[row.number] += 1
+        weight: Counter[int] = Counter(number for numbers in left for number in numbers)
         best = min(weight, key=lambda number: (-weight[number], number))
         kept.add(best)
-        left = {place: rows for place, rows in left.items() if all(row.number != best for row in rows)}
-    return frozenset(kept)
+        left = [numbers for numbers in left if best not in numbers]
+    # An early choice can be made needless by later ones: what is left is the least, none of it can go.
+    for number in sorted(kept):
+        if all(numbers & kept - {number} for numbers in needs):
+            kept.discard(number)
+    return kept
 
 
-def _narrowed(row: Row, resources: Sequence[str]) -> str | None:
-    """The row with `**` below the deepest folder that holds all it was used for; None where that is no narrower."""
-    if row.pattern.kind != "file" or not row.pattern.segments or row.pattern.segments[-1] != "**":
+def _narrowed(row: Row, used: Sequence[tuple[str, str]]) -> str | None:
+    """The row for the one action it was used for, below the deepest folder that holds all; None where it is that already."""
+    actions = {action for action, _ in used}
+    action = actions.pop() if len(actions) == 1 else row.action
+    pattern = _narrower(row.pattern, [resource for _, resource in used])
+    if (action, pattern) == (row.action, row.pattern.text):
         return None
-    folders = [one.removeprefix("file:").removesuffix("/**").split("/") for one in resources]
-    whole = any(one.endswith("**") for one in resources)
+    return f"p, {row.subject}, {action}, {pattern}, {row.condition.text}, allow"
+
+
+def _narrower(pattern: Pattern, resources: Sequence[str]) -> str:
+    """A pattern of files that ends in `**`, with `**` below the deepest folder that holds all; any other as it is."""
+    if pattern.kind != "file" or not pattern.segments or pattern.segments[-1] != "**":
+        return pattern.text
+    folders: list[list[str]] = []
+    for resource in resources:
+        parts = resource.removeprefix("file:").removesuffix("/**").split("/")
+        folders.append(parts if resource.endswith("**") else parts[:-1])
     shared: list[str] = []
-    for parts in zip(
-        *(folder if one.endswith("**") else folder[:-1] for folder, one in zip(folders, resources, strict=True)),
-        strict=False,
-    ):
-        if len(set(parts)) > 1:
+    for names in zip(*folders, strict=False):
+        if len(set(names)) > 1:
             break
-        shared.append(parts[0])
-    if not shared or (whole and "**" in shared):
-        return None
+        shared.append(names[0])
+    if not shared or "**" in shared:
+        return pattern.text
     narrower = f"file:{'/'.join(shared)}/**"
-    if narrower == row.pattern.text or not row.pattern.covers(parse_resource(narrower)):
-        return None
     parse_pattern(narrower)
-    return f"p, {row.subject}, {row.action}, {narrower}, {row.condition.text}, allow"
+    return narrower if pattern.covers(parse_resource(narrower)) else pattern.text
 
 
 def _edited(file: str, text: str, edits: Mapping[tuple[str, int], str | None]) -> str:
@@ -160,10 +170,16 @@ def first_policy(workspace: Workspace, tool: str, agent: str, role: str = REVIEW
     """Rules that a reviewer may start from: what the manifest reaches, with people asked for what cannot be undone.
 
     Raises:
-        UsageError: there is no such tool.
+        UsageError: there is no such tool or agent, or the role is none.
     """
     if tool not in workspace.tools:
         raise UsageError(f"there is no tool {tool!r}: name one of {', '.join(sorted(workspace.tools)) or 'none yet'}")
+    if agent.removeprefix("agent:") not in workspace.agents:
+        raise UsageError(
+            f"there is no agent {agent!r}: name one of {', '.join(sorted(workspace.agents)) or 'none yet'}"
+        )
+    if not ROLE.fullmatch(role):
+        raise UsageError(f"{role!r} is not a role: write role:<name>")
     manifest, reach = workspace.tools[tool].manifest, reach_of(workspace)
     lines: list[str] = [f"# --- {tool}: {manifest.summary} ---", ""]
     for action in manifest.actions.values():

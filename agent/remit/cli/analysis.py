@@ -1,106 +1,20 @@
-"""`remit policy lint|mutate|backtest|suggest|fmt`: questions about rules as a whole."""
+"""`remit policy backtest|suggest`: the rules against what agents really did."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
-
-from remit.cli.difference import diff_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from remit.event import Recorded
 
-
-@click.command("lint")
-@click.option("--strict", is_flag=True, help="End with 1 for notes too.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def lint_command(strict: bool, as_json: bool) -> None:
-    """Rules that load and do nothing, or more than any tool reaches; every verdict is exact.
-
-    \b
-    Examples:
-      remit policy lint
-      remit policy lint --strict
-    """
-    from remit.analysis.lint import lint
-    from remit.analysis.sources import live
-    from remit.workspace import find
-
-    here = live(find(Path.cwd()))
-    remarks = lint(here.side(), here.workspace)
-    failed = any(strict or one.weight == "warning" for one in remarks)
-    if as_json:
-        click.echo(json.dumps({"ok": not failed, "remarks": [{**vars(one), "weight": one.weight} for one in remarks]}))
-        sys.exit(1 if failed else 0)
-    for one in remarks:
-        colour = "yellow" if one.weight == "warning" else "cyan"
-        where = one.file if one.line is None else f"{one.file}:{one.line}"
-        click.echo(f"{click.style(one.weight, fg=colour)} {where} {one.code}: {one.what}\n    fix: {one.fix}")
-    warnings = sum(one.weight == "warning" for one in remarks)
-    click.echo(f"{warnings} warnings, {len(remarks) - warnings} notes")
-    sys.exit(1 if failed else 0)
-
-
-@click.command("mutate")
-@click.option("--least", default=100.0, show_default=True, help="End with 1 below this score, in percent.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def mutate_command(least: float, as_json: bool) -> None:
-    """Spoil every rule in a few fixed ways: does policies/cases.yaml notice? Survivors come with the case that would.
-
-    \b
-    Examples:
-      remit policy mutate
-      remit policy mutate --least 90
-    """
-    from remit.analysis.mutate import OPERATORS, score
-    from remit.analysis.sources import live
-    from remit.policy import read_cases
-    from remit.workspace import find
-
-    root = find(Path.cwd())
-    side = live(root).side()
-    path = root / "policies" / "cases.yaml"
-    table = path.read_text(encoding="utf-8") if path.exists() else "[]"
-    cases = [case for _, case in read_cases(side.policy, table, "policies/cases.yaml")]
-    failing = [case.note for case in cases if case.judge(side.policy.decide(case.request()))]
-    found = score(side, cases)
-    failed = bool(failing) or found.percent < least or bool(found.uncovered) or bool(found.unused)
-    if as_json:
-        body = {
-            "ok": not failed,
-            "percent": found.percent,
-            "killed": found.killed,
-            "counted": found.counted,
-            "equivalent": len(found.mutants) - found.counted,
-            "survivors": [vars(one) for one in found.survivors],
-            "uncovered": [rule.model_dump(mode="json") for rule in found.uncovered],
-            "unused": list(found.unused),
-            "failing": failing,
-        }
-        click.echo(json.dumps(body, ensure_ascii=False))
-        sys.exit(1 if failed else 0)
-    for note in failing:
-        click.echo(f"{click.style('failing', fg='red')} {note}: mend it first, it would notice everything")
-    for rule in found.uncovered:
-        click.echo(
-            f"{click.style('not covered', fg='yellow')} {rule.file}:{rule.line} {rule.note or rule.text}: no case is decided by it"
-        )
-    for action in found.unused:
-        click.echo(f"{click.style('not covered', fg='yellow')} {action}: no case asks for it")
-    for one in found.survivors:
-        click.echo(f"{click.style('survived', fg='red')} {one.file}:{one.line} {OPERATORS[one.operator]}: {one.text}")
-        click.echo(one.case or f"    {one.why}")
-    equivalent = len(found.mutants) - found.counted
-    click.echo(
-        f"{found.percent:.0f}%: {found.killed} of {found.counted} spoilt rules noticed, {equivalent} equivalent (proved)"
-    )
-    sys.exit(1 if failed else 0)
+NOTHING_RECORDED = "no run is recorded here: let an agent run first, or name trace files"
 
 
 @click.command("backtest")
@@ -125,12 +39,15 @@ def backtest_command(
 
     from remit.analysis.history import backtest
     from remit.analysis.sources import live, open_source
+    from remit.errors import UsageError
     from remit.workspace import find
 
     root = find(Path.cwd())
     here = live(root)
     source = here if candidate is None else open_source(candidate, root)
     found = backtest(_runs(root, traces), source.side(here.side().vocabulary))
+    if not found.runs:
+        raise UsageError(NOTHING_RECORDED)
     failed = fail_on_flips and bool(found.flips)
     if as_json:
         click.echo(json.dumps({"ok": not failed, **asdict(found)}, ensure_ascii=False))
@@ -205,6 +122,7 @@ def suggest_command(
     from remit.analysis.history import decisions
     from remit.analysis.sources import live
     from remit.analysis.suggest import first_policy, suggest
+    from remit.errors import UsageError
     from remit.house import policy_files
     from remit.workspace import find
 
@@ -216,6 +134,8 @@ def suggest_command(
         return
     side, files = here.side(), policy_files(root)
     recorded = [one for records in _runs(root, traces) for one in decisions(records, side)[0]]
+    if not recorded:
+        raise UsageError(NOTHING_RECORDED)
     found = suggest(side, files, recorded)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
@@ -242,47 +162,3 @@ def suggest_command(
         f"{found.calls} recorded decisions kept by {found.kept} rules that allow, {len(found.lost)} lost; {proof}"
     )
     sys.exit(0 if ok else 1)
-
-
-@click.command("fmt")
-@click.option("--check", is_flag=True, help="Change nothing; end with 1 where something would change.")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def fmt_command(check: bool, as_json: bool) -> None:
-    """Write policies/*.csv as everybody does: one space after a comma, no comment lost, nothing moved.
-
-    \b
-    Examples:
-      remit policy fmt
-      remit policy fmt --check
-    """
-    from remit.analysis.formatting import formatted
-    from remit.workspace import find
-
-    changed: list[str] = []
-    for path in sorted((find(Path.cwd()) / "policies").glob("*.csv")):
-        before = path.read_bytes()
-        after = formatted(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
-        if before != after:
-            changed.append(f"policies/{path.name}")
-            if not check:
-                path.write_bytes(after)
-    failed = check and bool(changed)
-    if as_json:
-        click.echo(json.dumps({"ok": not failed, "changed": changed}))
-    else:
-        for file in changed:
-            click.echo(f"{'would format' if check else 'formatted'} {file}")
-        if not changed:
-            click.echo("all formatted")
-    sys.exit(1 if failed else 0)
-
-
-# What `remit policy` holds besides its own commands.
-SUBCOMMANDS: Final[list[click.Command]] = [
-    diff_command,
-    lint_command,
-    mutate_command,
-    backtest_command,
-    suggest_command,
-    fmt_command,
-]

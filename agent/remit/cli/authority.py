@@ -30,12 +30,12 @@ NOTHING: Final = "no new authority"
 def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_json: bool) -> None:
     """Compare what agents may really do in BASE and here: rules, manifests, agents, roles and pins together.
 
-    BASE and NEW are workspaces: a git revision (git:main, HEAD~1:, or any name of one) or a folder.
+    BASE and NEW are workspaces: a folder or a git revision; git:NAME where a folder has the same name.
 
     \b
     Examples:
       remit diff origin/main
-      remit diff git:HEAD~1 --format markdown
+      remit diff HEAD~1 --format markdown
       remit diff ../before . --fail-on-new
     """
     from remit.analysis.authority import authority
@@ -44,9 +44,7 @@ def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_j
     from remit.workspace import find
 
     root = None if new is not None and Path(new).is_dir() else find(Path.cwd())
-    before = open_source(
-        base if Path(base).is_dir() or base.startswith("git:") else f"git:{base.removesuffix(':')}", root
-    )
+    before = open_source(base, root)
     after = live(root) if new is None and root is not None else open_source(str(new), root)
     for source in (before, after):
         if not source.whole:

@@ -28,13 +28,13 @@ _COLOURS: Final[dict[Verdict, str]] = {"allow": "red", "ask": "yellow", "deny": 
 def diff_command(old: str, new: str | None, verify: bool, fail_on: tuple[str, ...], limit: int, as_json: bool) -> None:
     """Which requests do the rules of NEW allow, ask about or deny, that those of OLD do not?
 
-    OLD and NEW are folders (a workspace, or its policies) or git revisions (git:REV, or REV:). NEW is this workspace
-    where it is left out. Every change comes with a request that shows it; "no difference" is proved.
+    OLD and NEW are folders (a workspace, or its policies) or git revisions; git:NAME where a folder has the same name. NEW
+    is this workspace where it is left out. Every change comes with a request that shows it; "no difference" is proved.
 
     \b
     Examples:
-      remit policy diff git:main
-      remit policy diff HEAD~1: --fail-on newly-allowed
+      remit policy diff main
+      remit policy diff HEAD~1 --fail-on newly-allowed
       remit policy diff ../old/policies policies --verify
     """
     from remit.analysis.difference import difference

@@ -6,78 +6,43 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 import click
 
-from remit.cli.analysis import SUBCOMMANDS
+from remit.call import Confinement
+from remit.cli.analysis import backtest_command, suggest_command
+from remit.cli.checking import check_command, fmt_command, test_command
+from remit.cli.difference import diff_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from remit.call import Rule
+    from remit.policy import Policy
     from remit.policy.survey import Approvers, Can, Who
 
 
-@click.group("policy", short_help="check, test and explain the rules")
+@click.group("policy", short_help="check, test, explain and compare the rules")
 def policy_command() -> None:
-    """Check, test and explain the rules in policies/.
+    """Check, test, explain and compare the rules in policies/.
 
     \b
     Examples:
       remit policy check
-      remit policy test
+      remit policy test --mutate
       remit policy explain files.read file:secrets/payments.env --agent triage
       remit policy who tickets.close ticket:INC-7
+      remit policy diff main
     """
 
 
-@policy_command.command("check")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def check_command(as_json: bool) -> None:
-    """Load the rules as strictly as a run does, and report every problem at once.
+def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
+    from remit.policy.conditions import TIME
 
-    \b
-    Examples:
-      remit policy check
-    """
-    from remit.house import load_rooms
-    from remit.workspace import find
-
-    _, rules = load_rooms(find(Path.cwd()))
-    if as_json:
-        click.echo(json.dumps({"ok": True, "rules": len(rules.rules), "digest": rules.digest}))
-    else:
-        click.echo(f"{len(rules.rules)} rules, no problems, {rules.digest[:19]}…")
-
-
-@policy_command.command("test")
-@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def test_command(as_json: bool) -> None:
-    """Run the table of cases in policies/cases.yaml.
-
-    \b
-    Examples:
-      remit policy test
-    """
-    from remit.house import load_rooms
-    from remit.policy import run_cases
-    from remit.workspace import find
-
-    root = find(Path.cwd())
-    _, rules = load_rooms(root)
-    path = root / "policies" / "cases.yaml"
-    results = run_cases(rules, path.read_text(encoding="utf-8") if path.exists() else "[]", "policies/cases.yaml")
-    failed = [result for result in results if not result.passed]
-    if as_json:
-        click.echo(json.dumps({"ok": not failed, "cases": [asdict(result) for result in results]}, default=str))
-    else:
-        for result in failed:
-            click.echo(
-                f"{click.style('failed', fg='red')} {result.file}:{result.line} {result.note}\n    {result.message}"
-            )
-        click.echo(f"{len(results) - len(failed)} passed, {len(failed)} failed")
-    sys.exit(1 if failed else 0)
+    if not TIME.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is no time of day; write hours and minutes, as 09:30")
+    return value
 
 
 @policy_command.command("explain")
@@ -90,8 +55,12 @@ def test_command(as_json: bool) -> None:
 @click.option("--calls", multiple=True, metavar="ACTION=N", help="Calls that the run has made.")
 @click.option("--approval", "approvals", multiple=True, metavar="ROLE[=N]", help="Approvals that were given.")
 @click.option("--named", is_flag=True, help="The user's own words name every resource.")
+@click.option("--directory", multiple=True, metavar="TEXT", help="A name that the directory holds.")
+@click.option(
+    "--confinement", type=click.Choice(get_args(Confinement)), default="full", show_default=True, help="The sandbox's."
+)
 @click.option("--env", default="local", show_default=True, help="The environment.")
-@click.option("--time", "at", default="12:00", show_default=True, help="UTC hours and minutes.")
+@click.option("--time", "at", default="12:00", show_default=True, callback=_clock, help="UTC hours and minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def explain_command(
     action: str,
@@ -103,6 +72,8 @@ def explain_command(
     calls: tuple[str, ...],
     approvals: tuple[str, ...],
     named: bool,
+    directory: tuple[str, ...],
+    confinement: Confinement,
     env: str,
     at: str,
     as_json: bool,
@@ -115,16 +86,18 @@ def explain_command(
       remit policy explain tickets.create ticket:INC-7 --agent triage --user operator --calls tickets.create=1
     """
     from remit.call import Context, Request
-    from remit.canon import parse_arguments
     from remit.house import load_rooms
     from remit.policy.globs import GlobError
     from remit.workspace import find
 
     _, rules = load_rooms(find(Path.cwd()))
+    _check_action(rules, action)
     subjects = (f"agent:{agent.removeprefix('agent:')}", f"user:{user.removeprefix('user:')}")
     context = Context(
-        args=parse_arguments(arguments),
+        args=_arguments(arguments),
         labels=frozenset(labels),
+        directory=frozenset(directory),
+        confinement=confinement,
         calls=dict(map(_counted, calls)),
         approvals={f"role:{role.removeprefix('role:')}": count for role, count in map(_counted, approvals)},
         named=named,
@@ -189,6 +162,7 @@ def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> N
     from remit.workspace import find
 
     _, rules = load_rooms(find(Path.cwd()))
+    _check_action(rules, action)
     try:
         found = who(rules, action, resource)
     except GlobError as error:
@@ -245,6 +219,24 @@ def can_command(subject: str, as_json: bool) -> None:
 
 
 _COLOURS: Final = {"allow": "green", "ask": "yellow", "deny": "red"}
+
+
+def _check_action(rules: Policy, action: str) -> None:
+    """A misspelled action is denied to everybody, and that would read like an answer."""
+    from remit.errors import UsageError
+
+    if rules.vocabulary is not None and action not in rules.vocabulary.actions:
+        raise UsageError(f"no tool has the action {action!r}: use one of {', '.join(sorted(rules.vocabulary.actions))}")
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    from remit.canon import parse_arguments
+    from remit.errors import Refusal, UsageError
+
+    try:
+        return parse_arguments(text)
+    except Refusal as refusal:
+        raise UsageError(f"--args: {refusal.message}") from None
 
 
 def _counted(text: str) -> tuple[str, int]:
@@ -304,5 +296,12 @@ def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
         click.echo(click.style(line, dim=True) if row is titles else line)
 
 
-for _command in SUBCOMMANDS:
+for _command in (
+    check_command,
+    test_command,
+    diff_command,
+    backtest_command,
+    suggest_command,
+    fmt_command,
+):
     policy_command.add_command(_command)

@@ -4,7 +4,7 @@
 has the same model in Casbin, as the tested reference.
 """
 
-from remit.policy.cases import CaseResult, read_cases, run_cases
+from remit.policy.cases import CaseResult, Coverage, read_cases, run_cases, uncovered
 from remit.policy.rules import Vocabulary
 from remit.policy.snapshot import Policy, load
 from remit.policy.survey import can, who
@@ -12,6 +12,7 @@ from remit.policy.watch import Watched, read_folder
 
 __all__ = [
     "CaseResult",
+    "Coverage",
     "Policy",
     "Vocabulary",
     "Watched",
@@ -20,5 +21,6 @@ __all__ = [
     "read_cases",
     "read_folder",
     "run_cases",
+    "uncovered",
     "who",
 ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any, Final, TypeGuard
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from remit.call import Confinement, Context, Decision, Json, Noun, Request, Verdict
+from remit.call import Confinement, Context, Decision, Json, Noun, Request, Rule, Verdict
 from remit.errors import Problem, WorkspaceError
 from remit.policy.globs import GlobError, parse_resource
 from remit.policy.snapshot import NOBODY, Policy
@@ -84,10 +84,19 @@ class CaseResult:
     note: str
     file: str
     line: int
+    action: str
     passed: bool
     message: str
     verdict: Verdict
     rules: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What the table leaves open: rules by which no passed row is decided, and actions of tools that no row asks for."""
+
+    rules: tuple[Rule, ...]
+    actions: tuple[str, ...]
 
 
 def run_cases(policy: Policy, text: str, file: str) -> tuple[CaseResult, ...]:
@@ -105,6 +114,7 @@ def run_cases(policy: Policy, text: str, file: str) -> tuple[CaseResult, ...]:
                 note=case.note,
                 file=file,
                 line=line,
+                action=case.action,
                 passed=not message,
                 message=message,
                 verdict=decision.verdict,
@@ -112,6 +122,18 @@ def run_cases(policy: Policy, text: str, file: str) -> tuple[CaseResult, ...]:
             )
         )
     return tuple(results)
+
+
+def uncovered(policy: Policy, results: Iterable[CaseResult]) -> Coverage:
+    """The rules and actions that the table does not pin."""
+    passed = [result for result in results if result.passed]
+    used = {place for result in passed for place in result.rules}
+    asked = {result.action for result in passed}
+    actions = sorted(policy.vocabulary.actions) if policy.vocabulary is not None else []
+    return Coverage(
+        rules=tuple(rule for rule in policy.rules if (rule.file, rule.line) not in used),
+        actions=tuple(one for one in actions if one not in asked and not one.startswith("remit.")),
+    )
 
 
 def read_cases(policy: Policy, text: str, file: str) -> tuple[tuple[int, Case], ...]:

@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -174,6 +174,7 @@ def _literal_after(segments: tuple[str, ...], wildcard: str) -> str | None:
     return "/" + "/".join(tail) if first and tail and not any("*" in segment for segment in tail) else None
 
 
+@lru_cache(maxsize=16_384)
 def parse_pattern(text: str) -> Pattern:
     """Read the resource column of a rule.
 

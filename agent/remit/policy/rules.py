@@ -16,7 +16,7 @@ from typing import Final, Literal, get_args
 from remit.call import Rule
 from remit.canon import canonical
 from remit.errors import Problem, Refusal, WorkspaceError
-from remit.policy.conditions import ROLE, Condition, ConditionError, parse_condition
+from remit.policy.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
 from remit.policy.disclosure import DEFAULT, Disclosure, disclosed, is_directive
 from remit.policy.globs import GlobError, Pattern, parse_pattern
 from remit.policy.model import MODEL_FILE, check_model
@@ -198,8 +198,9 @@ class _Reader:
 
     def _fields(self, at: _At) -> tuple[str, ...] | None:
         """The fields, leading spaces removed; None where readers of CSV would differ about them."""
-        fields = tuple(one.lstrip(" ") for one in at.line.split(","))
-        if trailing := next((one for one in fields if one.endswith(" ")), None):
+        fields = tuple([one.lstrip(" ") for one in at.line.split(",")])
+        spaced = " ," in at.line or at.line.endswith(" ")
+        if spaced and (trailing := next((one for one in fields if one.endswith(" ")), None)):
             at.wrong(
                 f"spaces follow {trailing.strip()!r}; some readers keep them", "remove the spaces before the comma"
             )
@@ -291,11 +292,12 @@ class _Reader:
             at.wrong(f"condition {text!r} {wrong}", "rewrite it so that every CSV reader sees one field")
             return None
         try:
-            self._conditions[known] = parse_condition(
-                text,
-                effect=effect,
-                arguments=None if vocabulary is None else vocabulary.arguments(action),
-                actions=None if vocabulary is None else vocabulary.actions,
+            self._conditions[known] = (
+                read_condition(text, effect)
+                if vocabulary is None
+                else parse_condition(
+                    text, effect=effect, arguments=vocabulary.arguments(action), actions=vocabulary.actions
+                )
             )
             return self._conditions[known]
         except ConditionError as error:
