@@ -147,6 +147,31 @@ def test_trying_a_tool_shows_its_traceback_and_what_was_refused(remit: Remit, ho
     assert "other.txt" in said.err
 
 
+def test_what_a_tool_prints_is_shown_while_it_runs(remit: Remit, house: Path) -> None:
+    remit("tool", "new", "words")
+    edit(
+        house / "tools/words/main.py",
+        "    try:\n",
+        '    print("at work")\n    __import__("time").sleep(60)\n    try:\n',
+    )
+    edit(house / "tools/words/tool.toml", "[at_most]", '[limits]\nwall = "60s"\n\n[at_most]')
+    (house / "notes").mkdir()
+    (house / "notes" / "a.txt").write_text("one")
+    trying = subprocess.Popen(
+        [sys.executable, "-m", "remit", "tool", "try", "words.count", "path=notes/a.txt", "--folder", str(house)],
+        cwd=house,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert trying.stderr is not None
+    line = trying.stderr.readline()
+    running = trying.poll() is None
+    trying.terminate()
+    trying.communicate(timeout=30)
+    assert (line, running) == ("at work\n", True)
+
+
 def test_an_irreversible_action_is_not_tried_by_accident(remit: Remit) -> None:
     said = remit("tool", "try", "tickets.close", "key=INC-2041", "reason=x")
     assert said.code == 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from codecs import getincrementaldecoder
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -117,7 +119,7 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
     """
     from remit import tool
 
-    workspace, sandbox = _workspace(), _sandbox()
+    workspace, sandbox = _workspace(), _sandbox(None if as_json else _print_live())
     found, _ = workspace.action(action)
 
     async def run() -> Any:
@@ -136,8 +138,6 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
         sys.exit(0 if done.code is None else 1)
     for touch in call.touches:
         click.echo(click.style(f"touches {touch.access} {touch.resource}", dim=True), err=True)
-    if done.stderr:
-        click.echo(done.stderr.rstrip("\n"), err=True)
     for item in done.refused:
         click.echo(
             f"{click.style('refused', fg='red')} {item.access} {item.what}; the line that would allow it: {item.allow}",
@@ -225,10 +225,16 @@ def _workspace() -> Workspace:
     return workspace.load(workspace.find(Path.cwd()))
 
 
-def _sandbox() -> Sandbox:
+def _sandbox(hear: Callable[[bytes], None] | None = None) -> Sandbox:
     from remit.sandbox import Sandbox
 
-    return Sandbox(accept=_workspace().settings.accept)
+    return Sandbox(accept=_workspace().settings.accept, hear=hear)
+
+
+def _print_live() -> Callable[[bytes], None]:
+    """Passes on what a tool prints, on standard error, while it runs."""
+    decoder = getincrementaldecoder("utf-8")("replace")
+    return lambda data: click.echo(decoder.decode(data), nl=False, err=True)
 
 
 def _relative(path: Path) -> Path:

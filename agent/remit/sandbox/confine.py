@@ -52,11 +52,17 @@ def find_bwrap() -> Path | None:
 class Sandbox:
     """Confines tools in the first tier of `accept` that works here. Safe to use for many calls at once.
 
-    Python tools are kept warm between calls until `close`. `bwrap` None: look for one.
+    Python tools are kept warm between calls until `close`. `bwrap` None: look for one. `hear` is told what calls print,
+    while they do.
     """
 
     def __init__(
-        self, *, bwrap: Path | None = None, accept: Sequence[Confinement] = ("full",), bounds: Bounds | None = None
+        self,
+        *,
+        bwrap: Path | None = None,
+        accept: Sequence[Confinement] = ("full",),
+        bounds: Bounds | None = None,
+        hear: Callable[[bytes], None] | None = None,
     ) -> None:
         self._bwrap = bwrap if bwrap is not None else find_bwrap()
         if self._bwrap is not None and not os.access(self._bwrap, os.X_OK):
@@ -64,6 +70,7 @@ class Sandbox:
         self._accept: tuple[Tier, ...] = tuple(tier for tier in _TIERS if tier in accept)
         self._found: Tier | RunEnded | None = None
         self._bounds = bounds
+        self._hear = hear
         self._account: int | None = None
         self._pool: Pool | None = None
 
@@ -132,10 +139,14 @@ class Sandbox:
     ) -> Output:
         if profile.source == "python" and not profile.starts_programs and profile.trust != "none":
             with suppress(Cold):
-                return await perform_warm(self._warm(), profile, arguments, declared=declared, allowed=allowed)
+                return await perform_warm(
+                    self._warm(), profile, arguments, declared=declared, allowed=allowed, hear=self._hear
+                )
         for _ in range(_STARTS):
             try:
-                return await perform(profile, self._runtime(), arguments, declared=declared, allowed=allowed)
+                return await perform(
+                    profile, self._runtime(), arguments, declared=declared, allowed=allowed, hear=self._hear
+                )
             except DidNotStart as failure:
                 if str(failure):
                     raise

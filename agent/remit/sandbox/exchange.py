@@ -27,15 +27,19 @@ class Exchange:
     """One call's two lines: the channel, where it is told and answers, and the pipe that its prints come through.
 
     It owns neither; whoever made them closes them. `files` are descriptors that were handed over and nobody took yet.
+    `hear` is told what is printed as it comes, no more of it than the call's result keeps.
     """
 
-    def __init__(self, channel: socket.socket, prints: int, profile: Profile) -> None:
+    def __init__(
+        self, channel: socket.socket, prints: int, profile: Profile, hear: Callable[[bytes], None] | None = None
+    ) -> None:
         self.files: list[int] = []
         self.stop: Stop | None = None
         self.unread = False  # it ended before it had read what it was told: nothing of the tool ran
         self._channel = channel
         self._prints_line = prints
         self._profile = profile
+        self._hear = hear
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._prints = bytearray()
@@ -190,7 +194,10 @@ class Exchange:
         if not data:
             self.close(self._prints_line)
         self._printed += len(data)
-        self._prints += data[: max(0, self._profile.output - len(self._prints))]
+        kept = data[: max(0, self._profile.output - len(self._prints))]
+        self._prints += kept
+        if self._hear is not None:
+            self._hear(kept)
         if self._printed > _FLOOD * self._profile.output and self.stop is None:
             self.stop = "flood"
             self._changed.set()

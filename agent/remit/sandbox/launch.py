@@ -211,11 +211,11 @@ class Process:
 class Conversation:
     """One process, one call: its boundary, its work, its end as process 1 reports it."""
 
-    def __init__(self, process: Process, profile: Profile) -> None:
+    def __init__(self, process: Process, profile: Profile, hear: Callable[[bytes], None] | None) -> None:
         self._process = process
         self._profile = profile
         self._said = bytearray()
-        self.exchange = Exchange(process.channel, process.prints, profile)
+        self.exchange = Exchange(process.channel, process.prints, profile, hear)
 
     async def hold(self, boundary: Mapping[str, Json], opened: Opened, call: Mapping[str, Json]) -> Ending:
         """The whole exchange.
@@ -278,6 +278,7 @@ async def perform(
     declared: Mapping[str, str],
     allowed: Callable[[str], bool],
     mode: Literal["call", "describe"] = "call",
+    hear: Callable[[bytes], None] | None = None,
 ) -> Output:
     """One call in a sandbox of its own, from its first descriptor to its classified end.
 
@@ -295,7 +296,7 @@ async def perform(
         call = call_frame(profile, opened, mode, arguments, declared)
         account = account_for(profile, runtime, opened.files)
         with Process(profile, runtime, at, account=account, files=opened.files) as process:
-            conversation = Conversation(process, profile)
+            conversation = Conversation(process, profile, hear)
             try:
                 ending = await conversation.hold(boundary(profile, runtime, at), opened, call)
                 return settle(

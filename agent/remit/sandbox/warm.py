@@ -93,6 +93,7 @@ async def perform_warm(
     *,
     declared: Mapping[str, str],
     allowed: Callable[[str], bool],
+    hear: Callable[[bytes], None] | None,
 ) -> Output:
     """One call from its first descriptor to its classified end. Cancelled, it leaves no process of its own and no file.
 
@@ -107,7 +108,7 @@ async def perform_warm(
         key = (account, key_of(profile))
         call = call_frame(profile, opened, "call", arguments, declared)
         for _ in range(_ATTEMPTS):
-            output = await _once(await pool.take(key, profile, account), pool, profile, opened, call, declared)
+            output = await _once(await pool.take(key, profile, account), pool, profile, opened, call, declared, hear)
             if output is not None:
                 return output
         pool.give_up(key, "its processes die before they are used")
@@ -123,10 +124,11 @@ async def _once(
     opened: Opened,
     call: Mapping[str, Json],
     declared: Mapping[str, str],
+    hear: Callable[[bytes], None] | None,
 ) -> Output | None:
     """None: the child died unused, and another may serve."""
     retire = True
-    exchange = Exchange(child.channel, child.prints, profile)
+    exchange = Exchange(child.channel, child.prints, profile, hear)
     try:
         started = time.monotonic()
         await exchange.ask(opened, call)
