@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/bench/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench
+.PHONY: help setup run test check bench ablate abuse soak
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -27,6 +27,15 @@ run: setup  ## Play the triage run (TASK="…" for another task)
 
 test: setup  ## Run all tests (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest -n auto -q $(ARGS)
+
+ablate: setup  ## Take each protection away: its tests must fail (ARGS="Landlock" for one)
+	@$(BIN)/python tests/ablate.py $(ARGS)
+
+abuse: setup  ## Try the abuse list as every account there is: root, root that becomes nobody, an ordinary user
+	@$(BIN)/python tests/accounts.py -n auto $(ARGS)
+
+soak: setup  ## The long ones: 4,000 calls in a swap race, 10,000 while zygotes are killed (minutes)
+	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 $(BIN)/python -m pytest -q -n 2 -k "swapped or ten_thousand" tests/test_sandbox_abuse.py tests/test_sandbox_warm.py $(ARGS)
 
 check:  ## All that CI checks: style, types, imports, rooms, tests
 	@$(SETUP) --group lint

@@ -265,20 +265,20 @@ async def test_no_program_and_no_process_starts(room: Room) -> None:
 
 @abuse(12, 13, 15, 16, 17, 18)
 async def test_other_processes_cannot_be_signalled_traced_or_seen(room: Room) -> None:
-    """The broker, the sandbox's first process and everybody; its own signals and its own priority stay allowed."""
+    """The broker, the sandbox's first process and everybody; its own signals and its own priority stay allowed.
+
+    Number 0 asks for the right alone, and what would be set is set already: a test that is not held must hurt nobody.
+    """
     results = await held(
         room,
         """{
             "own": tried(lambda: (os.kill(os.getpid(), 0), os.setpriority(0, 0, 1), os.getpgid(0), os.sched_getaffinity(0))),
-            "stop first": tried(lambda: os.kill(1, signal.SIGSTOP)),
-            "end first": tried(lambda: os.kill(1, signal.SIGTERM)),
-            "kill first": tried(lambda: os.kill(1, signal.SIGKILL)),
-            "slow": tried(lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), 19)),
-            "slow everybody": tried(lambda: os.setpriority(os.PRIO_USER, 0, 19)),
-            "move": tried(lambda: os.sched_setaffinity(os.getppid(), {0})),
+            "slow": tried(lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), os.getpriority(os.PRIO_PROCESS, 0))),
+            "move": tried(lambda: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0))),
             "be signalled": tried(lambda: fcntl.fcntl(socket.socketpair()[0], fcntl.F_SETOWN, os.getppid())),
             "broker": tried(lambda: os.kill(broker, 0)),
-            "first": tried(lambda: os.kill(os.getppid(), 0)),
+            "first": tried(lambda: os.kill(1, 0)),
+            "parent": tried(lambda: os.kill(os.getppid(), 0)),
             "everybody": tried(lambda: os.kill(-1, 0)),
             "group": tried(lambda: os.killpg(0, 0)),
             "queue": tried(lambda: libc("sigqueue", os.getppid(), 0, 0)),
@@ -395,10 +395,12 @@ async def test_no_capability_is_left(room: Room) -> None:
     }  # bubblewrap, or the guard: nothing of a tool
     inside = [pid for pid in below(os.getpid()) if pid not in first and b"inside.py" in command(pid)]
     assert inside
-    names = ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")
+    # An ordinary account cannot empty the bounding set, and has no use for it.
+    bounding = ["CapBnd"] if os.getuid() == 0 or room.tier == "full" else []
+    names = ("CapInh", "CapPrm", "CapEff", "CapAmb", *bounding, "NoNewPrivs", "Seccomp")
     for pid in inside:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        assert [status[name].strip() for name in names] == [*["0" * 16] * 5, "1", "2"]
+        assert [status[name].strip() for name in names] == [*["0" * 16] * (len(names) - 2), "1", "2"]
 
 
 def parent(pid: int) -> int:

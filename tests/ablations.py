@@ -1,0 +1,208 @@
+"""Each protection, how a test takes it away, and the tests that must then fail: the rows of `make ablate`.
+
+A row's `remove` patches one run of pytest, in its own process. What runs inside the sandbox is a file, so there the protection's
+very line is taken out of a copy of it, which the runtime is told to bind; production code has no switch. A protection of another
+part of Remit is one more row: `remove` patches its stage, `tests` are those that miss it, `still` is what goes on working.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import pytest
+
+from remit.sandbox import confine, kernel, launch, opened, profile, warm
+from remit.sandbox.probe import TierReport
+
+Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
+
+DOCTOR: Final = "test_sandbox.py::test_the_doctor_tries_every_break_out_and_all_are_held"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """`tests` fail, every one of them, once the protection is gone; `still` goes on passing, so that they fail for that."""
+
+    name: str
+    remove: tuple[Remove, ...]
+    tests: tuple[str, ...]
+    still: tuple[str, ...] = ("test_sandbox.py::test_what_a_tool_prints_is_kept_and_is_not_its_answer",)
+
+
+# -- what runs inside --------------------------------------------------------------------------------------------------
+
+
+def without(file: str, line: str, instead: str = "pass") -> Remove:
+    """Put `instead` in the place of one line of a file that runs inside the sandbox."""
+
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        earlier = confine.runtime
+        folder = Path(tempfile.mkdtemp(prefix="remit-ablated-"))
+        for name in profile.INSIDE:
+            shutil.copy(f"{earlier(None).inside}/{name}", folder / name)
+        text = (folder / file).read_text()
+        assert text.count(f"    {line}\n") == 1, f"{file} does not have this line once: {line}"
+        (folder / file).write_text(text.replace(f"    {line}\n", f"    {instead}\n"))
+        folder.chmod(0o755)
+        patch.setattr(confine, "runtime", lambda bwrap: replace(earlier(bwrap), inside=str(folder)))
+
+    return remove
+
+
+def believed(patch: pytest.MonkeyPatch) -> None:
+    """The sandbox tries itself at the start, and would refuse to run a tool at all: it is believed without being tried."""
+
+    def found(self: confine.Sandbox) -> profile.Tier:
+        return self._accept[0]
+
+    patch.setattr(confine.Sandbox, "_find", found)
+
+
+# -- how it is started -------------------------------------------------------------------------------------------------
+
+
+def line(change: Callable[[list[str]], list[str]]) -> Remove:
+    """Start bubblewrap by another command line."""
+
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(launch, "argv", lambda *given: change(profile.argv(*given)))
+
+    return remove
+
+
+def dropping(words: Iterable[str]) -> Callable[[list[str]], list[str]]:
+    gone = set(words)
+    return lambda argv: [word for word in argv if word not in gone]
+
+
+def with_host_root(argv: list[str]) -> list[str]:
+    if not argv[0].endswith("bwrap"):
+        return argv
+    at = argv.index("--hostname") + 2
+    return [*argv[:at], "--ro-bind", "/", "/host", *argv[at:]]
+
+
+def leaking(patch: pytest.MonkeyPatch) -> None:
+    """Hand every inheritable descriptor of the broker on."""
+    patch.setattr(launch.subprocess, "Popen", partial(subprocess.Popen, close_fds=False))
+
+
+def open_environment(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(launch, "environment", lambda *_: dict(os.environ))
+
+
+def allowing_all(*_: object, **__: object) -> bytes:
+    return profile_free_filter
+
+
+profile_free_filter: Final = bytes.fromhex("06000000" + "0000ff7f")  # BPF: return ALLOW
+
+ABLATIONS: Final = (
+    Ablation(
+        name="Landlock",
+        remove=(believed, without("kernel.py", 'call("landlock_restrict_self", self.descriptor, 0)')),
+        tests=(
+            "test_sandbox_escapes.py::test_a_decided_file_is_read_and_no_other",
+            "test_sandbox_abuse.py::test_a_tool_that_joins_paths_carelessly_reaches_the_decided_file_only",
+            DOCTOR,
+        ),
+    ),
+    Ablation(
+        name="the filters of system calls",
+        remove=(believed, without("kernel.py", 'call("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)')),
+        tests=(
+            "test_sandbox_escapes.py::test_the_kernel_gives_no_new_powers",
+            "test_sandbox_escapes.py::test_no_socket_of_any_family_can_be_made",
+            "test_sandbox_escapes.py::test_no_program_and_no_process_starts",
+            DOCTOR,
+        ),
+    ),
+    Ablation(
+        name="the filter of one call",
+        remove=(lambda patch: patch.setattr(launch, "call_filter", allowing_all),),
+        tests=(
+            "test_sandbox_escapes.py::test_no_program_and_no_process_starts",
+            "test_sandbox_escapes.py::test_other_processes_cannot_be_signalled_traced_or_seen",
+            "test_sandbox_escapes.py::test_a_tool_cannot_ask_which_processes_there_are",
+        ),
+    ),
+    Ablation(
+        name="narrowing to the decision",
+        remove=(believed, without("onecall.py", "rules.enforce()")),
+        tests=(
+            "test_sandbox_escapes.py::test_a_decided_file_is_read_and_no_other",
+            "test_sandbox_warm.py::test_nothing_of_one_call_is_found_by_the_next",
+            "test_sandbox_abuse.py::test_a_tool_that_joins_paths_carelessly_reaches_the_decided_file_only",
+            DOCTOR,
+        ),
+    ),
+    Ablation(
+        name="namespaces",
+        remove=(line(dropping(("--unshare-pid", "--as-pid-1", "--unshare-net", "--unshare-ipc", "--unshare-uts"))),),
+        tests=("test_sandbox_abuse.py::test_the_sandbox_shares_no_namespace_with_the_broker",),
+    ),
+    Ablation(
+        name="the empty root folder",
+        remove=(line(with_host_root),),
+        tests=("test_sandbox_abuse.py::test_the_root_folder_holds_what_is_needed_and_can_not_be_written",),
+    ),
+    Ablation(
+        name="resource limits",
+        remove=(believed, without("inside.py", "resource.setrlimit(which, (most, most))")),
+        tests=("test_sandbox_abuse.py::test_no_limit_can_be_raised", DOCTOR),
+    ),
+    Ablation(
+        name="the limit of processor time",
+        remove=(without("onecall.py", "resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))"),),
+        tests=("test_sandbox_abuse.py::test_no_limit_can_be_raised",),
+    ),
+    Ablation(
+        name="closing descriptors",
+        remove=(
+            leaking,
+            without("onecall.py", "close_others([*keep, rules.descriptor])"),
+        ),
+        tests=("test_sandbox_escapes.py::test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker",),
+    ),
+    Ablation(
+        name="an environment of its own",
+        remove=(open_environment, line(dropping(("--clearenv",)))),
+        tests=("test_sandbox_escapes.py::test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker",),
+    ),
+    Ablation(
+        name="the end with the broker",
+        remove=(line(dropping(("--die-with-parent",))), without("inside.py", 'guard.stand(channel, os.path.dirname(boundary["scratch"]))')),
+        tests=("test_sandbox_life.py::test_a_killed_broker_leaves_no_process",),
+    ),
+    Ablation(
+        name="following no symlink",
+        remove=(lambda patch: patch.setattr(kernel, "RESOLVE_NO_SYMLINKS", 0) or patch.setattr(kernel, "RESOLVE_BENEATH", 0),),
+        tests=(
+            "test_sandbox_escapes.py::test_a_symlink_inside_leads_nowhere",
+            "test_sandbox_life.py::test_a_link_planted_at_the_destination_is_not_followed",
+        ),
+    ),
+    Ablation(
+        name="rooms that no tool writes",
+        remove=(lambda patch: patch.setattr(opened, "_refuse_protected", lambda _: None),),
+        tests=("test_sandbox_escapes.py::test_a_protected_room_that_does_not_exist_yet_cannot_be_made",),
+    ),
+    Ablation(
+        name="a warm tool that is the one that lies there",
+        remove=(lambda patch: patch.setattr(warm, "_stamps", lambda _: ()),),
+        tests=("test_sandbox_warm.py::test_a_changed_tool_is_never_served_by_the_old_one",),
+    ),
+    Ablation(
+        name="trying the sandbox before it is used",
+        remove=(lambda patch: patch.setattr(confine, "try_tier", lambda tier, *_: TierReport(name=tier, works=True, checks=())),),
+        tests=("test_sandbox.py::test_a_bubblewrap_that_confines_nothing_is_not_believed",),
+    ),
+)  # fmt: skip
