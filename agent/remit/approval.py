@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal, TypeAlias
 
-from remit.call import Call, Decision
+from remit.call import BREAK_GLASS, Call, Decision
 from remit.canon import canonical_json
 from remit.errors import Refusal
 from remit.event import ApprovalGranted, ApprovalRejected, ApprovalRequested
@@ -42,6 +42,7 @@ def request(call: Call, decision: Decision, now: int, guard: Guard) -> ApprovalR
         missing=decision.missing,
         summary=summary(call, guard),
         expires_at=now + LASTS_NS,
+        break_glass=decision.break_glass,
     )
 
 
@@ -55,15 +56,20 @@ def grant(
     account: str,
     now: int,
     scripted: bool = False,
+    reason: str = "",
+    until: int | None = None,
 ) -> None:
-    """Record one person's approval, given in `role`.
+    """Record one person's approval, given in `role`; in `role:break-glass` with a `reason`, and `until` when it counts.
 
     Raises:
-        Refusal: `approval_invalid` for the requester, an agent, a missing role, a role nobody asked for or a second grant;
-            `approval_expired` after the time.
+        Refusal: `approval_invalid` for the requester, an agent, a missing role, a role nobody asked for, a second grant, or
+            an emergency without reason or end; `approval_expired` after the time.
     """
-    if role not in {missing.role for missing in requested.missing}:
+    asked = {missing.role for missing in requested.missing}
+    if role not in asked and not (role == BREAK_GLASS and requested.break_glass):
         raise Refusal("approval_invalid", f"nobody asked for an approval by {role!r}")
+    if role == BREAK_GLASS:
+        _check_emergency(requested, reason, until, now)
     _check_approver(record, approver, {role}, roles_of)
     _check_time(requested, now)
     granted = ApprovalGranted(
@@ -74,6 +80,8 @@ def grant(
         role=role,
         account=account,
         scripted=scripted,
+        reason=reason,
+        until=until,
     )
     if record.get(granted.key) is not None:
         raise Refusal("approval_invalid", f"{approver} has already approved this call")
@@ -102,6 +110,18 @@ def reject(
         reason=reason,
     )
     record.append(rejected, durable=True)
+
+
+def _check_emergency(requested: ApprovalRequested, reason: str, until: int | None, now: int) -> None:
+    """Whoever breaks the glass says why, in words that a reviewer can read, and for how long: no longer than the request."""
+    if not reason.strip() or not reason.isprintable() or len(reason) > LONGEST_SHOWN:
+        raise Refusal(
+            "approval_invalid",
+            f"an approval by {BREAK_GLASS} says why, in one line of at most {LONGEST_SHOWN} characters",
+            remedy="name the incident and what it needs",
+        )
+    if until is None or not now < until <= requested.expires_at:
+        raise Refusal("approval_invalid", f"an approval by {BREAK_GLASS} ends, before the request itself expires")
 
 
 def _check_time(requested: ApprovalRequested, now: int) -> None:

@@ -22,6 +22,10 @@ Verdict: TypeAlias = Literal["allow", "ask", "deny"]
 Reason: TypeAlias = Literal["allowed", "approval", "denied_by_rule", "no_rule_allows", "error"]
 Confinement: TypeAlias = Literal["full", "landlock", "none", "unavailable"]
 
+BREAK_GLASS = (
+    "role:break-glass"  # who may approve in an emergency: with a reason, for a time, reviewed by a second person
+)
+
 JSON_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every reader keeps exactly
 
 
@@ -133,7 +137,8 @@ class Told(Noun):
 class Decision(Noun):
     """What policy says of one call.
 
-    `verdict` is `ask` when exactly the approvals in `missing` would turn the denial. `reason` tells "no rule allows"
+    `verdict` is `ask` when exactly the approvals in `missing` would turn the denial; with `break_glass`, one in
+    `role:break-glass` in their stead would too. `reason` tells "no rule allows"
     from "a rule denies". `rules` are those that mattered; `nearest` are near misses of a default deny.
     `facts` are the facts that the deciding rules read, by name. All of that is the operator's; `told` is the model's part
     of a denial, None where the rules were asked for nothing more than their decision.
@@ -145,6 +150,7 @@ class Decision(Noun):
     rules: tuple[Rule, ...] = ()
     nearest: tuple[Rule, ...] = ()
     missing: tuple[Missing, ...] = ()
+    break_glass: bool = False
     facts: dict[str, Json] = Field(default_factory=dict)
     remedy: str | None = None
     told: Told | None = None
@@ -191,10 +197,11 @@ Result: TypeAlias = Annotated[Succeeded | Failed, Field(discriminator="ok")]
 
 
 class Grant(Noun):
-    """One person's approval of one request, given in one role."""
+    """One person's approval of one request, given in one role; it counts before `until` (Unix nanoseconds), None: for good."""
 
     approver: str
     role: str
+    until: int | None = None
 
 
 class Context(Noun):

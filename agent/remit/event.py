@@ -149,7 +149,10 @@ class CallDecided(Event):
 
 
 class ApprovalRequested(Event):
-    """People are asked. `summary` is rendered from canonical arguments, never written by the model."""
+    """People are asked. `summary` is rendered from canonical arguments, never written by the model.
+
+    With `break_glass`, one approval in `role:break-glass` would do in place of those in `missing`.
+    """
 
     type: Literal["approval.requested"] = "approval.requested"
     step: int
@@ -158,6 +161,7 @@ class ApprovalRequested(Event):
     missing: tuple[Missing, ...]
     summary: str
     expires_at: int  # Unix nanoseconds
+    break_glass: bool = False
 
     @property
     def key(self) -> str:
@@ -165,7 +169,10 @@ class ApprovalRequested(Event):
 
 
 class ApprovalGranted(Event):
-    """One person grants in one role. `scripted` marks an approval that a demonstration script gave."""
+    """One person grants in one role. `scripted` marks an approval that a demonstration script gave.
+
+    In `role:break-glass` there is a `reason`, and the approval counts before `until` (Unix nanoseconds) only.
+    """
 
     type: Literal["approval.granted"] = "approval.granted"
     step: int
@@ -175,6 +182,8 @@ class ApprovalGranted(Event):
     role: str
     account: str
     scripted: bool = False
+    reason: str = ""
+    until: int | None = None
 
     @property
     def key(self) -> str:
@@ -195,6 +204,23 @@ class ApprovalRejected(Event):
     @property
     def key(self) -> str:
         return f"approval.rejected/{self.step}/{self.index}/{self.decision_digest}"
+
+
+class BreakGlassReviewed(Event):
+    """A second person has looked at an approval in `role:break-glass`. Recorded in the run named `workspace`: `run` may be over."""
+
+    type: Literal["break_glass.reviewed"] = "break_glass.reviewed"
+    step: int
+    index: int
+    run: str
+    granted: str  # the key of the approval
+    reviewer: str
+    account: str
+    note: str
+
+    @property
+    def key(self) -> str:
+        return f"break_glass.reviewed/{self.run}/{self.granted}"
 
 
 class AttemptIntended(Event):
@@ -314,6 +340,7 @@ AnyEvent: TypeAlias = Annotated[
     | ApprovalRequested
     | ApprovalGranted
     | ApprovalRejected
+    | BreakGlassReviewed
     | AttemptIntended
     | AttemptEnded
     | CallAnswered

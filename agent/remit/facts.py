@@ -237,15 +237,20 @@ def context(
 ) -> Context:
     """What a condition may read when `call` is decided at `at` (Unix nanoseconds).
 
-    A grant counts if it was given for the latest request, by a person who has that role now and is not the requester;
-    with `decision_digest`, only if that request asked about this very decision.
+    A grant counts if it was given for the latest request, by a person who has that role now and is not the requester,
+    and has not lapsed; with `decision_digest`, only if that request asked about this very decision.
     """
     place = (call.step, call.index)
     asked = facts.open.get(place)
     approvals: dict[str, int] = {}
     if asked is not None and not asked.rejected and decision_digest in (None, asked.request):
         for grant in asked.grants:
-            if _is_person(grant.approver, call, facts.started) and grant.role in roles_of(grant.approver):
+            lapsed = grant.until is not None and at >= grant.until
+            if (
+                not lapsed
+                and _is_person(grant.approver, call, facts.started)
+                and grant.role in roles_of(grant.approver)
+            ):
                 approvals[grant.role] = approvals.get(grant.role, 0) + 1
     return Context(
         args=call.arguments,
@@ -289,7 +294,7 @@ def _approval(facts: Facts, event: ApprovalRequested | ApprovalGranted | Approva
     elif isinstance(event, ApprovalRejected):
         call = replace(call, rejected=True)
     elif at < call.expires_at and all(grant.approver != event.approver for grant in call.grants):
-        call = replace(call, grants=(*call.grants, Grant(approver=event.approver, role=event.role)))
+        call = replace(call, grants=(*call.grants, Grant(approver=event.approver, role=event.role, until=event.until)))
     return _with(facts, place, call)
 
 

@@ -169,6 +169,12 @@ class Journal:
             row = connection.execute(_BY_KEY, {"of": run, "named": key}).mappings().first()
         return None if row is None else _link(row).recorded()
 
+    def every(self, kind: str) -> list[Recorded]:
+        """All events of one type, over all runs, the oldest first."""
+        found = _STORED.where(_EVENT.c.type == kind).order_by(_EVENT.c.at, _EVENT.c.run, _EVENT.c.seq)
+        with self._reading() as connection:
+            return [_link(row).recorded() for row in connection.execute(found).mappings()]
+
     def runs(self) -> list[RunSummary]:
         """Every run, the latest first."""
         summed = _STORED.where(_EVENT.c.run != WORKSPACE_RUN, _EVENT.c.type.in_(SUMMARISED))

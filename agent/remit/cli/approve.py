@@ -28,17 +28,22 @@ def approve_command() -> None:
 
 
 @approve_command.command("list")
+@click.option("--break-glass", is_flag=True, help="Only emergency approvals that nobody has reviewed.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_command(as_json: bool) -> None:
-    """List every request that nobody has settled.
+def list_command(break_glass: bool, as_json: bool) -> None:
+    """List every request that nobody has settled, and every emergency approval that nobody has reviewed.
 
     \b
     Examples:
       remit approve list --json
+      remit approve list --break-glass
     """
     from remit import house
 
     opened = house.open_house()
+    if break_glass:
+        _list_emergencies(opened, as_json, quiet=False)
+        return
     rows = [(record.run, item) for record in _waiting_runs(opened) for item in _waiting(record)]
     if as_json:
         click.echo(json.dumps([{"run": run, **item.model_dump(mode="json")} for run, item in rows]))
@@ -48,6 +53,25 @@ def list_command(as_json: bool) -> None:
         click.echo(f"{run[:8]}/{item.step}.{item.index}  {item.summary.splitlines()[0]}  needs {roles}  {_left(item)}")
     if not rows:
         click.echo("nothing waits for approval")
+    _list_emergencies(opened, as_json=False, quiet=True)
+
+
+def _list_emergencies(opened: House, as_json: bool, *, quiet: bool) -> None:
+    """Approvals in role:break-glass that no second person has reviewed."""
+    from remit.break_glass import emergencies
+
+    found = [one for one in emergencies(opened.journal) if one.review is None]
+    if as_json:
+        shown = [{"run": one.run, "at": one.at, **one.granted.model_dump(mode="json")} for one in found]
+        click.echo(json.dumps(shown, ensure_ascii=False))
+        return
+    for one in found:
+        asked = one.requested.summary.splitlines()[0] if one.requested else "erased"
+        word = click.style("break-glass", fg="red")
+        click.echo(f"{word} {one.place}  {asked}  by {one.granted.approver}: {one.granted.reason}")
+        click.echo(f"    review it: remit approve review {one.place} --note …")
+    if not found and not quiet:
+        click.echo("every emergency approval has been reviewed")
 
 
 @approve_command.command("show")
@@ -68,39 +92,53 @@ def show_command(request: str, as_json: bool) -> None:
         return
     click.echo(item.summary)
     click.echo("  needs " + ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing))
+    if item.break_glass:
+        click.echo("  or in an emergency: --role role:break-glass --reason …")
     click.echo(f"  {_left(item)}")
 
 
 @approve_command.command("grant")
 @click.argument("request")
 @click.option("--role", help="The role you approve in; needed where several are asked for.")
+@click.option("--reason", default="", help="With role:break-glass: what the emergency is.")
+@click.option(
+    "--minutes", type=click.IntRange(1, 60), default=15, show_default=True, help="With role:break-glass: how long it counts."
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def grant_command(request: str, role: str | None, as_json: bool) -> None:
+def grant_command(request: str, role: str | None, reason: str, minutes: int, as_json: bool) -> None:
     """Approve one call, as the person that your operating-system account is.
+
+    In an emergency, where the rules let it, role:break-glass approves in place of those who are asked: with a reason, for
+    minutes, and on the list until a second person has reviewed it.
 
     \b
     Examples:
       remit approve grant 3f2a
+      remit approve grant 3f2a --role role:break-glass --reason "INC-7: checkout is down, no lead answers"
     """
     from remit import approval, house
+    from remit.call import BREAK_GLASS
     from remit.workspace import subject_of
 
     opened = house.open_house()
     record, item = _named(opened, request)
+    now = time.time_ns()
     asked = [missing.role for missing in item.missing]
     if role is None and len(asked) > 1:
         raise click.UsageError(f"say in which role: --role {' | '.join(asked)}")
-    approver = subject_of(opened.workspace.settings, house.account())
+    approver, role = subject_of(opened.workspace.settings, house.account()), role or asked[0]
     approval.grant(
         record,
         item,
         approver=approver,
-        role=role or asked[0],
+        role=role,
         roles_of=opened.policy.roles_of,
         account=house.account(),
-        now=time.time_ns(),
+        now=now,
+        reason=reason,
+        until=min(now + minutes * 60_000_000_000, item.expires_at) if role == BREAK_GLASS else None,
     )
-    _say(as_json, f"approved as {approver} in {role or asked[0]}", record)
+    _say(as_json, f"approved as {approver} in {role}", record)
 
 
 @approve_command.command("reject")
@@ -130,6 +168,47 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
         reason=reason,
     )
     _say(as_json, f"rejected as {approver}", record)
+
+
+@approve_command.command("review")
+@click.argument("place", metavar="RUN/STEP.INDEX")
+@click.option("--note", required=True, help="What you found; the audit export quotes it.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def review_command(place: str, note: str, as_json: bool) -> None:
+    """Review an emergency approval, as a second person: neither who gave it nor who asked for it.
+
+    \b
+    Examples:
+      remit approve list --break-glass
+      remit approve review 3f2a9b71/4.0 --note "right call; the lead was on a plane"
+    """
+    from remit import house
+    from remit.break_glass import emergencies, review
+    from remit.errors import UsageError
+    from remit.workspace import subject_of
+
+    opened = house.open_house()
+    run, _, call = place.partition("/")
+    found = [
+        one
+        for one in emergencies(opened.journal)
+        if one.review is None and one.run.startswith(run) and call in ("", f"{one.granted.step}.{one.granted.index}")
+    ]
+    places = dict.fromkeys(one.place for one in found)
+    if not run or len(places) != 1:
+        raise UsageError(f"{place!r} names {len(places)} calls to review: {', '.join(places) or 'none'}")
+    account = house.account()
+    reviewer = subject_of(opened.workspace.settings, account)
+    for one in found:
+        review(
+            opened.journal, one, reviewer=reviewer, account=account, roles_of=opened.policy.roles_of, note=note
+        )  # fmt: skip
+    place = found[0].place
+    click.echo(
+        json.dumps({"ok": True, "place": place, "reviewer": reviewer})
+        if as_json
+        else f"{place} is reviewed by {reviewer}"
+    )
 
 
 def _say(as_json: bool, line: str, record: Record) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 import click
 
-from remit.call import Confinement
+from remit.call import BREAK_GLASS, Confinement
 from remit.cli.analysis import backtest_command, suggest_command
 from remit.cli.checking import check_command, fmt_command, test_command
 from remit.cli.difference import diff_command
@@ -131,6 +131,10 @@ def explain_command(
         _print_table(("subject", "resource", "says", "rule", "because", "note"), rows)
     for item in decision.missing:
         click.echo(f"needs {item.count} × {item.role}: {_people(sorted(rules.approvers(item.role, asking=subjects)))}")
+    if decision.break_glass:
+        click.echo(
+            f"or in an emergency {BREAK_GLASS}: {_people(sorted(rules.approvers(BREAK_GLASS, asking=subjects)))}"
+        )
     if decision.remedy:
         click.echo(f"remedy: {decision.remedy}")
     if decision.told is not None:

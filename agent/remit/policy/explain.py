@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal, TypeAlias
 
-from remit.call import Context, Decision, Json, Missing, Request, Rule, Told
+from remit.call import BREAK_GLASS, Context, Decision, Json, Missing, Request, Rule, Told
 from remit.policy.disclosure import Disclosure, least
 from remit.policy.globs import NOTHING_TOUCHED
 from remit.policy.judge import Askable, Pair
@@ -68,12 +68,15 @@ def asked(request: Request, refused: Sequence[Pair], askable: Askable, digest: s
         if row.condition.holds(request.context) != row.condition.holds(then)
     )
     wanted = _people(askable.missing)
+    if askable.break_glass:
+        wanted += f" or in an emergency by {BREAK_GLASS}"
     return Decision(
         verdict="ask",
         reason="approval",
         message=f"{request.action} on {_listed(pair.resource for pair in refused)} needs approval by {wanted}, says {_quoted(rows)}",
         rules=tuple(row.rule for row in rows),
         missing=askable.missing,
+        break_glass=askable.break_glass,
         facts=_facts(rows, request.context),
         remedy=f"wait for approval by {wanted}",
         policy_digest=digest,

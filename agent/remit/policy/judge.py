@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from typing import Final
 
-from remit.call import Context, Missing
+from remit.call import BREAK_GLASS, Context, Missing
 from remit.policy.rules import Row
 
 MOST_TRIED: Final = 4096  # combinations of approvals; beyond, a sufficient set is made smaller until nothing can go
@@ -38,11 +38,13 @@ class Pair:
 class Askable:
     """What approvals could do: `missing` turns the denial; empty where it cannot be had, or no approval would help.
 
-    `wished` are the roles whose approvals would help, but that not enough people have.
+    `wished` are the roles whose approvals would help, but that not enough people have. With `break_glass`, one approval in
+    `role:break-glass` in place of those in `missing` would do.
     """
 
     missing: tuple[Missing, ...] = ()
     wished: tuple[str, ...] = ()
+    break_glass: bool = False
 
 
 NOBODY_HELPS: Final = Askable()
@@ -69,7 +71,11 @@ def askable(pairs: Sequence[Pair], context: Context, people: Callable[[str], fro
             if prod(map(len, reachable.values())) > MOST_TRIED:
                 wanted = _reduced(pairs, context, wanted, reachable)
             further = {role: count - given.get(role, 0) for role, count in wanted.items()}
-            return Askable(missing=tuple(Missing(role=role, count=count) for role, count in further.items() if count))
+            glass = given.get(BREAK_GLASS, 0) + 1
+            return Askable(
+                missing=tuple(Missing(role=role, count=count) for role, count in further.items() if count),
+                break_glass=glass in reachable.get(BREAK_GLASS, ()) and _enough(pairs, context, {BREAK_GLASS: glass}),
+            )
     return Askable(wished=tuple(levels))
 
 
@@ -81,7 +87,8 @@ def _levels(pairs: Iterable[Pair], given: Mapping[str, int]) -> dict[str, list[i
             for role, counts in row.condition.thresholds.items():
                 now = given.get(role, 0)
                 levels.setdefault(role, {now}).update(count for count in counts if count > now)
-    return {role: sorted(counts) for role, counts in sorted(levels.items())}
+    # Emergencies first, where a sufficient set is made smaller role by role: what goes first is left out if it can be.
+    return {role: sorted(levels[role]) for role in sorted(levels, key=lambda role: (role != BREAK_GLASS, role))}
 
 
 def _enough(pairs: Iterable[Pair], context: Context, approvals: Mapping[str, int]) -> bool:
@@ -90,14 +97,15 @@ def _enough(pairs: Iterable[Pair], context: Context, approvals: Mapping[str, int
 
 
 def _cheapest_first(levels: Mapping[str, Sequence[int]], given: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Numbers of approvals by role: fewest people first, then fewest roles, then by the roles' names."""
+    """Numbers of approvals by role: emergencies last; fewest people first, then fewest roles, then by the roles' names."""
     if prod(map(len, levels.values())) > MOST_TRIED:
         yield {role: counts[-1] for role, counts in levels.items()}
         return
 
-    def cost(wanted: dict[str, int]) -> tuple[int, int, list[int]]:
-        further = [count - given.get(role, 0) for role, count in wanted.items()]
-        return sum(further), sum(map(bool, further)), [-count for count in further]
+    def cost(wanted: dict[str, int]) -> tuple[bool, int, int, list[int]]:
+        further = {role: count - given.get(role, 0) for role, count in wanted.items()}
+        people, roles = sum(further.values()), sum(map(bool, further.values()))
+        return further.get(BREAK_GLASS, 0) > 0, people, roles, [-count for count in further.values()]
 
     yield from sorted((dict(zip(levels, counts, strict=True)) for counts in product(*levels.values())), key=cost)
 
