@@ -7,12 +7,16 @@ import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from remit.cli.compare import diff_command
 from remit.cli.runs import open_run
 from remit.cli.shrink import shrink_command
+
+if TYPE_CHECKING:
+    from remit.journal import Journal
 
 
 @click.group("trace", short_help="read, verify and export what runs did")
@@ -29,18 +33,26 @@ def trace_command() -> None:
 
 
 @trace_command.command("list")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many, newest first.")
+@click.option("--limit", type=click.IntRange(min=1), help="How many, newest first: 20, or with --decisions all.")
+@click.option("--decisions", is_flag=True, help="Every decision of these runs instead: the audit export.")
+@click.option("--format", "shape", type=click.Choice(["csv", "jsonl"]), help="With --decisions: jsonl if left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_command(limit: int, as_json: bool) -> None:
-    """List runs, newest first.
+def list_command(limit: int | None, decisions: bool, shape: str | None, as_json: bool) -> None:
+    """List runs, newest first; or every decision, oldest first: who, what, by which rules, approved by whom.
 
     \b
     Examples:
       remit trace list --limit 5
+      remit trace list --decisions --format csv > decisions.csv
     """
     from remit import house
 
-    rows = house.open_house().journal.runs()[:limit]
+    if shape is not None and not decisions:
+        raise click.UsageError("--format goes with --decisions")
+    if decisions:
+        _export_decisions(house.open_house().journal, limit, shape or "jsonl")
+        return
+    rows = house.open_house().journal.runs()[: limit or 20]
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows]))
         return
@@ -53,6 +65,20 @@ def list_command(limit: int, as_json: bool) -> None:
         )
     if not rows:
         click.echo("no runs yet")
+
+
+def _export_decisions(journal: Journal, limit: int | None, shape: str) -> None:
+    from remit import audit
+    from remit.break_glass import emergencies
+
+    reviewers = {
+        (one.run, one.granted.key): one.review.reviewer for one in emergencies(journal) if one.review is not None
+    }
+    if shape == "csv":
+        click.echo(audit.csv_header())
+    for run in reversed(journal.runs()[:limit]):
+        for row in audit.rows(journal.events(run.run), reviewers):
+            click.echo(audit.as_csv(row) if shape == "csv" else audit.as_json(row))
 
 
 @trace_command.command("show")
