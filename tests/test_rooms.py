@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import py_compile
 import sqlite3
 import subprocess
@@ -357,9 +359,22 @@ def test_every_command_has_examples_and_json_and_its_help_loads_no_library_but_o
         assert not leaf or "--json" in page, name
 
 
-def test_a_colour_never_reaches_a_pipe(remit: Remit) -> None:
-    said = remit("call", "files.read", '{"path": "secrets/payments.env"}', "--agent", "triage")
-    assert "\x1b" not in said.out + said.err
+def test_colour_is_for_terminals_and_for_those_who_want_it(remit: Remit, house: Path) -> None:
+    call = ("call", "files.read", '{"path": "secrets/payments.env"}', "--agent", "triage", "--dry-run")
+    assert "\x1b" not in remit(*call).out
+
+    def shown(**env: str) -> bytes:
+        """What a terminal is sent."""
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "remit", *call]
+        subprocess.run(command, cwd=house, env={**os.environ, **env}, stdout=theirs, timeout=60, check=False)
+        os.close(theirs)
+        said = os.read(ours, 65_536)
+        os.close(ours)
+        return said
+
+    assert shown(NO_COLOR="").startswith(b"\x1b[31mdeny\x1b[0m: ")
+    assert shown(NO_COLOR="1").startswith(b"deny: ")
 
 
 def test_the_journal_and_the_traces_are_their_owners_alone(remit: Remit, house: Path) -> None:

@@ -71,7 +71,7 @@ def remit() -> None:
 def main(args: list[str] | None = None) -> None:
     """Run one command; every error ends as one clear line and an exit code."""
     try:
-        remit.main(args=args, prog_name="remit", standalone_mode=False)
+        remit.main(args=args, prog_name="remit", standalone_mode=False, color=_colour())
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.Abort:
@@ -112,11 +112,16 @@ def say_error(error: RemitError) -> None:
         return
     if isinstance(error, WorkspaceError):
         for problem in error.problems:
-            click.echo(f"{click.style('error', fg='red')}: {problem}", err=True)
+            click.echo(f"{click.style('error', fg='red')}: {problem}", err=True, color=_colour())
     else:
-        click.echo(f"{click.style('error', fg='red')}: {error}", err=True)
+        click.echo(f"{click.style('error', fg='red')}: {error}", err=True, color=_colour())
         if isinstance(error, Refusal) and error.remedy:
             click.echo(f"    {error.remedy}", err=True)
+
+
+def _colour() -> bool | None:
+    """None leaves it to click: colour on a terminal, none in a pipe. NO_COLOR (https://no-color.org) means never."""
+    return False if os.environ.get("NO_COLOR") else None
 
 
 def _as_json(error: RemitError) -> str:
