@@ -15,7 +15,7 @@ from abuse import abuse
 from confining import Room, sandbox
 
 from remit.errors import Refusal, RunEnded
-from remit.event import Refused
+from remit.event import Limit, Refused
 from remit.sandbox import Profile, Sandbox, Tier, argv, find_bwrap, probe
 from remit.sandbox.profile import BASE_ENVIRONMENT, Runtime
 
@@ -180,7 +180,7 @@ async def test_a_declared_error_keeps_its_name(full: Room, raises: str, declared
         ("return object()", "invalid_output", "not JSON"),
         ("return float('nan')", "invalid_output", "not JSON"),
         ("return '\\ud800'", "invalid_output", "not JSON"),
-        ("return 'x' * 5_000_000", "invalid_output", "output limit"),
+        ("return 'x' * 5_000_000", "resource_exhausted", "output limit"),
         ("return 2 ** 70", "invalid_output", "beyond"),
         ("x = []\n    for _ in range(500): x = [x]\n    return x", "invalid_output", "nested deeper"),
         ("x = []\n    for _ in range(100_000): x = [x]\n    return x", "invalid_output", "not JSON"),
@@ -206,6 +206,7 @@ async def test_every_other_ending_has_its_code(room: Room, body: str, code: str,
     )
     assert output.code == code, output
     assert message in output.message
+    assert (output.limit is not None) is (code == "resource_exhausted")
     assert (output.value, output.scratch) == (None, None)
 
 
@@ -225,6 +226,26 @@ async def test_a_tool_that_does_not_end_is_ended(room: Room, body: str, code: st
     wall = 0.5 if code == "timeout" else 20.0
     output = await room.run(f"import signal, time\ndef act():\n    {body}\n", wall=wall, cpu=1.0)
     assert output.code == code, output
+    assert output.limit is not None
+    assert output.limit.used is not None
+    assert output.limit.used >= 0.8 * output.limit.most  # the kernel's two clocks of processor time differ a little
+
+
+@pytest.mark.parametrize(
+    ("body", "limit"),
+    [
+        ("x = bytearray(40 << 20)\n    return bytearray(1 << 30)", Limit(name="memory", most=160 << 20, used=40 << 20, unit="bytes")),
+        ("return 'x' * 70_000", Limit(name="output", most=64 << 10, used=70_002, unit="bytes")),
+        ("[print('x' * 65_536) for _ in range(40)]", Limit(name="prints", most=1 << 20, used=1 << 20, unit="bytes")),
+        ("[os.open('/dev/null', 0) for _ in range(5000)]", Limit(name="open_files", most=256, used=None, unit="count")),
+    ],
+    ids=["memory", "output", "prints", "open files"],
+)  # fmt: skip
+async def test_a_limit_is_named_with_how_much_was_used(room: Room, body: str, limit: Limit) -> None:
+    output = await room.run(f"import os\ndef act():\n    {body}\n", memory=160 << 20, output=64 << 10)
+    assert output.limit is not None, output
+    assert output.limit.model_copy(update={"used": None}) == limit.model_copy(update={"used": None})
+    assert (output.limit.used or 0) >= (limit.used or 0)
 
 
 async def test_what_is_refused_names_the_line_that_would_allow_it(room: Room) -> None:
@@ -303,8 +324,8 @@ def say(body, size=None):
         ("""say(b'{"kind":"value","value":1,"value":2}'); os._exit(0)""", "invalid_output", "same key twice"),
         ("""say(b'{"kind":"value","value":"\\\\ud800"}'); os._exit(0)""", "invalid_output", "half a character"),
         ("""say(b'{"kind":"error","name":"made_up"}'); os._exit(0)""", "invalid_output", "does not declare"),
-        ("say(b'', 0xFFFFFFFF); time.sleep(60)", "invalid_output", "output limit"),
-        ("say(b'x' * 1_000_000); time.sleep(60)", "invalid_output", "output limit"),
+        ("say(b'', 0xFFFFFFFF); time.sleep(60)", "resource_exhausted", "output limit"),
+        ("say(b'x' * 1_000_000); time.sleep(60)", "resource_exhausted", "output limit"),
         ("say(b'{', 100); os._exit(0)", "tool_crashed", "exited with status 0"),
         ("""say(b'{"kind":"value","value":"early"}'); return 'late'""", "invalid_output", "more than once"),
         ("""say(b'{"kind":"value","value":null,"files":["out.md"]}'); os._exit(0)""", "invalid_output", "not the decided"),

@@ -16,7 +16,7 @@ from typing import Protocol
 from remit.call import Call, Confinement, Json
 from remit.canon import digest
 from remit.errors import Code, Refusal
-from remit.event import Change, Landed, Refused, Spent
+from remit.event import Change, Landed, Limit, Refused, Spent
 from remit.host import load_host
 from remit.manifest import Action, Manifest, code_digest
 from remit.resolve import check_output, fill_argv
@@ -37,6 +37,7 @@ class Attempted:
     refused: tuple[Refused, ...] = ()
     stderr: str = ""
     spent: Spent = Spent()
+    limit: Limit | None = None
     lost: bool = False
 
 
@@ -116,6 +117,7 @@ class LiveAttempts:
             refused=output.refused,
             stderr=output.stderr,
             spent=output.spent,
+            limit=output.limit,
         )
 
     def _profile(self, tool: Tool, action: Action, call: Call) -> Profile:
@@ -157,6 +159,7 @@ class LiveAttempts:
         function = self._host_functions(tool.manifest)[action.name]
         started = time.monotonic()
         code: Code | None = None
+        limit: Limit | None = None
         error, message, value = None, "", None
         try:
             raised, value = await asyncio.wait_for(
@@ -169,7 +172,9 @@ class LiveAttempts:
         except Refusal as refusal:
             code, message, value = refusal.code, refusal.message, None
         except TimeoutError:
-            code, message = "timeout", f"no result within {tool.manifest.limits.wall:g} s"
+            most = tool.manifest.limits.wall
+            code, message = "timeout", f"no result within {most:g} s"
+            limit = Limit(name="wall", most=most, used=round(time.monotonic() - started, 3), unit="s")
         except _FromTool as wrapped:
             failure = wrapped.__cause__
             assert failure is not None
@@ -183,6 +188,7 @@ class LiveAttempts:
             message=message,
             landed=landed(call, code),
             spent=Spent(wall_s=time.monotonic() - started),
+            limit=limit,
         )
 
     def _host_functions(self, manifest: Manifest) -> Mapping[str, Callable[..., Json]]:

@@ -386,6 +386,7 @@ class Broker:
             refused=attempted.refused,
             stderr=self.guard.text(attempted.stderr),
             spent=attempted.spent,
+            limit=attempted.limit,
             retry_in_s=retry.delay(call.run, call.step, call.index, number) if retried else None,
         )
 
@@ -401,6 +402,8 @@ class Broker:
             details["error"] = ended.error
         if ended.refused:
             details["refused"] = [item.model_dump(mode="json") for item in ended.refused]
+        if ended.limit is not None:
+            details["limit"] = ended.limit.model_dump(mode="json")
         if ended.landed != "none":
             details["effect"] = ended.landed
         error = Error(

@@ -18,6 +18,9 @@ from remit.errors import Code
 
 Outcome: TypeAlias = Literal["completed", "failed", "stopped", "exhausted"]
 Landed: TypeAlias = Literal["landed", "not_landed", "unknown", "none"]  # "none": a read has no effect to land
+LimitName: TypeAlias = Literal[
+    "wall", "cpu", "memory", "output", "prints", "file_size", "file_space", "open_files", "processes"
+]
 
 
 class Event(Noun):
@@ -246,6 +249,15 @@ class Spent(Noun):
     output_bytes: int = 0
 
 
+class Limit(Noun):
+    """The limit that an attempt hit. `most` and `used` in `unit`; `used` None where nobody counted."""
+
+    name: LimitName
+    most: float
+    used: float | None
+    unit: Literal["s", "bytes", "count"]
+
+
 class Change(Noun):
     """One file that the broker committed for the tool. `digest` is of its content, "" where it was removed."""
 
@@ -278,6 +290,7 @@ class AttemptEnded(Event):
     refused: tuple[Refused, ...] = ()
     stderr: str = ""
     spent: Spent = Spent()
+    limit: Limit | None = None  # with `timeout` and `resource_exhausted`
     lost: bool = False  # the process that ran it died; another one wrote this
     retry_in_s: float | None = None  # seconds until the next attempt; None: there is none
 

@@ -166,6 +166,7 @@ class RecordedAttempts:
             refused=ended.refused,
             stderr=ended.stderr,
             spent=ended.spent,
+            limit=ended.limit,
             lost=ended.lost,
         )
 

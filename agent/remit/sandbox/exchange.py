@@ -14,13 +14,12 @@ from typing import Final
 
 from remit.call import Json
 from remit.sandbox.opened import Grant, Opened
-from remit.sandbox.outcome import Ending, Stop
+from remit.sandbox.outcome import FLOOD, Ending, Stop
 from remit.sandbox.profile import Profile
 
 ENVELOPE: Final = 64 << 10  # what an answer may hold beside its value
 _BATCH: Final = 64  # descriptors on one message: an account may hold few open at a time
 _PATIENCE_SECONDS: Final = 0.005
-_FLOOD: Final = 16  # prints beyond this many output limits end the call
 
 
 class Exchange:
@@ -198,7 +197,7 @@ class Exchange:
         self._prints += kept
         if self._hear is not None:
             self._hear(kept)
-        if self._printed > _FLOOD * self._profile.output and self.stop is None:
+        if self._printed > FLOOD * self._profile.output and self.stop is None:
             self.stop = "flood"
             self._changed.set()
         return bool(data)

@@ -84,7 +84,7 @@ def lock_down(boundary: dict[str, Any]) -> None:
         rules.allow_path(os.path.join(boundary["root"], "stores", store), kernel.STORE)
     rules.enforce()
     _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NOFILE, 256)
+    _limit(resource.RLIMIT_NOFILE, boundary["open_files"])
     _limit(resource.RLIMIT_FSIZE, boundary["file_bytes"])
     _limit(resource.RLIMIT_DATA, boundary["memory"])  # not RLIMIT_AS: that counts what is only reserved
     _limit(resource.RLIMIT_MEMLOCK, 0)

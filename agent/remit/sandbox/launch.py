@@ -28,6 +28,8 @@ from remit.sandbox.opened import Opened
 from remit.sandbox.outcome import Answer, Ending, Output, classify
 from remit.sandbox.profile import (
     BASE_ENVIRONMENT,
+    OPEN_FILES,
+    PROCESSES,
     SCRATCH_BYTES,
     TEMPORARY_BYTES,
     Places,
@@ -41,7 +43,6 @@ from remit.sandbox.seccomp import boundary_filter, call_filter, this_machine
 START_SECONDS: Final = 30.0  # bubblewrap and the interpreter, on a busy machine; the tool's own time counts after it
 DRAIN_SECONDS: Final = 2.0
 _GUARD_SECONDS: Final = 30.0  # it sweeps as fast as the machine lets it; only one that was stopped takes as long
-_PROCESSES: Final = 64
 
 
 class DidNotStart(Exception):
@@ -68,7 +69,8 @@ def boundary(profile: Profile, runtime: Runtime, at: Places, *, warm: bool = Fal
         "memory": profile.memory,
         "cpu": profile.cpu,
         "output": profile.output,
-        "processes": 2 * _PROCESSES if warm else _PROCESSES,
+        "open_files": OPEN_FILES,
+        "processes": 2 * PROCESSES if warm else PROCESSES,
         "largest_answer": profile.output + ENVELOPE,
         "file_bytes": SCRATCH_BYTES,
         "filter": boundary_filter(machine, programs=programs, namespaces=namespaces).hex(),
@@ -254,7 +256,7 @@ class Conversation:
             self._process.kill()
             await exchange.drain(DRAIN_SECONDS)
             raise DidNotStart(exchange.said)
-        self._process.limit(group_memory(self._profile, 1), _PROCESSES)
+        self._process.limit(group_memory(self._profile, 1), PROCESSES)
 
     def _on_control(self) -> None:
         data = os.read(self._process.control, 4096)
@@ -339,6 +341,7 @@ def settle(profile: Profile, ending: Ending, answer: Answer, opened: Opened, exc
         stderr += f"\n{answer.note}"
     return Output(
         code=code,
+        limit=answer.limit,
         value=answer.value if code is None else None,
         error=answer.error,
         message=message,

@@ -182,11 +182,7 @@ def serve(
         body = f'{body[:-1]},"value":{value}}}'
     data = body.encode()
     if len(data) > boundary["largest_answer"]:
-        answer = {
-            "kind": "invalid",
-            "message": f"the result has more than {boundary['output']} bytes, the output limit",
-        }
-        data, descriptors = json.dumps(answer).encode(), []
+        data, descriptors = json.dumps({"kind": "oversized", "size": len(value.encode())}).encode(), []
     send(channel, data, descriptors)
 
 

@@ -7,25 +7,37 @@ import json
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias, cast
+from typing import Any, Final, Literal, TypeAlias, cast
 
 from remit.call import Json
 from remit.canon import parse_json
 from remit.errors import Code, Refusal
-from remit.event import Refused, Spent
-from remit.sandbox.profile import Profile
+from remit.event import Limit, LimitName, Refused, Spent
+from remit.sandbox.profile import OPEN_FILES, PROCESSES, SCRATCH_BYTES, Profile
 from remit.sandbox.scratch import Scratch
 
 LONGEST_MESSAGE: Final = 2_000  # characters of a tool's own words
 _MOST_REFUSED: Final = 20
-_RESOURCES: Final = {
-    errno.EFBIG: "the size of one file",
-    errno.ENOSPC: "the space for files",
-    errno.EDQUOT: "the space for files",
-    errno.EMFILE: "open files",
-    errno.ENFILE: "open files",
+_RESOURCES: Final[Mapping[int, LimitName]] = {
+    errno.EFBIG: "file_size",
+    errno.ENOSPC: "file_space",
+    errno.EDQUOT: "file_space",
+    errno.EMFILE: "open_files",
+    errno.ENFILE: "open_files",
     errno.ENOMEM: "memory",
-    errno.EAGAIN: "threads or processes",
+    errno.EAGAIN: "processes",
+}
+FLOOD: Final = 16  # prints beyond this many output limits end the call
+_NAMED: Final[Mapping[LimitName, str]] = {
+    "wall": "s",
+    "cpu": "s of processor time",
+    "memory": "bytes of memory",
+    "output": "bytes in a result, its output limit",
+    "prints": "bytes printed",
+    "file_size": "bytes in one file",
+    "file_space": "bytes in files",
+    "open_files": "open files",
+    "processes": "threads or processes",
 }
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV)
 
@@ -67,6 +79,7 @@ class Output:
     stderr: str = ""
     refused: tuple[Refused, ...] = ()
     spent: Spent = field(default_factory=Spent)
+    limit: Limit | None = None
     scratch: Scratch | None = None
 
 
@@ -79,6 +92,7 @@ class Answer:
     error: str | None = None
     message: str = ""
     refused: tuple[Refused, ...] = ()
+    limit: Limit | None = None
     files: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     note: str = ""
@@ -89,29 +103,52 @@ class Answer:
 def classify(profile: Profile, ending: Ending, *, declared: Mapping[str, str]) -> Answer:
     """One code for one ending. What the broker saw itself comes before what the process says of itself."""
     if ending.stop is not None:
-        return _stopped(profile, ending.stop)
+        return _stopped(profile, ending, ending.stop)
     if ending.answer is None or ending.status not in (0, None):
         return _died(profile, ending)
     if ending.extra:
         return Answer(code="invalid_output", message="the tool answered more than once")
     try:
         frame = _frame(ending.answer)
-        return _answered(profile, frame, declared, len(ending.answer))
+        return _answered(profile, ending, frame, declared)
     except (Refusal, _NotOurs) as failure:
         detail = failure.message if isinstance(failure, Refusal) else str(failure)
         return Answer(code="invalid_output", message=f"the tool's result cannot be read: {detail}")
 
 
-def _stopped(profile: Profile, stop: Stop) -> Answer:
+def _limit(profile: Profile, name: LimitName, used: float | None) -> Limit:
+    match name:
+        case "wall" | "cpu":
+            return Limit(name=name, most=profile.wall if name == "wall" else profile.cpu, used=used, unit="s")
+        case "open_files" | "processes":
+            return Limit(name=name, most=OPEN_FILES if name == "open_files" else PROCESSES, used=used, unit="count")
+        case "memory":
+            most = profile.memory
+        case "output":
+            most = profile.output
+        case "prints":
+            most = FLOOD * profile.output
+        case "file_size" | "file_space":
+            most = SCRATCH_BYTES
+    return Limit(name=name, most=most, used=used, unit="bytes")
+
+
+def _exhausted(profile: Profile, name: LimitName, used: float | None, **given: Any) -> Answer:
+    """`given` are the other parts of the answer."""
+    limit = _limit(profile, name, None if used is None else round(used, 3))
+    message = f"the tool reached for more than {limit.most:.15g} {_NAMED[name]}"
+    if limit.used is not None:
+        message += f"; it used {limit.used:.15g}"
+    return Answer(code="resource_exhausted", message=message, limit=limit, **given)
+
+
+def _stopped(profile: Profile, ending: Ending, stop: Stop) -> Answer:
     if stop == "wall":
-        return Answer(code="timeout", message=f"no result within {profile.wall:g} s")
+        limit = _limit(profile, "wall", round(ending.wall_s, 3))
+        return Answer(code="timeout", message=f"no result within {profile.wall:g} s", limit=limit)
     if stop == "output":
-        return Answer(
-            code="invalid_output", message=f"the result is larger than the output limit of {profile.output} bytes"
-        )
-    return Answer(
-        code="resource_exhausted", message=f"the tool printed far more than the output limit of {profile.output} bytes"
-    )
+        return _exhausted(profile, "output", None)
+    return _exhausted(profile, "prints", ending.printed)
 
 
 def _died(profile: Profile, ending: Ending) -> Answer:
@@ -121,7 +158,7 @@ def _died(profile: Profile, ending: Ending) -> Answer:
     if status >= 0:
         return Answer(code="tool_crashed", message=f"the tool exited with status {status} and gave no result")
     if -status == signal.SIGXCPU or (-status == signal.SIGKILL and ending.cpu_s >= profile.cpu):
-        return Answer(code="resource_exhausted", message=f"the tool used more than {profile.cpu:g} s of processor time")
+        return _exhausted(profile, "cpu", ending.cpu_s)
     try:
         name = signal.Signals(-status).name
     except ValueError:
@@ -145,7 +182,7 @@ def _frame(raw: bytes) -> dict[str, Json]:
     return cast("dict[str, Json]", frame)
 
 
-def _answered(profile: Profile, frame: dict[str, Json], declared: Mapping[str, str], length: int) -> Answer:
+def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared: Mapping[str, str]) -> Answer:
     refused = tuple(
         _refused(cast("dict[str, Json]", one))
         for one in _list(frame, "refused")[:_MOST_REFUSED]
@@ -155,14 +192,11 @@ def _answered(profile: Profile, frame: dict[str, Json], declared: Mapping[str, s
     match frame.get("kind"):
         case "value":
             value = frame.get("value")
-            size = length
+            size = len(ending.answer or b"")
             if size > profile.output:  # with its envelope; without it, it may still fit
                 size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
             if size > profile.output:
-                return Answer(
-                    code="invalid_output",
-                    message=f"the result has {size} bytes, more than the output limit of {profile.output}",
-                )
+                return _exhausted(profile, "output", size)
             files = tuple(one for one in _list(frame, "files") if isinstance(one, str))
             removed = tuple(one for one in _list(frame, "removed") if isinstance(one, str))
             return Answer(
@@ -180,37 +214,30 @@ def _answered(profile: Profile, frame: dict[str, Json], declared: Mapping[str, s
                 raise _NotOurs("it names an error that the manifest does not declare")
             return Answer(code="tool_failed", error=name, message=_text(frame, "message"), refused=refused, note=note)
         case "raised":
-            return _raised(profile, frame, refused, note)
+            return _raised(profile, ending, frame, refused, note)
+        case "oversized":
+            return _exhausted(profile, "output", _number(frame, "size") or None, refused=refused, note=note)
         case "invalid":
             return Answer(code="invalid_output", message=_text(frame, "message"), refused=refused, note=note)
         case _:
             raise _NotOurs("it is not an answer")
 
 
-def _raised(profile: Profile, frame: dict[str, Json], refused: tuple[Refused, ...], note: str) -> Answer:
+def _raised(
+    profile: Profile, ending: Ending, frame: dict[str, Json], refused: tuple[Refused, ...], note: str
+) -> Answer:
     number = frame.get("errno")
     name, message = _text(frame, "name"), _text(frame, "message")
-    if name == "MemoryError" or (number == errno.ENOMEM):
-        return Answer(
-            code="resource_exhausted",
-            message=f"the tool used more than {profile.memory} bytes of memory",
-            refused=refused,
-            note=note,
-        )
-    if isinstance(number, int) and number in _RESOURCES and not (number == errno.EAGAIN and "thread" not in message):
-        return Answer(
-            code="resource_exhausted",
-            message=f"the tool hit the limit of {_RESOURCES[number]}",
-            refused=refused,
-            note=note,
-        )
-    if name == "RuntimeError" and "start new thread" in message:
-        return Answer(
-            code="resource_exhausted",
-            message="the tool hit the limit of threads or processes",
-            refused=refused,
-            note=note,
-        )
+    hit = _RESOURCES.get(number) if isinstance(number, int) else None
+    if hit == "processes" and "thread" not in message:  # a line that would block says the same
+        hit = None
+    if name == "MemoryError":
+        hit = "memory"
+    elif name == "RuntimeError" and "start new thread" in message:
+        hit = "processes"
+    if hit is not None:
+        used = (ending.memory_bytes or _number(frame, "memory") or None) if hit == "memory" else None
+        return _exhausted(profile, hit, used, refused=refused, note=note)
     if isinstance(number, int) and (number in _FORBIDDEN or (number == errno.ENOENT and refused)):
         what = _text(frame, "filename") or (refused[-1].what if refused else "something that the sandbox refuses")
         return Answer(

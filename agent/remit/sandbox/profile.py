@@ -28,6 +28,8 @@ INSIDE: Final = ("inside.py", "guard.py", "zygote.py", "onecall.py", "serving.py
 
 SCRATCH_BYTES: Final = 64 << 20  # everything that one call may leave in scratch, and the largest single file
 TEMPORARY_BYTES: Final = 32 << 20
+OPEN_FILES: Final = 256
+PROCESSES: Final = 64
 BASE_ENVIRONMENT: Final[Mapping[str, str]] = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
     "HOME": "/tmp",  # noqa: S108 - the sandbox's own, empty at every call

@@ -372,7 +372,7 @@ def run_command(argv: Sequence[str], limit: int, declared: Mapping[str, str]) ->
     output = process.stdout.read(limit + 1)
     if len(output) > limit:
         process.kill()
-        raise NotJson(f"the result has more than {limit} bytes, the output limit")
+        return {"kind": "oversized"}
     status = process.wait()
     if status:
         name = f"exit_{status}"

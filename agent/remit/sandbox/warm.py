@@ -142,6 +142,9 @@ async def _once(
         exchange.read_prints()
         ending = exchange.ending(started, report)
         answer = classify(profile, ending, declared=declared)
+        if answer.limit is not None and report is None:  # how much it used is its parent's to say
+            ending = exchange.ending(started, await child.ended(DRAIN_SECONDS))
+            answer = classify(profile, ending, declared=declared)
         output = settle(profile, ending, answer, opened, exchange)
         # What one call filled up, the next would find full; what killed one may have hurt its parent.
         retire = output.code in ("resource_exhausted", "timeout")

@@ -240,6 +240,8 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
             "remit.spent.memory_bytes": ended.spent.memory_bytes,
             "remit.spent.output_bytes": ended.spent.output_bytes,
         }
+        if ended.limit is not None:
+            found.attributes |= {"remit.limit": ended.limit.name, "remit.limit.most": ended.limit.most}
         if ended.stderr:
             found.attributes["remit.attempt.stderr"] = ended.stderr
         if ended.code is not None:
