@@ -100,11 +100,16 @@ def taken_away(request: pytest.FixtureRequest) -> Iterator[None]:
     """Before anything of a test is set up."""
     if not boxed():
         pytest.exit("without a protection these tests do real harm: run `make ablate`, which boxes them", returncode=3)
-    (row,) = (one for one in ABLATIONS if one.name == request.config.getoption("--without"))
     with pytest.MonkeyPatch.context() as patch:
-        for remove in row.remove:
-            remove(patch)
+        take_away(request.config.getoption("--without"), patch)
         yield
+
+
+def take_away(name: str, patch: pytest.MonkeyPatch) -> None:
+    """In this process: a test that starts another broker has it call this too."""
+    (row,) = (one for one in ABLATIONS if one.name == name)
+    for remove in row.remove:
+        remove(patch)
 
 
 @pytest.hookimpl(wrapper=True)

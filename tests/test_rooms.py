@@ -174,6 +174,24 @@ def test_what_a_tool_prints_is_shown_while_it_runs(remit: Remit, house: Path) ->
     assert (line, running) == ("at work\n", True)
 
 
+def test_a_tool_of_which_the_manifest_says_no_trust_gets_a_sandbox_for_each_call(remit: Remit, house: Path) -> None:
+    """Its card says so, and what was not decided is not even mounted."""
+    remit("tool", "new", "words")
+    edit(house / "tools/words/tool.toml", 'source = "python"', 'source = "python"\ntrust = "none"')
+    edit(
+        house / "tools/words/main.py",
+        "    try:\n",
+        '    print(Path("/work/notes/b.txt").exists(), Path("/work/notes/a.txt").exists())\n    try:\n',
+    )
+    (house / "notes").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (house / "notes" / name).write_text("one")
+    said = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(house))
+    assert (said.code, said.out) == (0, "1\n")
+    assert "False True" in said.err
+    assert "no trust: each call has a sandbox of its own" in remit("tool", "show", "words").out
+
+
 def test_an_irreversible_action_is_not_tried_by_accident(remit: Remit) -> None:
     said = remit("tool", "try", "tickets.close", "key=INC-2041", "reason=x")
     assert said.code == 1

@@ -361,20 +361,25 @@ BROKER = """
 import asyncio, sys
 from pathlib import Path
 from remit.sandbox import Profile, Sandbox
-base, tier = Path(sys.argv[1]), sys.argv[2]
-profile = Profile(tool="t", action="act", source="python", code=base / "tool", root=base / "work", stores=("life",), wall=600.0, tier=tier)
+base, tier, trust, without = Path(sys.argv[1]), *sys.argv[2:]
+if without:  # this process too is to go without it
+    import ablate, pytest
+    ablate.take_away(without, pytest.MonkeyPatch())
+profile = Profile(tool="t", action="act", source="python", code=base / "tool", root=base / "work", stores=("life",), wall=600.0, tier=tier, trust=trust)
 asyncio.run(Sandbox(accept=(tier,)).run(profile, {}, declared={}))
 """
 
 
 @abuse(88)
-def test_a_killed_broker_leaves_no_process(room: Room) -> None:
+@pytest.mark.parametrize("trust", ["pinned", "none"])
+def test_a_killed_broker_leaves_no_process(room: Room, trust: str, request: pytest.FixtureRequest) -> None:
     """SIGKILL, so that nothing of the broker can clean up; its temporary files go too."""
     room.root.mkdir()
     (room.base / "tool").mkdir()
     (room.base / "tool" / "main.py").write_text(WAITS)
     environment = os.environ | {"TMPDIR": str(room.base / "tmp")}
-    with subprocess.Popen([sys.executable, "-c", BROKER, str(room.base), room.tier], env=environment) as broker:
+    given = [str(room.base), room.tier, trust, request.config.getoption("--without", "")]
+    with subprocess.Popen([sys.executable, "-c", BROKER, *given], env=environment) as broker:
         try:
             wait_for((room.root / "stores/life/started").exists)
             watched = Watched(below(broker.pid))

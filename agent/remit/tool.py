@@ -261,6 +261,8 @@ def card(tool: Tool) -> list[str]:
     ]
     if manifest.source == "host":
         lines.append("  UNCONFINED: runs inside the broker's process; the kernel enforces nothing of what follows")
+    elif manifest.trust == "none":
+        lines.append("  no trust: each call has a sandbox of its own, where only the decided files are mounted")
     kernel = "the kernel" if manifest.source != "host" else "nobody"
     scopes = (
         ("reads at most", manifest.read, kernel),

@@ -184,7 +184,8 @@ class ManifestTable(Table):
     source: Source = Field(default="python", description="host runs unconfined, and only if remit.toml names it")
     host: Entry | None = Field(default=None, description='With source = "host": "package.module:functions"')
     trust: Trust = Field(
-        default="pinned", description="none: each call gets a sandbox of its own, nothing is kept warm"
+        default="pinned",
+        description="none: each call gets a sandbox of its own, where only the decided files are mounted; nothing is kept warm",
     )
     always: AlwaysTable = AlwaysTable()
     at_most: AtMostTable = AtMostTable()

@@ -130,7 +130,10 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
 
     call, done = asyncio.run(run())
     if as_json:
-        body = {key: value for key, value in asdict(done).items() if key not in ("changes", "refused", "spent")}
+        body = {
+            key: value for key, value in asdict(done).items() if key not in ("changes", "refused", "spent", "limit")
+        }
+        body["limit"] = done.limit and done.limit.model_dump(mode="json")
         body["refused"] = [item.model_dump(mode="json") for item in done.refused]
         body["changes"] = [item.model_dump(mode="json") for item in done.changes]
         body["touches"] = [touch.model_dump(mode="json") for touch in call.touches]
