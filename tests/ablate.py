@@ -49,6 +49,7 @@ def play(row: Ablation, *, jobs: int = 2) -> Played:
     with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as said:
         wanted = [str(TESTS / test) for test in (*row.tests, *row.still)]
         options = ["-q", "-p", "no:cacheprovider", "-p", "ablate", "--without", row.name, "--said", said.name]
+        options += [] if row.fixtures else ["--noconftest"]
         parallel = ["-n", str(jobs)] if jobs > 1 else []
         environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(

@@ -20,7 +20,7 @@ from typing import Final, TypeAlias
 
 import pytest
 
-from remit.sandbox import confine, kernel, launch, opened, profile, warm
+from remit.sandbox import confine, kernel, launch, opened, pool, profile, warm
 from remit.sandbox.probe import TierReport
 
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
@@ -30,11 +30,15 @@ DOCTOR: Final = "test_sandbox.py::test_the_doctor_tries_every_break_out_and_all_
 
 @dataclass(frozen=True, kw_only=True)
 class Ablation:
-    """`tests` fail, every one of them, once the protection is gone; `still` goes on passing, so that they fail for that."""
+    """`tests` fail, every one of them, once the protection is gone; `still` goes on passing, so that they fail for that.
+
+    `fixtures`: they use those of conftest.py, which takes seconds to import.
+    """
 
     name: str
     remove: tuple[Remove, ...]
     tests: tuple[str, ...]
+    fixtures: bool = False
     still: tuple[str, ...] = ("test_sandbox.py::test_what_a_tool_prints_is_kept_and_is_not_its_answer",)
 
 
@@ -114,6 +118,11 @@ def leaking(patch: pytest.MonkeyPatch) -> None:
 def open_environment(patch: pytest.MonkeyPatch) -> None:
     earlier = launch.environment
     patch.setattr(launch, "environment", lambda *given: {**os.environ, **earlier(*given)})
+
+
+def unretired(patch: pytest.MonkeyPatch) -> None:
+    earlier = pool.Pool.done
+    patch.setattr(pool.Pool, "done", lambda self, child, *, retire: earlier(self, child, retire=False))
 
 
 def allowing_all(*_: object, **__: object) -> bytes:
@@ -230,6 +239,11 @@ ABLATIONS: Final = (
         name="a warm tool that is the one that lies there",
         remove=(lambda patch: patch.setattr(warm, "_stamps", lambda _: ()),),
         tests=("test_sandbox_warm.py::test_a_changed_tool_is_never_served_by_the_old_one",),
+    ),
+    Ablation(
+        name="a new zygote after a limit was hit",
+        remove=(unretired,),
+        tests=("test_sandbox_warm.py::test_a_zygote_is_made_anew_after_a_limit_was_hit",),
     ),
     Ablation(
         name="trying the sandbox before it is used",
