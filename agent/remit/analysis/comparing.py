@@ -51,7 +51,7 @@ class Comparing:
         self._types: dict[str, tuple[tuple[str, str], ...]] = {}
         self._groups: dict[tuple[frozenset[str], frozenset[str], str], Group | None] = {}
         self._asks: dict[frozenset[Key], bool] = {}
-        self._mattering: dict[tuple[frozenset[Key], Key, tuple[tuple[str, str], ...]], bool] = {}
+        self._mattering: dict[tuple[frozenset[Key], Key, tuple[tuple[str, str], ...]], bool | None] = {}
         kinds = {pattern.kind for pattern in self._patterns.values()} - {""}
         self._kinds: Final = tuple(sorted({*kinds, "file", "none", OTHER_KIND}))
         self._limited: Final = (old.ceiling is not None, new.ceiling is not None)
@@ -122,8 +122,8 @@ class Comparing:
             self._types[action] = tuple(sorted(agreed.items()))
         return self._types[action]
 
-    def matters(self, keys: frozenset[Key], key: Key, subject: str, action: str) -> bool:
-        """Whether some request would be decided otherwise without `key`; also where that cannot be told."""
+    def matters(self, keys: frozenset[Key], key: Key, subject: str, action: str) -> bool | None:
+        """Whether some request would be decided otherwise without `key`; None where that cannot be told."""
         if key not in keys:
             return False
         place = (keys, key, self.types(action))
@@ -131,7 +131,8 @@ class Comparing:
             for one in keys:
                 self._patterns.setdefault(one.pattern, parse_pattern(one.pattern))
             group = Group(keys, keys - {key}, self.types(action))
-            self._mattering[place] = any(any(found) for found in self.compare(group, subject, action, alone=True))
+            changes, unsettled = self.compare(group, subject, action, alone=True)
+            self._mattering[place] = True if changes else None if unsettled else False
         return self._mattering[place]
 
     def compare(

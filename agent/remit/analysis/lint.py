@@ -1,13 +1,13 @@
 """Rules that load and yet do not do what their author may think: dead, shadowed, redundant, wider than any tool reaches.
 
-"Dead" is exact: with the row removed, every request is decided as before. What stock Casbin would half-read is refused
+"Dead" is exact: with the row removed, every request is decided as before; what could not be told is remarked too. What stock Casbin would half-read is refused
 when rules load, and needs no lint.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -18,9 +18,8 @@ from remit.analysis.paths import Space
 from remit.analysis.reach import Reach, reach_of
 from remit.analysis.segments import TooMany
 from remit.analysis.side import Key, Side
-from remit.analysis.solver import Question, Values, ask
+from remit.analysis.solver import Answered, Question, Values, ask
 from remit.call import Verdict
-from remit.policy.conditions import read_condition
 from remit.policy.globs import parse_pattern
 from remit.policy.rules import Row, action_matches
 from remit.workspace import Workspace
@@ -36,9 +35,10 @@ Code: TypeAlias = Literal[
     "wider",  # it allows more than any tool's manifest reaches
     "beyond",  # it is about resources that no manifest reaches
     "unmentioned",  # an action that no rule is about
+    "unsettled",  # whether it does anything, or how far it reaches, is beyond the analysis
 ]
 Weight: TypeAlias = Literal["warning", "note"]
-_NOTES: Final[frozenset[Code]] = frozenset({"wider", "dead", "unmentioned"})
+_NOTES: Final[frozenset[Code]] = frozenset({"wider", "dead", "unmentioned", "unsettled"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,37 +98,36 @@ def _nobody(side: Side, row: Row, workspace: Workspace | None) -> str:
 def _conditions(side: Side) -> Iterator[Remark]:
     comparing = Comparing(side, side)
     for row in side.rows:
-        text, effect = row.condition.text, row.rule.effect
-        if text == "True" or not atoms_of(text):
-            if text != "True" and not read_condition(text, effect).holds(context_of({})):
-                yield _remark(
-                    row, "never", f"its condition {text!r} never holds", "remove the row, or mend the condition"
-                )
+        text = row.condition.text
+        if text == "True":
             continue
         actions = [action for action in comparing.actions if action_matches(action, row.action)]
         types = dict(comparing.types(actions[0])) if len(actions) == 1 else {}
-        decide = _deciding(text)
-        nothing = frozenset[str]()
-        one = frozenset({text})
-        never = ask(Question(nothing, nothing, one, nothing, nothing, nothing), types, decide)
-        if not never.changes and not never.unsettled:
+        holds, fails = _differs(row, None, types), _differs(row, "True", types)
+        if not holds.changes and not holds.unsettled:
             yield _remark(
                 row, "never", f"its condition {text!r} can never hold", "mend the condition, or remove the row"
             )
-            continue
-        always = ask(Question(nothing, nothing, one, nothing, frozenset({"True"}), nothing), types, decide)
-        if not always.changes and not always.unsettled:
+        elif not fails.changes and not fails.unsettled:
             yield _remark(row, "always", f"its condition {text!r} always holds", "write True, or mend the condition")
 
 
-def _deciding(text: str) -> Callable[[Values, bool], Verdict]:
-    """A policy of one row with that condition against an empty one, or one with True."""
-    condition = read_condition(text, "allow")
+def _differs(row: Row, other: Literal["True"] | None, types: Mapping[str, str]) -> Answered:
+    """The facts under which the row decides otherwise than one with the other condition, or than none at all."""
+    allows, condition = row.rule.effect == "allow", row.condition
+    nothing, mine = frozenset[str](), frozenset({condition.text})
+    others = nothing if other is None else frozenset({other})
+    question = (
+        Question(nothing, nothing, mine, nothing, others, nothing)
+        if allows
+        else Question(frozenset({"True"}), nothing, nothing, mine, nothing, others)
+    )
 
     def decide(values: Values, new: bool) -> Verdict:
-        return "allow" if new or condition.holds(context_of(values)) else "deny"
+        holds = other is not None if new else condition.holds(context_of(values))
+        return "allow" if holds is allows else "deny"
 
-    return decide
+    return ask(question, types, decide)
 
 
 # -- dead rules ----------------------------------------------------------------------------------------------------------
@@ -138,6 +137,7 @@ def _dead(side: Side, workspace: Workspace | None) -> Iterator[Remark]:
     """Rows without which every request is decided as before; of equal rows each is redundant, not both."""
     comparing = Comparing(side, side)
     needed: set[int] = set()
+    unsure: set[int] = set()
     bearing: defaultdict[int, dict[tuple[frozenset[Key], Key], tuple[str, str]]] = defaultdict(dict)
     by_place: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in side.rows:
@@ -158,23 +158,33 @@ def _dead(side: Side, workspace: Workspace | None) -> Iterator[Remark]:
             for key, rows in owners.items():
                 for row in rows:
                     bearing[row.number].setdefault((keys, key), (subject, action))
-                if len(rows) == 1 and rows[0].number not in needed and comparing.matters(keys, key, subject, action):
-                    needed.add(rows[0].number)
+                if len(rows) == 1 and rows[0].number not in needed:
+                    does = comparing.matters(keys, key, subject, action)
+                    (needed if does else unsure if does is None else set[int]()).add(rows[0].number)
+    alike = _alike(side.rows)
     for row in side.rows:
         if row.number in needed:
             continue
+        if row.number in unsure:
+            yield _remark(
+                row, "unsettled", "whether it does anything is beyond this analysis", "simplify its condition"
+            )
+            continue
         if why := _nobody(side, row, workspace):
             yield _remark(row, "unreachable", why, "give somebody the role, or remove the row")
-        elif row.number in bearing and not any(_alike(one, row) for one in side.rows[row.number + 1 :]):
-            yield _verdict(comparing, side, row, bearing[row.number])
+        elif row.number in bearing and row is (same := alike[_meaning(row)])[-1]:
+            yield _verdict(comparing, side, row, bearing[row.number], same[0])
 
 
 def _verdict(
-    comparing: Comparing, side: Side, row: Row, bearing: Mapping[tuple[frozenset[Key], Key], tuple[str, str]]
+    comparing: Comparing,
+    side: Side,
+    row: Row,
+    bearing: Mapping[tuple[frozenset[Key], Key], tuple[str, str]],
+    same: Row,
 ) -> Remark:
-    """Why a row makes no difference."""
-    same = next((one for one in side.rows[: row.number] if _alike(one, row)), None)
-    if same is not None:
+    """Why a row makes no difference; `same` is the first that says the same."""
+    if same is not row:
         what = f"it says the same as line {same.rule.line} of {same.rule.file}"
         return _remark(row, "redundant", what, "keep one of them")
     allow = row.rule.effect == "allow"
@@ -184,40 +194,37 @@ def _verdict(
         alike = frozenset(one for one in keys if one.effect == key.effect)
         if not allow:
             alike |= {every}
-        if comparing.matters(alike, key, subject, action):
+        if comparing.matters(alike, key, subject, action) is not False:
             if allow:
                 return _remark(
                     row, "shadowed", "rows that deny defeat it wherever it allows", "remove it, or narrow the denies"
                 )
             return _remark(row, "dead", "it denies only what no row allows", "keep it as a reminder, or remove it")
-    keys, key = next(iter(bearing))
-    cover = next(
-        (
-            one
-            for one in side.rows
-            if one is not row
-            and (other := side.key(one)) in keys
-            and other.effect == key.effect
-            and not comparing.matters(
-                frozenset({other, key} | ({every} if not allow else set())), key, *bearing[keys, key]
-            )
-        ),
-        None,
-    )
-    by = f"line {cover.rule.line} of {cover.rule.file}" if cover is not None else "other rows together"
+    (keys, key), (subject, action) = next(iter(bearing.items()))
+    beside = frozenset[Key]() if allow else frozenset({every})
+    covers = [
+        rule
+        for other in keys - {key}
+        if other.effect == key.effect and comparing.matters(beside | {other, key}, key, subject, action) is False
+        for rule in side.rules_of(subject, action, (other,))
+    ]
+    first = min(covers, key=lambda rule: (rule.file, rule.line), default=None)
+    by = f"line {first.line} of {first.file}" if first is not None else "other rows together"
     return _remark(
         row, "redundant", f"{by} already {row.rule.effect} all that it does", "remove it, or narrow the wider row"
     )
 
 
-def _alike(one: Row, other: Row) -> bool:
-    return (one.subject, one.action, one.pattern.text, one.condition.text, one.rule.effect) == (
-        other.subject,
-        other.action,
-        other.pattern.text,
-        other.condition.text,
-        other.rule.effect,
-    )
+def _alike(rows: Iterable[Row]) -> Mapping[tuple[str, ...], list[Row]]:
+    """The rows by what they mean: of those that say the same each could go, and all but the last are kept quiet about."""
+    found: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        found[_meaning(row)].append(row)
+    return found
+
+
+def _meaning(row: Row) -> tuple[str, ...]:
+    return row.subject, row.action, row.pattern.text, row.condition.text, row.rule.effect
 
 
 # -- manifests -----------------------------------------------------------------------------------------------------------
@@ -231,7 +238,8 @@ def _reaching(side: Side, workspace: Workspace) -> Iterator[Remark]:
             continue
         try:
             some, beyond = _reached(row, [reach[action] for action in actions])
-        except TooMany:
+        except TooMany as reason:
+            yield _remark(row, "unsettled", f"how far it reaches cannot be told: {reason}", "simplify its pattern")
             continue
         if not some:
             what = f"no manifest lets {row.action} reach {row.pattern.text}"
