@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import re
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -254,7 +256,7 @@ def test_a_change_that_widens_nothing_is_proved_to_be_no_new_authority(
 
 
 def test_a_pull_request_is_compared_with_its_base_by_git(house: Path, remit: Remit) -> None:
-    """As in CI: a revision on one side, the checkout on the other."""
+    """As a reviewer would try it: a refactoring first, then a glob of a tool, one of a rule, and a role link at once."""
 
     def git(*words: str) -> None:
         subprocess.run(
@@ -265,24 +267,38 @@ def test_a_pull_request_is_compared_with_its_base_by_git(house: Path, remit: Rem
     git("init", "-q", "-b", "main")
     git("add", "-A")
     git("commit", "-q", "-m", "base")
+
+    def change(file: str, old: str, new: str) -> None:
+        text = (house / file).read_text(encoding="utf-8")
+        assert old in text
+        (house / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    change("tools/files/main.py", "import builtins", "import builtins\nimport os")
     said = remit("diff", "main", "--fail-on-new")
     assert (said.code, "no new authority" in said.out) == (0, True), said
-    rules = house / "policies" / "rules.csv"
-    rules.write_text(
-        rules.read_text(encoding="utf-8").replace("tickets.get, ticket:INC-*", "tickets.get, ticket:*"),
-        encoding="utf-8",
-    )
-    said = remit("diff", "main", "--format", "markdown", "--fail-on-new")
+    change("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]')
+    change("policies/rules.csv", "tickets.get, ticket:INC-*", "tickets.get, ticket:*")
+    change("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana")
+    workflow = (house / ".github" / "workflows" / "remit.yml").read_text(encoding="utf-8")
+    *checks, posted = re.findall(r"uvx --from remit remit ([^|\n]+)", workflow)
+    assert checks == ["check", "policy check", "policy test --mutate"]  # which other tests run
+    said = remit(*shlex.split(posted.replace("$BASE", "main")), "--fail-on-new")
     assert said.code == 1
-    assert "- agent:triage may now call tickets.get on ticket:other for user:dana (was refused)" in said.out
+    told = said.out.splitlines()
+    first = next(line for line in told if line.startswith("- "))
+    assert first == "- agent:triage may now call tickets.get on ticket:other for user:dana (was refused)"
+    assert any("files.read on file:archive/other" in line for line in told), said.out
+    assert any(line.startswith("- user:eve may now call files.read") for line in told), said.out
     said = remit("diff", "main", "--json")
     assert said.json["no_new_authority"] is False
-    assert said.json["sentences"][0]["still_refused"]
-    said = remit("policy", "diff", "git:main", "--verify", "--fail-on", "newly-allowed", "--json")
+    assert all(one["still_refused"] for one in said.json["sentences"])
+    said = remit("policy", "diff", "main", "--verify", "--fail-on", "newly-allowed", "--json")
     assert said.code == 1
-    assert said.json["verified"] == {"replayed": 1, "wrong": 0}
-    assert remit("policy", "diff", "main:", "--fail-on", "newly-denied").code == 0
-    assert remit("policy", "diff", "git:nothing").code == 2
+    assert said.json["verified"]["replayed"] > 1
+    assert said.json["verified"]["wrong"] == 0
+    assert remit("policy", "diff", "git:main", "--fail-on", "newly-denied").code == 0
+    said = remit("policy", "diff", "nothing", "--json")
+    assert (said.code, "neither a folder nor a git revision" in said.json["error"]["message"]) == (2, True)
 
 
 # -- history -------------------------------------------------------------------------------------------------------------

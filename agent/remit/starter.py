@@ -39,6 +39,7 @@ jobs:
       - run: uvx --from remit remit policy test --mutate
       - name: What may agents do now that they could not do before?
         env: {BASE: "${{ github.event.pull_request.base.sha }}"}
+        shell: bash   # which alone lets a failure before the pipe fail the step
         run: uvx --from remit remit diff "git:$BASE" --format markdown | tee authority.md >> "$GITHUB_STEP_SUMMARY"
       - uses: actions/upload-artifact@v4
         with: {name: authority, path: authority.md}

@@ -27,10 +27,14 @@ _WAS: Final = {"allow": "allowed", "ask": "asked", "deny": "refused"}
 
 @dataclass(frozen=True, kw_only=True)
 class Sentence:
-    """One thing that changes. `witness` and `still_refused` are requests; None where the change is not one of requests."""
+    """One thing that changes. `witness` and `still_refused` are requests; None where the change is not one of requests.
+
+    `partial`: it takes an agent and a user, and so far only one of them may do it.
+    """
 
     direction: Direction
     text: str
+    partial: bool = False
     because: tuple[str, ...] = ()
     witness: Mapping[str, Json] | None = None
     still_refused: Mapping[str, Json] | None = None
@@ -93,7 +97,10 @@ def authority(old: Workspace, new: Workspace) -> Authority:
     """
     before, after = _side("before", old, pinned=True), _side("after", new, pinned=False)
     found = difference(before, after)
-    sentences = [_told(found, one) for one in found.findings]
+    # What an agent and a user may do together comes first: of the rest, one of the two is still missing.
+    sentences = sorted(
+        (_told(found, one) for one in found.findings), key=lambda one: (one.partial, not one.text.startswith("agent:"))
+    )
     writes = difference(
         replace_ceiling(before, old, pinned=True, written=True), replace_ceiling(after, new, pinned=False, written=True)
     )
@@ -159,6 +166,7 @@ def _told(found: Difference, one: Finding, *, writing: bool = False) -> Sentence
         because.append(f"no {'user' if one.subject.startswith('agent:') else 'agent'} may take part in it yet")
     return Sentence(
         direction="wider" if one.wider else "narrower",
+        partial=not partner,
         text=f"{who} {_SAID[one.after]} {verb}{whom} (was {_WAS[one.before]})",
         because=tuple(because),
         witness={
