@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from itertools import pairwise
 from pathlib import Path
 
@@ -242,6 +243,18 @@ def test_the_shipped_rules_load_in_stock_casbin_and_its_cases_decide_alike() -> 
     requests = [case.request() for _, case in policy.read_cases(rules, files["policies/cases.yaml"].decode(), "")]
     assert [reference.allows(request) for request in requests] == [result.verdict == "allow" for result in results]
     assert len(requests) > 20
+
+
+def test_no_decision_of_a_run_is_casbins_to_switch_off() -> None:
+    """`enable_enforce(False)` allows everything: nothing but the tests' reference imports Casbin, and nothing that."""
+    package = Path(__file__).parents[1] / "agent" / "remit"
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if re.match(r"\s*(from|import) (casbin|remit\.policy\.stock)|\s*from remit\.policy import .*stock", line)
+    }
+    assert found == {"policy/stock.py"}
 
 
 def test_the_other_distribution_of_casbin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,8 @@
 """What the reviewer's questions cost: the semantic diff, lint, and a backtest, in processor time of one core.
 
-Rules as in `policy.py`: 500 agents in 100 teams in 30 departments in 8 organisations, globs, 30% with a condition. Both
-sides are read before the clock starts, since a workspace is read for any command. Every witness is replayed on both
-sides. Exit code 1 where a bar is missed.
+Rules as in `policy.py`: 500 agents in 100 teams in 30 departments in 8 organisations, globs, 30% with a condition. A diff is
+timed with both sides read, and again from their bytes, with nothing remembered from the one before. Every witness is replayed
+on both sides. Exit code 1 where a bar is missed.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ from remit.call import Ask, Call, Decision, Subjects, Succeeded, Touch
 from remit.chain import seal
 from remit.event import AnyEvent, AttemptEnded, CallAnswered, CallDecided, ModelAsked, Recorded, RunStarted
 from remit.policy import Vocabulary
+from remit.policy.conditions import read_condition
+from remit.policy.globs import parse_pattern
 
 ROOT = Path(__file__).parents[2]
 MODEL = (ROOT / "policies" / "model.conf").read_bytes()
@@ -120,24 +122,28 @@ def main() -> int:
     report: list[dict[str, Any]] = []
     missed = False
 
-    def tell(name: str, seconds: float, bar: float | None, found: str) -> None:
+    def tell(name: str, seconds: float, bar: float | None, found: str, *, wrong: bool = False) -> None:
         nonlocal missed
-        over = bar is not None and seconds > bar
+        over = (bar is not None and seconds > bar) or wrong
         missed = missed or over
         report.append({"what": name, "seconds": seconds, "bar": bar, "found": found})
         shown = "" if bar is None else f"bar {bar:.1f} s{'  MISSED' if over else ''}"
         print(f"{name:<44} {seconds:8.3f} s  {shown:<18} {found}")
 
     def compared(name: str, old: list[str], new: list[str], bar: float) -> None:
-        a, b = side(old), side(new)
-        seconds, found = taken(lambda: difference(a, b))
+        parse_pattern.cache_clear()
+        read_condition.cache_clear()
+        reading, (before, after) = taken(lambda: (side(old), side(new)))
+        seconds, found = taken(lambda: difference(before, after))
         assert isinstance(found, Difference)
         replayed = verify(found)
         tell(
             name,
             seconds,
             bar,
+            f"{reading + seconds:.3f} s with reading both; "
             f"{len(found.findings)} changes, {replayed.replayed} witnesses, {len(replayed.wrong)} wrong",
+            wrong=bool(replayed.wrong),
         )
 
     for count in (1_000, 10_000):

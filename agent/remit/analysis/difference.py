@@ -7,16 +7,14 @@ could not be settled is listed as unsettled, and is never part of "no difference
 
 from __future__ import annotations
 
-import gc
 from collections import defaultdict
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import TypeAlias
 
 from remit.analysis.comparing import Comparing, Group, Seen, plainness
 from remit.analysis.findings import RANK, Approvers, Difference, Finding, Unsettled, Witness, agents_first
 from remit.analysis.logic import atoms_of, context_of
-from remit.analysis.side import Key, Side
+from remit.analysis.side import Key, Side, uncollected
 from remit.analysis.solver import Change
 
 _Cause: TypeAlias = tuple[str, Change, frozenset[Key], frozenset[Key]]
@@ -26,18 +24,6 @@ def difference(old: Side, new: Side) -> Difference:
     """Compare two sides, exactly."""
     with uncollected():
         return _difference(old, new)
-
-
-@contextmanager
-def uncollected() -> Generator[None]:
-    """No garbage collection meanwhile: nothing here is in cycles, and large policies would be walked again and again."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _difference(old: Side, new: Side) -> Difference:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from remit.analysis.comparing import Comparing
-from remit.analysis.difference import uncollected
 from remit.analysis.logic import atoms_of, context_of
 from remit.analysis.paths import Space
 from remit.analysis.reach import Reach, reach_of
 from remit.analysis.segments import TooMany
-from remit.analysis.side import Key, Side
+from remit.analysis.side import Key, Side, uncollected
 from remit.analysis.solver import Answered, Question, Values, ask
 from remit.call import Verdict
 from remit.policy.globs import parse_pattern

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
@@ -57,8 +59,9 @@ class Side:
     def by_subject(self) -> Mapping[str, Mapping[str, frozenset[Key]]]:
         """What the rows of each subject column mean, by action column."""
         found: defaultdict[str, defaultdict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
-        for row in self.rows:
-            found[row.subject][row.action].add(Key(row.rule.effect, row.pattern.text, row.condition.text))
+        for key, rows in self._by_key.items():
+            for row in rows:
+                found[row.subject][row.action].add(key)
         return {
             subject: {action: frozenset(keys) for action, keys in columns.items()} for subject, columns in found.items()
         }
@@ -145,5 +148,18 @@ def read_side(label: str, files: Mapping[str, bytes], vocabulary: Vocabulary | N
     Raises:
         WorkspaceError: with every problem of every file.
     """
-    rules = read_rules(files)
+    with uncollected():
+        rules = read_rules(files)
     return Side(label=label, rows=rules.rows, links=rules.links, vocabulary=vocabulary)
+
+
+@contextmanager
+def uncollected() -> Generator[None]:
+    """No garbage collection meanwhile: nothing here is in cycles, and large policies would be walked again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

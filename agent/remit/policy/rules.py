@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from sys import intern
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from remit.call import Rule
 from remit.canon import canonical
@@ -306,8 +306,7 @@ class _Reader:
             return None
 
 
-@dataclass(frozen=True)
-class _At:
+class _At(NamedTuple):  # a tuple, because there is one for every line
     """One line, and where its problems go."""
 
     file: str
