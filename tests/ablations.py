@@ -247,7 +247,7 @@ ABLATIONS: Final = (
     ),
     Ablation(
         name="trying the sandbox before it is used",
-        remove=(lambda patch: patch.setattr(confine, "try_tier", lambda tier, *_: TierReport(name=tier, works=True, checks=())),),
+        remove=(lambda patch: patch.setattr(confine, "try_tier", lambda tier, _: TierReport(name=tier, works=True, checks=())),),
         tests=("test_sandbox.py::test_a_bubblewrap_that_confines_nothing_is_not_believed",),
     ),
 )  # fmt: skip

@@ -80,6 +80,8 @@ def doctor_command(as_json: bool) -> None:
     """
     from remit.sandbox import probe
 
+    if sys.stderr.isatty():
+        click.echo("trying the break-outs in each tier, which takes some seconds …", err=True)
     tiers, accepted = probe(), _accepted()
     ok = any(tier.works for tier in tiers if tier.name in accepted)
     if as_json:
@@ -107,8 +109,9 @@ def _show_tier(tier: TierReport) -> None:
     mark = click.style("works", fg="green") if tier.works else click.style("does not work here", fg="red")
     click.echo(f"{tier.name}: {mark}")
     for item in tier.checks:
-        held = click.style("held  ", fg="green") if item.held else click.style("ESCAPED", fg="red")
-        click.echo(f"  {held} {item.name}: {item.detail}")
+        good, bad = ("allowed", "REFUSED") if item.allowed else ("held   ", "ESCAPED")
+        word = click.style(good, fg="green") if item.held else click.style(bad, fg="red")
+        click.echo(f"  {word} {item.name}: {item.detail}")
         if not item.held and item.fix:
             click.echo(f"         fix: {item.fix}")
     if tier.note:

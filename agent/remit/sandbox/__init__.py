@@ -12,6 +12,7 @@
     outcome     one code for each ending
     seccomp     which system calls are left
     probe       break-outs, tried for real
+    attempts    which ones, and what each would mean
 
 Inside the sandbox, in this order:
 

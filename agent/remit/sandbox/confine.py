@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
@@ -23,7 +23,7 @@ from remit.sandbox.cgroup import delegated
 from remit.sandbox.launch import DidNotStart, perform
 from remit.sandbox.outcome import Output
 from remit.sandbox.pool import Closed, Pool
-from remit.sandbox.probe import ATTEMPTS, QUICK, TierReport, fix_for, try_tier
+from remit.sandbox.probe import TierReport, examine, fix_for, try_tier
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
 from remit.sandbox.standby import Bounds, Cold
 from remit.sandbox.warm import perform_warm
@@ -34,6 +34,10 @@ _SAFE: Final = (0, 12)
 _OLD: Final = (
     "bubblewrap {}.{} is older than 0.12, which mends CVE-2026-87766 (a symlink planted below a writable mount); no mount of "
     "this sandbox lies below a folder that a tool can write, so it is not reached, but update it when you can"
+)
+_WEAKER: Final = (
+    "temporary files are bounded one by one and not as a sum, which paths exist can be learned (`stat`), and no tool starts "
+    "programs; accept this tier only where the full one is not to be had"
 )
 
 
@@ -192,7 +196,7 @@ class Sandbox:
     def _find(self) -> Tier | RunEnded:
         reports: list[TierReport] = []
         for tier in self._accept:
-            report, self._account = _try_as_somebody(tier, self._runtime(), QUICK)
+            report, self._account = _try_as_somebody(tier, self._runtime(), try_tier)
             if report.works:
                 return report.name
             reports.append(report)
@@ -212,7 +216,7 @@ class Sandbox:
 def probe(*, bwrap: Path | None = None) -> tuple[TierReport, ...]:
     """Every break-out in every tier, tried for real: what `remit doctor` prints."""
     here = runtime(bwrap if bwrap is not None else find_bwrap())
-    (full, account), (landlock, _) = (_try_as_somebody(tier, here, ATTEMPTS) for tier in _TIERS)
+    (full, account), (landlock, _) = (_try_as_somebody(tier, here, examine) for tier in _TIERS)
     notes: list[str] = []
     if full.works and here.bwrap is not None and (version := _version(here.bwrap)) < _SAFE:
         notes.append(_OLD.format(*version))
@@ -222,17 +226,18 @@ def probe(*, bwrap: Path | None = None) -> tuple[TierReport, ...]:
         notes.append(
             "no control group (v2, memory and pids) is delegated here: limits bind each process, not their sum"
         )
-    return replace(full, note="; ".join(notes)), landlock
+    return replace(full, note="; ".join(notes)), replace(landlock, note=_WEAKER if landlock.works else "")
 
 
-def _try_as_somebody(tier: Tier, here: Runtime, names: Iterable[str]) -> tuple[TierReport, int | None]:
+def _try_as_somebody(
+    tier: Tier, here: Runtime, trying: Callable[[Tier, Runtime], TierReport]
+) -> tuple[TierReport, int | None]:
     """As root: as nobody first, and as root where that cannot be. The account that it worked as; None for the broker's."""
-    names = tuple(names)
     if os.geteuid() == 0 and tier == "full" and here.bwrap is not None and not closed_to_others(here):
-        report = try_tier(tier, replace(here, account=NOBODY), names)
+        report = trying(tier, replace(here, account=NOBODY))
         if report.works:
             return report, NOBODY
-    return try_tier(tier, here, names), None
+    return trying(tier, here), None
 
 
 def _became(here: Runtime, account: int | None) -> str:

@@ -14,7 +14,7 @@ from typing import Final
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.syscall.restype = ctypes.c_long
-_MACHINE = os.uname().machine
+_MACHINE = os.uname().machine if hasattr(os, "uname") else ""
 _X86 = _MACHINE == "x86_64"
 _SUPPORTED = sys.platform == "linux" and _MACHINE in ("x86_64", "aarch64")
 

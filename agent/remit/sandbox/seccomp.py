@@ -124,7 +124,7 @@ _OWN = kernel.OWN
 def this_machine() -> Machine | None:
     """None where there is no filter for it."""
     machines: dict[str, Machine] = {"x86_64": "x86_64", "aarch64": "aarch64"}
-    return machines.get(os.uname().machine)
+    return machines.get(os.uname().machine) if hasattr(os, "uname") else None
 
 
 @cache

@@ -1,48 +1,92 @@
 """A tool that tries to get out. `remit doctor` runs it for real; each attempt returns how far it came.
 
-An attempt that ends in an `OSError` was held; one that returns has escaped.
+An attempt that ends in an `OSError` was held; one that returns has escaped. None hurts where it is not held: signals are
+number 0, which asks for the right alone, and what is set is set to what it was.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
+import mmap
 import os
 import resource
+import signal
 import socket
+import stat
 import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
+
+_X86 = os.uname().machine == "x86_64"
+_NEW_USER = 0x10000000
+_left: list[int] = []
+
+
+# -- calls that must end well ------------------------------------------------------------------------------------------
+
+
+def greet(name: str) -> str:
+    """A plain call."""
+    return f"hello {name}"
+
+
+def stay(decided: str) -> dict[str, str]:
+    """What must stay allowed: "allowed", or why it was refused."""
+    one, two = socket.socketpair()
+    chances: dict[str, Callable[[], Any]] = {
+        "read_decided": lambda: _read(decided),
+        "write_temporary": lambda: open(f"{_temporary()}/x", "w").close(),
+        "thread": lambda: threading.Thread(target=print).start(),
+        "own_signal": lambda: os.kill(os.getpid(), 0),
+        "socket_pair": lambda: (one.send(b"x"), two.recv(1)),
+        "random": lambda: _read("/dev/urandom", "rb"),
+    }
+    results: dict[str, str] = {}
+    for name, chance in chances.items():
+        try:
+            chance()
+            results[name] = "allowed"
+        except (OSError, RuntimeError) as failure:
+            results[name] = f"refused: {failure}"
+    return results
+
+
+def leave() -> None:
+    """Leave everything that a call could leave for the next."""
+    _left.append(1)
+    os.environ["REMIT_LEFT"] = "x"
+    sys.modules["remit_left"] = sys
+    open(f"{_temporary()}/left", "w").close()
+
+
+def find() -> dict[str, str]:
+    """What of it is there: "held: nothing", or "ESCAPED: ..."."""
+    found = {
+        "left_global": bool(_left),
+        "left_environment": "REMIT_LEFT" in os.environ,
+        "left_module": "remit_left" in sys.modules,
+        "left_file": bool(os.listdir(_temporary())),
+    }
+    return {name: "ESCAPED: it is there" if one else "held: nothing was left" for name, one in found.items()}
+
+
+# -- break-outs --------------------------------------------------------------------------------------------------------
 
 
 def escape(outside: str, neighbour: str, broker: int, port: int, unix: str, names: list[str]) -> dict[str, str]:
     """Try each attempt of `names`: "held: why", or "ESCAPED: what it reached"."""
     attempts: dict[str, Callable[[], Any]] = {
-        "read_outside": lambda: _read(outside),
-        "read_system": lambda: _read("/etc/passwd"),
-        "read_undecided": lambda: _read(neighbour),
-        "read_through_link": lambda: _read_link(outside),
-        "write_outside": lambda: _write(outside),
-        "write_undecided": lambda: _write(neighbour),
-        "hard_link": lambda: os.link(neighbour, "linked"),
-        "change_mode": lambda: os.chmod(neighbour, 0o600),
-        "change_times": lambda: os.utime(neighbour, (1, 1)),
-        "start_program": lambda: subprocess.run(["/bin/true"], check=True),
-        "fork": _fork,
-        "socket_internet": lambda: socket.create_connection(("127.0.0.1", port), 1),
-        "socket_datagram": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
-        "socket_unix": lambda: _unix(unix),
-        "socket_pair_addressed": lambda: _addressed(unix),
-        "trace_broker": lambda: _call("ptrace", 16, broker, 0, 0),
-        "new_namespaces": lambda: _call("unshare", 0x10000000),
-        "mount": lambda: _call("mount", b"none", b"/", b"tmpfs", 0, None),
-        "change_root": lambda: os.chroot("/"),
-        "signal_broker": lambda: os.kill(broker, 0),
-        "signal_parent": lambda: os.kill(os.getppid(), 0),
-        "see_processes": lambda: os.listdir("/proc/1/task"),
+        **_files(outside, neighbour),
+        **_processes(broker),
+        **_sockets(port, unix),
+        **_kernel(),
         "inherited_descriptors": _descriptors,
-        "environment": lambda: _environment(),
+        "environment": _environment,
         "raise_limits": lambda: resource.setrlimit(
             resource.RLIMIT_DATA, (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
         ),
@@ -57,40 +101,211 @@ def escape(outside: str, neighbour: str, broker: int, port: int, unix: str, name
     return results
 
 
-def greet(name: str) -> str:
-    """What stays allowed: a plain call, a file of scratch, a thread."""
-    with open(f"{os.environ['TMPDIR']}/greeting", "w") as file:
-        file.write(name)
-    said: list[str] = []
-    thread = threading.Thread(target=lambda: said.append(f"hello {name}"))
-    thread.start()
-    thread.join()
-    return said[0]
+def _files(outside: str, neighbour: str) -> dict[str, Callable[[], Any]]:
+    temporary = _temporary()
+    return {
+        "read_outside": lambda: _read(outside),
+        "read_system": lambda: _read("/etc/passwd"),
+        "read_undecided": lambda: _read(neighbour),
+        "read_dot_dot": lambda: _read(f"../{os.path.basename(os.getcwd())}/{os.path.basename(neighbour)}"),
+        "read_through_link": lambda: _read_link(outside),
+        "read_attributes": lambda: os.listxattr(neighbour),
+        "watch_files": lambda: _call("inotify_init1", 0),
+        "write_outside": lambda: _write(outside),
+        "write_undecided": lambda: _write(neighbour),
+        "hard_link": lambda: os.link(neighbour, f"{temporary}/linked"),
+        "device_node": lambda: os.mknod(f"{temporary}/device", 0o60600, os.makedev(8, 0)),
+        "set_id": lambda: os.open(f"{temporary}/set", os.O_CREAT | os.O_WRONLY, 0o4755),
+        "change_mode": lambda: os.chmod(neighbour, 0o600),
+        "change_times": lambda: os.utime(neighbour, (1, 1)),
+        "change_attributes": lambda: os.setxattr(neighbour, "user.remit", b"x"),
+        "list_temporary": lambda: os.listdir(os.path.dirname(temporary)),
+        "open_by_handle": lambda: _call("open_by_handle_at", -100, b"\0" * 64, 0),
+        "kernel_files": _kernel_files,
+    }
 
 
-def _read(path: str) -> str:
-    with open(path) as file:
+def _processes(broker: int) -> dict[str, Callable[[], Any]]:
+    parent = os.getppid()
+    return {
+        "start_program": lambda: subprocess.run(["/bin/true"], check=True),
+        "fork": _fork,
+        "clone": lambda: _child(_number(56, 220, 17, 0, 0, 0, 0)),
+        "clone3": lambda: _number(435, 435, 0, 0),
+        "trace_broker": lambda: _call("ptrace", 16, broker, 0, 0),
+        "read_memory": lambda: _call("process_vm_readv", parent, 0, 0, 0, 0, 0),
+        "memory_of_first": lambda: _read("/proc/1/mem", "rb"),
+        "signal_broker": lambda: os.kill(broker, 0),
+        "signal_parent": lambda: os.kill(parent, 0),
+        "signal_everybody": lambda: os.kill(-1, 0),
+        "signal_by_file": lambda: fcntl.fcntl(socket.socketpair()[0], fcntl.F_SETOWN, parent),
+        "slow_parent": lambda: os.setpriority(os.PRIO_PROCESS, parent, os.getpriority(os.PRIO_PROCESS, 0)),
+        "see_processes": lambda: os.listdir("/proc/1/task"),
+        "ask_processes": lambda: os.getpgid(broker),
+    }
+
+
+def _sockets(port: int, unix: str) -> dict[str, Callable[[], Any]]:
+    return {
+        "socket_internet": lambda: socket.create_connection(("127.0.0.1", port), 1),
+        "socket_datagram": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "socket_any_family": _any_family,
+        "socket_unix": lambda: _unix(unix),
+        "socket_pair_addressed": lambda: _addressed(unix),
+    }
+
+
+def _kernel() -> dict[str, Callable[[], Any]]:
+    return {
+        "new_namespaces": lambda: _call("unshare", _NEW_USER),
+        "clone_namespaces": lambda: _child(_number(56, 220, _NEW_USER | 17, 0, 0, 0, 0)),
+        "mount": lambda: _call("mount", b"none", _temporary().encode(), b"tmpfs", 0, None),
+        "remount": lambda: _call("mount", None, _temporary().encode(), None, 0x1020, None),
+        "unmount": lambda: _call("umount2", _temporary().encode(), 0),
+        "change_root": lambda: os.chroot("/"),
+        "shared_memory": lambda: _call("shmget", 0, 4096, 0o1600),
+        "shared_mapping": lambda: mmap.mmap(-1, 4096),
+        "shared_zeroes": lambda: mmap.mmap(os.open("/dev/zero", os.O_RDWR), 4096),
+        "memory_file": lambda: os.memfd_create("remit"),
+        "message_queue": lambda: _call("msgget", 0, 0o1600),
+        "keyring": lambda: _number(250, 219, 0, -3, 1),
+        "io_uring": lambda: _number(425, 425, 8, 0),
+        "bpf": lambda: _number(321, 280, 0, 0, 0),
+        "userfaultfd": lambda: _number(323, 282, 1),
+        "perf": lambda: _number(298, 241, 0, 0, -1, -1, 0),
+        "x32": lambda: _number(0x40000000 + 39, -1),
+        "type_into_terminal": lambda: _number(16, 29, 0, ctypes.c_ulong(0x1_0000_5412), b"x"),
+    }
+
+
+# -- calls that go too far ---------------------------------------------------------------------------------------------
+
+
+def strain(how: str) -> str:
+    """Go too far in one way. It does not come back where it is held."""
+    match how:
+        case "heap_bomb":
+            _held = [bytearray(1 << 20) for _ in range(1 << 20)]
+        case "thread_bomb":
+            for _ in range(5_000):
+                threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+        case "big_file":
+            with open(f"{_temporary()}/big", "wb") as file:
+                file.truncate(100 << 20)
+        case "fill_temporary":
+            for number in range(1_000):
+                _write(f"{_temporary()}/{number}", "x" * (1 << 20))
+        case "endless_files":
+            for number in range(1 << 60):
+                open(f"{_temporary()}/{number}", "w").close()
+        case "deaf_sleep":
+            _sleep_deaf()
+        case "print_flood":
+            for _ in range(1_000):
+                os.write(1, b"x" * 65_536)
+        case "huge_answer":
+            return "x" * (10 << 20)
+        case "forged_length":
+            _say(b"", 0xFFFFFFFF)
+            time.sleep(60)
+        case "forged_early":
+            _say(b'{"kind":"value","value":"early"}')
+        case "deep_answer":
+            _say(b"[" * 10_000)
+            os._exit(0)
+        case "half_character":
+            _say(b'{"kind":"value","value":"\\ud800"}')
+            os._exit(0)
+        case "exit":
+            os._exit(0)
+        case "crash":
+            ctypes.string_at(0)
+        case _:
+            raise ValueError(how)
+    return "it came back"
+
+
+def _sleep_deaf() -> None:
+    for number in range(1, 65):
+        with contextlib.suppress(OSError, ValueError):
+            signal.signal(number, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def _say(body: bytes, size: int | None = None) -> None:
+    """Answer in the sandbox's place: every open socket is spoken to."""
+    for number in range(3, 256):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                os.write(number, (len(body) if size is None else size).to_bytes(4, "big") + body)
+
+
+# -- the attempts themselves -------------------------------------------------------------------------------------------
+
+
+def _temporary() -> str:
+    return os.environ["TMPDIR"]
+
+
+def _read(path: str, mode: str = "r") -> Any:
+    with open(path, mode) as file:
         return file.read(20)
 
 
-def _read_link(target: str) -> str:
-    link = f"{os.environ['TMPDIR']}/link"
+def _read_link(target: str) -> Any:
+    link = f"{_temporary()}/link"
     with contextlib.suppress(FileExistsError):
         os.symlink(target, link)
     return _read(link)
 
 
-def _write(path: str) -> str:
+def _write(path: str, text: str = "escaped") -> str:
     with open(path, "a") as file:
-        file.write("escaped")
+        file.write(text)
     return path
 
 
+def _kernel_files() -> list[str]:
+    """Opened and not written: what opens could be."""
+    paths = (
+        "/proc/sysrq-trigger",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/self/oom_score_adj",
+        "/dev/mem",
+        "/dev/kmsg",
+    )
+    reached: list[str] = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            os.close(os.open(path, os.O_WRONLY))
+            reached.append(path)
+    return _none_or(reached, "none of them opens")
+
+
+def _none_or(found: list[Any], otherwise: str) -> list[Any]:
+    if not found:
+        raise OSError(0, otherwise)
+    return found
+
+
 def _fork() -> int:
-    child = os.fork()
-    if child == 0:
+    return _child(os.fork())
+
+
+def _child(pid: int) -> int:
+    if pid == 0:
         os._exit(0)
-    return child
+    return pid
+
+
+def _any_family() -> list[tuple[int, int]]:
+    made: list[tuple[int, int]] = []
+    for family in range(46):
+        for kind in (1, 2, 3, 5):
+            with contextlib.suppress(OSError):
+                socket.socket(family, kind).close()
+                made.append((family, kind))
+    return _none_or(made, "no family at all")
 
 
 def _unix(path: str) -> str:
@@ -107,8 +322,18 @@ def _addressed(path: str) -> str:
 
 
 def _call(name: str, *arguments: Any) -> int:
-    libc = ctypes.CDLL(None, use_errno=True)
-    result = int(getattr(libc, name)(*arguments))
+    return _checked(getattr(ctypes.CDLL(None, use_errno=True), name)(*arguments))
+
+
+def _number(x86: int, aarch64: int, *arguments: Any) -> int:
+    """A system call by its number; -1 where the architecture never had it."""
+    number = x86 if _X86 else aarch64
+    if number < 0:
+        raise OSError(0, "this architecture has no such call")
+    return _checked(ctypes.CDLL(None, use_errno=True).syscall(ctypes.c_long(number), *arguments))
+
+
+def _checked(result: int) -> int:
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -122,15 +347,10 @@ def _descriptors() -> list[int]:
         with contextlib.suppress(OSError):
             os.fstat(number)
             found.append(number)
-    if len(found) <= 1:
-        raise OSError(0, "only the channel is open")
-    return found
+    return _none_or(found[1:], "only the channel is open")
 
 
 def _environment() -> list[str]:
     """Any variable that the sandbox did not set itself."""
     known = {"PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PWD", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
-    found = sorted(set(os.environ) - known)
-    if not found:
-        raise OSError(0, "only the sandbox's own variables")
-    return found
+    return _none_or(sorted(set(os.environ) - known), "only the sandbox's own variables")
