@@ -443,6 +443,8 @@ async def test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker(
         "PWD",
         "OPENBLAS_NUM_THREADS",
         "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "BLIS_NUM_THREADS",
     }
 
 

@@ -20,7 +20,7 @@ from remit.event import Change, Landed, Limit, Refused, Spent
 from remit.host import load_host
 from remit.manifest import Action, Manifest, code_digest
 from remit.resolve import check_output, fill_argv
-from remit.sandbox import Output, Profile, Sandbox
+from remit.sandbox import Environment, Output, Profile, Sandbox, environment
 from remit.workspace import Tool, Workspace, read_code
 
 
@@ -59,6 +59,7 @@ class LiveAttempts:
         self._sandbox = sandbox
         self._folder = folder
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
+        self._environments: dict[str, Environment | None] = {}  # by the digest of the code that asks for it
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
         """The digest of the profile and the confinement that this call will run in.
@@ -85,7 +86,10 @@ class LiveAttempts:
             arguments["resources"] = [touch.resource for touch in call.touches]
         if tool.manifest.source == "host":
             return await self._host(tool, action, call, arguments)
-        output = await self._sandbox.run(self._profile(tool, action, call), arguments, declared=action.errors)
+        profile = self._profile(tool, action, call)
+        if profile.environment is not None and not profile.environment.made:
+            await asyncio.to_thread(environment.make, profile.code)
+        output = await self._sandbox.run(profile, arguments, declared=action.errors)
         return self._settle(tool, action, call, output)
 
     def _settle(self, tool: Tool, action: Action, call: Call, output: Output) -> Attempted:
@@ -126,7 +130,7 @@ class LiveAttempts:
             tool=manifest.name,
             action=action.name,
             source="command" if manifest.source == "command" else "python",
-            code=self._code(manifest),
+            code=self._workspace.code(manifest.name),
             argv=fill_argv(action, call.arguments),
             root=self._folder,
             reads=tuple(touch.name for touch in call.touches if touch.kind == "file" and touch.access == "read"),
@@ -140,20 +144,24 @@ class LiveAttempts:
             output=manifest.limits.output,
             tier=self._sandbox.confinement,
             trust=manifest.trust,
+            environment=self._environment(tool),
         )
+
+    def _environment(self, tool: Tool) -> Environment | None:
+        if tool.manifest.source != "python":
+            return None
+        if tool.code not in self._environments:
+            self._environments[tool.code] = environment.find(self._workspace.code(tool.manifest.name))
+        return self._environments[tool.code]
 
     def _check_code(self, tool: Tool) -> None:
         """The code that is about to run is the code that was pinned, also in the tenth hour of a run."""
-        if code_digest(read_code(self._code(tool.manifest))) != tool.code:
+        if code_digest(read_code(self._workspace.code(tool.manifest.name))) != tool.code:
             raise Refusal(
                 "policy_denied",
                 f"the files of tool {tool.manifest.name!r} have changed since the run began",
                 details={"reason": "not_pinned"},
             )
-
-    def _code(self, manifest: Manifest) -> Path:
-        assert self._workspace.root is not None  # a recorded workspace has no live attempts
-        return self._workspace.root / "tools" / manifest.name
 
     async def _host(self, tool: Tool, action: Action, call: Call, arguments: dict[str, Json]) -> Attempted:
         function = self._host_functions(tool.manifest)[action.name]

@@ -32,7 +32,7 @@ from remit.policy import Policy, Watched
 from remit.record import MemoryLog, Record
 from remit.redact import Redactor
 from remit.rulebook import IMPERSONATE, files_of, tool_specs
-from remit.sandbox import Sandbox
+from remit.sandbox import Sandbox, environment
 from remit.trace import Export, Objects, TraceFile
 from remit.workspace import Agent, Workspace, subject_of
 
@@ -139,10 +139,19 @@ def new_run_id() -> str:
 
 
 async def start(
-    house: House, start: Start, *, wait: float = 0.0, tell: Callable[[Recorded], None] | None = None
+    house: House,
+    start: Start,
+    *,
+    wait: float = 0.0,
+    tell: Callable[[Recorded], None] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Ended:
-    """Begin a run and take it as far as it goes. `wait` is how many seconds it waits for people."""
+    """Begin a run and take it as far as it goes. `wait` is how many seconds it waits for people.
+
+    `progress` hears what takes long before anything is recorded.
+    """
     agent = _agent(house, start.agent)
+    await _install(house.workspace, agent, progress)
     run = start.run or new_run_id()
     with driving(house, run):
         if house.journal.events(run):
@@ -180,7 +189,13 @@ async def start(
 
 
 async def resume(
-    house: House, run: str, *, account: str, wait: float = 0.0, tell: Callable[[Recorded], None] | None = None
+    house: House,
+    run: str,
+    *,
+    account: str,
+    wait: float = 0.0,
+    tell: Callable[[Recorded], None] | None = None,
+    progress: Callable[[str], None] | None = None,
 ) -> Ended:
     """Take a run up where its last process left it. What was done is not done again.
 
@@ -198,6 +213,7 @@ async def resume(
         objects = Objects(house.traces / "objects")
         files = files_of(house.workspace)
         _check_same(objects.get_rulebook(started.rulebook), files)
+        await _install(house.workspace, agent, progress)
         sandbox = Sandbox(accept=house.workspace.settings.accept)
         confinement, unavailable = _confinement(house.workspace, agent, sandbox)
         if unavailable is not None:
@@ -430,6 +446,14 @@ def _folder(house: House, agent: Agent, run: str) -> Path:
         else:
             folder.mkdir(parents=True)
     return folder
+
+
+async def _install(workspace: Workspace, agent: Agent, progress: Callable[[str], None] | None) -> None:
+    """Have the packages of the agent's tools there, so that no call waits for them; of reviewed tools only."""
+    for name in dict.fromkeys(action.partition(".")[0] for action in agent.actions):
+        tool = workspace.tools[name]
+        if tool.pinned and tool.manifest.source == "python":
+            await asyncio.to_thread(environment.make, workspace.code(name), tell=progress)
 
 
 def _confinement(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:

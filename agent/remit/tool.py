@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 import tempfile
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from remit.host import describe_host
 from remit.manifest import Action, ActionSchema, Manifest, Pin, action_name, pin
 from remit.pins import LOCK, check_schemas, write_lock
 from remit.resolve import command_schema, resolve
-from remit.sandbox import Profile, Sandbox
+from remit.sandbox import Environment, Profile, Sandbox, environment
 from remit.tool_cases import ToolCase, read_tool_cases
 from remit.workspace import Tool, Workspace
 from remit.yaml_rows import table_text
@@ -145,8 +146,8 @@ async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox)
     """The tool's functions by name: `description`, `input`, `output`, `hidden`."""
     if manifest.source == "host":
         return describe_host(manifest)
-    assert workspace.root is not None
-    code = workspace.root / "tools" / manifest.name
+    code = workspace.code(manifest.name)
+    environment.check(code)
     profile = Profile(  # opens nothing: enough to import a tool and read its types
         tool=manifest.name,
         action="",
@@ -158,6 +159,7 @@ async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox)
         memory=manifest.limits.memory,
         output=1024 * 1024,
         tier=sandbox.confinement,
+        environment=environment.make(code),
     )
     try:
         return await sandbox.describe(profile)
@@ -166,6 +168,35 @@ async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox)
         raise WorkspaceError(
             [Problem(file=f"tools/{manifest.name}/main.py", what=what, fix="mend the code")]
         ) from refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpreter:
+    """What runs a tool, for an editor; `locked` says that its lock file was written anew."""
+
+    path: Path
+    packages: Mapping[str, str]
+    locked: bool
+
+
+def interpreter(
+    workspace: Workspace, name: str, *, upgrade: bool = False, tell: Callable[[str], None] | None = None
+) -> Interpreter:
+    """Lock what the tool asks for where that is due, and install it where it is not there yet.
+
+    Raises:
+        UsageError: the tool is not run by an interpreter.
+        WorkspaceError: what it asks for cannot be had as wheels.
+        RunEnded: `sandbox_unavailable`: uv or an index is missing.
+    """
+    if known(workspace, name).manifest.source == "command":
+        raise UsageError(f"{name!r} is a command tool: it starts programs, and no interpreter of its own")
+    code = workspace.code(name)
+    locked = environment.lock(code, upgrade=upgrade)
+    made = environment.make(code, tell=tell)
+    if made is None:
+        return Interpreter(path=Path(sys.executable), packages={}, locked=False)
+    return Interpreter(path=made.interpreter, packages=made.packages, locked=locked)
 
 
 async def pin_tools(workspace: Workspace, names: tuple[str, ...], sandbox: Sandbox) -> dict[str, str]:
@@ -251,7 +282,7 @@ async def _run_case(workspace: Workspace, case: ToolCase, file: str, sandbox: Sa
     return CaseResult(file=file, line=case.line, note=case.note, passed=not said, message=said)
 
 
-def card(tool: Tool) -> list[str]:
+def card(tool: Tool, packages: Environment | None = None) -> list[str]:
     """The permission card: what the tool may touch at most, who enforces it, and what each action does."""
     manifest = tool.manifest
     pinned = "pinned" if tool.pinned else "NOT pinned: it does not run until `remit tool pin` after review"
@@ -276,6 +307,9 @@ def card(tool: Tool) -> list[str]:
         f"  {what:<16} {', '.join(names) or 'nothing'}" + (f"  (enforced by {who})" if names else "")
         for what, names, who in scopes
     )
+    if packages is not None:
+        held = ", ".join(f"{name} {version}" for name, version in packages.packages.items())
+        lines.append(f"  packages         {held}  (wheels, held by hash)")
     limits = manifest.limits
     lines.append(
         f"  limits           {limits.wall:g} s wall, {limits.cpu:g} s processor, {limits.memory // 2**20} MiB, {limits.output // 1024} KiB out"

@@ -105,6 +105,11 @@ class Workspace:
             raise Refusal("unknown_action", "no tool of this workspace has that action")
         return tool, action
 
+    def code(self, name: str) -> Path:
+        """The folder of the tool of that name, of a workspace that is not a recorded one."""
+        assert self.root is not None
+        return self.root / "tools" / name
+
 
 def find(start: Path) -> Path:
     """The workspace that `start` lies in: the nearest folder upwards with a `remit.toml`."""

@@ -55,7 +55,12 @@ def run_command(
         if agent is not None or model is not None or user is not None:
             raise click.UsageError("--resume goes with no agent, task, model or user: the run knows them")
         work = run.resume(
-            opened, opened.journal.resolve_run(resumed), account=house.account(), wait=waits, tell=teller.tell
+            opened,
+            opened.journal.resolve_run(resumed),
+            account=house.account(),
+            wait=waits,
+            tell=teller.tell,
+            progress=progress,
         )
     else:
         if agent is None or task is None:
@@ -68,7 +73,7 @@ def run_command(
             model=run.open_model_of(opened, agent, model),
             run=_checked(run_id),
         )
-        work = run.start(opened, beginning, wait=waits, tell=teller.tell)
+        work = run.start(opened, beginning, wait=waits, tell=teller.tell, progress=progress)
     try:
         ended = asyncio.run(work)
     except KeyboardInterrupt:
@@ -111,7 +116,12 @@ def call_command(
         account=house.account(),
         model=run.OneCall(action, arguments),
     )
-    _show_result(opened, asyncio.run(run.start(opened, beginning, wait=wait)), as_json)
+    _show_result(opened, asyncio.run(run.start(opened, beginning, wait=wait, progress=progress)), as_json)
+
+
+def progress(line: str) -> None:
+    """What takes long, for whoever waits."""
+    click.echo(click.style(line, dim=True), err=True)
 
 
 def _show_result(opened: House, ended: Ended, as_json: bool) -> None:

@@ -90,12 +90,17 @@ def show_command(name: str, as_json: bool) -> None:
       remit tool show files
     """
     from remit import tool
+    from remit.sandbox import environment
 
-    found = tool.known(_workspace(), name)
+    workspace = _workspace()
+    found = tool.known(workspace, name)
+    own = environment.find(workspace.code(name)) if found.manifest.source == "python" else None
     if as_json:
-        click.echo(json.dumps({"pinned": found.pinned, "manifest": found.manifest.model_dump(mode="json")}))
+        packages = dict(own.packages) if own else {}
+        body = {"pinned": found.pinned, "manifest": found.manifest.model_dump(mode="json"), "packages": packages}
+        click.echo(json.dumps(body))
         return
-    for line in tool.card(found):
+    for line in tool.card(found, own):
         click.echo(line)
 
 
@@ -187,18 +192,32 @@ def test_command(names: tuple[str, ...], as_json: bool) -> None:
 
 @tool_command.command("env")
 @click.argument("name")
+@click.option("--upgrade", is_flag=True, help="Choose the newest versions again.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def env_command(name: str, as_json: bool) -> None:
-    """Print the interpreter that runs the tool, for an editor.
+def env_command(name: str, upgrade: bool, as_json: bool) -> None:
+    """Print the interpreter that runs the tool, for an editor; lock and install its packages first.
+
+    A tool asks for packages in main.py (PEP 723). They are wheels, held by hash in main.py.lock, which is part of the pin.
 
     \b
     Examples:
       remit tool env files
+      remit tool env files --upgrade
     """
     from remit import tool
+    from remit.cli.run import progress
 
-    tool.known(_workspace(), name)
-    click.echo(json.dumps({"interpreter": sys.executable}) if as_json else sys.executable)
+    workspace = _workspace()
+    found = tool.interpreter(workspace, name, upgrade=upgrade, tell=progress)
+    if as_json:
+        body = {"interpreter": str(found.path), "packages": dict(found.packages), "locked": found.locked}
+        click.echo(json.dumps({"ok": True, **body}))
+        return
+    if found.locked:
+        progress(
+            f"locked {len(found.packages)} packages in tools/{name}/main.py.lock; after review: remit tool pin {name}"
+        )
+    click.echo(found.path)
 
 
 @tool_command.command("pin")

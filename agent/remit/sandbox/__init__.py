@@ -1,6 +1,7 @@
 """Confinement: a decided call runs in a room that holds exactly what was decided.
 
     confine     the face: run, describe, close, the tier that works here
+    environment a tool's own packages: locked, installed once, read-only
     profile     what a call may reach, and bubblewrap's command line for it
     warm        one call of a tool that is kept warm
     pool        the warm tools: as many children stand by as there is demand
@@ -37,7 +38,9 @@ Tried and dropped:
 
 from __future__ import annotations
 
+from remit.sandbox import environment
 from remit.sandbox.confine import Sandbox, find_bwrap, probe
+from remit.sandbox.environment import Environment
 from remit.sandbox.opened import Expansion, expand
 from remit.sandbox.outcome import Output
 from remit.sandbox.probe import Check, TierReport
@@ -48,6 +51,7 @@ from remit.sandbox.standby import Bounds
 __all__ = [
     "Bounds",
     "Check",
+    "Environment",
     "Expansion",
     "Output",
     "Profile",
@@ -57,6 +61,7 @@ __all__ = [
     "Tier",
     "TierReport",
     "argv",
+    "environment",
     "expand",
     "find_bwrap",
     "probe",

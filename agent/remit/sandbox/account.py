@@ -23,7 +23,8 @@ def account_for(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -
     if runtime.account is None or profile.tier != "full":
         return None
     root = os.fspath(profile.root)
-    if unreachable((os.fspath(profile.code), root)):
+    environment = () if profile.environment is None else (profile.environment.site,)
+    if unreachable((os.fspath(profile.code), root, *environment)):
         return None
     if any(_closed(f"{root}/{name}", root) for name in files):
         return None

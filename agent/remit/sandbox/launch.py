@@ -61,6 +61,7 @@ def boundary(profile: Profile, runtime: Runtime, at: Places, *, warm: bool = Fal
         "runtime": [*runtime.folders],
         "packages": dict(at.packages),
         "code": at.code,
+        "environment": at.environment,
         "root": at.root,
         "scratch": at.scratch,
         "temporary": at.temporary,

@@ -55,8 +55,8 @@ def send(channel: socket.socket, body: bytes, descriptors: list[int]) -> None:
 
 
 def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """What every layer holds: the runtime, the tool's folder, and the programs that it may start."""
-    for path in (*boundary["runtime"], *boundary["packages"].values(), boundary["code"], "/dev/zero", "/dev/urandom"):
+    """What every layer holds: the runtime, the tool's folder and packages, and the programs that it may start."""
+    for path in (*serving.readable(boundary), "/dev/zero", "/dev/urandom"):
         yield path, kernel.READ
     yield "/dev/null", kernel.READ_FILE | kernel.WRITE_FILE
     for path in serving.executables(boundary["programs"]):
@@ -194,7 +194,7 @@ def _answer(
         answer = serving.run_command(call["argv"], boundary["output"], call["declared"])
         return answer, serving.to_json(answer.pop("value", None))
     if module is None:
-        module = serving.load(boundary["code"], boundary["packages"])
+        module = serving.load(boundary)
     if call["mode"] == "describe":
         return {"kind": "value"}, serving.to_json(serving.describe(module))
     return {"kind": "value"}, serving.to_json(serving.perform(module, call["function"], call["arguments"]))

@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 from remit.call import Confinement
 from remit.canon import digest
+from remit.sandbox.environment import Environment, base_python
 
 Tier: TypeAlias = Literal["full", "landlock"]
 
@@ -37,6 +38,8 @@ BASE_ENVIRONMENT: Final[Mapping[str, str]] = {
     "LANG": "C.UTF-8",
     "OPENBLAS_NUM_THREADS": "1",  # numerical libraries start threads at import, which a fork does not survive
     "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "BLIS_NUM_THREADS": "1",
 }
 
 
@@ -47,8 +50,9 @@ class Profile:
     `code` and `root` are absolute folders: the tool's own, and the working folder. `reads` are canonical files beneath
     `root`, folders (their own listing), or sets `dir/**`; `writes` are files; `stores` are names of folders `stores/<name>`;
     `denied` are files that no set may reach. Empty means nothing is allowed. `wall` and `cpu` are seconds, `memory` and
-    `output` bytes. `argv` is for a command tool, with every placeholder filled. `trust` "none": each call has a sandbox of
-    its own, in which nothing else of the working folder is even mounted.
+    `output` bytes. `argv` is for a command tool, with every placeholder filled. `environment` holds packages that only this
+    tool imports; None: it has none. `trust` "none": each call has a sandbox of its own, in which nothing else of the working
+    folder is even mounted.
     """
 
     tool: str
@@ -69,6 +73,7 @@ class Profile:
     output: int = 64 << 10
     tier: Confinement = "full"
     trust: Literal["pinned", "none"] = "pinned"
+    environment: Environment | None = None
 
     @property
     def digest(self) -> str:
@@ -88,6 +93,7 @@ class Profile:
                 "limits": {"wall": self.wall, "cpu": self.cpu, "memory": self.memory, "output": self.output},
                 "tier": self.tier,
                 **({"trust": "none"} if self.trust == "none" else {}),
+                **({"environment": self.environment.lock} if self.environment else {}),
             }
         )
 
@@ -126,7 +132,7 @@ class Runtime:
 @cache
 def runtime(bwrap: Path | None) -> Runtime:
     """This interpreter's runtime: its standard library and libpython, /usr, and the few packages of `PACKAGES`."""
-    python = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+    python = base_python()
     folders = ["/usr"]
     links: list[tuple[str, str]] = []
     for name in ("bin", "sbin", "lib", "lib32", "lib64", "libx32"):
@@ -161,10 +167,11 @@ def runtime(bwrap: Path | None) -> Runtime:
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where a call finds things, as paths that hold inside its tier."""
+    """Where a call finds things, as paths that hold inside its tier. `environment` is "" where the tool has none."""
 
     inside: str
     code: str
+    environment: str
     root: str
     scratch: str
     temporary: str
@@ -178,6 +185,7 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
         return Places(
             inside="/remit",
             code="/tool",
+            environment="/environment" if profile.environment else "",
             root="/work",
             scratch="/scratch",
             temporary="/tmp",  # noqa: S108
@@ -186,6 +194,7 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
     return Places(
         inside=runtime.inside,
         code=str(profile.code),
+        environment=profile.environment.site if profile.environment else "",
         root=str(profile.root),
         scratch=f"{base}/scratch",
         temporary=f"{base}/tmp",  # noqa: S108
@@ -222,6 +231,8 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[
     for name, path in runtime.packages.items():
         line += ["--ro-bind", path, at.packages[name]]
     line += ["--ro-bind", str(profile.code), "/tool"]
+    if profile.environment is not None:
+        line += ["--ro-bind", profile.environment.site, at.environment]
     if profile.trust == "none":
         line += ["--dir", "/work"]
         for name in files:  # one that is gone, or swapped for another, was granted as an inode and is refused as a name

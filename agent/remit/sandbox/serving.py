@@ -64,8 +64,19 @@ class _Reviewed(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self.get_data(path), path)
 
 
-def load(code: str, packages: Mapping[str, str]) -> types.ModuleType:
-    """Run the tool's main.py as the module `main`; its folder is importable, from source only."""
+def readable(boundary: Mapping[str, Any]) -> list[str]:
+    """What every tool may read: the runtime, what it may import, and its own folder."""
+    own = [boundary["code"], *([boundary["environment"]] if boundary["environment"] else [])]
+    return [*boundary["runtime"], *boundary["packages"].values(), *own]
+
+
+def load(boundary: Mapping[str, Any]) -> types.ModuleType:
+    """Run the tool's main.py as the module `main`; its folder is importable, from source only, and so are its packages.
+
+    pydantic and what it needs come from one place, the tool's packages if they have it: halves of two versions do not fit.
+    """
+    code: str = boundary["code"]
+    environment: str = boundary["environment"]
 
     def reviewed(folder: str) -> importlib.machinery.FileFinder:
         if not beneath(folder, [code]):
@@ -73,9 +84,10 @@ def load(code: str, packages: Mapping[str, str]) -> types.ModuleType:
         return importlib.machinery.FileFinder(folder, (_Reviewed, [".py"]))
 
     sys.path[:] = [path for path in sys.path if os.path.isdir(path)]  # libraries that look for plug-ins walk it
-    sys.meta_path.append(_Only(packages))
+    if not os.path.isdir(f"{environment}/pydantic"):
+        sys.meta_path.insert(0, _Only(boundary["packages"]))
     sys.path_hooks.insert(0, reviewed)
-    sys.path.append(code)
+    sys.path += [code, environment] if environment else [code]
     spec = importlib.util.spec_from_file_location(
         "main", f"{code}/main.py", loader=_Reviewed("main", f"{code}/main.py")
     )

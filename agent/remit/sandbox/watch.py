@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from remit.sandbox.serving import beneath
+    from remit.sandbox.serving import beneath, readable
 else:
-    from serving import beneath
+    from serving import beneath, readable
 
 _NOTHING = "nothing: a tool reaches only its working folder"
 _LONGEST = 2_000
@@ -42,10 +42,7 @@ class Watch:
         self._reads = {os.path.join(self._root, name) for name in layout["reads"]}
         self._whole = [os.path.normpath(os.path.join(self._root, name)) for name in layout["whole"]]
         self._stores = [os.path.join(self._root, "stores", name) for name in boundary["stores"]]
-        self._readable = [
-            *(*boundary["runtime"], *boundary["packages"].values(), boundary["code"]),
-            *("/dev/null", "/dev/zero", "/dev/urandom"),
-        ]
+        self._readable = [*readable(boundary), "/dev/null", "/dev/zero", "/dev/urandom"]
         self._own = [self._scratch, boundary["temporary"], "/dev/null"]
         self._programs = bool(boundary["programs"])
         self.refused = []

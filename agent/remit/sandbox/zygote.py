@@ -37,7 +37,7 @@ def serve(channel: socket.socket, control: int, boundary: dict[str, Any]) -> NoR
     """Import the tool and serve forks until the broker hangs up."""
     try:
         kernel.adopt_orphans()  # so that a daemon of the import is seen here
-        module = serving.load(boundary["code"], boundary["packages"])
+        module = serving.load(boundary)
         _warm_up(module)
         reason = _left_running()
     except BaseException as failure:  # noqa: BLE001 - a tool's import may raise anything

@@ -352,5 +352,6 @@ def _descriptors() -> list[int]:
 
 def _environment() -> list[str]:
     """Any variable that the sandbox did not set itself."""
-    known = {"PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PWD", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"}
+    known = {"PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PWD"}
+    known |= {f"{library}_NUM_THREADS" for library in ("OPENBLAS", "OMP", "MKL", "BLIS")}
     return _none_or(sorted(set(os.environ) - known), "only the sandbox's own variables")

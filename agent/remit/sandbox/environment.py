@@ -1,0 +1,421 @@
+"""A tool's own packages: what its `main.py` asks for (PEP 723), locked by uv beside it, installed once, read-only.
+
+    lock     write `main.py.lock`; the only step that chooses versions
+    find     where the environment of that very lock lies, made or not
+    make     install it, where it is not there yet
+
+Nothing that a package brings is run here: no source is built, no `.pth` file is read, and compiling is not importing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import Final, cast
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from remit.call import Json
+from remit.canon import digest, digest_bytes
+from remit.errors import Problem, RunEnded, WorkspaceError
+
+SCRIPT: Final = "main.py"
+LOCK: Final = "main.py.lock"
+OLDEST_PYDANTIC: Final = "2.12"  # a tool's types are read with its own pydantic where it has one
+
+# What PEP 723 says a block is, and nothing looser: two readers must not see two lists of packages.
+_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<body>(^#(| .*)$\s)+)^# ///$")
+# Settings of uv that say where packages come from and which; those that write, run or build something are not among them.
+_SETTINGS: Final = frozenset(
+    (
+        *(
+            "index",
+            "index-url",
+            "extra-index-url",
+            "sources",
+            "index-strategy",
+            "environments",
+            "required-environments",
+        ),
+        *("prerelease", "resolution", "fork-strategy", "exclude-newer", "constraint-dependencies"),
+        *("override-dependencies", "exclude-dependencies"),
+    )
+)
+_ORIGINS: Final = ("registry", "url")
+_FORMAT: Final = 1  # of the environment's folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """The packages of one lock for one interpreter. `folder` may not be there yet; `packages` are versions by name.
+
+    `lock` is the digest of the lock alone, the same on every machine.
+    """
+
+    lock: str
+    folder: Path
+    packages: Mapping[str, str] = field(compare=False, hash=False)
+
+    @property
+    def interpreter(self) -> Path:
+        """For an editor: whoever starts it runs the packages unconfined."""
+        return self.folder / "bin" / "python"
+
+    @property
+    def site(self) -> str:
+        """What the sandbox mounts and imports from."""
+        return f"{self.folder}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
+
+    @property
+    def made(self) -> bool:
+        return self.folder.is_dir()
+
+
+def wants(code: Path) -> bool:
+    """Whether the tool in the folder `code` has packages of its own.
+
+    Raises:
+        WorkspaceError: what it asks for cannot be read.
+    """
+    return bool(_asked(code).dependencies)
+
+
+def find(code: Path) -> Environment | None:
+    """The environment that the lock stands for; None where the tool asks for no packages.
+
+    Raises:
+        WorkspaceError: what it asks for cannot be read, is not locked, or is locked to something that is not held.
+    """
+    asked = _asked(code)
+    if not asked.dependencies:
+        return None
+    try:
+        data = (code / LOCK).read_bytes()
+    except FileNotFoundError as failure:
+        raise asked.wrong("its packages are not locked", f"run `remit tool env {code.name}`") from failure
+    packages, held = _held(code, data), digest_bytes(data)
+    key = digest({"format": _FORMAT, "lock": held, "python": sys.version, "base": base_python()})
+    return Environment(lock=held, folder=_cache() / key.rpartition(":")[2], packages=packages)
+
+
+def check(code: Path) -> Environment | None:
+    """As `find`, and the lock fits what main.py asks for now. Needs no network.
+
+    Raises:
+        WorkspaceError: as `find`, or the lock is stale.
+    """
+    found = find(code)
+    if found is not None:
+        done = _uv("lock", "--script", SCRIPT, "--check", "--offline", "--no-build", cwd=code)
+        if done.returncode:
+            raise _asked(code).wrong(f"{LOCK} does not fit it", f"run `remit tool env {code.name}`")
+    return found
+
+
+def lock(code: Path, *, upgrade: bool = False) -> bool:
+    """Choose versions, wheels only, and write them down; whether that changed anything. `upgrade`: the newest ones.
+
+    Raises:
+        WorkspaceError: what is asked for cannot be had as wheels.
+        RunEnded: `sandbox_unavailable`: uv is missing, or no index can be reached.
+    """
+    asked = _asked(code)
+    path = code / LOCK
+    before = path.read_bytes() if path.exists() else None
+    if not asked.dependencies:
+        return False
+    more = ["--upgrade"] if upgrade else []
+    done = _uv("lock", "--script", SCRIPT, "--no-build", "--python", base_python(), *more, cwd=code)
+    if done.returncode:
+        raise _failed(asked, done.stderr)
+    _held(code, path.read_bytes())
+    return path.read_bytes() != before
+
+
+def make(code: Path, *, tell: Callable[[str], None] | None = None) -> Environment | None:
+    """The tool's environment, installed where it was not; None where it asks for no packages. Safe to ask for at once.
+
+    `tell` hears what takes long.
+
+    Raises:
+        WorkspaceError: as `find`, or a package has no wheel for this machine.
+        RunEnded: `sandbox_unavailable`: uv is missing, no index can be reached, or the cache cannot be written.
+    """
+    found = find(code)
+    if found is None or found.made:
+        return found
+    try:
+        _keep_safe(found.folder.parent)
+        with _alone(found.folder):
+            if not found.made:
+                if tell is not None:
+                    names = ", ".join(found.packages)
+                    tell(f"installing {len(found.packages)} packages for {code.name}: {names} …")
+                _install(code, found)
+    except OSError as failure:
+        raise RunEnded(
+            "sandbox_unavailable",
+            f"the environment of tool {code.name!r} cannot be written: {failure.strerror}",
+            fix=f"make {str(found.folder.parent)!r} writable and give it space, or set XDG_CACHE_HOME",
+        ) from failure
+    return found
+
+
+# ── what is asked for ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    tool: str
+    line: int | None = None
+    dependencies: tuple[str, ...] = ()
+
+    def wrong(self, what: str, fix: str) -> WorkspaceError:
+        return WorkspaceError([Problem(file=f"tools/{self.tool}/{SCRIPT}", line=self.line, what=what, fix=fix)])
+
+
+def _asked(code: Path) -> _Asked:
+    """The one block of main.py, read strictly."""
+    nothing = _Asked(tool=code.name)
+    try:
+        text = (code / SCRIPT).read_bytes().decode().replace("\r\n", "\n")
+    except (FileNotFoundError, UnicodeDecodeError):  # a command tool has none; other bytes do not import either
+        return nothing
+    blocks = list(_BLOCK.finditer(text))
+    if not blocks:
+        return nothing
+    asked = _Asked(tool=code.name, line=text.count("\n", 0, blocks[0].start()) + 1)
+    if len(blocks) > 1:
+        raise asked.wrong("it has two `# /// script` blocks", "keep one")
+    try:
+        body = "".join(line[2:] for line in blocks[0]["body"].splitlines(keepends=True))
+        table: Json = tomllib.loads(body)
+    except tomllib.TOMLDecodeError as failure:
+        raise asked.wrong(f"its `# /// script` block is not TOML: {failure}", "mend it") from failure
+    _check_settings(asked, table)
+    return _Asked(tool=asked.tool, line=asked.line, dependencies=_dependencies(asked, table))
+
+
+def _dependencies(asked: _Asked, table: Mapping[str, Json]) -> tuple[str, ...]:
+    value = table.get("dependencies", [])
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in cast("list[object]", value)):
+        raise asked.wrong("'dependencies' is no list of texts", 'write dependencies = ["pandas>=2"]')
+    python = table.get("requires-python", "")
+    try:
+        fits = isinstance(python, str) and SpecifierSet(python).contains(_python_version(), prereleases=True)
+    except InvalidSpecifier as failure:
+        raise asked.wrong("'requires-python' cannot be read", 'write requires-python = ">=3.11"') from failure
+    if not fits:
+        what = f"it needs Python {python}, and Remit runs tools with {_python_version()}"
+        raise asked.wrong(what, "run Remit with that Python, or change requires-python")
+    return tuple(cast("list[str]", value))
+
+
+def _check_settings(asked: _Asked, table: Mapping[str, Json]) -> None:
+    tools: Json = table.get("tool", {})
+    settings: Json = cast("Mapping[str, Json]", tools).get("uv", {}) if isinstance(tools, dict) else None
+    if not isinstance(settings, dict):
+        raise asked.wrong("[tool.uv] is no table", "write [tool.uv] on a line of its own, or remove it")
+    if unknown := sorted(set(cast("Mapping[str, Json]", settings)) - _SETTINGS):
+        raise asked.wrong(
+            f"[tool.uv] sets {', '.join(unknown)}, which a tool may not",
+            f"remove it; it may set {', '.join(sorted(_SETTINGS))}",
+        )
+
+
+def _held(code: Path, data: bytes) -> dict[str, str]:
+    """The versions by name, where every file of every package is held by its hash and none is somebody's folder."""
+    asked = _Asked(tool=code.name)
+    try:
+        packages = cast("list[dict[str, Json]]", tomllib.loads(data.decode())["package"])
+        versions: dict[str, str] = {}
+        for package in packages:
+            name, version = package["name"], package["version"]
+            if not set(package["source"]) & set(_ORIGINS):
+                what = f"{LOCK} takes {name!r} from {next(iter(package['source']))!r}, which is no wheel"
+                raise asked.wrong(what, "name a released version in dependencies")
+            if not all("hash" in wheel for wheel in package.get("wheels", [])):
+                raise asked.wrong(f"{LOCK} holds {name!r} by no hash", "take it from an index that gives hashes")
+            if name == "pydantic" and Version(version) < Version(OLDEST_PYDANTIC):
+                what = f"{LOCK} holds pydantic {version}, too old to read a tool's types with"
+                raise asked.wrong(what, f'write "pydantic>={OLDEST_PYDANTIC}" in dependencies')
+            # One for each range of Pythons and each system that it was locked for.
+            versions[name] = f"{versions[name]} or {version}" if name in versions else version
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as failure:
+        raise asked.wrong(f"{LOCK} cannot be read", f"remove it and run `remit tool env {code.name}`") from failure
+    return versions
+
+
+# ── installing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _install(code: Path, wanted: Environment) -> None:
+    """Into a folder beside its place, which then takes the place in one step: half an environment is never seen."""
+    part = wanted.folder.with_suffix(".part")
+    _remove(part)  # of one that was killed
+    try:
+        with tempfile.TemporaryDirectory(prefix="remit-env-") as made:
+            for name in (
+                SCRIPT,
+                LOCK,
+            ):  # a copy: what is installed is what was read, and uv writes nothing beside the tool
+                shutil.copyfile(code / name, f"{made}/{name}")
+            for step in _steps(part):
+                done = _uv(*step, cwd=Path(made), active=part)
+                if done.returncode:
+                    raise _failed(_asked(code), done.stderr)
+            if digest_bytes(Path(made, LOCK).read_bytes()) != digest_bytes((code / LOCK).read_bytes()):
+                raise _Asked(tool=code.name).wrong(f"{LOCK} changed meanwhile", "run it again")
+        _compile(part)
+        _make_read_only(part)
+        os.rename(part, wanted.folder)
+    finally:
+        _remove(part)
+
+
+def _steps(part: Path) -> tuple[tuple[str, ...], ...]:
+    """Copied, never linked to uv's own cache: what another project does to its files must not reach a tool."""
+    python = ("--python", base_python())
+    return (
+        ("venv", "--no-project", "--relocatable", *python, str(part)),
+        (
+            "sync",
+            "--script",
+            SCRIPT,
+            "--active",
+            "--frozen",
+            "--no-build",
+            "--no-compile-bytecode",
+            *python,
+            "--link-mode=copy",
+        ),
+    )
+
+
+def _compile(part: Path) -> None:
+    """Beforehand, since no tool can write there. INVARIANT: the base interpreter, without `site`: it reads no `.pth`."""
+    line = [base_python(), "-I", "-S", "-m", "compileall", "-qq", "-x", r"/tests?/", str(part / "lib")]
+    subprocess.run(line, check=False, capture_output=True, stdin=subprocess.DEVNULL)  # old syntax is the package's own
+
+
+def _make_read_only(part: Path) -> None:
+    for folder, _, names in os.walk(part):
+        for path in (*(os.path.join(folder, name) for name in names), folder):
+            if not os.path.islink(path):
+                os.chmod(path, 0o555 if os.stat(path).st_mode & stat.S_IXUSR else 0o444)
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        for inner, _, _ in os.walk(folder):
+            with suppress(OSError):
+                os.chmod(inner, 0o700)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _cache() -> Path:
+    """`$XDG_CACHE_HOME/remit/environments`; what lies there can be removed at any time and is made again."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(base):
+        base = os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(os.path.realpath(base), "remit", "environments")
+
+
+def _keep_safe(folder: Path) -> None:
+    """Raise unless only this account, or root, can put anything there or another folder in its place."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o755)
+    for one in (folder, *folder.parents):
+        status = one.stat()
+        open_to_others = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
+        if status.st_uid not in (0, os.geteuid()) or open_to_others:
+            raise RunEnded(
+                "sandbox_unavailable",
+                f"others could put packages into {str(one)!r}",
+                fix="give it to this account with mode 755, or set XDG_CACHE_HOME to a folder of your own",
+            )
+
+
+@contextmanager
+def _alone(folder: Path) -> Generator[None]:
+    """One maker at a time; the kernel gives the lock back when it dies."""
+    descriptor = os.open(folder.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+# ── uv ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@cache
+def _find_uv() -> str:
+    """$REMIT_UV alone where it is set; else the wheel's, else the one on PATH."""
+    named = os.environ.get("REMIT_UV")
+    if named is not None:
+        found = named if os.access(named, os.X_OK) else None
+    else:
+        try:
+            found = str(import_module("uv").find_uv_bin())  # optional, and without types
+        except (ImportError, AttributeError, FileNotFoundError):
+            found = shutil.which("uv")
+    if found is None:
+        raise RunEnded(
+            "sandbox_unavailable", "uv, which installs a tool's packages, is missing", fix="pip install 'remit[uv]'"
+        )
+    return found
+
+
+def _uv(*arguments: str, cwd: Path, active: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The user's own settings of indexes, proxies and certificates hold; no project's do."""
+    dropped = ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_WORKING_DIR", "UV_LOCKED")
+    env = {name: value for name, value in os.environ.items() if name not in dropped}
+    env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+    if active is not None:
+        env["VIRTUAL_ENV"] = str(active)
+    line = [_find_uv(), *arguments]
+    return subprocess.run(
+        line, cwd=cwd, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, errors="replace"
+    )
+
+
+_UNREACHABLE: Final = re.compile(
+    r"Request failed|Failed to fetch|Failed to download|error sending request|dns error|timed out"
+)
+
+
+def _failed(asked: _Asked, said: str) -> WorkspaceError | RunEnded:
+    """uv's failure: the index's, or the author's."""
+    text = " ".join(said.split())[-600:]
+    if _UNREACHABLE.search(text):
+        fix = "connect to the network, or name your index in UV_DEFAULT_INDEX"
+        return RunEnded(
+            "sandbox_unavailable", f"the packages of tool {asked.tool!r} cannot be fetched: {text}", fix=fix
+        )
+    return asked.wrong(
+        f"its packages cannot be had as wheels: {text}", "name versions that have wheels for this machine"
+    )
+
+
+def base_python() -> str:
+    """The interpreter that runs tools: this one, outside of any virtual environment."""
+    return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
+
+
+def _python_version() -> str:
+    return ".".join(map(str, sys.version_info[:3]))
