@@ -316,6 +316,8 @@ def test_a_command_tool_says_what_it_runs() -> None:
         ('programs = ["grep"]', 'programs = ["sed"]', "not in 'always.programs'"),
         ('"{path}"]\n', '"x"]\n', "unknown placeholder 'path'"),
         ('run = ["grep"', 'run = ["{text}"', "not in 'always.programs'"),
+        ('"-n"', '"./../main.js"', "is not the name of one file"),
+        ('"-n"', '"./"', "is not the name of one file"),
     ],
 )
 def test_a_command_that_cannot_be_filled_is_refused(old: str, new: str, what: str) -> None:

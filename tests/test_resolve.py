@@ -230,6 +230,11 @@ def test_one_placeholder_is_one_element_of_argv() -> None:
     assert command_schema(action).input["required"] == ["filter", "path"]
 
 
+def test_only_the_manifest_names_files_of_the_tools_own_folder() -> None:
+    action = Action(name="a", summary="s", run=("node", "./main.js", "--", "{path}"))
+    assert fill_argv(action, {"path": "./main.js"}, own="/tool") == ("node", "/tool/main.js", "--", "./main.js")
+
+
 def test_an_argument_that_a_program_would_take_for_an_option_is_refused() -> None:
     action = Action(name="a", summary="s", run=("jq", "{filter}", "{path}"))
     for filter_, problem in (

@@ -20,7 +20,7 @@ from remit.event import Change, Landed, Limit, Refused, Spent
 from remit.host import load_host
 from remit.manifest import Action, Manifest, code_digest
 from remit.resolve import check_output, fill_argv
-from remit.sandbox import Environment, Output, Profile, Sandbox, environment
+from remit.sandbox import OWN_FOLDER, Environment, Output, Profile, Sandbox, environment
 from remit.workspace import Tool, Workspace, read_code
 
 
@@ -131,7 +131,7 @@ class LiveAttempts:
             action=action.name,
             source="command" if manifest.source == "command" else "python",
             code=self._workspace.code(manifest.name),
-            argv=fill_argv(action, call.arguments),
+            argv=fill_argv(action, call.arguments, own=OWN_FOLDER),
             root=self._folder,
             reads=tuple(touch.name for touch in call.touches if touch.kind == "file" and touch.access == "read"),
             writes=tuple(touch.name for touch in call.touches if touch.kind == "file" and touch.access == "write"),

@@ -51,6 +51,11 @@ class Action(Noun):
     run: tuple[str, ...] = ()
 
     @property
+    def own_files(self) -> tuple[str, ...]:
+        """The elements of `run` that name a file of the tool's own folder: "./main.js"."""
+        return tuple(part for part in self.run if part.startswith("./"))
+
+    @property
     def templates(self) -> tuple[Template, ...]:
         return tuple(parse_touch(touch) for touch in self.touches)
 

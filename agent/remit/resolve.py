@@ -86,9 +86,10 @@ def command_schema(action: Action) -> ActionSchema:
     )
 
 
-def fill_argv(action: Action, arguments: Mapping[str, Json]) -> tuple[str, ...]:
+def fill_argv(action: Action, arguments: Mapping[str, Json], *, own: str = ".") -> tuple[str, ...]:
     """The argv of a command action, one element for each placeholder; empty for other actions.
 
+    An element that the manifest itself begins with `./` is a file of the tool's folder, which lies at `own`.
     Raises `invalid_arguments` for an argument that the program would take for an option, or that cannot be an element.
     """
     argv: list[str] = []
@@ -101,7 +102,7 @@ def fill_argv(action: Action, arguments: Mapping[str, Json]) -> tuple[str, ...]:
         if found and options and value.startswith("-"):
             raise _unfit(found[1], "option", "may not start with '-'")
         options = options and part != "--"
-        argv.append(value)
+        argv.append(f"{own}/{part[2:]}" if part in action.own_files else value)
     return tuple(argv)
 
 

@@ -25,7 +25,7 @@ from remit.pins import LOCK, check_schemas, write_lock
 from remit.resolve import command_schema, resolve
 from remit.sandbox import Environment, Profile, Sandbox, environment
 from remit.tool_cases import ToolCase, read_tool_cases
-from remit.workspace import Tool, Workspace
+from remit.workspace import Tool, Workspace, toml_line
 from remit.yaml_rows import table_text
 
 EXAMPLE_TOML: Final = """#:schema ../tool.schema.json
@@ -115,6 +115,7 @@ async def derive(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
     manifest = tool.manifest
     hidden: dict[str, tuple[str, ...]] = {}
     if manifest.source == "command":
+        _check_own_files(workspace, manifest)
         schemas = {name: command_schema(action) for name, action in manifest.actions.items()}
     else:
         described = await _described(workspace, manifest, sandbox)
@@ -140,6 +141,23 @@ async def derive(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
     if problems:
         raise WorkspaceError(problems)
     return pin(manifest, tool.code, schemas, hidden)
+
+
+def _check_own_files(workspace: Workspace, manifest: Manifest) -> None:
+    file = f"tools/{manifest.name}/tool.toml"
+    missing = [
+        Problem(
+            file=file,
+            line=toml_line(workspace.files[file].decode(), "actions", action.name, "run"),
+            what=f"'run' names {part!r}, and the tool's folder has no such file",
+            fix=f"write tools/{manifest.name}/{part[2:]}",
+        )
+        for action in manifest.actions.values()
+        for part in action.own_files
+        if not (workspace.code(manifest.name) / part).is_file()
+    ]
+    if missing:
+        raise WorkspaceError(missing)
 
 
 async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox) -> Json:

@@ -30,6 +30,7 @@ _DURATION = re.compile(r"(?!0+(?:\.0+)?[a-z])([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|
 _SIZE = re.compile(r"(?!0+[A-Z])([0-9]{1,6})(B|KiB|MiB|GiB)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_OWN_FILE = re.compile(r"\./[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -171,7 +172,10 @@ class ActionTable(Table):
     errors: list[Name] | dict[Name, ErrorClass] = Field(
         default=[], description='Names, or names and the exceptions that mean them: { not_found = "FileNotFoundError" }'
     )
-    run: list[str] = Field(default=[], description='The argv of a command tool: ["jq", "--", "{filter}", "{path}"]')
+    run: list[str] = Field(
+        default=[],
+        description='The argv of a command tool: ["jq", "--", "{filter}", "{path}"]; "./main.js" is a file of its folder',
+    )
 
 
 class ManifestTable(Table):
@@ -324,6 +328,9 @@ class _Rules:
             yield self._problem((*at, "run", "0"), f"program {action.run[0]!r} is not in 'always.programs'", fix)
         known = {found[1] for part in action.run if (found := _ARGUMENT.fullmatch(part))}
         for number, part in enumerate(action.run):
+            if part.startswith("./") and _OWN_FILE.fullmatch(part) is None:
+                fix = 'name a file of the tool\'s own folder: "./main.js"'
+                yield self._problem((*at, "run", str(number)), f"{part!r} is not the name of one file", fix)
             if ("{" in part or "}" in part) and _ARGUMENT.fullmatch(part) is None:
                 fix = 'one placeholder is one element: "--file", "{path}"'
                 yield self._problem((*at, "run", str(number)), f"{part!r} mixes a placeholder with text", fix)

@@ -44,11 +44,12 @@ from remit.sandbox.environment import Environment
 from remit.sandbox.opened import Expansion, expand
 from remit.sandbox.outcome import Output
 from remit.sandbox.probe import Check, TierReport
-from remit.sandbox.profile import Profile, Runtime, Tier, argv, runtime
+from remit.sandbox.profile import OWN_FOLDER, Profile, Runtime, Tier, argv, runtime
 from remit.sandbox.scratch import Scratch
 from remit.sandbox.standby import Bounds
 
 __all__ = [
+    "OWN_FOLDER",
     "Bounds",
     "Check",
     "Environment",

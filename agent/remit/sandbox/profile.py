@@ -27,6 +27,7 @@ PACKAGES: Final = ("pydantic", "pydantic_core", "annotated_types", "typing_exten
 # The files that run in the sandbox.
 INSIDE: Final = ("inside.py", "guard.py", "zygote.py", "onecall.py", "serving.py", "watch.py", "kernel.py")
 
+OWN_FOLDER: Final = "/tool"  # where a tool's own files lie in the full tier, the only one that starts programs
 SCRATCH_BYTES: Final = 64 << 20  # everything that one call may leave in scratch, and the largest single file
 TEMPORARY_BYTES: Final = 32 << 20
 OPEN_FILES: Final = 256
@@ -184,7 +185,7 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
         packages = {name: f"/packages/{os.path.basename(path)}" for name, path in runtime.packages.items()}
         return Places(
             inside="/remit",
-            code="/tool",
+            code=OWN_FOLDER,
             environment="/environment" if profile.environment else "",
             root="/work",
             scratch="/scratch",
@@ -230,7 +231,7 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[
         line += ["--ro-bind", f"{runtime.inside}/{name}", f"/remit/{name}"]
     for name, path in runtime.packages.items():
         line += ["--ro-bind", path, at.packages[name]]
-    line += ["--ro-bind", str(profile.code), "/tool"]
+    line += ["--ro-bind", str(profile.code), at.code]
     if profile.environment is not None:
         line += ["--ro-bind", profile.environment.site, at.environment]
     if profile.trust == "none":
