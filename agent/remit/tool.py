@@ -238,8 +238,20 @@ async def attempt(
 
     Raises Refusal for arguments that name nothing, and for an irreversible action without `yes`.
     """
-    tool, action = workspace.action(name)
+    tool, _ = workspace.action(name)
+    return await _attempt(await _fresh(workspace, tool, sandbox), name, arguments, folder, sandbox, yes=yes)
+
+
+async def _fresh(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Workspace:
+    """The workspace with that tool pinned as it now lies there."""
     fresh = tool.model_copy(update={"pin": await derive(workspace, tool, sandbox)})
+    return replace(workspace, tools={**workspace.tools, fresh.manifest.name: fresh})
+
+
+async def _attempt(
+    workspace: Workspace, name: str, arguments: Mapping[str, Json], folder: Path, sandbox: Sandbox, *, yes: bool
+) -> tuple[Call, Attempted]:
+    fresh, action = workspace.action(name)
     assert fresh.pin is not None
     if action.effect == "once" and not yes:
         raise Refusal("approval_required", f"{name} cannot be undone", remedy="say --yes to run it all the same")
@@ -256,8 +268,7 @@ async def attempt(
         manifest=fresh.manifest.digest,
         request_digest=digest({"action": name, "arguments": canonical}),
     )
-    with_fresh = replace(workspace, tools={**workspace.tools, fresh.manifest.name: fresh})
-    attempts = LiveAttempts(with_fresh, sandbox, folder)
+    attempts = LiveAttempts(workspace, sandbox, folder)
     return call, await attempts.attempt(call, 1, idempotency_key=digest({"try": canonical}))
 
 
@@ -283,7 +294,10 @@ async def run_cases(workspace: Workspace, name: str, sandbox: Sandbox) -> list[C
     assert workspace.root is not None
     file = f"tools/{name}/cases.yaml"
     cases = read_tool_cases(table_text(workspace.root / file, file=file), file, name)
-    return [await _run_case(workspace, case, file, sandbox) for case in cases]
+    if not cases:
+        return []
+    fresh = await _fresh(workspace, known(workspace, name), sandbox)
+    return [await _run_case(fresh, case, file, sandbox) for case in cases]
 
 
 async def _run_case(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbox) -> CaseResult:
@@ -293,7 +307,7 @@ async def _run_case(workspace: Workspace, case: ToolCase, file: str, sandbox: Sa
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
         try:
-            _, done = await attempt(workspace, case.action, case.arguments, folder, sandbox, yes=True)
+            _, done = await _attempt(workspace, case.action, case.arguments, folder, sandbox, yes=True)
             said = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
         except Refusal as refusal:
             said = case.judge(value=None, code=refusal.code, error=None, message=refusal.message, folder=folder)
