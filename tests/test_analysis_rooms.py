@@ -238,7 +238,9 @@ def test_a_change_that_widens_power_is_told_in_a_sentence(
 
 def test_an_action_given_to_an_agent_is_new_authority_though_no_rule_changes(house: Path) -> None:
     """The rules allowed it all along; only the agent's list held it back."""
-    smaller = edited(house, "agent/triage/agent.toml", '["files", "sql", "tickets", "python"]', '["files", "tickets", "python"]')
+    smaller = edited(
+        house, "agent/triage/agent.toml", '["files", "sql", "tickets", "python"]', '["files", "tickets", "python"]'
+    )
     found = authority(live(smaller).workspace, live(house).workspace)
     assert "agent:triage may now call sql.query on table:orders for user:dana (was refused)" in [
         one.text for one in found.of("wider")
