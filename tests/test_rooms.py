@@ -349,6 +349,7 @@ next(WheelBuilder(sys.argv[1]).build(directory=sys.argv[2], versions=["standard"
 
 HELP = """
 import json, sys
+there = {name.partition(".")[0] for name in sys.modules}  # what a distribution loads into every interpreter
 import click
 from remit.cli import remit
 
@@ -360,7 +361,7 @@ def told(command, words):
             yield from told(command.get_command(context, name), [*words, name])
 
 pages = list(told(remit, ["remit"]))
-outside = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names)
+outside = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - there
 print(json.dumps([pages, sorted(name for name in outside if not name.startswith("_"))]))
 """
 

@@ -12,7 +12,6 @@ JSON; descriptors ride on the length.
 from __future__ import annotations
 
 import fcntl
-import io
 import json
 import os
 import resource
@@ -63,8 +62,9 @@ def _take_descriptors() -> tuple[socket.socket, int]:
     os.dup2(nothing, 0)
     os.close(nothing)
     os.dup2(2, 1)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # its author watches; and what a killed call has printed is not lost
-        sys.stdout.reconfigure(line_buffering=True)
+    # Its author watches; and what a killed call has printed is not lost.
+    stdout: Any = sys.stdout  # its declared type lacks what it has
+    stdout.reconfigure(line_buffering=True)
     return channel, control
 
 
