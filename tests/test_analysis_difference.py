@@ -152,6 +152,23 @@ def test_a_new_approver_is_told_although_no_request_changes() -> None:
     assert not found.no_wider
 
 
+@pytest.mark.parametrize(
+    ("before", "more", "changes"),
+    [
+        pytest.param("", "p, user:v, files.read, none:, approvals('role:1') >= 2 or '09:00' <= time < '17:00', allow", [("deny", "allow"), ("deny", "ask")], id="in one condition"),
+        pytest.param("p, user:v, files.read, **, env == 'local', allow\np, user:v, files.read, **, approvals('role:1') >= 2, allow", "p, user:v, *, **, True, deny", [("allow", "deny"), ("ask", "deny")], id="in two rules"),
+    ],
+)  # fmt: skip
+def test_what_facts_allow_does_not_hide_what_people_are_asked(
+    before: str, more: str, changes: list[tuple[str, str]]
+) -> None:
+    """Where the facts of a plain request hold already, others have to be looked for."""
+    people = "g, user:w, role:1\ng, user:u, role:1\n"
+    found = difference(side(people + before), side(f"{people}{before}\n{more}"))
+    assert sorted((one.before, one.after) for one in found.findings if one.action == "files.read") == changes
+    assert verify(found).wrong == ()
+
+
 def test_what_cannot_be_analysed_is_said_and_never_counted_as_safe() -> None:
     """Arguments looked for in each other are beyond the cells; where nothing hangs on them, that is still proved."""
     odd = "p, agent:a, mail.send, mail:*, args.text in args.list and args.list in args.text and args.text != args.list, allow"

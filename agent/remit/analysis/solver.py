@@ -19,6 +19,7 @@ MOST_TRIED: Final = 20_000  # combinations of facts in one question
 
 Answer: TypeAlias = bool | Literal["open"] | None  # None: unreadable; "open": a fact is not chosen yet
 OPEN: Final = "open"
+APPROVALS: Final = "approvals"
 Change: TypeAlias = tuple[Verdict, Verdict]
 Values: TypeAlias = Mapping[Dim, Value]
 
@@ -119,6 +120,10 @@ class _Search:
             )
             for text in sorted(texts)
         ]
+        shared = [(text, True) for text in sorted(question.denies)] + [
+            (text, False) for text in sorted(question.allows)
+        ]
+        self._texts = [*self._changed, *shared]
         self._go()
 
     def _go(self) -> None:
@@ -141,7 +146,21 @@ class _Search:
         return self.cells.examples.get(dim, (False, True))
 
     def _next(self) -> Dim | None:
-        """The fact that the answer hangs on next; None where it is settled, and then what it is was noted."""
+        """The fact to choose next; None where the answer is settled, and then what it is was noted.
+
+        INVARIANT: approvals come last. Only when every other fact is chosen do the same facts without the approvals say
+        what people are asked; a fact left open would stand at its default there, and hide other answers.
+        """
+        dim = self._hanging()
+        if dim is None or dim[0] != APPROVALS:
+            return dim
+        for text, deny in self._texts:
+            if self._answer(text, deny) == OPEN and self._wanted is not None and self._wanted[0] != APPROVALS:
+                return self._wanted
+        return dim
+
+    def _hanging(self) -> Dim | None:
+        """A fact that the answer hangs on."""
         question = self.question
         some_changed = False
         for text, deny in self._changed:
@@ -189,8 +208,8 @@ class _Search:
         if not self.people:
             self.found.setdefault(("allow", "deny") if old else ("deny", "allow"), values)
             return
-        alone: Values = {dim: value for dim, value in values.items() if dim[0] != "approvals"}
-        if self._known(alone, tuple((dim, value) for dim, value in values.items() if dim[0] == "approvals")):
+        alone: Values = {dim: value for dim, value in values.items() if dim[0] != APPROVALS}
+        if self._known(alone, tuple((dim, value) for dim, value in values.items() if dim[0] == APPROVALS)):
             return
         for facts in (alone, values):
             change = (self.decide(facts, False), self.decide(facts, True))
@@ -234,7 +253,9 @@ class _Search:
             if answer is decisive:
                 return decisive
             if answer == OPEN:
-                wanted, is_open = wanted or self._wanted, True
+                is_open = True
+                if wanted is None or wanted[0] == APPROVALS:
+                    wanted = self._wanted
             elif answer is None:
                 unreadable = True
         if is_open:
