@@ -11,6 +11,7 @@ import pytest
 from playing import DONE, Play, Played, turn
 
 from remit import approval, hold, run
+from remit.driving import driving
 from remit.errors import Refusal, RunEnded, UsageError
 from remit.event import ApprovalRequested, AttemptEnded, AttemptIntended, CallDecided, Recorded
 from remit.house import open_house
@@ -354,7 +355,7 @@ def test_an_irreversible_call_with_a_secret_is_not_repeated_after_its_process_di
 
 def test_one_process_at_a_time_drives_a_run(play: Play) -> None:
     played = play(LARGE)
-    with run.driving(played.opened, played.ended.run), pytest.raises(UsageError, match="another process"):
+    with driving(played.opened.traces, played.ended.run), pytest.raises(UsageError, match="another process"):
         resumed(played)
 
 

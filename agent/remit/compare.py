@@ -275,9 +275,8 @@ def _decided(call: CallStory) -> Json:
 def _approved(call: CallStory) -> str:
     if call.requested is None:
         return ""
-    asked = ", ".join(f"{item.count} × {item.role}" for item in call.requested.missing)
     said = [f"{answer.type.partition('.')[2]} by {answer.approver}" for answer in call.approvals]
-    return f"asked {asked}; {', '.join(sorted(said)) or 'no answer'}"
+    return f"asked {call.needs}; {', '.join(sorted(said)) or 'no answer'}"
 
 
 def _result(call: CallStory, run: str) -> Json:

@@ -6,13 +6,11 @@ Everything that a run needs from this machine is named here; the graph and the b
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +19,7 @@ from remit import __version__, approval, hold
 from remit.attempt import LiveAttempts
 from remit.broker import Broker
 from remit.call import Ask, Call, Confinement, Context, Failed, Request, Subjects
+from remit.driving import driving
 from remit.errors import Refusal, RunEnded, UsageError, WorkspaceError
 from remit.event import ApprovalRequested, CallDecided, Recorded, RulesChanged, RunFinished, RunResumed, RunStarted
 from remit.facts import Facts
@@ -153,7 +152,7 @@ async def start(
     agent = _agent(house, start.agent)
     await _install(house.workspace, agent, progress)
     run = start.run or new_run_id()
-    with driving(house, run):
+    with driving(house.traces, run):
         if house.journal.events(run):
             raise UsageError(f"there is already a run {run}; choose another id or leave it out")
         folder = _folder(house, agent, run)
@@ -202,7 +201,7 @@ async def resume(
     Raises UsageError where the run has finished, where another process is at it, or where the files of its agent or tools
     have changed since; then nothing is recorded.
     """
-    with driving(house, run):
+    with driving(house.traces, run):
         record, trace, export = _record(house, run, tell)
         started = record.facts.started
         if started is None:
@@ -233,33 +232,6 @@ async def resume(
         record.append(resumed, durable=True)
         folder = house.root / started.folder
         return await _drive(house, agent, record, model, sandbox, confinement, folder, trace, export, wait)
-
-
-@contextmanager
-def driving(house: House, run: str) -> Generator[None]:
-    """One process drives a run at a time; the kernel gives the lock back when it dies.
-
-    Raises UsageError where another one has it.
-    """
-    path = house.traces / f".{run}.lock"
-    while True:
-        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise UsageError(f"run {run} is being driven by another process; it takes up what people say") from None
-        try:
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                break
-        except FileNotFoundError:
-            pass
-        os.close(descriptor)  # the last holder removed the file between our two calls
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
-        os.close(descriptor)
 
 
 def open_model_of(house: House, name: str, spec: str | None = None) -> Model:

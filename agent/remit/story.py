@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Final
 
 from remit.call import Ask, Decision, Error, Failed, Json, Result, Succeeded
@@ -91,6 +92,11 @@ class CallStory:
     def waiting(self) -> bool:
         """Whether people have still to answer."""
         return self.requested is not None and self.result is None and not self.attempts
+
+    @property
+    def needs(self) -> str:
+        """Whom the call asked: `2 × role:lead`; "" where it asked nobody."""
+        return ", ".join(f"{item.count} × {item.role}" for item in self.requested.missing) if self.requested else ""
 
     @property
     def took(self) -> int | None:
@@ -219,6 +225,11 @@ class Story:
         if self.finished is not None and (self.finished.code is not None or self.finished.message):
             return f"{self.finished.code or self.finished.outcome}: {self.finished.message}"
         return None
+
+
+def utc(at: int) -> str:
+    """Unix nanoseconds as people write a time, to the second."""
+    return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
 def tell(records: Iterable[Recorded]) -> Story:

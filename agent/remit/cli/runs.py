@@ -22,12 +22,15 @@ def open_run(run: str) -> Trace:
 
 
 def open_run_of(opened: House, run: str) -> Trace:
-    """The same, for a house that is open already."""
+    """The same, for a house that is open already; what a kill cut off of the run's own file is written again."""
+    from remit.mend import mend
     from remit.trace import open_trace, read
 
     if is_file(run):
         return read(Path(run))
-    return open_trace(opened.traces, opened.journal, opened.journal.resolve_run(run))
+    found = open_trace(opened.traces, opened.journal, opened.journal.resolve_run(run))
+    mend(opened.traces, found.chain)
+    return found
 
 
 def is_file(run: str) -> bool:

@@ -23,7 +23,6 @@ from remit.event import (
     RunStarted,
 )
 from remit.guard import visible
-from remit.story import CallStory, Story
 
 if TYPE_CHECKING:
     from remit.run import Ended
@@ -33,7 +32,6 @@ WEAKER = {
     "landlock": "confinement: landlock only, as remit.toml accepts; weaker than full (see SECURITY.md)",
     "none": "confinement: NONE, every tool of this agent runs inside this process",
 }
-COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
 
 
 def short(text: str, width: int = WIDTH) -> str:
@@ -159,67 +157,3 @@ def explain(error: Error) -> str:
     """One error in one line."""
     named = f" {error.details['error']}" if "error" in error.details else ""
     return f"{error.code}{named}: {short(error.message, 140)}"
-
-
-def show(story: Story) -> None:
-    """A run, read afterwards: verdict, first cause, effects, waterfall."""
-    colour = {"completed": "green", "waiting": "yellow", "unfinished": "yellow"}.get(story.verdict, "red")
-    seconds = (story.ended_at - story.began_at) / 1e9
-    refused = sum(call.error is not None and not call.attempts for call in story.calls)
-    failed = sum(call.error is not None and bool(call.attempts) for call in story.calls)
-    counts = f"{len(story.turns)} turns, {len(story.calls)} calls, {refused} refused, {failed} failed, {seconds:.1f} s"
-    click.echo(f"{click.style(story.verdict, fg=colour, bold=True)}  {counts}")
-    click.echo(f"first cause: {story.first_cause or 'none: every call succeeded'}")
-    if story.started is not None:
-        scripted = " (a written script, not a model)" if story.started.scripted else ""
-        who = f"{story.started.subjects.agent} for {story.started.subjects.user} (account {story.started.account})"
-        click.echo(f"{who}, {story.started.model}{scripted}, confinement {story.started.confinement}")
-        click.echo(f"task: {short(story.started.task)}")
-    for call in story.waiting:
-        needs = ", ".join(f"{item.count} × {item.role}" for item in call.requested.missing) if call.requested else ""
-        click.echo(f"waits: {call.name} for {needs}")
-    click.echo("\neffects")
-    for word, state in (("landed", "landed"), ("not landed", "not_landed"), ("unknown", "unknown")):
-        found = [effect for effect in story.effects if effect.landed == state]
-        listed = (
-            "; ".join(f"{item.step}.{item.index} {item.action} {' '.join(item.resources)}" for item in found) or "none"
-        )
-        click.echo(f"  {word + ':':<12}{listed}")
-    click.echo("\nwaterfall")
-    for turn in story.turns:
-        at = (turn.at - story.began_at) / 1e6
-        click.echo(f"  {at:>8.0f} ms  {click.style(f'step {turn.step}', bold=True)}  {short(turn.text)}")
-        for call in turn.calls:
-            _show_call(story, call)
-    if story.finished is not None and story.finished.answer:
-        click.echo(f"\nanswer: {short(story.finished.answer, 400)}")
-    click.echo(
-        f"\nnext: remit replay {story.run[:8]} | remit replay {story.run[:8]} --policy . | remit trace export {story.run[:8]}"
-    )
-
-
-def _show_call(story: Story, call: CallStory) -> None:
-    at = (call.decided_at - story.began_at) / 1e6
-    ms = f"{(call.answered_at - call.decided_at) / 1e6:.0f} ms" if call.answered_at else "no answer"
-    verdict = call.decision.verdict if call.decision else "refused"
-    click.echo(
-        f"  {at:>8.0f} ms    {click.style(f'{verdict:<7}', fg=COLOURS.get(verdict, 'red'))} {call.name} {' '.join(call.resources)}  {ms}"
-    )
-    indent = " " * 25
-    if call.decision is not None:
-        for rule in call.decision.rules[:3] or call.decision.nearest[:1]:
-            click.echo(click.style(f"{indent}{rule.file}:{rule.line}  {short(rule.note or rule.text)}", dim=True))
-    for answer in call.approvals:
-        word = "approved" if isinstance(answer, ApprovalGranted) else "rejected"
-        scripted = " (scripted)" if isinstance(answer, ApprovalGranted) and answer.scripted else ""
-        click.echo(f"{indent}{word} by {answer.approver}{scripted}")
-    for ended in (attempt.ended for attempt in call.attempts if attempt.ended is not None):
-        said = f"{ended.error or ended.code}: {short(ended.message, 80)}" if ended.code else "ok"
-        again = f", again in {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
-        click.echo(f"{indent}attempt {ended.attempt}: {said}, {ended.spent.wall_s * 1000:.0f} ms{again}")
-        for change in ended.changes:
-            click.echo(f"{indent}  wrote {change.resource} ({change.size} bytes)")
-        for refused in ended.refused:
-            click.echo(f"{indent}  refused {refused.access} {visible(refused.what)}; to allow: {refused.allow}")
-    if call.error is not None:
-        click.echo(f"{indent}{click.style(explain(call.error), fg='red')}")

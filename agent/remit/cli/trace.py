@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from remit.cli.compare import diff_command
-from remit.cli.runs import open_run
+from remit.cli.filtering import Wanted, filtered
+from remit.cli.runs import is_file, open_run, open_run_of
 from remit.cli.shrink import shrink_command
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from remit.facts import RunSummary
     from remit.journal import Journal
+
+LISTED = 20  # runs, where nobody says how many
 
 
 @click.group("trace", short_help="read, verify and export what runs did")
@@ -33,41 +38,46 @@ def trace_command() -> None:
 
 
 @trace_command.command("list")
+@filtered
 @click.option("--limit", type=click.IntRange(min=1), help="How many, newest first: 20, or with --decisions all.")
 @click.option("--decisions", is_flag=True, help="Every decision of these runs instead: the audit export.")
 @click.option("--format", "shape", type=click.Choice(["csv", "jsonl"]), help="With --decisions: jsonl if left out.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_command(limit: int | None, decisions: bool, shape: str | None, as_json: bool) -> None:
+def list_command(wanted: Wanted, limit: int | None, decisions: bool, shape: str | None, as_json: bool) -> None:
     """List runs, newest first; or every decision, oldest first: who, what, by which rules, approved by whom.
 
     \b
     Examples:
       remit trace list --limit 5
+      remit trace list --failed --since 2h
+      remit trace list --code policy_denied --action 'files.*' --agent triage
       remit trace list --decisions --format csv > decisions.csv
     """
     from remit import house
+    from remit.story import utc
 
     if shape is not None and not decisions:
         raise click.UsageError("--format goes with --decisions")
+    opened = house.open_house()
+    runs = opened.journal.runs()
+    rows = wanted.choose(opened, runs, limit or (None if decisions else LISTED))
     if decisions:
-        _export_decisions(house.open_house().journal, limit, shape or "jsonl")
+        _export_decisions(opened.journal, rows, shape or "jsonl")
         return
-    rows = house.open_house().journal.runs()[: limit or 20]
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows]))
         return
     for row in rows:
-        began = datetime.fromtimestamp(row.started_at / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
         word = row.outcome or row.state
         colour = "green" if word == "completed" else "yellow" if row.outcome is None else "red"
-        click.echo(
-            f"{row.run[:8]}  {began}Z  {click.style(f'{word:<10}', fg=colour)} {row.agent} for {row.user}  {_short(row.task)}"
-        )
+        why = click.style(f"  {row.code or row.first_denied or ''}".rstrip(), fg="red")
+        named = f"{row.agent} for {row.user}  {_short(row.task)}"
+        click.echo(f"{row.run[:8]}  {utc(row.started_at)}  {click.style(f'{word:<10}', fg=colour)} {named}{why}")
     if not rows:
-        click.echo("no runs yet")
+        click.echo("no run is like that" if runs else "no runs yet")
 
 
-def _export_decisions(journal: Journal, limit: int | None, shape: str) -> None:
+def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) -> None:
     from remit import audit
     from remit.break_glass import emergencies
 
@@ -76,30 +86,41 @@ def _export_decisions(journal: Journal, limit: int | None, shape: str) -> None:
     }
     if shape == "csv":
         click.echo(audit.csv_header())
-    for run in reversed(journal.runs()[:limit]):
+    for run in reversed(runs):
         for row in audit.rows(journal.events(run.run), reviewers):
             click.echo(audit.as_csv(row) if shape == "csv" else audit.as_json(row))
 
 
 @trace_command.command("show")
 @click.argument("run")
+@click.option(
+    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one page to attach to an incident."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the events as JSON.")
-def show_command(run: str, as_json: bool) -> None:
-    """Show a run: verdict, first cause, effects landed, not landed and unknown, then the waterfall.
+def show_command(run: str, html: Path | None, as_json: bool) -> None:
+    """Show a run: verdict, first cause, where it left the last good run, effects, whom it waits for, then the waterfall.
 
     \b
     Examples:
       remit trace show 3f2a
       remit trace show incident.jsonl
+      remit trace show 3f2a --html incident.html
     """
-    from remit.cli.show import show
-    from remit.story import tell
+    from remit import house
+    from remit.brief import brief
+    from remit.cli.brief import show_brief
 
-    trace = open_run(run)
-    if as_json:
+    opened = None if is_file(run) else house.open_house()
+    trace = open_run(run) if opened is None else open_run_of(opened, run)
+    if html is not None:
+        from remit.page import write_page
+
+        write_page(brief(trace, opened), html)
+        click.echo(json.dumps({"ok": True, "file": str(html)}) if as_json else f"wrote {html}")
+    elif as_json:
         click.echo(json.dumps([item.model_dump(mode="json") for item in trace.records], ensure_ascii=False))
-        return
-    show(tell(trace.records))
+    else:
+        show_brief(brief(trace, opened))
 
 
 @trace_command.command("export")

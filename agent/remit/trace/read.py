@@ -96,8 +96,10 @@ def open_trace(folder: Path, log: Log, run: str) -> Trace:
     return Trace(run=run, records=records, chain=chain, store=Objects(folder / "objects"))
 
 
-def read(path: Path) -> Trace:
+def read(path: Path, *, torn: bool = False) -> Trace:
     """The trace in a file: one of the workspace, an exported one, or one that a collector wrote.
+
+    `torn` leaves a last line out that was cut off in the middle, as by a kill.
 
     Raises:
         UsageError: there is no such file, or it holds no run, or more than one.
@@ -107,7 +109,8 @@ def read(path: Path) -> Trace:
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                reading.line(number, line)
+                if line.endswith(b"\n") or not torn:
+                    reading.line(number, line)
     except OSError as failure:
         raise UsageError(f"the trace file {str(path)!r} cannot be read: {failure.strerror}") from failure
     return reading.trace()

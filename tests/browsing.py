@@ -1,0 +1,116 @@
+"""A real browser, driven over its own debugging pipe: Debian's chromium, where it is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+CHROMIUM: Final = os.environ.get("REMIT_CHROMIUM") or shutil.which("chromium")
+WAIT_S: Final = 60.0
+
+
+class Browser:
+    """One page of it. `events` are what the browser reported so far."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading = reading
+        self._writing = writing
+        self._rest = b""
+        self._number = 0
+        self._session: str | None = None
+        self.events: list[dict[str, Any]] = []
+
+    def open(self, path: Path) -> None:
+        """Load a file and wait until it has been loaded."""
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Network", "Runtime", "Log"):
+            self.ask(f"{domain}.enable")
+        self.ask("Page.navigate", url=path.as_uri())
+        self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self.events))
+
+    def value(self, expression: str) -> Any:
+        """What a script of the page says."""
+        return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
+
+    def press(self, key: str) -> None:
+        """One key, as a person types it."""
+        text = "\r" if key == "Enter" else key if len(key) == 1 else ""
+        code = {"Enter": 13}.get(key, ord(key[0].upper()))
+        for kind in ("keyDown", "keyUp"):
+            self.ask("Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=code)
+
+    def ask(self, method: str, **params: Any) -> dict[str, Any]:
+        """One command and its answer."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._session is not None:
+            message["sessionId"] = self._session
+        os.write(self._writing, json.dumps(message).encode() + b"\0")
+        answers: list[dict[str, Any]] = []
+        self._until(lambda: bool(answers), answers)
+        assert "error" not in answers[0], answers[0]
+        result: dict[str, Any] = answers[0]["result"]
+        return result
+
+    def _until(self, done: Any, answers: list[dict[str, Any]] | None = None) -> None:
+        end = time.monotonic() + WAIT_S
+        while not done():
+            ready, _, _ = select.select([self._reading], [], [], max(0.0, end - time.monotonic()))
+            assert ready, "the browser did not answer in time"
+            read = os.read(self._reading, 1 << 20)
+            assert read, "the browser ended"
+            self._rest += read
+            *messages, self._rest = self._rest.split(b"\0")
+            for message in map(json.loads, messages):
+                if "method" in message:
+                    self.events.append(message)
+                elif message["id"] == self._number and answers is not None:
+                    answers.append(message)
+
+
+@contextmanager
+def browser(profile: Path) -> Iterator[Browser]:
+    """A browser without a window, gone afterwards."""
+    assert CHROMIUM is not None
+    to_it, writing = os.pipe()
+    reading, from_it = os.pipe()
+    assert min(to_it, from_it) > 4  # else one would be written over before it is passed on
+    command = [
+        CHROMIUM,
+        "--headless=new",
+        "--no-sandbox",  # root has none; the pages are ours
+        "--disable-gpu",
+        "--no-first-run",
+        "--disable-dev-shm-usage",
+        f"--user-data-dir={profile}",
+        "--remote-debugging-pipe",
+    ]
+    become = f"import os, sys; os.dup2({to_it}, 3); os.dup2({from_it}, 4); os.execv(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", become, *command],
+        pass_fds=(to_it, from_it),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(to_it)
+    os.close(from_it)
+    try:
+        yield Browser(reading, writing)
+    finally:
+        os.close(writing)  # the pipe's end is the browser's
+        os.close(reading)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
