@@ -18,7 +18,7 @@ from remit.call import Context, Request
 from remit.errors import WorkspaceError
 from remit.event import ApprovalRequested, CallDecided, Recorded, RulesChanged
 from remit.policy import Policy, Watched, read_folder
-from remit.replay import Replayed, replay
+from remit.replay import Replayed, replay, tampering
 from remit.rulebook import open_rulebook
 from remit.trace import read
 
@@ -245,7 +245,7 @@ def played_with_edit(clerk: Callable[..., Path], old: str, new: str, *, wait: fl
 def replayed(played: Played) -> Replayed:
     trace = read(played.ended.trace)
     books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
-    return asyncio.run(replay(trace.records, books, faults=trace.faults()))
+    return asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
 
 
 @pytest.mark.parametrize(

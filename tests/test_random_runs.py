@@ -17,7 +17,8 @@ from remit import approval, hold, house, policy, run
 from remit.errors import Refusal
 from remit.event import Recorded
 from remit.record import Record
-from remit.replay import replay
+from remit.recorded import Otherwise
+from remit.replay import replay, tampering
 from remit.rulebook import open_rulebook, vocabulary
 from remit.trace import open_trace, read, write_portable
 
@@ -120,11 +121,11 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
         "export": read(folder / "portable.jsonl"),
     }
     for copy, found in copies.items():
-        said = asyncio.run(replay(found.records, books, faults=found.faults()))
-        assert said.reproduced, (copy, said.divergences, said.faults)
+        said = asyncio.run(replay(found.records, books, tampering=tampering(found.faults(), found.chain)))
+        assert said.reproduced, (copy, said.divergences)
     rules = dict(house.policy_files(folder))
     rules["policies/rules.csv"] += UNRELATED
     other = policy.load(rules, vocabulary(opened.workspace))
-    what_if = asyncio.run(replay(trace.records, books, policy=other))
+    what_if = asyncio.run(replay(trace.records, books, otherwise=Otherwise(policy=other)))
     assert what_if.reproduced, ("a rule that changes nothing", what_if.divergences)
     assert SECRET not in (opened.traces / f"{name}.jsonl").read_text()

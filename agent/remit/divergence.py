@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Final, Literal, TypeAlias, cast
 
+from pydantic import BaseModel
+
 from remit.call import Call, Failed, Json, Succeeded
+from remit.chain import Fault
+from remit.conversation import Conversation
 from remit.event import (
     AnyEvent,
     ApprovalGranted,
     ApprovalRejected,
+    AttemptEnded,
     CallAnswered,
     CallDecided,
+    ModelAsked,
     Recorded,
+    RunFinished,
 )
 from remit.facts import Facts, fold
+from remit.model import ToolSpec
 from remit.record import Record
 from remit.recorded import Guide, RecordEnds
 
@@ -50,6 +59,8 @@ NOT_REPLAYED: Final = frozenset({"run.resumed", "rules.changed"})
 # Measured, not decided: two runs of the same thing differ here.
 VOLATILE: Final = frozenset({"spent", "expires_at"})
 DIGESTS: Final = frozenset({"policy_digest", "decision_digest"})  # of course other ones under other rules
+# Of course other ones with other tools; what they mean is in the arguments, resources and results, which are compared.
+TOOL_WORDS: Final = frozenset({"decision_digest", "manifest", "request_digest", "profile_digest", "input_digest"})
 # What another policy may say in other words while it decides the same.
 POLICY_WORDS: Final = DIGESTS | frozenset(
     {
@@ -84,10 +95,11 @@ class Diverged(Exception):
 class Comparison(Guide):
     """The log of a replay: it keeps what the broker appends and compares it with what was recorded.
 
-    `loose` compares what was decided, not in which words: the rules are other ones.
+    `loose` and `ignored`, names of members, are for a what-if: what was decided is compared, not in which words.
     """
 
     loose: bool = False
+    ignored: frozenset[str] = frozenset()
     divergences: list[Divergence] = field(default_factory=list[Divergence])
 
     def __post_init__(self) -> None:
@@ -111,9 +123,10 @@ class Comparison(Guide):
         if not self._same(recorded.event, event):
             kind: Kind = KINDS.get(event.type, "extra")
             if isinstance(event, CallDecided) and isinstance(recorded.event, CallDecided):
-                kind = "decision" if event.call == recorded.event.call else "request"
+                calls = (self._comparable(recorded.event.call), self._comparable(event.call))
+                kind = "decision" if calls[0] == calls[1] else "request"
             self._diverge(kind, event, _what(recorded.event, event), recorded.event)
-            if not (self.loose and kind == "decision"):
+            if not (self.loose and isinstance(event, CallDecided)):
                 raise Diverged
         elif self.divergences and not isinstance(event, CallDecided):
             raise Diverged  # the step's decisions differ; what follows from them would be a guess
@@ -123,6 +136,14 @@ class Comparison(Guide):
         """The facts as they stood when this decision was recorded, whatever order parallel calls ended in."""
         following = self.next_of(call.step, call.index)
         return record.facts if following is None else self._facts_before[following.seq]
+
+    def check_ended(self) -> None:
+        """A record that holds the run's end cannot lack what led there."""
+        if self.complete:
+            what = "the record goes on, and what the run needed next is not in it"
+            last = self.events("")[-1].event
+            step, index = (last.step, last.index) if last is not None else (None, None)
+            self.divergences.append(Divergence(kind="missing", step=step, index=index, what=what))
 
     def check_unreached(self) -> None:
         """The first recorded event that the replay never came to is missing.
@@ -149,19 +170,56 @@ class Comparison(Guide):
     def _same(self, recorded: AnyEvent, replayed: AnyEvent) -> bool:
         if recorded == replayed:
             return True
-        dropped = VOLATILE | POLICY_WORDS if self.loose else VOLATILE
         if self.loose and isinstance(recorded, CallAnswered) and isinstance(replayed, CallAnswered):
             return bool(_outcome(recorded) == _outcome(replayed))
-        before, after = (without(event.model_dump(mode="json"), dropped) for event in (recorded, replayed))
-        return bool(before == after)
+        return bool(self._comparable(recorded) == self._comparable(replayed))
+
+    def _comparable(self, noun: BaseModel | None) -> Json:
+        return None if noun is None else without(noun.model_dump(mode="json"), VOLATILE | self.ignored)
+
+    def _diverge(self, kind: Kind, event: AnyEvent, what: str, recorded: AnyEvent | None) -> None:
+        diff = self._diff_of_input(recorded) if isinstance(recorded, ModelAsked) else ()
+        diff = diff or _diff(recorded, event, self._dropped)
+        self.divergences.append(Divergence(kind=kind, step=event.step, index=event.index, what=what, diff=diff))
+
+    def _diff_of_input(self, asked: ModelAsked) -> tuple[str, ...]:
+        """What the model read then, and what it would read now: a digest alone would say nothing to a person.
+
+        Empty where the recorded digest is not even of what the record says.
+        """
+        before = list(takewhile(lambda item: item.event != asked, self.recorded))
+        lines = [_read_by_model(item.event for item in events) for events in (before, self.events(""))]
+        return unified(lines[0], lines[1])
 
     @property
     def _dropped(self) -> frozenset[str]:
-        return VOLATILE | DIGESTS if self.loose else VOLATILE
+        return VOLATILE | DIGESTS | (TOOL_WORDS & self.ignored) if self.loose else VOLATILE
 
-    def _diverge(self, kind: Kind, event: AnyEvent, what: str, recorded: AnyEvent | None) -> None:
-        diff = _diff(recorded, event, self._dropped)
-        self.divergences.append(Divergence(kind=kind, step=event.step, index=event.index, what=what, diff=diff))
+
+def offered(before: Sequence[ToolSpec], after: Sequence[ToolSpec]) -> list[Divergence]:
+    """The tools that a model would be offered otherwise; it would have read something else from the first turn on."""
+    specs = [{spec.name: _json_lines(spec.model_dump(mode="json")) for spec in side} for side in (before, after)]
+    return [
+        Divergence(
+            kind="model_input",
+            step=0,
+            index=None,
+            what=f"the model is offered {name.replace('__', '.', 1)} otherwise",
+            diff=unified(specs[0].get(name, []), specs[1].get(name, [])),
+        )
+        for name in sorted({*specs[0], *specs[1]})
+        if specs[0].get(name) != specs[1].get(name)
+    ]
+
+
+def tampered(fault: Fault, original: str | None, copy: str | None) -> Divergence:
+    """A fault of the record as a divergence, with its diff where the journal still has the original."""
+    sides = (
+        [] if original is None else _json_lines(json.loads(original)),
+        [] if copy is None else _json_lines(_loaded(copy)),
+    )
+    diff = unified(*sides, names=("journal", "file")) if original is not None else ()
+    return Divergence(kind="tampered", step=None, index=None, what=str(fault), diff=diff)
 
 
 def without(value: Json, dropped: frozenset[str]) -> Json:
@@ -175,19 +233,44 @@ def without(value: Json, dropped: frozenset[str]) -> Json:
 
 
 def _diff(recorded: AnyEvent | None, replayed: AnyEvent | None, dropped: frozenset[str]) -> tuple[str, ...]:
-    before, after = (_lines(event, dropped) for event in (recorded, replayed))
-    return tuple(difflib.unified_diff(before, after, "recorded", "replayed", lineterm="", n=1))
+    before, after = (
+        [] if event is None else _json_lines(without(event.model_dump(mode="json"), dropped))
+        for event in (recorded, replayed)
+    )
+    return unified(before, after)
 
 
-def _lines(event: AnyEvent | None, dropped: frozenset[str]) -> list[str]:
-    if event is None:
-        return []
-    value = without(event.model_dump(mode="json"), dropped)
+def unified(
+    before: Sequence[str], after: Sequence[str], *, names: tuple[str, str] = ("recorded", "replayed")
+) -> tuple[str, ...]:
+    """The lines of a unified diff."""
+    return tuple(difflib.unified_diff(before, after, *names, lineterm="", n=1))
+
+
+def _json_lines(value: Json) -> list[str]:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).splitlines()
 
 
+def _loaded(text: str) -> Json:
+    """What the text says as JSON; the text itself where somebody broke it."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _read_by_model(events: Iterable[AnyEvent | None]) -> list[str]:
+    conversation = Conversation()
+    for event in events:
+        if event is not None:
+            conversation.fold(event)
+    return [line for message in conversation.messages for line in _json_lines(message.model_dump(mode="json"))]
+
+
 def _outcome(answered: CallAnswered) -> Json:
-    return answered.result.value if isinstance(answered.result, Succeeded) else answered.result.error.code
+    if isinstance(answered.result, Succeeded):
+        return answered.result.value, sorted(answered.result.labels)
+    return answered.result.error.code
 
 
 def _what(recorded: AnyEvent, replayed: AnyEvent) -> str:
@@ -197,6 +280,14 @@ def _what(recorded: AnyEvent, replayed: AnyEvent) -> str:
             return f"recorded {_said(recorded)}; now {_said(replayed)}"
         case CallAnswered(), CallAnswered():
             return "the call's result is not the recorded one"
+        case AttemptEnded(), AttemptEnded():
+            sides = [ended.code or "ok" for ended in (recorded, replayed)]
+            said = f": {replayed.message}" if replayed.message else ""
+            return f"attempt {replayed.attempt}: recorded {sides[0]}; now {sides[1]}{said}"
+        case ModelAsked(), ModelAsked():
+            return "the model would read something else"
+        case RunFinished(), RunFinished():
+            return f"recorded {recorded.outcome}; now {replayed.outcome}"
         case _:
             return f"{recorded.type} is not as recorded"
 

@@ -13,6 +13,7 @@ from typing import Final
 from remit.attempt import Attempted
 from remit.broker import Broker
 from remit.call import Call, Confinement, Failed
+from remit.errors import Refusal
 from remit.event import (
     AnyEvent,
     ApprovalGranted,
@@ -35,9 +36,19 @@ from remit.model import Message, ModelError, ToolSpec, Turn
 from remit.policy import Policy
 from remit.record import MemoryLog, Record
 from remit.redact import Redactor
+from remit.resolve import check_output
 from remit.rulebook import Rulebook, tool_specs
+from remit.workspace import Workspace
 
 UNHEARD: Final = frozenset({"cancelled", "content_blocked"})  # said of a secret that no record holds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Otherwise:
+    """What a what-if puts in the place of the recorded: other rules, the tools of another workspace; nothing, where None."""
+
+    policy: Policy | None = None
+    tools: Workspace | None = None
 
 
 class RecordEnds(Exception):
@@ -141,10 +152,11 @@ class RecordedModel:
 
 
 class RecordedAttempts:
-    """The tools' outcomes as they were; nothing runs."""
+    """The tools' outcomes as they were; nothing runs. `tools` are another version, whose schemas a value must still fit."""
 
-    def __init__(self, log: Guide) -> None:
+    def __init__(self, log: Guide, tools: Workspace | None = None) -> None:
         self._log = log
+        self._tools = tools
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
         intended = self._log.event(f"attempt.intended/{call.step}/{call.index}/{number}")
@@ -156,11 +168,19 @@ class RecordedAttempts:
         ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
         if not isinstance(ended, AttemptEnded):
             raise RecordEnds
+        code, value, message = ended.code, ended.value, ended.message
+        if code is None and self._tools is not None:
+            try:
+                tool, action = self._tools.action(call.action)
+                assert tool.pin is not None  # else the call was refused before
+                check_output(tool.pin.schemas[action.name], value)
+            except Refusal as refusal:
+                code, value, message = refusal.code, None, refusal.message
         return Attempted(
-            code=ended.code,
-            value=ended.value,
+            code=code,
+            value=value,
             error=ended.error,
-            message=ended.message,
+            message=message,
             landed=ended.landed,
             changes=ended.changes,
             refused=ended.refused,
@@ -172,11 +192,12 @@ class RecordedAttempts:
 
 
 class RecordedWorld:
-    """The clock, the rules and the holds as they were; `policy` puts other rules in their place."""
+    """The clock, the rules and the holds as they were, but for what is otherwise."""
 
-    def __init__(self, log: Guide, rulebooks: Mapping[str, Rulebook], policy: Policy | None) -> None:
+    def __init__(self, log: Guide, rulebooks: Mapping[str, Rulebook], otherwise: Otherwise) -> None:
         self._log = log
-        self._policy = policy
+        self._policy = otherwise.policy
+        self._what_if = otherwise != Otherwise()
         self._books = [
             (item.seq, rulebooks[item.event.rulebook].policy)
             for item in log.recorded
@@ -199,10 +220,10 @@ class RecordedWorld:
         return self._books[0][1]
 
     def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
-        """The facts of this decision; under other rules the recorded approvals are taken as given for the same question."""
+        """The facts of this decision; in a what-if the recorded approvals are taken as given for the same question."""
         facts = self._log.facts(record, call)
         place = (call.step, call.index)
-        if self._policy is None or place not in facts.open:
+        if not self._what_if or place not in facts.open:
             return facts
         return replace(facts, open={**facts.open, place: replace(facts.open[place], request=decision_digest)})
 
@@ -229,18 +250,22 @@ class RecordedWorld:
 
 
 def agency(
-    log: Guide, record: Record, started: RunStarted, rulebooks: Mapping[str, Rulebook], policy: Policy | None
+    log: Guide, record: Record, started: RunStarted, rulebooks: Mapping[str, Rulebook], otherwise: Otherwise
 ) -> Agency:
-    """The agent of a recorded run as it was, with nothing of this machine."""
-    book = rulebooks[started.rulebook]
-    agent = book.workspace.agents[started.subjects.agent.partition(":")[2]]
+    """The agent of a recorded run as it was, but for what is otherwise, with nothing of this machine."""
+    rooms = rulebooks[started.rulebook].workspace
+    agent = rooms.agents[started.subjects.agent.partition(":")[2]]
+    if otherwise.tools is not None:
+        rooms = replace(rooms, tools=otherwise.tools.tools)
+        known = {f"{tool}.{action}" for tool, one in rooms.tools.items() for action in one.manifest.actions}
+        agent = agent.model_copy(update={"actions": tuple(name for name in agent.actions if name in known)})
     broker = Broker(
-        workspace=book.workspace,
+        workspace=rooms,
         agent=agent,
         subjects=started.subjects,
         record=record,
-        attempts=RecordedAttempts(log),
-        world=RecordedWorld(log, rulebooks, policy),
+        attempts=RecordedAttempts(log, otherwise.tools),
+        world=RecordedWorld(log, rulebooks, otherwise),
         guard=Guard(Redactor(record.run)),
         confinement=started.confinement,
         forgetful=False,
@@ -249,7 +274,7 @@ def agency(
         broker=broker,
         model=RecordedModel(log, started),
         record=record,
-        tools=tool_specs(book.workspace, agent),
+        tools=tool_specs(rooms, agent),
         stopped=lambda: None,
     )
 

@@ -19,7 +19,7 @@ from remit.event import AnyEvent, AttemptEnded, ModelAnswered, Recorded, RunFini
 from remit.graph import drive, forgotten
 from remit.policy import Policy
 from remit.record import Record
-from remit.recorded import Guide, RecordEnds, agency, people
+from remit.recorded import Guide, Otherwise, RecordEnds, agency, people
 from remit.rulebook import Rulebook
 
 Part: TypeAlias = tuple[int, int]  # a call by step and index; index -1 is a turn that called nothing
@@ -55,7 +55,7 @@ async def reenact(
     assert isinstance(started, RunStarted)
     log = Guide(recorded=records)
     record = Record(log, run)
-    agent = agency(log, record, started, rulebooks, policy)
+    agent = agency(log, record, started, rulebooks, Otherwise(policy=policy))
     record.append(started)
     with suppress(RecordEnds):
         await drive(agent, forgotten(), people(log, record, agent.broker), durability="exit")

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from remit.chain import Fault
-from remit.divergence import Comparison, Diverged, Divergence
+from remit.chain import Chain, Fault
+from remit.divergence import POLICY_WORDS, TOOL_WORDS, Comparison, Diverged, Divergence, offered, tampered
 from remit.errors import UsageError
 from remit.event import CallAnswered, CallDecided, ModelAnswered, Recorded, RunFinished, RunStarted
-from remit.graph import drive, forgotten
-from remit.policy import Policy
+from remit.graph import Agency, drive, forgotten
 from remit.record import Record
-from remit.recorded import RecordEnds, agency, people
-from remit.rulebook import Rulebook
+from remit.recorded import Otherwise, RecordEnds, agency, people
+from remit.rulebook import Rulebook, tool_specs
+
+RECORDED: Final = Otherwise()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,6 @@ class Replayed:
 
     run: str
     divergences: tuple[Divergence, ...]
-    faults: tuple[Fault, ...]
     decisions: int
     turns: int
     results: int
@@ -35,7 +36,13 @@ class Replayed:
 
     @property
     def reproduced(self) -> bool:
-        return not self.divergences and not self.faults
+        return not self.divergences
+
+
+def tampering(faults: Iterable[Fault], copy: Chain, original: Chain | None = None) -> list[Divergence]:
+    """What was done to a record, as divergences; with a diff where the journal still has the original."""
+    bodies = [{link.seq: link.body for link in chain.links} if chain else {} for chain in (original, copy)]
+    return [tampered(fault, bodies[0].get(fault.seq), bodies[1].get(fault.seq)) for fault in faults if fault.broken]
 
 
 def replayable(records: Sequence[Recorded]) -> RunStarted:
@@ -51,18 +58,19 @@ async def replay(
     records: Sequence[Recorded],
     rulebooks: Mapping[str, Rulebook],
     *,
-    faults: Iterable[Fault] = (),
-    policy: Policy | None = None,
+    tampering: Iterable[Divergence] = (),
+    otherwise: Otherwise = RECORDED,
 ) -> Replayed:
-    """Run the recorded run again. `rulebooks` are those it names, by digest; `policy` asks what other rules would do.
+    """Run the recorded run again. `rulebooks` are those it names, by digest; `otherwise` asks what others would do.
 
     Raises UsageError where the record does not hold what a replay needs.
     """
-    found = tuple(faults)
     started = replayable(records)
-    log = Comparison(recorded=records, loose=policy is not None)
+    words = POLICY_WORDS if otherwise.policy is not None else frozenset[str]()
+    words |= TOOL_WORDS if otherwise.tools is not None else frozenset()
+    log = Comparison(recorded=records, loose=otherwise != RECORDED, ignored=words)
     record = Record(log, records[0].run)
-    agent = agency(log, record, started, rulebooks, policy)
+    agent = agency(log, record, started, rulebooks, otherwise)
     try:
         record.append(started)
         _finish_unstarted(log, record)
@@ -71,17 +79,22 @@ async def replay(
     except Diverged:
         pass
     except RecordEnds:
-        pass
+        log.check_ended()
     reached = [item.event for item in log.events("")]
     return Replayed(
         run=records[0].run,
-        divergences=tuple(log.divergences),
-        faults=found,
+        divergences=(*tampering, *_offered(started, rulebooks, agent), *log.divergences),
         decisions=sum(isinstance(event, CallDecided) for event in reached),
         turns=sum(isinstance(event, ModelAnswered) for event in reached),
         results=sum(isinstance(event, CallAnswered) for event in reached),
         complete=log.complete,
     )
+
+
+def _offered(started: RunStarted, rulebooks: Mapping[str, Rulebook], agent: Agency) -> list[Divergence]:
+    """What the model would be offered otherwise, under tools of another version."""
+    rooms = rulebooks[started.rulebook].workspace
+    return offered(tool_specs(rooms, rooms.agents[started.subjects.agent.partition(":")[2]]), agent.tools)
 
 
 def _finish_unstarted(log: Comparison, record: Record) -> None:

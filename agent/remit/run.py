@@ -122,7 +122,10 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a new run is told. `run` names it (32 hex digits); None lets Remit choose."""
+    """What a new run is told. `run` names it (32 hex digits); None lets Remit choose.
+
+    `folder` is a working folder that is there already, relative to the workspace; "" is the agent's own.
+    """
 
     agent: str
     task: str
@@ -130,6 +133,7 @@ class Start:
     account: str
     model: Model
     run: str | None = None
+    folder: str = ""
 
 
 def new_run_id() -> str:
@@ -155,7 +159,7 @@ async def start(
     with driving(house.traces, run):
         if house.journal.events(run):
             raise UsageError(f"there is already a run {run}; choose another id or leave it out")
-        folder = _folder(house, agent, run)
+        folder = house.root / start.folder if start.folder else _folder(house, agent, run)
         sandbox = Sandbox(accept=house.workspace.settings.accept)
         confinement, unavailable = _confinement(house.workspace, agent, sandbox)
         objects = Objects(house.traces / "objects")

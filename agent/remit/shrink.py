@@ -180,11 +180,15 @@ class Gone:
 
 
 async def is_gone(
-    records: Sequence[Recorded], rulebooks: Mapping[str, Rulebook], failing: Failing, policy: Policy
+    records: Sequence[Recorded],
+    now: Sequence[Recorded],
+    rulebooks: Mapping[str, Rulebook],
+    failing: Failing,
+    policy: Policy | None,
 ) -> Gone:
-    """Tell the run again under other rules: does it still fail so? What cannot be told counts as not gone.
+    """Tell the run again under other rules, or with the outcomes of `now`: does it still fail so?
 
-    Raises UsageError where the run cannot be replayed, or does not fail so.
+    What cannot be told counts as not gone. Raises UsageError where the run cannot be replayed, or does not fail so.
     """
     replayable(records)
     before = failing.found(records)
@@ -192,11 +196,11 @@ async def is_gone(
         raise UsageError(
             f"the run does not fail so: {failing.text}; its failures: {'; '.join(failures(records)) or 'none'}"
         )
-    now = await reenact(cut(records, Cut(parts=parts_of(records))), rulebooks, run=records[0].run, policy=policy)
-    still = failing.found(now)
+    told = await reenact(cut(now, Cut(parts=parts_of(now))), rulebooks, run=records[0].run, policy=policy)
+    still = failing.found(told)
     if still:
         return Gone(gone=False, what=f"{failing.text} still, at {_place(still[0])}")
-    decided = {(item.event.step, item.event.index) for item in now if isinstance(item.event, CallDecided)}
+    decided = {(item.event.step, item.event.index) for item in told if isinstance(item.event, CallDecided)}
     for item in records:
         event = item.event
         if (
@@ -208,7 +212,7 @@ async def is_gone(
             return Gone(
                 gone=False, what=f"nobody can tell: under these rules the run is not recorded up to {_place(item.key)}"
             )
-    return Gone(gone=True, what=f"no call ends with {failing.text} under these rules")
+    return Gone(gone=True, what=f"nothing ends with {failing.text} now")
 
 
 def _place(key: str) -> str:

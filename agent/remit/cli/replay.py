@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,16 @@ import click
 from remit.cli.runs import open_run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
+    from remit.chain import Chain
+    from remit.divergence import Divergence
     from remit.policy import Policy
     from remit.replay import Replayed
+    from remit.reread import Reread
     from remit.rulebook import Rulebook
     from remit.trace import Trace
+    from remit.workspace import Workspace
 
 LINES = 24  # of one diff on a terminal
 
@@ -28,43 +32,60 @@ LINES = 24  # of one diff on a terminal
 @click.argument("run")
 @click.option(
     "--policy",
-    "folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="What would these rules do? A policy folder, or a workspace (`.`: today's).",
 )
 @click.option(
+    "--tools",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="What would the tools of this workspace make of it? `.`: today's.",
+)
+@click.option("--live-reads", is_flag=True, help="Read again, for real and confined, what the run read.")
+@click.option(
     "--gone",
     metavar="FAILURE",
-    help="Is that failure gone under --policy? code=CODE[:ACTION[:RESOURCE]], decision=VERDICT[:…].",
+    help="Is that failure gone then? code=CODE[:ACTION[:RESOURCE]], decision=VERDICT[:…].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def replay_command(run: str, folder: Path | None, gone: str | None, as_json: bool) -> None:
+def replay_command(
+    run: str, policy: Path | None, tools: Path | None, live_reads: bool, gone: str | None, as_json: bool
+) -> None:
     """Run RUN again under its own rulebook, with model and tools answered from the record: reproduced, or where not.
 
-    Ends with 0 where it is reproduced (with --gone: where the failure is gone), with 1 where not, with 2 where it cannot
-    be replayed.
+    Nothing has an effect: what reads may be read again by --live-reads, as a run of its own; everything else is from the
+    record. Ends with 0 where the run is reproduced (with --gone: where the failure is gone), with 1 where not, with 2
+    where it cannot be replayed.
 
     \b
     Examples:
       remit replay 3f2a
       remit replay incident.jsonl
       remit replay 3f2a --policy .
+      remit replay 3f2a --tools . --live-reads
       remit replay traces/golden/incident.jsonl --policy . --gone code=policy_denied:files.read
     """
-    from remit.replay import replay
+    from remit.recorded import Otherwise
+    from remit.replay import replay, replayable, tampering
 
+    if gone is not None and policy is None and not live_reads:
+        raise click.UsageError("--gone asks what would be otherwise: add --policy DIR or --live-reads")
     trace = open_run(run)
+    replayable(trace.records)
     rulebooks = open_rulebooks(trace)
-    policy = _policy(folder) if folder is not None else None
+    otherwise = Otherwise(policy=_policy(policy) if policy else None, tools=_tools(tools) if tools else None)
+    faults = [fault for fault in trace.faults() if fault.broken]
+    tampered = tampering(faults, trace.chain, _original(trace) if faults else None)
+    again = _read_again(trace, rulebooks, tools) if live_reads and not tampered else None
     if gone is not None:
-        if policy is None:
-            raise click.UsageError("--gone asks about other rules: add --policy DIR")
-        _tell_gone(trace, rulebooks, policy, gone, as_json)
-    found = asyncio.run(replay(trace.records, rulebooks, faults=trace.faults(), policy=policy))
+        _tell_gone(trace, rulebooks, otherwise.policy, tampered, again, gone, as_json)
+    found = asyncio.run(replay(trace.records, rulebooks, tampering=tampered, otherwise=otherwise))
+    if again is not None:
+        found = replace(found, divergences=(*found.divergences, *again.divergences))
     if as_json:
-        click.echo(json.dumps({"ok": found.reproduced, **asdict(found)}, ensure_ascii=False))
+        live = None if again is None else {"run": again.run, "read": len(again.ends), "kept": again.kept}
+        click.echo(json.dumps({"ok": found.reproduced, **asdict(found), "live_reads": live}, ensure_ascii=False))
     else:
-        _show(found)
+        _show(found, again)
     sys.exit(0 if found.reproduced else 1)
 
 
@@ -75,16 +96,16 @@ def open_rulebooks(trace: Trace) -> Mapping[str, Rulebook]:
     return {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
 
 
-def _show(found: Replayed) -> None:
+def _show(found: Replayed, again: Reread | None) -> None:
     from remit.cli.compare import clipped
 
     counts = f"{found.decisions} decisions, {found.turns} model turns, {found.results} tool results compared"
+    if again is not None:
+        click.echo(f"read {again.told}")
     if found.reproduced:
         rest = "" if found.complete else "; the run itself was cut off there"
         click.echo(f"{click.style('reproduced', fg='green')}: {counts}{rest}")
         return
-    for fault in found.faults:
-        click.echo(f"{click.style('tampered', fg='red')}: {fault.what}")
     for item in found.divergences:
         place = "" if item.step is None else f" at step {item.step}" + ("" if item.index is None else f".{item.index}")
         click.echo(f"{click.style('diverged', fg='red')}{place}, {item.kind}: {item.what}")
@@ -93,21 +114,30 @@ def _show(found: Replayed) -> None:
     click.echo(f"{counts} until there")
 
 
-def _tell_gone(trace: Trace, rulebooks: Mapping[str, Rulebook], policy: Policy, gone: str, as_json: bool) -> None:
-    """Tell the run again under other rules, as far as it is recorded, and end the command with whether it still fails."""
+def _tell_gone(
+    trace: Trace,
+    rulebooks: Mapping[str, Rulebook],
+    policy: Policy | None,
+    tampered: Sequence[Divergence],
+    again: Reread | None,
+    gone: str,
+    as_json: bool,
+) -> None:
+    """Tell the run again as it would be, as far as that is known, and end the command with whether it still fails."""
     from remit.failing import parse_failing
+    from remit.reread import with_ends
     from remit.shrink import is_gone
 
-    faults = [fault for fault in trace.faults() if fault.broken]
-    if faults:
-        raise click.UsageError(f"the record is not the one that was written: {faults[0]}")
-    found = asyncio.run(is_gone(trace.records, rulebooks, parse_failing(gone), policy))
+    if tampered:
+        raise click.UsageError(f"the record is not the one that was written: {tampered[0].what}")
+    failing = parse_failing(gone)
+    now = trace.records if again is None else with_ends(trace.records, again.ends)
+    found = asyncio.run(is_gone(trace.records, now, rulebooks, failing, policy))
     if as_json:
         click.echo(json.dumps({"ok": found.gone, "what": found.what}, ensure_ascii=False))
     else:
-        click.echo(
-            f"{click.style('gone' if found.gone else 'not gone', fg='green' if found.gone else 'red')}: {found.what}"
-        )
+        word = click.style("gone", fg="green") if found.gone else click.style("not gone", fg="red")
+        click.echo(f"{word}: {found.what}")
     sys.exit(0 if found.gone else 1)
 
 
@@ -118,3 +148,32 @@ def _policy(folder: Path) -> Policy:
 
     whole = (folder / workspace.MARKER).exists()
     return policy.load(policy_files(folder, "policies" if whole else "."))
+
+
+def _tools(folder: Path) -> Workspace:
+    from remit import workspace
+
+    return workspace.load(workspace.find(folder))
+
+
+def _original(trace: Trace) -> Chain | None:
+    """The journal's own record of the run, where this workspace has it."""
+    from remit import house
+    from remit.errors import RemitError
+
+    try:
+        chain = house.open_house().journal.chain(trace.run)
+    except RemitError:  # a file can be replayed anywhere
+        return None
+    return chain if chain.links else None
+
+
+def _read_again(trace: Trace, rulebooks: Mapping[str, Rulebook], tools: Path | None) -> Reread:
+    from remit import house
+    from remit.reread import reread
+    from remit.workspace import find
+
+    opened = house.open_house()
+    if tools is not None and find(tools) != opened.root:
+        raise click.UsageError("--live-reads runs the tools of this workspace: add `--tools .`, or go to the other one")
+    return asyncio.run(reread(trace.records, rulebooks, opened, other_version=tools is not None))

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 TEST: Final = '''"""An incident, kept as a test by `remit trace shrink`: run {run}, shrunk from {before} steps to {after}.
 
-It fails as long as a call of that run still ends with {failing} under today's rules.
+It fails as long as a call of that run still ends with {failing} today.
 """
 
 import subprocess
@@ -36,10 +36,15 @@ FAILURE = {failing!r}
 
 
 def test_{name}_does_not_come_back() -> None:
-    command = [sys.executable, "-m", "remit", "replay", GOLDEN, "--policy", ".", "--gone", FAILURE]
+    command = [sys.executable, "-m", "remit", "replay", GOLDEN, {asked}, "--gone", FAILURE]
     done = subprocess.run(command, cwd=HOUSE, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 '''
+
+# How a test asks whether a failure is mended: by today's rules; or, where a tool failed, by reading with today's tool.
+BY_RULES: Final = '"--policy", "."'
+BY_TOOLS: Final = '"--tools", ".", "--live-reads"'
+OF_TOOLS: Final = frozenset({"tool_failed", "tool_crashed", "invalid_output", "timeout", "resource_exhausted"})
 
 
 @click.command("shrink")
@@ -146,6 +151,8 @@ def _write(smaller: Trace, path: Path) -> str:
 
 
 def _write_test(path: Path, golden: Path, shrunk: Shrunk, run: str, keep: str) -> str:
+    from remit.failing import parse_failing
+
     house = _house()
     text = TEST.format(
         run=run,
@@ -153,6 +160,7 @@ def _write_test(path: Path, golden: Path, shrunk: Shrunk, run: str, keep: str) -
         after=len({step for step, _ in shrunk.origins}),
         failing=keep,
         golden=golden.relative_to(house).as_posix(),
+        asked=BY_TOOLS if parse_failing(keep).code in OF_TOOLS else BY_RULES,
         name=re.sub(r"\W+", "_", path.stem.removeprefix("test_")).strip("_").lower() or "the_incident",
         up=".parent" * len(path.resolve().parent.relative_to(house).parts),
     )
