@@ -404,6 +404,22 @@ def test_formatting_changes_spaces_only_and_a_second_time_nothing() -> None:
     assert load({"policies/model.conf": MODEL, "policies/rules.csv": neat.encode()}).rules[0].note == "a note"
 
 
+def test_formatting_never_changes_what_rules_mean() -> None:
+    """Whatever the spacing was; every comment is still there, above the same row."""
+    dice = random.Random(9)
+    for _ in range(25):
+        rows = [one for row in invented_rows(dice) for one in (f"# about {row}", row)]
+        messy = [
+            f"{row.replace(', ', dice.choice((',', ',  ', ' , ')))}{dice.choice(('', ' ', chr(9)))}"
+            if dice.random() < 0.7 and not row.startswith("#")
+            else f"{row}{dice.choice(('', '  '))}"
+            for row in rows
+        ]
+        neat = formatted("\n\n\n".join(messy))
+        assert [line for line in neat.split("\n") if line] == rows
+        assert formatted(neat) == neat
+
+
 def test_the_starter_rules_are_formatted() -> None:
     """So that the first `fmt` of a user changes nothing."""
     text = (ROOT / "policies" / "rules.csv").read_text(encoding="utf-8")

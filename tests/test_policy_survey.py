@@ -9,6 +9,7 @@ from playing import Remit
 
 from remit import policy
 from remit.call import Context, Request
+from remit.cli import main
 from remit.policy import Policy, can, who
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()
@@ -156,3 +157,23 @@ def test_the_command_line_answers_who_can_and_why(remit: Remit) -> None:
         "policy", "explain", "files.read", "file:secrets/a", "--agent", "triage", "--user", "operator", "--json"
     )
     assert [line["says"] for line in said.json["weighed"]] == ["denies", "allows", "denies"]
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("who files.raed file:logs/a", "no tool has the action 'files.raed'"),
+        ("explain files.raed file:logs/a --agent triage", "no tool has the action 'files.raed'"),
+        ("explain files.read file:logs/a --agent triage --time 25:00", "no time of day"),
+        ("explain files.read file:logs/a --agent triage --args {", "--args: the text is not JSON"),
+    ],
+)
+def test_a_question_that_is_misspelled_has_no_answer(
+    house: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], question: str, said: str
+) -> None:
+    """A denial of what does not exist would read like one."""
+    monkeypatch.chdir(house)
+    with pytest.raises(SystemExit) as ended:
+        main(["policy", *question.split()])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
