@@ -1,6 +1,6 @@
 """The abuse list: what a hostile tool tries, line by line. A test says by `@abuse(46, 50)` which lines it tries for real.
 
-`make abuse` runs them all as every account that there is. Lines 69 to 86 are about the network and tried where it is.
+`make abuse` runs them all as every account that there is.
 """
 
 from __future__ import annotations
@@ -37,6 +37,13 @@ LINES: Final[Mapping[int, str]] = {
     # the kernel
     61: "io_uring", 62: "bpf", 63: "userfaultfd", 64: "perf", 65: "x32 numbers", 66: "int 0x80", 67: "TIOCSTI with high bits",
     68: "TIOCLINUX",
+    # the network
+    69: "sockets of every family", 70: "datagrams and raw packets", 71: "MPTCP", 72: "TCP fast open",
+    73: "another port, the metadata address, a public one", 74: "listening", 75: "DNS", 76: "odd spellings of addresses",
+    77: "NUL, tabs, user names and ports in a URL", 78: "answers that change, IPv4 hidden in IPv6",
+    79: "a TLS hello for another host, or for nobody", 80: "what is no TLS in a tunnel", 81: "another Host than the tunnel's",
+    82: "another method, another path, an encoded path", 83: "two lengths of one request", 84: "an Authorization of its own",
+    85: "a redirect to another host, with the secret", 86: "an answer that echoes the secret",
     # life-cycle
     87: "the zygote killed in a call", 88: "the broker killed", 89: "the thread that started it ends",
     90: "a machine without namespaces, /proc or bubblewrap", 91: "a broker started as root",

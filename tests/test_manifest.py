@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from remit.call import Touch
 from remit.errors import Problem, WorkspaceError
 from remit.manifest import (
     Limits,
@@ -17,6 +18,7 @@ from remit.manifest import (
     manifest_schema,
     parse_manifest,
 )
+from remit.network import Url, parse_host
 from remit.touch import covered
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
@@ -114,6 +116,66 @@ def test_a_manifest_says_what_its_author_wrote() -> None:
     ]
 
 
+REACHING = WHOLE.replace("hosts = []", 'hosts = ["api.example.com:443"]').replace(
+    'stores = ["tickets"]', 'stores = ["tickets"]\nhosts = ["**:443"]'
+)
+
+
+def test_a_manifest_says_which_hosts_and_urls_its_calls_reach() -> None:
+    """The hosts are every call's; the URLs are those of the call, for the methods of its action."""
+    manifest = parse(
+        REACHING.replace(
+            "secrets = []", 'secrets = [{name = "api", host = "api.example.com:443", header = "X", value = "k {api}"}]'
+        )
+        + '[actions.get]\nsummary = "s"\ntouches = ["use url:{url}"]\neffect = "read"\nmethods = ["GET"]\n'
+    )
+    touches = [Touch(access="use", resource="https://www.example.com/a")]
+    network = manifest.network(manifest.actions["get"], touches)
+    assert network is not None
+    assert network.urls == (Url(scheme="https", name="www.example.com", port=443, path="/a", methods=("GET",)),)
+    assert (network.hosts, network.at_most) == ((parse_host("api.example.com:443"),), (parse_host("**:443"),))
+    assert manifest.credentials[0].render("12345678") == "k 12345678"
+    assert manifest.network(manifest.actions["read"], []) == network.model_copy(
+        update={"urls": (), "at_most": (), "methods": ()}
+    )
+    assert parse(WHOLE).network(manifest.actions["read"], []) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "what"),
+    [
+        ("methods = []", "says no method"),
+        ('methods = ["GET", "POST"]\neffect = "read"', "may POST"),
+        ('methods = ["POST"]\neffect = "idempotent"', "not known to be idempotent"),
+        ('methods = ["POST"]\neffect = "keyed"', "no header carries the key"),
+        ('methods = ["FETCH"]', "'actions.get.methods.0' is 'FETCH'"),
+    ],
+)
+def test_an_action_that_asks_urls_says_how_and_is_held_to_its_effect(action: str, what: str) -> None:
+    """A POST is once, unless the manifest names the header by which its server knows a repeated one."""
+    text = REACHING + f'[actions.get]\nsummary = "s"\ntouches = ["use url:{{url}}"]\n{action}\n'
+    (problem,) = problems(text)
+    assert what in problem.what
+    keyed = 'methods = ["POST"]\neffect = "keyed"\nidempotency_header = "Idempotency-Key"'
+    assert parse(text.replace(action, keyed)).actions["get"].idempotency_header == "Idempotency-Key"
+
+
+@pytest.mark.parametrize(
+    ("line", "inside", "outside"),
+    [
+        ("example.com:443", ["example.com:443"], ["www.example.com:443", "notexample.com:443", "example.com:80"]),
+        ("*.example.com:443", ["a.example.com:443"], ["example.com:443", "a.b.example.com:443", "a-example.com:443"]),
+        ("**.example.com:443", ["a.example.com:443", "a.b.example.com:443"], ["example.com:443", "xexample.com:443"]),
+        ("**:443", ["a:443", "a.b.c:443"], ["a:80"]),
+    ],
+)
+def test_a_line_of_hosts_matches_whole_labels(line: str, inside: list[str], outside: list[str]) -> None:
+    """B9: never a suffix of a name, never the apex of a wildcard."""
+    host = parse_host(line)
+    places = {place: place.rpartition(":") for place in (*inside, *outside)}
+    assert [place for place, (name, _, port) in places.items() if host.covers(name, int(port))] == inside
+
+
 def test_what_is_absent_is_nothing_and_the_default_limits_are_these() -> None:
     manifest = parse('name = "a"\nversion = "1"\nowner = "a@b.c"\nsummary = "s"\n[actions.run]\nsummary = "s"\n')
     assert manifest.source == "python"
@@ -179,9 +241,28 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         ('source = "python"', 'source = "host"', "'host' is missing"),
         ('source = "python"', 'host = "a.b:c"', "only for source"),
         ('source = "python"', 'source = "host"\nhost = "no entry"', "not an entry"),
-        ("hosts = []", 'hosts = ["api.example.com:443"]', "egress proxy"),
         ("hosts = []", 'hosts = ["api.example.com"]', "no host and port"),
-        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c", value = "d"}]', "egress proxy"),
+        ("hosts = []", 'hosts = ["10.0.0.1:443"]', "no name"),
+        ("hosts = []", 'hosts = ["[::1]:443"]', "no host and port"),
+        ("hosts = []", 'hosts = ["API.example.com:443"]', "no name"),
+        ("hosts = []", 'hosts = ["*:443"]', "no name"),
+        ("hosts = []", 'hosts = ["api.*.com:443"]', "no name"),
+        ("hosts = []", 'hosts = ["api.example.com:70000"]', "no host and port"),
+        ("hosts = []", 'hosts = ["FETCH api.example.com:443"]', "unknown method"),
+        ("hosts = []", 'hosts = ["GET api.example.com:443/a/../b"]', "no canonical pattern"),
+        ("hosts = []", 'ranges = ["0.0.0.0/0"]', "cannot be granted"),
+        ("hosts = []", 'ranges = ["169.254.0.0/16"]', "cannot be granted"),
+        ("hosts = []", 'ranges = ["10.0.0.1/8"]', "no range"),
+        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c"}]', "does not say where it goes"),
+        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c", value = "d"}]', "does not hold 'a' once"),
+        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c", value = "{a}"}]', "not in 'always.hosts'"),
+        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "Host", value = "{a}"}]', "cannot carry it"),
+        ("secrets = []", 'secrets = [{name = "a", exposed = true}]', "has a variable"),
+        ("secrets = []", 'secrets = [{name = "a", exposed = true, env = "HTTP_PROXY"}]', "is taken"),
+        ('wall = "1500ms"', 'sent = "65MiB"', "more than the proxy holds"),
+        ('"read file:{path}"', '"use url:{path}"', "'at_most.hosts' is empty"),
+        ('summary = "Read one text file"', 'summary = "s"\nmethods = ["GET"]', "only for an action that touches a URL"),
+        ('summary = "Read one text file"', 'summary = "s"\nidempotency_header = "X"', "only a keyed action"),
         ('env = ["TZ"]', 'env = ["a b"]', "not a variable"),
         ('env = ["TZ"]', 'env = "TZ"', "'always.env' is 'TZ'"),
         ("programs = []", 'programs = ["/bin/sh"]', "not a program"),

@@ -28,6 +28,7 @@ def manifest(**changes: Any) -> Manifest:
         "read": ("docs/**", "logs/*.txt"),
         "write": ("reports/**",),
         "stores": ("tickets",),
+        "url_hosts": ("*.com:443",),
         "actions": {},
         "digest": "",
     }

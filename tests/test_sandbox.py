@@ -529,6 +529,7 @@ def test_the_command_line_is_exactly_this() -> None:
         *("--ro-bind", "/remit/sandbox/guard.py", "/remit/guard.py"),
         *("--ro-bind", "/remit/sandbox/zygote.py", "/remit/zygote.py"),
         *("--ro-bind", "/remit/sandbox/onecall.py", "/remit/onecall.py"),
+        *("--ro-bind", "/remit/sandbox/outlet.py", "/remit/outlet.py"),
         *("--ro-bind", "/remit/sandbox/serving.py", "/remit/serving.py"),
         *("--ro-bind", "/remit/sandbox/watch.py", "/remit/watch.py"),
         *("--ro-bind", "/remit/sandbox/kernel.py", "/remit/kernel.py"),

@@ -179,6 +179,38 @@ def test_metadata_and_programs_are_allowed_only_where_they_are_meant(machine: Ma
         assert verdicts == ["allow", "EPERM"], name
 
 
+@abuse(69, 70, 71)
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize(
+    ("arguments", "verdict"),
+    [
+        ((2, 1, 0), "allow"),
+        ((2, 0o2004001, 6), "allow"),
+        ((2, 1, 262), "EPERM"),
+        ((2, 1, 132), "EPERM"),
+        ((2, 2, 0), "EPERM"),
+        ((2, 3, 0), "EPERM"),
+        ((10, 1, 0), "EPERM"),
+        ((1, 1, 0), "EPERM"),
+        ((16, 3, 0), "EPERM"),
+        ((17, 3, 0), "EPERM"),
+    ],
+)
+def test_a_tool_with_network_opens_plain_tcp_sockets_and_one_without_opens_none(
+    machine: Machine, arguments: tuple[int, ...], verdict: str
+) -> None:
+    """69 to 72: family, type and protocol, whatever stands in the high half; nobody binds, listens or accepts."""
+    program = boundary_filter(machine, programs=False, namespaces=True, network=True)
+    assert judge(program, number("socket", machine), arguments, machine=machine) == verdict
+    assert judge(program, number("socket", machine), [one | 1 << 40 for one in arguments], machine=machine) == verdict
+    without = boundary_filter(machine, programs=False, namespaces=True)
+    assert judge(without, number("socket", machine), arguments, machine=machine) == "EPERM"
+    assert judge(without, number("connect", machine), machine=machine) == "EPERM"
+    for name in ("bind", "listen", "accept", "accept4"):
+        one = {"bind": (49, 200), "listen": (50, 201), "accept": (43, 202), "accept4": (288, 242)}[name]
+        assert judge(program, one[MACHINES.index(machine)], machine=machine) == "EPERM"
+
+
 @pytest.mark.parametrize("machine", MACHINES)
 def test_the_process_of_a_call_starts_and_signals_nobody(machine: Machine) -> None:
     """Only its own number, once it has one; a tool that starts programs may fork and signal, in namespaces of its own."""

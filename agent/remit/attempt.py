@@ -16,11 +16,11 @@ from typing import Protocol
 from remit.call import Call, Confinement, Json
 from remit.canon import digest
 from remit.errors import Code, Refusal
-from remit.event import Change, Landed, Limit, Refused, Spent
+from remit.event import Change, Connection, Landed, Limit, Refused, Spent
 from remit.host import load_host
 from remit.manifest import Action, Manifest, code_digest
 from remit.resolve import check_output, fill_argv
-from remit.sandbox import OWN_FOLDER, Environment, Output, Profile, Sandbox, environment
+from remit.sandbox import OWN_FOLDER, Environment, Output, Permit, Profile, Sandbox, environment
 from remit.workspace import Tool, Workspace, read_code
 
 
@@ -35,6 +35,7 @@ class Attempted:
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()
     refused: tuple[Refused, ...] = ()
+    connections: tuple[Connection, ...] = ()
     stderr: str = ""
     spent: Spent = Spent()
     limit: Limit | None = None
@@ -45,19 +46,27 @@ class Attempts(Protocol):
     """Runs one attempt. `prepare` names what it will run in, before anything does."""
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]: ...
-    async def attempt(self, call: Call, number: int, *, idempotency_key: str) -> Attempted: ...
+    async def attempt(
+        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
+    ) -> Attempted:
+        """`decide` answers whether the call may go on to a URL that its decision did not name; None: it may not."""
+        ...
 
 
 class LiveAttempts:
     """Runs tools for real: python and command tools in the sandbox, host tools in this process.
 
-    `folder` is the run's working folder. Host tools are unconfined; only those that `remit.toml` names are here at all.
+    `folder` is the run's working folder, `secrets` the values of the tools' secrets by name. Host tools are unconfined; only
+    those that `remit.toml` names are here at all.
     """
 
-    def __init__(self, workspace: Workspace, sandbox: Sandbox, folder: Path) -> None:
+    def __init__(
+        self, workspace: Workspace, sandbox: Sandbox, folder: Path, secrets: Mapping[str, str] | None = None
+    ) -> None:
         self._workspace = workspace
         self._sandbox = sandbox
         self._folder = folder
+        self._secrets: Mapping[str, str] = secrets or {}
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
         self._environments: dict[str, Environment | None] = {}  # by the digest of the code that asks for it
 
@@ -65,17 +74,23 @@ class LiveAttempts:
         """The digest of the profile and the confinement that this call will run in.
 
         Raises:
-            Refusal: `policy_denied` where the tool's files have changed.
+            Refusal: `policy_denied` where the tool's files have changed, or a secret of it is not set.
             RunEnded: `sandbox_unavailable` where no accepted confinement works on this machine.
         """
         tool, action = self._workspace.action(call.action)
         self._check_code(tool)
+        for name in tool.manifest.secrets:
+            if name not in self._secrets:
+                details = {"reason": "no_secret"}
+                raise Refusal("policy_denied", f"secret {name!r} of the tool is not set here", details=details)
         if tool.manifest.source == "host":
             self._host_functions(tool.manifest)
             return digest({"host": tool.manifest.host, "action": action.name}), "none"
         return self._profile(tool, action, call).digest, self._sandbox.confinement
 
-    async def attempt(self, call: Call, number: int, *, idempotency_key: str) -> Attempted:
+    async def attempt(
+        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
+    ) -> Attempted:
         tool, action = self._workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
         arguments = dict(call.arguments)
@@ -89,7 +104,17 @@ class LiveAttempts:
         profile = self._profile(tool, action, call)
         if profile.environment is not None and not profile.environment.made:
             await asyncio.to_thread(environment.make, profile.code)
-        output = await self._sandbox.run(profile, arguments, declared=action.errors)
+        output = await self._sandbox.run(
+            profile,
+            arguments,
+            declared=action.errors,
+            permit=Permit(
+                values={one.secret: self._secrets[one.secret] for one in tool.manifest.credentials},
+                decide=decide,
+                key=idempotency_key,
+            ),
+            variables={one.env: self._secrets[one.secret] for one in tool.manifest.exposed},
+        )
         return self._settle(tool, action, call, output)
 
     def _settle(self, tool: Tool, action: Action, call: Call, output: Output) -> Attempted:
@@ -119,6 +144,7 @@ class LiveAttempts:
             landed=landed(call, code),
             changes=changes,
             refused=output.refused,
+            connections=output.connections,
             stderr=output.stderr,
             spent=output.spent,
             limit=output.limit,
@@ -145,6 +171,7 @@ class LiveAttempts:
             tier=self._sandbox.confinement,
             trust=manifest.trust,
             environment=self._environment(tool),
+            network=manifest.network(action, call.touches),
         )
 
     def _environment(self, tool: Tool) -> Environment | None:

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from remit import approval, budget, retry
 from remit.attempt import Attempted, Attempts
-from remit.call import Ask, Call, Confinement, Decision, Error, Failed, Request, Result, Subjects, Succeeded
+from remit.call import Ask, Call, Confinement, Decision, Error, Failed, Request, Result, Subjects, Succeeded, Touch
 from remit.canon import canonical_json, digest, parse_arguments
 from remit.errors import Refusal, RunEnded
 from remit.event import (
@@ -27,6 +27,7 @@ from remit.event import (
     AttemptIntended,
     CallAnswered,
     CallDecided,
+    Connection,
 )
 from remit.facts import Facts, context
 from remit.guard import Guard
@@ -357,12 +358,20 @@ class Broker:
             idempotency_key=key,
         )
         self.record.append(intended, durable=call.effect != "read")
-        attempted = await self.attempts.attempt(call, number, idempotency_key=key)
+        attempted = await self.attempts.attempt(
+            call, number, idempotency_key=key, decide=lambda url: self._redirected(call, url)
+        )
         ended = self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
         if attempted.code in ("sandbox_unavailable", "unrecorded"):
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended
+
+    def _redirected(self, call: Call, url: str) -> bool:
+        """Whether the call may go on to a URL that it was redirected to: decided as a call of its own, without its approvals."""
+        request = digest({"request": call.request_digest, "redirected": url})
+        touches = (Touch(access="use", resource=url),)
+        return self._decide(call.model_copy(update={"touches": touches, "request_digest": request})).verdict == "allow"
 
     def _ended(self, call: Call, action: Action, number: int, attempted: Attempted) -> AttemptEnded:
         if attempted.lost:
@@ -384,11 +393,16 @@ class Broker:
             landed=attempted.landed,
             changes=attempted.changes,
             refused=attempted.refused,
+            connections=tuple(self._shown(one) for one in attempted.connections),
             stderr=self.guard.text(attempted.stderr),
             spent=attempted.spent,
             limit=attempted.limit,
             retry_in_s=retry.delay(call.run, call.step, call.index, number) if retried else None,
         )
+
+    def _shown(self, connection: Connection) -> Connection:
+        path, why = self.guard.text(connection.path), self.guard.text(connection.why)
+        return connection.model_copy(update={"path": path, "why": why})
 
     # ── answer: one result, recorded before it is told ───────────────────────────────────────────────────────────────
 

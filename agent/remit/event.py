@@ -18,9 +18,11 @@ from remit.errors import Code
 
 Outcome: TypeAlias = Literal["completed", "failed", "stopped", "exhausted"]
 Landed: TypeAlias = Literal["landed", "not_landed", "unknown", "none"]  # "none": a read has no effect to land
-LimitName: TypeAlias = Literal[
+SandboxLimit: TypeAlias = Literal[
     "wall", "cpu", "memory", "output", "prints", "file_size", "file_space", "open_files", "processes"
 ]
+NetworkLimit: TypeAlias = Literal["sent", "received", "requests", "connections"]
+LimitName: TypeAlias = Literal[SandboxLimit, NetworkLimit]
 
 
 class Event(Noun):
@@ -274,6 +276,56 @@ class Refused(Noun):
     allow: str
 
 
+AddressClass: TypeAlias = Literal[
+    "public",
+    "private",
+    "loopback",
+    "link_local",
+    "metadata",  # where clouds keep a machine's credentials
+    "reserved",  # of no use on the internet, or an address that hides another
+    "own",  # public, and this machine's
+]
+Verdict: TypeAlias = Literal[
+    "allowed",
+    "no_call",  # no call is known by its token
+    "not_decided",
+    "not_a_name",  # an address, or a name that is spelled oddly
+    "not_public",
+    "not_tls",
+    "other_name",  # the tunnel, the TLS hello and the Host header do not agree
+    "hidden_name",  # the TLS hello names nobody, or encrypts whom
+    "malformed",  # what two readers could read differently
+    "quota",
+    "opaque_answer",  # it could carry a secret back, and cannot be looked into
+    "not_resolved",
+    "unreachable",
+    "bad_certificate",
+    "bad_answer",
+    "idle",
+    "broken",  # one side went away
+]
+
+
+class Connection(Noun):
+    """One request over the network, or one connection that was not looked into, as the egress proxy saw it.
+
+    `address` is the class of what was dialled or refused, None where no name was resolved. `method`, `path` and `status` are
+    there where it was looked into. Bytes are of this request alone.
+    """
+
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+    address: AddressClass | None = None
+    method: str = ""
+    path: str = ""
+    status: int | None = None
+    sent: int = 0
+    received: int = 0
+    verdict: Verdict = "allowed"
+    why: str = ""
+
+
 class AttemptEnded(Event):
     """One attempt is over. `landed` says what is known of its effect."""
 
@@ -288,6 +340,7 @@ class AttemptEnded(Event):
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()
     refused: tuple[Refused, ...] = ()
+    connections: tuple[Connection, ...] = ()
     stderr: str = ""
     spent: Spent = Spent()
     limit: Limit | None = None  # with `timeout` and `resource_exhausted`

@@ -5,14 +5,16 @@ Absent, empty and filled are three things: an absent scope is empty, and empty m
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
 from pydantic import Field
 
-from remit.call import Effect, Json, Noun
+from remit.call import Effect, Json, Noun, Touch
 from remit.canon import digest, digest_bytes
 from remit.errors import WorkspaceError
+from remit.network import Credential, Exposed, Network, parse_credential, parse_host, urls_of
+from remit.network_toml import SecretTable
 from remit.toml_lines import read_table, read_toml
 from remit.tool_toml import ActionTable, ManifestTable, Source, Trust, duration, rules, size
 from remit.tool_toml import manifest_schema as manifest_schema  # the face of this module
@@ -20,12 +22,14 @@ from remit.touch import Template, parse_touch
 
 
 class Limits(Noun):
-    """What one attempt may use: seconds of wall and processor time, bytes of memory and of result."""
+    """What one attempt may use: seconds of wall and processor time, bytes of memory, result and network traffic."""
 
     wall: float = 5.0
     cpu: float = 2.0
     memory: int = 256 * 1024**2
     output: int = 64 * 1024
+    sent: int = 1024**2
+    received: int = 16 * 1024**2
 
 
 class Retry(Noun):
@@ -38,7 +42,8 @@ class Retry(Noun):
 class Action(Noun):
     """One function of a tool. `errors` maps each declared error to the exception class that means it, "" for its own.
 
-    `returns` are the labels that a result puts on the run; `run` is the argv of a command tool, empty for others.
+    `returns` are the labels that a result puts on the run; `run` is the argv of a command tool, empty for others. `methods`
+    are those by which the URLs that it touches may be asked; `idempotency_header` carries a keyed call's key to their server.
     """
 
     name: str
@@ -48,6 +53,8 @@ class Action(Noun):
     retry: Retry = Retry()
     returns: tuple[str, ...] = ()
     errors: Mapping[str, str] = Field(default_factory=dict)
+    methods: tuple[str, ...] = ()
+    idempotency_header: str = ""
     run: tuple[str, ...] = ()
 
     @property
@@ -63,8 +70,8 @@ class Action(Noun):
 class Manifest(Noun):
     """A tool as its author declares it. `digest` is over what the file says, so a comment changes nothing.
 
-    `hosts`, `secrets`, `env`, `programs` are given to every call; `read`, `write` (patterns of files) and `stores` are the
-    most that one call's touches may open.
+    `hosts`, `ranges`, `credentials`, `exposed`, `env`, `programs` are given to every call; `read`, `write` (patterns of
+    files), `stores` and `url_hosts` are the most that one call's touches may open.
     """
 
     name: str
@@ -75,15 +82,41 @@ class Manifest(Noun):
     host: str = ""
     trust: Trust = "pinned"
     hosts: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
+    ranges: tuple[str, ...] = ()
+    credentials: tuple[Credential, ...] = ()
+    exposed: tuple[Exposed, ...] = ()
     env: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
     stores: tuple[str, ...] = ()
+    url_hosts: tuple[str, ...] = ()
     limits: Limits = Limits()
     actions: Mapping[str, Action]
     digest: str
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The names of the secrets that some call of it uses."""
+        names = [one.secret for one in self.credentials] + [one.secret for one in self.exposed]
+        return tuple(dict.fromkeys(names))
+
+    def network(self, action: Action, touches: Iterable[Touch]) -> Network | None:
+        """What a call of the action with these touches may reach; None for a tool without network."""
+        if not self.hosts and not self.url_hosts:
+            return None
+        urls = urls_of(touches, action.methods)
+        return Network(
+            hosts=tuple(map(parse_host, self.hosts)),
+            urls=urls,
+            at_most=tuple(map(parse_host, self.url_hosts)) if urls else (),
+            ranges=self.ranges,
+            credentials=self.credentials,
+            methods=action.methods if urls else (),
+            key_header=action.idempotency_header,
+            sent=self.limits.sent,
+            received=self.limits.received,
+        )
 
 
 def action_name(tool: str, action: str) -> str:
@@ -171,17 +204,34 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         source=whole.source,
         host=whole.host or "",
         trust=whole.trust,
+        hosts=tuple(always.hosts),
+        ranges=tuple(always.ranges),
+        credentials=tuple(_credential(one) for one in always.secrets if not one.exposed),
+        exposed=tuple(Exposed(secret=one.name, env=one.env or "") for one in always.secrets if one.exposed),
         env=tuple(always.env),
         programs=tuple(always.programs),
         read=tuple(at_most.read),
         write=tuple(at_most.write),
         stores=tuple(at_most.stores),
+        url_hosts=tuple(at_most.hosts),
         limits=Limits(
-            wall=duration(limits.wall), cpu=duration(limits.cpu), memory=size(limits.memory), output=size(limits.output)
+            wall=duration(limits.wall),
+            cpu=duration(limits.cpu),
+            memory=size(limits.memory),
+            output=size(limits.output),
+            sent=size(limits.sent),
+            received=size(limits.received),
         ),
         actions={name: _action(name, action) for name, action in whole.actions.items()},
         digest=digest(document),
     )
+
+
+def _credential(table: SecretTable) -> Credential:
+    assert table.host is not None  # `network_rules`
+    assert table.header is not None
+    assert table.value is not None
+    return parse_credential(table.name, table.host, table.header, table.value, table.env or "")
 
 
 def _action(name: str, table: ActionTable) -> Action:
@@ -193,5 +243,7 @@ def _action(name: str, table: ActionTable) -> Action:
         retry=Retry(attempts=table.retry.attempts, on=tuple(table.retry.on)),
         returns=tuple(table.returns),
         errors=dict(table.errors) if isinstance(table.errors, dict) else dict.fromkeys(table.errors, ""),
+        methods=tuple(table.methods),
+        idempotency_header=table.idempotency_header or "",
         run=tuple(table.run),
     )

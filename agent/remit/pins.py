@@ -108,7 +108,8 @@ def _schema_faults(
             for fault in unchecked or [f"the arguments of {name!r} are no object"]:
                 yield at, fault, "use a simpler type in main.py"
             continue
-        if action.effect == "keyed" and "idempotency_key" not in hidden.get(name, ()):
+        takes_key = "idempotency_key" in hidden.get(name, ()) or action.idempotency_header
+        if action.effect == "keyed" and not takes_key:
             yield (*at, "effect"), f"{name!r} is keyed and takes no key", "add the parameter idempotency_key: str"
         yield from _touch_faults(at, action, schema)
 

@@ -164,7 +164,9 @@ class RecordedAttempts:
             return intended.profile_digest, intended.confinement
         return "", "none"  # not in the record: the append that follows says so
 
-    async def attempt(self, call: Call, number: int, *, idempotency_key: str) -> Attempted:
+    async def attempt(
+        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
+    ) -> Attempted:
         ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
         if not isinstance(ended, AttemptEnded):
             raise RecordEnds
@@ -184,6 +186,7 @@ class RecordedAttempts:
             landed=ended.landed,
             changes=ended.changes,
             refused=ended.refused,
+            connections=ended.connections,
             stderr=ended.stderr,
             spent=ended.spent,
             limit=ended.limit,

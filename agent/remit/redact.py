@@ -6,11 +6,14 @@ trace shows that two values were the same without showing either. Cleaning what 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import hmac
+import html
 import json
 import re
-from collections.abc import Callable, Iterable
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 from remit.call import Json
@@ -30,14 +33,41 @@ PATTERNS = (
 )
 
 
+def spellings(secret: str) -> frozenset[str]:
+    """The secret in every spelling that an answer may give it back in: JSON, percent-encoded, HTML, hex, base64.
+
+    Of a `name:password`, the password alone too.
+    """
+    found: set[str] = set()
+    password = secret.partition(":")[2]
+    for word in (secret, password) if len(password) >= SHORTEST_SECRET else (secret,):
+        data = word.encode()
+        found |= {word, *(json.dumps(word, ensure_ascii=ascii)[1:-1] for ascii in (True, False)), html.escape(word)}
+        found |= {json.dumps(word)[1:-1].replace("/", "\\/")}
+        quoted = {urllib.parse.quote(word, safe=safe) for safe in ("", "/", ":", "/:@")} | {
+            urllib.parse.quote_plus(word)
+        }
+        found |= quoted | {re.sub("%[0-9A-F]{2}", lambda one: one[0].lower(), text) for text in quoted}
+        found |= {data.hex(), data.hex().upper()}
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            found |= set(_encoded(data, encode))
+    return frozenset(text for text in found if len(text) >= SHORTEST_SECRET)
+
+
+def _encoded(data: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
+    """What base64 of any text around it holds of the secret: the part that its neighbours do not change, by alignment."""
+    for before in range(3):
+        text = encode(bytes(before) + data).decode().rstrip("=")
+        whole = (before + len(data)) * 8 // 6  # characters that no byte after it changes
+        yield text[-(-before * 8 // 6) : whole]
+
+
 class Redactor:
     """Replaces the known secrets, and what looks like one, by `[redacted:<8 hex>]`."""
 
     def __init__(self, run: str, secrets: Iterable[str] = ()) -> None:
         self._key = run.encode()
-        plain = {secret for secret in secrets if len(secret) >= SHORTEST_SECRET}
-        escaped = {json.dumps(secret, ensure_ascii=ascii)[1:-1] for secret in plain for ascii in (True, False)}
-        known = sorted(plain | escaped, key=len, reverse=True)
+        known = sorted({text for secret in secrets for text in spellings(secret)}, key=len, reverse=True)
         self._known = re.compile("|".join(map(re.escape, known))) if known else None
 
     def text(self, text: str) -> str:

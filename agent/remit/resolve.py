@@ -10,6 +10,8 @@ from remit.call import Json, Touch
 from remit.canon import canonical, canonical_json, tables_of
 from remit.errors import Refusal
 from remit.manifest import Action, ActionSchema, Manifest
+from remit.network import SCHEMES, is_address, parse_host, url_of
+from remit.network_toml import URL_KINDS
 from remit.schema import Mismatch, validate
 from remit.touch import Template, covered
 from remit.url import canonical_url
@@ -123,8 +125,9 @@ def _named(template: Template, value: Json) -> tuple[Json, list[str]]:
     if template.form == "sql":
         query, tables = tables_of(value)
         return query, [f"table:{table}" for table in tables]
-    if template.kind in ("http", "https"):
-        url = canonical_url(template.kind, value)
+    if template.kind in URL_KINDS:
+        scheme = value.partition(":")[0].lower() if template.kind == "url" else template.kind
+        url = canonical_url(scheme if scheme in SCHEMES else "https", value)
         return url.address, [url.resource]
     name = canonical(template.kind, value)
     if template.form == "set":
@@ -133,6 +136,8 @@ def _named(template: Template, value: Json) -> tuple[Json, list[str]]:
 
 
 def _check_ceiling(manifest: Manifest, template: Template, resource: str) -> None:
+    if template.kind in URL_KINDS and manifest.source != "host":
+        _check_host(manifest, template, resource)
     if template.kind != "file":
         return
     patterns = manifest.write if template.access == "write" else manifest.read
@@ -142,6 +147,24 @@ def _check_ceiling(manifest: Manifest, template: Template, resource: str) -> Non
             f"the manifest of tool {manifest.name!r} does not reach what argument {template.argument!r} names",
             details={"reason": "outside_manifest", "argument": template.argument, "access": template.access},
             remedy=f"name a file in {', '.join(patterns)}",
+        )
+
+
+def _check_host(manifest: Manifest, template: Template, resource: str) -> None:
+    url = url_of(resource, ())
+    if is_address(url.name):
+        raise Refusal(
+            "policy_denied",
+            f"argument {template.argument!r} names a host by its address",
+            details={"reason": "outside_manifest", "argument": template.argument, "access": template.access},
+            remedy="name the host",
+        )
+    if not any(parse_host(line).covers(url.name, url.port) for line in manifest.url_hosts):
+        raise Refusal(
+            "policy_denied",
+            f"the manifest of tool {manifest.name!r} does not reach what argument {template.argument!r} names",
+            details={"reason": "outside_manifest", "argument": template.argument, "access": template.access},
+            remedy=f"name a URL at {', '.join(manifest.url_hosts)}",
         )
 
 

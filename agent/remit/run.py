@@ -10,7 +10,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +32,7 @@ from remit.record import MemoryLog, Record
 from remit.redact import Redactor
 from remit.rulebook import IMPERSONATE, files_of, tool_specs
 from remit.sandbox import Sandbox, environment
+from remit.secret import Secrets
 from remit.trace import Export, Objects, TraceFile
 from remit.workspace import Agent, Workspace, subject_of
 
@@ -162,6 +163,7 @@ async def start(
         folder = house.root / start.folder if start.folder else _folder(house, agent, run)
         sandbox = Sandbox(accept=house.workspace.settings.accept)
         confinement, unavailable = _confinement(house.workspace, agent, sandbox)
+        values = _secrets(house, agent)
         objects = Objects(house.traces / "objects")
         record, trace, export = _record(house, run, tell)
         record.append(
@@ -188,7 +190,9 @@ async def start(
             record.append(ended, durable=True)
             trace.close()
             raise unavailable
-        return await _drive(house, agent, record, start.model, sandbox, confinement, folder, trace, export, wait)
+        return await _drive(
+            house, agent, record, start.model, sandbox, confinement, folder, trace, export, wait, values
+        )
 
 
 async def resume(
@@ -233,9 +237,10 @@ async def resume(
             rulebook=objects.put_rulebook(files),
             policy_digest=house.policy.digest,
         )
+        values = _secrets(house, agent)
         record.append(resumed, durable=True)
         folder = house.root / started.folder
-        return await _drive(house, agent, record, model, sandbox, confinement, folder, trace, export, wait)
+        return await _drive(house, agent, record, model, sandbox, confinement, folder, trace, export, wait, values)
 
 
 def open_model_of(house: House, name: str, spec: str | None = None) -> Model:
@@ -275,16 +280,27 @@ def dry_run(house: House, name: str, action: str, arguments: str, *, subject: st
         record=record,
         attempts=LiveAttempts(house.workspace, sandbox, house.root),
         world=LiveWorld(house),
-        guard=_guard(house, run),
+        guard=_guard(house, run, Secrets(house.root).present(_names(house, agent)).values()),
         confinement=confinement,
     )
     (decided,) = broker.decide(0, [Ask(name=action.replace(".", "__", 1), arguments=arguments)])
     return decided
 
 
-def _guard(house: House, run: str) -> Guard:
+def _guard(house: House, run: str, values: Iterable[str]) -> Guard:
     names = house.workspace.settings.redact_env
-    return Guard(Redactor(run, [os.environ[name] for name in names if name in os.environ]))
+    return Guard(Redactor(run, [*values, *(os.environ[name] for name in names if name in os.environ)]))
+
+
+def _names(house: House, agent: Agent) -> tuple[str, ...]:
+    """The secrets of the agent's tools."""
+    tools = {tool.manifest.name: tool for tool, _ in map(house.workspace.action, agent.actions)}
+    return tuple(dict.fromkeys(name for tool in tools.values() for name in tool.manifest.secrets))
+
+
+def _secrets(house: House, agent: Agent) -> dict[str, str]:
+    """Their values. Raises UsageError where one is missing: nothing starts."""
+    return Secrets(house.root).values(_names(house, agent))
 
 
 async def _drive(
@@ -298,6 +314,7 @@ async def _drive(
     trace: TraceFile,
     export: Export | None,
     wait: float,
+    values: Mapping[str, str],
 ) -> Ended:
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
@@ -307,9 +324,9 @@ async def _drive(
         agent=agent,
         subjects=started.subjects,
         record=record,
-        attempts=LiveAttempts(house.workspace, sandbox, folder),
+        attempts=LiveAttempts(house.workspace, sandbox, folder, values),
         world=world,
-        guard=_guard(house, record.run),
+        guard=_guard(house, record.run, values.values()),
         confinement=confinement,
     )
     agency = Agency(

@@ -19,11 +19,16 @@ from remit.attempt import Attempted, LiveAttempts
 from remit.call import Call, Json, Subjects
 from remit.canon import digest
 from remit.errors import Problem, Refusal, UsageError, WorkspaceError
+from remit.guard import Guard
 from remit.host import describe_host
 from remit.manifest import Action, ActionSchema, Manifest, Pin, action_name, pin
+from remit.network import Network
+from remit.network_toml import URL_KINDS
 from remit.pins import LOCK, check_schemas, write_lock
+from remit.redact import Redactor
 from remit.resolve import command_schema, resolve
 from remit.sandbox import Environment, Profile, Sandbox, environment
+from remit.secret import Secrets
 from remit.tool_cases import ToolCase, read_tool_cases
 from remit.workspace import Tool, Workspace, toml_line
 from remit.yaml_rows import table_text
@@ -178,6 +183,7 @@ async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox)
         output=1024 * 1024,
         tier=sandbox.confinement,
         environment=environment.make(code),
+        network=Network() if manifest.hosts or manifest.url_hosts else None,
     )
     try:
         return await sandbox.describe(profile)
@@ -268,8 +274,14 @@ async def _attempt(
         manifest=fresh.manifest.digest,
         request_digest=digest({"action": name, "arguments": canonical}),
     )
-    attempts = LiveAttempts(workspace, sandbox, folder)
-    return call, await attempts.attempt(call, 1, idempotency_key=digest({"try": canonical}))
+    assert workspace.root is not None
+    values = Secrets(workspace.root).values(fresh.manifest.secrets)
+    done = await LiveAttempts(workspace, sandbox, folder, values).attempt(
+        call, 1, idempotency_key=digest({"try": canonical})
+    )
+    guard = Guard(Redactor(call.run, values.values()))
+    message, stderr = guard.text(done.message), guard.text(done.stderr)
+    return call, replace(done, value=guard.json(done.value), message=message, stderr=stderr)
 
 
 @contextmanager
@@ -333,6 +345,14 @@ def card(tool: Tool, packages: Environment | None = None) -> list[str]:
         ("stores", manifest.stores, kernel),
         ("starts programs", manifest.programs, kernel),
         ("reaches hosts", manifest.hosts, kernel),
+        ("URLs at most at", manifest.url_hosts, kernel),
+        ("dials ranges", manifest.ranges, kernel),
+        (
+            "secrets on wire",
+            tuple(f"{one.secret} at {one.name}:{one.port}" for one in manifest.credentials),
+            "the broker",
+        ),
+        ("secrets in hand", tuple(f"{one.secret} in {one.env}" for one in manifest.exposed), "nobody"),
         ("environment", manifest.env, kernel),
     )
     lines.extend(
@@ -361,6 +381,8 @@ def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list
     lines = [f"  {action_name(manifest.name, name)}  {action.summary}", f"    effect: {effects[action.effect]}"]
     for template, touch in zip(action.templates, action.touches, strict=True):
         who = "the tool itself" if template.access == "use" else kernel
+        if template.kind in URL_KINDS and manifest.source != "host":
+            who = f"the broker, for {', '.join(action.methods)}"
         lines.append(f"    touches: {touch}  (enforced by {who})")
     if action.retry.attempts > 1:
         lines.append(f"    tried {action.retry.attempts} times on {', '.join(action.retry.on)}")

@@ -12,6 +12,17 @@ from pydantic import AfterValidator, Field
 from remit.call import Effect, Json
 from remit.canon import canonical
 from remit.errors import CODES, Problem, Refusal
+from remit.network import SHAPE as SHAPE_OF_HOSTS
+from remit.network_toml import (
+    Header,
+    HostLine,
+    Method,
+    Range,
+    SecretTable,
+    Variable,
+    action_network_rules,
+    network_rules,
+)
 from remit.toml_lines import Matching, Table, read_table, toml_line, wrong
 from remit.touch import SHAPE, Template, TouchError, check_pattern, covered, parse_touch
 
@@ -22,6 +33,7 @@ Trust: TypeAlias = Literal["pinned", "none"]
 HIDDEN: Final = ("idempotency_key", "resources")  # parameters that the broker fills and the model never sees
 RETRIED_CODES: Final = ("timeout", "resource_exhausted", "tool_crashed")
 SMALLEST_MEMORY: Final = 64 * 1024**2
+LARGEST_SENT: Final = 64 * 1024**2  # a request is read whole before any of it is sent on
 
 # A model sees `tool__action`: at most 31 + 2 + 31 characters, as providers accept (^[a-zA-Z0-9_-]{1,64}$), and one to one
 # because no name holds `__` or ends in `_`.
@@ -54,6 +66,12 @@ def _memory(value: str) -> str:
     return value
 
 
+def _sent(value: str) -> str:
+    if size(value) > LARGEST_SENT:
+        raise wrong(f"is {value!r}, more than the proxy holds", 'write "64MiB" or less')
+    return value
+
+
 def _address(value: str) -> str:
     try:
         canonical("mail", value)
@@ -80,18 +98,6 @@ def _pattern(value: str) -> str:
     return value
 
 
-def _host(value: str) -> str:
-    name, _, port = value.rpartition(":")
-    name = name.removeprefix("*.")
-    try:
-        fine = canonical("host", name) == name and re.fullmatch(r"[1-9][0-9]{0,4}", port) is not None
-    except Refusal:
-        fine = False
-    if not fine:
-        raise wrong(f"is {value!r}, which is no host and port", 'write "api.example.com:443"')
-    return value
-
-
 _SNAKE = "write lower-case letters, digits and single _, at most 31"
 Name = Annotated[str, Matching(_NAME, "a name", _SNAKE)]
 Label = Annotated[str, Matching(r"[a-z][a-z0-9_-]{0,30}", "a label", "write lower-case letters, digits, _ and -")]
@@ -100,11 +106,10 @@ Summary = Annotated[str, Matching(r"\S[^\n]{0,199}", "one line", "write one line
 Duration = Annotated[str, Matching(_DURATION.pattern, "a duration", 'write a number and ms, s, m or h: "5s"')]
 Size = Annotated[str, Matching(_SIZE.pattern, "a size", 'write a whole number and B, KiB, MiB or GiB: "256MiB"')]
 Memory = Annotated[Size, AfterValidator(_memory)]
+Sent = Annotated[Size, AfterValidator(_sent)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Owner = Annotated[str, AfterValidator(_address)]
 TouchLine = Annotated[str, AfterValidator(_touch)]
-Host = Annotated[str, AfterValidator(_host)]
-Variable = Annotated[str, Matching(r"[A-Z_][A-Z0-9_]*", "a variable", 'write its name: "TZ"')]
 Program = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "a program", 'write its name without a folder: "jq"')]
 Entry = Annotated[
     str,
@@ -119,19 +124,13 @@ ErrorClass = Annotated[
 ]
 
 
-class SecretTable(Table):
-    """One secret that the egress proxy puts on the wire."""
-
-    name: str
-    host: str
-    header: str
-    value: str
-
-
 class AlwaysTable(Table):
     """Every call of this tool gets this; reviewed when the tool is pinned. Absent and empty: nothing."""
 
-    hosts: list[Host] = Field(default=[], description='"api.example.com:443"')
+    hosts: list[HostLine] = Field(default=[], description=f"Hosts that it may reach: {SHAPE_OF_HOSTS}")
+    ranges: list[Range] = Field(
+        default=[], description='Ranges that are not public and that a host may lie in: "10.20.0.0/16"'
+    )
     secrets: list[SecretTable] = Field(default=[], description="Put on the wire by the egress proxy")
     env: list[Variable] = Field(default=[], description="Environment variables")
     programs: list[Program] = Field(default=[], description="Programs that it may start; empty means no subprocess")
@@ -143,6 +142,7 @@ class AtMostTable(Table):
     read: list[Pattern] = Field(default=[], description='Files of the working folder: "docs/**", "logs/*.txt"')
     write: list[Pattern] = Field(default=[], description='Files of the working folder: "reports/**"')
     stores: list[Name] = Field(default=[], description="Folders of their own for databases, below stores/")
+    hosts: list[HostLine] = Field(default=[], description='Hosts of the URLs that it touches: "**:443" is every name')
 
 
 class LimitsTable(Table):
@@ -152,6 +152,8 @@ class LimitsTable(Table):
     cpu: Duration = Field(default="2s", description="Processor time")
     memory: Memory = Field(default="256MiB", description="At least 64MiB")
     output: Size = Field(default="64KiB", description="The result, as JSON")
+    sent: Sent = Field(default="1MiB", description="Everything that it sends over the network; at most 64MiB")
+    received: Size = Field(default="16MiB", description="Everything that it receives over the network")
 
 
 class RetryTable(Table):
@@ -171,6 +173,10 @@ class ActionTable(Table):
     returns: list[Label] = Field(default=[], description="Labels that the result puts on the run")
     errors: list[Name] | dict[Name, ErrorClass] = Field(
         default=[], description='Names, or names and the exceptions that mean them: { not_found = "FileNotFoundError" }'
+    )
+    methods: list[Method] = Field(default=[], description="With a URL in touches: what it may be asked with")
+    idempotency_header: Header | None = Field(
+        default=None, description='With effect = "keyed": the header that carries the key: "Idempotency-Key"'
     )
     run: list[str] = Field(
         default=[],
@@ -247,11 +253,7 @@ class _Rules:
                 yield self._problem(("source",), "'host' is missing", 'write host = "package.module:functions"')
             else:
                 yield self._problem(("host",), "'host' is only for source = 'host'", "remove it")
-        for key in ("hosts", "secrets"):
-            if getattr(self._always, key):
-                what = f"'always.{key}' is filled, and reaching the network comes with the egress proxy"
-                yield self._problem(("always", key), what, f"write {key} = [] until then")
-                return
+        yield from network_rules(self._always, self._problem, self._source)
 
     def _action_rules(self, at: tuple[str, ...], action: ActionTable) -> Iterator[Problem]:
         templates = [parse_touch(touch) for touch in action.touches]
@@ -259,6 +261,11 @@ class _Rules:
         yield from self._effect_rules(at, action, templates)
         yield from self._error_rules(at, action)
         yield from self._run_rules(at, action, templates)
+        yield from action_network_rules(at, action, templates, self._problem, self._reached())
+
+    def _reached(self) -> bool:
+        """Whether the ceiling knows of hosts, where some touch is a URL; nothing bounds a tool of this process."""
+        return self._source == "host" or self._at_most is None or bool(self._at_most.hosts)
 
     def _touch_rules(self, at: tuple[str, ...], templates: list[Template]) -> Iterator[Problem]:
         used: dict[str, str] = {}

@@ -7,6 +7,7 @@
     pool        the warm tools: as many children stand by as there is demand
     standby     one zygote and its children, from the broker's side
     launch      one call in a sandbox of its own
+    handover    a sandbox's way to the network: its listener taken over, each call let through it
     exchange    what the broker says to a call's process and hears from it
     opened      what was decided, opened beneath the working folder
     scratch     what was written, put in place
@@ -22,6 +23,7 @@ Inside the sandbox, in this order:
     onecall     one call's process: narrow, run, answer
     serving     the tool's side: import, types, call
     watch       what it reached for beyond the decision
+    outlet      the listener by which alone the network is reached, made and handed out
     kernel      Landlock, filters, openat2 and the like, by number
 
 Tried and dropped:
@@ -38,6 +40,7 @@ Tried and dropped:
 
 from __future__ import annotations
 
+from remit.egress import Permit
 from remit.sandbox import environment
 from remit.sandbox.confine import Sandbox, find_bwrap, probe
 from remit.sandbox.environment import Environment
@@ -55,6 +58,7 @@ __all__ = [
     "Environment",
     "Expansion",
     "Output",
+    "Permit",
     "Profile",
     "Runtime",
     "Sandbox",

@@ -39,7 +39,7 @@ def closed_to_others(runtime: Runtime) -> str:
 
 
 def _needed(runtime: Runtime) -> Iterator[str]:
-    yield from (str(runtime.bwrap), runtime.python, *runtime.folders, *runtime.packages.values())
+    yield from (str(runtime.bwrap), runtime.python, *runtime.folders, *runtime.packages.values(), *runtime.web.values())
     yield from (f"{runtime.inside}/{name}" for name in INSIDE)
 
 

@@ -17,9 +17,11 @@ from types import TracebackType
 from typing import Final, Self, cast
 
 from remit.call import Confinement, Json
+from remit.egress import Egress, Permit
 from remit.errors import ModelCode, Refusal, RunEnded
 from remit.sandbox.account import NOBODY, closed_to_others
 from remit.sandbox.cgroup import delegated
+from remit.sandbox.handover import Outside
 from remit.sandbox.launch import DidNotStart, perform
 from remit.sandbox.outcome import Output
 from remit.sandbox.pool import Closed, Pool
@@ -57,7 +59,7 @@ class Sandbox:
     """Confines tools in the first tier of `accept` that works here. Safe to use for many calls at once.
 
     Python tools are kept warm between calls until `close`. `bwrap` None: look for one. `hear` is told what calls print,
-    while they do.
+    while they do. `egress` None: the network is reached through a proxy with this machine's resolver and authorities.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Sandbox:
         accept: Sequence[Confinement] = ("full",),
         bounds: Bounds | None = None,
         hear: Callable[[bytes], None] | None = None,
+        egress: Egress | None = None,
     ) -> None:
         self._bwrap = bwrap if bwrap is not None else find_bwrap()
         if self._bwrap is not None and not os.access(self._bwrap, os.X_OK):
@@ -75,6 +78,7 @@ class Sandbox:
         self._found: Tier | RunEnded | None = None
         self._bounds = bounds
         self._hear = hear
+        self._egress = egress or Egress()
         self._account: int | None = None
         self._pool: Pool | None = None
 
@@ -91,6 +95,7 @@ class Sandbox:
         pool, self._pool = self._pool, None
         if pool is not None:
             await asyncio.to_thread(pool.close, wait=True)
+        await asyncio.to_thread(self._egress.close)
 
     @property
     def confinement(self) -> Tier:
@@ -112,17 +117,21 @@ class Sandbox:
         *,
         declared: Mapping[str, str],
         allowed: Callable[[str], bool] | None = None,
+        permit: Permit | None = None,
+        variables: Mapping[str, str] | None = None,
     ) -> Output:
         """Run one call. `declared` maps the manifest's error names to exception classes, "" for the name's own.
 
-        `allowed` decides each file of a set; without it, all but `profile.denied`. Cancelled, it leaves no process and no
-        file behind.
+        `allowed` decides each file of a set; without it, all but `profile.denied`. `permit` is what it shows the proxy beside
+        `profile.network`. `variables` are for this call's process alone. Cancelled, it leaves no process, no file and no
+        connection behind.
 
         Raises:
             RunEnded: `sandbox_unavailable`: nothing ran.
         """
         try:
-            return await self._run(self._fitted(profile), arguments, declared, allowed or _everything)
+            outside = Outside(egress=self._egress, permit=permit or Permit(), variables=variables or {})
+            return await self._run(self._fitted(profile), arguments, declared, allowed or _everything, outside)
         except Refusal as refusal:
             return Output(code=refusal.code, message=refusal.message)
         except (DidNotStart, Closed) as failure:
@@ -140,16 +149,29 @@ class Sandbox:
         arguments: Mapping[str, Json],
         declared: Mapping[str, str],
         allowed: Callable[[str], bool],
+        outside: Outside,
     ) -> Output:
         if profile.source == "python" and not profile.starts_programs and profile.trust != "none":
             with suppress(Cold):
                 return await perform_warm(
-                    self._warm(), profile, arguments, declared=declared, allowed=allowed, hear=self._hear
+                    self._warm(),
+                    profile,
+                    arguments,
+                    declared=declared,
+                    allowed=allowed,
+                    hear=self._hear,
+                    outside=outside,
                 )
         for _ in range(_STARTS):
             try:
                 return await perform(
-                    profile, self._runtime(), arguments, declared=declared, allowed=allowed, hear=self._hear
+                    profile,
+                    self._runtime(),
+                    arguments,
+                    declared=declared,
+                    allowed=allowed,
+                    hear=self._hear,
+                    outside=outside,
                 )
             except DidNotStart as failure:
                 if str(failure):
@@ -158,7 +180,7 @@ class Sandbox:
 
     def _warm(self) -> Pool:
         if self._pool is None or self._pool.process != os.getpid():  # a fork of the broker has none of its threads
-            self._pool = Pool(self._runtime(), self._bounds)
+            self._pool = Pool(self._runtime(), self._bounds, self._egress)
             weakref.finalize(self, self._pool.close, wait=False)
         return self._pool
 
@@ -186,6 +208,12 @@ class Sandbox:
             raise RunEnded(
                 "sandbox_unavailable",
                 f"tool {profile.tool!r} starts programs, which the landlock tier cannot confine",
+                fix="make bubblewrap work here (see `remit doctor`), or remove the tool from the agent",
+            )
+        if tier == "landlock" and profile.network is not None:
+            raise RunEnded(
+                "sandbox_unavailable",
+                f"tool {profile.tool!r} reaches the network, which the landlock tier cannot confine",
                 fix="make bubblewrap work here (see `remit doctor`), or remove the tool from the agent",
             )
         return profile if profile.tier == tier else replace(profile, tier=tier)

@@ -22,17 +22,26 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from remit.sandbox import guard, kernel, onecall, watch, zygote
+    from remit.sandbox import guard, kernel, onecall, outlet, watch, zygote
 else:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import guard
     import kernel
     import onecall
+    import outlet
     import watch
     import zygote
 
     del sys.path[0]
-    for _name in ("guard", "kernel", "onecall", "serving", "watch", "zygote"):  # a tool may have modules of these names
+    for _name in (
+        "guard",
+        "kernel",
+        "onecall",
+        "outlet",
+        "serving",
+        "watch",
+        "zygote",
+    ):  # a tool may have modules of these names
         del sys.modules[_name]
 
 
@@ -41,6 +50,8 @@ def main() -> None:
     boundary, _ = onecall.receive(channel)
     if boundary["tier"] != "full":
         guard.stand(channel, os.path.dirname(boundary["scratch"]))
+    if boundary["network"]:
+        outlet.hand_out(boundary["network"], boundary["temporary"])
     lock_down(boundary)
     if boundary["warm"]:
         os.write(control, b"locked\n")
@@ -82,6 +93,8 @@ def lock_down(boundary: dict[str, Any]) -> None:
     rules.allow_path(boundary["root"], kernel.READ)
     for store in boundary["stores"]:
         rules.allow_path(os.path.join(boundary["root"], "stores", store), kernel.STORE)
+    if boundary["network"]:
+        rules.allow_connect(boundary["network"]["port"])
     rules.enforce()
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, boundary["open_files"])

@@ -190,6 +190,11 @@ class Ruleset:
         finally:
             os.close(descriptor)
 
+    def allow_connect(self, port: int) -> None:
+        """Let TCP connections be made to that port; a kernel whose Landlock knows no ports passes it over."""
+        if landlock_abi() >= 4:
+            call("landlock_add_rule", self.descriptor, 2, struct.pack("=QQ", 2, port), 0)
+
     def enforce(self) -> None:
         """Restrict this process from now on. There is no way back."""
         call("landlock_restrict_self", self.descriptor, 0)

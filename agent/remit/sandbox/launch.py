@@ -20,10 +20,12 @@ from types import TracebackType
 from typing import Final, Literal, Self
 
 from remit.call import Json
+from remit.egress import Egress
 from remit.event import Spent
 from remit.sandbox.account import account_for
 from remit.sandbox.cgroup import Group, below, delegated
 from remit.sandbox.exchange import ENVELOPE, Exchange
+from remit.sandbox.handover import Handover, Outside, Passage, judged
 from remit.sandbox.opened import Opened
 from remit.sandbox.outcome import Answer, Ending, Output, classify
 from remit.sandbox.profile import (
@@ -49,14 +51,17 @@ class DidNotStart(Exception):
     """The sandbox ended before it had locked itself; the text is what it printed, empty where somebody killed it."""
 
 
-def boundary(profile: Profile, runtime: Runtime, at: Places, *, warm: bool = False) -> dict[str, Json]:
-    """What `inside.lock_down` needs; the paths are those of its tier. `warm`: it serves many calls."""
+def boundary(
+    profile: Profile, runtime: Runtime, at: Places, *, warm: bool = False, network: Mapping[str, Json] | None = None
+) -> dict[str, Json]:
+    """What `inside.lock_down` needs; the paths are those of its tier. `warm`: it serves many calls; `network`: its way out."""
     machine = this_machine()
     if machine is None:
         raise DidNotStart("there is no filter of system calls for this machine's architecture")
     programs, namespaces = bool(profile.executables), profile.tier == "full"
     return {
         "warm": warm,
+        "network": network,
         "tier": profile.tier,
         "runtime": [*runtime.folders],
         "packages": dict(at.packages),
@@ -74,7 +79,7 @@ def boundary(profile: Profile, runtime: Runtime, at: Places, *, warm: bool = Fal
         "processes": 2 * PROCESSES if warm else PROCESSES,
         "largest_answer": profile.output + ENVELOPE,
         "file_bytes": SCRATCH_BYTES,
-        "filter": boundary_filter(machine, programs=programs, namespaces=namespaces).hex(),
+        "filter": boundary_filter(machine, programs=programs, namespaces=namespaces, network=network is not None).hex(),
         "call_filter": call_filter(machine, programs=programs, namespaces=namespaces).hex(),
     }
 
@@ -120,6 +125,7 @@ class Process:
     """One running sandbox and the broker's ends of its three lines. Leaving it kills everything in it.
 
     Where no namespace ends what is in it, its first process does once the broker hangs up (`guard.py`).
+    `egress`: what serves its way out, where its profile has one.
 
     INVARIANT: it is entered and left in one thread: bubblewrap dies with the thread that started it.
     """
@@ -132,6 +138,7 @@ class Process:
         *,
         account: int | None,
         files: Sequence[str] = (),
+        egress: Egress | None = None,
     ) -> None:
         self._line = argv(profile, runtime, files)
         self._environment = environment(profile, at)
@@ -139,6 +146,8 @@ class Process:
         self._guarded = profile.tier != "full"
         self.channel: socket.socket
         self.control = self.prints = -1
+        self._way_out = None if egress is None or profile.network is None else (egress, profile.network)
+        self.handover: Handover | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._group: Group | None = None
 
@@ -146,6 +155,8 @@ class Process:
         self.channel, theirs = socket.socketpair()
         self.control, control = os.pipe()
         self.prints, prints = os.pipe()
+        if self._way_out is not None:
+            self.handover = Handover(*self._way_out)
         try:
             self._process = subprocess.Popen(
                 self._line,
@@ -155,6 +166,7 @@ class Process:
                 env=self._environment,
                 cwd="/",
                 start_new_session=True,  # Ctrl-C is the broker's to answer
+                pass_fds=() if self.handover is None else self.handover.numbers,
                 user=self._account,
                 group=self._account,
                 extra_groups=None if self._account is None else (),
@@ -164,6 +176,8 @@ class Process:
             raise DidNotStart(f"{self._line[0]}: {failure.strerror}") from failure
         finally:
             theirs.close()
+            if self.handover is not None:
+                self.handover.inherited()
             os.close(control)
             os.close(prints)
         for descriptor in (self.channel.fileno(), self.control, self.prints):
@@ -184,8 +198,15 @@ class Process:
         if self._group is not None:
             self._group.leave()
         self.channel.close()
+        if self.handover is not None:
+            self.handover.close()
         for descriptor in (self.control, self.prints):
             os.close(descriptor)
+
+    @property
+    def network(self) -> dict[str, Json] | None:
+        """What the sandbox is told of its way out; None where it has none."""
+        return None if self.handover is None else self.handover.told
 
     def limit(self, memory: int, processes: int) -> None:
         """Bound all of it together, where a control group is delegated; called when it is locked and runs nothing yet."""
@@ -219,8 +240,11 @@ class Conversation:
         self._profile = profile
         self._said = bytearray()
         self.exchange = Exchange(process.channel, process.prints, profile, hear)
+        self.passage: Passage | None = None
 
-    async def hold(self, boundary: Mapping[str, Json], opened: Opened, call: Mapping[str, Json]) -> Ending:
+    async def hold(
+        self, boundary: Mapping[str, Json], opened: Opened, call: Mapping[str, Json], outside: Outside | None
+    ) -> Ending:
         """The whole exchange.
 
         Raises:
@@ -231,19 +255,32 @@ class Conversation:
         exchange.listen(process.control, self._on_control)
         try:
             await self._start(boundary)
-            started = time.monotonic()
+            if outside is None:
+                return await self._work(opened, call)
+            door = process.handover.open() if process.handover is not None else None
+            self.passage = passage = Passage(door, self._profile.network, outside)
             try:
-                async with asyncio.timeout(self._profile.wall):
-                    await exchange.tell(opened, call)
-                    await exchange.until(lambda: self._report is not None or exchange.closed(process.control))
-            except TimeoutError:
-                exchange.stop = exchange.stop or "wall"
-            if exchange.stop is not None:
-                process.kill()
-            await exchange.drain(DRAIN_SECONDS)
-            return exchange.ending(started, self._report)
+                async with passage:
+                    return await self._work(opened, passage.told(call))
+            finally:
+                if door is not None:
+                    door.close()
         finally:
             exchange.unwatch()
+
+    async def _work(self, opened: Opened, call: Mapping[str, Json]) -> Ending:
+        exchange, process = self.exchange, self._process
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._profile.wall):
+                await exchange.tell(opened, call)
+                await exchange.until(lambda: self._report is not None or exchange.closed(process.control))
+        except TimeoutError:
+            exchange.stop = exchange.stop or "wall"
+        if exchange.stop is not None:
+            process.kill()
+        await exchange.drain(DRAIN_SECONDS)
+        return exchange.ending(started, self._report)
 
     async def _start(self, boundary: Mapping[str, Json]) -> None:
         exchange = self.exchange
@@ -282,10 +319,11 @@ async def perform(
     allowed: Callable[[str], bool],
     mode: Literal["call", "describe"] = "call",
     hear: Callable[[bytes], None] | None = None,
+    outside: Outside | None = None,
 ) -> Output:
     """One call in a sandbox of its own, from its first descriptor to its classified end.
 
-    Cancelled, it leaves no process and no file.
+    Without `outside` it reaches no network, whatever its profile says. Cancelled, it leaves no process and no file.
 
     Raises:
         DidNotStart: nothing of the tool ran.
@@ -298,13 +336,15 @@ async def perform(
         at = places(profile, runtime, base or "")
         call = call_frame(profile, opened, mode, arguments, declared)
         account = account_for(profile, runtime, opened.files)
-        with Process(profile, runtime, at, account=account, files=opened.files) as process:
+        egress = None if outside is None else outside.egress
+        with Process(profile, runtime, at, account=account, files=opened.files, egress=egress) as process:
             conversation = Conversation(process, profile, hear)
             try:
-                ending = await conversation.hold(boundary(profile, runtime, at), opened, call)
-                return settle(
-                    profile, ending, classify(profile, ending, declared=declared), opened, conversation.exchange
-                )
+                told = boundary(profile, runtime, at, network=process.network)
+                ending = await conversation.hold(told, opened, call, outside)
+                answer = classify(profile, ending, declared=declared)
+                output = settle(profile, ending, answer, opened, conversation.exchange)
+                return output if conversation.passage is None else judged(output, conversation.passage)
             finally:
                 close_files(conversation.exchange)
     finally:

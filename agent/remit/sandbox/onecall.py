@@ -59,6 +59,8 @@ def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
     for path in (*serving.readable(boundary), "/dev/zero", "/dev/urandom"):
         yield path, kernel.READ
     yield "/dev/null", kernel.READ_FILE | kernel.WRITE_FILE
+    if boundary["network"]:
+        yield boundary["network"]["roots"], kernel.READ_FILE
     for path in serving.executables(boundary["programs"]):
         yield path, kernel.READ_FILE | kernel.EXECUTE
 
@@ -80,6 +82,8 @@ def prepare(
             rules.allow(descriptor, access, is_file=is_file)
     for path in (boundary["scratch"], boundary["temporary"]):
         rules.allow_path(path, kernel.CHANGE)
+    if boundary["network"]:
+        rules.allow_connect(boundary["network"]["port"])
     close_others([*keep, rules.descriptor])
     seconds = math.ceil(boundary["cpu"])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))

@@ -12,13 +12,13 @@ from typing import Any, Final, Literal, TypeAlias, cast
 from remit.call import Json
 from remit.canon import parse_json
 from remit.errors import Code, Refusal
-from remit.event import Limit, LimitName, Refused, Spent
+from remit.event import Connection, Limit, LimitName, Refused, SandboxLimit, Spent
 from remit.sandbox.profile import OPEN_FILES, PROCESSES, SCRATCH_BYTES, Profile
 from remit.sandbox.scratch import Scratch
 
 LONGEST_MESSAGE: Final = 2_000  # characters of a tool's own words
 _MOST_REFUSED: Final = 20
-_RESOURCES: Final[Mapping[int, LimitName]] = {
+_RESOURCES: Final[Mapping[int, SandboxLimit]] = {
     errno.EFBIG: "file_size",
     errno.ENOSPC: "file_space",
     errno.EDQUOT: "file_space",
@@ -38,6 +38,10 @@ _NAMED: Final[Mapping[LimitName, str]] = {
     "file_space": "bytes in files",
     "open_files": "open files",
     "processes": "threads or processes",
+    "sent": "bytes sent over the network",
+    "received": "bytes received over the network",
+    "requests": "requests over the network",
+    "connections": "connections at once",
 }
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV)
 
@@ -80,6 +84,7 @@ class Output:
     refused: tuple[Refused, ...] = ()
     spent: Spent = field(default_factory=Spent)
     limit: Limit | None = None
+    connections: tuple[Connection, ...] = ()
     scratch: Scratch | None = None
 
 
@@ -116,7 +121,7 @@ def classify(profile: Profile, ending: Ending, *, declared: Mapping[str, str]) -
         return Answer(code="invalid_output", message=f"the tool's result cannot be read: {detail}")
 
 
-def _limit(profile: Profile, name: LimitName, used: float | None) -> Limit:
+def _limit(profile: Profile, name: SandboxLimit, used: float | None) -> Limit:
     match name:
         case "wall" | "cpu":
             return Limit(name=name, most=profile.wall if name == "wall" else profile.cpu, used=used, unit="s")
@@ -133,13 +138,16 @@ def _limit(profile: Profile, name: LimitName, used: float | None) -> Limit:
     return Limit(name=name, most=most, used=used, unit="bytes")
 
 
-def _exhausted(profile: Profile, name: LimitName, used: float | None, **given: Any) -> Answer:
+def _exhausted(profile: Profile, name: SandboxLimit, used: float | None, **given: Any) -> Answer:
     """`given` are the other parts of the answer."""
     limit = _limit(profile, name, None if used is None else round(used, 3))
-    message = f"the tool reached for more than {limit.most:.15g} {_NAMED[name]}"
-    if limit.used is not None:
-        message += f"; it used {limit.used:.15g}"
-    return Answer(code="resource_exhausted", message=message, limit=limit, **given)
+    return Answer(code="resource_exhausted", message=exhausted(limit), limit=limit, **given)
+
+
+def exhausted(limit: Limit) -> str:
+    """Which limit it was, how much it allows, and how much was used."""
+    message = f"the tool reached for more than {limit.most:.15g} {_NAMED[limit.name]}"
+    return message if limit.used is None else f"{message}; it used {limit.used:.15g}"
 
 
 def _stopped(profile: Profile, ending: Ending, stop: Stop) -> Answer:

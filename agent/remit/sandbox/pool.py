@@ -16,6 +16,7 @@ from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Final
 
+from remit.egress import Egress
 from remit.sandbox.launch import DidNotStart
 from remit.sandbox.profile import Profile, Runtime
 from remit.sandbox.standby import Bounds, Child, Cold, Tool, Waiter, Zygote
@@ -34,8 +35,9 @@ class Closed(Exception):
 class Pool:
     """The warm tools of one broker. Safe to use from many event loops; close it at the end."""
 
-    def __init__(self, runtime: Runtime, bounds: Bounds | None = None) -> None:
+    def __init__(self, runtime: Runtime, bounds: Bounds | None = None, egress: Egress | None = None) -> None:
         self.runtime = runtime
+        self.egress = egress
         self.bounds = bounds or Bounds()
         self.lock = threading.Lock()
         self.process = os.getpid()
@@ -227,7 +229,8 @@ class Pool:
         self._make_room()
         tool.cold = ""
         try:
-            zygote = Zygote(tool, self.runtime, most=self.bounds.children, lock=self.lock, order=self.order)
+            most = self.bounds.children
+            zygote = Zygote(tool, self.runtime, most=most, lock=self.lock, order=self.order, egress=self.egress)
         except (DidNotStart, OSError) as failure:
             self._fail(tool, failure)
             return

@@ -17,6 +17,7 @@ from typing import Final, Literal, TypeAlias
 
 from remit.call import Confinement
 from remit.canon import digest
+from remit.network import Network
 from remit.sandbox.environment import Environment, base_python
 
 Tier: TypeAlias = Literal["full", "landlock"]
@@ -24,8 +25,11 @@ Tier: TypeAlias = Literal["full", "landlock"]
 # What a tool may import beside the standard library and its own folder: pydantic and what pydantic needs.
 PACKAGES: Final = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection")
 
+# And what a tool that reaches the network may import besides: httpx and what httpx needs.
+WEB_PACKAGES: Final = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna")
+
 # The files that run in the sandbox.
-INSIDE: Final = ("inside.py", "guard.py", "zygote.py", "onecall.py", "serving.py", "watch.py", "kernel.py")
+INSIDE: Final = ("inside.py", "guard.py", "zygote.py", "onecall.py", "outlet.py", "serving.py", "watch.py", "kernel.py")
 
 OWN_FOLDER: Final = "/tool"  # where a tool's own files lie in the full tier, the only one that starts programs
 SCRATCH_BYTES: Final = 64 << 20  # everything that one call may leave in scratch, and the largest single file
@@ -51,6 +55,10 @@ class Profile:
     `code` and `root` are absolute folders: the tool's own, and the working folder. `reads` are canonical files beneath
     `root`, folders (their own listing), or sets `dir/**`; `writes` are files; `stores` are names of folders `stores/<name>`;
     `denied` are files that no set may reach. Empty means nothing is allowed. `wall` and `cpu` are seconds, `memory` and
+    `output` bytes. `argv` is for a command tool, with every placeholder filled. `trust` "none": each call has a sandbox of
+    its own, in which nothing else of the working folder is even mounted. `network` is what of the network the call may reach;
+    None: the tool has none.
+    `denied` are files that no set may reach. Empty means nothing is allowed. `wall` and `cpu` are seconds, `memory` and
     `output` bytes. `argv` is for a command tool, with every placeholder filled. `environment` holds packages that only this
     tool imports; None: it has none. `trust` "none": each call has a sandbox of its own, in which nothing else of the working
     folder is even mounted.
@@ -75,6 +83,7 @@ class Profile:
     tier: Confinement = "full"
     trust: Literal["pinned", "none"] = "pinned"
     environment: Environment | None = None
+    network: Network | None = None
 
     @property
     def digest(self) -> str:
@@ -95,6 +104,7 @@ class Profile:
                 "tier": self.tier,
                 **({"trust": "none"} if self.trust == "none" else {}),
                 **({"environment": self.environment.lock} if self.environment else {}),
+                **({"network": self.network.model_dump(mode="json")} if self.network is not None else {}),
             }
         )
 
@@ -117,8 +127,8 @@ class Runtime:
     """What of this machine every sandbox sees, read-only.
 
     `folders` are bound at their own paths; `links` are (target, path) symlinks of the root folder; `packages` maps an
-    import name to its path on this machine; `inside` is the folder that holds the files of `INSIDE`. `account` is who root
-    becomes.
+    import name to its path on this machine, `web` those that only tools with network see; `inside` is the folder that holds
+    the files of `INSIDE`. `account` is who root becomes.
     """
 
     bwrap: Path | None
@@ -128,6 +138,13 @@ class Runtime:
     packages: Mapping[str, str]
     inside: str
     account: int | None = None
+    web: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def packages_of(self, profile: Profile) -> Mapping[str, str]:
+        """What the profile's tool may import."""
+        if profile.network is None or profile.environment is not None:  # it may bring an httpx of its own
+            return self.packages
+        return {**self.packages, **self.web}
 
 
 @cache
@@ -162,6 +179,7 @@ def runtime(bwrap: Path | None) -> Runtime:
         folders=tuple(folders),
         links=tuple(links),
         packages={name: place for name in PACKAGES if (place := _package(name))},
+        web={name: place for name in WEB_PACKAGES if (place := _package(name))},
         inside=os.path.dirname(os.path.realpath(__file__)),
     )
 
@@ -182,7 +200,8 @@ class Places:
 def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
     """The paths of the full tier are fixed; those of the Landlock tier are this machine's own, with scratch under `base`."""
     if profile.tier == "full":
-        packages = {name: f"/packages/{os.path.basename(path)}" for name, path in runtime.packages.items()}
+        found = runtime.packages_of(profile)
+        packages = {name: f"/packages/{os.path.basename(path)}" for name, path in found.items()}
         return Places(
             inside="/remit",
             code=OWN_FOLDER,
@@ -229,7 +248,7 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[
         line += ["--dev-bind", device, device]
     for name in INSIDE:
         line += ["--ro-bind", f"{runtime.inside}/{name}", f"/remit/{name}"]
-    for name, path in runtime.packages.items():
+    for name, path in runtime.packages_of(profile).items():
         line += ["--ro-bind", path, at.packages[name]]
     line += ["--ro-bind", str(profile.code), at.code]
     if profile.environment is not None:

@@ -70,7 +70,7 @@ JUDGED: Final[_Numbers] = {
     "tgkill": (234, 131), "utimes": (235, -1), "ioprio_get": (252, 31), "openat": (257, 56), "mkdirat": (258, 34),
     "fchownat": (260, 54), "futimesat": (261, -1), "fchmodat": (268, 53), "utimensat": (280, 88),
     "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261), "sendmmsg": (307, 269), "sched_getattr": (315, 275),
-    "execveat": (322, 281), "fchmodat2": (452, 452),
+    "execveat": (322, 281), "fchmodat2": (452, 452), "socket": (41, 198), "connect": (42, 203),
 }  # fmt: skip
 # Said not to exist, so that a libc falls back to what a filter can look into: flags behind a pointer cannot be read.
 ABSENT: Final[_Numbers] = {
@@ -128,8 +128,11 @@ def this_machine() -> Machine | None:
 
 
 @cache
-def boundary_filter(machine: Machine, *, programs: bool, namespaces: bool) -> bytes:
-    """The first layer: what any tool may do. `programs`: it may start some; `namespaces`: its mounts keep chmod harmless."""
+def boundary_filter(machine: Machine, *, programs: bool, namespaces: bool, network: bool = False) -> bytes:
+    """The first layer: what any tool may do. `programs`: it may start some; `namespaces`: its mounts keep chmod harmless.
+
+    `network`: it may open plain TCP connections, in a namespace where one listener is all that there is.
+    """
     rules: dict[str, list[_Op]] = {
         name: [_ALLOW]
         for name in (
@@ -164,6 +167,12 @@ def boundary_filter(machine: Machine, *, programs: bool, namespaces: bool) -> by
             rules[name] = _without_bits(mode, _SET_ID)
     if programs:
         rules |= {name: [_ALLOW] for name in _PROGRAMS}
+    if network:
+        rules["connect"] = [_ALLOW]
+        rules["socket"] = [  # IPv4, a stream, and TCP said as such or left open: MPTCP would be another protocol
+            _argument(0), (_EQUAL, 1, 0, 2), _DENY, _argument(1), (_AND, 0, 0, 0xF), (_EQUAL, 1, 0, 1), _DENY,
+            _argument(2), (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, 6), _DENY, _ALLOW,
+        ]  # fmt: skip
     return _program(machine, rules, listed=True)
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from remit.call import Json
+from remit.egress import Door, Egress
 from remit.sandbox.launch import START_SECONDS, DidNotStart, Process, boundary, group_memory, make_base
 from remit.sandbox.profile import Profile, Runtime, places
 
@@ -120,8 +121,18 @@ class Tool:
 class Zygote:
     """One warm sandbox of at most `most` children. All of it but `ready` belongs to the thread that does what is ordered."""
 
-    def __init__(self, tool: Tool, runtime: Runtime, *, most: int, lock: threading.Lock, order: Order) -> None:
+    def __init__(
+        self,
+        tool: Tool,
+        runtime: Runtime,
+        *,
+        most: int,
+        lock: threading.Lock,
+        order: Order,
+        egress: Egress | None = None,
+    ) -> None:
         self.tool = tool
+        self.door: Door | None = None  # where its calls leave for the network
         self.order = order
         self._most = most
         self._lock = lock
@@ -139,13 +150,13 @@ class Zygote:
         profile = tool.profile.resolved()
         self._base = make_base(profile)
         at = places(profile, runtime, self._base or "")
-        self.process = Process(profile, runtime, at, account=tool.account)
+        self.process = Process(profile, runtime, at, account=tool.account, egress=egress)
         try:
             self.process.__enter__()
         except BaseException:
             self._remove_base()
             raise
-        body = json.dumps(boundary(profile, runtime, at, warm=True)).encode()
+        body = json.dumps(boundary(profile, runtime, at, warm=True, network=self.process.network)).encode()
         with suppress(OSError):  # it is gone already; its prints say why
             self.process.channel.sendall(len(body).to_bytes(4, "big") + body)
 
@@ -205,6 +216,7 @@ class Zygote:
         if line in (b"ready", b"locked"):
             if not self._locked:
                 self._locked = time.monotonic()
+                self._open_door()
                 self.process.limit(group_memory(self.tool.profile, self._most), self._most * 8)
             self.running = self.running or line == b"ready"
             return
@@ -226,6 +238,13 @@ class Zygote:
         child = self.at_work.get(number)
         if child is not None:
             child.tell(report)
+
+    def _open_door(self) -> None:
+        if self.process.handover is not None:
+            try:
+                self.door = self.process.handover.open()
+            except OSError:
+                self.process.kill()
 
     def look_at_clock(self, now: float) -> None:
         """A start that takes too long, and a process that goes on after its answer, are ended."""
@@ -258,6 +277,8 @@ class Zygote:
     def leave(self) -> None:
         """End it and all of its children."""
         self.process.__exit__(None, None, None)
+        if self.door is not None:
+            self.door.close()
         with self._lock:
             ready, self.ready = self.ready, deque()
         for child in ready:

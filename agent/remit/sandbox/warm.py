@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 from remit.call import Json
 from remit.sandbox.account import account_for
 from remit.sandbox.exchange import Exchange
+from remit.sandbox.handover import Outside, Passage, judged
 from remit.sandbox.launch import DRAIN_SECONDS, call_frame, close_files, settle
 from remit.sandbox.opened import Opened
 from remit.sandbox.outcome import Output, classify
@@ -20,7 +21,7 @@ from remit.sandbox.profile import Profile
 from remit.sandbox.standby import Child, Cold
 
 _ATTEMPTS: Final = 4  # for a call whose child died before it had read what it was told
-_PER_CALL: Final = ("action", "argv", "reads", "writes", "denied", "env", "wall", "root", "code")
+_PER_CALL: Final = ("action", "argv", "reads", "writes", "denied", "env", "wall", "root", "code", "network")
 _MOST_FOLDERS: Final = 256
 _BOUNDARY: Final = tuple(one.name for one in fields(Profile) if one.name not in _PER_CALL)
 
@@ -36,6 +37,7 @@ def key_of(profile: Profile) -> Hashable:
         code,
         *(getattr(profile, name) for name in _BOUNDARY),
         *sorted(profile.env),
+        None if profile.network is None else profile.network.sees_all,  # what its process trusts
         _stamps(code),
         _inode(root),
         *(_inode(f"{root}/stores/{store}") for store in profile.stores),
@@ -94,6 +96,7 @@ async def perform_warm(
     declared: Mapping[str, str],
     allowed: Callable[[str], bool],
     hear: Callable[[bytes], None] | None,
+    outside: Outside,
 ) -> Output:
     """One call from its first descriptor to its classified end. Cancelled, it leaves no process of its own and no file.
 
@@ -108,7 +111,8 @@ async def perform_warm(
         key = (account, key_of(profile))
         call = call_frame(profile, opened, "call", arguments, declared)
         for _ in range(_ATTEMPTS):
-            output = await _once(await pool.take(key, profile, account), pool, profile, opened, call, declared, hear)
+            child = await pool.take(key, profile, account)
+            output = await _once(child, pool, profile, opened, call, declared, hear, outside)
             if output is not None:
                 return output
         pool.give_up(key, "its processes die before they are used")
@@ -125,27 +129,33 @@ async def _once(
     call: Mapping[str, Json],
     declared: Mapping[str, str],
     hear: Callable[[bytes], None] | None,
+    outside: Outside,
 ) -> Output | None:
-    """None: the child died unused, and another may serve."""
+    """None: the child died unused, or its way out was closed meanwhile, and another may serve."""
     retire = True
     exchange = Exchange(child.channel, child.prints, profile, hear)
+    door = child.zygote.door
     try:
-        started = time.monotonic()
-        await exchange.ask(opened, call)
-        report = None
-        if exchange.stop is not None or not exchange.whole:
-            child.end()
-            report = await child.ended(DRAIN_SECONDS)
-            if exchange.unread and exchange.stop is None:
-                retire = False
-                return None
+        if door is not None and not door.open:
+            return None
+        passage = Passage(door, profile.network, outside)
+        async with passage:
+            started = time.monotonic()
+            await exchange.ask(opened, passage.told(call))
+            report = None
+            if exchange.stop is not None or not exchange.whole:
+                child.end()
+                report = await child.ended(DRAIN_SECONDS)
+                if exchange.unread and exchange.stop is None:
+                    retire = False
+                    return None
         exchange.read_prints()
         ending = exchange.ending(started, report)
         answer = classify(profile, ending, declared=declared)
         if answer.limit is not None and report is None:  # how much it used is its parent's to say
             ending = exchange.ending(started, await child.ended(DRAIN_SECONDS))
             answer = classify(profile, ending, declared=declared)
-        output = settle(profile, ending, answer, opened, exchange)
+        output = judged(settle(profile, ending, answer, opened, exchange), passage)
         # What one call filled up, the next would find full; what killed one may have hurt its parent.
         retire = output.code in ("resource_exhausted", "timeout")
         return output

@@ -42,9 +42,11 @@ class Watch:
         self._reads = {os.path.join(self._root, name) for name in layout["reads"]}
         self._whole = [os.path.normpath(os.path.join(self._root, name)) for name in layout["whole"]]
         self._stores = [os.path.join(self._root, "stores", name) for name in boundary["stores"]]
-        self._readable = [*readable(boundary), "/dev/null", "/dev/zero", "/dev/urandom"]
+        roots = [boundary["network"]["roots"]] if boundary["network"] else []
+        self._readable = [*readable(boundary), *roots, "/dev/null", "/dev/zero", "/dev/urandom"]
         self._own = [self._scratch, boundary["temporary"], "/dev/null"]
         self._programs = bool(boundary["programs"])
+        self._network = bool(boundary["network"])
         self.refused = []
         self.deaf = False
 
@@ -61,10 +63,11 @@ class Watch:
                 if not _importing():
                     self._opened(arguments[0], 0)
             elif event == "socket.__new__":
-                if arguments[1] != 1:  # unix ones are pairs, which stay allowed
+                if arguments[1] != 1 and not self._network:  # unix ones are pairs, which stay allowed
                     self._note("use", "a network socket", 'hosts = ["name:443"]')
             elif event == "socket.getaddrinfo":
-                self._note("use", f"{arguments[0]}:{arguments[1]}", f'hosts = ["{arguments[0]}:{arguments[1]}"]')
+                if not self._network or arguments[0] not in ("127.0.0.1", b"127.0.0.1"):
+                    self._note("use", f"{arguments[0]}:{arguments[1]}", f'hosts = ["{arguments[0]}:{arguments[1]}"]')
             elif event in ("subprocess.Popen", "os.exec", "os.posix_spawn", "os.system") and not self._programs:
                 self._note("use", _program(arguments[0]), f'programs = ["{_program(arguments[0])}"]')
         except Exception:  # noqa: BLE001 - an audit hook that raises would change what the tool sees

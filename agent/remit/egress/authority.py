@@ -1,0 +1,115 @@
+"""A certificate authority of this process alone: made in memory, trusted by the tools of this process, gone with it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import ssl
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+_LIFE: Final = datetime.timedelta(days=30)
+_FRESH: Final = datetime.timedelta(days=7)  # a certificate older than this is made anew
+_SKEW: Final = datetime.timedelta(hours=1)
+_MOST: Final = 256  # certificates kept
+
+
+class Authority:
+    """Makes a server's TLS settings for each name, so that a tool's connection to it can be looked into."""
+
+    def __init__(self) -> None:
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._leaf_key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Remit egress proxy of one process")])
+        self._made: dict[str, tuple[datetime.datetime, ssl.SSLContext]] = {}
+        self._certificate = self._root()
+
+    @property
+    def certificate(self) -> str:
+        """The authority's own certificate, PEM."""
+        return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    def context(self, name: str) -> ssl.SSLContext:
+        """How to be the server of that name; HTTP/1.1 only."""
+        now = _now()
+        made, context = self._made.get(name, (None, None))
+        if made is None or context is None or now - made > _FRESH:
+            if len(self._made) >= _MOST:
+                self._made.clear()
+            context = self._context(name)
+            self._made[name] = (now, context)
+        return context
+
+    def _context(self, name: str) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        leaf = self._leaf(name).public_bytes(serialization.Encoding.PEM)
+        key = self._leaf_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        # The ssl module reads files only; this one has no name and never reaches a disk.
+        descriptor = os.memfd_create("leaf", os.MFD_CLOEXEC)
+        try:
+            os.write(descriptor, leaf + key)
+            context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+        finally:
+            os.close(descriptor)
+        return context
+
+    def _root(self) -> x509.Certificate:
+        now = _now()
+        return (
+            self._builder(self._name, self._key.public_key())
+            .not_valid_after(now + datetime.timedelta(days=365))
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(sign=True), critical=True)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def _leaf(self, name: str) -> x509.Certificate:
+        subject = x509.Name([])
+        issuer_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
+        return (
+            self._builder(subject, self._leaf_key.public_key())
+            .not_valid_after(_now() + _LIFE)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+            .add_extension(_usage(sign=False), critical=True)
+            .add_extension(issuer_key, critical=False)
+            .sign(self._key, hashes.SHA256())
+        )
+
+    def _builder(self, subject: x509.Name, key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self._name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(_now() - _SKEW)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        )
+
+
+def _usage(*, sign: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign,
+        crl_sign=sign,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
