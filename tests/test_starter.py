@@ -1,4 +1,4 @@
-"""The starter that `remit init` writes: three tools, their rules, and the triage agent with its captured incident.
+"""The starter that `remit init` writes: four tools, their rules, and the triage agent with its captured incident.
 
 These are tests of the files as they lie there. That the broker runs them is tested where the broker is.
 """
@@ -27,7 +27,7 @@ from remit.redact import PATTERNS
 ROOT = Path(__file__).resolve().parents[1]
 AGENT = ROOT / "agent/triage"
 INCIDENT = AGENT / "incident"
-TOOLS = ("files", "sql", "tickets")
+TOOLS = ("files", "http", "sql", "tickets")
 STARTER = ("remit.toml", "tools", "policies", "agent/triage")
 
 Tool = Mapping[str, Any]
@@ -432,6 +432,6 @@ def test_the_starter_names_no_machine_no_person_and_no_secret() -> None:
         where = path.relative_to(ROOT)
         assert not re.search(r"/(?:root|home|Users|work/main|tmp)/", text), where
         assert set(re.findall(r"[\w.+-]+@([\w-]+\.[\w.-]*\w)", text)) <= {"example.com"}, where
-        assert set(re.findall(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b", text)) <= {"127.0.0.1"}, where
+        assert set(re.findall(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b", text)) <= {"127.0.0.1", "10.20.0.0"}, where
         for secret in PATTERNS:
             assert not secret.search(text), where

@@ -325,6 +325,14 @@ class Connection(Noun):
     verdict: Verdict = "allowed"
     why: str = ""
 
+    def __str__(self) -> str:
+        """`GET https://host:443/path 200 public 120 B out 5120 B in`: as a person reads it."""
+        what = f"{self.method} " if self.method else ""
+        came = self.status if self.verdict == "allowed" else self.verdict
+        parts = (came, self.address, f"{self.sent} B out", f"{self.received} B in")
+        told = " ".join(str(part) for part in parts if part is not None)
+        return f"{what}{self.scheme}://{self.host}:{self.port}{self.path} {told}"
+
 
 class AttemptEnded(Event):
     """One attempt is over. `landed` says what is known of its effect."""

@@ -28,6 +28,7 @@ from remit.redact import SHORTEST_SECRET
 Source: TypeAlias = Literal["environment", "file", "store", "keyring", "missing"]
 
 LONGEST: Final = 16 << 10  # bytes
+_LARGEST_STORE: Final = 1 << 20  # characters
 _KEYRING: Final = "keyring"
 _Kept: TypeAlias = str | dict[Literal["keyring"], Literal[True]]  # the value, or that the keyring has it
 _STORE: Final[TypeAdapter[dict[str, dict[str, _Kept]]]] = TypeAdapter(dict[str, dict[str, _Kept]])
@@ -146,18 +147,21 @@ def checked(name: str, value: str) -> str:
 def _read(path: Path) -> str:
     """A file that only this account can read. Raises FileNotFoundError, or UsageError with the fix."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise
     except OSError as failure:
         raise UsageError(f"{path} cannot be read: {failure.strerror}") from failure
-    with os.fdopen(descriptor, encoding="utf-8", errors="replace") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
             raise UsageError(f"{path} holds secrets and is no file of this account")
         if status.st_mode & 0o077:
             raise UsageError(f"{path} holds secrets and others can read it; run `chmod 600 {path}`")
-        return file.read(1 << 20)
+        with os.fdopen(descriptor, encoding="utf-8", errors="replace", closefd=False) as file:
+            return file.read(_LARGEST_STORE)
+    finally:
+        os.close(descriptor)
 
 
 def _keyring() -> Any:

@@ -8,6 +8,8 @@ from typing import Final
 
 from remit.call import Access
 from remit.manifest import Action, Manifest
+from remit.network import SCHEMES
+from remit.network_toml import URL_KINDS
 from remit.workspace import Workspace
 
 NOTHING: Final = "none:"  # what a call is decided on that touches no resource
@@ -51,6 +53,6 @@ def _patterns(manifest: Manifest, kind: str, form: str, constant: str, access: A
         return (f"{kind}:{constant}",)
     if kind == "file":
         return tuple(f"file:{pattern}" for pattern in (manifest.write if access == "write" else manifest.read))
-    if kind in ("http", "https"):
-        return (f"{kind}://**",)
+    if kind in URL_KINDS:
+        return tuple(f"{scheme}://**" for scheme in SCHEMES if kind in ("url", scheme))
     return (f"{kind}:*",)

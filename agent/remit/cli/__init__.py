@@ -27,6 +27,7 @@ COMMANDS: Final = {
     "stop": ("hold", "hold a run, an agent, a tool, or everything"),
     "start": ("hold", "lift a hold"),
     "tool": ("tool", "write, try, test and pin tools"),
+    "secret": ("secret", "set and list the secrets of tools"),
     "policy": ("policy", "check, test, explain, compare and replay the rules"),
     "approve": ("approve", "see and answer what waits for a person"),
     "trace": ("trace", "read, compare, shrink, verify and export what runs did"),

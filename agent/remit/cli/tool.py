@@ -124,8 +124,11 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
     """
     from remit import tool
 
-    workspace, sandbox = _workspace(), _sandbox(None if as_json else _print_live())
+    workspace = _workspace()
     found, _ = workspace.action(action)
+    # What holds a secret itself might print it: shown only once it was cleaned as a whole.
+    live = not as_json and not found.manifest.exposed
+    sandbox = _sandbox(_print_live() if live else None)
 
     async def run() -> Any:
         schema = (await tool.derive(workspace, found, sandbox)).schemas[action.partition(".")[2]]
@@ -135,17 +138,22 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
 
     call, done = asyncio.run(run())
     if as_json:
-        body = {
-            key: value for key, value in asdict(done).items() if key not in ("changes", "refused", "spent", "limit")
-        }
-        body["limit"] = done.limit and done.limit.model_dump(mode="json")
-        body["refused"] = [item.model_dump(mode="json") for item in done.refused]
-        body["changes"] = [item.model_dump(mode="json") for item in done.changes]
+        nouns = ("refused", "changes", "connections")
+        body = {key: value for key, value in asdict(done).items() if key not in (*nouns, "spent", "limit")}
+        body |= {name: [item.model_dump(mode="json") for item in getattr(done, name)] for name in nouns}
+        body["limit"] = None if done.limit is None else done.limit.model_dump(mode="json")
         body["touches"] = [touch.model_dump(mode="json") for touch in call.touches]
         click.echo(json.dumps({"ok": done.code is None, **body}, ensure_ascii=False))
         sys.exit(0 if done.code is None else 1)
     for touch in call.touches:
         click.echo(click.style(f"touches {touch.access} {touch.resource}", dim=True), err=True)
+    if not live and done.stderr:
+        click.echo(done.stderr.rstrip("\n"), err=True)
+    for one in done.connections:
+        click.echo(
+            click.style(str(one), dim=one.verdict == "allowed", fg=None if one.verdict == "allowed" else "red"),
+            err=True,
+        )
     for item in done.refused:
         click.echo(
             f"{click.style('refused', fg='red')} {item.access} {item.what}; the line that would allow it: {item.allow}",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
 def init_command(folder: Path, as_json: bool) -> None:
-    """Write a workspace into FOLDER: three tools, an example agent, and the policies that hold them.
+    """Write a workspace into FOLDER: four tools, an example agent, and the policies that hold them.
 
     \b
     Examples:

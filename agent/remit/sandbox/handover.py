@@ -91,17 +91,17 @@ def _listener(descriptors: list[int]) -> socket.socket:
 class Passage:
     """One call's time at the door of its sandbox. Without a door there is no network, and nothing to tell of it."""
 
-    def __init__(self, door: Door | None, network: Network | None, outside: Outside) -> None:
+    def __init__(self, door: Door | None, network: Network | None, outside: Outside | None) -> None:
         self.connections: Sequence[Connection] = ()
         self.limit: Limit | None = None
         self._door = door
-        self._reach = network
+        self._network = network
         self._outside = outside
         self._ticket: Ticket | None = None
 
     async def __aenter__(self) -> Self:
-        if self._door is not None and self._reach is not None:
-            self._ticket = self._door.admit(self._reach, self._outside.permit)
+        if self._door is not None and self._network is not None and self._outside is not None:
+            self._ticket = self._door.admit(self._network, self._outside.permit)
         return self
 
     async def __aexit__(
@@ -114,8 +114,9 @@ class Passage:
 
     def told(self, call: Mapping[str, Json]) -> dict[str, Json]:
         """The call's frame, with the variables by which its process finds the way out."""
+        own = {} if self._outside is None else self._outside.variables
         ways = {} if self._ticket is None else self._ticket.environment
-        return {**call, "env": {**call["env"], **self._outside.variables, **ways}}
+        return {**call, "env": {**call["env"], **own, **ways}}
 
 
 def judged(output: Output, passage: Passage) -> Output:

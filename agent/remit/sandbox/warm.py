@@ -96,7 +96,7 @@ async def perform_warm(
     declared: Mapping[str, str],
     allowed: Callable[[str], bool],
     hear: Callable[[bytes], None] | None,
-    outside: Outside,
+    outside: Outside | None = None,
 ) -> Output:
     """One call from its first descriptor to its classified end. Cancelled, it leaves no process of its own and no file.
 
@@ -129,7 +129,7 @@ async def _once(
     call: Mapping[str, Json],
     declared: Mapping[str, str],
     hear: Callable[[bytes], None] | None,
-    outside: Outside,
+    outside: Outside | None,
 ) -> Output | None:
     """None: the child died unused, or its way out was closed meanwhile, and another may serve."""
     retire = True

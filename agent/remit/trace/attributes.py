@@ -20,7 +20,6 @@ from remit.event import (
     AttemptIntended,
     CallAnswered,
     CallDecided,
-    Connection,
     ModelAnswered,
     ModelAsked,
     ModelFailed,
@@ -235,7 +234,7 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
         found.attributes |= {
             "remit.landed": ended.landed,
             "remit.changes": tuple(change.resource for change in ended.changes),
-            "remit.connections": tuple(map(_connection, ended.connections)),
+            "remit.connections": tuple(map(str, ended.connections)),
             "remit.refused": tuple(f"{refused.access} {refused.what}" for refused in ended.refused),
             "remit.spent.wall_s": ended.spent.wall_s,
             "remit.spent.cpu_s": ended.spent.cpu_s,
@@ -249,15 +248,6 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
         if ended.code is not None:
             found.fail(ended.code, f"{ended.error}: {ended.message}" if ended.error else ended.message)
     return found
-
-
-def _connection(one: Connection) -> str:
-    """`GET https://host:443/path 200 public 120 B out 5 KB in`: as a person reads it."""
-    what = f"{one.method} " if one.method else ""
-    came = one.status if one.verdict == "allowed" else one.verdict
-    parts = (came, one.address, f"{one.sent} B out", f"{one.received} B in")
-    told = " ".join(str(part) for part in parts if part is not None)
-    return f"{what}{one.scheme}://{one.host}:{one.port}{one.path} {told}"
 
 
 def _last(events: Sequence[AnyEvent], kind: type[E]) -> E | None:
