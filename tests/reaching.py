@@ -361,6 +361,7 @@ def mutate(data: bytes, dice: random.Random) -> bytes:
     """One to three small changes, mostly of what frames a message."""
     tokens = (b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b"\r\n ", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 9\r\n", b"Host: x\r\n", b"\xff", b"@127.0.0.1", b"//", b"%2e", b"..")  # fmt: skip
     for _ in range(dice.randrange(1, 4)):
+        data = data or b"\r\n"
         at = dice.randrange(len(data))
         match dice.randrange(4):
             case 0:
@@ -371,7 +372,7 @@ def mutate(data: bytes, dice: random.Random) -> bytes:
                 data = data[:at] + bytes([dice.randrange(256)]) + data[at + 1 :]
             case _:
                 data = data[: max(1, at)]
-    return data or b"\r\n"
+    return data
 
 
 # -- in a sandbox ------------------------------------------------------------------------------------------------------

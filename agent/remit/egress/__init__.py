@@ -4,6 +4,7 @@
     ticket      what one call may reach, has used, and did
     request     what the tool asks, read whole and strictly
     tunnel      a CONNECT: passed on unopened, or opened
+    reply       the answer to the tool, written anew
     forward     one request to its server, and the answer back
     address     names, addresses and their classes; dialling
     hello       the name in a TLS hello

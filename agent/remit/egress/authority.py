@@ -44,18 +44,21 @@ class Authority:
             self._made[name] = (now, context)
         return context
 
+    def pair(self, name: str) -> bytes:
+        """A certificate for that name and its key, PEM."""
+        key = self._leaf_key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return self._leaf(name).public_bytes(serialization.Encoding.PEM) + key
+
     def _context(self, name: str) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        leaf = self._leaf(name).public_bytes(serialization.Encoding.PEM)
-        key = self._leaf_key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
         # The ssl module reads files only; this one has no name and never reaches a disk.
         descriptor = os.memfd_create("leaf", os.MFD_CLOEXEC)
         try:
-            os.write(descriptor, leaf + key)
+            os.write(descriptor, self.pair(name))
             context.load_cert_chain(f"/proc/self/fd/{descriptor}")
         finally:
             os.close(descriptor)

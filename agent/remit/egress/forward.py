@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Final
 
 import h11
 
 from remit.egress.address import Resolver, dial, find
-from remit.egress.request import Asked, Head, Requests, url_of
+from remit.egress.reply import Reply, refused
+from remit.egress.request import Asked, Head, Requests, tokens, url_of
 from remit.egress.scrub import Body
 from remit.egress.ticket import Entry, Ticket
 from remit.egress.verdict import Blocked
@@ -64,7 +64,6 @@ class Forwarder:
         self._trust = trust
         self._tunnel = tunnel
         self._server: Server | None = None
-        self._answering = False
 
     async def run(self, head: Head | None) -> None:
         """Every request that comes, from `head` on, which was read before."""
@@ -77,25 +76,28 @@ class Forwarder:
     async def _next(self, head: Head | None) -> bool:
         """One request and its answer; whether another may follow on this connection."""
         entry: Entry | None = None
-        self._answering = False
+        reply: Reply | None = None
         try:
             if head is None and (head := await self._requests.head()) is None:
                 return False
             entry = self._begin(head.method)
-            await self._carry(await self._whole(head), entry)
+            asked = await self._whole(head)
+            reply = Reply(head, closes=self._requests.last)
+            await self._carry(asked, entry, reply)
+            return not reply.closes
         except Blocked as blocked:
             entry = entry or self._begin("")
             entry.block(blocked)
-            if self._answering:  # too late to say so
+            if reply is None:  # it was not read to its end, and where another begins is nobody's guess
+                await self._requests.wire.send(refused(blocked))
                 return False
-            method = "" if head is None else head.method
-            await self._requests.wire.send(refusal(self._requests.peer, method, blocked))
-            if blocked.verdict == "malformed":  # where it ends, and another begins, is nobody's guess
+            if reply.begun:  # too late to say so
                 return False
+            await self._requests.wire.send(reply.refuse(blocked))
+            return not reply.closes
         finally:
             if entry is not None:
                 entry.end()
-        return self._requests.next_cycle()
 
     async def _whole(self, head: Head) -> Asked:
         ticket = self._ticket
@@ -115,7 +117,7 @@ class Forwarder:
             self._server.wire.close()
             self._server = None
 
-    async def _carry(self, asked: Asked, entry: Entry) -> None:
+    async def _carry(self, asked: Asked, entry: Entry, reply: Reply) -> None:
         scheme, name, port, url = url_of(asked.head, self._tunnel)
         path = _path(url.resource)
         entry.host, entry.port, entry.path = name, port, path
@@ -128,7 +130,7 @@ class Forwarder:
             data += server.peer.send(h11.EndOfMessage()) or b""
             self._ticket.spend_sent(len(data), entry)
             await server.wire.send(data)
-            await self._answer(server, entry)
+            await self._answer(server, entry, reply)
         except BaseException as failure:
             self.close()
             if isinstance(failure, h11.RemoteProtocolError):
@@ -180,9 +182,9 @@ class Forwarder:
         self._server = server = Server(name, port, wire)
         return server
 
-    async def _answer(self, server: Server, entry: Entry) -> None:
+    async def _answer(self, server: Server, entry: Entry, reply: Reply) -> None:
         """Pass the answer on as it comes; what is ready goes out before more is waited for."""
-        peer, ready, body = self._requests.peer, bytearray(), None
+        ready, body = bytearray(), None
         while True:
             event = server.peer.next_event()
             if event is h11.NEED_DATA:
@@ -195,58 +197,33 @@ class Forwarder:
             elif isinstance(event, h11.Response):
                 entry.status = event.status_code
                 body = Body(event, self._ticket.scrubber)
-                self._answering = True
-                ready += (
-                    peer.send(
-                        h11.Response(status_code=event.status_code, reason=event.reason, headers=list(_kept(body)))
-                    )
-                    or b""
-                )
+                ready += reply.begin(event.status_code, event.reason, [*_kept(body)])
             elif isinstance(event, h11.Data):
                 assert body is not None
                 for piece in body.take(bytes(event.data)):
                     if body.inflates:
                         self._ticket.spend_received(len(piece), None)
-                    ready += (peer.send(h11.Data(data=piece)) or b"") if piece else b""
+                    ready += reply.piece(piece)
                     if len(ready) > CHUNK:
                         await self._requests.wire.send(bytes(ready))
                         ready.clear()
             elif isinstance(event, h11.EndOfMessage):
                 assert body is not None
-                if passed := body.rest():
-                    ready += peer.send(h11.Data(data=passed)) or b""
-                ready += peer.send(h11.EndOfMessage()) or b""
+                ready += reply.piece(body.rest()) + reply.end()
                 await self._requests.wire.send(bytes(ready))
                 return
             elif not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
                 raise Blocked("bad_answer", f"{server.place[0]!r} gives no proper answer")
 
 
-def refusal(peer: h11.Connection, method: str, blocked: Blocked) -> bytes:
-    """The answer in place of the server's."""
-    text = f"{blocked.text}\n".encode()
-    headers = [
-        ("content-type", "text/plain; charset=utf-8"),
-        ("content-length", str(len(text))),
-        ("proxy-status", blocked.proxy_status),
-    ]
-    with suppress(h11.LocalProtocolError):
-        response = h11.Response(status_code=blocked.status, reason=blocked.reason.encode(), headers=headers)
-        data = peer.send(response) or b""
-        if method != "HEAD":
-            data += peer.send(h11.Data(data=text)) or b""
-        return data + (peer.send(h11.EndOfMessage()) or b"")
-    return b""
-
-
 def _named(asked: Asked) -> Iterator[bytes]:
     """The fields that the Connection header calls its own."""
     for value in asked.head.all(b"connection"):
-        yield from (part.strip().lower() for part in value.split(b","))
+        yield from tokens(value)
 
 
 def _kept(body: Body) -> Iterator[tuple[bytes, bytes]]:
-    own = {part.strip().lower() for key, value in body.headers if key == b"connection" for part in value.split(b",")}
+    own = {part for key, value in body.headers if key == b"connection" for part in tokens(value)}
     return ((key, value) for key, value in body.headers if key not in _HOP and key not in own)
 
 

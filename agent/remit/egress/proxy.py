@@ -18,10 +18,11 @@ import certifi
 from remit.egress.address import Resolver, SystemResolver
 from remit.egress.authority import Authority
 from remit.egress.forward import Forwarder
+from remit.egress.reply import refused
 from remit.egress.request import Head, Requests
 from remit.egress.ticket import IDLE_SECONDS, Permit, Ticket
 from remit.egress.tunnel import Tunnel
-from remit.egress.verdict import Blocked, refused
+from remit.egress.verdict import Blocked
 from remit.egress.wire import Wire
 from remit.event import Connection
 from remit.network import Network

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,6 +39,11 @@ class Head:
 
     def all(self, name: bytes) -> list[bytes]:
         return [value for key, value in self.fields if key == name]
+
+    @property
+    def closes(self) -> bool:
+        """Whether the tool says that it is its last on this connection, or knows no other way."""
+        return self.minor == 0 or b"close" in (part for value in self.all(b"connection") for part in tokens(value))
 
     @property
     def token(self) -> str:
@@ -141,6 +146,11 @@ def url_of(head: Head, tunnel: tuple[str, int] | None) -> tuple[str, str, int, U
     return scheme, name, port, url
 
 
+def tokens(value: bytes) -> Iterator[bytes]:
+    """The parts of a field that is a list, in lower case."""
+    return (part.strip().lower() for part in value.split(b","))
+
+
 def malformed(why: str) -> Blocked:
     return Blocked("malformed", f"the request is malformed: {why}")
 
@@ -149,8 +159,7 @@ class Requests:
     """The requests on one connection of a tool, one after another. `said` was received before."""
 
     def __init__(self, wire: Wire, said: bytes = b"") -> None:
-        self.last = False
-        self.peer = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEAD + 1024)
+        self.last = False  # no other may follow the one that was read last
         self.wire = wire
         self._said = bytearray(said)
         self._raw = b""  # the head that was read last
@@ -185,38 +194,33 @@ class Requests:
 
     async def whole(self, head: Head, most: int, over: Callable[[int], Blocked]) -> Asked:
         """The request of that head with its body; raises what `over` says of one of more than `most` bytes."""
+        framed = bool(head.all(b"content-length") or head.all(b"transfer-encoding"))
+        body = await self._body(head, most, over) if framed else b""
+        # Nobody needs a second request on the way before the first is answered, but whoever smuggles one.
+        self.last = bool(self._said) or head.closes
+        return Asked(head=head, body=body, framed=framed)
+
+    async def _body(self, head: Head, most: int, over: Callable[[int], Blocked]) -> bytes:
+        peer = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEAD + 1024)
         body = bytearray()
         try:
-            self.peer.receive_data(self._raw)
-            request = self.peer.next_event()
-            if not isinstance(request, h11.Request):
-                raise malformed("it is not one")
-            if self.peer.they_are_waiting_for_100_continue:
-                await self.wire.send(self.peer.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+            peer.receive_data(self._raw)
+            peer.next_event()
+            if peer.they_are_waiting_for_100_continue and not self._said:
+                await self.wire.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             while True:
-                event = self.peer.next_event()
+                event = peer.next_event()
                 if event is h11.NEED_DATA:
                     data, self._said = bytes(self._said), bytearray()
-                    self.peer.receive_data(data or await self.wire.receive())
+                    peer.receive_data(data or await self.wire.receive())
                 elif isinstance(event, h11.Data):
                     body += event.data
                     if len(body) > most:
                         raise over(len(body))
                 elif isinstance(event, h11.EndOfMessage):
-                    break
+                    self._said += peer.trailing_data[0]
+                    return bytes(body)
                 else:
                     raise malformed("it was cut")
         except h11.RemoteProtocolError as failure:
             raise malformed(str(failure)[:100]) from failure
-        # Nobody needs a second request on the way before the first is answered, but whoever smuggles one.
-        self.last = bool(self._said or self.peer.trailing_data[0])
-        return Asked(
-            head=head, body=bytes(body), framed=bool(head.all(b"content-length") or head.all(b"transfer-encoding"))
-        )
-
-    def next_cycle(self) -> bool:
-        """Whether another request may come."""
-        if self.last or self.peer.our_state is not h11.DONE or self.peer.their_state is not h11.DONE:
-            return False
-        self.peer.start_next_cycle()
-        return True

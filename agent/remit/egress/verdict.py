@@ -66,19 +66,3 @@ class Blocked(Exception):
     def proxy_status(self) -> str:
         """The `Proxy-Status` header (RFC 9209), by which a tool knows that the answer is not the server's."""
         return f'remit; error={_ERRORS.get(self.verdict, "http_request_denied")}; details="{self.verdict}"'
-
-
-def refused(blocked: Blocked) -> bytes:
-    """The whole answer to a connection that is not taken."""
-    text = f"{blocked.text}\n".encode()
-    challenge = b'Proxy-Authenticate: Basic realm="remit"\r\n' if blocked.verdict == "no_call" else b""
-    return (
-        (
-            f"HTTP/1.1 {blocked.status} {blocked.reason}\r\n"
-            f"Content-Type: text/plain; charset=utf-8\r\nContent-Length: {len(text)}\r\n"
-            f"Proxy-Status: {blocked.proxy_status}\r\nConnection: close\r\n"
-        ).encode()
-        + challenge
-        + b"\r\n"
-        + text
-    )

@@ -14,6 +14,7 @@ from remit.event import AddressClass
 
 CHUNK: Final = 64 << 10
 HANDSHAKE_SECONDS: Final = 10.0
+PATIENCE: Final = 16
 
 
 class Wire:
@@ -30,6 +31,9 @@ class Wire:
         self._tls: ssl.SSLObject | None = None
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
+        self._waiter: asyncio.Future[bool] | None = None
+        self._listening = False
+        self._at_once = 0  # pieces in a row that did not have to be waited for
 
     async def receive(self) -> bytes:
         """What comes next, b"" at the end.
@@ -38,13 +42,16 @@ class Wire:
             Blocked: `idle`.
             OSError: the connection broke.
         """
-        try:
-            async with asyncio.timeout(self.idle):
-                if self._tls is None:
-                    return await self._loop.sock_recv(self._socket, CHUNK)
-                return await self._receive_tls(self._tls)
-        except TimeoutError as failure:
-            raise Blocked("idle", f"nothing came for {self.idle:g} s") from failure
+        if self._tls is None:
+            return await self._take()
+        while True:
+            try:
+                return self._tls.read(CHUNK)
+            except ssl.SSLWantReadError:
+                await self._flush()
+                await self._fill()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
 
     async def send(self, data: bytes) -> None:
         """All of it.
@@ -53,15 +60,11 @@ class Wire:
             Blocked: `idle`.
             OSError: the connection broke.
         """
-        try:
-            async with asyncio.timeout(self.idle):
-                if self._tls is None:
-                    await self._loop.sock_sendall(self._socket, data)
-                else:
-                    self._tls.write(data)
-                    await self._flush()
-        except TimeoutError as failure:
-            raise Blocked("idle", f"nothing was taken for {self.idle:g} s") from failure
+        if self._tls is None:
+            await self._give(data)
+        else:
+            self._tls.write(data)
+            await self._flush()
 
     async def secure(
         self, context: ssl.SSLContext, *, name: str | None = None, server: bool = False, already: bytes = b""
@@ -100,6 +103,7 @@ class Wire:
                 self._tls.unwrap()
             with suppress(OSError):
                 self._socket.send(self._outgoing.read())
+        self._unlisten()
         self._socket.close()
 
     async def _shake_hands(self, tls: ssl.SSLObject) -> None:
@@ -117,18 +121,8 @@ class Wire:
                 await self._flush()
                 return
 
-    async def _receive_tls(self, tls: ssl.SSLObject) -> bytes:
-        while True:
-            try:
-                return tls.read(CHUNK)
-            except ssl.SSLWantReadError:
-                await self._flush()
-                await self._fill()
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
-                return b""
-
     async def _fill(self) -> None:
-        data = await self._loop.sock_recv(self._socket, CHUNK)
+        data = await self._take()
         if data:
             self._incoming.write(data)
         else:
@@ -136,7 +130,65 @@ class Wire:
 
     async def _flush(self) -> None:
         if self._outgoing.pending:
-            await self._loop.sock_sendall(self._socket, self._outgoing.read())
+            await self._give(self._outgoing.read())
+
+    # A clock is set only where there is something to wait for: mostly there is not.
+
+    async def _take(self) -> bytes:
+        while True:
+            try:
+                data = self._socket.recv(CHUNK)
+            except BlockingIOError:
+                self._at_once = 0
+                await self._readable()
+                continue
+            self._at_once += 1
+            if self._at_once % PATIENCE == 0:  # whoever always has something to say lets the others speak too
+                await asyncio.sleep(0)
+            return data
+
+    async def _readable(self) -> None:
+        """Wait until there is something. The loop goes on listening afterwards, for most waits are followed by another."""
+        if not self._listening:
+            self._loop.add_reader(self._socket, self._hear)
+            self._listening = True
+        self._waiter = self._loop.create_future()
+        over = self._loop.call_later(self.idle, _end, self._waiter)
+        try:
+            if not await self._waiter:
+                raise Blocked("idle", f"nothing came for {self.idle:g} s")
+        finally:
+            over.cancel()
+            self._waiter = None
+
+    def _hear(self) -> None:
+        if self._waiter is None:  # nobody wants it yet: it would be told of again and again
+            self._unlisten()
+        elif not self._waiter.done():
+            self._waiter.set_result(True)
+
+    def _unlisten(self) -> None:
+        if self._listening:
+            self._loop.remove_reader(self._socket)
+            self._listening = False
+
+    async def _give(self, data: bytes) -> None:
+        try:
+            sent = self._socket.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent == len(data):
+            return
+        try:
+            async with asyncio.timeout(self.idle):
+                await self._loop.sock_sendall(self._socket, data[sent:])
+        except TimeoutError as failure:
+            raise Blocked("idle", f"nothing was taken for {self.idle:g} s") from failure
+
+
+def _end(waiter: asyncio.Future[bool]) -> None:
+    if not waiter.done():
+        waiter.set_result(False)
 
 
 async def splice(one: Wire, other: Wire, *, there: Callable[[int], None], back: Callable[[int], None]) -> None:

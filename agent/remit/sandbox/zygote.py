@@ -65,6 +65,10 @@ def _warm_up(module: Any) -> None:
     for name in serving.public(module):
         with suppress(Exception):  # a function that cannot be an action is no reason not to serve the others
             serving.action(module, name).warm()
+    if "httpx" in sys.modules:  # it brings the rest of itself in when it is first used: a tenth of a second
+        for name in ("httpcore", "encodings.idna"):
+            with suppress(ImportError):
+                importlib.import_module(name)
     json.loads(serving.to_json({"warm": [1, 2.5, "é", None, True]}))
 
 
