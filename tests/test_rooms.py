@@ -30,7 +30,7 @@ def edit(path: Path, old: str, new: str) -> None:
 def test_the_starter_has_no_problem(house: Path) -> None:
     report = check(house)
     assert report.problems == ()
-    assert report.counts["tools"] == 4
+    assert report.counts["tools"] == 5
 
 
 BROKEN = [

@@ -114,8 +114,8 @@ class Passage:
 
     def told(self, call: Mapping[str, Json]) -> dict[str, Json]:
         """The call's frame, with the variables by which its process finds the way out."""
-        own = {} if self._outside is None else self._outside.variables
-        ways = {} if self._ticket is None else self._ticket.environment
+        own: Mapping[str, str] = {} if self._outside is None else self._outside.variables
+        ways: Mapping[str, str] = {} if self._ticket is None else self._ticket.environment
         return {**call, "env": {**call["env"], **own, **ways}}
 
 
