@@ -15,7 +15,7 @@ from remit import approval, house, policy, run
 from remit.break_glass import Emergency, emergencies, review
 from remit.call import BREAK_GLASS, Context, Request
 from remit.errors import Refusal, UsageError
-from remit.replay import replay
+from remit.replay import replay, tampering
 from remit.rulebook import open_rulebook
 from remit.trace import read
 
@@ -80,7 +80,7 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
     assert len(after.effects) == 1
     trace = read(after.ended.trace)
     books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
-    assert asyncio.run(replay(trace.records, books, faults=trace.faults())).reproduced
+    assert asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain))).reproduced
     (found,) = emergencies(after.opened.journal)
     assert (found.granted.approver, found.granted.reason, found.review) == ("user:bea", "INC-7: no lead answers", None)
     look(after, found, "user:leo")

@@ -150,7 +150,7 @@ p, role:operator, http.*, file:downloads/**, True, allow
     assert "reproduced" in remit("replay", ended.run).out
 
 
-TUTORIAL = (starter_folder() / "tools" / "README.md").read_text()
+TUTORIAL = (starter_folder() / "tools" / "README.md").read_text().partition("## A tool for a service of yours")[2]
 MANIFEST, CODE = (re.search(rf"```{kind}\n(.*?)```", TUTORIAL, re.DOTALL) for kind in ("toml", "python"))
 
 

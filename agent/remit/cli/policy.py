@@ -6,11 +6,10 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from remit.call import BREAK_GLASS, Confinement
 from remit.cli.analysis import backtest_command, suggest_command
 from remit.cli.checking import check_command, fmt_command, test_command
 from remit.cli.difference import diff_command
@@ -18,7 +17,7 @@ from remit.cli.difference import diff_command
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from remit.call import Rule
+    from remit.call import Confinement, Rule
     from remit.policy import Policy
     from remit.policy.survey import Approvers, Can, Who
 
@@ -57,7 +56,11 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option("--named", is_flag=True, help="The user's own words name every resource.")
 @click.option("--directory", multiple=True, metavar="TEXT", help="A name that the directory holds.")
 @click.option(
-    "--confinement", type=click.Choice(get_args(Confinement)), default="full", show_default=True, help="The sandbox's."
+    "--confinement",
+    type=click.Choice(["full", "landlock", "none", "unavailable"]),
+    default="full",
+    show_default=True,
+    help="The sandbox's.",
 )
 @click.option("--env", default="local", show_default=True, help="The environment.")
 @click.option("--time", "at", default="12:00", show_default=True, callback=_clock, help="UTC hours and minutes.")
@@ -85,7 +88,7 @@ def explain_command(
       remit policy explain files.read file:secrets/payments.env --agent triage --user operator
       remit policy explain tickets.create ticket:INC-7 --agent triage --user operator --calls tickets.create=1
     """
-    from remit.call import Context, Request
+    from remit.call import BREAK_GLASS, Context, Request
     from remit.house import load_rooms
     from remit.policy.globs import GlobError
     from remit.workspace import find
