@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import resource
@@ -56,6 +57,24 @@ async def test_arguments_become_the_tools_types_and_its_result_becomes_json(room
     assert output.value == {"order": {"name": "a", "due": "2026-01-02"}, "factor": 3}
     assert output.spent.cpu_s > 0
     assert output.spent.memory_bytes > 1 << 20
+
+
+async def test_a_tool_that_prints_while_it_ends_at_a_limit_disturbs_nothing(room: Room) -> None:
+    """What it prints is read at its answer, also where the loop has just seen it and is about to read it."""
+    complaints: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    code = """
+    import os, threading, time
+    def chatter() -> None:
+        while True:
+            os.write(2, b".")
+    def act() -> None:
+        time.sleep(0.02)
+        threading.Thread(target=chatter, daemon=True).start()
+        bytearray(1 << 40)
+    """
+    assert {(await room.run(code)).code for _ in range(10)} == {"resource_exhausted"}
+    assert complaints == []
 
 
 async def test_what_a_tool_prints_is_kept_and_is_not_its_answer(room: Room) -> None:

@@ -127,12 +127,8 @@ class Exchange:
 
     def read_prints(self) -> None:
         """Take what was printed before the answer; what comes after it is nobody's."""
-        while self.stop is None:
-            try:
-                if not self._on_prints():
-                    return
-            except BlockingIOError:
-                return
+        while self.stop is None and self._on_prints():
+            pass
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -188,8 +184,11 @@ class Exchange:
     # ── hearing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_prints(self) -> bool:
-        """False at the end."""
-        data = os.read(self._prints_line, 65_536)
+        """False where there is nothing to read, now or ever."""
+        try:
+            data = os.read(self._prints_line, 65_536)
+        except BlockingIOError:  # `read_prints` was here after the loop had seen it readable
+            return False
         if not data:
             self.close(self._prints_line)
         self._printed += len(data)
