@@ -46,6 +46,7 @@ def account(name: str) -> Account:
 STARTED = """
 import asyncio, json, os, resource, sys
 from pathlib import Path
+from confining import below
 from remit.sandbox import Profile, Sandbox, probe
 base = Path(sys.argv[1])
 # The kernel refuses an ordinary account more descriptors under way than it may hold open.
@@ -54,15 +55,12 @@ async def call(place):
     profile = Profile(tool="t", action="act", source="python", code=base / "tool", root=base / place, reads=("**",), wall=60.0, cpu=20.0)
     async with Sandbox() as own:
         value = (await own.run(profile, {}, declared={})).value
-        return [value, sorted({account(pid) for pid in below(os.getpid())})]
-def below(pid):
-    found = [pid]
-    for one in found:
-        for task in os.listdir(f"/proc/{one}/task"):
-            found += map(int, open(f"/proc/{one}/task/{task}/children").read().split())
-    return found[1:]
+        return [value, sorted({account(pid) for pid in below(os.getpid())} - {None})]
 def account(pid):
-    return int(next(line for line in open(f"/proc/{pid}/status") if line.startswith("Uid:")).split()[1])
+    try:
+        return int(next(line for line in open(f"/proc/{pid}/status") if line.startswith("Uid:")).split()[1])
+    except OSError:  # what stood by has ended since
+        return None
 calls = {place: asyncio.run(call(place)) for place in sys.argv[2:]}
 tiers = {report.name: [check.name for check in report.checks if not check.held] for report in probe() if report.works}
 print(json.dumps({"calls": calls, "escaped": tiers}))
