@@ -34,7 +34,7 @@ def remit(house: Path) -> Remit:
 
     def call(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120) -> Said:
         if env is None:
-            return warm.command(*args, cwd=cwd or house, timeout=timeout)
+            return warm.command(cwd or house, *args, timeout=timeout)
         done = subprocess.run(
             [sys.executable, "-m", "remit", *args],
             cwd=cwd or house,
@@ -53,11 +53,7 @@ def remit(house: Path) -> Remit:
 @pytest.fixture
 def command() -> Command:
     """Call the command line as a user does, from the folder that is named first."""
-
-    def call(folder: Path, *args: str) -> Said:
-        return warm.command(*args, cwd=folder, timeout=120)
-
-    return call
+    return warm.command
 
 
 @pytest.fixture

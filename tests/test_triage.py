@@ -35,7 +35,7 @@ def triage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
 
     house = tmp_path_factory.mktemp("triage") / "house"
     write_starter(house)
-    return house, remit_in(house, "run", "triage", TASK)
+    return house, warm.command(house, "run", "triage", TASK)
 
 
 def run_id(said: Said) -> str:
@@ -94,24 +94,20 @@ def test_the_seed_is_as_it_was(triage: tuple[Path, Said]) -> None:
 
 def test_the_run_replays_with_every_decision_turn_and_result(triage: tuple[Path, Said]) -> None:
     house, said = triage
-    done = remit_in(house, "replay", run_id(said)[:8], "--json")
+    done = warm.command(house, "replay", run_id(said)[:8], "--json")
     assert done.code == 0, done.out + done.err
     assert (done.json["decisions"], done.json["turns"], done.json["results"]) == (18, 9, 17)
 
 
 def test_the_trace_shows_verdict_first_cause_and_effects(triage: tuple[Path, Said]) -> None:
     house, said = triage
-    shown = remit_in(house, "trace", "show", run_id(said)[:8]).out.splitlines()
+    shown = warm.command(house, "trace", "show", run_id(said)[:8]).out.splitlines()
     assert shown[0].startswith("completed")
     assert shown[1].startswith("first cause: step 1.1, files.read: tool_failed")
     effects = shown[shown.index("effects") + 1]
     assert "landed:" in effects
     assert "tickets.close" in effects
     assert "file:reports/INC-2041.md" in effects
-
-
-def remit_in(folder: Path, *args: str) -> Said:
-    return warm.command(*args, cwd=folder, timeout=240)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +118,7 @@ def elsewhere(triage: tuple[Path, Said], tmp_path_factory: pytest.TempPathFactor
     shutil.copytree(house, clone, ignore=shutil.ignore_patterns("traces", "work"))
     (clone / "traces").mkdir()
     exported = clone / "incident.jsonl"
-    assert remit_in(house, "trace", "export", run_id(said), "-o", str(exported)).code == 0
+    assert warm.command(house, "trace", "export", run_id(said), "-o", str(exported)).code == 0
     rules = clone / "policies" / "rules.csv"
     rules.write_text(
         rules.read_text() + "\n# Nobody counts payments any more\np, role:operator, *, table:payments, True, deny\n"
@@ -359,14 +355,14 @@ def test_a_run_killed_at_any_point_goes_on_and_repeats_no_irreversible_effect(ho
         process.send_signal(signal.SIGKILL)
         process.wait()
         if not any(item.type == "run.finished" for item in journal.events(run)):
-            resumed = remit_in(house, "run", "--resume", run)
+            resumed = warm.command(house, "run", "--resume", run)
             assert resumed.code == 0, resumed.out + resumed.err
         assert journal.events(run)[-1].type == "run.finished", place
         assert journal.verify(run) == ()
         assert closes_begun(journal, run) == 1, place
         with contextlib.closing(sqlite3.connect(folder_of(house, run) / "stores/tickets/tickets.db")) as store:
             assert store.execute("SELECT COUNT(*) FROM comment WHERE ticket = 'INC-2041'").fetchone() == (1,), place
-        assert remit_in(house, "replay", run).code == 0
+        assert warm.command(house, "replay", run).code == 0
 
 
 def test_an_interrupted_run_leaves_no_process_and_goes_on(house: Path) -> None:
@@ -393,8 +389,8 @@ def test_an_interrupted_run_leaves_no_process_and_goes_on(house: Path) -> None:
     assert "Traceback" not in said
     assert not [line for line in command_lines() if str(house) in line]
     assert (house / "traces" / f"{run}.jsonl").exists()
-    assert remit_in(house, "run", "--resume", run).code == 0
-    assert remit_in(house, "replay", run).code == 0
+    assert warm.command(house, "run", "--resume", run).code == 0
+    assert warm.command(house, "replay", run).code == 0
 
 
 def command_lines() -> list[str]:

@@ -27,11 +27,11 @@ _SERVER.set_forkserver_preload(
 )
 
 
-def command(*args: str, cwd: Path, timeout: float) -> Said:
-    """Run one command in `cwd`, with this process's environment."""
+def command(folder: Path, *args: str, timeout: float = 120) -> Said:
+    """Run one command in `folder`, with this process's environment. `timeout` is in seconds."""
     with tempfile.TemporaryDirectory() as said:
         out, err = Path(said, "out"), Path(said, "err")
-        process = _SERVER.Process(target=_run, args=(args, str(cwd), dict(os.environ), str(out), str(err)))
+        process = _SERVER.Process(target=_run, args=(args, str(folder), dict(os.environ), str(out), str(err)))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -43,7 +43,7 @@ def command(*args: str, cwd: Path, timeout: float) -> Said:
         return Said(code=code, out=out.read_text(), err=err.read_text())
 
 
-def _run(args: tuple[str, ...], cwd: str, environment: dict[str, str], out: str, err: str) -> None:
+def _run(args: tuple[str, ...], folder: str, environment: dict[str, str], out: str, err: str) -> None:
     """In the new process: become `remit ARGS`."""
     for number, path, flags in (
         (0, os.devnull, os.O_RDONLY),
@@ -56,6 +56,6 @@ def _run(args: tuple[str, ...], cwd: str, environment: dict[str, str], out: str,
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
     os.environ.clear()
     os.environ.update(environment)
-    os.chdir(cwd)
+    os.chdir(folder)
     sys.argv = ["remit", *args]
     main()
