@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from abuse import abuse
 from reaching import Confined, Said, Server, connects, network
 
-from remit.egress import Permit
+from remit.egress import Egress, Permit
 from remit.errors import RunEnded
 from remit.event import Refused
 from remit.network import Network, parse_credential
@@ -255,6 +256,15 @@ async def test_a_cancelled_call_leaves_no_connection(room: Confined) -> None:
         async with asyncio.timeout(20):
             while server.open:
                 await asyncio.sleep(0.01)
+
+
+def test_a_door_that_closes_just_before_its_proxy_leaves_no_listener() -> None:
+    for _ in range(50):
+        egress = Egress()
+        listener = socket.create_server(("127.0.0.1", 0))
+        egress.open(listener).close()
+        egress.close()
+        assert listener.fileno() == -1
 
 
 async def test_the_landlock_tier_has_no_network(tmp_path: Path) -> None:

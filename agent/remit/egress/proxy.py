@@ -163,12 +163,9 @@ class Door:
 
     def close(self) -> None:
         self._closed = True
-        self._egress.left(self)
-        work = self._end()
         try:
-            asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:
-            work.close()
+            self._loop.call_soon_threadsafe(self._end)
+        except RuntimeError:  # the proxy has ended
             self.fell()
 
     def fell(self) -> None:
@@ -182,12 +179,12 @@ class Door:
         if not self._closed:
             self._loop.add_reader(self._listener, self._accept)
 
-    async def _end(self) -> None:
+    def _end(self) -> None:
+        # INVARIANT: the proxy forgets a door only here; one that it ends before, it closes itself.
+        self._egress.left(self)
         self._loop.remove_reader(self._listener)
-        tasks = tuple(self._tasks)
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         self._listener.close()
 
     def _accept(self) -> None:
