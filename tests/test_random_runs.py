@@ -16,11 +16,13 @@ from playing import DONE
 from remit import approval, hold, house, policy, run
 from remit.errors import Refusal
 from remit.event import Recorded
+from remit.mend import mend
 from remit.record import Record
 from remit.recorded import Otherwise
 from remit.replay import replay, tampering
 from remit.rulebook import open_rulebook, vocabulary
 from remit.trace import open_trace, read, write_portable
+from remit.verify import contradictions
 
 SEEDS = int(os.environ.get("REMIT_SEEDS", "16"))
 SECRET = "AKIAIOSFODNN7EXAMPLE"
@@ -123,6 +125,8 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
     for copy, found in copies.items():
         said = asyncio.run(replay(found.records, books, tampering=tampering(found.faults(), found.chain)))
         assert said.reproduced, (copy, said.divergences)
+    assert contradictions(trace.records) == []
+    assert mend(opened.traces, trace.chain).state == "whole"
     rules = dict(house.policy_files(folder))
     rules["policies/rules.csv"] += UNRELATED
     other = policy.load(rules, vocabulary(opened.workspace))

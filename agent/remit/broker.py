@@ -17,6 +17,7 @@ from typing import Final, Protocol
 
 from remit import approval, budget, retry
 from remit.attempt import Attempted, Attempts
+from remit.binding import decision_digest, request_digest
 from remit.call import Ask, Call, Confinement, Decision, Error, Failed, Request, Result, Subjects, Succeeded, Touch
 from remit.canon import canonical_json, digest, parse_arguments
 from remit.errors import Refusal, RunEnded
@@ -164,12 +165,6 @@ class Broker:
         arguments, touches = resolve(tool.manifest, action, tool.pin.schemas[action.name], parsed)
         if any(self.guard.arguments(touch.resource) != touch.resource for touch in touches):
             raise Refusal("content_blocked", "the name of a resource holds what looks like a secret")
-        request = {
-            "subjects": list(self.subjects.all),
-            "action": name,
-            "arguments": self.guard.arguments(arguments),
-            "manifest": tool.manifest.digest,
-        }
         return Call(
             run=self.record.run,
             step=step,
@@ -180,7 +175,7 @@ class Broker:
             touches=touches,
             effect=action.effect,
             manifest=tool.manifest.digest,
-            request_digest=digest(request),
+            request_digest=request_digest(self.subjects, name, self.guard.arguments(arguments), tool.manifest.digest),
         )
 
     def _parse(self, step: int, index: int, ask: Ask) -> dict[str, object]:
@@ -205,8 +200,7 @@ class Broker:
         """Ask policy, and bind its answer to this request and these rules."""
         tool, _ = self.workspace.action(call.action)
         policy = self.world.policy(call.step, call.index)
-        # What people approved is this request under these rules: a grant for another digest does not count (D1, D2).
-        bound = digest({"request": call.request_digest, "policy": policy.digest})
+        bound = decision_digest(call.request_digest, policy.digest)
         facts = context(
             self.world.facts(self.record, call, bound),
             call=call,

@@ -25,6 +25,7 @@ FaultKind: TypeAlias = Literal[
     "edited",  # header or body is not what was sealed
     "reordered",  # the event was sealed for another place
     "forged",  # sealed correctly, but not to what stands before it, or not to the known head
+    "contradicted",  # sealed well, and says something else than the other events
     "erased",  # the body was erased on request; the chain holds
 ]
 

@@ -39,20 +39,27 @@ def compare_copy(path: Path, chain: Chain) -> Copy:
         return Copy(state="changed", faults=(_fault(0, str(failure)),)) if whole else Copy(state="behind")
     except WorkspaceError as failure:
         return Copy(state="changed", faults=tuple(_fault(0, str(problem)) for problem in failure.problems))
-    stored = {link.seq: link for link in chain.links}
-    faults: list[Fault] = []
-    behind = len(copy.chain.links) < len(stored)
-    for link in copy.chain.links:
-        original = stored.get(link.seq)
-        if original is not None and original.body is None and original.hash == link.hash and link.body is not None:
-            behind = True  # erased from the journal since, and not yet from the file
-        elif original != link:
-            faults.append(_fault(link.seq, f"event {link.seq} of the file is not the journal's"))
+    faults = compare_copies(copy.chain, chain)
+    behind = len(copy.chain.links) < len(chain.links) or any(
+        link.body is None and held.body is not None
+        for link, held in zip(chain.links, copy.chain.links, strict=False)  # erased since, and not yet from the file
+    )
     if not faults and not behind:
         faults += [fault for fault in copy.faults() if fault.broken]
     if faults:
         return Copy(state="changed", faults=tuple(faults))
     return Copy(state="behind" if behind else "whole")
+
+
+def compare_copies(copy: Chain, original: Chain) -> list[Fault]:
+    """The events of a copy that are not the journal's; those that it lacks, or that were erased since, are no fault here."""
+    stored = {link.seq: link for link in original.links}
+    return [
+        _fault(link.seq, f"event {link.seq} of the file is not the journal's")
+        for link in copy.links
+        if (held := stored.get(link.seq)) != link
+        and not (held is not None and held.body is None and held.header == link.header)
+    ]
 
 
 def mend(traces: Path, chain: Chain) -> Copy:

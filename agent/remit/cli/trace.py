@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from remit.facts import RunSummary
+    from remit.house import House
     from remit.journal import Journal
 
 LISTED = 20  # runs, where nobody says how many
@@ -150,33 +151,67 @@ def export_command(run: str, output: Path | None, as_json: bool) -> None:
 
 @trace_command.command("verify")
 @click.argument("run")
+@click.option(
+    "--head", metavar="SEQ:HASH", help="The last event as somebody kept it elsewhere: a cut tail is seen then."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def verify_command(run: str, as_json: bool) -> None:
-    """Check the chain of a run: missing, edited, reordered and erased events are told apart.
+def verify_command(run: str, head: str | None, as_json: bool) -> None:
+    """Is the record what was written, and does it agree with itself? Each kind of damage is named.
+
+    The chain of events, the spans that show them, the file against the journal where that is here, the rules that the run
+    names, and the digests from decision over approval to attempt and result.
 
     \b
     Examples:
       remit trace verify 3f2a
+      remit trace verify incident.jsonl
+      remit trace verify incident.jsonl --head 41:sha256:9d0c…
     """
-    trace = open_run(run)
-    faults = trace.faults()
+    from remit.mend import mend
+    from remit.verify import verify
+
+    opened = _house_if_any() if is_file(run) else _house()
+    trace = open_run(run) if opened is None else open_run_of(opened, run)
+    original = opened.journal.chain(trace.run) if opened is not None and is_file(run) else None
+    faults = list(verify(trace, original=original if original and original.links else None, head=_parsed_head(head)))
+    if opened is not None and not is_file(run):
+        faults += mend(opened.traces, trace.chain).faults
+    broken = any(fault.broken for fault in faults)
+    last = f"{trace.chain.links[-1].seq}:{trace.chain.links[-1].hash}"
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "ok": not any(fault.broken for fault in faults),
-                    "events": len(trace.records),
-                    "faults": [asdict(fault) for fault in faults],
-                }
-            )
-        )
+        told = [{"broken": fault.broken, **asdict(fault)} for fault in faults]
+        click.echo(json.dumps({"ok": not broken, "events": len(trace.records), "head": last, "faults": told}))
     else:
         for fault in faults:
-            click.echo(f"{click.style(fault.kind, fg='red')}: {fault.what}")
-        click.echo(
-            f"{len(trace.records)} events, chain {'is broken' if any(fault.broken for fault in faults) else 'holds'}"
-        )
-    sys.exit(1 if any(fault.broken for fault in faults) else 0)
+            click.echo(f"{click.style(fault.kind, fg='red' if fault.broken else 'yellow')}: {fault.what}")
+        word = click.style("the record is not what was written", fg="red") if broken else "the record holds"
+        click.echo(f"{len(trace.records)} events, {word}\nhead {last}")
+    sys.exit(1 if broken else 0)
+
+
+def _house() -> House:
+    from remit import house
+
+    return house.open_house()
+
+
+def _house_if_any() -> House | None:
+    """The workspace around here, whose journal may know the run; a file can be verified without one."""
+    from remit.errors import RemitError
+
+    try:
+        return _house()
+    except RemitError:
+        return None
+
+
+def _parsed_head(text: str | None) -> tuple[int, str] | None:
+    if text is None:
+        return None
+    seq, _, sealed = text.partition(":")
+    if not seq.isdecimal() or not sealed:
+        raise click.BadParameter("write it as `remit trace verify` printed it: 41:sha256:…", param_hint="--head")
+    return int(seq), sealed
 
 
 def _short(text: str) -> str:

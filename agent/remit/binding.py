@@ -1,0 +1,18 @@
+"""What a request and a decision are bound to: the digests that decision, approval, attempt and result must agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from remit.call import Json, Subjects
+from remit.canon import digest
+
+
+def request_digest(subjects: Subjects, action: str, arguments: Mapping[str, Json], manifest: str) -> str:
+    """Of who asks for what with which arguments, secrets in them replaced, of which version of the tool."""
+    return digest({"subjects": list(subjects.all), "action": action, "arguments": arguments, "manifest": manifest})
+
+
+def decision_digest(request: str, policy: str) -> str:
+    """Of a request under these rules: what people approve; a grant for another digest does not count (D1, D2)."""
+    return digest({"request": request, "policy": policy})
