@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/bench/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench ablate abuse soak exact
+.PHONY: help setup run test check bench ablate abuse soak faithful exact
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ abuse: setup  ## Try the abuse list as every account there is: root, root that b
 
 soak: setup  ## The long ones: 4,000 calls in a swap race, 10,000 while zygotes are killed (minutes)
 	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 $(BIN)/python -m pytest -q -n 2 -k "swapped or ten_thousand" tests/test_sandbox_abuse.py tests/test_sandbox_warm.py $(ARGS)
+
+faithful: setup  ## Traces at full size: 1,000 random runs reproduced by 4 processes at once, kill -9 at 100 points
+	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 $(BIN)/python -m pytest -q -n 2 tests/test_trace_many.py $(ARGS)
 
 exact: setup  ## Policy at full size: 312,000 requests beside stock Casbin, diffs and lint by brute force, 1,000 reloads
 	@REMIT_EXACT_POLICIES=10400 REMIT_EXACT_PAIRS=2000 REMIT_EXACT_LINT=4000 REMIT_RELOADS=1000 $(BIN)/python -m pytest \

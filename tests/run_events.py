@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
@@ -38,7 +39,8 @@ RUN: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 EPOCH: Final = 1_800_000_000_000_000_000  # Unix nanoseconds
 SUBJECTS: Final = Subjects(agent="agent:triage", user="user:ann")
 RULE: Final = Rule(file="policies/rules.csv", line=3, text="p, agent:triage, *, **, , allow", effect="allow", note="ok")
-CORPORA: Final = Path(__file__).parents[2] / "shared" / "corpora"  # outside test material; used where it is there
+# Outside test material; used where it is there.
+CORPORA: Final = Path(os.environ.get("REMIT_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 
 
 def started(**changes: Any) -> RunStarted:

@@ -7,6 +7,7 @@ import os
 import random
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,30 +57,40 @@ def turns_of(chance: random.Random) -> list[dict[str, Any]]:
     return [*turns, DONE] if chance.random() < 0.8 else turns
 
 
-async def live(folder: Path, chance: random.Random, model: Any) -> tuple[house.House, str]:
+def one_life(folder: Path, name: str, user: str | None, model: Any, ends_after: int | None) -> None:
+    """What one process does of a run: begin it for `user`, or take it up; and die after so many events."""
+    opened = house.open_house(folder)
+    seen = 0
+
+    def tell(_: Recorded) -> None:
+        nonlocal seen
+        seen += 1
+        if ends_after is not None and seen >= ends_after:
+            raise Killed
+
+    if user is None:
+        work = run.resume(opened, name, account="t", tell=tell)
+    else:
+        start = run.Start(agent="clerk", task="pay ann", subject=user, account="t", model=model, run=name)
+        work = run.start(opened, start, tell=tell)
+    try:
+        asyncio.run(work)
+    finally:
+        opened.journal.close()
+
+
+def live(
+    folder: Path, chance: random.Random, model: Any, play: Callable[..., None] = one_life
+) -> tuple[house.House, str]:
     """Play one run over several processes' lives, with people and operators at work in between."""
     name = f"{chance.getrandbits(120) + 1:032x}"
     opened = house.open_house(folder)
     holds: list[str] = []
     for life in range(6):
         ends_after = chance.choice([None, None, chance.randint(1, 40)])
-        seen = 0
-
-        def tell(_: Recorded, ends_after: int | None = ends_after) -> None:
-            nonlocal seen
-            seen += 1
-            if ends_after is not None and seen >= ends_after:
-                raise Killed
-
-        try:
-            if life == 0:
-                user = chance.choice(["user:operator"] * 4 + ["user:none"])
-                start = run.Start(agent="clerk", task="pay ann", subject=user, account="t", model=model, run=name)
-                await run.start(opened, start, tell=tell)
-            else:
-                await run.resume(opened, name, account="t", tell=tell)
-        except Killed:
-            opened = house.open_house(folder)
+        user = chance.choice(["user:operator"] * 4 + ["user:none"]) if life == 0 else None
+        with suppress(Killed):
+            play(folder, name, user, model, ends_after)
         record = Record(opened.journal, name)
         if record.facts.finished:
             break
@@ -113,7 +124,7 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
     monkeypatch.setattr(approval, "LASTS_NS", chance.choice([approval.LASTS_NS] * 4 + [0]))
     folder = clerk(turns_of(chance), steps=chance.choice([30, 30, 2]), calls=chance.choice([60, 60, 3]))
     model = run.open_model_of(house.open_house(folder), "clerk")
-    opened, name = asyncio.run(live(folder, chance, model))
+    opened, name = live(folder, chance, model)
     trace = open_trace(opened.traces, opened.journal, name)
     books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
     write_portable(trace, folder / "portable.jsonl")

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import logging
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from playing import DONE, Play, turn
 from run_events import RUN, a_whole_run, recorded
 
+from remit import approval, run
+from remit.record import Record
 from remit.trace import Export
 from remit.trace.backend import Collector
-from remit.trace.spans import Spans
+from remit.trace.export import part_id
+from remit.trace.spans import Span, Spans
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -27,6 +35,7 @@ def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what a test sets."""
     for name in ("OTEL_SDK_DISABLED", "OTEL_TRACES_SAMPLER", "OTEL_TRACES_EXPORTER", ENDPOINT):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "none")
 
 
 @pytest.fixture
@@ -68,7 +77,7 @@ def exported() -> InMemorySpanExporter:
         {},
         {ENDPOINT: ""},
         {ENDPOINT: "http://127.0.0.1:1", "OTEL_SDK_DISABLED": "true"},
-        {ENDPOINT: "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none"},
+        {ENDPOINT: "http://127.0.0.1:1", "OTEL_TRACES_EXPORTER": "none", "OTEL_METRICS_EXPORTER": "none"},
     ],
 )
 def test_nothing_is_exported_unless_a_collector_is_named(environment: dict[str, str]) -> None:
@@ -83,10 +92,11 @@ def test_a_real_collector_receives_the_run(backend: tuple[str, list[bytes]], mon
     export = Export.from_environment()
     assert export is not None
     expected = Spans(RUN)
-    for item in recorded(a_whole_run()):
+    records = recorded([event for event in a_whole_run() if event.type != "run.resumed"])  # one process, one part
+    for item in records:
         export.see(item)
     export.close()
-    made = {span.span_id: span.name for item in recorded(a_whole_run()) for span in expected.see(item)}
+    made = {span.span_id: span.name for item in records for span in expected.see(item)}
     sent = [
         span
         for body in bodies
@@ -146,6 +156,82 @@ def test_spans_that_have_not_ended_are_sent_when_the_process_ends() -> None:
     export.close()
     marked = [span.name for span in kept.get_finished_spans() if (span.attributes or {}).get("remit.unfinished")]
     assert "invoke_agent triage" in marked
+
+
+def test_a_resumed_run_is_a_trace_of_its_own_linked_to_the_first(play: Play) -> None:
+    """The first trace has the run's id; a later process sends its own part, and says what it belongs to."""
+    played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
+    first = played.records
+    record = Record(played.opened.journal, played.ended.run)
+    said = {"approver": "user:lea", "role": "role:lead", "roles_of": played.opened.policy.roles_of}
+    approval.grant(record, played.ended.waiting[0], **said, account="t", now=time.time_ns())
+    asyncio.run(run.resume(played.opened, played.ended.run, account="t"))
+    parts: list[InMemorySpanExporter] = []
+    for number, (earlier, events) in enumerate([([], first), (first, played.records[len(first) :])]):
+        kept = InMemorySpanExporter()
+        parts.append(kept)
+        export = Export(Collector(kept))
+        export.recall(earlier)
+        for item in events:
+            export.see(item)
+        export.close()
+        traces = {f"{span.context.trace_id:032x}" for span in kept.get_finished_spans() if span.context is not None}
+        assert traces == {part_id(played.ended.run, number)}
+    later = parts[1].get_finished_spans()
+    assert {span.name for span in later} >= {"invoke_agent clerk", "execute_tool ledger.pay", "remit.attempt"}
+    (root,) = [span for span in later if span.parent is None]
+    first_root = next(span for span in parts[0].get_finished_spans() if span.parent is None)
+    assert [link.context for link in root.links] == [first_root.context]
+    assert not first_root.links
+    ids = [{span.context.span_id for span in part.get_finished_spans() if span.context} for part in parts]
+    assert all(span.parent.span_id in ids[1] for span in later if span.parent is not None)
+
+
+def test_a_collector_that_takes_and_never_answers_slows_no_call_and_is_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every event is seen while nothing was answered yet; the end waits a bounded time, and says what is missing."""
+    monkeypatch.setattr("remit.trace.backend.CLOSING_S", 0.2)
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
+    caplog.set_level(logging.CRITICAL)
+    answer, asked = threading.Event(), threading.Event()
+
+    class Silent(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            asked.set()
+            answer.wait(60)
+            return super().export(spans)
+
+    export = Export(Collector(Silent()))
+    for item in recorded(a_whole_run()):
+        export.see(item)
+    export.close()
+    assert asked.is_set()
+    assert export.lost == len(spans_of_a_whole_run())
+    answer.set()
+
+
+def spans_of_a_whole_run() -> list[Span]:
+    growing = Spans(RUN)
+    ended = [span for item in recorded(a_whole_run()) for span in growing.see(item)]
+    return [*ended, *growing.unfinished()]
+
+
+def test_all_spans_that_arrive_are_counted_as_arrived() -> None:
+    export = Export(Collector(InMemorySpanExporter()))
+    for item in recorded(a_whole_run()):
+        export.see(item)
+    export.close()
+    assert export.lost == 0
+
+
+def test_a_decision_is_a_guardrail_for_viewers_that_know_the_word() -> None:
+    kinds = {
+        span.name: (span.attributes or {}).get("openinference.span.kind") for span in exported().get_finished_spans()
+    }
+    assert kinds["remit.decide"] == "GUARDRAIL"
+    assert {name for name, kind in kinds.items() if kind} == {"remit.decide"}
 
 
 def test_naming_no_collector_loads_no_opentelemetry() -> None:

@@ -7,16 +7,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import resource
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from playing import Said
 
 from remit.cli import COMMANDS, main
 
-_SERVER = multiprocessing.get_context("forkserver")
-_SERVER.set_forkserver_preload(
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(
     [
         "remit.run",
         "remit.replay",
@@ -27,11 +29,22 @@ _SERVER.set_forkserver_preload(
 )
 
 
-def command(folder: Path, *args: str, timeout: float = 120) -> Said:
-    """Run one command in `folder`, with this process's environment. `timeout` is in seconds."""
+def command(
+    folder: Path,
+    *args: str,
+    timeout: float = 120,
+    env: Mapping[str, str] | None = None,
+    largest_file: int | None = None,
+) -> Said:
+    """Run one command in `folder`, with this process's environment and `env`; `timeout` is in seconds.
+
+    No file that it writes grows beyond `largest_file` bytes.
+    """
     with tempfile.TemporaryDirectory() as said:
         out, err = Path(said, "out"), Path(said, "err")
-        process = _SERVER.Process(target=_run, args=(args, str(folder), dict(os.environ), str(out), str(err)))
+        environment = {**os.environ, **(env or {})}
+        given = (args, str(folder), environment, str(out), str(err), largest_file)
+        process = SERVER.Process(target=_run, args=given)
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -43,8 +56,12 @@ def command(folder: Path, *args: str, timeout: float = 120) -> Said:
         return Said(code=code, out=out.read_text(), err=err.read_text())
 
 
-def _run(args: tuple[str, ...], folder: str, environment: dict[str, str], out: str, err: str) -> None:
+def _run(
+    args: tuple[str, ...], folder: str, environment: dict[str, str], out: str, err: str, largest_file: int | None
+) -> None:
     """In the new process: become `remit ARGS`."""
+    if largest_file is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     for number, path, flags in (
         (0, os.devnull, os.O_RDONLY),
         (1, out, os.O_WRONLY | os.O_CREAT),
@@ -56,6 +73,7 @@ def _run(args: tuple[str, ...], folder: str, environment: dict[str, str], out: s
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
     os.environ.clear()
     os.environ.update(environment)
+    sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)  # read by an interpreter that starts
     os.chdir(folder)
     sys.argv = ["remit", *args]
     main()

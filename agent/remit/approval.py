@@ -13,6 +13,7 @@ from remit.canon import canonical_json
 from remit.errors import Refusal
 from remit.event import ApprovalGranted, ApprovalRejected, ApprovalRequested
 from remit.guard import Guard
+from remit.journal import Journal
 from remit.record import Record
 
 LASTS_NS: Final = 3600 * 1_000_000_000
@@ -156,3 +157,8 @@ def waiting(record: Record) -> list[ApprovalRequested]:
             if answered is None and rejected is None and call is not None and not call.allowed:
                 found.append(requested)
     return found
+
+
+def all_waiting(journal: Journal) -> int:
+    """How many calls of all runs wait for a person."""
+    return sum(len(waiting(Record(journal, row.run))) for row in journal.runs() if row.state == "waiting")

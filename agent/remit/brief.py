@@ -109,13 +109,17 @@ def _commands(found: Brief, trace: Trace) -> Sequence[tuple[str, str]]:
         named.append((f"remit run --resume {run}", "go on where it was left"))
     if found.good is not None and not found.good.same:
         named.append((f"remit trace diff {run} --good", "all that differs from the last good run"))
-    failed = failures(trace.records)
+    whole = story.started is not None and story.started.content == "whole"
+    failed = failures(trace.records) if whole else []
     if failed:
         named.append((f"remit replay {run} --policy .", "what today's rules would do"))
         named.append(
             (f"remit trace shrink {run} --keep {shlex.quote(failed[-1])}", "the fewest calls that still fail so")
         )
-    named.append((f"remit replay {run}", "the same again, from the record"))
+    if whole:
+        named.append((f"remit replay {run}", "the same again, from the record"))
+    else:
+        named.append((f"remit trace verify {run}", "is it what was written"))
     named.append((f"remit trace export {run} -o {run}.jsonl", "one file that replays anywhere"))
     named.append((f"remit trace show {run} --html {run}.html", "a page to attach to the incident"))
     return named

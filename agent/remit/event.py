@@ -17,6 +17,7 @@ from remit.call import Access, Ask, Call, Confinement, Decision, Json, Missing, 
 from remit.errors import Code
 
 Outcome: TypeAlias = Literal["completed", "failed", "stopped", "exhausted"]
+Content: TypeAlias = Literal["whole", "withheld", "replaced"]
 Landed: TypeAlias = Literal["landed", "not_landed", "unknown", "none"]  # "none": a read has no effect to land
 SandboxLimit: TypeAlias = Literal[
     "wall", "cpu", "memory", "output", "prints", "file_size", "file_space", "open_files", "processes"
@@ -44,6 +45,7 @@ class Event(Noun):
 class RunStarted(Event):
     """A run begins. `rulebook` is the digest of the object that lists every file the run stands on.
 
+    `content` says whether the record holds what people, models and tools said: whole, withheld, or replaced by shapes.
     `shrunk_from` names the run that this one was cut out of by `remit trace shrink`: nobody ever ran it.
     """
 
@@ -62,6 +64,7 @@ class RunStarted(Event):
     env: str
     folder: str  # working folder, relative to the workspace
     version: str
+    content: Content = "whole"
     shrunk_from: str = ""
 
 

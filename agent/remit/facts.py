@@ -21,6 +21,7 @@ from remit.event import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
+    Content,
     HoldLifted,
     HoldSet,
     ModelAnswered,
@@ -155,6 +156,7 @@ class RunSummary:
     calls: int
     denied: int
     first_denied: str | None
+    content: Content = "whole"
 
 
 # The events that a summary is made of.
@@ -189,6 +191,7 @@ def summary(run: str, facts: Facts) -> RunSummary:
         calls=facts.attempted,
         denied=facts.denied,
         first_denied=facts.first_denied,
+        content=started.content if started else "whole",
     )
 
 

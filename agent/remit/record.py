@@ -13,6 +13,7 @@ from remit.chain import seal
 from remit.conversation import Conversation
 from remit.event import AnyEvent, Recorded
 from remit.facts import Facts, fold
+from remit.withhold import withheld
 
 
 class Log(Protocol):
@@ -51,13 +52,20 @@ class MemoryLog:
 
 
 class Record:
-    """The events of one run, and what they fold to."""
+    """The events of one run, and what they fold to.
 
-    def __init__(self, log: Log, run: str, *, listeners: tuple[Callable[[Recorded], None], ...] = ()) -> None:
+    `content` False records no event whole: what people, models and tools said stays in this process, and ends with it.
+    """
+
+    def __init__(
+        self, log: Log, run: str, *, listeners: tuple[Callable[[Recorded], None], ...] = (), content: bool = True
+    ) -> None:
         self.run = run
         self.facts = Facts()
         self.conversation = Conversation()
         self._log = log
+        self._content = content
+        self._whole: dict[str, AnyEvent] = {}  # what only this process knows, by key
         self._listeners: tuple[Callable[[Recorded], None], ...] = ()
         self._seen = -1
         self.refresh()
@@ -70,7 +78,9 @@ class Record:
             AlreadyRecorded: another worker recorded an event of that key first.
             RunEnded: the journal cannot record.
         """
-        recorded = self._log.append(self.run, event, durable=durable)
+        recorded = self._log.append(self.run, event if self._content else withheld(event), durable=durable)
+        if not self._content:
+            self._whole[recorded.key] = event
         if recorded.seq != self._seen + 1:  # another process wrote in between, an approver for one
             self.refresh()
         else:
@@ -79,6 +89,8 @@ class Record:
 
     def get(self, key: str) -> AnyEvent | None:
         """The event of that key, whoever recorded it."""
+        if key in self._whole:
+            return self._whole[key]
         recorded = self._log.get(self.run, key)
         return recorded.event if recorded else None
 
@@ -89,8 +101,9 @@ class Record:
 
     def _take(self, recorded: Recorded) -> None:
         self._seen = recorded.seq
-        self.facts = fold(self.facts, recorded)
-        if recorded.event is not None:
-            self.conversation.fold(recorded.event)
+        event = self._whole.get(recorded.key, recorded.event)
+        self.facts = fold(self.facts, recorded if self._content else recorded.model_copy(update={"event": event}))
+        if event is not None:
+            self.conversation.fold(event)
         for listener in self._listeners:
             listener(recorded)

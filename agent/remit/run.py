@@ -18,10 +18,19 @@ from typing import Final
 from remit import __version__, approval, hold
 from remit.attempt import LiveAttempts
 from remit.broker import Broker
-from remit.call import Ask, Call, Confinement, Context, Failed, Request, Subjects
+from remit.call import Ask, Call, Confinement, Context, Failed, Request, Result, Subjects
 from remit.driving import driving
 from remit.errors import Refusal, RunEnded, UsageError, WorkspaceError
-from remit.event import ApprovalRequested, CallDecided, Recorded, RulesChanged, RunFinished, RunResumed, RunStarted
+from remit.event import (
+    ApprovalRequested,
+    CallAnswered,
+    CallDecided,
+    Recorded,
+    RulesChanged,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+)
 from remit.facts import Facts
 from remit.graph import Agency, checkpoints, drive
 from remit.guard import Guard
@@ -112,13 +121,18 @@ class OneCall:
 
 @dataclass(frozen=True, kw_only=True)
 class Ended:
-    """How far the run came. `finished` None: it waits, for `waiting` or until the hold that `held` tells of is lifted."""
+    """How far the run came. `finished` None: it waits, for `waiting` or until the hold that `held` tells of is lifted.
+
+    `first` is the result of the first call, for a run of one. `unsent` spans have not arrived at the collector that the environment names; the trace file has them all.
+    """
 
     run: str
     trace: Path
     finished: RunFinished | None
     waiting: tuple[ApprovalRequested, ...] = ()
     held: str | None = None
+    first: Result | None = None
+    unsent: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,6 +203,8 @@ async def start(
             ended = RunFinished(outcome="failed", code=unavailable.code, message=unavailable.message)
             record.append(ended, durable=True)
             trace.close()
+            if export is not None:
+                export.close()
             raise unavailable
         return await _drive(
             house, agent, record, start.model, sandbox, confinement, folder, trace, export, wait, values
@@ -214,6 +230,8 @@ async def resume(
         started = record.facts.started
         if started is None:
             raise UsageError(f"the journal has no run {run}")
+        if started.content != "whole":
+            raise UsageError(f"run {run} was recorded without content: only the process that began it could go on")
         if record.facts.finished:
             raise UsageError(f"run {run} has finished; `remit trace show {run[:8]}` tells how")
         agent = _agent(house, started.subjects.agent.partition(":")[2])
@@ -340,9 +358,14 @@ async def _drive(
     try:
         async with checkpoints(house.traces / "checkpoints.db") as saver:
             await drive(agency, saver, people.settle)
+        if not record.facts.finished and not house.workspace.settings.content:
+            message = "nobody answered in time, and without content no other process can go on"
+            record.append(RunFinished(outcome="stopped", code="cancelled", message=message), durable=True)
     except RunEnded as ended:
         if ended.code != "unrecorded" and not record.facts.finished:
             record.append(RunFinished(outcome="failed", code=ended.code, message=ended.message), durable=True)
+        elif export is not None:
+            export.count_unrecorded()
         raise
     finally:
         await sandbox.close()
@@ -350,12 +373,15 @@ async def _drive(
         if export is not None:
             export.close()
     finished = record.get("run.finished/-/-/-")
+    answered = record.get("call.answered/0/0/-")
     return Ended(
         run=record.run,
         trace=trace.path,
         finished=finished if isinstance(finished, RunFinished) else None,
         waiting=tuple(people.waiting()),
         held=agency.stopped(),
+        first=answered.result if isinstance(answered, CallAnswered) else None,
+        unsent=export.lost if export is not None else 0,
     )
 
 
@@ -464,11 +490,19 @@ def _record(house: House, run: str, tell: Callable[[Recorded], None] | None) -> 
     earlier = house.journal.chain(run).links
     if earlier:
         trace.rebuild(earlier)  # what a killed process did not write
-    export = Export.from_environment()
+    export = Export.from_environment(
+        gauges={
+            "remit.approvals.waiting": lambda: approval.all_waiting(house.journal),
+            "remit.holds": lambda: len(hold.active(house.journal)),
+        }
+    )
+    if export is not None:
+        export.recall(earlier)
     listeners = tuple(
         listener for listener in (trace.see, export.see if export else None, tell) if listener is not None
     )
-    return Record(house.journal, run, listeners=listeners), trace, export
+    content = house.workspace.settings.content
+    return Record(house.journal, run, listeners=listeners, content=content), trace, export
 
 
 def _check_same(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:

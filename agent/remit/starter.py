@@ -13,7 +13,15 @@ from typing import Final
 from remit.errors import UsageError
 from remit.workspace import MARKER
 
-ROOMS: Final = ("remit.toml", "tools", "policies", "agent/triage", "traces/README.md")
+ROOMS: Final = (
+    "remit.toml",
+    "tools",
+    "policies",
+    "agent/triage",
+    "traces/README.md",
+    "traces/codes.md",
+    "traces/alerts.yaml",
+)
 IGNORED: Final = shutil.ignore_patterns("__pycache__", "*.pyc", "schemas.cache")
 CODEOWNERS: Final = """# What agents may do is reviewed by security, whoever proposes it. Put your team's name here.
 /policies/    @your-org/security
@@ -54,7 +62,7 @@ jobs:
       - env: {GH_TOKEN: "${{ github.token }}", PR: "${{ github.event.pull_request.number }}", GH_REPO: "${{ github.repository }}"}
         run: gh pr comment "$PR" --body-file authority.md --edit-last --create-if-none
 """
-GITIGNORE: Final = "/work/\n/traces/*\n!/traces/README.md\n!/traces/golden/\n"
+GITIGNORE: Final = "/work/\n/traces/*\n!/traces/*.md\n!/traces/alerts.yaml\n!/traces/golden/\n"
 # Beside the rooms, and only where the project has none of its own: who reviews them, and the step that tells what changed.
 BESIDE: Final = {".gitignore": GITIGNORE, ".github/CODEOWNERS": CODEOWNERS, ".github/workflows/remit.yml": WORKFLOW}
 

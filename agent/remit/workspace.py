@@ -61,13 +61,18 @@ class Agent(Noun):
 
 
 class Settings(Noun):
-    """What `remit.toml` says. `identity` None: every account is the user of its own name; empty: no account is anybody."""
+    """What `remit.toml` says. `identity` None: every account is the user of its own name; empty: no account is anybody.
+
+    `content` False: what people, models and tools said is not recorded. `keep` is for how long runs are kept, as "90d".
+    """
 
     env: str = "local"
     identity: Mapping[str, str] | None = None
     accept: tuple[Confinement, ...] = ("full",)
     host_tools: tuple[str, ...] = ()
     redact_env: tuple[str, ...] = ()
+    content: bool = True
+    keep: str | None = None
 
 
 class Tool(Noun):
@@ -285,6 +290,8 @@ class _Loading:
             accept=tuple(table.sandbox.accept),
             host_tools=tuple(table.host_tools),
             redact_env=tuple(table.redact.env),
+            content=table.traces.content,
+            keep=table.traces.keep,
         )
 
     def _tools(self) -> dict[str, Tool]:

@@ -53,6 +53,7 @@ Folder = Annotated[str, AfterValidator(_folder)]
 Model = Annotated[str, AfterValidator(_model)]
 AgentName = Annotated[str, Matching(_NAME, "a name", "write lower-case letters, digits, _ and -, at most 31")]
 Address = Annotated[str, Matching(r"https?://\S+", "an address", 'write "http://127.0.0.1:8000/v1"')]
+Age = Annotated[str, Matching(r"[1-9][0-9]{0,4}[hdw]", "an age", 'write a number and h, d or w: "90d"')]
 Environment = Annotated[str, Matching(_NAME, "a name", 'write "local" or "production"')]
 User = Annotated[str, Matching(SUBJECT, "a user", 'write "user:NAME"')]
 Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'write its name: "API_TOKEN"')]
@@ -93,6 +94,13 @@ class RedactTable(Table):
     env: list[Variable] = []
 
 
+class TracesTable(Table):
+    """What is recorded, and how long it is kept; `keep` None: until somebody prunes by hand."""
+
+    content: bool = True
+    keep: Age | None = None
+
+
 class SettingsTable(Table):
     """The few settings that are no room's own."""
 
@@ -101,3 +109,4 @@ class SettingsTable(Table):
     sandbox: SandboxTable = SandboxTable()
     host_tools: list[str] = []
     redact: RedactTable = RedactTable()
+    traces: TracesTable = TracesTable()

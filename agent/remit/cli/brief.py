@@ -95,6 +95,8 @@ def _of_start(found: Brief) -> list[str]:
         + (f", resumed {len(story.resumed)} times" * bool(story.resumed)),
         f"task: {short(started.task)}",
     ]
+    if started.content != "whole":
+        lines.append(f"content {started.content}: this run can be read, not replayed")
     if started.shrunk_from:
         lines.append(f"nobody ever ran this: it was shrunk from run {started.shrunk_from}")
     if found.budget is not None:

@@ -12,7 +12,6 @@ import click
 LINE = 240  # characters of a value that still read well on one line
 
 if TYPE_CHECKING:
-    from remit.house import House
     from remit.run import Ended
 
 
@@ -116,7 +115,7 @@ def call_command(
         account=house.account(),
         model=run.OneCall(action, arguments),
     )
-    _show_result(opened, asyncio.run(run.start(opened, beginning, wait=wait, progress=progress)), as_json)
+    _show_result(asyncio.run(run.start(opened, beginning, wait=wait, progress=progress)), as_json)
 
 
 def progress(line: str) -> None:
@@ -124,12 +123,8 @@ def progress(line: str) -> None:
     click.echo(click.style(line, dim=True), err=True)
 
 
-def _show_result(opened: House, ended: Ended, as_json: bool) -> None:
-    from remit.event import CallAnswered
-
-    recorded = opened.journal.get(ended.run, "call.answered/0/0/-")
-    answered = recorded.event if recorded else None
-    if not isinstance(answered, CallAnswered):
+def _show_result(ended: Ended, as_json: bool) -> None:
+    if ended.first is None:
         requested = ended.waiting[0] if ended.waiting else None
         waits = {
             "code": "approval_required",
@@ -145,7 +140,7 @@ def _show_result(opened: House, ended: Ended, as_json: bool) -> None:
         failed = {"code": finished.code or "cancelled", "message": finished.message} if finished else {}
         body: dict[str, Any] = {"ok": False, "error": failed or (held if ended.held else waits)}
     else:
-        body = answered.result.model_dump(mode="json")
+        body = ended.first.model_dump(mode="json")
     if as_json:
         click.echo(json.dumps({**body, "run": ended.run, "trace": str(ended.trace)}, ensure_ascii=False))
     elif body["ok"]:

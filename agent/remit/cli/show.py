@@ -69,6 +69,9 @@ class Teller:
                 script = click.style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
                 who = f"{event.subjects.agent} for {event.subjects.user}"
                 click.echo(f"run {recorded.run}  {who}  {event.model}{script}")
+                if event.content != "whole":
+                    said = "content is off: this run can be read, not replayed, and ends with this process"
+                    click.echo(click.style(f"     {said}", fg="yellow"))
                 if event.confinement in WEAKER:
                     click.echo(click.style(f"     {WEAKER[event.confinement]}", fg="yellow"))
             case RunResumed():
@@ -112,7 +115,8 @@ class Teller:
             waiting = [item.model_dump(mode="json") for item in ended.waiting]
             click.echo(
                 json.dumps(
-                    {"run": ended.run, "trace": str(ended.trace), **body, "waiting": waiting}, ensure_ascii=False
+                    {"run": ended.run, "trace": str(ended.trace), **body, "waiting": waiting, "unsent": ended.unsent},
+                    ensure_ascii=False,
                 )
             )
             return
@@ -128,6 +132,9 @@ class Teller:
             click.echo(finished.answer)
         else:
             click.echo(f"{click.style(finished.outcome, fg='red')}: {finished.message}")
+        if ended.unsent:
+            lost = f"{ended.unsent} spans did not arrive at the collector; the trace file has them all"
+            click.echo(click.style(f"\n{lost}", fg="yellow"))
         click.echo(f"\nrun    {ended.run}\ntrace  {ended.trace}\nreplay remit replay {ended.run[:8]}")
 
     def _decided(self, event: CallDecided) -> None:

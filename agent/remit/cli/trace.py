@@ -72,7 +72,8 @@ def list_command(wanted: Wanted, limit: int | None, decisions: bool, shape: str 
         word = row.outcome or row.state
         colour = "green" if word == "completed" else "yellow" if row.outcome is None else "red"
         why = click.style(f"  {row.code or row.first_denied or ''}".rstrip(), fg="red")
-        named = f"{row.agent} for {row.user}  {_short(row.task)}"
+        what = _short(row.task) if row.content == "whole" else f"(content {row.content}: not replayable)"
+        named = f"{row.agent} for {row.user}  {what}"
         click.echo(f"{row.run[:8]}  {utc(row.started_at)}  {click.style(f'{word:<10}', fg=colour)} {named}{why}")
     if not rows:
         click.echo("no run is like that" if runs else "no runs yet")

@@ -80,6 +80,8 @@ def _facts(found: Brief) -> Iterator[tuple[str, str]]:
         yield "model", started.model + (" (a written script, not a model)" if started.scripted else "")
         yield "confinement", started.confinement
         yield "policy", started.policy_digest
+        if started.content != "whole":
+            yield "content", f"{started.content}: this run can be read, not replayed"
         if started.shrunk_from:
             yield "shrunk from", f"{started.shrunk_from}: nobody ever ran this"
     yield "run", story.run

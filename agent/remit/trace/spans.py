@@ -42,7 +42,10 @@ class SpanEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """One span as OpenTelemetry knows it. `start` and `end` are Unix nanoseconds; `error` None means no error."""
+    """One span as OpenTelemetry knows it. `start` and `end` are Unix nanoseconds; `error` None means no error.
+
+    `links` are other spans by trace and span id.
+    """
 
     trace_id: str
     span_id: str
@@ -55,6 +58,7 @@ class Span:
     events: tuple[SpanEvent, ...]
     error: str | None
     place: Place
+    links: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(kw_only=True)
