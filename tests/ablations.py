@@ -120,6 +120,17 @@ def open_environment(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(launch, "environment", lambda *given: {**os.environ, **earlier(*given)})
 
 
+def unheld(patch: pytest.MonkeyPatch) -> None:
+    earlier = launch.Process.hear
+
+    def hear(self: launch.Process) -> bytes:
+        said = earlier(self)
+        self._first = -1
+        return said
+
+    patch.setattr(launch.Process, "hear", hear)
+
+
 def unretired(patch: pytest.MonkeyPatch) -> None:
     earlier = pool.Pool.done
     patch.setattr(pool.Pool, "done", lambda self, child, *, retire: earlier(self, child, retire=False))
@@ -211,6 +222,11 @@ ABLATIONS: Final = (
         name="the end with the broker, by bubblewrap",
         remove=(line(dropping(("--die-with-parent",))),),
         tests=("test_sandbox_life.py::test_a_killed_broker_leaves_no_process",),
+    ),
+    Ablation(
+        name="a handle on the first process of a sandbox",
+        remove=(unheld,),
+        tests=("test_sandbox_life.py::test_a_sandbox_does_not_outlive_the_process_that_started_it",),
     ),
     Ablation(
         name="the end with the broker, by the guard",

@@ -7,6 +7,7 @@ import gc
 import hashlib
 import os
 import select
+import signal
 import stat
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from confining import Room, below, command, put_away, sandbox
 
 from remit.errors import Refusal
 from remit.event import Change
-from remit.sandbox import Output, Scratch, Tier, expand
+from remit.sandbox import Output, Scratch, Tier, argv, expand, find_bwrap, launch
 
 
 @pytest.fixture(params=["full", "landlock"])
@@ -224,6 +225,7 @@ async def test_a_set_of_many_files_opens_and_one_of_too_many_is_refused(room: Ro
 
 # -- processes ---------------------------------------------------------------------------------------------------------
 
+BWRAP = os.fsencode(find_bwrap() or "bwrap")
 WAITS = """
 import os, time
 def act() -> None:
@@ -311,6 +313,26 @@ async def test_a_call_cancelled_before_the_tool_runs_leaves_nothing(room: Room) 
     assert watched.left() == []
     assert await left_over(room) == []
     assert await descriptors(room) <= before
+
+
+@pytest.mark.parametrize("trust", ["pinned", "none"])
+async def test_a_sandbox_does_not_outlive_the_process_that_started_it(
+    tmp_path: Path, trust: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bubblewrap is killed before it has tied the sandbox to itself: a moment that is not met on purpose, so it never ties it."""
+    await put_away()
+    others = started(set())
+    room = Room(base=tmp_path, tier="full")
+    monkeypatch.setattr(launch, "argv", lambda *given: [word for word in argv(*given) if word != "--die-with-parent"])
+    call = asyncio.create_task(room.run(WAITS, stores=("life",), trust=trust))
+    await until((room.root / "stores/life/started").exists)
+    watched = Watched(started(others))
+    starters = [pid for pid, line in watched.commands.items() if line.startswith(BWRAP)]
+    assert len(starters) == 1
+    os.kill(starters[0], signal.SIGKILL)
+    output = await call
+    assert (output.code, output.message) == ("tool_crashed", "the sandbox ended without a result")
+    assert watched.left() == []
 
 
 async def test_many_calls_at_once_do_not_meet(room: Room) -> None:

@@ -5,7 +5,7 @@
     many calls        `zygote.py`: import the tool once, and keep processes ready that serve one call each
 
 Run by path with `python -I -S -B`; standard library only (and pydantic, for the tool's own types). Descriptor 0 is the
-channel to the broker, 1 the control pipe of this process alone, 2 the tool's prints. A frame is four bytes of length, then
+channel to the broker, 1 the control line of this process alone, 2 the tool's prints. A frame is four bytes of length, then
 JSON; descriptors ride on the length.
 """
 
@@ -52,18 +52,25 @@ def main() -> None:
         guard.stand(channel, os.path.dirname(boundary["scratch"]))
     if boundary["network"]:
         outlet.hand_out(boundary["network"], boundary["temporary"])
-    lock_down(boundary)
-    if boundary["warm"]:
-        os.write(control, b"locked\n")
-        zygote.serve(channel, control, boundary)
-    os.write(control, b"ready\n")
     first = os.getpid()
+    handle = os.pidfd_open(first)
+    lock_down(boundary)
+    _tell(control, b"locked\n" if boundary["warm"] else b"ready\n", handle)
+    if boundary["warm"]:
+        zygote.serve(channel, control, boundary)
     child = os.fork()
     if child == 0:
         os.close(control)
         _one_call(channel, boundary, first)
     channel.close()
     _reap(child, control)
+
+
+def _tell(control: int, line: bytes, handle: int) -> None:
+    """The first word, and by what the broker can end this process whatever became of the one that started it."""
+    with socket.socket(fileno=os.dup(control)) as speaker:
+        socket.send_fds(speaker, [line], [handle])
+    os.close(handle)
 
 
 def _take_descriptors() -> tuple[socket.socket, int]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import select
 import shutil
 import signal
 import socket
@@ -145,7 +146,9 @@ class Process:
         self._account = account
         self._guarded = profile.tier != "full"
         self.channel: socket.socket
-        self.control = self.prints = -1
+        self.control: socket.socket
+        self.prints = self.starter = -1  # `starter` can be read once the process that was started here has ended
+        self._first = -1  # a handle on the sandbox's first process
         self._way_out = None if egress is None or profile.network is None else (egress, profile.network)
         self.handover: Handover | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -153,7 +156,7 @@ class Process:
 
     def __enter__(self) -> Self:
         self.channel, theirs = socket.socketpair()
-        self.control, control = os.pipe()
+        self.control, control = socket.socketpair()
         self.prints, prints = os.pipe()
         if self._way_out is not None:
             self.handover = Handover(*self._way_out)
@@ -161,7 +164,7 @@ class Process:
             self._process = subprocess.Popen(
                 self._line,
                 stdin=theirs.fileno(),
-                stdout=control,
+                stdout=control.fileno(),
                 stderr=prints,
                 env=self._environment,
                 cwd="/",
@@ -178,9 +181,10 @@ class Process:
             theirs.close()
             if self.handover is not None:
                 self.handover.inherited()
-            os.close(control)
+            control.close()
             os.close(prints)
-        for descriptor in (self.channel.fileno(), self.control, self.prints):
+        self.starter = os.pidfd_open(self._process.pid)
+        for descriptor in (self.channel.fileno(), self.control.fileno(), self.prints):
             os.set_blocking(descriptor, False)
         return self
 
@@ -200,8 +204,24 @@ class Process:
         self.channel.close()
         if self.handover is not None:
             self.handover.close()
-        for descriptor in (self.control, self.prints):
-            os.close(descriptor)
+        self.control.close()
+        for descriptor in (self.prints, self.starter, self._first):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+    def hear(self) -> bytes:
+        """What its first process says; empty at the end. INVARIANT: a handle comes with the first word, and none is taken later.
+
+        Raises:
+            BlockingIOError: it says nothing just now.
+        """
+        data, descriptors, _, _ = socket.recv_fds(self.control, 65_536, 1, socket.MSG_CMSG_CLOEXEC)
+        for descriptor in descriptors:
+            if self._first < 0:
+                self._first = descriptor
+            else:
+                os.close(descriptor)
+        return data
 
     @property
     def network(self) -> dict[str, Json] | None:
@@ -219,12 +239,30 @@ class Process:
                 self._group.hold(pid)
 
     def kill(self) -> None:
-        """SIGKILL to bubblewrap takes its namespace along; a guard is told, and sweeps."""
+        """SIGKILL to its first process takes its namespace along; a guard is told, and sweeps.
+
+        Bubblewrap itself comes last: killed before it has set the other up, it would leave it behind, tied to nobody.
+        """
+        if self.channel.fileno() < 0:  # it was left before
+            return
+        with suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
         if self._guarded:
+            return
+        if self._first < 0:
+            self._wait_for_handle()
+        if self._first >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._first, signal.SIGKILL)
+        self._kill_group()
+
+    def _wait_for_handle(self) -> None:
+        """It is starting: in a moment it says so, or reads that nobody is there and ends."""
+        poll = select.poll()
+        poll.register(self.control, select.POLLIN)
+        if poll.poll(DRAIN_SECONDS * 1000):
             with suppress(OSError):
-                self.channel.shutdown(socket.SHUT_RDWR)
-        else:
-            self._kill_group()
+                self.hear()
 
     def _kill_group(self) -> None:
         if self._process is not None and self._process.returncode is None:
@@ -252,7 +290,8 @@ class Conversation:
         """
         exchange, process = self.exchange, self._process
         exchange.watch()
-        exchange.listen(process.control, self._on_control)
+        exchange.listen(process.control.fileno(), self._on_control)
+        exchange.listen(process.starter, self._on_starter)
         try:
             await self._start(boundary)
             if outside is None:
@@ -274,7 +313,7 @@ class Conversation:
         try:
             async with asyncio.timeout(self._profile.wall):
                 await exchange.tell(opened, call)
-                await exchange.until(lambda: self._report is not None or exchange.closed(process.control))
+                await exchange.until(lambda: self._report is not None or exchange.closed(process.control.fileno()))
         except TimeoutError:
             exchange.stop = exchange.stop or "wall"
         if exchange.stop is not None:
@@ -287,7 +326,7 @@ class Conversation:
         try:
             async with asyncio.timeout(START_SECONDS):
                 await exchange.send(boundary, [])
-                await exchange.until(lambda: b"\n" in self._said or exchange.closed(self._process.control))
+                await exchange.until(lambda: b"\n" in self._said or exchange.closed(self._process.control.fileno()))
         except TimeoutError as failure:
             raise DidNotStart(f"it did not start within {START_SECONDS:g} s") from failure
         if not self._said.startswith(b"ready\n"):
@@ -297,11 +336,16 @@ class Conversation:
         self._process.limit(group_memory(self._profile, 1), PROCESSES)
 
     def _on_control(self) -> None:
-        data = os.read(self._process.control, 4096)
+        data = self._process.hear()
         self._said += data
         if not data:
-            self.exchange.close(self._process.control)
+            self.exchange.close(self._process.control.fileno())
         self.exchange.changed()
+
+    def _on_starter(self) -> None:
+        """It ended: with the call, or because somebody killed it, and then what it started is to end too."""
+        self.exchange.close(self._process.starter)
+        self._process.kill()
 
     @property
     def _report(self) -> dict[str, Json] | None:

@@ -239,6 +239,7 @@ class Pool:
             tool.zygote = zygote
         self._selector.register(zygote.process.control, selectors.EVENT_READ, lambda: self._heard(zygote))
         self._selector.register(zygote.process.prints, selectors.EVENT_READ, lambda: self._printed(zygote))
+        self._selector.register(zygote.process.starter, selectors.EVENT_READ, lambda: self._orphaned(zygote))
 
     def _heard(self, zygote: Zygote) -> None:
         if zygote not in self._zygotes:  # it was put away between the event and now
@@ -262,6 +263,12 @@ class Pool:
         elif zygote.running and not was:
             tool.silent = 0
             self._serve(tool)
+
+    def _orphaned(self, zygote: Zygote) -> None:
+        """What started it ended first: somebody killed that, and it must not go on untied. Its control line tells the rest."""
+        if zygote in self._zygotes:
+            self._selector.unregister(zygote.process.starter)
+            zygote.process.kill()
 
     def _printed(self, zygote: Zygote) -> None:
         if zygote in self._zygotes and not zygote.hear_prints():
@@ -298,7 +305,7 @@ class Pool:
         with self.lock:
             if zygote.tool.zygote is zygote:
                 zygote.tool.zygote = None
-        for descriptor in (zygote.process.control, zygote.process.prints):
+        for descriptor in (zygote.process.control, zygote.process.prints, zygote.process.starter):
             with suppress(KeyError):
                 self._selector.unregister(descriptor)
         zygote.leave()

@@ -178,7 +178,7 @@ class Zygote:
             for line in lines:
                 os.close(line)
             if failure.errno not in _SHORT:
-                self.process.kill()  # its control pipe tells
+                self.process.kill()  # its control line tells
             return failure.errno not in _SHORT
         self._number += 1
         channel, theirs_, prints, their_prints = lines
@@ -199,9 +199,9 @@ class Zygote:
             self.process.kill()
 
     def hear(self) -> bool:
-        """Read its control pipe; False at its end."""
+        """Read its control line; False at its end."""
         try:
-            data = os.read(self.process.control, 65_536)
+            data = self.process.hear()
         except BlockingIOError:
             return True
         self._said += data

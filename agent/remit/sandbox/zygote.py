@@ -1,6 +1,6 @@
 """The warm process of one tool: import it once, keep processes ready, give each call one of them.
 
-It never serves a call itself. Its own control pipe says `ready`, then one line for each process that ended; on its channel
+It never serves a call itself. Its own control line says `ready`, then one line for each process that ended; on its channel
 come `{"fork": n}` with the two descriptors of a call's lines, and `{"end": n}`.
 
 INVARIANT: the tool's import has run in this process, so what it says is a claim; what binds it is what `inside.lock_down`
