@@ -3,7 +3,7 @@
 Everything takes turns, so that a busy machine is busy for all of them. Where the account may, all of it runs under one
 real-time class (SCHED_RR), peers too: other people's work on the machine then stays out of the figures. A warm call is timed
 from `Sandbox.run` to its `Output`, on an event loop. "Spaced" leaves 20 ms between calls, as a model does; "back to back" waits
-for nothing, so it is bound by how fast children are made. A peer that is not to be had here is named and left out.
+for nothing, so it is bound by how fast children are made. A peer that is not to be had here is named, and its bar is missed.
 
 Bars: warm and spaced is at least 100 times faster than bubblewrap + Python + pydantic cold, and at least 200 times faster than
 the command line of `@anthropic-ai/sandbox-runtime`; a whole brokered read (decided, recorded, confined, answered) takes at
@@ -35,17 +35,19 @@ from remit.attempt import LiveAttempts
 from remit.broker import Broker
 from remit.call import Ask, Subjects
 from remit.event import RunStarted
+from remit.guard import Guard
 from remit.house import open_house
 from remit.record import Record
+from remit.redact import Redactor
 from remit.rulebook import files_of
-from remit.sandbox import Bounds, Profile, Sandbox, find_bwrap
+from remit.sandbox import Bounds, Output, Profile, Sandbox, find_bwrap
 from remit.sandbox.launch import perform
 from remit.sandbox.profile import runtime
 from remit.starter import write_starter
 from remit.trace import Objects
 
 ROOT = Path(__file__).parents[2]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "remit-bench"
+CACHE = ROOT / ".bench" / "peers"
 SRT = "@anthropic-ai/sandbox-runtime"
 SPACE_S = 0.02
 TOOL = """
@@ -202,6 +204,16 @@ def proportional(pids: list[int]) -> int:
     return total
 
 
+class Remembering(Sandbox):
+    """Knows what it was asked for last, so that the same can be asked of it alone."""
+
+    latest: tuple[Profile, Mapping[str, Any], dict[str, Any]]
+
+    async def run(self, profile: Profile, arguments: Mapping[str, Any], **given: Any) -> Output:
+        self.latest = (profile, arguments, given)
+        return await super().run(profile, arguments, **given)
+
+
 class Brokered:
     """The starter's house with a run under way; every call is decided, recorded, confined and answered."""
 
@@ -212,7 +224,7 @@ class Brokered:
         record = Record(self.house.journal, run.new_run_id())
         subjects = Subjects(agent="agent:triage", user="user:operator")
         self.folder = folder / "agent" / "triage" / "incident"
-        self.sandbox = Sandbox(accept=("full",))
+        self.sandbox = Remembering(accept=("full",))
         record.append(
             RunStarted(
                 subjects=subjects, account="bench", task="read", prompt="", model="bench", scripted=True,
@@ -228,7 +240,7 @@ class Brokered:
         self.attempts = LiveAttempts(self.house.workspace, self.sandbox, self.folder)
         self.broker = Broker(
             workspace=self.house.workspace, agent=agent.model_copy(update={"budget": budget}), subjects=subjects,
-            record=record, attempts=self.attempts, world=run.LiveWorld(self.house), guard=run._guard(self.house, record.run),
+            record=record, attempts=self.attempts, world=run.LiveWorld(self.house), guard=Guard(Redactor(record.run, [])),
             confinement="full",
         )  # fmt: skip
         self.step = 0
@@ -242,14 +254,11 @@ class Brokered:
         assert result is not None
         assert result.ok, result
         self.step += 1
-        self.latest = decided
 
     async def alone(self) -> None:
         """The same tool, the same narrowing, without policy and journal."""
-        assert self.latest.call is not None
-        tool, action = self.house.workspace.action("files.read")
-        profile = self.attempts._profile(tool, action, self.latest.call)
-        output = await self.sandbox.run(profile, dict(self.latest.call.arguments), declared=action.errors)
+        profile, arguments, given = self.sandbox.latest
+        output = await self.sandbox.run(profile, arguments, **given)
         assert output.code is None, output
 
 
@@ -453,10 +462,16 @@ def main() -> int:
     )
     cold, srt = by_name["bubblewrap + Python + pydantic, cold"], rows[-1]
     whole, alone = by_name["a whole brokered read (files.read)"], by_name["the same read in the warm sandbox alone"]
-    bars = [("cold bubblewrap + Python + pydantic / warm", cold.p50 / reference.p50, ">=", 100.0)]
-    if not srt.missing:
-        bars.append((f"{SRT} / warm", srt.p50 / reference.p50, ">=", 200.0))
-    bars.append(("whole brokered read / the same in the sandbox alone", whole.p50 / alone.p50, "<=", 4.0))
+    bars = [
+        ("cold bubblewrap + Python + pydantic / warm", cold.p50 / reference.p50, ">=", 100.0),
+        (
+            f"{SRT} / warm",
+            srt.p50 / reference.p50,
+            ">=",
+            200.0,
+        ),  # not a number where it is missing: no bar is held by that
+        ("whole brokered read / the same in the sandbox alone", whole.p50 / alone.p50, "<=", 4.0),
+    ]
     missed = 0
     for name, ratio, sign, bar in bars:
         held = ratio >= bar if sign == ">=" else ratio <= bar
