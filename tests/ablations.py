@@ -20,11 +20,15 @@ from typing import Final, TypeAlias
 
 import pytest
 
+from remit import approval, break_glass
+from remit.policy import rules
+from remit.policy.conditions import Condition
 from remit.sandbox import confine, kernel, launch, opened, pool, profile, warm
 from remit.sandbox.probe import TierReport
 
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
+DECIDES: Final = ("test_policy_decide.py::test_roles_are_read_through_other_roles",)
 DOCTOR: Final = "test_sandbox.py::test_the_doctor_tries_every_break_out_and_all_are_held"
 
 
@@ -265,5 +269,50 @@ ABLATIONS: Final = (
         name="trying the sandbox before it is used",
         remove=(lambda patch: patch.setattr(confine, "try_tier", lambda tier, _: TierReport(name=tier, works=True, checks=())),),
         tests=("test_sandbox.py::test_a_bubblewrap_that_confines_nothing_is_not_believed",),
+    ),
+    # -- policy --
+    Ablation(
+        name="the model read strictly",
+        remove=(lambda patch: patch.setattr(rules, "check_model", lambda _: ()),),
+        tests=("test_policy_load.py::test_a_model_that_is_not_the_designs_model_is_refused",),
+        still=DECIDES,
+    ),
+    Ablation(
+        name="roles in circles or too deep refused",
+        remove=(lambda patch: patch.setattr(rules, "check_links", lambda _: ()),),
+        tests=(
+            "test_policy_load.py::test_roles_in_a_circle_are_refused_where_the_circle_closes",
+            "test_policy_stock.py::test_roles_that_casbin_follows_only_in_part_do_not_load",
+        ),
+        still=DECIDES,
+    ),
+    Ablation(
+        name="a condition that cannot be read denies",
+        remove=(lambda patch: patch.setattr(Condition, "holds", lambda self, facts: self.answer(facts) is True),),
+        tests=("test_policy_conditions.py::test_what_cannot_be_read_never_allows_and_always_denies",),
+        still=DECIDES,
+    ),
+    Ablation(
+        name="what the model is told of a denial",
+        remove=(lambda patch: patch.setattr(rules, "disclosed", lambda notes: ("remedy", " ".join(notes))),),
+        tests=(
+            "test_policy_remedy.py::test_a_hidden_rule_reads_like_no_rule_at_all",
+            "test_policy_remedy.py::test_of_several_denying_rules_each_is_told_at_its_own_level",
+        ),
+        still=DECIDES,
+    ),
+    Ablation(
+        name="reason and end of an emergency approval",
+        remove=(lambda patch: patch.setattr(approval, "_check_emergency", lambda *_: None),),
+        tests=("test_break_glass.py::test_an_emergency_approval_says_why_and_until_when",),
+        fixtures=True,
+        still=DECIDES,
+    ),
+    Ablation(
+        name="a second person reviews",
+        remove=(lambda patch: patch.setattr(break_glass, "_check_reviewer", lambda *_: None),),
+        tests=("test_break_glass.py::test_only_a_second_person_with_a_role_reviews_it",),
+        fixtures=True,
+        still=DECIDES,
     ),
 )  # fmt: skip
