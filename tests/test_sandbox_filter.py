@@ -15,7 +15,18 @@ from abuse import abuse
 from confining import Room
 
 from remit.sandbox import Tier, kernel
-from remit.sandbox.seccomp import ALLOWED, JUDGED, Machine, boundary_filter, call_filter, this_machine
+from remit.sandbox.seccomp import (
+    ALLOWED,
+    FORKING,
+    JUDGED,
+    NAMING,
+    OPENING,
+    STARTING,
+    Machine,
+    boundary_filter,
+    call_filter,
+    this_machine,
+)
 
 MACHINES = get_args(Machine)
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -79,6 +90,8 @@ def run(program: bytes, data: bytes) -> str:
             case 0x06:
                 if value == 0x7FFF0000:
                     return "allow"
+                if value == 0x7FC00000:
+                    return "ask"
                 return "kill" if value == 0x80000000 else errno.errorcode[value & 0xFFFF]
             case _:
                 raise AssertionError(f"no such instruction: {code:#x}")
@@ -295,3 +308,32 @@ async def test_the_old_way_into_the_kernel_ends_the_process(tmp_path: Path, tier
     """
     output = await Room(base=tmp_path, tier=tier).run(code)
     assert (output.code, output.message) == ("tool_crashed", "the tool was ended by SIGSYS")
+
+
+@pytest.mark.parametrize("programs", [False, True], ids=["no programs", "programs"])
+@pytest.mark.parametrize("namespaces", [False, True], ids=["no namespaces", "namespaces"])
+@pytest.mark.parametrize("machine", MACHINES)
+def test_an_observed_call_is_let_go_nowhere_that_another_is_not(
+    machine: Machine, namespaces: bool, programs: bool
+) -> None:
+    """Both layers together, every number: asked about is what the broker answers, and all else is as it was."""
+    column = MACHINES.index(machine)
+    asked = {numbers[column] for numbers in {**OPENING, **STARTING, **FORKING, **NAMING}.values()}
+    asked.add(number("socket", machine))
+
+    def verdicts(one: int, observed: bool) -> set[str]:
+        return {judge(layer, one, machine=machine) for layer in layers[observed]} - {"allow"}
+
+    kinds = [{"programs": programs, "namespaces": namespaces, "observed": observed} for observed in (False, True)]
+    layers = [(boundary_filter(machine, **kind), call_filter(machine, **kind)) for kind in kinds]
+
+    for one in range(600):
+        before, now = verdicts(one, False), verdicts(one, True)
+        if one in asked:
+            assert now <= {"ask", *before}, one
+            assert now or not before, one
+        elif one == number("seccomp", machine):
+            assert (before, now) == ({"EPERM"}, {"EPERM"})
+        else:
+            assert now == before, one
+    assert verdicts(number("socket", machine), True) == verdicts(number("execve", machine), True) == {"ask"}

@@ -7,6 +7,7 @@ recorded outcomes in its place, so nothing real can happen there.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -163,7 +164,7 @@ class LiveAttempts:
             writes=tuple(touch.name for touch in call.touches if touch.kind == "file" and touch.access == "write"),
             stores=tuple(touch.name for touch in call.touches if touch.kind == "store"),
             programs=manifest.programs,
-            env=dict.fromkeys(manifest.env, ""),
+            env={name: os.environ[name] for name in manifest.env if name in os.environ},
             wall=manifest.limits.wall,
             cpu=manifest.limits.cpu,
             memory=manifest.limits.memory,

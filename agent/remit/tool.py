@@ -9,7 +9,7 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,6 +87,16 @@ class CaseResult:
     note: str
     passed: bool
     message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """One row as it was played. `call` None: it was refused before the tool started."""
+
+    case: ToolCase
+    call: Call | None
+    done: Attempted
+    result: CaseResult
 
 
 def new(root: Path, name: str) -> list[Path]:
@@ -303,27 +313,33 @@ def scratch_folder(workspace: Workspace, name: str) -> Generator[Path]:
 
 async def run_cases(workspace: Workspace, name: str, sandbox: Sandbox) -> list[CaseResult]:
     """Run the tool's table of cases, each in an empty folder of its own."""
+    return [played.result async for played in play(workspace, name, sandbox)]
+
+
+async def play(workspace: Workspace, name: str, sandbox: Sandbox) -> AsyncGenerator[Played]:
+    """As `run_cases`, one case after the other, with what came of each."""
     assert workspace.root is not None
     file = f"tools/{name}/cases.yaml"
     cases = read_tool_cases(table_text(workspace.root / file, file=file), file, name)
-    if not cases:
-        return []
-    fresh = await _fresh(workspace, known(workspace, name), sandbox)
-    return [await _run_case(fresh, case, file, sandbox) for case in cases]
+    fresh = await _fresh(workspace, known(workspace, name), sandbox) if cases else workspace
+    for case in cases:
+        yield await _play(fresh, case, file, sandbox)
 
 
-async def _run_case(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbox) -> CaseResult:
+async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbox) -> Played:
+    call: Call | None = None
     with tempfile.TemporaryDirectory(prefix="remit-case-") as made:
         folder = Path(made)
         for name, text in case.files.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
         try:
-            _, done = await _attempt(workspace, case.action, case.arguments, folder, sandbox, yes=True)
-            said = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
+            call, done = await _attempt(workspace, case.action, case.arguments, folder, sandbox, yes=True)
         except Refusal as refusal:
-            said = case.judge(value=None, code=refusal.code, error=None, message=refusal.message, folder=folder)
-    return CaseResult(file=file, line=case.line, note=case.note, passed=not said, message=said)
+            done = Attempted(code=refusal.code, message=refusal.message)
+        said = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
+    result = CaseResult(file=file, line=case.line, note=case.note, passed=not said, message=said)
+    return Played(case=case, call=call, done=done, result=result)
 
 
 def card(tool: Tool, packages: Environment | None = None) -> list[str]:

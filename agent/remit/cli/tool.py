@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from remit.observe import Report
     from remit.sandbox import Sandbox
+    from remit.tool import CaseResult
     from remit.workspace import Workspace
 
 
@@ -196,6 +198,63 @@ def test_command(names: tuple[str, ...], as_json: bool) -> None:
                     click.echo(f"       {result.file}:{result.line}: {result.message}")
     click.echo(json.dumps({"ok": not failed, "cases": rows}) if as_json else f"{passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)
+
+
+@tool_command.command("observe")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def observe_command(name: str, as_json: bool) -> None:
+    """Play the cases of the tool NAME and hold what they really do against its manifest.
+
+    Every system call is seen that opens, names or starts something, of the tool and all it starts; so is what Python reads from
+    the environment. Undeclared use is a failure (exit 1); grants that no case needs are listed, with a smaller manifest to
+    paste. The sandbox is that of any run: what is not granted is refused. It tells of honest tools: one that means to hide can
+    behave while it is watched.
+
+    \b
+    Examples:
+      remit tool observe files
+      remit tool observe files --json
+    """
+    from remit import observe
+
+    report = asyncio.run(observe.observe(_workspace(), name, None if as_json else _tell_case))
+    if as_json:
+        click.echo(json.dumps({"ok": report.ok, **asdict(report)}, ensure_ascii=False))
+    else:
+        _show_report(report)
+    sys.exit(0 if report.ok else 1)
+
+
+def _tell_case(result: CaseResult) -> None:
+    mark = click.style("ok    ", fg="green") if result.passed else click.style("failed", fg="red")
+    click.echo(f"{mark} {result.note}", err=True)
+    if not result.passed:
+        click.echo(f"       {result.file}:{result.line}: {result.message}", err=True)
+
+
+def _show_report(report: Report) -> None:
+    in_vain = f", {report.refused} refused before it started" if report.refused else ""
+    click.echo(f"{report.tool}: {report.played} cases observed{in_vain}")
+    for used in report.used:
+        click.echo(f"  {used.use:<9} {used.what}")
+    for one in report.undeclared:
+        click.echo(f"{click.style('undeclared', fg='red')} {one.file}:{one.line}: {one.action} {one.use} {one.what!r}")
+        click.echo(f"    the line that would allow it: {one.allow}")
+    for grant in report.unused:
+        where = grant.file if grant.line is None else f"{grant.file}:{grant.line}"
+        kept = f"; kept, or {grant.needed}: write a case for it" if grant.needed else ""
+        click.echo(f"{click.style('unused', fg='yellow')} {where}: {grant.key} {grant.grant!r}: no case needs it{kept}")
+    for line in report.unjudged:
+        click.echo(f"{click.style('not judged', fg='yellow')} {line}")
+    if report.outside:
+        click.echo(click.style(f"looked for outside, in vain: {', '.join(report.outside)}", dim=True))
+    if report.smaller:
+        click.echo(
+            f"a smaller manifest, to paste over these lines of tools/{report.tool}/tool.toml:\n\n{report.smaller}"
+        )
+    if not (report.undeclared or report.unused or report.unjudged):
+        click.echo("the manifest grants what the cases use, and no more")
 
 
 @tool_command.command("env")

@@ -1,6 +1,7 @@
 """Confinement: a decided call runs in a room that holds exactly what was decided.
 
     confine     the face: run, describe, close, the tier that works here
+    observe     what one call really does, as the kernel asks about it
     environment a tool's own packages: locked, installed once, read-only
     profile     what a call may reach, and bubblewrap's command line for it
     warm        one call of a tool that is kept warm
@@ -44,6 +45,7 @@ from remit.egress import Permit
 from remit.sandbox import environment
 from remit.sandbox.confine import Sandbox, find_bwrap, probe
 from remit.sandbox.environment import Environment
+from remit.sandbox.observe import Observed, Seen
 from remit.sandbox.opened import Expansion, expand
 from remit.sandbox.outcome import Output
 from remit.sandbox.probe import Check, TierReport
@@ -57,12 +59,14 @@ __all__ = [
     "Check",
     "Environment",
     "Expansion",
+    "Observed",
     "Output",
     "Permit",
     "Profile",
     "Runtime",
     "Sandbox",
     "Scratch",
+    "Seen",
     "Tier",
     "TierReport",
     "argv",

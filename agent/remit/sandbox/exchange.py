@@ -34,6 +34,7 @@ class Exchange:
     ) -> None:
         self.files: list[int] = []
         self.stop: Stop | None = None
+        self.first: Callable[[int], None] | None = None  # who takes the descriptor on its first byte, where one comes
         self.unread = False  # it ended before it had read what it was told: nothing of the tool ran
         self._channel = channel
         self._prints_line = prints
@@ -204,6 +205,12 @@ class Exchange:
     def _on_channel(self) -> None:
         data = b""
         try:
+            if self.first is not None:
+                _, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
+                take, self.first = self.first, None
+                for descriptor in descriptors:
+                    take(descriptor)
+                return
             if self._profile.writes:
                 data, descriptors, _, _ = socket.recv_fds(self._channel, 65_536, 253, socket.MSG_CMSG_CLOEXEC)
                 self.files += descriptors

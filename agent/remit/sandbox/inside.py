@@ -91,7 +91,8 @@ def lock_down(boundary: dict[str, Any]) -> None:
     full = boundary["tier"] == "full"
     kernel.no_new_privileges()
     kernel.drop_capabilities()
-    kernel.not_dumpable()
+    if not boundary["observed"]:  # whoever watches it must read what it asks the kernel for
+        kernel.not_dumpable()
     rules = kernel.Ruleset()
     for path, access in onecall.runtime_access(boundary):
         rules.allow_path(path, access)
@@ -126,7 +127,11 @@ def _one_call(channel: socket.socket, boundary: dict[str, Any], parent: int) -> 
         kernel.die_with_parent(parent)
         rules = onecall.prepare(boundary, [channel.fileno()])
         call = onecall.narrow(channel, boundary, rules)
-        onecall.serve(channel, boundary, call, None, watch.Watch())
+        heard = watch.Watch()
+        if boundary["observed"]:
+            onecall.be_observed(channel, boundary)
+            heard.observe()
+        onecall.serve(channel, boundary, call, None, heard)
     except BaseException:
         traceback.print_exc()
         os._exit(1)

@@ -27,6 +27,7 @@ from remit.sandbox.account import account_for
 from remit.sandbox.cgroup import Group, below, delegated
 from remit.sandbox.exchange import ENVELOPE, Exchange
 from remit.sandbox.handover import Handover, Outside, Passage, judged
+from remit.sandbox.observe import Observer
 from remit.sandbox.opened import Opened
 from remit.sandbox.outcome import Answer, Ending, Output, classify
 from remit.sandbox.profile import (
@@ -53,7 +54,13 @@ class DidNotStart(Exception):
 
 
 def boundary(
-    profile: Profile, runtime: Runtime, at: Places, *, warm: bool = False, network: Mapping[str, Json] | None = None
+    profile: Profile,
+    runtime: Runtime,
+    at: Places,
+    *,
+    warm: bool = False,
+    network: Mapping[str, Json] | None = None,
+    observed: bool = False,
 ) -> dict[str, Json]:
     """What `inside.lock_down` needs; the paths are those of its tier. `warm`: it serves many calls; `network`: its way out."""
     machine = this_machine()
@@ -63,6 +70,7 @@ def boundary(
     return {
         "warm": warm,
         "network": network,
+        "observed": observed,
         "tier": profile.tier,
         "runtime": [*runtime.folders],
         "packages": dict(at.packages),
@@ -80,8 +88,10 @@ def boundary(
         "processes": 2 * PROCESSES if warm else PROCESSES,
         "largest_answer": profile.output + ENVELOPE,
         "file_bytes": SCRATCH_BYTES,
-        "filter": boundary_filter(machine, programs=programs, namespaces=namespaces, network=network is not None).hex(),
-        "call_filter": call_filter(machine, programs=programs, namespaces=namespaces).hex(),
+        "filter": boundary_filter(
+            machine, programs=programs, namespaces=namespaces, network=network is not None, observed=observed
+        ).hex(),
+        "call_filter": call_filter(machine, programs=programs, namespaces=namespaces, observed=observed).hex(),
     }
 
 
@@ -273,12 +283,16 @@ class Process:
 class Conversation:
     """One process, one call: its boundary, its work, its end as process 1 reports it."""
 
-    def __init__(self, process: Process, profile: Profile, hear: Callable[[bytes], None] | None) -> None:
+    def __init__(
+        self, process: Process, profile: Profile, hear: Callable[[bytes], None] | None, observer: Observer | None
+    ) -> None:
         self._process = process
         self._profile = profile
         self._said = bytearray()
         self.exchange = Exchange(process.channel, process.prints, profile, hear)
         self.passage: Passage | None = None
+        if observer is not None:
+            self.exchange.first = observer.take
 
     async def hold(
         self, boundary: Mapping[str, Json], opened: Opened, call: Mapping[str, Json], outside: Outside | None
@@ -364,8 +378,9 @@ async def perform(
     mode: Literal["call", "describe"] = "call",
     hear: Callable[[bytes], None] | None = None,
     outside: Outside | None = None,
+    observer: Observer | None = None,
 ) -> Output:
-    """One call in a sandbox of its own, from its first descriptor to its classified end.
+    """One call in a sandbox of its own, from its first descriptor to its classified end. `observer` sees what it does.
 
     Without `outside` it reaches no network, whatever its profile says. Cancelled, it leaves no process and no file.
 
@@ -382,15 +397,19 @@ async def perform(
         account = account_for(profile, runtime, opened.files)
         egress = None if outside is None else outside.egress
         with Process(profile, runtime, at, account=account, files=opened.files, egress=egress) as process:
-            conversation = Conversation(process, profile, hear)
+            conversation = Conversation(process, profile, hear, observer)
             try:
-                told = boundary(profile, runtime, at, network=process.network)
+                told = boundary(profile, runtime, at, network=process.network, observed=observer is not None)
                 ending = await conversation.hold(told, opened, call, outside)
+                if observer is not None:
+                    observer.end(told, opened.layout, ending.answer)
                 answer = classify(profile, ending, declared=declared)
                 output = settle(profile, ending, answer, opened, conversation.exchange)
                 return output if conversation.passage is None else judged(output, conversation.passage)
             finally:
                 close_files(conversation.exchange)
+                if observer is not None:
+                    observer.close()
     finally:
         opened.close()
         if base is not None:

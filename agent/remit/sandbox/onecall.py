@@ -87,8 +87,16 @@ def prepare(
     close_others([*keep, rules.descriptor])
     seconds = math.ceil(boundary["cpu"])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
-    kernel.install(bytes.fromhex(boundary["call_filter"]))
+    if not boundary["observed"]:
+        kernel.install(bytes.fromhex(boundary["call_filter"]))
     return rules
+
+
+def be_observed(channel: socket.socket, boundary: dict[str, Any]) -> None:
+    """From here on the broker is asked. INVARIANT: nothing of the tool has run, and it never holds what answers."""
+    listener = kernel.install_observed(bytes.fromhex(boundary["call_filter"]))
+    socket.send_fds(channel, [b"!"], [listener])
+    os.close(listener)
 
 
 def close_others(keep: list[int]) -> None:
@@ -178,6 +186,8 @@ def serve(
     heard.deaf = True
     if heard.refused:
         answer["refused"] = heard.refused
+    if boundary["observed"]:
+        answer["variables"], answer["lacking"] = sorted(heard.variables), sorted(heard.lacking)
     serving.flush()
     used = resource.getrusage(resource.RUSAGE_SELF)
     answer["cpu"], answer["memory"] = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024

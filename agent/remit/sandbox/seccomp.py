@@ -70,8 +70,18 @@ JUDGED: Final[_Numbers] = {
     "tgkill": (234, 131), "utimes": (235, -1), "ioprio_get": (252, 31), "openat": (257, 56), "mkdirat": (258, 34),
     "fchownat": (260, 54), "futimesat": (261, -1), "fchmodat": (268, 53), "utimensat": (280, 88),
     "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261), "sendmmsg": (307, 269), "sched_getattr": (315, 275),
-    "execveat": (322, 281), "fchmodat2": (452, 452), "socket": (41, 198), "connect": (42, 203),
+    "execveat": (322, 281), "fchmodat2": (452, 452), "socket": (41, 198), "connect": (42, 203), "seccomp": (317, 277),
 }  # fmt: skip
+# What an observed call asks the broker about. The broker lets go on what the first layer allows, and refuses the rest as
+# that would.
+OPENING: Final[_Numbers] = {name: JUDGED[name] for name in ("open", "openat", "creat")}
+STARTING: Final[_Numbers] = {name: JUDGED[name] for name in ("execve", "execveat")}
+FORKING: Final[_Numbers] = {name: JUDGED[name] for name in ("fork", "vfork", "clone")}
+NAMING: Final[_Numbers] = {
+    **{name: JUDGED[name] for name in ("mkdir", "mkdirat")},
+    **{name: ALLOWED[name] for name in ("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat")},
+    **{name: ALLOWED[name] for name in ("unlink", "unlinkat", "rmdir", "truncate")},
+}
 # Said not to exist, so that a libc falls back to what a filter can look into: flags behind a pointer cannot be read.
 ABSENT: Final[_Numbers] = {
     "clone3": (435, 435), "openat2": (437, 437), "cachestat": (451, 451), "map_shadow_stack": (453, 453),
@@ -103,6 +113,7 @@ _ALLOW: _Op = (_RETURN, 0, 0, 0x7FFF0000)
 _KILL: _Op = (_RETURN, 0, 0, 0x80000000)
 _DENY: _Op = (_RETURN, 0, 0, 0x00050000 | errno.EPERM)
 _MISSING: _Op = (_RETURN, 0, 0, 0x00050000 | errno.ENOSYS)
+_ASK: _Op = (_RETURN, 0, 0, 0x7FC00000)
 _WITHOUT: _Op = (_RETURN, 0, 0, 0x00050000 | errno.ENOTSUP)
 _ARCHITECTURE: Final[Mapping[Machine, int]] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
@@ -128,10 +139,13 @@ def this_machine() -> Machine | None:
 
 
 @cache
-def boundary_filter(machine: Machine, *, programs: bool, namespaces: bool, network: bool = False) -> bytes:
+def boundary_filter(
+    machine: Machine, *, programs: bool, namespaces: bool, network: bool = False, observed: bool = False
+) -> bytes:
     """The first layer: what any tool may do. `programs`: it may start some; `namespaces`: its mounts keep chmod harmless.
 
-    `network`: it may open plain TCP connections, in a namespace where one listener is all that there is.
+    `network`: it may open plain TCP connections, in a namespace where one listener is all that there is. `observed`: what the
+    second layer asks about is left to it, or it would be refused unseen.
     """
     rules: dict[str, list[_Op]] = {
         name: [_ALLOW]
@@ -173,13 +187,16 @@ def boundary_filter(machine: Machine, *, programs: bool, namespaces: bool, netwo
             _argument(0), (_EQUAL, 1, 0, 2), _DENY, _argument(1), (_AND, 0, 0, 0xF), (_EQUAL, 1, 0, 1), _DENY,
             _argument(2), (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, 6), _DENY, _ALLOW,
         ]  # fmt: skip
+    if observed:
+        rules = {"socket": [_ALLOW], **rules, **{name: [_ALLOW] for name in (*_PROGRAMS, "seccomp")}}
     return _program(machine, rules, listed=True)
 
 
-def call_filter(machine: Machine, *, programs: bool, namespaces: bool) -> bytes:
+def call_filter(machine: Machine, *, programs: bool, namespaces: bool, observed: bool = False) -> bytes:
     """The second layer: what the process of one call may not do to others. `kernel.OWN` stands for its number.
 
-    Without `namespaces` it may not even ask after others: their numbers are those of this machine.
+    Without `namespaces` it may not even ask after others: their numbers are those of this machine. `observed`: it asks before
+    whatever a manifest has a word for.
     """
     rules: dict[str, list[_Op]] = {"landlock_create_ruleset": [_DENY], "prctl": _except(0, _CONTROLS)}
     rules["prlimit64"] = _only(0, (0, _OWN))
@@ -193,6 +210,12 @@ def call_filter(machine: Machine, *, programs: bool, namespaces: bool) -> bytes:
     if not namespaces:
         rules |= {name: _only(0, (0, _OWN), otherwise=_MISSING) for name in _QUERIES}
         rules |= {name: _of_itself(name, _MISSING) for name in ("getpriority", "ioprio_get")}
+    if observed:
+        rules |= {name: [_ASK] for name in (*OPENING, *STARTING, *NAMING, "socket")}
+        rules["seccomp"] = [_DENY]
+        if not programs:
+            rules |= {"fork": [_ASK], "vfork": [_ASK]}
+            rules["clone"] = [_argument(0), (_ANY_BIT, 1, 0, _THREAD), _ASK, _ALLOW]
     return _program(machine, rules, listed=False)
 
 

@@ -31,12 +31,38 @@ class Watch:
 
     def __init__(self) -> None:
         self.refused: list[dict[str, str]] = []
+        self.variables: set[str] = set()  # that were given and read, where that is observed
+        self.lacking: set[str] = set()  # that the tool's own lines asked for in vain
         self.deaf = True
         sys.addaudithook(self._hear)
+
+    def observe(self) -> None:
+        """Hear of variables too: reading one is no event of Python's and no call of the kernel's."""
+        given = frozenset(os.environ)
+        kind: Any = type(os.environ)
+        read = kind.__getitem__
+
+        def heard(environment: Any, name: Any) -> Any:
+            if not self.deaf:
+                self._read(os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name), given)
+            return read(environment, name)
+
+        kind.__getitem__ = heard
+
+    def _read(self, name: str, given: frozenset[str]) -> None:
+        """What the tool has and reads, and what its own lines ask for; a library looks for many that it does not need."""
+        frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage] - as below
+        while frame.f_back is not None and frame.f_code.co_filename.startswith(("<frozen", os.__file__)):
+            frame = frame.f_back
+        if name in given:
+            self.variables.add(name)
+        elif beneath(frame.f_code.co_filename, [self._code]):
+            self.lacking.add(name)
 
     def begin(self, boundary: Mapping[str, Any], layout: Mapping[str, Any]) -> None:
         """Listen from now on, with this boundary and this decision."""
         self._root: str = boundary["root"]
+        self._code: str = boundary["code"]
         self._scratch: str = boundary["scratch"]
         self._mirrored: bool = layout["mirrored"]
         self._reads = {os.path.join(self._root, name) for name in layout["reads"]}
