@@ -12,7 +12,7 @@ import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -272,7 +272,7 @@ def test_versions_stay_until_newer_ones_are_asked_for(index: Index, tmp_path: Pa
 def test_a_block_that_says_too_little_or_too_much_is_told_with_its_line(tmp_path: Path, block: str, what: str) -> None:
     (tmp_path / "main.py").write_text(f'"""A tool."""\n\n# /// script\n{block}\n# ///\n')
     with pytest.raises(WorkspaceError) as error:
-        environment.wants(tmp_path)
+        environment.find(tmp_path)
     (problem,) = error.value.problems
     assert (problem.file, problem.line) == (f"tools/{tmp_path.name}/main.py", 3)
     assert what in problem.what
@@ -362,6 +362,14 @@ def act(path: str) -> str:
     assert [path for path in own.folder.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o222] == []
     without = await act(room, None)
     assert (without.code, "ModuleNotFoundError" in without.message) == ("tool_crashed", True)
+
+
+async def test_packages_in_the_working_folder_are_not_used(tmp_path: Path, made: Callable[..., Any]) -> None:
+    """There a decided write could reach them."""
+    own = made()
+    profile = Room(base=tmp_path, tier="full").profile(environment=own)
+    with pytest.raises(RunEnded, match=r"lie in its working folder\n    fix: set XDG_CACHE_HOME"):
+        await sandbox("full").run(replace(profile, root=tmp_path), {"path": "logs/a"}, declared={})
 
 
 async def test_types_are_read_with_whole_pydantic_whatever_one_package_brings(index: Index, tmp_path: Path) -> None:

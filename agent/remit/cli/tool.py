@@ -44,10 +44,10 @@ def new_command(name: str, as_json: bool) -> None:
     Examples:
       remit tool new words
     """
-    from remit import tool
+    from remit.tool_example import new
     from remit.workspace import find
 
-    written = tool.new(find(Path.cwd()), name)
+    written = new(find(Path.cwd()), name)
     if as_json:
         click.echo(json.dumps({"ok": True, "files": [str(_relative(path)) for path in written]}))
         return

@@ -1,31 +1,32 @@
 """Confinement: a decided call runs in a room that holds exactly what was decided.
 
-    confine     the face: run, describe, close, the tier that works here
-    observe     what one call really does, as the kernel asks about it
-    environment a tool's own packages: locked, installed once, read-only
-    profile     what a call may reach, and bubblewrap's command line for it
-    warm        one call of a tool that is kept warm
-    pool        the warm tools: as many children stand by as there is demand
-    standby     one zygote and its children, from the broker's side
-    launch      one call in a sandbox of its own
-    handover    a sandbox's way to the network: its listener taken over, each call let through it
-    exchange    what the broker says to a call's process and hears from it
-    opened      what was decided, opened beneath the working folder
-    scratch     what was written, put in place
-    outcome     one code for each ending
-    seccomp     which system calls are left
-    probe       break-outs, tried for real
-    attempts    which ones, and what each would mean
+    confine       the face: run, describe, close, the tier that works here
+    observe       what one call really does, as the kernel asks about it
+    requirements  what a tool asks for, and what its lock holds
+    environment   a tool's own packages: locked, installed once, read-only
+    profile       what a call may reach, and bubblewrap's command line for it
+    warm          one call of a tool that is kept warm
+    pool          the warm tools: as many children stand by as there is demand
+    standby       one zygote and its children, from the broker's side
+    launch        one call in a sandbox of its own
+    handover      a sandbox's way to the network: its listener taken over, each call let through it
+    exchange      what the broker says to a call's process and hears from it
+    opened        what was decided, opened beneath the working folder
+    scratch       what was written, put in place
+    outcome       one code for each ending
+    seccomp       which system calls are left
+    probe         break-outs, tried for real
+    attempts      which ones, and what each would mean
 
 Inside the sandbox, in this order:
 
-    inside      the first program: lock down
-    zygote      import the tool once, fork a child for each call
-    onecall     one call's process: narrow, run, answer
-    serving     the tool's side: import, types, call
-    watch       what it reached for beyond the decision
-    outlet      the listener by which alone the network is reached, made and handed out
-    kernel      Landlock, filters, openat2 and the like, by number
+    inside        the first program: lock down
+    zygote        import the tool once, fork a child for each call
+    onecall       one call's process: narrow, run, answer
+    serving       the tool's side: import, types, call
+    watch         what it reached for beyond the decision
+    outlet        the listener by which alone the network is reached, made and handed out
+    kernel        Landlock, filters, openat2 and the like, by number
 
 Tried and dropped:
 

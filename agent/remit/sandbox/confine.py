@@ -246,6 +246,13 @@ class Sandbox:
                 f"tool {profile.tool!r} reaches the network, which the landlock tier cannot confine",
                 fix="make bubblewrap work here (see `remit doctor`), or remove the tool from the agent",
             )
+        own = profile.environment
+        if own is not None and own.folder.is_relative_to(os.path.realpath(profile.root)):
+            raise RunEnded(
+                "sandbox_unavailable",
+                f"the packages of tool {profile.tool!r} lie in its working folder",
+                fix="set XDG_CACHE_HOME to a folder that no agent works in",
+            )
         return profile if profile.tier == tier else replace(profile, tier=tier)
 
     def _runtime(self) -> Runtime:

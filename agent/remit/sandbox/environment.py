@@ -17,45 +17,18 @@ import stat
 import subprocess
 import sys
 import tempfile
-import tomllib
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Final, cast
+from typing import Final
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.version import Version
-
-from remit.call import Json
 from remit.canon import digest, digest_bytes
-from remit.errors import Problem, RunEnded, WorkspaceError
+from remit.errors import RunEnded, WorkspaceError
+from remit.sandbox.requirements import LOCK, SCRIPT, Asked, asked_of, held_by
 
-SCRIPT: Final = "main.py"
-LOCK: Final = "main.py.lock"
-OLDEST_PYDANTIC: Final = "2.12"  # a tool's types are read with its own pydantic where it has one
-
-# What PEP 723 says a block is, and nothing looser: two readers must not see two lists of packages.
-_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<body>(^#(| .*)$\s)+)^# ///$")
-# Settings of uv that say where packages come from and which; those that write, run or build something are not among them.
-_SETTINGS: Final = frozenset(
-    (
-        *(
-            "index",
-            "index-url",
-            "extra-index-url",
-            "sources",
-            "index-strategy",
-            "environments",
-            "required-environments",
-        ),
-        *("prerelease", "resolution", "fork-strategy", "exclude-newer", "constraint-dependencies"),
-        *("override-dependencies", "exclude-dependencies"),
-    )
-)
-_ORIGINS: Final = ("registry", "url")
 _FORMAT: Final = 1  # of the environment's folder
 
 
@@ -85,29 +58,20 @@ class Environment:
         return self.folder.is_dir()
 
 
-def wants(code: Path) -> bool:
-    """Whether the tool in the folder `code` has packages of its own.
-
-    Raises:
-        WorkspaceError: what it asks for cannot be read.
-    """
-    return bool(_asked(code).dependencies)
-
-
 def find(code: Path) -> Environment | None:
     """The environment that the lock stands for; None where the tool asks for no packages.
 
     Raises:
         WorkspaceError: what it asks for cannot be read, is not locked, or is locked to something that is not held.
     """
-    asked = _asked(code)
+    asked = asked_of(code)
     if not asked.dependencies:
         return None
     try:
         data = (code / LOCK).read_bytes()
     except FileNotFoundError as failure:
         raise asked.wrong("its packages are not locked", f"run `remit tool env {code.name}`") from failure
-    packages, held = _held(code, data), digest_bytes(data)
+    packages, held = held_by(code, data), digest_bytes(data)
     key = digest({"format": _FORMAT, "lock": held, "python": sys.version, "base": base_python()})
     return Environment(lock=held, folder=_cache() / key.rpartition(":")[2], packages=packages)
 
@@ -122,7 +86,7 @@ def check(code: Path) -> Environment | None:
     if found is not None:
         done = _uv("lock", "--script", SCRIPT, "--check", "--offline", "--no-build", cwd=code)
         if done.returncode:
-            raise _asked(code).wrong(f"{LOCK} does not fit it", f"run `remit tool env {code.name}`")
+            raise asked_of(code).wrong(f"{LOCK} does not fit it", f"run `remit tool env {code.name}`")
     return found
 
 
@@ -133,7 +97,7 @@ def lock(code: Path, *, upgrade: bool = False) -> bool:
         WorkspaceError: what is asked for cannot be had as wheels.
         RunEnded: `sandbox_unavailable`: uv is missing, or no index can be reached.
     """
-    asked = _asked(code)
+    asked = asked_of(code)
     path = code / LOCK
     before = path.read_bytes() if path.exists() else None
     if not asked.dependencies:
@@ -142,7 +106,7 @@ def lock(code: Path, *, upgrade: bool = False) -> bool:
     done = _uv("lock", "--script", SCRIPT, "--no-build", "--python", base_python(), *more, cwd=code)
     if done.returncode:
         raise _failed(asked, done.stderr)
-    _held(code, path.read_bytes())
+    held_by(code, path.read_bytes())
     return path.read_bytes() != before
 
 
@@ -175,91 +139,6 @@ def make(code: Path, *, tell: Callable[[str], None] | None = None) -> Environmen
     return found
 
 
-# ── what is asked for ────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Asked:
-    tool: str
-    line: int | None = None
-    dependencies: tuple[str, ...] = ()
-
-    def wrong(self, what: str, fix: str) -> WorkspaceError:
-        return WorkspaceError([Problem(file=f"tools/{self.tool}/{SCRIPT}", line=self.line, what=what, fix=fix)])
-
-
-def _asked(code: Path) -> _Asked:
-    """The one block of main.py, read strictly."""
-    nothing = _Asked(tool=code.name)
-    try:
-        text = (code / SCRIPT).read_bytes().decode().replace("\r\n", "\n")
-    except (FileNotFoundError, UnicodeDecodeError):  # a command tool has none; other bytes do not import either
-        return nothing
-    blocks = list(_BLOCK.finditer(text))
-    if not blocks:
-        return nothing
-    asked = _Asked(tool=code.name, line=text.count("\n", 0, blocks[0].start()) + 1)
-    if len(blocks) > 1:
-        raise asked.wrong("it has two `# /// script` blocks", "keep one")
-    try:
-        body = "".join(line[2:] for line in blocks[0]["body"].splitlines(keepends=True))
-        table: Json = tomllib.loads(body)
-    except tomllib.TOMLDecodeError as failure:
-        raise asked.wrong(f"its `# /// script` block is not TOML: {failure}", "mend it") from failure
-    _check_settings(asked, table)
-    return _Asked(tool=asked.tool, line=asked.line, dependencies=_dependencies(asked, table))
-
-
-def _dependencies(asked: _Asked, table: Mapping[str, Json]) -> tuple[str, ...]:
-    value = table.get("dependencies", [])
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in cast("list[object]", value)):
-        raise asked.wrong("'dependencies' is no list of texts", 'write dependencies = ["pandas>=2"]')
-    python = table.get("requires-python", "")
-    try:
-        fits = isinstance(python, str) and SpecifierSet(python).contains(_python_version(), prereleases=True)
-    except InvalidSpecifier as failure:
-        raise asked.wrong("'requires-python' cannot be read", 'write requires-python = ">=3.11"') from failure
-    if not fits:
-        what = f"it needs Python {python}, and Remit runs tools with {_python_version()}"
-        raise asked.wrong(what, "run Remit with that Python, or change requires-python")
-    return tuple(cast("list[str]", value))
-
-
-def _check_settings(asked: _Asked, table: Mapping[str, Json]) -> None:
-    tools: Json = table.get("tool", {})
-    settings: Json = cast("Mapping[str, Json]", tools).get("uv", {}) if isinstance(tools, dict) else None
-    if not isinstance(settings, dict):
-        raise asked.wrong("[tool.uv] is no table", "write [tool.uv] on a line of its own, or remove it")
-    if unknown := sorted(set(cast("Mapping[str, Json]", settings)) - _SETTINGS):
-        raise asked.wrong(
-            f"[tool.uv] sets {', '.join(unknown)}, which a tool may not",
-            f"remove it; it may set {', '.join(sorted(_SETTINGS))}",
-        )
-
-
-def _held(code: Path, data: bytes) -> dict[str, str]:
-    """The versions by name, where every file of every package is held by its hash and none is somebody's folder."""
-    asked = _Asked(tool=code.name)
-    try:
-        packages = cast("list[dict[str, Json]]", tomllib.loads(data.decode())["package"])
-        versions: dict[str, str] = {}
-        for package in packages:
-            name, version = package["name"], package["version"]
-            if not set(package["source"]) & set(_ORIGINS):
-                what = f"{LOCK} takes {name!r} from {next(iter(package['source']))!r}, which is no wheel"
-                raise asked.wrong(what, "name a released version in dependencies")
-            if not all("hash" in wheel for wheel in package.get("wheels", [])):
-                raise asked.wrong(f"{LOCK} holds {name!r} by no hash", "take it from an index that gives hashes")
-            if name == "pydantic" and Version(version) < Version(OLDEST_PYDANTIC):
-                what = f"{LOCK} holds pydantic {version}, too old to read a tool's types with"
-                raise asked.wrong(what, f'write "pydantic>={OLDEST_PYDANTIC}" in dependencies')
-            # One for each range of Pythons and each system that it was locked for.
-            versions[name] = f"{versions[name]} or {version}" if name in versions else version
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as failure:
-        raise asked.wrong(f"{LOCK} cannot be read", f"remove it and run `remit tool env {code.name}`") from failure
-    return versions
-
-
 # ── installing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -277,9 +156,9 @@ def _install(code: Path, wanted: Environment) -> None:
             for step in _steps(part):
                 done = _uv(*step, cwd=Path(made), active=part)
                 if done.returncode:
-                    raise _failed(_asked(code), done.stderr)
+                    raise _failed(asked_of(code), done.stderr)
             if digest_bytes(Path(made, LOCK).read_bytes()) != digest_bytes((code / LOCK).read_bytes()):
-                raise _Asked(tool=code.name).wrong(f"{LOCK} changed meanwhile", "run it again")
+                raise Asked(tool=code.name).wrong(f"{LOCK} changed meanwhile", "run it again")
         _compile(part)
         _make_read_only(part)
         os.rename(part, wanted.folder)
@@ -399,7 +278,7 @@ _UNREACHABLE: Final = re.compile(
 )
 
 
-def _failed(asked: _Asked, said: str) -> WorkspaceError | RunEnded:
+def _failed(asked: Asked, said: str) -> WorkspaceError | RunEnded:
     """uv's failure: the index's, or the author's."""
     text = " ".join(said.split())[-600:]
     if _UNREACHABLE.search(text):
@@ -415,7 +294,3 @@ def _failed(asked: _Asked, said: str) -> WorkspaceError | RunEnded:
 def base_python() -> str:
     """The interpreter that runs tools: this one, outside of any virtual environment."""
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-
-
-def _python_version() -> str:
-    return ".".join(map(str, sys.version_info[:3]))
