@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from confining import Room, sandbox
 from playing import Remit
+from reaching import Said, Server
 
 from remit.errors import UsageError
 from remit.observe import Report, Used, observe
@@ -223,6 +224,52 @@ def test_what_a_program_and_its_own_children_do_is_seen(house: Path) -> None:
     assert report.unjudged == ("always.env: what a program reads from its environment is no system call",)
 
 
+WEB = """\
+name = "web"
+version = "1.0.0"
+owner = "you@example.com"
+summary = "Ask"
+source = "python"
+
+[always]
+hosts = ["GET localhost:{port}", "unused.example.com:443"]
+ranges = ["127.0.0.0/8"]
+
+[actions.ask]
+summary = "Ask two servers"
+effect = "read"
+"""
+ASK = """\
+import socket
+import urllib.error
+import urllib.request
+
+def ask() -> str:
+    said = urllib.request.urlopen("http://localhost:PORT/a").read().decode()
+    try:
+        urllib.request.urlopen("http://other.example.com/")
+    except urllib.error.HTTPError:
+        pass
+    return said
+"""
+
+
+def test_hosts_are_judged_by_what_the_proxy_saw(house: Path) -> None:
+    folder = house / "tools" / "web"
+    folder.mkdir()
+    with Server(lambda heard: Said(body=b"hello")) as server:
+        (folder / "tool.toml").write_text(WEB.format(port=server.port))
+        (folder / "main.py").write_text(ASK.replace("PORT", str(server.port)))
+        (folder / "cases.yaml").write_text("- {note: asks, action: web.ask, expect: {value: hello}}\n")
+        report = observed(house, "web")
+    assert (report.failed, report.used) == ((), (Used(use="connect", what=f"localhost:{server.port}"),))
+    assert [(one.use, one.what, one.allow) for one in report.undeclared] == [
+        ("connect", "other.example.com:80", 'hosts = ["other.example.com:80"]')
+    ]
+    assert [(one.key, one.grant) for one in report.unused] == [("always.hosts", "unused.example.com:443")]
+    assert report.smaller == f'[always]\nhosts = ["GET localhost:{server.port}"]'
+
+
 def test_a_case_that_shows_a_refusal_is_no_use_and_a_failing_case_is_no_proof(house: Path) -> None:
     reaching = "def act(path: str, report: str) -> str:\n    return open('docs/b.md').read()\n"
     write(house, reaching, expect="{error: sandbox_violation}")
@@ -230,6 +277,15 @@ def test_a_case_that_shows_a_refusal_is_no_use_and_a_failing_case_is_no_proof(ho
     write(house, HONEST, expect="{value: other}")
     report = observed(house)
     assert (report.ok, len(report.failed)) == (False, 1)
+
+
+def test_an_action_that_no_case_starts_is_not_judged(house: Path) -> None:
+    folder = write(house, HONEST + "\ndef other() -> str:\n    return ''\n", read=["docs/**", "logs/**"])
+    with (folder / "tool.toml").open("a") as manifest:
+        manifest.write('\n[actions.other]\nsummary = "Other"\neffect = "read"\n')
+    report = observed(house)
+    assert (report.ok, [one.grant for one in report.unused], report.smaller) == (True, ["logs/**"], "")
+    assert report.unjudged == ("reporter.other: no case starts it, so no smaller manifest is suggested",)
 
 
 def test_where_nothing_can_be_observed_the_reason_is_told(house: Path) -> None:

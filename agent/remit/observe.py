@@ -126,6 +126,8 @@ class _Report:
         self._text = workspace.files[self._file].decode()
         self._all = rows
         self._rows = [row for row in rows if row.played.call is not None]
+        played = {row.action for row in self._rows}
+        self._unplayed = [name for name in manifest.actions if name not in played]
 
     def report(self) -> Report:
         unused, smaller = self._smaller(list(self._unused()))
@@ -141,7 +143,7 @@ class _Report:
             unused=unused,
             outside=tuple(outside),
             unjudged=tuple(self._unjudged()),
-            smaller=smaller,
+            smaller="" if self._unplayed else smaller,
         )
 
     # ── what was used ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,10 +255,8 @@ class _Report:
         return problems[0].what if problems else ""
 
     def _unjudged(self) -> Iterator[str]:
-        played = {row.action for row in self._rows}
-        for name in self._manifest.actions:
-            if name not in played:
-                yield f"{self._manifest.name}.{name}: no case starts it"
+        for name in self._unplayed:
+            yield f"{self._manifest.name}.{name}: no case starts it, so no smaller manifest is suggested"
         if self._manifest.secrets:
             yield "always.secrets: what needs one is known to the server"
         if self._manifest.source == "command" and self._manifest.env:
