@@ -23,7 +23,7 @@ import pytest
 from remit import approval, break_glass
 from remit.policy import rules
 from remit.policy.conditions import Condition
-from remit.sandbox import confine, kernel, launch, opened, pool, profile, warm
+from remit.sandbox import confine, kernel, opened, pool, process, profile, warm
 from remit.sandbox.probe import TierReport
 
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
@@ -82,7 +82,7 @@ def line(change: Callable[[list[str]], list[str]]) -> Remove:
     """Start bubblewrap by another command line."""
 
     def remove(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(launch, "argv", lambda *given: change(profile.argv(*given)))
+        patch.setattr(process, "argv", lambda *given: change(profile.argv(*given)))
 
     return remove
 
@@ -116,23 +116,23 @@ def with_working_folder(argv: list[str]) -> list[str]:
 
 def leaking(patch: pytest.MonkeyPatch) -> None:
     """Hand every inheritable descriptor of the broker on."""
-    patch.setattr(launch.subprocess, "Popen", partial(subprocess.Popen, close_fds=False))
+    patch.setattr(process.subprocess, "Popen", partial(subprocess.Popen, close_fds=False))
 
 
 def open_environment(patch: pytest.MonkeyPatch) -> None:
-    earlier = launch.environment
-    patch.setattr(launch, "environment", lambda *given: {**os.environ, **earlier(*given)})
+    earlier = process.environment
+    patch.setattr(process, "environment", lambda *given: {**os.environ, **earlier(*given)})
 
 
 def unheld(patch: pytest.MonkeyPatch) -> None:
-    earlier = launch.Process.hear
+    earlier = process.Process.hear
 
-    def hear(self: launch.Process) -> bytes:
+    def hear(self: process.Process) -> bytes:
         said = earlier(self)
         self._first = -1
         return said
 
-    patch.setattr(launch.Process, "hear", hear)
+    patch.setattr(process.Process, "hear", hear)
 
 
 def unretired(patch: pytest.MonkeyPatch) -> None:
@@ -166,7 +166,7 @@ ABLATIONS: Final = (
     ),
     Ablation(
         name="the filter of one call",
-        remove=(lambda patch: patch.setattr(launch, "call_filter", allowing_all),),
+        remove=(lambda patch: patch.setattr(process, "call_filter", allowing_all),),
         tests=(
             "test_sandbox_escapes.py::test_no_program_and_no_process_starts",
             "test_sandbox_escapes.py::test_other_processes_cannot_be_signalled_traced_or_seen",

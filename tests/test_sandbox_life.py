@@ -22,7 +22,7 @@ from confining import Room, below, command, put_away, sandbox
 
 from remit.errors import Refusal
 from remit.event import Change
-from remit.sandbox import Output, Scratch, Tier, argv, expand, find_bwrap, launch
+from remit.sandbox import Output, Scratch, Tier, argv, expand, find_bwrap, process
 
 
 @pytest.fixture(params=["full", "landlock"])
@@ -323,7 +323,7 @@ async def test_a_sandbox_does_not_outlive_the_process_that_started_it(
     await put_away()
     others = started(set())
     room = Room(base=tmp_path, tier="full")
-    monkeypatch.setattr(launch, "argv", lambda *given: [word for word in argv(*given) if word != "--die-with-parent"])
+    monkeypatch.setattr(process, "argv", lambda *given: [word for word in argv(*given) if word != "--die-with-parent"])
     call = asyncio.create_task(room.run(WAITS, stores=("life",), trust=trust))
     await until((room.root / "stores/life/started").exists)
     watched = Watched(started(others))

@@ -9,6 +9,7 @@
     pool          the warm tools: as many children stand by as there is demand
     standby       one zygote and its children, from the broker's side
     launch        one call in a sandbox of its own
+    process       a running sandbox: its command line, its lines, its end
     handover      a sandbox's way to the network: its listener taken over, each call let through it
     exchange      what the broker says to a call's process and hears from it
     opened        what was decided, opened beneath the working folder

@@ -22,11 +22,12 @@ from remit.errors import ModelCode, Refusal, RunEnded
 from remit.sandbox.account import NOBODY, closed_to_others
 from remit.sandbox.cgroup import delegated
 from remit.sandbox.handover import Outside
-from remit.sandbox.launch import DidNotStart, perform
+from remit.sandbox.launch import perform
 from remit.sandbox.observe import Observed, Observer
 from remit.sandbox.outcome import Output
 from remit.sandbox.pool import Closed, Pool
 from remit.sandbox.probe import TierReport, examine, fix_for, try_tier
+from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
 from remit.sandbox.standby import Bounds, Cold
 from remit.sandbox.warm import perform_warm

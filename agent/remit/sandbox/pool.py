@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Final
 
 from remit.egress import Egress
-from remit.sandbox.launch import DidNotStart
+from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime
 from remit.sandbox.standby import Bounds, Child, Cold, Tool, Waiter, Zygote
 

@@ -21,9 +21,10 @@ from typing import Any, Final
 from remit.errors import Refusal
 from remit.sandbox import kernel
 from remit.sandbox.attempts import ALLOWED, ATTEMPTS, ENDINGS, LEFT, QUICK, Ended
-from remit.sandbox.launch import DidNotStart, perform
+from remit.sandbox.launch import perform
 from remit.sandbox.outcome import Output
 from remit.sandbox.pool import Pool
+from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier
 from remit.sandbox.seccomp import this_machine
 from remit.sandbox.standby import Cold

@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 
 from remit.call import Json
 from remit.egress import Door, Egress
-from remit.sandbox.launch import START_SECONDS, DidNotStart, Process, boundary, group_memory, make_base
+from remit.sandbox.process import START_SECONDS, DidNotStart, Process, boundary, group_memory, make_base
 from remit.sandbox.profile import Profile, Runtime, places
 
 IMPORT_SECONDS: Final = 5.0

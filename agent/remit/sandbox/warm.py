@@ -13,10 +13,11 @@ from remit.call import Json
 from remit.sandbox.account import account_for
 from remit.sandbox.exchange import Exchange
 from remit.sandbox.handover import Outside, Passage, judged
-from remit.sandbox.launch import DRAIN_SECONDS, call_frame, close_files, settle
+from remit.sandbox.launch import call_frame, close_files, settle
 from remit.sandbox.opened import Opened
 from remit.sandbox.outcome import Output, classify
 from remit.sandbox.pool import Pool
+from remit.sandbox.process import DRAIN_SECONDS
 from remit.sandbox.profile import Profile
 from remit.sandbox.standby import Child, Cold
 
