@@ -11,21 +11,24 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from counting import pin
 from inventing import ACTIONS, RESOURCES, SUBJECTS, context
 from inventing import rows as invented_rows
 from inventing import side as invented
 from playing import DONE, Play, Remit, turn
 
+from remit.analysis import powers
 from remit.analysis.authority import authority
 from remit.analysis.difference import difference
 from remit.analysis.formatting import formatted
 from remit.analysis.history import Decided, backtest, decisions
 from remit.analysis.lint import lint
 from remit.analysis.mutate import score
+from remit.analysis.powers import TABLES, Table
 from remit.analysis.side import Side, read_side
 from remit.analysis.sources import live
 from remit.analysis.suggest import first_policy, suggest
-from remit.call import Request
+from remit.call import Noun, Request
 from remit.errors import WorkspaceError
 from remit.house import policy_files
 from remit.policy import Coverage, Vocabulary, load, read_cases, run_cases, uncovered
@@ -222,6 +225,11 @@ def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
         pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:oncall-lead\ng, user:dana", "user:eve may now approve as role:oncall-lead", "", id="an approver"),
         pytest.param("remit.toml", '"*" = "user:operator"', '"*" = "user:dana"', "every other account now acts as user:dana", "remit.toml", id="an identity"),
         pytest.param("remit.toml", '["full"]', '["full", "landlock"]', "weaker confinement 'landlock'", "remit.toml", id="a weaker confinement"),
+        pytest.param("tools/http/tool.toml", 'methods = ["GET"]', 'methods = ["GET", "POST"]', "http.get may now ask its URLs by POST", "tool.toml", id="a method"),
+        pytest.param("tools/http/tool.toml", 'effect = "once"', 'effect = "read"', "http.post is now taken for 'read' (was 'once')", "tool.toml", id="an effect"),
+        pytest.param("tools/http/tool.toml", "[at_most]", '[always]\nranges = ["10.0.0.0/8"]\nhosts = ["api.example.com:443"]\n[at_most]', "may now dial the addresses 10.0.0.0/8", "tool.toml", id="a range"),
+        pytest.param("tools/http/tool.toml", 'sent = "1MiB"', 'sent = "2MiB"', "may now use more sent", "tool.toml", id="a limit"),
+        pytest.param("agent/triage/agent.toml", 'model = "script:script.yaml"', 'model = "openai:gpt-5"', "agent:triage now tells what it reads to the model 'openai:gpt-5'", "agent.toml", id="a model"),
         pytest.param("tools/files/tool.toml", 'returns = ["untrusted"]', "returns = []", "no longer carry the label 'untrusted'", "tool.toml", id="a label"),
     ],
 )  # fmt: skip
@@ -234,6 +242,37 @@ def test_a_change_that_widens_power_is_told_in_a_sentence(
     told = [one for one in found.of("wider") if said in one.text]
     assert told, [one.text for one in found.sentences]
     assert because == "" or any(because in why for one in told for why in one.because)
+
+
+def test_a_host_given_to_a_tool_is_told_by_the_url_that_an_agent_may_ask_now(house: Path) -> None:
+    """The rule was wider than the manifest; and the host is told by itself, whatever rules there are."""
+    narrow = edited(house, "tools/http/tool.toml", '["**:443", "**:80"]', '["status.example.com:443"]')
+    rules = narrow / "policies" / "rules.csv"
+    rule = "p, agent:triage, http.get, https://**, True, allow\n"
+    rules.write_text(rules.read_text(encoding="utf-8") + rule, encoding="utf-8")
+    agent = narrow / "agent" / "triage" / "agent.toml"
+    agent.write_text(agent.read_text(encoding="utf-8").replace('"tickets", ', '"tickets", "http", '), encoding="utf-8")
+    pin(narrow)
+    before = live(narrow).workspace
+    manifest = narrow / "tools" / "http" / "tool.toml"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('com:443"]', 'com:443", "api.example.com:443"]'))
+    told = [one.text for one in authority(before, live(narrow).workspace).of("wider")]
+    assert any(text.startswith("agent:triage may now call http.get on https://api.example.com/") for text in told), told
+    assert "tool 'http' may now be sent by its calls to the hosts api.example.com:443" in told
+
+
+@pytest.mark.parametrize(("model", "table"), TABLES, ids=lambda one: getattr(one, "__name__", ""))
+def test_every_field_that_could_widen_power_is_placed(model: type[Noun], table: Table) -> None:
+    """A new field of a manifest, an agent or the settings is told, compared as requests, or said to give nobody power."""
+    assert set(table) == set(model.model_fields)
+
+
+def test_a_field_that_nobody_has_placed_is_never_counted_as_safe(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(powers.MANIFEST, "summary")  # type: ignore[arg-type]
+    changed = edited(house, "tools/files/tool.toml", "summary = ", 'summary = "Other" #')
+    found = authority(live(house).workspace, live(changed).workspace)
+    assert not found.proved
+    assert ["'summary'" in one.text for one in found.of("unknown")] == [True]
 
 
 def test_an_action_given_to_an_agent_is_new_authority_though_no_rule_changes(house: Path) -> None:

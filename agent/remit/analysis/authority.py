@@ -9,35 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from remit.analysis.difference import difference
 from remit.analysis.findings import Difference, Finding
+from remit.analysis.powers import Direction, Sentence, powers
 from remit.analysis.reach import Reach, reach_of
 from remit.analysis.side import Side, read_side
 from remit.analysis.witness import Refused, counterpart, facts_of, facts_text, rule_text
 from remit.call import Json, Request
 from remit.rulebook import vocabulary
-from remit.workspace import Tool, Workspace
+from remit.workspace import Workspace
 
-Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
 _SAID: Final = {"allow": "may now", "ask": "may now, once approved,", "deny": "may no longer"}
 _WAS: Final = {"allow": "allowed", "ask": "asked", "deny": "refused"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sentence:
-    """One thing that changes. `witness` and `still_refused` are requests; None where the change is not one of requests.
-
-    `partial`: it takes an agent and a user, and so far only one of them may do it.
-    """
-
-    direction: Direction
-    text: str
-    partial: bool = False
-    because: tuple[str, ...] = ()
-    witness: Mapping[str, Json] | None = None
-    still_refused: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,10 +110,7 @@ def authority(old: Workspace, new: Workspace) -> Authority:
     for unsettled in dict.fromkeys((*found.unsettled, *writes.unsettled)):
         text = f"not analysed: {unsettled.action} on {unsettled.resource} for {', '.join(unsettled.subjects)}"
         sentences.append(Sentence(direction="unknown", text=text, because=(unsettled.why,)))
-    sentences += _settings(old, new)
-    for name in sorted({*old.tools, *new.tools}):
-        sentences += _tool(name, old.tools.get(name), new.tools.get(name))
-    sentences += _agents(old, new)
+    sentences += powers(old, new)
     return Authority(sentences=tuple(sentences), notes=tuple(_notes(old, new)))
 
 
@@ -211,110 +193,6 @@ def _roles(found: Difference, one: Finding) -> Iterator[str]:
         yield f"{one.subject} has {role} now"
     for role in sorted(before - after):
         yield f"{one.subject} no longer has {role}"
-
-
-# -- what is not a request -----------------------------------------------------------------------------------------------
-
-
-def _settings(old: Workspace, new: Workspace) -> Iterator[Sentence]:
-    before, after = old.settings, new.settings
-    for tier in after.accept:
-        if tier not in before.accept:
-            yield Sentence(
-                direction="wider", text=f"tools may now run in the weaker confinement {tier!r}", because=("remit.toml",)
-            )
-    for name in after.host_tools:
-        if name not in before.host_tools:
-            yield Sentence(
-                direction="wider",
-                text=f"tool {name!r} may now run unconfined, in Remit's own process",
-                because=("remit.toml",),
-            )
-    if before.env != after.env:
-        yield Sentence(
-            direction="wider",
-            text=f"conditions now read env = {after.env!r} (was {before.env!r})",
-            because=("remit.toml",),
-        )
-    old_map, new_map = before.identity, after.identity
-    if (old_map is None) is not (new_map is None):
-        said = "is the user of its own name" if new_map is None else "is the user that [identity] names"
-        yield Sentence(direction="wider", text=f"every account now {said}", because=("remit.toml",))
-    accounts: set[str] = {*(old_map or {}), *(new_map or {})}
-    for account in sorted(accounts):
-        was, now = (old_map or {}).get(account), (new_map or {}).get(account)
-        if was != now and now is not None:
-            whose = "every other account" if account == "*" else f"the account {account!r}"
-            yield Sentence(
-                direction="wider", text=f"{whose} now acts as {now} (was {was or 'nobody'})", because=("remit.toml",)
-            )
-
-
-def _tool(name: str, old: Tool | None, new: Tool | None) -> Iterator[Sentence]:
-    if new is None:
-        return
-    after, before = new.manifest, old.manifest if old is not None and old.pinned else None
-    where = (f"tools/{name}/tool.toml",)
-    gains = (
-        ("start the programs", set(after.programs) - set(before.programs if before else ())),
-        ("read the environment variables", set(after.env) - set(before.env if before else ())),
-        ("reach the hosts", set(after.hosts) - set(before.hosts if before else ())),
-        ("use the secrets", set(after.secrets) - set(before.secrets if before else ())),
-    )
-    for word, gained in gains:
-        if gained:
-            yield Sentence(
-                direction="wider", text=f"tool {name!r} may now {word} {', '.join(sorted(gained))}", because=where
-            )
-    if before is None:
-        return
-    if before.source != after.source:
-        yield Sentence(
-            direction="wider", text=f"tool {name!r} now runs as {after.source!r} (was {before.source!r})", because=where
-        )
-    for limit in ("wall", "cpu", "memory", "output"):
-        was, now = getattr(before.limits, limit), getattr(after.limits, limit)
-        if now > was:
-            yield Sentence(
-                direction="wider",
-                text=f"a call of tool {name!r} may now use more {limit}: {now:g} (was {was:g})",
-                because=where,
-            )
-    for action in sorted(set(before.actions) & set(after.actions)):
-        was_action, now_action = before.actions[action], after.actions[action]
-        for label in sorted(set(was_action.returns) - set(now_action.returns)):
-            text = f"results of {name}.{action} no longer carry the label {label!r}, which conditions may read"
-            yield Sentence(direction="wider", text=text, because=where)
-        if was_action.run != now_action.run:
-            yield Sentence(
-                direction="wider", text=f"{name}.{action} now runs {' '.join(now_action.run)!r}", because=where
-            )
-        if now_action.retry.attempts > was_action.retry.attempts:
-            text = f"{name}.{action} may now be attempted {now_action.retry.attempts} times (was {was_action.retry.attempts})"
-            yield Sentence(direction="wider", text=text, because=where)
-
-
-def _agents(old: Workspace, new: Workspace) -> Iterator[Sentence]:
-    for name in sorted(set(old.agents) & set(new.agents)):
-        before, after, where = old.agents[name], new.agents[name], (f"agent/{name}/agent.toml",)
-        for what in ("steps", "calls", "wall"):
-            was, now = getattr(before.budget, what), getattr(after.budget, what)
-            if now > was:
-                yield Sentence(
-                    direction="wider",
-                    text=f"agent:{name} may now spend {now:g} {what} in a run (was {was:g})",
-                    because=where,
-                )
-        if after.accept_parsed_arguments and not before.accept_parsed_arguments:
-            yield Sentence(
-                direction="wider", text=f"agent:{name} may now pass arguments whose raw text nobody saw", because=where
-            )
-        if before.folder != after.folder:
-            yield Sentence(
-                direction="wider",
-                text=f"agent:{name} now works in {after.folder!r} (was {before.folder!r})",
-                because=where,
-            )
 
 
 def _notes(old: Workspace, new: Workspace) -> Iterator[str]:

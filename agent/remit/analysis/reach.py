@@ -8,8 +8,9 @@ from typing import Final
 
 from remit.call import Access
 from remit.manifest import Action, Manifest
-from remit.network import SCHEMES
+from remit.network import SCHEMES, Host, parse_host
 from remit.network_toml import URL_KINDS
+from remit.url import DEFAULT_PORT
 from remit.workspace import Workspace
 
 NOTHING: Final = "none:"  # what a call is decided on that touches no resource
@@ -54,5 +55,16 @@ def _patterns(manifest: Manifest, kind: str, form: str, constant: str, access: A
     if kind == "file":
         return tuple(f"file:{pattern}" for pattern in (manifest.write if access == "write" else manifest.read))
     if kind in URL_KINDS:
-        return tuple(f"{scheme}://**" for scheme in SCHEMES if kind in ("url", scheme))
+        schemes = [scheme for scheme in SCHEMES if kind in ("url", scheme)]
+        return tuple(
+            dict.fromkeys(_urls(scheme, parse_host(line)) for line in manifest.url_hosts for scheme in schemes)
+        )
     return (f"{kind}:*",)
+
+
+def _urls(scheme: str, line: Host) -> str:
+    """Every URL at a host that a line of the manifest names, and perhaps more: a `*` of a rule knows no labels and no port."""
+    name = f"*.{line.name.rpartition('*.')[2]}" if line.name.startswith("*") else line.name
+    name = "*" if line.name == "**" else name
+    port = "" if name == "*" or line.port == DEFAULT_PORT[scheme] else f":{line.port}"
+    return f"{scheme}://{name}{port}/**"

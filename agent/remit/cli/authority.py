@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, Literal
 import click
 
 if TYPE_CHECKING:
-    from remit.analysis.authority import Authority, Sentence
+    from remit.analysis.authority import Authority
+    from remit.analysis.powers import Sentence
 
 _TITLES: Final[dict[Literal["wider", "unknown", "narrower"], str]] = {
     "wider": "new authority",

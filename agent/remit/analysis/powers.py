@@ -1,0 +1,254 @@
+"""What a change widens that is no request: settings, manifests and agents, field by field.
+
+Every field is told here, compared as requests elsewhere, or gives nobody power. One that nobody has placed in a table is told
+as not analysed: a field that comes later is never passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from remit.call import Effect, Json, Noun
+from remit.manifest import Action, Limits, Manifest, Retry
+from remit.network import Credential, Exposed, Host, parse_host
+from remit.workspace import Agent, Budget, Settings, Tool, Workspace
+
+Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
+Told: TypeAlias = Callable[[str, Any, Any], Iterable[str]]  # whose, before, after → what they may do now
+Table: TypeAlias = Mapping[str, Told | Literal["requests", "neutral"]]
+
+_EFFECTS: Final[tuple[Effect, ...]] = ("once", "keyed", "idempotent", "read")  # each may be repeated more freely
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sentence:
+    """One thing that changes. `witness` and `still_refused` are requests; None where the change is not one of requests.
+
+    `partial`: it takes an agent and a user, and so far only one of them may do it.
+    """
+
+    direction: Direction
+    text: str
+    partial: bool = False
+    because: tuple[str, ...] = ()
+    witness: Mapping[str, Json] | None = None
+    still_refused: Mapping[str, Json] | None = None
+
+
+def powers(old: Workspace, new: Workspace) -> Iterator[Sentence]:
+    """Everything that settings, tools and agents gain beside requests. A tool of `old` that is not pinned has nothing yet."""
+    yield from _compared("", SETTINGS, old.settings, new.settings, "remit.toml")
+    for name, tool in sorted(new.tools.items()):
+        yield from _tool(name, old.tools.get(name), tool.manifest)
+    for name in sorted(set(old.agents) & set(new.agents)):
+        before, after, where = old.agents[name], new.agents[name], f"agent/{name}/agent.toml"
+        yield from _compared(f"agent:{name}", AGENT, before, after, where)
+        yield from _compared(f"agent:{name}", BUDGET, before.budget, after.budget, where)
+
+
+def _tool(name: str, old: Tool | None, after: Manifest) -> Iterator[Sentence]:
+    where = f"tools/{name}/tool.toml"
+    if old is None or not old.pinned:
+        yield from _compared(f"tool {name!r}", MANIFEST, after.model_copy(update=_NOTHING), after, where)
+        return
+    before = old.manifest
+    yield from _compared(f"tool {name!r}", MANIFEST, before, after, where)
+    yield from _compared(f"a call of tool {name!r}", LIMITS, before.limits, after.limits, where)
+    for action in sorted(set(before.actions) & set(after.actions)):
+        yield from _compared(f"{name}.{action}", ACTION, before.actions[action], after.actions[action], where)
+
+
+def _compared(whose: str, table: Table, old: Noun, new: Noun, where: str) -> Iterator[Sentence]:
+    for field in type(new).model_fields:
+        before, after, told = getattr(old, field), getattr(new, field), table.get(field)
+        if before == after:
+            continue
+        if told is None:
+            text = f"not analysed: {field!r} of {whose or where} is {after!r} (was {before!r})"
+            yield Sentence(direction="unknown", text=text, because=(where,))
+        elif callable(told):
+            for text in told(whose, before, after):
+                yield Sentence(direction="wider", text=text, because=(where,))
+
+
+# -- how a field is told ---------------------------------------------------------------------------------------------------
+
+
+def _gains(words: str) -> Told:
+    """A set that is given to whoever has it."""
+
+    def told(whose: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+        if gained := sorted(set(after) - set(before)):
+            yield f"{whose} may now {words} {', '.join(gained)}"
+
+    return told
+
+
+def _more(words: str) -> Told:
+    def told(whose: str, before: float, after: float) -> Iterator[str]:
+        if after > before:
+            yield f"{whose} may now {words}: {after:g} (was {before:g})"
+
+    return told
+
+
+def _changes(words: str) -> Told:
+    """Any other value may widen what can be done."""
+    return lambda whose, before, after: [f"{whose} {words} {after!r} (was {before!r})".lstrip()]
+
+
+def _reaches(words: str) -> Told:
+    """Lines of hosts, but for those that another line covered before."""
+
+    def told(whose: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+        lines = [parse_host(text) for text in before]
+        if gained := sorted(text for text in after if not any(_covers(line, parse_host(text)) for line in lines)):
+            yield f"{whose} may now {words} {', '.join(gained)}"
+
+    return told
+
+
+def _covers(wider: Host, line: Host) -> bool:
+    """Whether everything that `line` is about was reached before; False where that is not plain to see."""
+    if wider == line:
+        return True
+    if not wider.whole:
+        return False
+    return (wider.name, wider.port) in ((line.name, line.port), ("**", line.port)) or (
+        "*" not in line.name and wider.covers(line.name, line.port)
+    )
+
+
+def _credentials(whose: str, before: Iterable[Credential], after: Iterable[Credential]) -> Iterator[str]:
+    for one in [one for one in after if one not in set(before)]:
+        yield f"{whose} may now use the secrets {one.secret} at {one.name}:{one.port}, as {one.header}"
+
+
+def _exposed(whose: str, before: Iterable[Exposed], after: Iterable[Exposed]) -> Iterator[str]:
+    for one in [one for one in after if one not in set(before)]:
+        yield f"{whose} now holds the secret {one.secret} itself, in {one.env}"
+
+
+def _labels(whose: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+    for label in sorted(set(before) - set(after)):
+        yield f"results of {whose} no longer carry the label {label!r}, which conditions may read"
+
+
+def _effect(whose: str, before: Effect, after: Effect) -> Iterator[str]:
+    if _EFFECTS.index(after) > _EFFECTS.index(before):
+        yield f"{whose} is now taken for {after!r} (was {before!r}), and may be repeated accordingly"
+
+
+def _trust(whose: str, before: str, after: str) -> Iterator[str]:
+    if before == "none":
+        yield f"{whose} no longer gets a sandbox of its own for each call"
+
+
+def _attempts(whose: str, before: Retry, after: Retry) -> Iterator[str]:
+    if after.attempts > before.attempts:
+        yield f"{whose} may now be attempted {after.attempts} times (was {before.attempts})"
+    if after.attempts > 1 and (gained := sorted(set(after.on) - set(before.on))):
+        yield f"{whose} may now be attempted again after {', '.join(gained)}"
+
+
+def _run(whose: str, _: object, after: Iterable[str]) -> Iterator[str]:
+    yield f"{whose} now runs {' '.join(after)!r}"
+
+
+def _confinement(_: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+    for tier in [tier for tier in after if tier not in set(before)]:
+        yield f"tools may now run in the weaker confinement {tier!r}"
+
+
+def _host_tools(_: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+    for name in sorted(set(after) - set(before)):
+        yield f"tool {name!r} may now run unconfined, in Remit's own process"
+
+
+def _redacted(_: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+    for name in sorted(set(before) - set(after)):
+        yield f"the value of the environment variable {name} is no longer kept out of records"
+
+
+def _identity(_: str, before: Mapping[str, str] | None, after: Mapping[str, str] | None) -> Iterator[str]:
+    if (before is None) is not (after is None):
+        said = "is the user of its own name" if after is None else "is the user that [identity] names"
+        yield f"every account now {said}"
+    accounts: set[str] = {*(before or {}), *(after or {})}
+    for account in sorted(accounts):
+        was, now = (before or {}).get(account), (after or {}).get(account)
+        if was != now and now is not None:
+            who = "every other account" if account == "*" else f"the account {account!r}"
+            yield f"{who} now acts as {now} (was {was or 'nobody'})"
+
+
+def _accepts(whose: str, _: bool, after: bool) -> Iterator[str]:
+    if after:
+        yield f"{whose} may now pass arguments whose raw text nobody saw"
+
+
+# -- the fields --------------------------------------------------------------------------------------------------------------
+
+SETTINGS: Final[Table] = {
+    "env": _changes("conditions now read env ="),
+    "identity": _identity,
+    "accept": _confinement,
+    "host_tools": _host_tools,
+    "redact_env": _redacted,
+}
+MANIFEST: Final[Table] = {
+    **dict.fromkeys(("name", "version", "owner", "summary", "digest"), "neutral"),
+    **dict.fromkeys(("read", "write", "stores"), "requests"),
+    **dict.fromkeys(("limits", "actions"), "neutral"),  # in tables of their own
+    "source": _changes("now runs as"),
+    "host": _changes("now runs the functions of"),
+    "trust": _trust,
+    "hosts": _reaches("reach the hosts"),
+    "url_hosts": _reaches("be sent by its calls to the hosts"),
+    "ranges": _gains("dial the addresses"),
+    "credentials": _credentials,
+    "exposed": _exposed,
+    "env": _gains("read the environment variables"),
+    "programs": _gains("start the programs"),
+}
+_GIVEN: Final = ("hosts", "url_hosts", "ranges", "credentials", "exposed", "env", "programs")
+_NOTHING: Final[dict[str, Json]] = dict.fromkeys(_GIVEN, ())
+LIMITS: Final[Table] = {
+    field: _more(f"use more {field}") for field in ("wall", "cpu", "memory", "output", "sent", "received")
+}
+ACTION: Final[Table] = {
+    **dict.fromkeys(("name", "summary", "errors"), "neutral"),
+    "touches": "requests",
+    "effect": _effect,
+    "retry": _attempts,
+    "returns": _labels,
+    "methods": _gains("ask its URLs by"),
+    "idempotency_header": _changes("now sends the key of a repeated call as"),
+    "run": _run,
+}
+AGENT: Final[Table] = {
+    **dict.fromkeys(("name", "summary", "prompt"), "neutral"),
+    "budget": "neutral",  # in a table of its own
+    "actions": "requests",
+    "model": _changes("now tells what it reads to the model"),
+    "base_url": _changes("now asks its model at"),
+    "folder": _changes("now works in"),
+    "seed": _changes("now begins with a copy of"),
+    "accept_parsed_arguments": _accepts,
+}
+BUDGET: Final[Table] = {
+    "steps": _more("spend more steps in a run"),
+    "calls": _more("spend more calls in a run"),
+    "wall": _more("spend more seconds in a run"),
+}
+# Each kind with its table: a field that is in none is told as not analysed.
+TABLES: Final[tuple[tuple[type[Noun], Table], ...]] = (
+    (Settings, SETTINGS),
+    (Manifest, MANIFEST),
+    (Limits, LIMITS),
+    (Action, ACTION),
+    (Agent, AGENT),
+    (Budget, BUDGET),
+)
