@@ -7,12 +7,13 @@ part of Remit is one more row: `remove` patches its stage, `tests` are those tha
 
 from __future__ import annotations
 
+import base64
 import os
 import shutil
 import struct
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,10 @@ from typing import Final, TypeAlias
 
 import pytest
 
-from remit import approval, break_glass
+from remit import approval, break_glass, network
+from remit.egress import address, proxy, request, scrub, ticket, tunnel
+from remit.egress.request import Head, Requests
+from remit.event import Connection
 from remit.policy import rules
 from remit.policy.conditions import Condition
 from remit.sandbox import confine, kernel, opened, pool, process, profile, warm
@@ -29,6 +33,7 @@ from remit.sandbox.probe import TierReport
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
 DECIDES: Final = ("test_policy_decide.py::test_roles_are_read_through_other_roles",)
+REACHED: Final = ("test_egress_protocol.py::test_a_connection_is_used_again_and_one_that_the_server_closed_is_not",)
 DOCTOR: Final = "test_sandbox.py::test_the_doctor_tries_every_break_out_and_all_are_held"
 
 
@@ -138,6 +143,41 @@ def unheld(patch: pytest.MonkeyPatch) -> None:
 def unretired(patch: pytest.MonkeyPatch) -> None:
     earlier = pool.Pool.done
     patch.setattr(pool.Pool, "done", lambda self, child, *, retire: earlier(self, child, retire=False))
+
+
+def replaced(where: object, name: str, instead: object) -> Remove:
+    """Put something else in the place of one function or value."""
+    return lambda patch: patch.setattr(where, name, instead)
+
+
+async def let_through(*_: object) -> None:
+    """In the place of what would refuse."""
+
+
+def unchecked_hello(patch: pytest.MonkeyPatch) -> None:
+    """Any first bytes are the hello of whatever host the tunnel is to."""
+
+    async def hello(self: tunnel.Tunnel, name: str) -> bytes:
+        return await self._wire.receive()
+
+    patch.setattr(tunnel.Tunnel, "_hello", hello)
+
+
+def one_for_all(patch: pytest.MonkeyPatch) -> None:
+    """Whatever a connection says, it is the first call's that was let in."""
+    earlier = proxy.Door._admitted
+
+    async def admitted(self: proxy.Door, requests: Requests, head: Head) -> None:
+        basic = b"Basic " + base64.b64encode(f"call:{next(iter(self._tickets))}".encode())
+        fields = [field for field in head.fields if field[0] != b"proxy-authorization"]
+        await earlier(self, requests, replace(head, fields=(*fields, (b"proxy-authorization", basic))))
+
+    patch.setattr(proxy.Door, "_admitted", admitted)
+
+
+async def unended(self: ticket.Ticket) -> Sequence[Connection]:
+    """What a call has open stays open."""
+    return self.ended
 
 
 def allowing_all(*_: object, **__: object) -> bytes:
@@ -314,5 +354,81 @@ ABLATIONS: Final = (
         tests=("test_break_glass.py::test_only_a_second_person_with_a_role_reviews_it",),
         fixtures=True,
         still=DECIDES,
+    ),
+    # -- the network --
+    Ablation(
+        name="judging addresses",
+        remove=(replaced(address, "classify", lambda _: "public"),),
+        tests=(
+            "test_egress_addresses.py::test_no_spelling_of_an_internal_host_is_reached_directly",
+            "test_egress_addresses.py::test_a_name_that_leads_inside_is_refused_by_its_class_alone",
+            "test_egress_addresses.py::test_a_name_whose_answer_changes_is_dialled_where_it_was_judged",
+        ),
+        still=REACHED,
+    ),
+    Ablation(
+        name="names in one spelling",
+        remove=(replaced(request, "canonical_host", lambda _, name: name), replaced(request, "is_address", lambda _: False)),
+        tests=("test_egress_addresses.py::test_no_spelling_of_an_internal_host_is_reached_directly",),
+        still=REACHED,
+    ),
+    Ablation(
+        name="deciding each request",
+        remove=(replaced(ticket.Ticket, "check", let_through), replaced(ticket.Ticket, "may_tunnel", lambda *_: None)),
+        tests=(
+            "test_egress_addresses.py::test_a_redirect_is_decided_again_and_followed_only_where_policy_allows_it",
+            "test_egress_addresses.py::test_an_empty_list_of_hosts_reaches_nothing",
+            "test_egress.py::test_a_decided_host_is_reached_from_the_sandbox_and_another_is_not",
+            "test_egress.py::test_many_calls_at_once_each_reach_their_own_host",
+        ),
+        still=REACHED,
+    ),
+    Ablation(
+        name="the token of a call",
+        remove=(one_for_all,),
+        tests=("test_egress_protocol.py::test_a_tunnel_stands_only_for_the_call_and_the_host_that_were_decided",),
+        still=REACHED,
+    ),
+    Ablation(
+        name="the name in a TLS hello",
+        remove=(unchecked_hello,),
+        tests=("test_egress_protocol.py::test_what_is_no_tls_to_that_host_goes_no_further",),
+        still=REACHED,
+    ),
+    Ablation(
+        name="one length, said once",
+        remove=(replaced(request, "_check_framing", lambda _: None),),
+        tests=("test_egress_protocol.py::test_no_smuggled_request_reaches_the_server_and_a_plain_one_does",),
+        still=REACHED,
+    ),
+    Ablation(
+        name="a secret's own host",
+        remove=(replaced(network.Network, "credentials_at", lambda self, *_: self.credentials),),
+        tests=("test_egress_protocol.py::test_a_secret_goes_to_its_own_host_under_tls_and_the_tool_never_holds_it",),
+        still=REACHED,
+    ),
+    Ablation(
+        name="striking secrets out",
+        remove=(replaced(scrub.Scrubber, "clean", lambda _, data: data),),
+        tests=(
+            "test_egress_protocol.py::test_a_secret_that_is_echoed_is_struck_out_wherever_it_is",
+            "test_egress.py::test_a_secret_is_nowhere_in_the_tool_that_uses_it",
+        ),
+        still=REACHED,
+    ),
+    Ablation(
+        name="quotas",
+        remove=(
+            replaced(ticket.Ticket, "spend_sent", lambda *_: None),
+            replaced(ticket.Ticket, "spend_received", lambda *_: None),
+        ),
+        tests=("test_egress_protocol.py::test_a_call_sends_and_receives_no_more_than_its_manifest_says",),
+        still=REACHED,
+    ),
+    Ablation(
+        name="the end of a call's connections",
+        remove=(replaced(ticket.Ticket, "finish", unended),),
+        tests=("test_egress.py::test_a_cancelled_call_leaves_no_connection",),
+        still=REACHED,
     ),
 )  # fmt: skip

@@ -117,10 +117,11 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
     finally:
-        tasks = asyncio.all_tasks(loop)
-        for task in tasks:
-            task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+        loop.run_until_complete(asyncio.sleep(0))  # what was ordered before has become tasks
+        while tasks := asyncio.all_tasks(loop):
+            for task in tasks:
+                task.cancel()
+            loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         loop.close()
 
 
@@ -154,11 +155,20 @@ class Door:
         A proxy that is held up is not waited for: its connections end when it comes to it.
         """
         self._tickets.pop(ticket.token, None)
-        if self._loop.is_running():
-            with contextlib.suppress(RuntimeError, TimeoutError):
-                ending = asyncio.run_coroutine_threadsafe(ticket.finish(), self._loop)
-                async with asyncio.timeout(DISMISS_SECONDS):
-                    await asyncio.shield(asyncio.wrap_future(ending))
+        work = ticket.finish()
+        try:
+            ending = asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:  # it has ended, and with it every connection
+            work.close()
+            return ticket.ended
+        try:
+            async with asyncio.timeout(DISMISS_SECONDS):
+                await asyncio.shield(asyncio.wrap_future(ending))
+        except TimeoutError:
+            pass
+        except asyncio.CancelledError:
+            if not ending.cancelled():  # it is the call that was cancelled, not the proxy that ended meanwhile
+                raise
         return ticket.ended
 
     def close(self) -> None:

@@ -52,6 +52,7 @@ class Reply:
 
     def refuse(self, blocked: Blocked) -> bytes:
         """The whole of it, in place of a server's."""
+        self.closes = self.closes or blocked.verdict == "malformed"  # whoever writes one may have written another
         text = f"{blocked.text}\n".encode()
         fields = [
             (b"content-type", b"text/plain; charset=utf-8"),
