@@ -172,6 +172,11 @@ def _redacted(_: str, before: Iterable[str], after: Iterable[str]) -> Iterator[s
         yield f"the value of the environment variable {name} is no longer kept out of records"
 
 
+def _recorded(_: str, before: bool, after: bool) -> Iterator[str]:
+    if after:
+        yield "what people, models and tools say is now recorded"
+
+
 def _identity(_: str, before: Mapping[str, str] | None, after: Mapping[str, str] | None) -> Iterator[str]:
     if (before is None) is not (after is None):
         said = "is the user of its own name" if after is None else "is the user that [identity] names"
@@ -197,6 +202,8 @@ SETTINGS: Final[Table] = {
     "accept": _confinement,
     "host_tools": _host_tools,
     "redact_env": _redacted,
+    "content": _recorded,
+    "keep": "neutral",
 }
 MANIFEST: Final[Table] = {
     **dict.fromkeys(("name", "version", "owner", "summary", "digest"), "neutral"),
