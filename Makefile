@@ -51,10 +51,12 @@ check:  ## All that CI checks: style, types, imports, rooms, tests
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy .ci/bootstrap.py
-	@# Each tool apart: two files named main.py are one module too many for one run.
-	@set -e; for tool in $(TOOLS); do echo "$(BIN)/mypy $$tool"; $(BIN)/mypy $$tool; done
+	@# Each tool apart, with the packages that it has: two files named main.py are one module too many for one run.
+	@set -e; for tool in $(TOOLS); do echo "$(BIN)/mypy $$tool"; \
+	    $(BIN)/mypy --python-executable "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
 	$(BIN)/pyright
-	@set -e; for tool in $(TOOLS); do echo "$(BIN)/pyright $$tool"; $(BIN)/pyright $$tool; done
+	@set -e; for tool in $(TOOLS); do echo "$(BIN)/pyright $$tool"; \
+	    $(BIN)/pyright --pythonpath "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/remit check
 	@$(MAKE) --no-print-directory test

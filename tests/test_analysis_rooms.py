@@ -473,6 +473,12 @@ def test_each_question_can_be_asked_on_the_command_line(remit: Remit, command: s
     assert "mutation" not in told.json or told.json["mutation"]["percent"] == 100.0
 
 
+def test_a_table_of_cases_that_is_no_text_is_one_error(remit: Remit, house: Path) -> None:
+    (house / "policies" / "cases.yaml").write_bytes(b"- note: \xff\n")
+    told = remit("policy", "test")
+    assert (told.code, told.err.splitlines()[0]) == (2, "error: policies/cases.yaml:1: not UTF-8")
+
+
 @pytest.mark.parametrize("command", ["backtest", "suggest"])
 def test_without_a_recorded_run_there_is_nothing_to_learn_from(remit: Remit, command: str) -> None:
     """Otherwise the least policy would be none at all, and every candidate pass."""

@@ -74,6 +74,10 @@ def test_a_file_that_is_no_trace_of_one_run_is_refused(tmp_path: Path) -> None:
     path.write_text("")
     with pytest.raises(UsageError, match="holds no run of Remit"):
         read(path)
+    path.write_text('{"a": 1}\n' * 9)
+    with pytest.raises(WorkspaceError, match=r"no trace file: .*it has no 'resourceSpans'") as other:
+        read(path)
+    assert [(problem.file, problem.line) for problem in other.value.problems] == [(str(path), 1)]
     one = written(tmp_path, recorded(a_whole_run())).read_text()
     path.write_text(one + one.replace(RUN, "f" * 32))
     with pytest.raises(WorkspaceError, match="there twice, with different content"):

@@ -247,13 +247,13 @@ def test_a_search_over_a_folder_with_a_denied_child_never_reads_it(remit: Remit,
 
 
 def test_without_bubblewrap_the_run_ends_with_the_fix_and_nothing_runs(remit: Remit, house: Path) -> None:
-    said = remit("run", "triage", TASK, env=TRIPWIRE)
+    said = remit("run", "triage", TASK, "--json", env=TRIPWIRE)
     assert said.code == 1
-    assert "sandbox_unavailable" in said.err
-    assert "fix:" in said.err
+    assert said.json["error"]["code"] == "sandbox_unavailable"
+    assert said.json["error"]["fix"]
     journal = Journal(house / "traces" / "journal.db")
     (row,) = journal.runs()
-    assert (row.outcome, row.code) == ("failed", "sandbox_unavailable")
+    assert (row.run, row.outcome, row.code) == (said.json["run"], "failed", "sandbox_unavailable")
     assert {item.type for item in journal.events(row.run)} == {"run.started", "run.finished"}
 
 

@@ -133,7 +133,9 @@ class Refusal(RemitError):
 
 
 class RunEnded(RemitError):
-    """The run cannot go on; the operator is told, the model is not."""
+    """The run cannot go on; the operator is told, the model is not. `run` is its id, None where none had begun."""
+
+    run: str | None = None
 
     def __init__(self, code: OperatorCode, message: str, *, fix: str) -> None:
         self.code: OperatorCode = code

@@ -205,6 +205,7 @@ async def start(
             trace.close()
             if export is not None:
                 export.close()
+            unavailable.run = record.run
             raise unavailable
         return await _drive(
             house, agent, record, start.model, sandbox, confinement, folder, trace, export, wait, values
@@ -362,6 +363,7 @@ async def _drive(
             message = "nobody answered in time, and without content no other process can go on"
             record.append(RunFinished(outcome="stopped", code="cancelled", message=message), durable=True)
     except RunEnded as ended:
+        ended.run = record.run
         if ended.code != "unrecorded" and not record.facts.finished:
             record.append(RunFinished(outcome="failed", code=ended.code, message=ended.message), durable=True)
         elif export is not None:

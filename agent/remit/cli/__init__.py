@@ -135,12 +135,12 @@ def _as_json(error: RemitError) -> str:
         body.update(code=error.code, message=error.message)
     if isinstance(error, RunEnded):
         body["fix"] = error.fix
-    return _body(body)
+    return _body(body, run=error.run if isinstance(error, RunEnded) else None)
 
 
-def _body(error: dict[str, Any]) -> str:
+def _body(error: dict[str, Any], run: str | None = None) -> str:
     json: Any = import_module("json")
-    return str(json.dumps({"ok": False, "error": error}))
+    return str(json.dumps({"ok": False, **({"run": run} if run else {}), "error": error}))
 
 
 def _interrupted() -> None:

@@ -87,11 +87,11 @@ def test_command(mutate: bool, least: float, as_json: bool) -> None:
     from remit.house import load_rooms
     from remit.policy import read_cases, run_cases, uncovered
     from remit.workspace import find
+    from remit.yaml_rows import table_text
 
     root = find(Path.cwd())
     _, rules = load_rooms(root)
-    path = root / CASES
-    table = path.read_text(encoding="utf-8") if path.exists() else "[]"
+    table = table_text(root / CASES, file=CASES)
     results = run_cases(rules, table, CASES)
     coverage = uncovered(rules, results)
     found = score(live(root).side(), [case for _, case in read_cases(rules, table, CASES)]) if mutate else None

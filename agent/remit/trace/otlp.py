@@ -81,8 +81,10 @@ def decode(line: bytes) -> Iterator[ReadSpan]:
             for scope in resource["scopeSpans"]:
                 for span in scope["spans"]:
                     yield _span(span, str(scope.get("scope", {}).get("version", "")))
-    except (KeyError, TypeError, AttributeError, IndexError) as failure:
-        raise ValueError(f"it is not an OTLP span: {failure!r}") from None
+    except KeyError as missing:
+        raise ValueError(f"it is not an OTLP span: it has no {missing}") from None
+    except (TypeError, AttributeError, IndexError):
+        raise ValueError("it is not an OTLP span: its parts are of other types") from None
 
 
 def shown(span: Span) -> tuple[Any, ...]:

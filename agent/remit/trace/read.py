@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -24,6 +24,7 @@ MOST_PROBLEMS: Final = 20  # of one file; one bad copy can spoil every line
 FIX: Final = (
     "the line was cut off or changed: bring the file again from where the run was made, by `remit trace export`"
 )
+NO_TRACE: Final = "name a file of traces/, or one that `remit trace export` wrote"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +144,9 @@ class _Reading:
             self._problem(number, f"the line is not a whole span of a run: {_short(failure)}")
 
     def trace(self) -> Trace:
+        if self._problems and not self._spans:
+            first = self._problems[0]
+            raise WorkspaceError([replace(first, what=f"this is no trace file: {first.what}", fix=NO_TRACE)])
         if self._problems:
             raise WorkspaceError(self._problems)
         if len(self._runs) != 1 or not self._links:
