@@ -406,6 +406,19 @@ class HoldLifted(Event):
         return f"hold.lifted/{self.number}"
 
 
+class RunPruned(Event):
+    """A run was let go by retention. `head` is the last event of its chain, `41:sha256:…`. Recorded in `workspace`."""
+
+    type: Literal["run.pruned"] = "run.pruned"
+    run: str
+    head: str
+    account: str
+
+    @property
+    def key(self) -> str:
+        return f"run.pruned/{self.run}"
+
+
 AnyEvent: TypeAlias = Annotated[
     RunStarted
     | RunResumed
@@ -423,7 +436,8 @@ AnyEvent: TypeAlias = Annotated[
     | CallAnswered
     | RunFinished
     | HoldSet
-    | HoldLifted,
+    | HoldLifted
+    | RunPruned,
     Field(discriminator="type"),
 ]
 

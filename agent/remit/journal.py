@@ -234,6 +234,21 @@ class Journal:
         with self._failing("written"), self._lock:
             self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()  # the old page is in the log too
 
+    def forget(self, run: str) -> None:
+        """Remove every event of a run. Raises UsageError where it goes on."""
+        with self._failing("written"), self._writing(durable=True) as connection:
+            types = {str(row[0]) for row in connection.execute(sa.select(_EVENT.c.type).where(_EVENT.c.run == run))}
+            if types and "run.finished" not in types:
+                raise UsageError(f"run {run!r} has not finished, and still needs its events: finish it first")
+            for table in (_PAYLOAD, _EVENT, _HEAD):
+                connection.execute(table.delete().where(table.c.run == run))
+
+    def shrink(self) -> None:
+        """Give back the room of what was removed."""
+        with self._failing("written"), self._lock:
+            self._connection.exec_driver_sql("VACUUM")
+            self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
+
     def _links(self, connection: Connection, run: str, after: int = -1) -> Generator[Link]:
         for row in connection.execute(_IN_ORDER, {"of": run, "after": after}).mappings():
             yield _link(row)

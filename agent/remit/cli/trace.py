@@ -12,6 +12,7 @@ import click
 
 from remit.cli.compare import diff_command
 from remit.cli.filtering import Wanted, filtered
+from remit.cli.prune import prune_command
 from remit.cli.runs import is_file, open_run, open_run_of
 from remit.cli.shrink import shrink_command
 
@@ -174,7 +175,8 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
     opened = _house_if_any() if is_file(run) else _house()
     trace = open_run(run) if opened is None else open_run_of(opened, run)
     original = opened.journal.chain(trace.run) if opened is not None and is_file(run) else None
-    faults = list(verify(trace, original=original if original and original.links else None, head=_parsed_head(head)))
+    kept = _parsed_head(head) or (_pruned_head(opened, trace.run) if opened is not None else None)
+    faults = list(verify(trace, original=original if original and original.links else None, head=kept))
     if opened is not None and not is_file(run):
         faults += mend(opened.traces, trace.chain).faults
     broken = any(fault.broken for fault in faults)
@@ -206,6 +208,15 @@ def _house_if_any() -> House | None:
         return None
 
 
+def _pruned_head(opened: House, run: str) -> tuple[int, str] | None:
+    """The head of a run that retention let go, whose copy may still be somewhere."""
+    from remit.event import RunPruned
+    from remit.journal import WORKSPACE_RUN
+
+    recorded = opened.journal.get(WORKSPACE_RUN, f"run.pruned/{run}")
+    return _parsed_head(recorded.event.head) if recorded and isinstance(recorded.event, RunPruned) else None
+
+
 def _parsed_head(text: str | None) -> tuple[int, str] | None:
     if text is None:
         return None
@@ -221,5 +232,5 @@ def _short(text: str) -> str:
     return short(text, 60)
 
 
-for _command in (diff_command, shrink_command):
+for _command in (diff_command, shrink_command, prune_command):
     trace_command.add_command(_command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -29,7 +30,9 @@ class Objects:
         digest = digest_bytes(data)
         path = self._path(digest)
         try:
-            if not path.exists():
+            if path.exists():
+                os.utime(path)  # it is in use again, whatever is being removed at this moment
+            else:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
                 write_whole(path, data)
         except OSError as failure:
@@ -54,6 +57,16 @@ class Objects:
     def get_rulebook(self, digest: str) -> dict[str, bytes]:
         """The files of a rulebook by path. Raises UsageError where one of them is not there."""
         return {path: self.get(named) for path, named in read_index(self.get(digest)).items()}
+
+    def remove_unused(self, used: set[str], *, older_s: float) -> list[tuple[str, int]]:
+        """Remove every object that is not `used` and was not put in the last `older_s` seconds; digest and size of each."""
+        removed: list[tuple[str, int]] = []
+        for path in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
+            status = path.stat()
+            if f"sha256:{path.name}" not in used and status.st_mtime < time.time() - older_s:
+                path.unlink(missing_ok=True)
+                removed.append((f"sha256:{path.name}", status.st_size))
+        return removed
 
     def _path(self, digest: str) -> Path:
         matched = _DIGEST.fullmatch(digest)

@@ -1,0 +1,151 @@
+"""Retention: what goes goes whole, and what is golden or has yet to be reviewed stays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playing import DONE, Command, Play, Played, turn
+
+from remit import approval, house, run
+from remit.break_glass import emergencies, review
+from remit.call import BREAK_GLASS
+from remit.errors import UsageError
+from remit.event import RunPruned
+from remit.journal import WORKSPACE_RUN
+from remit.mend import mend
+from remit.prune import prunable, prune, seconds
+from remit.trace import open_trace, write_portable
+
+LOOK = turn(ledger__look={"name": "ann"})
+
+
+def another(played: Played, turns: list[dict[str, Any]]) -> str:
+    """One more run in the same house."""
+    (played.folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
+    opened = house.open_house(played.folder)
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="keep the ledger", subject="user:operator", account="t", model=model)
+    return asyncio.run(run.start(opened, start)).run
+
+
+def test_old_runs_go_whole_and_the_rest_stays_whole(play: Play, command: Command) -> None:
+    played = play([LOOK, DONE])
+    old, opened = played.ended.run, played.opened
+    head = opened.journal.chain(old).head
+    write_portable(open_trace(opened.traces, opened.journal, old), played.folder / "copy.jsonl")
+    rules = played.folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text() + "# another rulebook\n")
+    kept, waiting = another(played, [LOOK, DONE]), another(played, [turn(ledger__pay={"name": "ann", "amount": 500})])
+    opened = house.open_house(played.folder)
+    objects = opened.traces / "objects"
+    for path in objects.iterdir():
+        os.utime(path, (0, 0))
+    rows = [row for row in prunable(opened, 0) if row.run == old]
+    assert {row.run for row in prunable(opened, 0)} == {old, kept}  # who waits is not finished
+    done = asyncio.run(prune(opened, rows, account="op"))
+
+    assert done.runs == (old,)
+    assert done.objects == 2  # the index and the rules that only this run stood on
+    assert {row.run for row in opened.journal.runs()} == {kept, waiting}
+    assert not (opened.traces / f"{old}.jsonl").exists()
+    for path in opened.traces.rglob("*"):
+        if path.is_file() and path.name != "journal.db":
+            assert old.encode() not in path.read_bytes(), path
+    for name in (kept, waiting):
+        trace = open_trace(opened.traces, opened.journal, name)
+        assert trace.rulebooks()
+        assert mend(opened.traces, trace.chain).state == "whole"
+    assert command(played.folder, "replay", kept).code == 0
+
+    audit = opened.journal.get(WORKSPACE_RUN, f"run.pruned/{old}")
+    assert audit is not None
+    assert head is not None
+    assert audit.event == RunPruned(run=old, head=f"{head[0]}:{head[1]}", account="op")
+    assert command(played.folder, "trace", "verify", "copy.jsonl").code == 0
+    copy = played.folder / "copy.jsonl"
+    copy.write_text("\n".join([*copy.read_text().split("\n")[:-4], copy.read_text().split("\n")[-2], ""]))
+    assert "missing" in command(played.folder, "trace", "verify", "copy.jsonl").out
+
+
+def test_golden_runs_are_kept_and_a_golden_file_that_cannot_be_read_stops_it(play: Play) -> None:
+    played = play([LOOK, DONE])
+    golden = played.opened.traces / "golden"
+    golden.mkdir()
+    trace = open_trace(played.opened.traces, played.opened.journal, played.ended.run)
+    write_portable(trace, golden / "incident.jsonl")
+    assert prunable(played.opened, 0) == []
+    (golden / "incident.jsonl").write_text("{}\n")
+    with pytest.raises(Exception, match="not a whole span"):
+        prunable(played.opened, 0)
+
+
+def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[..., Path]) -> None:
+    """Or retention would let the reason to look go before anybody has looked."""
+    folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5000}), DONE])
+    rules = folder / "policies" / "rules.csv"
+    either = f"approved('role:lead') or approved('{BREAK_GLASS}')"
+    rules.write_text(rules.read_text().replace("approved('role:lead')", either) + f"g, user:bea, {BREAK_GLASS}\n")
+    opened = house.open_house(folder)
+    start = run.Start(
+        agent="clerk", task="pay", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
+    )
+    ended = asyncio.run(run.start(opened, start))
+    now = time.time_ns()
+    approval.grant(
+        run.Record(opened.journal, ended.run),
+        ended.waiting[0],
+        approver="user:bea",
+        role=BREAK_GLASS,
+        roles_of=opened.policy.roles_of,
+        account="bea",
+        now=now,
+        reason="INC-7",
+        until=now + 60_000_000_000,
+    )
+    asyncio.run(run.resume(opened, ended.run, account="t"))
+    assert prunable(opened, 0) == []
+    (found,) = emergencies(opened.journal)
+    review(
+        opened.journal, found, reviewer="user:leo", account="leo", roles_of=opened.policy.roles_of, note="a right call"
+    )
+    assert [row.run for row in prunable(opened, 0)] == [ended.run]
+
+
+def test_what_was_cut_short_is_finished_by_the_next_time(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = play([LOOK, DONE])
+    opened, old = played.opened, played.ended.run
+    head = opened.journal.chain(old).head
+    with monkeypatch.context() as killed:
+        killed.setattr(opened.journal, "forget", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(prune(opened, prunable(opened, 0), account="op"))
+    assert opened.journal.chain(old).head == head  # the truth is what goes last
+    assert asyncio.run(prune(opened, prunable(opened, 0), account="op")).runs == (old,)
+    assert opened.journal.runs() == []
+    assert len(opened.journal.every("run.pruned")) == 1
+
+
+def test_the_age_is_asked_for_and_nothing_goes_unasked(play: Play, command: Command) -> None:
+    played = play([LOOK, DONE])
+    unsaid = command(played.folder, "trace", "prune", "--yes")
+    assert (unsaid.code, "--older 90d" in unsaid.err) == (2, True)
+    assert command(played.folder, "trace", "prune", "--older", "1h", "--json").json["runs"] == []
+    settings = played.folder / "remit.toml"
+    settings.write_text(settings.read_text() + '\n[traces]\nkeep = "90d"\n')
+    assert (
+        command(played.folder, "trace", "prune").out
+        == "0 runs ended more than 90d ago, not golden and with nothing to review\n"
+    )
+    for wrong in ("soon", "0d", "90"):
+        with pytest.raises(UsageError, match="is no age"):
+            seconds(wrong)
+    assert (seconds("12h"), seconds("90d"), seconds("2w")) == (43_200, 7_776_000, 1_209_600)
+    settings.write_text(settings.read_text().replace("90d", "for ever"))
+    assert "an age" in command(played.folder, "trace", "prune").err
