@@ -90,6 +90,7 @@ class _Reading:
         self.erased = False
         self._policies: set[str] = set()
         self._whole = True
+        self._bound = True
         self._turns: dict[int, ModelAnswered] = {}
         self._calls: dict[tuple[int, int], _Told] = {}
 
@@ -97,7 +98,9 @@ class _Reading:
         match event:
             case RunStarted() | RunResumed() | RulesChanged():
                 self._policies.add(event.policy_digest)
-                self._whole = self._whole and getattr(event, "content", "whole") == "whole"
+                if isinstance(event, RunStarted):
+                    self._whole = event.content == "whole"
+                    self._bound = event.content != "replaced"  # by placeholders, digests too
             case ModelAnswered():
                 self._turns[event.step] = event
             case CallDecided():
@@ -134,7 +137,7 @@ class _Reading:
             call.subjects, call.action, call.arguments, call.manifest
         ):
             yield "the request's digest is not that of what was asked"
-        if decision.decision_digest != decision_digest(call.request_digest, decision.policy_digest):
+        if self._bound and decision.decision_digest != decision_digest(call.request_digest, decision.policy_digest):
             yield "the decision is not of this request under these rules"
         if decision.policy_digest not in self._policies:
             yield "it was decided by rules that are none of the run's"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from remit.facts import RunSummary
     from remit.house import House
     from remit.journal import Journal
+    from remit.trace import Trace
 
 LISTED = 20  # runs, where nobody says how many
 
@@ -131,24 +132,53 @@ def show_command(run: str, html: Path | None, as_json: bool) -> None:
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write; RUN.jsonl if left out."
 )
+@click.option(
+    "--for",
+    "whom",
+    type=click.Choice(["colleague", "vendor"]),
+    default="colleague",
+    show_default=True,
+    help="A colleague gets everything; a vendor shapes without values, and no rules.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def export_command(run: str, output: Path | None, as_json: bool) -> None:
+def export_command(run: str, output: Path | None, whom: str, as_json: bool) -> None:
     """Pack a run and its rulebook into one portable file, still OTLP JSON Lines, that replays anywhere.
+
+    For a vendor, every value is replaced by a placeholder of its shape, equal ones by equal ones: it can be read, and says
+    how things went, but not about what.
 
     \b
     Examples:
       remit trace export 3f2a -o incident.jsonl
+      remit trace export 3f2a --for vendor -o shapes.jsonl
     """
     from remit.trace import write_portable
 
     trace = open_run(run)
+    if whom == "vendor":
+        trace = _for_vendor(trace)
     target = output or Path(f"{trace.run}.jsonl")
     write_portable(trace, target)
+    then = f"replay it with: remit replay {target}" if whom != "vendor" else f"read it with: remit trace show {target}"
     click.echo(
-        json.dumps({"ok": True, "file": str(target)})
-        if as_json
-        else f"wrote {target}; replay it with: remit replay {target}"
+        json.dumps({"ok": True, "file": str(target), "run": trace.run}) if as_json else f"wrote {target}; {then}"
     )
+
+
+def _for_vendor(trace: Trace) -> Trace:
+    """The run with its values replaced, under another id."""
+    from remit.cli.replay import open_rulebooks
+    from remit.errors import UsageError
+    from remit.run import new_run_id
+    from remit.shapes import Declared, declared, replaced
+    from remit.trace import Trace
+
+    try:
+        words = declared(open_rulebooks(trace).values())
+    except UsageError:
+        words = Declared()  # without the rulebook no name is known to be the tools' own, and all are replaced
+    chain = replaced(trace.records, words, run=new_run_id())
+    return Trace(run=chain.run, records=tuple(link.recorded() for link in chain.links), chain=chain)
 
 
 @trace_command.command("verify")
