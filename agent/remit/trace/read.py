@@ -19,6 +19,7 @@ from remit.trace.otlp import SCOPE, ReadEvent, ReadSpan, decode, shown, shown_by
 from remit.trace.spans import Spans, span_id
 
 VERSION: Final = SCOPE["version"]
+READS: Final = ("1",)  # the formats that can be read, the oldest first; each has golden traces, traces/golden/format-N
 RULEBOOK_SPAN: Final = "remit.rulebook"
 MOST_PROBLEMS: Final = 20  # of one file; one bad copy can spoil every line
 FIX: Final = (
@@ -137,11 +138,17 @@ class _Reading:
             if not line.endswith(b"\n"):
                 raise ValueError("it is cut off")
             for span in decode(line):
+                self._check_format(span.version)
                 self._spans[span.span_id] = span  # written again once it has ended
                 for event in span.events:
                     self._take(event)
         except (ValueError, ValidationError) as failure:
             self._problem(number, f"the line is not a whole span of a run: {_short(failure)}")
+
+    def _check_format(self, version: str) -> None:
+        if version.isdecimal() and int(version) > int(VERSION):
+            what = f"is of format {version}, and this version of Remit reads up to {VERSION}: read it with a newer one"
+            raise UsageError(f"the trace file {str(self._path)!r} {what}")
 
     def trace(self) -> Trace:
         if self._problems and not self._spans:

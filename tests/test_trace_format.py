@@ -1,0 +1,66 @@
+"""The format of a trace file: every version that was ever written can be read and replayed, and a later one says so."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from playing import Command
+
+from remit.event import AnyEvent
+from remit.replay import replay, tampering
+from remit.rulebook import open_rulebook
+from remit.starter import starter_folder
+from remit.trace import read
+from remit.trace.read import READS, VERSION
+from remit.verify import verify
+
+GOLDEN = starter_folder() / "traces" / "golden"
+OF_WORKSPACE = {"hold.set", "hold.lifted", "break_glass.reviewed", "run.pruned"}  # no run holds these
+
+
+def goldens(version: str) -> list[Path]:
+    return sorted((GOLDEN / f"format-{version}").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("version", READS)
+def test_every_format_that_was_ever_written_still_reads_verifies_and_replays(version: str) -> None:
+    """These files were written by the version of Remit that made their format, and are never written again."""
+    assert goldens(version)
+    for path in goldens(version):
+        trace = read(path)
+        assert {span.version for span in trace.spans} == {version}
+        assert verify(trace) == (), path
+        books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+        found = asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
+        assert (found.reproduced, found.complete) == (True, True), (path, found.divergences)
+
+
+def test_the_golden_traces_of_todays_format_hold_every_kind_of_event() -> None:
+    """So that whoever adds a kind, or changes one, meets a file that was written before."""
+    written = {item.type for path in goldens(VERSION) for item in read(path).records}
+    kinds = {kind.model_fields["type"].default for kind in get_args(get_args(AnyEvent)[0])}
+    assert written == kinds - OF_WORKSPACE
+    assert READS[-1] == VERSION
+
+
+@pytest.mark.parametrize(("old", "new"), [("paid", "lent"), ('\\"verdict\\":\\"ask\\"', '\\"verdict\\":\\"allow\\"')])
+def test_a_golden_trace_that_is_forged_diverges(tmp_path: Path, command: Command, old: str, new: str) -> None:
+    text = (GOLDEN / "format-1" / "rules-changed.jsonl").read_text()
+    assert old in text
+    forged = tmp_path / "forged.jsonl"
+    forged.write_text(text.replace(old, new))
+    said = command(tmp_path, "replay", str(forged))
+    assert (said.code, "tampered" in said.out) == (1, True), said.out + said.err
+
+
+def test_a_file_of_a_later_format_says_which_and_what_to_do(tmp_path: Path, command: Command) -> None:
+    text = (GOLDEN / "format-1" / "rules-changed.jsonl").read_text()
+    later = tmp_path / "later.jsonl"
+    later.write_text(text.replace('"remit.trace","version":"1"', '"remit.trace","version":"9"'))
+    for asked in (["trace", "show"], ["trace", "verify"], ["replay"]):
+        said = command(tmp_path, *asked, str(later))
+        assert (said.code, said.out) == (2, "")
+        assert "is of format 9, and this version of Remit reads up to 1: read it with a newer one" in said.err
