@@ -44,7 +44,7 @@ from remit.sandbox import Bounds, Output, Profile, Sandbox, find_bwrap
 from remit.sandbox.launch import perform
 from remit.sandbox.profile import runtime
 from remit.starter import write_starter
-from remit.trace import Objects
+from remit.trace import Objects, TraceFile
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".bench" / "peers"
@@ -215,13 +215,18 @@ class Remembering(Sandbox):
 
 
 class Brokered:
-    """The starter's house with a run under way; every call is decided, recorded, confined and answered."""
+    """The starter's house with a run under way; every call is decided, recorded, confined and answered.
 
-    def __init__(self, folder: Path) -> None:
+    `traced` writes its spans too, as a run does; without, the journal is all.
+    """
+
+    def __init__(self, folder: Path, *, traced: bool = False) -> None:
         write_starter(folder)
         self.house = open_house(folder)
         agent = self.house.workspace.agents["triage"]
-        record = Record(self.house.journal, run.new_run_id())
+        name = run.new_run_id()
+        listeners = (TraceFile(self.house.traces, name, self.house.journal).see,) if traced else ()
+        record = Record(self.house.journal, name, listeners=listeners)
         subjects = Subjects(agent="agent:triage", user="user:operator")
         self.folder = folder / "agent" / "triage" / "incident"
         self.sandbox = Remembering(accept=("full",))
