@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/bench/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench ablate abuse soak faithful exact
+.PHONY: help setup run test check bench ablate abuse soak faithful exact kills
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ check:  ## All that CI checks: style, types, imports, rooms, tests
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/remit check
 	@$(MAKE) --no-print-directory test
+
+kills: setup  ## Kill 300 runs with -9 at random points and resume them (ARGS="--runs 3000 --seed 7")
+	@$(BIN)/python tests/kills.py $(ARGS)
 
 bench:  ## Run every benchmark, peers side by side (bench-policy, bench-sandbox, … for one)
 	@test -n "$(BENCHES)" || { echo "error: no benchmark to run: put one in tests/bench/NAME.py" >&2; exit 1; }

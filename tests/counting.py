@@ -35,6 +35,18 @@ touches = ["use account:{name}"]
 effect = "once"
 errors = ["busy", "not_found"]
 
+[actions.wire]
+summary = "Pay once, and look afterwards whether it was paid"
+touches = ["use account:{name}"]
+effect = "once"
+probe = "wired"
+
+[actions.wired]
+summary = "Look whether a payment was made"
+touches = ["use account:{name}"]
+effect = "read"
+errors = ["busy"]
+
 [actions.book]
 summary = "Book under a key"
 touches = ["use account:{name}"]
@@ -43,13 +55,17 @@ retry = { attempts = 3, on = ["busy", "timeout"] }
 errors = ["busy"]
 
 [limits]
-wall = "2s"
+wall = "1s"
 """
 HOST = '''
-import json, os, time
+import json, os, pathlib, time
 
 class Busy(Exception): pass
 class NotFound(Exception): pass
+class Later(Busy):
+    def __init__(self, seconds):
+        super().__init__("come back later")
+        self.retry_after_s = seconds
 
 def _write(**row):
     path = os.environ["LEDGER"]
@@ -61,6 +77,10 @@ def _write(**row):
 def look(name: str, text: str = "") -> dict[str, str]:
     """Read an account."""
     time.sleep(float(os.environ.get("LEDGER_SLOW", "0")))
+    if name.startswith("stuck"):
+        raise Busy("the account is locked for long")
+    if name.startswith("later"):
+        raise Later(float(name.removeprefix("later")) / 10)
     if name.startswith("busy") and not os.path.exists(os.environ["LEDGER"] + "." + name):
         open(os.environ["LEDGER"] + "." + name, "w").close()
         raise Busy("the account is locked")
@@ -69,7 +89,7 @@ def look(name: str, text: str = "") -> dict[str, str]:
     if name == "crash":
         raise RuntimeError("a private detail")
     if name == "slow":
-        time.sleep(3)
+        time.sleep(1.2)
     return {"name": name, "text": text or os.environ.get("LEDGER_TEXT", "")}
 
 def pay(name: str, amount: int, memo: str = "") -> str:
@@ -77,8 +97,23 @@ def pay(name: str, amount: int, memo: str = "") -> str:
     _write(action="pay", name=name, amount=amount)
     time.sleep(float(os.environ.get("LEDGER_SLOW", "0")))
     if name == "slow":
-        time.sleep(3)
+        time.sleep(1.2)
     return "paid"
+
+def wire(name: str, amount: int, idempotency_key: str, memo: str = "") -> str:
+    """Pay, with a reference."""
+    _write(action="wire", name=name, amount=amount, key=idempotency_key)
+    if name.startswith("slow"):
+        time.sleep(1.2)
+    return "wired"
+
+def wired(name: str, idempotency_key: str) -> str | None:
+    """Look for the reference."""
+    if name == "slow-and-blind":
+        raise Busy("the ledger cannot be read")
+    path = pathlib.Path(os.environ["LEDGER"])
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return "wired" if any(row.get("key") == idempotency_key for row in rows) else None
 
 def book(name: str, amount: int, idempotency_key: str) -> str:
     """Book."""
@@ -86,7 +121,7 @@ def book(name: str, amount: int, idempotency_key: str) -> str:
     time.sleep(float(os.environ.get("LEDGER_SLOW", "0")))
     return "booked"
 
-ACTIONS = {"look": look, "pay": pay, "book": book}
+ACTIONS = {"look": look, "pay": pay, "wire": wire, "wired": wired, "book": book}
 '''
 RULES = """
 # The clerk looks at every account
@@ -95,6 +130,8 @@ p, agent:clerk, ledger.look, account:*, True, allow
 p, agent:clerk, ledger.pay, account:*, args.amount <= 100, allow
 # A lead must agree to a large amount
 p, agent:clerk, ledger.pay, account:*, approved('role:lead'), allow
+# The clerk wires to every account
+p, agent:clerk, ledger.wire, account:*, True, allow
 # The clerk books at most three times in a run
 p, agent:clerk, ledger.book, account:*, calls('ledger.book') < 3, allow
 # Nobody touches the vault
@@ -119,28 +156,45 @@ folder = "work/clerk"
 [budget]
 steps = {steps}
 calls = {calls}
+{budget}
 """
 
 
 def counting_house(
-    folder: Path, turns: list[dict[str, Any]], *, steps: int = 30, calls: int = 60, **script: Any
+    folder: Path,
+    turns: list[dict[str, Any]],
+    *,
+    steps: int = 30,
+    calls: int = 60,
+    budget: str = "",
+    limits: str = "",
+    **script: Any,
 ) -> Path:
     """Write the workspace, with `turns` as the script: [{"say": …, "calls": [{"ledger__look": {…}}]}]."""
     files = {
         "remit.toml": 'host_tools = ["ledger"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
         "tools/ledger/tool.toml": TOOL,
         "policies/rules.csv": RULES,
-        "agent/clerk/agent.toml": AGENT.format(steps=steps, calls=calls),
+        "agent/clerk/agent.toml": AGENT.format(steps=steps, calls=calls, budget=budget),
         "agent/clerk/prompt.md": "Keep the ledger.\n",
         "agent/clerk/script.yaml": json.dumps({"turns": turns, **script}),
         "hosted/ledger_host.py": HOST,
     }
+    if limits:
+        files["policies/limits.toml"] = limits
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
     shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
-    pin(folder)
+    lock = folder / "policies" / "tools.lock"
+    if not _locks:
+        pin(folder)
+        _locks.append(lock.read_text())
+    lock.write_text(_locks[0])
     return folder
+
+
+_locks: list[str] = []  # the tool is always the same one: pinned once, it is pinned everywhere
 
 
 def pin(folder: Path) -> None:

@@ -261,6 +261,20 @@ def test_a_host_given_to_a_tool_is_told_by_the_url_that_an_agent_may_ask_now(hou
     assert "tool 'http' may now be sent by its calls to the hosts api.example.com:443" in told
 
 
+def test_a_limit_over_all_runs_that_is_raised_or_gone_is_told_and_a_lower_one_is_not(house: Path) -> None:
+    def limited(most: int) -> str:
+        return f'[[limit]]\nnote = "Enough"\nof = "calls"\nmost = {most}\nper = "1h"\n'
+
+    file = house / "policies" / "limits.toml"
+    file.write_text(limited(10), encoding="utf-8")
+    before, found = live(house).workspace, list[tuple[str, ...]]()
+    for text in (limited(20), "", limited(5)):
+        file.write_text(text, encoding="utf-8")
+        found.append(tuple(one.text for one in authority(before, live(house).workspace).of("wider")))
+    told = "all runs together may now use more than 10 calls in 3600 s (Enough)"
+    assert found == [(told,), (told,), ()]
+
+
 @pytest.mark.parametrize(("model", "table"), TABLES, ids=lambda one: getattr(one, "__name__", ""))
 def test_every_field_that_could_widen_power_is_placed(model: type[Noun], table: Table) -> None:
     """A new field of a manifest, an agent or the settings is told, compared as requests, or said to give nobody power."""

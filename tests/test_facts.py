@@ -28,8 +28,9 @@ from run_events import (
 
 from remit.call import Context, Touch
 from remit.event import AnyEvent, CallAnswered, CallDecided, HoldLifted, HoldSet, Recorded, RunFinished
-from remit.facts import Facts, fold, summary
+from remit.facts import Facts, summary
 from remit.facts import context as context_of
+from remit.fold import fold
 
 LEADS = {
     "user:bob": frozenset({"role:lead"}),

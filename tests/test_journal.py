@@ -20,7 +20,8 @@ from run_events import CORPORA, RUN, a_whole_run, edit, started, succeeded
 from remit.chain import Fault
 from remit.errors import RunEnded, UsageError
 from remit.event import HoldSet, ModelAsked, ModelFailed, RunFinished, RunStarted
-from remit.facts import Facts, fold, summary
+from remit.facts import Facts, summary
+from remit.fold import fold
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
 
 

@@ -487,6 +487,7 @@ def test_the_schema_knows_every_key_of_a_whole_manifest() -> None:
         "always",
         "at_most",
         "limits",
+        "circuit",
         "actions",
     }
     assert schema["additionalProperties"] is False

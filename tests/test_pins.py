@@ -221,3 +221,60 @@ def test_the_code_digest_covers_what_runs_and_nothing_else() -> None:
         {"main.py": b"x", "a.py": b"y"},
     ):
         assert code_digest(other) != code_digest(code)
+
+
+PROBED = """\
+name = "bank"
+version = "1"
+owner = "a@b.c"
+summary = "s"
+[actions.pay]
+summary = "s"
+touches = ["use account:{name}"]
+probe = "paid"
+[actions.paid]
+summary = "s"
+touches = ["use account:{name}"]
+effect = "read"
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        pytest.param('probe = "paid"', 'probe = "gone"', "the tool has no action 'gone'", id="it is not there"),
+        pytest.param('effect = "read"', 'effect = "keyed"', "the probe 'paid' has effect 'keyed'", id="it acts itself"),
+        pytest.param(
+            'probe = "paid"', 'probe = "paid"\neffect = "idempotent"', "may be done again anyway", id="needless"
+        ),
+        pytest.param(
+            '{name}"]\neffect',
+            '{name}", "use account:all"]\neffect',
+            "touches more than the action",
+            id="it reaches further",
+        ),
+    ],
+)
+def test_a_probe_only_looks_at_what_its_action_touches(old: str, new: str, what: str) -> None:
+    parse(PROBED)
+    assert old in PROBED
+    with pytest.raises(WorkspaceError, match=what):
+        parse(PROBED.replace(old, new, 1))
+
+
+def test_a_probe_takes_the_actions_arguments_and_can_say_no() -> None:
+    def schema(output: Any, **properties: Any) -> ActionSchema:
+        return ActionSchema(input={"type": "object", "properties": properties}, output=output)
+
+    text = {"type": "string"}
+    maybe = {"anyOf": [text, {"type": "null"}]}
+    pay = schema(text, name=text)
+    assert faults({"pay": pay, "paid": schema(maybe, name=text)}, PROBED, {}) == []
+    assert faults({"pay": pay, "paid": schema(text, name=text, when=text)}, PROBED, {}) == [
+        (8, "the probe 'paid' takes 'when', which 'pay' does not"),
+        (8, "the probe 'paid' cannot say no"),
+    ]
+    nothing = schema({"type": "null"}, name=text)
+    assert faults({"pay": nothing, "paid": schema(maybe, name=text)}, PROBED, {}) == [
+        (8, "'pay' may return null, which is a probe's word for no")
+    ]

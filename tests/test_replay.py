@@ -128,7 +128,7 @@ def test_another_input_of_the_model_is_shown_as_what_it_would_read(whole: Played
 
 def test_another_call_from_the_same_words_is_a_request(whole: Played) -> None:
     """A tool's new version touches something else."""
-    touched = 'touches = ["use account:{name}"]\neffect = "once"'
+    touched = 'it cannot be undone"\ntouches = ["use account:{name}"]'
     found = again(whole, otherwise=with_tool(whole, touched, touched.replace("account:{name}", "vault:{name}")))
     assert found is not None
     assert (found.kind, found.step, found.index) == ("request", 1, 0)

@@ -187,6 +187,15 @@ async def test_a_declared_error_keeps_its_name(full: Room, raises: str, declared
 
 
 @pytest.mark.parametrize(
+    ("asks", "told"), [("7.5", 7.5), ("1e12", None), ("-1", None), ("'soon'", None), ("float('nan')", None)]
+)
+async def test_a_declared_error_may_say_when_to_come_back(full: Room, asks: str, told: float | None) -> None:
+    code = f"class Busy(Exception):\n    retry_after_s = {asks}\n\ndef act() -> None:\n    raise Busy('later')\n"
+    output = await full.run(code, declared={"busy": ""})
+    assert (output.error, output.retry_after_s) == ("busy", told)
+
+
+@pytest.mark.parametrize(
     ("body", "code", "message"),
     [
         ("raise ValueError('broken')", "tool_crashed", "ValueError: broken"),

@@ -58,7 +58,8 @@ def test_a_failing_run_of_sixty_steps_becomes_its_three_causal_steps_and_a_test_
     clerk: Callable[..., Path], command: Command
 ) -> None:
     """The written test fails under the rules that caused it, and passes once they are mended."""
-    folder = clerk(sixty_steps(), steps=70, calls=200)
+    patient = "tries = 100\nretries = 100\ndenials = 100"
+    folder = clerk(sixty_steps(), steps=70, calls=200, budget=patient)
     opened, name = played(folder)
     said = command(folder, "trace", "shrink", name, "--keep", KEEP, "--to-test", "tests/test_late.py", "--json")
     assert said.code == 0, said.out + said.err

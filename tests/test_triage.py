@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -326,45 +325,6 @@ def timeless(value: Any) -> Any:
     return value
 
 
-EVENTS = 87  # that a whole run of the incident records
-
-
-def test_a_run_killed_at_any_point_goes_on_and_repeats_no_irreversible_effect(house: Path) -> None:
-    """kill -9 at random points, spread over the whole run, and once where the irreversible call has just been begun.
-
-    Every run is then resumed to its end.
-    """
-    points = int(os.environ.get("REMIT_KILLS", "3"))
-    chance = random.Random(20261123)
-    places = [int((number + chance.random()) * EVENTS / points) for number in range(points)]
-    for number, place in enumerate([*places, None]):
-        run = f"{number + 1:032x}"
-        process = subprocess.Popen(
-            [sys.executable, "-m", "remit", "run", "triage", TASK, "--run-id", run],
-            cwd=house,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        journal = wait_for_start(house, run, process)
-        until = time.monotonic() + 120
-        while process.poll() is None and time.monotonic() < until:
-            if closes_begun(journal, run) if place is None else journal.events(run, place):
-                break
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        if not any(item.type == "run.finished" for item in journal.events(run)):
-            resumed = warm.command(house, "run", "--resume", run)
-            assert resumed.code == 0, resumed.out + resumed.err
-        assert journal.events(run)[-1].type == "run.finished", place
-        assert journal.verify(run) == ()
-        assert closes_begun(journal, run) == 1, place
-        with contextlib.closing(sqlite3.connect(folder_of(house, run) / "stores/tickets/tickets.db")) as store:
-            assert store.execute("SELECT COUNT(*) FROM comment WHERE ticket = 'INC-2041'").fetchone() == (1,), place
-        assert warm.command(house, "replay", run).code == 0
-
-
 def test_an_interrupted_run_leaves_no_process_and_goes_on(house: Path) -> None:
     """Ctrl-C in the middle of a call."""
     run = "00000000000000000000000000000c0c"
@@ -400,13 +360,6 @@ def command_lines() -> list[str]:
         with contextlib.suppress(OSError):
             found.append(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
     return found
-
-
-def closes_begun(journal: Journal, run: str) -> int:
-    """How often the run has begun to close the ticket, which cannot be undone."""
-    intended = [item.event for item in journal.events(run) if isinstance(item.event, AttemptIntended)]
-    decided = [journal.get(run, f"call.decided/{event.step}/{event.index}/0") for event in intended]
-    return sum(one is not None and "tickets.close" in str(one.event) for one in decided)
 
 
 def wait_for_start(house: Path, run: str, process: subprocess.Popen[bytes]) -> Journal:

@@ -7,6 +7,7 @@ recorded outcomes in its place, so nothing real can happen there.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -20,8 +21,9 @@ from remit.errors import Code, Refusal
 from remit.event import Change, Connection, Landed, Limit, Refused, Spent
 from remit.host import load_host
 from remit.manifest import Action, Manifest, code_digest
-from remit.resolve import check_output, fill_argv
+from remit.resolve import check_output, fill_argv, resolve
 from remit.sandbox import OWN_FOLDER, Environment, Output, Permit, Profile, Sandbox, environment
+from remit.sandbox.serving import retry_after
 from remit.workspace import Tool, Workspace, read_code
 
 
@@ -33,6 +35,7 @@ class Attempted:
     value: Json = None
     error: str | None = None
     message: str = ""
+    retry_after_s: float | None = None
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()
     refused: tuple[Refused, ...] = ()
@@ -43,14 +46,31 @@ class Attempted:
     lost: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class Probed:
+    """What a probe found of an effect. `value` is what the call would have returned, None unless it landed."""
+
+    landed: Landed
+    value: Json = None
+    reason: str = ""
+
+
 class Attempts(Protocol):
     """Runs one attempt. `prepare` names what it will run in, before anything does."""
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]: ...
+    def keyed(self, call: Call) -> bool:
+        """Whether the tool, or the server that it asks, is handed an idempotency key for this call."""
+        ...
+
     async def attempt(
         self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
     ) -> Attempted:
         """`decide` answers whether the call may go on to a URL that its decision did not name; None: it may not."""
+        ...
+
+    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> Probed:
+        """Look whether the call's effect has happened; `number` counts the looks."""
         ...
 
 
@@ -88,6 +108,37 @@ class LiveAttempts:
             self._host_functions(tool.manifest)
             return digest({"host": tool.manifest.host, "action": action.name}), "none"
         return self._profile(tool, action, call).digest, self._sandbox.confinement
+
+    def keyed(self, call: Call) -> bool:
+        tool, action = self._workspace.action(call.action)
+        hidden = () if tool.pin is None else tool.pin.hidden.get(action.name, ())
+        return "idempotency_key" in hidden or action.idempotency_header != ""
+
+    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> Probed:
+        """The decided call's own resources and arguments, in the hands of the action that its manifest names.
+
+        INVARIANT: a probe touches only what the action touches (checked at load), so nothing new is to be decided.
+        """
+        tool, action = self._workspace.action(call.action)
+        assert tool.pin is not None  # the broker refuses unpinned tools before it decides
+        probe, schema = tool.manifest.actions[action.probe], tool.pin.schemas[action.probe]
+        known = schema.input.get("properties", {})
+        try:
+            self._check_code(tool)
+            arguments, touches = resolve(
+                tool.manifest, probe, schema, {name: value for name, value in call.arguments.items() if name in known}
+            )
+            update = {"action": f"{tool.manifest.name}.{probe.name}", "arguments": arguments, "touches": touches}
+            looked = call.model_copy(update={**update, "effect": "read"})
+            found = await self.attempt(looked, number, idempotency_key=idempotency_key)
+            if found.code is not None:
+                return Probed(landed="unknown", reason=found.message or found.code)
+            if found.value is None:
+                return Probed(landed="not_landed")
+            check_output(tool.pin.schemas[action.name], found.value)
+        except Refusal as refusal:
+            return Probed(landed="unknown", reason=refusal.message)
+        return Probed(landed="landed", value=found.value)
 
     async def attempt(
         self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
@@ -142,6 +193,7 @@ class LiveAttempts:
             value=value,
             error=error if code == "tool_failed" else None,
             message=message,
+            retry_after_s=output.retry_after_s,
             landed=landed(call, code),
             changes=changes,
             refused=output.refused,
@@ -196,7 +248,7 @@ class LiveAttempts:
         started = time.monotonic()
         code: Code | None = None
         limit: Limit | None = None
-        error, message, value = None, "", None
+        error, message, value, after = None, "", None, None
         try:
             raised, value = await asyncio.wait_for(
                 asyncio.to_thread(_caught, function, arguments), tool.manifest.limits.wall
@@ -217,13 +269,15 @@ class LiveAttempts:
             error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
             code = "tool_failed" if error else "tool_crashed"
             message = str(failure) if error else type(failure).__name__
+            after = retry_after(failure) or None
         return Attempted(
             code=code,
             value=value,
             error=error,
             message=message,
+            retry_after_s=after,
             landed=landed(call, code),
-            spent=Spent(wall_s=time.monotonic() - started),
+            spent=Spent(wall_s=time.monotonic() - started, output_bytes=len(json.dumps(value)) if code is None else 0),
             limit=limit,
         )
 
@@ -256,7 +310,7 @@ def landed(call: Call, code: Code | None) -> Landed:
     if code is None:
         return "landed"
     only_files = all(touch.access != "use" and touch.kind == "file" for touch in call.touches if touch.access != "read")
-    if only_files or code in ("tool_failed", "sandbox_unavailable", "cancelled"):
+    if only_files or code in ("tool_failed", "sandbox_unavailable"):
         return "not_landed"
     return "unknown"
 

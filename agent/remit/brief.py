@@ -56,7 +56,7 @@ def brief(trace: Trace, house: House | None = None) -> Brief:
             story=story,
             budget=found.budget,
             good=_good(trace, house),
-            held=hold.reason(house.journal, f"run:{trace.run}", agent) if unfinished else None,
+            held=hold.reason(hold.active(house.journal), f"run:{trace.run}", agent) if unfinished else None,
             driven=unfinished and is_driven(house.traces, trace.run),
         )
     return replace(found, commands=tuple(_commands(found, trace)[:COMMANDS]))

@@ -2,9 +2,7 @@
 
     ask ─► parse ─► resolve ─► spend ─► decide            (all calls of a step, in the model's order)
              then, per call, in parallel:
-    approve ─► held? ─► intend ─► run confined ─► check ─► clean ─► record ─► the model is told
-                         ▲                                   │
-                         └───────────── retry? ◄─────────────┘
+    approve ─► carry out (`carry.py`: each attempt) ─► record ─► the model is told
 
 Nothing here trusts the model, the tool, or an earlier process: what was recorded is what is known.
 """
@@ -13,32 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
 
-from remit import approval, budget, retry
-from remit.attempt import Attempted, Attempts
+from remit import approval, budget, effect, retry
+from remit.attempt import Attempts
 from remit.binding import decision_digest, request_digest
-from remit.call import Ask, Call, Confinement, Decision, Error, Failed, Request, Result, Subjects, Succeeded, Touch
+from remit.call import Ask, Call, Confinement, Decision, Failed, Request, Result, Subjects, Touch
 from remit.canon import canonical_json, digest, parse_arguments
-from remit.errors import Refusal, RunEnded
+from remit.carry import Carry, refused
+from remit.errors import Refusal
 from remit.event import (
     ApprovalRejected,
     ApprovalRequested,
     AttemptEnded,
-    AttemptIntended,
     CallAnswered,
     CallDecided,
-    Connection,
 )
-from remit.facts import Facts, context
+from remit.facts import context, meant
 from remit.guard import Guard
-from remit.manifest import Action
-from remit.policy import Policy
+from remit.limits import Measure
 from remit.record import Record
 from remit.resolve import resolve
 from remit.workspace import Agent, Workspace
-
-LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
+from remit.world import World
 
 
 class ApprovalPending(Exception):
@@ -47,36 +41,6 @@ class ApprovalPending(Exception):
     def __init__(self, requested: ApprovalRequested) -> None:
         self.requested = requested
         super().__init__(requested.summary)
-
-
-class World(Protocol):
-    """What a call reads from outside its run's record, so that a replay can answer it from the recording."""
-
-    def clock(self, step: int, index: int) -> int:
-        """Unix nanoseconds, for what happens next in that call."""
-        ...
-
-    def policy(self, step: int, index: int) -> Policy:
-        """The rules in force now."""
-        ...
-
-    def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
-        """What that decision about the call may stand on."""
-        ...
-
-    def held(self, call: Call) -> str | None:
-        """Why an operator holds this call, or None."""
-        ...
-
-    def waits(self, call: Call) -> bool:
-        """Whether people have yet to be heard here; live, only the journal knows."""
-        ...
-
-    def unheard(self, step: int, index: int) -> Failed | None:
-        """How a call ended whose secret only another process heard; None where that is not recorded."""
-        ...
-
-    async def sleep(self, seconds: float) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +63,18 @@ class Broker:
     _heard: dict[tuple[int, int], Ask] = field(default_factory=dict[tuple[int, int], Ask])
     _calls: dict[tuple[int, int], Call] = field(default_factory=dict[tuple[int, int], Call])
 
+    @property
+    def _carry(self) -> Carry:
+        return Carry(
+            workspace=self.workspace,
+            agent=self.agent,
+            record=self.record,
+            attempts=self.attempts,
+            world=self.world,
+            guard=self.guard,
+            redirected=self._redirected,
+        )
+
     def hear(self, step: int, asks: Sequence[Ask]) -> tuple[Ask, ...]:
         """The model's calls as they may be recorded; what they really said stays in this process only."""
         shown = tuple(self.guard.ask(ask) for ask in asks)
@@ -113,7 +89,11 @@ class Broker:
         `cut` says that the model was stopped in its turn, by a length limit or a filter: none of its calls runs, because
         a cut `{"amount": 10` can read as a whole one.
         """
-        return tuple(self._decided(step, index, ask, cut) for index, ask in enumerate(asks))
+        decided: list[CallDecided] = []
+        for index, ask in enumerate(asks):
+            before = tuple(one.call for one in decided if one.call is not None and one.refused is None)
+            decided.append(self._decided(step, index, ask, cut, before))
+        return tuple(decided)
 
     def latest(self, step: int, index: int) -> CallDecided | None:
         """The last decision recorded for that call."""
@@ -122,13 +102,14 @@ class Broker:
             found, number = event, number + 1
         return found
 
-    def _decided(self, step: int, index: int, ask: Ask, cut: bool) -> CallDecided:
+    def _decided(self, step: int, index: int, ask: Ask, cut: bool, before: tuple[Call, ...]) -> CallDecided:
         if (earlier := self.latest(step, index)) is not None:
             return earlier
         if ask.redacted and (said := self.world.unheard(step, index)) is not None:
             event = CallDecided(step=step, index=index, ask=ask, refused=said)
             self.record.append(event)
             return event
+        shown: Call | None = None
         try:
             if cut:
                 raise Refusal(
@@ -137,15 +118,39 @@ class Broker:
                     details={"problem": "truncated_turn"},
                     remedy="ask again in a shorter turn",
                 )
-            budget.check_call(self.record.facts, self.agent.budget, self.world.clock(step, index))
+            output = self._outstanding() + self._output_of(ask.action)
+            budget.check_call(self.record.facts, self.agent.budget, self.world.clock(step, index), output=output)
+            retry.check(self.record.facts, self.agent.budget, f"ask:{ask.action}")
             call = self._resolve(step, index, self._heard.get((step, index), ask))
             self._calls[step, index] = call
             shown = call.model_copy(update={"arguments": self.guard.arguments(call.arguments)})
-            event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=self._decide(call))
+            effect.check_step(before, call)
+            retry.check(self.record.facts, self.agent.budget, meant(shown))
+            decision = self._decide(call)
+            if decision.verdict != "deny":
+                effect.check(self.world.facts(self.record, call, ""), call)
+            if decision.verdict == "allow":
+                self._spend(call)
+            event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision)
         except Refusal as refusal:
-            event = CallDecided(step=step, index=index, ask=ask, refused=self._refused(refusal))
+            event = CallDecided(step=step, index=index, ask=ask, call=shown, refused=refused(self.guard, refusal))
         self.record.append(event)
         return event
+
+    def _spend(self, call: Call) -> None:
+        """Reserve what the call may take of limits that all runs share."""
+        tool, _ = self.workspace.action(call.action)
+        limits = tool.manifest.limits
+        most: dict[Measure, int] = {"calls": 1, "seconds": int(limits.wall * 1000), "bytes": limits.output}
+        self.world.spend(self.record, call.step, call, most)
+
+    def _outstanding(self) -> int:
+        """The most bytes that allowed calls without an answer may still return."""
+        return sum(self._output_of(call.action) for call in self.record.facts.open.values() if call.allowed)
+
+    def _output_of(self, action: str) -> int:
+        tool = self.workspace.tools.get(action.partition(".")[0])
+        return 0 if tool is None else tool.manifest.limits.output
 
     def _resolve(self, step: int, index: int, ask: Ask) -> Call:
         """Turn what the model wrote into a canonical call, or refuse it."""
@@ -235,9 +240,20 @@ class Broker:
         try:
             call = self._calls.get((step, index), decided.call)
             decision = self._approved(decided, call)
-            return await self._carry_out(call, decision, decided.ask)
         except Refusal as refusal:
-            return self._answer(step, index, self._refused(refusal))
+            return self._answer(step, index, refused(self.guard, refusal))
+        ask = decided.ask
+        whole = not ask.redacted or not self.forgetful or (step, index) in self._heard
+        result = await self._carry.out(call, decision, whole=whole, unheard=lambda: self._lost_secret(call, ask))
+        self.world.spent(self.record, step, call, self._used(step, index))
+        return self._answer(step, index, result)
+
+    def _used(self, step: int, index: int) -> dict[Measure, int]:
+        """What the call has really taken, over all of its attempts."""
+        calls, wall, output = 0, 0.0, 0
+        while isinstance(ended := self.record.get(f"attempt.ended/{step}/{index}/{calls + 1}"), AttemptEnded):
+            calls, wall, output = calls + 1, wall + ended.spent.wall_s, output + ended.spent.output_bytes
+        return {"calls": min(calls, 1), "seconds": int(wall * 1000), "bytes": output}
 
     def _approved(self, decided: CallDecided, call: Call) -> Decision:
         """The decision that allows the call now; raise why not otherwise."""
@@ -267,6 +283,8 @@ class Broker:
                 call=decided.call,
                 decision=decision,
             )
+            if decision.verdict == "allow":
+                self._spend(call)
             self.record.append(again)
             if decision.verdict == "ask":  # the rules have changed: what people said no longer fits
                 raise ApprovalPending(self._requested(call, decision))
@@ -290,148 +308,22 @@ class Broker:
         self.record.append(requested, durable=True)
         return requested
 
-    async def _carry_out(self, call: Call, decision: Decision, ask: Ask) -> Result:
-        """Attempt the call until it has succeeded, has failed for good, or may not be tried again."""
-        _, action = self.workspace.action(call.action)
-        number, ended = self._earlier(call)
-        while ended is None or ended.retry_in_s is not None:
-            if ended is not None and ended.retry_in_s:
-                await self.world.sleep(ended.retry_in_s)
-            if (
-                ask.redacted
-            ):  # INVARIANT: only a new attempt needs the secret; what was attempted before is settled above
-                if (said := self.world.unheard(call.step, call.index)) is not None:
-                    return self._answer(call.step, call.index, said)
-                self._parse(call.step, call.index, ask)
-            if (reason := self.world.held(call)) is not None:
-                raise Refusal("held", reason, retryable=True)
-            budget.check_wall(self.record.facts, self.agent.budget, self.world.clock(call.step, call.index))
-            number += 1
-            ended = await self._attempt(call, decision, action, number)
-        return self._answer(call.step, call.index, self._result(action, ended))
+    def _lost_secret(self, call: Call, ask: Ask) -> Failed | None:
+        """How a call ends whose secret died with another process; raises where that has yet to be said.
 
-    def _earlier(self, call: Call) -> tuple[int, AttemptEnded | None]:
-        """How many attempts were made, here or by a process that died, and how the last one ended."""
-        number = 0
-        while self.record.get(f"attempt.intended/{call.step}/{call.index}/{number + 1}") is not None:
-            number += 1
-        if number == 0:
-            return 0, None
-        ended = self.record.get(f"attempt.ended/{call.step}/{call.index}/{number}")
-        if isinstance(ended, AttemptEnded):
-            return number, ended
-        lost = self._lost(call, number)
-        self.record.append(lost, durable=True)
-        return number, lost
-
-    def _lost(self, call: Call, number: int) -> AttemptEnded:
-        """INVARIANT: an intent without an end means a process died in between; only repeatable effects are tried again."""
-        return AttemptEnded(
-            step=call.step,
-            index=call.index,
-            attempt=number,
-            code="outcome_unknown" if call.effect == "once" else "cancelled",
-            message="the process that ran this attempt ended before it could tell what came of it",
-            landed="none" if call.effect == "read" else "unknown",
-            lost=True,
-            retry_in_s=None if call.effect == "once" else 0.0,
-        )
-
-    async def _attempt(self, call: Call, decision: Decision, action: Action, number: int) -> AttemptEnded:
-        """Intend, run, check and clean one attempt. No record, no effect."""
-        profile, confinement = self.attempts.prepare(call, number)
-        key = digest({"run": call.run, "step": call.step, "index": call.index}) if call.effect == "keyed" else ""
-        intended = AttemptIntended(
-            step=call.step,
-            index=call.index,
-            attempt=number,
-            request_digest=call.request_digest,
-            decision_digest=decision.decision_digest,
-            profile_digest=profile,
-            confinement=confinement,
-            idempotency_key=key,
-        )
-        self.record.append(intended, durable=call.effect != "read")
-        attempted = await self.attempts.attempt(
-            call, number, idempotency_key=key, decide=lambda url: self._redirected(call, url)
-        )
-        ended = self._ended(call, action, number, attempted)
-        self.record.append(ended, durable=call.effect != "read")
-        if attempted.code in ("sandbox_unavailable", "unrecorded"):
-            raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
-        return ended
+        INVARIANT: asked before a new attempt only, for nothing else needs the secret: what was attempted is settled.
+        """
+        if not ask.redacted:
+            return None
+        if (said := self.world.unheard(call.step, call.index)) is None:
+            self._parse(call.step, call.index, ask)
+        return said
 
     def _redirected(self, call: Call, url: str) -> bool:
         """Whether the call may go on to a URL that it was redirected to: decided as a call of its own, without its approvals."""
         request = digest({"request": call.request_digest, "redirected": url})
         touches = (Touch(access="use", resource=url),)
         return self._decide(call.model_copy(update={"touches": touches, "request_digest": request})).verdict == "allow"
-
-    def _ended(self, call: Call, action: Action, number: int, attempted: Attempted) -> AttemptEnded:
-        if attempted.lost:
-            return self._lost(call, number)
-        code = attempted.code
-        if attempted.landed == "unknown" and call.effect == "once":
-            code = "outcome_unknown"
-        retried = code is not None and retry.again(
-            call.effect, action.retry, attempt=number, code=code, error=attempted.error
-        )
-        return AttemptEnded(
-            step=call.step,
-            index=call.index,
-            attempt=number,
-            code=code,
-            error=attempted.error,
-            message=self.guard.text(attempted.message)[:LONGEST_TEXT],
-            value=self.guard.json(attempted.value),
-            landed=attempted.landed,
-            changes=attempted.changes,
-            refused=attempted.refused,
-            connections=tuple(self._shown(one) for one in attempted.connections),
-            stderr=self.guard.text(attempted.stderr),
-            spent=attempted.spent,
-            limit=attempted.limit,
-            retry_in_s=retry.delay(call.run, call.step, call.index, number) if retried else None,
-        )
-
-    def _shown(self, connection: Connection) -> Connection:
-        path, why = self.guard.text(connection.path), self.guard.text(connection.why)
-        return connection.model_copy(update={"path": path, "why": why})
-
-    # ── answer: one result, recorded before it is told ───────────────────────────────────────────────────────────────
-
-    def _result(self, action: Action, ended: AttemptEnded) -> Result:
-        if ended.code is None:
-            return Succeeded(value=ended.value, labels=action.returns)
-        assert ended.code != "sandbox_unavailable"  # those two end the run
-        assert ended.code != "unrecorded"
-        details: dict[str, object] = {}
-        if ended.error is not None:
-            details["error"] = ended.error
-        if ended.refused:
-            details["refused"] = [item.model_dump(mode="json") for item in ended.refused]
-        if ended.limit is not None:
-            details["limit"] = ended.limit.model_dump(mode="json")
-        if ended.landed != "none":
-            details["effect"] = ended.landed
-        error = Error(
-            code=ended.code,
-            message=ended.message,
-            retryable=retry.retryable(action.effect, action.retry, code=ended.code, error=ended.error),
-            attempts=ended.attempt or 0,
-            details=details,
-        )
-        return Failed(error=error)
-
-    def _refused(self, refusal: Refusal) -> Failed:
-        error = Error(
-            code=refusal.code,
-            message=self.guard.text(refusal.message)[:LONGEST_TEXT],
-            retryable=refusal.retryable,
-            details=self.guard.json(dict(refusal.details)),
-            remedy=refusal.remedy,
-        )
-        return Failed(error=error)
 
     def _answer(self, step: int, index: int, result: Result) -> Result:
         self.record.append(CallAnswered(step=step, index=index, result=result), durable=False)

@@ -12,6 +12,7 @@ from typing import Final
 
 from remit.errors import UsageError
 
+DRIVEN: Final = "run {} is being driven by another process; it takes up what people say"
 TRIES: Final = 3  # whoever only asks holds the lock for an instant
 PAUSE_S: Final = 0.01
 
@@ -29,8 +30,7 @@ def driving(traces: Path, run: str) -> Generator[None]:
             os.close(descriptor)
             tries -= 1
             if not tries:
-                driven = f"run {run} is being driven by another process; it takes up what people say"
-                raise UsageError(driven) from None
+                raise UsageError(DRIVEN.format(run)) from None
             time.sleep(PAUSE_S)
             continue
         try:

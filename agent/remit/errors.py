@@ -112,7 +112,8 @@ class UsageError(RemitError):
 class Refusal(RemitError):
     """The call ends here with a code; the model is told.
 
-    `details` is JSON data; `retryable` is what this failure says of itself, before effect and attempts are weighed.
+    `details` is JSON data; `retryable` is what this failure says of itself, before effect and attempts are weighed;
+    `retry_after_s` is how many seconds it lasts, where that is known.
     """
 
     def __init__(
@@ -123,12 +124,14 @@ class Refusal(RemitError):
         details: Mapping[str, Any] | None = None,
         remedy: str | None = None,
         retryable: bool = False,
+        retry_after_s: float | None = None,
     ) -> None:
         self.code: ModelCode = code
         self.message = message
         self.details: Mapping[str, Any] = details or {}
         self.remedy = remedy
         self.retryable = retryable
+        self.retry_after_s = retry_after_s
         super().__init__(f"{code}: {message}")
 
 

@@ -243,6 +243,7 @@ class AttemptIntended(Event):
     profile_digest: str
     confinement: Confinement
     idempotency_key: str = ""
+    effect_digest: str = ""  # of what is acted on, whatever else the model wrote; "" where repeating does no harm
 
 
 class Spent(Noun):
@@ -345,6 +346,7 @@ class AttemptEnded(Event):
     index: int
     attempt: int
     code: Code | None  # None: it succeeded
+    cause: Code | None = None  # how the attempt itself ended, where `code` is only what that means: `outcome_unknown`
     error: str | None = None  # the tool's own declared error name, with `tool_failed`
     message: str = ""
     value: Json = None
@@ -357,6 +359,33 @@ class AttemptEnded(Event):
     limit: Limit | None = None  # with `timeout` and `resource_exhausted`
     lost: bool = False  # the process that ran it died; another one wrote this
     retry_in_s: float | None = None  # seconds until the next attempt; None: there is none
+    retry_after_s: float | None = None  # seconds that the tool itself asked to wait
+
+
+class EffectSettled(Event):
+    """What came of an effect whose end nobody saw, found by the tool's own probe or said by a person.
+
+    `by` is `probe:tickets.closed` or `user:ann`; `number` counts from 1, probes and people apart. `value` is what the call would have returned,
+    None where nobody can tell that.
+    """
+
+    type: Literal["effect.settled"] = "effect.settled"
+    step: int
+    index: int
+    number: int
+    landed: Landed
+    by: str
+    account: str = ""
+    reason: str = ""
+    value: Json = None
+
+    @property
+    def key(self) -> str:
+        return f"effect.settled/{self.step}/{self.index}/{'person' if self.by_person else 'probe'}/{self.number}"
+
+    @property
+    def by_person(self) -> bool:
+        return self.by.startswith("user:")
 
 
 class CallAnswered(Event):
@@ -377,6 +406,22 @@ class RunFinished(Event):
     answer: str = ""
     code: Code | None = None
     message: str = ""
+
+
+class BudgetSpent(Event):
+    """What a call, or a turn (`index` None), takes of limits that all runs share: at first at most, then really.
+
+    `amounts` are by the limit's scope, in whole units (calls, milliseconds, bytes, tokens, millionths of money).
+    """
+
+    type: Literal["budget.spent"] = "budget.spent"
+    step: int
+    phase: Literal["reserved", "used"]
+    amounts: dict[str, int]
+
+    @property
+    def key(self) -> str:
+        return f"budget.spent/{self.step}/{'-' if self.index is None else self.index}/{self.phase}"
 
 
 class HoldSet(Event):
@@ -419,6 +464,50 @@ class RunPruned(Event):
         return f"run.pruned/{self.run}"
 
 
+class ToolFailed(Event):
+    """A tool failed by itself, in whatever run. Recorded in the run named `workspace`; `run` is where it happened.
+
+    After `limit` failures in a row it rests for `rest_s` seconds, twice as long each time that it fails a trial.
+    """
+
+    type: Literal["tool.failed"] = "tool.failed"
+    tool: str
+    run: str
+    code: Code
+    limit: int
+    rest_s: float
+
+    @property
+    def key(self) -> str:
+        return f"tool.failed/{self.run}/{self.step}/{self.index}/{self.attempt}"
+
+
+class ToolTried(Event):
+    """One call is let through to a tool that has rested. `opened_at` names the rest; `number` counts its trials."""
+
+    type: Literal["tool.tried"] = "tool.tried"
+    tool: str
+    run: str
+    opened_at: int
+    number: int
+
+    @property
+    def key(self) -> str:
+        return f"tool.tried/{self.tool}/{self.opened_at}/{self.number}"
+
+
+class ToolRecovered(Event):
+    """A tool works again."""
+
+    type: Literal["tool.recovered"] = "tool.recovered"
+    tool: str
+    run: str
+
+    @property
+    def key(self) -> str:
+        return f"tool.recovered/{self.run}/{self.step}/{self.index}/{self.attempt}"
+
+
 AnyEvent: TypeAlias = Annotated[
     RunStarted
     | RunResumed
@@ -433,11 +522,16 @@ AnyEvent: TypeAlias = Annotated[
     | BreakGlassReviewed
     | AttemptIntended
     | AttemptEnded
+    | EffectSettled
+    | BudgetSpent
     | CallAnswered
     | RunFinished
     | HoldSet
     | HoldLifted
-    | RunPruned,
+    | RunPruned
+    | ToolFailed
+    | ToolTried
+    | ToolRecovered,
     Field(discriminator="type"),
 ]
 

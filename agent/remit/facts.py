@@ -10,29 +10,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeAlias, TypeVar
+from typing import Final, Literal, TypeAlias
 
-from remit.call import Call, Confinement, Context, Failed, Grant, Missing, Succeeded, Touch
+from remit.call import Call, Confinement, Context, Grant, Missing, Touch
+from remit.canon import digest
 from remit.errors import Code
-from remit.event import (
-    ApprovalGranted,
-    ApprovalRejected,
-    ApprovalRequested,
-    AttemptEnded,
-    CallAnswered,
-    CallDecided,
-    Content,
-    HoldLifted,
-    HoldSet,
-    ModelAnswered,
-    ModelAsked,
-    ModelFailed,
-    Outcome,
-    Recorded,
-    RunFinished,
-    RunResumed,
-    RunStarted,
-)
+from remit.event import Content, EffectSettled, HoldSet, Outcome, RunStarted
 
 NANO: Final = 1_000_000_000
 
@@ -55,9 +38,73 @@ REFUSED: Final[frozenset[Code]] = frozenset(
     }
 )
 
-_Frozen = TypeVar("_Frozen")
+# Refusals that say nothing of the call itself: asking again later is no fault of whoever asks.
+PASSING: Final[frozenset[Code]] = frozenset({"held", "budget_exhausted", "rate_limited", "circuit_open"})
 
 RunState: TypeAlias = Literal["running", "waiting", "finished"]
+
+
+def effect_digest(call: Call) -> str:
+    """What the call acts on: its action and what it writes or uses, whatever else the model wrote; "" for no lasting effect.
+
+    An action that may be repeated at will has no such digest: nothing is lost when it happens twice.
+    """
+    if call.effect not in ("once", "keyed"):
+        return ""
+    return digest({"action": call.action, "on": sorted(t.resource for t in call.touches if t.access != "read")})
+
+
+def meant(call: Call) -> str:
+    """What the model is after with a call, however it words the rest: the action, and all that it touches."""
+    return digest({"action": call.action, "on": sorted({touch.resource for touch in call.touches})})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tries:
+    """How often in a row one thing was tried in vain: attempts that failed, and calls that were refused."""
+
+    failed: int = 0
+    refused: int = 0
+
+    @property
+    def count(self) -> int:
+        return self.failed + self.refused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Circuit:
+    """How a tool stands that failed. `opened_at` is 0 while it is still called; Unix nanoseconds, as is `tried_at`.
+
+    `openings` counts its rests since it last worked, `trials` the calls let through since the last one began.
+    """
+
+    failures: int = 0
+    rest_s: float = 0.0
+    opened_at: int = 0
+    openings: int = 0
+    trials: int = 0
+    tried_at: int = 0
+
+    @property
+    def rests_until(self) -> int:
+        """Unix nanoseconds; each rest is twice as long as the one before, up to 32 times the first."""
+        return self.opened_at + int(self.rest_s * 2 ** min(self.openings - 1, 5) * NANO) if self.opened_at else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doubt:
+    """An effect that was answered without anyone knowing whether it happened; `settled` once a person has said so.
+
+    `effect` is the digest of what it acts on; `request` and `key` are the call's request digest and idempotency key.
+    """
+
+    step: int
+    index: int
+    action: str
+    effect: str
+    request: str
+    key: str
+    settled: EffectSettled | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,10 +112,12 @@ class OpenCall:
     """A call between its first decision and its answer.
 
     `request` is the decision digest of the latest approval request, "" where nobody was asked; `grants` are those for
-    that request only, the first of each person, given before `expires_at` (Unix nanoseconds).
+    that request only, the first of each person, given before `expires_at` (Unix nanoseconds). `doubtful`: its effect may
+    have happened, unless `settled` says otherwise; `effect` is the digest of what it acts on.
     """
 
     action: str
+    meant: str = ""
     allowed: bool = False
     happened: bool = False
     request: str = ""
@@ -76,6 +125,11 @@ class OpenCall:
     expires_at: int = 0
     grants: tuple[Grant, ...] = ()
     rejected: bool = False
+    effect: str = ""
+    called: str = ""
+    key: str = ""
+    doubtful: bool = False
+    settled: EffectSettled | None = None
 
     @property
     def waiting(self) -> bool:
@@ -88,7 +142,9 @@ class Facts:
     """What is known of a run after some of its events. `started_at` and `ended_at` are Unix nanoseconds.
 
     `attempted` counts every call that the model asked for, refused ones too; `settled` counts by action the calls that
-    succeeded or may have happened; `streak` counts refused calls since the last one that was not.
+    succeeded or may have happened; `streak` counts the calls refused in a row before the current step. `doubts` are effects that may have happened. `tries` counts by what is meant, and `retried` adds
+    up the tries beyond the first, whoever made them: the broker again, or the model anew. `unmetered` counts the turns of
+    which the model did not say how many tokens they took.
     """
 
     started: RunStarted | None = None
@@ -105,9 +161,24 @@ class Facts:
     denied: int = 0
     first_denied: str | None = None
     streak: int = 0
+    refused_in_step: int = 0
+    worked_in_step: bool = False
+    tries: Mapping[str, Tries] = field(default_factory=dict[str, Tries])
+    retried: int = 0
     settled: Mapping[str, int] = field(default_factory=dict[str, int])
     open: Mapping[tuple[int, int], OpenCall] = field(default_factory=dict[tuple[int, int], OpenCall])
     holds: Mapping[str, HoldSet] = field(default_factory=dict[str, HoldSet])
+    doubts: tuple[Doubt, ...] = ()
+    input_tokens: int = 0
+    output_tokens: int = 0
+    unmetered: int = 0
+    output_bytes: int = 0
+    circuits: Mapping[str, Circuit] = field(default_factory=dict[str, Circuit])
+
+    @property
+    def refused_in_a_row(self) -> int:
+        """The calls refused since the last step in which one was carried out."""
+        return 0 if self.worked_in_step else self.streak + self.refused_in_step
 
     @property
     def requested(self) -> tuple[str, ...]:
@@ -195,39 +266,6 @@ def summary(run: str, facts: Facts) -> RunSummary:
     )
 
 
-def fold(facts: Facts, recorded: Recorded) -> Facts:
-    """The facts after one more event."""
-    match recorded.event:
-        case RunStarted() as event:
-            return replace(facts, started=event, started_at=recorded.at)
-        case RunResumed() as event:
-            return replace(facts, resumed=max(facts.resumed, event.count))
-        case ModelAsked() | ModelAnswered() | ModelFailed() as event:
-            return replace(facts, step=max(facts.step, event.step))
-        case CallDecided() as event:
-            return _decided(facts, event)
-        case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() as event:
-            return _approval(facts, event, recorded.at)
-        case AttemptEnded() as event:
-            happened = event.code is None or event.landed in ("landed", "unknown")
-            call = facts.open.get((event.step, event.index))
-            if call is None or not happened:
-                return facts
-            return _with(facts, (event.step, event.index), replace(call, happened=True))
-        case CallAnswered() as event:
-            return _answered(facts, event)
-        case RunFinished() as event:
-            return replace(facts, finished=True, ended_at=recorded.at, outcome=event.outcome, code=event.code)
-        case HoldSet() as event:
-            return replace(facts, holds={**facts.holds, event.scope: event})
-        case HoldLifted() as event:
-            return replace(facts, holds={scope: hold for scope, hold in facts.holds.items() if scope != event.scope})
-        case None:
-            return _erased(facts, recorded)
-        case _:
-            return facts
-
-
 def context(
     facts: Facts,
     *,
@@ -267,73 +305,6 @@ def context(
     )
 
 
-def _decided(facts: Facts, event: CallDecided) -> Facts:
-    place = (event.step, event.index)
-    earlier = facts.open.get(place)
-    action = event.call.action if event.call else event.ask.action
-    allowed = event.decision is not None and event.decision.verdict == "allow"
-    call = OpenCall(action=action, allowed=allowed) if earlier is None else replace(earlier, allowed=allowed)
-    first = 1 if event.round == 0 else 0
-    return replace(_with(facts, place, call), attempted=facts.attempted + first)
-
-
-def _approval(facts: Facts, event: ApprovalRequested | ApprovalGranted | ApprovalRejected, at: int) -> Facts:
-    place = (event.step, event.index)
-    call = facts.open.get(place)
-    if call is None:
-        return facts
-    if isinstance(event, ApprovalRequested):
-        # INVARIANT: a new request starts from no grants; what people said of another decision does not carry over.
-        call = replace(
-            call,
-            request=event.decision_digest,
-            missing=event.missing,
-            expires_at=event.expires_at,
-            grants=(),
-            rejected=False,
-        )
-    elif event.decision_digest != call.request:
-        return facts
-    elif isinstance(event, ApprovalRejected):
-        call = replace(call, rejected=True)
-    elif at < call.expires_at and all(grant.approver != event.approver for grant in call.grants):
-        call = replace(call, grants=(*call.grants, Grant(approver=event.approver, role=event.role, until=event.until)))
-    return _with(facts, place, call)
-
-
-def _answered(facts: Facts, event: CallAnswered) -> Facts:
-    place = (event.step, event.index)
-    call = facts.open.get(place)
-    facts = replace(
-        facts, answered=facts.answered + 1, open={key: item for key, item in facts.open.items() if key != place}
-    )
-    match event.result:
-        case Succeeded() as result:
-            facts = replace(facts, labels=facts.labels.union(result.labels), streak=0)
-        case Failed() as result if result.error.code in REFUSED:
-            action = call.action if call else "a call"
-            first = facts.first_denied or f"{action} at step {event.step}: {result.error.code}"
-            facts = replace(facts, denied=facts.denied + 1, first_denied=first, streak=facts.streak + 1)
-        case Failed():
-            facts = replace(facts, streak=0)
-    if call is not None and (event.result.ok or call.happened):
-        facts = replace(facts, settled={**facts.settled, call.action: facts.settled.get(call.action, 0) + 1})
-    return facts
-
-
-def _erased(facts: Facts, recorded: Recorded) -> Facts:
-    """Only finished runs lose bodies, so headers are enough to tell when it began and that it is over."""
-    if recorded.type == "run.started":
-        return replace(facts, started_at=recorded.at)
-    if recorded.type == "run.finished":
-        return replace(facts, finished=True, ended_at=recorded.at)
-    return facts
-
-
-def _with(facts: Facts, place: tuple[int, int], call: OpenCall) -> Facts:
-    return replace(facts, open={**facts.open, place: call})
-
-
 def _is_person(approver: str, call: Call, started: RunStarted | None) -> bool:
     """Another person: neither a subject of the call nor whoever started the run in that subject's name."""
     own = (*call.subjects.all, started.actor if started else "")
@@ -352,10 +323,3 @@ def _says(task: str, name: str) -> bool:
         and name in task
         and re.search(rf"(?<![\w./@:%+*-]){re.escape(name)}(?![\w/@:%+*-]|\.\w)", task) is not None
     )
-
-
-def replace(whole: _Frozen, **changes: Any) -> _Frozen:
-    """The same with some fields changed: as `dataclasses.replace`, which takes half of all folding, without its checks."""
-    made = object.__new__(type(whole))
-    made.__dict__.update(whole.__dict__, **changes)
-    return made

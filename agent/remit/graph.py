@@ -6,6 +6,7 @@ a node that runs a second time finds what it did the first time.
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -27,9 +28,10 @@ from remit.broker import ApprovalPending, Broker
 from remit.call import Decision
 from remit.errors import Refusal, RunEnded
 from remit.event import ModelAnswered, ModelAsked, ModelFailed, Outcome, RunFinished
-from remit.model import WHOLE, Model, ModelError, ToolSpec
+from remit.model import WHOLE, Model, ModelError, ToolSpec, Turn
 from remit.record import Record
 
+POLL_S: Final = 0.25  # how often a thinking model is looked at
 NODES_A_STEP: Final = 3  # think, decide, act: what LangGraph counts against its recursion limit
 
 
@@ -76,11 +78,14 @@ class Agency:
         return {"step": step}
 
     def _may_think(self, step: int) -> bool:
-        limits = self.broker.agent.budget
+        agent, world, facts = self.broker.agent, self.broker.world, self.record.facts
         try:
-            if step >= limits.steps:
-                raise Refusal("budget_exhausted", f"this run may take {limits.steps} steps and has taken them")
-            budget.check_wall(self.record.facts, limits, self.broker.world.clock(step, -1))
+            budget.check_turn(facts, agent, step, world.clock(step, -1))
+            if facts.refused_in_a_row >= agent.budget.denials:
+                message = f"{facts.refused_in_a_row} calls in a row were refused, and the model asks for nothing else"
+                self.record.append(RunFinished(outcome="stopped", code="denial_loop", message=message))
+                return False
+            world.spend(self.record, step, None, {"tokens": 1, "money": 1})
         except Refusal as refusal:
             self.record.append(RunFinished(outcome="exhausted", code=refusal.code, message=refusal.message))
             return False
@@ -96,7 +101,11 @@ class Agency:
             self.record.append(RunFinished(outcome="failed", message=failed.message))
             return None
         try:
-            turn = await self.model.think(step, conversation.messages, self.tools)
+            turn = await self._think(step)
+        except TimeoutError:
+            message = f"this run may last {self.broker.agent.budget.wall:g} s and has lasted longer"
+            self.record.append(RunFinished(outcome="exhausted", code="budget_exhausted", message=message))
+            return None
         except ModelError as failure:
             message = self.broker.guard.text(str(failure))
             self.record.append(ModelFailed(step=step, message=message))
@@ -111,7 +120,27 @@ class Agency:
             response_model=turn.response_model,
         )
         self.record.append(answered)
+        given, taken = answered.usage.input_tokens or 0, answered.usage.output_tokens or 0
+        price = self.broker.agent.price
+        money = 0 if price is None else price.of(given, taken)
+        self.broker.world.spent(self.record, step, None, {"tokens": given + taken, "money": money})
         return answered
+
+    async def _think(self, step: int) -> Turn:
+        """One turn of the model, given up when the run's time is up (TimeoutError) or an operator holds the run."""
+        until = (self.record.facts.started_at or 0) + int(self.broker.agent.budget.wall * budget.NANO)
+        thinking = asyncio.ensure_future(self.model.think(step, self.record.conversation.messages, self.tools))
+        try:
+            while True:
+                await asyncio.wait({thinking}, timeout=POLL_S)
+                if thinking.done():
+                    return thinking.result()
+                if self.broker.world.clock(step, -1) >= until:
+                    raise TimeoutError
+                if (reason := self.stopped()) is not None:
+                    interrupt({"held": reason})  # asked again when the hold is lifted: a question has no effect
+        finally:
+            thinking.cancel()
 
     async def decide(self, state: State) -> State:
         """Decide every call of the step in the model's order, and answer those that will not run."""

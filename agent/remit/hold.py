@@ -19,9 +19,8 @@ def active(log: Log) -> Mapping[str, HoldSet]:
     return Record(log, WORKSPACE_RUN).facts.holds
 
 
-def reason(log: Log, *scopes: str) -> str | None:
+def reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
     """Why one of `scopes`, or everything, is held; None where nothing is."""
-    holds = active(log)
     found = next((holds[scope] for scope in ("all", *scopes) if scope in holds), None)
     return None if found is None else f"{found.account} holds {found.scope}: {found.reason}"
 

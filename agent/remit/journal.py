@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,9 @@ from sqlmodel import Field, SQLModel
 from remit.chain import Chain, Fault, Link, link
 from remit.errors import RemitError, RunEnded, UsageError
 from remit.event import AnyEvent, Recorded
-from remit.facts import SUMMARISED, Facts, RunSummary, fold, summary
+from remit.facts import SUMMARISED, Facts, RunSummary, summary
+from remit.fold import fold
+from remit.spend import Claim, Exhausted
 
 __all__ = ["WORKSPACE_RUN", "AlreadyRecorded", "Journal", "RunSummary"]
 
@@ -82,8 +84,20 @@ class HeadRow(SQLModel, table=True):
     hash: str
 
 
+class SpendRow(SQLModel, table=True):
+    """What one place of one run takes of one shared limit: an index over `budget.spent`, and what makes checking it atomic."""
+
+    __tablename__ = "spend"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
+
+    scope: str = Field(primary_key=True)
+    run: str = Field(primary_key=True)
+    place: str = Field(primary_key=True)
+    at: int = Field(sa_type=sa.BigInteger, index=True)  # Unix nanoseconds
+    amount: int = Field(sa_type=sa.BigInteger)
+
+
 # Core statements on SQLModel's tables: an object per row would double the price of an append.
-_EVENT, _PAYLOAD, _HEAD = (SQLModel.metadata.tables[name] for name in ("event", "payload", "head"))
+_EVENT, _PAYLOAD, _HEAD, _SPEND = (SQLModel.metadata.tables[name] for name in ("event", "payload", "head", "spend"))
 _STORED: Final = sa.select(_EVENT, _PAYLOAD.c.salt, _PAYLOAD.c.body).select_from(
     _EVENT.outerjoin(_PAYLOAD, (_EVENT.c.run == _PAYLOAD.c.run) & (_EVENT.c.seq == _PAYLOAD.c.seq))
 )
@@ -132,11 +146,14 @@ class Journal:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.close()
 
-    def append(self, run: str, event: AnyEvent, *, durable: bool = False) -> Recorded:
+    def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
         """Record one event; it survives kill -9 when this returns, and a power cut too where `durable`.
+
+        With `claims`, the event is recorded only if all of them are granted, whatever other processes claim meanwhile.
 
         Raises:
             AlreadyRecorded: an event of that key is there, from this or another process.
+            Exhausted: a claim would pass its limit.
             RunEnded: `unrecorded`, where the event cannot be written.
         """
         salt = secrets.token_hex(16)
@@ -151,6 +168,8 @@ class Journal:
                 if earlier is None:
                     raise
                 raise AlreadyRecorded(_link(earlier).recorded()) from conflict
+            for claim in claims:
+                _spend(connection, claim, run, event.key.rpartition("/")[0], sealed.at)
             connection.execute(_PAYLOAD.insert(), {"run": run, "seq": seq, "salt": salt, "body": sealed.body})
             if head is None:
                 connection.execute(_NEW_HEAD, {"run": run, "seq": seq, "hash": sealed.hash})
@@ -169,11 +188,12 @@ class Journal:
             row = connection.execute(_BY_KEY, {"of": run, "named": key}).mappings().first()
         return None if row is None else _link(row).recorded()
 
-    def every(self, kind: str) -> list[Recorded]:
-        """All events of one type, over all runs, the oldest first."""
-        found = _STORED.where(_EVENT.c.type == kind).order_by(_EVENT.c.at, _EVENT.c.run, _EVENT.c.seq)
+    def every(self, *kinds: str, since: int = 0) -> list[Recorded]:
+        """All events of those types, over all runs, the oldest first; `since` is Unix nanoseconds."""
+        found = _STORED.where(_EVENT.c.type.in_(kinds), _EVENT.c.at >= since)
         with self._reading() as connection:
-            return [_link(row).recorded() for row in connection.execute(found).mappings()]
+            rows = connection.execute(found.order_by(_EVENT.c.at, _EVENT.c.run, _EVENT.c.seq)).mappings()
+            return [_link(row).recorded() for row in rows]
 
     def runs(self) -> list[RunSummary]:
         """Every run, the latest first."""
@@ -298,6 +318,29 @@ class Journal:
             ) from failure
 
 
+def _spend(connection: Connection, claim: Claim, run: str, place: str, now: int) -> None:
+    """Grant a claim and write it down, or raise `Exhausted`. Called inside the transaction of its event."""
+    own = (_SPEND.c.scope == claim.scope) & (_SPEND.c.run == run) & (_SPEND.c.place == place)
+    if claim.most is None:
+        connection.execute(_SPEND.update().where(own), {"amount": claim.amount})
+        return
+    connection.execute(_SPEND.delete().where(_SPEND.c.scope == claim.scope, _SPEND.c.at <= now - claim.window_ns))
+    spent = connection.execute(sa.select(sa.func.sum(_SPEND.c.amount)).where(_SPEND.c.scope == claim.scope)).scalar()
+    over = int(spent or 0) + claim.amount - claim.most
+    if over <= 0:
+        row = {"scope": claim.scope, "run": run, "place": place, "at": now, "amount": claim.amount}
+        connection.execute(_SPEND.insert(), row)
+        return
+    free_at: int | None = None
+    oldest = sa.select(_SPEND.c.at, _SPEND.c.amount).where(_SPEND.c.scope == claim.scope).order_by(_SPEND.c.at)
+    for at, amount in connection.execute(oldest):
+        over -= int(amount)
+        if over <= 0:
+            free_at = int(at) + claim.window_ns
+            break
+    raise Exhausted(claim, free_at)
+
+
 def _link(row: RowMapping) -> Link:
     return Link(**row)
 
@@ -316,7 +359,7 @@ def _create_private(path: Path) -> None:
 def _prepare(connection: Connection) -> None:
     connection.exec_driver_sql("PRAGMA journal_mode=WAL").all()
     connection.exec_driver_sql("PRAGMA secure_delete=ON").all()
-    SQLModel.metadata.create_all(connection, tables=[_EVENT, _PAYLOAD, _HEAD])
+    SQLModel.metadata.create_all(connection, tables=[_EVENT, _PAYLOAD, _HEAD, _SPEND])
 
 
 def _patiently(prepare: Callable[[], None]) -> None:

@@ -32,6 +32,13 @@ class Limits(Noun):
     received: int = 16 * 1024**2
 
 
+class Breaker(Noun):
+    """After how many failures in a row a tool rests, and for how many seconds at first."""
+
+    failures: int = 5
+    rest: float = 30.0
+
+
 class Retry(Noun):
     """How often a call is attempted in all, and after which codes or declared errors it is attempted again."""
 
@@ -44,6 +51,7 @@ class Action(Noun):
 
     `returns` are the labels that a result puts on the run; `run` is the argv of a command tool, empty for others. `methods`
     are those by which the URLs that it touches may be asked; `idempotency_header` carries a keyed call's key to their server.
+    `probe` names the action that looks whether this one has happened, "" where none can.
     """
 
     name: str
@@ -51,6 +59,7 @@ class Action(Noun):
     touches: tuple[str, ...] = ()
     effect: Effect = "once"
     retry: Retry = Retry()
+    probe: str = ""
     returns: tuple[str, ...] = ()
     errors: Mapping[str, str] = Field(default_factory=dict)
     methods: tuple[str, ...] = ()
@@ -92,6 +101,7 @@ class Manifest(Noun):
     stores: tuple[str, ...] = ()
     url_hosts: tuple[str, ...] = ()
     limits: Limits = Limits()
+    breaker: Breaker = Breaker()
     actions: Mapping[str, Action]
     digest: str
 
@@ -222,6 +232,7 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
             sent=size(limits.sent),
             received=size(limits.received),
         ),
+        breaker=Breaker(failures=whole.circuit.failures, rest=duration(whole.circuit.rest)),
         actions={name: _action(name, action) for name, action in whole.actions.items()},
         digest=digest(document),
     )
@@ -241,6 +252,7 @@ def _action(name: str, table: ActionTable) -> Action:
         touches=tuple(table.touches),
         effect=table.effect,
         retry=Retry(attempts=table.retry.attempts, on=tuple(table.retry.on)),
+        probe=table.probe or "",
         returns=tuple(table.returns),
         errors=dict(table.errors) if isinstance(table.errors, dict) else dict.fromkeys(table.errors, ""),
         methods=tuple(table.methods),

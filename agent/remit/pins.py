@@ -12,7 +12,7 @@ from remit.call import Json, Noun
 from remit.canon import parse_json
 from remit.errors import Problem, Refusal, WorkspaceError
 from remit.manifest import Action, ActionSchema, Manifest, Pin, pin_digest
-from remit.schema import check_schema
+from remit.schema import check_schema, types_of
 from remit.toml_lines import toml_line
 from remit.touch import Template
 
@@ -112,6 +112,22 @@ def _schema_faults(
         if action.effect == "keyed" and not takes_key:
             yield (*at, "effect"), f"{name!r} is keyed and takes no key", "add the parameter idempotency_key: str"
         yield from _touch_faults(at, action, schema)
+        if action.probe in schemas:
+            yield from _probe_faults((*at, "probe"), action, schema, schemas[action.probe])
+
+
+def _probe_faults(
+    at: tuple[str, ...], action: Action, schema: ActionSchema, probe: ActionSchema
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """A probe is called with the action's own arguments and gives what the action would have given, or null."""
+    known: Mapping[str, Json] = schema.input.get("properties", {})
+    for name in sorted(set(probe.input.get("properties", {})) - set(known)):
+        what = f"the probe {action.probe!r} takes {name!r}, which {action.name!r} does not"
+        yield at, what, f"let it take only arguments of {action.name!r}, and idempotency_key"
+    if "null" in types_of(schema.output):
+        yield at, f"{action.name!r} may return null, which is a probe's word for no", "return a value in main.py"
+    if "null" not in types_of(probe.output):
+        yield at, f"the probe {action.probe!r} cannot say no", "let it return what the action returns, or None"
 
 
 def _touch_faults(

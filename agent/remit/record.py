@@ -6,20 +6,22 @@ Live, resume and replay differ only in the journal behind this class and the lis
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from remit.chain import seal
 from remit.conversation import Conversation
 from remit.event import AnyEvent, Recorded
-from remit.facts import Facts, fold
+from remit.facts import Facts
+from remit.fold import fold
+from remit.spend import Claim
 from remit.withhold import withheld
 
 
 class Log(Protocol):
     """Where events are kept; `Journal` is one."""
 
-    def append(self, run: str, event: AnyEvent, *, durable: bool = False) -> Recorded: ...
+    def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded: ...
     def events(self, run: str, after: int = -1) -> list[Recorded]: ...
     def get(self, run: str, key: str) -> Recorded | None: ...
 
@@ -31,7 +33,7 @@ class MemoryLog:
         self._events: list[Recorded] = []
         self._by_key: dict[str, Recorded] = {}
 
-    def append(self, run: str, event: AnyEvent, *, durable: bool = False) -> Recorded:
+    def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
         return self.keep(seal(run, len(self._events), time.time_ns(), self.head, event, ""))
 
     @property
@@ -71,14 +73,16 @@ class Record:
         self.refresh()
         self._listeners = listeners  # what was recorded before is not news
 
-    def append(self, event: AnyEvent, *, durable: bool = False) -> Recorded:
+    def append(self, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
         """Record one event, or raise: no record, no effect.
 
         Raises:
             AlreadyRecorded: another worker recorded an event of that key first.
+            Exhausted: one of `claims` would pass its limit.
             RunEnded: the journal cannot record.
         """
-        recorded = self._log.append(self.run, event if self._content else withheld(event), durable=durable)
+        shown = event if self._content else withheld(event)
+        recorded = self._log.append(self.run, shown, durable=durable, claims=claims)
         if not self._content:
             self._whole[recorded.key] = event
         if recorded.seq != self._seen + 1:  # another process wrote in between, an approver for one

@@ -6,38 +6,45 @@ followed; so a run can be told again without any effect, strictly (`divergence`)
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from remit.attempt import Attempted
+from remit.attempt import Attempted, Probed
 from remit.broker import Broker
-from remit.call import Call, Confinement, Failed
-from remit.errors import Refusal
+from remit.call import Call, Confinement, Error, Failed
+from remit.errors import Code, Refusal
 from remit.event import (
     AnyEvent,
     ApprovalGranted,
     ApprovalRejected,
     AttemptEnded,
     AttemptIntended,
+    BudgetSpent,
     CallAnswered,
     CallDecided,
+    EffectSettled,
     ModelAnswered,
     ModelFailed,
     Recorded,
     RulesChanged,
+    RunFinished,
     RunResumed,
     RunStarted,
 )
 from remit.facts import Facts
 from remit.graph import Agency
 from remit.guard import Guard
+from remit.limits import Measure
+from remit.manifest import Breaker
 from remit.model import Message, ModelError, ToolSpec, Turn
 from remit.policy import Policy
 from remit.record import MemoryLog, Record
 from remit.redact import Redactor
 from remit.resolve import check_output
 from remit.rulebook import Rulebook, tool_specs
+from remit.spend import Claim
 from remit.workspace import Workspace
 
 UNHEARD: Final = frozenset({"cancelled", "content_blocked"})  # said of a secret that no record holds
@@ -71,10 +78,10 @@ class Guide(MemoryLog):
         self.reached: set[str] = set()  # the keys of the record, which under other rules are not the new run's own
         self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
         for item in self.recorded:
-            if item.event is not None:
+            if item.event is not None and not is_a_persons(item.event):
                 self._by_call.setdefault((item.event.step, item.event.index), []).append(item)
 
-    def append(self, run: str, event: AnyEvent, *, durable: bool = False) -> Recorded:
+    def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
         return self.follow(run, event, self.by_key.get(self.key_then(event)))
 
     def follow(self, run: str, event: AnyEvent, recorded: Recorded | None) -> Recorded:
@@ -126,6 +133,11 @@ class Guide(MemoryLog):
         return recorded.event if recorded else None
 
 
+def is_a_persons(event: AnyEvent) -> bool:
+    """What people found out about an effect is no step of the run; decisions read it from the facts."""
+    return isinstance(event, EffectSettled) and event.by_person
+
+
 class RecordedModel:
     """The model's turns as they were."""
 
@@ -148,6 +160,9 @@ class RecordedModel:
         if isinstance(failed, ModelFailed):
             message, _, fix = failed.message.partition("\n    fix: ")
             raise ModelError(message, fix=fix)
+        finished = self._log.event("run.finished/-/-/-")
+        if isinstance(finished, RunFinished) and finished.code == "budget_exhausted":
+            raise TimeoutError  # the run's time was up while the model thought
         raise RecordEnds
 
 
@@ -164,13 +179,23 @@ class RecordedAttempts:
             return intended.profile_digest, intended.confinement
         return "", "none"  # not in the record: the append that follows says so
 
+    def keyed(self, call: Call) -> bool:
+        intended = self._log.event(f"attempt.intended/{call.step}/{call.index}/1")
+        return isinstance(intended, AttemptIntended) and intended.idempotency_key != ""
+
+    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> Probed:
+        settled = self._log.event(f"effect.settled/{call.step}/{call.index}/probe/{number}")
+        if not isinstance(settled, EffectSettled):
+            raise RecordEnds
+        return Probed(landed=settled.landed, value=settled.value, reason=settled.reason)
+
     async def attempt(
         self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
     ) -> Attempted:
         ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
         if not isinstance(ended, AttemptEnded):
             raise RecordEnds
-        code, value, message = ended.code, ended.value, ended.message
+        code, value, message = ended.cause or ended.code, ended.value, ended.message
         if code is None and self._tools is not None:
             try:
                 tool, action = self._tools.action(call.action)
@@ -183,6 +208,7 @@ class RecordedAttempts:
             value=value,
             error=ended.error,
             message=message,
+            retry_after_s=ended.retry_after_s,
             landed=ended.landed,
             changes=ended.changes,
             refused=ended.refused,
@@ -230,12 +256,41 @@ class RecordedWorld:
             return facts
         return replace(facts, open={**facts.open, place: replace(facts.open[place], request=decision_digest)})
 
-    def held(self, call: Call) -> str | None:
+    def admit(self, call: Call) -> None:
         following = self._log.next_of(call.step, call.index)
         answered = following.event if following is not None else None
         if isinstance(answered, CallAnswered) and isinstance(answered.result, Failed):
-            return answered.result.error.message if answered.result.error.code == "held" else None
+            error = answered.result.error
+            if error.code in ("held", "circuit_open"):
+                raise _refusal_of(error)
+
+    def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         return None
+
+    def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        reserved = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/reserved")
+        if isinstance(reserved, BudgetSpent):
+            if record.get(reserved.key) is None:
+                record.append(reserved)
+            return
+        following = self._log.next_of(step, call.index) if call is not None else None
+        event = following.event if following is not None else self._log.event("run.finished/-/-/-")
+        said = event.refused if isinstance(event, CallDecided) else None
+        said = event.result if isinstance(event, CallAnswered) else said
+        if isinstance(said, Failed) and said.error.details.get("shared"):
+            raise _refusal_of(said.error)
+        turn = call is None and self._log.event(f"model.asked/{step}/-/-") is None
+        if turn and isinstance(event, RunFinished) and event.code == "budget_exhausted":
+            raise Refusal(event.code, event.message)
+
+    def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        used = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/used")
+        if isinstance(used, BudgetSpent) and record.get(used.key) is None:
+            record.append(used)
+
+    async def stopped(self, call: Call, until: int) -> tuple[Code, str]:
+        await asyncio.Event().wait()  # what was ended from outside is recorded as ended
+        raise AssertionError
 
     def waits(self, call: Call) -> bool:
         following = self._log.next_of(call.step, call.index)
@@ -248,8 +303,21 @@ class RecordedWorld:
         said = event.result if isinstance(event, CallAnswered) else said
         return said if isinstance(said, Failed) and said.error.attempts == 0 and said.error.code in UNHEARD else None
 
-    async def sleep(self, seconds: float) -> None:
+    async def sleep(self, call: Call, seconds: float) -> None:
         return None
+
+
+def _refusal_of(error: Error) -> Refusal:
+    """The refusal that was told so."""
+    details = {key: value for key, value in error.details.items() if key != "effect"}
+    return Refusal(
+        error.code,
+        error.message,
+        details=details,
+        remedy=error.remedy,
+        retryable=error.retryable,
+        retry_after_s=error.retry_after_s,
+    )
 
 
 def agency(

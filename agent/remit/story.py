@@ -17,6 +17,7 @@ from remit.event import (
     AttemptIntended,
     CallAnswered,
     CallDecided,
+    EffectSettled,
     Landed,
     ModelAnswered,
     ModelAsked,
@@ -72,6 +73,7 @@ class CallStory:
         default_factory=list[ApprovalGranted | ApprovalRejected]
     )
     attempts: list[Attempt] = field(default_factory=list[Attempt])
+    settled: EffectSettled | None = None
     result: Result | None = None
 
     @property
@@ -106,6 +108,9 @@ class CallStory:
     @property
     def landed(self) -> Landed:
         """What is known of the call's effect; an attempt that has not ended may have landed."""
+        done = any(attempt.ended is not None and attempt.ended.code is None for attempt in self.attempts)
+        if self.settled is not None and self.settled.landed != "unknown" and not done:
+            return self.settled.landed
         if any(attempt.ended is None for attempt in self.attempts):
             return "none" if self.effect == "read" else "unknown"
         known = [attempt.ended.landed for attempt in self.attempts if attempt.ended is not None]
@@ -315,6 +320,8 @@ def _of_call(call: CallStory, event: object, at: int) -> None:
             for attempt in call.attempts:
                 if attempt.number == event.attempt:
                     attempt.ended, attempt.ended_at = event, at
+        case EffectSettled():
+            call.settled = event
         case CallAnswered():
             call.result, call.answered_at = event.result, at
         case _:

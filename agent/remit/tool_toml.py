@@ -156,6 +156,13 @@ class LimitsTable(Table):
     received: Size = Field(default="16MiB", description="Everything that it receives over the network")
 
 
+class CircuitTable(Table):
+    """When a tool that fails by itself (timeout, resource_exhausted, tool_crashed) is left alone for a while."""
+
+    failures: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="So many in a row, in any run")
+    rest: Duration = Field(default="30s", description="How long; twice as long after each trial that fails")
+
+
 class RetryTable(Table):
     """When a failed attempt is tried again; never for an action with the effect "once"."""
 
@@ -170,6 +177,9 @@ class ActionTable(Table):
     touches: list[TouchLine] = Field(default=[], description=f"One line a resource: {SHAPE}")
     effect: Effect = Field(default="once", description="once (the default): irreversible, never tried again")
     retry: RetryTable = RetryTable()
+    probe: Name | None = Field(
+        default=None, description="The action that looks whether this one happened: its value, or null for no"
+    )
     returns: list[Label] = Field(default=[], description="Labels that the result puts on the run")
     errors: list[Name] | dict[Name, ErrorClass] = Field(
         default=[], description='Names, or names and the exceptions that mean them: { not_found = "FileNotFoundError" }'
@@ -200,6 +210,7 @@ class ManifestTable(Table):
     always: AlwaysTable = AlwaysTable()
     at_most: AtMostTable = AtMostTable()
     limits: LimitsTable = LimitsTable()
+    circuit: CircuitTable = CircuitTable()
     actions: dict[Name, ActionTable]
 
 
@@ -243,6 +254,7 @@ class _Rules:
             table = self._table(ActionTable, "actions", name)
             if table is not None:
                 yield from self._action_rules(("actions", name), table)
+                yield from self._probe_rules(("actions", name), table)
 
     def _source_rules(self) -> Iterator[Problem]:
         if self._source == "mcp":
@@ -309,6 +321,24 @@ class _Rules:
                 yield self._problem(
                     (*at, "retry", "on", str(number)), f"retry on {name!r}, which is no error of it", fix
                 )
+
+    def _probe_rules(self, at: tuple[str, ...], action: ActionTable) -> Iterator[Problem]:
+        if action.probe is None:
+            return
+        here, probe = (*at, "probe"), self._table(ActionTable, "actions", action.probe)
+        if action.effect not in ("once", "keyed"):
+            what = f"a probe for an action with effect {action.effect!r}, which may be done again anyway"
+            yield self._problem(here, what, "remove it")
+        if probe is None or action.probe not in cast("dict[str, Json]", self._document["actions"]):
+            yield self._problem(here, f"the tool has no action {action.probe!r}", "name one of its actions")
+            return
+        if probe.effect != "read":
+            fix = 'name an action that only looks, with effect = "read"'
+            yield self._problem(here, f"the probe {action.probe!r} has effect {probe.effect!r}", fix)
+        decided = {touch.partition(" ")[2] for touch in action.touches}
+        if beyond := [touch for touch in probe.touches if touch.partition(" ")[2] not in decided]:
+            fix = "let it look at what the action itself touches, for nothing else was decided"
+            yield self._problem(here, f"the probe {action.probe!r} touches more than the action: {beyond[0]!r}", fix)
 
     def _error_rules(self, at: tuple[str, ...], action: ActionTable) -> Iterator[Problem]:
         for number, name in enumerate(action.errors):

@@ -9,7 +9,16 @@ from __future__ import annotations
 from typing import Final
 
 from remit.call import Ask, Failed, Json, Result, Succeeded
-from remit.event import AnyEvent, AttemptEnded, CallAnswered, CallDecided, ModelAnswered, RunFinished, RunStarted
+from remit.event import (
+    AnyEvent,
+    AttemptEnded,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    ModelAnswered,
+    RunFinished,
+    RunStarted,
+)
 
 OURS: Final = frozenset(
     {"error", "effect", "reason", "limit", "of", "used", "problem"}
@@ -27,6 +36,8 @@ def withheld(event: AnyEvent) -> AnyEvent:
             return _decided(event)
         case AttemptEnded():
             return event.model_copy(update={"value": None, "message": "", "stderr": ""})
+        case EffectSettled():
+            return event.model_copy(update={"value": None, "reason": ""})
         case CallAnswered():
             return event.model_copy(update={"result": _result(event.result)})
         case RunFinished():

@@ -14,11 +14,12 @@ from typing import Final, TypeVar
 
 from remit.call import Confinement, Noun
 from remit.errors import Problem, Refusal, UsageError, WorkspaceError
+from remit.limits import LIMITS, Limit, read_limits
 from remit.manifest import Action, Manifest, Pin, code_digest, is_code, parse_manifest
 from remit.pins import LOCK, check_schemas, read_lock
 from remit.toml_lines import Table, read_table, read_toml
 from remit.toml_lines import toml_line as toml_line  # part of this module's face
-from remit.tool_toml import duration
+from remit.tool_toml import duration, size
 from remit.workspace_toml import MARKER as MARKER
 from remit.workspace_toml import SUBJECT, AgentTable, SettingsTable, plain_path
 
@@ -27,18 +28,38 @@ NOBODY: Final = "user:none"
 
 _T = TypeVar("_T", bound=Table)
 
-_RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock")
+_RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/limits\.toml")
 
 
 # -- what the rest of Remit reads --------------------------------------------------------------------------------------
 
 
 class Budget(Noun):
-    """What one run may spend: turns of the model, attempts of calls, seconds."""
+    """What one run may spend: turns of the model, calls, seconds, tokens, money, bytes of results; None is no bound.
+
+    Tries in vain are counted whoever makes them: `tries` bounds those of one thing in a row, `retries` all beyond the first, `denials` the calls refused in a row.
+    """
 
     steps: int = 30
     calls: int = 60
     wall: float = 600.0
+    tokens: int | None = None
+    money: float | None = None
+    output: int | None = None
+    tries: int = 6
+    retries: int = 30
+    denials: int = 10
+
+
+class Price(Noun):
+    """What a million tokens cost."""
+
+    input: float
+    output: float
+
+    def of(self, input_tokens: int, output_tokens: int) -> int:
+        """Millionths of the currency."""
+        return round(input_tokens * self.input + output_tokens * self.output)
 
 
 class Agent(Noun):
@@ -58,6 +79,7 @@ class Agent(Noun):
     seed: str | None = None
     accept_parsed_arguments: bool = False
     budget: Budget = Budget()
+    price: Price | None = None
 
 
 class Settings(Noun):
@@ -100,6 +122,7 @@ class Workspace:
     agents: Mapping[str, Agent]
     tools: Mapping[str, Tool]
     files: Mapping[str, bytes] = field(repr=False)
+    limits: tuple[Limit, ...] = ()
 
     def action(self, name: str) -> tuple[Tool, Action]:
         """The tool and the action of `files.read`; `unknown_action` where there is none."""
@@ -271,9 +294,12 @@ class _Loading:
         tools = self._tools()
         agents = self._agents(tools)
         self._check_host_tools(settings, tools)
+        limits = self._limits(tools, agents)
         if self._problems:
             raise WorkspaceError(self._problems)
-        return Workspace(root=self._root, settings=settings, agents=agents, tools=tools, files=dict(self._files))
+        return Workspace(
+            root=self._root, settings=settings, agents=agents, tools=tools, files=dict(self._files), limits=limits
+        )
 
     def _problem(self, file: str, line: int | None, what: str, fix: str) -> None:
         self._problems.append(Problem(file=file, line=line, what=what, fix=fix))
@@ -363,8 +389,34 @@ class _Loading:
             folder=table.folder or f"work/{name}/{{run}}",
             seed=table.seed,
             accept_parsed_arguments=table.accept_parsed_arguments,
-            budget=Budget(steps=table.budget.steps, calls=table.budget.calls, wall=duration(table.budget.wall)),
+            budget=self._budget(file, table),
+            price=None if table.price is None else Price(input=table.price.input, output=table.price.output),
         )
+
+    def _budget(self, file: str, table: AgentTable) -> Budget:
+        given = table.budget
+        if given.money is not None and table.price is None:
+            line = toml_line(self._texts[file], "budget", "money")
+            self._problem(file, line, "'money' is bounded, and nothing says what a token costs", "write [price]")
+        output = None if given.output is None else size(given.output)
+        return Budget.model_validate({**given.model_dump(), "wall": duration(given.wall), "output": output})
+
+    def _limits(self, tools: Mapping[str, Tool], agents: Mapping[str, Agent]) -> tuple[Limit, ...]:
+        if LIMITS not in self._texts:
+            return ()
+        known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions]
+        try:
+            limits = read_limits(self._texts[LIMITS], actions=known, agents=tuple(agents))
+        except WorkspaceError as error:
+            self._problems.extend(error.problems)
+            return ()
+        for number, limit in enumerate(limits):
+            for name, agent in agents.items():
+                if limit.of == "money" and agent.price is None and limit.agent in ("", name):
+                    line = toml_line(self._texts[LIMITS], "limit", str(number), "of")
+                    fix = f"write [price] in agent/{name}/agent.toml"
+                    self._problem(LIMITS, line, f"nothing says what a token of agent {name!r} costs", fix)
+        return limits
 
     def _actions(self, file: str, table: AgentTable, tools: Mapping[str, Tool]) -> Iterable[str]:
         known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions]

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from remit.canon import canonical
 from remit.errors import Refusal
 from remit.toml_lines import Matching, Table, wrong
-from remit.tool_toml import Duration, Summary
+from remit.tool_toml import Duration, Size, Summary
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder lies in one of these
@@ -59,12 +59,25 @@ User = Annotated[str, Matching(SUBJECT, "a user", 'write "user:NAME"')]
 Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'write its name: "API_TOKEN"')]
 
 
-class BudgetTable(Table):
-    """What one run may spend."""
+class PriceTable(Table):
+    """What a million tokens of the model cost, in the currency of your bill."""
 
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
+class BudgetTable(Table):
+    """What one run may spend. Absent: tokens, money and output are not bounded."""
+
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    money: Annotated[float, Field(ge=0)] | None = None
+    output: Size | None = None
     steps: Annotated[int, Field(ge=1, le=100_000)] = 30
     calls: Annotated[int, Field(ge=0, le=100_000)] = 60
     wall: Duration = "10m"
+    tries: Annotated[int, Field(ge=1, le=1000)] = 6
+    retries: Annotated[int, Field(ge=0, le=100_000)] = 30
+    denials: Annotated[int, Field(ge=1, le=100_000)] = 10
 
 
 class AgentTable(Table):
@@ -80,6 +93,7 @@ class AgentTable(Table):
     seed: Path | None = None
     accept_parsed_arguments: bool = False
     budget: BudgetTable = BudgetTable()
+    price: PriceTable | None = None
 
 
 class SandboxTable(Table):

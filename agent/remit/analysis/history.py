@@ -16,7 +16,8 @@ from remit.analysis.logic import atoms_of
 from remit.analysis.side import Side
 from remit.call import Context, Request, Verdict
 from remit.event import CallAnswered, CallDecided, Recorded, RunStarted
-from remit.facts import Facts, context, fold
+from remit.facts import Facts, context
+from remit.fold import fold
 from remit.policy.globs import GlobError
 from remit.policy.rules import action_matches
 

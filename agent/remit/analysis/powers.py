@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from remit.call import Effect, Json, Noun
-from remit.manifest import Action, Limits, Manifest, Retry
+from remit.limits import LIMITS as SHARED
+from remit.limits import Limit
+from remit.manifest import Action, Breaker, Limits, Manifest, Retry
 from remit.network import Credential, Exposed, Host, parse_host
-from remit.workspace import Agent, Budget, Settings, Tool, Workspace
+from remit.workspace import Agent, Budget, Price, Settings, Tool, Workspace
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
 Told: TypeAlias = Callable[[str, Any, Any], Iterable[str]]  # whose, before, after → what they may do now
@@ -46,6 +48,17 @@ def powers(old: Workspace, new: Workspace) -> Iterator[Sentence]:
         before, after, where = old.agents[name], new.agents[name], f"agent/{name}/agent.toml"
         yield from _compared(f"agent:{name}", AGENT, before, after, where)
         yield from _compared(f"agent:{name}", BUDGET, before.budget, after.budget, where)
+    yield from _shared(old.limits, new.limits)
+
+
+def _shared(old: Iterable[Limit], new: Iterable[Limit]) -> Iterator[Sentence]:
+    """Limits over all runs that no limit of the same shape, as low or lower, has replaced."""
+    left = {limit.model_copy(update={"note": "", "most": 0}): limit.most for limit in new}
+    for limit in old:
+        most = left.get(limit.model_copy(update={"note": "", "most": 0}))
+        if most is None or most > limit.most:
+            text = f"all runs together may now use more than {limit.told} ({limit.note})"
+            yield Sentence(direction="wider", text=text, because=(SHARED,))
 
 
 def _tool(name: str, old: Tool | None, after: Manifest) -> Iterator[Sentence]:
@@ -90,6 +103,16 @@ def _more(words: str) -> Told:
     def told(whose: str, before: float, after: float) -> Iterator[str]:
         if after > before:
             yield f"{whose} may now {words}: {after:g} (was {before:g})"
+
+    return told
+
+
+def _unbound(words: str) -> Told:
+    """As `_more`, where None is no bound at all."""
+
+    def told(whose: str, before: float | None, after: float | None) -> Iterator[str]:
+        if before is not None and (after is None or after > before):
+            yield f"{whose} may now {words}: {'without bound' if after is None else f'{after:g}'} (was {before:g})"
 
     return told
 
@@ -144,6 +167,17 @@ def _effect(whose: str, before: Effect, after: Effect) -> Iterator[str]:
 def _trust(whose: str, before: str, after: str) -> Iterator[str]:
     if before == "none":
         yield f"{whose} no longer gets a sandbox of its own for each call"
+
+
+def _breaker(whose: str, before: Breaker, after: Breaker) -> Iterator[str]:
+    if after.failures > before.failures or after.rest < before.rest:
+        rests = f"after {after.failures} failures for {after.rest:g} s"
+        yield f"{whose} now rests {rests} (was after {before.failures} for {before.rest:g} s)"
+
+
+def _price(whose: str, before: Price | None, after: Price | None) -> Iterator[str]:
+    if before is not None and (after is None or after.input < before.input or after.output < before.output):
+        yield f"{whose} may now spend more tokens for the same money"
 
 
 def _attempts(whose: str, before: Retry, after: Retry) -> Iterator[str]:
@@ -219,6 +253,7 @@ MANIFEST: Final[Table] = {
     "exposed": _exposed,
     "env": _gains("read the environment variables"),
     "programs": _gains("start the programs"),
+    "breaker": _breaker,
 }
 _GIVEN: Final = ("hosts", "url_hosts", "ranges", "credentials", "exposed", "env", "programs")
 _NOTHING: Final[dict[str, Json]] = dict.fromkeys(_GIVEN, ())
@@ -230,6 +265,7 @@ ACTION: Final[Table] = {
     "touches": "requests",
     "effect": _effect,
     "retry": _attempts,
+    "probe": _changes("counts as done or not done by what is found by"),
     "returns": _labels,
     "methods": _gains("ask its URLs by"),
     "idempotency_header": _changes("now sends the key of a repeated call as"),
@@ -244,11 +280,18 @@ AGENT: Final[Table] = {
     "folder": _changes("now works in"),
     "seed": _changes("now begins with a copy of"),
     "accept_parsed_arguments": _accepts,
+    "price": _price,
 }
 BUDGET: Final[Table] = {
     "steps": _more("spend more steps in a run"),
     "calls": _more("spend more calls in a run"),
     "wall": _more("spend more seconds in a run"),
+    "tokens": _unbound("spend more tokens in a run"),
+    "money": _unbound("spend more money in a run"),
+    "output": _unbound("take in more bytes of results in a run"),
+    "tries": _more("try one thing more often in vain"),
+    "retries": _more("spend more tries in a run"),
+    "denials": _more("be refused more often in a row"),
 }
 # Each kind with its table: a field that is in none is told as not analysed.
 TABLES: Final[tuple[tuple[type[Noun], Table], ...]] = (

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "call": ("run", "make one call as an agent would, through every stage"),
     "stop": ("hold", "hold a run, an agent, a tool, or everything"),
     "start": ("hold", "lift a hold"),
+    "settle": ("settle", "say what came of an effect whose end nobody saw"),
     "tool": ("tool", "write, try, test and pin tools"),
     "secret": ("secret", "set and list the secrets of tools"),
     "policy": ("policy", "check, test, explain, compare and replay the rules"),

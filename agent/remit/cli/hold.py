@@ -44,7 +44,9 @@ def stop_command(
     listed: bool,
     as_json: bool,
 ) -> None:
-    """Stop a RUN, an agent, a tool or everything, before its next effect. Nothing that runs is lost.
+    """Stop a RUN, an agent, a tool or everything: what runs is killed within a second, and nothing new begins.
+
+    What a killed call may have done is recorded as unknown, and settled like after a crash. A run goes on when the hold is lifted.
 
     \b
     Examples:

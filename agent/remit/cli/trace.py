@@ -45,8 +45,11 @@ def trace_command() -> None:
 @click.option("--limit", type=click.IntRange(min=1), help="How many, newest first: 20, or with --decisions all.")
 @click.option("--decisions", is_flag=True, help="Every decision of these runs instead: the audit export.")
 @click.option("--format", "shape", type=click.Choice(["csv", "jsonl"]), help="With --decisions: jsonl if left out.")
+@click.option("--stats", is_flag=True, help="Latency, tokens and cost by agent and action, over all runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_command(wanted: Wanted, limit: int | None, decisions: bool, shape: str | None, as_json: bool) -> None:
+def list_command(
+    wanted: Wanted, limit: int | None, decisions: bool, shape: str | None, stats: bool, as_json: bool
+) -> None:
     """List runs, newest first; or every decision, oldest first: who, what, by which rules, approved by whom.
 
     \b
@@ -55,10 +58,17 @@ def list_command(wanted: Wanted, limit: int | None, decisions: bool, shape: str 
       remit trace list --failed --since 2h
       remit trace list --code policy_denied --action 'files.*' --agent triage
       remit trace list --decisions --format csv > decisions.csv
+      remit trace list --stats --since 24h
     """
     from remit import house
+    from remit.cli.stats import show_stats
     from remit.story import utc
 
+    if stats:
+        if wanted != Wanted(since=wanted.since):
+            raise click.UsageError("--stats counts every run; --since is all that chooses with it")
+        show_stats(wanted.since, as_json)
+        return
     if shape is not None and not decisions:
         raise click.UsageError("--format goes with --decisions")
     opened = house.open_house()

@@ -213,6 +213,7 @@ def settle(profile: Profile, ending: Ending, answer: Answer, opened: Opened, exc
         limit=answer.limit,
         value=answer.value if code is None else None,
         error=answer.error,
+        retry_after_s=answer.retry_after_s,
         message=message,
         stderr=stderr,
         refused=answer.refused,

@@ -17,6 +17,7 @@ from remit.sandbox.profile import OPEN_FILES, PROCESSES, SCRATCH_BYTES, Profile
 from remit.sandbox.scratch import Scratch
 
 LONGEST_MESSAGE: Final = 2_000  # characters of a tool's own words
+LONGEST_PAUSE_S: Final = 86_400.0  # that a tool may ask for
 _MOST_REFUSED: Final = 20
 _RESOURCES: Final[Mapping[int, SandboxLimit]] = {
     errno.EFBIG: "file_size",
@@ -80,6 +81,7 @@ class Output:
     value: Json = None
     error: str | None = None
     message: str = ""
+    retry_after_s: float | None = None
     stderr: str = ""
     refused: tuple[Refused, ...] = ()
     spent: Spent = field(default_factory=Spent)
@@ -96,6 +98,7 @@ class Answer:
     code: Code | None = None
     error: str | None = None
     message: str = ""
+    retry_after_s: float | None = None
     refused: tuple[Refused, ...] = ()
     limit: Limit | None = None
     files: tuple[str, ...] = ()
@@ -220,7 +223,15 @@ def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared
             name = _text(frame, "name")
             if name not in declared:
                 raise _NotOurs("it names an error that the manifest does not declare")
-            return Answer(code="tool_failed", error=name, message=_text(frame, "message"), refused=refused, note=note)
+            after = min(_number(frame, "retry_after_s"), LONGEST_PAUSE_S) or None
+            return Answer(
+                code="tool_failed",
+                error=name,
+                message=_text(frame, "message"),
+                retry_after_s=after,
+                refused=refused,
+                note=note,
+            )
         case "raised":
             return _raised(profile, ending, frame, refused, note)
         case "oversized":

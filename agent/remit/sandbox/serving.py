@@ -255,7 +255,7 @@ def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> di
     for kind in type(failure).__mro__:
         for name, of in declared.items():
             if kind.__name__ == of or (not of and snake_case(kind.__name__) == name):
-                return {"kind": "error", "name": name, "message": message}
+                return {"kind": "error", "name": name, "message": message, "retry_after_s": retry_after(failure)}
     number = failure.errno if isinstance(failure, OSError) else None
     _print_traceback(failure, code)
     filename = getattr(failure, "filename", None)
@@ -266,6 +266,15 @@ def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> di
         "errno": number,
         "filename": os.fsdecode(filename) if isinstance(filename, (str, bytes)) else "",
     }
+
+
+def retry_after(failure: BaseException) -> float:
+    """Seconds that an exception asks to wait, by an attribute `retry_after_s`; 0 where it does not."""
+    try:
+        seconds = float(getattr(failure, "retry_after_s", 0.0))
+    except Exception:  # noqa: BLE001 - an attribute of the tool's own may be anything, and may raise
+        return 0.0
+    return seconds if 0.0 < seconds <= 86_400.0 else 0.0
 
 
 def _print_traceback(failure: BaseException, code: str) -> None:

@@ -1,0 +1,237 @@
+"""One allowed call, from its first attempt to its result.
+
+admitted? ─► intend ─► run confined ─► check ─► clean ─► record ─► settled? ─► result
+    ▲                                                        │
+    └──────────────────────── retry? ◄───────────────────────┘
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from remit import budget, effect, retry
+from remit.attempt import Attempted, Attempts, landed
+from remit.call import Call, Decision, Error, Failed, Result, Succeeded
+from remit.errors import Code, Refusal, RunEnded
+from remit.event import AttemptEnded, AttemptIntended, Connection, EffectSettled
+from remit.facts import effect_digest
+from remit.guard import Guard
+from remit.manifest import Action
+from remit.record import Record
+from remit.workspace import Agent, Workspace
+from remit.world import World
+
+LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carry:
+    """Carries out the calls of one run, each at most once where it cannot be undone.
+
+    `redirected` answers whether a call may go on to a URL that its decision did not name.
+    """
+
+    workspace: Workspace
+    agent: Agent
+    record: Record
+    attempts: Attempts
+    world: World
+    guard: Guard
+    redirected: Callable[[Call, str], bool]
+
+    async def out(self, call: Call, decision: Decision, *, whole: bool, unheard: Callable[[], Failed | None]) -> Result:
+        """Attempt the call until it has succeeded, has failed for good, or may not be tried again.
+
+        `whole`: its arguments are those that the model wrote, no secret of them is lost; `unheard` is asked before each new
+        attempt how the call ends whose secret died with another process. Asking again later repeats nothing.
+        """
+        _, action = self.workspace.action(call.action)
+        number, ended = effect.earlier(self.record, call)
+        while True:
+            if ended is not None:
+                settled = await self._settled(call, action, ended, whole)
+                again = settled is not None and settled.landed == "not_landed" and ended.lost
+                if ended.retry_in_s is None and not again:
+                    return result(action, ended, settled)
+                await self.world.sleep(call, ended.retry_in_s or 0.0)
+            try:
+                if (said := unheard()) is not None:
+                    return said
+                self.world.admit(call)
+                budget.check_wall(self.record.facts, self.agent.budget, self.world.clock(call.step, call.index))
+                number += 1
+                ended = await self._attempt(call, decision, action, number)
+            except Refusal as refusal:
+                return refused(self.guard, refusal, ended)
+
+    async def _settled(self, call: Call, action: Action, ended: AttemptEnded, whole: bool) -> EffectSettled | None:
+        """What is known of an effect whose end nobody saw: as a person said, or as the tool's probe finds; None otherwise."""
+        facts = self.world.facts(self.record, call, "").open.get((call.step, call.index))
+        if ended.landed != "unknown" or ended.retry_in_s is not None or facts is None or not facts.effect:
+            return None
+        if facts.settled is not None and facts.settled.landed != "unknown":
+            return facts.settled
+        if not action.probe or not whole:
+            return None
+        number = effect.settlements(self.record, call.step, call.index, "probe") + 1
+        found = await self.attempts.probe(call, number, idempotency_key=facts.key)
+        tool, _, _ = call.action.partition(".")
+        settled = EffectSettled(
+            step=call.step,
+            index=call.index,
+            number=number,
+            landed=found.landed,
+            by=f"probe:{tool}.{action.probe}",
+            reason=self.guard.text(found.reason)[:LONGEST_TEXT],
+            value=self.guard.json(found.value),
+        )
+        self.record.append(settled, durable=True)
+        return settled
+
+    async def _attempt(self, call: Call, decision: Decision, action: Action, number: int) -> AttemptEnded:
+        """Intend, run, check and clean one attempt. No record, no effect."""
+        facts = self.world.facts(self.record, call, "")
+        if number == 1:
+            effect.check(facts, call)
+        profile, confinement = self.attempts.prepare(call, number)
+        key = effect.key_of(call, facts) if self.attempts.keyed(call) else ""
+        intended = AttemptIntended(
+            step=call.step,
+            index=call.index,
+            attempt=number,
+            request_digest=call.request_digest,
+            decision_digest=decision.decision_digest,
+            profile_digest=profile,
+            confinement=confinement,
+            idempotency_key=key,
+            effect_digest=effect_digest(call),
+        )
+        self.record.append(intended, durable=call.effect != "read")
+        attempted = await self._bounded(call, number, key)
+        ended = self._ended(call, action, number, attempted)
+        self.record.append(ended, durable=call.effect != "read")
+        tool, _ = self.workspace.action(call.action)
+        self.world.ended(call, number, attempted.code, tool.manifest.breaker)
+        if attempted.code in ("sandbox_unavailable", "unrecorded"):
+            raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
+        return ended
+
+    async def _bounded(self, call: Call, number: int, key: str) -> Attempted:
+        """One attempt, ended from outside when the run's time is up or somebody holds it: its processes are killed."""
+        facts = self.record.facts
+        until = (facts.started_at or 0) + int(self.agent.budget.wall * budget.NANO)
+        attempt = self.attempts.attempt(
+            call, number, idempotency_key=key, decide=lambda url: self.redirected(call, url)
+        )
+        work = asyncio.ensure_future(attempt)
+        stop = asyncio.ensure_future(self.world.stopped(call, until))
+        try:
+            await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+            if not work.cancelled():
+                return work.result()
+            code, message = stop.result()
+            return Attempted(code=code, message=message, landed=landed(call, code))
+        finally:
+            stop.cancel()
+            if not work.done():  # whoever is cancelled here waits until nothing of the call is left
+                work.cancel()
+                await asyncio.wait({work})
+
+    def _ended(self, call: Call, action: Action, number: int, attempted: Attempted) -> AttemptEnded:
+        if attempted.lost:
+            return effect.lost(call, number)
+        code = attempted.code
+        if attempted.landed == "unknown" and call.effect == "once":
+            code = "outcome_unknown"
+        retried = code is not None and self._may_retry(call, action, number, code, attempted)
+        return AttemptEnded(
+            step=call.step,
+            index=call.index,
+            attempt=number,
+            code=code,
+            cause=attempted.code if attempted.code != code else None,
+            error=attempted.error,
+            message=self.guard.text(attempted.message)[:LONGEST_TEXT],
+            value=self.guard.json(attempted.value),
+            landed=attempted.landed,
+            changes=attempted.changes,
+            refused=attempted.refused,
+            connections=tuple(self._shown(one) for one in attempted.connections),
+            stderr=self.guard.text(attempted.stderr),
+            spent=attempted.spent,
+            limit=attempted.limit,
+            retry_in_s=retry.delay(call.run, call.step, call.index, number, attempted.retry_after_s)
+            if retried
+            else None,
+            retry_after_s=attempted.retry_after_s,
+        )
+
+    def _shown(self, connection: Connection) -> Connection:
+        path, why = self.guard.text(connection.path), self.guard.text(connection.why)
+        return connection.model_copy(update={"path": path, "why": why})
+
+    def _may_retry(self, call: Call, action: Action, number: int, code: Code, attempted: Attempted) -> bool:
+        facts = self.world.facts(self.record, call, "")
+        open_call = facts.open.get((call.step, call.index))
+        return (
+            retry.again(call.effect, action.retry, attempt=number, code=code, error=attempted.error)
+            and (attempted.retry_after_s or 0.0) <= retry.LONGEST_WAIT_S
+            and (open_call is None or retry.left(facts, self.agent.budget, open_call.meant))
+        )
+
+
+def result(action: Action, ended: AttemptEnded, settled: EffectSettled | None) -> Result:
+    """The one result of a call that was attempted."""
+    if ended.code is None:
+        return Succeeded(value=ended.value, labels=action.returns)
+    if settled is not None and settled.landed == "landed" and settled.value is not None:
+        return Succeeded(value=settled.value, labels=action.returns)
+    code, landed, message = ended.code, ended.landed, ended.message
+    retryable = retry.retryable(action.effect, action.retry, code=code, error=ended.error)
+    if settled is not None and settled.landed == "landed":
+        landed, message = "landed", f"it has happened, says {settled.by}; what it returned is lost"
+    elif settled is not None and settled.landed == "not_landed":
+        code, landed, retryable = ended.cause or code, "not_landed", True
+    assert code != "sandbox_unavailable"  # those two end the run
+    assert code != "unrecorded"
+    details: dict[str, object] = {}
+    if ended.error is not None:
+        details["error"] = ended.error
+    if ended.refused:
+        details["refused"] = [item.model_dump(mode="json") for item in ended.refused]
+    if ended.limit is not None:
+        details["limit"] = ended.limit.model_dump(mode="json")
+    if landed != "none":
+        details["effect"] = landed
+    error = Error(
+        code=code,
+        message=message,
+        retryable=retryable,
+        retry_after_s=ended.retry_after_s if retryable else None,
+        attempts=ended.attempt or 0,
+        details=details,
+    )
+    return Failed(error=error)
+
+
+def refused(guard: Guard, refusal: Refusal, ended: AttemptEnded | None = None) -> Failed:
+    """The refusal as the model reads it; `ended` is the last attempt of a call that was already tried."""
+    details = dict(refusal.details)
+    if ended is not None and ended.landed != "none":
+        details["effect"] = ended.landed
+    error = Error(
+        code=refusal.code,
+        message=guard.text(refusal.message)[:LONGEST_TEXT],
+        retryable=refusal.retryable,
+        retry_after_s=refusal.retry_after_s,
+        attempts=0 if ended is None else ended.attempt or 0,
+        details=guard.json(details),
+        remedy=refusal.remedy,
+    )
+    return Failed(error=error)

@@ -1,0 +1,98 @@
+"""`remit settle`: a person says what came of an effect whose end nobody saw."""
+
+from __future__ import annotations
+
+import json
+from contextlib import nullcontext
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from remit.effect import InDoubt
+    from remit.house import House
+
+
+@click.command("settle", short_help="say what came of an effect whose end nobody saw")
+@click.argument("effect", required=False)
+@click.option("--landed", "landed", flag_value="landed", help="It has happened: nothing does it a second time.")
+@click.option("--not-landed", "landed", flag_value="not_landed", help="It has not happened: it may be done.")
+@click.option("--reason", help="How you know; it stays in the trace.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def settle_command(effect: str | None, landed: str | None, reason: str | None, as_json: bool) -> None:
+    """Say what came of an EFFECT (RUN, or RUN/STEP.INDEX) whose end nobody saw; without one, list those in doubt.
+
+    A process that dies in the middle of an irreversible call leaves it so. Until it is settled, nothing does the same again.
+
+    \b
+    Examples:
+      remit settle
+      remit settle 3f2a/4.0 --landed --reason "it is in the bank's list"
+      remit settle 3f2a/4.0 --not-landed --reason "the ticket is open"
+    """
+    from remit import house
+
+    opened = house.open_house()
+    if effect is None:
+        _list(opened, as_json)
+        return
+    if landed is None or not reason:
+        raise click.UsageError("say what you found and how: --landed or --not-landed, and --reason …")
+    found = _named(opened, effect)
+    _settle(opened, found, landed, reason)
+    said = f"{found.action} of {found.run[:8]}/{found.step}.{found.index} has {'' if landed == 'landed' else 'not '}happened"
+    goes_on = "" if found.answered else f"; goes on with: remit run --resume {found.run[:8]}"
+    click.echo(json.dumps({"ok": True, **asdict(found), "landed": landed}) if as_json else said + goes_on)
+
+
+def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
+    from remit import effect, house
+    from remit.driving import driving
+    from remit.record import Record
+    from remit.workspace import subject_of
+
+    account = house.account()
+    # An open call may be at work this very moment: only its own process would know.
+    with nullcontext() if found.answered else driving(opened.traces, found.run):
+        effect.settle(
+            Record(opened.journal, found.run),
+            found.step,
+            found.index,
+            landed="landed" if landed == "landed" else "not_landed",
+            person=subject_of(opened.workspace.settings, account),
+            account=account,
+            reason=reason,
+        )
+
+
+def _list(opened: House, as_json: bool) -> None:
+    from remit import effect
+    from remit.record import Record
+
+    found = [
+        item for run in effect.runs_in_doubt(opened.journal) for item in effect.in_doubt(Record(opened.journal, run))
+    ]
+    if as_json:
+        click.echo(json.dumps([asdict(item) for item in found]))
+        return
+    for item in found:
+        state = "the agent was told so" if item.answered else f"remit run --resume {item.run[:8]} looks for itself"
+        click.echo(f"{item.run[:8]}/{item.step}.{item.index}  {item.action} may have happened; {state}")
+    if not found:
+        click.echo("no effect is in doubt")
+
+
+def _named(opened: House, name: str) -> InDoubt:
+    from remit import effect
+    from remit.errors import UsageError
+    from remit.record import Record
+
+    run, _, place = name.partition("/")
+    record = Record(opened.journal, opened.journal.resolve_run(run))
+    every = effect.in_doubt(record)
+    found = [item for item in every if place in ("", f"{item.step}.{item.index}")]
+    if len(found) != 1:
+        places = ", ".join(f"{record.run[:8]}/{item.step}.{item.index}" for item in every) or "none"
+        raise UsageError(f"{name!r} names {len(found)} effects; in doubt in that run: {places}")
+    return found[0]

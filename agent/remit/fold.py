@@ -1,0 +1,233 @@
+"""The fold that makes facts of events, one at a time; nothing else ever changes a fact."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from remit.call import Failed, Grant, Succeeded
+from remit.event import (
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    AttemptEnded,
+    AttemptIntended,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    HoldLifted,
+    HoldSet,
+    ModelAnswered,
+    ModelAsked,
+    ModelFailed,
+    Recorded,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    ToolFailed,
+    ToolRecovered,
+    ToolTried,
+)
+from remit.facts import PASSING, REFUSED, Circuit, Doubt, Facts, OpenCall, Tries, effect_digest, meant
+
+_Frozen = TypeVar("_Frozen")
+
+
+def fold(facts: Facts, recorded: Recorded) -> Facts:
+    """The facts after one more event."""
+    match recorded.event:
+        case RunStarted() as event:
+            return replace(facts, started=event, started_at=recorded.at)
+        case RunResumed() as event:
+            return replace(facts, resumed=max(facts.resumed, event.count))
+        case ModelAsked() as event:
+            streak = facts.refused_in_a_row
+            step = max(facts.step, event.step)
+            return replace(facts, step=step, streak=streak, refused_in_step=0, worked_in_step=False)
+        case ModelAnswered() as event:
+            return _answered_by_model(facts, event)
+        case ModelFailed() as event:
+            return replace(facts, step=max(facts.step, event.step))
+        case CallDecided() as event:
+            return _decided(facts, event)
+        case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() as event:
+            return _approval(facts, event, recorded.at)
+        case AttemptIntended() | AttemptEnded() as event:
+            return _attempted(facts, event)
+        case EffectSettled() as event:
+            return _settled(facts, event)
+        case CallAnswered() as event:
+            return _answered(facts, event)
+        case RunFinished() as event:
+            return replace(facts, finished=True, ended_at=recorded.at, outcome=event.outcome, code=event.code)
+        case HoldSet() as event:
+            return replace(facts, holds={**facts.holds, event.scope: event})
+        case HoldLifted() as event:
+            return replace(facts, holds={scope: hold for scope, hold in facts.holds.items() if scope != event.scope})
+        case ToolFailed() | ToolTried() | ToolRecovered() as event:
+            return _circuit(facts, event, recorded.at)
+        case None:
+            return _erased(facts, recorded)
+        case _:
+            return facts
+
+
+def _answered_by_model(facts: Facts, event: ModelAnswered) -> Facts:
+    given, taken = event.usage.input_tokens, event.usage.output_tokens
+    return replace(
+        facts,
+        step=max(facts.step, event.step),
+        input_tokens=facts.input_tokens + (given or 0),
+        output_tokens=facts.output_tokens + (taken or 0),
+        unmetered=facts.unmetered + (1 if given is None or taken is None else 0),
+    )
+
+
+def _decided(facts: Facts, event: CallDecided) -> Facts:
+    place = (event.step, event.index)
+    earlier = facts.open.get(place)
+    allowed = event.decision is not None and event.decision.verdict == "allow"
+    if earlier is not None:
+        return _with(facts, place, replace(earlier, allowed=allowed))
+    action, wanted, called, effect = event.ask.action, f"ask:{event.ask.action}", "", ""
+    if event.call is not None:
+        action, wanted = event.call.action, meant(event.call)
+        called, effect = event.call.request_digest, effect_digest(event.call)
+    call = OpenCall(action=action, meant=wanted, allowed=allowed, called=called, effect=effect)
+    again = 1 if wanted in facts.tries else 0
+    return replace(_with(facts, place, call), attempted=facts.attempted + 1, retried=facts.retried + again)
+
+
+def _approval(facts: Facts, event: ApprovalRequested | ApprovalGranted | ApprovalRejected, at: int) -> Facts:
+    place = (event.step, event.index)
+    call = facts.open.get(place)
+    if call is None:
+        return facts
+    if isinstance(event, ApprovalRequested):
+        # INVARIANT: a new request starts from no grants; what people said of another decision does not carry over.
+        call = replace(
+            call,
+            request=event.decision_digest,
+            missing=event.missing,
+            expires_at=event.expires_at,
+            grants=(),
+            rejected=False,
+        )
+    elif event.decision_digest != call.request:
+        return facts
+    elif isinstance(event, ApprovalRejected):
+        call = replace(call, rejected=True)
+    elif at < call.expires_at and all(grant.approver != event.approver for grant in call.grants):
+        call = replace(call, grants=(*call.grants, Grant(approver=event.approver, role=event.role, until=event.until)))
+    return _with(facts, place, call)
+
+
+def _attempted(facts: Facts, event: AttemptIntended | AttemptEnded) -> Facts:
+    place = (event.step, event.index)
+    call = facts.open.get(place)
+    if call is None:
+        return facts
+    if isinstance(event, AttemptIntended):  # what was found out of an earlier attempt says nothing of this one
+        facts = replace(facts, retried=facts.retried + (1 if event.attempt > 1 else 0))
+        return _with(facts, place, replace(call, key=event.idempotency_key, settled=None))
+    facts = replace(facts, output_bytes=facts.output_bytes + event.spent.output_bytes)
+    if event.code is None:
+        return _with(facts, place, replace(call, happened=True, doubtful=False))
+    facts = _tried(facts, call.meant, failed=1)
+    if event.landed not in ("landed", "unknown"):
+        return facts
+    settled = call.settled is not None and call.settled.landed != "unknown"
+    happened = not settled or call.happened
+    return _with(facts, place, replace(call, happened=happened, doubtful=call.effect != "" and not settled))
+
+
+def _settled(facts: Facts, event: EffectSettled) -> Facts:
+    """What was in doubt is known, as far as anyone can tell."""
+    place = (event.step, event.index)
+    call = facts.open.get(place)
+    if call is not None:
+        landed, doubtful = event.landed != "not_landed", event.landed == "unknown"
+        return _with(facts, place, replace(call, happened=landed, doubtful=doubtful, settled=event))
+    doubt = next((doubt for doubt in facts.doubts if (doubt.step, doubt.index) == place), None)
+    if doubt is None or event.landed == "unknown":
+        return facts
+    rest = tuple(other for other in facts.doubts if other is not doubt)
+    if event.landed == "landed":
+        return replace(facts, doubts=(*rest, replace(doubt, settled=event)))
+    settled = {**facts.settled, doubt.action: max(0, facts.settled.get(doubt.action, 0) - 1)}
+    return replace(facts, doubts=rest, settled=settled)
+
+
+def _answered(facts: Facts, event: CallAnswered) -> Facts:
+    place = (event.step, event.index)
+    call = facts.open.get(place)
+    facts = replace(
+        facts, answered=facts.answered + 1, open={key: item for key, item in facts.open.items() if key != place}
+    )
+    match event.result:
+        case Succeeded() as result:
+            forgiven = () if call is None else (call.meant, f"ask:{call.action}")
+            tries = {wanted: tries for wanted, tries in facts.tries.items() if wanted not in forgiven}
+            facts = replace(facts, labels=facts.labels.union(result.labels), tries=tries, worked_in_step=True)
+        case Failed() as result if result.refused and result.error.code in REFUSED:
+            action = call.action if call else "a call"
+            first = facts.first_denied or f"{action} at step {event.step}: {result.error.code}"
+            refused = facts.refused_in_step + 1
+            facts = replace(facts, denied=facts.denied + 1, first_denied=first, refused_in_step=refused)
+            if call is not None and result.error.code not in PASSING:
+                facts = _tried(facts, call.meant, refused=1)
+        case Failed():
+            facts = replace(facts, worked_in_step=True)
+    if call is not None and (event.result.ok or call.happened):
+        facts = replace(facts, settled={**facts.settled, call.action: facts.settled.get(call.action, 0) + 1})
+    if call is not None and call.doubtful:
+        step, index = place
+        doubt = Doubt(step=step, index=index, action=call.action, effect=call.effect, request=call.called, key=call.key)
+        facts = replace(facts, doubts=(*facts.doubts, doubt))
+    elif call is not None and event.result.ok and facts.doubts:  # what is done under its key is done
+        doubts = tuple(doubt for doubt in facts.doubts if not doubt.key or doubt.key != call.key)
+        facts = replace(facts, doubts=doubts)
+    return facts
+
+
+def _tried(facts: Facts, wanted: str, *, failed: int = 0, refused: int = 0) -> Facts:
+    before = facts.tries.get(wanted, Tries())
+    tries = Tries(failed=before.failed + failed, refused=before.refused + refused)
+    return replace(facts, tries={**facts.tries, wanted: tries})
+
+
+def _circuit(facts: Facts, event: ToolFailed | ToolTried | ToolRecovered, at: int) -> Facts:
+    before = facts.circuits.get(event.tool, Circuit())
+    rest = {tool: circuit for tool, circuit in facts.circuits.items() if tool != event.tool}
+    match event:
+        case ToolRecovered():
+            return replace(facts, circuits=rest)
+        case ToolTried():
+            now = replace(before, trials=before.trials + 1, tried_at=at)
+        case ToolFailed():
+            now = replace(before, failures=before.failures + 1, rest_s=event.rest_s)
+            # A failure while it rests is of a call that began before; one after it rested, of its trial.
+            if (before.opened_at and at >= before.rests_until) or (
+                not before.opened_at and now.failures >= event.limit
+            ):
+                now = replace(now, opened_at=at, openings=before.openings + 1, trials=0, tried_at=0)
+    return replace(facts, circuits={**rest, event.tool: now})
+
+
+def _erased(facts: Facts, recorded: Recorded) -> Facts:
+    """Only finished runs lose bodies, so headers are enough to tell when it began and that it is over."""
+    if recorded.type == "run.started":
+        return replace(facts, started_at=recorded.at)
+    if recorded.type == "run.finished":
+        return replace(facts, finished=True, ended_at=recorded.at)
+    return facts
+
+
+def _with(facts: Facts, place: tuple[int, int], call: OpenCall) -> Facts:
+    return replace(facts, open={**facts.open, place: call})
+
+
+def replace(whole: _Frozen, **changes: Any) -> _Frozen:
+    """The same with some fields changed: as `dataclasses.replace`, which takes half of all folding, without its checks."""
+    made = object.__new__(type(whole))
+    made.__dict__.update(whole.__dict__, **changes)
+    return made
