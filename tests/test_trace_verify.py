@@ -61,7 +61,7 @@ def added(text: str) -> str:
 
 # What is done to the file, and what it is called.
 IN_THE_FILE: dict[str, tuple[Callable[[str], str], str, str]] = {
-    "a result is edited": (lambda text: text.replace("paid", "lent"), "edited", "body of"),
+    "a result is edited": (lambda text: text.replace('\\"paid\\"', '\\"lent\\"'), "edited", "body of"),
     "a time is edited": (
         first('"remit.event.at","value":{"intValue":"', '"remit.event.at","value":{"intValue":"1'),
         "edited",

@@ -267,7 +267,7 @@ def test_problems_of_every_room_are_told_at_once(tmp_path: Path) -> None:
         ('["files"]', '["files"]\naccept_parsed_arguments = 1', 6, "'accept_parsed_arguments' is 1"),
         ('["files"]', '["files"]\n[budget]\nsteps = 0', 7, "'budget.steps' is 0"),
         ('["files"]', '["files"]\n[budget]\nwall = "long"', 7, "not a duration"),
-        ('["files"]', '["files"]\n[budget]\ntokens = 5', 7, "unknown key 'budget.tokens'"),
+        ('["files"]', '["files"]\n[budget]\ntokns = 5', 7, "unknown key 'budget.tokns'"),
         ('["files"]', '["files"]\nmodl = "x"', 6, "unknown key 'modl'"),
     ],
 )  # fmt: skip

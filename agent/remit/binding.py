@@ -13,6 +13,10 @@ def request_digest(subjects: Subjects, action: str, arguments: Mapping[str, Json
     return digest({"subjects": list(subjects.all), "action": action, "arguments": arguments, "manifest": manifest})
 
 
-def decision_digest(request: str, policy: str) -> str:
-    """Of a request under these rules: what people approve; a grant for another digest does not count (D1, D2)."""
-    return digest({"request": request, "policy": policy})
+def decision_digest(request: str, policy: str, facts: Mapping[str, Json] | None = None) -> str:
+    """Of a request under these rules, and of the `facts` that people are shown where they are asked.
+
+    It is what people approve; a grant for another digest does not count (D1, D2).
+    """
+    parts: dict[str, Json] = {"request": request, "policy": policy}
+    return digest({**parts, "facts": dict(facts)} if facts else parts)

@@ -22,14 +22,17 @@ from remit.errors import Refusal
 from remit.event import (
     ApprovalRejected,
     ApprovalRequested,
+    ApprovalVoided,
     AttemptEnded,
     CallAnswered,
     CallDecided,
 )
-from remit.facts import context, meant
+from remit.facts import context, counted, meant
 from remit.guard import Guard
 from remit.limits import Measure
+from remit.policy import Policy
 from remit.record import Record
+from remit.render import shown_facts
 from remit.resolve import resolve
 from remit.workspace import Agent, Workspace
 from remit.world import World
@@ -129,6 +132,8 @@ class Broker:
             decision = self._decide(call)
             if decision.verdict != "deny":
                 effect.check(self.world.facts(self.record, call, ""), call)
+            if decision.verdict == "ask":
+                approval.check_waiting(self.record.facts, self.agent.budget)
             if decision.verdict == "allow":
                 self._spend(call)
             event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision)
@@ -202,10 +207,26 @@ class Broker:
         )
 
     def _decide(self, call: Call) -> Decision:
-        """Ask policy, and bind its answer to this request and these rules."""
-        tool, _ = self.workspace.action(call.action)
+        """Ask policy, and bind its answer to this request, these rules and, where people are asked, the facts they are shown.
+
+        A grant for another digest does not count (D1, D2): so the decision is made without any first.
+        """
         policy = self.world.policy(call.step, call.index)
         bound = decision_digest(call.request_digest, policy.digest)
+        request = self._asked_of(call, policy, bound, nobody=True)
+        decision = policy.decide(request)
+        if decision.verdict == "ask":
+            shown = shown_facts(self.guard.arguments(decision.facts))
+            bound = decision_digest(call.request_digest, policy.digest, shown)
+            request = self._asked_of(call, policy, bound)
+            decision = policy.decide(request) if request.context.approvals else decision
+        decision = policy.advise(request, decision)
+        facts = self.guard.arguments(decision.facts)
+        return decision.model_copy(update={"decision_digest": bound, "facts": facts})
+
+    def _asked_of(self, call: Call, policy: Policy, bound: str, *, nobody: bool = False) -> Request:
+        """What policy is asked; `nobody` as if nobody had approved anything."""
+        tool, _ = self.workspace.action(call.action)
         facts = context(
             self.world.facts(self.record, call, bound),
             call=call,
@@ -213,12 +234,10 @@ class Broker:
             confinement="none" if tool.manifest.source == "host" else self.confinement,
             at=self.world.clock(call.step, call.index),
             roles_of=policy.roles_of,
-            decision_digest=bound,
+            decision_digest="nobody" if nobody else bound,
         )
         resources = tuple(touch.resource for touch in call.touches)
-        request = Request(subjects=call.subjects.all, action=call.action, resources=resources, context=facts)
-        decision = policy.advise(request, policy.decide(request))
-        return decision.model_copy(update={"decision_digest": bound, "facts": self.guard.arguments(decision.facts)})
+        return Request(subjects=call.subjects.all, action=call.action, resources=resources, context=facts)
 
     # ── perform: one call, once ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -257,8 +276,13 @@ class Broker:
 
     def _approved(self, decided: CallDecided, call: Call) -> Decision:
         """The decision that allows the call now; raise why not otherwise."""
+        assert decided.decision is not None
         decision = decided.decision
-        assert decision is not None
+        if decision.verdict == "ask" and self.record.get(approval.key_of(call, decision)) is None:
+            # Nobody was asked yet, and the rest of the step was decided since: people are shown how it stands now.
+            decided = self._again(decided, call, self._decide(call))
+            assert decided.decision is not None
+            decision = decided.decision
         if decision.verdict == "ask":
             requested = self._requested(call, decision)
             self.record.refresh()
@@ -271,22 +295,11 @@ class Broker:
                 )
             expired = self.world.clock(call.step, call.index) >= requested.expires_at
             decision = self._decide(call)
-            if decision.verdict == "ask" and decision.decision_digest == requested.decision_digest:
-                if expired:
+            self._again(decided, call, decision)
+            self._void(call, requested, decision)
+            if decision.verdict == "ask":
+                if expired and decision.decision_digest == requested.decision_digest:
                     raise Refusal("approval_expired", "nobody approved the call in time", remedy="ask again")
-                raise ApprovalPending(requested)
-            again = CallDecided(
-                step=call.step,
-                index=call.index,
-                ask=decided.ask,
-                round=decided.round + 1,
-                call=decided.call,
-                decision=decision,
-            )
-            if decision.verdict == "allow":
-                self._spend(call)
-            self.record.append(again)
-            if decision.verdict == "ask":  # the rules have changed: what people said no longer fits
                 raise ApprovalPending(self._requested(call, decision))
         if decision.verdict == "deny":
             told = decision.told
@@ -299,6 +312,44 @@ class Broker:
                 remedy=told.remedy,
             )
         return decision
+
+    def _again(self, decided: CallDecided, call: Call, decision: Decision) -> CallDecided:
+        """Record that the call was decided again, where that came out otherwise than before."""
+        before = decided.decision
+        assert before is not None
+        if (decision.verdict, decision.decision_digest) == (before.verdict, before.decision_digest):
+            return decided
+        if decision.verdict == "allow":
+            self._spend(call)
+        number = decided.round + 1
+        again = decided.model_copy(update={"round": number, "decision": decision})
+        self.record.append(again)
+        return again
+
+    def _void(self, call: Call, requested: ApprovalRequested, decision: Decision) -> None:
+        """Record which approvals that were given count no more, and why."""
+        facts = self.world.facts(self.record, call, requested.decision_digest)
+        asked = facts.open.get((call.step, call.index))
+        policy, at = self.world.policy(call.step, call.index), self.world.clock(call.step, call.index)
+        still = counted(facts, call, at=at, roles_of=policy.roles_of, decision_digest=decision.decision_digest)
+        for grant in () if asked is None else asked.grants:
+            if grant in still:
+                continue
+            lapsed = grant.until is not None and at >= grant.until
+            changed = decision.decision_digest != requested.decision_digest
+            why = (
+                "the rules, or facts that were shown, have changed since" if changed else f"no longer has {grant.role}"
+            )
+            voided = ApprovalVoided(
+                step=call.step,
+                index=call.index,
+                decision_digest=requested.decision_digest,
+                approver=grant.approver,
+                code="approval_expired" if lapsed else "approval_invalid",
+                reason="it has lapsed" if lapsed else why,
+            )
+            if self.record.get(voided.key) is None:
+                self.record.append(voided)
 
     def _requested(self, call: Call, decision: Decision) -> ApprovalRequested:
         requested = approval.request(call, decision, self.world.clock(call.step, call.index), self.guard)

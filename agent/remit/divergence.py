@@ -18,6 +18,7 @@ from remit.event import (
     AnyEvent,
     ApprovalGranted,
     ApprovalRejected,
+    ApprovalRevoked,
     AttemptEnded,
     CallAnswered,
     CallDecided,
@@ -51,6 +52,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "approval.requested": "approval",
     "approval.granted": "approval",
     "approval.rejected": "approval",
+    "approval.revoked": "approval",
+    "approval.voided": "approval",
     "attempt.intended": "request",
     "attempt.ended": "result",
     "call.answered": "result",
@@ -167,7 +170,7 @@ class Comparison(Guide):
             return
 
     def _came_too_late(self, event: AnyEvent) -> bool:
-        if not isinstance(event, ApprovalGranted | ApprovalRejected):
+        if not isinstance(event, ApprovalGranted | ApprovalRejected | ApprovalRevoked):
             return False
         return f"call.answered/{event.step}/{event.index}/-" in self.reached
 

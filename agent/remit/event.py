@@ -170,6 +170,7 @@ class ApprovalRequested(Event):
     summary: str
     expires_at: int  # Unix nanoseconds
     break_glass: bool = False
+    facts: dict[str, Json] = Field(default_factory=dict)  # what rules read of the run, as people were shown it
 
     @property
     def key(self) -> str:
@@ -192,6 +193,7 @@ class ApprovalGranted(Event):
     scripted: bool = False
     reason: str = ""
     until: int | None = None
+    hasty: bool = False  # after other approvals of unlike calls, all within a minute
 
     @property
     def key(self) -> str:
@@ -212,6 +214,55 @@ class ApprovalRejected(Event):
     @property
     def key(self) -> str:
         return f"approval.rejected/{self.step}/{self.index}/{self.decision_digest}"
+
+
+class ApprovalRevoked(Event):
+    """A person takes their approval back, before the call has been carried out."""
+
+    type: Literal["approval.revoked"] = "approval.revoked"
+    step: int
+    index: int
+    decision_digest: str
+    approver: str
+    account: str
+    reason: str
+
+    @property
+    def key(self) -> str:
+        return f"approval.revoked/{self.step}/{self.index}/{self.decision_digest}/{self.approver}"
+
+
+class ApprovalRefused(Event):
+    """Somebody tried to approve, reject or revoke, and may not, or came too late. `number` counts from 1."""
+
+    type: Literal["approval.refused"] = "approval.refused"
+    step: int
+    index: int
+    number: int
+    approver: str
+    account: str
+    code: Code
+    message: str
+
+    @property
+    def key(self) -> str:
+        return f"approval.refused/{self.step}/{self.index}/{self.number}"
+
+
+class ApprovalVoided(Event):
+    """An approval that was given counts no more: the question has changed, or its giver's role is gone."""
+
+    type: Literal["approval.voided"] = "approval.voided"
+    step: int
+    index: int
+    decision_digest: str
+    approver: str
+    code: Code
+    reason: str
+
+    @property
+    def key(self) -> str:
+        return f"approval.voided/{self.step}/{self.index}/{self.decision_digest}/{self.approver}"
 
 
 class BreakGlassReviewed(Event):
@@ -519,6 +570,9 @@ AnyEvent: TypeAlias = Annotated[
     | ApprovalRequested
     | ApprovalGranted
     | ApprovalRejected
+    | ApprovalRevoked
+    | ApprovalRefused
+    | ApprovalVoided
     | BreakGlassReviewed
     | AttemptIntended
     | AttemptEnded

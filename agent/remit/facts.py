@@ -118,6 +118,7 @@ class OpenCall:
 
     action: str
     meant: str = ""
+    asks: bool = False
     allowed: bool = False
     happened: bool = False
     request: str = ""
@@ -282,17 +283,9 @@ def context(
     and has not lapsed; with `decision_digest`, only if that request asked about this very decision.
     """
     place = (call.step, call.index)
-    asked = facts.open.get(place)
     approvals: dict[str, int] = {}
-    if asked is not None and not asked.rejected and decision_digest in (None, asked.request):
-        for grant in asked.grants:
-            lapsed = grant.until is not None and at >= grant.until
-            if (
-                not lapsed
-                and _is_person(grant.approver, call, facts.started)
-                and grant.role in roles_of(grant.approver)
-            ):
-                approvals[grant.role] = approvals.get(grant.role, 0) + 1
+    for grant in counted(facts, call, at=at, roles_of=roles_of, decision_digest=decision_digest):
+        approvals[grant.role] = approvals.get(grant.role, 0) + 1
     return Context(
         args=call.arguments,
         labels=facts.labels,
@@ -302,6 +295,27 @@ def context(
         env=env,
         confinement=confinement,
         time=datetime.fromtimestamp(at // NANO, UTC).strftime("%H:%M"),
+    )
+
+
+def counted(
+    facts: Facts,
+    call: Call,
+    *,
+    at: int,
+    roles_of: Callable[[str], frozenset[str]],
+    decision_digest: str | None = None,
+) -> tuple[Grant, ...]:
+    """The grants that count for the call now, of those that were given for its latest request."""
+    asked = facts.open.get((call.step, call.index))
+    if asked is None or asked.rejected or decision_digest not in (None, asked.request):
+        return ()
+    return tuple(
+        grant
+        for grant in asked.grants
+        if (grant.until is None or at < grant.until)
+        and _is_person(grant.approver, call, facts.started)
+        and grant.role in roles_of(grant.approver)
     )
 
 

@@ -9,6 +9,7 @@ from remit.event import (
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
+    ApprovalRevoked,
     AttemptEnded,
     AttemptIntended,
     CallAnswered,
@@ -49,7 +50,7 @@ def fold(facts: Facts, recorded: Recorded) -> Facts:
             return replace(facts, step=max(facts.step, event.step))
         case CallDecided() as event:
             return _decided(facts, event)
-        case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() as event:
+        case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() as event:
             return _approval(facts, event, recorded.at)
         case AttemptIntended() | AttemptEnded() as event:
             return _attempted(facts, event)
@@ -85,19 +86,22 @@ def _answered_by_model(facts: Facts, event: ModelAnswered) -> Facts:
 def _decided(facts: Facts, event: CallDecided) -> Facts:
     place = (event.step, event.index)
     earlier = facts.open.get(place)
-    allowed = event.decision is not None and event.decision.verdict == "allow"
+    verdict = event.decision.verdict if event.decision is not None else "deny"
+    allowed, asks = verdict == "allow", verdict == "ask"
     if earlier is not None:
-        return _with(facts, place, replace(earlier, allowed=allowed))
+        return _with(facts, place, replace(earlier, allowed=allowed, asks=asks))
     action, wanted, called, effect = event.ask.action, f"ask:{event.ask.action}", "", ""
     if event.call is not None:
         action, wanted = event.call.action, meant(event.call)
         called, effect = event.call.request_digest, effect_digest(event.call)
-    call = OpenCall(action=action, meant=wanted, allowed=allowed, called=called, effect=effect)
+    call = OpenCall(action=action, meant=wanted, allowed=allowed, asks=asks, called=called, effect=effect)
     again = 1 if wanted in facts.tries else 0
     return replace(_with(facts, place, call), attempted=facts.attempted + 1, retried=facts.retried + again)
 
 
-def _approval(facts: Facts, event: ApprovalRequested | ApprovalGranted | ApprovalRejected, at: int) -> Facts:
+def _approval(
+    facts: Facts, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked, at: int
+) -> Facts:
     place = (event.step, event.index)
     call = facts.open.get(place)
     if call is None:
@@ -116,6 +120,8 @@ def _approval(facts: Facts, event: ApprovalRequested | ApprovalGranted | Approva
         return facts
     elif isinstance(event, ApprovalRejected):
         call = replace(call, rejected=True)
+    elif isinstance(event, ApprovalRevoked):
+        call = replace(call, grants=tuple(grant for grant in call.grants if grant.approver != event.approver))
     elif at < call.expires_at and all(grant.approver != event.approver for grant in call.grants):
         call = replace(call, grants=(*call.grants, Grant(approver=event.approver, role=event.role, until=event.until)))
     return _with(facts, place, call)

@@ -98,6 +98,10 @@ class Record:
         recorded = self._log.get(self.run, key)
         return recorded.event if recorded else None
 
+    def every(self) -> list[AnyEvent]:
+        """All events of the run, in order, but for those that were erased."""
+        return [recorded.event for recorded in self._log.events(self.run) if recorded.event is not None]
+
     def refresh(self) -> None:
         """Take in what this and other processes have recorded since."""
         for recorded in self._log.events(self.run, after=self._seen):

@@ -18,7 +18,9 @@ from remit.errors import Code, Refusal
 from remit.event import (
     AnyEvent,
     ApprovalGranted,
+    ApprovalRefused,
     ApprovalRejected,
+    ApprovalRevoked,
     AttemptEnded,
     AttemptIntended,
     BudgetSpent,
@@ -114,6 +116,11 @@ class Guide(MemoryLog):
         """The first recorded event of that call that has not been reached."""
         return next((item for item in self._by_call.get((step, index), ()) if item.key not in self.reached), None)
 
+    def next_decided(self, step: int, index: int) -> Recorded | None:
+        """The decision that comes next for that call, if what it takes of a shared limit is all that comes before it."""
+        following = (item for item in self._by_call.get((step, index), ()) if item.key not in self.reached)
+        return next((item for item in following if not isinstance(item.event, BudgetSpent)), None)
+
     def latest_decided(self, step: int, index: int) -> Recorded | None:
         """The last decision of that call that has been reached, or the first one that is recorded."""
         decided = [item for item in self._by_call.get((step, index), ()) if item.type == "call.decided"]
@@ -123,7 +130,7 @@ class Guide(MemoryLog):
         """The key under which the record has this event: approvals are keyed by the decision of their day."""
         if not self.loose or not event.type.startswith("approval."):
             return event.key
-        named = getattr(event, "approver", "") if event.type == "approval.granted" else ""
+        named = "" if event.type == "approval.rejected" else getattr(event, "approver", "")
         prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{named}" if named else ""
         return next((key for key in self.by_key if key.startswith(prefix) and key.endswith(suffix)), event.key)
 
@@ -134,8 +141,8 @@ class Guide(MemoryLog):
 
 
 def is_a_persons(event: AnyEvent) -> bool:
-    """What people found out about an effect is no step of the run; decisions read it from the facts."""
-    return isinstance(event, EffectSettled) and event.by_person
+    """What people found out about an effect, or tried in vain, is no step of the run; decisions read it from the facts."""
+    return isinstance(event, ApprovalRefused) or (isinstance(event, EffectSettled) and event.by_person)
 
 
 class RecordedModel:
@@ -240,7 +247,7 @@ class RecordedWorld:
     def policy(self, step: int, index: int) -> Policy:
         if self._policy is not None:
             return self._policy
-        items = (self._log.next_of(step, index), self._log.latest_decided(step, index))
+        items = (self._log.next_decided(step, index), self._log.latest_decided(step, index))
         for item in items:
             if item is not None and isinstance(item.event, CallDecided) and item.event.decision is not None:
                 digest = item.event.decision.policy_digest
@@ -294,7 +301,9 @@ class RecordedWorld:
 
     def waits(self, call: Call) -> bool:
         following = self._log.next_of(call.step, call.index)
-        return following is not None and isinstance(following.event, ApprovalGranted | ApprovalRejected)
+        return following is not None and isinstance(
+            following.event, ApprovalGranted | ApprovalRejected | ApprovalRevoked
+        )
 
     def unheard(self, step: int, index: int) -> Failed | None:
         following = self._log.next_of(step, index)
@@ -373,7 +382,7 @@ def people(log: Guide, record: Record, broker: Broker) -> Callable[[], Awaitable
 
 def _said_again(log: Guide, record: Record, broker: Broker, event: AnyEvent | None) -> bool:
     """Whether this was somebody's answer to a request that waits for it, and it was recorded again."""
-    if not isinstance(event, ApprovalGranted | ApprovalRejected):
+    if not isinstance(event, ApprovalGranted | ApprovalRejected | ApprovalRevoked):
         return False
     assert event.step is not None
     assert event.index is not None

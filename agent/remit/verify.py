@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from remit.binding import decision_digest, request_digest
-from remit.call import Succeeded
+from remit.call import Call, Decision, Succeeded
 from remit.chain import Chain, Fault, verify_chain
 from remit.errors import UsageError, WorkspaceError
 from remit.event import (
@@ -19,10 +19,13 @@ from remit.event import (
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
+    ApprovalRevoked,
+    ApprovalVoided,
     AttemptEnded,
     AttemptIntended,
     CallAnswered,
     CallDecided,
+    EffectSettled,
     ModelAnswered,
     Recorded,
     RulesChanged,
@@ -30,6 +33,7 @@ from remit.event import (
     RunStarted,
 )
 from remit.mend import compare_copies
+from remit.render import shown_facts
 from remit.trace import Trace
 
 
@@ -80,6 +84,7 @@ class _Told:
     asked: set[str] = field(default_factory=set[str])
     intended: AttemptIntended | None = None
     ended: AttemptEnded | None = None
+    settled: EffectSettled | None = None
 
 
 class _Reading:
@@ -109,8 +114,11 @@ class _Reading:
                 ApprovalRequested()
                 | ApprovalGranted()
                 | ApprovalRejected()
+                | ApprovalRevoked()
+                | ApprovalVoided()
                 | AttemptIntended()
                 | AttemptEnded()
+                | EffectSettled()
                 | CallAnswered()
             ):
                 told = self._calls.get((event.step, event.index))
@@ -130,17 +138,26 @@ class _Reading:
         call, decision = event.call, event.decision
         if call is None or decision is None:
             return
-        told.digests.add(decision.decision_digest)
         if (call.run, call.step, call.index) != (run, event.step, event.index):
             yield "it is a decision of another call"
         if self._whole and call.request_digest != request_digest(
             call.subjects, call.action, call.arguments, call.manifest
         ):
             yield "the request's digest is not that of what was asked"
-        if self._bound and decision.decision_digest != decision_digest(call.request_digest, decision.policy_digest):
+        if self._bound and not self._is_bound(told, call, decision):
             yield "the decision is not of this request under these rules"
+        told.digests.add(decision.decision_digest)
         if decision.policy_digest not in self._policies:
             yield "it was decided by rules that are none of the run's"
+
+    def _is_bound(self, told: _Told, call: Call, decision: Decision) -> bool:
+        """Whether the decision's digest is of this request and these rules, and of the facts where people are asked."""
+        asks = decision.verdict == "ask"
+        if not self._whole and asks:
+            return True  # the facts are withheld
+        shown = shown_facts(decision.facts) if asks else {}
+        bound = decision_digest(call.request_digest, decision.policy_digest, shown)
+        return decision.decision_digest == bound or (not asks and decision.decision_digest in told.asked)
 
 
 def _of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
@@ -151,11 +168,11 @@ def _of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
             told.asked.add(event.decision_digest)
             if event.decision_digest not in told.digests:
                 yield "people are asked about another decision"
-        case ApprovalGranted() | ApprovalRejected():
+        case ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
             if event.decision_digest not in told.asked:
                 yield f"{event.approver} answered what nobody asked"
         case AttemptIntended():
-            told.intended = event
+            told.intended, told.settled = event, None
             if not told.allowed:
                 yield "it ran though no decision allows it"
             if call is None or event.request_digest != call.request_digest:
@@ -166,6 +183,11 @@ def _of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
             if told.intended is None or told.intended.attempt != event.attempt:
                 yield "it ended without having begun"
             told.ended = event
+        case EffectSettled():
+            told.settled = event
+            ended = told.ended if told.intended and told.ended and told.ended.attempt == told.intended.attempt else None
+            if told.intended is None or (ended is not None and ended.landed != "unknown"):
+                yield "it was settled though nobody had doubts"
         case CallAnswered():
             yield from _answered(told, event)
         case _:
@@ -173,11 +195,18 @@ def _of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
 
 
 def _answered(told: _Told, event: CallAnswered) -> Iterator[str]:
-    ended, result = told.ended, event.result
+    ended, settled, result = told.ended, told.settled, event.result
+    not_landed = settled is not None and settled.landed == "not_landed"
     if isinstance(result, Succeeded):
-        if ended is None or ended.code is not None:
+        found = settled is not None and settled.landed == "landed"
+        if ended is None or (ended.code is not None and not found):
             yield "it succeeded though no attempt did"
-        elif ended.value != result.value:
+        elif result.value != (settled.value if ended.code is not None and settled is not None else ended.value):
             yield "the result is not what the attempt returned"
-    elif result.error.attempts and (ended is None or ended.code != result.error.code):
+    elif result.error.attempts and ended is None:
         yield "it failed otherwise than its attempt"
+    elif result.error.attempts and ended is not None:
+        ends = {ended.code, ended.cause} if not_landed else {ended.code}
+        again = ended.retry_in_s is not None or (not_landed and ended.lost)  # and Remit refused to try once more
+        if result.error.code not in ends and not again:
+            yield "it failed otherwise than its attempt"

@@ -37,7 +37,8 @@ _RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies
 class Budget(Noun):
     """What one run may spend: turns of the model, calls, seconds, tokens, money, bytes of results; None is no bound.
 
-    Tries in vain are counted whoever makes them: `tries` bounds those of one thing in a row, `retries` all beyond the first, `denials` the calls refused in a row.
+    Tries in vain are counted whoever makes them: `tries` bounds those of one thing in a row, `retries` all beyond the first, `denials` the calls refused in a row. `waiting` bounds the
+    calls that wait for people at once.
     """
 
     steps: int = 30
@@ -49,6 +50,7 @@ class Budget(Noun):
     tries: int = 6
     retries: int = 30
     denials: int = 10
+    waiting: int = 5
 
 
 class Price(Noun):

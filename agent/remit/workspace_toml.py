@@ -78,6 +78,7 @@ class BudgetTable(Table):
     tries: Annotated[int, Field(ge=1, le=1000)] = 6
     retries: Annotated[int, Field(ge=0, le=100_000)] = 30
     denials: Annotated[int, Field(ge=1, le=100_000)] = 10
+    waiting: Annotated[int, Field(ge=0, le=1000)] = 5
 
 
 class AgentTable(Table):

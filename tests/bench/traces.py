@@ -26,7 +26,6 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))

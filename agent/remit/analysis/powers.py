@@ -292,6 +292,7 @@ BUDGET: Final[Table] = {
     "tries": _more("try one thing more often in vain"),
     "retries": _more("spend more tries in a run"),
     "denials": _more("be refused more often in a row"),
+    "waiting": _more("have more calls wait for people at once"),
 }
 # Each kind with its table: a field that is in none is told as not analysed.
 TABLES: Final[tuple[tuple[type[Noun], Table], ...]] = (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from typing import Any, Final
 
 import click
@@ -72,6 +73,9 @@ def remit() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run one command; every error ends as one clear line and an exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character shows its number, over ssh too
+            stream.reconfigure(errors="backslashreplace")
     try:
         remit.main(args=args, prog_name="remit", standalone_mode=False, color=_colour())
     except click.exceptions.Exit as done:

@@ -24,6 +24,7 @@ def approve_command() -> None:
       remit approve show 3f2a
       remit approve grant 3f2a --role role:oncall-lead
       remit approve reject 3f2a --reason "wrong ticket"
+      remit approve revoke 3f2a --reason "I misread the host"
     """
 
 
@@ -76,13 +77,15 @@ def _list_emergencies(opened: House, as_json: bool, *, quiet: bool) -> None:
 
 @approve_command.command("show")
 @click.argument("request")
+@click.option("--full", is_flag=True, help="Show long values whole, and every argument.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def show_command(request: str, as_json: bool) -> None:
-    """Show exactly what would run, rendered from its canonical arguments.
+def show_command(request: str, full: bool, as_json: bool) -> None:
+    """Show exactly what would run, rendered from its canonical arguments; what could deceive the eye is written out.
 
     \b
     Examples:
       remit approve show 3f2a
+      remit approve show 3f2a/4.0 --full
     """
     from remit import house
 
@@ -90,11 +93,27 @@ def show_command(request: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"run": record.run, **item.model_dump(mode="json")}))
         return
-    click.echo(item.summary)
+    click.echo(_whole(record, item) if full else item.summary)
     click.echo("  needs " + ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing))
     if item.break_glass:
         click.echo("  or in an emergency: --role role:break-glass --reason …")
+    call = record.facts.open.get((item.step, item.index))
+    for given in () if call is None else call.grants:
+        click.echo(f"  has the approval of {given.approver} as {given.role}")
     click.echo(f"  {_left(item)}")
+
+
+def _whole(record: Record, item: ApprovalRequested) -> str:
+    """The summary without folds, rendered again from the recorded call."""
+    from remit.event import CallDecided
+    from remit.guard import Guard
+    from remit.redact import Redactor
+    from remit.render import summary
+
+    decided = record.get(f"call.decided/{item.step}/{item.index}/0")
+    if not isinstance(decided, CallDecided) or decided.call is None or decided.decision is None:
+        return item.summary
+    return summary(decided.call, decided.decision, Guard(Redactor(record.run)), whole=True)
 
 
 @approve_command.command("grant")
@@ -127,6 +146,10 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
     if role is None and len(asked) > 1:
         raise click.UsageError(f"say in which role: --role {' | '.join(asked)}")
     approver, role = subject_of(opened.workspace.settings, house.account()), role or asked[0]
+    haste = approval.in_haste(opened.journal, record, item, approver=approver, now=now)
+    if haste:
+        warning = click.style("in haste", fg="yellow")
+        click.echo(f"{warning}: within a minute you have approved {', '.join(haste)}; the trace says so", err=True)
     approval.grant(
         record,
         item,
@@ -137,6 +160,7 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
         now=now,
         reason=reason,
         until=min(now + minutes * 60_000_000_000, item.expires_at) if role == BREAK_GLASS else None,
+        hasty=bool(haste),
     )
     _say(as_json, f"approved as {approver} in {role}", record)
 
@@ -168,6 +192,27 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
         reason=reason,
     )
     _say(as_json, f"rejected as {approver}", record)
+
+
+@approve_command.command("revoke")
+@click.argument("request")
+@click.option("--reason", required=True, help="Why; it stays in the trace.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def revoke_command(request: str, reason: str, as_json: bool) -> None:
+    """Take your own approval back, before the call has been carried out.
+
+    \b
+    Examples:
+      remit approve revoke 3f2a --reason "I misread the host"
+    """
+    from remit import approval, house
+    from remit.workspace import subject_of
+
+    opened = house.open_house()
+    record, item = _named(opened, request)
+    approver = subject_of(opened.workspace.settings, house.account())
+    approval.revoke(record, item, approver=approver, account=house.account(), reason=reason)
+    _say(as_json, f"{approver}'s approval is revoked", record)
 
 
 @approve_command.command("review")
@@ -237,10 +282,20 @@ def _named(opened: House, request: str) -> tuple[Record, ApprovalRequested]:
     run, _, place = request.partition("/")
     record = Record(opened.journal, opened.journal.resolve_run(run))
     found = [item for item in _waiting(record) if place in ("", f"{item.step}.{item.index}")]
+    if not found and place and (settled := _latest(record, place)) is not None:
+        return record, settled  # what can no longer be answered is refused, and the attempt is recorded
     if len(found) != 1:
         places = ", ".join(f"{record.run[:8]}/{item.step}.{item.index}" for item in _waiting(record)) or "none"
         raise UsageError(f"{request!r} names {len(found)} requests; waiting in that run: {places}")
     return record, found[0]
+
+
+def _latest(record: Record, place: str) -> ApprovalRequested | None:
+    """The last request of that call, settled or not."""
+    from remit.event import ApprovalRequested
+
+    of_call = [item for item in record.every() if isinstance(item, ApprovalRequested)]
+    return next((item for item in reversed(of_call) if place == f"{item.step}.{item.index}"), None)
 
 
 def _left(item: ApprovalRequested) -> str:

@@ -12,6 +12,8 @@ from remit.event import (
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
+    ApprovalRevoked,
+    ApprovalVoided,
     AttemptEnded,
     CallAnswered,
     CallDecided,
@@ -95,6 +97,9 @@ class Teller:
                 self._line(event.step, event.index, "approved", f"by {event.approver} as {event.role}{how}", "green")
             case ApprovalRejected():
                 self._line(event.step, event.index, "rejected", f"by {event.approver}: {event.reason}", "red")
+            case ApprovalRevoked() | ApprovalVoided():
+                word = "revoked" if isinstance(event, ApprovalRevoked) else "void"
+                self._line(event.step, event.index, word, f"{event.approver}'s approval: {event.reason}", "yellow")
             case AttemptEnded() if event.retry_in_s is not None:
                 why = event.error or event.code
                 self._line(event.step, event.index, "retries", f"{why}: {short(event.message, 60)}", "yellow")

@@ -14,8 +14,11 @@ from remit.call import Failed, Json, Succeeded, ask_id
 from remit.event import (
     AnyEvent,
     ApprovalGranted,
+    ApprovalRefused,
     ApprovalRejected,
     ApprovalRequested,
+    ApprovalRevoked,
+    ApprovalVoided,
     AttemptEnded,
     AttemptIntended,
     CallAnswered,
@@ -217,6 +220,9 @@ def _approval(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
         }
     found.attributes["remit.approval.granted"] = tuple(f"{event.approver} as {event.role}" for event in granted)
     found.attributes["remit.approval.scripted"] = any(event.scripted for event in granted)
+    for name, kind in (("revoked", ApprovalRevoked), ("refused", ApprovalRefused), ("voided", ApprovalVoided)):
+        if said := tuple(event.approver for event in events if isinstance(event, kind)):
+            found.attributes[f"remit.approval.{name}"] = said
     if rejected is not None:
         found.attributes["remit.approval.rejected"] = rejected.approver
     return found

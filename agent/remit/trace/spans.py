@@ -139,7 +139,7 @@ class Spans:
                 number = self._approvals[place] = self._approvals.get(place, -1) + 1
                 self._child("approval", self._below(place, "approval", number), place, stored, event)
                 return ended
-            case "approval.granted" | "approval.rejected":
+            case kind if kind.startswith("approval."):
                 below = self._below(place, "approval", self._approvals.get(place, 0))
                 if below not in self._open:  # people answered a request that was settled already
                     return self._run_event(stored, event)
