@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from remit.analysis.segments import ANY, Pieces, TooMany, matches, parts
-from remit.policy.globs import Pattern
+from remit.analysis.segments import ANY, Pieces, TooMany, parts
+from remit.policy.globs import Pattern, segment_matches
 
 MOST_PLACES: Final = 50_000  # of one subject and action
 URLS: Final = ("http", "https")
@@ -161,7 +161,7 @@ class Space:
             if (following := node.literal.get(segment)) is not None:
                 reached.append(following)
             for pieces, following in node.wild.items():
-                if pieces == ANY or (pieces in wild and (not special or matches(pieces, segment))):
+                if pieces == ANY or (pieces in wild and (not special or segment_matches(pieces, segment))):
                     reached.append(following)
         return self._closed(tuple(dict.fromkeys(reached)))
 

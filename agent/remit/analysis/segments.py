@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 from remit.canon import canonical
 from remit.errors import Refusal
+from remit.policy.globs import segment_matches
 
 Pieces: TypeAlias = tuple[str, ...]  # what stands between the `*` of one segment of a pattern
 ANY: Final[Pieces] = ("", "")  # `*`
@@ -45,22 +46,6 @@ class Part:
     matched: frozenset[Pieces]
 
 
-def matches(pieces: Pieces, segment: str) -> bool:
-    """Whether `segment` is the pieces in order with anything between."""
-    if len(pieces) == 1:
-        return segment == pieces[0]
-    first, *middle, last = pieces
-    if len(segment) < len(first) + len(last) or not segment.startswith(first) or not segment.endswith(last):
-        return False
-    at, end = len(first), len(segment) - len(last)
-    for piece in middle:
-        found = segment.find(piece, at, end)
-        if found < 0:
-            return False
-        at = found + len(piece)
-    return True
-
-
 @lru_cache(maxsize=65_536)
 def parts(kind: str, literals: frozenset[str], wildcards: frozenset[Pieces]) -> tuple[Part, ...]:
     """Every part of all canonical segments of that kind, plainest first; `ANY` is left out of the answer.
@@ -70,7 +55,7 @@ def parts(kind: str, literals: frozenset[str], wildcards: frozenset[Pieces]) -> 
     """
     real = wildcards - {ANY}
     found = [
-        Part(word, frozenset(one for one in real if matches(one, word)))
+        Part(word, frozenset(one for one in real if segment_matches(one, word)))
         for word in sorted(literals)
         if word not in _NEVER
     ]
@@ -204,7 +189,7 @@ def _unlike(kind: str, literals: Iterable[str], wildcards: Iterable[Pieces] = ()
     """A segment that none of them matches; one always exists where the automaton says so."""
     taken, patterns = frozenset(literals), tuple(wildcards)
     for name in _names(kind):
-        if name not in taken and not any(matches(one, name) for one in patterns):
+        if name not in taken and not any(segment_matches(one, name) for one in patterns):
             return name
     raise TooMany("no plain name is left")
 
@@ -225,7 +210,7 @@ def _readable(
     """A text of the same part that reads better than the shortest: `INC-1` for `INC-*`, a whole address for a mail."""
 
     def same(candidate: str) -> bool:
-        return candidate not in words and all((one in chosen) is matches(one, candidate) for one in wildcards)
+        return candidate not in words and all((one in chosen) is segment_matches(one, candidate) for one in wildcards)
 
     tried: list[Callable[[str], str]] = [
         lambda fill: fill.join(sorted(chosen, key=len)[-1]) if chosen else fill,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from io import StringIO
-from typing import Any, Final, TypeGuard
 
 from pydantic import ConfigDict, Field, ValidationError
 
@@ -13,9 +11,7 @@ from remit.call import Confinement, Context, Decision, Json, Noun, Request, Rule
 from remit.errors import Problem, WorkspaceError
 from remit.policy.globs import GlobError, parse_resource
 from remit.policy.snapshot import NOBODY, Policy
-from remit.policy.truth import is_list
-
-DEEPEST: Final = 32  # lists and mappings inside each other
+from remit.yaml_rows import Row, read_rows
 
 
 class Case(Noun):
@@ -145,81 +141,31 @@ def read_cases(policy: Policy, text: str, file: str) -> tuple[tuple[int, Case], 
     cases: list[tuple[int, Case]] = []
     problems: list[Problem] = []
     lines: dict[str, int] = {}
-    for row, line in _rows(text, file):
-        try:
-            case = Case.model_validate(_plain(row))
-        except ValidationError as error:
-            problems.extend(_invalid(error, row, line, file))
-            continue
-        except ValueError as error:
-            problems.append(Problem(file=file, line=line, what=str(error), fix="write plain texts, numbers and lists"))
-            continue
-        problems.extend(Problem(file=file, line=line, what=w, fix=fix) for w, fix in _senseless(policy, case))
-        if (earlier := lines.setdefault(case.note, line)) != line:
-            what = f"line {earlier} has the same note {case.note!r}"
-            problems.append(Problem(file=file, line=line, what=what, fix="give each row its own note"))
-        cases.append((line, case))
+    try:
+        for row in read_rows(text, file=file):
+            try:
+                case = Case.model_validate(row.value)
+            except ValidationError as error:
+                problems.extend(_invalid(error, row, file))
+                continue
+            problems.extend(Problem(file=file, line=row.line, what=w, fix=fix) for w, fix in _senseless(policy, case))
+            if (earlier := lines.setdefault(case.note, row.line)) != row.line:
+                what = f"line {earlier} has the same note {case.note!r}"
+                problems.append(Problem(file=file, line=row.line, what=what, fix="give each row its own note"))
+            cases.append((row.line, case))
+    except WorkspaceError as error:
+        problems.extend(error.problems)
     if problems:
         raise WorkspaceError(problems)
     return tuple(cases)
 
 
-def _rows(text: str, file: str) -> Iterator[tuple[Any, int]]:
-    # Imported here: it takes 60 ms, and whoever only decides never needs it.
-    from ruamel.yaml import YAML  # noqa: PLC0415
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
-
-    try:
-        table: Any = YAML(typ="rt").load(StringIO(text))  # pyright: ignore[reportUnknownMemberType] - partly typed
-    except YAMLError as error:
-        mark: Any = getattr(error, "problem_mark", None)
-        what = " ".join(str(getattr(error, "problem", None) or error).split())
-        line: int | None = None if mark is None else mark.line + 1
-        raise WorkspaceError([Problem(file=file, line=line, what=what, fix="write it as YAML reads it")]) from None
-    if table is None:
-        return
-    if not is_list(table):
-        what = "the table is not a list of rows"
-        raise WorkspaceError([Problem(file=file, line=1, what=what, fix="begin each row with - note: …")])
-    place: Any = getattr(table, "lc")  # noqa: B009 - ruamel's own, which its types hide
-    for number, row in enumerate(table):
-        yield row, place.data[number][0] + 1
-
-
-def _plain(value: Any, depth: int = 0) -> Json:
-    """YAML's own types as JSON has them.
-
-    Raises:
-        ValueError: a date, a key that is no text, or a nesting that is deep or endless.
-    """
-    if depth > DEEPEST:
-        raise ValueError(f"a value is nested deeper than {DEEPEST}")
-    if _is_mapping(value):
-        if not all(isinstance(key, str) for key in value):
-            raise ValueError("a key is not a text")
-        return {str(key): _plain(item, depth + 1) for key, item in value.items()}
-    if is_list(value):
-        return [_plain(item, depth + 1) for item in value]
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
-    if value is None:
-        return None
-    raise ValueError(f"{value!r} is no JSON value")
-
-
-def _is_mapping(value: Any) -> TypeGuard[dict[Any, Any]]:
-    return isinstance(value, dict)
-
-
-def _invalid(error: ValidationError, row: Any, line: int, file: str) -> Iterator[Problem]:
-    places: Any = getattr(getattr(row, "lc", None), "data", None) or {}
+def _invalid(error: ValidationError, row: Row, file: str) -> Iterator[Problem]:
     for one in error.errors():
         path = [str(part) for part in one["loc"]]
-        field = path[0] if path else ""
         what = f"{'.'.join(path)}: {one['msg'].lower()}" if path else "a row is a mapping of names to values"
-        at: int = places[field][0] + 1 if field in places else line
-        yield Problem(file=file, line=at, what=what, fix=f"use {', '.join(Case.model_fields)}")
+        line = row.lines.get(path[0], row.line) if path else row.line
+        yield Problem(file=file, line=line, what=what, fix=f"use {', '.join(Case.model_fields)}")
 
 
 def _senseless(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:

@@ -98,7 +98,7 @@ class Pattern:
         pieces = self._steps[state]
         if pieces is None:
             return state
-        return state + 1 if _matches(pieces, segment) else None
+        return state + 1 if segment_matches(pieces, segment) else None
 
     def _past_unknown(self, state: int) -> int | None:
         if state == len(self._steps):
@@ -137,7 +137,7 @@ def _one(pieces: tuple[str, ...]) -> Callable[[str], bool]:
     if pieces == ("", ""):
         return lambda text: "/" not in text
     if len(pieces) != 2:
-        return lambda text: "/" not in text and _matches(pieces, text)
+        return lambda text: "/" not in text and segment_matches(pieces, text)
     first, last = pieces
     fixed = len(first) + len(last)
     return lambda text: text.startswith(first) and text.endswith(last) and len(text) >= fixed and "/" not in text
@@ -154,7 +154,7 @@ def _ending(ending: str, slashes: int | None) -> Callable[[str], bool]:
 def _each(pieces: Sequence[tuple[str, ...]]) -> Callable[[str], bool]:
     def each(text: str) -> bool:
         found = text.split("/")
-        return len(found) == len(pieces) and all(map(_matches, pieces, found))
+        return len(found) == len(pieces) and all(map(segment_matches, pieces, found))
 
     return each
 
@@ -162,7 +162,7 @@ def _each(pieces: Sequence[tuple[str, ...]]) -> Callable[[str], bool]:
 def _last(pieces: Sequence[tuple[str, ...]]) -> Callable[[str], bool]:
     def last(text: str) -> bool:
         found = text.split("/")
-        return len(found) >= len(pieces) and all(map(_matches, pieces, found[-len(pieces) :]))
+        return len(found) >= len(pieces) and all(map(segment_matches, pieces, found[-len(pieces) :]))
 
     return last
 
@@ -241,7 +241,7 @@ def _check_segments(kind: str, name: str, segments: tuple[str, ...], text: str, 
         raise GlobError(f"{what} {text!r} holds a . or .. segment", "write the path without it")
 
 
-def _matches(pieces: tuple[str, ...], segment: str) -> bool:
+def segment_matches(pieces: tuple[str, ...], segment: str) -> bool:
     """Whether `segment` is the pieces in order with anything between; taking each piece leftmost loses no match."""
     if len(pieces) == 1:
         return segment == pieces[0]
