@@ -85,7 +85,7 @@ def look(name: str, text: str = "") -> dict[str, str]:
         open(os.environ["LEDGER"] + "." + name, "w").close()
         raise Busy("the account is locked")
     if name == "gone":
-        raise NotFound("there is no such account")
+        raise NotFound(text or "there is no such account")
     if name == "crash":
         raise RuntimeError("a private detail")
     if name == "slow":
@@ -168,6 +168,7 @@ def counting_house(
     calls: int = 60,
     budget: str = "",
     limits: str = "",
+    content: str = "",
     **script: Any,
 ) -> Path:
     """Write the workspace, with `turns` as the script: [{"say": …, "calls": [{"ledger__look": {…}}]}]."""
@@ -182,6 +183,8 @@ def counting_house(
     }
     if limits:
         files["policies/limits.toml"] = limits
+    if content:
+        files["policies/content.toml"] = content
     for name, text in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")

@@ -275,6 +275,25 @@ def test_a_limit_over_all_runs_that_is_raised_or_gone_is_told_and_a_lower_one_is
     assert found == [(told,), (told,), ()]
 
 
+def test_a_rule_on_content_that_is_gone_or_weaker_is_told(house: Path) -> None:
+    def rules(texts: str, do: str = "block", off: str = "") -> str:
+        return f'[secrets]\noff = [{off}]\n[[phrase]]\nnote = "Stays inside"\ntext = [{texts}]\ndo = "{do}"\n'
+
+    file = house / "policies" / "content.toml"
+    file.write_text(rules('"falcon"'), encoding="utf-8")
+    before, found = live(house).workspace, list[int]()
+    for text in (
+        rules('"falcon"'),
+        rules('"eagle"'),
+        rules('"falcon"', "redact"),
+        rules('"falcon"', off='"keyword"'),
+        "",
+    ):
+        file.write_text(text, encoding="utf-8")
+        found.append(len(authority(before, live(house).workspace).of("wider")))
+    assert found == [0, 1, 1, 1, 1]
+
+
 @pytest.mark.parametrize(("model", "table"), TABLES, ids=lambda one: getattr(one, "__name__", ""))
 def test_every_field_that_could_widen_power_is_placed(model: type[Noun], table: Table) -> None:
     """A new field of a manifest, an agent or the settings is told, compared as requests, or said to give nobody power."""

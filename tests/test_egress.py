@@ -13,10 +13,10 @@ from abuse import abuse
 from reaching import Confined, Said, Server, connects, network
 
 from remit.egress import Egress, Permit
+from remit.encodings import spellings
 from remit.errors import RunEnded
 from remit.event import Refused
 from remit.network import Network, parse_credential
-from remit.redact import spellings
 from remit.sandbox import Profile, Sandbox
 
 

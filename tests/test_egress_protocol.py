@@ -20,8 +20,9 @@ from remit.egress.hello import read_hello
 from remit.egress.scrub import Scrubber
 from remit.egress.ticket import MOST_AT_ONCE, MOST_REQUESTS
 from remit.egress.verdict import Blocked
+from remit.encodings import spellings
 from remit.network import Network, parse_credential
-from remit.redact import Redactor, spellings
+from remit.redact import Redactor
 
 # -- tunnels -----------------------------------------------------------------------------------------------------------
 

@@ -20,8 +20,8 @@ from reaching import Heard, Said, Server, authority
 from remit import house as house_module
 from remit import run as run_module
 from remit import tool, workspace
+from remit.encodings import spellings
 from remit.event import AttemptEnded, CallAnswered, Recorded
-from remit.redact import spellings
 from remit.sandbox import Sandbox
 from remit.secret import Secrets
 from remit.starter import starter_folder

@@ -127,6 +127,8 @@ class Broker:
             call = self._resolve(step, index, self._heard.get((step, index), ask))
             self._calls[step, index] = call
             shown = call.model_copy(update={"arguments": self.guard.arguments(call.arguments)})
+            if (note := self.guard.blocked(call.arguments, "arguments", call.action)) is not None:
+                raise Refusal("content_blocked", f"the arguments may not go out: {note}", remedy="leave it out")
             effect.check_step(before, call)
             retry.check(self.record.facts, self.agent.budget, meant(shown))
             decision = self._decide(call)

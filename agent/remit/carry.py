@@ -146,7 +146,9 @@ class Carry:
     def _ended(self, call: Call, action: Action, number: int, attempted: Attempted) -> AttemptEnded:
         if attempted.lost:
             return effect.lost(call, number)
-        code = attempted.code
+        code, value, message = attempted.code, attempted.value, attempted.message
+        if code is None and (note := self.guard.blocked(value, "result", call.action)) is not None:
+            code, value, message = "content_blocked", None, f"the result may not be read here: {note}"
         if attempted.landed == "unknown" and call.effect == "once":
             code = "outcome_unknown"
         retried = code is not None and self._may_retry(call, action, number, code, attempted)
@@ -155,15 +157,18 @@ class Carry:
             index=call.index,
             attempt=number,
             code=code,
-            cause=attempted.code if attempted.code != code else None,
+            cause=attempted.code if attempted.code not in (code, None) else None,
             error=attempted.error,
-            message=self.guard.text(attempted.message)[:LONGEST_TEXT],
-            value=self.guard.json(attempted.value),
+            message=self.guard.text(message, action=call.action)[:LONGEST_TEXT],
+            value=self.guard.json(value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
-            refused=attempted.refused,
+            refused=tuple(
+                one.model_copy(update={"what": self.guard.text(one.what), "allow": self.guard.text(one.allow)})
+                for one in attempted.refused
+            ),
             connections=tuple(self._shown(one) for one in attempted.connections),
-            stderr=self.guard.text(attempted.stderr),
+            stderr=self.guard.text(attempted.stderr, action=call.action),
             spent=attempted.spent,
             limit=attempted.limit,
             retry_in_s=retry.delay(call.run, call.step, call.index, number, attempted.retry_after_s)

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from remit.content import CASES
+from remit.content_cases import check_content
 from remit.errors import Problem, WorkspaceError
 from remit.house import load_rooms
 from remit.model import ScriptModel, open_model
@@ -31,6 +33,8 @@ def check(root: Path) -> Report:
         return Report(problems=error.problems, counts={})
     cases, problems = _policy_cases(root, policy)
     problems += _pins(workspace)
+    content_cases, wrong = _content_cases(root, workspace)
+    problems += wrong
     tool_cases = 0
     for name in workspace.tools:
         found, wrong = _tool_cases(root, name)
@@ -43,6 +47,7 @@ def check(root: Path) -> Report:
         "rules": len(policy.rules),
         "policy cases": cases,
         "tool cases": tool_cases,
+        **({"content cases": content_cases} if content_cases else {}),
     }
     return Report(problems=tuple(problems), counts=counts)
 
@@ -75,6 +80,13 @@ def _pins(workspace: Workspace) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _content_cases(root: Path, workspace: Workspace) -> tuple[int, list[Problem]]:
+    try:
+        return check_content(workspace.content, table_text(root / CASES, file=CASES))
+    except WorkspaceError as error:
+        return 0, list(error.problems)
 
 
 def _tool_cases(root: Path, name: str) -> tuple[int, list[Problem]]:

@@ -143,7 +143,8 @@ def _attempted(facts: Facts, event: AttemptIntended | AttemptEnded) -> Facts:
         return facts
     settled = call.settled is not None and call.settled.landed != "unknown"
     happened = not settled or call.happened
-    return _with(facts, place, replace(call, happened=happened, doubtful=call.effect != "" and not settled))
+    doubtful = event.landed == "unknown" and call.effect != "" and not settled
+    return _with(facts, place, replace(call, happened=happened, doubtful=doubtful))
 
 
 def _settled(facts: Facts, event: EffectSettled) -> Facts:

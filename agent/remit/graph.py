@@ -113,7 +113,7 @@ class Agency:
             return None
         answered = ModelAnswered(
             step=step,
-            text=self.broker.guard.text(turn.text),
+            text=self.broker.guard.answer(turn.text),
             asks=self.broker.hear(step, turn.asks),
             finish=turn.finish,
             usage=turn.usage,

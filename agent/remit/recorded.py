@@ -37,19 +37,20 @@ from remit.event import (
 )
 from remit.facts import Facts
 from remit.graph import Agency
-from remit.guard import Guard
+from remit.guard import Cleaned
 from remit.limits import Measure
 from remit.manifest import Breaker
 from remit.model import Message, ModelError, ToolSpec, Turn
 from remit.policy import Policy
 from remit.record import MemoryLog, Record
-from remit.redact import Redactor
 from remit.resolve import check_output
 from remit.rulebook import Rulebook, tool_specs
 from remit.spend import Claim
 from remit.workspace import Workspace
 
-UNHEARD: Final = frozenset({"cancelled", "content_blocked"})  # said of a secret that no record holds
+UNHEARD: Final = frozenset(
+    {"cancelled", "content_blocked", "invalid_arguments"}
+)  # said of a secret that no record holds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,7 +347,7 @@ def agency(
         record=record,
         attempts=RecordedAttempts(log, otherwise.tools),
         world=RecordedWorld(log, rulebooks, otherwise),
-        guard=Guard(Redactor(record.run)),
+        guard=Cleaned(rooms.content),
         confinement=started.confinement,
         forgetful=False,
     )

@@ -42,7 +42,7 @@ from remit.manifest import Breaker
 from remit.model import Message, Model, ScriptModel, ToolSpec, Turn, open_model
 from remit.policy import Policy, Watched
 from remit.record import MemoryLog, Record
-from remit.redact import Redactor
+from remit.redact import Redactor, names_secret
 from remit.rulebook import IMPERSONATE, files_of, tool_specs
 from remit.sandbox import Sandbox, environment
 from remit.secret import Secrets
@@ -249,7 +249,7 @@ async def start(
                 subjects=Subjects(agent=f"agent:{agent.name}", user=start.subject),
                 account=start.account,
                 actor=subject_of(house.workspace.settings, start.account),
-                task=start.task,
+                task=_guard(house, run, values.values()).arguments(start.task),
                 prompt=agent.prompt,
                 model=start.model.name,
                 scripted=start.model.scripted,
@@ -371,8 +371,10 @@ def dry_run(house: House, name: str, action: str, arguments: str, *, subject: st
 
 
 def _guard(house: House, run: str, values: Iterable[str]) -> Guard:
-    names = house.workspace.settings.redact_env
-    return Guard(Redactor(run, [*values, *(os.environ[name] for name in names if name in os.environ)]))
+    """`values` are the secrets of the agent's tools; what the environment holds under a secret's name is one too."""
+    content, named = house.workspace.content, house.workspace.settings.redact_env
+    secrets = [value for name, value in os.environ.items() if name in named or names_secret(name)]
+    return Guard(Redactor(run, [*values, *secrets], off=content.off), content)
 
 
 def _names(house: House, agent: Agent) -> tuple[str, ...]:

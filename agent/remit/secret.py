@@ -22,8 +22,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
+from remit.encodings import SHORTEST_SECRET
 from remit.errors import UsageError
-from remit.redact import SHORTEST_SECRET
 
 Source: TypeAlias = Literal["environment", "file", "store", "keyring", "missing"]
 

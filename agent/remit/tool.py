@@ -223,9 +223,9 @@ async def _attempt(
     done = await LiveAttempts(workspace, sandbox, folder, values).attempt(
         call, 1, idempotency_key=digest({"try": canonical})
     )
-    guard = Guard(Redactor(call.run, values.values()))
-    message, stderr = guard.text(done.message), guard.text(done.stderr)
-    return call, replace(done, value=guard.json(done.value), message=message, stderr=stderr)
+    guard = Guard(Redactor(call.run, values.values(), off=workspace.content.off), workspace.content)
+    message, stderr = guard.text(done.message, action=name), guard.text(done.stderr, action=name)
+    return call, replace(done, value=guard.json(done.value, action=name), message=message, stderr=stderr)
 
 
 @contextmanager

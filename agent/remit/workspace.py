@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
 from remit.call import Confinement, Noun
+from remit.content import CONTENT, Content, read_content
 from remit.errors import Problem, Refusal, UsageError, WorkspaceError
 from remit.limits import LIMITS, Limit, read_limits
 from remit.manifest import Action, Manifest, Pin, code_digest, is_code, parse_manifest
@@ -28,7 +29,7 @@ NOBODY: Final = "user:none"
 
 _T = TypeVar("_T", bound=Table)
 
-_RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/limits\.toml")
+_RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/(?:limits|content)\.toml")
 
 
 # -- what the rest of Remit reads --------------------------------------------------------------------------------------
@@ -125,6 +126,7 @@ class Workspace:
     tools: Mapping[str, Tool]
     files: Mapping[str, bytes] = field(repr=False)
     limits: tuple[Limit, ...] = ()
+    content: Content = Content()
 
     def action(self, name: str) -> tuple[Tool, Action]:
         """The tool and the action of `files.read`; `unknown_action` where there is none."""
@@ -297,10 +299,17 @@ class _Loading:
         agents = self._agents(tools)
         self._check_host_tools(settings, tools)
         limits = self._limits(tools, agents)
+        content = self._content()
         if self._problems:
             raise WorkspaceError(self._problems)
         return Workspace(
-            root=self._root, settings=settings, agents=agents, tools=tools, files=dict(self._files), limits=limits
+            root=self._root,
+            settings=settings,
+            agents=agents,
+            tools=tools,
+            files=dict(self._files),
+            limits=limits,
+            content=content,
         )
 
     def _problem(self, file: str, line: int | None, what: str, fix: str) -> None:
@@ -437,6 +446,13 @@ class _Loading:
                     else f"name one of {', '.join(tools) or 'the tools, of which there are none yet'}"
                 )
                 self._problem(file, line, f"no such {'action' if dot else 'tool'}: {name!r}", fix)
+
+    def _content(self) -> Content:
+        try:
+            return read_content(self._texts[CONTENT]) if CONTENT in self._texts else Content()
+        except WorkspaceError as error:
+            self._problems.extend(error.problems)
+            return Content()
 
     def _check_host_tools(self, settings: Settings, tools: Mapping[str, Tool]) -> None:
         for number, name in enumerate(settings.host_tools):

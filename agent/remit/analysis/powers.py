@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from remit.call import Effect, Json, Noun
+from remit.content import CONTENT, Content
 from remit.limits import LIMITS as SHARED
 from remit.limits import Limit
 from remit.manifest import Action, Breaker, Limits, Manifest, Retry
@@ -49,6 +50,7 @@ def powers(old: Workspace, new: Workspace) -> Iterator[Sentence]:
         yield from _compared(f"agent:{name}", AGENT, before, after, where)
         yield from _compared(f"agent:{name}", BUDGET, before.budget, after.budget, where)
     yield from _shared(old.limits, new.limits)
+    yield from _content(old.content, new.content)
 
 
 def _shared(old: Iterable[Limit], new: Iterable[Limit]) -> Iterator[Sentence]:
@@ -59,6 +61,16 @@ def _shared(old: Iterable[Limit], new: Iterable[Limit]) -> Iterator[Sentence]:
         if most is None or most > limit.most:
             text = f"all runs together may now use more than {limit.told} ({limit.note})"
             yield Sentence(direction="wider", text=text, because=(SHARED,))
+
+
+def _content(old: Content, new: Content) -> Iterator[Sentence]:
+    """Rules on content that hold no more as they were, and secrets that nobody looks for any more."""
+    left = {rule.model_copy(update={"note": ""}) for rule in new.rules}
+    gone = [rule.note for rule in old.rules if rule.model_copy(update={"note": ""}) not in left]
+    texts = [f"content may now pass that {note!r} kept back" for note in gone]
+    texts += [f"secrets that the detector {name!r} finds may now pass" for name in sorted({*new.off} - {*old.off})]
+    for text in texts:
+        yield Sentence(direction="wider", text=text, because=(CONTENT,))
 
 
 def _tool(name: str, old: Tool | None, after: Manifest) -> Iterator[Sentence]:

@@ -10,9 +10,9 @@ from typing import Final, Literal, TypeAlias
 
 from remit.egress.scrub import Scrubber
 from remit.egress.verdict import Blocked
+from remit.encodings import spellings
 from remit.event import AddressClass, Connection, Limit, NetworkLimit, Verdict
 from remit.network import Network
-from remit.redact import spellings
 
 MOST_REQUESTS: Final = 256  # of one call, and what its record holds
 MOST_AT_ONCE: Final = 32  # connections of one call
