@@ -65,7 +65,7 @@ def _shared(old: Iterable[Limit], new: Iterable[Limit]) -> Iterator[Sentence]:
 
 def _content(old: Content, new: Content) -> Iterator[Sentence]:
     """Rules on content that hold no more as they were, and secrets that nobody looks for any more."""
-    left = {rule.model_copy(update={"note": ""}) for rule in new.rules}
+    left = [rule.model_copy(update={"note": ""}) for rule in new.rules]
     gone = [rule.note for rule in old.rules if rule.model_copy(update={"note": ""}) not in left]
     texts = [f"content may now pass that {note!r} kept back" for note in gone]
     texts += [f"secrets that the detector {name!r} finds may now pass" for name in sorted({*new.off} - {*old.off})]
