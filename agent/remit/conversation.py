@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from remit.call import Ask, Json, Result, ask_id
 from remit.canon import canonical_json, digest
-from remit.event import AnyEvent, CallAnswered, ModelAnswered, RunStarted
+from remit.event import AnswerRejected, AnyEvent, CallAnswered, ModelAnswered, RunStarted
 from remit.model import Message, ToolSpec
 
 
@@ -42,6 +42,9 @@ class Conversation:
                     for index, ask in enumerate(self._asks):
                         text = canonical_json(self._answers[index].model_dump(mode="json")).decode()
                         self._add(Message(role="tool", text=text, ask_id=ask.id))
+            case AnswerRejected():
+                problems = "".join(f"\n- {problem}" for problem in event.problems)
+                self._add(Message(role="user", text=f"Your answer does not hold:{problems}\nAnswer again."))
             case _:
                 pass
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from remit.call import Access, Ask, Call, Confinement, Decision, Json, Missing, Noun, Result, Subjects
 from remit.errors import Code
 
-Outcome: TypeAlias = Literal["completed", "failed", "stopped", "exhausted"]
+# escalated: no answer held, so people must look
+Outcome: TypeAlias = Literal["completed", "failed", "stopped", "exhausted", "escalated"]
 Content: TypeAlias = Literal["whole", "withheld", "replaced"]
 Landed: TypeAlias = Literal["landed", "not_landed", "unknown", "none"]  # "none": a read has no effect to land
 SandboxLimit: TypeAlias = Literal[
@@ -133,6 +134,14 @@ class ModelFailed(Event):
     type: Literal["model.failed"] = "model.failed"
     step: int
     message: str
+
+
+class AnswerRejected(Event):
+    """What the model said last does not hold as an answer; it is told why and asked again."""
+
+    type: Literal["answer.rejected"] = "answer.rejected"
+    step: int
+    problems: tuple[str, ...]
 
 
 class CallDecided(Event):
@@ -566,6 +575,7 @@ AnyEvent: TypeAlias = Annotated[
     | ModelAsked
     | ModelAnswered
     | ModelFailed
+    | AnswerRejected
     | CallDecided
     | ApprovalRequested
     | ApprovalGranted

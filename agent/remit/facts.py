@@ -161,6 +161,7 @@ class Facts:
     answered: int = 0
     denied: int = 0
     first_denied: str | None = None
+    answers_rejected: int = 0
     streak: int = 0
     refused_in_step: int = 0
     worked_in_step: bool = False

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from remit.call import Failed, Grant, Succeeded
 from remit.event import (
+    AnswerRejected,
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
@@ -48,6 +49,8 @@ def fold(facts: Facts, recorded: Recorded) -> Facts:
             return _answered_by_model(facts, event)
         case ModelFailed() as event:
             return replace(facts, step=max(facts.step, event.step))
+        case AnswerRejected():
+            return replace(facts, answers_rejected=facts.answers_rejected + 1)
         case CallDecided() as event:
             return _decided(facts, event)
         case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() as event:

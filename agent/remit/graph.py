@@ -27,7 +27,7 @@ from remit import budget
 from remit.broker import ApprovalPending, Broker
 from remit.call import Decision
 from remit.errors import Refusal, RunEnded
-from remit.event import ModelAnswered, ModelAsked, ModelFailed, Outcome, RunFinished
+from remit.event import AnswerRejected, CallAnswered, ModelAnswered, ModelAsked, ModelFailed, RunFinished
 from remit.model import WHOLE, Model, ModelError, ToolSpec, Turn
 from remit.record import Record
 
@@ -71,11 +71,31 @@ class Agency:
                 return {"step": step}
             answered = turn
         if not answered.asks:
-            whole = answered.finish in WHOLE
-            message = "" if whole else f"the answer is not whole: the model stopped by {answered.finish!r}"
-            outcome: Outcome = "completed" if whole else "failed"
-            self.record.append(RunFinished(outcome=outcome, answer=answered.text, message=message))
+            self._finish(step, answered)
         return {"step": step}
+
+    def _finish(self, step: int, answered: ModelAnswered) -> None:
+        """End the run with its answer; or ask again for one that holds, and in the end tell people instead."""
+        if answered.finish not in WHOLE:
+            message = f"the answer is not whole: the model stopped by {answered.finish!r}"
+            self.record.append(RunFinished(outcome="failed", answer=answered.text, message=message))
+            return
+        if self.record.get(f"answer.rejected/{step}/-/-") is not None:
+            return
+        wanted = self.broker.agent.answer
+        problems = () if wanted is None else wanted.problems(answered.text, self._results())
+        if wanted is None or not problems:
+            self.record.append(RunFinished(outcome="completed", answer=answered.text))
+        elif self.record.facts.answers_rejected < wanted.tries:
+            self.record.append(AnswerRejected(step=step, problems=problems))
+        else:  # INVARIANT: words that do not hold are in the trace, and nobody is given them as an answer
+            message = self.broker.guard.text(f"no answer held, people must look: {'; '.join(problems)}")
+            self.record.append(RunFinished(outcome="escalated", code="invalid_output", message=message))
+
+    def _results(self) -> frozenset[str]:
+        """The places of the calls that succeeded."""
+        answered = (event for event in self.record.every() if isinstance(event, CallAnswered))
+        return frozenset(f"{event.step}.{event.index}" for event in answered if event.result.ok)
 
     def _may_think(self, step: int) -> bool:
         agent, world, facts = self.broker.agent, self.broker.world, self.record.facts

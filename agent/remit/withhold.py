@@ -10,6 +10,7 @@ from typing import Final
 
 from remit.call import Ask, Failed, Json, Result, Succeeded
 from remit.event import (
+    AnswerRejected,
     AnyEvent,
     AttemptEnded,
     CallAnswered,
@@ -34,6 +35,8 @@ def withheld(event: AnyEvent) -> AnyEvent:
             return event.model_copy(update={"text": "", "asks": tuple(_ask(ask) for ask in event.asks)})
         case CallDecided():
             return _decided(event)
+        case AnswerRejected():
+            return event.model_copy(update={"problems": ()})
         case AttemptEnded():
             return event.model_copy(update={"value": None, "message": "", "stderr": ""})
         case EffectSettled():

@@ -10,14 +10,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
-from remit.call import Confinement, Noun
+from remit.answer import Answer
+from remit.call import Confinement, Json, Noun
+from remit.canon import parse_arguments
 from remit.content import CONTENT, Content, read_content
 from remit.errors import Problem, Refusal, UsageError, WorkspaceError
 from remit.limits import LIMITS, Limit, read_limits
 from remit.manifest import Action, Manifest, Pin, code_digest, is_code, parse_manifest
 from remit.pins import LOCK, check_schemas, read_lock
+from remit.schema import check_schema
 from remit.toml_lines import Table, read_table, read_toml
 from remit.toml_lines import toml_line as toml_line  # part of this module's face
 from remit.tool_toml import duration, size
@@ -83,6 +86,7 @@ class Agent(Noun):
     accept_parsed_arguments: bool = False
     budget: Budget = Budget()
     price: Price | None = None
+    answer: Answer | None = None
 
 
 class Settings(Noun):
@@ -231,7 +235,7 @@ class _Reading:
         for path in self._children("agent"):
             if path.is_dir() and path.name != RESERVED and self._inhabited(path, "agent.toml"):
                 self._read(f"agent/{path.name}/agent.toml")
-                self._read_prompt(path.name)
+                self._read_named(path.name)
 
     def _children(self, folder: str) -> list[Path]:
         path = self._root / folder
@@ -265,15 +269,18 @@ class _Reading:
             what = f"cannot be read: {failure.strerror}"
             self.problems.append(Problem(file=f"tools/{folder.name}", what=what, fix="make its files readable"))
 
-    def _read_prompt(self, agent: str) -> None:
-        """Only what a well-formed agent.toml names; what is wrong with it is told by `_Loading`."""
-        try:
-            name = read_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")["prompt"]
-            path = f"agent/{agent}/{plain_path(name)}"
-        except (KeyError, TypeError, ValueError, AttributeError, WorkspaceError):
-            return
-        if (self._root / path).is_file():
-            self._read(path)
+    def _read_named(self, agent: str) -> None:
+        """The prompt and the answer's schema, if a well-formed agent.toml names them; what is wrong is told by `_Loading`."""
+        for keys in (("prompt",), ("answer", "schema")):
+            try:
+                named: Any = read_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")
+                for key in keys:
+                    named = named[key]
+                path = f"agent/{agent}/{plain_path(named)}"
+            except (KeyError, TypeError, ValueError, AttributeError, WorkspaceError):
+                continue
+            if (self._root / path).is_file():
+                self._read(path)
 
 
 class _Loading:
@@ -390,19 +397,39 @@ class _Loading:
             if table.seed is not None and not (self._root / table.seed).is_dir():
                 fix = "name a folder, relative to the workspace, or remove the line"
                 self._problem(file, toml_line(text, "seed"), f"'seed' names no folder: {table.seed!r}", fix)
+        answer = self._answer(file, name, table)
         return Agent(
             name=name,
             summary=table.summary,
             model=table.model,
             base_url=table.base_url,
-            prompt=self._texts.get(prompt, ""),
+            prompt=self._texts.get(prompt, "") + ("" if answer is None else f"\n{answer.instructions}"),
             actions=tuple(dict.fromkeys(self._actions(file, table, tools))),
             folder=table.folder or f"work/{name}/{{run}}",
             seed=table.seed,
             accept_parsed_arguments=table.accept_parsed_arguments,
             budget=self._budget(file, table),
             price=None if table.price is None else Price(input=table.price.input, output=table.price.output),
+            answer=answer,
         )
+
+    def _answer(self, file: str, name: str, table: AgentTable) -> Answer | None:
+        given = table.answer
+        if given is None:
+            return None
+        shape: Mapping[str, Json] | None = None
+        if given.shape is not None:
+            path, line = f"agent/{name}/{given.shape}", toml_line(self._texts[file], "answer", "schema")
+            try:
+                shape = parse_arguments(self._texts[path])
+                faults = check_schema(shape)
+            except KeyError:
+                faults = (f"'schema' names no file: {given.shape!r}",)
+            except Refusal as refusal:
+                faults = (f"{path} is not one JSON object: {refusal.message}",)
+            for fault in faults:
+                self._problem(file, line, fault, f"write a JSON Schema of an object in {path}")
+        return Answer(shape=shape, citations=given.citations, confidence=given.confidence, tries=given.tries)
 
     def _budget(self, file: str, table: AgentTable) -> Budget:
         given = table.budget

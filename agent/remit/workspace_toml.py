@@ -66,6 +66,15 @@ class PriceTable(Table):
     output: Annotated[float, Field(ge=0)]
 
 
+class AnswerTable(Table):
+    """What the last answer must be: one JSON object. Absent: any text."""
+
+    shape: Path | None = Field(default=None, alias="schema", description="A file beside agent.toml")
+    citations: Annotated[int, Field(ge=0, le=100)] = Field(default=0, description="Results of the run that it names")
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="The least it may claim")
+    tries: Annotated[int, Field(ge=0, le=10)] = Field(default=2, description="How often it is asked for again")
+
+
 class BudgetTable(Table):
     """What one run may spend. Absent: tokens, money and output are not bounded."""
 
@@ -95,6 +104,7 @@ class AgentTable(Table):
     accept_parsed_arguments: bool = False
     budget: BudgetTable = BudgetTable()
     price: PriceTable | None = None
+    answer: AnswerTable | None = None
 
 
 class SandboxTable(Table):

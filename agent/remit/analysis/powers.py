@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from remit.answer import Answer
 from remit.call import Effect, Json, Noun
 from remit.content import CONTENT, Content
 from remit.limits import LIMITS as SHARED
@@ -192,6 +193,19 @@ def _price(whose: str, before: Price | None, after: Price | None) -> Iterator[st
         yield f"{whose} may now spend more tokens for the same money"
 
 
+def _answer(whose: str, before: Answer | None, after: Answer | None) -> Iterator[str]:
+    if before is None:
+        return
+    floor = before.confidence or 0.0
+    if (
+        after is None
+        or (before.shape is not None and after.shape != before.shape)
+        or after.citations < before.citations
+        or (after.confidence or 0.0) < floor
+    ):
+        yield f"answers of {whose} are held to less, or to something else, than before"
+
+
 def _attempts(whose: str, before: Retry, after: Retry) -> Iterator[str]:
     if after.attempts > before.attempts:
         yield f"{whose} may now be attempted {after.attempts} times (was {before.attempts})"
@@ -293,6 +307,7 @@ AGENT: Final[Table] = {
     "seed": _changes("now begins with a copy of"),
     "accept_parsed_arguments": _accepts,
     "price": _price,
+    "answer": _answer,
 }
 BUDGET: Final[Table] = {
     "steps": _more("spend more steps in a run"),

@@ -9,6 +9,7 @@ import click
 
 from remit.call import Error, Result, Succeeded
 from remit.event import (
+    AnswerRejected,
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
@@ -85,6 +86,9 @@ class Teller:
                 click.echo(click.style("     the rules were edited; the run goes on under the new ones", fg="yellow"))
             case ModelAnswered():
                 click.echo(f"\n{click.style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
+            case AnswerRejected():
+                held = f"     the answer does not hold: {short('; '.join(event.problems))}"
+                click.echo(click.style(held, fg="yellow"))
             case ModelFailed():
                 click.echo(click.style(f"     the model failed: {event.message}", fg="red"))
             case CallDecided():
