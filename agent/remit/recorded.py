@@ -20,6 +20,7 @@ from remit.event import (
     ApprovalGranted,
     ApprovalRefused,
     ApprovalRejected,
+    ApprovalRequested,
     ApprovalRevoked,
     AttemptEnded,
     AttemptIntended,
@@ -93,6 +94,9 @@ class Guide(MemoryLog):
         if recorded is not None:
             self.reached.add(recorded.key)
             at = max(at, recorded.at)
+            if isinstance(event, ApprovalRequested) and isinstance(recorded.event, ApprovalRequested):
+                # How long people have is the version's that asked, not of the one that tells it again.
+                event = event.model_copy(update={"expires_at": recorded.event.expires_at})
         # Built without validation: the event is valid, and this runs for each event of each replay.
         return self.keep(
             Recorded.model_construct(

@@ -26,6 +26,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -282,45 +283,51 @@ async def writing(base: Path, rounds: int) -> tuple[Row, Row]:
     return rows
 
 
+def show(seen: Mapping[str, Any], steps: Sequence[float], opening: Sequence[float], rows: Sequence[Row]) -> None:
+    """Print what was measured."""
+    print(f"{os.cpu_count()} processors; load {os.getloadavg()[0]:.1f}\n")
+    if "missing" in seen:
+        print(f"{PHOENIX}: SKIPPED: {seen['missing']}")
+    else:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in seen["kinds"].items())
+        print(f"{PHOENIX} shows {seen['spans']} of {seen['written']} spans: {kinds}")
+        print(f"  {seen['errors']} of them with errors; {seen['tokens']} tokens asked")
+        for line in seen["wrong"]:
+            print(f"  {line}")
+    median_ms = median(steps) * 1e3
+    print(
+        f"replay of {STEPS} steps: {min(steps) * 1e3:.2f} ms CPU a step, median {median_ms:.2f} of {len(steps)} replays"
+    )
+    print(f"reading its file, verifying it and opening its rules before: {min(opening) * 1e3:.0f} ms CPU")
+    for row in rows:
+        print(f"{row.name:<40} p50 {row.p50 * 1e3:.3f} ms, p99 {row.p99 * 1e3:.3f} ms, {len(row.seconds)} calls")
+    print()
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--rounds", type=int, default=int(os.environ.get("REMIT_BENCH_ROUNDS", "30")))
     options.add_argument("--plain", action="store_true", help="Leave the scheduling class as it is.")
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory(prefix="remit-bench-") as place:
-        base = Path(place)
-        seen = phoenix(base)
+        seen = phoenix(Path(place))
         scheduling = "the usual class" if chosen.plain else real_time()
-        steps, opening = replaying(base, max(3, chosen.rounds // 2))
-        bare, traced = asyncio.run(writing(base, chosen.rounds))
-    print(f"scheduling: {scheduling}; {os.cpu_count()} processors; load {os.getloadavg()[0]:.1f}\n")
-    if "missing" in seen:
-        print(f"{PHOENIX}: SKIPPED: {seen['missing']}")
-    else:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in seen["kinds"].items())
-        print(
-            f"{PHOENIX} shows {seen['spans']} of {seen['written']} spans: {kinds}; {seen['errors']} with errors, {seen['tokens']} tokens in"
-        )
-        for line in seen["wrong"]:
-            print(f"  {line}")
-    replayed, ready, added = min(steps), min(opening), traced.p50 / bare.p50 - 1
-    print(
-        f"replay of {STEPS} steps: {replayed.p50 * 1e3:.2f} ms CPU a step (reading, verifying and opening its rules before: {ready.p50 * 1e3:.0f} ms)"
-    )
-    for row in (bare, traced):
-        print(f"{row.name:<40} p50 {row.p50 * 1e3:.3f} ms, p99 {row.p99 * 1e3:.3f} ms, {len(row.seconds)} calls")
-    print()
+        steps, opening = replaying(Path(place), max(3, chosen.rounds // 2))
+        bare, traced = asyncio.run(writing(Path(place), chosen.rounds))
+    print(f"scheduling: {scheduling}; ", end="")
+    show(seen, steps, opening, (bare, traced))
+    shown_wrong = float("nan") if "missing" in seen else float(len(seen["wrong"]))
     bars = [
-        ("spans that Phoenix shows otherwise, or not at all", float("nan") if "missing" in seen else float(len(seen["wrong"])), 0.0),
-        ("ms of processor time that a step of a replay takes", replayed * 1e3, 3.0),
-        ("% that writing spans adds to a warm brokered call", added * 100, 25.0),
-    ]  # fmt: skip
+        ("spans that Phoenix shows otherwise, or not at all", shown_wrong, 0.0),
+        ("ms of processor time that a step of a replay takes", min(steps) * 1e3, 3.0),
+        ("% that writing spans adds to a warm brokered call", (traced.p50 / bare.p50 - 1) * 100, 25.0),
+    ]
     for name, value, bar in bars:  # not a number where Phoenix is missing: no bar is held by that
         print(f"{'held  ' if value <= bar else 'MISSED'} {name}: {value:.1f} (bar <= {bar:g})")
     (ROOT / ".bench").mkdir(exist_ok=True)
     body = {
         "scheduling": scheduling, "phoenix": {"version": PHOENIX, **seen},
-        "replay_cpu_s_per_step": steps, "opening_cpu_s": ready,
+        "replay_cpu_s_per_step": steps, "opening_cpu_s": opening,
         "rows": [{"name": row.name, "p50_s": row.p50, "p99_s": row.p99, "calls": len(row.seconds)} for row in (bare, traced)],
         "bars": [{"name": name, "value": value, "bar": f"<= {bar:g}"} for name, value, bar in bars],
     }  # fmt: skip
