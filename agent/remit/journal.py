@@ -16,12 +16,14 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final
+from typing import Any, Final, cast
 
 import sqlalchemy as sa
 from pydantic import ValidationError
-from sqlalchemy.engine import Connection, RowMapping
-from sqlalchemy.exc import IntegrityError, OperationalError, SQLAlchemyError
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 from sqlmodel import Field, SQLModel
 
@@ -101,13 +103,26 @@ _EVENT, _PAYLOAD, _HEAD, _SPEND = (SQLModel.metadata.tables[name] for name in ("
 _STORED: Final = sa.select(_EVENT, _PAYLOAD.c.salt, _PAYLOAD.c.body).select_from(
     _EVENT.outerjoin(_PAYLOAD, (_EVENT.c.run == _PAYLOAD.c.run) & (_EVENT.c.seq == _PAYLOAD.c.seq))
 )
-_IN_ORDER: Final = _STORED.where(_EVENT.c.run == sa.bindparam("of"), _EVENT.c.seq > sa.bindparam("after")).order_by(
-    _EVENT.c.seq
+_COLUMNS: Final = tuple(column.name for column in _STORED.selected_columns)
+
+
+def _text(statement: sa.ClauseElement) -> str:
+    """What a call runs some dozen times goes to the driver as text: SQLAlchemy takes longer over each than SQLite."""
+    return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
+
+
+_IN_ORDER: Final = _text(
+    _STORED.where(_EVENT.c.run == sa.bindparam("of"), _EVENT.c.seq > sa.bindparam("after")).order_by(_EVENT.c.seq)
 )
-_BY_KEY: Final = _STORED.where(_EVENT.c.run == sa.bindparam("of"), _EVENT.c.key == sa.bindparam("named"))
-_HEAD_OF: Final = sa.select(_HEAD.c.seq, _HEAD.c.hash).where(_HEAD.c.run == sa.bindparam("of"))
-_NEW_HEAD: Final = _HEAD.insert()
-_NEXT_HEAD: Final = _HEAD.update().where(_HEAD.c.run == sa.bindparam("of"))
+_BY_KEY: Final = _text(_STORED.where(_EVENT.c.run == sa.bindparam("of"), _EVENT.c.key == sa.bindparam("named")))
+_HEAD_OF: Final = _text(sa.select(_HEAD.c.seq, _HEAD.c.hash).where(_HEAD.c.run == sa.bindparam("of")))
+_NEW_EVENT: Final = _text(_EVENT.insert())
+_NEW_PAYLOAD: Final = _text(_PAYLOAD.insert())
+_NEW_HEAD: Final = _text(
+    insert(_HEAD).on_conflict_do_update(
+        index_elements=["run"], set_={name: insert(_HEAD).excluded[name] for name in ("seq", "hash")}
+    )
+)
 
 
 class Journal:
@@ -132,6 +147,7 @@ class Journal:
                 connect_args={"check_same_thread": False, "timeout": BUSY_TIMEOUT_S},
             )
             self._connection = engine.connect()
+            self._driver = cast("sqlite3.Connection", self._connection.connection.driver_connection)
             _patiently(lambda: _prepare(self._connection))
 
     def close(self) -> None:
@@ -158,41 +174,39 @@ class Journal:
         """
         salt = secrets.token_hex(16)
         with self._failing("written"), self._writing(durable) as connection:
-            head = connection.execute(_HEAD_OF, {"of": run}).first()
+            execute = self._driver.execute
+            head = execute(_HEAD_OF, {"of": run}).fetchone()
             seq, prev = (0, "") if head is None else (int(head[0]) + 1, str(head[1]))
             sealed = link(run, seq, self._clock(), prev, event, salt)
             try:
-                connection.execute(_EVENT.insert(), sealed.header)
-            except IntegrityError as conflict:
-                earlier = connection.execute(_BY_KEY, {"of": run, "named": event.key}).mappings().first()
+                execute(_NEW_EVENT, sealed.header)
+            except sqlite3.IntegrityError as conflict:
+                earlier = execute(_BY_KEY, {"of": run, "named": event.key}).fetchone()
                 if earlier is None:
                     raise
                 raise AlreadyRecorded(_link(earlier).recorded()) from conflict
             for claim in claims:
                 _spend(connection, claim, run, event.key.rpartition("/")[0], sealed.at)
-            connection.execute(_PAYLOAD.insert(), {"run": run, "seq": seq, "salt": salt, "body": sealed.body})
-            if head is None:
-                connection.execute(_NEW_HEAD, {"run": run, "seq": seq, "hash": sealed.hash})
-            else:
-                connection.execute(_NEXT_HEAD, {"of": run, "seq": seq, "hash": sealed.hash})
+            execute(_NEW_PAYLOAD, {"run": run, "seq": seq, "salt": salt, "body": sealed.body})
+            execute(_NEW_HEAD, {"run": run, "seq": seq, "hash": sealed.hash})
         return sealed.of(event)
 
     def events(self, run: str, after: int = -1) -> list[Recorded]:
         """The events of a run, in order, from the one that follows `after`."""
-        with self._reading() as connection:
-            return [stored.recorded() for stored in self._links(connection, run, after)]
+        with self._reading():
+            return [stored.recorded() for stored in self._links(run, after)]
 
     def get(self, run: str, key: str) -> Recorded | None:
         """The event of that key, or None."""
-        with self._reading() as connection:
-            row = connection.execute(_BY_KEY, {"of": run, "named": key}).mappings().first()
+        with self._reading():
+            row = self._driver.execute(_BY_KEY, {"of": run, "named": key}).fetchone()
         return None if row is None else _link(row).recorded()
 
     def every(self, *kinds: str, since: int = 0) -> list[Recorded]:
         """All events of those types, over all runs, the oldest first; `since` is Unix nanoseconds."""
         found = _STORED.where(_EVENT.c.type.in_(kinds), _EVENT.c.at >= since)
         with self._reading() as connection:
-            rows = connection.execute(found.order_by(_EVENT.c.at, _EVENT.c.run, _EVENT.c.seq)).mappings()
+            rows = connection.execute(found.order_by(_EVENT.c.at, _EVENT.c.run, _EVENT.c.seq))
             return [_link(row).recorded() for row in rows]
 
     def runs(self) -> list[RunSummary]:
@@ -200,7 +214,7 @@ class Journal:
         summed = _STORED.where(_EVENT.c.run != WORKSPACE_RUN, _EVENT.c.type.in_(SUMMARISED))
         folded: dict[str, Facts] = {}
         with self._reading() as connection:
-            for row in connection.execute(summed.order_by(_EVENT.c.run, _EVENT.c.seq)).mappings():
+            for row in connection.execute(summed.order_by(_EVENT.c.run, _EVENT.c.seq)):
                 stored = _link(row)
                 folded[stored.run] = fold(folded.get(stored.run, Facts()), stored.recorded())
         summaries = [summary(run, facts) for run, facts in folded.items()]
@@ -227,8 +241,8 @@ class Journal:
         with self._reading() as connection:
             connection.exec_driver_sql("BEGIN")
             try:
-                head = connection.execute(_HEAD_OF, {"of": run}).first()
-                links = tuple(self._links(connection, run))
+                head = self._driver.execute(_HEAD_OF, {"of": run}).fetchone()
+                links = tuple(self._links(run))
             finally:
                 connection.exec_driver_sql("COMMIT")
         return Chain(run=run, links=links, head=None if head is None else (int(head[0]), str(head[1])))
@@ -269,8 +283,8 @@ class Journal:
             self._connection.exec_driver_sql("VACUUM")
             self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
 
-    def _links(self, connection: Connection, run: str, after: int = -1) -> Generator[Link]:
-        for row in connection.execute(_IN_ORDER, {"of": run, "after": after}).mappings():
+    def _links(self, run: str, after: int = -1) -> Generator[Link]:
+        for row in self._driver.execute(_IN_ORDER, {"of": run, "after": after}):
             yield _link(row)
 
     @contextmanager
@@ -283,15 +297,15 @@ class Journal:
         """One transaction that no other writer can slip into."""
         with self._lock:
             if durable != self._durable:  # not possible inside a transaction
-                self._connection.exec_driver_sql(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                self._driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
-            self._connection.exec_driver_sql("BEGIN IMMEDIATE")
+            self._driver.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
-                self._connection.exec_driver_sql("COMMIT")
+                self._driver.execute("COMMIT")
             except BaseException:
-                with suppress(SQLAlchemyError):  # a full disk has rolled back already
-                    self._connection.exec_driver_sql("ROLLBACK")
+                with suppress(sqlite3.Error):  # a full disk has rolled back already
+                    self._driver.execute("ROLLBACK")
                 raise
 
     @contextmanager
@@ -341,8 +355,8 @@ def _spend(connection: Connection, claim: Claim, run: str, place: str, now: int)
     raise Exhausted(claim, free_at)
 
 
-def _link(row: RowMapping) -> Link:
-    return Link(**row)
+def _link(row: Sequence[Any]) -> Link:
+    return Link(**dict(zip(_COLUMNS, row, strict=True)))
 
 
 def _create_private(path: Path) -> None:

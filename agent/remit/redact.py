@@ -11,7 +11,7 @@ import hmac
 import json
 import re
 from collections.abc import Callable, Collection, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any, Final, cast
 
@@ -34,6 +34,9 @@ OWN: Final = {
     # A word for a secret, and a value that is no word: it has a digit. Bounded, so that no text makes it slow.
     "keyword": _WORD + r"[\"']?\s{0,3}[:=]\s{0,3}[\"']?(?=[^\s\"',;&]{0,200}?[0-9])([^\s\"',;&\[\]{}()]{8,400})",
 }
+REMEMBERED: Final = 512  # texts, and what came of each
+LONGEST_REMEMBERED: Final = 8_192  # characters
+
 _KEY: Final = re.compile(_WORD + "$")
 # The detectors of detect-secrets that know a format. Left out: entropy, plain keywords, addresses, Artifactory's "AP…", which
 # is any capital word; npm's, which a long line makes slow; and those whose one pattern OWN has, with more of the secret.
@@ -67,6 +70,8 @@ class Redactor:
         known = {word for one in given for word in (one, one.partition(":")[2]) if len(word) >= SHORTEST_SECRET}
         self._known = tuple(KnownSecret(secret) for secret in sorted(known, key=len, reverse=True))
         self._off = frozenset(off)
+        # One text is cleaned for the model, the journal, the trace and the log, and names of members again and again.
+        self._remembered: Final = lru_cache(maxsize=REMEMBERED)(self._patterned)
 
     def text(self, text: str) -> str:
         """The text with every secret replaced."""
@@ -133,6 +138,9 @@ class Redactor:
         return "".join([*parts, text[at:]])
 
     def _patterns(self, text: str) -> str:
+        return self._remembered(text) if len(text) <= LONGEST_REMEMBERED else self._patterned(text)
+
+    def _patterned(self, text: str) -> str:
         for name, kinds in patterns().items():
             if name not in self._off:
                 for pattern in kinds:
