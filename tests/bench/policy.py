@@ -437,6 +437,7 @@ ENGINES: dict[str, tuple[Callable[[World], Ask], str]] = {
     "regopy": (rego, "regopy"),
     "agent-os-kernel": (kernel, "agent_os"),
 }
+ABSENT = "not installed"
 BLIND = {"agent-os-kernel": "no conditions: agreement with Remit on the same rules without them"}
 
 
@@ -448,7 +449,7 @@ def measured(engine: str, made: World, truth: list[bool], earlier: Figure | None
     make, module = ENGINES[engine]
     size = len(made.rules)
     if importlib.util.find_spec(module or "remit") is None:
-        return Figure(engine=engine, rules=size, skipped="not installed")
+        return Figure(engine=engine, rules=size, skipped=ABSENT)
     if earlier is not None and earlier.skipped:
         return Figure(engine=engine, rules=size, skipped="it was too slow at the size before")
     if earlier is not None and earlier.build_s * 10 > PATIENCE_S:
@@ -517,7 +518,7 @@ def without_conditions(made: World) -> list[bool]:
 
 def shown(figures: list[Figure]) -> Iterator[str]:
     by = {(figure.engine, figure.rules): figure for figure in figures}
-    yield f"{'engine':<26}{'rules':>8}{'p50 us':>12}{'p99 us':>12}{'x remit':>10}{'asked':>7}{'agreed':>8}{'build s':>9}"
+    yield f"{'engine':<26}{'rules':>8}{'p50 us':>14}{'p99 us':>14}{'x remit':>12}{'asked':>7}{'agreed':>8}{'build s':>9}"
     for figure in sorted(figures, key=lambda one: (one.rules, list(ENGINES).index(one.engine))):
         head = f"{figure.engine:<26}{figure.rules:>8}"
         if figure.skipped:
@@ -525,7 +526,7 @@ def shown(figures: list[Figure]) -> Iterator[str]:
             continue
         ratio = figure.p50 / by["remit", figure.rules].p50
         agreed = f"{figure.agreed / figure.asked:.1%}"
-        yield f"{head}{figure.p50:>12,.1f}{figure.p99:>12,.1f}{ratio:>10,.1f}{figure.asked:>7}{agreed:>8}{figure.build_s:>9.2f}"
+        yield f"{head}{figure.p50:>14,.1f}{figure.p99:>14,.1f}{ratio:>12,.1f}{figure.asked:>7}{agreed:>8}{figure.build_s:>9.2f}"
 
 
 def bars(figures: list[Figure]) -> Iterator[tuple[str, bool]]:
@@ -548,6 +549,8 @@ def bars(figures: list[Figure]) -> Iterator[tuple[str, bool]]:
     if ("pycasbin Enforcer", 10_000) in by:
         ratio = by["pycasbin Enforcer", 10_000].p50 / mine[10_000]
         yield f"{ratio:,.0f} times faster than stock pycasbin at 10,000 rules (at least 10,000)", ratio >= 10_000
+    absent = sorted({figure.engine for figure in figures if figure.skipped == ABSENT})
+    yield f"all peers are there{': not ' + ', '.join(absent) if absent else ''}", not absent
     disagreed = [f"{one.engine} at {one.rules:,}" for one in by.values() if one.agreed < one.asked]
     yield f"all answers agree{': not ' + ', '.join(disagreed) if disagreed else ''}", not disagreed
 
