@@ -37,8 +37,9 @@ abuse: setup  ## Try the abuse list as every account there is: root, root that b
 soak: setup  ## The long ones: 4,000 calls in a swap race, 10,000 while zygotes are killed (minutes)
 	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 $(BIN)/python -m pytest -q -n 2 -k "swapped or ten_thousand" tests/test_sandbox_abuse.py tests/test_sandbox_warm.py $(ARGS)
 
-faithful: setup  ## Traces at full size: 1,000 random runs reproduced by 4 processes at once, kill -9 at 100 points
-	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 $(BIN)/python -m pytest -q -n 2 tests/test_trace_many.py $(ARGS)
+faithful: setup  ## Traces at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents
+	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
+	    tests/test_trace_many.py tests/test_incidents.py $(ARGS)
 
 exact: setup  ## Policy at full size: 312,000 requests beside stock Casbin, diffs and lint by brute force, 1,000 reloads
 	@REMIT_EXACT_POLICIES=10400 REMIT_EXACT_PAIRS=2000 REMIT_EXACT_LINT=4000 REMIT_RELOADS=1000 $(BIN)/python -m pytest \
