@@ -8,6 +8,7 @@ part of Remit is one more row: `remove` patches its stage, `tests` are those tha
 from __future__ import annotations
 
 import base64
+import json
 import os
 import shutil
 import struct
@@ -17,23 +18,31 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import pytest
 
-from remit import approval, break_glass, network
+from remit import approval, break_glass, broker, circuit, effect, guard, limits, network, redact, render, retry
+from remit.answer import Answer
+from remit.attempt import LiveAttempts
+from remit.broker import Broker
+from remit.call import Subjects
+from remit.content import Content
 from remit.egress import address, proxy, request, scrub, ticket, tunnel
 from remit.egress.request import Head, Requests
 from remit.event import Connection
+from remit.facts import Facts
 from remit.policy import rules
 from remit.policy.conditions import Condition
 from remit.sandbox import confine, kernel, opened, pool, process, profile, warm
 from remit.sandbox.probe import TierReport
+from remit.workspace import Tool
 
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
 DECIDES: Final = ("test_policy_decide.py::test_roles_are_read_through_other_roles",)
 REACHED: Final = ("test_egress_protocol.py::test_a_connection_is_used_again_and_one_that_the_server_closed_is_not",)
+ANSWERED: Final = ("test_broker.py::test_an_allowed_call_runs_once_and_its_value_reaches_the_model",)
 DOCTOR: Final = "test_sandbox.py::test_the_doctor_tries_every_break_out_and_all_are_held"
 
 
@@ -78,6 +87,32 @@ def believed(patch: pytest.MonkeyPatch) -> None:
         return self._accept[0]
 
     patch.setattr(confine.Sandbox, "_find", found)
+
+
+def brokered(name: str, *remove: Remove, tests: tuple[str, ...]) -> Ablation:
+    """A stage of the broker's line; a call that is allowed still runs."""
+    return Ablation(name=name, remove=remove, tests=tests, fixtures=True, still=ANSWERED)
+
+
+def never(where: object, name: str) -> Remove:
+    """Nothing is said by that check."""
+    return lambda patch: patch.setattr(where, name, lambda *_, **__: None)
+
+
+LOST: Final = effect.lost
+
+
+def lenient(text: str) -> dict[str, object]:
+    """As most frameworks read arguments."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def uncut(decide: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, step, asks, *, cut=False: decide(self, step, asks)
 
 
 # -- how it is started -------------------------------------------------------------------------------------------------
@@ -430,5 +465,163 @@ ABLATIONS: Final = (
         remove=(replaced(ticket.Ticket, "finish", unended),),
         tests=("test_egress.py::test_a_cancelled_call_leaves_no_connection",),
         still=REACHED,
+    ),
+    # -- approvals (threats D) --
+    brokered(
+        "approvals bound to the rules and the facts",
+        replaced(broker, "decision_digest", lambda *_: "sha256:0"),
+        tests=(
+            "test_approvals.py::test_an_approval_is_void_once_the_rules_have_changed_and_people_are_asked_anew",
+            "test_approvals.py::test_an_approval_is_void_once_a_fact_that_was_shown_has_changed",
+        ),
+    ),
+    brokered(
+        "the time of an approval",
+        never(approval, "_check_time"),
+        tests=("test_broker.py::test_an_expired_request_cannot_be_approved",),
+    ),
+    brokered(
+        "who may approve",
+        never(approval, "_check_approver"),
+        tests=("test_broker.py::test_nobody_approves_their_own_call_or_without_the_role",),
+    ),
+    brokered(
+        "answers to open requests only",
+        never(approval, "_check_open"),
+        tests=("test_approvals.py::test_an_approval_that_was_taken_back_does_not_count_and_another_may_be_given",),
+    ),
+    brokered(
+        "what deceives an approver's eye",
+        replaced(render, "_each", lambda text: text),
+        replaced(render, "_word", lambda text: text),
+        tests=("test_approvals.py::test_what_could_deceive_the_eye_is_written_out",),
+    ),
+    brokered(
+        "few requests at once",
+        never(approval, "check_waiting"),
+        tests=("test_approvals.py::test_only_so_many_calls_wait_for_people_at_once",),
+    ),
+    # -- who and what (threats E) --
+    brokered(
+        "tools as they were reviewed",
+        replaced(Tool, "pinned", True),
+        never(LiveAttempts, "_check_code"),
+        tests=(
+            "test_broker.py::test_a_tool_that_changed_after_its_review_does_not_run",
+            "test_broker.py::test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either",
+        ),
+    ),
+    brokered(
+        "the user behind the agent",
+        replaced(Subjects, "all", property(lambda self: (self.agent, self.agent))),
+        tests=("test_broker.py::test_both_the_agent_and_its_user_must_be_allowed",),
+    ),
+    brokered(
+        "arguments read strictly",
+        replaced(broker, "parse_arguments", lenient),
+        tests=("test_broker.py::test_arguments_that_are_not_exact_are_refused_and_never_repeated",),
+    ),
+    brokered(
+        "a cut turn",
+        replaced(Broker, "decide", uncut(Broker.decide)),
+        tests=("test_broker.py::test_a_turn_cut_by_length_runs_none_of_its_calls",),
+    ),
+    brokered(
+        "calls of one step counted together",
+        replaced(Facts, "calls", lambda self, *, but=None: dict(self.settled)),
+        tests=("test_broker.py::test_two_calls_of_one_step_cannot_pass_a_limit_together",),
+    ),
+    # -- tries and limits (threats F) --
+    brokered(
+        "no second try of what cannot be undone",
+        replaced(retry, "again", lambda *_, attempt, **__: attempt < 3),
+        replaced(effect, "lost", lambda call, number: LOST(call, number).model_copy(update={"retry_in_s": 0.0})),
+        tests=(
+            "test_broker.py::test_an_irreversible_call_that_times_out_after_its_effect_is_never_tried_again",
+            "test_broker.py::test_an_intent_without_an_end_is_unknown_for_an_irreversible_call_and_tried_again_for_a_keyed_one",
+        ),
+    ),
+    brokered(
+        "effects in doubt",
+        never(effect, "check"),
+        tests=("test_effects.py::test_a_model_that_asks_again_with_jittered_arguments_does_not_repeat_an_effect_in_doubt",),
+    ),
+    brokered(
+        "the same call twice in one turn",
+        never(effect, "check_step"),
+        tests=("test_effects.py::test_the_same_irreversible_call_twice_in_one_turn_is_carried_out_once",),
+    ),
+    brokered(
+        "one budget of tries",
+        never(retry, "check"),
+        replaced(retry, "left", lambda *_: True),
+        tests=(
+            "test_retries.py::test_the_brokers_tries_and_the_models_own_share_one_budget",
+            "test_retries.py::test_a_run_has_only_so_many_tries_beyond_the_first",
+        ),
+    ),
+    brokered(
+        "the end of a denial loop",
+        replaced(Facts, "refused_in_a_row", 0),
+        tests=("test_retries.py::test_a_refused_call_asked_again_and_again_ends_as_denial_loop",),
+    ),
+    brokered(
+        "waits that are bounded and spread",
+        replaced(retry, "delay", lambda *given, **_: 2.0 ** given[3]),
+        tests=("test_retries.py::test_waits_grow_are_spread_over_their_whole_length_and_never_beyond_the_cap",),
+    ),
+    brokered(
+        "rest for a tool that fails",
+        never(circuit, "check"),
+        tests=("test_retries.py::test_a_tool_that_fails_again_and_again_rests_in_every_run",),
+    ),
+    brokered(
+        "limits over all runs",
+        replaced(limits, "claims", lambda *_, **__: {}),
+        tests=("test_budgets.py::test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_time_to_come_back",),
+    ),
+    # -- content (threats F7, G2, H3) --
+    brokered(
+        "hidden characters written out",
+        replaced(guard, "visible", lambda text: text),
+        tests=("test_broker.py::test_hidden_characters_of_a_tools_value_are_written_out",),
+    ),
+    brokered(
+        "known secrets",
+        replaced(redact.Redactor, "_spans", lambda *_: []),
+        replaced(redact.Redactor, "_spread", lambda _, value, **__: value),
+        tests=(
+            "test_content.py::test_a_known_secret_is_found_in_every_encoding",
+            "test_content.py::test_a_known_secret_is_found_however_a_value_splits_it",
+        ),
+    ),
+    brokered(
+        "what looks like a secret",
+        replaced(redact.Redactor, "_patterns", lambda _, text: text),
+        tests=(
+            "test_broker.py::test_what_looks_like_a_secret_is_in_no_record",
+            "test_content.py::test_what_looks_like_a_secret_is_marked_whoever_issued_it",
+        ),
+    ),
+    brokered(
+        "the reviewer's phrases",
+        never(Content, "blocked"),
+        tests=(
+            "test_content.py::test_a_blocked_phrase_passes_in_no_direction",
+            "test_content.py::test_a_blocked_result_is_told_by_its_rule_and_its_effect",
+        ),
+    ),
+    brokered(
+        "personal data",
+        replaced(Content, "replaced", lambda _, text, *__: text),
+        tests=("test_content.py::test_personal_data_is_taken_out_of_results_and_answers_where_it_is_really_that",),
+    ),
+    brokered(
+        "answers that hold",
+        replaced(Answer, "problems", lambda *_: ()),
+        tests=(
+            "test_answers.py::test_an_answer_stands_on_results_of_this_run",
+            "test_answers.py::test_a_guess_is_no_answer",
+        ),
     ),
 )  # fmt: skip

@@ -55,7 +55,9 @@ class Played:
 
     def error(self, step: int, index: int = 0) -> dict[str, Any]:
         """The error of one refused or failed call."""
-        error: dict[str, Any] = self.result(step, index)["error"]
+        result = self.result(step, index)
+        assert not result["ok"], result
+        error: dict[str, Any] = result["error"]
         return error
 
     @property
