@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -30,22 +28,10 @@ def house(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def remit(house: Path) -> Remit:
-    """Call the command line in the house, as a user does: another process, no terminal; a new interpreter with `env`."""
+    """Call the command line in the house, as a user does: another process, no terminal."""
 
     def call(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120) -> Said:
-        if env is None:
-            return warm.command(cwd or house, *args, timeout=timeout)
-        done = subprocess.run(
-            [sys.executable, "-m", "remit", *args],
-            cwd=cwd or house,
-            env={**os.environ, **env},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        return Said(code=done.returncode, out=done.stdout, err=done.stderr)
+        return warm.command(cwd or house, *args, timeout=timeout, env=env)
 
     return call
 

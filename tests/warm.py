@@ -16,6 +16,7 @@ from pathlib import Path
 from playing import Said
 
 from remit.cli import COMMANDS, main
+from remit.redact import DETECTORS
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
@@ -25,6 +26,7 @@ SERVER.set_forkserver_preload(
         "remit.check",
         "remit.tool",
         *(f"remit.cli.{module}" for module, _ in COMMANDS.values()),
+        *(f"detect_secrets.plugins.{name}" for name in DETECTORS),
     ]
 )
 
