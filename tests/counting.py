@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +217,10 @@ def environment(folder: Path) -> dict[str, str]:
     """What a process needs to find the tool and its outside store."""
     paths = [str(folder / "hosted"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"PYTHONPATH": os.pathsep.join(paths), "LEDGER": str(folder / "ledger.jsonl")}
+
+
+def use(root: Path) -> None:
+    """Make this process find the tool and the ledger of that workspace."""
+    sys.path[:] = [str(root / "hosted"), *(path for path in sys.path if not path.endswith("/hosted"))]
+    sys.modules.pop("ledger_host", None)
+    os.environ["LEDGER"] = str(root / "ledger.jsonl")

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import random
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from counting import counting_house
+from counting import counting_house, use
 from test_random_runs import Killed, live, one_life, turns_of
 from warm import SERVER
 
@@ -94,10 +93,3 @@ def play_slowly(root: str, name: str, telling: Connection) -> None:
         run=name,
     )
     asyncio.run(run.start(opened, start, tell=lambda _: telling.send_bytes(b".")))
-
-
-def use(root: Path) -> None:
-    """Make this process find the tool and the ledger of that workspace."""
-    sys.path[:] = [str(root / "hosted"), *(path for path in sys.path if not path.endswith("/hosted"))]
-    sys.modules.pop("ledger_host", None)
-    os.environ["LEDGER"] = str(root / "ledger.jsonl")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import get_args
 
+import golden
 import pytest
 from playing import Command
 
@@ -18,7 +21,15 @@ from remit.trace.read import READS, VERSION
 from remit.verify import verify
 
 GOLDEN = starter_folder() / "traces" / "golden"
-OF_WORKSPACE = {"hold.set", "hold.lifted", "break_glass.reviewed", "run.pruned"}  # no run holds these
+OF_WORKSPACE = {  # no run holds these
+    "hold.set",
+    "hold.lifted",
+    "break_glass.reviewed",
+    "run.pruned",
+    "tool.failed",
+    "tool.tried",
+    "tool.recovered",
+}
 
 
 def goldens(version: str) -> list[Path]:
@@ -27,7 +38,7 @@ def goldens(version: str) -> list[Path]:
 
 @pytest.mark.parametrize("version", READS)
 def test_every_format_that_was_ever_written_still_reads_verifies_and_replays(version: str) -> None:
-    """These files were written by the version of Remit that made their format, and are never written again."""
+    """These files were written by the version of Remit that made their format (`golden.py`), and once released, never again."""
     assert goldens(version)
     for path in goldens(version):
         trace = read(path)
@@ -46,7 +57,35 @@ def test_the_golden_traces_of_todays_format_hold_every_kind_of_event() -> None:
     assert READS[-1] == VERSION
 
 
-@pytest.mark.parametrize(("old", "new"), [("paid", "lent"), ('\\"verdict\\":\\"ask\\"', '\\"verdict\\":\\"allow\\"')])
+def test_the_means_that_recorded_the_golden_traces_still_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that whoever makes the next format finds it working."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a scene changes these of its process
+    monkeypatch.setenv("LEDGER", "")
+    monkeypatch.delitem(sys.modules, "ledger_host", raising=False)
+    made = read(golden.record(golden.approval_voided, tmp_path))
+    assert verify(made) == ()
+    assert {item.type for item in made.records} >= {"approval.refused", "approval.revoked", "approval.voided"}
+
+
+def test_a_format_that_was_released_is_never_recorded_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor where nobody can tell; a tag that is no version is no release."""
+    assert golden.main(tmp_path) == 2  # no repository
+    kept = tmp_path / "traces/golden" / f"format-{VERSION}" / "a.jsonl"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}\n")
+    author = ("-c", "user.name=t", "-c", "user.email=t@example.com")
+    for arguments in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "x"], ["tag", "before-broker"]):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
+    assert golden.releases(tmp_path, f"traces/golden/format-{VERSION}") == []
+    subprocess.run(["git", "-C", str(tmp_path), "tag", "v0.1.0"], check=True)
+    assert golden.main(tmp_path) == 1
+    assert "was released with v0.1.0" in capsys.readouterr().err
+    assert kept.read_text() == "{}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('\\"paid\\"', '\\"lent\\"'), ('\\"verdict\\":\\"ask\\"', '\\"verdict\\":\\"allow\\"')]
+)
 def test_a_golden_trace_that_is_forged_diverges(tmp_path: Path, command: Command, old: str, new: str) -> None:
     text = (GOLDEN / "format-1" / "rules-changed.jsonl").read_text()
     assert old in text
