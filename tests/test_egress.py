@@ -12,7 +12,7 @@ import pytest
 from abuse import abuse
 from reaching import Confined, Said, Server, connects, network
 
-from remit.egress import Egress, Permit
+from remit.egress import Egress, Permit, proxy
 from remit.encodings import spellings
 from remit.errors import RunEnded
 from remit.event import Refused
@@ -241,6 +241,31 @@ async def test_a_starved_proxy_delays_a_call_no_further_than_its_limit(room: Con
         finally:
             release.set()
     assert (output.code, other.value) == ("timeout", 1)
+
+
+CROWD = """
+import select, time
+crowd = [socket.create_connection(("127.0.0.1", 3128)) for _ in range(200)]
+until = time.monotonic() + 20
+while True:
+    closed = len(select.select(crowd, [], [], 0.05)[0])
+    if closed >= 200 - {most} or time.monotonic() > until:
+        break
+result = closed
+"""
+
+
+async def test_an_overloaded_proxy_holds_a_bounded_number_of_connections_and_serves_the_next_call(
+    room: Confined,
+) -> None:
+    """Connections that never say whose they are: those beyond the bound end at once, the others with their call."""
+    with Server() as server:
+        room.names.answers = {"api.test": [["127.0.0.1"]]}
+        url, decided = f"http://api.test:{server.port}/", network(f"api.test:{server.port}")
+        output = await room.run(CROWD.format(most=proxy.MOST_STRANGERS), decided)
+        assert (output.code, output.value) == (None, 200 - proxy.MOST_STRANGERS)
+        after = await room.run(GET.format(url=url), decided)
+    assert (after.code, after.value[0]) == (None, 200), after
 
 
 async def test_a_cancelled_call_leaves_no_connection(room: Confined) -> None:
