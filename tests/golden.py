@@ -34,6 +34,8 @@ from remit.trace import open_trace, write_portable
 from remit.trace.read import VERSION
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+NAME: Final = f"traces/golden/format-{VERSION}"
+FOLDER: Final = ROOT / NAME
 LARGE: Final = turn(ledger__pay={"name": "ann", "amount": 5000})
 LIMIT: Final = '[[limit]]\nnote = "So much is enough"\nof = "{of}"\nmost = {most}\nper = "1h"\n'
 
@@ -251,9 +253,8 @@ def releases(root: Path, folder: str) -> list[str]:
 
 
 def main(root: Path = ROOT) -> int:
-    name = f"traces/golden/format-{VERSION}"
     try:
-        released = releases(root, name)
+        released = releases(root, NAME)
     except (OSError, subprocess.CalledProcessError) as failure:
         print(f"error: git cannot say whether format {VERSION} was released: {failure}", file=sys.stderr)
         return 2
@@ -263,11 +264,11 @@ def main(root: Path = ROOT) -> int:
         return 1
     with tempfile.TemporaryDirectory() as place:
         files = [record(scene, Path(place)) for scene in SCENES]
-        shutil.rmtree(root / name, ignore_errors=True)  # the old ones stay until all of the new ones are there
-        (root / name).mkdir(parents=True)
+        shutil.rmtree(root / NAME, ignore_errors=True)  # the old ones stay until all of the new ones are there
+        (root / NAME).mkdir(parents=True)
         for file in files:
-            shutil.copyfile(file, root / name / file.name)
-            print(f"wrote {name}/{file.name}")
+            shutil.copyfile(file, root / NAME / file.name)
+            print(f"wrote {NAME}/{file.name}")
     return 0
 
 

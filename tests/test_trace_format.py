@@ -70,13 +70,13 @@ def test_the_means_that_recorded_the_golden_traces_still_does(tmp_path: Path, mo
 def test_a_format_that_was_released_is_never_recorded_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nor where nobody can tell; a tag that is no version is no release."""
     assert golden.main(tmp_path) == 2  # no repository
-    kept = tmp_path / "traces/golden" / f"format-{VERSION}" / "a.jsonl"
+    kept = tmp_path / golden.NAME / "a.jsonl"
     kept.parent.mkdir(parents=True)
     kept.write_text("{}\n")
     author = ("-c", "user.name=t", "-c", "user.email=t@example.com")
     for arguments in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "x"], ["tag", "before-broker"]):
         subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
-    assert golden.releases(tmp_path, f"traces/golden/format-{VERSION}") == []
+    assert golden.releases(tmp_path, golden.NAME) == []
     subprocess.run(["git", "-C", str(tmp_path), "tag", "v0.1.0"], check=True)
     assert golden.main(tmp_path) == 1
     assert "was released with v0.1.0" in capsys.readouterr().err

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+import golden
 import pytest
 from playing import Command, Play, Played, turn
+from pydantic import BaseModel
 from run_events import a_whole_run, recorded
 
 from remit.chain import verify_chain
-from remit.event import EVENT, CallDecided
-from remit.shapes import Declared, replaced
-from remit.trace import read
+from remit.event import EVENT, AnyEvent, CallDecided, EffectSettled
+from remit.shapes import KEPT, Declared, replaced
+from remit.trace import Trace, read
+from remit.verify import verify
 
 SAID = "Kowalski"
 
@@ -21,8 +28,8 @@ SAID = "Kowalski"
 @pytest.fixture
 def shared(play: Play, command: Command) -> tuple[Played, Path]:
     turns = [
-        turn(f"about {SAID}", ledger__look={"name": f"{SAID}-1", "text": f"{SAID} owes 4711"}),
-        turn(ledger__pay={"name": "vault", "amount": 4711, "memo": SAID}, ledger__look={"name": f"{SAID}-1"}),
+        turn(f"about {SAID}", ledger__look={"name": f"{SAID}-1", "text": f"{SAID} owes 471100815"}),
+        turn(ledger__pay={"name": "vault", "amount": 471100815, "memo": SAID}, ledger__look={"name": f"{SAID}-1"}),
         {"say": "x", "calls": [{"ledger__pay": f'{{"{SAID}": 1'}, {"ledger__look": {"name": "gone"}}]},
         {"say": f"{SAID} is done"},
     ]
@@ -39,7 +46,7 @@ def test_a_vendor_reads_how_it_went_and_nothing_of_what_it_was(shared: tuple[Pla
     for word in (
         SAID,
         SAID.lower(),
-        "4711",
+        "471100815",
         played.ended.run,
         "keep the ledger",
         "Nobody touches the vault",
@@ -97,3 +104,68 @@ def test_every_kind_of_event_can_be_shared_and_no_text_of_it_gets_through() -> N
     assert {"policy_denied", "invalid_arguments", "outcome_unknown"} <= set(re.findall(r'"code":"(\w+)"', bodies))
     for link in chain.links:
         EVENT.validate_json(link.body or "")
+
+
+EVENTS = get_args(get_args(AnyEvent)[0])
+NUMBER = 4711.5
+
+
+def filled(kind: Any, json_value: Any, pick: int = 0) -> Any:
+    """A value of that type that says `SAID` wherever it can, and `json_value` where any JSON may stand.
+
+    `pick` says which of several types is meant.
+    """
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        fields = kind.model_fields.items()
+        return kind.model_construct(**{name: filled(field.annotation, json_value, pick) for name, field in fields})
+    if get_origin(kind) is Annotated:
+        return filled(get_args(kind)[0], json_value, pick)
+    origin, parts = get_origin(kind), [part for part in get_args(kind) if part is not NoneType]
+    if origin is Literal:
+        return parts[0]
+    if origin in (Union, UnionType):
+        return filled(parts[pick], json_value, pick)
+    if origin is tuple:
+        return tuple(filled(part, json_value, pick) for part in parts if part is not ...)
+    if origin is dict:
+        return {SAID: filled(parts[1], json_value, pick)}
+    return json_value if kind is Any else {str: SAID, int: 1, float: 1.0, bool: True}[kind]
+
+
+def said(model: BaseModel) -> Iterator[tuple[type[BaseModel], str]]:
+    """The fields that still hold what `filled` put there."""
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, BaseModel):
+                yield from said(item)
+            elif SAID in repr(item) or repr(NUMBER) in repr(item):
+                yield type(model), name
+
+
+@pytest.mark.parametrize(
+    "json_value", [SAID, NUMBER, [SAID, NUMBER], {SAID: [NUMBER]}], ids=["text", "number", "list", "object"]
+)
+def test_of_every_field_of_every_event_only_what_is_named_as_kept_gets_through(json_value: Any) -> None:
+    """Whatever a later version adds: both sides of `KEPT` are compared, so a name too many or too few is seen."""
+    found: set[tuple[type[BaseModel], str]] = set()
+    for kind, pick in product(EVENTS, (0, -1)):  # a result is one of two
+        (link,) = replaced(recorded([filled(kind, json_value, pick)]), Declared(), run="e" * 32).links
+        found |= set(said(EVENT.validate_json(link.body or "")))
+    assert found == {(kind, name) for kind, names in KEPT.items() for name in names}
+
+
+def test_who_settled_an_effect_stays_apart_from_a_probe() -> None:
+    probe = EffectSettled(step=0, index=0, number=1, landed="landed", by="probe:ledger.wired")
+    person = EffectSettled(step=0, index=0, number=1, landed="landed", by="user:ann", reason="I looked")
+    shaped = [
+        EVENT.validate_json(link.body or "")
+        for link in replaced(recorded([probe, person]), Declared(), run="e" * 32).links
+    ]
+    assert [event.by.partition(":")[0] for event in shaped if isinstance(event, EffectSettled)] == ["probe", "user"]
+
+
+@pytest.mark.parametrize("path", sorted(golden.FOLDER.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_what_a_vendor_gets_of_any_run_agrees_with_itself(path: Path) -> None:
+    chain = replaced(read(path).records, Declared(), run="e" * 32)
+    assert verify(Trace(run=chain.run, records=tuple(link.recorded() for link in chain.links), chain=chain)) == ()

@@ -50,7 +50,7 @@ DECLARED: Final[dict[type[BaseModel], frozenset[str]]] = {Ask: frozenset({"name"
 # Names that Remit itself puts into an error's details and into the facts of a decision.
 OURS: Final = frozenset({"error", "reason", "rules", "resources", "limit", "of", "used", "effect", "problem", "at"})
 # What may stand before the colon of a text that is no resource of a tool.
-PREFIXES: Final = frozenset({"http", "https", "file", "store", "none", "user", "agent", "role", "sha256"})
+PREFIXES: Final = frozenset({"http", "https", "file", "store", "none", "user", "agent", "role", "probe", "sha256"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class _Shaping:
             return self._model(value)
         if isinstance(value, tuple):
             return tuple(self._field(model, name, item) for item in cast("tuple[object, ...]", value))
-        if isinstance(value, dict) or (isinstance(model, Succeeded | AttemptEnded) and name == "value"):
+        if isinstance(value, dict) or type(model).model_fields[name].annotation is Json:  # whatever a tool returned
             return self._data(value)
         if not isinstance(value, str):
             return value
