@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+import rfc8785
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from remit.canon import canonical_json, digest, digest_bytes, parse_arguments
@@ -122,6 +123,22 @@ def test_what_canonical_json_writes_is_read_back_or_refused_as_too_large(value: 
     written = canonical_json(read)
     assert parse_arguments(written.decode()) == read
     assert canonical_json(parse_arguments(written.decode())) == written
+
+
+@UNHURRIED
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+@example({"\ud800": 1, "a": "\udfff"})
+@example({"é": 1, "\U0001f600": 2, "\uffff": 3})
+@example({"a": 2**53, "b": 1.0, "c": '\x00\x1f\x7f\u2028/\\"'})
+def test_canonical_json_is_written_as_rfc_8785_says(value: dict[str, Any]) -> None:
+    """Beside the library that is written from the standard, whichever of the two ways a value takes."""
+    try:
+        expected = rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError):
+        with pytest.raises(Refusal):
+            canonical_json(value)
+        return
+    assert canonical_json(value) == expected
 
 
 @UNHURRIED

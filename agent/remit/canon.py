@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NoReturn, cast
 
 import rfc8785
@@ -26,6 +27,10 @@ LONGEST_ARGUMENTS: Final = 1024 * 1024  # bytes of UTF-8
 DEEPEST: Final = 32  # objects and arrays inside each other
 LARGEST_INTEGER: Final = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every reader keeps exactly
 WRITTEN_AS_INTEGER: Final = 1e21  # RFC 8785 writes larger numbers with an exponent
+
+_plain_json: Final = json.JSONEncoder(
+    ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False
+).encode
 
 # A string that never ends is taken to the end of the text: trying again at each of its quotes would be quadratic.
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)|[][{}]', re.DOTALL)
@@ -80,11 +85,33 @@ def parse_json(text: str) -> Json:
 def canonical_json(value: Json) -> bytes:
     """RFC 8785: the one way to write this value; `invalid_arguments` where JSON cannot say it."""
     try:
+        if _is_plain(value):
+            with suppress(UnicodeEncodeError):
+                return _plain_json(value).encode()
         return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, RecursionError) as failure:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as failure:
         raise Refusal(
             "invalid_arguments", "the value cannot be written as canonical JSON", details={"problem": "not_canonical"}
         ) from failure
+
+
+def _is_plain(value: object) -> bool:
+    """Whether Python's own encoder, which takes a tenth of the time, writes it as RFC 8785 does.
+
+    Floats are written otherwise there, and keys sorted by UTF-16, which is the order of characters where they are ASCII.
+    """
+    kind = type(value)
+    if kind is dict:
+        for key, item in cast("dict[object, object]", value).items():
+            if type(key) is not str or not key.isascii() or not _is_plain(item):
+                return False
+        return True
+    if kind is list or kind is tuple:
+        for item in cast("list[object]", value):  # noqa: SIM110 - a generator would double the time
+            if not _is_plain(item):
+                return False
+        return True
+    return kind is str or value is None or kind is bool or (kind is int and abs(cast("int", value)) <= LARGEST_INTEGER)
 
 
 def digest(value: Json) -> str:
