@@ -11,6 +11,7 @@ from run_events import (
     EPOCH,
     RUN,
     a_whole_run,
+    ask,
     call,
     decided,
     ended,
@@ -219,6 +220,9 @@ def test_a_summary_names_the_outcome_and_the_first_call_that_was_denied() -> Non
     )
     assert (made.state, made.outcome, made.steps, made.calls) == ("finished", "failed", 3, 5)
     assert (made.denied, made.first_denied) == (3, "service.restart at step 0: policy_denied")
+    assert made.first_failed == made.first_denied
+    slow = summary(RUN, folded([started(), *turn(0, ask()), decided(0, 0), failed(0, 0, "timeout")]))
+    assert (slow.denied, slow.first_denied, slow.first_failed) == (0, None, "files.read at step 0: timeout")
     assert (made.started_at, made.ended_at) == (EPOCH, EPOCH + (len(a_whole_run()) - 1) * 1_000_000)
 
 

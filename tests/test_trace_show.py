@@ -66,6 +66,27 @@ def test_runs_are_found_by_how_they_ended_and_what_they_called(clerk: Callable[.
         assert "did you mean 'policy_denied'" in said.err or wrong[0] != "--code"
 
 
+def test_the_list_names_the_call_that_first_got_a_code_whether_a_rule_or_the_tool_itself_stopped_it(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    """A call that a retry carried through is none, nor is one that came after."""
+    folder, vault = clerk([]), turn(ledger__pay={"name": "vault", "amount": 1})
+    for turns in (
+        [turn(ledger__look={"name": "busy1"}), DONE],
+        [turn(ledger__look={"name": "ann"}), turn(ledger__look={"name": "gone"}), vault, DONE],
+        [turn(ledger__wire={"name": "slow-and-blind", "amount": 1}), DONE],
+        [vault, turn(ledger__look={"name": "gone"}), DONE],
+    ):
+        played(folder, *turns)
+    told = [line.partition("keep it")[2].strip() for line in command(folder, "trace", "list").out.splitlines()]
+    assert told == [
+        "ledger.pay at step 0: policy_denied",
+        "ledger.wire at step 0: outcome_unknown",
+        "ledger.look at step 1: tool_failed",
+        "",
+    ]
+
+
 def test_a_waiting_run_says_for_whom_and_the_next_three_commands(play: Play, command: Command) -> None:
     played = play([turn(ledger__look={"name": "ann"}), turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     name = played.ended.run[:8]

@@ -161,6 +161,7 @@ class Facts:
     answered: int = 0
     denied: int = 0
     first_denied: str | None = None
+    first_failed: str | None = None
     answers_rejected: int = 0
     streak: int = 0
     refused_in_step: int = 0
@@ -212,7 +213,10 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """One line of the list of runs. `started_at` and `ended_at` are Unix nanoseconds."""
+    """One line of the list of runs. `started_at` and `ended_at` are Unix nanoseconds.
+
+    `first_failed` names the call that first got a code, refused or not: `files.read at step 0: timeout`.
+    """
 
     run: str
     started_at: int
@@ -229,6 +233,7 @@ class RunSummary:
     calls: int
     denied: int
     first_denied: str | None
+    first_failed: str | None
     content: Content = "whole"
 
 
@@ -264,6 +269,7 @@ def summary(run: str, facts: Facts) -> RunSummary:
         calls=facts.attempted,
         denied=facts.denied,
         first_denied=facts.first_denied,
+        first_failed=facts.first_failed,
         content=started.content if started else "whole",
     )
 

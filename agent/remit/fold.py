@@ -178,15 +178,8 @@ def _answered(facts: Facts, event: CallAnswered) -> Facts:
             forgiven = () if call is None else (call.meant, f"ask:{call.action}")
             tries = {wanted: tries for wanted, tries in facts.tries.items() if wanted not in forgiven}
             facts = replace(facts, labels=facts.labels.union(result.labels), tries=tries, worked_in_step=True)
-        case Failed() as result if result.refused and result.error.code in REFUSED:
-            action = call.action if call else "a call"
-            first = facts.first_denied or f"{action} at step {event.step}: {result.error.code}"
-            refused = facts.refused_in_step + 1
-            facts = replace(facts, denied=facts.denied + 1, first_denied=first, refused_in_step=refused)
-            if call is not None and result.error.code not in PASSING:
-                facts = _tried(facts, call.meant, refused=1)
-        case Failed():
-            facts = replace(facts, worked_in_step=True)
+        case Failed() as result:
+            facts = _failed(facts, event.step, call, result)
     if call is not None and (event.result.ok or call.happened):
         facts = replace(facts, settled={**facts.settled, call.action: facts.settled.get(call.action, 0) + 1})
     if call is not None and call.doubtful:
@@ -197,6 +190,18 @@ def _answered(facts: Facts, event: CallAnswered) -> Facts:
         doubts = tuple(doubt for doubt in facts.doubts if not doubt.key or doubt.key != call.key)
         facts = replace(facts, doubts=doubts)
     return facts
+
+
+def _failed(facts: Facts, step: int, call: OpenCall | None, result: Failed) -> Facts:
+    """A call that was refused counts as such; any other has done some work."""
+    code = result.error.code
+    told = f"{call.action if call else 'a call'} at step {step}: {code}"
+    facts = replace(facts, first_failed=facts.first_failed or told)
+    if not (result.refused and code in REFUSED):
+        return replace(facts, worked_in_step=True)
+    first, refused = facts.first_denied or told, facts.refused_in_step + 1
+    facts = replace(facts, denied=facts.denied + 1, first_denied=first, refused_in_step=refused)
+    return facts if call is None or code in PASSING else _tried(facts, call.meant, refused=1)
 
 
 def _tried(facts: Facts, wanted: str, *, failed: int = 0, refused: int = 0) -> Facts:
