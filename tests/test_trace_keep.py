@@ -21,6 +21,7 @@ from remit.event import RunPruned
 from remit.journal import WORKSPACE_RUN
 from remit.mend import mend
 from remit.prune import prunable, prune, seconds
+from remit.story import utc
 from remit.trace import open_trace, write_portable
 
 LOOK = turn(ledger__look={"name": "ann"})
@@ -72,6 +73,23 @@ def test_old_runs_go_whole_and_the_rest_stays_whole(play: Play, command: Command
     copy = played.folder / "copy.jsonl"
     copy.write_text("\n".join([*copy.read_text().split("\n")[:-4], copy.read_text().split("\n")[-2], ""]))
     assert "missing" in command(played.folder, "trace", "verify", "copy.jsonl").out
+
+
+def test_a_run_that_was_let_go_is_said_to_be_when_and_by_whom(play: Play, command: Command) -> None:
+    """Whichever command asks for it; what nobody ever ran is still no run."""
+    played = play([LOOK, DONE])
+    first, second = played.ended.run, another(played, [LOOK, DONE])
+    asyncio.run(prune(played.opened, [row for row in prunable(played.opened, 0) if row.run == first], account="op"))
+    pruned = played.opened.journal.get(WORKSPACE_RUN, f"run.pruned/{first}")
+    assert pruned is not None
+    for asked in (["trace", "show", first[:12]], ["replay", first]):
+        said = command(played.folder, *asked)
+        assert (said.code, said.out) == (2, "")
+        assert f"run {first} was pruned at {utc(pruned.at)} by account 'op'" in said.err, said.err
+    assert played.opened.journal.resolve_run(second) == second
+    for never in ("zz", "%", ""):
+        with pytest.raises(UsageError, match="the journal has no run"):
+            played.opened.journal.resolve_run(never)
 
 
 def test_golden_runs_are_kept_and_a_golden_file_that_cannot_be_read_stops_it(play: Play) -> None:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, cast
@@ -29,7 +30,7 @@ from sqlmodel import Field, SQLModel
 
 from remit.chain import Chain, Fault, Link, link
 from remit.errors import RemitError, RunEnded, UsageError
-from remit.event import AnyEvent, Recorded
+from remit.event import AnyEvent, Recorded, RunPruned
 from remit.facts import SUMMARISED, Facts, RunSummary, summary
 from remit.fold import fold
 from remit.spend import Claim, Exhausted
@@ -37,6 +38,7 @@ from remit.spend import Claim, Exhausted
 __all__ = ["WORKSPACE_RUN", "AlreadyRecorded", "Journal", "RunSummary"]
 
 WORKSPACE_RUN: Final = "workspace"
+PRUNED: Final = "run.pruned/"  # begins the key of what stays recorded of a run that was let go
 BUSY_TIMEOUT_S: Final = 10.0
 FIX: Final = "make room or give back write access to the journal's folder, then `--resume` the run"
 
@@ -221,7 +223,7 @@ class Journal:
         return sorted(summaries, key=lambda item: (-item.started_at, item.run))
 
     def resolve_run(self, prefix: str) -> str:
-        """The one run whose id begins so. Raises UsageError where there is none, or more than one."""
+        """The one run whose id begins so. Raises UsageError where there is none, none any more, or more than one."""
         begins = sa.select(_HEAD.c.run).where(
             _HEAD.c.run.startswith(prefix, autoescape=True), _HEAD.c.run != WORKSPACE_RUN
         )
@@ -230,11 +232,28 @@ class Journal:
         if prefix in found:
             return prefix
         if not prefix or not found:
-            raise UsageError(f"the journal has no run {prefix!r}: `remit trace list` shows those it has")
+            raise UsageError(
+                (prefix and self._pruned(prefix))
+                or f"the journal has no run {prefix!r}: `remit trace list` shows those it has"
+            )
         if len(found) > 1:
             shown = ", ".join(run[: len(prefix) + 8] for run in found[:5])
             raise UsageError(f"{prefix!r} begins more than one run ({shown}): write more of it")
         return found[0]
+
+    def _pruned(self, prefix: str) -> str:
+        """What is known of runs that begin so and were let go by retention; "" where there are none."""
+        gone = _STORED.where(
+            _EVENT.c.run == WORKSPACE_RUN, _EVENT.c.key.startswith(f"{PRUNED}{prefix}", autoescape=True)
+        )
+        with self._reading() as connection:
+            found = [_link(row).recorded() for row in connection.execute(gone.order_by(_EVENT.c.at.desc()).limit(5))]
+        told: list[str] = []
+        for item in found:
+            at = datetime.fromtimestamp(item.at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+            who = f" by account {item.event.account!r}" if isinstance(item.event, RunPruned) else ""
+            told.append(f"run {item.key.removeprefix(PRUNED)} was pruned at {at}{who}")
+        return f"{'; '.join(told)}: only a file that was exported before can still be read" if told else ""
 
     def chain(self, run: str) -> Chain:
         """The events of a run as they are stored, and its head, both of one moment."""
