@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +14,15 @@ from typing import Any
 
 import pytest
 from playing import DONE, Command, Play, Played, turn
+from run_events import EPOCH, started
 
 from remit import approval, house, run
 from remit.break_glass import emergencies, review
 from remit.call import BREAK_GLASS
+from remit.cli import remit
 from remit.errors import UsageError
-from remit.event import RunPruned
-from remit.journal import WORKSPACE_RUN
+from remit.event import RunFinished, RunPruned
+from remit.journal import WORKSPACE_RUN, Journal
 from remit.mend import mend
 from remit.prune import prunable, prune, seconds
 from remit.story import utc
@@ -90,6 +94,38 @@ def test_a_run_that_was_let_go_is_said_to_be_when_and_by_whom(play: Play, comman
     for never in ("zz", "%", ""):
         with pytest.raises(UsageError, match="the journal has no run"):
             played.opened.journal.resolve_run(never)
+
+
+@pytest.mark.parametrize(("runs", "terminal"), [(11, True), (11, False), (10, True)])
+def test_letting_many_runs_go_tells_on_a_terminal_how_far_it_is(
+    clerk: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    runs: int,
+    terminal: bool,
+) -> None:
+    """And nowhere else: a pipe or a log holds the result alone."""
+    folder = clerk([])
+    opened = house.open_house(folder)
+    with Journal(opened.traces / "journal.db", clock=lambda: EPOCH // 2) as long_ago:
+        for number in range(runs):
+            long_ago.append(f"{number:032x}", started())
+            long_ago.append(f"{number:032x}", RunFinished(outcome="completed"))
+    reading, writing = os.openpty() if terminal else os.pipe()
+    monkeypatch.chdir(folder)
+    with os.fdopen(writing, "w") as screen:
+        with monkeypatch.context() as shown:
+            shown.setattr(sys, "stderr", screen)
+            remit(["trace", "prune", "--older", "1h", "--yes"], standalone_mode=False)
+        screen.write("end")
+        screen.flush()
+        said = os.read(reading, 10_000).decode()
+    os.close(reading)
+    assert capsys.readouterr().out.startswith(f"{runs} runs and 0 objects are gone")
+    told = [f"{number} of {runs} runs are gone" for number in range(1, runs + 1)] if runs > 10 and terminal else []
+    assert re.findall(r"\r(\d+ of \d+ runs are gone)", said) == told
+    assert said.rpartition("\n")[2] == "end"
+    assert house.open_house(folder).journal.runs() == []
 
 
 def test_golden_runs_are_kept_and_a_golden_file_that_cannot_be_read_stops_it(play: Play) -> None:

@@ -232,7 +232,9 @@ async def checkpoints(path: Path) -> AsyncGenerator[BaseCheckpointSaver[str]]:
     path.touch(mode=0o600)  # noqa: ASYNC240 - once, before anything runs
     try:
         async with aiosqlite.connect(path) as connection:
-            yield AsyncSqliteSaver(connection, serde=serde())
+            saver = AsyncSqliteSaver(connection, serde=serde())
+            await saver.setup()  # forgetting a run in a file that is new does not do it by itself
+            yield saver
     except sqlite3.Error as error:
         fix = f"make room or remove {path.parent.name}/{path.name}, then `--resume` the run: no checkpoint is needed for it"
         raise RunEnded("unrecorded", f"the checkpoints cannot be kept: {error}", fix=fix) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,11 +75,20 @@ def prunable(house: House, older_s: int) -> list[RunSummary]:
     ]
 
 
-async def prune(house: House, rows: Sequence[RunSummary], *, account: str) -> Pruned:
-    """Let those runs go. What is cut short in the middle is finished by the next time."""
+async def prune(
+    house: House,
+    rows: Sequence[RunSummary],
+    *,
+    account: str,
+    told: Callable[[int, int], None] = lambda _gone, _of: None,
+) -> Pruned:
+    """Let those runs go. What is cut short in the middle is finished by the next time.
+
+    `told` hears how many of how many are gone.
+    """
     freed = 0
     async with checkpoints(house.traces / "checkpoints.db") as saver:
-        for row in rows:
+        for gone, row in enumerate(rows, 1):
             head = house.journal.chain(row.run).head
             pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", account=account)
             if house.journal.get(WORKSPACE_RUN, pruned.key) is None:
@@ -88,9 +97,9 @@ async def prune(house: House, rows: Sequence[RunSummary], *, account: str) -> Pr
             freed += path.stat().st_size if path.exists() else 0
             path.unlink(missing_ok=True)
             await saver.adelete_thread(row.run)
-            house.journal.forget(
-                row.run
-            )  # INVARIANT: last, for a run that the journal has is one that the next time finds
+            # INVARIANT: last, for a run that the journal has is one that the next time finds.
+            house.journal.forget(row.run)
+            told(gone, len(rows))
     house.journal.shrink()
     removed = _unused(house)
     freed += sum(size for _, size in removed)

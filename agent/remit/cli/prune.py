@@ -54,11 +54,18 @@ def prune_command(older: str | None, dry_run: bool, yes: bool, as_json: bool) ->
         if not sys.stdin.isatty():
             raise click.UsageError("nobody can be asked here: add --yes, or look first with --dry-run")
         click.confirm(f"let {_counted(rows)} go that ended more than {age} ago?", abort=True)
-    done = asyncio.run(prune(opened, rows, account=house.account()))
+    done = asyncio.run(prune(opened, rows, account=house.account(), told=_progress))
     if as_json:
         click.echo(json.dumps({"ok": True, "dry_run": False, **vars(done)}))
     else:
         click.echo(f"{_counted(done.runs)} and {done.objects} objects are gone, {done.bytes / 1e6:.1f} MB of files")
+
+
+def _progress(gone: int, of: int) -> None:
+    """Tells on a terminal how far it is, where there are many."""
+    if of > SHOWN and sys.stderr.isatty():
+        last = "; giving back their room …\n" if gone == of else ""
+        click.echo(f"\r{gone} of {of} runs are gone{last}", nl=False, err=True)
 
 
 def _counted(runs: Sequence[object]) -> str:
