@@ -95,6 +95,19 @@ def test_a_golden_trace_that_is_forged_diverges(tmp_path: Path, command: Command
     assert (said.code, "tampered" in said.out) == (1, True), said.out + said.err
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("approval-voided", "revoked by user:lea: I misread the amount"),
+        ("approval-voided", "counts no more: "),
+        ("answer-rejected", "the answer does not hold: "),
+    ],
+)
+def test_what_became_of_an_approval_or_an_answer_is_shown(command: Command, name: str, told: str) -> None:
+    """From the file alone, in the waterfall and on the page."""
+    assert told in command(GOLDEN, "trace", "show", str(GOLDEN / "format-1" / f"{name}.jsonl")).out
+
+
 def test_a_file_of_a_later_format_says_which_and_what_to_do(tmp_path: Path, command: Command) -> None:
     text = (GOLDEN / "format-1" / "rules-changed.jsonl").read_text()
     later = tmp_path / "later.jsonl"

@@ -6,13 +6,16 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TypeAlias
 
 from remit.call import Ask, Decision, Error, Failed, Json, Result, Succeeded
 from remit.event import (
+    AnswerRejected,
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
+    ApprovalRevoked,
+    ApprovalVoided,
     AttemptEnded,
     AttemptIntended,
     CallAnswered,
@@ -29,6 +32,9 @@ from remit.event import (
     RunStarted,
     Usage,
 )
+
+# What people said of a call, and what became of it.
+Approval: TypeAlias = ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
 
 LOOPS: Final = 3  # a call that is asked so often with the same arguments is a loop
 
@@ -69,9 +75,7 @@ class CallStory:
     resources: tuple[str, ...] = ()
     effect: str = ""
     requested: ApprovalRequested | None = None
-    approvals: list[ApprovalGranted | ApprovalRejected] = field(
-        default_factory=list[ApprovalGranted | ApprovalRejected]
-    )
+    approvals: list[Approval] = field(default_factory=list[Approval])
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     settled: EffectSettled | None = None
     result: Result | None = None
@@ -94,6 +98,12 @@ class CallStory:
     def waiting(self) -> bool:
         """Whether people have still to answer."""
         return self.requested is not None and self.result is None and not self.attempts
+
+    @property
+    def approvers(self) -> list[str]:
+        """Who said yes, and it still counts."""
+        last = {answer.approver: answer for answer in self.approvals}
+        return [name for name, answer in last.items() if isinstance(answer, ApprovalGranted)]
 
     @property
     def needs(self) -> str:
@@ -122,13 +132,17 @@ class CallStory:
 
 @dataclass
 class Turn:
-    """One turn of the model, and its calls. `asked_at` None: that is not recorded."""
+    """One turn of the model, and its calls. `asked_at` None: that is not recorded.
+
+    `problems`: it was the last one, and does not hold as an answer.
+    """
 
     step: int
     at: int
     text: str
     asked_at: int | None = None
     usage: Usage = field(default_factory=Usage)
+    problems: tuple[str, ...] = ()
     calls: list[CallStory] = field(default_factory=list[CallStory])
 
     @property
@@ -277,6 +291,8 @@ class _Telling:
                 self._answered(event, recorded.at)
             case ModelFailed() as event:
                 story.failure, story.thinking = event, None
+            case AnswerRejected() as event if story.turns:
+                story.turns[-1].problems = event.problems
             case CallDecided() as event:
                 self._decided(event, recorded.at)
             case None:
@@ -312,7 +328,7 @@ def _of_call(call: CallStory, event: object, at: int) -> None:
     match event:
         case ApprovalRequested():
             call.requested = event
-        case ApprovalGranted() | ApprovalRejected():
+        case ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
             call.approvals.append(event)
         case AttemptIntended():
             call.attempts.append(Attempt(number=event.attempt, began_at=at))

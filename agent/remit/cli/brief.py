@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.show import explain, short
-from remit.event import ApprovalGranted, Landed
+from remit.event import ApprovalGranted, ApprovalVoided, Landed
 from remit.guard import visible
 from remit.story import utc
 
 if TYPE_CHECKING:
     from remit.brief import Brief
-    from remit.story import CallStory, Story
+    from remit.story import Approval, CallStory, Story
 
 COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
 STATES: dict[str, str] = {"completed": "green", "waiting": "yellow", "held": "yellow", "running": "cyan"}
@@ -41,6 +41,9 @@ def show_brief(found: Brief) -> None:
     for turn in story.turns:
         took = f"  model {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
         click.echo(f"{_at(story, turn.at)}  {click.style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
+        if turn.problems:
+            held = f"the answer does not hold: {short('; '.join(turn.problems), 160)}"
+            click.echo(f"{INDENT}{click.style(held, fg='red')}")
         for call in turn.calls:
             _show_call(story, call)
     if story.finished is not None and story.finished.answer:
@@ -110,7 +113,7 @@ def _of_start(found: Brief) -> list[str]:
 def waits(call: CallStory) -> str:
     """Whom a call waits for, since when and until when."""
     assert call.requested is not None
-    given = [f"{answer.approver} said yes" for answer in call.approvals if isinstance(answer, ApprovalGranted)]
+    given = [f"{approver} said yes" for approver in call.approvers]
     said = f"; {', '.join(given)}" if given else ""
     return f"waits: {call.place} {call.name} for {call.needs}{said}, until {utc(call.requested.expires_at)}"
 
@@ -132,6 +135,17 @@ def _show_call(story: Story, call: CallStory) -> None:
         click.echo(f"{INDENT}{click.style(explain(call.error), fg='red')}")
 
 
+def approved(answer: Approval) -> str:
+    """What a person said, or what became of it."""
+    match answer:
+        case ApprovalGranted():
+            return f"approved by {answer.approver}{' (scripted)' if answer.scripted else ''}"
+        case ApprovalVoided():
+            return f"the approval by {answer.approver} counts no more: {short(answer.reason, 80)}"
+        case _:
+            return f"{answer.type.partition('.')[2]} by {answer.approver}: {short(answer.reason, 80)}"
+
+
 def details(call: CallStory) -> list[str]:
     """A call's rules, approvals and attempts, a line each."""
     lines: list[str] = []
@@ -139,9 +153,7 @@ def details(call: CallStory) -> list[str]:
         rules = call.decision.rules[:RULES] or call.decision.nearest[:1]
         lines += [f"{rule.file}:{rule.line}  {short(rule.note or rule.text)}" for rule in rules]
     for answer in call.approvals:
-        word = "approved" if isinstance(answer, ApprovalGranted) else "rejected"
-        scripted = " (scripted)" if isinstance(answer, ApprovalGranted) and answer.scripted else ""
-        lines.append(f"{word} by {answer.approver}{scripted}")
+        lines.append(approved(answer))
     for attempt in call.attempts:
         ended = attempt.ended
         if ended is None:

@@ -18,7 +18,7 @@ from typing import Final
 from remit.brief import Brief
 from remit.call import Failed, Json
 from remit.errors import UsageError
-from remit.event import AttemptEnded
+from remit.event import ApprovalGranted, AttemptEnded
 from remit.guard import visible
 from remit.story import CallStory, Story, Turn, utc
 from remit.trace import write_whole
@@ -148,6 +148,8 @@ def _turn(story: Story, turn: Turn) -> Iterator[str]:
     began = turn.at if turn.asked_at is None else turn.asked_at
     tokens = f" · {turn.usage.input_tokens} + {turn.usage.output_tokens} tokens" if turn.usage.input_tokens else ""
     said = _text(turn.text[:400]) or '<span class="dim">(no words)</span>'
+    if turn.problems:
+        said += f'<br><span class="bad">the answer does not hold: {_text("; ".join(turn.problems))}</span>'
     yield (
         f'<div class="turn"><span>{turn.step}</span><span>{said}<span class="dim">{tokens}</span></span>'
         f'{_bar(story, began, turn.at, bad=False)}<span class="num">{_ms(turn.took)}</span></div>'
@@ -172,7 +174,8 @@ def _call(story: Story, call: CallStory) -> Iterator[str]:
         for rule in call.decision.rules or call.decision.nearest:
             yield f'<p class="mono dim">{_text(f"{rule.file}:{rule.line}  {rule.text}")}<br>{_text(rule.note)}</p>'
     for answer in call.approvals:
-        yield f"<p>{_text(answer.type.partition('.')[2])} by {_text(answer.approver)}</p>"
+        why = "" if isinstance(answer, ApprovalGranted) else f": {answer.reason}"
+        yield f"<p>{_text(answer.type.partition('.')[2])}, {_text(answer.approver + why)}</p>"
     yield f"<p>asked</p>{_value(call.arguments or call.ask.arguments)}"
     for attempt in call.attempts:
         yield f"<p>attempt {attempt.number}: {_attempt(attempt.ended)}</p>"
