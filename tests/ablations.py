@@ -463,7 +463,7 @@ ABLATIONS: Final = (
     Ablation(
         name="the end of a call's connections",
         remove=(replaced(ticket.Ticket, "finish", unended),),
-        tests=("test_egress.py::test_a_cancelled_call_leaves_no_connection",),
+        tests=("test_egress_protocol.py::test_a_call_that_is_over_leaves_nothing_half_open",),
         still=REACHED,
     ),
     # -- approvals (threats D) --

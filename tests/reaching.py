@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import h11
 
-from remit.egress import Egress, Permit, Ticket
+from remit.egress import Door, Egress, Permit, Ticket
 from remit.egress.authority import Authority
 from remit.event import Connection
 from remit.network import Network, parse_host
@@ -238,8 +238,9 @@ class Replied:
 class Gate:
     """The proxy with a door on this machine's own loopback, and one call's ticket at it."""
 
-    def __init__(self, egress: Egress, ticket: Ticket, port: int) -> None:
+    def __init__(self, egress: Egress, door: Door, ticket: Ticket, port: int) -> None:
         self.egress = egress
+        self.door = door
         self.ticket = ticket
         self.port = port
         self.authorization = b"Basic " + base64.b64encode(f"call:{ticket.token}".encode())
@@ -328,7 +329,7 @@ async def gate(
     door = egress.open(listener)
     ticket = door.admit(network, permit or Permit())
     try:
-        yield Gate(egress, ticket, port)
+        yield Gate(egress, door, ticket, port)
     finally:
         await door.dismiss(ticket)
         await asyncio.to_thread(egress.close)
