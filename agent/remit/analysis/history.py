@@ -31,6 +31,8 @@ BEARING: Final = frozenset(
         "approval.requested",
         "approval.granted",
         "approval.rejected",
+        "approval.revoked",
+        "effect.settled",
     }
 )
 
@@ -86,9 +88,11 @@ def decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], C
     answers = {
         (event.step, event.index): event.result.ok
         for recorded in records
-        if isinstance(event := recorded.event, CallAnswered)
+        if recorded.type == "call.answered" and isinstance(event := recorded.event, CallAnswered)
     }
     for recorded in records:
+        if recorded.type not in BEARING:
+            continue
         event = recorded.event
         if isinstance(event, RunStarted):
             started = event
@@ -118,8 +122,7 @@ def decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], C
                         succeeded=answers.get((event.step, event.index), False),
                     )
                 )
-        if recorded.type in BEARING:
-            facts = fold(facts, recorded)
+        facts = fold(facts, recorded)
     return found, missing
 
 
