@@ -63,6 +63,18 @@ SLOW = turn(ledger__wire={"name": "slow", "amount": 5})
 BLIND = turn(ledger__wire={"name": "slow-and-blind", "amount": 5})
 
 
+def test_a_read_whose_secret_died_with_its_process_is_not_tried_again_and_is_replayed_so(
+    clerk: Callable[..., Path],
+) -> None:
+    """An attempt had begun, and could be made again, but for an argument that no record holds."""
+    folder = clerk([turn(ledger__look={"name": "ann", "text": "key AKIAIOSFODNN7EXAMPLE"}), DONE])
+    killed(folder, "attempt.intended")
+    played = resumed(folder)
+    error = played.error(0)
+    assert (error["code"], error["attempts"], error["retryable"]) == ("cancelled", 1, True)
+    assert replayed(played).reproduced
+
+
 def test_a_probe_that_finds_the_effect_gives_the_result_that_was_lost(play: Play) -> None:
     """The call timed out after its effect: the tool's own probe sees it, and the model is told what really happened."""
     played = play([SLOW, DONE])

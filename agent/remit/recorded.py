@@ -315,7 +315,7 @@ class RecordedWorld:
         event = following.event if following is not None else None
         said = event.refused if isinstance(event, CallDecided) else None
         said = event.result if isinstance(event, CallAnswered) else said
-        return said if isinstance(said, Failed) and said.error.attempts == 0 and said.error.code in UNHEARD else None
+        return said if isinstance(said, Failed) and said.error.code in UNHEARD else None
 
     async def sleep(self, call: Call, seconds: float) -> None:
         return None
