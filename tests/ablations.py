@@ -22,7 +22,21 @@ from typing import Any, Final, TypeAlias
 
 import pytest
 
-from remit import approval, break_glass, broker, circuit, effect, guard, limits, network, redact, render, retry
+from remit import (
+    approval,
+    break_glass,
+    broker,
+    circuit,
+    driving,
+    effect,
+    guard,
+    hold,
+    limits,
+    network,
+    redact,
+    render,
+    retry,
+)
 from remit.answer import Answer
 from remit.attempt import LiveAttempts
 from remit.broker import Broker
@@ -32,7 +46,7 @@ from remit.egress import address, proxy, request, scrub, ticket, tunnel
 from remit.egress.request import Head, Requests
 from remit.event import Connection
 from remit.facts import Facts
-from remit.policy import rules
+from remit.policy import conditions, rules
 from remit.policy.conditions import Condition
 from remit.sandbox import confine, kernel, opened, pool, process, profile, warm
 from remit.sandbox.probe import TierReport
@@ -468,12 +482,18 @@ ABLATIONS: Final = (
     ),
     # -- approvals (threats D) --
     brokered(
-        "approvals bound to the rules and the facts",
+        "approvals bound to the call, the rules and the facts",
         replaced(broker, "decision_digest", lambda *_: "sha256:0"),
         tests=(
+            "test_approvals.py::test_a_grant_for_another_call_or_other_arguments_runs_nothing",
             "test_approvals.py::test_an_approval_is_void_once_the_rules_have_changed_and_people_are_asked_anew",
             "test_approvals.py::test_an_approval_is_void_once_a_fact_that_was_shown_has_changed",
         ),
+    ),
+    brokered(
+        "conditions that ask for somebody",
+        replaced(conditions._Reader, "_wrong", lambda *_: lambda _: True),
+        tests=("test_approvals.py::test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded",),
     ),
     brokered(
         "the time of an approval",
@@ -500,6 +520,19 @@ ABLATIONS: Final = (
         "few requests at once",
         never(approval, "check_waiting"),
         tests=("test_approvals.py::test_only_so_many_calls_wait_for_people_at_once",),
+    ),
+    brokered(
+        "one process at a time",
+        replaced(driving.fcntl, "flock", lambda *_: None),
+        tests=("test_broker.py::test_one_process_at_a_time_drives_a_run",),
+    ),
+    brokered(
+        "remit stop",
+        replaced(hold, "reason", lambda *_: None),
+        tests=(
+            "test_broker.py::test_a_held_tool_runs_nothing_until_the_hold_is_lifted",
+            "test_broker.py::test_a_held_run_pauses_before_its_next_turn_and_goes_on_afterwards",
+        ),
     ),
     # -- who and what (threats E) --
     brokered(

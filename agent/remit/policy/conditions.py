@@ -324,7 +324,7 @@ class _Reader:
         """Whether enough people approved.
 
         Approvals stand positively in allow rows and negated in deny rows only: then a further approval never takes
-        away, and "would every approval together be enough" is an exact question (`reference/traps.md`).
+        away, and "would every approval together be enough" is an exact question.
         """
         if positive != (self.effect == "allow"):
             wanted = "without not" if self.effect == "allow" else "as not approved('role:…')"
