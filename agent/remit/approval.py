@@ -182,15 +182,13 @@ def _noted(
     try:
         yield
     except Refusal as refusal:
-        step, index, number = requested.step, requested.index, 1
-        while not scripted and record.get(f"approval.refused/{step}/{index}/{number}") is not None:
-            number += 1
         if not scripted:
+            step, index = requested.step, requested.index
             record.append(
                 ApprovalRefused(
                     step=step,
                     index=index,
-                    number=number,
+                    number=record.count(f"approval.refused/{step}/{index}") + 1,
                     approver=approver,
                     account=account,
                     code=refusal.code,

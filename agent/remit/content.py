@@ -15,7 +15,7 @@ from pydantic import Field
 
 from remit.call import Json, Noun
 from remit.errors import Problem, WorkspaceError
-from remit.redact import DETECTORS, OWN, texts_of
+from remit.redact import DETECTORS, OWN, spliced, texts_of
 from remit.toml_lines import Matching, Table, read_table, read_toml, toml_line
 from remit.tool_toml import Summary
 
@@ -114,19 +114,13 @@ class Content(Noun):
 
     def replaced(self, text: str, where: Where, action: str = "") -> str:
         """The text with what `redact` rules find replaced by `[email removed]`."""
-        spans = [
-            span
+        pieces = (
+            (start, end, f"[{'phrase' if name == 'blocked' else name} removed]")
             for rule in self.rules
             if rule.do == "redact" and rule.covers(where, action)
-            for span in rule.found(text)
-        ]
-        parts: list[str] = []
-        at = 0
-        for start, end, name in sorted(spans, key=lambda span: (span[0], -span[1])):
-            if start >= at:
-                parts += [text[at:start], f"[{'phrase' if name == 'blocked' else name} removed]"]
-            at = max(at, end)
-        return "".join([*parts, text[at:]])
+            for start, end, name in rule.found(text)
+        )
+        return spliced(text, pieces)
 
 
 def read_content(text: str) -> Content:

@@ -86,9 +86,7 @@ def check_step(calls: tuple[Call, ...], call: Call) -> None:
 
 def earlier(record: Record, call: Call) -> tuple[int, AttemptEnded | None]:
     """How many attempts were made, here or by a process that died, and how the last one ended."""
-    number = 0
-    while record.get(f"attempt.intended/{call.step}/{call.index}/{number + 1}") is not None:
-        number += 1
+    number = record.count(f"attempt.intended/{call.step}/{call.index}")
     if number == 0:
         return 0, None
     ended = record.get(f"attempt.ended/{call.step}/{call.index}/{number}")
@@ -115,10 +113,7 @@ def lost(call: Call, number: int) -> AttemptEnded:
 
 def settlements(record: Record, step: int, index: int, who: Literal["probe", "person"]) -> int:
     """How often that effect was looked after so far."""
-    number = 0
-    while record.get(f"effect.settled/{step}/{index}/{who}/{number + 1}") is not None:
-        number += 1
-    return number
+    return record.count(f"effect.settled/{step}/{index}/{who}")
 
 
 def in_doubt(record: Record) -> list[InDoubt]:
@@ -176,9 +171,7 @@ def _is_open(record: Record, place: tuple[int, int]) -> bool:
     call = record.facts.open[place]
     if not call.effect or (call.settled is not None and call.settled.landed != "unknown"):
         return False
-    number = 0
-    while record.get(f"attempt.intended/{place[0]}/{place[1]}/{number + 1}") is not None:
-        number += 1
+    number = record.count(f"attempt.intended/{place[0]}/{place[1]}")
     ended = record.get(f"attempt.ended/{place[0]}/{place[1]}/{number}")
     return number > 0 and (call.doubtful or ended is None)
 

@@ -10,7 +10,7 @@ import base64
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -74,9 +74,9 @@ class KnownSecret:
         data = secret.encode("utf-8", "surrogatepass")
         self._escaped = re.compile("".join(_alternatives(character) for character in secret))
         self._hex = data.hex()
-        sixty_four = {core.rstrip("=") for core in _cores(data, 3, 6, base64.b64encode)}
+        sixty_four = _cores(data, 3, 6, base64.b64encode)
         self._cores = sixty_four | {core.translate(str.maketrans("+/", "-_")) for core in sixty_four}
-        self._cores |= {core.rstrip("=") for core in _cores(data, 5, 5, base64.b32encode)}
+        self._cores |= _cores(data, 5, 5, base64.b32encode)
 
     def find(self, reading: Reading) -> list[Found]:
         """Every place where it stands whole."""
@@ -133,7 +133,10 @@ def _alternatives(character: str) -> str:
 
 
 def _cores(data: bytes, group: int, bits: int, encode: Callable[[bytes], bytes]) -> set[str]:
-    """What every text that holds the secret has in common in that encoding, for each place in a group where it may begin."""
+    """What every text that holds the secret has in common in that encoding, for each place in a group where it may begin.
+
+    That is the part which its neighbours do not change, so it never reaches the padding.
+    """
     cores: set[str] = set()
     for offset in range(group):
         text = encode(b"\0" * offset + data).decode()
@@ -157,13 +160,5 @@ def spellings(secret: str) -> frozenset[str]:
         found |= quoted | {re.sub("%[0-9A-F]{2}", lambda one: one[0].lower(), text) for text in quoted}
         found |= {data.hex(), data.hex().upper()}
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            found |= set(_encoded(data, encode))
+            found |= _cores(data, 3, 6, encode)
     return frozenset(text for text in found if len(text) >= SHORTEST_SECRET)
-
-
-def _encoded(data: bytes, encode: Callable[[bytes], bytes]) -> Iterator[str]:
-    """What base64 of any text around it holds of the secret: the part that its neighbours do not change, by alignment."""
-    for before in range(3):
-        text = encode(bytes(before) + data).decode().rstrip("=")
-        whole = (before + len(data)) * 8 // 6  # characters that no byte after it changes
-        yield text[-(-before * 8 // 6) : whole]

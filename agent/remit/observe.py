@@ -232,16 +232,14 @@ class _Report:
 
     def _smaller(self, grants: Iterable[tuple[tuple[str, ...], str]]) -> tuple[tuple[Unused, ...], str]:
         """The grants that can go, tried one by one on the manifest's own rules, and the tables without them."""
-        document = read_toml(self._text, file=self._file)
+        document = written = read_toml(self._text, file=self._file)
         changed: dict[tuple[str, ...], list[str]] = {}
         found: list[Unused] = []
         for path, grant in grants:
             without = copy.deepcopy(document)
             values = _list_at(without, path)
             at = values.index(grant)
-            line = toml_line(
-                self._text, *path, str(_list_at(read_toml(self._text, file=self._file), path).index(grant))
-            )
+            line = toml_line(self._text, *path, str(_list_at(written, path).index(grant)))
             del values[at]
             needed = self._problem(without)
             if not needed:

@@ -98,6 +98,13 @@ class Record:
         recorded = self._log.get(self.run, key)
         return recorded.event if recorded else None
 
+    def count(self, prefix: str) -> int:
+        """How many events are recorded as `prefix/1`, `prefix/2` and so on."""
+        number = 0
+        while self.get(f"{prefix}/{number + 1}") is not None:
+            number += 1
+        return number
+
     def every(self) -> list[AnyEvent]:
         """All events of the run, in order, but for those that were erased."""
         return [recorded.event for recorded in self._log.events(self.run) if recorded.event is not None]

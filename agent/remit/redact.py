@@ -129,13 +129,7 @@ class Redactor:
         return [one for known in self._known for one in (*known.find(reading), *known.edges(text))]
 
     def _replaced(self, text: str, found: Iterable[Found]) -> str:
-        parts: list[str] = []
-        at = 0
-        for one in sorted(found, key=lambda one: (one.start, -one.end)):
-            if one.start >= at:
-                parts += [text[at : one.start], self._placeholder(one.secret)]
-            at = max(at, one.end)
-        return "".join([*parts, text[at:]])
+        return spliced(text, ((one.start, one.end, self._placeholder(one.secret)) for one in found))
 
     def _patterns(self, text: str) -> str:
         return self._remembered(text) if len(text) <= LONGEST_REMEMBERED else self._patterned(text)
@@ -163,6 +157,17 @@ class Redactor:
 
 
 _GROUPED: Final = frozenset(OWN.values())
+
+
+def spliced(text: str, pieces: Iterable[tuple[int, int, str]]) -> str:
+    """The text with each piece (start, end, what stands there instead) replaced; of those that overlap, the first."""
+    parts: list[str] = []
+    at = 0
+    for start, end, instead in sorted(pieces, key=lambda piece: (piece[0], -piece[1])):
+        if start >= at:
+            parts += [text[at:start], instead]
+        at = max(at, end)
+    return "".join([*parts, text[at:]])
 
 
 def names_secret(key: object) -> bool:

@@ -85,9 +85,7 @@ class LiveWorld:
             self._note(self._record, problem=str(error))
 
     def _note(self, record: Record, *, rulebook: str = "", problem: str = "") -> None:
-        count = 1
-        while record.get(f"rules.changed/{count}") is not None:
-            count += 1
+        count = record.count("rules.changed") + 1
         digest = self._noted.digest
         record.append(RulesChanged(count=count, rulebook=rulebook, policy_digest=digest, problem=problem), durable=True)
 

@@ -19,6 +19,7 @@ from typing import Final, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
+from remit import withhold
 from remit.call import Ask, Call, Json, Missing, Subjects, Succeeded
 from remit.chain import Chain, Link, link
 from remit.event import (
@@ -48,7 +49,7 @@ KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
 # Texts that stay where a manifest has that very word: a model may ask for an action by any name, and a tool fail with any.
 DECLARED: Final[dict[type[BaseModel], frozenset[str]]] = {Ask: frozenset({"name"}), AttemptEnded: frozenset({"error"})}
 # Names that Remit itself puts into an error's details and into the facts of a decision.
-OURS: Final = frozenset({"error", "reason", "rules", "resources", "limit", "of", "used", "effect", "problem", "at"})
+OURS: Final = withhold.OURS | {"rules", "resources", "at"}
 # What may stand before the colon of a text that is no resource of a tool.
 PREFIXES: Final = frozenset({"http", "https", "file", "store", "none", "user", "agent", "role", "probe", "sha256"})
 
