@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 
 from remit import policy
-from remit.call import Context, Request
+from remit.call import Context, Request, action_matches
 from remit.errors import UsageError, WorkspaceError
 from remit.policy import Policy, index
-from remit.policy.rules import action_matches
 from remit.policy.stock import stock
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()

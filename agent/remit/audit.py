@@ -11,9 +11,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from remit.call import BREAK_GLASS, Failed, Json, Rule
-from remit.event import ApprovalGranted, CallAnswered, CallDecided, Recorded, RunStarted
+from remit.event import NANO, ApprovalGranted, CallAnswered, CallDecided, Recorded, RunStarted
 
-NANO: Final = 1_000_000_000
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate instead of showing
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from remit.errors import Refusal
+from remit.event import NANO
 from remit.facts import Facts
 from remit.workspace import Agent, Budget
-
-NANO: Final = 1_000_000_000
 
 
 def check_call(facts: Facts, budget: Budget, now: int, *, output: int = 0) -> None:
@@ -28,6 +25,11 @@ def check_wall(facts: Facts, budget: Budget, now: int) -> None:
     """Raise `budget_exhausted` where the run has lasted longer than it may."""
     if facts.started_at is not None and now - facts.started_at > budget.wall * NANO:
         raise _spent("wall", budget.wall, f"this run may last {budget.wall:g} s and has lasted longer")
+
+
+def until(facts: Facts, budget: Budget) -> int:
+    """When the run's time is up, in Unix nanoseconds."""
+    return (facts.started_at or 0) + int(budget.wall * NANO)
 
 
 def check_turn(facts: Facts, agent: Agent, step: int, now: int) -> None:

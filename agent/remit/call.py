@@ -29,6 +29,11 @@ BREAK_GLASS = (
 JSON_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every reader keeps exactly
 
 
+def action_matches(action: str, pattern: str) -> bool:
+    """Whether a pattern of actions, as rules and limits write them, is about it: exact, `tool.*`, or `*`."""
+    return pattern in ("*", action) or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
+
+
 class Noun(BaseModel):
     """Frozen, closed and compared by value."""
 

@@ -121,8 +121,7 @@ class Carry:
 
     async def _bounded(self, call: Call, number: int, key: str) -> Attempted:
         """One attempt, ended from outside when the run's time is up or somebody holds it: its processes are killed."""
-        facts = self.record.facts
-        until = (facts.started_at or 0) + int(self.agent.budget.wall * budget.NANO)
+        until = budget.until(self.record.facts, self.agent.budget)
         attempt = self.attempts.attempt(
             call, number, idempotency_key=key, decide=lambda url: self.redirected(call, url)
         )

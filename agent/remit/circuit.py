@@ -10,13 +10,12 @@ from typing import Final
 
 from remit.call import Call
 from remit.errors import Code, Refusal
-from remit.event import ToolFailed, ToolRecovered, ToolTried
+from remit.event import NANO, ToolFailed, ToolRecovered, ToolTried
 from remit.journal import AlreadyRecorded
 from remit.manifest import Breaker
 from remit.record import Record
 
 FAILURES: Final[frozenset[Code]] = frozenset({"timeout", "resource_exhausted", "tool_crashed"})
-NANO: Final = 1_000_000_000
 
 
 def check(shared: Record, call: Call, now: int) -> None:

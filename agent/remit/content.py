@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from remit.call import Json, Noun
+from remit.call import Json, Noun, action_matches
 from remit.errors import Problem, WorkspaceError
 from remit.redact import DETECTORS, OWN, spliced, texts_of
 from remit.toml_lines import Matching, Table, read_table, read_toml, toml_line
@@ -84,8 +84,7 @@ class ContentRule(Noun):
 
     def covers(self, where: Where, action: str) -> bool:
         """Whether it looks at texts that go there, in a call of that action ("" for none)."""
-        tool, _, _ = action.partition(".")
-        return where in self.where and (not self.actions or action in self.actions or f"{tool}.*" in self.actions)
+        return where in self.where and (not self.actions or any(action_matches(action, one) for one in self.actions))
 
     def found(self, text: str) -> list[tuple[int, int, str]]:
         """What it finds: where, and how to call it."""

@@ -9,12 +9,14 @@ refused by the journal, which is how two workers on one run cannot both intend t
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from remit.call import Access, Ask, Call, Confinement, Decision, Json, Missing, Noun, Result, Subjects
 from remit.errors import Code
+
+NANO: Final = 1_000_000_000  # nanoseconds of a second; every time that is recorded is in Unix nanoseconds
 
 # escalated: no answer held, so people must look
 Outcome: TypeAlias = Literal["completed", "failed", "stopped", "exhausted", "escalated"]

@@ -14,9 +14,7 @@ from typing import Final, Literal, TypeAlias
 from remit.call import Call, Confinement, Context, Grant, Missing, Touch
 from remit.canon import digest
 from remit.errors import Code
-from remit.event import Content, EffectSettled, HoldSet, Outcome, RunStarted
-
-NANO: Final = 1_000_000_000
+from remit.event import NANO, Content, EffectSettled, HoldSet, Outcome, RunStarted
 
 # The codes of a call that was refused before anything of it ran.
 REFUSED: Final[frozenset[Code]] = frozenset(

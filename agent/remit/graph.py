@@ -148,7 +148,7 @@ class Agency:
 
     async def _think(self, step: int) -> Turn:
         """One turn of the model, given up when the run's time is up (TimeoutError) or an operator holds the run."""
-        until = (self.record.facts.started_at or 0) + int(self.broker.agent.budget.wall * budget.NANO)
+        until = budget.until(self.record.facts, self.broker.agent.budget)
         thinking = asyncio.ensure_future(self.model.think(step, self.record.conversation.messages, self.tools))
         try:
             while True:

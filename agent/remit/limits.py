@@ -7,14 +7,14 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from remit.call import Noun, Subjects
+from remit.call import Noun, Subjects, action_matches
 from remit.errors import Problem, Refusal, WorkspaceError
+from remit.event import NANO
 from remit.spend import Claim, Exhausted
 from remit.toml_lines import Matching, Table, read_table, read_toml, toml_line
 from remit.tool_toml import Duration, Summary, duration, size
 
 LIMITS: Final = "policies/limits.toml"
-NANO: Final = 1_000_000_000
 Measure: TypeAlias = Literal["calls", "seconds", "bytes", "tokens", "money"]
 Each: TypeAlias = Literal["run", "agent", "user", "action"]
 
@@ -68,10 +68,8 @@ class Limit(Noun):
 
     def covers(self, subjects: Subjects, action: str) -> bool:
         """Whether a call of `action` counts against it; "" is a turn of the model."""
-        tool, _, name = self.action.partition(".")
-        fits = not self.action or action == self.action or (name == "*" and action.startswith(f"{tool}."))
         return (
-            fits
+            (not self.action or action_matches(action, self.action))
             and (self.of in _TURN) is (action == "")
             and self.agent in ("", subjects.agent.removeprefix("agent:"))
             and self.user in ("", subjects.user)
@@ -164,9 +162,7 @@ def _unknown(
 ) -> list[Problem]:
     """A limit on what does not exist would hold nothing and look as if it did."""
     found: list[Problem] = []
-    if one.action is not None and not any(
-        action == one.action or (one.action.endswith(".*") and action.startswith(one.action[:-1])) for action in actions
-    ):
+    if one.action is not None and not any(action_matches(action, one.action) for action in actions):
         found.append(
             _problem(text, (*at, "action"), f"no tool has {one.action!r}", f"name one of {', '.join(actions)}")
         )

@@ -16,7 +16,7 @@ from typing import Final
 from remit.break_glass import emergencies
 from remit.driving import is_driven
 from remit.errors import UsageError
-from remit.event import RulesChanged, RunPruned, RunResumed, RunStarted
+from remit.event import NANO, RulesChanged, RunPruned, RunResumed, RunStarted
 from remit.facts import RunSummary
 from remit.graph import checkpoints
 from remit.house import House
@@ -25,7 +25,6 @@ from remit.trace import Objects, read
 from remit.trace.objects import read_index
 from remit.trace.write import trace_path
 
-NANO: Final = 1_000_000_000
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _SECONDS: Final = {"h": 3600, "d": 86_400, "w": 604_800}
 YOUNG_S: Final = 3600  # an object that was put so lately may be of a run that has not recorded its beginning yet

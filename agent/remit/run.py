@@ -22,6 +22,7 @@ from remit.call import Ask, Call, Confinement, Context, Failed, Request, Result,
 from remit.driving import DRIVEN, driving
 from remit.errors import Code, Refusal, RunEnded, UsageError, WorkspaceError
 from remit.event import (
+    NANO,
     ApprovalRequested,
     BudgetSpent,
     CallAnswered,
@@ -32,7 +33,7 @@ from remit.event import (
     RunResumed,
     RunStarted,
 )
-from remit.facts import NANO, Facts
+from remit.facts import Facts
 from remit.graph import Agency, checkpoints, drive
 from remit.guard import Guard
 from remit.house import House, account

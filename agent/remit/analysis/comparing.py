@@ -13,10 +13,9 @@ from remit.analysis.paths import Space
 from remit.analysis.segments import TooMany
 from remit.analysis.side import Key, Side
 from remit.analysis.solver import Answered, Ask, Change, Question, Values, ask
-from remit.call import Context, Verdict
+from remit.call import Context, Verdict, action_matches
 from remit.policy.conditions import read_condition
 from remit.policy.globs import EVERYTHING, Pattern, parse_pattern
-from remit.policy.rules import action_matches
 
 OTHER_KIND: Final = "thing"  # stands for every kind of resource that no rule names
 

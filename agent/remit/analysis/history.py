@@ -14,12 +14,11 @@ from typing import Final
 
 from remit.analysis.logic import atoms_of
 from remit.analysis.side import Side
-from remit.call import Context, Request, Verdict
+from remit.call import Context, Request, Verdict, action_matches
 from remit.event import CallAnswered, CallDecided, Recorded, RunStarted
 from remit.facts import Facts, context
 from remit.fold import fold
 from remit.policy.globs import GlobError
-from remit.policy.rules import action_matches
 
 # The events that change what a condition may read; folding the others would take most of the time.
 BEARING: Final = frozenset(

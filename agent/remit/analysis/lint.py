@@ -18,9 +18,9 @@ from remit.analysis.reach import Reach, reach_of
 from remit.analysis.segments import TooMany
 from remit.analysis.side import Key, Side, uncollected
 from remit.analysis.solver import Answered, Question, Values, ask
-from remit.call import Verdict
+from remit.call import Verdict, action_matches
 from remit.policy.globs import parse_pattern
-from remit.policy.rules import Row, action_matches
+from remit.policy.rules import Row
 from remit.workspace import Workspace
 
 Code: TypeAlias = Literal[

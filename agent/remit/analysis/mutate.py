@@ -20,12 +20,12 @@ from remit.analysis.paths import Place, Space
 from remit.analysis.segments import TooMany
 from remit.analysis.side import Key, Side
 from remit.analysis.witness import facts_of, facts_text
-from remit.call import Context, Decision, Json, Request
+from remit.call import Context, Decision, Json, Request, action_matches
 from remit.policy.cases import Case
 from remit.policy.conditions import ConditionError, parse_condition
 from remit.policy.globs import GlobError, Pattern, parse_pattern
 from remit.policy.roles import Link, check_links
-from remit.policy.rules import Row, action_matches
+from remit.policy.rules import Row
 
 Operator: TypeAlias = Literal["drop", "flip", "widen", "unconditional", "negate", "swap"]
 OPERATORS: Final[Mapping[Operator, str]] = {

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
-from remit.call import Context, Request, Rule, Verdict
+from remit.call import Context, Request, Rule, Verdict, action_matches
 from remit.policy import Policy, Vocabulary
 from remit.policy.globs import Pattern, parse_pattern, parse_resource
 from remit.policy.roles import Link, closures
-from remit.policy.rules import Row, Rules, action_matches, read_rules
+from remit.policy.rules import Row, Rules, read_rules
 
 
 class Key(NamedTuple):

@@ -14,11 +14,11 @@ from remit.analysis.difference import difference
 from remit.analysis.history import Decided, allowed_pairs
 from remit.analysis.reach import reach_of
 from remit.analysis.side import Side, read_side
-from remit.call import Request
+from remit.call import Request, action_matches
 from remit.errors import UsageError
 from remit.policy.conditions import ROLE
 from remit.policy.globs import Pattern, parse_pattern, parse_resource
-from remit.policy.rules import Row, action_matches
+from remit.policy.rules import Row
 from remit.workspace import Workspace
 
 

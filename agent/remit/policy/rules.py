@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Final, Literal, NamedTuple, get_args
 
-from remit.call import Rule
+from remit.call import Rule, action_matches
 from remit.canon import canonical
 from remit.errors import Problem, Refusal, WorkspaceError
 from remit.policy.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
@@ -83,11 +83,6 @@ class Rules:
 
     rows: tuple[Row, ...]
     links: tuple[Link, ...]
-
-
-def action_matches(action: str, pattern: str) -> bool:
-    """Exact, `tool.*`, or `*`."""
-    return pattern in ("*", action) or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
 
 
 def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> Rules:

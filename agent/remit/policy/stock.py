@@ -16,12 +16,12 @@ import casbin
 from casbin.model import Model
 from casbin.persist import Adapter, load_policy_line
 
-from remit.call import Context, Request
+from remit.call import Context, Request, action_matches
 from remit.errors import UsageError
 from remit.policy.conditions import holds
 from remit.policy.globs import NOTHING_TOUCHED, GlobError, parse_pattern, parse_resource
 from remit.policy.model import MODEL_FILE
-from remit.policy.rules import FOLDER, action_matches
+from remit.policy.rules import FOLDER
 
 
 class Stock:

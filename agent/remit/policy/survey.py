@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from remit.call import Context, Request, Rule
+from remit.call import Context, Request, Rule, action_matches
 from remit.policy.globs import GlobError, parse_resource
-from remit.policy.rules import Row, action_matches
+from remit.policy.rules import Row
 from remit.policy.snapshot import Policy
 
 Standing: TypeAlias = Literal[

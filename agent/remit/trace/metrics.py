@@ -14,6 +14,7 @@ from typing import Final, Literal, TypeAlias
 from remit.call import Failed
 from remit.chain import Link
 from remit.event import (
+    NANO,
     AttemptEnded,
     CallAnswered,
     CallDecided,
@@ -26,7 +27,6 @@ from remit.event import (
 )
 
 Kind: TypeAlias = Literal["count", "histogram"]
-NANO: Final = 1_000_000_000
 OK: Final = "ok"  # where a code would stand, and there is none
 OTHER: Final = "_OTHER"
 
