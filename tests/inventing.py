@@ -26,7 +26,7 @@ RESOURCES = (
 ATOMS = (
     "args.n < 3", "args.n == 2", "args.n <= 3", "args.gone == 1", "args.text in labels", "'a' in args.text", "len(args.list) >= 2",
     "args.n < 'x'", "args.flag", "'x' in args.list", "args.null == 'a'", "args.text < args.other", "args.n < args.m", "named",
-    "'l' in labels", "'l' not in labels", "args.text in directory", "calls('mail.send') < 2", "env == 'prod'", "confinement != 'none'",
+    "'l' in labels", "'l' not in labels", "args.text in carries", "calls('mail.send') < 2", "env == 'prod'", "confinement != 'none'",
     "'09:00' <= time < '17:00'", "True", "False", "args.text == 'a'", "len(args.text) > 2", "1 <= args.n <= 2", "args.text != args.other",
     "'bc' in args.text", "args.text in 'abc'", "time in labels",
 )  # fmt: skip
@@ -116,7 +116,7 @@ def context(dice: random.Random) -> Context:
         args={name: value for name, value in args.items() if dice.random() < 0.9},
         labels=frozenset(dice.sample(("l", "a", "09:00"), dice.randint(0, 3))),
         named=dice.random() < 0.5,
-        directory=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
+        carries=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
         calls={"mail.send": dice.randint(0, 3)},
         approvals={role: dice.choice((0, 0, 1, 2)) for role in ("role:0", "role:1")},
         env=dice.choice(("local", "prod")),

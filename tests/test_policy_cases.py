@@ -147,7 +147,7 @@ def test_an_empty_table_has_no_rows() -> None:
 def test_every_fact_can_be_given() -> None:
     """So that every condition can be pinned."""
     condition = (
-        "named and env == 'prod' and 'l' in labels and args.to in directory and calls('a.b') > 1 and time > '11:00'"
+        "named and env == 'prod' and 'l' in labels and args.to in carries and calls('a.b') > 1 and time > '11:00'"
     )
     rules = policy.load(
         {
@@ -155,6 +155,6 @@ def test_every_fact_can_be_given() -> None:
             "policies/rules.csv": f"p, agent:a, a.b, **, {condition} and confinement == 'landlock', allow\np, user:u, a.b, **, True, allow".encode(),
         }
     )
-    row = "{note: n, agent: a, user: u, action: a.b, resources: [], args: {to: x}, labels: [l], named: true, directory: [x], calls: {a.b: 2}, env: prod, confinement: landlock, time: '11:01', expect: allow}"
+    row = "{note: n, agent: a, user: u, action: a.b, resources: [], args: {to: x}, labels: [l], named: true, carries: [x], calls: {a.b: 2}, env: prod, confinement: landlock, time: '11:01', expect: allow}"
     assert run_cases(rules, f"- {row}", "x")[0].passed
     assert not run_cases(rules, f"- {row.replace('11:01', '10:59')}", "x")[0].passed

@@ -69,7 +69,7 @@ def problems(text: str, effect: Effect = "allow") -> str:
         ("'untrusted' in labels", {"labels": frozenset({"untrusted"})}, True),
         ("'untrusted' not in labels", {"labels": frozenset({"untrusted"})}, False),
         ("named", {"named": True}, True),
-        ("args.path in directory", {"args": {"path": "a"}, "directory": frozenset({"a"})}, True),
+        ("args.path in carries", {"args": {"path": "a"}, "carries": frozenset({"a"})}, True),
         ("calls('mail.send') < 2", {"calls": {"mail.send": 1}}, True),
         ("calls('mail.send') < 2", {"calls": {"mail.send": 2}}, False),
         ("calls('mail.send') == 0", {}, True),
@@ -262,15 +262,13 @@ def test_one_more_approval_never_takes_an_allow_away() -> None:
 
 def test_facts_are_named_and_read_as_json() -> None:
     """What a decision records: a length instead of the text, a sorted list instead of a set, nothing unreadable."""
-    text = (
-        "len(args.text) < 9 and args.to in directory and args.gone == 1 and approved('role:lead') and calls('a.b') < 1"
-    )
+    text = "len(args.text) < 9 and args.to in carries and args.gone == 1 and approved('role:lead') and calls('a.b') < 1"
     condition = parse_condition(text, effect="allow")
-    context = Context(args={"text": "secret", "to": "b"}, directory=frozenset({"b", "a"}), approvals={"role:lead": 1})
+    context = Context(args={"text": "secret", "to": "b"}, carries=frozenset({"b", "a"}), approvals={"role:lead": 1})
     assert condition.facts(context) == {
         "len(args.text)": 6,
         "args.to": "b",
-        "directory": ["a", "b"],
+        "carries": ["a", "b"],
         "approvals('role:lead')": 1,
         "calls('a.b')": 0,
     }

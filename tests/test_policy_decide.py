@@ -110,18 +110,18 @@ def test_a_resource_that_is_not_canonical_is_denied_as_an_error(resource: str) -
 def test_the_facts_that_the_deciding_rules_read_are_in_the_decision() -> None:
     """And no others."""
     rules = load(
-        "p, agent:t, mail.send, mail:*, args.to in directory and len(args.text) < 9 and calls('mail.send') < 1, allow",
+        "p, agent:t, mail.send, mail:*, args.to in carries and len(args.text) < 9 and calls('mail.send') < 1, allow",
         "p, agent:t, mail.send, ticket:*, named, allow",
         "p, agent:t, mail.send, mail:*, 'secret' in labels, deny",
     )
     facts: dict[str, Any] = {
         "args": {"to": "b", "text": "hello"},
-        "directory": frozenset({"b"}),
+        "carries": frozenset({"b"}),
         "labels": frozenset({"x"}),
     }
     decision = decide(rules, "mail.send", "mail:b", subjects=("agent:t",), **facts)
     assert decision.verdict == "allow"
-    assert decision.facts == {"args.to": "b", "directory": ["b"], "len(args.text)": 5, "calls('mail.send')": 0}
+    assert decision.facts == {"args.to": "b", "carries": ["b"], "len(args.text)": 5, "calls('mail.send')": 0}
     refused = decide(rules, "mail.send", "mail:b", subjects=("agent:t",), **{**facts, "labels": frozenset({"secret"})})
     assert refused.facts == {"labels": ["secret"]}
 

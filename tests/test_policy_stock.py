@@ -25,7 +25,7 @@ SEGMENTS = ("a", "ab", ".a", "b.c", "zz", "a b", "é", "aab")
 PATTERN_SEGMENTS = (*SEGMENTS[:4], "é", "*", "a*", "*b*", "a*b", ".*", "*.c", "*a*b*", "**", "**")
 ATOMS = (
     "args.n < 3", "args.n == 2", "args.gone == 1", "args.text in labels", "'a' in args.text", "len(args.list) >= 2", "args.n < 'x'", "args.flag",
-    "'x' in args.list", "args.null == 'a'", "args.text < args.n", "named", "'l' in labels", "'l' not in labels", "args.text in directory",
+    "'x' in args.list", "args.null == 'a'", "args.text < args.n", "named", "'l' in labels", "'l' not in labels", "args.text in carries",
     "calls('mail.send') < 2", "env == 'prod'", "confinement != 'none'", "'09:00' <= time < '17:00'", "True", "False",
 )  # fmt: skip
 
@@ -113,7 +113,7 @@ def context(dice: random.Random) -> Context:
         args={name: value for name, value in args.items() if dice.random() < 0.9},
         labels=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
         named=dice.random() < 0.5,
-        directory=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
+        carries=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
         calls={"mail.send": dice.randint(0, 3)},
         approvals={role: dice.randint(0, 2) for role in ("role:0", "role:1")},
         env=dice.choice(("local", "prod")),

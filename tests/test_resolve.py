@@ -39,9 +39,9 @@ def schema(required: tuple[str, ...] = (), **properties: Any) -> ActionSchema:
     return ActionSchema(input={"type": "object", "properties": properties, "required": list(required)}, output={})
 
 
-def touch(line: str) -> Touch:
+def touch(line: str, *, fixed: bool = False) -> Touch:
     access, _, resource = line.partition(" ")
-    return Touch.model_validate({"access": access, "resource": resource})
+    return Touch.model_validate({"access": access, "resource": resource, "fixed": fixed})
 
 
 def resolved(
@@ -113,7 +113,11 @@ def test_constants_and_stores_are_touched_whatever_the_arguments_say() -> None:
         manifest(), Action(name="a", summary="s", touches=touches), schema(key=TEXT), {"key": "INC-7"}
     )
     assert used == {"key": "INC-7"}
-    assert found == tuple(map(touch, ("write store:tickets", "use ticket:INC-7", "use service:mailer")))
+    assert found == (
+        touch("write store:tickets", fixed=True),
+        touch("use ticket:INC-7"),
+        touch("use service:mailer", fixed=True),
+    )
 
 
 @pytest.mark.parametrize("path", ["etc/passwd", "docs", "logs/x/a.txt", "logs/a.md", "docs2/a", "reports/a.md", "."])
@@ -168,8 +172,19 @@ def test_a_list_of_too_many_resources_is_refused() -> None:
     assert refused(("read file:{paths}",), {"paths": many}, paths=paths).details["problem"] == "too_many"
 
 
-def test_an_argument_that_is_no_text_names_nothing() -> None:
-    assert refused(("use id:{key}",), {"key": 7}, key={"type": "integer"}).details["problem"] == "wrong_type"
+def test_an_argument_that_is_neither_text_nor_whole_number_names_nothing() -> None:
+    assert refused(("use id:{key}",), {"key": True}, key={"type": "boolean"}).details["problem"] == "wrong_type"
+    assert refused(("use id:{key}",), {"key": 7.5}, key={"type": "number"}).details["problem"] == "wrong_type"
+
+
+def test_a_whole_number_is_the_name_of_the_thing_with_that_number() -> None:
+    assert resolved(("use id:{key}",), {"key": 7}, key={"type": "integer"}) == ({"key": 7}, ["use id:7"])
+
+
+def test_a_proper_name_may_have_several_words_and_no_hidden_ones() -> None:
+    assert resolved(("use hotel:{hotel:name}",), {"hotel": "Grand Café"}, hotel=TEXT)[1] == ["use hotel:Grand Café"]
+    for odd in ("Grand  Café", " Grand", "Grand\u200b", "a/b", "*", ""):
+        assert refused(("use hotel:{hotel:name}",), {"hotel": odd}, hotel=TEXT).code == "invalid_arguments"
 
 
 def test_what_was_given_is_not_changed() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from remit import approval, budget, effect, retry
 from remit.attempt import Attempts
 from remit.binding import decision_digest, request_digest
-from remit.call import Ask, Call, Confinement, Decision, Failed, Request, Result, Subjects, Touch
+from remit.call import Ask, Call, Confinement, Decision, Failed, Request, Result, Subjects, Succeeded, Touch
 from remit.canon import canonical_json, digest, parse_arguments
 from remit.carry import Carry, refused
 from remit.errors import Refusal
@@ -29,6 +29,7 @@ from remit.event import (
 )
 from remit.facts import context, counted, meant
 from remit.guard import Guard
+from remit.known import listed
 from remit.limits import Measure
 from remit.policy import Policy
 from remit.record import Record
@@ -237,6 +238,7 @@ class Broker:
             at=self.world.clock(call.step, call.index),
             roles_of=policy.roles_of,
             decision_digest="nobody" if nobody else bound,
+            shown=None if call.effect == "read" else self.guard.arguments(call.arguments),
         )
         resources = tuple(touch.resource for touch in call.touches)
         return Request(subjects=call.subjects.all, action=call.action, resources=resources, context=facts)
@@ -267,7 +269,7 @@ class Broker:
         whole = not ask.redacted or not self.forgetful or (step, index) in self._heard
         result = await self._carry.out(call, decision, whole=whole, unheard=lambda: self._lost_secret(call, ask))
         self.world.spent(self.record, step, call, self._used(step, index))
-        return self._answer(step, index, result)
+        return self._answer(step, index, result, call)
 
     def _used(self, step: int, index: int) -> dict[Measure, int]:
         """What the call has really taken, over all of its attempts."""
@@ -378,6 +380,16 @@ class Broker:
         touches = (Touch(access="use", resource=url),)
         return self._decide(call.model_copy(update={"touches": touches, "request_digest": request})).verdict == "allow"
 
-    def _answer(self, step: int, index: int, result: Result) -> Result:
-        self.record.append(CallAnswered(step=step, index=index, result=result), durable=False)
+    def _answer(self, step: int, index: int, result: Result, call: Call | None = None) -> Result:
+        """Record the one result, and what it says of the run: labels that are gone, and names that are known from now on."""
+        cleared: tuple[str, ...] = ()
+        names = frozenset[str]()
+        if call is not None and isinstance(result, Succeeded):
+            _, action = self.workspace.action(call.action)
+            opened = self.world.facts(self.record, call, "").open.get((step, index))
+            cleared = action.clears
+            if opened is not None and opened.trusted:
+                names = listed(action.listings, result.value)
+        answered = CallAnswered(step=step, index=index, result=result, cleared=cleared, listed=tuple(sorted(names)))
+        self.record.append(answered, durable=False)
         return result

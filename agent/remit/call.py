@@ -68,11 +68,13 @@ def ask_id(step: int, index: int) -> str:
 class Touch(Noun):
     """One canonical resource that a call touches, and how the kernel opens it.
 
-    A resource that ends in `/**` is a set: an allow must cover it, a deny applies where it intersects.
+    A resource that ends in `/**` is a set: an allow must cover it, a deny applies where it intersects. `fixed`: the
+    manifest names it, so nothing that the model writes chooses it.
     """
 
     access: Access
     resource: str
+    fixed: bool = False
 
     @property
     def kind(self) -> str:
@@ -212,7 +214,10 @@ class Grant(Noun):
 class Context(Noun):
     """The closed, typed set of facts that a condition may read.
 
-    `time` is UTC `HH:MM`; `approvals` counts grants by role, one grant a person.
+    `named`: the user's own words name every resource that the model chose; `known`: they or the directory do, or it chose
+    none; `unknown` are the kinds of those that neither names. `carries` is what the call's other texts hold that neither
+    of them names: "link", "address", "account", and the label of a result that they repeat. `time` is UTC `HH:MM`;
+    `approvals` counts grants by role, one grant a person.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
@@ -220,7 +225,10 @@ class Context(Noun):
     args: Mapping[str, Json] = Field(default_factory=dict)
     labels: frozenset[str] = frozenset()
     named: bool = False
-    directory: frozenset[str] = frozenset()
+    known: bool = False
+    unknown: frozenset[str] = frozenset()
+    carries: frozenset[str] = frozenset()
+    effect: Effect = "once"
     calls: Mapping[str, int] = Field(default_factory=dict)
     approvals: Mapping[str, int] = Field(default_factory=dict)
     env: str = "local"

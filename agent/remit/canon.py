@@ -209,6 +209,26 @@ def canonical(kind: str, value: str) -> str:
             return value
 
 
+def proper_name(kind: str, value: str) -> str:
+    """The one spelling of a proper name, of one or several words; `invalid_arguments` where it is not one."""
+    if not value or len(value) > 128 or value != " ".join(value.split(" ")).strip() or "  " in value:
+        _not_one(kind, "length", "write the name in at most 128 characters, with single spaces")
+    if bad := next((problem for problem in map(_bad_character, value) if problem), None):
+        _not_one(kind, bad, "write the plain characters of the name")
+    if not unicodedata.is_normalized("NFC", value):
+        _not_one(kind, "not_normalised", "write it in Unicode form NFC")
+    if "/" in value:
+        _not_one(kind, "slash", "write the name without a slash")
+    return value
+
+
+def resource_of(kind: str, value: str, *, proper: bool = False) -> str:
+    """The resource that a text names; `invalid_arguments` where it does not name one thing of its kind."""
+    if kind in ("http", "https"):
+        return canonical_url(kind, value).resource
+    return f"{kind}:{proper_name(kind, value) if proper else canonical(kind, value)}"
+
+
 def tables_of(sql: str) -> tuple[str, tuple[str, ...]]:
     """One reading query of SQLite, rendered from its tree, and the base tables it reads, sorted.
 

@@ -19,6 +19,7 @@ from remit.errors import Code, Refusal, RunEnded
 from remit.event import AttemptEnded, AttemptIntended, Connection, EffectSettled
 from remit.facts import effect_digest
 from remit.guard import Guard
+from remit.labels import labels_of
 from remit.manifest import Action
 from remit.record import Record
 from remit.workspace import Agent, Workspace
@@ -55,7 +56,7 @@ class Carry:
                 settled = await self._settled(call, action, ended, whole)
                 again = settled is not None and settled.landed == "not_landed" and ended.lost
                 if ended.retry_in_s is None and not again:
-                    return result(action, ended, settled)
+                    return result(action, ended, settled, labels_of(self.workspace.labels, call.touches))
                 await self.world.sleep(call, ended.retry_in_s or 0.0)
             try:
                 if (said := unheard()) is not None:
@@ -190,12 +191,13 @@ class Carry:
         )
 
 
-def result(action: Action, ended: AttemptEnded, settled: EffectSettled | None) -> Result:
-    """The one result of a call that was attempted."""
+def result(action: Action, ended: AttemptEnded, settled: EffectSettled | None, also: tuple[str, ...] = ()) -> Result:
+    """The one result of a call that was attempted. `also` are labels of what it touched, beside those of the action."""
+    labels = tuple(dict.fromkeys((*action.returns, *also)))
     if ended.code is None:
-        return Succeeded(value=ended.value, labels=action.returns)
+        return Succeeded(value=ended.value, labels=labels)
     if settled is not None and settled.landed == "landed" and settled.value is not None:
-        return Succeeded(value=settled.value, labels=action.returns)
+        return Succeeded(value=settled.value, labels=labels)
     code, landed, message = ended.code, ended.landed, ended.message
     retryable = retry.retryable(action.effect, action.retry, code=code, error=ended.error)
     if settled is not None and settled.landed == "landed":

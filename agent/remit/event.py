@@ -451,13 +451,18 @@ class EffectSettled(Event):
 
 
 class CallAnswered(Event):
-    """The one result of a call, as the model reads it."""
+    """The one result of a call, as the model reads it.
+
+    `cleared` are the labels that it takes off the run; `listed` the resources that the directory knows by it.
+    """
 
     type: Literal["call.answered"] = "call.answered"
     step: int
     index: int
     result: Result
     output_digest: str = ""
+    cleared: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()
 
 
 class RunFinished(Event):

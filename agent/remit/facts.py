@@ -6,15 +6,15 @@ and answer are kept one by one, so a long run costs no more per event than a sho
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from remit.call import Call, Confinement, Context, Grant, Missing, Touch
+from remit.call import Call, Confinement, Context, Grant, Json, Missing
 from remit.canon import digest
 from remit.errors import Code
 from remit.event import NANO, Content, EffectSettled, HoldSet, Outcome, RunStarted
+from remit.known import carried, kind_of, texts_of, unnamed
 
 # The codes of a call that was refused before anything of it ran.
 REFUSED: Final[frozenset[Code]] = frozenset(
@@ -106,7 +106,7 @@ class Doubt:
 
 @dataclass(frozen=True, kw_only=True)
 class OpenCall:
-    """A call between its first decision and its answer.
+    """A call between its first decision and its answer. `trusted`: nothing untrusted had been read when it was decided.
 
     `request` is the decision digest of the latest approval request, "" where nobody was asked; `grants` are those for
     that request only, the first of each person, given before `expires_at` (Unix nanoseconds). `doubtful`: its effect may
@@ -115,6 +115,7 @@ class OpenCall:
 
     action: str
     meant: str = ""
+    trusted: bool = False
     asks: bool = False
     allowed: bool = False
     happened: bool = False
@@ -139,7 +140,8 @@ class OpenCall:
 class Facts:
     """What is known of a run after some of its events. `started_at` and `ended_at` are Unix nanoseconds.
 
-    `attempted` counts every call that the model asked for, refused ones too; `settled` counts by action the calls that
+    `directory` are the resources that results named before anything untrusted was read; `values` what results under each
+    other label held, to be looked for in what goes out. `attempted` counts every call that the model asked for, refused ones too; `settled` counts by action the calls that
     succeeded or may have happened; `streak` counts the calls refused in a row before the current step. `doubts` are effects that may have happened. `tries` counts by what is meant, and `retried` adds
     up the tries beyond the first, whoever made them: the broker again, or the model anew. `unmetered` counts the turns of
     which the model did not say how many tokens they took.
@@ -154,6 +156,8 @@ class Facts:
     resumed: int = 0
     step: int = -1
     labels: frozenset[str] = frozenset()
+    directory: frozenset[str] = frozenset()
+    values: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     attempted: int = 0
     answered: int = 0
     denied: int = 0
@@ -280,20 +284,34 @@ def context(
     at: int,
     roles_of: Callable[[str], frozenset[str]],
     decision_digest: str | None = None,
+    shown: Mapping[str, Json] | None = None,
 ) -> Context:
-    """What a condition may read when `call` is decided at `at` (Unix nanoseconds).
+    """What a condition may read when `call` is decided at `at` (Unix nanoseconds). `shown` are its arguments as recorded.
 
     A grant counts if it was given for the latest request, by a person who has that role now and is not the requester,
     and has not lapsed; with `decision_digest`, only if that request asked about this very decision.
     """
     place = (call.step, call.index)
+    words = facts.started.task if facts.started else ""
+    chosen = [touch for touch in call.touches if not touch.fixed]
+    strange = unnamed(words, chosen)
+    unknown = frozenset(kind_of(resource) for resource in strange if resource not in facts.directory)
+    carries: frozenset[str] = frozenset()
+    if call.effect != "read":
+        names = {touch.name for touch in chosen} | {touch.resource for touch in chosen}
+        texts = texts_of(call.arguments if shown is None else shown, names)
+        carries = carried(texts, words, facts.directory, facts.values)
     approvals: dict[str, int] = {}
     for grant in counted(facts, call, at=at, roles_of=roles_of, decision_digest=decision_digest):
         approvals[grant.role] = approvals.get(grant.role, 0) + 1
     return Context(
         args=call.arguments,
         labels=facts.labels,
-        named=_named(facts.started.task if facts.started else "", call.touches),
+        named=bool(chosen) and not strange,
+        known=not unknown,
+        unknown=unknown,
+        carries=carries,
+        effect=call.effect,
         calls=facts.calls(but=place),
         approvals=approvals,
         env=env,
@@ -333,17 +351,3 @@ def _is_person(approver: str, call: Call, started: RunStarted | None) -> bool:
     """Another person: neither a subject of the call nor whoever started the run in that subject's name."""
     own = (*call.subjects.all, started.actor if started else "")
     return approver.startswith("user:") and approver != "user:none" and approver not in own
-
-
-def _named(task: str, touches: tuple[Touch, ...]) -> bool:
-    """Whether the user's own words name every resource; a call that touches nothing is not named."""
-    return bool(touches) and all(_says(task, touch.name) for touch in touches)
-
-
-def _says(task: str, name: str) -> bool:
-    # A name must not be a part of a longer one: `a.md` is not named by `secret/a.md` nor by `a.md.bak`.
-    return (
-        bool(name)
-        and name in task
-        and re.search(rf"(?<![\w./@:%+*-]){re.escape(name)}(?![\w/@:%+*-]|\.\w)", task) is not None
-    )

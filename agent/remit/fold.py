@@ -30,6 +30,7 @@ from remit.event import (
     ToolTried,
 )
 from remit.facts import PASSING, REFUSED, Circuit, Doubt, Facts, OpenCall, Tries, effect_digest, meant
+from remit.known import UNTRUSTED, telling
 
 _Frozen = TypeVar("_Frozen")
 
@@ -97,7 +98,10 @@ def _decided(facts: Facts, event: CallDecided) -> Facts:
     if event.call is not None:
         action, wanted = event.call.action, meant(event.call)
         called, effect = event.call.request_digest, effect_digest(event.call)
-    call = OpenCall(action=action, meant=wanted, allowed=allowed, asks=asks, called=called, effect=effect)
+    trusted = UNTRUSTED not in facts.labels
+    call = OpenCall(
+        action=action, meant=wanted, trusted=trusted, allowed=allowed, asks=asks, called=called, effect=effect
+    )
     again = 1 if wanted in facts.tries else 0
     opened = {**facts.open, place: call}
     return replace(facts, open=opened, attempted=facts.attempted + 1, retried=facts.retried + again)
@@ -184,7 +188,7 @@ def _answered(facts: Facts, event: CallAnswered) -> Facts:
             forgiven = () if call is None else (call.meant, f"ask:{call.action}")
             if facts.tries:
                 changes["tries"] = {wanted: tries for wanted, tries in facts.tries.items() if wanted not in forgiven}
-            facts = replace(facts, labels=facts.labels.union(result.labels), worked_in_step=True, **changes)
+            facts = _learned(replace(facts, worked_in_step=True, **changes), event, result, call)
         case Failed() as result:
             facts = _failed(replace(facts, **changes), event.step, call, result)
     if call is not None and call.doubtful:
@@ -195,6 +199,19 @@ def _answered(facts: Facts, event: CallAnswered) -> Facts:
         doubts = tuple(doubt for doubt in facts.doubts if not doubt.key or doubt.key != call.key)
         facts = replace(facts, doubts=doubts)
     return facts
+
+
+def _learned(facts: Facts, event: CallAnswered, result: Succeeded, call: OpenCall | None) -> Facts:
+    """What a result says of the run: its labels, and the names that it adds to the directory while nobody could steer it."""
+    changes: dict[str, Any] = {}
+    if result.labels or event.cleared:
+        changes["labels"] = facts.labels.union(result.labels).difference(event.cleared)
+    if event.listed and call is not None and call.trusted:
+        changes["directory"] = facts.directory.union(event.listed)
+    if secret := [label for label in result.labels if label != UNTRUSTED]:
+        told = telling(result.value)
+        changes["values"] = {**facts.values, **{label: told | facts.values.get(label, frozenset()) for label in secret}}
+    return replace(facts, **changes) if changes else facts
 
 
 def _failed(facts: Facts, step: int, call: OpenCall | None, result: Failed) -> Facts:

@@ -18,7 +18,7 @@ from remit.network_toml import SecretTable
 from remit.toml_lines import read_table, read_toml
 from remit.tool_toml import ActionTable, ManifestTable, Source, Trust, duration, rules, size
 from remit.tool_toml import manifest_schema as manifest_schema  # the face of this module
-from remit.touch import Template, parse_touch
+from remit.touch import Listing, Template, parse_listing, parse_touch
 
 
 class Limits(Noun):
@@ -49,7 +49,8 @@ class Retry(Noun):
 class Action(Noun):
     """One function of a tool. `errors` maps each declared error to the exception class that means it, "" for its own.
 
-    `returns` are the labels that a result puts on the run; `run` is the argv of a command tool, empty for others. `methods`
+    `returns` are the labels that a result puts on the run, `clears` those that it takes off it, `lists` where it names
+    resources that the directory then knows; `run` is the argv of a command tool, empty for others. `methods`
     are those by which the URLs that it touches may be asked; `idempotency_header` carries a keyed call's key to their server.
     `probe` names the action that looks whether this one has happened, "" where none can.
     """
@@ -61,6 +62,8 @@ class Action(Noun):
     retry: Retry = Retry()
     probe: str = ""
     returns: tuple[str, ...] = ()
+    clears: tuple[str, ...] = ()
+    lists: tuple[str, ...] = ()
     errors: Mapping[str, str] = Field(default_factory=dict)
     methods: tuple[str, ...] = ()
     idempotency_header: str = ""
@@ -70,6 +73,10 @@ class Action(Noun):
     def own_files(self) -> tuple[str, ...]:
         """The elements of `run` that name a file of the tool's own folder: "./main.js"."""
         return tuple(part for part in self.run if part.startswith("./"))
+
+    @property
+    def listings(self) -> tuple[Listing, ...]:
+        return tuple(parse_listing(line) for line in self.lists)
 
     @property
     def templates(self) -> tuple[Template, ...]:
@@ -254,6 +261,8 @@ def _action(name: str, table: ActionTable) -> Action:
         retry=Retry(attempts=table.retry.attempts, on=tuple(table.retry.on)),
         probe=table.probe or "",
         returns=tuple(table.returns),
+        clears=tuple(table.clears),
+        lists=tuple(table.lists),
         errors=dict(table.errors) if isinstance(table.errors, dict) else dict.fromkeys(table.errors, ""),
         methods=tuple(table.methods),
         idempotency_header=table.idempotency_header or "",

@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, cast
 
-from remit.call import Json, Touch
-from remit.canon import canonical, canonical_json, tables_of
+from remit.call import Access, Json, Touch
+from remit.canon import canonical, canonical_json, proper_name, tables_of
 from remit.errors import Refusal
 from remit.manifest import Action, ActionSchema, Manifest
 from remit.network import SCHEMES, is_address, parse_host, url_of
@@ -35,10 +35,11 @@ def resolve(
     except Mismatch as mismatch:
         raise _mismatched(mismatch) from mismatch
     resolved = dict(given)
-    touches: dict[Touch, None] = {}
+    touches: dict[tuple[Access, str], Touch] = {}
     for template in action.templates:
         if template.form == "constant":
-            touches[Touch(access=template.access, resource=f"{template.kind}:{template.constant}")] = None
+            resource = f"{template.kind}:{template.constant}"
+            touches[template.access, resource] = Touch(access=template.access, resource=resource, fixed=True)
             continue
         try:
             written, resources = _named(template, given.get(template.argument))
@@ -50,11 +51,11 @@ def resolve(
         if template.argument in given:
             resolved[template.argument] = written
         for resource in resources:
-            touches[Touch(access=template.access, resource=resource)] = None
+            touches.setdefault((template.access, resource), Touch(access=template.access, resource=resource))
             _check_ceiling(manifest, template, resource)
     if len(touches) > MOST_TOUCHES:
         _too_many()
-    return resolved, tuple(touches)
+    return resolved, tuple(touches.values())
 
 
 def check_output(schema: ActionSchema, value: Json) -> None:
@@ -120,6 +121,8 @@ def _named(template: Template, value: Json) -> tuple[Json, list[str]]:
             _too_many()
         each = [_named(template, item) for item in items]
         return [written for written, _ in each], [resource for _, resources in each for resource in resources]
+    if isinstance(value, int) and not isinstance(value, bool) and template.form == "one":
+        return value, [f"{template.kind}:{canonical(template.kind, str(value))}"]
     if not isinstance(value, str):
         raise Refusal("invalid_arguments", "not a text", details={"problem": "wrong_type", "expected": "string"})
     if template.form == "sql":
@@ -129,7 +132,7 @@ def _named(template: Template, value: Json) -> tuple[Json, list[str]]:
         scheme = value.partition(":")[0].lower() if template.kind == "url" else template.kind
         url = canonical_url(scheme if scheme in SCHEMES else "https", value)
         return url.address, [url.resource]
-    name = canonical(template.kind, value)
+    name = proper_name(template.kind, value) if template.form == "name" else canonical(template.kind, value)
     if template.form == "set":
         return name, ["file:**" if name == "." else f"file:{name}/**"]
     return name, [f"{template.kind}:{name}"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from remit import policy
-from remit.call import Json
+from remit.call import Effect, Json
 from remit.canon import canonical_json
-from remit.manifest import ActionSchema
+from remit.manifest import ActionSchema, action_name
 from remit.model import ToolSpec
 from remit.policy import Policy, Vocabulary
 from remit.workspace import Agent, Workspace, load_files
@@ -43,11 +43,14 @@ def open_rulebook(files: Mapping[str, bytes]) -> Rulebook:
 def vocabulary(workspace: Workspace) -> Vocabulary:
     """What rules may speak of: Remit's own action, and every tool's with the types of its arguments, by its pinned schema."""
     actions: dict[str, dict[str, str] | None] = {IMPERSONATE: {}}
+    effects: dict[str, Effect] = {}
     for tool in workspace.tools.values():
         for action in tool.manifest.actions.values():
             schema = tool.pin.schemas.get(action.name) if tool.pin else None
-            actions[f"{tool.manifest.name}.{action.name}"] = None if schema is None else _types(schema)
-    return Vocabulary(actions=actions)
+            name = action_name(tool.manifest.name, action.name)
+            actions[name] = None if schema is None else _types(schema)
+            effects[name] = action.effect
+    return Vocabulary(actions=actions, effects=effects)
 
 
 def _types(schema: ActionSchema) -> dict[str, str]:

@@ -26,6 +26,7 @@ from remit.event import (
     AnyEvent,
     ApprovalGranted,
     AttemptEnded,
+    CallAnswered,
     ModelAnswered,
     ModelAsked,
     Recorded,
@@ -45,6 +46,7 @@ KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
     Missing: frozenset({"role"}),
     ApprovalGranted: frozenset({"role"}),
     Succeeded: frozenset({"labels"}),
+    CallAnswered: frozenset({"cleared"}),
 }
 # Texts that stay where a manifest has that very word: a model may ask for an action by any name, and a tool fail with any.
 DECLARED: Final[dict[type[BaseModel], frozenset[str]]] = {Ask: frozenset({"name"}), AttemptEnded: frozenset({"error"})}

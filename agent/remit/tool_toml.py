@@ -24,7 +24,7 @@ from remit.network_toml import (
     network_rules,
 )
 from remit.toml_lines import Matching, Table, read_table, toml_line, wrong
-from remit.touch import SHAPE, Template, TouchError, check_pattern, covered, parse_touch
+from remit.touch import LISTED, SHAPE, Template, TouchError, check_pattern, covered, parse_listing, parse_touch
 
 _T = TypeVar("_T", bound=Table)
 Source: TypeAlias = Literal["python", "command", "mcp", "host"]
@@ -90,6 +90,14 @@ def _touch(value: str) -> str:
     return value
 
 
+def _listing(value: str) -> str:
+    try:
+        parse_listing(value)
+    except TouchError as error:
+        raise wrong(f"is wrong: {error.what}", error.fix) from None
+    return value
+
+
 def _pattern(value: str) -> str:
     try:
         check_pattern(value)
@@ -110,6 +118,7 @@ Sent = Annotated[Size, AfterValidator(_sent)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Owner = Annotated[str, AfterValidator(_address)]
 TouchLine = Annotated[str, AfterValidator(_touch)]
+ListLine = Annotated[str, AfterValidator(_listing)]
 Program = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "a program", 'write its name without a folder: "jq"')]
 Entry = Annotated[
     str,
@@ -181,6 +190,10 @@ class ActionTable(Table):
         default=None, description="The action that looks whether this one happened: its value, or null for no"
     )
     returns: list[Label] = Field(default=[], description="Labels that the result puts on the run")
+    clears: list[Label] = Field(default=[], description="Labels that the result takes off the run: a declassifier's")
+    lists: list[ListLine] = Field(
+        default=[], description=f"Resources of the result that the directory then knows: {LISTED}"
+    )
     errors: list[Name] | dict[Name, ErrorClass] = Field(
         default=[], description='Names, or names and the exceptions that mean them: { not_found = "FileNotFoundError" }'
     )

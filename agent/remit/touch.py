@@ -1,6 +1,10 @@
 """One line of a manifest's `touches`: which resource an argument names, and how the kernel opens it.
 
-"<read|write|use> <kind>:<template>"      template: {argument}, {argument}/**, {argument:sql}, or a constant
+"<read|write|use> <kind>:<template>"      template: {argument}, {argument}/**, {argument:sql}, {argument:name}, or a constant
+
+And one line of its `lists`: which resources a result names.
+
+"<kind>:{<path>}" or "<kind>:{<path>:name}"      path: parts with / between; * every item, @ every key, else a member
 """
 
 from __future__ import annotations
@@ -14,15 +18,17 @@ from remit.call import Access
 from remit.canon import canonical
 from remit.errors import Refusal
 
-Form: TypeAlias = Literal["one", "set", "sql", "constant"]
+Form: TypeAlias = Literal["one", "set", "sql", "name", "constant"]
 
 OPENED: Final = ("file", "store")  # kinds that the kernel opens; the tool itself enforces every other kind
-SHAPE: Final = (
-    '"read file:{path}", "write file:{path}", "read file:{folder}/**", "use table:{query:sql}" or "write store:tickets"'
-)
+SHAPE: Final = '"read file:{path}", "write file:{path}", "read file:{folder}/**", "use table:{query:sql}", "use hotel:{hotel:name}" or "write store:tickets"'
 
 _LINE = re.compile(r"(read|write|use) ([a-z][a-z0-9_]{0,30}):(.+)", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:[^{}]*)?\}(/\*\*)?")
+
+
+LISTED: Final = '"mail:{*/email}", "person:{*}", "hotel:{@:name}" or "account:{}"'
+_LISTING = re.compile(r"([a-z][a-z0-9_]{0,30}):\{((?:[^{}/:\s]+(?:/[^{}/:\s]+)*)?)(:name)?\}")
 
 
 class TouchError(ValueError):
@@ -45,6 +51,23 @@ class Template:
     constant: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Where in a result the names of resources of `kind` stand; `proper`: they are proper names, of several words."""
+
+    kind: str
+    path: tuple[str, ...] = ()
+    proper: bool = False
+
+
+def parse_listing(text: str) -> Listing:
+    """The line as what it means; raises `TouchError`."""
+    found = _LISTING.fullmatch(text)
+    if found is None or found[1] in (*OPENED, "none", "table"):
+        raise TouchError(f"{text!r} lists nothing", f"write {LISTED}")
+    return Listing(kind=found[1], path=tuple(found[2].split("/")) if found[2] else (), proper=found[3] is not None)
+
+
 def parse_touch(text: str) -> Template:
     """The line as a template; raises `TouchError`."""
     found = _LINE.fullmatch(text)
@@ -64,13 +87,17 @@ def parse_touch(text: str) -> Template:
     if placeholder is None:
         return _constant(text, access, kind, rest)
     argument, suffix, many = placeholder.groups()
-    if suffix not in (None, ":sql") or (suffix and (kind != "table" or many)):
+    plain = kind not in (*OPENED, "table", "mail", "http", "https", "url")
+    if suffix not in (None, ":sql", ":name") or (
+        suffix and (many or not (kind == "table" if suffix == ":sql" else plain))
+    ):
         raise TouchError(f"{text!r} has an unknown placeholder", f"write {SHAPE}")
     if many and (kind != "file" or access != "read"):
         raise TouchError(f"{text!r} is a set, and only files that are read can be one", 'write "read file:{folder}/**"')
     if kind == "store":
         raise TouchError(f"{text!r} names a store by an argument", 'write the store\'s name: "write store:tickets"')
-    return Template(access=access, kind=kind, form="sql" if suffix else "set" if many else "one", argument=argument)
+    form: Form = "sql" if suffix == ":sql" else "name" if suffix else "set" if many else "one"
+    return Template(access=access, kind=kind, form=form, argument=argument)
 
 
 def _constant(text: str, access: Access, kind: str, name: str) -> Template:

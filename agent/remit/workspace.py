@@ -17,6 +17,7 @@ from remit.call import Confinement, Json, Noun
 from remit.canon import parse_arguments
 from remit.content import CONTENT, Content, read_content
 from remit.errors import Problem, Refusal, UsageError, WorkspaceError
+from remit.labels import LABELS, Labelled, read_labels
 from remit.limits import LIMITS, Limit, read_limits
 from remit.manifest import Action, Manifest, Pin, code_digest, is_code, parse_manifest
 from remit.pins import LOCK, check_schemas, read_lock
@@ -32,7 +33,7 @@ NOBODY: Final = "user:none"
 
 _T = TypeVar("_T", bound=Table)
 
-_RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/(?:limits|content)\.toml")
+_RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/(?:limits|content|labels)\.toml")
 
 
 # -- what the rest of Remit reads --------------------------------------------------------------------------------------
@@ -131,6 +132,7 @@ class Workspace:
     files: Mapping[str, bytes] = field(repr=False)
     limits: tuple[Limit, ...] = ()
     content: Content = Content()
+    labels: tuple[Labelled, ...] = ()
 
     def action(self, name: str) -> tuple[Tool, Action]:
         """The tool and the action of `files.read`; `unknown_action` where there is none."""
@@ -307,6 +309,7 @@ class _Loading:
         self._check_host_tools(settings, tools)
         limits = self._limits(tools, agents)
         content = self._content()
+        labels = self._labels()
         if self._problems:
             raise WorkspaceError(self._problems)
         return Workspace(
@@ -317,6 +320,7 @@ class _Loading:
             files=dict(self._files),
             limits=limits,
             content=content,
+            labels=labels,
         )
 
     def _problem(self, file: str, line: int | None, what: str, fix: str) -> None:
@@ -480,6 +484,13 @@ class _Loading:
         except WorkspaceError as error:
             self._problems.extend(error.problems)
             return Content()
+
+    def _labels(self) -> tuple[Labelled, ...]:
+        try:
+            return read_labels(self._texts[LABELS]) if LABELS in self._texts else ()
+        except WorkspaceError as error:
+            self._problems.extend(error.problems)
+            return ()
 
     def _check_host_tools(self, settings: Settings, tools: Mapping[str, Tool]) -> None:
         for number, name in enumerate(settings.host_tools):

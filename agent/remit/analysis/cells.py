@@ -15,13 +15,14 @@ from typing import Final, get_args
 
 from remit.analysis.logic import ABSENT, Atom, Dim, Truth, Value, truth
 from remit.analysis.segments import TooMany, distinguished
-from remit.call import Confinement, Json
+from remit.call import Confinement, Effect, Json
 from remit.policy.truth import same
 
 MOST_HELD: Final = 8  # constants looked for in one list: every subset of them is an example
 MOST_EXAMPLES: Final = 2000  # of one fact
 LONGEST_WITHIN: Final = 24  # characters of a constant in which a fact is looked for
 _LETTERS: Final = "x0abcdefghijklmnopqrstuvwyz123456789 -_.,:;!?/@+=#$%&()*ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+EFFECT: Final = "effect()"  # the key of `types` that gives the action's effect: no argument has such a name
 _NESTED: Final[Json] = []
 
 
@@ -48,7 +49,7 @@ class _Uses:
 
 
 def cells_of(atoms: Sequence[Atom], types: Mapping[str, str]) -> Cells:
-    """Examples for the facts of `atoms`; `types` gives the JSON type of each argument that has one.
+    """Examples for the facts of `atoms`; `types` gives the JSON type of each argument that has one, and the action's effect.
 
     Raises:
         TooMany: a fact is compared in more ways than are looked at.
@@ -60,7 +61,9 @@ def cells_of(atoms: Sequence[Atom], types: Mapping[str, str]) -> Cells:
         about = [atom for atom in atoms if set(atom.dims) & dims]
         uses = _uses(about, len(dims))
         for dim in sorted(dims):
-            kind = types.get(dim[1], "any") if dim[0] == "args" else "string"
+            kind = types.get(
+                {"args": dim[1], "effect": EFFECT}.get(dim[0], ""), "any" if dim[0] == "args" else "string"
+            )
             found = _examples(dim, kind, uses, about)
             if len(found) > MOST_EXAMPLES:
                 raise TooMany(f"{'.'.join(dim)} is compared in more ways than are looked at")
@@ -105,7 +108,7 @@ def _uses(atoms: Iterable[Atom], several: int) -> _Uses:
 
 def _examples(dim: Dim, kind: str, uses: _Uses, atoms: Iterable[Atom]) -> list[Value]:
     match dim[0]:
-        case "named" | "labels" | "directory":
+        case "named" | "known" | "labels" | "unknown" | "carries":
             return [False, True]
         case "approvals":
             return sorted({0, *(abs(atom.least) for atom in atoms if atom.role)})
@@ -113,6 +116,8 @@ def _examples(dim: Dim, kind: str, uses: _Uses, atoms: Iterable[Atom]) -> list[V
             return list(_numbers(uses, whole=True, least=0))
         case "confinement":
             return list(get_args(Confinement))
+        case "effect":
+            return [kind] if kind in get_args(Effect) else list(get_args(Effect))
         case "time":
             return _times(uses)
         case "env":

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from remit.analysis.cells import EFFECT
 from remit.analysis.findings import RANK
 from remit.analysis.logic import atoms_of, context_of
 from remit.analysis.paths import Space
@@ -107,7 +108,7 @@ class Comparing:
         return self._asks[keys]
 
     def types(self, action: str) -> tuple[tuple[str, str], ...]:
-        """The JSON types of the action's arguments, where every side that knows them agrees."""
+        """The JSON types of the action's arguments, and its effect, where every side that knows them agrees."""
         if action not in self._types:
             schemas = [
                 side.vocabulary.actions[action]
@@ -118,6 +119,9 @@ class Comparing:
             agreed = {} if len(known) != len(schemas) or not known else dict(known[0])
             for other in known[1:]:
                 agreed = {name: kind for name, kind in agreed.items() if other.get(name) == kind}
+            effects = {side.vocabulary.effect(action) for side in (self.old, self.new) if side.vocabulary is not None}
+            if len(effects) == 1:
+                agreed[EFFECT] = effects.pop()
             self._types[action] = tuple(sorted(agreed.items()))
         return self._types[action]
 

@@ -213,7 +213,7 @@ class _Reading:
         read = self._kinds(one.request.action)
         if one.redacted and "args" in read:
             return "arguments were redacted, and the rules read them"
-        return "the rules read the directory, which is not recorded" if "directory" in read else ""
+        return ""
 
     def _read(self, action: str) -> frozenset[str]:
         texts = {row.condition.text for row in self._side.rows if action_matches(action, row.action)}

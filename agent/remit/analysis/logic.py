@@ -17,11 +17,12 @@ from remit.policy.conditions import Condition, parse_condition
 Dim: TypeAlias = tuple[str, str]  # ("args", "path"), ("labels", "untrusted"), ("calls", "mail.send"), ("time", "")
 Truth: TypeAlias = bool | None  # None: it cannot be read
 
-SETS: Final = ("labels", "directory")
+SETS: Final = ("labels", "unknown", "carries")
 VALUES: Final = (
     "args",
     "env",
     "confinement",
+    "effect",
     "time",
 )  # a dimension of these holds the value that a place in a set is of
 
@@ -167,10 +168,8 @@ def _between(text: str, a: Dim | None, b: Dim | None, condition: Condition, *, i
 def _dim(node: ast.expr) -> Dim | None:
     """What a side of a comparison reads; None for a constant."""
     match node:
-        case ast.Name(id="labels" | "directory"):
-            return None
         case ast.Name(id=name):
-            return (name, "")
+            return None if name in SETS else (name, "")
         case ast.Attribute(attr=name):
             return ("args", name)
         case ast.Call(func=ast.Name(id="calls"), args=[ast.Constant(value=str() as action)]):
@@ -196,7 +195,7 @@ def _condition(text: str) -> Condition:
 def context_of(values: Mapping[Dim, Value]) -> Context:
     """The facts that say just that."""
     args: dict[str, Json] = {}
-    sets: dict[str, set[str]] = {"labels": set(), "directory": set()}
+    sets: dict[str, set[str]] = {name: set() for name in SETS}
     counts: dict[str, dict[str, int]] = {"calls": {}, "approvals": {}}
     plain: dict[str, Json] = {"time": "12:00"}
     for (kind, name), value in values.items():
@@ -214,7 +213,8 @@ def context_of(values: Mapping[Dim, Value]) -> Context:
     return Context(
         args=args,
         labels=frozenset(sets["labels"]),
-        directory=frozenset(sets["directory"]),
+        unknown=frozenset(sets["unknown"]),
+        carries=frozenset(sets["carries"]),
         calls=counts["calls"],
         approvals=counts["approvals"],
         **plain,

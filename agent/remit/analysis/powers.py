@@ -293,6 +293,8 @@ ACTION: Final[Table] = {
     "retry": _attempts,
     "probe": _changes("counts as done or not done by what is found by"),
     "returns": _labels,
+    "clears": _gains("take off the run the labels"),
+    "lists": _gains("put into the directory"),
     "methods": _gains("ask its URLs by"),
     "idempotency_header": _changes("now sends the key of a repeated call as"),
     "run": _run,

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Final
 
 from remit.analysis.findings import Difference, Finding
+from remit.analysis.logic import SETS
 from remit.call import Context, Json, Rule
 
 LONGEST_SHOWN: Final = 60  # characters of one text; a witness may need thousands
@@ -126,9 +127,9 @@ def facts_of(context: Context) -> dict[str, Json]:
     shown = context.model_dump(mode="json", exclude_defaults=True)
     if context.time == _PLAIN.time:
         shown.pop("time", None)
-    for name, held in (("labels", context.labels), ("directory", context.directory)):
+    for name in SETS:
         if name in shown:
-            shown[name] = sorted(held)
+            shown[name] = sorted(shown[name])
     return shown
 
 

@@ -54,7 +54,10 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option("--calls", multiple=True, metavar="ACTION=N", help="Calls that the run has made.")
 @click.option("--approval", "approvals", multiple=True, metavar="ROLE[=N]", help="Approvals that were given.")
 @click.option("--named", is_flag=True, help="The user's own words name every resource.")
-@click.option("--directory", multiple=True, metavar="TEXT", help="A name that the directory holds.")
+@click.option("--known", is_flag=True, help="The user or the directory names every resource.")
+@click.option(
+    "--carries", multiple=True, metavar="WHAT", help="What the texts carry that nobody named: link, address, …"
+)
 @click.option(
     "--confinement",
     type=click.Choice(["full", "landlock", "none", "unavailable"]),
@@ -75,7 +78,8 @@ def explain_command(
     calls: tuple[str, ...],
     approvals: tuple[str, ...],
     named: bool,
-    directory: tuple[str, ...],
+    known: bool,
+    carries: tuple[str, ...],
     confinement: Confinement,
     env: str,
     at: str,
@@ -90,6 +94,7 @@ def explain_command(
     """
     from remit.call import BREAK_GLASS, Context, Request
     from remit.house import load_rooms
+    from remit.known import kind_of
     from remit.policy.globs import GlobError
     from remit.workspace import find
 
@@ -99,7 +104,10 @@ def explain_command(
     context = Context(
         args=_arguments(arguments),
         labels=frozenset(labels),
-        directory=frozenset(directory),
+        known=known or named,
+        unknown=frozenset() if known or named else frozenset(map(kind_of, resources)),
+        carries=frozenset(carries),
+        effect=rules.vocabulary.effect(action) if rules.vocabulary else "once",
         confinement=confinement,
         calls=dict(map(_counted, calls)),
         approvals={f"role:{role.removeprefix('role:')}": count for role, count in map(_counted, approvals)},

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from remit.call import Confinement, Context, Decision, Json, Noun, Request, Rule, Verdict
+from remit.call import Confinement, Context, Decision, Effect, Json, Noun, Request, Rule, Verdict
 from remit.errors import Problem, WorkspaceError
+from remit.known import kind_of
 from remit.policy.globs import GlobError, parse_resource
 from remit.policy.snapshot import NOBODY, Policy
 from remit.yaml_rows import Row, read_rows
@@ -31,7 +32,10 @@ class Case(Noun):
     args: dict[str, Json] = Field(default_factory=dict)
     labels: frozenset[str] = frozenset()
     named: bool = False
-    directory: frozenset[str] = frozenset()
+    known: bool = False
+    unknown: frozenset[str] | None = None
+    carries: frozenset[str] = frozenset()
+    effect: Effect | None = None
     calls: dict[str, int] = Field(default_factory=dict)
     approvals: dict[str, int] = Field(default_factory=dict)
     env: str = "local"
@@ -41,13 +45,16 @@ class Case(Noun):
     rule: str = ""
     missing: dict[str, int] | None = None
 
-    def request(self) -> Request:
-        """The request that this row describes."""
+    def request(self, effect: Effect = "once") -> Request:
+        """The request that this row describes; `effect` is the action's own, where the row names no other."""
         context = Context(
             args=self.args,
             labels=self.labels,
             named=self.named,
-            directory=self.directory,
+            known=self.known or self.named,
+            unknown=self._unknown,
+            carries=self.carries,
+            effect=self.effect or effect,
             calls=self.calls,
             approvals={_prefixed("role", role): count for role, count in self.approvals.items()},
             env=self.env,
@@ -56,6 +63,13 @@ class Case(Noun):
         )
         subjects = (_prefixed("agent", self.agent), _prefixed("user", self.user))
         return Request(subjects=subjects, action=self.action, resources=self.resources, context=context)
+
+    @property
+    def _unknown(self) -> frozenset[str]:
+        """The kinds that the row gives, or those of all its resources where it says nothing of who named them."""
+        if self.unknown is not None:
+            return self.unknown
+        return frozenset() if self.named or self.known else frozenset(map(kind_of, self.resources))
 
     def judge(self, decision: Decision) -> str:
         """In what `decision` is not the expected one; "" where it is."""
@@ -103,7 +117,7 @@ def run_cases(policy: Policy, text: str, file: str) -> tuple[CaseResult, ...]:
     """
     results: list[CaseResult] = []
     for line, case in read_cases(policy, text, file):
-        decision = policy.decide(case.request())
+        decision = policy.decide(case.request(policy.vocabulary.effect(case.action) if policy.vocabulary else "once"))
         message = case.judge(decision)
         results.append(
             CaseResult(

@@ -1,7 +1,7 @@
 """Conditions: one expression over a closed, typed set of facts, read once and total ever after.
 
-    args.<name>  labels  named  directory  calls('mail.send')  approved('role:lead')  approvals('role:lead') >= 2
-    env  confinement  time  len(args.<name>)  and or not == != < <= > >= in, not in  'text'  12  True  False
+    args.<name>  labels  named  known  unknown  carries  effect  calls('mail.send')  approved('role:lead')
+    approvals('role:lead') >= 2  env  confinement  time  len(args.<name>)  and or not == != < <= > >= in, not in  'text'  12  True  False
 
 A fact that cannot be read makes its comparison neither true nor false. `and` and `or` weigh that third answer without
 regard to order (false and ? is false, true or ? is true); what remains of it is false on an allow row and true on a
@@ -19,6 +19,7 @@ from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from remit.call import Confinement, Context, Json
+from remit.call import Effect as DoneTo
 from remit.policy.truth import (
     Kind,
     Read,
@@ -55,11 +56,15 @@ _KINDS: Final[Mapping[str, Kind]] = {
 _FACTS: Final[Mapping[str, Kind]] = {
     "labels": "set",
     "named": "boolean",
-    "directory": "set",
+    "known": "boolean",
+    "unknown": "set",
+    "carries": "set",
+    "effect": "string",
     "env": "string",
     "confinement": "string",
     "time": "string",
 }
+_CLOSED: Final = {"confinement": get_args(Confinement), "effect": get_args(DoneTo)}
 _COMPARES: Final[Mapping[type[ast.cmpop], str]] = {
     ast.Eq: "==",
     ast.NotEq: "!=",
@@ -282,7 +287,8 @@ class _Reader:
         if sign in ("in", "not in"):
             if right.kind not in ("set", "array", "string", "any"):
                 self._wrong(
-                    f"in {shown!r}, a {right.kind} holds nothing", "put labels, directory, a list or a text there"
+                    f"in {shown!r}, a {right.kind} holds nothing",
+                    "put labels, unknown, carries, a list or a text there",
                 )
             elif left.kind not in ("string", "any") and right.kind in ("set", "string"):
                 self._wrong(f"in {shown!r}, a {left.kind} is looked for among texts", "look for a text")
@@ -302,8 +308,9 @@ class _Reader:
                 continue
             if fact == "time" and not TIME.fullmatch(other):
                 self._wrong(f"time is never {other!r}", "write UTC hours and minutes, as '09:30'")
-            if fact == "confinement" and other not in get_args(Confinement):
-                self._wrong(f"confinement is never {other!r}", f"write one of {', '.join(get_args(Confinement))}")
+            for name, values in _CLOSED.items():
+                if fact == name and other not in values:
+                    self._wrong(f"{name} is never {other!r}", f"write one of {', '.join(values)}")
 
     # ── approvals: only where more of them can only help ─────────────────────────────────────────────────────────────
 

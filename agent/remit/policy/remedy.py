@@ -97,6 +97,15 @@ def _change(context: Context, turn: Turn) -> _Change | None:
         case "named" if turn.value is True and not context.named:
             text = "it would be allowed if the user's own words named every resource"
             return _made(context, turn, {"named": True}, text, (4, 0.0))
+        case "known" if turn.value is True and not context.known:
+            text = "it would be allowed if the user's own words, or the directory, named every resource"
+            return _made(context, turn, {"known": True}, text, (4, 0.0))
+        case "unknown" if turn.absent and turn.value in context.unknown:
+            text = f"it would be allowed if the user's own words, or the directory, named every {turn.value} in it"
+            return _made(context, turn, {"unknown": context.unknown - {turn.value}}, text, (4, 0.0))
+        case "carries" if turn.absent and turn.value in context.carries:
+            text = f"the same call would be allowed if its texts carried no {turn.value} that nobody named"
+            return _made(context, turn, {"carries": context.carries - {turn.value}}, text, (1, 0.0))
         case "time" if turn.value != context.time:
             text = f"the same call at {turn.value} UTC would be allowed"
             return _made(context, turn, {"time": turn.value}, text, (5, 0.0))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Final, Literal, NamedTuple, get_args
 
-from remit.call import Rule, action_matches
+from remit.call import Effect, Rule, action_matches
 from remit.canon import canonical
 from remit.errors import Problem, Refusal, WorkspaceError
 from remit.policy.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
@@ -34,12 +34,17 @@ _G_ROW: Final = "write g, member, role:<name>"
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """What exists for rules to speak of: action → argument → JSON type ("string", "integer", …, or "any").
+    """What exists for rules to speak of: action → argument → JSON type ("string", "integer", …, or "any"), and its effect.
 
     None in place of arguments means that the schema is not known yet: then any argument passes.
     """
 
     actions: Mapping[str, Mapping[str, str] | None]
+    effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
+
+    def effect(self, action: str) -> Effect:
+        """What the action does, "once" where nobody says."""
+        return self.effects.get(action, "once")
 
     def matching(self, pattern: str) -> tuple[str, ...]:
         """The actions that an action column means."""

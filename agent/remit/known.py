@@ -1,0 +1,241 @@
+"""What the user's own words and the directory name, and what a text carries that neither of them does.
+
+The words are the task as it was given, before anything else was read; the directory is what actions that may fill it
+returned before anything untrusted was read (`fold.py`). Names are typed: an address is named by that address, a URL by that
+URL, and "June 13" names no file 13.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final, cast
+
+from remit.call import Json, Touch
+from remit.canon import resource_of
+from remit.errors import Refusal
+from remit.network_toml import URL_KINDS
+from remit.touch import Listing
+
+UNTRUSTED: Final = "untrusted"  # the label of what somebody else wrote
+LINK: Final = "link"
+ADDRESS: Final = "address"
+ACCOUNT: Final = "account"
+
+SHORTEST_ID: Final = 3  # characters of a name that can be told from other words
+SHORTEST_NUMBER: Final = 5  # digits of an id that can be told from a day, a count or a year
+SHORTEST_ACCOUNT: Final = 9  # digits of a number that is an account, a card or a telephone
+SHORTEST_VALUE: Final = 6  # characters of a labelled value that is looked for in texts
+
+_MAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
+_STAMP = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?Z?)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
+_SCHEMED = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{1,15}://[^\s<>\"'`\\]+")
+_BARE = re.compile(r"(?i)(?<![\w@.-])(?:[a-z0-9-]+\.)+[a-z]{2,24}(?![\w@-])(?::\d+)?(?:/[^\s<>\"'`\\]*)?")
+_NUMBER = re.compile(rf"\+?\d(?:[ ()/-]{{0,2}}\d){{{SHORTEST_ACCOUNT - 1},}}")
+_IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+_PLAIN = re.compile(r"[^0-9A-Za-z]")
+_ENDING: Final = ".,;:!?)]}>'\""
+# What a name with a dot ends in where it is a file's; endings that hosts have too (zip, sh) are left out.
+_FILES: Final = frozenset(
+    [
+        "csv",
+        "doc",
+        "docx",
+        "gif",
+        "htm",
+        "html",
+        "ics",
+        "jpeg",
+        "jpg",
+        "js",
+        "json",
+        "log",
+        "md",
+        "odt",
+        "pdf",
+        "png",
+        "ppt",
+        "pptx",
+        "py",
+        "svg",
+        "toml",
+        "tsv",
+        "txt",
+        "xls",
+        "xlsx",
+        "xml",
+        "yaml",
+        "yml",
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mentions:
+    """The typed names in a text: links without their scheme, addresses in lower case, accounts without punctuation."""
+
+    links: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
+    accounts: frozenset[str] = frozenset()
+
+
+@lru_cache(maxsize=1024)
+def mentions(text: str) -> Mentions:
+    """Every link, address and account number in the text."""
+    rest, addresses, links = text, set[str](), set[str]()
+    for found in _SCHEMED.finditer(rest):  # first, because a link may hold an address
+        links.add(_link(found.group()))
+    rest = _SCHEMED.sub(" ", rest)
+    for found in _MAIL.finditer(rest):
+        addresses.add(found.group().lower().rstrip("."))
+    rest = _MAIL.sub(" ", rest)
+    for found in _BARE.finditer(rest):
+        if not _is_file(found.group()):
+            links.add(_link(found.group()))
+    rest = _STAMP.sub(" ", _BARE.sub(" ", rest))
+    accounts = {_plain(found.group()) for found in _IBAN.finditer(rest)}
+    accounts |= {_plain(found.group()) for found in _NUMBER.finditer(_IBAN.sub(" ", rest))}
+    return Mentions(links=frozenset(links), addresses=frozenset(addresses), accounts=frozenset(accounts))
+
+
+def says(words: str, resource: str) -> bool:
+    """Whether the words name that resource, typed by its kind; a set of resources is named by its own name."""
+    kind, _, name = resource.partition(":")
+    if kind in URL_KINDS:
+        return _link(resource) in mentions(words).links
+    if kind == "mail":
+        return name in mentions(words).addresses
+    if kind == "file":
+        return bool(name) and _stands(words, name)
+    if name.isdigit():
+        return len(name) >= SHORTEST_NUMBER and (_stands(words, name) or name in mentions(words).accounts)
+    if len(name) < SHORTEST_ID:
+        return False
+    return _stands(words, name) or (" " in name and _stands(words.casefold(), name.casefold())) or _account(words, name)
+
+
+def unnamed(words: str, touches: Iterable[Touch]) -> tuple[str, ...]:
+    """The resources that the model chose and that the words do not name."""
+    return tuple(touch.resource for touch in touches if not touch.fixed and not says(words, touch.resource))
+
+
+def carried(
+    texts: Iterable[str], words: str, directory: Iterable[str], values: Mapping[str, frozenset[str]]
+) -> frozenset[str]:
+    """What the texts hold that neither the words nor the directory names: "link", "address", "account", and labels.
+
+    `values` are what results under a label held; a text that repeats one carries the label.
+    """
+    told = mentions(words)
+    listed = frozenset(directory)
+    found: set[str] = set()
+    for text in texts:
+        in_text = mentions(text)
+        links = in_text.links - told.links
+        if links and not links <= {_link(one) for one in listed if one.partition(":")[0] in URL_KINDS}:
+            found.add(LINK)
+        if any(f"mail:{one}" not in listed for one in in_text.addresses - told.addresses):
+            found.add(ADDRESS)
+        accounts = in_text.accounts - told.accounts
+        if accounts and not accounts <= {_plain(one.partition(":")[2]) for one in listed}:
+            found.add(ACCOUNT)
+        for label, held in values.items():
+            if label not in found and any(value in text and value not in words for value in held):
+                found.add(label)
+    return frozenset(found)
+
+
+def kind_of(resource: str) -> str:
+    """The kind of a resource: "mail" of `mail:ann@example.com`, "https" of a URL."""
+    return resource.partition(":")[0]
+
+
+def texts_of(arguments: Mapping[str, Json], names: Collection[str]) -> Iterator[str]:
+    """Every text in the arguments, but for those that are the name of a resource that the call touches."""
+    return (text for value in arguments.values() for text in leaves(value) if text not in names)
+
+
+def leaves(value: Json) -> Iterator[str]:
+    """Every text in a JSON value, and every number as a text; the keys of objects too, which a tool may read as well."""
+    ahead = [value]
+    while ahead:
+        item = ahead.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            ahead.extend(cast("dict[str, Json]", item).values())
+            yield from cast("dict[str, Json]", item)
+        elif isinstance(item, list | tuple):
+            ahead.extend(cast("list[Json]", item))
+        elif isinstance(item, int | float) and not isinstance(item, bool):
+            yield str(item)
+
+
+def telling(value: Json) -> frozenset[str]:
+    """What of a labelled result is looked for in texts: its short values that hold a digit, and the names in its long texts."""
+    found: set[str] = set()
+    for text in leaves(value):
+        if SHORTEST_VALUE <= len(text) <= 64 and any(map(str.isdigit, text)):
+            found.add(text)
+        found.update(_MAIL.findall(text))
+        found.update(match.group() for match in _NUMBER.finditer(_STAMP.sub(" ", text)))
+        found.update(match.group() for match in _IBAN.finditer(text))
+    return frozenset(found)
+
+
+def listed(lines: Iterable[Listing], value: Json) -> frozenset[str]:
+    """The resources that a result puts into the directory; what names no one thing of its kind is left out."""
+    found: set[str] = set()
+    for line in lines:
+        for item in _at(value, list(line.path)):
+            if isinstance(item, str | int) and not isinstance(item, bool):
+                with suppress(Refusal):
+                    found.add(resource_of(line.kind, str(item), proper=line.proper))
+    return frozenset(found)
+
+
+def _at(value: Json, path: list[str]) -> Iterator[Json]:
+    if not path:
+        yield value
+        return
+    first, rest = path[0], path[1:]
+    if first == "@" and isinstance(value, dict):
+        yield from cast("dict[str, Json]", value)
+    elif first == "*" and isinstance(value, list | dict):
+        items: Iterable[Json] = cast("dict[str, Json]", value).values() if isinstance(value, dict) else value
+        for item in items:
+            yield from _at(item, rest)
+    elif isinstance(value, dict) and first in value:
+        yield from _at(cast("dict[str, Json]", value)[first], rest)
+
+
+def _stands(words: str, name: str) -> bool:
+    # A name must not be a part of a longer one: `a.md` is not named by `secret/a.md` nor by `a.md.bak`.
+    return (
+        bool(name)
+        and name in words
+        and re.search(rf"(?<![\w./@:%+*-]){re.escape(name)}(?![\w/@:%+*-]|\.\w)", words) is not None
+    )
+
+
+def _account(words: str, name: str) -> bool:
+    plain = _plain(name)
+    return sum(map(str.isdigit, plain)) >= SHORTEST_NUMBER and plain in mentions(words).accounts
+
+
+def _link(text: str) -> str:
+    """A link as it is compared: without scheme, and without what ends a sentence; the host in lower case."""
+    rest = text.partition("://")[2] if "://" in text else text
+    host, slash, path = rest.rstrip(_ENDING).partition("/")
+    return f"{host.lower()}{slash}{path}".rstrip("/")
+
+
+def _is_file(text: str) -> bool:
+    return "/" not in text and text.rpartition(".")[2].lower() in _FILES
+
+
+def _plain(text: str) -> str:
+    return _PLAIN.sub("", text).upper()
