@@ -389,7 +389,8 @@ class Broker:
             opened = self.world.facts(self.record, call, "").open.get((step, index))
             cleared = action.clears
             if opened is not None and opened.trusted:
-                names = listed(action.listings, result.value)
+                started = self.record.facts.started
+                names = listed(action.listings, result.value, started.task if started else "")
         answered = CallAnswered(step=step, index=index, result=result, cleared=cleared, listed=tuple(sorted(names)))
         self.record.append(answered, durable=False)
         return result

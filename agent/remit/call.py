@@ -216,7 +216,7 @@ class Context(Noun):
 
     `named`: the user's own words name every resource that the model chose; `known`: they or the directory do, or it chose
     none; `unknown` are the kinds of those that neither names. `carries` is what the call's other texts hold that neither
-    of them names: "link", "address", "account", and the label of a result that they repeat. `time` is UTC `HH:MM`;
+    of them names: "link", "address", "account", and the label of a result that they repeat; `said`: the user's own words hold each of these texts. `time` is UTC `HH:MM`;
     `approvals` counts grants by role, one grant a person.
     """
 
@@ -228,6 +228,7 @@ class Context(Noun):
     known: bool = False
     unknown: frozenset[str] = frozenset()
     carries: frozenset[str] = frozenset()
+    said: bool = False
     effect: Effect = "once"
     calls: Mapping[str, int] = Field(default_factory=dict)
     approvals: Mapping[str, int] = Field(default_factory=dict)

@@ -30,7 +30,7 @@ class Conversation:
             case RunStarted():
                 self._add(Message(role="system", text=event.prompt))
                 self._add(Message(role="user", text=event.task))
-            case ModelAnswered():
+            case ModelAnswered() if not event.unseen:
                 asks = tuple(
                     ask.model_copy(update={"id": ask_id(event.step, index)}) for index, ask in enumerate(event.asks)
                 )

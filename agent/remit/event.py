@@ -119,7 +119,7 @@ class Usage(Noun):
 
 
 class ModelAnswered(Event):
-    """One turn of the model."""
+    """One turn of the model; or, `unseen` by it, one of Remit's own, which looks up what the directory is to know."""
 
     type: Literal["model.answered"] = "model.answered"
     step: int
@@ -128,6 +128,7 @@ class ModelAnswered(Event):
     finish: str  # "stop" | "tool_calls" | "length" | the provider's own word
     usage: Usage = Usage()
     response_model: str = ""
+    unseen: bool = False
 
 
 class ModelFailed(Event):

@@ -14,7 +14,7 @@ from remit.call import Call, Confinement, Context, Grant, Json, Missing
 from remit.canon import digest
 from remit.errors import Code
 from remit.event import NANO, Content, EffectSettled, HoldSet, Outcome, RunStarted
-from remit.known import carried, kind_of, texts_of, unnamed
+from remit.known import carried, kind_of, said, texts_of, unnamed
 
 # The codes of a call that was refused before anything of it ran.
 REFUSED: Final[frozenset[Code]] = frozenset(
@@ -140,7 +140,7 @@ class OpenCall:
 class Facts:
     """What is known of a run after some of its events. `started_at` and `ended_at` are Unix nanoseconds.
 
-    `directory` are the resources that results named before anything untrusted was read; `values` what results under each
+    `unseen` is the last step that was Remit's own, whose results the model never reads. `directory` are the resources that results named before anything untrusted was read; `values` what results under each
     other label held, to be looked for in what goes out. `attempted` counts every call that the model asked for, refused ones too; `settled` counts by action the calls that
     succeeded or may have happened; `streak` counts the calls refused in a row before the current step. `doubts` are effects that may have happened. `tries` counts by what is meant, and `retried` adds
     up the tries beyond the first, whoever made them: the broker again, or the model anew. `unmetered` counts the turns of
@@ -155,6 +155,7 @@ class Facts:
     code: Code | None = None
     resumed: int = 0
     step: int = -1
+    unseen: int = -1
     labels: frozenset[str] = frozenset()
     directory: frozenset[str] = frozenset()
     values: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
@@ -296,11 +297,12 @@ def context(
     chosen = [touch for touch in call.touches if not touch.fixed]
     strange = unnamed(words, chosen)
     unknown = frozenset(kind_of(resource) for resource in strange if resource not in facts.directory)
-    carries: frozenset[str] = frozenset()
+    carries, spoken = frozenset[str](), False
     if call.effect != "read":
         names = {touch.name for touch in chosen} | {touch.resource for touch in chosen}
-        texts = texts_of(call.arguments if shown is None else shown, names)
+        texts = tuple(texts_of(call.arguments if shown is None else shown, names))
         carries = carried(texts, words, facts.directory, facts.values)
+        spoken = said(words, texts)
     approvals: dict[str, int] = {}
     for grant in counted(facts, call, at=at, roles_of=roles_of, decision_digest=decision_digest):
         approvals[grant.role] = approvals.get(grant.role, 0) + 1
@@ -311,6 +313,7 @@ def context(
         known=not unknown,
         unknown=unknown,
         carries=carries,
+        said=spoken,
         effect=call.effect,
         calls=facts.calls(but=place),
         approvals=approvals,

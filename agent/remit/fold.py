@@ -81,9 +81,10 @@ def _answered_by_model(facts: Facts, event: ModelAnswered) -> Facts:
     return replace(
         facts,
         step=max(facts.step, event.step),
+        unseen=event.step if event.unseen else facts.unseen,
         input_tokens=facts.input_tokens + (given or 0),
         output_tokens=facts.output_tokens + (taken or 0),
-        unmetered=facts.unmetered + (1 if given is None or taken is None else 0),
+        unmetered=facts.unmetered + (0 if event.unseen or None not in (given, taken) else 1),
     )
 
 
@@ -204,6 +205,8 @@ def _answered(facts: Facts, event: CallAnswered) -> Facts:
 def _learned(facts: Facts, event: CallAnswered, result: Succeeded, call: OpenCall | None) -> Facts:
     """What a result says of the run: its labels, and the names that it adds to the directory while nobody could steer it."""
     changes: dict[str, Any] = {}
+    if event.step <= facts.unseen:
+        return replace(facts, directory=facts.directory.union(event.listed))
     if result.labels or event.cleared:
         changes["labels"] = facts.labels.union(result.labels).difference(event.cleared)
     if event.listed and call is not None and call.trusted:

@@ -26,6 +26,7 @@ from langgraph.types import Command, Durability, Send, interrupt
 from remit import budget
 from remit.broker import ApprovalPending, Broker
 from remit.call import Decision
+from remit.directory import look_ups
 from remit.errors import Refusal, RunEnded
 from remit.event import AnswerRejected, CallAnswered, ModelAnswered, ModelAsked, ModelFailed, RunFinished
 from remit.model import WHOLE, Model, ModelError, ToolSpec, Turn
@@ -62,7 +63,7 @@ class Agency:
         step = state.get("step", -1) + 1
         if self.record.facts.finished:
             return {"step": step}
-        answered = self.record.get(f"model.answered/{step}/-/-")
+        answered = self.record.get(f"model.answered/{step}/-/-") or self._look_up(step)
         if not isinstance(answered, ModelAnswered):
             if not self._may_think(step):
                 return {"step": step}
@@ -73,6 +74,16 @@ class Agency:
         if not answered.asks:
             self._finish(step, answered)
         return {"step": step}
+
+    def _look_up(self, step: int) -> ModelAnswered | None:
+        """The first steps are Remit's own, where the agent has a directory to fill; the model sees nothing of them."""
+        if self.record.facts.unseen != step - 1 or not (
+            asks := look_ups(self.broker.agent.directory, step, self.record.facts)
+        ):
+            return None
+        answered = ModelAnswered(step=step, text="", asks=asks, finish="tool_calls", unseen=True)
+        self.record.append(answered)
+        return answered
 
     def _finish(self, step: int, answered: ModelAnswered) -> None:
         """End the run with its answer; or ask again for one that holds, and in the end tell people instead."""

@@ -8,7 +8,7 @@ URL, and "June 13" names no file 13.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -33,7 +33,10 @@ SHORTEST_VALUE: Final = 6  # characters of a labelled value that is looked for i
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _STAMP = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?Z?)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 _SCHEMED = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{1,15}://[^\s<>\"'`\\]+")
-_BARE = re.compile(r"(?i)(?<![\w@.-])(?:[a-z0-9-]+\.)+[a-z]{2,24}(?![\w@-])(?::\d+)?(?:/[^\s<>\"'`\\]*)?")
+# A host in capitals throughout, or up to where a sentence begins without a space: "example.com.They".
+_BARE = re.compile(
+    r"(?<![\w@.-])(?:(?:[a-z0-9-]+\.)+[a-z]{2,24}|(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24})(?![a-z0-9_@-])(?::\d+)?(?:/[^\s<>\"'`\\]*)?"
+)
 _NUMBER = re.compile(rf"\+?\d(?:[ ()/-]{{0,2}}\d){{{SHORTEST_ACCOUNT - 1},}}")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 _PLAIN = re.compile(r"[^0-9A-Za-z]")
@@ -122,6 +125,11 @@ def unnamed(words: str, touches: Iterable[Touch]) -> tuple[str, ...]:
     return tuple(touch.resource for touch in touches if not touch.fixed and not says(words, touch.resource))
 
 
+def said(words: str, texts: Iterable[str]) -> bool:
+    """Whether the words hold every one of the texts, each as a whole."""
+    return all(_stands(words, text) for text in texts if text)
+
+
 def carried(
     texts: Iterable[str], words: str, directory: Iterable[str], values: Mapping[str, frozenset[str]]
 ) -> frozenset[str]:
@@ -186,18 +194,32 @@ def telling(value: Json) -> frozenset[str]:
     return frozenset(found)
 
 
-def listed(lines: Iterable[Listing], value: Json) -> frozenset[str]:
-    """The resources that a result puts into the directory; what names no one thing of its kind is left out."""
+def listed(lines: Iterable[Listing], value: Json, words: str) -> frozenset[str]:
+    """The resources that a result puts into the directory; what names no one thing of its kind is left out.
+
+    A line with an alias lists only what the user's words call by that other name, and what nothing else there is called.
+    """
     found: set[str] = set()
     for line in lines:
-        for item in _at(value, list(line.path)):
+        for item in _called(line, value, words) if line.alias else _at(value, line.path):
             if isinstance(item, str | int) and not isinstance(item, bool):
                 with suppress(Refusal):
                     found.add(resource_of(line.kind, str(item), proper=line.proper))
     return frozenset(found)
 
 
-def _at(value: Json, path: list[str]) -> Iterator[Json]:
+def _called(line: Listing, value: Json, words: str) -> Iterator[Json]:
+    """The items whose alias the words say; none where two have the same one."""
+    depth = next((at for at, pair in enumerate(zip(line.path, line.alias, strict=False)) if pair[0] != pair[1]), 0)
+    by_alias: dict[str, list[Json]] = {}
+    for item in _at(value, line.path[:depth]):
+        alias = next((one for one in _at(item, line.alias[depth:]) if isinstance(one, str)), "")
+        if len(alias) >= SHORTEST_ID and not alias.isdigit() and _stands(words.casefold(), alias.casefold()):
+            by_alias.setdefault(alias.casefold(), []).append(next(_at(item, line.path[depth:]), None))
+    yield from (items[0] for items in by_alias.values() if len(items) == 1)
+
+
+def _at(value: Json, path: Sequence[str]) -> Iterator[Json]:
     if not path:
         yield value
         return
@@ -205,7 +227,9 @@ def _at(value: Json, path: list[str]) -> Iterator[Json]:
     if first == "@" and isinstance(value, dict):
         yield from cast("dict[str, Json]", value)
     elif first == "*" and isinstance(value, list | dict):
-        items: Iterable[Json] = cast("dict[str, Json]", value).values() if isinstance(value, dict) else value
+        items = cast("Iterable[Json]", value)
+        if isinstance(value, dict):
+            items = cast("dict[str, Json]", value).values()
         for item in items:
             yield from _at(item, rest)
     elif isinstance(value, dict) and first in value:

@@ -155,7 +155,7 @@ def _touch_faults(
 def _names_things(
     schema: Mapping[str, Json], root: Mapping[str, Json], template: Template, *, inside: bool = False
 ) -> bool:
-    """Whether every value of the schema is a text, a list of texts, or null."""
+    """Whether every value of the schema is a text, a whole number where an id may be one, a list of them, or null."""
     if "$ref" in schema:
         return _names_things(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, template, inside=inside)
     if branches := schema.get("anyOf") or schema.get("oneOf"):
@@ -165,6 +165,8 @@ def _names_things(
     match schema.get("type"):
         case "string":
             return True
+        case "integer":
+            return template.numbered
         case "null":
             return not inside
         case "array":

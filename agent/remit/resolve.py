@@ -121,7 +121,7 @@ def _named(template: Template, value: Json) -> tuple[Json, list[str]]:
             _too_many()
         each = [_named(template, item) for item in items]
         return [written for written, _ in each], [resource for _, resources in each for resource in resources]
-    if isinstance(value, int) and not isinstance(value, bool) and template.form == "one":
+    if isinstance(value, int) and not isinstance(value, bool) and template.numbered:
         return value, [f"{template.kind}:{canonical(template.kind, str(value))}"]
     if not isinstance(value, str):
         raise Refusal("invalid_arguments", "not a text", details={"problem": "wrong_type", "expected": "string"})

@@ -303,7 +303,8 @@ class _Telling:
                     _of_call(call, event, recorded.at)
 
     def _answered(self, event: ModelAnswered, at: int) -> None:
-        turn = Turn(step=event.step, at=at, text=event.text, asked_at=self._asked.get(event.step), usage=event.usage)
+        text = "looked up by Remit, unseen by the model" if event.unseen else event.text
+        turn = Turn(step=event.step, at=at, text=text, asked_at=self._asked.get(event.step), usage=event.usage)
         self.story.turns.append(turn)
         self.story.thinking = None
 

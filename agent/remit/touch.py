@@ -4,7 +4,7 @@
 
 And one line of its `lists`: which resources a result names.
 
-"<kind>:{<path>}" or "<kind>:{<path>:name}"      path: parts with / between; * every item, @ every key, else a member
+"<kind>:{<path>}", "<kind>:{<path>:name}", either with " as {<path>}"      path: parts with / between; * every item, @ every key, else a member
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from remit.errors import Refusal
 
 Form: TypeAlias = Literal["one", "set", "sql", "name", "constant"]
 
+SPELLED: Final = ("file", "store", "table", "mail", "host", "http", "https", "url")  # kinds with a grammar of their own
 OPENED: Final = ("file", "store")  # kinds that the kernel opens; the tool itself enforces every other kind
 SHAPE: Final = '"read file:{path}", "write file:{path}", "read file:{folder}/**", "use table:{query:sql}", "use hotel:{hotel:name}" or "write store:tickets"'
 
@@ -27,8 +28,10 @@ _LINE = re.compile(r"(read|write|use) ([a-z][a-z0-9_]{0,30}):(.+)", re.DOTALL)
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:[^{}]*)?\}(/\*\*)?")
 
 
-LISTED: Final = '"mail:{*/email}", "person:{*}", "hotel:{@:name}" or "account:{}"'
-_LISTING = re.compile(r"([a-z][a-z0-9_]{0,30}):\{((?:[^{}/:\s]+(?:/[^{}/:\s]+)*)?)(:name)?\}")
+LISTED: Final = '"mail:{*/email}", "person:{*}", "hotel:{@:name}", "account:{}" or "document:{*/id} as {*/title}"'
+_LISTING = re.compile(
+    r"([a-z][a-z0-9_]{0,30}):\{((?:[^{}/:\s]+(?:/[^{}/:\s]+)*)?)(:name)?\}(?: as \{([^{}/:\s]+(?:/[^{}/:\s]+)*)\})?"
+)
 
 
 class TouchError(ValueError):
@@ -50,14 +53,23 @@ class Template:
     argument: str = ""
     constant: str = ""
 
+    @property
+    def numbered(self) -> bool:
+        """Whether a whole number may name the resource: an id of a kind without a grammar of its own."""
+        return self.form == "one" and self.kind not in SPELLED
+
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Where in a result the names of resources of `kind` stand; `proper`: they are proper names, of several words."""
+    """Where in a result the names of resources of `kind` stand; `proper`: they are proper names, of several words.
+
+    `alias` is where their other names stand, by which the user speaks of them; empty: all of them are listed.
+    """
 
     kind: str
     path: tuple[str, ...] = ()
     proper: bool = False
+    alias: tuple[str, ...] = ()
 
 
 def parse_listing(text: str) -> Listing:
@@ -65,7 +77,8 @@ def parse_listing(text: str) -> Listing:
     found = _LISTING.fullmatch(text)
     if found is None or found[1] in (*OPENED, "none", "table"):
         raise TouchError(f"{text!r} lists nothing", f"write {LISTED}")
-    return Listing(kind=found[1], path=tuple(found[2].split("/")) if found[2] else (), proper=found[3] is not None)
+    path, alias = (tuple(part.split("/")) if part else () for part in (found[2], found[4]))
+    return Listing(kind=found[1], path=path, proper=found[3] is not None, alias=alias)
 
 
 def parse_touch(text: str) -> Template:
@@ -87,7 +100,7 @@ def parse_touch(text: str) -> Template:
     if placeholder is None:
         return _constant(text, access, kind, rest)
     argument, suffix, many = placeholder.groups()
-    plain = kind not in (*OPENED, "table", "mail", "http", "https", "url")
+    plain = kind not in SPELLED
     if suffix not in (None, ":sql", ":name") or (
         suffix and (many or not (kind == "table" if suffix == ":sql" else plain))
     ):

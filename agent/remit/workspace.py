@@ -12,6 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, TypeVar
 
+from pydantic import Field
+
 from remit.answer import Answer
 from remit.call import Confinement, Json, Noun
 from remit.canon import parse_arguments
@@ -69,6 +71,19 @@ class Price(Noun):
         return round(input_tokens * self.input + output_tokens * self.output)
 
 
+class LookUp(Noun):
+    """One call that fills the directory. A value that is `{kind}` stands for every resource of that kind known by then."""
+
+    action: str
+    arguments: dict[str, Json] = Field(default_factory=dict)
+
+    @property
+    def of(self) -> str:
+        """The kind whose names its arguments take; "" where they take none."""
+        held = (value for value in self.arguments.values() if isinstance(value, str))
+        return next((value[1:-1] for value in held if re.fullmatch(r"\{[a-z][a-z0-9_]*\}", value)), "")
+
+
 class Agent(Noun):
     """One agent. `prompt` is the text; `actions` are the actions that its model sees, `files.read`, in the file's order.
 
@@ -88,6 +103,7 @@ class Agent(Noun):
     budget: Budget = Budget()
     price: Price | None = None
     answer: Answer | None = None
+    directory: tuple[LookUp, ...] = ()
 
 
 class Settings(Noun):
@@ -415,7 +431,22 @@ class _Loading:
             budget=self._budget(file, table),
             price=None if table.price is None else Price(input=table.price.input, output=table.price.output),
             answer=answer,
+            directory=self._directory(file, table, tools),
         )
+
+    def _directory(self, file: str, table: AgentTable, tools: Mapping[str, Tool]) -> tuple[LookUp, ...]:
+        """What Remit looks up by itself, which only looks and lists something."""
+        own = set(self._actions(file, table, tools))
+        for number, one in enumerate(table.directory):
+            tool, _, name = one.action.partition(".")
+            action = tools[tool].manifest.actions.get(name) if tool in tools else None
+            if action is not None and one.action in own and action.effect == "read" and action.lists:
+                continue
+            if tool not in self._broken:
+                line = toml_line(self._texts[file], "directory", str(number), "action")
+                fix = 'name one of the agent\'s actions that has effect = "read" and lists something'
+                self._problem(file, line, f"{one.action!r} fills no directory", fix)
+        return tuple(LookUp(action=one.action, arguments=one.args) for one in table.directory)
 
     def _answer(self, file: str, name: str, table: AgentTable) -> Answer | None:
         given = table.answer

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
+from remit.call import Json
 from remit.canon import canonical
 from remit.errors import Refusal
 from remit.toml_lines import Matching, Table, wrong
@@ -90,6 +91,15 @@ class BudgetTable(Table):
     waiting: Annotated[int, Field(ge=0, le=1000)] = 5
 
 
+class LookUpTable(Table):
+    """A call that Remit makes before the model's first turn, so that the directory knows whom the user knows."""
+
+    action: str
+    args: dict[str, Json] = Field(
+        default={}, description='"{channel}" in a value: one call for each channel known by then'
+    )
+
+
 class AgentTable(Table):
     """One agent: data only."""
 
@@ -105,6 +115,7 @@ class AgentTable(Table):
     budget: BudgetTable = BudgetTable()
     price: PriceTable | None = None
     answer: AnswerTable | None = None
+    directory: list[LookUpTable] = []
 
 
 class SandboxTable(Table):

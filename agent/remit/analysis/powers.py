@@ -17,7 +17,7 @@ from remit.limits import LIMITS as SHARED
 from remit.limits import Limit
 from remit.manifest import Action, Breaker, Limits, Manifest, Retry
 from remit.network import Credential, Exposed, Host, parse_host
-from remit.workspace import Agent, Budget, Price, Settings, Tool, Workspace
+from remit.workspace import Agent, Budget, LookUp, Price, Settings, Tool, Workspace
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
 Told: TypeAlias = Callable[[str, Any, Any], Iterable[str]]  # whose, before, after → what they may do now
@@ -206,6 +206,11 @@ def _answer(whose: str, before: Answer | None, after: Answer | None) -> Iterator
         yield f"answers of {whose} are held to less, or to something else, than before"
 
 
+def _looks_up(whose: str, before: Iterable[LookUp], after: Iterable[LookUp]) -> Iterator[str]:
+    for one in [one for one in after if one not in list(before)]:
+        yield f"{whose} now knows what {one.action} lists"
+
+
 def _attempts(whose: str, before: Retry, after: Retry) -> Iterator[str]:
     if after.attempts > before.attempts:
         yield f"{whose} may now be attempted {after.attempts} times (was {before.attempts})"
@@ -310,6 +315,7 @@ AGENT: Final[Table] = {
     "accept_parsed_arguments": _accepts,
     "price": _price,
     "answer": _answer,
+    "directory": _looks_up,
 }
 BUDGET: Final[Table] = {
     "steps": _more("spend more steps in a run"),

@@ -54,6 +54,7 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option("--calls", multiple=True, metavar="ACTION=N", help="Calls that the run has made.")
 @click.option("--approval", "approvals", multiple=True, metavar="ROLE[=N]", help="Approvals that were given.")
 @click.option("--named", is_flag=True, help="The user's own words name every resource.")
+@click.option("--said", is_flag=True, help="The user's own words hold every text in it.")
 @click.option("--known", is_flag=True, help="The user or the directory names every resource.")
 @click.option(
     "--carries", multiple=True, metavar="WHAT", help="What the texts carry that nobody named: link, address, …"
@@ -80,6 +81,7 @@ def explain_command(
     named: bool,
     known: bool,
     carries: tuple[str, ...],
+    said: bool,
     confinement: Confinement,
     env: str,
     at: str,
@@ -107,6 +109,7 @@ def explain_command(
         known=known or named,
         unknown=frozenset() if known or named else frozenset(map(kind_of, resources)),
         carries=frozenset(carries),
+        said=said,
         effect=rules.vocabulary.effect(action) if rules.vocabulary else "once",
         confinement=confinement,
         calls=dict(map(_counted, calls)),

@@ -35,6 +35,7 @@ class Case(Noun):
     known: bool = False
     unknown: frozenset[str] | None = None
     carries: frozenset[str] = frozenset()
+    said: bool = False
     effect: Effect | None = None
     calls: dict[str, int] = Field(default_factory=dict)
     approvals: dict[str, int] = Field(default_factory=dict)
@@ -54,6 +55,7 @@ class Case(Noun):
             known=self.known or self.named,
             unknown=self._unknown,
             carries=self.carries,
+            said=self.said,
             effect=self.effect or effect,
             calls=self.calls,
             approvals={_prefixed("role", role): count for role, count in self.approvals.items()},

@@ -1,6 +1,6 @@
 """Conditions: one expression over a closed, typed set of facts, read once and total ever after.
 
-    args.<name>  labels  named  known  unknown  carries  effect  calls('mail.send')  approved('role:lead')
+    args.<name>  labels  named  known  unknown  carries  said  effect  calls('mail.send')  approved('role:lead')
     approvals('role:lead') >= 2  env  confinement  time  len(args.<name>)  and or not == != < <= > >= in, not in  'text'  12  True  False
 
 A fact that cannot be read makes its comparison neither true nor false. `and` and `or` weigh that third answer without
@@ -59,6 +59,7 @@ _FACTS: Final[Mapping[str, Kind]] = {
     "known": "boolean",
     "unknown": "set",
     "carries": "set",
+    "said": "boolean",
     "effect": "string",
     "env": "string",
     "confinement": "string",
