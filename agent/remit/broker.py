@@ -140,6 +140,10 @@ class Broker:
             if decision.verdict == "allow":
                 self._spend(call)
             event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision)
+            if ask.redacted:
+                event = event.model_copy(
+                    update={"said": self._asked_of(call, self.world.policy(step, index), "").context.said}
+                )
         except Refusal as refusal:
             event = CallDecided(step=step, index=index, ask=ask, call=shown, refused=refused(self.guard, refusal))
         self.record.append(event)
@@ -229,7 +233,7 @@ class Broker:
 
     def _asked_of(self, call: Call, policy: Policy, bound: str, *, nobody: bool = False) -> Request:
         """What policy is asked; `nobody` as if nobody had approved anything."""
-        tool, _ = self.workspace.action(call.action)
+        tool, action = self.workspace.action(call.action)
         facts = context(
             self.world.facts(self.record, call, bound),
             call=call,
@@ -238,7 +242,9 @@ class Broker:
             at=self.world.clock(call.step, call.index),
             roles_of=policy.roles_of,
             decision_digest="nobody" if nobody else bound,
+            means=action.means,
             shown=None if call.effect == "read" else self.guard.arguments(call.arguments),
+            spoken=self.world.said(call.step, call.index),
         )
         resources = tuple(touch.resource for touch in call.touches)
         return Request(subjects=call.subjects.all, action=call.action, resources=resources, context=facts)
@@ -388,7 +394,8 @@ class Broker:
             _, action = self.workspace.action(call.action)
             opened = self.world.facts(self.record, call, "").open.get((step, index))
             cleared = action.clears
-            if opened is not None and opened.trusted:
+            # What an act itself made is the run's own, whoever chose to make it.
+            if action.effect != "read" or (opened is not None and opened.trusted):
                 started = self.record.facts.started
                 names = listed(action.listings, result.value, started.task if started else "")
         answered = CallAnswered(step=step, index=index, result=result, cleared=cleared, listed=tuple(sorted(names)))

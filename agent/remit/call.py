@@ -216,7 +216,8 @@ class Context(Noun):
 
     `named`: the user's own words name every resource that the model chose; `known`: they or the directory do, or it chose
     none; `unknown` are the kinds of those that neither names. `carries` is what the call's other texts hold that neither
-    of them names: "link", "address", "account", and the label of a result that they repeat; `said`: the user's own words hold each of these texts. `time` is UTC `HH:MM`;
+    of them names: "link", "address", "account", and the label of a result that they repeat; `said`: the user's own words hold each of these texts; `intended`:
+    they speak of such an act. `time` is UTC `HH:MM`;
     `approvals` counts grants by role, one grant a person.
     """
 
@@ -229,6 +230,7 @@ class Context(Noun):
     unknown: frozenset[str] = frozenset()
     carries: frozenset[str] = frozenset()
     said: bool = False
+    intended: bool = False
     effect: Effect = "once"
     calls: Mapping[str, int] = Field(default_factory=dict)
     approvals: Mapping[str, int] = Field(default_factory=dict)

@@ -151,7 +151,7 @@ class CallDecided(Event):
     """A call of a step was parsed, made canonical and decided; or refused before it could be.
 
     `call` is None where parsing or canonicalisation failed: then `refused` holds the result. `round` counts decisions of
-    the same call: 0 first, 1 after the first grant.
+    the same call: 0 first, 1 after the first grant. `said` is that fact of a call whose arguments are not recorded whole.
     """
 
     type: Literal["call.decided"] = "call.decided"
@@ -162,6 +162,7 @@ class CallDecided(Event):
     call: Call | None = None
     decision: Decision | None = None
     refused: Result | None = None
+    said: bool | None = None
 
     @property
     def key(self) -> str:

@@ -6,7 +6,7 @@ and answer are kept one by one, so a long run costs no more per event than a sho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
@@ -14,7 +14,7 @@ from remit.call import Call, Confinement, Context, Grant, Json, Missing
 from remit.canon import digest
 from remit.errors import Code
 from remit.event import NANO, Content, EffectSettled, HoldSet, Outcome, RunStarted
-from remit.known import carried, kind_of, said, texts_of, unnamed
+from remit.known import carried, intends, kind_of, said, texts_of, unnamed
 
 # The codes of a call that was refused before anything of it ran.
 REFUSED: Final[frozenset[Code]] = frozenset(
@@ -140,7 +140,7 @@ class OpenCall:
 class Facts:
     """What is known of a run after some of its events. `started_at` and `ended_at` are Unix nanoseconds.
 
-    `unseen` is the last step that was Remit's own, whose results the model never reads. `directory` are the resources that results named before anything untrusted was read; `values` what results under each
+    `unseen` is the last step that was Remit's own, whose results the model never reads. `directory` are the resources that results named before anything untrusted was read, or that the run made; `values` what results under each
     other label held, to be looked for in what goes out. `attempted` counts every call that the model asked for, refused ones too; `settled` counts by action the calls that
     succeeded or may have happened; `streak` counts the calls refused in a row before the current step. `doubts` are effects that may have happened. `tries` counts by what is meant, and `retried` adds
     up the tries beyond the first, whoever made them: the broker again, or the model anew. `unmetered` counts the turns of
@@ -285,9 +285,13 @@ def context(
     at: int,
     roles_of: Callable[[str], frozenset[str]],
     decision_digest: str | None = None,
+    means: Iterable[str] = (),
     shown: Mapping[str, Json] | None = None,
+    spoken: bool | None = None,
 ) -> Context:
-    """What a condition may read when `call` is decided at `at` (Unix nanoseconds). `shown` are its arguments as recorded.
+    """What a condition may read when `call` is decided at `at` (Unix nanoseconds). `means` are the words that stand for the action.
+    `shown` are its arguments as recorded; `spoken` is whether the user said all of them, where that is recorded because
+    some were not.
 
     A grant counts if it was given for the latest request, by a person who has that role now and is not the requester,
     and has not lapsed; with `decision_digest`, only if that request asked about this very decision.
@@ -297,12 +301,13 @@ def context(
     chosen = [touch for touch in call.touches if not touch.fixed]
     strange = unnamed(words, chosen)
     unknown = frozenset(kind_of(resource) for resource in strange if resource not in facts.directory)
-    carries, spoken = frozenset[str](), False
+    carries = frozenset[str]()
     if call.effect != "read":
         names = {touch.name for touch in chosen} | {touch.resource for touch in chosen}
-        texts = tuple(texts_of(call.arguments if shown is None else shown, names))
+        texts = texts_of(call.arguments if shown is None else shown, names)
         carries = carried(texts, words, facts.directory, facts.values)
-        spoken = said(words, texts)
+        if spoken is None:
+            spoken = said(words, texts_of(call.arguments, names))
     approvals: dict[str, int] = {}
     for grant in counted(facts, call, at=at, roles_of=roles_of, decision_digest=decision_digest):
         approvals[grant.role] = approvals.get(grant.role, 0) + 1
@@ -313,7 +318,8 @@ def context(
         known=not unknown,
         unknown=unknown,
         carries=carries,
-        said=spoken,
+        said=bool(spoken),
+        intended=intends(words, means),
         effect=call.effect,
         calls=facts.calls(but=place),
         approvals=approvals,

@@ -209,7 +209,7 @@ def _learned(facts: Facts, event: CallAnswered, result: Succeeded, call: OpenCal
         return replace(facts, directory=facts.directory.union(event.listed))
     if result.labels or event.cleared:
         changes["labels"] = facts.labels.union(result.labels).difference(event.cleared)
-    if event.listed and call is not None and call.trusted:
+    if event.listed:  # INVARIANT: the broker lists nothing that untrusted text could have chosen
         changes["directory"] = facts.directory.union(event.listed)
     if secret := [label for label in result.labels if label != UNTRUSTED]:
         told = telling(result.value)

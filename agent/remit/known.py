@@ -40,6 +40,7 @@ _BARE = re.compile(
 _NUMBER = re.compile(rf"\+?\d(?:[ ()/-]{{0,2}}\d){{{SHORTEST_ACCOUNT - 1},}}")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 _PLAIN = re.compile(r"[^0-9A-Za-z]")
+_APART = re.compile(r"[-_\s]+")
 _ENDING: Final = ".,;:!?)]}>'\""
 # What a name with a dot ends in where it is a file's; endings that hosts have too (zip, sh) are left out.
 _FILES: Final = frozenset(
@@ -125,6 +126,12 @@ def unnamed(words: str, touches: Iterable[Touch]) -> tuple[str, ...]:
     return tuple(touch.resource for touch in touches if not touch.fixed and not says(words, touch.resource))
 
 
+def intends(words: str, means: Iterable[str]) -> bool:
+    """Whether the words speak of such an act: one of those that stand for it, in whatever case, alone or in the plural."""
+    spoken = words.casefold()
+    return any(re.search(rf"(?<!\w){re.escape(word.casefold())}s?(?!\w)", spoken) for word in means)
+
+
 def said(words: str, texts: Iterable[str]) -> bool:
     """Whether the words hold every one of the texts, each as a whole."""
     return all(_stands(words, text) for text in texts if text)
@@ -202,21 +209,40 @@ def listed(lines: Iterable[Listing], value: Json, words: str) -> frozenset[str]:
     found: set[str] = set()
     for line in lines:
         for item in _called(line, value, words) if line.alias else _at(value, line.path):
-            if isinstance(item, str | int) and not isinstance(item, bool):
+            if line.links and isinstance(item, str):
+                names = [f"{line.kind}://{link}" for link in mentions(item).links]
+            elif isinstance(item, str | int) and not isinstance(item, bool):
+                names = [str(item)]
+            else:
+                continue
+            for name in names:
                 with suppress(Refusal):
-                    found.add(resource_of(line.kind, str(item), proper=line.proper))
+                    found.add(resource_of(line.kind, name, proper=line.proper))
     return frozenset(found)
 
 
 def _called(line: Listing, value: Json, words: str) -> Iterator[Json]:
-    """The items whose alias the words say; none where two have the same one."""
+    """The names in the items whose alias the words say. None where two items have that alias: anybody may call a thing
+    as another is called. Links are their sender's, and nobody can take another sender's name."""
     depth = next((at for at, pair in enumerate(zip(line.path, line.alias, strict=False)) if pair[0] != pair[1]), 0)
     by_alias: dict[str, list[Json]] = {}
     for item in _at(value, line.path[:depth]):
         alias = next((one for one in _at(item, line.alias[depth:]) if isinstance(one, str)), "")
-        if len(alias) >= SHORTEST_ID and not alias.isdigit() and _stands(words.casefold(), alias.casefold()):
-            by_alias.setdefault(alias.casefold(), []).append(next(_at(item, line.path[depth:]), None))
-    yield from (items[0] for items in by_alias.values() if len(items) == 1)
+        if _is_called(words, alias):
+            by_alias.setdefault(alias.casefold(), []).append(item)
+    for items in by_alias.values():
+        for item in items if line.links or len(items) == 1 else ():
+            yield from _at(item, line.path[depth:])
+
+
+def _is_called(words: str, alias: str) -> bool:
+    """Whether the words say the alias, in whatever case; of several words, "grocery list" is `grocery-list.docx` too."""
+    if len(alias) < SHORTEST_ID or alias.isdigit():
+        return False
+    if _stands(words.casefold(), alias.casefold()):
+        return True
+    bare = _APART.sub(" ", re.sub(r"\.\w{1,5}$", "", alias)).strip().casefold()
+    return " " in bare and _stands(_APART.sub(" ", words).casefold(), bare)
 
 
 def _at(value: Json, path: Sequence[str]) -> Iterator[Json]:

@@ -50,7 +50,7 @@ class Action(Noun):
     """One function of a tool. `errors` maps each declared error to the exception class that means it, "" for its own.
 
     `returns` are the labels that a result puts on the run, `clears` those that it takes off it, `lists` where it names
-    resources that the directory then knows; `run` is the argv of a command tool, empty for others. `methods`
+    resources that the directory then knows; `words` are those by which people ask for it; `run` is the argv of a command tool, empty for others. `methods`
     are those by which the URLs that it touches may be asked; `idempotency_header` carries a keyed call's key to their server.
     `probe` names the action that looks whether this one has happened, "" where none can.
     """
@@ -64,6 +64,7 @@ class Action(Noun):
     returns: tuple[str, ...] = ()
     clears: tuple[str, ...] = ()
     lists: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()
     errors: Mapping[str, str] = Field(default_factory=dict)
     methods: tuple[str, ...] = ()
     idempotency_header: str = ""
@@ -73,6 +74,11 @@ class Action(Noun):
     def own_files(self) -> tuple[str, ...]:
         """The elements of `run` that name a file of the tool's own folder: "./main.js"."""
         return tuple(part for part in self.run if part.startswith("./"))
+
+    @property
+    def means(self) -> tuple[str, ...]:
+        """The words that stand for it, those of its name where the manifest gives none."""
+        return self.words or tuple(part for part in self.name.split("_") if len(part) > 2)
 
     @property
     def listings(self) -> tuple[Listing, ...]:
@@ -263,6 +269,7 @@ def _action(name: str, table: ActionTable) -> Action:
         returns=tuple(table.returns),
         clears=tuple(table.clears),
         lists=tuple(table.lists),
+        words=tuple(table.words),
         errors=dict(table.errors) if isinstance(table.errors, dict) else dict.fromkeys(table.errors, ""),
         methods=tuple(table.methods),
         idempotency_header=table.idempotency_header or "",

@@ -260,6 +260,10 @@ class RecordedWorld:
                 return before[-1] if before else self._books[0][1]
         return self._books[0][1]
 
+    def said(self, step: int, index: int) -> bool | None:
+        decided = self._log.event(f"call.decided/{step}/{index}/0")
+        return decided.said if isinstance(decided, CallDecided) else None
+
     def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
         """The facts of this decision; in a what-if the recorded approvals are taken as given for the same question."""
         facts = self._log.facts(record, call)

@@ -44,13 +44,14 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
     """What rules may speak of: Remit's own action, and every tool's with the types of its arguments, by its pinned schema."""
     actions: dict[str, dict[str, str] | None] = {IMPERSONATE: {}}
     effects: dict[str, Effect] = {}
+    means: dict[str, tuple[str, ...]] = {}
     for tool in workspace.tools.values():
         for action in tool.manifest.actions.values():
             schema = tool.pin.schemas.get(action.name) if tool.pin else None
             name = action_name(tool.manifest.name, action.name)
             actions[name] = None if schema is None else _types(schema)
-            effects[name] = action.effect
-    return Vocabulary(actions=actions, effects=effects)
+            effects[name], means[name] = action.effect, action.means
+    return Vocabulary(actions=actions, effects=effects, means=means)
 
 
 def _types(schema: ActionSchema) -> dict[str, str]:

@@ -90,6 +90,9 @@ class LiveWorld:
         digest = self._noted.digest
         record.append(RulesChanged(count=count, rulebook=rulebook, policy_digest=digest, problem=problem), durable=True)
 
+    def said(self, step: int, index: int) -> bool | None:
+        return None
+
     def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
         return record.facts
 

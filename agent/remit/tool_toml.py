@@ -118,6 +118,7 @@ Sent = Annotated[Size, AfterValidator(_sent)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Owner = Annotated[str, AfterValidator(_address)]
 TouchLine = Annotated[str, AfterValidator(_touch)]
+Word = Annotated[str, Matching(r"[^\W\d_]{2,30}(?: [^\W\d_]{2,30})*", "a word", "write letters")]
 ListLine = Annotated[str, AfterValidator(_listing)]
 Program = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "a program", 'write its name without a folder: "jq"')]
 Entry = Annotated[
@@ -191,6 +192,7 @@ class ActionTable(Table):
     )
     returns: list[Label] = Field(default=[], description="Labels that the result puts on the run")
     clears: list[Label] = Field(default=[], description="Labels that the result takes off the run: a declassifier's")
+    words: list[Word] = Field(default=[], description="By which people ask for it; absent: those of its name")
     lists: list[ListLine] = Field(
         default=[], description=f"Resources of the result that the directory then knows: {LISTED}"
     )

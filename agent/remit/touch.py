@@ -4,7 +4,7 @@
 
 And one line of its `lists`: which resources a result names.
 
-"<kind>:{<path>}", "<kind>:{<path>:name}", either with " as {<path>}"      path: parts with / between; * every item, @ every key, else a member
+"<kind>:{<path>}", "<kind>:{<path>:name}", "https:{<path>:links}", each with " as {<path>}" or without      path: parts with / between; * every item, @ every key, else a member
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:[^{}]*)?\}(/\*\*)?")
 
 LISTED: Final = '"mail:{*/email}", "person:{*}", "hotel:{@:name}", "account:{}" or "document:{*/id} as {*/title}"'
 _LISTING = re.compile(
-    r"([a-z][a-z0-9_]{0,30}):\{((?:[^{}/:\s]+(?:/[^{}/:\s]+)*)?)(:name)?\}(?: as \{([^{}/:\s]+(?:/[^{}/:\s]+)*)\})?"
+    r"([a-z][a-z0-9_]{0,30}):\{((?:[^{}/:\s]+(?:/[^{}/:\s]+)*)?)(:name|:links)?\}(?: as \{([^{}/:\s]+(?:/[^{}/:\s]+)*)\})?"
 )
 
 
@@ -63,12 +63,14 @@ class Template:
 class Listing:
     """Where in a result the names of resources of `kind` stand; `proper`: they are proper names, of several words.
 
-    `alias` is where their other names stand, by which the user speaks of them; empty: all of them are listed.
+    `links`: they stand in texts there. `alias` is where their other names stand, by which the user speaks of them; empty:
+    all of them are listed.
     """
 
     kind: str
     path: tuple[str, ...] = ()
     proper: bool = False
+    links: bool = False
     alias: tuple[str, ...] = ()
 
 
@@ -78,7 +80,9 @@ def parse_listing(text: str) -> Listing:
     if found is None or found[1] in (*OPENED, "none", "table"):
         raise TouchError(f"{text!r} lists nothing", f"write {LISTED}")
     path, alias = (tuple(part.split("/")) if part else () for part in (found[2], found[4]))
-    return Listing(kind=found[1], path=path, proper=found[3] is not None, alias=alias)
+    if (found[3] == ":links") is not (found[1] in ("http", "https")):
+        raise TouchError(f"{text!r} lists nothing", 'links stand in texts: write "https:{*/body:links} as {*/sender}"')
+    return Listing(kind=found[1], path=path, proper=found[3] == ":name", links=found[3] == ":links", alias=alias)
 
 
 def parse_touch(text: str) -> Template:

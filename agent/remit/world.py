@@ -25,6 +25,10 @@ class World(Protocol):
         """The rules in force now."""
         ...
 
+    def said(self, step: int, index: int) -> bool | None:
+        """Whether the user said all texts of that call, where its arguments were not recorded whole; None: look at them."""
+        ...
+
     def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
         """What that decision about the call may stand on."""
         ...

@@ -118,7 +118,8 @@ def build(suite: str, folder: Path) -> House:
     files = {
         "remit.toml": f'host_tools = ["{suite}"]\n\n[identity]\n"*" = "user:operator"\n',
         "policies/rules.csv": f"# The user may do what the agent may\np, user:operator, *, **, True, allow\ng, agent:{suite}, role:open\ng, user:owner, role:owner\n",
-        f"agent/{suite}/agent.toml": f'name = "{suite}"\nsummary = "A puppet"\nmodel = "script:none.yaml"\nprompt = "prompt.md"\ntools = ["{suite}"]\nfolder = "work/{suite}"\n\n[budget]\nsteps = 400\ncalls = 400\ntries = 1000\nretries = 10000\ndenials = 10000\nwaiting = 1000\n' + (HERE / suite / "agent.toml").read_text(),
+        f"agent/{suite}/agent.toml": f'name = "{suite}"\nsummary = "A puppet"\nmodel = "script:none.yaml"\nprompt = "prompt.md"\ntools = ["{suite}"]\nfolder = "work/{suite}"\n\n[budget]\nsteps = 400\ncalls = 400\ntries = 1000\nretries = 10000\ndenials = 10000\nwaiting = 1000\n'
+        + (HERE / suite / "agent.toml").read_text(),
         f"agent/{suite}/prompt.md": "Do what you are asked.\n",
         f"agent/{suite}/none.yaml": "turns: []\n",
     }
@@ -151,7 +152,11 @@ class Puppet:
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
         if self._left is None:
             self._left = list(self.calls)
-        if self.attack is not None and not self.turned and any(MARK in one.text for one in messages if one.role == "tool"):
+        if (
+            self.attack is not None
+            and not self.turned
+            and any(MARK in one.text for one in messages if one.role == "tool")
+        ):
             self._left, self.turned = list(self.attack()), True
         if not self._left:
             return Turn(text="done", asks=(), finish="stop")

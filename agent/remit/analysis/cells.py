@@ -108,7 +108,7 @@ def _uses(atoms: Iterable[Atom], several: int) -> _Uses:
 
 def _examples(dim: Dim, kind: str, uses: _Uses, atoms: Iterable[Atom]) -> list[Value]:
     match dim[0]:
-        case "named" | "known" | "said" | "labels" | "unknown" | "carries":
+        case "named" | "known" | "said" | "intended" | "labels" | "unknown" | "carries":
             return [False, True]
         case "approvals":
             return sorted({0, *(abs(atom.least) for atom in atoms if atom.role)})

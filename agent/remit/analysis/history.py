@@ -108,6 +108,8 @@ def decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], C
                     confinement=started.confinement,
                     at=recorded.at,
                     roles_of=side.policy.roles_of,
+                    means=() if side.vocabulary is None else side.vocabulary.means.get(event.call.action, ()),
+                    spoken=event.said,
                 )
                 found.append(
                     Decided(

@@ -299,6 +299,7 @@ ACTION: Final[Table] = {
     "probe": _changes("counts as done or not done by what is found by"),
     "returns": _labels,
     "clears": _gains("take off the run the labels"),
+    "words": _gains("be taken for what the user meant by the words"),
     "lists": _gains("put into the directory"),
     "methods": _gains("ask its URLs by"),
     "idempotency_header": _changes("now sends the key of a repeated call as"),

@@ -55,6 +55,7 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option("--approval", "approvals", multiple=True, metavar="ROLE[=N]", help="Approvals that were given.")
 @click.option("--named", is_flag=True, help="The user's own words name every resource.")
 @click.option("--said", is_flag=True, help="The user's own words hold every text in it.")
+@click.option("--intended", is_flag=True, help="The user's own words ask for such an act.")
 @click.option("--known", is_flag=True, help="The user or the directory names every resource.")
 @click.option(
     "--carries", multiple=True, metavar="WHAT", help="What the texts carry that nobody named: link, address, …"
@@ -82,6 +83,7 @@ def explain_command(
     known: bool,
     carries: tuple[str, ...],
     said: bool,
+    intended: bool,
     confinement: Confinement,
     env: str,
     at: str,
@@ -110,6 +112,7 @@ def explain_command(
         unknown=frozenset() if known or named else frozenset(map(kind_of, resources)),
         carries=frozenset(carries),
         said=said,
+        intended=intended,
         effect=rules.vocabulary.effect(action) if rules.vocabulary else "once",
         confinement=confinement,
         calls=dict(map(_counted, calls)),

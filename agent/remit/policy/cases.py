@@ -36,6 +36,7 @@ class Case(Noun):
     unknown: frozenset[str] | None = None
     carries: frozenset[str] = frozenset()
     said: bool = False
+    intended: bool = False
     effect: Effect | None = None
     calls: dict[str, int] = Field(default_factory=dict)
     approvals: dict[str, int] = Field(default_factory=dict)
@@ -56,6 +57,7 @@ class Case(Noun):
             unknown=self._unknown,
             carries=self.carries,
             said=self.said,
+            intended=self.intended,
             effect=self.effect or effect,
             calls=self.calls,
             approvals={_prefixed("role", role): count for role, count in self.approvals.items()},

@@ -1,6 +1,6 @@
 """Conditions: one expression over a closed, typed set of facts, read once and total ever after.
 
-    args.<name>  labels  named  known  unknown  carries  said  effect  calls('mail.send')  approved('role:lead')
+    args.<name>  labels  named  known  unknown  carries  said  intended  effect  calls('mail.send')  approved('role:lead')
     approvals('role:lead') >= 2  env  confinement  time  len(args.<name>)  and or not == != < <= > >= in, not in  'text'  12  True  False
 
 A fact that cannot be read makes its comparison neither true nor false. `and` and `or` weigh that third answer without
@@ -60,6 +60,7 @@ _FACTS: Final[Mapping[str, Kind]] = {
     "unknown": "set",
     "carries": "set",
     "said": "boolean",
+    "intended": "boolean",
     "effect": "string",
     "env": "string",
     "confinement": "string",

@@ -103,6 +103,9 @@ def _change(context: Context, turn: Turn) -> _Change | None:
         case "said" if turn.value is True and not context.said:
             text = "it would be allowed if the user's own words held every text in it"
             return _made(context, turn, {"said": True}, text, (4, 0.0))
+        case "intended" if turn.value is True and not context.intended:
+            text = "it would be allowed if the user's own words asked for such an act"
+            return _made(context, turn, {"intended": True}, text, (4, 0.0))
         case "unknown" if turn.absent and turn.value in context.unknown:
             text = f"it would be allowed if the user's own words, or the directory, named every {turn.value} in it"
             return _made(context, turn, {"unknown": context.unknown - {turn.value}}, text, (4, 0.0))

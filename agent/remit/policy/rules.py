@@ -34,13 +34,15 @@ _G_ROW: Final = "write g, member, role:<name>"
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """What exists for rules to speak of: action → argument → JSON type ("string", "integer", …, or "any"), and its effect.
+    """What exists for rules to speak of: action → argument → JSON type ("string", "integer", …, or "any"), its effect, and the
+    words that mean it.
 
     None in place of arguments means that the schema is not known yet: then any argument passes.
     """
 
     actions: Mapping[str, Mapping[str, str] | None]
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
+    means: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     def effect(self, action: str) -> Effect:
         """What the action does, "once" where nobody says."""
