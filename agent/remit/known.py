@@ -41,6 +41,7 @@ _NUMBER = re.compile(rf"\+?\d(?:[ ()/-]{{0,2}}\d){{{SHORTEST_ACCOUNT - 1},}}")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
 _PLAIN = re.compile(r"[^0-9A-Za-z]")
 _APART = re.compile(r"[-_\s]+")
+_EXTENSION = re.compile(r"\.\w{1,5}$")
 _ENDING: Final = ".,;:!?)]}>'\""
 # What a name with a dot ends in where it is a file's; endings that hosts have too (zip, sh) are left out.
 _FILES: Final = frozenset(
@@ -222,27 +223,35 @@ def listed(lines: Iterable[Listing], value: Json, words: str) -> frozenset[str]:
 
 
 def _called(line: Listing, value: Json, words: str) -> Iterator[Json]:
-    """The names in the items whose alias the words say. None where two items have that alias: anybody may call a thing
-    as another is called. Links are their sender's, and nobody can take another sender's name."""
+    """The names in the items that the words speak of by their alias. None where that may mean two of them: anybody may
+    call a thing as another is called. Links are their sender's, and nobody can take another sender's name."""
     depth = next((at for at, pair in enumerate(zip(line.path, line.alias, strict=False)) if pair[0] != pair[1]), 0)
     by_alias: dict[str, list[Json]] = {}
     for item in _at(value, line.path[:depth]):
         alias = next((one for one in _at(item, line.alias[depth:]) if isinstance(one, str)), "")
-        if _is_called(words, alias):
-            by_alias.setdefault(alias.casefold(), []).append(item)
+        if phrase := _called_by(words, alias):
+            by_alias.setdefault(phrase, []).append(item)
     for items in by_alias.values():
         for item in items if line.links or len(items) == 1 else ():
             yield from _at(item, line.path[depth:])
 
 
-def _is_called(words: str, alias: str) -> bool:
-    """Whether the words say the alias, in whatever case; of several words, "grocery list" is `grocery-list.docx` too."""
+def _called_by(words: str, alias: str) -> str:
+    """By which words the user speaks of what is called `alias`, in whatever case; "" where not.
+
+    The whole name; or at least two words in a row that are half of it: "grocery list" is `grocery-list-today.docx`.
+    """
     if len(alias) < SHORTEST_ID or alias.isdigit():
-        return False
+        return ""
     if _stands(words.casefold(), alias.casefold()):
-        return True
-    bare = _APART.sub(" ", re.sub(r"\.\w{1,5}$", "", alias)).strip().casefold()
-    return " " in bare and _stands(_APART.sub(" ", words).casefold(), bare)
+        return alias.casefold()
+    parts = _APART.sub(" ", _EXTENSION.sub("", alias)).strip().casefold().split(" ")
+    spoken = _APART.sub(" ", words).casefold()
+    for size in range(len(parts), max(2, -(-len(parts) // 2)) - 1, -1):
+        for at in range(len(parts) - size + 1):
+            if _stands(spoken, phrase := " ".join(parts[at : at + size])):
+                return phrase
+    return ""
 
 
 def _at(value: Json, path: Sequence[str]) -> Iterator[Json]:
