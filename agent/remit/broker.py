@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from remit import approval, budget, effect, retry
 from remit.attempt import Attempts
 from remit.binding import decision_digest, request_digest
-from remit.call import Ask, Call, Confinement, Decision, Failed, Request, Result, Subjects, Succeeded, Touch
+from remit.call import Ask, Call, Confinement, Decision, Failed, Request, Result, Scope, Subjects, Succeeded, Touch
 from remit.canon import canonical_json, digest, parse_arguments
 from remit.carry import Carry, refused
 from remit.errors import Refusal
@@ -35,6 +35,7 @@ from remit.policy import Policy
 from remit.record import Record
 from remit.render import shown_facts
 from remit.resolve import resolve
+from remit.scope import SUBJECT, narrowed
 from remit.workspace import Agent, Workspace
 from remit.world import World
 
@@ -66,6 +67,7 @@ class Broker:
     forgetful: bool = True
     _heard: dict[tuple[int, int], Ask] = field(default_factory=dict[tuple[int, int], Ask])
     _calls: dict[tuple[int, int], Call] = field(default_factory=dict[tuple[int, int], Call])
+    _narrowed: dict[Policy, Policy] = field(default_factory=dict[Policy, Policy])
 
     @property
     def _carry(self) -> Carry:
@@ -141,9 +143,7 @@ class Broker:
                 self._spend(call)
             event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision)
             if ask.redacted:
-                event = event.model_copy(
-                    update={"said": self._asked_of(call, self.world.policy(step, index), "").context.said}
-                )
+                event = event.model_copy(update={"said": self._asked_of(call, self._policy(call), "").context.said})
         except Refusal as refusal:
             event = CallDecided(step=step, index=index, ask=ask, call=shown, refused=refused(self.guard, refusal))
         self.record.append(event)
@@ -218,7 +218,7 @@ class Broker:
 
         A grant for another digest does not count (D1, D2): so the decision is made without any first.
         """
-        policy = self.world.policy(call.step, call.index)
+        policy = self._policy(call)
         bound = decision_digest(call.request_digest, policy.digest)
         request = self._asked_of(call, policy, bound, nobody=True)
         decision = policy.decide(request)
@@ -230,6 +230,21 @@ class Broker:
         decision = policy.advise(request, decision)
         facts = self.guard.arguments(decision.facts)
         return decision.model_copy(update={"decision_digest": bound, "facts": facts})
+
+    @property
+    def _scope(self) -> Scope | None:
+        started = self.record.facts.started
+        return None if started is None else started.scope
+
+    def _policy(self, call: Call) -> Policy:
+        """The rules in force for the call, with those of the run's own scope."""
+        policy, scope = self.world.policy(call.step, call.index), self._scope
+        if scope is None:
+            return policy
+        if policy not in self._narrowed:
+            self._narrowed.clear()
+            self._narrowed[policy] = narrowed(policy, scope)
+        return self._narrowed[policy]
 
     def _asked_of(self, call: Call, policy: Policy, bound: str, *, nobody: bool = False) -> Request:
         """What policy is asked; `nobody` as if nobody had approved anything."""
@@ -247,7 +262,8 @@ class Broker:
             spoken=self.world.said(call.step, call.index),
         )
         resources = tuple(touch.resource for touch in call.touches)
-        return Request(subjects=call.subjects.all, action=call.action, resources=resources, context=facts)
+        subjects = call.subjects.all if self._scope is None else (*call.subjects.all, SUBJECT)
+        return Request(subjects=subjects, action=call.action, resources=resources, context=facts)
 
     # ── perform: one call, once ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -340,7 +356,7 @@ class Broker:
         """Record which approvals that were given count no more, and why."""
         facts = self.world.facts(self.record, call, requested.decision_digest)
         asked = facts.open.get((call.step, call.index))
-        policy, at = self.world.policy(call.step, call.index), self.world.clock(call.step, call.index)
+        policy, at = self._policy(call), self.world.clock(call.step, call.index)
         still = counted(facts, call, at=at, roles_of=policy.roles_of, decision_digest=decision.decision_digest)
         for grant in () if asked is None else asked.grants:
             if grant in still:

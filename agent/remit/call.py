@@ -239,6 +239,21 @@ class Context(Noun):
     time: str = "00:00"
 
 
+class Scoped(Noun):
+    """One thing that a scope allows; `calls` None is any number of them."""
+
+    action: str
+    resource: str = "**"
+    calls: int | None = None
+
+
+class Scope(Noun):
+    """What one run may do at most. Beyond it the role `widen` is asked; "": nobody is, and it is denied."""
+
+    allow: tuple[Scoped, ...] = ()
+    widen: str = ""
+
+
 class Request(Noun):
     """What policy is asked: may every subject do this action on every resource, given these facts."""
 

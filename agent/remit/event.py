@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from remit.call import Access, Ask, Call, Confinement, Decision, Json, Missing, Noun, Result, Subjects
+from remit.call import Access, Ask, Call, Confinement, Decision, Json, Missing, Noun, Result, Scope, Subjects
 from remit.errors import Code
 
 NANO: Final = 1_000_000_000  # nanoseconds of a second; every time that is recorded is in Unix nanoseconds
@@ -68,6 +68,7 @@ class RunStarted(Event):
     folder: str  # working folder, relative to the workspace
     version: str
     content: Content = "whole"
+    scope: Scope | None = None
     shrunk_from: str = ""
 
 

@@ -18,7 +18,7 @@ from typing import Final, Literal
 from remit import __version__, approval, circuit, hold, limits
 from remit.attempt import LiveAttempts
 from remit.broker import Broker
-from remit.call import Ask, Call, Confinement, Context, Failed, Request, Result, Subjects
+from remit.call import Ask, Call, Confinement, Context, Failed, Request, Result, Scope, Subjects
 from remit.driving import DRIVEN, driving
 from remit.errors import Code, Refusal, RunEnded, UsageError, WorkspaceError
 from remit.event import (
@@ -46,6 +46,7 @@ from remit.record import MemoryLog, Record
 from remit.redact import Redactor, names_secret
 from remit.rulebook import IMPERSONATE, files_of, tool_specs
 from remit.sandbox import Sandbox, environment
+from remit.scope import narrowed
 from remit.secret import Secrets
 from remit.spend import Claim, Exhausted
 from remit.trace import Export, Objects, TraceFile
@@ -203,7 +204,7 @@ class Ended:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What a new run is told. `run` names it (32 hex digits); None lets Remit choose.
+    """What a new run is told. `run` names it (32 hex digits); None lets Remit choose. `scope` None: all that its agent may.
 
     `folder` is a working folder that is there already, relative to the workspace; "" is the agent's own.
     """
@@ -215,6 +216,7 @@ class Start:
     model: Model
     run: str | None = None
     folder: str = ""
+    scope: Scope | None = None
 
 
 def new_run_id() -> str:
@@ -235,6 +237,8 @@ async def start(
     `progress` hears what takes long before anything is recorded.
     """
     agent = _agent(house, start.agent)
+    if start.scope is not None:
+        narrowed(house.policy, start.scope)  # raises for what does not exist, before anything is recorded
     await _install(house.workspace, agent, progress)
     run = start.run or new_run_id()
     with driving(house.traces, run):
@@ -262,6 +266,7 @@ async def start(
                 env=house.workspace.settings.env,
                 folder=folder.relative_to(house.root).as_posix(),
                 version=__version__,
+                scope=start.scope,
             ),
             durable=True,
         )

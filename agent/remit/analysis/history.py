@@ -18,12 +18,15 @@ from remit.call import Context, Request, Verdict, action_matches
 from remit.event import CallAnswered, CallDecided, Recorded, RunStarted
 from remit.facts import Facts, context
 from remit.fold import fold
+from remit.policy import Policy
 from remit.policy.globs import GlobError
+from remit.scope import SUBJECT, narrowed
 
 # The events that change what a condition may read; folding the others would take most of the time.
 BEARING: Final = frozenset(
     {
         "run.started",
+        "model.answered",
         "call.decided",
         "call.answered",
         "attempt.ended",
@@ -117,7 +120,7 @@ def decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], C
                         step=event.step,
                         index=event.index,
                         round=event.round,
-                        request=_request(event, known),
+                        request=_request(event, known, scoped=started.scope is not None),
                         verdict=event.decision.verdict,
                         redacted=event.ask.redacted,
                         succeeded=answers.get((event.step, event.index), False),
@@ -127,11 +130,12 @@ def decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], C
     return found, missing
 
 
-def _request(event: CallDecided, known: Context) -> Request:
+def _request(event: CallDecided, known: Context, *, scoped: bool) -> Request:
     call = event.call
     assert call is not None
     resources = tuple(dict.fromkeys(touch.resource for touch in call.touches))
-    return Request(subjects=call.subjects.all, action=call.action, resources=resources, context=known)
+    subjects = (*call.subjects.all, SUBJECT) if scoped else call.subjects.all
+    return Request(subjects=subjects, action=call.action, resources=resources, context=known)
 
 
 def backtest(runs: Iterable[Sequence[Recorded]], side: Side) -> Backtest:
@@ -147,6 +151,7 @@ def backtest(runs: Iterable[Sequence[Recorded]], side: Side) -> Backtest:
         count += 1
         missing += uncounted
         calls += sum(one.round == 0 for one in found) + sum(uncounted.values())
+        policy = _policy(side, records)
         lost: int | None = None
         waiting: set[tuple[int, int]] = set()
         for one in found:
@@ -157,9 +162,9 @@ def backtest(runs: Iterable[Sequence[Recorded]], side: Side) -> Backtest:
             covered += 1
             verdict = one.verdict
             # Putting a decision into words takes most of its time, and what is allowed as before needs none.
-            if verdict == "allow" and _allowed(side, one.request):
+            if verdict == "allow" and _allowed(policy, one.request):
                 continue
-            now = side.policy.decide(one.request)
+            now = policy.decide(one.request)
             gone = lost is not None and one.step > lost
             if now.verdict == "ask" and not gone and (one.step, one.index) not in waiting:
                 waiting.add((one.step, one.index))
@@ -196,9 +201,15 @@ def backtest(runs: Iterable[Sequence[Recorded]], side: Side) -> Backtest:
     )
 
 
-def _allowed(side: Side, request: Request) -> bool:
+def _policy(side: Side, records: Sequence[Recorded]) -> Policy:
+    """The side's rules, with those of the run's own scope."""
+    started = next((item.event for item in records if isinstance(item.event, RunStarted)), None)
+    return side.policy if started is None or started.scope is None else narrowed(side.policy, started.scope)
+
+
+def _allowed(policy: Policy, request: Request) -> bool:
     try:
-        return side.policy.judge(request).allowed
+        return policy.judge(request).allowed
     except GlobError:
         return False
 

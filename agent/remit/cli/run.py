@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,7 @@ import click
 LINE = 240  # characters of a value that still read well on one line
 
 if TYPE_CHECKING:
+    from remit.call import Scope
     from remit.run import Ended
 
 
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 @click.argument("task", required=False)
 @click.option("--model", help="Another model than the agent's own: script:FILE, openai:gpt-5, anthropic:…, ollama:…")
 @click.option("--user", help="Act for another user; policy decides whether you may (action remit.impersonate).")
+@click.option(
+    "--scope", metavar="FILE", help="Let this run do less than its agent may: a TOML file of actions and resources."
+)
 @click.option("--resume", "resumed", metavar="RUN", help="Take up a run where its last process left it.")
 @click.option(
     "--run-id", metavar="HEX", help="Name the run yourself (32 hex digits), so that starting it twice is refused."
@@ -31,6 +36,7 @@ def run_command(
     task: str | None,
     model: str | None,
     user: str | None,
+    scope: str | None,
     resumed: str | None,
     run_id: str | None,
     wait: float | None,
@@ -42,6 +48,7 @@ def run_command(
     Examples:
       remit run triage "Checkout is failing: find out why and write the report"
       remit run triage "…" --model openai:gpt-5
+      remit run triage "…" --scope read-only.toml
       remit run --resume 3f2a
     """
     from remit import house, run
@@ -51,8 +58,8 @@ def run_command(
     waits = wait if wait is not None else 3600.0 if sys.stdin.isatty() and sys.stdout.isatty() else 0.0
     teller = Teller(as_json=as_json)
     if resumed is not None:
-        if agent is not None or model is not None or user is not None:
-            raise click.UsageError("--resume goes with no agent, task, model or user: the run knows them")
+        if agent is not None or model is not None or user is not None or scope is not None:
+            raise click.UsageError("--resume goes with no agent, task, model, user or scope: the run knows them")
         work = run.resume(
             opened,
             opened.journal.resolve_run(resumed),
@@ -71,6 +78,7 @@ def run_command(
             account=house.account(),
             model=run.open_model_of(opened, agent, model),
             run=_checked(run_id),
+            scope=None if scope is None else _scope(scope),
         )
         work = run.start(opened, beginning, wait=waits, tell=teller.tell, progress=progress)
     try:
@@ -173,6 +181,15 @@ def _show_decision(decided: Any, as_json: bool) -> None:
             click.echo(f"  touches {touch.access} {touch.resource}")
     allowed = decided.decision is not None and decided.decision.verdict == "allow"
     sys.exit(0 if allowed else 1)
+
+
+def _scope(name: str) -> Scope:
+    from remit.scope import read_scope
+
+    try:
+        return read_scope(Path(name).read_text(encoding="utf-8"), file=name)
+    except (OSError, UnicodeDecodeError) as failure:
+        raise click.UsageError(f"the scope {name!r} cannot be read: {failure}") from None
 
 
 def _checked(run_id: str | None) -> str | None:

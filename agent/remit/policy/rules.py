@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Final, Literal, NamedTuple, get_args
@@ -116,6 +116,21 @@ def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None)
     return Rules(rows=tuple(reader.rows), links=tuple(reader.links))
 
 
+def read_more(
+    rows: Sequence[Row], text: str, vocabulary: Vocabulary | None, *, file: str, subject: str
+) -> tuple[Row, ...]:
+    """Those rows, and those of a text that speaks of `subject` only, which no file of the workspace can name.
+
+    Raises:
+        WorkspaceError: every problem of the text.
+    """
+    reader = _Reader(vocabulary, rows=list(rows), only=subject)
+    reader.read(file, text.encode())
+    if reader.problems:
+        raise WorkspaceError(reader.problems)
+    return tuple(reader.rows)
+
+
 @dataclass
 class _Reader:
     """Gathers rows, links and problems over all files."""
@@ -124,6 +139,7 @@ class _Reader:
     rows: list[Row] = field(default_factory=list[Row])
     links: list[Link] = field(default_factory=list[Link])
     problems: list[Problem] = field(default_factory=list[Problem])
+    only: str = ""  # the one subject that a text of its own may speak of
     # Rules repeat themselves: what was read once is not read again, and equal conditions are one compiled condition.
     _patterns: dict[str, Pattern] = field(default_factory=dict[str, Pattern])
     _conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict[tuple[str, str, str], Condition])
@@ -219,6 +235,8 @@ class _Reader:
             at.wrong(f"{role!r} is not a role", "write role:<name>, of letters, digits and . _ @ + -")
 
     def _subject(self, at: _At, subject: str) -> bool:
+        if self.only:
+            return subject == self.only or at.wrong(f"{subject!r} is not {self.only!r}", f"write {self.only}")
         if subject in self._subjects:
             return True
         if _SUBJECT.fullmatch(subject):

@@ -19,7 +19,7 @@ from remit.policy.index import Asked, Index, Table, found
 from remit.policy.judge import Pair, askable
 from remit.policy.remedy import remedy
 from remit.policy.roles import closures
-from remit.policy.rules import Row, Rules, Vocabulary, read_rules
+from remit.policy.rules import Row, Rules, Vocabulary, read_more, read_rules
 
 NOBODY: Final = "user:none"
 _SEMANTICS: Final = 1  # raised when the same rules come to mean something else
@@ -55,6 +55,7 @@ class Policy:
                 "rules": sorted({row.fields for row in rules.rows} | {link.fields for link in rules.links}),
             }
         )
+        self._links: Final = rules.links
         self._index: Final = Index(rules.rows)
         self._roles: Final = closures(rules.links)
         ruled = {row.subject for row in rules.rows}
@@ -69,6 +70,15 @@ class Policy:
                 members[role].add(subject)
         self._members: Final = {role: frozenset(names) for role, names in members.items()}
         self.subjects: Final = frozenset({*self._roles, *self._members, *ruled})
+
+    def extended(self, text: str, *, file: str, subject: str) -> Policy:
+        """These rules and those of the text, which are for that one subject; what others may do stays as it is.
+
+        Raises:
+            WorkspaceError: every problem of the text.
+        """
+        rows = read_more(self.rows, text, self.vocabulary, file=file, subject=subject)
+        return Policy(Rules(rows=rows, links=self._links), self.vocabulary)
 
     def roles_of(self, subject: str) -> frozenset[str]:
         """Every role that `subject` has, through other roles too; none for a subject nobody mentions."""
