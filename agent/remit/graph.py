@@ -160,7 +160,8 @@ class Agency:
     async def _think(self, step: int) -> Turn:
         """One turn of the model, given up when the run's time is up (TimeoutError) or an operator holds the run."""
         until = budget.until(self.record.facts, self.broker.agent.budget)
-        thinking = asyncio.ensure_future(self.model.think(step, self.record.conversation.messages, self.tools))
+        turn = step - 1 - self.record.facts.unseen  # Remit's own turns are none of the model's
+        thinking = asyncio.ensure_future(self.model.think(turn, self.record.conversation.messages, self.tools))
         try:
             while True:
                 await asyncio.wait({thinking}, timeout=POLL_S)

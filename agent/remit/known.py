@@ -113,10 +113,10 @@ def says(words: str, resource: str) -> bool:
         return _link(resource) in mentions(words).links
     if kind == "mail":
         return name in mentions(words).addresses
-    if kind == "file":
-        return bool(name) and _stands(words, name)
     if name.isdigit():
         return len(name) >= SHORTEST_NUMBER and (_stands(words, name) or name in mentions(words).accounts)
+    if kind == "file":
+        return _stands(words, name)
     if len(name) < SHORTEST_ID:
         return False
     return _stands(words, name) or (" " in name and _stands(words.casefold(), name.casefold())) or _account(words, name)

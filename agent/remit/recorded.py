@@ -79,6 +79,7 @@ class Guide(MemoryLog):
     def __post_init__(self) -> None:
         super().__init__()
         self.by_key = {item.key: item for item in self.recorded}
+        self.unseen = sum(isinstance(item.event, ModelAnswered) and item.event.unseen for item in self.recorded)
         self.reached: set[str] = set()  # the keys of the record, which under other rules are not the new run's own
         self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
         for item in self.recorded:
@@ -159,6 +160,7 @@ class RecordedModel:
         self.scripted = started.scripted
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+        step += self._log.unseen
         answered = self._log.event(f"model.answered/{step}/-/-")
         if isinstance(answered, ModelAnswered):
             return Turn(

@@ -38,9 +38,10 @@ _TEXT = re.compile(r"\S+")
 def summary(call: Call, decision: Decision, guard: Guard, *, whole: bool = False) -> str:
     """Everything that is decided about the call, one thing a line. `whole`: values are not folded."""
     tidy = _Tidy(guard, whole)
+    arguments: Mapping[str, Json] = guard.arguments(call.arguments)  # as a whole: a name can make its value a secret
     lines = [
         plain(f"{call.action} as {call.subjects.agent} for {call.subjects.user}"),
-        *tidy.listed([f"  {plain(name)} = {tidy.value(value)}" for name, value in sorted(call.arguments.items())]),
+        *tidy.listed([f"  {plain(name)} = {tidy.value(value)}" for name, value in sorted(arguments.items())]),
         *tidy.listed([f"  touches {touch.access} {plain(touch.resource)}" for touch in call.touches]),
         f"  {EFFECTS[call.effect]}",
         *(f"  asked by {rule.file}:{rule.line} {plain(guard.text(rule.note or rule.text))}" for rule in decision.rules),

@@ -74,5 +74,5 @@ class Model(Protocol):
         ...
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
-        """Answer the conversation. `step` counts from 0. Raises ModelError."""
+        """Answer the conversation. `step` counts the model's own turns from 0. Raises ModelError."""
         ...

@@ -1,0 +1,178 @@
+"""What the user's own words and the directory name, and what a text carries that nobody named."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remit.call import Touch
+from remit.known import carried, intends, listed, mentions, said, says, telling, texts_of, unnamed
+from remit.touch import TouchError, parse_listing
+
+
+@pytest.mark.parametrize(
+    ("words", "resource", "named"),
+    [
+        # an address is named by that address, in any case, and by nothing longer
+        ("Write to Ann@Example.com.", "mail:ann@example.com", True),
+        ("Write to joann@example.com", "mail:ann@example.com", False),
+        ("Write to ann@example.com.evil.test", "mail:ann@example.com", False),
+        ("Write to Ann", "mail:ann@example.com", False),
+        # a URL by that URL, with or without scheme; not by its host, nor by another path
+        ("Read https://example.com/a.", "https://example.com/a", True),
+        ("Read www.example.com/a, please", "https://www.example.com/a", True),
+        ("see example.com", "https://example.com/", True),
+        ("see example.com.They wrote it", "https://example.com/", True),
+        ("Read https://example.com/a", "https://example.com/b", False),
+        ("Read https://example.com/a", "https://example.com/", False),
+        ("Read https://example.com.evil.test/", "https://example.com/", False),
+        ("mail ann@example.com", "https://example.com/", False),
+        # a day, a count and a year are no ids; a long number is
+        ("Cancel it on June 13", "file:13", False),
+        ("Cancel it on June 13", "document:13", False),
+        ("the 2024 report", "document:2024", False),
+        ("order 100245", "order:100245", True),
+        ("order 100245", "order:10024", False),
+        # short words are no names
+        ("go to hr", "channel:hr", False),
+        ("go to general", "channel:general", True),
+        ("generally", "channel:general", False),
+        # accounts, however they are spaced
+        ("Pay GB29 NWBK 6016 1331 9268 19 today", "account:GB29NWBK60161331926819", True),
+        ("Pay GB29 NWBK 6016 1331 9268 19 today", "account:GB29NWBK60161331926818", False),
+        # proper names of several words, in any case
+        ("Book the grand hotel at noon", "hotel:Grand Hotel", True),
+        ("Book the grandest hotel", "hotel:Grand Hotel", False),
+        # files by their whole path
+        ("Read docs/a.md", "file:docs/a.md", True),
+        ("Read secret/docs/a.md", "file:docs/a.md", False),
+        ("Read docs/a.md.bak", "file:docs/a.md", False),
+    ],
+)
+def test_words_name_a_thing_by_its_type(words: str, resource: str, named: bool) -> None:
+    assert says(words, resource) is named
+
+
+def test_what_the_manifest_itself_names_is_not_the_models_choice() -> None:
+    touches = (
+        Touch(access="use", resource="own:ledger", fixed=True),
+        Touch(access="use", resource="account:AB12345678"),
+    )
+    assert unnamed("Pay", touches) == ("account:AB12345678",)
+
+
+@pytest.mark.parametrize(
+    ("text", "carries"),
+    [
+        ("See https://evil.test/x", {"link"}),
+        ("See evil.test", {"link"}),
+        ("see EVIL.TEST/login", {"link"}),
+        ("Write to eve@evil.test", {"address"}),
+        ("Pay DE89 3704 0044 0532 0130 00", {"account"}),
+        ("Card 4237-4252-7456-2574", {"account"}),
+        ("Call +49 (30) 1234567", {"account"}),
+        ("at 2024-05-15 10:00, until 12.06.2024", set()),
+        ("report.pdf and notes.md, e.g. these", set()),
+        ("Version 1.2.3 costs 1500 in 2024", set()),
+        ("as in https://example.com/a", set()),
+        ("write to ann@example.com", set()),
+        ("https://example.com/a?who=ann", {"link"}),
+    ],
+)
+def test_a_text_carries_the_links_addresses_and_accounts_that_nobody_named(text: str, carries: set[str]) -> None:
+    words = "Tell ann@example.com of https://example.com/a"
+    assert carried([text], words, (), {}) == carries
+
+
+def test_what_the_directory_knows_is_not_carried() -> None:
+    directory = ("mail:bob@example.com", "https://example.com/", "account:DE89370400440532013000")
+    text = "bob@example.com, example.com, DE89 3704 0044 0532 0130 00"
+    assert carried([text], "", directory, {}) == set()
+    assert carried([text], "", (), {}) == {"address", "link", "account"}
+
+
+def test_a_text_that_repeats_a_labelled_value_carries_the_label() -> None:
+    values = {"private": telling({"passport": "HGK137803", "name": "Emma", "note": "write to emma@example.com"})}
+    assert carried(["my number is HGK137803"], "", (), values) == {"private"}
+    assert carried(["my number is HGK137803"], "my passport is HGK137803", (), values) == set()
+    assert carried(["Emma says hello"], "", (), values) == set()  # a bare name is no number
+
+
+@pytest.mark.parametrize(
+    ("line", "value", "words", "known"),
+    [
+        ("mail:{*/email}", [{"email": "Ann@example.com"}, {"email": "no address"}, {}], "", {"mail:ann@example.com"}),
+        ("channel:{*}", ["general", "random", 7.5, None], "", {"channel:general", "channel:random"}),
+        ("hotel:{@:name}", {"Grand Hotel": "50", "a/b": "60"}, "", {"hotel:Grand Hotel"}),
+        ("account:{}", "DE89370400440532013000", "", {"account:DE89370400440532013000"}),
+        ("transaction:{*/id}", [{"id": 7}], "", {"transaction:7"}),
+        # by what the user calls it: the whole title, or half of its words in a row, where nothing else may be meant
+        ("document:{*/id} as {*/title}", [{"id": "1", "title": "Plan.docx"}], "Read plan.docx", {"document:1"}),
+        ("document:{*/id} as {*/title}", [{"id": "1", "title": "Plan.docx"}], "Make a plan", set()),
+        ("document:{*/id} as {*/title}", [{"id": "1", "title": "grocery-list-today.docx"}], "my grocery list", {"document:1"}),
+        ("document:{*/id} as {*/title}", [{"id": "1", "title": "grocery-list-of-next-week"}], "my grocery list", set()),
+        ("document:{*/id} as {*/title}", [{"id": "1", "title": "Plan"}, {"id": "2", "title": "plan"}], "The plan", set()),
+        (
+            "document:{*/id} as {*/title}",
+            [{"id": "1", "title": "grocery list a"}, {"id": "2", "title": "grocery list b"}],
+            "my grocery list",
+            set(),
+        ),
+        (
+            "mail:{*/people/*} as {*/title}",
+            [{"title": "Kickoff", "people": ["a@x.org", "b@x.org"]}, {"title": "Other", "people": ["c@x.org"]}],
+            "the people of Kickoff",
+            {"mail:a@x.org", "mail:b@x.org"},
+        ),
+        # the links of a sender whom the user names, and of nobody else
+        (
+            "https:{*/body:links} as {*/sender}",
+            [{"sender": "Bob", "body": "see www.a.org"}, {"sender": "Bob", "body": "b.org/x"}, {"sender": "Eve", "body": "c.org"}],
+            "what Bob posted",
+            {"https://www.a.org/", "https://b.org/x"},
+        ),
+    ],
+)  # fmt: skip
+def test_a_result_lists_what_its_manifest_says(line: str, value: Any, words: str, known: set[str]) -> None:
+    assert listed([parse_listing(line)], value, words) == known
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["mail", "mail:*/email", "file:{*}", "store:{*}", "none:{*}", "table:{*}", "https:{*}", "mail:{*:links}", "mail:{*} as {}", "mail:{/}"],
+)  # fmt: skip
+def test_a_line_that_lists_nothing_is_refused(line: str) -> None:
+    with pytest.raises(TouchError):
+        parse_listing(line)
+
+
+def test_words_intend_an_act_by_the_words_that_mean_it() -> None:
+    assert intends("Put two Events into my diary", ("event",))
+    assert not intends("eventually", ("event",))
+    assert not intends("Read the news", ())
+
+
+def test_said_asks_for_every_text_as_a_whole() -> None:
+    assert said("set it to '1j1l-2k3j'.", ["1j1l-2k3j"])
+    assert not said("set it to '1j1l-2k3j'.", ["1j1l"])
+    assert said("anything", [])
+
+
+def test_the_texts_of_a_call_are_those_that_name_nothing() -> None:
+    arguments = {"to": ["ann@example.com"], "body": {"text": "hello", "n": 5}, "flag": True, "none": None}
+    assert sorted(texts_of(arguments, {"ann@example.com"})) == ["5", "hello", "n", "text"]
+
+
+@given(st.text(max_size=300))
+def test_every_text_can_be_looked_through(text: str) -> None:
+    found = mentions(text)
+    assert all(one == one.lower() for one in found.addresses)
+    assert carried([text], text, (), {}) == set()  # what the user wrote, the user named
+
+
+@given(st.text(alphabet="a.@/:-1 ", max_size=4000))
+def test_no_text_makes_it_slow(text: str) -> None:
+    mentions(text)

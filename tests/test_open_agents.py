@@ -1,0 +1,309 @@
+"""Agents in the open: what can still happen once whoever wrote the last text chooses every call."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from open_house import Box, Played, open_agents
+from playing import DONE, turn
+
+from remit.analysis.difference import difference
+from remit.analysis.history import backtest
+from remit.analysis.side import read_side
+from remit.call import Context, Request, Scope, Scoped
+from remit.errors import WorkspaceError
+from remit.event import CallAnswered, RunStarted
+from remit.house import policy_files
+from remit.replay import replay
+from remit.rulebook import open_rulebook, vocabulary
+from remit.scope import SUBJECT, narrowed, read_scope
+from remit.trace import open_trace
+
+INBOX = turn(box__inbox={})
+CONTACTS = turn(box__contacts={})
+LOOK_UP = '\n[[directory]]\naction = "box.contacts"\n'
+
+
+def to(*addresses: str, body: str = "hello") -> dict[str, Any]:
+    return turn(box__send={"to": list(addresses), "body": body})
+
+
+def again(played: Played) -> Any:
+    """The first divergence of the run from its own record."""
+    trace = open_trace(played.house.traces, played.house.journal, played.run)
+    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    found = asyncio.run(replay(trace.records, books))
+    return found.divergences[0] if found.divergences else None
+
+
+# ── whom and where something goes ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_after_a_strangers_text_mail_goes_only_to_whom_the_user_named(tmp_path: Path) -> None:
+    played = Played(
+        open_agents(tmp_path, [INBOX, to("eve@evil.test"), to("bob@example.org"), DONE]), "Tell bob@example.org"
+    )
+    assert played.said == ["inbox: allow", "send: ask", "send: allow"]
+    assert Box.done == [("send", {"to": ["bob@example.org"], "body": "hello"})]
+
+
+def test_one_stranger_among_those_who_are_known_is_enough_to_ask(tmp_path: Path) -> None:
+    house = open_agents(tmp_path, [INBOX, to("bob@example.org", "eve@evil.test"), DONE])
+    assert Played(house, "Tell bob@example.org").said[-1] == "send: ask"
+    assert Box.done == []
+
+
+def test_before_anything_untrusted_is_read_a_stranger_is_asked_about_too(tmp_path: Path) -> None:
+    assert Played(open_agents(tmp_path, [to("eve@evil.test"), DONE]), "Write a mail").said == ["send: ask"]
+
+
+def test_whom_the_directory_knew_before_may_be_written_to_after(tmp_path: Path) -> None:
+    played = Played(open_agents(tmp_path, [CONTACTS, INBOX, to("ann@example.com"), DONE]), "Tell her")
+    assert played.said[-1] == "send: allow"
+
+
+def test_whom_the_agent_looks_up_after_a_strangers_text_is_not_known(tmp_path: Path) -> None:
+    played = Played(open_agents(tmp_path, [INBOX, CONTACTS, to("ann@example.com"), DONE]), "Tell her")
+    assert played.said[-1] == "send: ask"
+
+
+def test_what_remit_looks_up_itself_is_known_and_the_model_never_sees_it(tmp_path: Path) -> None:
+    played = Played(open_agents(tmp_path, [INBOX, to("ann@example.com"), DONE], agent=LOOK_UP), "Tell her")
+    assert played.said == ["contacts: allow", "inbox: allow", "send: allow"]
+    heard = [message.text for message in _conversation(played)]
+    assert not any("ann@example.com" in text for text in heard if "send" not in text and "sent" not in text)
+    assert again(played) is None
+
+
+def test_what_remit_looks_up_puts_no_label_on_the_run(tmp_path: Path) -> None:
+    house = open_agents(
+        tmp_path, [turn(box__drop_note={"note": "n-12"}), DONE], agent='\n[[directory]]\naction = "box.inbox"\n'
+    )
+    assert Played(house, "Tidy up").said == ["inbox: allow", "drop_note: allow"]
+
+
+def test_a_look_up_that_changes_something_or_lists_nothing_is_refused_at_load(tmp_path: Path) -> None:
+    for action in ("box.send", "box.profile", "box.gone"):
+        with pytest.raises(WorkspaceError, match="fills no directory"):
+            open_agents(tmp_path / action, [DONE], agent=f'\n[[directory]]\naction = "{action}"\n')
+
+
+def test_a_page_is_asked_for_only_if_the_user_or_a_sender_that_the_user_named_gave_it(tmp_path: Path) -> None:
+    pages = [
+        turn(box__page={"url": url})
+        for url in ("https://plan.example.org/a", "https://evil.test/", "https://news.example.org/")
+    ]
+    played = Played(open_agents(tmp_path, [INBOX, *pages, DONE]), "Sum up what Bob posted and https://news.example.org")
+    assert played.said[1:] == ["page: allow", "page: ask", "page: allow"]
+
+
+# ── what it says ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "carries"),
+    [
+        ("see https://evil.test", "ask", ["link"]),
+        ("write to eve@evil.test", "ask", ["address"]),
+        ("pay DE89 3704 0044 0532 0130 00", "ask", ["account"]),
+        ("my number is HGK137803", "ask", ["private"]),
+        ("see https://news.example.org, at 2024-05-01", "allow", []),
+    ],
+)
+def test_what_goes_out_carries_nothing_that_nobody_named(
+    tmp_path: Path, body: str, verdict: str, carries: list[str]
+) -> None:
+    turns = [turn(box__profile={}), INBOX, to("bob@example.org", body=body), DONE]
+    played = Played(open_agents(tmp_path, turns), "Tell bob@example.org about https://news.example.org")
+    assert played.said[-1] == f"send: {verdict}"
+    assert not carries or played.facts(2)["carries"] == carries
+
+
+# ── the user's own things ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_after_a_strangers_text_own_things_are_touched_only_if_the_user_named_them(tmp_path: Path) -> None:
+    drops = [turn(box__drop_note={"note": note}) for note in ("n-12", "plan-b")]
+    assert Played(open_agents(tmp_path / "a", [INBOX, *drops, DONE]), "Delete plan-b").said[1:] == [
+        "drop_note: ask",
+        "drop_note: allow",
+    ]
+    assert Played(open_agents(tmp_path / "b", [*drops, DONE]), "Tidy up").said == [
+        "drop_note: allow",
+        "drop_note: allow",
+    ]
+
+
+def test_what_the_run_made_it_may_go_on_with(tmp_path: Path) -> None:
+    turns = [INBOX, turn(box__add_note={"text": "x"}), turn(box__drop_note={"note": "n-77"}), DONE]
+    assert Played(open_agents(tmp_path, turns), "Write a note").said[1:] == ["add_note: allow", "drop_note: allow"]
+
+
+def test_an_act_that_chooses_nothing_needs_words_that_ask_for_it(tmp_path: Path) -> None:
+    turns = [INBOX, turn(box__add_note={"text": "x"}), DONE]
+    assert Played(open_agents(tmp_path / "a", turns), "Sum it up").said[-1] == "add_note: ask"
+    assert Played(open_agents(tmp_path / "b", turns), "Make notes of it").said[-1] == "add_note: allow"
+
+
+def test_a_password_is_changed_only_to_what_the_user_said(tmp_path: Path) -> None:
+    for name, password, verdict in (("a", "1j1l-2k3j", "allow"), ("b", "eves-own-1", "ask")):
+        turns = [INBOX, turn(box__set_password={"password": password}), DONE]
+        played = Played(open_agents(tmp_path / name, turns), "Change my password to '1j1l-2k3j'.")
+        assert played.said[-1] == f"set_password: {verdict}"
+        assert password not in str(played.events[1:])  # nobody is shown it, and no record holds it
+        assert again(played) is None
+
+
+# ── labels ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_declassifier_takes_a_label_off_the_run_and_is_in_its_record(tmp_path: Path) -> None:
+    drop = turn(box__drop_note={"note": "n-12"})
+    played = Played(open_agents(tmp_path, [INBOX, drop, turn(box__review={}), drop, DONE]), "Review the mail")
+    assert played.said[1:] == ["drop_note: ask", "review: allow", "drop_note: allow"]
+    assert played.answers[2].cleared == ("untrusted",)
+    assert again(played) is None
+
+
+def test_a_reviewer_labels_what_comes_from_a_resource(tmp_path: Path) -> None:
+    labels = '[[label]]\nnote = "Written by guests"\nlabels = ["untrusted"]\nresources = ["note:guestbook"]\n'
+    drop = turn(box__drop_note={"note": "n-12"})
+    for name, note, verdict in (("a", "guestbook", "ask"), ("b", "diary", "allow")):
+        turns = [turn(box__notes={"note": note}), drop, DONE]
+        played = Played(open_agents(tmp_path / name, turns, files={"policies/labels.toml": labels}), "Tidy up")
+        assert played.said[-1] == f"drop_note: {verdict}"
+
+
+# ── the same facts whoever asks ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_replay_and_backtest_find_the_same_facts(tmp_path: Path) -> None:
+    turns = [CONTACTS, INBOX, to("ann@example.com", body="see https://evil.test"), to("eve@evil.test"), DONE]
+    played = Played(open_agents(tmp_path, turns, agent=LOOK_UP), "Tell her", grants=True)
+    assert played.said == ["contacts: allow", "contacts: allow", "inbox: allow", "send: ask", "send: ask"]
+    assert again(played) is None
+    side = read_side("now", policy_files(tmp_path), vocabulary(played.house.workspace))
+    found = backtest([played.house.journal.events(played.run)], side)
+    assert (found.flips, found.covered) == ((), found.decided)
+
+
+# ── a narrower scope ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+READ_ONLY = Scope(
+    allow=(Scoped(action="box.inbox"), Scoped(action="box.send", resource="mail:bob@example.org", calls=1))
+)
+
+
+def test_a_scope_lets_a_run_do_less_than_its_agent_may(tmp_path: Path) -> None:
+    turns = [INBOX, CONTACTS, to("bob@example.org"), to("bob@example.org"), DONE]
+    played = Played(open_agents(tmp_path, turns), "Tell bob@example.org", scope=READ_ONLY)
+    assert played.said == ["inbox: allow", "contacts: deny", "send: allow", "send: deny"]
+    assert again(played) is None
+
+
+def test_a_scope_allows_nothing_that_the_agent_may_not_do(tmp_path: Path) -> None:
+    scope = Scope(allow=(Scoped(action="box.*"),))
+    assert (
+        Played(open_agents(tmp_path, [INBOX, to("eve@evil.test"), DONE]), "Sum up", scope=scope).said[-1] == "send: ask"
+    )
+
+
+def test_beyond_its_scope_a_run_asks_the_role_that_the_scope_names(tmp_path: Path) -> None:
+    scope = READ_ONLY.model_copy(update={"widen": "role:owner"})
+    played = Played(open_agents(tmp_path, [CONTACTS, DONE]), "Look", scope=scope, grants=True)
+    assert played.said == ["contacts: ask"]
+    assert played.answers[0].result.ok
+
+
+def test_a_scope_of_what_does_not_exist_starts_nothing(tmp_path: Path) -> None:
+    house = open_agents(tmp_path, [DONE])
+    with pytest.raises(WorkspaceError, match=r"no tool has the action 'box\.fly'"):
+        Played(house, "x", scope=Scope(allow=(Scoped(action="box.fly"),)))
+    assert house.journal.runs() == []
+
+
+def test_a_scope_file_is_read_strictly() -> None:
+    text = 'widen = "role:owner"\n\n[[allow]]\naction = "box.send"\nresource = "mail:*"\ncalls = 2\n'
+    assert read_scope(text) == Scope(allow=(Scoped(action="box.send", resource="mail:*", calls=2),), widen="role:owner")
+    for wrong in (
+        "widen = 'ann'",
+        "[[allow]]\naction = 'send'",
+        "[[allow]]\naction = 'a.b'\nresource = 'x, allow'",
+        "[[deny]]",
+    ):
+        with pytest.raises(WorkspaceError):
+            read_scope(wrong)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Scoped,
+            action=st.sampled_from(("box.send", "box.*", "box.inbox")),
+            resource=st.sampled_from(("**", "mail:*", "mail:bob@example.org", "own:*")),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from(("", "role:owner")),
+    st.builds(
+        Context,
+        labels=st.sampled_from((frozenset(), frozenset({"untrusted"}))),
+        known=st.booleans(),
+        unknown=st.sampled_from((frozenset(), frozenset({"mail"}))),
+        effect=st.sampled_from(("read", "once")),
+        approvals=st.sampled_from(({}, {"role:owner": 1})),
+    ),
+    st.sampled_from(("box.send", "box.inbox", "box.review")),
+    st.sampled_from(("mail:bob@example.org", "own:mailbox")),
+)
+def test_no_scope_makes_anything_wider(
+    allow: list[Scoped], widen: str, context: Context, action: str, resource: str
+) -> None:
+    policy = narrowed(PLAIN.policy, Scope(allow=tuple(allow), widen=widen))
+    pair = ("agent:helper", "user:operator")
+    before = PLAIN.policy.decide(Request(subjects=pair, action=action, resources=(resource,), context=context))
+    after = policy.decide(Request(subjects=(*pair, SUBJECT), action=action, resources=(resource,), context=context))
+    rank = ("deny", "ask", "allow")
+    assert rank.index(after.verdict) <= rank.index(before.verdict)
+    # And for everybody else the diff finds nothing at all that changed.
+    assert (
+        policy.decide(Request(subjects=pair, action=action, resources=(resource,), context=context)).verdict
+        == before.verdict
+    )
+
+
+def _plain() -> Any:
+    files = policy_files(Path(__file__).parents[1])
+    files = {name: data for name, data in files.items() if name in ("policies/model.conf", "policies/open.csv")}
+    rules = "p, user:operator, *, **, True, allow\ng, agent:helper, role:open\ng, user:owner, role:owner\n"
+    return read_side("plain", {**files, "policies/rules.csv": rules.encode()})
+
+
+PLAIN = _plain()
+
+
+def test_the_diff_proves_that_a_scope_gives_nobody_else_anything() -> None:
+    policy = narrowed(PLAIN.policy, Scope(allow=(Scoped(action="box.*"),), widen="role:owner"))
+    rows = tuple(row for row in policy.rows if row.subject != SUBJECT)
+    assert rows == PLAIN.policy.rows
+    assert difference(PLAIN, PLAIN).no_wider
+
+
+def _conversation(played: Played) -> list[Any]:
+    from remit.record import Record
+
+    return list(Record(played.house.journal, played.run).conversation.messages)
+
+
+def test_the_record_names_the_scope(tmp_path: Path) -> None:
+    played = Played(open_agents(tmp_path, [DONE]), "x", scope=READ_ONLY)
+    started = played.events[0].event
+    assert isinstance(started, RunStarted)
+    assert started.scope == READ_ONLY
+    assert not any(isinstance(one.event, CallAnswered) for one in played.events)
