@@ -59,5 +59,17 @@ def narrowed(policy: Policy, scope: Scope) -> Policy:
     return policy.extended("\n".join(["# The scope of this run", *rows]), file=FILE, subject=SUBJECT)
 
 
+def told(scope: Scope) -> str:
+    """What a run may do at most, in one line."""
+    parts = [
+        one.action
+        + (f" on {one.resource}" if one.resource != "**" else "")
+        + ("" if one.calls is None else f", {one.calls} times")
+        for one in scope.allow
+    ]
+    beyond = f"{scope.widen} is asked" if scope.widen else "nothing"
+    return f"{'; '.join(parts) or 'nothing'}; beyond it {beyond}"
+
+
 def _condition(one: Scoped) -> str:
     return "True" if one.calls is None else f"calls('{one.action}') < {one.calls}"

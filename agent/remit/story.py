@@ -79,6 +79,8 @@ class CallStory:
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     settled: EffectSettled | None = None
     result: Result | None = None
+    cleared: tuple[str, ...] = ()
+    unseen: bool = False
 
     @property
     def place(self) -> str:
@@ -91,8 +93,8 @@ class CallStory:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that the result put on the run."""
-        return self.result.labels if isinstance(self.result, Succeeded) else ()
+        """The labels that the result put on the run; none where the model did not see it."""
+        return self.result.labels if isinstance(self.result, Succeeded) and not self.unseen else ()
 
     @property
     def waiting(self) -> bool:
@@ -143,6 +145,7 @@ class Turn:
     asked_at: int | None = None
     usage: Usage = field(default_factory=Usage)
     problems: tuple[str, ...] = ()
+    unseen: bool = False
     calls: list[CallStory] = field(default_factory=list[CallStory])
 
     @property
@@ -213,7 +216,11 @@ class Story:
     @property
     def labels(self) -> list[str]:
         """The labels on the run, in the order in which they came."""
-        return list(dict.fromkeys(label for call in self.calls for label in call.labels))
+        found: dict[str, None] = {}
+        for call in self.calls:
+            found.update(dict.fromkeys(call.labels))
+            found = {label: None for label in found if label not in call.cleared}
+        return list(found)
 
     @property
     def loop(self) -> tuple[CallStory, int] | None:
@@ -305,6 +312,7 @@ class _Telling:
     def _answered(self, event: ModelAnswered, at: int) -> None:
         text = "looked up by Remit, unseen by the model" if event.unseen else event.text
         turn = Turn(step=event.step, at=at, text=text, asked_at=self._asked.get(event.step), usage=event.usage)
+        turn.unseen = event.unseen
         self.story.turns.append(turn)
         self.story.thinking = None
 
@@ -316,6 +324,7 @@ class _Telling:
             self._calls[event.step, event.index] = call
             if not self.story.turns:  # the turn itself was erased
                 self.story.turns.append(Turn(step=event.step, at=at, text=""))
+            call.unseen = self.story.turns[-1].unseen
             self.story.turns[-1].calls.append(call)
         call.decision = event.decision
         if event.call is not None:
@@ -340,6 +349,6 @@ def _of_call(call: CallStory, event: object, at: int) -> None:
         case EffectSettled():
             call.settled = event
         case CallAnswered():
-            call.result, call.answered_at = event.result, at
+            call.result, call.answered_at, call.cleared = event.result, at, event.cleared
         case _:
             pass

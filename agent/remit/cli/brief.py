@@ -9,6 +9,7 @@ import click
 from remit.cli.show import explain, short
 from remit.event import ApprovalGranted, ApprovalVoided, Landed
 from remit.guard import visible
+from remit.scope import told
 from remit.story import utc
 
 if TYPE_CHECKING:
@@ -98,6 +99,8 @@ def _of_start(found: Brief) -> list[str]:
         + (f", resumed {len(story.resumed)} times" * bool(story.resumed)),
         f"task: {short(started.task)}",
     ]
+    if started.scope is not None:
+        lines.append(f"scope: {told(started.scope)}")
     if started.content != "whole":
         lines.append(f"content {started.content}: this run can be read, not replayed")
     if started.shrunk_from:

@@ -20,6 +20,7 @@ from remit.call import Failed, Json
 from remit.errors import UsageError
 from remit.event import ApprovalGranted, AttemptEnded
 from remit.guard import visible
+from remit.scope import told
 from remit.story import CallStory, Story, Turn, utc
 from remit.trace import write_whole
 
@@ -80,6 +81,8 @@ def _facts(found: Brief) -> Iterator[tuple[str, str]]:
         yield "model", started.model + (" (a written script, not a model)" if started.scripted else "")
         yield "confinement", started.confinement
         yield "policy", started.policy_digest
+        if started.scope is not None:
+            yield "scope", told(started.scope)
         if started.content != "whole":
             yield "content", f"{started.content}: this run can be read, not replayed"
         if started.shrunk_from:

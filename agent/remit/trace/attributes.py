@@ -109,6 +109,8 @@ def _agent(events: Sequence[AnyEvent], run: str) -> Outline:
             "remit.scripted": started.scripted,
             "remit.version": started.version,
         }
+        if started.scope is not None:
+            found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
     resumed = _last(events, RunResumed)
     if resumed is not None:
         found.attributes["remit.resumed"] = resumed.count
@@ -183,6 +185,11 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outlin
         match answered.result:
             case Succeeded() as result:
                 found.attributes["remit.labels"] = result.labels
+                found.attributes |= {
+                    key: value
+                    for key, value in (("remit.cleared", answered.cleared), ("remit.listed", answered.listed))
+                    if value
+                }
             case Failed() as result:
                 found.fail(result.error.code, result.error.message)
     return found

@@ -18,6 +18,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -112,7 +113,11 @@ class AgentDojo:
         return [(call.function, call.args) for call in self._suite.user_tasks[task].ground_truth(self._before)]
 
     def attack(self, attack: str) -> Calls:
-        return [(call.function, call.args) for call in self._suite.injection_tasks[attack].ground_truth(self._before)]
+        calls = self._suite.injection_tasks[attack].ground_truth(self._before)
+        if not calls and (HERE / self.name / "attacks.py").exists():
+            ours = _imported(HERE / self.name / "attacks.py").CALLS.get(attack)
+            return ours(self.environment) if ours is not None else []
+        return [(call.function, call.args) for call in calls]
 
     def goal(self, attack: str) -> str:
         return str(self._suite.injection_tasks[attack].GOAL)
@@ -139,12 +144,7 @@ class Module:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        spec = importlib.util.spec_from_file_location(f"suite_{name}", HERE / name / "suite.py")
-        assert spec is not None
-        assert spec.loader is not None
-        self._module: Any = importlib.util.module_from_spec(spec)
-        sys.modules[spec.name] = self._module
-        spec.loader.exec_module(self._module)
+        self._module: Any = _imported(HERE / name / "suite.py")
         self._tasks = {one.id: one for one in self._module.TASKS}
         self._attacks = {one.id: one for one in self._module.ATTACKS}
         self.tasks, self.attacks = tuple(self._tasks), tuple(self._attacks)
@@ -193,6 +193,17 @@ class Module:
     def won(self, attack: str) -> bool:
         one = self._attacks[attack]
         return bool(one.won(self.environment, self._before, one.says or "done"))
+
+
+@cache
+def _imported(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location(f"suite_{path.parent.name}_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
 
 
 @contextmanager
@@ -305,7 +316,7 @@ class Puppet:
 
     suite: str
     calls: Calls
-    attack: Calls | None = None
+    attack: Callable[[], Calls] | None = None
     after: Calls = ()
     name: str = "puppet:suite"
     scripted: bool = True
@@ -317,7 +328,8 @@ class Puppet:
             self._left = list(self.calls)
         read = self.attack is not None and any(MARK in one.text for one in messages if one.role == "tool")
         if read and not self.turned:
-            self._left, self.turned = list(self.attack or ()), True
+            assert self.attack is not None
+            self._left, self.turned = list(self.attack()), True
         if not self._left and self.after and not self.turned:
             self._left, self.turned = list(self.after), True
         if not self._left:
@@ -379,8 +391,11 @@ def play(house: House, task: str, puppet: Puppet, *, grants: bool) -> Seen:
     return seen
 
 
-def straight(suite: Suite, task: str, attack: str, *, may: Callable[[str], bool]) -> None:
-    """The same play without Remit: the user's calls up to the injected text, then the attacker's, where `may` lets them."""
+def straight(suite: Suite, task: str, attack: str, *, may: Callable[[str], bool]) -> list[str]:
+    """The same play without Remit: the user's calls up to the injected text, then the attacker's, where `may` lets them.
+
+    Returns the names of the attacker's tools that ran.
+    """
     functions = suite.functions()
     for name, arguments in suite.solution(task):
         value = None
@@ -389,8 +404,9 @@ def straight(suite: Suite, task: str, attack: str, *, may: Callable[[str], bool]
         if MARK in json.dumps(plain(value)):
             break
     else:
-        return
-    for name, arguments in suite.attack(attack):
-        if may(name):
-            with suppress(Exception):
-                functions[name](**arguments)
+        return []
+    ran = [(name, arguments) for name, arguments in suite.attack(attack) if may(name)]
+    for name, arguments in ran:
+        with suppress(Exception):
+            functions[name](**arguments)
+    return [name for name, _ in ran]
