@@ -33,7 +33,7 @@ from suites.stage import MARK, AgentDojo, Calls, Module, Puppet, Suite, house_of
 from remit.house import House  # noqa: E402
 
 SUITES = ("banking", "slack", "workspace", "travel")
-UNSEEN = ("rental",)
+UNSEEN = ("rental", "school")
 MOST_WON, LEAST_QUIET, MOST_ASKING = 41, 79, 18
 # Where a model was asked, by the papers' own figures. They are not comparable one to one: there a model reads the attack, and
 # may or may not follow it; here it always does.

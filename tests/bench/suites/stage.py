@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from pydantic import BaseModel
+from suites.fetch import fetch
 
 from remit import approval, run, tool, workspace
 from remit.call import Ask, Json
@@ -62,6 +63,7 @@ class AgentDojo:
     VERSION = "v1.2.2"
 
     def __init__(self, name: str) -> None:
+        _find_agentdojo()
         from agentdojo.functions_runtime import FunctionsRuntime
         from agentdojo.task_suite.load_suites import get_suite
 
@@ -193,6 +195,18 @@ class Module:
     def won(self, attack: str) -> bool:
         one = self._attacks[attack]
         return bool(one.won(self.environment, self._before, one.says or "done"))
+
+
+@cache
+def _find_agentdojo() -> None:
+    """Have AgentDojo importable, but for its agents, which load a library for every language model there is."""
+    packages = fetch("agentdojo", (HERE / "agentdojo.txt").read_text())
+    sys.path.append(str(packages))
+    agents = types.ModuleType("agentdojo.agent_pipeline")
+    agents.__path__ = [str(packages / "agentdojo" / "agent_pipeline")]
+    execution = types.ModuleType("agentdojo.agent_pipeline.tool_execution")
+    execution.tool_result_to_str = str  # type: ignore[attr-defined]
+    sys.modules.update({module.__name__: module for module in (agents, execution)})
 
 
 @cache
