@@ -20,7 +20,7 @@ from remit.canon import digest
 from remit.errors import Code, Refusal
 from remit.event import Change, Connection, Landed, Limit, Refused, Spent
 from remit.host import load_host
-from remit.manifest import Action, Manifest, code_digest
+from remit.manifest import Action, code_digest
 from remit.resolve import check_output, fill_argv, resolve
 from remit.sandbox import OWN_FOLDER, Environment, Output, Permit, Profile, Sandbox, environment
 from remit.sandbox.serving import retry_after
@@ -78,16 +78,24 @@ class LiveAttempts:
     """Runs tools for real: python and command tools in the sandbox, host tools in this process.
 
     `folder` is the run's working folder, `secrets` the values of the tools' secrets by name. Host tools are unconfined; only
-    those that `remit.toml` names are here at all.
+    those that `remit.toml` names are here at all. `at_hand` gives the function of one call of them, where it is not its
+    module's.
     """
 
     def __init__(
-        self, workspace: Workspace, sandbox: Sandbox, folder: Path, secrets: Mapping[str, str] | None = None
+        self,
+        workspace: Workspace,
+        sandbox: Sandbox,
+        folder: Path,
+        secrets: Mapping[str, str] | None = None,
+        *,
+        at_hand: Callable[[Call], Callable[..., Json] | None] | None = None,
     ) -> None:
         self._workspace = workspace
         self._sandbox = sandbox
         self._folder = folder
         self._secrets: Mapping[str, str] = secrets or {}
+        self._at_hand = at_hand
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
         self._environments: dict[str, Environment | None] = {}  # by the digest of the code that asks for it
 
@@ -95,7 +103,7 @@ class LiveAttempts:
         """The digest of the profile and the confinement that this call will run in.
 
         Raises:
-            Refusal: `policy_denied` where the tool's files have changed, or a secret of it is not set.
+            Refusal: `policy_denied` where the tool is not the one that was reviewed, or a secret of it is not set.
             RunEnded: `sandbox_unavailable` where no accepted confinement works on this machine.
         """
         tool, action = self._workspace.action(call.action)
@@ -105,7 +113,7 @@ class LiveAttempts:
                 details = {"reason": "no_secret"}
                 raise Refusal("policy_denied", f"secret {name!r} of the tool is not set here", details=details)
         if tool.manifest.source == "host":
-            self._host_functions(tool.manifest)
+            self._function(tool, action, call)
             return digest({"host": tool.manifest.host, "action": action.name}), "none"
         return self._profile(tool, action, call).digest, self._sandbox.confinement
 
@@ -244,7 +252,7 @@ class LiveAttempts:
             )
 
     async def _host(self, tool: Tool, action: Action, call: Call, arguments: dict[str, Json]) -> Attempted:
-        function = self._host_functions(tool.manifest)[action.name]
+        function = self._function(tool, action, call)
         started = time.monotonic()
         code: Code | None = None
         limit: Limit | None = None
@@ -253,6 +261,8 @@ class LiveAttempts:
             raised, value = await asyncio.wait_for(
                 asyncio.to_thread(_caught, function, arguments), tool.manifest.limits.wall
             )
+            if isinstance(raised, Refusal):
+                raise raised  # not the tool's word: its graph's
             if raised is not None:
                 raise _FromTool from raised
             assert tool.pin is not None
@@ -281,10 +291,15 @@ class LiveAttempts:
             limit=limit,
         )
 
-    def _host_functions(self, manifest: Manifest) -> Mapping[str, Callable[..., Json]]:
+    def _function(self, tool: Tool, action: Action, call: Call) -> Callable[..., Json]:
+        """What a call of a host tool runs."""
+        given = None if self._at_hand is None else self._at_hand(call)
+        if given is not None:
+            return given
+        manifest = tool.manifest
         if manifest.name not in self._hosted:
             self._hosted[manifest.name] = load_host(manifest)
-        return self._hosted[manifest.name]
+        return self._hosted[manifest.name][action.name]
 
 
 class _FromTool(Exception):

@@ -293,6 +293,29 @@ class Broker:
         self.world.spent(self.record, step, call, self._used(step, index))
         return self._answer(step, index, result, call)
 
+    async def give_up(self, step: int, index: int, refusal: Refusal) -> Result:
+        """Answer a decided call that nobody will carry out with `refusal`; nothing of it runs.
+
+        What people have said of it, and what came of an attempt that was cut off, is recorded first and goes before.
+        """
+        answered = self.record.get(f"call.answered/{step}/{index}/-")
+        decided = self.latest(step, index)
+        assert decided is not None
+        if isinstance(answered, CallAnswered) or decided.call is None:
+            return await self.perform(step, index)
+        call = self._calls.get((step, index), decided.call)
+        _, ended = effect.earlier(self.record, call)
+        if ended is not None and ended.retry_in_s is None:
+            return await self.perform(step, index)  # it has been attempted for the last time
+        try:
+            if ended is None:
+                self._approved(decided, call)
+        except ApprovalPending:
+            pass
+        except Refusal as said:
+            refusal = said
+        return self._answer(step, index, refused(self.guard, refusal, ended))
+
     def _used(self, step: int, index: int) -> dict[Measure, int]:
         """What the call has really taken, over all of its attempts."""
         calls, wall, output = 0, 0.0, 0

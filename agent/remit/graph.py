@@ -60,6 +60,10 @@ class Agency:
         """Ask the model for one turn; a turn without calls is the answer."""
         while (reason := self.stopped()) is not None:
             interrupt({"held": reason})
+        return await self.turn(state)
+
+    async def turn(self, state: State) -> State:
+        """Take one turn, whoever holds the run; a graph that is not Remit's has its own way to wait."""
         step = state.get("step", -1) + 1
         if self.record.facts.finished:
             return {"step": step}

@@ -52,6 +52,9 @@ from remit.workspace import Workspace
 UNHEARD: Final = frozenset(
     {"cancelled", "content_blocked", "invalid_arguments"}
 )  # said of a secret that no record holds
+STOOD_IN_THE_WAY: Final = frozenset({"held", "circuit_open", "cancelled"})  # of a call that was about to be attempted
+GIVEN_UP: Final = frozenset({"approval_required", "cancelled"})  # while people were asked
+NOT_PREPARED: Final = frozenset({"not_pinned", "no_secret"})  # reasons for which no attempt was made
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,6 +125,13 @@ class Guide(MemoryLog):
         """The first recorded event of that call that has not been reached."""
         return next((item for item in self._by_call.get((step, index), ()) if item.key not in self.reached), None)
 
+    def error_next(self, call: Call) -> Error | None:
+        """The error that the call is answered with, where nothing else of it comes before."""
+        following = self.next_of(call.step, call.index)
+        answered = following.event if following is not None else None
+        said = answered.result if isinstance(answered, CallAnswered) else None
+        return said.error if isinstance(said, Failed) else None
+
     def next_decided(self, step: int, index: int) -> Recorded | None:
         """The decision that comes next for that call, if what it takes of a shared limit is all that comes before it."""
         following = (item for item in self._by_call.get((step, index), ()) if item.key not in self.reached)
@@ -191,6 +201,9 @@ class RecordedAttempts:
         intended = self._log.event(f"attempt.intended/{call.step}/{call.index}/{number}")
         if isinstance(intended, AttemptIntended):
             return intended.profile_digest, intended.confinement
+        error = self._log.error_next(call)
+        if error is not None and error.code == "policy_denied" and error.details.get("reason") in NOT_PREPARED:
+            raise _refusal_of(error)
         return "", "none"  # not in the record: the append that follows says so
 
     def keyed(self, call: Call) -> bool:
@@ -275,12 +288,9 @@ class RecordedWorld:
         return replace(facts, open={**facts.open, place: replace(facts.open[place], request=decision_digest)})
 
     def admit(self, call: Call) -> None:
-        following = self._log.next_of(call.step, call.index)
-        answered = following.event if following is not None else None
-        if isinstance(answered, CallAnswered) and isinstance(answered.result, Failed):
-            error = answered.result.error
-            if error.code in ("held", "circuit_open"):
-                raise _refusal_of(error)
+        error = self._log.error_next(call)
+        if error is not None and error.code in STOOD_IN_THE_WAY:
+            raise _refusal_of(error)
 
     def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         return None
@@ -311,6 +321,9 @@ class RecordedWorld:
         raise AssertionError
 
     def waits(self, call: Call) -> bool:
+        error = self._log.error_next(call)
+        if error is not None and error.code in GIVEN_UP:
+            raise _refusal_of(error)
         following = self._log.next_of(call.step, call.index)
         return following is not None and isinstance(
             following.event, ApprovalGranted | ApprovalRejected | ApprovalRevoked

@@ -13,12 +13,12 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from remit import __version__, approval, circuit, hold, limits
 from remit.attempt import LiveAttempts
 from remit.broker import Broker
-from remit.call import Ask, Call, Confinement, Context, Failed, Request, Result, Scope, Subjects
+from remit.call import Ask, Call, Confinement, Context, Failed, Json, Request, Result, Scope, Subjects
 from remit.driving import DRIVEN, driving
 from remit.errors import Code, Refusal, RunEnded, UsageError, WorkspaceError
 from remit.event import (
@@ -186,6 +186,21 @@ class OneCall:
         return Turn(text="", asks=(self._ask,) if step == 0 else (), finish="tool_calls" if step == 0 else "stop")
 
 
+class Foreign(Protocol):
+    """A graph that is not Remit's and drives a run in its place: LangChain's, for one."""
+
+    def function(self, call: Call) -> Callable[..., Json] | None:
+        """The function that this call of a host tool runs, where it is not its module's.
+
+        Raises Refusal where it is not the one that was reviewed.
+        """
+        ...
+
+    async def drive(self, agency: Agency) -> None:
+        """Return when the graph is through with the run; what it ended with is then in the record."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Ended:
     """How far the run came. `finished` None: it waits, for `waiting` or until the hold that `held` tells of is lifted.
@@ -231,10 +246,11 @@ async def start(
     wait: float = 0.0,
     tell: Callable[[Recorded], None] | None = None,
     progress: Callable[[str], None] | None = None,
+    foreign: Foreign | None = None,
 ) -> Ended:
     """Begin a run and take it as far as it goes. `wait` is how many seconds it waits for people.
 
-    `progress` hears what takes long before anything is recorded.
+    `progress` hears what takes long before anything is recorded; `foreign` drives the run in the place of Remit's graph.
     """
     agent = _agent(house, start.agent)
     if start.scope is not None:
@@ -279,7 +295,7 @@ async def start(
             unavailable.run = record.run
             raise unavailable
         return await _drive(
-            house, agent, record, start.model, sandbox, confinement, folder, trace, export, wait, values
+            house, agent, record, start.model, sandbox, confinement, folder, trace, export, wait, values, foreign
         )
 
 
@@ -291,8 +307,12 @@ async def resume(
     wait: float = 0.0,
     tell: Callable[[Recorded], None] | None = None,
     progress: Callable[[str], None] | None = None,
+    foreign: Foreign | None = None,
+    model: Model | None = None,
 ) -> Ended:
     """Take a run up where its last process left it. What was done is not done again.
+
+    `foreign` drives the run in the place of Remit's graph, and then `model` is who thinks in it.
 
     Raises UsageError where the run has finished, where another process is at it, or where the files of its agent or tools
     have changed since; then nothing is recorded.
@@ -320,7 +340,8 @@ async def resume(
             raise UsageError(f"the run began with confinement {started.confinement!r}, {here}")
         action = started.model.removeprefix("call:")
         one_call = action != started.model  # its only turn is in the record
-        model = OneCall(action, "{}") if one_call else open_model_of(house, agent.name, started.model)
+        if model is None:
+            model = OneCall(action, "{}") if one_call else open_model_of(house, agent.name, started.model)
         resumed = RunResumed(
             count=record.facts.resumed + 1,
             account=account,
@@ -330,7 +351,9 @@ async def resume(
         values = _secrets(house, agent)
         record.append(resumed, durable=True)
         folder = house.root / started.folder
-        return await _drive(house, agent, record, model, sandbox, confinement, folder, trace, export, wait, values)
+        return await _drive(
+            house, agent, record, model, sandbox, confinement, folder, trace, export, wait, values, foreign
+        )
 
 
 def open_model_of(house: House, name: str, spec: str | None = None) -> Model:
@@ -407,6 +430,7 @@ async def _drive(
     export: Export | None,
     wait: float,
     values: Mapping[str, str],
+    foreign: Foreign | None,
 ) -> Ended:
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
@@ -416,7 +440,9 @@ async def _drive(
         agent=agent,
         subjects=started.subjects,
         record=record,
-        attempts=LiveAttempts(house.workspace, sandbox, folder, values),
+        attempts=LiveAttempts(
+            house.workspace, sandbox, folder, values, at_hand=None if foreign is None else foreign.function
+        ),
         world=world,
         guard=_guard(house, record.run, values.values()),
         confinement=confinement,
@@ -430,8 +456,11 @@ async def _drive(
     )
     people = People(world, record, broker, model, wait)
     try:
-        async with checkpoints(house.traces / "checkpoints.db") as saver:
-            await drive(agency, saver, people.settle)
+        if foreign is not None:
+            await foreign.drive(agency)
+        else:
+            async with checkpoints(house.traces / "checkpoints.db") as saver:
+                await drive(agency, saver, people.settle)
         if not record.facts.finished and not house.workspace.settings.content:
             message = "nobody answered in time, and without content no other process can go on"
             record.append(RunFinished(outcome="stopped", code="cancelled", message=message), durable=True)

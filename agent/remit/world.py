@@ -34,7 +34,8 @@ class World(Protocol):
         ...
 
     def admit(self, call: Call) -> None:
-        """Raise a refusal where something outside this run stands in the way: an operator's hold, a tool that rests."""
+        """Raise a refusal where something outside this run stands in the way: an operator's hold, a tool that rests, a graph
+        that went on without the call."""
         ...
 
     def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
@@ -46,7 +47,8 @@ class World(Protocol):
         ...
 
     def waits(self, call: Call) -> bool:
-        """Whether people have yet to be heard here; live, only the journal knows."""
+        """Whether people have yet to be heard here; live, only the journal knows. Raises the refusal of a call that was given
+        up while people were asked."""
         ...
 
     def unheard(self, step: int, index: int) -> Failed | None:

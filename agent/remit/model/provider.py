@@ -244,7 +244,7 @@ class _Listener:
 
     def _hear_metadata(self, chunk: AIMessageChunk) -> None:
         said = cast("Mapping[str, Any]", chunk.response_metadata)
-        self._finish = _finish(said) or self._finish
+        self._finish = finish_of(said) or self._finish
         self._model = str(said.get("model_name") or said.get("model") or self._model)
         usage = chunk.usage_metadata
         if usage:
@@ -298,7 +298,7 @@ _FINISH: Final[Mapping[str, str]] = {
 }
 
 
-def _finish(said: Mapping[str, Any]) -> str:
+def finish_of(said: Mapping[str, Any]) -> str:
     """Why the turn ended, in OpenAI's words where they fit; "" where this chunk does not say."""
     word = said.get("finish_reason") or said.get("stop_reason") or said.get("done_reason")
     if not word and said.get("status") == "completed":  # OpenAI's Responses API
