@@ -116,7 +116,7 @@ def desk_house(folder: Path, **replaced: str) -> Path:
     """Write the workspace; `replaced` are other texts for TOOL, SHOP, RULES or AGENT."""
     files = {
         "remit.toml": 'host_tools = ["desk"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
-        "tools/desk/tool.toml": TOOL,
+        "tools/desk/tool.toml": replaced.get("TOOL", TOOL),
         "policies/rules.csv": replaced.get("RULES", RULES),
         "agent/desk/agent.toml": replaced.get("AGENT", AGENT),
         "agent/desk/prompt.md": "Answer customers.\n",

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from counting import environment
-from desk import AGENT, RULES, SHOP, Scripted, desk_house, says
+from desk import AGENT, RULES, SHOP, TOOL, Scripted, desk_house, says
 from langchain.agents import create_agent
 from langchain.agents.middleware import AgentMiddleware, HumanInTheLoopMiddleware, ToolRetryMiddleware, hook_config
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
@@ -322,6 +322,27 @@ def test_a_turn_that_was_cut_runs_none_of_its_calls(desk: Callable[..., Desk]) -
     at.reproduced()
 
 
+@pytest.mark.parametrize(
+    ("said", "whole"),
+    [
+        ({"finish_reason": "STOP"}, True),
+        ({"stop_reason": "tool_use"}, True),
+        ({"stopReason": "tool_use"}, True),
+        ({"finish_reason": "TOOL_CALL"}, True),
+        ({}, True),
+        ({"finish_reason": "MAX_TOKENS"}, False),
+        ({"stop_reason": "max_tokens"}, False),
+        ({"finish_reason": "SAFETY"}, False),
+    ],
+    ids=str,
+)
+def test_how_a_turn_ended_is_read_in_the_words_of_every_provider(
+    desk: Callable[..., Desk], said: dict[str, str], whole: bool
+) -> None:
+    at = desk()
+    assert codes(at.agent(says(LOOK, response_metadata=said)).invoke(ASKED)) == ["ok" if whole else "invalid_arguments"]
+
+
 def test_a_tool_that_is_not_the_reviewed_one_does_not_run(desk: Callable[..., Desk]) -> None:
     at = desk()
     ran: list[str] = []
@@ -432,6 +453,41 @@ def test_a_run_that_waits_is_taken_up_by_another_process(desk: Callable[..., Des
     came = at.agent(says(MAIL, LARGE), remit=at.remit(), checkpointer=saver).invoke(Resume(resume=True), THREAD)
     assert codes(came) == ["ok", "ok"]
     assert at.shop.RAN == [("mail", "ann@shop.example"), ("mailed", "ann@shop.example"), ("refund", "2", 500)]
+    assert len(at.runs()) == 1
+    at.reproduced()
+
+
+def test_a_process_that_dies_in_a_call_leaves_it_to_the_next_which_does_not_repeat_it(
+    desk: Callable[..., Desk],
+) -> None:
+    at = desk(SHOP=SHOP.replace("time.sleep(1.2)", "import os; os._exit(9)"))
+    code = """
+from langchain_core.messages import AIMessage, HumanMessage
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import MessagesState, StateGraph
+from langgraph.prebuilt import ToolNode
+from remit.langchain import Remit
+import shop
+calls = [{"name": "refund", "args": {"order": "slow", "amount": 5}, "id": "a", "type": "tool_call"}]
+graph = StateGraph(MessagesState)
+with Remit("desk", task="Refund") as remit:
+    graph.add_node("tools", ToolNode(shop.TOOLS, wrap_tool_call=remit.wrap_tool_call))
+    graph.add_edge("__start__", "tools")
+    made = graph.compile(checkpointer=InMemorySaver())
+    message = AIMessage("", id="m1", tool_calls=calls)
+    came = made.invoke({"messages": [HumanMessage("x"), message]}, {"configurable": {"thread_id": "t1"}})
+    print(came["messages"][-1].content, shop.RAN)
+"""
+
+    def started() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", code]
+        env = environment(at.root)
+        return subprocess.run(command, cwd=at.root, env=env, capture_output=True, text=True, timeout=60)
+
+    assert started().returncode == 9
+    again = started()
+    assert '"code":"outcome_unknown"' in again.stdout, again.stderr
+    assert again.stdout.endswith(" []\n")  # in this process nothing was refunded
     assert len(at.runs()) == 1
     at.reproduced()
 
@@ -590,6 +646,29 @@ def test_a_tool_that_fails_or_takes_too_long_is_a_code(desk: Callable[..., Desk]
     assert told[1]["message"] == "the bank is closed"
     if not sync:
         assert ("mailed", "slow@shop.example") not in at.shop.RAN  # it was cancelled in its own loop
+    at.reproduced()
+
+
+def test_what_a_tool_does_to_its_arguments_changes_nothing_of_what_was_decided(desk: Callable[..., Desk]) -> None:
+    """A function of this process could reach into them: its second attempt would then do what nobody decided."""
+    shop = """
+RAN = []
+class Busy(Exception): pass
+def get_order(orders: list[str]) -> str:
+    RAN.append(list(orders))
+    orders.append("staff")
+    if len(RAN) == 1:
+        raise Busy
+    return "read"
+TOOLS = {"get_order": get_order}
+"""
+    again = 'errors = ["busy"]\nretry = { attempts = 2, on = ["busy"] }'
+    told = TOOL.partition("[actions.refund]")[0].replace("{order}", "{orders}")
+    rules = "p, agent:desk, desk.*, **, True, allow\np, user:operator, desk.*, **, True, allow\n"
+    at = desk(TOOL=told.replace('errors = { gone = "KeyError" }', again), SHOP=shop, RULES=rules)
+    (one,) = at.remit(task="read").actions
+    assert json.loads(one.invoke({"orders": ["1", "2"]}))["value"] == "read"
+    assert at.shop.RAN == [["1", "2"], ["1", "2"]]
     at.reproduced()
 
 

@@ -7,6 +7,7 @@ recorded outcomes in its place, so nothing real can happen there.
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 import os
 import time
@@ -259,7 +260,7 @@ class LiveAttempts:
         error, message, value, after = None, "", None, None
         try:
             raised, value = await asyncio.wait_for(
-                asyncio.to_thread(_caught, function, arguments), tool.manifest.limits.wall
+                asyncio.to_thread(_caught, function, copy.deepcopy(arguments)), tool.manifest.limits.wall
             )
             if isinstance(raised, Refusal):
                 raise raised  # not the tool's word: its graph's

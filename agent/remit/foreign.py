@@ -405,6 +405,9 @@ def _not_reviewed(message: str) -> Refusal:
 
 
 def _mark(asks: Sequence[Ask]) -> str:
-    """By what a turn is known again, in this process and in the next."""
-    said = [(ask.name, ask.arguments, ask.parsed, ask.id) for ask in asks]
-    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+    """By what a turn is known again, in this process and, from the record, in the next: the graph's ids and its words."""
+    said = [[ask.name, ask.arguments, ask.parsed, ask.id] for ask in asks]
+    try:
+        return digest(said)
+    except Refusal:  # what JSON has no one form for is refused when it is decided, and then only has to stay the same
+        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()

@@ -9,7 +9,8 @@ out by the same broker as in Remit's own runs, and the graph is told its one res
 `source = "host"` here: its manifest names the list that it lies in, its pin holds its schema, and nothing confines it.
 
 One run is one LangGraph thread of one agent and user. Without a checkpointer it is one invocation of an agent of LangChain,
-or else the life of the `Remit` object. The record holds the task, every turn that called tools, and all that followed, so
+or else the life of the `Remit` object. Its turns come one after the other: agents that work at the same time in one thread are
+agents of their own here too. The record holds the task, every turn that called tools, and all that followed, so
 such a run is replayed like any other; the prompt that the graph really sent to its model is the graph's own and not in it.
 """
 

@@ -287,11 +287,14 @@ def _is_given_parsed(chunk: AIMessageChunk, id_: str) -> bool:
     )
 
 
+_SAID: Final = ("finish_reason", "stop_reason", "done_reason", "stopReason")
 _FINISH: Final[Mapping[str, str]] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "tool_use": "tool_calls",
     "function_call": "tool_calls",
+    "tool_call": "tool_calls",
+    "complete": "stop",
     "max_tokens": "length",
     "max_output_tokens": "length",
     "model_context_window_exceeded": "length",
@@ -300,14 +303,14 @@ _FINISH: Final[Mapping[str, str]] = {
 
 def finish_of(said: Mapping[str, Any]) -> str:
     """Why the turn ended, in OpenAI's words where they fit; "" where this chunk does not say."""
-    word = said.get("finish_reason") or said.get("stop_reason") or said.get("done_reason")
+    word = next((found for key in _SAID if (found := said.get(key))), None)
     if not word and said.get("status") == "completed":  # OpenAI's Responses API
         word = "stop"
     elif not word and said.get("status") == "incomplete":
         details = said.get("incomplete_details")
         word = cast("dict[str, Any]", details).get("reason") if isinstance(details, dict) else None
         word = word or "length"
-    return _FINISH.get(str(word), str(word)) if word else ""
+    return _FINISH.get(str(word).lower(), str(word).lower()) if word else ""
 
 
 def to_langchain(messages: Sequence[Message]) -> list[BaseMessage]:
