@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from remit.call import Ask, Json, Result, ask_id
-from remit.canon import canonical_json, digest
+from remit.call import Ask, Result, ask_id
+from remit.canon import canonical_json, digest_bytes
 from remit.event import AnswerRejected, AnyEvent, CallAnswered, ModelAnswered, RunStarted
 from remit.model import Message, ToolSpec
 
@@ -23,6 +23,7 @@ class Conversation:
         self._asks: tuple[Ask, ...] = ()
         self._step = 0
         self._answers: dict[int, Result] = {}
+        self._offered: tuple[Sequence[ToolSpec] | None, bytes] = (None, b"")
 
     def fold(self, event: AnyEvent) -> None:
         """Take one event in; results join in the model's own order once all calls of the step are answered."""
@@ -54,8 +55,9 @@ class Conversation:
 
     def input_digest(self, tools: Sequence[ToolSpec]) -> str:
         """SHA-256 over everything the model is about to read, tools included."""
-        offered: Json = [tool.model_dump(mode="json") for tool in tools]
-        return digest({"messages": self._digest, "tools": offered})
+        if self._offered[0] is not tools:  # the same ones at every turn, and a hundred of them take as long as the turn
+            self._offered = tools, canonical_json([tool.model_dump(mode="json") for tool in tools])
+        return digest_bytes(b'{"messages":%b,"tools":%b}' % (canonical_json(self._digest), self._offered[1]))
 
     def _add(self, message: Message) -> None:
         body = canonical_json(message.model_dump(mode="json"))
