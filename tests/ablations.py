@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import secrets
 import shutil
 import struct
 import subprocess
@@ -29,8 +30,10 @@ from remit import (
     circuit,
     driving,
     effect,
+    foreign,
     guard,
     hold,
+    langchain,
     limits,
     network,
     redact,
@@ -542,6 +545,27 @@ ABLATIONS: Final = (
         tests=(
             "test_broker.py::test_a_tool_that_changed_after_its_review_does_not_run",
             "test_broker.py::test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either",
+        ),
+    ),
+    brokered(
+        "a graph's own tools as they were reviewed",
+        never(foreign, "_check_reviewed"),
+        tests=("test_langchain.py::test_a_tool_that_is_not_the_reviewed_one_does_not_run",),
+    ),
+    brokered(
+        "a graph's own tools as they were decided, once",
+        never(langchain._Reviewed, "_check"),
+        tests=(
+            "test_langchain.py::test_nothing_between_the_decision_and_the_tool_changes_the_call_or_answers_for_it",
+            "test_langchain.py::test_a_retry_of_the_graph_repeats_no_irreversible_effect",
+        ),
+    ),
+    brokered(
+        "a graph's turns known again",
+        replaced(foreign, "_mark", lambda _: secrets.token_hex()),
+        tests=(
+            "test_langchain.py::test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect",
+            "test_langchain.py::test_going_back_in_time_repeats_no_effect",
         ),
     ),
     brokered(

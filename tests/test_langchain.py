@@ -355,8 +355,8 @@ def test_a_tool_that_is_not_the_reviewed_one_does_not_run(desk: Callable[..., De
 
     agent = create_agent(Scripted(turns=[says(LOOK, SMALL)]), [get_order, *at.shop.TOOLS[1:]], middleware=[at.remit()])
     came = results(agent.invoke(ASKED))
-    assert (came[0]["error"]["code"], came[0]["error"]["details"]["reason"]) == ("policy_denied", "not_pinned")
     assert (ran, came[1]["ok"]) == ([], True)
+    assert (came[0]["error"]["code"], came[0]["error"]["details"]["reason"]) == ("policy_denied", "not_pinned")
     at.reproduced()
 
 
@@ -403,7 +403,7 @@ def test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect(desk:
     graph.add_edge(START, "tools")
     made = graph.compile(checkpointer=InMemorySaver())
     asked = {"messages": [HumanMessage("x"), says(MAIL, LARGE, ("refund", {"order": "3", "amount": 600}))]}
-    assert made.invoke(asked, THREAD)["__interrupt__"]
+    assert "__interrupt__" in made.invoke(asked, THREAD)
     run = remit.run_of("t1")
     for _ in range(2):
         for requested in remit.waiting("t1")[:1]:
@@ -594,9 +594,9 @@ def test_nothing_between_the_decision_and_the_tool_changes_the_call_or_answers_f
 
     at = desk()
     came = results(at.agent(says(SMALL), after=[Between()]).invoke(ASKED))
+    assert at.shop.RAN == []
     assert came[0]["error"]["code"] == "outcome_unknown"  # who can say what that middleware did
     assert "eve" not in json.dumps(came)
-    assert at.shop.RAN == []
     at.reproduced()
 
 

@@ -27,6 +27,7 @@ from remit.errors import ModelCode, Refusal, RunEnded, UsageError
 from remit.event import ApprovalRequested, ModelAnswered, RunFinished
 from remit.graph import Agency
 from remit.house import House, account, open_house
+from remit.manifest import ActionSchema
 from remit.model import Message, ToolSpec, Turn
 from remit.rulebook import tool_specs
 
@@ -264,9 +265,7 @@ class ForeignRun:
             return None
         tool, action = self._house.workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
-        pinned = tool.pin.schemas[action.name].model_dump(mode="json", include={"description", "input"})
-        if own.schema != canonical_json(pinned).decode():
-            raise _not_reviewed(f"the graph's tool for {call.action} is not the one that was reviewed")
+        _check_reviewed(own, tool.pin.schemas[action.name], call.action)
         return partial(own.function, tool.manifest.limits.wall)
 
     # -- what the graph asks --
@@ -398,6 +397,11 @@ class ForeignRun:
 
     def _open(self) -> list[tuple[int, int]]:
         return sorted(self.agency.record.facts.open)
+
+
+def _check_reviewed(own: Own, pinned: ActionSchema, action: str) -> None:
+    if own.schema != canonical_json(pinned.model_dump(mode="json", include={"description", "input"})).decode():
+        raise _not_reviewed(f"the graph's tool for {action} is not the one that was reviewed")
 
 
 def _not_reviewed(message: str) -> Refusal:

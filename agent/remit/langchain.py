@@ -312,15 +312,17 @@ class _Reviewed:
 
     @contextmanager
     def _watched(self, call: Any) -> Generator[None]:
-        given = {name: call["args"].get(name) for name in self._arguments}
-        if self._ran or given != self._arguments:
-            raise Refusal("invalid_output", "something between decision and tool changed the call, or made it again")
+        self._check({name: call["args"].get(name) for name in self._arguments})
         self._ran = True
         try:
             yield
         except Exception as failure:
             self._raised = failure
             raise
+
+    def _check(self, given: Mapping[str, Json]) -> None:
+        if self._ran or given != self._arguments:
+            raise Refusal("invalid_output", "something between decision and tool changed the call, or made it again")
 
     def result(self, failure: Exception | None = None) -> Json:
         """What the tool gave, or raises what it raised; `failure` is how everything around it ended.
