@@ -600,6 +600,20 @@ def test_nothing_between_the_decision_and_the_tool_changes_the_call_or_answers_f
     at.reproduced()
 
 
+def test_a_call_rewritten_in_two_turns_alike_is_two_calls(desk: Callable[..., Desk]) -> None:
+    """Models repeat the ids of their calls."""
+
+    class Before(AgentMiddleware):
+        def wrap_tool_call(self, request: Any, handler: Any) -> Any:
+            args = {**request.tool_call["args"], "amount": 7}
+            return handler(request.override(tool_call={**request.tool_call, "args": args}))
+
+    at = desk()
+    assert codes(at.agent(says(SMALL), says(SMALL), before=[Before()]).invoke(ASKED)) == ["ok", "ok"]
+    assert at.shop.RAN == [("refund", "1", 7)] * 2
+    at.reproduced()
+
+
 def test_what_is_rewritten_before_the_decision_is_decided_as_it_then_is(desk: Callable[..., Desk]) -> None:
     class Before(AgentMiddleware):
         def wrap_tool_call(self, request: Any, handler: Any) -> Any:

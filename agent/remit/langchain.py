@@ -75,7 +75,8 @@ class Remit(AgentMiddleware):
     call waits for people before its branch is interrupted or, without a checkpointer, before it is refused.
 
     As a middleware it also brings the agent's tools that are not the graph's own, and it belongs last in the list: whatever
-    comes after it stands between a decision and the tool.
+    comes after it stands between a decision and the tool. A tool that itself interrupts the graph has crashed, here: let a rule
+    ask for an approval instead.
 
     Raises:
         UsageError: there is no such agent, or it has an [answer], which a foreign graph is not held to.
@@ -207,16 +208,18 @@ class Remit(AgentMiddleware):
 
     def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[Turn, int]:
         """The model's turn that the call stands in, and which of its calls it is; a call that stands in none, because
-        something rewrote it, is a turn of its own."""
+        something rewrote it, is a turn of its own after the last one."""
+        last = ""
         for position in reversed(range(len(messages))):
             message = messages[position]
             if isinstance(message, AIMessage):
+                said = message.id or f"@{position}"
                 same = [_same(one, call) for one in message.tool_calls]
                 if any(same):
-                    said = message.id or f"@{position}"
                     asks = tuple(self._ask(one, said, tools) for one in message.tool_calls)
                     return _turn_of(message, asks, _words_before(messages[:position])), same.index(True)
-        return Turn(text="", asks=(self._ask(call, "rewritten", tools),), finish="tool_calls"), 0
+                last = last or said
+        return Turn(text="", asks=(self._ask(call, f"{last}/rewritten", tools),), finish="tool_calls"), 0
 
     def _ask(self, call: Mapping[str, Any], said: str, tools: set[str]) -> Ask:
         action = self._door.hosted.get(action_of(call["name"])) if call["name"] in tools else None
