@@ -245,9 +245,21 @@ class ForeignRun:
         if not self._opened.done():
             await self._work
         self.agency = self._opened.result()
+        await self._look_up()
         for event in self.agency.record.every():
-            if isinstance(event, ModelAnswered) and event.asks:
+            if isinstance(event, ModelAnswered) and event.asks and not event.unseen:
                 self._steps[_mark(event.asks)] = event.step
+
+    async def _look_up(self) -> None:
+        """Fill the agent's directory before the graph's first turn, by tools that are the workspace's own."""
+        facts = self.agency.record.facts
+        while facts.step == facts.unseen and (answered := self.agency.look_up(facts.step + 1)) is not None:
+            self._broker.decide(answered.step, answered.asks)
+            for index in range(len(answered.asks)):
+                self._own[answered.step, index] = None
+                with suppress(ApprovalPending):  # what people must allow first is not known
+                    await self._broker.perform(answered.step, index)
+            facts = self.agency.record.facts
 
     # -- what `run` asks of a foreign graph --
 

@@ -67,7 +67,7 @@ class Agency:
         step = state.get("step", -1) + 1
         if self.record.facts.finished:
             return {"step": step}
-        answered = self.record.get(f"model.answered/{step}/-/-") or self._look_up(step)
+        answered = self.record.get(f"model.answered/{step}/-/-") or self.look_up(step)
         if not isinstance(answered, ModelAnswered):
             if not self._may_think(step):
                 return {"step": step}
@@ -79,7 +79,7 @@ class Agency:
             self._finish(step, answered)
         return {"step": step}
 
-    def _look_up(self, step: int) -> ModelAnswered | None:
+    def look_up(self, step: int) -> ModelAnswered | None:
         """The first steps are Remit's own, where the agent has a directory to fill; the model sees nothing of them."""
         if self.record.facts.unseen != step - 1 or not (
             asks := look_ups(self.broker.agent.directory, step, self.record.facts)
