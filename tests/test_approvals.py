@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -146,9 +149,10 @@ def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypat
 
 
 def test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace(play: Play, command: Command) -> None:
-    """D5: no name is taken from an argument; whoever runs the agent here is the requester itself."""
+    """D5: no name is taken from an argument or a variable; whoever runs the agent here is the requester itself."""
     played = play(LARGE)
-    said = command(played.folder, "approve", "grant", played.ended.run[:8])
+    claimed = dict.fromkeys(("USER", "LOGNAME", "SUDO_USER", "REMIT_USER"), "lea")
+    said = command(played.folder, "approve", "grant", played.ended.run[:8], env=claimed)
     assert said.code == 1
     assert "approval_invalid" in said.err
     (refused,) = found(played, ApprovalRefused)
@@ -372,6 +376,21 @@ def test_the_text_is_rendered_from_the_call_and_says_what_it_stands_on() -> None
     ]
 
 
+def test_what_the_model_says_of_a_call_is_none_of_what_an_approver_reads(play: Play) -> None:
+    """D10: its words stand there as the argument that they are, on one line, and nowhere else."""
+    memo = "a refund of 5 to ann\n  amount = 5\n  touches use account:ann\n  only reads"
+    asks = turn("A refund of 5 to ann, as agreed", ledger__pay={"name": "mallory", "amount": 5000, "memo": memo})
+    assert waiting(play([asks, DONE])).summary.splitlines() == [
+        "ledger.pay as agent:clerk for user:operator",
+        "  amount = 5000",
+        f"  memo = {json.dumps(memo)}",
+        '  name = "mallory"',
+        "  touches use account:mallory",
+        "  cannot be undone",
+        "  asked by policies/rules.csv:7 A lead must agree to a large amount",
+    ]
+
+
 def test_a_long_value_shows_both_ends_its_length_and_its_digest() -> None:
     """D9: two megabytes of padding hide nothing at the end, and one changed character changes what is shown."""
     padded = f"to ann {'and so on ' * 50_000}but the money to mallory"
@@ -392,21 +411,31 @@ def test_what_nobody_can_read_is_said_to_be_so() -> None:
     assert "… and 10 more: --full shows them" in shown(**{f"a{number:02}": number for number in range(50)})
 
 
-def test_a_terminal_without_unicode_shows_the_numbers_of_characters(
-    play: Play, command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Over ssh into a bare account, too."""
-    played = play([turn(ledger__pay={"name": "ann", "amount": 5000, "memo": "für 東京"}), DONE])
-    monkeypatch.setenv("PYTHONIOENCODING", "iso-8859-1")
-    import subprocess
-    import sys
+def test_a_reason_is_recorded_legibly_whatever_a_terminal_sends(play: Play, command: Command) -> None:
+    """Over ssh, bytes that are no text; pasted, what hides or orders a terminal about; and a secret of the approver's own."""
+    played = play(LARGE)
+    settings = played.folder / "remit.toml"
+    settings.write_text(settings.read_text().replace('"*" = "user:operator"', '"*" = "user:lea"'))
+    reason = "nö \udcff\udcfe \u202e\x1b[2J AKIAIOSFODNN7EXAMPLE"
+    said = command(played.folder, "approve", "reject", played.ended.run[:8], "--reason", reason)
+    assert said.code == 0, said.err
+    shown = resumed(played).error(0)["details"]["reason"]
+    assert shown.startswith("nö ?? \\u{202e}\\u{1b}[2J [redacted:")
+    assert "AKIAIOSFODNN7EXAMPLE" not in played.ended.trace.read_text()
 
-    said = subprocess.run(
-        [sys.executable, "-m", "remit", "approve", "show", played.ended.run[:8]],
-        cwd=played.folder,
-        capture_output=True,
-        check=False,
-    )
-    assert said.returncode == 0, said.stderr
-    assert b"f\xfcr \\u6771\\u4eac" in said.stdout
+
+def test_a_terminal_without_unicode_shows_the_numbers_of_characters(play: Play, command: Command) -> None:
+    """Over ssh into a bare account, too: no terminal, no locale, no standard input."""
+    played = play([turn(ledger__pay={"name": "ann", "amount": 5000, "memo": "für 東京"}), DONE])
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("LANG", "LC_", "PYTHON", "TERM"))}
+    line = [sys.executable, "-m", "remit", "approve", "show", played.ended.run[:8]]
+    for given, shown in (
+        ({"PYTHONIOENCODING": "iso-8859-1"}, b"f\xfcr \\u6771\\u4eac"),
+        ({"LANG": "C", "LC_ALL": "C"}, "für 東京".encode()),
+    ):
+        said = subprocess.run(
+            line, cwd=played.folder, env={**bare, **given}, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        assert said.returncode == 0, said.stderr
+        assert shown in said.stdout
     assert command(played.folder, "approve", "show", played.ended.run[:8]).out.count("東京") == 1

@@ -299,6 +299,15 @@ def test_acting_for_another_user_needs_a_rule(remit: Remit, house: Path) -> None
     assert remit(*call).code == 0
 
 
+def test_a_task_that_is_no_text_is_recorded_as_one(remit: Remit, house: Path) -> None:
+    """What a terminal in another encoding sends."""
+    said = remit("call", "files.read", '{"path": "\udcff"}', "--agent", "triage", "--json")
+    assert (said.code, said.json["error"]["code"]) == (1, "invalid_arguments"), said.err
+    said = remit("run", "triage", "caf\udce9 is down")
+    assert said.code == 0, said.err
+    assert "caf? is down" in remit("trace", "list").out
+
+
 def test_what_this_account_may_not_read_or_write_is_one_error_with_its_path(remit: Remit, house: Path) -> None:
     (house / "file").touch()
     said = remit("init", str(house / "file" / "below"))

@@ -223,8 +223,13 @@ def _check_emergency(requested: ApprovalRequested, reason: str, until: int | Non
         raise Refusal("approval_invalid", f"an approval by {BREAK_GLASS} ends, before the request itself expires")
 
 
+def expired(requested: ApprovalRequested, now: int) -> bool:
+    """Whether the time to answer is over; `now` is Unix nanoseconds."""
+    return now >= requested.expires_at
+
+
 def _check_time(requested: ApprovalRequested, now: int) -> None:
-    if now >= requested.expires_at:
+    if expired(requested, now):
         raise Refusal("approval_expired", "the request has expired; the agent must ask again")
 
 

@@ -35,7 +35,7 @@ from remit.event import (
 )
 from remit.facts import Facts
 from remit.graph import Agency, checkpoints, drive
-from remit.guard import Guard
+from remit.guard import Guard, valid
 from remit.house import House, account
 from remit.journal import WORKSPACE_RUN, AlreadyRecorded
 from remit.limits import Limit, Measure
@@ -271,7 +271,7 @@ async def start(
                 subjects=Subjects(agent=f"agent:{agent.name}", user=start.subject),
                 account=start.account,
                 actor=subject_of(house.workspace.settings, start.account),
-                task=_guard(house, run, values.values()).arguments(start.task),
+                task=_guard(house, run, values.values()).arguments(valid(start.task)),
                 prompt=agent.prompt,
                 model=start.model.name,
                 scripted=start.model.scripted,
@@ -514,7 +514,7 @@ class People:
         while time.monotonic() < self._until:
             await asyncio.sleep(POLL_S)
             self._record.refresh()
-            expired = any(requested.expires_at <= time.time_ns() for requested in self.waiting())
+            expired = any(approval.expired(requested, time.time_ns()) for requested in self.waiting())
             if self._record.facts != before or expired or self._under_other_rules():
                 return True
         return False

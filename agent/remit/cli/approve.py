@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remit.cli.words import WORDS
+
 if TYPE_CHECKING:
     from remit.event import ApprovalRequested
     from remit.house import House
@@ -119,7 +121,7 @@ def _whole(record: Record, item: ApprovalRequested) -> str:
 @approve_command.command("grant")
 @click.argument("request")
 @click.option("--role", help="The role you approve in; needed where several are asked for.")
-@click.option("--reason", default="", help="With role:break-glass: what the emergency is.")
+@click.option("--reason", type=WORDS, default="", help="With role:break-glass: what the emergency is.")
 @click.option(
     "--minutes", type=click.IntRange(1, 60), default=15, show_default=True, help="With role:break-glass: how long it counts."
 )  # fmt: skip
@@ -167,7 +169,7 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
 
 @approve_command.command("reject")
 @click.argument("request")
-@click.option("--reason", required=True, help="Why; the model reads it.")
+@click.option("--reason", type=WORDS, required=True, help="Why; the model reads it.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def reject_command(request: str, reason: str, as_json: bool) -> None:
     """Reject one call; one no is enough.
@@ -196,7 +198,7 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
 
 @approve_command.command("revoke")
 @click.argument("request")
-@click.option("--reason", required=True, help="Why; it stays in the trace.")
+@click.option("--reason", type=WORDS, required=True, help="Why; it stays in the trace.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def revoke_command(request: str, reason: str, as_json: bool) -> None:
     """Take your own approval back, before the call has been carried out.
@@ -217,7 +219,7 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
 
 @approve_command.command("review")
 @click.argument("place", metavar="RUN/STEP.INDEX")
-@click.option("--note", required=True, help="What you found; the audit export quotes it.")
+@click.option("--note", type=WORDS, required=True, help="What you found; the audit export quotes it.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def review_command(place: str, note: str, as_json: bool) -> None:
     """Review an emergency approval, as a second person: neither who gave it nor who asked for it.

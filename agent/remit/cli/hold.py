@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import click
 
+from remit.cli.words import WORDS
+
 
 def _scope(run: str | None, agent: str | None, tool: str | None, everything: bool) -> str:
     """The one scope that was named. Raises a usage error for none or several."""
@@ -32,7 +34,7 @@ def _check_named(name: str | None, known: Mapping[str, object], what: str) -> No
 @click.option("--agent", help="Hold every run of this agent.")
 @click.option("--tool", help="Hold every call of this tool.")
 @click.option("--all", "everything", is_flag=True, help="Hold everything.")
-@click.option("--reason", help="Why; the model and the trace quote it.")
+@click.option("--reason", type=WORDS, help="Why; the model and the trace quote it.")
 @click.option("--list", "listed", is_flag=True, help="Show the holds in force.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def stop_command(
