@@ -16,7 +16,7 @@ from playing import DONE, Play, Played, turn
 from remit import house, policy, run
 from remit.call import Context, Request
 from remit.errors import WorkspaceError
-from remit.event import ApprovalRequested, CallDecided, Recorded, RulesChanged
+from remit.event import ApprovalRequested, CallDecided, Recorded, RulesChanged, RunStarted
 from remit.policy import Policy, Watched, read_folder
 from remit.replay import Replayed, replay, tampering
 from remit.rulebook import open_rulebook
@@ -209,6 +209,29 @@ def test_no_decision_belongs_to_neither_version_while_policies_reload(folder: Pa
 
 LARGE = [turn(ledger__pay={"name": "ann", "amount": 5000}), DONE]
 ASKS_LEAD = "account:*, approved('role:lead'), allow"
+
+
+def test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_meanwhile(
+    clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """E11: each reading of the file finds another edit, so a digest of other bytes than those that were parsed would show."""
+    folder = clerk([DONE])
+    read_bytes, readings = Path.read_bytes, list[Path]()
+
+    def edited(path: Path) -> bytes:
+        if path.name != "rules.csv":
+            return read_bytes(path)
+        readings.append(path)
+        return read_bytes(path) + f"p, agent:clerk, ledger.look, account:a{len(readings)}, True, deny\n".encode()
+
+    monkeypatch.setattr(Path, "read_bytes", edited)
+    opened = house.open_house(folder)
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
+    ended = asyncio.run(run.start(opened, start))
+    (book,) = read(ended.trace).rulebooks().values()
+    started = next(item.event for item in opened.journal.events(ended.run) if isinstance(item.event, RunStarted))
+    assert open_rulebook(book).policy.digest == started.policy_digest == opened.policy.digest
 
 
 def test_a_running_broker_follows_an_edit_within_a_second(play: Play) -> None:

@@ -39,7 +39,11 @@ def open_house(start: Path | None = None) -> House:
 
 
 def load_rooms(root: Path) -> tuple[Workspace, Policy]:
-    """All rooms of the workspace, or a WorkspaceError with the problems of all of them."""
+    """All rooms of the workspace, or a WorkspaceError with the problems of all of them.
+
+    INVARIANT: the rules are those of the files that the workspace was read from, for a run records these and the digest of
+    those: a second reading could see an edit in between (threats E11).
+    """
     problems: list[Problem] = []
     found: Workspace | None = None
     rules: Policy | None = None
@@ -48,7 +52,7 @@ def load_rooms(root: Path) -> tuple[Workspace, Policy]:
     except WorkspaceError as error:
         problems.extend(error.problems)
     try:
-        rules = policy.load(policy_files(root), vocabulary(found) if found else None)
+        rules = policy.load(found.files, vocabulary(found)) if found else policy.load(policy_files(root))
     except WorkspaceError as error:
         problems.extend(error.problems)
     if found is None or rules is None:
