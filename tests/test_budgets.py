@@ -65,6 +65,24 @@ def test_a_limit_for_each_run_is_counted_for_each(play: Play) -> None:
     assert names(another(played, [pays("c", "d"), DONE])) == ["a", "c"]
 
 
+@pytest.mark.parametrize(
+    ("whom", "passed"),
+    [
+        pytest.param({}, "a", id="all together"),
+        pytest.param({"each": "user"}, "ad", id="each user"),
+        pytest.param({"each": "action"}, "ac", id="each action"),
+        pytest.param({"user": "user:lea"}, "abcd", id="one user"),
+        pytest.param({"action": "ledger.pay", "each": "user"}, "acd", id="one action of each user"),
+    ],
+)
+def test_a_limit_is_counted_for_whom_it_says(play: Play, whom: dict[str, str], passed: str) -> None:
+    """Three runs: the operator's, another of theirs with two actions, and Lea's."""
+    played = play([pays("a"), DONE], limits=limit("calls", 1, **whom))
+    wire = {"ledger__wire": {"name": "c", "amount": 1}}
+    another(played, [{"say": "x", "calls": [*pays("b")["calls"], wire]}, DONE])
+    assert names(another(played, [pays("d"), DONE], user="user:lea")) == list(passed)
+
+
 def test_a_call_that_was_held_or_refused_takes_nothing(play: Play) -> None:
     """A budget is spent by what happens, not by what is asked (F4)."""
     played = play([pays("vault"), pays("a"), pays("a"), DONE], limits=limit("calls", 2))

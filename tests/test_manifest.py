@@ -314,6 +314,8 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         ('"UnicodeDecodeError"', '"a.b"', "not an exception class"),
         ('returns = ["untrusted"]', 'returns = ["Un trusted"]', "not a label"),
         ('summary = "Write one text file"', 'summary = "s"\nrun = ["jq"]', "only for source = 'command'"),
+        ('summary = "Write one text file"', 'summary = "Write \u202eelif eno"', "'actions.write.summary' holds an invisible character U+202E"),
+        ('summary = "Write one text file"', 'summary = "Write \\U000e0049t"', "'actions.write.summary' holds an invisible character U+E0049"),
         ('touches = ["write file', 'effect = "read"\ntouches = ["write file', "but the action writes"),
     ],
 )  # fmt: skip

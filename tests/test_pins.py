@@ -173,6 +173,30 @@ def test_a_schema_that_is_not_checked_cannot_be_pinned() -> None:
     ]
 
 
+def saying(where: str, word: str) -> ActionSchema:
+    """The schema of `read` with that word in one place that a model is shown or answered with."""
+    path: dict[str, Any] = {"type": "string"}
+    if where in ("description", "title", "default", "enum", "examples"):
+        path[where] = [word] if where in ("enum", "examples") else word
+    properties = {"path": path, **({word: {"type": "string"}} if where == "name" else {})}
+    given = {"type": "object", "properties": properties, "required": ["path"]}
+    output = {"type": "string", "title": word} if where == "result" else {"type": "string"}
+    return ActionSchema(description=word if where == "function" else "", input=given, output=output)
+
+
+PLACES = ("function", "description", "title", "enum", "default", "examples", "name", "result")
+
+
+@pytest.mark.parametrize("where", PLACES)
+def test_what_a_reviewer_does_not_see_cannot_be_pinned_and_other_words_can(where: str) -> None:
+    """E4: orders for the model in tags, zero width, turned round, or in blanks and controls; any language is welcome."""
+    for hidden in ("\U000e0049", "\u200b", "\u202e", "\x1b", "\u2028", "\u3164", "\ue000", "\u00a0", "\ufe0f"):
+        (fault,) = faults({"read": saying(where, f"Read{hidden} it"), "write": WRITE})
+        assert fault == (22, f"what 'read' says of itself holds an invisible character U+{ord(hidden):04X}")
+    for plain in ("Größe, 東京, Привет, αβγδ", "Lire\n\n\tun fichier", "🚀 at once"):
+        assert faults({"read": saying(where, plain), "write": WRITE}) == []
+
+
 def test_pins_survive_being_written() -> None:
     pins = {
         "files": pin(parse(WHOLE), code_digest({"main.py": b""}), {"read": READ, "write": WRITE}, HIDDEN),

@@ -113,14 +113,14 @@ def test_arguments_that_nobody_can_read_are_no_way_around_the_count(play: Play) 
 # ── tools that rest ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def another(played: Played, turns: list[dict[str, Any]]) -> Played:
+def another(played: Played, turns: list[dict[str, Any]], *, user: str = "user:operator") -> Played:
     """Another run in the same workspace."""
     import json
 
     (played.folder / "agent/clerk/script.yaml").write_text(json.dumps({"turns": turns}))
     opened = open_house(played.folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="again", subject="user:operator", account="t", model=model)
+    start = run.Start(agent="clerk", task="again", subject=user, account="t", model=model)
     return Played(folder=played.folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
 
 
@@ -225,6 +225,25 @@ def test_stop_ends_a_call_that_is_running(clerk: Callable[..., Path], scope: str
     assert (ended.event.code, ended.event.cause, ended.event.landed) == ("outcome_unknown", "cancelled", "unknown")
     assert "wrong cluster" in ended.event.message
     assert seconds < 1.0  # less than the call's own limit
+    assert replayed(played).reproduced
+
+
+def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> None:
+    """F6: the tool asked for four seconds; nobody waits for them once an operator has said stop."""
+    folder = clerk([turn(ledger__look={"name": "later40"}), DONE])
+    opened = open_house(folder)
+    at: dict[str, float] = {}
+
+    def tell(recorded: Recorded) -> None:
+        at.setdefault(recorded.type, time.monotonic())
+        if recorded.type == "attempt.ended":
+            hold.stop(opened.journal, "tool:ledger", why="wrong cluster", account="op")
+
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="look", subject="user:operator", account="t", model=model)
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start, tell=tell)))
+    assert at["call.answered"] - at["attempt.ended"] < 2.0
+    assert (played.error(0)["code"], attempts(played)) == ("held", 1)
     assert replayed(played).reproduced
 
 

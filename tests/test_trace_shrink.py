@@ -31,7 +31,7 @@ KEEP = "code=policy_denied:ledger.pay:account:late"
 
 def sixty_steps() -> list[dict[str, Any]]:
     """A long run that is refused at its end, for what was read at step 20 and booked at step 41."""
-    turns = [turn(ledger__look={"name": "gone"})] * 60
+    turns = [turn(ledger__pay={"name": "dora", "amount": 1})] * 60
     turns[20] = turn(ledger__pay={"name": "cid", "amount": 2}, ledger__look={"name": "busy1", "text": "x" * 500})
     turns[41] = turn(ledger__book={"name": "ben", "amount": 2})
     turns[59] = {"say": "x", "calls": [{"ledger__pay": {"name": "vault", "amount": 1}}, LATE]}

@@ -24,7 +24,8 @@ from remit.host import load_host
 from remit.manifest import Action, code_digest
 from remit.resolve import check_output, fill_argv, resolve
 from remit.sandbox import OWN_FOLDER, Environment, Output, Permit, Profile, Sandbox, environment
-from remit.sandbox.serving import retry_after
+from remit.sandbox.outcome import exhausted
+from remit.sandbox.serving import retry_after, words_of
 from remit.workspace import Tool, Workspace, read_code
 
 
@@ -257,10 +258,12 @@ class LiveAttempts:
         started = time.monotonic()
         code: Code | None = None
         limit: Limit | None = None
-        error, message, value, after = None, "", None, None
+        error, message, value, after, size = None, "", None, None, 0
         try:
             raised, value = await asyncio.wait_for(
-                asyncio.to_thread(_caught, function, copy.deepcopy(arguments)), tool.manifest.limits.wall
+                # What was decided stays as it is, whatever the tool does to what it is given.
+                asyncio.to_thread(_caught, function, copy.deepcopy(arguments)),
+                tool.manifest.limits.wall,
             )
             if isinstance(raised, Refusal):
                 raise raised  # not the tool's word: its graph's
@@ -268,6 +271,10 @@ class LiveAttempts:
                 raise _FromTool from raised
             assert tool.pin is not None
             check_output(tool.pin.schemas[action.name], value)
+            size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+            if size > tool.manifest.limits.output:
+                limit = Limit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
+                code, message, value = "resource_exhausted", exhausted(limit), None
         except Refusal as refusal:
             code, message, value = refusal.code, refusal.message, None
         except TimeoutError:
@@ -279,7 +286,7 @@ class LiveAttempts:
             assert failure is not None
             error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
             code = "tool_failed" if error else "tool_crashed"
-            message = str(failure) if error else type(failure).__name__
+            message = words_of(failure) if error else type(failure).__name__
             after = retry_after(failure) or None
         return Attempted(
             code=code,
@@ -288,7 +295,7 @@ class LiveAttempts:
             message=message,
             retry_after_s=after,
             landed=landed(call, code),
-            spent=Spent(wall_s=time.monotonic() - started, output_bytes=len(json.dumps(value)) if code is None else 0),
+            spent=Spent(wall_s=time.monotonic() - started, output_bytes=size if code is None else 0),
             limit=limit,
         )
 
@@ -307,11 +314,14 @@ class _FromTool(Exception):
     """Whatever a host tool raised."""
 
 
-def _caught(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[Exception | SystemExit | None, Json]:
-    """What the function raised, or what it returned: a tool that exits takes only itself away."""
+def _caught(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[BaseException | None, Json]:
+    """What the function raised, or what it returned: a tool that exits takes only itself away.
+
+    It runs in a thread of its own, where no interrupt of this process arrives: one that is raised here is the tool's.
+    """
     try:
         return None, function(**arguments)
-    except (Exception, SystemExit) as failure:  # noqa: BLE001 - foreign code: whatever it raises becomes a code
+    except BaseException as failure:  # noqa: BLE001 - foreign code: whatever it raises becomes a code
         return failure, None
 
 

@@ -18,7 +18,7 @@ from remit.binding import decision_digest, request_digest
 from remit.call import Ask, Call, Confinement, Decision, Failed, Request, Result, Scope, Subjects, Succeeded, Touch
 from remit.canon import canonical_json, digest, parse_arguments
 from remit.carry import Carry, refused
-from remit.errors import Refusal
+from remit.errors import Refusal, RemitError
 from remit.event import (
     ApprovalRejected,
     ApprovalRequested,
@@ -214,6 +214,24 @@ class Broker:
         )
 
     def _decide(self, call: Call) -> Decision:
+        """What policy says. INVARIANT: an engine that fails, or that says nothing, has allowed nothing (E9).
+
+        Raises:
+            Refusal: `policy_denied` where there is no decision.
+        """
+        try:
+            return self._bound(call)
+        except RemitError:
+            raise
+        except Exception as failure:  # whatever went wrong in it, the call must not run
+            raise Refusal(
+                "policy_denied",
+                "the rules could not be asked, and nothing is allowed without them",
+                details={"reason": "error", "error": type(failure).__name__},
+                remedy="have an operator look: `remit policy explain` shows what the rules say",
+            ) from failure
+
+    def _bound(self, call: Call) -> Decision:
         """Ask policy, and bind its answer to this request, these rules and, where people are asked, the facts they are shown.
 
         A grant for another digest does not count (D1, D2): so the decision is made without any first.
@@ -342,7 +360,7 @@ class Broker:
                 raise Refusal(
                     "approval_rejected", f"{rejected.approver} rejected the call", details={"reason": rejected.reason}
                 )
-            expired = self.world.clock(call.step, call.index) >= requested.expires_at
+            expired = approval.expired(requested, self.world.clock(call.step, call.index))
             decision = self._decide(call)
             self._again(decided, call, decision)
             self._void(call, requested, decision)
@@ -350,7 +368,7 @@ class Broker:
                 if expired and decision.decision_digest == requested.decision_digest:
                     raise Refusal("approval_expired", "nobody approved the call in time", remedy="ask again")
                 raise ApprovalPending(self._requested(call, decision))
-        if decision.verdict == "deny":
+        if decision.verdict != "allow":
             told = decision.told
             assert told is not None  # `_decide` had the denial advised
             resources = [touch.resource for touch in call.touches]
@@ -423,7 +441,11 @@ class Broker:
         """Whether the call may go on to a URL that it was redirected to: decided as a call of its own, without its approvals."""
         request = digest({"request": call.request_digest, "redirected": url})
         touches = (Touch(access="use", resource=url),)
-        return self._decide(call.model_copy(update={"touches": touches, "request_digest": request})).verdict == "allow"
+        try:
+            decision = self._decide(call.model_copy(update={"touches": touches, "request_digest": request}))
+        except Refusal:
+            return False
+        return decision.verdict == "allow"
 
     def _answer(self, step: int, index: int, result: Result, call: Call | None = None) -> Result:
         """Record the one result, and what it says of the run: labels that are gone, and names that are known from now on."""

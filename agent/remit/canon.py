@@ -267,6 +267,24 @@ def _file(value: str) -> str:
     return "/".join(parts) or "."
 
 
+def hidden_character(text: str, *, but: str = "") -> str | None:
+    """The first character of the text that nobody sees for what it is, as `U+202E`; None where there is none.
+
+    Controls except those in `but`, bidirectional, invisible and tag characters, blanks, and spaces that are not the space.
+    """
+    if text.isascii() and text.isprintable():
+        return None
+    return next(
+        (f"U+{ord(character):04X}" for character in text if character not in but and _is_hidden(character)), None
+    )
+
+
+def _is_hidden(character: str) -> bool:
+    category = unicodedata.category(character)
+    hidden = category in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") or (category == "Zs" and character != " ")
+    return hidden or _BLANK.fullmatch(character) is not None
+
+
 def _bad_character(character: str) -> str | None:
     if character in "*?[]{}":
         return "wildcard"

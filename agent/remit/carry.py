@@ -8,13 +8,14 @@ admitted? ─► intend ─► run confined ─► check ─► clean ─► rec
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from remit import budget, effect, retry
 from remit.attempt import Attempted, Attempts, landed
-from remit.call import Call, Decision, Error, Failed, Result, Succeeded
+from remit.binding import request_digest
+from remit.call import Call, Decision, Error, Failed, Json, Result, Succeeded
 from remit.errors import Code, Refusal, RunEnded
 from remit.event import AttemptEnded, AttemptIntended, Connection, EffectSettled
 from remit.facts import effect_digest
@@ -26,6 +27,9 @@ from remit.workspace import Agent, Workspace
 from remit.world import World
 
 LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
+
+# The codes whose message the tool itself wrote, and an outsider through it.
+TOLD_BY_TOOL: Final[frozenset[Code]] = frozenset({"tool_failed", "tool_crashed", "sandbox_violation", "invalid_output"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +60,7 @@ class Carry:
                 settled = await self._settled(call, action, ended, whole)
                 again = settled is not None and settled.landed == "not_landed" and ended.lost
                 if ended.retry_in_s is None and not again:
-                    return result(action, ended, settled, labels_of(self.workspace.labels, call.touches))
+                    return result(action, ended, settled, self._labels(call, action))
                 await self.world.sleep(call, ended.retry_in_s or 0.0)
             try:
                 if (said := unheard()) is not None:
@@ -98,6 +102,7 @@ class Carry:
         if number == 1:
             effect.check(facts, call)
         profile, confinement = self.attempts.prepare(call, number)
+        check_bound(call, self.guard)
         key = effect.key_of(call, facts) if self.attempts.keyed(call) else ""
         intended = AttemptIntended(
             step=call.step,
@@ -160,6 +165,7 @@ class Carry:
             cause=attempted.code if attempted.code not in (code, None) else None,
             error=attempted.error,
             message=self.guard.text(message, action=call.action)[:LONGEST_TEXT],
+            labels=self._labels(call, action) if attempted.code in TOLD_BY_TOOL and not retried else (),
             value=self.guard.json(value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
@@ -177,6 +183,10 @@ class Carry:
             retry_after_s=attempted.retry_after_s,
         )
 
+    def _labels(self, call: Call, action: Action) -> tuple[str, ...]:
+        """The action's labels, and those of what the call touched."""
+        return tuple(dict.fromkeys((*action.returns, *labels_of(self.workspace.labels, call.touches))))
+
     def _shown(self, connection: Connection) -> Connection:
         path, why = self.guard.text(connection.path), self.guard.text(connection.why)
         return connection.model_copy(update={"path": path, "why": why})
@@ -191,9 +201,24 @@ class Carry:
         )
 
 
-def result(action: Action, ended: AttemptEnded, settled: EffectSettled | None, also: tuple[str, ...] = ()) -> Result:
-    """The one result of a call that was attempted. `also` are labels of what it touched, beside those of the action."""
-    labels = tuple(dict.fromkeys((*action.returns, *also)))
+def check_bound(call: Call, guard: Guard) -> None:
+    """Raise `policy_denied` unless the arguments are those that were decided: nothing may rewrite them on the way (E7)."""
+
+    def fits(arguments: Mapping[str, Json]) -> bool:
+        return request_digest(call.subjects, call.action, arguments, call.manifest) == call.request_digest
+
+    # Secrets in them are no part of the digest, and most calls have none.
+    if not fits(call.arguments) and not fits(guard.arguments(call.arguments)):
+        raise Refusal(
+            "policy_denied",
+            "the arguments are not the ones that were decided",
+            details={"reason": "not_decided"},
+            remedy="ask again",
+        )
+
+
+def result(action: Action, ended: AttemptEnded, settled: EffectSettled | None, labels: tuple[str, ...]) -> Result:
+    """The one result of a call that was attempted; `labels` are those that it puts on the run where it succeeded."""
     if ended.code is None:
         return Succeeded(value=ended.value, labels=labels)
     if settled is not None and settled.landed == "landed" and settled.value is not None:

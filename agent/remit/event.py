@@ -404,7 +404,10 @@ class Connection(Noun):
 
 
 class AttemptEnded(Event):
-    """One attempt is over. `landed` says what is known of its effect."""
+    """One attempt is over. `landed` says what is known of its effect.
+
+    `labels` are those of the action, where it failed and the model reads what the tool said of that.
+    """
 
     type: Literal["attempt.ended"] = "attempt.ended"
     step: int
@@ -414,6 +417,7 @@ class AttemptEnded(Event):
     cause: Code | None = None  # how the attempt itself ended, where `code` is only what that means: `outcome_unknown`
     error: str | None = None  # the tool's own declared error name, with `tool_failed`
     message: str = ""
+    labels: tuple[str, ...] = ()
     value: Json = None
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()

@@ -148,7 +148,8 @@ def _attempted(facts: Facts, event: AttemptIntended | AttemptEnded) -> Facts:
     if event.code is None:
         opened = {**facts.open, place: replace(call, happened=True, doubtful=False)}
         return replace(facts, output_bytes=output, open=opened)
-    facts = replace(facts, output_bytes=output)
+    told = event.labels if event.step > facts.unseen else ()
+    facts = replace(facts, output_bytes=output, labels=facts.labels.union(told))
     facts = _tried(facts, call.meant, failed=1)
     if event.landed not in ("landed", "unknown"):
         return facts

@@ -8,10 +8,12 @@ from remit.call import Ask, Json
 from remit.content import Content, Where
 from remit.redact import Redactor, each_text
 
-# C0 and C1 controls except tab and newline, and the bidirectional and invisible characters that hide text from a reader
-# (Unicode TR 36 section 2.6; tags are U+E0000 to U+E007F).
+# C0 and C1 controls except tab and newline, line ends that are none, and the bidirectional and invisible characters that hide
+# text from a reader (Unicode TR 36 section 2.6): tags are U+E0000 to U+E007F, and each of the variation selectors from U+E0100
+# on can carry a byte.
 HIDDEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2064\u2066-\u206f\ufeff\U000e0000-\U000e007f]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2064\u2066-\u206f"
+    "\u3164\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 
 

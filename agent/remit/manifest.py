@@ -49,7 +49,7 @@ class Retry(Noun):
 class Action(Noun):
     """One function of a tool. `errors` maps each declared error to the exception class that means it, "" for its own.
 
-    `returns` are the labels that a result puts on the run, `clears` those that it takes off it, `lists` where it names
+    `returns` are the labels that a result, or what the tool says of its failure, puts on the run, `clears` those that it takes off it, `lists` where it names
     resources that the directory then knows; `words` are those by which people ask for it; `run` is the argv of a command tool, empty for others. `methods`
     are those by which the URLs that it touches may be asked; `idempotency_header` carries a keyed call's key to their server.
     `probe` names the action that looks whether this one has happened, "" where none can.

@@ -9,9 +9,10 @@ from typing import Final, Literal
 from pydantic import ValidationError
 
 from remit.call import Json, Noun
-from remit.canon import parse_json
+from remit.canon import hidden_character, parse_json
 from remit.errors import Problem, Refusal, WorkspaceError
 from remit.manifest import Action, ActionSchema, Manifest, Pin, pin_digest
+from remit.redact import texts_of
 from remit.schema import check_schema, types_of
 from remit.toml_lines import toml_line
 from remit.touch import Template
@@ -99,6 +100,11 @@ def _schema_faults(
             yield at, f"the code has no function {name!r}", f"write def {name}(…) in main.py, or remove the action"
             continue
         schema = schemas[name]
+        for text in (schema.description, *texts_of([schema.input, schema.output])):
+            if (unseen := hidden_character(text, but="\n\t")) is not None:
+                fix = "write it plainly in main.py: a model reads what a reviewer does not see"
+                yield at, f"what {name!r} says of itself holds an invisible character {unseen}", fix
+                break
         unchecked = [
             f"the {side} of {name!r}: {fault}"
             for side, part in (("arguments", schema.input), ("result", schema.output))

@@ -45,6 +45,7 @@ KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
     Subjects: frozenset({"agent"}),
     Missing: frozenset({"role"}),
     ApprovalGranted: frozenset({"role"}),
+    AttemptEnded: frozenset({"labels"}),
     Succeeded: frozenset({"labels"}),
     CallAnswered: frozenset({"cleared"}),
 }

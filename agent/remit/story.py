@@ -93,8 +93,13 @@ class CallStory:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that the result put on the run; none where the model did not see it."""
-        return self.result.labels if isinstance(self.result, Succeeded) and not self.unseen else ()
+        """The labels that the result put on the run, or what the tool said of its failure; none where the model did not see it."""
+        if self.unseen:
+            return ()
+        if isinstance(self.result, Succeeded):
+            return self.result.labels
+        ended = self.attempts[-1].ended if self.attempts else None
+        return () if ended is None else ended.labels
 
     @property
     def waiting(self) -> bool:

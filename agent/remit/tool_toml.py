@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import builtins
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import AfterValidator, Field
 
 from remit.call import Effect, Json
-from remit.canon import canonical
+from remit.canon import canonical, hidden_character
 from remit.errors import CODES, Problem, Refusal
 from remit.network import SHAPE as SHAPE_OF_HOSTS
 from remit.network_toml import (
@@ -190,7 +190,9 @@ class ActionTable(Table):
     probe: Name | None = Field(
         default=None, description="The action that looks whether this one happened: its value, or null for no"
     )
-    returns: list[Label] = Field(default=[], description="Labels that the result puts on the run")
+    returns: list[Label] = Field(
+        default=[], description="Labels that the result puts on the run, and so does what the tool says when it fails"
+    )
     clears: list[Label] = Field(default=[], description="Labels that the result takes off the run: a declassifier's")
     words: list[Word] = Field(default=[], description="By which people ask for it; absent: those of its name")
     lists: list[ListLine] = Field(
@@ -261,6 +263,7 @@ class _Rules:
         return Problem(file=self._file, line=toml_line(self._text, *path), what=what, fix=fix)
 
     def all(self) -> Iterator[Problem]:
+        yield from self._hidden_rules((), self._document)
         yield from self._source_rules()
         actions = self._document.get("actions")
         if actions == {}:
@@ -270,6 +273,19 @@ class _Rules:
             if table is not None:
                 yield from self._action_rules(("actions", name), table)
                 yield from self._probe_rules(("actions", name), table)
+
+    def _hidden_rules(self, at: tuple[str, ...], value: Json) -> Iterator[Problem]:
+        """What a reviewer does not see, a model may read."""
+        if isinstance(value, str):
+            if (hidden := hidden_character(value, but="\n\t")) is not None:
+                what = f"{'.'.join(at)!r} holds an invisible character {hidden}"
+                yield self._problem(at, what, "remove it, or type a space")
+        elif isinstance(value, dict):
+            for key, item in cast("dict[str, Json]", value).items():
+                yield from self._hidden_rules((*at, key), item)
+        elif isinstance(value, list):
+            for number, item in enumerate(cast("Sequence[Json]", value)):
+                yield from self._hidden_rules((*at, str(number)), item)
 
     def _source_rules(self) -> Iterator[Problem]:
         if self._source == "mcp":

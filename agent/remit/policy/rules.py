@@ -7,14 +7,13 @@ CSV and every code host does. The comment lines right above a row are its note.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from sys import intern
 from typing import Final, Literal, NamedTuple, get_args
 
 from remit.call import Effect, Rule, action_matches
-from remit.canon import canonical
+from remit.canon import canonical, hidden_character
 from remit.errors import Problem, Refusal, WorkspaceError
 from remit.policy.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
 from remit.policy.disclosure import DEFAULT, Disclosure, disclosed, is_directive
@@ -180,14 +179,8 @@ class _Reader:
     def _check_characters(self, at: _At) -> bool:
         if len(at.line) > LONGEST_LINE:
             return at.wrong(f"the line is {len(at.line)} characters long", f"write at most {LONGEST_LINE}")
-        if at.line.isascii() and at.line.isprintable():
-            return True
-        for character in at.line:
-            category = unicodedata.category(character)
-            if category in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") or (category == "Zs" and character != " "):
-                return at.wrong(
-                    f"the line holds an invisible character U+{ord(character):04X}", "remove it, or type a space"
-                )
+        if (hidden := hidden_character(at.line)) is not None:
+            return at.wrong(f"the line holds an invisible character {hidden}", "remove it, or type a space")
         return True
 
     def _row(self, at: _At, notes: list[str]) -> None:

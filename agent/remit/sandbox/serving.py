@@ -251,7 +251,7 @@ def to_json(value: Any) -> str:
 
 def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> dict[str, Any]:
     """The answer for an exception: a declared error by its name, else what it was. The traceback goes to the prints."""
-    message = _text(failure)
+    message = words_of(failure)
     for kind in type(failure).__mro__:
         for name, of in declared.items():
             if kind.__name__ == of or (not of and snake_case(kind.__name__) == name):
@@ -293,7 +293,8 @@ def snake_case(name: str) -> str:
     return _WORDS.sub("_", name).lower()
 
 
-def _text(failure: BaseException) -> str:
+def words_of(failure: BaseException) -> str:
+    """What an exception says, as valid Unicode and no more than is told; "" where it cannot even say that."""
     try:
         return str(failure).encode("utf-8", "replace").decode()[:_LONGEST]
     except Exception:  # noqa: BLE001 - a tool's own __str__ may raise anything
@@ -349,7 +350,7 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
         schema.pop("title", None)
         result = TypeAdapter(hints["return"]).json_schema(mode="serialization", schema_generator=Untitled)
     except (PydanticUserError, TypeError, NameError) as failure:
-        return {"problem": _text(failure).splitlines()[0]}
+        return {"problem": words_of(failure).splitlines()[0]}
     described = {"description": inspect.getdoc(function) or "", "input": schema, "output": result, "hidden": hidden}
     return cast("dict[str, Any]", json.loads(json.dumps(described)))
 

@@ -256,6 +256,8 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
         }
         if ended.limit is not None:
             found.attributes |= {"remit.limit": ended.limit.name, "remit.limit.most": ended.limit.most}
+        if ended.labels:
+            found.attributes["remit.labels"] = ended.labels
         if ended.stderr:
             found.attributes["remit.attempt.stderr"] = ended.stderr
         if ended.code is not None:
