@@ -22,6 +22,7 @@ from typing import Final
 
 import pytest
 from ablations import ABLATIONS, Ablation
+from warm import WITHOUT
 
 from remit.sandbox import find_bwrap
 
@@ -103,6 +104,7 @@ def taken_away(request: pytest.FixtureRequest) -> Iterator[None]:
         pytest.exit("without a protection these tests do real harm: run `make ablate`, which boxes them", returncode=3)
     with pytest.MonkeyPatch.context() as patch:
         take_away(request.config.getoption("--without"), patch)
+        patch.setenv(WITHOUT, request.config.getoption("--without"))
         yield
 
 

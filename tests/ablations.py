@@ -7,6 +7,7 @@ part of Remit is one more row: `remove` patches its stage, `tests` are those tha
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
@@ -15,45 +16,64 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
+import h11
 import pytest
 
 from remit import (
     approval,
+    attempt,
     break_glass,
     broker,
+    carry,
     circuit,
     driving,
     effect,
     foreign,
     guard,
     hold,
+    house,
     langchain,
     limits,
     network,
+    pins,
+    policy,
     redact,
     render,
+    resolve,
     retry,
+    run,
+    tool_toml,
+    workspace,
 )
 from remit.answer import Answer
 from remit.attempt import LiveAttempts
 from remit.broker import Broker
-from remit.call import Subjects
+from remit.call import Ask, Call, Decision, Request, Subjects
 from remit.content import Content
-from remit.egress import address, proxy, request, scrub, ticket, tunnel
+from remit.egress import address, forward, proxy, request, scrub, ticket, tunnel
 from remit.egress.request import Head, Requests
-from remit.event import Connection
+from remit.egress.verdict import Blocked
+from remit.encodings import KnownSecret
+from remit.event import ApprovalGranted, ApprovalRejected, Connection, Recorded
 from remit.facts import Facts
-from remit.policy import conditions, rules
+from remit.house import House
+from remit.journal import AlreadyRecorded, Journal
+from remit.policy import Policy, Watched, conditions, rules
 from remit.policy.conditions import Condition
-from remit.sandbox import confine, kernel, opened, pool, process, profile, warm
+from remit.policy.index import Index, Table
+from remit.policy.snapshot import Judged
+from remit.rulebook import vocabulary
+from remit.run import LiveWorld
+from remit.sandbox import confine, kernel, launch, opened, outcome, pool, process, profile, warm
 from remit.sandbox.probe import TierReport
-from remit.workspace import Tool
+from remit.workspace import Tool, Workspace
 
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
@@ -67,12 +87,14 @@ DOCTOR: Final = "test_sandbox.py::test_the_doctor_tries_every_break_out_and_all_
 class Ablation:
     """`tests` fail, every one of them, once the protection is gone; `still` goes on passing, so that they fail for that.
 
-    `fixtures`: they use those of conftest.py, which takes seconds to import.
+    `threats` are the attacks that it stands against, by their numbers in the list of approvals (D), policy and identity (E), and
+    retries and errors (F). `fixtures`: they use those of conftest.py, which takes seconds to import.
     """
 
     name: str
     remove: tuple[Remove, ...]
     tests: tuple[str, ...]
+    threats: tuple[str, ...] = ()
     fixtures: bool = False
     still: tuple[str, ...] = ("test_sandbox.py::test_what_a_tool_prints_is_kept_and_is_not_its_answer",)
 
@@ -106,9 +128,10 @@ def believed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(confine.Sandbox, "_find", found)
 
 
-def brokered(name: str, *remove: Remove, tests: tuple[str, ...]) -> Ablation:
+def brokered(name: str, *remove: Remove, tests: tuple[str, ...], threats: str = "") -> Ablation:
     """A stage of the broker's line; a call that is allowed still runs."""
-    return Ablation(name=name, remove=remove, tests=tests, fixtures=True, still=ANSWERED)
+    given = tuple(threats.split())
+    return Ablation(name=name, remove=remove, tests=tests, threats=given, fixtures=True, still=ANSWERED)
 
 
 def never(where: object, name: str) -> Remove:
@@ -126,6 +149,114 @@ def lenient(text: str) -> dict[str, object]:
     except ValueError:
         return {}
     return dict(value) if isinstance(value, dict) else {}
+
+
+BODY: Final = scrub.Body
+APPEND: Final = Journal.append
+DECIDE: Final = Broker._decide
+JUDGE: Final = Policy.judge
+CLASSIFY: Final = outcome.classify
+
+
+def overwritten(self: Journal, *given: Any, **options: Any) -> Recorded:
+    """Whoever comes second believes that the event is its own."""
+    try:
+        return APPEND(self, *given, **options)
+    except AlreadyRecorded as conflict:
+        return conflict.earlier
+
+
+def of_the_first(kind: type[Any]) -> Callable[..., Any]:
+    """What somebody answers is about the step's first call, as where answers are a list."""
+    return lambda **given: kind(**{**given, "index": 0})
+
+
+def prefixed(self: Index, action: str) -> tuple[Table, ...]:
+    """A rule for `read` bears on `read_and_exec`, too."""
+    return tuple(table for named, table in self._tables.items() if action.startswith(named.rstrip("*")))
+
+
+def folded(self: Ask) -> str:
+    """As tools are found by whoever means well with names."""
+    plain = unicodedata.normalize("NFKC", self.name).casefold().replace("\u0430", "a")
+    return "".join(one for one in plain if one.isalnum() or one in "_.").strip("_").replace("__", ".", 1)
+
+
+def unless_denied(self: Policy, asked: Request) -> Judged:
+    """What no rule speaks of is allowed."""
+    judged = JUDGE(self, asked)
+    return Judged(True, list(self.rows[:1])) if not judged.allowed and not judged.rows else judged
+
+
+def open_when_broken(self: Broker, call: Call) -> Decision:
+    """As brokers do that rather go on."""
+    try:
+        return self._bound(call)
+    except Exception:  # noqa: BLE001 - that is what it does not do
+        return Decision(verdict="allow", reason="allowed", message="")
+
+
+def spent_when_asked(self: Broker, call: Call) -> Decision:
+    self._spend(call)
+    return DECIDE(self, call)
+
+
+def read_twice(root: Path) -> tuple[Workspace, Policy]:
+    """The rules of another reading than the one that is recorded."""
+    found = workspace.load(root)
+    return found, policy.load(house.policy_files(root), vocabulary(found))
+
+
+def one_crash(*given: Any, **options: Any) -> outcome.Answer:
+    """Every ending is a crash."""
+    answer = CLASSIFY(*given, **options)
+    return answer if answer.code is None else outcome.Answer(code="tool_crashed", message=answer.message)
+
+
+def taken_for_done(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[None, Any]:
+    """Whatever it raised, it came back."""
+    try:
+        return None, function(**arguments)
+    except BaseException:  # noqa: BLE001 - that is what it does not tell apart
+        return None, None
+
+
+def at_length(failure: BaseException) -> str:
+    """All that an exception says."""
+    try:
+        return str(failure)
+    except Exception:  # noqa: BLE001 - whatever a tool's own __str__ raises
+        return ""
+
+
+class Same(str):
+    """A digest that is equal to every other."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+def unopened(response: h11.Response, scrubber: scrub.Scrubber | None) -> scrub.Body:
+    """An answer in an encoding that nobody here knows passes as it is."""
+    try:
+        return BODY(response, scrubber)
+    except Blocked as blocked:
+        if blocked.verdict != "opaque_answer":
+            raise
+        return BODY(response, None)
+
+
+async def slept(self: LiveWorld, call: Call, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+def whoever(opened: House, user: str | None) -> str:
+    return f"user:{(user or 'operator').removeprefix('user:')}"
 
 
 def uncut(decide: Callable[..., Any]) -> Callable[..., Any]:
@@ -469,11 +600,25 @@ ABLATIONS: Final = (
         still=REACHED,
     ),
     Ablation(
+        name="answers that can be looked into",
+        remove=(replaced(forward, "Body", unopened),),
+        threats=("E12",),
+        tests=("test_egress_protocol.py::test_an_answer_that_cannot_be_looked_into_does_not_come_back",),
+        still=REACHED,
+    ),
+    Ablation(
+        name="secrets over several pieces",
+        remove=(replaced(scrub.Scrubber, "held", lambda *_: 0),),
+        tests=("test_egress_protocol.py::test_a_secret_that_is_echoed_is_struck_out_wherever_it_is",),
+        still=REACHED,
+    ),
+    Ablation(
         name="quotas",
         remove=(
             replaced(ticket.Ticket, "spend_sent", lambda *_: None),
             replaced(ticket.Ticket, "spend_received", lambda *_: None),
         ),
+        threats=("E10",),
         tests=("test_egress_protocol.py::test_a_call_sends_and_receives_no_more_than_its_manifest_says",),
         still=REACHED,
     ),
@@ -487,6 +632,7 @@ ABLATIONS: Final = (
     brokered(
         "approvals bound to the call, the rules and the facts",
         replaced(broker, "decision_digest", lambda *_: "sha256:0"),
+        threats="D1 D2 D7",
         tests=(
             "test_approvals.py::test_a_grant_for_another_call_or_other_arguments_runs_nothing",
             "test_approvals.py::test_an_approval_is_void_once_the_rules_have_changed_and_people_are_asked_anew",
@@ -496,17 +642,50 @@ ABLATIONS: Final = (
     brokered(
         "conditions that ask for somebody",
         replaced(conditions._Reader, "_wrong", lambda *_: lambda _: True),
+        threats="D6",
         tests=("test_approvals.py::test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded",),
     ),
     brokered(
         "the time of an approval",
-        never(approval, "_check_time"),
-        tests=("test_broker.py::test_an_expired_request_cannot_be_approved",),
+        replaced(approval, "expired", lambda *_: False),
+        threats="D3",
+        tests=(
+            "test_broker.py::test_an_expired_request_cannot_be_approved",
+            "test_approvals.py::test_a_request_that_nobody_answered_in_time_ends_as_expired",
+        ),
+    ),
+    brokered(
+        "one event under one key",
+        replaced(Journal, "append", overwritten),
+        replaced(effect, "earlier", lambda *_: (0, None)),
+        threats="D4",
+        tests=(
+            "test_approvals.py::test_two_workers_use_one_approval_once",
+            "test_effects.py::test_two_workers_that_drive_one_run_at_once_do_nothing_twice",
+        ),
     ),
     brokered(
         "who may approve",
         never(approval, "_check_approver"),
-        tests=("test_broker.py::test_nobody_approves_their_own_call_or_without_the_role",),
+        threats="D5",
+        tests=(
+            "test_broker.py::test_nobody_approves_their_own_call_or_without_the_role",
+            "test_broker.py::test_whoever_started_a_run_for_somebody_else_does_not_approve_it",
+        ),
+    ),
+    brokered(
+        "the account behind an answer",
+        replaced(house, "account", lambda: os.environ.get("USER", "")),
+        threats="D5",
+        tests=("test_approvals.py::test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace",),
+    ),
+    brokered(
+        "answers for their own call",
+        replaced(approval, "ApprovalGranted", of_the_first(ApprovalGranted)),
+        replaced(approval, "ApprovalRejected", of_the_first(ApprovalRejected)),
+        replaced(broker, "decision_digest", lambda *_: "sha256:0"),
+        threats="D8 D12",
+        tests=("test_approvals.py::test_answers_belong_to_their_calls_and_not_to_a_position",),
     ),
     brokered(
         "answers to open requests only",
@@ -517,11 +696,37 @@ ABLATIONS: Final = (
         "what deceives an approver's eye",
         replaced(render, "_each", lambda text: text),
         replaced(render, "_word", lambda text: text),
+        threats="D9",
         tests=("test_approvals.py::test_what_could_deceive_the_eye_is_written_out",),
+    ),
+    brokered(
+        "long values told by both ends",
+        replaced(render, "LONGEST", 10**9),
+        threats="D9",
+        tests=("test_approvals.py::test_a_long_value_shows_both_ends_its_length_and_its_digest",),
+    ),
+    brokered(
+        "what nobody can read is said",
+        replaced(render, "_OPAQUE", 10**9),
+        threats="D10",
+        tests=("test_approvals.py::test_what_nobody_can_read_is_said_to_be_so",),
+    ),
+    brokered(
+        "a text of the broker's own",
+        replaced(approval, "summary", lambda call, *_: str(call.arguments.get("memo", ""))),
+        threats="D10",
+        tests=("test_approvals.py::test_what_the_model_says_of_a_call_is_none_of_what_an_approver_reads",),
+    ),
+    brokered(
+        "a warning of haste",
+        replaced(approval, "in_haste", lambda *_, **__: []),
+        threats="D11",
+        tests=("test_approvals.py::test_whoever_approves_unlike_calls_in_haste_is_warned_and_the_trace_says_so",),
     ),
     brokered(
         "few requests at once",
         never(approval, "check_waiting"),
+        threats="D11",
         tests=("test_approvals.py::test_only_so_many_calls_wait_for_people_at_once",),
     ),
     brokered(
@@ -542,9 +747,11 @@ ABLATIONS: Final = (
         "tools as they were reviewed",
         replaced(Tool, "pinned", True),
         never(LiveAttempts, "_check_code"),
+        threats="D2 E1",
         tests=(
             "test_broker.py::test_a_tool_that_changed_after_its_review_does_not_run",
             "test_broker.py::test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either",
+            "test_approvals.py::test_an_approval_of_a_tool_that_changed_since_runs_nothing",
         ),
     ),
     brokered(
@@ -569,14 +776,109 @@ ABLATIONS: Final = (
         ),
     ),
     brokered(
+        "pins that nobody edits",
+        replaced(pins, "pin_digest", lambda *_: Same("sha256:0")),
+        threats="E1",
+        tests=("test_pins.py::test_a_lock_that_was_edited_by_hand_is_told",),
+    ),
+    brokered(
+        "a rule of one action only",
+        replaced(Index, "tables", prefixed),
+        threats="E2",
+        tests=("test_broker.py::test_a_rule_an_agents_list_and_a_pattern_of_one_action_cover_no_longer_name",),
+    ),
+    brokered(
+        "names to the letter",
+        replaced(Ask, "action", property(folded)),
+        threats="E2 E3",
+        tests=("test_broker.py::test_what_only_looks_like_the_name_of_an_action_is_none",),
+    ),
+    brokered(
+        "nothing without a rule",
+        replaced(Policy, "judge", unless_denied),
+        threats="E3",
+        tests=(
+            "test_broker.py::test_another_name_for_a_tool_brings_no_power_along",
+            "test_broker.py::test_both_the_agent_and_its_user_must_be_allowed",
+        ),
+    ),
+    brokered(
+        "nothing hidden in what a tool says of itself",
+        never(pins, "hidden_character"),
+        never(tool_toml, "hidden_character"),
+        threats="E4",
+        tests=(
+            "test_pins.py::test_what_a_reviewer_does_not_see_cannot_be_pinned_and_other_words_can",
+            "test_manifest.py::test_what_a_manifest_may_not_say_is_one_problem_on_its_line",
+        ),
+    ),
+    brokered(
+        "labels of what a tool says when it fails",
+        replaced(carry, "TOLD_BY_TOOL", frozenset()),
+        threats="E4",
+        tests=("test_broker.py::test_what_a_tool_says_when_it_fails_labels_the_run_as_its_results_do",),
+    ),
+    brokered(
+        "acting for another user",
+        replaced(run, "subject", whoever),
+        threats="E5",
+        tests=("test_rooms.py::test_acting_for_another_user_needs_a_rule",),
+    ),
+    brokered(
         "the user behind the agent",
         replaced(Subjects, "all", property(lambda self: (self.agent, self.agent))),
+        threats="E5",
         tests=("test_broker.py::test_both_the_agent_and_its_user_must_be_allowed",),
     ),
     brokered(
         "arguments read strictly",
         replaced(broker, "parse_arguments", lenient),
+        threats="E6",
         tests=("test_broker.py::test_arguments_that_are_not_exact_are_refused_and_never_repeated",),
+    ),
+    brokered(
+        "arguments against their schema",
+        replaced(resolve, "validate", lambda _, value, **__: value),
+        threats="E6",
+        tests=(
+            "test_broker.py::test_arguments_that_are_not_exact_are_refused_and_never_repeated",
+            "test_resolve.py::test_arguments_are_checked_without_coercion_and_never_repeated",
+        ),
+    ),
+    brokered(
+        "arguments as they were decided",
+        never(carry, "check_bound"),
+        threats="E7",
+        tests=("test_broker.py::test_what_runs_is_what_was_decided_whoever_rewrites_it_on_the_way",),
+    ),
+    brokered(
+        "arguments of its own for each attempt",
+        replaced(attempt.copy, "deepcopy", lambda value: value),
+        threats="E7",
+        tests=("test_broker.py::test_a_tool_that_changes_what_it_was_given_changes_no_later_attempt",),
+    ),
+    brokered(
+        "an engine that fails allows nothing",
+        replaced(Broker, "_decide", open_when_broken),
+        threats="E9",
+        tests=("test_broker.py::test_rules_that_cannot_be_asked_allow_nothing",),
+    ),
+    brokered(
+        "rules and their digest from one reading",
+        replaced(house, "load_rooms", read_twice),
+        threats="E11",
+        tests=(
+            "test_policy_watch.py::test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_meanwhile",
+        ),
+    ),
+    brokered(
+        "edits that have stood still",
+        replaced(Watched, "_settled", staticmethod(lambda _: True)),
+        threats="E11",
+        tests=(
+            "test_policy_watch.py::test_an_edit_is_in_force_once_it_has_stood_still",
+            "test_policy_watch.py::test_a_file_that_is_still_being_written_is_waited_for",
+        ),
     ),
     brokered(
         "a cut turn",
@@ -586,6 +888,7 @@ ABLATIONS: Final = (
     brokered(
         "calls of one step counted together",
         replaced(Facts, "calls", lambda self, *, but=None: dict(self.settled)),
+        threats="E8",
         tests=("test_broker.py::test_two_calls_of_one_step_cannot_pass_a_limit_together",),
     ),
     # -- tries and limits (threats F) --
@@ -593,6 +896,7 @@ ABLATIONS: Final = (
         "no second try of what cannot be undone",
         replaced(retry, "again", lambda *_, attempt, **__: attempt < 3),
         replaced(effect, "lost", lambda call, number: LOST(call, number).model_copy(update={"retry_in_s": 0.0})),
+        threats="F1",
         tests=(
             "test_broker.py::test_an_irreversible_call_that_times_out_after_its_effect_is_never_tried_again",
             "test_broker.py::test_an_intent_without_an_end_is_unknown_for_an_irreversible_call_and_tried_again_for_a_keyed_one",
@@ -601,6 +905,7 @@ ABLATIONS: Final = (
     brokered(
         "effects in doubt",
         never(effect, "check"),
+        threats="F2",
         tests=("test_effects.py::test_a_model_that_asks_again_with_jittered_arguments_does_not_repeat_an_effect_in_doubt",),
     ),
     brokered(
@@ -612,6 +917,7 @@ ABLATIONS: Final = (
         "one budget of tries",
         never(retry, "check"),
         replaced(retry, "left", lambda *_: True),
+        threats="F2 F5",
         tests=(
             "test_retries.py::test_the_brokers_tries_and_the_models_own_share_one_budget",
             "test_retries.py::test_a_run_has_only_so_many_tries_beyond_the_first",
@@ -620,12 +926,42 @@ ABLATIONS: Final = (
     brokered(
         "the end of a denial loop",
         replaced(Facts, "refused_in_a_row", 0),
+        threats="F3",
         tests=("test_retries.py::test_a_refused_call_asked_again_and_again_ends_as_denial_loop",),
     ),
     brokered(
         "waits that are bounded and spread",
         replaced(retry, "delay", lambda *given, **_: 2.0 ** given[3]),
+        threats="F6",
         tests=("test_retries.py::test_waits_grow_are_spread_over_their_whole_length_and_never_beyond_the_cap",),
+    ),
+    brokered(
+        "stop between two attempts",
+        replaced(LiveWorld, "sleep", slept),
+        threats="F6",
+        tests=("test_retries.py::test_stop_ends_the_wait_between_two_attempts",),
+    ),
+    brokered(
+        "budgets spent by what happens",
+        replaced(Broker, "_decide", spent_when_asked),
+        threats="F4",
+        tests=("test_budgets.py::test_a_call_that_was_held_or_refused_takes_nothing",),
+    ),
+    brokered(
+        "a tool of this process that goes alone",
+        replaced(attempt, "_caught", taken_for_done),
+        threats="F8",
+        tests=("test_broker.py::test_a_tool_of_this_process_takes_only_itself_away",),
+    ),
+    Ablation(
+        name="a code for each way to end",
+        remove=(replaced(launch, "classify", one_crash), replaced(warm, "classify", one_crash)),
+        threats=("F8",),
+        tests=(
+            "test_sandbox.py::test_every_other_ending_has_its_code",
+            "test_sandbox.py::test_a_tool_that_does_not_end_is_ended",
+            "test_sandbox.py::test_a_declared_error_keeps_its_name",
+        ),
     ),
     brokered(
         "rest for a tool that fails",
@@ -641,7 +977,23 @@ ABLATIONS: Final = (
     brokered(
         "hidden characters written out",
         replaced(guard, "visible", lambda text: text),
+        threats="F7",
         tests=("test_broker.py::test_hidden_characters_of_a_tools_value_are_written_out",),
+    ),
+    brokered(
+        "short words of a tool",
+        replaced(carry, "LONGEST_TEXT", 10**9),
+        replaced(attempt, "words_of", at_length),
+        threats="E4 F7",
+        tests=(
+            "test_content.py::test_what_a_tool_says_of_its_failure_is_short_legible_data_in_a_field_of_its_own",
+        ),
+    ),
+    brokered(
+        "pieces of a secret at an edge",
+        replaced(KnownSecret, "edges", lambda *_: []),
+        threats="E10",
+        tests=("test_content.py::test_a_secret_that_a_cap_cut_in_two_is_found_by_either_piece",),
     ),
     brokered(
         "known secrets",

@@ -32,6 +32,12 @@ def test_every_protection_that_is_taken_away_is_there_and_its_tests_are(
         }
 
 
+def test_every_attack_on_approvals_identity_and_retries_has_a_protection_that_a_test_misses() -> None:
+    """D1 to D12, E1 to E12, F1 to F8: what is tried is said where the named test is."""
+    attacks = {f"{kind}{number}" for kind, last in (("D", 12), ("E", 12), ("F", 8)) for number in range(1, last + 1)}
+    assert {threat for row in ABLATIONS for threat in row.threats} == attacks
+
+
 def test_a_protection_that_is_gone_is_missed_and_one_that_nothing_tests_is_not_seen() -> None:
     """Without narrowing, reading what was not decided is reached; a test of something else does not notice."""
     with tempfile.NamedTemporaryFile() as file:

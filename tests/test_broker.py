@@ -470,7 +470,7 @@ def test_a_tool_that_changes_what_it_was_given_changes_no_later_attempt(clerk: C
         rules.write("p, agent:clerk, ledger.round, account:*, True, allow\n")
     pin(folder)
     played = begun(folder)
-    assert played.result(0)["value"] == ["ann", "ben"]
+    assert played.result(0) == {"ok": True, "value": ["ann", "ben"], "labels": []}
     assert [row["names"] for row in played.effects] == [["ann", "ben"]] * 2
 
 

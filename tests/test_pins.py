@@ -191,8 +191,8 @@ PLACES = ("function", "description", "title", "enum", "default", "examples", "na
 def test_what_a_reviewer_does_not_see_cannot_be_pinned_and_other_words_can(where: str) -> None:
     """E4: orders for the model in tags, zero width, turned round, or in blanks and controls; any language is welcome."""
     for hidden in ("\U000e0049", "\u200b", "\u202e", "\x1b", "\u2028", "\u3164", "\ue000", "\u00a0", "\ufe0f"):
-        (fault,) = faults({"read": saying(where, f"Read{hidden} it"), "write": WRITE})
-        assert fault == (22, f"what 'read' says of itself holds an invisible character U+{ord(hidden):04X}")
+        fault = f"what 'read' says of itself holds an invisible character U+{ord(hidden):04X}"
+        assert faults({"read": saying(where, f"Read{hidden} it"), "write": WRITE}) == [(22, fault)]
     for plain in ("Größe, 東京, Привет, αβγδ", "Lire\n\n\tun fichier", "🚀 at once"):
         assert faults({"read": saying(where, plain), "write": WRITE}) == []
 
