@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confining import below, command
 from playing import DONE, Play, Played, turn
 from test_effects import replayed
+from test_http import add
 
 from remit import circuit, hold, retry, run
 from remit.call import Call, Subjects
@@ -226,6 +230,63 @@ def test_stop_ends_a_call_that_is_running(clerk: Callable[..., Path], scope: str
     assert "wrong cluster" in ended.event.message
     assert seconds < 1.0  # less than the call's own limit
     assert replayed(played).reproduced
+
+
+SLEEPY = {
+    "tool.toml": """
+name = "sleepy"
+version = "1"
+owner = "tests@example.com"
+summary = "Begins a file, and sleeps"
+[at_most]
+write = ["reports/**"]
+[limits]
+wall = "60s"
+[actions.write]
+summary = "Begin the file, and sleep before its end"
+touches = ["write file:{path}"]
+""",
+    "main.py": """
+import time
+
+def write(path: str) -> str:
+    print("begun", flush=True)
+    open(path, "w").write("half of it")
+    time.sleep(50)
+    return "written"
+""",
+}
+
+
+def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(house: Path) -> None:
+    """The call is ended while its process sleeps, and what it had begun is never put in place."""
+    rules = "p, agent:web, sleepy.*, **, True, allow\np, role:operator, sleepy.*, **, True, allow\n"
+    add(house, "sleepy", SLEEPY, rules, [turn(sleepy__write={"path": "reports/a.md"})])
+    opened = open_house(house)
+    at: dict[str, float] = {}
+    alive: list[int] = []
+
+    def stop() -> None:
+        alive.extend(below(os.getpid()))
+        hold.stop(opened.journal, "tool:sleepy", why="wrong cluster", account="op")
+
+    def tell(recorded: Recorded) -> None:
+        at[recorded.type] = time.monotonic()
+        if recorded.type == "attempt.intended":
+            threading.Timer(1.0, stop).start()
+
+    model = run.open_model_of(opened, "web")
+    start = run.Start(agent="web", task="write", subject="user:operator", account="t", model=model)
+    played = Played(folder=house, opened=opened, ended=asyncio.run(run.start(opened, start, tell=tell)))
+    assert at["attempt.ended"] - at["attempt.intended"] < 20
+    error = played.error(0)
+    assert (error["code"], error["details"]["effect"], "wrong cluster" in error["message"]) == (
+        "cancelled",
+        "not_landed",
+        True,
+    )
+    assert not (house / "work/web/reports/a.md").exists()
+    assert [pid for pid in alive if pid in below(os.getpid()) and b"bwrap" in command(pid)] == []
 
 
 def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> None:
