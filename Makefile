@@ -13,10 +13,10 @@ BENCHES := $(sort $(wildcard tests/bench/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench ablate abuse soak faithful exact kills
+.PHONY: help setup run test check bench bench-attacks ablate abuse soak faithful exact kills
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
 
 setup:  ## Set .venv up, from nothing but python3
 	@$(SETUP)
@@ -69,6 +69,10 @@ bench:  ## Run every benchmark, peers side by side (bench-policy, bench-sandbox,
 	@test -n "$(BENCHES)" || { echo "error: no benchmark to run: put one in tests/bench/NAME.py" >&2; exit 1; }
 	@$(SETUP) --group bench
 	@set -e; for bench in $(BENCHES); do echo "$$bench"; $(BIN)/python $$bench; done
+
+bench-attacks:  ## Hijacked agents (AgentDojo, suites never seen), other people's data (tau2), nothing broken (BFCL)
+	@$(SETUP) --group bench
+	@missed=0; for bench in attacks tau2 bfcl; do echo "tests/bench/$$bench.py"; $(BIN)/python tests/bench/$$bench.py || missed=1; done; exit $$missed
 
 bench-%:
 	@$(SETUP) --group bench

@@ -35,10 +35,13 @@ from remit import (
     circuit,
     driving,
     effect,
+    facts,
+    fold,
     foreign,
     guard,
     hold,
     house,
+    known,
     langchain,
     limits,
     network,
@@ -1032,6 +1035,54 @@ ABLATIONS: Final = (
         tests=(
             "test_answers.py::test_an_answer_stands_on_results_of_this_run",
             "test_answers.py::test_a_guess_is_no_answer",
+        ),
+    ),
+    # -- agents in the open (threats E5, and what a hijacked model does) --
+    brokered(
+        "whom and what the user named",
+        replaced(facts, "unnamed", lambda *_: ()),
+        tests=(
+            "test_open_agents.py::test_after_a_strangers_text_mail_goes_only_to_whom_the_user_named",
+            "test_open_agents.py::test_a_page_is_asked_for_only_if_the_user_or_a_sender_that_the_user_named_gave_it",
+            "test_open_agents.py::test_after_a_strangers_text_own_things_are_touched_only_if_the_user_named_them",
+        ),
+    ),
+    brokered(
+        "what goes out",
+        replaced(facts, "carried", lambda *_: frozenset()),
+        tests=("test_open_agents.py::test_what_goes_out_carries_nothing_that_nobody_named",),
+    ),
+    brokered(
+        "a directory that strangers do not fill",
+        replaced(fold, "UNTRUSTED", "never"),
+        tests=("test_open_agents.py::test_whom_the_agent_looks_up_after_a_strangers_text_is_not_known",),
+    ),
+    brokered(
+        "one thing by one name",
+        replaced(known, "_called", lambda line, value, words: known._at(value, line.path)),
+        tests=("test_known.py::test_a_result_lists_what_its_manifest_says",),
+    ),
+    brokered(
+        "acts that the words ask for",
+        replaced(facts, "intends", lambda *_: True),
+        tests=("test_open_agents.py::test_an_act_that_chooses_nothing_needs_words_that_ask_for_it",),
+    ),
+    brokered(
+        "values that the user said",
+        replaced(facts, "said", lambda *_: True),
+        tests=("test_open_agents.py::test_a_password_is_changed_only_to_what_the_user_said",),
+    ),
+    brokered(
+        "labels of what a call touched",
+        replaced(carry, "labels_of", lambda *_: ()),
+        tests=("test_open_agents.py::test_a_reviewer_labels_what_comes_from_a_resource",),
+    ),
+    brokered(
+        "the scope of a run",
+        replaced(Broker, "_scope", property(lambda _: None)),
+        tests=(
+            "test_open_agents.py::test_a_scope_lets_a_run_do_less_than_its_agent_may",
+            "test_open_agents.py::test_beyond_its_scope_a_run_asks_the_role_that_the_scope_names",
         ),
     ),
 )  # fmt: skip

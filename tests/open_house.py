@@ -192,8 +192,15 @@ def open_agents(
         (folder / name).write_text(text, encoding="utf-8")
     for name in ("model.conf", "open.csv"):
         shutil.copyfile(starter_folder() / "policies" / name, folder / "policies" / name)
-    pin(folder)
+    lock = folder / "policies" / "tools.lock"
+    if not _locks:
+        pin(folder)
+        _locks.append(lock.read_text())
+    lock.write_text(_locks[0])
     return open_house(folder)
+
+
+_locks: list[str] = []  # the tool is always the same one: pinned once, it is pinned everywhere
 
 
 class Played:

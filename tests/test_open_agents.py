@@ -80,6 +80,19 @@ def test_what_remit_looks_up_itself_is_known_and_the_model_never_sees_it(tmp_pat
     assert again(played) is None
 
 
+def test_a_foreign_graphs_agent_is_looked_up_for_too(tmp_path: Path) -> None:
+    from remit.langchain import Remit
+
+    open_agents(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
+    remit = Remit("helper", task="Tell her", workspace=tmp_path)
+    actions = {tool.name: tool for tool in remit.actions}
+    actions["box__inbox"].invoke({})
+    assert '"ok":true' in actions["box__send"].invoke({"to": ["ann@example.com"]})
+    assert "approval_required" in actions["box__send"].invoke({"to": ["eve@evil.test"]})
+    remit.close()
+    assert Box.done == [("send", {"to": ["ann@example.com"], "body": ""})]
+
+
 def test_what_remit_looks_up_puts_no_label_on_the_run(tmp_path: Path) -> None:
     house = open_agents(
         tmp_path, [turn(box__drop_note={"note": "n-12"}), DONE], agent='\n[[directory]]\naction = "box.inbox"\n'
