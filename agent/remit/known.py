@@ -8,6 +8,7 @@ URL, and "June 13" names no file 13.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,9 +34,12 @@ SHORTEST_VALUE: Final = 6  # characters of a labelled value that is looked for i
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
 _STAMP = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?Z?)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
 _SCHEMED = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{1,15}://[^\s<>\"'`\\]+")
-# A host in capitals throughout, or up to where a sentence begins without a space: "example.com.They".
+# A host in capitals throughout, or up to where a sentence begins without a space: "example.com.They". Of any script.
 _BARE = re.compile(
-    r"(?<![\w@.-])(?:(?:[a-z0-9-]+\.)+[a-z]{2,24}|(?:[A-Za-z0-9-]+\.)+[A-Za-z]{2,24})(?![a-z0-9_@-])(?::\d+)?(?:/[^\s<>\"'`\\]*)?"
+    r"(?<![\w@.-])(?:(?:[a-z0-9-]+\.)+[a-z]{2,24}(?![a-z0-9_@-])|(?:[^\W_][\w-]*\.)+[^\W\d_]{2,24}(?![\w@-]))(?::\d+)?(?:/[^\s<>\"'`\\]*)?"
+)
+_DIALLED = re.compile(
+    r"(?<![\w.-])(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{3,}\])(?![\w.])(?::\d+)?(?:/[^\s<>\"'`\\]*)?"
 )
 _NUMBER = re.compile(rf"\+?\d(?:[ ()/-]{{0,2}}\d){{{SHORTEST_ACCOUNT - 1},}}")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
@@ -90,7 +94,7 @@ class Mentions:
 @lru_cache(maxsize=1024)
 def mentions(text: str) -> Mentions:
     """Every link, address and account number in the text."""
-    rest, addresses, links = text, set[str](), set[str]()
+    rest, addresses, links = _folded(text), set[str](), set[str]()
     for found in _SCHEMED.finditer(rest):  # first, because a link may hold an address
         links.add(_link(found.group()))
     rest = _SCHEMED.sub(" ", rest)
@@ -100,7 +104,9 @@ def mentions(text: str) -> Mentions:
     for found in _BARE.finditer(rest):
         if not _is_file(found.group()):
             links.add(_link(found.group()))
-    rest = _STAMP.sub(" ", _BARE.sub(" ", rest))
+    rest = _BARE.sub(" ", rest)
+    links.update(_link(found.group()) for found in _DIALLED.finditer(rest))
+    rest = _STAMP.sub(" ", _DIALLED.sub(" ", rest))
     accounts = {_plain(found.group()) for found in _IBAN.finditer(rest)}
     accounts |= {_plain(found.group()) for found in _NUMBER.finditer(_IBAN.sub(" ", rest))}
     return Mentions(links=frozenset(links), addresses=frozenset(addresses), accounts=frozenset(accounts))
@@ -283,6 +289,14 @@ def _stands(words: str, name: str) -> bool:
 def _account(words: str, name: str) -> bool:
     plain = _plain(name)
     return sum(map(str.isdigit, plain)) >= SHORTEST_NUMBER and plain in mentions(words).accounts
+
+
+def _folded(text: str) -> str:
+    """The text as whoever follows it reads it: wide letters and dots as plain ones, and nothing invisible in between."""
+    if text.isascii():
+        return text
+    plain = unicodedata.normalize("NFKC", text.replace("\u3002", ".").replace("\uff61", "."))
+    return "".join(character for character in plain if unicodedata.category(character) != "Cf")
 
 
 def _link(text: str) -> str:
