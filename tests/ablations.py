@@ -68,12 +68,12 @@ from remit.event import ApprovalGranted, ApprovalRejected, Connection, Recorded
 from remit.facts import Facts
 from remit.house import House
 from remit.journal import AlreadyRecorded, Journal
+from remit.live import LiveWorld
 from remit.policy import Policy, Watched, conditions, rules
 from remit.policy.conditions import Condition
 from remit.policy.index import Index, Table
 from remit.policy.snapshot import Judged
 from remit.rulebook import vocabulary
-from remit.run import LiveWorld
 from remit.sandbox import confine, kernel, launch, opened, outcome, pool, process, profile, warm
 from remit.sandbox.probe import TierReport
 from remit.workspace import Tool, Workspace

@@ -17,6 +17,7 @@ from remit import house, policy, run
 from remit.call import Context, Request
 from remit.errors import WorkspaceError
 from remit.event import ApprovalRequested, CallDecided, Recorded, RulesChanged, RunStarted
+from remit.live import LiveWorld
 from remit.policy import Policy, Watched, read_folder
 from remit.replay import Replayed, replay, tampering
 from remit.rulebook import open_rulebook
@@ -237,7 +238,7 @@ def test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_
 def test_a_running_broker_follows_an_edit_within_a_second(play: Play) -> None:
     """The world that a live run's broker asks."""
     played = play([DONE])
-    world = run.LiveWorld(played.opened)
+    world = LiveWorld(played.opened)
     before = world.policy(0, 0)
     rules = played.folder / "policies" / "rules.csv"
     write(rules.parent, rules.read_text().replace("args.amount <= 100", "args.amount <= 50"))

@@ -27,6 +27,7 @@ from remit.errors import ModelCode, Refusal, RunEnded, UsageError
 from remit.event import ApprovalRequested, ModelAnswered, RunFinished
 from remit.graph import Agency
 from remit.house import House, account, open_house
+from remit.live import LiveWorld
 from remit.manifest import ActionSchema
 from remit.model import Message, ToolSpec, Turn
 from remit.rulebook import tool_specs
@@ -284,7 +285,7 @@ class ForeignRun:
 
     def people(self, wait: float) -> run.People:
         """Those who approve, heard for so many seconds."""
-        world = cast("run.LiveWorld", self._broker.world)
+        world = cast("LiveWorld", self._broker.world)
         return run.People(world, self.agency.record, self._broker, self._model, wait)
 
     async def perform(self, turn: Turn, index: int, own: Own | None, *, queued: bool) -> Result | ApprovalRequested:

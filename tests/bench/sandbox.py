@@ -37,6 +37,7 @@ from remit.call import Ask, Subjects
 from remit.event import RunStarted
 from remit.guard import Guard
 from remit.house import open_house
+from remit.live import LiveWorld
 from remit.record import Record
 from remit.redact import Redactor
 from remit.rulebook import files_of
@@ -245,7 +246,7 @@ class Brokered:
         self.attempts = LiveAttempts(self.house.workspace, self.sandbox, self.folder)
         self.broker = Broker(
             workspace=self.house.workspace, agent=agent.model_copy(update={"budget": budget}), subjects=subjects,
-            record=record, attempts=self.attempts, world=run.LiveWorld(self.house), guard=Guard(Redactor(record.run, [])),
+            record=record, attempts=self.attempts, world=LiveWorld(self.house), guard=Guard(Redactor(record.run, [])),
             confinement="full",
         )  # fmt: skip
         self.step = 0
