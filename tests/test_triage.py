@@ -410,3 +410,22 @@ def test_the_same_job_is_done_by_a_provider_over_its_own_wire_and_replays(house:
     with contextlib.closing(sqlite3.connect(folder_of(house, run_id(said)) / "stores/tickets/tickets.db")) as store:
         assert store.execute("SELECT status FROM ticket WHERE key = 'INC-2041'").fetchall() == [("closed",)]
     assert remit("replay", run_id(said)).code == 0
+
+
+def test_a_scope_file_narrows_the_run_and_is_told_with_it(remit: Remit, tmp_path: Path) -> None:
+    scope = tmp_path / "reading.toml"
+    scope.write_text('[[allow]]\naction = "files.*"\nresource = "file:runbooks/**"\n')
+    said = remit("run", "triage", TASK, "--scope", str(scope))
+    assert "no rule allows tickets.get on 'store:tickets' to task:this" in said.out
+    run = run_id(said)
+    assert "scope: files.* on file:runbooks/**; beyond it nothing" in remit("trace", "show", run).out
+    assert remit("replay", run).code == 0
+
+
+def test_a_scope_that_cannot_be_read_starts_nothing(remit: Remit, tmp_path: Path) -> None:
+    scope = tmp_path / "wrong.toml"
+    scope.write_text('[[allow]]\naction = "everything"\n')
+    said = remit("run", "triage", TASK, "--scope", str(scope))
+    assert (said.code, remit("trace", "list").code) == (2, 0)
+    assert "wrong.toml:2" in said.err
+    assert "gone.toml" in remit("run", "triage", TASK, "--scope", "gone.toml").err

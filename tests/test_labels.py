@@ -1,0 +1,72 @@
+"""`policies/labels.toml`: what the reviewer knows of files, hosts and other resources."""
+
+from __future__ import annotations
+
+import pytest
+
+from remit.call import Touch
+from remit.errors import WorkspaceError
+from remit.labels import labels_of, read_labels
+
+RULES = read_labels(
+    """
+[[label]]
+note = "People's files"
+labels = ["private"]
+files = ["hr/**", "logs/*.csv"]
+
+[[label]]
+note = "Written by guests"
+labels = ["untrusted", "guests"]
+hosts = ["*.partner.example:443"]
+resources = ["table:guestbook"]
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("resource", "labels"),
+    [
+        ("file:hr/ann.txt", ("private",)),
+        ("file:hr", ()),
+        ("file:logs/a.csv", ("private",)),
+        ("file:logs/old/a.csv", ()),
+        # a folder that is read whole, where some of it may have the label
+        ("file:hr/2024/**", ("private",)),
+        ("file:logs/**", ("private",)),
+        ("file:**", ("private",)),
+        ("file:docs/**", ()),
+        ("https://api.partner.example/v1", ("untrusted", "guests")),
+        ("https://partner.example/v1", ()),
+        ("https://api.partner.example:8443/v1", ()),
+        ("http://api.partner.example/v1", ()),
+        ("table:guestbook", ("untrusted", "guests")),
+        ("table:guestbook2", ()),
+    ],
+)
+def test_what_comes_from_a_resource_has_its_labels(resource: str, labels: tuple[str, ...]) -> None:
+    assert labels_of(RULES, [Touch(access="use", resource=resource)]) == labels
+
+
+def test_a_call_that_touches_several_has_the_labels_of_each_once() -> None:
+    touched = [Touch(access="read", resource=one) for one in ("file:hr/a", "file:hr/b", "table:guestbook")]
+    assert labels_of(RULES, touched) == ("private", "untrusted", "guests")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[label]]\nnote = 'x'\nlabels = ['private']",
+        "[[label]]\nnote = 'x'\nlabels = []\nfiles = ['hr/**']",
+        "[[label]]\nnote = 'x'\nlabels = ['Private!']\nfiles = ['hr/**']",
+        "[[label]]\nnote = 'x'\nlabels = ['private']\nfiles = ['/**']",
+        "[[label]]\nnote = 'x'\nlabels = ['private']\nhosts = ['*']",
+        "[[label]]\nnote = 'x'\nlabels = ['private']\nresources = ['table:*']",
+        "[[labels]]",
+        "label = 1",
+        "not toml",
+    ],
+)
+def test_a_table_that_says_nothing_or_too_much_is_refused(text: str) -> None:
+    with pytest.raises(WorkspaceError):
+        read_labels(text)
