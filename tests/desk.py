@@ -40,7 +40,7 @@ touches = ["use mail:{to}"]
 effect = "once"
 
 [limits]
-wall = "1s"
+wall = "2s"
 """
 SHOP = '''
 import asyncio, time
@@ -61,13 +61,13 @@ def get_order(order: str) -> str:
 def _mail(to: str, text: str = "hello") -> str:
     """Write to a customer."""
     RAN.append(("mail", to))
-    time.sleep(1.2 if to.startswith("slow") else 0.01)
+    time.sleep(2.3 if to.startswith("slow") else 0.01)
     RAN.append(("mailed", to))
     return "sent"
 
 async def _amail(to: str, text: str = "hello") -> str:
     RAN.append(("mail", to))
-    await asyncio.sleep(1.2 if to.startswith("slow") else 0.01)
+    await asyncio.sleep(2.3 if to.startswith("slow") else 0.01)
     RAN.append(("mailed", to))
     return "sent"
 
@@ -80,7 +80,7 @@ def refund(order: str, amount: int) -> str:
     if order == "broken":
         raise ToolException("the bank is closed")
     if order == "slow":
-        time.sleep(1.2)
+        time.sleep(2.3)
     return "refunded"
 
 refund.handle_tool_error = True

@@ -1,4 +1,4 @@
-"""A workspace whose agent reads what anybody may have written: a mailbox in this process, under `policies/open.csv`."""
+"""A workspace whose agent reads what anybody may have written: a mailbox in this process, under `policies/open/open.csv`."""
 
 from __future__ import annotations
 
@@ -190,8 +190,8 @@ def open_agents(
     for name, text in texts.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text, encoding="utf-8")
-    for name in ("model.conf", "open.csv"):
-        shutil.copyfile(starter_folder() / "policies" / name, folder / "policies" / name)
+    for name in ("model.conf", "open/open.csv"):
+        shutil.copy(starter_folder() / "policies" / name, folder / "policies")
     lock = folder / "policies" / "tools.lock"
     if not _locks:
         pin(folder)

@@ -460,7 +460,7 @@ def test_a_run_that_waits_is_taken_up_by_another_process(desk: Callable[..., Des
 def test_a_process_that_dies_in_a_call_leaves_it_to_the_next_which_does_not_repeat_it(
     desk: Callable[..., Desk],
 ) -> None:
-    at = desk(SHOP=SHOP.replace("time.sleep(1.2)", "import os; os._exit(9)"))
+    at = desk(SHOP=SHOP.replace("time.sleep(2.3)", "import os; os._exit(9)"))
     code = """
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.checkpoint.memory import InMemorySaver
@@ -573,7 +573,7 @@ def test_a_budget_is_not_reset_by_a_pause(desk: Callable[..., Desk]) -> None:
 
 @pytest.mark.parametrize("inner", [False, True], ids=["around Remit", "between Remit and the tool"])
 def test_a_retry_of_the_graph_repeats_no_irreversible_effect(desk: Callable[..., Desk], inner: bool) -> None:
-    at = desk(SHOP=SHOP.replace("time.sleep(1.2)", "raise TimeoutError('no answer in time')"))
+    at = desk(SHOP=SHOP.replace("time.sleep(2.3)", "raise TimeoutError('no answer in time')"))
     retry = ToolRetryMiddleware(max_retries=3, initial_delay=0.0, jitter=False)
     agent = at.agent(says(("refund", {"order": "slow", "amount": 5})), **{"after" if inner else "before": [retry]})
     assert codes(agent.invoke(ASKED)) == ["outcome_unknown"]

@@ -19,11 +19,14 @@ from remit.call import Context, Request, Scope, Scoped
 from remit.errors import WorkspaceError
 from remit.event import CallAnswered, RunStarted
 from remit.house import policy_files
+from remit.policy import run_cases, uncovered
 from remit.replay import replay
 from remit.rulebook import open_rulebook, vocabulary
 from remit.scope import SUBJECT, narrowed, read_scope
+from remit.starter import starter_folder
 from remit.trace import open_trace
 
+ROOT = starter_folder()
 INBOX = turn(box__inbox={})
 CONTACTS = turn(box__contacts={})
 LOOK_UP = '\n[[directory]]\naction = "box.contacts"\n'
@@ -292,13 +295,21 @@ def test_no_scope_makes_anything_wider(
 
 
 def _plain() -> Any:
-    files = policy_files(Path(__file__).parents[1])
-    files = {name: data for name, data in files.items() if name in ("policies/model.conf", "policies/open.csv")}
-    rules = "p, user:operator, *, **, True, allow\ng, agent:helper, role:open\ng, user:owner, role:owner\n"
+    files = {name: data for name, data in policy_files(ROOT).items() if name.endswith("model.conf")}
+    files["policies/open.csv"] = (ROOT / "policies/open/open.csv").read_bytes()
+    rules = "p, user:operator, *, **, True, allow\ng, agent:helper, role:open\ng, agent:open, role:open\ng, user:dana, role:owner\n"
     return read_side("plain", {**files, "policies/rules.csv": rules.encode()})
 
 
 PLAIN = _plain()
+
+
+def test_every_rule_for_agents_in_the_open_has_its_case_and_every_case_holds() -> None:
+    found = run_cases(PLAIN.policy, (ROOT / "policies/open/cases.yaml").read_text(), "policies/open/cases.yaml")
+    assert [one.message for one in found if not one.passed] == []
+    assert len({one.note for one in found}) == len(found)
+    of_user = "p, user:operator, *, **, True, allow"
+    assert [rule.text for rule in uncovered(PLAIN.policy, found).rules if rule.text != of_user] == []
 
 
 def test_the_diff_proves_that_a_scope_gives_nobody_else_anything() -> None:

@@ -6,7 +6,7 @@ Every problem of every file is reported at once. The same code reads live files 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
@@ -418,25 +418,27 @@ class _Loading:
                 fix = "name a folder, relative to the workspace, or remove the line"
                 self._problem(file, toml_line(text, "seed"), f"'seed' names no folder: {table.seed!r}", fix)
         answer = self._answer(file, name, table)
+        actions = tuple(dict.fromkeys(self._actions(file, table, tools)))
         return Agent(
             name=name,
             summary=table.summary,
             model=table.model,
             base_url=table.base_url,
             prompt=self._texts.get(prompt, "") + ("" if answer is None else f"\n{answer.instructions}"),
-            actions=tuple(dict.fromkeys(self._actions(file, table, tools))),
+            actions=actions,
             folder=table.folder or f"work/{name}/{{run}}",
             seed=table.seed,
             accept_parsed_arguments=table.accept_parsed_arguments,
             budget=self._budget(file, table),
             price=None if table.price is None else Price(input=table.price.input, output=table.price.output),
             answer=answer,
-            directory=self._directory(file, table, tools),
+            directory=self._directory(file, table, tools, actions),
         )
 
-    def _directory(self, file: str, table: AgentTable, tools: Mapping[str, Tool]) -> tuple[LookUp, ...]:
+    def _directory(
+        self, file: str, table: AgentTable, tools: Mapping[str, Tool], own: Sequence[str]
+    ) -> tuple[LookUp, ...]:
         """What Remit looks up by itself, which only looks and lists something."""
-        own = set(self._actions(file, table, tools))
         for number, one in enumerate(table.directory):
             tool, _, name = one.action.partition(".")
             action = tools[tool].manifest.actions.get(name) if tool in tools else None

@@ -315,8 +315,8 @@ def house_of(suite: Suite) -> Iterator[House]:
         for file, text in files.items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
             (folder / file).write_text(text, encoding="utf-8")
-        for file in ("model.conf", "open.csv"):
-            shutil.copyfile(ROOT / "policies" / file, folder / "policies" / file)
+        for file in ("model.conf", "open/open.csv"):
+            shutil.copy(ROOT / "policies" / file, folder / "policies")
         asyncio.run(tool.pin_tools(workspace.load(folder), (name,), Sandbox(accept=("full",))))
         yield open_house(folder)
 
