@@ -144,6 +144,27 @@ def test_an_argument_that_may_be_no_text_cannot_name_a_resource(schema: Any) -> 
     ]
 
 
+ITEM = {"type": "object", "properties": {"id": {"type": "string"}}}
+
+
+@pytest.mark.parametrize(
+    ("items", "fits"),
+    [
+        (ITEM, True),
+        ({"anyOf": [ITEM, {"type": "object"}]}, True),  # what no schema describes is looked at in every call
+        ({"type": "object", "properties": {"id": {"type": "number"}}}, False),
+        ({"type": "object", "properties": {"name": {"type": "string"}}}, False),
+        ({"anyOf": [ITEM, {"type": "string"}]}, False),
+        ({"type": "string"}, False),
+    ],
+)
+def test_what_stands_inside_of_an_argument_must_be_there_to_be_named(items: Any, fits: bool) -> None:
+    text = changed('"read file:{path}"', '"use payment:{path/*/id}"')
+    schema = with_argument("path", {"type": "array", "items": items})
+    wrong = [(24, "argument 'path/*/id' is not a text or a list of texts")]
+    assert faults({"read": schema, "write": WRITE}, text) == ([] if fits else wrong)
+
+
 def test_a_set_must_have_a_folder() -> None:
     text = changed('"read file:{path}"', '"read file:{path}/**"')
     optional = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}

@@ -187,6 +187,38 @@ def test_a_proper_name_may_have_several_words_and_no_hidden_ones() -> None:
         assert refused(("use hotel:{hotel:name}",), {"hotel": odd}, hotel=TEXT).code == "invalid_arguments"
 
 
+PAYMENTS = {"type": "array", "items": {"type": "object"}}
+
+
+def test_names_may_stand_inside_of_an_argument_and_are_spelled_canonically_there() -> None:
+    touches = ("use payment:{payments/*/id}", "use mail:{payments/*/payer/mail}")
+    given = [{"id": "card-1", "payer": {"mail": "Ann@Example.com"}}, {"id": 7, "payer": {"mail": "bo@example.com"}}]
+    used, found = resolved(touches, {"payments": given}, payments=PAYMENTS)
+    assert used["payments"][0] == {"id": "card-1", "payer": {"mail": "ann@example.com"}}
+    assert found == ["use payment:card-1", "use payment:7", "use mail:ann@example.com", "use mail:bo@example.com"]
+    assert given[0]["payer"] == {"mail": "Ann@Example.com"}
+    assert resolved(touches, {}, payments=PAYMENTS) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ([{"id": "a"}, {"no": "b"}], "missing"),
+        ([{"id": None}], "missing"),
+        ([None], "missing"),
+        (["a"], "wrong_type"),
+        ([{"id": {"id": "a"}}], "wrong_type"),
+        ([{"id": True}], "wrong_type"),
+        ([{"id": "a b"}], "not_an_id"),
+        ([{"id": "a"}] * (MOST_TOUCHES + 1), "too_many"),
+        ({"id": "a"}, "wrong_type"),
+    ],
+)
+def test_an_item_that_does_not_say_what_it_names_is_refused(given: Any, problem: str) -> None:
+    refusal = refused(("use payment:{payments/*/id}",), {"payments": given}, payments={})
+    assert (refusal.code, refusal.details["problem"]) == ("invalid_arguments", problem)
+
+
 def test_what_was_given_is_not_changed() -> None:
     given = {"paths": ["./docs/a"]}
     resolved(("read file:{paths}",), given, paths={"type": "array", "items": TEXT})

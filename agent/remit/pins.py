@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, Literal
 
 from pydantic import ValidationError
@@ -149,13 +149,38 @@ def _touch_faults(
             yield here, f"unknown placeholder {template.argument!r}", f"name an argument of {action.name!r}: {known}"
             continue
         argument = properties[template.argument]
-        if not _names_things(argument, schema.input, template):
+        if not _names_things_at(argument, schema.input, template, template.path):
             right = "a text" if template.form == "sql" else "a text or a list of texts"
-            yield here, f"argument {template.argument!r} is not {right}", "give it another type in main.py"
+            where = "".join(f"/{part}" for part in template.path)
+            yield here, f"argument {template.argument + where!r} is not {right}", "give it another type in main.py"
         required = template.argument in schema.input.get("required", ())
         if template.form == "set" and not required and not isinstance(argument.get("default"), str):
             fix = f'write {template.argument}: str = "…" in main.py, or make it required'
             yield here, f"argument {template.argument!r} names a set of files and may be left out", fix
+
+
+def _names_things_at(
+    schema: Mapping[str, Json], root: Mapping[str, Json], template: Template, path: Sequence[str]
+) -> bool:
+    """As `_names_things`, of what stands at the path; what an object does not describe is looked at in every call."""
+    if not path:
+        return _names_things(schema, root, template)
+    if "$ref" in schema:
+        return _names_things_at(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, template, path)
+    if branches := schema.get("anyOf") or schema.get("oneOf"):
+        return all(_names_things_at(branch, root, template, path) for branch in branches)
+    first, rest = path[0], path[1:]
+    match schema.get("type"):
+        case "null":
+            return len(path) == len(template.path)
+        case "array" if first == "*" and isinstance(schema.get("items"), dict):
+            return _names_things_at(schema["items"], root, template, rest)
+        case "object" if first != "*":
+            properties: Mapping[str, Json] = schema.get("properties", {})
+            described = first in properties
+            return _names_things_at(properties[first], root, template, rest) if described else not properties
+        case _:
+            return False
 
 
 def _names_things(

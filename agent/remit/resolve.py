@@ -42,7 +42,10 @@ def resolve(
             touches[template.access, resource] = Touch(access=template.access, resource=resource, fixed=True)
             continue
         try:
-            written, resources = _named(template, given.get(template.argument))
+            # What an earlier line wrote canonically at another place in the same argument stays so.
+            value = (resolved if template.path else given).get(template.argument)
+            inside = bool(template.path) and value is not None
+            written, resources = _named_at(template, template.path, value) if inside else _named(template, value)
         except Refusal as refusal:
             details = {"argument": template.argument, **refusal.details}
             raise Refusal(
@@ -107,6 +110,30 @@ def fill_argv(action: Action, arguments: Mapping[str, Json], *, own: str = ".") 
         options = options and part != "--"
         argv.append(f"{own}/{part[2:]}" if part in action.own_files else value)
     return tuple(argv)
+
+
+def _named_at(template: Template, path: Sequence[str], value: Json) -> tuple[Json, list[str]]:
+    """As `_named`, of what stands at the path inside of an argument."""
+    # INVARIANT: an item that does not say what it names is refused, for the tool may take something else for its name.
+    if value is None:
+        details: dict[str, Json] = {"problem": "missing"}
+        raise Refusal("invalid_arguments", "without the name of something that it touches", details=details)
+    if not path:
+        return _named(template, value)
+    first, rest = path[0], path[1:]
+    if first == "*" and isinstance(value, list):
+        items = cast("Sequence[Json]", value)
+        if len(items) > MOST_TOUCHES:
+            _too_many()
+        each = [_named_at(template, rest, item) for item in items]
+        return [written for written, _ in each], [resource for _, resources in each for resource in resources]
+    if first == "*" or not isinstance(value, dict):
+        expected = "array" if first == "*" else "object"
+        details = {"problem": "wrong_type", "expected": expected}
+        raise Refusal("invalid_arguments", f"not an {expected} where it names what it touches", details=details)
+    members = cast("dict[str, Json]", value)
+    written, resources = _named_at(template, rest, members.get(first))
+    return {**members, first: written}, resources
 
 
 def _named(template: Template, value: Json) -> tuple[Json, list[str]]:

@@ -311,7 +311,7 @@ class _Rules:
         return self._source == "host" or self._at_most is None or bool(self._at_most.hosts)
 
     def _touch_rules(self, at: tuple[str, ...], templates: list[Template]) -> Iterator[Problem]:
-        used: dict[str, str] = {}
+        used: dict[tuple[str, ...], str] = {}
         for number, template in enumerate(templates):
             here = (*at, "touches", str(number))
             if template.argument in HIDDEN:
@@ -319,8 +319,9 @@ class _Rules:
                 yield self._problem(here, f"{template.argument!r} is filled by Remit and cannot name a resource", fix)
             if template.argument:
                 kind = f"{template.kind}:sql" if template.form == "sql" else template.kind
-                if used.setdefault(template.argument, kind) != kind:
-                    what = f"argument {template.argument!r} names two kinds: {used[template.argument]} and {kind}"
+                place = (template.argument, *template.path)
+                if used.setdefault(place, kind) != kind:
+                    what = f"argument {'/'.join(place)!r} names two kinds: {used[place]} and {kind}"
                     yield self._problem(here, what, "use one argument for each kind")
             if self._at_most is not None:
                 yield from self._ceiling_rules(here, template, self._at_most)

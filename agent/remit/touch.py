@@ -1,6 +1,6 @@
 """One line of a manifest's `touches`: which resource an argument names, and how the kernel opens it.
 
-"<read|write|use> <kind>:<template>"      template: {argument}, {argument}/**, {argument:sql}, {argument:name}, or a constant
+"<read|write|use> <kind>:<template>"      template: {argument}, {argument}/**, {argument:sql}, {argument:name}, {argument/*/member}, or a constant
 
 And one line of its `lists`: which resources a result names.
 
@@ -22,10 +22,10 @@ Form: TypeAlias = Literal["one", "set", "sql", "name", "constant"]
 
 SPELLED: Final = ("file", "store", "table", "mail", "host", "http", "https", "url")  # kinds with a grammar of their own
 OPENED: Final = ("file", "store")  # kinds that the kernel opens; the tool itself enforces every other kind
-SHAPE: Final = '"read file:{path}", "write file:{path}", "read file:{folder}/**", "use table:{query:sql}", "use hotel:{hotel:name}" or "write store:tickets"'
+SHAPE: Final = '"read file:{path}", "write file:{path}", "read file:{folder}/**", "use table:{query:sql}", "use hotel:{hotel:name}", "use payment:{payments/*/id}" or "write store:tickets"'
 
 _LINE = re.compile(r"(read|write|use) ([a-z][a-z0-9_]{0,30}):(.+)", re.DOTALL)
-_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:[^{}]*)?\}(/\*\*)?")
+_PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)((?:/[^{}/:\s]+)*)(:[^{}]*)?\}(/\*\*)?")
 
 
 LISTED: Final = '"mail:{*/email}", "person:{*}", "hotel:{@:name}", "account:{}" or "document:{*/id} as {*/title}"'
@@ -45,12 +45,16 @@ class TouchError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """`argument` is "" for a constant, and `constant` is "" for everything else. A constant may be a set of files."""
+    """`argument` is "" for a constant, and `constant` is "" for everything else. A constant may be a set of files.
+
+    `path` is where in the argument the names stand, empty where it is the name: `*` every item of a list, else a member.
+    """
 
     access: Access
     kind: str
     form: Form
     argument: str = ""
+    path: tuple[str, ...] = ()
     constant: str = ""
 
     @property
@@ -103,7 +107,7 @@ def parse_touch(text: str) -> Template:
     placeholder = _PLACEHOLDER.fullmatch(rest)
     if placeholder is None:
         return _constant(text, access, kind, rest)
-    argument, suffix, many = placeholder.groups()
+    argument, inside, suffix, many = placeholder.groups()
     plain = kind not in SPELLED
     if suffix not in (None, ":sql", ":name") or (
         suffix and (many or not (kind == "table" if suffix == ":sql" else plain))
@@ -111,10 +115,12 @@ def parse_touch(text: str) -> Template:
         raise TouchError(f"{text!r} has an unknown placeholder", f"write {SHAPE}")
     if many and (kind != "file" or access != "read"):
         raise TouchError(f"{text!r} is a set, and only files that are read can be one", 'write "read file:{folder}/**"')
+    if inside and (access != "use" or suffix == ":sql"):
+        raise TouchError(f"{text!r} looks for it inside of an argument", "give it an argument of its own")
     if kind == "store":
         raise TouchError(f"{text!r} names a store by an argument", 'write the store\'s name: "write store:tickets"')
     form: Form = "sql" if suffix == ":sql" else "name" if suffix else "set" if many else "one"
-    return Template(access=access, kind=kind, form=form, argument=argument)
+    return Template(access=access, kind=kind, form=form, argument=argument, path=tuple(inside.split("/")[1:]))
 
 
 def _constant(text: str, access: Access, kind: str, name: str) -> Template:
