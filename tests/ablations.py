@@ -1063,6 +1063,14 @@ ABLATIONS: Final = (
         tests=("test_known.py::test_a_result_lists_what_its_manifest_says",),
     ),
     brokered(
+        "names inside of an argument",
+        replaced(resolve, "_named_at", lambda template, path, value: (value, [])),
+        tests=(
+            "test_owned.py::test_one_card_of_another_among_own_ones_is_denied",
+            "test_resolve.py::test_names_may_stand_inside_of_an_argument_and_are_spelled_canonically_there",
+        ),
+    ),
+    brokered(
         "acts that the words ask for",
         replaced(facts, "intends", lambda *_: True),
         tests=("test_open_agents.py::test_an_act_that_chooses_nothing_needs_words_that_ask_for_it",),
