@@ -32,7 +32,6 @@ import multiprocessing
 import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -48,6 +47,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from counting import pin  # noqa: E402 - the tests' own
+from suites.fetch import BENCH, fetch  # noqa: E402
 
 from remit import run  # noqa: E402
 from remit.call import JSON_SAFE_INTEGER, Ask, Succeeded  # noqa: E402
@@ -61,7 +61,7 @@ from remit.schema import Mismatch, validate  # noqa: E402
 from remit.starter import starter_folder  # noqa: E402
 from remit.trace import read  # noqa: E402
 
-FETCHED = ROOT / ".bench" / "bfcl"
+FETCHED = BENCH / "bfcl"
 PACKAGES = """
 bfcl-eval==2026.3.23 --hash=sha256:3bb6dfa5f0c68ad403c9ec50b00db2bb3b4cc9b38ab1ff33f48fe30d853d3a0a
 mpmath==1.3.0 --hash=sha256:a0b2b9fe80bbcd81a6647ff13108738cfb482d481d826cc0e02f5b35e5c88d2c
@@ -103,20 +103,6 @@ BOOKS: dict[str, Rulebook] = {}  # all runs of a category stand on the same one
 
 class Failed(Exception):
     """What a method raised."""
-
-
-def fetch() -> None:
-    """Have the package here, whole or not at all."""
-    if FETCHED.is_dir():
-        return
-    FETCHED.parent.mkdir(exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=FETCHED.parent) as made:
-        wanted = Path(made) / "requirements.txt"
-        wanted.write_text(PACKAGES)
-        target = Path(made) / "bfcl"
-        uv = [str(Path(sys.executable).parent / "uv"), "pip", "install", "-q", "--no-deps", "--require-hashes"]
-        subprocess.run([*uv, "--only-binary", ":all:", "--target", str(target), "-r", str(wanted)], check=True)
-        target.rename(FETCHED)
 
 
 def class_of(name: str) -> type:
@@ -488,7 +474,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--tasks", type=int, default=200, help="of each category")
     most = parser.parse_args().tasks
-    fetch()
+    fetch("bfcl", PACKAGES)
     began = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(min(len(CATEGORIES), multiprocessing.cpu_count())) as pool:
         rows = pool.map(category, [(name, most) for name in CATEGORIES], chunksize=1)
