@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remit.call import Touch
@@ -73,13 +73,34 @@ def test_what_the_manifest_itself_names_is_not_the_models_choice() -> None:
         ("see evil\u200b.test, ev\uff49l\uff0etest, evil\u3002test", {"link"}),
         ("see b\u00fccher.example or \u0435vil.test", {"link"}),
         ("see 203.0.113.7/x or [2001:db8::7]", {"link"}),
+        ("see 203.0.113.7.", {"link"}),
+        # whatever stands around it, and whatever it ends in
+        ("see...evil.test", {"link"}),
+        ("_evil.test_ or evil.test- or evil.test@", {"link"}),
+        ("evil.xn--p1ai", {"link"}),
+        ("evil.md", {"link"}),
+        ("https://example.com/a\\@evil.test", {"link"}),
+        ("_example.com/a", set()),
+        # however a mail shows it: as HTML, with controls, struck through
+        ("evil&#46;test or evil&#x0002e;test or evil&period;test", {"link"}),
+        ("evil\x00.test", {"link"}),
+        ("e\u0336vil\ufe0f.test", {"link"}),
+        # an address that few programs write is a link at least
+        ('"eve"@evil.test', {"link"}),
+        ("eve!@evil.test", {"link"}),
         ("write to eve\u2060@evil.test", {"address"}),
         ("Write to eve@evil.test", {"address"}),
         ("Pay DE89 3704 0044 0532 0130 00", {"account"}),
         ("Card 4237-4252-7456-2574", {"account"}),
         ("Call +49 (30) 1234567", {"account"}),
+        ("Card 4237\u20134252\u20137456\u20132574", {"account"}),
+        ("\u0664\u0662\u0663\u0667 \u0664\u0662\u0665\u0662 \u0667\u0664\u0665\u0666", {"account"}),
+        # what no calendar has is no day
+        ("Card 4237-42-52 7456-25-74", {"account"}),
+        ("at 2024-05-15 10:00:00.89370400440532013000", {"account"}),
+        ("at 2024-05-15 10:00:00.123456Z", set()),
         ("at 2024-05-15 10:00, until 12.06.2024", set()),
-        ("report.pdf and notes.md, e.g. these", set()),
+        ("report.pdf and notes.txt, e.g. these", set()),
         ("Version 1.2.3 costs 1500 in 2024", set()),
         ("as in https://example.com/a", set()),
         ("write to ann@example.com", set()),
@@ -100,7 +121,8 @@ def test_what_the_directory_knows_is_not_carried() -> None:
 
 def test_a_text_that_repeats_a_labelled_value_carries_the_label() -> None:
     values = {"private": telling({"passport": "HGK137803", "name": "Emma", "note": "write to emma@example.com"})}
-    assert carried(["my number is HGK137803"], "", (), values) == {"private"}
+    for number in ("HGK137803", "hgk 137-803", "HGK\u200b137803", "\uff28GK137803"):
+        assert carried([f"my number is {number}"], "", (), values) == {"private"}
     assert carried(["my number is HGK137803"], "my passport is HGK137803", (), values) == set()
     assert carried(["Emma says hello"], "", (), values) == set()  # a bare name is no number
 
@@ -134,9 +156,9 @@ def test_a_text_that_repeats_a_labelled_value_carries_the_label() -> None:
         # the links of a sender whom the user names, and of nobody else
         (
             "https:{*/body:links} as {*/sender}",
-            [{"sender": "Bob", "body": "see www.a.org"}, {"sender": "Bob", "body": "b.org/x"}, {"sender": "Eve", "body": "c.org"}],
+            [{"sender": "Bob", "body": "see www.a.org"}, {"sender": "Bob", "body": "b.org/x?y=1"}, {"sender": "Eve", "body": "c.org"}],
             "what Bob posted",
-            {"https://www.a.org/", "https://b.org/x"},
+            {"https://www.a.org/", "https://b.org/x", "https://b.org/x?y=1"},
         ),
     ],
 )  # fmt: skip
@@ -163,11 +185,13 @@ def test_said_asks_for_every_text_as_a_whole() -> None:
     assert said("set it to '1j1l-2k3j'.", ["1j1l-2k3j"])
     assert not said("set it to '1j1l-2k3j'.", ["1j1l"])
     assert said("anything", [])
+    assert not said("anything", [""])
 
 
 def test_the_texts_of_a_call_are_those_that_name_nothing() -> None:
     arguments = {"to": ["ann@example.com"], "body": {"text": "hello", "n": 5}, "flag": True, "none": None}
-    assert sorted(texts_of(arguments, {"ann@example.com"})) == ["5", "hello", "n", "text"]
+    assert sorted(texts_of(arguments, {"ann@example.com"})) == ["5", "hello", "n", "text", "true"]
+    assert list(texts_of({"to": [], "who": {}}, ())) == ["", ""]
 
 
 @given(st.text(max_size=300))
@@ -177,6 +201,28 @@ def test_every_text_can_be_looked_through(text: str) -> None:
     assert carried([text], text, (), {}) == set()  # what the user wrote, the user named
 
 
-@given(st.text(alphabet="a.@/:-1 ", max_size=4000))
+@given(st.text(alphabet="a.@/:-_1&#; ", max_size=4000))
 def test_no_text_makes_it_slow(text: str) -> None:
     mentions(text)
+
+
+MADE_FOR_IT = [
+    "a" + "\u0323\u0301" * 100_000,
+    "&#" + "1" * 10_000,
+    "&#" + "0" * 500_000,
+    "_." * 250_000,
+    "a.b_" * 250_000,
+]
+
+
+@settings(deadline=5000)
+@given(st.sampled_from(MADE_FOR_IT))
+def test_nor_does_one_that_is_made_for_it(text: str) -> None:
+    mentions(text)
+
+
+@settings(deadline=5000)
+@given(st.just("w " * 20_000))
+def test_a_long_title_is_looked_for_no_longer_than_the_users_words_are(title: str) -> None:
+    line = parse_listing("document:{*/id} as {*/title}")
+    assert listed([line], [{"id": "1", "title": title}], "Read my grocery list") == set()

@@ -7,6 +7,7 @@ URL, and "June 13" names no file 13.
 
 from __future__ import annotations
 
+import html
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from remit.canon import resource_of
 from remit.errors import Refusal
 from remit.network_toml import URL_KINDS
 from remit.touch import Listing
+from remit.url import canonical_url
 
 UNTRUSTED: Final = "untrusted"  # the label of what somebody else wrote
 LINK: Final = "link"
@@ -30,24 +32,33 @@ SHORTEST_ID: Final = 3  # characters of a name that can be told from other words
 SHORTEST_NUMBER: Final = 5  # digits of an id that can be told from a day, a count or a year
 SHORTEST_ACCOUNT: Final = 9  # digits of a number that is an account, a card or a telephone
 SHORTEST_VALUE: Final = 6  # characters of a labelled value that is looked for in texts
+MOST_MARKS: Final = 3  # accents on one letter
 
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
-_STAMP = re.compile(r"\d{4}-\d{1,2}-\d{1,2}(?:[T ]\d{1,2}:\d{2}(?::\d{2}(?:\.\d+)?)?Z?)?|\d{1,2}[./]\d{1,2}[./]\d{2,4}")
+_DAY = r"(?:0?[1-9]|[12]\d|3[01])"  # or a month: which comes first is the writer's custom
+_STAMP = re.compile(
+    rf"(?<!\d)(?:(?:19|20)\d\d-(?:0?[1-9]|1[0-2])-{_DAY}(?:[T ]\d{{1,2}}:\d{{2}}(?::\d{{2}}(?:\.\d{{1,6}})?)?Z?)?"
+    rf"|{_DAY}[./]{_DAY}[./](?:(?:19|20)\d\d|\d\d))(?!\d)"
+)
 _SCHEMED = re.compile(r"(?i)\b[a-z][a-z0-9+.-]{1,15}://[^\s<>\"'`\\]+")
 # A host in capitals throughout, or up to where a sentence begins without a space: "example.com.They". Of any script.
 _BARE = re.compile(
-    r"(?<![\w@.-])(?:(?:[a-z0-9-]+\.)+[a-z]{2,24}(?![a-z0-9_@-])|(?:[^\W_][\w-]*\.)+[^\W\d_]{2,24}(?![\w@-]))(?::\d+)?(?:/[^\s<>\"'`\\]*)?"
+    r"(?<![\w.-])(?:(?:[a-z0-9-]+\.)+(?:xn--[a-z0-9-]{2,59}|[a-z]{2,24})(?![_-]*[a-z0-9])"
+    r"|(?:[\w-]+\.)+[^\W\d_]{2,24}(?![_-]*[^\W_]))(?::\d+)?(?:/[^\s<>\"'`\\]*)?"
 )
 _DIALLED = re.compile(
-    r"(?<![\w.-])(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{3,}\])(?![\w.])(?::\d+)?(?:/[^\s<>\"'`\\]*)?"
+    r"(?<![^\W_])(?<!\.)(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{3,}\])(?![^\W_]|\.\w)(?::\d+)?(?:/[^\s<>\"'`\\]*)?"
 )
-_NUMBER = re.compile(rf"\+?\d(?:[ ()/-]{{0,2}}\d){{{SHORTEST_ACCOUNT - 1},}}")
+_LOOSE = re.compile(r"@|\.{2,}|(?<!\w)\.")  # what is left of an odd address, and dots that are in no name
+_NUMBER = re.compile(rf"\+?\d(?:[ ()/\u2010-\u2015\u2212-]{{0,2}}\d){{{SHORTEST_ACCOUNT - 1},}}")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,4})?\b")
+_ENTITY = re.compile(r"&(?:#0*(\d{1,7});?|#[xX]0*([0-9a-fA-F]{1,6});?|[A-Za-z][A-Za-z0-9]{1,31};)")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _PLAIN = re.compile(r"[^0-9A-Za-z]")
 _APART = re.compile(r"[-_\s]+")
 _EXTENSION = re.compile(r"\.\w{1,5}$")
 _ENDING: Final = ".,;:!?)]}>'\""
-# What a name with a dot ends in where it is a file's; endings that hosts have too (zip, sh) are left out.
+# What a name with a dot ends in where it is a file's; endings that hosts have too (zip, sh, md, py) are left out.
 _FILES: Final = frozenset(
     [
         "csv",
@@ -62,13 +73,11 @@ _FILES: Final = frozenset(
         "js",
         "json",
         "log",
-        "md",
         "odt",
         "pdf",
         "png",
         "ppt",
         "pptx",
-        "py",
         "svg",
         "toml",
         "tsv",
@@ -100,7 +109,7 @@ def mentions(text: str) -> Mentions:
     rest = _SCHEMED.sub(" ", rest)
     for found in _MAIL.finditer(rest):
         addresses.add(found.group().lower().rstrip("."))
-    rest = _MAIL.sub(" ", rest)
+    rest = _LOOSE.sub(" ", _MAIL.sub(" ", rest))
     for found in _BARE.finditer(rest):
         if not _is_file(found.group()):
             links.add(_link(found.group()))
@@ -140,8 +149,8 @@ def intends(words: str, means: Iterable[str]) -> bool:
 
 
 def said(words: str, texts: Iterable[str]) -> bool:
-    """Whether the words hold every one of the texts, each as a whole."""
-    return all(_stands(words, text) for text in texts if text)
+    """Whether the words hold every one of the texts, each as a whole. Nobody says an empty one."""
+    return all(_stands(words, text) for text in texts)
 
 
 def carried(
@@ -153,6 +162,7 @@ def carried(
     """
     told = mentions(words)
     listed = frozenset(directory)
+    own = _spelled(words) if values else ""
     found: set[str] = set()
     for text in texts:
         in_text = mentions(text)
@@ -164,8 +174,9 @@ def carried(
         accounts = in_text.accounts - told.accounts
         if accounts and not accounts <= {_plain(one.partition(":")[2]) for one in listed}:
             found.add(ACCOUNT)
+        spelled = _spelled(text) if values else ""
         for label, held in values.items():
-            if label not in found and any(value in text and value not in words for value in held):
+            if label not in found and any(value in spelled and value not in own for value in held):
                 found.add(label)
     return frozenset(found)
 
@@ -181,23 +192,29 @@ def texts_of(arguments: Mapping[str, Json], names: Collection[str]) -> Iterator[
 
 
 def leaves(value: Json) -> Iterator[str]:
-    """Every text in a JSON value, and every number as a text; the keys of objects too, which a tool may read as well."""
+    """Every text in a JSON value, numbers and switches as texts, an empty list as ""; the keys of objects too, which a tool may
+    read as well."""
     ahead = [value]
     while ahead:
         item = ahead.pop()
         if isinstance(item, str):
             yield item
+        elif isinstance(item, dict | list | tuple) and not item:
+            yield ""
         elif isinstance(item, dict):
             ahead.extend(cast("dict[str, Json]", item).values())
             yield from cast("dict[str, Json]", item)
         elif isinstance(item, list | tuple):
             ahead.extend(cast("list[Json]", item))
-        elif isinstance(item, int | float) and not isinstance(item, bool):
-            yield str(item)
+        elif isinstance(item, int | float):
+            yield str(item).lower()
 
 
 def telling(value: Json) -> frozenset[str]:
-    """What of a labelled result is looked for in texts: its short values that hold a digit, and the names in its long texts."""
+    """What of a labelled result is looked for in texts: its short values that hold a digit, and the names in its long texts.
+
+    In capitals, without hyphens and spaces, as the texts are looked through.
+    """
     found: set[str] = set()
     for text in leaves(value):
         if SHORTEST_VALUE <= len(text) <= 64 and any(map(str.isdigit, text)):
@@ -205,7 +222,8 @@ def telling(value: Json) -> frozenset[str]:
         found.update(_MAIL.findall(text))
         found.update(match.group() for match in _NUMBER.finditer(_STAMP.sub(" ", text)))
         found.update(match.group() for match in _IBAN.finditer(text))
-    return frozenset(found)
+    spelled = (_APART.sub("", _folded(text)).upper() for text in found)
+    return frozenset(text for text in spelled if len(text) >= SHORTEST_NUMBER)
 
 
 def listed(lines: Iterable[Listing], value: Json, words: str) -> frozenset[str]:
@@ -225,6 +243,8 @@ def listed(lines: Iterable[Listing], value: Json, words: str) -> frozenset[str]:
             for name in names:
                 with suppress(Refusal):
                     found.add(resource_of(line.kind, name, proper=line.proper))
+                    if line.links:  # with its query, which the resource does not have
+                        found.add(canonical_url(line.kind, name).address)
     return frozenset(found)
 
 
@@ -253,7 +273,8 @@ def _called_by(words: str, alias: str) -> str:
         return alias.casefold()
     parts = _APART.sub(" ", _EXTENSION.sub("", alias)).strip().casefold().split(" ")
     spoken = _APART.sub(" ", words).casefold()
-    for size in range(len(parts), max(2, -(-len(parts) // 2)) - 1, -1):
+    most = min(len(parts), spoken.count(" ") + 1)  # whoever wrote the name may have made it long
+    for size in range(most, max(2, -(-len(parts) // 2)) - 1, -1):
         for at in range(len(parts) - size + 1):
             if _stands(spoken, phrase := " ".join(parts[at : at + size])):
                 return phrase
@@ -292,18 +313,40 @@ def _account(words: str, name: str) -> bool:
 
 
 def _folded(text: str) -> str:
-    """The text as whoever follows it reads it: wide letters and dots as plain ones, and nothing invisible in between."""
+    """The text as whoever follows it reads it: HTML's characters, wide letters and dots and foreign digits as plain ones, and
+    nothing invisible or struck through in between."""
+    text = _ENTITY.sub(_character, text) if "&" in text else text
     if text.isascii():
-        return text
-    plain = unicodedata.normalize("NFKC", text.replace("\u3002", ".").replace("\uff61", "."))
-    return "".join(character for character in plain if unicodedata.category(character) != "Cf")
+        return _CONTROL.sub("", text)
+    kept: list[str] = []
+    marks = 0
+    for character in text.replace("\u3002", ".").replace("\uff61", "."):
+        marks = marks + 1 if unicodedata.combining(character) else 0
+        if marks <= MOST_MARKS:  # marks are sorted one by one: of half a million, that would take minutes
+            kept.append(character)
+    plain = unicodedata.normalize("NFKC", "".join(kept))
+    shown = (one for one in plain if unicodedata.category(one) not in ("Cf", "Mn", "Me"))
+    return _CONTROL.sub("", "".join(str(unicodedata.decimal(one, one)) for one in shown))
+
+
+def _character(found: re.Match[str]) -> str:
+    """What HTML means by it; of a number only what counts, for Python reads no number of thousands of digits."""
+    if found[1]:
+        return html.unescape(f"&#{found[1]};")
+    return html.unescape(f"&#x{found[2]};" if found[2] else found[0])
 
 
 def _link(text: str) -> str:
     """A link as it is compared: without scheme, and without what ends a sentence; the host in lower case."""
     rest = text.partition("://")[2] if "://" in text else text
-    host, slash, path = rest.rstrip(_ENDING).partition("/")
+    host, slash, path = rest.rstrip(_ENDING).lstrip("_-").partition("/")
     return f"{host.lower()}{slash}{path}".rstrip("/")
+
+
+@lru_cache(maxsize=64)
+def _spelled(text: str) -> str:
+    """The text in which a labelled value is looked for, in whatever case and with or without hyphens and spaces."""
+    return _APART.sub("", _folded(text)).upper()
 
 
 def _is_file(text: str) -> bool:
