@@ -85,7 +85,7 @@ clears = ["untrusted"]
 words = ["review"]
 """
 MAIL = [
-    {"sender": "Bob", "body": "The plan: https://plan.example.org/a"},
+    {"sender": "Bob", "body": "The plan: https://plan.example.org/a, and https://plan.example.org/b?day=1"},
     {"sender": "Eve", "body": "https://evil.test"},
 ]
 

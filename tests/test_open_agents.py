@@ -140,6 +140,21 @@ def test_what_goes_out_carries_nothing_that_nobody_named(
     assert not carries or played.facts(2)["carries"] == carries
 
 
+@pytest.mark.parametrize(("query", "verdict"), [("", "allow"), ("?p=HGK137803", "ask"), ("?x=aHR0cHM6Ly9", "ask")])
+def test_a_page_is_not_told_in_its_query_what_nobody_named(tmp_path: Path, query: str, verdict: str) -> None:
+    page = turn(box__page={"url": f"https://news.example.org/{query}"})
+    turns = [turn(box__profile={}), INBOX, page, DONE]
+    played = Played(open_agents(tmp_path, turns), "Sum up https://news.example.org")
+    assert played.said[-1] == f"page: {verdict}"
+    assert again(played) is None
+
+
+def test_a_link_of_a_sender_whom_the_user_named_is_followed_with_its_own_query_and_no_other(tmp_path: Path) -> None:
+    pages = [turn(box__page={"url": f"https://plan.example.org/b?{query}"}) for query in ("day=1", "day=HGK137803")]
+    played = Played(open_agents(tmp_path, [INBOX, *pages, DONE]), "Sum up what Bob posted")
+    assert played.said[1:] == ["page: allow", "page: ask"]
+
+
 # ── the user's own things ────────────────────────────────────────────────────────────────────────────────────────────────
 
 

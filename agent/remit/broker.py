@@ -27,7 +27,7 @@ from remit.event import (
     CallAnswered,
     CallDecided,
 )
-from remit.facts import context, counted, meant
+from remit.facts import context, counted, goes_out, meant
 from remit.guard import Guard
 from remit.known import listed
 from remit.limits import Measure
@@ -276,7 +276,7 @@ class Broker:
             roles_of=policy.roles_of,
             decision_digest="nobody" if nobody else bound,
             means=action.means,
-            shown=None if call.effect == "read" else self.guard.arguments(call.arguments),
+            shown=self.guard.arguments(call.arguments) if goes_out(call) else None,
             spoken=self.world.said(call.step, call.index),
         )
         resources = tuple(touch.resource for touch in call.touches)

@@ -15,6 +15,7 @@ from remit.canon import digest
 from remit.errors import Code
 from remit.event import NANO, Content, EffectSettled, HoldSet, Outcome, RunStarted
 from remit.known import carried, intends, kind_of, said, texts_of, unnamed
+from remit.network_toml import URL_KINDS
 
 # The codes of a call that was refused before anything of it ran.
 REFUSED: Final[frozenset[Code]] = frozenset(
@@ -49,6 +50,11 @@ def effect_digest(call: Call) -> str:
     if call.effect not in ("once", "keyed"):
         return ""
     return digest({"action": call.action, "on": sorted(t.resource for t in call.touches if t.access != "read")})
+
+
+def goes_out(call: Call) -> bool:
+    """Whether somebody may come to read what the call says: it acts, or it asks for a page, whose query is a text too."""
+    return call.effect != "read" or any(touch.kind in URL_KINDS and not touch.fixed for touch in call.touches)
 
 
 def meant(call: Call) -> str:
@@ -302,7 +308,7 @@ def context(
     strange = unnamed(words, chosen)
     unknown = frozenset(kind_of(resource) for resource in strange if resource not in facts.directory)
     carries = frozenset[str]()
-    if call.effect != "read":
+    if goes_out(call):
         names = {touch.name for touch in chosen} | {touch.resource for touch in chosen}
         texts = texts_of(call.arguments if shown is None else shown, names)
         carries = carried(texts, words, facts.directory, facts.values)
