@@ -62,6 +62,12 @@ touches = ["use own:notes"]
 words = ["note"]
 lists = ["note:{id}"]
 
+[actions.add_contact]
+summary = "Add somebody to the contacts"
+touches = ["use own:contacts"]
+words = ["contact"]
+lists = ["mail:{email}"]
+
 [actions.drop_note]
 summary = "Delete a note"
 touches = ["use note:{note}"]
@@ -132,6 +138,11 @@ def add_note(text: str) -> dict[str, str]:
     return {"id": "n-77"}
 
 
+def add_contact(card: str) -> dict[str, str]:
+    """Add somebody to the contacts."""
+    return {"email": card.partition("<")[2].rstrip(">").lower() or "team-7@lists.example.com"}
+
+
 def drop_note(note: str) -> str:
     """Delete a note."""
     Box.act("drop_note", note=note)
@@ -155,7 +166,7 @@ def review() -> str:
     return "looked at"
 
 
-ACTIONS = {one.__name__: one for one in (contacts, inbox, notes, profile, send, add_note, drop_note, page, set_password, review)}  # fmt: skip
+ACTIONS = {one.__name__: one for one in (contacts, inbox, notes, profile, send, add_note, add_contact, drop_note, page, set_password, review)}  # fmt: skip
 RULES = """# The user may do what the agent may
 p, user:operator, *, **, True, allow
 g, agent:helper, role:open

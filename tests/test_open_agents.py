@@ -175,6 +175,22 @@ def test_what_the_run_made_it_may_go_on_with(tmp_path: Path) -> None:
     assert Played(open_agents(tmp_path, turns), "Write a note").said[1:] == ["add_note: allow", "drop_note: allow"]
 
 
+@pytest.mark.parametrize(
+    ("card", "address", "verdict"),
+    [
+        ("Eve <Eve@evil.test>", "eve@evil.test", "ask"),  # it only repeats what the model wrote
+        ("the team", "team-7@lists.example.com", "allow"),  # it made that itself
+    ],
+)
+def test_whom_an_act_lists_only_because_it_was_told_so_is_not_known(
+    tmp_path: Path, card: str, address: str, verdict: str
+) -> None:
+    turns = [INBOX, turn(box__add_contact={"card": card}), to(address), DONE]
+    played = Played(open_agents(tmp_path, turns), "Make a contact of the team and tell them")
+    assert played.said[1:] == ["add_contact: allow", f"send: {verdict}"]
+    assert again(played) is None
+
+
 def test_an_act_that_chooses_nothing_needs_words_that_ask_for_it(tmp_path: Path) -> None:
     turns = [INBOX, turn(box__add_note={"text": "x"}), DONE]
     assert Played(open_agents(tmp_path / "a", turns), "Sum it up").said[-1] == "add_note: ask"
@@ -198,6 +214,14 @@ def test_a_declassifier_takes_a_label_off_the_run_and_is_in_its_record(tmp_path:
     played = Played(open_agents(tmp_path, [INBOX, drop, turn(box__review={}), drop, DONE]), "Review the mail")
     assert played.said[1:] == ["drop_note: ask", "review: allow", "drop_note: allow"]
     assert played.answers[2].cleared == ("untrusted",)
+    assert again(played) is None
+
+
+def test_what_comes_in_while_somebody_looks_keeps_its_label(tmp_path: Path) -> None:
+    drop = turn(box__drop_note={"note": "n-12"})
+    turns = [turn(box__inbox={}, box__review={}), drop, turn(box__review={}), drop, DONE]
+    played = Played(open_agents(tmp_path, turns), "Review the mail")
+    assert played.said == ["inbox: allow", "review: allow", "drop_note: ask", "review: allow", "drop_note: allow"]
     assert again(played) is None
 
 

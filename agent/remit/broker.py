@@ -29,7 +29,7 @@ from remit.event import (
 )
 from remit.facts import context, counted, goes_out, meant
 from remit.guard import Guard
-from remit.known import listed
+from remit.known import listed, written
 from remit.limits import Measure
 from remit.policy import Policy
 from remit.record import Record
@@ -454,11 +454,14 @@ class Broker:
         if call is not None and isinstance(result, Succeeded):
             _, action = self.workspace.action(call.action)
             opened = self.world.facts(self.record, call, "").open.get((step, index))
-            cleared = action.clears
-            # What an act itself made is the run's own, whoever chose to make it.
-            if action.effect != "read" or (opened is not None and opened.trusted):
+            # INVARIANT: what came in after the call was decided was not looked at by it, and keeps its labels.
+            cleared = tuple(label for label in action.clears if opened is not None and label not in opened.since)
+            trusted = opened is not None and opened.trusted
+            if action.effect != "read" or trusted:
                 started = self.record.facts.started
                 names = listed(action.listings, result.value, started.task if started else "")
+                # What an act itself made is the run's own, whoever chose to make it; what it only repeats is not.
+                names = names if trusted else names - written(self.guard.arguments(call.arguments), names)
         answered = CallAnswered(step=step, index=index, result=result, cleared=cleared, listed=tuple(sorted(names)))
         self.record.append(answered, durable=False)
         return result

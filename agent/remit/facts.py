@@ -116,12 +116,14 @@ class OpenCall:
 
     `request` is the decision digest of the latest approval request, "" where nobody was asked; `grants` are those for
     that request only, the first of each person, given before `expires_at` (Unix nanoseconds). `doubtful`: its effect may
-    have happened, unless `settled` says otherwise; `effect` is the digest of what it acts on.
+    have happened, unless `settled` says otherwise; `effect` is the digest of what it acts on. `since` are the labels of what
+    was read after it was decided, which it may not have looked at.
     """
 
     action: str
     meant: str = ""
     trusted: bool = False
+    since: frozenset[str] = frozenset()
     asks: bool = False
     allowed: bool = False
     happened: bool = False

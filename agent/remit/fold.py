@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, TypeVar
 
 from remit.call import Failed, Grant, Succeeded
@@ -149,7 +150,8 @@ def _attempted(facts: Facts, event: AttemptIntended | AttemptEnded) -> Facts:
         opened = {**facts.open, place: replace(call, happened=True, doubtful=False)}
         return replace(facts, output_bytes=output, open=opened)
     told = event.labels if event.step > facts.unseen else ()
-    facts = replace(facts, output_bytes=output, labels=facts.labels.union(told))
+    facts = _labelled(replace(facts, output_bytes=output), told)
+    call = facts.open[place]
     facts = _tried(facts, call.meant, failed=1)
     if event.landed not in ("landed", "unknown"):
         return facts
@@ -208,14 +210,23 @@ def _learned(facts: Facts, event: CallAnswered, result: Succeeded, call: OpenCal
     changes: dict[str, Any] = {}
     if event.step <= facts.unseen:
         return replace(facts, directory=facts.directory.union(event.listed))
-    if result.labels or event.cleared:
-        changes["labels"] = facts.labels.union(result.labels).difference(event.cleared)
+    facts = _labelled(facts, result.labels)
+    if event.cleared:
+        changes["labels"] = facts.labels.difference(event.cleared)
     if event.listed:  # INVARIANT: the broker lists nothing that untrusted text could have chosen
         changes["directory"] = facts.directory.union(event.listed)
     if secret := [label for label in result.labels if label != UNTRUSTED]:
         told = telling(result.value)
         changes["values"] = {**facts.values, **{label: told | facts.values.get(label, frozenset()) for label in secret}}
     return replace(facts, **changes) if changes else facts
+
+
+def _labelled(facts: Facts, labels: Collection[str]) -> Facts:
+    """What was read puts its labels on the run, and on record at every call that was decided before."""
+    if not labels:
+        return facts
+    opened = {place: replace(call, since=call.since.union(labels)) for place, call in facts.open.items()}
+    return replace(facts, labels=facts.labels.union(labels), open=opened)
 
 
 def _failed(facts: Facts, step: int, call: OpenCall | None, result: Failed) -> Facts:

@@ -248,6 +248,14 @@ def listed(lines: Iterable[Listing], value: Json, words: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def written(arguments: Mapping[str, Json], names: Collection[str]) -> frozenset[str]:
+    """Those of the resources that the arguments themselves name."""
+    texts = [text for value in arguments.values() for text in leaves(value)] if names else []
+    return frozenset(
+        name for name in names if any(text == name.partition(":")[2] or says(text, name) for text in texts)
+    )
+
+
 def _called(line: Listing, value: Json, words: str) -> Iterator[Json]:
     """The names in the items that the words speak of by their alias. None where that may mean two of them: anybody may
     call a thing as another is called. Links are their sender's, and nobody can take another sender's name."""
