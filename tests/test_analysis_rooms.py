@@ -16,6 +16,8 @@ from inventing import ACTIONS, RESOURCES, SUBJECTS, context
 from inventing import rows as invented_rows
 from inventing import side as invented
 from playing import DONE, Play, Remit, turn
+from run_events import decided, ended, failed, intended, started
+from run_events import recorded as linked
 
 from remit.analysis import powers
 from remit.analysis.authority import authority
@@ -30,6 +32,7 @@ from remit.analysis.sources import live
 from remit.analysis.suggest import first_policy, suggest
 from remit.call import Noun, Request
 from remit.errors import WorkspaceError
+from remit.event import EffectSettled
 from remit.house import policy_files
 from remit.policy import Coverage, Vocabulary, load, read_cases, run_cases, uncovered
 
@@ -402,6 +405,23 @@ def test_a_backtest_names_the_runs_that_would_have_gone_otherwise(play: Play) ->
         (1, "allow", "deny", True),
     ]
     assert none.unreachable == ((played.ended.run, 1),)
+
+
+def test_a_backtest_counts_an_effect_that_a_later_attempt_left_in_doubt() -> None:
+    """What a probe found out of the attempt before says nothing of it."""
+    events = [
+        started(),
+        decided(0, 0, effect="once"),
+        intended(0, 0),
+        ended(0, 0, code="timeout", landed="unknown", value=None),
+        EffectSettled(step=0, index=0, number=1, landed="not_landed", by="probe:files.look"),
+        intended(0, 0, 2),
+        ended(0, 0, 2, code="timeout", landed="unknown", value=None),
+        failed(0, 0, "timeout"),
+        decided(1, 0),
+    ]
+    found, _ = decisions(linked(events), invented("p, role:a, *, **, True, allow"))
+    assert found[-1].request.context.calls == {"files.read": 1}
 
 
 def test_the_least_policy_keeps_every_recorded_call_and_allows_nothing_more(play: Play) -> None:

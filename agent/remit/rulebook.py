@@ -45,13 +45,16 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
     actions: dict[str, dict[str, str] | None] = {IMPERSONATE: {}}
     effects: dict[str, Effect] = {}
     means: dict[str, tuple[str, ...]] = {}
+    unconfined: set[str] = set()
     for tool in workspace.tools.values():
         for action in tool.manifest.actions.values():
             schema = tool.pin.schemas.get(action.name) if tool.pin else None
             name = action_name(tool.manifest.name, action.name)
             actions[name] = None if schema is None else _types(schema)
             effects[name], means[name] = action.effect, action.means
-    return Vocabulary(actions=actions, effects=effects, means=means)
+            if tool.manifest.source == "host":
+                unconfined.add(name)
+    return Vocabulary(actions=actions, effects=effects, means=means, unconfined=frozenset(unconfined))
 
 
 def _types(schema: ActionSchema) -> dict[str, str]:

@@ -29,6 +29,7 @@ BEARING: Final = frozenset(
         "model.answered",
         "call.decided",
         "call.answered",
+        "attempt.intended",
         "attempt.ended",
         "approval.requested",
         "approval.granted",
@@ -104,11 +105,12 @@ def decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], C
             if event.call is None or event.decision is None or started is None:
                 missing["refused before it was a call"] += event.round == 0
             else:
+                hosted = side.vocabulary is not None and event.call.action in side.vocabulary.unconfined
                 known = context(
                     facts,
                     call=event.call,
                     env=started.env,
-                    confinement=started.confinement,
+                    confinement="none" if hosted else started.confinement,
                     at=recorded.at,
                     roles_of=side.policy.roles_of,
                     means=() if side.vocabulary is None else side.vocabulary.means.get(event.call.action, ()),

@@ -34,7 +34,7 @@ _G_ROW: Final = "write g, member, role:<name>"
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
     """What exists for rules to speak of: action → argument → JSON type ("string", "integer", …, or "any"), its effect, and the
-    words that mean it.
+    words that mean it. `unconfined` are the actions that run in Remit's own process.
 
     None in place of arguments means that the schema is not known yet: then any argument passes.
     """
@@ -42,6 +42,7 @@ class Vocabulary:
     actions: Mapping[str, Mapping[str, str] | None]
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    unconfined: frozenset[str] = frozenset()
 
     def effect(self, action: str) -> Effect:
         """What the action does, "once" where nobody says."""
