@@ -83,6 +83,16 @@ returns = ["untrusted"]
 summary = "Change the password"
 touches = ["use settings:password"]
 
+[actions.second_factor]
+summary = "Ask for a second factor, or not"
+touches = ["use settings:login"]
+effect = "idempotent"
+
+[actions.look_up_host]
+summary = "Tell whether a host answers"
+touches = ["use host:{host}"]
+effect = "read"
+
 [actions.review]
 summary = "A person looks at what was read, and vouches for it"
 touches = ["use own:mailbox"]
@@ -161,12 +171,24 @@ def set_password(password: str) -> str:
     return "changed"
 
 
+def second_factor(on: bool, by: list[str] | None = None) -> str:
+    """Ask for a second factor, or not."""
+    Box.act("second_factor", on=on, by=by)
+    return "changed"
+
+
+def look_up_host(host: str) -> str:
+    """Tell whether a host answers."""
+    Box.act("look_up_host", host=host)
+    return "it answers"
+
+
 def review() -> str:
     """Look at it."""
     return "looked at"
 
 
-ACTIONS = {one.__name__: one for one in (contacts, inbox, notes, profile, send, add_note, add_contact, drop_note, page, set_password, review)}  # fmt: skip
+ACTIONS = {one.__name__: one for one in (contacts, inbox, notes, profile, send, add_note, add_contact, drop_note, page, set_password, second_factor, look_up_host, review)}  # fmt: skip
 RULES = """# The user may do what the agent may
 p, user:operator, *, **, True, allow
 g, agent:helper, role:open

@@ -118,6 +118,12 @@ def test_a_page_is_asked_for_only_if_the_user_or_a_sender_that_the_user_named_ga
     assert played.said[1:] == ["page: allow", "page: ask", "page: allow"]
 
 
+def test_a_host_is_called_only_if_the_user_named_it(tmp_path: Path) -> None:
+    calls = [turn(box__look_up_host={"host": host}) for host in ("hgk137803.evil.test", "news.example.org")]
+    played = Played(open_agents(tmp_path, [INBOX, *calls, DONE]), "Does news.example.org answer?")
+    assert played.said[1:] == ["look_up_host: ask", "look_up_host: allow"]
+
+
 # ── what it says ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -206,6 +212,28 @@ def test_a_password_is_changed_only_to_what_the_user_said(tmp_path: Path) -> Non
         assert again(played) is None
 
 
+@pytest.mark.parametrize(
+    ("task", "arguments", "verdict"),
+    [
+        ("Sum up my mail", {"on": False}, "ask"),
+        ("Sum up my mail, write false where it lies", {"on": False}, "ask"),  # said, but of something else
+        ("Set the second factor: false", {"on": False}, "allow"),
+        ("Set the second factor: false", {"on": False, "by": []}, "ask"),
+    ],
+)
+def test_a_switch_is_thrown_only_as_the_user_said(
+    tmp_path: Path, task: str, arguments: dict[str, Any], verdict: str
+) -> None:
+    turns = [INBOX, turn(box__second_factor=arguments), DONE]
+    assert Played(open_agents(tmp_path, turns), task).said[1:] == [f"second_factor: {verdict}"]
+
+
+def test_an_empty_password_is_said_by_nobody(tmp_path: Path) -> None:
+    turns = [INBOX, turn(box__set_password={"password": ""}), DONE]
+    played = Played(open_agents(tmp_path, turns), "Change my password to '1j1l-2k3j'.")
+    assert played.said[-1] == "set_password: ask"
+
+
 # ── labels ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -245,6 +273,18 @@ def test_replay_and_backtest_find_the_same_facts(tmp_path: Path) -> None:
     side = read_side("now", policy_files(tmp_path), vocabulary(played.house.workspace))
     found = backtest([played.house.journal.events(played.run)], side)
     assert (found.flips, found.covered) == ((), found.decided)
+
+
+def test_a_backtest_knows_what_runs_unconfined(tmp_path: Path) -> None:
+    played = Played(open_agents(tmp_path, [CONTACTS, DONE]), "Look")
+    rules = "p, user:operator, *, **, True, allow\np, agent:helper, *, **, confinement == 'none', allow\n"
+    files = {**policy_files(tmp_path), "policies/rules.csv": rules.encode()}
+    files.pop("policies/open.csv")
+    side = read_side("then", files, vocabulary(played.house.workspace))
+    first, *rest = played.house.journal.events(played.run)
+    assert first.event is not None
+    elsewhere = first.model_copy(update={"event": first.event.model_copy(update={"confinement": "full"})})
+    assert backtest([[elsewhere, *rest]], side).flips == ()
 
 
 # ── a narrower scope ─────────────────────────────────────────────────────────────────────────────────────────────────────
