@@ -43,6 +43,7 @@ from remit.touch import TouchError, parse_listing
         # accounts, however they are spaced
         ("Pay GB29 NWBK 6016 1331 9268 19 today", "account:GB29NWBK60161331926819", True),
         ("Pay GB29 NWBK 6016 1331 9268 19 today", "account:GB29NWBK60161331926818", False),
+        ("Pay GB29 NWBK 6016 1331 9268 19 today", "account:\u0416GB29NWBK60161331926819", False),
         # proper names of several words, in any case
         ("Book the grand hotel at noon", "hotel:Grand Hotel", True),
         ("Book the grandest hotel", "hotel:Grand Hotel", False),

@@ -316,7 +316,7 @@ def _stands(words: str, name: str) -> bool:
 
 
 def _account(words: str, name: str) -> bool:
-    plain = _plain(name)
+    plain = _plain(name) if name.isascii() else ""  # a foreign letter would go with the punctuation
     return sum(map(str.isdigit, plain)) >= SHORTEST_NUMBER and plain in mentions(words).accounts
 
 
