@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from playing import DONE, turn
 from remit.analysis.difference import difference
 from remit.analysis.history import backtest
 from remit.analysis.side import read_side
+from remit.broker import Broker
 from remit.call import Context, Request, Scope, Scoped
 from remit.errors import WorkspaceError
 from remit.event import CallAnswered, RunStarted
@@ -94,6 +96,28 @@ def test_a_foreign_graphs_agent_is_looked_up_for_too(tmp_path: Path) -> None:
     assert "approval_required" in actions["box__send"].invoke({"to": ["eve@evil.test"]})
     remit.close()
     assert Box.done == [("send", {"to": ["ann@example.com"], "body": ""})]
+
+
+def test_a_foreign_graphs_directory_is_filled_though_the_process_before_ended_while_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from remit.langchain import Remit
+
+    open_agents(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
+    thread: Any = {"configurable": {"thread_id": "t", "__pregel_checkpointer": True}}
+
+    def invoke(action: str, arguments: dict[str, Any]) -> str:
+        remit = Remit("helper", task="Tell her", workspace=tmp_path)
+        said: str = {tool.name: tool for tool in remit.actions}[action].invoke(arguments, thread)
+        remit.close()
+        return said
+
+    if (child := os.fork()) == 0:
+        monkeypatch.setattr(Broker, "decide", lambda *_: os._exit(9))  # the turn is recorded, and nothing of it decided
+        invoke("box__inbox", {})
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert '"ok":true' in invoke("box__send", {"to": ["ann@example.com"]})
 
 
 def test_what_remit_looks_up_puts_no_label_on_the_run(tmp_path: Path) -> None:

@@ -252,15 +252,23 @@ class ForeignRun:
                 self._steps[_mark(event.asks)] = event.step
 
     async def _look_up(self) -> None:
-        """Fill the agent's directory before the graph's first turn, by tools that are the workspace's own."""
-        facts = self.agency.record.facts
-        while facts.step == facts.unseen and (answered := self.agency.look_up(facts.step + 1)) is not None:
+        """Fill the agent's directory before the graph's first turn, by tools that are the workspace's own.
+
+        From its first step on in a run that is taken up again: the process before may have ended in the middle.
+        """
+        record, step = self.agency.record, -1
+        while True:
+            step += 1
+            answered = record.get(f"model.answered/{step}/-/-")
+            if answered is None and record.facts.step < step:
+                answered = self.agency.look_up(step)
+            if not isinstance(answered, ModelAnswered) or not answered.unseen:
+                return
             self._broker.decide(answered.step, answered.asks)
             for index in range(len(answered.asks)):
                 self._own[answered.step, index] = None
                 with suppress(ApprovalPending):  # what people must allow first is not known
                     await self._broker.perform(answered.step, index)
-            facts = self.agency.record.facts
 
     # -- what `run` asks of a foreign graph --
 
