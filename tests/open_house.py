@@ -96,7 +96,6 @@ effect = "read"
 [actions.review]
 summary = "A person looks at what was read, and vouches for it"
 touches = ["use own:mailbox"]
-effect = "idempotent"
 clears = ["untrusted"]
 words = ["review"]
 """

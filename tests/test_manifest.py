@@ -306,6 +306,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         ('"write store:tickets"', '"write store:orders"', "not in 'at_most.stores'"),
         ('write = ["reports/**"]', "write = []", "may write no file"),
         ('effect = "read"', 'effect = "reads"', "'actions.read.effect' is 'reads'"),
+        ('effect = "read"', 'effect = "read"\nclears = ["untrusted"]', "it clears labels"),
         ('effect = "read"', 'effect = "once"', "could do it twice"),
         ("attempts = 3", "attempts = 0", "'actions.read.retry.attempts' is 0"),
         ("attempts = 3", "attempts = 99", "'actions.read.retry.attempts' is 99"),

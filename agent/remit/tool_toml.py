@@ -347,6 +347,9 @@ class _Rules:
         if action.effect == "once" and (action.retry.attempts > 1 or action.retry.on):
             fix = 'remove retry, or write the effect that the action really has: "read", "idempotent" or "keyed"'
             yield self._problem((*at, "retry"), "retry on an action with effect 'once' could do it twice", fix)
+        if action.clears and action.effect != "once":
+            fix = 'remove the line: "once" is the default, and rules ask most of it'
+            yield self._problem((*at, "effect"), f"it clears labels, and has effect {action.effect!r}", fix)
         for number, name in enumerate(action.retry.on):
             if name not in RETRIED_CODES and name not in action.errors:
                 fix = f"write a name from 'errors' or one of {', '.join(RETRIED_CODES)}"
