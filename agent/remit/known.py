@@ -60,35 +60,9 @@ _EXTENSION = re.compile(r"\.\w{1,5}$")
 _ENDING: Final = ".,;:!?)]}>'\""
 # What a name with a dot ends in where it is a file's; endings that hosts have too (zip, sh, md, py) are left out.
 _FILES: Final = frozenset(
-    [
-        "csv",
-        "doc",
-        "docx",
-        "gif",
-        "htm",
-        "html",
-        "ics",
-        "jpeg",
-        "jpg",
-        "js",
-        "json",
-        "log",
-        "odt",
-        "pdf",
-        "png",
-        "ppt",
-        "pptx",
-        "svg",
-        "toml",
-        "tsv",
-        "txt",
-        "xls",
-        "xlsx",
-        "xml",
-        "yaml",
-        "yml",
-    ]
-)
+    ("csv", "doc", "docx", "gif", "htm", "html", "ics", "jpeg", "jpg", "js", "json", "log", "odt", "pdf", "png", "ppt", "pptx", "svg",
+     "toml", "tsv", "txt", "xls", "xlsx", "xml", "yaml", "yml")
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
