@@ -807,8 +807,8 @@ def test_a_middleware_brings_the_agents_sandboxed_tools_along(triage: Remit) -> 
     assert len(codes(came)) == 2
 
 
-class TestUnit(ToolsUnitTests):
-    """LangChain's own standard tests, which are classes."""
+class Standard:
+    """What LangChain's own standard tests, which are classes, are told of the tool."""
 
     @pytest.fixture(autouse=True)
     def made(self, triage: Remit) -> None:
@@ -823,17 +823,9 @@ class TestUnit(ToolsUnitTests):
         return READ
 
 
-class TestIntegration(ToolsIntegrationTests):
-    """LangChain's own standard tests, which are classes."""
+class TestUnit(Standard, ToolsUnitTests):
+    pass
 
-    @pytest.fixture(autouse=True)
-    def made(self, triage: Remit) -> None:
-        self.remit = triage
 
-    @property
-    def tool_constructor(self) -> BaseTool:
-        return reading(self.remit)
-
-    @property
-    def tool_invoke_params_example(self) -> dict[str, Any]:
-        return READ
+class TestIntegration(Standard, ToolsIntegrationTests):
+    pass

@@ -141,9 +141,8 @@ class Broker:
                 approval.check_waiting(self.record.facts, self.agent.budget)
             if decision.verdict == "allow":
                 self._spend(call)
-            event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision)
-            if ask.redacted:
-                event = event.model_copy(update={"said": self._asked_of(call, self._policy(call), "").context.said})
+            spoken = self._asked_of(call, self._policy(call), "").context.said if ask.redacted else None
+            event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision, said=spoken)
         except Refusal as refusal:
             event = CallDecided(step=step, index=index, ask=ask, call=shown, refused=refused(self.guard, refusal))
         self.record.append(event)
@@ -458,8 +457,7 @@ class Broker:
             cleared = tuple(label for label in action.clears if opened is not None and label not in opened.since)
             trusted = opened is not None and opened.trusted
             if action.effect != "read" or trusted:
-                started = self.record.facts.started
-                names = listed(action.listings, result.value, started.task if started else "")
+                names = listed(action.listings, result.value, self.record.facts.words)
                 # What an act itself made is the run's own, whoever chose to make it; what it only repeats is not.
                 names = names if trusted else names - written(self.guard.arguments(call.arguments), names)
         answered = CallAnswered(step=step, index=index, result=result, cleared=cleared, listed=tuple(sorted(names)))

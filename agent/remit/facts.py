@@ -189,6 +189,11 @@ class Facts:
     circuits: Mapping[str, Circuit] = field(default_factory=dict[str, Circuit])
 
     @property
+    def words(self) -> str:
+        """The user's own words: the task as it was given."""
+        return self.started.task if self.started else ""
+
+    @property
     def refused_in_a_row(self) -> int:
         """The calls refused since the last step in which one was carried out."""
         return 0 if self.worked_in_step else self.streak + self.refused_in_step
@@ -305,7 +310,7 @@ def context(
     and has not lapsed; with `decision_digest`, only if that request asked about this very decision.
     """
     place = (call.step, call.index)
-    words = facts.started.task if facts.started else ""
+    words = facts.words
     chosen = [touch for touch in call.touches if not touch.fixed]
     strange = unnamed(words, chosen)
     unknown = frozenset(kind_of(resource) for resource in strange if resource not in facts.directory)

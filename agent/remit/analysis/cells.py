@@ -61,9 +61,9 @@ def cells_of(atoms: Sequence[Atom], types: Mapping[str, str]) -> Cells:
         about = [atom for atom in atoms if set(atom.dims) & dims]
         uses = _uses(about, len(dims))
         for dim in sorted(dims):
-            kind = types.get(
-                {"args": dim[1], "effect": EFFECT}.get(dim[0], ""), "any" if dim[0] == "args" else "string"
-            )
+            kind = "string"
+            if dim[0] in ("args", "effect"):
+                kind = types.get(EFFECT if dim[0] == "effect" else dim[1], "any")
             found = _examples(dim, kind, uses, about)
             if len(found) > MOST_EXAMPLES:
                 raise TooMany(f"{'.'.join(dim)} is compared in more ways than are looked at")
