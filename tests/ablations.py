@@ -26,57 +26,69 @@ from typing import Any, Final, TypeAlias
 import h11
 import pytest
 
-from remit import (
-    approval,
-    attempt,
-    break_glass,
-    broker,
-    carry,
-    circuit,
-    driving,
-    effect,
-    facts,
-    fold,
-    foreign,
-    guard,
-    hold,
-    house,
-    known,
-    langchain,
-    limits,
-    network,
-    pins,
-    policy,
-    redact,
-    render,
-    resolve,
-    retry,
-    run,
-    tool_toml,
-    workspace,
-)
-from remit.answer import Answer
-from remit.attempt import LiveAttempts
-from remit.broker import Broker
-from remit.call import Ask, Call, Decision, Request, Subjects
-from remit.content import Content
-from remit.egress import address, forward, proxy, request, scrub, ticket, tunnel
-from remit.egress.request import Head, Requests
-from remit.egress.verdict import Blocked
-from remit.encodings import KnownSecret
-from remit.event import ApprovalGranted, ApprovalRejected, Connection, Recorded
-from remit.facts import Facts
-from remit.house import House
-from remit.journal import AlreadyRecorded, Journal
-from remit.live import LiveWorld
-from remit.policy import Policy, Watched, conditions, rules
-from remit.policy.conditions import Condition
+from remit import policy
+from remit.broker import attempts as attempt
+from remit.broker import broker
+from remit.broker import circuit_breaker as circuit
+from remit.broker import effects as effect
+from remit.broker import execution as carry
+from remit.broker import holds as hold
+from remit.broker import retries as retry
+from remit.broker.approvals import break_glass
+from remit.broker.approvals import requests as approval
+from remit.broker.approvals import summary as render
+from remit.broker.attempts import LiveAttempts
+from remit.broker.broker import Broker
+from remit.core.calls import Ask, Call, Decision, Request, Subjects
+from remit.core.events import ApprovalGranted, ApprovalRejected, Connection, Recorded
+from remit.guardrails import provenance as known
+from remit.guardrails import redaction as redact
+from remit.guardrails import sanitizer as guard
+from remit.guardrails.content_rules import Content
+from remit.guardrails.encodings import KnownSecret
+from remit.journal import reducer as fold
+from remit.journal import run_lock as driving
+from remit.journal import run_state as facts
+from remit.journal.run_state import Facts
+from remit.journal.store import AlreadyRecorded, Journal
+from remit.langchain import bridge as foreign
+from remit.langchain import middleware as langchain
+from remit.policy import Policy, Watched
+from remit.policy.engine import Judged
 from remit.policy.index import Index, Table
-from remit.policy.snapshot import Judged
-from remit.rulebook import vocabulary
-from remit.sandbox import confine, kernel, launch, opened, outcome, pool, process, profile, warm
-from remit.sandbox.probe import TierReport
-from remit.workspace import Tool, Workspace
+from remit.policy.language import conditions
+from remit.policy.language import loader as rules
+from remit.policy.language.conditions import Condition
+from remit.runtime import runner as run
+from remit.runtime.live import LiveWorld
+from remit.sandbox import file_grants as opened
+from remit.sandbox import one_shot as launch
+from remit.sandbox import outcome, process, profile
+from remit.sandbox import sandbox as confine
+from remit.sandbox.egress import addresses as address
+from remit.sandbox.egress import call_session as ticket
+from remit.sandbox.egress import connect_tunnel as tunnel
+from remit.sandbox.egress import forwarder as forward
+from remit.sandbox.egress import permissions as network
+from remit.sandbox.egress import proxy
+from remit.sandbox.egress import requests as request
+from remit.sandbox.egress import response_scrubber as scrub
+from remit.sandbox.egress.errors import Blocked
+from remit.sandbox.egress.requests import Head, Requests
+from remit.sandbox.guest import kernel
+from remit.sandbox.selfcheck.probe import TierReport
+from remit.sandbox.warm import call as warm
+from remit.sandbox.warm import pool
+from remit.workspace import limits
+from remit.workspace import loader as workspace
+from remit.workspace import session as house
+from remit.workspace.answer_contract import Answer
+from remit.workspace.bundle import vocabulary
+from remit.workspace.loader import Tool, Workspace
+from remit.workspace.manifest import pins
+from remit.workspace.manifest import resolution as resolve
+from remit.workspace.manifest import schema as tool_toml
+from remit.workspace.session import House
 
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 

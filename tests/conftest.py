@@ -13,9 +13,9 @@ import warm
 from counting import counting_house
 from playing import Command, Play, Played, Remit, Said
 
-from remit import house as house_module
-from remit import run as run_module
-from remit.starter import write_starter
+from remit.runtime import runner as run_module
+from remit.workspace import session as house_module
+from remit.workspace.template import write_starter
 
 
 @pytest.fixture

@@ -10,9 +10,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from remit import tool, workspace
 from remit.sandbox import Sandbox
-from remit.starter import starter_folder
+from remit.tools import workbench as tool
+from remit.workspace import loader as workspace
+from remit.workspace.template import starter_folder
 
 TOOL = """
 name = "ledger"

@@ -11,7 +11,7 @@ from langchain_core.language_models.chat_models import BaseChatModel
 from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGeneration, ChatResult
 
-from remit.starter import starter_folder
+from remit.workspace.template import starter_folder
 
 TOOL = """
 name = "desk"

@@ -4,7 +4,7 @@
 
 By hand, and only as long as no release has written format N: a released format's files are what its users have, and prove that
 later versions still read and replay them, so they are never written again. That is checked: where a version's tag holds the folder,
-nothing is written; raise the number in `trace/otlp.py` instead, and record the new folder. Read the files before you commit them.
+nothing is written; raise the number in `tracing/otlp.py` instead, and record the new folder. Read the files before you commit them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,16 @@ from unittest import mock
 from counting import counting_house, use
 from playing import DONE, turn
 
-from remit import approval, effect, hold, run
-from remit.errors import Refusal
-from remit.event import AnyEvent, ApprovalRequested, Recorded
-from remit.house import House, open_house
-from remit.record import Record
-from remit.trace import open_trace, write_portable
-from remit.trace.read import VERSION
+from remit.broker import effects as effect
+from remit.broker import holds as hold
+from remit.broker.approvals import requests as approval
+from remit.core.errors import Refusal
+from remit.core.events import AnyEvent, ApprovalRequested, Recorded
+from remit.journal.run_log import Record
+from remit.runtime import runner as run
+from remit.tracing import open_trace, write_portable
+from remit.tracing.reader import VERSION
+from remit.workspace.session import House, open_house
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 NAME: Final = f"traces/golden/format-{VERSION}"
@@ -260,7 +263,7 @@ def main(root: Path = ROOT) -> int:
         return 2
     if released:
         what = f"format {VERSION} was released with {released[0]}, and its golden traces are never written again"
-        print(f"error: {what}: raise the number in agent/remit/trace/otlp.py", file=sys.stderr)
+        print(f"error: {what}: raise the number in agent/remit/tracing/otlp.py", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as place:
         files = [record(scene, Path(place)) for scene in SCENES]

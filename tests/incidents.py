@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from playing import DONE, turn
 from warm import command
 
-from remit.starter import write_starter
+from remit.workspace.template import write_starter
 
 TASK: Final = "Checkout is slow: find out why"
 RUNBOOK: Final = turn("I read the runbook.", files__read={"path": "runbooks/payments-pool.md"})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from remit.analysis.side import Side, read_side
-from remit.call import Context
+from remit.analysis.solver.ruleset import Side, read_side
+from remit.core.calls import Context
 from remit.policy import Vocabulary
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()

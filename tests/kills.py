@@ -25,16 +25,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from remit import run, tool, workspace
-from remit.chain import verify_chain
-from remit.errors import UsageError
-from remit.event import AttemptEnded, AttemptIntended, CallAnswered, CallDecided, EffectSettled, Recorded
-from remit.house import House, open_house
-from remit.replay import replay, tampering
-from remit.rulebook import open_rulebook
+from remit.core.errors import UsageError
+from remit.core.events import AttemptEnded, AttemptIntended, CallAnswered, CallDecided, EffectSettled, Recorded
+from remit.journal.hash_chain import verify_chain
+from remit.replay.replayer import replay, tampering
+from remit.runtime import runner as run
 from remit.sandbox import Sandbox
-from remit.starter import starter_folder
-from remit.trace import read
+from remit.tools import workbench as tool
+from remit.tracing import read
+from remit.workspace import loader as workspace
+from remit.workspace.bundle import open_rulebook
+from remit.workspace.session import House, open_house
+from remit.workspace.template import starter_folder
 
 LIVES = 12  # processes that one run may take
 PATIENCE_S = 120.0  # for one process; far more than any needs

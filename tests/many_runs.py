@@ -17,10 +17,12 @@ from counting import counting_house, use
 from test_random_runs import Killed, live, one_life, turns_of
 from warm import SERVER
 
-from remit import approval, house, run
-from remit.replay import replay, tampering
-from remit.rulebook import open_rulebook
-from remit.trace import open_trace, read, write_portable
+from remit.broker.approvals import requests as approval
+from remit.replay.replayer import replay, tampering
+from remit.runtime import runner as run
+from remit.tracing import open_trace, read, write_portable
+from remit.workspace import session as house
+from remit.workspace.bundle import open_rulebook
 
 LASTS_NS = approval.LASTS_NS
 WAIT_S = 3600.0

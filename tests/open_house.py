@@ -13,12 +13,13 @@ from typing import Any
 
 from counting import pin
 
-from remit import approval, run
-from remit.call import Scope
-from remit.event import ApprovalRequested, CallAnswered, CallDecided, Recorded
-from remit.house import House, open_house
-from remit.record import Record
-from remit.starter import starter_folder
+from remit.broker.approvals import requests as approval
+from remit.core.calls import Scope
+from remit.core.events import ApprovalRequested, CallAnswered, CallDecided, Recorded
+from remit.journal.run_log import Record
+from remit.runtime import runner as run
+from remit.workspace.session import House, open_house
+from remit.workspace.template import starter_folder
 
 TOOL = """
 name = "box"

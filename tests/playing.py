@@ -10,9 +10,9 @@ from typing import Any
 
 from counting import effects
 
-from remit.event import CallAnswered, Recorded
-from remit.house import House
-from remit.run import Ended
+from remit.core.events import CallAnswered, Recorded
+from remit.runtime.runner import Ended
+from remit.workspace.session import House
 
 TASK = "Checkout is failing: find out why and write the report"
 

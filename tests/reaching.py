@@ -21,11 +21,11 @@ from typing import Any, Self
 
 import h11
 
-from remit.egress import Door, Egress, Permit, Ticket
-from remit.egress.authority import Authority
-from remit.event import Connection
-from remit.network import Network, parse_host
+from remit.core.events import Connection
 from remit.sandbox import Bounds, Output, Profile, Sandbox
+from remit.sandbox.egress import Door, Egress, Permit, Ticket
+from remit.sandbox.egress.certificate_authority import Authority
+from remit.sandbox.egress.permissions import Network, parse_host
 
 LOOPBACK = ("127.0.0.0/8",)
 

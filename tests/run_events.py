@@ -11,9 +11,8 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from remit.call import Ask, Call, Decision, Error, Failed, Missing, Rule, Subjects, Succeeded, Touch
-from remit.chain import link
-from remit.event import (
+from remit.core.calls import Ask, Call, Decision, Error, Failed, Missing, Rule, Subjects, Succeeded, Touch
+from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
     ApprovalRejected,
@@ -33,7 +32,8 @@ from remit.event import (
     RunStarted,
     Usage,
 )
-from remit.trace import TraceFile
+from remit.journal.hash_chain import link
+from remit.tracing import TraceFile
 
 RUN: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 EPOCH: Final = 1_800_000_000_000_000_000  # Unix nanoseconds

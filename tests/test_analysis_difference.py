@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from inventing import ACTIONS, RESOURCES, SUBJECTS, context, edited, resource, rows, side
 
-from remit.analysis.difference import difference
-from remit.analysis.findings import Difference
-from remit.analysis.witness import counterpart, verify
-from remit.call import Request
-from remit.errors import WorkspaceError
+from remit.analysis.diff.policy import difference
+from remit.analysis.diff.witnesses import counterpart, verify
+from remit.analysis.solver.findings import Difference
+from remit.core.calls import Request
+from remit.core.errors import WorkspaceError
 
 RANK = {"deny": 0, "ask": 1, "allow": 2}
 PAIRS = int(os.environ.get("REMIT_EXACT_PAIRS", "20"))  # of policies, half in each part; `make exact` compares 2,000

@@ -19,22 +19,22 @@ from playing import DONE, Play, Remit, turn
 from run_events import decided, ended, failed, intended, started
 from run_events import recorded as linked
 
-from remit.analysis import powers
-from remit.analysis.authority import authority
-from remit.analysis.difference import difference
+from remit.analysis.backtest import Decided, backtest, decisions
+from remit.analysis.diff import manifests as powers
+from remit.analysis.diff.manifests import TABLES, Table
+from remit.analysis.diff.permissions import authority
+from remit.analysis.diff.policy import difference
+from remit.analysis.diff.revisions import live
 from remit.analysis.formatting import formatted
-from remit.analysis.history import Decided, backtest, decisions
 from remit.analysis.lint import lint
-from remit.analysis.mutate import score
-from remit.analysis.powers import TABLES, Table
-from remit.analysis.side import Side, read_side
-from remit.analysis.sources import live
-from remit.analysis.suggest import first_policy, suggest
-from remit.call import Noun, Request
-from remit.errors import WorkspaceError
-from remit.event import EffectSettled
-from remit.house import policy_files
+from remit.analysis.mutation import score
+from remit.analysis.solver.ruleset import Side, read_side
+from remit.analysis.suggestion import first_policy, suggest
+from remit.core.calls import Noun, Request
+from remit.core.errors import WorkspaceError
+from remit.core.events import EffectSettled
 from remit.policy import Coverage, Vocabulary, load, read_cases, run_cases, uncovered
+from remit.workspace.session import policy_files
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent

@@ -12,11 +12,12 @@ import pytest
 from playing import Command, Play, Played, turn
 from test_effects import replayed
 
-from remit import run, workspace
-from remit.errors import WorkspaceError
-from remit.event import AnswerRejected, Recorded, RunFinished
-from remit.house import open_house
-from remit.withhold import withheld
+from remit.core.errors import WorkspaceError
+from remit.core.events import AnswerRejected, Recorded, RunFinished
+from remit.journal.withholding import withheld
+from remit.runtime import runner as run
+from remit.workspace import loader as workspace
+from remit.workspace.session import open_house
 
 LOOK = turn(ledger__look={"name": "ann"})
 MISSING = turn(ledger__look={"name": "gone"})

@@ -19,15 +19,16 @@ from playing import DONE, Command, Play, Played, turn
 from test_broker import LARGE, grant, resumed, waiting
 from test_effects import replayed
 
-from remit import approval, run
-from remit.call import Call, Decision, Rule, Subjects, Touch
-from remit.errors import Refusal
-from remit.event import ApprovalGranted, ApprovalRefused, ApprovalRequested, ApprovalVoided, Recorded
-from remit.guard import Guard
-from remit.house import open_house
-from remit.record import Record
-from remit.redact import Redactor
-from remit.render import plain, summary
+from remit.broker.approvals import requests as approval
+from remit.broker.approvals.summary import plain, summary
+from remit.core.calls import Call, Decision, Rule, Subjects, Touch
+from remit.core.errors import Refusal
+from remit.core.events import ApprovalGranted, ApprovalRefused, ApprovalRequested, ApprovalVoided, Recorded
+from remit.guardrails.redaction import Redactor
+from remit.guardrails.sanitizer import Guard
+from remit.journal.run_log import Record
+from remit.runtime import runner as run
+from remit.workspace.session import open_house
 
 ASKS_LEAD = "approved('role:lead')"
 
@@ -163,7 +164,7 @@ def test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace(play
 @pytest.mark.parametrize("condition", ["approvals('role:lead') >= 0", "approvals('role:lead') > -1"])
 def test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded(clerk: Callable[..., Path], condition: str) -> None:
     """D6: a chain of no approvals would approve everything."""
-    from remit.errors import WorkspaceError
+    from remit.core.errors import WorkspaceError
 
     folder = clerk(LARGE)
     rules = folder / "policies" / "rules.csv"

@@ -10,7 +10,9 @@ import time
 
 from playing import DONE, Play, Remit, turn
 
-from remit import approval, audit, run
+from remit.broker.approvals import requests as approval
+from remit.runtime import runner as run
+from remit.tracing.reports import audit
 
 TURNS = [
     turn(ledger__look={"name": "a"}),

@@ -11,13 +11,16 @@ from pathlib import Path
 import pytest
 from playing import DONE, Played, Remit, turn
 
-from remit import approval, house, policy, run
-from remit.break_glass import Emergency, emergencies, review
-from remit.call import BREAK_GLASS, Context, Request
-from remit.errors import Refusal, UsageError
-from remit.replay import replay, tampering
-from remit.rulebook import open_rulebook
-from remit.trace import read
+from remit import policy
+from remit.broker.approvals import requests as approval
+from remit.broker.approvals.break_glass import Emergency, emergencies, review
+from remit.core.calls import BREAK_GLASS, Context, Request
+from remit.core.errors import Refusal, UsageError
+from remit.replay.replayer import replay, tampering
+from remit.runtime import runner as run
+from remit.tracing import read
+from remit.workspace import session as house
+from remit.workspace.bundle import open_rulebook
 
 LARGE = [turn(ledger__pay={"name": "ann", "amount": 5000}), DONE]
 EMERGENCY = f"approved('role:lead') or approved('{BREAK_GLASS}')"

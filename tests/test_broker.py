@@ -13,14 +13,16 @@ from counting import pin
 from playing import DONE, Play, Played, turn
 from test_effects import replayed
 
-from remit import approval, hold, run
-from remit.attempt import LiveAttempts
-from remit.call import Call, Confinement
-from remit.driving import driving
-from remit.errors import Refusal, RunEnded, UsageError
-from remit.event import ApprovalRequested, AttemptEnded, AttemptIntended, CallDecided, Recorded
-from remit.house import open_house
+from remit.broker import holds as hold
+from remit.broker.approvals import requests as approval
+from remit.broker.attempts import LiveAttempts
+from remit.core.calls import Call, Confinement
+from remit.core.errors import Refusal, RunEnded, UsageError
+from remit.core.events import ApprovalRequested, AttemptEnded, AttemptIntended, CallDecided, Recorded
+from remit.journal.run_lock import driving
 from remit.policy import Policy
+from remit.runtime import runner as run
+from remit.workspace.session import open_house
 
 
 def kinds(played: Played) -> list[str]:

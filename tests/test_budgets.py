@@ -17,14 +17,14 @@ from test_broker import grant, resumed
 from test_effects import replayed
 from test_retries import another
 
-from remit import run
-from remit.errors import Problem, WorkspaceError
-from remit.event import BudgetSpent, Usage
-from remit.house import open_house
-from remit.journal import Journal
-from remit.limits import read_limits
-from remit.model import Turn
-from remit.spend import Claim, Exhausted
+from remit.core.claims import Claim, Exhausted
+from remit.core.errors import Problem, WorkspaceError
+from remit.core.events import BudgetSpent, Usage
+from remit.journal.store import Journal
+from remit.runtime import runner as run
+from remit.runtime.models import Turn
+from remit.workspace.limits import read_limits
+from remit.workspace.session import open_house
 
 
 def pays(*names: str) -> dict[str, Any]:
@@ -128,7 +128,7 @@ class Metered:
         self._usage = usage
 
     async def think(self, step: int, messages: Any, tools: Sequence[Any]) -> Turn:
-        from remit.call import Ask
+        from remit.core.calls import Ask
 
         ask = Ask(name="ledger__look", arguments=json.dumps({"name": f"a{step}"}))
         return Turn(text="", asks=(ask,), finish="tool_calls", usage=self._usage)

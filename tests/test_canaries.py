@@ -15,10 +15,10 @@ from reaching import Heard, Said, Server
 from test_content import CANARY, ENCODINGS, everything, leaks
 from test_http import add, trusting  # noqa: F401 - a fixture
 
-from remit import house as house_module
-from remit import run as run_module
-from remit.event import AttemptEnded, CallAnswered
-from remit.model import Message, Model, ToolSpec, Turn
+from remit.core.events import AttemptEnded, CallAnswered
+from remit.runtime import runner as run_module
+from remit.runtime.models import Message, Model, ToolSpec, Turn
+from remit.workspace import session as house_module
 
 MANIFEST = """
 name = "leaky"

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from run_events import RUN, a_whole_run, edit, recorded, started, succeeded
 
-from remit.chain import Fault, link, payload_digest, verify_chain
-from remit.errors import RunEnded
-from remit.journal import Journal
+from remit.core.errors import RunEnded
+from remit.journal.hash_chain import Fault, link, payload_digest, verify_chain
+from remit.journal.store import Journal
 
 
 @pytest.fixture

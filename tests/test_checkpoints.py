@@ -11,7 +11,7 @@ import ormsgpack
 from langgraph.checkpoint.serde.jsonplus import EXT_CONSTRUCTOR_SINGLE_ARG, JsonPlusSerializer
 from playing import DONE, Play, turn
 
-from remit import run
+from remit.runtime import runner as run
 
 PAYS = [turn("say-words", ledger__pay={"name": "ann-words", "amount": 5000}), DONE]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from remit.starter import starter_folder
+from remit.workspace.template import starter_folder
 
 TESTS = Path(__file__).parent
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from confining import sandbox
 
-from remit.errors import WorkspaceError
-from remit.tool import attempt, derive, run_cases
-from remit.workspace import load
+from remit.core.errors import WorkspaceError
+from remit.tools.workbench import attempt, derive, run_cases
+from remit.workspace.loader import load
 
 GREP_TOML = """\
 name = "lines"

@@ -19,15 +19,15 @@ from playing import DONE, Command, Play, Played, Remit, turn
 from run_events import CORPORA
 from test_effects import replayed
 
-from remit import run
-from remit.call import Ask
-from remit.content import read_content
-from remit.content_cases import check_content
-from remit.errors import WorkspaceError
-from remit.guard import Guard
-from remit.house import open_house
-from remit.model import Turn
-from remit.redact import OWN, Redactor
+from remit.core.calls import Ask
+from remit.core.errors import WorkspaceError
+from remit.guardrails.content_cases import check_content
+from remit.guardrails.content_rules import read_content
+from remit.guardrails.redaction import OWN, Redactor
+from remit.guardrails.sanitizer import Guard
+from remit.runtime import runner as run
+from remit.runtime.models import Turn
+from remit.workspace.session import open_house
 
 CANARY = "c4nary-horse/Battery+staple~0815"
 ENCODINGS: dict[str, str] = {

@@ -11,14 +11,15 @@ from typing import Any
 import pytest
 from playing import DONE, Play, Played, turn
 
-from remit import effect, run
-from remit.call import Json
-from remit.event import AttemptIntended, EffectSettled, Recorded
-from remit.house import House, open_house
-from remit.record import Record
-from remit.replay import Replayed, replay, tampering
-from remit.rulebook import open_rulebook
-from remit.trace import read
+from remit.broker import effects as effect
+from remit.core.calls import Json
+from remit.core.events import AttemptIntended, EffectSettled, Recorded
+from remit.journal.run_log import Record
+from remit.replay.replayer import Replayed, replay, tampering
+from remit.runtime import runner as run
+from remit.tracing import read
+from remit.workspace.bundle import open_rulebook
+from remit.workspace.session import House, open_house
 
 RUN = "e" * 32
 

@@ -12,12 +12,12 @@ import pytest
 from abuse import abuse
 from reaching import Confined, Said, Server, connects, network
 
-from remit.egress import Egress, Permit, proxy
-from remit.encodings import spellings
-from remit.errors import RunEnded
-from remit.event import Refused
-from remit.network import Network, parse_credential
+from remit.core.errors import RunEnded
+from remit.core.events import Refused
+from remit.guardrails.encodings import spellings
 from remit.sandbox import Profile, Sandbox
+from remit.sandbox.egress import Egress, Permit, proxy
+from remit.sandbox.egress.permissions import Network, parse_credential
 
 
 @pytest.fixture(scope="module")

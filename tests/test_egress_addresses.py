@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reaching import Names, Said, Server, connects, gate, names, network
 
-from remit.egress import Permit
-from remit.egress.address import classify
-from remit.network import Network, Url, parse_host
+from remit.sandbox.egress import Permit
+from remit.sandbox.egress.addresses import classify
+from remit.sandbox.egress.permissions import Network, Url, parse_host
 
 CORPORA = Path(os.environ.get("REMIT_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 

@@ -15,14 +15,14 @@ import pytest
 from abuse import abuse
 from reaching import Names, Said, Server, authority, fuzz, gate, names, network, trust
 
-from remit.egress import Permit
-from remit.egress.hello import read_hello
-from remit.egress.scrub import Scrubber
-from remit.egress.ticket import MOST_AT_ONCE, MOST_REQUESTS
-from remit.egress.verdict import Blocked
-from remit.encodings import spellings
-from remit.network import Network, parse_credential
-from remit.redact import Redactor
+from remit.guardrails.encodings import spellings
+from remit.guardrails.redaction import Redactor
+from remit.sandbox.egress import Permit
+from remit.sandbox.egress.call_session import MOST_AT_ONCE, MOST_REQUESTS
+from remit.sandbox.egress.client_hello import read_hello
+from remit.sandbox.egress.errors import Blocked
+from remit.sandbox.egress.permissions import Network, parse_credential
+from remit.sandbox.egress.response_scrubber import Scrubber
 
 # -- tunnels -----------------------------------------------------------------------------------------------------------
 

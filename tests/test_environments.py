@@ -21,12 +21,13 @@ import pytest
 from confining import Room, sandbox
 from playing import Remit
 
-from remit.errors import RunEnded, WorkspaceError
-from remit.house import open_house
-from remit.run import OneCall, Start, start
-from remit.sandbox import Output, environment
-from remit.tool import card, interpreter, pin_tools
-from remit.workspace import Workspace, load
+from remit.core.errors import RunEnded, WorkspaceError
+from remit.runtime.runner import OneCall, Start, start
+from remit.sandbox import Output
+from remit.sandbox.packages import environment
+from remit.tools.workbench import card, interpreter, pin_tools
+from remit.workspace.loader import Workspace, load
+from remit.workspace.session import open_house
 
 TOML = """\
 name = "{name}"

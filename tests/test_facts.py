@@ -27,11 +27,11 @@ from run_events import (
     turn,
 )
 
-from remit.call import Context, Touch
-from remit.event import AnyEvent, CallAnswered, CallDecided, HoldLifted, HoldSet, Recorded, RunFinished
-from remit.facts import Facts, summary
-from remit.facts import context as context_of
-from remit.fold import fold
+from remit.core.calls import Context, Touch
+from remit.core.events import AnyEvent, CallAnswered, CallDecided, HoldLifted, HoldSet, Recorded, RunFinished
+from remit.journal.reducer import fold
+from remit.journal.run_state import Facts, summary
+from remit.journal.run_state import context as context_of
 
 LEADS = {
     "user:bob": frozenset({"role:lead"}),

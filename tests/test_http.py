@@ -17,14 +17,15 @@ from keyring.backend import KeyringBackend
 from playing import Remit, turn
 from reaching import Heard, Said, Server, authority
 
-from remit import house as house_module
-from remit import run as run_module
-from remit import tool, workspace
-from remit.encodings import spellings
-from remit.event import AttemptEnded, CallAnswered, Recorded
+from remit.core.events import AttemptEnded, CallAnswered, Recorded
+from remit.guardrails.encodings import spellings
+from remit.guardrails.secrets import Secrets
+from remit.runtime import runner as run_module
 from remit.sandbox import Sandbox
-from remit.secret import Secrets
-from remit.starter import starter_folder
+from remit.tools import workbench as tool
+from remit.workspace import loader as workspace
+from remit.workspace import session as house_module
+from remit.workspace.template import starter_folder
 
 AGENT = """name = "web"
 summary = "Looks things up"

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from run_events import CORPORA, RUN, a_whole_run, edit, started, succeeded
 
-from remit.chain import Fault
-from remit.errors import RunEnded, UsageError
-from remit.event import HoldSet, ModelAsked, ModelFailed, RunFinished, RunStarted
-from remit.facts import Facts, summary
-from remit.fold import fold
-from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
+from remit.core.errors import RunEnded, UsageError
+from remit.core.events import HoldSet, ModelAsked, ModelFailed, RunFinished, RunStarted
+from remit.journal.hash_chain import Fault
+from remit.journal.reducer import fold
+from remit.journal.run_state import Facts, summary
+from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded, Journal
 
 
 @pytest.fixture

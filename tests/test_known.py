@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remit.call import Touch
-from remit.known import carried, intends, listed, mentions, said, says, telling, texts_of, unnamed
-from remit.touch import TouchError, parse_listing
+from remit.core.calls import Touch
+from remit.guardrails.provenance import carried, intends, listed, mentions, said, says, telling, texts_of, unnamed
+from remit.workspace.manifest.touches import TouchError, parse_listing
 
 
 @pytest.mark.parametrize(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from remit.call import Touch
-from remit.errors import WorkspaceError
-from remit.labels import labels_of, read_labels
+from remit.core.calls import Touch
+from remit.core.errors import WorkspaceError
+from remit.workspace.labels import labels_of, read_labels
 
 RULES = read_labels(
     """

@@ -29,13 +29,14 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import Command as Resume
 from playing import Command, Said
 
-from remit import approval, hold
-from remit.errors import UsageError
-from remit.event import ApprovalRequested, AttemptIntended, CallAnswered, CallDecided, ModelAnswered, RunStarted
-from remit.house import open_house
-from remit.langchain import Remit
-from remit.record import Record
-from remit.starter import starter_folder, write_starter
+from remit.broker import holds as hold
+from remit.broker.approvals import requests as approval
+from remit.core.errors import UsageError
+from remit.core.events import ApprovalRequested, AttemptIntended, CallAnswered, CallDecided, ModelAnswered, RunStarted
+from remit.journal.run_log import Record
+from remit.langchain.middleware import Remit
+from remit.workspace.session import open_house
+from remit.workspace.template import starter_folder, write_starter
 
 ASKED = {"messages": [HumanMessage("Refund order 1")]}
 LOOK = ("get_order", {"order": "1"})

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from playing import DONE, turn
 
-from remit import house, run
-from remit.event import ModelAsked, Recorded
+from remit.core.events import ModelAsked, Recorded
+from remit.runtime import runner as run
+from remit.workspace import session as house
 
 STEPS = 1000
 TEXT = "x" * 2000

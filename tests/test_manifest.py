@@ -9,17 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remit.call import Touch
-from remit.errors import Problem, WorkspaceError
-from remit.manifest import (
-    Limits,
-    Manifest,
-    Retry,
-    manifest_schema,
-    parse_manifest,
-)
-from remit.network import Url, parse_host
-from remit.touch import covered
+from remit.core.calls import Touch
+from remit.core.errors import Problem, WorkspaceError
+from remit.sandbox.egress.permissions import Url, parse_host
+from remit.workspace.manifest.manifest import Limits, Manifest, Retry, manifest_schema, parse_manifest
+from remit.workspace.manifest.touches import covered
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 

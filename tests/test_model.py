@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from openai_server import OpenAIServer, Reply
 
-from remit.call import Ask
-from remit.errors import UsageError, WorkspaceError
-from remit.model import WHOLE, Message, Model, ModelError, ScriptModel, ToolSpec, Turn, open_model
+from remit.core.calls import Ask
+from remit.core.errors import UsageError, WorkspaceError
+from remit.runtime.models import WHOLE, Message, Model, ModelError, ScriptModel, ToolSpec, Turn, open_model
 
 QUESTION = (Message(role="system", text="You triage."), Message(role="user", text="Why does checkout fail?"))
 READ = ToolSpec(
@@ -233,7 +233,7 @@ async def test_a_turn_stopped_by_a_filter_keeps_the_providers_word_and_is_not_wh
 
 
 async def test_a_turn_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    provider = importlib.import_module("remit.model.provider")
+    provider = importlib.import_module("remit.runtime.models.langchain")
     monkeypatch.setattr(provider, "TURN_CHARACTERS", 1000)
 
     with pytest.raises(ModelError, match="longer than 1000 characters"):
@@ -352,7 +352,7 @@ async def test_the_base_url_of_the_environment_is_used(monkeypatch: pytest.Monke
 
 def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """The client's own retries wait up to seconds; the count is not what is tested."""
-    provider = importlib.import_module("remit.model.provider")
+    provider = importlib.import_module("remit.runtime.models.langchain")
     openai_provider = provider.PROVIDERS["openai"]
     patched = type(openai_provider)(
         **{**vars(openai_provider), "options": {**openai_provider.options, "max_retries": 0}}

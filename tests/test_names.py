@@ -12,9 +12,9 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from remit.canon import canonical
-from remit.errors import Refusal
-from remit.url import canonical_url
+from remit.core.errors import Refusal
+from remit.core.parsing.names import canonical
+from remit.core.parsing.urls import canonical_url
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 

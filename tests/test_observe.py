@@ -13,10 +13,10 @@ from confining import Room, sandbox
 from playing import Remit
 from reaching import Said, Server
 
-from remit.errors import UsageError
-from remit.observe import Report, Used, observe
+from remit.core.errors import UsageError
 from remit.sandbox import Observed, Sandbox
-from remit.workspace import load
+from remit.tools.usage_audit import Report, Used, observe
+from remit.workspace.loader import load
 
 TOML = """\
 name = "reporter"

@@ -13,20 +13,20 @@ from hypothesis import strategies as st
 from open_house import Box, Played, open_agents
 from playing import DONE, turn
 
-from remit.analysis.difference import difference
-from remit.analysis.history import backtest
-from remit.analysis.side import read_side
-from remit.broker import Broker
-from remit.call import Context, Request, Scope, Scoped
-from remit.errors import WorkspaceError
-from remit.event import CallAnswered, RunStarted
-from remit.house import policy_files
+from remit.analysis.backtest import backtest
+from remit.analysis.diff.policy import difference
+from remit.analysis.solver.ruleset import read_side
+from remit.broker.broker import Broker
+from remit.core.calls import Context, Request, Scope, Scoped
+from remit.core.errors import WorkspaceError
+from remit.core.events import CallAnswered, RunStarted
 from remit.policy import run_cases, uncovered
-from remit.replay import replay
-from remit.rulebook import open_rulebook, vocabulary
-from remit.scope import SUBJECT, narrowed, read_scope
-from remit.starter import starter_folder
-from remit.trace import open_trace
+from remit.policy.run_scope import SUBJECT, narrowed, read_scope
+from remit.replay.replayer import replay
+from remit.tracing import open_trace
+from remit.workspace.bundle import open_rulebook, vocabulary
+from remit.workspace.session import policy_files
+from remit.workspace.template import starter_folder
 
 ROOT = starter_folder()
 INBOX = turn(box__inbox={})
@@ -86,7 +86,7 @@ def test_what_remit_looks_up_itself_is_known_and_the_model_never_sees_it(tmp_pat
 
 
 def test_a_foreign_graphs_agent_is_looked_up_for_too(tmp_path: Path) -> None:
-    from remit.langchain import Remit
+    from remit.langchain.middleware import Remit
 
     open_agents(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
     remit = Remit("helper", task="Tell her", workspace=tmp_path)
@@ -101,7 +101,7 @@ def test_a_foreign_graphs_agent_is_looked_up_for_too(tmp_path: Path) -> None:
 def test_a_foreign_graphs_directory_is_filled_though_the_process_before_ended_while_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from remit.langchain import Remit
+    from remit.langchain.middleware import Remit
 
     open_agents(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
     thread: Any = {"configurable": {"thread_id": "t", "__pregel_checkpointer": True}}
@@ -423,7 +423,7 @@ def test_the_diff_proves_that_a_scope_gives_nobody_else_anything() -> None:
 
 
 def _conversation(played: Played) -> list[Any]:
-    from remit.record import Record
+    from remit.journal.run_log import Record
 
     return list(Record(played.house.journal, played.run).conversation.messages)
 

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 from counting import pin
 
-from remit import run
-from remit.call import Ask
-from remit.event import CallDecided, Recorded
-from remit.house import House, open_house
-from remit.model import Message, ToolSpec, Turn
-from remit.starter import starter_folder
+from remit.core.calls import Ask
+from remit.core.events import CallDecided, Recorded
+from remit.runtime import runner as run
+from remit.runtime.models import Message, ToolSpec, Turn
+from remit.workspace.session import House, open_house
+from remit.workspace.template import starter_folder
 
 SERVICE = Path(__file__).parent / "bench" / "suites" / "tau2" / "service.csv"
 TOOL = """

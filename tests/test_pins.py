@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from remit.errors import WorkspaceError
-from remit.manifest import ActionSchema, Manifest, code_digest, parse_manifest, pin
-from remit.pins import check_schemas, read_lock, write_lock
+from remit.core.errors import WorkspaceError
+from remit.workspace.manifest.manifest import ActionSchema, Manifest, code_digest, parse_manifest, pin
+from remit.workspace.manifest.pins import check_schemas, read_lock, write_lock
 
 FILE = "tools/files/tool.toml"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from remit import policy
-from remit.errors import WorkspaceError
+from remit.core.errors import WorkspaceError
 from remit.policy import CaseResult, Vocabulary, run_cases
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from remit.call import Context
-from remit.policy.conditions import ConditionError, Effect, holds, parse_condition
+from remit.core.calls import Context
+from remit.policy.language.conditions import ConditionError, Effect, holds, parse_condition
 
 TYPES = {
     "path": "string",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from remit import policy
-from remit.call import Context, Decision, Missing, Request
+from remit.core.calls import Context, Decision, Missing, Request
 from remit.policy import Policy
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remit.policy.globs import GlobError, parse_pattern, parse_resource
+from remit.policy.language.patterns import GlobError, parse_pattern, parse_resource
 
 PIECES = ("a", "ab", "*", "a*", "*b", "*a*", "**")
 NAMES = ("a", "ab", ".a", "zz")  # zz is what no pattern was written for; .a is what shells hide

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from remit import policy
-from remit.call import Context, Request
-from remit.errors import WorkspaceError
+from remit.core.calls import Context, Request
+from remit.core.errors import WorkspaceError
 from remit.policy import Policy, Vocabulary
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from remit import policy
-from remit.call import Context, Decision, Request, Told
-from remit.errors import WorkspaceError
+from remit.core.calls import Context, Decision, Request, Told
+from remit.core.errors import WorkspaceError
 from remit.policy import Policy
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()

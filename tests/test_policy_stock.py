@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from remit import policy
-from remit.call import Context, Request, action_matches
-from remit.errors import UsageError, WorkspaceError
+from remit.core.calls import Context, Request, action_matches
+from remit.core.errors import UsageError, WorkspaceError
 from remit.policy import Policy, index
-from remit.policy.stock import stock
+from remit.policy.casbin_reference import stock
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()
 
@@ -151,7 +151,7 @@ def test_random_policies_decide_as_stock_casbin_does(seed: int, monkeypatch: pyt
         monkeypatch.setattr(index, "CROWDED", 1)  # as if many rules lay in each place
     circles = seed >= 6  # nobody can load them; decided alike all the same
     if circles:
-        monkeypatch.setattr("remit.policy.rules.check_links", lambda _: ())
+        monkeypatch.setattr("remit.policy.language.loader.check_links", lambda _: ())
     dice = random.Random(seed)
     counts = dict.fromkeys(("policies", "requests", "allowed", "denied", "asked", "several", "refused_to_load"), 0)
     while counts["policies"] < max(1, POLICIES // 8):
@@ -251,13 +251,16 @@ def test_no_decision_of_a_run_is_casbins_to_switch_off() -> None:
         str(path.relative_to(package))
         for path in package.rglob("*.py")
         for line in path.read_text(encoding="utf-8").splitlines()
-        if re.match(r"\s*(from|import) (casbin|remit\.policy\.stock)|\s*from remit\.policy import .*stock", line)
+        if re.match(
+            r"\s*(from|import) (casbin|remit\.policy\.casbin_reference)|\s*from remit\.policy import .*casbin_reference",
+            line,
+        )
     }
-    assert found == {"policy/stock.py"}
+    assert found == {"policy/casbin_reference.py"}
 
 
 def test_the_other_distribution_of_casbin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """`casbin` 1.43 overwrites pycasbin's files and matches otherwise."""
-    monkeypatch.setattr("remit.policy.stock.version", lambda name: "1.43.0")
+    monkeypatch.setattr("remit.policy.casbin_reference.version", lambda name: "1.43.0")
     with pytest.raises(UsageError, match="overwritten"):
         stock({"policies/model.conf": MODEL})

@@ -8,8 +8,8 @@ import pytest
 from playing import Remit
 
 from remit import policy
-from remit.call import Context, Request
 from remit.cli import main
+from remit.core.calls import Context, Request
 from remit.policy import Policy, can, who
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()

@@ -13,15 +13,17 @@ from pathlib import Path
 import pytest
 from playing import DONE, Play, Played, turn
 
-from remit import house, policy, run
-from remit.call import Context, Request
-from remit.errors import WorkspaceError
-from remit.event import ApprovalRequested, CallDecided, Recorded, RulesChanged, RunStarted
-from remit.live import LiveWorld
+from remit import policy
+from remit.core.calls import Context, Request
+from remit.core.errors import WorkspaceError
+from remit.core.events import ApprovalRequested, CallDecided, Recorded, RulesChanged, RunStarted
 from remit.policy import Policy, Watched, read_folder
-from remit.replay import Replayed, replay, tampering
-from remit.rulebook import open_rulebook
-from remit.trace import read
+from remit.replay.replayer import Replayed, replay, tampering
+from remit.runtime import runner as run
+from remit.runtime.live import LiveWorld
+from remit.tracing import read
+from remit.workspace import session as house
+from remit.workspace.bundle import open_rulebook
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_text()
 ALLOW = "p, agent:t, a.b, **, True, allow\n"

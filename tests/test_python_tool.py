@@ -12,9 +12,9 @@ from confining import Room, sandbox
 from playing import Remit
 
 from remit.sandbox import Output
-from remit.starter import starter_folder
-from remit.tool import run_cases
-from remit.workspace import load
+from remit.tools.workbench import run_cases
+from remit.workspace.loader import load
+from remit.workspace.template import starter_folder
 
 TOOL = starter_folder() / "tools" / "python"
 

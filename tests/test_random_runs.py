@@ -14,16 +14,20 @@ from typing import Any
 import pytest
 from playing import DONE
 
-from remit import approval, hold, house, policy, run
-from remit.errors import Refusal
-from remit.event import Recorded
-from remit.mend import mend
-from remit.record import Record
-from remit.recorded import Otherwise
-from remit.replay import replay, tampering
-from remit.rulebook import open_rulebook, vocabulary
-from remit.trace import open_trace, read, write_portable
-from remit.verify import contradictions
+from remit import policy
+from remit.broker import holds as hold
+from remit.broker.approvals import requests as approval
+from remit.core.errors import Refusal
+from remit.core.events import Recorded
+from remit.journal.run_log import Record
+from remit.replay.recorded import Otherwise
+from remit.replay.replayer import replay, tampering
+from remit.runtime import runner as run
+from remit.tracing import open_trace, read, write_portable
+from remit.tracing.reports.reconciliation import mend
+from remit.tracing.reports.verification import contradictions
+from remit.workspace import session as house
+from remit.workspace.bundle import open_rulebook, vocabulary
 
 SEEDS = int(os.environ.get("REMIT_SEEDS", "16"))
 SECRET = "AKIAIOSFODNN7EXAMPLE"

@@ -12,8 +12,8 @@ import pytest
 from playing import TASK, Remit
 
 from remit.cli import COMMANDS
-from remit.errors import CODES
-from remit.starter import starter_folder
+from remit.core.errors import CODES
+from remit.workspace.template import starter_folder
 
 ROOT = starter_folder()
 README = (ROOT / "README.md").read_text()

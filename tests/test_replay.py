@@ -15,11 +15,9 @@ import pytest
 from counting import TOOL, pin
 from playing import DONE, Command, Play, Played, turn
 
-from remit import policy, workspace
-from remit.call import Failed
-from remit.chain import link
-from remit.divergence import Divergence, Kind
-from remit.event import (
+from remit import policy
+from remit.core.calls import Failed
+from remit.core.events import (
     AnyEvent,
     ApprovalRequested,
     CallAnswered,
@@ -29,13 +27,16 @@ from remit.event import (
     RunFinished,
     RunStarted,
 )
-from remit.house import policy_files
-from remit.journal import Journal
-from remit.recorded import Otherwise
-from remit.replay import replay
-from remit.rulebook import open_rulebook, vocabulary
-from remit.starter import starter_folder
-from remit.trace import open_trace, write_portable
+from remit.journal.hash_chain import link
+from remit.journal.store import Journal
+from remit.replay.divergence import Divergence, Kind
+from remit.replay.recorded import Otherwise
+from remit.replay.replayer import replay
+from remit.tracing import open_trace, write_portable
+from remit.workspace import loader as workspace
+from remit.workspace.bundle import open_rulebook, vocabulary
+from remit.workspace.session import policy_files
+from remit.workspace.template import starter_folder
 
 APPROVALS = [{"action": "ledger.pay", "approver": "user:lea", "role": "role:lead"}]
 TURNS = [

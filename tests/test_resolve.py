@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remit.call import Touch
-from remit.errors import Refusal
-from remit.manifest import Action, ActionSchema, Manifest
-from remit.resolve import MOST_TOUCHES, check_output, command_schema, fill_argv, resolve
+from remit.core.calls import Touch
+from remit.core.errors import Refusal
+from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest
+from remit.workspace.manifest.resolution import MOST_TOUCHES, check_output, command_schema, fill_argv, resolve
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 

@@ -16,16 +16,19 @@ from playing import DONE, Play, Played, turn
 from test_effects import replayed
 from test_http import add
 
-from remit import circuit, hold, retry, run
-from remit.call import Call, Subjects
-from remit.errors import Refusal
-from remit.event import AttemptEnded, AttemptIntended, Recorded
-from remit.facts import Circuit
-from remit.house import House, open_house
-from remit.journal import WORKSPACE_RUN, Journal
-from remit.manifest import Breaker
-from remit.record import Record
-from remit.retry import FIRST_DELAY_S, LONGEST_DELAY_S
+from remit.broker import circuit_breaker as circuit
+from remit.broker import holds as hold
+from remit.broker import retries as retry
+from remit.broker.retries import FIRST_DELAY_S, LONGEST_DELAY_S
+from remit.core.calls import Call, Subjects
+from remit.core.errors import Refusal
+from remit.core.events import AttemptEnded, AttemptIntended, Recorded
+from remit.journal.run_log import Record
+from remit.journal.run_state import Circuit
+from remit.journal.store import WORKSPACE_RUN, Journal
+from remit.runtime import runner as run
+from remit.workspace.manifest.manifest import Breaker
+from remit.workspace.session import House, open_house
 
 VAULT = turn(ledger__pay={"name": "vault", "amount": 1})
 STUCK = turn(ledger__look={"name": "stuck"})

@@ -15,10 +15,10 @@ import pytest
 from playing import Remit
 from pydantic import TypeAdapter
 
-from remit.call import Result
-from remit.check import check
-from remit.starter import starter_folder
-from remit.tool_toml import manifest_schema
+from remit.analysis.workspace_check import check
+from remit.core.calls import Result
+from remit.workspace.manifest.schema import manifest_schema
+from remit.workspace.template import starter_folder
 
 
 def edit(path: Path, old: str, new: str) -> None:

@@ -16,11 +16,11 @@ import pytest
 from abuse import abuse
 from confining import Room, sandbox
 
-from remit.errors import Refusal, RunEnded
-from remit.event import Limit, Refused
+from remit.core.errors import Refusal, RunEnded
+from remit.core.events import Limit, Refused
 from remit.sandbox import Profile, Sandbox, Tier, argv, find_bwrap, probe
-from remit.sandbox.attempts import ALLOWED, ATTEMPTS, ENDINGS, LEFT
 from remit.sandbox.profile import BASE_ENVIRONMENT, Runtime
+from remit.sandbox.selfcheck.cases import ALLOWED, ATTEMPTS, ENDINGS, LEFT
 
 
 @pytest.fixture(params=["full", "landlock"])

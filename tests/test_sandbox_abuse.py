@@ -12,7 +12,7 @@ import pytest
 from abuse import LINES, abuse, tried
 from confining import Room, below, command, put_away
 
-from remit.errors import Refusal
+from remit.core.errors import Refusal
 from remit.sandbox import Tier, find_bwrap
 from remit.sandbox.profile import runtime
 

@@ -14,7 +14,8 @@ import pytest
 from abuse import abuse
 from confining import Room
 
-from remit.sandbox import Tier, kernel
+from remit.sandbox import Tier
+from remit.sandbox.guest import kernel
 from remit.sandbox.seccomp import (
     ALLOWED,
     FORKING,

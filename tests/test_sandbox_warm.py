@@ -17,7 +17,7 @@ from abuse import abuse
 from confining import Room, below, command, put_away
 
 from remit.sandbox import Bounds, Output, Sandbox, Tier
-from remit.sandbox.cgroup import Group, delegated
+from remit.sandbox.cgroups import Group, delegated
 
 CALLS = int(os.environ.get("REMIT_SOAK_CALLS", "150"))  # `make soak` has 10,000
 
@@ -338,7 +338,7 @@ async def test_a_closed_sandbox_leaves_no_process_and_can_be_used_again(room: Ro
 
 async def test_a_tool_that_nobody_asks_for_is_put_away(full: Room, monkeypatch: pytest.MonkeyPatch) -> None:
     await put_away()
-    monkeypatch.setattr("remit.sandbox.pool._TICK_SECONDS", 0.05)
+    monkeypatch.setattr("remit.sandbox.warm.pool._TICK_SECONDS", 0.05)
     async with Sandbox(accept=("full",), bounds=Bounds(least=1, idle_s=0.1)) as own:
         profile = full.profile()
         (profile.code / "main.py").write_text("def act() -> int:\n    return 1\n")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remit.canon import tables_of
-from remit.errors import Refusal
+from remit.core.errors import Refusal
+from remit.core.parsing.names import tables_of
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 

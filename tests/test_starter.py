@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from remit.canon import tables_of
-from remit.errors import CODES
-from remit.model.script import read_script
-from remit.redact import patterns
+from remit.core.errors import CODES
+from remit.core.parsing.names import tables_of
+from remit.guardrails.redaction import patterns
+from remit.runtime.models.scripted import read_script
 
 ROOT = Path(__file__).resolve().parents[1]
 AGENT = ROOT / "agent/triage"

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from playing import DONE
 from test_budgets import PRICE, TAKES, metered
 
-from remit.stats import percentile
+from remit.tracing.reports.statistics import percentile
 
 
 def test_latency_tokens_and_cost_are_told_by_agent_and_action(

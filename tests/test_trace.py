@@ -34,12 +34,12 @@ from run_events import (
     written,
 )
 
-from remit.chain import link_of
-from remit.errors import RunEnded, UsageError
-from remit.event import AnyEvent
-from remit.journal import Journal
-from remit.trace import TraceFile, open_trace, read
-from remit.trace.spans import Spans
+from remit.core.errors import RunEnded, UsageError
+from remit.core.events import AnyEvent
+from remit.journal.hash_chain import link_of
+from remit.journal.store import Journal
+from remit.tracing import TraceFile, open_trace, read
+from remit.tracing.spans import Spans
 
 
 def attributes(span: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 from playing import DONE, Command, Play, turn
 
-from remit import approval, house, run
-from remit.errors import Refusal, UsageError
-from remit.record import Record
-from remit.trace import open_trace, read
-from remit.verify import verify
+from remit.broker.approvals import requests as approval
+from remit.core.errors import Refusal, UsageError
+from remit.journal.run_log import Record
+from remit.runtime import runner as run
+from remit.tracing import open_trace, read
+from remit.tracing.reports.verification import verify
+from remit.workspace import session as house
 
 WORD = "SECRETPLAN"
 TURNS = [

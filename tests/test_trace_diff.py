@@ -13,12 +13,13 @@ from playing import DONE, Command, turn
 from run_events import RUN, ask, decided, recorded, started, succeeded
 from run_events import turn as asked
 
-from remit import house, run
-from remit.alignment import align
-from remit.call import Touch
-from remit.compare import Compared, compare
-from remit.event import AnyEvent, Recorded, RunFinished
-from remit.story import Story, tell
+from remit.core.calls import Touch
+from remit.core.events import AnyEvent, Recorded, RunFinished
+from remit.runtime import runner as run
+from remit.tracing.reports.alignment import align
+from remit.tracing.reports.run_diff import Compared, compare
+from remit.tracing.reports.timeline import Story, tell
+from remit.workspace import session as house
 
 LOOK = {"ledger__look": {"name": "ann"}}
 PAY = {"ledger__pay": {"name": "ben", "amount": 900}}

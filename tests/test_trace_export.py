@@ -20,12 +20,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from playing import DONE, Play, turn
 from run_events import RUN, a_whole_run, recorded
 
-from remit import approval, run
-from remit.record import Record
-from remit.trace import Export
-from remit.trace.backend import Collector
-from remit.trace.export import part_id
-from remit.trace.spans import Span, Spans
+from remit.broker.approvals import requests as approval
+from remit.journal.run_log import Record
+from remit.runtime import runner as run
+from remit.tracing import Export
+from remit.tracing.export import part_id
+from remit.tracing.otel_spans import Collector
+from remit.tracing.spans import Span, Spans
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
@@ -175,7 +176,7 @@ def test_a_collector_that_takes_and_never_answers_slows_no_call_and_is_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Every event is seen while nothing was answered yet; the end waits a bounded time, and says what is missing."""
-    monkeypatch.setattr("remit.trace.backend.CLOSING_S", 0.2)
+    monkeypatch.setattr("remit.tracing.otel_spans.CLOSING_S", 0.2)
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
     caplog.set_level(logging.CRITICAL)
@@ -220,6 +221,6 @@ def test_a_decision_is_a_guardrail_for_viewers_that_know_the_word() -> None:
 
 def test_naming_no_collector_loads_no_opentelemetry() -> None:
     """The trace file needs none of it, and a command that starts does not pay for it."""
-    code = "import sys, remit.trace; remit.trace.Export.from_environment({}); print([name for name in sys.modules if name.startswith('opentelemetry')])"
+    code = "import sys, remit.tracing; remit.tracing.Export.from_environment({}); print([name for name in sys.modules if name.startswith('opentelemetry')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout == "[]\n"

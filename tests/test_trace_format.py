@@ -12,13 +12,13 @@ import golden
 import pytest
 from playing import Command
 
-from remit.event import AnyEvent
-from remit.replay import replay, tampering
-from remit.rulebook import open_rulebook
-from remit.starter import starter_folder
-from remit.trace import read
-from remit.trace.read import READS, VERSION
-from remit.verify import verify
+from remit.core.events import AnyEvent
+from remit.replay.replayer import replay, tampering
+from remit.tracing import read
+from remit.tracing.reader import READS, VERSION
+from remit.tracing.reports.verification import verify
+from remit.workspace.bundle import open_rulebook
+from remit.workspace.template import starter_folder
 
 GOLDEN = starter_folder() / "traces" / "golden"
 OF_WORKSPACE = {  # no run holds these

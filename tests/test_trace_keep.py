@@ -16,17 +16,19 @@ import pytest
 from playing import DONE, Command, Play, Played, turn
 from run_events import EPOCH, started
 
-from remit import approval, house, run
-from remit.break_glass import emergencies, review
-from remit.call import BREAK_GLASS
+from remit.broker.approvals import requests as approval
+from remit.broker.approvals.break_glass import emergencies, review
 from remit.cli import remit
-from remit.errors import UsageError
-from remit.event import RunFinished, RunPruned
-from remit.journal import WORKSPACE_RUN, Journal
-from remit.mend import mend
-from remit.prune import prunable, prune, seconds
-from remit.story import utc
-from remit.trace import open_trace, write_portable
+from remit.core.calls import BREAK_GLASS
+from remit.core.errors import UsageError
+from remit.core.events import RunFinished, RunPruned
+from remit.journal.store import WORKSPACE_RUN, Journal
+from remit.runtime import runner as run
+from remit.runtime.retention import prunable, prune, seconds
+from remit.tracing import open_trace, write_portable
+from remit.tracing.reports.reconciliation import mend
+from remit.tracing.reports.timeline import utc
+from remit.workspace import session as house
 
 LOOK = turn(ledger__look={"name": "ann"})
 

@@ -15,12 +15,12 @@ from playing import DONE, turn
 from run_events import spans
 from warm import SERVER
 
-from remit.event import AttemptEnded, AttemptIntended
-from remit.house import open_house
-from remit.mend import compare_copy, mend
-from remit.story import tell
-from remit.trace import read
-from remit.verify import verify
+from remit.core.events import AttemptEnded, AttemptIntended
+from remit.tracing import read
+from remit.tracing.reports.reconciliation import compare_copy, mend
+from remit.tracing.reports.timeline import tell
+from remit.tracing.reports.verification import verify
+from remit.workspace.session import open_house
 
 RUNS = int(os.environ.get("REMIT_RUNS", "6"))
 PROCESSES = int(os.environ.get("REMIT_PROCESSES", "2"))

@@ -15,13 +15,14 @@ from ruamel.yaml import YAML
 from run_events import CORPORA, a_whole_run, recorded
 from test_trace_export import backend as backend  # a collector on loopback
 
-from remit import approval, hold
+from remit.broker import holds as hold
+from remit.broker.approvals import requests as approval
 from remit.cli import COMMANDS
-from remit.errors import CODES
-from remit.starter import starter_folder
-from remit.trace import Export
-from remit.trace.meter import Meter
-from remit.trace.metrics import GAUGES, INSTRUMENTS
+from remit.core.errors import CODES
+from remit.tracing import Export
+from remit.tracing.metrics import GAUGES, INSTRUMENTS
+from remit.tracing.otel_metrics import Meter
+from remit.workspace.template import starter_folder
 
 ROOM = starter_folder() / "traces"
 OURS = {"agent", "action", "code", "outcome"}

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from run_events import RUN, started, turn
 
-from remit.errors import RunEnded, UsageError, WorkspaceError
-from remit.event import AnyEvent, RunFinished, RunResumed
-from remit.journal import Journal
-from remit.trace import Objects, Trace, open_trace, read, write_portable
+from remit.core.errors import RunEnded, UsageError, WorkspaceError
+from remit.core.events import AnyEvent, RunFinished, RunResumed
+from remit.journal.store import Journal
+from remit.tracing import Objects, Trace, open_trace, read, write_portable
 
 FILES = {
     "remit.toml": b'env = "local"\n',

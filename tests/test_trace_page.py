@@ -14,11 +14,11 @@ from playing import DONE, Command, Play, turn
 from run_events import RUN, a_whole_run, decided, ended, intended, recorded, started, succeeded
 from run_events import turn as asked
 
-from remit.brief import Brief, brief
-from remit.chain import Chain, link_of
-from remit.event import AnyEvent
-from remit.page import page, write_page
-from remit.trace import Trace
+from remit.core.events import AnyEvent
+from remit.journal.hash_chain import Chain, link_of
+from remit.tracing import Trace
+from remit.tracing.reports.html import page, write_page
+from remit.tracing.reports.incident import Brief, brief
 
 HOSTILE = """</script></pre><script>document.title = "pwned"</script><img src="http://127.0.0.1:9/x" onerror="document.title='pwned'">
 <style>body { display: none }</style><a href="javascript:document.title='pwned'">x</a>\u202e\u200b&lt;"""

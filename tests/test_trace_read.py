@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from run_events import RUN, a_whole_run, decided, ended, recorded, spans, started, succeeded, turn, written
 
-from remit.errors import UsageError, WorkspaceError
-from remit.trace import TraceFile, read
+from remit.core.errors import UsageError, WorkspaceError
+from remit.tracing import TraceFile, read
 
 
 def test_text_of_a_tool_cannot_forge_lines_or_events(tmp_path: Path) -> None:

@@ -13,14 +13,16 @@ from playing import DONE, Command, Play, turn
 from run_events import RUN, a_whole_run, decided, intended, recorded, requested, started, written
 from run_events import turn as asked
 
-from remit import hold, house, run
-from remit.chain import link_of
-from remit.driving import driving
-from remit.event import AnyEvent
-from remit.journal import Journal
-from remit.mend import compare_copy, mend
-from remit.story import tell
-from remit.trace import TraceFile, open_trace, read
+from remit.broker import holds as hold
+from remit.core.events import AnyEvent
+from remit.journal.hash_chain import link_of
+from remit.journal.run_lock import driving
+from remit.journal.store import Journal
+from remit.runtime import runner as run
+from remit.tracing import TraceFile, open_trace, read
+from remit.tracing.reports.reconciliation import compare_copy, mend
+from remit.tracing.reports.timeline import tell
+from remit.workspace import session as house
 
 
 def played(folder: Path, *turns: dict[str, Any], user: str = "user:operator", task: str = "keep it") -> str:

@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from playing import DONE, Command, turn
 
-from remit import house, run
-from remit.event import AttemptEnded, AttemptIntended, ModelAnswered, Recorded, RunStarted
-from remit.failing import parse_failing
-from remit.rulebook import open_rulebook
-from remit.shrink import shrink
-from remit.trace import open_trace, read
+from remit.core.events import AttemptEnded, AttemptIntended, ModelAnswered, Recorded, RunStarted
+from remit.replay.minimize import shrink
+from remit.runtime import runner as run
+from remit.tracing import open_trace, read
+from remit.tracing.reports.failures import parse_failing
+from remit.workspace import session as house
+from remit.workspace.bundle import open_rulebook
 
 RULE = """
 # Whoever has read an account and booked does not pay late

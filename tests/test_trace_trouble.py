@@ -14,12 +14,12 @@ import warm
 from counting import effects, environment
 from playing import DONE, Said, turn
 
-from remit.event import AttemptIntended
-from remit.house import open_house
-from remit.mend import mend
+from remit.core.events import AttemptIntended
 from remit.sandbox import find_bwrap
-from remit.trace import open_trace
-from remit.verify import verify
+from remit.tracing import open_trace
+from remit.tracing.reports.reconciliation import mend
+from remit.tracing.reports.verification import verify
+from remit.workspace.session import open_house
 
 PAYING = [
     turn(ledger__book={"name": f"n{step}", "amount": step}, ledger__look={"name": "ann", "text": "x" * 4000})

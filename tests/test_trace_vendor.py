@@ -16,11 +16,11 @@ from playing import Command, Play, Played, turn
 from pydantic import BaseModel
 from run_events import a_whole_run, recorded
 
-from remit.chain import verify_chain
-from remit.event import EVENT, AnyEvent, CallDecided, EffectSettled
-from remit.shapes import KEPT, Declared, replaced
-from remit.trace import Trace, read
-from remit.verify import verify
+from remit.core.events import EVENT, AnyEvent, CallDecided, EffectSettled
+from remit.journal.hash_chain import verify_chain
+from remit.tracing import Trace, read
+from remit.tracing.reports.anonymization import KEPT, Declared, replaced
+from remit.tracing.reports.verification import verify
 
 SAID = "Kowalski"
 

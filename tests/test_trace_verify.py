@@ -10,10 +10,18 @@ from typing import Any
 import pytest
 from playing import DONE, Command, Play, Played, turn
 
-from remit.chain import link
-from remit.event import AnyEvent, ApprovalGranted, AttemptEnded, AttemptIntended, CallAnswered, CallDecided, Recorded
-from remit.trace import TraceFile, open_trace, read, write_portable
-from remit.verify import contradictions, verify
+from remit.core.events import (
+    AnyEvent,
+    ApprovalGranted,
+    AttemptEnded,
+    AttemptIntended,
+    CallAnswered,
+    CallDecided,
+    Recorded,
+)
+from remit.journal.hash_chain import link
+from remit.tracing import TraceFile, open_trace, read, write_portable
+from remit.tracing.reports.verification import contradictions, verify
 
 TURNS = [turn(ledger__look={"name": "ann"}), turn(ledger__pay={"name": "ben", "amount": 500}), DONE]
 APPROVALS = [{"action": "ledger.pay", "approver": "user:lea", "role": "role:lead"}]

@@ -20,9 +20,9 @@ import warm
 from openai_server import OpenAIServer, Reply
 from playing import TASK, Remit, Said
 
-from remit.event import AttemptIntended
-from remit.journal import Journal
-from remit.model.script import read_script
+from remit.core.events import AttemptIntended
+from remit.journal.store import Journal
+from remit.runtime.models.scripted import read_script
 
 SECRET = "secrets/payments.env"
 
@@ -30,7 +30,7 @@ SECRET = "secrets/payments.env"
 @pytest.fixture(scope="module")
 def triage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
     """One run of the incident, shared by the tests that only read it."""
-    from remit.starter import write_starter
+    from remit.workspace.template import write_starter
 
     house = tmp_path_factory.mktemp("triage") / "house"
     write_starter(house)

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from remit.canon import digest
-from remit.errors import Refusal, UsageError, WorkspaceError
-from remit.manifest import ActionSchema, code_digest, parse_manifest, pin
-from remit.pins import write_lock
-from remit.workspace import Budget, Settings, Workspace, find, load, load_files, read_code, subject_of
+from remit.core.errors import Refusal, UsageError, WorkspaceError
+from remit.core.parsing.names import digest
+from remit.workspace.loader import Budget, Settings, Workspace, find, load, load_files, read_code, subject_of
+from remit.workspace.manifest.manifest import ActionSchema, code_digest, parse_manifest, pin
+from remit.workspace.manifest.pins import write_lock
 
 TOOL = """\
 name = "files"

@@ -16,16 +16,16 @@ from pathlib import Path
 from playing import Said
 
 from remit.cli import COMMANDS, main
-from remit.redact import DETECTORS
+from remit.guardrails.redaction import DETECTORS
 
 WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection that commands go without, too
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
-        "remit.run",
-        "remit.replay",
-        "remit.check",
-        "remit.tool",
+        "remit.runtime.runner",
+        "remit.replay.replayer",
+        "remit.analysis.workspace_check",
+        "remit.tools.workbench",
         *(f"remit.cli.{module}" for module, _ in COMMANDS.values()),
         *(f"detect_secrets.plugins.{name}" for name in DETECTORS),
     ]

@@ -16,19 +16,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from remit.analysis.difference import difference
-from remit.analysis.findings import Difference
-from remit.analysis.history import backtest
+from remit.analysis.backtest import backtest
+from remit.analysis.diff.policy import difference
+from remit.analysis.diff.revisions import live
+from remit.analysis.diff.witnesses import verify
 from remit.analysis.lint import lint
-from remit.analysis.side import Side, read_side
-from remit.analysis.sources import live
-from remit.analysis.witness import verify
-from remit.call import Ask, Call, Decision, Subjects, Succeeded, Touch
-from remit.chain import seal
-from remit.event import AnyEvent, AttemptEnded, CallAnswered, CallDecided, ModelAsked, Recorded, RunStarted
+from remit.analysis.solver.findings import Difference
+from remit.analysis.solver.ruleset import Side, read_side
+from remit.core.calls import Ask, Call, Decision, Subjects, Succeeded, Touch
+from remit.core.events import AnyEvent, AttemptEnded, CallAnswered, CallDecided, ModelAsked, Recorded, RunStarted
+from remit.journal.hash_chain import seal
 from remit.policy import Vocabulary
-from remit.policy.conditions import read_condition
-from remit.policy.globs import parse_pattern
+from remit.policy.language.conditions import read_condition
+from remit.policy.language.patterns import parse_pattern
 
 ROOT = Path(__file__).parents[2]
 MODEL = (ROOT / "policies" / "model.conf").read_bytes()

@@ -28,9 +28,9 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "tests" / "bench")]
 
-from suites.stage import MARK, AgentDojo, Calls, Module, Puppet, Suite, house_of, play, short, straight  # noqa: E402
+from suites.stage import MARK, AgentDojo, Calls, Module, Puppet, Suite, house_of, play, short, straight
 
-from remit.house import House  # noqa: E402
+from remit.workspace.session import House
 
 SUITES = ("banking", "slack", "workspace", "travel")
 UNSEEN = ("rental", "school")

@@ -46,20 +46,20 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from counting import pin  # noqa: E402 - the tests' own
-from suites.fetch import BENCH, fetch  # noqa: E402
+from counting import pin
+from suites.fetch import BENCH, fetch
 
-from remit import run  # noqa: E402
-from remit.call import JSON_SAFE_INTEGER, Ask, Succeeded  # noqa: E402
-from remit.event import CallAnswered  # noqa: E402
-from remit.house import House, open_house  # noqa: E402
-from remit.model import Message, ToolSpec, Turn  # noqa: E402
-from remit.replay import replay  # noqa: E402
-from remit.rulebook import Rulebook, open_rulebook  # noqa: E402
-from remit.sandbox.serving import described, snake_case  # noqa: E402
-from remit.schema import Mismatch, validate  # noqa: E402
-from remit.starter import starter_folder  # noqa: E402
-from remit.trace import read  # noqa: E402
+from remit.core.calls import JSON_SAFE_INTEGER, Ask, Succeeded
+from remit.core.events import CallAnswered
+from remit.core.parsing.json_schema import Mismatch, validate
+from remit.replay.replayer import replay
+from remit.runtime import runner as run
+from remit.runtime.models import Message, ToolSpec, Turn
+from remit.sandbox.guest.serving import described, snake_case
+from remit.tracing import read
+from remit.workspace.bundle import Rulebook, open_rulebook
+from remit.workspace.session import House, open_house
+from remit.workspace.template import starter_folder
 
 FETCHED = BENCH / "bfcl"
 PACKAGES = """

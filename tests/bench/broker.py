@@ -27,29 +27,30 @@ from typing import Any
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from counting import counting_house, effects  # noqa: E402 - the tests' own workspace
-from langchain.agents import create_agent  # noqa: E402
-from langchain.agents.middleware import (  # noqa: E402
+from counting import counting_house, effects
+from langchain.agents import create_agent
+from langchain.agents.middleware import (
     HumanInTheLoopMiddleware,
     ModelCallLimitMiddleware,
     PIIMiddleware,
     ToolCallLimitMiddleware,
     ToolRetryMiddleware,
 )
-from langchain_core.language_models.chat_models import BaseChatModel  # noqa: E402
-from langchain_core.messages import AIMessage, HumanMessage  # noqa: E402
-from langchain_core.outputs import ChatGeneration, ChatResult  # noqa: E402
-from langchain_core.tools import tool  # noqa: E402
-from langgraph.checkpoint.memory import InMemorySaver  # noqa: E402
-from langgraph.checkpoint.sqlite import SqliteSaver  # noqa: E402
-from langgraph.types import Command  # noqa: E402
+from langchain_core.language_models.chat_models import BaseChatModel
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.outputs import ChatGeneration, ChatResult
+from langchain_core.tools import tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.checkpoint.sqlite import SqliteSaver
+from langgraph.types import Command
 
-from remit import approval, run  # noqa: E402
-from remit.errors import Refusal  # noqa: E402
-from remit.event import ApprovalRequested, CallDecided  # noqa: E402
-from remit.house import House, open_house  # noqa: E402
-from remit.journal import AlreadyRecorded  # noqa: E402
-from remit.record import Record  # noqa: E402
+from remit.broker.approvals import requests as approval
+from remit.core.errors import Refusal
+from remit.core.events import ApprovalRequested, CallDecided
+from remit.journal.run_log import Record
+from remit.journal.store import AlreadyRecorded
+from remit.runtime import runner as run
+from remit.workspace.session import House, open_house
 
 ANN = {"name": "ann", "amount": 1}
 BIG = {"name": "big", "amount": 500}  # what the clerk may pay only with an approval

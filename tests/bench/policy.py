@@ -24,9 +24,9 @@ from statistics import median
 from typing import Any
 
 from remit import policy
-from remit.call import Context, Request
-from remit.policy.roles import Link, closures
-from remit.policy.stock import stock
+from remit.core.calls import Context, Request
+from remit.policy.casbin_reference import stock
+from remit.policy.language.roles import Link, closures
 
 ROOT = Path(__file__).parents[2]
 MODEL = (ROOT / "policies" / "model.conf").read_bytes()

@@ -30,22 +30,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from remit import run
-from remit.attempt import LiveAttempts
-from remit.broker import Broker
-from remit.call import Ask, Subjects
-from remit.event import RunStarted
-from remit.guard import Guard
-from remit.house import open_house
-from remit.live import LiveWorld
-from remit.record import Record
-from remit.redact import Redactor
-from remit.rulebook import files_of
+from remit.broker.attempts import LiveAttempts
+from remit.broker.broker import Broker
+from remit.core.calls import Ask, Subjects
+from remit.core.events import RunStarted
+from remit.guardrails.redaction import Redactor
+from remit.guardrails.sanitizer import Guard
+from remit.journal.run_log import Record
+from remit.runtime import runner as run
+from remit.runtime.live import LiveWorld
 from remit.sandbox import Bounds, Output, Profile, Sandbox, find_bwrap
-from remit.sandbox.launch import perform
+from remit.sandbox.one_shot import perform
 from remit.sandbox.profile import runtime
-from remit.starter import write_starter
-from remit.trace import Objects, TraceFile
+from remit.tracing import Objects, TraceFile
+from remit.workspace.bundle import files_of
+from remit.workspace.session import open_house
+from remit.workspace.template import write_starter
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".bench" / "peers"

@@ -45,13 +45,15 @@ from typing import Any
 
 from suites.fetch import BENCH, fetch
 
-from remit import run, tool, workspace
-from remit.call import Ask, Json
-from remit.event import CallDecided, Recorded
-from remit.house import House, open_house
-from remit.model import Message, ToolSpec, Turn
+from remit.core.calls import Ask, Json
+from remit.core.events import CallDecided, Recorded
+from remit.runtime import runner as run
+from remit.runtime.models import Message, ToolSpec, Turn
 from remit.sandbox import Sandbox
-from remit.touch import Template
+from remit.tools import workbench as tool
+from remit.workspace import loader as workspace
+from remit.workspace.manifest.touches import Template
+from remit.workspace.session import House, open_house
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "suites" / "tau2"

@@ -36,12 +36,13 @@ from openai_server import OpenAIServer, Reply
 from playing import DONE, TASK, turn
 from sandbox import CACHE, ROOT, SPACE_S, Brokered, Row, real_time, timed
 
-from remit import house, run
-from remit.call import Json
-from remit.replay import replay
-from remit.rulebook import open_rulebook
-from remit.starter import write_starter
-from remit.trace import read
+from remit.core.calls import Json
+from remit.replay.replayer import replay
+from remit.runtime import runner as run
+from remit.tracing import read
+from remit.workspace import session as house
+from remit.workspace.bundle import open_rulebook
+from remit.workspace.template import write_starter
 
 PHOENIX: Final = "arize-phoenix==20.26.1"
 START_S: Final = 300.0  # until it listens: it migrates its database first

@@ -11,17 +11,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from remit.analysis.comparing import Comparing
-from remit.analysis.logic import atoms_of, context_of
-from remit.analysis.paths import Space
 from remit.analysis.reach import Reach, reach_of
-from remit.analysis.segments import TooMany
-from remit.analysis.side import Key, Side, uncollected
-from remit.analysis.solver import Answered, Question, Values, ask
-from remit.call import Verdict, action_matches
-from remit.policy.globs import parse_pattern
-from remit.policy.rules import Row
-from remit.workspace import Workspace
+from remit.analysis.solver.comparison import Comparing
+from remit.analysis.solver.conditions import atoms_of, context_of
+from remit.analysis.solver.paths import Space
+from remit.analysis.solver.ruleset import Key, Side, uncollected
+from remit.analysis.solver.search import Answered, Question, Values, ask
+from remit.analysis.solver.segments import TooMany
+from remit.core.calls import Verdict, action_matches
+from remit.policy.language.loader import Row
+from remit.policy.language.patterns import parse_pattern
+from remit.workspace.loader import Workspace
 
 Code: TypeAlias = Literal[
     "unreachable",  # it is for a role that nobody has, or for nobody who exists

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from remit.call import Access
-from remit.manifest import Action, Manifest
-from remit.network import SCHEMES, Host, parse_host
-from remit.network_toml import URL_KINDS
-from remit.url import DEFAULT_PORT
-from remit.workspace import Workspace
+from remit.core.calls import Access
+from remit.core.parsing.urls import DEFAULT_PORT
+from remit.sandbox.egress.permissions import SCHEMES, Host, parse_host
+from remit.workspace.loader import Workspace
+from remit.workspace.manifest.manifest import Action, Manifest
+from remit.workspace.manifest.network_schema import URL_KINDS
 
 NOTHING: Final = "none:"  # what a call is decided on that touches no resource
 

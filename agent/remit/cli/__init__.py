@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from remit.errors import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
+from remit.core.errors import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 
 NO: Final = 1
 USAGE: Final = 2
@@ -34,7 +34,7 @@ COMMANDS: Final = {
     "approve": ("approve", "see and answer what waits for a person"),
     "trace": ("trace", "read, compare, shrink, verify and export what runs did"),
     "replay": ("replay", "run a recorded run again, without effects"),
-    "diff": ("authority", "what agents may do now that they could not do at a git revision"),
+    "diff": ("policy.permission_diff", "what agents may do now that they could not do at a git revision"),
 }
 
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from remit.cli.words import WORDS
+from remit.cli.text_argument import WORDS
 
 if TYPE_CHECKING:
-    from remit.event import ApprovalRequested
-    from remit.house import House
-    from remit.record import Record
+    from remit.core.events import ApprovalRequested
+    from remit.journal.run_log import Record
+    from remit.workspace.session import House
 
 
 @click.group("approve", short_help="see and answer what waits for a person")
@@ -41,7 +41,7 @@ def list_command(break_glass: bool, as_json: bool) -> None:
       remit approve list --json
       remit approve list --break-glass
     """
-    from remit import house
+    from remit.workspace import session as house
 
     opened = house.open_house()
     if break_glass:
@@ -61,7 +61,7 @@ def list_command(break_glass: bool, as_json: bool) -> None:
 
 def _list_emergencies(opened: House, as_json: bool, *, quiet: bool) -> None:
     """Approvals in role:break-glass that no second person has reviewed."""
-    from remit.break_glass import emergencies
+    from remit.broker.approvals.break_glass import emergencies
 
     found = [one for one in emergencies(opened.journal) if one.review is None]
     if as_json:
@@ -89,7 +89,7 @@ def show_command(request: str, full: bool, as_json: bool) -> None:
       remit approve show 3f2a
       remit approve show 3f2a/4.0 --full
     """
-    from remit import house
+    from remit.workspace import session as house
 
     record, item = _named(house.open_house(), request)
     if as_json:
@@ -107,10 +107,10 @@ def show_command(request: str, full: bool, as_json: bool) -> None:
 
 def _whole(record: Record, item: ApprovalRequested) -> str:
     """The summary without folds, rendered again from the recorded call."""
-    from remit.event import CallDecided
-    from remit.guard import Guard
-    from remit.redact import Redactor
-    from remit.render import summary
+    from remit.broker.approvals.summary import summary
+    from remit.core.events import CallDecided
+    from remit.guardrails.redaction import Redactor
+    from remit.guardrails.sanitizer import Guard
 
     decided = record.get(f"call.decided/{item.step}/{item.index}/0")
     if not isinstance(decided, CallDecided) or decided.call is None or decided.decision is None:
@@ -137,9 +137,10 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
       remit approve grant 3f2a
       remit approve grant 3f2a --role role:break-glass --reason "INC-7: checkout is down, no lead answers"
     """
-    from remit import approval, house
-    from remit.call import BREAK_GLASS
-    from remit.workspace import subject_of
+    from remit.broker.approvals import requests as approval
+    from remit.core.calls import BREAK_GLASS
+    from remit.workspace import session as house
+    from remit.workspace.loader import subject_of
 
     opened = house.open_house()
     record, item = _named(opened, request)
@@ -178,8 +179,9 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
     Examples:
       remit approve reject 3f2a --reason "wrong ticket"
     """
-    from remit import approval, house
-    from remit.workspace import subject_of
+    from remit.broker.approvals import requests as approval
+    from remit.workspace import session as house
+    from remit.workspace.loader import subject_of
 
     opened = house.open_house()
     record, item = _named(opened, request)
@@ -207,8 +209,9 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
     Examples:
       remit approve revoke 3f2a --reason "I misread the host"
     """
-    from remit import approval, house
-    from remit.workspace import subject_of
+    from remit.broker.approvals import requests as approval
+    from remit.workspace import session as house
+    from remit.workspace.loader import subject_of
 
     opened = house.open_house()
     record, item = _named(opened, request)
@@ -229,10 +232,10 @@ def review_command(place: str, note: str, as_json: bool) -> None:
       remit approve list --break-glass
       remit approve review 3f2a9b71/4.0 --note "right call; the lead was on a plane"
     """
-    from remit import house
-    from remit.break_glass import emergencies, review
-    from remit.errors import UsageError
-    from remit.workspace import subject_of
+    from remit.broker.approvals.break_glass import emergencies, review
+    from remit.core.errors import UsageError
+    from remit.workspace import session as house
+    from remit.workspace.loader import subject_of
 
     opened = house.open_house()
     run, _, call = place.partition("/")
@@ -266,20 +269,20 @@ def _say(as_json: bool, line: str, record: Record) -> None:
 
 
 def _waiting_runs(opened: House) -> list[Record]:
-    from remit.record import Record
+    from remit.journal.run_log import Record
 
     return [Record(opened.journal, row.run) for row in opened.journal.runs() if row.state == "waiting"]
 
 
 def _waiting(record: Record) -> list[ApprovalRequested]:
-    from remit import approval
+    from remit.broker.approvals import requests as approval
 
     return approval.waiting(record)
 
 
 def _named(opened: House, request: str) -> tuple[Record, ApprovalRequested]:
-    from remit.errors import UsageError
-    from remit.record import Record
+    from remit.core.errors import UsageError
+    from remit.journal.run_log import Record
 
     run, _, place = request.partition("/")
     record = Record(opened.journal, opened.journal.resolve_run(run))
@@ -294,7 +297,7 @@ def _named(opened: House, request: str) -> tuple[Record, ApprovalRequested]:
 
 def _latest(record: Record, place: str) -> ApprovalRequested | None:
     """The last request of that call, settled or not."""
-    from remit.event import ApprovalRequested
+    from remit.core.events import ApprovalRequested
 
     of_call = [item for item in record.every() if isinstance(item, ApprovalRequested)]
     return next((item for item in reversed(of_call) if place == f"{item.step}.{item.index}"), None)

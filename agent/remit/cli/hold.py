@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import click
 
-from remit.cli.words import WORDS
+from remit.cli.text_argument import WORDS
 
 
 def _scope(run: str | None, agent: str | None, tool: str | None, everything: bool) -> str:
@@ -56,7 +56,8 @@ def stop_command(
       remit stop --tool tickets --reason "ticket system is down"
       remit stop --list
     """
-    from remit import hold, house
+    from remit.broker import holds as hold
+    from remit.workspace import session as house
 
     opened = house.open_house()
     if listed:
@@ -92,7 +93,8 @@ def start_command(run: str | None, agent: str | None, tool: str | None, everythi
       remit start 3f2a
       remit start --tool tickets
     """
-    from remit import hold, house
+    from remit.broker import holds as hold
+    from remit.workspace import session as house
 
     opened = house.open_house()
     found = opened.journal.resolve_run(run) if run else None

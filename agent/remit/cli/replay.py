@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from remit.cli.runs import open_run
+from remit.cli.run_argument import open_run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from remit.chain import Chain
-    from remit.divergence import Divergence
+    from remit.journal.hash_chain import Chain
     from remit.policy import Policy
-    from remit.replay import Replayed
-    from remit.reread import Reread
-    from remit.rulebook import Rulebook
-    from remit.trace import Trace
-    from remit.workspace import Workspace
+    from remit.replay.divergence import Divergence
+    from remit.replay.live_reads import Reread
+    from remit.replay.replayer import Replayed
+    from remit.tracing import Trace
+    from remit.workspace.bundle import Rulebook
+    from remit.workspace.loader import Workspace
 
 LINES = 24  # of one diff on a terminal
 
@@ -64,8 +64,8 @@ def replay_command(
       remit replay 3f2a --tools . --live-reads
       remit replay traces/golden/incident.jsonl --policy . --gone code=policy_denied:files.read
     """
-    from remit.recorded import Otherwise
-    from remit.replay import replay, replayable, tampering
+    from remit.replay.recorded import Otherwise
+    from remit.replay.replayer import replay, replayable, tampering
 
     if gone is not None and policy is None and not live_reads:
         raise click.UsageError("--gone asks what would be otherwise: add --policy DIR or --live-reads")
@@ -91,13 +91,13 @@ def replay_command(
 
 def open_rulebooks(trace: Trace) -> Mapping[str, Rulebook]:
     """The rulebooks that a run stood on, loaded, by digest."""
-    from remit.rulebook import open_rulebook
+    from remit.workspace.bundle import open_rulebook
 
     return {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
 
 
 def _show(found: Replayed, again: Reread | None) -> None:
-    from remit.cli.compare import clipped
+    from remit.cli.trace.diff import clipped
 
     counts = f"{found.decisions} decisions, {found.turns} model turns, {found.results} tool results compared"
     if again is not None:
@@ -124,9 +124,9 @@ def _tell_gone(
     as_json: bool,
 ) -> None:
     """Tell the run again as it would be, as far as that is known, and end the command with whether it still fails."""
-    from remit.failing import parse_failing
-    from remit.reread import with_ends
-    from remit.shrink import is_gone
+    from remit.replay.live_reads import with_ends
+    from remit.replay.minimize import is_gone
+    from remit.tracing.reports.failures import parse_failing
 
     if tampered:
         raise click.UsageError(f"the record is not the one that was written: {tampered[0].what}")
@@ -143,23 +143,24 @@ def _tell_gone(
 
 def _policy(folder: Path) -> Policy:
     """The rules in `folder`, or in the workspace that it is, whose other rooms do not matter: the run brings its own."""
-    from remit import policy, workspace
-    from remit.house import policy_files
+    from remit import policy
+    from remit.workspace import loader as workspace
+    from remit.workspace.session import policy_files
 
     whole = (folder / workspace.MARKER).exists()
     return policy.load(policy_files(folder, "policies" if whole else "."))
 
 
 def _tools(folder: Path) -> Workspace:
-    from remit import workspace
+    from remit.workspace import loader as workspace
 
     return workspace.load(workspace.find(folder))
 
 
 def _original(trace: Trace) -> Chain | None:
     """The journal's own record of the run, where this workspace has it."""
-    from remit import house
-    from remit.errors import RemitError
+    from remit.core.errors import RemitError
+    from remit.workspace import session as house
 
     try:
         chain = house.open_house().journal.chain(trace.run)
@@ -169,9 +170,9 @@ def _original(trace: Trace) -> Chain | None:
 
 
 def _read_again(trace: Trace, rulebooks: Mapping[str, Rulebook], tools: Path | None) -> Reread:
-    from remit import house
-    from remit.reread import reread
-    from remit.workspace import find
+    from remit.replay.live_reads import reread
+    from remit.workspace import session as house
+    from remit.workspace.loader import find
 
     opened = house.open_house()
     if tools is not None and find(tools) != opened.root:

@@ -13,8 +13,8 @@ import click
 LINE = 240  # characters of a value that still read well on one line
 
 if TYPE_CHECKING:
-    from remit.call import Scope
-    from remit.run import Ended
+    from remit.core.calls import Scope
+    from remit.runtime.runner import Ended
 
 
 @click.command("run", short_help="run an agent on a task")
@@ -51,8 +51,9 @@ def run_command(
       remit run triage "…" --scope read-only.toml
       remit run --resume 3f2a
     """
-    from remit import house, run
-    from remit.cli.show import Teller
+    from remit.cli.live_output import Teller
+    from remit.runtime import runner as run
+    from remit.workspace import session as house
 
     opened = house.open_house()
     waits = wait if wait is not None else 3600.0 if sys.stdin.isatty() and sys.stdout.isatty() else 0.0
@@ -110,7 +111,8 @@ def call_command(
       remit call files.read '{"path": "secrets/payments.env"}' --agent triage
       remit call tickets.close '{"key": "INC-2041", "reason": "fixed"}' --agent triage --dry-run
     """
-    from remit import house, run
+    from remit.runtime import runner as run
+    from remit.workspace import session as house
 
     opened = house.open_house()
     if dry_run:
@@ -184,7 +186,7 @@ def _show_decision(decided: Any, as_json: bool) -> None:
 
 
 def _scope(name: str) -> Scope:
-    from remit.scope import read_scope
+    from remit.policy.run_scope import read_scope
 
     try:
         return read_scope(Path(name).read_text(encoding="utf-8"), file=name)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from remit.workspace import Workspace
+    from remit.workspace.loader import Workspace
 
 
 @click.group("secret", short_help="set and list the secrets of tools")
@@ -40,9 +40,9 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
       remit secret set jira < token.txt
       remit secret set jira --keyring
     """
-    from remit.errors import UsageError
-    from remit.secret import Secrets
-    from remit.workspace import find, load
+    from remit.core.errors import UsageError
+    from remit.guardrails.secrets import Secrets
+    from remit.workspace.loader import find, load
 
     root = find(Path.cwd())
     used = _used(load(root))
@@ -69,8 +69,8 @@ def list_command(as_json: bool) -> None:
       remit secret list
       remit secret list --json
     """
-    from remit.secret import Secrets
-    from remit.workspace import find, load
+    from remit.guardrails.secrets import Secrets
+    from remit.workspace.loader import find, load
 
     root = find(Path.cwd())
     used = _used(load(root))

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from remit.cli.words import WORDS
+from remit.cli.text_argument import WORDS
 
 if TYPE_CHECKING:
-    from remit.effect import InDoubt
-    from remit.house import House
+    from remit.broker.effects import InDoubt
+    from remit.workspace.session import House
 
 
 @click.command("settle", short_help="say what came of an effect whose end nobody saw")
@@ -33,7 +33,7 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
       remit settle 3f2a/4.0 --landed --reason "it is in the bank's list"
       remit settle 3f2a/4.0 --not-landed --reason "the ticket is open"
     """
-    from remit import house
+    from remit.workspace import session as house
 
     opened = house.open_house()
     if effect is None:
@@ -49,10 +49,11 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
 
 
 def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
-    from remit import effect, house
-    from remit.driving import driving
-    from remit.record import Record
-    from remit.workspace import subject_of
+    from remit.broker import effects as effect
+    from remit.journal.run_lock import driving
+    from remit.journal.run_log import Record
+    from remit.workspace import session as house
+    from remit.workspace.loader import subject_of
 
     account = house.account()
     # An open call may be at work this very moment: only its own process would know.
@@ -69,8 +70,8 @@ def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
 
 
 def _list(opened: House, as_json: bool) -> None:
-    from remit import effect
-    from remit.record import Record
+    from remit.broker import effects as effect
+    from remit.journal.run_log import Record
 
     found = [
         item for run in effect.runs_in_doubt(opened.journal) for item in effect.in_doubt(Record(opened.journal, run))
@@ -86,9 +87,9 @@ def _list(opened: House, as_json: bool) -> None:
 
 
 def _named(opened: House, name: str) -> InDoubt:
-    from remit import effect
-    from remit.errors import UsageError
-    from remit.record import Record
+    from remit.broker import effects as effect
+    from remit.core.errors import UsageError
+    from remit.journal.run_log import Record
 
     run, _, place = name.partition("/")
     record = Record(opened.journal, opened.journal.resolve_run(run))

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from remit.observe import Report
     from remit.sandbox import Sandbox
-    from remit.tool import CaseResult
-    from remit.workspace import Workspace
+    from remit.tools.usage_audit import Report
+    from remit.tools.workbench import CaseResult
+    from remit.workspace.loader import Workspace
 
 
 @click.group("tool", short_help="write, try, test and pin tools")
@@ -44,8 +44,8 @@ def new_command(name: str, as_json: bool) -> None:
     Examples:
       remit tool new words
     """
-    from remit.tool_example import new
-    from remit.workspace import find
+    from remit.tools.template import new
+    from remit.workspace.loader import find
 
     written = new(find(Path.cwd()), name)
     if as_json:
@@ -91,8 +91,8 @@ def show_command(name: str, as_json: bool) -> None:
     Examples:
       remit tool show files
     """
-    from remit import tool
-    from remit.sandbox import environment
+    from remit.sandbox.packages import environment
+    from remit.tools import workbench as tool
 
     workspace = _workspace()
     found = tool.known(workspace, name)
@@ -124,7 +124,7 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
       remit tool try files.read path=runbooks/payments-pool.md
       remit tool try tickets.close key=INC-2041 reason=fixed --yes
     """
-    from remit import tool
+    from remit.tools import workbench as tool
 
     workspace = _workspace()
     found, _ = workspace.action(action)
@@ -181,7 +181,7 @@ def test_command(names: tuple[str, ...], as_json: bool) -> None:
       remit tool test
       remit tool test files --json
     """
-    from remit import tool
+    from remit.tools import workbench as tool
 
     workspace, sandbox = _workspace(), _sandbox()
     passed, failed = 0, 0
@@ -216,7 +216,7 @@ def observe_command(name: str, as_json: bool) -> None:
       remit tool observe files
       remit tool observe files --json
     """
-    from remit import observe
+    from remit.tools import usage_audit as observe
 
     report = asyncio.run(observe.observe(_workspace(), name, None if as_json else _tell_case))
     if as_json:
@@ -271,8 +271,8 @@ def env_command(name: str, upgrade: bool, as_json: bool) -> None:
       remit tool env files
       remit tool env files --upgrade
     """
-    from remit import tool
     from remit.cli.run import progress
+    from remit.tools import workbench as tool
 
     workspace = _workspace()
     found = tool.interpreter(workspace, name, upgrade=upgrade, tell=progress)
@@ -297,7 +297,7 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       remit tool pin files
     """
-    from remit import tool
+    from remit.tools import workbench as tool
 
     workspace = _workspace()
     changes = asyncio.run(tool.pin_tools(workspace, names or tuple(workspace.tools), _sandbox()))
@@ -309,7 +309,7 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _workspace() -> Workspace:
-    from remit import workspace
+    from remit.workspace import loader as workspace
 
     return workspace.load(workspace.find(Path.cwd()))
 

@@ -25,7 +25,7 @@ def init_command(folder: Path, as_json: bool) -> None:
       remit init my-agents
       cd my-agents && remit run triage "Checkout is failing: find out why"
     """
-    from remit.starter import write_starter
+    from remit.workspace.template import write_starter
 
     written = write_starter(folder)
     if as_json:
@@ -46,8 +46,8 @@ def check_command(as_json: bool) -> None:
       remit check
       remit check --json
     """
-    from remit.check import check
-    from remit.workspace import find
+    from remit.analysis.workspace_check import check
+    from remit.workspace.loader import find
 
     report = check(find(Path.cwd()))
     if as_json:
@@ -96,8 +96,8 @@ def doctor_command(as_json: bool) -> None:
 
 def _accepted() -> tuple[str, ...]:
     """The tiers that the workspace around here accepts; outside of one, or where it is broken, those of a new one."""
-    from remit import workspace
-    from remit.errors import RemitError
+    from remit.core.errors import RemitError
+    from remit.workspace import loader as workspace
 
     try:
         return workspace.load(workspace.find(Path.cwd())).settings.accept

@@ -4,11 +4,11 @@
 has the same model in Casbin, as the tested reference.
 """
 
-from remit.policy.cases import CaseResult, Coverage, read_cases, run_cases, uncovered
-from remit.policy.rules import Vocabulary
-from remit.policy.snapshot import Policy, load
-from remit.policy.survey import can, who
-from remit.policy.watch import Watched, read_folder
+from remit.analysis.cases import CaseResult, Coverage, read_cases, run_cases, uncovered
+from remit.analysis.queries import can, who
+from remit.policy.engine import Policy, load
+from remit.policy.language.loader import Vocabulary
+from remit.policy.reload import Watched, read_folder
 
 __all__ = [
     "CaseResult",

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from operator import not_
 from typing import Final, NamedTuple, TypeAlias
 
-from remit.call import Context
-from remit.policy.globs import LONGEST, Pattern, matcher, parse_resource
-from remit.policy.rules import Row
+from remit.core.calls import Context
+from remit.policy.language.loader import Row
+from remit.policy.language.patterns import LONGEST, Pattern, matcher, parse_resource
 
 Matches: TypeAlias = Callable[[str], bool]
 

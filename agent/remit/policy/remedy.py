@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from remit.call import Context, Decision, Json, Request
-from remit.policy.judge import Pair
-from remit.policy.rules import Row
-from remit.policy.truth import Turn, is_list
+from remit.core.calls import Context, Decision, Json, Request
+from remit.policy.language.evaluation import Turn, is_list
+from remit.policy.language.loader import Row
+from remit.policy.matching import Pair
 
 MOST_TRIED: Final = 256  # changes of one denial
 

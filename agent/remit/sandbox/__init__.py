@@ -43,17 +43,17 @@ Tried and dropped:
 
 from __future__ import annotations
 
-from remit.egress import Permit
-from remit.sandbox import environment
-from remit.sandbox.confine import Sandbox, find_bwrap, probe
-from remit.sandbox.environment import Environment
-from remit.sandbox.observe import Observed, Seen
-from remit.sandbox.opened import Expansion, expand
+from remit.sandbox.egress import Permit
+from remit.sandbox.file_grants import Expansion, expand
 from remit.sandbox.outcome import Output
-from remit.sandbox.probe import Check, TierReport
+from remit.sandbox.packages import environment
+from remit.sandbox.packages.environment import Environment
 from remit.sandbox.profile import OWN_FOLDER, Profile, Runtime, Tier, argv, runtime
+from remit.sandbox.sandbox import Sandbox, find_bwrap, probe
 from remit.sandbox.scratch import Scratch
-from remit.sandbox.standby import Bounds
+from remit.sandbox.selfcheck.probe import Check, TierReport
+from remit.sandbox.syscall_observer import Observed, Seen
+from remit.sandbox.warm.zygote_handle import Bounds
 
 __all__ = [
     "OWN_FOLDER",

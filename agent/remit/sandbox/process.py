@@ -16,11 +16,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from remit.call import Json
-from remit.egress import Egress
-from remit.sandbox.cgroup import Group, below, delegated
-from remit.sandbox.exchange import ENVELOPE
-from remit.sandbox.handover import Handover
+from remit.core.calls import Json
+from remit.sandbox.cgroups import Group, below, delegated
+from remit.sandbox.egress import Egress
+from remit.sandbox.network_handover import Handover
 from remit.sandbox.profile import (
     BASE_ENVIRONMENT,
     OPEN_FILES,
@@ -32,6 +31,7 @@ from remit.sandbox.profile import (
     Runtime,
     argv,
 )
+from remit.sandbox.protocol import ENVELOPE
 from remit.sandbox.seccomp import boundary_filter, call_filter, this_machine
 
 START_SECONDS: Final = 30.0  # bubblewrap and the interpreter, on a busy machine; the tool's own time counts after it

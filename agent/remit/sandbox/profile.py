@@ -15,10 +15,10 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from remit.call import Confinement
-from remit.canon import digest
-from remit.network import Network
-from remit.sandbox.environment import Environment, base_python
+from remit.core.calls import Confinement
+from remit.core.parsing.names import digest
+from remit.sandbox.egress.permissions import Network
+from remit.sandbox.packages.environment import Environment, base_python
 
 Tier: TypeAlias = Literal["full", "landlock"]
 
@@ -180,7 +180,7 @@ def runtime(bwrap: Path | None) -> Runtime:
         links=tuple(links),
         packages={name: place for name in PACKAGES if (place := _package(name))},
         web={name: place for name in WEB_PACKAGES if (place := _package(name))},
-        inside=os.path.dirname(os.path.realpath(__file__)),
+        inside=os.path.join(os.path.dirname(os.path.realpath(__file__)), "guest"),
     )
 
 

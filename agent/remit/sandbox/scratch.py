@@ -10,9 +10,9 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 
-from remit.errors import Refusal
-from remit.event import Change
-from remit.sandbox import kernel
+from remit.core.errors import Refusal
+from remit.core.events import Change
+from remit.sandbox.guest import kernel
 from remit.sandbox.profile import SCRATCH_BYTES
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Final, Literal, TypeAlias
 
-from remit.sandbox import kernel
+from remit.sandbox.guest import kernel
 
 Machine: TypeAlias = Literal["x86_64", "aarch64"]
 _Numbers: TypeAlias = Mapping[str, tuple[int, int]]

@@ -25,13 +25,16 @@ from typing import Any, Protocol, TypeAlias
 from pydantic import BaseModel
 from suites.fetch import fetch
 
-from remit import approval, run, tool, workspace
-from remit.call import Ask, Json
-from remit.event import ApprovalRequested, CallDecided, Recorded
-from remit.house import House, open_house
-from remit.model import Message, ToolSpec, Turn
-from remit.record import Record
+from remit.broker.approvals import requests as approval
+from remit.core.calls import Ask, Json
+from remit.core.events import ApprovalRequested, CallDecided, Recorded
+from remit.journal.run_log import Record
+from remit.runtime import runner as run
+from remit.runtime.models import Message, ToolSpec, Turn
 from remit.sandbox import Sandbox
+from remit.tools import workbench as tool
+from remit.workspace import loader as workspace
+from remit.workspace.session import House, open_house
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]

@@ -1,0 +1,165 @@
+"""Where the two sides of a comparison come from: a folder, or a git revision (`main`, `HEAD~1`, `git:v1`)."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from remit.analysis.solver.ruleset import Side, read_side
+from remit.core.errors import UsageError
+from remit.policy import Vocabulary
+from remit.workspace import loader as workspace
+from remit.workspace.bundle import vocabulary
+from remit.workspace.loader import MARKER, RESERVED, Workspace, load_files
+from remit.workspace.manifest.manifest import code_digest, is_code
+from remit.workspace.session import policy_files
+
+GIT: Final = "git:"
+_ROOMS: Final = ("policies", "tools", "agent", MARKER)
+_LINK: Final = "120000"  # git's mode of a symbolic link
+WAIT: Final = 30.0  # seconds for one git command
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of a workspace, or of its policies alone, by path relative to it. `root` is None for a revision."""
+
+    label: str
+    files: Mapping[str, bytes]
+    root: Path | None
+
+    @property
+    def whole(self) -> bool:
+        """Whether this is a workspace, and not rules alone."""
+        return MARKER in self.files
+
+    @cached_property
+    def workspace(self) -> Workspace:
+        """The whole workspace.
+
+        Raises:
+            WorkspaceError: with every problem, except in the rules.
+        """
+        if self.root is not None:
+            return workspace.load(self.root)
+        code: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
+        for path, data in self.files.items():
+            parts = PurePosixPath(path).parts
+            if parts[0] == "tools" and len(parts) > 2 and is_code(name := "/".join(parts[2:])):
+                code[parts[1]][name] = data
+        digests = {tool: code_digest(files) for tool, files in code.items()}
+        return load_files(
+            {path: data for path, data in self.files.items() if _told(path, data)}, root=None, code=digests
+        )
+
+    def side(self, known: Vocabulary | None = None) -> Side:
+        """Its rules; `known` are the actions where this is no whole workspace.
+
+        Raises:
+            WorkspaceError: with every problem.
+        """
+        return read_side(self.label, self.files, vocabulary(self.workspace) if self.whole else known)
+
+
+def open_source(text: str, root: Path | None) -> Source:
+    """What `text` names: a folder, else a git revision of the repository around `root`; `git:REV` or `REV:` insist on that.
+
+    Raises:
+        UsageError: there is nothing of that name, or no rules in it.
+    """
+    insists = text.startswith(GIT) or text.endswith(":")
+    if not insists and Path(text).is_dir():
+        source = _folder(Path(text))
+    else:
+        source = _revision(text.removeprefix(GIT).removesuffix(":"), root or Path.cwd())
+    if not any(path.startswith("policies/") for path in source.files):
+        raise UsageError(f"{text!r} holds no policies: name a workspace, a policies folder, or git:REV")
+    return source
+
+
+def live(root: Path) -> Source:
+    """The workspace as its files are now."""
+    return _folder(root)
+
+
+def _folder(folder: Path) -> Source:
+    if (folder / "policies").is_dir():
+        files = dict(policy_files(folder))
+        if (folder / MARKER).is_file():
+            files[MARKER] = (folder / MARKER).read_bytes()
+        return Source(str(folder), files, folder)
+    whole = folder.resolve()
+    return Source(str(folder), policy_files(whole.parent, whole.name), folder)
+
+
+def _revision(revision: str, root: Path) -> Source:
+    if not revision or revision.startswith("-"):
+        raise UsageError(f"{revision!r} is no git revision: write git:REV, as git:HEAD~1")
+    try:
+        named = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
+    except UsageError as error:
+        raise UsageError(f"{revision!r} is neither a folder nor a git revision: {error}") from None
+    commit = named.decode().strip()
+    listed = _git(root, "ls-tree", "-r", "-z", commit, "--", *_ROOMS)
+    wanted: dict[str, str] = {}
+    for entry in listed.split(b"\0"):
+        if not entry:
+            continue
+        head, _, name = entry.partition(b"\t")
+        mode, kind, number = head.decode().split()
+        path = name.decode(errors="surrogateescape")
+        if kind == "blob" and mode != _LINK and _matters(path):
+            wanted[path] = number
+    return Source(f"git:{revision}", dict(zip(wanted, _blobs(root, tuple(wanted.values())), strict=True)), None)
+
+
+def _matters(path: str) -> bool:
+    """Whether the file can be part of a workspace's rules, manifests, agents or tool code."""
+    parts = PurePosixPath(path).parts
+    if parts[0] == "agent":
+        return len(parts) > 2 and parts[1] != RESERVED
+    if parts[0] == "policies":
+        return len(parts) == 2 and (path.endswith((".conf", ".csv")) or path == "policies/tools.lock")
+    return path == MARKER or (parts[0] == "tools" and len(parts) > 2)
+
+
+def _told(path: str, data: bytes) -> bool:
+    """Whether the file says something about the workspace, and is not code or seed that only runs read."""
+    if path.startswith("agent/"):
+        try:
+            data.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
+    return not path.startswith("tools/") or path.endswith("/tool.toml")
+
+
+def _blobs(root: Path, numbers: tuple[str, ...]) -> Iterator[bytes]:
+    """The contents of those objects, in their order."""
+    output = _git(root, "cat-file", "--batch", given="".join(f"{one}\n" for one in numbers).encode())
+    at = 0
+    for _ in numbers:
+        line, _, _ = output[at:].partition(b"\n")
+        size = int(line.split()[2])
+        at += len(line) + 1
+        yield output[at : at + size]
+        at += size + 1
+
+
+def _git(root: Path, *words: str, given: bytes = b"") -> bytes:
+    program = shutil.which("git")
+    if program is None:
+        raise UsageError("git is not installed, and a revision was named: name a folder instead")
+    done = subprocess.run(
+        [program, "-C", str(root), *words], input=given, capture_output=True, timeout=WAIT, check=False
+    )
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UsageError(f"git {words[0]} failed in {str(root)!r}: {said[0] if said else 'there is no such revision'}")
+    return done.stdout

@@ -1,0 +1,154 @@
+"""A finding as people read it: the request that changes, one close by that stays refused, and the replay of both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+from remit.analysis.solver.conditions import SETS
+from remit.analysis.solver.findings import Difference, Finding
+from remit.core.calls import Context, Json, Rule
+
+LONGEST_SHOWN: Final = 60  # characters of one text; a witness may need thousands
+_PLAIN: Final = Context(time="12:00")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A request close to the witness that both sides refuse."""
+
+    subject: str
+    action: str
+    resource: str
+    context: Context
+
+
+def counterpart(found: Difference, finding: Finding) -> Refused | None:
+    """The closest request that stays refused: other facts first, then a neighbour of the resource, then a stranger."""
+    for one in _near(finding):
+        if all(
+            side.verdict(one.subject, one.action, one.resource, one.context) == "deny"
+            for side in (found.old, found.new)
+        ):
+            return one
+    return None
+
+
+def _near(finding: Finding) -> Iterator[Refused]:
+    conditional = any(rule.text.split(",")[4].strip() != "True" for rule in (*finding.removed, *finding.added))
+    facts = (
+        Refused(subject=finding.subject, action=finding.action, resource=finding.resource, context=context)
+        for context in _other_facts(finding.context)
+    )
+    neighbours = (
+        Refused(subject=finding.subject, action=finding.action, resource=resource, context=finding.context)
+        for resource in _neighbours(finding.resource)
+    )
+    yield from chain(facts, neighbours) if conditional else neighbours
+    kind = "user" if finding.subject.startswith("user:") else "agent"
+    for name in ("other", "stranger", "nobody-else"):
+        yield Refused(
+            subject=f"{kind}:{name}", action=finding.action, resource=finding.resource, context=finding.context
+        )
+
+
+def _other_facts(context: Context) -> Iterator[Context]:
+    """The same facts with one of them changed."""
+    for name, value in context.args.items():
+        others: tuple[Json, ...] = ()
+        if isinstance(value, bool):
+            others = (not value,)
+        elif isinstance(value, int | float):
+            others = (value + 1, value - 1, value + 1000, -value)
+        elif isinstance(value, str):
+            others = (value + "x", value[:-1], "", "other")
+        for other in others:
+            yield context.model_copy(update={"args": {**context.args, name: other}})
+        yield context.model_copy(update={"args": {one: of for one, of in context.args.items() if one != name}})
+    yield context.model_copy(update={"named": not context.named})
+    yield context.model_copy(update={"calls": {name: count + 1 for name, count in context.calls.items()}})
+    yield context.model_copy(update={"calls": dict.fromkeys(context.calls, 1_000_000)})
+    yield context.model_copy(update={"labels": frozenset()})
+    yield context.model_copy(update={"labels": frozenset({*context.labels, "untrusted"})})
+    yield context.model_copy(update={"approvals": {}})
+    yield context.model_copy(update={"env": "other"})
+    yield context.model_copy(update={"confinement": "none"})
+    yield context.model_copy(update={"time": "23:59" if context.time != "23:59" else "00:00"})
+
+
+def _neighbours(resource: str) -> Iterator[str]:
+    kind, _, name = resource.partition(":")
+    if kind == "file":
+        parts = name.removesuffix("/**").split("/")
+        tail = "/**" if name.endswith("/**") else ""
+        for depth in range(len(parts) - 1, -1, -1):
+            yield f"file:{'/'.join((*parts[:depth], 'other', *parts[depth + 1 :]))}{tail}"
+        if len(parts) > 1:
+            yield f"file:{'/'.join(parts[:-1])}{tail}"
+        yield f"file:{'/'.join((*parts, 'other'))}{tail}"
+        yield "file:elsewhere/other"
+    elif kind in ("http", "https"):
+        scheme, _, rest = resource.partition("//")
+        host, _, path = rest.partition("/")
+        yield f"{scheme}//{host}/{path.rpartition('/')[0]}/other" if "/" in path else f"{scheme}//{host}/other"
+        yield f"{scheme}//other.example/"
+    elif kind != "none":
+        yield f"{kind}:{'someone@other.example' if kind == 'mail' else 'other'}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """What the two policies themselves say of every witness and counterpart."""
+
+    replayed: int
+    wrong: tuple[Finding, ...]
+
+
+def verify(found: Difference) -> Replay:
+    """Decide every witness on both sides by the policies themselves, for every subject that it names."""
+    wrong: list[Finding] = []
+    replayed = 0
+    for finding in found.findings:
+        for witness in finding.witnesses:
+            for subject in witness.subjects:
+                replayed += 1
+                before = found.old.verdict(subject, finding.action, witness.resource, witness.context)
+                after = found.new.verdict(subject, finding.action, witness.resource, witness.context)
+                if (before, after) != (finding.before, finding.after) and finding not in wrong:
+                    wrong.append(finding)
+    return Replay(replayed=replayed, wrong=tuple(wrong))
+
+
+def facts_of(context: Context) -> dict[str, Json]:
+    """Those facts that are not as in any plain request."""
+    shown = context.model_dump(mode="json", exclude_defaults=True)
+    if context.time == _PLAIN.time:
+        shown.pop("time", None)
+    for name in SETS:
+        if name in shown:
+            shown[name] = sorted(shown[name])
+    return shown
+
+
+def facts_text(context: Context) -> str:
+    """The same in one line; long texts are cut, and say how long they are."""
+    return ", ".join(
+        f"args.{argument} = {_short(value)}" if name == "args" else f"{name} = {_short(value)}"
+        for name, whole in facts_of(context).items()
+        for argument, value in (whole.items() if name == "args" else [("", whole)])
+    )
+
+
+def _short(value: Json) -> str:
+    if isinstance(value, str) and len(value) > LONGEST_SHOWN:
+        return f"{value[:12]!r}… ({len(value)} characters)"
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 2 * LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+
+
+def rule_text(rule: Rule) -> str:
+    """Where the rule stands, and what its author called it."""
+    return f"{rule.file}:{rule.line} {rule.note or rule.text}"

@@ -1,0 +1,124 @@
+"""`remit check`: all rooms together, every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from remit.core.errors import Problem, WorkspaceError
+from remit.core.parsing.yaml import table_text
+from remit.guardrails.content_cases import check_content
+from remit.guardrails.content_rules import CASES
+from remit.policy import Policy, run_cases
+from remit.runtime.models import ScriptModel, open_model
+from remit.tools.cases import read_tool_cases
+from remit.workspace.loader import Workspace
+from remit.workspace.session import load_rooms
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What was looked at, by kind, and what is wrong."""
+
+    problems: tuple[Problem, ...]
+    counts: Mapping[str, int]
+
+
+def check(root: Path) -> Report:
+    """Load every room, and hold rules, pins, scripts and tables of cases against each other."""
+    try:
+        workspace, policy = load_rooms(root)
+    except WorkspaceError as error:
+        return Report(problems=error.problems, counts={})
+    cases, problems = _policy_cases(root, policy)
+    problems += _pins(workspace)
+    content_cases, wrong = _content_cases(root, workspace)
+    problems += wrong
+    tool_cases = 0
+    for name in workspace.tools:
+        found, wrong = _tool_cases(root, name)
+        tool_cases += found
+        problems += wrong
+    problems += _scripts(root, workspace)
+    counts = {
+        "tools": len(workspace.tools),
+        "agents": len(workspace.agents),
+        "rules": len(policy.rules),
+        "policy cases": cases,
+        "tool cases": tool_cases,
+        **({"content cases": content_cases} if content_cases else {}),
+    }
+    return Report(problems=tuple(problems), counts=counts)
+
+
+def _policy_cases(root: Path, policy: Policy) -> tuple[int, list[Problem]]:
+    file = "policies/cases.yaml"
+    path = root / file
+    if not path.exists():
+        return 0, [Problem(file=file, what="there is no table of policy cases", fix="write one case for each rule")]
+    try:
+        results = run_cases(policy, table_text(path, file=file), file)
+    except WorkspaceError as error:
+        return 0, list(error.problems)
+    fix = "mend the rule, or the case if the rule is right"
+    return len(results), [
+        Problem(file=file, line=result.line, what=f"{result.note}: {result.message}", fix=fix)
+        for result in results
+        if not result.passed
+    ]
+
+
+def _pins(workspace: Workspace) -> list[Problem]:
+    problems: list[Problem] = []
+    for name, tool in workspace.tools.items():
+        if not tool.pinned:
+            what = f"tool {name!r} is not pinned" if tool.pin is None else f"tool {name!r} is not as it was pinned"
+            problems.append(
+                Problem(
+                    file="policies/tools.lock", what=what, fix=f"review tools/{name}, then run `remit tool pin {name}`"
+                )
+            )
+    return problems
+
+
+def _content_cases(root: Path, workspace: Workspace) -> tuple[int, list[Problem]]:
+    try:
+        return check_content(workspace.content, table_text(root / CASES, file=CASES))
+    except WorkspaceError as error:
+        return 0, list(error.problems)
+
+
+def _tool_cases(root: Path, name: str) -> tuple[int, list[Problem]]:
+    file = f"tools/{name}/cases.yaml"
+    path = root / file
+    if not path.exists():
+        return 0, [Problem(file=file, what=f"tool {name!r} has no cases", fix="write one case for each action")]
+    try:
+        return len(read_tool_cases(table_text(path, file=file), file, name)), []
+    except WorkspaceError as error:
+        return 0, list(error.problems)
+
+
+def _scripts(root: Path, workspace: Workspace) -> list[Problem]:
+    """A script's approvals are as strict as a person's: who is named must have the role, and the action must exist."""
+    problems: list[Problem] = []
+    for name, agent in workspace.agents.items():
+        if not agent.model.startswith("script:"):
+            continue
+        try:
+            model = open_model(agent.model, folder=root / "agent" / name)
+        except WorkspaceError as error:
+            problems.extend(error.problems)
+            continue
+        if isinstance(model, ScriptModel):
+            problems.extend(
+                Problem(
+                    file=f"agent/{name}/{agent.model.partition(':')[2]}",
+                    what=f"approves {item.action!r}, which the agent does not have",
+                    fix="name one of its actions",
+                )
+                for item in model.approvals
+                if item.action not in agent.actions
+            )
+    return problems

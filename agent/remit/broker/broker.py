@@ -1,0 +1,480 @@
+"""The line that every tool call travels, stage by stage.
+
+    ask ─► parse ─► resolve ─► spend ─► decide            (all calls of a step, in the model's order)
+             then, per call, in parallel:
+    approve ─► carry out (`carry.py`: each attempt) ─► record ─► the model is told
+
+Nothing here trusts the model, the tool, or an earlier process: what was recorded is what is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from remit.broker import budgets as budget
+from remit.broker import effects as effect
+from remit.broker import retries as retry
+from remit.broker.approvals import requests as approval
+from remit.broker.approvals.summary import shown_facts
+from remit.broker.attempts import Attempts
+from remit.broker.execution import Carry, refused
+from remit.broker.ports import World
+from remit.core.calls import (
+    Ask,
+    Call,
+    Confinement,
+    Decision,
+    Failed,
+    Request,
+    Result,
+    Scope,
+    Subjects,
+    Succeeded,
+    Touch,
+)
+from remit.core.digests import decision_digest, request_digest
+from remit.core.errors import Refusal, RemitError
+from remit.core.events import (
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalVoided,
+    AttemptEnded,
+    CallAnswered,
+    CallDecided,
+)
+from remit.core.parsing.names import canonical_json, digest, parse_arguments
+from remit.guardrails.provenance import listed, written
+from remit.guardrails.sanitizer import Guard
+from remit.journal.run_log import Record
+from remit.journal.run_state import context, counted, goes_out, meant
+from remit.policy import Policy
+from remit.policy.run_scope import SUBJECT, narrowed
+from remit.workspace.limits import Measure
+from remit.workspace.loader import Agent, Workspace
+from remit.workspace.manifest.resolution import resolve
+
+
+class ApprovalPending(Exception):
+    """The call cannot go on until people have answered `requested`."""
+
+    def __init__(self, requested: ApprovalRequested) -> None:
+        self.requested = requested
+        super().__init__(requested.summary)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broker:
+    """The one door between model and tools, for one run.
+
+    `confinement` is the sandbox's. `forgetful` says that secrets in recorded arguments are lost with the process that
+    heard them, so such a call cannot be carried out by another; only a replay, which carries nothing out, may go on.
+    """
+
+    workspace: Workspace
+    agent: Agent
+    subjects: Subjects
+    record: Record
+    attempts: Attempts
+    world: World
+    guard: Guard
+    confinement: Confinement
+    forgetful: bool = True
+    _heard: dict[tuple[int, int], Ask] = field(default_factory=dict[tuple[int, int], Ask])
+    _calls: dict[tuple[int, int], Call] = field(default_factory=dict[tuple[int, int], Call])
+    _narrowed: dict[Policy, Policy] = field(default_factory=dict[Policy, Policy])
+
+    @property
+    def _carry(self) -> Carry:
+        return Carry(
+            workspace=self.workspace,
+            agent=self.agent,
+            record=self.record,
+            attempts=self.attempts,
+            world=self.world,
+            guard=self.guard,
+            redirected=self._redirected,
+        )
+
+    def hear(self, step: int, asks: Sequence[Ask]) -> tuple[Ask, ...]:
+        """The model's calls as they may be recorded; what they really said stays in this process only."""
+        shown = tuple(self.guard.ask(ask) for ask in asks)
+        self._heard.update({(step, index): ask for index, ask in enumerate(asks) if shown[index].redacted})
+        return shown
+
+    # ── decide: all calls of a step, in the model's order ────────────────────────────────────────────────────────────
+
+    def decide(self, step: int, asks: Sequence[Ask], *, cut: bool = False) -> tuple[CallDecided, ...]:
+        """Parse, resolve and decide every call of a step before any of them runs.
+
+        `cut` says that the model was stopped in its turn, by a length limit or a filter: none of its calls runs, because
+        a cut `{"amount": 10` can read as a whole one.
+        """
+        decided: list[CallDecided] = []
+        for index, ask in enumerate(asks):
+            before = tuple(one.call for one in decided if one.call is not None and one.refused is None)
+            decided.append(self._decided(step, index, ask, cut, before))
+        return tuple(decided)
+
+    def latest(self, step: int, index: int) -> CallDecided | None:
+        """The last decision recorded for that call."""
+        found, number = None, 0
+        while isinstance(event := self.record.get(f"call.decided/{step}/{index}/{number}"), CallDecided):
+            found, number = event, number + 1
+        return found
+
+    def _decided(self, step: int, index: int, ask: Ask, cut: bool, before: tuple[Call, ...]) -> CallDecided:
+        if (earlier := self.latest(step, index)) is not None:
+            return earlier
+        if ask.redacted and (said := self.world.unheard(step, index)) is not None:
+            event = CallDecided(step=step, index=index, ask=ask, refused=said)
+            self.record.append(event)
+            return event
+        shown: Call | None = None
+        try:
+            if cut:
+                raise Refusal(
+                    "invalid_arguments",
+                    "the turn was cut before its end, so none of its calls runs",
+                    details={"problem": "truncated_turn"},
+                    remedy="ask again in a shorter turn",
+                )
+            output = self._outstanding() + self._output_of(ask.action)
+            budget.check_call(self.record.facts, self.agent.budget, self.world.clock(step, index), output=output)
+            retry.check(self.record.facts, self.agent.budget, f"ask:{ask.action}")
+            call = self._resolve(step, index, self._heard.get((step, index), ask))
+            self._calls[step, index] = call
+            shown = call.model_copy(update={"arguments": self.guard.arguments(call.arguments)})
+            if (note := self.guard.blocked(call.arguments, "arguments", call.action)) is not None:
+                raise Refusal("content_blocked", f"the arguments may not go out: {note}", remedy="leave it out")
+            effect.check_step(before, call)
+            retry.check(self.record.facts, self.agent.budget, meant(shown))
+            decision = self._decide(call)
+            if decision.verdict != "deny":
+                effect.check(self.world.facts(self.record, call, ""), call)
+            if decision.verdict == "ask":
+                approval.check_waiting(self.record.facts, self.agent.budget)
+            if decision.verdict == "allow":
+                self._spend(call)
+            spoken = self._asked_of(call, self._policy(call), "").context.said if ask.redacted else None
+            event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision, said=spoken)
+        except Refusal as refusal:
+            event = CallDecided(step=step, index=index, ask=ask, call=shown, refused=refused(self.guard, refusal))
+        self.record.append(event)
+        return event
+
+    def _spend(self, call: Call) -> None:
+        """Reserve what the call may take of limits that all runs share."""
+        tool, _ = self.workspace.action(call.action)
+        limits = tool.manifest.limits
+        most: dict[Measure, int] = {"calls": 1, "seconds": int(limits.wall * 1000), "bytes": limits.output}
+        self.world.spend(self.record, call.step, call, most)
+
+    def _outstanding(self) -> int:
+        """The most bytes that allowed calls without an answer may still return."""
+        return sum(self._output_of(call.action) for call in self.record.facts.open.values() if call.allowed)
+
+    def _output_of(self, action: str) -> int:
+        tool = self.workspace.tools.get(action.partition(".")[0])
+        return 0 if tool is None else tool.manifest.limits.output
+
+    def _resolve(self, step: int, index: int, ask: Ask) -> Call:
+        """Turn what the model wrote into a canonical call, or refuse it."""
+        name = ask.action
+        if name not in self.agent.actions:
+            raise Refusal(
+                "unknown_action", f"{self.guard.text(ask.name)[:64]!r} is not an action of {self.subjects.agent}"
+            )
+        tool, action = self.workspace.action(name)
+        if not tool.pinned or tool.pin is None:
+            raise Refusal(
+                "policy_denied",
+                f"the files of tool {tool.manifest.name!r} are not the ones that were reviewed",
+                details={"reason": "not_pinned"},
+            )
+        parsed = self._parse(step, index, ask)
+        arguments, touches = resolve(tool.manifest, action, tool.pin.schemas[action.name], parsed)
+        if any(self.guard.arguments(touch.resource) != touch.resource for touch in touches):
+            raise Refusal("content_blocked", "the name of a resource holds what looks like a secret")
+        return Call(
+            run=self.record.run,
+            step=step,
+            index=index,
+            subjects=self.subjects,
+            action=name,
+            arguments=arguments,
+            touches=touches,
+            effect=action.effect,
+            manifest=tool.manifest.digest,
+            request_digest=request_digest(self.subjects, name, self.guard.arguments(arguments), tool.manifest.digest),
+        )
+
+    def _parse(self, step: int, index: int, ask: Ask) -> dict[str, object]:
+        if ask.redacted and self.forgetful and (step, index) not in self._heard:
+            raise Refusal(
+                "cancelled",
+                "the arguments held a secret that is not recorded, and the process that heard it ended",
+                remedy="ask again",
+                retryable=True,
+            )
+        if ask.arguments is not None:
+            return parse_arguments(ask.arguments)
+        if self.agent.accept_parsed_arguments and ask.parsed is not None:
+            return parse_arguments(canonical_json(ask.parsed).decode())
+        raise Refusal(
+            "invalid_arguments",
+            "the model library hides the raw text of the arguments",
+            details={"problem": "no_raw_arguments"},
+        )
+
+    def _decide(self, call: Call) -> Decision:
+        """What policy says. INVARIANT: an engine that fails, or that says nothing, has allowed nothing (E9).
+
+        Raises:
+            Refusal: `policy_denied` where there is no decision.
+        """
+        try:
+            return self._bound(call)
+        except RemitError:
+            raise
+        except Exception as failure:  # whatever went wrong in it, the call must not run
+            raise Refusal(
+                "policy_denied",
+                "the rules could not be asked, and nothing is allowed without them",
+                details={"reason": "error", "error": type(failure).__name__},
+                remedy="have an operator look: `remit policy explain` shows what the rules say",
+            ) from failure
+
+    def _bound(self, call: Call) -> Decision:
+        """Ask policy, and bind its answer to this request, these rules and, where people are asked, the facts they are shown.
+
+        A grant for another digest does not count (D1, D2): so the decision is made without any first.
+        """
+        policy = self._policy(call)
+        bound = decision_digest(call.request_digest, policy.digest)
+        request = self._asked_of(call, policy, bound, nobody=True)
+        decision = policy.decide(request)
+        if decision.verdict == "ask":
+            shown = shown_facts(self.guard.arguments(decision.facts))
+            bound = decision_digest(call.request_digest, policy.digest, shown)
+            request = self._asked_of(call, policy, bound)
+            decision = policy.decide(request) if request.context.approvals else decision
+        decision = policy.advise(request, decision)
+        facts = self.guard.arguments(decision.facts)
+        return decision.model_copy(update={"decision_digest": bound, "facts": facts})
+
+    @property
+    def _scope(self) -> Scope | None:
+        started = self.record.facts.started
+        return None if started is None else started.scope
+
+    def _policy(self, call: Call) -> Policy:
+        """The rules in force for the call, with those of the run's own scope."""
+        policy, scope = self.world.policy(call.step, call.index), self._scope
+        if scope is None:
+            return policy
+        if policy not in self._narrowed:
+            self._narrowed.clear()
+            self._narrowed[policy] = narrowed(policy, scope)
+        return self._narrowed[policy]
+
+    def _asked_of(self, call: Call, policy: Policy, bound: str, *, nobody: bool = False) -> Request:
+        """What policy is asked; `nobody` as if nobody had approved anything."""
+        tool, action = self.workspace.action(call.action)
+        facts = context(
+            self.world.facts(self.record, call, bound),
+            call=call,
+            env=self.workspace.settings.env,
+            confinement="none" if tool.manifest.source == "host" else self.confinement,
+            at=self.world.clock(call.step, call.index),
+            roles_of=policy.roles_of,
+            decision_digest="nobody" if nobody else bound,
+            means=action.means,
+            shown=self.guard.arguments(call.arguments) if goes_out(call) else None,
+            spoken=self.world.said(call.step, call.index),
+        )
+        resources = tuple(touch.resource for touch in call.touches)
+        subjects = call.subjects.all if self._scope is None else (*call.subjects.all, SUBJECT)
+        return Request(subjects=subjects, action=call.action, resources=resources, context=facts)
+
+    # ── perform: one call, once ──────────────────────────────────────────────────────────────────────────────────────
+
+    async def perform(self, step: int, index: int) -> Result:
+        """Carry one decided call to its one result; asking again gives the same result and repeats nothing.
+
+        Raises:
+            ApprovalPending: people must answer first.
+            RunEnded: the run cannot go on.
+        """
+        answered = self.record.get(f"call.answered/{step}/{index}/-")
+        if isinstance(answered, CallAnswered):
+            return answered.result
+        decided = self.latest(step, index)
+        assert decided is not None  # the graph decides a step before it performs it
+        if decided.refused is not None or decided.call is None:
+            assert decided.refused is not None
+            return self._answer(step, index, decided.refused)
+        try:
+            call = self._calls.get((step, index), decided.call)
+            decision = self._approved(decided, call)
+        except Refusal as refusal:
+            return self._answer(step, index, refused(self.guard, refusal))
+        ask = decided.ask
+        whole = not ask.redacted or not self.forgetful or (step, index) in self._heard
+        result = await self._carry.out(call, decision, whole=whole, unheard=lambda: self._lost_secret(call, ask))
+        self.world.spent(self.record, step, call, self._used(step, index))
+        return self._answer(step, index, result, call)
+
+    async def give_up(self, step: int, index: int, refusal: Refusal) -> Result:
+        """Answer a decided call that nobody will carry out with `refusal`; nothing of it runs.
+
+        What people have said of it, and what came of an attempt that was cut off, is recorded first and goes before.
+        """
+        answered = self.record.get(f"call.answered/{step}/{index}/-")
+        decided = self.latest(step, index)
+        assert decided is not None
+        if isinstance(answered, CallAnswered) or decided.call is None:
+            return await self.perform(step, index)
+        call = self._calls.get((step, index), decided.call)
+        _, ended = effect.earlier(self.record, call)
+        if ended is not None and ended.retry_in_s is None:
+            return await self.perform(step, index)  # it has been attempted for the last time
+        try:
+            if ended is None:
+                self._approved(decided, call)
+        except ApprovalPending:
+            pass
+        except Refusal as said:
+            refusal = said
+        return self._answer(step, index, refused(self.guard, refusal, ended))
+
+    def _used(self, step: int, index: int) -> dict[Measure, int]:
+        """What the call has really taken, over all of its attempts."""
+        calls, wall, output = 0, 0.0, 0
+        while isinstance(ended := self.record.get(f"attempt.ended/{step}/{index}/{calls + 1}"), AttemptEnded):
+            calls, wall, output = calls + 1, wall + ended.spent.wall_s, output + ended.spent.output_bytes
+        return {"calls": min(calls, 1), "seconds": int(wall * 1000), "bytes": output}
+
+    def _approved(self, decided: CallDecided, call: Call) -> Decision:
+        """The decision that allows the call now; raise why not otherwise."""
+        assert decided.decision is not None
+        decision = decided.decision
+        if decision.verdict == "ask" and self.record.get(approval.key_of(call, decision)) is None:
+            # Nobody was asked yet, and the rest of the step was decided since: people are shown how it stands now.
+            decided = self._again(decided, call, self._decide(call))
+            assert decided.decision is not None
+            decision = decided.decision
+        if decision.verdict == "ask":
+            requested = self._requested(call, decision)
+            self.record.refresh()
+            if self.world.waits(call):
+                raise ApprovalPending(requested)
+            rejected = self.record.get(f"approval.rejected/{call.step}/{call.index}/{decision.decision_digest}")
+            if isinstance(rejected, ApprovalRejected):
+                raise Refusal(
+                    "approval_rejected", f"{rejected.approver} rejected the call", details={"reason": rejected.reason}
+                )
+            expired = approval.expired(requested, self.world.clock(call.step, call.index))
+            decision = self._decide(call)
+            self._again(decided, call, decision)
+            self._void(call, requested, decision)
+            if decision.verdict == "ask":
+                if expired and decision.decision_digest == requested.decision_digest:
+                    raise Refusal("approval_expired", "nobody approved the call in time", remedy="ask again")
+                raise ApprovalPending(self._requested(call, decision))
+        if decision.verdict != "allow":
+            told = decision.told
+            assert told is not None  # `_decide` had the denial advised
+            resources = [touch.resource for touch in call.touches]
+            raise Refusal(
+                "policy_denied",
+                told.message,
+                details={"reason": told.reason, "rules": list(told.rules), "resources": resources},
+                remedy=told.remedy,
+            )
+        return decision
+
+    def _again(self, decided: CallDecided, call: Call, decision: Decision) -> CallDecided:
+        """Record that the call was decided again, where that came out otherwise than before."""
+        before = decided.decision
+        assert before is not None
+        if (decision.verdict, decision.decision_digest) == (before.verdict, before.decision_digest):
+            return decided
+        if decision.verdict == "allow":
+            self._spend(call)
+        number = decided.round + 1
+        again = decided.model_copy(update={"round": number, "decision": decision})
+        self.record.append(again)
+        return again
+
+    def _void(self, call: Call, requested: ApprovalRequested, decision: Decision) -> None:
+        """Record which approvals that were given count no more, and why."""
+        facts = self.world.facts(self.record, call, requested.decision_digest)
+        asked = facts.open.get((call.step, call.index))
+        policy, at = self._policy(call), self.world.clock(call.step, call.index)
+        still = counted(facts, call, at=at, roles_of=policy.roles_of, decision_digest=decision.decision_digest)
+        for grant in () if asked is None else asked.grants:
+            if grant in still:
+                continue
+            lapsed = grant.until is not None and at >= grant.until
+            changed = decision.decision_digest != requested.decision_digest
+            why = (
+                "the rules, or facts that were shown, have changed since" if changed else f"no longer has {grant.role}"
+            )
+            voided = ApprovalVoided(
+                step=call.step,
+                index=call.index,
+                decision_digest=requested.decision_digest,
+                approver=grant.approver,
+                code="approval_expired" if lapsed else "approval_invalid",
+                reason="it has lapsed" if lapsed else why,
+            )
+            if self.record.get(voided.key) is None:
+                self.record.append(voided)
+
+    def _requested(self, call: Call, decision: Decision) -> ApprovalRequested:
+        requested = approval.request(call, decision, self.world.clock(call.step, call.index), self.guard)
+        earlier = self.record.get(requested.key)
+        if isinstance(earlier, ApprovalRequested):
+            return earlier
+        self.record.append(requested, durable=True)
+        return requested
+
+    def _lost_secret(self, call: Call, ask: Ask) -> Failed | None:
+        """How a call ends whose secret died with another process; raises where that has yet to be said.
+
+        INVARIANT: asked before a new attempt only, for nothing else needs the secret: what was attempted is settled.
+        """
+        if not ask.redacted:
+            return None
+        if (said := self.world.unheard(call.step, call.index)) is None:
+            self._parse(call.step, call.index, ask)
+        return said
+
+    def _redirected(self, call: Call, url: str) -> bool:
+        """Whether the call may go on to a URL that it was redirected to: decided as a call of its own, without its approvals."""
+        request = digest({"request": call.request_digest, "redirected": url})
+        touches = (Touch(access="use", resource=url),)
+        try:
+            decision = self._decide(call.model_copy(update={"touches": touches, "request_digest": request}))
+        except Refusal:
+            return False
+        return decision.verdict == "allow"
+
+    def _answer(self, step: int, index: int, result: Result, call: Call | None = None) -> Result:
+        """Record the one result, and what it says of the run: labels that are gone, and names that are known from now on."""
+        cleared: tuple[str, ...] = ()
+        names = frozenset[str]()
+        if call is not None and isinstance(result, Succeeded):
+            _, action = self.workspace.action(call.action)
+            opened = self.world.facts(self.record, call, "").open.get((step, index))
+            # INVARIANT: what came in after the call was decided was not looked at by it, and keeps its labels.
+            cleared = tuple(label for label in action.clears if opened is not None and label not in opened.since)
+            trusted = opened is not None and opened.trusted
+            if action.effect != "read" or trusted:
+                names = listed(action.listings, result.value, self.record.facts.words)
+                # What an act itself made is the run's own, whoever chose to make it; what it only repeats is not.
+                names = names if trusted else names - written(self.guard.arguments(call.arguments), names)
+        answered = CallAnswered(step=step, index=index, result=result, cleared=cleared, listed=tuple(sorted(names)))
+        self.record.append(answered, durable=False)
+        return result

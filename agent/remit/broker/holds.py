@@ -1,0 +1,52 @@
+"""Holds: an operator stops a run, an agent, a tool or everything; checked before every effect.
+
+A hold is an event like any other, recorded in the run named `workspace`, so every process sees it and nobody can lift it
+unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from remit.core.errors import UsageError
+from remit.core.events import HoldLifted, HoldSet
+from remit.journal.run_log import Log, Record
+from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded
+
+
+def active(log: Log) -> Mapping[str, HoldSet]:
+    """The holds in force, by scope (`run:…`, `agent:…`, `tool:…`, `all`)."""
+    return Record(log, WORKSPACE_RUN).facts.holds
+
+
+def reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
+    """Why one of `scopes`, or everything, is held; None where nothing is."""
+    found = next((holds[scope] for scope in ("all", *scopes) if scope in holds), None)
+    return None if found is None else f"{found.account} holds {found.scope}: {found.reason}"
+
+
+def stop(log: Log, scope: str, *, why: str, account: str) -> HoldSet:
+    """Hold `scope` until someone lifts it."""
+    while True:
+        hold = HoldSet(number=_count(log), scope=scope, reason=why, account=account)
+        try:
+            log.append(WORKSPACE_RUN, hold, durable=True)
+        except AlreadyRecorded:  # somebody else held something at the same moment
+            continue
+        return hold
+
+
+def start(log: Log, scope: str, *, account: str) -> None:
+    """Lift the hold on `scope`. Raises UsageError where there is none."""
+    if scope not in active(log):
+        raise UsageError(f"{scope} is not held: `remit stop --list` shows what is")
+    while True:
+        try:
+            log.append(WORKSPACE_RUN, HoldLifted(number=_count(log), scope=scope, account=account), durable=True)
+        except AlreadyRecorded:
+            continue
+        return
+
+
+def _count(log: Log) -> int:
+    return len(log.events(WORKSPACE_RUN))

@@ -1,0 +1,71 @@
+"""What a call reads from outside its run's record: the seam that a replay answers from the recording."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from remit.core.calls import Call, Failed
+from remit.core.errors import Code
+from remit.journal.run_log import Record
+from remit.journal.run_state import Facts
+from remit.policy import Policy
+from remit.workspace.limits import Measure
+from remit.workspace.manifest.manifest import Breaker
+
+
+class World(Protocol):
+    """What a call reads from outside its run's record, so that a replay can answer it from the recording."""
+
+    def clock(self, step: int, index: int) -> int:
+        """Unix nanoseconds, for what happens next in that call."""
+        ...
+
+    def policy(self, step: int, index: int) -> Policy:
+        """The rules in force now."""
+        ...
+
+    def said(self, step: int, index: int) -> bool | None:
+        """Whether the user said all texts of that call, where its arguments were not recorded whole; None: look at them."""
+        ...
+
+    def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
+        """What that decision about the call may stand on."""
+        ...
+
+    def admit(self, call: Call) -> None:
+        """Raise a refusal where something outside this run stands in the way: an operator's hold, a tool that rests, a graph
+        that went on without the call."""
+        ...
+
+    def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+        """Take note, for all runs, of how an attempt of that tool ended."""
+        ...
+
+    async def stopped(self, call: Call, until: int) -> tuple[Code, str]:
+        """Return once what the call does must end: its code, and why. `until` is Unix nanoseconds."""
+        ...
+
+    def waits(self, call: Call) -> bool:
+        """Whether people have yet to be heard here; live, only the journal knows. Raises the refusal of a call that was given
+        up while people were asked."""
+        ...
+
+    def unheard(self, step: int, index: int) -> Failed | None:
+        """How a call ended whose secret only another process heard; None where that is not recorded."""
+        ...
+
+    async def sleep(self, call: Call, seconds: float) -> None:
+        """Wait that long before the next attempt, or until somebody holds the call."""
+        ...
+
+    def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        """Reserve that much of what all runs share, for a call or (None) for the step's turn; once, however often asked.
+
+        Raises a refusal `rate_limited` or `budget_exhausted`, with the time to come back.
+        """
+        ...
+
+    def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        """Say what a reservation came to."""
+        ...

@@ -1,0 +1,175 @@
+"""How runs look on a terminal: live while they go, and afterwards as a waterfall."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from remit.core.calls import Error, Result, Succeeded
+from remit.core.events import (
+    AnswerRejected,
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalRevoked,
+    ApprovalVoided,
+    AttemptEnded,
+    CallAnswered,
+    CallDecided,
+    ModelAnswered,
+    ModelFailed,
+    Recorded,
+    RulesChanged,
+    RunResumed,
+    RunStarted,
+)
+from remit.guardrails.sanitizer import visible
+
+if TYPE_CHECKING:
+    from remit.runtime.runner import Ended
+
+WIDTH = 100  # characters of somebody's text on one line
+WEAKER = {
+    "landlock": "confinement: landlock only, as remit.toml accepts; weaker than full (see SECURITY.md)",
+    "none": "confinement: NONE, every tool of this agent runs inside this process",
+}
+
+
+def short(text: str, width: int = WIDTH) -> str:
+    """One line of somebody's text, hidden characters written out, folded honestly."""
+    line = visible(" ".join(text.split()))
+    return line if len(line) <= width else f"{line[:width]}… (+{len(line) - width})"
+
+
+class Teller:
+    """Tells a run as its events are recorded: lines for a person, JSON Lines for a program."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._names: dict[tuple[int | None, int | None], str] = {}
+        self._deaf = False
+        self.run = ""
+
+    def tell(self, recorded: Recorded) -> None:
+        """One event, as it happens."""
+        self.run = recorded.run
+        if self._deaf:
+            return
+        try:
+            self._tell(recorded)
+        except OSError:  # whoever read this went away; the run goes on all the same
+            self._deaf = True
+
+    def _tell(self, recorded: Recorded) -> None:
+        if self._as_json:
+            click.echo(json.dumps(recorded.model_dump(mode="json"), ensure_ascii=False))
+            return
+        event = recorded.event
+        match event:
+            case RunStarted():
+                script = click.style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
+                who = f"{event.subjects.agent} for {event.subjects.user}"
+                click.echo(f"run {recorded.run}  {who}  {event.model}{script}")
+                if event.content != "whole":
+                    said = "content is off: this run can be read, not replayed, and ends with this process"
+                    click.echo(click.style(f"     {said}", fg="yellow"))
+                if event.confinement in WEAKER:
+                    click.echo(click.style(f"     {WEAKER[event.confinement]}", fg="yellow"))
+            case RunResumed():
+                click.echo(f"run {recorded.run}  taken up again by {event.account}")
+            case RulesChanged() if event.problem:
+                edited = "the rules were edited and are not in force; those from before are:"
+                click.echo(click.style(f"     {edited} {short(event.problem)}", fg="red"))
+            case RulesChanged():
+                click.echo(click.style("     the rules were edited; the run goes on under the new ones", fg="yellow"))
+            case ModelAnswered():
+                click.echo(f"\n{click.style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
+            case AnswerRejected():
+                held = f"     the answer does not hold: {short('; '.join(event.problems))}"
+                click.echo(click.style(held, fg="yellow"))
+            case ModelFailed():
+                click.echo(click.style(f"     the model failed: {event.message}", fg="red"))
+            case CallDecided():
+                self._decided(event)
+            case ApprovalRequested():
+                needs = ", ".join(f"{item.count} × {item.role}" for item in event.missing)
+                self._line(event.step, event.index, "waits for", needs, "yellow")
+            case ApprovalGranted():
+                how = ", scripted for this demonstration" if event.scripted else ""
+                self._line(event.step, event.index, "approved", f"by {event.approver} as {event.role}{how}", "green")
+            case ApprovalRejected():
+                self._line(event.step, event.index, "rejected", f"by {event.approver}: {event.reason}", "red")
+            case ApprovalRevoked() | ApprovalVoided():
+                word = "revoked" if isinstance(event, ApprovalRevoked) else "void"
+                self._line(event.step, event.index, word, f"{event.approver}'s approval: {event.reason}", "yellow")
+            case AttemptEnded() if event.retry_in_s is not None:
+                why = event.error or event.code
+                self._line(event.step, event.index, "retries", f"{why}: {short(event.message, 60)}", "yellow")
+            case CallAnswered():
+                self._answered(event)
+            case _:
+                pass
+
+    def end(self, ended: Ended) -> None:
+        """The last lines: the answer, or whom the run waits for; always the run and its trace."""
+        finished = ended.finished
+        if self._as_json:
+            body = (
+                finished.model_dump(mode="json")
+                if finished
+                else {"outcome": "held" if ended.held else "waiting", "held": ended.held}
+            )
+            waiting = [item.model_dump(mode="json") for item in ended.waiting]
+            click.echo(
+                json.dumps(
+                    {"run": ended.run, "trace": str(ended.trace), **body, "waiting": waiting, "unsent": ended.unsent},
+                    ensure_ascii=False,
+                )
+            )
+            return
+        click.echo()
+        if finished is None:
+            click.echo(
+                click.style("held" if ended.held else "paused", fg="yellow") + (f": {ended.held}" if ended.held else "")
+            )
+            for item in ended.waiting:
+                click.echo(f"  waits for approval: remit approve show {ended.run[:8]}/{item.step}.{item.index}")
+            click.echo(f"  goes on with:       remit run --resume {ended.run[:8]}")
+        elif finished.outcome == "completed":
+            click.echo(finished.answer)
+        else:
+            click.echo(f"{click.style(finished.outcome, fg='red')}: {finished.message}")
+        if ended.unsent:
+            lost = f"{ended.unsent} spans did not arrive at the collector; the trace file has them all"
+            click.echo(click.style(f"\n{lost}", fg="yellow"))
+        click.echo(f"\nrun    {ended.run}\ntrace  {ended.trace}\nreplay remit replay {ended.run[:8]}")
+
+    def _decided(self, event: CallDecided) -> None:
+        if event.call is None or event.round > 0:
+            self._names.setdefault((event.step, event.index), event.ask.action)
+            return
+        touched = " ".join(touch.resource for touch in event.call.touches)
+        self._names[event.step, event.index] = f"{event.call.action} {short(touched, 60)}"
+
+    def _answered(self, event: CallAnswered) -> None:
+        colour = "green" if event.result.ok else "red"
+        word = "ok" if isinstance(event.result, Succeeded) else "refused" if event.result.refused else "failed"
+        self._line(event.step, event.index, word, _told(event.result), colour)
+
+    def _line(self, step: int | None, index: int | None, word: str, rest: str, colour: str) -> None:
+        name = self._names.get((step, index), "")
+        click.echo(f"     {click.style(f'{word:<9}', fg=colour)} {name}  {click.style(rest, dim=True)}")
+
+
+def _told(result: Result) -> str:
+    if isinstance(result, Succeeded):
+        return short(json.dumps(result.value, ensure_ascii=False), 60)
+    return explain(result.error)
+
+
+def explain(error: Error) -> str:
+    """One error in one line."""
+    named = f" {error.details['error']}" if "error" in error.details else ""
+    return f"{error.code}{named}: {short(error.message, 140)}"

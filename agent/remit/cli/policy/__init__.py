@@ -1,0 +1,328 @@
+"""`remit policy`: the security reviewer's room."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from remit.cli.policy.backtest import backtest_command, suggest_command
+from remit.cli.policy.check import check_command, fmt_command, test_command
+from remit.cli.policy.diff import diff_command
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from remit.analysis.queries import Approvers, Can, Who
+    from remit.core.calls import Confinement, Rule
+    from remit.policy import Policy
+
+
+@click.group("policy", short_help="check, test, explain and compare the rules")
+def policy_command() -> None:
+    """Check, test, explain and compare the rules in policies/.
+
+    \b
+    Examples:
+      remit policy check
+      remit policy test --mutate
+      remit policy explain files.read file:secrets/payments.env --agent triage
+      remit policy who tickets.close ticket:INC-7
+      remit policy diff main
+    """
+
+
+def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
+    from remit.policy.language.conditions import TIME
+
+    if not TIME.fullmatch(value):
+        raise click.BadParameter(f"{value!r} is no time of day; write hours and minutes, as 09:30")
+    return value
+
+
+@policy_command.command("explain")
+@click.argument("action")
+@click.argument("resources", nargs=-1, required=True)
+@click.option("--agent", required=True, help="The acting agent.")
+@click.option("--user", default="none", show_default=True, help="The user it acts for.")
+@click.option("--args", "arguments", default="{}", help="Canonical arguments, as a JSON object.")
+@click.option("--label", "labels", multiple=True, help="A label that the run has.")
+@click.option("--calls", multiple=True, metavar="ACTION=N", help="Calls that the run has made.")
+@click.option("--approval", "approvals", multiple=True, metavar="ROLE[=N]", help="Approvals that were given.")
+@click.option("--named", is_flag=True, help="The user's own words name every resource.")
+@click.option("--said", is_flag=True, help="The user's own words hold every text in it.")
+@click.option("--intended", is_flag=True, help="The user's own words ask for such an act.")
+@click.option("--known", is_flag=True, help="The user or the directory names every resource.")
+@click.option(
+    "--carries", multiple=True, metavar="WHAT", help="What the texts carry that nobody named: link, address, …"
+)
+@click.option(
+    "--confinement",
+    type=click.Choice(["full", "landlock", "none", "unavailable"]),
+    default="full",
+    show_default=True,
+    help="The sandbox's.",
+)
+@click.option("--env", default="local", show_default=True, help="The environment.")
+@click.option("--time", "at", default="12:00", show_default=True, callback=_clock, help="UTC hours and minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def explain_command(
+    action: str,
+    resources: tuple[str, ...],
+    agent: str,
+    user: str,
+    arguments: str,
+    labels: tuple[str, ...],
+    calls: tuple[str, ...],
+    approvals: tuple[str, ...],
+    named: bool,
+    known: bool,
+    carries: tuple[str, ...],
+    said: bool,
+    intended: bool,
+    confinement: Confinement,
+    env: str,
+    at: str,
+    as_json: bool,
+) -> None:
+    """Say what the rules decide for ACTION on RESOURCES, by which of them, and what would be allowed instead.
+
+    \b
+    Examples:
+      remit policy explain files.read file:secrets/payments.env --agent triage --user operator
+      remit policy explain tickets.create ticket:INC-7 --agent triage --user operator --calls tickets.create=1
+    """
+    from remit.core.calls import BREAK_GLASS, Context, Request
+    from remit.guardrails.provenance import kind_of
+    from remit.policy.language.patterns import GlobError
+    from remit.workspace.loader import find
+    from remit.workspace.session import load_rooms
+
+    _, rules = load_rooms(find(Path.cwd()))
+    _check_action(rules, action)
+    subjects = (f"agent:{agent.removeprefix('agent:')}", f"user:{user.removeprefix('user:')}")
+    context = Context(
+        args=_arguments(arguments),
+        labels=frozenset(labels),
+        known=known or named,
+        unknown=frozenset() if known or named else frozenset(map(kind_of, resources)),
+        carries=frozenset(carries),
+        said=said,
+        intended=intended,
+        effect=rules.vocabulary.effect(action) if rules.vocabulary else "once",
+        confinement=confinement,
+        calls=dict(map(_counted, calls)),
+        approvals={f"role:{role.removeprefix('role:')}": count for role, count in map(_counted, approvals)},
+        named=named,
+        env=env,
+        time=at,
+    )
+    request = Request(subjects=subjects, action=action, resources=resources, context=context)
+    decision = rules.advise(request, rules.decide(request))
+    try:
+        weighed = rules.weighed(request)
+    except GlobError:
+        weighed = ()  # the decision says what is wrong with the resource
+    code = 0 if decision.verdict == "allow" else 1
+    if as_json:
+        table = [{**asdict(line), "rule": line.rule.model_dump(mode="json")} for line in weighed]
+        click.echo(json.dumps({**decision.model_dump(mode="json"), "weighed": table}, ensure_ascii=False))
+        sys.exit(code)
+    click.echo(f"{click.style(decision.verdict, fg=_COLOURS[decision.verdict])}: {decision.message}")
+    rows = [
+        (
+            line.subject if line.named == line.subject else f"{line.subject} as {line.named}",
+            line.resource,
+            line.says,
+            f"{line.rule.file}:{line.rule.line}",
+            line.why,
+            line.rule.note or line.rule.text,
+        )
+        for line in weighed
+    ]
+    if rows:
+        _print_table(("subject", "resource", "says", "rule", "because", "note"), rows)
+    for item in decision.missing:
+        click.echo(f"needs {item.count} × {item.role}: {_people(sorted(rules.approvers(item.role, asking=subjects)))}")
+    if decision.break_glass:
+        click.echo(
+            f"or in an emergency {BREAK_GLASS}: {_people(sorted(rules.approvers(BREAK_GLASS, asking=subjects)))}"
+        )
+    if decision.remedy:
+        click.echo(f"remedy: {decision.remedy}")
+    if decision.told is not None:
+        rules_told = f" (rules: {', '.join(map(repr, decision.told.rules))})" if decision.told.rules else ""
+        hint = f"; {decision.told.remedy}" if decision.told.remedy else ""
+        click.echo(f"the model is told: {decision.told.message}{rules_told}{hint}")
+    sys.exit(code)
+
+
+@policy_command.command("who")
+@click.argument("action")
+@click.argument("resource")
+@click.option("--all", "everybody", is_flag=True, help="Those too who may never do it.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> None:
+    """Say who may do ACTION on RESOURCE: every subject by itself, allowed, under conditions, or by asking whom.
+
+    A call needs it of the agent and of the user it acts for.
+
+    \b
+    Examples:
+      remit policy who tickets.close ticket:INC-7
+      remit policy who files.read 'file:secrets/**' --all
+    """
+    from remit.core.errors import UsageError
+    from remit.policy import who
+    from remit.policy.language.patterns import GlobError
+    from remit.workspace.loader import find
+    from remit.workspace.session import load_rooms
+
+    _, rules = load_rooms(find(Path.cwd()))
+    _check_action(rules, action)
+    try:
+        found = who(rules, action, resource)
+    except GlobError as error:
+        raise UsageError(str(error)) from None
+    able = [one for one in found if one.standing != "never"]
+    if as_json:
+        click.echo(_as_json(found if everybody else able))
+        sys.exit(0 if able else 1)
+    rows = [(one.subject, _standing(one), _where(one.rules)) for one in (found if everybody else able)]
+    if rows:
+        _print_table(("subject", "may", "rules"), rows)
+    else:
+        click.echo(f"nobody may do {action} on {resource}")
+    sys.exit(0 if able else 1)
+
+
+@policy_command.command("can")
+@click.argument("subject")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def can_command(subject: str, as_json: bool) -> None:
+    """Say what SUBJECT may do and what is forbidden it, through its roles too.
+
+    \b
+    Examples:
+      remit policy can agent:triage
+      remit policy can user:dana
+    """
+    from remit.core.errors import UsageError
+    from remit.policy import can
+    from remit.workspace.loader import find
+    from remit.workspace.session import load_rooms
+
+    _, rules = load_rooms(find(Path.cwd()))
+    if subject not in rules.subjects:
+        raise UsageError(f"no rule speaks of {subject!r}; write one of {', '.join(sorted(rules.subjects))}")
+    found = can(rules, subject)
+    able = any(one.standing != "never" and one.rule.effect == "allow" for one in found)
+    if as_json:
+        click.echo(_as_json(found))
+        sys.exit(0 if able else 1)
+    rows = [
+        (
+            one.action,
+            one.resource,
+            _ability(one),
+            "" if one.named == subject else f"as {one.named}",
+            _where((one.rule,)),
+            one.rule.note,
+        )
+        for one in found
+    ]
+    _print_table(("action", "resource", "may", "", "rule", "note"), rows)
+    sys.exit(0 if able else 1)
+
+
+_COLOURS: Final = {"allow": "green", "ask": "yellow", "deny": "red"}
+
+
+def _check_action(rules: Policy, action: str) -> None:
+    """A misspelled action is denied to everybody, and that would read like an answer."""
+    from remit.core.errors import UsageError
+
+    if rules.vocabulary is not None and action not in rules.vocabulary.actions:
+        raise UsageError(f"no tool has the action {action!r}: use one of {', '.join(sorted(rules.vocabulary.actions))}")
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    from remit.core.errors import Refusal, UsageError
+    from remit.core.parsing.names import parse_arguments
+
+    try:
+        return parse_arguments(text)
+    except Refusal as refusal:
+        raise UsageError(f"--args: {refusal.message}") from None
+
+
+def _counted(text: str) -> tuple[str, int]:
+    """`name=2`, or `name` for one."""
+    name, _, count = text.partition("=")
+    if not (count or "1").isdecimal():
+        raise click.BadParameter(f"{text!r} has no number after =; write {name}=1")
+    return name, int(count or 1)
+
+
+def _as_json(found: Iterable[Who | Can]) -> str:
+    """Rules are models, which `asdict` leaves as they are."""
+    return json.dumps(
+        [asdict(one) for one in found], ensure_ascii=False, default=lambda rule: rule.model_dump(mode="json")
+    )
+
+
+def _standing(one: Who) -> str:
+    conditions = [text for text in one.only_if if not _only_asks(text, one.asks)]
+    only_if = f" if {' or '.join(conditions)}" if conditions else ""
+    unless = f" unless {' or '.join(one.unless)}" if one.unless else ""
+    words = {"allowed": "allowed", "conditional": "allowed", "asks": f"by asking {_asks(one.asks)}", "never": "never"}
+    return f"{words[one.standing]}{only_if}{unless}"
+
+
+def _ability(one: Can) -> str:
+    condition = f" if {one.condition}" if one.condition and not _only_asks(one.condition, one.asks) else ""
+    if one.denied_by is not None:
+        return f"never: {_where((one.denied_by,))} denies all of it"
+    if one.rule.effect == "deny":
+        return f"never{condition}"
+    return f"by asking {_asks(one.asks)}{condition}" if one.standing == "asks" else f"allowed{condition}"
+
+
+def _only_asks(condition: str, asks: Iterable[Approvers]) -> bool:
+    """Whether the condition says no more than whom to ask."""
+    return condition in {f"approved('{one.role}')" for one in asks}
+
+
+def _asks(asks: Iterable[Approvers]) -> str:
+    return ", ".join(f"{one.role} ({_people(one.people)})" for one in asks)
+
+
+def _people(people: Sequence[str]) -> str:
+    return ", ".join(people) or "nobody else has that role"
+
+
+def _where(rules: Iterable[Rule]) -> str:
+    return " ".join(f"{rule.file.removeprefix('policies/')}:{rule.line}" for rule in rules)
+
+
+def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    """Columns as wide as what stands in them; the last as long as it is."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    for row in (titles, *rows):
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        click.echo(click.style(line, dim=True) if row is titles else line)
+
+
+for _command in (
+    check_command,
+    test_command,
+    diff_command,
+    backtest_command,
+    suggest_command,
+    fmt_command,
+):
+    policy_command.add_command(_command)

@@ -1,0 +1,112 @@
+"""`remit diff BASE`: what a change lets agents do that they could not do before."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal
+
+import click
+
+if TYPE_CHECKING:
+    from remit.analysis.diff.manifests import Sentence
+    from remit.analysis.diff.permissions import Authority
+
+_TITLES: Final[dict[Literal["wider", "unknown", "narrower"], str]] = {
+    "wider": "new authority",
+    "unknown": "not analysed, and therefore not counted as safe",
+    "narrower": "less authority",
+}
+NOTHING: Final = "no new authority"
+
+
+@click.command("diff")
+@click.argument("base")
+@click.argument("new", required=False)
+@click.option("--format", "shape", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
+@click.option("--fail-on-new", is_flag=True, help="End with 1 unless it is proved that there is no new authority.")
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_json: bool) -> None:
+    """Compare what agents may really do in BASE and here: rules, manifests, agents, roles and pins together.
+
+    BASE and NEW are workspaces: a folder or a git revision; git:NAME where a folder has the same name.
+
+    \b
+    Examples:
+      remit diff origin/main
+      remit diff HEAD~1 --format markdown
+      remit diff ../before . --fail-on-new
+    """
+    from remit.analysis.diff.permissions import authority
+    from remit.analysis.diff.revisions import live, open_source
+    from remit.core.errors import UsageError
+    from remit.workspace.loader import find
+
+    root = None if new is not None and Path(new).is_dir() else find(Path.cwd())
+    before = open_source(base, root)
+    after = live(root) if new is None and root is not None else open_source(str(new), root)
+    for source in (before, after):
+        if not source.whole:
+            raise UsageError(f"{source.label!r} is no workspace: name a folder with remit.toml, or a git revision")
+    found = authority(before.workspace, after.workspace)
+    if as_json or shape == "json":
+        click.echo(json.dumps(_json(found), ensure_ascii=False))
+    else:
+        click.echo(_markdown(found) if shape == "markdown" else _text(found), nl=False)
+    sys.exit(1 if fail_on_new and not found.proved else 0)
+
+
+def _json(found: Authority) -> dict[str, object]:
+    return {
+        "ok": True,
+        "no_new_authority": found.proved,
+        "sentences": [asdict(one) for one in found.sentences],
+        "notes": list(found.notes),
+    }
+
+
+def _text(found: Authority) -> str:
+    lines: list[str] = []
+    if found.proved:
+        lines.append(click.style(f"{NOTHING}: proved for every agent, action and resource", fg="green"))
+    for direction, title in _TITLES.items():
+        if sentences := found.of(direction):
+            lines.append(click.style(f"{title}: {len(sentences)}", bold=True))
+        for one in sentences:
+            lines.append(f"  {one.text}")
+            lines += [f"      {why}" for why in one.because]
+            if one.still_refused:
+                lines.append(f"      still refused: {_request(one)}")
+    lines += [f"note: {note}" for note in found.notes]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(found: Authority) -> str:
+    lines = ["### Authority of the agents", ""]
+    if found.proved:
+        lines += [f"**{NOTHING}**, proved for every agent, action and resource.", ""]
+    for direction, title in _TITLES.items():
+        if sentences := found.of(direction):
+            lines += [f"**{title}** ({len(sentences)})", ""]
+            for one in sentences:
+                lines.append(f"- {_plain(one.text)}")
+                lines += [f"  - {_plain(why)}" for why in one.because]
+                if one.still_refused:
+                    lines.append(f"  - still refused: {_plain(_request(one))}")
+            lines.append("")
+    lines += [f"> {_plain(note)}" for note in found.notes]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _request(one: Sentence) -> str:
+    stays = one.still_refused or {}
+    return f"{stays['subject']} {stays['action']} on {stays['resource']}"
+
+
+def _plain(text: str) -> str:
+    """Text that a pull request's author wrote, with nothing in it that Markdown or HTML would act upon."""
+    marks = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
+    shown = "".join(marks.get(letter, f"\\{letter}" if letter in "\\`*_[]|#!~" else letter) for letter in text)
+    return " ".join(shown.split())

@@ -1,0 +1,24 @@
+"""What a person says on a command line and what is recorded of it: valid, legible and without secrets, whatever terminal sent it."""
+
+from __future__ import annotations
+
+import os
+from typing import Final
+
+import click
+
+
+class Words(click.ParamType[str]):
+    """A text for the record. Bytes that are no text and hidden characters are written out, and secrets replaced."""
+
+    name = "text"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        from remit.guardrails.redaction import Redactor, names_secret
+        from remit.guardrails.sanitizer import Guard
+
+        secrets = [secret for name, secret in os.environ.items() if names_secret(name)]
+        return Guard(Redactor("", secrets)).text(str(value))
+
+
+WORDS: Final = Words()

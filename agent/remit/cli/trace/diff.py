@@ -1,0 +1,139 @@
+"""`remit trace diff`: two runs side by side."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from remit.cli.run_argument import is_file, open_run, open_run_of
+
+if TYPE_CHECKING:
+    from remit.tracing import Trace
+    from remit.tracing.reports.run_diff import Compared, Cost, Difference, Files
+
+SHOWN = 12  # differences after the first, and slower calls, on a terminal
+LINES = 24  # of one diff
+
+
+@click.command("diff")
+@click.argument("run")
+@click.argument("other", required=False)
+@click.option("--good", is_flag=True, help="Compare with the last run of the same agent and task that completed.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def diff_command(run: str, other: str | None, good: bool, as_json: bool) -> None:
+    """Where two runs part: first divergence, then decisions, arguments, results, latency and cost.
+
+    Calls are aligned by what was asked of what, not by position or name. Times, run ids and UUIDs are not compared.
+    Ends with 0 where both did the same, with 1 where they differ.
+
+    \b
+    Examples:
+      remit trace diff 3f2a 9c1d
+      remit trace diff 9c1d --good
+      remit trace diff good.jsonl 9c1d
+    """
+    from remit.tracing.reports.run_diff import compare
+    from remit.tracing.reports.timeline import tell
+
+    if good == (other is not None):
+        raise click.UsageError("name another run, or write --good for the last one that completed")
+    before, after = _good(run) if other is None else (open_run(run), open_run(other))
+    found = compare(tell(before.records), tell(after.records), files=_files(before, after))
+    if as_json:
+        click.echo(json.dumps({"ok": found.same, **asdict(found)}, ensure_ascii=False))
+    else:
+        _show(found)
+    sys.exit(0 if found.same else 1)
+
+
+def _good(run: str) -> tuple[Trace, Trace]:
+    """The last good run before `run`, and `run`."""
+    from remit.core.errors import UsageError
+    from remit.tracing.reports.run_diff import last_good
+    from remit.workspace import session as house
+
+    opened = house.open_house()
+    runs = opened.journal.runs()
+    after = open_run_of(opened, run)
+    row = next((row for row in runs if row.run == after.run), None)
+    if row is None:
+        where = f"{run!r} is no run of this workspace" if is_file(run) else f"the journal has no run {run}"
+        raise UsageError(f"{where}, so nothing says which run came before it: name the other one")
+    return open_run_of(opened, last_good(runs, row).run), after
+
+
+def _files(a: Trace, b: Trace) -> tuple[Files, Files] | None:
+    """The rulebooks that the runs began with; None where one of them is not here."""
+    from remit.core.errors import UsageError
+
+    try:
+        return next(iter(a.rulebooks().values())), next(iter(b.rulebooks().values()))
+    except (UsageError, StopIteration):
+        return None
+
+
+def _show(found: Compared) -> None:
+    click.echo(f"{found.a[:8]} and {found.b[:8]}: {_count(found.aligned, 'call')} side by side")
+    for changed in found.changed:
+        click.echo(f"\n{click.style('changed', fg='yellow')} {changed.name}")
+        _show_diff(changed.diff)
+    if found.first is None:
+        click.echo(f"\n{click.style('no divergence', fg='green')}: both made the same calls, with the same results")
+    else:
+        click.echo(f"\n{click.style('first divergence', fg='red', bold=True)} {_line(found.first)}")
+        _show_diff(found.first.diff)
+        rest = found.differences[1:]
+        click.echo("\nthen" if rest else "\nthen nothing else")
+        for difference in rest[:SHOWN]:
+            click.echo(f"  {_line(difference)}")
+        if len(rest) > SHOWN:
+            click.echo(f"  … and {len(rest) - SHOWN} more: --json lists them all")
+    for a, b in found.moved[:SHOWN]:
+        click.echo(f"moved: {a} is {b}")
+    for slow in found.slower[:SHOWN]:
+        times = f"{slow.after / slow.before:.0f} times" if slow.before else "from nothing"
+        click.echo(
+            f"slower: {slow.b or ''} {slow.name}: {slow.before:.2f} s is {slow.after:.2f} s, {times}".replace("  ", " ")
+        )
+    before, after = found.costs
+    click.echo(f"\ncost   {_cost(before)}\n    is {_cost(after)}")
+
+
+def _line(difference: Difference) -> str:
+    places = [place for place in dict.fromkeys((difference.a, difference.b)) if place]
+    where = f"at step {' / '.join(places)}, " if places else ""
+    return f"{where}{difference.kind}: {_short(difference.what)}"
+
+
+def _show_diff(lines: tuple[str, ...]) -> None:
+    colours = {"+": "green", "-": "red"}
+    for line in lines[:LINES]:
+        click.echo("    " + click.style(clipped(line), fg=colours.get(line[:1])))
+
+
+def _cost(cost: Cost) -> str:
+    tokens = "tokens not counted" if cost.input_tokens is None else f"{cost.input_tokens} + {cost.output_tokens} tokens"
+    counts = f"{_count(cost.turns, 'turn')}, {_count(cost.calls, 'call')}, {_count(cost.attempts, 'attempt')}, {tokens}"
+    return f"{counts}, {cost.seconds:.1f} s ({cost.thinking:.1f} s the model, {cost.calling:.1f} s the calls)"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _short(text: str) -> str:
+    from remit.cli.live_output import short
+
+    return short(text, 160)
+
+
+def clipped(line: str, width: int = 160) -> str:
+    """One line of a diff with its indentation, hidden characters written out, folded honestly."""
+    from remit.guardrails.sanitizer import visible
+
+    shown = visible(line.rstrip())
+    return shown if len(shown) <= width else f"{shown[:width]}… (+{len(shown) - width})"

@@ -1,0 +1,170 @@
+"""How a run looks afterwards on a terminal: verdict, first cause, effects, whom it waits for, then the waterfall."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from remit.cli.live_output import explain, short
+from remit.core.events import ApprovalGranted, ApprovalVoided, Landed
+from remit.guardrails.sanitizer import visible
+from remit.policy.run_scope import told
+from remit.tracing.reports.timeline import utc
+
+if TYPE_CHECKING:
+    from remit.tracing.reports.incident import Brief
+    from remit.tracing.reports.timeline import Approval, CallStory, Story
+
+COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
+STATES: dict[str, str] = {"completed": "green", "waiting": "yellow", "held": "yellow", "running": "cyan"}
+EFFECTS: tuple[tuple[str, Landed], ...] = (("landed", "landed"), ("not landed", "not_landed"), ("unknown", "unknown"))
+RULES = 3  # of one decision
+INDENT = " " * 25
+
+
+def show_brief(found: Brief) -> None:
+    """Print one run."""
+    story = found.story
+    click.echo(f"{click.style(found.state, fg=STATES.get(found.state, 'red'), bold=True)}  {counted(story)}")
+    click.echo(f"first cause: {short(story.first_cause or 'none: every call succeeded', 240)}")
+    for line in around(found):
+        click.echo(line)
+    click.echo("\neffects")
+    for word, state in EFFECTS:
+        listed = [
+            f"{item.step}.{item.index} {item.action} {' '.join(item.resources)}"
+            for item in story.effects
+            if item.landed == state
+        ]
+        click.echo(f"  {word + ':':<12}{'; '.join(listed) or 'none'}")
+    click.echo("\nwaterfall")
+    for turn in story.turns:
+        took = f"  model {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
+        click.echo(f"{_at(story, turn.at)}  {click.style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
+        if turn.problems:
+            held = f"the answer does not hold: {short('; '.join(turn.problems), 160)}"
+            click.echo(f"{INDENT}{click.style(held, fg='red')}")
+        for call in turn.calls:
+            _show_call(story, call)
+    if story.finished is not None and story.finished.answer:
+        click.echo(f"\nanswer: {short(story.finished.answer, 400)}")
+    click.echo("\nnext")
+    for command, why in found.commands:
+        click.echo(f"  {command}  {click.style(f'# {why}', dim=True)}")
+
+
+def counted(story: Story) -> str:
+    """How much happened, in one line."""
+    refused = sum(call.error is not None and not call.attempts for call in story.calls)
+    failed = sum(call.error is not None and bool(call.attempts) for call in story.calls)
+    return f"{len(story.turns)} turns, {len(story.calls)} calls, {refused} refused, {failed} failed, {story.took / 1e9:.1f} s"
+
+
+def around(found: Brief) -> list[str]:
+    """What stands beside the run itself: who, what, under which limits, and where it left the last good run."""
+    story = found.story
+    lines: list[str] = []
+    if found.good is not None:
+        first = found.good.first
+        if first is not None:
+            where = f"at step {first.b or first.a}, " if first.a or first.b else ""
+            lines.append(f"left the last good run {found.good.a[:8]} {where}{first.kind}: {short(first.what, 240)}")
+        else:
+            lines.append(f"the last good run {found.good.a[:8]} did the same")
+        if found.good.changed:
+            lines.append(f"changed since: {', '.join(changed.name for changed in found.good.changed)}")
+        if found.good.slower:
+            slow = found.good.slower[0]
+            place = f"{slow.b} " if slow.b else ""
+            lines.append(f"slower than then: {place}{slow.name}, {slow.before:.2f} s is {slow.after:.2f} s")
+    lines += [f"held: {found.held}"] if found.held else []
+    lines += [waits(call) for call in story.waiting]
+    lines += [f"in flight: {what}" for what in story.in_flight]
+    lines += [f"the clock stepped back {back / 1e9:.1f} s at event {seq}" for seq, back in story.steps_back]
+    if story.started is not None:
+        lines += _of_start(found)
+    return lines
+
+
+def _of_start(found: Brief) -> list[str]:
+    story = found.story
+    started = story.started
+    assert started is not None
+    scripted = " (a written script, not a model)" if started.scripted else ""
+    who = f"{started.subjects.agent} for {started.subjects.user} (account {started.account})"
+    lines = [
+        f"{who}, {started.model}{scripted}, confinement {started.confinement}",
+        f"run {story.run}, began {utc(story.began_at)}"
+        + (f", resumed {len(story.resumed)} times" * bool(story.resumed)),
+        f"task: {short(started.task)}",
+    ]
+    if started.scope is not None:
+        lines.append(f"scope: {told(started.scope)}")
+    if started.content != "whole":
+        lines.append(f"content {started.content}: this run can be read, not replayed")
+    if started.shrunk_from:
+        lines.append(f"nobody ever ran this: it was shrunk from run {started.shrunk_from}")
+    if found.budget is not None:
+        spent = f"{len(story.turns)} of {found.budget.steps} steps, {len(story.calls)} of {found.budget.calls} calls"
+        lines.append(f"budget: {spent}, {story.took / 1e9:.1f} of {found.budget.wall:g} s")
+    if story.labels:
+        lines.append(f"labels: {', '.join(story.labels)}")
+    return lines
+
+
+def waits(call: CallStory) -> str:
+    """Whom a call waits for, since when and until when."""
+    assert call.requested is not None
+    given = [f"{approver} said yes" for approver in call.approvers]
+    said = f"; {', '.join(given)}" if given else ""
+    return f"waits: {call.place} {call.name} for {call.needs}{said}, until {utc(call.requested.expires_at)}"
+
+
+def _at(story: Story, at: int) -> str:
+    return f"  {max(0, at - story.began_at) / 1e6:>8.0f} ms"
+
+
+def _show_call(story: Story, call: CallStory) -> None:
+    ms = "no answer" if call.took is None else f"{call.took / 1e6:.0f} ms"
+    verdict = call.decision.verdict if call.decision else "refused"
+    word = click.style(f"{verdict:<7}", fg=COLOURS.get(verdict, "red"))
+    labels = click.style(f"  +{' +'.join(call.labels)}", fg="magenta") if call.labels else ""
+    named = short(" ".join([call.name, *call.resources]), 160)
+    click.echo(f"{_at(story, call.decided_at)}    {word} {named}  {ms}{labels}")
+    for line in details(call):
+        click.echo(f"{INDENT}{click.style(line, dim=True)}")
+    if call.error is not None:
+        click.echo(f"{INDENT}{click.style(explain(call.error), fg='red')}")
+
+
+def approved(answer: Approval) -> str:
+    """What a person said, or what became of it."""
+    match answer:
+        case ApprovalGranted():
+            return f"approved by {answer.approver}{' (scripted)' if answer.scripted else ''}"
+        case ApprovalVoided():
+            return f"the approval by {answer.approver} counts no more: {short(answer.reason, 80)}"
+        case _:
+            return f"{answer.type.partition('.')[2]} by {answer.approver}: {short(answer.reason, 80)}"
+
+
+def details(call: CallStory) -> list[str]:
+    """A call's rules, approvals and attempts, a line each."""
+    lines: list[str] = []
+    if call.decision is not None:
+        rules = call.decision.rules[:RULES] or call.decision.nearest[:1]
+        lines += [f"{rule.file}:{rule.line}  {short(rule.note or rule.text)}" for rule in rules]
+    for answer in call.approvals:
+        lines.append(approved(answer))
+    for attempt in call.attempts:
+        ended = attempt.ended
+        if ended is None:
+            lines.append(f"attempt {attempt.number}: nobody saw its end")
+            continue
+        said = f"{ended.error or ended.code}: {short(ended.message, 80)}" if ended.code else "ok"
+        again = f", again in {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
+        lines.append(f"attempt {attempt.number}: {said}, {ended.spent.wall_s * 1000:.0f} ms{again}")
+        lines += [f"  wrote {change.resource} ({change.size} bytes)" for change in ended.changes]
+        lines += [f"  refused {item.access} {visible(item.what)}; to allow: {item.allow}" for item in ended.refused]
+    return lines

@@ -1,0 +1,42 @@
+"""`remit trace list --stats`: what runs cost and how long they take."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from remit.tracing.reports.statistics import Row
+
+COLUMNS = ("agent", "action", "calls", "refused", "failed", "p50", "p95", "tokens in", "tokens out", "cost")
+
+
+def show_stats(since: int | None, as_json: bool) -> None:
+    """Print a row for each agent and action, of what was recorded since that Unix nanosecond, or of all."""
+    from remit.tracing.reports.statistics import EVENTS, stats
+    from remit.workspace import session as house
+
+    opened = house.open_house()
+    prices = {name: agent.price for name, agent in opened.workspace.agents.items()}
+    rows = stats(opened.journal.every(*EVENTS, since=since or 0), prices)
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows]))
+        return
+    table = [COLUMNS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[at]) for line in table) for at in range(len(COLUMNS))]
+    for number, line in enumerate(table):
+        cells = [cell.ljust(widths[at]) if at < 2 else cell.rjust(widths[at]) for at, cell in enumerate(line)]
+        text = "  ".join(cells).rstrip()
+        click.echo(click.style(text, bold=True) if number == 0 else text)
+    if not rows:
+        click.echo("no runs yet")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    cost = "-" if row.cost is None else f"{row.cost:.4f}"
+    counts = (row.calls, row.refused, row.failed)
+    times = (f"{row.p50_s:.3f} s", f"{row.p95_s:.3f} s")
+    return (row.agent, row.action, *map(str, counts), *times, str(row.input_tokens), str(row.output_tokens), cost)

@@ -1,0 +1,263 @@
+"""The nouns that travel: what the model asked, what was decided, what came back.
+
+    Ask ─► Call ─► Decision ─► Result
+
+All are immutable. `Call`, `Decision` and `Result` are recorded, so their shapes are part of the trace format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from remit.core.errors import ModelCode
+
+Json: TypeAlias = Any  # a value that JSON can say: None, bool, int, float, str, list, dict
+
+Access: TypeAlias = Literal["read", "write", "use"]  # what the kernel opens; "use" opens nothing: the tool enforces it
+Effect: TypeAlias = Literal["read", "idempotent", "keyed", "once"]
+Verdict: TypeAlias = Literal["allow", "ask", "deny"]
+Reason: TypeAlias = Literal["allowed", "approval", "denied_by_rule", "no_rule_allows", "error"]
+Confinement: TypeAlias = Literal["full", "landlock", "none", "unavailable"]
+
+BREAK_GLASS = (
+    "role:break-glass"  # who may approve in an emergency: with a reason, for a time, reviewed by a second person
+)
+
+JSON_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every reader keeps exactly
+
+
+def action_matches(action: str, pattern: str) -> bool:
+    """Whether a pattern of actions, as rules and limits write them, is about it: exact, `tool.*`, or `*`."""
+    return pattern in ("*", action) or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
+
+
+class Noun(BaseModel):
+    """Frozen, closed and compared by value."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Ask(Noun):
+    """One tool call as the model wrote it, before anything is believed.
+
+    `name` is the provider-safe name (`files__read`); `arguments` is the raw JSON text that the model streamed, or None
+    where the model library hides it; `parsed` holds what that library parsed instead, used only if the agent opts in.
+    `redacted` says that a secret in the arguments was replaced before this was recorded.
+    """
+
+    name: str
+    arguments: str | None
+    parsed: dict[str, Json] | None = None
+    id: str = ""
+    redacted: bool = False
+
+    @property
+    def action(self) -> str:
+        """The action that the model meant: `files.read` of `files__read`."""
+        return self.name.replace("__", ".", 1)
+
+
+def ask_id(step: int, index: int) -> str:
+    """The id by which model, result and span agree on a call; ours, because model-made ids can repeat."""
+    return f"call_{step}_{index}"
+
+
+class Touch(Noun):
+    """One canonical resource that a call touches, and how the kernel opens it.
+
+    A resource that ends in `/**` is a set: an allow must cover it, a deny applies where it intersects. `fixed`: the
+    manifest names it, so nothing that the model writes chooses it.
+    """
+
+    access: Access
+    resource: str
+    fixed: bool = False
+
+    @property
+    def kind(self) -> str:
+        return self.resource.partition(":")[0]
+
+    @property
+    def name(self) -> str:
+        """The resource without its kind: `docs/a.md` of `file:docs/a.md`."""
+        return self.resource.partition(":")[2]
+
+
+class Subjects(Noun):
+    """Who acts: the agent, and the user it acts for. Both must be allowed."""
+
+    agent: str  # "agent:triage"
+    user: str  # "user:ann"; "user:none" where nobody is named
+
+    @property
+    def all(self) -> tuple[str, str]:
+        return (self.agent, self.user)
+
+
+class Call(Noun):
+    """One call, keyed by (run, step, index) and never by the model's own id.
+
+    `arguments` are canonical; `manifest` is the digest of the tool's manifest, so that the request digest changes with it.
+    """
+
+    run: str
+    step: int
+    index: int
+    subjects: Subjects
+    action: str  # "files.read"
+    arguments: dict[str, Json]
+    touches: tuple[Touch, ...]
+    effect: Effect
+    manifest: str
+    request_digest: str
+
+
+class Rule(Noun):
+    """One policy row, as decisions quote it. `line` is 1-based."""
+
+    file: str
+    line: int
+    text: str
+    effect: Literal["allow", "deny"]
+    note: str = ""
+
+
+class Missing(Noun):
+    """Approvals that would turn a denial: how many people must grant in that role."""
+
+    role: str
+    count: int = 1
+
+
+class Told(Noun):
+    """What of a denial the model is told: no more than the rules that mattered disclose."""
+
+    reason: Reason
+    message: str
+    rules: tuple[str, ...] = ()  # notes, or the text where there is none
+    remedy: str | None = None
+
+
+class Decision(Noun):
+    """What policy says of one call.
+
+    `verdict` is `ask` when exactly the approvals in `missing` would turn the denial; with `break_glass`, one in
+    `role:break-glass` in their stead would too. `reason` tells "no rule allows"
+    from "a rule denies". `rules` are those that mattered; `nearest` are near misses of a default deny.
+    `facts` are the facts that the deciding rules read, by name. All of that is the operator's; `told` is the model's part
+    of a denial, None where the rules were asked for nothing more than their decision.
+    """
+
+    verdict: Verdict
+    reason: Reason
+    message: str
+    rules: tuple[Rule, ...] = ()
+    nearest: tuple[Rule, ...] = ()
+    missing: tuple[Missing, ...] = ()
+    break_glass: bool = False
+    facts: dict[str, Json] = Field(default_factory=dict)
+    remedy: str | None = None
+    told: Told | None = None
+    policy_digest: str = ""
+    decision_digest: str = ""
+
+
+class Error(Noun):
+    """A structured error: what the model reads instead of prose.
+
+    `retryable` is computed by the broker from code, effect and attempts; `retry_after_s` is in seconds.
+    """
+
+    code: ModelCode
+    message: str
+    retryable: bool = False
+    retry_after_s: float | None = None
+    attempts: int = 0
+    details: dict[str, Json] = Field(default_factory=dict)
+    remedy: str | None = None
+
+
+class Succeeded(Noun):
+    """The tool's value, checked against its schema, and the labels that it puts on the run."""
+
+    ok: Literal[True] = True
+    value: Json
+    labels: tuple[str, ...] = ()
+
+
+class Failed(Noun):
+    """The call ended with a code."""
+
+    ok: Literal[False] = False
+    error: Error
+
+    @property
+    def refused(self) -> bool:
+        """Whether the call never reached a tool."""
+        return self.error.attempts == 0
+
+
+Result: TypeAlias = Annotated[Succeeded | Failed, Field(discriminator="ok")]
+
+
+class Grant(Noun):
+    """One person's approval of one request, given in one role; it counts before `until` (Unix nanoseconds), None: for good."""
+
+    approver: str
+    role: str
+    until: int | None = None
+
+
+class Context(Noun):
+    """The closed, typed set of facts that a condition may read.
+
+    `named`: the user's own words name every resource that the model chose; `known`: they or the directory do, or it chose
+    none; `unknown` are the kinds of those that neither names. `carries` is what the call's other texts hold that neither
+    of them names: "link", "address", "account", and the label of a result that they repeat; `said`: the user's own words hold each of these texts; `intended`:
+    they speak of such an act. `time` is UTC `HH:MM`;
+    `approvals` counts grants by role, one grant a person.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    args: Mapping[str, Json] = Field(default_factory=dict)
+    labels: frozenset[str] = frozenset()
+    named: bool = False
+    known: bool = False
+    unknown: frozenset[str] = frozenset()
+    carries: frozenset[str] = frozenset()
+    said: bool = False
+    intended: bool = False
+    effect: Effect = "once"
+    calls: Mapping[str, int] = Field(default_factory=dict)
+    approvals: Mapping[str, int] = Field(default_factory=dict)
+    env: str = "local"
+    confinement: Confinement = "full"
+    time: str = "00:00"
+
+
+class Scoped(Noun):
+    """One thing that a scope allows; `calls` None is any number of them."""
+
+    action: str
+    resource: str = "**"
+    calls: int | None = None
+
+
+class Scope(Noun):
+    """What one run may do at most. Beyond it the role `widen` is asked; "": nobody is, and it is denied."""
+
+    allow: tuple[Scoped, ...] = ()
+    widen: str = ""
+
+
+class Request(Noun):
+    """What policy is asked: may every subject do this action on every resource, given these facts."""
+
+    subjects: tuple[str, ...]
+    action: str
+    resources: tuple[str, ...]
+    context: Context

@@ -1,0 +1,52 @@
+"""`policies/content_cases.yaml`: texts that must pass, be blocked or be redacted, one row each, named by its note."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field, ValidationError
+
+from remit.core.calls import Noun
+from remit.core.errors import Problem
+from remit.core.parsing.yaml import read_rows
+from remit.guardrails.content_rules import CASES, Content, Where
+from remit.guardrails.redaction import Redactor
+from remit.guardrails.sanitizer import Guard
+
+
+class ContentCase(Noun):
+    """One row. `shown` is the text that is left, where that is part of the promise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    note: str = Field(min_length=1)
+    where: Where = "result"
+    action: str = ""
+    text: str
+    expect: Literal["pass", "block", "redact"]
+    shown: str | None = None
+
+
+def check_content(content: Content, text: str) -> tuple[int, list[Problem]]:
+    """How many rows there are, and which of them do not hold, each with its line."""
+    problems: list[Problem] = []
+    guard, count = Guard(Redactor("cases", off=content.off), content), 0
+    for row in read_rows(text, file=CASES):
+        count += 1
+        try:
+            case = ContentCase.model_validate(row.value)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            what = f"{'.'.join(map(str, first['loc'])) or 'the row'}: {first['msg'].lower()}"
+            fix = f"use {', '.join(ContentCase.model_fields)}"
+            problems.append(Problem(file=CASES, line=row.line, what=what, fix=fix))
+            continue
+        shown = guard.text(case.text, where=case.where, action=case.action)
+        blocked = content.blocked(case.text, case.where, case.action) is not None
+        got = "block" if blocked else "pass" if shown == case.text else "redact"
+        if got != case.expect or (case.shown is not None and shown != case.shown):
+            what = f"{case.note}: expected {case.expect}, got {got}" + ("" if blocked else f" as {shown!r}")
+            problems.append(
+                Problem(file=CASES, line=row.line, what=what, fix="mend the rule, or the case if it is right")
+            )
+    return count, problems

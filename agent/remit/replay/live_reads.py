@@ -1,0 +1,185 @@
+"""Live reads: what a run read is read again now, for real, and compared with what it read then.
+
+The reads are a run of their own, asked for by a model that only repeats: decided by today's rules for whoever asks,
+confined, recorded and traced like any other. So a replay can show today's world without a second way to run a tool.
+Nothing but actions that only read is repeated, and of those none that runs unconfined, held a secret, or is another version
+than the one that was recorded, unless that is the question.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from remit.core.calls import Ask
+from remit.core.errors import UsageError
+from remit.core.events import AttemptEnded, Recorded
+from remit.core.parsing.names import canonical_json
+from remit.replay.divergence import Divergence, unified
+from remit.replay.partial import Part
+from remit.runtime.models import Message, ToolSpec, Turn
+from remit.runtime.runner import Start, start, subject
+from remit.tracing.reports.timeline import CallStory, Story, tell
+from remit.workspace.bundle import Rulebook
+from remit.workspace.loader import Workspace
+from remit.workspace.session import House, account
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reread:
+    """What came of it. `run` is the run that read again, "" where there was nothing to read.
+
+    `ends` are the new outcomes by their call's place in the old run; `kept` says why other calls were not repeated.
+    """
+
+    run: str
+    ends: Mapping[Part, AttemptEnded]
+    divergences: tuple[Divergence, ...]
+    kept: Mapping[str, int]
+
+    @property
+    def told(self) -> str:
+        """One sentence for a person."""
+        kept = "".join(f"; {count} {why}" for why, count in self.kept.items())
+        again = f"{len(self.ends)} reads again" + (f" in run {self.run[:8]}" if self.run else "")
+        return f"{again}, {len(self.divergences)} otherwise{kept}"
+
+
+class Repeating:
+    """A model that asks again for what an earlier run read, a step at a time, and then has nothing more to say."""
+
+    scripted = True
+
+    def __init__(self, run: str, steps: Sequence[Sequence[CallStory]]) -> None:
+        self.name = f"replay:{run}"
+        self._steps = steps
+
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+        if step >= len(self._steps):
+            return Turn(text="", asks=(), finish="stop")
+        asks = tuple(
+            Ask(name=call.ask.name, arguments=canonical_json(call.arguments).decode()) for call in self._steps[step]
+        )
+        return Turn(text="", asks=asks, finish="tool_calls")
+
+
+async def reread(
+    records: Sequence[Recorded], rulebooks: Mapping[str, Rulebook], house: House, *, other_version: bool
+) -> Reread:
+    """Read again what the run read. `other_version` lets tools run that are not the recorded ones.
+
+    Raises UsageError where this workspace has no such agent.
+    """
+    story = tell(records)
+    started = story.started
+    assert started is not None  # the run can be replayed
+    chosen, kept = _choose(story, rulebooks[started.rulebook].workspace, house, other_version)
+    if not chosen:
+        return Reread(run="", ends={}, divergences=(), kept=kept)
+    name = started.subjects.agent.partition(":")[2]
+    if name not in house.workspace.agents:
+        raise UsageError(f"there is no agent {name!r} here to read again as")
+    steps = [[call for call in chosen if call.step == step] for step in sorted({call.step for call in chosen})]
+    ended = await start(
+        house,
+        Start(
+            agent=name,
+            task=f"read again what run {story.run} read",
+            subject=subject(house, None),
+            account=account(),
+            model=Repeating(story.run, steps),
+            folder=_folder(house, name, story.run),
+        ),
+    )
+    again = tell(house.journal.events(ended.run))
+    now = {(call.step, call.index): call for call in again.calls}
+    pairs = [(call, now.get((at, index))) for at, calls in enumerate(steps) for index, call in enumerate(calls)]
+    return _compared(ended.run, pairs, kept)
+
+
+def _choose(
+    story: Story, recorded: Workspace, house: House, other_version: bool
+) -> tuple[list[CallStory], dict[str, int]]:
+    """The reads that may be repeated, and how many calls may not, by reason."""
+    chosen: list[CallStory] = []
+    kept: dict[str, int] = {}
+    for call in story.calls:
+        why = _why_not(call, recorded, house, other_version)
+        if why is None:
+            chosen.append(call)
+        elif why:
+            kept[why] = kept.get(why, 0) + 1
+    return chosen, kept
+
+
+def _why_not(call: CallStory, recorded: Workspace, house: House, other_version: bool) -> str | None:
+    """Why a call is not repeated; "" where it never ran, None where it is repeated."""
+    if not call.attempts or call.attempts[-1].ended is None:
+        return ""
+    tool_name, _, action_name = call.name.partition(".")
+    tool, then = house.workspace.tools.get(tool_name), recorded.tools.get(tool_name)
+    action = tool.manifest.actions.get(action_name) if tool else None
+    if call.effect != "read" or (action is not None and action.effect != "read"):
+        return "with effects from the record"
+    if tool is None or action is None or not tool.pinned:
+        return "from the record: the tool is not here, or not reviewed"
+    if tool.manifest.source == "host":
+        return "from the record: the tool runs unconfined"
+    if call.ask.redacted:
+        return "from the record: an argument held a secret"
+    same = then is not None and (then.manifest.digest, then.code) == (tool.manifest.digest, tool.code)
+    if not same and not other_version:
+        return "from the record: the tool is another version now (add --tools . to ask it)"
+    return None
+
+
+def _folder(house: House, agent: str, run: str) -> str:
+    """The old run's own working folder, where it still is; never what the record says, which may come from anywhere."""
+    folder = house.workspace.agents[agent].folder.replace("{run}", run)
+    return folder if (house.root / folder).is_dir() else ""
+
+
+def _compared(run: str, pairs: Sequence[tuple[CallStory, CallStory | None]], kept: dict[str, int]) -> Reread:
+    ends: dict[Part, AttemptEnded] = {}
+    found: list[Divergence] = []
+    for then, now in pairs:
+        before, after = then.attempts[-1].ended, now.attempts[-1].ended if now and now.attempts else None
+        if before is None or after is None:
+            code = now.error.code if now and now.error else "no answer"
+            why = f"from the record: refused today ({code})"
+            kept[why] = kept.get(why, 0) + 1
+            continue
+        place = (then.step, then.index)
+        ends[place] = after.model_copy(update={"step": then.step, "index": then.index, "attempt": before.attempt})
+        sides = [_outcome(before), _outcome(after)]
+        if sides[0] != sides[1]:
+            what = f"{' '.join([then.name, *then.resources])} is read otherwise now"
+            found.append(
+                Divergence(
+                    kind="result",
+                    step=then.step,
+                    index=then.index,
+                    what=what,
+                    diff=unified(*sides, names=("then", "now")),
+                )
+            )
+    return Reread(run=run, ends=ends, divergences=tuple(found), kept=kept)
+
+
+def _outcome(ended: AttemptEnded) -> list[str]:
+    said = {"code": ended.code, "error": ended.error, "message": ended.message, "value": ended.value}
+    kept = {name: value for name, value in said.items() if value not in (None, "")}
+    return json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False).replace("\\n", "\n    ").splitlines()
+
+
+def with_ends(records: Sequence[Recorded], ends: Mapping[Part, AttemptEnded]) -> list[Recorded]:
+    """The recorded events with the outcomes that were read again in the place of the old ones."""
+    return [
+        item.model_copy(update={"event": ends[item.event.step, item.event.index]})
+        if isinstance(item.event, AttemptEnded)
+        and (end := ends.get((item.event.step, item.event.index))) is not None
+        and end.attempt == item.event.attempt
+        else item
+        for item in records
+    ]

@@ -1,0 +1,420 @@
+"""Everything outside a run, answered from its record: model, tools, clock, rules, people and holds.
+
+The graph and the broker are the live ones. They append to a `Guide`, which knows what was recorded and how far it has been
+followed; so a run can be told again without any effect, strictly (`divergence`) or with parts left out (`reenact`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from remit.broker.attempts import Attempted, Probed
+from remit.broker.broker import Broker
+from remit.core.calls import Call, Confinement, Error, Failed
+from remit.core.claims import Claim
+from remit.core.errors import Code, Refusal
+from remit.core.events import (
+    AnyEvent,
+    ApprovalGranted,
+    ApprovalRefused,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalRevoked,
+    AttemptEnded,
+    AttemptIntended,
+    BudgetSpent,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    ModelAnswered,
+    ModelFailed,
+    Recorded,
+    RulesChanged,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+)
+from remit.guardrails.sanitizer import Cleaned
+from remit.journal.run_log import MemoryLog, Record
+from remit.journal.run_state import Facts
+from remit.policy import Policy
+from remit.runtime.graph import Agency
+from remit.runtime.models import Message, ModelError, ToolSpec, Turn
+from remit.workspace.bundle import Rulebook, tool_specs
+from remit.workspace.limits import Measure
+from remit.workspace.loader import Workspace
+from remit.workspace.manifest.manifest import Breaker
+from remit.workspace.manifest.resolution import check_output
+
+UNHEARD: Final = frozenset(
+    {"cancelled", "content_blocked", "invalid_arguments"}
+)  # said of a secret that no record holds
+STOOD_IN_THE_WAY: Final = frozenset({"held", "circuit_open", "cancelled"})  # of a call that was about to be attempted
+GIVEN_UP: Final = frozenset({"approval_required", "cancelled"})  # while people were asked
+NOT_PREPARED: Final = frozenset({"not_pinned", "no_secret"})  # reasons for which no attempt was made
+
+
+@dataclass(frozen=True, kw_only=True)
+class Otherwise:
+    """What a what-if puts in the place of the recorded: other rules, the tools of another workspace; nothing, where None."""
+
+    policy: Policy | None = None
+    tools: Workspace | None = None
+
+
+class RecordEnds(Exception):
+    """The run was cut off here: nothing that follows is recorded."""
+
+
+@dataclass
+class Guide(MemoryLog):
+    """The log of a run that is told again: it keeps what is appended, and knows which recorded events that was.
+
+    `loose` lets people's answers stand for the same question under other rules.
+    """
+
+    recorded: Sequence[Recorded]
+    loose: bool = True
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.by_key = {item.key: item for item in self.recorded}
+        self.unseen = sum(isinstance(item.event, ModelAnswered) and item.event.unseen for item in self.recorded)
+        self.reached: set[str] = set()  # the keys of the record, which under other rules are not the new run's own
+        self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
+        for item in self.recorded:
+            if item.event is not None and not is_a_persons(item.event):
+                self._by_call.setdefault((item.event.step, item.event.index), []).append(item)
+
+    def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
+        return self.follow(run, event, self.by_key.get(self.key_then(event)))
+
+    def follow(self, run: str, event: AnyEvent, recorded: Recorded | None) -> Recorded:
+        """Keep the event, unsealed, at the time of the recorded one that it stands for."""
+        at = self._events[-1].at if self._events else 0
+        if recorded is not None:
+            self.reached.add(recorded.key)
+            at = max(at, recorded.at)
+            if isinstance(event, ApprovalRequested) and isinstance(recorded.event, ApprovalRequested):
+                # How long people have is the version's that asked, not of the one that tells it again.
+                event = event.model_copy(update={"expires_at": recorded.event.expires_at})
+        # Built without validation: the event is valid, and this runs for each event of each replay.
+        return self.keep(
+            Recorded.model_construct(
+                run=run,
+                seq=len(self._events),
+                at=at,
+                type=event.type,
+                key=event.key,
+                prev="",
+                hash="",
+                payload_digest="",
+                salt=None,
+                event=event,
+            )
+        )
+
+    def facts(self, record: Record, call: Call) -> Facts:
+        """What a decision about that call may stand on."""
+        return record.facts
+
+    def next_of(self, step: int | None, index: int | None) -> Recorded | None:
+        """The first recorded event of that call that has not been reached."""
+        return next((item for item in self._by_call.get((step, index), ()) if item.key not in self.reached), None)
+
+    def error_next(self, call: Call) -> Error | None:
+        """The error that the call is answered with, where nothing else of it comes before."""
+        following = self.next_of(call.step, call.index)
+        answered = following.event if following is not None else None
+        said = answered.result if isinstance(answered, CallAnswered) else None
+        return said.error if isinstance(said, Failed) else None
+
+    def next_decided(self, step: int, index: int) -> Recorded | None:
+        """The decision that comes next for that call, if what it takes of a shared limit is all that comes before it."""
+        following = (item for item in self._by_call.get((step, index), ()) if item.key not in self.reached)
+        return next((item for item in following if not isinstance(item.event, BudgetSpent)), None)
+
+    def latest_decided(self, step: int, index: int) -> Recorded | None:
+        """The last decision of that call that has been reached, or the first one that is recorded."""
+        decided = [item for item in self._by_call.get((step, index), ()) if item.type == "call.decided"]
+        return next((item for item in reversed(decided) if item.key in self.reached), decided[0] if decided else None)
+
+    def key_then(self, event: AnyEvent) -> str:
+        """The key under which the record has this event: approvals are keyed by the decision of their day."""
+        if not self.loose or not event.type.startswith("approval."):
+            return event.key
+        named = "" if event.type == "approval.rejected" else getattr(event, "approver", "")
+        prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{named}" if named else ""
+        return next((key for key in self.by_key if key.startswith(prefix) and key.endswith(suffix)), event.key)
+
+    def event(self, key: str) -> AnyEvent | None:
+        """The recorded event of that key."""
+        recorded = self.by_key.get(key)
+        return recorded.event if recorded else None
+
+
+def is_a_persons(event: AnyEvent) -> bool:
+    """What people found out about an effect, or tried in vain, is no step of the run; decisions read it from the facts."""
+    return isinstance(event, ApprovalRefused) or (isinstance(event, EffectSettled) and event.by_person)
+
+
+class RecordedModel:
+    """The model's turns as they were."""
+
+    def __init__(self, log: Guide, started: RunStarted) -> None:
+        self._log = log
+        self.name = started.model
+        self.scripted = started.scripted
+
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+        step += self._log.unseen
+        answered = self._log.event(f"model.answered/{step}/-/-")
+        if isinstance(answered, ModelAnswered):
+            return Turn(
+                text=answered.text,
+                asks=answered.asks,
+                finish=answered.finish,
+                usage=answered.usage,
+                response_model=answered.response_model,
+            )
+        failed = self._log.event(f"model.failed/{step}/-/-")
+        if isinstance(failed, ModelFailed):
+            message, _, fix = failed.message.partition("\n    fix: ")
+            raise ModelError(message, fix=fix)
+        finished = self._log.event("run.finished/-/-/-")
+        if isinstance(finished, RunFinished) and finished.code == "budget_exhausted":
+            raise TimeoutError  # the run's time was up while the model thought
+        raise RecordEnds
+
+
+class RecordedAttempts:
+    """The tools' outcomes as they were; nothing runs. `tools` are another version, whose schemas a value must still fit."""
+
+    def __init__(self, log: Guide, tools: Workspace | None = None) -> None:
+        self._log = log
+        self._tools = tools
+
+    def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
+        intended = self._log.event(f"attempt.intended/{call.step}/{call.index}/{number}")
+        if isinstance(intended, AttemptIntended):
+            return intended.profile_digest, intended.confinement
+        error = self._log.error_next(call)
+        if error is not None and error.code == "policy_denied" and error.details.get("reason") in NOT_PREPARED:
+            raise _refusal_of(error)
+        return "", "none"  # not in the record: the append that follows says so
+
+    def keyed(self, call: Call) -> bool:
+        intended = self._log.event(f"attempt.intended/{call.step}/{call.index}/1")
+        return isinstance(intended, AttemptIntended) and intended.idempotency_key != ""
+
+    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> Probed:
+        settled = self._log.event(f"effect.settled/{call.step}/{call.index}/probe/{number}")
+        if not isinstance(settled, EffectSettled):
+            raise RecordEnds
+        return Probed(landed=settled.landed, value=settled.value, reason=settled.reason)
+
+    async def attempt(
+        self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
+    ) -> Attempted:
+        ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
+        if not isinstance(ended, AttemptEnded):
+            raise RecordEnds
+        code, value, message = ended.cause or ended.code, ended.value, ended.message
+        if code is None and self._tools is not None:
+            try:
+                tool, action = self._tools.action(call.action)
+                assert tool.pin is not None  # else the call was refused before
+                check_output(tool.pin.schemas[action.name], value)
+            except Refusal as refusal:
+                code, value, message = refusal.code, None, refusal.message
+        return Attempted(
+            code=code,
+            value=value,
+            error=ended.error,
+            message=message,
+            retry_after_s=ended.retry_after_s,
+            landed=ended.landed,
+            changes=ended.changes,
+            refused=ended.refused,
+            connections=ended.connections,
+            stderr=ended.stderr,
+            spent=ended.spent,
+            limit=ended.limit,
+            lost=ended.lost,
+        )
+
+
+class RecordedWorld:
+    """The clock, the rules and the holds as they were, but for what is otherwise."""
+
+    def __init__(self, log: Guide, rulebooks: Mapping[str, Rulebook], otherwise: Otherwise) -> None:
+        self._log = log
+        self._policy = otherwise.policy
+        self._what_if = otherwise != Otherwise()
+        self._books = [
+            (item.seq, rulebooks[item.event.rulebook].policy)
+            for item in log.recorded
+            if isinstance(item.event, RunStarted | RunResumed | RulesChanged) and item.event.rulebook
+        ]
+
+    def clock(self, step: int, index: int) -> int:
+        following = self._log.next_of(step, None if index < 0 else index)
+        return following.at if following is not None else self._log.recorded[-1].at
+
+    def policy(self, step: int, index: int) -> Policy:
+        if self._policy is not None:
+            return self._policy
+        items = (self._log.next_decided(step, index), self._log.latest_decided(step, index))
+        for item in items:
+            if item is not None and isinstance(item.event, CallDecided) and item.event.decision is not None:
+                digest = item.event.decision.policy_digest
+                before = [policy for seq, policy in self._books if seq < item.seq and policy.digest == digest]
+                return before[-1] if before else self._books[0][1]
+        return self._books[0][1]
+
+    def said(self, step: int, index: int) -> bool | None:
+        decided = self._log.event(f"call.decided/{step}/{index}/0")
+        return decided.said if isinstance(decided, CallDecided) else None
+
+    def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
+        """The facts of this decision; in a what-if the recorded approvals are taken as given for the same question."""
+        facts = self._log.facts(record, call)
+        place = (call.step, call.index)
+        if not self._what_if or place not in facts.open:
+            return facts
+        return replace(facts, open={**facts.open, place: replace(facts.open[place], request=decision_digest)})
+
+    def admit(self, call: Call) -> None:
+        error = self._log.error_next(call)
+        if error is not None and error.code in STOOD_IN_THE_WAY:
+            raise _refusal_of(error)
+
+    def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+        return None
+
+    def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        reserved = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/reserved")
+        if isinstance(reserved, BudgetSpent):
+            if record.get(reserved.key) is None:
+                record.append(reserved)
+            return
+        following = self._log.next_of(step, call.index) if call is not None else None
+        event = following.event if following is not None else self._log.event("run.finished/-/-/-")
+        said = event.refused if isinstance(event, CallDecided) else None
+        said = event.result if isinstance(event, CallAnswered) else said
+        if isinstance(said, Failed) and said.error.details.get("shared"):
+            raise _refusal_of(said.error)
+        turn = call is None and self._log.event(f"model.asked/{step}/-/-") is None
+        if turn and isinstance(event, RunFinished) and event.code == "budget_exhausted":
+            raise Refusal(event.code, event.message)
+
+    def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        used = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/used")
+        if isinstance(used, BudgetSpent) and record.get(used.key) is None:
+            record.append(used)
+
+    async def stopped(self, call: Call, until: int) -> tuple[Code, str]:
+        await asyncio.Event().wait()  # what was ended from outside is recorded as ended
+        raise AssertionError
+
+    def waits(self, call: Call) -> bool:
+        error = self._log.error_next(call)
+        if error is not None and error.code in GIVEN_UP:
+            raise _refusal_of(error)
+        following = self._log.next_of(call.step, call.index)
+        return following is not None and isinstance(
+            following.event, ApprovalGranted | ApprovalRejected | ApprovalRevoked
+        )
+
+    def unheard(self, step: int, index: int) -> Failed | None:
+        following = self._log.next_of(step, index)
+        event = following.event if following is not None else None
+        said = event.refused if isinstance(event, CallDecided) else None
+        said = event.result if isinstance(event, CallAnswered) else said
+        return said if isinstance(said, Failed) and said.error.code in UNHEARD else None
+
+    async def sleep(self, call: Call, seconds: float) -> None:
+        return None
+
+
+def _refusal_of(error: Error) -> Refusal:
+    """The refusal that was told so."""
+    details = {key: value for key, value in error.details.items() if key != "effect"}
+    return Refusal(
+        error.code,
+        error.message,
+        details=details,
+        remedy=error.remedy,
+        retryable=error.retryable,
+        retry_after_s=error.retry_after_s,
+    )
+
+
+def agency(
+    log: Guide, record: Record, started: RunStarted, rulebooks: Mapping[str, Rulebook], otherwise: Otherwise
+) -> Agency:
+    """The agent of a recorded run as it was, but for what is otherwise, with nothing of this machine."""
+    rooms = rulebooks[started.rulebook].workspace
+    agent = rooms.agents[started.subjects.agent.partition(":")[2]]
+    if otherwise.tools is not None:
+        rooms = replace(rooms, tools=otherwise.tools.tools)
+        known = {f"{tool}.{action}" for tool, one in rooms.tools.items() for action in one.manifest.actions}
+        agent = agent.model_copy(update={"actions": tuple(name for name in agent.actions if name in known)})
+    broker = Broker(
+        workspace=rooms,
+        agent=agent,
+        subjects=started.subjects,
+        record=record,
+        attempts=RecordedAttempts(log, otherwise.tools),
+        world=RecordedWorld(log, rulebooks, otherwise),
+        guard=Cleaned(rooms.content),
+        confinement=started.confinement,
+        forgetful=False,
+    )
+    return Agency(
+        broker=broker,
+        model=RecordedModel(log, started),
+        record=record,
+        tools=tool_specs(rooms, agent),
+        stopped=lambda: None,
+    )
+
+
+def people(log: Guide, record: Record, broker: Broker) -> Callable[[], Awaitable[bool]]:
+    """What people said, told again when the run waits for it."""
+
+    moved: set[int] = set()
+
+    async def settle() -> bool:
+        told = [_said_again(log, record, broker, item.event) for item in log.recorded]
+        if any(told):
+            return True
+        for (step, index), call in record.facts.open.items():
+            following = log.next_of(step, index)
+            if call.waiting and following is not None and following.type in ("call.decided", "call.answered"):
+                if following.seq in moved:
+                    continue
+                moved.add(following.seq)  # nobody spoke: time or the rules moved it on
+                told.append(True)
+        return any(told)
+
+    return settle
+
+
+def _said_again(log: Guide, record: Record, broker: Broker, event: AnyEvent | None) -> bool:
+    """Whether this was somebody's answer to a request that waits for it, and it was recorded again."""
+    if not isinstance(event, ApprovalGranted | ApprovalRejected | ApprovalRevoked):
+        return False
+    assert event.step is not None
+    assert event.index is not None
+    decided = broker.latest(event.step, event.index)
+    if decided is None or decided.decision is None or decided.decision.verdict != "ask":
+        return False
+    now = event.model_copy(update={"decision_digest": decided.decision.decision_digest})
+    if not (log.loose or event == now) or record.get(now.key) is not None:
+        return False
+    record.append(now)
+    return True

@@ -1,0 +1,145 @@
+"""What a live run reads from this machine, now: clock, rules, holds, circuits and shared limits; the `World` of every run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from remit.broker import circuit_breaker as circuit
+from remit.broker import holds as hold
+from remit.core.calls import Call, Failed
+from remit.core.claims import Claim, Exhausted
+from remit.core.errors import Code, Refusal, WorkspaceError
+from remit.core.events import NANO, BudgetSpent, RulesChanged
+from remit.journal.run_log import Record
+from remit.journal.run_state import Facts
+from remit.journal.store import WORKSPACE_RUN
+from remit.policy import Policy, Watched
+from remit.tracing import Objects
+from remit.workspace import limits
+from remit.workspace.bundle import files_of
+from remit.workspace.limits import Limit, Measure
+from remit.workspace.manifest.manifest import Breaker
+from remit.workspace.session import House
+
+POLL_S: Final = 0.25  # how often a running call looks whether somebody holds it
+
+
+class LiveWorld:
+    """This machine, now."""
+
+    def __init__(self, house: House, record: Record | None = None) -> None:
+        self._house = house
+        self._shared = Record(house.journal, WORKSPACE_RUN)
+        self._record = record  # where an edit of the rules is noted before the first decision that stands on it
+        self._noted = house.policy
+        files = {path: data for path, data in house.workspace.files.items() if _is_rules(path)}
+        self._watched = Watched(house.root / "policies", house.policy, files, report=self._not_in_force)
+
+    def clock(self, step: int, index: int) -> int:
+        return time.time_ns()
+
+    def policy(self, step: int, index: int) -> Policy:
+        now = self._watched.current()
+        if now is not self._noted:
+            self._noted = now
+            if self._record is not None:
+                files = {**files_of(self._house.workspace), **self._watched.files}
+                gone = {path for path in files if _is_rules(path)} - set(self._watched.files)
+                book = Objects(self._house.traces / "objects").put_rulebook(
+                    {path: data for path, data in files.items() if path not in gone}
+                )
+                self._note(self._record, rulebook=book)
+        return now
+
+    def _not_in_force(self, error: WorkspaceError) -> None:
+        if self._record is not None:
+            self._note(self._record, problem=str(error))
+
+    def _note(self, record: Record, *, rulebook: str = "", problem: str = "") -> None:
+        count = record.count("rules.changed") + 1
+        digest = self._noted.digest
+        record.append(RulesChanged(count=count, rulebook=rulebook, policy_digest=digest, problem=problem), durable=True)
+
+    def said(self, step: int, index: int) -> bool | None:
+        return None
+
+    def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
+        return record.facts
+
+    def held(self, *scopes: str) -> str | None:
+        """Why one of those scopes is held now, or None."""
+        self._shared.refresh()
+        return hold.reason(self._shared.facts.holds, *scopes)
+
+    def admit(self, call: Call) -> None:
+        if (reason := self.held(*_scopes(call))) is not None:
+            raise Refusal("held", reason, retryable=True)
+        circuit.check(self._shared, call, time.time_ns())
+
+    def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+        circuit.count(self._shared, call, attempt, code, breaker)
+
+    def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        event = self._claimed(record, step, call, "reserved", amounts)
+        if event is None or record.get(event[0].key) is not None:
+            return
+        spent, claimed = event
+        try:
+            record.append(spent, claims=[claim for _, claim in claimed.values()])
+        except Exhausted as exhausted:
+            raise limits.refusal(claimed[exhausted.claim.scope][0], exhausted, time.time_ns()) from exhausted
+
+    def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        event = self._claimed(record, step, call, "used", amounts)
+        if event is None or record.get(event[0].key) is not None:
+            return
+        spent, claimed = event
+        reserved = record.get(spent.key.removesuffix("used") + "reserved")
+        if isinstance(reserved, BudgetSpent) and reserved.amounts != spent.amounts:
+            claims = [Claim(scope=scope, amount=claim.amount) for scope, (_, claim) in claimed.items()]
+            record.append(spent, claims=claims)
+
+    def _claimed(
+        self,
+        record: Record,
+        step: int,
+        call: Call | None,
+        phase: Literal["reserved", "used"],
+        amounts: Mapping[Measure, int],
+    ) -> tuple[BudgetSpent, dict[str, tuple[Limit, Claim]]] | None:
+        started = record.facts.started
+        if started is None or not (every := self._house.workspace.limits):
+            return None
+        action, index = ("", None) if call is None else (call.action, call.index)
+        claimed = limits.claims(every, amounts, run=record.run, subjects=started.subjects, action=action)
+        if not claimed:
+            return None
+        taken = {scope: claim.amount for scope, (_, claim) in claimed.items()}
+        return BudgetSpent(step=step, index=index, phase=phase, amounts=taken), claimed
+
+    async def stopped(self, call: Call, until: int) -> tuple[Code, str]:
+        while (left := (until - time.time_ns()) / NANO) > 0:
+            await asyncio.sleep(min(POLL_S, left))
+            if (reason := self.held(*_scopes(call))) is not None:
+                return "cancelled", f"ended while it ran: {reason}"
+        return "timeout", "the run's time was up"
+
+    def waits(self, call: Call) -> bool:
+        return False
+
+    def unheard(self, step: int, index: int) -> Failed | None:
+        return None
+
+    async def sleep(self, call: Call, seconds: float) -> None:
+        await self.stopped(call, time.time_ns() + int(seconds * NANO))
+
+
+def _scopes(call: Call) -> tuple[str, str, str]:
+    return f"run:{call.run}", call.subjects.agent, f"tool:{call.action.partition('.')[0]}"
+
+
+def _is_rules(path: str) -> bool:
+    return path.startswith("policies/") and path.endswith((".conf", ".csv"))

@@ -1,0 +1,261 @@
+"""A written conversation: what a model would say, and what people would approve, in one YAML file.
+
+turns:
+  - say: I look at the logs first.
+    calls:
+      - files__read: {path: logs/checkout.log}     # arguments as a mapping,
+      - files__read: '{"path": "logs/a.log"'       # or as the raw text, to write what YAML cannot say
+    finish: length                                # optional: the turn was cut
+  - say: The answer.
+approvals:
+  - {action: tickets.close, approver: user:ben, role: role:lead, note: Ben was asked in the demo}
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, cast
+
+from pydantic import TypeAdapter, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
+from ruamel.yaml.error import YAMLError
+
+from remit.core.calls import Ask, Noun
+from remit.core.errors import Problem, WorkspaceError
+from remit.core.messages import Message, ModelError, ToolSpec, Turn
+
+FINISHES: Final = ("stop", "tool_calls", "length", "content_filter")
+LARGEST: Final = 4 * 1024 * 1024  # bytes of one script
+
+
+class ScriptedCall(Noun):
+    """One call of a turn. `arguments` is JSON text, or whatever the script has instead."""
+
+    name: str
+    arguments: str
+
+
+class ScriptedTurn(Noun):
+    """One turn. `finish` is "" where the script does not say."""
+
+    say: str
+    calls: tuple[ScriptedCall, ...]
+    finish: str
+
+
+class ScriptedApproval(Noun):
+    """One approval that the script gives in a person's place: of the next request of that action."""
+
+    action: str
+    approver: str
+    role: str
+    note: str = ""
+
+
+class Script(Noun):
+    """The whole file; `file` is how to name it to a person."""
+
+    file: str
+    turns: tuple[ScriptedTurn, ...]
+    approvals: tuple[ScriptedApproval, ...]
+
+
+def read_script(path: Path) -> Script:
+    """Read one script. Raises WorkspaceError with every problem, each with its line."""
+    file = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+    try:
+        if path.stat().st_size > LARGEST:
+            raise WorkspaceError(
+                [Problem(file=file, what="the script is larger than 4 MiB", fix="write a shorter one")]
+            )
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        what = f"the script cannot be read: {error.strerror or error}"
+        raise WorkspaceError([Problem(file=file, what=what, fix="name an existing file after `script:`")]) from error
+    except UnicodeDecodeError as error:
+        raise WorkspaceError([Problem(file=file, what="the script is not UTF-8", fix="save it as UTF-8")]) from error
+    return parse_script(text, file=file)
+
+
+def parse_script(text: str, *, file: str) -> Script:
+    """Read a script's text. Raises WorkspaceError with every problem, each with its line."""
+    return _Reader(file).script(text)
+
+
+class ScriptModel:
+    """A written conversation: step n is answered by turn n, whatever was asked."""
+
+    def __init__(self, path: Path, *, name: str) -> None:
+        self.name = name
+        self.scripted = True
+        self._script = read_script(path)
+
+    @property
+    def approvals(self) -> tuple[ScriptedApproval, ...]:
+        """The approvals that the script gives in people's place, each for demonstration only."""
+        return self._script.approvals
+
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+        """Turn number `step`. Raises ModelError after the last one."""
+        turns = self._script.turns
+        if step >= len(turns):
+            raise ModelError(
+                f"the script ended: it has {len(turns)} turns and step {step} was asked",
+                fix=f"add a turn to {self._script.file}, or end it with a turn that calls nothing",
+            )
+        turn = turns[step]
+        asks = tuple(
+            Ask(name=call.name, arguments=call.arguments, id=f"call_{step}_{index}")
+            for index, call in enumerate(turn.calls)
+        )
+        finish = turn.finish or ("tool_calls" if asks else "stop")
+        return Turn(text=turn.say, asks=asks, finish=finish, response_model="script")
+
+
+class _Reader:
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._problems: list[Problem] = []
+
+    def script(self, text: str) -> Script:
+        document = self._load(text)
+        turns: list[ScriptedTurn] = []
+        approvals: list[ScriptedApproval] = []
+        if not _is_mapping(document):
+            self._wrong("a script is a mapping", "write `turns:` and below it one item a turn", 1)
+        else:
+            self._only(document, ("turns", "approvals"))
+            for item, line in self._items(document, "turns"):
+                turns.extend(self._turn(item, line))
+            for item, line in self._items(document, "approvals"):
+                approvals.extend(self._approval(item, line))
+            if "turns" not in document:
+                self._wrong("the script has no turns", "write `turns:` and below it one item a turn", 1)
+        if self._problems:
+            raise WorkspaceError(self._problems)
+        return Script(file=self._file, turns=tuple(turns), approvals=tuple(approvals))
+
+    def _load(self, text: str) -> Any:
+        yaml: Any = YAML(typ="rt", pure=True)
+        try:
+            return yaml.load(text)
+        except YAMLError as error:
+            fault: Any = error
+            mark = getattr(fault, "problem_mark", None) or getattr(fault, "context_mark", None)
+            what = getattr(fault, "problem", None) or "it cannot be parsed"
+            line = mark.line + 1 if mark else None
+            problem = Problem(file=self._file, what=f"not YAML: {what}", fix="mend the syntax of that line", line=line)
+            raise WorkspaceError([problem]) from error
+
+    def _turn(self, item: Any, line: int) -> list[ScriptedTurn]:
+        if not _is_mapping(item):
+            return self._wrong("a turn is a mapping", "write `- say: …` or `- calls: […]`", line)
+        self._only(item, ("say", "calls", "finish"))
+        say, finish = item.get("say", ""), item.get("finish", "")
+        if not isinstance(say, str):
+            self._wrong("`say` is not text", "put it in quotes", _line(item, "say"))
+            say = ""
+        if "finish" in item and finish not in FINISHES:
+            self._wrong(f"`finish` is {finish!r}", f"write one of: {', '.join(FINISHES)}", _line(item, "finish"))
+            finish = ""
+        calls = [call for call, at in self._items(item, "calls") for call in self._call(call, at)]
+        return [ScriptedTurn(say=str(say), calls=tuple(calls), finish=str(finish))]
+
+    def _call(self, item: Any, line: int) -> list[ScriptedCall]:
+        if not _is_mapping(item) or len(item) != 1:
+            return self._wrong("a call is one name with its arguments", "write `- files__read: {path: a.md}`", line)
+        ((name, arguments),) = _pairs(item)
+        if not isinstance(name, str):
+            return self._wrong(f"the call's name is {name!r}", "write the tool's name, as files__read", line)
+        if isinstance(arguments, str):
+            return [ScriptedCall(name=name, arguments=str(arguments))]
+        if not _is_mapping(arguments):
+            return self._wrong(
+                f"the arguments of {name!r} are neither a mapping nor text", "write {} for no arguments", line
+            )
+        value = self._plain(arguments, line)
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+        return [ScriptedCall(name=name, arguments=text)]
+
+    def _approval(self, item: Any, line: int) -> list[ScriptedApproval]:
+        if not _is_mapping(item):
+            return self._wrong("an approval is a mapping", "write action, approver and role", line)
+        try:
+            return [_APPROVAL.validate_python({str(key): value for key, value in _pairs(item)})]
+        except ValidationError as error:
+            for fault in error.errors():
+                name = ".".join(str(part) for part in fault["loc"])
+                self._wrong(
+                    f"approval: {name!r}: {fault['msg'].lower()}",
+                    "write action, approver, role and note, as text",
+                    line,
+                )
+            return []
+
+    def _plain(self, value: Any, line: int, depth: int = 0) -> Any:
+        """YAML's own types as JSON has them; what JSON cannot say is a problem."""
+        if depth > 64:
+            self._wrong("the arguments are nested deeper than 64", "write them as raw JSON text", line)
+            return None
+        if _is_mapping(value):
+            plain: dict[str, Any] = {}
+            for key, inner in _pairs(value):
+                if not isinstance(key, str):
+                    self._wrong(f"the key {key!r} is not text", "put it in quotes", _line(value, key))
+                plain[str(key)] = self._plain(inner, _line(value, key) or line, depth + 1)
+            return plain
+        if _is_list(value):
+            return [self._plain(inner, line, depth + 1) for inner in cast("list[Any]", value)]
+        if value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return str(value)
+        if isinstance(value, int):
+            return int(value)
+        if isinstance(value, float) and value - value == 0:  # neither infinite nor NaN
+            return float(value)
+        self._wrong(f"{str(value)!r} is not a JSON value", "put it in quotes, or write raw JSON text", line)
+        return None
+
+    def _items(self, parent: Any, key: str) -> list[tuple[Any, int]]:
+        """The items of a list with their lines."""
+        items = parent.get(key)
+        if items is None:
+            return []
+        if not _is_list(items):
+            return self._wrong(f"`{key}` is not a list", "write one `- ` for each item", _line(parent, key))
+        lines: dict[int, list[int]] = items.lc.data or {}
+        return [(item, lines[i][0] + 1 if i in lines else 1) for i, item in enumerate(items)]
+
+    def _only(self, mapping: Any, known: tuple[str, ...]) -> None:
+        for key, _ in _pairs(mapping):
+            if key not in known:
+                self._wrong(f"unknown key {key!r}", f"write one of: {', '.join(known)}", _line(mapping, key))
+
+    def _wrong(self, what: str, fix: str, line: int | None) -> list[Any]:
+        self._problems.append(Problem(file=self._file, what=what, fix=fix, line=line))
+        return []
+
+
+def _is_mapping(value: Any) -> bool:
+    """The library's types are partly untyped, so that its values stay `Any` and are told apart here."""
+    return isinstance(value, CommentedMap)
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, CommentedSeq)
+
+
+_APPROVAL: Final = TypeAdapter(ScriptedApproval)
+
+
+def _pairs(mapping: Any) -> list[tuple[Any, Any]]:
+    return list(mapping.items())
+
+
+def _line(mapping: Any, key: object) -> int | None:
+    lines: dict[Any, list[int]] = mapping.lc.data or {}
+    return lines[key][0] + 1 if key in lines else None

@@ -1,0 +1,106 @@
+"""Answers that echo a secret: every spelling of it is struck out, across pieces and under compression."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+import h11
+
+from remit.sandbox.egress.errors import Blocked
+
+_PIECE: Final = 256 << 10  # bytes that are inflated at a time
+_ZIPPED: Final = (b"gzip", b"x-gzip", b"deflate")
+_AHEAD: Final = frozenset(
+    (b"content-length", b"content-encoding", b"etag", b"content-md5", b"digest", b"content-digest")
+)
+
+
+class Scrubber:
+    """Strikes needles out by as many asterisks, so that no length changes."""
+
+    def __init__(self, needles: Iterable[str]) -> None:
+        words = sorted({needle.encode() for needle in needles}, key=len, reverse=True)
+        self._pattern = re.compile(b"|".join(map(re.escape, words)))
+        self._beginnings = {word[:size] for word in words for size in range(1, len(word))}
+        self._longest = max(map(len, words)) - 1
+
+    def clean(self, data: bytes) -> bytes:
+        return self._pattern.sub(lambda found: b"*" * len(found[0]), data)
+
+    def held(self, data: bytes) -> int:
+        """How many bytes at the end may be the beginning of a needle."""
+        sizes = range(min(self._longest, len(data)), 0, -1)
+        return next((size for size in sizes if data[-size:] in self._beginnings), 0)
+
+
+class Body:
+    """The headers and the body of one answer, cleaned piece by piece. Without a scrubber they pass as they are.
+
+    Raises:
+        Blocked: `opaque_answer` where it is encoded in a way that cannot be looked into; `bad_answer` where it says its length
+            in two ways, or its compression is broken.
+    """
+
+    def __init__(self, response: h11.Response, scrubber: Scrubber | None) -> None:
+        self.headers = [(bytes(key), bytes(value)) for key, value in response.headers]
+        self._scrubber = scrubber
+        self._inflate: Any = None  # zlib names no type for it
+        self._started = False
+        self._tail = b""
+        names = [key for key, _ in self.headers]
+        if b"transfer-encoding" in names and b"content-length" in names:
+            raise Blocked("bad_answer", "the answer says its length in two ways")
+        if scrubber is None:
+            return
+        codings = [value.strip().lower() for key, value in self.headers if key == b"content-encoding"]
+        if codings and codings != [b"identity"]:
+            if len(codings) != 1 or codings[0] not in _ZIPPED:
+                raise Blocked("opaque_answer", "the answer is encoded in a way that cannot be looked into")
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+            self.headers = [(key, value) for key, value in self.headers if key not in _AHEAD]
+        self.headers = [(key, scrubber.clean(value)) for key, value in self.headers]
+
+    @property
+    def inflates(self) -> bool:
+        return self._inflate is not None
+
+    def take(self, data: bytes) -> Iterator[bytes]:
+        """What of it can be passed on now, in pieces."""
+        if self._scrubber is None:
+            yield data
+            return
+        for piece in self._pieces(data):
+            yield self._clean(piece)
+
+    def rest(self) -> bytes:
+        """What was held back."""
+        if self._scrubber is None:
+            return b""
+        if self._inflate is not None and not self._inflate.eof and self._started:
+            raise Blocked("bad_answer", "the answer's compression was cut")
+        tail, self._tail = self._tail, b""
+        return self._scrubber.clean(tail)
+
+    def _pieces(self, data: bytes) -> Iterator[bytes]:
+        if self._inflate is None:
+            yield data
+            return
+        self._started = True
+        try:
+            while data:
+                yield self._inflate.decompress(data, _PIECE)
+                data = self._inflate.unconsumed_tail
+                if self._inflate.eof:
+                    return
+        except zlib.error as failure:
+            raise Blocked("bad_answer", "the answer's compression is broken") from failure
+
+    def _clean(self, data: bytes) -> bytes:
+        assert self._scrubber is not None
+        data = self._scrubber.clean(self._tail + data)
+        held = self._scrubber.held(data)
+        self._tail = data[len(data) - held :] if held else b""
+        return data[: len(data) - held] if held else data

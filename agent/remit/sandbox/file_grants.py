@@ -1,0 +1,270 @@
+"""What was decided, opened beneath the working folder as it is now: what is granted is that very inode.
+
+Every path is opened by the folder's descriptor and follows no symlink.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from remit.core.errors import Refusal
+from remit.sandbox.guest import kernel
+from remit.sandbox.profile import Profile
+from remit.sandbox.scratch import Scratch, make_folders
+
+MOST_FILES: Final = 2_000
+MOST_WRITES: Final = 64  # one message carries their descriptors
+_DEEPEST: Final = 64
+_PROTECTED: Final = ("policies", "tools", "agent", "traces", "remit.toml")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expansion:
+    """The files of a set, canonical and sorted, and its folders; `denied` and `odd` count what was left out.
+
+    `odd` are symlinks, devices, sockets, and names that are not text.
+    """
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+    denied: int
+    odd: int
+
+
+def expand(root: Path, pattern: str, allowed: Callable[[str], bool]) -> Expansion:
+    """Every file of the set `dir/**` beneath `root` that `allowed` accepts. A folder that does not exist is empty.
+
+    Raises:
+        Refusal: `resource_exhausted` for more than `MOST_FILES` files or folders.
+    """
+    descriptor = _open_root(root)
+    try:
+        return _expand(descriptor, folder_of(pattern), allowed)
+    finally:
+        os.close(descriptor)
+
+
+def folder_of(pattern: str) -> str:
+    """`docs` of `docs/**`; `.` of `**` and `./**`."""
+    return pattern.removesuffix("**").rstrip("/") or "."
+
+
+def is_set(name: str) -> bool:
+    return name == "**" or name.endswith("/**")
+
+
+def _expand(root: int, start: str, allowed: Callable[[str], bool]) -> Expansion:
+    files: list[str] = []
+    folders: list[str] = []
+    denied = odd = seen = 0
+    waiting = [start]
+    while waiting:
+        folder = waiting.pop()
+        if folder.count("/") > _DEEPEST:
+            raise Refusal(
+                "resource_exhausted",
+                f"{start!r} is nested deeper than {_DEEPEST} folders",
+                remedy="name a folder further down",
+            )
+        try:
+            descriptor = kernel.open_beneath(root, folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as failure:
+            if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
+                continue
+            raise
+        folders.append(folder)
+        try:
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    seen += 1
+                    name = entry.name if folder == "." else f"{folder}/{entry.name}"
+                    if not _is_text(name):
+                        odd += 1
+                    elif entry.is_dir(follow_symlinks=False):
+                        waiting.append(name)
+                    elif not entry.is_file(follow_symlinks=False):
+                        odd += 1
+                    elif allowed(name):
+                        files.append(name)
+                    else:
+                        denied += 1
+                    if len(files) > MOST_FILES or seen > 10 * MOST_FILES:
+                        raise Refusal(
+                            "resource_exhausted",
+                            f"{start!r} holds more than {MOST_FILES} files",
+                            remedy="name a smaller folder",
+                        )
+        finally:
+            os.close(descriptor)
+    return Expansion(files=tuple(sorted(files)), folders=tuple(sorted(folders)), denied=denied, odd=odd)
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return name.isprintable()
+
+
+def _open_root(root: Path) -> int:
+    return os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grant:
+    """One descriptor to narrow to; `kind` says what the kernel then allows on it."""
+
+    descriptor: int
+    kind: str  # "file" | "list" | "store"
+
+
+class Opened:
+    """The working folder of one call: what was decided beneath it, opened as it is now.
+
+    `mirrored`: the tool works in scratch, where decided files appear under their own names, because it writes, lists one
+    folder, or may see only a part of one.
+    """
+
+    def __init__(self, profile: Profile, allowed: Callable[[str], bool]) -> None:
+        self._profile = profile
+        _refuse_protected(profile)
+        denied = frozenset(profile.denied)
+        try:
+            self.root = _open_root(profile.root)
+        except FileNotFoundError as failure:
+            raise Refusal("invalid_arguments", "the working folder does not exist") from failure
+        try:
+            for store in profile.stores:
+                self._make_store(store)
+            self._plan(lambda name: name not in denied and allowed(name))
+        except BaseException:
+            self.close()
+            raise
+
+    def _make_store(self, store: str) -> None:
+        try:
+            os.close(make_folders(self.root, f"stores/{store}", mode=0o700))
+        except OSError as failure:
+            if failure.errno in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV):
+                raise Refusal("sandbox_violation", f"'stores/{store}' is no folder of the working folder") from failure
+            raise
+
+    def _plan(self, allowed: Callable[[str], bool]) -> None:
+        files: dict[str, None] = {}
+        folders: dict[str, None] = {}
+        listed: dict[str, tuple[str, ...]] = {}
+        whole: list[str] = []
+        left_out = 0
+        for name in self._profile.reads:
+            if is_set(name):
+                expansion = _expand(self.root, folder_of(name), allowed)
+                files |= dict.fromkeys(expansion.files)
+                folders |= dict.fromkeys(expansion.folders)
+                whole.append(folder_of(name))
+                left_out += expansion.denied
+            elif self._is_folder(name):
+                listed[name] = self._names(name)
+            else:
+                files[name] = None
+        if len(files) > MOST_FILES:
+            raise Refusal(
+                "resource_exhausted", f"the call reads more than {MOST_FILES} files", remedy="name a smaller folder"
+            )
+        self.files = tuple(files)
+        self.left_out = left_out
+        self.mirrored = bool(self._profile.writes or listed or left_out or self._profile.trust == "none")
+        self._whole = () if self.mirrored else tuple(whole)
+        self._folders = tuple(folders)
+        self._listed = listed
+
+    @property
+    def layout(self) -> dict[str, object]:
+        """How inside.py lays scratch out, as JSON."""
+        if not self.mirrored:
+            return {"mirrored": False, "reads": list(self.files), "writes": [], "whole": list(self._whole)}
+        written = set(self._profile.writes)
+        links = [name for name in self.files if name not in written]
+        for folder, names in self._listed.items():
+            links += [name if folder == "." else f"{folder}/{name}" for name in names]
+        return {
+            "mirrored": True,
+            "reads": list(self.files),
+            "writes": list(self._profile.writes),
+            "whole": [],
+            "folders": [*self._folders, *self._listed],
+            "links": links,
+            "copies": [name for name in self.files if name in written],
+            "stores": list(self._profile.stores),
+        }
+
+    def grants(self) -> Iterator[Grant]:
+        """Open each decided thing; the caller closes the descriptor. What is missing or is a symlink is passed over."""
+        for name in self.files:
+            yield from self._grant(name, "file", stat.S_ISREG)
+        for name in self._whole:
+            yield from self._grant(name, "list", stat.S_ISDIR)
+        for name in self._profile.stores:
+            yield from self._grant(f"stores/{name}", "store", stat.S_ISDIR)
+
+    def scratch(self, files: Mapping[str, int], removed: tuple[str, ...]) -> Scratch:
+        """Hand over what was written; the working folder stays open until it is committed or discarded."""
+        root, self.root = self.root, -1
+        return Scratch(root, files, removed)
+
+    def close(self) -> None:
+        if self.root >= 0:
+            os.close(self.root)
+            self.root = -1
+
+    def _grant(self, name: str, kind: str, fits: Callable[[int], bool]) -> Iterator[Grant]:
+        try:
+            descriptor = kernel.open_beneath(self.root, name, os.O_PATH | os.O_NOFOLLOW)
+        except OSError as failure:
+            if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EXDEV, errno.EACCES):
+                return
+            raise
+        if fits(os.fstat(descriptor).st_mode):
+            yield Grant(descriptor=descriptor, kind=kind)
+        else:
+            os.close(descriptor)
+
+    def _is_folder(self, name: str) -> bool:
+        try:
+            os.close(kernel.open_beneath(self.root, name, os.O_PATH | os.O_DIRECTORY))
+        except OSError:
+            return False
+        return True
+
+    def _names(self, folder: str) -> tuple[str, ...]:
+        descriptor = kernel.open_beneath(self.root, folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            names = [name for name in os.listdir(descriptor) if _is_text(name)]
+        finally:
+            os.close(descriptor)
+        if len(names) > MOST_FILES:
+            raise Refusal(
+                "resource_exhausted", f"{folder!r} holds more than {MOST_FILES} names", remedy="name a smaller folder"
+            )
+        return tuple(sorted(names))
+
+
+def _refuse_protected(profile: Profile) -> None:
+    """A workspace's rooms and version control are never a tool's to write, whatever was decided."""
+    if not profile.writes:
+        return
+    is_workspace = (profile.root / "remit.toml").exists()
+    for name in profile.writes:
+        parts = name.split("/")
+        if is_set(name) or ".." in parts or name.startswith("/"):
+            raise Refusal("invalid_arguments", f"{name!r} is not one file to write")
+        if ".git" in parts or parts[0] == "stores" or (is_workspace and parts[0] in _PROTECTED):
+            raise Refusal("policy_denied", f"{name!r} can never be written by a tool")
+    if len(profile.writes) > MOST_WRITES:
+        raise Refusal("resource_exhausted", f"one call writes at most {MOST_WRITES} files")

@@ -1,0 +1,140 @@
+"""A sandbox's only way out, on the broker's side: its listener taken over, and each call let through it.
+
+Nothing of the tool has run when the listener is handed out; whose call a connection is, its ticket says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import TracebackType
+from typing import Final, Self
+
+from remit.core.calls import Json
+from remit.core.events import Connection, Limit, Refused
+from remit.sandbox.egress import BLOCKED, FINAL, PORT, Door, Egress, Permit, Ticket
+from remit.sandbox.egress.permissions import Network
+from remit.sandbox.outcome import Output, exhausted
+
+_MOST_REFUSED: Final = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outside:
+    """What a call brings along from outside of its sandbox: the proxy, what it shows there, and its own variables."""
+
+    egress: Egress
+    permit: Permit
+    variables: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
+
+
+class Handover:
+    """What a sandbox inherits to hand its listener out, before anything of the tool runs. Closed by whoever made it."""
+
+    def __init__(self, egress: Egress, network: Network) -> None:
+        self._egress = egress
+        self._roots = os.memfd_create("roots", os.MFD_CLOEXEC)
+        self._ours, self._theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        os.write(self._roots, egress.roots(network).encode())
+        os.lseek(self._roots, 0, os.SEEK_SET)
+        self.numbers = (self._theirs.fileno(), self._roots)  # the descriptors that the sandbox inherits
+
+    @property
+    def told(self) -> dict[str, Json]:
+        """What the sandbox is told of them."""
+        line, roots = self.numbers
+        return {"port": PORT, "line": line, "roots": roots}
+
+    def inherited(self) -> None:
+        """The sandbox has its ends."""
+        self._theirs.close()
+        roots, self._roots = self._roots, -1
+        if roots >= 0:
+            os.close(roots)
+
+    def open(self) -> Door:
+        """Have the proxy serve the listener, which must be there by now.
+
+        Raises:
+            OSError: it is not there, or is none.
+        """
+        _, descriptors, _, _ = socket.recv_fds(self._ours, 64, 4, socket.MSG_CMSG_CLOEXEC)
+        try:
+            listener = _listener(descriptors)
+        except BaseException:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            raise
+        return self._egress.open(listener)
+
+    def close(self) -> None:
+        self.inherited()
+        self._ours.close()
+
+
+def _listener(descriptors: list[int]) -> socket.socket:
+    if len(descriptors) != 1 or not stat.S_ISSOCK(os.fstat(descriptors[0]).st_mode):
+        raise OSError("the sandbox did not hand its listener out")
+    listener = socket.socket(fileno=descriptors[0])
+    listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    if listener.family != socket.AF_INET or not listening or listener.getsockname() != ("127.0.0.1", PORT):
+        listener.detach()
+        raise OSError("what the sandbox handed out is not its listener")
+    return listener
+
+
+class Passage:
+    """One call's time at the door of its sandbox. Without a door there is no network, and nothing to tell of it."""
+
+    def __init__(self, door: Door | None, network: Network | None, outside: Outside | None) -> None:
+        self.connections: Sequence[Connection] = ()
+        self.limit: Limit | None = None
+        self._door = door
+        self._network = network
+        self._outside = outside
+        self._ticket: Ticket | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._door is not None and self._network is not None and self._outside is not None:
+            self._ticket = self._door.admit(self._network, self._outside.permit)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._door is not None and self._ticket is not None:
+            # Shielded: a call that is cancelled leaves nothing open either.
+            self.connections = await asyncio.shield(self._door.dismiss(self._ticket))
+            self.limit = self._ticket.limit
+
+    def told(self, call: Mapping[str, Json]) -> dict[str, Json]:
+        """The call's frame, with the variables by which its process finds the way out."""
+        own: Mapping[str, str] = {} if self._outside is None else self._outside.variables
+        ways: Mapping[str, str] = {} if self._ticket is None else self._ticket.environment
+        return {**call, "env": {**call["env"], **own, **ways}}
+
+
+def judged(output: Output, passage: Passage) -> Output:
+    """The output with what went over the network; a tool that fell over a refusal has reached for what was not decided."""
+    blocked = [one for one in passage.connections if one.verdict in FINAL]
+    refused = tuple(
+        dict.fromkeys(
+            Refused(access="use", what=f"{one.host}:{one.port}", allow=f'hosts = ["{one.host}:{one.port}"]')
+            for one in blocked
+            if one.verdict == "not_decided"
+        )
+    )[:_MOST_REFUSED]
+    output = replace(
+        output, connections=tuple(passage.connections), refused=(*output.refused, *refused)[:_MOST_REFUSED]
+    )
+    if output.code != "tool_crashed" or not (blocked or passage.limit):
+        return output
+    if passage.limit is not None:
+        message = exhausted(passage.limit)
+        return replace(output, code="resource_exhausted", message=message, limit=passage.limit)
+    return replace(output, code="sandbox_violation", message=f"{BLOCKED}: {blocked[-1].why}")

@@ -1,0 +1,222 @@
+"""Start one sandbox for one call, speak with it, end it.
+
+The process is watched by what it cannot forge: its wait status from process 1, the pipe's bytes, the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from remit.core.calls import Json
+from remit.core.events import Spent
+from remit.sandbox.account import account_for
+from remit.sandbox.file_grants import Opened
+from remit.sandbox.network_handover import Outside, Passage, judged
+from remit.sandbox.outcome import Answer, Ending, Output, classify
+from remit.sandbox.process import DRAIN_SECONDS, START_SECONDS, DidNotStart, Process, boundary, group_memory, make_base
+from remit.sandbox.profile import PROCESSES, Profile, Runtime, places
+from remit.sandbox.protocol import Exchange
+from remit.sandbox.syscall_observer import Observer
+
+
+def call_frame(
+    profile: Profile, opened: Opened, mode: str, arguments: Mapping[str, Json], declared: Mapping[str, str]
+) -> dict[str, Json]:
+    """What the process of one call is told."""
+    return {
+        "mode": "command" if profile.source == "command" else mode,
+        "function": profile.action.rpartition(".")[2],
+        "argv": list(profile.argv),
+        "arguments": dict(arguments),
+        "declared": dict(declared),
+        "layout": opened.layout,
+        "env": dict(profile.env),
+    }
+
+
+class Conversation:
+    """One process, one call: its boundary, its work, its end as process 1 reports it."""
+
+    def __init__(
+        self, process: Process, profile: Profile, hear: Callable[[bytes], None] | None, observer: Observer | None
+    ) -> None:
+        self._process = process
+        self._profile = profile
+        self._said = bytearray()
+        self.exchange = Exchange(process.channel, process.prints, profile, hear)
+        self.passage: Passage | None = None
+        if observer is not None:
+            self.exchange.first = observer.take
+
+    async def hold(
+        self, boundary: Mapping[str, Json], opened: Opened, call: Mapping[str, Json], outside: Outside | None
+    ) -> Ending:
+        """The whole exchange.
+
+        Raises:
+            DidNotStart: nothing of the tool ran.
+        """
+        exchange, process = self.exchange, self._process
+        exchange.watch()
+        exchange.listen(process.control.fileno(), self._on_control)
+        exchange.listen(process.starter, self._on_starter)
+        try:
+            await self._start(boundary)
+            if outside is None:
+                return await self._work(opened, call)
+            door = process.handover.open() if process.handover is not None else None
+            self.passage = passage = Passage(door, self._profile.network, outside)
+            try:
+                async with passage:
+                    return await self._work(opened, passage.told(call))
+            finally:
+                if door is not None:
+                    door.close()
+        finally:
+            exchange.unwatch()
+
+    async def _work(self, opened: Opened, call: Mapping[str, Json]) -> Ending:
+        exchange, process = self.exchange, self._process
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._profile.wall):
+                await exchange.tell(opened, call)
+                await exchange.until(lambda: self._report is not None or exchange.closed(process.control.fileno()))
+        except TimeoutError:
+            exchange.stop = exchange.stop or "wall"
+        if exchange.stop is not None:
+            process.kill()
+        await exchange.drain(DRAIN_SECONDS)
+        return exchange.ending(started, self._report)
+
+    async def _start(self, boundary: Mapping[str, Json]) -> None:
+        exchange = self.exchange
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await exchange.send(boundary, [])
+                await exchange.until(lambda: b"\n" in self._said or exchange.closed(self._process.control.fileno()))
+        except TimeoutError as failure:
+            raise DidNotStart(f"it did not start within {START_SECONDS:g} s") from failure
+        if not self._said.startswith(b"ready\n"):
+            self._process.kill()
+            await exchange.drain(DRAIN_SECONDS)
+            raise DidNotStart(exchange.said)
+        self._process.limit(group_memory(self._profile, 1), PROCESSES)
+
+    def _on_control(self) -> None:
+        data = self._process.hear()
+        self._said += data
+        if not data:
+            self.exchange.close(self._process.control.fileno())
+        self.exchange.changed()
+
+    def _on_starter(self) -> None:
+        """It ended: with the call, or because somebody killed it, and then what it started is to end too."""
+        self.exchange.close(self._process.starter)
+        self._process.kill()
+
+    @property
+    def _report(self) -> dict[str, Json] | None:
+        """What process 1 said of the call's end. The tool has no way to this pipe."""
+        line = bytes(self._said).removeprefix(b"ready\n")
+        return json.loads(line) if line.endswith(b"\n") else None
+
+
+async def perform(
+    profile: Profile,
+    runtime: Runtime,
+    arguments: Mapping[str, Json],
+    *,
+    declared: Mapping[str, str],
+    allowed: Callable[[str], bool],
+    mode: Literal["call", "describe"] = "call",
+    hear: Callable[[bytes], None] | None = None,
+    outside: Outside | None = None,
+    observer: Observer | None = None,
+) -> Output:
+    """One call in a sandbox of its own, from its first descriptor to its classified end. `observer` sees what it does.
+
+    Without `outside` it reaches no network, whatever its profile says. Cancelled, it leaves no process and no file.
+
+    Raises:
+        DidNotStart: nothing of the tool ran.
+        Refusal: what the call reads or writes cannot be opened as decided.
+    """
+    profile = profile.resolved()
+    opened = Opened(profile, allowed)
+    base = make_base(profile)
+    try:
+        at = places(profile, runtime, base or "")
+        call = call_frame(profile, opened, mode, arguments, declared)
+        account = account_for(profile, runtime, opened.files)
+        egress = None if outside is None else outside.egress
+        with Process(profile, runtime, at, account=account, files=opened.files, egress=egress) as process:
+            conversation = Conversation(process, profile, hear, observer)
+            try:
+                told = boundary(profile, runtime, at, network=process.network, observed=observer is not None)
+                ending = await conversation.hold(told, opened, call, outside)
+                if observer is not None:
+                    observer.end(told, opened.layout, ending.answer)
+                answer = classify(profile, ending, declared=declared)
+                output = settle(profile, ending, answer, opened, conversation.exchange)
+                return output if conversation.passage is None else judged(output, conversation.passage)
+            finally:
+                close_files(conversation.exchange)
+                if observer is not None:
+                    observer.close()
+    finally:
+        opened.close()
+        if base is not None:
+            shutil.rmtree(base, ignore_errors=True)
+
+
+def close_files(exchange: Exchange) -> None:
+    """Close what was handed over and not taken."""
+    for descriptor in exchange.files:
+        os.close(descriptor)
+    exchange.files = []
+
+
+def settle(profile: Profile, ending: Ending, answer: Answer, opened: Opened, exchange: Exchange) -> Output:
+    """Pair the descriptors with the names; a name that was not decided, or a count that differs, commits nothing."""
+    code, message, scratch = answer.code, answer.message, None
+    if code is None and profile.writes:
+        names, files = answer.files, exchange.files
+        decided = set(profile.writes)
+        if (
+            len(names) != len(files)
+            or len(set(names)) != len(names)
+            or not decided.issuperset((*names, *answer.removed))
+        ):
+            code, message = "invalid_output", "the files that the sandbox handed over are not the decided ones"
+        else:
+            exchange.files = []
+            scratch = opened.scratch(dict(zip(names, files, strict=True)), answer.removed)
+    stderr = ending.stderr.decode("utf-8", "replace")
+    if ending.printed > len(ending.stderr):
+        stderr += f"\nremit: {ending.printed - len(ending.stderr)} more bytes were printed and dropped"
+    if answer.note:
+        stderr += f"\n{answer.note}"
+    return Output(
+        code=code,
+        limit=answer.limit,
+        value=answer.value if code is None else None,
+        error=answer.error,
+        retry_after_s=answer.retry_after_s,
+        message=message,
+        stderr=stderr,
+        refused=answer.refused,
+        spent=Spent(
+            wall_s=round(ending.wall_s, 6),
+            cpu_s=round(ending.cpu_s or answer.cpu_s, 6),
+            memory_bytes=ending.memory_bytes or answer.memory_bytes,
+            output_bytes=len(ending.answer or b"") + ending.printed,
+        ),
+        scratch=scratch,
+    )

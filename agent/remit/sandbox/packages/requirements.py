@@ -1,0 +1,121 @@
+"""What a tool's `main.py` asks for (PEP 723), and what its lock holds. Read strictly: nothing is run to find out."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.version import Version
+
+from remit.core.calls import Json
+from remit.core.errors import Problem, WorkspaceError
+
+SCRIPT: Final = "main.py"
+LOCK: Final = "main.py.lock"
+OLDEST_PYDANTIC: Final = "2.12"  # a tool's types are read with its own pydantic where it has one
+
+# What PEP 723 says a block is, and nothing looser: two readers must not see two lists of packages.
+_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<body>(^#(| .*)$\s)+)^# ///$")
+# Settings of uv that say where packages come from and which; those that write, run or build something are not among them.
+_SETTINGS: Final = frozenset(
+    (
+        *("index", "index-url", "extra-index-url", "index-strategy", "sources"),
+        *("environments", "required-environments", "prerelease", "resolution", "fork-strategy", "exclude-newer"),
+        *("constraint-dependencies", "override-dependencies", "exclude-dependencies"),
+    )
+)
+_ORIGINS: Final = ("registry", "url")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What one tool asks for; `line` is where it does, in main.py."""
+
+    tool: str
+    line: int | None = None
+    dependencies: tuple[str, ...] = ()
+
+    def wrong(self, what: str, fix: str) -> WorkspaceError:
+        return WorkspaceError([Problem(file=f"tools/{self.tool}/{SCRIPT}", line=self.line, what=what, fix=fix)])
+
+
+def asked_of(code: Path) -> Asked:
+    """The one block of main.py, read strictly."""
+    nothing = Asked(tool=code.name)
+    try:
+        text = (code / SCRIPT).read_bytes().decode().replace("\r\n", "\n")
+    except (FileNotFoundError, UnicodeDecodeError):  # a command tool has none; other bytes do not import either
+        return nothing
+    blocks = list(_BLOCK.finditer(text))
+    if not blocks:
+        return nothing
+    asked = Asked(tool=code.name, line=text.count("\n", 0, blocks[0].start()) + 1)
+    if len(blocks) > 1:
+        raise asked.wrong("it has two `# /// script` blocks", "keep one")
+    try:
+        body = "".join(line[2:] for line in blocks[0]["body"].splitlines(keepends=True))
+        table: Json = tomllib.loads(body)
+    except tomllib.TOMLDecodeError as failure:
+        raise asked.wrong(f"its `# /// script` block is not TOML: {failure}", "mend it") from failure
+    _check_settings(asked, table)
+    return Asked(tool=asked.tool, line=asked.line, dependencies=_dependencies(asked, table))
+
+
+def _dependencies(asked: Asked, table: Mapping[str, Json]) -> tuple[str, ...]:
+    value = table.get("dependencies", [])
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in cast("list[object]", value)):
+        raise asked.wrong("'dependencies' is no list of texts", 'write dependencies = ["pandas>=2"]')
+    python = table.get("requires-python", "")
+    try:
+        fits = isinstance(python, str) and SpecifierSet(python).contains(_python_version(), prereleases=True)
+    except InvalidSpecifier as failure:
+        raise asked.wrong("'requires-python' cannot be read", 'write requires-python = ">=3.11"') from failure
+    if not fits:
+        what = f"it needs Python {python}, and Remit runs tools with {_python_version()}"
+        raise asked.wrong(what, "run Remit with that Python, or change requires-python")
+    return tuple(cast("list[str]", value))
+
+
+def _check_settings(asked: Asked, table: Mapping[str, Json]) -> None:
+    tools: Json = table.get("tool", {})
+    settings: Json = cast("Mapping[str, Json]", tools).get("uv", {}) if isinstance(tools, dict) else None
+    if not isinstance(settings, dict):
+        raise asked.wrong("[tool.uv] is no table", "write [tool.uv] on a line of its own, or remove it")
+    if unknown := sorted(set(cast("Mapping[str, Json]", settings)) - _SETTINGS):
+        raise asked.wrong(
+            f"[tool.uv] sets {', '.join(unknown)}, which a tool may not",
+            f"remove it; it may set {', '.join(sorted(_SETTINGS))}",
+        )
+
+
+def held_by(code: Path, data: bytes) -> dict[str, str]:
+    """The versions by name, where every file of every package is held by its hash and none is somebody's folder."""
+    asked = Asked(tool=code.name)
+    try:
+        packages = cast("list[dict[str, Json]]", tomllib.loads(data.decode())["package"])
+        versions: dict[str, str] = {}
+        for package in packages:
+            name, version = package["name"], package["version"]
+            if not set(package["source"]) & set(_ORIGINS):
+                what = f"{LOCK} takes {name!r} from {next(iter(package['source']))!r}, which is no wheel"
+                raise asked.wrong(what, "name a released version in dependencies")
+            if not all("hash" in wheel for wheel in package.get("wheels", [])):
+                raise asked.wrong(f"{LOCK} holds {name!r} by no hash", "take it from an index that gives hashes")
+            if name == "pydantic" and Version(version) < Version(OLDEST_PYDANTIC):
+                what = f"{LOCK} holds pydantic {version}, too old to read a tool's types with"
+                raise asked.wrong(what, f'write "pydantic>={OLDEST_PYDANTIC}" in dependencies')
+            # One for each range of Pythons and each system that it was locked for.
+            versions[name] = f"{versions[name]} or {version}" if name in versions else version
+    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as failure:
+        raise asked.wrong(f"{LOCK} cannot be read", f"remove it and run `remit tool env {code.name}`") from failure
+    return versions
+
+
+def _python_version() -> str:
+    return ".".join(map(str, sys.version_info[:3]))

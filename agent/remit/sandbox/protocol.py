@@ -1,0 +1,250 @@
+"""The broker's side of one call: tell it what was decided, gather what comes back, trust none of it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final
+
+from remit.core.calls import Json
+from remit.sandbox.file_grants import Grant, Opened
+from remit.sandbox.outcome import FLOOD, Ending, Stop
+from remit.sandbox.profile import Profile
+
+ENVELOPE: Final = 64 << 10  # what an answer may hold beside its value
+_BATCH: Final = 64  # descriptors on one message: an account may hold few open at a time
+_PATIENCE_SECONDS: Final = 0.005
+
+
+class Exchange:
+    """One call's two lines: the channel, where it is told and answers, and the pipe that its prints come through.
+
+    It owns neither; whoever made them closes them. `files` are descriptors that were handed over and nobody took yet.
+    `hear` is told what is printed as it comes, no more of it than the call's result keeps.
+    """
+
+    def __init__(
+        self, channel: socket.socket, prints: int, profile: Profile, hear: Callable[[bytes], None] | None = None
+    ) -> None:
+        self.files: list[int] = []
+        self.stop: Stop | None = None
+        self.first: Callable[[int], None] | None = None  # who takes the descriptor on its first byte, where one comes
+        self.unread = False  # it ended before it had read what it was told: nothing of the tool ran
+        self._channel = channel
+        self._prints_line = prints
+        self._profile = profile
+        self._hear = hear
+        self._loop = asyncio.get_running_loop()
+        self._changed = asyncio.Event()
+        self._prints = bytearray()
+        self._printed = 0
+        self._answer = bytearray()
+        self._open: set[int] = set()
+
+    # ── lines ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def watch(self) -> None:
+        """Listen on both lines, until `unwatch`."""
+        self.listen(self._channel.fileno(), self._on_channel)
+        self.listen(self._prints_line, self._on_prints)
+
+    def unwatch(self) -> None:
+        for descriptor in tuple(self._open):
+            self.close(descriptor)
+
+    def listen(self, descriptor: int, hear: Callable[[], object]) -> None:
+        self._loop.add_reader(descriptor, hear)
+        self._open.add(descriptor)
+
+    def close(self, descriptor: int) -> None:
+        """Stop listening: nothing more comes there."""
+        self._loop.remove_reader(descriptor)
+        self._open.discard(descriptor)
+        self._changed.set()
+
+    def closed(self, descriptor: int) -> bool:
+        return descriptor not in self._open
+
+    @property
+    def answered(self) -> bool:
+        """The channel is at its end, so nothing can be added to the answer."""
+        return self._channel.fileno() not in self._open
+
+    @property
+    def whole(self) -> bool:
+        return len(self._answer) >= 4 and len(self._answer) >= 4 + int.from_bytes(self._answer[:4], "big")
+
+    @property
+    def said(self) -> str:
+        """What was printed, as text."""
+        return self._prints.decode("utf-8", "replace").strip()
+
+    async def ask(self, opened: Opened, call: Mapping[str, Json]) -> None:
+        """Tell it, and hear its answer to the end, for as long as the call may take.
+
+        Prints are looked at once the answer is here, or when it takes its time: most calls print nothing.
+        """
+        loop = self._loop
+        over = loop.call_later(self._profile.wall, self._end_of_time)
+        late = loop.call_later(_PATIENCE_SECONDS, self.listen, self._prints_line, self._on_prints)
+        try:
+            self.listen(self._channel.fileno(), self._on_channel)
+            await self.tell(opened, call)
+            while not self.answered and self.stop is None:
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            over.cancel()
+            late.cancel()
+
+    def _end_of_time(self) -> None:
+        self.stop = self.stop or "wall"
+        self._changed.set()
+
+    def changed(self) -> None:
+        """Something happened elsewhere that a waiting `until` should look at."""
+        self._changed.set()
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until it holds, or until the call must be ended."""
+        while not holds() and self.stop is None:
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def drain(self, seconds: float) -> None:
+        """Everything in the sandbox is dead or dying: read what is left until its lines are closed."""
+        lines = {self._channel.fileno(), self._prints_line}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while self._open & lines:
+                    self._changed.clear()
+                    await self._changed.wait()
+
+    def read_prints(self) -> None:
+        """Take what was printed before the answer; what comes after it is nobody's."""
+        while self.stop is None and self._on_prints():
+            pass
+
+    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def tell(self, opened: Opened, call: Mapping[str, Json]) -> None:
+        """One write, where the decision has no more than a message's worth of files."""
+        batch: list[Grant] = []
+        try:
+            for grant in opened.grants():
+                if len(batch) == _BATCH:
+                    await self._grant(batch, {})
+                batch.append(grant)
+            await self._grant(batch, call)
+        finally:
+            for grant in batch:
+                os.close(grant.descriptor)
+
+    async def _grant(self, batch: list[Grant], call: Mapping[str, Json]) -> None:
+        kinds = [grant.kind for grant in batch]
+        await self.send({**call, "kinds": kinds}, [grant.descriptor for grant in batch])
+        while batch:
+            os.close(batch.pop().descriptor)
+
+    async def send(self, frame: Mapping[str, Json], descriptors: list[int]) -> None:
+        body = json.dumps(frame).encode()
+        data = memoryview(len(body).to_bytes(4, "big") + body)
+        while data:
+            try:
+                if descriptors:
+                    sent = socket.send_fds(self._channel, [data], descriptors)
+                    descriptors = []
+                else:
+                    sent = self._channel.send(data)
+                data = data[sent:]
+            except BlockingIOError:
+                await self._writable()
+            except (BrokenPipeError, ConnectionResetError):  # it is gone; how it went is seen where it is waited for
+                self.unread = not self._answer
+                return
+            except OSError as failure:
+                if failure.errno != errno.ETOOMANYREFS:
+                    raise
+                # The account has too many descriptors under way: wait until some have arrived.
+                await asyncio.sleep(0.001)
+
+    async def _writable(self) -> None:
+        free = asyncio.Event()
+        self._loop.add_writer(self._channel, free.set)
+        try:
+            await free.wait()
+        finally:
+            self._loop.remove_writer(self._channel)
+
+    # ── hearing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _on_prints(self) -> bool:
+        """False where there is nothing to read, now or ever."""
+        try:
+            data = os.read(self._prints_line, 65_536)
+        except BlockingIOError:  # `read_prints` was here after the loop had seen it readable
+            return False
+        if not data:
+            self.close(self._prints_line)
+        self._printed += len(data)
+        kept = data[: max(0, self._profile.output - len(self._prints))]
+        self._prints += kept
+        if self._hear is not None:
+            self._hear(kept)
+        if self._printed > FLOOD * self._profile.output and self.stop is None:
+            self.stop = "flood"
+            self._changed.set()
+        return bool(data)
+
+    def _on_channel(self) -> None:
+        data = b""
+        try:
+            if self.first is not None:
+                _, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
+                take, self.first = self.first, None
+                for descriptor in descriptors:
+                    take(descriptor)
+                return
+            if self._profile.writes:
+                data, descriptors, _, _ = socket.recv_fds(self._channel, 65_536, 253, socket.MSG_CMSG_CLOEXEC)
+                self.files += descriptors
+            else:  # what nobody expects, the kernel closes
+                data = self._channel.recv(65_536)
+        except BlockingIOError:
+            return
+        except ConnectionResetError:
+            self.unread = not self._answer
+        except OSError:
+            pass
+        if not data:
+            self.close(self._channel.fileno())
+        self._answer += data
+        most = self._profile.output + ENVELOPE
+        if len(self._answer) > most + 4 or (len(self._answer) >= 4 and int.from_bytes(self._answer[:4], "big") > most):
+            self.stop = self.stop or "output"
+            self.close(self._channel.fileno())
+        elif data and self.whole:
+            self._on_channel()  # the end of the line mostly comes with the answer
+
+    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def ending(self, started: float, report: Mapping[str, Json] | None) -> Ending:
+        """How it ended. `started` is of the monotonic clock; `report` is what its parent process saw."""
+        size = int.from_bytes(self._answer[:4], "big")
+        return Ending(
+            answer=bytes(self._answer[4 : 4 + size]) if self.whole else None,
+            extra=self.whole and len(self._answer) > 4 + size,
+            status=report["status"] if report else None,
+            stop=self.stop,
+            stderr=bytes(self._prints),
+            printed=self._printed,
+            wall_s=time.monotonic() - started,
+            cpu_s=report["cpu"] if report else 0.0,
+            memory_bytes=report["memory"] if report else 0,
+        )

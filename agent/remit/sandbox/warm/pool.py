@@ -1,0 +1,346 @@
+"""Warm tools: one zygote for each tool and boundary, children ready before they are asked for, one call for each child.
+
+A thread of its own starts and keeps them: bubblewrap dies with the thread that started it, and no call waits for a fork. Calls
+come from any event loop; they take a child that is ready, or wait for one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from typing import Final
+
+from remit.sandbox.egress import Egress
+from remit.sandbox.process import DidNotStart
+from remit.sandbox.profile import Profile, Runtime
+from remit.sandbox.warm.zygote_handle import Bounds, Child, Cold, Tool, Waiter, Zygote
+
+COLD_SECONDS: Final = 10.0  # how long a tool that cannot be kept warm is not tried again
+LINGER_SECONDS: Final = 1.0
+_TICK_SECONDS: Final = 5.0
+_SOON_SECONDS: Final = 0.5
+_SILENT: Final = 4
+
+
+class Closed(Exception):
+    """The pool was closed while a call waited."""
+
+
+class Pool:
+    """The warm tools of one broker. Safe to use from many event loops; close it at the end."""
+
+    def __init__(self, runtime: Runtime, bounds: Bounds | None = None, egress: Egress | None = None) -> None:
+        self.runtime = runtime
+        self.egress = egress
+        self.bounds = bounds or Bounds()
+        self.lock = threading.Lock()
+        self.process = os.getpid()
+        self._tools: dict[Hashable, Tool] = {}
+        self._zygotes: set[Zygote] = set()
+        self._orders: deque[Callable[[], None]] = deque()
+        self._again: set[Hashable] = set()  # tools that a child could not be made for just now
+        self._selector = selectors.DefaultSelector()
+        self._wake = -1
+        self._thread: threading.Thread | None = None
+        self._closing = False
+
+    # ── a call's side ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def take(self, key: Hashable, profile: Profile, account: int | None) -> Child:
+        """A child that stands by for this call. Give it back with `done`, whatever happened.
+
+        Raises:
+            Cold: the tool must run in a sandbox of its own.
+            DidNotStart: it cannot be confined.
+        """
+        with self.lock:
+            if self._closing:
+                raise Closed("the pool is closed")
+            tool = self._tools.get(key)
+            if tool is None:
+                tool = self._tools[key] = Tool(key=key, profile=profile, account=account)
+            tool.used = time.monotonic()
+            if tool.cold_until > tool.used:
+                raise Cold(tool.cold)
+            zygote = tool.zygote
+            if zygote is not None and zygote.ready and not tool.waiting:
+                return self._hand_out(tool, zygote)
+            waiter = Waiter(loop=asyncio.get_running_loop(), future=asyncio.get_running_loop().create_future())
+            tool.waiting.append(waiter)
+        self.order(lambda: self._serve(tool))
+        try:
+            return await waiter.future
+        except asyncio.CancelledError:
+            with self.lock, suppress(ValueError):
+                tool.waiting.remove(waiter)
+            if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
+                self.done(waiter.future.result(), retire=False)
+            raise
+
+    def done(self, child: Child, *, retire: bool) -> None:
+        """The call is over: its lines are closed, the process dies. `retire`: so does its zygote, once nobody needs it."""
+        child.close()
+        if retire:  # at once: the next call must not get another child of it
+            with self.lock:
+                child.zygote.retired = True
+                if child.zygote.tool.zygote is child.zygote:
+                    child.zygote.tool.zygote = None
+        self.order(lambda: self._done(child, retire))
+
+    def close(self, *, wait: bool) -> None:
+        """Put everything away. Calls under way end without a result."""
+        with self.lock:
+            self._closing = True
+            thread = self._thread
+        self.order(lambda: None)
+        if wait and thread is not None:
+            thread.join()
+
+    def give_up(self, key: Hashable, why: str) -> None:
+        """Its children die before they are used: for a while its calls get sandboxes of their own."""
+        with self.lock:
+            if (tool := self._tools.get(key)) is not None:
+                tool.cold, tool.cold_until = why, time.monotonic() + COLD_SECONDS
+
+    def order(self, what: Callable[[], None]) -> None:
+        """Have the keeper's thread do it."""
+        self._orders.append(what)
+        with self.lock:
+            if self._thread is None and not self._closing:
+                self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+                self._thread = threading.Thread(target=self._keep, name="remit-sandbox", daemon=True)
+                self._thread.start()
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
+
+    def _hand_out(self, tool: Tool, zygote: Zygote) -> Child:
+        child = zygote.ready.popleft()
+        zygote.at_work[child.number] = child
+        tool.at_work += 1
+        tool.peak = max(tool.peak, tool.at_work)
+        return child
+
+    # ── the keeper's side ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _keep(self) -> None:
+        try:
+            self._keep_until_closed()
+        finally:  # whatever happened: nothing is left running, and nobody waits for ever
+            self._closing = True
+            for zygote in tuple(self._zygotes):
+                self._leave(zygote)
+            for tool in self._tools.values():
+                self._fail(tool, Closed("the pool is closed"))
+            with self.lock:
+                self._selector.close()
+                os.close(self._wake)
+                self._wake = -1
+
+    def _keep_until_closed(self) -> None:
+        self._selector.register(self._wake, selectors.EVENT_READ)
+        looked = time.monotonic()
+        while not self._closing:
+            for key, _ in self._selector.select(self._pause()):
+                if key.data is None:
+                    with suppress(BlockingIOError):
+                        os.eventfd_read(self._wake)
+                else:
+                    key.data()
+            while self._orders:
+                self._orders.popleft()()
+            again, self._again = self._again, set()
+            for one in again:
+                self._serve(self._tools[one])
+            now = time.monotonic()
+            for zygote in self._zygotes:
+                zygote.look_at_clock(now)
+            if now - looked >= _TICK_SECONDS:
+                looked = now
+                self._tidy(now)
+
+    def _pause(self) -> float:
+        """How long to wait for something to happen."""
+        if self._again:
+            return 0.01
+        watched = any(not zygote.running or zygote.lingering for zygote in self._zygotes)
+        return _SOON_SECONDS if watched else _TICK_SECONDS
+
+    def _serve(self, tool: Tool) -> None:
+        """Bring as many children as are waited for and as shall stand by."""
+        zygote = tool.zygote
+        if zygote is None:
+            if tool.waiting:
+                self._start(tool)
+            return
+        if not zygote.running:
+            return
+        bounds = self.bounds
+        wanted = max(min(max(bounds.least, tool.peak), bounds.standby), len(tool.waiting))
+        while (
+            len(zygote.ready) < wanted
+            and zygote.children < bounds.children
+            and (tool.waiting or self._standing_by() < bounds.total)
+        ):
+            before = zygote.children
+            if not zygote.fork():
+                self._again.add(tool.key)
+            if zygote.children == before:
+                break
+            self._deliver(tool)
+
+    def _deliver(self, tool: Tool) -> None:
+        while True:
+            with self.lock:
+                zygote = tool.zygote
+                if zygote is None or not zygote.ready or not tool.waiting:
+                    return
+                waiter = tool.waiting.popleft()
+                child = self._hand_out(tool, zygote)
+            try:
+                waiter.loop.call_soon_threadsafe(self._resolve, waiter, child)
+            except RuntimeError:  # its loop is closed
+                self.done(child, retire=False)
+
+    def _resolve(self, waiter: Waiter, child: Child) -> None:
+        if waiter.future.cancelled():
+            self.done(child, retire=False)
+        else:
+            waiter.future.set_result(child)
+
+    def _fail(self, tool: Tool, failure: Exception) -> None:
+        with self.lock:
+            waiting, tool.waiting = tool.waiting, deque()
+        for waiter in waiting:
+
+            def fail(waiter: Waiter = waiter) -> None:
+                if not waiter.future.done():
+                    waiter.future.set_exception(failure)
+
+            with suppress(RuntimeError):
+                waiter.loop.call_soon_threadsafe(fail)
+
+    def _start(self, tool: Tool) -> None:
+        self._make_room()
+        tool.cold = ""
+        try:
+            most = self.bounds.children
+            zygote = Zygote(tool, self.runtime, most=most, lock=self.lock, order=self.order, egress=self.egress)
+        except (DidNotStart, OSError) as failure:
+            self._fail(tool, failure)
+            return
+        self._zygotes.add(zygote)
+        with self.lock:
+            tool.zygote = zygote
+        self._selector.register(zygote.process.control, selectors.EVENT_READ, lambda: self._heard(zygote))
+        self._selector.register(zygote.process.prints, selectors.EVENT_READ, lambda: self._printed(zygote))
+        self._selector.register(zygote.process.starter, selectors.EVENT_READ, lambda: self._orphaned(zygote))
+
+    def _heard(self, zygote: Zygote) -> None:
+        if zygote not in self._zygotes:  # it was put away between the event and now
+            return
+        was = zygote.running
+        alive = zygote.hear()
+        tool = zygote.tool
+        if not alive or tool.cold:
+            failure = None if zygote.running else zygote.failure()
+            self._leave(zygote)
+            if failure is not None and not str(failure) and tool.silent < _SILENT:
+                tool.silent += 1  # somebody killed it: that says nothing of this machine
+                failure = None
+            if isinstance(failure, Cold):
+                tool.cold = str(failure)
+                tool.cold_until = time.monotonic() + COLD_SECONDS
+            if failure is not None:
+                self._fail(tool, failure)
+            else:
+                self._serve(tool)
+        elif zygote.running and not was:
+            tool.silent = 0
+            self._serve(tool)
+
+    def _orphaned(self, zygote: Zygote) -> None:
+        """What started it ended first: somebody killed that, and it must not go on untied. Its control line tells the rest."""
+        if zygote in self._zygotes:
+            self._selector.unregister(zygote.process.starter)
+            zygote.process.kill()
+
+    def _printed(self, zygote: Zygote) -> None:
+        if zygote in self._zygotes and not zygote.hear_prints():
+            self._selector.unregister(zygote.process.prints)
+
+    def _done(self, child: Child, retire: bool) -> None:
+        zygote, tool = child.zygote, child.zygote.tool
+        with self.lock:
+            zygote.at_work.pop(child.number, None)
+            tool.at_work -= 1
+        if child.report is None:
+            zygote.lingering[child.number] = time.monotonic() + LINGER_SECONDS
+        zygote.served += 1
+        if retire or zygote.served >= self.bounds.calls:
+            self._retire(zygote)
+        if zygote.retired and not zygote.at_work:
+            self._leave(zygote)
+        self._serve(tool)
+
+    def _retire(self, zygote: Zygote) -> None:
+        """No further call gets a child of it."""
+        zygote.retired = True
+        with self.lock:
+            if zygote.tool.zygote is zygote:
+                zygote.tool.zygote = None
+            ready, zygote.ready = zygote.ready, deque()
+        for child in ready:
+            child.close()
+
+    def _leave(self, zygote: Zygote) -> None:
+        if zygote not in self._zygotes:
+            return
+        self._zygotes.discard(zygote)
+        with self.lock:
+            if zygote.tool.zygote is zygote:
+                zygote.tool.zygote = None
+        for descriptor in (zygote.process.control, zygote.process.prints, zygote.process.starter):
+            with suppress(KeyError):
+                self._selector.unregister(descriptor)
+        zygote.leave()
+
+    def _standing_by(self) -> int:
+        return sum(len(zygote.ready) for zygote in self._zygotes)
+
+    def _make_room(self) -> None:
+        idle = sorted((zygote for zygote in self._zygotes if _idle(zygote)), key=lambda zygote: zygote.tool.used)
+        while len(self._zygotes) >= self.bounds.tools and idle:
+            self._leave(idle.pop(0))
+
+    def _tidy(self, now: float) -> None:
+        """Let demand fade, and put away what nobody asked for."""
+        for zygote in tuple(self._zygotes):
+            tool = zygote.tool
+            if _idle(zygote) and now - tool.used > self.bounds.idle_s:
+                self._leave(zygote)
+                continue
+            tool.peak = max(tool.at_work, tool.peak - 1)
+            with self.lock:
+                spare = len(zygote.ready) - max(self.bounds.least, tool.peak)
+                surplus = [zygote.ready.pop() for _ in range(spare)]
+            for child in surplus:
+                child.close()
+        for key, tool in tuple(self._tools.items()):
+            with self.lock:
+                if (
+                    tool.zygote is None
+                    and not tool.waiting
+                    and not tool.at_work
+                    and now - tool.used > self.bounds.idle_s
+                ):
+                    del self._tools[key]
+
+
+def _idle(zygote: Zygote) -> bool:
+    return not zygote.at_work and not zygote.tool.waiting

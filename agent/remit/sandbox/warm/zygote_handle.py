@@ -1,0 +1,300 @@
+"""One warm sandbox as the broker sees it: a zygote, and the children that stand by for calls.
+
+A thread of the pool's own starts it and hears it; what it says is never believed further than it must be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from remit.core.calls import Json
+from remit.sandbox.egress import Door, Egress
+from remit.sandbox.process import START_SECONDS, DidNotStart, Process, boundary, group_memory, make_base
+from remit.sandbox.profile import Profile, Runtime, places
+
+IMPORT_SECONDS: Final = 5.0
+_SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS, errno.EAGAIN)
+_PRINTS: Final = 8 << 10  # of what an import prints, the last
+
+Order: TypeAlias = Callable[[Callable[[], None]], None]  # has the pool's thread do something
+
+
+class Cold(Exception):
+    """The tool cannot be kept warm: its import fails, or starts threads or processes. It runs in a sandbox of its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How much may stand by. `standby` children of one tool, `total` of all; each holds about 2 MB, each tool about 18 MB."""
+
+    least: int = 2
+    standby: int = 8
+    total: int = 32
+    children: int = 16  # of one tool, standing by or at work; more calls wait
+    tools: int = 12
+    calls: int = 2_000  # then the zygote is made anew
+    idle_s: float = 60.0
+
+
+class Child:
+    """One process that stands by for one call."""
+
+    def __init__(self, number: int, zygote: Zygote, channel: socket.socket, prints: int) -> None:
+        self.number = number
+        self.zygote = zygote
+        self.channel = channel
+        self.prints = prints
+        self.report: dict[str, Json] | None = None
+        self._over = False
+        self._heard: Callable[[], None] | None = None
+        self._lock = threading.Lock()
+
+    def end(self) -> None:
+        """SIGKILL it."""
+        self.zygote.order(lambda: self.zygote.end(self.number))
+
+    async def ended(self, seconds: float) -> dict[str, Json] | None:
+        """What its parent says of its end; None where that died too or says nothing in time."""
+        loop = asyncio.get_running_loop()
+        over = asyncio.Event()
+        with self._lock:
+            if self._over:
+                return self.report
+            self._heard = lambda: _soon(loop, over)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await over.wait()
+        return self.report
+
+    def tell(self, report: dict[str, Json] | None) -> None:
+        """Of its end, once."""
+        with self._lock:
+            if self._over:
+                return
+            self._over, self.report = True, report
+            heard = self._heard
+        if heard is not None:
+            heard()
+
+    def close(self) -> None:
+        self.channel.close()
+        os.close(self.prints)
+
+
+@dataclass(kw_only=True)
+class Waiter:
+    """A call that waits for a child."""
+
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Child]
+
+
+@dataclass(kw_only=True)
+class Tool:
+    """The demand for one tool: who waits, and how many children were at work at once of late."""
+
+    key: Hashable
+    profile: Profile
+    account: int | None
+    waiting: deque[Waiter] = field(default_factory=deque[Waiter])
+    zygote: Zygote | None = None
+    at_work: int = 0
+    peak: int = 0
+    used: float = 0.0
+    cold_until: float = 0.0
+    cold: str = ""
+    silent: int = 0  # starts in a row that ended without a word
+
+
+class Zygote:
+    """One warm sandbox of at most `most` children. All of it but `ready` belongs to the thread that does what is ordered."""
+
+    def __init__(
+        self,
+        tool: Tool,
+        runtime: Runtime,
+        *,
+        most: int,
+        lock: threading.Lock,
+        order: Order,
+        egress: Egress | None = None,
+    ) -> None:
+        self.tool = tool
+        self.door: Door | None = None  # where its calls leave for the network
+        self.order = order
+        self._most = most
+        self._lock = lock
+        self.ready: deque[Child] = deque()  # guarded by `lock`
+        self.at_work: dict[int, Child] = {}
+        self.lingering: dict[int, float] = {}  # answered and not yet ended: number and deadline
+        self.running = False
+        self.retired = False
+        self.served = 0
+        self.started = time.monotonic()
+        self._number = 0
+        self._said = bytearray()
+        self._printed = bytearray()
+        self._locked = 0.0
+        profile = tool.profile.resolved()
+        self._base = make_base(profile)
+        at = places(profile, runtime, self._base or "")
+        self.process = Process(profile, runtime, at, account=tool.account, egress=egress)
+        try:
+            self.process.__enter__()
+        except BaseException:
+            self._remove_base()
+            raise
+        body = json.dumps(boundary(profile, runtime, at, warm=True, network=self.process.network)).encode()
+        with suppress(OSError):  # it is gone already; its prints say why
+            self.process.channel.sendall(len(body).to_bytes(4, "big") + body)
+
+    @property
+    def children(self) -> int:
+        return len(self.ready) + len(self.at_work)
+
+    def fork(self) -> bool:
+        """Have one more child stand by; it can be told its call at once. False: not now, descriptors are short."""
+        lines: list[int] = []
+        try:
+            ours, theirs = socket.socketpair()
+            lines += [ours.detach(), theirs.detach()]
+            lines += os.pipe2(os.O_CLOEXEC)
+            body = json.dumps({"fork": self._number + 1}).encode()
+            message = len(body).to_bytes(4, "big") + body
+            socket.send_fds(self.process.channel, [message], [lines[1], lines[3]])
+        except OSError as failure:
+            for line in lines:
+                os.close(line)
+            if failure.errno not in _SHORT:
+                self.process.kill()  # its control line tells
+            return failure.errno not in _SHORT
+        self._number += 1
+        channel, theirs_, prints, their_prints = lines
+        os.close(theirs_)
+        os.close(their_prints)
+        child = Child(self._number, self, socket.socket(fileno=channel), prints)
+        child.channel.setblocking(False)
+        os.set_blocking(prints, False)
+        with self._lock:
+            self.ready.append(child)
+        return True
+
+    def end(self, number: int) -> None:
+        body = json.dumps({"end": number}).encode()
+        try:
+            self.process.channel.sendall(len(body).to_bytes(4, "big") + body)
+        except OSError:
+            self.process.kill()
+
+    def hear(self) -> bool:
+        """Read its control line; False at its end."""
+        try:
+            data = self.process.hear()
+        except BlockingIOError:
+            return True
+        self._said += data
+        *lines, rest = bytes(self._said).split(b"\n")
+        self._said[:] = rest
+        for line in lines:
+            self._understand(line)
+        return bool(data) and len(rest) < 65_536
+
+    def _understand(self, line: bytes) -> None:
+        """INVARIANT: code of the tool has run in that process, so every word of it may be a lie."""
+        if line in (b"ready", b"locked"):
+            if not self._locked:
+                self._locked = time.monotonic()
+                self._open_door()
+                self.process.limit(group_memory(self.tool.profile, self._most), self._most * 8)
+            self.running = self.running or line == b"ready"
+            return
+        try:
+            said = json.loads(line)
+            if "cold" in said:
+                self.tool.cold = str(said["cold"])[:1000]
+                return
+            number = int(said["ended"])
+            report: dict[str, Json] = {
+                "status": int(said["status"]),
+                "cpu": float(said["cpu"]),
+                "memory": int(said["memory"]),
+            }
+        except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
+            self.process.kill()
+            return
+        self.lingering.pop(number, None)
+        child = self.at_work.get(number)
+        if child is not None:
+            child.tell(report)
+
+    def _open_door(self) -> None:
+        if self.process.handover is not None:
+            try:
+                self.door = self.process.handover.open()
+            except OSError:
+                self.process.kill()
+
+    def look_at_clock(self, now: float) -> None:
+        """A start that takes too long, and a process that goes on after its answer, are ended."""
+        if not self.running:
+            spent = now - (self._locked or self.started)
+            if spent > (max(self.tool.profile.wall, IMPORT_SECONDS) if self._locked else START_SECONDS):
+                self.tool.cold = "its import does not come to an end" if self._locked else ""
+                self.process.kill()
+        for number, deadline in tuple(self.lingering.items()):
+            if now > deadline:
+                del self.lingering[number]
+                self.end(number)
+
+    def hear_prints(self) -> bool:
+        try:
+            data = os.read(self.process.prints, 65_536)
+        except BlockingIOError:
+            return True
+        self._printed += data
+        del self._printed[:-_PRINTS]
+        return bool(data)
+
+    def failure(self) -> Exception:
+        """Why it never ran: it could not be confined, or it is confined and its import is to blame."""
+        self.hear_prints()
+        if self._locked or self.tool.cold:
+            return Cold(self.tool.cold)
+        return DidNotStart(self._printed.decode("utf-8", "replace").strip())
+
+    def leave(self) -> None:
+        """End it and all of its children."""
+        self.process.__exit__(None, None, None)
+        if self.door is not None:
+            self.door.close()
+        with self._lock:
+            ready, self.ready = self.ready, deque()
+        for child in ready:
+            child.close()
+        for child in self.at_work.values():
+            child.tell(None)
+        self._remove_base()
+
+    def _remove_base(self) -> None:
+        if self._base is not None:
+            # What a call left may be millions of files.
+            base = self._base
+            threading.Thread(target=lambda: shutil.rmtree(base, ignore_errors=True)).start()
+            self._base = None
+
+
+def _soon(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the loop of a call that was given up
+        loop.call_soon_threadsafe(event.set)

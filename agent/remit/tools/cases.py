@@ -1,0 +1,130 @@
+"""`tools/<name>/cases.yaml`: a tool's table of examples, read by its author and run by `remit tool test`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final, cast
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from remit.core.calls import Json, Noun
+from remit.core.errors import Code, Problem, WorkspaceError
+from remit.core.parsing.yaml import Row, read_rows
+
+EXPECTATIONS: Final = "value, value_contains, error, files"
+
+
+class Expected(Noun):
+    """What must come: exactly one of `value`, `value_contains` and `error`; `files` are texts that must then be there.
+
+    `value_contains` is a text within the value (as JSON where it is no text), or members that it has. `error` is a code or a declared
+    error of the tool.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    value: Json = None
+    value_contains: Json = None
+    error: str | None = None
+    files: Mapping[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one(self) -> Expected:
+        if len(self.model_fields_set & {"value", "value_contains", "error"}) != 1:
+            raise ValueError("expect exactly one of value, value_contains, error")
+        return self
+
+
+class Setup(Noun):
+    """The working folder before the call: texts by path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    files: Mapping[str, str] = Field(default_factory=dict)
+
+
+class ToolCase(Noun):
+    """One row. `line` is where it begins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    note: str = Field(min_length=1)
+    action: str
+    arguments: dict[str, Json] = Field(default_factory=dict)
+    setup: Setup = Setup()
+    expect: Expected
+    line: int = 0
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        return self.setup.files
+
+    def judge(self, *, value: Json, code: Code | None, error: str | None, message: str, folder: Path) -> str:
+        """What came instead of what was expected; "" where it came."""
+        expect = self.expect
+        if expect.error is not None:
+            return (
+                ""
+                if expect.error in (code, error)
+                else f"expected {expect.error}, got {_got(value, code, error, message)}"
+            )
+        if code is not None:
+            return f"expected a value, got {_got(value, code, error, message)}"
+        if "value" in expect.model_fields_set and value != expect.value:
+            return f"expected {expect.value!r}, got {value!r}"
+        if "value_contains" in expect.model_fields_set and not _contains(value, expect.value_contains):
+            return f"expected something with {expect.value_contains!r}, got {value!r}"
+        for name, text in expect.files.items():
+            path = folder / name
+            if not path.is_file() or path.read_text(encoding="utf-8") != text:
+                return f"expected the file {name} with {text!r}"
+        return ""
+
+
+_CASES = TypeAdapter(ToolCase)
+
+
+def read_tool_cases(text: str, file: str, tool: str) -> tuple[ToolCase, ...]:
+    """The rows of one table. Raises WorkspaceError with every problem, each with its line."""
+    problems: list[Problem] = []
+    cases: list[ToolCase] = []
+    for row in read_rows(text, file=file):
+        try:
+            case = _CASES.validate_python(row.value).model_copy(update={"line": row.line})
+        except ValidationError as error:
+            problems.extend(_invalid(error, row, file))
+            continue
+        if case.action.partition(".")[0] != tool:
+            what, fix = f"{case.action!r} is not an action of {tool!r}", f"write {tool}.…"
+            problems.append(Problem(file=file, line=row.lines.get("action", row.line), what=what, fix=fix))
+        cases.append(case)
+    if problems:
+        raise WorkspaceError(problems)
+    return tuple(cases)
+
+
+def _invalid(error: ValidationError, row: Row, file: str) -> Iterator[Problem]:
+    fix = f"a case has note, action, arguments, setup.files and expect ({EXPECTATIONS})"
+    for item in error.errors(include_url=False):
+        where = ".".join(str(part) for part in item["loc"])
+        line = row.lines.get(str(item["loc"][0]) if item["loc"] else "", row.line)
+        what = f"{where or 'the case'}: {item['msg'].lower()}"
+        yield Problem(file=file, line=line, what=what, fix=fix)
+
+
+def _got(value: Json, code: Code | None, error: str | None, message: str) -> str:
+    return f"{error or code}: {message}" if code else repr(value)
+
+
+def _contains(value: Json, part: Json) -> bool:
+    if isinstance(part, dict):
+        members = cast("dict[str, Json]", part)
+        return isinstance(value, dict) and all(key in value and _contains(value[key], members[key]) for key in members)
+    if isinstance(part, list):
+        items, wanted = cast("list[object]", value), cast("list[object]", part)
+        return isinstance(value, list) and all(any(_contains(have, item) for have in items) for item in wanted)
+    if isinstance(part, str):
+        return part in (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return bool(value == part)

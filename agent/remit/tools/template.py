@@ -1,0 +1,73 @@
+"""`remit tool new`: a small tool that works, to start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from remit.core.errors import UsageError
+
+EXAMPLE_TOML: Final = """#:schema ../tool.schema.json
+name = "{name}"
+version = "0.1.0"
+owner = "you@example.com"
+summary = "Count the words of a text file"
+source = "python"
+
+[at_most]
+read = ["notes/**"]               # the most that one call may open; empty or absent: nothing
+
+[actions.count]
+summary = "Count the words of one file"
+touches = ["read file:{{path}}"]    # one line: the resource that policy decides, and what the kernel opens
+effect = "read"                   # read | idempotent | keyed | once (the default: irreversible)
+errors = ["not_text"]
+"""
+EXAMPLE_MAIN: Final = '''"""Plain typed functions, named as the actions. This file never imports remit."""
+
+from pathlib import Path
+
+
+class NotText(Exception):
+    """The file is not UTF-8."""
+
+
+def count(path: str) -> int:
+    """How many words the file has."""
+    try:
+        return len(Path(path).read_text(encoding="utf-8").split())
+    except UnicodeDecodeError as error:
+        raise NotText(f"{path} is not UTF-8") from error
+'''
+EXAMPLE_CASES: Final = """- note: counts the words of a file
+  action: {name}.count
+  arguments: {{path: notes/a.txt}}
+  setup: {{files: {{notes/a.txt: "three short words"}}}}
+  expect: {{value: 3}}
+
+- note: a path that climbs out is refused before the tool starts
+  action: {name}.count
+  arguments: {{path: ../secret.txt}}
+  expect: {{error: invalid_arguments}}
+"""
+
+
+def new(root: Path, name: str) -> list[Path]:
+    """Write a working example tool. Raises UsageError where the name is taken or cannot be one."""
+    folder = root / "tools" / name
+    if (
+        not (name.isascii() and name.replace("_", "a").isalnum() and name[0].isalpha() and name.islower())
+        or "__" in name
+    ):
+        raise UsageError(f"{name!r} cannot name a tool: lower-case letters, digits and single underscores")
+    if folder.exists():
+        raise UsageError(f"there is already a tool {name!r} in {folder}")
+    folder.mkdir(parents=True)
+    texts = {
+        "tool.toml": EXAMPLE_TOML.format(name=name),
+        "main.py": EXAMPLE_MAIN,
+        "cases.yaml": EXAMPLE_CASES.format(name=name),
+    }
+    for file, text in texts.items():
+        (folder / file).write_text(text, encoding="utf-8")
+    return [folder / file for file in texts]

@@ -1,0 +1,313 @@
+"""`remit tool observe`: what a tool's cases really use, held against what its manifest grants.
+
+Undeclared is what the tool reached for and nothing grants; the sandbox refused it, as it would in any run. Unused is what the
+manifest grants and no case needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias, cast
+
+from remit.core.calls import Json
+from remit.core.errors import UsageError
+from remit.core.parsing.toml import read_table, read_toml, toml_line
+from remit.sandbox import Observed, Sandbox, Seen
+from remit.sandbox.egress import FINAL
+from remit.sandbox.egress.permissions import parse_host
+from remit.tools.workbench import CaseResult, Played, known, play
+from remit.workspace.loader import Workspace
+from remit.workspace.manifest.manifest import Action, Manifest
+from remit.workspace.manifest.schema import ManifestTable, rules
+from remit.workspace.manifest.touches import Template, covered
+
+Use: TypeAlias = Literal["read", "write", "start", "connect", "variable"]
+
+_NOTHING: Final = "nothing: a tool reaches only its working folder"
+_REFUSED: Final = "sandbox_violation"  # a case that expects it shows what is refused, not what is used
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Used:
+    """One thing that the manifest grants and a case used."""
+
+    use: Use
+    what: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Undeclared:
+    """One use that nothing grants, in one case; `allow` is the manifest's line that would."""
+
+    file: str
+    line: int
+    note: str
+    action: str
+    use: Use
+    what: str
+    allow: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unused:
+    """One grant that no case used. `key` is its place in the manifest; `needed` says why it cannot simply go."""
+
+    file: str
+    line: int | None
+    key: str
+    grant: str
+    needed: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One tool, observed. `outside` are paths that its libraries and programs looked for in vain; `unjudged` are grants of which
+    nothing can be said; `smaller` is what to paste into the manifest, empty where nothing can go."""
+
+    tool: str
+    played: int
+    refused: int
+    failed: tuple[CaseResult, ...]
+    used: tuple[Used, ...]
+    undeclared: tuple[Undeclared, ...]
+    unused: tuple[Unused, ...]
+    outside: tuple[str, ...]
+    unjudged: tuple[str, ...]
+    smaller: str
+
+    @property
+    def ok(self) -> bool:
+        return not self.undeclared and not self.failed
+
+
+async def observe(workspace: Workspace, name: str, tell: Callable[[CaseResult], None] | None = None) -> Report:
+    """Play the tool's cases, each in a sandbox of its own, and hold what they did against the manifest.
+
+    Raises:
+        UsageError: there is nothing to play, or nothing that can be observed.
+        WorkspaceError: the code does not fit the manifest.
+        RunEnded: `sandbox_unavailable`.
+    """
+    manifest = known(workspace, name).manifest
+    if manifest.source == "host":
+        raise UsageError(f"{name!r} is a host tool: it runs inside this process, where nothing observes it")
+    heard: list[Observed] = []
+    sandbox = Sandbox(accept=workspace.settings.accept, observed=lambda _, observed: heard.append(observed))
+    rows: list[_Row] = []
+    async for played in play(workspace, name, sandbox):
+        rows.append(_Row(played=played, observed=heard.pop() if heard else Observed()))
+        if tell is not None:
+            tell(played.result)
+    if all(row.played.call is None for row in rows):
+        raise UsageError(f"no case of {name!r} starts it: write one in tools/{name}/cases.yaml for each action")
+    return _Report(workspace, manifest, rows).report()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    played: Played
+    observed: Observed
+
+    @property
+    def action(self) -> str:
+        return self.played.case.action.partition(".")[2]
+
+    def did(self, use: Use) -> Iterator[Seen]:
+        return (seen for seen in self.observed.seen if seen.doing == use and seen.decided)
+
+
+class _Report:
+    def __init__(self, workspace: Workspace, manifest: Manifest, rows: list[_Row]) -> None:
+        self._manifest = manifest
+        self._file = f"tools/{manifest.name}/tool.toml"
+        self._text = workspace.files[self._file].decode()
+        self._all = rows
+        self._rows = [row for row in rows if row.played.call is not None]
+        played = {row.action for row in self._rows}
+        self._unplayed = [name for name in manifest.actions if name not in played]
+
+    def report(self) -> Report:
+        unused, smaller = self._smaller(list(self._unused()))
+        shown = [row for row in self._rows if row.played.case.expect.error != _REFUSED]
+        outside = dict.fromkeys(seen.what for row in shown for seen in row.observed.seen if _only_looked_for(seen))
+        return Report(
+            tool=self._manifest.name,
+            played=len(self._rows),
+            refused=len(self._all) - len(self._rows),
+            failed=tuple(row.played.result for row in self._all if not row.played.result.passed),
+            used=tuple(sorted(set(self._used()))),
+            undeclared=tuple(one for row in shown for one in dict.fromkeys(self._undeclared(row))),
+            unused=unused,
+            outside=tuple(outside),
+            unjudged=tuple(self._unjudged()),
+            smaller="" if self._unplayed else smaller,
+        )
+
+    # ── what was used ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _used(self) -> Iterator[Used]:
+        for row in self._rows:
+            for seen in row.observed.seen:
+                if seen.decided:
+                    yield Used(use=seen.doing, what=seen.what)
+            for name in (*row.observed.variables, *row.observed.lacking):
+                if name in self._manifest.env:
+                    yield Used(use="variable", what=name)
+            for one in row.played.done.connections:
+                if one.verdict not in FINAL:
+                    yield Used(use="connect", what=f"{one.host}:{one.port}")
+
+    def _undeclared(self, row: _Row) -> Iterator[Undeclared]:
+        """The interpreter's own word first, which knows names of hosts and programs; then the kernel's, which misses nothing."""
+        told: set[tuple[Use, str]] = set()
+        for one in row.played.done.refused:
+            use: Use = one.access if one.access != "use" else "connect" if "hosts" in one.allow else "start"
+            told.add((use, one.what if use in ("read", "write") else ""))
+            yield self._one(row, use, one.what, one.allow)
+        for seen in row.observed.seen:
+            key = (seen.doing, seen.what if seen.doing in ("read", "write") else "")
+            if not seen.decided and not _only_looked_for(seen) and key not in told:
+                yield self._one(row, seen.doing, seen.what, _allow(seen))
+        for name in row.observed.lacking:
+            if name not in self._manifest.env:
+                yield self._one(row, "variable", name, f'env = ["{name}"]')
+
+    def _one(self, row: _Row, use: Use, what: str, allow: str) -> Undeclared:
+        result = row.played.result
+        return Undeclared(
+            file=result.file,
+            line=result.line,
+            note=result.note,
+            action=row.played.case.action,
+            use=use,
+            what=what,
+            allow=allow,
+        )
+
+    # ── what was not ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _unused(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        """Each grant, by its place in the manifest, that no case used."""
+        manifest = self._manifest
+        used: dict[Use, set[str]] = {}
+        for one in self._used():
+            used.setdefault(one.use, set()).add(one.what)
+        files = {use: used.get(use, set()) for use in ("read", "write")}
+        for key, patterns in (("read", manifest.read), ("write", manifest.write)):
+            for pattern in patterns:
+                if not any(covered([pattern], what) or covered([pattern], f"{what}/**") for what in files[key]):
+                    yield ("at_most", key), pattern
+        for store in manifest.stores:
+            if not any(_in_store(store, what) for what in files["read"] | files["write"]):
+                yield ("at_most", "stores"), store
+        for program in manifest.programs:
+            if program not in used.get("start", ()):
+                yield ("always", "programs"), program
+        for name in () if manifest.source == "command" else manifest.env:
+            if name not in used.get("variable", ()):
+                yield ("always", "env"), name
+        yield from self._unused_hosts()
+        for action in manifest.actions.values():
+            if rows := [row for row in self._rows if row.action == action.name]:
+                yield from self._unused_touches(action, rows)
+
+    def _unused_hosts(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        went = [one for row in self._rows for one in row.played.done.connections if one.verdict not in FINAL]
+        for key, lines in (("always", self._manifest.hosts), ("at_most", self._manifest.url_hosts)):
+            for line in lines:
+                host = parse_host(line)
+                if not any(
+                    host.covers(one.host, one.port) and (not one.method or host.allows(one.method, one.path))
+                    for one in went
+                ):
+                    yield (key, "hosts"), line
+
+    def _unused_touches(self, action: Action, rows: list[_Row]) -> Iterator[tuple[tuple[str, ...], str]]:
+        for template, touch in zip(action.templates, action.touches, strict=True):
+            if template.access != "use" and not any(_touched(template, row) for row in rows):
+                yield ("actions", action.name, "touches"), touch
+
+    def _smaller(self, grants: Iterable[tuple[tuple[str, ...], str]]) -> tuple[tuple[Unused, ...], str]:
+        """The grants that can go, tried one by one on the manifest's own rules, and the tables without them."""
+        document = written = read_toml(self._text, file=self._file)
+        changed: dict[tuple[str, ...], list[str]] = {}
+        found: list[Unused] = []
+        for path, grant in grants:
+            without = copy.deepcopy(document)
+            values = _list_at(without, path)
+            at = values.index(grant)
+            line = toml_line(self._text, *path, str(_list_at(written, path).index(grant)))
+            del values[at]
+            needed = self._problem(without)
+            if not needed:
+                document, changed[path] = without, values
+            found.append(Unused(file=self._file, line=line, key=".".join(path), grant=grant, needed=needed))
+        return tuple(found), _tables(changed)
+
+    def _problem(self, document: dict[str, Json]) -> str:
+        problems = read_table(ManifestTable, document, file=self._file, text=self._text)[1]
+        problems += rules(document, file=self._file, text=self._text)
+        return problems[0].what if problems else ""
+
+    def _unjudged(self) -> Iterator[str]:
+        for name in self._unplayed:
+            yield f"{self._manifest.name}.{name}: no case starts it, so no smaller manifest is suggested"
+        if self._manifest.secrets:
+            yield "always.secrets: what needs one is known to the server"
+        if self._manifest.source == "command" and self._manifest.env:
+            yield "always.env: what a program reads from its environment is no system call"
+        elif self._manifest.programs and self._manifest.env:
+            yield "always.env: seen is what Python reads from its environment, not what a program does"
+
+
+def _only_looked_for(seen: Seen) -> bool:
+    """Libraries and programs look for files of the system that no sandbox has, and go on without; nothing can grant them."""
+    return seen.doing == "read" and not seen.decided and not seen.inside
+
+
+def _allow(seen: Seen) -> str:
+    match seen.doing:
+        case "start":
+            return "programs = […] with its name" if seen.what == "a process" else f'programs = ["{seen.what}"]'
+        case "connect":
+            return 'hosts = ["name:443"]'
+        case doing:
+            return f'{doing} = ["{seen.what}"] and a touch that names it' if seen.inside else _NOTHING
+
+
+def _touched(template: Template, row: _Row) -> bool:
+    """Whether the case opened what this touch names, the way it says."""
+    assert row.played.call is not None
+    if template.kind == "store":
+        return any(_in_store(template.constant, seen.what) for use in ("read", "write") for seen in row.did(use))
+    value: Json = row.played.call.arguments.get(template.argument) if template.argument else template.constant
+    names = [one for one in cast("list[object]", value if isinstance(value, list) else [value]) if isinstance(one, str)]
+    sets = [f"{name}/**" if name != "." else "**" for name in names] if template.form == "set" else names
+    return any(
+        seen.what == name
+        or (name.endswith("**") and (seen.what == name[:-3] or name == "**" or covered([name], seen.what)))
+        for seen in row.did(cast(Use, template.access))
+        for name in sets
+    )
+
+
+def _in_store(store: str, what: str) -> bool:
+    return what == f"stores/{store}" or what.startswith(f"stores/{store}/")
+
+
+def _list_at(document: Mapping[str, Json], path: tuple[str, ...]) -> list[str]:
+    value: Json = document
+    for key in path:
+        value = value[key]
+    return cast("list[str]", value)
+
+
+def _tables(changed: Mapping[tuple[str, ...], list[str]]) -> str:
+    """The changed lines under their tables, as TOML."""
+    tables: dict[str, list[str]] = {}
+    for path, values in changed.items():
+        tables.setdefault(".".join(path[:-1]), []).append(f"{path[-1]} = {json.dumps(values, ensure_ascii=False)}")
+    return "\n\n".join("\n".join((f"[{table}]", *lines)) for table, lines in tables.items())

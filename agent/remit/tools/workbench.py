@@ -1,0 +1,367 @@
+"""A tool author's loop: a working example, the permission card, a confined try, the cases, the pin.
+
+Everything here runs a tool exactly as the broker would, but for policy: unpinned code is tried here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from remit.broker.attempts import Attempted, LiveAttempts
+from remit.broker.host_tools import describe_host
+from remit.core.calls import Call, Json, Subjects
+from remit.core.errors import Problem, Refusal, UsageError, WorkspaceError
+from remit.core.parsing.names import digest
+from remit.core.parsing.yaml import table_text
+from remit.guardrails.redaction import Redactor
+from remit.guardrails.sanitizer import Guard
+from remit.guardrails.secrets import Secrets
+from remit.sandbox import Environment, Profile, Sandbox
+from remit.sandbox.egress.permissions import Network
+from remit.sandbox.packages import environment
+from remit.tools.cases import ToolCase, read_tool_cases
+from remit.workspace.loader import Tool, Workspace, toml_line
+from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest, Pin, action_name, pin
+from remit.workspace.manifest.network_schema import URL_KINDS
+from remit.workspace.manifest.pins import LOCK, check_schemas, write_lock
+from remit.workspace.manifest.resolution import command_schema, resolve
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseResult:
+    """One row of `cases.yaml`. `message` says what came instead, where it did not pass."""
+
+    file: str
+    line: int
+    note: str
+    passed: bool
+    message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """One row as it was played. `call` None: it was refused before the tool started."""
+
+    case: ToolCase
+    call: Call | None
+    done: Attempted
+    result: CaseResult
+
+
+async def derive(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
+    """What a pin of the tool as it now lies there would say; its schemas are derived inside the sandbox.
+
+    Raises:
+        WorkspaceError: the code does not fit the manifest.
+        RunEnded: there is no sandbox to derive them in.
+    """
+    manifest = tool.manifest
+    hidden: dict[str, tuple[str, ...]] = {}
+    if manifest.source == "command":
+        _check_own_files(workspace, manifest)
+        schemas = {name: command_schema(action) for name, action in manifest.actions.items()}
+    else:
+        described = await _described(workspace, manifest, sandbox)
+        unfit = [
+            Problem(
+                file=f"tools/{manifest.name}/main.py",
+                what=f"{name!r}: {item['problem']}",
+                fix="give every parameter and the result a type",
+            )
+            for name, item in described.items()
+            if name in manifest.actions and "problem" in item
+        ]
+        if unfit:
+            raise WorkspaceError(unfit)
+        schemas = {
+            name: ActionSchema(description=item["description"], input=item["input"], output=item["output"])
+            for name, item in described.items()
+            if name in manifest.actions
+        }
+        hidden = {name: tuple(described[name]["hidden"]) for name in schemas if described[name]["hidden"]}
+    file = f"tools/{manifest.name}/tool.toml"
+    problems = check_schemas(manifest, schemas, hidden, file=file, text=workspace.files[file].decode())
+    if problems:
+        raise WorkspaceError(problems)
+    return pin(manifest, tool.code, schemas, hidden)
+
+
+def _check_own_files(workspace: Workspace, manifest: Manifest) -> None:
+    file = f"tools/{manifest.name}/tool.toml"
+    missing = [
+        Problem(
+            file=file,
+            line=toml_line(workspace.files[file].decode(), "actions", action.name, "run"),
+            what=f"'run' names {part!r}, and the tool's folder has no such file",
+            fix=f"write tools/{manifest.name}/{part[2:]}",
+        )
+        for action in manifest.actions.values()
+        for part in action.own_files
+        if not (workspace.code(manifest.name) / part).is_file()
+    ]
+    if missing:
+        raise WorkspaceError(missing)
+
+
+async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox) -> Json:
+    """The tool's functions by name: `description`, `input`, `output`, `hidden`."""
+    if manifest.source == "host":
+        return describe_host(manifest)
+    code = workspace.code(manifest.name)
+    environment.check(code)
+    profile = Profile(  # opens nothing: enough to import a tool and read its types
+        tool=manifest.name,
+        action="",
+        source="python",
+        code=code,
+        root=code,
+        wall=max(manifest.limits.wall, 20.0),
+        cpu=max(manifest.limits.cpu, 10.0),
+        memory=manifest.limits.memory,
+        output=1024 * 1024,
+        tier=sandbox.confinement,
+        environment=environment.make(code),
+        network=Network() if manifest.hosts or manifest.url_hosts else None,
+    )
+    try:
+        return await sandbox.describe(profile)
+    except Refusal as refusal:
+        what = f"{refusal.message}\n{refusal.details.get('stderr', '')}".rstrip()
+        raise WorkspaceError(
+            [Problem(file=f"tools/{manifest.name}/main.py", what=what, fix="mend the code")]
+        ) from refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpreter:
+    """What runs a tool, for an editor; `locked` says that its lock file was written anew."""
+
+    path: Path
+    packages: Mapping[str, str]
+    locked: bool
+
+
+def interpreter(
+    workspace: Workspace, name: str, *, upgrade: bool = False, tell: Callable[[str], None] | None = None
+) -> Interpreter:
+    """Lock what the tool asks for where that is due, and install it where it is not there yet.
+
+    Raises:
+        UsageError: the tool is not run by an interpreter.
+        WorkspaceError: what it asks for cannot be had as wheels.
+        RunEnded: `sandbox_unavailable`: uv or an index is missing.
+    """
+    if known(workspace, name).manifest.source == "command":
+        raise UsageError(f"{name!r} is a command tool: it starts programs, and no interpreter of its own")
+    code = workspace.code(name)
+    locked = environment.lock(code, upgrade=upgrade)
+    made = environment.make(code, tell=tell)
+    if made is None:
+        return Interpreter(path=Path(sys.executable), packages={}, locked=False)
+    return Interpreter(path=made.interpreter, packages=made.packages, locked=locked)
+
+
+async def pin_tools(workspace: Workspace, names: tuple[str, ...], sandbox: Sandbox) -> dict[str, str]:
+    """Pin tools as they now lie there; returns what changed, by tool: "new", "changed" or "unchanged"."""
+    assert workspace.root is not None
+    pins = {name: tool.pin for name, tool in workspace.tools.items() if tool.pin is not None}
+    changes: dict[str, str] = {}
+    for name in names:
+        made = await derive(workspace, known(workspace, name), sandbox)
+        before = pins.get(name)
+        changes[name] = "new" if before is None else "unchanged" if before == made else "changed"
+        pins[name] = made
+    (workspace.root / LOCK).write_text(write_lock(pins), encoding="utf-8")
+    return changes
+
+
+async def attempt(
+    workspace: Workspace, name: str, arguments: Mapping[str, Json], folder: Path, sandbox: Sandbox, *, yes: bool = False
+) -> tuple[Call, Attempted]:
+    """Run one action of an unpinned tool, confined to exactly what these arguments name.
+
+    Raises Refusal for arguments that name nothing, and for an irreversible action without `yes`.
+    """
+    tool, _ = workspace.action(name)
+    return await _attempt(await _fresh(workspace, tool, sandbox), name, arguments, folder, sandbox, yes=yes)
+
+
+async def _fresh(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Workspace:
+    """The workspace with that tool pinned as it now lies there."""
+    fresh = tool.model_copy(update={"pin": await derive(workspace, tool, sandbox)})
+    return replace(workspace, tools={**workspace.tools, fresh.manifest.name: fresh})
+
+
+async def _attempt(
+    workspace: Workspace, name: str, arguments: Mapping[str, Json], folder: Path, sandbox: Sandbox, *, yes: bool
+) -> tuple[Call, Attempted]:
+    fresh, action = workspace.action(name)
+    assert fresh.pin is not None
+    if action.effect == "once" and not yes:
+        raise Refusal("approval_required", f"{name} cannot be undone", remedy="say --yes to run it all the same")
+    canonical, touches = resolve(fresh.manifest, action, fresh.pin.schemas[action.name], dict(arguments))
+    call = Call(
+        run="0" * 32,
+        step=0,
+        index=0,
+        subjects=Subjects(agent="agent:none", user="user:none"),
+        action=name,
+        arguments=canonical,
+        touches=touches,
+        effect=action.effect,
+        manifest=fresh.manifest.digest,
+        request_digest=digest({"action": name, "arguments": canonical}),
+    )
+    assert workspace.root is not None
+    values = Secrets(workspace.root).values(fresh.manifest.secrets)
+    done = await LiveAttempts(workspace, sandbox, folder, values).attempt(
+        call, 1, idempotency_key=digest({"try": canonical})
+    )
+    guard = Guard(Redactor(call.run, values.values(), off=workspace.content.off), workspace.content)
+    message, stderr = guard.text(done.message, action=name), guard.text(done.stderr, action=name)
+    return call, replace(done, value=guard.json(done.value, action=name), message=message, stderr=stderr)
+
+
+@contextmanager
+def scratch_folder(workspace: Workspace, name: str) -> Generator[Path]:
+    """A working folder to try a tool in: a copy of an agent's seed, of one that has the tool if any, or an empty one."""
+    seeds = [
+        (any(action.startswith(f"{name}.") for action in agent.actions), agent.seed)
+        for agent in workspace.agents.values()
+        if agent.seed is not None
+    ]
+    with tempfile.TemporaryDirectory(prefix="remit-try-") as made:
+        folder = Path(made) / "work"
+        if seeds and workspace.root is not None:
+            shutil.copytree(workspace.root / max(seeds)[1], folder, symlinks=True)
+        else:
+            folder.mkdir()
+        yield folder
+
+
+async def run_cases(workspace: Workspace, name: str, sandbox: Sandbox) -> list[CaseResult]:
+    """Run the tool's table of cases, each in an empty folder of its own."""
+    return [played.result async for played in play(workspace, name, sandbox)]
+
+
+async def play(workspace: Workspace, name: str, sandbox: Sandbox) -> AsyncGenerator[Played]:
+    """As `run_cases`, one case after the other, with what came of each."""
+    assert workspace.root is not None
+    file = f"tools/{name}/cases.yaml"
+    cases = read_tool_cases(table_text(workspace.root / file, file=file), file, name)
+    fresh = await _fresh(workspace, known(workspace, name), sandbox) if cases else workspace
+    for case in cases:
+        yield await _play(fresh, case, file, sandbox)
+
+
+async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbox) -> Played:
+    call: Call | None = None
+    with tempfile.TemporaryDirectory(prefix="remit-case-") as made:
+        folder = Path(made)
+        for name, text in case.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        try:
+            call, done = await _attempt(workspace, case.action, case.arguments, folder, sandbox, yes=True)
+        except Refusal as refusal:
+            done = Attempted(code=refusal.code, message=refusal.message)
+        said = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
+    result = CaseResult(file=file, line=case.line, note=case.note, passed=not said, message=said)
+    return Played(case=case, call=call, done=done, result=result)
+
+
+def card(tool: Tool, packages: Environment | None = None) -> list[str]:
+    """The permission card: what the tool may touch at most, who enforces it, and what each action does."""
+    manifest = tool.manifest
+    pinned = "pinned" if tool.pinned else "NOT pinned: it does not run until `remit tool pin` after review"
+    lines = [
+        f"{manifest.name} {manifest.version}  {manifest.summary}",
+        f"  owner {manifest.owner}, source {manifest.source}, {pinned}",
+    ]
+    if manifest.source == "host":
+        lines.append("  UNCONFINED: runs inside the broker's process; the kernel enforces nothing of what follows")
+    elif manifest.trust == "none":
+        lines.append("  no trust: each call has a sandbox of its own, where only the decided files are mounted")
+    kernel = "the kernel" if manifest.source != "host" else "nobody"
+    scopes = (
+        ("reads at most", manifest.read, kernel),
+        ("writes at most", manifest.write, kernel),
+        ("stores", manifest.stores, kernel),
+        ("starts programs", manifest.programs, kernel),
+        ("reaches hosts", manifest.hosts, kernel),
+        ("URLs at most at", manifest.url_hosts, kernel),
+        ("dials ranges", manifest.ranges, kernel),
+        (
+            "secrets on wire",
+            tuple(f"{one.secret} at {one.name}:{one.port}" for one in manifest.credentials),
+            "the broker",
+        ),
+        ("secrets in hand", tuple(f"{one.secret} in {one.env}" for one in manifest.exposed), "nobody"),
+        ("environment", manifest.env, kernel),
+    )
+    lines.extend(
+        f"  {what:<16} {', '.join(names) or 'nothing'}" + (f"  (enforced by {who})" if names else "")
+        for what, names, who in scopes
+    )
+    if packages is not None:
+        held = ", ".join(f"{name} {version}" for name, version in packages.packages.items())
+        lines.append(f"  packages         {held}  (wheels, held by hash)")
+    limits = manifest.limits
+    lines.append(
+        f"  limits           {limits.wall:g} s wall, {limits.cpu:g} s processor, {limits.memory // 2**20} MiB, {limits.output // 1024} KiB out"
+    )
+    for name, action in manifest.actions.items():
+        lines.extend(_card_of(manifest, name, action, kernel))
+    return lines
+
+
+def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list[str]:
+    effects = {
+        "read": "changes nothing",
+        "idempotent": "may be repeated",
+        "keyed": "repeated only under its key",
+        "once": "IRREVERSIBLE, never repeated",
+    }
+    lines = [f"  {action_name(manifest.name, name)}  {action.summary}", f"    effect: {effects[action.effect]}"]
+    for template, touch in zip(action.templates, action.touches, strict=True):
+        who = "the tool itself" if template.access == "use" else kernel
+        if template.kind in URL_KINDS and manifest.source != "host":
+            who = f"the broker, for {', '.join(action.methods)}"
+        lines.append(f"    touches: {touch}  (enforced by {who})")
+    if action.retry.attempts > 1:
+        lines.append(f"    tried {action.retry.attempts} times on {', '.join(action.retry.on)}")
+    if action.errors:
+        lines.append(f"    errors: {', '.join(action.errors)}")
+    return lines
+
+
+def known(workspace: Workspace, name: str) -> Tool:
+    """The tool of that name. Raises UsageError where there is none."""
+    if name not in workspace.tools:
+        raise UsageError(f"there is no tool {name!r} here; tools: {', '.join(sorted(workspace.tools)) or 'none'}")
+    return workspace.tools[name]
+
+
+def parse_pairs(pairs: tuple[str, ...], schema: ActionSchema) -> dict[str, Json]:
+    """`key=value` words as arguments: text where the schema says text, else JSON."""
+    arguments: dict[str, Json] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"{pair!r} is not key=value")
+        properties: dict[str, Json] = schema.input.get("properties", {})
+        if properties.get(key, {}).get("type") == "string":
+            arguments[key] = value
+        else:
+            try:
+                arguments[key] = json.loads(value)
+            except json.JSONDecodeError:
+                arguments[key] = value
+    return arguments

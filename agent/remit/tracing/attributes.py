@@ -1,0 +1,290 @@
+"""How spans describe themselves to people and viewers: attributes by the GenAI conventions, and `remit.*` below them.
+
+This is a projection for reading. What replay reads are the events that the spans carry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, TypeVar
+
+from remit.core.calls import Failed, Json, Succeeded, ask_id
+from remit.core.events import (
+    AnyEvent,
+    ApprovalGranted,
+    ApprovalRefused,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalRevoked,
+    ApprovalVoided,
+    AttemptEnded,
+    AttemptIntended,
+    CallAnswered,
+    CallDecided,
+    ModelAnswered,
+    ModelAsked,
+    ModelFailed,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+)
+
+Attribute: TypeAlias = str | bool | int | float | tuple[str, ...]
+SpanKind: TypeAlias = Literal["agent", "chat", "tool", "decide", "approval", "attempt"]
+
+# Attributes that hold what people, models and tools said. A backend gets them only where the operator says so.
+CONTENT = frozenset(
+    {
+        "gen_ai.input.messages",
+        "gen_ai.output.messages",
+        "gen_ai.system_instructions",
+        "gen_ai.tool.call.arguments",
+        "gen_ai.tool.call.result",
+        "remit.approval.summary",
+        "remit.attempt.stderr",
+        "remit.event.body",
+        "remit.event.salt",
+        "remit.message",
+    }
+)
+OTHER_ERROR = "_OTHER"  # the conventions' word for an error without a name of its own
+
+E = TypeVar("E", bound=AnyEvent)
+
+
+@dataclass(kw_only=True)
+class Outline:
+    """A span's name, attributes and error; `error` None means that none happened."""
+
+    name: str
+    attributes: dict[str, Attribute] = field(default_factory=dict[str, Attribute])
+    error: str | None = None
+
+    def fail(self, kind: str, message: str) -> None:
+        """Mark the span as failed."""
+        self.attributes["error.type"] = kind
+        self.error = message
+
+
+def outline(kind: SpanKind, events: Sequence[AnyEvent], *, run: str, place: Sequence[int]) -> Outline:
+    """Describe a span from its events; those that were erased, or have not come yet, are simply not told of."""
+    match kind:
+        case "agent":
+            return _agent(events, run)
+        case "chat":
+            return _chat(events, run, place[0])
+        case "tool":
+            return _tool(events, run, place[0], place[1])
+        case "decide":
+            return _decide(events, place[0], place[1])
+        case "approval":
+            return _approval(events, place[0], place[1])
+        case "attempt":
+            return _attempt(events, place[0], place[1], place[3])
+
+
+def _agent(events: Sequence[AnyEvent], run: str) -> Outline:
+    started, finished = _last(events, RunStarted), _last(events, RunFinished)
+    found = Outline(name="invoke_agent")
+    found.attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": run}
+    if started is not None:
+        agent = started.subjects.agent.removeprefix("agent:")
+        found.name = f"invoke_agent {agent}"
+        found.attributes |= {
+            "gen_ai.agent.name": agent,
+            "gen_ai.provider.name": _provider(started.model),
+            "gen_ai.request.model": _model(started.model),
+            "gen_ai.system_instructions": _text([{"type": "text", "content": started.prompt}]),
+            "gen_ai.input.messages": _text([_message("user", [{"type": "text", "content": started.task}])]),
+            "enduser.id": started.subjects.user,
+            "remit.account": started.account,
+            "remit.actions": started.actions,
+            "remit.confinement": started.confinement,
+            "remit.env": started.env,
+            "remit.folder": started.folder,
+            "remit.policy.digest": started.policy_digest,
+            "remit.rulebook": started.rulebook,
+            "remit.scripted": started.scripted,
+            "remit.version": started.version,
+        }
+        if started.scope is not None:
+            found.attributes["remit.scope"] = _text(started.scope.model_dump(mode="json"))
+    resumed = _last(events, RunResumed)
+    if resumed is not None:
+        found.attributes["remit.resumed"] = resumed.count
+    if finished is not None:
+        found.attributes["remit.outcome"] = finished.outcome
+        said = _message("assistant", [{"type": "text", "content": finished.answer}])
+        found.attributes["gen_ai.output.messages"] = _text([{**said, "finish_reason": "stop"}])
+        if finished.code is not None or finished.outcome != "completed":
+            found.fail(finished.code or OTHER_ERROR, finished.message or finished.outcome)
+    return found
+
+
+def _chat(events: Sequence[AnyEvent], run: str, step: int) -> Outline:
+    asked, answered, failed = _last(events, ModelAsked), _last(events, ModelAnswered), _last(events, ModelFailed)
+    found = Outline(name="chat")
+    found.attributes = {"gen_ai.operation.name": "chat", "gen_ai.conversation.id": run, "remit.step": step}
+    if asked is not None:
+        found.name = f"chat {_model(asked.model)}"
+        found.attributes |= {
+            "gen_ai.provider.name": _provider(asked.model),
+            "gen_ai.request.model": _model(asked.model),
+            "remit.input_digest": asked.input_digest,
+        }
+    if answered is not None:
+        parts: list[Json] = [{"type": "text", "content": answered.text}] if answered.text else []
+        for index, ask in enumerate(answered.asks):
+            said = ask.parsed if ask.arguments is None else ask.arguments
+            parts.append({"type": "tool_call", "id": ask_id(step, index), "name": ask.name, "arguments": said})
+        message = {**_message("assistant", parts), "finish_reason": answered.finish}
+        found.attributes |= {
+            "gen_ai.output.messages": _text([message]),
+            "gen_ai.response.finish_reasons": (answered.finish,),
+        }
+        if answered.response_model:
+            found.attributes["gen_ai.response.model"] = answered.response_model
+        if answered.usage.input_tokens is not None:
+            found.attributes["gen_ai.usage.input_tokens"] = answered.usage.input_tokens
+        if answered.usage.output_tokens is not None:
+            found.attributes["gen_ai.usage.output_tokens"] = answered.usage.output_tokens
+    if failed is not None:
+        found.fail(OTHER_ERROR, failed.message)
+    return found
+
+
+def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outline:
+    decided, answered = _last(events, CallDecided), _last(events, CallAnswered)
+    found = Outline(name="execute_tool", attributes=_of_call(step, index))
+    found.attributes |= {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.conversation.id": run,
+        "gen_ai.tool.call.id": ask_id(step, index),
+        "gen_ai.tool.type": "function",
+        "remit.attempts": sum(isinstance(event, AttemptIntended) for event in events),
+    }
+    if decided is not None:
+        name = decided.call.action if decided.call else decided.ask.action
+        found.name = f"execute_tool {name}"
+        found.attributes["gen_ai.tool.name"] = name
+        if decided.call is not None:
+            found.attributes |= {
+                "gen_ai.tool.call.arguments": _text(decided.call.arguments),
+                "remit.effect": decided.call.effect,
+                "remit.request.digest": decided.call.request_digest,
+                "remit.resources": tuple(touch.resource for touch in decided.call.touches),
+            }
+        elif decided.ask.arguments is not None:
+            found.attributes["gen_ai.tool.call.arguments"] = decided.ask.arguments
+        if decided.decision is not None:
+            found.attributes["remit.verdict"] = decided.decision.verdict
+    if answered is not None:
+        found.attributes["gen_ai.tool.call.result"] = _text(answered.result.model_dump(mode="json"))
+        match answered.result:
+            case Succeeded() as result:
+                found.attributes["remit.labels"] = result.labels
+                found.attributes |= {
+                    key: value
+                    for key, value in (("remit.cleared", answered.cleared), ("remit.listed", answered.listed))
+                    if value
+                }
+            case Failed() as result:
+                found.fail(result.error.code, result.error.message)
+    return found
+
+
+def _decide(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
+    decided = _last(events, CallDecided)
+    found = Outline(name="remit.decide", attributes=_of_call(step, index))
+    if decided is not None:
+        found.attributes["remit.round"] = decided.round
+    if decided is not None and decided.decision is not None:
+        decision = decided.decision
+        found.attributes |= {
+            "remit.verdict": decision.verdict,
+            "remit.reason": decision.reason,
+            "remit.message": decision.message,
+            "remit.rules": tuple(f"{rule.file}:{rule.line} {rule.text}" for rule in decision.rules),
+            "remit.policy.digest": decision.policy_digest,
+            "remit.decision.digest": decision.decision_digest,
+        }
+    elif decided is not None and isinstance(decided.refused, Failed):
+        found.fail(decided.refused.error.code, decided.refused.error.message)
+    return found
+
+
+def _approval(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
+    requested, rejected = _last(events, ApprovalRequested), _last(events, ApprovalRejected)
+    granted = [event for event in events if isinstance(event, ApprovalGranted)]
+    found = Outline(name="remit.approval", attributes=_of_call(step, index))
+    if requested is not None:
+        found.attributes |= {
+            "remit.approval.missing": tuple(f"{item.role} x{item.count}" for item in requested.missing),
+            "remit.approval.summary": requested.summary,
+            "remit.decision.digest": requested.decision_digest,
+        }
+    found.attributes["remit.approval.granted"] = tuple(f"{event.approver} as {event.role}" for event in granted)
+    found.attributes["remit.approval.scripted"] = any(event.scripted for event in granted)
+    for name, kind in (("revoked", ApprovalRevoked), ("refused", ApprovalRefused), ("voided", ApprovalVoided)):
+        if said := tuple(event.approver for event in events if isinstance(event, kind)):
+            found.attributes[f"remit.approval.{name}"] = said
+    if rejected is not None:
+        found.attributes["remit.approval.rejected"] = rejected.approver
+    return found
+
+
+def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> Outline:
+    intended, ended = _last(events, AttemptIntended), _last(events, AttemptEnded)
+    found = Outline(name="remit.attempt", attributes={**_of_call(step, index), "remit.attempt": number})
+    if intended is not None:
+        found.attributes |= {
+            "remit.confinement": intended.confinement,
+            "remit.profile.digest": intended.profile_digest,
+        }
+    if ended is not None:
+        found.attributes |= {
+            "remit.landed": ended.landed,
+            "remit.changes": tuple(change.resource for change in ended.changes),
+            "remit.connections": tuple(map(str, ended.connections)),
+            "remit.refused": tuple(f"{refused.access} {refused.what}" for refused in ended.refused),
+            "remit.spent.wall_s": ended.spent.wall_s,
+            "remit.spent.cpu_s": ended.spent.cpu_s,
+            "remit.spent.memory_bytes": ended.spent.memory_bytes,
+            "remit.spent.output_bytes": ended.spent.output_bytes,
+        }
+        if ended.limit is not None:
+            found.attributes |= {"remit.limit": ended.limit.name, "remit.limit.most": ended.limit.most}
+        if ended.labels:
+            found.attributes["remit.labels"] = ended.labels
+        if ended.stderr:
+            found.attributes["remit.attempt.stderr"] = ended.stderr
+        if ended.code is not None:
+            found.fail(ended.code, f"{ended.error}: {ended.message}" if ended.error else ended.message)
+    return found
+
+
+def _last(events: Sequence[AnyEvent], kind: type[E]) -> E | None:
+    return next((event for event in reversed(events) if isinstance(event, kind)), None)
+
+
+def _of_call(step: int, index: int) -> dict[str, Attribute]:
+    return {"remit.step": step, "remit.index": index}
+
+
+def _message(role: str, parts: list[Json]) -> dict[str, Json]:
+    return {"role": role, "parts": parts}
+
+
+def _text(value: Json) -> str:
+    """JSON in a string: viewers read that, and lose the parts of structured attributes."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _provider(model: str) -> str:
+    return model.partition(":")[0]
+
+
+def _model(model: str) -> str:
+    return model.partition(":")[2] or model

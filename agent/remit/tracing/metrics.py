@@ -1,0 +1,125 @@
+"""What a run counts, from its events alone: the numbers that dashboards and alerts are made of.
+
+Names and units as the conventions have them where they have any
+(https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/); `remit.*` for what is Remit's own, with the attributes
+`agent`, `action`, `code` and `outcome`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+from remit.core.calls import Failed
+from remit.core.events import (
+    NANO,
+    AttemptEnded,
+    CallAnswered,
+    CallDecided,
+    ModelAnswered,
+    ModelAsked,
+    ModelFailed,
+    Recorded,
+    RunFinished,
+    RunStarted,
+)
+from remit.journal.hash_chain import Link
+
+Kind: TypeAlias = Literal["count", "histogram"]
+OK: Final = "ok"  # where a code would stand, and there is none
+OTHER: Final = "_OTHER"
+
+# name: (kind, unit, what it says)
+INSTRUMENTS: Final[Mapping[str, tuple[Kind, str, str]]] = {
+    "remit.runs": ("count", "{run}", "Runs that ended, by outcome"),
+    "remit.calls": ("count", "{call}", "Calls that were answered, by code"),
+    "remit.effects.unknown": ("count", "{effect}", "Effects of which nobody knows whether they landed"),
+    "gen_ai.client.operation.duration": ("histogram", "s", "How long the model took for a turn"),
+    "gen_ai.client.token.usage": ("histogram", "{token}", "Tokens of a turn, as the provider counts them"),
+    "gen_ai.execute_tool.duration": ("histogram", "s", "How long a call took, from its decision to its answer"),
+}
+GAUGES: Final[Mapping[str, str]] = {
+    "remit.approvals.waiting": "Calls that wait for a person, in the whole workspace",
+    "remit.holds": "Holds in force, in the whole workspace",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One number of one instrument."""
+
+    name: str
+    value: float
+    attributes: Mapping[str, str]
+
+
+class Metrics:
+    """The numbers of one run, as its events come."""
+
+    def __init__(self) -> None:
+        self._agent = ""
+        self._model = ""
+        self._asked: dict[int, int] = {}
+        self._decided: dict[tuple[int, int], tuple[str, int]] = {}
+
+    def see(self, recorded: Recorded | Link) -> Iterator[Measured]:
+        """Take one event in; the numbers that it makes."""
+        event, at = (recorded.recorded() if isinstance(recorded, Link) else recorded).event, recorded.at
+        match event:
+            case RunStarted():
+                self._agent, self._model = event.subjects.agent.removeprefix("agent:"), event.model
+            case ModelAsked():
+                self._asked[event.step] = at
+            case ModelAnswered() | ModelFailed():
+                yield from self._turn(event, at)
+            case CallDecided():
+                action = event.call.action if event.call else OTHER  # what a model made up is no name for a time series
+                self._decided.setdefault((event.step, event.index), (action, at))
+            case AttemptEnded() if event.landed == "unknown":
+                action, _ = self._decided.get((event.step, event.index), (OTHER, at))
+                yield self._count("remit.effects.unknown", action=action)
+            case CallAnswered():
+                yield from self._call(event, at)
+            case RunFinished():
+                yield self._count("remit.runs", outcome=event.outcome, code=event.code or OK)
+            case _:
+                pass
+
+    def unrecorded(self) -> Measured:
+        """A run that ended and could not record that it did."""
+        return self._count("remit.runs", outcome="failed", code="unrecorded")
+
+    def _count(self, name: str, **attributes: str) -> Measured:
+        return Measured(name=name, value=1, attributes={"agent": self._agent, **attributes})
+
+    def _turn(self, event: ModelAnswered | ModelFailed, at: int) -> Iterator[Measured]:
+        provider, _, model = self._model.partition(":")
+        attributes = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.provider.name": provider,
+            "gen_ai.request.model": model or provider,
+            "gen_ai.agent.name": self._agent,
+        }
+        took = max(0, at - self._asked.pop(event.step, at)) / NANO
+        failed = {"error.type": OTHER} if isinstance(event, ModelFailed) else {}
+        yield Measured(name="gen_ai.client.operation.duration", value=took, attributes=attributes | failed)
+        if isinstance(event, ModelAnswered):
+            counted = {"input": event.usage.input_tokens, "output": event.usage.output_tokens}
+            for kind, tokens in counted.items():
+                if tokens is not None:
+                    said = attributes | {"gen_ai.token.type": kind}
+                    yield Measured(name="gen_ai.client.token.usage", value=tokens, attributes=said)
+
+    def _call(self, event: CallAnswered, at: int) -> Iterator[Measured]:
+        action, decided_at = self._decided.pop((event.step, event.index), (OTHER, at))
+        code = event.result.error.code if isinstance(event.result, Failed) else OK
+        yield self._count("remit.calls", action=action, code=code)
+        attributes = {
+            "gen_ai.operation.name": "execute_tool",
+            "gen_ai.tool.name": action,
+            "gen_ai.agent.name": self._agent,
+            **({} if code == OK else {"error.type": code}),
+        }
+        took = max(0, at - decided_at) / NANO
+        yield Measured(name="gen_ai.execute_tool.duration", value=took, attributes=attributes)

@@ -1,0 +1,62 @@
+"""One file that holds a run and the rules it stood on: what is sent to a colleague, kept for an incident, or replayed."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+
+from remit.core.errors import UsageError
+from remit.tracing.attributes import Attribute
+from remit.tracing.object_store import read_index, write_whole
+from remit.tracing.otlp import encode
+from remit.tracing.reader import RULEBOOK_SPAN, Trace
+from remit.tracing.spans import INTERNAL, Place, Span, SpanEvent, Spans, span_id
+
+
+def write_portable(trace: Trace, path: Path) -> None:
+    """Write the run's spans and one more, `remit.rulebook`, that carries every object the run names.
+
+    Raises UsageError where one of them is not here, or where the file cannot be written.
+    """
+    spans: dict[Place, Span] = {}
+    growing = Spans(trace.run)
+    for link in trace.chain.links:
+        spans |= {span.place: span for span in growing.see(link)}
+    spans |= {span.place: span for span in growing.unfinished()}
+    lines = [encode(span) for _, span in sorted(spans.items())]
+    try:
+        write_whole(path, b"".join([*lines, encode(_rulebook(trace))]))
+    except OSError as failure:
+        raise UsageError(f"{str(path)!r} cannot be written: {failure.strerror}") from failure
+
+
+def _rulebook(trace: Trace) -> Span:
+    at = trace.records[0].at
+    carried: dict[str, SpanEvent] = {}
+    for digest in trace.rulebooks():
+        index = trace.object(digest)
+        carried[digest] = _carry(digest, "", index, at)
+        for file, named in read_index(index).items():
+            carried.setdefault(named, _carry(named, file, trace.object(named), at))
+    return Span(
+        trace_id=trace.run,
+        span_id=span_id(trace.run, ("rulebook",)),
+        parent_id=span_id(trace.run, ()),
+        name=RULEBOOK_SPAN,
+        kind=INTERNAL,
+        start=at,
+        end=at,
+        attributes={},
+        events=tuple(carried.values()),
+        error=None,
+        place=(),
+    )
+
+
+def _carry(digest: str, path: str, data: bytes, at: int) -> SpanEvent:
+    attributes: dict[str, Attribute] = {"remit.object.digest": digest, "remit.object.path": path}
+    try:
+        attributes["remit.object.body"] = data.decode()
+    except UnicodeDecodeError:
+        attributes["remit.object.base64"] = base64.b64encode(data).decode()
+    return SpanEvent(name="remit.object", at=at, attributes=attributes)

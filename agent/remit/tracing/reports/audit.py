@@ -1,0 +1,163 @@
+"""The audit export: every decision of a run as one flat row, in the order in which they were made."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime
+from typing import Final
+
+from remit.core.calls import BREAK_GLASS, Failed, Json, Rule
+from remit.core.events import NANO, ApprovalGranted, CallAnswered, CallDecided, Recorded, RunStarted
+
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate instead of showing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One decision. `at` is ISO 8601 in UTC; `verdict` also says `refused` (before it was a call) and `erased`.
+
+    `approvals` are those given by then, as "PERSON as ROLE", for an emergency with its reason and who reviewed it; `outcome`
+    is the code of the call's result, "ok", or "" where the decision was not the last or nothing came of it yet. `hash` is
+    the event's place in the chain of its run: `remit trace verify` vouches for it.
+    """
+
+    at: str
+    run: str
+    step: int
+    index: int
+    round: int
+    agent: str
+    user: str
+    account: str
+    action: str
+    resources: tuple[str, ...]
+    arguments: Json
+    verdict: str
+    reason: str
+    message: str
+    rules: tuple[str, ...]
+    approvals: tuple[str, ...]
+    outcome: str
+    policy_digest: str
+    request_digest: str
+    decision_digest: str
+    hash: str
+
+
+COLUMNS: Final = tuple(field.name for field in fields(Row))
+
+
+def rows(records: Iterable[Recorded], reviewers: Mapping[tuple[str, str], str]) -> Iterator[Row]:
+    """The decisions of one run; `reviewers` says who reviewed an emergency approval, by run and the approval's key."""
+    records = list(records)
+    started = next((one.event for one in records if isinstance(one.event, RunStarted)), None)
+    outcomes = {
+        (event.step, event.index): event.result.error.code if isinstance(event.result, Failed) else "ok"
+        for one in records
+        if isinstance(event := one.event, CallAnswered)
+    }
+    last = {(event.step, event.index): event.round for one in records if isinstance(event := one.event, CallDecided)}
+    granted: dict[tuple[int, int], list[str]] = {}
+    for one in records:
+        event = one.event
+        if isinstance(event, ApprovalGranted):
+            place = (event.step, event.index)
+            granted.setdefault(place, []).append(_approval(event, reviewers.get((one.run, event.key))))
+        elif isinstance(event, CallDecided):
+            place = (event.step, event.index)
+            outcome = outcomes.get(place, "") if event.round == last[place] else ""
+            yield _row(one, event, started, tuple(granted.get(place, ())), outcome)
+        elif event is None and one.type == "call.decided":
+            yield _erased(one, started)
+
+
+def _row(
+    one: Recorded, event: CallDecided, started: RunStarted | None, approvals: tuple[str, ...], outcome: str
+) -> Row:
+    decision, call, refused = event.decision, event.call, event.refused
+    verdict, reason, message = "refused", "", ""
+    if decision is not None:
+        verdict, reason, message = decision.verdict, decision.reason, decision.message
+    elif isinstance(refused, Failed):
+        reason, message = refused.error.code, refused.error.message
+    return Row(
+        at=_at(one),
+        run=one.run,
+        step=event.step,
+        index=event.index,
+        round=event.round,
+        agent=started.subjects.agent if started else "",
+        user=started.subjects.user if started else "",
+        account=started.account if started else "",
+        action=call.action if call else event.ask.action,
+        resources=tuple(dict.fromkeys(touch.resource for touch in call.touches)) if call else (),
+        arguments=call.arguments if call else event.ask.arguments,
+        verdict=verdict,
+        reason=reason,
+        message=message,
+        rules=tuple(map(_rule, decision.rules)) if decision else (),
+        approvals=approvals,
+        outcome=outcome,
+        policy_digest=decision.policy_digest if decision else "",
+        request_digest=call.request_digest if call else "",
+        decision_digest=decision.decision_digest if decision else "",
+        hash=one.hash,
+    )
+
+
+def _erased(one: Recorded, started: RunStarted | None) -> Row:
+    """Only the header is left, and says that there was a decision."""
+    _, step, index, number = one.key.split("/")
+    return Row(
+        at=_at(one), run=one.run, step=int(step), index=int(index), round=int(number),
+        agent=started.subjects.agent if started else "", user=started.subjects.user if started else "",
+        account=started.account if started else "", action="", resources=(), arguments=None, verdict="erased", reason="",
+        message="", rules=(), approvals=(), outcome="", policy_digest="", request_digest="", decision_digest="", hash=one.hash,
+    )  # fmt: skip
+
+
+def _approval(event: ApprovalGranted, reviewer: str | None) -> str:
+    said = f"{event.approver} as {event.role}{' (scripted)' if event.scripted else ''}"
+    if event.role != BREAK_GLASS:
+        return said
+    return f"{said}: {event.reason} ({f'reviewed by {reviewer}' if reviewer else 'not reviewed'})"
+
+
+def _rule(rule: Rule) -> str:
+    return f"{rule.file}:{rule.line} {rule.note or rule.text}"
+
+
+def _at(one: Recorded) -> str:
+    second, rest = divmod(one.at, NANO)
+    return f"{datetime.fromtimestamp(second, UTC).strftime('%Y-%m-%dT%H:%M:%S')}.{rest // 1000:06d}Z"
+
+
+def as_json(row: Row) -> str:
+    """One line of JSON, everything as it was recorded."""
+    return json.dumps(asdict(row), ensure_ascii=False, separators=(",", ":"))
+
+
+def as_csv(row: Row) -> str:
+    """One record of CSV (RFC 4180): lists and arguments as JSON in one field, and no cell that a spreadsheet would run."""
+    return _csv(_cell(value) for value in asdict(row).values())
+
+
+def csv_header() -> str:
+    return _csv(COLUMNS)
+
+
+def _csv(cells: Iterable[str | int]) -> str:
+    written = io.StringIO()
+    csv.writer(written, lineterminator="").writerow(cells)
+    return written.getvalue()
+
+
+def _cell(value: Json) -> str | int:
+    if isinstance(value, int):
+        return value
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+    return f"'{text}" if text.startswith(_FORMULA) else text

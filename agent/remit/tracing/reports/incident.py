@@ -1,0 +1,125 @@
+"""What on-call needs to know of a run besides its own events: the last good one, its limits, its holds, what to do next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from remit.broker import holds as hold
+from remit.core.errors import RemitError, UsageError
+from remit.journal.run_lock import is_driven
+from remit.tracing import Trace, open_trace
+from remit.tracing.reports.failures import failures
+from remit.tracing.reports.run_diff import Compared, Files, compare, last_good
+from remit.tracing.reports.timeline import Story, tell
+from remit.workspace.bundle import CODE_DIGESTS
+from remit.workspace.loader import Budget, load_files
+from remit.workspace.session import House
+
+COMMANDS: Final = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Brief:
+    """A run and what is known around it. `good` compares it with the last good run; None where there is none here."""
+
+    story: Story
+    good: Compared | None = None
+    budget: Budget | None = None
+    held: str | None = None
+    driven: bool = False
+    commands: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def state(self) -> str:
+        """One word: how the run stands now."""
+        if self.story.finished is not None:
+            return self.story.verdict
+        if self.held:
+            return "held"
+        if self.story.waiting:
+            return "waiting"
+        return "running" if self.driven else "cut off"
+
+
+def brief(trace: Trace, house: House | None = None) -> Brief:
+    """Everything about a run that can be told here. `house` None: only the file itself is known."""
+    story = tell(trace.records)
+    found = Brief(story=story, budget=_budget(trace, story))
+    if house is not None:
+        agent = story.started.subjects.agent if story.started else ""
+        unfinished = story.finished is None
+        found = Brief(
+            story=story,
+            budget=found.budget,
+            good=_good(trace, house),
+            held=hold.reason(hold.active(house.journal), f"run:{trace.run}", agent) if unfinished else None,
+            driven=unfinished and is_driven(house.traces, trace.run),
+        )
+    return replace(found, commands=tuple(_commands(found, trace)[:COMMANDS]))
+
+
+def files_of(trace: Trace) -> Files | None:
+    """The rulebook that the run began with; None where it is not here."""
+    try:
+        return next(iter(trace.rulebooks().values()), None)
+    except UsageError:
+        return None
+
+
+def _good(trace: Trace, house: House) -> Compared | None:
+    runs = house.journal.runs()
+    row = next((row for row in runs if row.run == trace.run), None)
+    if row is None:
+        return None
+    try:
+        before = open_trace(house.traces, house.journal, last_good(runs, row).run)
+    except UsageError:
+        return None
+    files = files_of(before), files_of(trace)
+    both = (files[0], files[1]) if files[0] is not None and files[1] is not None else None
+    return compare(tell(before.records), tell(trace.records), files=both)
+
+
+def _budget(trace: Trace, story: Story) -> Budget | None:
+    files = files_of(trace)
+    if files is None or story.started is None:
+        return None
+    try:
+        code: Mapping[str, str] = json.loads(files[CODE_DIGESTS])
+        rooms = load_files({path: data for path, data in files.items() if path != CODE_DIGESTS}, root=None, code=code)
+        return rooms.agents[story.started.subjects.agent.partition(":")[2]].budget
+    except (RemitError, KeyError, ValueError):
+        return None  # a rulebook of another version: the run can be read all the same
+
+
+def _commands(found: Brief, trace: Trace) -> Sequence[tuple[str, str]]:
+    """What to type next, and why; the most useful first."""
+    story, run = found.story, trace.run[:8]
+    named: list[tuple[str, str]] = []
+    if found.state == "waiting":
+        named += [(f"remit approve show {run}/{call.place}", "what is asked for") for call in story.waiting[:1]]
+        named.append((f"remit run --resume {run}", "go on once it is answered"))
+    if found.state == "held":
+        named.append(("remit stop --list", "who holds what; `remit start` lifts it"))
+    if found.state in ("held", "cut off"):
+        named.append((f"remit run --resume {run}", "go on where it was left"))
+    if found.good is not None and not found.good.same:
+        named.append((f"remit trace diff {run} --good", "all that differs from the last good run"))
+    whole = story.started is not None and story.started.content == "whole"
+    failed = failures(trace.records) if whole else []
+    if failed:
+        named.append((f"remit replay {run} --policy .", "what today's rules would do"))
+        named.append(
+            (f"remit trace shrink {run} --keep {shlex.quote(failed[-1])}", "the fewest calls that still fail so")
+        )
+    if whole:
+        named.append((f"remit replay {run}", "the same again, from the record"))
+    else:
+        named.append((f"remit trace verify {run}", "is it what was written"))
+    named.append((f"remit trace export {run} -o {run}.jsonl", "one file that replays anywhere"))
+    named.append((f"remit trace show {run} --html {run}.html", "a page to attach to the incident"))
+    return named

@@ -1,0 +1,322 @@
+"""Two runs side by side: what they stood on, where they part, and what came of it.
+
+Calls are aligned by meaning (`alignment`), so a call more or less, in another order or under another name, does not hide
+what follows it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Final, Literal, TypeAlias
+
+from remit.core.calls import Failed, Json
+from remit.core.errors import UsageError
+from remit.core.events import RunStarted
+from remit.journal.run_state import RunSummary
+from remit.tracing.reports.alignment import Pair, align, comparable
+from remit.tracing.reports.timeline import CallStory, Story
+
+Kind: TypeAlias = Literal[
+    "extra",  # only the second run made the call
+    "missing",  # only the first run made it
+    "request",  # the same call, asked otherwise
+    "decision",  # policy said something else
+    "approval",  # people were asked or answered otherwise
+    "result",  # the call ended otherwise
+    "outcome",  # the run ended otherwise
+]
+
+SETUP: Final = ("task", "prompt", "model", "actions", "confinement", "env", "version", "folder")
+MOST_LINES: Final = 40  # of one diff
+SLOWER: Final = 2.0  # times the first run's time, at least, and
+SLOWER_NS: Final = 250_000_000  # nanoseconds more, before a call is called slower
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One thing in which the runs differ. `a` and `b` are the places, `4.0`; "" where a run has none."""
+
+    kind: Kind
+    a: str
+    b: str
+    what: str
+    diff: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """Something that the runs stood on and that is not the same: a setting, or a file of the rulebook."""
+
+    name: str
+    diff: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slower:
+    """A call, or the model, that took longer in the second run. Seconds."""
+
+    a: str
+    b: str
+    name: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one run took. Seconds; tokens None where the model does not count them."""
+
+    seconds: float
+    thinking: float
+    calling: float
+    turns: int
+    calls: int
+    attempts: int
+    input_tokens: int | None
+    output_tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Two runs compared. `differences` are in the order in which the runs come to them, so the first one is where they part."""
+
+    a: str
+    b: str
+    changed: tuple[Changed, ...]
+    aligned: int
+    moved: tuple[tuple[str, str], ...]
+    differences: tuple[Difference, ...]
+    slower: tuple[Slower, ...]
+    costs: tuple[Cost, Cost]
+
+    @property
+    def same(self) -> bool:
+        """Whether both did the same under the same rules; time and tokens may differ."""
+        return not self.differences and not self.changed
+
+    @property
+    def first(self) -> Difference | None:
+        """Where the runs part."""
+        return self.differences[0] if self.differences else None
+
+
+Files: TypeAlias = Mapping[str, bytes]  # a rulebook's files by path
+
+
+def compare(a: Story, b: Story, *, files: tuple[Files, Files] | None = None) -> Compared:
+    """What differs between two runs, `a` the one to compare with. `files` are their rulebooks, where both are here."""
+    pairs = align(a, b)
+    both = [(pair.a, pair.b) for pair in pairs if pair.a is not None and pair.b is not None]
+    differences = [found for pair in pairs for found in _of_pair(pair, a.run, b.run)]
+    return Compared(
+        a=a.run,
+        b=b.run,
+        changed=(*_settings(a.started, b.started), *(_files(*files) if files else ())),
+        aligned=len(both),
+        moved=tuple((pair.a.place, pair.b.place) for pair in pairs if pair.moved and pair.a and pair.b),
+        differences=(*differences, *_outcome(a, b)),
+        slower=tuple(sorted(_slower(a, b, both), key=lambda one: one.before - one.after)),
+        costs=(_cost(a), _cost(b)),
+    )
+
+
+def last_good(runs: Sequence[RunSummary], run: RunSummary) -> RunSummary:
+    """The last run of the same agent and task that completed before `run` began.
+
+    Raises UsageError where there is none.
+    """
+    wanted = (run.agent, " ".join(run.task.split()))
+    earlier = [
+        other
+        for other in runs
+        if other.outcome == "completed"
+        and other.run != run.run
+        and other.started_at < run.started_at
+        and (other.agent, " ".join(other.task.split())) == wanted
+    ]
+    if not earlier:
+        raise UsageError(
+            f"no earlier run of {run.agent} with the same task has completed; name one: remit trace diff OTHER {run.run[:8]}"
+        )
+    return max(earlier, key=lambda other: other.started_at)
+
+
+def _settings(a: RunStarted | None, b: RunStarted | None) -> Iterator[Changed]:
+    if a is None or b is None:
+        return
+    named = [(name, getattr(a, name), getattr(b, name)) for name in SETUP]
+    named += [("agent", a.subjects.agent, b.subjects.agent), ("user", a.subjects.user, b.subjects.user)]
+    for name, before, after in named:
+        if name == "folder":  # each run has its own
+            before, after = before.rpartition("/")[0], after.rpartition("/")[0]
+        if before != after:
+            yield Changed(name=name, diff=_diff(_lines(before), _lines(after)))
+
+
+def _files(a: Files, b: Files) -> Iterator[Changed]:
+    for path in sorted({*a, *b}):
+        before, after = a.get(path, b""), b.get(path, b"")
+        if before != after:
+            yield Changed(name=path, diff=_diff(_text(before), _text(after)))
+
+
+def _of_pair(pair: Pair, run_a: str, run_b: str) -> Iterator[Difference]:
+    a, b = pair.a, pair.b
+    if a is None or b is None:
+        call = a or b
+        assert call is not None
+        only: Kind = "missing" if b is None else "extra"
+        where = "the first run only" if b is None else "the second run only"
+        yield Difference(
+            kind=only, a=a.place if a else "", b=b.place if b else "", what=f"{where}: {_called(call)} {_ended(call)}"
+        )
+        return
+    asked = _said(a.name, a.arguments or a.ask.arguments, run_a), _said(b.name, b.arguments or b.ask.arguments, run_b)
+    if asked[0] != asked[1]:
+        yield _differ("request", a, b, f"{_called(a)} is {_called(b)}", asked)
+    if _verdict(a) != _verdict(b):
+        what = f"{_called(b)}: {_verdict(a)} is {_verdict(b)}{_rule(b)}"
+        yield _differ("decision", a, b, what, (_decided(a), _decided(b)))
+    people = _approved(a), _approved(b)
+    if people[0] != people[1]:
+        yield _differ("approval", a, b, f"{_called(b)}: {people[0] or 'nobody'} is {people[1] or 'nobody'}", people)
+    results = _result(a, run_a), _result(b, run_b)
+    if results[0] != results[1]:
+        yield _differ("result", a, b, f"{_called(b)}: {_ended(a)} is {_ended(b)}", results)
+
+
+def _outcome(a: Story, b: Story) -> Iterator[Difference]:
+    ends = [
+        {
+            "outcome": story.verdict,
+            "code": story.finished.code if story.finished else None,
+            "answer": comparable(story.finished.answer, story.run) if story.finished else "",
+        }
+        for story in (a, b)
+    ]
+    if ends[0] != ends[1]:
+        same = a.verdict == b.verdict
+        what = "the answer is another" if same else f"{a.verdict} is {b.verdict}"
+        if b.finished is not None and b.finished.message:
+            what += f": {b.finished.message}"
+        yield Difference(kind="outcome", a="", b="", what=what, diff=_diff(_lines(ends[0]), _lines(ends[1])))
+
+
+def _slower(a: Story, b: Story, both: Sequence[tuple[CallStory, CallStory]]) -> Iterator[Slower]:
+    for one, other in both:
+        before, after = one.took, other.took
+        if before is not None and after is not None and _is_slower(before, after):
+            yield Slower(a=one.place, b=other.place, name=_called(other), before=before / 1e9, after=after / 1e9)
+    if a.turns and b.turns:
+        before, after = (int(median(turn.took for turn in story.turns)) for story in (a, b))
+        if _is_slower(before, after):
+            yield Slower(a="", b="", name="a turn of the model (median)", before=before / 1e9, after=after / 1e9)
+
+
+def _is_slower(before: int, after: int) -> bool:
+    return after > before * SLOWER and after - before > SLOWER_NS
+
+
+def _cost(story: Story) -> Cost:
+    counted = [turn.usage for turn in story.turns]
+    inputs = [usage.input_tokens for usage in counted if usage.input_tokens is not None]
+    outputs = [usage.output_tokens for usage in counted if usage.output_tokens is not None]
+    return Cost(
+        seconds=story.took / 1e9,
+        thinking=sum(turn.took for turn in story.turns) / 1e9,
+        calling=sum(call.took or 0 for call in story.calls) / 1e9,
+        turns=len(story.turns),
+        calls=len(story.calls),
+        attempts=sum(len(call.attempts) for call in story.calls),
+        input_tokens=sum(inputs) if inputs else None,
+        output_tokens=sum(outputs) if outputs else None,
+    )
+
+
+# -- one call in a few words ---------------------------------------------------------------------------------------------
+
+
+def _called(call: CallStory) -> str:
+    return " ".join([call.name, *call.resources[:3]])
+
+
+def _verdict(call: CallStory) -> str:
+    return call.decision.verdict if call.decision else "refused"
+
+
+def _rule(call: CallStory) -> str:
+    rules = call.decision.rules or call.decision.nearest if call.decision else ()
+    if not rules:
+        return ""
+    return f" by {rules[0].file}:{rules[0].line}" + (f" ({rules[0].note})" if rules[0].note else "")
+
+
+def _ended(call: CallStory) -> str:
+    if call.result is None:
+        return "without an answer"
+    if isinstance(call.result, Failed):
+        named = call.result.error.details.get("error")
+        return call.result.error.code + (f" ({named})" if named else "")
+    return "ok"
+
+
+def _decided(call: CallStory) -> Json:
+    """What was decided, and by which rules."""
+    if call.decision is None:
+        return {"verdict": "refused"}
+    rules = [f"{rule.effect}: {rule.text}" for rule in call.decision.rules or call.decision.nearest]
+    return {"verdict": call.decision.verdict, "reason": call.decision.reason, "rules": sorted(rules)}
+
+
+def _approved(call: CallStory) -> str:
+    if call.requested is None:
+        return ""
+    said = [f"{answer.type.partition('.')[2]} by {answer.approver}" for answer in call.approvals]
+    return f"asked {call.needs}; {', '.join(sorted(said)) or 'no answer'}"
+
+
+def _result(call: CallStory, run: str) -> Json:
+    if call.result is None:
+        return None
+    if isinstance(call.result, Failed):
+        error = call.result.error
+        details = {name: error.details[name] for name in ("error", "effect", "reason") if name in error.details}
+        return {"code": error.code, "message": comparable(error.message, run), **details}
+    return {"value": json.loads(comparable({"value": call.result.value}, run))["value"], "labels": call.result.labels}
+
+
+def _said(name: str, arguments: Json, run: str) -> Json:
+    if isinstance(arguments, dict):
+        return {"action": name, "arguments": json.loads(comparable(arguments, run))}
+    return {"action": name, "arguments": comparable(str(arguments or ""), run)}
+
+
+def _differ(kind: Kind, a: CallStory, b: CallStory, what: str, both: tuple[Json, Json]) -> Difference:
+    return Difference(kind=kind, a=a.place, b=b.place, what=what, diff=_diff(_lines(both[0]), _lines(both[1])))
+
+
+def _diff(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:
+    lines = [line for line in list(difflib.unified_diff(before, after, lineterm="", n=1))[2:] if line[:2] != "@@"]
+    rest = len(lines) - MOST_LINES
+    return tuple([*lines[:MOST_LINES], f"… and {rest} lines more"] if rest > 0 else lines)
+
+
+def _lines(value: Json) -> list[str]:
+    if isinstance(value, str):
+        return value.splitlines()
+    return [
+        line
+        for text in json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).splitlines()
+        for line in text.replace("\\n", "\n    ").splitlines()  # a diff of documents goes by their own lines
+    ]
+
+
+def _text(data: bytes) -> list[str]:
+    try:
+        return data.decode().splitlines()
+    except UnicodeDecodeError:
+        return [f"{len(data)} bytes that are not text"]

@@ -1,0 +1,111 @@
+"""What runs cost and how long they take, by agent and action: counted from the journal, when somebody asks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from remit.core.calls import Failed
+from remit.core.events import CallAnswered, CallDecided, ModelAnswered, ModelAsked, Recorded, RunStarted
+from remit.workspace.loader import Price
+
+ANSWER = "(answer)"  # turns that ask for nothing
+EVENTS = ("run.started", "model.asked", "model.answered", "call.decided", "call.answered")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One agent and one action. Seconds are from the last decision to the answer, or, for `(answer)`, of the turn.
+
+    The tokens of a turn are shared by the calls that it asks for. `cost` None: nothing says what a token costs.
+    """
+
+    agent: str
+    action: str
+    calls: int
+    refused: int
+    failed: int
+    p50_s: float
+    p95_s: float
+    input_tokens: int
+    output_tokens: int
+    cost: float | None
+
+
+@dataclass
+class _Sums:
+    calls: int = 0
+    refused: int = 0
+    failed: int = 0
+    seconds: list[float] = field(default_factory=list[float])
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
+
+
+def stats(records: Iterable[Recorded], prices: Mapping[str, Price | None]) -> tuple[Row, ...]:
+    """The rows, by agent and then action. `records` are of `EVENTS`, each run's in order; `prices` are by agent."""
+    sums: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
+    agents: dict[str, str] = {}
+    asked: dict[tuple[str, int], int] = {}
+    decided: dict[tuple[str, int, int], tuple[str, int]] = {}
+    for item in records:
+        event, run, agent = item.event, item.run, agents.get(item.run, "")
+        match event:
+            case RunStarted():
+                agents[run] = event.subjects.agent.removeprefix("agent:")
+            case ModelAsked():
+                asked[run, event.step] = item.at
+            case ModelAnswered():
+                _turn(sums, agent, event, (item.at - asked.pop((run, event.step), item.at)) / 1e9)
+            case CallDecided():
+                name = event.call.action if event.call else event.ask.action
+                decided[run, event.step, event.index] = (name, item.at)
+            case CallAnswered() if (run, event.step, event.index) in decided:
+                name, at = decided.pop((run, event.step, event.index))
+                _call(sums[agent, name], event, (item.at - at) / 1e9)
+            case _:
+                pass
+    return tuple(_row(name, one, prices.get(name[0])) for name, one in sorted(sums.items()))
+
+
+def _turn(sums: defaultdict[tuple[str, str], _Sums], agent: str, event: ModelAnswered, seconds: float) -> None:
+    names = [ask.action for ask in event.asks] or [ANSWER]
+    for name in names:
+        one = sums[agent, name]
+        one.input_tokens += (event.usage.input_tokens or 0) / len(names)
+        one.output_tokens += (event.usage.output_tokens or 0) / len(names)
+    if not event.asks:
+        sums[agent, ANSWER].calls += 1
+        sums[agent, ANSWER].seconds.append(seconds)
+
+
+def _call(one: _Sums, event: CallAnswered, seconds: float) -> None:
+    one.calls += 1
+    one.seconds.append(seconds)
+    if isinstance(event.result, Failed):
+        one.refused += event.result.refused
+        one.failed += not event.result.refused
+
+
+def _row(name: tuple[str, str], one: _Sums, price: Price | None) -> Row:
+    given, taken = round(one.input_tokens), round(one.output_tokens)
+    return Row(
+        agent=name[0],
+        action=name[1],
+        calls=one.calls,
+        refused=one.refused,
+        failed=one.failed,
+        p50_s=percentile(one.seconds, 50),
+        p95_s=percentile(one.seconds, 95),
+        input_tokens=given,
+        output_tokens=taken,
+        cost=None if price is None else price.of(given, taken) / 1_000_000,
+    )
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The nearest-rank percentile; 0 for no values."""
+    if not values:
+        return 0.0
+    return sorted(values)[max(0, -(-len(values) * percent // 100) - 1)]

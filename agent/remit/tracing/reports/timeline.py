@@ -1,0 +1,359 @@
+"""A run as a person reads it: the verdict and its first cause, the effects, then what happened in order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, TypeAlias
+
+from remit.core.calls import Ask, Decision, Error, Failed, Json, Result, Succeeded
+from remit.core.events import (
+    AnswerRejected,
+    ApprovalGranted,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalRevoked,
+    ApprovalVoided,
+    AttemptEnded,
+    AttemptIntended,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    Landed,
+    ModelAnswered,
+    ModelAsked,
+    ModelFailed,
+    Recorded,
+    RulesChanged,
+    RunFinished,
+    RunResumed,
+    RunStarted,
+    Usage,
+)
+
+# What people said of a call, and what became of it.
+Approval: TypeAlias = ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
+
+LOOPS: Final = 3  # a call that is asked so often with the same arguments is a loop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Effect:
+    """One effect on the world: what, on what, and what is known of it."""
+
+    step: int
+    index: int
+    action: str
+    resources: tuple[str, ...]
+    landed: Landed
+
+
+@dataclass
+class Attempt:
+    """One attempt of one call; `ended` None: nobody saw its end. Times are Unix nanoseconds."""
+
+    number: int
+    began_at: int
+    ended_at: int | None = None
+    ended: AttemptEnded | None = None
+
+
+@dataclass
+class CallStory:
+    """One call: how it was decided, who approved it, its attempts and its result. Times are Unix nanoseconds."""
+
+    step: int
+    index: int
+    name: str
+    decided_at: int
+    ask: Ask
+    answered_at: int | None = None
+    decision: Decision | None = None
+    arguments: dict[str, Json] = field(default_factory=dict[str, Json])
+    resources: tuple[str, ...] = ()
+    effect: str = ""
+    requested: ApprovalRequested | None = None
+    approvals: list[Approval] = field(default_factory=list[Approval])
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    settled: EffectSettled | None = None
+    result: Result | None = None
+    cleared: tuple[str, ...] = ()
+    unseen: bool = False
+
+    @property
+    def place(self) -> str:
+        """Step and index, as people write them: `4.0`."""
+        return f"{self.step}.{self.index}"
+
+    @property
+    def error(self) -> Error | None:
+        return self.result.error if isinstance(self.result, Failed) else None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that the result put on the run, or what the tool said of its failure; none where the model did not see it."""
+        if self.unseen:
+            return ()
+        if isinstance(self.result, Succeeded):
+            return self.result.labels
+        ended = self.attempts[-1].ended if self.attempts else None
+        return () if ended is None else ended.labels
+
+    @property
+    def waiting(self) -> bool:
+        """Whether people have still to answer."""
+        return self.requested is not None and self.result is None and not self.attempts
+
+    @property
+    def approvers(self) -> list[str]:
+        """Who said yes, and it still counts."""
+        last = {answer.approver: answer for answer in self.approvals}
+        return [name for name, answer in last.items() if isinstance(answer, ApprovalGranted)]
+
+    @property
+    def needs(self) -> str:
+        """Whom the call asked: `2 × role:lead`; "" where it asked nobody."""
+        return ", ".join(f"{item.count} × {item.role}" for item in self.requested.missing) if self.requested else ""
+
+    @property
+    def took(self) -> int | None:
+        """Nanoseconds from the decision to the answer; None while there is none."""
+        return None if self.answered_at is None else max(0, self.answered_at - self.decided_at)
+
+    @property
+    def landed(self) -> Landed:
+        """What is known of the call's effect; an attempt that has not ended may have landed."""
+        done = any(attempt.ended is not None and attempt.ended.code is None for attempt in self.attempts)
+        if self.settled is not None and self.settled.landed != "unknown" and not done:
+            return self.settled.landed
+        if any(attempt.ended is None for attempt in self.attempts):
+            return "none" if self.effect == "read" else "unknown"
+        known = [attempt.ended.landed for attempt in self.attempts if attempt.ended is not None]
+        for state in ("landed", "unknown", "not_landed"):
+            if state in known:
+                return state
+        return "none"
+
+
+@dataclass
+class Turn:
+    """One turn of the model, and its calls. `asked_at` None: that is not recorded.
+
+    `problems`: it was the last one, and does not hold as an answer.
+    """
+
+    step: int
+    at: int
+    text: str
+    asked_at: int | None = None
+    usage: Usage = field(default_factory=Usage)
+    problems: tuple[str, ...] = ()
+    unseen: bool = False
+    calls: list[CallStory] = field(default_factory=list[CallStory])
+
+    @property
+    def took(self) -> int:
+        """Nanoseconds that the model took."""
+        return 0 if self.asked_at is None else max(0, self.at - self.asked_at)
+
+
+@dataclass
+class Story:
+    """A whole run."""
+
+    run: str
+    started: RunStarted | None = None
+    began_at: int = 0
+    ended_at: int = 0
+    turns: list[Turn] = field(default_factory=list[Turn])
+    failure: ModelFailed | None = None
+    finished: RunFinished | None = None
+    resumed: list[RunResumed] = field(default_factory=list[RunResumed])
+    edits: list[RulesChanged] = field(default_factory=list[RulesChanged])
+    steps_back: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    thinking: int | None = None
+
+    @property
+    def calls(self) -> list[CallStory]:
+        return [call for turn in self.turns for call in turn.calls]
+
+    @property
+    def took(self) -> int:
+        """Nanoseconds from the first event to the last."""
+        return max(0, self.ended_at - self.began_at)
+
+    @property
+    def effects(self) -> list[Effect]:
+        """Every effect that was attempted; a refused call has none."""
+        return [
+            Effect(step=call.step, index=call.index, action=call.name, resources=call.resources, landed=call.landed)
+            for call in self.calls
+            if call.landed != "none"
+        ]
+
+    @property
+    def waiting(self) -> list[CallStory]:
+        """Calls that wait for a person."""
+        return [call for call in self.calls if call.waiting]
+
+    @property
+    def in_flight(self) -> list[str]:
+        """What had begun and not ended when the record stops, in a few words each; empty for a run that finished."""
+        if self.finished is not None:
+            return []
+        found = [] if self.thinking is None else [f"step {self.thinking}: the model was asked"]
+        for call in self.calls:
+            if call.result is None and not call.waiting:
+                running = [attempt.number for attempt in call.attempts if attempt.ended is None]
+                what = f"attempt {running[-1]} was running" if running else "decided, not carried out"
+                found.append(f"step {call.place}, {call.name}: {what}")
+        return found
+
+    @property
+    def verdict(self) -> str:
+        """One word: how the run stands."""
+        if self.finished is not None:
+            return self.finished.outcome
+        return "waiting" if self.waiting else "unfinished"
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels on the run, in the order in which they came."""
+        found: dict[str, None] = {}
+        for call in self.calls:
+            found.update(dict.fromkeys(call.labels))
+            found = {label: None for label in found if label not in call.cleared}
+        return list(found)
+
+    @property
+    def loop(self) -> tuple[CallStory, int] | None:
+        """The call that was asked most often with the same arguments, and how often; None below three times."""
+        asked = Counter((call.ask.name, call.ask.arguments) for call in self.calls if call.ask.arguments is not None)
+        for most, times in asked.most_common(1):
+            if times >= LOOPS:
+                return next(call for call in self.calls if (call.ask.name, call.ask.arguments) == most), times
+        return None
+
+    @property
+    def first_failure(self) -> CallStory | None:
+        """The first call that ended with a code."""
+        return next((call for call in self.calls if call.error is not None), None)
+
+    @property
+    def first_cause(self) -> str | None:
+        """The first thing that went otherwise than asked, in one sentence; None where all went well."""
+        failed, loop = self.first_failure, self.loop
+        if loop is not None and self.verdict not in ("completed", "waiting"):
+            call, times = loop
+            again = f"step {call.place}, {call.name}: the model asked the same {times} times"
+            return again if call.error is None else f"{again}; {call.error.code}, {call.error.message}"
+        if failed is not None and failed.error is not None:
+            return f"step {failed.place}, {failed.name}: {failed.error.code}, {failed.error.message}"
+        if self.failure is not None:
+            return f"step {self.failure.step}: the model failed, {self.failure.message}"
+        if self.finished is not None and (self.finished.code is not None or self.finished.message):
+            return f"{self.finished.code or self.finished.outcome}: {self.finished.message}"
+        return None
+
+
+def utc(at: int) -> str:
+    """Unix nanoseconds as people write a time, to the second."""
+    return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def tell(records: Iterable[Recorded]) -> Story:
+    """The story of one run, from its events alone; of what was erased, only times are told."""
+    telling = _Telling()
+    for recorded in records:
+        telling.hear(recorded)
+    return telling.story
+
+
+class _Telling:
+    """A story so far."""
+
+    def __init__(self) -> None:
+        self.story = Story(run="")
+        self._asked: dict[int, int] = {}
+        self._calls: dict[tuple[int | None, int | None], CallStory] = {}
+
+    def hear(self, recorded: Recorded) -> None:
+        """Take one event in."""
+        story = self.story
+        story.run = story.run or recorded.run
+        story.began_at = story.began_at or recorded.at
+        if recorded.at < story.ended_at:
+            story.steps_back.append((recorded.seq, story.ended_at - recorded.at))
+        story.ended_at = max(story.ended_at, recorded.at)
+        match recorded.event:
+            case RunStarted() as event:
+                story.started = event
+            case RunResumed() as event:
+                story.resumed.append(event)
+            case RulesChanged() as event:
+                story.edits.append(event)
+            case RunFinished() as event:
+                story.finished = event
+            case ModelAsked() as event:
+                self._asked[event.step] = recorded.at
+                story.thinking = event.step
+            case ModelAnswered() as event:
+                self._answered(event, recorded.at)
+            case ModelFailed() as event:
+                story.failure, story.thinking = event, None
+            case AnswerRejected() as event if story.turns:
+                story.turns[-1].problems = event.problems
+            case CallDecided() as event:
+                self._decided(event, recorded.at)
+            case None:
+                pass
+            case event:
+                call = self._calls.get((event.step, event.index))
+                if call is not None:
+                    _of_call(call, event, recorded.at)
+
+    def _answered(self, event: ModelAnswered, at: int) -> None:
+        text = "looked up by Remit, unseen by the model" if event.unseen else event.text
+        turn = Turn(step=event.step, at=at, text=text, asked_at=self._asked.get(event.step), usage=event.usage)
+        turn.unseen = event.unseen
+        self.story.turns.append(turn)
+        self.story.thinking = None
+
+    def _decided(self, event: CallDecided, at: int) -> None:
+        call = self._calls.get((event.step, event.index))
+        if call is None:
+            name = event.call.action if event.call else event.ask.action
+            call = CallStory(step=event.step, index=event.index, name=name, decided_at=at, ask=event.ask)
+            self._calls[event.step, event.index] = call
+            if not self.story.turns:  # the turn itself was erased
+                self.story.turns.append(Turn(step=event.step, at=at, text=""))
+            call.unseen = self.story.turns[-1].unseen
+            self.story.turns[-1].calls.append(call)
+        call.decision = event.decision
+        if event.call is not None:
+            call.arguments = dict(event.call.arguments)
+            call.resources = tuple(touch.resource for touch in event.call.touches)
+            call.effect = event.call.effect
+
+
+def _of_call(call: CallStory, event: object, at: int) -> None:
+    """What happened to a call after it was decided."""
+    match event:
+        case ApprovalRequested():
+            call.requested = event
+        case ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
+            call.approvals.append(event)
+        case AttemptIntended():
+            call.attempts.append(Attempt(number=event.attempt, began_at=at))
+        case AttemptEnded():
+            for attempt in call.attempts:
+                if attempt.number == event.attempt:
+                    attempt.ended, attempt.ended_at = event, at
+        case EffectSettled():
+            call.settled = event
+        case CallAnswered():
+            call.result, call.answered_at, call.cleared = event.result, at, event.cleared
+        case _:
+            pass

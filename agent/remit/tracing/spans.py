@@ -1,0 +1,229 @@
+"""Spans, made from events as they come.
+
+    invoke_agent                      the run
+    ├── chat                          one turn of the model
+    └── execute_tool                  one call, also a denied one
+        ├── remit.decide              one decision of it
+        ├── remit.approval            people are asked, and answer
+        └── remit.attempt             one attempt
+
+Every event is carried whole, by exactly one span, so the spans of a run are its record. Ids and order follow from the
+events alone: the same events give the same spans, live or rebuilt.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, Literal, TypeAlias
+
+from remit.core.events import AnyEvent, CallDecided, Recorded
+from remit.journal.hash_chain import Link, link_of
+from remit.tracing.attributes import Attribute, Outline, SpanKind, outline
+
+INTERNAL: Final = 1  # opentelemetry.proto.trace.v1.Span.SpanKind
+CLIENT: Final = 3
+
+Place: TypeAlias = tuple[int, ...]  # where a span stands in the file: step, index, kind, number
+
+_ROOT: Final[Place] = ()
+_RANK: Final[Mapping[SpanKind, int]] = {"tool": 0, "decide": 1, "approval": 2, "attempt": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpanEvent:
+    """A named moment of a span. `at` is Unix nanoseconds."""
+
+    name: str
+    at: int
+    attributes: Mapping[str, Attribute]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """One span as OpenTelemetry knows it. `start` and `end` are Unix nanoseconds; `error` None means no error.
+
+    `links` are other spans by trace and span id.
+    """
+
+    trace_id: str
+    span_id: str
+    parent_id: str | None
+    name: str
+    kind: int
+    start: int
+    end: int
+    attributes: Mapping[str, Attribute]
+    events: tuple[SpanEvent, ...]
+    error: str | None
+    place: Place
+    links: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(kw_only=True)
+class _Growing:
+    """A span that has not ended. `carried` are the events that lie on it, `heard` those that it is described from."""
+
+    kind: SpanKind
+    place: Place
+    parent: Place | None
+    start: int
+    end: int
+    carried: list[Link] = field(default_factory=list[Link])
+    heard: list[AnyEvent] = field(default_factory=list[AnyEvent])
+
+    def hear(self, link: Link, event: AnyEvent | None, *, carry: bool) -> None:
+        self.start, self.end = min(self.start, link.at), max(self.end, link.at)
+        if event is not None:
+            self.heard.append(event)
+        if carry:
+            self.carried.append(link)
+
+
+class Spans:
+    """The spans of one run. Only those that have not ended are kept."""
+
+    def __init__(self, run: str) -> None:
+        self._run = run
+        self._open: dict[Place, _Growing] = {}
+        self._approvals: dict[Place, int] = {}  # of each open call: how many times people were asked
+
+    def see(self, recorded: Recorded | Link) -> list[Span]:
+        """Take one event in; the spans that end with it."""
+        stored = recorded if isinstance(recorded, Link) else link_of(recorded)
+        event = recorded.recorded().event if isinstance(recorded, Link) else recorded.event
+        kind, _, rest = stored.key.partition("/")
+        step, index = _numbers(rest)
+        if kind in ("model.asked", "model.answered", "model.failed") and step is not None:
+            return self._turn(stored, event, (step, -1))
+        if kind.startswith(("call.", "approval.", "attempt.")) and step is not None and index is not None:
+            return self._call(stored, event, (step, index, _RANK["tool"], 0))
+        return self._run_event(stored, event)
+
+    def unfinished(self) -> list[Span]:
+        """The spans that have not ended, as they are so far, marked `remit.unfinished`."""
+        return [
+            self._span(growing, unfinished=True)
+            for growing in self._open.values()
+            if growing.kind != "agent" or not _finished(growing)
+        ]
+
+    def _run_event(self, stored: Link, event: AnyEvent | None) -> list[Span]:
+        root = self._growing("agent", _ROOT, None, stored)
+        root.hear(stored, event, carry=True)
+        # The root is kept: an approval that comes too late still has to lie somewhere, and then it ends again.
+        return [self._span(root)] if _finished(root) else []
+
+    def _turn(self, stored: Link, event: AnyEvent | None, place: Place) -> list[Span]:
+        turn = self._growing("chat", place, _ROOT, stored)
+        turn.hear(stored, event, carry=True)
+        return [] if stored.type == "model.asked" else [self._end(place)]
+
+    def _call(self, stored: Link, event: AnyEvent | None, place: Place) -> list[Span]:
+        if stored.type != "call.decided" and place not in self._open:
+            return self._run_event(stored, event)
+        call = self._growing("tool", place, _ROOT, stored)
+        call.hear(stored, event, carry=stored.type == "call.answered")
+        match stored.type:
+            case "call.decided":
+                number = event.round if isinstance(event, CallDecided) else _last_number(stored.key)
+                ended = self._end_approval(place, stored) if number else []
+                return [*ended, self._moment("decide", self._below(place, "decide", number), place, stored, event)]
+            case "call.answered":
+                ended = self._end_approval(place, stored)
+                self._approvals.pop(place, None)
+                return [*ended, self._end(place)]
+            case "approval.requested":
+                ended = self._end_approval(place, stored)
+                number = self._approvals[place] = self._approvals.get(place, -1) + 1
+                self._child("approval", self._below(place, "approval", number), place, stored, event)
+                return ended
+            case kind if kind.startswith("approval."):
+                below = self._below(place, "approval", self._approvals.get(place, 0))
+                if below not in self._open:  # people answered a request that was settled already
+                    return self._run_event(stored, event)
+                self._child("approval", below, place, stored, event)
+                return []
+            case _:
+                below = self._below(place, "attempt", _last_number(stored.key))
+                self._child("attempt", below, place, stored, event)
+                return [self._end(below)] if stored.type == "attempt.ended" else []
+
+    def _end_approval(self, place: Place, stored: Link) -> list[Span]:
+        below = self._below(place, "approval", self._approvals.get(place, 0))
+        if below not in self._open:
+            return []
+        self._open[below].end = max(self._open[below].end, stored.at)
+        return [self._end(below)]
+
+    def _moment(self, kind: SpanKind, place: Place, parent: Place, stored: Link, event: AnyEvent | None) -> Span:
+        self._child(kind, place, parent, stored, event)
+        return self._end(place)
+
+    def _child(self, kind: SpanKind, place: Place, parent: Place, stored: Link, event: AnyEvent | None) -> None:
+        self._growing(kind, place, parent, stored).hear(stored, event, carry=True)
+
+    def _growing(self, kind: SpanKind, place: Place, parent: Place | None, stored: Link) -> _Growing:
+        if place not in self._open:
+            self._open[place] = _Growing(kind=kind, place=place, parent=parent, start=stored.at, end=stored.at)
+        return self._open[place]
+
+    def _below(self, place: Place, kind: SpanKind, number: int) -> Place:
+        return (place[0], place[1], _RANK[kind], number)
+
+    def _end(self, place: Place) -> Span:
+        return self._span(self._open.pop(place))
+
+    def _span(self, growing: _Growing, *, unfinished: bool = False) -> Span:
+        described: Outline = outline(growing.kind, growing.heard, run=self._run, place=growing.place)
+        mark: dict[str, Attribute] = {"remit.unfinished": True} if unfinished else {}
+        return Span(
+            trace_id=self._run,
+            span_id=span_id(self._run, growing.place),
+            parent_id=None if growing.parent is None else span_id(self._run, growing.parent),
+            name=described.name,
+            kind=CLIENT if growing.kind == "chat" else INTERNAL,
+            start=growing.start,
+            end=growing.end,
+            attributes={**described.attributes, **mark},
+            events=tuple(_carry(link) for link in growing.carried),
+            error=described.error,
+            place=growing.place,
+        )
+
+
+def span_id(run: str, place: Place | tuple[Literal["rulebook"]]) -> str:
+    """The id of the span at that place: 16 hex digits that follow from the run alone."""
+    name = "/".join(["remit.span", run, *(str(part) for part in place)])
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
+
+
+def _carry(link: Link) -> SpanEvent:
+    """The event whole, so that the record can be read back and verified from the spans."""
+    attributes: dict[str, Attribute] = {
+        "remit.event.seq": link.seq,
+        "remit.event.at": link.at,
+        "remit.event.key": link.key,
+        "remit.event.prev": link.prev,
+        "remit.event.hash": link.hash,
+        "remit.event.payload_digest": link.payload_digest,
+    }
+    if link.salt is not None and link.body is not None:
+        attributes |= {"remit.event.salt": link.salt, "remit.event.body": link.body}
+    return SpanEvent(name=link.type, at=link.at, attributes=attributes)
+
+
+def _finished(root: _Growing) -> bool:
+    return any(link.type == "run.finished" for link in root.carried)
+
+
+def _numbers(rest: str) -> tuple[int | None, int | None]:
+    """Step and index of a key without its type: `3/0/-` is step 3, index 0."""
+    parts = [int(part) if part.isdecimal() else None for part in rest.split("/")[:2]]
+    return (parts[0], parts[1] if len(parts) > 1 else None)
+
+
+def _last_number(key: str) -> int:
+    last = key.rpartition("/")[2]
+    return int(last) if last.isdecimal() else 0

@@ -1,0 +1,171 @@
+"""The trace file of a run: written as its spans end, whole and in order once it closes.
+
+The journal is the truth and this its readable copy, so a file that a kill cut off is simply written again from the
+events. A copy that cannot be written still ends the run: nobody could follow it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, Protocol
+
+from remit.core.errors import RunEnded, UsageError
+from remit.core.events import Recorded
+from remit.journal.hash_chain import Link
+from remit.tracing.object_store import sync_folder
+from remit.tracing.otlp import encode
+from remit.tracing.spans import Place, Span, Spans
+
+_RUN: Final = re.compile(r"[0-9a-f]{32}")  # a W3C trace id
+_FLAGS: Final = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Log(Protocol):
+    """Where events are kept; the journal is one."""
+
+    def events(self, run: str, after: int = -1) -> list[Recorded]: ...
+
+
+class TraceFile:
+    """`FOLDER/RUN.jsonl`, mode 0600. `log` fills in events that another process recorded in between.
+
+    Raises RunEnded (`unrecorded`) from any method where the file cannot be written.
+    """
+
+    def __init__(self, folder: Path, run: str, log: Log | None = None) -> None:
+        self.path = trace_path(folder, run)
+        self._run = run
+        self._log = log
+        self._spans = Spans(run)
+        self._next = 0
+        self._lines: _Lines | None = None
+
+    def see(self, recorded: Recorded | Link) -> None:
+        """Take one event in, and write the spans that end with it. An event that was seen before is not news."""
+        if recorded.seq > self._next and self._log is not None:
+            for missed in self._log.events(self._run, after=self._next - 1):
+                self._take(missed)
+        self._take(recorded)
+
+    def close(self) -> None:
+        """Put the file in order: step, index, attempt; what has not ended is marked. Closing twice is closing once."""
+        lines, self._lines = self._lines, None
+        if lines is None:
+            return
+        with _Failing(self.path):
+            for span in self._spans.unfinished():
+                lines.add(span)
+            lines.settle(self.path)
+
+    def rebuild(self, records: Iterable[Recorded | Link]) -> None:
+        """Write the file again from all events so far, whatever it held; `see` goes on from there."""
+        self._spans, self._next = Spans(self._run), 0
+        with _Failing(self.path):
+            if self._lines is not None:
+                self._lines.close()
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            making = _beside(self.path)
+            try:
+                self._lines = lines = _Lines(making)
+                for recorded in records:
+                    self._take(recorded)
+                self._lines = None
+                for span in self._spans.unfinished():
+                    lines.add(span)
+                lines.settle(self.path)
+            finally:
+                making.unlink(missing_ok=True)
+            self._lines = _Lines(self.path, lines.index)
+
+    def _take(self, recorded: Recorded | Link) -> None:
+        if recorded.seq < self._next:
+            return
+        self._next = recorded.seq + 1
+        with _Failing(self.path):
+            if self._lines is None:
+                self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+                self._lines = _Lines(self.path)
+            for span in self._spans.see(recorded):
+                self._lines.add(span)
+
+
+class _Lines:
+    """A file that lines are appended to. A line added later for the same place takes the earlier one's."""
+
+    def __init__(self, path: Path, index: dict[Place, tuple[int, int]] | None = None) -> None:
+        self.index = index or {}
+        fresh = os.O_TRUNC if index is None else 0
+        self._descriptor = os.open(path, _FLAGS | fresh, 0o600)
+        os.fchmod(self._descriptor, 0o600)
+        self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
+
+    def add(self, span: Span) -> None:
+        data = encode(span)
+        _write(self._descriptor, data, at=self._end)
+        self.index[span.place] = (self._end, len(data))
+        self._end += len(data)
+
+    def settle(self, path: Path) -> None:
+        """Write the lines in order to `path`, at once or not at all, and close."""
+        making = _beside(path)
+        descriptor = os.open(making, _FLAGS | os.O_EXCL, 0o600)
+        placed: dict[Place, tuple[int, int]] = {}
+        try:
+            end = 0
+            for place, (start, length) in sorted(self.index.items()):
+                _write(descriptor, os.pread(self._descriptor, length, start), at=end)
+                placed[place] = (end, length)
+                end += length
+            os.fsync(descriptor)
+            making.replace(path)
+        except BaseException:
+            making.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(descriptor)
+            self.close()
+        sync_folder(path.parent)
+        self.index = placed
+
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class _Failing:
+    """Turn what a disk can refuse into the end of the run."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, failure: BaseException | None, at: object) -> None:
+        if isinstance(failure, OSError):
+            message = f"the trace file {self._path.name} cannot be written: {failure.strerror}"
+            fix = "make room or give back write access to its folder, then `--resume` the run"
+            raise RunEnded("unrecorded", message, fix=fix) from failure
+
+
+def trace_path(folder: Path, run: str) -> Path:
+    """Where the trace file of a run lies. Raises UsageError for what is no run id, before it can become a path."""
+    if _RUN.fullmatch(run) is None:
+        raise UsageError(f"{run!r} is not a run id: 32 hexadecimal digits in lower case")
+    return folder / f"{run}.jsonl"
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+def _write(descriptor: int, data: bytes, *, at: int) -> None:
+    view = memoryview(data)
+    while view:
+        written = os.pwrite(descriptor, view, at)
+        view, at = view[written:], at + written

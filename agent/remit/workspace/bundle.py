@@ -1,0 +1,75 @@
+"""A run carries its rulebook: every file that it stands on, by digest, so that it can be replayed when they have changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from remit import policy
+from remit.core.calls import Effect, Json
+from remit.core.parsing.names import canonical_json
+from remit.policy import Policy, Vocabulary
+from remit.runtime.models import ToolSpec
+from remit.workspace.loader import Agent, Workspace, load_files
+from remit.workspace.manifest.manifest import ActionSchema, action_name
+
+IMPERSONATE: Final = "remit.impersonate"  # the action of acting for another user, on the resource `user:…`
+CODE_DIGESTS: Final = "tools/digests.json"  # in the rulebook only: what each tool's code was when the run began
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rulebook:
+    """The rules of one run, loaded: the same code as for today's files."""
+
+    workspace: Workspace
+    policy: Policy
+
+
+def files_of(workspace: Workspace) -> dict[str, bytes]:
+    """The rulebook's files, by path relative to the workspace."""
+    digests = {name: tool.code for name, tool in workspace.tools.items()}
+    return {**workspace.files, CODE_DIGESTS: canonical_json(digests)}
+
+
+def open_rulebook(files: Mapping[str, bytes]) -> Rulebook:
+    """Load recorded files. Raises WorkspaceError where they are not whole."""
+    code: dict[str, str] = json.loads(files[CODE_DIGESTS])
+    workspace = load_files({path: data for path, data in files.items() if path != CODE_DIGESTS}, root=None, code=code)
+    return Rulebook(workspace=workspace, policy=policy.load(files, vocabulary(workspace)))
+
+
+def vocabulary(workspace: Workspace) -> Vocabulary:
+    """What rules may speak of: Remit's own action, and every tool's with the types of its arguments, by its pinned schema."""
+    actions: dict[str, dict[str, str] | None] = {IMPERSONATE: {}}
+    effects: dict[str, Effect] = {}
+    means: dict[str, tuple[str, ...]] = {}
+    unconfined: set[str] = set()
+    for tool in workspace.tools.values():
+        for action in tool.manifest.actions.values():
+            schema = tool.pin.schemas.get(action.name) if tool.pin else None
+            name = action_name(tool.manifest.name, action.name)
+            actions[name] = None if schema is None else _types(schema)
+            effects[name], means[name] = action.effect, action.means
+            if tool.manifest.source == "host":
+                unconfined.add(name)
+    return Vocabulary(actions=actions, effects=effects, means=means, unconfined=frozenset(unconfined))
+
+
+def _types(schema: ActionSchema) -> dict[str, str]:
+    """Each argument's JSON type, `any` where it may have several."""
+    properties: Mapping[str, Json] = schema.input.get("properties", {})
+    return {name: str(kind.get("type", "any")) for name, kind in properties.items()}
+
+
+def tool_specs(workspace: Workspace, agent: Agent) -> tuple[ToolSpec, ...]:
+    """The agent's actions as its model is offered them: the pinned schemas, never the tool's own word."""
+    specs: list[ToolSpec] = []
+    for name in agent.actions:
+        tool, action = workspace.action(name)
+        schema = tool.pin.schemas.get(action.name) if tool.pin else None
+        if schema is not None:
+            text = f"{action.summary}. {schema.description}" if schema.description else action.summary
+            specs.append(ToolSpec(name=name.replace(".", "__", 1), description=text, input=schema.input))
+    return tuple(specs)

@@ -1,0 +1,148 @@
+"""What may stand in `remit.toml` and in an `agent.toml`, key by key."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Final, Literal
+
+from pydantic import AfterValidator, Field
+
+from remit.core.calls import Json
+from remit.core.errors import Refusal
+from remit.core.parsing.names import canonical
+from remit.core.parsing.toml import Matching, Table, wrong
+from remit.workspace.manifest.schema import Duration, Size, Summary
+
+MARKER: Final = "remit.toml"
+PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder lies in one of these
+SUBJECT: Final = r"user:[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}"
+
+_NAME = r"[a-z][a-z0-9_-]{0,30}"
+_MODEL = re.compile(r"[a-z][a-z0-9_]*:\S+")
+
+
+def plain_path(value: str) -> str:
+    """The path, which must be relative and spelled in the canonical way; raises what a validator raises."""
+    try:
+        spelled = canonical("file", value)
+    except Refusal as refusal:
+        raise wrong(f"is {value!r}, {refusal.message.partition(':')[0]}", refusal.message.partition(": ")[2]) from None
+    if spelled != value or value == ".":
+        raise wrong(f"is {value!r}, which is not a plain relative path", 'write it as "folder/file"')
+    return value
+
+
+def _folder(value: str) -> str:
+    plain = value.replace("{run}", "run", 1)
+    plain_path(plain)
+    if plain.partition("/")[0] in PROTECTED:
+        raise wrong(f"is {value!r}, where an agent may never write", 'write a folder of its own: "work/NAME/{run}"')
+    return value
+
+
+def _model(value: str) -> str:
+    if _MODEL.fullmatch(value) is None:
+        raise wrong(f"is {value!r}, which names no model", 'write "script:script.yaml" or "openai:gpt-5"')
+    kind, _, name = value.partition(":")
+    if kind == "script":
+        plain_path(name)
+    return value
+
+
+Path = Annotated[str, AfterValidator(plain_path)]
+Folder = Annotated[str, AfterValidator(_folder)]
+Model = Annotated[str, AfterValidator(_model)]
+AgentName = Annotated[str, Matching(_NAME, "a name", "write lower-case letters, digits, _ and -, at most 31")]
+Address = Annotated[str, Matching(r"https?://\S+", "an address", 'write "http://127.0.0.1:8000/v1"')]
+Age = Annotated[str, Matching(r"[1-9][0-9]{0,4}[hdw]", "an age", 'write a number and h, d or w: "90d"')]
+Environment = Annotated[str, Matching(_NAME, "a name", 'write "local" or "production"')]
+User = Annotated[str, Matching(SUBJECT, "a user", 'write "user:NAME"')]
+Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'write its name: "API_TOKEN"')]
+
+
+class PriceTable(Table):
+    """What a million tokens of the model cost, in the currency of your bill."""
+
+    input: Annotated[float, Field(ge=0)]
+    output: Annotated[float, Field(ge=0)]
+
+
+class AnswerTable(Table):
+    """What the last answer must be: one JSON object. Absent: any text."""
+
+    shape: Path | None = Field(default=None, alias="schema", description="A file beside agent.toml")
+    citations: Annotated[int, Field(ge=0, le=100)] = Field(default=0, description="Results of the run that it names")
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="The least it may claim")
+    tries: Annotated[int, Field(ge=0, le=10)] = Field(default=2, description="How often it is asked for again")
+
+
+class BudgetTable(Table):
+    """What one run may spend. Absent: tokens, money and output are not bounded."""
+
+    tokens: Annotated[int, Field(ge=0)] | None = None
+    money: Annotated[float, Field(ge=0)] | None = None
+    output: Size | None = None
+    steps: Annotated[int, Field(ge=1, le=100_000)] = 30
+    calls: Annotated[int, Field(ge=0, le=100_000)] = 60
+    wall: Duration = "10m"
+    tries: Annotated[int, Field(ge=1, le=1000)] = 6
+    retries: Annotated[int, Field(ge=0, le=100_000)] = 30
+    denials: Annotated[int, Field(ge=1, le=100_000)] = 10
+    waiting: Annotated[int, Field(ge=0, le=1000)] = 5
+
+
+class LookUpTable(Table):
+    """A call that Remit makes before the model's first turn, so that the directory knows whom the user knows."""
+
+    action: str
+    args: dict[str, Json] = Field(
+        default={}, description='"{channel}" in a value: one call for each channel known by then'
+    )
+
+
+class AgentTable(Table):
+    """One agent: data only."""
+
+    name: AgentName
+    summary: Summary
+    model: Model
+    base_url: Address | None = None
+    prompt: Path
+    tools: list[str]
+    folder: Folder | None = None
+    seed: Path | None = None
+    accept_parsed_arguments: bool = False
+    budget: BudgetTable = BudgetTable()
+    price: PriceTable | None = None
+    answer: AnswerTable | None = None
+    directory: list[LookUpTable] = []
+
+
+class SandboxTable(Table):
+    """The confinements that may be used; nothing else is, whatever the machine offers."""
+
+    accept: Annotated[list[Literal["full", "landlock"]], Field(min_length=1)] = ["full"]
+
+
+class RedactTable(Table):
+    """Environment variables whose values never appear in a record."""
+
+    env: list[Variable] = []
+
+
+class TracesTable(Table):
+    """What is recorded, and how long it is kept; `keep` None: until somebody prunes by hand."""
+
+    content: bool = True
+    keep: Age | None = None
+
+
+class SettingsTable(Table):
+    """The few settings that are no room's own."""
+
+    env: Environment = "local"
+    identity: dict[str, User] | None = None
+    sandbox: SandboxTable = SandboxTable()
+    host_tools: list[str] = []
+    redact: RedactTable = RedactTable()
+    traces: TracesTable = TracesTable()

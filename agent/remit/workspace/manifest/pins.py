@@ -1,0 +1,218 @@
+"""`policies/tools.lock`: the tools that a reviewer approved, and whether a schema can carry its manifest's touches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, Literal
+
+from pydantic import ValidationError
+
+from remit.core.calls import Json, Noun
+from remit.core.errors import Problem, Refusal, WorkspaceError
+from remit.core.parsing.json_schema import check_schema, types_of
+from remit.core.parsing.names import hidden_character, parse_json
+from remit.core.parsing.toml import toml_line
+from remit.guardrails.redaction import texts_of
+from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest, Pin, pin_digest
+from remit.workspace.manifest.touches import Template
+
+LOCK: Final = "policies/tools.lock"
+_AGAIN: Final = "run `remit tool pin` after review"
+
+
+class _Lock(Noun):
+    format: Literal[1]
+    tools: dict[str, Pin]
+
+
+def read_lock(text: str, *, file: str = LOCK) -> dict[str, Pin]:
+    """The pins by tool.
+
+    Raises:
+        WorkspaceError: the file was not written by `remit tool pin`, or was edited since.
+    """
+    try:
+        parse_json(text)  # pydantic would take the last of two equal keys
+        lock = _Lock.model_validate_json(text)
+    except Refusal as refusal:
+        at = refusal.details.get("at")
+        line = None if at is None else text.count("\n", 0, at) + 1
+        raise WorkspaceError([Problem(file=file, line=line, what=refusal.message, fix=_AGAIN)]) from refusal
+    except ValidationError as failure:
+        raise WorkspaceError(
+            Problem(
+                file=file,
+                line=_line(text, [str(part) for part in error["loc"]]),
+                what=f"{'.'.join(map(str, error['loc'])) or 'the lock'}: {error['msg'].lower()}",
+                fix=_AGAIN,
+            )
+            for error in failure.errors(include_url=False)
+        ) from failure
+    edited = [
+        Problem(
+            file=file, line=_line(text, ["tools", name]), what=f"the pin of {name!r} was edited by hand", fix=_AGAIN
+        )
+        for name, pin in lock.tools.items()
+        if pin.digest != pin_digest(pin.manifest, pin.code, pin.schemas, pin.hidden)
+    ]
+    if edited:
+        raise WorkspaceError(edited)
+    return lock.tools
+
+
+def write_lock(pins: Mapping[str, Pin]) -> str:
+    """The file's text: sorted and indented, so that a review shows what changed."""
+    tools = {name: pin.model_dump(mode="json") for name, pin in pins.items()}
+    return json.dumps({"format": 1, "tools": tools}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def check_schemas(
+    manifest: Manifest,
+    schemas: Mapping[str, ActionSchema],
+    hidden: Mapping[str, tuple[str, ...]],
+    *,
+    file: str,
+    text: str,
+) -> tuple[Problem, ...]:
+    """Every way in which the functions of a tool do not carry what its manifest says; checked when it is pinned.
+
+    `text` is the manifest's, for its lines.
+    """
+    return tuple(
+        Problem(file=file, line=toml_line(text, *path), what=what, fix=fix)
+        for path, what, fix in _schema_faults(manifest, schemas, hidden)
+    )
+
+
+def _schema_faults(
+    manifest: Manifest, schemas: Mapping[str, ActionSchema], hidden: Mapping[str, tuple[str, ...]]
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    for name in sorted(set(schemas) - set(manifest.actions)):
+        yield (
+            ("actions",),
+            f"the code has an action {name!r} that the manifest does not name",
+            f"write [actions.{name}]",
+        )
+    for name, action in manifest.actions.items():
+        at = ("actions", name)
+        if name not in schemas:
+            yield at, f"the code has no function {name!r}", f"write def {name}(…) in main.py, or remove the action"
+            continue
+        schema = schemas[name]
+        for text in (schema.description, *texts_of([schema.input, schema.output])):
+            if (unseen := hidden_character(text, but="\n\t")) is not None:
+                fix = "write it plainly in main.py: a model reads what a reviewer does not see"
+                yield at, f"what {name!r} says of itself holds an invisible character {unseen}", fix
+                break
+        unchecked = [
+            f"the {side} of {name!r}: {fault}"
+            for side, part in (("arguments", schema.input), ("result", schema.output))
+            for fault in check_schema(part)
+        ]
+        if unchecked or schema.input.get("type") != "object":
+            for fault in unchecked or [f"the arguments of {name!r} are no object"]:
+                yield at, fault, "use a simpler type in main.py"
+            continue
+        takes_key = "idempotency_key" in hidden.get(name, ()) or action.idempotency_header
+        if action.effect == "keyed" and not takes_key:
+            yield (*at, "effect"), f"{name!r} is keyed and takes no key", "add the parameter idempotency_key: str"
+        yield from _touch_faults(at, action, schema)
+        if action.probe in schemas:
+            yield from _probe_faults((*at, "probe"), action, schema, schemas[action.probe])
+
+
+def _probe_faults(
+    at: tuple[str, ...], action: Action, schema: ActionSchema, probe: ActionSchema
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    """A probe is called with the action's own arguments and gives what the action would have given, or null."""
+    known: Mapping[str, Json] = schema.input.get("properties", {})
+    for name in sorted(set(probe.input.get("properties", {})) - set(known)):
+        what = f"the probe {action.probe!r} takes {name!r}, which {action.name!r} does not"
+        yield at, what, f"let it take only arguments of {action.name!r}, and idempotency_key"
+    if "null" in types_of(schema.output):
+        yield at, f"{action.name!r} may return null, which is a probe's word for no", "return a value in main.py"
+    if "null" not in types_of(probe.output):
+        yield at, f"the probe {action.probe!r} cannot say no", "let it return what the action returns, or None"
+
+
+def _touch_faults(
+    at: tuple[str, ...], action: Action, schema: ActionSchema
+) -> Iterator[tuple[tuple[str, ...], str, str]]:
+    properties: Mapping[str, Json] = schema.input.get("properties", {})
+    for number, template in enumerate(action.templates):
+        here = (*at, "touches", str(number))
+        if not template.argument:
+            continue
+        if template.argument not in properties:
+            known = ", ".join(properties) or "none"
+            yield here, f"unknown placeholder {template.argument!r}", f"name an argument of {action.name!r}: {known}"
+            continue
+        argument = properties[template.argument]
+        if not _names_things_at(argument, schema.input, template, template.path):
+            right = "a text" if template.form == "sql" else "a text or a list of texts"
+            where = "".join(f"/{part}" for part in template.path)
+            yield here, f"argument {template.argument + where!r} is not {right}", "give it another type in main.py"
+        required = template.argument in schema.input.get("required", ())
+        if template.form == "set" and not required and not isinstance(argument.get("default"), str):
+            fix = f'write {template.argument}: str = "…" in main.py, or make it required'
+            yield here, f"argument {template.argument!r} names a set of files and may be left out", fix
+
+
+def _names_things_at(
+    schema: Mapping[str, Json], root: Mapping[str, Json], template: Template, path: Sequence[str]
+) -> bool:
+    """As `_names_things`, of what stands at the path; what an object does not describe is looked at in every call."""
+    if not path:
+        return _names_things(schema, root, template)
+    if "$ref" in schema:
+        return _names_things_at(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, template, path)
+    if branches := schema.get("anyOf") or schema.get("oneOf"):
+        return all(_names_things_at(branch, root, template, path) for branch in branches)
+    first, rest = path[0], path[1:]
+    match schema.get("type"):
+        case "null":
+            return len(path) == len(template.path)
+        case "array" if first == "*" and isinstance(schema.get("items"), dict):
+            return _names_things_at(schema["items"], root, template, rest)
+        case "object" if first != "*":
+            properties: Mapping[str, Json] = schema.get("properties", {})
+            described = first in properties
+            return _names_things_at(properties[first], root, template, rest) if described else not properties
+        case _:
+            return False
+
+
+def _names_things(
+    schema: Mapping[str, Json], root: Mapping[str, Json], template: Template, *, inside: bool = False
+) -> bool:
+    """Whether every value of the schema is a text, a whole number where an id may be one, a list of them, or null."""
+    if "$ref" in schema:
+        return _names_things(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, template, inside=inside)
+    if branches := schema.get("anyOf") or schema.get("oneOf"):
+        return all(_names_things(branch, root, template, inside=inside) for branch in branches)
+    if "enum" in schema or "const" in schema:
+        return all(isinstance(choice, str) for choice in schema.get("enum", [schema.get("const")]))
+    match schema.get("type"):
+        case "string":
+            return True
+        case "integer":
+            return template.numbered
+        case "null":
+            return not inside
+        case "array":
+            fits = not inside and template.form != "sql" and isinstance(schema.get("items"), dict)
+            return fits and _names_things(schema["items"], root, template, inside=True)
+        case _:
+            return False
+
+
+def _line(text: str, path: list[str]) -> int | None:
+    """The line of the last key on the path, in JSON as `write_lock` indents it."""
+    at = 0
+    for key in path:
+        found = text.find(f"{json.dumps(key)}:", at)
+        if found < 0:
+            break
+        at = found
+    return text.count("\n", 0, at) + 1 if path else None

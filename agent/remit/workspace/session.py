@@ -1,0 +1,74 @@
+"""An open workspace: its files, its rules, its journal and its traces."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from remit import policy
+from remit.core.errors import Problem, WorkspaceError
+from remit.journal.store import Journal
+from remit.policy import Policy
+from remit.workspace import loader as workspace
+from remit.workspace.bundle import vocabulary
+from remit.workspace.loader import Workspace
+
+
+@dataclass(frozen=True, kw_only=True)
+class House:
+    """What every command that acts works on."""
+
+    workspace: Workspace
+    policy: Policy
+    journal: Journal
+    root: Path
+
+    @property
+    def traces(self) -> Path:
+        return self.root / "traces"
+
+
+def open_house(start: Path | None = None) -> House:
+    """The workspace around `start`, with every problem of every room reported at once."""
+    root = workspace.find(start or Path.cwd())
+    found, rules = load_rooms(root)
+    (root / "traces").mkdir(mode=0o700, exist_ok=True)
+    return House(workspace=found, policy=rules, journal=Journal(root / "traces" / "journal.db"), root=root)
+
+
+def load_rooms(root: Path) -> tuple[Workspace, Policy]:
+    """All rooms of the workspace, or a WorkspaceError with the problems of all of them.
+
+    INVARIANT: the rules are those of the files that the workspace was read from, for a run records these and the digest of
+    those: a second reading could see an edit in between (threats E11).
+    """
+    problems: list[Problem] = []
+    found: Workspace | None = None
+    rules: Policy | None = None
+    try:
+        found = workspace.load(root)
+    except WorkspaceError as error:
+        problems.extend(error.problems)
+    try:
+        rules = policy.load(found.files, vocabulary(found)) if found else policy.load(policy_files(root))
+    except WorkspaceError as error:
+        problems.extend(error.problems)
+    if found is None or rules is None:
+        raise WorkspaceError(problems)
+    return found, rules
+
+
+def policy_files(root: Path, folder: str = "policies") -> Mapping[str, bytes]:
+    """The model and the rules in a policy folder, named as in a workspace wherever the folder lies."""
+    return policy.read_folder(root / folder)
+
+
+def account() -> str:
+    """The operating-system account of this process: the effective user, never an environment variable."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return f"uid-{os.geteuid()}"
