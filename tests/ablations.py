@@ -39,8 +39,9 @@ from remit.broker.approvals import requests as approval
 from remit.broker.approvals import summary as render
 from remit.broker.attempts import LiveAttempts
 from remit.broker.broker import Broker
+from remit.core.attempts import Connection
 from remit.core.calls import Ask, Call, Decision, Request, Subjects
-from remit.core.events import ApprovalGranted, ApprovalRejected, Connection, Recorded
+from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
 from remit.guardrails import provenance as known
 from remit.guardrails import redaction as redact
 from remit.guardrails import sanitizer as guard
@@ -84,7 +85,7 @@ from remit.workspace import loader as workspace
 from remit.workspace import session as house
 from remit.workspace.answer_contract import Answer
 from remit.workspace.bundle import vocabulary
-from remit.workspace.loader import Tool, Workspace
+from remit.workspace.definitions import Tool, Workspace
 from remit.workspace.manifest import pins
 from remit.workspace.manifest import resolution as resolve
 from remit.workspace.manifest import schema as tool_toml

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import h11
 
-from remit.core.events import Connection
+from remit.core.attempts import Connection
 from remit.sandbox import Bounds, Output, Profile, Sandbox
 from remit.sandbox.egress import Door, Egress, Permit, Ticket
 from remit.sandbox.egress.certificate_authority import Authority

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
+from remit.core.attempts import Change, Refused
 from remit.core.calls import Ask, Call, Decision, Error, Failed, Missing, Rule, Subjects, Succeeded, Touch
 from remit.core.events import (
     AnyEvent,
@@ -21,12 +22,10 @@ from remit.core.events import (
     AttemptIntended,
     CallAnswered,
     CallDecided,
-    Change,
     ModelAnswered,
     ModelAsked,
     ModelFailed,
     Recorded,
-    Refused,
     RunFinished,
     RunResumed,
     RunStarted,

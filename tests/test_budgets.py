@@ -20,9 +20,9 @@ from test_retries import another
 from remit.core.claims import Claim, Exhausted
 from remit.core.errors import Problem, WorkspaceError
 from remit.core.events import BudgetSpent, Usage
+from remit.core.messages import Turn
 from remit.journal.store import Journal
 from remit.runtime import runner as run
-from remit.runtime.models import Turn
 from remit.workspace.limits import read_limits
 from remit.workspace.session import open_house
 

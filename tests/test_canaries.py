@@ -16,8 +16,8 @@ from test_content import CANARY, ENCODINGS, everything, leaks
 from test_http import add, trusting  # noqa: F401 - a fixture
 
 from remit.core.events import AttemptEnded, CallAnswered
+from remit.core.messages import Message, Model, ToolSpec, Turn
 from remit.runtime import runner as run_module
-from remit.runtime.models import Message, Model, ToolSpec, Turn
 from remit.workspace import session as house_module
 
 MANIFEST = """

@@ -21,12 +21,12 @@ from test_effects import replayed
 
 from remit.core.calls import Ask
 from remit.core.errors import WorkspaceError
+from remit.core.messages import Turn
 from remit.guardrails.content_cases import check_content
 from remit.guardrails.content_rules import read_content
 from remit.guardrails.redaction import OWN, Redactor
 from remit.guardrails.sanitizer import Guard
 from remit.runtime import runner as run
-from remit.runtime.models import Turn
 from remit.workspace.session import open_house
 
 CANARY = "c4nary-horse/Battery+staple~0815"

@@ -12,8 +12,8 @@ import pytest
 from abuse import abuse
 from reaching import Confined, Said, Server, connects, network
 
+from remit.core.attempts import Refused
 from remit.core.errors import RunEnded
-from remit.core.events import Refused
 from remit.guardrails.encodings import spellings
 from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Egress, Permit, proxy

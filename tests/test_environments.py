@@ -26,7 +26,8 @@ from remit.runtime.runner import OneCall, Start, start
 from remit.sandbox import Output
 from remit.sandbox.packages import environment
 from remit.tools.workbench import card, interpreter, pin_tools
-from remit.workspace.loader import Workspace, load
+from remit.workspace.definitions import Workspace
+from remit.workspace.loader import load
 from remit.workspace.session import open_house
 
 TOML = """\

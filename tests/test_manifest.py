@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from remit.core.calls import Touch
 from remit.core.errors import Problem, WorkspaceError
+from remit.core.parsing.file_patterns import covered
 from remit.sandbox.egress.permissions import Url, parse_host
 from remit.workspace.manifest.manifest import Limits, Manifest, Retry, manifest_schema, parse_manifest
-from remit.workspace.manifest.touches import covered
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 

@@ -11,7 +11,9 @@ from openai_server import OpenAIServer, Reply
 
 from remit.core.calls import Ask
 from remit.core.errors import UsageError, WorkspaceError
-from remit.runtime.models import WHOLE, Message, Model, ModelError, ScriptModel, ToolSpec, Turn, open_model
+from remit.core.messages import WHOLE, Message, Model, ModelError, ToolSpec, Turn
+from remit.runtime.models.scripted import ScriptModel
+from remit.runtime.models.selection import open_model
 
 QUESTION = (Message(role="system", text="You triage."), Message(role="user", text="Why does checkout fail?"))
 READ = ToolSpec(

@@ -15,8 +15,8 @@ from counting import pin
 
 from remit.core.calls import Ask
 from remit.core.events import CallDecided, Recorded
+from remit.core.messages import Message, ToolSpec, Turn
 from remit.runtime import runner as run
-from remit.runtime.models import Message, ToolSpec, Turn
 from remit.workspace.session import House, open_house
 from remit.workspace.template import starter_folder
 

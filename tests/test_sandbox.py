@@ -16,8 +16,8 @@ import pytest
 from abuse import abuse
 from confining import Room, sandbox
 
+from remit.core.attempts import Limit, Refused
 from remit.core.errors import Refusal, RunEnded
-from remit.core.events import Limit, Refused
 from remit.sandbox import Profile, Sandbox, Tier, argv, find_bwrap, probe
 from remit.sandbox.profile import BASE_ENVIRONMENT, Runtime
 from remit.sandbox.selfcheck.cases import ALLOWED, ATTEMPTS, ENDINGS, LEFT

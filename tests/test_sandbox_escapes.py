@@ -13,7 +13,7 @@ import pytest
 from abuse import abuse
 from confining import Room, below, command, put_away
 
-from remit.core.events import Refused
+from remit.core.attempts import Refused
 from remit.sandbox import Tier
 
 TRY = """

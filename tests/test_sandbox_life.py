@@ -20,8 +20,8 @@ import pytest
 from abuse import abuse
 from confining import Room, below, command, put_away, sandbox
 
+from remit.core.attempts import Change
 from remit.core.errors import Refusal
-from remit.core.events import Change
 from remit.sandbox import Output, Scratch, Tier, argv, expand, find_bwrap, process
 
 

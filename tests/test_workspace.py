@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from remit.core.errors import Refusal, UsageError, WorkspaceError
-from remit.core.parsing.names import digest
-from remit.workspace.loader import Budget, Settings, Workspace, find, load, load_files, read_code, subject_of
+from remit.core.parsing.canonical_json import digest
+from remit.workspace.definitions import Budget, Settings, Workspace
+from remit.workspace.files import find, read_code
+from remit.workspace.identity import subject_of
+from remit.workspace.loader import load, load_files
 from remit.workspace.manifest.manifest import ActionSchema, code_digest, parse_manifest, pin
 from remit.workspace.manifest.pins import write_lock
 

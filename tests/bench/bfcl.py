@@ -51,10 +51,10 @@ from suites.fetch import BENCH, fetch
 
 from remit.core.calls import JSON_SAFE_INTEGER, Ask, Succeeded
 from remit.core.events import CallAnswered
+from remit.core.messages import Message, ToolSpec, Turn
 from remit.core.parsing.json_schema import Mismatch, validate
 from remit.replay.replayer import replay
 from remit.runtime import runner as run
-from remit.runtime.models import Message, ToolSpec, Turn
 from remit.sandbox.guest.serving import described, snake_case
 from remit.tracing import read
 from remit.workspace.bundle import Rulebook, open_rulebook

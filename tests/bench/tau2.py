@@ -47,8 +47,8 @@ from suites.fetch import BENCH, fetch
 
 from remit.core.calls import Ask, Json
 from remit.core.events import CallDecided, Recorded
+from remit.core.messages import Message, ToolSpec, Turn
 from remit.runtime import runner as run
-from remit.runtime.models import Message, ToolSpec, Turn
 from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
 from remit.workspace import loader as workspace

@@ -21,7 +21,7 @@ from remit.analysis.solver.segments import TooMany
 from remit.core.calls import Verdict, action_matches
 from remit.policy.language.loader import Row
 from remit.policy.language.patterns import parse_pattern
-from remit.workspace.loader import Workspace
+from remit.workspace.definitions import Workspace
 
 Code: TypeAlias = Literal[
     "unreachable",  # it is for a role that nobody has, or for nobody who exists

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from remit.core.calls import Access
-from remit.core.parsing.urls import DEFAULT_PORT
-from remit.sandbox.egress.permissions import SCHEMES, Host, parse_host
-from remit.workspace.loader import Workspace
+from remit.core.parsing.urls import DEFAULT_PORT, SCHEMES, URL_KINDS
+from remit.sandbox.egress.permissions import Host, parse_host
+from remit.workspace.definitions import Workspace
 from remit.workspace.manifest.manifest import Action, Manifest
-from remit.workspace.manifest.network_schema import URL_KINDS
 
 NOTHING: Final = "none:"  # what a call is decided on that touches no resource
 

@@ -19,7 +19,7 @@ from remit.core.errors import UsageError
 from remit.policy.language.conditions import ROLE
 from remit.policy.language.loader import Row
 from remit.policy.language.patterns import Pattern, parse_pattern, parse_resource
-from remit.workspace.loader import Workspace
+from remit.workspace.definitions import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

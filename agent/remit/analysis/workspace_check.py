@@ -11,9 +11,10 @@ from remit.core.parsing.yaml import table_text
 from remit.guardrails.content_cases import check_content
 from remit.guardrails.content_rules import CASES
 from remit.policy import Policy, run_cases
-from remit.runtime.models import ScriptModel, open_model
+from remit.runtime.models.scripted import ScriptModel
+from remit.runtime.models.selection import open_model
 from remit.tools.cases import read_tool_cases
-from remit.workspace.loader import Workspace
+from remit.workspace.definitions import Workspace
 from remit.workspace.session import load_rooms
 
 

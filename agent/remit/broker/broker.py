@@ -43,15 +43,15 @@ from remit.core.events import (
     CallAnswered,
     CallDecided,
 )
-from remit.core.parsing.names import canonical_json, digest, parse_arguments
+from remit.core.parsing.canonical_json import canonical_json, digest, parse_arguments
 from remit.guardrails.provenance import listed, written
 from remit.guardrails.sanitizer import Guard
 from remit.journal.run_log import Record
 from remit.journal.run_state import context, counted, goes_out, meant
 from remit.policy import Policy
 from remit.policy.run_scope import SUBJECT, narrowed
+from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.limits import Measure
-from remit.workspace.loader import Agent, Workspace
 from remit.workspace.manifest.resolution import resolve
 
 

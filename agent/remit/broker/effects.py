@@ -12,7 +12,7 @@ from typing import Final, Literal
 from remit.core.calls import Call
 from remit.core.errors import Refusal, UsageError
 from remit.core.events import AttemptEnded, AttemptIntended, EffectSettled
-from remit.core.parsing.names import digest
+from remit.core.parsing.canonical_json import digest
 from remit.journal.run_log import Record
 from remit.journal.run_state import Doubt, Facts, effect_digest
 from remit.journal.store import Journal

@@ -12,7 +12,7 @@ from typing import Final
 from remit.core.calls import Effect
 from remit.core.errors import Code, Refusal
 from remit.journal.run_state import Facts, Tries
-from remit.workspace.loader import Budget
+from remit.workspace.definitions import Budget
 from remit.workspace.manifest.manifest import Retry
 
 FIRST_DELAY_S: Final = 0.1

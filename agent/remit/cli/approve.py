@@ -140,7 +140,7 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
     from remit.broker.approvals import requests as approval
     from remit.core.calls import BREAK_GLASS
     from remit.workspace import session as house
-    from remit.workspace.loader import subject_of
+    from remit.workspace.identity import subject_of
 
     opened = house.open_house()
     record, item = _named(opened, request)
@@ -181,7 +181,7 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
     """
     from remit.broker.approvals import requests as approval
     from remit.workspace import session as house
-    from remit.workspace.loader import subject_of
+    from remit.workspace.identity import subject_of
 
     opened = house.open_house()
     record, item = _named(opened, request)
@@ -211,7 +211,7 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
     """
     from remit.broker.approvals import requests as approval
     from remit.workspace import session as house
-    from remit.workspace.loader import subject_of
+    from remit.workspace.identity import subject_of
 
     opened = house.open_house()
     record, item = _named(opened, request)
@@ -235,7 +235,7 @@ def review_command(place: str, note: str, as_json: bool) -> None:
     from remit.broker.approvals.break_glass import emergencies, review
     from remit.core.errors import UsageError
     from remit.workspace import session as house
-    from remit.workspace.loader import subject_of
+    from remit.workspace.identity import subject_of
 
     opened = house.open_house()
     run, _, call = place.partition("/")

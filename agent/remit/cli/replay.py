@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from remit.replay.replayer import Replayed
     from remit.tracing import Trace
     from remit.workspace.bundle import Rulebook
-    from remit.workspace.loader import Workspace
+    from remit.workspace.definitions import Workspace
 
 LINES = 24  # of one diff on a terminal
 
@@ -172,7 +172,7 @@ def _original(trace: Trace) -> Chain | None:
 def _read_again(trace: Trace, rulebooks: Mapping[str, Rulebook], tools: Path | None) -> Reread:
     from remit.replay.live_reads import reread
     from remit.workspace import session as house
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
 
     opened = house.open_house()
     if tools is not None and find(tools) != opened.root:

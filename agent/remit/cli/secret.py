@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from remit.workspace.loader import Workspace
+    from remit.workspace.definitions import Workspace
 
 
 @click.group("secret", short_help="set and list the secrets of tools")
@@ -42,7 +42,8 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
     """
     from remit.core.errors import UsageError
     from remit.guardrails.secrets import Secrets
-    from remit.workspace.loader import find, load
+    from remit.workspace.files import find
+    from remit.workspace.loader import load
 
     root = find(Path.cwd())
     used = _used(load(root))
@@ -70,7 +71,8 @@ def list_command(as_json: bool) -> None:
       remit secret list --json
     """
     from remit.guardrails.secrets import Secrets
-    from remit.workspace.loader import find, load
+    from remit.workspace.files import find
+    from remit.workspace.loader import load
 
     root = find(Path.cwd())
     used = _used(load(root))

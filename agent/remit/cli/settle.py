@@ -53,7 +53,7 @@ def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
     from remit.journal.run_lock import driving
     from remit.journal.run_log import Record
     from remit.workspace import session as house
-    from remit.workspace.loader import subject_of
+    from remit.workspace.identity import subject_of
 
     account = house.account()
     # An open call may be at work this very moment: only its own process would know.

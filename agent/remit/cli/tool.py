@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from remit.sandbox import Sandbox
     from remit.tools.usage_audit import Report
     from remit.tools.workbench import CaseResult
-    from remit.workspace.loader import Workspace
+    from remit.workspace.definitions import Workspace
 
 
 @click.group("tool", short_help="write, try, test and pin tools")
@@ -45,7 +45,7 @@ def new_command(name: str, as_json: bool) -> None:
       remit tool new words
     """
     from remit.tools.template import new
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
 
     written = new(find(Path.cwd()), name)
     if as_json:

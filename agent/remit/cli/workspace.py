@@ -47,7 +47,7 @@ def check_command(as_json: bool) -> None:
       remit check --json
     """
     from remit.analysis.workspace_check import check
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
 
     report = check(find(Path.cwd()))
     if as_json:

@@ -8,6 +8,7 @@ All are immutable. `Call`, `Decision` and `Result` are recorded, so their shapes
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -261,3 +262,18 @@ class Request(Noun):
     action: str
     resources: tuple[str, ...]
     context: Context
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """Where in a result the names of resources of `kind` stand; `proper`: they are proper names, of several words.
+
+    `links`: they stand in texts there. `alias` is where their other names stand, by which the user speaks of them; empty:
+    all of them are listed.
+    """
+
+    kind: str
+    path: tuple[str, ...] = ()
+    proper: bool = False
+    links: bool = False
+    alias: tuple[str, ...] = ()

@@ -16,8 +16,8 @@ from pydantic import Field
 from remit.core.calls import Json, Noun, action_matches
 from remit.core.errors import Problem, WorkspaceError
 from remit.core.parsing.toml import Matching, Table, read_table, read_toml, toml_line
+from remit.core.parsing.toml_fields import Summary
 from remit.guardrails.redaction import DETECTORS, OWN, spliced, texts_of
-from remit.workspace.manifest.schema import Summary
 
 CONTENT: Final = "policies/content.toml"
 CASES: Final = "policies/content_cases.yaml"

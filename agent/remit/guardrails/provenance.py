@@ -16,12 +16,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, cast
 
-from remit.core.calls import Json, Touch
+from remit.core.calls import Json, Listing, Touch
 from remit.core.errors import Refusal
 from remit.core.parsing.names import resource_of
-from remit.core.parsing.urls import canonical_url
-from remit.workspace.manifest.network_schema import URL_KINDS
-from remit.workspace.manifest.touches import Listing
+from remit.core.parsing.urls import URL_KINDS, canonical_url
 
 UNTRUSTED: Final = "untrusted"  # the label of what somebody else wrote
 LINK: Final = "link"

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from remit.core.calls import Ask, Result, ask_id
 from remit.core.events import AnswerRejected, AnyEvent, CallAnswered, ModelAnswered, RunStarted
-from remit.core.parsing.names import canonical_json, digest_bytes
-from remit.runtime.models import Message, ToolSpec
+from remit.core.messages import Message, ToolSpec
+from remit.core.parsing.canonical_json import canonical_json, digest_bytes
 
 
 class Conversation:

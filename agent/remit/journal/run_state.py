@@ -13,9 +13,9 @@ from typing import Final, Literal, TypeAlias
 from remit.core.calls import Call, Confinement, Context, Grant, Json, Missing
 from remit.core.errors import Code
 from remit.core.events import NANO, Content, EffectSettled, HoldSet, Outcome, RunStarted
-from remit.core.parsing.names import digest
+from remit.core.parsing.canonical_json import digest
+from remit.core.parsing.urls import URL_KINDS
 from remit.guardrails.provenance import carried, intends, kind_of, said, texts_of, unnamed
-from remit.workspace.manifest.network_schema import URL_KINDS
 
 # The codes of a call that was refused before anything of it ran.
 REFUSED: Final[frozenset[Code]] = frozenset(

@@ -23,14 +23,15 @@ from remit.broker.broker import ApprovalPending, Broker
 from remit.core.calls import Ask, Call, Error, Failed, Json, Result
 from remit.core.errors import ModelCode, Refusal, RunEnded, UsageError
 from remit.core.events import ApprovalRequested, ModelAnswered, RunFinished
-from remit.core.parsing.names import canonical_json, digest
+from remit.core.messages import Message, ToolSpec, Turn
+from remit.core.parsing.canonical_json import canonical_json, digest
 from remit.runtime import runner as run
 from remit.runtime.graph import Agency
 from remit.runtime.live import LiveWorld
-from remit.runtime.models import Message, ToolSpec, Turn
 from remit.workspace.bundle import tool_specs
+from remit.workspace.identity import account
 from remit.workspace.manifest.manifest import ActionSchema
-from remit.workspace.session import House, account, open_house
+from remit.workspace.session import House, open_house
 
 _T = TypeVar("_T")
 Function: TypeAlias = Callable[..., Json]

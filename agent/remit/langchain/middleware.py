@@ -37,10 +37,10 @@ from remit.broker.host_tools import action_of, content_of, describe_tool
 from remit.core.calls import Ask, Json, Result
 from remit.core.errors import Refusal
 from remit.core.events import ApprovalRequested, Usage
-from remit.core.parsing.names import canonical_json
+from remit.core.messages import Turn
+from remit.core.parsing.canonical_json import canonical_json
 from remit.langchain.bridge import Asked, Door, Function, Loop, Own
 from remit.runtime import runner as run
-from remit.runtime.models import Turn
 from remit.runtime.models.langchain import finish_of
 
 if TYPE_CHECKING:

@@ -25,14 +25,14 @@ from remit.core.events import (
     Recorded,
     RunFinished,
 )
-from remit.core.parsing.names import canonical_json
+from remit.core.messages import ToolSpec
+from remit.core.parsing.canonical_json import canonical_json
 from remit.journal.conversation import Conversation
 from remit.journal.hash_chain import Fault
 from remit.journal.reducer import fold
 from remit.journal.run_log import Record
 from remit.journal.run_state import Facts
 from remit.replay.recorded import Guide, RecordEnds, is_a_persons
-from remit.runtime.models import ToolSpec
 
 Kind: TypeAlias = Literal[
     "decision",  # policy says something else

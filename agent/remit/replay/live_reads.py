@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from remit.core.calls import Ask
 from remit.core.errors import UsageError
 from remit.core.events import AttemptEnded, Recorded
-from remit.core.parsing.names import canonical_json
+from remit.core.messages import Message, ToolSpec, Turn
+from remit.core.parsing.canonical_json import canonical_json
 from remit.replay.divergence import Divergence, unified
 from remit.replay.partial import Part
-from remit.runtime.models import Message, ToolSpec, Turn
 from remit.runtime.runner import Start, start, subject
 from remit.tracing.reports.timeline import CallStory, Story, tell
 from remit.workspace.bundle import Rulebook
-from remit.workspace.loader import Workspace
-from remit.workspace.session import House, account
+from remit.workspace.definitions import Workspace
+from remit.workspace.identity import account
+from remit.workspace.session import House
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from remit.replay.partial import Cut, Part, cut, parts_of, reenact
 from remit.replay.replayer import replayable
 from remit.tracing.reports.failures import Failing, failures
 from remit.workspace.bundle import Rulebook
-from remit.workspace.loader import Workspace
+from remit.workspace.definitions import Workspace
 from remit.workspace.manifest.resolution import check_output
 
 FIRST_GROUPS: Final = 2

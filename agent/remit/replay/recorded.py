@@ -37,15 +37,15 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
+from remit.core.messages import Message, ModelError, ToolSpec, Turn
 from remit.guardrails.sanitizer import Cleaned
 from remit.journal.run_log import MemoryLog, Record
 from remit.journal.run_state import Facts
 from remit.policy import Policy
 from remit.runtime.graph import Agency
-from remit.runtime.models import Message, ModelError, ToolSpec, Turn
 from remit.workspace.bundle import Rulebook, tool_specs
+from remit.workspace.definitions import Workspace
 from remit.workspace.limits import Measure
-from remit.workspace.loader import Workspace
 from remit.workspace.manifest.manifest import Breaker
 from remit.workspace.manifest.resolution import check_output
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from remit.core.calls import Ask
-from remit.core.parsing.names import canonical_json
+from remit.core.parsing.canonical_json import canonical_json
 from remit.guardrails.provenance import kind_of
 from remit.journal.run_state import Facts
-from remit.workspace.loader import LookUp
+from remit.workspace.definitions import LookUp
 
 MOST: Final = 100  # calls of one turn; what comes after is not known
 

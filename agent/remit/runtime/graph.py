@@ -28,9 +28,9 @@ from remit.broker.broker import ApprovalPending, Broker
 from remit.core.calls import Decision
 from remit.core.errors import Refusal, RunEnded
 from remit.core.events import AnswerRejected, CallAnswered, ModelAnswered, ModelAsked, ModelFailed, RunFinished
+from remit.core.messages import WHOLE, Model, ModelError, ToolSpec, Turn
 from remit.journal.run_log import Record
 from remit.runtime.directory import look_ups
-from remit.runtime.models import WHOLE, Model, ModelError, ToolSpec, Turn
 
 POLL_S: Final = 0.25  # how often a thinking model is looked at
 NODES_A_STEP: Final = 3  # think, decide, act: what LangGraph counts against its recursion limit

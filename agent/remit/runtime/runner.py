@@ -31,6 +31,7 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
+from remit.core.messages import Message, Model, ToolSpec, Turn
 from remit.guardrails.redaction import Redactor, names_secret
 from remit.guardrails.sanitizer import Guard, valid
 from remit.guardrails.secrets import Secrets
@@ -40,13 +41,15 @@ from remit.journal.store import AlreadyRecorded
 from remit.policy.run_scope import narrowed
 from remit.runtime.graph import Agency, checkpoints, drive
 from remit.runtime.live import LiveWorld
-from remit.runtime.models import Message, Model, ScriptModel, ToolSpec, Turn, open_model
+from remit.runtime.models.scripted import ScriptModel
+from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
 from remit.sandbox.packages import environment
 from remit.tracing import Export, Objects, TraceFile
 from remit.workspace.bundle import IMPERSONATE, files_of, tool_specs
-from remit.workspace.loader import Agent, Workspace, subject_of
-from remit.workspace.session import House, account
+from remit.workspace.definitions import Agent, Workspace
+from remit.workspace.identity import account, subject_of
+from remit.workspace.session import House
 
 POLL_S: Final = 0.25  # how often a waiting run looks for what people said
 

@@ -24,11 +24,11 @@ from typing import Final, Literal, TypeAlias, cast
 
 from remit.core.calls import Json
 from remit.core.errors import Refusal
-from remit.core.parsing.names import parse_json
+from remit.core.parsing.canonical_json import parse_json
+from remit.core.parsing.file_patterns import covered
 from remit.sandbox.guest.serving import readable
 from remit.sandbox.profile import Profile, Runtime
 from remit.sandbox.seccomp import FORKING, JUDGED, NAMING, OPENING, STARTING, this_machine
-from remit.workspace.manifest.touches import covered
 
 Doing: TypeAlias = Literal["read", "write", "start", "connect"]
 

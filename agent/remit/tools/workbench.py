@@ -18,7 +18,8 @@ from remit.broker.attempts import Attempted, LiveAttempts
 from remit.broker.host_tools import describe_host
 from remit.core.calls import Call, Json, Subjects
 from remit.core.errors import Problem, Refusal, UsageError, WorkspaceError
-from remit.core.parsing.names import digest
+from remit.core.parsing.canonical_json import digest
+from remit.core.parsing.urls import URL_KINDS
 from remit.core.parsing.yaml import table_text
 from remit.guardrails.redaction import Redactor
 from remit.guardrails.sanitizer import Guard
@@ -27,9 +28,9 @@ from remit.sandbox import Environment, Profile, Sandbox
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.packages import environment
 from remit.tools.cases import ToolCase, read_tool_cases
-from remit.workspace.loader import Tool, Workspace, toml_line
+from remit.workspace.definitions import Tool, Workspace
+from remit.workspace.loader import toml_line
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest, Pin, action_name, pin
-from remit.workspace.manifest.network_schema import URL_KINDS
 from remit.workspace.manifest.pins import LOCK, check_schemas, write_lock
 from remit.workspace.manifest.resolution import command_schema, resolve
 

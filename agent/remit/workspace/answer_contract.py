@@ -9,8 +9,8 @@ from typing import Final, cast
 
 from remit.core.calls import Json, Noun
 from remit.core.errors import Refusal
+from remit.core.parsing.canonical_json import parse_arguments
 from remit.core.parsing.json_schema import Mismatch, validate
-from remit.core.parsing.names import parse_arguments
 
 CITATIONS: Final = "citations"
 CONFIDENCE: Final = "confidence"

@@ -9,10 +9,11 @@ from typing import Final
 
 from remit import policy
 from remit.core.calls import Effect, Json
-from remit.core.parsing.names import canonical_json
+from remit.core.messages import ToolSpec
+from remit.core.parsing.canonical_json import canonical_json
 from remit.policy import Policy, Vocabulary
-from remit.runtime.models import ToolSpec
-from remit.workspace.loader import Agent, Workspace, load_files
+from remit.workspace.definitions import Agent, Workspace
+from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import ActionSchema, action_name
 
 IMPERSONATE: Final = "remit.impersonate"  # the action of acting for another user, on the resource `user:…`

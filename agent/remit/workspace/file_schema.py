@@ -11,7 +11,7 @@ from remit.core.calls import Json
 from remit.core.errors import Refusal
 from remit.core.parsing.names import canonical
 from remit.core.parsing.toml import Matching, Table, wrong
-from remit.workspace.manifest.schema import Duration, Size, Summary
+from remit.core.parsing.toml_fields import Duration, Size, Summary
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder lies in one of these

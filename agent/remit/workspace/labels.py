@@ -13,11 +13,13 @@ from pydantic import Field
 
 from remit.core.calls import Noun, Touch
 from remit.core.errors import Problem, WorkspaceError
+from remit.core.parsing.file_patterns import covered
 from remit.core.parsing.toml import Matching, Table, read_table, read_toml, toml_line
-from remit.sandbox.egress.permissions import SCHEMES, parse_host, url_of
+from remit.core.parsing.toml_fields import Label, Summary
+from remit.core.parsing.urls import SCHEMES
+from remit.sandbox.egress.permissions import parse_host, url_of
 from remit.workspace.manifest.network_schema import HostLine
-from remit.workspace.manifest.schema import Label, Pattern, Summary
-from remit.workspace.manifest.touches import covered
+from remit.workspace.manifest.schema import Pattern
 
 LABELS: Final = "policies/labels.toml"
 

@@ -12,7 +12,7 @@ from remit.core.claims import Claim, Exhausted
 from remit.core.errors import Problem, Refusal, WorkspaceError
 from remit.core.events import NANO
 from remit.core.parsing.toml import Matching, Table, read_table, read_toml, toml_line
-from remit.workspace.manifest.schema import Duration, Summary, duration, size
+from remit.core.parsing.toml_fields import Duration, Summary, duration, size
 
 LIMITS: Final = "policies/limits.toml"
 Measure: TypeAlias = Literal["calls", "seconds", "bytes", "tokens", "money"]

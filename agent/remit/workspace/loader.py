@@ -5,173 +5,28 @@ Every problem of every file is reported at once. The same code reads live files 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import Any, Final, TypeVar
+from typing import TypeVar
 
-from pydantic import Field
-
-from remit.core.calls import Confinement, Json, Noun
-from remit.core.errors import Problem, Refusal, UsageError, WorkspaceError
+from remit.core.calls import Json
+from remit.core.errors import Problem, Refusal, WorkspaceError
+from remit.core.parsing.canonical_json import parse_arguments
 from remit.core.parsing.json_schema import check_schema
-from remit.core.parsing.names import parse_arguments
-from remit.core.parsing.toml import Table, read_table, read_toml
-from remit.core.parsing.toml import toml_line as toml_line
+from remit.core.parsing.toml import Table, read_table, read_toml, toml_line
+from remit.core.parsing.toml_fields import duration, size
 from remit.guardrails.content_rules import CONTENT, Content, read_content
 from remit.workspace.answer_contract import Answer
-from remit.workspace.file_schema import MARKER as MARKER
-from remit.workspace.file_schema import SUBJECT, AgentTable, SettingsTable, plain_path
+from remit.workspace.definitions import RESERVED, Agent, Budget, LookUp, Price, Settings, Tool, Workspace
+from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable
+from remit.workspace.files import WorkspaceFiles
 from remit.workspace.labels import LABELS, Labelled, read_labels
 from remit.workspace.limits import LIMITS, Limit, read_limits
-from remit.workspace.manifest.manifest import Action, Manifest, Pin, code_digest, is_code, parse_manifest
+from remit.workspace.manifest.manifest import Pin, parse_manifest
 from remit.workspace.manifest.pins import LOCK, check_schemas, read_lock
-from remit.workspace.manifest.schema import duration, size
-
-RESERVED: Final = "remit"  # agent/remit is the engine's own source
-NOBODY: Final = "user:none"
 
 _T = TypeVar("_T", bound=Table)
-
-_RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/(?:limits|content|labels)\.toml")
-
-
-# -- what the rest of Remit reads --------------------------------------------------------------------------------------
-
-
-class Budget(Noun):
-    """What one run may spend: turns of the model, calls, seconds, tokens, money, bytes of results; None is no bound.
-
-    Tries in vain are counted whoever makes them: `tries` bounds those of one thing in a row, `retries` all beyond the first, `denials` the calls refused in a row. `waiting` bounds the
-    calls that wait for people at once.
-    """
-
-    steps: int = 30
-    calls: int = 60
-    wall: float = 600.0
-    tokens: int | None = None
-    money: float | None = None
-    output: int | None = None
-    tries: int = 6
-    retries: int = 30
-    denials: int = 10
-    waiting: int = 5
-
-
-class Price(Noun):
-    """What a million tokens cost."""
-
-    input: float
-    output: float
-
-    def of(self, input_tokens: int, output_tokens: int) -> int:
-        """Millionths of the currency."""
-        return round(input_tokens * self.input + output_tokens * self.output)
-
-
-class LookUp(Noun):
-    """One call that fills the directory. A value that is `{kind}` stands for every resource of that kind known by then."""
-
-    action: str
-    arguments: dict[str, Json] = Field(default_factory=dict)
-
-    @property
-    def of(self) -> str:
-        """The kind whose names its arguments take; "" where they take none."""
-        held = (value for value in self.arguments.values() if isinstance(value, str))
-        return next((value[1:-1] for value in held if re.fullmatch(r"\{[a-z][a-z0-9_]*\}", value)), "")
-
-
-class Agent(Noun):
-    """One agent. `prompt` is the text; `actions` are the actions that its model sees, `files.read`, in the file's order.
-
-    `folder` is its working folder relative to the workspace, with `{run}` where each run has its own; `seed` is what a new
-    folder is copied from.
-    """
-
-    name: str
-    summary: str
-    model: str
-    base_url: str | None = None
-    prompt: str
-    actions: tuple[str, ...]
-    folder: str
-    seed: str | None = None
-    accept_parsed_arguments: bool = False
-    budget: Budget = Budget()
-    price: Price | None = None
-    answer: Answer | None = None
-    directory: tuple[LookUp, ...] = ()
-
-
-class Settings(Noun):
-    """What `remit.toml` says. `identity` None: every account is the user of its own name; empty: no account is anybody.
-
-    `content` False: what people, models and tools said is not recorded. `keep` is for how long runs are kept, as "90d".
-    """
-
-    env: str = "local"
-    identity: Mapping[str, str] | None = None
-    accept: tuple[Confinement, ...] = ("full",)
-    host_tools: tuple[str, ...] = ()
-    redact_env: tuple[str, ...] = ()
-    content: bool = True
-    keep: str | None = None
-
-
-class Tool(Noun):
-    """A tool, the pin that a reviewer gave it, and the digest of its code now ("" where nobody knows)."""
-
-    manifest: Manifest
-    pin: Pin | None = None
-    code: str = ""
-
-    @property
-    def pinned(self) -> bool:
-        """Whether manifest and code are those that were reviewed; nothing else may run."""
-        return self.pin is not None and (self.pin.manifest, self.pin.code) == (self.manifest.digest, self.code)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workspace:
-    """Everything that the rooms say. `root` is None for a recorded workspace.
-
-    `files` is the rulebook: every text that the workspace was read from, by its path relative to the root.
-    """
-
-    root: Path | None
-    settings: Settings
-    agents: Mapping[str, Agent]
-    tools: Mapping[str, Tool]
-    files: Mapping[str, bytes] = field(repr=False)
-    limits: tuple[Limit, ...] = ()
-    content: Content = Content()
-    labels: tuple[Labelled, ...] = ()
-
-    def action(self, name: str) -> tuple[Tool, Action]:
-        """The tool and the action of `files.read`; `unknown_action` where there is none."""
-        tool_name, _, action_name = name.partition(".")
-        tool = self.tools.get(tool_name)
-        action = tool.manifest.actions.get(action_name) if tool else None
-        if tool is None or action is None:
-            raise Refusal("unknown_action", "no tool of this workspace has that action")
-        return tool, action
-
-    def code(self, name: str) -> Path:
-        """The folder of the tool of that name, of a workspace that is not a recorded one."""
-        assert self.root is not None
-        return self.root / "tools" / name
-
-
-def find(start: Path) -> Path:
-    """The workspace that `start` lies in: the nearest folder upwards with a `remit.toml`."""
-    here = start.resolve()
-    for folder in (here, *here.parents):
-        if (folder / MARKER).is_file():
-            return folder
-    raise UsageError(f"no {MARKER} in {str(here)!r} or above it; write a workspace with `remit init`")
 
 
 def load(root: Path) -> Workspace:
@@ -180,7 +35,7 @@ def load(root: Path) -> Workspace:
     Raises:
         WorkspaceError: with every problem of every room, except in the rules, which `policy.load` reads.
     """
-    reading = _Reading(root)
+    reading = WorkspaceFiles(root)
     try:
         workspace = load_files(reading.files, root=root, code=reading.code)
     except WorkspaceError as error:
@@ -197,108 +52,6 @@ def load_files(files: Mapping[str, bytes], *, root: Path | None, code: Mapping[s
         WorkspaceError: with every problem.
     """
     return _Loading(files, root, code or {}).workspace()
-
-
-def read_code(folder: Path) -> dict[str, bytes]:
-    """The files of a tool's folder that `code_digest` covers, by path relative to it.
-
-    Raises:
-        WorkspaceError: a symbolic link, which could change what runs without changing the folder.
-    """
-    found: dict[str, bytes] = {}
-    links: list[Problem] = []
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if not is_code(name):
-            continue
-        if path.is_symlink():
-            fix = "put a copy of the file there"
-            links.append(
-                Problem(file=f"tools/{folder.name}/{name}", what="a tool's folder holds a symbolic link", fix=fix)
-            )
-        elif path.is_file():
-            found[name] = path.read_bytes()
-    if links:
-        raise WorkspaceError(links)
-    return found
-
-
-def subject_of(settings: Settings, account: str) -> str:
-    """The user that an operating-system account is; `user:none` for an account that `[identity]` does not know."""
-    if settings.identity is None:
-        subject = f"user:{account}"
-        return subject if re.fullmatch(SUBJECT, subject) else NOBODY
-    return settings.identity.get(account) or settings.identity.get("*") or NOBODY
-
-
-# -- reading -----------------------------------------------------------------------------------------------------------
-
-
-class _Reading:
-    """The live files of a workspace, and what is wrong with them as files."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self.files: dict[str, bytes] = {}
-        self.code: dict[str, str] = {}
-        self.problems: list[Problem] = []
-        self._read(MARKER)
-        for path in self._children("policies"):
-            if _RULES.fullmatch(name := f"policies/{path.name}"):
-                self._read(name)
-        for path in self._children("tools"):
-            if path.is_dir() and self._inhabited(path, "tool.toml"):
-                self._read(f"tools/{path.name}/tool.toml")
-                self._read_code(path)
-        for path in self._children("agent"):
-            if path.is_dir() and path.name != RESERVED and self._inhabited(path, "agent.toml"):
-                self._read(f"agent/{path.name}/agent.toml")
-                self._read_named(path.name)
-
-    def _children(self, folder: str) -> list[Path]:
-        path = self._root / folder
-        return sorted(path.iterdir()) if path.is_dir() else []
-
-    def _inhabited(self, folder: Path, marker: str) -> bool:
-        if folder.name.startswith(".") or folder.name == "__pycache__":
-            return False
-        if (folder / marker).is_file():
-            return True
-        if any(path.is_file() and is_code(path.relative_to(folder).as_posix()) for path in folder.rglob("*")):
-            file = folder.relative_to(self._root).as_posix()
-            self.problems.append(
-                Problem(file=file, what=f"the folder has no {marker}", fix=f"write {file}/{marker}, or remove it")
-            )
-        return False
-
-    def _read(self, name: str) -> None:
-        try:
-            self.files[name] = (self._root / name).read_bytes()
-        except OSError as failure:
-            what = f"cannot be read: {failure.strerror}"
-            self.problems.append(Problem(file=name, what=what, fix="make it a file that you may read"))
-
-    def _read_code(self, folder: Path) -> None:
-        try:
-            self.code[folder.name] = code_digest(read_code(folder))
-        except WorkspaceError as error:
-            self.problems.extend(error.problems)
-        except OSError as failure:
-            what = f"cannot be read: {failure.strerror}"
-            self.problems.append(Problem(file=f"tools/{folder.name}", what=what, fix="make its files readable"))
-
-    def _read_named(self, agent: str) -> None:
-        """The prompt and the answer's schema, if a well-formed agent.toml names them; what is wrong is told by `_Loading`."""
-        for keys in (("prompt",), ("answer", "schema")):
-            try:
-                named: Any = read_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")
-                for key in keys:
-                    named = named[key]
-                path = f"agent/{agent}/{plain_path(named)}"
-            except (KeyError, TypeError, ValueError, AttributeError, WorkspaceError):
-                continue
-            if (self._root / path).is_file():
-                self._read(path)
 
 
 class _Loading:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from remit.journal.store import Journal
 from remit.policy import Policy
 from remit.workspace import loader as workspace
 from remit.workspace.bundle import vocabulary
-from remit.workspace.loader import Workspace
+from remit.workspace.definitions import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +62,3 @@ def load_rooms(root: Path) -> tuple[Workspace, Policy]:
 def policy_files(root: Path, folder: str = "policies") -> Mapping[str, bytes]:
     """The model and the rules in a policy folder, named as in a workspace wherever the folder lies."""
     return policy.read_folder(root / folder)
-
-
-def account() -> str:
-    """The operating-system account of this process: the effective user, never an environment variable."""
-    try:
-        return pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        return f"uid-{os.geteuid()}"

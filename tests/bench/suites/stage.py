@@ -28,9 +28,9 @@ from suites.fetch import fetch
 from remit.broker.approvals import requests as approval
 from remit.core.calls import Ask, Json
 from remit.core.events import ApprovalRequested, CallDecided, Recorded
+from remit.core.messages import Message, ToolSpec, Turn
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
-from remit.runtime.models import Message, ToolSpec, Turn
 from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
 from remit.workspace import loader as workspace

@@ -14,9 +14,9 @@ from remit.core.calls import Effect, Json, Noun
 from remit.guardrails.content_rules import CONTENT, Content
 from remit.sandbox.egress.permissions import Credential, Exposed, Host, parse_host
 from remit.workspace.answer_contract import Answer
+from remit.workspace.definitions import Agent, Budget, LookUp, Price, Settings, Tool, Workspace
 from remit.workspace.limits import LIMITS as SHARED
 from remit.workspace.limits import Limit
-from remit.workspace.loader import Agent, Budget, LookUp, Price, Settings, Tool, Workspace
 from remit.workspace.manifest.manifest import Action, Breaker, Limits, Manifest, Retry
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]

@@ -19,7 +19,7 @@ from remit.analysis.solver.findings import Difference, Finding
 from remit.analysis.solver.ruleset import Side, read_side
 from remit.core.calls import Json, Request
 from remit.workspace.bundle import vocabulary
-from remit.workspace.loader import Workspace
+from remit.workspace.definitions import Workspace
 
 _SAID: Final = {"allow": "may now", "ask": "may now, once approved,", "deny": "may no longer"}
 _WAS: Final = {"allow": "allowed", "ask": "asked", "deny": "refused"}

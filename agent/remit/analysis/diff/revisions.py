@@ -16,7 +16,8 @@ from remit.core.errors import UsageError
 from remit.policy import Vocabulary
 from remit.workspace import loader as workspace
 from remit.workspace.bundle import vocabulary
-from remit.workspace.loader import MARKER, RESERVED, Workspace, load_files
+from remit.workspace.definitions import RESERVED, Workspace
+from remit.workspace.loader import MARKER, load_files
 from remit.workspace.manifest.manifest import code_digest, is_code
 from remit.workspace.session import policy_files
 

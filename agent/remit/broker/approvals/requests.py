@@ -25,7 +25,7 @@ from remit.guardrails.sanitizer import Guard
 from remit.journal.run_log import Record
 from remit.journal.run_state import Facts
 from remit.journal.store import Journal
-from remit.workspace.loader import Budget
+from remit.workspace.definitions import Budget
 
 LASTS_NS: Final = 3600 * 1_000_000_000
 HASTE_NS: Final = 60 * 1_000_000_000

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from remit.core.calls import Call, Decision, Json
-from remit.core.parsing.names import canonical_json
+from remit.core.parsing.canonical_json import canonical_json
 from remit.guardrails.sanitizer import Guard
 
 LONGEST: Final = 400  # characters of one value that are shown whole

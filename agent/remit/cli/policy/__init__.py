@@ -99,7 +99,7 @@ def explain_command(
     from remit.core.calls import BREAK_GLASS, Context, Request
     from remit.guardrails.provenance import kind_of
     from remit.policy.language.patterns import GlobError
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
     from remit.workspace.session import load_rooms
 
     _, rules = load_rooms(find(Path.cwd()))
@@ -179,7 +179,7 @@ def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> N
     from remit.core.errors import UsageError
     from remit.policy import who
     from remit.policy.language.patterns import GlobError
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
     from remit.workspace.session import load_rooms
 
     _, rules = load_rooms(find(Path.cwd()))
@@ -213,7 +213,7 @@ def can_command(subject: str, as_json: bool) -> None:
     """
     from remit.core.errors import UsageError
     from remit.policy import can
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
     from remit.workspace.session import load_rooms
 
     _, rules = load_rooms(find(Path.cwd()))
@@ -252,7 +252,7 @@ def _check_action(rules: Policy, action: str) -> None:
 
 def _arguments(text: str) -> dict[str, Any]:
     from remit.core.errors import Refusal, UsageError
-    from remit.core.parsing.names import parse_arguments
+    from remit.core.parsing.canonical_json import parse_arguments
 
     try:
         return parse_arguments(text)

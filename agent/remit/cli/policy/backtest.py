@@ -40,7 +40,7 @@ def backtest_command(
     from remit.analysis.backtest import backtest
     from remit.analysis.diff.revisions import live, open_source
     from remit.core.errors import UsageError
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
 
     root = find(Path.cwd())
     here = live(root)
@@ -123,7 +123,7 @@ def suggest_command(
     from remit.analysis.diff.revisions import live
     from remit.analysis.suggestion import first_policy, suggest
     from remit.core.errors import UsageError
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
     from remit.workspace.session import policy_files
 
     root = find(Path.cwd())

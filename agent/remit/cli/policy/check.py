@@ -36,7 +36,7 @@ def check_command(strict: bool, as_json: bool) -> None:
     """
     from remit.analysis.diff.revisions import live
     from remit.analysis.lint import lint
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
     from remit.workspace.session import load_rooms
 
     root = find(Path.cwd())
@@ -86,7 +86,7 @@ def test_command(mutate: bool, least: float, as_json: bool) -> None:
     from remit.analysis.mutation import score
     from remit.core.parsing.yaml import table_text
     from remit.policy import read_cases, run_cases, uncovered
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
     from remit.workspace.session import load_rooms
 
     root = find(Path.cwd())
@@ -160,7 +160,7 @@ def fmt_command(check: bool, as_json: bool) -> None:
       remit policy fmt --check
     """
     from remit.analysis.formatting import formatted
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
 
     changed: list[str] = []
     for path in sorted((find(Path.cwd()) / "policies").glob("*.csv")):

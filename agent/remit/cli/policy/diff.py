@@ -40,7 +40,7 @@ def diff_command(old: str, new: str | None, verify: bool, fail_on: tuple[str, ..
     from remit.analysis.diff.policy import difference
     from remit.analysis.diff.revisions import live, open_source
     from remit.analysis.diff.witnesses import verify as replay
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
 
     root = find(Path.cwd())
     here = live(root)

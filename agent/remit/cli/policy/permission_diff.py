@@ -42,7 +42,7 @@ def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_j
     from remit.analysis.diff.permissions import authority
     from remit.analysis.diff.revisions import live, open_source
     from remit.core.errors import UsageError
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
 
     root = None if new is not None and Path(new).is_dir() else find(Path.cwd())
     before = open_source(base, root)

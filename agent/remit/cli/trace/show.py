@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.live_output import explain, short
-from remit.core.events import ApprovalGranted, ApprovalVoided, Landed
+from remit.core.attempts import Landed
+from remit.core.events import ApprovalGranted, ApprovalVoided
 from remit.guardrails.sanitizer import visible
 from remit.policy.run_scope import told
 from remit.tracing.reports.timeline import utc

@@ -118,7 +118,7 @@ def _progress(as_json: bool) -> Callable[[int, int], None]:
 
 
 def _house() -> Path:
-    from remit.workspace.loader import find
+    from remit.workspace.files import find
 
     return find(Path.cwd())
 

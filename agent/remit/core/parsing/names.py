@@ -1,4 +1,4 @@
-"""One value, one spelling: strict JSON in, canonical JSON and canonical names out.
+"""One thing, one name: the canonical spelling of files, hosts, addresses, tables and ids.
 
 Policy, approvals, the sandbox and the trace compare strings; so two spellings of one thing become one string here, or are
 refused. Nothing after this module parses what the model wrote again.
@@ -6,35 +6,13 @@ refused. Nothing after this module parses what the model wrote again.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import unicodedata
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NoReturn, cast
-
-import rfc8785
+from typing import NoReturn
 
 from remit.core.errors import Refusal
 from remit.core.parsing.urls import canonical_host, canonical_url
 
-if TYPE_CHECKING:  # `remit.call` loads pydantic, and `remit --help` does not need it
-    from collections.abc import Iterable
-
-    from remit.core.calls import Json
-
-LONGEST_ARGUMENTS: Final = 1024 * 1024  # bytes of UTF-8
-DEEPEST: Final = 32  # objects and arrays inside each other
-LARGEST_INTEGER: Final = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every reader keeps exactly
-WRITTEN_AS_INTEGER: Final = 1e21  # RFC 8785 writes larger numbers with an exponent
-
-_plain_json: Final = json.JSONEncoder(
-    ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False
-).encode
-
-# A string that never ends is taken to the end of the text: trying again at each of its quotes would be quadratic.
-_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)|[][{}]', re.DOTALL)
-_SURROGATE = re.compile("[\ud800-\udfff]")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
 _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,127}")
 _MAILBOX = re.compile(r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*")
@@ -43,147 +21,6 @@ _SCHEME = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*:/")
 # Characters that are drawn as nothing although Unicode calls them letters or marks (DerivedCoreProperties.txt,
 # Default_Ignorable_Code_Point; U+2800 is a blank braille cell).
 _BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
-
-
-# -- JSON --------------------------------------------------------------------------------------------------------------
-
-
-def parse_arguments(text: str) -> dict[str, Json]:
-    """The JSON object that the model wrote, or `invalid_arguments`; `details` name the problem and, where known, its offset.
-
-    A whole number has one spelling, so `5.0` is the integer 5. Refused: whatever two readers might read differently
-    (duplicate keys, NaN, numbers that no reader keeps exactly, lone surrogates), more than 1 MiB, more than 32 levels.
-    """
-    value = parse_json(text)
-    if not isinstance(value, dict):
-        _not_json("not_object", "the arguments must be one JSON object")
-    return cast("dict[str, Json]", value)
-
-
-def parse_json(text: str) -> Json:
-    """Any JSON value, read as strictly as arguments are."""
-    try:
-        size = len(text.encode())
-    except UnicodeEncodeError as failure:
-        _not_json("lone_surrogate", "the text is not valid Unicode", failure.start)
-    if size > LONGEST_ARGUMENTS:
-        _not_json("too_long", f"the text is longer than {LONGEST_ARGUMENTS} bytes")
-    if text.startswith("\ufeff"):
-        _not_json("byte_order_mark", "the text starts with a byte order mark", 0)
-    _check_depth(text)
-    try:
-        value = json.loads(
-            text, object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
-        )
-    except json.JSONDecodeError as failure:
-        problem = "trailing_text" if failure.msg == "Extra data" else "not_json"
-        _not_json(problem, f"the text is not JSON: {failure.msg.lower()}", failure.pos)
-    _check_strings(value)
-    return value
-
-
-def canonical_json(value: Json) -> bytes:
-    """RFC 8785: the one way to write this value; `invalid_arguments` where JSON cannot say it."""
-    try:
-        if _is_plain(value):
-            with suppress(UnicodeEncodeError):
-                return _plain_json(value).encode()
-        return rfc8785.dumps(value)
-    except (rfc8785.CanonicalizationError, UnicodeEncodeError, RecursionError) as failure:
-        raise Refusal(
-            "invalid_arguments", "the value cannot be written as canonical JSON", details={"problem": "not_canonical"}
-        ) from failure
-
-
-def _is_plain(value: object) -> bool:
-    """Whether Python's own encoder, which takes a tenth of the time, writes it as RFC 8785 does.
-
-    Floats are written otherwise there, and keys sorted by UTF-16, which is the order of characters where they are ASCII.
-    """
-    kind = type(value)
-    if kind is dict:
-        for key, item in cast("dict[object, object]", value).items():
-            if type(key) is not str or not key.isascii() or not _is_plain(item):
-                return False
-        return True
-    if kind is list or kind is tuple:
-        for item in cast("list[object]", value):  # noqa: SIM110 - a generator would double the time
-            if not _is_plain(item):
-                return False
-        return True
-    return kind is str or value is None or kind is bool or (kind is int and abs(cast("int", value)) <= LARGEST_INTEGER)
-
-
-def digest(value: Json) -> str:
-    """`sha256:` and 64 hex digits over the canonical JSON."""
-    return digest_bytes(canonical_json(value))
-
-
-def digest_bytes(data: bytes) -> str:
-    """`sha256:` and 64 hex digits."""
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
-
-
-def _check_depth(text: str) -> None:
-    """Count brackets outside strings, so that the parser never recurses further than `DEEPEST`."""
-    depth = 0
-    for token in _STRUCTURE.finditer(text):
-        match token.group():
-            case "[" | "{":
-                depth += 1
-            case "]" | "}":
-                depth -= 1
-            case _:
-                continue
-        if depth > DEEPEST:
-            _not_json("too_deep", f"objects and arrays are nested deeper than {DEEPEST}", token.start())
-
-
-def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        _not_json("duplicate_key", "an object has the same key twice")
-    return value
-
-
-def _integer(digits: str) -> int:
-    # Compared by length first: Python refuses to turn thousands of digits into an integer.
-    if len(digits) > 17 or abs(number := int(digits)) > LARGEST_INTEGER:
-        _not_json("number_out_of_range", f"a whole number is beyond ±{LARGEST_INTEGER}; write it as a string")
-    return number
-
-
-def _float(digits: str) -> float | int:
-    number = float(digits)
-    if number.is_integer() and abs(number) <= LARGEST_INTEGER:
-        return int(number)
-    if abs(number) == float("inf") or LARGEST_INTEGER < abs(number) < WRITTEN_AS_INTEGER:
-        _not_json("number_out_of_range", "a number is larger than JSON readers keep exactly; write it as a string")
-    return number
-
-
-def _constant(_name: str) -> NoReturn:
-    _not_json("not_finite", "NaN and Infinity are not JSON")
-
-
-def _check_strings(value: Json) -> None:
-    stack: list[Json] = [value]
-    while stack:
-        item: Json = stack.pop()
-        if isinstance(item, str) and _SURROGATE.search(item):
-            _not_json("lone_surrogate", "a string holds half a character")
-        if isinstance(item, list | dict):
-            stack.extend(cast("Iterable[Json]", item))
-        if isinstance(item, dict):
-            stack.extend(cast("dict[str, Json]", item).values())
-
-
-def _not_json(problem: str, message: str, at: int | None = None) -> NoReturn:
-    details = {"problem": problem} if at is None else {"problem": problem, "at": at}
-    raise Refusal("invalid_arguments", message, details=details)
-
-
-# -- names -------------------------------------------------------------------------------------------------------------
 
 
 def canonical(kind: str, value: str) -> str:

@@ -19,6 +19,8 @@ from remit.core.errors import Refusal
 LONGEST_URL: Final = 8192  # characters
 LONGEST_HOST: Final = 253  # characters, RFC 1035 section 2.3.4
 DEFAULT_PORT: Final = {"http": 80, "https": 443}
+SCHEMES: Final = ("https", "http")
+URL_KINDS: Final = ("url", *SCHEMES)  # kinds of resources that are reached by a URL
 
 _URL = re.compile(
     r"(?P<scheme>[A-Za-z]+)://(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s\[\]:/?#@\\%<>^|\"`{}]+)"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from remit.core.events import AddressClass, Connection, Limit, NetworkLimit, Verdict
+from remit.core.attempts import AddressClass, Connection, Limit, NetworkLimit, Verdict
 from remit.guardrails.encodings import spellings
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.permissions import Network

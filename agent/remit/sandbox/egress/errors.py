@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from remit.core.events import AddressClass, Verdict
+from remit.core.attempts import AddressClass, Verdict
 
 # Reasons of policy: asking again is no use. The others are what any network does now and then.
 FINAL: Final[frozenset[Verdict]] = frozenset(

@@ -15,11 +15,10 @@ from urllib.parse import urlsplit
 
 from remit.core.calls import Noun, Touch
 from remit.core.errors import Refusal
-from remit.core.parsing.urls import DEFAULT_PORT, canonical_host, canonical_url
-from remit.workspace.manifest.touches import covered
+from remit.core.parsing.file_patterns import covered
+from remit.core.parsing.urls import DEFAULT_PORT, SCHEMES, canonical_host, canonical_url
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-SCHEMES: Final = ("https", "http")
 SHAPE: Final = '"api.example.com:443", "*.example.com:443" or "GET,POST api.example.com:443/v1/**"'
 
 _LINE = re.compile(r"(?:([A-Z]+(?:,[A-Z]+)*) )?([^\s:/]+):([1-9][0-9]{0,4})(/\S*)?")

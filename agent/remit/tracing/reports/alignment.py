@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Final
 
 from remit.core.calls import Json, Succeeded
-from remit.core.parsing.names import canonical_json
+from remit.core.parsing.canonical_json import canonical_json
 from remit.tracing.reports.timeline import CallStory, Story
 
 # What differs between any two runs and means nothing: times, and ids that machines draw.

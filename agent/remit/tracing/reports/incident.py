@@ -16,7 +16,8 @@ from remit.tracing.reports.failures import failures
 from remit.tracing.reports.run_diff import Compared, Files, compare, last_good
 from remit.tracing.reports.timeline import Story, tell
 from remit.workspace.bundle import CODE_DIGESTS
-from remit.workspace.loader import Budget, load_files
+from remit.workspace.definitions import Budget
+from remit.workspace.loader import load_files
 from remit.workspace.session import House
 
 COMMANDS: Final = 3

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from remit.core.calls import Failed
 from remit.core.events import CallAnswered, CallDecided, ModelAnswered, ModelAsked, Recorded, RunStarted
-from remit.workspace.loader import Price
+from remit.workspace.definitions import Price
 
 ANSWER = "(answer)"  # turns that ask for nothing
 EVENTS = ("run.started", "model.asked", "model.answered", "call.decided", "call.answered")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
+from remit.core.attempts import Landed
 from remit.core.calls import Ask, Decision, Error, Failed, Json, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
@@ -21,7 +22,6 @@ from remit.core.events import (
     CallAnswered,
     CallDecided,
     EffectSettled,
-    Landed,
     ModelAnswered,
     ModelAsked,
     ModelFailed,

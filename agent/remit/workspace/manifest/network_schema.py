@@ -9,10 +9,9 @@ from pydantic import AfterValidator, Field
 
 from remit.core.errors import Problem
 from remit.core.parsing.toml import Matching, Table, wrong
-from remit.sandbox.egress.permissions import SCHEMES, NetworkError, parse_credential, parse_host, parse_range
+from remit.core.parsing.urls import URL_KINDS
+from remit.sandbox.egress.permissions import NetworkError, parse_credential, parse_host, parse_range
 from remit.workspace.manifest.touches import Template
-
-URL_KINDS: Final = ("url", *SCHEMES)
 
 # What the sandbox itself sets: a secret under one of these names would change how the tool finds its proxy or its files.
 _TAKEN: Final = frozenset(("PATH", "HOME", "TMPDIR", "LANG"))

@@ -10,8 +10,9 @@ from pydantic import ValidationError
 
 from remit.core.calls import Json, Noun
 from remit.core.errors import Problem, Refusal, WorkspaceError
+from remit.core.parsing.canonical_json import parse_json
 from remit.core.parsing.json_schema import check_schema, types_of
-from remit.core.parsing.names import hidden_character, parse_json
+from remit.core.parsing.names import hidden_character
 from remit.core.parsing.toml import toml_line
 from remit.guardrails.redaction import texts_of
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest, Pin, pin_digest

@@ -8,13 +8,14 @@ from typing import Final, NoReturn, cast
 
 from remit.core.calls import Access, Json, Touch
 from remit.core.errors import Refusal
+from remit.core.parsing.canonical_json import canonical_json
+from remit.core.parsing.file_patterns import covered
 from remit.core.parsing.json_schema import Mismatch, validate
-from remit.core.parsing.names import canonical, canonical_json, proper_name, tables_of
-from remit.core.parsing.urls import canonical_url
-from remit.sandbox.egress.permissions import SCHEMES, is_address, parse_host, url_of
+from remit.core.parsing.names import canonical, proper_name, tables_of
+from remit.core.parsing.urls import SCHEMES, URL_KINDS, canonical_url
+from remit.sandbox.egress.permissions import is_address, parse_host, url_of
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest
-from remit.workspace.manifest.network_schema import URL_KINDS
-from remit.workspace.manifest.touches import Template, covered
+from remit.workspace.manifest.touches import Template
 
 MOST_TOUCHES: Final = 1000  # resources of one call; a longer list is a mistake or an attack
 

@@ -11,8 +11,10 @@ from pydantic import AfterValidator, Field
 
 from remit.core.calls import Effect, Json
 from remit.core.errors import CODES, Problem, Refusal
+from remit.core.parsing.file_patterns import covered
 from remit.core.parsing.names import canonical, hidden_character
 from remit.core.parsing.toml import Matching, Table, read_table, toml_line, wrong
+from remit.core.parsing.toml_fields import Duration, Label, Size, Summary, size
 from remit.sandbox.egress.permissions import SHAPE as SHAPE_OF_HOSTS
 from remit.workspace.manifest.network_schema import (
     Header,
@@ -30,7 +32,6 @@ from remit.workspace.manifest.touches import (
     Template,
     TouchError,
     check_pattern,
-    covered,
     parse_listing,
     parse_touch,
 )
@@ -47,26 +48,8 @@ LARGEST_SENT: Final = 64 * 1024**2  # a request is read whole before any of it i
 # A model sees `tool__action`: at most 31 + 2 + 31 characters, as providers accept (^[a-zA-Z0-9_-]{1,64}$), and one to one
 # because no name holds `__` or ends in `_`.
 _NAME = r"(?!remit$|none$)(?=.{1,31}$)[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
-_DURATION = re.compile(r"(?!0+(?:\.0+)?[a-z])([0-9]{1,6}(?:\.[0-9]{1,6})?)(ms|s|m|h)")
-_SIZE = re.compile(r"(?!0+[A-Z])([0-9]{1,6})(B|KiB|MiB|GiB)")
-_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _OWN_FILE = re.compile(r"\./[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-def duration(value: str) -> float:
-    """Seconds of a `Duration` ("250ms", "5s", "10m", "1h")."""
-    found = _DURATION.fullmatch(value)
-    assert found is not None  # checked when the file was read
-    return float(found[1]) * _SECONDS[found[2]]
-
-
-def size(value: str) -> int:
-    """Bytes of a `Size` ("64KiB", "256MiB")."""
-    found = _SIZE.fullmatch(value)
-    assert found is not None  # checked when the file was read
-    return int(found[1]) * _BYTES[found[2]]
 
 
 def _memory(value: str) -> str:
@@ -117,11 +100,7 @@ def _pattern(value: str) -> str:
 
 _SNAKE = "write lower-case letters, digits and single _, at most 31"
 Name = Annotated[str, Matching(_NAME, "a name", _SNAKE)]
-Label = Annotated[str, Matching(r"[a-z][a-z0-9_-]{0,30}", "a label", "write lower-case letters, digits, _ and -")]
 Version = Annotated[str, Matching(r"[0-9]+(?:\.[0-9]+){0,2}(?:[-+][0-9A-Za-z.+-]+)?", "a version", 'write "1.0.0"')]
-Summary = Annotated[str, Matching(r"\S[^\n]{0,199}", "one line", "write one line of at most 200 characters")]
-Duration = Annotated[str, Matching(_DURATION.pattern, "a duration", 'write a number and ms, s, m or h: "5s"')]
-Size = Annotated[str, Matching(_SIZE.pattern, "a size", 'write a whole number and B, KiB, MiB or GiB: "256MiB"')]
 Memory = Annotated[Size, AfterValidator(_memory)]
 Sent = Annotated[Size, AfterValidator(_sent)]
 Pattern = Annotated[str, AfterValidator(_pattern)]

@@ -10,11 +10,10 @@ And one line of its `lists`: which resources a result names.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
-from remit.core.calls import Access
+from remit.core.calls import Access, Listing
 from remit.core.errors import Refusal
 from remit.core.parsing.names import canonical
 
@@ -61,21 +60,6 @@ class Template:
     def numbered(self) -> bool:
         """Whether a whole number may name the resource: an id of a kind without a grammar of its own."""
         return self.form == "one" and self.kind not in SPELLED
-
-
-@dataclass(frozen=True, kw_only=True)
-class Listing:
-    """Where in a result the names of resources of `kind` stand; `proper`: they are proper names, of several words.
-
-    `links`: they stand in texts there. `alias` is where their other names stand, by which the user speaks of them; empty:
-    all of them are listed.
-    """
-
-    kind: str
-    path: tuple[str, ...] = ()
-    proper: bool = False
-    links: bool = False
-    alias: tuple[str, ...] = ()
 
 
 def parse_listing(text: str) -> Listing:
@@ -153,30 +137,3 @@ def check_pattern(pattern: str) -> None:
         raise TouchError(f"{pattern!r} is not a pattern of files", fix) from refusal
     if spelled != plain or any(segment != "**" and "**" in segment for segment in segments):
         raise TouchError(f"{pattern!r} is not a pattern of files", 'write it as "docs/**" or "logs/*.txt"')
-
-
-def covered(patterns: Iterable[str], name: str) -> bool:
-    """Whether one of the patterns covers the file, or all of the set when the name ends in `/**`."""
-    path = name.split("/")
-    if path[-1] == "**":
-        return any(_covers_set(pattern.split("/"), path[:-1]) for pattern in patterns)
-    return any(_matches(pattern.split("/"), path) for pattern in patterns)
-
-
-def _covers_set(pattern: list[str], folder: list[str]) -> bool:
-    """Everything below a folder is covered by a pattern that ends in `**` and whose front matches the folder or one above."""
-    return pattern[-1] == "**" and any(_matches(pattern[:-1], folder[:size]) for size in range(1, len(folder) + 1))
-
-
-def _matches(pattern: list[str], path: list[str]) -> bool:
-    if not pattern:
-        return not path
-    if pattern[0] == "**":
-        # At the end, `**` is everything below and never the folder itself.
-        first = 1 if len(pattern) == 1 else 0
-        return any(_matches(pattern[1:], path[size:]) for size in range(first, len(path) + 1))
-    return bool(path) and _segment_matches(pattern[0], path[0]) and _matches(pattern[1:], path[1:])
-
-
-def _segment_matches(pattern: str, segment: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), segment, re.DOTALL) is not None

@@ -1,0 +1,119 @@
+"""Events of calls: decided, attempted, settled, answered."""
+
+# pyright: reportIncompatibleVariableOverride=false, reportGeneralTypeIssues=false
+# A subclass that requires `step` narrows a field of the base, which is sound because events are frozen.
+
+from __future__ import annotations
+
+from typing import Literal
+
+from remit.core.attempts import Change, Connection, Landed, Limit, Refused, Spent
+from remit.core.calls import Ask, Call, Confinement, Decision, Json, Result
+from remit.core.errors import Code
+from remit.core.events.event import Event
+
+
+class CallDecided(Event):
+    """A call of a step was parsed, made canonical and decided; or refused before it could be.
+
+    `call` is None where parsing or canonicalisation failed: then `refused` holds the result. `round` counts decisions of
+    the same call: 0 first, 1 after the first grant. `said` is that fact of a call whose arguments are not recorded whole.
+    """
+
+    type: Literal["call.decided"] = "call.decided"
+    step: int
+    index: int
+    ask: Ask
+    round: int = 0
+    call: Call | None = None
+    decision: Decision | None = None
+    refused: Result | None = None
+    said: bool | None = None
+
+    @property
+    def key(self) -> str:
+        return f"call.decided/{self.step}/{self.index}/{self.round}"
+
+
+class AttemptIntended(Event):
+    """The effect is about to happen; for anything but a read this is on disk first."""
+
+    type: Literal["attempt.intended"] = "attempt.intended"
+    step: int
+    index: int
+    attempt: int
+    request_digest: str
+    decision_digest: str
+    profile_digest: str
+    confinement: Confinement
+    idempotency_key: str = ""
+    effect_digest: str = ""  # of what is acted on, whatever else the model wrote; "" where repeating does no harm
+
+
+class AttemptEnded(Event):
+    """One attempt is over. `landed` says what is known of its effect.
+
+    `labels` are those of the action, where it failed and the model reads what the tool said of that.
+    """
+
+    type: Literal["attempt.ended"] = "attempt.ended"
+    step: int
+    index: int
+    attempt: int
+    code: Code | None  # None: it succeeded
+    cause: Code | None = None  # how the attempt itself ended, where `code` is only what that means: `outcome_unknown`
+    error: str | None = None  # the tool's own declared error name, with `tool_failed`
+    message: str = ""
+    labels: tuple[str, ...] = ()
+    value: Json = None
+    landed: Landed = "none"
+    changes: tuple[Change, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    connections: tuple[Connection, ...] = ()
+    stderr: str = ""
+    spent: Spent = Spent()
+    limit: Limit | None = None  # with `timeout` and `resource_exhausted`
+    lost: bool = False  # the process that ran it died; another one wrote this
+    retry_in_s: float | None = None  # seconds until the next attempt; None: there is none
+    retry_after_s: float | None = None  # seconds that the tool itself asked to wait
+
+
+class EffectSettled(Event):
+    """What came of an effect whose end nobody saw, found by the tool's own probe or said by a person.
+
+    `by` is `probe:tickets.closed` or `user:ann`; `number` counts from 1, probes and people apart. `value` is what the call would have returned,
+    None where nobody can tell that.
+    """
+
+    type: Literal["effect.settled"] = "effect.settled"
+    step: int
+    index: int
+    number: int
+    landed: Landed
+    by: str
+    account: str = ""
+    reason: str = ""
+    value: Json = None
+
+    @property
+    def key(self) -> str:
+        return f"effect.settled/{self.step}/{self.index}/{'person' if self.by_person else 'probe'}/{self.number}"
+
+    @property
+    def by_person(self) -> bool:
+        return self.by.startswith("user:")
+
+
+class CallAnswered(Event):
+    """The one result of a call, as the model reads it.
+
+    `cleared` are the labels that it takes off the run; `listed` the resources that the directory knows by it.
+    """
+
+    type: Literal["call.answered"] = "call.answered"
+    step: int
+    index: int
+    result: Result
+    output_digest: str = ""
+    cleared: tuple[str, ...] = ()
+    listed: tuple[str, ...] = ()

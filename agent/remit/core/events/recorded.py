@@ -1,0 +1,89 @@
+"""Every kind of event as one union, and an event in its place in the chain of its run."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from remit.core.calls import Json
+from remit.core.events.approvals import (
+    ApprovalGranted,
+    ApprovalRefused,
+    ApprovalRejected,
+    ApprovalRequested,
+    ApprovalRevoked,
+    ApprovalVoided,
+    BreakGlassReviewed,
+)
+from remit.core.events.calls import AttemptEnded, AttemptIntended, CallAnswered, CallDecided, EffectSettled
+from remit.core.events.operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTried
+from remit.core.events.runs import (
+    AnswerRejected,
+    BudgetSpent,
+    ModelAnswered,
+    ModelAsked,
+    ModelFailed,
+    RulesChanged,
+    RunFinished,
+    RunPruned,
+    RunResumed,
+    RunStarted,
+)
+
+AnyEvent: TypeAlias = Annotated[
+    RunStarted
+    | RunResumed
+    | RulesChanged
+    | ModelAsked
+    | ModelAnswered
+    | ModelFailed
+    | AnswerRejected
+    | CallDecided
+    | ApprovalRequested
+    | ApprovalGranted
+    | ApprovalRejected
+    | ApprovalRevoked
+    | ApprovalRefused
+    | ApprovalVoided
+    | BreakGlassReviewed
+    | AttemptIntended
+    | AttemptEnded
+    | EffectSettled
+    | BudgetSpent
+    | CallAnswered
+    | RunFinished
+    | HoldSet
+    | HoldLifted
+    | RunPruned
+    | ToolFailed
+    | ToolTried
+    | ToolRecovered,
+    Field(discriminator="type"),
+]
+
+EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+class Recorded(BaseModel):
+    """An event with its place in the chain of its run.
+
+    `at` is Unix nanoseconds; `hash` is SHA-256 over `prev`, the header and the salted digest of the body, so that a body
+    can be erased without breaking the chain: then `event` and `salt` are None.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    seq: int
+    at: int
+    type: str
+    key: str
+    prev: str
+    hash: str
+    payload_digest: str
+    salt: str | None
+    event: AnyEvent | None
+
+
+Body: TypeAlias = dict[str, Json]

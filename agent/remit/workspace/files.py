@@ -1,0 +1,115 @@
+"""The files of a workspace on disk: where it is, what belongs to it, and what cannot be read."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from remit.core.errors import Problem, UsageError, WorkspaceError
+from remit.core.parsing.toml import read_toml
+from remit.workspace.definitions import RESERVED
+from remit.workspace.file_schema import MARKER, plain_path
+from remit.workspace.manifest.manifest import code_digest, is_code
+
+_RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/(?:limits|content|labels)\.toml")
+
+
+def find(start: Path) -> Path:
+    """The workspace that `start` lies in: the nearest folder upwards with a `remit.toml`."""
+    here = start.resolve()
+    for folder in (here, *here.parents):
+        if (folder / MARKER).is_file():
+            return folder
+    raise UsageError(f"no {MARKER} in {str(here)!r} or above it; write a workspace with `remit init`")
+
+
+def read_code(folder: Path) -> dict[str, bytes]:
+    """The files of a tool's folder that `code_digest` covers, by path relative to it.
+
+    Raises:
+        WorkspaceError: a symbolic link, which could change what runs without changing the folder.
+    """
+    found: dict[str, bytes] = {}
+    links: list[Problem] = []
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if not is_code(name):
+            continue
+        if path.is_symlink():
+            fix = "put a copy of the file there"
+            links.append(
+                Problem(file=f"tools/{folder.name}/{name}", what="a tool's folder holds a symbolic link", fix=fix)
+            )
+        elif path.is_file():
+            found[name] = path.read_bytes()
+    if links:
+        raise WorkspaceError(links)
+    return found
+
+
+class WorkspaceFiles:
+    """The live files of a workspace, and what is wrong with them as files."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.files: dict[str, bytes] = {}
+        self.code: dict[str, str] = {}
+        self.problems: list[Problem] = []
+        self._read(MARKER)
+        for path in self._children("policies"):
+            if _RULES.fullmatch(name := f"policies/{path.name}"):
+                self._read(name)
+        for path in self._children("tools"):
+            if path.is_dir() and self._inhabited(path, "tool.toml"):
+                self._read(f"tools/{path.name}/tool.toml")
+                self._read_code(path)
+        for path in self._children("agent"):
+            if path.is_dir() and path.name != RESERVED and self._inhabited(path, "agent.toml"):
+                self._read(f"agent/{path.name}/agent.toml")
+                self._read_named(path.name)
+
+    def _children(self, folder: str) -> list[Path]:
+        path = self._root / folder
+        return sorted(path.iterdir()) if path.is_dir() else []
+
+    def _inhabited(self, folder: Path, marker: str) -> bool:
+        if folder.name.startswith(".") or folder.name == "__pycache__":
+            return False
+        if (folder / marker).is_file():
+            return True
+        if any(path.is_file() and is_code(path.relative_to(folder).as_posix()) for path in folder.rglob("*")):
+            file = folder.relative_to(self._root).as_posix()
+            self.problems.append(
+                Problem(file=file, what=f"the folder has no {marker}", fix=f"write {file}/{marker}, or remove it")
+            )
+        return False
+
+    def _read(self, name: str) -> None:
+        try:
+            self.files[name] = (self._root / name).read_bytes()
+        except OSError as failure:
+            what = f"cannot be read: {failure.strerror}"
+            self.problems.append(Problem(file=name, what=what, fix="make it a file that you may read"))
+
+    def _read_code(self, folder: Path) -> None:
+        try:
+            self.code[folder.name] = code_digest(read_code(folder))
+        except WorkspaceError as error:
+            self.problems.extend(error.problems)
+        except OSError as failure:
+            what = f"cannot be read: {failure.strerror}"
+            self.problems.append(Problem(file=f"tools/{folder.name}", what=what, fix="make its files readable"))
+
+    def _read_named(self, agent: str) -> None:
+        """The prompt and the answer's schema, if a well-formed agent.toml names them; what is wrong is told by `_Loading`."""
+        for keys in (("prompt",), ("answer", "schema")):
+            try:
+                named: Any = read_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")
+                for key in keys:
+                    named = named[key]
+                path = f"agent/{agent}/{plain_path(named)}"
+            except (KeyError, TypeError, ValueError, AttributeError, WorkspaceError):
+                continue
+            if (self._root / path).is_file():
+                self._read(path)
