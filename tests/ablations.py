@@ -26,7 +26,6 @@ from typing import Any, Final, TypeAlias
 import h11
 import pytest
 
-from remit import policy
 from remit.broker import attempts as attempt
 from remit.broker import broker
 from remit.broker import circuit_breaker as circuit
@@ -54,12 +53,13 @@ from remit.journal.run_state import Facts
 from remit.journal.store import AlreadyRecorded, Journal
 from remit.langchain import bridge as foreign
 from remit.langchain import middleware as langchain
-from remit.policy import Policy, Watched
-from remit.policy.engine import Judged
+from remit.policy import engine as policy
+from remit.policy.engine import Judged, Policy
 from remit.policy.index import Index, Table
 from remit.policy.language import conditions
 from remit.policy.language import loader as rules
 from remit.policy.language.conditions import Condition
+from remit.policy.reload import Watched
 from remit.runtime import runner as run
 from remit.runtime.live import LiveWorld
 from remit.sandbox import file_grants as opened
@@ -155,7 +155,7 @@ def never(where: object, name: str) -> Remove:
     return lambda patch: patch.setattr(where, name, lambda *_, **__: None)
 
 
-LOST: Final = effect.lost
+LOST: Final = effect.lost_attempt
 
 
 def lenient(text: str) -> dict[str, object]:
@@ -219,8 +219,8 @@ def spent_when_asked(self: Broker, call: Call) -> Decision:
 
 def read_twice(root: Path) -> tuple[Workspace, Policy]:
     """The rules of another reading than the one that is recorded."""
-    found = workspace.load(root)
-    return found, policy.load(house.policy_files(root), vocabulary(found))
+    found = workspace.load_workspace(root)
+    return found, policy.load_policy(house.policy_files(root), vocabulary(found))
 
 
 def one_crash(*given: Any, **options: Any) -> outcome.Answer:
@@ -663,7 +663,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "the time of an approval",
-        replaced(approval, "expired", lambda *_: False),
+        replaced(approval, "approval_expired", lambda *_: False),
         threats="D3",
         tests=(
             "test_broker.py::test_an_expired_request_cannot_be_approved",
@@ -673,7 +673,7 @@ ABLATIONS: Final = (
     brokered(
         "one event under one key",
         replaced(Journal, "append", overwritten),
-        replaced(effect, "earlier", lambda *_: (0, None)),
+        replaced(effect, "earlier_attempts", lambda *_: (0, None)),
         threats="D4",
         tests=(
             "test_approvals.py::test_two_workers_use_one_approval_once",
@@ -691,7 +691,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "the account behind an answer",
-        replaced(house, "account", lambda: os.environ.get("USER", "")),
+        replaced(house, "os_account", lambda: os.environ.get("USER", "")),
         threats="D5",
         tests=("test_approvals.py::test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace",),
     ),
@@ -735,13 +735,13 @@ ABLATIONS: Final = (
     ),
     brokered(
         "a warning of haste",
-        replaced(approval, "in_haste", lambda *_, **__: []),
+        replaced(approval, "approved_within_a_minute", lambda *_, **__: []),
         threats="D11",
         tests=("test_approvals.py::test_whoever_approves_unlike_calls_in_haste_is_warned_and_the_trace_says_so",),
     ),
     brokered(
         "few requests at once",
-        never(approval, "check_waiting"),
+        never(approval, "check_waiting_approvals"),
         threats="D11",
         tests=("test_approvals.py::test_only_so_many_calls_wait_for_people_at_once",),
     ),
@@ -752,7 +752,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "remit stop",
-        replaced(hold, "reason", lambda *_: None),
+        replaced(hold, "hold_reason", lambda *_: None),
         tests=(
             "test_broker.py::test_a_held_tool_runs_nothing_until_the_hold_is_lifted",
             "test_broker.py::test_a_held_run_pauses_before_its_next_turn_and_goes_on_afterwards",
@@ -836,7 +836,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "acting for another user",
-        replaced(run, "subject", whoever),
+        replaced(run, "acting_subject", whoever),
         threats="E5",
         tests=("test_rooms.py::test_acting_for_another_user_needs_a_rule",),
     ),
@@ -911,7 +911,7 @@ ABLATIONS: Final = (
     brokered(
         "no second try of what cannot be undone",
         replaced(retry, "again", lambda *_, attempt, **__: attempt < 3),
-        replaced(effect, "lost", lambda call, number: LOST(call, number).model_copy(update={"retry_in_s": 0.0})),
+        replaced(effect, "lost_attempt", lambda call, number: LOST(call, number).model_copy(update={"retry_in_s": 0.0})),
         threats="F1",
         tests=(
             "test_broker.py::test_an_irreversible_call_that_times_out_after_its_effect_is_never_tried_again",
@@ -920,13 +920,13 @@ ABLATIONS: Final = (
     ),
     brokered(
         "effects in doubt",
-        never(effect, "check"),
+        never(effect, "check_repeated_effect"),
         threats="F2",
         tests=("test_effects.py::test_a_model_that_asks_again_with_jittered_arguments_does_not_repeat_an_effect_in_doubt",),
     ),
     brokered(
         "the same call twice in one turn",
-        never(effect, "check_step"),
+        never(effect, "check_twin_in_step"),
         tests=("test_effects.py::test_the_same_irreversible_call_twice_in_one_turn_is_carried_out_once",),
     ),
     brokered(
@@ -981,12 +981,12 @@ ABLATIONS: Final = (
     ),
     brokered(
         "rest for a tool that fails",
-        never(circuit, "check"),
+        never(circuit, "check_circuit"),
         tests=("test_retries.py::test_a_tool_that_fails_again_and_again_rests_in_every_run",),
     ),
     brokered(
         "limits over all runs",
-        replaced(limits, "claims", lambda *_, **__: {}),
+        replaced(limits, "limit_claims", lambda *_, **__: {}),
         tests=("test_budgets.py::test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_time_to_come_back",),
     ),
     # -- content (threats F7, G2, H3) --

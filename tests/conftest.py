@@ -72,6 +72,6 @@ def play(clerk: Callable[..., Path]) -> Play:
         opened = house_module.open_house(folder)
         model = run_module.open_model_of(opened, "clerk")
         start = run_module.Start(agent="clerk", task="keep the ledger", subject=user, account=account, model=model)
-        return Played(folder=folder, opened=opened, ended=asyncio.run(run_module.start(opened, start, wait=wait)))
+        return Played(folder=folder, opened=opened, ended=asyncio.run(run_module.start_run(opened, start, wait=wait)))
 
     return played

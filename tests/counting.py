@@ -204,7 +204,7 @@ _locks: list[str] = []  # the tool is always the same one: pinned once, it is pi
 
 def pin(folder: Path) -> None:
     """Pin what lies there."""
-    found = workspace.load(folder)
+    found = workspace.load_workspace(folder)
     asyncio.run(tool.pin_tools(found, tuple(found.tools), Sandbox(accept=("full",))))
     sys.modules.pop("ledger_host", None)  # a test may write it anew
 

@@ -75,12 +75,12 @@ class Stage:
             run=self.run,
         )
         with suppress(Killed):
-            asyncio.run(run.start(opened, start, wait=wait, tell=self._told(dies_at, seen)))
+            asyncio.run(run.start_run(opened, start, wait=wait, tell=self._told(dies_at, seen)))
 
     def goes_on(self, *, dies_at: str = "") -> None:
         """Another process takes it up, under the files as they are now."""
         with suppress(Killed):
-            asyncio.run(run.resume(self.house, self.run, account="operator", tell=self._told(dies_at, None)))
+            asyncio.run(run.resume_run(self.house, self.run, account="operator", tell=self._told(dies_at, None)))
 
     def _told(self, dies_at: str, seen: Callable[[AnyEvent], None] | None) -> Callable[[Recorded], None]:
         def tell(recorded: Recorded) -> None:
@@ -93,16 +93,16 @@ class Stage:
 
     def grants(self, person: str) -> None:
         with suppress(Refusal):  # that too is in the record
-            approval.grant(*self._asked, role="role:lead", now=time.time_ns(), **self._by(person))
+            approval.grant_approval(*self._asked, role="role:lead", now=time.time_ns(), **self._by(person))
 
     def rejects(self, person: str) -> None:
-        approval.reject(*self._asked, now=time.time_ns(), reason="not this month", **self._by(person))
+        approval.reject_approval(*self._asked, now=time.time_ns(), reason="not this month", **self._by(person))
 
     def revokes(self, person: str) -> None:
-        approval.revoke(*self._asked, approver=f"user:{person}", account=person, reason="I misread the amount")
+        approval.revoke_approval(*self._asked, approver=f"user:{person}", account=person, reason="I misread the amount")
 
     def settles(self, place: tuple[int, int], landed: Literal["landed", "not_landed"]) -> None:
-        effect.settle(self.record, *place, landed=landed, person="user:lea", account="lea", reason="I looked")
+        effect.settle_effect(self.record, *place, landed=landed, person="user:lea", account="lea", reason="I looked")
 
     def edits_rules(self, old: str, new: str) -> None:
         rules = self.folder / "policies" / "rules.csv"
@@ -112,7 +112,7 @@ class Stage:
     @property
     def _asked(self) -> tuple[Record, ApprovalRequested]:
         record = self.record
-        return record, approval.waiting(record)[0]
+        return record, approval.waiting_approvals(record)[0]
 
     def _by(self, person: str) -> dict[str, Any]:
         return {"approver": f"user:{person}", "account": person, "roles_of": self.house.policy.roles_of}
@@ -129,9 +129,9 @@ def model_failed(folder: Path) -> Stage:
         {"ledger__look": {"name": "crash"}},
     ]
     stage = Stage(folder, [{"say": "next", "calls": mixed}, turn(ledger__book={"name": "ben", "amount": 2})])
-    hold.stop(stage.house.journal, "agent:clerk", why="audit", account="op")
+    hold.set_hold(stage.house.journal, "agent:clerk", why="audit", account="op")
     stage.begins()
-    hold.start(stage.house.journal, "agent:clerk", account="op")
+    hold.lift_hold(stage.house.journal, "agent:clerk", account="op")
     stage.goes_on()
     return stage
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from remit.analysis.solver.ruleset import Side, read_side
 from remit.core.calls import Context
-from remit.policy import Vocabulary
+from remit.policy.language.loader import Vocabulary
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()
 

@@ -176,7 +176,7 @@ def write_house(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
-    found = workspace.load(folder)
+    found = workspace.load_workspace(folder)
     asyncio.run(tool.pin_tools(found, tuple(found.tools), Sandbox(accept=("full",))))
 
 
@@ -255,9 +255,9 @@ class Run:
             start = run.Start(
                 agent="teller", task="pay", subject="user:operator", account="t", model=model, run=self.name
             )
-            done = asyncio.run(run.start(house, start, tell=tell))
+            done = asyncio.run(run.start_run(house, start, tell=tell))
         else:
-            done = asyncio.run(run.resume(house, self.name, account="t", tell=tell))
+            done = asyncio.run(run.resume_run(house, self.name, account="t", tell=tell))
         return 0 if done.finished is not None else 5
 
     def seen(self) -> int:

@@ -94,4 +94,4 @@ def play_slowly(root: str, name: str, telling: Connection) -> None:
         model=run.open_model_of(opened, "clerk"),
         run=name,
     )
-    asyncio.run(run.start(opened, start, tell=lambda _: telling.send_bytes(b".")))
+    asyncio.run(run.start_run(opened, start, tell=lambda _: telling.send_bytes(b".")))

@@ -251,7 +251,7 @@ class Played:
             model=run.open_model_of(house, "helper"),
             scope=scope,
         )
-        self.ended = asyncio.run(run.start(house, start, tell=self._tell, wait=5))
+        self.ended = asyncio.run(run.start_run(house, start, tell=self._tell, wait=5))
         self.run = self.ended.run
 
     def _tell(self, recorded: Recorded) -> None:
@@ -262,7 +262,7 @@ class Played:
             now = recorded.at + 1
             roles_of = self.house.policy.roles_of
             if self._grants:
-                approval.grant(
+                approval.grant_approval(
                     record,
                     recorded.event,
                     approver="user:owner",
@@ -272,7 +272,7 @@ class Played:
                     now=now,
                 )
             else:
-                approval.reject(
+                approval.reject_approval(
                     record,
                     recorded.event,
                     approver="user:owner",

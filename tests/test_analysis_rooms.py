@@ -20,6 +20,7 @@ from run_events import decided, ended, failed, intended, started
 from run_events import recorded as linked
 
 from remit.analysis.backtest import Decided, backtest, decisions
+from remit.analysis.cases import Coverage, read_cases, run_cases, uncovered
 from remit.analysis.diff import manifests as powers
 from remit.analysis.diff.manifests import TABLES, Table
 from remit.analysis.diff.permissions import authority
@@ -33,7 +34,8 @@ from remit.analysis.suggestion import first_policy, suggest
 from remit.core.calls import Noun, Request
 from remit.core.errors import WorkspaceError
 from remit.core.events import EffectSettled
-from remit.policy import Coverage, Vocabulary, load, read_cases, run_cases, uncovered
+from remit.policy.engine import load_policy
+from remit.policy.language.loader import Vocabulary
 from remit.workspace.session import policy_files
 
 HERE = Path(__file__).parent
@@ -476,7 +478,7 @@ def test_the_first_policy_of_a_tool_loads_and_asks_before_what_cannot_be_undone(
     """A reviewer starts from what the manifest reaches, and narrows it."""
     whole = live(ROOT)
     text = first_policy(whole.workspace, "tickets", "triage")
-    rules = load({"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.side().vocabulary)
+    rules = load_policy({"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.side().vocabulary)
     assert [rule.text for rule in rules.rules if "approved" in rule.text] == [
         "p, agent:triage, tickets.close, ticket:*, approved('role:reviewer'), allow"
     ]
@@ -493,7 +495,7 @@ def test_formatting_changes_spaces_only_and_a_second_time_nothing() -> None:
     neat = "# a note\np, agent:a, files.read, file:a b/**, len(args.path)  < 9, allow\n\n# last\n"
     assert formatted(messy) == neat
     assert formatted(neat) == neat
-    assert load({"policies/model.conf": MODEL, "policies/rules.csv": neat.encode()}).rules[0].note == "a note"
+    assert load_policy({"policies/model.conf": MODEL, "policies/rules.csv": neat.encode()}).rules[0].note == "a note"
 
 
 def test_formatting_never_changes_what_rules_mean() -> None:

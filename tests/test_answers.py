@@ -59,7 +59,7 @@ def played_in(folder: Path) -> Played:
     opened = open_house(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
-    return Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
 def test_an_answer_that_does_not_fit_its_schema_is_asked_for_again_and_told_why(clerk: Callable[..., Path]) -> None:
@@ -137,16 +137,18 @@ def test_a_run_that_is_killed_while_it_is_asked_again_goes_on_and_counts_on(cler
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
     with pytest.raises(Killed):
-        asyncio.run(run.start(opened, start, tell=tell))
+        asyncio.run(run.start_run(opened, start, tell=tell))
     name = opened.journal.runs()[0].run
-    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.resume(open_house(folder), name, account="t")))
+    played = Played(
+        folder=folder, opened=opened, ended=asyncio.run(run.resume_run(open_house(folder), name, account="t"))
+    )
     assert finished(played).outcome == "escalated"
     assert [event.step for event in rejected(played)] == [1]
     assert replayed(played).reproduced
 
 
 def test_the_model_is_told_what_is_asked_of_its_answer_before_it_works(clerk: Callable[..., Path]) -> None:
-    prompt = workspace.load(shaped(clerk, [], "citations = 2\nconfidence = 0.7\n")).agents["clerk"].prompt
+    prompt = workspace.load_workspace(shaped(clerk, [], "citations = 2\nconfidence = 0.7\n")).agents["clerk"].prompt
     assert prompt.startswith("Keep the ledger.\n")
     assert all(word in prompt for word in ('"cause"', "at least 2 results", '"confidence"'))
 
@@ -174,4 +176,4 @@ def test_what_nobody_could_answer_is_told_before_anything_starts(
     if schema is not None:
         (folder / "agent/clerk/answer.json").write_text(schema)
     with pytest.raises(WorkspaceError, match=what):
-        workspace.load(folder)
+        workspace.load_workspace(folder)

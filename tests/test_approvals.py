@@ -38,7 +38,7 @@ def record_of(played: Played) -> Record:
 
 
 def reject(played: Played, requested: ApprovalRequested, approver: str = "user:lea") -> None:
-    approval.reject(
+    approval.reject_approval(
         record_of(played),
         requested,
         approver=approver,
@@ -50,7 +50,7 @@ def reject(played: Played, requested: ApprovalRequested, approver: str = "user:l
 
 
 def granted(played: Played, requested: ApprovalRequested, approver: str = "user:lea") -> None:
-    approval.grant(
+    approval.grant_approval(
         record_of(played),
         requested,
         approver=approver,
@@ -70,7 +70,7 @@ def edited(played: Played, old: str, new: str) -> None:
 def reopened(played: Played) -> Played:
     """The run taken up by another process, under the files as they are now."""
     opened = open_house(played.folder)
-    ended = asyncio.run(run.resume(opened, played.ended.run, account="tester"))
+    ended = asyncio.run(run.resume_run(opened, played.ended.run, account="tester"))
     return Played(folder=played.folder, opened=opened, ended=ended)
 
 
@@ -137,11 +137,11 @@ def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypat
     folder = clerk(LARGE)
     killed(folder, "approval.requested")
     opened = house_module.open_house(folder)
-    (requested,) = approval.waiting(Record(opened.journal, RUN))
+    (requested,) = approval.waiting_approvals(Record(opened.journal, RUN))
     granted(Played(folder=folder, opened=opened, ended=run.Ended(run=RUN, trace=folder, finished=None)), requested)
 
     async def both() -> None:
-        work = [run.resume(open_house(folder), RUN, account=f"w{number}") for number in (1, 2)]
+        work = [run.resume_run(open_house(folder), RUN, account=f"w{number}") for number in (1, 2)]
         await asyncio.gather(*work, return_exceptions=True)
 
     asyncio.run(both())
@@ -191,7 +191,7 @@ def test_an_approval_is_void_once_a_fact_that_was_shown_has_changed(
     opened = open_house(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
-    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert waiting(played).facts == {"labels": []}
     assert "labels is []" in waiting(played).summary
     grant(played, "user:lea")
@@ -241,8 +241,8 @@ def test_an_approval_that_was_taken_back_does_not_count_and_another_may_be_given
     grant(played, "user:lea")
     requested = waiting(played)
     with pytest.raises(Refusal, match="has not approved"):
-        approval.revoke(record_of(played), requested, approver="user:leo", account="leo", reason="misread")
-    approval.revoke(record_of(played), requested, approver="user:lea", account="lea", reason="misread")
+        approval.revoke_approval(record_of(played), requested, approver="user:leo", account="leo", reason="misread")
+    approval.revoke_approval(record_of(played), requested, approver="user:lea", account="lea", reason="misread")
     after = resumed(played)
     assert after.effects == []
     grant(after, "user:leo")
@@ -250,7 +250,7 @@ def test_an_approval_that_was_taken_back_does_not_count_and_another_may_be_given
     assert len(last.effects) == 1
     assert replayed(last).reproduced
     with pytest.raises(Refusal, match="past approving"):
-        approval.revoke(record_of(last), requested, approver="user:leo", account="leo", reason="too late")
+        approval.revoke_approval(record_of(last), requested, approver="user:leo", account="leo", reason="too late")
     assert [item.message for item in found(last, ApprovalRefused)][1:] == [
         "the call has been answered, and is past approving"
     ]
@@ -308,7 +308,7 @@ def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path
 
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
-    ended = asyncio.run(run.start(opened, start, wait=60, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, wait=60, tell=tell))
     assert ended.finished is not None, said
     assert len((folder / "ledger.jsonl").read_text().splitlines()) == 1
 

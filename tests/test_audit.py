@@ -27,11 +27,11 @@ def test_every_decision_is_exported_with_its_rules_approvals_and_outcome(play: P
     """As JSON Lines and as CSV, and both say the same."""
     played = play(TURNS)
     (requested,) = played.ended.waiting
-    approval.grant(
+    approval.grant_approval(
         run.Record(played.opened.journal, played.ended.run), requested, approver="user:lea", role="role:lead",
         roles_of=played.opened.policy.roles_of, account="lea", now=time.time_ns(),
     )  # fmt: skip
-    asyncio.run(run.resume(played.opened, played.ended.run, account="tester"))
+    asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
     said = remit("trace", "list", "--decisions", "--format", "jsonl", cwd=played.folder)
     found = [json.loads(line) for line in said.out.splitlines()]
     assert [(one["step"], one["round"], one["verdict"], one["outcome"]) for one in found] == [
@@ -60,18 +60,18 @@ def test_an_erased_decision_is_still_a_row(play: Play) -> None:
     played = play([turn(ledger__look={"name": "a"}), DONE])
     seq = next(one.seq for one in played.records if one.type == "call.decided")
     played.opened.journal.erase(played.ended.run, seq)
-    (row,) = audit.rows(played.records, {})
+    (row,) = audit.decision_rows(played.records, {})
     assert (row.verdict, row.step, row.action, row.agent) == ("erased", 0, "", "agent:clerk")
 
 
 def test_no_cell_is_a_formula_and_none_breaks_its_row(play: Play) -> None:
     """Names come from a model."""
     played = play([turn(ledger__look={"nome": "a"}), DONE])
-    (row,) = audit.rows(played.records, {})
+    (row,) = audit.decision_rows(played.records, {})
     evil = audit.Row(**{**vars(row), "action": "=HYPERLINK(1)", "message": '@a,"b"\nc', "resources": ("+1",)})
-    (read,) = csv.DictReader(io.StringIO(f"{audit.csv_header()}\n{audit.as_csv(evil)}\n"))
+    (read,) = csv.DictReader(io.StringIO(f"{audit.decision_csv_header()}\n{audit.decision_as_csv(evil)}\n"))
     assert (read["action"], read["message"]) == ("'=HYPERLINK(1)", '\'@a,"b"\nc')
-    assert json.loads(audit.as_json(evil))["message"] == '@a,"b"\nc'
+    assert json.loads(audit.decision_as_json(evil))["message"] == '@a,"b"\nc'
 
 
 def test_a_format_without_decisions_is_a_usage_error(remit: Remit) -> None:

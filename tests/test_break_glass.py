@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from playing import DONE, Played, Remit, turn
 
-from remit import policy
 from remit.broker.approvals import requests as approval
 from remit.broker.approvals.break_glass import Emergency, emergencies, review
 from remit.core.calls import BREAK_GLASS, Context, Request
 from remit.core.errors import Refusal, UsageError
+from remit.policy import engine as policy
 from remit.replay.replayer import replay, tampering
 from remit.runtime import runner as run
 from remit.tracing import read
@@ -39,7 +39,7 @@ def asked(clerk: Callable[..., Path]) -> Callable[..., Played]:
         opened = house.open_house(folder)
         model = run.open_model_of(opened, "clerk")
         start = run.Start(agent="clerk", task="pay", subject="user:operator", account="tester", model=model)
-        return Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+        return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
     return played
 
@@ -49,7 +49,7 @@ def break_glass(
 ) -> None:
     (requested,) = played.ended.waiting
     now = time.time_ns()
-    approval.grant(
+    approval.grant_approval(
         run.Record(played.opened.journal, played.ended.run),
         requested,
         approver=approver,
@@ -63,7 +63,7 @@ def break_glass(
 
 
 def resumed(played: Played) -> Played:
-    ended = asyncio.run(run.resume(played.opened, played.ended.run, account="tester"))
+    ended = asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
     return Played(folder=played.folder, opened=played.opened, ended=ended)
 
 
@@ -97,7 +97,7 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
 def test_the_lead_may_still_approve_and_then_nothing_is_to_be_reviewed(asked: Callable[..., Played]) -> None:
     played = asked()
     (requested,) = played.ended.waiting
-    approval.grant(
+    approval.grant_approval(
         run.Record(played.opened.journal, played.ended.run), requested, approver="user:lea", role="role:lead",
         roles_of=played.opened.policy.roles_of, account="lea", now=time.time_ns(),
     )  # fmt: skip
@@ -179,7 +179,7 @@ def test_the_emergency_role_is_asked_only_where_nobody_else_can_approve() -> Non
     request = Request(subjects=("agent:a",), action="a.b", resources=("file:x",), context=Context())
 
     def decided(text: str) -> tuple[list[str], bool]:
-        rules = policy.load({"policies/model.conf": model, "policies/rules.csv": text.encode()})
+        rules = policy.load_policy({"policies/model.conf": model, "policies/rules.csv": text.encode()})
         decision = rules.decide(request)
         return [missing.role for missing in decision.missing], decision.break_glass
 

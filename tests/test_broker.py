@@ -20,7 +20,7 @@ from remit.core.calls import Call, Confinement
 from remit.core.errors import Refusal, RunEnded, UsageError
 from remit.core.events import ApprovalRequested, AttemptEnded, AttemptIntended, CallDecided, Recorded
 from remit.journal.run_lock import driving
-from remit.policy import Policy
+from remit.policy.engine import Policy
 from remit.runtime import runner as run
 from remit.workspace.session import open_house
 
@@ -172,7 +172,7 @@ def begun(folder: Path) -> Played:
     opened = open_house(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="again", subject="user:operator", account="tester", model=model)
-    return Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
 LARGE = [turn(ledger__pay={"name": "ann", "amount": 5000}), DONE]
@@ -185,7 +185,7 @@ def waiting(played: Played) -> ApprovalRequested:
 
 def grant(played: Played, approver: str, *, role: str = "role:lead", now: int | None = None) -> None:
     record = run.Record(played.opened.journal, played.ended.run)
-    approval.grant(
+    approval.grant_approval(
         record,
         waiting(played),
         approver=approver,
@@ -197,7 +197,7 @@ def grant(played: Played, approver: str, *, role: str = "role:lead", now: int | 
 
 
 def resumed(played: Played) -> Played:
-    ended = asyncio.run(run.resume(played.opened, played.ended.run, account="tester"))
+    ended = asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
     return Played(folder=played.folder, opened=played.opened, ended=ended)
 
 
@@ -226,7 +226,7 @@ def test_only_the_branch_that_asks_waits(play: Play) -> None:
 
 def test_a_rejected_call_runs_nothing_and_the_model_is_told_why(play: Play) -> None:
     played = play(LARGE)
-    approval.reject(
+    approval.reject_approval(
         run.Record(played.opened.journal, played.ended.run),
         waiting(played),
         approver="user:lea",
@@ -278,7 +278,7 @@ def test_an_approval_of_one_call_is_none_of_the_next(play: Play) -> None:
 
 def test_a_held_tool_runs_nothing_until_the_hold_is_lifted(play: Play) -> None:
     played = play(LARGE)
-    hold.stop(played.opened.journal, "tool:ledger", why="audit", account="op")
+    hold.set_hold(played.opened.journal, "tool:ledger", why="audit", account="op")
     grant(played, "user:lea")
     after = resumed(played)
     assert after.effects == []
@@ -288,7 +288,7 @@ def test_a_held_tool_runs_nothing_until_the_hold_is_lifted(play: Play) -> None:
 def test_a_held_run_pauses_before_its_next_turn_and_goes_on_afterwards(play: Play) -> None:
     played = play(LARGE)
     grant(played, "user:lea")
-    hold.stop(played.opened.journal, f"run:{played.ended.run}", why="look at it", account="op")
+    hold.set_hold(played.opened.journal, f"run:{played.ended.run}", why="look at it", account="op")
     held = resumed(played)
     assert held.effects == []
     assert held.ended.finished is None or held.error(0)["code"] == "held"
@@ -353,9 +353,9 @@ def test_an_irreversible_call_with_a_secret_is_not_repeated_after_its_process_di
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model, run="f" * 32)
     with pytest.raises(Killed):
-        asyncio.run(run.start(opened, start, tell=tell))
+        asyncio.run(run.start_run(opened, start, tell=tell))
     played = Played(
-        folder=folder, opened=opened, ended=asyncio.run(run.resume(open_house(folder), "f" * 32, account="t"))
+        folder=folder, opened=opened, ended=asyncio.run(run.resume_run(open_house(folder), "f" * 32, account="t"))
     )
     assert len(played.effects) == 1
     assert played.result(0) == {"ok": True, "value": "paid", "labels": []}

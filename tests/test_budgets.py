@@ -137,7 +137,7 @@ class Metered:
 def metered(folder: Path, usage: Usage) -> Played:
     opened = open_house(folder)
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Metered(usage))
-    return Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
 TAKES = Usage(input_tokens=900, output_tokens=100)

@@ -182,7 +182,7 @@ def test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it(
         start = run_module.Start(
             agent="web", task=f"use {CANARY}", subject="user:operator", account="tester", model=model
         )
-        ended = asyncio.run(run_module.start(opened, start))
+        ended = asyncio.run(run_module.start_run(opened, start))
     records = opened.journal.events(ended.run)
     told = [one.event.result.model_dump(mode="json") for one in records if isinstance(one.event, CallAnswered)]
     codes = [one["error"]["code"] if not one["ok"] else "ok" for one in told]

@@ -49,6 +49,6 @@ def test_a_forged_checkpoint_builds_nothing(play: Play, tmp_path: Path) -> None:
             held = ormsgpack.unpackb(blob, ext_hook=ormsgpack.Ext)
             held["channel_values"]["index"] = ormsgpack.Ext(EXT_CONSTRUCTOR_SINGLE_ARG, call)
             store.execute("UPDATE checkpoints SET checkpoint = ? WHERE rowid = ?", (ormsgpack.packb(held), number))
-    ended = asyncio.run(run.resume(played.opened, played.ended.run, account="tester"))
+    ended = asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
     assert ended.waiting
     assert not made.exists()

@@ -11,8 +11,8 @@ import pytest
 from confining import sandbox
 
 from remit.core.errors import WorkspaceError
-from remit.tools.workbench import attempt, derive, run_cases
-from remit.workspace.loader import load
+from remit.tools.workbench import derive_pin, run_tool_cases, try_action
+from remit.workspace.loader import load_workspace
 
 GREP_TOML = """\
 name = "lines"
@@ -111,7 +111,7 @@ def write(house: Path, toml: str, **files: str) -> Path:
 
 def test_a_program_that_every_system_has_is_a_tool_by_its_manifest_alone(house: Path) -> None:
     write(house, GREP_TOML, **{"cases.yaml": GREP_CASES})
-    results = asyncio.run(run_cases(load(house), "lines", sandbox("full")))
+    results = asyncio.run(run_tool_cases(load_workspace(house), "lines", sandbox("full")))
     assert [(result.note, result.message) for result in results if not result.passed] == []
     assert len(results) == 4
 
@@ -126,7 +126,9 @@ def test_a_node_program_is_a_tool_and_reaches_only_what_was_decided(
     (work / "data").mkdir(parents=True)
     (work / "data" / "a.json").write_text("[1, 2, 3.5]")
     (work / "data" / "other.json").write_text("[9]")
-    _, done = asyncio.run(attempt(load(house), "adder.add", {"path": "data/a.json"}, work, sandbox("full")))
+    _, done = asyncio.run(
+        try_action(load_workspace(house), "adder.add", {"path": "data/a.json"}, work, sandbox("full"))
+    )
     assert done.value == (
         '{"sum":6.5,"held":["neighbour","system","write","own","program","network"],"secret":null}\n'
     ), done.message + done.stderr
@@ -135,15 +137,15 @@ def test_a_node_program_is_a_tool_and_reaches_only_what_was_decided(
 
 def test_a_file_that_a_command_names_must_be_in_its_folder_and_is_pinned(house: Path) -> None:
     folder = write(house, NODE_TOML, **{"lib/add.js": NODE_MAIN})
-    workspace = load(house)
-    before = asyncio.run(derive(workspace, workspace.tools["adder"], sandbox("full")))
+    workspace = load_workspace(house)
+    before = asyncio.run(derive_pin(workspace, workspace.tools["adder"], sandbox("full")))
     (folder / "lib" / "add.js").write_text(NODE_MAIN + "// changed\n")
-    workspace = load(house)
-    after = asyncio.run(derive(workspace, workspace.tools["adder"], sandbox("full")))
+    workspace = load_workspace(house)
+    after = asyncio.run(derive_pin(workspace, workspace.tools["adder"], sandbox("full")))
     assert before.code != after.code
     (folder / "lib" / "add.js").unlink()
-    workspace = load(house)
+    workspace = load_workspace(house)
     with pytest.raises(
         WorkspaceError, match=r"tool.toml:15: 'run' names './lib/add.js'(.|\n)*write tools/adder/lib/add"
     ):
-        asyncio.run(derive(workspace, workspace.tools["adder"], sandbox("full")))
+        asyncio.run(derive_pin(workspace, workspace.tools["adder"], sandbox("full")))

@@ -237,7 +237,7 @@ def test_what_a_tool_says_of_its_failure_is_short_legible_data_in_a_field_of_its
     start = run.Start(
         agent="clerk", task="x", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
     )
-    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     error = played.error(0)
     assert (error["code"], error["details"]) == ("tool_failed", {"error": "not_found"})
     assert error["message"].startswith(shown)
@@ -394,7 +394,7 @@ def test_naughty_strings_and_json_cases_survive_a_whole_run_or_are_refused_with_
     folder = clerk([DONE], steps=100, calls=2000, budget="tries = 1000\nretries = 2000\ndenials = 2000")
     opened = open_house(folder)
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Says([*arguments, *cases]))
-    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert played.ended.finished is not None
     assert played.ended.finished.outcome == "completed"
     for at, text in enumerate(strings):

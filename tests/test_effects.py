@@ -39,13 +39,13 @@ def killed(folder: Path, at: str) -> House:
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
     with pytest.raises(Killed):
-        asyncio.run(run.start(opened, start, tell=tell))
+        asyncio.run(run.start_run(opened, start, tell=tell))
     return opened
 
 
 def resumed(folder: Path) -> Played:
     opened = open_house(folder)
-    return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume(opened, RUN, account="t")))
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, account="t")))
 
 
 def replayed(played: Played) -> Replayed:
@@ -56,7 +56,7 @@ def replayed(played: Played) -> Replayed:
 
 def settled(played: Played, landed: Any) -> EffectSettled:
     record = Record(played.opened.journal, played.ended.run)
-    return effect.settle(record, 0, 0, landed=landed, person="user:lea", account="lea", reason="I looked")
+    return effect.settle_effect(record, 0, 0, landed=landed, person="user:lea", account="lea", reason="I looked")
 
 
 WIRE = turn(ledger__wire={"name": "ann", "amount": 5})
@@ -134,9 +134,11 @@ def test_a_person_settles_an_effect_that_happened_and_nothing_does_it_again(cler
         [turn(ledger__pay={"name": "ann", "amount": 5}), turn(ledger__pay={"name": "ann", "amount": 6}), DONE]
     )
     opened = killed(folder, "attempt.intended")
-    (item,) = effect.in_doubt(Record(opened.journal, RUN))
+    (item,) = effect.effects_in_doubt(Record(opened.journal, RUN))
     assert (item.step, item.index, item.action, item.answered) == (0, 0, "ledger.pay", False)
-    effect.settle(Record(opened.journal, RUN), 0, 0, landed="landed", person="user:lea", account="lea", reason="seen")
+    effect.settle_effect(
+        Record(opened.journal, RUN), 0, 0, landed="landed", person="user:lea", account="lea", reason="seen"
+    )
     played = resumed(folder)
     assert played.error(0)["details"]["effect"] == "landed"
     assert "user:lea" in played.error(0)["message"]
@@ -147,7 +149,7 @@ def test_a_person_settles_an_effect_that_happened_and_nothing_does_it_again(cler
 def test_a_person_settles_an_effect_that_did_not_happen_and_it_is_carried_out(clerk: Callable[..., Path]) -> None:
     folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
     opened = killed(folder, "attempt.intended")
-    effect.settle(
+    effect.settle_effect(
         Record(opened.journal, RUN), 0, 0, landed="not_landed", person="user:lea", account="lea", reason="seen"
     )
     played = resumed(folder)
@@ -166,7 +168,7 @@ def test_what_a_person_settles_later_decides_whether_the_same_may_be_asked_again
     opened = open_house(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
-    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     settled(played, landed)
     from test_broker import grant
 
@@ -208,7 +210,7 @@ def test_two_workers_that_drive_one_run_at_once_do_nothing_twice(
 
     async def both() -> list[Any]:
         return await asyncio.gather(
-            *(run.resume(open_house(folder), RUN, account=f"worker-{n}") for n in (1, 2)), return_exceptions=True
+            *(run.resume_run(open_house(folder), RUN, account=f"worker-{n}") for n in (1, 2)), return_exceptions=True
         )
 
     for failure in asyncio.run(both()):

@@ -22,12 +22,12 @@ from confining import Room, sandbox
 from playing import Remit
 
 from remit.core.errors import RunEnded, WorkspaceError
-from remit.runtime.runner import OneCall, Start, start
+from remit.runtime.runner import OneCall, Start, start_run
 from remit.sandbox import Output
 from remit.sandbox.packages import environment
-from remit.tools.workbench import card, interpreter, pin_tools
+from remit.tools.workbench import interpreter, permission_card, pin_tools
 from remit.workspace.definitions import Workspace
-from remit.workspace.loader import load
+from remit.workspace.loader import load_workspace
 from remit.workspace.session import open_house
 
 TOML = """\
@@ -150,8 +150,8 @@ def made(index: Index, tmp_path: Path) -> Callable[..., environment.Environment]
     def make(code: str = SHOUT, dependencies: str = '["loud"]') -> environment.Environment:
         index.wheel("loud", "1.0", {"loud/__init__.py": LOUD})
         folder = write(tmp_path / "tool", code, dependencies)
-        environment.lock(folder)
-        found = environment.make(folder)
+        environment.lock_environment(folder)
+        found = environment.make_environment(folder)
         assert found is not None
         return found
 
@@ -182,7 +182,7 @@ def shouting(house: Path, index: Index) -> Workspace:
     with (house / "policies" / "rules.csv").open("a") as rules:
         rules.write("\np, agent:triage, shout.act, file:logs/**, True, allow\n")
         rules.write("p, role:operator, shout.act, file:logs/**, True, allow\n")
-    return load(house)
+    return load_workspace(house)
 
 
 def test_a_tool_with_packages_works_from_its_lock_to_its_call(remit: Remit, house: Path, index: Index) -> None:
@@ -195,10 +195,10 @@ def test_a_tool_with_packages_works_from_its_lock_to_its_call(remit: Remit, hous
     interpreter = Path(said.json.pop("interpreter"))
     assert said.json == {"ok": True, "interpreter": str(interpreter), "packages": {"loud": "1.0"}, "locked": True}
     assert os.access(interpreter, os.X_OK)
-    workspace = load(house)
-    own = environment.find(workspace.code("shout"))
+    workspace = load_workspace(house)
+    own = environment.find_environment(workspace.code("shout"))
     assert own is not None
-    assert any("loud 1.0  (wheels, held by hash)" in line for line in card(workspace.tools["shout"], own))
+    assert any("loud 1.0  (wheels, held by hash)" in line for line in permission_card(workspace.tools["shout"], own))
     assert asyncio.run(pin_tools(workspace, ("shout",), sandbox("full"))) == {"shout": "new"}
 
     environment._remove(own.folder)  # the cache may be cleared at any time
@@ -206,9 +206,9 @@ def test_a_tool_with_packages_works_from_its_lock_to_its_call(remit: Remit, hous
     assert (called.code, called.json["value"][:4]) == (0, "2026"), called.out + called.err
     assert "installing 1 packages" in called.err
     lock = workspace.code("shout") / "main.py.lock"
-    assert load(house).tools["shout"].pinned
+    assert load_workspace(house).tools["shout"].pinned
     lock.write_text(lock.read_text() + "\n")
-    assert not load(house).tools["shout"].pinned
+    assert not load_workspace(house).tools["shout"].pinned
 
 
 def test_a_run_whose_packages_cannot_be_fetched_does_not_begin(
@@ -216,7 +216,7 @@ def test_a_run_whose_packages_cannot_be_fetched_does_not_begin(
 ) -> None:
     workspace = shouting(house, index)
     interpreter(workspace, "shout")
-    asyncio.run(pin_tools(load(house), ("shout",), sandbox("full")))
+    asyncio.run(pin_tools(load_workspace(house), ("shout",), sandbox("full")))
     monkeypatch.setenv("XDG_CACHE_HOME", str(house.parent / "other"))
     monkeypatch.setenv("UV_CACHE_DIR", str(house.parent / "uv2"))
     index.files.clear()
@@ -225,7 +225,7 @@ def test_a_run_whose_packages_cannot_be_fetched_does_not_begin(
         agent="triage", task="t", subject="user:operator", account="t", model=OneCall("shout.act", '{"path": "logs/a"}')
     )
     with pytest.raises(RunEnded, match=r"cannot be fetched(.|\n)*UV_DEFAULT_INDEX"):
-        asyncio.run(start(opened, beginning))
+        asyncio.run(start_run(opened, beginning))
     assert opened.journal.runs() == []
 
 
@@ -234,13 +234,13 @@ def test_a_run_whose_packages_cannot_be_fetched_does_not_begin(
 
 def test_a_changed_list_of_packages_needs_a_new_lock(index: Index, tmp_path: Path, made: Callable[..., Any]) -> None:
     first = made()
-    assert environment.check(tmp_path / "tool") == first
+    assert environment.check_environment(tmp_path / "tool") == first
     index.wheel("quiet", "2.0", {"quiet/__init__.py": ""})
     write(tmp_path / "tool", SHOUT, '["loud", "quiet>=1"]')
     with pytest.raises(WorkspaceError, match=r"does not fit it\n    fix: run `remit tool env tool`"):
-        environment.check(tmp_path / "tool")
-    assert environment.lock(tmp_path / "tool")
-    second = environment.check(tmp_path / "tool")
+        environment.check_environment(tmp_path / "tool")
+    assert environment.lock_environment(tmp_path / "tool")
+    second = environment.check_environment(tmp_path / "tool")
     assert second is not None
     assert dict(second.packages) == {"loud": "1.0", "quiet": "2.0"}
     assert second.folder != first.folder
@@ -249,9 +249,9 @@ def test_a_changed_list_of_packages_needs_a_new_lock(index: Index, tmp_path: Pat
 def test_versions_stay_until_newer_ones_are_asked_for(index: Index, tmp_path: Path, made: Callable[..., Any]) -> None:
     made()
     index.wheel("loud", "1.1", {"loud/__init__.py": LOUD})
-    assert not environment.lock(tmp_path / "tool")
-    assert environment.lock(tmp_path / "tool", upgrade=True)
-    found = environment.find(tmp_path / "tool")
+    assert not environment.lock_environment(tmp_path / "tool")
+    assert environment.lock_environment(tmp_path / "tool", upgrade=True)
+    found = environment.find_environment(tmp_path / "tool")
     assert found is not None
     assert dict(found.packages) == {"loud": "1.1"}
 
@@ -274,7 +274,7 @@ def test_versions_stay_until_newer_ones_are_asked_for(index: Index, tmp_path: Pa
 def test_a_block_that_says_too_little_or_too_much_is_told_with_its_line(tmp_path: Path, block: str, what: str) -> None:
     (tmp_path / "main.py").write_text(f'"""A tool."""\n\n# /// script\n{block}\n# ///\n')
     with pytest.raises(WorkspaceError) as error:
-        environment.find(tmp_path)
+        environment.find_environment(tmp_path)
     (problem,) = error.value.problems
     assert (problem.file, problem.line) == (f"tools/{tmp_path.name}/main.py", 3)
     assert what in problem.what
@@ -283,7 +283,7 @@ def test_a_block_that_says_too_little_or_too_much_is_told_with_its_line(tmp_path
 def test_a_lock_that_does_not_hold_its_packages_is_refused(index: Index, tmp_path: Path) -> None:
     index.wheel("loud", "1.0", {"loud/__init__.py": LOUD})
     folder = write(tmp_path / "tool", SHOUT)
-    environment.lock(folder)
+    environment.lock_environment(folder)
     whole = (folder / "main.py.lock").read_text()
     for old, new, what in (
         ('hash = "sha256:', 'sum = "sha256:', "by no hash"),
@@ -295,7 +295,7 @@ def test_a_lock_that_does_not_hold_its_packages_is_refused(index: Index, tmp_pat
         assert old in whole
         (folder / "main.py.lock").write_text(whole.replace(old, new))
         with pytest.raises(WorkspaceError) as error:
-            environment.find(folder)
+            environment.find_environment(folder)
         assert what in str(error.value)
 
 
@@ -307,7 +307,7 @@ def test_a_source_distribution_is_refused_and_its_setup_never_runs(index: Index,
     index.source("loud", "1.0", f"open({str(marker)!r}, 'w')\nfrom setuptools import setup\nsetup(name='loud')\n")
     folder = write(tmp_path / "tool", SHOUT)
     with pytest.raises(WorkspaceError, match="cannot be had as wheels"):
-        environment.lock(folder)
+        environment.lock_environment(folder)
     assert not marker.exists()
 
 
@@ -318,8 +318,8 @@ async def test_what_a_package_brings_runs_only_in_the_sandbox(index: Index, tmp_
     caught = f"try:\n    {evil}except OSError as held:\n    print('held', held)\n"
     index.wheel("loud", "1.0", {"loud.pth": evil, "sitecustomize.py": evil, "loud/__init__.py": caught + LOUD})
     folder = write(tmp_path / "tool", SHOUT)
-    environment.lock(folder)
-    own = environment.make(folder)
+    environment.lock_environment(folder)
+    own = environment.make_environment(folder)
     assert own is not None
     assert (Path(own.site) / "loud.pth").exists()
     output = await act(Room(base=tmp_path, tier="full"), own)
@@ -330,12 +330,12 @@ async def test_what_a_package_brings_runs_only_in_the_sandbox(index: Index, tmp_
 def test_a_wheel_that_is_not_the_locked_one_is_refused(index: Index, tmp_path: Path) -> None:
     index.wheel("loud", "1.0", {"loud/__init__.py": LOUD})
     folder = write(tmp_path / "tool", SHOUT)
-    environment.lock(folder)
+    environment.lock_environment(folder)
     index.wheel("loud", "1.0", {"loud/__init__.py": "other = 1\n"})
     shutil.rmtree(tmp_path / "uv")
     with pytest.raises((WorkspaceError, RunEnded), match=r"(?i)hash mismatch"):
-        environment.make(folder)
-    found = environment.find(folder)
+        environment.make_environment(folder)
+    found = environment.find_environment(folder)
     assert found is not None
     assert not found.made
 
@@ -382,8 +382,8 @@ async def test_types_are_read_with_whole_pydantic_whatever_one_package_brings(in
         "def act(path: str) -> Said:\n    return Said(text=open(path).read())\n"
     )
     folder = write(tmp_path / "tool", code, '["typing_extensions"]')
-    environment.lock(folder)
-    output = await act(Room(base=tmp_path, tier="full"), environment.make(folder))
+    environment.lock_environment(folder)
+    output = await act(Room(base=tmp_path, tier="full"), environment.make_environment(folder))
     assert output.value == {"text": "hello"}, output.stderr
 
 
@@ -397,7 +397,7 @@ def test_an_environment_is_made_once_however_many_ask_at_once(
     (stale / "half").write_text("of one that was killed")
     told: list[str] = []
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda _: environment.make(tmp_path / "tool", tell=told.append), range(4)))
+        found = list(threads.map(lambda _: environment.make_environment(tmp_path / "tool", tell=told.append), range(4)))
     assert {one.folder for one in found if one} == {own.folder}
     assert len(told) == 1
     assert sorted(path.name for path in own.folder.parent.iterdir()) == [own.folder.name, f"{own.folder.name}.lock"]
@@ -410,9 +410,9 @@ def test_a_cache_that_others_can_write_is_not_used(tmp_path: Path, made: Callabl
     for mode in (0o777, 0o775):
         (tmp_path / "cache").chmod(mode)
         with pytest.raises(RunEnded, match="others could put packages into"):
-            environment.make(tmp_path / "tool")
+            environment.make_environment(tmp_path / "tool")
     (tmp_path / "cache").chmod(0o755)
-    assert environment.make(tmp_path / "tool") == own
+    assert environment.make_environment(tmp_path / "tool") == own
 
 
 def test_without_uv_the_fix_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,7 +420,7 @@ def test_without_uv_the_fix_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("REMIT_UV", str(tmp_path / "none"))
     try:
         with pytest.raises(RunEnded, match=r"pip install 'remit\[uv\]'"):
-            environment.lock(write(tmp_path / "tool", SHOUT))
+            environment.lock_environment(write(tmp_path / "tool", SHOUT))
     finally:
         environment._find_uv.cache_clear()
 
@@ -444,8 +444,8 @@ async def test_a_tool_that_needs_pandas_is_kept_warm(tmp_path: Path, monkeypatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = write(tmp_path / "tool", PANDAS, '["pandas>=2"]')
     try:
-        environment.lock(folder)
-        own = environment.make(folder)
+        environment.lock_environment(folder)
+        own = environment.make_environment(folder)
     except RunEnded as failure:
         if os.environ.get("CI"):
             raise

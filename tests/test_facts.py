@@ -29,7 +29,7 @@ from run_events import (
 
 from remit.core.calls import Context, Touch
 from remit.core.events import AnyEvent, CallAnswered, CallDecided, HoldLifted, HoldSet, Recorded, RunFinished
-from remit.journal.reducer import fold
+from remit.journal.reducer import apply_event
 from remit.journal.run_state import Facts, summary
 from remit.journal.run_state import context as context_of
 
@@ -41,7 +41,7 @@ LEADS = {
 
 
 def folded(events: Sequence[AnyEvent]) -> Facts:
-    return reduce(fold, recorded(events), Facts())
+    return reduce(apply_event, recorded(events), Facts())
 
 
 def context(facts: Facts, *, step: int = 1, index: int = 0, digest: str | None = None) -> Context:
@@ -61,10 +61,10 @@ def context(facts: Facts, *, step: int = 1, index: int = 0, digest: str | None =
 def test_the_same_events_give_the_same_facts_however_they_are_cut_into_pieces(events: list[AnyEvent]) -> None:
     """Live, resumed and replayed runs agree: a fold from the middle is the fold from the beginning."""
     records = recorded(events)
-    whole = reduce(fold, records, Facts())
-    assert reduce(fold, records, Facts()) == whole
+    whole = reduce(apply_event, records, Facts())
+    assert reduce(apply_event, records, Facts()) == whole
     for middle in range(len(records)):
-        assert reduce(fold, records[middle:], reduce(fold, records[:middle], Facts())) == whole
+        assert reduce(apply_event, records[middle:], reduce(apply_event, records[:middle], Facts())) == whole
 
 
 @settings(max_examples=60, deadline=None)
@@ -74,7 +74,7 @@ def test_folding_never_changes_the_facts_that_were_there_before(events: list[Any
     facts = Facts()
     for item in recorded(events):
         before, shown = facts, repr(facts)
-        facts = fold(facts, item)
+        facts = apply_event(facts, item)
         assert repr(before) == shown
 
 
@@ -98,7 +98,7 @@ def test_facts_keep_nothing_of_a_call_that_has_its_answer() -> None:
     facts = Facts()
     for step in range(50):
         for item in recorded([*turn(step), decided(step, 0), intended(step, 0), ended(step, 0), succeeded(step, 0)]):
-            facts = fold(facts, item)
+            facts = apply_event(facts, item)
     assert facts.open == {}
     assert facts.calls() == {"files.read": 50}
 
@@ -245,5 +245,5 @@ def test_a_finished_run_still_folds_when_every_body_was_erased() -> None:
     records = [
         Recorded.model_construct(**{**dict(item), "event": None, "salt": None}) for item in recorded(a_whole_run())
     ]
-    facts = reduce(fold, records, Facts())
+    facts = reduce(apply_event, records, Facts())
     assert (facts.state, facts.started_at, summary(RUN, facts).task) == ("finished", EPOCH, "")

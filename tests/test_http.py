@@ -58,7 +58,7 @@ def add(house: Path, name: str, files: dict[str, str], rules: str, turns: list[d
     (agent / "script.yaml").write_text(json.dumps({"turns": [*turns, {"say": "done"}]}))
     with (house / "policies" / "rules.csv").open("a") as file:
         file.write(rules)
-    asyncio.run(tool.pin_tools(workspace.load(house), (name,), Sandbox(accept=("full",))))
+    asyncio.run(tool.pin_tools(workspace.load_workspace(house), (name,), Sandbox(accept=("full",))))
 
 
 def play(house: Path) -> tuple[list[dict[str, Any]], list[Recorded], run_module.Ended]:
@@ -66,7 +66,7 @@ def play(house: Path) -> tuple[list[dict[str, Any]], list[Recorded], run_module.
     opened = house_module.open_house(house)
     model = run_module.open_model_of(opened, "web")
     start = run_module.Start(agent="web", task="look", subject="user:operator", account="tester", model=model)
-    ended = asyncio.run(run_module.start(opened, start))
+    ended = asyncio.run(run_module.start_run(opened, start))
     records = opened.journal.events(ended.run)
     results = [one.event.result.model_dump(mode="json") for one in records if isinstance(one.event, CallAnswered)]
     return results, records, ended

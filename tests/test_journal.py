@@ -20,7 +20,7 @@ from run_events import CORPORA, RUN, a_whole_run, edit, started, succeeded
 from remit.core.errors import RunEnded, UsageError
 from remit.core.events import HoldSet, ModelAsked, ModelFailed, RunFinished, RunStarted
 from remit.journal.hash_chain import Fault
-from remit.journal.reducer import fold
+from remit.journal.reducer import apply_event
 from remit.journal.run_state import Facts, summary
 from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded, Journal
 
@@ -298,7 +298,7 @@ def test_the_list_of_runs_says_what_the_facts_say(journal: Journal) -> None:
     listed = journal.runs()
     facts = Facts()
     for item in journal.events("a" * 32):
-        facts = fold(facts, item)
+        facts = apply_event(facts, item)
     assert [item.run for item in listed] == ["b" * 32, "a" * 32]
     assert listed[1] == summary("a" * 32, facts)
     assert (listed[0].state, listed[0].task, listed[0].outcome) == ("running", "another", None)

@@ -79,13 +79,15 @@ class Desk:
     def waiting(self) -> tuple[str, ApprovalRequested]:
         """The one call that waits for a person, as anybody sees it."""
         journal = open_house(self.root).journal
-        ((run, requested),) = [(run, item) for run in self.runs() for item in approval.waiting(Record(journal, run))]
+        ((run, requested),) = [
+            (run, item) for run in self.runs() for item in approval.waiting_approvals(Record(journal, run))
+        ]
         return run, requested
 
     def grant(self) -> None:
         """Another person says yes, in another terminal."""
         run, requested = self.waiting()
-        approval.grant(
+        approval.grant_approval(
             Record(open_house(self.root).journal, run),
             requested,
             approver="user:lea",
@@ -408,7 +410,7 @@ def test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect(desk:
     run = remit.run_of("t1")
     for _ in range(2):
         for requested in remit.waiting("t1")[:1]:
-            approval.grant(
+            approval.grant_approval(
                 Record(open_house(at.root).journal, str(run)),
                 requested,
                 approver="user:lea",
@@ -498,7 +500,7 @@ def test_a_rejected_call_never_runs_whatever_the_graph_is_resumed_with(desk: Cal
     agent = at.agent(says(LARGE), checkpointer=InMemorySaver())
     agent.invoke(ASKED, THREAD)
     run, requested = at.waiting()
-    approval.reject(
+    approval.reject_approval(
         Record(open_house(at.root).journal, run),
         requested,
         approver="user:lea",
@@ -723,12 +725,12 @@ def test_a_thread_whose_run_is_over_does_nothing_more(desk: Callable[..., Desk])
 def test_an_operators_stop_is_before_every_effect_of_a_foreign_graph_too(desk: Callable[..., Desk]) -> None:
     at = desk()
     journal = open_house(at.root).journal
-    hold.stop(journal, "tool:desk", why="INC-7", account="ops")
+    hold.set_hold(journal, "tool:desk", why="INC-7", account="ops")
     assert codes(at.agent(says(SMALL)).invoke(ASKED)) == ["held"]
-    hold.start(journal, "tool:desk", account="ops")
-    hold.stop(journal, "agent:desk", why="INC-8", account="ops")
+    hold.lift_hold(journal, "tool:desk", account="ops")
+    hold.set_hold(journal, "agent:desk", why="INC-8", account="ops")
     assert codes(at.agent(says(SMALL)).invoke(ASKED)) == ["held"]
-    hold.start(journal, "agent:desk", account="ops")
+    hold.lift_hold(journal, "agent:desk", account="ops")
     assert at.shop.RAN == []
     assert codes(at.agent(says(SMALL)).invoke(ASKED)) == ["ok"]
     at.reproduced()

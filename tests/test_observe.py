@@ -15,8 +15,8 @@ from reaching import Said, Server
 
 from remit.core.errors import UsageError
 from remit.sandbox import Observed, Sandbox
-from remit.tools.usage_audit import Report, Used, observe
-from remit.workspace.loader import load
+from remit.tools.usage_audit import Report, Used, observe_tool
+from remit.workspace.loader import load_workspace
 
 TOML = """\
 name = "reporter"
@@ -81,7 +81,7 @@ def write(house: Path, code: str, *, expect: str = '{value: "Title: text"}', **g
 
 
 def observed(house: Path, name: str = "reporter") -> Report:
-    return asyncio.run(observe(load(house), name))
+    return asyncio.run(observe_tool(load_workspace(house), name))
 
 
 # -- what is granted and used ------------------------------------------------------------------------------------------

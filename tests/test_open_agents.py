@@ -14,13 +14,13 @@ from open_house import Box, Played, open_agents
 from playing import DONE, turn
 
 from remit.analysis.backtest import backtest
+from remit.analysis.cases import run_cases, uncovered
 from remit.analysis.diff.policy import difference
 from remit.analysis.solver.ruleset import read_side
 from remit.broker.broker import Broker
 from remit.core.calls import Context, Request, Scope, Scoped
 from remit.core.errors import WorkspaceError
 from remit.core.events import CallAnswered, RunStarted
-from remit.policy import run_cases, uncovered
 from remit.policy.run_scope import SUBJECT, narrowed, read_scope
 from remit.replay.replayer import replay
 from remit.tracing import open_trace

@@ -117,7 +117,7 @@ async def decided(shop: House, *calls: tuple[str, dict[str, Any]]) -> list[str]:
             verdicts.append(recorded.event.decision.verdict)
 
     start = run.Start(agent="desk", task="Serve ann_123.", subject="user:operator", account="tests", model=Calls(calls))
-    await run.start(shop, start, tell=tell)
+    await run.start_run(shop, start, tell=tell)
     assert len(verdicts) == len(calls)
     return verdicts
 

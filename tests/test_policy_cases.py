@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from remit import policy
+from remit.analysis.cases import CaseResult, run_cases
 from remit.core.errors import WorkspaceError
-from remit.policy import CaseResult, Vocabulary, run_cases
+from remit.policy import engine as policy
+from remit.policy.language.loader import Vocabulary
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()
 RULES = """\
@@ -22,7 +23,7 @@ p, user:none, *, **, True, allow
 g, user:dana, role:lead
 g, user:eve, role:lead
 """
-POLICY = policy.load(
+POLICY = policy.load_policy(
     {"policies/model.conf": MODEL, "policies/rules.csv": RULES.encode()},
     Vocabulary(actions={"files.read": {"path": "string"}, "tickets.close": {"reason": "string"}}),
 )
@@ -134,7 +135,7 @@ def test_a_table_that_cannot_be_meant_is_a_problem_with_its_line(text: str, line
 
 def test_a_denial_by_error_does_not_pass_for_a_denial() -> None:
     """A case that forgot an argument pins nothing."""
-    rules = policy.load({"policies/model.conf": MODEL, "policies/rules.csv": b"p, agent:a, a.b, **, args.n > 1, deny"})
+    rules = policy.load_policy({"policies/model.conf": MODEL, "policies/rules.csv": b"p, agent:a, a.b, **, args.n > 1, deny"})
     (result,) = run_cases(rules, "- {note: n, agent: a, action: a.b, resources: [], expect: deny}", "x")
     assert result.message.startswith("deny only because of an error")
 
@@ -149,7 +150,7 @@ def test_every_fact_can_be_given() -> None:
     condition = (
         "named and env == 'prod' and 'l' in labels and args.to in carries and calls('a.b') > 1 and time > '11:00'"
     )
-    rules = policy.load(
+    rules = policy.load_policy(
         {
             "policies/model.conf": MODEL,
             "policies/rules.csv": f"p, agent:a, a.b, **, {condition} and confinement == 'landlock', allow\np, user:u, a.b, **, True, allow".encode(),

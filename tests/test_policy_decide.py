@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from remit import policy
 from remit.core.calls import Context, Decision, Missing, Request
-from remit.policy import Policy
+from remit.policy import engine as policy
+from remit.policy.engine import Policy
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()
 BOTH = ("agent:t", "user:ann")
 
 
 def load(*rows: str) -> Policy:
-    return policy.load({"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(rows).encode()})
+    return policy.load_policy({"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(rows).encode()})
 
 
 def decide(rules: Policy, action: str, *resources: str, subjects: tuple[str, ...] = BOTH, **facts: Any) -> Decision:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from remit import policy
 from remit.core.calls import Context, Request
 from remit.core.errors import WorkspaceError
-from remit.policy import Policy, Vocabulary
+from remit.policy import engine as policy
+from remit.policy.engine import Policy
+from remit.policy.language.loader import Vocabulary
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()
 WORDS = Vocabulary(
@@ -30,7 +31,7 @@ def load(rows: str | bytes, *, words: Vocabulary | None = None, model: bytes | N
     files = {"policies/rules.csv": rows.encode() if isinstance(rows, str) else rows}
     if model is not None:
         files["policies/model.conf"] = model
-    return policy.load({**files, **more}, words)
+    return policy.load_policy({**files, **more}, words)
 
 
 def problems(rows: str | bytes, **options: object) -> list[tuple[int | None, str]]:
@@ -160,7 +161,7 @@ def test_an_empty_policy_loads_and_denies_everything(rows: str) -> None:
     rules = load(rows)
     assert not allows(rules, "files.read", "file:a")
     assert not allows(rules, "", "none:", subject="")
-    assert not policy.load({"policies/model.conf": MODEL}).rules
+    assert not policy.load_policy({"policies/model.conf": MODEL}).rules
 
 
 MODEL_TEXT = MODEL.decode()

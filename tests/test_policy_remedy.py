@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from remit import policy
 from remit.core.calls import Context, Decision, Request, Told
 from remit.core.errors import WorkspaceError
-from remit.policy import Policy
+from remit.policy import engine as policy
+from remit.policy.engine import Policy
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()
 
 
 def load(*rows: str) -> Policy:
-    return policy.load({"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(rows).encode()})
+    return policy.load_policy({"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(rows).encode()})
 
 
 def advised(rules: Policy, *resources: str, subjects: tuple[str, ...] = ("agent:t",), **facts: Any) -> Decision:

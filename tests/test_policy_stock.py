@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from remit import policy
 from remit.core.calls import Context, Request, action_matches
 from remit.core.errors import UsageError, WorkspaceError
-from remit.policy import Policy, index
+from remit.policy import index
+from remit.policy.engine import Policy
+from remit.policy import engine as policy
 from remit.policy.casbin_reference import stock
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()
@@ -158,7 +159,7 @@ def test_random_policies_decide_as_stock_casbin_does(seed: int, monkeypatch: pyt
         text = "\n".join(rows(dice, circles=circles))
         files = {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}
         try:
-            rules = policy.load(files)
+            rules = policy.load_policy(files)
         except WorkspaceError:
             counts["refused_to_load"] += 1  # chains deeper than Casbin follows
             continue
@@ -205,7 +206,7 @@ def test_random_policies_decide_as_stock_casbin_does(seed: int, monkeypatch: pyt
 def test_roles_that_casbin_follows_only_in_part_do_not_load(links: list[str]) -> None:
     """So nothing is ever decided by them."""
     with pytest.raises(WorkspaceError):
-        policy.load({"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(links).encode()})
+        policy.load_policy({"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(links).encode()})
 
 
 def test_several_subjects_and_resources_are_allowed_only_if_casbin_allows_each() -> None:
@@ -218,7 +219,7 @@ def test_several_subjects_and_resources_are_allowed_only_if_casbin_allows_each()
             "policies/rules.csv": "\n".join([*rows(dice), "p, role:0, *, **, True, allow"]).encode(),
         }
         try:
-            rules, reference = policy.load(files), stock(files)
+            rules, reference = policy.load_policy(files), stock(files)
         except WorkspaceError:  # a chain deeper than Casbin follows
             continue
         for _ in range(20):
@@ -237,7 +238,7 @@ def test_the_shipped_rules_load_in_stock_casbin_and_its_cases_decide_alike() -> 
     """Who leaves Remit keeps the policy."""
     folder = Path(__file__).parents[1] / "policies"
     files = {f"policies/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    rules, reference = policy.load(files), stock(files)
+    rules, reference = policy.load_policy(files), stock(files)
     results = policy.run_cases(rules, files["policies/cases.yaml"].decode(), "policies/cases.yaml")
     requests = [case.request() for _, case in policy.read_cases(rules, files["policies/cases.yaml"].decode(), "")]
     assert [reference.allows(request) for request in requests] == [result.verdict == "allow" for result in results]

@@ -7,16 +7,17 @@ from pathlib import Path
 import pytest
 from playing import Remit
 
-from remit import policy
+from remit.analysis.queries import can, who
 from remit.cli import main
 from remit.core.calls import Context, Request
-from remit.policy import Policy, can, who
+from remit.policy import engine as policy
+from remit.policy.engine import Policy
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()
 
 
 def load(*rows: str) -> Policy:
-    return policy.load({"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(rows).encode()})
+    return policy.load_policy({"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(rows).encode()})
 
 
 RULES = load(

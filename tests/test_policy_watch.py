@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from playing import DONE, Play, Played, turn
 
-from remit import policy
 from remit.core.calls import Context, Request
 from remit.core.errors import WorkspaceError
 from remit.core.events import ApprovalRequested, CallDecided, Recorded, RulesChanged, RunStarted
-from remit.policy import Policy, Watched, read_folder
+from remit.policy import engine as policy
+from remit.policy.engine import Policy
+from remit.policy.reload import Watched, read_folder
 from remit.replay.replayer import Replayed, replay, tampering
 from remit.runtime import runner as run
 from remit.runtime.live import LiveWorld
@@ -60,7 +61,7 @@ def write(folder: Path, text: str, name: str = "rules.csv") -> None:
 
 def watched(folder: Path, report: Callable[[WorkspaceError], None] | None = None) -> Watched:
     files = read_folder(folder)
-    return Watched(folder, policy.load(files), files, report=report, clock=Clock())
+    return Watched(folder, policy.load_policy(files), files, report=report, clock=Clock())
 
 
 def settled(found: Watched) -> Policy:
@@ -169,9 +170,9 @@ def test_no_decision_belongs_to_neither_version_while_policies_reload(folder: Pa
     write(folder, versions[0])
     files = [{"policies/model.conf": MODEL.encode(), "policies/rules.csv": text.encode()} for text in versions]
     requests = [REQUEST.model_copy(update={"resources": (name,)}) for name in ("file:even/x", "file:odd/x")]
-    possible = [[policy.load(one).decide(request) for one in files] for request in requests]
+    possible = [[policy.load_policy(one).decide(request) for one in files] for request in requests]
     now = [0.0]  # only the one who edits lets time pass; whoever asks first then looks
-    found = Watched(folder, policy.load(files[0]), files[0], clock=lambda: now[0])
+    found = Watched(folder, policy.load_policy(files[0]), files[0], clock=lambda: now[0])
     done = threading.Event()
     wrong: list[str] = []
     decided = [0] * 8
@@ -231,7 +232,7 @@ def test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_
     opened = house.open_house(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
-    ended = asyncio.run(run.start(opened, start))
+    ended = asyncio.run(run.start_run(opened, start))
     (book,) = read(ended.trace).rulebooks().values()
     started = next(item.event for item in opened.journal.events(ended.run) if isinstance(item.event, RunStarted))
     assert open_rulebook(book).policy.digest == started.policy_digest == opened.policy.digest
@@ -264,7 +265,7 @@ def played_with_edit(clerk: Callable[..., Path], old: str, new: str, *, wait: fl
 
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
-    ended = asyncio.run(run.start(opened, start, wait=wait, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, wait=wait, tell=tell))
     return Played(folder=folder, opened=opened, ended=ended)
 
 
@@ -323,7 +324,7 @@ def test_what_a_rule_hides_reaches_the_operator_and_not_the_model(clerk: Callabl
     opened = house.open_house(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
-    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     error = played.error(0)
     assert (error["code"], error["details"]["reason"], error["details"]["rules"]) == (
         "policy_denied",

@@ -12,8 +12,8 @@ from confining import Room, sandbox
 from playing import Remit
 
 from remit.sandbox import Output
-from remit.tools.workbench import run_cases
-from remit.workspace.loader import load
+from remit.tools.workbench import run_tool_cases
+from remit.workspace.loader import load_workspace
 from remit.workspace.template import starter_folder
 
 TOOL = starter_folder() / "tools" / "python"
@@ -30,7 +30,7 @@ async def run(room: Room, code: str, *files: str, **given: Any) -> Output:
 
 
 def test_the_cases_of_the_python_tool_hold_in_the_sandbox() -> None:
-    results = asyncio.run(run_cases(load(starter_folder()), "python", sandbox("full")))
+    results = asyncio.run(run_tool_cases(load_workspace(starter_folder()), "python", sandbox("full")))
     assert [(result.note, result.message) for result in results if not result.passed] == []
     assert len(results) >= 10
 

@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from playing import DONE
 
-from remit import policy
 from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
 from remit.core.errors import Refusal
 from remit.core.events import Recorded
 from remit.journal.run_log import Record
+from remit.policy import engine as policy
 from remit.replay.recorded import Otherwise
 from remit.replay.replayer import replay, tampering
 from remit.runtime import runner as run
@@ -73,10 +73,10 @@ def one_life(folder: Path, name: str, user: str | None, model: Any, ends_after: 
             raise Killed
 
     if user is None:
-        work = run.resume(opened, name, account="t", tell=tell)
+        work = run.resume_run(opened, name, account="t", tell=tell)
     else:
         start = run.Start(agent="clerk", task="pay ann", subject=user, account="t", model=model, run=name)
-        work = run.start(opened, start, tell=tell)
+        work = run.start_run(opened, start, tell=tell)
     try:
         asyncio.run(work)
     finally:
@@ -98,7 +98,7 @@ def live(
         record = Record(opened.journal, name)
         if record.facts.finished:
             break
-        for requested in approval.waiting(record):
+        for requested in approval.waiting_approvals(record):
             said: dict[str, Any] = {
                 "approver": chance.choice(["user:lea", "user:leo"]),
                 "roles_of": opened.policy.roles_of,
@@ -107,16 +107,16 @@ def live(
             }
             try:
                 if chance.random() < 0.5:
-                    approval.grant(record, requested, role="role:lead", **said)
+                    approval.grant_approval(record, requested, role="role:lead", **said)
                 elif chance.random() < 0.4:
-                    approval.reject(record, requested, reason="no", **said)
+                    approval.reject_approval(record, requested, reason="no", **said)
             except Refusal:
                 continue
         if holds:
-            hold.start(opened.journal, holds.pop(), account="op")
+            hold.lift_hold(opened.journal, holds.pop(), account="op")
         elif chance.random() < 0.2:
             holds.append(chance.choice(["tool:ledger", "agent:clerk", f"run:{name}", "all"]))
-            hold.stop(opened.journal, holds[-1], why="audit", account="op")
+            hold.set_hold(opened.journal, holds[-1], why="audit", account="op")
     return opened, name
 
 
@@ -144,7 +144,7 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
     assert mend(opened.traces, trace.chain).state == "whole"
     rules = dict(house.policy_files(folder))
     rules["policies/rules.csv"] += UNRELATED
-    other = policy.load(rules, vocabulary(opened.workspace))
+    other = policy.load_policy(rules, vocabulary(opened.workspace))
     what_if = asyncio.run(replay(trace.records, books, otherwise=Otherwise(policy=other)))
     assert what_if.reproduced, ("a rule that changes nothing", what_if.divergences)
     assert SECRET not in (opened.traces / f"{name}.jsonl").read_text()

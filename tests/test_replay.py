@@ -15,7 +15,6 @@ import pytest
 from counting import TOOL, pin
 from playing import DONE, Command, Play, Played, turn
 
-from remit import policy
 from remit.core.calls import Failed
 from remit.core.events import (
     AnyEvent,
@@ -29,6 +28,7 @@ from remit.core.events import (
 )
 from remit.journal.hash_chain import link
 from remit.journal.store import Journal
+from remit.policy import engine as policy
 from remit.replay.divergence import Divergence, Kind
 from remit.replay.recorded import Otherwise
 from remit.replay.replayer import replay
@@ -85,7 +85,7 @@ def with_tool(played: Played, old: str, new: str) -> Otherwise:
     assert old in TOOL
     manifest.write_text(TOOL.replace(old, new))
     pin(played.folder)
-    return Otherwise(tools=workspace.load(played.folder))
+    return Otherwise(tools=workspace.load_workspace(played.folder))
 
 
 def sides(found: Divergence | None) -> tuple[list[str], list[str]]:
@@ -105,7 +105,7 @@ def test_a_run_as_it_was_is_reproduced_also_when_it_was_sealed_anew(whole: Playe
 def test_another_decision_is_a_divergence_that_names_its_rule(whole: Played) -> None:
     rules = dict(policy_files(whole.folder))
     rules["policies/rules.csv"] += b"\n# Ben moved away\np, agent:clerk, ledger.pay, account:ben, True, deny\n"
-    other = policy.load(rules, vocabulary(whole.opened.workspace))
+    other = policy.load_policy(rules, vocabulary(whole.opened.workspace))
     found = again(whole, otherwise=Otherwise(policy=other))
     assert found is not None
     assert (found.kind, found.step, found.index) == ("decision", 1, 0)

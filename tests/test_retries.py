@@ -128,7 +128,7 @@ def another(played: Played, turns: list[dict[str, Any]], *, user: str = "user:op
     opened = open_house(played.folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="again", subject=user, account="t", model=model)
-    return Played(folder=played.folder, opened=opened, ended=asyncio.run(run.start(opened, start)))
+    return Played(folder=played.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
 def test_a_tool_that_fails_again_and_again_rests_in_every_run(play: Play) -> None:
@@ -174,7 +174,7 @@ def test_after_its_rest_one_call_tries_a_tool_whoever_asks_first(tmp_path: Path)
         found: list[bool] = []
         for worker in workers:
             try:
-                circuit.check(worker, call, now[0])
+                circuit.check_circuit(worker, call, now[0])
                 found.append(True)
             except Refusal as refusal:
                 found.append(refusal.code != "circuit_open")
@@ -182,19 +182,19 @@ def test_after_its_rest_one_call_tries_a_tool_whoever_asks_first(tmp_path: Path)
 
     breaker = Breaker(failures=2, rest=10.0)
     for attempt in (1, 2):
-        circuit.count(workers[attempt % 2], call, attempt, "timeout", breaker)
+        circuit.count_attempt(workers[attempt % 2], call, attempt, "timeout", breaker)
     for worker in workers:
         worker.refresh()
     assert admitted() == [False, False]
     now[0] += 10_000_000_000
     assert admitted() == [True, False]
-    circuit.count(workers[0], call, 3, "timeout", breaker)
+    circuit.count_attempt(workers[0], call, 3, "timeout", breaker)
     assert (circuit_of(workers[1]).openings, circuit_of(workers[1]).rests_until - now[0]) == (2, 20_000_000_000)
     circuit_of(workers[0])
     assert admitted() == [False, False]
     now[0] += 20_000_000_000
     assert admitted() == [True, False]
-    circuit.count(workers[0], call, 4, None, breaker)
+    circuit.count_attempt(workers[0], call, 4, None, breaker)
     for worker in workers:
         worker.refresh()
     assert admitted() == [True, True]
@@ -210,14 +210,14 @@ def stopped(folder: Path, scope: str) -> tuple[Played, float]:
 
     def tell(recorded: Recorded) -> None:
         if recorded.type == "attempt.intended":
-            hold.stop(opened.journal, scope, why="wrong cluster", account="op")
+            hold.set_hold(opened.journal, scope, why="wrong cluster", account="op")
             began.append(time.monotonic())
         if recorded.type == "attempt.ended":
             began.append(time.monotonic())
 
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run="e" * 32)
-    ended = asyncio.run(run.start(opened, start, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, tell=tell))
     return Played(folder=folder, opened=opened, ended=ended), began[1] - began[0]
 
 
@@ -271,7 +271,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(ho
 
     def stop() -> None:
         alive.extend(below(os.getpid()))
-        hold.stop(opened.journal, "tool:sleepy", why="wrong cluster", account="op")
+        hold.set_hold(opened.journal, "tool:sleepy", why="wrong cluster", account="op")
 
     def tell(recorded: Recorded) -> None:
         at[recorded.type] = time.monotonic()
@@ -280,7 +280,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(ho
 
     model = run.open_model_of(opened, "web")
     start = run.Start(agent="web", task="write", subject="user:operator", account="t", model=model)
-    played = Played(folder=house, opened=opened, ended=asyncio.run(run.start(opened, start, tell=tell)))
+    played = Played(folder=house, opened=opened, ended=asyncio.run(run.start_run(opened, start, tell=tell)))
     assert at["attempt.ended"] - at["attempt.intended"] < 20
     error = played.error(0)
     assert (error["code"], error["details"]["effect"], "wrong cluster" in error["message"]) == (
@@ -301,11 +301,11 @@ def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> 
     def tell(recorded: Recorded) -> None:
         at.setdefault(recorded.type, time.monotonic())
         if recorded.type == "attempt.ended":
-            hold.stop(opened.journal, "tool:ledger", why="wrong cluster", account="op")
+            hold.set_hold(opened.journal, "tool:ledger", why="wrong cluster", account="op")
 
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="look", subject="user:operator", account="t", model=model)
-    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start(opened, start, tell=tell)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, tell=tell)))
     assert at["call.answered"] - at["attempt.ended"] < 2.0
     assert (played.error(0)["code"], attempts(played)) == ("held", 1)
     assert replayed(played).reproduced
@@ -337,10 +337,10 @@ def test_a_model_that_thinks_for_ever_is_given_up(clerk: Callable[..., Path], he
 
     def tell(recorded: Recorded) -> None:
         if held and recorded.type == "model.asked":
-            hold.stop(opened.journal, "all", why="look", account="op")
+            hold.set_hold(opened.journal, "all", why="look", account="op")
 
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Ponderous())
-    ended = asyncio.run(run.start(opened, start, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, tell=tell))
     assert (ended.finished is None) is held
     assert ended.finished is None or ended.finished.code == "budget_exhausted"
     assert replayed(Played(folder=folder, opened=opened, ended=ended)).reproduced

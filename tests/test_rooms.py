@@ -15,7 +15,7 @@ import pytest
 from playing import Remit
 from pydantic import TypeAdapter
 
-from remit.analysis.workspace_check import check
+from remit.analysis.workspace_check import check_workspace
 from remit.core.calls import Result
 from remit.workspace.manifest.schema import manifest_schema
 from remit.workspace.template import starter_folder
@@ -28,7 +28,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def test_the_starter_has_no_problem(house: Path) -> None:
-    report = check(house)
+    report = check_workspace(house)
     assert report.problems == ()
     assert report.counts["tools"] == 5
 

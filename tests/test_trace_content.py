@@ -44,7 +44,7 @@ def quiet(clerk: Callable[..., Path]) -> Callable[..., Path]:
 
 def start(folder: Path, *, wait: float = 0.0) -> tuple[house.House, run.Ended]:
     opened = house.open_house(folder)
-    work = run.start(
+    work = run.start_run(
         opened,
         run.Start(
             agent="clerk",
@@ -99,17 +99,17 @@ def test_a_person_still_reads_what_to_approve_and_wakes_the_run(quiet: Callable[
     async def both() -> run.Ended:
         model = run.open_model_of(opened, "clerk")
         begin = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
-        working = asyncio.create_task(run.start(opened, begin, wait=60))
+        working = asyncio.create_task(run.start_run(opened, begin, wait=60))
         until = time.monotonic() + 60
         while time.monotonic() < until and not working.done():
             await asyncio.sleep(0.05)
             for row in opened.journal.runs():
                 record = Record(opened.journal, row.run)
-                for requested in approval.waiting(record):
+                for requested in approval.waiting_approvals(record):
                     assert "ben" in requested.summary
                     said = {"approver": "user:lea", "role": "role:lead", "roles_of": opened.policy.roles_of}
                     with suppress(Refusal):  # said already, and not yet heard
-                        approval.grant(record, requested, **said, account="t", now=time.time_ns())
+                        approval.grant_approval(record, requested, **said, account="t", now=time.time_ns())
         return await working
 
     ended = asyncio.run(both())
@@ -123,4 +123,4 @@ def test_a_run_that_nobody_answers_ends_because_no_other_process_could_go_on(qui
     assert ended.finished is not None
     assert (ended.finished.outcome, ended.finished.code) == ("stopped", "cancelled")
     with pytest.raises(UsageError, match="recorded without content"):
-        asyncio.run(run.resume(opened, ended.run, account="t"))
+        asyncio.run(run.resume_run(opened, ended.run, account="t"))

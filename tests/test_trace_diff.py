@@ -32,7 +32,7 @@ def played(folder: Path, turns: list[dict[str, Any]], task: str = "keep the ledg
     start = run.Start(
         agent="clerk", task=task, subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
     )
-    return asyncio.run(run.start(opened, start)).run
+    return asyncio.run(run.start_run(opened, start)).run
 
 
 def story(*calls: tuple[str, dict[str, Any], Any]) -> Story:

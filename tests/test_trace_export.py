@@ -149,8 +149,8 @@ def test_a_resumed_run_is_a_trace_of_its_own_linked_to_the_first(play: Play) -> 
     first = played.records
     record = Record(played.opened.journal, played.ended.run)
     said = {"approver": "user:lea", "role": "role:lead", "roles_of": played.opened.policy.roles_of}
-    approval.grant(record, played.ended.waiting[0], **said, account="t", now=time.time_ns())
-    asyncio.run(run.resume(played.opened, played.ended.run, account="t"))
+    approval.grant_approval(record, played.ended.waiting[0], **said, account="t", now=time.time_ns())
+    asyncio.run(run.resume_run(played.opened, played.ended.run, account="t"))
     parts: list[InMemorySpanExporter] = []
     for number, (earlier, events) in enumerate([([], first), (first, played.records[len(first) :])]):
         kept = InMemorySpanExporter()

@@ -24,7 +24,7 @@ from remit.core.errors import UsageError
 from remit.core.events import RunFinished, RunPruned
 from remit.journal.store import WORKSPACE_RUN, Journal
 from remit.runtime import runner as run
-from remit.runtime.retention import prunable, prune, seconds
+from remit.runtime.retention import prunable, prune, retention_seconds
 from remit.tracing import open_trace, write_portable
 from remit.tracing.reports.reconciliation import mend
 from remit.tracing.reports.timeline import utc
@@ -39,7 +39,7 @@ def another(played: Played, turns: list[dict[str, Any]]) -> str:
     opened = house.open_house(played.folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="keep the ledger", subject="user:operator", account="t", model=model)
-    return asyncio.run(run.start(opened, start)).run
+    return asyncio.run(run.start_run(opened, start)).run
 
 
 def test_old_runs_go_whole_and_the_rest_stays_whole(play: Play, command: Command) -> None:
@@ -154,9 +154,9 @@ def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[...
     start = run.Start(
         agent="clerk", task="pay", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
     )
-    ended = asyncio.run(run.start(opened, start))
+    ended = asyncio.run(run.start_run(opened, start))
     now = time.time_ns()
-    approval.grant(
+    approval.grant_approval(
         run.Record(opened.journal, ended.run),
         ended.waiting[0],
         approver="user:bea",
@@ -167,7 +167,7 @@ def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[...
         reason="INC-7",
         until=now + 60_000_000_000,
     )
-    asyncio.run(run.resume(opened, ended.run, account="t"))
+    asyncio.run(run.resume_run(opened, ended.run, account="t"))
     assert prunable(opened, 0) == []
     (found,) = emergencies(opened.journal)
     review(
@@ -203,7 +203,11 @@ def test_the_age_is_asked_for_and_nothing_goes_unasked(play: Play, command: Comm
     )
     for wrong in ("soon", "0d", "90"):
         with pytest.raises(UsageError, match="is no age"):
-            seconds(wrong)
-    assert (seconds("12h"), seconds("90d"), seconds("2w")) == (43_200, 7_776_000, 1_209_600)
+            retention_seconds(wrong)
+    assert (retention_seconds("12h"), retention_seconds("90d"), retention_seconds("2w")) == (
+        43_200,
+        7_776_000,
+        1_209_600,
+    )
     settings.write_text(settings.read_text().replace("90d", "for ever"))
     assert "an age" in command(played.folder, "trace", "prune").err

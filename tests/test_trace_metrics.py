@@ -89,12 +89,12 @@ def test_every_name_is_the_conventions_or_ours(sent: list[tuple[str, dict[str, A
 def test_what_waits_and_what_is_held_is_read_from_the_workspace(play: Play) -> None:
     """Also what other processes left behind."""
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}, ledger__look={"name": "ann"}), DONE])
-    hold.stop(played.opened.journal, "tool:other", why="audit", account="op")
+    hold.set_hold(played.opened.journal, "tool:other", why="audit", account="op")
     journal = played.opened.journal
     reader = InMemoryMetricReader()
     gauges = {
-        "remit.approvals.waiting": lambda: approval.all_waiting(journal),
-        "remit.holds": lambda: len(hold.active(journal)),
+        "remit.approvals.waiting": lambda: approval.count_waiting_approvals(journal),
+        "remit.holds": lambda: len(hold.active_holds(journal)),
     }
     Meter(gauges, reader)
     assert {name: value for name, _, value in points(reader)} == {"remit.approvals.waiting": 1, "remit.holds": 1}

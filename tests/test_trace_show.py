@@ -29,7 +29,7 @@ def played(folder: Path, *turns: dict[str, Any], user: str = "user:operator", ta
     (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
     opened = house.open_house(folder)
     start = run.Start(agent="clerk", task=task, subject=user, account="t", model=run.open_model_of(opened, "clerk"))
-    return asyncio.run(run.start(opened, start)).run
+    return asyncio.run(run.start_run(opened, start)).run
 
 
 def test_runs_are_found_by_how_they_ended_and_what_they_called(clerk: Callable[..., Path], command: Command) -> None:
@@ -105,7 +105,7 @@ def test_a_waiting_run_says_for_whom_and_the_next_three_commands(play: Play, com
 
 def test_a_held_run_says_who_holds_it(play: Play, command: Command) -> None:
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
-    hold.stop(played.opened.journal, "agent:clerk", why="wrong cluster", account="op")
+    hold.set_hold(played.opened.journal, "agent:clerk", why="wrong cluster", account="op")
     out = command(played.folder, "trace", "show", played.ended.run).out
     assert out.startswith("held  ")
     assert "held: op holds agent:clerk: wrong cluster" in out

@@ -45,7 +45,7 @@ def played(folder: Path, rule: str = RULE) -> tuple[house.House, str]:
     opened = house.open_house(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
-    return opened, asyncio.run(run.start(opened, start)).run
+    return opened, asyncio.run(run.start_run(opened, start)).run
 
 
 def smallest(folder: Path, keep: str, rule: str = RULE) -> tuple[Recorded, ...]:

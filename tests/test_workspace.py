@@ -11,9 +11,9 @@ import pytest
 from remit.core.errors import Refusal, UsageError, WorkspaceError
 from remit.core.parsing.canonical_json import digest
 from remit.workspace.definitions import Budget, Settings, Workspace
-from remit.workspace.files import find, read_code
+from remit.workspace.files import find_workspace, read_code
 from remit.workspace.identity import subject_of
-from remit.workspace.loader import load, load_files
+from remit.workspace.loader import load_files, load_workspace
 from remit.workspace.manifest.manifest import ActionSchema, code_digest, parse_manifest, pin
 from remit.workspace.manifest.pins import write_lock
 
@@ -87,7 +87,7 @@ def lock(manifest: str = TOOL, code: str = MAIN) -> str:
 
 def problems(root: Path, files: Mapping[str, str | None] | None = None) -> list[tuple[str, int | None, str]]:
     with pytest.raises(WorkspaceError) as error:
-        load(write(root, files))
+        load_workspace(write(root, files))
     assert all(problem.fix for problem in error.value.problems)
     return [(problem.file, problem.line, problem.what) for problem in error.value.problems]
 
@@ -98,7 +98,7 @@ def agent(old: str, new: str) -> dict[str, str]:
 
 
 def test_a_workspace_says_what_its_files_say(tmp_path: Path) -> None:
-    workspace = load(write(tmp_path, {"policies/tools.lock": lock()}))
+    workspace = load_workspace(write(tmp_path, {"policies/tools.lock": lock()}))
     assert workspace.root == tmp_path
     assert workspace.settings == Settings()
     triage = workspace.agents["triage"]
@@ -116,7 +116,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     more = 'folder = "work/here"\nseed = "agent/triage/incident"\nbase_url = "http://127.0.0.1:1/v1"\n'
     more += 'accept_parsed_arguments = true\n[budget]\nsteps = 3\ncalls = 4\nwall = "90s"\n'
     text = AGENT.replace('tools = ["files"]', 'tools = ["files.list", "files", "files.read"]') + more
-    workspace = load(
+    workspace = load_workspace(
         write(
             tmp_path,
             {"remit.toml": settings, "agent/triage/agent.toml": text, "agent/triage/incident/docs/a.md": "a\n"},
@@ -140,7 +140,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
 
 
 def test_the_rulebook_is_every_file_that_decides_and_no_other(tmp_path: Path) -> None:
-    workspace = load(
+    workspace = load_workspace(
         write(tmp_path, {"policies/tools.lock": lock(), "policies/README.md": "x", "tools/README.md": "x"})
     )
     assert set(workspace.files) == {
@@ -156,7 +156,7 @@ def test_the_rulebook_is_every_file_that_decides_and_no_other(tmp_path: Path) ->
 
 
 def test_a_recorded_rulebook_loads_by_the_same_code_without_any_folder(tmp_path: Path) -> None:
-    live = load(write(tmp_path, {"policies/tools.lock": lock()}))
+    live = load_workspace(write(tmp_path, {"policies/tools.lock": lock()}))
     recorded = load_files(live.files, root=None, code={"files": live.tools["files"].code})
     assert recorded == Workspace(
         root=None, settings=live.settings, agents=live.agents, tools=live.tools, files=live.files
@@ -167,27 +167,27 @@ def test_a_recorded_rulebook_loads_by_the_same_code_without_any_folder(tmp_path:
 
 
 def test_a_tool_that_is_not_pinned_or_has_changed_is_no_problem_and_is_not_pinned(tmp_path: Path) -> None:
-    assert not load(write(tmp_path / "a")).tools["files"].pinned
-    assert load(write(tmp_path / "a")).tools["files"].pin is None
+    assert not load_workspace(write(tmp_path / "a")).tools["files"].pinned
+    assert load_workspace(write(tmp_path / "a")).tools["files"].pin is None
     changed = {"policies/tools.lock": lock(), "tools/files/main.py": MAIN + "# changed\n"}
-    assert not load(write(tmp_path / "b", changed)).tools["files"].pinned
+    assert not load_workspace(write(tmp_path / "b", changed)).tools["files"].pinned
     changed = {"policies/tools.lock": lock(), "tools/files/helper.py": ""}
-    assert not load(write(tmp_path / "c", changed)).tools["files"].pinned
+    assert not load_workspace(write(tmp_path / "c", changed)).tools["files"].pinned
     changed = {"policies/tools.lock": lock(), "tools/files/tool.toml": TOOL.replace("1.0.0", "1.0.1")}
-    assert not load(write(tmp_path / "d", changed)).tools["files"].pinned
+    assert not load_workspace(write(tmp_path / "d", changed)).tools["files"].pinned
     same = {"policies/tools.lock": lock(), "tools/files/cases.yaml": "[1]", "tools/files/tool.toml": "# x\n" + TOOL}
-    assert load(write(tmp_path / "e", same)).tools["files"].pinned
+    assert load_workspace(write(tmp_path / "e", same)).tools["files"].pinned
 
 
 def test_a_changed_manifest_is_not_held_against_the_schemas_of_the_old_one(tmp_path: Path) -> None:
     renamed = TOOL.replace("{path}", "{file}")
-    load(write(tmp_path / "a", {"policies/tools.lock": lock(), "tools/files/tool.toml": renamed}))
+    load_workspace(write(tmp_path / "a", {"policies/tools.lock": lock(), "tools/files/tool.toml": renamed}))
     found = problems(tmp_path / "b", {"policies/tools.lock": lock(renamed), "tools/files/tool.toml": renamed})
     assert found == [("tools/files/tool.toml", 11, "unknown placeholder 'file'")]
 
 
 def test_an_action_is_found_by_its_name(tmp_path: Path) -> None:
-    workspace = load(write(tmp_path))
+    workspace = load_workspace(write(tmp_path))
     tool, action = workspace.action("files.read")
     assert (tool.manifest.name, action.name) == ("files", "read")
     for name in ("files", "files.", "files.write", "file.read", "files.read.x", "", "files__read", "Files.read"):
@@ -199,14 +199,14 @@ def test_an_action_is_found_by_its_name(tmp_path: Path) -> None:
 def test_the_workspace_is_found_from_any_folder_inside_it(tmp_path: Path) -> None:
     root = write(tmp_path / "house")
     inner = root / "tools" / "files"
-    assert find(inner) == find(root) == root.resolve()
+    assert find_workspace(inner) == find_workspace(root) == root.resolve()
     (inner / "remit.toml").mkdir()  # a folder of that name is no marker
-    assert find(inner) == root.resolve()
+    assert find_workspace(inner) == root.resolve()
 
 
 def test_where_there_is_no_workspace_the_fix_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="remit init"):
-        find(tmp_path)
+        find_workspace(tmp_path)
 
 
 def test_problems_of_every_room_are_told_at_once(tmp_path: Path) -> None:
@@ -310,7 +310,9 @@ def test_a_host_tool_runs_only_where_the_settings_name_it(tmp_path: Path) -> Non
     assert found == [
         ("tools/files/tool.toml", 6, "source = 'host' runs unconfined, and remit.toml does not name the tool")
     ]
-    workspace = load(write(tmp_path / "b", {"tools/files/tool.toml": host, "remit.toml": 'host_tools = ["files"]\n'}))
+    workspace = load_workspace(
+        write(tmp_path / "b", {"tools/files/tool.toml": host, "remit.toml": 'host_tools = ["files"]\n'})
+    )
     assert workspace.settings.host_tools == ("files",)
     assert workspace.tools["files"].manifest.host == "package.module:functions"
 
@@ -322,7 +324,7 @@ def test_a_broken_manifest_is_one_problem_and_not_one_for_each_agent(tmp_path: P
 
 
 def test_live_paths_are_not_asked_of_a_recorded_rulebook(tmp_path: Path) -> None:
-    live = load(write(tmp_path))
+    live = load_workspace(write(tmp_path))
     recorded = {
         **live.files,
         "agent/triage/agent.toml": (AGENT + 'seed = "gone"\n').replace("script.yaml", "gone.yaml").encode(),
@@ -331,7 +333,7 @@ def test_live_paths_are_not_asked_of_a_recorded_rulebook(tmp_path: Path) -> None
 
 
 def test_a_recorded_rulebook_that_is_not_whole_is_told(tmp_path: Path) -> None:
-    live = load(write(tmp_path))
+    live = load_workspace(write(tmp_path))
     for missing, file in (("remit.toml", "remit.toml"), ("agent/triage/prompt.md", "agent/triage/agent.toml")):
         with pytest.raises(WorkspaceError) as error:
             load_files({name: data for name, data in live.files.items() if name != missing}, root=None, code={})
@@ -349,7 +351,7 @@ def test_a_file_that_is_not_utf_8_is_told_with_its_line(tmp_path: Path) -> None:
 
 
 def test_the_name_of_the_engine_is_no_agent(tmp_path: Path) -> None:
-    workspace = load(write(tmp_path, {"agent/remit/canon.py": "x = 1\n", "agent/remit/agent.toml": AGENT}))
+    workspace = load_workspace(write(tmp_path, {"agent/remit/canon.py": "x = 1\n", "agent/remit/agent.toml": AGENT}))
     assert set(workspace.agents) == {"triage"}
     with pytest.raises(WorkspaceError, match="engine"):
         load_files({**workspace.files, "agent/remit/agent.toml": AGENT.encode()}, root=None, code={})
@@ -361,7 +363,7 @@ def test_a_folder_without_its_file_is_told_and_an_empty_one_is_not(tmp_path: Pat
     (tmp_path / "agent/none").mkdir(parents=True)
     (tmp_path / "tools/.hidden").mkdir()
     (tmp_path / "tools/.hidden/x").write_text("")
-    load(write(tmp_path))
+    load_workspace(write(tmp_path))
     assert problems(tmp_path, {"agent/none/prompt.md": "x"}) == [("agent/none", None, "the folder has no agent.toml")]
 
 
@@ -401,7 +403,7 @@ def test_an_account_is_the_user_that_the_settings_say() -> None:
 
 
 def test_loading_reads_no_file_twice_and_depends_on_no_order(tmp_path: Path) -> None:
-    files = load(write(tmp_path)).files
+    files = load_workspace(write(tmp_path)).files
     backwards = dict(reversed(files.items()))
     one, other = load_files(files, root=None, code={}), load_files(backwards, root=None, code={})
     assert one == other
@@ -410,7 +412,7 @@ def test_loading_reads_no_file_twice_and_depends_on_no_order(tmp_path: Path) -> 
 
 def test_the_repository_is_itself_a_workspace() -> None:
     root = Path(__file__).parents[1]
-    workspace = load(root)
+    workspace = load_workspace(root)
     assert "triage" in workspace.agents
     assert {"files", "sql", "tickets"} <= set(workspace.tools)
-    assert find(root / "tests") == Path(os.path.realpath(root))
+    assert find_workspace(root / "tests") == Path(os.path.realpath(root))

@@ -26,8 +26,8 @@ from remit.analysis.solver.ruleset import Side, read_side
 from remit.core.calls import Ask, Call, Decision, Subjects, Succeeded, Touch
 from remit.core.events import AnyEvent, AttemptEnded, CallAnswered, CallDecided, ModelAsked, Recorded, RunStarted
 from remit.journal.hash_chain import seal
-from remit.policy import Vocabulary
 from remit.policy.language.conditions import read_condition
+from remit.policy.language.loader import Vocabulary
 from remit.policy.language.patterns import parse_pattern
 
 ROOT = Path(__file__).parents[2]

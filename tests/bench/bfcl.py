@@ -389,7 +389,7 @@ class Truth:
 async def brokered(house: House, task: Task, category: str) -> tuple[Came, run.Ended]:
     STAGE.instances = instances(task, category)
     start = run.Start(agent="bfcl", task=task.id, subject="user:bench", account="bench", model=Truth(task))
-    ended = await run.start(house, start)
+    ended = await run.start_run(house, start)
     results: list[Any] = []
     for item in house.journal.events(ended.run):
         if isinstance(item.event, CallAnswered):

@@ -94,7 +94,7 @@ def house(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[House]:
 def play(opened: House) -> run.Ended:
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="bench", model=model)
-    return asyncio.run(run.start(opened, start))
+    return asyncio.run(run.start_run(opened, start))
 
 
 def calls(name: str, arguments: dict[str, Any], turns: int) -> list[dict[str, Any]]:
@@ -168,7 +168,7 @@ def _remit_bypass(name: str) -> bool:
         (waiting,) = ended.waiting
         record = Record(opened.journal, ended.run)
         BYPASSES[name](opened, record, waiting)
-        asyncio.run(run.resume(opened, ended.run, account="bench"))
+        asyncio.run(run.resume_run(opened, ended.run, account="bench"))
         paid = [row["amount"] for row in effects(opened.root)]
         if name.startswith("arguments"):
             assert paid, "what was approved must still run"
@@ -196,7 +196,7 @@ def _late(opened: House, record: Record, waiting: ApprovalRequested) -> None:
 
 def _grant(opened: House, record: Record, waiting: ApprovalRequested, approver: str, now: int) -> None:
     try:
-        approval.grant(
+        approval.grant_approval(
             record, waiting, approver=approver, role=waiting.missing[0].role, account="bench",
             roles_of=opened.policy.roles_of, now=now,
         )  # fmt: skip

@@ -23,8 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from remit import policy
 from remit.core.calls import Context, Request
+from remit.policy import engine as policy
 from remit.policy.casbin_reference import stock
 from remit.policy.language.roles import Link, closures
 
@@ -182,13 +182,13 @@ def instance(dice: random.Random, pattern: str, projects: int) -> str:
 
 
 def remit(made: World) -> Ask:
-    rules = policy.load(made.files)
+    rules = policy.load_policy(made.files)
     return lambda request: rules.judge(request).allowed
 
 
 def remit_in_words(made: World) -> Ask:
     """The whole decision that is recorded: sentence, rules with their notes, facts, nearest misses, approvals."""
-    rules = policy.load(made.files)
+    rules = policy.load_policy(made.files)
     return lambda request: rules.decide(request).verdict == "allow"
 
 

@@ -464,7 +464,7 @@ def build(domain: str, folder: Path) -> House:
     for one in (domain, "desk"):
         (folder / "tools" / one).mkdir(parents=True)
         shutil.copyfile(HERE / one / "tool.toml", folder / "tools" / one / "tool.toml")
-    asyncio.run(tool.pin_tools(workspace.load(folder), (domain, "desk"), Sandbox(accept=("full",))))
+    asyncio.run(tool.pin_tools(workspace.load_workspace(folder), (domain, "desk"), Sandbox(accept=("full",))))
     return open_house(folder)
 
 
@@ -550,7 +550,7 @@ def play(
     Stage.said = "\n".join((task.said, "Mine are also:", *sorted(claimed)))
     words = f"{own.words}\n{task.said}" if trusting else own.words
     start = run.Start(agent=domain, task=words, subject="user:operator", account="bench", model=puppet)
-    ended = asyncio.run(run.start(house, start, tell=tell))
+    ended = asyncio.run(run.start_run(house, start, tell=tell))
     wanted = sum(one.step.by == "assistant" for turn in turns for one in turn)
     if len(seen) != wanted:
         raise RuntimeError(f"{domain} {task.id}: {len(seen)} of {wanted} calls were decided, and then {ended}")

@@ -239,7 +239,7 @@ def long_run(folder: Path) -> tuple[house.House, str]:
     opened = house.open_house(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="look", subject="user:operator", account="bench", model=model)
-    return opened, asyncio.run(run.start(opened, start)).run
+    return opened, asyncio.run(run.start_run(opened, start)).run
 
 
 def replaying(base: Path, rounds: int) -> tuple[list[float], list[float]]:

@@ -16,9 +16,9 @@ from remit.analysis.solver.conditions import atoms_of
 from remit.analysis.solver.ruleset import Side
 from remit.core.calls import Context, Request, Verdict, action_matches
 from remit.core.events import CallAnswered, CallDecided, Recorded, RunStarted
-from remit.journal.reducer import fold
+from remit.journal.reducer import apply_event
 from remit.journal.run_state import Facts, context
-from remit.policy import Policy
+from remit.policy.engine import Policy
 from remit.policy.language.patterns import GlobError
 from remit.policy.run_scope import SUBJECT, narrowed
 
@@ -128,7 +128,7 @@ def decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], C
                         succeeded=answers.get((event.step, event.index), False),
                     )
                 )
-        facts = fold(facts, recorded)
+        facts = apply_event(facts, recorded)
     return found, missing
 
 

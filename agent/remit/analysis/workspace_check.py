@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from remit.analysis.cases import run_cases
 from remit.core.errors import Problem, WorkspaceError
 from remit.core.parsing.yaml import table_text
 from remit.guardrails.content_cases import check_content
 from remit.guardrails.content_rules import CASES
-from remit.policy import Policy, run_cases
+from remit.policy.engine import Policy
 from remit.runtime.models.scripted import ScriptModel
 from remit.runtime.models.selection import open_model
 from remit.tools.cases import read_tool_cases
@@ -26,7 +27,7 @@ class Report:
     counts: Mapping[str, int]
 
 
-def check(root: Path) -> Report:
+def check_workspace(root: Path) -> Report:
     """Load every room, and hold rules, pins, scripts and tables of cases against each other."""
     try:
         workspace, policy = load_rooms(root)

@@ -24,7 +24,7 @@ from remit.core.parsing.canonical_json import digest
 from remit.sandbox import OWN_FOLDER, Environment, Output, Permit, Profile, Sandbox
 from remit.sandbox.guest.serving import retry_after, words_of
 from remit.sandbox.outcome import exhausted
-from remit.sandbox.packages import environment
+from remit.sandbox.packages.environment import find_environment, make_environment
 from remit.workspace.definitions import Tool, Workspace
 from remit.workspace.files import read_code
 from remit.workspace.manifest.manifest import Action, code_digest
@@ -167,7 +167,7 @@ class LiveAttempts:
             return await self._host(tool, action, call, arguments)
         profile = self._profile(tool, action, call)
         if profile.environment is not None and not profile.environment.made:
-            await asyncio.to_thread(environment.make, profile.code)
+            await asyncio.to_thread(make_environment, profile.code)
         output = await self._sandbox.run(
             profile,
             arguments,
@@ -243,7 +243,7 @@ class LiveAttempts:
         if tool.manifest.source != "python":
             return None
         if tool.code not in self._environments:
-            self._environments[tool.code] = environment.find(self._workspace.code(tool.manifest.name))
+            self._environments[tool.code] = find_environment(self._workspace.code(tool.manifest.name))
         return self._environments[tool.code]
 
     def _check_code(self, tool: Tool) -> None:

@@ -48,7 +48,7 @@ from remit.guardrails.provenance import listed, written
 from remit.guardrails.sanitizer import Guard
 from remit.journal.run_log import Record
 from remit.journal.run_state import context, counted, goes_out, meant
-from remit.policy import Policy
+from remit.policy.engine import Policy
 from remit.policy.run_scope import SUBJECT, narrowed
 from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.limits import Measure
@@ -147,13 +147,13 @@ class Broker:
             shown = call.model_copy(update={"arguments": self.guard.arguments(call.arguments)})
             if (note := self.guard.blocked(call.arguments, "arguments", call.action)) is not None:
                 raise Refusal("content_blocked", f"the arguments may not go out: {note}", remedy="leave it out")
-            effect.check_step(before, call)
+            effect.check_twin_in_step(before, call)
             retry.check(self.record.facts, self.agent.budget, meant(shown))
             decision = self._decide(call)
             if decision.verdict != "deny":
-                effect.check(self.world.facts(self.record, call, ""), call)
+                effect.check_repeated_effect(self.world.facts(self.record, call, ""), call)
             if decision.verdict == "ask":
-                approval.check_waiting(self.record.facts, self.agent.budget)
+                approval.check_waiting_approvals(self.record.facts, self.agent.budget)
             if decision.verdict == "allow":
                 self._spend(call)
             spoken = self._asked_of(call, self._policy(call), "").context.said if ask.redacted else None
@@ -336,7 +336,7 @@ class Broker:
         if isinstance(answered, CallAnswered) or decided.call is None:
             return await self.perform(step, index)
         call = self._calls.get((step, index), decided.call)
-        _, ended = effect.earlier(self.record, call)
+        _, ended = effect.earlier_attempts(self.record, call)
         if ended is not None and ended.retry_in_s is None:
             return await self.perform(step, index)  # it has been attempted for the last time
         try:
@@ -359,7 +359,7 @@ class Broker:
         """The decision that allows the call now; raise why not otherwise."""
         assert decided.decision is not None
         decision = decided.decision
-        if decision.verdict == "ask" and self.record.get(approval.key_of(call, decision)) is None:
+        if decision.verdict == "ask" and self.record.get(approval.approval_key(call, decision)) is None:
             # Nobody was asked yet, and the rest of the step was decided since: people are shown how it stands now.
             decided = self._again(decided, call, self._decide(call))
             assert decided.decision is not None
@@ -374,7 +374,7 @@ class Broker:
                 raise Refusal(
                     "approval_rejected", f"{rejected.approver} rejected the call", details={"reason": rejected.reason}
                 )
-            expired = approval.expired(requested, self.world.clock(call.step, call.index))
+            expired = approval.approval_expired(requested, self.world.clock(call.step, call.index))
             decision = self._decide(call)
             self._again(decided, call, decision)
             self._void(call, requested, decision)
@@ -433,7 +433,7 @@ class Broker:
                 self.record.append(voided)
 
     def _requested(self, call: Call, decision: Decision) -> ApprovalRequested:
-        requested = approval.request(call, decision, self.world.clock(call.step, call.index), self.guard)
+        requested = approval.request_approval(call, decision, self.world.clock(call.step, call.index), self.guard)
         earlier = self.record.get(requested.key)
         if isinstance(earlier, ApprovalRequested):
             return earlier

@@ -27,7 +27,7 @@ def check_wall(facts: Facts, budget: Budget, now: int) -> None:
         raise _spent("wall", budget.wall, f"this run may last {budget.wall:g} s and has lasted longer")
 
 
-def until(facts: Facts, budget: Budget) -> int:
+def wall_end(facts: Facts, budget: Budget) -> int:
     """When the run's time is up, in Unix nanoseconds."""
     return (facts.started_at or 0) + int(budget.wall * NANO)
 

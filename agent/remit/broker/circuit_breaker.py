@@ -18,7 +18,7 @@ from remit.workspace.manifest.manifest import Breaker
 FAILURES: Final[frozenset[Code]] = frozenset({"timeout", "resource_exhausted", "tool_crashed"})
 
 
-def check(shared: Record, call: Call, now: int) -> None:
+def check_circuit(shared: Record, call: Call, now: int) -> None:
     """Raise `circuit_open` while the call's tool rests; after its rest, let exactly one call through, whoever asks first.
 
     `shared` is the record of the run named `workspace`, `now` Unix nanoseconds.
@@ -39,7 +39,7 @@ def check(shared: Record, call: Call, now: int) -> None:
         raise _open(tool, circuit.failures, int(circuit.rest_s * NANO)) from None
 
 
-def count(shared: Record, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+def count_attempt(shared: Record, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
     """Take note of how an attempt ended: of failures, and of the first success after one."""
     tool = call.action.partition(".")[0]
     shared.refresh()

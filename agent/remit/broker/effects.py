@@ -31,7 +31,7 @@ class InDoubt:
     answered: bool
 
 
-def key_of(call: Call, facts: Facts) -> str:
+def idempotency_key(call: Call, facts: Facts) -> str:
     """The key under which a service does this only once: that of an earlier call of which nobody knows the end, if it is
     this very one."""
     for doubt in _doubts(facts, call):
@@ -40,7 +40,7 @@ def key_of(call: Call, facts: Facts) -> str:
     return digest({"run": call.run, "step": call.step, "index": call.index})
 
 
-def check(facts: Facts, call: Call) -> None:
+def check_repeated_effect(facts: Facts, call: Call) -> None:
     """Raise `outcome_unknown` where an earlier call may have done this already, whatever its other arguments were.
 
     Only an action with keys may be asked again, and only in the very same words: then its key makes it harmless.
@@ -72,7 +72,7 @@ def _doubts(facts: Facts, call: Call) -> tuple[Doubt, ...]:
     return tuple(doubt for doubt in facts.doubts if doubt.effect == effect)
 
 
-def check_step(calls: tuple[Call, ...], call: Call) -> None:
+def check_twin_in_step(calls: tuple[Call, ...], call: Call) -> None:
     """Raise `invalid_arguments` where an earlier call of the same turn is this very one and cannot be undone."""
     twin = next((other for other in calls if other.request_digest == call.request_digest), None)
     if call.effect == "once" and twin is not None:
@@ -84,7 +84,7 @@ def check_step(calls: tuple[Call, ...], call: Call) -> None:
         )
 
 
-def earlier(record: Record, call: Call) -> tuple[int, AttemptEnded | None]:
+def earlier_attempts(record: Record, call: Call) -> tuple[int, AttemptEnded | None]:
     """How many attempts were made, here or by a process that died, and how the last one ended."""
     number = record.count(f"attempt.intended/{call.step}/{call.index}")
     if number == 0:
@@ -92,11 +92,11 @@ def earlier(record: Record, call: Call) -> tuple[int, AttemptEnded | None]:
     ended = record.get(f"attempt.ended/{call.step}/{call.index}/{number}")
     if isinstance(ended, AttemptEnded):
         return number, ended
-    record.append(ended := lost(call, number), durable=True)
+    record.append(ended := lost_attempt(call, number), durable=True)
     return number, ended
 
 
-def lost(call: Call, number: int) -> AttemptEnded:
+def lost_attempt(call: Call, number: int) -> AttemptEnded:
     """INVARIANT: an intent without an end means a process died in between; only repeatable effects are tried again."""
     return AttemptEnded(
         step=call.step,
@@ -116,7 +116,7 @@ def settlements(record: Record, step: int, index: int, who: Literal["probe", "pe
     return record.count(f"effect.settled/{step}/{index}/{who}")
 
 
-def in_doubt(record: Record) -> list[InDoubt]:
+def effects_in_doubt(record: Record) -> list[InDoubt]:
     """The effects of this run that may have happened, in order; also those whose process died and was not taken up."""
     found = [_open(record, *place) for place in record.facts.open if _is_open(record, place)]
     found += [_answered(record.run, doubt) for doubt in record.facts.doubts if doubt.settled is None]
@@ -136,7 +136,7 @@ def runs_in_doubt(journal: Journal) -> list[str]:
     return [run for run, intents in runs.items() if intents]
 
 
-def settle(
+def settle_effect(
     record: Record,
     step: int,
     index: int,
@@ -152,7 +152,7 @@ def settle(
     """
     if not person.startswith("user:") or person == "user:none":
         raise UsageError(f"account {account!r} is no person here: map it in remit.toml, [identity]")
-    if not any((item.step, item.index) == (step, index) for item in in_doubt(record)):
+    if not any((item.step, item.index) == (step, index) for item in effects_in_doubt(record)):
         raise UsageError(f"the effect of call {step}.{index} is not in doubt: `remit settle` lists those that are")
     event = EffectSettled(
         step=step,

@@ -57,7 +57,7 @@ class Carry:
         attempt how the call ends whose secret died with another process. Asking again later repeats nothing.
         """
         _, action = self.workspace.action(call.action)
-        number, ended = effect.earlier(self.record, call)
+        number, ended = effect.earlier_attempts(self.record, call)
         while True:
             if ended is not None:
                 settled = await self._settled(call, action, ended, whole)
@@ -103,10 +103,10 @@ class Carry:
         """Intend, run, check and clean one attempt. No record, no effect."""
         facts = self.world.facts(self.record, call, "")
         if number == 1:
-            effect.check(facts, call)
+            effect.check_repeated_effect(facts, call)
         profile, confinement = self.attempts.prepare(call, number)
         check_bound(call, self.guard)
-        key = effect.key_of(call, facts) if self.attempts.keyed(call) else ""
+        key = effect.idempotency_key(call, facts) if self.attempts.keyed(call) else ""
         intended = AttemptIntended(
             step=call.step,
             index=call.index,
@@ -130,7 +130,7 @@ class Carry:
 
     async def _bounded(self, call: Call, number: int, key: str) -> Attempted:
         """One attempt, ended from outside when the run's time is up or somebody holds it: its processes are killed."""
-        until = budget.until(self.record.facts, self.agent.budget)
+        until = budget.wall_end(self.record.facts, self.agent.budget)
         attempt = self.attempts.attempt(
             call, number, idempotency_key=key, decide=lambda url: self.redirected(call, url)
         )
@@ -153,7 +153,7 @@ class Carry:
 
     def _ended(self, call: Call, action: Action, number: int, attempted: Attempted) -> AttemptEnded:
         if attempted.lost:
-            return effect.lost(call, number)
+            return effect.lost_attempt(call, number)
         code, value, message = attempted.code, attempted.value, attempted.message
         if code is None and (note := self.guard.blocked(value, "result", call.action)) is not None:
             code, value, message = "content_blocked", None, f"the result may not be read here: {note}"

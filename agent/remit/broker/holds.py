@@ -14,18 +14,18 @@ from remit.journal.run_log import Log, Record
 from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded
 
 
-def active(log: Log) -> Mapping[str, HoldSet]:
+def active_holds(log: Log) -> Mapping[str, HoldSet]:
     """The holds in force, by scope (`run:…`, `agent:…`, `tool:…`, `all`)."""
     return Record(log, WORKSPACE_RUN).facts.holds
 
 
-def reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
+def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
     """Why one of `scopes`, or everything, is held; None where nothing is."""
     found = next((holds[scope] for scope in ("all", *scopes) if scope in holds), None)
     return None if found is None else f"{found.account} holds {found.scope}: {found.reason}"
 
 
-def stop(log: Log, scope: str, *, why: str, account: str) -> HoldSet:
+def set_hold(log: Log, scope: str, *, why: str, account: str) -> HoldSet:
     """Hold `scope` until someone lifts it."""
     while True:
         hold = HoldSet(number=_count(log), scope=scope, reason=why, account=account)
@@ -36,9 +36,9 @@ def stop(log: Log, scope: str, *, why: str, account: str) -> HoldSet:
         return hold
 
 
-def start(log: Log, scope: str, *, account: str) -> None:
+def lift_hold(log: Log, scope: str, *, account: str) -> None:
     """Lift the hold on `scope`. Raises UsageError where there is none."""
-    if scope not in active(log):
+    if scope not in active_holds(log):
         raise UsageError(f"{scope} is not held: `remit stop --list` shows what is")
     while True:
         try:

@@ -9,7 +9,7 @@ from remit.core.calls import Call, Failed
 from remit.core.errors import Code
 from remit.journal.run_log import Record
 from remit.journal.run_state import Facts
-from remit.policy import Policy
+from remit.policy.engine import Policy
 from remit.workspace.limits import Measure
 from remit.workspace.manifest.manifest import Breaker
 

@@ -41,9 +41,9 @@ def list_command(break_glass: bool, as_json: bool) -> None:
       remit approve list --json
       remit approve list --break-glass
     """
-    from remit.workspace import session as house
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     if break_glass:
         _list_emergencies(opened, as_json, quiet=False)
         return
@@ -89,9 +89,9 @@ def show_command(request: str, full: bool, as_json: bool) -> None:
       remit approve show 3f2a
       remit approve show 3f2a/4.0 --full
     """
-    from remit.workspace import session as house
+    from remit.workspace.session import open_house
 
-    record, item = _named(house.open_house(), request)
+    record, item = _named(open_house(), request)
     if as_json:
         click.echo(json.dumps({"run": record.run, **item.model_dump(mode="json")}))
         return
@@ -137,29 +137,29 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
       remit approve grant 3f2a
       remit approve grant 3f2a --role role:break-glass --reason "INC-7: checkout is down, no lead answers"
     """
-    from remit.broker.approvals import requests as approval
+    from remit.broker.approvals.requests import approved_within_a_minute, grant_approval
     from remit.core.calls import BREAK_GLASS
-    from remit.workspace import session as house
-    from remit.workspace.identity import subject_of
+    from remit.workspace.identity import os_account, subject_of
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     record, item = _named(opened, request)
     now = time.time_ns()
     asked = [missing.role for missing in item.missing]
     if role is None and len(asked) > 1:
         raise click.UsageError(f"say in which role: --role {' | '.join(asked)}")
-    approver, role = subject_of(opened.workspace.settings, house.account()), role or asked[0]
-    haste = approval.in_haste(opened.journal, record, item, approver=approver, now=now)
+    approver, role = subject_of(opened.workspace.settings, os_account()), role or asked[0]
+    haste = approved_within_a_minute(opened.journal, record, item, approver=approver, now=now)
     if haste:
         warning = click.style("in haste", fg="yellow")
         click.echo(f"{warning}: within a minute you have approved {', '.join(haste)}; the trace says so", err=True)
-    approval.grant(
+    grant_approval(
         record,
         item,
         approver=approver,
         role=role,
         roles_of=opened.policy.roles_of,
-        account=house.account(),
+        account=os_account(),
         now=now,
         reason=reason,
         until=min(now + minutes * 60_000_000_000, item.expires_at) if role == BREAK_GLASS else None,
@@ -179,19 +179,19 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
     Examples:
       remit approve reject 3f2a --reason "wrong ticket"
     """
-    from remit.broker.approvals import requests as approval
-    from remit.workspace import session as house
-    from remit.workspace.identity import subject_of
+    from remit.broker.approvals.requests import reject_approval
+    from remit.workspace.identity import os_account, subject_of
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     record, item = _named(opened, request)
-    approver = subject_of(opened.workspace.settings, house.account())
-    approval.reject(
+    approver = subject_of(opened.workspace.settings, os_account())
+    reject_approval(
         record,
         item,
         approver=approver,
         roles_of=opened.policy.roles_of,
-        account=house.account(),
+        account=os_account(),
         now=time.time_ns(),
         reason=reason,
     )
@@ -209,14 +209,14 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
     Examples:
       remit approve revoke 3f2a --reason "I misread the host"
     """
-    from remit.broker.approvals import requests as approval
-    from remit.workspace import session as house
-    from remit.workspace.identity import subject_of
+    from remit.broker.approvals.requests import revoke_approval
+    from remit.workspace.identity import os_account, subject_of
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     record, item = _named(opened, request)
-    approver = subject_of(opened.workspace.settings, house.account())
-    approval.revoke(record, item, approver=approver, account=house.account(), reason=reason)
+    approver = subject_of(opened.workspace.settings, os_account())
+    revoke_approval(record, item, approver=approver, account=os_account(), reason=reason)
     _say(as_json, f"{approver}'s approval is revoked", record)
 
 
@@ -234,10 +234,10 @@ def review_command(place: str, note: str, as_json: bool) -> None:
     """
     from remit.broker.approvals.break_glass import emergencies, review
     from remit.core.errors import UsageError
-    from remit.workspace import session as house
-    from remit.workspace.identity import subject_of
+    from remit.workspace.identity import os_account, subject_of
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     run, _, call = place.partition("/")
     found = [
         one
@@ -247,7 +247,7 @@ def review_command(place: str, note: str, as_json: bool) -> None:
     places = dict.fromkeys(one.place for one in found)
     if not run or len(places) != 1:
         raise UsageError(f"{place!r} names {len(places)} calls to review: {', '.join(places) or 'none'}")
-    account = house.account()
+    account = os_account()
     reviewer = subject_of(opened.workspace.settings, account)
     for one in found:
         review(
@@ -275,9 +275,9 @@ def _waiting_runs(opened: House) -> list[Record]:
 
 
 def _waiting(record: Record) -> list[ApprovalRequested]:
-    from remit.broker.approvals import requests as approval
+    from remit.broker.approvals.requests import waiting_approvals
 
-    return approval.waiting(record)
+    return waiting_approvals(record)
 
 
 def _named(opened: House, request: str) -> tuple[Record, ApprovalRequested]:

@@ -56,12 +56,13 @@ def stop_command(
       remit stop --tool tickets --reason "ticket system is down"
       remit stop --list
     """
-    from remit.broker import holds as hold
-    from remit.workspace import session as house
+    from remit.broker.holds import active_holds, set_hold
+    from remit.workspace.identity import os_account
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     if listed:
-        holds = hold.active(opened.journal)
+        holds = active_holds(opened.journal)
         if as_json:
             click.echo(json.dumps([item.model_dump(mode="json") for item in holds.values()]))
         else:
@@ -75,7 +76,7 @@ def stop_command(
     found = opened.journal.resolve_run(run) if run else None
     _check_named(agent, opened.workspace.agents, "agent")
     _check_named(tool, opened.workspace.tools, "tool")
-    held = hold.stop(opened.journal, _scope(found, agent, tool, everything), why=reason, account=house.account())
+    held = set_hold(opened.journal, _scope(found, agent, tool, everything), why=reason, account=os_account())
     click.echo(json.dumps(held.model_dump(mode="json")) if as_json else f"{held.scope} is held; `remit start` lifts it")
 
 
@@ -93,11 +94,12 @@ def start_command(run: str | None, agent: str | None, tool: str | None, everythi
       remit start 3f2a
       remit start --tool tickets
     """
-    from remit.broker import holds as hold
-    from remit.workspace import session as house
+    from remit.broker.holds import lift_hold
+    from remit.workspace.identity import os_account
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     found = opened.journal.resolve_run(run) if run else None
     scope = _scope(found, agent, tool, everything)
-    hold.start(opened.journal, scope, account=house.account())
+    lift_hold(opened.journal, scope, account=os_account())
     click.echo(json.dumps({"ok": True, "scope": scope}) if as_json else f"{scope} is no longer held")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from remit.journal.hash_chain import Chain
-    from remit.policy import Policy
+    from remit.policy.engine import Policy
     from remit.replay.divergence import Divergence
     from remit.replay.live_reads import Reread
     from remit.replay.replayer import Replayed
@@ -143,27 +143,28 @@ def _tell_gone(
 
 def _policy(folder: Path) -> Policy:
     """The rules in `folder`, or in the workspace that it is, whose other rooms do not matter: the run brings its own."""
-    from remit import policy
-    from remit.workspace import loader as workspace
+    from remit.policy.engine import load_policy
+    from remit.workspace.file_schema import MARKER
     from remit.workspace.session import policy_files
 
-    whole = (folder / workspace.MARKER).exists()
-    return policy.load(policy_files(folder, "policies" if whole else "."))
+    whole = (folder / MARKER).exists()
+    return load_policy(policy_files(folder, "policies" if whole else "."))
 
 
 def _tools(folder: Path) -> Workspace:
-    from remit.workspace import loader as workspace
+    from remit.workspace.files import find_workspace
+    from remit.workspace.loader import load_workspace
 
-    return workspace.load(workspace.find(folder))
+    return load_workspace(find_workspace(folder))
 
 
 def _original(trace: Trace) -> Chain | None:
     """The journal's own record of the run, where this workspace has it."""
     from remit.core.errors import RemitError
-    from remit.workspace import session as house
+    from remit.workspace.session import open_house
 
     try:
-        chain = house.open_house().journal.chain(trace.run)
+        chain = open_house().journal.chain(trace.run)
     except RemitError:  # a file can be replayed anywhere
         return None
     return chain if chain.links else None
@@ -171,10 +172,10 @@ def _original(trace: Trace) -> Chain | None:
 
 def _read_again(trace: Trace, rulebooks: Mapping[str, Rulebook], tools: Path | None) -> Reread:
     from remit.replay.live_reads import reread
-    from remit.workspace import session as house
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
-    if tools is not None and find(tools) != opened.root:
+    opened = open_house()
+    if tools is not None and find_workspace(tools) != opened.root:
         raise click.UsageError("--live-reads runs the tools of this workspace: add `--tools .`, or go to the other one")
     return asyncio.run(reread(trace.records, rulebooks, opened, other_version=tools is not None))

@@ -52,19 +52,20 @@ def run_command(
       remit run --resume 3f2a
     """
     from remit.cli.live_output import Teller
-    from remit.runtime import runner as run
-    from remit.workspace import session as house
+    from remit.runtime.runner import Start, acting_subject, open_model_of, resume_run, start_run
+    from remit.workspace.identity import os_account
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     waits = wait if wait is not None else 3600.0 if sys.stdin.isatty() and sys.stdout.isatty() else 0.0
     teller = Teller(as_json=as_json)
     if resumed is not None:
         if agent is not None or model is not None or user is not None or scope is not None:
             raise click.UsageError("--resume goes with no agent, task, model, user or scope: the run knows them")
-        work = run.resume(
+        work = resume_run(
             opened,
             opened.journal.resolve_run(resumed),
-            account=house.account(),
+            account=os_account(),
             wait=waits,
             tell=teller.tell,
             progress=progress,
@@ -72,16 +73,16 @@ def run_command(
     else:
         if agent is None or task is None:
             raise click.UsageError('say which agent and what to do: remit run triage "Checkout is failing"')
-        beginning = run.Start(
+        beginning = Start(
             agent=agent,
             task=task,
-            subject=run.subject(opened, user),
-            account=house.account(),
-            model=run.open_model_of(opened, agent, model),
+            subject=acting_subject(opened, user),
+            account=os_account(),
+            model=open_model_of(opened, agent, model),
             run=_checked(run_id),
             scope=None if scope is None else _scope(scope),
         )
-        work = run.start(opened, beginning, wait=waits, tell=teller.tell, progress=progress)
+        work = start_run(opened, beginning, wait=waits, tell=teller.tell, progress=progress)
     try:
         ended = asyncio.run(work)
     except KeyboardInterrupt:
@@ -111,21 +112,22 @@ def call_command(
       remit call files.read '{"path": "secrets/payments.env"}' --agent triage
       remit call tickets.close '{"key": "INC-2041", "reason": "fixed"}' --agent triage --dry-run
     """
-    from remit.runtime import runner as run
-    from remit.workspace import session as house
+    from remit.runtime.runner import OneCall, Start, acting_subject, decide_call, start_run
+    from remit.workspace.identity import os_account
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     if dry_run:
-        _show_decision(run.dry_run(opened, agent, action, arguments, subject=run.subject(opened, user)), as_json)
+        _show_decision(decide_call(opened, agent, action, arguments, subject=acting_subject(opened, user)), as_json)
         return
-    beginning = run.Start(
+    beginning = Start(
         agent=agent,
         task=f"remit call {action}",
-        subject=run.subject(opened, user),
-        account=house.account(),
-        model=run.OneCall(action, arguments),
+        subject=acting_subject(opened, user),
+        account=os_account(),
+        model=OneCall(action, arguments),
     )
-    _show_result(asyncio.run(run.start(opened, beginning, wait=wait, progress=progress)), as_json)
+    _show_result(asyncio.run(start_run(opened, beginning, wait=wait, progress=progress)), as_json)
 
 
 def progress(line: str) -> None:

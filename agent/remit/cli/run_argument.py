@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 def open_run(run: str) -> Trace:
     """The trace that RUN names: a run id, a unique beginning of one, or a trace file."""
-    from remit.workspace import session as house
+    from remit.workspace.session import open_house
 
     if is_file(run):
         from remit.tracing import read
 
         return read(Path(run))
-    return open_run_of(house.open_house(), run)
+    return open_run_of(open_house(), run)
 
 
 def open_run_of(opened: House, run: str) -> Trace:

@@ -42,11 +42,11 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
     """
     from remit.core.errors import UsageError
     from remit.guardrails.secrets import Secrets
-    from remit.workspace.files import find
-    from remit.workspace.loader import load
+    from remit.workspace.files import find_workspace
+    from remit.workspace.loader import load_workspace
 
-    root = find(Path.cwd())
-    used = _used(load(root))
+    root = find_workspace(Path.cwd())
+    used = _used(load_workspace(root))
     if name not in used:
         raise UsageError(f"no tool here names a secret {name!r}; they name: {', '.join(sorted(used)) or 'none'}")
     if sys.stdin.isatty():
@@ -71,11 +71,11 @@ def list_command(as_json: bool) -> None:
       remit secret list --json
     """
     from remit.guardrails.secrets import Secrets
-    from remit.workspace.files import find
-    from remit.workspace.loader import load
+    from remit.workspace.files import find_workspace
+    from remit.workspace.loader import load_workspace
 
-    root = find(Path.cwd())
-    used = _used(load(root))
+    root = find_workspace(Path.cwd())
+    used = _used(load_workspace(root))
     found = {name: Secrets(root).get(name).source for name in sorted(used)}
     if as_json:
         click.echo(json.dumps([{"name": name, "source": one, "goes_to": used[name]} for name, one in found.items()]))

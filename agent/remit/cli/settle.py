@@ -33,9 +33,9 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
       remit settle 3f2a/4.0 --landed --reason "it is in the bank's list"
       remit settle 3f2a/4.0 --not-landed --reason "the ticket is open"
     """
-    from remit.workspace import session as house
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     if effect is None:
         _list(opened, as_json)
         return
@@ -49,16 +49,15 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
 
 
 def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
-    from remit.broker import effects as effect
+    from remit.broker.effects import settle_effect
     from remit.journal.run_lock import driving
     from remit.journal.run_log import Record
-    from remit.workspace import session as house
-    from remit.workspace.identity import subject_of
+    from remit.workspace.identity import os_account, subject_of
 
-    account = house.account()
+    account = os_account()
     # An open call may be at work this very moment: only its own process would know.
     with nullcontext() if found.answered else driving(opened.traces, found.run):
-        effect.settle(
+        settle_effect(
             Record(opened.journal, found.run),
             found.step,
             found.index,
@@ -70,12 +69,10 @@ def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
 
 
 def _list(opened: House, as_json: bool) -> None:
-    from remit.broker import effects as effect
+    from remit.broker.effects import effects_in_doubt, runs_in_doubt
     from remit.journal.run_log import Record
 
-    found = [
-        item for run in effect.runs_in_doubt(opened.journal) for item in effect.in_doubt(Record(opened.journal, run))
-    ]
+    found = [item for run in runs_in_doubt(opened.journal) for item in effects_in_doubt(Record(opened.journal, run))]
     if as_json:
         click.echo(json.dumps([asdict(item) for item in found]))
         return
@@ -87,13 +84,13 @@ def _list(opened: House, as_json: bool) -> None:
 
 
 def _named(opened: House, name: str) -> InDoubt:
-    from remit.broker import effects as effect
+    from remit.broker.effects import effects_in_doubt
     from remit.core.errors import UsageError
     from remit.journal.run_log import Record
 
     run, _, place = name.partition("/")
     record = Record(opened.journal, opened.journal.resolve_run(run))
-    every = effect.in_doubt(record)
+    every = effects_in_doubt(record)
     found = [item for item in every if place in ("", f"{item.step}.{item.index}")]
     if len(found) != 1:
         places = ", ".join(f"{record.run[:8]}/{item.step}.{item.index}" for item in every) or "none"

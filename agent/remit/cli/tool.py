@@ -44,10 +44,10 @@ def new_command(name: str, as_json: bool) -> None:
     Examples:
       remit tool new words
     """
-    from remit.tools.template import new
-    from remit.workspace.files import find
+    from remit.tools.template import new_tool
+    from remit.workspace.files import find_workspace
 
-    written = new(find(Path.cwd()), name)
+    written = new_tool(find_workspace(Path.cwd()), name)
     if as_json:
         click.echo(json.dumps({"ok": True, "files": [str(_relative(path)) for path in written]}))
         return
@@ -91,18 +91,18 @@ def show_command(name: str, as_json: bool) -> None:
     Examples:
       remit tool show files
     """
-    from remit.sandbox.packages import environment
-    from remit.tools import workbench as tool
+    from remit.sandbox.packages.environment import find_environment
+    from remit.tools.workbench import known_tool, permission_card
 
     workspace = _workspace()
-    found = tool.known(workspace, name)
-    own = environment.find(workspace.code(name)) if found.manifest.source == "python" else None
+    found = known_tool(workspace, name)
+    own = find_environment(workspace.code(name)) if found.manifest.source == "python" else None
     if as_json:
         packages = dict(own.packages) if own else {}
         body = {"pinned": found.pinned, "manifest": found.manifest.model_dump(mode="json"), "packages": packages}
         click.echo(json.dumps(body))
         return
-    for line in tool.card(found, own):
+    for line in permission_card(found, own):
         click.echo(line)
 
 
@@ -124,7 +124,7 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
       remit tool try files.read path=runbooks/payments-pool.md
       remit tool try tickets.close key=INC-2041 reason=fixed --yes
     """
-    from remit.tools import workbench as tool
+    from remit.tools.workbench import derive_pin, parse_pairs, scratch_folder, try_action
 
     workspace = _workspace()
     found, _ = workspace.action(action)
@@ -133,10 +133,10 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
     sandbox = _sandbox(_print_live() if live else None)
 
     async def run() -> Any:
-        schema = (await tool.derive(workspace, found, sandbox)).schemas[action.partition(".")[2]]
-        where = nullcontext(folder) if folder else tool.scratch_folder(workspace, found.manifest.name)
+        schema = (await derive_pin(workspace, found, sandbox)).schemas[action.partition(".")[2]]
+        where = nullcontext(folder) if folder else scratch_folder(workspace, found.manifest.name)
         with where as working:
-            return await tool.attempt(workspace, action, tool.parse_pairs(pairs, schema), working, sandbox, yes=yes)
+            return await try_action(workspace, action, parse_pairs(pairs, schema), working, sandbox, yes=yes)
 
     call, done = asyncio.run(run())
     if as_json:
@@ -181,14 +181,14 @@ def test_command(names: tuple[str, ...], as_json: bool) -> None:
       remit tool test
       remit tool test files --json
     """
-    from remit.tools import workbench as tool
+    from remit.tools.workbench import known_tool, run_tool_cases
 
     workspace, sandbox = _workspace(), _sandbox()
     passed, failed = 0, 0
     rows: list[dict[str, Any]] = []
     for name in names or tuple(workspace.tools):
-        tool.known(workspace, name)
-        for result in asyncio.run(tool.run_cases(workspace, name, sandbox)):
+        known_tool(workspace, name)
+        for result in asyncio.run(run_tool_cases(workspace, name, sandbox)):
             rows.append(asdict(result))
             passed, failed = passed + result.passed, failed + (not result.passed)
             if not as_json:
@@ -216,9 +216,9 @@ def observe_command(name: str, as_json: bool) -> None:
       remit tool observe files
       remit tool observe files --json
     """
-    from remit.tools import usage_audit as observe
+    from remit.tools.usage_audit import observe_tool
 
-    report = asyncio.run(observe.observe(_workspace(), name, None if as_json else _tell_case))
+    report = asyncio.run(observe_tool(_workspace(), name, None if as_json else _tell_case))
     if as_json:
         click.echo(json.dumps({"ok": report.ok, **asdict(report)}, ensure_ascii=False))
     else:
@@ -272,10 +272,10 @@ def env_command(name: str, upgrade: bool, as_json: bool) -> None:
       remit tool env files --upgrade
     """
     from remit.cli.run import progress
-    from remit.tools import workbench as tool
+    from remit.tools.workbench import interpreter
 
     workspace = _workspace()
-    found = tool.interpreter(workspace, name, upgrade=upgrade, tell=progress)
+    found = interpreter(workspace, name, upgrade=upgrade, tell=progress)
     if as_json:
         body = {"interpreter": str(found.path), "packages": dict(found.packages), "locked": found.locked}
         click.echo(json.dumps({"ok": True, **body}))
@@ -297,10 +297,10 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       remit tool pin files
     """
-    from remit.tools import workbench as tool
+    from remit.tools.workbench import pin_tools
 
     workspace = _workspace()
-    changes = asyncio.run(tool.pin_tools(workspace, names or tuple(workspace.tools), _sandbox()))
+    changes = asyncio.run(pin_tools(workspace, names or tuple(workspace.tools), _sandbox()))
     if as_json:
         click.echo(json.dumps({"ok": True, "tools": changes}))
         return
@@ -309,9 +309,10 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _workspace() -> Workspace:
-    from remit.workspace import loader as workspace
+    from remit.workspace.files import find_workspace
+    from remit.workspace.loader import load_workspace
 
-    return workspace.load(workspace.find(Path.cwd()))
+    return load_workspace(find_workspace(Path.cwd()))
 
 
 def _sandbox(hear: Callable[[bytes], None] | None = None) -> Sandbox:

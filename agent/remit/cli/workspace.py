@@ -46,10 +46,10 @@ def check_command(as_json: bool) -> None:
       remit check
       remit check --json
     """
-    from remit.analysis.workspace_check import check
-    from remit.workspace.files import find
+    from remit.analysis.workspace_check import check_workspace
+    from remit.workspace.files import find_workspace
 
-    report = check(find(Path.cwd()))
+    report = check_workspace(find_workspace(Path.cwd()))
     if as_json:
         click.echo(
             json.dumps(
@@ -97,12 +97,14 @@ def doctor_command(as_json: bool) -> None:
 def _accepted() -> tuple[str, ...]:
     """The tiers that the workspace around here accepts; outside of one, or where it is broken, those of a new one."""
     from remit.core.errors import RemitError
-    from remit.workspace import loader as workspace
+    from remit.workspace.definitions import Settings
+    from remit.workspace.files import find_workspace
+    from remit.workspace.loader import load_workspace
 
     try:
-        return workspace.load(workspace.find(Path.cwd())).settings.accept
+        return load_workspace(find_workspace(Path.cwd())).settings.accept
     except RemitError:
-        return workspace.Settings().accept
+        return Settings().accept
 
 
 def _show_tier(tier: TierReport) -> None:

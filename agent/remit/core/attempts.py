@@ -57,7 +57,7 @@ AddressClass: TypeAlias = Literal[
     "reserved",  # of no use on the internet, or an address that hides another
     "own",  # public, and this machine's
 ]
-Verdict: TypeAlias = Literal[
+EgressVerdict: TypeAlias = Literal[
     "allowed",
     "no_call",  # no call is known by its token
     "not_decided",
@@ -94,7 +94,7 @@ class Connection(Noun):
     status: int | None = None
     sent: int = 0
     received: int = 0
-    verdict: Verdict = "allowed"
+    verdict: EgressVerdict = "allowed"
     why: str = ""
 
     def __str__(self) -> str:

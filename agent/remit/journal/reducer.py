@@ -36,7 +36,7 @@ from remit.journal.run_state import PASSING, REFUSED, Circuit, Doubt, Facts, Ope
 _Frozen = TypeVar("_Frozen")
 
 
-def fold(facts: Facts, recorded: Recorded) -> Facts:
+def apply_event(facts: Facts, recorded: Recorded) -> Facts:
     """The facts after one more event."""
     match recorded.event:  # the most frequent first: a look at a class that it is not costs as much as some folding
         case CallDecided() as event:

@@ -13,7 +13,7 @@ from remit.core.claims import Claim
 from remit.core.events import AnyEvent, Recorded
 from remit.journal.conversation import Conversation
 from remit.journal.hash_chain import seal
-from remit.journal.reducer import fold
+from remit.journal.reducer import apply_event
 from remit.journal.run_state import Facts
 from remit.journal.withholding import withheld
 
@@ -117,7 +117,9 @@ class Record:
     def _take(self, recorded: Recorded) -> None:
         self._seen = recorded.seq
         event = self._whole.get(recorded.key, recorded.event)
-        self.facts = fold(self.facts, recorded if self._content else recorded.model_copy(update={"event": event}))
+        self.facts = apply_event(
+            self.facts, recorded if self._content else recorded.model_copy(update={"event": event})
+        )
         if event is not None:
             self.conversation.fold(event)
         for listener in self._listeners:

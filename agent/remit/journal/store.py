@@ -32,7 +32,7 @@ from remit.core.claims import Claim, Exhausted
 from remit.core.errors import RemitError, RunEnded, UsageError
 from remit.core.events import AnyEvent, Recorded, RunPruned
 from remit.journal.hash_chain import Chain, Fault, Link, link
-from remit.journal.reducer import fold
+from remit.journal.reducer import apply_event
 from remit.journal.run_state import SUMMARISED, Facts, RunSummary, summary
 
 __all__ = ["WORKSPACE_RUN", "AlreadyRecorded", "Journal", "RunSummary"]
@@ -218,7 +218,7 @@ class Journal:
         with self._reading() as connection:
             for row in connection.execute(summed.order_by(_EVENT.c.run, _EVENT.c.seq)):
                 stored = _link(row)
-                folded[stored.run] = fold(folded.get(stored.run, Facts()), stored.recorded())
+                folded[stored.run] = apply_event(folded.get(stored.run, Facts()), stored.recorded())
         summaries = [summary(run, facts) for run, facts in folded.items()]
         return sorted(summaries, key=lambda item: (-item.started_at, item.run))
 

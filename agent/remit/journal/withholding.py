@@ -21,7 +21,7 @@ from remit.core.events import (
     RunStarted,
 )
 
-OURS: Final = frozenset(
+OWN_DETAILS: Final = frozenset(
     {"error", "effect", "reason", "limit", "of", "used", "problem"}
 )  # details that Remit itself wrote
 
@@ -64,6 +64,6 @@ def _result(result: Result) -> Result:
     if isinstance(result, Succeeded):
         return result.model_copy(update={"value": None})
     error = result.error
-    details: dict[str, Json] = {name: value for name, value in error.details.items() if name in OURS}
+    details: dict[str, Json] = {name: value for name, value in error.details.items() if name in OWN_DETAILS}
     said = {"details": details} if not error.attempts else {"details": details, "message": ""}  # ours, or the tool's
     return Failed(error=error.model_copy(update=said))

@@ -25,11 +25,11 @@ from remit.core.errors import ModelCode, Refusal, RunEnded, UsageError
 from remit.core.events import ApprovalRequested, ModelAnswered, RunFinished
 from remit.core.messages import Message, ToolSpec, Turn
 from remit.core.parsing.canonical_json import canonical_json, digest
-from remit.runtime import runner as run
 from remit.runtime.graph import Agency
 from remit.runtime.live import LiveWorld
+from remit.runtime.runner import Ended, People, Start, acting_subject, new_run_id, resume_run, start_run
 from remit.workspace.bundle import tool_specs
-from remit.workspace.identity import account
+from remit.workspace.identity import os_account
 from remit.workspace.manifest.manifest import ActionSchema
 from remit.workspace.session import House, open_house
 
@@ -133,7 +133,7 @@ class Door:
             raise UsageError(f"there is no agent {agent!r} here; agents: {known}")
         if house.workspace.agents[agent].answer is not None:
             raise UsageError(f"agent {agent!r} has an [answer], which only Remit's own graph asks for again: remove it")
-        return Door(house, agent, run.subject(house, user), wait)
+        return Door(house, agent, acting_subject(house, user), wait)
 
     async def perform(self, asked: Asked, own: Own | None) -> Result | ApprovalRequested:
         """The call's one result, or whom it waits for. `own` is what a host tool runs; None: its module's function."""
@@ -155,7 +155,7 @@ class Door:
         found = self._runs.get(key)
         return found is not None and await found.people(seconds).settle()
 
-    async def finish(self, key: str, answer: str) -> run.Ended | None:
+    async def finish(self, key: str, answer: str) -> Ended | None:
         found = self._runs.pop(key, None)
         return None if found is None else await found.end(answer)
 
@@ -172,26 +172,26 @@ class Door:
 
     async def _opened(self, asked: Asked) -> ForeignRun:
         """INVARIANT: a thread has one run for good, also when that is over: what it has read stays with it."""
-        name = run.new_run_id()
+        name = new_run_id()
         if asked.thread is not None:
             of = {"agent": self._agent.name, "user": self._subject, "thread": asked.thread}
             name = digest(of).removeprefix("sha256:")[:32]
         made = ForeignRun(self._house, self._wait)
         model = _Heard(self._agent.model)
         if self._house.journal.events(name):
-            work = run.resume(self._house, name, account=account(), foreign=made, model=model)
+            work = resume_run(self._house, name, account=os_account(), foreign=made, model=model)
         elif not asked.task:
             raise UsageError("the run has no task: give Remit(…, task=…), or let the graph's state begin with one")
         else:
-            start = run.Start(
+            start = Start(
                 agent=self._agent.name,
                 task=asked.task,
                 subject=self._subject,
-                account=account(),
+                account=os_account(),
                 model=model,
                 run=name,
             )
-            work = run.start(self._house, start, foreign=made)
+            work = start_run(self._house, start, foreign=made)
         await made.begin(work, model)
         return made
 
@@ -238,7 +238,7 @@ class ForeignRun:
         self._failure: RunEnded | None = None
         self._opened: asyncio.Future[Agency] = asyncio.get_running_loop().create_future()
 
-    async def begin(self, work: Coroutine[Any, Any, run.Ended], model: _Heard) -> None:
+    async def begin(self, work: Coroutine[Any, Any, Ended], model: _Heard) -> None:
         """Have the run opened. Raises what keeps it from beginning."""
         self._model = model
         self._work = asyncio.ensure_future(work)
@@ -292,10 +292,10 @@ class ForeignRun:
 
     # -- what the graph asks --
 
-    def people(self, wait: float) -> run.People:
+    def people(self, wait: float) -> People:
         """Those who approve, heard for so many seconds."""
         world = cast("LiveWorld", self._broker.world)
-        return run.People(world, self.agency.record, self._broker, self._model, wait)
+        return People(world, self.agency.record, self._broker, self._model, wait)
 
     async def perform(self, turn: Turn, index: int, own: Own | None, *, queued: bool) -> Result | ApprovalRequested:
         if not queued:
@@ -316,7 +316,7 @@ class ForeignRun:
         )
         return await self._broker.give_up(self._steps[self._mark(turn)], index, refusal)
 
-    async def end(self, answer: str, *, leave: bool = False) -> run.Ended:
+    async def end(self, answer: str, *, leave: bool = False) -> Ended:
         """End the run with that answer; with `leave`, or where people are asked, only let go of it."""
         async with self._turns:
             if self._going:

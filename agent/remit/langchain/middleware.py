@@ -40,8 +40,8 @@ from remit.core.events import ApprovalRequested, Usage
 from remit.core.messages import Turn
 from remit.core.parsing.canonical_json import canonical_json
 from remit.langchain.bridge import Asked, Door, Function, Loop, Own
-from remit.runtime import runner as run
 from remit.runtime.models.langchain import finish_of
+from remit.runtime.runner import Ended
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware, AgentState
@@ -240,7 +240,7 @@ class Remit(AgentMiddleware):
         """Wait until people have said something of what the thread's run waits for; False where nobody did in that time."""
         return self._loop.call(self._door.settle(self._key if thread is None else f"thread:{thread}", seconds))
 
-    def finish(self, thread: str | None = None, *, answer: str = "") -> run.Ended | None:
+    def finish(self, thread: str | None = None, *, answer: str = "") -> Ended | None:
         """End the thread's run: nothing more is carried out in it. One that waits for people stays open.
 
         None where there is no such run here.

@@ -26,7 +26,7 @@ _SEMANTICS: Final = 1  # raised when the same rules come to mean something else
 _NEAR: Final = 4  # rules looked at on each side, in each place, for the nearest misses
 
 
-def load(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> Policy:
+def load_policy(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> Policy:
     """Read `policies/model.conf` and `policies/*.csv` from `files`, keyed by path; other files are passed over.
 
     Raises:

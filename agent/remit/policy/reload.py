@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from remit.core.errors import Problem, WorkspaceError
-from remit.policy.engine import Policy, load
+from remit.policy.engine import Policy, load_policy
 from remit.policy.language.loader import FOLDER
 
 LOOK_S: Final = 0.25  # between two looks at the files
@@ -80,7 +80,7 @@ class Watched:
             files = read_folder(self._folder)
             if self._signature() != signature:
                 return  # written meanwhile: looked at again
-            policy = self._policy if files == self.files else load(files, self._policy.vocabulary)
+            policy = self._policy if files == self.files else load_policy(files, self._policy.vocabulary)
         except OSError as error:
             what = f"the rules cannot be read: {error.strerror or error}"
             self._refuse(WorkspaceError([Problem(file=FOLDER, what=what, fix="put the folder and its files back")]))

@@ -13,7 +13,7 @@ from pydantic import Field
 from remit.core.calls import Scope, Scoped
 from remit.core.errors import WorkspaceError
 from remit.core.parsing.toml import Matching, Table, read_table, read_toml
-from remit.policy import Policy
+from remit.policy.engine import Policy
 
 SUBJECT: Final = "task:this"
 FILE: Final = "scope.toml"  # how rules of a scope name their file, wherever it came from
@@ -59,7 +59,7 @@ def narrowed(policy: Policy, scope: Scope) -> Policy:
     return policy.extended("\n".join(["# The scope of this run", *rows]), file=FILE, subject=SUBJECT)
 
 
-def told(scope: Scope) -> str:
+def scope_text(scope: Scope) -> str:
     """What a run may do at most, in one line."""
     parts = [
         one.action

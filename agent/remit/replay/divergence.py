@@ -29,7 +29,7 @@ from remit.core.messages import ToolSpec
 from remit.core.parsing.canonical_json import canonical_json
 from remit.journal.conversation import Conversation
 from remit.journal.hash_chain import Fault
-from remit.journal.reducer import fold
+from remit.journal.reducer import apply_event
 from remit.journal.run_log import Record
 from remit.journal.run_state import Facts
 from remit.replay.recorded import Guide, RecordEnds, is_a_persons
@@ -115,7 +115,7 @@ class Comparison(Guide):
         self._facts_before: dict[int, Facts] = {}
         for item in self.recorded:
             self._facts_before[item.seq] = facts
-            facts = fold(facts, item)
+            facts = apply_event(facts, item)
 
     def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
         recorded = self.by_key.get(self.key_then(event))

@@ -19,11 +19,11 @@ from remit.core.messages import Message, ToolSpec, Turn
 from remit.core.parsing.canonical_json import canonical_json
 from remit.replay.divergence import Divergence, unified
 from remit.replay.partial import Part
-from remit.runtime.runner import Start, start, subject
+from remit.runtime.runner import Start, acting_subject, start_run
 from remit.tracing.reports.timeline import CallStory, Story, tell
 from remit.workspace.bundle import Rulebook
 from remit.workspace.definitions import Workspace
-from remit.workspace.identity import account
+from remit.workspace.identity import os_account
 from remit.workspace.session import House
 
 
@@ -82,13 +82,13 @@ async def reread(
     if name not in house.workspace.agents:
         raise UsageError(f"there is no agent {name!r} here to read again as")
     steps = [[call for call in chosen if call.step == step] for step in sorted({call.step for call in chosen})]
-    ended = await start(
+    ended = await start_run(
         house,
         Start(
             agent=name,
             task=f"read again what run {story.run} read",
-            subject=subject(house, None),
-            account=account(),
+            subject=acting_subject(house, None),
+            account=os_account(),
             model=Repeating(story.run, steps),
             folder=_folder(house, name, story.run),
         ),

@@ -13,7 +13,7 @@ from typing import Final, cast
 from remit.core.calls import Json
 from remit.core.errors import Refusal, UsageError
 from remit.core.events import AttemptEnded, CallDecided, Recorded, RunStarted
-from remit.policy import Policy
+from remit.policy.engine import Policy
 from remit.replay.partial import Cut, Part, cut, parts_of, reenact
 from remit.replay.replayer import replayable
 from remit.tracing.reports.failures import Failing, failures

@@ -17,7 +17,7 @@ from remit.core.calls import Json
 from remit.core.events import AnyEvent, AttemptEnded, ModelAnswered, Recorded, RunFinished, RunStarted
 from remit.journal.hash_chain import Chain, Link, link
 from remit.journal.run_log import Record
-from remit.policy import Policy
+from remit.policy.engine import Policy
 from remit.replay.recorded import Guide, Otherwise, RecordEnds, agency, people
 from remit.runtime.graph import drive, forgotten
 from remit.workspace.bundle import Rulebook

@@ -41,7 +41,7 @@ from remit.core.messages import Message, ModelError, ToolSpec, Turn
 from remit.guardrails.sanitizer import Cleaned
 from remit.journal.run_log import MemoryLog, Record
 from remit.journal.run_state import Facts
-from remit.policy import Policy
+from remit.policy.engine import Policy
 from remit.runtime.graph import Agency
 from remit.workspace.bundle import Rulebook, tool_specs
 from remit.workspace.definitions import Workspace

@@ -23,8 +23,8 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Durability, Send, interrupt
 
-from remit.broker import budgets as budget
 from remit.broker.broker import ApprovalPending, Broker
+from remit.broker.budgets import check_turn, wall_end
 from remit.core.calls import Decision
 from remit.core.errors import Refusal, RunEnded
 from remit.core.events import AnswerRejected, CallAnswered, ModelAnswered, ModelAsked, ModelFailed, RunFinished
@@ -115,7 +115,7 @@ class Agency:
     def _may_think(self, step: int) -> bool:
         agent, world, facts = self.broker.agent, self.broker.world, self.record.facts
         try:
-            budget.check_turn(facts, agent, step, world.clock(step, -1))
+            check_turn(facts, agent, step, world.clock(step, -1))
             if facts.refused_in_a_row >= agent.budget.denials:
                 message = f"{facts.refused_in_a_row} calls in a row were refused, and the model asks for nothing else"
                 self.record.append(RunFinished(outcome="stopped", code="denial_loop", message=message))
@@ -163,7 +163,7 @@ class Agency:
 
     async def _think(self, step: int) -> Turn:
         """One turn of the model, given up when the run's time is up (TimeoutError) or an operator holds the run."""
-        until = budget.until(self.record.facts, self.broker.agent.budget)
+        until = wall_end(self.record.facts, self.broker.agent.budget)
         turn = step - 1 - self.record.facts.unseen  # Remit's own turns are none of the model's
         thinking = asyncio.ensure_future(self.model.think(turn, self.record.conversation.messages, self.tools))
         try:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from remit.broker import circuit_breaker as circuit
-from remit.broker import holds as hold
+from remit.broker.circuit_breaker import check_circuit, count_attempt
+from remit.broker.holds import hold_reason
 from remit.core.calls import Call, Failed
 from remit.core.claims import Claim, Exhausted
 from remit.core.errors import Code, Refusal, WorkspaceError
@@ -16,11 +16,11 @@ from remit.core.events import NANO, BudgetSpent, RulesChanged
 from remit.journal.run_log import Record
 from remit.journal.run_state import Facts
 from remit.journal.store import WORKSPACE_RUN
-from remit.policy import Policy, Watched
+from remit.policy.engine import Policy
+from remit.policy.reload import Watched
 from remit.tracing import Objects
-from remit.workspace import limits
 from remit.workspace.bundle import files_of
-from remit.workspace.limits import Limit, Measure
+from remit.workspace.limits import Limit, Measure, limit_claims, limit_refusal
 from remit.workspace.manifest.manifest import Breaker
 from remit.workspace.session import House
 
@@ -72,15 +72,15 @@ class LiveWorld:
     def held(self, *scopes: str) -> str | None:
         """Why one of those scopes is held now, or None."""
         self._shared.refresh()
-        return hold.reason(self._shared.facts.holds, *scopes)
+        return hold_reason(self._shared.facts.holds, *scopes)
 
     def admit(self, call: Call) -> None:
         if (reason := self.held(*_scopes(call))) is not None:
             raise Refusal("held", reason, retryable=True)
-        circuit.check(self._shared, call, time.time_ns())
+        check_circuit(self._shared, call, time.time_ns())
 
     def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
-        circuit.count(self._shared, call, attempt, code, breaker)
+        count_attempt(self._shared, call, attempt, code, breaker)
 
     def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         event = self._claimed(record, step, call, "reserved", amounts)
@@ -90,7 +90,7 @@ class LiveWorld:
         try:
             record.append(spent, claims=[claim for _, claim in claimed.values()])
         except Exhausted as exhausted:
-            raise limits.refusal(claimed[exhausted.claim.scope][0], exhausted, time.time_ns()) from exhausted
+            raise limit_refusal(claimed[exhausted.claim.scope][0], exhausted, time.time_ns()) from exhausted
 
     def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         event = self._claimed(record, step, call, "used", amounts)
@@ -114,7 +114,7 @@ class LiveWorld:
         if started is None or not (every := self._house.workspace.limits):
             return None
         action, index = ("", None) if call is None else (call.action, call.index)
-        claimed = limits.claims(every, amounts, run=record.run, subjects=started.subjects, action=action)
+        claimed = limit_claims(every, amounts, run=record.run, subjects=started.subjects, action=action)
         if not claimed:
             return None
         taken = {scope: claim.amount for scope, (_, claim) in claimed.items()}

@@ -39,7 +39,7 @@ class Pruned:
     bytes: int
 
 
-def seconds(age: str) -> int:
+def retention_seconds(age: str) -> int:
     """Seconds of an age as `remit.toml` has it: 12h, 90d, 8w. Raises UsageError for what is none."""
     found = _AGE.fullmatch(age)
     if found is None:

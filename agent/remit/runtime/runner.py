@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from remit import __version__
-from remit.broker import holds as hold
-from remit.broker.approvals import requests as approval
+from remit.broker.approvals.requests import approval_expired, count_waiting_approvals, grant_approval, waiting_approvals
 from remit.broker.attempts import LiveAttempts
 from remit.broker.broker import Broker
+from remit.broker.holds import active_holds
 from remit.core.calls import Ask, Call, Confinement, Context, Json, Request, Result, Scope, Subjects
 from remit.core.errors import Refusal, RunEnded, UsageError
 from remit.core.events import (
@@ -44,11 +44,11 @@ from remit.runtime.live import LiveWorld
 from remit.runtime.models.scripted import ScriptModel
 from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
-from remit.sandbox.packages import environment
+from remit.sandbox.packages.environment import make_environment
 from remit.tracing import Export, Objects, TraceFile
 from remit.workspace.bundle import IMPERSONATE, files_of, tool_specs
 from remit.workspace.definitions import Agent, Workspace
-from remit.workspace.identity import account, subject_of
+from remit.workspace.identity import os_account, subject_of
 from remit.workspace.session import House
 
 POLL_S: Final = 0.25  # how often a waiting run looks for what people said
@@ -120,7 +120,7 @@ def new_run_id() -> str:
     return secrets.token_hex(16)
 
 
-async def start(
+async def start_run(
     house: House,
     start: Start,
     *,
@@ -180,7 +180,7 @@ async def start(
         )
 
 
-async def resume(
+async def resume_run(
     house: House,
     run: str,
     *,
@@ -244,12 +244,12 @@ def open_model_of(house: House, name: str, spec: str | None = None) -> Model:
     return open_model(spec, folder=house.root / "agent" / agent.name, base_url=agent.base_url)
 
 
-def subject(house: House, user: str | None) -> str:
+def acting_subject(house: House, user: str | None) -> str:
     """The user subject of this process; another one only where policy lets this account act for it.
 
     Raises Refusal `policy_denied` where it does not.
     """
-    own = subject_of(house.workspace.settings, account())
+    own = subject_of(house.workspace.settings, os_account())
     named = None if user is None else user if user.startswith("user:") else f"user:{user}"
     if named is None or named == own:
         return own
@@ -260,7 +260,7 @@ def subject(house: House, user: str | None) -> str:
     return named
 
 
-def dry_run(house: House, name: str, action: str, arguments: str, *, subject: str) -> CallDecided:
+def decide_call(house: House, name: str, action: str, arguments: str, *, subject: str) -> CallDecided:
     """Decide one call and do nothing else: nothing runs, nothing is recorded."""
     agent = _agent(house, name)
     run = new_run_id()
@@ -384,7 +384,7 @@ class People:
 
     def waiting(self) -> list[ApprovalRequested]:
         """The requests that nobody has settled."""
-        return approval.waiting(self._record)
+        return waiting_approvals(self._record)
 
     async def settle(self) -> bool:
         """True once something may have changed for a waiting call; False when it is time to give up for now."""
@@ -395,7 +395,7 @@ class People:
         while time.monotonic() < self._until:
             await asyncio.sleep(POLL_S)
             self._record.refresh()
-            expired = any(approval.expired(requested, time.time_ns()) for requested in self.waiting())
+            expired = any(approval_expired(requested, time.time_ns()) for requested in self.waiting())
             if self._record.facts != before or expired or self._under_other_rules():
                 return True
         return False
@@ -417,7 +417,7 @@ class People:
             if scripted.action != decided.call.action:
                 continue
             try:
-                approval.grant(
+                grant_approval(
                     self._record,
                     requested,
                     approver=scripted.approver,
@@ -459,7 +459,7 @@ async def _install(workspace: Workspace, agent: Agent, progress: Callable[[str],
     for name in dict.fromkeys(action.partition(".")[0] for action in agent.actions):
         tool = workspace.tools[name]
         if tool.pinned and tool.manifest.source == "python":
-            await asyncio.to_thread(environment.make, workspace.code(name), tell=progress)
+            await asyncio.to_thread(make_environment, workspace.code(name), tell=progress)
 
 
 def _confinement(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:
@@ -479,8 +479,8 @@ def _record(house: House, run: str, tell: Callable[[Recorded], None] | None) -> 
         trace.rebuild(earlier)  # what a killed process did not write
     export = Export.from_environment(
         gauges={
-            "remit.approvals.waiting": lambda: approval.all_waiting(house.journal),
-            "remit.holds": lambda: len(hold.active(house.journal)),
+            "remit.approvals.waiting": lambda: count_waiting_approvals(house.journal),
+            "remit.holds": lambda: len(active_holds(house.journal)),
         }
     )
     if export is not None:

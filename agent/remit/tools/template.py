@@ -52,7 +52,7 @@ EXAMPLE_CASES: Final = """- note: counts the words of a file
 """
 
 
-def new(root: Path, name: str) -> list[Path]:
+def new_tool(root: Path, name: str) -> list[Path]:
     """Write a working example tool. Raises UsageError where the name is taken or cannot be one."""
     folder = root / "tools" / name
     if (

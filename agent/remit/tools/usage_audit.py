@@ -19,7 +19,7 @@ from remit.core.parsing.toml import read_table, read_toml, toml_line
 from remit.sandbox import Observed, Sandbox, Seen
 from remit.sandbox.egress import FINAL
 from remit.sandbox.egress.permissions import parse_host
-from remit.tools.workbench import CaseResult, Played, known, play
+from remit.tools.workbench import CaseResult, Played, known_tool, play
 from remit.workspace.definitions import Workspace
 from remit.workspace.manifest.manifest import Action, Manifest
 from remit.workspace.manifest.schema import ManifestTable, rules
@@ -84,7 +84,7 @@ class Report:
         return not self.undeclared and not self.failed
 
 
-async def observe(workspace: Workspace, name: str, tell: Callable[[CaseResult], None] | None = None) -> Report:
+async def observe_tool(workspace: Workspace, name: str, tell: Callable[[CaseResult], None] | None = None) -> Report:
     """Play the tool's cases, each in a sandbox of its own, and hold what they did against the manifest.
 
     Raises:
@@ -92,7 +92,7 @@ async def observe(workspace: Workspace, name: str, tell: Callable[[CaseResult], 
         WorkspaceError: the code does not fit the manifest.
         RunEnded: `sandbox_unavailable`.
     """
-    manifest = known(workspace, name).manifest
+    manifest = known_tool(workspace, name).manifest
     if manifest.source == "host":
         raise UsageError(f"{name!r} is a host tool: it runs inside this process, where nothing observes it")
     heard: list[Observed] = []

@@ -19,6 +19,7 @@ from remit.broker.host_tools import describe_host
 from remit.core.calls import Call, Json, Subjects
 from remit.core.errors import Problem, Refusal, UsageError, WorkspaceError
 from remit.core.parsing.canonical_json import digest
+from remit.core.parsing.toml import toml_line
 from remit.core.parsing.urls import URL_KINDS
 from remit.core.parsing.yaml import table_text
 from remit.guardrails.redaction import Redactor
@@ -26,10 +27,9 @@ from remit.guardrails.sanitizer import Guard
 from remit.guardrails.secrets import Secrets
 from remit.sandbox import Environment, Profile, Sandbox
 from remit.sandbox.egress.permissions import Network
-from remit.sandbox.packages import environment
+from remit.sandbox.packages.environment import check_environment, lock_environment, make_environment
 from remit.tools.cases import ToolCase, read_tool_cases
 from remit.workspace.definitions import Tool, Workspace
-from remit.workspace.loader import toml_line
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest, Pin, action_name, pin
 from remit.workspace.manifest.pins import LOCK, check_schemas, write_lock
 from remit.workspace.manifest.resolution import command_schema, resolve
@@ -56,7 +56,7 @@ class Played:
     result: CaseResult
 
 
-async def derive(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
+async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
     """What a pin of the tool as it now lies there would say; its schemas are derived inside the sandbox.
 
     Raises:
@@ -116,7 +116,7 @@ async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox)
     if manifest.source == "host":
         return describe_host(manifest)
     code = workspace.code(manifest.name)
-    environment.check(code)
+    check_environment(code)
     profile = Profile(  # opens nothing: enough to import a tool and read its types
         tool=manifest.name,
         action="",
@@ -128,7 +128,7 @@ async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox)
         memory=manifest.limits.memory,
         output=1024 * 1024,
         tier=sandbox.confinement,
-        environment=environment.make(code),
+        environment=make_environment(code),
         network=Network() if manifest.hosts or manifest.url_hosts else None,
     )
     try:
@@ -159,11 +159,11 @@ def interpreter(
         WorkspaceError: what it asks for cannot be had as wheels.
         RunEnded: `sandbox_unavailable`: uv or an index is missing.
     """
-    if known(workspace, name).manifest.source == "command":
+    if known_tool(workspace, name).manifest.source == "command":
         raise UsageError(f"{name!r} is a command tool: it starts programs, and no interpreter of its own")
     code = workspace.code(name)
-    locked = environment.lock(code, upgrade=upgrade)
-    made = environment.make(code, tell=tell)
+    locked = lock_environment(code, upgrade=upgrade)
+    made = make_environment(code, tell=tell)
     if made is None:
         return Interpreter(path=Path(sys.executable), packages={}, locked=False)
     return Interpreter(path=made.interpreter, packages=made.packages, locked=locked)
@@ -175,7 +175,7 @@ async def pin_tools(workspace: Workspace, names: tuple[str, ...], sandbox: Sandb
     pins = {name: tool.pin for name, tool in workspace.tools.items() if tool.pin is not None}
     changes: dict[str, str] = {}
     for name in names:
-        made = await derive(workspace, known(workspace, name), sandbox)
+        made = await derive_pin(workspace, known_tool(workspace, name), sandbox)
         before = pins.get(name)
         changes[name] = "new" if before is None else "unchanged" if before == made else "changed"
         pins[name] = made
@@ -183,7 +183,7 @@ async def pin_tools(workspace: Workspace, names: tuple[str, ...], sandbox: Sandb
     return changes
 
 
-async def attempt(
+async def try_action(
     workspace: Workspace, name: str, arguments: Mapping[str, Json], folder: Path, sandbox: Sandbox, *, yes: bool = False
 ) -> tuple[Call, Attempted]:
     """Run one action of an unpinned tool, confined to exactly what these arguments name.
@@ -196,7 +196,7 @@ async def attempt(
 
 async def _fresh(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Workspace:
     """The workspace with that tool pinned as it now lies there."""
-    fresh = tool.model_copy(update={"pin": await derive(workspace, tool, sandbox)})
+    fresh = tool.model_copy(update={"pin": await derive_pin(workspace, tool, sandbox)})
     return replace(workspace, tools={**workspace.tools, fresh.manifest.name: fresh})
 
 
@@ -247,7 +247,7 @@ def scratch_folder(workspace: Workspace, name: str) -> Generator[Path]:
         yield folder
 
 
-async def run_cases(workspace: Workspace, name: str, sandbox: Sandbox) -> list[CaseResult]:
+async def run_tool_cases(workspace: Workspace, name: str, sandbox: Sandbox) -> list[CaseResult]:
     """Run the tool's table of cases, each in an empty folder of its own."""
     return [played.result async for played in play(workspace, name, sandbox)]
 
@@ -257,7 +257,7 @@ async def play(workspace: Workspace, name: str, sandbox: Sandbox) -> AsyncGenera
     assert workspace.root is not None
     file = f"tools/{name}/cases.yaml"
     cases = read_tool_cases(table_text(workspace.root / file, file=file), file, name)
-    fresh = await _fresh(workspace, known(workspace, name), sandbox) if cases else workspace
+    fresh = await _fresh(workspace, known_tool(workspace, name), sandbox) if cases else workspace
     for case in cases:
         yield await _play(fresh, case, file, sandbox)
 
@@ -278,7 +278,7 @@ async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbo
     return Played(case=case, call=call, done=done, result=result)
 
 
-def card(tool: Tool, packages: Environment | None = None) -> list[str]:
+def permission_card(tool: Tool, packages: Environment | None = None) -> list[str]:
     """The permission card: what the tool may touch at most, who enforces it, and what each action does."""
     manifest = tool.manifest
     pinned = "pinned" if tool.pinned else "NOT pinned: it does not run until `remit tool pin` after review"
@@ -343,7 +343,7 @@ def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list
     return lines
 
 
-def known(workspace: Workspace, name: str) -> Tool:
+def known_tool(workspace: Workspace, name: str) -> Tool:
     """The tool of that name. Raises UsageError where there is none."""
     if name not in workspace.tools:
         raise UsageError(f"there is no tool {name!r} here; tools: {', '.join(sorted(workspace.tools)) or 'none'}")

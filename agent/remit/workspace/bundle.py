@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from remit import policy
 from remit.core.calls import Effect, Json
 from remit.core.messages import ToolSpec
 from remit.core.parsing.canonical_json import canonical_json
-from remit.policy import Policy, Vocabulary
+from remit.policy.engine import Policy, load_policy
+from remit.policy.language.loader import Vocabulary
 from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import ActionSchema, action_name
@@ -38,7 +38,7 @@ def open_rulebook(files: Mapping[str, bytes]) -> Rulebook:
     """Load recorded files. Raises WorkspaceError where they are not whole."""
     code: dict[str, str] = json.loads(files[CODE_DIGESTS])
     workspace = load_files({path: data for path, data in files.items() if path != CODE_DIGESTS}, root=None, code=code)
-    return Rulebook(workspace=workspace, policy=policy.load(files, vocabulary(workspace)))
+    return Rulebook(workspace=workspace, policy=load_policy(files, vocabulary(workspace)))
 
 
 def vocabulary(workspace: Workspace) -> Vocabulary:

@@ -15,7 +15,7 @@ from remit.workspace.manifest.manifest import code_digest, is_code
 _RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies/(?:limits|content|labels)\.toml")
 
 
-def find(start: Path) -> Path:
+def find_workspace(start: Path) -> Path:
     """The workspace that `start` lies in: the nearest folder upwards with a `remit.toml`."""
     here = start.resolve()
     for folder in (here, *here.parents):

@@ -21,7 +21,7 @@ def subject_of(settings: Settings, account: str) -> str:
     return settings.identity.get(account) or settings.identity.get("*") or NOBODY
 
 
-def account() -> str:
+def os_account() -> str:
     """The operating-system account of this process: the effective user, never an environment variable."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name

@@ -113,7 +113,7 @@ def read_limits(text: str, *, actions: Sequence[str], agents: Sequence[str]) -> 
     return tuple(limits)
 
 
-def claims(
+def limit_claims(
     limits: Sequence[Limit], amounts: Mapping[Measure, int], *, run: str, subjects: Subjects, action: str
 ) -> dict[str, tuple[Limit, Claim]]:
     """What one call (or, with the action "", one turn) claims of each limit that covers it, by scope."""
@@ -127,7 +127,7 @@ def claims(
     }
 
 
-def refusal(limit: Limit, exhausted: Exhausted, now: int) -> Refusal:
+def limit_refusal(limit: Limit, exhausted: Exhausted, now: int) -> Refusal:
     """What the model is told, with the time to come back."""
     after = None if exhausted.free_at is None else round(max(exhausted.free_at - now, 0) / NANO + 0.05, 1)
     return Refusal(

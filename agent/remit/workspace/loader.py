@@ -29,7 +29,7 @@ from remit.workspace.manifest.pins import LOCK, check_schemas, read_lock
 _T = TypeVar("_T", bound=Table)
 
 
-def load(root: Path) -> Workspace:
+def load_workspace(root: Path) -> Workspace:
     """The workspace at `root`, as its files are now.
 
     Raises:

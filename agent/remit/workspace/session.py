@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from remit import policy
 from remit.core.errors import Problem, WorkspaceError
 from remit.journal.store import Journal
-from remit.policy import Policy
-from remit.workspace import loader as workspace
+from remit.policy.engine import Policy, load_policy
+from remit.policy.reload import read_folder
+from remit.workspace.files import find_workspace
+from remit.workspace.loader import load_workspace
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Workspace
 
@@ -31,7 +32,7 @@ class House:
 
 def open_house(start: Path | None = None) -> House:
     """The workspace around `start`, with every problem of every room reported at once."""
-    root = workspace.find(start or Path.cwd())
+    root = find_workspace(start or Path.cwd())
     found, rules = load_rooms(root)
     (root / "traces").mkdir(mode=0o700, exist_ok=True)
     return House(workspace=found, policy=rules, journal=Journal(root / "traces" / "journal.db"), root=root)
@@ -47,11 +48,11 @@ def load_rooms(root: Path) -> tuple[Workspace, Policy]:
     found: Workspace | None = None
     rules: Policy | None = None
     try:
-        found = workspace.load(root)
+        found = load_workspace(root)
     except WorkspaceError as error:
         problems.extend(error.problems)
     try:
-        rules = policy.load(found.files, vocabulary(found)) if found else policy.load(policy_files(root))
+        rules = load_policy(found.files, vocabulary(found)) if found else load_policy(policy_files(root))
     except WorkspaceError as error:
         problems.extend(error.problems)
     if found is None or rules is None:
@@ -61,4 +62,4 @@ def load_rooms(root: Path) -> tuple[Workspace, Policy]:
 
 def policy_files(root: Path, folder: str = "policies") -> Mapping[str, bytes]:
     """The model and the rules in a policy folder, named as in a workspace wherever the folder lies."""
-    return policy.read_folder(root / folder)
+    return read_folder(root / folder)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from remit.core.errors import UsageError
-from remit.workspace.loader import MARKER
+from remit.workspace.file_schema import MARKER
 
 ROOMS: Final = (
     "remit.toml",

@@ -320,7 +320,7 @@ def house_of(suite: Suite) -> Iterator[House]:
             (folder / file).write_text(text, encoding="utf-8")
         for file in ("model.conf", "open/open.csv"):
             shutil.copy(ROOT / "policies" / file, folder / "policies")
-        asyncio.run(tool.pin_tools(workspace.load(folder), (name,), Sandbox(accept=("full",))))
+        asyncio.run(tool.pin_tools(workspace.load_workspace(folder), (name,), Sandbox(accept=("full",))))
         yield open_house(folder)
 
 
@@ -382,7 +382,7 @@ def play(house: House, task: str, puppet: Puppet, *, grants: bool) -> Seen:
         if isinstance(event, ApprovalRequested):
             record, who = Record(house.journal, recorded.run), "user:owner"
             if grants and not puppet.turned:
-                approval.grant(
+                approval.grant_approval(
                     record,
                     event,
                     approver=who,
@@ -392,7 +392,7 @@ def play(house: House, task: str, puppet: Puppet, *, grants: bool) -> Seen:
                     now=recorded.at + 1,
                 )
             else:
-                approval.reject(
+                approval.reject_approval(
                     record,
                     event,
                     approver=who,
@@ -404,7 +404,7 @@ def play(house: House, task: str, puppet: Puppet, *, grants: bool) -> Seen:
 
     Spelling.raw = {}
     start = run.Start(agent=puppet.suite, task=task, subject="user:operator", account="bench", model=puppet)
-    asyncio.run(run.start(house, start, tell=tell, wait=5))
+    asyncio.run(run.start_run(house, start, tell=tell, wait=5))
     return seen
 
 

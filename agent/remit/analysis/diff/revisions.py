@@ -13,11 +13,11 @@ from typing import Final
 
 from remit.analysis.solver.ruleset import Side, read_side
 from remit.core.errors import UsageError
-from remit.policy import Vocabulary
-from remit.workspace import loader as workspace
+from remit.policy.language.loader import Vocabulary
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import RESERVED, Workspace
-from remit.workspace.loader import MARKER, load_files
+from remit.workspace.file_schema import MARKER
+from remit.workspace.loader import load_files, load_workspace
 from remit.workspace.manifest.manifest import code_digest, is_code
 from remit.workspace.session import policy_files
 
@@ -48,7 +48,7 @@ class Source:
             WorkspaceError: with every problem, except in the rules.
         """
         if self.root is not None:
-            return workspace.load(self.root)
+            return load_workspace(self.root)
         code: defaultdict[str, dict[str, bytes]] = defaultdict(dict)
         for path, data in self.files.items():
             parts = PurePosixPath(path).parts

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
 from remit.core.calls import Context, Request, Rule, Verdict, action_matches
-from remit.policy import Policy, Vocabulary
-from remit.policy.language.loader import Row, Rules, read_rules
+from remit.policy.engine import Policy
+from remit.policy.language.loader import Row, Rules, Vocabulary, read_rules
 from remit.policy.language.patterns import Pattern, parse_pattern, parse_resource
 from remit.policy.language.roles import Link, closures
 

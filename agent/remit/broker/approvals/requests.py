@@ -32,12 +32,12 @@ HASTE_NS: Final = 60 * 1_000_000_000
 HASTE: Final = 2  # approvals within that time after which another one, of another kind, is hasty
 
 
-def key_of(call: Call, decision: Decision) -> str:
+def approval_key(call: Call, decision: Decision) -> str:
     """The key of the request about that decision of that call."""
     return f"approval.requested/{call.step}/{call.index}/{decision.decision_digest}"
 
 
-def request(call: Call, decision: Decision, now: int, guard: Guard) -> ApprovalRequested:
+def request_approval(call: Call, decision: Decision, now: int, guard: Guard) -> ApprovalRequested:
     """The event that asks people for what `decision` misses."""
     return ApprovalRequested(
         step=call.step,
@@ -51,7 +51,7 @@ def request(call: Call, decision: Decision, now: int, guard: Guard) -> ApprovalR
     )
 
 
-def check_waiting(facts: Facts, budget: Budget) -> None:
+def check_waiting_approvals(facts: Facts, budget: Budget) -> None:
     """Raise `rate_limited` where the run waits for so many answers already that nobody could read one more with care."""
     waiting = sum(call.asks for call in facts.open.values())
     if waiting >= budget.waiting:
@@ -64,7 +64,7 @@ def check_waiting(facts: Facts, budget: Budget) -> None:
         )
 
 
-def grant(
+def grant_approval(
     record: Record,
     requested: ApprovalRequested,
     *,
@@ -111,7 +111,7 @@ def grant(
     record.append(granted, durable=True)
 
 
-def reject(
+def reject_approval(
     record: Record,
     requested: ApprovalRequested,
     *,
@@ -137,7 +137,7 @@ def reject(
     record.append(rejected, durable=True)
 
 
-def revoke(record: Record, requested: ApprovalRequested, *, approver: str, account: str, reason: str) -> None:
+def revoke_approval(record: Record, requested: ApprovalRequested, *, approver: str, account: str, reason: str) -> None:
     """Take one's own approval back, as long as the call has not been carried out.
 
     Raises Refusal `approval_invalid` where there is none of that person, or where it is too late.
@@ -158,7 +158,9 @@ def revoke(record: Record, requested: ApprovalRequested, *, approver: str, accou
     record.append(revoked, durable=True)
 
 
-def in_haste(journal: Journal, record: Record, requested: ApprovalRequested, *, approver: str, now: int) -> list[str]:
+def approved_within_a_minute(
+    journal: Journal, record: Record, requested: ApprovalRequested, *, approver: str, now: int
+) -> list[str]:
     """The actions that this person has approved within the last minute, where this one is of another kind; else empty."""
     this = _action_of(record.get(f"call.decided/{requested.step}/{requested.index}/0"))
     found: list[str] = []
@@ -223,13 +225,13 @@ def _check_emergency(requested: ApprovalRequested, reason: str, until: int | Non
         raise Refusal("approval_invalid", f"an approval by {BREAK_GLASS} ends, before the request itself expires")
 
 
-def expired(requested: ApprovalRequested, now: int) -> bool:
+def approval_expired(requested: ApprovalRequested, now: int) -> bool:
     """Whether the time to answer is over; `now` is Unix nanoseconds."""
     return now >= requested.expires_at
 
 
 def _check_time(requested: ApprovalRequested, now: int) -> None:
-    if expired(requested, now):
+    if approval_expired(requested, now):
         raise Refusal("approval_expired", "the request has expired; the agent must ask again")
 
 
@@ -248,7 +250,7 @@ def _check_approver(record: Record, approver: str, roles: set[str], roles_of: Ca
         raise Refusal("approval_invalid", f"{approver} does not have {' or '.join(sorted(roles))}")
 
 
-def waiting(record: Record) -> list[ApprovalRequested]:
+def waiting_approvals(record: Record) -> list[ApprovalRequested]:
     """The requests of this run that nobody has settled: the latest of each call that has no answer yet."""
     found: list[ApprovalRequested] = []
     for key in record.facts.requested:
@@ -262,6 +264,6 @@ def waiting(record: Record) -> list[ApprovalRequested]:
     return found
 
 
-def all_waiting(journal: Journal) -> int:
+def count_waiting_approvals(journal: Journal) -> int:
     """How many calls of all runs wait for a person."""
-    return sum(len(waiting(Record(journal, row.run))) for row in journal.runs() if row.state == "waiting")
+    return sum(len(waiting_approvals(Record(journal, row.run))) for row in journal.runs() if row.state == "waiting")

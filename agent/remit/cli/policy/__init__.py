@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from remit.analysis.queries import Approvers, Can, Who
     from remit.core.calls import Confinement, Rule
-    from remit.policy import Policy
+    from remit.policy.engine import Policy
 
 
 @click.group("policy", short_help="check, test, explain and compare the rules")
@@ -99,10 +99,10 @@ def explain_command(
     from remit.core.calls import BREAK_GLASS, Context, Request
     from remit.guardrails.provenance import kind_of
     from remit.policy.language.patterns import GlobError
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
     from remit.workspace.session import load_rooms
 
-    _, rules = load_rooms(find(Path.cwd()))
+    _, rules = load_rooms(find_workspace(Path.cwd()))
     _check_action(rules, action)
     subjects = (f"agent:{agent.removeprefix('agent:')}", f"user:{user.removeprefix('user:')}")
     context = Context(
@@ -176,13 +176,13 @@ def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> N
       remit policy who tickets.close ticket:INC-7
       remit policy who files.read 'file:secrets/**' --all
     """
+    from remit.analysis.queries import who
     from remit.core.errors import UsageError
-    from remit.policy import who
     from remit.policy.language.patterns import GlobError
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
     from remit.workspace.session import load_rooms
 
-    _, rules = load_rooms(find(Path.cwd()))
+    _, rules = load_rooms(find_workspace(Path.cwd()))
     _check_action(rules, action)
     try:
         found = who(rules, action, resource)
@@ -211,12 +211,12 @@ def can_command(subject: str, as_json: bool) -> None:
       remit policy can agent:triage
       remit policy can user:dana
     """
+    from remit.analysis.queries import can
     from remit.core.errors import UsageError
-    from remit.policy import can
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
     from remit.workspace.session import load_rooms
 
-    _, rules = load_rooms(find(Path.cwd()))
+    _, rules = load_rooms(find_workspace(Path.cwd()))
     if subject not in rules.subjects:
         raise UsageError(f"no rule speaks of {subject!r}; write one of {', '.join(sorted(rules.subjects))}")
     found = can(rules, subject)

@@ -40,9 +40,9 @@ def backtest_command(
     from remit.analysis.backtest import backtest
     from remit.analysis.diff.revisions import live, open_source
     from remit.core.errors import UsageError
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
 
-    root = find(Path.cwd())
+    root = find_workspace(Path.cwd())
     here = live(root)
     source = here if candidate is None else open_source(candidate, root)
     found = backtest(_runs(root, traces), source.side(here.side().vocabulary))
@@ -123,10 +123,10 @@ def suggest_command(
     from remit.analysis.diff.revisions import live
     from remit.analysis.suggestion import first_policy, suggest
     from remit.core.errors import UsageError
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
     from remit.workspace.session import policy_files
 
-    root = find(Path.cwd())
+    root = find_workspace(Path.cwd())
     here = live(root)
     if tool is not None:
         text = first_policy(here.workspace, tool, agent, approver)

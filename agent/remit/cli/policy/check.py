@@ -13,9 +13,9 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from remit.analysis.cases import CaseResult, Coverage
     from remit.analysis.lint import Remark
     from remit.analysis.mutation import Score
-    from remit.policy import CaseResult, Coverage
 
 CASES = "policies/cases.yaml"
 
@@ -36,10 +36,10 @@ def check_command(strict: bool, as_json: bool) -> None:
     """
     from remit.analysis.diff.revisions import live
     from remit.analysis.lint import lint
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
     from remit.workspace.session import load_rooms
 
-    root = find(Path.cwd())
+    root = find_workspace(Path.cwd())
     workspace, rules = load_rooms(root)
     remarks = lint(live(root).side(), workspace)
     failed = any(strict or one.weight == "warning" for one in remarks)
@@ -82,14 +82,14 @@ def test_command(mutate: bool, least: float, as_json: bool) -> None:
       remit policy test --mutate
       remit policy test --mutate --least 90
     """
+    from remit.analysis.cases import read_cases, run_cases, uncovered
     from remit.analysis.diff.revisions import live
     from remit.analysis.mutation import score
     from remit.core.parsing.yaml import table_text
-    from remit.policy import read_cases, run_cases, uncovered
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
     from remit.workspace.session import load_rooms
 
-    root = find(Path.cwd())
+    root = find_workspace(Path.cwd())
     _, rules = load_rooms(root)
     table = table_text(root / CASES, file=CASES)
     results = run_cases(rules, table, CASES)
@@ -160,10 +160,10 @@ def fmt_command(check: bool, as_json: bool) -> None:
       remit policy fmt --check
     """
     from remit.analysis.formatting import formatted
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
 
     changed: list[str] = []
-    for path in sorted((find(Path.cwd()) / "policies").glob("*.csv")):
+    for path in sorted((find_workspace(Path.cwd()) / "policies").glob("*.csv")):
         before = path.read_bytes()
         after = formatted(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
         if before != after:

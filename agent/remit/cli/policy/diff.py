@@ -40,9 +40,9 @@ def diff_command(old: str, new: str | None, verify: bool, fail_on: tuple[str, ..
     from remit.analysis.diff.policy import difference
     from remit.analysis.diff.revisions import live, open_source
     from remit.analysis.diff.witnesses import verify as replay
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
 
-    root = find(Path.cwd())
+    root = find_workspace(Path.cwd())
     here = live(root)
     after = here if new is None else open_source(new, root)
     before = open_source(old, root)

@@ -42,9 +42,9 @@ def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_j
     from remit.analysis.diff.permissions import authority
     from remit.analysis.diff.revisions import live, open_source
     from remit.core.errors import UsageError
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
 
-    root = None if new is not None and Path(new).is_dir() else find(Path.cwd())
+    root = None if new is not None and Path(new).is_dir() else find_workspace(Path.cwd())
     before = open_source(base, root)
     after = live(root) if new is None and root is not None else open_source(str(new), root)
     for source in (before, after):

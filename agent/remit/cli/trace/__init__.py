@@ -62,7 +62,7 @@ def list_command(
     """
     from remit.cli.trace.stats import show_stats
     from remit.tracing.reports.timeline import utc
-    from remit.workspace import session as house
+    from remit.workspace.session import open_house
 
     if stats:
         if wanted != Wanted(since=wanted.since):
@@ -71,7 +71,7 @@ def list_command(
         return
     if shape is not None and not decisions:
         raise click.UsageError("--format goes with --decisions")
-    opened = house.open_house()
+    opened = open_house()
     runs = opened.journal.runs()
     rows = wanted.choose(opened, runs, limit or (None if decisions else LISTED))
     if decisions:
@@ -93,16 +93,16 @@ def list_command(
 
 def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) -> None:
     from remit.broker.approvals.break_glass import emergencies
-    from remit.tracing.reports import audit
+    from remit.tracing.reports.audit import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 
     reviewers = {
         (one.run, one.granted.key): one.review.reviewer for one in emergencies(journal) if one.review is not None
     }
     if shape == "csv":
-        click.echo(audit.csv_header())
+        click.echo(decision_csv_header())
     for run in reversed(runs):
-        for row in audit.rows(journal.events(run.run), reviewers):
-            click.echo(audit.as_csv(row) if shape == "csv" else audit.as_json(row))
+        for row in decision_rows(journal.events(run.run), reviewers):
+            click.echo(decision_as_csv(row) if shape == "csv" else decision_as_json(row))
 
 
 @trace_command.command("show")
@@ -122,9 +122,9 @@ def show_command(run: str, html: Path | None, as_json: bool) -> None:
     """
     from remit.cli.trace.show import show_brief
     from remit.tracing.reports.incident import brief
-    from remit.workspace import session as house
+    from remit.workspace.session import open_house
 
-    opened = None if is_file(run) else house.open_house()
+    opened = None if is_file(run) else open_house()
     trace = open_run(run) if opened is None else open_run_of(opened, run)
     if html is not None:
         from remit.tracing.reports.html import write_page
@@ -233,9 +233,9 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
 
 
 def _house() -> House:
-    from remit.workspace import session as house
+    from remit.workspace.session import open_house
 
-    return house.open_house()
+    return open_house()
 
 
 def _house_if_any() -> House | None:

@@ -54,9 +54,9 @@ def _good(run: str) -> tuple[Trace, Trace]:
     """The last good run before `run`, and `run`."""
     from remit.core.errors import UsageError
     from remit.tracing.reports.run_diff import last_good
-    from remit.workspace import session as house
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     runs = opened.journal.runs()
     after = open_run_of(opened, run)
     row = next((row for row in runs if row.run == after.run), None)

@@ -32,14 +32,15 @@ def prune_command(older: str | None, dry_run: bool, yes: bool, as_json: bool) ->
       remit trace prune --dry-run --older 90d
       remit trace prune --yes
     """
-    from remit.runtime.retention import prunable, prune, seconds
-    from remit.workspace import session as house
+    from remit.runtime.retention import prunable, prune, retention_seconds
+    from remit.workspace.identity import os_account
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     age = older or opened.workspace.settings.keep
     if age is None:
         raise click.UsageError('say how old: --older 90d, or write `keep = "90d"` under [traces] in remit.toml')
-    rows = prunable(opened, seconds(age))
+    rows = prunable(opened, retention_seconds(age))
     if dry_run or not rows:
         if as_json:
             click.echo(json.dumps({"ok": True, "dry_run": dry_run, "runs": [row.run for row in rows]}))
@@ -54,7 +55,7 @@ def prune_command(older: str | None, dry_run: bool, yes: bool, as_json: bool) ->
         if not sys.stdin.isatty():
             raise click.UsageError("nobody can be asked here: add --yes, or look first with --dry-run")
         click.confirm(f"let {_counted(rows)} go that ended more than {age} ago?", abort=True)
-    done = asyncio.run(prune(opened, rows, account=house.account(), told=_progress))
+    done = asyncio.run(prune(opened, rows, account=os_account(), told=_progress))
     if as_json:
         click.echo(json.dumps({"ok": True, "dry_run": False, **vars(done)}))
     else:

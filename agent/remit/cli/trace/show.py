@@ -10,7 +10,7 @@ from remit.cli.live_output import explain, short
 from remit.core.attempts import Landed
 from remit.core.events import ApprovalGranted, ApprovalVoided
 from remit.guardrails.sanitizer import visible
-from remit.policy.run_scope import told
+from remit.policy.run_scope import scope_text
 from remit.tracing.reports.timeline import utc
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def _of_start(found: Brief) -> list[str]:
         f"task: {short(started.task)}",
     ]
     if started.scope is not None:
-        lines.append(f"scope: {told(started.scope)}")
+        lines.append(f"scope: {scope_text(started.scope)}")
     if started.content != "whole":
         lines.append(f"content {started.content}: this run can be read, not replayed")
     if started.shrunk_from:

@@ -118,9 +118,9 @@ def _progress(as_json: bool) -> Callable[[int, int], None]:
 
 
 def _house() -> Path:
-    from remit.workspace.files import find
+    from remit.workspace.files import find_workspace
 
-    return find(Path.cwd())
+    return find_workspace(Path.cwd())
 
 
 def _golden(to_test: Path) -> Path:

@@ -16,12 +16,12 @@ COLUMNS = ("agent", "action", "calls", "refused", "failed", "p50", "p95", "token
 
 def show_stats(since: int | None, as_json: bool) -> None:
     """Print a row for each agent and action, of what was recorded since that Unix nanosecond, or of all."""
-    from remit.tracing.reports.statistics import EVENTS, stats
-    from remit.workspace import session as house
+    from remit.tracing.reports.statistics import STATISTICS_EVENTS, tool_statistics
+    from remit.workspace.session import open_house
 
-    opened = house.open_house()
+    opened = open_house()
     prices = {name: agent.price for name, agent in opened.workspace.agents.items()}
-    rows = stats(opened.journal.every(*EVENTS, since=since or 0), prices)
+    rows = tool_statistics(opened.journal.every(*STATISTICS_EVENTS, since=since or 0), prices)
     if as_json:
         click.echo(json.dumps([asdict(row) for row in rows]))
         return

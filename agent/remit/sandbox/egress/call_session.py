@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from remit.core.attempts import AddressClass, Connection, Limit, NetworkLimit, Verdict
+from remit.core.attempts import AddressClass, Connection, EgressVerdict, Limit, NetworkLimit
 from remit.guardrails.encodings import spellings
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.permissions import Network
@@ -47,7 +47,7 @@ class Entry:
         self.method = self.path = self.why = ""
         self.status: int | None = None
         self.sent = self.received = 0
-        self.verdict: Verdict = "allowed"
+        self.verdict: EgressVerdict = "allowed"
         self._ended: Callable[[Connection], None] | None = ended
 
     def block(self, blocked: Blocked) -> None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from remit.core.attempts import AddressClass, Verdict
+from remit.core.attempts import AddressClass, EgressVerdict
 
 # Reasons of policy: asking again is no use. The others are what any network does now and then.
-FINAL: Final[frozenset[Verdict]] = frozenset(
+FINAL: Final[frozenset[EgressVerdict]] = frozenset(
     (
         *("no_call", "not_decided", "not_a_name", "not_public", "not_tls", "other_name", "hidden_name", "malformed"),
         *("quota", "opaque_answer"),
     )
 )
-_STATUS: Final[dict[Verdict, int]] = {
+_STATUS: Final[dict[EgressVerdict, int]] = {
     "no_call": 407,
     "malformed": 400,
     "not_resolved": 502,
@@ -23,7 +23,7 @@ _STATUS: Final[dict[Verdict, int]] = {
     "idle": 504,
 }
 # RFC 9209 section 2.3.
-_ERRORS: Final[dict[Verdict, str]] = {
+_ERRORS: Final[dict[EgressVerdict, str]] = {
     "not_public": "destination_ip_prohibited",
     "not_resolved": "dns_error",
     "unreachable": "destination_unavailable",
@@ -38,8 +38,8 @@ BLOCKED: Final = "blocked by policy, do not retry"
 class Blocked(Exception):
     """A connection or a request ends here. `kind` is the class of the address, where one was judged; never the address."""
 
-    def __init__(self, verdict: Verdict, why: str, *, kind: AddressClass | None = None) -> None:
-        self.verdict: Verdict = verdict
+    def __init__(self, verdict: EgressVerdict, why: str, *, kind: AddressClass | None = None) -> None:
+        self.verdict: EgressVerdict = verdict
         self.why = why
         self.kind: AddressClass | None = kind
         super().__init__(why)

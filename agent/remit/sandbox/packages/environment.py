@@ -58,7 +58,7 @@ class Environment:
         return self.folder.is_dir()
 
 
-def find(code: Path) -> Environment | None:
+def find_environment(code: Path) -> Environment | None:
     """The environment that the lock stands for; None where the tool asks for no packages.
 
     Raises:
@@ -76,13 +76,13 @@ def find(code: Path) -> Environment | None:
     return Environment(lock=held, folder=_cache() / key.rpartition(":")[2], packages=packages)
 
 
-def check(code: Path) -> Environment | None:
+def check_environment(code: Path) -> Environment | None:
     """As `find`, and the lock fits what main.py asks for now. Needs no network.
 
     Raises:
         WorkspaceError: as `find`, or the lock is stale.
     """
-    found = find(code)
+    found = find_environment(code)
     if found is not None:
         done = _uv("lock", "--script", SCRIPT, "--check", "--offline", "--no-build", cwd=code)
         if done.returncode:
@@ -90,7 +90,7 @@ def check(code: Path) -> Environment | None:
     return found
 
 
-def lock(code: Path, *, upgrade: bool = False) -> bool:
+def lock_environment(code: Path, *, upgrade: bool = False) -> bool:
     """Choose versions, wheels only, and write them down; whether that changed anything. `upgrade`: the newest ones.
 
     Raises:
@@ -110,7 +110,7 @@ def lock(code: Path, *, upgrade: bool = False) -> bool:
     return path.read_bytes() != before
 
 
-def make(code: Path, *, tell: Callable[[str], None] | None = None) -> Environment | None:
+def make_environment(code: Path, *, tell: Callable[[str], None] | None = None) -> Environment | None:
     """The tool's environment, installed where it was not; None where it asks for no packages. Safe to ask for at once.
 
     `tell` hears what takes long.
@@ -119,7 +119,7 @@ def make(code: Path, *, tell: Callable[[str], None] | None = None) -> Environmen
         WorkspaceError: as `find`, or a package has no wheel for this machine.
         RunEnded: `sandbox_unavailable`: uv is missing, no index can be reached, or the cache cannot be written.
     """
-    found = find(code)
+    found = find_environment(code)
     if found is None or found.made:
         return found
     try:

@@ -30,8 +30,8 @@ from remit.core.events import (
     Recorded,
     RunStarted,
 )
-from remit.journal import withholding as withhold
 from remit.journal.hash_chain import Chain, Link, link
+from remit.journal.withholding import OWN_DETAILS
 from remit.workspace.bundle import Rulebook
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -52,7 +52,7 @@ KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
 # Texts that stay where a manifest has that very word: a model may ask for an action by any name, and a tool fail with any.
 DECLARED: Final[dict[type[BaseModel], frozenset[str]]] = {Ask: frozenset({"name"}), AttemptEnded: frozenset({"error"})}
 # Names that Remit itself puts into an error's details and into the facts of a decision.
-OURS: Final = withhold.OURS | {"rules", "resources", "at"}
+OURS: Final = OWN_DETAILS | {"rules", "resources", "at"}
 # What may stand before the colon of a text that is no resource of a tool.
 PREFIXES: Final = frozenset({"http", "https", "file", "store", "none", "user", "agent", "role", "probe", "sha256"})
 

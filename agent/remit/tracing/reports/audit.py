@@ -51,7 +51,7 @@ class Row:
 COLUMNS: Final = tuple(field.name for field in fields(Row))
 
 
-def rows(records: Iterable[Recorded], reviewers: Mapping[tuple[str, str], str]) -> Iterator[Row]:
+def decision_rows(records: Iterable[Recorded], reviewers: Mapping[tuple[str, str], str]) -> Iterator[Row]:
     """The decisions of one run; `reviewers` says who reviewed an emergency approval, by run and the approval's key."""
     records = list(records)
     started = next((one.event for one in records if isinstance(one.event, RunStarted)), None)
@@ -136,17 +136,17 @@ def _at(one: Recorded) -> str:
     return f"{datetime.fromtimestamp(second, UTC).strftime('%Y-%m-%dT%H:%M:%S')}.{rest // 1000:06d}Z"
 
 
-def as_json(row: Row) -> str:
+def decision_as_json(row: Row) -> str:
     """One line of JSON, everything as it was recorded."""
     return json.dumps(asdict(row), ensure_ascii=False, separators=(",", ":"))
 
 
-def as_csv(row: Row) -> str:
+def decision_as_csv(row: Row) -> str:
     """One record of CSV (RFC 4180): lists and arguments as JSON in one field, and no cell that a spreadsheet would run."""
     return _csv(_cell(value) for value in asdict(row).values())
 
 
-def csv_header() -> str:
+def decision_csv_header() -> str:
     return _csv(COLUMNS)
 
 

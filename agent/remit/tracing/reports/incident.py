@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from remit.broker import holds as hold
+from remit.broker.holds import active_holds, hold_reason
 from remit.core.errors import RemitError, UsageError
 from remit.journal.run_lock import is_driven
 from remit.tracing import Trace, open_trace
@@ -57,7 +57,7 @@ def brief(trace: Trace, house: House | None = None) -> Brief:
             story=story,
             budget=found.budget,
             good=_good(trace, house),
-            held=hold.reason(hold.active(house.journal), f"run:{trace.run}", agent) if unfinished else None,
+            held=hold_reason(active_holds(house.journal), f"run:{trace.run}", agent) if unfinished else None,
             driven=unfinished and is_driven(house.traces, trace.run),
         )
     return replace(found, commands=tuple(_commands(found, trace)[:COMMANDS]))

@@ -11,7 +11,7 @@ from remit.core.events import CallAnswered, CallDecided, ModelAnswered, ModelAsk
 from remit.workspace.definitions import Price
 
 ANSWER = "(answer)"  # turns that ask for nothing
-EVENTS = ("run.started", "model.asked", "model.answered", "call.decided", "call.answered")
+STATISTICS_EVENTS = ("run.started", "model.asked", "model.answered", "call.decided", "call.answered")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class _Sums:
     output_tokens: float = 0.0
 
 
-def stats(records: Iterable[Recorded], prices: Mapping[str, Price | None]) -> tuple[Row, ...]:
+def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | None]) -> tuple[Row, ...]:
     """The rows, by agent and then action. `records` are of `EVENTS`, each run's in order; `prices` are by agent."""
     sums: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
     agents: dict[str, str] = {}

@@ -19,7 +19,7 @@ from remit.core.calls import Failed, Json
 from remit.core.errors import UsageError
 from remit.core.events import ApprovalGranted, AttemptEnded
 from remit.guardrails.sanitizer import visible
-from remit.policy.run_scope import told
+from remit.policy.run_scope import scope_text
 from remit.tracing import write_whole
 from remit.tracing.reports.incident import Brief
 from remit.tracing.reports.timeline import CallStory, Story, Turn, utc
@@ -82,7 +82,7 @@ def _facts(found: Brief) -> Iterator[tuple[str, str]]:
         yield "confinement", started.confinement
         yield "policy", started.policy_digest
         if started.scope is not None:
-            yield "scope", told(started.scope)
+            yield "scope", scope_text(started.scope)
         if started.content != "whole":
             yield "content", f"{started.content}: this run can be read, not replayed"
         if started.shrunk_from:
