@@ -27,15 +27,15 @@ import h11
 import pytest
 
 from remit.broker import attempts as attempt
-from remit.broker import broker
+from remit.broker import broker, context
 from remit.broker import circuit_breaker as circuit
 from remit.broker import effects as effect
 from remit.broker import execution as carry
 from remit.broker import holds as hold
 from remit.broker import retries as retry
+from remit.broker.approvals import approval_summary as render
 from remit.broker.approvals import break_glass
 from remit.broker.approvals import requests as approval
-from remit.broker.approvals import summary as render
 from remit.broker.attempts import LiveAttempts
 from remit.broker.broker import Broker
 from remit.core.attempts import Connection
@@ -48,7 +48,6 @@ from remit.guardrails.content_rules import Content
 from remit.guardrails.encodings import KnownSecret
 from remit.journal import reducer as fold
 from remit.journal import run_lock as driving
-from remit.journal import run_state as facts
 from remit.journal.run_state import Facts
 from remit.journal.store import AlreadyRecorded, Journal
 from remit.langchain import bridge as foreign
@@ -80,9 +79,8 @@ from remit.sandbox.guest import kernel
 from remit.sandbox.selfcheck.probe import TierReport
 from remit.sandbox.warm import call as warm
 from remit.sandbox.warm import pool
-from remit.workspace import limits
+from remit.workspace import identity, limits
 from remit.workspace import loader as workspace
-from remit.workspace import session as house
 from remit.workspace.answer_contract import Answer
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Tool, Workspace
@@ -691,7 +689,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "the account behind an answer",
-        replaced(house, "os_account", lambda: os.environ.get("USER", "")),
+        replaced(identity, "os_account", lambda: os.environ.get("USER", "")),
         threats="D5",
         tests=("test_approvals.py::test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace",),
     ),
@@ -729,7 +727,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "a text of the broker's own",
-        replaced(approval, "summary", lambda call, *_: str(call.arguments.get("memo", ""))),
+        replaced(approval, "approval_summary", lambda call, *_: str(call.arguments.get("memo", ""))),
         threats="D10",
         tests=("test_approvals.py::test_what_the_model_says_of_a_call_is_none_of_what_an_approver_reads",),
     ),
@@ -1053,7 +1051,7 @@ ABLATIONS: Final = (
     # -- agents in the open (threats E5, and what a hijacked model does) --
     brokered(
         "whom and what the user named",
-        replaced(facts, "unnamed", lambda *_: ()),
+        replaced(context, "unnamed", lambda *_: ()),
         tests=(
             "test_open_agents.py::test_after_a_strangers_text_mail_goes_only_to_whom_the_user_named",
             "test_open_agents.py::test_a_page_is_asked_for_only_if_the_user_or_a_sender_that_the_user_named_gave_it",
@@ -1062,7 +1060,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "what goes out",
-        replaced(facts, "carried", lambda *_: frozenset()),
+        replaced(context, "carried", lambda *_: frozenset()),
         tests=("test_open_agents.py::test_what_goes_out_carries_nothing_that_nobody_named",),
     ),
     brokered(
@@ -1085,12 +1083,12 @@ ABLATIONS: Final = (
     ),
     brokered(
         "acts that the words ask for",
-        replaced(facts, "intends", lambda *_: True),
+        replaced(context, "intends", lambda *_: True),
         tests=("test_open_agents.py::test_an_act_that_chooses_nothing_needs_words_that_ask_for_it",),
     ),
     brokered(
         "values that the user said",
-        replaced(facts, "said", lambda *_: True),
+        replaced(context, "said", lambda *_: True),
         tests=("test_open_agents.py::test_a_password_is_changed_only_to_what_the_user_said",),
     ),
     brokered(

@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from remit.sandbox import Bounds, Output, Profile, Sandbox, Tier
+from remit.sandbox import Output, Profile, Sandbox, Tier
+from remit.sandbox.warm import Bounds
 
 
 @cache

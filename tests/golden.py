@@ -93,7 +93,12 @@ class Stage:
 
     def grants(self, person: str) -> None:
         with suppress(Refusal):  # that too is in the record
-            approval.grant_approval(*self._asked, role="role:lead", now=time.time_ns(), **self._by(person))
+            approval.grant_approval(
+                *self._asked,
+                approval.Approval(approver=f"user:{person}", role="role:lead", account=person),
+                roles_of=self.house.policy.roles_of,
+                now=time.time_ns(),
+            )
 
     def rejects(self, person: str) -> None:
         approval.reject_approval(*self._asked, now=time.time_ns(), reason="not this month", **self._by(person))

@@ -265,10 +265,8 @@ class Played:
                 approval.grant_approval(
                     record,
                     recorded.event,
-                    approver="user:owner",
-                    role="role:owner",
+                    approval.Approval(approver="user:owner", role="role:owner", account="tests"),
                     roles_of=roles_of,
-                    account="tests",
                     now=now,
                 )
             else:

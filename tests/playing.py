@@ -11,7 +11,7 @@ from typing import Any
 from counting import effects
 
 from remit.core.events import CallAnswered, Recorded
-from remit.runtime.runner import Ended
+from remit.runtime.lifecycle import Ended
 from remit.workspace.session import House
 
 TASK = "Checkout is failing: find out why and write the report"

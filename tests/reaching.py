@@ -22,10 +22,11 @@ from typing import Any, Self
 import h11
 
 from remit.core.attempts import Connection
-from remit.sandbox import Bounds, Output, Profile, Sandbox
+from remit.sandbox import Output, Profile, Sandbox
 from remit.sandbox.egress import Door, Egress, Permit, Ticket
 from remit.sandbox.egress.certificate_authority import Authority
 from remit.sandbox.egress.permissions import Network, parse_host
+from remit.sandbox.warm import Bounds
 
 LOOPBACK = ("127.0.0.0/8",)
 

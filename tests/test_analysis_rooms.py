@@ -19,7 +19,7 @@ from playing import DONE, Play, Remit, turn
 from run_events import decided, ended, failed, intended, started
 from run_events import recorded as linked
 
-from remit.analysis.backtest import Decided, backtest, decisions
+from remit.analysis.backtest import Decided, backtest_rules, recorded_decisions
 from remit.analysis.cases import Coverage, read_cases, run_cases, uncovered
 from remit.analysis.diff import manifests as powers
 from remit.analysis.diff.manifests import TABLES, Table
@@ -27,7 +27,7 @@ from remit.analysis.diff.permissions import authority
 from remit.analysis.diff.policy import difference
 from remit.analysis.diff.revisions import live
 from remit.analysis.formatting import formatted
-from remit.analysis.lint import lint
+from remit.analysis.lint import lint_rules
 from remit.analysis.mutation import score
 from remit.analysis.solver.ruleset import Side, read_side
 from remit.analysis.suggestion import first_policy, suggest
@@ -110,8 +110,8 @@ def test_a_rule_that_does_nothing_or_not_what_it_says_is_remarked(
     rows: str, line: int | None, code: str, said: str
 ) -> None:
     """Each kind, at its line."""
-    found = [one for one in lint(side(rows)) if one.code == code]
-    assert [(one.line, said in one.what) for one in found] == [(line, True)], lint(side(rows))
+    found = [one for one in lint_rules(side(rows)) if one.code == code]
+    assert [(one.line, said in one.what) for one in found] == [(line, True)], lint_rules(side(rows))
 
 
 EXACT = int(os.environ.get("REMIT_EXACT_LINT", "60"))  # rows; `make exact` looks at 4,000
@@ -128,7 +128,7 @@ def test_a_row_is_said_to_do_nothing_exactly_if_removing_it_changes_no_decision(
             whole = invented("\n".join(rows))
         except WorkspaceError:  # roles in a circle
             continue
-        found = {one.line: one.code for one in lint(whole) if one.code in NOTHING or one.code == "unsettled"}
+        found = {one.line: one.code for one in lint_rules(whole) if one.code in NOTHING or one.code == "unsettled"}
         for line, row in enumerate(rows, start=1):
             if row.startswith("g"):
                 continue
@@ -156,7 +156,7 @@ p, agent:a, files.read, file:**, True, allow
 p, agent:a, files.read, file:a, {condition}, deny
 g, user:v, role:x
 """
-    assert [one.code for one in lint(side(rows)) if one.line == 2 and one.code in ("always", "never")] == codes
+    assert [one.code for one in lint_rules(side(rows)) if one.line == 2 and one.code in ("always", "never")] == codes
 
 
 def test_rows_that_matter_are_not_remarked() -> None:
@@ -166,13 +166,13 @@ p, agent:a, files.*, file:d/*, True, allow
 p, agent:a, files.read, file:d/**, args.n < 3, allow
 p, agent:a, files.read, file:*/secret, True, deny
 """
-    assert lint(side(rows)) == ()
+    assert lint_rules(side(rows)) == ()
 
 
 def test_the_starter_rules_have_no_warning() -> None:
     """A note may be intended: a wide grant for operators, a deny kept as a reminder."""
     here = live(ROOT)
-    remarks = lint(here.side(), here.workspace)
+    remarks = lint_rules(here.side(), here.workspace)
     assert {one.code for one in remarks} <= {"wider", "dead"}
 
 
@@ -398,10 +398,12 @@ def test_a_backtest_names_the_runs_that_would_have_gone_otherwise(play: Play) ->
     """Steps after a result that is now denied are said to be unreachable; today's rules flip nothing."""
     played = play([turn(ledger__look={"name": "a"}), turn(ledger__look={"name": "b"}), DONE])
     whole = live(played.folder)
-    today = backtest([played.records], whole.side())
+    today = backtest_rules([played.records], whole.side())
     assert (today.runs, today.decided, today.covered, today.flips) == (1, 2, 2, ())
     files = {name: data for name, data in policy_files(played.folder).items() if name.endswith(".conf")}
-    none = backtest([played.records], read_side("none", {**files, "policies/rules.csv": b""}, whole.side().vocabulary))
+    none = backtest_rules(
+        [played.records], read_side("none", {**files, "policies/rules.csv": b""}, whole.side().vocabulary)
+    )
     assert [(one.step, one.before, one.after, one.unreachable) for one in none.flips] == [
         (0, "allow", "deny", False),
         (1, "allow", "deny", True),
@@ -422,7 +424,7 @@ def test_a_backtest_counts_an_effect_that_a_later_attempt_left_in_doubt() -> Non
         failed(0, 0, "timeout"),
         decided(1, 0),
     ]
-    found, _ = decisions(linked(events), invented("p, role:a, *, **, True, allow"))
+    found, _ = recorded_decisions(linked(events), invented("p, role:a, *, **, True, allow"))
     assert found[-1].request.context.calls == {"files.read": 1}
 
 
@@ -430,7 +432,7 @@ def test_the_least_policy_keeps_every_recorded_call_and_allows_nothing_more(play
     """Proved by the diff, and by deciding every call again."""
     played = play([turn(ledger__look={"name": "a"}), DONE])
     whole = live(played.folder).side()
-    recorded, _ = decisions(played.records, whole)
+    recorded, _ = recorded_decisions(played.records, whole)
     found = suggest(whole, policy_files(played.folder), recorded)
     assert (found.lost, found.proved, found.calls) == ((), True, 1)
     assert found.kept > 0

@@ -20,7 +20,7 @@ from test_broker import LARGE, grant, resumed, waiting
 from test_effects import replayed
 
 from remit.broker.approvals import requests as approval
-from remit.broker.approvals.summary import plain, summary
+from remit.broker.approvals.summary import approval_summary, plain
 from remit.core.calls import Call, Decision, Rule, Subjects, Touch
 from remit.core.errors import Refusal
 from remit.core.events import ApprovalGranted, ApprovalRefused, ApprovalRequested, ApprovalVoided, Recorded
@@ -53,10 +53,8 @@ def granted(played: Played, requested: ApprovalRequested, approver: str = "user:
     approval.grant_approval(
         record_of(played),
         requested,
-        approver=approver,
-        role="role:lead",
+        approval.Approval(approver=approver, role="role:lead", account="tester"),
         roles_of=played.opened.policy.roles_of,
-        account="tester",
         now=time.time_ns(),
     )
 
@@ -361,7 +359,7 @@ DECISION = Decision(
 
 
 def shown(whole: bool = False, **arguments: Any) -> str:
-    return summary(call(**arguments), DECISION, Guard(Redactor("r")), whole=whole)
+    return approval_summary(call(**arguments), DECISION, Guard(Redactor("r")), whole=whole)
 
 
 def test_the_text_is_rendered_from_the_call_and_says_what_it_stands_on() -> None:

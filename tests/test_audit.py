@@ -27,10 +27,7 @@ def test_every_decision_is_exported_with_its_rules_approvals_and_outcome(play: P
     """As JSON Lines and as CSV, and both say the same."""
     played = play(TURNS)
     (requested,) = played.ended.waiting
-    approval.grant_approval(
-        run.Record(played.opened.journal, played.ended.run), requested, approver="user:lea", role="role:lead",
-        roles_of=played.opened.policy.roles_of, account="lea", now=time.time_ns(),
-    )  # fmt: skip
+    approval.grant_approval(run.Record(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
     asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
     said = remit("trace", "list", "--decisions", "--format", "jsonl", cwd=played.folder)
     found = [json.loads(line) for line in said.out.splitlines()]

@@ -52,13 +52,15 @@ def break_glass(
     approval.grant_approval(
         run.Record(played.opened.journal, played.ended.run),
         requested,
-        approver=approver,
-        role=BREAK_GLASS,
+        approval.Approval(
+            approver=approver,
+            role=BREAK_GLASS,
+            account=approver.removeprefix("user:"),
+            reason=reason,
+            until=now + options.get("lasts", 60_000_000_000),
+        ),
         roles_of=played.opened.policy.roles_of,
-        account=approver.removeprefix("user:"),
         now=now,
-        reason=reason,
-        until=now + options.get("lasts", 60_000_000_000),
     )
 
 
@@ -97,10 +99,7 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
 def test_the_lead_may_still_approve_and_then_nothing_is_to_be_reviewed(asked: Callable[..., Played]) -> None:
     played = asked()
     (requested,) = played.ended.waiting
-    approval.grant_approval(
-        run.Record(played.opened.journal, played.ended.run), requested, approver="user:lea", role="role:lead",
-        roles_of=played.opened.policy.roles_of, account="lea", now=time.time_ns(),
-    )  # fmt: skip
+    approval.grant_approval(run.Record(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
     assert len(resumed(played).effects) == 1
     assert emergencies(played.opened.journal) == []
 

@@ -188,10 +188,8 @@ def grant(played: Played, approver: str, *, role: str = "role:lead", now: int | 
     approval.grant_approval(
         record,
         waiting(played),
-        approver=approver,
-        role=role,
+        approval.Approval(approver=approver, role=role, account="tester"),
         roles_of=played.opened.policy.roles_of,
-        account="tester",
         now=now or time.time_ns(),
     )
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from remit.core.errors import Refusal
-from remit.core.parsing.canonical_json import canonical_json, digest, digest_bytes, parse_arguments
+from remit.core.parsing.strict_json import canonical_json, digest, digest_bytes, parse_arguments
 
 CORPORA = Path(os.environ.get("REMIT_CORPORA", Path(__file__).parents[2] / "shared" / "corpora"))
 

@@ -22,7 +22,8 @@ from confining import Room, sandbox
 from playing import Remit
 
 from remit.core.errors import RunEnded, WorkspaceError
-from remit.runtime.runner import OneCall, Start, start_run
+from remit.runtime.one_call import OneCall
+from remit.runtime.runner import Start, start_run
 from remit.sandbox import Output
 from remit.sandbox.packages import environment
 from remit.tools.workbench import interpreter, permission_card, pin_tools

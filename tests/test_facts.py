@@ -27,11 +27,12 @@ from run_events import (
     turn,
 )
 
+from remit.broker.context import Moment
+from remit.broker.context import policy_context as context_of
 from remit.core.calls import Context, Touch
 from remit.core.events import AnyEvent, CallAnswered, CallDecided, HoldLifted, HoldSet, Recorded, RunFinished
 from remit.journal.reducer import apply_event
 from remit.journal.run_state import Facts, summary
-from remit.journal.run_state import context as context_of
 
 LEADS = {
     "user:bob": frozenset({"role:lead"}),
@@ -47,13 +48,13 @@ def folded(events: Sequence[AnyEvent]) -> Facts:
 def context(facts: Facts, *, step: int = 1, index: int = 0, digest: str | None = None) -> Context:
     return context_of(
         facts,
-        call=call(step, index, action="service.restart"),
-        env="local",
-        confinement="full",
-        at=EPOCH,
-        roles_of=lambda subject: LEADS.get(subject, frozenset()),
-        decision_digest=digest,
+        call(step, index, action="service.restart"),
+        moment(lambda subject: LEADS.get(subject, frozenset()), digest),
     )
+
+
+def moment(roles_of: Callable[[str], frozenset[str]], digest: str | None = None) -> Moment:
+    return Moment(env="local", confinement="full", at=EPOCH, roles_of=roles_of, decision_digest=digest)
 
 
 @settings(max_examples=60, deadline=None)
@@ -164,7 +165,7 @@ def test_a_role_that_was_taken_away_takes_its_grants_along() -> None:
     """Roles are read when the call is decided, not when the grant was given."""
     facts = folded([*ASKED, granted(1, 0)])
     nobody: Callable[[str], frozenset[str]] = lambda subject: frozenset()  # noqa: E731 - a function in one line
-    made = context_of(facts, call=call(1, 0), env="local", confinement="full", at=EPOCH, roles_of=nobody)
+    made = context_of(facts, call(1, 0), moment(nobody))
     assert made.approvals == {}
 
 
@@ -190,7 +191,7 @@ def test_a_resource_is_named_only_by_the_users_own_whole_word(task: str, resourc
     """What a tool's output names is not what the user named."""
     facts = folded([started(task=task), *turn(0), succeeded(0, 0, value=resource)])
     touched = call(0, 0, touches=(Touch(access="use", resource=resource),))
-    made = context_of(facts, call=touched, env="local", confinement="full", at=EPOCH, roles_of=lambda _: frozenset())
+    made = context_of(facts, touched, moment(lambda _: frozenset()))
     assert made.named is named
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remit.core.calls import Touch
-from remit.guardrails.provenance import carried, intends, listed, mentions, said, says, telling, texts_of, unnamed
+from remit.guardrails.provenance import argument_texts, carried, intends, listed, mentions, said, says, telling, unnamed
 from remit.workspace.manifest.touches import TouchError, parse_listing
 
 
@@ -191,8 +191,8 @@ def test_said_asks_for_every_text_as_a_whole() -> None:
 
 def test_the_texts_of_a_call_are_those_that_name_nothing() -> None:
     arguments = {"to": ["ann@example.com"], "body": {"text": "hello", "n": 5}, "flag": True, "none": None}
-    assert sorted(texts_of(arguments, {"ann@example.com"})) == ["5", "hello", "n", "text", "true"]
-    assert list(texts_of({"to": [], "who": {}}, ())) == ["", ""]
+    assert sorted(argument_texts(arguments, {"ann@example.com"})) == ["5", "hello", "n", "text", "true"]
+    assert list(argument_texts({"to": [], "who": {}}, ())) == ["", ""]
 
 
 @given(st.text(max_size=300))

@@ -90,10 +90,8 @@ class Desk:
         approval.grant_approval(
             Record(open_house(self.root).journal, run),
             requested,
-            approver="user:lea",
-            role="role:lead",
+            approval.Approval(approver="user:lea", role="role:lead", account="lea"),
             roles_of=open_house(self.root).policy.roles_of,
-            account="lea",
             now=time.time_ns(),
         )
 
@@ -413,10 +411,8 @@ def test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect(desk:
             approval.grant_approval(
                 Record(open_house(at.root).journal, str(run)),
                 requested,
-                approver="user:lea",
-                role="role:lead",
+                approval.Approval(approver="user:lea", role="role:lead", account="lea"),
                 roles_of=open_house(at.root).policy.roles_of,
-                account="lea",
                 now=time.time_ns(),
             )
         came = made.invoke(Resume(resume=True), THREAD)

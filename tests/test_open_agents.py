@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from open_house import Box, Played, open_agents
 from playing import DONE, turn
 
-from remit.analysis.backtest import backtest
+from remit.analysis.backtest import backtest_rules
 from remit.analysis.cases import run_cases, uncovered
 from remit.analysis.diff.policy import difference
 from remit.analysis.solver.ruleset import read_side
@@ -295,7 +295,7 @@ def test_replay_and_backtest_find_the_same_facts(tmp_path: Path) -> None:
     assert played.said == ["contacts: allow", "contacts: allow", "inbox: allow", "send: ask", "send: ask"]
     assert again(played) is None
     side = read_side("now", policy_files(tmp_path), vocabulary(played.house.workspace))
-    found = backtest([played.house.journal.events(played.run)], side)
+    found = backtest_rules([played.house.journal.events(played.run)], side)
     assert (found.flips, found.covered) == ((), found.decided)
 
 
@@ -308,7 +308,7 @@ def test_a_backtest_knows_what_runs_unconfined(tmp_path: Path) -> None:
     first, *rest = played.house.journal.events(played.run)
     assert first.event is not None
     elsewhere = first.model_copy(update={"event": first.event.model_copy(update={"confinement": "full"})})
-    assert backtest([[elsewhere, *rest]], side).flips == ()
+    assert backtest_rules([[elsewhere, *rest]], side).flips == ()
 
 
 # ── a narrower scope ─────────────────────────────────────────────────────────────────────────────────────────────────────

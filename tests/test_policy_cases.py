@@ -135,7 +135,9 @@ def test_a_table_that_cannot_be_meant_is_a_problem_with_its_line(text: str, line
 
 def test_a_denial_by_error_does_not_pass_for_a_denial() -> None:
     """A case that forgot an argument pins nothing."""
-    rules = policy.load_policy({"policies/model.conf": MODEL, "policies/rules.csv": b"p, agent:a, a.b, **, args.n > 1, deny"})
+    rules = policy.load_policy(
+        {"policies/model.conf": MODEL, "policies/rules.csv": b"p, agent:a, a.b, **, args.n > 1, deny"}
+    )
     (result,) = run_cases(rules, "- {note: n, agent: a, action: a.b, resources: [], expect: deny}", "x")
     assert result.message.startswith("deny only because of an error")
 

@@ -12,10 +12,10 @@ import pytest
 
 from remit.core.calls import Context, Request, action_matches
 from remit.core.errors import UsageError, WorkspaceError
-from remit.policy import index
-from remit.policy.engine import Policy
 from remit.policy import engine as policy
+from remit.policy import index
 from remit.policy.casbin_reference import stock
+from remit.policy.engine import Policy
 
 MODEL = (Path(__file__).parents[1] / "policies" / "model.conf").read_bytes()
 

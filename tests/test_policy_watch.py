@@ -17,6 +17,7 @@ from remit.core.calls import Context, Request
 from remit.core.errors import WorkspaceError
 from remit.core.events import ApprovalRequested, CallDecided, Recorded, RulesChanged, RunStarted
 from remit.policy import engine as policy
+from remit.policy import reload
 from remit.policy.engine import Policy
 from remit.policy.reload import Watched, read_folder
 from remit.replay.replayer import Replayed, replay, tampering
@@ -142,7 +143,7 @@ def test_files_are_not_read_again_while_nothing_changes(folder: Path, monkeypatc
     """A look costs one stat a file."""
     found = watched(folder)
     settled(found)
-    monkeypatch.setattr(policy.watch, "read_folder", lambda _: pytest.fail("read without a change"))
+    monkeypatch.setattr(reload, "read_folder", lambda _: pytest.fail("read without a change"))
     for _ in range(5):
         found.current()
     (folder / "cases.yaml").write_text("[]")

@@ -99,17 +99,13 @@ def live(
         if record.facts.finished:
             break
         for requested in approval.waiting_approvals(record):
-            said: dict[str, Any] = {
-                "approver": chance.choice(["user:lea", "user:leo"]),
-                "roles_of": opened.policy.roles_of,
-                "account": "t",
-                "now": time.time_ns(),
-            }
+            person = {"approver": chance.choice(["user:lea", "user:leo"]), "account": "t"}
+            now: dict[str, Any] = {"roles_of": opened.policy.roles_of, "now": time.time_ns()}
             try:
                 if chance.random() < 0.5:
-                    approval.grant_approval(record, requested, role="role:lead", **said)
+                    approval.grant_approval(record, requested, approval.Approval(role="role:lead", **person), **now)
                 elif chance.random() < 0.4:
-                    approval.reject_approval(record, requested, reason="no", **said)
+                    approval.reject_approval(record, requested, reason="no", **person, **now)
             except Refusal:
                 continue
         if holds:

@@ -16,8 +16,9 @@ import pytest
 from abuse import abuse
 from confining import Room, below, command, put_away
 
-from remit.sandbox import Bounds, Output, Sandbox, Tier
+from remit.sandbox import Output, Sandbox, Tier
 from remit.sandbox.cgroups import Group, delegated
+from remit.sandbox.warm import Bounds
 
 CALLS = int(os.environ.get("REMIT_SOAK_CALLS", "150"))  # `make soak` has 10,000
 

@@ -107,9 +107,11 @@ def test_a_person_still_reads_what_to_approve_and_wakes_the_run(quiet: Callable[
                 record = Record(opened.journal, row.run)
                 for requested in approval.waiting_approvals(record):
                     assert "ben" in requested.summary
-                    said = {"approver": "user:lea", "role": "role:lead", "roles_of": opened.policy.roles_of}
+                    said = approval.Approval(approver="user:lea", role="role:lead", account="t")
                     with suppress(Refusal):  # said already, and not yet heard
-                        approval.grant_approval(record, requested, **said, account="t", now=time.time_ns())
+                        approval.grant_approval(
+                            record, requested, said, roles_of=opened.policy.roles_of, now=time.time_ns()
+                        )
         return await working
 
     ended = asyncio.run(both())

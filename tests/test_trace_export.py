@@ -148,8 +148,9 @@ def test_a_resumed_run_is_a_trace_of_its_own_linked_to_the_first(play: Play) -> 
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     first = played.records
     record = Record(played.opened.journal, played.ended.run)
-    said = {"approver": "user:lea", "role": "role:lead", "roles_of": played.opened.policy.roles_of}
-    approval.grant_approval(record, played.ended.waiting[0], **said, account="t", now=time.time_ns())
+    said = approval.Approval(approver="user:lea", role="role:lead", account="t")
+    roles_of = played.opened.policy.roles_of
+    approval.grant_approval(record, played.ended.waiting[0], said, roles_of=roles_of, now=time.time_ns())
     asyncio.run(run.resume_run(played.opened, played.ended.run, account="t"))
     parts: list[InMemorySpanExporter] = []
     for number, (earlier, events) in enumerate([([], first), (first, played.records[len(first) :])]):

@@ -159,13 +159,11 @@ def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[...
     approval.grant_approval(
         run.Record(opened.journal, ended.run),
         ended.waiting[0],
-        approver="user:bea",
-        role=BREAK_GLASS,
+        approval.Approval(
+            approver="user:bea", role=BREAK_GLASS, account="bea", reason="INC-7", until=now + 60_000_000_000
+        ),
         roles_of=opened.policy.roles_of,
-        account="bea",
         now=now,
-        reason="INC-7",
-        until=now + 60_000_000_000,
     )
     asyncio.run(run.resume_run(opened, ended.run, account="t"))
     assert prunable(opened, 0) == []

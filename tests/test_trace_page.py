@@ -17,7 +17,7 @@ from run_events import turn as asked
 from remit.core.events import AnyEvent
 from remit.journal.hash_chain import Chain, link_of
 from remit.tracing import Trace
-from remit.tracing.reports.html import page, write_page
+from remit.tracing.reports.html.page import page, write_page
 from remit.tracing.reports.incident import Brief, brief
 
 HOSTILE = """</script></pre><script>document.title = "pwned"</script><img src="http://127.0.0.1:9/x" onerror="document.title='pwned'">

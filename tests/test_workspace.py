@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from remit.core.errors import Refusal, UsageError, WorkspaceError
-from remit.core.parsing.canonical_json import digest
+from remit.core.parsing.strict_json import digest
 from remit.workspace.definitions import Budget, Settings, Workspace
 from remit.workspace.files import find_workspace, read_code
 from remit.workspace.identity import subject_of

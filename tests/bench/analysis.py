@@ -16,11 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from remit.analysis.backtest import backtest
+from remit.analysis.backtest import backtest_rules
 from remit.analysis.diff.policy import difference
 from remit.analysis.diff.revisions import live
 from remit.analysis.diff.witnesses import verify
-from remit.analysis.lint import lint
+from remit.analysis.lint import lint_rules
 from remit.analysis.solver.findings import Difference
 from remit.analysis.solver.ruleset import Side, read_side
 from remit.core.calls import Ask, Call, Decision, Subjects, Succeeded, Touch
@@ -153,11 +153,11 @@ def main() -> int:
     compared("diff   1000 rules, an unrelated policy", rules(1_000, 1), rules(1_000, 2), 2.0)
     for count in (1_000, 10_000):
         whole = side(rules(count, 1))
-        seconds, remarks = taken(lambda whole=whole: lint(whole))
+        seconds, remarks = taken(lambda whole=whole: lint_rules(whole))
         tell(f"lint {count:>6} rules", seconds, None, f"{len(remarks)} remarks")
     starter = live(ROOT).side()
     runs = recorded()
-    seconds, found = min((taken(lambda: backtest(runs, starter)) for _ in range(3)), key=lambda one: one[0])
+    seconds, found = min((taken(lambda: backtest_rules(runs, starter)) for _ in range(3)), key=lambda one: one[0])
     assert (found.decided, found.flips) == (DECISIONS, ())
     tell(f"backtest {DECISIONS} decisions", seconds, DECISIONS / RATE, f"{DECISIONS / seconds:,.0f} decisions a second")
     folder = ROOT / ".bench"

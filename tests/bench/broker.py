@@ -196,10 +196,7 @@ def _late(opened: House, record: Record, waiting: ApprovalRequested) -> None:
 
 def _grant(opened: House, record: Record, waiting: ApprovalRequested, approver: str, now: int) -> None:
     try:
-        approval.grant_approval(
-            record, waiting, approver=approver, role=waiting.missing[0].role, account="bench",
-            roles_of=opened.policy.roles_of, now=now,
-        )  # fmt: skip
+        approval.grant_approval(record, waiting, approval.Approval(approver=approver,role=waiting.missing[0].role,account="bench"), roles_of=opened.policy.roles_of, now=now)  # fmt: skip
     except Refusal as refusal:
         print(f"  refused: {refusal.code}, {refusal.message}", file=sys.stderr)
 

@@ -29,9 +29,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from reaching import Names, authority, fuzz, network, trust
 from sandbox import CACHE, ROOT, SRT, Row, real_time, srt_line
 
-from remit.sandbox import Bounds, Profile, Sandbox
+from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Egress, Permit
 from remit.sandbox.egress.permissions import Network, parse_credential
+from remit.sandbox.warm import Bounds
 
 CLIENT = """
 import os, ssl, sys, time, json

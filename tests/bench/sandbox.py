@@ -39,9 +39,10 @@ from remit.guardrails.sanitizer import Guard
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.runtime.live import LiveWorld
-from remit.sandbox import Bounds, Output, Profile, Sandbox, find_bwrap
+from remit.sandbox import Output, Profile, Sandbox, find_bwrap
 from remit.sandbox.one_shot import perform
 from remit.sandbox.profile import runtime
+from remit.sandbox.warm import Bounds
 from remit.tracing import Objects, TraceFile
 from remit.workspace.bundle import files_of
 from remit.workspace.session import open_house

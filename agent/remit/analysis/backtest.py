@@ -14,13 +14,12 @@ from typing import Final
 
 from remit.analysis.solver.conditions import atoms_of
 from remit.analysis.solver.ruleset import Side
-from remit.core.calls import Context, Request, Verdict, action_matches
+from remit.broker import Moment, policy_context
+from remit.core import Context, Request, Verdict, action_matches
 from remit.core.events import CallAnswered, CallDecided, Recorded, RunStarted
-from remit.journal.reducer import apply_event
-from remit.journal.run_state import Facts, context
-from remit.policy.engine import Policy
-from remit.policy.language.patterns import GlobError
-from remit.policy.run_scope import SUBJECT, narrowed
+from remit.journal import Facts, apply_event
+from remit.policy import SUBJECT, Policy, narrowed
+from remit.policy.language import GlobError
 
 # The events that change what a condition may read; folding the others would take most of the time.
 BEARING: Final = frozenset(
@@ -83,7 +82,7 @@ class Backtest:
     approvals: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-def decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], Counter[str]]:
+def recorded_decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], Counter[str]]:
     """Every decision of one run as a request, and why others are none."""
     found: list[Decided] = []
     missing: Counter[str] = Counter()
@@ -106,13 +105,15 @@ def decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], C
                 missing["refused before it was a call"] += event.round == 0
             else:
                 hosted = side.vocabulary is not None and event.call.action in side.vocabulary.unconfined
-                known = context(
+                known = policy_context(
                     facts,
-                    call=event.call,
-                    env=started.env,
-                    confinement="none" if hosted else started.confinement,
-                    at=recorded.at,
-                    roles_of=side.policy.roles_of,
+                    event.call,
+                    Moment(
+                        env=started.env,
+                        confinement="none" if hosted else started.confinement,
+                        at=recorded.at,
+                        roles_of=side.policy.roles_of,
+                    ),
                     means=() if side.vocabulary is None else side.vocabulary.means.get(event.call.action, ()),
                     spoken=event.said,
                 )
@@ -140,7 +141,7 @@ def _request(event: CallDecided, known: Context, *, scoped: bool) -> Request:
     return Request(subjects=subjects, action=call.action, resources=resources, context=known)
 
 
-def backtest(runs: Iterable[Sequence[Recorded]], side: Side) -> Backtest:
+def backtest_rules(runs: Iterable[Sequence[Recorded]], side: Side) -> Backtest:
     """Decide every recorded decision of those runs again."""
     reading = _Reading(side)
     flips: list[Flip] = []
@@ -149,7 +150,7 @@ def backtest(runs: Iterable[Sequence[Recorded]], side: Side) -> Backtest:
     unreachable: list[tuple[str, int]] = []
     count = calls = decided = covered = 0
     for records in runs:
-        found, uncounted = decisions(records, side)
+        found, uncounted = recorded_decisions(records, side)
         count += 1
         missing += uncounted
         calls += sum(one.round == 0 for one in found) + sum(uncounted.values())

@@ -7,12 +7,23 @@ from dataclasses import dataclass
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from remit.core.calls import Confinement, Context, Decision, Effect, Json, Noun, Request, Rule, Verdict
-from remit.core.errors import Problem, WorkspaceError
-from remit.core.parsing.yaml import Row, read_rows
-from remit.guardrails.provenance import kind_of
-from remit.policy.engine import NOBODY, Policy
-from remit.policy.language.patterns import GlobError, parse_resource
+from remit.core import (
+    Confinement,
+    Context,
+    Decision,
+    Effect,
+    Json,
+    Noun,
+    Problem,
+    Request,
+    Rule,
+    Verdict,
+    WorkspaceError,
+)
+from remit.core.parsing import Row, read_rows
+from remit.guardrails import kind_of
+from remit.policy import NOBODY, Policy
+from remit.policy.language import GlobError, parse_resource
 
 
 class Case(Noun):

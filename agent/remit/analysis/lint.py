@@ -18,10 +18,9 @@ from remit.analysis.solver.paths import Space
 from remit.analysis.solver.ruleset import Key, Side, uncollected
 from remit.analysis.solver.search import Answered, Question, Values, ask
 from remit.analysis.solver.segments import TooMany
-from remit.core.calls import Verdict, action_matches
-from remit.policy.language.loader import Row
-from remit.policy.language.patterns import parse_pattern
-from remit.workspace.definitions import Workspace
+from remit.core import Verdict, action_matches
+from remit.policy.language import Row, parse_pattern
+from remit.workspace import Workspace
 
 Code: TypeAlias = Literal[
     "unreachable",  # it is for a role that nobody has, or for nobody who exists
@@ -55,7 +54,7 @@ class Remark:
         return "note" if self.code in _NOTES else "warning"
 
 
-def lint(side: Side, workspace: Workspace | None = None) -> tuple[Remark, ...]:
+def lint_rules(side: Side, workspace: Workspace | None = None) -> tuple[Remark, ...]:
     """Everything to remark about the rules, in the order of their lines; the manifests' part needs a workspace."""
     with uncollected():
         remarks = [*_people(side), *_conditions(side), *_dead(side, workspace)]

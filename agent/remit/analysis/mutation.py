@@ -21,11 +21,17 @@ from remit.analysis.solver.findings import Difference
 from remit.analysis.solver.paths import Place, Space
 from remit.analysis.solver.ruleset import Key, Side
 from remit.analysis.solver.segments import TooMany
-from remit.core.calls import Context, Decision, Json, Request, action_matches
-from remit.policy.language.conditions import ConditionError, parse_condition
-from remit.policy.language.loader import Row
-from remit.policy.language.patterns import GlobError, Pattern, parse_pattern
-from remit.policy.language.roles import Link, check_links
+from remit.core import Context, Decision, Json, Request, action_matches
+from remit.policy.language import (
+    ConditionError,
+    GlobError,
+    Link,
+    Pattern,
+    Row,
+    check_links,
+    parse_condition,
+    parse_pattern,
+)
 
 Operator: TypeAlias = Literal["drop", "flip", "widen", "unconditional", "negate", "swap"]
 OPERATORS: Final[Mapping[Operator, str]] = {

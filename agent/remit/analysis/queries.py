@@ -9,10 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from remit.core.calls import Context, Request, Rule, action_matches
-from remit.policy.engine import Policy
-from remit.policy.language.loader import Row
-from remit.policy.language.patterns import GlobError, parse_resource
+from remit.core import Context, Request, Rule, action_matches
+from remit.policy import Policy
+from remit.policy.language import GlobError, Row, parse_resource
 
 Standing: TypeAlias = Literal[
     "allowed",  # whatever the facts

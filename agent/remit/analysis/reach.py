@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from remit.core.calls import Access
-from remit.core.parsing.urls import DEFAULT_PORT, SCHEMES, URL_KINDS
-from remit.sandbox.egress.permissions import Host, parse_host
-from remit.workspace.definitions import Workspace
-from remit.workspace.manifest.manifest import Action, Manifest
+from remit.core import Access
+from remit.core.parsing import DEFAULT_PORT, SCHEMES, URL_KINDS
+from remit.sandbox.egress import Host, parse_host
+from remit.workspace import Workspace
+from remit.workspace.manifest import Action, Manifest
 
 NOTHING: Final = "none:"  # what a call is decided on that touches no resource
 

@@ -14,12 +14,9 @@ from remit.analysis.backtest import Decided, allowed_pairs
 from remit.analysis.diff.policy import difference
 from remit.analysis.reach import reach_of
 from remit.analysis.solver.ruleset import Side, read_side
-from remit.core.calls import Request, action_matches
-from remit.core.errors import UsageError
-from remit.policy.language.conditions import ROLE
-from remit.policy.language.loader import Row
-from remit.policy.language.patterns import Pattern, parse_pattern, parse_resource
-from remit.workspace.definitions import Workspace
+from remit.core import Request, UsageError, action_matches
+from remit.policy.language import ROLE, Pattern, Row, parse_pattern, parse_resource
+from remit.workspace import Workspace
 
 
 @dataclass(frozen=True, kw_only=True)

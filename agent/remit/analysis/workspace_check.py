@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from remit.analysis.cases import run_cases
-from remit.core.errors import Problem, WorkspaceError
-from remit.core.parsing.yaml import table_text
-from remit.guardrails.content_cases import check_content
-from remit.guardrails.content_rules import CASES
-from remit.policy.engine import Policy
-from remit.runtime.models.scripted import ScriptModel
-from remit.runtime.models.selection import open_model
-from remit.tools.cases import read_tool_cases
-from remit.workspace.definitions import Workspace
-from remit.workspace.session import load_rooms
+from remit.core import Problem, WorkspaceError
+from remit.core.parsing import table_text
+from remit.guardrails import CASES, check_content
+from remit.policy import Policy
+from remit.runtime.models import ScriptModel, open_model
+from remit.tools import read_tool_cases
+from remit.workspace import Workspace, load_rooms
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,18 +17,13 @@ from pathlib import Path
 from typing import Protocol
 
 from remit.broker.host_tools import load_host
-from remit.core.attempts import Change, Connection, Landed, Limit, Refused, Spent
-from remit.core.calls import Call, Confinement, Json
-from remit.core.errors import Code, Refusal
-from remit.core.parsing.canonical_json import digest
-from remit.sandbox import OWN_FOLDER, Environment, Output, Permit, Profile, Sandbox
-from remit.sandbox.guest.serving import retry_after, words_of
-from remit.sandbox.outcome import exhausted
-from remit.sandbox.packages.environment import find_environment, make_environment
-from remit.workspace.definitions import Tool, Workspace
-from remit.workspace.files import read_code
-from remit.workspace.manifest.manifest import Action, code_digest
-from remit.workspace.manifest.resolution import check_output, fill_argv, resolve
+from remit.core import Call, Change, Code, Confinement, Connection, Json, Landed, Limit, Refusal, Refused, Spent
+from remit.core.parsing import digest
+from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, exhausted, retry_after, words_of
+from remit.sandbox.egress import Permit
+from remit.sandbox.packages import Environment, find_environment, make_environment
+from remit.workspace import Tool, Workspace, read_code
+from remit.workspace.manifest import Action, check_output, code_digest, fill_argv, resolve
 
 
 @dataclass(frozen=True, kw_only=True)

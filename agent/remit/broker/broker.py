@@ -18,23 +18,26 @@ from remit.broker import retries as retry
 from remit.broker.approvals import requests as approval
 from remit.broker.approvals.summary import shown_facts
 from remit.broker.attempts import Attempts
+from remit.broker.context import Moment, counted_grants, goes_out, policy_context
 from remit.broker.execution import Carry, refused
 from remit.broker.ports import World
-from remit.core.calls import (
+from remit.core import (
     Ask,
     Call,
     Confinement,
     Decision,
     Failed,
+    Refusal,
+    RemitError,
     Request,
     Result,
     Scope,
     Subjects,
     Succeeded,
     Touch,
+    decision_digest,
+    request_digest,
 )
-from remit.core.digests import decision_digest, request_digest
-from remit.core.errors import Refusal, RemitError
 from remit.core.events import (
     ApprovalRejected,
     ApprovalRequested,
@@ -43,16 +46,12 @@ from remit.core.events import (
     CallAnswered,
     CallDecided,
 )
-from remit.core.parsing.canonical_json import canonical_json, digest, parse_arguments
-from remit.guardrails.provenance import listed, written
-from remit.guardrails.sanitizer import Guard
-from remit.journal.run_log import Record
-from remit.journal.run_state import context, counted, goes_out, meant
-from remit.policy.engine import Policy
-from remit.policy.run_scope import SUBJECT, narrowed
-from remit.workspace.definitions import Agent, Workspace
-from remit.workspace.limits import Measure
-from remit.workspace.manifest.resolution import resolve
+from remit.core.parsing import canonical_json, digest, parse_arguments
+from remit.guardrails import Guard, listed, written
+from remit.journal import Record, meant
+from remit.policy import SUBJECT, Policy, narrowed
+from remit.workspace import Agent, Measure, Workspace
+from remit.workspace.manifest import resolve
 
 
 class ApprovalPending(Exception):
@@ -280,15 +279,11 @@ class Broker:
 
     def _asked_of(self, call: Call, policy: Policy, bound: str, *, nobody: bool = False) -> Request:
         """What policy is asked; `nobody` as if nobody had approved anything."""
-        tool, action = self.workspace.action(call.action)
-        facts = context(
+        _, action = self.workspace.action(call.action)
+        facts = policy_context(
             self.world.facts(self.record, call, bound),
-            call=call,
-            env=self.workspace.settings.env,
-            confinement="none" if tool.manifest.source == "host" else self.confinement,
-            at=self.world.clock(call.step, call.index),
-            roles_of=policy.roles_of,
-            decision_digest="nobody" if nobody else bound,
+            call,
+            self._moment(call, policy, "nobody" if nobody else bound),
             means=action.means,
             shown=self.guard.arguments(call.arguments) if goes_out(call) else None,
             spoken=self.world.said(call.step, call.index),
@@ -296,6 +291,17 @@ class Broker:
         resources = tuple(touch.resource for touch in call.touches)
         subjects = call.subjects.all if self._scope is None else (*call.subjects.all, SUBJECT)
         return Request(subjects=subjects, action=call.action, resources=resources, context=facts)
+
+    def _moment(self, call: Call, policy: Policy, bound: str) -> Moment:
+        """When and where the call is decided, and by which roles; `bound` is the decision that an approval must be for."""
+        tool, _ = self.workspace.action(call.action)
+        return Moment(
+            env=self.workspace.settings.env,
+            confinement="none" if tool.manifest.source == "host" else self.confinement,
+            at=self.world.clock(call.step, call.index),
+            roles_of=policy.roles_of,
+            decision_digest=bound,
+        )
 
     # ── perform: one call, once ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -411,12 +417,12 @@ class Broker:
         """Record which approvals that were given count no more, and why."""
         facts = self.world.facts(self.record, call, requested.decision_digest)
         asked = facts.open.get((call.step, call.index))
-        policy, at = self._policy(call), self.world.clock(call.step, call.index)
-        still = counted(facts, call, at=at, roles_of=policy.roles_of, decision_digest=decision.decision_digest)
+        moment = self._moment(call, self._policy(call), decision.decision_digest)
+        still = counted_grants(facts, call, moment)
         for grant in () if asked is None else asked.grants:
             if grant in still:
                 continue
-            lapsed = grant.until is not None and at >= grant.until
+            lapsed = grant.until is not None and moment.at >= grant.until
             changed = decision.decision_digest != requested.decision_digest
             why = (
                 "the rules, or facts that were shown, have changed since" if changed else f"no longer has {grant.role}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from remit.core.errors import Refusal
+from remit.core import Refusal
 from remit.core.events import NANO
-from remit.journal.run_state import Facts
-from remit.workspace.definitions import Agent, Budget
+from remit.journal import Facts
+from remit.workspace import Agent, Budget
 
 
 def check_call(facts: Facts, budget: Budget, now: int, *, output: int = 0) -> None:

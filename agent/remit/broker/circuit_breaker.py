@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from remit.core.calls import Call
-from remit.core.errors import Code, Refusal
+from remit.core import Call, Code, Refusal
 from remit.core.events import NANO, ToolFailed, ToolRecovered, ToolTried
-from remit.journal.run_log import Record
-from remit.journal.store import AlreadyRecorded
-from remit.workspace.manifest.manifest import Breaker
+from remit.journal import AlreadyRecorded, Record
+from remit.workspace.manifest import Breaker
 
 FAILURES: Final[frozenset[Code]] = frozenset({"timeout", "resource_exhausted", "tool_crashed"})
 

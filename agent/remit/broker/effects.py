@@ -9,13 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from remit.core.calls import Call
-from remit.core.errors import Refusal, UsageError
+from remit.core import Call, Refusal, UsageError
 from remit.core.events import AttemptEnded, AttemptIntended, EffectSettled
-from remit.core.parsing.canonical_json import digest
-from remit.journal.run_log import Record
-from remit.journal.run_state import Doubt, Facts, effect_digest
-from remit.journal.store import Journal
+from remit.core.parsing import digest
+from remit.journal import Doubt, Facts, Journal, Record, effect_digest
 
 LOST: Final = "the process that ran this attempt ended before it could tell what came of it"
 

@@ -17,17 +17,25 @@ from remit.broker import effects as effect
 from remit.broker import retries as retry
 from remit.broker.attempts import Attempted, Attempts, landed
 from remit.broker.ports import World
-from remit.core.attempts import Connection
-from remit.core.calls import Call, Decision, Error, Failed, Json, Result, Succeeded
-from remit.core.digests import request_digest
-from remit.core.errors import Code, Refusal, RunEnded
+from remit.core import (
+    Call,
+    Code,
+    Connection,
+    Decision,
+    Error,
+    Failed,
+    Json,
+    Refusal,
+    Result,
+    RunEnded,
+    Succeeded,
+    request_digest,
+)
 from remit.core.events import AttemptEnded, AttemptIntended, EffectSettled
-from remit.guardrails.sanitizer import Guard
-from remit.journal.run_log import Record
-from remit.journal.run_state import effect_digest
-from remit.workspace.definitions import Agent, Workspace
-from remit.workspace.labels import labels_of
-from remit.workspace.manifest.manifest import Action
+from remit.guardrails import Guard
+from remit.journal import Record, effect_digest
+from remit.workspace import Agent, Workspace, labels_of
+from remit.workspace.manifest import Action
 
 LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
 

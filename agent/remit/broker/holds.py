@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from remit.core.errors import UsageError
+from remit.core import UsageError
 from remit.core.events import HoldLifted, HoldSet
-from remit.journal.run_log import Log, Record
-from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded
+from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Log, Record
 
 
 def active_holds(log: Log) -> Mapping[str, HoldSet]:

@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final, Protocol, cast
 
-from remit.core.calls import Json
-from remit.core.errors import UsageError
-from remit.sandbox.guest.serving import described, snake_case
-from remit.workspace.manifest.manifest import Manifest
+from remit.core import Json, UsageError
+from remit.sandbox import described, snake_case
+from remit.workspace.manifest import Manifest
 
 CONTENT: Final[Json] = {"anyOf": [{"type": "string"}, {"type": "array"}]}  # what a ToolMessage of LangChain can carry
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from remit.core.calls import Call, Failed
-from remit.core.errors import Code
-from remit.journal.run_log import Record
-from remit.journal.run_state import Facts
-from remit.policy.engine import Policy
-from remit.workspace.limits import Measure
-from remit.workspace.manifest.manifest import Breaker
+from remit.core import Call, Code, Failed
+from remit.journal import Facts, Record
+from remit.policy import Policy
+from remit.workspace import Measure
+from remit.workspace.manifest import Breaker
 
 
 class World(Protocol):

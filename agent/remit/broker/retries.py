@@ -9,11 +9,10 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from remit.core.calls import Effect
-from remit.core.errors import Code, Refusal
-from remit.journal.run_state import Facts, Tries
-from remit.workspace.definitions import Budget
-from remit.workspace.manifest.manifest import Retry
+from remit.core import Code, Effect, Refusal
+from remit.journal import Facts, Tries
+from remit.workspace import Budget
+from remit.workspace.manifest import Retry
 
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 5.0

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import click
 
-from remit.core.errors import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
+from remit.core import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 
 NO: Final = 1
 USAGE: Final = 2

@@ -12,8 +12,8 @@ from remit.cli.text_argument import WORDS
 
 if TYPE_CHECKING:
     from remit.core.events import ApprovalRequested
-    from remit.journal.run_log import Record
-    from remit.workspace.session import House
+    from remit.journal import Record
+    from remit.workspace import House
 
 
 @click.group("approve", short_help="see and answer what waits for a person")
@@ -41,7 +41,7 @@ def list_command(break_glass: bool, as_json: bool) -> None:
       remit approve list --json
       remit approve list --break-glass
     """
-    from remit.workspace.session import open_house
+    from remit.workspace import open_house
 
     opened = open_house()
     if break_glass:
@@ -61,7 +61,7 @@ def list_command(break_glass: bool, as_json: bool) -> None:
 
 def _list_emergencies(opened: House, as_json: bool, *, quiet: bool) -> None:
     """Approvals in role:break-glass that no second person has reviewed."""
-    from remit.broker.approvals.break_glass import emergencies
+    from remit.broker.approvals import emergencies
 
     found = [one for one in emergencies(opened.journal) if one.review is None]
     if as_json:
@@ -89,7 +89,7 @@ def show_command(request: str, full: bool, as_json: bool) -> None:
       remit approve show 3f2a
       remit approve show 3f2a/4.0 --full
     """
-    from remit.workspace.session import open_house
+    from remit.workspace import open_house
 
     record, item = _named(open_house(), request)
     if as_json:
@@ -107,15 +107,14 @@ def show_command(request: str, full: bool, as_json: bool) -> None:
 
 def _whole(record: Record, item: ApprovalRequested) -> str:
     """The summary without folds, rendered again from the recorded call."""
-    from remit.broker.approvals.summary import summary
+    from remit.broker.approvals import approval_summary
     from remit.core.events import CallDecided
-    from remit.guardrails.redaction import Redactor
-    from remit.guardrails.sanitizer import Guard
+    from remit.guardrails import Guard, Redactor
 
     decided = record.get(f"call.decided/{item.step}/{item.index}/0")
     if not isinstance(decided, CallDecided) or decided.call is None or decided.decision is None:
         return item.summary
-    return summary(decided.call, decided.decision, Guard(Redactor(record.run)), whole=True)
+    return approval_summary(decided.call, decided.decision, Guard(Redactor(record.run)), whole=True)
 
 
 @approve_command.command("grant")
@@ -137,10 +136,9 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
       remit approve grant 3f2a
       remit approve grant 3f2a --role role:break-glass --reason "INC-7: checkout is down, no lead answers"
     """
-    from remit.broker.approvals.requests import approved_within_a_minute, grant_approval
-    from remit.core.calls import BREAK_GLASS
-    from remit.workspace.identity import os_account, subject_of
-    from remit.workspace.session import open_house
+    from remit.broker.approvals import Approval, approved_within_a_minute, grant_approval
+    from remit.core import BREAK_GLASS
+    from remit.workspace import open_house, os_account, subject_of
 
     opened = open_house()
     record, item = _named(opened, request)
@@ -156,14 +154,16 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
     grant_approval(
         record,
         item,
-        approver=approver,
-        role=role,
+        Approval(
+            approver=approver,
+            role=role,
+            account=os_account(),
+            reason=reason,
+            until=min(now + minutes * 60_000_000_000, item.expires_at) if role == BREAK_GLASS else None,
+            hasty=bool(haste),
+        ),
         roles_of=opened.policy.roles_of,
-        account=os_account(),
         now=now,
-        reason=reason,
-        until=min(now + minutes * 60_000_000_000, item.expires_at) if role == BREAK_GLASS else None,
-        hasty=bool(haste),
     )
     _say(as_json, f"approved as {approver} in {role}", record)
 
@@ -179,9 +179,8 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
     Examples:
       remit approve reject 3f2a --reason "wrong ticket"
     """
-    from remit.broker.approvals.requests import reject_approval
-    from remit.workspace.identity import os_account, subject_of
-    from remit.workspace.session import open_house
+    from remit.broker.approvals import reject_approval
+    from remit.workspace import open_house, os_account, subject_of
 
     opened = open_house()
     record, item = _named(opened, request)
@@ -209,9 +208,8 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
     Examples:
       remit approve revoke 3f2a --reason "I misread the host"
     """
-    from remit.broker.approvals.requests import revoke_approval
-    from remit.workspace.identity import os_account, subject_of
-    from remit.workspace.session import open_house
+    from remit.broker.approvals import revoke_approval
+    from remit.workspace import open_house, os_account, subject_of
 
     opened = open_house()
     record, item = _named(opened, request)
@@ -232,10 +230,9 @@ def review_command(place: str, note: str, as_json: bool) -> None:
       remit approve list --break-glass
       remit approve review 3f2a9b71/4.0 --note "right call; the lead was on a plane"
     """
-    from remit.broker.approvals.break_glass import emergencies, review
-    from remit.core.errors import UsageError
-    from remit.workspace.identity import os_account, subject_of
-    from remit.workspace.session import open_house
+    from remit.broker.approvals import emergencies, review
+    from remit.core import UsageError
+    from remit.workspace import open_house, os_account, subject_of
 
     opened = open_house()
     run, _, call = place.partition("/")
@@ -269,20 +266,20 @@ def _say(as_json: bool, line: str, record: Record) -> None:
 
 
 def _waiting_runs(opened: House) -> list[Record]:
-    from remit.journal.run_log import Record
+    from remit.journal import Record
 
     return [Record(opened.journal, row.run) for row in opened.journal.runs() if row.state == "waiting"]
 
 
 def _waiting(record: Record) -> list[ApprovalRequested]:
-    from remit.broker.approvals.requests import waiting_approvals
+    from remit.broker.approvals import waiting_approvals
 
     return waiting_approvals(record)
 
 
 def _named(opened: House, request: str) -> tuple[Record, ApprovalRequested]:
-    from remit.core.errors import UsageError
-    from remit.journal.run_log import Record
+    from remit.core import UsageError
+    from remit.journal import Record
 
     run, _, place = request.partition("/")
     record = Record(opened.journal, opened.journal.resolve_run(run))

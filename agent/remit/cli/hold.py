@@ -56,9 +56,8 @@ def stop_command(
       remit stop --tool tickets --reason "ticket system is down"
       remit stop --list
     """
-    from remit.broker.holds import active_holds, set_hold
-    from remit.workspace.identity import os_account
-    from remit.workspace.session import open_house
+    from remit.broker import active_holds, set_hold
+    from remit.workspace import open_house, os_account
 
     opened = open_house()
     if listed:
@@ -94,9 +93,8 @@ def start_command(run: str | None, agent: str | None, tool: str | None, everythi
       remit start 3f2a
       remit start --tool tickets
     """
-    from remit.broker.holds import lift_hold
-    from remit.workspace.identity import os_account
-    from remit.workspace.session import open_house
+    from remit.broker import lift_hold
+    from remit.workspace import open_house, os_account
 
     opened = open_house()
     found = opened.journal.resolve_run(run) if run else None

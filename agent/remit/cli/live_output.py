@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from remit.core.calls import Error, Result, Succeeded
+from remit.core import Error, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
     ApprovalGranted,
@@ -25,10 +25,10 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
-from remit.guardrails.sanitizer import visible
+from remit.guardrails import visible
 
 if TYPE_CHECKING:
-    from remit.runtime.runner import Ended
+    from remit.runtime import Ended
 
 WIDTH = 100  # characters of somebody's text on one line
 WEAKER = {

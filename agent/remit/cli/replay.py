@@ -16,14 +16,11 @@ from remit.cli.run_argument import open_run
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from remit.journal.hash_chain import Chain
-    from remit.policy.engine import Policy
-    from remit.replay.divergence import Divergence
-    from remit.replay.live_reads import Reread
-    from remit.replay.replayer import Replayed
+    from remit.journal import Chain
+    from remit.policy import Policy
+    from remit.replay import Divergence, Replayed, Reread
     from remit.tracing import Trace
-    from remit.workspace.bundle import Rulebook
-    from remit.workspace.definitions import Workspace
+    from remit.workspace import Rulebook, Workspace
 
 LINES = 24  # of one diff on a terminal
 
@@ -64,8 +61,7 @@ def replay_command(
       remit replay 3f2a --tools . --live-reads
       remit replay traces/golden/incident.jsonl --policy . --gone code=policy_denied:files.read
     """
-    from remit.replay.recorded import Otherwise
-    from remit.replay.replayer import replay, replayable, tampering
+    from remit.replay import Otherwise, replay, replayable, tampering
 
     if gone is not None and policy is None and not live_reads:
         raise click.UsageError("--gone asks what would be otherwise: add --policy DIR or --live-reads")
@@ -91,7 +87,7 @@ def replay_command(
 
 def open_rulebooks(trace: Trace) -> Mapping[str, Rulebook]:
     """The rulebooks that a run stood on, loaded, by digest."""
-    from remit.workspace.bundle import open_rulebook
+    from remit.workspace import open_rulebook
 
     return {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
 
@@ -124,9 +120,8 @@ def _tell_gone(
     as_json: bool,
 ) -> None:
     """Tell the run again as it would be, as far as that is known, and end the command with whether it still fails."""
-    from remit.replay.live_reads import with_ends
-    from remit.replay.minimize import is_gone
-    from remit.tracing.reports.failures import parse_failing
+    from remit.replay import is_gone, with_ends
+    from remit.tracing.reports import parse_failing
 
     if tampered:
         raise click.UsageError(f"the record is not the one that was written: {tampered[0].what}")
@@ -143,25 +138,23 @@ def _tell_gone(
 
 def _policy(folder: Path) -> Policy:
     """The rules in `folder`, or in the workspace that it is, whose other rooms do not matter: the run brings its own."""
-    from remit.policy.engine import load_policy
-    from remit.workspace.file_schema import MARKER
-    from remit.workspace.session import policy_files
+    from remit.policy import load_policy
+    from remit.workspace import MARKER, policy_files
 
     whole = (folder / MARKER).exists()
     return load_policy(policy_files(folder, "policies" if whole else "."))
 
 
 def _tools(folder: Path) -> Workspace:
-    from remit.workspace.files import find_workspace
-    from remit.workspace.loader import load_workspace
+    from remit.workspace import find_workspace, load_workspace
 
     return load_workspace(find_workspace(folder))
 
 
 def _original(trace: Trace) -> Chain | None:
     """The journal's own record of the run, where this workspace has it."""
-    from remit.core.errors import RemitError
-    from remit.workspace.session import open_house
+    from remit.core import RemitError
+    from remit.workspace import open_house
 
     try:
         chain = open_house().journal.chain(trace.run)
@@ -171,9 +164,8 @@ def _original(trace: Trace) -> Chain | None:
 
 
 def _read_again(trace: Trace, rulebooks: Mapping[str, Rulebook], tools: Path | None) -> Reread:
-    from remit.replay.live_reads import reread
-    from remit.workspace.files import find_workspace
-    from remit.workspace.session import open_house
+    from remit.replay import reread
+    from remit.workspace import find_workspace, open_house
 
     opened = open_house()
     if tools is not None and find_workspace(tools) != opened.root:

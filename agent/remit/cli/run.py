@@ -13,8 +13,8 @@ import click
 LINE = 240  # characters of a value that still read well on one line
 
 if TYPE_CHECKING:
-    from remit.core.calls import Scope
-    from remit.runtime.runner import Ended
+    from remit.core import Scope
+    from remit.runtime import Ended
 
 
 @click.command("run", short_help="run an agent on a task")
@@ -52,9 +52,8 @@ def run_command(
       remit run --resume 3f2a
     """
     from remit.cli.live_output import Teller
-    from remit.runtime.runner import Start, acting_subject, open_model_of, resume_run, start_run
-    from remit.workspace.identity import os_account
-    from remit.workspace.session import open_house
+    from remit.runtime import Start, acting_subject, open_model_of, resume_run, start_run
+    from remit.workspace import open_house, os_account
 
     opened = open_house()
     waits = wait if wait is not None else 3600.0 if sys.stdin.isatty() and sys.stdout.isatty() else 0.0
@@ -112,9 +111,8 @@ def call_command(
       remit call files.read '{"path": "secrets/payments.env"}' --agent triage
       remit call tickets.close '{"key": "INC-2041", "reason": "fixed"}' --agent triage --dry-run
     """
-    from remit.runtime.runner import OneCall, Start, acting_subject, decide_call, start_run
-    from remit.workspace.identity import os_account
-    from remit.workspace.session import open_house
+    from remit.runtime import OneCall, Start, acting_subject, decide_call, start_run
+    from remit.workspace import open_house, os_account
 
     opened = open_house()
     if dry_run:
@@ -188,7 +186,7 @@ def _show_decision(decided: Any, as_json: bool) -> None:
 
 
 def _scope(name: str) -> Scope:
-    from remit.policy.run_scope import read_scope
+    from remit.policy import read_scope
 
     try:
         return read_scope(Path(name).read_text(encoding="utf-8"), file=name)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from remit.tracing import Trace
-    from remit.workspace.session import House
+    from remit.workspace import House
 
 
 def open_run(run: str) -> Trace:
     """The trace that RUN names: a run id, a unique beginning of one, or a trace file."""
-    from remit.workspace.session import open_house
+    from remit.workspace import open_house
 
     if is_file(run):
         from remit.tracing import read
@@ -24,7 +24,7 @@ def open_run(run: str) -> Trace:
 def open_run_of(opened: House, run: str) -> Trace:
     """The same, for a house that is open already; what a kill cut off of the run's own file is written again."""
     from remit.tracing import open_trace, read
-    from remit.tracing.reports.reconciliation import mend
+    from remit.tracing.reports import mend
 
     if is_file(run):
         return read(Path(run))

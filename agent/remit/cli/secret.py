@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from remit.workspace.definitions import Workspace
+    from remit.workspace import Workspace
 
 
 @click.group("secret", short_help="set and list the secrets of tools")
@@ -40,10 +40,9 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
       remit secret set jira < token.txt
       remit secret set jira --keyring
     """
-    from remit.core.errors import UsageError
-    from remit.guardrails.secrets import Secrets
-    from remit.workspace.files import find_workspace
-    from remit.workspace.loader import load_workspace
+    from remit.core import UsageError
+    from remit.guardrails import Secrets
+    from remit.workspace import find_workspace, load_workspace
 
     root = find_workspace(Path.cwd())
     used = _used(load_workspace(root))
@@ -70,9 +69,8 @@ def list_command(as_json: bool) -> None:
       remit secret list
       remit secret list --json
     """
-    from remit.guardrails.secrets import Secrets
-    from remit.workspace.files import find_workspace
-    from remit.workspace.loader import load_workspace
+    from remit.guardrails import Secrets
+    from remit.workspace import find_workspace, load_workspace
 
     root = find_workspace(Path.cwd())
     used = _used(load_workspace(root))

@@ -12,8 +12,8 @@ import click
 from remit.cli.text_argument import WORDS
 
 if TYPE_CHECKING:
-    from remit.broker.effects import InDoubt
-    from remit.workspace.session import House
+    from remit.broker import InDoubt
+    from remit.workspace import House
 
 
 @click.command("settle", short_help="say what came of an effect whose end nobody saw")
@@ -33,7 +33,7 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
       remit settle 3f2a/4.0 --landed --reason "it is in the bank's list"
       remit settle 3f2a/4.0 --not-landed --reason "the ticket is open"
     """
-    from remit.workspace.session import open_house
+    from remit.workspace import open_house
 
     opened = open_house()
     if effect is None:
@@ -49,10 +49,9 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
 
 
 def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
-    from remit.broker.effects import settle_effect
-    from remit.journal.run_lock import driving
-    from remit.journal.run_log import Record
-    from remit.workspace.identity import os_account, subject_of
+    from remit.broker import settle_effect
+    from remit.journal import Record, driving
+    from remit.workspace import os_account, subject_of
 
     account = os_account()
     # An open call may be at work this very moment: only its own process would know.
@@ -69,8 +68,8 @@ def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
 
 
 def _list(opened: House, as_json: bool) -> None:
-    from remit.broker.effects import effects_in_doubt, runs_in_doubt
-    from remit.journal.run_log import Record
+    from remit.broker import effects_in_doubt, runs_in_doubt
+    from remit.journal import Record
 
     found = [item for run in runs_in_doubt(opened.journal) for item in effects_in_doubt(Record(opened.journal, run))]
     if as_json:
@@ -84,9 +83,9 @@ def _list(opened: House, as_json: bool) -> None:
 
 
 def _named(opened: House, name: str) -> InDoubt:
-    from remit.broker.effects import effects_in_doubt
-    from remit.core.errors import UsageError
-    from remit.journal.run_log import Record
+    from remit.broker import effects_in_doubt
+    from remit.core import UsageError
+    from remit.journal import Record
 
     run, _, place = name.partition("/")
     record = Record(opened.journal, opened.journal.resolve_run(run))

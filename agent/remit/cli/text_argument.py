@@ -14,8 +14,7 @@ class Words(click.ParamType[str]):
     name = "text"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from remit.guardrails.redaction import Redactor, names_secret
-        from remit.guardrails.sanitizer import Guard
+        from remit.guardrails import Guard, Redactor, names_secret
 
         secrets = [secret for name, secret in os.environ.items() if names_secret(name)]
         return Guard(Redactor("", secrets)).text(str(value))

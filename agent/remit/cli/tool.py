@@ -16,9 +16,8 @@ import click
 
 if TYPE_CHECKING:
     from remit.sandbox import Sandbox
-    from remit.tools.usage_audit import Report
-    from remit.tools.workbench import CaseResult
-    from remit.workspace.definitions import Workspace
+    from remit.tools import CaseResult, Report
+    from remit.workspace import Workspace
 
 
 @click.group("tool", short_help="write, try, test and pin tools")
@@ -44,8 +43,8 @@ def new_command(name: str, as_json: bool) -> None:
     Examples:
       remit tool new words
     """
-    from remit.tools.template import new_tool
-    from remit.workspace.files import find_workspace
+    from remit.tools import new_tool
+    from remit.workspace import find_workspace
 
     written = new_tool(find_workspace(Path.cwd()), name)
     if as_json:
@@ -91,8 +90,8 @@ def show_command(name: str, as_json: bool) -> None:
     Examples:
       remit tool show files
     """
-    from remit.sandbox.packages.environment import find_environment
-    from remit.tools.workbench import known_tool, permission_card
+    from remit.sandbox.packages import find_environment
+    from remit.tools import known_tool, permission_card
 
     workspace = _workspace()
     found = known_tool(workspace, name)
@@ -124,7 +123,7 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
       remit tool try files.read path=runbooks/payments-pool.md
       remit tool try tickets.close key=INC-2041 reason=fixed --yes
     """
-    from remit.tools.workbench import derive_pin, parse_pairs, scratch_folder, try_action
+    from remit.tools import derive_pin, parse_pairs, scratch_folder, try_action
 
     workspace = _workspace()
     found, _ = workspace.action(action)
@@ -181,7 +180,7 @@ def test_command(names: tuple[str, ...], as_json: bool) -> None:
       remit tool test
       remit tool test files --json
     """
-    from remit.tools.workbench import known_tool, run_tool_cases
+    from remit.tools import known_tool, run_tool_cases
 
     workspace, sandbox = _workspace(), _sandbox()
     passed, failed = 0, 0
@@ -216,7 +215,7 @@ def observe_command(name: str, as_json: bool) -> None:
       remit tool observe files
       remit tool observe files --json
     """
-    from remit.tools.usage_audit import observe_tool
+    from remit.tools import observe_tool
 
     report = asyncio.run(observe_tool(_workspace(), name, None if as_json else _tell_case))
     if as_json:
@@ -272,7 +271,7 @@ def env_command(name: str, upgrade: bool, as_json: bool) -> None:
       remit tool env files --upgrade
     """
     from remit.cli.run import progress
-    from remit.tools.workbench import interpreter
+    from remit.tools import interpreter
 
     workspace = _workspace()
     found = interpreter(workspace, name, upgrade=upgrade, tell=progress)
@@ -297,7 +296,7 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
     Examples:
       remit tool pin files
     """
-    from remit.tools.workbench import pin_tools
+    from remit.tools import pin_tools
 
     workspace = _workspace()
     changes = asyncio.run(pin_tools(workspace, names or tuple(workspace.tools), _sandbox()))
@@ -309,8 +308,7 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _workspace() -> Workspace:
-    from remit.workspace.files import find_workspace
-    from remit.workspace.loader import load_workspace
+    from remit.workspace import find_workspace, load_workspace
 
     return load_workspace(find_workspace(Path.cwd()))
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from remit.sandbox import TierReport
+    from remit.sandbox.selfcheck import TierReport
 
 
 @click.command("init", short_help="write a workspace")
@@ -25,7 +25,7 @@ def init_command(folder: Path, as_json: bool) -> None:
       remit init my-agents
       cd my-agents && remit run triage "Checkout is failing: find out why"
     """
-    from remit.workspace.template import write_starter
+    from remit.workspace import write_starter
 
     written = write_starter(folder)
     if as_json:
@@ -46,8 +46,8 @@ def check_command(as_json: bool) -> None:
       remit check
       remit check --json
     """
-    from remit.analysis.workspace_check import check_workspace
-    from remit.workspace.files import find_workspace
+    from remit.analysis import check_workspace
+    from remit.workspace import find_workspace
 
     report = check_workspace(find_workspace(Path.cwd()))
     if as_json:
@@ -96,10 +96,8 @@ def doctor_command(as_json: bool) -> None:
 
 def _accepted() -> tuple[str, ...]:
     """The tiers that the workspace around here accepts; outside of one, or where it is broken, those of a new one."""
-    from remit.core.errors import RemitError
-    from remit.workspace.definitions import Settings
-    from remit.workspace.files import find_workspace
-    from remit.workspace.loader import load_workspace
+    from remit.core import RemitError
+    from remit.workspace import Settings, find_workspace, load_workspace
 
     try:
         return load_workspace(find_workspace(Path.cwd())).settings.accept

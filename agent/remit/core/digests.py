@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from remit.core.calls import Json, Subjects
-from remit.core.parsing.canonical_json import digest
+from remit.core.parsing.strict_json import digest
 
 
 def request_digest(subjects: Subjects, action: str, arguments: Mapping[str, Json], manifest: str) -> str:

@@ -6,9 +6,8 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from remit.core.calls import Noun
-from remit.core.errors import Problem
-from remit.core.parsing.yaml import read_rows
+from remit.core import Noun, Problem
+from remit.core.parsing import read_rows
 from remit.guardrails.content_rules import CASES, Content, Where
 from remit.guardrails.redaction import Redactor
 from remit.guardrails.sanitizer import Guard

@@ -13,11 +13,9 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from remit.core.calls import Json, Noun, action_matches
-from remit.core.errors import Problem, WorkspaceError
-from remit.core.parsing.toml import Matching, Table, read_table, read_toml, toml_line
-from remit.core.parsing.toml_fields import Summary
-from remit.guardrails.redaction import DETECTORS, OWN, spliced, texts_of
+from remit.core import Json, Noun, Problem, WorkspaceError, action_matches
+from remit.core.parsing import Matching, Summary, Table, read_table, read_toml, texts_of, toml_line
+from remit.guardrails.redaction import DETECTORS, OWN, spliced
 
 CONTENT: Final = "policies/content.toml"
 CASES: Final = "policies/content_cases.yaml"

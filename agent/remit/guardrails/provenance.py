@@ -16,10 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, cast
 
-from remit.core.calls import Json, Listing, Touch
-from remit.core.errors import Refusal
-from remit.core.parsing.names import resource_of
-from remit.core.parsing.urls import URL_KINDS, canonical_url
+from remit.core import Json, Listing, Refusal, Touch
+from remit.core.parsing import URL_KINDS, canonical_url, leaves, resource_of
 
 UNTRUSTED: Final = "untrusted"  # the label of what somebody else wrote
 LINK: Final = "link"
@@ -158,28 +156,20 @@ def kind_of(resource: str) -> str:
     return resource.partition(":")[0]
 
 
-def texts_of(arguments: Mapping[str, Json], names: Collection[str]) -> Iterator[str]:
+def argument_texts(arguments: Mapping[str, Json], names: Collection[str]) -> Iterator[str]:
     """Every text in the arguments, but for those that are the name of a resource that the call touches."""
-    return (text for value in arguments.values() for text in leaves(value) if text not in names)
+    return (text for value in arguments.values() for text in _spelled_leaves(value) if text not in names)
 
 
-def leaves(value: Json) -> Iterator[str]:
-    """Every text in a JSON value, numbers and switches as texts, an empty list as ""; the keys of objects too, which a tool may
-    read as well."""
-    ahead = [value]
-    while ahead:
-        item = ahead.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, dict | list | tuple) and not item:
+def _spelled_leaves(value: Json) -> Iterator[str]:
+    """The leaves of a value as texts: numbers and switches in words, an empty list or object as ""."""
+    for leaf in leaves(value):
+        if isinstance(leaf, str):
+            yield leaf
+        elif isinstance(leaf, dict | list | tuple):
             yield ""
-        elif isinstance(item, dict):
-            ahead.extend(cast("dict[str, Json]", item).values())
-            yield from cast("dict[str, Json]", item)
-        elif isinstance(item, list | tuple):
-            ahead.extend(cast("list[Json]", item))
-        elif isinstance(item, int | float):
-            yield str(item).lower()
+        elif isinstance(leaf, int | float):
+            yield str(leaf).lower()
 
 
 def telling(value: Json) -> frozenset[str]:
@@ -188,7 +178,7 @@ def telling(value: Json) -> frozenset[str]:
     In capitals, without hyphens and spaces, as the texts are looked through.
     """
     found: set[str] = set()
-    for text in leaves(value):
+    for text in _spelled_leaves(value):
         if SHORTEST_VALUE <= len(text) <= 64 and any(map(str.isdigit, text)):
             found.add(text)
         found.update(_MAIL.findall(text))
@@ -222,7 +212,7 @@ def listed(lines: Iterable[Listing], value: Json, words: str) -> frozenset[str]:
 
 def written(arguments: Mapping[str, Json], names: Collection[str]) -> frozenset[str]:
     """Those of the resources that the arguments themselves name."""
-    texts = [text for value in arguments.values() for text in leaves(value)] if names else []
+    texts = [text for value in arguments.values() for text in _spelled_leaves(value)] if names else []
     return frozenset(
         name for name in names if any(text == name.partition(":")[2] or says(text, name) for text in texts)
     )

@@ -10,12 +10,13 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from functools import cache, lru_cache
 from importlib import import_module
 from typing import Any, Final, cast
 
-from remit.core.calls import Json
+from remit.core import Json
+from remit.core.parsing import each_text, texts_of
 from remit.guardrails.encodings import SHORTEST_SECRET, Found, KnownSecret, Reading
 
 _WORD: Final = r"(?i)\b\w{0,40}?(?:passw(?:or)?d|secret|token|api_?key|access_?key|credential)s?"
@@ -173,29 +174,3 @@ def spliced(text: str, pieces: Iterable[tuple[int, int, str]]) -> str:
 def names_secret(key: object) -> bool:
     """Whether a member is called as secrets are: `password`, `api_key`, `accessToken`."""
     return isinstance(key, str) and _KEY.search(key) is not None
-
-
-def texts_of(value: Json, *, keys: bool = True) -> list[str]:
-    """Every string of the value in its order, `keys` of objects too."""
-    found: list[str] = []
-
-    def keep(text: str) -> str:
-        found.append(text)
-        return text
-
-    each_text(value, keep, keys=keys)
-    return found
-
-
-def each_text(value: Json, change: Callable[[str], str], *, keys: bool = True) -> Json:
-    """The value with `change` made to every string of it, `keys` of objects too."""
-    if isinstance(value, str):
-        return change(value)
-    if isinstance(value, dict):
-        members = cast("dict[str, Json]", value)
-        return {
-            change(str(key)) if keys else str(key): each_text(item, change, keys=keys) for key, item in members.items()
-        }
-    if isinstance(value, list | tuple):
-        return [each_text(item, change, keys=keys) for item in cast("list[object]", value)]
-    return value

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from remit.core.calls import Ask, Json
+from remit.core import Ask, Json
+from remit.core.parsing import each_text
 from remit.guardrails.content_rules import Content, Where
-from remit.guardrails.redaction import Redactor, each_text
+from remit.guardrails.redaction import Redactor
 
 # C0 and C1 controls except tab and newline, line ends that are none, and the bidirectional and invisible characters that hide
 # text from a reader (Unicode TR 36 section 2.6): tags are U+E0000 to U+E007F, and each of the variation selectors from U+E0100

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import TypeAdapter, ValidationError
 
-from remit.core.errors import UsageError
+from remit.core import UsageError
 from remit.guardrails.encodings import SHORTEST_SECRET
 
 Source: TypeAlias = Literal["environment", "file", "store", "keyring", "missing"]

@@ -8,10 +8,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from remit.core.calls import Ask, Result, ask_id
+from remit.core import Ask, Message, Result, ToolSpec, ask_id
 from remit.core.events import AnswerRejected, AnyEvent, CallAnswered, ModelAnswered, RunStarted
-from remit.core.messages import Message, ToolSpec
-from remit.core.parsing.canonical_json import canonical_json, digest_bytes
+from remit.core.parsing import canonical_json, digest_bytes
 
 
 class Conversation:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any, TypeVar
 
-from remit.core.calls import Failed, Grant, Succeeded
+from remit.core import Failed, Grant, Succeeded
 from remit.core.events import (
     AnswerRejected,
     ApprovalGranted,
@@ -30,7 +30,7 @@ from remit.core.events import (
     ToolRecovered,
     ToolTried,
 )
-from remit.guardrails.provenance import UNTRUSTED, telling
+from remit.guardrails import UNTRUSTED, telling
 from remit.journal.run_state import PASSING, REFUSED, Circuit, Doubt, Facts, OpenCall, Tries, effect_digest, meant
 
 _Frozen = TypeVar("_Frozen")

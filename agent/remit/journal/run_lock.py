@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from remit.core.errors import UsageError
+from remit.core import UsageError
 
 DRIVEN: Final = "run {} is being driven by another process; it takes up what people say"
 TRIES: Final = 3  # whoever only asks holds the lock for an instant

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from remit.core.claims import Claim
+from remit.core import Claim
 from remit.core.events import AnyEvent, Recorded
 from remit.journal.conversation import Conversation
 from remit.journal.hash_chain import seal

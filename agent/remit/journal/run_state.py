@@ -6,16 +6,13 @@ and answer are kept one by one, so a long run costs no more per event than a sho
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from remit.core.calls import Call, Confinement, Context, Grant, Json, Missing
-from remit.core.errors import Code
+from remit.core import Call, Code, Grant, Missing
 from remit.core.events import NANO, Content, EffectSettled, HoldSet, Outcome, RunStarted
-from remit.core.parsing.canonical_json import digest
-from remit.core.parsing.urls import URL_KINDS
-from remit.guardrails.provenance import carried, intends, kind_of, said, texts_of, unnamed
+from remit.core.parsing import digest
 
 # The codes of a call that was refused before anything of it ran.
 REFUSED: Final[frozenset[Code]] = frozenset(
@@ -50,11 +47,6 @@ def effect_digest(call: Call) -> str:
     if call.effect not in ("once", "keyed"):
         return ""
     return digest({"action": call.action, "on": sorted(t.resource for t in call.touches if t.access != "read")})
-
-
-def goes_out(call: Call) -> bool:
-    """Whether somebody may come to read what the call says: it acts, or it asks for a page, whose query is a text too."""
-    return call.effect != "read" or any(touch.kind in URL_KINDS and not touch.fixed for touch in call.touches)
 
 
 def meant(call: Call) -> str:
@@ -287,89 +279,3 @@ def summary(run: str, facts: Facts) -> RunSummary:
         first_failed=facts.first_failed,
         content=started.content if started else "whole",
     )
-
-
-def context(
-    facts: Facts,
-    *,
-    call: Call,
-    env: str,
-    confinement: Confinement,
-    at: int,
-    roles_of: Callable[[str], frozenset[str]],
-    decision_digest: str | None = None,
-    means: Iterable[str] = (),
-    shown: Mapping[str, Json] | None = None,
-    spoken: bool | None = None,
-) -> Context:
-    """What a condition may read when `call` is decided at `at` (Unix nanoseconds). `means` are the words that stand for the action.
-    `shown` are its arguments as recorded; `spoken` is whether the user said all of them, where that is recorded because
-    some were not.
-
-    A grant counts if it was given for the latest request, by a person who has that role now and is not the requester,
-    and has not lapsed; with `decision_digest`, only if that request asked about this very decision.
-    """
-    place = (call.step, call.index)
-    words = facts.words
-    chosen = [touch for touch in call.touches if not touch.fixed]
-    strange = unnamed(words, chosen)
-    unknown = frozenset(kind_of(resource) for resource in strange if resource not in facts.directory)
-    carries = frozenset[str]()
-    if goes_out(call):
-        names = {touch.name for touch in chosen} | {touch.resource for touch in chosen}
-        texts = texts_of(call.arguments if shown is None else shown, names)
-        carries = carried(texts, words, facts.directory, facts.values)
-        if spoken is None:
-            spoken = said(words, texts_of(call.arguments, names))
-    approvals: dict[str, int] = {}
-    for grant in counted(facts, call, at=at, roles_of=roles_of, decision_digest=decision_digest):
-        approvals[grant.role] = approvals.get(grant.role, 0) + 1
-    return Context(
-        args=call.arguments,
-        labels=facts.labels,
-        named=bool(chosen) and not strange,
-        known=not unknown,
-        unknown=unknown,
-        carries=carries,
-        said=bool(spoken),
-        intended=intends(words, means),
-        effect=call.effect,
-        calls=facts.calls(but=place),
-        approvals=approvals,
-        env=env,
-        confinement=confinement,
-        time=_time_of_day(at),
-    )
-
-
-def _time_of_day(at: int) -> str:
-    """Hours and minutes in UTC; a strftime would be a tenth of a backtest."""
-    hours, minutes = divmod(at // (60 * NANO) % (24 * 60), 60)
-    return f"{hours:02}:{minutes:02}"
-
-
-def counted(
-    facts: Facts,
-    call: Call,
-    *,
-    at: int,
-    roles_of: Callable[[str], frozenset[str]],
-    decision_digest: str | None = None,
-) -> tuple[Grant, ...]:
-    """The grants that count for the call now, of those that were given for its latest request."""
-    asked = facts.open.get((call.step, call.index))
-    if asked is None or asked.rejected or decision_digest not in (None, asked.request):
-        return ()
-    return tuple(
-        grant
-        for grant in asked.grants
-        if (grant.until is None or at < grant.until)
-        and _is_person(grant.approver, call, facts.started)
-        and grant.role in roles_of(grant.approver)
-    )
-
-
-def _is_person(approver: str, call: Call, started: RunStarted | None) -> bool:
-    """Another person: neither a subject of the call nor whoever started the run in that subject's name."""
-    own = (*call.subjects.all, started.actor if started else "")
-    return approver.startswith("user:") and approver != "user:none" and approver not in own

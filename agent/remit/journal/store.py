@@ -28,8 +28,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.pool import StaticPool
 from sqlmodel import Field, SQLModel
 
-from remit.core.claims import Claim, Exhausted
-from remit.core.errors import RemitError, RunEnded, UsageError
+from remit.core import Claim, Exhausted, RemitError, RunEnded, UsageError
 from remit.core.events import AnyEvent, Recorded, RunPruned
 from remit.journal.hash_chain import Chain, Fault, Link, link
 from remit.journal.reducer import apply_event

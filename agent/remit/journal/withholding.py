@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from remit.core.calls import Ask, Failed, Json, Result, Succeeded
+from remit.core import Ask, Failed, Json, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
     AnyEvent,

@@ -19,19 +19,37 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias, TypeVar, cast
 
-from remit.broker.broker import ApprovalPending, Broker
-from remit.core.calls import Ask, Call, Error, Failed, Json, Result
-from remit.core.errors import ModelCode, Refusal, RunEnded, UsageError
+from remit.broker import ApprovalPending, Broker
+from remit.core import (
+    Ask,
+    Call,
+    Error,
+    Failed,
+    Json,
+    Message,
+    ModelCode,
+    Refusal,
+    Result,
+    RunEnded,
+    ToolSpec,
+    Turn,
+    UsageError,
+)
 from remit.core.events import ApprovalRequested, ModelAnswered, RunFinished
-from remit.core.messages import Message, ToolSpec, Turn
-from remit.core.parsing.canonical_json import canonical_json, digest
-from remit.runtime.graph import Agency
-from remit.runtime.live import LiveWorld
-from remit.runtime.runner import Ended, People, Start, acting_subject, new_run_id, resume_run, start_run
-from remit.workspace.bundle import tool_specs
-from remit.workspace.identity import os_account
-from remit.workspace.manifest.manifest import ActionSchema
-from remit.workspace.session import House, open_house
+from remit.core.parsing import canonical_json, digest
+from remit.runtime import (
+    Agency,
+    ApprovalWaiter,
+    Ended,
+    LiveWorld,
+    Start,
+    acting_subject,
+    new_run_id,
+    resume_run,
+    start_run,
+)
+from remit.workspace import House, open_house, os_account, tool_specs
+from remit.workspace.manifest import ActionSchema
 
 _T = TypeVar("_T")
 Function: TypeAlias = Callable[..., Json]
@@ -176,10 +194,9 @@ class Door:
         if asked.thread is not None:
             of = {"agent": self._agent.name, "user": self._subject, "thread": asked.thread}
             name = digest(of).removeprefix("sha256:")[:32]
-        made = ForeignRun(self._house, self._wait)
-        model = _Heard(self._agent.model)
+        made = ForeignRun(self._house, self._agent.model, self._wait)
         if self._house.journal.events(name):
-            work = resume_run(self._house, name, account=os_account(), foreign=made, model=model)
+            work = resume_run(self._house, name, account=os_account(), foreign=made)
         elif not asked.task:
             raise UsageError("the run has no task: give Remit(…, task=…), or let the graph's state begin with one")
         else:
@@ -188,11 +205,11 @@ class Door:
                 task=asked.task,
                 subject=self._subject,
                 account=os_account(),
-                model=model,
+                model=made.model,
                 run=name,
             )
             work = start_run(self._house, start, foreign=made)
-        await made.begin(work, model)
+        await made.begin(work)
         return made
 
 
@@ -226,8 +243,9 @@ class _Heard:
 class ForeignRun:
     """One run, driven by a graph that is not Remit's: what `run` asks of a foreign graph, and what that graph asks here."""
 
-    def __init__(self, house: House, wait: float) -> None:
+    def __init__(self, house: House, model: str, wait: float) -> None:
         self._house = house
+        self.model = _Heard(model)
         self._wait = wait
         self._steps: dict[str, int] = {}  # by what was said
         self._decided: set[int] = set()
@@ -238,9 +256,8 @@ class ForeignRun:
         self._failure: RunEnded | None = None
         self._opened: asyncio.Future[Agency] = asyncio.get_running_loop().create_future()
 
-    async def begin(self, work: Coroutine[Any, Any, Ended], model: _Heard) -> None:
+    async def begin(self, work: Coroutine[Any, Any, Ended]) -> None:
         """Have the run opened. Raises what keeps it from beginning."""
-        self._model = model
         self._work = asyncio.ensure_future(work)
         either: set[asyncio.Future[Any]] = {self._work, self._opened}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -292,10 +309,10 @@ class ForeignRun:
 
     # -- what the graph asks --
 
-    def people(self, wait: float) -> People:
+    def people(self, wait: float) -> ApprovalWaiter:
         """Those who approve, heard for so many seconds."""
         world = cast("LiveWorld", self._broker.world)
-        return People(world, self.agency.record, self._broker, self._model, wait)
+        return ApprovalWaiter(world, self.agency.record, self._broker, self.model, wait)
 
     async def perform(self, turn: Turn, index: int, own: Own | None, *, queued: bool) -> Result | ApprovalRequested:
         if not queued:
@@ -324,7 +341,7 @@ class ForeignRun:
             facts = self.agency.record.facts
             if not (leave or facts.finished or self._failure or any(call.waiting for call in facts.open.values())):
                 await self._give_up_rest()
-                self._model.said = Turn(text=answer, finish="stop")
+                self.model.said = Turn(text=answer, finish="stop")
                 await self.agency.turn({"step": facts.step})
         self._over.set()
         return await self._work
@@ -370,7 +387,7 @@ class ForeignRun:
                 return refused
             await self._give_up_rest()
             step = self.agency.record.facts.step + 1
-            self._model.said = turn
+            self.model.said = turn
             await self.agency.turn({"step": step - 1})
             if (refused := self._deaf()) is not None:
                 return refused

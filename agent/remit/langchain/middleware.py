@@ -33,15 +33,13 @@ from langchain_core.tools import BaseTool
 from langgraph.types import interrupt
 from pydantic import Field
 
-from remit.broker.host_tools import action_of, content_of, describe_tool
-from remit.core.calls import Ask, Json, Result
-from remit.core.errors import Refusal
+from remit.broker import action_of, content_of, describe_tool
+from remit.core import Ask, Json, Refusal, Result, Turn
 from remit.core.events import ApprovalRequested, Usage
-from remit.core.messages import Turn
-from remit.core.parsing.canonical_json import canonical_json
+from remit.core.parsing import canonical_json
 from remit.langchain.bridge import Asked, Door, Function, Loop, Own
-from remit.runtime.models.langchain import finish_of
-from remit.runtime.runner import Ended
+from remit.runtime import Ended
+from remit.runtime.models import finish_of
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware, AgentState

@@ -16,8 +16,7 @@ import casbin
 from casbin.model import Model
 from casbin.persist import Adapter, load_policy_line
 
-from remit.core.calls import Context, Request, action_matches
-from remit.core.errors import UsageError
+from remit.core import Context, Request, UsageError, action_matches
 from remit.policy.language.casbin_model import MODEL_FILE
 from remit.policy.language.conditions import holds
 from remit.policy.language.loader import FOLDER

@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
-from remit.core.calls import Context, Decision, Request, Rule
-from remit.core.parsing.canonical_json import digest
+from remit.core import Context, Decision, Request, Rule
+from remit.core.parsing import digest
 from remit.policy import explanation as explain
 from remit.policy.index import Asked, Index, Table, found
 from remit.policy.language.loader import Row, Rules, Vocabulary, read_more, read_rules

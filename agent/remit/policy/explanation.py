@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal, TypeAlias
 
-from remit.core.calls import BREAK_GLASS, Context, Decision, Json, Missing, Request, Rule, Told
+from remit.core import BREAK_GLASS, Context, Decision, Json, Missing, Request, Rule, Told
 from remit.policy.language.disclosure import Disclosure, least
 from remit.policy.language.evaluation import Unreadable
 from remit.policy.language.loader import Row

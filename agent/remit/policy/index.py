@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from operator import not_
 from typing import Final, NamedTuple, TypeAlias
 
-from remit.core.calls import Context
+from remit.core import Context
 from remit.policy.language.loader import Row
 from remit.policy.language.patterns import LONGEST, Pattern, matcher, parse_resource
 

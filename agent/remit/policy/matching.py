@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from typing import Final
 
-from remit.core.calls import BREAK_GLASS, Context, Missing
+from remit.core import BREAK_GLASS, Context, Missing
 from remit.policy.language.loader import Row
 
 MOST_TRIED: Final = 4096  # combinations of approvals; beyond, a sufficient set is made smaller until nothing can go

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from remit.core.errors import Problem, WorkspaceError
+from remit.core import Problem, WorkspaceError
 from remit.policy.engine import Policy, load_policy
 from remit.policy.language.loader import FOLDER
 

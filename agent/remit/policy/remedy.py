@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from remit.core.calls import Context, Decision, Json, Request
+from remit.core import Context, Decision, Json, Request
 from remit.policy.language.evaluation import Turn, is_list
 from remit.policy.language.loader import Row
 from remit.policy.matching import Pair

@@ -10,9 +10,8 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from remit.core.calls import Scope, Scoped
-from remit.core.errors import WorkspaceError
-from remit.core.parsing.toml import Matching, Table, read_table, read_toml
+from remit.core import Scope, Scoped, WorkspaceError
+from remit.core.parsing import Matching, Table, read_table, read_toml
 from remit.policy.engine import Policy
 
 SUBJECT: Final = "task:this"

@@ -11,8 +11,7 @@ from typing import Final, Literal, TypeAlias, cast
 
 from pydantic import BaseModel
 
-from remit.core.calls import Call, Failed, Json, Succeeded
-from remit.core.claims import Claim
+from remit.core import Call, Claim, Failed, Json, Succeeded, ToolSpec
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
@@ -25,13 +24,8 @@ from remit.core.events import (
     Recorded,
     RunFinished,
 )
-from remit.core.messages import ToolSpec
-from remit.core.parsing.canonical_json import canonical_json
-from remit.journal.conversation import Conversation
-from remit.journal.hash_chain import Fault
-from remit.journal.reducer import apply_event
-from remit.journal.run_log import Record
-from remit.journal.run_state import Facts
+from remit.core.parsing import canonical_json
+from remit.journal import Conversation, Facts, Fault, Record, apply_event
 from remit.replay.recorded import Guide, RecordEnds, is_a_persons
 
 Kind: TypeAlias = Literal[

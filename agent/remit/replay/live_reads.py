@@ -12,19 +12,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from remit.core.calls import Ask
-from remit.core.errors import UsageError
+from remit.core import Ask, Message, ToolSpec, Turn, UsageError
 from remit.core.events import AttemptEnded, Recorded
-from remit.core.messages import Message, ToolSpec, Turn
-from remit.core.parsing.canonical_json import canonical_json
+from remit.core.parsing import canonical_json
 from remit.replay.divergence import Divergence, unified
 from remit.replay.partial import Part
-from remit.runtime.runner import Start, acting_subject, start_run
-from remit.tracing.reports.timeline import CallStory, Story, tell
-from remit.workspace.bundle import Rulebook
-from remit.workspace.definitions import Workspace
-from remit.workspace.identity import os_account
-from remit.workspace.session import House
+from remit.runtime import Start, acting_subject, start_run
+from remit.tracing.reports import CallStory, Story, tell
+from remit.workspace import House, Rulebook, Workspace, os_account
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,16 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, cast
 
-from remit.core.calls import Json
-from remit.core.errors import Refusal, UsageError
+from remit.core import Json, Refusal, UsageError
 from remit.core.events import AttemptEnded, CallDecided, Recorded, RunStarted
-from remit.policy.engine import Policy
+from remit.policy import Policy
 from remit.replay.partial import Cut, Part, cut, parts_of, reenact
 from remit.replay.replayer import replayable
-from remit.tracing.reports.failures import Failing, failures
-from remit.workspace.bundle import Rulebook
-from remit.workspace.definitions import Workspace
-from remit.workspace.manifest.resolution import check_output
+from remit.tracing.reports import Failing, find_failures
+from remit.workspace import Rulebook, Workspace
+from remit.workspace.manifest import check_output
 
 FIRST_GROUPS: Final = 2
 
@@ -50,7 +48,7 @@ async def shrink(
     """
     started = replayable(records)
     if not failing.found(records):
-        others = "; ".join(failures(records)) or "it fails in no way"
+        others = "; ".join(find_failures(records)) or "it fails in no way"
         raise UsageError(f"the run does not fail so: {failing.text}; its failures: {others}")
     trying = _Trying(records, rulebooks, failing, run)
     parts = parts_of(records)
@@ -194,7 +192,7 @@ async def is_gone(
     before = failing.found(records)
     if not before:
         raise UsageError(
-            f"the run does not fail so: {failing.text}; its failures: {'; '.join(failures(records)) or 'none'}"
+            f"the run does not fail so: {failing.text}; its failures: {'; '.join(find_failures(records)) or 'none'}"
         )
     told = await reenact(cut(now, Cut(parts=parts_of(now))), rulebooks, run=records[0].run, policy=policy)
     still = failing.found(told)

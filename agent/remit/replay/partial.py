@@ -13,14 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from remit.core.calls import Json
+from remit.core import Json
 from remit.core.events import AnyEvent, AttemptEnded, ModelAnswered, Recorded, RunFinished, RunStarted
-from remit.journal.hash_chain import Chain, Link, link
-from remit.journal.run_log import Record
-from remit.policy.engine import Policy
+from remit.journal import Chain, Link, Record, link
+from remit.policy import Policy
 from remit.replay.recorded import Guide, Otherwise, RecordEnds, agency, people
-from remit.runtime.graph import drive, forgotten
-from remit.workspace.bundle import Rulebook
+from remit.runtime import drive, forgotten
+from remit.workspace import Rulebook
 
 Part: TypeAlias = tuple[int, int]  # a call by step and index; index -1 is a turn that called nothing
 

@@ -11,11 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from remit.broker.attempts import Attempted, Probed
-from remit.broker.broker import Broker
-from remit.core.calls import Call, Confinement, Error, Failed
-from remit.core.claims import Claim
-from remit.core.errors import Code, Refusal
+from remit.broker import Attempted, Broker, Probed
+from remit.core import Call, Claim, Code, Confinement, Error, Failed, Message, ModelError, Refusal, ToolSpec, Turn
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
@@ -37,17 +34,12 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
-from remit.core.messages import Message, ModelError, ToolSpec, Turn
-from remit.guardrails.sanitizer import Cleaned
-from remit.journal.run_log import MemoryLog, Record
-from remit.journal.run_state import Facts
-from remit.policy.engine import Policy
-from remit.runtime.graph import Agency
-from remit.workspace.bundle import Rulebook, tool_specs
-from remit.workspace.definitions import Workspace
-from remit.workspace.limits import Measure
-from remit.workspace.manifest.manifest import Breaker
-from remit.workspace.manifest.resolution import check_output
+from remit.guardrails import Cleaned
+from remit.journal import Facts, MemoryLog, Record
+from remit.policy import Policy
+from remit.runtime import Agency
+from remit.workspace import Measure, Rulebook, Workspace, tool_specs
+from remit.workspace.manifest import Breaker, check_output
 
 UNHEARD: Final = frozenset(
     {"cancelled", "content_blocked", "invalid_arguments"}

@@ -11,14 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from remit.core.errors import UsageError
+from remit.core import UsageError
 from remit.core.events import CallAnswered, CallDecided, ModelAnswered, Recorded, RunFinished, RunStarted
-from remit.journal.hash_chain import Chain, Fault
-from remit.journal.run_log import Record
+from remit.journal import Chain, Fault, Record
 from remit.replay.divergence import POLICY_WORDS, TOOL_WORDS, Comparison, Diverged, Divergence, offered, tampered
 from remit.replay.recorded import Otherwise, RecordEnds, agency, people
-from remit.runtime.graph import Agency, drive, forgotten
-from remit.workspace.bundle import Rulebook, tool_specs
+from remit.runtime import Agency, drive, forgotten
+from remit.workspace import Rulebook, tool_specs
 
 RECORDED: Final = Otherwise()
 

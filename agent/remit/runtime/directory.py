@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from remit.core.calls import Ask
-from remit.core.parsing.canonical_json import canonical_json
-from remit.guardrails.provenance import kind_of
-from remit.journal.run_state import Facts
-from remit.workspace.definitions import LookUp
+from remit.core import Ask
+from remit.core.parsing import canonical_json
+from remit.guardrails import kind_of
+from remit.journal import Facts
+from remit.workspace import LookUp
 
 MOST: Final = 100  # calls of one turn; what comes after is not known
 

@@ -23,13 +23,10 @@ from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Durability, Send, interrupt
 
-from remit.broker.broker import ApprovalPending, Broker
-from remit.broker.budgets import check_turn, wall_end
-from remit.core.calls import Decision
-from remit.core.errors import Refusal, RunEnded
+from remit.broker import ApprovalPending, Broker, check_turn, wall_end
+from remit.core import WHOLE, Decision, Model, ModelError, Refusal, RunEnded, ToolSpec, Turn
 from remit.core.events import AnswerRejected, CallAnswered, ModelAnswered, ModelAsked, ModelFailed, RunFinished
-from remit.core.messages import WHOLE, Model, ModelError, ToolSpec, Turn
-from remit.journal.run_log import Record
+from remit.journal import Record
 from remit.runtime.directory import look_ups
 
 POLL_S: Final = 0.25  # how often a thinking model is looked at

@@ -7,22 +7,14 @@ import time
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from remit.broker.circuit_breaker import check_circuit, count_attempt
-from remit.broker.holds import hold_reason
-from remit.core.calls import Call, Failed
-from remit.core.claims import Claim, Exhausted
-from remit.core.errors import Code, Refusal, WorkspaceError
+from remit.broker import check_circuit, count_attempt, hold_reason
+from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, WorkspaceError
 from remit.core.events import NANO, BudgetSpent, RulesChanged
-from remit.journal.run_log import Record
-from remit.journal.run_state import Facts
-from remit.journal.store import WORKSPACE_RUN
-from remit.policy.engine import Policy
-from remit.policy.reload import Watched
+from remit.journal import WORKSPACE_RUN, Facts, Record
+from remit.policy import Policy, Watched
 from remit.tracing import Objects
-from remit.workspace.bundle import files_of
-from remit.workspace.limits import Limit, Measure, limit_claims, limit_refusal
-from remit.workspace.manifest.manifest import Breaker
-from remit.workspace.session import House
+from remit.workspace import House, Limit, Measure, files_of, limit_claims, limit_refusal
+from remit.workspace.manifest import Breaker
 
 POLL_S: Final = 0.25  # how often a running call looks whether somebody holds it
 

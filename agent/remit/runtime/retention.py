@@ -13,17 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from remit.broker.approvals.break_glass import emergencies
-from remit.core.errors import UsageError
+from remit.broker.approvals import emergencies
+from remit.core import UsageError
 from remit.core.events import NANO, RulesChanged, RunPruned, RunResumed, RunStarted
-from remit.journal.run_lock import is_driven
-from remit.journal.run_state import RunSummary
-from remit.journal.store import WORKSPACE_RUN
+from remit.journal import WORKSPACE_RUN, RunSummary, is_driven
 from remit.runtime.graph import checkpoints
-from remit.tracing import Objects, read
-from remit.tracing.object_store import read_index
-from remit.tracing.trace_file import trace_path
-from remit.workspace.session import House
+from remit.tracing import Objects, read, read_index, trace_path
+from remit.workspace import House
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _SECONDS: Final = {"h": 3600, "d": 86_400, "w": 604_800}

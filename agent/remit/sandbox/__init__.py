@@ -1,33 +1,32 @@
-"""Confinement: a decided call runs in a room that holds exactly what was decided.
+"""Runs one authorized tool call in a sandbox that exposes only the authorized resources.
 
-    confine       the face: run, describe, close, the tier that works here
-    observe       what one call really does, as the kernel asks about it
-    requirements  what a tool asks for, and what its lock holds
-    environment   a tool's own packages: locked, installed once, read-only
-    profile       what a call may reach, and bubblewrap's command line for it
-    warm          one call of a tool that is kept warm
-    pool          the warm tools: as many children stand by as there is demand
-    standby       one zygote and its children, from the broker's side
-    launch        one call in a sandbox of its own
-    process       a running sandbox: its command line, its lines, its end
-    handover      a sandbox's way to the network: its listener taken over, each call let through it
-    exchange      what the broker says to a call's process and hears from it
-    opened        what was decided, opened beneath the working folder
-    scratch       what was written, put in place
-    outcome       one code for each ending
-    seccomp       which system calls are left
-    probe         break-outs, tried for real
-    attempts      which ones, and what each would mean
+    sandbox           run, describe, close; which tier works on this machine
+    profile           what a call may reach, and bubblewrap's command line for it
+    one_shot          one call in a sandbox of its own
+    warm/             a pool of tools that are kept imported, with a child for each call
+    process           a running sandbox: its command line, its lines, its end
+    protocol          what the broker says to the process of a call, and reads from it
+    file_grants       the authorized files, opened beneath the working folder
+    scratch           written files, put in place
+    outcome           one code for each ending
+    network_handover  the listener of a sandbox, handed to the proxy
+    egress/           the proxy: the only way to the network
+    seccomp           which system calls are left
+    cgroups, account  limits of the kernel, and the account that tools run as
+    syscall_observer  what one call really does
+    packages/         the Python packages of a tool
+    selfcheck/        `remit doctor`
 
-Inside the sandbox, in this order:
+Inside the sandbox (`guest/`, which imports nothing of Remit), in this order:
 
-    inside        the first program: lock down
-    zygote        import the tool once, fork a child for each call
-    onecall       one call's process: narrow, run, answer
-    serving       the tool's side: import, types, call
-    watch         what it reached for beyond the decision
-    outlet        the listener by which alone the network is reached, made and handed out
-    kernel        Landlock, filters, openat2 and the like, by number
+    inside      the first program: lock down
+    supervisor  ends what a sandbox without namespaces leaves behind
+    zygote      import the tool once, fork a child for each call
+    onecall     the process of one call: narrow, run, answer
+    serving     the tool's side: import, types, call
+    watch       what it reached for beyond the decision
+    outlet      the listener for the network, made inside and handed out
+    kernel      Landlock, filters, openat2 and the like, by number
 
 Tried and dropped:
 
@@ -41,40 +40,6 @@ Tried and dropped:
 * RLIMIT_AS: it counts what threads only reserve.
 """
 
-from __future__ import annotations
+from remit._face import face
 
-from remit.sandbox.egress import Permit
-from remit.sandbox.file_grants import Expansion, expand
-from remit.sandbox.outcome import Output
-from remit.sandbox.packages import environment
-from remit.sandbox.packages.environment import Environment
-from remit.sandbox.profile import OWN_FOLDER, Profile, Runtime, Tier, argv, runtime
-from remit.sandbox.sandbox import Sandbox, find_bwrap, probe
-from remit.sandbox.scratch import Scratch
-from remit.sandbox.selfcheck.probe import Check, TierReport
-from remit.sandbox.syscall_observer import Observed, Seen
-from remit.sandbox.warm.zygote_handle import Bounds
-
-__all__ = [
-    "OWN_FOLDER",
-    "Bounds",
-    "Check",
-    "Environment",
-    "Expansion",
-    "Observed",
-    "Output",
-    "Permit",
-    "Profile",
-    "Runtime",
-    "Sandbox",
-    "Scratch",
-    "Seen",
-    "Tier",
-    "TierReport",
-    "argv",
-    "environment",
-    "expand",
-    "find_bwrap",
-    "probe",
-    "runtime",
-]
+__getattr__, __dir__, __all__ = face(__name__, __file__)

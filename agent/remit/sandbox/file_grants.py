@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from remit.core.errors import Refusal
+from remit.core import Refusal
 from remit.sandbox.guest import kernel
 from remit.sandbox.profile import Profile
 from remit.sandbox.scratch import Scratch, make_folders

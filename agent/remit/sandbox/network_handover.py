@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Self
 
-from remit.core.attempts import Connection, Limit, Refused
-from remit.core.calls import Json
+from remit.core import Connection, Json, Limit, Refused
 from remit.sandbox.egress import BLOCKED, FINAL, PORT, Door, Egress, Permit, Ticket
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.outcome import Output, exhausted

@@ -13,8 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Literal
 
-from remit.core.attempts import Spent
-from remit.core.calls import Json
+from remit.core import Json, Spent
 from remit.sandbox.account import account_for
 from remit.sandbox.file_grants import Opened
 from remit.sandbox.network_handover import Outside, Passage, judged

@@ -9,10 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from remit.core.attempts import Connection, Limit, LimitName, Refused, SandboxLimit, Spent
-from remit.core.calls import Json
-from remit.core.errors import Code, Refusal
-from remit.core.parsing.canonical_json import parse_json
+from remit.core import Code, Connection, Json, Limit, LimitName, Refusal, Refused, SandboxLimit, Spent
+from remit.core.parsing import parse_json
 from remit.sandbox.profile import OPEN_FILES, PROCESSES, SCRATCH_BYTES, Profile
 from remit.sandbox.scratch import Scratch
 

@@ -16,7 +16,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
-from remit.core.calls import Json
+from remit.core import Json
 from remit.sandbox.cgroups import Group, below, delegated
 from remit.sandbox.egress import Egress
 from remit.sandbox.network_handover import Handover

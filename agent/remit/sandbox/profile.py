@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
-from remit.core.calls import Confinement
-from remit.core.parsing.canonical_json import digest
+from remit.core import Confinement
+from remit.core.parsing import digest
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.packages.environment import Environment, base_python
 

@@ -16,8 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, cast
 
-from remit.core.calls import Confinement, Json
-from remit.core.errors import ModelCode, Refusal, RunEnded
+from remit.core import Confinement, Json, ModelCode, Refusal, RunEnded
 from remit.sandbox.account import NOBODY, closed_to_others
 from remit.sandbox.cgroups import delegated
 from remit.sandbox.egress import Egress, Permit

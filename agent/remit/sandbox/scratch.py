@@ -10,8 +10,7 @@ import stat
 from collections.abc import Mapping
 from contextlib import suppress
 
-from remit.core.attempts import Change
-from remit.core.errors import Refusal
+from remit.core import Change, Refusal
 from remit.sandbox.guest import kernel
 from remit.sandbox.profile import SCRATCH_BYTES
 

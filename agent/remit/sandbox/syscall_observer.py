@@ -22,10 +22,8 @@ from dataclasses import dataclass
 from errno import EPERM
 from typing import Final, Literal, TypeAlias, cast
 
-from remit.core.calls import Json
-from remit.core.errors import Refusal
-from remit.core.parsing.canonical_json import parse_json
-from remit.core.parsing.file_patterns import covered
+from remit.core import Json, Refusal
+from remit.core.parsing import covered, parse_json
 from remit.sandbox.guest.serving import readable
 from remit.sandbox.profile import Profile, Runtime
 from remit.sandbox.seccomp import FORKING, JUDGED, NAMING, OPENING, STARTING, this_machine

@@ -9,9 +9,8 @@ from typing import Final, cast
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from remit.core.calls import Json, Noun
-from remit.core.errors import Code, Problem, WorkspaceError
-from remit.core.parsing.yaml import Row, read_rows
+from remit.core import Code, Json, Noun, Problem, WorkspaceError
+from remit.core.parsing import Row, read_rows
 
 EXPECTATIONS: Final = "value, value_contains, error, files"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from remit.core.errors import UsageError
+from remit.core import UsageError
 
 EXAMPLE_TOML: Final = """#:schema ../tool.schema.json
 name = "{name}"

@@ -12,18 +12,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
-from remit.core.calls import Json
-from remit.core.errors import UsageError
-from remit.core.parsing.file_patterns import covered
-from remit.core.parsing.toml import read_table, read_toml, toml_line
+from remit.core import Json, UsageError
+from remit.core.parsing import covered, read_table, read_toml, toml_line
 from remit.sandbox import Observed, Sandbox, Seen
-from remit.sandbox.egress import FINAL
-from remit.sandbox.egress.permissions import parse_host
+from remit.sandbox.egress import FINAL, parse_host
 from remit.tools.workbench import CaseResult, Played, known_tool, play
-from remit.workspace.definitions import Workspace
-from remit.workspace.manifest.manifest import Action, Manifest
-from remit.workspace.manifest.schema import ManifestTable, rules
-from remit.workspace.manifest.touches import Template
+from remit.workspace import Workspace
+from remit.workspace.manifest import Action, Manifest, ManifestTable, Template, rules
 
 Use: TypeAlias = Literal["read", "write", "start", "connect", "variable"]
 

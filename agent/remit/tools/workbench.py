@@ -14,25 +14,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from remit.broker.attempts import Attempted, LiveAttempts
-from remit.broker.host_tools import describe_host
-from remit.core.calls import Call, Json, Subjects
-from remit.core.errors import Problem, Refusal, UsageError, WorkspaceError
-from remit.core.parsing.canonical_json import digest
-from remit.core.parsing.toml import toml_line
-from remit.core.parsing.urls import URL_KINDS
-from remit.core.parsing.yaml import table_text
-from remit.guardrails.redaction import Redactor
-from remit.guardrails.sanitizer import Guard
-from remit.guardrails.secrets import Secrets
-from remit.sandbox import Environment, Profile, Sandbox
-from remit.sandbox.egress.permissions import Network
-from remit.sandbox.packages.environment import check_environment, lock_environment, make_environment
+from remit.broker import Attempted, LiveAttempts, describe_host
+from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError
+from remit.core.parsing import URL_KINDS, digest, table_text, toml_line
+from remit.guardrails import Guard, Redactor, Secrets
+from remit.sandbox import Profile, Sandbox
+from remit.sandbox.egress import Network
+from remit.sandbox.packages import Environment, check_environment, lock_environment, make_environment
 from remit.tools.cases import ToolCase, read_tool_cases
-from remit.workspace.definitions import Tool, Workspace
-from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest, Pin, action_name, pin
-from remit.workspace.manifest.pins import LOCK, check_schemas, write_lock
-from remit.workspace.manifest.resolution import command_schema, resolve
+from remit.workspace import Tool, Workspace
+from remit.workspace.manifest import (
+    LOCK,
+    Action,
+    ActionSchema,
+    Manifest,
+    Pin,
+    action_name,
+    check_schemas,
+    command_schema,
+    pin,
+    resolve,
+    write_lock,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar
 
-from remit.core.calls import Failed, Json, Succeeded, ask_id
+from remit.core import Failed, Json, Succeeded, ask_id
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from remit.core.events import Recorded
-from remit.journal.hash_chain import Link
+from remit.journal import Link
 from remit.tracing.metrics import Measured, Metrics
 from remit.tracing.spans import Span, Spans, span_id
 

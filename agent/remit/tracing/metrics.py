@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from remit.core.calls import Failed
+from remit.core import Failed
 from remit.core.events import (
     NANO,
     AttemptEnded,
@@ -24,7 +24,7 @@ from remit.core.events import (
     RunFinished,
     RunStarted,
 )
-from remit.journal.hash_chain import Link
+from remit.journal import Link
 
 Kind: TypeAlias = Literal["count", "histogram"]
 OK: Final = "ok"  # where a code would stand, and there is none

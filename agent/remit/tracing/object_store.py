@@ -12,8 +12,8 @@ from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from remit.core.errors import RunEnded, UsageError
-from remit.core.parsing.canonical_json import canonical_json, digest_bytes
+from remit.core import RunEnded, UsageError
+from remit.core.parsing import canonical_json, digest_bytes
 
 _INDEX: Final = TypeAdapter(dict[str, str])
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")

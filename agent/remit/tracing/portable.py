@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 
-from remit.core.errors import UsageError
+from remit.core import UsageError
 from remit.tracing.attributes import Attribute
 from remit.tracing.object_store import read_index, write_whole
 from remit.tracing.otlp import encode

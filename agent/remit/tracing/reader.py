@@ -10,10 +10,10 @@ from typing import Final, Protocol
 
 from pydantic import ValidationError
 
-from remit.core.errors import Problem, UsageError, WorkspaceError
+from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.events import Recorded, RulesChanged, RunResumed, RunStarted
-from remit.core.parsing.canonical_json import digest_bytes
-from remit.journal.hash_chain import Chain, Fault, Link
+from remit.core.parsing import digest_bytes
+from remit.journal import Chain, Fault, Link
 from remit.tracing.object_store import Objects, read_index
 from remit.tracing.otlp import SCOPE, ReadEvent, ReadSpan, decode, shown, shown_by
 from remit.tracing.spans import Spans, span_id

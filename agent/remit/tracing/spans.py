@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from remit.core.events import AnyEvent, CallDecided, Recorded
-from remit.journal.hash_chain import Link, link_of
+from remit.journal import Link, link_of
 from remit.tracing.attributes import Attribute, Outline, SpanKind, outline
 
 INTERNAL: Final = 1  # opentelemetry.proto.trace.v1.Span.SpanKind

@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, Protocol
 
-from remit.core.errors import RunEnded, UsageError
+from remit.core import RunEnded, UsageError
 from remit.core.events import Recorded
-from remit.journal.hash_chain import Link
+from remit.journal import Link
 from remit.tracing.object_store import sync_folder
 from remit.tracing.otlp import encode
 from remit.tracing.spans import Place, Span, Spans

@@ -7,10 +7,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, cast
 
-from remit.core.calls import Json, Noun
-from remit.core.errors import Refusal
-from remit.core.parsing.canonical_json import parse_arguments
-from remit.core.parsing.json_schema import Mismatch, validate
+from remit.core import Json, Noun, Refusal
+from remit.core.parsing import Mismatch, parse_arguments, validate
 
 CITATIONS: Final = "citations"
 CONFIDENCE: Final = "confidence"

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from remit.core.calls import Effect, Json
-from remit.core.messages import ToolSpec
-from remit.core.parsing.canonical_json import canonical_json
-from remit.policy.engine import Policy, load_policy
-from remit.policy.language.loader import Vocabulary
+from remit.core import Effect, Json, ToolSpec
+from remit.core.parsing import canonical_json
+from remit.policy import Policy, load_policy
+from remit.policy.language import Vocabulary
 from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import ActionSchema, action_name

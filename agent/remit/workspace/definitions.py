@@ -10,9 +10,8 @@ from typing import Final
 
 from pydantic import Field
 
-from remit.core.calls import Confinement, Json, Noun
-from remit.core.errors import Refusal
-from remit.guardrails.content_rules import Content
+from remit.core import Confinement, Json, Noun, Refusal
+from remit.guardrails import Content
 from remit.workspace.answer_contract import Answer
 from remit.workspace.labels import Labelled
 from remit.workspace.limits import Limit

@@ -7,11 +7,8 @@ from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from remit.core.calls import Json
-from remit.core.errors import Refusal
-from remit.core.parsing.names import canonical
-from remit.core.parsing.toml import Matching, Table, wrong
-from remit.core.parsing.toml_fields import Duration, Size, Summary
+from remit.core import Json, Refusal
+from remit.core.parsing import Duration, Matching, Size, Summary, Table, canonical, wrong
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder lies in one of these

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from remit.core.errors import Problem, UsageError, WorkspaceError
-from remit.core.parsing.toml import read_toml
+from remit.core import Problem, UsageError, WorkspaceError
+from remit.core.parsing import read_toml
 from remit.workspace.definitions import RESERVED
 from remit.workspace.file_schema import MARKER, plain_path
 from remit.workspace.manifest.manifest import code_digest, is_code

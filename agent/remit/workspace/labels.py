@@ -11,13 +11,9 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from remit.core.calls import Noun, Touch
-from remit.core.errors import Problem, WorkspaceError
-from remit.core.parsing.file_patterns import covered
-from remit.core.parsing.toml import Matching, Table, read_table, read_toml, toml_line
-from remit.core.parsing.toml_fields import Label, Summary
-from remit.core.parsing.urls import SCHEMES
-from remit.sandbox.egress.permissions import parse_host, url_of
+from remit.core import Noun, Problem, Touch, WorkspaceError
+from remit.core.parsing import SCHEMES, Label, Matching, Summary, Table, covered, read_table, read_toml, toml_line
+from remit.sandbox.egress import parse_host, url_of
 from remit.workspace.manifest.network_schema import HostLine
 from remit.workspace.manifest.schema import Pattern
 

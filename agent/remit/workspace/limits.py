@@ -7,12 +7,9 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from remit.core.calls import Noun, Subjects, action_matches
-from remit.core.claims import Claim, Exhausted
-from remit.core.errors import Problem, Refusal, WorkspaceError
+from remit.core import Claim, Exhausted, Noun, Problem, Refusal, Subjects, WorkspaceError, action_matches
 from remit.core.events import NANO
-from remit.core.parsing.toml import Matching, Table, read_table, read_toml, toml_line
-from remit.core.parsing.toml_fields import Duration, Summary, duration, size
+from remit.core.parsing import Duration, Matching, Summary, Table, duration, read_table, read_toml, size, toml_line
 
 LIMITS: Final = "policies/limits.toml"
 Measure: TypeAlias = Literal["calls", "seconds", "bytes", "tokens", "money"]

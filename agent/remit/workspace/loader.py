@@ -10,13 +10,9 @@ from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from remit.core.calls import Json
-from remit.core.errors import Problem, Refusal, WorkspaceError
-from remit.core.parsing.canonical_json import parse_arguments
-from remit.core.parsing.json_schema import check_schema
-from remit.core.parsing.toml import Table, read_table, read_toml, toml_line
-from remit.core.parsing.toml_fields import duration, size
-from remit.guardrails.content_rules import CONTENT, Content, read_content
+from remit.core import Json, Problem, Refusal, WorkspaceError
+from remit.core.parsing import Table, check_schema, duration, parse_arguments, read_table, read_toml, size, toml_line
+from remit.guardrails import CONTENT, Content, read_content
 from remit.workspace.answer_contract import Answer
 from remit.workspace.definitions import RESERVED, Agent, Budget, LookUp, Price, Settings, Tool, Workspace
 from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable

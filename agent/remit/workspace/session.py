@@ -6,14 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from remit.core.errors import Problem, WorkspaceError
-from remit.journal.store import Journal
-from remit.policy.engine import Policy, load_policy
-from remit.policy.reload import read_folder
-from remit.workspace.files import find_workspace
-from remit.workspace.loader import load_workspace
+from remit.core import Problem, WorkspaceError
+from remit.journal import Journal
+from remit.policy import Policy, load_policy, read_folder
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Workspace
+from remit.workspace.files import find_workspace
+from remit.workspace.loader import load_workspace
 
 
 @dataclass(frozen=True, kw_only=True)

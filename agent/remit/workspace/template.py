@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from remit.core.errors import UsageError
+from remit.core import UsageError
 from remit.workspace.file_schema import MARKER
 
 ROOMS: Final = (

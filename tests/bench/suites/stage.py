@@ -385,10 +385,8 @@ def play(house: House, task: str, puppet: Puppet, *, grants: bool) -> Seen:
                 approval.grant_approval(
                     record,
                     event,
-                    approver=who,
-                    role="role:owner",
+                    approval.Approval(approver=who, role="role:owner", account="bench"),
                     roles_of=house.policy.roles_of,
-                    account="bench",
                     now=recorded.at + 1,
                 )
             else:

@@ -10,14 +10,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from remit.core.calls import Effect, Json, Noun
-from remit.guardrails.content_rules import CONTENT, Content
-from remit.sandbox.egress.permissions import Credential, Exposed, Host, parse_host
-from remit.workspace.answer_contract import Answer
-from remit.workspace.definitions import Agent, Budget, LookUp, Price, Settings, Tool, Workspace
-from remit.workspace.limits import LIMITS as SHARED
-from remit.workspace.limits import Limit
-from remit.workspace.manifest.manifest import Action, Breaker, Limits, Manifest, Retry
+from remit.core import Effect, Json, Noun
+from remit.guardrails import CONTENT, Content
+from remit.sandbox.egress import Credential, Exposed, Host, parse_host
+from remit.workspace import LIMITS as SHARED
+from remit.workspace import Agent, Answer, Budget, Limit, LookUp, Price, Settings, Tool, Workspace
+from remit.workspace.manifest import Action, Breaker, Limits, Manifest, Retry
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
 Told: TypeAlias = Callable[[str, Any, Any], Iterable[str]]  # whose, before, after → what they may do now

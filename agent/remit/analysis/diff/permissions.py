@@ -17,9 +17,8 @@ from remit.analysis.diff.witnesses import Refused, counterpart, facts_of, facts_
 from remit.analysis.reach import Reach, reach_of
 from remit.analysis.solver.findings import Difference, Finding
 from remit.analysis.solver.ruleset import Side, read_side
-from remit.core.calls import Json, Request
-from remit.workspace.bundle import vocabulary
-from remit.workspace.definitions import Workspace
+from remit.core import Json, Request
+from remit.workspace import Workspace, vocabulary
 
 _SAID: Final = {"allow": "may now", "ask": "may now, once approved,", "deny": "may no longer"}
 _WAS: Final = {"allow": "allowed", "ask": "asked", "deny": "refused"}

@@ -12,14 +12,10 @@ from pathlib import Path, PurePosixPath
 from typing import Final
 
 from remit.analysis.solver.ruleset import Side, read_side
-from remit.core.errors import UsageError
-from remit.policy.language.loader import Vocabulary
-from remit.workspace.bundle import vocabulary
-from remit.workspace.definitions import RESERVED, Workspace
-from remit.workspace.file_schema import MARKER
-from remit.workspace.loader import load_files, load_workspace
-from remit.workspace.manifest.manifest import code_digest, is_code
-from remit.workspace.session import policy_files
+from remit.core import UsageError
+from remit.policy.language import Vocabulary
+from remit.workspace import MARKER, RESERVED, Workspace, load_files, load_workspace, policy_files, vocabulary
+from remit.workspace.manifest import code_digest, is_code
 
 GIT: Final = "git:"
 _ROOMS: Final = ("policies", "tools", "agent", MARKER)

@@ -10,7 +10,7 @@ from typing import Final
 
 from remit.analysis.solver.conditions import SETS
 from remit.analysis.solver.findings import Difference, Finding
-from remit.core.calls import Context, Json, Rule
+from remit.core import Context, Json, Rule
 
 LONGEST_SHOWN: Final = 60  # characters of one text; a witness may need thousands
 _PLAIN: Final = Context(time="12:00")

@@ -15,8 +15,8 @@ from typing import Final, get_args
 
 from remit.analysis.solver.conditions import ABSENT, Atom, Dim, Truth, Value, truth
 from remit.analysis.solver.segments import TooMany, distinguished
-from remit.core.calls import Confinement, Effect, Json
-from remit.policy.language.evaluation import same
+from remit.core import Confinement, Effect, Json
+from remit.policy.language import same
 
 MOST_HELD: Final = 8  # constants looked for in one list: every subset of them is an example
 MOST_EXAMPLES: Final = 2000  # of one fact

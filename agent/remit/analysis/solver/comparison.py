@@ -14,9 +14,8 @@ from remit.analysis.solver.paths import Space
 from remit.analysis.solver.ruleset import Key, Side
 from remit.analysis.solver.search import Answered, Ask, Change, Question, Values, ask
 from remit.analysis.solver.segments import TooMany
-from remit.core.calls import Context, Verdict, action_matches
-from remit.policy.language.conditions import read_condition
-from remit.policy.language.patterns import EVERYTHING, Pattern, parse_pattern
+from remit.core import Context, Verdict, action_matches
+from remit.policy.language import EVERYTHING, Pattern, parse_pattern, read_condition
 
 OTHER_KIND: Final = "thing"  # stands for every kind of resource that no rule names
 

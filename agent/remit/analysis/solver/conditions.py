@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias, cast
 
-from remit.core.calls import Context, Json
-from remit.policy.language.conditions import Condition, parse_condition
+from remit.core import Context, Json
+from remit.policy.language import Condition, parse_condition
 
 Dim: TypeAlias = tuple[str, str]  # ("args", "path"), ("labels", "untrusted"), ("calls", "mail.send"), ("time", "")
 Truth: TypeAlias = bool | None  # None: it cannot be read

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from remit.analysis.solver.ruleset import Side
-from remit.core.calls import Context, Rule, Verdict
+from remit.core import Context, Rule, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)

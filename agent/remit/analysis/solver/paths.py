@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from remit.analysis.solver.segments import ANY, Pieces, TooMany, parts
-from remit.policy.language.patterns import Pattern, segment_matches
+from remit.policy.language import Pattern, segment_matches
 
 MOST_PLACES: Final = 50_000  # of one subject and action
 URLS: Final = ("http", "https")

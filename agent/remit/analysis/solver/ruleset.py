@@ -10,11 +10,19 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal, NamedTuple, Protocol
 
-from remit.core.calls import Context, Request, Rule, Verdict, action_matches
-from remit.policy.engine import Policy
-from remit.policy.language.loader import Row, Rules, Vocabulary, read_rules
-from remit.policy.language.patterns import Pattern, parse_pattern, parse_resource
-from remit.policy.language.roles import Link, closures
+from remit.core import Context, Request, Rule, Verdict, action_matches
+from remit.policy import Policy
+from remit.policy.language import (
+    Link,
+    Pattern,
+    Row,
+    Rules,
+    Vocabulary,
+    closures,
+    parse_pattern,
+    parse_resource,
+    read_rules,
+)
 
 
 class Key(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 from remit.analysis.solver.cells import Cells, cells_of
 from remit.analysis.solver.conditions import Absent, Atom, Dim, Tree, Truth, Value, atoms_of, context_of, tree_of, truth
 from remit.analysis.solver.segments import TooMany
-from remit.core.calls import Verdict
+from remit.core import Verdict
 
 MOST_TRIED: Final = 20_000  # combinations of facts in one question
 

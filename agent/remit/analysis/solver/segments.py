@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, TypeAlias
 
-from remit.core.errors import Refusal
-from remit.core.parsing.names import canonical
-from remit.policy.language.patterns import segment_matches
+from remit.core import Refusal
+from remit.core.parsing import canonical
+from remit.policy.language import segment_matches
 
 Pieces: TypeAlias = tuple[str, ...]  # what stands between the `*` of one segment of a pattern
 ANY: Final[Pieces] = ("", "")  # `*`

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from remit.core.calls import BREAK_GLASS
-from remit.core.errors import Refusal, UsageError
+from remit.core import BREAK_GLASS, Refusal, UsageError
 from remit.core.events import ApprovalGranted, ApprovalRequested, BreakGlassReviewed, RunStarted
-from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded, Journal
+from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
 
 
 @dataclass(frozen=True, kw_only=True)

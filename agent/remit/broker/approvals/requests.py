@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from typing import Final
 
-from remit.broker.approvals.summary import LONGEST, shown_facts, summary
-from remit.core.calls import BREAK_GLASS, Call, Decision
-from remit.core.errors import Refusal
+from remit.broker.approvals.summary import LONGEST, approval_summary, shown_facts
+from remit.core import BREAK_GLASS, Call, Decision, Refusal
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
@@ -21,11 +21,9 @@ from remit.core.events import (
     ApprovalRevoked,
     CallDecided,
 )
-from remit.guardrails.sanitizer import Guard
-from remit.journal.run_log import Record
-from remit.journal.run_state import Facts
-from remit.journal.store import Journal
-from remit.workspace.definitions import Budget
+from remit.guardrails import Guard
+from remit.journal import Facts, Journal, Record
+from remit.workspace import Budget
 
 LASTS_NS: Final = 3600 * 1_000_000_000
 HASTE_NS: Final = 60 * 1_000_000_000
@@ -44,7 +42,7 @@ def request_approval(call: Call, decision: Decision, now: int, guard: Guard) -> 
         index=call.index,
         decision_digest=decision.decision_digest,
         missing=decision.missing,
-        summary=summary(call, decision, guard),
+        summary=approval_summary(call, decision, guard),
         expires_at=now + LASTS_NS,
         break_glass=decision.break_glass,
         facts=shown_facts(decision.facts),
@@ -64,49 +62,52 @@ def check_waiting_approvals(facts: Facts, budget: Budget) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Approval:
+    """One person's approval in one role, given by an account of the operating system.
+
+    `scripted`: a demonstration script gave it. In `role:break-glass` there is a `reason`, and `until` (Unix nanoseconds)
+    says when it counts no more. `hasty`: it follows approvals of other kinds of calls, all within a minute.
+    """
+
+    approver: str
+    role: str
+    account: str
+    scripted: bool = False
+    reason: str = ""
+    until: int | None = None
+    hasty: bool = False
+
+
 def grant_approval(
     record: Record,
     requested: ApprovalRequested,
+    approval: Approval,
     *,
-    approver: str,
-    role: str,
     roles_of: Callable[[str], frozenset[str]],
-    account: str,
     now: int,
-    scripted: bool = False,
-    reason: str = "",
-    until: int | None = None,
-    hasty: bool = False,
 ) -> None:
-    """Record one person's approval, given in `role`; in `role:break-glass` with a `reason`, and `until` when it counts.
+    """Record one person's approval; `now` is Unix nanoseconds.
 
     Raises:
         Refusal: `approval_invalid` for the requester, an agent, a missing role, a role nobody asked for, a second grant, a
             call that is settled, or an emergency without reason or end; `approval_expired` after the time. That too is
             recorded.
     """
-    with _noted(record, requested, approver, account, scripted=scripted):
+    approver, role = approval.approver, approval.role
+    with _noted(record, requested, approver, approval.account, scripted=approval.scripted):
         _check_open(record, requested)
         asked = {missing.role for missing in requested.missing}
         if role not in asked and not (role == BREAK_GLASS and requested.break_glass):
             raise Refusal("approval_invalid", f"nobody asked for an approval by {role!r}")
         if role == BREAK_GLASS:
-            _check_emergency(requested, reason, until, now)
+            _check_emergency(requested, approval.reason, approval.until, now)
         _check_approver(record, approver, {role}, roles_of)
         _check_time(requested, now)
         if record.get(f"{requested.key.replace('requested', 'granted', 1)}/{approver}") is not None:
             raise Refusal("approval_invalid", f"{approver} has already approved this call")
     granted = ApprovalGranted(
-        step=requested.step,
-        index=requested.index,
-        decision_digest=requested.decision_digest,
-        approver=approver,
-        role=role,
-        account=account,
-        scripted=scripted,
-        reason=reason,
-        until=until,
-        hasty=hasty,
+        step=requested.step, index=requested.index, decision_digest=requested.decision_digest, **asdict(approval)
     )
     record.append(granted, durable=True)
 

@@ -12,9 +12,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Final
 
-from remit.core.calls import Call, Decision, Json
-from remit.core.parsing.canonical_json import canonical_json
-from remit.guardrails.sanitizer import Guard
+from remit.core import Call, Decision, Json
+from remit.core.parsing import canonical_json
+from remit.guardrails import Guard
 
 LONGEST: Final = 400  # characters of one value that are shown whole
 MOST: Final = 40  # arguments, and resources, of one call
@@ -35,7 +35,7 @@ _WORD = re.compile(r"\w+")
 _TEXT = re.compile(r"\S+")
 
 
-def summary(call: Call, decision: Decision, guard: Guard, *, whole: bool = False) -> str:
+def approval_summary(call: Call, decision: Decision, guard: Guard, *, whole: bool = False) -> str:
     """Everything that is decided about the call, one thing a line. `whole`: values are not folded."""
     tidy = _Tidy(guard, whole)
     arguments: Mapping[str, Json] = guard.arguments(call.arguments)  # as a whole: a name can make its value a secret

@@ -17,9 +17,9 @@ from remit.cli.policy.diff import diff_command
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from remit.analysis.queries import Approvers, Can, Who
-    from remit.core.calls import Confinement, Rule
-    from remit.policy.engine import Policy
+    from remit.analysis import Approvers, Can, Who
+    from remit.core import Confinement, Rule
+    from remit.policy import Policy
 
 
 @click.group("policy", short_help="check, test, explain and compare the rules")
@@ -37,7 +37,7 @@ def policy_command() -> None:
 
 
 def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
-    from remit.policy.language.conditions import TIME
+    from remit.policy.language import TIME
 
     if not TIME.fullmatch(value):
         raise click.BadParameter(f"{value!r} is no time of day; write hours and minutes, as 09:30")
@@ -96,11 +96,10 @@ def explain_command(
       remit policy explain files.read file:secrets/payments.env --agent triage --user operator
       remit policy explain tickets.create ticket:INC-7 --agent triage --user operator --calls tickets.create=1
     """
-    from remit.core.calls import BREAK_GLASS, Context, Request
-    from remit.guardrails.provenance import kind_of
-    from remit.policy.language.patterns import GlobError
-    from remit.workspace.files import find_workspace
-    from remit.workspace.session import load_rooms
+    from remit.core import BREAK_GLASS, Context, Request
+    from remit.guardrails import kind_of
+    from remit.policy.language import GlobError
+    from remit.workspace import find_workspace, load_rooms
 
     _, rules = load_rooms(find_workspace(Path.cwd()))
     _check_action(rules, action)
@@ -176,11 +175,10 @@ def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> N
       remit policy who tickets.close ticket:INC-7
       remit policy who files.read 'file:secrets/**' --all
     """
-    from remit.analysis.queries import who
-    from remit.core.errors import UsageError
-    from remit.policy.language.patterns import GlobError
-    from remit.workspace.files import find_workspace
-    from remit.workspace.session import load_rooms
+    from remit.analysis import who
+    from remit.core import UsageError
+    from remit.policy.language import GlobError
+    from remit.workspace import find_workspace, load_rooms
 
     _, rules = load_rooms(find_workspace(Path.cwd()))
     _check_action(rules, action)
@@ -211,10 +209,9 @@ def can_command(subject: str, as_json: bool) -> None:
       remit policy can agent:triage
       remit policy can user:dana
     """
-    from remit.analysis.queries import can
-    from remit.core.errors import UsageError
-    from remit.workspace.files import find_workspace
-    from remit.workspace.session import load_rooms
+    from remit.analysis import can
+    from remit.core import UsageError
+    from remit.workspace import find_workspace, load_rooms
 
     _, rules = load_rooms(find_workspace(Path.cwd()))
     if subject not in rules.subjects:
@@ -244,15 +241,15 @@ _COLOURS: Final = {"allow": "green", "ask": "yellow", "deny": "red"}
 
 def _check_action(rules: Policy, action: str) -> None:
     """A misspelled action is denied to everybody, and that would read like an answer."""
-    from remit.core.errors import UsageError
+    from remit.core import UsageError
 
     if rules.vocabulary is not None and action not in rules.vocabulary.actions:
         raise UsageError(f"no tool has the action {action!r}: use one of {', '.join(sorted(rules.vocabulary.actions))}")
 
 
 def _arguments(text: str) -> dict[str, Any]:
-    from remit.core.errors import Refusal, UsageError
-    from remit.core.parsing.canonical_json import parse_arguments
+    from remit.core import Refusal, UsageError
+    from remit.core.parsing import parse_arguments
 
     try:
         return parse_arguments(text)

@@ -37,15 +37,15 @@ def backtest_command(
     """
     from dataclasses import asdict
 
-    from remit.analysis.backtest import backtest
-    from remit.analysis.diff.revisions import live, open_source
-    from remit.core.errors import UsageError
-    from remit.workspace.files import find_workspace
+    from remit.analysis import backtest_rules
+    from remit.analysis.diff import live, open_source
+    from remit.core import UsageError
+    from remit.workspace import find_workspace
 
     root = find_workspace(Path.cwd())
     here = live(root)
     source = here if candidate is None else open_source(candidate, root)
-    found = backtest(_runs(root, traces), source.side(here.side().vocabulary))
+    found = backtest_rules(_runs(root, traces), source.side(here.side().vocabulary))
     if not found.runs:
         raise UsageError(NOTHING_RECORDED)
     failed = fail_on_flips and bool(found.flips)
@@ -82,7 +82,7 @@ def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
     if traces:
         yield from (read(path).records for path in traces)
         return
-    from remit.journal.store import Journal
+    from remit.journal import Journal
 
     journal, seen = root / "traces" / "journal.db", set[str]()
     if journal.exists():
@@ -119,12 +119,10 @@ def suggest_command(
       remit policy suggest -o /tmp/suggested
       remit policy suggest --tool files --agent triage
     """
-    from remit.analysis.backtest import decisions
-    from remit.analysis.diff.revisions import live
-    from remit.analysis.suggestion import first_policy, suggest
-    from remit.core.errors import UsageError
-    from remit.workspace.files import find_workspace
-    from remit.workspace.session import policy_files
+    from remit.analysis import first_policy, recorded_decisions, suggest
+    from remit.analysis.diff import live
+    from remit.core import UsageError
+    from remit.workspace import find_workspace, policy_files
 
     root = find_workspace(Path.cwd())
     here = live(root)
@@ -133,7 +131,7 @@ def suggest_command(
         click.echo(json.dumps({"ok": True, "rules": text}) if as_json else text, nl=as_json)
         return
     side, files = here.side(), policy_files(root)
-    recorded = [one for records in _runs(root, traces) for one in decisions(records, side)[0]]
+    recorded = [one for records in _runs(root, traces) for one in recorded_decisions(records, side)[0]]
     if not recorded:
         raise UsageError(NOTHING_RECORDED)
     found = suggest(side, files, recorded)

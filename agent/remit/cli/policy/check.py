@@ -13,9 +13,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from remit.analysis.cases import CaseResult, Coverage
-    from remit.analysis.lint import Remark
-    from remit.analysis.mutation import Score
+    from remit.analysis import CaseResult, Coverage, Remark, Score
 
 CASES = "policies/cases.yaml"
 
@@ -34,14 +32,13 @@ def check_command(strict: bool, as_json: bool) -> None:
       remit policy check
       remit policy check --strict
     """
-    from remit.analysis.diff.revisions import live
-    from remit.analysis.lint import lint
-    from remit.workspace.files import find_workspace
-    from remit.workspace.session import load_rooms
+    from remit.analysis import lint_rules
+    from remit.analysis.diff import live
+    from remit.workspace import find_workspace, load_rooms
 
     root = find_workspace(Path.cwd())
     workspace, rules = load_rooms(root)
-    remarks = lint(live(root).side(), workspace)
+    remarks = lint_rules(live(root).side(), workspace)
     failed = any(strict or one.weight == "warning" for one in remarks)
     if as_json:
         told = [{**vars(one), "weight": one.weight} for one in remarks]
@@ -82,12 +79,10 @@ def test_command(mutate: bool, least: float, as_json: bool) -> None:
       remit policy test --mutate
       remit policy test --mutate --least 90
     """
-    from remit.analysis.cases import read_cases, run_cases, uncovered
-    from remit.analysis.diff.revisions import live
-    from remit.analysis.mutation import score
-    from remit.core.parsing.yaml import table_text
-    from remit.workspace.files import find_workspace
-    from remit.workspace.session import load_rooms
+    from remit.analysis import read_cases, run_cases, score, uncovered
+    from remit.analysis.diff import live
+    from remit.core.parsing import table_text
+    from remit.workspace import find_workspace, load_rooms
 
     root = find_workspace(Path.cwd())
     _, rules = load_rooms(root)
@@ -123,7 +118,7 @@ def _tested(results: Iterable[CaseResult], coverage: Coverage, found: Score | No
 
 
 def _show_tested(results: Iterable[CaseResult], coverage: Coverage, found: Score | None) -> None:
-    from remit.analysis.mutation import OPERATORS
+    from remit.analysis import OPERATORS
 
     passed = failed = 0
     for result in results:
@@ -159,8 +154,8 @@ def fmt_command(check: bool, as_json: bool) -> None:
       remit policy fmt
       remit policy fmt --check
     """
-    from remit.analysis.formatting import formatted
-    from remit.workspace.files import find_workspace
+    from remit.analysis import formatted
+    from remit.workspace import find_workspace
 
     changed: list[str] = []
     for path in sorted((find_workspace(Path.cwd()) / "policies").glob("*.csv")):

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 if TYPE_CHECKING:
-    from remit.analysis.solver.findings import Difference, Finding
-    from remit.core.calls import Verdict
+    from remit.analysis.solver import Difference, Finding
+    from remit.core import Verdict
 
 GATES: Final = ("newly-allowed", "newly-asked", "newly-denied", "wider", "any")
 _WORDS: Final[dict[Verdict, str]] = {"allow": "allowed", "ask": "asked", "deny": "denied"}
@@ -37,10 +37,9 @@ def diff_command(old: str, new: str | None, verify: bool, fail_on: tuple[str, ..
       remit policy diff HEAD~1 --fail-on newly-allowed
       remit policy diff ../old/policies policies --verify
     """
-    from remit.analysis.diff.policy import difference
-    from remit.analysis.diff.revisions import live, open_source
-    from remit.analysis.diff.witnesses import verify as replay
-    from remit.workspace.files import find_workspace
+    from remit.analysis.diff import difference, live, open_source
+    from remit.analysis.diff import verify as replay
+    from remit.workspace import find_workspace
 
     root = find_workspace(Path.cwd())
     here = live(root)
@@ -87,7 +86,7 @@ def _difference_json(found: Difference, limit: int) -> dict[str, Any]:
 
 
 def _finding_json(found: Difference, one: Finding) -> dict[str, Any]:
-    from remit.analysis.diff.witnesses import counterpart, facts_of
+    from remit.analysis.diff import counterpart, facts_of
 
     stays = counterpart(found, one)
     return {
@@ -131,7 +130,7 @@ def _show_difference(found: Difference, limit: int) -> None:
 
 
 def _show_finding(found: Difference, one: Finding) -> None:
-    from remit.analysis.diff.witnesses import counterpart, facts_text, rule_text
+    from remit.analysis.diff import counterpart, facts_text, rule_text
 
     facts = facts_text(one.context)
     click.echo(

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import click
 
 if TYPE_CHECKING:
-    from remit.analysis.diff.manifests import Sentence
-    from remit.analysis.diff.permissions import Authority
+    from remit.analysis.diff import Authority, Sentence
 
 _TITLES: Final[dict[Literal["wider", "unknown", "narrower"], str]] = {
     "wider": "new authority",
@@ -39,10 +38,9 @@ def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_j
       remit diff HEAD~1 --format markdown
       remit diff ../before . --fail-on-new
     """
-    from remit.analysis.diff.permissions import authority
-    from remit.analysis.diff.revisions import live, open_source
-    from remit.core.errors import UsageError
-    from remit.workspace.files import find_workspace
+    from remit.analysis.diff import authority, live, open_source
+    from remit.core import UsageError
+    from remit.workspace import find_workspace
 
     root = None if new is not None and Path(new).is_dir() else find_workspace(Path.cwd())
     before = open_source(base, root)

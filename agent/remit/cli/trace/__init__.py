@@ -19,10 +19,9 @@ from remit.cli.trace.shrink import shrink_command
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from remit.journal.run_state import RunSummary
-    from remit.journal.store import Journal
+    from remit.journal import Journal, RunSummary
     from remit.tracing import Trace
-    from remit.workspace.session import House
+    from remit.workspace import House
 
 LISTED = 20  # runs, where nobody says how many
 
@@ -61,8 +60,8 @@ def list_command(
       remit trace list --stats --since 24h
     """
     from remit.cli.trace.stats import show_stats
-    from remit.tracing.reports.timeline import utc
-    from remit.workspace.session import open_house
+    from remit.tracing.reports import utc
+    from remit.workspace import open_house
 
     if stats:
         if wanted != Wanted(since=wanted.since):
@@ -92,8 +91,8 @@ def list_command(
 
 
 def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) -> None:
-    from remit.broker.approvals.break_glass import emergencies
-    from remit.tracing.reports.audit import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
+    from remit.broker.approvals import emergencies
+    from remit.tracing.reports import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 
     reviewers = {
         (one.run, one.granted.key): one.review.reviewer for one in emergencies(journal) if one.review is not None
@@ -121,8 +120,8 @@ def show_command(run: str, html: Path | None, as_json: bool) -> None:
       remit trace show 3f2a --html incident.html
     """
     from remit.cli.trace.show import show_brief
-    from remit.tracing.reports.incident import brief
-    from remit.workspace.session import open_house
+    from remit.tracing.reports import brief
+    from remit.workspace import open_house
 
     opened = None if is_file(run) else open_house()
     trace = open_run(run) if opened is None else open_run_of(opened, run)
@@ -178,10 +177,10 @@ def export_command(run: str, output: Path | None, whom: str, as_json: bool) -> N
 def _for_vendor(trace: Trace) -> Trace:
     """The run with its values replaced, under another id."""
     from remit.cli.replay import open_rulebooks
-    from remit.core.errors import UsageError
-    from remit.runtime.runner import new_run_id
+    from remit.core import UsageError
+    from remit.runtime import new_run_id
     from remit.tracing import Trace
-    from remit.tracing.reports.anonymization import Declared, declared, replaced
+    from remit.tracing.reports import Declared, declared, replaced
 
     try:
         words = declared(open_rulebooks(trace).values())
@@ -209,8 +208,7 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
       remit trace verify incident.jsonl
       remit trace verify incident.jsonl --head 41:sha256:9d0c…
     """
-    from remit.tracing.reports.reconciliation import mend
-    from remit.tracing.reports.verification import verify
+    from remit.tracing.reports import mend, verify
 
     opened = _house_if_any() if is_file(run) else _house()
     trace = open_run(run) if opened is None else open_run_of(opened, run)
@@ -233,14 +231,14 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
 
 
 def _house() -> House:
-    from remit.workspace.session import open_house
+    from remit.workspace import open_house
 
     return open_house()
 
 
 def _house_if_any() -> House | None:
     """The workspace around here, whose journal may know the run; a file can be verified without one."""
-    from remit.core.errors import RemitError
+    from remit.core import RemitError
 
     try:
         return _house()
@@ -251,7 +249,7 @@ def _house_if_any() -> House | None:
 def _pruned_head(opened: House, run: str) -> tuple[int, str] | None:
     """The head of a run that retention let go, whose copy may still be somewhere."""
     from remit.core.events import RunPruned
-    from remit.journal.store import WORKSPACE_RUN
+    from remit.journal import WORKSPACE_RUN
 
     recorded = opened.journal.get(WORKSPACE_RUN, f"run.pruned/{run}")
     return _parsed_head(recorded.event.head) if recorded and isinstance(recorded.event, RunPruned) else None

@@ -13,7 +13,7 @@ from remit.cli.run_argument import is_file, open_run, open_run_of
 
 if TYPE_CHECKING:
     from remit.tracing import Trace
-    from remit.tracing.reports.run_diff import Compared, Cost, Difference, Files
+    from remit.tracing.reports import Compared, Cost, Difference, Files
 
 SHOWN = 12  # differences after the first, and slower calls, on a terminal
 LINES = 24  # of one diff
@@ -36,8 +36,7 @@ def diff_command(run: str, other: str | None, good: bool, as_json: bool) -> None
       remit trace diff 9c1d --good
       remit trace diff good.jsonl 9c1d
     """
-    from remit.tracing.reports.run_diff import compare
-    from remit.tracing.reports.timeline import tell
+    from remit.tracing.reports import compare, tell
 
     if good == (other is not None):
         raise click.UsageError("name another run, or write --good for the last one that completed")
@@ -52,9 +51,9 @@ def diff_command(run: str, other: str | None, good: bool, as_json: bool) -> None
 
 def _good(run: str) -> tuple[Trace, Trace]:
     """The last good run before `run`, and `run`."""
-    from remit.core.errors import UsageError
-    from remit.tracing.reports.run_diff import last_good
-    from remit.workspace.session import open_house
+    from remit.core import UsageError
+    from remit.tracing.reports import last_good
+    from remit.workspace import open_house
 
     opened = open_house()
     runs = opened.journal.runs()
@@ -68,7 +67,7 @@ def _good(run: str) -> tuple[Trace, Trace]:
 
 def _files(a: Trace, b: Trace) -> tuple[Files, Files] | None:
     """The rulebooks that the runs began with; None where one of them is not here."""
-    from remit.core.errors import UsageError
+    from remit.core import UsageError
 
     try:
         return next(iter(a.rulebooks().values())), next(iter(b.rulebooks().values()))
@@ -133,7 +132,7 @@ def _short(text: str) -> str:
 
 def clipped(line: str, width: int = 160) -> str:
     """One line of a diff with its indentation, hidden characters written out, folded honestly."""
-    from remit.guardrails.sanitizer import visible
+    from remit.guardrails import visible
 
     shown = visible(line.rstrip())
     return shown if len(shown) <= width else f"{shown[:width]}… (+{len(shown) - width})"

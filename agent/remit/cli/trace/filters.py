@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 if TYPE_CHECKING:
-    from remit.journal.run_state import RunSummary
-    from remit.workspace.session import House
+    from remit.journal import RunSummary
+    from remit.workspace import House
 
 NANO: Final = 1_000_000_000
 _SPAN: Final = re.compile(r"(\d+)([smhdw])")
@@ -59,7 +59,7 @@ class Wanted:
 
 def _calls(house: House, run: str) -> Iterator[tuple[str, str]]:
     """Each call's action and how it ended, `ok` or a code; and how the run itself ended, under no action."""
-    from remit.tracing.reports.timeline import tell
+    from remit.tracing.reports import tell
 
     story = tell(house.journal.events(run))
     for call in story.calls:
@@ -125,7 +125,7 @@ def _code(text: str) -> str:
     """A code that there is, or `ok`. Raises BadParameter with the nearest one otherwise."""
     from difflib import get_close_matches
 
-    from remit.core.errors import CODES
+    from remit.core import CODES
 
     if text in ("", "ok", *CODES):
         return text

@@ -32,9 +32,8 @@ def prune_command(older: str | None, dry_run: bool, yes: bool, as_json: bool) ->
       remit trace prune --dry-run --older 90d
       remit trace prune --yes
     """
-    from remit.runtime.retention import prunable, prune, retention_seconds
-    from remit.workspace.identity import os_account
-    from remit.workspace.session import open_house
+    from remit.runtime import prunable, prune, retention_seconds
+    from remit.workspace import open_house, os_account
 
     opened = open_house()
     age = older or opened.workspace.settings.keep

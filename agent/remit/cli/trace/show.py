@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.live_output import explain, short
-from remit.core.attempts import Landed
+from remit.core import Landed
 from remit.core.events import ApprovalGranted, ApprovalVoided
-from remit.guardrails.sanitizer import visible
-from remit.policy.run_scope import scope_text
-from remit.tracing.reports.timeline import utc
+from remit.guardrails import visible
+from remit.policy import scope_text
+from remit.tracing.reports import utc
 
 if TYPE_CHECKING:
-    from remit.tracing.reports.incident import Brief
-    from remit.tracing.reports.timeline import Approval, CallStory, Story
+    from remit.tracing.reports import Approval, Brief, CallStory, Story
 
 COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
 STATES: dict[str, str] = {"completed": "green", "waiting": "yellow", "held": "yellow", "running": "cyan"}

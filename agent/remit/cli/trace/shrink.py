@@ -18,7 +18,7 @@ from remit.cli.run_argument import open_run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from remit.replay.minimize import Shrunk
+    from remit.replay import Shrunk
     from remit.tracing import Trace
 
 TEST: Final = '''"""An incident, kept as a test by `remit trace shrink`: run {run}, shrunk from {before} steps to {after}.
@@ -74,13 +74,13 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
       remit trace shrink 3f2a --keep decision=ask -o small.jsonl
       remit trace shrink 3f2a --keep code=budget_exhausted --to-test tests/test_incident.py
     """
-    from remit.replay.minimize import shrink
-    from remit.runtime.runner import new_run_id
-    from remit.tracing.reports.failures import FORMS, failures, parse_failing
+    from remit.replay import shrink
+    from remit.runtime import new_run_id
+    from remit.tracing.reports import FORMS, find_failures, parse_failing
 
     trace = open_run(run)
     if keep is None:
-        found = failures(trace.records)
+        found = find_failures(trace.records)
         raise click.UsageError(
             f"say what must stay, by --keep {FORMS}; the run has: {'; '.join(found) or 'no failure'}"
         )
@@ -118,7 +118,7 @@ def _progress(as_json: bool) -> Callable[[int, int], None]:
 
 
 def _house() -> Path:
-    from remit.workspace.files import find_workspace
+    from remit.workspace import find_workspace
 
     return find_workspace(Path.cwd())
 
@@ -134,7 +134,7 @@ def _golden(to_test: Path) -> Path:
 
 
 def _trace_of(shrunk: Shrunk, source: Trace) -> Trace:
-    from remit.replay.partial import sealed
+    from remit.replay import sealed
     from remit.tracing import Trace
 
     chain = sealed(shrunk.records)
@@ -151,7 +151,7 @@ def _write(smaller: Trace, path: Path) -> str:
 
 
 def _write_test(path: Path, golden: Path, shrunk: Shrunk, run: str, keep: str) -> str:
-    from remit.tracing.reports.failures import parse_failing
+    from remit.tracing.reports import parse_failing
 
     house = _house()
     text = TEST.format(
@@ -176,7 +176,7 @@ def _named(path: Path) -> str:
 
 def _parts(shrunk: Shrunk) -> list[dict[str, Any]]:
     """Each call that is left: its place now and before, what it asked, and how it ended."""
-    from remit.tracing.reports.timeline import tell
+    from remit.tracing.reports import tell
 
     calls = tell(shrunk.records).calls
     places = [place for place in shrunk.origins if place[1] >= 0]

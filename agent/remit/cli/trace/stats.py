@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from remit.tracing.reports.statistics import Row
+    from remit.tracing.reports import ActionStatistics
 
 COLUMNS = ("agent", "action", "calls", "refused", "failed", "p50", "p95", "tokens in", "tokens out", "cost")
 
 
 def show_stats(since: int | None, as_json: bool) -> None:
     """Print a row for each agent and action, of what was recorded since that Unix nanosecond, or of all."""
-    from remit.tracing.reports.statistics import STATISTICS_EVENTS, tool_statistics
-    from remit.workspace.session import open_house
+    from remit.tracing.reports import STATISTICS_EVENTS, tool_statistics
+    from remit.workspace import open_house
 
     opened = open_house()
     prices = {name: agent.price for name, agent in opened.workspace.agents.items()}
@@ -35,7 +35,7 @@ def show_stats(since: int | None, as_json: bool) -> None:
         click.echo("no runs yet")
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: ActionStatistics) -> tuple[str, ...]:
     cost = "-" if row.cost is None else f"{row.cost:.4f}"
     counts = (row.calls, row.refused, row.failed)
     times = (f"{row.p50_s:.3f} s", f"{row.p95_s:.3f} s")

@@ -4,6 +4,6 @@ An event is written once and never edited. `key` names it within its run: the jo
 key, so that two workers on one run cannot both begin the same attempt.
 """
 
-import lazy_loader
+from remit._face import face
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = face(__name__, __file__)

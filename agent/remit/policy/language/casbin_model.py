@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from remit.core.errors import Problem
+from remit.core import Problem
 
 MODEL_FILE: Final = "policies/model.conf"
 MODEL: Final = {

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
-from remit.core.calls import Confinement, Context, Json
-from remit.core.calls import Effect as DoneTo
+from remit.core import Confinement, Context, Json
+from remit.core import Effect as DoneTo
 from remit.policy.language.evaluation import (
     Kind,
     Read,

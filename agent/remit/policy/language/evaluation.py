@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypeGuard
 
-from remit.core.calls import Context, Json
+from remit.core import Context, Json
 
 Kind: TypeAlias = Literal["boolean", "number", "string", "array", "object", "set", "any"]
 

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field
 from sys import intern
 from typing import Final, Literal, NamedTuple, get_args
 
-from remit.core.calls import Effect, Rule, action_matches
-from remit.core.errors import Problem, Refusal, WorkspaceError
-from remit.core.parsing.names import canonical, hidden_character
+from remit.core import Effect, Problem, Refusal, Rule, WorkspaceError, action_matches
+from remit.core.parsing import canonical, hidden_character
 from remit.policy.language.casbin_model import MODEL_FILE, check_model
 from remit.policy.language.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
 from remit.policy.language.disclosure import DEFAULT, Disclosure, disclosed, is_directive

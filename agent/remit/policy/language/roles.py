@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from remit.core.errors import Problem
+from remit.core import Problem
 
 DEEPEST: Final = 9  # Casbin's role manager follows nine links and then silently says no
 

@@ -5,3 +5,7 @@
 
 A `Turn` carries the arguments of each call as the text that the model streamed; nothing is parsed here.
 """
+
+from remit._face import face
+
+__getattr__, __dir__, __all__ = face(__name__, __file__)

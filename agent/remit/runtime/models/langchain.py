@@ -15,10 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from remit.core.calls import Ask, Json
-from remit.core.errors import UsageError
+from remit.core import Ask, Json, Message, ModelError, ToolSpec, Turn, UsageError
 from remit.core.events import Usage
-from remit.core.messages import Message, ModelError, ToolSpec, Turn
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

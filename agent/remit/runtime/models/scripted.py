@@ -23,9 +23,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
 
-from remit.core.calls import Ask, Noun
-from remit.core.errors import Problem, WorkspaceError
-from remit.core.messages import Message, ModelError, ToolSpec, Turn
+from remit.core import Ask, Message, ModelError, Noun, Problem, ToolSpec, Turn, WorkspaceError
 
 FINISHES: Final = ("stop", "tool_calls", "length", "content_filter")
 LARGEST: Final = 4 * 1024 * 1024  # bytes of one script

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from remit.core.errors import UsageError
-from remit.core.messages import Model
+from remit.core import Model, UsageError
 from remit.runtime.models.langchain import PROVIDERS, LangChainModel
 from remit.runtime.models.scripted import ScriptModel
 

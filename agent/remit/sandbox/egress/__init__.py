@@ -1,17 +1,18 @@
-"""The way out: the egress proxy, through which alone a confined tool reaches the network.
+"""The egress proxy: the only way from a confined tool to the network.
 
-    proxy       the face: a thread, a door for each sandbox, a ticket for each call
-    ticket      what one call may reach, has used, and did
-    request     what the tool asks, read whole and strictly
-    tunnel      a CONNECT: passed on unopened, or opened
-    reply       the answer to the tool, written anew
-    forward     one request to its server, and the answer back
-    address     names, addresses and their classes; dialling
-    hello       the name in a TLS hello
-    authority   certificates of this process alone
-    scrub       secrets struck out of answers
-    wire        bytes in, bytes out
-    verdict     why not
+    proxy                  a thread, an endpoint for each sandbox, a session for each call
+    permissions            the hosts, ranges and credentials that a tool may use
+    call_session           what one call may reach, has used, and did
+    requests               what the tool asks, read whole and strictly
+    connect_tunnel         a CONNECT: passed on unopened, or opened
+    responses              the answer to the tool, written again
+    forwarder              one request to its server, and the answer back
+    addresses              names, addresses and their classes; dialling
+    client_hello           the name in a TLS ClientHello
+    certificate_authority  certificates of this process alone
+    response_scrubber      secrets removed from answers
+    connection             bytes in, bytes out
+    errors                 why a request is refused
 
 What was decided is a name; the address that is dialled is one that was judged here, so no second look-up can change it.
 
@@ -23,11 +24,6 @@ Tried and dropped:
 * HTTP/2: no client insists on it, and one connection would carry many requests at once.
 """
 
-from __future__ import annotations
+from remit._face import face
 
-from remit.sandbox.egress.addresses import Resolver
-from remit.sandbox.egress.call_session import Permit, Ticket
-from remit.sandbox.egress.errors import BLOCKED, FINAL
-from remit.sandbox.egress.proxy import PORT, Door, Egress
-
-__all__ = ["BLOCKED", "FINAL", "PORT", "Door", "Egress", "Permit", "Resolver", "Ticket"]
+__getattr__, __dir__, __all__ = face(__name__, __file__)

@@ -17,7 +17,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final, Protocol, TypeAlias
 
-from remit.core.attempts import AddressClass
+from remit.core import AddressClass
 from remit.sandbox.egress.errors import Blocked
 
 Address: TypeAlias = IPv4Address | IPv6Address

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from remit.core.attempts import AddressClass, Connection, EgressVerdict, Limit, NetworkLimit
-from remit.guardrails.encodings import spellings
+from remit.core import AddressClass, Connection, EgressVerdict, Limit, NetworkLimit
+from remit.guardrails import spellings
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.egress.response_scrubber import Scrubber

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from remit.core.attempts import AddressClass
+from remit.core import AddressClass
 from remit.sandbox.egress.errors import Blocked
 
 CHUNK: Final = 64 << 10

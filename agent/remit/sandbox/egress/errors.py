@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from remit.core.attempts import AddressClass, EgressVerdict
+from remit.core import AddressClass, EgressVerdict
 
 # Reasons of policy: asking again is no use. The others are what any network does now and then.
 FINAL: Final[frozenset[EgressVerdict]] = frozenset(

@@ -8,7 +8,7 @@ from typing import Final
 
 import h11
 
-from remit.core.parsing.urls import DEFAULT_PORT, Url
+from remit.core.parsing import DEFAULT_PORT, Url
 from remit.sandbox.egress.addresses import Resolver, dial, find
 from remit.sandbox.egress.call_session import Entry, Ticket
 from remit.sandbox.egress.connection import CHUNK, Wire

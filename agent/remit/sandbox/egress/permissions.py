@@ -13,10 +13,8 @@ from ipaddress import ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
-from remit.core.calls import Noun, Touch
-from remit.core.errors import Refusal
-from remit.core.parsing.file_patterns import covered
-from remit.core.parsing.urls import DEFAULT_PORT, SCHEMES, canonical_host, canonical_url
+from remit.core import Noun, Refusal, Touch
+from remit.core.parsing import DEFAULT_PORT, SCHEMES, canonical_host, canonical_url, covered
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SHAPE: Final = '"api.example.com:443", "*.example.com:443" or "GET,POST api.example.com:443/v1/**"'

@@ -15,7 +15,7 @@ from typing import Final
 
 import certifi
 
-from remit.core.attempts import Connection
+from remit.core import Connection
 from remit.sandbox.egress.addresses import Resolver, SystemResolver
 from remit.sandbox.egress.call_session import IDLE_SECONDS, Permit, Ticket
 from remit.sandbox.egress.certificate_authority import Authority

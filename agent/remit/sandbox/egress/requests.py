@@ -11,8 +11,8 @@ from typing import Final
 
 import h11
 
-from remit.core.errors import Refusal
-from remit.core.parsing.urls import DEFAULT_PORT, Url, canonical_host, canonical_url
+from remit.core import Refusal
+from remit.core.parsing import DEFAULT_PORT, Url, canonical_host, canonical_url
 from remit.sandbox.egress.connection import Wire
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.permissions import METHODS, is_address

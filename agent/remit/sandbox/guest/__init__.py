@@ -1,1 +1,1 @@
-"""guest"""
+"""What runs inside the sandbox: files that are mounted there and import nothing of Remit."""

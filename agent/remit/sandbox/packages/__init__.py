@@ -1,1 +1,5 @@
-"""packages"""
+"""The Python packages that a tool brings: locked, installed once, read-only."""
+
+from remit._face import face
+
+__getattr__, __dir__, __all__ = face(__name__, __file__)

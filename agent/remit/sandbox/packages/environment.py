@@ -25,8 +25,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
-from remit.core.errors import RunEnded, WorkspaceError
-from remit.core.parsing.canonical_json import digest, digest_bytes
+from remit.core import RunEnded, WorkspaceError
+from remit.core.parsing import digest, digest_bytes
 from remit.sandbox.packages.requirements import LOCK, SCRIPT, Asked, asked_of, held_by
 
 _FORMAT: Final = 1  # of the environment's folder

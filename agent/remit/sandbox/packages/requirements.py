@@ -13,8 +13,7 @@ from typing import Final, cast
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
-from remit.core.calls import Json
-from remit.core.errors import Problem, WorkspaceError
+from remit.core import Json, Problem, WorkspaceError
 
 SCRIPT: Final = "main.py"
 LOCK: Final = "main.py.lock"

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from remit.core.attempts import LimitName
-from remit.core.errors import Code
+from remit.core import Code, LimitName
 
 # What every start tries, in one process.
 QUICK: Final = (

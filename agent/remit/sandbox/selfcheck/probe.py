@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from remit.core.errors import Refusal
+from remit.core import Refusal
 from remit.sandbox.guest import kernel
 from remit.sandbox.one_shot import perform
 from remit.sandbox.outcome import Output

@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import fields
 from typing import Final, TypeAlias
 
-from remit.core.calls import Json
+from remit.core import Json
 from remit.sandbox.account import account_for
 from remit.sandbox.file_grants import Opened
 from remit.sandbox.network_handover import Outside, Passage, judged

@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from remit.core.calls import Json
+from remit.core import Json
 from remit.sandbox.egress import Door, Egress
 from remit.sandbox.process import START_SECONDS, DidNotStart, Process, boundary, group_memory, make_base
 from remit.sandbox.profile import Profile, Runtime, places

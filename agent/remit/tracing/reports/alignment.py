@@ -14,8 +14,8 @@ from difflib import SequenceMatcher
 from functools import cached_property
 from typing import Final
 
-from remit.core.calls import Json, Succeeded
-from remit.core.parsing.canonical_json import canonical_json
+from remit.core import Json, Succeeded
+from remit.core.parsing import canonical_json
 from remit.tracing.reports.timeline import CallStory, Story
 
 # What differs between any two runs and means nothing: times, and ids that machines draw.

@@ -19,7 +19,7 @@ from typing import Final, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
-from remit.core.calls import Ask, Call, Json, Missing, Subjects, Succeeded
+from remit.core import Ask, Call, Json, Missing, Subjects, Succeeded
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
@@ -30,9 +30,8 @@ from remit.core.events import (
     Recorded,
     RunStarted,
 )
-from remit.journal.hash_chain import Chain, Link, link
-from remit.journal.withholding import OWN_DETAILS
-from remit.workspace.bundle import Rulebook
+from remit.journal import OWN_DETAILS, Chain, Link, link
+from remit.workspace import Rulebook
 
 _Model = TypeVar("_Model", bound=BaseModel)
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from typing import Final
 
-from remit.core.calls import BREAK_GLASS, Failed, Json, Rule
+from remit.core import BREAK_GLASS, Failed, Json, Rule
 from remit.core.events import NANO, ApprovalGranted, CallAnswered, CallDecided, Recorded, RunStarted
 
 _FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate instead of showing

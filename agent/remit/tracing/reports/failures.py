@@ -7,8 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias, get_args
 
-from remit.core.calls import Failed, Verdict
-from remit.core.errors import CODES, UsageError
+from remit.core import CODES, Failed, UsageError, Verdict
 from remit.core.events import CallAnswered, CallDecided, Recorded, RunFinished
 
 FORMS: Final = "code=CODE[:ACTION[:RESOURCE]], decision=VERDICT[:ACTION[:RESOURCE]] or final~REGEX"
@@ -62,7 +61,7 @@ def parse_failing(text: str) -> Failing:
     return Failing(text=text, verdict=value, action=action or "", resource=resource or "")
 
 
-def failures(records: Sequence[Recorded]) -> list[str]:
+def find_failures(records: Sequence[Recorded]) -> list[str]:
     """Every way in which a run failed, in the words of `parse_failing`."""
     return list(dict.fromkeys(_failures(records)))
 

@@ -8,17 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from remit.broker.holds import active_holds, hold_reason
-from remit.core.errors import RemitError, UsageError
-from remit.journal.run_lock import is_driven
+from remit.broker import active_holds, hold_reason
+from remit.core import RemitError, UsageError
+from remit.journal import is_driven
 from remit.tracing import Trace, open_trace
-from remit.tracing.reports.failures import failures
+from remit.tracing.reports.failures import find_failures
 from remit.tracing.reports.run_diff import Compared, Files, compare, last_good
 from remit.tracing.reports.timeline import Story, tell
-from remit.workspace.bundle import CODE_DIGESTS
-from remit.workspace.definitions import Budget
-from remit.workspace.loader import load_files
-from remit.workspace.session import House
+from remit.workspace import CODE_DIGESTS, Budget, House, load_files
 
 COMMANDS: Final = 3
 
@@ -111,7 +108,7 @@ def _commands(found: Brief, trace: Trace) -> Sequence[tuple[str, str]]:
     if found.good is not None and not found.good.same:
         named.append((f"remit trace diff {run} --good", "all that differs from the last good run"))
     whole = story.started is not None and story.started.content == "whole"
-    failed = failures(trace.records) if whole else []
+    failed = find_failures(trace.records) if whole else []
     if failed:
         named.append((f"remit replay {run} --policy .", "what today's rules would do"))
         named.append(

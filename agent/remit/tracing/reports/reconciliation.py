@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from remit.core.errors import RunEnded, UsageError, WorkspaceError
-from remit.journal.hash_chain import Chain, Fault
-from remit.journal.run_lock import driving, is_driven
+from remit.core import RunEnded, UsageError, WorkspaceError
+from remit.journal import Chain, Fault, driving, is_driven
 from remit.tracing import TraceFile, read
 from remit.tracing.trace_file import trace_path
 

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Final, Literal, TypeAlias
 
-from remit.core.calls import Failed, Json
-from remit.core.errors import UsageError
+from remit.core import Failed, Json, UsageError
 from remit.core.events import RunStarted
-from remit.journal.run_state import RunSummary
+from remit.journal import RunSummary
 from remit.tracing.reports.alignment import Pair, align, comparable
 from remit.tracing.reports.timeline import CallStory, Story
 

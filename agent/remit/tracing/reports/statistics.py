@@ -6,16 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from remit.core.calls import Failed
+from remit.core import Failed
 from remit.core.events import CallAnswered, CallDecided, ModelAnswered, ModelAsked, Recorded, RunStarted
-from remit.workspace.definitions import Price
+from remit.workspace import Price
 
 ANSWER = "(answer)"  # turns that ask for nothing
 STATISTICS_EVENTS = ("run.started", "model.asked", "model.answered", "call.decided", "call.answered")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ActionStatistics:
     """One agent and one action. Seconds are from the last decision to the answer, or, for `(answer)`, of the turn.
 
     The tokens of a turn are shared by the calls that it asks for. `cost` None: nothing says what a token costs.
@@ -43,7 +43,7 @@ class _Sums:
     output_tokens: float = 0.0
 
 
-def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | None]) -> tuple[Row, ...]:
+def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | None]) -> tuple[ActionStatistics, ...]:
     """The rows, by agent and then action. `records` are of `EVENTS`, each run's in order; `prices` are by agent."""
     sums: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
     agents: dict[str, str] = {}
@@ -88,9 +88,9 @@ def _call(one: _Sums, event: CallAnswered, seconds: float) -> None:
         one.failed += not event.result.refused
 
 
-def _row(name: tuple[str, str], one: _Sums, price: Price | None) -> Row:
+def _row(name: tuple[str, str], one: _Sums, price: Price | None) -> ActionStatistics:
     given, taken = round(one.input_tokens), round(one.output_tokens)
-    return Row(
+    return ActionStatistics(
         agent=name[0],
         action=name[1],
         calls=one.calls,

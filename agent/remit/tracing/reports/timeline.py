@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
-from remit.core.attempts import Landed
-from remit.core.calls import Ask, Decision, Error, Failed, Json, Result, Succeeded
+from remit.core import Ask, Decision, Error, Failed, Json, Landed, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
     ApprovalGranted,

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from remit.broker.approvals.summary import shown_facts
-from remit.core.calls import Call, Decision, Succeeded
-from remit.core.digests import decision_digest, request_digest
-from remit.core.errors import UsageError, WorkspaceError
+from remit.broker.approvals import shown_facts
+from remit.core import Call, Decision, Succeeded, UsageError, WorkspaceError, decision_digest, request_digest
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
@@ -32,7 +30,7 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
-from remit.journal.hash_chain import Chain, Fault, verify_chain
+from remit.journal import Chain, Fault, verify_chain
 from remit.tracing import Trace
 from remit.tracing.reports.reconciliation import compare_copies
 

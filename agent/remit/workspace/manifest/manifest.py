@@ -10,12 +10,9 @@ from pathlib import PurePosixPath
 
 from pydantic import Field
 
-from remit.core.calls import Effect, Json, Listing, Noun, Touch
-from remit.core.errors import WorkspaceError
-from remit.core.parsing.canonical_json import digest, digest_bytes
-from remit.core.parsing.toml import read_table, read_toml
-from remit.core.parsing.toml_fields import duration, size
-from remit.sandbox.egress.permissions import Credential, Exposed, Network, parse_credential, parse_host, urls_of
+from remit.core import Effect, Json, Listing, Noun, Touch, WorkspaceError
+from remit.core.parsing import digest, digest_bytes, duration, read_table, read_toml, size
+from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, urls_of
 from remit.workspace.manifest.network_schema import SecretTable
 from remit.workspace.manifest.schema import ActionTable, ManifestTable, Source, Trust, rules
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema

@@ -7,10 +7,9 @@ from typing import Annotated, Final, Literal, Protocol
 
 from pydantic import AfterValidator, Field
 
-from remit.core.errors import Problem
-from remit.core.parsing.toml import Matching, Table, wrong
-from remit.core.parsing.urls import URL_KINDS
-from remit.sandbox.egress.permissions import NetworkError, parse_credential, parse_host, parse_range
+from remit.core import Problem
+from remit.core.parsing import URL_KINDS, Matching, Table, wrong
+from remit.sandbox.egress import NetworkError, parse_credential, parse_host, parse_range
 from remit.workspace.manifest.touches import Template
 
 # What the sandbox itself sets: a secret under one of these names would change how the tool finds its proxy or its files.

@@ -8,13 +8,8 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
-from remit.core.calls import Json, Noun
-from remit.core.errors import Problem, Refusal, WorkspaceError
-from remit.core.parsing.canonical_json import parse_json
-from remit.core.parsing.json_schema import check_schema, types_of
-from remit.core.parsing.names import hidden_character
-from remit.core.parsing.toml import toml_line
-from remit.guardrails.redaction import texts_of
+from remit.core import Json, Noun, Problem, Refusal, WorkspaceError
+from remit.core.parsing import check_schema, hidden_character, parse_json, texts_of, toml_line, types_of
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest, Pin, pin_digest
 from remit.workspace.manifest.touches import Template
 

@@ -6,14 +6,20 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, cast
 
-from remit.core.calls import Access, Json, Touch
-from remit.core.errors import Refusal
-from remit.core.parsing.canonical_json import canonical_json
-from remit.core.parsing.file_patterns import covered
-from remit.core.parsing.json_schema import Mismatch, validate
-from remit.core.parsing.names import canonical, proper_name, tables_of
-from remit.core.parsing.urls import SCHEMES, URL_KINDS, canonical_url
-from remit.sandbox.egress.permissions import is_address, parse_host, url_of
+from remit.core import Access, Json, Refusal, Touch
+from remit.core.parsing import (
+    SCHEMES,
+    URL_KINDS,
+    Mismatch,
+    canonical,
+    canonical_json,
+    canonical_url,
+    covered,
+    proper_name,
+    tables_of,
+    validate,
+)
+from remit.sandbox.egress import is_address, parse_host, url_of
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest
 from remit.workspace.manifest.touches import Template
 

@@ -9,13 +9,23 @@ from typing import Annotated, Final, Literal, TypeAlias, TypeVar, cast
 
 from pydantic import AfterValidator, Field
 
-from remit.core.calls import Effect, Json
-from remit.core.errors import CODES, Problem, Refusal
-from remit.core.parsing.file_patterns import covered
-from remit.core.parsing.names import canonical, hidden_character
-from remit.core.parsing.toml import Matching, Table, read_table, toml_line, wrong
-from remit.core.parsing.toml_fields import Duration, Label, Size, Summary, size
-from remit.sandbox.egress.permissions import SHAPE as SHAPE_OF_HOSTS
+from remit.core import CODES, Effect, Json, Problem, Refusal
+from remit.core.parsing import (
+    Duration,
+    Label,
+    Matching,
+    Size,
+    Summary,
+    Table,
+    canonical,
+    covered,
+    hidden_character,
+    read_table,
+    size,
+    toml_line,
+    wrong,
+)
+from remit.sandbox.egress import SHAPE as SHAPE_OF_HOSTS
 from remit.workspace.manifest.network_schema import (
     Header,
     HostLine,

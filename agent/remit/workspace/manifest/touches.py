@@ -13,9 +13,8 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
-from remit.core.calls import Access, Listing
-from remit.core.errors import Refusal
-from remit.core.parsing.names import canonical
+from remit.core import Access, Listing, Refusal
+from remit.core.parsing import canonical
 
 Form: TypeAlias = Literal["one", "set", "sql", "name", "constant"]
 

@@ -1,0 +1,32 @@
+from .backtest import backtest_rules, recorded_decisions
+from .cases import CaseResult, Coverage, read_cases, run_cases, uncovered
+from .formatting import formatted
+from .lint import Remark, lint_rules
+from .mutation import OPERATORS, Score, score
+from .queries import Approvers, Can, Who, can, who
+from .suggestion import first_policy, suggest
+from .workspace_check import check_workspace
+
+__all__ = [
+    "OPERATORS",
+    "Approvers",
+    "Can",
+    "CaseResult",
+    "Coverage",
+    "Remark",
+    "Score",
+    "Who",
+    "backtest_rules",
+    "can",
+    "check_workspace",
+    "first_policy",
+    "formatted",
+    "lint_rules",
+    "read_cases",
+    "recorded_decisions",
+    "run_cases",
+    "score",
+    "suggest",
+    "uncovered",
+    "who",
+]

@@ -1,0 +1,3 @@
+from .findings import Difference, Finding
+
+__all__ = ["Difference", "Finding"]

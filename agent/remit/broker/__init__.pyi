@@ -1,0 +1,34 @@
+from .attempts import Attempted, LiveAttempts, Probed
+from .broker import ApprovalPending, Broker
+from .budgets import check_turn, wall_end
+from .circuit_breaker import check_circuit, count_attempt
+from .context import Moment, policy_context
+from .effects import InDoubt, effects_in_doubt, runs_in_doubt, settle_effect
+from .holds import active_holds, hold_reason, lift_hold, set_hold
+from .host_tools import action_of, content_of, describe_host, describe_tool
+
+__all__ = [
+    "ApprovalPending",
+    "Attempted",
+    "Broker",
+    "InDoubt",
+    "LiveAttempts",
+    "Moment",
+    "Probed",
+    "action_of",
+    "active_holds",
+    "check_circuit",
+    "check_turn",
+    "content_of",
+    "count_attempt",
+    "describe_host",
+    "describe_tool",
+    "effects_in_doubt",
+    "hold_reason",
+    "lift_hold",
+    "policy_context",
+    "runs_in_doubt",
+    "set_hold",
+    "settle_effect",
+    "wall_end",
+]

@@ -1,0 +1,27 @@
+from .break_glass import emergencies, review
+from .requests import (
+    Approval,
+    approval_expired,
+    approved_within_a_minute,
+    count_waiting_approvals,
+    grant_approval,
+    reject_approval,
+    revoke_approval,
+    waiting_approvals,
+)
+from .summary import approval_summary, shown_facts
+
+__all__ = [
+    "Approval",
+    "approval_expired",
+    "approval_summary",
+    "approved_within_a_minute",
+    "count_waiting_approvals",
+    "emergencies",
+    "grant_approval",
+    "reject_approval",
+    "review",
+    "revoke_approval",
+    "shown_facts",
+    "waiting_approvals",
+]

@@ -1,0 +1,51 @@
+from .file_patterns import covered
+from .json_schema import Mismatch, check_schema, types_of, validate
+from .json_texts import each_text, leaves, texts_of
+from .names import canonical, hidden_character, proper_name, resource_of, tables_of
+from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
+from .toml import Matching, Table, read_table, read_toml, toml_line, wrong
+from .toml_fields import Duration, Label, Size, Summary, duration, size
+from .urls import DEFAULT_PORT, SCHEMES, URL_KINDS, Url, canonical_host, canonical_url
+from .yaml import Row, read_rows, table_text
+
+__all__ = [
+    "DEFAULT_PORT",
+    "SCHEMES",
+    "URL_KINDS",
+    "Duration",
+    "Label",
+    "Matching",
+    "Mismatch",
+    "Row",
+    "Size",
+    "Summary",
+    "Table",
+    "Url",
+    "canonical",
+    "canonical_host",
+    "canonical_json",
+    "canonical_url",
+    "check_schema",
+    "covered",
+    "digest",
+    "digest_bytes",
+    "duration",
+    "each_text",
+    "hidden_character",
+    "leaves",
+    "parse_arguments",
+    "parse_json",
+    "proper_name",
+    "read_rows",
+    "read_table",
+    "read_toml",
+    "resource_of",
+    "size",
+    "table_text",
+    "tables_of",
+    "texts_of",
+    "toml_line",
+    "types_of",
+    "validate",
+    "wrong",
+]

@@ -1,0 +1,46 @@
+"""The texts in a JSON value: listed in their order, or replaced one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import cast
+
+from remit.core.calls import Json
+
+
+def leaves(value: Json, *, keys: bool = True) -> Iterator[Json]:
+    """Everything in the value that holds nothing else, in its order: texts, numbers, null, empty lists and objects.
+
+    The `keys` of objects are among them, each before its member.
+    """
+    ahead: list[Json] = [value]  # last first
+    while ahead:
+        item = ahead.pop()
+        if isinstance(item, dict) and item:
+            for key, member in reversed(cast("dict[str, Json]", item).items()):
+                ahead.append(member)
+                if keys:
+                    ahead.append(str(key))
+        elif isinstance(item, list | tuple) and item:
+            ahead.extend(reversed(cast("list[Json]", item)))
+        else:
+            yield item
+
+
+def texts_of(value: Json, *, keys: bool = True) -> list[str]:
+    """Every text of the value in its order, `keys` of objects too."""
+    return [leaf for leaf in leaves(value, keys=keys) if isinstance(leaf, str)]
+
+
+def each_text(value: Json, change: Callable[[str], str], *, keys: bool = True) -> Json:
+    """The value with `change` made to every text of it, in the order of `texts_of`."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        members = cast("dict[str, Json]", value)
+        return {
+            change(str(key)) if keys else str(key): each_text(item, change, keys=keys) for key, item in members.items()
+        }
+    if isinstance(value, list | tuple):
+        return [each_text(item, change, keys=keys) for item in cast("list[object]", value)]
+    return value

@@ -1,0 +1,3 @@
+from .middleware import Remit
+
+__all__ = ["Remit"]

@@ -1,0 +1,39 @@
+from .call_session import Permit, Ticket
+from .errors import BLOCKED, FINAL
+from .permissions import (
+    SHAPE,
+    Credential,
+    Exposed,
+    Host,
+    Network,
+    NetworkError,
+    is_address,
+    parse_credential,
+    parse_host,
+    parse_range,
+    url_of,
+    urls_of,
+)
+from .proxy import PORT, Door, Egress
+
+__all__ = [
+    "BLOCKED",
+    "FINAL",
+    "PORT",
+    "SHAPE",
+    "Credential",
+    "Door",
+    "Egress",
+    "Exposed",
+    "Host",
+    "Network",
+    "NetworkError",
+    "Permit",
+    "Ticket",
+    "is_address",
+    "parse_credential",
+    "parse_host",
+    "parse_range",
+    "url_of",
+    "urls_of",
+]

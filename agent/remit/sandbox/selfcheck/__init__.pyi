@@ -1,0 +1,3 @@
+from .probe import TierReport
+
+__all__ = ["TierReport"]

@@ -1,0 +1,3 @@
+from .zygote_handle import Bounds
+
+__all__ = ["Bounds"]

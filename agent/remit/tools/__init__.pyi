@@ -1,0 +1,32 @@
+from .cases import read_tool_cases
+from .template import new_tool
+from .usage_audit import Report, observe_tool
+from .workbench import (
+    CaseResult,
+    derive_pin,
+    interpreter,
+    known_tool,
+    parse_pairs,
+    permission_card,
+    pin_tools,
+    run_tool_cases,
+    scratch_folder,
+    try_action,
+)
+
+__all__ = [
+    "CaseResult",
+    "Report",
+    "derive_pin",
+    "interpreter",
+    "known_tool",
+    "new_tool",
+    "observe_tool",
+    "parse_pairs",
+    "permission_card",
+    "pin_tools",
+    "read_tool_cases",
+    "run_tool_cases",
+    "scratch_folder",
+    "try_action",
+]

@@ -1,0 +1,241 @@
+"""A run as one page to attach to an incident: no network, no other file, and nothing in it but text runs or loads.
+
+Whatever people, models and tools said is escaped, and a content policy lets only this page's own style and script in, by
+their digests; so a tool's output cannot become a part of the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+from typing import Final
+
+from remit.core import Failed, Json, UsageError
+from remit.core.events import ApprovalGranted, AttemptEnded
+from remit.guardrails import visible
+from remit.policy import scope_text
+from remit.tracing import write_whole
+from remit.tracing.reports.incident import Brief
+from remit.tracing.reports.timeline import CallStory, Story, Turn, utc
+
+LONGEST: Final = 20_000  # characters of one value on the page; the trace has it whole
+STYLE: Final = files("remit.tracing.reports.html").joinpath("page.css").read_text()
+SCRIPT: Final = files("remit.tracing.reports.html").joinpath("page.js").read_text()
+
+
+def write_page(found: Brief, path: Path) -> None:
+    """Write the page, private to its owner. Raises UsageError where it cannot be written."""
+    try:
+        write_whole(path, page(found).encode())
+    except OSError as failure:
+        raise UsageError(f"{str(path)!r} cannot be written: {failure.strerror}") from failure
+
+
+def page(found: Brief) -> str:
+    """The page as HTML."""
+    story = found.story
+    agent = story.started.subjects.agent if story.started else "run"
+    policy = f"default-src 'none'; style-src '{_digest(STYLE)}'; script-src '{_digest(SCRIPT)}'; base-uri 'none'"
+    body = "\n".join(
+        [
+            *_head(found),
+            *_good(found),
+            *_effects(story),
+            *_waterfall(story),
+            *_end(found),
+        ]
+    )
+    return (
+        f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{_text(agent)}: {_text(found.state)}, run {story.run[:8]}</title>\n"
+        f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
+    )
+
+
+def _head(found: Brief) -> Iterator[str]:
+    story = found.story
+    good = found.state == "completed" and story.first_failure is None
+    tone = "good" if found.state == "completed" else "warn" if found.state in ("waiting", "held", "running") else "bad"
+    agent = story.started.subjects.agent if story.started else "run"
+    yield f'<h1><span class="{tone}">{_text(found.state)}</span> · {_text(agent)} · run <code>{story.run[:8]}</code></h1>'
+    yield f'<p class="cause{" good-run" if good else ""}"><b>First cause:</b> {_text(story.first_cause or "none: every call succeeded")}</p>'
+    yield "<dl>"
+    for name, value in _facts(found):
+        yield f"<dt>{name}</dt><dd>{_text(value)}</dd>"
+    yield "</dl>"
+
+
+def _facts(found: Brief) -> Iterator[tuple[str, str]]:
+    story, started = found.story, found.story.started
+    if started is not None:
+        yield "task", started.task
+        yield "for", f"{started.subjects.user} (account {started.account})"
+        yield "model", started.model + (" (a written script, not a model)" if started.scripted else "")
+        yield "confinement", started.confinement
+        yield "policy", started.policy_digest
+        if started.scope is not None:
+            yield "scope", scope_text(started.scope)
+        if started.content != "whole":
+            yield "content", f"{started.content}: this run can be read, not replayed"
+        if started.shrunk_from:
+            yield "shrunk from", f"{started.shrunk_from}: nobody ever ran this"
+    yield "run", story.run
+    yield "time", f"{utc(story.began_at)} to {utc(story.ended_at)}, {story.took / 1e9:.1f} s"
+    if story.resumed:
+        yield "resumed", f"{len(story.resumed)} times"
+    if found.budget is not None:
+        limits = found.budget
+        yield "budget", f"{len(story.turns)} of {limits.steps} steps, {len(story.calls)} of {limits.calls} calls"
+    if story.labels:
+        yield "labels", ", ".join(story.labels)
+    if found.held:
+        yield "held", found.held
+    for call in story.waiting:
+        yield "waits for", f"{call.needs}, to do {call.place} {call.name}"
+    for what in story.in_flight:
+        yield "in flight", what
+
+
+def _good(found: Brief) -> Iterator[str]:
+    if found.good is None:
+        return
+    first = found.good.first
+    yield f"<h2>Where it left the last good run <code>{found.good.a[:8]}</code></h2>"
+    if first is None:
+        yield "<p>It did the same.</p>"
+    else:
+        place = first.b or first.a
+        yield f"<p>{f'At step {_text(place)}, ' if place else ''}<b>{first.kind}</b>: {_text(first.what)}</p>"
+        yield _diff(first.diff)
+    for changed in found.good.changed:
+        yield f"<p>Changed since: <code>{_text(changed.name)}</code></p>"
+        yield _diff(changed.diff)
+    for slow in found.good.slower[:3]:
+        yield f"<p>Slower: {_text(slow.b)} {_text(slow.name)}, {slow.before:.2f} s is {slow.after:.2f} s</p>"
+
+
+def _effects(story: Story) -> Iterator[str]:
+    yield "<h2>Effects</h2>"
+    if not story.effects:
+        yield "<p>None were attempted.</p>"
+        return
+    yield "<table><thead><tr><th>effect</th><th>step</th><th>call</th><th>on</th></tr></thead><tbody>"
+    tones = {"landed": "good", "unknown": "bad", "not_landed": "dim"}
+    for item in sorted(story.effects, key=lambda one: ("unknown", "landed", "not_landed").index(one.landed)):
+        word = item.landed.replace("_", " ")
+        yield (
+            f'<tr><td class="{tones[item.landed]}">{word}</td><td>{item.step}.{item.index}</td>'
+            f"<td>{_text(item.action)}</td><td>{_text(' '.join(item.resources))}</td></tr>"
+        )
+    yield "</tbody></table>"
+
+
+def _waterfall(story: Story) -> Iterator[str]:
+    yield '<h2>Waterfall</h2>\n<p class="dim keys"><kbd>j</kbd> <kbd>k</kbd> move, <kbd>Enter</kbd> opens, '
+    yield "<kbd>f</kbd> first failure, <kbd>e</kbd> open all, <kbd>c</kbd> close all</p>"
+    for turn in story.turns:
+        yield from _turn(story, turn)
+        for call in turn.calls:
+            yield from _call(story, call)
+
+
+def _turn(story: Story, turn: Turn) -> Iterator[str]:
+    began = turn.at if turn.asked_at is None else turn.asked_at
+    tokens = f" · {turn.usage.input_tokens} + {turn.usage.output_tokens} tokens" if turn.usage.input_tokens else ""
+    said = _text(turn.text[:400]) or '<span class="dim">(no words)</span>'
+    if turn.problems:
+        said += f'<br><span class="bad">the answer does not hold: {_text("; ".join(turn.problems))}</span>'
+    yield (
+        f'<div class="turn"><span>{turn.step}</span><span>{said}<span class="dim">{tokens}</span></span>'
+        f'{_bar(story, began, turn.at, bad=False)}<span class="num">{_ms(turn.took)}</span></div>'
+    )
+
+
+def _call(story: Story, call: CallStory) -> Iterator[str]:
+    verdict = call.decision.verdict if call.decision else "refused"
+    tone = {"allow": "good", "ask": "warn"}.get(verdict, "bad")
+    first = " first" if call is story.first_failure else ""
+    code = f' <span class="bad">{call.error.code}</span>' if call.error else ""
+    labels = "".join(f' <span class="label">{_text(label)}</span>' for label in call.labels)
+    ended = call.answered_at or story.ended_at
+    yield (
+        f'<details class="row{first}"><summary><span class="mono">{call.place}</span><span class="{tone}">{verdict}</span>'
+        f'<span><b>{_text(call.name)}</b> <span class="mono">{_text(" ".join(call.resources))}</span>{code}{labels}</span>'
+        f"{_bar(story, call.decided_at, ended, bad=call.error is not None)}"
+        f'<span class="num">{_ms(call.took)}</span></summary><div class="inside">'
+    )
+    if call.decision is not None:
+        yield f"<p>{_text(call.decision.message)}</p>"
+        for rule in call.decision.rules or call.decision.nearest:
+            yield f'<p class="mono dim">{_text(f"{rule.file}:{rule.line}  {rule.text}")}<br>{_text(rule.note)}</p>'
+    for answer in call.approvals:
+        why = "" if isinstance(answer, ApprovalGranted) else f": {answer.reason}"
+        yield f"<p>{_text(answer.type.partition('.')[2])}, {_text(answer.approver + why)}</p>"
+    yield f"<p>asked</p>{_value(call.arguments or call.ask.arguments)}"
+    for attempt in call.attempts:
+        yield f"<p>attempt {attempt.number}: {_attempt(attempt.ended)}</p>"
+    if call.result is not None:
+        said = call.result.error.model_dump(mode="json") if isinstance(call.result, Failed) else call.result.value
+        yield f"<p>answered</p>{_value(said)}"
+    yield "</div></details>"
+
+
+def _attempt(ended: AttemptEnded | None) -> str:
+    if ended is None:
+        return '<span class="bad">nobody saw its end</span>'
+    said = (
+        "ok"
+        if ended.code is None
+        else f'<span class="bad">{_text(ended.error or ended.code)}</span> {_text(ended.message)}'
+    )
+    changes = "".join(f"<br>wrote {_text(change.resource)} ({change.size} bytes)" for change in ended.changes)
+    refused = "".join(f"<br>refused {item.access} {_text(item.what)}" for item in ended.refused)
+    return f"{said}, {ended.spent.wall_s * 1000:.0f} ms{changes}{refused}"
+
+
+def _end(found: Brief) -> Iterator[str]:
+    if found.story.finished is not None and found.story.finished.answer:
+        yield f"<h2>Answer</h2><pre>{_text(found.story.finished.answer[:LONGEST])}</pre>"
+    yield "<h2>Next</h2><pre>"
+    yield "\n".join(f"{_text(command)}  # {_text(why)}" for command, why in found.commands)
+    yield "</pre>"
+
+
+def _bar(story: Story, began: int, ended: int, *, bad: bool) -> str:
+    whole = max(1, story.took)
+    left, width = 100 * max(0, began - story.began_at) / whole, 100 * max(0, ended - began) / whole
+    tone = "bad" if bad else "bar"
+    bar = f'<rect x="{left:.2f}%" width="{max(width, 0.3):.2f}%" height="13" class="{tone}"/>'
+    return f'<svg class="track" width="100%" height="13" aria-hidden="true">{bar}</svg>'
+
+
+def _diff(lines: Iterable[str]) -> str:
+    tones = {"+": "add", "-": "del"}
+    shown = "\n".join(f'<span class="{tones.get(line[:1], "")}">{_text(line)}</span>' for line in lines)
+    return f"<pre>{shown}</pre>"
+
+
+def _value(value: Json) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
+    rest = len(text) - LONGEST
+    more = f"\n… and {rest} characters more, in the trace" if rest > 0 else ""
+    return f"<pre>{_text(text[:LONGEST])}{more}</pre>"
+
+
+def _ms(span: int | None) -> str:
+    return "" if span is None else f"{span / 1e6:.0f} ms"
+
+
+def _text(text: str) -> str:
+    return escape(visible(text))
+
+
+def _digest(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

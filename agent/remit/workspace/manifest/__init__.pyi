@@ -1,0 +1,41 @@
+from .manifest import (
+    Action,
+    ActionSchema,
+    Breaker,
+    Limits,
+    Manifest,
+    Pin,
+    Retry,
+    action_name,
+    code_digest,
+    is_code,
+    pin,
+)
+from .pins import LOCK, check_schemas, write_lock
+from .resolution import check_output, command_schema, fill_argv, resolve
+from .schema import ManifestTable, rules
+from .touches import Template
+
+__all__ = [
+    "LOCK",
+    "Action",
+    "ActionSchema",
+    "Breaker",
+    "Limits",
+    "Manifest",
+    "ManifestTable",
+    "Pin",
+    "Retry",
+    "Template",
+    "action_name",
+    "check_output",
+    "check_schemas",
+    "code_digest",
+    "command_schema",
+    "fill_argv",
+    "is_code",
+    "pin",
+    "resolve",
+    "rules",
+    "write_lock",
+]
