@@ -79,7 +79,7 @@ from remit.sandbox.guest import kernel
 from remit.sandbox.selfcheck.probe import TierReport
 from remit.sandbox.warm import call as warm
 from remit.sandbox.warm import pool
-from remit.workspace import identity, limits
+from remit.workspace import identity, limits, session
 from remit.workspace import loader as workspace
 from remit.workspace.answer_contract import Answer
 from remit.workspace.bundle import vocabulary
@@ -218,7 +218,7 @@ def spent_when_asked(self: Broker, call: Call) -> Decision:
 def read_twice(root: Path) -> tuple[Workspace, Policy]:
     """The rules of another reading than the one that is recorded."""
     found = workspace.load_workspace(root)
-    return found, policy.load_policy(house.policy_files(root), vocabulary(found))
+    return found, policy.load_policy(session.policy_files(root), vocabulary(found))
 
 
 def one_crash(*given: Any, **options: Any) -> outcome.Answer:
@@ -879,7 +879,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "rules and their digest from one reading",
-        replaced(house, "load_rooms", read_twice),
+        replaced(session, "load_rooms", read_twice),
         threats="E11",
         tests=(
             "test_policy_watch.py::test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_meanwhile",
