@@ -59,6 +59,7 @@ check:  ## All that CI checks: style, types, imports, rooms, tests
 	@set -e; for tool in $(TOOLS); do echo "$(BIN)/pyright $$tool"; \
 	    $(BIN)/pyright --pythonpath "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/deptry agent/remit
 	$(BIN)/remit check
 	@$(MAKE) --no-print-directory test
 
