@@ -38,6 +38,7 @@ from remit.broker.approvals import break_glass
 from remit.broker.approvals import requests as approval
 from remit.broker.attempts import LiveAttempts
 from remit.broker.broker import Broker
+from remit.broker.decisions import Decider
 from remit.core.attempts import Connection
 from remit.core.calls import Ask, Call, Decision, Request, Subjects
 from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
@@ -167,7 +168,7 @@ def lenient(text: str) -> dict[str, object]:
 
 BODY: Final = scrub.Body
 APPEND: Final = Journal.append
-DECIDE: Final = Broker._decide
+RESOLVE: Final = Broker._resolve
 JUDGE: Final = Policy.judge
 CLASSIFY: Final = outcome.classify
 
@@ -202,7 +203,7 @@ def unless_denied(self: Policy, asked: Request) -> Judged:
     return Judged(True, list(self.rows[:1])) if not judged.allowed and not judged.rows else judged
 
 
-def open_when_broken(self: Broker, call: Call) -> Decision:
+def open_when_broken(self: Decider, call: Call) -> Decision:
     """As brokers do that rather go on."""
     try:
         return self._bound(call)
@@ -210,9 +211,10 @@ def open_when_broken(self: Broker, call: Call) -> Decision:
         return Decision(verdict="allow", reason="allowed", message="")
 
 
-def spent_when_asked(self: Broker, call: Call) -> Decision:
+def spent_when_asked(self: Broker, step: int, index: int, ask: Ask) -> Call:
+    call = RESOLVE(self, step, index, ask)
     self._spend(call)
-    return DECIDE(self, call)
+    return call
 
 
 def read_twice(root: Path) -> tuple[Workspace, Policy]:
@@ -645,7 +647,7 @@ ABLATIONS: Final = (
     # -- approvals (threats D) --
     brokered(
         "approvals bound to the call, the rules and the facts",
-        replaced(broker, "decision_digest", lambda *_: "sha256:0"),
+        replaced(decisions, "decision_digest", lambda *_: "sha256:0"),
         threats="D1 D2 D7",
         tests=(
             "test_approvals.py::test_a_grant_for_another_call_or_other_arguments_runs_nothing",
@@ -697,7 +699,7 @@ ABLATIONS: Final = (
         "answers for their own call",
         replaced(approval, "ApprovalGranted", of_the_first(ApprovalGranted)),
         replaced(approval, "ApprovalRejected", of_the_first(ApprovalRejected)),
-        replaced(broker, "decision_digest", lambda *_: "sha256:0"),
+        replaced(decisions, "decision_digest", lambda *_: "sha256:0"),
         threats="D8 D12",
         tests=("test_approvals.py::test_answers_belong_to_their_calls_and_not_to_a_position",),
     ),
@@ -873,7 +875,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "an engine that fails allows nothing",
-        replaced(Broker, "_decide", open_when_broken),
+        replaced(Decider, "decide", open_when_broken),
         threats="E9",
         tests=("test_broker.py::test_rules_that_cannot_be_asked_allow_nothing",),
     ),
@@ -957,7 +959,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "budgets spent by what happens",
-        replaced(Broker, "_decide", spent_when_asked),
+        replaced(Broker, "_resolve", spent_when_asked),
         threats="F4",
         tests=("test_budgets.py::test_a_call_that_was_held_or_refused_takes_nothing",),
     ),
@@ -1098,7 +1100,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "the scope of a run",
-        replaced(Broker, "_scope", property(lambda _: None)),
+        replaced(Decider, "_scope", property(lambda _: None)),
         tests=(
             "test_open_agents.py::test_a_scope_lets_a_run_do_less_than_its_agent_may",
             "test_open_agents.py::test_beyond_its_scope_a_run_asks_the_role_that_the_scope_names",

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from remit.broker import budgets as budget
 from remit.broker import effects as effect
 from remit.broker import retries as retry
 from remit.broker.approvals import requests as approval
-from remit.broker.approvals.summary import shown_facts
 from remit.broker.attempts import Attempts
-from remit.broker.context import Moment, counted_grants, goes_out, policy_context
+from remit.broker.context import counted_grants
+from remit.broker.decisions import Decider
 from remit.broker.execution import Carry, refused
 from remit.broker.ports import World
 from remit.core import (
@@ -28,14 +29,9 @@ from remit.core import (
     Decision,
     Failed,
     Refusal,
-    RemitError,
-    Request,
     Result,
-    Scope,
     Subjects,
     Succeeded,
-    Touch,
-    decision_digest,
     request_digest,
 )
 from remit.core.events import (
@@ -46,10 +42,9 @@ from remit.core.events import (
     CallAnswered,
     CallDecided,
 )
-from remit.core.parsing import canonical_json, digest, parse_arguments
+from remit.core.parsing import canonical_json, parse_arguments
 from remit.guardrails import Guard, listed, written
 from remit.journal import Record, meant
-from remit.policy import SUBJECT, Policy, narrowed
 from remit.workspace import Agent, Measure, Workspace
 from remit.workspace.manifest import resolve
 
@@ -81,7 +76,6 @@ class Broker:
     forgetful: bool = True
     _heard: dict[tuple[int, int], Ask] = field(default_factory=dict[tuple[int, int], Ask])
     _calls: dict[tuple[int, int], Call] = field(default_factory=dict[tuple[int, int], Call])
-    _narrowed: dict[Policy, Policy] = field(default_factory=dict[Policy, Policy])
 
     @property
     def _carry(self) -> Carry:
@@ -92,7 +86,17 @@ class Broker:
             attempts=self.attempts,
             world=self.world,
             guard=self.guard,
-            redirected=self._redirected,
+            redirected=self._decider.redirected,
+        )
+
+    @cached_property
+    def _decider(self) -> Decider:
+        return Decider(
+            workspace=self.workspace,
+            record=self.record,
+            world=self.world,
+            guard=self.guard,
+            confinement=self.confinement,
         )
 
     def hear(self, step: int, asks: Sequence[Ask]) -> tuple[Ask, ...]:
@@ -148,14 +152,16 @@ class Broker:
                 raise Refusal("content_blocked", f"the arguments may not go out: {note}", remedy="leave it out")
             effect.check_twin_in_step(before, call)
             retry.check(self.record.facts, self.agent.budget, meant(shown))
-            decision = self._decide(call)
+            decision = self._decider.decide(call)
             if decision.verdict != "deny":
                 effect.check_repeated_effect(self.world.facts(self.record, call, ""), call)
             if decision.verdict == "ask":
                 approval.check_waiting_approvals(self.record.facts, self.agent.budget)
             if decision.verdict == "allow":
                 self._spend(call)
-            spoken = self._asked_of(call, self._policy(call), "").context.said if ask.redacted else None
+            spoken = (
+                self._decider.request_of(call, self._decider.policy(call), "").context.said if ask.redacted else None
+            )
             event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision, said=spoken)
         except Refusal as refusal:
             event = CallDecided(step=step, index=index, ask=ask, call=shown, refused=refused(self.guard, refusal))
@@ -226,83 +232,6 @@ class Broker:
             details={"problem": "no_raw_arguments"},
         )
 
-    def _decide(self, call: Call) -> Decision:
-        """What policy says. INVARIANT: an engine that fails, or that says nothing, has allowed nothing (E9).
-
-        Raises:
-            Refusal: `policy_denied` where there is no decision.
-        """
-        try:
-            return self._bound(call)
-        except RemitError:
-            raise
-        except Exception as failure:  # whatever went wrong in it, the call must not run
-            raise Refusal(
-                "policy_denied",
-                "the rules could not be asked, and nothing is allowed without them",
-                details={"reason": "error", "error": type(failure).__name__},
-                remedy="have an operator look: `remit policy explain` shows what the rules say",
-            ) from failure
-
-    def _bound(self, call: Call) -> Decision:
-        """Ask policy, and bind its answer to this request, these rules and, where people are asked, the facts they are shown.
-
-        A grant for another digest does not count (D1, D2): so the decision is made without any first.
-        """
-        policy = self._policy(call)
-        bound = decision_digest(call.request_digest, policy.digest)
-        request = self._asked_of(call, policy, bound, nobody=True)
-        decision = policy.decide(request)
-        if decision.verdict == "ask":
-            shown = shown_facts(self.guard.arguments(decision.facts))
-            bound = decision_digest(call.request_digest, policy.digest, shown)
-            request = self._asked_of(call, policy, bound)
-            decision = policy.decide(request) if request.context.approvals else decision
-        decision = policy.advise(request, decision)
-        facts = self.guard.arguments(decision.facts)
-        return decision.model_copy(update={"decision_digest": bound, "facts": facts})
-
-    @property
-    def _scope(self) -> Scope | None:
-        started = self.record.facts.started
-        return None if started is None else started.scope
-
-    def _policy(self, call: Call) -> Policy:
-        """The rules in force for the call, with those of the run's own scope."""
-        policy, scope = self.world.policy(call.step, call.index), self._scope
-        if scope is None:
-            return policy
-        if policy not in self._narrowed:
-            self._narrowed.clear()
-            self._narrowed[policy] = narrowed(policy, scope)
-        return self._narrowed[policy]
-
-    def _asked_of(self, call: Call, policy: Policy, bound: str, *, nobody: bool = False) -> Request:
-        """What policy is asked; `nobody` as if nobody had approved anything."""
-        _, action = self.workspace.action(call.action)
-        facts = policy_context(
-            self.world.facts(self.record, call, bound),
-            call,
-            self._moment(call, policy, "nobody" if nobody else bound),
-            means=action.means,
-            shown=self.guard.arguments(call.arguments) if goes_out(call) else None,
-            spoken=self.world.said(call.step, call.index),
-        )
-        resources = tuple(touch.resource for touch in call.touches)
-        subjects = call.subjects.all if self._scope is None else (*call.subjects.all, SUBJECT)
-        return Request(subjects=subjects, action=call.action, resources=resources, context=facts)
-
-    def _moment(self, call: Call, policy: Policy, bound: str) -> Moment:
-        """When and where the call is decided, and by which roles; `bound` is the decision that an approval must be for."""
-        tool, _ = self.workspace.action(call.action)
-        return Moment(
-            env=self.workspace.settings.env,
-            confinement="none" if tool.manifest.source == "host" else self.confinement,
-            at=self.world.clock(call.step, call.index),
-            roles_of=policy.roles_of,
-            decision_digest=bound,
-        )
-
     # ── perform: one call, once ──────────────────────────────────────────────────────────────────────────────────────
 
     async def perform(self, step: int, index: int) -> Result:
@@ -367,7 +296,7 @@ class Broker:
         decision = decided.decision
         if decision.verdict == "ask" and self.record.get(approval.approval_key(call, decision)) is None:
             # Nobody was asked yet, and the rest of the step was decided since: people are shown how it stands now.
-            decided = self._again(decided, call, self._decide(call))
+            decided = self._again(decided, call, self._decider.decide(call))
             assert decided.decision is not None
             decision = decided.decision
         if decision.verdict == "ask":
@@ -381,7 +310,7 @@ class Broker:
                     "approval_rejected", f"{rejected.approver} rejected the call", details={"reason": rejected.reason}
                 )
             expired = approval.approval_expired(requested, self.world.clock(call.step, call.index))
-            decision = self._decide(call)
+            decision = self._decider.decide(call)
             self._again(decided, call, decision)
             self._void(call, requested, decision)
             if decision.verdict == "ask":
@@ -417,7 +346,7 @@ class Broker:
         """Record which approvals that were given count no more, and why."""
         facts = self.world.facts(self.record, call, requested.decision_digest)
         asked = facts.open.get((call.step, call.index))
-        moment = self._moment(call, self._policy(call), decision.decision_digest)
+        moment = self._decider.moment(call, self._decider.policy(call), decision.decision_digest)
         still = counted_grants(facts, call, moment)
         for grant in () if asked is None else asked.grants:
             if grant in still:
@@ -456,16 +385,6 @@ class Broker:
         if (said := self.world.unheard(call.step, call.index)) is None:
             self._parse(call.step, call.index, ask)
         return said
-
-    def _redirected(self, call: Call, url: str) -> bool:
-        """Whether the call may go on to a URL that it was redirected to: decided as a call of its own, without its approvals."""
-        request = digest({"request": call.request_digest, "redirected": url})
-        touches = (Touch(access="use", resource=url),)
-        try:
-            decision = self._decide(call.model_copy(update={"touches": touches, "request_digest": request}))
-        except Refusal:
-            return False
-        return decision.verdict == "allow"
 
     def _answer(self, step: int, index: int, result: Result, call: Call | None = None) -> Result:
         """Record the one result, and what it says of the run: labels that are gone, and names that are known from now on."""
