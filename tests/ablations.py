@@ -27,7 +27,7 @@ import h11
 import pytest
 
 from remit.broker import attempts as attempt
-from remit.broker import broker, context
+from remit.broker import broker, context, decisions
 from remit.broker import circuit_breaker as circuit
 from remit.broker import effects as effect
 from remit.broker import execution as carry

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import json
 import secrets
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
@@ -35,11 +34,23 @@ from pydantic import Field
 
 from remit.broker import action_of, content_of, describe_tool
 from remit.core import Ask, Json, Refusal, Result, Turn
-from remit.core.events import ApprovalRequested, Usage
+from remit.core.events import ApprovalRequested
 from remit.core.parsing import canonical_json
-from remit.langchain.bridge import Asked, Door, Function, Loop, Own
+from remit.langchain.background_loop import Loop
+from remit.langchain.bridge import Asked, Door, Function, Own
+from remit.langchain.state import (
+    ask_of,
+    last_words,
+    messages_of,
+    question_of,
+    read_state,
+    same_call,
+    thread_of,
+    tool_message,
+    turn_of,
+    words_before,
+)
 from remit.runtime import Ended
-from remit.runtime.models import finish_of
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware, AgentState
@@ -118,60 +129,60 @@ class Remit(AgentMiddleware):
         """Decide one call, carry it out at most once, and give its result: JSON as content, the same as artifact."""
         asked = self._asked(request)
         function = partial(_in_thread, contextvars.copy_context(), request, handler)
-        return _message(asked, self._carried_out(asked, _own(request, function)))
+        return tool_message(asked, self._carried_out(asked, _own(request, function)))
 
     async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> ToolMessage:
         """The same in a graph that runs in an event loop: its tool runs in that loop."""
         asked = self._asked(request)
         function = partial(_in_loop, asyncio.get_running_loop(), contextvars.copy_context(), request, handler)
-        return _message(asked, await self._acarried_out(asked, _own(request, function)))
+        return tool_message(asked, await self._acarried_out(asked, _own(request, function)))
 
     def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """A call of one of `actions`, which no middleware has seen."""
         asked = self._alone(name, arguments, call_id, config)
-        return _message(asked, self._carried_out(asked, None))
+        return tool_message(asked, self._carried_out(asked, None))
 
     async def acall(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
         """The same in an event loop."""
         asked = self._alone(name, arguments, call_id, config)
-        return _message(asked, await self._acarried_out(asked, None))
+        return tool_message(asked, await self._acarried_out(asked, None))
 
     def _carried_out(self, asked: Asked, own: Own | None) -> Result:
         while isinstance(came := self._loop.call(self._door.perform(asked, own)), ApprovalRequested):
             if not asked.pauses:
                 return self._loop.call(self._door.refuse(asked, came))
-            interrupt(_question(came))  # only waits: what people say is in the journal
+            interrupt(question_of(came))  # only waits: what people say is in the journal
         return came
 
     async def _acarried_out(self, asked: Asked, own: Own | None) -> Result:
         while isinstance(came := await self._loop.acall(self._door.perform(asked, own)), ApprovalRequested):
             if not asked.pauses:
                 return await self._loop.acall(self._door.refuse(asked, came))
-            interrupt(_question(came))
+            interrupt(question_of(came))
         return came
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
         """An invocation without a thread is a run of its own."""
-        return None if _thread(runtime) else {"remit_invocation": secrets.token_hex(8)}
+        return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
 
     def after_agent(self, state: Any, runtime: Any) -> None:
         """An invocation without a thread is over; a thread may go on."""
-        if not _thread(runtime) and (key := _read(state, "remit_invocation")):
-            self._loop.call(self._door.finish(key, _last_words(_messages(state))))
+        if not thread_of(runtime) and (key := read_state(state, "remit_invocation")):
+            self._loop.call(self._door.finish(key, last_words(messages_of(state))))
 
     async def aafter_agent(self, state: Any, runtime: Any) -> None:
-        if not _thread(runtime) and (key := _read(state, "remit_invocation")):
-            await self._loop.acall(self._door.finish(key, _last_words(_messages(state))))
+        if not thread_of(runtime) and (key := read_state(state, "remit_invocation")):
+            await self._loop.acall(self._door.finish(key, last_words(messages_of(state))))
 
     def _asked(self, request: Any) -> Asked:
         runtime = request.runtime
-        messages = _messages(request.state)
-        thread = _thread(runtime)
+        messages = messages_of(request.state)
+        thread = thread_of(runtime)
         call: Mapping[str, Any] = request.tool_call
         turn, index = self._turn(messages, call, {tool.name for tool in runtime.tools})
         said = next((str(message.text) for message in messages if isinstance(message, HumanMessage)), "")
         return Asked(
-            key=f"thread:{thread}" if thread else _read(request.state, "remit_invocation") or self._key,
+            key=f"thread:{thread}" if thread else read_state(request.state, "remit_invocation") or self._key,
             thread=thread,
             task=self._task or said,
             turn=turn,
@@ -190,7 +201,7 @@ class Remit(AgentMiddleware):
         ask = (
             Ask(name=name, arguments=arguments, id=said)
             if isinstance(arguments, str)
-            else _ask(name, dict(arguments), said)
+            else ask_of(name, dict(arguments), said)
         )
         return Asked(
             key=f"thread:{thread}" if thread else self._key,
@@ -212,17 +223,17 @@ class Remit(AgentMiddleware):
             message = messages[position]
             if isinstance(message, AIMessage):
                 said = message.id or f"@{position}"
-                same = [_same(one, call) for one in message.tool_calls]
+                same = [same_call(one, call) for one in message.tool_calls]
                 if any(same):
                     asks = tuple(self._ask(one, said, tools) for one in message.tool_calls)
-                    return _turn_of(message, asks, _words_before(messages[:position])), same.index(True)
+                    return turn_of(message, asks, words_before(messages[:position])), same.index(True)
                 last = last or said
         return Turn(text="", asks=(self._ask(call, f"{last}/rewritten", tools),), finish="tool_calls"), 0
 
     def _ask(self, call: Mapping[str, Any], said: str, tools: set[str]) -> Ask:
         action = self._door.hosted.get(action_of(call["name"])) if call["name"] in tools else None
         name = call["name"] if action is None else action.replace(".", "__", 1)
-        return _ask(name, dict(call["args"]), f"{said}/{call['id']}")
+        return ask_of(name, dict(call["args"]), f"{said}/{call['id']}")
 
     # ── the life of a run ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -396,74 +407,6 @@ def _own(request: ToolCallRequest, function: Function) -> Own | None:
     described = describe_tool(request.tool)
     seen = {"description": described["description"], "input": described["input"]}
     return Own(schema=canonical_json(seen).decode(), function=function)
-
-
-def _message(asked: Asked, result: Result) -> ToolMessage:
-    told = result.model_dump(mode="json")
-    status = "success" if result.ok else "error"
-    text = canonical_json(told).decode()
-    return ToolMessage(content=text, name=asked.name, tool_call_id=asked.id, status=status, artifact=told)
-
-
-def _ask(name: str, arguments: dict[str, Any], said: str) -> Ask:
-    """The call as it is recorded: what JSON cannot say, as a number that is none, is shown as it would be written, and refused."""
-    try:
-        json.dumps(arguments, allow_nan=False)
-    except (TypeError, ValueError):
-        return Ask(name=name, arguments=json.dumps(arguments, default=str), id=said)
-    return Ask(name=name, arguments=None, parsed=arguments, id=said)
-
-
-def _question(requested: ApprovalRequested) -> dict[str, Json]:
-    """What an interrupted branch tells of why it waits; to answer it is to approve, in any terminal, and then to resume."""
-    place = {"step": requested.step, "index": requested.index}
-    kept = requested.model_dump(mode="json", include={"summary", "missing", "expires_at"})
-    return {"approval": {**place, **kept}}
-
-
-def _same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return (one["id"], one["name"], one["args"]) == (other["id"], other["name"], other["args"])
-
-
-def _turn_of(message: AIMessage, asks: tuple[Ask, ...], words: str) -> Turn:
-    usage = message.usage_metadata
-    said = cast("Mapping[str, Any]", message.response_metadata)
-    text = "\n\n".join(filter(None, [words, str(message.text)]))
-    return Turn(
-        text=text.encode("utf-8", "replace").decode(),
-        asks=asks,
-        finish=finish_of(said) or "tool_calls",
-        usage=Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"]) if usage else Usage(),
-        response_model=str(said.get("model_name") or said.get("model") or ""),
-    )
-
-
-def _words_before(messages: Sequence[Any]) -> str:
-    """What the model answered since it last called a tool: the answers of earlier invocations of a thread."""
-    words: list[str] = []
-    for message in reversed(messages):
-        if isinstance(message, AIMessage):
-            if message.tool_calls:
-                break
-            words.append(str(message.text))
-    return "\n\n".join(reversed(words))
-
-
-def _last_words(messages: Sequence[Any]) -> str:
-    return next((str(message.text) for message in reversed(messages) if isinstance(message, AIMessage)), "")
-
-
-def _read(state: Any, name: str) -> Any:
-    return cast("dict[str, Any]", state).get(name) if isinstance(state, dict) else getattr(state, name, None)
-
-
-def _messages(state: Any) -> Sequence[Any]:
-    return cast("Sequence[Any]", state if isinstance(state, list) else _read(state, "messages") or ())
-
-
-def _thread(runtime: Any) -> str | None:
-    """LangGraph's thread; None where nothing of the graph outlives its invocation."""
-    return getattr(runtime.execution_info, "thread_id", None)
 
 
 def _pauses(config: RunnableConfig) -> bool:
