@@ -1,14 +1,15 @@
-"""Rules that load and yet do not do what their author may think: dead, shadowed, redundant, wider than any tool reaches.
+"""Rules that load but may not do what their author thinks: dead, shadowed, redundant, wider than any tool reaches.
 
-"Dead" is exact: with the row removed, every request is decided as before; what could not be told is remarked too. What stock Casbin would half-read is refused
-when rules load, and needs no lint.
+"Dead" is exact: the row is removed from the rules, and the solver compares the rules with and without it. The row is dead
+only if no request is decided otherwise; where the solver cannot tell, the remark says so. Rules that stock Casbin would
+read only in part are refused when they load, and need no lint.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from remit.analysis.reach import Reach, reach_of
@@ -131,13 +132,69 @@ def _differs(row: Row, other: Literal["True"] | None, types: Mapping[str, str]) 
 # -- dead rules ----------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Place:
+    """A subject and an action on which the rules `keys` bear, with the rows that each key stands for."""
+
+    subject: str
+    action: str
+    keys: frozenset[Key]
+    owners: Mapping[Key, list[Row]]
+
+
+# For each place where a row bears on requests, by the rules there and the row's own key: one example of subject and action.
+_Bearing: TypeAlias = dict[tuple[frozenset[Key], Key], tuple[str, str]]
+
+
+@dataclass
+class _Effects:
+    """What the solver says of the rows, by their numbers."""
+
+    needed: set[int] = field(default_factory=set[int])  # some request is decided otherwise without the row
+    unsure: set[int] = field(default_factory=set[int])
+    bearing: defaultdict[int, _Bearing] = field(default_factory=lambda: defaultdict[int, _Bearing](dict))
+
+
 def _dead(side: Side, workspace: Workspace | None) -> Iterator[Remark]:
     """Rows without which every request is decided as before; of equal rows each is redundant, not both."""
     comparing = Comparing(side, side)
-    needed: set[int] = set()
-    unsure: set[int] = set()
-    bearing: defaultdict[int, dict[tuple[frozenset[Key], Key], tuple[str, str]]] = defaultdict(dict)
-    by_place: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    effects = _effects(comparing, side)
+    alike = _alike(side.rows)
+    for row in side.rows:
+        if row.number in effects.needed:
+            continue
+        if row.number in effects.unsure:
+            yield _remark(
+                row, "unsettled", "whether it does anything is beyond this analysis", "simplify its condition"
+            )
+        elif why := _nobody(side, row, workspace):
+            yield _remark(row, "unreachable", why, "give somebody the role, or remove the row")
+        elif row.number in effects.bearing and row is (same := alike[_meaning(row)])[-1]:
+            yield _verdict(comparing, side, row, effects.bearing[row.number], same[0])
+
+
+def _effects(comparing: Comparing, side: Side) -> _Effects:
+    """Ask the solver of every row, at every place where it bears, whether it matters there.
+
+    A row that shares its key with another row is not asked about: without it, the other still does the same.
+    """
+    effects = _Effects()
+    for place in _places(comparing, side):
+        for key, rows in place.owners.items():
+            for row in rows:
+                effects.bearing[row.number].setdefault((place.keys, key), (place.subject, place.action))
+            if len(rows) == 1 and rows[0].number not in effects.needed:
+                does = comparing.matters(place.keys, key, place.subject, place.action)
+                if does is None:
+                    effects.unsure.add(rows[0].number)
+                elif does:
+                    effects.needed.add(rows[0].number)
+    return effects
+
+
+def _places(comparing: Comparing, side: Side) -> Iterator[_Place]:
+    """Every subject and action on which rows bear; one place where the same names (subject and roles) bear."""
+    by_place: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in side.rows:
         by_place[row.subject, row.action].append(row)
     seen: set[tuple[frozenset[str], str]] = set()
@@ -147,59 +204,48 @@ def _dead(side: Side, workspace: Workspace | None) -> Iterator[Remark]:
             if (names, action) in seen:
                 continue
             seen.add((names, action))
-            keys = side.keys(names, action)
             owners: defaultdict[Key, list[Row]] = defaultdict(list)
             for name in names:
                 for column in dict.fromkeys((action, f"{action.partition('.')[0]}.*", "*")):
                     for row in by_place.get((name, column), ()):
                         owners[side.key(row)].append(row)
-            for key, rows in owners.items():
-                for row in rows:
-                    bearing[row.number].setdefault((keys, key), (subject, action))
-                if len(rows) == 1 and rows[0].number not in needed:
-                    does = comparing.matters(keys, key, subject, action)
-                    (needed if does else unsure if does is None else set[int]()).add(rows[0].number)
-    alike = _alike(side.rows)
-    for row in side.rows:
-        if row.number in needed:
-            continue
-        if row.number in unsure:
-            yield _remark(
-                row, "unsettled", "whether it does anything is beyond this analysis", "simplify its condition"
-            )
-            continue
-        if why := _nobody(side, row, workspace):
-            yield _remark(row, "unreachable", why, "give somebody the role, or remove the row")
-        elif row.number in bearing and row is (same := alike[_meaning(row)])[-1]:
-            yield _verdict(comparing, side, row, bearing[row.number], same[0])
+            yield _Place(subject, action, side.keys(names, action), owners)
 
 
-def _verdict(
-    comparing: Comparing,
-    side: Side,
-    row: Row,
-    bearing: Mapping[tuple[frozenset[Key], Key], tuple[str, str]],
-    same: Row,
-) -> Remark:
+def _verdict(comparing: Comparing, side: Side, row: Row, bearing: _Bearing, same: Row) -> Remark:
     """Why a row makes no difference; `same` is the first that says the same."""
     if same is not row:
         what = f"it says the same as line {same.rule.line} of {same.rule.file}"
         return _remark(row, "redundant", what, "keep one of them")
-    allow = row.rule.effect == "allow"
-    every = Key("allow", "**", "True")
+    if _matters_alone(comparing, row, bearing):
+        if row.rule.effect == "allow":
+            what, fix = "rows that deny defeat it wherever it allows", "remove it, or narrow the denies"
+            return _remark(row, "shadowed", what, fix)
+        return _remark(row, "dead", "it denies only what no row allows", "keep it as a reminder, or remove it")
+    by = _covered_by(comparing, side, row, bearing)
+    return _remark(
+        row, "redundant", f"{by} already {row.rule.effect} all that it does", "remove it, or narrow the wider row"
+    )
+
+
+_EVERY: Final = Key("allow", "**", "True")  # a deny does something only beside a row that allows
+
+
+def _matters_alone(comparing: Comparing, row: Row, bearing: _Bearing) -> bool:
+    """Whether the row would do anything anywhere among rows of its own effect only, or whether that cannot be told."""
     for (keys, key), (subject, action) in bearing.items():
-        # Alone among rows of its own kind: would it do anything there?
         alike = frozenset(one for one in keys if one.effect == key.effect)
-        if not allow:
-            alike |= {every}
+        if row.rule.effect == "deny":
+            alike |= {_EVERY}
         if comparing.matters(alike, key, subject, action) is not False:
-            if allow:
-                return _remark(
-                    row, "shadowed", "rows that deny defeat it wherever it allows", "remove it, or narrow the denies"
-                )
-            return _remark(row, "dead", "it denies only what no row allows", "keep it as a reminder, or remove it")
+            return True
+    return False
+
+
+def _covered_by(comparing: Comparing, side: Side, row: Row, bearing: _Bearing) -> str:
+    """The first row that alone does all that this row does, in words; or all others together."""
     (keys, key), (subject, action) = next(iter(bearing.items()))
-    beside = frozenset[Key]() if allow else frozenset({every})
+    beside = frozenset[Key]() if row.rule.effect == "allow" else frozenset({_EVERY})
     covers = [
         rule
         for other in keys - {key}
@@ -207,14 +253,11 @@ def _verdict(
         for rule in side.rules_of(subject, action, (other,))
     ]
     first = min(covers, key=lambda rule: (rule.file, rule.line), default=None)
-    by = f"line {first.line} of {first.file}" if first is not None else "other rows together"
-    return _remark(
-        row, "redundant", f"{by} already {row.rule.effect} all that it does", "remove it, or narrow the wider row"
-    )
+    return f"line {first.line} of {first.file}" if first is not None else "other rows together"
 
 
 def _alike(rows: Iterable[Row]) -> Mapping[tuple[str, ...], list[Row]]:
-    """The rows by what they mean: of those that say the same each could go, and all but the last are kept quiet about."""
+    """The rows by what they mean. Each of several equal rows could be removed; only the last of them gets a remark."""
     found: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         found[_meaning(row)].append(row)

@@ -1,7 +1,7 @@
-"""Would the table of cases notice? Every rule is spoilt in a few fixed ways, and each time some case should fail.
+"""Mutation testing of the rules: every rule is changed in a few fixed ways, and each time some case should fail.
 
-A spoilt rule that changes no decision at all is proved to be equivalent by the diff, and does not count. For each other
-that no case notices, the case that would is written, ready to paste.
+A mutant that changes no decision at all is proved to be equivalent by the diff, and does not count. For each other mutant
+that no case notices, this writes the case that would, ready to paste.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice, product
+from itertools import chain, islice, product
 from typing import Final, Literal, TypeAlias
 
 from remit.analysis.cases import Case
@@ -103,6 +103,11 @@ def score(side: Side, cases: Sequence[Case]) -> Score:
 
 
 def _tried(side: Side, spoilt: _Spoilt, decided: Sequence[tuple[Case, Decision]]) -> Mutant:
+    """Whether some case fails on the mutant; if none does, whether some request shows that the mutant decides otherwise.
+
+    The cheap answers come first: the cases, the proof that nothing differs, the witnesses of the difference, and last the
+    search over requests.
+    """
     mutant = Mutant(operator=spoilt.operator, file=spoilt.file, line=spoilt.line, text=spoilt.text, fate="killed")
     for case, before in decided:
         if not case.judge(before) and case.judge(spoilt.side.policy.decide(case.request())):
@@ -110,28 +115,45 @@ def _tried(side: Side, spoilt: _Spoilt, decided: Sequence[tuple[Case, Decision]]
     found = difference(side, spoilt.side)
     if found.equal:
         return replace(mutant, fate="equivalent", why="no request is decided otherwise, proved")
+    request = _at_witness(side, spoilt.side, found)
+    if request is None:
+        if not found.unsettled and not found.approvers and not _seen_through_both(side, spoilt.side, found):
+            why = "no agent and user together may ask for what it changes, proved"
+            return replace(mutant, fate="equivalent", why=why)
+        request = _at_search(side, spoilt.side, found)
+    if request is not None:
+        return replace(mutant, fate="survived", case=_case(side, request))
+    return replace(mutant, fate="survived", why=_why_no_case(found))
+
+
+def _at_witness(old: Side, new: Side, found: Difference) -> Request | None:
+    """A request at one of the difference's own witnesses that the two sides decide otherwise."""
     for one in found.findings:
         for witness in one.witnesses:
             for context in _shorter(witness.context):
-                request = _through_both(side, spoilt.side, witness.subjects[0], one.action, witness.resource, context)
+                request = _through_both(old, new, witness.subjects[0], one.action, witness.resource, context)
                 if request is not None:
-                    return replace(mutant, fate="survived", case=_case(side, request))
-    if not found.unsettled and not found.approvers and not _seen_through_both(side, spoilt.side, found):
-        return replace(mutant, fate="equivalent", why="no agent and user together may ask for what it changes, proved")
-    for one in found.findings:
-        request = _searched(side, spoilt.side, one.subject, one.action)
+                    return request
+    return None
+
+
+def _at_search(old: Side, new: Side, found: Difference) -> Request | None:
+    """A request that the two sides decide otherwise, searched where findings, or roles with other approvers, are."""
+    places = [(one.subject, one.action) for one in found.findings]
+    asking = (place for one in found.approvers for place in _asking(old, one.role))
+    for subject, action in chain(places, asking):
+        request = _searched(old, new, subject, action)
         if request is not None:
-            return replace(mutant, fate="survived", case=_case(side, request))
-    for role in (one.role for one in found.approvers):
-        for subject, action in _asking(side, role):
-            request = _searched(side, spoilt.side, subject, action)
-            if request is not None:
-                return replace(mutant, fate="survived", case=_case(side, request))
+            return request
+    return None
+
+
+def _why_no_case(found: Difference) -> str:
     if found.unsettled:
-        return replace(mutant, fate="survived", why=f"not analysed: {found.unsettled[0].why}")
+        return f"not analysed: {found.unsettled[0].why}"
     if found.approvers and not found.findings:
-        return replace(mutant, fate="survived", why=f"{found.approvers[0].role} would be approved by other people")
-    return replace(mutant, fate="survived", why="no agent and user together were found to show it")
+        return f"{found.approvers[0].role} would be approved by other people"
+    return "no agent and user together were found to show it"
 
 
 # -- spoiling ------------------------------------------------------------------------------------------------------------

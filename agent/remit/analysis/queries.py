@@ -69,31 +69,43 @@ def who(policy: Policy, action: str, resource: str) -> tuple[Who, ...]:
 
 
 def _standing(policy: Policy, subject: str, allows: Sequence[Row], denies: Sequence[Row]) -> Who:
-    allows = [row for row in allows if row.condition.constant is not False]
-    denies = [row for row in denies if row.condition.constant is not False]
+    """What one subject may do, by the rows that match: those whose condition is False say nothing."""
+    allows, denies = _not_false(allows), _not_false(denies)
     always = [row for row in denies if row.condition.constant]
     if always or not allows:
         return Who(subject=subject, standing="never", only_if=(), unless=(), asks=(), rules=_rules(always))
     free = [row for row in allows if row.condition.constant]
-    unasked = [row for row in allows if not row.condition.thresholds]
     must_ask = [row for row in denies if row.condition.thresholds]
     standing: Standing = "allowed"
-    if must_ask or not unasked:
+    if must_ask or all(row.condition.thresholds for row in allows):
         standing = "asks"
     elif denies or not free:
         standing = "conditional"
+    # With an allow that always holds, the conditions of the other allows do not matter.
+    limited = () if free else allows
     return Who(
         subject=subject,
         standing=standing,
-        only_if=() if free else tuple(dict.fromkeys(row.condition.text for row in allows)),
-        unless=tuple(dict.fromkeys(row.condition.text for row in denies)),
-        asks=_approvers(policy, subject, [*(() if free else allows), *must_ask]),
+        only_if=_conditions(limited),
+        unless=_conditions(denies),
+        asks=_approvers(policy, subject, [*limited, *must_ask]),
         rules=_rules([*(free or allows), *denies]),
     )
 
 
+def _not_false(rows: Iterable[Row]) -> list[Row]:
+    return [row for row in rows if row.condition.constant is not False]
+
+
+def _conditions(rows: Iterable[Row]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(row.condition.text for row in rows))
+
+
 def can(policy: Policy, subject: str) -> tuple[Can, ...]:
-    """Everything that the rules let a subject do, through its roles too, and what they forbid it; by action and resource."""
+    """Everything that the rules let a subject do, through its roles too, and what they forbid it.
+
+    The order is that of actions, then resources.
+    """
     names = {subject, *policy.roles_of(subject)}
     rows = [row for row in policy.rows if row.subject in names and row.condition.constant is not False]
     always = [row for row in rows if row.rule.effect == "deny" and row.condition.constant]

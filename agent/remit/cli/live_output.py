@@ -68,42 +68,14 @@ class Teller:
             return
         event = recorded.event
         match event:
-            case RunStarted():
-                script = click.style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
-                who = f"{event.subjects.agent} for {event.subjects.user}"
-                click.echo(f"run {recorded.run}  {who}  {event.model}{script}")
-                if event.content != "whole":
-                    said = "content is off: this run can be read, not replayed, and ends with this process"
-                    click.echo(click.style(f"     {said}", fg="yellow"))
-                if event.confinement in WEAKER:
-                    click.echo(click.style(f"     {WEAKER[event.confinement]}", fg="yellow"))
-            case RunResumed():
-                click.echo(f"run {recorded.run}  taken up again by {event.account}")
-            case RulesChanged() if event.problem:
-                edited = "the rules were edited and are not in force; those from before are:"
-                click.echo(click.style(f"     {edited} {short(event.problem)}", fg="red"))
-            case RulesChanged():
-                click.echo(click.style("     the rules were edited; the run goes on under the new ones", fg="yellow"))
-            case ModelAnswered():
-                click.echo(f"\n{click.style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
-            case AnswerRejected():
-                held = f"     the answer does not hold: {short('; '.join(event.problems))}"
-                click.echo(click.style(held, fg="yellow"))
-            case ModelFailed():
-                click.echo(click.style(f"     the model failed: {event.message}", fg="red"))
+            case RunStarted() | RunResumed() | RulesChanged():
+                _tell_run(recorded.run, event)
+            case ModelAnswered() | AnswerRejected() | ModelFailed():
+                _tell_turn(event)
+            case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
+                self._approval(event)
             case CallDecided():
                 self._decided(event)
-            case ApprovalRequested():
-                needs = ", ".join(f"{item.count} × {item.role}" for item in event.missing)
-                self._line(event.step, event.index, "waits for", needs, "yellow")
-            case ApprovalGranted():
-                how = ", scripted for this demonstration" if event.scripted else ""
-                self._line(event.step, event.index, "approved", f"by {event.approver} as {event.role}{how}", "green")
-            case ApprovalRejected():
-                self._line(event.step, event.index, "rejected", f"by {event.approver}: {event.reason}", "red")
-            case ApprovalRevoked() | ApprovalVoided():
-                word = "revoked" if isinstance(event, ApprovalRevoked) else "void"
-                self._line(event.step, event.index, word, f"{event.approver}'s approval: {event.reason}", "yellow")
             case AttemptEnded() if event.retry_in_s is not None:
                 why = event.error or event.code
                 self._line(event.step, event.index, "retries", f"{why}: {short(event.message, 60)}", "yellow")
@@ -146,6 +118,23 @@ class Teller:
             click.echo(click.style(f"\n{lost}", fg="yellow"))
         click.echo(f"\nrun    {ended.run}\ntrace  {ended.trace}\nreplay remit replay {ended.run[:8]}")
 
+    def _approval(
+        self, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
+    ) -> None:
+        match event:
+            case ApprovalRequested():
+                needs = ", ".join(f"{item.count} × {item.role}" for item in event.missing)
+                word, rest, colour = "waits for", needs, "yellow"
+            case ApprovalGranted():
+                how = ", scripted for this demonstration" if event.scripted else ""
+                word, rest, colour = "approved", f"by {event.approver} as {event.role}{how}", "green"
+            case ApprovalRejected():
+                word, rest, colour = "rejected", f"by {event.approver}: {event.reason}", "red"
+            case ApprovalRevoked() | ApprovalVoided():
+                word = "revoked" if isinstance(event, ApprovalRevoked) else "void"
+                rest, colour = f"{event.approver}'s approval: {event.reason}", "yellow"
+        self._line(event.step, event.index, word, rest, colour)
+
     def _decided(self, event: CallDecided) -> None:
         if event.call is None or event.round > 0:
             self._names.setdefault((event.step, event.index), event.ask.action)
@@ -161,6 +150,42 @@ class Teller:
     def _line(self, step: int | None, index: int | None, word: str, rest: str, colour: str) -> None:
         name = self._names.get((step, index), "")
         click.echo(f"     {click.style(f'{word:<9}', fg=colour)} {name}  {click.style(rest, dim=True)}")
+
+
+def _tell_run(run: str, event: RunStarted | RunResumed | RulesChanged) -> None:
+    match event:
+        case RunStarted():
+            _tell_start(run, event)
+        case RunResumed():
+            click.echo(f"run {run}  taken up again by {event.account}")
+        case RulesChanged() if event.problem:
+            edited = "the rules were edited and are not in force; those from before are:"
+            _tell_aside(f"{edited} {short(event.problem)}", "red")
+        case RulesChanged():
+            _tell_aside("the rules were edited; the run goes on under the new ones", "yellow")
+
+
+def _tell_start(run: str, event: RunStarted) -> None:
+    script = click.style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
+    click.echo(f"run {run}  {event.subjects.agent} for {event.subjects.user}  {event.model}{script}")
+    if event.content != "whole":
+        _tell_aside("content is off: this run can be read, not replayed, and ends with this process", "yellow")
+    if event.confinement in WEAKER:
+        _tell_aside(WEAKER[event.confinement], "yellow")
+
+
+def _tell_turn(event: ModelAnswered | AnswerRejected | ModelFailed) -> None:
+    match event:
+        case ModelAnswered():
+            click.echo(f"\n{click.style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
+        case AnswerRejected():
+            _tell_aside(f"the answer does not hold: {short('; '.join(event.problems))}", "yellow")
+        case ModelFailed():
+            _tell_aside(f"the model failed: {event.message}", "red")
+
+
+def _tell_aside(text: str, colour: str) -> None:
+    click.echo(click.style(f"     {text}", fg=colour))
 
 
 def _told(result: Result) -> str:

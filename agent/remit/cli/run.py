@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +14,12 @@ import click
 LINE = 240  # characters of a value that still read well on one line
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+    from remit.cli.live_output import Teller
     from remit.core import Scope
     from remit.runtime import Ended
+    from remit.workspace import House
 
 
 @click.command("run", short_help="run an agent on a task")
@@ -31,17 +36,7 @@ if TYPE_CHECKING:
 )
 @click.option("--wait", type=float, metavar="SECONDS", help="How long to wait for approvals; on a terminal, an hour.")
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON Lines, the outcome last.")
-def run_command(
-    agent: str | None,
-    task: str | None,
-    model: str | None,
-    user: str | None,
-    scope: str | None,
-    resumed: str | None,
-    run_id: str | None,
-    wait: float | None,
-    as_json: bool,
-) -> None:
+def run_command(**options: Any) -> None:
     """Run AGENT on TASK. What happens is shown as it happens, recorded, and can be replayed.
 
     \b
@@ -52,36 +47,15 @@ def run_command(
       remit run --resume 3f2a
     """
     from remit.cli.live_output import Teller
-    from remit.runtime import Start, acting_subject, open_model_of, resume_run, start_run
-    from remit.workspace import open_house, os_account
+    from remit.workspace import open_house
 
+    asked = RunOptions(**options)
     opened = open_house()
-    waits = wait if wait is not None else 3600.0 if sys.stdin.isatty() and sys.stdout.isatty() else 0.0
-    teller = Teller(as_json=as_json)
-    if resumed is not None:
-        if agent is not None or model is not None or user is not None or scope is not None:
-            raise click.UsageError("--resume goes with no agent, task, model, user or scope: the run knows them")
-        work = resume_run(
-            opened,
-            opened.journal.resolve_run(resumed),
-            account=os_account(),
-            wait=waits,
-            tell=teller.tell,
-            progress=progress,
-        )
+    teller = Teller(as_json=asked.as_json)
+    if asked.resumed is not None:
+        work = _resumed(opened, asked.resumed, asked, teller)
     else:
-        if agent is None or task is None:
-            raise click.UsageError('say which agent and what to do: remit run triage "Checkout is failing"')
-        beginning = Start(
-            agent=agent,
-            task=task,
-            subject=acting_subject(opened, user),
-            account=os_account(),
-            model=open_model_of(opened, agent, model),
-            run=_checked(run_id),
-            scope=None if scope is None else _scope(scope),
-        )
-        work = start_run(opened, beginning, wait=waits, tell=teller.tell, progress=progress)
+        work = _started(opened, asked, teller)
     try:
         ended = asyncio.run(work)
     except KeyboardInterrupt:
@@ -90,6 +64,62 @@ def run_command(
         raise
     teller.end(ended)
     sys.exit(0 if ended.finished is not None and ended.finished.outcome == "completed" else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """The arguments and options of `remit run`, each under its own name."""
+
+    agent: str | None
+    task: str | None
+    model: str | None
+    user: str | None
+    scope: str | None
+    resumed: str | None
+    run_id: str | None
+    wait: float | None
+    as_json: bool
+
+    @property
+    def waits(self) -> float:
+        """Seconds to wait for approvals: those that were asked for, or an hour where a person sits at a terminal."""
+        if self.wait is not None:
+            return self.wait
+        return 3600.0 if sys.stdin.isatty() and sys.stdout.isatty() else 0.0
+
+
+def _resumed(opened: House, name: str, asked: RunOptions, teller: Teller) -> Coroutine[Any, Any, Ended]:
+    from remit.runtime import resume_run
+    from remit.workspace import os_account
+
+    if any(one is not None for one in (asked.agent, asked.model, asked.user, asked.scope)):
+        raise click.UsageError("--resume goes with no agent, task, model, user or scope: the run knows them")
+    return resume_run(
+        opened,
+        opened.journal.resolve_run(name),
+        account=os_account(),
+        wait=asked.waits,
+        tell=teller.tell,
+        progress=progress,
+    )
+
+
+def _started(opened: House, asked: RunOptions, teller: Teller) -> Coroutine[Any, Any, Ended]:
+    from remit.runtime import Start, acting_subject, open_model_of, start_run
+    from remit.workspace import os_account
+
+    if asked.agent is None or asked.task is None:
+        raise click.UsageError('say which agent and what to do: remit run triage "Checkout is failing"')
+    beginning = Start(
+        agent=asked.agent,
+        task=asked.task,
+        subject=acting_subject(opened, asked.user),
+        account=os_account(),
+        model=open_model_of(opened, asked.agent, asked.model),
+        run=_checked(asked.run_id),
+        scope=None if asked.scope is None else _scope(asked.scope),
+    )
+    return start_run(opened, beginning, wait=asked.waits, tell=teller.tell, progress=progress)
 
 
 @click.command("call", short_help="make one call as an agent would")

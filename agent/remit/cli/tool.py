@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from remit.broker import Attempted
+    from remit.core import Call
     from remit.sandbox import Sandbox
     from remit.tools import CaseResult, Report
     from remit.workspace import Workspace
@@ -131,7 +133,7 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
     live = not as_json and not found.manifest.exposed
     sandbox = _sandbox(_print_live() if live else None)
 
-    async def run() -> Any:
+    async def run() -> tuple[Call, Attempted]:
         schema = (await derive_pin(workspace, found, sandbox)).schemas[action.partition(".")[2]]
         where = nullcontext(folder) if folder else scratch_folder(workspace, found.manifest.name)
         with where as working:
@@ -139,22 +141,39 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
 
     call, done = asyncio.run(run())
     if as_json:
-        nouns = ("refused", "changes", "connections")
-        body = {key: value for key, value in asdict(done).items() if key not in (*nouns, "spent", "limit")}
-        body |= {name: [item.model_dump(mode="json") for item in getattr(done, name)] for name in nouns}
-        body["limit"] = None if done.limit is None else done.limit.model_dump(mode="json")
-        body["touches"] = [touch.model_dump(mode="json") for touch in call.touches]
-        click.echo(json.dumps({"ok": done.code is None, **body}, ensure_ascii=False))
-        sys.exit(0 if done.code is None else 1)
+        _show_attempt_as_json(call, done)
+    else:
+        _show_attempt(call, done, stderr_shown=live)
+    sys.exit(0 if done.code is None else 1)
+
+
+def _show_attempt_as_json(call: Call, done: Attempted) -> None:
+    nouns = ("refused", "changes", "connections")
+    body = {key: value for key, value in asdict(done).items() if key not in (*nouns, "spent", "limit")}
+    body |= {name: [item.model_dump(mode="json") for item in getattr(done, name)] for name in nouns}
+    body["limit"] = None if done.limit is None else done.limit.model_dump(mode="json")
+    body["touches"] = [touch.model_dump(mode="json") for touch in call.touches]
+    click.echo(json.dumps({"ok": done.code is None, **body}, ensure_ascii=False))
+
+
+def _show_attempt(call: Call, done: Attempted, *, stderr_shown: bool) -> None:
+    """The result on standard output, everything else on standard error."""
     for touch in call.touches:
         click.echo(click.style(f"touches {touch.access} {touch.resource}", dim=True), err=True)
-    if not live and done.stderr:
+    if not stderr_shown and done.stderr:
         click.echo(done.stderr.rstrip("\n"), err=True)
+    _show_reached(done)
+    if done.code is None:
+        click.echo(done.value if isinstance(done.value, str) else json.dumps(done.value, indent=2, ensure_ascii=False))
+    else:
+        click.echo(f"{click.style(done.error or done.code, fg='red')}: {done.message}", err=True)
+
+
+def _show_reached(done: Attempted) -> None:
+    """What the tool connected to, what it was refused, and what it wrote."""
     for one in done.connections:
-        click.echo(
-            click.style(str(one), dim=one.verdict == "allowed", fg=None if one.verdict == "allowed" else "red"),
-            err=True,
-        )
+        allowed = one.verdict == "allowed"
+        click.echo(click.style(str(one), dim=allowed, fg=None if allowed else "red"), err=True)
     for item in done.refused:
         click.echo(
             f"{click.style('refused', fg='red')} {item.access} {item.what}; the line that would allow it: {item.allow}",
@@ -162,11 +181,6 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
         )
     for change in done.changes:
         click.echo(f"wrote {change.resource} ({change.size} bytes)", err=True)
-    if done.code is None:
-        click.echo(done.value if isinstance(done.value, str) else json.dumps(done.value, indent=2, ensure_ascii=False))
-    else:
-        click.echo(f"{click.style(done.error or done.code, fg='red')}: {done.message}", err=True)
-    sys.exit(0 if done.code is None else 1)
 
 
 @tool_command.command("test")
@@ -205,10 +219,10 @@ def test_command(names: tuple[str, ...], as_json: bool) -> None:
 def observe_command(name: str, as_json: bool) -> None:
     """Play the cases of the tool NAME and hold what they really do against its manifest.
 
-    Every system call is seen that opens, names or starts something, of the tool and all it starts; so is what Python reads from
-    the environment. Undeclared use is a failure (exit 1); grants that no case needs are listed, with a smaller manifest to
-    paste. The sandbox is that of any run: what is not granted is refused. It tells of honest tools: one that means to hide can
-    behave while it is watched.
+    Every system call is seen that opens, names or starts something, of the tool and all it starts; so is what Python
+    reads from the environment. Undeclared use is a failure (exit 1); grants that no case needs are listed, with a
+    smaller manifest to paste. The sandbox is that of any run: what is not granted is refused. It tells of honest tools:
+    one that means to hide can behave while it is watched.
 
     \b
     Examples:
@@ -263,7 +277,8 @@ def _show_report(report: Report) -> None:
 def env_command(name: str, upgrade: bool, as_json: bool) -> None:
     """Print the interpreter that runs the tool, for an editor; lock and install its packages first.
 
-    A tool asks for packages in main.py (PEP 723). They are wheels, held by hash in main.py.lock, which is part of the pin.
+    A tool asks for packages in main.py (PEP 723). They are wheels, held by hash in main.py.lock, which is part of the
+    pin.
 
     \b
     Examples:

@@ -1,4 +1,5 @@
 from .engine import NOBODY, Policy, load_policy
+from .explanation import Weighed
 from .reload import Watched, read_folder
 from .run_scope import SUBJECT, narrowed, read_scope, scope_text
 
@@ -7,6 +8,7 @@ __all__ = [
     "SUBJECT",
     "Policy",
     "Watched",
+    "Weighed",
     "load_policy",
     "narrowed",
     "read_folder",

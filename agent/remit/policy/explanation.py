@@ -132,27 +132,35 @@ def _read(row: Row, context: Context) -> str:
 
 
 def told(decision: Decision, request: Request, refused: Sequence[Pair], remedy: Remedy | None) -> Decision:
-    """A denial with its remedy, and with what the model is told of it: no more than every rule that mattered discloses."""
-    text = None if remedy is None else remedy.text
+    """The denial with its remedy, and with what the model is told of it.
+
+    The model is told no more than every rule that mattered discloses.
+    """
     if decision.policy_digest == "" or not refused:
         return decision.model_copy(update={"told": Told(reason=decision.reason, message=decision.message)})
-    denying = _ordered(row for pair in refused for row in pair.denying)
-    hinted = text if remedy is not None and least(row.disclosure for row in remedy.rows) == "remedy" else None
-    spoken = [row for row in denying if row.disclosure != "none"]
-    if not spoken:
-        said = Told(reason="no_rule_allows", message=_not_allowed(refused[0], request.action), remedy=hinted)
-    else:
-        named = [row for row in spoken if row.disclosure in ("rule", "remedy")]
-        pairs = [pair for pair in refused if any(row in spoken for row in pair.denying)]
-        unsure = decision.reason == "error"
-        message = _denied(named, pairs, request.action, unsure=unsure and bool(named))
-        said = Told(
-            reason=decision.reason if named else "denied_by_rule",
-            message=message,
-            rules=tuple(row.rule.note or row.rule.text for row in named),
-            remedy=hinted,
-        )
+    text = None if remedy is None else remedy.text
+    hint = text if remedy is not None and least(row.disclosure for row in remedy.rows) == "remedy" else None
+    spoken = [row for row in _ordered(row for pair in refused for row in pair.denying) if row.disclosure != "none"]
+    if spoken:
+        said = _told_of_rules(decision, request.action, refused, spoken, hint)
+    else:  # rules that disclose nothing look like no rule at all
+        said = Told(reason="no_rule_allows", message=_not_allowed(refused[0], request.action), remedy=hint)
     return decision.model_copy(update={"remedy": decision.remedy or text, "told": said})
+
+
+def _told_of_rules(
+    decision: Decision, action: str, refused: Sequence[Pair], spoken: Sequence[Row], hint: str | None
+) -> Told:
+    """What the model is told of a denial by the `spoken` rules; only those that disclose their own text are named."""
+    named = [row for row in spoken if row.disclosure in ("rule", "remedy")]
+    pairs = [pair for pair in refused if any(row in spoken for row in pair.denying)]
+    unsure = decision.reason == "error" and bool(named)
+    return Told(
+        reason=decision.reason if named else "denied_by_rule",
+        message=_denied(named, pairs, action, unsure=unsure),
+        rules=tuple(row.rule.note or row.rule.text for row in named),
+        remedy=hint,
+    )
 
 
 def _denied(rows: Sequence[Row], refused: Sequence[Pair], action: str, *, unsure: bool) -> str:

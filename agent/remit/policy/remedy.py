@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from remit.core import Context, Decision, Json, Request
 from remit.policy.language.evaluation import Turn, is_list
@@ -16,6 +16,13 @@ from remit.policy.language.loader import Row
 from remit.policy.matching import Pair
 
 MOST_TRIED: Final = 256  # changes of one denial
+
+_USERS_WORDS: Final = {
+    "named": "the user's own words named every resource",
+    "known": "the user's own words, or the directory, named every resource",
+    "said": "the user's own words held every text in it",
+    "intended": "the user's own words asked for such an act",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,45 +88,61 @@ def _change(context: Context, turn: Turn) -> _Change | None:
             return _argument(context, turn)
         case "len":
             return _shorter(context, turn)
-        case "labels":
-            if not turn.absent or turn.value not in context.labels:
-                return None
-            without = context.labels - {turn.value}
-            text = f"the same call in a run without the label {turn.value!r} would be allowed"
-            return _made(context, turn, {"labels": without}, text, (2, 0.0))
+        case "labels" | "unknown" | "carries":
+            return _without(context, turn, name)
         case "calls":
-            action = turn.fact[len("calls('") : -len("')")]
-            now = context.calls.get(action, 0)
-            if not isinstance(turn.value, int) or not 0 <= turn.value < now:
-                return None  # calls that were made are not unmade, but another run starts from none
-            text = f"the same call in a run with {turn.value} calls of {action} instead of {now} would be allowed"
-            return _made(context, turn, {"calls": {**context.calls, action: turn.value}}, text, (3, now - turn.value))
-        case "named" if turn.value is True and not context.named:
-            text = "it would be allowed if the user's own words named every resource"
-            return _made(context, turn, {"named": True}, text, (4, 0.0))
-        case "known" if turn.value is True and not context.known:
-            text = "it would be allowed if the user's own words, or the directory, named every resource"
-            return _made(context, turn, {"known": True}, text, (4, 0.0))
-        case "said" if turn.value is True and not context.said:
-            text = "it would be allowed if the user's own words held every text in it"
-            return _made(context, turn, {"said": True}, text, (4, 0.0))
-        case "intended" if turn.value is True and not context.intended:
-            text = "it would be allowed if the user's own words asked for such an act"
-            return _made(context, turn, {"intended": True}, text, (4, 0.0))
-        case "unknown" if turn.absent and turn.value in context.unknown:
-            text = f"it would be allowed if the user's own words, or the directory, named every {turn.value} in it"
-            return _made(context, turn, {"unknown": context.unknown - {turn.value}}, text, (4, 0.0))
-        case "carries" if turn.absent and turn.value in context.carries:
-            text = f"the same call would be allowed if its texts carried no {turn.value} that nobody named"
-            return _made(context, turn, {"carries": context.carries - {turn.value}}, text, (1, 0.0))
-        case "time" if turn.value != context.time:
-            text = f"the same call at {turn.value} UTC would be allowed"
-            return _made(context, turn, {"time": turn.value}, text, (5, 0.0))
-        case "env" | "confinement" if not turn.absent and turn.value != getattr(context, name):
-            text = f"the same call with {name} {turn.value!r} would be allowed"
-            return _made(context, turn, {name: turn.value}, text, (6, 0.0))
+            return _fewer_calls(context, turn)
+        case "named" | "known" | "said" | "intended":
+            return _in_users_words(context, turn, name)
+        case "time" | "env" | "confinement":
+            return _elsewhere(context, turn, name)
         case _:
             return None
+
+
+def _without(context: Context, turn: Turn, name: Literal["labels", "unknown", "carries"]) -> _Change | None:
+    """The call with one item fewer in a set of facts. Adding one is never a remedy."""
+    items: frozenset[str] = getattr(context, name)
+    if not turn.absent or turn.value not in items:
+        return None
+    match name:
+        case "labels":
+            text, rank = f"the same call in a run without the label {turn.value!r} would be allowed", 2
+        case "unknown":
+            named = f"the user's own words, or the directory, named every {turn.value} in it"
+            text, rank = f"it would be allowed if {named}", 4
+        case "carries":
+            text, rank = f"the same call would be allowed if its texts carried no {turn.value} that nobody named", 1
+    return _made(context, turn, {name: items - {turn.value}}, text, (rank, 0.0))
+
+
+def _fewer_calls(context: Context, turn: Turn) -> _Change | None:
+    """The call in a run that made fewer calls of an action: calls are not undone, but another run starts from none."""
+    action = turn.fact[len("calls('") : -len("')")]
+    now = context.calls.get(action, 0)
+    if not isinstance(turn.value, int) or not 0 <= turn.value < now:
+        return None
+    text = f"the same call in a run with {turn.value} calls of {action} instead of {now} would be allowed"
+    return _made(context, turn, {"calls": {**context.calls, action: turn.value}}, text, (3, now - turn.value))
+
+
+def _in_users_words(context: Context, turn: Turn, name: str) -> _Change | None:
+    """The call after the user said more."""
+    if turn.value is not True or getattr(context, name):
+        return None
+    return _made(context, turn, {name: True}, f"it would be allowed if {_USERS_WORDS[name]}", (4, 0.0))
+
+
+def _elsewhere(context: Context, turn: Turn, name: str) -> _Change | None:
+    """The call at another time, in another environment or under another confinement."""
+    if turn.value == getattr(context, name):
+        return None
+    if name == "time":
+        return _made(context, turn, {name: turn.value}, f"the same call at {turn.value} UTC would be allowed", (5, 0.0))
+    if turn.absent:
+        return None
+    text = f"the same call with {name} {turn.value!r} would be allowed"
+    return _made(context, turn, {name: turn.value}, text, (6, 0.0))
 
 
 def _argument(context: Context, turn: Turn) -> _Change | None:

@@ -60,12 +60,9 @@ def is_set(name: str) -> bool:
 
 
 def _expand(root: int, start: str, allowed: Callable[[str], bool]) -> Expansion:
-    files: list[str] = []
-    folders: list[str] = []
-    denied = odd = seen = 0
-    waiting = [start]
-    while waiting:
-        folder = waiting.pop()
+    found = _Found(start, allowed)
+    while found.waiting:
+        folder = found.waiting.pop()
         if folder.count("/") > _DEEPEST:
             raise Refusal(
                 "resource_exhausted",
@@ -78,31 +75,56 @@ def _expand(root: int, start: str, allowed: Callable[[str], bool]) -> Expansion:
             if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
                 continue
             raise
-        folders.append(folder)
+        found.folders.append(folder)
         try:
-            with os.scandir(descriptor) as entries:
-                for entry in entries:
-                    seen += 1
-                    name = entry.name if folder == "." else f"{folder}/{entry.name}"
-                    if not _is_text(name):
-                        odd += 1
-                    elif entry.is_dir(follow_symlinks=False):
-                        waiting.append(name)
-                    elif not entry.is_file(follow_symlinks=False):
-                        odd += 1
-                    elif allowed(name):
-                        files.append(name)
-                    else:
-                        denied += 1
-                    if len(files) > MOST_FILES or seen > 10 * MOST_FILES:
-                        raise Refusal(
-                            "resource_exhausted",
-                            f"{start!r} holds more than {MOST_FILES} files",
-                            remedy="name a smaller folder",
-                        )
+            found.read_folder(descriptor, folder)
         finally:
             os.close(descriptor)
-    return Expansion(files=tuple(sorted(files)), folders=tuple(sorted(folders)), denied=denied, odd=odd)
+    return Expansion(
+        files=tuple(sorted(found.files)),
+        folders=tuple(sorted(found.folders)),
+        denied=found.denied,
+        odd=found.odd,
+    )
+
+
+class _Found:
+    """What the expansion of one set found so far. `waiting` are folders that are not read yet."""
+
+    def __init__(self, start: str, allowed: Callable[[str], bool]) -> None:
+        self._start = start
+        self._allowed = allowed
+        self._seen = 0
+        self.waiting = [start]
+        self.files: list[str] = []
+        self.folders: list[str] = []
+        self.denied = 0
+        self.odd = 0
+
+    def read_folder(self, descriptor: int, folder: str) -> None:
+        with os.scandir(descriptor) as entries:
+            for entry in entries:
+                self._add(entry, entry.name if folder == "." else f"{folder}/{entry.name}")
+                # Checked at each entry: one folder alone may hold more names than fit into memory.
+                self._seen += 1
+                if len(self.files) > MOST_FILES or self._seen > 10 * MOST_FILES:
+                    raise Refusal(
+                        "resource_exhausted",
+                        f"{self._start!r} holds more than {MOST_FILES} files",
+                        remedy="name a smaller folder",
+                    )
+
+    def _add(self, entry: os.DirEntry[str], name: str) -> None:
+        if not _is_text(name):
+            self.odd += 1
+        elif entry.is_dir(follow_symlinks=False):
+            self.waiting.append(name)
+        elif not entry.is_file(follow_symlinks=False):
+            self.odd += 1
+        elif self._allowed(name):
+            self.files.append(name)
+        else:
+            self.denied += 1
 
 
 def _is_text(name: str) -> bool:
@@ -205,7 +227,10 @@ class Opened:
         }
 
     def grants(self) -> Iterator[Grant]:
-        """Open each decided thing; the caller closes the descriptor. What is missing or is a symlink is passed over."""
+        """Open each decided thing; the caller closes the descriptor.
+
+        What is missing or is a symlink is passed over.
+        """
         for name in self.files:
             yield from self._grant(name, "file", stat.S_ISREG)
         for name in self._whole:

@@ -53,15 +53,12 @@ class Profile:
     """One call's confinement, as it was decided.
 
     `code` and `root` are absolute folders: the tool's own, and the working folder. `reads` are canonical files beneath
-    `root`, folders (their own listing), or sets `dir/**`; `writes` are files; `stores` are names of folders `stores/<name>`;
-    `denied` are files that no set may reach. Empty means nothing is allowed. `wall` and `cpu` are seconds, `memory` and
-    `output` bytes. `argv` is for a command tool, with every placeholder filled. `trust` "none": each call has a sandbox of
-    its own, in which nothing else of the working folder is even mounted. `network` is what of the network the call may reach;
+    `root`, folders (their own listing), or sets `dir/**`; `writes` are files; `stores` are names of folders
+    `stores/<name>`; `denied` are files that no set may reach. Empty means nothing is allowed. `wall` and `cpu` are
+    seconds, `memory` and `output` bytes. `argv` is for a command tool, with every placeholder filled. `environment`
+    holds packages that only this tool imports; None: it has none. `trust` "none": each call has a sandbox of its own,
+    in which nothing else of the working folder is even mounted. `network` is what of the network the call may reach;
     None: the tool has none.
-    `denied` are files that no set may reach. Empty means nothing is allowed. `wall` and `cpu` are seconds, `memory` and
-    `output` bytes. `argv` is for a command tool, with every placeholder filled. `environment` holds packages that only this
-    tool imports; None: it has none. `trust` "none": each call has a sandbox of its own, in which nothing else of the working
-    folder is even mounted.
     """
 
     tool: str

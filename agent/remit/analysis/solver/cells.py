@@ -1,8 +1,14 @@
-"""Which values a fact can have, as far as some comparisons can tell them apart: a few examples for each fact.
+"""Example values for each fact that conditions read: enough that every outcome of the comparisons occurs.
 
-Numbers fall into cells between the constants they are compared with; texts into those that hold, equal, precede or follow
-the constants and have such a length; lists by what they hold. Facts that are compared with each other share as many
-examples a cell as there are of them, so every order among them occurs. What this does not settle is named in `unsettled`.
+The comparisons of a fact cut its values into cells, and within a cell no comparison tells two values apart. So one example
+of each cell is enough to try:
+
+- numbers: each constant, and the gaps before, between and after the constants;
+- texts: what equals, holds, lies within, precedes or follows the constants, and has the lengths that are compared with;
+- lists: each subset of the values that are looked for, in each length.
+
+Facts that are compared with each other form one class. Each of them gets as many examples of a cell as the class has
+facts, so every order among them occurs. Comparisons that these examples do not settle are named in `unsettled`.
 """
 
 from __future__ import annotations
@@ -49,35 +55,55 @@ class _Uses:
 
 
 def cells_of(atoms: Sequence[Atom], types: Mapping[str, str]) -> Cells:
-    """Examples for the facts of `atoms`; `types` gives the JSON type of each argument that has one, and the action's effect.
+    """Examples for the facts that `atoms` read.
+
+    `types` gives the JSON type of each argument that has one, and under `EFFECT` the action's effect.
 
     Raises:
         TooMany: a fact is compared in more ways than are looked at.
     """
-    classes = _classes(atoms)
     unsettled = {atom for atom in atoms if atom.inexact}
     examples: dict[Dim, tuple[Value, ...]] = {}
-    for dims in classes:
+    for dims in _classes(atoms):
         about = [atom for atom in atoms if set(atom.dims) & dims]
         uses = _uses(about, len(dims))
         for dim in sorted(dims):
-            kind = "string"
-            if dim[0] in ("args", "effect"):
-                kind = types.get(EFFECT if dim[0] == "effect" else dim[1], "any")
+            kind = _json_type(dim, types)
             found = _examples(dim, kind, uses, about)
             if len(found) > MOST_EXAMPLES:
                 raise TooMany(f"{'.'.join(dim)} is compared in more ways than are looked at")
-            examples[dim] = _distinct(dim, found, about) if not uses.linked and not uses.member else tuple(found)
-            texts = [one for one in uses.ordered if isinstance(one, str)]
-            if dim[0] in ("args", "env") and kind in ("string", "any"):
-                mixed = (texts or uses.linked) and (uses.held or uses.length or uses.within)
-                if mixed or any(isinstance(one, str) and len(one) > LONGEST_WITHIN for one in uses.within):
-                    unsettled.update(about)
+            # Only a fact that stands alone may lose examples: among compared facts each further one gives another order.
+            examples[dim] = tuple(found) if uses.linked or uses.member else _distinct(dim, found, about)
+            if dim[0] in ("args", "env") and kind in ("string", "any") and not _texts_suffice(uses):
+                unsettled.update(about)
     return Cells(examples=examples, unsettled=frozenset(unsettled))
 
 
+def _json_type(dim: Dim, types: Mapping[str, str]) -> str:
+    """The JSON type of an argument or the action's own effect; "any" where that is not known. Other facts are texts."""
+    match dim[0]:
+        case "args":
+            return types.get(dim[1], "any")
+        case "effect":
+            return types.get(EFFECT, "any")
+        case _:
+            return "string"
+
+
+def _texts_suffice(uses: _Uses) -> bool:
+    """Whether the example texts show every way in which the comparisons can come out.
+
+    An order of texts together with what they hold or how long they are has cells that no example here lies in; so has a
+    long constant in which the text is looked for, because not all of its parts are tried.
+    """
+    in_order = uses.linked or any(isinstance(one, str) for one in uses.ordered)
+    if in_order and (uses.held or uses.length or uses.within):
+        return False
+    return not any(isinstance(one, str) and len(one) > LONGEST_WITHIN for one in uses.within)
+
+
 def _classes(atoms: Iterable[Atom]) -> list[set[Dim]]:
-    """Facts that are compared with each other belong together."""
+    """The facts in classes: facts that are compared with each other, directly or through others, are in one class."""
     classes: dict[Dim, set[Dim]] = {}
     looked_into: dict[str, Dim] = {}
     for atom in atoms:
@@ -144,26 +170,34 @@ def _of_kind(kind: str, uses: _Uses) -> Iterator[Value]:
 
 
 def _numbers(uses: _Uses, *, whole: bool, least: int | None) -> Iterator[float]:
-    """Every constant, and between and around them as many numbers as there are facts that compare."""
+    """Every constant, and as many numbers as there are compared facts in each gap before, between and after them.
+
+    With `whole` only integers are possible values; with `least` only numbers from there on.
+    """
     constants = sorted({one for one in (*uses.equal, *uses.ordered) if _is_number(one)})
-    several = uses.several
-    usable = [one for one in constants if (not whole or one == int(one)) and (least is None or one >= least)]
-    first = constants[0] if constants else 0
-    if least is None:
-        yield from (math.floor(first) - 1 - number for number in range(several))
-    else:
-        yield from range(least, min(least + several, math.ceil(max(first, least)) + 1))
+    yield from _numbers_before(constants[0] if constants else 0, uses.several, least)
     for one, following in pairwise(constants):
-        start = math.floor(one) + 1
-        if least is not None:
-            start = max(start, least)
-        found: list[float] = [number for number in range(start, start + several) if number < following]
-        yield from found
-        if not whole and len(found) < several:
-            yield from (one + (following - one) * part / (several + 1) for part in range(1, several + 1))
-    yield from usable
+        yield from _numbers_between(one, following, uses.several, whole=whole, least=least)
+    yield from (one for one in constants if (not whole or one == int(one)) and (least is None or one >= least))
     last = math.floor(max(constants[-1] if constants else 0, -1 if least is None else least - 1))
-    yield from (last + 1 + number for number in range(several))
+    yield from (last + 1 + number for number in range(uses.several))
+
+
+def _numbers_before(first: float, several: int, least: int | None) -> Iterable[int]:
+    if least is None:
+        return (math.floor(first) - 1 - number for number in range(several))
+    return range(least, min(least + several, math.ceil(max(first, least)) + 1))
+
+
+def _numbers_between(one: float, following: float, several: int, *, whole: bool, least: int | None) -> Iterator[float]:
+    """Integers first, because they read well in an example; fractions where too few integers lie in the gap."""
+    start = math.floor(one) + 1
+    if least is not None:
+        start = max(start, least)
+    found = [number for number in range(start, start + several) if number < following]
+    yield from found
+    if not whole and len(found) < several:
+        yield from (one + (following - one) * part / (several + 1) for part in range(1, several + 1))
 
 
 def _times(uses: _Uses) -> list[Value]:
@@ -188,36 +222,53 @@ def _lengths(uses: _Uses) -> Iterator[int]:
 
 
 def _texts(uses: _Uses) -> Iterator[str]:
+    """Texts for every cell: the constants, then one or more of each set of constants that a text may hold."""
     equal = [one for one in (*uses.equal, *uses.ordered) if isinstance(one, str)]
     held = sorted({one for one in uses.held if isinstance(one, str) and one})
-    inside = {
-        one[start:end]
-        for one in uses.within
-        if isinstance(one, str) and len(one) <= LONGEST_WITHIN
-        for start in range(len(one))
-        for end in range(start + 1, len(one) + 1)
-    }
-    words = tuple(sorted({*equal, *inside} - {""}))
-    wildcards = tuple(("", one, "") for one in held)
+    words = tuple(sorted({*equal, *_parts_of(uses.within)} - {""}))
     used = {letter for one in (*held, *words) for letter in one}
-    other = next((letter for letter in _LETTERS if letter not in used), "\u00f8")
+    # A letter that no constant has lengthens a text without making it hold or equal another constant.
+    filler = next((letter for letter in _LETTERS if letter not in used), "\u00f8")
     yield from words
-    for text, _, word in distinguished(wildcards, words, _LETTERS) if (wildcards or words) else [("", (), "")]:
-        if word:
-            continue
-        for length in _lengths(uses):
-            if length >= len(text):
-                padding = length - len(text)
-                yield text + other * padding
-                # Facts that are compared with each other need as many texts of a cell as there are of them.
-                for number in range(uses.several - 1):
-                    if padding:
-                        yield text + other * (padding - 1) + _LETTERS[-1 - number]
-        yield text
-        yield from (text + other * (number + 1) for number in range(uses.several) if not uses.length)
+    for text in _by_what_they_hold(held, words):
+        yield from _in_each_length(text, filler, uses)
     ordered = sorted({one for one in uses.ordered if isinstance(one, str)} | (set(equal) if uses.linked else set()))
     if ordered:
         yield from ("", *_before_and_after(ordered, uses.several))
+
+
+def _parts_of(constants: Iterable[Json]) -> Iterator[str]:
+    """Every text that lies within one of the constants, as far as these are short."""
+    for one in constants:
+        if isinstance(one, str) and len(one) <= LONGEST_WITHIN:
+            yield from (one[start:end] for start, end in combinations(range(len(one) + 1), 2))
+
+
+def _by_what_they_hold(held: Sequence[str], words: tuple[str, ...]) -> Iterator[str]:
+    """A shortest text, other than the words, for each set of the constants in `held` that one text can hold."""
+    if not held and not words:
+        yield ""
+        return
+    wildcards = tuple(("", one, "") for one in held)  # to hold a text is to match `*text*`
+    for text, _, word in distinguished(wildcards, words, _LETTERS):
+        if not word:
+            yield text
+
+
+def _in_each_length(text: str, filler: str, uses: _Uses) -> Iterator[str]:
+    """The text made longer, up to each length that is compared with, and then itself.
+
+    Facts that are compared with each other need as many texts of a cell as there are facts.
+    """
+    for length in _lengths(uses):
+        padding = length - len(text)
+        if padding >= 0:
+            yield text + filler * padding
+        if padding > 0:
+            yield from (text + filler * (padding - 1) + _LETTERS[-1 - number] for number in range(uses.several - 1))
+    yield text
+    if not uses.length:
+        yield from (text + filler * (number + 1) for number in range(uses.several))
 
 
 def _before_and_after(constants: Sequence[str], several: int) -> Iterator[str]:

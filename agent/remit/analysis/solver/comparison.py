@@ -1,4 +1,9 @@
-"""One subject and one action on two sides: on which resources, and under which facts, does the answer differ?"""
+"""One subject and one action on two sides: on which resources, and under which facts, does the answer differ?
+
+Subjects and actions on which the same rows bear form a group, and each group is compared once. Within a group, `paths` walks
+over the resources that the patterns tell apart, and `search` looks for facts under which the rows there decide differently.
+Only the patterns of rows that changed, and those that may meet them, take part: nothing can differ elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +42,15 @@ class Seen:
     values: Values
     removed: frozenset[Key]
     added: frozenset[Key]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Merged:
+    """The patterns of some rows, merged; each pattern is a bit. `wanted` are those of rows that changed."""
+
+    space: Space
+    by_bit: Mapping[int, list[Key]]
+    wanted: int
 
 
 class Comparing:
@@ -166,6 +180,34 @@ class Comparing:
     def _changes(
         self, group: Group, changed: frozenset[Key], kind: str, subject: str, action: str, alone: bool
     ) -> Iterator[tuple[Seen | None, str, str]]:
+        """Every change on resources of one kind, with the resource; or None with the resource and why it is not known."""
+        merged = self._merged(group, changed, kind)
+        types = dict(group.types)
+        asked: set[tuple[frozenset[Key], frozenset[Key], bool]] = set()
+        for place in merged.space.places(merged.wanted):
+            applying = frozenset(_applying(merged.by_bit, place.covered, place.met))
+            old, new = applying & group.old, applying & group.new
+            # A set, or the working folder itself, is a poor example: what it shows is asked again of one thing within.
+            poor = place.resource.endswith("**") or place.resource == "file:."
+            if old == new or (old, new, poor) in asked or (old, new, False) in asked:
+                continue
+            asked.add((old, new, poor))
+            if alone:
+                answered = ask(_question(old, new), types, _deciding(old, new))
+            else:
+                question = _question(_within_ceiling(old, self._limited[0]), _within_ceiling(new, self._limited[1]))
+                answered = ask(question, types, self._decide(subject, action, place.resource))
+            for change, values in answered.changes.items():
+                yield _laid(change, place.resource, values, old - new, new - old), place.resource, ""
+            for why in _whys(answered):
+                yield None, place.resource, why
+
+    def _merged(self, group: Group, changed: frozenset[Key], kind: str) -> _Merged:
+        """The rows of a group that matter for resources of one kind: those that changed, and those that may meet them.
+
+        A row that begins otherwise than every changed row has no resource in common with them. Leaving it out keeps the
+        automaton small.
+        """
         moving = [key for key in changed if self._patterns[key.pattern].kind in (kind, "")]
         heads = [_head(self._patterns[key.pattern]) for key in moving]
         beside = [
@@ -182,29 +224,7 @@ class Comparing:
         wanted = 0
         for key in moving:
             wanted |= bits[key.pattern]
-        space = Space(kind, [self._patterns[text] for text in texts])
-        asked: set[tuple[frozenset[Key], frozenset[Key], bool]] = set()
-        types = dict(group.types)
-        for place in space.places(wanted):
-            applying = frozenset(_applying(by_bit, place.covered, place.met))
-            old, new = applying & group.old, applying & group.new
-            # A set, or the working folder itself, is a poor example: what it shows is asked again of one thing within.
-            poor = place.resource.endswith("**") or place.resource == "file:."
-            if alone:
-                within, was_within = True, True
-            else:
-                was_within = not self._limited[0] or any(key.effect == "within" for key in old)
-                within = not self._limited[1] or any(key.effect == "within" for key in new)
-            if old == new or (old, new, poor) in asked or (old, new, False) in asked:
-                continue
-            asked.add((old, new, poor))
-            decide = _deciding(old, new) if alone else self._decide(subject, action, place.resource)
-            nothing = frozenset[Key]()
-            answered = ask(_question(old if was_within else nothing, new if within else nothing), types, decide)
-            for change, values in answered.changes.items():
-                yield _laid(change, place.resource, values, old - new, new - old), place.resource, ""
-            for why in _whys(answered):
-                yield None, place.resource, why
+        return _Merged(space=Space(kind, [self._patterns[text] for text in texts]), by_bit=by_bit, wanted=wanted)
 
     def _decide(self, subject: str, action: str, resource: str) -> Ask:
         def decide(values: Values, new: bool) -> Verdict:
@@ -223,6 +243,13 @@ def _deciding(old: frozenset[Key], new: frozenset[Key]) -> Ask:
         return "allow" if holding == {"allow"} else "deny"
 
     return decide
+
+
+def _within_ceiling(keys: frozenset[Key], limited: bool) -> frozenset[Key]:
+    """The rows that decide on one side: none where that side has a ceiling and the place is not within it."""
+    if limited and not any(key.effect == "within" for key in keys):
+        return frozenset()
+    return keys
 
 
 def _whys(answered: Answered) -> Iterable[str]:
@@ -258,7 +285,7 @@ def _question(old: frozenset[Key], new: frozenset[Key]) -> Question:
 
 
 def _laid(change: Change, resource: str, values: Values, removed: frozenset[Key], added: frozenset[Key]) -> Seen:
-    """The change, laid on those of the differing rows that could make it."""
+    """The change, with those of the differing rows that could cause it."""
     wider = RANK[change[1]] > RANK[change[0]]
     context = context_of(values)
 

@@ -1,6 +1,7 @@
-"""A condition as a tree over single comparisons, and what each of these reads.
+"""A condition as a tree over single comparisons (atoms), and what each of these reads.
 
-The tree is analysed here; whether a comparison holds for some values is always asked of the condition itself, as it runs.
+Only the shape of a condition is analysed here: which facts an atom compares, with which constants, and how. Whether an atom
+holds for some values is always asked of the condition itself, as it runs, so the solver cannot read it otherwise.
 """
 
 from __future__ import annotations
@@ -135,21 +136,38 @@ def _approvals(text: str, role: str, number: int, op: ast.cmpop, mirrored: bool)
 
 def _comparison(text: str, left: ast.expr, op: ast.cmpop, right: ast.expr) -> Atom:
     condition = _condition(text)
+    if not isinstance(op, ast.In | ast.NotIn):
+        how = "==" if isinstance(op, ast.Eq | ast.NotEq) else "<"
+        return _relation(text, left, how, right, condition)
+    if isinstance(right, ast.Name) and right.id in SETS:
+        return _membership(text, left, right.id, condition)
+    return _containment(text, left, right, condition)
+
+
+def _membership(text: str, item: ast.expr, name: str, condition: Condition) -> Atom:
+    """`item in labels`: of a constant, whether the set holds it is the fact; of an argument, both are facts."""
+    dim = _dim(item)
+    if dim is None:
+        return Atom(text, ((name, str(_literal(item))),), name, "", 0, condition, (), (), False)
+    # A set holds texts, and a length is a number: examples of the argument itself do not settle such a comparison.
+    return Atom(text, (dim,), name, "", 0, condition, ((dim, "member", None),), (), _is_length(item))
+
+
+def _containment(text: str, item: ast.expr, whole: ast.expr, condition: Condition) -> Atom:
+    """`item in whole` where a constant is looked for in a fact, or a fact in a constant; anything else is inexact."""
+    a, b = _dim(item), _dim(whole)
+    if b is not None and a is None and not _is_length(whole):
+        return Atom(text, (b,), "", "", 0, condition, ((b, "holds", _literal(item)),), (), False)
+    if a is not None and b is None and not _is_length(item):
+        return Atom(text, (a,), "", "", 0, condition, ((a, "within", _literal(whole)),), (), False)
+    return _between(text, a, b, condition, inexact=True)
+
+
+def _relation(text: str, left: ast.expr, how: str, right: ast.expr, condition: Condition) -> Atom:
+    """An equality or an order, of a fact and a constant or of two facts."""
     a, b = _dim(left), _dim(right)
-    if isinstance(op, ast.In | ast.NotIn):
-        if isinstance(right, ast.Name) and right.id in SETS:
-            if a is None:
-                value = _literal(left)
-                return Atom(text, ((right.id, str(value)),), right.id, "", 0, condition, (), (), False)
-            uses = ((a, "member", None),)
-            return Atom(text, (a,), right.id, "", 0, condition, uses, (), _is_length(left))
-        if b is not None and a is None and not _is_length(right):
-            return Atom(text, (b,), "", "", 0, condition, ((b, "holds", _literal(left)),), (), False)
-        if a is not None and b is None and not _is_length(left):
-            return Atom(text, (a,), "", "", 0, condition, ((a, "within", _literal(right)),), (), False)
-        return _between(text, a, b, condition, inexact=True)
-    how = "==" if isinstance(op, ast.Eq | ast.NotEq) else "<"
     if a is not None and b is not None:
+        # Examples come in every order only among facts of one sort whose values themselves are compared.
         lengths = _is_length(left) or _is_length(right)
         return _between(text, a, b, condition, inexact=lengths or a[0] != b[0] or a[0] not in ("args", "calls"))
     if a is None and b is None:  # two constants
@@ -222,7 +240,7 @@ def context_of(values: Mapping[Dim, Value]) -> Context:
 
 
 def truth(atom: Atom, values: Mapping[Dim, Value]) -> Truth:
-    """Whether the comparison holds for those values, by the policy's own reading of it; None where it cannot be read."""
+    """Whether the comparison holds for those values, as the policy itself evaluates it; None where it cannot be read."""
     if atom.role:
         given = int(values[("approvals", atom.role)])
         return given >= atom.least if atom.least > 0 else given < -atom.least

@@ -1,13 +1,17 @@
-"""All resources of one kind, as far as some patterns can tell them apart: a product of the patterns, read by segments.
+"""All resources of one kind, as far as some patterns can tell them apart.
+
+The patterns are merged into one automaton that reads a resource segment by segment. A state is the set of places that the
+patterns may be in after the segments so far. A breadth-first walk over the states takes from `segments` one segment of each
+sort that the patterns tell apart, so it meets every combination of patterns with a shortest example.
 
 Each place holds one example of a resource (or of a set, everything below a folder) and the patterns that bear on it:
-that cover it, for allows; that touch any of it, for denies.
+those that cover it, for allows; those that touch any of it, for denies.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,7 +33,11 @@ class Place:
 
 @dataclass(eq=False)
 class _Node:
-    """After some steps of some patterns. `loops` where `**` may still take segments; `mask` is of patterns at or below."""
+    """A place in the patterns, after some of their segments. Patterns are bits.
+
+    `loops`: a `**` may still take segments here. `ends` are the patterns that end here, `below` those that go on, and
+    `mask` both.
+    """
 
     loops: bool = False
     literal: dict[str, _Node] = field(default_factory=dict[str, "_Node"])
@@ -130,27 +138,44 @@ class Space:
         return tuple(reached)
 
     def _steps(self, nodes: tuple[_Node, ...], path: tuple[str, ...]) -> Iterator[tuple[str, tuple[_Node, ...]]]:
-        literals = frozenset(word for node in nodes for word in node.literal)
-        wild = frozenset(one for node in nodes for one in node.wild)
-        depth = len(path)
-        if self.kind == "none" or (self.kind in URLS and depth < 2):
-            if depth < 2:
-                yield "", self._after(nodes, "", wild)
-            return
+        """The segments that may follow `path` in a name of this kind, each with the state that it leads to."""
+        if self.kind in URLS:
+            return self._url_steps(nodes, path)
         if self.kind == "file":
-            if path == (".",):
-                return
-        elif self.kind not in URLS and depth >= 1:
+            return self._file_steps(nodes, path)
+        if self.kind == "none":
+            return self._steps_by(nodes, [""] if len(path) < 2 else [])
+        return self._steps_to_names(nodes, self.kind) if not path else iter(())  # other names have one segment
+
+    def _url_steps(self, nodes: tuple[_Node, ...], path: tuple[str, ...]) -> Iterator[tuple[str, tuple[_Node, ...]]]:
+        """`https://host/path` is read as the segments "", "", the host, and those of the path, which may end in ""."""
+        if len(path) < 2:
+            yield from self._steps_by(nodes, [""])
+        elif len(path) == 2:
+            yield from self._steps_to_names(nodes, "host")
+        elif path[-1] != "":
+            yield from self._steps_by(nodes, [""])
+            yield from self._steps_to_names(nodes, self.kind)
+
+    def _file_steps(self, nodes: tuple[_Node, ...], path: tuple[str, ...]) -> Iterator[tuple[str, tuple[_Node, ...]]]:
+        """Any number of names; or "." alone, which is the working folder itself."""
+        if path == (".",):
             return
-        elif self.kind in URLS and depth >= 3:
-            if path[-1] == "":
-                return
-            yield "", self._after(nodes, "", wild)
-        kind = "host" if self.kind in URLS and depth == 2 else self.kind
-        for part in parts(kind, literals - {"", "."}, wild):
+        yield from self._steps_to_names(nodes, self.kind)
+        if not path:
+            yield from self._steps_by(nodes, ["."])
+
+    def _steps_by(self, nodes: tuple[_Node, ...], segments: Iterable[str]) -> Iterator[tuple[str, tuple[_Node, ...]]]:
+        """Steps by segments that the grammar asks for."""
+        wild = _wildcards(nodes)
+        for segment in segments:
+            yield segment, self._after(nodes, segment, wild)
+
+    def _steps_to_names(self, nodes: tuple[_Node, ...], kind: str) -> Iterator[tuple[str, tuple[_Node, ...]]]:
+        """Steps by one name of each sort that the patterns tell apart here."""
+        literals = frozenset(word for node in nodes for word in node.literal)
+        for part in parts(kind, literals - {"", "."}, _wildcards(nodes)):
             yield part.segment, self._after(nodes, part.segment, part.matched)
-        if self.kind == "file" and depth == 0:
-            yield ".", self._after(nodes, ".", wild)  # the working folder itself
 
     def _after(self, nodes: tuple[_Node, ...], segment: str, wild: frozenset[Pieces]) -> tuple[_Node, ...]:
         reached: list[_Node] = []
@@ -203,3 +228,8 @@ class Space:
         reached = [node for node in nodes if node.loops]
         reached += [following for node in nodes if (following := node.wild.get(ANY)) is not None]
         return self._closed(tuple(dict.fromkeys(reached)))
+
+
+def _wildcards(nodes: Iterable[_Node]) -> frozenset[Pieces]:
+    """The segments with `*` that some pattern may take next."""
+    return frozenset(one for node in nodes for one in node.wild)

@@ -1,11 +1,14 @@
 """Is there a context in which two sets of conditions decide differently? Searched fact by fact, exactly.
 
-A fact is only looked at where the answer still hangs on it, so rules that both sides share cost little.
+The search is a backtracking one. It evaluates the conditions with the facts chosen so far, in a logic of four answers: true,
+false, unreadable, and "open" where a fact is not chosen yet. While the answer is open, it takes a fact that the answer
+depends on and tries each of its examples (see `cells`). A fact is only looked at where the answer still depends on it, so
+rules that both sides share cost little.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
@@ -160,41 +163,59 @@ class _Search:
         return dim
 
     def _hanging(self) -> Dim | None:
-        """A fact that the answer hangs on."""
-        question = self.question
-        some_changed = False
+        """A fact that the answer depends on; None where the answer is settled, and then what it is was noted.
+
+        Rows of one side only come first: where none of them applies, the sides cannot differ. Then come shared denies,
+        which settle both sides at once. Shared allows come last, and only where they could still make a difference.
+        """
+        changed = self._some_changed()
+        if changed == OPEN:
+            return self._wanted
+        if not changed:
+            return None
+        denied = self._some(self.question.denies, deny=True)
+        if denied == OPEN:
+            return self._wanted
+        return None if denied else self._hanging_on_allows()
+
+    def _some_changed(self) -> Answer:
+        """Whether a row of one side only applies; open while any of them is open, even where another applies already."""
+        # INVARIANT: once this is not open, the answer of every changed row is settled; what follows relies on that.
+        applies = False
         for text, deny in self._changed:
             answer = self._answer(text, deny)
             if answer == OPEN:
-                return self._wanted
-            some_changed = some_changed or answer is True
-        if not some_changed:
-            return None
-        for text in question.denies:
-            answer = self._answer(text, True)
+                return OPEN
+            applies = applies or answer is True
+        return applies
+
+    def _some(self, texts: Iterable[str], *, deny: bool) -> Answer:
+        """Whether a row of those conditions applies; open where the first that could is open."""
+        for text in texts:
+            answer = self._answer(text, deny)
             if answer == OPEN:
-                return self._wanted
+                return OPEN
             if answer is True:
-                return None
-        old_denied = any(self._answer(text, True) is True for text in question.old_denies)
-        new_denied = any(self._answer(text, True) is True for text in question.new_denies)
+                return True
+        return False
+
+    def _hanging_on_allows(self) -> Dim | None:
+        """As `_hanging`, where every changed row is settled and no shared row denies."""
+        question = self.question
+        old_denied = self._some(question.old_denies, deny=True) is True
+        new_denied = self._some(question.new_denies, deny=True) is True
         if old_denied and new_denied:
             return None
-        old = not old_denied and any(self._answer(text, False) is True for text in question.old_allows)
-        new = not new_denied and any(self._answer(text, False) is True for text in question.new_allows)
-        # An allow of both sides matters only while it could still make a difference.
-        if (old and new) or (old and new_denied) or (new and old_denied):
-            self._note(old, new)
-            return None
-        shared = False
-        for text in question.allows:
-            answer = self._answer(text, False)
-            if answer == OPEN:
+        old = not old_denied and self._some(question.old_allows, deny=False) is True
+        new = not new_denied and self._some(question.new_allows, deny=False) is True
+        settled = (old or old_denied) and (new or new_denied)
+        if not settled:
+            shared = self._some(question.allows, deny=False)
+            if shared == OPEN:
                 return self._wanted
-            if answer is True:
-                shared = True
-                break
-        self._note(old or (shared and not old_denied), new or (shared and not new_denied))
+            old = old or (shared is True and not old_denied)
+            new = new or (shared is True and not new_denied)
+        self._note(old, new)
         return None
 
     def _note(self, old: bool, new: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from remit.analysis import Approvers, Can, Who
-    from remit.core import Confinement, Rule
-    from remit.policy import Policy
+    from remit.core import Confinement, Context, Decision, Request, Rule
+    from remit.policy import Policy, Weighed
+    from remit.policy.language import Vocabulary
 
 
 @click.group("policy", short_help="check, test, explain and compare the rules")
@@ -70,25 +71,7 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option("--env", default="local", show_default=True, help="The environment.")
 @click.option("--time", "at", default="12:00", show_default=True, callback=_clock, help="UTC hours and minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def explain_command(
-    action: str,
-    resources: tuple[str, ...],
-    agent: str,
-    user: str,
-    arguments: str,
-    labels: tuple[str, ...],
-    calls: tuple[str, ...],
-    approvals: tuple[str, ...],
-    named: bool,
-    known: bool,
-    carries: tuple[str, ...],
-    said: bool,
-    intended: bool,
-    confinement: Confinement,
-    env: str,
-    at: str,
-    as_json: bool,
-) -> None:
+def explain_command(**options: Any) -> None:
     """Say what the rules decide for ACTION on RESOURCES, by which of them, and what would be allowed instead.
 
     \b
@@ -96,42 +79,83 @@ def explain_command(
       remit policy explain files.read file:secrets/payments.env --agent triage --user operator
       remit policy explain tickets.create ticket:INC-7 --agent triage --user operator --calls tickets.create=1
     """
-    from remit.core import BREAK_GLASS, Context, Request
-    from remit.guardrails import kind_of
     from remit.policy.language import GlobError
     from remit.workspace import find_workspace, load_rooms
 
+    query = PolicyQuery(**options)
     _, rules = load_rooms(find_workspace(Path.cwd()))
-    _check_action(rules, action)
-    subjects = (f"agent:{agent.removeprefix('agent:')}", f"user:{user.removeprefix('user:')}")
-    context = Context(
-        args=_arguments(arguments),
-        labels=frozenset(labels),
-        known=known or named,
-        unknown=frozenset() if known or named else frozenset(map(kind_of, resources)),
-        carries=frozenset(carries),
-        said=said,
-        intended=intended,
-        effect=rules.vocabulary.effect(action) if rules.vocabulary else "once",
-        confinement=confinement,
-        calls=dict(map(_counted, calls)),
-        approvals={f"role:{role.removeprefix('role:')}": count for role, count in map(_counted, approvals)},
-        named=named,
-        env=env,
-        time=at,
-    )
-    request = Request(subjects=subjects, action=action, resources=resources, context=context)
+    _check_action(rules, query.action)
+    request = query.request(rules)
     decision = rules.advise(request, rules.decide(request))
     try:
         weighed = rules.weighed(request)
     except GlobError:
         weighed = ()  # the decision says what is wrong with the resource
-    code = 0 if decision.verdict == "allow" else 1
-    if as_json:
+    if query.as_json:
         table = [{**asdict(line), "rule": line.rule.model_dump(mode="json")} for line in weighed]
         click.echo(json.dumps({**decision.model_dump(mode="json"), "weighed": table}, ensure_ascii=False))
-        sys.exit(code)
-    click.echo(f"{click.style(decision.verdict, fg=_COLOURS[decision.verdict])}: {decision.message}")
+    else:
+        click.echo(f"{click.style(decision.verdict, fg=_COLOURS[decision.verdict])}: {decision.message}")
+        _show_weighed(weighed)
+        _show_advice(rules, request, decision)
+    sys.exit(0 if decision.verdict == "allow" else 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyQuery:
+    """What `remit policy explain` asks: its arguments and options, each under its own name."""
+
+    action: str
+    resources: tuple[str, ...]
+    agent: str
+    user: str
+    arguments: str
+    labels: tuple[str, ...]
+    calls: tuple[str, ...]
+    approvals: tuple[str, ...]
+    named: bool
+    known: bool
+    carries: tuple[str, ...]
+    said: bool
+    intended: bool
+    confinement: Confinement
+    env: str
+    at: str
+    as_json: bool
+
+    def request(self, rules: Policy) -> Request:
+        """The request that the rules decide. Raises UsageError for `--args` that are no JSON object."""
+        from remit.core import Request
+
+        subjects = (f"agent:{self.agent.removeprefix('agent:')}", f"user:{self.user.removeprefix('user:')}")
+        return Request(
+            subjects=subjects, action=self.action, resources=self.resources, context=self._context(rules.vocabulary)
+        )
+
+    def _context(self, vocabulary: Vocabulary | None) -> Context:
+        from remit.core import Context
+        from remit.guardrails import kind_of
+
+        known = self.known or self.named
+        return Context(
+            args=_arguments(self.arguments),
+            labels=frozenset(self.labels),
+            known=known,
+            unknown=frozenset() if known else frozenset(map(kind_of, self.resources)),
+            carries=frozenset(self.carries),
+            said=self.said,
+            intended=self.intended,
+            effect=vocabulary.effect(self.action) if vocabulary else "once",
+            confinement=self.confinement,
+            calls=dict(map(_counted, self.calls)),
+            approvals={f"role:{role.removeprefix('role:')}": count for role, count in map(_counted, self.approvals)},
+            named=self.named,
+            env=self.env,
+            time=self.at,
+        )
+
+
+def _show_weighed(weighed: Iterable[Weighed]) -> None:
     rows = [
         (
             line.subject if line.named == line.subject else f"{line.subject} as {line.named}",
@@ -145,19 +169,24 @@ def explain_command(
     ]
     if rows:
         _print_table(("subject", "resource", "says", "rule", "because", "note"), rows)
+
+
+def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
+    """Who could approve, what would be allowed instead, and what the model is told of a denial."""
+    from remit.core import BREAK_GLASS
+
     for item in decision.missing:
-        click.echo(f"needs {item.count} × {item.role}: {_people(sorted(rules.approvers(item.role, asking=subjects)))}")
+        people = _people(sorted(rules.approvers(item.role, asking=request.subjects)))
+        click.echo(f"needs {item.count} × {item.role}: {people}")
     if decision.break_glass:
-        click.echo(
-            f"or in an emergency {BREAK_GLASS}: {_people(sorted(rules.approvers(BREAK_GLASS, asking=subjects)))}"
-        )
+        people = _people(sorted(rules.approvers(BREAK_GLASS, asking=request.subjects)))
+        click.echo(f"or in an emergency {BREAK_GLASS}: {people}")
     if decision.remedy:
         click.echo(f"remedy: {decision.remedy}")
     if decision.told is not None:
         rules_told = f" (rules: {', '.join(map(repr, decision.told.rules))})" if decision.told.rules else ""
         hint = f"; {decision.told.remedy}" if decision.told.remedy else ""
         click.echo(f"the model is told: {decision.told.message}{rules_told}{hint}")
-    sys.exit(code)
 
 
 @policy_command.command("who")

@@ -1,15 +1,15 @@
-"""Which runs `remit trace list` shows: by how they ended, whose they are, what they called, how it ended, and since when."""
+"""Which runs `remit trace list` shows: by outcome, by agent and user, by their calls, and since when."""
 
 from __future__ import annotations
 
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import wraps
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -76,19 +76,10 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options that choose runs; it takes them as `wanted`."""
 
     @wraps(command)
-    def with_wanted(
-        failed: bool, denied: bool, agent: str, user: str, action: str, code: str, since: str | None, **others: object
-    ) -> None:
-        wanted = Wanted(
-            failed=failed,
-            denied=denied,
-            agent=agent,
-            user=user,
-            action=action,
-            code=_code(code),
-            since=_since(since),
-        )
-        command(wanted=wanted, **others)
+    def with_wanted(**options: Any) -> None:
+        chosen = {field.name: options.pop(field.name) for field in fields(Wanted)}
+        chosen |= {"code": _code(chosen["code"]), "since": _since(chosen["since"])}
+        command(wanted=Wanted(**chosen), **options)
 
     found: Callable[..., None] = with_wanted
     for option in reversed(OPTIONS):

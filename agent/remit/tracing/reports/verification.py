@@ -123,7 +123,7 @@ class _Reading:
                 if told is None:
                     yield "nothing decided that call"
                 else:
-                    yield from _of_call(told, event)
+                    yield from _contradictions_of_call(told, event)
             case _:
                 pass
 
@@ -158,38 +158,61 @@ class _Reading:
         return decision.decision_digest == bound or (not asks and decision.decision_digest in told.asked)
 
 
-def _of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
-    """What an event of a call says that its call does not."""
-    call = told.decided.call
+def _contradictions_of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
+    """Where an event contradicts what earlier events of its call say; adds the event to what is known of the call."""
     match event:
-        case ApprovalRequested():
-            told.asked.add(event.decision_digest)
-            if event.decision_digest not in told.digests:
-                yield "people are asked about another decision"
-        case ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
-            if event.decision_digest not in told.asked:
-                yield f"{event.approver} answered what nobody asked"
+        case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
+            yield from _approval(told, event)
         case AttemptIntended():
-            told.intended, told.settled = event, None
-            if not told.allowed:
-                yield "it ran though no decision allows it"
-            if call is None or event.request_digest != call.request_digest:
-                yield "another request ran than was decided"
-            if event.decision_digest not in told.digests:
-                yield "it ran under another decision than its own"
+            yield from _attempt_begun(told, event)
         case AttemptEnded():
-            if told.intended is None or told.intended.attempt != event.attempt:
-                yield "it ended without having begun"
-            told.ended = event
+            yield from _attempt_ended(told, event)
         case EffectSettled():
-            told.settled = event
-            ended = told.ended if told.intended and told.ended and told.ended.attempt == told.intended.attempt else None
-            if told.intended is None or (ended is not None and ended.landed != "unknown"):
-                yield "it was settled though nobody had doubts"
+            yield from _effect_settled(told, event)
         case CallAnswered():
             yield from _answered(told, event)
         case _:
             pass
+
+
+def _approval(
+    told: _Told, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
+) -> Iterator[str]:
+    """An approval is asked for a decision of this call, and answered only after it is asked for."""
+    if isinstance(event, ApprovalRequested):
+        told.asked.add(event.decision_digest)
+        if event.decision_digest not in told.digests:
+            yield "people are asked about another decision"
+    elif event.decision_digest not in told.asked:
+        yield f"{event.approver} answered what nobody asked"
+
+
+def _attempt_begun(told: _Told, event: AttemptIntended) -> Iterator[str]:
+    """An attempt needs a decision that allows exactly its request."""
+    told.intended, told.settled = event, None
+    call = told.decided.call
+    if not told.allowed:
+        yield "it ran though no decision allows it"
+    if call is None or event.request_digest != call.request_digest:
+        yield "another request ran than was decided"
+    if event.decision_digest not in told.digests:
+        yield "it ran under another decision than its own"
+
+
+def _attempt_ended(told: _Told, event: AttemptEnded) -> Iterator[str]:
+    if told.intended is None or told.intended.attempt != event.attempt:
+        yield "it ended without having begun"
+    told.ended = event
+
+
+def _effect_settled(told: _Told, event: EffectSettled) -> Iterator[str]:
+    """A person settles an effect only where its last attempt did not end, or ended without saying whether it landed."""
+    told.settled = event
+    begun, ended = told.intended, told.ended
+    if begun is not None and ended is not None and ended.attempt != begun.attempt:
+        ended = None  # it belongs to an earlier attempt
+    if begun is None or (ended is not None and ended.landed != "unknown"):
+        yield "it was settled though nobody had doubts"
 
 
 def _answered(told: _Told, event: CallAnswered) -> Iterator[str]:

@@ -159,14 +159,19 @@ def _named(template: Template, value: Json) -> tuple[Json, list[str]]:
         return value, [f"{template.kind}:{canonical(template.kind, str(value))}"]
     if not isinstance(value, str):
         raise Refusal("invalid_arguments", "not a text", details={"problem": "wrong_type", "expected": "string"})
+    return _named_by_text(template, value)
+
+
+def _named_by_text(template: Template, text: str) -> tuple[str, list[str]]:
+    """As `_named`, of a text: a query, a URL, a folder or a name."""
     if template.form == "sql":
-        query, tables = tables_of(value)
+        query, tables = tables_of(text)
         return query, [f"table:{table}" for table in tables]
     if template.kind in URL_KINDS:
-        scheme = value.partition(":")[0].lower() if template.kind == "url" else template.kind
-        url = canonical_url(scheme if scheme in SCHEMES else "https", value)
+        scheme = text.partition(":")[0].lower() if template.kind == "url" else template.kind
+        url = canonical_url(scheme if scheme in SCHEMES else "https", text)
         return url.address, [url.resource]
-    name = proper_name(template.kind, value) if template.form == "name" else canonical(template.kind, value)
+    name = proper_name(template.kind, text) if template.form == "name" else canonical(template.kind, text)
     if template.form == "set":
         return name, ["file:**" if name == "." else f"file:{name}/**"]
     return name, [f"{template.kind}:{name}"]
