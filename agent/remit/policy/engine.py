@@ -1,7 +1,7 @@
 """The policy in force: an immutable snapshot of all rules that decides requests.
 
 A request is decided for each subject on each resource, and every one of these must be allowed: some row allows it, and
-none denies it. That is the design's Casbin model; `stock.py` is the same model in Casbin itself, and the tests hold the
+none denies it. That is the design's Casbin model; `casbin_reference.py` is the same model in Casbin itself, and the tests hold the
 two together.
 """
 
@@ -36,7 +36,7 @@ def load_policy(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None
 
 
 class Judged(NamedTuple):
-    """Whether a request is allowed, and the rows by which: those that allow, or those that deny; none for a default deny."""
+    """Whether a request is allowed, and by which rows: those that allow, or those that deny; none for a default deny."""
 
     allowed: bool
     rows: list[Row]
@@ -59,10 +59,10 @@ class Policy:
         self._index: Final = Index(rules.rows)
         self._roles: Final = closures(rules.links)
         ruled = {row.subject for row in rules.rows}
-        # A subject and those of its roles that some row names: all that a decision looks under.
-        self._names: Final = {
-            subject: (subject, *sorted(roles & ruled)) if subject in ruled else tuple(sorted(roles & ruled))
-            for subject, roles in self._roles.items()
+        # Of each subject, itself and those of its roles that some row names: all that a decision looks under.
+        self._names: Final[Mapping[str, tuple[str, ...]]] = {
+            subject: (*({subject} & ruled), *sorted(self.roles_of(subject) & ruled))
+            for subject in {*self._roles, *ruled}
         }
         members: dict[str, set[str]] = defaultdict(set)
         for subject, roles in self._roles.items():
@@ -122,48 +122,63 @@ class Policy:
         Raises:
             GlobError: a resource is not canonical.
         """
-        subjects, texts = request.subjects, request.resources or (NOTHING_TOUCHED,)
-        index, context = self._index, request.context
+        index, subjects, context = self._index, request.subjects, request.context
         tables = index.tables(request.action)
         allowing: list[Row] = []
         denying: list[Row] = []
         allowed = bool(subjects)
-        for text in texts:
+        for text in request.resources or (NOTHING_TOUCHED,):
             keys = index.plain_keys(text)
-            resource = index.asked(text) if keys is None else None
+            if keys is None:
+                read = self._judge_closely(subjects, index.asked(text), tables, context)
+                (allowing if read.allowed else denying).extend(read.rows)
+                allowed &= read.allowed
+                continue
+            # The loops stand here and not in functions of their own: a call for each row would cost more than the row.
             for subject in subjects:
-                names = self._names.get(subject) or (subject,)
+                names = self._names.get(subject, ())
                 before = len(allowing)
-                if keys is None:
-                    assert resource is not None
-                    pair = self._matched(subject, names, resource, tables, context)
-                    allowing.extend(row for row in pair.allows if row.condition.holds(context))
-                    denying.extend(pair.denying)
-                else:
-                    for table in tables:
-                        get = table.by_key.get
-                        for key in keys[table.first :]:
-                            entries = get(key)
-                            if entries is None:
-                                continue
-                            here = entries if isinstance(entries, tuple) else found(entries, names)
-                            for owner, rest, literal, holds, denies, row in here:
-                                if (
-                                    owner in names
-                                    and (rest is None or rest(text[literal:]))
-                                    and (holds is None or holds(context))
-                                ):
-                                    (denying if denies else allowing).append(row)
+                for table in tables:
+                    get = table.by_key.get
+                    for key in keys[table.first :]:
+                        entries = get(key)
+                        if entries is None:
+                            continue
+                        here = entries if isinstance(entries, tuple) else found(entries, names)
+                        for owner, rest, literal, holds, denies, row in here:
+                            if (
+                                owner in names
+                                and (rest is None or rest(text[literal:]))
+                                and (holds is None or holds(context))
+                            ):
+                                (denying if denies else allowing).append(row)
                 if len(allowing) == before:
                     allowed = False
         if denying or not allowed:
             return Judged(False, denying)
         return Judged(True, allowing)
 
-    def advise(self, request: Request, decision: Decision) -> Decision:
-        """A denial with what would be allowed instead, and with what of it the model is told; other decisions as they are.
+    def _judge_closely(
+        self, subjects: Iterable[str], resource: Asked, tables: Iterable[Table], context: Context
+    ) -> Judged:
+        """As `judge`, of one resource that is a set, or is spelled as few are."""
+        allowing: list[Row] = []
+        denying: list[Row] = []
+        allowed = True
+        for subject in subjects:
+            pair = self._matched(subject, self._names.get(subject, ()), resource, tables, context)
+            rows = [row for row in pair.allows if row.condition.holds(context)]
+            allowed = allowed and bool(rows)
+            allowing += rows
+            denying += pair.denying
+        if denying or not allowed:
+            return Judged(False, denying)
+        return Judged(True, allowing)
 
-        This is apart from `decide` because it decides again some dozen times.
+    def advise(self, request: Request, decision: Decision) -> Decision:
+        """A denial with what would be allowed instead, and with what of it the model is told.
+
+        Other decisions are returned as they are. This is apart from `decide` because it decides again some dozen times.
         """
         if decision.verdict != "deny":
             return decision
@@ -174,7 +189,9 @@ class Policy:
         return explain.told(decision, request, refused, remedy(request, refused, self.decide))
 
     def weighed(self, request: Request) -> tuple[explain.Weighed, ...]:
-        """Every rule that bears on the request and what it says, for a table; with near ones where no rule allows or denies.
+        """Every rule that bears on the request and what it says, for a table.
+
+        Where no rule allows or denies, the nearest ones are there too.
 
         Raises:
             GlobError: a resource is not canonical.
@@ -194,7 +211,7 @@ class Policy:
         resources = [self._index.asked(text) for text in dict.fromkeys(request.resources or (NOTHING_TOUCHED,))]
         tables = self._index.tables(request.action)
         return [
-            self._matched(subject, self._names.get(subject, (subject,)), resource, tables, request.context)
+            self._matched(subject, self._names.get(subject, ()), resource, tables, request.context)
             for subject in dict.fromkeys(request.subjects)
             for resource in resources
         ]
@@ -235,7 +252,7 @@ class Policy:
     def _near(self, pair: Pair, action: str) -> list[Row]:
         """Rows that would have allowed this action to this subject on something whose name begins alike."""
         kind, text = pair.resource.partition(":")[0], pair.resource
-        names = self._names.get(pair.subject, (pair.subject,))
+        names = self._names.get(pair.subject, ())
         near = {
             row: _alike(row.pattern.text, text)
             for table in self._index.tables(action)
