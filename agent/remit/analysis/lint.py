@@ -1,8 +1,8 @@
 """Rules that load but may not do what their author thinks: dead, shadowed, redundant, wider than any tool reaches.
 
-"Dead" is exact: the row is removed from the rules, and the solver compares the rules with and without it. The row is dead
-only if no request is decided otherwise; where the solver cannot tell, the remark says so. Rules that stock Casbin would
-read only in part are refused when they load, and need no lint.
+"Dead" is exact: the row is removed from the rules, and the solver compares the rules with and without it. The row is
+dead only if no request is decided otherwise; where the solver cannot tell, the remark says so. Rules that stock
+Casbin would read only in part are refused when they load, and need no lint.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def _remark(row: Row, code: Code, what: str, fix: str) -> Remark:
     return Remark(file=row.rule.file, line=row.rule.line, code=code, what=what, fix=fix)
 
 
-# -- who -----------------------------------------------------------------------------------------------------------------
+# -- who ---------------------------------------------------------------------------------------------------------------
 
 
 def _people(side: Side) -> Iterator[Remark]:
@@ -91,7 +91,7 @@ def _nobody(side: Side, row: Row, workspace: Workspace | None) -> str:
     return ""
 
 
-# -- conditions ----------------------------------------------------------------------------------------------------------
+# -- conditions --------------------------------------------------------------------------------------------------------
 
 
 def _conditions(side: Side) -> Iterator[Remark]:
@@ -129,7 +129,7 @@ def _differs(row: Row, other: Literal["True"] | None, types: Mapping[str, str]) 
     return ask(question, types, decide)
 
 
-# -- dead rules ----------------------------------------------------------------------------------------------------------
+# -- dead rules --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class _Place:
     owners: Mapping[Key, list[Row]]
 
 
-# For each place where a row bears on requests, by the rules there and the row's own key: one example of subject and action.
+# Where a row bears on requests: by the rules there and the row's own key, one example of subject and action.
 _Bearing: TypeAlias = dict[tuple[frozenset[Key], Key], tuple[str, str]]
 
 
@@ -268,7 +268,7 @@ def _meaning(row: Row) -> tuple[str, ...]:
     return row.subject, row.action, row.pattern.text, row.condition.text, row.rule.effect
 
 
-# -- manifests -----------------------------------------------------------------------------------------------------------
+# -- manifests ---------------------------------------------------------------------------------------------------------
 
 
 def _reaching(side: Side, workspace: Workspace) -> Iterator[Remark]:

@@ -1,7 +1,7 @@
 """Mutation testing of the rules: every rule is changed in a few fixed ways, and each time some case should fail.
 
-A mutant that changes no decision at all is proved to be equivalent by the diff, and does not count. For each other mutant
-that no case notices, this writes the case that would, ready to paste.
+A mutant that changes no decision at all is proved to be equivalent by the diff, and does not count. For each other
+mutant that no case notices, this writes the case that would, ready to paste.
 """
 
 from __future__ import annotations
@@ -49,7 +49,10 @@ MOST_REQUESTS: Final = 5000  # that are tried to find one that shows a differenc
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """One rule spoilt in one way. `by` is the note of the case that fails; `case` is YAML that would, where none does."""
+    """One rule changed in one way. `by` is the note of the case that fails.
+
+    Where no case fails, `case` is the YAML of one that would.
+    """
 
     operator: Operator
     file: str
@@ -85,7 +88,7 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Spoilt:
+class _Mutation:
     operator: Operator
     file: str
     line: int
@@ -94,33 +97,35 @@ class _Spoilt:
 
 
 def score(side: Side, cases: Sequence[Case]) -> Score:
-    """Spoil every rule in every way, and see which case notices.
+    """Change every rule in every way, and see which case notices.
 
     The cases must hold for the rules as they are; a case that fails already would notice everything.
     """
     decided = [(case, side.policy.decide(case.request())) for case in cases]
-    return Score(mutants=tuple(_tried(side, spoilt, decided) for spoilt in _spoilt(side)))
+    return Score(mutants=tuple(_tried(side, mutation, decided) for mutation in _mutations(side)))
 
 
-def _tried(side: Side, spoilt: _Spoilt, decided: Sequence[tuple[Case, Decision]]) -> Mutant:
-    """Whether some case fails on the mutant; if none does, whether some request shows that the mutant decides otherwise.
+def _tried(side: Side, mutation: _Mutation, decided: Sequence[tuple[Case, Decision]]) -> Mutant:
+    """Whether some case fails on the mutant; if none does, whether some request is decided otherwise by it.
 
-    The cheap answers come first: the cases, the proof that nothing differs, the witnesses of the difference, and last the
-    search over requests.
+    The cheap answers come first: the cases, the proof that nothing differs, the witnesses of the difference, and last
+    the search over requests.
     """
-    mutant = Mutant(operator=spoilt.operator, file=spoilt.file, line=spoilt.line, text=spoilt.text, fate="killed")
+    mutant = Mutant(
+        operator=mutation.operator, file=mutation.file, line=mutation.line, text=mutation.text, fate="killed"
+    )
     for case, before in decided:
-        if not case.judge(before) and case.judge(spoilt.side.policy.decide(case.request())):
+        if not case.judge(before) and case.judge(mutation.side.policy.decide(case.request())):
             return replace(mutant, by=case.note)
-    found = difference(side, spoilt.side)
+    found = difference(side, mutation.side)
     if found.equal:
         return replace(mutant, fate="equivalent", why="no request is decided otherwise, proved")
-    request = _at_witness(side, spoilt.side, found)
+    request = _at_witness(side, mutation.side, found)
     if request is None:
-        if not found.unsettled and not found.approvers and not _seen_through_both(side, spoilt.side, found):
+        if not found.unsettled and not found.approvers and not _seen_through_both(side, mutation.side, found):
             why = "no agent and user together may ask for what it changes, proved"
             return replace(mutant, fate="equivalent", why=why)
-        request = _at_search(side, spoilt.side, found)
+        request = _at_search(side, mutation.side, found)
     if request is not None:
         return replace(mutant, fate="survived", case=_case(side, request))
     return replace(mutant, fate="survived", why=_why_no_case(found))
@@ -156,10 +161,10 @@ def _why_no_case(found: Difference) -> str:
     return "no agent and user together were found to show it"
 
 
-# -- spoiling ------------------------------------------------------------------------------------------------------------
+# -- mutations ---------------------------------------------------------------------------------------------------------
 
 
-def _spoilt(side: Side) -> Iterator[_Spoilt]:
+def _mutations(side: Side) -> Iterator[_Mutation]:
     roles = sorted(
         {row.subject for row in side.rows if row.subject.startswith("role:")} | {link.role for link in side.links}
     )
@@ -167,7 +172,7 @@ def _spoilt(side: Side) -> Iterator[_Spoilt]:
         for operator, other in _rows(row, roles):
             kept = (*side.rows[:at], *(() if other is None else (other,)), *side.rows[at + 1 :])
             text = row.rule.text if other is None else other.rule.text
-            yield _Spoilt(
+            yield _Mutation(
                 operator=operator,
                 file=row.rule.file,
                 line=row.rule.line,
@@ -180,7 +185,7 @@ def _spoilt(side: Side) -> Iterator[_Spoilt]:
             if next(check_links(links), None) is not None:
                 continue
             shown = other_link or link
-            yield _Spoilt(
+            yield _Mutation(
                 operator=operator,
                 file=link.file,
                 line=link.line,
@@ -257,7 +262,7 @@ def _wider(pattern: Pattern) -> Pattern | None:
         return None
 
 
-# -- the case that would notice --------------------------------------------------------------------------------------------
+# -- the case that would notice ----------------------------------------------------------------------------------------
 
 
 def _through_both(old: Side, new: Side, subject: str, action: str, resource: str, context: Context) -> Request | None:
@@ -285,7 +290,10 @@ def _asking(side: Side, role: str) -> Iterator[tuple[str, str]]:
 
 
 def _shorter(context: Context) -> Iterator[Context]:
-    """The facts, and before them the same without what would fill pages: what cannot be read is never allowed either."""
+    """The facts without one long text, for each of them, and then as they are.
+
+    The request without the text often shows the same: a condition that cannot read a fact never allows.
+    """
     for name, value in context.args.items():
         if isinstance(value, str) and len(value) > LONGEST:
             yield context.model_copy(update={"args": {one: of for one, of in context.args.items() if one != name}})

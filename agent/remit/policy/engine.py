@@ -1,8 +1,8 @@
 """The policy in force: an immutable snapshot of all rules that decides requests.
 
-A request is decided for each subject on each resource, and every one of these must be allowed: some row allows it, and
-none denies it. That is the design's Casbin model; `casbin_reference.py` is the same model in Casbin itself, and the tests hold the
-two together.
+A request is decided for each subject on each resource, and every one of these must be allowed: some row allows it,
+and none denies it. That is the design's Casbin model; `casbin_reference.py` is the same model in Casbin itself, and
+the tests hold the two together.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def load_policy(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None
 
 
 class Judged(NamedTuple):
-    """Whether a request is allowed, and by which rows: those that allow, or those that deny; none for a default deny."""
+    """Whether a request is allowed, and by which rows: those that allow or those that deny. A default deny has none."""
 
     allowed: bool
     rows: list[Row]

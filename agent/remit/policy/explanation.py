@@ -24,7 +24,7 @@ Says: TypeAlias = Literal["allows", "denies", "does not apply", "near"]
 
 @dataclass(frozen=True, slots=True)
 class Weighed:
-    """One rule as it was weighed for one subject and one resource. `named` is the subject or role that the rule names."""
+    """What one rule says for one subject and one resource. `named` is the subject or role that the rule names."""
 
     subject: str
     named: str
@@ -70,10 +70,11 @@ def asked(request: Request, refused: Sequence[Pair], askable: Askable, digest: s
     wanted = _people(askable.missing)
     if askable.break_glass:
         wanted += f" or in an emergency by {BREAK_GLASS}"
+    what = f"{request.action} on {_listed(pair.resource for pair in refused)}"
     return Decision(
         verdict="ask",
         reason="approval",
-        message=f"{request.action} on {_listed(pair.resource for pair in refused)} needs approval by {wanted}, says {_quoted(rows)}",
+        message=f"{what} needs approval by {wanted}, says {_quoted(rows)}",
         rules=tuple(row.rule for row in rows),
         missing=askable.missing,
         break_glass=askable.break_glass,

@@ -1,4 +1,9 @@
-"""One subject, one resource: which rows bear on it, what they say now, and which approvals would turn a denial."""
+"""One subject, one resource: which rows bear on it, what they say now, and which approvals would turn a denial.
+
+Approvals only ever help, so "everybody approved" tells at once whether any would be enough. If so, the numbers of
+approvals at which some condition turns are combined, the cheapest combination first, and the first one that is enough
+is the answer.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +43,8 @@ class Pair:
 class Askable:
     """What approvals could do: `missing` turns the denial; empty where it cannot be had, or no approval would help.
 
-    `wished` are the roles whose approvals would help, but that not enough people have. With `break_glass`, one approval in
-    `role:break-glass` in place of those in `missing` would do.
+    `wished` are the roles whose approvals would help, but that not enough people have. With `break_glass`, one approval
+    in `role:break-glass` in place of those in `missing` would do.
     """
 
     missing: tuple[Missing, ...] = ()
@@ -53,8 +58,7 @@ NOBODY_HELPS: Final = Askable()
 def askable(pairs: Sequence[Pair], context: Context, people: Callable[[str], frozenset[str]]) -> Askable:
     """The fewest further approvals that allow every pair; `people` are those who may approve in a role.
 
-    Approvals only ever help (rules are loaded only if so), hence one look at "everybody approved" tells whether any
-    set of them is enough, and the search below it is exact.
+    The search is exact: rules in which an approval could take an allow away are refused when they load.
     """
     if not any(row.condition.thresholds for pair in pairs for row in (*pair.allows, *pair.denies)):
         return NOBODY_HELPS
@@ -67,6 +71,7 @@ def askable(pairs: Sequence[Pair], context: Context, people: Callable[[str], fro
         for role, counts in levels.items()
     }
     for wanted in _cheapest_first(reachable, given):
+        # People are counted last: it is a matching problem, and few combinations come this far.
         if _enough(pairs, context, wanted) and _distinct({**given, **wanted}, given, people):
             if prod(map(len, reachable.values())) > MOST_TRIED:
                 wanted = _reduced(pairs, context, wanted, reachable)
@@ -97,7 +102,10 @@ def _enough(pairs: Iterable[Pair], context: Context, approvals: Mapping[str, int
 
 
 def _cheapest_first(levels: Mapping[str, Sequence[int]], given: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Numbers of approvals by role: emergencies last; fewest people first, then fewest roles, then by the roles' names."""
+    """Numbers of approvals by role, cheapest first.
+
+    The order is by these, one after the other: no emergency, fewest people, fewest roles, the roles' names.
+    """
     if prod(map(len, levels.values())) > MOST_TRIED:
         yield {role: counts[-1] for role, counts in levels.items()}
         return
@@ -120,7 +128,11 @@ def _reduced(
 
 
 def _distinct(wanted: Mapping[str, int], given: Mapping[str, int], people: Callable[[str], frozenset[str]]) -> bool:
-    """Whether distinct people can fill every place: nobody approves twice, whatever roles they have."""
+    """Whether distinct people can fill every place: nobody approves twice, whatever roles they have.
+
+    A bipartite matching of places to people, by augmenting paths: who is free takes the place, and who already holds
+    another place gives it up if a different person can take that one.
+    """
     places = [
         role
         for role, count in wanted.items()

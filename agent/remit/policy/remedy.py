@@ -1,7 +1,8 @@
 """The smallest single change that would turn a denial into an allow, found by trying and verified by deciding again.
 
-What is tried are the values at which some condition of a matching row may change its answer, one fact at a time: arguments
-first, the nearest value before others. Approvals are not here: a denial that they alone would turn is an ask already.
+What is tried are the values at which some condition of a matching row may change its answer, one fact at a time:
+arguments first, the nearest value before others. Approvals are not here: a denial that they alone would turn is an
+ask already.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ def _elsewhere(context: Context, turn: Turn, name: str) -> _Change | None:
 
 
 def _argument(context: Context, turn: Turn) -> _Change | None:
-    """INVARIANT: no text holds an argument as it is, numbers and truth values apart: it may be what nobody should read."""
+    # INVARIANT: the text quotes no argument of the call, unless it is a number or a truth value: it may be a secret.
     name = turn.fact.removeprefix("args.")
     now = context.args.get(name)
     value, far = turn.value, 0.0

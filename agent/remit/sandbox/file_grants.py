@@ -150,8 +150,8 @@ class Grant:
 class Opened:
     """The working folder of one call: what was decided beneath it, opened as it is now.
 
-    `mirrored`: the tool works in scratch, where decided files appear under their own names, because it writes, lists one
-    folder, or may see only a part of one.
+    `mirrored`: the tool works in scratch, where decided files appear under their own names, because it writes, lists
+    one folder, or may see only a part of one.
     """
 
     def __init__(self, profile: Profile, allowed: Callable[[str], bool]) -> None:

@@ -124,8 +124,8 @@ class Runtime:
     """What of this machine every sandbox sees, read-only.
 
     `folders` are bound at their own paths; `links` are (target, path) symlinks of the root folder; `packages` maps an
-    import name to its path on this machine, `web` those that only tools with network see; `inside` is the folder that holds
-    the files of `INSIDE`. `account` is who root becomes.
+    import name to its path on this machine, `web` those that only tools with network see; `inside` is the folder that
+    holds the files of `INSIDE`. `account` is who root becomes.
     """
 
     bwrap: Path | None
@@ -195,7 +195,7 @@ class Places:
 
 
 def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
-    """The paths of the full tier are fixed; those of the Landlock tier are this machine's own, with scratch under `base`."""
+    """The paths of the full tier are fixed. Those of the Landlock tier are this machine's own, scratch under `base`."""
     if profile.tier == "full":
         found = runtime.packages_of(profile)
         packages = {name: f"/packages/{os.path.basename(path)}" for name, path in found.items()}

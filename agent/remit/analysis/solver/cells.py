@@ -1,7 +1,7 @@
 """Example values for each fact that conditions read: enough that every outcome of the comparisons occurs.
 
-The comparisons of a fact cut its values into cells, and within a cell no comparison tells two values apart. So one example
-of each cell is enough to try:
+The comparisons of a fact cut its values into cells, and within a cell no comparison tells two values apart. So one
+example of each cell is enough to try:
 
 - numbers: each constant, and the gaps before, between and after the constants;
 - texts: what equals, holds, lies within, precedes or follows the constants, and has the lengths that are compared with;
@@ -72,7 +72,7 @@ def cells_of(atoms: Sequence[Atom], types: Mapping[str, str]) -> Cells:
             found = _examples(dim, kind, uses, about)
             if len(found) > MOST_EXAMPLES:
                 raise TooMany(f"{'.'.join(dim)} is compared in more ways than are looked at")
-            # Only a fact that stands alone may lose examples: among compared facts each further one gives another order.
+            # Only a fact that stands alone may lose examples: among compared facts each gives another order.
             examples[dim] = tuple(found) if uses.linked or uses.member else _distinct(dim, found, about)
             if dim[0] in ("args", "env") and kind in ("string", "any") and not _texts_suffice(uses):
                 unsettled.update(about)

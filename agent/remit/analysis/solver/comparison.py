@@ -1,8 +1,9 @@
 """One subject and one action on two sides: on which resources, and under which facts, does the answer differ?
 
-Subjects and actions on which the same rows bear form a group, and each group is compared once. Within a group, `paths` walks
-over the resources that the patterns tell apart, and `search` looks for facts under which the rows there decide differently.
-Only the patterns of rows that changed, and those that may meet them, take part: nothing can differ elsewhere.
+Subjects and actions on which the same rows bear form a group, and each group is compared once. Within a group,
+`paths` walks over the resources that the patterns tell apart, and `search` looks for facts under which the rows there
+decide differently. Only the patterns of rows that changed, and those that may meet them, take part: nothing can
+differ elsewhere.
 """
 
 from __future__ import annotations
@@ -180,7 +181,10 @@ class Comparing:
     def _changes(
         self, group: Group, changed: frozenset[Key], kind: str, subject: str, action: str, alone: bool
     ) -> Iterator[tuple[Seen | None, str, str]]:
-        """Every change on resources of one kind, with the resource; or None with the resource and why it is not known."""
+        """Every change on resources of one kind, each with its resource and "".
+
+        Where it is not known, None, the resource and the reason.
+        """
         merged = self._merged(group, changed, kind)
         types = dict(group.types)
         asked: set[tuple[frozenset[Key], frozenset[Key], bool]] = set()
@@ -310,7 +314,10 @@ def _holds(key: Key, context: Context) -> bool:
 
 
 def _actions(old: Side, new: Side) -> tuple[str, ...]:
-    """Every action there is; without tools to ask, those that rules name, and one that stands for each tool's others."""
+    """Every action there is.
+
+    Where the tools are not known: those that rules name, and for each tool one that stands for its other actions.
+    """
     vocabularies = [side.vocabulary for side in (old, new) if side.vocabulary is not None]
     if vocabularies:
         return tuple(sorted({action for one in vocabularies for action in one.actions}))

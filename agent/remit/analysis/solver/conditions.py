@@ -1,7 +1,8 @@
 """A condition as a tree over single comparisons (atoms), and what each of these reads.
 
-Only the shape of a condition is analysed here: which facts an atom compares, with which constants, and how. Whether an atom
-holds for some values is always asked of the condition itself, as it runs, so the solver cannot read it otherwise.
+Only the shape of a condition is analysed here: which facts an atom compares, with which constants, and how. Whether
+an atom holds for some values is always asked of the condition itself, as it runs, so the solver cannot read it
+otherwise.
 """
 
 from __future__ import annotations
@@ -240,7 +241,7 @@ def context_of(values: Mapping[Dim, Value]) -> Context:
 
 
 def truth(atom: Atom, values: Mapping[Dim, Value]) -> Truth:
-    """Whether the comparison holds for those values, as the policy itself evaluates it; None where it cannot be read."""
+    """Whether the comparison holds for those values, as the policy evaluates it; None where it cannot be read."""
     if atom.role:
         given = int(values[("approvals", atom.role)])
         return given >= atom.least if atom.least > 0 else given < -atom.least

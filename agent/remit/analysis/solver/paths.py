@@ -1,8 +1,8 @@
 """All resources of one kind, as far as some patterns can tell them apart.
 
-The patterns are merged into one automaton that reads a resource segment by segment. A state is the set of places that the
-patterns may be in after the segments so far. A breadth-first walk over the states takes from `segments` one segment of each
-sort that the patterns tell apart, so it meets every combination of patterns with a shortest example.
+The patterns are merged into one automaton that reads a resource segment by segment. A state is the set of places that
+the patterns may be in after the segments so far. A breadth-first walk over the states takes from `segments` one
+segment of each sort that the patterns tell apart, so it meets every combination of patterns with a shortest example.
 
 Each place holds one example of a resource (or of a set, everything below a folder) and the patterns that bear on it:
 those that cover it, for allows; those that touch any of it, for denies.

@@ -1,9 +1,9 @@
 """Is there a context in which two sets of conditions decide differently? Searched fact by fact, exactly.
 
-The search is a backtracking one. It evaluates the conditions with the facts chosen so far, in a logic of four answers: true,
-false, unreadable, and "open" where a fact is not chosen yet. While the answer is open, it takes a fact that the answer
-depends on and tries each of its examples (see `cells`). A fact is only looked at where the answer still depends on it, so
-rules that both sides share cost little.
+The search is a backtracking one. It evaluates the conditions with the facts chosen so far, in a logic of four
+answers: true, false, unreadable, and "open" where a fact is not chosen yet. While the answer is open, it takes a fact
+that the answer depends on and tries each of its examples (see `cells`). A fact is only looked at where the answer
+still depends on it, so rules that both sides share cost little.
 """
 
 from __future__ import annotations
@@ -179,7 +179,7 @@ class _Search:
         return None if denied else self._hanging_on_allows()
 
     def _some_changed(self) -> Answer:
-        """Whether a row of one side only applies; open while any of them is open, even where another applies already."""
+        """Whether a row of one side only applies; open while any of them is open, even if another applies already."""
         # INVARIANT: once this is not open, the answer of every changed row is settled; what follows relies on that.
         applies = False
         for text, deny in self._changed:

@@ -1,8 +1,8 @@
 """Is a record what was written, and does it agree with itself?
 
-The chain shows what was done to events that were sealed. Whoever can seal a chain anew can make one that holds; then what
-the events say of each other must still agree: one digest from decision over approval to attempt, one outcome from attempt
-to result, every policy one of the run's own.
+The chain shows what was done to events that were sealed. Whoever can seal a chain anew can make one that holds; then
+what the events say of each other must still agree: one digest from decision over approval to attempt, one outcome
+from attempt to result, every policy one of the run's own.
 """
 
 from __future__ import annotations

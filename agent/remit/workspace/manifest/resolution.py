@@ -34,8 +34,8 @@ def resolve(
     """The canonical arguments, defaults filled in, and every resource that the call touches, in the manifest's order.
 
     Raises:
-        Refusal: `invalid_arguments` for what the schema does not accept or what names no one thing; `policy_denied` for a
-            file outside the manifest's ceiling. Neither repeats what the model wrote.
+        Refusal: `invalid_arguments` for what the schema does not accept or what names no one thing; `policy_denied` for
+            a file outside the manifest's ceiling. Neither repeats what the model wrote.
     """
     try:
         given: dict[str, Json] = validate(schema.input, dict(arguments))
