@@ -7,7 +7,7 @@ export TASK  # reaches the shell as it is, quotes and all
 BIN := .venv/bin
 SETUP := $(PYTHON) .ci/bootstrap.py
 TOOLS := $(sort $(wildcard tools/*/main.py))
-BENCHES := $(sort $(wildcard tests/bench/*.py))
+BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 
 # pyright's launcher asks the index for a newer version of itself unless told not to.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
@@ -29,22 +29,22 @@ test: setup  ## Run all tests (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest -n auto -q $(ARGS)
 
 ablate: setup  ## Take each protection away: its tests must fail (ARGS="Landlock" for one)
-	@$(BIN)/python tests/ablate.py $(ARGS)
+	@$(BIN)/python tests/adversarial/mutation.py $(ARGS)
 
 abuse: setup  ## Try the abuse list as every account there is: root, root that becomes nobody, an ordinary user
-	@$(BIN)/python tests/accounts.py -n auto $(ARGS)
+	@$(BIN)/python tests/adversarial/accounts.py -n auto $(ARGS)
 
 soak: setup  ## The long ones: 4,000 calls in a swap race, 10,000 while zygotes are killed (minutes)
-	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 $(BIN)/python -m pytest -q -n 2 -k "swapped or ten_thousand" tests/test_sandbox_abuse.py tests/test_sandbox_warm.py $(ARGS)
+	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 $(BIN)/python -m pytest -q -n 2 -k "swapped or ten_thousand" tests/sandbox/test_abuse.py tests/sandbox/test_warm.py $(ARGS)
 
 faithful: setup  ## Traces at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
-	    tests/test_trace_many.py tests/test_incidents.py $(ARGS)
+	    tests/replay/test_many_runs.py tests/adversarial/test_incidents.py $(ARGS)
 
 exact: setup  ## Policy at full size: 312,000 requests beside stock Casbin, diffs and lint by brute force, 1,000 reloads
 	@REMIT_EXACT_POLICIES=10400 REMIT_EXACT_PAIRS=2000 REMIT_EXACT_LINT=4000 REMIT_RELOADS=1000 $(BIN)/python -m pytest \
-	    -n auto -q -s tests/test_policy_stock.py tests/test_policy_watch.py tests/test_analysis_difference.py \
-	    tests/test_analysis_rooms.py -k "random or reload or brute_force or several or exactly" $(ARGS)
+	    -n auto -q -s tests/policy/test_casbin_reference.py tests/policy/test_reload.py tests/analysis/test_diff.py \
+	    tests/analysis/test_reviewer_questions.py -k "random or reload or brute_force or several or exactly" $(ARGS)
 
 check:  ## All that CI checks: style, types, imports, rooms, tests
 	@$(SETUP) --group lint
@@ -64,17 +64,17 @@ check:  ## All that CI checks: style, types, imports, rooms, tests
 	@$(MAKE) --no-print-directory test
 
 kills: setup  ## Kill 300 runs with -9 at random points and resume them (ARGS="--runs 3000 --seed 7")
-	@$(BIN)/python tests/kills.py $(ARGS)
+	@$(BIN)/python tests/adversarial/crash.py $(ARGS)
 
 bench:  ## Run every benchmark, peers side by side (bench-policy, bench-sandbox, … for one)
-	@test -n "$(BENCHES)" || { echo "error: no benchmark to run: put one in tests/bench/NAME.py" >&2; exit 1; }
+	@test -n "$(BENCHES)" || { echo "error: no benchmark to run: put one in tests/benchmarks/NAME.py" >&2; exit 1; }
 	@$(SETUP) --group bench
 	@set -e; for bench in $(BENCHES); do echo "$$bench"; $(BIN)/python $$bench; done
 
 bench-attacks:  ## Hijacked agents (AgentDojo, suites never seen), other people's data (tau2), nothing broken (BFCL)
 	@$(SETUP) --group bench
-	@missed=0; for bench in attacks tau2 bfcl; do echo "tests/bench/$$bench.py"; $(BIN)/python tests/bench/$$bench.py || missed=1; done; exit $$missed
+	@missed=0; for bench in attacks tau2 bfcl; do echo "tests/benchmarks/$$bench.py"; $(BIN)/python tests/benchmarks/$$bench.py || missed=1; done; exit $$missed
 
 bench-%:
 	@$(SETUP) --group bench
-	@$(BIN)/python tests/bench/$*.py
+	@$(BIN)/python tests/benchmarks/$*.py

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import warm
-from counting import counting_house
-from playing import Command, Play, Played, Remit, Said
 
 from remit.runtime import runner as run_module
 from remit.workspace import session as house_module
 from remit.workspace.template import write_starter
+from support import cli_server as warm
+from support.http_servers import authority
+from support.otlp_collector import collecting
+from support.runs import Command, Play, Played, Remit, Said
+from support.workspaces.ledger import counting_house
 
 
 @pytest.fixture
@@ -40,6 +42,22 @@ def remit(house: Path) -> Remit:
 def command() -> Command:
     """Call the command line as a user does, from the folder that is named first."""
     return warm.command
+
+
+@pytest.fixture
+def trusting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine trusts the authority of the tests' servers, and keeps its secrets in a folder of the test."""
+    roots = tmp_path / "roots.pem"
+    roots.write_text(authority().certificate)
+    monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+@pytest.fixture
+def backend() -> Iterator[tuple[str, list[bytes]]]:
+    """A collector on loopback that keeps what it is sent."""
+    with collecting() as collector:
+        yield collector
 
 
 @pytest.fixture

@@ -1,0 +1,1 @@
+"""Attacks on Remit, protections taken away and processes killed, and the tests that must notice."""

@@ -1,0 +1,72 @@
+"""`make ablate` itself, in small: every row still fits what it takes away, and one is played for real."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adversarial.mutation import box, play, take_away
+from adversarial.mutations import ABLATIONS, Ablation
+from support import ROOT, TESTS
+
+
+@pytest.mark.parametrize("row", ABLATIONS, ids=lambda row: row.name)
+def test_every_protection_that_is_taken_away_is_there_and_its_tests_are(
+    row: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.MonkeyPatch.context() as patch:
+        take_away(row.name, patch)
+    for test in (*row.tests, *row.still):
+        file, _, name = test.partition("::")
+        assert name in {
+            node.name
+            for node in ast.walk(ast.parse((TESTS / file).read_text()))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        }
+
+
+def test_every_attack_on_approvals_identity_and_retries_has_a_protection_that_a_test_misses() -> None:
+    """D1 to D12, E1 to E12, F1 to F8: what is tried is said where the named test is."""
+    attacks = {f"{kind}{number}" for kind, last in (("D", 12), ("E", 12), ("F", 8)) for number in range(1, last + 1)}
+    assert {threat for row in ABLATIONS for threat in row.threats} == attacks
+
+
+def test_a_protection_that_is_gone_is_missed_and_one_that_nothing_tests_is_not_seen() -> None:
+    """Without narrowing, reading what was not decided is reached; a test of something else does not notice."""
+    with tempfile.NamedTemporaryFile() as file:
+        if subprocess.run([*box(file.name), "true"], check=False, capture_output=True).returncode:
+            pytest.skip("no box can be made here to let such a test break out in")
+    (row,) = (one for one in ABLATIONS if one.name == "narrowing to the decision")
+    missed, unseen = row.tests[0], "sandbox/test_sandbox.py::test_an_asynchronous_action_is_awaited"
+    played = play(replace(row, tests=(missed, unseen)), jobs=1)
+    assert (set(played.missed), played.passed, played.broke) == ({missed}, (unseen,), {})
+    assert not played.protected
+
+
+def test_without_a_box_nothing_is_played(tmp_path: Path) -> None:
+    """The plug-in by hand: its tests would do real harm to this machine."""
+    given = [
+        "-p",
+        "adversarial.mutation",
+        "--without",
+        "Landlock",
+        "--said",
+        str(tmp_path / "said"),
+        "-p",
+        "no:cacheprovider",
+        "--noconftest",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *given, str(TESTS / "sandbox/test_escapes.py"), "-k", "nothing_is_written"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "which boxes them" in done.stdout + done.stderr
+    assert not (tmp_path / "said").exists()

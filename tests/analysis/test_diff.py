@@ -1,0 +1,218 @@
+"""The semantic diff: what it reports is true, and what a search by brute force finds it has reported."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+
+import pytest
+
+from remit.analysis.diff.policy import difference
+from remit.analysis.diff.witnesses import counterpart, verify
+from remit.analysis.solver.findings import Difference
+from remit.core.calls import Request
+from remit.core.errors import WorkspaceError
+from support import ROOT
+from support.strategies import ACTIONS, RESOURCES, SUBJECTS, context, edited, resource, rows, side
+
+RANK = {"deny": 0, "ask": 1, "allow": 2}
+PAIRS = int(os.environ.get("REMIT_EXACT_PAIRS", "20"))  # of policies, half in each part; `make exact` compares 2,000
+
+
+def pairs(
+    dice: random.Random, many: int, always: Sequence[str] = ()
+) -> Iterator[tuple[list[str], list[str], Difference]]:
+    """That many random policies with an edit of each that load, and what the diff says of them; no witness is wrong."""
+    while many:
+        before = rows(dice)
+        after = [*edited(dice, before), *always]
+        before = [*before, *always]
+        try:
+            found = difference(side("\n".join(before)), side("\n".join(after)))
+        except WorkspaceError:  # roles in a circle
+            continue
+        assert verify(found).wrong == (), (before, after)
+        many -= 1
+        yield before, after, found
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_brute_force_over_a_small_universe_finds_nothing_that_the_diff_does_not_report(seed: int) -> None:
+    """Every subject, action and resource of the universe, under facts at random: who, what, before and after must be told.
+
+    What people have approved already is told by its direction: "asked before, denied now" says that approving helps no more.
+    """
+    dice = random.Random(seed)
+    differed = reported = unsettled = 0
+    for before, after, found in pairs(dice, PAIRS // 2):
+        reported += len(found.findings)
+        unsettled += len(found.unsettled)
+        told = {(who, one.action, one.before, one.after) for one in found.findings for who in one.subjects}
+        unknown = {(who, one.action) for one in found.unsettled for who in one.subjects}
+        for who, action, name in product(SUBJECTS, ACTIONS, RESOURCES):
+            facts = context(dice)
+            facts = facts.model_copy(update={"approvals": {}}) if dice.random() < 0.7 else facts
+            request = Request(subjects=(who,), action=action, resources=(name,), context=facts)
+            was, now = (one.policy.decide(request).verdict for one in (found.old, found.new))
+            if was != now:
+                differed += 1
+                known = (who, action, was, now) in told or (who, action) in unknown or found.approvers
+                approving = any(facts.approvals.values()) and explained(found, request, was, now)
+                assert known or approving, (before, after, request, was, now, found)
+    assert differed > PAIRS
+    assert unsettled < reported / 4
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_request_of_several_subjects_or_resources_changes_only_where_one_alone_does(seed: int) -> None:
+    """So that a diff of single requests says all there is to say."""
+    dice = random.Random(1000 + seed)
+    differed = 0
+    for before, after, found in pairs(dice, PAIRS // 2, ["p, user:w, *, **, True, allow"]):
+        for _ in range(80):
+            request = Request(
+                subjects=(dice.choice(SUBJECTS[:4]), "user:w"),
+                action=dice.choice(ACTIONS),
+                resources=tuple(resource(dice) for _ in range(dice.choice((1, 2)))),
+                context=context(dice),
+            )
+            was, now = (one.policy.decide(request).verdict for one in (found.old, found.new))
+            if was != now:
+                differed += 1
+                assert explained(found, request, was, now), (before, after, request, was, now, found)
+    assert differed > PAIRS / 25
+
+
+def explained(found: Difference, request: Request, before: str, after: str) -> bool:
+    """Whether the diff reports, for one of the subjects, a change in that direction; or says that it does not know."""
+    wider = RANK[after] > RANK[before]
+    asked = set(request.subjects)
+    return (
+        any(one.action == request.action and one.wider is wider and set(one.subjects) & asked for one in found.findings)
+        or any(one.action == request.action and set(one.subjects) & asked for one in found.unsettled)
+        or any(one.gained if wider else one.lost for one in found.approvers)
+    )
+
+
+RULES = (ROOT / "policies" / "rules.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "before", "after", "action", "resource", "facts"),
+    [
+        pytest.param("ticket:INC-*, calls", "ticket:*, calls", "deny", "allow", "tickets.create", "ticket:other", {}, id="a pattern"),
+        pytest.param("<= 20000", "<= 20001", "deny", "allow", "files.write", "file:reports/other", {"length": 20001}, id="a number by one"),
+        pytest.param("approved('role:oncall-lead')", "True", "ask", "allow", "tickets.close", "ticket:INC-1", {}, id="an approval"),
+        pytest.param("< 1, allow", "< 1 and 'untrusted' not in labels, allow", "allow", "deny", "tickets.create", "ticket:INC-1", {"labels": ["untrusted"]}, id="a label"),
+        pytest.param("approved('role:oncall-lead')", "approvals('role:oncall-lead') >= 2", "ask", "deny", "tickets.close", "ticket:INC-1", {}, id="more people than there are"),
+    ],
+)  # fmt: skip
+def test_an_edit_is_told_with_a_request_that_shows_it(
+    old: str, new: str, before: str, after: str, action: str, resource: str, facts: dict[str, object]
+) -> None:
+    """And with one close by that stays refused."""
+    assert old in RULES
+    found = difference(side(RULES, None), side(RULES.replace(old, new, 1), None))
+    change = next(one for one in found.findings if (one.before, one.after) == (before, after))
+    assert (change.subject, change.action, change.resource) == ("agent:triage", action, resource)
+    if "length" in facts:
+        assert len(change.context.args["text"]) == facts["length"]
+    assert sorted(change.context.labels) == facts.get("labels", [])
+    assert verify(found).wrong == ()
+    assert found.unsettled == ()
+    stays = counterpart(found, change)
+    assert stays is not None
+    assert {
+        one.verdict(stays.subject, stays.action, stays.resource, stays.context) for one in (found.old, found.new)
+    } == {"deny"}
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        pytest.param(lambda rows: "\n".join(reversed(rows.split("\n"))), id="another order"),
+        pytest.param(lambda rows: rows.replace("True, allow", "1 < 2, allow"), id="another way to say true"),
+        pytest.param(lambda rows: rows + "\np, agent:triage, files.read, file:logs/checkout.log, True, allow\n", id="a redundant allow"),
+        pytest.param(lambda rows: rows + "\np, role:nobody, *, **, True, allow\n", id="a role without members"),
+        pytest.param(lambda rows: rows.replace("calls('tickets.create') < 1", "not (calls('tickets.create') >= 1)"), id="a condition turned twice"),
+        pytest.param(lambda rows: rows.replace("p, agent:triage, *, file:secrets/**, True, deny\n", ""), id="a deny of what nothing allows"),
+    ],
+)  # fmt: skip
+def test_an_edit_that_changes_no_decision_is_proved_to_change_none(edit: Callable[[str], str]) -> None:
+    """By the automata and the solver, not by trying."""
+    assert difference(side(RULES), side(edit(RULES))).equal
+
+
+def test_a_new_approver_is_told_although_no_request_changes() -> None:
+    """Who may grant is authority too."""
+    found = difference(side(RULES), side(RULES + "\ng, user:eve, role:oncall-lead\n"))
+    assert [(one.role, one.gained, one.lost) for one in found.approvers] == [("role:oncall-lead", ("user:eve",), ())]
+    assert not found.no_wider
+
+
+@pytest.mark.parametrize(
+    ("before", "more", "changes"),
+    [
+        pytest.param("", "p, user:v, files.read, none:, approvals('role:1') >= 2 or '09:00' <= time < '17:00', allow", [("deny", "allow"), ("deny", "ask")], id="in one condition"),
+        pytest.param("p, user:v, files.read, **, env == 'local', allow\np, user:v, files.read, **, approvals('role:1') >= 2, allow", "p, user:v, *, **, True, deny", [("allow", "deny"), ("ask", "deny")], id="in two rules"),
+    ],
+)  # fmt: skip
+def test_what_facts_allow_does_not_hide_what_people_are_asked(
+    before: str, more: str, changes: list[tuple[str, str]]
+) -> None:
+    """Where the facts of a plain request hold already, others have to be looked for."""
+    people = "g, user:w, role:1\ng, user:u, role:1\n"
+    found = difference(side(people + before), side(f"{people}{before}\n{more}"))
+    assert sorted((one.before, one.after) for one in found.findings if one.action == "files.read") == changes
+    assert verify(found).wrong == ()
+
+
+def test_what_cannot_be_analysed_is_said_and_never_counted_as_safe() -> None:
+    """Arguments looked for in each other are beyond the cells; where nothing hangs on them, that is still proved."""
+    odd = "p, agent:a, mail.send, mail:*, args.text in args.list and args.list in args.text and args.text != args.list, allow"
+    unclear = difference(side(""), side(odd))
+    assert unclear.findings or unclear.unsettled
+    assert not unclear.equal
+    assert not unclear.no_wider
+    everything = "p, agent:a, mail.send, mail:*, True, allow\n"
+    assert difference(side(everything), side(everything + odd)).equal
+
+
+def test_a_set_of_files_is_told_apart_from_its_members() -> None:
+    """Two patterns that cover every file do not cover the folder as a whole."""
+    parts = "p, agent:a, files.read, file:d/*, True, allow\np, agent:a, files.read, file:d/*/**, True, allow"
+    found = difference(side(parts), side("p, agent:a, files.read, file:d/**, True, allow"))
+    assert [(one.before, one.after, one.resource) for one in found.findings] == [("deny", "allow", "file:d/**")]
+
+
+def many(count: int, seed: int) -> list[str]:
+    """Agents, teams, departments and organisations, and that many rules; a third with conditions."""
+    dice = random.Random(seed)
+    links = [f"g, agent:a{n}, role:t{dice.randrange(100)}" for n in range(500)]
+    links += [f"g, role:t{n}, role:d{n % 30}" for n in range(100)] + [f"g, role:d{n}, role:o{n % 8}" for n in range(30)]
+    rules: list[str] = []
+    for _ in range(count):
+        who = dice.choice(
+            (f"agent:a{dice.randrange(500)}", f"role:t{dice.randrange(100)}", f"role:d{dice.randrange(30)}", f"role:o{dice.randrange(8)}")
+        )  # fmt: skip
+        facts = dice.choice((f"args.size <= {dice.randrange(1000)}", "env == 'prod'", "'untrusted' not in labels"))
+        what = f"t{dice.randrange(12)}.a{dice.randrange(10)}"
+        where = f"file:projects/p{dice.randrange(count // 25)}/{dice.choice(('src/**', 'docs/*', 'x/*.csv', '*'))}"
+        effect = "allow" if dice.random() < 0.85 else "deny"
+        rules.append(f"p, {who}, {what}, {where}, {'True' if dice.random() < 0.7 else facts}, {effect}")
+    return links + rules
+
+
+def test_one_edit_among_many_rules_is_found_alone() -> None:
+    """The rest of the rules costs nothing but their reading."""
+    before = many(1000, 1)
+    row = next(
+        n for n, text in enumerate(before) if "role:o" in text and text.endswith("True, allow") and "docs/*" in text
+    )
+    after = [*before[:row], before[row].replace("docs/*", "**"), *before[row + 1 :]]
+    found = difference(side("\n".join(before), None), side("\n".join(after), None))
+    assert {one.after for one in found.findings} == {"allow"}
+    assert {rule.line for one in found.findings for rule in one.added} == {row + 1}
+    assert verify(found).wrong == ()

@@ -1,0 +1,181 @@
+"""Asking the rules: who may do this, what may that subject do, and why was this decided."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remit.analysis.queries import can, who
+from remit.cli import main
+from remit.core.calls import Context, Request
+from remit.policy import engine as policy
+from remit.policy.engine import Policy
+from support import ROOT
+from support.runs import Remit
+
+MODEL = (ROOT / "policies" / "model.conf").read_bytes()
+
+
+def load(*rows: str) -> Policy:
+    return policy.load_policy({"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(rows).encode()})
+
+
+RULES = load(
+    "p, role:staff, files.*, file:**, True, allow",
+    "p, role:staff, *, file:secret/**, True, deny",
+    "p, agent:t, files.read, file:docs/**, 'x' not in labels, allow",
+    "p, agent:t, files.read, file:logs/*, approved('role:lead'), allow",
+    "p, agent:t, files.read, file:notes/**, True, allow",
+    "p, agent:t, files.read, file:notes/**, args.n > 5, deny",
+    "p, agent:t, files.write, file:secret/**, True, allow",
+    "p, agent:t, *, file:secret/**, True, deny",
+    "g, user:ann, role:staff",
+    "g, user:lea, role:lead",
+    "g, role:lead, role:staff",
+)
+
+
+@pytest.mark.parametrize(
+    ("resource", "standings"),
+    [
+        ("file:docs/a", {"agent:t": "conditional", "user:ann": "allowed", "user:lea": "allowed"}),
+        ("file:logs/a", {"agent:t": "asks", "user:ann": "allowed", "user:lea": "allowed"}),
+        ("file:notes/a", {"agent:t": "conditional", "user:ann": "allowed", "user:lea": "allowed"}),
+        ("file:secret/a", {"agent:t": "never", "user:ann": "never", "user:lea": "never"}),
+        ("file:**", {"agent:t": "never", "user:ann": "never", "user:lea": "never"}),
+        ("file:other", {"agent:t": "never", "user:ann": "allowed", "user:lea": "allowed"}),
+    ],
+)
+def test_every_subject_is_named_with_how_it_stands(resource: str, standings: dict[str, str]) -> None:
+    """Roles too, because rules speak of them."""
+    found = {one.subject: one.standing for one in who(RULES, "files.read", resource)}
+    assert set(found) == RULES.subjects
+    assert {name: standing for name, standing in found.items() if not name.startswith("role:")} == standings
+
+
+def test_who_must_be_asked_is_named_with_the_people_who_could_answer() -> None:
+    """Never the subject itself."""
+    (agent,) = (one for one in who(RULES, "files.read", "file:logs/a") if one.subject == "agent:t")
+    assert [(asked.role, asked.people) for asked in agent.asks] == [("role:lead", ("user:lea",))]
+    rules = load("p, user:lea, a.b, **, approved('role:lead'), allow", "g, user:lea, role:lead")
+    (lea,) = (one for one in who(rules, "a.b", "none:") if one.subject == "user:lea")
+    assert [(asked.role, asked.people) for asked in lea.asks] == [("role:lead", ())]
+
+
+def test_who_is_right_about_every_subject_that_is_allowed_or_never_allowed() -> None:
+    """Held against decisions: allowed means whatever the facts, never means whatever the facts."""
+    facts = [Context(), Context(args={"n": 9}, labels=frozenset({"x"})), Context(approvals={"role:lead": 1})]
+    for resource in ("file:docs/a", "file:logs/a", "file:notes/a", "file:secret/a", "file:**", "file:x/**"):
+        for one in who(RULES, "files.read", resource):
+            requests = [
+                Request(subjects=(one.subject,), action="files.read", resources=(resource,), context=context)
+                for context in facts
+            ]
+            verdicts = {RULES.judge(request).allowed for request in requests}
+            if one.standing == "allowed":
+                assert verdicts == {True}
+            elif one.standing == "never":
+                assert verdicts == {False}
+
+
+def test_what_a_subject_may_do_is_listed_with_what_takes_it_away() -> None:
+    """Its own rules and those of its roles."""
+    found = [(one.action, one.resource, one.standing, one.named) for one in can(RULES, "agent:t")]
+    assert found == [
+        ("*", "file:secret/**", "never", "agent:t"),
+        ("files.read", "file:docs/**", "conditional", "agent:t"),
+        ("files.read", "file:logs/*", "asks", "agent:t"),
+        ("files.read", "file:notes/**", "allowed", "agent:t"),
+        ("files.read", "file:notes/**", "conditional", "agent:t"),
+        ("files.write", "file:secret/**", "never", "agent:t"),
+    ]
+    assert [one.named for one in can(RULES, "user:lea")] == ["role:staff", "role:staff"]
+
+
+def test_every_rule_that_bears_on_a_request_is_weighed_and_near_ones_only_where_none_does() -> None:
+    """The table of `policy explain`."""
+
+    def says(resource: str, **facts: object) -> list[tuple[str, str, str]]:
+        context = Context.model_validate(facts)
+        request = Request(subjects=("agent:t", "user:ann"), action="files.read", resources=(resource,), context=context)
+        return [(line.subject, line.says, line.why) for line in RULES.weighed(request)]
+
+    assert says("file:notes/a", args={"n": 3}) == [
+        ("agent:t", "allows", ""),
+        ("agent:t", "does not apply", "args.n is 3"),
+        ("user:ann", "allows", ""),
+    ]
+    assert says("file:notes/a")[1] == ("agent:t", "denies", "args.n is not there")
+    assert says("file:docs/a", labels=frozenset({"x"}))[0] == ("agent:t", "does not apply", "labels is ['x']")
+    assert [line[1] for line in says("file:other")] == ["allows", "near", "near", "near"]
+
+
+def test_the_nearest_misses_begin_most_like_what_was_asked() -> None:
+    """Among thousands."""
+    rules = load(*(f"p, agent:t, a.b, file:p{n}/d{m}/**, True, allow" for n in range(40) for m in range(40)))
+    request = Request(subjects=("agent:t",), action="a.b", resources=("file:p7/d99/x",), context=Context())
+    assert [rule.text.split(", ")[3].split("/")[0] for rule in rules.decide(request).nearest] == ["file:p7"] * 3
+
+
+def test_a_resource_that_differs_in_one_way_only_finds_its_rule_among_many() -> None:
+    """Rules that lie in one place are told apart by their subjects."""
+    rules = load(
+        *(f"p, agent:a{n}, a.b, file:*.md, args.n == {n}, allow" for n in range(50)),
+        *(f"p, agent:a{n}, a.b, file:secret.md, args.n == {n}, deny" for n in range(0, 50, 2)),
+    )
+    for n in range(50):
+        request = Request(
+            subjects=(f"agent:a{n}",), action="a.b", resources=("file:secret.md",), context=Context(args={"n": n})
+        )
+        assert rules.judge(request).allowed is bool(n % 2)
+
+
+def test_the_command_line_answers_who_can_and_why(remit: Remit) -> None:
+    """One process each; the answer no is exit code 1."""
+    said = remit("policy", "who", "tickets.close", "ticket:INC-7")
+    assert said.code == 0
+    assert "by asking role:oncall-lead (user:dana)" in said.out
+    assert remit("policy", "who", "files.read", "file:secrets/a", "--json").json == []
+    assert remit("policy", "can", "agent:nobody").code == 2
+    said = remit("policy", "can", "agent:triage", "--json")
+    assert {one["standing"] for one in said.json} == {"allowed", "conditional", "asks", "never"}
+    said = remit(
+        "policy",
+        "explain",
+        "tickets.create",
+        "ticket:INC-1",
+        "--agent",
+        "triage",
+        "--user",
+        "operator",
+        "--calls",
+        "tickets.create=1",
+    )
+    assert said.code == 1
+    assert "remedy: the same call in a run with 0 calls of tickets.create instead of 1 would be allowed" in said.out
+    assert "the model is told: no rule allows tickets.create on 'ticket:INC-1' to agent:triage" in said.out
+    said = remit(
+        "policy", "explain", "files.read", "file:secrets/a", "--agent", "triage", "--user", "operator", "--json"
+    )
+    assert [line["says"] for line in said.json["weighed"]] == ["denies", "allows", "denies"]
+
+
+@pytest.mark.parametrize(
+    ("question", "said"),
+    [
+        ("who files.raed file:logs/a", "no tool has the action 'files.raed'"),
+        ("explain files.raed file:logs/a --agent triage", "no tool has the action 'files.raed'"),
+        ("explain files.read file:logs/a --agent triage --time 25:00", "no time of day"),
+        ("explain files.read file:logs/a --agent triage --args {", "--args: the text is not JSON"),
+    ],
+)
+def test_a_question_that_is_misspelled_has_no_answer(
+    house: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], question: str, said: str
+) -> None:
+    """A denial of what does not exist would read like one."""
+    monkeypatch.chdir(house)
+    with pytest.raises(SystemExit) as ended:
+        main(["policy", *question.split()])
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err

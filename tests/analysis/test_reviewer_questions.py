@@ -1,0 +1,552 @@
+"""Lint, mutation score, authority, history, suggestions and format: what the reviewer's other questions answer."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from remit.analysis.backtest import Decided, backtest_rules, recorded_decisions
+from remit.analysis.cases import Coverage, read_cases, run_cases, uncovered
+from remit.analysis.diff import manifests as powers
+from remit.analysis.diff.manifests import TABLES, Table
+from remit.analysis.diff.permissions import authority
+from remit.analysis.diff.policy import difference
+from remit.analysis.diff.revisions import live
+from remit.analysis.formatting import formatted
+from remit.analysis.lint import lint_rules
+from remit.analysis.mutation import score
+from remit.analysis.solver.ruleset import Side, read_side
+from remit.analysis.suggestion import first_policy, suggest
+from remit.core.calls import Noun, Request
+from remit.core.errors import WorkspaceError
+from remit.core.events import EffectSettled
+from remit.policy.engine import load_policy
+from remit.policy.language.loader import Vocabulary
+from remit.workspace.session import policy_files
+from support import ROOT, TESTS
+from support.events import decided, ended, failed, intended, started
+from support.events import recorded as linked
+from support.runs import DONE, Play, Remit, turn
+from support.strategies import ACTIONS, RESOURCES, SUBJECTS, context
+from support.strategies import rows as invented_rows
+from support.strategies import side as invented
+from support.workspaces.ledger import pin
+
+MODEL = (ROOT / "policies" / "model.conf").read_bytes()
+KNOWN = Vocabulary(actions={"files.read": {"path": "string", "n": "integer"}, "files.list": {"path": "string"}})
+
+
+def side(text: str) -> Side:
+    return read_side("rules", {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, KNOWN)
+
+
+def edited(folder: Path, file: str, old: str, new: str) -> Path:
+    """A copy of a workspace with one file changed."""
+    copy = folder.parent / "edited"
+    shutil.copytree(folder, copy)
+    text = (copy / file).read_text(encoding="utf-8")
+    assert old in text
+    (copy / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    return copy
+
+
+# -- lint ----------------------------------------------------------------------------------------------------------------
+
+# The seventeen cases in which stock Casbin fails open without a word, and the test that shows each closed: by its name, or
+# by the beginning of the id of its row.
+CLOSED = {
+    1: 'id="F1 ', 2: 'id="F2 ', 3: 'id="F3 ', 4: "test_dotfiles_and_odd_spellings_do_not_slip_a_deny",
+    5: "test_an_empty_policy_loads_and_denies_everything", 6: 'id="F6 ', 7: 'id="F7 ', 8: 'id="F8 ', 9: 'id="F9 ',
+    10: "test_a_chain_of_nine_roles_holds_and_of_ten_is_refused", 11: "test_a_deny_for_every_action_is_never_skipped",
+    13: 'id="F13 ', 14: "test_texts_in_conditions_mean_themselves", 15: 'id="F15 ', 17: 'id="F17 ',
+}  # fmt: skip
+# 12: roles rebuilt in place under a reader; here a snapshot is never changed. 16: a database adapter; here there is none.
+BY_DESIGN = {12, 16}
+
+
+# And the sixteen attacks on Casbin of the threat list.
+ATTACKS = {
+    1: "test_an_empty_policy_loads_and_denies_everything", 2: 'id="F6 C2', 3: "test_a_byte_order_mark_is_a_problem",
+    4: 'id="F7 C4', 5: "test_dotfiles_and_odd_spellings_do_not_slip_a_deny", 6: 'id="C6 C7', 7: 'id="C7 doubled slash', 8: 'id="F13 C8',
+    9: 'id="C9 a hidden line', 10: "test_a_pattern_of_many_stars_is_answered_without_backtracking", 11: 'id="C11 ', 12: 'id="C12 ',
+    13: "test_no_decision_of_a_run_is_casbins_to_switch_off", 14: "test_no_rule_is_told_apart_from_a_refusing_rule_and_names_near_misses",
+    15: 'id="C15 ', 16: 'id="C16 ',
+}  # fmt: skip
+
+
+def test_every_case_in_which_casbin_fails_open_has_a_test_that_shows_it_closed() -> None:
+    """A case without a test is a gap, and a test that was renamed is one too."""
+    tests = "".join(
+        path.read_text(encoding="utf-8")
+        for path in sorted(
+            (
+                *TESTS.glob("policy/test_*.py"),
+                *TESTS.glob("analysis/test_cases.py"),
+                *TESTS.glob("analysis/test_queries.py"),
+            )
+        )
+    )
+    assert set(CLOSED) | BY_DESIGN == set(range(1, 18))
+    assert set(ATTACKS) == set(range(1, 17))
+    assert [test for test in (*CLOSED.values(), *ATTACKS.values()) if test not in tests] == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "line", "code", "said"),
+    [
+        pytest.param("p, role:lost, files.read, file:a, True, allow", 1, "unreachable", "nobody has role:lost", id="a role without members"),
+        pytest.param("p, agent:a, files.read, file:d/**, True, allow\np, agent:a, files.read, file:d/x, True, allow", 2, "redundant", "line 1", id="covered by a wider row"),
+        pytest.param("p, agent:a, files.*, file:d/*, True, allow\np, agent:a, files.read, file:d/*, args.n < 3, allow", 2, "redundant", "line 1", id="covered without its condition"),
+        pytest.param("p, agent:a, files.read, file:a, True, allow\np, agent:a, files.read, file:a, True, allow", 2, "redundant", "the same as line 1", id="said twice"),
+        pytest.param("p, agent:a, files.read, file:d/x, True, allow\np, agent:a, *, file:d/**, True, deny", 1, "shadowed", "defeat it", id="always denied"),
+        pytest.param("p, agent:a, files.read, file:a, True, allow\np, agent:a, files.read, file:b, True, deny", 2, "dead", "no row allows", id="a deny of nothing"),
+        pytest.param("p, agent:a, files.read, file:**, args.n < 3 and args.n > 4, allow", 1, "never", "never hold", id="a condition that contradicts itself"),
+        pytest.param("p, agent:a, files.read, file:**, args.n < 4 and args.n > 3, allow", 1, "never", "never hold", id="no whole number between"),
+        pytest.param("p, agent:a, files.read, file:**, time >= '00:00', allow", 1, "always", "always holds", id="a condition that says nothing"),
+        pytest.param("p, agent:a, files.read, file:**, approved('role:x'), allow", 1, "nobody_to_ask", "no user has", id="nobody to ask"),
+        pytest.param("p, agent:a, files.read, file:**, True, allow", None, "unmentioned", "files.list", id="an action without rules"),
+    ],
+)  # fmt: skip
+def test_a_rule_that_does_nothing_or_not_what_it_says_is_remarked(
+    rows: str, line: int | None, code: str, said: str
+) -> None:
+    """Each kind, at its line."""
+    found = [one for one in lint_rules(side(rows)) if one.code == code]
+    assert [(one.line, said in one.what) for one in found] == [(line, True)], lint_rules(side(rows))
+
+
+EXACT = int(os.environ.get("REMIT_EXACT_LINT", "60"))  # rows; `make exact` looks at 4,000
+NOTHING = {"unreachable", "shadowed", "redundant", "dead", "never"}
+
+
+def test_a_row_is_said_to_do_nothing_exactly_if_removing_it_changes_no_decision() -> None:
+    """Confirmed by the diff, which brute force confirms; of rows that say the same the last is the one remarked."""
+    dice = random.Random(3)
+    looked = remarked = 0
+    while looked < EXACT:
+        rows = list(dict.fromkeys(invented_rows(dice)))
+        try:
+            whole = invented("\n".join(rows))
+        except WorkspaceError:  # roles in a circle
+            continue
+        found = {one.line: one.code for one in lint_rules(whole) if one.code in NOTHING or one.code == "unsettled"}
+        for line, row in enumerate(rows, start=1):
+            if row.startswith("g"):
+                continue
+            without = difference(whole, invented("\n".join(rows[: line - 1] + rows[line:])))
+            looked += 1
+            remarked += line in found
+            assert without.unsettled or found.get(line) == "unsettled" or (line in found) is without.equal, (rows, row)
+    assert EXACT / 10 < remarked < EXACT
+
+
+@pytest.mark.parametrize(
+    ("condition", "codes"),
+    [
+        ("not approved('role:x')", []),
+        ("args.n == 1 or args.n != 1", ["always"]),
+        ("2 < 1", ["never"]),
+        ("1 < 2", ["always"]),
+        ("time < '00:00'", ["never"]),
+    ],
+)
+def test_conditions_of_denies_are_weighed_as_denies(condition: str, codes: list[str]) -> None:
+    """What cannot be read denies, and an approval may lift a deny."""
+    rows = f"""\
+p, agent:a, files.read, file:**, True, allow
+p, agent:a, files.read, file:a, {condition}, deny
+g, user:v, role:x
+"""
+    assert [one.code for one in lint_rules(side(rows)) if one.line == 2 and one.code in ("always", "never")] == codes
+
+
+def test_rows_that_matter_are_not_remarked() -> None:
+    """Two allows that overlap, a deny inside them, and a condition that is sometimes true."""
+    rows = """\
+p, agent:a, files.*, file:d/*, True, allow
+p, agent:a, files.read, file:d/**, args.n < 3, allow
+p, agent:a, files.read, file:*/secret, True, deny
+"""
+    assert lint_rules(side(rows)) == ()
+
+
+def test_the_starter_rules_have_no_warning() -> None:
+    """A note may be intended: a wide grant for operators, a deny kept as a reminder."""
+    here = live(ROOT)
+    remarks = lint_rules(here.side(), here.workspace)
+    assert {one.code for one in remarks} <= {"wider", "dead"}
+
+
+# -- mutation ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_spoilt_starter_rule_is_noticed_by_a_case_or_proved_equivalent() -> None:
+    """The score of the starter is 100%, every rule decides some case, and every action is asked for."""
+    whole = live(ROOT).side()
+    cases = [
+        case for _, case in read_cases(whole.policy, (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8"), "")
+    ]
+    found = score(whole, cases)
+    assert [(one.operator, one.text, one.case) for one in found.survivors] == []
+    assert found.percent == 100.0
+    assert found.killed > 60
+
+
+def test_a_rule_or_an_action_that_no_case_pins_is_named() -> None:
+    """The starter leaves none; a table that lost its cases about tickets leaves theirs."""
+    rules = live(ROOT).side().policy
+    table = (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8")
+    assert uncovered(rules, run_cases(rules, table, "cases.yaml")) == Coverage(rules=(), actions=())
+    kept = [row for row in table.split("\n- ") if "tickets.close" not in row]
+    found = uncovered(rules, run_cases(rules, "\n- ".join(kept), "cases.yaml"))
+    assert found.actions == ("tickets.close",)
+    assert [rule.note for rule in found.rules] == ["Closing cannot be undone: the on-call lead decides"]
+
+
+def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
+    """Pasting the cases that are offered brings any table to 100%."""
+    whole = live(ROOT).side()
+    table = ""
+    for _ in range(3):
+        found = score(whole, [case for _, case in read_cases(whole.policy, table or "[]", "")])
+        offered = dict.fromkeys(one.case for one in found.survivors if one.case)
+        assert all(one.case for one in found.survivors), [
+            (one.text, one.why) for one in found.survivors if not one.case
+        ]
+        table += "".join(case for case in offered if case.split("\n")[0] not in table)
+        if not offered:
+            break
+    assert found.percent == 100.0
+
+
+# -- authority -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said", "because"),
+    [
+        pytest.param("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]', "files.read on file:archive/other", "reaches file:archive/**", id="a glob in a tool"),
+        pytest.param("policies/rules.csv", "files.read, file:reports/**", "files.read, file:*/**", "files.read on file:data/other for user:dana", "Triage reads earlier", id="a glob in a rule"),
+        pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana", "user:eve may now call files.read", "user:eve has role:operator now", id="a role link"),
+        pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:oncall-lead\ng, user:dana", "user:eve may now approve as role:oncall-lead", "", id="an approver"),
+        pytest.param("remit.toml", '"*" = "user:operator"', '"*" = "user:dana"', "every other account now acts as user:dana", "remit.toml", id="an identity"),
+        pytest.param("remit.toml", '["full"]', '["full", "landlock"]', "weaker confinement 'landlock'", "remit.toml", id="a weaker confinement"),
+        pytest.param("tools/http/tool.toml", 'methods = ["PUT"]', 'methods = ["PUT", "DELETE"]', "http.put may now ask its URLs by DELETE", "tool.toml", id="a method"),
+        pytest.param("tools/http/tool.toml", 'effect = "once"', 'effect = "keyed"\nidempotency_header = "Idempotency-Key"', "http.post is now taken for 'keyed' (was 'once')", "tool.toml", id="an effect"),
+        pytest.param("tools/http/tool.toml", "[at_most]", '[always]\nranges = ["10.0.0.0/8"]\nhosts = ["api.example.com:443"]\n[at_most]', "may now dial the addresses 10.0.0.0/8", "tool.toml", id="a range"),
+        pytest.param("tools/http/tool.toml", 'sent = "1MiB"', 'sent = "2MiB"', "may now use more sent", "tool.toml", id="a limit"),
+        pytest.param("agent/triage/agent.toml", 'model = "script:script.yaml"', 'model = "openai:gpt-5"', "agent:triage now tells what it reads to the model 'openai:gpt-5'", "agent.toml", id="a model"),
+        pytest.param("tools/files/tool.toml", 'returns = ["untrusted"]', "returns = []", "no longer carry the label 'untrusted'", "tool.toml", id="a label"),
+    ],
+)  # fmt: skip
+def test_a_change_that_widens_power_is_told_in_a_sentence(
+    house: Path, file: str, old: str, new: str, said: str, because: str
+) -> None:
+    """Whichever file it is in."""
+    found = authority(live(house).workspace, live(edited(house, file, old, new)).workspace)
+    assert not found.proved
+    told = [one for one in found.of("wider") if said in one.text]
+    assert told, [one.text for one in found.sentences]
+    assert because == "" or any(because in why for one in told for why in one.because)
+
+
+def test_a_host_given_to_a_tool_is_told_by_the_url_that_an_agent_may_ask_now(house: Path) -> None:
+    """The rule was wider than the manifest; and the host is told by itself, whatever rules there are."""
+    narrow = edited(house, "tools/http/tool.toml", '["**:443", "**:80"]', '["status.example.com:443"]')
+    rules = narrow / "policies" / "rules.csv"
+    rule = "p, agent:triage, http.get, https://**, True, allow\n"
+    rules.write_text(rules.read_text(encoding="utf-8") + rule, encoding="utf-8")
+    agent = narrow / "agent" / "triage" / "agent.toml"
+    agent.write_text(agent.read_text(encoding="utf-8").replace('"tickets", ', '"tickets", "http", '), encoding="utf-8")
+    pin(narrow)
+    before = live(narrow).workspace
+    manifest = narrow / "tools" / "http" / "tool.toml"
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('com:443"]', 'com:443", "api.example.com:443"]'))
+    told = [one.text for one in authority(before, live(narrow).workspace).of("wider")]
+    assert any(text.startswith("agent:triage may now call http.get on https://api.example.com/") for text in told), told
+    assert "tool 'http' may now be sent by its calls to the hosts api.example.com:443" in told
+
+
+def test_a_limit_over_all_runs_that_is_raised_or_gone_is_told_and_a_lower_one_is_not(house: Path) -> None:
+    def limited(most: int) -> str:
+        return f'[[limit]]\nnote = "Enough"\nof = "calls"\nmost = {most}\nper = "1h"\n'
+
+    file = house / "policies" / "limits.toml"
+    file.write_text(limited(10), encoding="utf-8")
+    before, found = live(house).workspace, list[tuple[str, ...]]()
+    for text in (limited(20), "", limited(5)):
+        file.write_text(text, encoding="utf-8")
+        found.append(tuple(one.text for one in authority(before, live(house).workspace).of("wider")))
+    told = "all runs together may now use more than 10 calls in 3600 s (Enough)"
+    assert found == [(told,), (told,), ()]
+
+
+def test_a_rule_on_content_that_is_gone_or_weaker_is_told(house: Path) -> None:
+    def rules(texts: str, do: str = "block", off: str = "") -> str:
+        return f'[secrets]\noff = [{off}]\n[[phrase]]\nnote = "Stays inside"\ntext = [{texts}]\ndo = "{do}"\n'
+
+    file = house / "policies" / "content.toml"
+    file.write_text(rules('"falcon"'), encoding="utf-8")
+    before, found = live(house).workspace, list[int]()
+    for text in (
+        rules('"falcon"'),
+        rules('"eagle"'),
+        rules('"falcon"', "redact"),
+        rules('"falcon"', off='"keyword"'),
+        "",
+    ):
+        file.write_text(text, encoding="utf-8")
+        found.append(len(authority(before, live(house).workspace).of("wider")))
+    assert found == [0, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("model", "table"), TABLES, ids=lambda one: getattr(one, "__name__", ""))
+def test_every_field_that_could_widen_power_is_placed(model: type[Noun], table: Table) -> None:
+    """A new field of a manifest, an agent or the settings is told, compared as requests, or said to give nobody power."""
+    assert set(table) == set(model.model_fields)
+
+
+def test_a_field_that_nobody_has_placed_is_never_counted_as_safe(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(powers.MANIFEST, "summary")  # type: ignore[arg-type]
+    changed = edited(house, "tools/files/tool.toml", "summary = ", 'summary = "Other" #')
+    found = authority(live(house).workspace, live(changed).workspace)
+    assert not found.proved
+    assert ["'summary'" in one.text for one in found.of("unknown")] == [True]
+
+
+def test_an_action_given_to_an_agent_is_new_authority_though_no_rule_changes(house: Path) -> None:
+    """The rules allowed it all along; only the agent's list held it back."""
+    smaller = edited(
+        house, "agent/triage/agent.toml", '["files", "sql", "tickets", "python"]', '["files", "tickets", "python"]'
+    )
+    found = authority(live(smaller).workspace, live(house).workspace)
+    assert "agent:triage may now call sql.query on table:orders for user:dana (was refused)" in [
+        one.text for one in found.of("wider")
+    ]
+    back = authority(live(house).workspace, live(smaller).workspace)
+    assert back.proved
+    assert back.of("narrower")
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        pytest.param("tools/files/main.py", "import builtins", "import builtins\nimport os", id="code"),
+        pytest.param("policies/rules.csv", "files.read, file:logs/**", "files.read, file:l*gs/**", id="a rule beyond the manifest's reach"),
+        pytest.param("policies/rules.csv", "# Triage works by", "# Triage still works by", id="a comment"),
+        pytest.param("agent/triage/prompt.md", "\n", "\n\n", id="a prompt"),
+    ],
+)  # fmt: skip
+def test_a_change_that_widens_nothing_is_proved_to_be_no_new_authority(
+    house: Path, file: str, old: str, new: str
+) -> None:
+    """Also where the tool is not pinned again yet."""
+    found = authority(live(house).workspace, live(edited(house, file, old, new)).workspace)
+    assert found.proved
+    assert found.of("wider") == ()
+
+
+def test_a_pull_request_is_compared_with_its_base_by_git(house: Path, remit: Remit) -> None:
+    """As a reviewer would try it: a refactoring first, then a glob of a tool, one of a rule, and a role link at once."""
+
+    def git(*words: str) -> None:
+        subprocess.run(
+            ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false", *words],
+            cwd=house, check=True, capture_output=True,
+        )  # fmt: skip
+
+    git("init", "-q", "-b", "main")
+    git("add", "-A")
+    git("commit", "-q", "-m", "base")
+
+    def change(file: str, old: str, new: str) -> None:
+        text = (house / file).read_text(encoding="utf-8")
+        assert old in text
+        (house / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+    change("tools/files/main.py", "import builtins", "import builtins\nimport os")
+    said = remit("diff", "main", "--fail-on-new")
+    assert (said.code, "no new authority" in said.out) == (0, True), said
+    change("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]')
+    change("policies/rules.csv", "tickets.get, ticket:INC-*", "tickets.get, ticket:*")
+    change("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana")
+    workflow = (house / ".github" / "workflows" / "remit.yml").read_text(encoding="utf-8")
+    *checks, posted = re.findall(r"uvx --from remit remit ([^|\n]+)", workflow)
+    assert checks == ["check", "policy check", "policy test --mutate"]  # which other tests run
+    said = remit(*shlex.split(posted.replace("$BASE", "main")), "--fail-on-new")
+    assert said.code == 1
+    told = said.out.splitlines()
+    first = next(line for line in told if line.startswith("- "))
+    assert first == "- agent:triage may now call tickets.get on ticket:other for user:dana (was refused)"
+    assert any("files.read on file:archive/other" in line for line in told), said.out
+    assert any(line.startswith("- user:eve may now call files.read") for line in told), said.out
+    said = remit("diff", "main", "--json")
+    assert said.json["no_new_authority"] is False
+    assert all(one["still_refused"] for one in said.json["sentences"])
+    said = remit("policy", "diff", "main", "--verify", "--fail-on", "newly-allowed", "--json")
+    assert said.code == 1
+    assert said.json["verified"]["replayed"] > 1
+    assert said.json["verified"]["wrong"] == 0
+    assert remit("policy", "diff", "git:main", "--fail-on", "newly-denied").code == 0
+    said = remit("policy", "diff", "nothing", "--json")
+    assert (said.code, "neither a folder nor a git revision" in said.json["error"]["message"]) == (2, True)
+
+
+# -- history -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_backtest_names_the_runs_that_would_have_gone_otherwise(play: Play) -> None:
+    """Steps after a result that is now denied are said to be unreachable; today's rules flip nothing."""
+    played = play([turn(ledger__look={"name": "a"}), turn(ledger__look={"name": "b"}), DONE])
+    whole = live(played.folder)
+    today = backtest_rules([played.records], whole.side())
+    assert (today.runs, today.decided, today.covered, today.flips) == (1, 2, 2, ())
+    files = {name: data for name, data in policy_files(played.folder).items() if name.endswith(".conf")}
+    none = backtest_rules(
+        [played.records], read_side("none", {**files, "policies/rules.csv": b""}, whole.side().vocabulary)
+    )
+    assert [(one.step, one.before, one.after, one.unreachable) for one in none.flips] == [
+        (0, "allow", "deny", False),
+        (1, "allow", "deny", True),
+    ]
+    assert none.unreachable == ((played.ended.run, 1),)
+
+
+def test_a_backtest_counts_an_effect_that_a_later_attempt_left_in_doubt() -> None:
+    """What a probe found out of the attempt before says nothing of it."""
+    events = [
+        started(),
+        decided(0, 0, effect="once"),
+        intended(0, 0),
+        ended(0, 0, code="timeout", landed="unknown", value=None),
+        EffectSettled(step=0, index=0, number=1, landed="not_landed", by="probe:files.look"),
+        intended(0, 0, 2),
+        ended(0, 0, 2, code="timeout", landed="unknown", value=None),
+        failed(0, 0, "timeout"),
+        decided(1, 0),
+    ]
+    found, _ = recorded_decisions(linked(events), invented("p, role:a, *, **, True, allow"))
+    assert found[-1].request.context.calls == {"files.read": 1}
+
+
+def test_the_least_policy_keeps_every_recorded_call_and_allows_nothing_more(play: Play) -> None:
+    """Proved by the diff, and by deciding every call again."""
+    played = play([turn(ledger__look={"name": "a"}), DONE])
+    whole = live(played.folder).side()
+    recorded, _ = recorded_decisions(played.records, whole)
+    found = suggest(whole, policy_files(played.folder), recorded)
+    assert (found.lost, found.proved, found.calls) == ((), True, 1)
+    assert found.kept > 0
+    assert found.dropped
+
+
+def recorded(dice: random.Random, whole: Side) -> list[Decided]:
+    """Decisions of those rules, as if runs had recorded them."""
+    found: list[Decided] = []
+    for step in range(40):
+        request = Request(
+            subjects=tuple(dice.sample(SUBJECTS, dice.choice((1, 2)))),
+            action=dice.choice(ACTIONS),
+            resources=(dice.choice(RESOURCES),),
+            context=context(dice),
+        )
+        verdict = whole.policy.decide(request).verdict
+        found.append(
+            Decided(run="r", step=step, index=0, round=0, request=request, verdict=verdict, redacted=False, succeeded=True)
+        )  # fmt: skip
+    return found
+
+
+def test_of_the_least_policy_no_rule_can_go_without_losing_a_recorded_call() -> None:
+    """Whatever rules and calls there are; and it is proved to be a subset of them."""
+    dice = random.Random(5)
+    kept = 0
+    while kept < 30:
+        text = "\n".join(
+            [*invented_rows(dice), *(f"p, {who}, {dice.choice(ACTIONS)}, **, True, allow" for who in SUBJECTS)]
+        )
+        files = {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}
+        whole = invented(text)
+        calls = recorded(dice, whole)
+        found = suggest(whole, files, calls)
+        assert (found.lost, found.proved) == ((), True), (text, calls)
+        rows = found.files["policies/rules.csv"].split("\n")
+        for row in [row for row in rows if row.endswith(", allow")]:
+            kept += 1
+            fewer = invented("\n".join(one for one in rows if one is not row))
+            assert any(fewer.policy.decide(one.request).verdict != one.verdict for one in calls), (text, row)
+
+
+def test_the_first_policy_of_a_tool_loads_and_asks_before_what_cannot_be_undone() -> None:
+    """A reviewer starts from what the manifest reaches, and narrows it."""
+    whole = live(ROOT)
+    text = first_policy(whole.workspace, "tickets", "triage")
+    rules = load_policy({"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.side().vocabulary)
+    assert [rule.text for rule in rules.rules if "approved" in rule.text] == [
+        "p, agent:triage, tickets.close, ticket:*, approved('role:reviewer'), allow"
+    ]
+
+
+# -- format --------------------------------------------------------------------------------------------------------------
+
+
+def test_formatting_changes_spaces_only_and_a_second_time_nothing() -> None:
+    """No comment is lost, nothing is moved, and a file that did not load for its spaces does."""
+    messy = (
+        "\ufeff#a note\r\np,agent:a ,files.read,  file:a b/** ,  len(args.path)  < 9,allow\r\n\r\n\r\n\r\n  # last\n\n"
+    )
+    neat = "# a note\np, agent:a, files.read, file:a b/**, len(args.path)  < 9, allow\n\n# last\n"
+    assert formatted(messy) == neat
+    assert formatted(neat) == neat
+    assert load_policy({"policies/model.conf": MODEL, "policies/rules.csv": neat.encode()}).rules[0].note == "a note"
+
+
+def test_formatting_never_changes_what_rules_mean() -> None:
+    """Whatever the spacing was; every comment is still there, above the same row."""
+    dice = random.Random(9)
+    for _ in range(25):
+        rows = [one for row in invented_rows(dice) for one in (f"# about {row}", row)]
+        messy = [
+            f"{row.replace(', ', dice.choice((',', ',  ', ' , ')))}{dice.choice(('', ' ', chr(9)))}"
+            if dice.random() < 0.7 and not row.startswith("#")
+            else f"{row}{dice.choice(('', '  '))}"
+            for row in rows
+        ]
+        neat = formatted("\n\n\n".join(messy))
+        assert [line for line in neat.split("\n") if line] == rows
+        assert formatted(neat) == neat
+
+
+def test_the_starter_rules_are_formatted() -> None:
+    """So that the first `fmt` of a user changes nothing."""
+    text = (ROOT / "policies" / "rules.csv").read_text(encoding="utf-8")
+    assert formatted(text) == text
+
+
+@pytest.mark.parametrize("command", ["check", "test --mutate", "fmt --check"])
+def test_each_question_can_be_asked_on_the_command_line(remit: Remit, command: str) -> None:
+    """And the starter gives the good answer to each."""
+    told = remit("policy", *command.split(), "--json")
+    assert (told.code, told.json["ok"]) == (0, True), told
+    assert "mutation" not in told.json or told.json["mutation"]["percent"] == 100.0
+
+
+def test_a_table_of_cases_that_is_no_text_is_one_error(remit: Remit, house: Path) -> None:
+    (house / "policies" / "cases.yaml").write_bytes(b"- note: \xff\n")
+    told = remit("policy", "test")
+    assert (told.code, told.err.splitlines()[0]) == (2, "error: policies/cases.yaml:1: not UTF-8")
+
+
+@pytest.mark.parametrize("command", ["backtest", "suggest"])
+def test_without_a_recorded_run_there_is_nothing_to_learn_from(remit: Remit, command: str) -> None:
+    """Otherwise the least policy would be none at all, and every candidate pass."""
+    told = remit("policy", command, "--json")
+    assert (told.code, told.json["ok"]) == (2, False)
+    assert "no run is recorded" in told.json["error"]["message"]

@@ -1,0 +1,426 @@
+"""Approvals: what people read, whom they wake, and everything that does not count as one (threats D1 to D12)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.broker.approvals import requests as approval
+from remit.broker.approvals.summary import approval_summary, plain
+from remit.core.calls import Call, Decision, Rule, Subjects, Touch
+from remit.core.errors import Refusal
+from remit.core.events import ApprovalGranted, ApprovalRefused, ApprovalRequested, ApprovalVoided, Recorded
+from remit.guardrails.redaction import Redactor
+from remit.guardrails.sanitizer import Guard
+from remit.journal.run_log import Record
+from remit.runtime import runner as run
+from remit.workspace.session import open_house
+from support.lifecycle import LARGE, RUN, another, grant, granted, killed, replayed, resumed, waiting
+from support.runs import DONE, Command, Play, Played, turn
+
+ASKS_LEAD = "approved('role:lead')"
+
+
+def record_of(played: Played) -> Record:
+    return Record(played.opened.journal, played.ended.run)
+
+
+def reject(played: Played, requested: ApprovalRequested, approver: str = "user:lea") -> None:
+    approval.reject_approval(
+        record_of(played),
+        requested,
+        approver=approver,
+        roles_of=played.opened.policy.roles_of,
+        account="tester",
+        now=time.time_ns(),
+        reason="no",
+    )
+
+
+def edited(played: Played, old: str, new: str) -> None:
+    rules = played.folder / "policies" / "rules.csv"
+    assert old in rules.read_text()
+    rules.write_text(rules.read_text().replace(old, new))
+
+
+def reopened(played: Played) -> Played:
+    """The run taken up by another process, under the files as they are now."""
+    opened = open_house(played.folder)
+    ended = asyncio.run(run.resume_run(opened, played.ended.run, account="tester"))
+    return Played(folder=played.folder, opened=opened, ended=ended)
+
+
+def found(played: Played, kind: type[Any]) -> list[Any]:
+    return [item.event for item in played.records if isinstance(item.event, kind)]
+
+
+# ── what counts ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_grant_for_another_call_or_other_arguments_runs_nothing(play: Play) -> None:
+    """D1: bound to run, step, index and digest, whatever id or name the model gives a call."""
+    turns = [
+        {"say": "x", "calls": [{"ledger__pay": {"name": "ann", "amount": amount}} for amount in (5000, 9000)]},
+        DONE,
+    ]
+    played = play(turns)
+    first, second = played.ended.waiting
+    other = ApprovalGranted(
+        step=0, index=1, decision_digest=first.decision_digest, approver="user:lea", role="role:lead", account="lea"
+    )
+    record_of(played).append(other)  # written behind the command's back, too
+    after = resumed(played)
+    assert after.effects == []
+    granted(after, second)
+    assert [row["amount"] for row in resumed(after).effects] == [9000]
+
+
+def test_an_approval_is_void_once_the_rules_have_changed_and_people_are_asked_anew(play: Play) -> None:
+    """D2: what was approved is this request under these rules."""
+    played = play(LARGE)
+    grant(played, "user:lea")
+    edited(played, "args.amount <= 100", "args.amount <= 50")
+    after = reopened(played)
+    assert after.effects == []
+    (voided,) = found(after, ApprovalVoided)
+    assert (voided.approver, voided.code) == ("user:lea", "approval_invalid")
+    assert len(found(after, ApprovalRequested)) == 2
+    assert replayed(after).reproduced
+
+
+def test_an_approval_of_a_tool_that_changed_since_runs_nothing(play: Play) -> None:
+    """D2: the manifest's digest is part of the request, and unpinned code does not run at all."""
+    played = play(LARGE)
+    grant(played, "user:lea")
+    (played.folder / "tools/ledger/more.py").write_text("x = 1\n")
+    assert resumed(played).effects == []
+
+
+def test_a_request_that_nobody_answered_in_time_ends_as_expired(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """D3: decided when the call would run, not when somebody sweeps."""
+    monkeypatch.setattr(approval, "LASTS_NS", 0)
+    played = play(LARGE)
+    assert played.error(0)["code"] == "approval_expired"
+    assert played.effects == []
+
+
+def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """D4: also where no lock keeps them apart."""
+    from conftest import house_module
+
+    monkeypatch.setattr(run, "driving", lambda house, name: nullcontext())
+    folder = clerk(LARGE)
+    killed(folder, "approval.requested")
+    opened = house_module.open_house(folder)
+    (requested,) = approval.waiting_approvals(Record(opened.journal, RUN))
+    granted(Played(folder=folder, opened=opened, ended=run.Ended(run=RUN, trace=folder, finished=None)), requested)
+
+    async def both() -> None:
+        work = [run.resume_run(open_house(folder), RUN, account=f"w{number}") for number in (1, 2)]
+        await asyncio.gather(*work, return_exceptions=True)
+
+    asyncio.run(both())
+    rows = [json.loads(line) for line in (folder / "ledger.jsonl").read_text().splitlines()]
+    assert len(rows) == 1
+
+
+def test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace(play: Play, command: Command) -> None:
+    """D5: no name is taken from an argument or a variable; whoever runs the agent here is the requester itself."""
+    played = play(LARGE)
+    claimed = dict.fromkeys(("USER", "LOGNAME", "SUDO_USER", "REMIT_USER"), "lea")
+    said = command(played.folder, "approve", "grant", played.ended.run[:8], env=claimed)
+    assert said.code == 1
+    assert "approval_invalid" in said.err
+    (refused,) = found(played, ApprovalRefused)
+    assert (refused.approver, refused.code) == ("user:operator", "approval_invalid")
+    assert resumed(played).effects == []
+
+
+@pytest.mark.parametrize("condition", ["approvals('role:lead') >= 0", "approvals('role:lead') > -1"])
+def test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded(clerk: Callable[..., Path], condition: str) -> None:
+    """D6: a chain of no approvals would approve everything."""
+    from remit.core.errors import WorkspaceError
+
+    folder = clerk(LARGE)
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text().replace(ASKS_LEAD, condition))
+    with pytest.raises(WorkspaceError, match="approv"):
+        open_house(folder)
+
+
+@pytest.mark.parametrize(
+    ("condition", "asked"),
+    [
+        pytest.param("not 'secret' in labels and approved('role:lead')", 2, id="a fact that was shown has changed"),
+        pytest.param("not 'seen' in labels and approved('role:lead')", 1, id="the condition does not hold any more"),
+    ],
+)
+def test_an_approval_is_void_once_a_fact_that_was_shown_has_changed(
+    clerk: Callable[..., Path], condition: str, asked: int
+) -> None:
+    """D7: another branch of the step went on meanwhile; the rule is asked again, and so are people."""
+    calls = [{"ledger__pay": {"name": "ann", "amount": 5000}}, {"ledger__look": {"name": "ann"}}]
+    folder = clerk([{"say": "x", "calls": calls}, DONE])
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text().replace(ASKS_LEAD, condition))
+    opened = open_house(folder)
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    assert waiting(played).facts == {"labels": []}
+    assert "labels is []" in waiting(played).summary
+    grant(played, "user:lea")
+    after = resumed(played)
+    assert after.effects == []
+    assert [item.code for item in found(after, ApprovalVoided)] == ["approval_invalid"]
+    assert len(found(after, ApprovalRequested)) == asked
+    assert replayed(after).reproduced
+
+
+TWO = {"say": "two", "calls": [{"ledger__pay": {"name": name, "amount": 5000}} for name in ("ann", "ben")]}
+
+
+def test_answers_belong_to_their_calls_and_not_to_a_position(play: Play) -> None:
+    """D8 and D12: the second is granted first, the first is rejected; each meets its own call, and the run goes on."""
+    played = play([TWO, DONE])
+    first, second = played.ended.waiting
+    granted(played, second)
+    halfway = resumed(played)
+    assert [row["name"] for row in halfway.effects] == ["ben"]
+    reject(halfway, first)
+    after = resumed(halfway)
+    assert [row["name"] for row in after.effects] == ["ben"]
+    assert (after.error(0, 0)["code"], after.result(0, 1)["ok"]) == ("approval_rejected", True)
+    assert after.ended.finished is not None
+    assert replayed(after).reproduced
+
+
+def test_a_quorum_takes_two_people(play: Play) -> None:
+    played = play([DONE])
+    edited(played, ASKS_LEAD, "approvals('role:lead') >= 2")
+
+    asked = another(played, LARGE)
+    grant(asked, "user:lea")
+    with pytest.raises(Refusal, match="already approved"):
+        grant(asked, "user:lea")
+    assert resumed(asked).effects == []
+    grant(asked, "user:leo")
+    after = resumed(asked)
+    assert len(after.effects) == 1
+    assert replayed(after).reproduced
+
+
+def test_an_approval_that_was_taken_back_does_not_count_and_another_may_be_given(play: Play) -> None:
+    played = play(LARGE)
+    grant(played, "user:lea")
+    requested = waiting(played)
+    with pytest.raises(Refusal, match="has not approved"):
+        approval.revoke_approval(record_of(played), requested, approver="user:leo", account="leo", reason="misread")
+    approval.revoke_approval(record_of(played), requested, approver="user:lea", account="lea", reason="misread")
+    after = resumed(played)
+    assert after.effects == []
+    grant(after, "user:leo")
+    last = resumed(after)
+    assert len(last.effects) == 1
+    assert replayed(last).reproduced
+    with pytest.raises(Refusal, match="past approving"):
+        approval.revoke_approval(record_of(last), requested, approver="user:leo", account="leo", reason="too late")
+    assert [item.message for item in found(last, ApprovalRefused)][1:] == [
+        "the call has been answered, and is past approving"
+    ]
+
+
+def test_a_giver_whose_role_is_gone_is_named_and_the_call_waits(play: Play) -> None:
+    played = play(LARGE)
+    grant(played, "user:lea")
+    edited(played, "g, user:lea, role:lead\n", "")
+    after = reopened(played)
+    assert after.effects == []
+    assert len(found(after, ApprovalVoided)) == 1
+
+
+def test_only_so_many_calls_wait_for_people_at_once(play: Play) -> None:
+    """D11: nobody reads the fortieth request with care."""
+    calls = [{"ledger__pay": {"name": f"a{number}", "amount": 5000}} for number in range(4)]
+    played = play([{"say": "x", "calls": calls}, DONE], budget="waiting = 2")
+    assert len(played.ended.waiting) == 2
+    assert [played.error(0, index)["details"] for index in (2, 3)] == [{"limit": "waiting", "of": 2}] * 2
+
+
+def test_whoever_approves_unlike_calls_in_haste_is_warned_and_the_trace_says_so(play: Play, command: Command) -> None:
+    """D11: two of one kind within a minute are routine; the third is another thing."""
+    pay, wire = {"ledger__pay": {"name": "ann", "amount": 5000}}, {"ledger__wire": {"name": "ben", "amount": 5000}}
+    played = play([DONE])
+    edited(played, "ledger.wire, account:*, True", f"ledger.wire, account:*, {ASKS_LEAD}")
+
+    calls = [pay, {"ledger__pay": {"name": "cid", "amount": 5000}}, wire]
+    asked = another(played, [{"say": "x", "calls": calls}, DONE])
+    settings = played.folder / "remit.toml"
+    settings.write_text(settings.read_text().replace('"*" = "user:operator"', '"*" = "user:lea"'))
+    run_id = asked.ended.run[:8]
+    said = [command(played.folder, "approve", "grant", f"{run_id}/0.{index}") for index in range(3)]
+    assert [one.code for one in said] == [0, 0, 0], said
+    assert ["in haste" in one.err for one in said] == [False, False, True]
+    assert [item.hasty for item in found(asked, ApprovalGranted)] == [False, False, True]
+
+
+def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path], command: Command) -> None:
+    """The run waits in one process; a person answers in another, and it goes on by itself."""
+    folder = clerk(LARGE)
+    opened = open_house(folder)
+    said: list[Any] = []
+
+    def answer(name: str) -> None:
+        settings = folder / "remit.toml"  # read by the other process only: there, this account is Lea's
+        settings.write_text(settings.read_text().replace('"*" = "user:operator"', '"*" = "user:lea"'))
+        said.append(command(folder, "approve", "grant", name[:8]))
+
+    def tell(recorded: Recorded) -> None:
+        if recorded.type == "approval.requested":
+            threading.Thread(target=answer, args=(recorded.run,)).start()
+
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
+    ended = asyncio.run(run.start_run(opened, start, wait=60, tell=tell))
+    assert ended.finished is not None, said
+    assert len((folder / "ledger.jsonl").read_text().splitlines()) == 1
+
+
+# ── what people read ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("pay\x1b[2Kann\r", "pay\\u{1b}[2Kann\\u{d}", id="terminal controls"),
+        pytest.param("a\u202eb\u2066c", "a\\u{202e}b\\u{2066}c", id="bidirectional marks"),
+        pytest.param("pay\u200b\u2060ann\ufeff", "pay\\u{200b}\\u{2060}ann\\u{feff}", id="zero width"),
+        pytest.param("ok\U000e0068\U000e0069", "ok\\u{e0068}\\u{e0069}", id="tags"),
+        pytest.param("p\u0430ypal.com", "p\\u{430}ypal.com", id="one Cyrillic letter in a Latin word"),
+        pytest.param(
+            "\u0430\u0440\u0440\u04cf\u0435", "\\u{430}\\u{440}\\u{440}\\u{4cf}\\u{435}", id="a word of lookalikes"
+        ),
+        pytest.param("\uff45vil", "\\u{ff45}vil", id="full width"),
+        pytest.param("a\u00a0b\u2028c", "a\\u{a0}b\\u{2028}c", id="spaces and line ends that are not those"),
+        pytest.param("z" + "\u0301" * 5, "z\u0301\u0301" + "\\u{301}" * 3, id="stacked marks"),
+        pytest.param("\ue000\u3164", "\\u{e000}\\u{3164}", id="what no font agrees on, and blanks"),
+        pytest.param("Größe, 東京, Привет, αβγδ", "Größe, 東京, Привет, αβγδ", id="words of a language stay"),
+    ],
+)
+def test_what_could_deceive_the_eye_is_written_out(text: str, shown: str) -> None:
+    """D9."""
+    assert plain(text) == shown
+
+
+def call(**arguments: Any) -> Call:
+    return Call(
+        run="r",
+        step=0,
+        index=0,
+        subjects=Subjects(agent="agent:clerk", user="user:ann"),
+        action="ledger.pay",
+        arguments=arguments,
+        touches=(Touch(access="use", resource="account:ben"),),
+        effect="once",
+        manifest="",
+        request_digest="",
+    )
+
+
+RULE = Rule(file="policies/rules.csv", line=7, text="p, …", effect="allow", note="A lead must agree")
+DECISION = Decision(
+    verdict="ask", reason="approval", message="", rules=(RULE,), facts={"labels": ["untrusted"], ASKS_LEAD: False}
+)
+
+
+def shown(whole: bool = False, **arguments: Any) -> str:
+    return approval_summary(call(**arguments), DECISION, Guard(Redactor("r")), whole=whole)
+
+
+def test_the_text_is_rendered_from_the_call_and_says_what_it_stands_on() -> None:
+    """D10: no word of it is the model's own account of what it does."""
+    assert shown(name="ben", amount=5000).splitlines() == [
+        "ledger.pay as agent:clerk for user:ann",
+        "  amount = 5000",
+        '  name = "ben"',
+        "  touches use account:ben",
+        "  cannot be undone",
+        "  asked by policies/rules.csv:7 A lead must agree",
+        '  labels is ["untrusted"]',
+    ]
+
+
+def test_what_the_model_says_of_a_call_is_none_of_what_an_approver_reads(play: Play) -> None:
+    """D10: its words stand there as the argument that they are, on one line, and nowhere else."""
+    memo = "a refund of 5 to ann\n  amount = 5\n  touches use account:ann\n  only reads"
+    asks = turn("A refund of 5 to ann, as agreed", ledger__pay={"name": "mallory", "amount": 5000, "memo": memo})
+    assert waiting(play([asks, DONE])).summary.splitlines() == [
+        "ledger.pay as agent:clerk for user:operator",
+        "  amount = 5000",
+        f"  memo = {json.dumps(memo)}",
+        '  name = "mallory"',
+        "  touches use account:mallory",
+        "  cannot be undone",
+        "  asked by policies/rules.csv:7 A lead must agree to a large amount",
+    ]
+
+
+def test_a_long_value_shows_both_ends_its_length_and_its_digest() -> None:
+    """D9: two megabytes of padding hide nothing at the end, and one changed character changes what is shown."""
+    padded = f"to ann {'and so on ' * 50_000}but the money to mallory"
+    line = next(line for line in shown(memo=padded).splitlines() if "memo" in line)
+    assert len(line) < 600
+    assert "to ann" in line
+    assert "but the money to mallory" in line
+    assert "499" in line.partition("more characters")[0]
+    assert line != next(
+        line for line in shown(memo=padded.replace("on and", "on, and", 1)).splitlines() if "memo" in line
+    )
+    assert padded in shown(whole=True, memo=padded)
+
+
+def test_what_nobody_can_read_is_said_to_be_so() -> None:
+    assert "400 characters without a space, which nobody can read" in shown(blob="QUJD" * 100).replace("402", "400")
+    assert "1 secret that nobody is shown" in shown(memo="key AKIAIOSFODNN7EXAMPLE")
+    assert "… and 10 more: --full shows them" in shown(**{f"a{number:02}": number for number in range(50)})
+
+
+def test_a_reason_is_recorded_legibly_whatever_a_terminal_sends(play: Play, command: Command) -> None:
+    """Over ssh, bytes that are no text; pasted, what hides or orders a terminal about; and a secret of the approver's own."""
+    played = play(LARGE)
+    settings = played.folder / "remit.toml"
+    settings.write_text(settings.read_text().replace('"*" = "user:operator"', '"*" = "user:lea"'))
+    reason = "nö \udcff\udcfe \u202e\x1b[2J AKIAIOSFODNN7EXAMPLE"
+    said = command(played.folder, "approve", "reject", played.ended.run[:8], "--reason", reason)
+    assert said.code == 0, said.err
+    shown = resumed(played).error(0)["details"]["reason"]
+    assert shown.startswith("nö ?? \\u{202e}\\u{1b}[2J [redacted:")
+    assert "AKIAIOSFODNN7EXAMPLE" not in played.ended.trace.read_text()
+
+
+def test_a_terminal_without_unicode_shows_the_numbers_of_characters(play: Play, command: Command) -> None:
+    """Over ssh into a bare account, too: no terminal, no locale, no standard input."""
+    played = play([turn(ledger__pay={"name": "ann", "amount": 5000, "memo": "für 東京"}), DONE])
+    bare = {name: value for name, value in os.environ.items() if not name.startswith(("LANG", "LC_", "PYTHON", "TERM"))}
+    line = [sys.executable, "-m", "remit", "approve", "show", played.ended.run[:8]]
+    for given, shown in (
+        ({"PYTHONIOENCODING": "iso-8859-1"}, b"f\xfcr \\u6771\\u4eac"),
+        ({"LANG": "C", "LC_ALL": "C"}, "für 東京".encode()),
+    ):
+        said = subprocess.run(
+            line, cwd=played.folder, env={**bare, **given}, stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+        assert said.returncode == 0, said.stderr
+        assert shown in said.stdout
+    assert command(played.folder, "approve", "show", played.ended.run[:8]).out.count("東京") == 1

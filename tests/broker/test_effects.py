@@ -1,0 +1,206 @@
+"""At most once: what becomes of an effect whose end nobody saw, counted by the tool's own ledger outside."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.broker import effects as effect
+from remit.core.calls import Json
+from remit.core.events import AttemptIntended, EffectSettled
+from remit.journal.run_log import Record
+from remit.runtime import runner as run
+from remit.workspace.session import open_house
+from support.lifecycle import RUN, grant, killed, replayed, resumed_after_kill
+from support.runs import DONE, Play, Played, turn
+
+
+def settled(played: Played, landed: Any) -> EffectSettled:
+    record = Record(played.opened.journal, played.ended.run)
+    return effect.settle_effect(record, 0, 0, landed=landed, person="user:lea", account="lea", reason="I looked")
+
+
+WIRE = turn(ledger__wire={"name": "ann", "amount": 5})
+SLOW = turn(ledger__wire={"name": "slow", "amount": 5})
+BLIND = turn(ledger__wire={"name": "slow-and-blind", "amount": 5})
+
+
+def test_a_read_whose_secret_died_with_its_process_is_not_tried_again_and_is_replayed_so(
+    clerk: Callable[..., Path],
+) -> None:
+    """An attempt had begun, and could be made again, but for an argument that no record holds."""
+    folder = clerk([turn(ledger__look={"name": "ann", "text": "key AKIAIOSFODNN7EXAMPLE"}), DONE])
+    killed(folder, "attempt.intended")
+    played = resumed_after_kill(folder)
+    error = played.error(0)
+    assert (error["code"], error["attempts"], error["retryable"]) == ("cancelled", 1, True)
+    assert replayed(played).reproduced
+
+
+def test_a_probe_that_finds_the_effect_gives_the_result_that_was_lost(play: Play) -> None:
+    """The call timed out after its effect: the tool's own probe sees it, and the model is told what really happened."""
+    played = play([SLOW, DONE])
+    assert len(played.effects) == 1
+    assert played.result(0) == {"ok": True, "value": "wired", "labels": []}
+    found = [item.event for item in played.records if isinstance(item.event, EffectSettled)]
+    assert [(item.landed, item.by) for item in found] == [("landed", "probe:ledger.wired")]
+    assert replayed(played).reproduced
+
+
+def test_a_call_whose_process_died_before_its_effect_is_carried_out_once_the_probe_has_looked(
+    clerk: Callable[..., Path],
+) -> None:
+    folder = clerk([WIRE, DONE])
+    killed(folder, "attempt.intended")
+    played = resumed_after_kill(folder)
+    assert len(played.effects) == 1
+    assert played.result(0)["ok"]
+    assert replayed(played).reproduced
+
+
+def test_a_call_whose_process_died_after_its_effect_is_not_carried_out_again(clerk: Callable[..., Path]) -> None:
+    folder = clerk([WIRE, DONE])
+    opened = killed(folder, "attempt.intended")
+    intended = opened.journal.get(RUN, "attempt.intended/0/0/1")
+    assert intended is not None
+    assert isinstance(intended.event, AttemptIntended)
+    row = {"action": "wire", "name": "ann", "amount": 5, "key": intended.event.idempotency_key}
+    (folder / "ledger.jsonl").write_text(json.dumps(row) + "\n")
+    played = resumed_after_kill(folder)
+    assert len(played.effects) == 1
+    assert played.result(0) == {"ok": True, "value": "wired", "labels": []}
+
+
+def jittered(amount: Json, memo: str) -> dict[str, Any]:
+    return turn(ledger__wire={"name": "slow-and-blind", "amount": amount, "memo": memo})
+
+
+def test_a_model_that_asks_again_with_jittered_arguments_does_not_repeat_an_effect_in_doubt(play: Play) -> None:
+    """Neither the probe nor anybody knows; other words for the same thing are the same thing (F1, F2)."""
+    played = play([BLIND, jittered(5, "again"), jittered(6, "please"), BLIND, DONE])
+    assert len(played.effects) == 1
+    assert [played.error(step)["code"] for step in range(4)] == ["outcome_unknown"] * 4
+    assert played.error(1)["details"] == {"effect": "unknown", "call": "0.0"}
+    assert "remit settle" in played.error(1)["remedy"]
+    assert replayed(played).reproduced
+
+
+def test_another_effect_is_not_held_up_by_one_in_doubt(play: Play) -> None:
+    played = play([BLIND, WIRE, DONE])
+    assert [row["name"] for row in played.effects] == ["slow-and-blind", "ann"]
+
+
+def test_a_person_settles_an_effect_that_happened_and_nothing_does_it_again(clerk: Callable[..., Path]) -> None:
+    folder = clerk(
+        [turn(ledger__pay={"name": "ann", "amount": 5}), turn(ledger__pay={"name": "ann", "amount": 6}), DONE]
+    )
+    opened = killed(folder, "attempt.intended")
+    (item,) = effect.effects_in_doubt(Record(opened.journal, RUN))
+    assert (item.step, item.index, item.action, item.answered) == (0, 0, "ledger.pay", False)
+    effect.settle_effect(
+        Record(opened.journal, RUN), 0, 0, landed="landed", person="user:lea", account="lea", reason="seen"
+    )
+    played = resumed_after_kill(folder)
+    assert played.error(0)["details"]["effect"] == "landed"
+    assert "user:lea" in played.error(0)["message"]
+    assert [row["amount"] for row in played.effects] == [6]  # the model was told, and asks for another payment
+    assert replayed(played).reproduced
+
+
+def test_a_person_settles_an_effect_that_did_not_happen_and_it_is_carried_out(clerk: Callable[..., Path]) -> None:
+    folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
+    opened = killed(folder, "attempt.intended")
+    effect.settle_effect(
+        Record(opened.journal, RUN), 0, 0, landed="not_landed", person="user:lea", account="lea", reason="seen"
+    )
+    played = resumed_after_kill(folder)
+    assert played.result(0)["ok"]
+    assert len(played.effects) == 1
+    assert replayed(played).reproduced
+
+
+@pytest.mark.parametrize(("landed", "effects", "says"), [("landed", 1, "it has happened"), ("not_landed", 2, "")])
+def test_what_a_person_settles_later_decides_whether_the_same_may_be_asked_again(
+    clerk: Callable[..., Path], landed: str, effects: int, says: str
+) -> None:
+    """The run went on without knowing, and waits for a lead when somebody looks."""
+    large = turn(ledger__pay={"name": "ben", "amount": 5000})
+    folder = clerk([BLIND, large, BLIND, DONE])
+    opened = open_house(folder)
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    settled(played, landed)
+
+    grant(played, "user:lea")
+    after = resumed_after_kill(folder)
+    assert len([row for row in after.effects if row["action"] == "wire"]) == effects
+    assert says in str(after.result(2))
+    assert replayed(after).reproduced
+
+
+def test_a_keyed_call_asked_again_in_the_same_words_keeps_its_key(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service sees one key, and does it once; in other words it is refused."""
+    monkeypatch.setenv("LEDGER_SLOW", "1.1")
+    book = turn(ledger__book={"name": "ann", "amount": 1})
+    other = turn(ledger__book={"name": "ann", "amount": 2})
+    played = play([book, other, book, DONE])
+    assert len({row["key"] for row in played.effects}) == 1
+    assert played.error(1)["details"] == {"effect": "unknown", "call": "0.0"}
+    assert "exactly the same arguments" in played.error(1)["remedy"]
+
+
+def test_the_same_irreversible_call_twice_in_one_turn_is_carried_out_once(play: Play) -> None:
+    """Models repeat a parallel call by mistake; two payments of different amounts are two."""
+    calls = [{"ledger__pay": {"name": "ann", "amount": amount}} for amount in (5, 5, 7)]
+    played = play([{"say": "x", "calls": calls}, DONE])
+    assert sorted(row["amount"] for row in played.effects) == [5, 7]
+    assert played.error(0, 1)["details"] == {"problem": "repeated_call", "call": "0.0"}
+
+
+def test_two_workers_that_drive_one_run_at_once_do_nothing_twice(
+    clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no lock keeps them apart, a shared folder without locks for one, the journal does."""
+    from contextlib import nullcontext
+
+    monkeypatch.setattr(run, "driving", lambda house, name: nullcontext())
+    folder = clerk([turn(ledger__pay={"name": name, "amount": 1}) for name in ("ann", "ben", "cid")] + [DONE])
+    killed(folder, "call.decided")
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(
+            *(run.resume_run(open_house(folder), RUN, account=f"worker-{n}") for n in (1, 2)), return_exceptions=True
+        )
+
+    for failure in asyncio.run(both()):
+        assert not isinstance(failure, Exception) or "another process" in str(failure)
+    played = resumed_after_kill(folder) if not Record(open_house(folder).journal, RUN).facts.finished else None
+    rows = Played(folder=folder, opened=open_house(folder), ended=None).effects if played is None else played.effects  # type: ignore[arg-type] - only the ledger is read
+    names = [row["name"] for row in rows]
+    assert len(names) == len(set(names))
+
+
+def test_the_command_lists_effects_in_doubt_and_settles_one(
+    clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from remit.cli import remit
+
+    folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
+    killed(folder, "attempt.intended")
+    monkeypatch.chdir(folder)
+
+    def said(*args: str) -> Any:
+        return CliRunner().invoke(remit, ["settle", *args], catch_exceptions=False)
+
+    assert f"{RUN[:8]}/0.0  ledger.pay may have happened" in said().output
+    assert said(RUN[:8]).exit_code == 2
+    assert "has not happened" in said(f"{RUN[:8]}/0.0", "--not-landed", "--reason", "looked").output
+    assert "no effect is in doubt" in said().output

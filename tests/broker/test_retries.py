@@ -1,0 +1,335 @@
+"""Trying again: only where the effect allows, within one budget whoever tries, and never against a tool that rests."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.broker import circuit_breaker as circuit
+from remit.broker import holds as hold
+from remit.broker import retries as retry
+from remit.broker.retries import FIRST_DELAY_S, LONGEST_DELAY_S
+from remit.core.calls import Call, Subjects
+from remit.core.errors import Refusal
+from remit.core.events import AttemptEnded, AttemptIntended, Recorded
+from remit.journal.run_log import Record
+from remit.journal.run_state import Circuit
+from remit.journal.store import WORKSPACE_RUN, Journal
+from remit.runtime import runner as run
+from remit.workspace.manifest.manifest import Breaker
+from remit.workspace.session import House, open_house
+from support.lifecycle import another, replayed
+from support.runs import DONE, Play, Played, turn
+from support.sandbox import below, command
+from support.workspaces.web import add
+
+VAULT = turn(ledger__pay={"name": "vault", "amount": 1})
+STUCK = turn(ledger__look={"name": "stuck"})
+
+
+def attempts(played: Played) -> int:
+    return sum(isinstance(item.event, AttemptIntended) for item in played.records)
+
+
+def codes(played: Played, steps: int) -> list[str]:
+    return [played.error(step)["code"] for step in range(steps)]
+
+
+def test_waits_grow_are_spread_over_their_whole_length_and_never_beyond_the_cap() -> None:
+    """Full jitter: between nothing and the backoff; no attempt overflows it (F6)."""
+    for attempt in (*range(1, 11), 10_000):
+        waits = [retry.delay("r", step, 0, attempt) for step in range(200)]
+        most = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt - 1, 30))
+        assert 0 <= min(waits) < most * 0.1
+        assert most * 0.9 < max(waits) <= most
+    assert retry.delay("r", 0, 0, 1, asked_s=7.5) == 7.5
+
+
+def test_a_tool_that_names_a_time_is_not_tried_before(play: Play) -> None:
+    played = play([turn(ledger__look={"name": "later2"}), DONE])
+    waits = [item.event.retry_in_s for item in played.records if isinstance(item.event, AttemptEnded)]
+    assert [wait is None or wait >= 0.2 for wait in waits] == [True, True, True]
+    assert played.error(0)["retry_after_s"] == 0.2
+
+
+def test_a_time_too_long_to_wait_for_is_the_models_to_plan_with(play: Play) -> None:
+    played = play([turn(ledger__look={"name": "later9000"}), DONE])
+    assert attempts(played) == 1
+    assert (played.error(0)["retryable"], played.error(0)["retry_after_s"]) == (True, 900.0)
+    assert replayed(played).reproduced
+
+
+def test_the_brokers_tries_and_the_models_own_share_one_budget(play: Play) -> None:
+    """Three attempts a call times twenty calls would be sixty; the tool is asked six times in all (F2, F5)."""
+    jittered = [turn(ledger__look={"name": "stuck", "text": f"please {number}"}) for number in range(9)]
+    played = play([*jittered, DONE])
+    assert attempts(played) == 6
+    assert codes(played, 9) == ["tool_failed"] * 2 + ["budget_exhausted"] * 7
+    assert played.error(2)["details"] == {"limit": "tries", "of": 6}
+    assert replayed(played).reproduced
+
+
+def test_another_thing_is_not_held_up_by_one_that_was_tried_in_vain(play: Play) -> None:
+    played = play([STUCK, STUCK, STUCK, turn(ledger__look={"name": "ann"}), DONE])
+    assert played.result(3)["ok"]
+
+
+def test_what_succeeded_may_be_tried_afresh(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two failures, a success, and the count starts anew: only tries in a row are counted."""
+    played = play([turn(ledger__look={"name": f"busy{n}"}) for n in range(5)] + [DONE], budget="tries = 2")
+    assert all(played.result(step)["ok"] for step in range(5))
+
+
+def test_a_run_has_only_so_many_tries_beyond_the_first(play: Play) -> None:
+    turns = [turn(ledger__look={"name": f"stuck{number}"}) for number in range(4)]
+    played = play([*turns, turns[0], DONE], budget="retries = 3")
+    assert attempts(played) == 4 + 3
+    assert played.error(4)["details"] == {"limit": "retries", "of": 3}
+
+
+def test_a_refused_call_asked_again_and_again_ends_as_denial_loop(play: Play) -> None:
+    """Counted whatever the other arguments are, told apart by its code, and the run ends (F3)."""
+    jittered = [turn(ledger__pay={"name": "vault", "amount": amount}) for amount in range(1, 13)]
+    played = play([*jittered, DONE])
+    assert codes(played, 10) == ["policy_denied"] * 6 + ["denial_loop"] * 4
+    assert played.ended.finished is not None
+    assert (played.ended.finished.outcome, played.ended.finished.code) == ("stopped", "denial_loop")
+    assert played.effects == []
+    assert replayed(played).reproduced
+
+
+def test_a_denial_now_and_then_ends_nothing(play: Play) -> None:
+    look = turn(ledger__look={"name": "ann"})
+    played = play([VAULT, look] * 5 + [DONE])
+    assert played.ended.finished is not None
+    assert played.ended.finished.outcome == "completed"
+
+
+def test_arguments_that_nobody_can_read_are_no_way_around_the_count(play: Play) -> None:
+    broken = [{"say": "x", "calls": [{"ledger__pay": "{" * number}]} for number in range(1, 9)]
+    assert codes(play([*broken, DONE]), 8) == ["invalid_arguments"] * 6 + ["denial_loop"] * 2
+
+
+# ── tools that rest ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_tool_that_fails_again_and_again_rests_in_every_run(play: Play) -> None:
+    crashes = [turn(ledger__look={"name": "crash", "text": str(number)}) for number in range(5)]
+    played = play([*crashes, turn(ledger__look={"name": "ann"}), DONE])
+    assert codes(played, 6) == ["tool_crashed"] * 5 + ["circuit_open"]
+    assert 0 < played.error(5)["retry_after_s"] <= 30.1
+    other = another(played, [turn(ledger__look={"name": "ann"}), DONE])
+    assert other.error(0)["code"] == "circuit_open"
+    assert attempts(other) == 0
+    assert replayed(played).reproduced
+    assert replayed(other).reproduced
+
+
+def test_a_success_in_between_keeps_a_tool_at_work(play: Play) -> None:
+    crash, look = turn(ledger__look={"name": "crash"}), turn(ledger__look={"name": "ann"})
+    played = play([*[crash] * 3, look, *[crash] * 2, look, DONE])
+    assert played.result(6)["ok"]
+
+
+def test_after_its_rest_one_call_tries_a_tool_whoever_asks_first(tmp_path: Path) -> None:
+    """Two processes, one journal: a half-open circuit lets exactly one through, and one failure opens it for twice as long."""
+    call = Call(
+        run="a" * 32,
+        step=0,
+        index=0,
+        subjects=Subjects(agent="agent:a", user="user:b"),
+        action="web.get",
+        arguments={},
+        touches=(),
+        effect="read",
+        manifest="",
+        request_digest="",
+    )
+    now = [time.time_ns()]
+    workers = [Record(Journal(tmp_path / "journal.db", clock=lambda: now[0]), WORKSPACE_RUN) for _ in range(2)]
+
+    def circuit_of(worker: Record) -> Circuit:
+        worker.refresh()
+        return worker.facts.circuits["web"]
+
+    def admitted() -> list[bool]:
+        found: list[bool] = []
+        for worker in workers:
+            try:
+                circuit.check_circuit(worker, call, now[0])
+                found.append(True)
+            except Refusal as refusal:
+                found.append(refusal.code != "circuit_open")
+        return found
+
+    breaker = Breaker(failures=2, rest=10.0)
+    for attempt in (1, 2):
+        circuit.count_attempt(workers[attempt % 2], call, attempt, "timeout", breaker)
+    for worker in workers:
+        worker.refresh()
+    assert admitted() == [False, False]
+    now[0] += 10_000_000_000
+    assert admitted() == [True, False]
+    circuit.count_attempt(workers[0], call, 3, "timeout", breaker)
+    assert (circuit_of(workers[1]).openings, circuit_of(workers[1]).rests_until - now[0]) == (2, 20_000_000_000)
+    circuit_of(workers[0])
+    assert admitted() == [False, False]
+    now[0] += 20_000_000_000
+    assert admitted() == [True, False]
+    circuit.count_attempt(workers[0], call, 4, None, breaker)
+    for worker in workers:
+        worker.refresh()
+    assert admitted() == [True, True]
+
+
+# ── ended from outside ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def stopped(folder: Path, scope: str) -> tuple[Played, float]:
+    """A run that an operator holds the moment its call begins; how long it took to let go."""
+    opened = open_house(folder)
+    began: list[float] = []
+
+    def tell(recorded: Recorded) -> None:
+        if recorded.type == "attempt.intended":
+            hold.set_hold(opened.journal, scope, why="wrong cluster", account="op")
+            began.append(time.monotonic())
+        if recorded.type == "attempt.ended":
+            began.append(time.monotonic())
+
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run="e" * 32)
+    ended = asyncio.run(run.start_run(opened, start, tell=tell))
+    return Played(folder=folder, opened=opened, ended=ended), began[1] - began[0]
+
+
+@pytest.mark.parametrize("scope", ["all", "tool:ledger", "agent:clerk", f"run:{'e' * 32}"])
+def test_stop_ends_a_call_that_is_running(clerk: Callable[..., Path], scope: str) -> None:
+    """Not only the next one; and what it may have done stays unknown, so nothing does it again."""
+    folder = clerk([turn(ledger__pay={"name": "slow", "amount": 1}), DONE])
+    played, seconds = stopped(folder, scope)
+    ended = played.opened.journal.get("e" * 32, "attempt.ended/0/0/1")
+    assert ended is not None
+    assert isinstance(ended.event, AttemptEnded)
+    assert (ended.event.code, ended.event.cause, ended.event.landed) == ("outcome_unknown", "cancelled", "unknown")
+    assert "wrong cluster" in ended.event.message
+    assert seconds < 1.0  # less than the call's own limit
+    assert replayed(played).reproduced
+
+
+SLEEPY = {
+    "tool.toml": """
+name = "sleepy"
+version = "1"
+owner = "tests@example.com"
+summary = "Begins a file, and sleeps"
+[at_most]
+write = ["reports/**"]
+[limits]
+wall = "60s"
+[actions.write]
+summary = "Begin the file, and sleep before its end"
+touches = ["write file:{path}"]
+""",
+    "main.py": """
+import time
+
+def write(path: str) -> str:
+    print("begun", flush=True)
+    open(path, "w").write("half of it")
+    time.sleep(50)
+    return "written"
+""",
+}
+
+
+def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(house: Path) -> None:
+    """The call is ended while its process sleeps, and what it had begun is never put in place."""
+    rules = "p, agent:web, sleepy.*, **, True, allow\np, role:operator, sleepy.*, **, True, allow\n"
+    add(house, "sleepy", SLEEPY, rules, [turn(sleepy__write={"path": "reports/a.md"})])
+    opened = open_house(house)
+    at: dict[str, float] = {}
+    alive: list[int] = []
+
+    def stop() -> None:
+        alive.extend(below(os.getpid()))
+        hold.set_hold(opened.journal, "tool:sleepy", why="wrong cluster", account="op")
+
+    def tell(recorded: Recorded) -> None:
+        at[recorded.type] = time.monotonic()
+        if recorded.type == "attempt.intended":
+            threading.Timer(1.0, stop).start()
+
+    model = run.open_model_of(opened, "web")
+    start = run.Start(agent="web", task="write", subject="user:operator", account="t", model=model)
+    played = Played(folder=house, opened=opened, ended=asyncio.run(run.start_run(opened, start, tell=tell)))
+    assert at["attempt.ended"] - at["attempt.intended"] < 20
+    error = played.error(0)
+    assert (error["code"], error["details"]["effect"], "wrong cluster" in error["message"]) == (
+        "cancelled",
+        "not_landed",
+        True,
+    )
+    assert not (house / "work/web/reports/a.md").exists()
+    assert [pid for pid in alive if pid in below(os.getpid()) and b"bwrap" in command(pid)] == []
+
+
+def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> None:
+    """F6: the tool asked for four seconds; nobody waits for them once an operator has said stop."""
+    folder = clerk([turn(ledger__look={"name": "later40"}), DONE])
+    opened = open_house(folder)
+    at: dict[str, float] = {}
+
+    def tell(recorded: Recorded) -> None:
+        at.setdefault(recorded.type, time.monotonic())
+        if recorded.type == "attempt.ended":
+            hold.set_hold(opened.journal, "tool:ledger", why="wrong cluster", account="op")
+
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="look", subject="user:operator", account="t", model=model)
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, tell=tell)))
+    assert at["call.answered"] - at["attempt.ended"] < 2.0
+    assert (played.error(0)["code"], attempts(played)) == ("held", 1)
+    assert replayed(played).reproduced
+
+
+def test_a_call_is_ended_when_the_runs_time_is_up(play: Play) -> None:
+    played = play([turn(ledger__look={"name": "slow"}), DONE], budget='wall = "300ms"')
+    assert played.error(0)["code"] in ("timeout", "budget_exhausted")
+    assert played.ended.finished is not None
+    assert (played.ended.finished.outcome, played.ended.finished.code) == ("exhausted", "budget_exhausted")
+    assert replayed(played).reproduced
+
+
+class Ponderous:
+    """A model that never comes to an answer."""
+
+    name = "script:script.yaml"
+    scripted = True
+
+    async def think(self, step: int, messages: Any, tools: Any) -> Any:
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_model_that_thinks_for_ever_is_given_up(clerk: Callable[..., Path], held: bool) -> None:
+    """By an operator's hold, and by the run's time; asking it again later has no effect to repeat."""
+    folder = clerk([DONE], budget="" if held else 'wall = "300ms"')
+    opened: House = open_house(folder)
+
+    def tell(recorded: Recorded) -> None:
+        if held and recorded.type == "model.asked":
+            hold.set_hold(opened.journal, "all", why="look", account="op")
+
+    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Ponderous())
+    ended = asyncio.run(run.start_run(opened, start, tell=tell))
+    assert (ended.finished is None) is held
+    assert ended.finished is None or ended.finished.code == "budget_exhausted"
+    assert replayed(Played(folder=folder, opened=opened, ended=ended)).reproduced

@@ -1,0 +1,106 @@
+"""What the documents show is what the commands say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from remit.cli import COMMANDS
+from remit.core.errors import CODES
+from remit.workspace.template import starter_folder
+from support.documents import ON_CALL, commands_of
+from support.runs import TASK, Remit
+
+ROOT = starter_folder()
+README = (ROOT / "README.md").read_text()
+PAGES = [
+    ROOT / name
+    for name in ("README.md", "tools/README.md", "policies/README.md", "traces/README.md", "CONTRIBUTING.md")
+]
+
+
+def shown() -> list[tuple[str, str]]:
+    """Each command of the first block, and what the page says it prints."""
+    block = README.split("<!-- run -->")[1].split("```")[1].removeprefix("console\n")
+    return [tuple(part.split("\n", 1)) for part in block.split("$ ")[1:]]  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("command", "output"), shown())
+def test_a_command_of_the_readme_prints_what_the_readme_shows(remit: Remit, command: str, output: str) -> None:
+    words = shlex.split(command)
+    assert words[0] == "remit"
+    said = remit(*words[1:])
+    expected = re.escape(output.strip()).replace("…", ".+")
+    assert re.fullmatch(expected, said.out.strip()), said.out + said.err
+
+
+def test_the_two_set_up_commands_set_up_and_then_do_what_the_readme_says() -> None:
+    """Told by make itself: what they do is what a fresh machine's user and CI run."""
+    block = README.split("## Set up")[1].split("```")[1]
+    assert [line.split("#")[0].strip() for line in block.splitlines()[1:] if line] == ["$ make run", "$ make test"]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+
+    def told(target: str) -> list[str]:
+        done = subprocess.run(
+            ["make", "--dry-run", target], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+        )
+        return done.stdout.splitlines()
+
+    assert told("run")[:2] == ["python3 .ci/bootstrap.py", '.venv/bin/remit run triage "$TASK"']
+    assert told("test") == ["python3 .ci/bootstrap.py", ".venv/bin/python -m pytest -n auto -q "]
+    assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make check"
+    assert told("check")[-2:] == told("test")  # CI's last step is the README's test command
+
+
+def test_the_commands_that_follow_the_first_run_work(remit: Remit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    made = remit("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage", "--json")
+    block = README.split("Then:")[1].split("```")[1]
+    commands = [shlex.split(line.removeprefix("$ "), comments=True) for line in block.splitlines() if "$ remit" in line]
+    assert len(commands) >= 6
+    for words in commands:
+        said = remit(*[made.json["run"] if word == "RUN" else word for word in words[1:]])
+        if "--model" in words:  # whose key is not here
+            assert (said.code, "set OPENAI_API_KEY" in said.err) == (2, True), said.err
+        else:
+            assert said.code == 0, (words, said.out, said.err)
+
+
+def test_the_readme_lists_every_code_with_its_sentence() -> None:
+    table = "| code | meaning |\n|---|---|\n" + "\n".join(f"| `{code}` | {text} |" for code, text in CODES.items())
+    assert table in README
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_command_that_a_page_names_exists_with_its_options(remit: Remit, page: Path) -> None:
+    for words in commands_of(page.read_text()):
+        command = words[1]
+        assert command in COMMANDS, words
+        told = remit(command, "--help").out
+        if "Commands:" in told and len(words) > 2:
+            command = f"{command} {words[2]}"
+            told = remit(*words[1:3], "--help").out
+        for word in words[2:]:
+            if word.startswith("-"):
+                assert word in told, words
+
+
+def test_the_commands_of_the_on_call_room_work_in_their_order(remit: Remit, house: Path) -> None:
+    run = "00000000000000000000000000000abc"
+    (house / "agent" / "triage" / "short.yaml").write_text("turns: [{say: it recovered by itself}]")
+    assert (
+        remit("run", "triage", TASK, "--model", "script:short.yaml").code == 0
+    )  # an earlier good one, to compare with
+    assert remit("run", "triage", TASK, "--run-id", run).code == 0
+    room, _ = ON_CALL.split("## Five incidents")
+    pages = [words for words in commands_of(room) if words[1] in ("trace", "replay")]
+    assert len(pages) >= 6
+    for words in pages:
+        said = remit(*[run if word == "RUN" else word for word in words[1:]])
+        assert said.code == (1 if words[2] == "diff" else 0), (words, said.out, said.err)
+    assert remit("replay", "incident.jsonl").code == 0

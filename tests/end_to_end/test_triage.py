@@ -1,0 +1,431 @@
+"""The starter's incident, end to end: real sandbox, real journal, real trace; and what is refused on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.core.events import AttemptIntended
+from remit.journal.store import Journal
+from remit.runtime.models.scripted import read_script
+from support import cli_server as warm
+from support.openai_server import OpenAIServer, Reply
+from support.runs import TASK, Remit, Said
+
+SECRET = "secrets/payments.env"
+
+
+@pytest.fixture(scope="module")
+def triage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
+    """One run of the incident, shared by the tests that only read it."""
+    from remit.workspace.template import write_starter
+
+    house = tmp_path_factory.mktemp("triage") / "house"
+    write_starter(house)
+    return house, warm.command(house, "run", "triage", TASK)
+
+
+def run_id(said: Said) -> str:
+    return next(line for line in said.out.splitlines() if line.startswith("run ")).split()[1]
+
+
+def folder_of(house: Path, run: str) -> Path:
+    return house / "work" / "triage" / run
+
+
+def test_the_run_ends_with_its_answer_its_id_and_its_trace(triage: tuple[Path, Said]) -> None:
+    house, said = triage
+    assert said.code == 0, said.out + said.err
+    assert "INC-2041 is closed" in said.out
+    assert (house / "traces" / f"{run_id(said)}.jsonl").is_file()
+
+
+def test_the_run_shows_refusals_a_retry_a_scripted_approval_and_a_report(triage: tuple[Path, Said]) -> None:
+    house, said = triage
+    assert "a written script, not a model" in said.out
+    assert "policy_denied" in said.out
+    assert "retries" in said.out
+    assert "scripted for this demonstration" in said.out
+    report = folder_of(house, run_id(said)) / "reports" / "INC-2041.md"
+    assert "pool_size=2" in report.read_text()
+
+
+def test_the_injected_call_read_nothing(triage: tuple[Path, Said]) -> None:
+    house, said = triage
+    value = next(
+        line.partition("=")[2]
+        for line in (house / "agent/triage/incident" / SECRET).read_text().splitlines()
+        if "=" in line and not line.startswith("#")
+    )
+    assert value
+    assert value not in said.out
+    assert value not in (house / "traces" / f"{run_id(said)}.jsonl").read_text()
+    journal = Journal(house / "traces" / "journal.db")
+    assert all(
+        SECRET not in str(item.event)
+        for item in journal.events(run_id(said))
+        if isinstance(item.event, AttemptIntended)
+    )
+
+
+def test_the_ticket_is_closed_once(triage: tuple[Path, Said]) -> None:
+    house, said = triage
+    with contextlib.closing(sqlite3.connect(folder_of(house, run_id(said)) / "stores/tickets/tickets.db")) as store:
+        assert store.execute("SELECT status FROM ticket WHERE key = 'INC-2041'").fetchall() == [("closed",)]
+
+
+def test_the_seed_is_as_it_was(triage: tuple[Path, Said]) -> None:
+    house, _ = triage
+    assert not (house / "agent/triage/incident/reports/INC-2041.md").exists()
+
+
+def test_the_run_replays_with_every_decision_turn_and_result(triage: tuple[Path, Said]) -> None:
+    house, said = triage
+    done = warm.command(house, "replay", run_id(said)[:8], "--json")
+    assert done.code == 0, done.out + done.err
+    assert (done.json["decisions"], done.json["turns"], done.json["results"]) == (18, 9, 17)
+
+
+def test_the_trace_shows_verdict_first_cause_and_effects(triage: tuple[Path, Said]) -> None:
+    house, said = triage
+    shown = warm.command(house, "trace", "show", run_id(said)[:8]).out.splitlines()
+    assert shown[0].startswith("completed")
+    assert shown[1].startswith("first cause: step 1.1, files.read: tool_failed")
+    effects = shown[shown.index("effects") + 1]
+    assert "landed:" in effects
+    assert "tickets.close" in effects
+    assert "file:reports/INC-2041.md" in effects
+
+
+@pytest.fixture(scope="module")
+def elsewhere(triage: tuple[Path, Said], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The exported trace in a clone whose policies have changed, without journal, script and tools."""
+    house, said = triage
+    clone = tmp_path_factory.mktemp("elsewhere") / "clone"
+    shutil.copytree(house, clone, ignore=shutil.ignore_patterns("traces", "work"))
+    (clone / "traces").mkdir()
+    exported = clone / "incident.jsonl"
+    assert warm.command(house, "trace", "export", run_id(said), "-o", str(exported)).code == 0
+    rules = clone / "policies" / "rules.csv"
+    rules.write_text(
+        rules.read_text() + "\n# Nobody counts payments any more\np, role:operator, *, table:payments, True, deny\n"
+    )
+    (clone / "agent/triage/script.yaml").unlink()
+    shutil.rmtree(clone / "tools")
+    return clone, exported
+
+
+# A path that no sandbox can start from, and a tripwire: a replay that starts any process at all fails.
+TRIPWIRE = {"REMIT_BWRAP": "/nonexistent/bwrap"}
+NO_PROCESS = """
+import sys
+def watch(event, arguments):
+    if event in ("subprocess.Popen", "os.fork", "os.exec", "os.posix_spawn", "os.system"):
+        sys.stderr.write("TRIPWIRE " + event)
+        import os
+        os._exit(97)
+sys.addaudithook(watch)
+from remit.cli import main
+main(sys.argv[1:])
+"""
+
+
+def replay_without_processes(clone: Path, *args: str) -> Said:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_PROCESS, "replay", *args],
+        cwd=clone,
+        env={**os.environ, **TRIPWIRE},
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=240,
+        check=False,
+    )
+    assert "TRIPWIRE" not in done.stderr
+    return Said(code=done.returncode, out=done.stdout, err=done.stderr)
+
+
+def test_an_exported_run_is_reproduced_where_journal_script_tools_and_sandbox_are_gone(
+    elsewhere: tuple[Path, Path],
+) -> None:
+    clone, exported = elsewhere
+    said = replay_without_processes(clone, str(exported))
+    assert said.code == 0, said.out + said.err
+    assert "reproduced: 18 decisions, 9 model turns, 17 tool results compared" in said.out
+
+
+def test_todays_policy_is_named_by_step_and_rule_where_it_differs(elsewhere: tuple[Path, Path]) -> None:
+    clone, exported = elsewhere
+    said = replay_without_processes(clone, str(exported), "--policy", ".")
+    assert said.code == 1
+    assert "diverged at step 4.0, decision" in said.out
+    assert "Nobody counts payments any more" in said.out
+
+
+def test_one_edited_result_in_the_file_diverges(elsewhere: tuple[Path, Path], tmp_path: Path) -> None:
+    clone, exported = elsewhere
+    text = exported.read_text()
+    assert "pool_size=2" in text
+    forged = tmp_path / "forged.jsonl"
+    lines = text.splitlines(keepends=True)
+    number = next(at for at, line in enumerate(lines) if "pool_size=2" in line and "call.answered" in line)
+    lines[number] = lines[number].replace("pool_size=2", "pool_size=8", 1)
+    forged.write_text("".join(lines))
+    said = replay_without_processes(clone, str(forged))
+    assert said.code == 1
+    assert "tampered" in said.out or "diverged" in said.out
+
+
+# Ten spellings of one thing that is not in the folder.
+SPELLINGS = [
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "logs/../../../../etc/passwd",
+    "logs/./../../etc/passwd",
+    "..\\..\\etc\\passwd",
+    "%2e%2e/%2e%2e/etc/passwd",
+    "logs//..//..//etc/passwd",
+    "．．/．．/etc/passwd",
+    "logs/\u0000/../../etc/passwd",
+    "....//....//etc/passwd",
+]
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_path_that_climbs_out_is_a_structured_error_and_opens_nothing(
+    remit: Remit, house: Path, spelling: str
+) -> None:
+    said = remit("call", "files.read", json.dumps({"path": spelling}), "--agent", "triage", "--json")
+    assert said.code == 1
+    assert said.json["ok"] is False
+    assert said.json["error"]["code"] in ("invalid_arguments", "policy_denied")
+    assert "root:" not in said.out
+    journal = Journal(house / "traces" / "journal.db")
+    assert all(item.type != "attempt.intended" for item in journal.events(said.json["run"]))
+    spans = Path(said.json["trace"]).read_text()
+    assert '"name":"execute_tool files.read"' in spans
+    assert f'"error.type","value":{{"stringValue":"{said.json["error"]["code"]}"' in spans
+
+
+def test_a_file_in_the_folder_is_read_by_the_same_command(remit: Remit) -> None:
+    said = remit("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage", "--json")
+    assert said.code == 0, said.out + said.err
+    assert "pool" in str(said.json["value"])
+
+
+def test_a_search_over_a_folder_with_a_denied_child_never_reads_it(remit: Remit, house: Path) -> None:
+    """A set is allowed whole or not at all: without the rule the same search reads the same file."""
+    hidden = house / "agent/triage/incident/logs/private"
+    hidden.mkdir()
+    (hidden / "key.log").write_text("needle in private\n")
+    search = ("call", "files.search", '{"pattern": "needle", "folder": "logs"}', "--agent", "triage", "--json")
+    allowed = remit(*search)
+    assert [match["text"] for match in allowed.json["value"]["matches"]] == ["needle in private"]
+    rules = house / "policies" / "rules.csv"
+    rules.write_text(
+        rules.read_text() + "\n# Private logs stay private\np, agent:triage, *, file:logs/private/**, True, deny\n"
+    )
+    said = remit(*search)
+    assert said.code == 1
+    assert said.json["error"]["details"]["rules"] == ["Private logs stay private"]
+    assert "needle in private" not in said.out
+    journal = Journal(house / "traces" / "journal.db")
+    assert all(item.type != "attempt.intended" for item in journal.events(said.json["run"]))
+
+
+def test_without_bubblewrap_the_run_ends_with_the_fix_and_nothing_runs(remit: Remit, house: Path) -> None:
+    said = remit("run", "triage", TASK, "--json", env=TRIPWIRE)
+    assert said.code == 1
+    assert said.json["error"]["code"] == "sandbox_unavailable"
+    assert said.json["error"]["fix"]
+    journal = Journal(house / "traces" / "journal.db")
+    (row,) = journal.runs()
+    assert (row.run, row.outcome, row.code) == (said.json["run"], "failed", "sandbox_unavailable")
+    assert {item.type for item in journal.events(row.run)} == {"run.started", "run.finished"}
+
+
+def test_the_landlock_tier_does_the_same_job_where_it_is_accepted_and_says_so(remit: Remit, house: Path) -> None:
+    settings = house / "remit.toml"
+    settings.write_text(re.sub(r"(?m)^accept = .*", 'accept = ["full", "landlock"]', settings.read_text()))
+    assert "landlock" in settings.read_text()
+    said = remit("run", "triage", TASK, env=TRIPWIRE)
+    assert said.code == 0, said.out + said.err
+    assert "landlock only" in said.out
+    assert (folder_of(house, run_id(said)) / "reports/INC-2041.md").exists()
+
+
+SETTINGS = [
+    {"OTEL_SDK_DISABLED": "true"},
+    {
+        "OTEL_TRACES_SAMPLER": "always_off",
+        "OTEL_SPAN_ATTRIBUTE_VALUE_LENGTH_LIMIT": "16",
+        "OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT": "16",
+        "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "2",
+        "OTEL_SPAN_EVENT_COUNT_LIMIT": "1",
+        "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT": "1",
+    },
+]
+
+
+def test_no_setting_of_opentelemetry_changes_the_trace_file(remit: Remit, house: Path) -> None:
+    run = "00000000000000000000000000abcdef"
+
+    def written(env: dict[str, str]) -> list[Any]:
+        shutil.rmtree(house / "traces")
+        shutil.rmtree(house / "work", ignore_errors=True)
+        said = remit("run", "triage", TASK, "--run-id", run, env=env)
+        assert said.code == 0, said.out + said.err
+        return [timeless(json.loads(line)) for line in (house / "traces" / f"{run}.jsonl").read_text().splitlines()]
+
+    plain = written({})
+    for settings in SETTINGS:
+        assert written(settings) == plain, settings
+
+
+def timeless(value: Any) -> Any:
+    """A document of the trace without times, and without what is made of times: chain, salts, measured use."""
+    if isinstance(value, dict):
+        name = value.get("key")
+        if isinstance(name, str) and name.startswith("remit.spent."):
+            return {"key": name}
+        if name in (
+            "remit.event.at",
+            "remit.event.salt",
+            "remit.event.hash",
+            "remit.event.prev",
+            "remit.event.payload_digest",
+        ):
+            return {"key": name}
+        if name == "remit.event.seq":  # parallel calls are recorded in the order in which they end
+            return {"key": name}
+        if isinstance(name, str) and "stringValue" in value.get("value", {}):
+            try:
+                return {"key": name, "value": timeless(json.loads(value["value"]["stringValue"]))}
+            except ValueError:
+                return value
+        return {
+            key: timeless(item)
+            for key, item in value.items()
+            if not key.endswith("UnixNano") and key not in ("spent", "expires_at", "opened_at", "closed_at", "at")
+        }
+    if isinstance(value, list):
+        return [timeless(item) for item in value]
+    return value
+
+
+def test_an_interrupted_run_leaves_no_process_and_goes_on(house: Path) -> None:
+    """Ctrl-C in the middle of a call."""
+    run = "00000000000000000000000000000c0c"
+    # Whoever runs the tests in the background ignores the signal, and a new process inherits that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "remit", "run", "triage", TASK, "--run-id", run],
+        cwd=house,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    journal = wait_for_start(house, run, process)
+    until = time.monotonic() + 60
+    while not any(item.type == "attempt.intended" for item in journal.events(run)) and time.monotonic() < until:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert f"remit run --resume {run[:8]}" in said
+    assert "Traceback" not in said
+    assert not [line for line in command_lines() if str(house) in line]
+    assert (house / "traces" / f"{run}.jsonl").exists()
+    assert warm.command(house, "run", "--resume", run).code == 0
+    assert warm.command(house, "replay", run).code == 0
+
+
+def command_lines() -> list[str]:
+    """What runs on this machine now."""
+    found: list[str] = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            found.append(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return found
+
+
+def wait_for_start(house: Path, run: str, process: subprocess.Popen[bytes]) -> Journal:
+    """The journal, once the run has begun; every wait is bounded."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        if (house / "traces" / "journal.db").exists():
+            journal = Journal(house / "traces" / "journal.db")
+            if journal.events(run):
+                return journal
+            journal.close()
+        time.sleep(0.05)
+    raise AssertionError("the run did not begin")
+
+
+def test_the_same_job_is_done_by_a_provider_over_its_own_wire_and_replays(house: Path, remit: Remit) -> None:
+    """An OpenAI-compatible server on loopback: streamed, names enforced, and one turn cut by length."""
+    script = read_script(house / "agent/triage/script.yaml")
+    replies = [
+        Reply(text=one.say, calls=[(call.name, call.arguments) for call in one.calls]) for one in script.turns[:-1]
+    ]
+    cut = Reply(text="", calls=[("tickets__close", '{"key": "INC-2041", "reason": "cut"}')], cut=30)
+    dana = [line for line in (house / "policies/rules.csv").read_text().splitlines() if "approved(" not in line]
+    dana.append("p, agent:triage, tickets.close, ticket:INC-*, True, allow")  # nobody is there to approve
+    (house / "policies/rules.csv").write_text("\n".join(dana) + "\n")
+    with OpenAIServer([*replies[:2], cut, *replies[2:], Reply(text=script.turns[-1].say)]) as server:
+        said = remit(
+            "run",
+            "triage",
+            TASK,
+            "--model",
+            "openai:any",
+            env={"OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "test-key-000000"},
+        )
+    assert said.code == 0, said.out + said.err
+    assert server.refusals == []
+    assert all(request["stream"] for request in server.requests)
+    assert (
+        "cut before its end" in said.out[said.out.index("\n  2\n") : said.out.index("\n  3  ")]
+    )  # a turn without words
+    report = folder_of(house, run_id(said)) / "reports/INC-2041.md"
+    assert report.read_text() == next(
+        json.loads(call.arguments)["text"]
+        for one in script.turns
+        for call in one.calls
+        if call.name == "files__write" and "INC-2041.md" in call.arguments
+    )
+    with contextlib.closing(sqlite3.connect(folder_of(house, run_id(said)) / "stores/tickets/tickets.db")) as store:
+        assert store.execute("SELECT status FROM ticket WHERE key = 'INC-2041'").fetchall() == [("closed",)]
+    assert remit("replay", run_id(said)).code == 0
+
+
+def test_a_scope_file_narrows_the_run_and_is_told_with_it(remit: Remit, tmp_path: Path) -> None:
+    scope = tmp_path / "reading.toml"
+    scope.write_text('[[allow]]\naction = "files.*"\nresource = "file:runbooks/**"\n')
+    said = remit("run", "triage", TASK, "--scope", str(scope))
+    assert "no rule allows tickets.get on 'store:tickets' to task:this" in said.out
+    run = run_id(said)
+    assert "scope: files.* on file:runbooks/**; beyond it nothing" in remit("trace", "show", run).out
+    assert remit("replay", run).code == 0
+
+
+def test_a_scope_that_cannot_be_read_starts_nothing(remit: Remit, tmp_path: Path) -> None:
+    scope = tmp_path / "wrong.toml"
+    scope.write_text('[[allow]]\naction = "everything"\n')
+    said = remit("run", "triage", TASK, "--scope", str(scope))
+    assert (said.code, remit("trace", "list").code) == (2, 0)
+    assert "wrong.toml:2" in said.err
+    assert "gone.toml" in remit("run", "triage", TASK, "--scope", "gone.toml").err

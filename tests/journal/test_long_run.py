@@ -1,0 +1,52 @@
+"""A run of a thousand steps: small on disk, flat in memory, and still replayed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+from remit.core.events import ModelAsked, Recorded
+from remit.runtime import runner as run
+from remit.workspace import session as house
+from support.runs import DONE, turn
+
+STEPS = 1000
+TEXT = "x" * 2000
+
+
+def memory() -> int:
+    """Bytes of this process that are its own now; the peak would hide what was given back."""
+    fields = Path("/proc/self/statm").read_text().split()
+    return int(fields[1]) * 4096
+
+
+def test_a_thousand_steps_stay_small_on_disk_and_flat_in_memory(clerk: Callable[..., Path]) -> None:
+    folder = clerk(
+        [turn(ledger__look={"name": "ann", "text": TEXT})] * STEPS + [DONE], steps=STEPS + 1, calls=STEPS + 1
+    )
+    opened = house.open_house(folder)
+    used: dict[int, int] = {}
+
+    def tell(recorded: Recorded) -> None:
+        if isinstance(recorded.event, ModelAsked) and recorded.event.step % 100 == 0:
+            used[recorded.event.step] = memory()
+
+    start = run.Start(
+        agent="clerk",
+        task="look a thousand times",
+        subject="user:operator",
+        account="tester",
+        model=run.open_model_of(opened, "clerk"),
+    )
+    ended = asyncio.run(run.start_run(opened, start, tell=tell))
+    assert ended.finished is not None
+    assert ended.finished.outcome == "completed"
+    opened.journal.close()
+    stores = [
+        folder / "traces" / name for name in ("journal.db", "journal.db-wal", "checkpoints.db", "checkpoints.db-wal")
+    ]
+    size = sum(path.stat().st_size for path in stores if path.exists())
+    assert size < 50 * 1024 * 1024
+    # The conversation itself must be kept for the model: some 3 KB a step, and little beside it.
+    assert used[STEPS] - used[200] < (STEPS - 200) * 16 * 1024

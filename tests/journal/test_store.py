@@ -1,0 +1,354 @@
+"""The journal: what is recorded stays recorded, and whatever happens to it is seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from remit.core.errors import RunEnded, UsageError
+from remit.core.events import HoldSet, ModelAsked, ModelFailed, RunFinished, RunStarted
+from remit.journal.hash_chain import Fault
+from remit.journal.reducer import apply_event
+from remit.journal.run_state import Facts, summary
+from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded, Journal
+from support import CORPORA
+from support.events import RUN, a_whole_run, edit, started, succeeded
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "traces" / "journal.db"
+
+
+@pytest.fixture
+def journal(path: Path) -> Iterator[Journal]:
+    with Journal(path) as opened:
+        yield opened
+
+
+def fill(journal: Journal, run: str = RUN) -> None:
+    for event in a_whole_run():
+        journal.append(run, event)
+
+
+def asked(step: int) -> ModelAsked:
+    return ModelAsked(step=step, model="script:script.yaml", input_digest="i")
+
+
+def script(text: str, *args: str) -> subprocess.Popen[str]:
+    """Another process, with the journal's own code."""
+    return subprocess.Popen([sys.executable, "-c", text, *args], stdout=subprocess.PIPE, text=True)
+
+
+def test_every_event_comes_back_as_it_was_recorded(journal: Journal, path: Path) -> None:
+    """Event for event, also for a process that opens the file later."""
+    appended = [journal.append(RUN, event) for event in a_whole_run()]
+    assert [item.event for item in appended] == a_whole_run()
+    with Journal(path) as other:
+        assert other.events(RUN) == appended
+        assert other.verify(RUN) == ()
+
+
+def test_events_are_read_from_where_the_reader_left_off(journal: Journal) -> None:
+    """A process that waits reads only what is new."""
+    fill(journal)
+    assert journal.events(RUN, after=20) == journal.events(RUN)[21:]
+    assert journal.events("nothing") == []
+
+
+def test_an_event_is_found_by_its_key(journal: Journal) -> None:
+    """The broker asks by key whether something has happened already."""
+    fill(journal)
+    found = journal.get(RUN, "call.answered/0/1/-")
+    assert found is not None
+    assert found == journal.events(RUN)[found.seq]
+    assert journal.get(RUN, "call.answered/9/9/-") is None
+
+
+def test_a_second_event_of_the_same_key_is_refused_and_names_the_first(journal: Journal) -> None:
+    """Two workers cannot both intend the same attempt."""
+    first = journal.append(RUN, asked(0))
+    with pytest.raises(AlreadyRecorded, match=r"model\.asked/0/-/- is already recorded as event 0") as refused:
+        journal.append(RUN, asked(0))
+    assert refused.value.earlier == first
+    assert journal.append(RUN, asked(1)).seq == 1
+    assert journal.verify(RUN) == ()
+
+
+def test_runs_do_not_see_each_other(journal: Journal) -> None:
+    """The same key in two runs is two events, each first of its own chain."""
+    assert journal.append(RUN, asked(0)).seq == journal.append("b" * 32, asked(0)).seq == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    value=st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats(allow_nan=False, allow_infinity=False)
+        | st.text(st.characters(exclude_categories=["Cs"])),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3)
+        ),
+        max_leaves=8,
+    )
+)
+def test_any_value_that_json_can_say_survives(value: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Results come from tools: nothing in them may be lost, and nothing may break the chain."""
+    with Journal(tmp_path_factory.mktemp("journal") / "journal.db") as journal:
+        journal.append(RUN, succeeded(0, 0, value=value))
+        assert [item.event for item in journal.events(RUN)] == [succeeded(0, 0, value=value)]
+        assert journal.verify(RUN) == ()
+
+
+def test_naughty_strings_survive(journal: Journal) -> None:
+    """Quotes, separators, controls, bidirectional marks and injections are text like any other."""
+    file = CORPORA / "blns.json"
+    strings = (
+        json.loads(file.read_text()) if file.exists() else ["'; DROP TABLE event;--", "a\nb", "\u202e", "\x00", "😀"]
+    )
+    for step, text in enumerate(strings):
+        journal.append(RUN, ModelFailed(step=step, message=text))
+    assert [item.event.message for item in journal.events(RUN) if isinstance(item.event, ModelFailed)] == strings
+    assert journal.verify(RUN) == ()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", {"a": ["\udfff"]}])
+def test_what_json_cannot_say_ends_the_run_and_leaves_nothing(journal: Journal, value: Any) -> None:
+    """No record, no effect; and no half a record either."""
+    with pytest.raises(RunEnded, match="cannot be written as JSON") as refused:
+        journal.append(RUN, succeeded(0, 0, value=value))
+    assert refused.value.code == "unrecorded"
+    assert journal.events(RUN) == []
+    assert journal.append(RUN, asked(0)).seq == 0
+
+
+def test_only_its_owner_can_read_the_journal(path: Path) -> None:
+    """Results may be confidential; a wide umask makes no difference."""
+    before = os.umask(0)
+    try:
+        with Journal(path) as journal:
+            journal.append(RUN, asked(0))
+            modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
+    finally:
+        os.umask(before)
+    assert set(modes.values()) == {0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+APPEND = """
+import sys
+from pathlib import Path
+from remit.core.events import ModelAsked, ModelFailed
+from remit.journal.store import AlreadyRecorded, Journal
+path, run, name, count = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
+won = 0
+with Journal(path) as journal:
+    print("ready", flush=True)
+    for step in range(count):
+        try:
+            journal.append(run, ModelAsked(step=step, model=name, input_digest="contested"))
+            won += 1
+        except AlreadyRecorded:
+            pass
+        journal.append(run, ModelFailed(step=step + (0 if name == "a" else 100000), message=name), durable=step % 20 == 0)
+print(won, flush=True)
+"""
+
+
+def test_processes_that_append_to_one_run_lose_nothing_and_never_both_win(path: Path) -> None:
+    """Each contested key is recorded once, and all that each process appended is one unbroken chain."""
+    processes = [script(APPEND, str(path), RUN, name, "150") for name in ("a", "b")]
+    won = [int(process.communicate(timeout=60)[0].split()[-1]) for process in processes]
+    with Journal(path) as journal:
+        assert journal.verify(RUN) == ()
+        records = journal.events(RUN)
+    assert [item.seq for item in records] == list(range(450))  # 150 contested, 150 of each process's own
+    assert sum(won) == sum(item.type == "model.asked" for item in records) == 150
+    assert len({item.key for item in records}) == len(records)
+
+
+FOREVER = """
+import sys
+from pathlib import Path
+from remit.core.events import ModelAsked
+from remit.journal.store import Journal
+journal = Journal(Path(sys.argv[1]))
+step = len(journal.events(sys.argv[2]))
+while True:
+    journal.append(sys.argv[2], ModelAsked(step=step, model="m", input_digest="x" * 3000), durable=step % 7 == 0)
+    print(step, flush=True)
+    step += 1
+"""
+
+
+def test_kill_9_loses_nothing_that_was_recorded(path: Path) -> None:
+    """Every append that returned is there afterwards, the chain holds, and the next process goes on from it."""
+    told = -1
+    for after in (1, 40, 95, 160):
+        process = script(FOREVER, str(path), RUN)
+        assert process.stdout is not None
+        while told < after:
+            told = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        told = max([told, *(int(line) for line in process.stdout.read().split("\n")[:-1])])
+        process.stdout.close()
+        assert process.wait(30) == -signal.SIGKILL
+        with Journal(path) as journal:
+            assert journal.verify(RUN) == ()
+            assert len(journal.events(RUN)) in (told + 1, told + 2)  # one may be recorded and not yet told
+
+
+FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from remit.core.errors import RunEnded
+from remit.core.events import ModelAsked
+from remit.journal.store import Journal
+journal = Journal(Path(sys.argv[1]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+for step in range(1000):
+    try:
+        journal.append(sys.argv[2], ModelAsked(step=step, model="m", input_digest="x" * 5000))
+    except RunEnded as ended:
+        print(step, ended.code, ended)
+        break
+"""
+
+
+def test_a_full_disk_ends_the_run_and_spoils_nothing(path: Path) -> None:
+    """The event that does not fit is not recorded, those before it are, and the operator is told what to do."""
+    out, _ = script(FULL_DISK, str(path), RUN).communicate(timeout=60)
+    step, code, text = out.split(" ", 2)
+    assert code == "unrecorded"
+    assert "the journal journal.db cannot be written" in text
+    assert "fix: make room" in text
+    with Journal(path) as journal:
+        assert journal.verify(RUN) == ()
+        assert len(journal.events(RUN)) == int(step)
+        assert journal.append(RUN, asked(int(step))).seq == int(step)
+
+
+def test_a_journal_that_was_taken_away_ends_the_run(journal: Journal, path: Path) -> None:
+    """Whatever the database says, the answer is the same: nothing may happen unrecorded."""
+    journal.append(RUN, asked(0))
+    edit(path, "DROP TABLE payload")
+    with pytest.raises(RunEnded, match="unrecorded"):
+        journal.append(RUN, asked(1))
+    with pytest.raises(RunEnded, match="cannot be read"):
+        journal.events(RUN)
+    edit(path, "CREATE TABLE payload (run, seq, salt, body, PRIMARY KEY (run, seq))")
+    assert journal.append(RUN, asked(1)).seq == 1  # the half-written event was rolled back
+
+
+@pytest.mark.parametrize("spoil", ["a folder", "not a database", "a link"])
+def test_a_journal_that_cannot_be_opened_says_so(path: Path, spoil: str) -> None:
+    """One line, and what to do; never a traceback."""
+    path.parent.mkdir()
+    if spoil == "a folder":
+        path.mkdir()
+    elif spoil == "a link":
+        path.symlink_to(path.parent / "elsewhere.db")
+    else:
+        path.write_bytes(b"not a database, but long enough to be asked for its header" * 20)
+    with pytest.raises(RunEnded, match=r"the journal journal\.db cannot be opened"):
+        Journal(path)
+
+
+def test_erasing_leaves_a_chain_that_holds_and_no_trace_of_the_text(journal: Journal, path: Path) -> None:
+    """A person's data can be taken out on request; what remains says that, and when."""
+    journal.append(RUN, started(task="find Ann Example's order"))
+    journal.append(RUN, RunFinished(outcome="completed"))
+    journal.erase(RUN, 0)
+    assert journal.verify(RUN) == (Fault(seq=0, kind="erased", what="the body of 'run.started/-/-/-' was erased"),)
+    assert not journal.verify(RUN)[0].broken
+    first = journal.events(RUN)[0]
+    assert (first.event, first.salt) == (None, None)
+    assert [run.task for run in journal.runs()] == [""]
+    journal.close()
+    assert all(b"Ann Example" not in file.read_bytes() for file in path.parent.iterdir())
+
+
+def test_a_run_that_goes_on_keeps_its_events(journal: Journal) -> None:
+    """Its facts are still needed: an erased label or rejection must not open what it closed."""
+    journal.append(RUN, started())
+    with pytest.raises(UsageError, match="has not finished"):
+        journal.erase(RUN, 0)
+    with pytest.raises(UsageError, match="has no event 7"):
+        journal.erase(RUN, 7)
+
+
+def test_the_list_of_runs_says_what_the_facts_say(journal: Journal) -> None:
+    """Newest first; holds are nobody's run."""
+    journal.append(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", account="ann"))
+    fill(journal, "a" * 32)
+    journal.append("b" * 32, started(task="another"))
+    listed = journal.runs()
+    facts = Facts()
+    for item in journal.events("a" * 32):
+        facts = apply_event(facts, item)
+    assert [item.run for item in listed] == ["b" * 32, "a" * 32]
+    assert listed[1] == summary("a" * 32, facts)
+    assert (listed[0].state, listed[0].task, listed[0].outcome) == ("running", "another", None)
+
+
+def test_a_run_is_found_by_the_beginning_of_its_id(journal: Journal) -> None:
+    """Short, as in git; and never a guess."""
+    for run in ("ab" * 16, "ac" * 16, WORKSPACE_RUN):
+        journal.append(run, asked(0))
+    assert journal.resolve_run("ab") == journal.resolve_run("ab" * 16) == "ab" * 16
+    for prefix, message in (
+        ("a", "begins more than one run"),
+        ("f", "has no run 'f'"),
+        ("", "has no run"),
+        ("%", "has no run"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            journal.resolve_run(prefix)
+    with pytest.raises(UsageError, match="has no run"):
+        journal.resolve_run(WORKSPACE_RUN)
+
+
+def test_the_clock_is_the_callers(path: Path) -> None:
+    """Times come from one clock, so a test or a replay can hold it."""
+    with Journal(path, clock=lambda: 42) as journal:
+        assert journal.append(RUN, asked(0)).at == 42
+
+
+def test_appending_costs_the_same_in_a_long_run(journal: Journal) -> None:
+    """The price of an append is counted in database steps, not in seconds: it does not grow with the run."""
+    counts: list[int] = []
+    connection: Any = journal._connection.connection.driver_connection
+    for step in range(600):
+        if step in (5, 599):
+            steps = [0]
+
+            def tick(steps: list[int] = steps) -> int:
+                steps[0] += 1
+                return 0
+
+            connection.set_progress_handler(tick, 1)
+        journal.append(RUN, asked(step))
+        if step in (5, 599):
+            connection.set_progress_handler(None, 0)
+            counts.append(steps[0])
+    assert counts[1] < counts[0] * 1.5
+
+
+def test_a_run_started_event_keeps_the_words_of_its_task(journal: Journal) -> None:
+    """The type of an event comes back, not only its data."""
+    journal.append(RUN, started())
+    assert isinstance(journal.events(RUN)[0].event, RunStarted)

@@ -1,0 +1,101 @@
+"""At full size by `make faithful`, a slice here: recorded runs replay anywhere in any order, and a kill loses nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from remit.core.events import AttemptEnded, AttemptIntended
+from remit.tracing import read
+from remit.tracing.reports.reconciliation import compare_copy, mend
+from remit.tracing.reports.timeline import tell
+from remit.tracing.reports.verification import verify
+from remit.workspace.session import open_house
+from support import bulk_runs as many_runs
+from support.cli_server import SERVER
+from support.events import spans
+from support.runs import DONE, turn
+from support.workspaces.ledger import effects
+
+RUNS = int(os.environ.get("REMIT_RUNS", "6"))
+PROCESSES = int(os.environ.get("REMIT_PROCESSES", "2"))
+POINTS = int(os.environ.get("REMIT_POINTS", "3"))
+
+
+def test_recorded_runs_are_reproduced_in_any_order_by_processes_at_once(tmp_path: Path) -> None:
+    """Every process replays every run, each in an order of its own."""
+    seeds = range(10_000, 10_000 + RUNS)
+    many_runs.at_once(many_runs.record_runs, [(str(tmp_path), seeds[number::PROCESSES]) for number in range(PROCESSES)])
+    many_runs.at_once(many_runs.replay_runs, [(str(tmp_path), order) for order in range(PROCESSES)])
+    for order in range(PROCESSES):
+        assert json.loads((tmp_path / f"{order}.failed").read_text()) == [RUNS, {}]
+
+
+def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_what_was_in_flight(
+    clerk: Callable[..., Path],
+) -> None:
+    """kill -9 after any event or a moment later; what was under way is marked, and nothing ran that is not recorded."""
+    looked = {
+        "say": "look",
+        "calls": [{"ledger__look": {"name": "ann"}}, {"ledger__pay": {"name": "ann", "amount": 1}}],
+    }
+    folder = clerk([looked, turn(ledger__book={"name": "ben", "amount": 2}), looked, DONE])
+    chance = random.Random(7)
+    in_flight = 0
+    for number in range(POINTS):
+        name = f"{number + 1:032x}"
+        kill_in_the_middle(folder, name, after=chance.randint(1, 42), later_s=chance.uniform(0.0, 0.006))
+        opened = open_house(folder)
+        chain = opened.journal.chain(name)
+        path = opened.traces / f"{name}.jsonl"
+        assert compare_copy(path, chain).state in ("whole", "behind"), name
+        assert mend(opened.traces, chain).state == "whole"
+        copy = read(path)
+        assert copy.chain.links == chain.links
+        assert verify(copy, original=chain) == ()
+
+        ended = {
+            (event.step, event.index, event.attempt)
+            for item in copy.records
+            if isinstance(event := item.event, AttemptEnded)
+        }
+        begun = {
+            (event.step, event.index, event.attempt)
+            for item in copy.records
+            if isinstance(event := item.event, AttemptIntended)
+        }
+        story = tell(copy.records)
+        running = {line.split(",")[0].removeprefix("step ") for line in story.in_flight if "was running" in line}
+        assert running == {f"{step}.{index}" for step, index, _ in begun - ended}
+        marked = [span["name"] for span in spans(path) if '"remit.unfinished"' in json.dumps(span)]
+        assert marked.count("remit.attempt") == len(begun - ended)
+        assert ("invoke_agent clerk" in marked) == (story.finished is None)
+        in_flight += len(story.in_flight)
+        opened.journal.close()
+    assert in_flight or POINTS < 10
+    recorded = sum(
+        isinstance(item.event, AttemptIntended) and item.event.idempotency_key != ""
+        for number in range(POINTS)
+        for item in open_house(folder).journal.events(f"{number + 1:032x}")
+    )
+    assert sum(effect["action"] == "book" for effect in effects(folder)) <= recorded  # no call ran unrecorded
+
+
+def kill_in_the_middle(folder: Path, name: str, *, after: int, later_s: float) -> None:
+    """Play the run in a process, and kill it `later_s` seconds after that many events."""
+    heard, telling = SERVER.Pipe(duplex=False)
+    process = SERVER.Process(target=many_runs.play_slowly, args=(str(folder), name, telling))
+    process.start()
+    telling.close()
+    with contextlib.suppress(EOFError):  # the run ended before
+        for _ in range(after):
+            assert heard.poll(120), "the run does not go on"
+            heard.recv_bytes()
+    process.join(later_s)
+    process.kill()
+    process.join(60)
+    heard.close()

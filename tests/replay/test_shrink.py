@@ -1,0 +1,180 @@
+"""Shrink: the smallest run that still fails the same way, and the test that it becomes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.core.events import AttemptEnded, AttemptIntended, ModelAnswered, Recorded, RunStarted
+from remit.replay.minimize import shrink
+from remit.runtime import runner as run
+from remit.tracing import open_trace, read
+from remit.tracing.reports.failures import parse_failing
+from remit.workspace import session as house
+from remit.workspace.bundle import open_rulebook
+from support.runs import DONE, Command, turn
+
+RULE = """
+# Whoever has read an account and booked does not pay late
+p, agent:clerk, ledger.pay, account:late, 'seen' in labels and calls('ledger.book') >= 1, deny
+"""
+MENDED = RULE.replace("account:late, 'seen' in labels and", "account:late, 'secret' in labels and")
+LATE = {"ledger__pay": {"name": "late", "amount": 1}}
+KEEP = "code=policy_denied:ledger.pay:account:late"
+
+
+def sixty_steps() -> list[dict[str, Any]]:
+    """A long run that is refused at its end, for what was read at step 20 and booked at step 41."""
+    turns = [turn(ledger__pay={"name": "dora", "amount": 1})] * 60
+    turns[20] = turn(ledger__pay={"name": "cid", "amount": 2}, ledger__look={"name": "busy1", "text": "x" * 500})
+    turns[41] = turn(ledger__book={"name": "ben", "amount": 2})
+    turns[59] = {"say": "x", "calls": [{"ledger__pay": {"name": "vault", "amount": 1}}, LATE]}
+    return [*turns, DONE]
+
+
+def played(folder: Path, rule: str = RULE) -> tuple[house.House, str]:
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text() + rule)
+    opened = house.open_house(folder)
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
+    return opened, asyncio.run(run.start_run(opened, start)).run
+
+
+def smallest(folder: Path, keep: str, rule: str = RULE) -> tuple[Recorded, ...]:
+    opened, name = played(folder, rule)
+    trace = open_trace(opened.traces, opened.journal, name)
+    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    return asyncio.run(shrink(trace.records, books, parse_failing(keep), run="f" * 32)).records
+
+
+def test_a_failing_run_of_sixty_steps_becomes_its_three_causal_steps_and_a_test_of_the_fix(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    """The written test fails under the rules that caused it, and passes once they are mended."""
+    patient = "tries = 100\nretries = 100\ndenials = 100"
+    folder = clerk(sixty_steps(), steps=70, calls=200, budget=patient)
+    opened, name = played(folder)
+    said = command(folder, "trace", "shrink", name, "--keep", KEEP, "--to-test", "tests/test_late.py", "--json")
+    assert said.code == 0, said.out + said.err
+    assert [part["was"] for part in said.json["parts"]] == ["20.1", "41.0", "59.1"]
+    assert said.json["before"] == [61, 63]
+    assert said.json["written"] == ["traces/golden/late.jsonl", "tests/test_late.py"]
+
+    golden = read(folder / "traces" / "golden" / "late.jsonl")
+    assert golden.faults() == ()
+    assert isinstance(golden.records[0].event, RunStarted)
+    assert golden.records[0].event.shrunk_from == name
+    assert next(item.event.value for item in golden.records if isinstance(item.event, AttemptEnded)) == {
+        "name": "",
+        "text": "",
+    }
+    assert (
+        sum(isinstance(item.event, AttemptIntended) for item in golden.records) == 2
+    )  # the busy one is tried once now
+    assert command(folder, "replay", "traces/golden/late.jsonl").code == 0
+    assert {row.run for row in opened.journal.runs()} == {name}
+
+    code = "import runpy, sys; runpy.run_path(sys.argv[1])['test_late_does_not_come_back']()"
+    test = [sys.executable, "-c", code, str(folder / "tests" / "test_late.py")]
+    before = subprocess.run(test, capture_output=True, text=True, timeout=120, check=False)
+    assert before.returncode == 1
+    assert f"not gone: {KEEP} still, at step 2.0" in before.stderr
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text().replace(RULE, MENDED))
+    after = subprocess.run(test, capture_output=True, text=True, timeout=120, check=False)
+    assert after.returncode == 0, after.stderr
+
+
+def test_what_does_not_matter_goes_and_what_does_stays(clerk: Callable[..., Path]) -> None:
+    """An approval is needed to get where it fails, so it is kept; the call beside it is not."""
+    turns = [
+        turn(ledger__look={"name": "ann"}, ledger__pay={"name": "ann", "amount": 500}),
+        turn(ledger__pay={"name": "ben", "amount": 500}),
+        DONE,
+    ]
+    rule = "\n# Two large ones are too many\np, agent:clerk, ledger.pay, account:*, calls('ledger.pay') >= 1, deny\n"
+    approvals = [{"action": "ledger.pay", "approver": "user:lea", "role": "role:lead"}]
+    records = smallest(clerk(turns, approvals=approvals), "code=policy_denied:ledger.pay", rule)
+    kinds = [item.type for item in records if item.type.startswith(("approval.", "attempt.intended"))]
+    assert kinds == ["approval.requested", "approval.granted", "attempt.intended"]
+    assert [len(item.event.asks) for item in records if isinstance(item.event, ModelAnswered)] == [1, 1]
+
+
+def test_a_final_answer_can_be_what_must_stay(clerk: Callable[..., Path]) -> None:
+    records = smallest(clerk([turn(ledger__look={"name": "ann"})] * 5 + [DONE]), "final~^do.e$")
+    assert [item.type for item in records] == ["run.started", "model.asked", "model.answered", "run.finished"]
+
+
+def test_a_decision_can_be_what_must_stay(clerk: Callable[..., Path]) -> None:
+    turns = [turn(ledger__look={"name": "ann"}, ledger__pay={"name": "ann", "amount": 500})] * 3
+    records = smallest(clerk(turns), "decision=ask:ledger.pay")
+    assert [item.type for item in records if item.type.startswith("call.")] == ["call.decided"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "said"),
+    [
+        (None, "the run has: code=tool_failed:ledger.look:account:gone"),
+        ("code=polite", "'polite' is no code"),
+        ("decision=maybe", "'maybe' is no verdict: write one of allow, ask, deny"),
+        ("final~(", "is no regular expression"),
+        ("because", "says no way to fail"),
+        (
+            "code=policy_denied",
+            "the run does not fail so: code=policy_denied; its failures: code=tool_failed:ledger.look",
+        ),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_with_what_can(
+    clerk: Callable[..., Path], command: Command, keep: str | None, said: str
+) -> None:
+    folder = clerk([turn(ledger__look={"name": "gone"}), DONE])
+    _, name = played(folder)
+    told = command(folder, "trace", "shrink", name, *(["--keep", keep] if keep else []))
+    assert (told.code, told.out) == (2, "")
+    assert said in told.err
+    assert "Traceback" not in told.err
+
+
+def test_nothing_is_overwritten_or_written_outside(clerk: Callable[..., Path], command: Command) -> None:
+    folder = clerk([turn(ledger__look={"name": "gone"}), DONE])
+    _, name = played(folder)
+    (folder / "kept.jsonl").write_text("precious")
+    for args in (["-o", "kept.jsonl"], ["--to-test", "../test_x.py"]):
+        assert command(folder, "trace", "shrink", name, "--keep", "code=tool_failed", *args).code == 2
+    assert (folder / "kept.jsonl").read_text() == "precious"
+    assert not (folder / "traces" / "golden").exists()
+
+
+def test_a_forged_record_is_not_shrunk(clerk: Callable[..., Path], command: Command) -> None:
+    folder = clerk([turn(ledger__look={"name": "gone"}), DONE])
+    _, name = played(folder)
+    file = folder / "traces" / f"{name}.jsonl"
+    file.write_text(file.read_text().replace("there is no such account", "there is a such account"))
+    said = command(folder, "trace", "shrink", str(file), "--keep", "code=tool_failed")
+    assert said.code == 2
+    assert "not the one that was written" in said.err
+
+
+def test_a_failure_that_nobody_can_tell_is_gone_is_not_called_gone(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    """Other rules let an earlier call through that was refused: what would have followed is not recorded."""
+    turns = [turn(ledger__pay={"name": "vault", "amount": 1}), turn(ledger__look={"name": "gone"})]
+    folder = clerk(turns)
+    _, name = played(folder)
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text().replace("p, role:people, *, account:vault, True, deny", ""))
+    said = command(folder, "replay", name, "--policy", ".", "--gone", "code=tool_failed", "--json")
+    assert (said.code, said.json["ok"]) == (1, False)
+    assert "nobody can tell" in said.json["what"]
+    assert command(folder, "replay", name, "--policy", ".", "--gone", "code=policy_denied", "--json").json["ok"]
+    assert json.loads(command(folder, "replay", name, "--gone", "code=policy_denied", "--json").out)["ok"] is False

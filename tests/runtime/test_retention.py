@@ -1,0 +1,211 @@
+"""Retention: what goes goes whole, and what is golden or has yet to be reviewed stays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.broker.approvals import requests as approval
+from remit.broker.approvals.break_glass import emergencies, review
+from remit.cli import remit
+from remit.core.calls import BREAK_GLASS
+from remit.core.errors import UsageError
+from remit.core.events import RunFinished, RunPruned
+from remit.journal.store import WORKSPACE_RUN, Journal
+from remit.runtime import runner as run
+from remit.runtime.retention import prunable, prune, retention_seconds
+from remit.tracing import open_trace, write_portable
+from remit.tracing.reports.reconciliation import mend
+from remit.tracing.reports.timeline import utc
+from remit.workspace import session as house
+from support.events import EPOCH, started
+from support.runs import DONE, Command, Play, Played, turn
+
+LOOK = turn(ledger__look={"name": "ann"})
+
+
+def another(played: Played, turns: list[dict[str, Any]]) -> str:
+    """One more run in the same house."""
+    (played.folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
+    opened = house.open_house(played.folder)
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="keep the ledger", subject="user:operator", account="t", model=model)
+    return asyncio.run(run.start_run(opened, start)).run
+
+
+def test_old_runs_go_whole_and_the_rest_stays_whole(play: Play, command: Command) -> None:
+    played = play([LOOK, DONE])
+    old, opened = played.ended.run, played.opened
+    head = opened.journal.chain(old).head
+    write_portable(open_trace(opened.traces, opened.journal, old), played.folder / "copy.jsonl")
+    rules = played.folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text() + "# another rulebook\n")
+    kept, waiting = another(played, [LOOK, DONE]), another(played, [turn(ledger__pay={"name": "ann", "amount": 500})])
+    opened = house.open_house(played.folder)
+    objects = opened.traces / "objects"
+    for path in objects.iterdir():
+        os.utime(path, (0, 0))
+    rows = [row for row in prunable(opened, 0) if row.run == old]
+    assert {row.run for row in prunable(opened, 0)} == {old, kept}  # who waits is not finished
+    done = asyncio.run(prune(opened, rows, account="op"))
+
+    assert done.runs == (old,)
+    assert done.objects == 2  # the index and the rules that only this run stood on
+    assert {row.run for row in opened.journal.runs()} == {kept, waiting}
+    assert not (opened.traces / f"{old}.jsonl").exists()
+    for path in opened.traces.rglob("*"):
+        if path.is_file() and path.name != "journal.db":
+            assert old.encode() not in path.read_bytes(), path
+    for name in (kept, waiting):
+        trace = open_trace(opened.traces, opened.journal, name)
+        assert trace.rulebooks()
+        assert mend(opened.traces, trace.chain).state == "whole"
+    assert command(played.folder, "replay", kept).code == 0
+
+    audit = opened.journal.get(WORKSPACE_RUN, f"run.pruned/{old}")
+    assert audit is not None
+    assert head is not None
+    assert audit.event == RunPruned(run=old, head=f"{head[0]}:{head[1]}", account="op")
+    assert command(played.folder, "trace", "verify", "copy.jsonl").code == 0
+    copy = played.folder / "copy.jsonl"
+    copy.write_text("\n".join([*copy.read_text().split("\n")[:-4], copy.read_text().split("\n")[-2], ""]))
+    assert "missing" in command(played.folder, "trace", "verify", "copy.jsonl").out
+
+
+def test_a_run_that_was_let_go_is_said_to_be_when_and_by_whom(play: Play, command: Command) -> None:
+    """Whichever command asks for it; what nobody ever ran is still no run."""
+    played = play([LOOK, DONE])
+    first, second = played.ended.run, another(played, [LOOK, DONE])
+    asyncio.run(prune(played.opened, [row for row in prunable(played.opened, 0) if row.run == first], account="op"))
+    pruned = played.opened.journal.get(WORKSPACE_RUN, f"run.pruned/{first}")
+    assert pruned is not None
+    for asked in (["trace", "show", first[:12]], ["replay", first]):
+        said = command(played.folder, *asked)
+        assert (said.code, said.out) == (2, "")
+        assert f"run {first} was pruned at {utc(pruned.at)} by account 'op'" in said.err, said.err
+    assert played.opened.journal.resolve_run(second) == second
+    for never in ("zz", "%", ""):
+        with pytest.raises(UsageError, match="the journal has no run"):
+            played.opened.journal.resolve_run(never)
+
+
+@pytest.mark.parametrize(("runs", "terminal"), [(11, True), (11, False), (10, True)])
+def test_letting_many_runs_go_tells_on_a_terminal_how_far_it_is(
+    clerk: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    runs: int,
+    terminal: bool,
+) -> None:
+    """And nowhere else: a pipe or a log holds the result alone."""
+    folder = clerk([])
+    opened = house.open_house(folder)
+    with Journal(opened.traces / "journal.db", clock=lambda: EPOCH // 2) as long_ago:
+        for number in range(runs):
+            long_ago.append(f"{number:032x}", started())
+            long_ago.append(f"{number:032x}", RunFinished(outcome="completed"))
+    reading, writing = os.openpty() if terminal else os.pipe()
+    monkeypatch.chdir(folder)
+    with os.fdopen(writing, "w") as screen:
+        with monkeypatch.context() as shown:
+            shown.setattr(sys, "stderr", screen)
+            remit(["trace", "prune", "--older", "1h", "--yes"], standalone_mode=False)
+        screen.write("end")
+        screen.flush()
+        said = ""
+        while not said.endswith("end"):  # a terminal hands over what it has
+            said += os.read(reading, 10_000).decode()
+    os.close(reading)
+    assert capsys.readouterr().out.startswith(f"{runs} runs and 0 objects are gone")
+    told = [f"{number} of {runs} runs are gone" for number in range(1, runs + 1)] if runs > 10 and terminal else []
+    assert re.findall(r"\r(\d+ of \d+ runs are gone)", said) == told
+    assert said.rpartition("\n")[2] == "end"
+    assert house.open_house(folder).journal.runs() == []
+
+
+def test_golden_runs_are_kept_and_a_golden_file_that_cannot_be_read_stops_it(play: Play) -> None:
+    played = play([LOOK, DONE])
+    golden = played.opened.traces / "golden"
+    golden.mkdir()
+    trace = open_trace(played.opened.traces, played.opened.journal, played.ended.run)
+    write_portable(trace, golden / "incident.jsonl")
+    assert prunable(played.opened, 0) == []
+    (golden / "incident.jsonl").write_text("{}\n")
+    with pytest.raises(Exception, match="not a whole span"):
+        prunable(played.opened, 0)
+
+
+def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[..., Path]) -> None:
+    """Or retention would let the reason to look go before anybody has looked."""
+    folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5000}), DONE])
+    rules = folder / "policies" / "rules.csv"
+    either = f"approved('role:lead') or approved('{BREAK_GLASS}')"
+    rules.write_text(rules.read_text().replace("approved('role:lead')", either) + f"g, user:bea, {BREAK_GLASS}\n")
+    opened = house.open_house(folder)
+    start = run.Start(
+        agent="clerk", task="pay", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
+    )
+    ended = asyncio.run(run.start_run(opened, start))
+    now = time.time_ns()
+    approval.grant_approval(
+        run.Record(opened.journal, ended.run),
+        ended.waiting[0],
+        approval.Approval(
+            approver="user:bea", role=BREAK_GLASS, account="bea", reason="INC-7", until=now + 60_000_000_000
+        ),
+        roles_of=opened.policy.roles_of,
+        now=now,
+    )
+    asyncio.run(run.resume_run(opened, ended.run, account="t"))
+    assert prunable(opened, 0) == []
+    (found,) = emergencies(opened.journal)
+    review(
+        opened.journal, found, reviewer="user:leo", account="leo", roles_of=opened.policy.roles_of, note="a right call"
+    )
+    assert [row.run for row in prunable(opened, 0)] == [ended.run]
+
+
+def test_what_was_cut_short_is_finished_by_the_next_time(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    played = play([LOOK, DONE])
+    opened, old = played.opened, played.ended.run
+    head = opened.journal.chain(old).head
+    with monkeypatch.context() as killed:
+        killed.setattr(opened.journal, "forget", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(prune(opened, prunable(opened, 0), account="op"))
+    assert opened.journal.chain(old).head == head  # the truth is what goes last
+    assert asyncio.run(prune(opened, prunable(opened, 0), account="op")).runs == (old,)
+    assert opened.journal.runs() == []
+    assert len(opened.journal.every("run.pruned")) == 1
+
+
+def test_the_age_is_asked_for_and_nothing_goes_unasked(play: Play, command: Command) -> None:
+    played = play([LOOK, DONE])
+    unsaid = command(played.folder, "trace", "prune", "--yes")
+    assert (unsaid.code, "--older 90d" in unsaid.err) == (2, True)
+    assert command(played.folder, "trace", "prune", "--older", "1h", "--json").json["runs"] == []
+    settings = played.folder / "remit.toml"
+    settings.write_text(settings.read_text() + '\n[traces]\nkeep = "90d"\n')
+    assert (
+        command(played.folder, "trace", "prune").out
+        == "0 runs ended more than 90d ago, not golden and with nothing to review\n"
+    )
+    for wrong in ("soon", "0d", "90"):
+        with pytest.raises(UsageError, match="is no age"):
+            retention_seconds(wrong)
+    assert (retention_seconds("12h"), retention_seconds("90d"), retention_seconds("2w")) == (
+        43_200,
+        7_776_000,
+        1_209_600,
+    )
+    settings.write_text(settings.read_text().replace("90d", "for ever"))
+    assert "an age" in command(played.folder, "trace", "prune").err

@@ -1,0 +1,270 @@
+"""The network through the public door: the `http` tool and the tutorial's, decided, run, recorded and replayed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import keyring
+import pytest
+from keyring.backend import KeyringBackend
+
+from remit.core.events import AttemptEnded, CallAnswered, Recorded
+from remit.guardrails.encodings import spellings
+from remit.guardrails.secrets import Secrets
+from remit.runtime import runner as run_module
+from remit.workspace import session as house_module
+from remit.workspace.template import starter_folder
+from support.http_servers import Heard, Said, Server
+from support.runs import Remit, turn
+from support.workspaces.web import add
+
+
+def play(house: Path) -> tuple[list[dict[str, Any]], list[Recorded], run_module.Ended]:
+    """The run's results in the order of its calls, and its record."""
+    opened = house_module.open_house(house)
+    model = run_module.open_model_of(opened, "web")
+    start = run_module.Start(agent="web", task="look", subject="user:operator", account="tester", model=model)
+    ended = asyncio.run(run_module.start_run(opened, start))
+    records = opened.journal.events(ended.run)
+    results = [one.event.result.model_dump(mode="json") for one in records if isinstance(one.event, CallAnswered)]
+    return results, records, ended
+
+
+def attempts(records: list[Recorded]) -> list[AttemptEnded]:
+    return [one.event for one in records if isinstance(one.event, AttemptEnded)]
+
+
+def reachable(text: str, port: int) -> str:
+    """The manifest with the tests' own server in the place of the world."""
+    text = text.replace('hosts = ["**:443", "**:80"]', f'hosts = ["localhost:{port}"]')
+    return text.replace("[at_most]", '[always]\nranges = ["127.0.0.0/8"]\n\n[at_most]')
+
+
+@pytest.mark.usefixtures("trusting")
+def test_the_http_tool_asks_what_policy_allows_and_follows_no_redirect_that_it_does_not(
+    house: Path, remit: Remit
+) -> None:
+    """Every action once, through decision, sandbox and proxy; the record tells each connection; the replay reproduces it."""
+
+    def answer(heard: Heard) -> Said:
+        match heard.target:
+            case "/moved":
+                return Said(status=302, headers=[("location", "/v1/here")])
+            case "/away":
+                return Said(status=302, headers=[("location", "/admin?x=1")])
+            case "/v1/large":
+                return Said(body=b"x" * 100_000)
+            case _:
+                return Said(
+                    status=201 if heard.method == "POST" else 200, body=f"{heard.method} {heard.target}".encode()
+                )
+
+    with Server(answer, name="localhost") as server:
+        base = f"https://localhost:{server.port}"
+        text = (starter_folder() / "tools/http/tool.toml").read_text()
+        rules = f"""
+# The web agent asks for what lies below v1, and for what has moved there
+p, agent:web, http.*, {base}/v1/**, True, allow
+p, agent:web, http.get, {base}/moved, True, allow
+p, agent:web, http.get, {base}/away, True, allow
+p, agent:web, http.download, file:downloads/**, True, allow
+p, role:operator, http.*, https://**, True, allow
+p, role:operator, http.*, file:downloads/**, True, allow
+"""
+        turns = [
+            turn(http__get={"url": f"HTTPS://LOCALHOST:{server.port}/v1/a?q=1"}),
+            turn(http__get={"url": f"{base}/moved"}),
+            turn(http__get={"url": f"{base}/away"}),
+            turn(http__get={"url": f"{base}/v1/large"}),
+            turn(http__download={"url": f"{base}/v1/large", "path": "downloads/large.txt"}),
+            turn(http__head={"url": f"{base}/v1/a"}),
+            turn(http__post={"url": f"{base}/v1/a", "body": "{}"}),
+            turn(http__put={"url": f"{base}/v1/a", "body": "{}", "headers": {"X-Kind": "t"}}),
+            turn(http__delete={"url": f"{base}/v1/a"}),
+            turn(http__get={"url": f"{base}/admin"}),
+        ]
+        add(house, "http", {"tool.toml": reachable(text, server.port)}, rules, turns)
+        results, records, ended = play(house)
+    told = [
+        one["value"].get("text", one["value"].get("bytes")) if one["ok"] else one["error"]["code"] for one in results
+    ]
+    assert told == [
+        "GET /v1/a?q=1", "GET /v1/here", "sandbox_violation", "tool_failed", 100_000, "", "POST /v1/a", "PUT /v1/a",
+        "DELETE /v1/a", "policy_denied",
+    ]  # fmt: skip
+    assert results[2]["error"]["message"].startswith("blocked by policy, do not retry: GET of that URL at 'localhost'")
+    assert results[3]["error"]["details"]["error"] == "too_large"
+    assert (house / "work/web/downloads/large.txt").read_text() == "x" * 100_000
+    assert not any(heard.target.startswith("/admin") for heard in server.heard)
+    assert [len(one.connections) for one in attempts(records)] == [1, 2, 2, 1, 1, 1, 1, 1, 1]
+    away = attempts(records)[2].connections
+    assert [(one.method, one.path, one.status, one.address, one.verdict) for one in away] == [
+        ("GET", "/away", 302, "loopback", "allowed"),
+        ("GET", "/admin", None, None, "not_decided"),
+    ]
+    assert all(one.sent > 0 and one.received > 0 for one in attempts(records)[1].connections)
+    spans = ended.trace.read_text()
+    assert f"GET https://localhost:{server.port}/away 302 loopback" in spans
+    assert "127.0.0.1" not in spans
+    assert "reproduced" in remit("replay", ended.run).out
+
+
+TUTORIAL = (starter_folder() / "tools" / "README.md").read_text().partition("## A tool for a service of yours")[2]
+MANIFEST, CODE = (re.search(rf"```{kind}\n(.*?)```", TUTORIAL, re.DOTALL) for kind in ("toml", "python"))
+
+
+@pytest.mark.usefixtures("trusting")
+def test_the_tutorials_tool_works_with_a_key_that_nobody_but_its_server_sees(house: Path, remit: Remit) -> None:
+    """Canaries: in no result, record, trace, working folder or terminal; echoed in a body, a header, an error page."""
+    assert MANIFEST is not None
+    assert CODE is not None
+    manifest, code = MANIFEST[1], CODE[1]
+    assert len([line for line in (manifest + code).splitlines() if line.strip()]) < 40
+    key = "me@acme.example:CANARY-9f31c7aa5d"
+    heard: list[str] = []
+
+    def answer(said: Heard) -> Said:
+        heard.append(said.headers.get("authorization", ""))
+        echo = [("x-echo", said.headers.get("authorization", ""))]
+        if "OPS-404" in said.target:
+            return Said(status=404, headers=echo, body=f"<h1>no: {key}</h1>".encode())
+        if "OPS-500" in said.target:
+            return Said(status=500, headers=echo, body=f"<h1>{said.headers} {key}</h1>".encode())
+        if said.method == "POST":
+            return Said(status=201, headers=echo, body=json.dumps({"id": "c1", **json.loads(said.body)}).encode())
+        fields = {"summary": f"the key is {key}, or {said.headers.get('authorization')}", "status": {"name": "Open"}}
+        return Said(headers=echo, body=json.dumps({"fields": fields}).encode())
+
+    with Server(answer, name="localhost") as server:
+        place = f"localhost:{server.port}"
+        manifest = manifest.replace("acme.atlassian.net:443", place).replace(
+            "[always]", '[always]\nranges = ["127.0.0.0/8"]'
+        )
+        code = code.replace("acme.atlassian.net", place)
+        rules = "p, agent:web, jira.*, issue:OPS-*, True, allow\np, role:operator, jira.*, issue:OPS-*, True, allow\n"
+        turns = [
+            turn(jira__get={"key": "OPS-7"}),
+            turn(jira__comment={"key": "OPS-7", "text": "seen"}),
+            turn(jira__get={"key": "OPS-404"}),
+            turn(jira__get={"key": "OPS-500"}),
+        ]
+        cases = '- note: a key is one word\n  action: jira.get\n  arguments: {key: "a/b"}\n  expect: {error: invalid_arguments}\n'
+        add(house, "jira", {"tool.toml": manifest, "main.py": code, "cases.yaml": cases}, rules, turns)
+        with pytest.raises(Exception, match="secret 'jira' is not set here; run `remit secret set jira`"):
+            play(house)
+        Secrets(house).set("jira", key)
+        results, records, _ = play(house)
+        tried = remit("tool", "try", "jira.get", "key=OPS-7", "--json")
+    assert [one["ok"] for one in results] == [True, True, False, False]
+    assert results[0]["value"]["status"] == "Open"
+    assert "the key is *****" in results[0]["value"]["summary"]
+    assert results[1]["value"] == "c1"
+    assert [one["error"]["code"] for one in results[2:]] == ["tool_failed", "tool_crashed"]
+    assert set(heard) == {"Basic bWVAYWNtZS5leGFtcGxlOkNBTkFSWS05ZjMxYzdhYTVk"}
+    assert tried.json["ok"], tried
+    everything = (
+        "".join(path.read_bytes().decode("latin-1") for path in house.rglob("*") if path.is_file())
+        + f"{results}{records}{tried}"
+    )
+    assert [text for text in spellings(key) if text in everything] == []
+
+
+@pytest.mark.usefixtures("trusting")
+def test_a_secret_is_set_from_standard_input_and_listed_without_its_value(house: Path, tmp_path: Path) -> None:
+    """Of one workspace alone; in a file that nobody else can read, or not at all."""
+    folder = house / "tools" / "vault"
+    folder.mkdir()
+    (folder / "main.py").write_text("def get() -> str:\n    return ''\n")
+    (folder / "tool.toml").write_text(
+        'name = "vault"\nversion = "1"\nowner = "a@b.c"\nsummary = "s"\n[always]\nhosts = ["api.example.com:443"]\n'
+        'secrets = [{name = "api", host = "api.example.com:443", header = "X-Key", value = "{api}"}]\n'
+        '[actions.get]\nsummary = "s"\n'
+    )
+    value = "a-value-of-some-length"
+
+    def call(*args: str, said: str = "") -> subprocess.CompletedProcess[str]:
+        line = [sys.executable, "-m", "remit", "secret", *args]
+        return subprocess.run(line, cwd=house, input=said, capture_output=True, text=True, timeout=120, check=False)
+
+    missing, wrong = call("list"), call("set", "apii", said=value)
+    assert (missing.returncode, wrong.returncode) == (1, 2)
+    assert "missing" in missing.stdout
+    assert "no tool here names a secret 'apii'; they name: api" in wrong.stderr
+    assert call("set", "api", said=value + "\n").returncode == 0
+    listed = call("list", "--json")
+    assert json.loads(listed.stdout) == [
+        {"name": "api", "source": "store", "goes_to": ["vault, to api.example.com:443"]}
+    ]
+    store = tmp_path / "config" / "remit" / "secrets.json"
+    assert (store.stat().st_mode & 0o777, store.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert Secrets(house).get("api").value == value
+    assert Secrets(tmp_path).get("api").source == "missing"
+    assert value not in repr(Secrets(house).get("api"))
+    store.chmod(0o644)
+    with pytest.raises(Exception, match="others can read it; run `chmod 600"):
+        Secrets(house).get("api")
+
+
+def test_a_secret_comes_from_the_environment_or_from_a_file_that_it_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one that is there; what could not be kept out of a record, or could end a header, is none."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    secrets = Secrets(tmp_path)
+    secrets.set("api", "from-the-store")
+    file = tmp_path / "api"
+    file.write_text("from-the-file\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("REMIT_SECRET_API_FILE", str(file))
+    assert (secrets.get("api").value, secrets.get("api").source) == ("from-the-file", "file")
+    monkeypatch.setenv("REMIT_SECRET_API", "from-the-environment")
+    assert (secrets.get("api").value, secrets.get("api").source) == ("from-the-environment", "environment")
+    for value in ("short", "two\r\nlines-of-it", "naïve-and-long", "x" * 20_000):
+        monkeypatch.setenv("REMIT_SECRET_API", value)
+        with pytest.raises(Exception, match="secret 'api'"):
+            secrets.get("api")
+    monkeypatch.delenv("REMIT_SECRET_API")
+    for mode, named in ((0o640, file), (0o600, tmp_path / "gone"), (0o700, tmp_path)):
+        monkeypatch.setenv("REMIT_SECRET_API_FILE", str(named))
+        if named.exists():
+            os.chmod(named, mode)
+        with pytest.raises(Exception, match=r"chmod 600|is not there|no file"):
+            secrets.get("api")
+
+
+def test_a_secret_may_lie_in_the_accounts_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store then says only that; one that the keyring has lost is missing."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    kept: dict[tuple[str, str], str] = {}
+
+    class Memory(KeyringBackend):
+        priority = 1.0
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            kept[service, username] = password
+
+        def get_password(self, service: str, username: str) -> str | None:
+            return kept.get((service, username))
+
+        def delete_password(self, service: str, username: str) -> None:
+            del kept[service, username]
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(Memory())
+    try:
+        secrets = Secrets(tmp_path)
+        assert secrets.set("api", "only-in-the-keyring", keyring=True) == "keyring"
+        assert (secrets.get("api").value, secrets.get("api").source) == ("only-in-the-keyring", "keyring")
+        assert "only-in-the-keyring" not in (tmp_path / "config/remit/secrets.json").read_text()
+        assert Secrets(tmp_path / "other").get("api").source == "missing"
+        kept.clear()
+        assert secrets.get("api").source == "missing"
+    finally:
+        keyring.set_keyring(before)

@@ -1,0 +1,500 @@
+"""Ways out of the sandbox, each named by its threat, each tried by a real tool, each beside what stays allowed."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adversarial.attack_list import abuse
+from remit.core.attempts import Refused
+from remit.sandbox import Tier
+from support.sandbox import Room, below, command, put_away
+
+TRY = """
+import ctypes, errno, fcntl, os, signal, socket, subprocess, sys
+def tried(attempt):
+    try:
+        return {"reached": repr(attempt())}
+    except OSError as failure:
+        return {"held": errno.errorcode.get(failure.errno, str(failure))}
+def libc(name, *arguments):
+    library = ctypes.CDLL(None, use_errno=True)
+    if getattr(library, name)(*arguments) < 0:
+        raise OSError(ctypes.get_errno(), name)
+"""
+
+
+@pytest.fixture(params=["full", "landlock"])
+def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+    tier: Tier = request.param
+    return Room(base=tmp_path, tier=tier)
+
+
+async def held(room: Room, body: str, arguments: dict[str, Any] | None = None, **given: Any) -> dict[str, str]:
+    """What each attempt of `body`, a dict of name to expression, came to: "reached", or the kernel's errno."""
+    names = ", ".join(f"{name}=None" for name in arguments or {})
+    output = await room.run(f"{TRY}\ndef act({names}) -> dict:\n    return {body}\n", arguments, **given)
+    assert output.code is None, output
+    return {name: came_to(result) for name, result in output.value.items()}
+
+
+def came_to(result: dict[str, str]) -> str:
+    return result.get("held", "reached")
+
+
+OUT_OF_REACH = {"EACCES", "ENOENT", "EROFS", "EPERM", "EXDEV"}
+FILTERED = {"EPERM", "ENOSYS", "ENOTSUP"}  # what the filter says, before the kernel looks at any argument
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+@abuse(46, 50)
+async def test_a_decided_file_is_read_and_no_other(room: Room) -> None:
+    """A1: the twin comes first: what was decided opens."""
+    room.file("docs/a.md", "decided")
+    room.file("docs/b.md")
+    room.file("../work-evil/a.md")
+    room.file("../secret")
+    results = await held(
+        room,
+        """{
+            "decided": tried(lambda: open("docs/a.md").read()),
+            "neighbour": tried(lambda: open("docs/b.md").read()),
+            "dots": tried(lambda: open("docs/../docs/b.md").read()),
+            "sibling prefix": tried(lambda: open("../work-evil/a.md").read()),
+            "outside": tried(lambda: open(outside).read()),
+            "system": tried(lambda: open("/etc/passwd").read()),
+            "list": tried(lambda: os.listdir("docs")),
+            "process": tried(lambda: open("/proc/self/environ").read()),
+            "descriptors": tried(lambda: os.listdir("/dev/fd")),
+        }""",
+        {"outside": str(room.base / "secret")},
+        reads=("docs/a.md",),
+    )
+    assert results.pop("decided") == "reached"
+    assert set(results.values()) <= OUT_OF_REACH
+
+
+@abuse(48)
+async def test_a_symlink_inside_leads_nowhere(room: Room) -> None:
+    """A3: neither as the decided name itself, nor as a folder on the way, nor one that the tool makes."""
+    secret = room.file("../secret", "outside")
+    room.file("plain/a.md", "decided")
+    (room.root / "link.md").symlink_to(secret)
+    (room.root / "folder").symlink_to(secret.parent)
+    results = await held(
+        room,
+        """{
+            "plain": tried(lambda: open("plain/a.md").read()),
+            "link": tried(lambda: open("link.md").read()),
+            "folder": tried(lambda: open("folder/secret").read()),
+            "own": tried(lambda: (os.symlink(secret, os.environ["TMPDIR"] + "/own"), open(os.environ["TMPDIR"] + "/own").read())),
+        }""",
+        {"secret": str(secret)},
+        reads=("plain/a.md", "link.md", "folder/secret"),
+    )
+    assert results.pop("plain") == "reached"
+    assert set(results.values()) <= OUT_OF_REACH
+
+
+async def test_a_file_swapped_for_a_symlink_between_check_and_open_leaks_nothing(room: Room) -> None:
+    """A4: a thread flips the decided name between a file and a link to a secret while calls read it."""
+    secret = room.file("../secret", "SECRET")
+    plain = room.file("plain", "plain")
+    target = room.root / "target"
+    os.link(plain, target)
+    stop = threading.Event()
+
+    def flip() -> None:
+        link, file = room.root / "link.tmp", room.root / "file.tmp"
+        while not stop.is_set():
+            link.symlink_to(secret)
+            os.rename(link, target)
+            file.write_text("plain")
+            os.rename(file, target)
+
+    flipper = threading.Thread(target=flip)
+    flipper.start()
+    try:
+        code = """
+        def act() -> list:
+            seen = set()
+            for _ in range(3000):
+                try:
+                    seen.add(open("target").read())
+                except OSError:
+                    seen.add("held")
+            return sorted(seen)
+        """
+        seen: set[str] = set()
+        for _ in range(4):
+            output = await room.run(code, reads=("target",))
+            seen |= set(output.value)
+    finally:
+        stop.set()
+        flipper.join()
+    assert "SECRET" not in seen
+    assert "held" in seen
+
+
+@abuse(47, 49, 51, 52, 92)
+async def test_nothing_is_written_but_scratch(room: Room) -> None:
+    """Contents, names, modes and times of the working folder and of what lies outside stay as they are."""
+    read = room.file("docs/a.md", "read")
+    outside = room.file("../outside", "outside")
+    before = [path.stat() for path in (read, outside)]
+    results = await held(
+        room,
+        """{
+            "scratch": tried(lambda: open("out.md", "w").write("x")),
+            "temporary": tried(lambda: open(os.environ["TMPDIR"] + "/x", "w").write("x")),
+            "read-only": tried(lambda: open(seen + "/docs/a.md", "a").write("x")),
+            "outside": tried(lambda: open(outside, "a").write("x")),
+            "new": tried(lambda: open(seen + "/docs/new.md", "w").write("x")),
+            "truncate": tried(lambda: os.truncate(seen + "/docs/a.md", 0)),
+            "remove": tried(lambda: os.remove(seen + "/docs/a.md")),
+            "rename": tried(lambda: os.rename(seen + "/docs", seen + "/gone")),
+            "hard link in": tried(lambda: os.link(seen + "/docs/a.md", "linked")),
+            "hard link out": tried(lambda: os.link("out.md", seen + "/docs/linked")),
+            "chmod": tried(lambda: os.chmod(seen + "/docs/a.md", 0o777)),
+            "chmod outside": tried(lambda: os.chmod(outside, 0o777)),
+            "fchmod": tried(lambda: os.fchmod(os.open("docs/a.md", os.O_RDONLY), 0o777)),
+            "utime": tried(lambda: os.utime(seen + "/docs/a.md", (1, 1))),
+            "utime outside": tried(lambda: os.utime(outside, (1, 1))),
+            "xattr": tried(lambda: os.setxattr(seen + "/docs/a.md", "user.x", b"x")),
+            "chown": tried(lambda: os.chown(outside, 1, 1)),
+            "fifo": tried(lambda: os.mkfifo("fifo")),
+            "device": tried(lambda: os.mknod("device", 0o60600, 0)),
+            "set-id": tried(lambda: os.open("set", os.O_CREAT | os.O_WRONLY, 0o4755)),
+            "set-id later": tried(lambda: os.chmod("out.md", 0o4755)),
+            "flags": tried(lambda: fcntl.ioctl(os.open("docs/a.md", os.O_RDONLY), 0x40086602, b"\\0" * 8)),
+            "lease": tried(lambda: fcntl.fcntl(os.open("docs/a.md", os.O_RDONLY), 1024, 1)),
+        }""",
+        {"outside": str(outside), "seen": room.seen},
+        reads=("docs/a.md",),
+        writes=("out.md",),
+    )
+    assert (results.pop("scratch"), results.pop("temporary")) == ("reached", "reached")
+    assert set(results.values()) <= OUT_OF_REACH
+    assert [path.stat() for path in (read, outside)] == before
+    assert sorted(os.listdir(room.root / "docs")) == ["a.md"]
+
+
+async def test_a_protected_room_that_does_not_exist_yet_cannot_be_made(room: Room) -> None:
+    """A6: neither by the tool nor by a decision; the same name elsewhere may be written."""
+    room.file("remit.toml", "")
+    code = "def act() -> None:\n    open('out.csv', 'w')\n"
+    for name in (
+        "policies/x.csv",
+        "tools/x/main.py",
+        "remit.toml",
+        ".git/hooks/post-commit",
+        "a/.git/config",
+        "../x",
+        "/x",
+    ):
+        output = await room.run(code, writes=(name,))
+        assert output.code in ("policy_denied", "invalid_arguments"), name
+        assert output.spent.wall_s == 0
+    output = await room.run(
+        "def act() -> None:\n    open('reports/policies/x.csv', 'w')\n", writes=("reports/policies/x.csv",)
+    )
+    assert output.code is None
+    assert output.scratch is not None
+    output.scratch.discard()
+
+
+async def test_a_set_with_a_denied_child_never_reads_it(room: Room) -> None:
+    """The child's name is not listed and its content does not open; the other files do both."""
+    room.file("docs/a.md", "a")
+    room.file("docs/sub/b.md", "b")
+    room.file("docs/secret/c.md", "c")
+    code = """
+    import os, pathlib
+    def act(seen: str) -> dict:
+        texts = {str(one): one.read_text() for one in sorted(pathlib.Path("docs").rglob("*")) if one.is_file()}
+        opened = []
+        for path in ("docs/secret/c.md", seen + "/docs/secret/c.md"):
+            try:
+                opened.append(open(path).read())
+            except OSError:
+                pass
+        return {"texts": texts, "opened": opened}
+    """
+
+    def allowed(name: str) -> bool:
+        return "secret" not in name
+
+    output = await room.run(code, {"seen": room.seen}, reads=("docs/**",), allowed=allowed)
+    assert output.value == {"texts": {"docs/a.md": "a", "docs/sub/b.md": "b"}, "opened": []}
+    assert Refused(access="read", what="docs/secret/c.md", allow='read = ["docs/secret/c.md"]') in output.refused
+    everything = await room.run(code, {"seen": room.seen}, reads=("docs/**",))
+    assert everything.value["texts"] == {"docs/a.md": "a", "docs/sub/b.md": "b", "docs/secret/c.md": "c"}
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+
+@abuse(21, 22, 23, 24, 25)
+async def test_no_program_and_no_process_starts(room: Room) -> None:
+    """Exec and every kind of fork; a thread stays allowed."""
+    results = await held(
+        room,
+        """{
+            "thread": tried(lambda: __import__("threading").Thread(target=print).start()),
+            "exec": tried(lambda: os.execv("/bin/true", ["true"])),
+            "spawn": tried(lambda: os.posix_spawn("/bin/true", ["true"], {})),
+            "run": tried(lambda: subprocess.run(["/bin/true"])),
+            "fork": tried(lambda: os.fork() or os._exit(0)),
+            "vfork": tried(lambda: libc("syscall", 58 if os.uname().machine == "x86_64" else 1079)),
+            "clone": tried(lambda: libc("syscall", 56 if os.uname().machine == "x86_64" else 220, 17, 0, 0, 0, 0)),
+            "clone3": tried(lambda: libc("syscall", 435, 0, 0)),
+            "shell": tried(lambda: subprocess.run("sleep 600 & disown", shell=True)),
+        }""",
+    )
+    assert results.pop("thread") == "reached"
+    assert set(results.values()) <= FILTERED
+
+
+@abuse(12, 13, 15, 16, 17, 18)
+async def test_other_processes_cannot_be_signalled_traced_or_seen(room: Room) -> None:
+    """The broker, the sandbox's first process and everybody; its own signals and its own priority stay allowed.
+
+    Number 0 asks for the right alone, and what would be set is set already: a test that is not held must hurt nobody.
+    """
+    results = await held(
+        room,
+        """{
+            "own": tried(lambda: (os.kill(os.getpid(), 0), os.setpriority(0, 0, 19), os.getpgid(0), os.sched_getaffinity(0))),
+            "slow": tried(lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), os.getpriority(os.PRIO_PROCESS, 0))),
+            "move": tried(lambda: os.sched_setaffinity(os.getppid(), os.sched_getaffinity(0))),
+            "be signalled": tried(lambda: fcntl.fcntl(socket.socketpair()[0], fcntl.F_SETOWN, os.getppid())),
+            "broker": tried(lambda: os.kill(broker, 0)),
+            "first": tried(lambda: os.kill(1, 0)),
+            "parent": tried(lambda: os.kill(os.getppid(), 0)),
+            "everybody": tried(lambda: os.kill(-1, 0)),
+            "group": tried(lambda: os.killpg(0, 0)),
+            "queue": tried(lambda: libc("sigqueue", os.getppid(), 0, 0)),
+            "handle": tried(lambda: os.pidfd_open(os.getppid())),
+            "trace": tried(lambda: libc("ptrace", 16, broker, 0, 0)),
+            "memory": tried(lambda: libc("process_vm_readv", os.getppid(), 0, 0, 0, 0, 0)),
+            "see": tried(lambda: os.listdir("/proc")),
+            "see one": tried(lambda: os.stat("/proc/1")),
+            "limits": tried(lambda: libc("prlimit", os.getppid(), 7, 0, 0)),
+            "outlive": tried(lambda: libc("prctl", 1, 0, 0, 0, 0)),
+        }""",
+        {"broker": os.getpid()},
+    )
+    assert results.pop("own") == "reached"
+    assert results.pop("see") in OUT_OF_REACH
+    if room.tier == "full":  # elsewhere /proc is this machine's: what lies in it does not open, and may be looked at
+        assert results.pop("see one") in OUT_OF_REACH
+    results.pop("see one", None)
+    assert set(results.values()) <= FILTERED
+
+
+@abuse(15)
+async def test_a_tool_cannot_ask_which_processes_there_are(room: Room) -> None:
+    """A number that lives and one that does not get the same answer; in the full tier the numbers are the sandbox's own."""
+    asks = """{
+        "group": tried(lambda: os.getpgid(pid)),
+        "session": tried(lambda: os.getsid(pid)),
+        "priority": tried(lambda: os.getpriority(os.PRIO_PROCESS, pid)),
+        "processors": tried(lambda: os.sched_getaffinity(pid)),
+        "scheduler": tried(lambda: os.sched_getscheduler(pid)),
+        "signal": tried(lambda: os.kill(pid, 0)),
+        "limits": tried(lambda: libc("prlimit", pid, 7, 0, 0)),
+        "own": tried(lambda: (os.getpgid(0), os.getpid())),
+    }"""
+    alive, dead = [await held(room, asks, {"pid": pid}) for pid in (os.getpid(), 2**22 - 3)]
+    assert alive == dead
+    assert alive.pop("own") == "reached"
+    assert "reached" not in alive.values()
+
+
+@abuse(46)
+async def test_what_belongs_to_an_undecided_file_is_not_told(room: Room) -> None:
+    """Its extended attributes cannot be read and its changes cannot be watched; a decided file is copied with its times."""
+    room.file("a.md", "decided")
+    undecided = room.file("b.md")
+    with suppress(OSError):  # not every file system has them
+        os.setxattr(undecided, "user.secret", b"secret")
+    results = await held(
+        room,
+        """{
+            "copy": tried(lambda: __import__("shutil").copy2("a.md", os.environ["TMPDIR"] + "/copy")),
+            "read": tried(lambda: os.getxattr(seen + "/b.md", "user.secret")),
+            "list": tried(lambda: os.listxattr(seen + "/b.md")),
+            "watch": tried(lambda: libc("inotify_init1", 0)),
+        }""",
+        {"seen": room.seen},
+        reads=("a.md",),
+    )
+    assert results.pop("copy") == ("reached" if room.tier == "full" else "EPERM")  # there times lie on the disk
+    assert set(results.values()) <= FILTERED
+
+
+@abuse(7, 8, 10, 11, 53, 54, 55, 56, 57, 61, 62, 63, 64, 67, 68)
+async def test_the_kernel_gives_no_new_powers(room: Room) -> None:
+    """Namespaces, mounts, handles, keys, shared memory, io_uring, bpf and the like."""
+    results = await held(
+        room,
+        """{
+            "clock": tried(lambda: __import__("time").time()),
+            "file mapping": tried(lambda: __import__("mmap").mmap(os.open(sys.modules["main"].__file__, 0), 1, prot=1)),
+            "unshare": tried(lambda: libc("unshare", 0x10000000)),
+            "setns": tried(lambda: libc("setns", 0, 0)),
+            "clone into one": tried(lambda: libc("syscall", 56 if os.uname().machine == "x86_64" else 220, 0x10000011, 0, 0, 0, 0)),
+            "mount": tried(lambda: libc("mount", b"none", b"/", b"tmpfs", 0, None)),
+            "remount": tried(lambda: libc("mount", None, b"/work", None, 0x1020, None)),
+            "move a mount": tried(lambda: libc("syscall", 429, -100, b"/tmp", -100, b"/work", 0)),
+            "umount": tried(lambda: libc("umount2", b"/tmp", 0)),
+            "chroot": tried(lambda: os.chroot("/")),
+            "handle": tried(lambda: libc("open_by_handle_at", -1, None, 0)),
+            "keyring": tried(lambda: libc("syscall", 250 if os.uname().machine == "x86_64" else 219, 0, -3, 1)),
+            "shared memory": tried(lambda: libc("shmget", 0, 4096, 0o600)),
+            "shared mapping": tried(lambda: __import__("mmap").mmap(-1, 4096)),
+            "memfd": tried(lambda: os.memfd_create("x")),
+            "io_uring": tried(lambda: libc("syscall", 425, 8, 0)),
+            "bpf": tried(lambda: libc("syscall", 321 if os.uname().machine == "x86_64" else 280, 0, 0, 0)),
+            "userfaultfd": tried(lambda: libc("syscall", 323 if os.uname().machine == "x86_64" else 282, 0)),
+            "perf": tried(lambda: libc("syscall", 298 if os.uname().machine == "x86_64" else 241, 0, 0, -1, -1, 0)),
+            "seccomp": tried(lambda: libc("syscall", 317 if os.uname().machine == "x86_64" else 277, 2, 0, 0)),
+            "personality": tried(lambda: libc("personality", 0x0040000)),
+            "terminal": tried(lambda: libc("ioctl", 0, 0x5412, b"x")),
+            "console": tried(lambda: libc("ioctl", 0, 0x541C, b"x")),
+            "terminal, high bits": tried(lambda: libc("syscall", 16 if os.uname().machine == "x86_64" else 29, 0, ctypes.c_ulong(0x100005412), b"x")),
+        }""",
+    )
+    assert (results.pop("clock"), results.pop("file mapping")) == ("reached", "reached")
+    assert set(results.values()) <= FILTERED
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="x32 and 32-bit calls exist on x86_64 only")
+@abuse(65)
+async def test_the_calls_of_another_architecture_are_not_a_way_around(room: Room) -> None:
+    """An x32 number is an unknown call."""
+    results = await held(room, '{"x32": tried(lambda: libc("syscall", 0x40000000 + 57))}')
+    assert results == {"x32": "ENOSYS"}
+
+
+@abuse(57)
+async def test_no_capability_is_left(room: Room) -> None:
+    """Even where the broker is root: looked at from outside, in the process that forks the calls and in those that wait."""
+    await put_away()
+    assert (await room.run("def act() -> int:\n    return 1\n")).value == 1
+    first = {
+        pid for pid in below(os.getpid()) if parent(pid) == os.getpid()
+    }  # bubblewrap, or the guard: nothing of a tool
+    inside = [pid for pid in below(os.getpid()) if pid not in first and b"inside.py" in command(pid)]
+    assert inside
+    # An ordinary account cannot empty the bounding set, and has no use for it.
+    bounding = ["CapBnd"] if os.getuid() == 0 or room.tier == "full" else []
+    names = ("CapInh", "CapPrm", "CapEff", "CapAmb", *bounding, "NoNewPrivs", "Seccomp")
+    for pid in inside:
+        status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        assert [status[name].strip() for name in names] == [*["0" * 16] * (len(names) - 2), "1", "2"]
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+@abuse(19, 20)
+async def test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """H1: a leaked descriptor of the broker, even an inheritable one, is not there; a decided variable is."""
+    monkeypatch.setenv("BROKER_SECRET", "secret")
+    leak = os.open(room.file("../leak"), os.O_RDONLY)
+    os.set_inheritable(leak, True)
+    code = """
+    import os
+    def act() -> dict:
+        open_ones = []
+        for number in range(1024):
+            try:
+                os.fstat(number)
+                open_ones.append(number)
+            except OSError:
+                pass
+        return {"descriptors": len(open_ones), "variables": dict(os.environ)}
+    """
+    try:
+        output = await room.run(code, env={"DECIDED": "given"})
+    finally:
+        os.close(leak)
+    variables = output.value["variables"]
+    assert output.value["descriptors"] == 4  # the three standard ones and the channel
+    assert variables.pop("DECIDED") == "given"
+    assert set(variables) <= {
+        "PATH",
+        "HOME",
+        "TMPDIR",
+        "LANG",
+        "LC_CTYPE",
+        "PWD",
+        "OPENBLAS_NUM_THREADS",
+        "OMP_NUM_THREADS",
+        "MKL_NUM_THREADS",
+        "BLIS_NUM_THREADS",
+    }
+
+
+# -- network -----------------------------------------------------------------------------------------------------------
+
+
+async def test_no_socket_of_any_family_can_be_made(room: Room) -> None:
+    """B6: every family and type, a listener on this machine, names; a stream pair stays allowed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        output = await room.run(
+            f"""{TRY}
+def act(port: int) -> dict:
+    families = [tried(lambda: socket.socket(family, kind)) for family in range(0, 46) for kind in (1, 2, 3, 5)]
+    return {{
+        "families": sorted({{one.get("held", "reached") for one in families}}),
+        "loopback": tried(lambda: socket.create_connection(("127.0.0.1", port), 1)),
+        "mptcp": tried(lambda: socket.socket(2, 1, 262)),
+        "name": tried(lambda: socket.getaddrinfo("example.com", 443)),
+        "pair": tried(lambda: socket.socketpair()),
+    }}
+""",
+            {"port": listener.getsockname()[1]},
+        )
+    results = output.value
+    assert results["families"] == ["EPERM"]
+    assert [came_to(results[one]) for one in ("loopback", "mptcp", "pair")] == ["EPERM", "EPERM", "reached"]
+    assert came_to(results["name"]) != "reached"
+    assert Refused(access="use", what="example.com:443", allow='hosts = ["example.com:443"]') in output.refused
+
+
+@abuse(58)
+async def test_a_unix_socket_of_this_machine_cannot_be_reached(room: Room) -> None:
+    """Through the read-only folder, by a client socket and by a pair whose end is sent to an address."""
+    room.root.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
+        listener.bind(str(room.root / "socket"))
+        results = await held(
+            room,
+            """{
+                "client": tried(lambda: socket.socket(socket.AF_UNIX).connect(path)),
+                "datagram pair": tried(lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b"x", path)),
+                "packet pair": tried(lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)[0].sendto(b"x", path)),
+                "stream pair": tried(lambda: socket.socketpair()[0].sendto(b"x", path)),
+                "connect pair": tried(lambda: socket.socketpair()[0].connect(path)),
+                "listen": tried(lambda: socket.socketpair()[0].bind(path + "2")),
+            }""",
+            {"path": f"{room.seen}/socket"},
+        )
+        assert results.pop("stream pair") == "EISCONN"  # connected to its twin, and to nobody else ever
+        assert set(results.values()) <= FILTERED
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.recv(1)

@@ -1,0 +1,413 @@
+"""What outlives a call: the files that were decided and committed, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import hashlib
+import os
+import select
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from adversarial.attack_list import abuse
+from remit.core.attempts import Change
+from remit.core.errors import Refusal
+from remit.sandbox import Output, Scratch, Tier, argv, expand, find_bwrap, process
+from support.sandbox import Room, below, command, put_away, sandbox
+
+
+@pytest.fixture(params=["full", "landlock"])
+def room(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+    """With a folder of its own for temporary files, so that a test sees what is left in it."""
+    tier: Tier = request.param
+    sandbox(tier)
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    return Room(base=tmp_path, tier=tier)
+
+
+def scratch_of(output: Output) -> Scratch:
+    assert output.code is None, output
+    assert output.scratch is not None
+    return output.scratch
+
+
+def change(name: str, text: str) -> Change:
+    return Change(resource=f"file:{name}", digest=f"sha256:{hashlib.sha256(text.encode()).hexdigest()}", size=len(text))
+
+
+async def left_over(room: Room) -> list[str]:
+    """Of temporary files, once nothing is kept warm."""
+    await put_away()
+    await until(lambda: not any(name.startswith("remit-") for name in os.listdir(room.base / "tmp")))
+    return os.listdir(room.base / "tmp")
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_written_file_is_in_place_after_the_commit_and_not_before(room: Room) -> None:
+    code = """
+    import os
+    def act() -> None:
+        with open("reports/new/x.md.tmp", "w") as file:
+            file.write("report")
+        os.replace("reports/new/x.md.tmp", "reports/new/x.md")
+        open("stray.md", "w")
+        open("reports/other.md", "w")
+    """
+    room.root.mkdir()
+    output = await room.run(code, writes=("reports/new/x.md",))
+    assert os.listdir(room.root) == []
+    assert scratch_of(output).commit() == (change("reports/new/x.md", "report"),)
+    assert (room.root / "reports/new/x.md").read_text() == "report"
+    assert sorted(os.listdir(room.root)) == ["reports"]
+    assert sorted(os.listdir(room.root / "reports")) == ["new"]
+    assert "2 files outside the decision were dropped" in output.stderr
+    assert await left_over(room) == []
+
+
+async def test_what_is_discarded_was_never_there(room: Room) -> None:
+    room.file("x.md", "before")
+    output = await room.run("def act() -> None:\n    open('x.md', 'w').write('after')\n", writes=("x.md",))
+    scratch_of(output).discard()
+    scratch_of(output).discard()
+    failed = await room.run(
+        "def act() -> None:\n    open('x.md', 'w').write('after')\n    raise ValueError\n", writes=("x.md",)
+    )
+    assert failed.scratch is None
+    assert (room.root / "x.md").read_text() == "before"
+    assert (os.listdir(room.root), await left_over(room)) == (["x.md"], [])
+
+
+async def test_a_file_that_is_read_and_written_is_edited_in_scratch(room: Room) -> None:
+    """Unchanged ones are no change, a removed one is removed, and modes stay."""
+    room.file("edit.md", "one\n").chmod(0o640)
+    room.file("same.md", "same")
+    room.file("gone.md", "gone")
+    room.file("read.md", "two\n")
+    code = """
+    import os
+    def act() -> None:
+        with open("edit.md", "a") as file:
+            file.write(open("read.md").read())
+        os.remove("gone.md")
+    """
+    names = ("edit.md", "same.md", "gone.md")
+    output = await room.run(code, reads=(*names, "read.md"), writes=names)
+    assert (room.root / "gone.md").exists()
+    assert scratch_of(output).commit() == (
+        change("edit.md", "one\ntwo\n"),
+        Change(resource="file:gone.md", digest="", size=0),
+    )
+    assert sorted(os.listdir(room.root)) == ["edit.md", "read.md", "same.md"]
+    assert (room.root / "edit.md").read_text() == "one\ntwo\n"
+    assert stat.S_IMODE((room.root / "edit.md").stat().st_mode) == 0o640
+
+
+async def test_a_link_planted_at_the_destination_is_not_followed(room: Room) -> None:
+    """A3, A5, A8: a symlink at the name, a symlink on the way, and a hard link to a file outside."""
+    secret = room.file("../outside/secret", "secret")
+    room.file("plain/keep", "")
+    names = ("out.md", "folder/out.md", "hard.md", "plain/out.md")
+
+    async def written(name: str) -> Scratch:
+        return scratch_of(await room.run(f"def act() -> None:\n    open({name!r}, 'w').write('new')\n", writes=(name,)))
+
+    for name, plant in zip(
+        names,
+        (
+            lambda: (room.root / "out.md").symlink_to(secret),
+            lambda: (room.root / "folder").symlink_to(secret.parent),
+            lambda: os.link(secret, room.root / "hard.md"),
+            lambda: None,
+        ),
+        strict=True,
+    ):
+        scratch = await written(name)
+        plant()
+        if name in ("out.md", "folder/out.md"):
+            with pytest.raises(Refusal) as refused:
+                scratch.commit()
+            assert refused.value.code == "sandbox_violation"
+        else:
+            assert scratch.commit() == (change(name, "new"),)
+    assert secret.read_text() == "secret"
+    assert os.listdir(secret.parent) == ["secret"]
+    assert (room.root / "hard.md").read_text() == (room.root / "plain/out.md").read_text() == "new"
+    assert not [name for _, _, files in os.walk(room.root) for name in files if name.startswith(".remit-")]
+
+
+async def test_of_several_files_all_are_put_in_place_or_none(room: Room) -> None:
+    output = await room.run(
+        "def act() -> None:\n    for name in ('a.md', 'b.md'):\n        open(name, 'w').write(name)\n",
+        writes=("a.md", "b.md"),
+    )
+    (room.root / "b.md").mkdir()
+    with pytest.raises(Refusal):
+        scratch_of(output).commit()
+    assert os.listdir(room.root) == ["b.md"]
+    again = await room.run(
+        "def act() -> None:\n    for name in ('a.md', 'c.md'):\n        open(name, 'w').write(name)\n",
+        writes=("a.md", "c.md"),
+    )
+    assert scratch_of(again).commit() == (change("a.md", "a.md"), change("c.md", "c.md"))
+
+
+async def test_a_symlink_that_the_tool_writes_is_no_result(room: Room) -> None:
+    output = await room.run(
+        "import os\ndef act() -> None:\n    os.symlink('/etc/passwd', 'out.md')\n", writes=("out.md",)
+    )
+    assert output.code is not None
+    assert output.scratch is None
+    assert os.listdir(room.root) == []
+
+
+async def test_a_folder_that_is_read_shows_its_names_and_opens_none(room: Room) -> None:
+    room.file("docs/a.md")
+    room.file("docs/sub/b.md")
+    code = """
+    import os
+    def act() -> list:
+        opened = []
+        for name in ("docs/a.md", "docs/sub/b.md"):
+            try:
+                opened.append(open(name).read())
+            except OSError:
+                pass
+        try:
+            opened.append(os.listdir("docs/sub"))
+        except OSError:
+            pass
+        return [sorted(os.listdir("docs")), os.path.isdir("docs/sub"), opened]
+    """
+    assert (await room.run(code, reads=("docs",))).value == [["a.md", "sub"], True, []]
+
+
+def test_a_set_holds_its_files_and_follows_no_link(tmp_path: Path) -> None:
+    for name in ("docs/b.md", "docs/.hidden", "docs/sub/a.md", "other/x"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "docs/link.md").symlink_to("b.md")
+    (tmp_path / "docs/up").symlink_to("../other")
+    (tmp_path / "docs/line\nbreak").touch()
+    os.mkfifo(tmp_path / "docs/fifo")
+    expansion = expand(tmp_path, "docs/**", lambda name: name != "docs/b.md")
+    assert expansion.files == ("docs/.hidden", "docs/sub/a.md")
+    assert expansion.folders == ("docs", "docs/sub")
+    assert (expansion.denied, expansion.odd) == (1, 4)
+    assert expand(tmp_path, "**", lambda _: True).files == ("docs/.hidden", "docs/b.md", "docs/sub/a.md", "other/x")
+    assert expand(tmp_path, "absent/**", lambda _: True).files == ()
+    assert expand(tmp_path, "docs/up/**", lambda _: True).files == ()
+
+
+async def test_a_set_of_many_files_opens_and_one_of_too_many_is_refused(room: Room) -> None:
+    """More descriptors than one message carries, and more than the broker may hold open."""
+    room.root.mkdir()
+    for number in range(1_200):
+        (room.root / f"{number}.md").write_text("x")
+    code = "import os\ndef act() -> int:\n    return sum(len(open(name).read()) for name in os.listdir('.'))\n"
+    assert (await room.run(code, reads=("**",))).value == 1_200
+    for number in range(1_200, 2_001):
+        (room.root / f"{number}.md").touch()
+    output = await room.run(code, reads=("**",))
+    assert output.code == "resource_exhausted"
+
+
+# -- processes ---------------------------------------------------------------------------------------------------------
+
+BWRAP = os.fsencode(find_bwrap() or "bwrap")
+WAITS = """
+import os, time
+def act() -> None:
+    open("stores/life/started", "w")
+    time.sleep(600)
+"""
+
+
+class Watched:
+    """Processes, held so that their ends are seen and their numbers are not mistaken."""
+
+    def __init__(self, pids: Iterable[int]) -> None:
+        self.commands = {pid: command(pid) for pid in pids}
+        self.handles = {pid: os.pidfd_open(pid) for pid in self.commands}
+
+    def any_ended(self) -> bool:
+        poll = select.poll()
+        for handle in self.handles.values():
+            poll.register(handle, select.POLLIN)
+        return bool(poll.poll(0))
+
+    def left(self) -> list[tuple[int, bytes]]:
+        """Those that go on, each by its number and command line, after all the time that a busy machine needs."""
+        found = []
+        for pid, handle in self.handles.items():
+            poll = select.poll()
+            poll.register(handle, select.POLLIN)
+            if not poll.poll(20_000):
+                found.append((pid, self.commands[pid]))
+            os.close(handle)
+        return found
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """At most 20 seconds."""
+    pause = threading.Event()
+    for _ in range(2_000):
+        if holds():
+            return
+        pause.wait(0.01)
+    raise AssertionError("it did not happen")
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    await asyncio.to_thread(wait_for, holds)
+
+
+def started(others: set[int]) -> set[int]:
+    """The processes below this one but `others`, which were there before."""
+    return set(below(os.getpid())) - others
+
+
+async def descriptors(room: Room) -> int:
+    """How many are open with nothing kept warm, and with what an event loop opens when it first waits for a thread."""
+    await put_away()
+    gc.collect()
+    return len(os.listdir("/proc/self/fd"))
+
+
+async def test_a_cancelled_call_leaves_no_process_and_no_file(room: Room) -> None:
+    before, others = await descriptors(room), started(set())
+    call = asyncio.create_task(room.run(WAITS, stores=("life",), writes=("out.md",)))
+    await until((room.root / "stores/life/started").exists)
+    watched = Watched(started(others))
+    assert len(watched.handles) >= 2
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await until(watched.any_ended)  # its own process; what is kept warm is not the call's
+    await put_away()
+    assert watched.left() == []
+    assert (sorted(os.listdir(room.root)), await left_over(room)) == (["stores"], [])
+    assert await descriptors(room) <= before
+
+
+async def test_a_call_cancelled_before_the_tool_runs_leaves_nothing(room: Room) -> None:
+    before, others = await descriptors(room), started(set())
+    call = asyncio.create_task(room.run(WAITS, stores=("life",)))
+    await until(lambda: bool(started(others)))
+    watched = Watched(started(others))
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await put_away()
+    assert watched.left() == []
+    assert await left_over(room) == []
+    assert await descriptors(room) <= before
+
+
+@pytest.mark.parametrize("trust", ["pinned", "none"])
+async def test_a_sandbox_does_not_outlive_the_process_that_started_it(
+    tmp_path: Path, trust: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bubblewrap is killed before it has tied the sandbox to itself: a moment that is not met on purpose, so it never ties it."""
+    await put_away()
+    others = started(set())
+    room = Room(base=tmp_path, tier="full")
+    monkeypatch.setattr(process, "argv", lambda *given: [word for word in argv(*given) if word != "--die-with-parent"])
+    call = asyncio.create_task(room.run(WAITS, stores=("life",), trust=trust))
+    await until((room.root / "stores/life/started").exists)
+    watched = Watched(started(others))
+    starters = [pid for pid, line in watched.commands.items() if line.startswith(BWRAP)]
+    assert len(starters) == 1
+    os.kill(starters[0], signal.SIGKILL)
+    output = await call
+    assert (output.code, output.message) == ("tool_crashed", "the sandbox ended without a result")
+    assert watched.left() == []
+
+
+async def test_many_calls_at_once_do_not_meet(room: Room) -> None:
+    """State, files and answers of one call are its own."""
+    for number in range(8):
+        room.file(f"{number}.md", str(number))
+    code = """
+    import os
+    seen = []
+    def act(name: str) -> list:
+        seen.append(open(name).read())
+        try:
+            seen.append(open(f"{(int(name[0]) + 1) % 8}.md").read())
+        except OSError:
+            pass
+        with open(os.environ["TMPDIR"] + "/once", "x") as file:
+            file.write(name)
+        open("out-" + name, "w").write(name)
+        return seen
+    """
+    before = await descriptors(room)
+    names = [f"{number}.md" for number in range(8)]
+    outputs = await asyncio.gather(
+        *(room.run(code, {"name": name}, reads=(name,), writes=(f"out-{name}",)) for name in names)
+    )
+    assert [output.value for output in outputs] == [[name[0]] for name in names]
+    assert [scratch_of(output).commit() for output in outputs] == [(change(f"out-{name}", name),) for name in names]
+    assert await left_over(room) == []
+    assert await descriptors(room) <= before
+
+
+@abuse(23, 24)
+async def test_a_daemon_of_a_program_ends_with_the_call(tmp_path: Path) -> None:
+    """What a program leaves in the background, in a session of its own, is gone."""
+    room = Room(base=tmp_path, tier="full")
+    code = """
+    import subprocess
+    def act() -> None:
+        subprocess.Popen(["sleep", "612.25"], start_new_session=True)
+        subprocess.run(["sh", "-c", "sleep 612.25 & sleep 612.25 &"])
+    """
+    output = await room.run(code, programs=("sleep", "sh"))
+    assert output.code is None, output
+    assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and b"612.25" in command(int(pid))]
+
+
+BROKER = """
+import asyncio, sys
+from pathlib import Path
+from remit.sandbox import Profile, Sandbox
+base, tier, trust, without = Path(sys.argv[1]), *sys.argv[2:]
+if without:  # this process too is to go without it
+    import pytest
+    from adversarial import mutation
+    mutation.take_away(without, pytest.MonkeyPatch())
+profile = Profile(tool="t", action="act", source="python", code=base / "tool", root=base / "work", stores=("life",), wall=600.0, tier=tier, trust=trust)
+asyncio.run(Sandbox(accept=(tier,)).run(profile, {}, declared={}))
+"""
+
+
+@abuse(88)
+@pytest.mark.parametrize("trust", ["pinned", "none"])
+def test_a_killed_broker_leaves_no_process(room: Room, trust: str, request: pytest.FixtureRequest) -> None:
+    """SIGKILL, so that nothing of the broker can clean up; its temporary files go too."""
+    room.root.mkdir()
+    (room.base / "tool").mkdir()
+    (room.base / "tool" / "main.py").write_text(WAITS)
+    environment = os.environ | {"TMPDIR": str(room.base / "tmp")}
+    given = [str(room.base), room.tier, trust, request.config.getoption("--without", "")]
+    with subprocess.Popen([sys.executable, "-c", BROKER, *given], env=environment) as broker:
+        try:
+            wait_for((room.root / "stores/life/started").exists)
+            watched = Watched(below(broker.pid))
+            assert len(watched.handles) >= 2
+        finally:
+            broker.kill()
+    assert watched.left() == []
+    wait_for(lambda: os.listdir(room.base / "tmp") == [])

@@ -1,0 +1,181 @@
+"""Random runs, and work for several processes at once: record them, replay them in any order, be killed in the middle."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from remit.broker import holds as hold
+from remit.broker.approvals import requests as approval
+from remit.core.errors import Refusal
+from remit.core.events import Recorded
+from remit.journal.run_log import Record
+from remit.replay.replayer import replay, tampering
+from remit.runtime import runner as run
+from remit.tracing import open_trace, read, write_portable
+from remit.workspace import session as house
+from remit.workspace.bundle import open_rulebook
+from support.cli_server import SERVER
+from support.lifecycle import Killed
+from support.runs import DONE
+from support.workspaces.ledger import counting_house, use
+
+LASTS_NS = approval.LASTS_NS
+WAIT_S = 3600.0
+SECRET = "AKIAIOSFODNN7EXAMPLE"
+
+CALLS: list[Callable[[random.Random], dict[str, Any]]] = [
+    lambda chance: {"ledger__look": {"name": chance.choice(["ann", "ben", "busy1", "busy2", "gone", "crash"])}},
+    lambda chance: {"ledger__pay": {"name": "ann", "amount": chance.choice([1, 100, 500, 5000])}},
+    lambda chance: {
+        "ledger__pay": {"name": chance.choice(["vault", "outside", "cid"]), "amount": chance.choice([1, 900])}
+    },
+    lambda chance: {"ledger__book": {"name": "ben", "amount": 2}},
+    lambda chance: {"ledger__pay": chance.choice(['{"name": "a", "name": "b", "amount": 1}', '{"name":', "[]"])},
+    lambda chance: {"ledger__look": {"name": "ann", "text": f"key {SECRET}"}},
+    lambda chance: {chance.choice(["shell", "ledger__burn"]): {"name": "ann"}},
+    lambda chance: {"ledger__look": {"name": SECRET}},
+]
+
+
+def turns_of(chance: random.Random) -> list[dict[str, Any]]:
+    turns: list[dict[str, Any]] = []
+    for _ in range(chance.randint(1, 4)):
+        calls = [chance.choice(CALLS)(chance) for _ in range(chance.randint(1, 4))]
+        turns.append({"say": "next", "calls": calls})
+        if chance.random() < 0.08:
+            turns[-1]["finish"] = chance.choice(["length", "content_filter"])
+    return [*turns, DONE] if chance.random() < 0.8 else turns
+
+
+def one_life(folder: Path, name: str, user: str | None, model: Any, ends_after: int | None) -> None:
+    """What one process does of a run: begin it for `user`, or take it up; and die after so many events."""
+    opened = house.open_house(folder)
+    seen = 0
+
+    def tell(_: Recorded) -> None:
+        nonlocal seen
+        seen += 1
+        if ends_after is not None and seen >= ends_after:
+            raise Killed
+
+    if user is None:
+        work = run.resume_run(opened, name, account="t", tell=tell)
+    else:
+        start = run.Start(agent="clerk", task="pay ann", subject=user, account="t", model=model, run=name)
+        work = run.start_run(opened, start, tell=tell)
+    try:
+        asyncio.run(work)
+    finally:
+        opened.journal.close()
+
+
+def live(
+    folder: Path, chance: random.Random, model: Any, play: Callable[..., None] = one_life
+) -> tuple[house.House, str]:
+    """Play one run over several processes' lives, with people and operators at work in between."""
+    name = f"{chance.getrandbits(120) + 1:032x}"
+    opened = house.open_house(folder)
+    holds: list[str] = []
+    for life in range(6):
+        ends_after = chance.choice([None, None, chance.randint(1, 40)])
+        user = chance.choice(["user:operator"] * 4 + ["user:none"]) if life == 0 else None
+        with suppress(Killed):
+            play(folder, name, user, model, ends_after)
+        record = Record(opened.journal, name)
+        if record.facts.finished:
+            break
+        for requested in approval.waiting_approvals(record):
+            person = {"approver": chance.choice(["user:lea", "user:leo"]), "account": "t"}
+            now: dict[str, Any] = {"roles_of": opened.policy.roles_of, "now": time.time_ns()}
+            try:
+                if chance.random() < 0.5:
+                    approval.grant_approval(record, requested, approval.Approval(role="role:lead", **person), **now)
+                elif chance.random() < 0.4:
+                    approval.reject_approval(record, requested, reason="no", **person, **now)
+            except Refusal:
+                continue
+        if holds:
+            hold.lift_hold(opened.journal, holds.pop(), account="op")
+        elif chance.random() < 0.2:
+            holds.append(chance.choice(["tool:ledger", "agent:clerk", f"run:{name}", "all"]))
+            hold.set_hold(opened.journal, holds[-1], why="audit", account="op")
+    return opened, name
+
+
+def at_once(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+    """Run `work` once for each of the arguments, each in a process of its own, all at the same time."""
+    processes = [SERVER.Process(target=work, args=given) for given in arguments]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(WAIT_S)
+        assert process.exitcode == 0, f"{work.__name__} ended with {process.exitcode}"
+
+
+def record_runs(folder: str, seeds: Sequence[int]) -> None:
+    """Play a random run for each seed and export it as `FOLDER/SEED.jsonl`."""
+    for seed in seeds:
+        chance = random.Random(seed)
+        with tempfile.TemporaryDirectory() as place:
+            root = Path(place) / "clerk"
+            use(root)
+            approval.LASTS_NS = chance.choice([LASTS_NS] * 4 + [0])
+            limits = {"steps": chance.choice([30, 30, 2]), "calls": chance.choice([60, 60, 3])}
+            counting_house(root, turns_of(chance), **limits)
+            opened, name = live(root, chance, run.open_model_of(house.open_house(root), "clerk"), play=forked)
+            write_portable(open_trace(opened.traces, opened.journal, name), Path(folder) / f"{seed}.jsonl")
+            opened.journal.close()
+
+
+def forked(*life: Any) -> None:
+    """One life of a run in a process of its own, which is dead where it dies."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            with suppress(Killed):
+                one_life(*life)
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(process, 0)[1] == 0, "a life of the run failed"
+
+
+def replay_runs(folder: str, order: int) -> None:
+    """Replay every file of the folder in an order of one's own; what is not reproduced is written to `ORDER.failed`."""
+    files = sorted(Path(folder).glob("*.jsonl"))
+    random.Random(order).shuffle(files)
+    failed: dict[str, str] = {}
+    for file in files:
+        trace = read(file)
+        books = {digest: open_rulebook(found) for digest, found in trace.rulebooks().items()}
+        said = asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
+        if not said.reproduced:
+            failed[file.name] = str(said.divergences[0])
+    (Path(folder) / f"{order}.failed").write_text(json.dumps([len(files), failed]))
+
+
+def play_slowly(root: str, name: str, telling: Connection) -> None:
+    """Play the run of the workspace, telling of each event, until it ends or somebody kills this process."""
+    use(Path(root))
+    os.environ["LEDGER_SLOW"] = "0.003"
+    opened = house.open_house(Path(root))
+    start = run.Start(
+        agent="clerk",
+        task="pay ann",
+        subject="user:operator",
+        account="t",
+        model=run.open_model_of(opened, "clerk"),
+        run=name,
+    )
+    asyncio.run(run.start_run(opened, start, tell=lambda _: telling.send_bytes(b".")))

@@ -1,0 +1,126 @@
+"""What happens to a scripted run of the ledger workspace: it is killed, approved, resumed, followed by another, replayed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from remit.broker.approvals import requests as approval
+from remit.core.calls import Ask
+from remit.core.events import ApprovalRequested, Recorded, Usage
+from remit.core.messages import Turn
+from remit.journal.run_log import Record
+from remit.replay.replayer import Replayed, replay, tampering
+from remit.runtime import runner as run
+from remit.tracing import read
+from remit.workspace.bundle import open_rulebook
+from remit.workspace.session import House, open_house
+from support.runs import DONE, Played, turn
+
+RUN: Final = "e" * 32
+LARGE: Final = [turn(ledger__pay={"name": "ann", "amount": 5000}), DONE]
+TAKES: Final = Usage(input_tokens=900, output_tokens=100)
+PRICE: Final = "[price]\ninput = 1.0\noutput = 10.0\n"
+
+
+class Killed(BaseException):
+    """The process ends here, as by kill -9: nothing after it happens."""
+
+
+def dies_at(kind: str) -> Callable[[Recorded], None]:
+    """For `tell`: the process dies when the first event of that type is recorded."""
+
+    def tell(recorded: Recorded) -> None:
+        if recorded.type == kind:
+            raise Killed
+
+    return tell
+
+
+def killed(folder: Path, at: str) -> House:
+    """A run whose process dies when the first event of that type is recorded."""
+    opened = open_house(folder)
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
+    with pytest.raises(Killed):
+        asyncio.run(run.start_run(opened, start, tell=dies_at(at)))
+    return opened
+
+
+def resumed_after_kill(folder: Path) -> Played:
+    """The killed run, taken up by another process."""
+    opened = open_house(folder)
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, account="t")))
+
+
+def resumed(played: Played) -> Played:
+    ended = asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
+    return Played(folder=played.folder, opened=played.opened, ended=ended)
+
+
+def another(played: Played, turns: list[dict[str, Any]], *, user: str = "user:operator") -> Played:
+    """Another run in the same workspace."""
+    (played.folder / "agent/clerk/script.yaml").write_text(json.dumps({"turns": turns}))
+    opened = open_house(played.folder)
+    model = run.open_model_of(opened, "clerk")
+    start = run.Start(agent="clerk", task="again", subject=user, account="t", model=model)
+    return Played(folder=played.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+
+
+class Metered:
+    """A model that says what it takes."""
+
+    name = "script:script.yaml"
+    scripted = True
+
+    def __init__(self, usage: Usage) -> None:
+        self._usage = usage
+
+    async def think(self, step: int, messages: Any, tools: Sequence[Any]) -> Turn:
+        ask = Ask(name="ledger__look", arguments=json.dumps({"name": f"a{step}"}))
+        return Turn(text="", asks=(ask,), finish="tool_calls", usage=self._usage)
+
+
+def metered(folder: Path, usage: Usage) -> Played:
+    opened = open_house(folder)
+    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Metered(usage))
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+
+
+def waiting(played: Played) -> ApprovalRequested:
+    (requested,) = played.ended.waiting
+    return requested
+
+
+def grant(played: Played, approver: str, *, role: str = "role:lead", now: int | None = None) -> None:
+    """Approve the one call that waits."""
+    granted(played, waiting(played), approver, role=role, now=now)
+
+
+def granted(
+    played: Played,
+    requested: ApprovalRequested,
+    approver: str = "user:lea",
+    *,
+    role: str = "role:lead",
+    now: int | None = None,
+) -> None:
+    approval.grant_approval(
+        Record(played.opened.journal, played.ended.run),
+        requested,
+        approval.Approval(approver=approver, role=role, account="tester"),
+        roles_of=played.opened.policy.roles_of,
+        now=now or time.time_ns(),
+    )
+
+
+def replayed(played: Played) -> Replayed:
+    trace = read(played.ended.trace)
+    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    return asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))

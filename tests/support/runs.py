@@ -1,0 +1,75 @@
+"""What the tests speak of: a command and what it said, a run and what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from remit.core.events import CallAnswered, Recorded
+from remit.runtime.lifecycle import Ended
+from remit.workspace.session import House
+from support.workspaces.ledger import effects
+
+TASK = "Checkout is failing: find out why and write the report"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """What a command said. `json` is its last line, read."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out.strip().splitlines()[-1])
+
+
+Remit = Callable[..., Said]
+Command = Callable[..., Said]  # from the folder that is named first
+
+
+@dataclass(frozen=True, kw_only=True)
+class Played:
+    """A run that was played, and what came of it."""
+
+    folder: Path
+    opened: House
+    ended: Ended
+
+    @property
+    def records(self) -> list[Recorded]:
+        return self.opened.journal.events(self.ended.run)
+
+    def result(self, step: int, index: int = 0) -> dict[str, Any]:
+        """The result of one call as the model read it."""
+        recorded = self.opened.journal.get(self.ended.run, f"call.answered/{step}/{index}/-")
+        assert recorded is not None
+        assert isinstance(recorded.event, CallAnswered)
+        return recorded.event.result.model_dump(mode="json")
+
+    def error(self, step: int, index: int = 0) -> dict[str, Any]:
+        """The error of one refused or failed call."""
+        result = self.result(step, index)
+        assert not result["ok"], result
+        error: dict[str, Any] = result["error"]
+        return error
+
+    @property
+    def effects(self) -> list[dict[str, Any]]:
+        return effects(self.folder)
+
+
+Play = Callable[..., Played]
+
+
+def turn(say: str = "", **calls: Any) -> dict[str, Any]:
+    """One turn with one call an action: turn(ledger__look={"name": "a"})."""
+    return {"say": say or "next", "calls": [{name: arguments} for name, arguments in calls.items()]}
+
+
+DONE = {"say": "done"}

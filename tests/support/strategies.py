@@ -1,0 +1,125 @@
+"""Policies, edits and requests that nobody would think of: small enough that all of a universe can be tried."""
+
+from __future__ import annotations
+
+import random
+
+from remit.analysis.solver.ruleset import Side, read_side
+from remit.core.calls import Context
+from remit.policy.language.loader import Vocabulary
+from support import ROOT
+
+MODEL = (ROOT / "policies" / "model.conf").read_bytes()
+
+SUBJECTS = ("agent:a", "agent:b", "user:u", "user:v", "user:w")
+ROLES = tuple(f"role:{n}" for n in range(6))
+ACTIONS = ("files.read", "files.write", "mail.send", "mail.list")
+SEGMENTS = ("a", "ab", ".a", "b.c", "ba", "aba", "zz")
+PATTERN_SEGMENTS = ("a", "ab", ".a", "*", "a*", "*b*", "*a", "**", "**", "b*a")
+# All there is to ask for in a small universe: files down to the second folder, their folders as sets, and other kinds.
+_PATHS = [*SEGMENTS, *(f"{folder}/{name}" for folder in SEGMENTS[:5] for name in SEGMENTS[:5]), "a/ab/zz", ".a/a/b.c"]
+RESOURCES = (
+    *(f"file:{path}" for path in _PATHS), *(f"file:{path}/**" for path in _PATHS[:20]), "file:**", "file:.", "none:",
+    *(f"ticket:{name}" for name in ("a", "INC-1", "X-1", "b")), *(f"https://h.example/{path}" for path in ("", "a", "ab/a", "zz/")),
+    "mail:a@b.example",
+)  # fmt: skip
+ATOMS = (
+    "args.n < 3", "args.n == 2", "args.n <= 3", "args.gone == 1", "args.text in labels", "'a' in args.text", "len(args.list) >= 2",
+    "args.n < 'x'", "args.flag", "'x' in args.list", "args.null == 'a'", "args.text < args.other", "args.n < args.m", "named",
+    "'l' in labels", "'l' not in labels", "args.text in carries", "calls('mail.send') < 2", "env == 'prod'", "confinement != 'none'",
+    "'09:00' <= time < '17:00'", "True", "False", "args.text == 'a'", "len(args.text) > 2", "1 <= args.n <= 2", "args.text != args.other",
+    "'bc' in args.text", "args.text in 'abc'", "time in labels",
+)  # fmt: skip
+
+
+VOCABULARY = Vocabulary(actions=dict.fromkeys(ACTIONS))
+
+
+def side(text: str, vocabulary: Vocabulary | None = VOCABULARY) -> Side:
+    return read_side("rules", {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, vocabulary)
+
+
+def condition(dice: random.Random, effect: str, depth: int = 2) -> str:
+    if depth == 0 or dice.random() < 0.5:
+        if dice.random() < 0.25:
+            approval = dice.choice(("approved('role:0')", "approvals('role:1') >= 2", "approvals('role:0') >= 2"))
+            return approval if effect == "allow" else f"not {approval}"
+        atom = dice.choice(ATOMS)
+        return f"not ({atom})" if dice.random() < 0.2 else atom
+    joined = dice.choice((" and ", " or ")).join(condition(dice, effect, depth - 1) for _ in range(2))
+    return f"({joined})"
+
+
+def pattern(dice: random.Random) -> str:
+    kind = dice.choice(("file", "file", "file", "file", "https", "ticket", "none", "all"))
+    if kind == "all":
+        return "**"
+    if kind == "none":
+        return dice.choice(("none:", "none:*", "none:**"))
+    if kind == "ticket":
+        return f"ticket:{dice.choice(('a', 'INC-*', '*', '**', '*-1'))}"
+    segments = [dice.choice(PATTERN_SEGMENTS) for _ in range(dice.randint(1, 3))]
+    kept = [one for at, one in enumerate(segments) if one != "**" or at == 0 or segments[at - 1] != "**"]
+    return f"file:{'/'.join(kept)}" if kind == "file" else f"https://h.example/{'/'.join(kept)}"
+
+
+def resource(dice: random.Random) -> str:
+    path = "/".join(dice.choice(SEGMENTS) for _ in range(dice.randint(1, 3)))
+    ticket = dice.choice(("a", "INC-1", "INC-2", "X-1", "b"))
+    return dice.choice(
+        (f"file:{path}", f"file:{path}", f"file:{path}/**", "file:**", "file:.", f"https://h.example/{path}",
+         "https://h.example/", f"https://h.example/{path}/", "none:", f"ticket:{ticket}", "mail:a@b.example")
+    )  # fmt: skip
+
+
+def rows(dice: random.Random) -> list[str]:
+    links = [f"g, {dice.choice((*SUBJECTS, *ROLES[:4]))}, {dice.choice(ROLES)}" for _ in range(dice.randint(0, 7))]
+    links = [
+        row
+        for row in links
+        if not row.startswith("g, role") or int(row.split(":")[1].split(",")[0]) < int(row.rsplit(":", 1)[1])
+    ]
+    return links + [rule(dice) for _ in range(dice.randint(1, 9))]
+
+
+def rule(dice: random.Random) -> str:
+    effect = dice.choice(("allow", "allow", "deny"))
+    who = dice.choice((*SUBJECTS, *ROLES[:4]))
+    what = dice.choice((*ACTIONS, "files.*", "mail.*", "*", "*"))
+    return f"p, {who}, {what}, {pattern(dice)}, {dice.choice(('True', condition(dice, effect)))}, {effect}"
+
+
+def edited(dice: random.Random, before: list[str]) -> list[str]:
+    """One to three rows removed, added or replaced; now and then another policy altogether."""
+    if dice.random() < 0.15:
+        return rows(dice)
+    after = list(before)
+    for _ in range(dice.randint(1, 3)):
+        if after and dice.random() < 0.5:
+            del after[dice.randrange(len(after))]
+        if dice.random() < 0.7:
+            after.append(rule(dice) if dice.random() < 0.8 else f"g, {dice.choice(SUBJECTS)}, {dice.choice(ROLES)}")
+    return after
+
+
+def context(dice: random.Random) -> Context:
+    args = {
+        "n": dice.choice((0, 1, 2, 2.5, 3, 4, "w", "y", None)),
+        "m": dice.choice((0, 1, 2, 3, "x")),
+        "text": dice.choice(("a", "l", "xyz", "bc", "abc", "", 3)),
+        "other": dice.choice(("a", "b", "l", "")),
+        "list": dice.choice((["x"], [], ["x", "y"], ["y", "z"], [[], "x"], "abc", {"k": 1})),
+        "flag": dice.choice((True, False, 1)),
+        "null": dice.choice((None, "a")),
+    }
+    return Context(
+        args={name: value for name, value in args.items() if dice.random() < 0.9},
+        labels=frozenset(dice.sample(("l", "a", "09:00"), dice.randint(0, 3))),
+        named=dice.random() < 0.5,
+        carries=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
+        calls={"mail.send": dice.randint(0, 3)},
+        approvals={role: dice.choice((0, 0, 1, 2)) for role in ("role:0", "role:1")},
+        env=dice.choice(("local", "prod")),
+        confinement=dice.choice(("full", "none")),
+        time=dice.choice(("08:59", "09:00", "16:59", "17:00")),
+    )  # fmt: skip

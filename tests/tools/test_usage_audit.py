@@ -1,0 +1,363 @@
+"""What a tool's cases really use, seen by the kernel, held against what its manifest grants."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.core.errors import UsageError
+from remit.sandbox import Observed, Sandbox
+from remit.tools.usage_audit import Report, Used, observe_tool
+from remit.workspace.loader import load_workspace
+from support.http_servers import Said, Server
+from support.runs import Remit
+from support.sandbox import Room, sandbox
+
+TOML = """\
+name = "reporter"
+version = "1.0.0"
+owner = "you@example.com"
+summary = "Report"
+
+[always]
+env = {env}
+programs = {programs}
+
+[at_most]
+read = {read}
+write = {write}
+stores = {stores}
+
+[actions.act]
+summary = "Read one file, write another"
+touches = {touches}
+effect = "idempotent"
+"""
+EXACT: dict[str, list[str]] = {
+    "env": ["REPORT_TITLE"],
+    "programs": [],
+    "read": ["docs/**"],
+    "write": ["reports/**"],
+    "stores": [],
+    "touches": ["read file:{path}", "write file:{report}"],
+}
+HONEST = """
+import os
+
+def act(path: str, report: str) -> str:
+    text = os.environ["REPORT_TITLE"] + open(path).read()
+    with open(report + ".part", "w") as part:
+        part.write(text)
+    os.rename(report + ".part", report)
+    return text
+"""
+CASE = """\
+- note: a report is written
+  action: reporter.act
+  arguments: {path: docs/a.md, report: reports/a.md}
+  setup: {files: {docs/a.md: "text", docs/b.md: "other"}}
+  expect: EXPECT
+"""
+
+
+@pytest.fixture(autouse=True)
+def title(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REPORT_TITLE", "Title: ")
+
+
+def write(house: Path, code: str, *, expect: str = '{value: "Title: text"}', **grants: list[str]) -> Path:
+    folder = house / "tools" / "reporter"
+    folder.mkdir(exist_ok=True)
+    given = {key: json.dumps(values) for key, values in (EXACT | grants).items()}
+    (folder / "tool.toml").write_text(TOML.format(**given))
+    (folder / "main.py").write_text(code)
+    (folder / "cases.yaml").write_text(CASE.replace("EXPECT", expect))
+    return folder
+
+
+def observed(house: Path, name: str = "reporter") -> Report:
+    return asyncio.run(observe_tool(load_workspace(house), name))
+
+
+# -- what is granted and used ------------------------------------------------------------------------------------------
+
+
+def test_a_tool_that_uses_what_it_declares_is_told_so(house: Path) -> None:
+    """A file beside the decided one, renamed to it when it is whole, is scratch and no use."""
+    write(house, HONEST)
+    report = observed(house)
+    assert (report.ok, report.undeclared, report.unused, report.smaller) == (True, (), (), "")
+    assert report.used == (
+        Used(use="read", what="docs/a.md"),
+        Used(use="variable", what="REPORT_TITLE"),
+        Used(use="write", what="reports/a.md"),
+    )
+
+
+def test_grants_that_no_case_needs_are_listed_and_the_smaller_manifest_still_works(house: Path) -> None:
+    folder = write(
+        house,
+        HONEST,
+        env=["TZ", "REPORT_TITLE"],
+        programs=["true"],
+        read=["logs/**", "docs/**"],
+        write=["reports/**", "drafts/*.md"],
+        stores=["cache"],
+        touches=["read file:{path}", "read file:docs/b.md", "write store:cache", "write file:{report}"],
+    )
+    report = observed(house)
+    assert report.ok
+    assert [(one.key, one.grant) for one in report.unused] == [
+        ("at_most.read", "logs/**"),
+        ("at_most.write", "drafts/*.md"),
+        ("at_most.stores", "cache"),
+        ("always.programs", "true"),
+        ("always.env", "TZ"),
+        ("actions.act.touches", "read file:docs/b.md"),
+        ("actions.act.touches", "write store:cache"),
+    ]
+    assert {one.grant: one.line for one in report.unused}["logs/**"] == 11
+    (kept,) = [one for one in report.unused if one.needed]
+    assert (kept.grant, kept.needed) == ("cache", "store 'cache' is not in 'at_most.stores'")
+    text = (folder / "tool.toml").read_text()
+    for line in report.smaller.splitlines():
+        if " = " in line:
+            key = line.partition(" = ")[0]
+            text = "\n".join(line if old.startswith(f"{key} = ") else old for old in text.splitlines())
+    (folder / "tool.toml").write_text(text + "\n")
+    again = observed(house)
+    assert (again.ok, [one.grant for one in again.unused]) == (True, ["cache"])
+
+
+# -- what is used and not granted --------------------------------------------------------------------------------------
+
+# Python tells of some of these; of what a C library does it hears nothing, and an honest tool has C libraries.
+REACHING = """
+import ctypes, os, socket, subprocess
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+def act(path: str, report: str) -> str:
+    reach = {
+        "python": lambda: open("docs/b.md"),
+        "library": lambda: LIBC.open(b"docs/c.md", 0),
+        "program": lambda: subprocess.run(["id"]),
+        "system": lambda: LIBC.system(b"true"),
+        "socket": lambda: LIBC.socket(2, 1, 0),
+        "name": lambda: socket.getaddrinfo("api.example.com", 443),
+        "left": lambda: open("cache.bin", "w").close(),
+        "removed": lambda: LIBC.unlink(os.fsencode(ROOT + "/docs/a.md")),
+        "outside": lambda: open("/etc/hosts"),
+        "variable": lambda: os.environ["API_TOKEN"],
+    }
+    for one in reach.values():
+        try:
+            one()
+        except (OSError, KeyError):
+            pass
+    open(report, "w").write(open(path).read())
+    return "done"
+"""
+
+
+def test_every_use_that_nothing_grants_is_told_with_its_line(remit: Remit, house: Path) -> None:
+    folder = write(house, f"ROOT = '/work'\n{REACHING}", expect="{value: done}", env=[])
+    cases = (folder / "cases.yaml").read_text().replace('docs/b.md: "other"', 'docs/b.md: "b", docs/c.md: "c"')
+    (folder / "cases.yaml").write_text(cases)
+    said = remit("tool", "observe", "reporter", "--json")
+    assert (said.code, said.json["ok"], said.json["failed"]) == (1, False, []), said.out + said.err
+    told = {(one["use"], one["what"]): one["allow"] for one in said.json["undeclared"]}
+    assert told == {
+        ("read", "docs/b.md"): 'read = ["docs/b.md"]',
+        ("read", "docs/c.md"): 'read = ["docs/c.md"] and a touch that names it',
+        ("start", "id"): 'programs = ["id"]',
+        ("connect", "api.example.com:443"): 'hosts = ["api.example.com:443"]',
+        ("write", "cache.bin"): 'write = ["cache.bin"] and a touch that names it',
+        ("write", "docs/a.md"): 'write = ["docs/a.md"] and a touch that names it',
+        ("read", "/etc/hosts"): "nothing: a tool reaches only its working folder",
+        ("variable", "API_TOKEN"): 'env = ["API_TOKEN"]',
+    }
+    assert {(one["file"], one["line"], one["action"]) for one in said.json["undeclared"]} == {
+        ("tools/reporter/cases.yaml", 1, "reporter.act")
+    }
+
+
+COMMAND = """\
+name = "lines"
+version = "1.0.0"
+owner = "you@example.com"
+summary = "Lines"
+source = "command"
+
+[always]
+programs = ["sh", "cat", "sed"]
+env = ["TZ"]
+
+[at_most]
+read = ["logs/**"]
+
+[actions.show]
+summary = "Show a file"
+run = ["sh", "./show.sh", "{path}"]
+touches = ["read file:{path}"]
+effect = "read"
+"""
+
+
+def test_what_a_program_and_its_own_children_do_is_seen(house: Path) -> None:
+    folder = house / "tools" / "lines"
+    folder.mkdir()
+    (folder / "tool.toml").write_text(COMMAND)
+    (folder / "show.sh").write_text('cat -- "$1"\ncat logs/other 2>/dev/null\nwc -l "$1" 2>/dev/null\ntrue\n')
+    (folder / "cases.yaml").write_text(
+        "- note: shows\n  action: lines.show\n  arguments: {path: logs/a}\n"
+        '  setup: {files: {logs/a: "a", logs/other: "b"}}\n  expect: {value: a}\n'
+    )
+    report = observed(house, "lines")
+    assert [(used.use, used.what) for used in report.used] == [("read", "logs/a"), ("start", "cat"), ("start", "sh")]
+    assert {(one.use, one.what) for one in report.undeclared} == {("read", "logs/other"), ("start", "wc")}
+    assert [(one.key, one.grant) for one in report.unused] == [("always.programs", "sed")]
+    assert report.unjudged == ("always.env: what a program reads from its environment is no system call",)
+
+
+WEB = """\
+name = "web"
+version = "1.0.0"
+owner = "you@example.com"
+summary = "Ask"
+source = "python"
+
+[always]
+hosts = ["GET localhost:{port}", "unused.example.com:443"]
+ranges = ["127.0.0.0/8"]
+
+[actions.ask]
+summary = "Ask two servers"
+effect = "read"
+"""
+ASK = """\
+import socket
+import urllib.error
+import urllib.request
+
+def ask() -> str:
+    said = urllib.request.urlopen("http://localhost:PORT/a").read().decode()
+    try:
+        urllib.request.urlopen("http://other.example.com/")
+    except urllib.error.HTTPError:
+        pass
+    return said
+"""
+
+
+def test_hosts_are_judged_by_what_the_proxy_saw(house: Path) -> None:
+    folder = house / "tools" / "web"
+    folder.mkdir()
+    with Server(lambda heard: Said(body=b"hello")) as server:
+        (folder / "tool.toml").write_text(WEB.format(port=server.port))
+        (folder / "main.py").write_text(ASK.replace("PORT", str(server.port)))
+        (folder / "cases.yaml").write_text("- {note: asks, action: web.ask, expect: {value: hello}}\n")
+        report = observed(house, "web")
+    assert (report.failed, report.used) == ((), (Used(use="connect", what=f"localhost:{server.port}"),))
+    assert [(one.use, one.what, one.allow) for one in report.undeclared] == [
+        ("connect", "other.example.com:80", 'hosts = ["other.example.com:80"]')
+    ]
+    assert [(one.key, one.grant) for one in report.unused] == [("always.hosts", "unused.example.com:443")]
+    assert report.smaller == f'[always]\nhosts = ["GET localhost:{server.port}"]'
+
+
+def test_a_case_that_shows_a_refusal_is_no_use_and_a_failing_case_is_no_proof(house: Path) -> None:
+    reaching = "def act(path: str, report: str) -> str:\n    return open('docs/b.md').read()\n"
+    write(house, reaching, expect="{error: sandbox_violation}")
+    assert observed(house).undeclared == ()
+    write(house, HONEST, expect="{value: other}")
+    report = observed(house)
+    assert (report.ok, len(report.failed)) == (False, 1)
+
+
+def test_an_action_that_no_case_starts_is_not_judged(house: Path) -> None:
+    folder = write(house, HONEST + "\ndef other() -> str:\n    return ''\n", read=["docs/**", "logs/**"])
+    with (folder / "tool.toml").open("a") as manifest:
+        manifest.write('\n[actions.other]\nsummary = "Other"\neffect = "read"\n')
+    report = observed(house)
+    assert (report.ok, [one.grant for one in report.unused], report.smaller) == (True, ["logs/**"], "")
+    assert report.unjudged == ("reporter.other: no case starts it, so no smaller manifest is suggested",)
+
+
+def test_where_nothing_can_be_observed_the_reason_is_told(house: Path) -> None:
+    folder = write(house, HONEST)
+    (folder / "cases.yaml").write_text(
+        CASE.replace("docs/a.md", "../a.md").replace("EXPECT", "{error: invalid_arguments}")
+    )
+    with pytest.raises(UsageError, match="no case of 'reporter' starts it"):
+        observed(house)
+    with pytest.raises(UsageError, match="there is no tool 'other'"):
+        observed(house, "other")
+
+
+# -- the sandbox is that of any run ------------------------------------------------------------------------------------
+
+ESCAPES = """
+import ctypes, os, socket, subprocess, threading
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+def raw(*arguments):
+    ctypes.set_errno(0)
+    LIBC.syscall(*(ctypes.c_long(one) if isinstance(one, int) else one for one in arguments))
+    return ctypes.get_errno()
+
+def act(root: str, outside: str) -> dict[str, str]:
+    attempts = {
+        "decided": lambda: open("logs/a").read(),
+        "neighbour": lambda: open(root + "/logs/b").read(),
+        "outside": lambda: open(outside).read(),
+        "write": lambda: open(root + "/logs/b", "w"),
+        "link": lambda: os.link(root + "/logs/b", "linked"),
+        "rename": lambda: os.rename(root + "/logs/b", root + "/logs/c"),
+        "program": lambda: subprocess.run(["/bin/true"]),
+        "execve": lambda: os.execv("/bin/true", ["true"]),
+        "fork": os.fork,
+        "inet": lambda: socket.socket(),
+        "unix": lambda: socket.socket(socket.AF_UNIX),
+        "netlink": lambda: socket.socket(16, 3),
+        "namespaces": lambda: raw(272, 0x10000000),
+        "listener": lambda: raw(317, 1, 8, 0),
+        "notify": lambda: raw(317, 3, 0, 0),
+        "dumpable": lambda: raw(157, 4, 1, 0, 0, 0),
+        "thread": lambda: threading.Thread(target=lambda: None).start(),
+        "descriptors": lambda: [one for one in range(3, 200) if raw(72, one, 1) == 0],
+    }
+    results = {}
+    for name, attempt in attempts.items():
+        try:
+            results[name] = str(attempt())
+        except OSError as failure:
+            results[name] = f"errno {failure.errno}"
+    return results
+"""
+
+
+@pytest.mark.parametrize("tier", ["full", "landlock"])
+async def test_an_observed_call_meets_what_any_call_meets(tmp_path: Path, tier: Any) -> None:
+    """Observing decides nothing: what is refused stays refused, with the same error, and what is allowed stays allowed."""
+    room = Room(base=tmp_path, tier=tier)
+    room.file("logs/a", "decided")
+    room.file("logs/b", "other")
+    profile = replace(room.profile(reads=("logs/a",)), trust="none")  # a sandbox of its own in both cases
+    (profile.code / "main.py").write_text(ESCAPES)
+    arguments = {"root": room.seen, "outside": str(room.file("../outside"))}
+    seen: list[Observed] = []
+    watched = Sandbox(accept=(tier,), observed=lambda _, one: seen.append(one))
+    plain = await sandbox(tier).run(profile, arguments, declared={})
+    looked = await watched.run(profile, arguments, declared={})
+    assert plain.code is None, plain.message + plain.stderr
+    assert looked.value == plain.value
+    assert looked.value["decided"] == "decided"
+    assert [name for name, said in plain.value.items() if said.startswith("errno")] == [
+        *("neighbour", "outside", "write", "link", "rename", "program", "execve", "fork", "inet", "unix", "netlink")
+    ]
+    assert len(seen) == 1

@@ -1,0 +1,161 @@
+"""Two runs side by side: where they part is found, whatever else was added, moved or renamed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.core.calls import Touch
+from remit.core.events import AnyEvent, Recorded, RunFinished
+from remit.runtime import runner as run
+from remit.tracing.reports.alignment import align
+from remit.tracing.reports.run_diff import Compared, compare
+from remit.tracing.reports.timeline import Story, tell
+from remit.workspace import session as house
+from support.events import RUN, ask, decided, recorded, started, succeeded
+from support.events import turn as asked
+from support.runs import DONE, Command, turn
+
+LOOK = {"ledger__look": {"name": "ann"}}
+PAY = {"ledger__pay": {"name": "ben", "amount": 900}}
+
+
+def played(folder: Path, turns: list[dict[str, Any]], task: str = "keep the ledger") -> str:
+    """Play these turns in the counting house and return the run's id."""
+    (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
+    opened = house.open_house(folder)
+    start = run.Start(
+        agent="clerk", task=task, subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
+    )
+    return asyncio.run(run.start_run(opened, start)).run
+
+
+def story(*calls: tuple[str, dict[str, Any], Any]) -> Story:
+    """A run that makes one call a step: action, arguments, value."""
+    events: list[AnyEvent] = [started()]
+    for step, (action, arguments, value) in enumerate(calls):
+        touches = (Touch(access="read", resource=f"file:{arguments['path']}"),)
+        made = decided(step, 0, action=action, arguments=arguments, touches=touches)
+        events += [*asked(step, ask(action, json.dumps(arguments))), made, succeeded(step, 0, value=value)]
+    return tell(recorded([*events, RunFinished(outcome="completed", answer="done")]))
+
+
+def kinds(found: Compared) -> list[tuple[str, str, str]]:
+    return [(one.kind, one.a, one.b) for one in found.differences]
+
+
+def read(
+    path: str, value: Any = "text that is long enough", action: str = "files.read"
+) -> tuple[str, dict[str, Any], Any]:
+    return action, {"path": path}, value
+
+
+def test_a_call_more_does_not_hide_what_follows_it() -> None:
+    """By position every later call would differ; by meaning only the new one does."""
+    a = story(read("a"), read("b"), read("c"))
+    b = story(read("a"), read("new"), read("b"), read("c", "another text altogether"))
+    assert kinds(compare(a, b)) == [("extra", "", "1.0"), ("result", "2.0", "3.0")]
+
+
+def test_a_call_that_moved_is_the_same_call() -> None:
+    found = compare(story(read("a"), read("b"), read("c")), story(read("c"), read("a"), read("b")))
+    assert kinds(found) == []
+    assert found.moved == (("2.0", "0.0"),)
+
+
+def test_a_renamed_tool_is_aligned_by_what_it_was_asked_of_what() -> None:
+    a, b = story(read("a"), read("b")), story(read("a", action="docs.open"), read("b", action="docs.open"))
+    assert [(pair.a is None, pair.b is None) for pair in align(a, b)] == [(False, False), (False, False)]
+    assert kinds(compare(a, b)) == [("request", "0.0", "0.0"), ("request", "1.0", "1.0")]
+
+
+def test_two_calls_of_one_name_that_mean_different_things_are_not_mixed_up() -> None:
+    """The second run leaves the first call out; its only call is still the other one."""
+    found = compare(story(read("a", "one text of a"), read("b", "one text of b")), story(read("b", "one text of b")))
+    assert kinds(found) == [("missing", "0.0", "")]
+
+
+def test_times_run_ids_and_uuids_are_no_difference_and_anything_else_is() -> None:
+    value = {"at": "2026-11-23T19:32:01.5Z", "run": RUN, "id": "0b0e8a52-1d4e-4a39-9f0e-3f8d3c1b2a10", "status": "open"}
+    other = {**value, "at": "2026-11-24 08:00:00", "id": "11111111-1d4e-4a39-9f0e-3f8d3c1b2a10"}
+    assert compare(story(read("a", value)), story(read("a", other))).same
+    closed = compare(story(read("a", value)), story(read("a", {**other, "status": "closed"})))
+    assert kinds(closed) == [("result", "0.0", "0.0")]
+    assert [line for line in closed.differences[0].diff if line[0] in "+-"] == [
+        '-    "status": "open"',
+        '+    "status": "closed"',
+    ]
+
+
+def test_a_loop_of_hundreds_of_calls_is_compared_at_once() -> None:
+    calls = [read("a")] * 400
+    found = compare(story(*calls[:3]), story(*calls))
+    assert len(found.differences) == 397
+    assert {one.kind for one in found.differences} == {"extra"}
+
+
+def test_a_slower_call_is_named_with_both_times() -> None:
+    slow = [item.model_copy(update={"at": item.at + (item.seq >= 4) * 3_000_000_000}) for item in _records()]
+    (one,) = compare(tell(_records()), tell(slow)).slower
+    assert (one.a, one.b, one.name) == ("0.0", "0.0", "files.read file:docs/a.md")
+    assert one.after - one.before == pytest.approx(3.0)
+
+
+def _records() -> list[Recorded]:
+    return recorded([started(), *asked(0, ask()), decided(0, 0), succeeded(0, 0), RunFinished(outcome="completed")])
+
+
+def test_a_changed_rule_is_named_with_the_call_it_turned(clerk: Callable[..., Path], command: Command) -> None:
+    """The rulebooks of both runs are compared too: the edit and what it did, in one command."""
+    folder = clerk([])
+    turns = [turn(**LOOK), {"say": "pay", "calls": [{"ledger__pay": {"name": "ann", "amount": 7}}]}, DONE]
+    good = played(folder, turns)
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(
+        rules.read_text() + "\n# Ann is paid by hand from now on\np, agent:clerk, ledger.pay, account:ann, True, deny\n"
+    )
+    bad = played(folder, turns)
+    said = command(folder, "trace", "diff", bad[:8], "--good")
+    assert said.code == 1, said.err
+    assert said.out.startswith(f"{good[:8]} and {bad[:8]}: 2 calls side by side\n")
+    assert "changed policies/rules.csv" in said.out
+    assert "+p, agent:clerk, ledger.pay, account:ann, True, deny" in said.out
+    assert (
+        "first divergence at step 1.0, decision: ledger.pay account:ann: allow is deny by policies/rules.csv:"
+        in said.out
+    )
+    assert "(Ann is paid by hand from now on)" in said.out
+    told = command(folder, "trace", "diff", good, bad, "--json").json
+    assert (told["ok"], [one["kind"] for one in told["differences"]]) == (False, ["decision", "result"])
+
+
+def test_the_last_good_run_is_of_the_same_agent_and_task_and_came_before(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    folder = clerk([])
+    first = played(folder, [turn(**LOOK), DONE])
+    played(folder, [turn(**LOOK), DONE], task="another task")
+    played(folder, [turn(**LOOK)])  # the script ends: failed
+    bad = played(folder, [turn(**LOOK)])
+    later = played(folder, [turn(**LOOK), DONE])
+    said = command(folder, "trace", "diff", bad, "--good", "--json")
+    assert (said.code, said.json["a"], said.json["b"]) == (1, first, bad)
+    assert [one["kind"] for one in said.json["differences"]] == ["outcome"]
+    same = command(folder, "trace", "diff", later, "--good")
+    assert (same.code, "no divergence" in same.out) == (0, True)
+    assert command(folder, "trace", "diff", bad, str(folder / "traces" / f"{bad}.jsonl")).code == 0
+
+
+def test_a_run_without_a_good_one_says_what_to_do(clerk: Callable[..., Path], command: Command) -> None:
+    folder = clerk([])
+    only = played(folder, [turn(**LOOK), DONE])
+    for args in (["diff", only, "--good"], ["diff", only], ["diff", only, only, "--good"], ["diff", only, "nope"]):
+        said = command(folder, "trace", *args)
+        assert (said.code, said.out) == (2, "")
+        assert "rror" in said.err
+        assert "Traceback" not in said.err

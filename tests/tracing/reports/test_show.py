@@ -1,0 +1,244 @@
+"""Finding a run and reading it: filters, verdict and first cause, whom it waits for, what was in flight, what to do next."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.broker import holds as hold
+from remit.core.events import AnyEvent
+from remit.journal.hash_chain import link_of
+from remit.journal.run_lock import driving
+from remit.journal.store import Journal
+from remit.runtime import runner as run
+from remit.tracing import TraceFile, open_trace, read
+from remit.tracing.reports.reconciliation import compare_copy, mend
+from remit.tracing.reports.timeline import tell
+from remit.workspace import session as house
+from support.events import RUN, a_whole_run, decided, intended, recorded, requested, started, written
+from support.events import turn as asked
+from support.runs import DONE, Command, Play, turn
+
+
+def played(folder: Path, *turns: dict[str, Any], user: str = "user:operator", task: str = "keep it") -> str:
+    (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
+    opened = house.open_house(folder)
+    start = run.Start(agent="clerk", task=task, subject=user, account="t", model=run.open_model_of(opened, "clerk"))
+    return asyncio.run(run.start_run(opened, start)).run
+
+
+def test_runs_are_found_by_how_they_ended_and_what_they_called(clerk: Callable[..., Path], command: Command) -> None:
+    folder = clerk([])
+    good = played(folder, turn(ledger__look={"name": "ann"}), DONE)
+    denied = played(folder, turn(ledger__pay={"name": "vault", "amount": 1}), DONE, user="user:lea")
+    failed = played(folder, turn(ledger__look={"name": "gone"}))
+    waiting = played(folder, turn(ledger__pay={"name": "ann", "amount": 500}), DONE)
+
+    def listed(*args: str) -> list[str]:
+        said = command(folder, "trace", "list", "--json", *args)
+        assert said.code == 0, said.err
+        return [row["run"] for row in said.json]
+
+    everything = [waiting, failed, denied, good]
+    assert (
+        listed()
+        == listed("--since", "1h")
+        == listed("--since", "2020-01-01")
+        == listed("--agent", "clerk")
+        == everything
+    )
+    assert listed("--limit", "2") == [waiting, failed]
+    assert listed("--failed") == [failed]
+    assert listed("--denied") == [denied]
+    assert listed("--user", "lea") == listed("--user", "user:lea") == [denied]
+    assert listed("--code", "tool_failed") == listed("--action", "ledger.look", "--code", "tool_failed") == [failed]
+    assert listed("--action", "ledger.pay") == [waiting, denied]
+    assert listed("--action", "ledger.*", "--code", "ok") == [good]
+    assert listed("--action", "ledger.look", "--code", "policy_denied") == []
+    assert listed("--agent", "other") == listed("--since", "2100-01-01T00:00") == []
+    assert command(folder, "trace", "list", "--agent", "other").out == "no run is like that\n"
+    for wrong in (["--since", "soon"], ["--code", "policy_deny"], ["--limit", "0"]):
+        said = command(folder, "trace", "list", *wrong)
+        assert (said.code, said.out) == (2, "")
+        assert "did you mean 'policy_denied'" in said.err or wrong[0] != "--code"
+
+
+def test_the_list_names_the_call_that_first_got_a_code_whether_a_rule_or_the_tool_itself_stopped_it(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    """A call that a retry carried through is none, nor is one that came after."""
+    folder, vault = clerk([]), turn(ledger__pay={"name": "vault", "amount": 1})
+    for turns in (
+        [turn(ledger__look={"name": "busy1"}), DONE],
+        [turn(ledger__look={"name": "ann"}), turn(ledger__look={"name": "gone"}), vault, DONE],
+        [turn(ledger__wire={"name": "slow-and-blind", "amount": 1}), DONE],
+        [vault, turn(ledger__look={"name": "gone"}), DONE],
+    ):
+        played(folder, *turns)
+    told = [line.partition("keep it")[2].strip() for line in command(folder, "trace", "list").out.splitlines()]
+    assert told == [
+        "ledger.pay at step 0: policy_denied",
+        "ledger.wire at step 0: outcome_unknown",
+        "ledger.look at step 1: tool_failed",
+        "",
+    ]
+
+
+def test_a_waiting_run_says_for_whom_and_the_next_three_commands(play: Play, command: Command) -> None:
+    played = play([turn(ledger__look={"name": "ann"}), turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
+    name = played.ended.run[:8]
+    lines = command(played.folder, "trace", "show", name).out.splitlines()
+    assert lines[0].startswith("waiting  2 turns, 2 calls, 0 refused, 0 failed")
+    assert any(line.startswith("waits: 1.0 ledger.pay for 1 × role:lead, until 20") for line in lines)
+    assert "budget: 2 of 30 steps, 2 of 60 calls" in "\n".join(lines)
+    assert "labels: seen" in lines
+    after = [line.split("  #")[0].strip() for line in lines[lines.index("next") + 1 :]]
+    assert after == [f"remit approve show {name}/1.0", f"remit run --resume {name}", f"remit replay {name}"]
+    for line in after[::2]:
+        assert command(played.folder, *line.split()[1:]).code == 0
+
+
+def test_a_held_run_says_who_holds_it(play: Play, command: Command) -> None:
+    played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
+    hold.set_hold(played.opened.journal, "agent:clerk", why="wrong cluster", account="op")
+    out = command(played.folder, "trace", "show", played.ended.run).out
+    assert out.startswith("held  ")
+    assert "held: op holds agent:clerk: wrong cluster" in out
+    assert "remit stop --list" in out
+
+
+def test_a_run_that_left_the_last_good_one_says_where_and_what_had_changed(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    folder = clerk([])
+    turns = [turn(ledger__look={"name": "ann"}), turn(ledger__pay={"name": "ann", "amount": 7}), DONE]
+    good = played(folder, *turns)
+    rules = folder / "policies" / "rules.csv"
+    rules.write_text(rules.read_text() + "\n# Not ann\np, agent:clerk, ledger.pay, account:ann, True, deny\n")
+    bad = played(folder, *turns)
+    out = command(folder, "trace", "show", bad).out
+    assert f"left the last good run {good[:8]} at step 1.0, decision: ledger.pay account:ann: allow is deny" in out
+    assert "changed since: policies/rules.csv" in out
+    assert f"remit trace diff {bad[:8]} --good" in out
+
+
+def test_a_model_that_asks_the_same_again_and_again_is_the_first_cause(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    folder = clerk([], steps=6)
+    loop = played(folder, turn(ledger__look={"name": "ann"}), *[turn(ledger__look={"name": "gone"})] * 9)
+    out = command(folder, "trace", "show", loop).out
+    assert out.startswith("exhausted")
+    assert "first cause: step 1.0, ledger.look: the model asked the same 5 times; tool_failed" in out
+
+
+def test_what_was_in_flight_when_a_run_was_cut_off_is_named(tmp_path: Path) -> None:
+    asking = asked(1)[:1]
+    events: list[AnyEvent] = [
+        started(),
+        *asked(0),
+        decided(0, 0),
+        intended(0, 0),
+        decided(0, 1),
+        decided(0, 2, "ask"),
+        requested(0, 2),
+    ]
+    story = tell(recorded(events))
+    assert story.in_flight == [
+        "step 0.0, files.read: attempt 1 was running",
+        "step 0.1, files.read: decided, not carried out",
+    ]
+    assert tell(recorded([started(), *asking])).in_flight == ["step 1: the model was asked"]
+    assert tell(recorded(a_whole_run())).in_flight == []
+
+
+def test_a_clock_that_steps_back_makes_no_time_negative_and_is_said(tmp_path: Path, command: Command) -> None:
+    """The record keeps what the clock said; the chain does not depend on it."""
+    now = [10**18]
+
+    def clock() -> int:
+        now[0] += -3 * 10**9 if now[0] % 7 == 0 else 1_000_001
+        return now[0]
+
+    with Journal(tmp_path / "journal.db", clock=clock) as journal:
+        file = TraceFile(tmp_path, RUN, journal)
+        for event in a_whole_run():
+            file.see(journal.append(RUN, event))
+        file.close()
+        assert journal.verify(RUN) == ()
+        trace = read(file.path)
+        assert trace.faults() == ()
+    assert all(span.start <= span.end for span in trace.spans)
+    story = tell(trace.records)
+    assert story.steps_back
+    assert story.took >= 0
+    assert all((call.took or 0) >= 0 for call in story.calls)
+    out = command(tmp_path, "trace", "show", str(file.path)).out
+    assert "the clock stepped back 3.0 s at event" in out
+
+
+# -- the file and the journal ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    journal = Journal(tmp_path / "journal.db")
+    for event in a_whole_run():
+        journal.append(RUN, event)
+    return journal
+
+
+def test_a_file_that_a_kill_cut_off_is_written_again_by_whoever_looks(tmp_path: Path, journal: Journal) -> None:
+    """Anywhere, also in the middle of a line; and the result is the file that an unbroken run leaves."""
+    chain = journal.chain(RUN)
+    file = TraceFile(tmp_path, RUN)
+    file.rebuild(chain.links)
+    file.close()
+    whole = file.path.read_bytes()
+    assert mend(tmp_path, chain).state == "whole"
+    for size in (0, 1, 700, len(whole) // 2, whole.rindex(b"\n", 0, -1) + 1, len(whole) - 1):
+        file.path.write_bytes(whole[:size])
+        assert mend(tmp_path, chain).state == "whole", size
+        assert file.path.read_bytes() == whole
+    file.path.unlink()
+    assert mend(tmp_path, chain).state == "whole"
+    assert file.path.read_bytes() == whole
+
+
+def test_a_file_that_somebody_changed_is_left_and_told(tmp_path: Path, journal: Journal) -> None:
+    """It is evidence: nothing writes over it."""
+    chain = journal.chain(RUN)
+    file = TraceFile(tmp_path, RUN)
+    file.rebuild(chain.links)
+    file.close()
+    changed = file.path.read_bytes().replace(b"hello", b"hullo")
+    file.path.write_bytes(changed[:-9])
+    found = mend(tmp_path, chain)
+    assert found.state == "changed"
+    assert [fault.seq for fault in found.faults] == [7, 9, 11, 24]
+    assert file.path.read_bytes() == changed[:-9]
+
+
+def test_a_file_of_a_run_that_goes_on_is_left_to_its_process(tmp_path: Path, journal: Journal) -> None:
+    chain = journal.chain(RUN)
+    with driving(tmp_path, RUN):
+        assert mend(tmp_path, chain).state == "behind"
+        assert not (tmp_path / f"{RUN}.jsonl").exists()
+    assert mend(tmp_path, chain).state == "whole"
+
+
+def test_a_text_that_was_erased_is_gone_from_the_file_once_somebody_looks(tmp_path: Path, journal: Journal) -> None:
+    path = written(tmp_path, journal.events(RUN))
+    assert b"hello" in path.read_bytes()
+    for item in journal.events(RUN):
+        if b"hello" in (link_of(item).body or "").encode():
+            journal.erase(RUN, item.seq)
+    assert mend(tmp_path, journal.chain(RUN)).state == "whole"
+    assert b"hello" not in path.read_bytes()
+    assert compare_copy(path, journal.chain(RUN)).state == "whole"
+    assert open_trace(tmp_path, journal, RUN).records == read(path).records

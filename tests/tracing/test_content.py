@@ -1,0 +1,128 @@
+"""Content off at record time: what was said is on no disk; the run does the same, can be read, and says that it cannot replay."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from remit.broker.approvals import requests as approval
+from remit.core.errors import Refusal, UsageError
+from remit.journal.run_log import Record
+from remit.runtime import runner as run
+from remit.tracing import open_trace, read
+from remit.tracing.reports.verification import verify
+from remit.workspace import session as house
+from support.runs import DONE, Command, Play, turn
+
+WORD = "SECRETPLAN"
+TURNS = [
+    turn(f"I {WORD} look", ledger__look={"name": "ann", "text": f"the {WORD}"}),
+    turn(ledger__pay={"name": "outside", "amount": 1, "memo": WORD}, ledger__look={"name": "gone", "text": WORD}),
+    turn(ledger__pay={"name": "ben", "amount": 500, "memo": "asked"}),
+    {"say": f"done, {WORD}"},
+]
+APPROVALS = [{"action": "ledger.pay", "approver": "user:lea", "role": "role:lead"}]
+
+
+@pytest.fixture
+def quiet(clerk: Callable[..., Path]) -> Callable[..., Path]:
+    """Writes the counting house, with content off."""
+
+    def write(*args: object, **options: object) -> Path:
+        folder = clerk(*args, **options)
+        settings = folder / "remit.toml"
+        settings.write_text(settings.read_text() + "\n[traces]\ncontent = false\n")
+        return folder
+
+    return write
+
+
+def start(folder: Path, *, wait: float = 0.0) -> tuple[house.House, run.Ended]:
+    opened = house.open_house(folder)
+    work = run.start_run(
+        opened,
+        run.Start(
+            agent="clerk",
+            task=f"find the {WORD}",
+            subject="user:operator",
+            account="t",
+            model=run.open_model_of(opened, "clerk"),
+        ),
+        wait=wait,
+    )
+    return opened, asyncio.run(work)
+
+
+def test_nothing_that_was_said_is_on_disk_and_the_run_does_the_same(
+    quiet: Callable[..., Path], play: Play, command: Command
+) -> None:
+    """Rules that read arguments, labels and approvals decide as ever; the answer still reaches who asked."""
+    folder = quiet(TURNS, approvals=APPROVALS)
+    opened, ended = start(folder)
+    assert ended.finished is not None
+    assert ended.finished.answer == f"done, {WORD}"
+    opened.journal.close()
+    for path in (folder / "traces").rglob("*"):
+        if path.is_file() and path.parent.name != "objects":  # the rulebook holds the prompt, and no word of the run
+            assert WORD.encode() not in path.read_bytes(), path
+    trace = open_trace(opened.traces, house.open_house(folder).journal, ended.run)
+    loud = play(TURNS, approvals=APPROVALS)
+    assert [item.type for item in trace.records] == [item.type for item in loud.records]
+    codes = [getattr(getattr(item.event, "result", None), "error", None) for item in trace.records]
+    assert [error.code for error in codes if error] == ["policy_denied", "tool_failed"]
+    assert verify(read(opened.traces / f"{ended.run}.jsonl"), original=trace.chain) == ()
+
+
+def test_it_is_said_at_the_start_in_the_list_and_on_the_page(quiet: Callable[..., Path], command: Command) -> None:
+    folder = quiet(TURNS, approvals=APPROVALS)
+    _, ended = start(folder)
+    assert "(content withheld: not replayable)" in command(folder, "trace", "list").out
+    shown = command(folder, "trace", "show", ended.run).out
+    assert "content withheld: this run can be read, not replayed" in shown
+    assert "ledger.pay account:outside" in shown
+    for args in (["replay", ended.run], ["trace", "shrink", ended.run, "--keep", "code=tool_failed"]):
+        said = command(folder, *args)
+        assert said.code == 2
+        assert "the content of the run was withheld: it can be read, not replayed" in said.err
+    assert "remit replay" not in shown.split("\nnext\n")[1]
+
+
+def test_a_person_still_reads_what_to_approve_and_wakes_the_run(quiet: Callable[..., Path]) -> None:
+    folder = quiet(TURNS[2:])
+    opened = house.open_house(folder)
+
+    async def both() -> run.Ended:
+        model = run.open_model_of(opened, "clerk")
+        begin = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
+        working = asyncio.create_task(run.start_run(opened, begin, wait=60))
+        until = time.monotonic() + 60
+        while time.monotonic() < until and not working.done():
+            await asyncio.sleep(0.05)
+            for row in opened.journal.runs():
+                record = Record(opened.journal, row.run)
+                for requested in approval.waiting_approvals(record):
+                    assert "ben" in requested.summary
+                    said = approval.Approval(approver="user:lea", role="role:lead", account="t")
+                    with suppress(Refusal):  # said already, and not yet heard
+                        approval.grant_approval(
+                            record, requested, said, roles_of=opened.policy.roles_of, now=time.time_ns()
+                        )
+        return await working
+
+    ended = asyncio.run(both())
+    assert ended.finished is not None
+    assert ended.finished.outcome == "completed"
+
+
+def test_a_run_that_nobody_answers_ends_because_no_other_process_could_go_on(quiet: Callable[..., Path]) -> None:
+    folder = quiet([*TURNS[2:3], DONE])
+    opened, ended = start(folder)
+    assert ended.finished is not None
+    assert (ended.finished.outcome, ended.finished.code) == ("stopped", "cancelled")
+    with pytest.raises(UsageError, match="recorded without content"):
+        asyncio.run(run.resume_run(opened, ended.run, account="t"))

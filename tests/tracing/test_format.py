@@ -1,0 +1,118 @@
+"""The format of a trace file: every version that was ever written can be read and replayed, and a later one says so."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from remit.core.events import AnyEvent
+from remit.replay.replayer import replay, tampering
+from remit.tracing import read
+from remit.tracing.reader import READS, VERSION
+from remit.tracing.reports.verification import verify
+from remit.workspace.bundle import open_rulebook
+from remit.workspace.template import starter_folder
+from support import golden
+from support.runs import Command
+
+GOLDEN = starter_folder() / "traces" / "golden"
+OF_WORKSPACE = {  # no run holds these
+    "hold.set",
+    "hold.lifted",
+    "break_glass.reviewed",
+    "run.pruned",
+    "tool.failed",
+    "tool.tried",
+    "tool.recovered",
+}
+
+
+def goldens(version: str) -> list[Path]:
+    return sorted((GOLDEN / f"format-{version}").glob("*.jsonl"))
+
+
+@pytest.mark.parametrize("version", READS)
+def test_every_format_that_was_ever_written_still_reads_verifies_and_replays(version: str) -> None:
+    """These files were written by the version of Remit that made their format (`golden.py`), and once released, never again."""
+    assert goldens(version)
+    for path in goldens(version):
+        trace = read(path)
+        assert {span.version for span in trace.spans} == {version}
+        assert verify(trace) == (), path
+        books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+        found = asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
+        assert (found.reproduced, found.complete) == (True, True), (path, found.divergences)
+
+
+def test_the_golden_traces_of_todays_format_hold_every_kind_of_event() -> None:
+    """So that whoever adds a kind, or changes one, meets a file that was written before."""
+    written = {item.type for path in goldens(VERSION) for item in read(path).records}
+    kinds = {kind.model_fields["type"].default for kind in get_args(get_args(AnyEvent)[0])}
+    assert written == kinds - OF_WORKSPACE
+    assert READS[-1] == VERSION
+
+
+def test_the_means_that_recorded_the_golden_traces_still_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that whoever makes the next format finds it working."""
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a scene changes these of its process
+    monkeypatch.setenv("LEDGER", "")
+    monkeypatch.delitem(sys.modules, "ledger_host", raising=False)
+    made = read(golden.record(golden.approval_voided, tmp_path))
+    assert verify(made) == ()
+    assert {item.type for item in made.records} >= {"approval.refused", "approval.revoked", "approval.voided"}
+
+
+def test_a_format_that_was_released_is_never_recorded_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nor where nobody can tell; a tag that is no version is no release."""
+    assert golden.main(tmp_path) == 2  # no repository
+    kept = tmp_path / golden.NAME / "a.jsonl"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}\n")
+    author = ("-c", "user.name=t", "-c", "user.email=t@example.com")
+    for arguments in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "x"], ["tag", "before-broker"]):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
+    assert golden.releases(tmp_path, golden.NAME) == []
+    subprocess.run(["git", "-C", str(tmp_path), "tag", "v0.1.0"], check=True)
+    assert golden.main(tmp_path) == 1
+    assert "was released with v0.1.0" in capsys.readouterr().err
+    assert kept.read_text() == "{}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('\\"paid\\"', '\\"lent\\"'), ('\\"verdict\\":\\"ask\\"', '\\"verdict\\":\\"allow\\"')]
+)
+def test_a_golden_trace_that_is_forged_diverges(tmp_path: Path, command: Command, old: str, new: str) -> None:
+    text = (GOLDEN / "format-1" / "rules-changed.jsonl").read_text()
+    assert old in text
+    forged = tmp_path / "forged.jsonl"
+    forged.write_text(text.replace(old, new))
+    said = command(tmp_path, "replay", str(forged))
+    assert (said.code, "tampered" in said.out) == (1, True), said.out + said.err
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("approval-voided", "revoked by user:lea: I misread the amount"),
+        ("approval-voided", "counts no more: "),
+        ("answer-rejected", "the answer does not hold: "),
+    ],
+)
+def test_what_became_of_an_approval_or_an_answer_is_shown(command: Command, name: str, told: str) -> None:
+    """From the file alone, in the waterfall and on the page."""
+    assert told in command(GOLDEN, "trace", "show", str(GOLDEN / "format-1" / f"{name}.jsonl")).out
+
+
+def test_a_file_of_a_later_format_says_which_and_what_to_do(tmp_path: Path, command: Command) -> None:
+    text = (GOLDEN / "format-1" / "rules-changed.jsonl").read_text()
+    later = tmp_path / "later.jsonl"
+    later.write_text(text.replace('"remit.trace","version":"1"', '"remit.trace","version":"9"'))
+    for asked in (["trace", "show"], ["trace", "verify"], ["replay"]):
+        said = command(tmp_path, *asked, str(later))
+        assert (said.code, said.out) == (2, "")
+        assert "is of format 9, and this version of Remit reads up to 1: read it with a newer one" in said.err

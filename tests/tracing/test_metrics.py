@@ -1,0 +1,163 @@
+"""Metrics: what dashboards and alerts are made of, from events alone, with names that the conventions know."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from ruamel.yaml import YAML
+
+from remit.broker import holds as hold
+from remit.broker.approvals import requests as approval
+from remit.cli import COMMANDS
+from remit.core.errors import CODES
+from remit.tracing import Export
+from remit.tracing.metrics import GAUGES, INSTRUMENTS
+from remit.tracing.otel_metrics import Meter
+from remit.workspace.template import starter_folder
+from support import CORPORA
+from support.events import a_whole_run, recorded
+from support.runs import DONE, Play, Remit, turn
+
+ROOM = starter_folder() / "traces"
+OURS = {"agent", "action", "code", "outcome"}
+
+
+def points(reader: InMemoryMetricReader) -> Iterator[tuple[str, dict[str, Any], Any]]:
+    """Name, attributes and value of everything that would be sent."""
+    data = reader.get_metrics_data()
+    assert data is not None
+    for resource in data.resource_metrics:
+        for scope in resource.scope_metrics:
+            for metric in scope.metrics:
+                for point in metric.data.data_points:
+                    value = point.sum if hasattr(point, "bucket_counts") else point.value
+                    yield metric.name, dict(point.attributes or {}), value
+
+
+@pytest.fixture
+def sent() -> list[tuple[str, dict[str, Any], Any]]:
+    """The numbers of one run with one of everything."""
+    reader = InMemoryMetricReader()
+    export = Export(None, Meter({}, reader))
+    for item in recorded(a_whole_run()):
+        export.see(item)
+    return list(points(reader))
+
+
+def test_calls_runs_tokens_and_time_are_counted(sent: list[tuple[str, dict[str, Any], Any]]) -> None:
+    def of(name: str) -> list[tuple[dict[str, Any], Any]]:
+        return sorted(
+            ((attributes, value) for found, attributes, value in sent if found == name), key=lambda item: str(item[0])
+        )
+
+    triage = {"agent": "triage"}
+    assert of("remit.calls") == [
+        (triage | {"action": "_OTHER", "code": "invalid_arguments"}, 1),
+        (triage | {"action": "files.read", "code": "ok"}, 1),
+        (triage | {"action": "service.restart", "code": "approval_rejected"}, 1),
+        (triage | {"action": "service.restart", "code": "outcome_unknown"}, 1),
+        (triage | {"action": "service.restart", "code": "policy_denied"}, 1),
+    ]
+    assert of("remit.runs") == [(triage | {"outcome": "failed", "code": "ok"}, 1)]
+    assert of("remit.effects.unknown") == [(triage | {"action": "service.restart"}, 1)]
+    tokens = {attributes["gen_ai.token.type"]: value for attributes, value in of("gen_ai.client.token.usage")}
+    assert tokens == {"input": 200, "output": 14}
+    assert sum(value for _, value in of("gen_ai.client.operation.duration")) == pytest.approx(0.003)
+    (ok,) = [value for attributes, value in of("gen_ai.execute_tool.duration") if "error.type" not in attributes]
+    assert ok == pytest.approx(0.008)
+
+
+def test_every_name_is_the_conventions_or_ours(sent: list[tuple[str, dict[str, Any], Any]]) -> None:
+    file = CORPORA / "semconv_1_41.json"
+    registered = json.loads(file.read_text())["attributes"] if file.exists() else {"error.type": {"deprecated": None}}
+    assert {name for name, _, _ in sent} == set(INSTRUMENTS)
+    for name, attributes, _ in sent:
+        for key in attributes:
+            if name.startswith("remit."):
+                assert key in OURS
+            else:
+                assert key in registered or key.startswith("gen_ai.")
+                assert not registered.get(key, {"deprecated": None})["deprecated"]
+
+
+def test_what_waits_and_what_is_held_is_read_from_the_workspace(play: Play) -> None:
+    """Also what other processes left behind."""
+    played = play([turn(ledger__pay={"name": "ann", "amount": 500}, ledger__look={"name": "ann"}), DONE])
+    hold.set_hold(played.opened.journal, "tool:other", why="audit", account="op")
+    journal = played.opened.journal
+    reader = InMemoryMetricReader()
+    gauges = {
+        "remit.approvals.waiting": lambda: approval.count_waiting_approvals(journal),
+        "remit.holds": lambda: len(hold.active_holds(journal)),
+    }
+    Meter(gauges, reader)
+    assert {name: value for name, _, value in points(reader)} == {"remit.approvals.waiting": 1, "remit.holds": 1}
+    assert set(gauges) == set(GAUGES)
+
+
+def test_a_real_collector_receives_them_with_the_run(remit: Remit, backend: tuple[str, list[bytes]]) -> None:
+    """From the command line, by the standard variables; also of a run that ends before its first call."""
+    endpoint, bodies = backend
+    said = remit("run", "triage", "x", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "REMIT_BWRAP": "/nonexistent"})
+    assert said.code == 1
+    whole = b"".join(bodies)
+    for name in (
+        b"remit.runs",
+        b"remit.approvals.waiting",
+        b"remit.holds",
+        b"sandbox_unavailable",
+        b"invoke_agent triage",
+    ):
+        assert name in whole
+
+
+# -- the rules for alerts, and the page behind each -----------------------------------------------------------------------
+
+
+def sections() -> dict[str, str]:
+    page = (ROOM / "codes.md").read_text()
+    return {part.split("\n", 1)[0]: part.split("\n", 1)[1].strip() for part in page.split("\n## ")[1:]}
+
+
+def test_every_code_has_its_page_which_says_what_the_code_says() -> None:
+    found = sections()
+    assert list(found) == list(CODES)
+    for code, text in CODES.items():
+        assert found[code].replace("\n", " ").lower().startswith(text.lower() + "."), code
+
+
+def test_every_command_of_the_codes_page_exists(remit: Remit) -> None:
+    named = {
+        tuple(word for word in found.split() if word.islower() and not word.startswith("-"))[:3]
+        for found in re.findall(r"`(remit [^`]+)`", (ROOM / "codes.md").read_text().replace("\n", " "))
+    }
+    assert len(named) > 8
+    for words in named:
+        assert words[1] in COMMANDS, words
+        assert remit(*words[1:], "--help").code == 0 or remit(words[1], "--help").code == 0
+
+
+def test_every_alert_reads_a_metric_that_is_sent_and_links_the_page_of_its_code() -> None:
+    rules = YAML(typ="safe").load((ROOM / "alerts.yaml").read_text())["groups"][0]["rules"]
+    known = {name.replace(".", "_") for name in (*INSTRUMENTS, *GAUGES)}
+    seen: set[str] = set()
+    for rule in rules:
+        named = set(re.findall(r"\b(?:remit|gen_ai)_[a-z_]+?(?=_total|_seconds_bucket|\)|\{|\[)", rule["expr"]))
+        assert named, rule["alert"]
+        assert named <= known | {"gen_ai_tool_name"}, (rule["alert"], named - known)
+        seen |= named
+        anchor = rule["annotations"]["runbook_url"].partition("#")[2]
+        assert anchor in CODES or anchor == "{{ $labels.code }}"
+        assert rule["annotations"]["find"].split()[1] in COMMANDS
+    assert {"remit_calls", "remit_runs", "remit_effects_unknown", "remit_approvals_waiting", "remit_holds"} <= seen
+
+
+def test_the_rules_are_the_starters_too(house: Path) -> None:
+    assert (house / "traces" / "alerts.yaml").exists()
+    assert (house / "traces" / "codes.md").exists()

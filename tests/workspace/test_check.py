@@ -1,0 +1,414 @@
+"""The rooms as their people use them: what is broken is said once, clearly, with the line and the fix."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import py_compile
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from remit.analysis.workspace_check import check_workspace
+from remit.core.calls import Result
+from remit.workspace.manifest.schema import manifest_schema
+from remit.workspace.template import starter_folder
+from support.runs import Remit
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1), errors="surrogateescape")
+
+
+def test_the_starter_has_no_problem(house: Path) -> None:
+    report = check_workspace(house)
+    assert report.problems == ()
+    assert report.counts["tools"] == 5
+
+
+BROKEN = [
+    ("tools/files/tool.toml", 'effect = "read"', 'effect = "reads"', "tools/files/tool.toml:"),
+    ("tools/files/tool.toml", "summary =", "sumary =", "tools/files/tool.toml:"),
+    ("policies/rules.csv", "True, deny", "True, Deny", "policies/rules.csv:"),
+    ("policies/rules.csv", "True, allow", "args.nothing == 1, allow", "policies/rules.csv:"),
+    ("policies/cases.yaml", "  expect: allow", "  expect: maybe", "policies/cases.yaml:"),
+    ("policies/cases.yaml", "- note: ", "- note: \udcff", "policies/cases.yaml:"),  # a byte that is not UTF-8
+    ("tools/sql/cases.yaml", "arguments:", "argumets:", "tools/sql/cases.yaml:"),
+    ("agent/triage/agent.toml", 'tools = ["files"', 'tools = ["flies"', "agent/triage/agent.toml:"),
+    ("agent/triage/script.yaml", "- say:", "- sya:", "agent/triage/script.yaml:"),
+]
+
+
+@pytest.mark.parametrize(("file", "old", "new", "where"), BROKEN)
+def test_a_broken_file_is_one_clear_error_with_its_line(
+    remit: Remit, house: Path, file: str, old: str, new: str, where: str
+) -> None:
+    edit(house / file, old, new)
+    said = remit("check")
+    assert said.code == 2
+    assert where in said.err
+    assert "fix: " in said.err
+    assert "Traceback" not in said.err
+
+
+def test_problems_of_all_rooms_are_reported_at_once(remit: Remit, house: Path) -> None:
+    edit(house / "tools/files/tool.toml", 'effect = "read"', 'effect = "reads"')
+    edit(house / "policies/rules.csv", "True, deny", "True, Deny")
+    said = remit("run", "triage", "x")
+    assert said.code == 2
+    assert "tools/files/tool.toml:" in said.err
+    assert "policies/rules.csv:" in said.err
+
+
+def test_a_broken_trace_file_is_one_clear_error_with_its_line(remit: Remit, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"resourceSpans": []}\n{"resourceSpans": [\n')
+    for command in (("trace", "show"), ("trace", "verify"), ("replay",)):
+        said = remit(*command, str(broken))
+        assert said.code == 2
+        assert "broken.jsonl:2: " in said.err
+        assert "Traceback" not in said.err
+
+
+def test_the_doctor_says_no_where_no_accepted_tier_works(remit: Remit, house: Path) -> None:
+    """That a weaker tier would work is told; it does not make the answer yes until remit.toml accepts it."""
+    without = {"REMIT_BWRAP": "/nonexistent/bwrap"}
+    said = remit("doctor", env=without)
+    assert said.code == 1
+    assert "fix: install bubblewrap" in said.out
+    assert "landlock: works" in said.out
+    assert "no tool runs here: remit.toml accepts only full" in said.out
+    edit(house / "remit.toml", 'accept = ["full"]', 'accept = ["full", "landlock"]')
+    assert remit("doctor", env=without).code == 0
+
+
+def test_outside_a_workspace_the_fix_is_named(remit: Remit, tmp_path: Path) -> None:
+    said = remit("check", cwd=tmp_path)
+    assert said.code == 2
+    assert "remit init" in said.err
+
+
+def test_the_published_schema_of_manifests_is_the_one_that_is_checked() -> None:
+    published = json.loads((starter_folder() / "tools" / "tool.schema.json").read_text())
+    assert published == json.loads(json.dumps(manifest_schema()))
+
+
+def test_the_published_schema_of_results_is_the_one_that_is_told() -> None:
+    published = json.loads((starter_folder() / "tools" / "result.schema.json").read_text())
+    assert published == json.loads(json.dumps(TypeAdapter(Result).json_schema()))
+
+
+def test_a_new_tool_works_from_its_first_test_to_its_first_call(remit: Remit, house: Path) -> None:
+    assert remit("tool", "new", "words").code == 0
+    assert "2 passed, 0 failed" in remit("tool", "test", "words").out
+    (house / "notes").mkdir()
+    (house / "notes" / "a.txt").write_text("one two three")
+    tried = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(house))
+    assert (tried.code, tried.out.strip()) == (0, "3"), tried.err
+    assert "not pinned" in remit("tool", "list").out
+    edit(house / "agent/triage/agent.toml", 'tools = ["files"', 'tools = ["words", "files"')
+    (house / "agent/triage/incident/notes").mkdir()
+    (house / "agent/triage/incident/notes/a.txt").write_text("one two three")
+    call = ("call", "words.count", '{"path": "notes/a.txt"}', "--agent", "triage", "--json")
+    refused = remit(*call)
+    assert (refused.code, refused.json["error"]["details"]) == (1, {"reason": "not_pinned"})
+    assert remit("tool", "pin", "words").out == "words: new\n"
+    denied = remit(*call)
+    assert (denied.code, denied.json["error"]["code"]) == (1, "policy_denied")
+    rules = house / "policies" / "rules.csv"
+    rules.write_text(
+        rules.read_text()
+        + "\np, agent:triage, words.count, file:notes/**, True, allow\np, role:operator, words.*, file:notes/**, True, allow\n"
+    )
+    allowed = remit(*call)
+    assert (allowed.code, allowed.json["value"]) == (0, 3), allowed.out + allowed.err
+
+
+def test_trying_a_tool_shows_its_traceback_and_what_was_refused(remit: Remit, house: Path) -> None:
+    remit("tool", "new", "words")
+    edit(
+        house / "tools/words/main.py",
+        "    try:\n",
+        '    print("at work")\n    Path("other.txt").read_text()\n    try:\n',
+    )
+    (house / "notes").mkdir()
+    (house / "notes" / "a.txt").write_text("one")
+    (house / "other.txt").write_text("secret")
+    said = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(house))
+    assert said.code == 1
+    assert "at work" in said.err
+    assert "Traceback" in said.err
+    assert "refused" in said.err
+    assert "other.txt" in said.err
+
+
+def test_what_a_tool_prints_is_shown_while_it_runs(remit: Remit, house: Path) -> None:
+    remit("tool", "new", "words")
+    edit(
+        house / "tools/words/main.py",
+        "    try:\n",
+        '    print("at work")\n    __import__("time").sleep(60)\n    try:\n',
+    )
+    edit(house / "tools/words/tool.toml", "[at_most]", '[limits]\nwall = "60s"\n\n[at_most]')
+    (house / "notes").mkdir()
+    (house / "notes" / "a.txt").write_text("one")
+    trying = subprocess.Popen(
+        [sys.executable, "-m", "remit", "tool", "try", "words.count", "path=notes/a.txt", "--folder", str(house)],
+        cwd=house,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert trying.stderr is not None
+    line = trying.stderr.readline()
+    running = trying.poll() is None
+    trying.terminate()
+    trying.communicate(timeout=30)
+    assert (line, running) == ("at work\n", True)
+
+
+def test_a_tool_of_which_the_manifest_says_no_trust_gets_a_sandbox_for_each_call(remit: Remit, house: Path) -> None:
+    """Its card says so, and what was not decided is not even mounted."""
+    remit("tool", "new", "words")
+    edit(house / "tools/words/tool.toml", 'source = "python"', 'source = "python"\ntrust = "none"')
+    edit(
+        house / "tools/words/main.py",
+        "    try:\n",
+        '    print(Path("/work/notes/b.txt").exists(), Path("/work/notes/a.txt").exists())\n    try:\n',
+    )
+    (house / "notes").mkdir()
+    for name in ("a.txt", "b.txt"):
+        (house / "notes" / name).write_text("one")
+    said = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(house))
+    assert (said.code, said.out) == (0, "1\n")
+    assert "False True" in said.err
+    assert "no trust: each call has a sandbox of its own" in remit("tool", "show", "words").out
+
+
+def test_an_irreversible_action_is_not_tried_by_accident(remit: Remit) -> None:
+    said = remit("tool", "try", "tickets.close", "key=INC-2041", "reason=x")
+    assert said.code == 1
+    assert "--yes" in said.err + said.out
+
+
+def test_the_permission_card_says_who_enforces_each_line(remit: Remit) -> None:
+    card = remit("tool", "show", "tickets").out
+    assert "IRREVERSIBLE" in card
+    assert "enforced by the kernel" in card
+    assert "enforced by the tool itself" in card
+
+
+def test_a_command_tool_runs_a_program_without_a_shell(remit: Remit, house: Path) -> None:
+    folder = house / "tools" / "lines"
+    folder.mkdir()
+    (folder / "tool.toml").write_text(
+        """name = "lines"
+version = "0.1.0"
+owner = "you@example.com"
+summary = "Counts lines"
+source = "command"
+
+[always]
+programs = ["wc"]
+
+[at_most]
+read = ["logs/**"]
+
+[actions.count]
+summary = "Count the lines of one file"
+run = ["wc", "-l", "--", "{path}"]
+touches = ["read file:{path}"]
+effect = "read"
+"""
+    )
+    said = remit("tool", "try", "lines.count", "path=logs/payments.log")
+    assert said.code == 0, said.err
+    assert said.out.split()[1] == "logs/payments.log"
+    refused = remit("tool", "try", "lines.count", "path=logs/payments.log; id")
+    assert refused.code == 1
+
+
+def test_a_tool_that_is_a_server_of_the_model_context_protocol_is_reserved(remit: Remit, house: Path) -> None:
+    edit(house / "tools/files/tool.toml", 'source = "python"', 'source = "mcp"')
+    said = remit("check")
+    assert said.code == 2
+    assert "reserved" in said.err or "not yet" in said.err
+
+
+def test_code_planted_beside_the_reviewed_code_does_not_run(remit: Remit, house: Path, tmp_path: Path) -> None:
+    """The pin does not cover `__pycache__`; Python would prefer an unchecked file there to the source."""
+    import importlib.util
+
+    planted = tmp_path / "main.py"
+    planted.write_text('def read(path: str, start_line: int = 1, lines: int = 400) -> dict: return {"planted": True}\n')
+    cache = Path(importlib.util.cache_from_source(str(house / "tools/files/main.py")))
+    cache.parent.mkdir(exist_ok=True)
+    py_compile.compile(
+        str(planted), cfile=str(cache), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    said = remit("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage", "--json")
+    assert said.code == 0, said.out
+    assert "planted" not in said.json["value"]
+
+
+def test_a_hold_is_seen_by_the_next_call_and_lifted_by_name(remit: Remit) -> None:
+    call = ("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage", "--json")
+    assert remit("stop", "--tool", "files", "--reason", "audit").code == 0
+    held = remit(*call)
+    assert (held.code, held.json["error"]["code"]) == (1, "held")
+    assert "audit" in remit("stop", "--list").out
+    assert remit("start", "--tool", "files").code == 0
+    assert remit(*call).code == 0
+
+
+def test_a_call_that_asks_is_listed_and_cannot_be_granted_by_its_own_requester(remit: Remit) -> None:
+    said = remit("call", "tickets.close", '{"key": "INC-2041", "reason": "fixed"}', "--agent", "triage", "--json")
+    assert (said.code, said.json["error"]["code"]) == (1, "approval_required")
+    run = said.json["run"]
+    assert run[:8] in remit("approve", "list").out
+    assert 'reason = "fixed"' in remit("approve", "show", run[:8]).out
+    granted = remit("approve", "grant", run[:8])
+    assert granted.code == 1
+    assert "approval_invalid" in granted.err
+
+
+def test_a_dry_run_decides_and_records_nothing(remit: Remit, house: Path) -> None:
+    said = remit("call", "tickets.close", '{"key": "INC-2041", "reason": "fixed"}', "--agent", "triage", "--dry-run")
+    assert said.code == 1
+    assert said.out.startswith("ask")
+    assert remit("trace", "list").out == "no runs yet\n"
+
+
+def test_acting_for_another_user_needs_a_rule(remit: Remit, house: Path) -> None:
+    call = ("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage", "--user", "dana")
+    refused = remit(*call)
+    assert refused.code == 1
+    assert "may not act for user:dana" in refused.err
+    rules = house / "policies" / "rules.csv"
+    rules.write_text(
+        rules.read_text()
+        + "\n# Operators may act for the lead\np, role:operator, remit.impersonate, user:dana, True, allow\n"
+    )
+    assert remit(*call).code == 0
+
+
+def test_a_task_that_is_no_text_is_recorded_as_one(remit: Remit, house: Path) -> None:
+    """What a terminal in another encoding sends."""
+    said = remit("call", "files.read", '{"path": "\udcff"}', "--agent", "triage", "--json")
+    assert (said.code, said.json["error"]["code"]) == (1, "invalid_arguments"), said.err
+    said = remit("run", "triage", "caf\udce9 is down")
+    assert said.code == 0, said.err
+    assert "caf? is down" in remit("trace", "list").out
+
+
+def test_what_this_account_may_not_read_or_write_is_one_error_with_its_path(remit: Remit, house: Path) -> None:
+    (house / "file").touch()
+    said = remit("init", str(house / "file" / "below"))
+    assert (said.code, said.out) == (2, "")
+    assert str(house / "file") in said.err
+    assert "fix: " in said.err
+    assert "internal error" not in said.err
+
+
+def test_init_never_overwrites(remit: Remit, house: Path, tmp_path: Path) -> None:
+    assert remit("init", str(house)).code == 2
+    assert remit("init", str(tmp_path / "new")).code == 0
+
+
+def test_a_wheel_installed_elsewhere_writes_a_workspace_that_works(tmp_path: Path) -> None:
+    """The wheel ships the starter; unpacked alone, away from the checkout, it writes the same rooms."""
+    repository = starter_folder()
+    subprocess.run(
+        [sys.executable, "-c", BUILD, str(repository), str(tmp_path)],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    (wheel,) = tmp_path.glob("remit-*.whl")
+    site = tmp_path / "site"
+    subprocess.run([sys.executable, "-m", "zipfile", "-e", str(wheel), str(site)], check=True)
+    home = tmp_path / "home"
+    script = f"import sys; sys.path.insert(0, {str(site)!r}); from remit.cli import main; main(sys.argv[1:])"
+    made = subprocess.run(
+        [sys.executable, "-c", script, "init", str(home)], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert made.returncode == 0, made.stderr
+    for command in (["check"], ["call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *command], capture_output=True, text=True, check=False, cwd=home
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert {path.name for path in home.iterdir()} >= {"tools", "policies", "agent", "traces", "remit.toml"}
+
+
+BUILD = """
+import os, sys
+os.chdir(sys.argv[1])
+from hatchling.builders.wheel import WheelBuilder
+next(WheelBuilder(sys.argv[1]).build(directory=sys.argv[2], versions=["standard"]))
+"""
+
+
+HELP = """
+import json, sys
+there = {name.partition(".")[0] for name in sys.modules}  # what a distribution loads into every interpreter
+import click
+from remit.cli import remit
+
+def told(command, words):
+    context = click.Context(command, info_name=" ".join(words))
+    yield [words, command.get_help(context), not isinstance(command, click.Group)]
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            yield from told(command.get_command(context, name), [*words, name])
+
+pages = list(told(remit, ["remit"]))
+outside = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - there
+print(json.dumps([pages, sorted(name for name in outside if not name.startswith("_"))]))
+"""
+
+
+def test_every_command_has_examples_and_json_and_its_help_loads_no_library_but_one() -> None:
+    """Help starts at once because nothing is imported for it but the standard library and the one that parses commands."""
+    done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
+    pages, libraries = json.loads(done.stdout)
+    assert libraries == ["click", "remit"]
+    assert len(pages) > 30
+    for words, page, leaf in pages:
+        name = " ".join(words)
+        assert name in page.partition("Examples:")[2], name
+        assert not leaf or "--json" in page, name
+
+
+def test_colour_is_for_terminals_and_for_those_who_want_it(remit: Remit, house: Path) -> None:
+    call = ("call", "files.read", '{"path": "secrets/payments.env"}', "--agent", "triage", "--dry-run")
+    assert "\x1b" not in remit(*call).out
+
+    def shown(**env: str) -> bytes:
+        """What a terminal is sent."""
+        ours, theirs = pty.openpty()
+        command = [sys.executable, "-m", "remit", *call]
+        subprocess.run(command, cwd=house, env={**os.environ, **env}, stdout=theirs, timeout=60, check=False)
+        os.close(theirs)
+        said = os.read(ours, 65_536)
+        os.close(ours)
+        return said
+
+    assert shown(NO_COLOR="").startswith(b"\x1b[31mdeny\x1b[0m: ")
+    assert shown(NO_COLOR="1").startswith(b"deny: ")
+
+
+def test_the_journal_and_the_traces_are_their_owners_alone(remit: Remit, house: Path) -> None:
+    remit("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage")
+    for path in (house / "traces").glob("*.jsonl"):
+        assert path.stat().st_mode & 0o077 == 0
+    for path in (house / "traces").glob("*.db"):
+        assert path.stat().st_mode & 0o077 == 0
+        sqlite3.connect(path).close()

@@ -1,0 +1,495 @@
+"""A manifest is read strictly: every problem at once, each with its line and what to write."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from remit.core.calls import Touch
+from remit.core.errors import Problem, WorkspaceError
+from remit.core.parsing.file_patterns import covered
+from remit.sandbox.egress.permissions import Url, parse_host
+from remit.workspace.manifest.manifest import Limits, Manifest, Retry, manifest_schema, parse_manifest
+from support import ROOT
+
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
+
+FILE = "tools/files/tool.toml"
+
+WHOLE = """\
+name = "files"
+version = "1.0.0"
+owner = "platform@example.com"
+summary = "Read and write text files"
+source = "python"
+
+[always]
+hosts = []
+secrets = []
+env = ["TZ"]
+programs = []
+
+[at_most]
+read = ["docs/**", "logs/*.txt"]
+write = ["reports/**"]
+stores = ["tickets"]
+
+[limits]
+wall = "1500ms"
+memory = "64MiB"
+
+[actions.read]
+summary = "Read one text file"
+touches = ["read file:{path}"]
+effect = "read"
+retry = { attempts = 3, on = ["timeout", "busy"] }
+returns = ["untrusted"]
+errors = ["not_found", "busy"]
+
+[actions.write]
+summary = "Write one text file"
+touches = ["write file:{path}", "write store:tickets", "use service:{service}"]
+errors = { not_text = "UnicodeDecodeError", full = "" }
+"""
+
+
+def parse(text: str) -> Manifest:
+    return parse_manifest(text, file=FILE)
+
+
+def problems(text: str) -> tuple[Problem, ...]:
+    with pytest.raises(WorkspaceError) as error:
+        parse(text)
+    assert all(problem.file == FILE for problem in error.value.problems)
+    assert all(problem.fix for problem in error.value.problems)
+    return error.value.problems
+
+
+def lines(text: str) -> list[int | None]:
+    return [problem.line for problem in problems(text)]
+
+
+def changed(old: str, new: str) -> str:
+    assert old in WHOLE
+    return WHOLE.replace(old, new, 1)
+
+
+def at(part: str, text: str) -> int:
+    """The 1-based line on which a part of the text stands."""
+    return text[: text.index(part)].count("\n") + 1
+
+
+def test_a_manifest_says_what_its_author_wrote() -> None:
+    manifest = parse(WHOLE)
+    assert (manifest.name, manifest.version, manifest.owner) == ("files", "1.0.0", "platform@example.com")
+    assert (manifest.read, manifest.write, manifest.stores) == (
+        ("docs/**", "logs/*.txt"),
+        ("reports/**",),
+        ("tickets",),
+    )
+    assert (manifest.env, manifest.programs, manifest.host) == (("TZ",), (), "")
+    assert manifest.limits == Limits(wall=1.5, cpu=2.0, memory=64 * 1024**2, output=64 * 1024)
+    read, write = manifest.actions["read"], manifest.actions["write"]
+    assert (read.effect, read.retry, read.returns) == (
+        "read",
+        Retry(attempts=3, on=("timeout", "busy")),
+        ("untrusted",),
+    )
+    assert (read.errors, write.errors) == (
+        {"not_found": "", "busy": ""},
+        {"not_text": "UnicodeDecodeError", "full": ""},
+    )
+    assert (write.effect, write.retry, write.returns, write.run) == ("once", Retry(), (), ())
+    assert [(each.access, each.kind, each.argument, each.constant) for each in write.templates] == [
+        ("write", "file", "path", ""),
+        ("write", "store", "", "tickets"),
+        ("use", "service", "service", ""),
+    ]
+
+
+REACHING = WHOLE.replace("hosts = []", 'hosts = ["api.example.com:443"]').replace(
+    'stores = ["tickets"]', 'stores = ["tickets"]\nhosts = ["**:443"]'
+)
+
+
+def test_a_manifest_says_which_hosts_and_urls_its_calls_reach() -> None:
+    """The hosts are every call's; the URLs are those of the call, for the methods of its action."""
+    manifest = parse(
+        REACHING.replace(
+            "secrets = []", 'secrets = [{name = "api", host = "api.example.com:443", header = "X", value = "k {api}"}]'
+        )
+        + '[actions.get]\nsummary = "s"\ntouches = ["use url:{url}"]\neffect = "read"\nmethods = ["GET"]\n'
+    )
+    touches = [Touch(access="use", resource="https://www.example.com/a")]
+    network = manifest.network(manifest.actions["get"], touches)
+    assert network is not None
+    assert network.urls == (Url(scheme="https", name="www.example.com", port=443, path="/a", methods=("GET",)),)
+    assert (network.hosts, network.at_most) == ((parse_host("api.example.com:443"),), (parse_host("**:443"),))
+    assert manifest.credentials[0].render("12345678") == "k 12345678"
+    assert manifest.network(manifest.actions["read"], []) == network.model_copy(
+        update={"urls": (), "at_most": (), "methods": ()}
+    )
+    assert parse(WHOLE).network(manifest.actions["read"], []) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "what"),
+    [
+        ("methods = []", "says no method"),
+        ('methods = ["GET", "POST"]\neffect = "read"', "may POST"),
+        ('methods = ["POST"]\neffect = "idempotent"', "not known to be idempotent"),
+        ('methods = ["POST"]\neffect = "keyed"', "no header carries the key"),
+        ('methods = ["FETCH"]', "'actions.get.methods.0' is 'FETCH'"),
+    ],
+)
+def test_an_action_that_asks_urls_says_how_and_is_held_to_its_effect(action: str, what: str) -> None:
+    """A POST is once, unless the manifest names the header by which its server knows a repeated one."""
+    text = REACHING + f'[actions.get]\nsummary = "s"\ntouches = ["use url:{{url}}"]\n{action}\n'
+    (problem,) = problems(text)
+    assert what in problem.what
+    keyed = 'methods = ["POST"]\neffect = "keyed"\nidempotency_header = "Idempotency-Key"'
+    assert parse(text.replace(action, keyed)).actions["get"].idempotency_header == "Idempotency-Key"
+
+
+@pytest.mark.parametrize(
+    ("line", "inside", "outside"),
+    [
+        ("example.com:443", ["example.com:443"], ["www.example.com:443", "notexample.com:443", "example.com:80"]),
+        ("*.example.com:443", ["a.example.com:443"], ["example.com:443", "a.b.example.com:443", "a-example.com:443"]),
+        ("**.example.com:443", ["a.example.com:443", "a.b.example.com:443"], ["example.com:443", "xexample.com:443"]),
+        ("**:443", ["a:443", "a.b.c:443"], ["a:80"]),
+    ],
+)
+def test_a_line_of_hosts_matches_whole_labels(line: str, inside: list[str], outside: list[str]) -> None:
+    """B9: never a suffix of a name, never the apex of a wildcard."""
+    host = parse_host(line)
+    places = {place: place.rpartition(":") for place in (*inside, *outside)}
+    assert [place for place, (name, _, port) in places.items() if host.covers(name, int(port))] == inside
+
+
+def test_what_is_absent_is_nothing_and_the_default_limits_are_these() -> None:
+    manifest = parse('name = "a"\nversion = "1"\nowner = "a@b.c"\nsummary = "s"\n[actions.run]\nsummary = "s"\n')
+    assert manifest.source == "python"
+    assert (manifest.read, manifest.write, manifest.stores, manifest.env, manifest.programs) == ((), (), (), (), ())
+    assert manifest.limits == Limits(wall=5.0, cpu=2.0, memory=256 * 1024**2, output=64 * 1024)
+
+
+def test_a_comment_does_not_change_the_digest_and_a_word_does() -> None:
+    assert parse("# reviewed\n" + WHOLE.replace(" = ", "  =  ")).digest == parse(WHOLE).digest
+    assert parse(changed("logs/*.txt", "logs/*.log")).digest != parse(WHOLE).digest
+
+
+def test_every_problem_is_told_at_once_each_on_its_line() -> None:
+    text = (
+        WHOLE.replace('version = "1.0.0"', "version = 1")
+        .replace("docs/**", "**")
+        .replace('"64MiB"', '"1MiB"')
+        .replace('effect = "read"', 'efect = "read"')
+        .replace('"write store:tickets"', '"write store:orders"')
+        .replace('"use service:{service}"', '"use service:{service"')
+    )
+    found = problems(text + "\n[actions.more]\n")
+    assert [(problem.line, problem.what.partition(",")[0]) for problem in found] == [
+        (2, "'version' is 1"),
+        (14, "'at_most.read.0' is wrong: '**' reaches every file"),
+        (20, "'limits.memory' is '1MiB'"),
+        (25, "unknown key 'actions.read.efect'"),
+        (32, "'actions.write.touches.2' is wrong: 'use service:{service' has an unknown placeholder"),
+        (35, "'actions.more.summary' is missing"),
+    ]
+
+
+def test_rules_between_keys_are_told_with_everything_else() -> None:
+    text = changed('version = "1.0.0"', "version = 1").replace('effect = "read"', 'effect = "once"')
+    assert [(problem.line, problem.what) for problem in problems(text)] == [
+        (2, "'version' is 1"),
+        (26, "retry on an action with effect 'once' could do it twice"),
+    ]
+
+
+def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
+    (problem,) = problems(changed("wall =", "wal ="))
+    assert (problem.line, problem.what, problem.fix) == (19, "unknown key 'limits.wal'", "write 'wall'")
+    (problem,) = problems("colour = 1\n" + WHOLE)
+    assert problem.fix.startswith("remove it; the keys here are name, version")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('name = "files"', 'name = "Files"', "not a name"),
+        ('name = "files"', 'name = "re__ad"', "not a name"),
+        ('name = "files"', 'name = "read_"', "not a name"),
+        ('name = "files"', 'name = "remit"', "not a name"),
+        ('name = "files"', f'name = "{"a" * 32}"', "not a name"),
+        ("[actions.write]", "[actions.wri__te]", "not a name"),
+        ("[actions.write]", '[actions."a b"]', "not a name"),
+        ("platform@example.com", "platform", "no address"),
+        ('summary = "Read and write text files"', 'summary = ""', "not one line"),
+        ('summary = "Read and write text files"', 'summary = "a\\nb"', "not one line"),
+        ('source = "python"', 'source = "pyton"', "'source' is 'pyton'"),
+        ('source = "python"', 'source = "mcp"', "reserved"),
+        ('source = "python"', 'source = "host"', "'host' is missing"),
+        ('source = "python"', 'host = "a.b:c"', "only for source"),
+        ('source = "python"', 'source = "host"\nhost = "no entry"', "not an entry"),
+        ("hosts = []", 'hosts = ["api.example.com"]', "no host and port"),
+        ("hosts = []", 'hosts = ["10.0.0.1:443"]', "no name"),
+        ("hosts = []", 'hosts = ["[::1]:443"]', "no host and port"),
+        ("hosts = []", 'hosts = ["API.example.com:443"]', "no name"),
+        ("hosts = []", 'hosts = ["*:443"]', "no name"),
+        ("hosts = []", 'hosts = ["api.*.com:443"]', "no name"),
+        ("hosts = []", 'hosts = ["api.example.com:70000"]', "no host and port"),
+        ("hosts = []", 'hosts = ["FETCH api.example.com:443"]', "unknown method"),
+        ("hosts = []", 'hosts = ["GET api.example.com:443/a/../b"]', "no canonical pattern"),
+        ("hosts = []", 'ranges = ["0.0.0.0/0"]', "cannot be granted"),
+        ("hosts = []", 'ranges = ["169.254.0.0/16"]', "cannot be granted"),
+        ("hosts = []", 'ranges = ["10.0.0.1/8"]', "no range"),
+        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c"}]', "does not say where it goes"),
+        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c", value = "d"}]', "does not hold 'a' once"),
+        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c", value = "{a}"}]', "not in 'always.hosts'"),
+        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "Host", value = "{a}"}]', "cannot carry it"),
+        ("secrets = []", 'secrets = [{name = "a", exposed = true}]', "has a variable"),
+        ("secrets = []", 'secrets = [{name = "a", exposed = true, env = "HTTP_PROXY"}]', "is taken"),
+        ('wall = "1500ms"', 'sent = "65MiB"', "more than the proxy holds"),
+        ('"read file:{path}"', '"use url:{path}"', "'at_most.hosts' is empty"),
+        ('summary = "Read one text file"', 'summary = "s"\nmethods = ["GET"]', "only for an action that touches a URL"),
+        ('summary = "Read one text file"', 'summary = "s"\nidempotency_header = "X"', "only a keyed action"),
+        ('env = ["TZ"]', 'env = ["a b"]', "not a variable"),
+        ('env = ["TZ"]', 'env = "TZ"', "'always.env' is 'TZ'"),
+        ("programs = []", 'programs = ["/bin/sh"]', "not a program"),
+        ('"docs/**"', '"/**"', "reaches every file"),
+        ('"docs/**"', '"/etc/**"', "not a pattern"),
+        ('"docs/**"', '"*/**"', "reaches every file"),
+        ('"docs/**"', '"**/*"', "reaches every file"),
+        ('"docs/**"', '"../docs/**"', "not a pattern"),
+        ('"docs/**"', '"docs/**x"', "not a pattern"),
+        ('"docs/**"', '"docs//x"', "not a pattern"),
+        ('"docs/**"', '"docs/{a,b}"', "not a pattern"),
+        ('"reports/**"', '"./reports/**"', "not a pattern"),
+        ('"1500ms"', '"1.5"', "not a duration"),
+        ('"1500ms"', '"0s"', "not a duration"),
+        ('"1500ms"', '"-1s"', "not a duration"),
+        ('"1500ms"', "5", "'limits.wall' is 5"),
+        ('"64MiB"', '"64MB"', "not a size"),
+        ('"64MiB"', '"63MiB"', "too little"),
+        ('"read file:{path}"', '"file:{path}"', "not a touch"),
+        ('"read file:{path}"', '"read  file:{path}"', "not a touch"),
+        ('"read file:{path}"', '"use file:{path}"', "cannot use a file"),
+        ('"read file:{path}"', '"read table:{path}"', "cannot read a table"),
+        ('"read file:{path}"', '"read file:{path}.txt"', "unknown placeholder"),
+        ('"read file:{path}"', '"read file:{path:sql}"', "unknown placeholder"),
+        ('"read file:{path}"', '"use table:{path:csv}"', "unknown placeholder"),
+        ('"read file:{path}"', '"use service:{path}/**"', "is a set"),
+        ('"read file:{path}"', '"use none:x"', "'none'"),
+        ('"read file:{path}"', '"read file:../x"', "not the name of one file"),
+        ('"read file:{path}"', '"read file:./docs/x"', "canonical"),
+        ('"read file:{path}"', '"read file:etc/passwd"', "not in 'at_most.read'"),
+        ('"read file:{path}"', '"read file:logs/**"', "not in 'at_most.read'"),
+        ('"read file:{path}"', '"use service:a/b"', "not the name of one service"),
+        ('"read file:{path}"', '"read file:{idempotency_key}"', "filled by Remit"),
+        ('"read file:{path}"', '"read file:{path}", "use id:{path}"', "names two kinds"),
+        ('"read file:{path}"', '"use id:{path/*/x}", "use key:{path/*/x}"', "'path/*/x' names two kinds"),
+        ('"read file:{path}"', '"read file:{path/x}"', "inside of an argument"),
+        ('"read file:{path}"', '"use table:{path/x:sql}"', "inside of an argument"),
+        ('"read file:{path}"', '"use id:{path/}"', "unknown placeholder"),
+        ('"write file:{path}"', '"write file:{path}/**"', "is a set"),
+        ('"write store:tickets"', '"write store:{path}"', "by an argument"),
+        ('"write store:tickets"', '"write store:orders"', "not in 'at_most.stores'"),
+        ('write = ["reports/**"]', "write = []", "may write no file"),
+        ('effect = "read"', 'effect = "reads"', "'actions.read.effect' is 'reads'"),
+        ('effect = "read"', 'effect = "read"\nclears = ["untrusted"]', "it clears labels"),
+        ('effect = "read"', 'effect = "once"', "could do it twice"),
+        ("attempts = 3", "attempts = 0", "'actions.read.retry.attempts' is 0"),
+        ("attempts = 3", "attempts = 99", "'actions.read.retry.attempts' is 99"),
+        ("attempts = 3", "attempts = true", "'actions.read.retry.attempts' is true"),
+        ('on = ["timeout", "busy"]', 'on = ["timeout", "bussy"]', "no error of it"),
+        ('errors = ["not_found", "busy"]', 'errors = ["not_found", "busy", "Bad"]', "not a name"),
+        ('errors = ["not_found", "busy"]', 'errors = ["busy", "timeout"]', "one of Remit's codes"),
+        ('errors = ["not_found", "busy"]', 'errors = "busy"', "'actions.read.errors' is 'busy'"),
+        ('"UnicodeDecodeError"', '"Exception"', "every error"),
+        ('"UnicodeDecodeError"', '"a.b"', "not an exception class"),
+        ('returns = ["untrusted"]', 'returns = ["Un trusted"]', "not a label"),
+        ('summary = "Write one text file"', 'summary = "s"\nrun = ["jq"]', "only for source = 'command'"),
+        ('summary = "Write one text file"', 'summary = "Write \u202eelif eno"', "'actions.write.summary' holds an invisible character U+202E"),
+        ('summary = "Write one text file"', 'summary = "Write \\U000e0049t"', "'actions.write.summary' holds an invisible character U+E0049"),
+        ('touches = ["write file', 'effect = "read"\ntouches = ["write file', "but the action writes"),
+    ],
+)  # fmt: skip
+def test_what_a_manifest_may_not_say_is_one_problem_on_its_line(old: str, new: str, what: str) -> None:
+    text = changed(old, new)
+    found = problems(text)
+    assert len(found) == 1, found
+    assert what in found[0].what
+    assert "\n" not in found[0].what + found[0].fix
+    near = range(at(new, text), at(new, text) + new.count("\n") + 2)  # a retry stands on the line after its effect
+    assert found[0].line in near or (new, found[0].line) == ("write = []", at("write file", text))
+
+
+def test_a_tool_without_actions_is_refused() -> None:
+    head = WHOLE[: WHOLE.index("[actions.read]")]
+    assert [problem.what for problem in problems(head)] == ["'actions' is missing"]
+    assert [problem.what for problem in problems(head + "[actions]\n")] == ["the tool has no action"]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("name = ", 1), ('a = 1\nb = "x\n', 2), ("a = 1\na = 2\n", 2), ("[a]\n[b\n", 2), ('x = """\nnever closed\n', 3)],
+)
+def test_what_is_not_toml_is_told_with_its_line(text: str, line: int) -> None:
+    (problem,) = problems(text)
+    assert problem.what.startswith("not TOML: ")
+    assert problem.line == line
+
+
+def test_a_problem_is_found_on_its_line_however_the_file_is_laid_out() -> None:
+    text = """\
+name = "files"
+version = "1"
+owner = "a@b.c"
+summary = '''
+[limits]
+wall = "no"'''
+at_most.read = [
+  "docs/**",  # ] not the end
+  "/etc/**",
+]
+limits = { cpu = "2s", wall = "never" }
+[actions."read"]
+summary = "s"
+touches = [ "read file:{path}",
+  # a comment
+  "nonsense" ]
+errors = [
+"a", "B"]
+"""
+    assert lines(text) == [4, 9, 11, 16, 18]
+
+
+COMMAND = """\
+name = "grep"
+version = "1"
+owner = "a@b.c"
+summary = "s"
+source = "command"
+[always]
+programs = ["grep"]
+[at_most]
+read = ["logs/**"]
+[actions.find]
+summary = "s"
+touches = ["read file:{path}"]
+effect = "read"
+run = ["grep", "-n", "--", "{text}", "{path}"]
+"""
+
+
+def test_a_command_tool_says_what_it_runs() -> None:
+    assert parse(COMMAND).actions["find"].run == ("grep", "-n", "--", "{text}", "{path}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ('run = ["grep", "-n", "--", "{text}", "{path}"]\n', "", "has no 'run'"),
+        ('"-n"', '"--file={text}"', "mixes a placeholder with text"),
+        ('programs = ["grep"]', 'programs = ["sed"]', "not in 'always.programs'"),
+        ('"{path}"]\n', '"x"]\n', "unknown placeholder 'path'"),
+        ('run = ["grep"', 'run = ["{text}"', "not in 'always.programs'"),
+        ('"-n"', '"./../main.js"', "is not the name of one file"),
+        ('"-n"', '"./"', "is not the name of one file"),
+    ],
+)
+def test_a_command_that_cannot_be_filled_is_refused(old: str, new: str, what: str) -> None:
+    assert old in COMMAND
+    (problem,) = problems(COMMAND.replace(old, new))
+    assert what in problem.what
+    assert problem.line is not None
+
+
+@UNHURRIED
+@given(st.text(max_size=80) | st.text(alphabet="[]{}=\".# \n'abnme,1", max_size=60))
+def test_no_text_makes_reading_a_manifest_fail_otherwise(text: str) -> None:
+    with pytest.raises(WorkspaceError):
+        parse(text)
+
+
+@UNHURRIED
+@given(st.data())
+def test_a_manifest_with_anything_anywhere_is_read_or_told(data: st.DataObject) -> None:
+    """Whatever stands in the place of a value, there is a manifest or there are problems with fixes."""
+    values = st.sampled_from(["1", "true", '"x"', "[]", "{}", '["x"]', "[1]", "{ x = 1 }", "2020-01-01", "1.5", "[[]]"])
+    rows = WHOLE.split("\n")
+    keyed = [number for number, row in enumerate(rows) if " = " in row]
+    for number in data.draw(st.sets(st.sampled_from(keyed), max_size=4)):
+        rows[number] = f"{rows[number].partition(' = ')[0]} = {data.draw(values)}"
+    told: tuple[Problem, ...] | None = None
+    try:
+        parse("\n".join(rows))
+    except WorkspaceError as error:
+        told = error.problems
+    assert told is None or (told and all(problem.fix and problem.line for problem in told))
+
+
+# -- patterns ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("pattern", "inside", "outside"),
+    [
+        ("docs/**", ["docs/a", "docs/.a", "docs/a/b/c", "docs/**", "docs/a/**"], ["docs", "docsa/b", "a/docs/b", "**", "doc/**"]),
+        ("logs/*.txt", ["logs/a.txt", "logs/.txt"], ["logs/a/b.txt", "logs/a.txtx", "logs/**", "logs/a.txt/**"]),
+        ("a/*/c/**", ["a/b/c/d", "a/b/c/**", "a/b/c/d/**"], ["a/c/d", "a/b/**", "a/b/b/c/d"]),
+        ("a/**/z", ["a/z", "a/b/z", "a/b/c/z"], ["a/b", "z", "a/**", "a/b/**"]),
+        ("**/x.md", ["x.md", "a/x.md"], ["x.md/a", "**"]),
+        ("a.b", ["a.b"], ["axb", "a.b/c", "a.b/**"]),
+        ("a/**/b/**", ["a/b/c", "a/x/b/**", "a/b/**"], ["a/b", "a/x/**"]),
+    ],
+)  # fmt: skip
+def test_a_ceiling_covers_what_lies_below_it(pattern: str, inside: list[str], outside: list[str]) -> None:
+    assert [name for name in inside if not covered([pattern], name)] == []
+    assert [name for name in outside if covered([pattern], name)] == []
+
+
+SEGMENT = st.sampled_from(["a", "b", "ab"])
+
+
+@UNHURRIED
+@given(
+    st.lists(st.sampled_from(["a", "b", "*", "**", "a*"]), min_size=1, max_size=4).map("/".join),
+    st.lists(SEGMENT, min_size=1, max_size=3).map("/".join),
+    st.lists(SEGMENT, min_size=1, max_size=3).map("/".join),
+)
+def test_a_covered_set_holds_only_covered_files(pattern: str, folder: str, below: str) -> None:
+    if covered([pattern], f"{folder}/**"):
+        assert covered([pattern], f"{folder}/{below}")
+
+
+# -- the published schema ----------------------------------------------------------------------------------------------
+
+
+def test_the_published_schema_is_the_current_one() -> None:
+    published = ROOT / "tools" / "tool.schema.json"
+    assert json.loads(published.read_text(encoding="utf-8")) == manifest_schema()
+
+
+def test_the_schema_knows_every_key_of_a_whole_manifest() -> None:
+    schema = manifest_schema()
+    assert set(schema["properties"]) == {
+        "name",
+        "version",
+        "owner",
+        "summary",
+        "source",
+        "host",
+        "trust",
+        "always",
+        "at_most",
+        "limits",
+        "circuit",
+        "actions",
+    }
+    assert schema["additionalProperties"] is False
+    assert schema["required"] == ["name", "version", "owner", "summary", "actions"]
