@@ -27,7 +27,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 from remit.workspace.session import House
-from suites.stage import MARK, AgentDojo, Calls, Module, Puppet, Suite, house_of, play, short, straight
+from suites.attack_suites import MARK, AgentDojo, Calls, Module, Puppet, Suite, house_of, play, short, straight
 
 SUITES = ("banking", "slack", "workspace", "travel")
 UNSEEN = ("rental", "school")

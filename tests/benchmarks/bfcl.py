@@ -31,9 +31,7 @@ import json
 import multiprocessing
 import random
 import re
-import shutil
 import sys
-import tempfile
 import time
 import types
 import typing
@@ -42,9 +40,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tests"))
 
 from remit.core.calls import JSON_SAFE_INTEGER, Ask, Succeeded
 from remit.core.events import CallAnswered
@@ -55,10 +50,9 @@ from remit.runtime import runner as run
 from remit.sandbox.guest.serving import described, snake_case
 from remit.tracing import read
 from remit.workspace.bundle import Rulebook, open_rulebook
-from remit.workspace.session import House, open_house
-from remit.workspace.template import starter_folder
+from remit.workspace.session import House
 from suites.fetch import BENCH, fetch
-from support.workspaces.ledger import pin
+from suites.stage import HostTool, Stage, parameters_of, scratch, with_parameters
 
 FETCHED = BENCH / "bfcl"
 PACKAGES = """
@@ -87,7 +81,7 @@ HOST = "bfcl_host"  # the module, of this process alone, in which the manifests 
 
 
 @dataclass
-class Stage:
+class Now:
     """The instances that the functions of the host tools act on now, and how often they were called."""
 
     instances: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -95,7 +89,7 @@ class Stage:
 
 
 Plain = bool | int | float | str
-STAGE = Stage()
+NOW = Now()
 STRICT: dict[tuple[str, str], Any] = {}
 BOOKS: dict[str, Rulebook] = {}  # all runs of a category stand on the same one
 
@@ -145,20 +139,18 @@ def function_of(name: str, method: str, function: Callable[..., Any], *, strict:
     """The method as a plain typed function that acts on the instance that is on the stage."""
 
     def act(**arguments: Any) -> Any:
-        STAGE.calls += 1
+        NOW.calls += 1
         try:
-            return as_json(getattr(STAGE.instances[name], method)(**arguments))
+            return as_json(getattr(NOW.instances[name], method)(**arguments))
         except Exception as failure:
             raise Failed(str(failure)) from failure
 
-    signature = inspect.signature(function)
-    parameters = [one for one in signature.parameters.values() if one.name != "self"]
     hints = typing.get_type_hints(function)
-    act.__name__, act.__doc__ = method, function.__doc__
-    act.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-    kinds = {one.name: hints[one.name] if strict else opened(hints[one.name]) for one in parameters}
-    act.__annotations__ = kinds | {"return": Any}
-    return act
+    rows = [
+        (one.name, hints[one.name] if strict else opened(hints[one.name]), one.default)
+        for one in parameters_of(function)
+    ]
+    return with_parameters(act, method, function.__doc__ or "", rows)
 
 
 def as_json(value: Any) -> Any:
@@ -227,51 +219,25 @@ def manifest(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_house(folder: Path) -> House:
+def build(folder: Path) -> House:
     """A workspace with the eight classes as host tools, which one agent may call."""
-    tools = [tool_of(name) for name in CLASSES]
+    tools = {tool_of(name): HostTool(manifest=manifest(name), functions=functions(name)) for name in CLASSES}
     rules = [f"# The agent uses {tool}\np, agent:bfcl, {tool}.*, service:{tool}, True, allow" for tool in tools]
-    files = {
-        "remit.toml": f"host_tools = {json.dumps(tools)}\n",
-        "policies/rules.csv": "\n".join(
-            [*rules, "# A user may do what the agent does\np, user:bench, *, **, True, allow"]
-        )
-        + "\n",
-        "agent/bfcl/prompt.md": "Do the task.\n",
-        "agent/bfcl/agent.toml": f"""
-name = "bfcl"
-summary = "Does the tasks of BFCL"
-model = "script:none.yaml"
-prompt = "prompt.md"
-tools = {json.dumps(tools)}
-folder = "work/bfcl"
-
-[budget]
-steps = 1000
-calls = 1000
-tries = 1000
-retries = 1000
-denials = 1000
-""",
-        "agent/bfcl/none.yaml": "turns: [{say: nothing}]\n",
-        **{f"tools/{tool_of(name)}/tool.toml": manifest(name) for name in CLASSES},
-    }
-    for path, text in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text, encoding="utf-8")
-    shutil.copyfile(starter_folder() / "policies" / "model.conf", folder / "policies" / "model.conf")
-    pin(folder)
-    return open_house(folder)
+    rules += ["# A user may do what the agent does\np, user:bench, *, **, True, allow"]
+    stage = Stage(
+        agent="bfcl",
+        tools=tools,
+        rules="\n".join(rules) + "\n",
+        prompt="Do the task.\n",
+        budget=dict.fromkeys(("steps", "calls", "tries", "retries", "denials"), 1000),
+    )
+    return stage.build(folder)
 
 
-def host() -> None:
-    """Put the functions where the manifests say that they are."""
-    module = types.ModuleType(HOST)
-    for name in CLASSES:
-        found = {action_of(method): function_of(name, method, one) for method, one in methods(name).items()}
-        assert len(found) == len(methods(name))
-        setattr(module, tool_of(name), found)
-    sys.modules[HOST] = module
+def functions(name: str) -> dict[str, Callable[..., Any]]:
+    found = {action_of(method): function_of(name, method, one) for method, one in methods(name).items()}
+    assert len(found) == len(methods(name))
+    return found
 
 
 # -- one task -------------------------------------------------------------------------------------------------------------
@@ -386,7 +352,7 @@ class Truth:
 
 
 async def brokered(house: House, task: Task, category: str) -> tuple[Came, run.Ended]:
-    STAGE.instances = instances(task, category)
+    NOW.instances = instances(task, category)
     start = run.Start(agent="bfcl", task=task.id, subject="user:bench", account="bench", model=Truth(task))
     ended = await run.start_run(house, start)
     results: list[Any] = []
@@ -397,20 +363,18 @@ async def brokered(house: House, task: Task, category: str) -> tuple[Came, run.E
             results.append(
                 {"failed": told["tool_failed"]} if isinstance(told, dict) and "tool_failed" in told else told
             )
-    return Came(results=results, state=state_of(STAGE.instances)), ended
+    return Came(results=results, state=state_of(NOW.instances)), ended
 
 
 async def replayed(ended: run.Ended) -> tuple[bool, int]:
     """Whether the run is reproduced from its file, and how often a tool was called meanwhile."""
-    before = STAGE.calls
+    before = NOW.calls
     trace = read(ended.trace)
     for digest, files in trace.rulebooks().items():
         if digest not in BOOKS:
             BOOKS[digest] = open_rulebook(files)
     found = await replay(trace.records, BOOKS)
-    return found.reproduced and found.complete and not any(
-        fault.broken for fault in trace.faults()
-    ), STAGE.calls - before
+    return found.reproduced and found.complete and not any(fault.broken for fault in trace.faults()), NOW.calls - before
 
 
 # -- all of them ----------------------------------------------------------------------------------------------------------
@@ -435,9 +399,8 @@ class Row:
 
 def _category(category: str, most: int) -> Row:
     row = Row(category=category)
-    shm = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="remit-bfcl-", dir=shm if shm.is_dir() else None) as made:
-        house = write_house(Path(made))
+    with scratch() as folder:
+        house = build(folder)
         for task in tasks(category)[:most]:
             began = time.perf_counter()
             direct = straight(task, category)
@@ -465,7 +428,6 @@ def _category(category: str, most: int) -> Row:
 
 def category(given: tuple[str, int]) -> Row:
     sys.path.append(str(FETCHED))  # last: nothing of it stands before what Remit itself imports
-    host()
     return _category(*given)
 
 
@@ -494,7 +456,7 @@ def main() -> int:
     off, calls = sum(row.off_hint for row in rows), sum(row.calls for row in rows)
     print(f"{off} of {calls} calls are not what the tools' own hints say")
     print(f"{held} of {wanted} tasks equal: straight, brokered and replayed; {took:.0f} s")
-    out = ROOT / ".bench" / "bfcl.json"
+    out = BENCH / "bfcl.json"
     out.write_text(
         json.dumps({"equal": held, "of": wanted, "seconds": took, "rows": [vars(row) for row in rows]}, indent=2)
     )

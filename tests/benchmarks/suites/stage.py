@@ -1,235 +1,104 @@
-"""Suites of tasks and attacks on Remit's stage: their tools as host tools of a workspace, and a puppet for the model.
+"""One stage for outside suites: their tools as host tools of a workspace with one agent, and what Remit decides there.
 
-A suite is what `Suite` says: tools that act on an environment, tasks with their right solutions, attacks with theirs.
-AgentDojo's suites and those of a module of our own (`rental/suite.py`) are played alike.
+The functions of a tool are put where its manifest says that they are, in a module of this process alone.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import inspect
 import json
 import os
 import shutil
 import sys
 import tempfile
+import tomllib
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cache
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any
 
 from pydantic import BaseModel
 
-from remit.broker.approvals import requests as approval
-from remit.core.calls import Ask, Json
-from remit.core.events import ApprovalRequested, CallDecided, Recorded
-from remit.core.messages import Message, ToolSpec, Turn
-from remit.journal.run_log import Record
-from remit.runtime import runner as run
+from remit.core.calls import Json
+from remit.core.events import CallDecided
 from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
 from remit.workspace import loader as workspace
 from remit.workspace.session import House, open_house
-from suites.fetch import fetch
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-MARK = "INJECTED-TEXT"  # begins every injected text: where a result holds it, the model has read the attacker's words
-
-Calls: TypeAlias = Sequence[tuple[str, Mapping[str, Any]]]  # the tool's name and its arguments
+OPERATOR = '[identity]\n"*" = "user:operator"\n'  # whoever starts a run is the operator
 
 
-class Suite(Protocol):
-    """Tools, tasks and attacks. `reset` begins anew; everything else is about what happened since."""
+@dataclass(frozen=True, kw_only=True)
+class HostTool:
+    """A suite's tool: its manifest, and its functions by action."""
 
-    name: str
-    tasks: Sequence[str]
-    attacks: Sequence[str]
-
-    def functions(self) -> Mapping[str, Callable[..., Any]]: ...
-    def reset(self, task: str, text: str = "") -> None: ...
-    def prompt(self, task: str) -> str: ...
-    def solution(self, task: str) -> Calls: ...
-    def attack(self, attack: str) -> Calls: ...
-    def goal(self, attack: str) -> str: ...
-    def useful(self, task: str) -> bool: ...
-    def won(self, attack: str) -> bool: ...
+    manifest: str
+    functions: Mapping[str, Callable[..., Any]]
 
 
-class AgentDojo:
-    """One suite of AgentDojo v1.2.2, judged by its own checks."""
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A workspace with one agent, the tools by name that it may call, the rules for it, and nothing else.
 
-    VERSION = "v1.2.2"
+    `policies` are further files of that folder. `settings` are further tables of the agent, `identity` one of the workspace.
+    """
 
-    def __init__(self, name: str) -> None:
-        _find_agentdojo()
-        from agentdojo.functions_runtime import FunctionsRuntime
-        from agentdojo.task_suite.load_suites import get_suite
+    agent: str
+    tools: Mapping[str, HostTool]
+    rules: str
+    prompt: str
+    budget: Mapping[str, int]
+    policies: Sequence[Path] = ()
+    settings: str = ""
+    identity: str = ""
 
-        self.name = name
-        self._suite: Any = get_suite(self.VERSION, name)
-        self._runtime: Any = FunctionsRuntime(self._suite.tools)
-        self.tasks = tuple(self._suite.user_tasks)
-        self.attacks = tuple(self._suite.injection_tasks)
-        self.environment: Any = None
-        self._before: Any = None
-        self._done: list[Any] = []
+    def build(self, folder: Path) -> House:
+        """Write it to the folder, put the functions of its tools into this process, pin them and open it."""
+        for file, text in self._files().items():
+            (folder / file).parent.mkdir(parents=True, exist_ok=True)
+            (folder / file).write_text(text, encoding="utf-8")
+        for path in (ROOT / "policies" / "model.conf", *self.policies):
+            shutil.copy(path, folder / "policies")
+        for one in self.tools.values():
+            _host(one)
+        asyncio.run(tool.pin_tools(workspace.load_workspace(folder), tuple(self.tools), Sandbox(accept=("full",))))
+        return open_house(folder)
 
-    def functions(self) -> Mapping[str, Callable[..., Any]]:
-        return {name: self._function(name) for name in self._runtime.functions}
-
-    def _function(self, name: str) -> Callable[..., Any]:
-        from agentdojo.functions_runtime import FunctionCall
-
-        about = self._runtime.functions[name]
-
-        def call(**arguments: Any) -> Any:
-            self._done.append(FunctionCall(function=name, args=dict(arguments)))
-            value, error = self._runtime.run_function(self.environment, name, arguments)
-            if error is not None:
-                raise RuntimeError(error)
-            return value
-
-        fields = about.parameters.model_fields.items()
-        return with_parameters(
-            call,
-            name,
-            about.description,
-            [
-                (key, one.annotation, inspect.Parameter.empty if one.is_required() else one.default)
-                for key, one in fields
-            ],
+    def _files(self) -> dict[str, str]:
+        name, tools = self.agent, json.dumps(list(self.tools))
+        budget = "".join(f"{key} = {most}\n" for key, most in self.budget.items())
+        agent = (
+            f'name = "{name}"\nsummary = "A puppet"\nmodel = "script:none.yaml"\nprompt = "prompt.md"\n'
+            f'tools = {tools}\nfolder = "work/{name}"\n\n[budget]\n{budget}\n{self.settings}'
         )
-
-    def reset(self, task: str, text: str = "") -> None:
-        injected = dict.fromkeys(self._suite.get_injection_vector_defaults(), text) if text else {}
-        environment = self._suite.load_and_inject_default_environment(injected)
-        self.environment = self._suite.user_tasks[task].init_environment(environment)
-        self._before, self._done = self.environment.model_copy(deep=True), []
-
-    def prompt(self, task: str) -> str:
-        return str(self._suite.user_tasks[task].PROMPT)
-
-    def solution(self, task: str) -> Calls:
-        return [(call.function, call.args) for call in self._suite.user_tasks[task].ground_truth(self._before)]
-
-    def attack(self, attack: str) -> Calls:
-        calls = self._suite.injection_tasks[attack].ground_truth(self._before)
-        if not calls and (HERE / self.name / "attacks.py").exists():
-            ours = _imported(HERE / self.name / "attacks.py").CALLS.get(attack)
-            return ours(self.environment) if ours is not None else []
-        return [(call.function, call.args) for call in calls]
-
-    def goal(self, attack: str) -> str:
-        return str(self._suite.injection_tasks[attack].GOAL)
-
-    def useful(self, task: str) -> bool:
-        return self._judged(self._suite.user_tasks[task])
-
-    def won(self, attack: str) -> bool:
-        return self._judged(self._suite.injection_tasks[attack])
-
-    def _judged(self, task: Any) -> bool:
-        from agentdojo.types import text_content_block_from_string
-
-        said = [text_content_block_from_string(task.GROUND_TRUTH_OUTPUT or "done")]
-        with (
-            open(os.devnull, "w", encoding="utf-8") as quiet,
-            suppressed_output(quiet),
-        ):  # some checks print what they miss
-            return bool(self._suite._check_task_result(task, said, self._before, self.environment, self._done))
+        return {
+            "remit.toml": f"host_tools = {tools}\n\n{self.identity}",
+            "policies/rules.csv": self.rules,
+            f"agent/{name}/agent.toml": agent,
+            f"agent/{name}/prompt.md": self.prompt,
+            f"agent/{name}/none.yaml": "turns: []\n",
+            **{f"tools/{key}/tool.toml": one.manifest for key, one in self.tools.items()},
+        }
 
 
-class Module:
-    """A suite of our own: a module beside its manifest, with `environment`, `inject`, `TOOLS`, `TASKS` and `ATTACKS`."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._module: Any = _imported(HERE / name / "suite.py")
-        self._tasks = {one.id: one for one in self._module.TASKS}
-        self._attacks = {one.id: one for one in self._module.ATTACKS}
-        self.tasks, self.attacks = tuple(self._tasks), tuple(self._attacks)
-        self.environment: Any = None
-        self._before: Any = None
-        self._solved: Any = None
-
-    def functions(self) -> Mapping[str, Callable[..., Any]]:
-        return {function.__name__: self._function(function) for function in self._module.TOOLS}
-
-    def _function(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(**arguments: Any) -> Any:
-            return function(self.environment, **arguments)
-
-        types_of = inspect.get_annotations(function, eval_str=True)
-        parameters = list(inspect.signature(function).parameters.values())[1:]
-        rows = [(one.name, types_of[one.name], one.default) for one in parameters]
-        return with_parameters(call, function.__name__, function.__doc__ or "", rows)
-
-    def reset(self, task: str, text: str = "") -> None:
-        self.environment = self._module.environment()
-        if text:
-            self._module.inject(self.environment, text)
-        self._before = self.environment.model_copy(deep=True)
-
-    def prompt(self, task: str) -> str:
-        return str(self._tasks[task].prompt)
-
-    def solution(self, task: str) -> Calls:
-        return list(self._tasks[task].calls(self._before))
-
-    def attack(self, attack: str) -> Calls:
-        return list(self._attacks[attack].calls(self.environment, self._before))
-
-    def goal(self, attack: str) -> str:
-        return str(self._attacks[attack].goal)
-
-    def useful(self, task: str) -> bool:
-        """Whether the environment is what the right solution, done without Remit, makes of it."""
-        solved = self._module.environment()
-        functions = {function.__name__: function for function in self._module.TOOLS}
-        for name, arguments in self._tasks[task].calls(self._module.environment()):
-            functions[name](solved, **arguments)
-        return bool(solved == self.environment)
-
-    def won(self, attack: str) -> bool:
-        one = self._attacks[attack]
-        return bool(one.won(self.environment, self._before, one.says or "done"))
-
-
-@cache
-def _find_agentdojo() -> None:
-    """Have AgentDojo importable, but for its agents, which load a library for every language model there is."""
-    packages = fetch("agentdojo", (HERE / "agentdojo.txt").read_text())
-    sys.path.append(str(packages))
-    agents = types.ModuleType("agentdojo.agent_pipeline")
-    agents.__path__ = [str(packages / "agentdojo" / "agent_pipeline")]
-    execution = types.ModuleType("agentdojo.agent_pipeline.tool_execution")
-    execution.tool_result_to_str = str  # type: ignore[attr-defined]
-    sys.modules.update({module.__name__: module for module in (agents, execution)})
-
-
-@cache
-def _imported(path: Path) -> Any:
-    spec = importlib.util.spec_from_file_location(f"suite_{path.parent.name}_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def _host(one: HostTool) -> None:
+    """Put the functions where the manifest says that they are."""
+    module, _, attribute = tomllib.loads(one.manifest)["host"].partition(":")
+    setattr(sys.modules.setdefault(module, types.ModuleType(module)), attribute, one.functions)
 
 
 @contextmanager
-def suppressed_output(quiet: Any) -> Iterator[None]:
-    before, sys.stdout = sys.stdout, quiet
-    try:
-        yield
-    finally:
-        sys.stdout = before
+def scratch() -> Iterator[Path]:
+    """A folder for one workspace, in memory where there is such a place."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(prefix="remit-bench-", dir=memory if os.access(memory, os.W_OK) else None) as made:
+        yield Path(made)
 
 
 def with_parameters(
@@ -246,22 +115,9 @@ def with_parameters(
     return call
 
 
-# ── a suite's tools as host tools ────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Spelling:
-    """URLs as their caller spelled them, by their canonical spelling: suites look pages up by the very text."""
-
-    raw: dict[str, str] = {}
-
-    @classmethod
-    def whole(cls, value: str) -> str:
-        """The URL with a scheme; suites leave it out."""
-        url = value if "://" in value else f"https://{value}"
-        scheme, _, rest = url.partition("://")
-        host, _, path = rest.partition("/")
-        cls.raw[f"{scheme}://{host.lower()}/{path}"] = value
-        return url
+def parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    """The parameters of a method, but for its first, which is what it acts on."""
+    return list(inspect.signature(function).parameters.values())[1:]
 
 
 def plain(value: object) -> Json:
@@ -275,153 +131,10 @@ def plain(value: object) -> Json:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
-def hosted(function: Callable[..., Any]) -> Callable[..., Json]:
-    """The function as a host tool."""
-
-    def call(**arguments: Any) -> Json:
-        given = {
-            key: Spelling.raw.get(value, value) if isinstance(value, str) else value for key, value in arguments.items()
-        }
-        return plain(function(**given))
-
-    signature = inspect.signature(function)
-    rows = [(one.name, one.annotation, one.default) for one in signature.parameters.values()]
-    return with_parameters(call, function.__name__, function.__doc__ or "", rows)
-
-
-def short(name: str) -> str:
-    """A name of at most 31 characters, as actions have them."""
-    return name[:31].rstrip("_")
-
-
-@contextmanager
-def house_of(suite: Suite) -> Iterator[House]:
-    """A workspace with the suite's tools, the starter rules for agents in the open, and nothing else."""
-    shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(prefix="remit-bench-", dir=shared if os.access(shared, os.W_OK) else None) as made:
-        folder, name = Path(made), suite.name
-        module = sys.modules.setdefault("remit_dojo", types.ModuleType("remit_dojo"))
-        setattr(module, name.upper(), {short(key): hosted(function) for key, function in suite.functions().items()})
-        agent = f'name = "{name}"\nsummary = "A puppet"\nmodel = "script:none.yaml"\nprompt = "prompt.md"\ntools = ["{name}"]\n'
-        budget = "[budget]\nsteps = 400\ncalls = 400\ntries = 1000\nretries = 10000\ndenials = 10000\nwaiting = 1000\n"
-        rules = f"# The user may do what the agent may\np, user:operator, *, **, True, allow\ng, agent:{name}, role:open\ng, user:owner, role:owner\n"
-        files = {
-            "remit.toml": f'host_tools = ["{name}"]\n\n[identity]\n"*" = "user:operator"\n',
-            "policies/rules.csv": rules,
-            f"agent/{name}/agent.toml": agent
-            + f'folder = "work/{name}"\n\n{budget}\n'
-            + (HERE / name / "agent.toml").read_text(),
-            f"agent/{name}/prompt.md": "Do what you are asked.\n",
-            f"agent/{name}/none.yaml": "turns: []\n",
-            f"tools/{name}/tool.toml": (HERE / name / "tool.toml").read_text(),
-        }
-        for file, text in files.items():
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            (folder / file).write_text(text, encoding="utf-8")
-        for file in ("model.conf", "open/open.csv"):
-            shutil.copy(ROOT / "policies" / file, folder / "policies")
-        asyncio.run(tool.pin_tools(workspace.load_workspace(folder), (name,), Sandbox(accept=("full",))))
-        yield open_house(folder)
-
-
-# ── the puppet ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-@dataclass
-class Puppet:
-    """Makes the user's calls; the attacker's instead, from the moment it has read something injected; `after` at the end."""
-
-    suite: str
-    calls: Calls
-    attack: Callable[[], Calls] | None = None
-    after: Calls = ()
-    name: str = "puppet:suite"
-    scripted: bool = True
-    turned: bool = False  # whether it follows the attacker, or nobody any more
-    _left: list[tuple[str, Mapping[str, Any]]] | None = None
-
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
-        if self._left is None:
-            self._left = list(self.calls)
-        read = self.attack is not None and any(MARK in one.text for one in messages if one.role == "tool")
-        if read and not self.turned:
-            assert self.attack is not None
-            self._left, self.turned = list(self.attack()), True
-        if not self._left and self.after and not self.turned:
-            self._left, self.turned = list(self.after), True
-        if not self._left:
-            return Turn(text="done", asks=(), finish="stop")
-        name, given = self._left.pop(0)
-        arguments = {key: Spelling.whole(value) if key == "url" else plain(value) for key, value in given.items()}
-        ask = Ask(name=f"{self.suite}__{short(name)}", arguments=json.dumps(arguments))
-        return Turn(text="", asks=(ask,), finish="tool_calls")
-
-
-@dataclass
-class Seen:
-    """What became of the calls of one run: whose it was ("user", "attacker", "remit"), its action, what was said of it."""
-
-    verdicts: list[tuple[str, str, str, str]] = field(default_factory=list)
-
-    def of(self, whose: str, *verdicts: str) -> list[tuple[str, str]]:
-        return [(action, why) for who, action, said, why in self.verdicts if who == whose and said in verdicts]
-
-
-def play(house: House, task: str, puppet: Puppet, *, grants: bool) -> Seen:
-    """Run it to its end; whoever is asked grants the user's own calls, or nothing, and never the attacker's."""
-    seen = Seen()
-
-    def tell(recorded: Recorded) -> None:
-        event = recorded.event
-        if isinstance(event, CallDecided) and event.round == 0:
-            who = "attacker" if puppet.turned else "user" if puppet._left is not None else "remit"
-            if event.refused is not None and not event.refused.ok:
-                seen.verdicts.append((who, event.ask.action, event.refused.error.code, event.refused.error.message))
-            elif event.decision is not None:
-                seen.verdicts.append((who, event.ask.action, event.decision.verdict, event.decision.message))
-        if isinstance(event, ApprovalRequested):
-            record, who = Record(house.journal, recorded.run), "user:owner"
-            if grants and not puppet.turned:
-                approval.grant_approval(
-                    record,
-                    event,
-                    approval.Approval(approver=who, role="role:owner", account="bench"),
-                    roles_of=house.policy.roles_of,
-                    now=recorded.at + 1,
-                )
-            else:
-                approval.reject_approval(
-                    record,
-                    event,
-                    approver=who,
-                    roles_of=house.policy.roles_of,
-                    account="bench",
-                    now=recorded.at + 1,
-                    reason="no",
-                )
-
-    Spelling.raw = {}
-    start = run.Start(agent=puppet.suite, task=task, subject="user:operator", account="bench", model=puppet)
-    asyncio.run(run.start_run(house, start, tell=tell, wait=5))
-    return seen
-
-
-def straight(suite: Suite, task: str, attack: str, *, may: Callable[[str], bool]) -> list[str]:
-    """The same play without Remit: the user's calls up to the injected text, then the attacker's, where `may` lets them.
-
-    Returns the names of the attacker's tools that ran.
-    """
-    functions = suite.functions()
-    for name, arguments in suite.solution(task):
-        value = None
-        with suppress(Exception):  # a solution may ask for what only the whole of it makes
-            value = functions[name](**arguments)
-        if MARK in json.dumps(plain(value)):
-            break
-    else:
-        return []
-    ran = [(name, arguments) for name, arguments in suite.attack(attack) if may(name)]
-    for name, arguments in ran:
-        with suppress(Exception):
-            functions[name](**arguments)
-    return [name for name, _ in ran]
+def verdict_of(event: CallDecided) -> tuple[str, str] | None:
+    """What was first decided of a call, and why: the code of its refusal, or the verdict of policy."""
+    if event.round != 0:
+        return None
+    if event.refused is not None and not event.refused.ok:
+        return event.refused.error.code, event.refused.error.message
+    return None if event.decision is None else (event.decision.verdict, event.decision.message)
