@@ -19,6 +19,8 @@ from support.otlp_collector import collecting
 from support.runs import Command, Play, Played, Remit, Said
 from support.workspaces.ledger import counting_house
 
+pytest_plugins = ["support.rooms"]
+
 
 @pytest.fixture
 def house(tmp_path: Path) -> Path:

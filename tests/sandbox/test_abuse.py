@@ -8,11 +8,9 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-import pytest
-
 from adversarial.attack_list import LINES, abuse, tried
 from remit.core.errors import Refusal
-from remit.sandbox import Tier, find_bwrap
+from remit.sandbox import find_bwrap
 from remit.sandbox.profile import runtime
 from support import CORPORA
 from support.sandbox import Room, below, command, put_away
@@ -24,17 +22,6 @@ SPELLINGS = (  # the kinds that the corpus has, where it is not there
 )  # fmt: skip
 BWRAP = os.fsencode(find_bwrap() or "bwrap")
 FLIPS = int(os.environ.get("REMIT_FLIPS", "100"))  # calls under a swap race; `make soak` has 4,000
-
-
-@pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
-    tier: Tier = request.param
-    return Room(base=tmp_path, tier=tier)
-
-
-@pytest.fixture
-def full(tmp_path: Path) -> Room:
-    return Room(base=tmp_path, tier="full")
 
 
 def test_every_line_of_the_abuse_list_has_a_test_that_tries_it() -> None:

@@ -166,11 +166,6 @@ async def act(room: Room, own: environment.Environment | None) -> Output:
     return await sandbox(room.tier).run(profile, {"path": "logs/a"}, declared={})
 
 
-@pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
-    return Room(base=tmp_path, tier=request.param)
-
-
 # -- from the first line to the first call -----------------------------------------------------------------------------
 
 

@@ -13,7 +13,6 @@ import pytest
 
 from adversarial.attack_list import abuse
 from remit.core.attempts import Refused
-from remit.sandbox import Tier
 from support.sandbox import Room, below, command, put_away
 
 TRY = """
@@ -28,12 +27,6 @@ def libc(name, *arguments):
     if getattr(library, name)(*arguments) < 0:
         raise OSError(ctypes.get_errno(), name)
 """
-
-
-@pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
-    tier: Tier = request.param
-    return Room(base=tmp_path, tier=tier)
 
 
 async def held(room: Room, body: str, arguments: dict[str, Any] | None = None, **given: Any) -> dict[str, str]:

@@ -19,11 +19,6 @@ from support.sandbox import Room, sandbox
 TOOL = starter_folder() / "tools" / "python"
 
 
-@pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
-    return Room(base=tmp_path, tier=request.param)
-
-
 async def run(room: Room, code: str, *files: str, **given: Any) -> Output:
     profile = replace(room.profile("run", reads=files, trust="none", **given), code=TOOL)
     return await sandbox(room.tier).run(profile, {"code": code, "files": list(files)}, declared={"not_python": ""})

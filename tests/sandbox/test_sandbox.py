@@ -17,22 +17,10 @@ import pytest
 from adversarial.attack_list import abuse
 from remit.core.attempts import Limit, Refused
 from remit.core.errors import Refusal, RunEnded
-from remit.sandbox import Profile, Sandbox, Tier, argv, find_bwrap, probe
+from remit.sandbox import Profile, Sandbox, argv, find_bwrap, probe
 from remit.sandbox.profile import BASE_ENVIRONMENT, Runtime
 from remit.sandbox.selfcheck.cases import ALLOWED, ATTEMPTS, ENDINGS, LEFT
 from support.sandbox import Room, sandbox
-
-
-@pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
-    tier: Tier = request.param
-    return Room(base=tmp_path, tier=tier)
-
-
-@pytest.fixture
-def full(tmp_path: Path) -> Room:
-    return Room(base=tmp_path, tier="full")
-
 
 # -- values ------------------------------------------------------------------------------------------------------------
 

@@ -15,23 +15,12 @@ from typing import Any
 import pytest
 
 from adversarial.attack_list import abuse
-from remit.sandbox import Output, Sandbox, Tier
+from remit.sandbox import Output, Sandbox
 from remit.sandbox.cgroups import Group, delegated
 from remit.sandbox.warm import Bounds
 from support.sandbox import Room, below, command, put_away
 
 CALLS = int(os.environ.get("REMIT_SOAK_CALLS", "150"))  # `make soak` has 10,000
-
-
-@pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
-    tier: Tier = request.param
-    return Room(base=tmp_path, tier=tier)
-
-
-@pytest.fixture
-def full(tmp_path: Path) -> Room:
-    return Room(base=tmp_path, tier="full")
 
 
 def warm_ones() -> list[int]:

@@ -6,6 +6,16 @@ import os
 from pathlib import Path
 from typing import Final
 
+import pytest
+
 TESTS: Final = Path(__file__).resolve().parents[1]
 ROOT: Final = TESTS.parent
 CORPORA: Final = Path(os.environ.get("REMIT_CORPORA", ROOT.parent / "shared" / "corpora"))
+
+
+def corpus(name: str) -> str:
+    """The text of an outside corpus; skips, saying why, where it is not there."""
+    path = CORPORA / name
+    if not path.is_file():
+        pytest.skip(f"no {name}: set REMIT_CORPORA to the folder of the outside corpora")
+    return path.read_text(encoding="utf-8")

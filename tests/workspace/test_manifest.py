@@ -12,52 +12,11 @@ from remit.core.calls import Touch
 from remit.core.errors import Problem, WorkspaceError
 from remit.core.parsing.file_patterns import covered
 from remit.sandbox.egress.permissions import Url, parse_host
-from remit.workspace.manifest.manifest import Limits, Manifest, Retry, manifest_schema, parse_manifest
+from remit.workspace.manifest.manifest import Limits, Retry, manifest_schema
 from support import ROOT
+from support.workspaces.manifests import COMMAND, FILE, WHOLE, parse
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
-
-FILE = "tools/files/tool.toml"
-
-WHOLE = """\
-name = "files"
-version = "1.0.0"
-owner = "platform@example.com"
-summary = "Read and write text files"
-source = "python"
-
-[always]
-hosts = []
-secrets = []
-env = ["TZ"]
-programs = []
-
-[at_most]
-read = ["docs/**", "logs/*.txt"]
-write = ["reports/**"]
-stores = ["tickets"]
-
-[limits]
-wall = "1500ms"
-memory = "64MiB"
-
-[actions.read]
-summary = "Read one text file"
-touches = ["read file:{path}"]
-effect = "read"
-retry = { attempts = 3, on = ["timeout", "busy"] }
-returns = ["untrusted"]
-errors = ["not_found", "busy"]
-
-[actions.write]
-summary = "Write one text file"
-touches = ["write file:{path}", "write store:tickets", "use service:{service}"]
-errors = { not_text = "UnicodeDecodeError", full = "" }
-"""
-
-
-def parse(text: str) -> Manifest:
-    return parse_manifest(text, file=FILE)
 
 
 def problems(text: str) -> tuple[Problem, ...]:
@@ -366,24 +325,6 @@ errors = [
 "a", "B"]
 """
     assert lines(text) == [4, 9, 11, 16, 18]
-
-
-COMMAND = """\
-name = "grep"
-version = "1"
-owner = "a@b.c"
-summary = "s"
-source = "command"
-[always]
-programs = ["grep"]
-[at_most]
-read = ["logs/**"]
-[actions.find]
-summary = "s"
-touches = ["read file:{path}"]
-effect = "read"
-run = ["grep", "-n", "--", "{text}", "{path}"]
-"""
 
 
 def test_a_command_tool_says_what_it_runs() -> None:

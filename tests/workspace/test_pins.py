@@ -8,73 +8,14 @@ from typing import Any
 import pytest
 
 from remit.core.errors import WorkspaceError
-from remit.workspace.manifest.manifest import ActionSchema, Manifest, code_digest, parse_manifest, pin
+from remit.workspace.manifest.manifest import ActionSchema, code_digest, pin
 from remit.workspace.manifest.pins import check_schemas, read_lock, write_lock
-
-FILE = "tools/files/tool.toml"
-
-WHOLE = """\
-name = "files"
-version = "1.0.0"
-owner = "platform@example.com"
-summary = "Read and write text files"
-source = "python"
-
-[always]
-hosts = []
-secrets = []
-env = ["TZ"]
-programs = []
-
-[at_most]
-read = ["docs/**", "logs/*.txt"]
-write = ["reports/**"]
-stores = ["tickets"]
-
-[limits]
-wall = "1500ms"
-memory = "64MiB"
-
-[actions.read]
-summary = "Read one text file"
-touches = ["read file:{path}"]
-effect = "read"
-retry = { attempts = 3, on = ["timeout", "busy"] }
-returns = ["untrusted"]
-errors = ["not_found", "busy"]
-
-[actions.write]
-summary = "Write one text file"
-touches = ["write file:{path}", "write store:tickets", "use service:{service}"]
-errors = { not_text = "UnicodeDecodeError", full = "" }
-"""
-
-
-def parse(text: str) -> Manifest:
-    return parse_manifest(text, file=FILE)
+from support.workspaces.manifests import COMMAND, FILE, WHOLE, parse
 
 
 def changed(old: str, new: str) -> str:
     assert old in WHOLE
     return WHOLE.replace(old, new, 1)
-
-
-COMMAND = """\
-name = "grep"
-version = "1"
-owner = "a@b.c"
-summary = "s"
-source = "command"
-[always]
-programs = ["grep"]
-[at_most]
-read = ["logs/**"]
-[actions.find]
-summary = "s"
-touches = ["read file:{path}"]
-effect = "read"
-run = ["grep", "-n", "--", "{text}", "{path}"]
-"""
 
 
 READ = ActionSchema(

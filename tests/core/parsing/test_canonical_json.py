@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from remit.core.errors import Refusal
 from remit.core.parsing.strict_json import canonical_json, digest, digest_bytes, parse_arguments
-from support import CORPORA
+from support import corpus
 
 JSON = st.recursive(
     st.none()
@@ -26,14 +26,6 @@ JSON = st.recursive(
 )
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
-
-
-def corpus(name: str) -> str:
-    """The text of an outside corpus; skips, saying why, where it is not there."""
-    path = CORPORA / name
-    if not path.is_file():
-        pytest.skip(f"no {name}: set REMIT_CORPORA to the folder of the outside corpora")
-    return path.read_text(encoding="utf-8")
 
 
 def json_problem(text: str) -> str:

@@ -14,17 +14,9 @@ from hypothesis import strategies as st
 from remit.core.errors import Refusal
 from remit.core.parsing.names import canonical
 from remit.core.parsing.urls import canonical_url
-from support import CORPORA
+from support import corpus
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
-
-
-def corpus(name: str) -> str:
-    """The text of an outside corpus; skips, saying why, where it is not there."""
-    path = CORPORA / name
-    if not path.is_file():
-        pytest.skip(f"no {name}: set REMIT_CORPORA to the folder of the outside corpora")
-    return path.read_text(encoding="utf-8")
 
 
 def problem(kind: str, value: str) -> str:
