@@ -33,9 +33,9 @@ from remit.broker import effects as effect
 from remit.broker import execution as carry
 from remit.broker import holds as hold
 from remit.broker import retries as retry
-from remit.broker.approvals import approval_summary as render
 from remit.broker.approvals import break_glass
 from remit.broker.approvals import requests as approval
+from remit.broker.approvals import summary as render
 from remit.broker.attempts import LiveAttempts
 from remit.broker.broker import Broker
 from remit.broker.decisions import Decider
