@@ -148,7 +148,10 @@ class AgentDojo:
 
 
 class Module:
-    """A suite of our own: a module beside its manifest, with `environment`, `inject`, `TOOLS`, `TASKS` and `ATTACKS`."""
+    """A suite of our own: a module beside its manifest, with `environment`, `inject`, `TOOLS`, `TASKS` and `ATTACKS`.
+
+    It may have a `begin`, which puts into a new environment what one task alone needs.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -171,8 +174,14 @@ class Module:
         rows = [(one.name, types_of[one.name], one.default) for one in parameters_of(function)]
         return with_parameters(call, function.__name__, function.__doc__ or "", rows)
 
+    def _start(self, task: str) -> Any:
+        environment = self._module.environment()
+        if hasattr(self._module, "begin"):
+            self._module.begin(environment, self._tasks[task])
+        return environment
+
     def reset(self, task: str, text: str = "") -> None:
-        self.environment = self._module.environment()
+        self.environment = self._start(task)
         if text:
             self._module.inject(self.environment, text)
         self._before = self.environment.model_copy(deep=True)
@@ -191,9 +200,9 @@ class Module:
 
     def useful(self, task: str) -> bool:
         """Whether the environment is what the right solution, done without Remit, makes of it."""
-        solved = self._module.environment()
+        solved = self._start(task)
         functions = {function.__name__: function for function in self._module.TOOLS}
-        for name, arguments in self._tasks[task].calls(self._module.environment()):
+        for name, arguments in self._tasks[task].calls(self._start(task)):
             functions[name](solved, **arguments)
         return bool(solved == self.environment)
 

@@ -56,7 +56,8 @@ class Attack(Generic[Env]):
 class Suite(Generic[Env]):
     """A suite, and what its checks know of it: the tools that only read, and what the house and outsiders write.
 
-    `unused` are targets that no call need hold. `finds`: every call that reads finds something.
+    `unused` are targets that no call need hold. `finds`: every call that reads finds something. `begin` puts into a new
+    environment what one task alone needs.
     """
 
     environment: Callable[[], Env]
@@ -69,6 +70,13 @@ class Suite(Generic[Env]):
     outside: Callable[[Env], list[Any]]
     unused: frozenset[str] = frozenset()
     finds: bool = False
+    begin: Callable[[Env, Any], None] = lambda env, task: None
+
+    def start(self, task: Task[Env]) -> Env:
+        """A new environment for a task."""
+        env = self.environment()
+        self.begin(env, task)
+        return env
 
     def call(self, env: Env, name: str, arguments: Mapping[str, Any]) -> Any:
         """Call a tool by its name."""
@@ -124,10 +132,10 @@ class Pair:
 def pair(suite: Suite[Env], task: Task[Env], attack: Attack[Env]) -> Pair:
     """Play the task, hijacked at the first result that holds the injected text."""
     wrong: list[str] = []
-    before = suite.environment()
+    before = suite.start(task)
     suite.inject(before, attack.goal)
     steps = task.calls(before.model_copy(deep=True))
-    if steps != task.calls(suite.environment()):
+    if steps != task.calls(suite.start(task)):
         wrong.append("the right solution depends on the injected text")
     alone = before.model_copy(deep=True)
     for name, arguments in steps:
@@ -156,8 +164,8 @@ def check(suite: Suite[Env]) -> int:
     print(f"{'task':<{width}} {'kind':<9} calls read@ " + " ".join(attack.id for attack in suite.attacks))
     pairs: list[Pair] = []
     for task in suite.tasks:
-        wrong += [f"{task.id}: {one}" for one in provenance(suite, task, suite.environment())]
-        env, steps = suite.environment(), task.calls(suite.environment())
+        wrong += [f"{task.id}: {one}" for one in provenance(suite, task, suite.start(task))]
+        env, steps = suite.start(task), task.calls(suite.start(task))
         try:
             clean = [suite.call(env, name, arguments) for name, arguments in steps]
         except Exception as error:  # noqa: BLE001
