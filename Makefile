@@ -60,6 +60,9 @@ check:  ## All that CI checks: style, types, imports, rooms, tests
 	    $(BIN)/pyright --pythonpath "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry agent/remit
+	@# Complexity of A to C only, but in files that are to be rewritten.
+	@echo "$(BIN)/radon cc -n D agent/remit"; complex="$$($(BIN)/radon cc -n D -s agent/remit)"; \
+	    test -z "$$complex" || { echo "$$complex"; echo "error: split these functions: complexity D or worse"; exit 1; }
 	$(BIN)/remit check
 	@$(MAKE) --no-print-directory test
 

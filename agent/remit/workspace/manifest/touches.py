@@ -78,23 +78,12 @@ def parse_touch(text: str) -> Template:
     if found is None:
         raise TouchError(f"{text!r} is not a touch", f"write {SHAPE}")
     access, kind, rest = cast(Access, found[1]), found[2], found[3]
-    if (access == "use") is (kind in OPENED):
-        right = "read or write" if kind in OPENED else "use"
-        raise TouchError(
-            f"{text!r} cannot {access} a {kind}", f"write {right!r}: only files and stores are opened by the kernel"
-        )
-    if kind == "none":
-        raise TouchError(
-            f"{text!r} names the kind 'none'", "remove it: a call without touches is decided on 'none:' anyway"
-        )
+    _check_kind(text, access, kind)
     placeholder = _PLACEHOLDER.fullmatch(rest)
     if placeholder is None:
         return _constant(text, access, kind, rest)
     argument, inside, suffix, many = placeholder.groups()
-    plain = kind not in SPELLED
-    if suffix not in (None, ":sql", ":name") or (
-        suffix and (many or not (kind == "table" if suffix == ":sql" else plain))
-    ):
+    if not _fits(kind, suffix, bool(many)):
         raise TouchError(f"{text!r} has an unknown placeholder", f"write {SHAPE}")
     if many and (kind != "file" or access != "read"):
         raise TouchError(f"{text!r} is a set, and only files that are read can be one", 'write "read file:{folder}/**"')
@@ -104,6 +93,32 @@ def parse_touch(text: str) -> Template:
         raise TouchError(f"{text!r} names a store by an argument", 'write the store\'s name: "write store:tickets"')
     form: Form = "sql" if suffix == ":sql" else "name" if suffix else "set" if many else "one"
     return Template(access=access, kind=kind, form=form, argument=argument, path=tuple(inside.split("/")[1:]))
+
+
+def _check_kind(text: str, access: Access, kind: str) -> None:
+    """Raise `TouchError` where the kind cannot be touched so: the kernel opens files and stores, and nothing else."""
+    if (access == "use") is (kind in OPENED):
+        right = "read or write" if kind in OPENED else "use"
+        raise TouchError(
+            f"{text!r} cannot {access} a {kind}", f"write {right!r}: only files and stores are opened by the kernel"
+        )
+    if kind == "none":
+        raise TouchError(
+            f"{text!r} names the kind 'none'", "remove it: a call without touches is decided on 'none:' anyway"
+        )
+
+
+def _fits(kind: str, suffix: str | None, many: bool) -> bool:
+    """Whether a placeholder of that kind may end in `suffix`; `:sql` names tables, `:name` a kind without a grammar."""
+    match suffix:
+        case None:
+            return True
+        case ":sql":
+            return kind == "table" and not many
+        case ":name":
+            return kind not in SPELLED and not many
+        case _:
+            return False
 
 
 def _constant(text: str, access: Access, kind: str, name: str) -> Template:

@@ -1,0 +1,65 @@
+"""The libraries that the project stands on are at work in a run, not only installed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import pytest
+from sqlmodel import Session, create_engine, select
+
+from remit.journal.store import EventRow
+from remit.runtime.assembly import open_model_of
+from remit.runtime.runner import Start, start_run
+from remit.workspace.session import open_house
+from support.otlp_collector import collecting
+from support.runs import TASK
+
+# Each library, and the module of it whose functions the run must have called.
+REQUIRED: Final = {
+    "langgraph": "langgraph.pregel",  # drives the steps
+    "pydantic": "pydantic.main",  # reads and makes every typed value
+    "opentelemetry-sdk": "opentelemetry.sdk.trace",  # sends the spans
+}
+
+
+def test_a_run_of_the_triage_agent_uses_each_required_library(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted by the calls that the interpreter itself sees, in every thread.
+
+    The spans arrive at a real collector, and the journal is read back through SQLModel's own session.
+    """
+    called: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        if event == "call":
+            called[frame.f_globals.get("__name__", "")] += 1
+
+    with collecting() as (address, bodies):
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+        threading.setprofile(count)
+        sys.setprofile(count)
+        try:
+            opened = open_house(house)
+            model = open_model_of(opened, "triage")
+            start = Start(agent="triage", task=TASK, subject="user:operator", account="tester", model=model)
+            ended = asyncio.run(start_run(opened, start))
+        finally:
+            sys.setprofile(None)
+            threading.setprofile(None)  # type: ignore[arg-type]  # that is how it is taken off
+    assert ended.finished is not None
+    assert ended.finished.outcome == "completed"
+    idle = {
+        library
+        for library, module in REQUIRED.items()
+        if not any(name == module or name.startswith(f"{module}.") for name in called)
+    }
+    assert not idle
+    assert any(b"execute_tool files.read" in body for body in bodies)
+    with Session(create_engine(f"sqlite:///{house / 'traces' / 'journal.db'}")) as session:
+        rows = session.exec(select(EventRow).where(EventRow.run == ended.run)).all()
+    assert [row.type for row in rows] == [item.type for item in opened.journal.events(ended.run)]
