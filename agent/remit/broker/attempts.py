@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from remit.broker.host_tools import load_host
-from remit.core.calls import Call, Confinement, Json
+from remit.core.calls import Access, Call, Confinement, Json
 from remit.core.errors import Code, Refusal
 from remit.core.events import Change, Connection, Landed, Limit, Refused, Spent
 from remit.core.parsing.names import digest
@@ -223,9 +223,10 @@ class LiveAttempts:
             code=self._workspace.code(manifest.name),
             argv=fill_argv(action, call.arguments, own=OWN_FOLDER),
             root=self._folder,
-            reads=tuple(touch.name for touch in call.touches if touch.kind == "file" and touch.access == "read"),
-            writes=tuple(touch.name for touch in call.touches if touch.kind == "file" and touch.access == "write"),
-            stores=tuple(touch.name for touch in call.touches if touch.kind == "store"),
+            reads=_named(call, "file", "read"),
+            writes=_named(call, "file", "write"),
+            stores=_named(call, "store", "write"),
+            read_stores=_named(call, "store", "read"),
             programs=manifest.programs,
             env={name: os.environ[name] for name in manifest.env if name in os.environ},
             wall=manifest.limits.wall,
@@ -324,6 +325,11 @@ def _caught(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[
         return None, function(**arguments)
     except BaseException as failure:  # noqa: BLE001 - foreign code: whatever it raises becomes a code
         return failure, None
+
+
+def _named(call: Call, kind: str, access: Access) -> tuple[str, ...]:
+    """What the call was decided for, of that kind and with exactly that access."""
+    return tuple(touch.name for touch in call.touches if (touch.kind, touch.access) == (kind, access))
 
 
 def landed(call: Call, code: Code | None) -> Landed:

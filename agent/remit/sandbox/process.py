@@ -70,6 +70,7 @@ def boundary(
         "scratch": at.scratch,
         "temporary": at.temporary,
         "stores": list(profile.stores),
+        "read_stores": list(profile.only_read_stores),
         "programs": list(profile.executables),
         "memory": profile.memory,
         "cpu": profile.cpu,

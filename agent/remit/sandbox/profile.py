@@ -53,7 +53,8 @@ class Profile:
     """One call's confinement, as it was decided.
 
     `code` and `root` are absolute folders: the tool's own, and the working folder. `reads` are canonical files beneath
-    `root`, folders (their own listing), or sets `dir/**`; `writes` are files; `stores` are names of folders `stores/<name>`;
+    `root`, folders (their own listing), or sets `dir/**`; `writes` are files; `stores` are names of folders
+    `stores/<name>` to read and write, `read_stores` of those that are only read;
     `denied` are files that no set may reach. Empty means nothing is allowed. `wall` and `cpu` are seconds, `memory` and
     `output` bytes. `argv` is for a command tool, with every placeholder filled. `trust` "none": each call has a sandbox of
     its own, in which nothing else of the working folder is even mounted. `network` is what of the network the call may reach;
@@ -73,6 +74,7 @@ class Profile:
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     stores: tuple[str, ...] = ()
+    read_stores: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -102,6 +104,7 @@ class Profile:
                 "env": sorted(self.env),
                 "limits": {"wall": self.wall, "cpu": self.cpu, "memory": self.memory, "output": self.output},
                 "tier": self.tier,
+                **({"read_stores": sorted(self.read_stores)} if self.read_stores else {}),
                 **({"trust": "none"} if self.trust == "none" else {}),
                 **({"environment": self.environment.lock} if self.environment else {}),
                 **({"network": self.network.model_dump(mode="json")} if self.network is not None else {}),
@@ -111,6 +114,11 @@ class Profile:
     def resolved(self) -> Profile:
         """With folders as the kernel names them: a symlink on the way is followed once, here."""
         return replace(self, root=Path(os.path.realpath(self.root)), code=Path(os.path.realpath(self.code)))
+
+    @property
+    def only_read_stores(self) -> tuple[str, ...]:
+        """Those that no other part of the decision lets it write."""
+        return tuple(store for store in self.read_stores if store not in self.stores)
 
     @property
     def starts_programs(self) -> bool:
@@ -257,7 +265,9 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[
         line += ["--dir", "/work"]
         for name in files:  # one that is gone, or swapped for another, was granted as an inode and is refused as a name
             line += ["--ro-bind-try", f"{profile.root}/{name}", f"/work/{name}"]
-    else:
+        for store in profile.only_read_stores:
+            line += ["--ro-bind-try", f"{profile.root}/stores/{store}", f"/work/stores/{store}"]
+    else:  # a store that is only read is a part of it
         line += ["--ro-bind", str(profile.root), "/work"]
     for store in profile.stores:
         line += ["--bind", f"{profile.root}/stores/{store}", f"/work/stores/{store}"]

@@ -224,7 +224,9 @@ class Sandbox:
         Raises:
             RunEnded: `sandbox_unavailable`: nothing ran.
         """
-        alone = replace(self._fitted(profile), reads=(), writes=(), stores=(), source="python", output=1 << 20)
+        alone = replace(
+            self._fitted(profile), reads=(), writes=(), stores=(), read_stores=(), source="python", output=1 << 20
+        )
         try:
             output = await perform(alone, self._runtime(), {}, declared={}, allowed=_everything, mode="describe")
         except DidNotStart as failure:

@@ -115,7 +115,7 @@ def narrow(channel: socket.socket, boundary: dict[str, Any], rules: kernel.Rules
     Without `rules` it is a rehearsal, which opens nothing.
     INVARIANT: every received descriptor is closed before the tool runs; one from outside would lead out with `..`.
     """
-    access = {"file": kernel.READ_FILE, "list": kernel.READ_DIR, "store": kernel.STORE}
+    access = {"file": kernel.READ_FILE, "list": kernel.READ_DIR, "store": kernel.STORE, "read_store": kernel.READ}
     while True:
         frame, descriptors = receive(channel)
         if rules is None:
