@@ -29,10 +29,14 @@ PACKAGES: Final = ("pydantic", "pydantic_core", "annotated_types", "typing_exten
 WEB_PACKAGES: Final = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna")
 
 # The files that run in the sandbox.
-INSIDE: Final = ("inside.py", "guard.py", "zygote.py", "onecall.py", "outlet.py", "serving.py", "watch.py", "kernel.py")
+INSIDE: Final = (
+    *("inside.py", "guard.py", "supervisor.py", "base.py", "notices.py", "rooms.py", "onecall.py", "outlet.py"),
+    *("serving.py", "watch.py", "kernel.py"),
+)
 
 OWN_FOLDER: Final = "/tool"  # where a tool's own files lie in the full tier, the only one that starts programs
 SCRATCH_BYTES: Final = 64 << 20  # everything that one call may leave in scratch, and the largest single file
+SCRATCH_FILES: Final = 32_768  # as many files and folders, where each call of a warm tool has a file system of its own
 TEMPORARY_BYTES: Final = 32 << 20
 OPEN_FILES: Final = 256
 PROCESSES: Final = 64
@@ -245,6 +249,8 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[
         # Each by name: `--unshare-all` silently leaves the user namespace out where it may not make one.
         *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
+        # Of its own namespace, and of its first process alone: it mounts what a call writes to, and takes it out again.
+        *("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SYS_PTRACE"),
         *("--uid", "65534", "--gid", "65534", "--hostname", "sandbox"),
     ]
     # INVARIANT: no mount target lies beneath a folder that a tool can write, or a planted symlink would redirect it.

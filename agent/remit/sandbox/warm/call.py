@@ -139,7 +139,7 @@ async def _once(
     try:
         if door is not None and not door.open:
             return None
-        passage = Passage(door, profile.network, outside)
+        passage = Passage(door, profile.network, outside, child.source)
         async with passage:
             started = time.monotonic()
             await exchange.ask(opened, passage.told(call))
