@@ -82,7 +82,7 @@ class LiveAttempts:
 
     `folder` is the run's working folder, `secrets` the values of the tools' secrets by name. Host tools are unconfined; only
     those that `remit.toml` names are here at all. `at_hand` gives the function of one call of them, where it is not its
-    module's.
+    module's. No process of the sandbox serves another `user`.
     """
 
     def __init__(
@@ -93,12 +93,14 @@ class LiveAttempts:
         secrets: Mapping[str, str] | None = None,
         *,
         at_hand: Callable[[Call], Callable[..., Json] | None] | None = None,
+        user: str = "",
     ) -> None:
         self._workspace = workspace
         self._sandbox = sandbox
         self._folder = folder
         self._secrets: Mapping[str, str] = secrets or {}
         self._at_hand = at_hand
+        self._user = user
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
         self._environments: dict[str, Environment | None] = {}  # by the digest of the code that asks for it
 
@@ -234,6 +236,8 @@ class LiveAttempts:
             memory=manifest.limits.memory,
             output=manifest.limits.output,
             tier=self._sandbox.confinement,
+            tenant="" if self._workspace.root is None else os.fspath(self._workspace.root),
+            user=self._user,
             trust=manifest.trust,
             environment=self._environment(tool),
             network=manifest.network(action, call.touches),

@@ -139,7 +139,7 @@ async def start(
         if house.journal.events(run):
             raise UsageError(f"there is already a run {run}; choose another id or leave it out")
         folder = house.root / start.folder if start.folder else _folder(house, agent, run)
-        sandbox = Sandbox(accept=house.workspace.settings.accept)
+        sandbox = Sandbox.shared(house.workspace.settings.accept)
         confinement, unavailable = _confinement(house.workspace, agent, sandbox)
         values = _secrets(house, agent)
         objects = Objects(house.traces / "objects")
@@ -209,7 +209,7 @@ async def resume(
         files = files_of(house.workspace)
         _check_same(objects.get_rulebook(started.rulebook), files)
         await _install(house.workspace, agent, progress)
-        sandbox = Sandbox(accept=house.workspace.settings.accept)
+        sandbox = Sandbox.shared(house.workspace.settings.accept)
         confinement, unavailable = _confinement(house.workspace, agent, sandbox)
         if unavailable is not None:
             raise unavailable
@@ -262,7 +262,7 @@ def dry_run(house: House, name: str, action: str, arguments: str, *, subject: st
     agent = _agent(house, name)
     run = new_run_id()
     record = Record(MemoryLog(), run)
-    sandbox = Sandbox(accept=house.workspace.settings.accept)
+    sandbox = Sandbox.shared(house.workspace.settings.accept)
     confinement, _ = _confinement(house.workspace, agent, sandbox)
     broker = Broker(
         workspace=house.workspace,
@@ -319,7 +319,12 @@ async def _drive(
         subjects=started.subjects,
         record=record,
         attempts=LiveAttempts(
-            house.workspace, sandbox, folder, values, at_hand=None if foreign is None else foreign.function
+            house.workspace,
+            sandbox,
+            folder,
+            values,
+            at_hand=None if foreign is None else foreign.function,
+            user=started.subjects.user,
         ),
         world=world,
         guard=_guard(house, record.run, values.values()),
@@ -352,7 +357,6 @@ async def _drive(
             export.count_unrecorded()
         raise
     finally:
-        await sandbox.close()
         trace.close()
         if export is not None:
             export.close()

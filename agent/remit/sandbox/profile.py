@@ -63,10 +63,8 @@ class Profile:
     `output` bytes. `argv` is for a command tool, with every placeholder filled. `trust` "none": each call has a sandbox of
     its own, in which nothing else of the working folder is even mounted. `network` is what of the network the call may reach;
     None: the tool has none.
-    `denied` are files that no set may reach. Empty means nothing is allowed. `wall` and `cpu` are seconds, `memory` and
-    `output` bytes. `argv` is for a command tool, with every placeholder filled. `environment` holds packages that only this
-    tool imports; None: it has none. `trust` "none": each call has a sandbox of its own, in which nothing else of the working
-    folder is even mounted.
+    `environment` holds packages that only this tool imports; None: it has none. `tenant` and `user` are whom the call is for:
+    no process serves two of them.
     """
 
     tool: str
@@ -87,6 +85,8 @@ class Profile:
     memory: int = 256 << 20
     output: int = 64 << 10
     tier: Confinement = "full"
+    tenant: str = ""
+    user: str = ""
     trust: Literal["pinned", "none"] = "pinned"
     environment: Environment | None = None
     network: Network | None = None
