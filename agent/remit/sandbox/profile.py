@@ -36,7 +36,7 @@ INSIDE: Final = (
 
 OWN_FOLDER: Final = "/tool"  # where a tool's own files lie in the full tier, the only one that starts programs
 SCRATCH_BYTES: Final = 64 << 20  # everything that one call may leave in scratch, and the largest single file
-SCRATCH_FILES: Final = 32_768  # as many files and folders, where each call of a warm tool has a file system of its own
+SCRATCH_FILES: Final = 65_536  # as many files and folders, where each call of a warm tool has a file system of its own
 TEMPORARY_BYTES: Final = 32 << 20
 OPEN_FILES: Final = 256
 PROCESSES: Final = 64
