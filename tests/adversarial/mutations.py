@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import struct
 import subprocess
 import tempfile
@@ -64,7 +65,7 @@ from remit.runtime import runner as run
 from remit.runtime.live import LiveWorld
 from remit.sandbox import file_grants as opened
 from remit.sandbox import one_shot as launch
-from remit.sandbox import outcome, process, profile
+from remit.sandbox import outcome, process, profile, protocol, seccomp
 from remit.sandbox import sandbox as confine
 from remit.sandbox.egress import addresses as address
 from remit.sandbox.egress import call_session as ticket
@@ -97,6 +98,7 @@ REACHED: Final = (
     "sandbox/egress/test_protocol.py::test_a_connection_is_used_again_and_one_that_the_server_closed_is_not",
 )
 ANSWERED: Final = ("broker/test_broker.py::test_an_allowed_call_runs_once_and_its_value_reaches_the_model",)
+IMPORTS: Final = "sandbox/test_import_time.py::test_nothing_that_an_import_prepared_carries_a_word_from_call_to_call"
 DOCTOR: Final = "sandbox/test_sandbox.py::test_the_doctor_tries_every_break_out_and_all_are_held"
 
 
@@ -346,6 +348,28 @@ def unretired(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(pool.Pool, "done", lambda self, child, *, retire: earlier(self, child, retire=False))
 
 
+def reading_is_writing(patch: pytest.MonkeyPatch) -> None:
+    """The access of a store is lost on the way to the kernel."""
+    earlier = confine.Sandbox._fitted
+
+    def fitted(self: confine.Sandbox, given: profile.Profile) -> profile.Profile:
+        found = earlier(self, given)
+        return replace(found, stores=(*found.stores, *found.read_stores), read_stores=())
+
+    patch.setattr(confine.Sandbox, "_fitted", fitted)
+
+
+def endless_descriptors(patch: pytest.MonkeyPatch) -> None:
+    """Whatever comes on a call's line is kept."""
+
+    def receive(self: protocol.Exchange) -> bytes:
+        data, descriptors, _, _ = socket.recv_fds(self._channel, 65_536, 253, socket.MSG_CMSG_CLOEXEC)
+        self.files += descriptors
+        return data
+
+    patch.setattr(protocol.Exchange, "_receive", receive)
+
+
 def replaced(where: object, name: str, instead: object) -> Remove:
     """Put something else in the place of one function or value."""
     return lambda patch: patch.setattr(where, name, instead)
@@ -368,12 +392,13 @@ def one_for_all(patch: pytest.MonkeyPatch) -> None:
     """Whatever a connection says, it is the first call's that was let in."""
     earlier = proxy.Door._admitted
 
-    async def admitted(self: proxy.Door, requests: Requests, head: Head) -> None:
+    async def admitted(self: proxy.Door, requests: Requests, head: Head, address: str) -> None:
         basic = b"Basic " + base64.b64encode(f"call:{next(iter(self._tickets))}".encode())
         fields = [field for field in head.fields if field[0] != b"proxy-authorization"]
-        await earlier(self, requests, replace(head, fields=(*fields, (b"proxy-authorization", basic))))
+        await earlier(self, requests, replace(head, fields=(*fields, (b"proxy-authorization", basic))), address)
 
     patch.setattr(proxy.Door, "_admitted", admitted)
+    patch.setattr(ticket.Ticket, "is_of", lambda *_: True)
 
 
 async def unended(self: ticket.Ticket) -> Sequence[Connection]:
@@ -397,7 +422,11 @@ ABLATIONS: Final = (
     ),
     Ablation(
         name="the filters of system calls",
-        remove=(believed, without("kernel.py", 'call("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)')),
+        remove=(
+            believed,
+            without("kernel.py", 'call("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)'),
+            without("base.py", 'listener = kernel.install_observed(bytes.fromhex(boundary["filter"]))', "os._exit(1)"),
+        ),
         tests=(
             "sandbox/test_escapes.py::test_the_kernel_gives_no_new_powers",
             "sandbox/test_escapes.py::test_no_socket_of_any_family_can_be_made",
@@ -455,8 +484,83 @@ ABLATIONS: Final = (
         remove=(
             leaking,
             without("onecall.py", "close_others([*keep, rules.descriptor])"),
+            without("base.py", "onecall.close_others([line.fileno()])"),
         ),
         tests=("sandbox/test_escapes.py::test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker",),
+    ),
+    Ablation(
+        name="a child that has nothing when it is given its call",
+        remove=(
+            without(
+                "supervisor.py",
+                "if child is None or not child.bare or child.given or not child.lines:",
+                "if child is None or child.given or not child.lines:",
+            ),
+        ),
+        tests=(f"{IMPORTS}[full-closing later]", f"{IMPORTS}[landlock-closing later]"),
+    ),
+    Ablation(
+        name="what an import wrote, read-only afterwards",
+        remove=(without("supervisor.py", 'kernel.mount_read_only(self._boundary["temporary"])'),),
+        tests=(
+            "sandbox/test_import_time.py::test_what_an_import_wrote_for_itself_is_read_by_every_call_and_written_by_none",
+        ),
+    ),
+    Ablation(
+        name="a folder of rooms that is neither listed nor changed",
+        remove=(
+            without("rooms.py", "os.fchmod(self._beside, _ENTERED_ONLY)"),
+            without("rooms.py", "kernel.mount_read_only(folder)"),
+        ),
+        tests=(f"{IMPORTS}[full-names, without narrowing]", f"{IMPORTS}[full-times, without narrowing]"),
+    ),
+    Ablation(
+        name="rooms that only the broker makes, without mounts",
+        remove=(lambda patch: patch.setattr(process.os, "chmod", lambda *_, **__: None),),
+        tests=(f"{IMPORTS}[landlock-names, without narrowing]",),
+    ),
+    Ablation(
+        name="children of the supervisor and not of the base",
+        remove=(without("supervisor.py", "own = self._base if child is None else child.process", "own = notice.arguments[self._names[notice.number]]"),),
+        tests=("sandbox/test_import_time.py::test_the_base_learns_nothing_of_its_children[full-signals]",),
+    ),
+    Ablation(
+        name="devices that no tool can touch",
+        remove=(believed, without("inside.py", "kernel.mount_read_only(device)")),
+        tests=("sandbox/test_import_time.py::test_no_device_of_this_machine_is_a_tools_to_touch[full]",),
+    ),
+    Ablation(
+        name="no lock on what is shared",
+        remove=(believed, lambda patch: patch.setitem(seccomp.ALLOWED, "flock", (73, 32))),
+        tests=("sandbox/test_import_time.py::test_a_lock_tells_no_other_call_anything[full]", DOCTOR),
+    ),
+    Ablation(
+        name="one copy of the base for each call",
+        remove=(without("supervisor.py", "if child is not None and child.given and notice.arguments[0] & _THREAD:", "if child is not None:"),),
+        tests=("sandbox/test_import_time.py::test_a_call_cannot_make_a_copy_that_takes_the_next_one[full]",),
+    ),
+    Ablation(
+        name="processes of one user and one tenant",
+        remove=(lambda patch: patch.setattr(warm, "_BOUNDARY", tuple(one for one in warm._BOUNDARY if one not in ("user", "tenant"))),),
+        tests=("sandbox/test_import_time.py::test_two_users_and_two_tenants_are_never_served_by_one_process[full]",),
+    ),
+    Ablation(
+        name="reading a store and no more",
+        remove=(reading_is_writing,),
+        tests=(
+            "sandbox/test_access.py::test_a_database_in_a_store_that_is_read_is_queried_and_not_updated[full]",
+            "sandbox/test_access.py::test_a_database_in_a_store_that_is_read_is_queried_and_not_updated[landlock]",
+        ),
+    ),
+    Ablation(
+        name="a bound of what a call hands over",
+        remove=(endless_descriptors,),
+        tests=("sandbox/test_descriptors.py::test_a_call_that_hands_over_more_files_than_it_may_write_is_ended[full-flood-pinned]",),
+    ),
+    Ablation(
+        name="a ticket for the connections of its own call",
+        remove=(replaced(ticket.Ticket, "is_of", lambda *_: True),),
+        tests=("sandbox/egress/test_tickets.py::test_a_ticket_that_was_stolen_while_its_call_runs_opens_nothing",),
     ),
     Ablation(
         name="an environment of its own",

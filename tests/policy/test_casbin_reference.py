@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from remit.analysis.cases import read_cases, run_cases
 from remit.core.calls import Context, Request, action_matches
 from remit.core.errors import UsageError, WorkspaceError
 from remit.policy import engine as policy
@@ -239,8 +240,8 @@ def test_the_shipped_rules_load_in_stock_casbin_and_its_cases_decide_alike() -> 
     folder = ROOT / "policies"
     files = {f"policies/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}
     rules, reference = policy.load_policy(files), stock(files)
-    results = policy.run_cases(rules, files["policies/cases.yaml"].decode(), "policies/cases.yaml")
-    requests = [case.request() for _, case in policy.read_cases(rules, files["policies/cases.yaml"].decode(), "")]
+    results = run_cases(rules, files["policies/cases.yaml"].decode(), "policies/cases.yaml")
+    requests = [case.request() for _, case in read_cases(rules, files["policies/cases.yaml"].decode(), "")]
     assert [reference.allows(request) for request in requests] == [result.verdict == "allow" for result in results]
     assert len(requests) > 20
 

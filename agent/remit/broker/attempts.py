@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Protocol
 
 from remit.broker.host_tools import load_host
-from remit.core import Call, Change, Code, Confinement, Connection, Json, Landed, Limit, Refusal, Refused, Spent
+from remit.core import Access, Call, Change, Code, Confinement, Connection, Json, Landed, Limit, Refusal, Refused, Spent
 from remit.core.parsing import digest
 from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, exhausted, retry_after, words_of
 from remit.sandbox.egress import Permit
@@ -78,7 +78,7 @@ class LiveAttempts:
 
     `folder` is the run's working folder, `secrets` the values of the tools' secrets by name. Host tools are unconfined; only
     those that `remit.toml` names are here at all. `at_hand` gives the function of one call of them, where it is not its
-    module's.
+    module's. No process of the sandbox serves another `user`.
     """
 
     def __init__(
@@ -89,12 +89,14 @@ class LiveAttempts:
         secrets: Mapping[str, str] | None = None,
         *,
         at_hand: Callable[[Call], Callable[..., Json] | None] | None = None,
+        user: str = "",
     ) -> None:
         self._workspace = workspace
         self._sandbox = sandbox
         self._folder = folder
         self._secrets: Mapping[str, str] = secrets or {}
         self._at_hand = at_hand
+        self._user = user
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
         self._environments: dict[str, Environment | None] = {}  # by the digest of the code that asks for it
 
@@ -219,9 +221,10 @@ class LiveAttempts:
             code=self._workspace.code(manifest.name),
             argv=fill_argv(action, call.arguments, own=OWN_FOLDER),
             root=self._folder,
-            reads=tuple(touch.name for touch in call.touches if touch.kind == "file" and touch.access == "read"),
-            writes=tuple(touch.name for touch in call.touches if touch.kind == "file" and touch.access == "write"),
-            stores=tuple(touch.name for touch in call.touches if touch.kind == "store"),
+            reads=_named(call, "file", "read"),
+            writes=_named(call, "file", "write"),
+            stores=_named(call, "store", "write"),
+            read_stores=_named(call, "store", "read"),
             programs=manifest.programs,
             env={name: os.environ[name] for name in manifest.env if name in os.environ},
             wall=manifest.limits.wall,
@@ -229,6 +232,8 @@ class LiveAttempts:
             memory=manifest.limits.memory,
             output=manifest.limits.output,
             tier=self._sandbox.confinement,
+            tenant="" if self._workspace.root is None else os.fspath(self._workspace.root),
+            user=self._user,
             trust=manifest.trust,
             environment=self._environment(tool),
             network=manifest.network(action, call.touches),
@@ -320,6 +325,11 @@ def _caught(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[
         return None, function(**arguments)
     except BaseException as failure:  # noqa: BLE001 - foreign code: whatever it raises becomes a code
         return failure, None
+
+
+def _named(call: Call, kind: str, access: Access) -> tuple[str, ...]:
+    """What the call was decided for, of that kind and with exactly that access."""
+    return tuple(touch.name for touch in call.touches if (touch.kind, touch.access) == (kind, access))
 
 
 def landed(call: Call, code: Code | None) -> Landed:

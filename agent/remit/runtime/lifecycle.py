@@ -76,7 +76,7 @@ class RunContext:
 
 
 async def drive_run(context: RunContext) -> Ended:
-    """Take the run as far as it goes, and close its sandbox and its record.
+    """Take the run as far as it goes, and close its record; warm tools stay for other runs.
 
     Raises:
         RunEnded: the run cannot go on; that is recorded, unless recording is what failed.
@@ -103,7 +103,6 @@ async def drive_run(context: RunContext) -> Ended:
             recording.export.count_unrecorded()
         raise
     finally:
-        await context.sandbox.close()
         recording.close()
     return _ended(recording, agency, waiter)
 
@@ -119,7 +118,14 @@ def _put_together(context: RunContext) -> tuple[Agency, ApprovalWaiter]:
         agent=context.agent,
         subjects=started.subjects,
         record=record,
-        attempts=LiveAttempts(house.workspace, context.sandbox, context.folder, context.secrets, at_hand=at_hand),
+        attempts=LiveAttempts(
+            house.workspace,
+            context.sandbox,
+            context.folder,
+            context.secrets,
+            at_hand=at_hand,
+            user=started.subjects.user,
+        ),
         world=world,
         guard=guard_of(house, record.run, context.secrets.values()),
         confinement=context.confinement,

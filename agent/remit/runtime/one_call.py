@@ -33,7 +33,7 @@ def decide_call(house: House, name: str, action: str, arguments: str, *, subject
     agent = agent_of(house, name)
     run = new_run_id()
     record = Record(MemoryLog(), run)
-    sandbox = Sandbox(accept=house.workspace.settings.accept)
+    sandbox = Sandbox.shared(house.workspace.settings.accept)
     confinement, _ = confinement_of(house.workspace, agent, sandbox)
     broker = Broker(
         workspace=house.workspace,

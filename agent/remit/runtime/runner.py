@@ -79,7 +79,7 @@ async def start_run(
         if house.journal.events(run):
             raise UsageError(f"there is already a run {run}; choose another id or leave it out")
         folder = house.root / start.folder if start.folder else working_folder(house, agent, run)
-        sandbox = Sandbox(accept=house.workspace.settings.accept)
+        sandbox = Sandbox.shared(house.workspace.settings.accept)
         confinement, unavailable = confinement_of(house.workspace, agent, sandbox)
         context = RunContext(
             house=house,
@@ -156,7 +156,7 @@ async def resume_run(
         files = files_of(house.workspace)
         check_same_files(objects.get_rulebook(started.rulebook), files)
         await install_packages(house.workspace, agent, progress)
-        sandbox = Sandbox(accept=house.workspace.settings.accept)
+        sandbox = Sandbox.shared(house.workspace.settings.accept)
         confinement, unavailable = confinement_of(house.workspace, agent, sandbox)
         if unavailable is not None:
             raise unavailable

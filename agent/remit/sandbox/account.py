@@ -28,9 +28,20 @@ def account_for(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -
         return None
     if any(_closed(f"{root}/{name}", root) for name in files):
         return None
-    if any(os.stat(f"{root}/stores/{store}").st_uid != runtime.account for store in profile.stores):
+    if any(
+        _owner(f"{root}/stores/{store}") not in (None, runtime.account)
+        for store in (*profile.stores, *profile.read_stores)
+    ):
         return None
     return runtime.account
+
+
+def _owner(path: str) -> int | None:
+    """None where it is not there."""
+    try:
+        return os.stat(path).st_uid
+    except FileNotFoundError:
+        return None
 
 
 def closed_to_others(runtime: Runtime) -> str:

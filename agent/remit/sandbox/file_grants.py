@@ -144,7 +144,7 @@ class Grant:
     """One descriptor to narrow to; `kind` says what the kernel then allows on it."""
 
     descriptor: int
-    kind: str  # "file" | "list" | "store"
+    kind: str  # "file" | "list" | "store" | "read_store"
 
 
 class Opened:
@@ -223,7 +223,7 @@ class Opened:
             "folders": [*self._folders, *self._listed],
             "links": links,
             "copies": [name for name in self.files if name in written],
-            "stores": list(self._profile.stores),
+            "stores": [*self._profile.stores, *self._profile.only_read_stores],
         }
 
     def grants(self) -> Iterator[Grant]:
@@ -237,6 +237,8 @@ class Opened:
             yield from self._grant(name, "list", stat.S_ISDIR)
         for name in self._profile.stores:
             yield from self._grant(f"stores/{name}", "store", stat.S_ISDIR)
+        for name in self._profile.only_read_stores:
+            yield from self._grant(f"stores/{name}", "read_store", stat.S_ISDIR)
 
     def scratch(self, files: Mapping[str, int], removed: tuple[str, ...]) -> Scratch:
         """Hand over what was written; the working folder stays open until it is committed or discarded."""

@@ -88,19 +88,23 @@ def _listener(descriptors: list[int]) -> socket.socket:
 
 
 class Passage:
-    """One call's time at the door of its sandbox. Without a door there is no network, and nothing to tell of it."""
+    """One call's time at the door of its sandbox. Without a door there is no network, and nothing to tell of it.
 
-    def __init__(self, door: Door | None, network: Network | None, outside: Outside | None) -> None:
+    `source`: the address that its connections come from, where its sandbox serves several calls and says which is whose.
+    """
+
+    def __init__(self, door: Door | None, network: Network | None, outside: Outside | None, source: str = "") -> None:
         self.connections: Sequence[Connection] = ()
         self.limit: Limit | None = None
         self._door = door
         self._network = network
         self._outside = outside
+        self._source = source
         self._ticket: Ticket | None = None
 
     async def __aenter__(self) -> Self:
         if self._door is not None and self._network is not None and self._outside is not None:
-            self._ticket = self._door.admit(self._network, self._outside.permit)
+            self._ticket = self._door.admit(self._network, self._outside.permit, self._source)
         return self
 
     async def __aexit__(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
 from typing import Literal
@@ -18,7 +17,16 @@ from remit.sandbox.account import account_for
 from remit.sandbox.file_grants import Opened
 from remit.sandbox.network_handover import Outside, Passage, judged
 from remit.sandbox.outcome import Answer, Ending, Output, classify
-from remit.sandbox.process import DRAIN_SECONDS, START_SECONDS, DidNotStart, Process, boundary, group_memory, make_base
+from remit.sandbox.process import (
+    DRAIN_SECONDS,
+    START_SECONDS,
+    DidNotStart,
+    Process,
+    boundary,
+    group_memory,
+    make_base,
+    remove_base,
+)
 from remit.sandbox.profile import PROCESSES, Profile, Runtime, places
 from remit.sandbox.protocol import Exchange
 from remit.sandbox.syscall_observer import Observer
@@ -172,7 +180,7 @@ async def perform(
     finally:
         opened.close()
         if base is not None:
-            shutil.rmtree(base, ignore_errors=True)
+            remove_base(base)
 
 
 def close_files(exchange: Exchange) -> None:

@@ -44,7 +44,7 @@ _NAMED: Final[Mapping[LimitName, str]] = {
 }
 _FORBIDDEN: Final = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EXDEV)
 
-Stop: TypeAlias = Literal["wall", "flood", "output"]  # why the broker itself ended the process
+Stop: TypeAlias = Literal["wall", "flood", "output", "descriptors"]  # why the broker itself ended the process
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +157,9 @@ def _stopped(profile: Profile, ending: Ending, stop: Stop) -> Answer:
         return Answer(code="timeout", message=f"no result within {profile.wall:g} s", limit=limit)
     if stop == "output":
         return _exhausted(profile, "output", None)
+    if stop == "descriptors":
+        message = f"the tool handed over more than {len(profile.writes)} files, one for each that the call may write"
+        return Answer(code="invalid_output", message=message)
     return _exhausted(profile, "prints", ending.printed)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +26,7 @@ from remit.sandbox.profile import (
     OPEN_FILES,
     PROCESSES,
     SCRATCH_BYTES,
+    SCRATCH_FILES,
     TEMPORARY_BYTES,
     Places,
     Profile,
@@ -32,7 +34,7 @@ from remit.sandbox.profile import (
     argv,
 )
 from remit.sandbox.protocol import ENVELOPE
-from remit.sandbox.seccomp import boundary_filter, call_filter, this_machine
+from remit.sandbox.seccomp import base_filter, boundary_filter, call_filter, this_machine
 
 START_SECONDS: Final = 30.0  # bubblewrap and the interpreter, on a busy machine; the tool's own time counts after it
 DRAIN_SECONDS: Final = 2.0
@@ -57,6 +59,15 @@ def boundary(
     if machine is None:
         raise DidNotStart("there is no filter of system calls for this machine's architecture")
     programs, namespaces = bool(profile.executables), profile.tier == "full"
+    locks = bool(programs or profile.stores or profile.read_stores)
+
+    def first_layer(*, mounts: bool) -> str:
+        if warm:
+            return base_filter(machine, namespaces=mounts, network=network is not None, locks=locks).hex()
+        return boundary_filter(
+            machine, programs=programs, namespaces=mounts, network=network is not None, observed=observed, locks=locks
+        ).hex()
+
     return {
         "warm": warm,
         "network": network,
@@ -70,6 +81,7 @@ def boundary(
         "scratch": at.scratch,
         "temporary": at.temporary,
         "stores": list(profile.stores),
+        "read_stores": list(profile.only_read_stores),
         "programs": list(profile.executables),
         "memory": profile.memory,
         "cpu": profile.cpu,
@@ -78,9 +90,9 @@ def boundary(
         "processes": 2 * PROCESSES if warm else PROCESSES,
         "largest_answer": profile.output + ENVELOPE,
         "file_bytes": SCRATCH_BYTES,
-        "filter": boundary_filter(
-            machine, programs=programs, namespaces=namespaces, network=network is not None, observed=observed
-        ).hex(),
+        "files": SCRATCH_FILES,
+        "filter": first_layer(mounts=namespaces),
+        "filter_without_mounts": first_layer(mounts=False),
         "call_filter": call_filter(machine, programs=programs, namespaces=namespaces, observed=observed).hex(),
     }
 
@@ -92,14 +104,27 @@ def environment(profile: Profile, at: Places) -> dict[str, str]:
     return {**BASE_ENVIRONMENT, "HOME": at.temporary, "TMPDIR": at.temporary}
 
 
-def make_base(profile: Profile) -> str | None:
-    """A folder for scratch where the tier has no mounts of its own; the caller removes it."""
+def make_base(profile: Profile, rooms: Sequence[str] = ()) -> str | None:
+    """A folder for scratch where the tier has no mounts of its own; the caller removes it with `remove_base`.
+
+    With `rooms`, of a warm tool's calls, scratch holds these and no others: what knows none of their names finds none.
+    """
     if profile.tier == "full":
         return None
     base = tempfile.mkdtemp(prefix="remit-")
     for name in ("scratch", "tmp"):
         os.mkdir(f"{base}/{name}", 0o700)
+    for room in rooms:
+        os.mkdir(f"{base}/scratch/{room}", 0o700)
+    if rooms:
+        os.chmod(f"{base}/scratch", 0o100)
     return base
+
+
+def remove_base(base: str) -> None:
+    with suppress(OSError):
+        os.chmod(f"{base}/scratch", 0o700)
+    shutil.rmtree(base, ignore_errors=True)
 
 
 def group_memory(profile: Profile, calls: int) -> int:

@@ -29,10 +29,14 @@ PACKAGES: Final = ("pydantic", "pydantic_core", "annotated_types", "typing_exten
 WEB_PACKAGES: Final = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna")
 
 # The files that run in the sandbox.
-INSIDE: Final = ("inside.py", "guard.py", "zygote.py", "onecall.py", "outlet.py", "serving.py", "watch.py", "kernel.py")
+INSIDE: Final = (
+    *("inside.py", "guard.py", "supervisor.py", "base.py", "notices.py", "rooms.py", "onecall.py", "outlet.py"),
+    *("serving.py", "watch.py", "kernel.py"),
+)
 
 OWN_FOLDER: Final = "/tool"  # where a tool's own files lie in the full tier, the only one that starts programs
 SCRATCH_BYTES: Final = 64 << 20  # everything that one call may leave in scratch, and the largest single file
+SCRATCH_FILES: Final = 65_536  # as many files and folders, where each call of a warm tool has a file system of its own
 TEMPORARY_BYTES: Final = 32 << 20
 OPEN_FILES: Final = 256
 PROCESSES: Final = 64
@@ -54,11 +58,12 @@ class Profile:
 
     `code` and `root` are absolute folders: the tool's own, and the working folder. `reads` are canonical files beneath
     `root`, folders (their own listing), or sets `dir/**`; `writes` are files; `stores` are names of folders
-    `stores/<name>`; `denied` are files that no set may reach. Empty means nothing is allowed. `wall` and `cpu` are
-    seconds, `memory` and `output` bytes. `argv` is for a command tool, with every placeholder filled. `environment`
-    holds packages that only this tool imports; None: it has none. `trust` "none": each call has a sandbox of its own,
-    in which nothing else of the working folder is even mounted. `network` is what of the network the call may reach;
-    None: the tool has none.
+    `stores/<name>` to read and write, `read_stores` of those that are only read; `denied` are files that no set may
+    reach. Empty means nothing is allowed. `wall` and `cpu` are seconds, `memory` and `output` bytes. `argv` is for a
+    command tool, with every placeholder filled. `environment` holds packages that only this tool imports; None: it has
+    none. `trust` "none": each call has a sandbox of its own, in which nothing else of the working folder is even
+    mounted. `network` is what of the network the call may reach; None: the tool has none. `tenant` and `user` are whom
+    the call is for: no process serves two of them.
     """
 
     tool: str
@@ -70,6 +75,7 @@ class Profile:
     reads: tuple[str, ...] = ()
     writes: tuple[str, ...] = ()
     stores: tuple[str, ...] = ()
+    read_stores: tuple[str, ...] = ()
     denied: tuple[str, ...] = ()
     programs: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -78,6 +84,8 @@ class Profile:
     memory: int = 256 << 20
     output: int = 64 << 10
     tier: Confinement = "full"
+    tenant: str = ""
+    user: str = ""
     trust: Literal["pinned", "none"] = "pinned"
     environment: Environment | None = None
     network: Network | None = None
@@ -99,6 +107,7 @@ class Profile:
                 "env": sorted(self.env),
                 "limits": {"wall": self.wall, "cpu": self.cpu, "memory": self.memory, "output": self.output},
                 "tier": self.tier,
+                **({"read_stores": sorted(self.read_stores)} if self.read_stores else {}),
                 **({"trust": "none"} if self.trust == "none" else {}),
                 **({"environment": self.environment.lock} if self.environment else {}),
                 **({"network": self.network.model_dump(mode="json")} if self.network is not None else {}),
@@ -108,6 +117,11 @@ class Profile:
     def resolved(self) -> Profile:
         """With folders as the kernel names them: a symlink on the way is followed once, here."""
         return replace(self, root=Path(os.path.realpath(self.root)), code=Path(os.path.realpath(self.code)))
+
+    @property
+    def only_read_stores(self) -> tuple[str, ...]:
+        """Those that no other part of the decision lets it write."""
+        return tuple(store for store in self.read_stores if store not in self.stores)
 
     @property
     def starts_programs(self) -> bool:
@@ -234,6 +248,8 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[
         # Each by name: `--unshare-all` silently leaves the user namespace out where it may not make one.
         *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
+        # Of its own namespace, and of its first process alone: it mounts what a call writes to, and takes it out again.
+        *("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SYS_PTRACE"),
         *("--uid", "65534", "--gid", "65534", "--hostname", "sandbox"),
     ]
     # INVARIANT: no mount target lies beneath a folder that a tool can write, or a planted symlink would redirect it.
@@ -254,7 +270,9 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[
         line += ["--dir", "/work"]
         for name in files:  # one that is gone, or swapped for another, was granted as an inode and is refused as a name
             line += ["--ro-bind-try", f"{profile.root}/{name}", f"/work/{name}"]
-    else:
+        for store in profile.only_read_stores:
+            line += ["--ro-bind-try", f"{profile.root}/stores/{store}", f"/work/stores/{store}"]
+    else:  # a store that is only read is a part of it
         line += ["--ro-bind", str(profile.root), "/work"]
     for store in profile.stores:
         line += ["--bind", f"{profile.root}/stores/{store}", f"/work/stores/{store}"]

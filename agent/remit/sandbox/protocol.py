@@ -25,7 +25,8 @@ _PATIENCE_SECONDS: Final = 0.005
 class Exchange:
     """One call's two lines: the channel, where it is told and answers, and the pipe that its prints come through.
 
-    It owns neither; whoever made them closes them. `files` are descriptors that were handed over and nobody took yet.
+    It owns neither; whoever made them closes them. `files` are descriptors that were handed over and nobody took yet, at most
+    one for each file that the call may write: more end the call.
     `hear` is told what is printed as it comes, no more of it than the call's result keeps.
     """
 
@@ -211,11 +212,7 @@ class Exchange:
                 for descriptor in descriptors:
                     take(descriptor)
                 return
-            if self._profile.writes:
-                data, descriptors, _, _ = socket.recv_fds(self._channel, 65_536, 253, socket.MSG_CMSG_CLOEXEC)
-                self.files += descriptors
-            else:  # what nobody expects, the kernel closes
-                data = self._channel.recv(65_536)
+            data = self._receive()
         except BlockingIOError:
             return
         except ConnectionResetError:
@@ -231,6 +228,16 @@ class Exchange:
             self.close(self._channel.fileno())
         elif data and self.whole:
             self._on_channel()  # the end of the line mostly comes with the answer
+
+    def _receive(self) -> bytes:
+        """The next bytes of the answer; the kernel closes every descriptor that is one too many."""
+        room = len(self._profile.writes) - len(self.files)
+        data, descriptors, flags, _ = socket.recv_fds(self._channel, 65_536, room, socket.MSG_CMSG_CLOEXEC)
+        self.files += descriptors
+        if flags & socket.MSG_CTRUNC:
+            self.stop = self.stop or "descriptors"
+            self.close(self._channel.fileno())
+        return data
 
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import re
 import shutil
 import subprocess
+import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -86,6 +88,28 @@ class Sandbox:
         self._observed = observed
         self._account: int | None = None
         self._pool: Pool | None = None
+        self._lock = threading.Lock()
+
+    @classmethod
+    def shared(cls, accept: Sequence[Confinement]) -> Sandbox:
+        """The one of this process for those tiers, which stays open between its runs: nobody who asks for it closes it.
+
+        A run finds the tools warm that another has run; no process of it serves two users or two workspaces.
+        """
+        key = (os.getpid(), tuple(accept), os.environ.get("REMIT_BWRAP"), os.environ.get("PATH"))
+        with _sharing:
+            found = _shared.get(key)
+            if found is None or isinstance(found._found, RunEnded):  # what is mended meanwhile works from then on
+                found = _shared[key] = cls(accept=accept)
+            return found
+
+    def put_away(self) -> None:
+        """As `close`, where no event loop runs."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None and pool.process == os.getpid():
+            pool.close(wait=True)
+        self._egress.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -97,10 +121,7 @@ class Sandbox:
 
     async def close(self) -> None:
         """Put the warm tools away: no process is left. A later call starts anew."""
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            await asyncio.to_thread(pool.close, wait=True)
-        await asyncio.to_thread(self._egress.close)
+        await asyncio.to_thread(self.put_away)
 
     @property
     def confinement(self) -> Tier:
@@ -209,10 +230,11 @@ class Sandbox:
         return output
 
     def _warm(self) -> Pool:
-        if self._pool is None or self._pool.process != os.getpid():  # a fork of the broker has none of its threads
-            self._pool = Pool(self._runtime(), self._bounds, self._egress)
-            weakref.finalize(self, self._pool.close, wait=False)
-        return self._pool
+        with self._lock:
+            if self._pool is None or self._pool.process != os.getpid():  # a fork of the broker has none of its threads
+                self._pool = Pool(self._runtime(), self._bounds, self._egress)
+                weakref.finalize(self, self._pool.close, wait=False)
+            return self._pool
 
     async def describe(self, profile: Profile) -> Json:
         """The functions of main.py by name: `description`, `input` and `output` (JSON Schemas), `hidden` parameters.
@@ -223,7 +245,9 @@ class Sandbox:
         Raises:
             RunEnded: `sandbox_unavailable`: nothing ran.
         """
-        alone = replace(self._fitted(profile), reads=(), writes=(), stores=(), source="python", output=1 << 20)
+        alone = replace(
+            self._fitted(profile), reads=(), writes=(), stores=(), read_stores=(), source="python", output=1 << 20
+        )
         try:
             output = await perform(alone, self._runtime(), {}, declared={}, allowed=_everything, mode="describe")
         except DidNotStart as failure:
@@ -276,6 +300,20 @@ class Sandbox:
 
     def _broken(self, failure: Exception) -> RunEnded:
         return RunEnded("sandbox_unavailable", "the sandbox did not start", fix=fix_for(str(failure)))
+
+
+_shared: dict[tuple[int, tuple[Confinement, ...], str | None, str | None], Sandbox] = {}
+_sharing = threading.Lock()
+
+
+@atexit.register
+def put_shared_away() -> None:
+    """End every tool that the sandboxes shared by this process's runs keep warm. Later runs start them anew."""
+    with _sharing:
+        shared = [one for key, one in _shared.items() if key[0] == os.getpid()]
+        _shared.clear()
+    for one in shared:
+        one.put_away()
 
 
 def probe(*, bwrap: Path | None = None) -> tuple[TierReport, ...]:

@@ -1,7 +1,8 @@
 """The filters of system calls: what is not listed is refused.
 
 Assembled on the broker's side, once for each kind of sandbox, and handed in as bytes. Two layers: the first is loaded before
-anything of a tool runs, the second by the process of one call. The kernel remembers which numbers are always allowed, so the
+anything of a tool runs, the second by the process of one call. The first layer of a warm tool asks the supervisor
+(`guest/supervisor.py`) about what a call may do and the base, which holds the tool's code for all calls, may not. The kernel remembers which numbers are always allowed, so the
 length of the list costs nothing (Linux 5.11).
 """
 
@@ -25,12 +26,12 @@ ALLOWED: Final[_Numbers] = {
     "poll": (7, -1), "lseek": (8, 62), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214),
     "rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "pread64": (17, 67),
     "pwrite64": (18, 68), "readv": (19, 65), "writev": (20, 66), "access": (21, -1), "pipe": (22, -1),
-    "select": (23, -1), "sched_yield": (24, 124), "mremap": (25, 216), "msync": (26, 227), "mincore": (27, 232),
+    "select": (23, -1), "sched_yield": (24, 124), "mremap": (25, 216), "msync": (26, 227),
     "madvise": (28, 233), "dup": (32, 23), "dup2": (33, -1), "pause": (34, -1), "nanosleep": (35, 101),
     "getitimer": (36, 102), "alarm": (37, -1), "setitimer": (38, 103), "getpid": (39, 172), "sendfile": (40, 71),
     "recvfrom": (45, 207), "recvmsg": (47, 212), "shutdown": (48, 210), "getsockname": (51, 204),
     "getpeername": (52, 205), "setsockopt": (54, 208), "getsockopt": (55, 209), "exit": (60, 93), "wait4": (61, 260),
-    "uname": (63, 160), "flock": (73, 32), "fsync": (74, 82), "fdatasync": (75, 83), "truncate": (76, 45),
+    "uname": (63, 160), "fsync": (74, 82), "fdatasync": (75, 83), "truncate": (76, 45),
     "ftruncate": (77, 46), "getdents": (78, -1), "getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50),
     "rename": (82, -1), "rmdir": (84, -1), "link": (86, -1), "unlink": (87, -1), "symlink": (88, -1),
     "readlink": (89, -1), "umask": (95, 166), "gettimeofday": (96, 169), "getrlimit": (97, 163), "getrusage": (98, 165),
@@ -52,7 +53,7 @@ ALLOWED: Final[_Numbers] = {
     "timerfd_gettime": (287, 87), "signalfd4": (289, 74), "eventfd2": (290, 19), "epoll_create1": (291, 20),
     "dup3": (292, 24), "pipe2": (293, 59), "preadv": (295, 69), "pwritev": (296, 70), "recvmmsg": (299, 243),
     "getcpu": (309, 168), "renameat2": (316, 276), "getrandom": (318, 278), "membarrier": (324, 283),
-    "mlock2": (325, 284), "copy_file_range": (326, 285), "preadv2": (327, 286), "pwritev2": (328, 287),
+    "mlock2": (325, 284), "copy_file_range": (326, 285), "pwritev2": (328, 287),
     "pkey_mprotect": (329, 288), "pkey_alloc": (330, 289), "pkey_free": (331, 290), "statx": (332, 291),
     "rseq": (334, 293), "close_range": (436, 436), "faccessat2": (439, 439), "epoll_pwait2": (441, 441),
     "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445), "landlock_restrict_self": (446, 446),
@@ -70,6 +71,7 @@ JUDGED: Final[_Numbers] = {
     "tgkill": (234, 131), "utimes": (235, -1), "ioprio_get": (252, 31), "openat": (257, 56), "mkdirat": (258, 34),
     "fchownat": (260, 54), "futimesat": (261, -1), "fchmodat": (268, 53), "utimensat": (280, 88),
     "rt_tgsigqueueinfo": (297, 240), "prlimit64": (302, 261), "sendmmsg": (307, 269), "sched_getattr": (315, 275),
+    "accept4": (288, 242), "flock": (73, 32), "preadv2": (327, 286), "mincore": (27, 232),
     "execveat": (322, 281), "fchmodat2": (452, 452), "socket": (41, 198), "connect": (42, 203), "seccomp": (317, 277),
 }  # fmt: skip
 # What an observed call asks the broker about. The broker lets go on what the first layer allows, and refuses the rest as
@@ -125,7 +127,11 @@ _FAST_OPEN = 0x20000000  # MSG_FASTOPEN connects
 # TCGETS, TCGETS2, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: no terminal is fed, no flag or owner is set
 _DEVICE_CONTROLS = (0x5401, 0x802C542A, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 # DUPFD, GETFD, SETFD, GETFL, SETFL, locks, DUPFD_CLOEXEC, pipe sizes: no owner, who would be sent signals, no lease, no watch
-_FILE_CONTROLS = (0, 1, 2, 3, 4, 5, 6, 7, 36, 37, 38, 1030, 1031, 1032)
+_FILE_CONTROLS = (0, 1, 2, 3, 4, 6, 7, 37, 38, 1030, 1031, 1032)
+# GETLK, OFD_GETLK: a lock to read can be put on any file that can be read, and these alone tell one process of another's.
+_LOCK_QUERIES = (5, 36)
+_NO_WAIT = 0x8  # RWF_NOWAIT tells what others have read
+_SHARED, _ANONYMOUS, _WRITTEN = 0x1, 0x20, 0x2  # MAP_SHARED, MAP_ANONYMOUS, PROT_WRITE
 # PDEATHSIG, DUMPABLE, SECCOMP, MM, SCHED_CORE, PTRACER
 _CONTROLS = (1, 4, 22, 35, 62, 0x59616D61)
 _ONE_PROCESS = {"getpriority": 0, "setpriority": 0, "ioprio_get": 1}  # what says that the second argument is a process
@@ -140,13 +146,58 @@ def this_machine() -> Machine | None:
 
 @cache
 def boundary_filter(
-    machine: Machine, *, programs: bool, namespaces: bool, network: bool = False, observed: bool = False
+    machine: Machine,
+    *,
+    programs: bool,
+    namespaces: bool,
+    network: bool = False,
+    observed: bool = False,
+    locks: bool = True,
 ) -> bytes:
     """The first layer: what any tool may do. `programs`: it may start some; `namespaces`: its mounts keep chmod harmless.
 
     `network`: it may open plain TCP connections, in a namespace where one listener is all that there is. `observed`: what the
-    second layer asks about is left to it, or it would be refused unseen.
+    second layer asks about is left to it, or it would be refused unseen. `locks`: it may ask who holds a lock, as databases do.
     """
+    rules = _boundary_rules(programs=programs, namespaces=namespaces, network=network, locks=locks)
+    if observed:
+        rules = {"socket": [_ALLOW], **rules, **{name: [_ALLOW] for name in (*_PROGRAMS, "seccomp")}}
+    return _program(machine, rules, listed=True)
+
+
+@cache
+def base_filter(machine: Machine, *, namespaces: bool, network: bool, locks: bool) -> bytes:
+    """The first layer of a warm tool: its base and the children that are made of it, which the supervisor tells apart.
+
+    Nothing here is about one process: what a number in an argument names, and who asks, only the supervisor knows.
+    """
+    rules = _boundary_rules(programs=False, namespaces=namespaces, network=network, locks=locks)
+    rules |= {name: [_DENY] for name in ("fork", "tkill", "wait4", "waitid")}
+    rules |= {name: [_ASK] for name in ("kill", "tgkill", "accept4")}
+    rules |= {name: [_argument(0), (_EQUAL, 0, 1, 0), _ALLOW, _ASK] for name in (*_QUERIES, "prlimit64")}
+    rules |= {
+        name: [_argument(0), (_EQUAL, 1, 0, which), _DENY, _argument(1), (_EQUAL, 0, 1, 0), _ALLOW, _ASK]
+        for name, which in _ONE_PROCESS.items()
+    }
+    rules["sched_setaffinity"] = rules["prlimit64"]
+    # A group is joined, and known to be there, by number.
+    rules["setpgid"] = [_argument(0), (_EQUAL, 1, 0, 0), _DENY, _argument(1), (_EQUAL, 1, 0, 0), _DENY, _ALLOW]
+    rules["clone"] = [
+        _argument(0), (_ANY_BIT, 0, 1, _NEW_NAMESPACES), _DENY, (_ANY_BIT, 1, 0, _THREAD),
+        (_EQUAL, 0, 1, kernel.BESIDE), _ASK, _DENY,
+    ]  # fmt: skip
+    rules["close_range"] = [
+        _argument(0), (_EQUAL, 1, 0, 0), _ALLOW, _argument(1), (_EQUAL, 1, 0, 0xFFFFFFFF), _ALLOW, _ASK,
+    ]  # fmt: skip
+    rules["mmap"] = [
+        *rules["mmap"][:-1], _argument(3), (_ANY_BIT, 1, 0, _SHARED), _ALLOW, *_asking_with_bits(2, _WRITTEN),
+    ]  # fmt: skip
+    if network:
+        rules["connect"] = [_ASK]
+    return _program(machine, rules, listed=True)
+
+
+def _boundary_rules(*, programs: bool, namespaces: bool, network: bool, locks: bool) -> dict[str, list[_Op]]:
     rules: dict[str, list[_Op]] = {
         name: [_ALLOW]
         for name in (
@@ -169,8 +220,15 @@ def boundary_filter(
     for name, flags in (("sendto", 3), ("sendmsg", 2), ("sendmmsg", 3)):
         rules[name] = _without_bits(flags, _FAST_OPEN)
     rules["ioctl"] = _only(1, _DEVICE_CONTROLS)
-    rules["fcntl"] = _only(1, _FILE_CONTROLS)
-    rules["mmap"] = [_argument(3), (_AND, 0, 0, 0x21), (_EQUAL, 0, 1, 0x21), _DENY, _ALLOW]  # shared and anonymous
+    rules["fcntl"] = _only(1, (*_FILE_CONTROLS, *(_LOCK_QUERIES if locks else ())))
+    rules["preadv2"] = _without_bits(5, _NO_WAIT)
+    rules["mmap"] = [
+        _argument(3),
+        (_AND, 0, 0, _SHARED | _ANONYMOUS),
+        (_EQUAL, 0, 1, _SHARED | _ANONYMOUS),
+        _DENY,
+        _ALLOW,
+    ]
     rules["open"] = _creating(1, 2)
     rules["openat"] = _creating(2, 3)
     for name, mode in (("creat", 1), ("mkdir", 1), ("mkdirat", 2)):
@@ -187,9 +245,7 @@ def boundary_filter(
             _argument(0), (_EQUAL, 1, 0, 2), _DENY, _argument(1), (_AND, 0, 0, 0xF), (_EQUAL, 1, 0, 1), _DENY,
             _argument(2), (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, 6), _DENY, _ALLOW,
         ]  # fmt: skip
-    if observed:
-        rules = {"socket": [_ALLOW], **rules, **{name: [_ALLOW] for name in (*_PROGRAMS, "seccomp")}}
-    return _program(machine, rules, listed=True)
+    return rules
 
 
 def call_filter(machine: Machine, *, programs: bool, namespaces: bool, observed: bool = False) -> bytes:
@@ -226,6 +282,10 @@ def _argument(index: int) -> _Op:
 
 def _without_bits(index: int, mask: int) -> list[_Op]:
     return [_argument(index), (_ANY_BIT, 0, 1, mask), _DENY, _ALLOW]
+
+
+def _asking_with_bits(index: int, mask: int) -> list[_Op]:
+    return [_argument(index), (_ANY_BIT, 0, 1, mask), _ASK, _ALLOW]
 
 
 def _only(index: int, values: Iterable[int], *, otherwise: _Op = _DENY) -> list[_Op]:

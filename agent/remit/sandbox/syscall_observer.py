@@ -235,6 +235,8 @@ class _Places:
             return (Seen(doing="write" if writes else "read", what=path, decided=False),)
         if any(_beneath(name, [f"stores/{store}"]) for store in self._profile.stores):
             return (Seen(doing="write" if writes else "read", what=name, decided=True, inside=True),)
+        if any(_beneath(name, [f"stores/{store}"]) for store in self._profile.read_stores):
+            return (Seen(doing="write" if writes else "read", what=name, decided=not writes, inside=True),)
         found: list[Seen] = []
         if writes and not self._own_scratch(name, copied):
             found.append(Seen(doing="write", what=name, decided=name in self._profile.writes, inside=True))

@@ -84,8 +84,15 @@ class Ticket:
     """One call at the proxy. All of it but `environment` belongs to the proxy's own event loop."""
 
     def __init__(
-        self, network: Network, permit: Permit, port: int, idle: float, loop: asyncio.AbstractEventLoop
+        self,
+        network: Network,
+        permit: Permit,
+        port: int,
+        idle: float,
+        loop: asyncio.AbstractEventLoop,
+        source: str = "",
     ) -> None:
+        self.source = source  # the address that its call's connections come from, "" where its sandbox serves no other
         self.token = secrets.token_hex(16)
         self.network = network
         self.idle = idle
@@ -111,6 +118,10 @@ class Ticket:
         names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
         found = {name: proxy for upper in names for name in (upper, upper.lower())} | {"NO_PROXY": "", "no_proxy": ""}
         return found | {one.env: f"remit-secret-{one.secret}" for one in self.network.credentials if one.env}
+
+    def is_of(self, address: str) -> bool:
+        """Whether a connection from there is its call's own: to know the token is not enough."""
+        return self.source in ("", address)
 
     # ── what it may ──────────────────────────────────────────────────────────────────────────────────────────────────
 

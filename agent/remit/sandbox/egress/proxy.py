@@ -143,9 +143,12 @@ class Door:
     def open(self) -> bool:
         return not self._closed and self._loop.is_running()
 
-    def admit(self, network: Network, permit: Permit) -> Ticket:
-        """Let one call in, until `dismiss`. To be called where the call's own event loop runs."""
-        ticket = Ticket(network, permit, PORT, self._egress.idle, asyncio.get_running_loop())
+    def admit(self, network: Network, permit: Permit, source: str = "") -> Ticket:
+        """Let one call in, until `dismiss`. To be called where the call's own event loop runs.
+
+        `source`: the address that its connections come from, where the sandbox serves other calls too.
+        """
+        ticket = Ticket(network, permit, PORT, self._egress.idle, asyncio.get_running_loop(), source)
         self._tickets[ticket.token] = ticket
         return ticket
 
@@ -199,7 +202,7 @@ class Door:
 
     def _accept(self) -> None:
         try:
-            connection, _ = self._listener.accept()
+            connection, (address, _) = self._listener.accept()
         except BlockingIOError:  # it went away again
             return
         except OSError:  # descriptors are short: those that wait go on waiting
@@ -212,7 +215,7 @@ class Door:
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wire = Wire(connection, STRANGER_SECONDS)
-        task = self._loop.create_task(self._serve(wire))
+        task = self._loop.create_task(self._serve(wire, address))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._served(done, wire))
 
@@ -221,12 +224,12 @@ class Door:
         self._tasks.discard(task)
         wire.close()
 
-    async def _serve(self, wire: Wire) -> None:
+    async def _serve(self, wire: Wire, address: str) -> None:
         try:
             requests = Requests(wire)
             head = await self._introduced(requests)
             if head is not None:
-                await self._admitted(requests, head)
+                await self._admitted(requests, head, address)
         except Blocked as blocked:
             with contextlib.suppress(OSError, Blocked):
                 await wire.send(refused(blocked))
@@ -242,9 +245,9 @@ class Door:
         finally:
             self._strangers -= 1
 
-    async def _admitted(self, requests: Requests, head: Head) -> None:
+    async def _admitted(self, requests: Requests, head: Head, address: str) -> None:
         ticket = self._tickets.get(head.token)
-        if ticket is None:
+        if ticket is None or not ticket.is_of(address):
             raise Blocked("no_call", "no call is known by its token")
         task = asyncio.current_task()
         assert task is not None

@@ -54,6 +54,8 @@ def _remove(folder: str) -> None:
     if os.fork() == 0:
         os.setsid()
         kernel.close_all_from(0)
+        with suppress(OSError):
+            os.chmod(f"{folder}/scratch", 0o700)  # that of a warm tool can only be entered
         shutil.rmtree(folder, ignore_errors=True)
 
 

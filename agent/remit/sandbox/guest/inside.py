@@ -2,7 +2,7 @@
 
     lock_down         once per sandbox: what the manifest's boundary forbids
     one call          this process waits for the one process that serves it, and reports its end
-    many calls        `zygote.py`: import the tool once, and keep processes ready that serve one call each
+    many calls        `supervisor.py` keeps a process that imports the tool once (`base.py`), and gives each call a copy of it
 
 Run by path with `python -I -S -B`; standard library only (and pydantic, for the tool's own types). Descriptor 0 is the
 channel to the broker, 1 the control line of this process alone, 2 the tool's prints. A frame is four bytes of length, then
@@ -22,25 +22,28 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from remit.sandbox.guest import guard, kernel, onecall, outlet, watch, zygote
+    from remit.sandbox.guest import guard, kernel, onecall, outlet, supervisor, watch
 else:
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     import guard
     import kernel
     import onecall
     import outlet
+    import supervisor
     import watch
-    import zygote
 
     del sys.path[0]
     for _name in (
+        "base",
         "guard",
         "kernel",
+        "notices",
         "onecall",
         "outlet",
+        "rooms",
         "serving",
+        "supervisor",
         "watch",
-        "zygote",
     ):  # a tool may have modules of these names
         del sys.modules[_name]
 
@@ -52,12 +55,16 @@ def main() -> None:
         guard.stand(channel, os.path.dirname(boundary["scratch"]))
     if boundary["network"]:
         outlet.hand_out(boundary["network"], boundary["temporary"])
+    if boundary["tier"] == "full":
+        seal_devices(boundary)
     first = os.getpid()
     handle = os.pidfd_open(first)
-    lock_down(boundary)
-    _tell(control, b"locked\n" if boundary["warm"] else b"ready\n", handle)
     if boundary["warm"]:
-        zygote.serve(channel, control, boundary)
+        _tell(control, b"begun\n", handle)
+        supervisor.serve(channel, control, boundary, lambda: lock_down(boundary))
+    lock_down(boundary)
+    kernel.install(bytes.fromhex(boundary["filter"]))
+    _tell(control, b"ready\n", handle)
     child = os.fork()
     if child == 0:
         os.close(control)
@@ -86,8 +93,20 @@ def _take_descriptors() -> tuple[socket.socket, int]:
     return channel, control
 
 
+def seal_devices(boundary: dict[str, Any]) -> None:
+    """The nodes are this machine's own: nobody's modes and times are a tool's to change, whoever it runs as.
+
+    Where nothing may be mounted here, no call that changes modes or times is left instead.
+    """
+    try:
+        for device in onecall.DEVICES:
+            kernel.mount_read_only(device)
+    except OSError:
+        boundary["filter"] = boundary["filter_without_mounts"]
+
+
 def lock_down(boundary: dict[str, Any]) -> None:
-    """Take away what no call of this tool may have. INVARIANT: nothing of the tool has run yet."""
+    """Take away what no call of this tool may have, but for the filter. INVARIANT: nothing of the tool has run yet."""
     full = boundary["tier"] == "full"
     kernel.no_new_privileges()
     kernel.drop_capabilities()
@@ -96,8 +115,9 @@ def lock_down(boundary: dict[str, Any]) -> None:
     rules = kernel.Ruleset()
     for path, access in onecall.runtime_access(boundary):
         rules.allow_path(path, access)
-    for path in (boundary["scratch"], boundary["temporary"]):
-        rules.allow_path(path, kernel.CHANGE)
+    # Without mounts, what an import wrote could be written by every call.
+    rules.allow_path(boundary["temporary"], kernel.CHANGE if full or not boundary["warm"] else kernel.READ)
+    rules.allow_path(boundary["scratch"], kernel.CHANGE)
     rules.allow_path(boundary["root"], kernel.READ)
     for store in boundary["stores"]:
         rules.allow_path(os.path.join(boundary["root"], "stores", store), kernel.STORE)
@@ -113,7 +133,6 @@ def lock_down(boundary: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_STACK, 8 << 20)
     if full:  # without a user namespace it counts every process of the account
         _limit(resource.RLIMIT_NPROC, boundary["processes"])
-    kernel.install(bytes.fromhex(boundary["filter"]))
 
 
 def _limit(which: int, value: int) -> None:

@@ -23,6 +23,12 @@ _NUMBERS: Final[dict[str, tuple[int, int]]] = {
     "prctl": (157, 167), "capset": (126, 91), "openat2": (437, 437), "close_range": (436, 436),
     "tgkill": (234, 131), "seccomp": (317, 277),
     "landlock_create_ruleset": (444, 444), "landlock_add_rule": (445, 445), "landlock_restrict_self": (446, 446),
+    "clone": (56, 220), "accept4": (288, 242), "connect": (42, 203), "kill": (62, 129), "mmap": (9, 222),
+    "prlimit64": (302, 261), "getpgid": (121, 155), "getsid": (124, 156), "sched_getparam": (143, 121),
+    "sched_getscheduler": (145, 120), "sched_rr_get_interval": (148, 127), "sched_getattr": (315, 275),
+    "sched_setaffinity": (203, 122), "sched_getaffinity": (204, 123), "getpriority": (140, 141),
+    "setpriority": (141, 140), "ioprio_get": (252, 31), "mount": (165, 40), "umount2": (166, 39), "open_tree": (428, 428),
+    "pidfd_getfd": (438, 438), "process_vm_readv": (310, 270),
 }  # fmt: skip
 
 
@@ -98,6 +104,53 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+# The flags of `fork_beside`, and no other that a base may use: CLONE_PARENT, CHILD_SETTID, CHILD_CLEARTID, SIGCHLD.
+BESIDE: Final = 0x8000 | 0x01000000 | 0x00200000 | 17
+_PR_GET_TID_ADDRESS = 40
+
+
+def fork_beside() -> int:
+    """Fork a child of this process's own parent, which alone hears of its end; its number, or 0 in the child.
+
+    The lock of the interpreter is held, as `os.fork` holds it. The C library keeps a thread's number in its memory: the kernel
+    writes the child's there.
+    """
+    held = ctypes.PyDLL(None, use_errno=True)
+    held.syscall.restype = ctypes.c_long
+    own = ctypes.c_void_p()
+    held.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(own), 0, 0, 0)
+    place = ctypes.c_void_p(own.value)
+    words = (place, None) if _X86 else (None, place)
+    ctypes.pythonapi.PyOS_BeforeFork()
+    child = int(held.syscall(ctypes.c_long(number("clone")), ctypes.c_long(BESIDE), None, None, *words))
+    if child == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    code = ctypes.get_errno()
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if child < 0:
+        raise OSError(code, os.strerror(code), "clone")
+    return child
+
+
+def descriptor_of(process: int, descriptor: int) -> int:
+    """A descriptor of another process, which this one may trace: another name for the very same open file."""
+    held = os.pidfd_open(process)
+    try:
+        return call("pidfd_getfd", held, descriptor, 0)
+    finally:
+        os.close(held)
+
+
+def memory_of(process: int, address: int, size: int) -> bytes:
+    """Bytes of another process, which this one may trace."""
+    buffer = ctypes.create_string_buffer(size)
+    ours = struct.pack("PN", ctypes.addressof(buffer), size)
+    theirs = struct.pack("PN", address, size)
+    read = call("process_vm_readv", process, ours, 1, theirs, 1, 0)
+    return buffer.raw[:read]
+
+
 def adopt_orphans() -> None:
     """Become the parent of processes below whose own parent ends."""
     call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -121,6 +174,36 @@ def drop_capabilities() -> None:
             break
     header = struct.pack("=Ii", 0x20080522, 0)
     call("capset", header, bytes(24))
+
+
+# ---- mounts ----------------------------------------------------------------------------------------------------------
+
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096
+
+
+def mount_memory(at: str, *, size: int, files: int) -> None:
+    """Mount an empty file system in memory, of so many bytes and files at most, which only its owner may enter."""
+    options = f"size={size},nr_inodes={files},mode=700".encode() + b"\0"
+    call("mount", b"tmpfs\0", os.fsencode(at) + b"\0", b"tmpfs\0", _MS_NOSUID | _MS_NODEV, options)
+
+
+def unmount(at: str) -> None:
+    call("umount2", os.fsencode(at) + b"\0", 2)  # MNT_DETACH: a process that is ending may still stand in it
+
+
+def mount_read_only(at: str) -> None:
+    """Make the mount at that place read-only, and leave everything else of it as it is."""
+    kept = os.statvfs(at).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
+    call("mount", None, os.fsencode(at) + b"\0", None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept, None)
+
+
+def folder_beside_its_mount(at: str) -> int:
+    """The folder of the mount at that place, by a mount of its own that no path leads to and that stays writable."""
+    tree = call("open_tree", -100, os.fsencode(at) + b"\0", 1 | os.O_CLOEXEC)  # OPEN_TREE_CLONE
+    try:
+        return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
+    finally:
+        os.close(tree)
 
 
 # ---- Landlock --------------------------------------------------------------------------------------------------------

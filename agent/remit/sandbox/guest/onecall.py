@@ -12,7 +12,7 @@ import resource
 import shutil
 import socket
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ else:
     import serving
     import watch
 
+DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _LARGEST_REQUEST = 8 << 20
 _MEMORY = b'{"kind":"raised","name":"MemoryError","message":""}'  # ready before there is no memory to make it
 
@@ -65,21 +66,14 @@ def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
         yield path, kernel.READ_FILE | kernel.EXECUTE
 
 
-def prepare(
-    boundary: dict[str, Any], keep: list[int], runtime: Iterable[tuple[int, int, bool]] | None = None
-) -> kernel.Ruleset:
+def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
     """Everything of the second layer that does not depend on the decision.
 
-    `runtime` are the rules of `runtime_access`, where the paths were opened before: descriptor, access, whether a file.
     INVARIANT: nothing but the standard three, `keep` and the ruleset stays open, so no descriptor leads out of the sandbox.
     """
     rules = kernel.Ruleset()
-    if runtime is None:
-        for path, access in runtime_access(boundary):
-            rules.allow_path(path, access)
-    else:
-        for descriptor, access, is_file in runtime:
-            rules.allow(descriptor, access, is_file=is_file)
+    for path, access in runtime_access(boundary):
+        rules.allow_path(path, access)
     for path in (boundary["scratch"], boundary["temporary"]):
         rules.allow_path(path, kernel.CHANGE)
     if boundary["network"]:
@@ -115,7 +109,7 @@ def narrow(channel: socket.socket, boundary: dict[str, Any], rules: kernel.Rules
     Without `rules` it is a rehearsal, which opens nothing.
     INVARIANT: every received descriptor is closed before the tool runs; one from outside would lead out with `..`.
     """
-    access = {"file": kernel.READ_FILE, "list": kernel.READ_DIR, "store": kernel.STORE}
+    access = {"file": kernel.READ_FILE, "list": kernel.READ_DIR, "store": kernel.STORE, "read_store": kernel.READ}
     while True:
         frame, descriptors = receive(channel)
         if rules is None:

@@ -68,6 +68,7 @@ class Watch:
         self._reads = {os.path.join(self._root, name) for name in layout["reads"]}
         self._whole = [os.path.normpath(os.path.join(self._root, name)) for name in layout["whole"]]
         self._stores = [os.path.join(self._root, "stores", name) for name in boundary["stores"]]
+        self._read_stores = [os.path.join(self._root, "stores", name) for name in boundary["read_stores"]]
         roots = [boundary["network"]["roots"]] if boundary["network"] else []
         self._readable = [*readable(boundary), *roots, "/dev/null", "/dev/zero", "/dev/urandom"]
         self._own = [self._scratch, boundary["temporary"], "/dev/null"]
@@ -115,7 +116,8 @@ class Watch:
                 return
             if options.get("mode") == ["ro"] or "immutable" in options:
                 flags = os.O_RDONLY
-        if os.path.normpath(os.path.join(os.getcwd(), name)) in self._reads:
+        full = os.path.normpath(os.path.join(os.getcwd(), name))
+        if full in self._reads or beneath(full, self._read_stores):
             flags = os.O_RDONLY
         self._opened(name, flags)
 
@@ -131,7 +133,8 @@ class Watch:
                 return
         if beneath(full, self._own) or beneath(full, self._stores):
             return
-        if not writes and (full in self._reads or beneath(full, self._readable) or beneath(full, self._whole)):
+        read = [*self._readable, *self._whole, *self._read_stores]
+        if not writes and (full in self._reads or beneath(full, read)):
             return
         if beneath(full, [self._root]):
             if not writes and not os.path.lexists(full):

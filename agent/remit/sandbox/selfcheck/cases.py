@@ -42,6 +42,9 @@ ATTEMPTS: Final[Mapping[str, str]] = {
     "change_times": "the times of an undecided file can be changed",
     "change_attributes": "the attributes of an undecided file can be changed",
     "list_temporary": "the temporary folders of other calls can be listed",
+    "lock_shared_file": "a file that every sandbox shares can be locked",
+    "device_mode": "the mode of a device of this machine can be changed",
+    "device_times": "the times of a device of this machine can be changed",
     "open_by_handle": "a file can be opened by its handle",
     "kernel_files": "a file of the kernel can be written",
     "start_program": "a program can be started",
@@ -91,6 +94,10 @@ LEFT: Final[Mapping[str, str]] = {
     "left_environment": "a variable of one call is seen by the next",
     "left_module": "a module of one call is seen by the next",
     "left_file": "a temporary file of one call is seen by the next",
+    "left_pipe": "a pipe of the import carries something from one call to the next",
+    "left_offset": "where one call stands in a file of the import is seen by the next",
+    "left_flags": "the flags of a file of the import are seen by the next call",
+    "left_times": "the times of a folder that calls share are one call's to set",
 }
 
 # name: what must stay allowed

@@ -11,6 +11,7 @@ from typing import Final, TypeAlias
 
 from remit.core import Json
 from remit.sandbox.account import account_for
+from remit.sandbox.egress.permissions import Network
 from remit.sandbox.file_grants import Opened
 from remit.sandbox.network_handover import Outside, Passage, judged
 from remit.sandbox.one_shot import call_frame, close_files, settle
@@ -38,11 +39,16 @@ def key_of(profile: Profile) -> Hashable:
         code,
         *(getattr(profile, name) for name in _BOUNDARY),
         *sorted(profile.env),
-        None if profile.network is None else profile.network.sees_all,  # what its process trusts
+        None if profile.network is None else _reach(profile.network),
         _stamps(code),
         _inode(root),
         *(_inode(f"{root}/stores/{store}") for store in profile.stores),
     )
+
+
+def _reach(network: Network) -> Hashable:
+    """What the manifest says of the network: what a call's own decision adds, the proxy holds for that call alone."""
+    return network.hosts, network.at_most, network.ranges, network.credentials
 
 
 _Stamp: TypeAlias = tuple[int, int, int, int, int]
@@ -139,7 +145,7 @@ async def _once(
     try:
         if door is not None and not door.open:
             return None
-        passage = Passage(door, profile.network, outside)
+        passage = Passage(door, profile.network, outside, child.source)
         async with passage:
             started = time.monotonic()
             await exchange.ask(opened, passage.told(call))

@@ -180,11 +180,19 @@ class Pool:
             return
         if not zygote.running:
             return
+        if zygote.spent:
+            self._retire(zygote)
+            if not zygote.at_work:
+                self._leave(zygote)
+            if tool.waiting:
+                self._start(tool)
+            return
         bounds = self.bounds
         wanted = max(min(max(bounds.least, tool.peak), bounds.standby), len(tool.waiting))
         while (
             len(zygote.ready) < wanted
             and zygote.children < bounds.children
+            and not zygote.spent
             and (tool.waiting or self._standing_by() < bounds.total)
         ):
             before = zygote.children

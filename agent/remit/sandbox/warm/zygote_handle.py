@@ -9,22 +9,23 @@ import asyncio
 import errno
 import json
 import os
-import shutil
+import secrets
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from remit.core import Json
 from remit.sandbox.egress import Door, Egress
-from remit.sandbox.process import START_SECONDS, DidNotStart, Process, boundary, group_memory, make_base
+from remit.sandbox.process import START_SECONDS, DidNotStart, Process, boundary, group_memory, make_base, remove_base
 from remit.sandbox.profile import Profile, Runtime, places
 
 IMPORT_SECONDS: Final = 5.0
+_ROOMS: Final = 256  # children of one zygote where their folders are made before it starts
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS, errno.EAGAIN)
 _PRINTS: Final = 8 << 10  # of what an import prints, the last
 
@@ -56,6 +57,7 @@ class Child:
         self.zygote = zygote
         self.channel = channel
         self.prints = prints
+        self.source = source_of(number)
         self.report: dict[str, Json] | None = None
         self._over = False
         self._heard: Callable[[], None] | None = None
@@ -144,11 +146,12 @@ class Zygote:
         self.served = 0
         self.started = time.monotonic()
         self._number = 0
+        self._rooms = [secrets.token_hex(16) for _ in range(_ROOMS)] if tool.profile.tier != "full" else []
         self._said = bytearray()
         self._printed = bytearray()
         self._locked = 0.0
         profile = tool.profile.resolved()
-        self._base = make_base(profile)
+        self._base = make_base(profile, self._rooms)
         at = places(profile, runtime, self._base or "")
         self.process = Process(profile, runtime, at, account=tool.account, egress=egress)
         try:
@@ -156,13 +159,18 @@ class Zygote:
         except BaseException:
             self._remove_base()
             raise
-        body = json.dumps(boundary(profile, runtime, at, warm=True, network=self.process.network)).encode()
+        told = boundary(profile, runtime, at, warm=True, network=self.process.network)
         with suppress(OSError):  # it is gone already; its prints say why
-            self.process.channel.sendall(len(body).to_bytes(4, "big") + body)
+            self.process.channel.sendall(_framed(told))
 
     @property
     def children(self) -> int:
         return len(self.ready) + len(self.at_work)
+
+    @property
+    def spent(self) -> bool:
+        """It can have no further child."""
+        return self.tool.profile.tier != "full" and not self._rooms
 
     def fork(self) -> bool:
         """Have one more child stand by; it can be told its call at once. False: not now, descriptors are short."""
@@ -171,16 +179,19 @@ class Zygote:
             ours, theirs = socket.socketpair()
             lines += [ours.detach(), theirs.detach()]
             lines += os.pipe2(os.O_CLOEXEC)
-            body = json.dumps({"fork": self._number + 1}).encode()
-            message = len(body).to_bytes(4, "big") + body
-            socket.send_fds(self.process.channel, [message], [lines[1], lines[3]])
+            room = self._rooms[-1] if self._rooms else secrets.token_hex(16)
+            number = self._number + 1
+            order = {"fork": number, "room": room, "source": source_of(number)}
+            socket.send_fds(self.process.channel, [_framed(order)], [lines[1], lines[3]])
+            os.write(lines[0], _framed({"room": room}))  # for the child alone
         except OSError as failure:
             for line in lines:
                 os.close(line)
             if failure.errno not in _SHORT:
                 self.process.kill()  # its control line tells
             return failure.errno not in _SHORT
-        self._number += 1
+        self._number = number
+        del self._rooms[-1:]
         channel, theirs_, prints, their_prints = lines
         os.close(theirs_)
         os.close(their_prints)
@@ -192,9 +203,8 @@ class Zygote:
         return True
 
     def end(self, number: int) -> None:
-        body = json.dumps({"end": number}).encode()
         try:
-            self.process.channel.sendall(len(body).to_bytes(4, "big") + body)
+            self.process.channel.sendall(_framed({"end": number}))
         except OSError:
             self.process.kill()
 
@@ -212,7 +222,9 @@ class Zygote:
         return bool(data) and len(rest) < 65_536
 
     def _understand(self, line: bytes) -> None:
-        """INVARIANT: code of the tool has run in that process, so every word of it may be a lie."""
+        """It is the supervisor's, in which no code of the tool runs; what makes no sense ends it all the same."""
+        if line == b"begun":
+            return
         if line in (b"ready", b"locked"):
             if not self._locked:
                 self._locked = time.monotonic()
@@ -291,8 +303,18 @@ class Zygote:
         if self._base is not None:
             # What a call left may be millions of files.
             base = self._base
-            threading.Thread(target=lambda: shutil.rmtree(base, ignore_errors=True)).start()
+            threading.Thread(target=remove_base, args=(base,)).start()
             self._base = None
+
+
+def source_of(number: int) -> str:
+    """The address of this machine that a child's connections come from: only the supervisor chooses one in a sandbox."""
+    return f"127.{1 + (number >> 16) % 250}.{number >> 8 & 255}.{number & 255}"
+
+
+def _framed(frame: Mapping[str, Json]) -> bytes:
+    body = json.dumps(frame).encode()
+    return len(body).to_bytes(4, "big") + body
 
 
 def _soon(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

@@ -1,0 +1,66 @@
+"""Where the calls of a warm tool write: a folder of its own for each, which no other call finds.
+
+Standard library only. Its name is the broker's: 128 random bits. The folder that all of them lie in can be entered, and neither
+listed nor changed, so who was not told a name has no way to it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from remit.sandbox.guest import kernel
+else:
+    import kernel
+
+_ENTERED_ONLY = 0o311  # where it is written, its mount is read-only all the same
+
+
+class MountedRooms:
+    """Each is a file system in memory, so that one call can neither fill nor measure what another has."""
+
+    def __init__(self, folder: str, *, size: int, files: int) -> None:
+        self._folder, self._size, self._files = folder, size, files
+        self._beside = kernel.folder_beside_its_mount(folder)
+        os.fchmod(self._beside, _ENTERED_ONLY)
+        kernel.mount_read_only(folder)
+
+    def open(self, name: str) -> None:
+        os.mkdir(name, 0o700, dir_fd=self._beside)
+        kernel.mount_memory(f"{self._folder}/{name}", size=self._size, files=self._files)
+
+    def close(self, name: str) -> int:
+        with suppress(OSError):
+            kernel.unmount(f"{self._folder}/{name}")
+            os.rmdir(name, dir_fd=self._beside)
+        return 0
+
+
+class PlainRooms:
+    """Where there are no mounts: the broker made them all, and closed the folder that they lie in, before the tool came."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def open(self, name: str) -> None:
+        """It is there."""
+
+    def close(self, name: str) -> int:
+        """Remove what the call left; the number of the process that does so, 0 where nothing is left.
+
+        It may be millions of files, and must not hold up the next call.
+        """
+        room = f"{self._folder}/{name}"
+        with suppress(OSError):
+            if not os.listdir(room):
+                return 0
+        cleaner = os.fork()
+        if cleaner == 0:
+            kernel.close_all_from(0)
+            for part in ("scratch", "tmp"):
+                shutil.rmtree(f"{room}/{part}", ignore_errors=True)
+            os._exit(0)
+        return cleaner

@@ -1,0 +1,114 @@
+"""A ticket of the proxy is of use on the connections of its own call, and on no other's, whoever knows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from remit.sandbox.egress import Ticket, proxy
+from remit.sandbox.egress.permissions import Network, Url
+from support.http_servers import LOOPBACK, Confined, Server
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
+    confined = Confined(tmp_path_factory.mktemp("tickets"))
+    yield confined
+    asyncio.run(confined.sandbox.close())
+
+
+@pytest.fixture
+def tickets(monkeypatch: pytest.MonkeyPatch) -> list[Ticket]:
+    """Every ticket, in the order in which their calls were let in."""
+    found: list[Ticket] = []
+    earlier = proxy.Door.admit
+
+    def admit(self: proxy.Door, *given: Any) -> Ticket:
+        found.append(earlier(self, *given))
+        return found[-1]
+
+    monkeypatch.setattr(proxy.Door, "admit", admit)
+    return found
+
+
+def asking(name: str, port: int) -> Network:
+    """What one call of a tool was decided for, beside others of it that were decided for something else."""
+    url = Url(scheme="http", name=name, port=port, path="/", methods=("GET", "POST"))
+    return Network(urls=(url,), ranges=LOOPBACK)
+
+
+THEFT = """
+def status(proxy):
+    with httpx.Client(proxy=proxy) as client:
+        return client.post({url!r}, content="private data").status_code
+stolen = {proxy!r}
+result = [status(stolen), status(os.environ["HTTP_PROXY"])]
+"""
+
+
+async def test_a_ticket_that_was_stolen_while_its_call_runs_opens_nothing(
+    room: Confined, tickets: list[Ticket]
+) -> None:
+    """As HTTP libraries send it, in a tunnel, and over a connection that the thief's own ticket has opened."""
+    with Server() as server:
+        room.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
+        url = f"http://api.test:{server.port}/"
+        victim = asyncio.create_task(
+            room.run("import time; time.sleep(4); result = 'idle'", asking("api.test", server.port))
+        )
+        while not tickets:
+            await asyncio.sleep(0.01)
+        proxies = tickets[0].environment["HTTP_PROXY"]
+        thief = await room.run(THEFT.format(url=url, proxy=proxies), asking("other.test", server.port))
+        tunnel = f"""
+import socket, base64
+def answer(*lines):
+    with socket.create_connection(("127.0.0.1", 3128)) as line:
+        line.sendall("\\r\\n".join((*lines, "", "")).encode())
+        return line.recv(100).split(b" ")[1].decode()
+basic = "Proxy-Authorization: Basic " + base64.b64encode(b"call:{tickets[0].token}").decode()
+result = [answer("CONNECT api.test:{server.port} HTTP/1.1", "Host: api.test:{server.port}", basic),
+          answer("GET {url} HTTP/1.1", "Host: api.test:{server.port}", basic)]
+"""
+        second = await room.run(tunnel, asking("other.test", server.port))
+        idle = await victim
+    assert thief.value == [407, 403], thief
+    assert second.value == ["407", "407"], second
+    assert (idle.value, idle.connections) == ("idle", ())
+    assert server.heard == []
+
+
+async def test_two_calls_at_once_each_use_their_own_ticket(room: Confined, tickets: list[Ticket]) -> None:
+    """The twin, with and without waiting for the connection."""
+    with Server() as server:
+        room.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
+        sync = "result = httpx.get({!r}).status_code"
+        wait = (
+            "import asyncio\nasync def go():\n    async with httpx.AsyncClient() as client:\n"
+            "        return (await client.get({!r})).status_code\nresult = asyncio.run(go())"
+        )
+        outputs = await asyncio.gather(
+            *(
+                room.run(code.format(f"http://{name}:{server.port}/"), asking(name, server.port))
+                for code in (sync, wait)
+                for name in ("api.test", "other.test")
+            )
+        )
+    assert [output.value for output in outputs] == [200] * 4, outputs
+    assert len({ticket.source for ticket in tickets}) == 4
+
+
+@pytest.mark.parametrize("how", ["another address", "another port", "before its call", "a listener of its own"])
+async def test_no_address_but_the_proxys_is_connected_to(room: Confined, how: str) -> None:
+    """Whatever the process says in its memory meanwhile; and it cannot choose where it comes from."""
+    code = {
+        "another address": 'one.connect(("127.0.0.2", 3128))',
+        "another port": 'one.connect(("127.0.0.1", 3129))',
+        "before its call": 'one.bind(("127.1.0.9", 0)); one.connect(("127.0.0.1", 3128))',
+        "a listener of its own": 'one.bind(("127.0.0.1", 0)); one.listen()',
+    }[how]
+    program = f"import socket\none = socket.socket()\ntry:\n    {code}\n    result = 'reached'\nexcept OSError:\n    result = 'held'"
+    assert (await room.run(program, asking("api.test", 80))).value == "held"

@@ -1,0 +1,171 @@
+"""Access is a type down to the kernel: for each kind of resource and each access, every other access is refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.sandbox import Output, Tier
+from support.sandbox import Room
+
+# Each attempt names one thing that code can do to the file `name` or beside it.
+TRIES = """
+import mmap, os, sqlite3
+def connect(path: str) -> None:
+    with sqlite3.connect(path, isolation_level=None) as store:
+        store.execute("UPDATE kept SET text = 'changed'")
+def act(name: str, how: str) -> str:
+    folder = os.path.dirname(name)
+    match how:
+        case "read":
+            return open(name).read()
+        case "list":
+            return ",".join(sorted(os.listdir(folder)))
+        case "query":
+            with sqlite3.connect(f"file:{os.path.abspath(name)}?mode=ro", uri=True) as store:
+                return store.execute("SELECT text FROM kept").fetchone()[0]
+        case "write":
+            open(name, "w").write("changed")
+        case "append":
+            open(name, "a").write("changed")
+        case "truncate":
+            os.truncate(name, 0)
+        case "create":
+            open(f"{folder}/new", "w").write("new")
+        case "create folder":
+            os.mkdir(f"{folder}/new")
+        case "remove":
+            os.unlink(name)
+        case "rename":
+            os.rename(name, f"{folder}/moved")
+        case "link":
+            os.link(name, f"{folder}/linked")
+        case "symlink":
+            os.symlink(name, f"{folder}/linked")
+        case "map":
+            with open(name, "r+b") as file:
+                mmap.mmap(file.fileno(), 0)[:7] = b"changed"
+        case "mode":
+            os.chmod(name, 0o600)
+        case "times":
+            os.utime(name, (1, 1))
+        case "update":
+            connect(name)
+    return "done"
+"""
+LOOKS = ("read", "list")
+CHANGES = (
+    *("write", "append", "truncate", "create", "create folder", "remove", "rename", "link", "symlink", "map"),
+    *("mode", "times"),
+)
+
+
+@pytest.fixture(params=["full", "landlock"])
+def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+    tier: Tier = request.param
+    return Room(base=tmp_path, tier=tier)
+
+
+def snapshot(folder: Path) -> dict[str, Any]:
+    return {
+        str(path.relative_to(folder)): (
+            path.lstat().st_mode,
+            path.lstat().st_mtime_ns,
+            path.is_file() and path.read_bytes(),
+        )
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+def refused(output: Output) -> bool:
+    return output.code in ("sandbox_violation", "tool_crashed")
+
+
+@pytest.mark.parametrize("trust", ["pinned", "none"])
+@pytest.mark.parametrize("how", CHANGES)
+async def test_a_store_that_is_read_cannot_be_changed_in_any_way(room: Room, how: str, trust: str) -> None:
+    """`read store:kept`, with code that changes it: refused by the kernel, and the store is as it was."""
+    room.file("stores/kept/a.txt", "as it was")
+    before = snapshot(room.root / "stores")
+    output = await room.run(TRIES, {"name": "stores/kept/a.txt", "how": how}, read_stores=("kept",), trust=trust)
+    assert refused(output), output
+    assert snapshot(room.root / "stores") == before
+
+
+@pytest.mark.parametrize("trust", ["pinned", "none"])
+async def test_a_store_that_is_read_is_read_and_listed(room: Room, trust: str) -> None:
+    """The twin."""
+    room.file("stores/kept/a.txt", "as it was")
+    given = {"read_stores": ("kept",), "trust": trust}
+    assert (await room.run(TRIES, {"name": "stores/kept/a.txt", "how": "read"}, **given)).value == "as it was"
+    assert (await room.run(TRIES, {"name": "stores/kept/a.txt", "how": "list"}, **given)).value == "a.txt"
+
+
+@pytest.mark.parametrize("how", [one for one in CHANGES if one not in ("symlink", "mode", "times")])
+async def test_a_store_that_is_written_can_be_changed(room: Room, how: str) -> None:
+    """The twin; a link is never made there, and modes and times are only set where there are mounts."""
+    room.file("stores/kept/a.txt", "as it was")
+    (room.root / "stores" / "kept").chmod(0o777)
+    (room.root / "stores" / "kept" / "a.txt").chmod(0o666)
+    before = snapshot(room.root / "stores")
+    output = await room.run(TRIES, {"name": "stores/kept/a.txt", "how": how}, stores=("kept",))
+    assert output.value == "done", output
+    assert snapshot(room.root / "stores") != before
+
+
+async def test_a_database_in_a_store_that_is_read_is_queried_and_not_updated(room: Room) -> None:
+    """The case of a ticket that a read action closes."""
+    path = room.file("stores/kept/kept.db", "")
+    with sqlite3.connect(path) as store:
+        store.execute("CREATE TABLE kept (text)")
+        store.execute("INSERT INTO kept VALUES ('as it was')")
+    store.close()
+    name = "stores/kept/kept.db"
+    assert (await room.run(TRIES, {"name": name, "how": "query"}, read_stores=("kept",))).value == "as it was"
+    assert refused(await room.run(TRIES, {"name": name, "how": "update"}, read_stores=("kept",)))
+    with sqlite3.connect(path) as store:
+        assert store.execute("SELECT text FROM kept").fetchall() == [("as it was",)]
+    store.close()
+
+
+@pytest.mark.parametrize("how", [*LOOKS, *CHANGES])
+async def test_a_store_that_was_not_decided_is_neither_read_nor_changed(room: Room, how: str) -> None:
+    """Beside a store that is read and one that is written."""
+    room.file("stores/kept/a.txt", "secret")
+    before = snapshot(room.root / "stores" / "kept")
+    output = await room.run(
+        TRIES, {"name": "stores/kept/a.txt", "how": how}, read_stores=("one",), stores=("other",)
+    )  # fmt: skip
+    assert refused(output), output
+    assert snapshot(room.root / "stores" / "kept") == before
+
+
+@pytest.mark.parametrize("how", ["write", "append", "truncate", "map", "mode", "times"])
+async def test_a_file_that_is_read_cannot_be_changed(room: Room, how: str) -> None:
+    room.file("docs/a.txt", "as it was")
+    before = snapshot(room.root / "docs")
+    assert refused(await room.run(TRIES, {"name": "docs/a.txt", "how": how}, reads=("docs/a.txt",)))
+    assert snapshot(room.root / "docs") == before
+    assert (await room.run(TRIES, {"name": "docs/a.txt", "how": "read"}, reads=("docs/a.txt",))).value == "as it was"
+
+
+async def test_two_calls_with_another_access_to_one_store_share_no_process(room: Room) -> None:
+    """Reading after writing, and writing after reading: each in a process that was made for its own access."""
+    room.file("stores/kept/a.txt", "as it was")
+    (room.root / "stores" / "kept").chmod(0o777)
+    (room.root / "stores" / "kept" / "a.txt").chmod(0o666)
+    call: dict[str, Any] = {"name": "stores/kept/a.txt", "how": "append"}
+    for _ in range(2):
+        assert (await room.run(TRIES, call, stores=("kept",))).value == "done"
+        assert refused(await room.run(TRIES, call, read_stores=("kept",)))
+
+
+async def test_a_call_that_reads_and_writes_one_store_may_write_it(room: Room) -> None:
+    """The wider of two decided accesses."""
+    room.file("stores/kept/a.txt", "as it was").chmod(0o666)
+    (room.root / "stores" / "kept").chmod(0o777)
+    call = {"name": "stores/kept/a.txt", "how": "append"}
+    assert (await room.run(TRIES, call, stores=("kept",), read_stores=("kept",))).value == "done"

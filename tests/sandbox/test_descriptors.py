@@ -1,0 +1,101 @@
+"""What a call hands over beside its answer: at most one descriptor for each file that it may write, whatever it sends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from remit.sandbox import Tier
+from support.sandbox import Room, put_away
+
+MOST_SPARE = 40  # descriptors that a broker at work opens and closes by itself
+
+SENDS = """
+import os, socket, stat, time
+def line() -> socket.socket:
+    for number in range(3, 60):
+        try:
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                return socket.socket(fileno=os.dup(number))
+        except OSError:
+            pass
+    raise OSError("there is no line to the broker")
+def act(how: str) -> str:
+    with open("a.txt", "w") as file:
+        file.write("written")
+    if how == "honest":
+        return "done"
+    held = os.open("a.txt", os.O_RDONLY)
+    channel = line()
+    head = (60_000).to_bytes(4, "big") + b" " * 400
+    try:
+        if how == "flood":
+            for byte in head:
+                socket.send_fds(channel, [bytes([byte])], [held] * 200)
+        elif how == "one by one":
+            for byte in head:
+                socket.send_fds(channel, [bytes([byte])], [held])
+        elif how == "one more":
+            socket.send_fds(channel, [head], [held, held])
+    except OSError:
+        pass
+    time.sleep(20)
+    return "came back"
+"""
+
+
+@pytest.fixture(params=["full", "landlock"])
+def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+    tier: Tier = request.param
+    return Room(base=tmp_path, tier=tier)
+
+
+def held() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("trust", ["pinned", "none"])
+@pytest.mark.parametrize("how", ["flood", "one by one", "one more"])
+async def test_a_call_that_hands_over_more_files_than_it_may_write_is_ended(room: Room, how: str, trust: str) -> None:
+    """In one message or in many; the broker never holds more of them than the call may write."""
+    assert (await room.run(SENDS, {"how": "honest"}, writes=("a.txt",), trust=trust)).code is None
+    before = held()
+    call = asyncio.create_task(room.run(SENDS, {"how": how}, writes=("a.txt",), trust=trust))
+    most = 0
+    while not call.done():
+        most = max(most, held())
+        await asyncio.sleep(0.01)
+    output = await call
+    assert output.code == "invalid_output", output
+    assert "more than 1 files" in output.message
+    assert output.scratch is None
+    assert most <= before + MOST_SPARE
+    await put_away()
+
+
+async def test_a_call_that_writes_nothing_hands_nothing_over(room: Room) -> None:
+    """Where no file was decided, the first descriptor ends the call."""
+    output = await room.run(SENDS.replace('open("a.txt", "w")', 'open(os.environ["TMPDIR"] + "/a", "w")').replace(
+        'os.open("a.txt", os.O_RDONLY)', "os.dup(0)"
+    ), {"how": "one more"})  # fmt: skip
+    assert output.code == "invalid_output", output
+
+
+async def test_a_call_hands_over_every_file_that_it_may_write(room: Room) -> None:
+    """The twin: as many files as were decided arrive, and are put in place."""
+    names = tuple(f"out/{number}.md" for number in range(64))
+    code = """
+    def act(names: list[str]) -> int:
+        for name in names:
+            with open(name, "w") as file:
+                file.write(name)
+        return len(names)
+    """
+    output = await room.run(code, {"names": list(names)}, writes=names)
+    assert output.value == 64, output
+    assert output.scratch is not None
+    assert len(output.scratch.commit()) == 64
+    assert (room.root / "out/63.md").read_text() == "out/63.md"
