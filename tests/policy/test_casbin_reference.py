@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import pytest
 
+from remit.analysis.cases import read_cases, run_cases
 from remit.core.calls import Context, Request, action_matches
 from remit.core.errors import UsageError, WorkspaceError
 from remit.policy import engine as policy
@@ -239,25 +240,25 @@ def test_the_shipped_rules_load_in_stock_casbin_and_its_cases_decide_alike() -> 
     folder = ROOT / "policies"
     files = {f"policies/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}
     rules, reference = policy.load_policy(files), stock(files)
-    results = policy.run_cases(rules, files["policies/cases.yaml"].decode(), "policies/cases.yaml")
-    requests = [case.request() for _, case in policy.read_cases(rules, files["policies/cases.yaml"].decode(), "")]
+    results = run_cases(rules, files["policies/cases.yaml"].decode(), "policies/cases.yaml")
+    requests = [case.request() for _, case in read_cases(rules, files["policies/cases.yaml"].decode(), "")]
     assert [reference.allows(request) for request in requests] == [result.verdict == "allow" for result in results]
     assert len(requests) > 20
 
 
-def test_no_decision_of_a_run_is_casbins_to_switch_off() -> None:
-    """`enable_enforce(False)` allows everything: nothing but the tests' reference imports Casbin, and nothing that."""
+def test_only_the_second_opinion_asks_casbin() -> None:
+    """`enable_enforce(False)` allows everything: so Casbin may take a permission away, and never gives one."""
     package = ROOT / "agent" / "remit"
     found = {
-        str(path.relative_to(package))
+        (str(path.relative_to(package)), match[1])
         for path in package.rglob("*.py")
         for line in path.read_text(encoding="utf-8").splitlines()
-        if re.match(
-            r"\s*(from|import) (casbin|remit\.policy\.casbin_reference)|\s*from remit\.policy import .*casbin_reference",
-            line,
-        )
+        if (match := re.match(r"\s*(?:from|import) (casbin|remit\.policy\.casbin_reference)\b", line))
     }
-    assert found == {"policy/casbin_reference.py"}
+    assert found == {
+        ("policy/casbin_reference.py", "casbin"),
+        ("policy/second_opinion.py", "remit.policy.casbin_reference"),
+    }
 
 
 def test_the_other_distribution_of_casbin_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
