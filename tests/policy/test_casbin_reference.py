@@ -9,12 +9,13 @@ from itertools import pairwise
 
 import pytest
 
-from remit.analysis.cases import read_cases, run_cases
+from remit.analysis.cases import run_cases
 from remit.core.calls import Context, Request, action_matches
 from remit.core.errors import UsageError, WorkspaceError
 from remit.policy import engine as policy
 from remit.policy import index
 from remit.policy.casbin_reference import stock
+from remit.policy.cases import read_cases
 from remit.policy.engine import Policy
 from support import ROOT
 
