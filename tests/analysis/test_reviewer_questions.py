@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from remit.analysis.backtest import Decided, backtest_rules, recorded_decisions
-from remit.analysis.cases import Coverage, read_cases, run_cases, uncovered
+from remit.analysis.cases import Coverage, run_cases, uncovered
 from remit.analysis.diff import manifests as powers
 from remit.analysis.diff.manifests import TABLES, Table
 from remit.analysis.diff.permissions import authority
@@ -27,6 +27,7 @@ from remit.analysis.suggestion import first_policy, suggest
 from remit.core.calls import Noun, Request
 from remit.core.errors import WorkspaceError
 from remit.core.events import EffectSettled
+from remit.policy.cases import read_cases
 from remit.policy.engine import load_policy
 from remit.policy.language.loader import Vocabulary
 from remit.workspace.session import policy_files

@@ -1,5 +1,5 @@
 from .backtest import backtest_rules, recorded_decisions
-from .cases import CaseResult, Coverage, read_cases, run_cases, uncovered
+from .cases import CaseResult, Coverage, run_cases, uncovered
 from .formatting import formatted
 from .lint import Remark, lint_rules
 from .mutation import OPERATORS, Score, score
@@ -22,7 +22,6 @@ __all__ = [
     "first_policy",
     "formatted",
     "lint_rules",
-    "read_cases",
     "recorded_decisions",
     "run_cases",
     "score",

@@ -62,7 +62,7 @@ def lint_rules(side: Side, workspace: Workspace | None = None) -> tuple[Remark, 
         if workspace is not None:
             remarks += _reaching(side, workspace)
     remarks += _unmentioned(side)
-    return tuple(sorted(set(remarks), key=lambda one: (one.file, one.line or 0, one.code)))
+    return tuple(sorted(set(remarks), key=lambda one: (one.file, one.line or 0, one.code, one.what)))
 
 
 def _remark(row: Row, code: Code, what: str, fix: str) -> Remark:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice, product
 from typing import Final, Literal, TypeAlias
 
-from remit.analysis.cases import Case
 from remit.analysis.diff.policy import difference
 from remit.analysis.diff.witnesses import facts_of, facts_text
 from remit.analysis.solver.cells import cells_of
@@ -22,6 +21,7 @@ from remit.analysis.solver.paths import Place, Space
 from remit.analysis.solver.ruleset import Key, Side
 from remit.analysis.solver.segments import TooMany
 from remit.core import Context, Decision, Json, Request, action_matches
+from remit.policy import Case
 from remit.policy.language import (
     ConditionError,
     GlobError,

@@ -11,7 +11,7 @@ from remit.core import Call, Confinement, Decision, Refusal, RemitError, Request
 from remit.core.parsing import digest
 from remit.guardrails import Guard
 from remit.journal import Record
-from remit.policy import SUBJECT, Policy, narrowed
+from remit.policy import SUBJECT, Policy, disputed, narrowed
 from remit.workspace import Workspace
 
 
@@ -59,8 +59,20 @@ class Decider:
             request = self.request_of(call, policy, bound)
             decision = policy.decide(request) if request.context.approvals else decision
         decision = policy.advise(request, decision)
+        if decision.verdict == "allow" and not self._confirmed(call, policy, request):
+            decision = disputed(request, decision)
         facts = self.guard.arguments(decision.facts)
         return decision.model_copy(update={"decision_digest": bound, "facts": facts})
+
+    def _confirmed(self, call: Call, policy: Policy, request: Request) -> bool:
+        """Whether stock Casbin allows the request too, where `[policy] casbin` has it asked.
+
+        INVARIANT: it is the very request that was decided, under the same rules.
+        """
+        asked = self.workspace.settings.casbin
+        if asked == "load" or (asked == "effects" and call.effect == "read"):
+            return True
+        return self.world.casbin_allows(call, policy, request) is True
 
     @property
     def _scope(self) -> Scope | None:

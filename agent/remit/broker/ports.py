@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from remit.core import Call, Code, Failed
+from remit.core import Call, Code, Failed, Request
 from remit.journal import Facts, Record
 from remit.policy import Policy
 from remit.workspace import Measure
@@ -21,6 +21,10 @@ class World(Protocol):
 
     def policy(self, step: int, index: int) -> Policy:
         """The rules in force now."""
+        ...
+
+    def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
+        """Whether stock Casbin allows, under those rules, what was decided about the call."""
         ...
 
     def said(self, step: int, index: int) -> bool | None:

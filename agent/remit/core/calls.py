@@ -20,7 +20,14 @@ Json: TypeAlias = Any  # a value that JSON can say: None, bool, int, float, str,
 Access: TypeAlias = Literal["read", "write", "use"]  # what the kernel opens; "use" opens nothing: the tool enforces it
 Effect: TypeAlias = Literal["read", "idempotent", "keyed", "once"]
 Verdict: TypeAlias = Literal["allow", "ask", "deny"]
-Reason: TypeAlias = Literal["allowed", "approval", "denied_by_rule", "no_rule_allows", "error"]
+Reason: TypeAlias = Literal[
+    "allowed",
+    "approval",
+    "denied_by_rule",
+    "no_rule_allows",
+    "engines_disagree",  # the compiled rules allow it, and stock Casbin does not
+    "error",
+]
 Confinement: TypeAlias = Literal["full", "landlock", "none", "unavailable"]
 
 BREAK_GLASS = (

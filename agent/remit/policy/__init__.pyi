@@ -1,16 +1,29 @@
+from .agreement import check_agreement, disagreement
+from .cases import CASES, Case, asked_by, read_cases
 from .engine import NOBODY, Policy, load_policy
-from .explanation import Weighed
-from .reload import Watched, read_folder
+from .explanation import Weighed, disputed
+from .folder import read_cases_text, read_folder
+from .reload import Watched
 from .run_scope import SUBJECT, narrowed, read_scope, scope_text
+from .second_opinion import SecondOpinion
 
 __all__ = [
+    "CASES",
     "NOBODY",
     "SUBJECT",
+    "Case",
     "Policy",
+    "SecondOpinion",
     "Watched",
     "Weighed",
+    "asked_by",
+    "check_agreement",
+    "disagreement",
+    "disputed",
     "load_policy",
     "narrowed",
+    "read_cases",
+    "read_cases_text",
     "read_folder",
     "read_scope",
     "scope_text",

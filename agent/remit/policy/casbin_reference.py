@@ -1,4 +1,4 @@
-"""The same model and rules in stock Casbin: the reference that `Policy.decide` is tested against.
+"""The same model and rules in stock Casbin: what `SecondOpinion` asks, and what the tests hold `Policy.decide` against.
 
 This is the only file that knows Casbin. Three registered functions carry what Casbin's own matching gets wrong: they are
 total, they hide no dotfile, and no rule's text is ever spliced into the matcher.
@@ -8,9 +8,9 @@ total, they hide no dotfile, and no rule's text is ever spliced into the matcher
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import cast
+from typing import Any, TypeAlias, cast
 
 import casbin
 from casbin.model import Model
@@ -22,21 +22,40 @@ from remit.policy.language.conditions import holds
 from remit.policy.language.loader import FOLDER
 from remit.policy.language.patterns import NOTHING_TOUCHED, GlobError, parse_pattern, parse_resource
 
+Fields: TypeAlias = Sequence[str]  # of a p row: subject, action, resource, condition, effect
+
 
 class Stock:
-    """A stock enforcer on the same files, asked once for each subject and resource."""
+    """A stock enforcer with this model and these rows, asked once for each subject and resource.
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        model = Model()
-        model.load_model_from_text(files[MODEL_FILE].decode())
-        self._enforcer = casbin.Enforcer(model, _Lines(files))
+    Not for two threads at once. Raises UsageError where another distribution has overwritten pycasbin's files.
+    """
+
+    def __init__(self, model_text: str, lines: Iterable[str]) -> None:
+        _check_distribution()
+        self._model = Model()
+        self._model.load_model_from_text(model_text)
+        self._enforcer = _Enforcer(self._model, _Lines(lines))
         self._enforcer.add_function("actMatch", action_matches)
         self._enforcer.add_function("resMatch", resource_matches)
         self._enforcer.add_function("holds", _holds)
 
+    @property
+    def rows(self) -> Sequence[Fields]:
+        """The p rows that Casbin decides by, in order."""
+        return cast("list[list[str]]", self._model.model["p"]["p"].policy)
+
+    def keep_only(self, rows: Sequence[Fields]) -> None:
+        """Decide by these p rows from now on; roles stay as they are."""
+        self._model.model["p"]["p"].policy = rows
+
+    def roles_of(self, subject: str) -> list[str]:
+        """Every role that Casbin's own role manager gives the subject, through other roles too, however deep."""
+        return cast("list[str]", self._enforcer.get_implicit_roles_for_user(subject))
+
     def enforce(self, subject: str, action: str, resource: str, context: Context) -> bool:
-        """What Casbin says of one subject and one resource."""
-        return bool(self._enforcer.enforce(subject, action, resource, context))
+        """What Casbin says of one subject and one resource; an answer that is not literally True is no."""
+        return self._enforcer.enforce(subject, action, resource, context) is True
 
     def row(self, subject: str, action: str, resource: str, context: Context) -> tuple[str, ...]:
         """The row by which Casbin explains its answer: the first that denies, else the last that allows, else none."""
@@ -69,16 +88,45 @@ class Stock:
         )
 
 
+class _Enforcer(casbin.Enforcer):  # type: ignore[misc]  # untyped, as all of pycasbin
+    """Parses the matcher once instead of once for each answer.
+
+    That is half of the time of an answer. Python 3.11 also fails where two threads parse at the same time (gh-106905).
+    A pycasbin that no longer asks for its expression here is slower and answers alike.
+    """
+
+    def __init__(self, model: Model, adapter: Adapter) -> None:
+        self._parsed: dict[str, Any] = {}
+        super().__init__(model, adapter)
+
+    def _get_expression(self, expr: str, functions: dict[str, Any] | None = None) -> Any:
+        if expr not in self._parsed:
+            self._parsed[expr] = super()._get_expression(expr, functions)
+        return self._parsed[expr]
+
+
 def stock(files: Mapping[str, bytes]) -> Stock:
-    """Load `policies/` as stock Casbin does, without the strict reading; load it with `policy.load` first.
+    """Load `policies/` as stock Casbin does, without the strict reading; load it with `load_policy` first.
 
     Raises:
         UsageError: another distribution has overwritten pycasbin's files, so nothing it says counts.
     """
+    return Stock(
+        files[MODEL_FILE].decode(),
+        (
+            line
+            for file in sorted(files)
+            if file.startswith(FOLDER) and file.endswith(".csv")
+            for line in files[file].decode().split("\n")
+        ),
+    )
+
+
+def _check_distribution() -> None:
     try:
         other = version("casbin")
     except PackageNotFoundError:
-        return Stock(files)
+        return
     raise UsageError(f"the distribution casbin {other} has overwritten pycasbin; uninstall both, then install pycasbin")
 
 
@@ -96,13 +144,11 @@ def _holds(condition: str, effect: str, context: Context) -> bool:
 
 
 class _Lines(Adapter):  # type: ignore[misc]  # untyped, as all of pycasbin
-    """Reads every rules file, in the order of their names, with Casbin's own line splitter."""
+    """Reads lines of rules with Casbin's own line splitter."""
 
-    def __init__(self, files: Mapping[str, bytes]) -> None:
-        self._files = files
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = lines
 
     def load_policy(self, model: Model) -> None:
-        for file in sorted(self._files):
-            if file.startswith(FOLDER) and file.endswith(".csv"):
-                for line in self._files[file].decode().split("\n"):
-                    load_policy_line(line.strip(), model)
+        for line in self._lines:
+            load_policy_line(line.strip(), model)

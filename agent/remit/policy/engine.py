@@ -55,7 +55,7 @@ class Policy:
                 "rules": sorted({row.fields for row in rules.rows} | {link.fields for link in rules.links}),
             }
         )
-        self._links: Final = rules.links
+        self.links: Final = rules.links
         self._index: Final = Index(rules.rows)
         self._roles: Final = closures(rules.links)
         ruled = {row.subject for row in rules.rows}
@@ -78,7 +78,7 @@ class Policy:
             WorkspaceError: every problem of the text.
         """
         rows = read_more(self.rows, text, self.vocabulary, file=file, subject=subject)
-        return Policy(Rules(rows=rows, links=self._links), self.vocabulary)
+        return Policy(Rules(rows=rows, links=self.links), self.vocabulary)
 
     def roles_of(self, subject: str) -> frozenset[str]:
         """Every role that `subject` has, through other roles too; none for a subject nobody mentions."""

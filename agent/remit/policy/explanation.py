@@ -55,6 +55,26 @@ def allowed(request: Request, allowing: Sequence[Row], digest: str) -> Decision:
     )
 
 
+def disputed(request: Request, decision: Decision) -> Decision:
+    """A denial in the place of an allow that stock Casbin did not give."""
+    what = f"{request.action} on {_listed(request.resources or (NOTHING_TOUCHED,))}"
+    by = " and ".join(f"{rule.file}:{rule.line}" for rule in decision.rules[:QUOTED])
+    return decision.model_copy(
+        update={
+            "verdict": "deny",
+            "reason": "engines_disagree",
+            "message": f"Remit's matcher allows {what}, by {by}, and stock Casbin does not on the same rules",
+            "remedy": "treat it as an attack or as an error of Remit: `remit stop` the agent, run `remit policy test`, "
+            "and report the call with its rules",
+            "told": Told(
+                reason="engines_disagree",
+                message=f"{request.action} is refused: the two engines that check the rules do not agree about it",
+                remedy="do not ask again; an operator must look at the rules",
+            ),
+        }
+    )
+
+
 def asked(request: Request, refused: Sequence[Pair], askable: Askable, digest: str) -> Decision:
     """The approvals in `askable.missing`, and nothing less, would turn the denial of the `refused` pairs."""
     approvals = dict(request.context.approvals)

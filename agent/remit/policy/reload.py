@@ -14,7 +14,10 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from remit.core import Problem, WorkspaceError
+from remit.policy.agreement import check_agreement
+from remit.policy.cases import CASES
 from remit.policy.engine import Policy, load_policy
+from remit.policy.folder import read_cases_text, read_folder
 from remit.policy.language.loader import FOLDER
 
 LOOK_S: Final = 0.25  # between two looks at the files
@@ -22,16 +25,9 @@ SETTLED_S: Final = (
     0.25  # how long files must have stood still: half a file can be a good policy without its last denies
 )
 
+_TABLE: Final = CASES.removeprefix(FOLDER)
+
 Signature: TypeAlias = tuple[tuple[object, ...], ...]
-
-
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """The model and the rules in a policy folder, named as in a workspace wherever the folder lies."""
-    return {
-        f"{FOLDER}{path.name}": path.read_bytes()
-        for path in sorted(folder.iterdir())
-        if path.suffix in (".conf", ".csv") and path.is_file()
-    }
 
 
 class Watched:
@@ -77,10 +73,12 @@ class Watched:
         if signature == self._loaded or not (signature == before or self._settled(signature)):
             return
         try:
-            files = read_folder(self._folder)
+            files, cases = read_folder(self._folder), read_cases_text(self._folder)
             if self._signature() != signature:
                 return  # written meanwhile: looked at again
             policy = self._policy if files == self.files else load_policy(files, self._policy.vocabulary)
+            if policy.digest != self._policy.digest:
+                check_agreement(policy, cases)
         except OSError as error:
             what = f"the rules cannot be read: {error.strerror or error}"
             self._refuse(WorkspaceError([Problem(file=FOLDER, what=what, fix="put the folder and its files back")]))
@@ -103,7 +101,7 @@ class Watched:
         found: list[tuple[object, ...]] = []
         try:
             for entry in sorted(os.scandir(self._folder), key=lambda entry: entry.name):
-                if entry.name.endswith((".conf", ".csv")):
+                if entry.name.endswith((".conf", ".csv")) or entry.name == _TABLE:
                     at = entry.stat()
                     if stat.S_ISREG(at.st_mode):
                         found.append((entry.name, at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns))

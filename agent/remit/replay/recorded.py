@@ -12,7 +12,20 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import Attempted, Broker, Probed
-from remit.core import Call, Claim, Code, Confinement, Error, Failed, Message, ModelError, Refusal, ToolSpec, Turn
+from remit.core import (
+    Call,
+    Claim,
+    Code,
+    Confinement,
+    Error,
+    Failed,
+    Message,
+    ModelError,
+    Refusal,
+    Request,
+    ToolSpec,
+    Turn,
+)
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
@@ -266,6 +279,13 @@ class RecordedWorld:
                 before = [policy for seq, policy in self._books if seq < item.seq and policy.digest == digest]
                 return before[-1] if before else self._books[0][1]
         return self._books[0][1]
+
+    def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
+        """Casbin's answer as it was: a refusal is recorded with the decision. Under other rules nothing of it is known."""
+        item = self._log.next_decided(call.step, call.index)
+        decided = item.event if item is not None and self._policy is None else None
+        decision = decided.decision if isinstance(decided, CallDecided) else None
+        return decision is None or decision.reason != "engines_disagree"
 
     def said(self, step: int, index: int) -> bool | None:
         decided = self._log.event(f"call.decided/{step}/{index}/0")

@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import Final, Literal
 
 from remit.broker import check_circuit, count_attempt, hold_reason
-from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, WorkspaceError
+from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
 from remit.core.events import NANO, BudgetSpent, RulesChanged
 from remit.journal import WORKSPACE_RUN, Facts, Record
-from remit.policy import Policy, Watched
+from remit.policy import Policy, SecondOpinion, Watched
 from remit.tracing import Objects
 from remit.workspace import House, Limit, Measure, files_of, limit_claims, limit_refusal
 from remit.workspace.manifest import Breaker
@@ -27,6 +27,7 @@ class LiveWorld:
         self._shared = Record(house.journal, WORKSPACE_RUN)
         self._record = record  # where an edit of the rules is noted before the first decision that stands on it
         self._noted = house.policy
+        self._opinion: tuple[Policy, SecondOpinion] | None = None
         files = {path: data for path, data in house.workspace.files.items() if _is_rules(path)}
         self._watched = Watched(house.root / "policies", house.policy, files, report=self._not_in_force)
 
@@ -45,6 +46,11 @@ class LiveWorld:
                 )
                 self._note(self._record, rulebook=book)
         return now
+
+    def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
+        if self._opinion is None or self._opinion[0] is not policy:
+            self._opinion = policy, SecondOpinion(policy)
+        return self._opinion[1].allows(request)
 
     def _not_in_force(self, error: WorkspaceError) -> None:
         if self._record is not None:

@@ -19,7 +19,7 @@ from remit.core.events import (
 )
 from remit.guardrails import valid
 from remit.journal import Record, driving
-from remit.policy import narrowed
+from remit.policy import check_agreement, narrowed, read_cases_text
 from remit.runtime.assembly import (
     Recording,
     agent_of,
@@ -73,6 +73,7 @@ async def start_run(
     agent = agent_of(house, start.agent)
     if start.scope is not None:
         narrowed(house.policy, start.scope)  # raises for what does not exist, before anything is recorded
+    _check_rules(house)
     await install_packages(house.workspace, agent, progress)
     run = start.run or new_run_id()
     with driving(house.traces, run):
@@ -97,6 +98,11 @@ async def start_run(
         if unavailable is not None:
             _end_unconfined(context.recording, unavailable)
         return await drive_run(context)
+
+
+def _check_rules(house: House) -> None:
+    """Raise WorkspaceError where stock Casbin reads the rules otherwise than Remit does: then no run goes by them."""
+    check_agreement(house.policy, read_cases_text(house.root / "policies"))
 
 
 def _started(context: RunContext, start: Start) -> RunStarted:
@@ -155,6 +161,7 @@ async def resume_run(
         objects = Objects(house.traces / "objects")
         files = files_of(house.workspace)
         check_same_files(objects.get_rulebook(started.rulebook), files)
+        _check_rules(house)
         await install_packages(house.workspace, agent, progress)
         sandbox = Sandbox.shared(house.workspace.settings.accept)
         confinement, unavailable = confinement_of(house.workspace, agent, sandbox)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
@@ -83,6 +83,10 @@ class Agent(Noun):
     directory: tuple[LookUp, ...] = ()
 
 
+# When stock Casbin must allow a call too: before effects, before every call, or never; rulebooks are checked in any case.
+Casbin: TypeAlias = Literal["effects", "always", "load"]
+
+
 class Settings(Noun):
     """What `remit.toml` says. `identity` None: every account is the user of its own name; empty: no account is anybody.
 
@@ -96,6 +100,7 @@ class Settings(Noun):
     redact_env: tuple[str, ...] = ()
     content: bool = True
     keep: str | None = None
+    casbin: Casbin = "effects"
 
 
 class Tool(Noun):

@@ -127,6 +127,15 @@ class RedactTable(Table):
     env: list[Variable] = []
 
 
+class PolicyTable(Table):
+    """When stock Casbin must allow a call too: every call with an effect, every call, or none.
+
+    With "load" it only checks a rulebook before that comes into force.
+    """
+
+    casbin: Literal["effects", "always", "load"] = "effects"
+
+
 class TracesTable(Table):
     """What is recorded, and how long it is kept; `keep` None: until somebody prunes by hand."""
 
@@ -143,3 +152,4 @@ class SettingsTable(Table):
     host_tools: list[str] = []
     redact: RedactTable = RedactTable()
     traces: TracesTable = TracesTable()
+    policy: PolicyTable = PolicyTable()

@@ -105,6 +105,7 @@ class _Loading:
             redact_env=tuple(table.redact.env),
             content=table.traces.content,
             keep=table.traces.keep,
+            casbin=table.policy.casbin,
         )
 
     def _tools(self) -> dict[str, Tool]:

@@ -27,7 +27,7 @@ _SECTION: Final = re.compile(r"\[([a-z_]+)\]", re.ASCII)
 def check_model(content: bytes | None) -> Iterator[Problem]:
     """Everything in which the file differs from the design's model, comments and blank lines apart."""
     if content is None:
-        yield Problem(file=MODEL_FILE, what="the model is missing", fix=f"write it:\n{_written()}")
+        yield Problem(file=MODEL_FILE, what="the model is missing", fix=f"write it:\n{model_text()}")
         return
     try:
         text = content.decode("ascii")
@@ -67,5 +67,6 @@ def _wrong(line: int, what: str, fix: str) -> Problem:
     return Problem(file=MODEL_FILE, line=line, what=what, fix=fix)
 
 
-def _written() -> str:
+def model_text() -> str:
+    """The design's model, as a file has it."""
     return "\n".join(f"[{section}]\n{line}" for section, line in MODEL.items())

@@ -1,0 +1,125 @@
+"""A rulebook comes into force only if the compiled rules and stock Casbin answer alike.
+
+They are asked about every case of `policies/cases.yaml`, and about a witness of each rule: a request made from the row itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from remit.core import Context, Decision, Json, Problem, Request, Rule, WorkspaceError
+from remit.policy.cases import CASES, asked_by, read_cases
+from remit.policy.engine import Policy
+from remit.policy.language.evaluation import Turn
+from remit.policy.language.loader import Row
+from remit.policy.language.patterns import EVERYTHING
+from remit.policy.second_opinion import SecondOpinion
+
+MOST_WITNESSES: Final = 200  # rows, spread evenly over all, so that a large rulebook starts in time too
+_FIX: Final = (
+    "do not use these rules: run `remit policy test`, and report the row with the request as an error of Remit"
+)
+_SETS: Final = ("labels", "unknown", "carries")
+_LONGEST: Final = 100_000  # characters of a text that is made to have a length
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """A request, and the row of a file that it is from."""
+
+    file: str
+    line: int
+    what: str
+    request: Request
+
+
+def check_agreement(policy: Policy, cases: str = "") -> None:
+    """Raise unless both engines answer alike. `cases` is the text of the table, "" where there is none.
+
+    What agreed once in this process is not asked again.
+
+    Raises:
+        WorkspaceError: each row on which they differ, with both answers; or rows of the table that are no cases.
+        UsageError: Casbin is not the one that Remit was made for.
+    """
+    _check_once(policy, cases)
+
+
+@lru_cache(maxsize=8)
+def _check_once(policy: Policy, cases: str) -> None:
+    asked = [*_from_cases(policy, cases), *_from_rules(policy)]
+    opinions = SecondOpinion(policy).allows_each([one.request for one in asked])
+    problems = [
+        Problem(file=one.file, line=one.line, what=f"{one.what}: {differ}", fix=_FIX)
+        for one, casbin in zip(asked, opinions, strict=True)
+        if (differ := disagreement(policy.decide(one.request), casbin=casbin))
+    ]
+    if problems:
+        raise WorkspaceError(problems)
+
+
+def disagreement(decision: Decision, *, casbin: bool) -> str:
+    """In what Casbin's answer is another one; "" where it is the same. A call that waits for approval is not allowed yet."""
+    if (decision.verdict == "allow") is casbin:
+        return ""
+    return f"the two engines disagree: Remit's matcher says {decision.verdict}, stock Casbin {'allow' if casbin else 'deny'}"
+
+
+def _from_cases(policy: Policy, text: str) -> Iterator[_Asked]:
+    for line, case in read_cases(policy, text, CASES):
+        yield _Asked(file=CASES, line=line, what=case.note, request=asked_by(policy, case))
+
+
+def _from_rules(policy: Policy) -> Iterator[_Asked]:
+    step = -(-len(policy.rows) // MOST_WITNESSES) or 1
+    for row in policy.rows[::step]:
+        rule = row.rule
+        for context in _contexts(row):
+            yield _Asked(file=rule.file, line=rule.line, what=_named(rule), request=_witness(policy, row, context))
+
+
+def _named(rule: Rule) -> str:
+    return rule.note or rule.text
+
+
+def _witness(policy: Policy, row: Row, context: Context) -> Request:
+    """The row's own subject, an action that it means, and a resource that its pattern covers."""
+    action = row.action
+    if action.endswith("*"):
+        known = () if policy.vocabulary is None else policy.vocabulary.matching(action)
+        action = known[0] if known else "any.action" if action == "*" else f"{action[:-1]}action"
+    text = row.pattern.text
+    resource = "file:x" if text == EVERYTHING else text.replace("**", "x").replace("*", "x")
+    return Request(subjects=(row.subject,), action=action, resources=(resource,), context=context)
+
+
+def _contexts(row: Row) -> Iterator[Context]:
+    """Nothing at all; then, where the row has a condition, the first and the last values at which that may turn."""
+    yield Context()
+    if row.condition.constant is None:
+        yield _context(row, row.condition.turns)
+        yield _context(row, row.condition.turns[::-1])
+
+
+def _context(row: Row, turns: Iterable[Turn]) -> Context:
+    """Facts with the value of each turn, the first one where a fact has several; and every approval that is asked for."""
+    found: dict[str, Json] = {}
+    for turn in turns:
+        found.setdefault(turn.fact, turn.value)
+    args: dict[str, Json] = {}
+    calls: dict[str, Json] = {}
+    plain: dict[str, Json] = {}
+    for fact, value in found.items():
+        if fact.startswith("args."):
+            args[fact.removeprefix("args.")] = value
+        elif fact.startswith("len(args."):
+            args[fact[len("len(args.") : -1]] = "x" * min(max(int(value), 0), _LONGEST)
+        elif fact.startswith("calls("):
+            calls[fact[len("calls('") : -len("')")]] = value
+        else:
+            plain[fact] = frozenset({value}) if fact in _SETS else value
+    approvals = {role: max(counts) for role, counts in row.condition.thresholds.items()}
+    return Context().model_copy(update={**plain, "args": args, "calls": calls, "approvals": approvals})
