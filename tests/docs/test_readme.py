@@ -20,7 +20,14 @@ ROOT = starter_folder()
 README = (ROOT / "README.md").read_text()
 PAGES = [
     ROOT / name
-    for name in ("README.md", "tools/README.md", "policies/README.md", "traces/README.md", "CONTRIBUTING.md")
+    for name in (
+        "README.md",
+        "tools/README.md",
+        "policies/README.md",
+        "traces/README.md",
+        "CONTRIBUTING.md",
+        "docs/security/reporting.md",
+    )
 ]
 
 
