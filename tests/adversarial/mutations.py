@@ -55,6 +55,7 @@ from remit.journal.store import AlreadyRecorded, Journal
 from remit.langchain import bridge as foreign
 from remit.langchain import middleware as langchain
 from remit.policy import engine as policy
+from remit.policy import reload
 from remit.policy.engine import Judged, Policy
 from remit.policy.index import Index, Table
 from remit.policy.language import conditions
@@ -199,6 +200,13 @@ def folded(self: Ask) -> str:
     """As tools are found by whoever means well with names."""
     plain = unicodedata.normalize("NFKC", self.name).casefold().replace("\u0430", "a")
     return "".join(one for one in plain if one.isalnum() or one in "_.").strip("_").replace("__", ".", 1)
+
+
+# Stock Casbin would refuse too: what only Remit's matcher holds is looked at without it.
+WITHOUT_CASBIN: Final = (
+    lambda patch: patch.setattr(Decider, "_confirmed", lambda *_: True),
+    lambda patch: patch.setattr(run, "_check_rules", lambda _: None),
+)
 
 
 def unless_denied(self: Policy, asked: Request) -> Judged:
@@ -906,6 +914,7 @@ ABLATIONS: Final = (
     brokered(
         "a rule of one action only",
         replaced(Index, "tables", prefixed),
+        *WITHOUT_CASBIN,
         threats="E2",
         tests=("broker/test_broker.py::test_a_rule_an_agents_list_and_a_pattern_of_one_action_cover_no_longer_name",),
     ),
@@ -916,8 +925,29 @@ ABLATIONS: Final = (
         tests=("broker/test_broker.py::test_what_only_looks_like_the_name_of_an_action_is_none",),
     ),
     brokered(
+        "stock Casbin before an effect",
+        replaced(Decider, "_confirmed", lambda *_: True),
+        threats="E9",
+        tests=(
+            "broker/test_casbin_decides_too.py::test_a_matcher_that_allows_what_it_must_not_has_no_effect",
+            "broker/test_casbin_decides_too.py::test_a_casbin_that_does_not_allow_stops_every_effect",
+            "broker/test_casbin_decides_too.py::test_an_approved_call_that_casbin_does_not_allow_is_not_done",
+        ),
+    ),
+    brokered(
+        "stock Casbin before a rulebook is in force",
+        never(run, "check_agreement"),
+        never(reload, "check_agreement"),
+        threats="E11",
+        tests=(
+            "broker/test_casbin_decides_too.py::test_a_run_does_not_start_under_a_matcher_that_answers_otherwise",
+            "policy/test_agreement.py::test_an_edit_on_which_the_engines_differ_is_not_in_force",
+        ),
+    ),
+    brokered(
         "nothing without a rule",
         replaced(Policy, "judge", unless_denied),
+        *WITHOUT_CASBIN,
         threats="E3",
         tests=(
             "broker/test_broker.py::test_another_name_for_a_tool_brings_no_power_along",

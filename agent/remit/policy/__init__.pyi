@@ -2,7 +2,7 @@ from .agreement import check_agreement, disagreement
 from .cases import CASES, Case, asked_by, read_cases
 from .engine import NOBODY, Policy, load_policy
 from .explanation import Weighed, disputed
-from .folder import read_cases_text, read_folder
+from .folder import read_cases_text, read_folder, unread_files
 from .reload import Watched
 from .run_scope import SUBJECT, narrowed, read_scope, scope_text
 from .second_opinion import SecondOpinion
@@ -27,4 +27,5 @@ __all__ = [
     "read_folder",
     "read_scope",
     "scope_text",
+    "unread_files",
 ]

@@ -5,15 +5,14 @@ They are asked about every case of `policies/cases.yaml`, and about a witness of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from remit.core import Context, Decision, Json, Problem, Request, Rule, WorkspaceError
+from remit.core import Context, Decision, Json, Problem, Request, WorkspaceError, action_matches
 from remit.policy.cases import CASES, asked_by, read_cases
 from remit.policy.engine import Policy
-from remit.policy.language.evaluation import Turn
 from remit.policy.language.loader import Row
 from remit.policy.language.patterns import EVERYTHING
 from remit.policy.second_opinion import SecondOpinion
@@ -23,6 +22,7 @@ _FIX: Final = (
     "do not use these rules: run `remit policy test`, and report the row with the request as an error of Remit"
 )
 _SETS: Final = ("labels", "unknown", "carries")
+_MOST_ACTIONS: Final = 4
 _LONGEST: Final = 100_000  # characters of a text that is made to have a length
 
 
@@ -55,10 +55,18 @@ def _check_once(policy: Policy, cases: str) -> None:
     problems = [
         Problem(file=one.file, line=one.line, what=f"{one.what}: {differ}", fix=_FIX)
         for one, casbin in zip(asked, opinions, strict=True)
-        if (differ := disagreement(policy.decide(one.request), casbin=casbin))
+        if (differ := disagreement(_decided(policy, one), casbin=casbin))
     ]
     if problems:
         raise WorkspaceError(problems)
+
+
+def _decided(policy: Policy, one: _Asked) -> Decision:
+    try:
+        return policy.decide(one.request)
+    except Exception as failure:
+        what = f"{one.what}: Remit's matcher failed with {type(failure).__name__}"
+        raise WorkspaceError([Problem(file=one.file, line=one.line, what=what, fix=_FIX)]) from failure
 
 
 def disagreement(decision: Decision, *, casbin: bool) -> str:
@@ -74,41 +82,41 @@ def _from_cases(policy: Policy, text: str) -> Iterator[_Asked]:
 
 
 def _from_rules(policy: Policy) -> Iterator[_Asked]:
+    """Witnesses of the rows: the row's own subject, actions that it means, and a resource that its pattern covers."""
+    allowed = frozenset(row.action for row in policy.rows if row.rule.effect == "allow")
     step = -(-len(policy.rows) // MOST_WITNESSES) or 1
     for row in policy.rows[::step]:
-        rule = row.rule
-        for context in _contexts(row):
-            yield _Asked(file=rule.file, line=rule.line, what=_named(rule), request=_witness(policy, row, context))
+        text, rule = row.pattern.text, row.rule
+        resource = "file:x" if text == EVERYTHING else text.replace("**", "x").replace("*", "x")
+        for action in _actions(policy, row, allowed):
+            for context in _contexts(row):
+                request = Request(subjects=(row.subject,), action=action, resources=(resource,), context=context)
+                yield _Asked(file=rule.file, line=rule.line, what=rule.note or rule.text, request=request)
 
 
-def _named(rule: Rule) -> str:
-    return rule.note or rule.text
-
-
-def _witness(policy: Policy, row: Row, context: Context) -> Request:
-    """The row's own subject, an action that it means, and a resource that its pattern covers."""
-    action = row.action
-    if action.endswith("*"):
-        known = () if policy.vocabulary is None else policy.vocabulary.matching(action)
-        action = known[0] if known else "any.action" if action == "*" else f"{action[:-1]}action"
-    text = row.pattern.text
-    resource = "file:x" if text == EVERYTHING else text.replace("**", "x").replace("*", "x")
-    return Request(subjects=(row.subject,), action=action, resources=(resource,), context=context)
+def _actions(policy: Policy, row: Row, allowed: frozenset[str]) -> tuple[str, ...]:
+    """The action of the row; where that is a wildcard, some actions that rows allow: a deny of others shows nothing."""
+    if not row.action.endswith("*"):
+        return (row.action,)
+    known = allowed if policy.vocabulary is None else policy.vocabulary.matching(row.action)
+    plain = (action for action in known if not action.endswith("*") and action_matches(action, row.action))
+    found = sorted(action for action in plain if any(action_matches(action, one) for one in allowed))
+    return tuple(found[:_MOST_ACTIONS]) or ("any.action" if row.action == "*" else f"{row.action[:-1]}action",)
 
 
 def _contexts(row: Row) -> Iterator[Context]:
-    """Nothing at all; then, where the row has a condition, the first and the last values at which that may turn."""
+    """Nothing at all; then, where the row has a condition, the values at, below and above which that may turn."""
     yield Context()
     if row.condition.constant is None:
-        yield _context(row, row.condition.turns)
-        yield _context(row, row.condition.turns[::-1])
+        yield from (_context(row, which) for which in range(3))
 
 
-def _context(row: Row, turns: Iterable[Turn]) -> Context:
-    """Facts with the value of each turn, the first one where a fact has several; and every approval that is asked for."""
-    found: dict[str, Json] = {}
-    for turn in turns:
-        found.setdefault(turn.fact, turn.value)
+def _context(row: Row, which: int) -> Context:
+    """Each fact with that one of the values at which it may turn, else with the last; and every approval that is asked for."""
+    turns: dict[str, list[Json]] = {}
+    for turn in row.condition.turns:
+        turns.setdefault(turn.fact, []).append(turn.value)
+    found = {fact: values[min(which, len(values) - 1)] for fact, values in turns.items()}
     args: dict[str, Json] = {}
     calls: dict[str, Json] = {}
     plain: dict[str, Json] = {}

@@ -33,9 +33,9 @@ class Stock:
 
     def __init__(self, model_text: str, lines: Iterable[str]) -> None:
         _check_distribution()
-        self._model = Model()
-        self._model.load_model_from_text(model_text)
-        self._enforcer = _Enforcer(self._model, _Lines(lines))
+        model = Model()
+        model.load_model_from_text(model_text)
+        self._enforcer: Any = _Enforcer(model, _Lines(lines))
         self._enforcer.add_function("actMatch", action_matches)
         self._enforcer.add_function("resMatch", resource_matches)
         self._enforcer.add_function("holds", _holds)
@@ -43,11 +43,11 @@ class Stock:
     @property
     def rows(self) -> Sequence[Fields]:
         """The p rows that Casbin decides by, in order."""
-        return cast("list[list[str]]", self._model.model["p"]["p"].policy)
+        return cast("list[list[str]]", self._enforcer.model["p"]["p"].policy)
 
     def keep_only(self, rows: Sequence[Fields]) -> None:
         """Decide by these p rows from now on; roles stay as they are."""
-        self._model.model["p"]["p"].policy = rows
+        self._enforcer.model["p"]["p"].policy = rows
 
     def roles_of(self, subject: str) -> list[str]:
         """Every role that Casbin's own role manager gives the subject, through other roles too, however deep."""

@@ -11,6 +11,7 @@ from remit.core import Confinement, Context, Decision, Effect, Json, Noun, Probl
 from remit.core.parsing import Row, read_rows
 from remit.guardrails import kind_of
 from remit.policy.engine import NOBODY, Policy
+from remit.policy.language.names import LABELS, Declared
 from remit.policy.language.patterns import GlobError, parse_resource
 
 CASES: Final = "policies/cases.yaml"
@@ -133,6 +134,8 @@ def _senseless(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
     known = policy.vocabulary
     if known is not None and case.action not in known.actions:
         yield f"no tool has the action {case.action!r}", f"use one of: {', '.join(sorted(known.actions))}"
+    if known is not None and known.names is not None:
+        yield from _undeclared(case, known.names)
     for resource in case.resources:
         try:
             parse_resource(resource)
@@ -140,6 +143,13 @@ def _senseless(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
             yield error.what, error.fix
     if case.missing is not None and case.expect != "ask":
         yield "missing stands in a row that does not expect ask", "remove missing, or expect ask"
+
+
+def _undeclared(case: Case, names: Declared) -> Iterator[tuple[str, str]]:
+    if "env" in case.model_fields_set and case.env not in names.envs:
+        yield f"no file declares the environment {case.env!r}", f"use one of: {', '.join(sorted(names.envs))}"
+    for label in sorted(case.labels - names.labels - LABELS):
+        yield f"no file declares the label {label!r}", f"use one of: {', '.join(sorted(names.labels | LABELS))}"
 
 
 def asked_by(policy: Policy, case: Case) -> Request:

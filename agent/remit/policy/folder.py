@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
+from typing import Final
 
 from remit.core import Problem, WorkspaceError
 from remit.core.parsing import table_text
 from remit.policy.cases import CASES
 from remit.policy.language.loader import FOLDER
+
+NOT_IN_FORCE: Final = "NOT_IN_FORCE"  # a file that says why nothing in its folder is read
+READ: Final = frozenset(
+    {"model.conf", "cases.yaml", "tools.lock", "labels.toml", "limits.toml", "content.toml", "content_cases.yaml"}
+)
+_SUFFIXES: Final = (".csv", ".md")  # rules, and what people read
+_LIKE_RULES: Final = (".csv", ".conf", ".yaml", ".toml", ".lock")
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
@@ -30,3 +40,51 @@ def read_cases_text(folder: Path) -> str:
     except OSError as error:
         what = f"the table of cases cannot be read: {error.strerror or error}"
         raise WorkspaceError([Problem(file=CASES, what=what, fix="make it a file that Remit may read")]) from error
+
+
+def unread_files(folder: Path) -> Iterator[Problem]:
+    """Every file below the policy folder that nobody reads, and that no marker declares not in force.
+
+    Hidden files of editors and of systems are passed over, unless they are named like rules.
+    """
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir():
+            yield from _unread_below(path, f"{FOLDER}{path.name}")
+        elif path.name.startswith("."):
+            if path.name.endswith(_LIKE_RULES) and not path.name.startswith(".#"):
+                yield _unread(f"{FOLDER}{path.name}", f"name it {path.name.lstrip('.')}, or remove it")
+        elif path.name not in READ and not path.name.endswith(_SUFFIXES):
+            yield _unread(f"{FOLDER}{path.name}", _meant(path.name))
+
+
+def _unread_below(folder: Path, name: str) -> Iterator[Problem]:
+    marker = folder / NOT_IN_FORCE
+    if marker.is_file():
+        if not marker.read_bytes().strip():
+            fix = "write in it why nothing in the folder is in force"
+            yield Problem(file=f"{name}/{NOT_IN_FORCE}", what="the file gives no reason", fix=fix)
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _unread_below(path, f"{name}/{path.name}")
+        elif not path.name.startswith(".") or path.name.endswith(_LIKE_RULES):
+            fix = f"move it to {FOLDER}, or write {name}/{NOT_IN_FORCE} with the reason why the folder is not in force"
+            yield _unread(f"{name}/{path.name}", fix)
+
+
+def _unread(file: str, fix: str) -> Problem:
+    return Problem(file=file, what="nothing reads this file, so what it says is not in force", fix=fix)
+
+
+def _meant(name: str) -> str:
+    """What to do about a file of that name in the policy folder itself."""
+    if name == NOT_IN_FORCE:
+        return f"remove it: it counts in a folder below {FOLDER}, whose files are always read"
+    if any(known in name for known in (*READ, ".csv")):
+        return "remove the copy"
+    stem, dot, suffix = name.rpartition(".")
+    if near := get_close_matches(name, READ, n=1, cutoff=0.8):
+        return f"name it {near[0]}, or remove it"
+    if dot and get_close_matches(suffix.lower(), ("csv",), n=1):
+        return f"name it {stem}.csv, or remove it"
+    return f"remove it; {FOLDER} holds {', '.join(sorted(READ))}, rules in .csv and texts in .md"

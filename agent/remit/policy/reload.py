@@ -15,17 +15,14 @@ from typing import Final, TypeAlias
 
 from remit.core import Problem, WorkspaceError
 from remit.policy.agreement import check_agreement
-from remit.policy.cases import CASES
 from remit.policy.engine import Policy, load_policy
-from remit.policy.folder import read_cases_text, read_folder
+from remit.policy.folder import read_cases_text, read_folder, unread_files
 from remit.policy.language.loader import FOLDER
 
 LOOK_S: Final = 0.25  # between two looks at the files
 SETTLED_S: Final = (
     0.25  # how long files must have stood still: half a file can be a good policy without its last denies
 )
-
-_TABLE: Final = CASES.removeprefix(FOLDER)
 
 Signature: TypeAlias = tuple[tuple[object, ...], ...]
 
@@ -73,6 +70,8 @@ class Watched:
         if signature == self._loaded or not (signature == before or self._settled(signature)):
             return
         try:
+            if unread := [*unread_files(self._folder)]:
+                raise WorkspaceError(unread)
             files, cases = read_folder(self._folder), read_cases_text(self._folder)
             if self._signature() != signature:
                 return  # written meanwhile: looked at again
@@ -101,9 +100,9 @@ class Watched:
         found: list[tuple[object, ...]] = []
         try:
             for entry in sorted(os.scandir(self._folder), key=lambda entry: entry.name):
-                if entry.name.endswith((".conf", ".csv")) or entry.name == _TABLE:
+                if not entry.name.startswith(".") or entry.name.endswith(".csv"):
                     at = entry.stat()
-                    if stat.S_ISREG(at.st_mode):
+                    if stat.S_ISREG(at.st_mode) or stat.S_ISDIR(at.st_mode):
                         found.append((entry.name, at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
         except OSError as error:
             return (("unreadable", error.errno),)

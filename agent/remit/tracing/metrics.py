@@ -34,6 +34,7 @@ OTHER: Final = "_OTHER"
 INSTRUMENTS: Final[Mapping[str, tuple[Kind, str, str]]] = {
     "remit.runs": ("count", "{run}", "Runs that ended, by outcome"),
     "remit.calls": ("count", "{call}", "Calls that were answered, by code"),
+    "remit.engines.disagree": ("count", "{call}", "Calls that Remit's matcher allowed and stock Casbin did not"),
     "remit.effects.unknown": ("count", "{effect}", "Effects of which nobody knows whether they landed"),
     "gen_ai.client.operation.duration": ("histogram", "s", "How long the model took for a turn"),
     "gen_ai.client.token.usage": ("histogram", "{token}", "Tokens of a turn, as the provider counts them"),
@@ -76,6 +77,8 @@ class Metrics:
             case CallDecided():
                 action = event.call.action if event.call else OTHER  # what a model made up is no name for a time series
                 self._decided.setdefault((event.step, event.index), (action, at))
+                if event.decision is not None and event.decision.reason == "engines_disagree":
+                    yield self._count("remit.engines.disagree", action=action)
             case AttemptEnded() if event.landed == "unknown":
                 action, _ = self._decided.get((event.step, event.index), (OTHER, at))
                 yield self._count("remit.effects.unknown", action=action)

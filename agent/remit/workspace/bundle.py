@@ -10,7 +10,7 @@ from typing import Final
 from remit.core import Effect, Json, ToolSpec
 from remit.core.parsing import canonical_json
 from remit.policy import Policy, load_policy
-from remit.policy.language import Vocabulary
+from remit.policy.language import Declared, Vocabulary
 from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import ActionSchema, action_name
@@ -54,7 +54,30 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
             effects[name], means[name] = action.effect, action.means
             if tool.manifest.source == "host":
                 unconfined.add(name)
-    return Vocabulary(actions=actions, effects=effects, means=means, unconfined=frozenset(unconfined))
+    return Vocabulary(
+        actions=actions,
+        effects=effects,
+        means=means,
+        unconfined=frozenset(unconfined),
+        # A recorded rulebook was in force as it is, whatever is asked of rules today.
+        names=None if workspace.root is None else _declared(workspace),
+    )
+
+
+def _declared(workspace: Workspace) -> Declared:
+    """The names that rules may say."""
+    settings = workspace.settings
+    labels = {label for one in workspace.labels for label in one.labels}
+    for tool in workspace.tools.values():
+        for action in tool.manifest.actions.values():
+            labels.update(action.returns, action.clears)
+    open_to_all = settings.identity is None and settings.users is None  # every account is the user of its own name
+    return Declared(
+        envs=frozenset({settings.env, *settings.envs}),
+        labels=frozenset(labels),
+        agents=frozenset(f"agent:{name}" for name in workspace.agents),
+        users=None if open_to_all else frozenset({*(settings.identity or {}).values(), *(settings.users or ())}),
+    )
 
 
 def _types(schema: ActionSchema) -> dict[str, str]:

@@ -90,10 +90,13 @@ Casbin: TypeAlias = Literal["effects", "always", "load"]
 class Settings(Noun):
     """What `remit.toml` says. `identity` None: every account is the user of its own name; empty: no account is anybody.
 
+    `envs` are the environments that rules may name beside `env`; `users` the users that they may name beside those of `identity`.
     `content` False: what people, models and tools said is not recorded. `keep` is for how long runs are kept, as "90d".
     """
 
     env: str = "local"
+    envs: tuple[str, ...] = ()
+    users: tuple[str, ...] | None = None
     identity: Mapping[str, str] | None = None
     accept: tuple[Confinement, ...] = ("full",)
     host_tools: tuple[str, ...] = ()

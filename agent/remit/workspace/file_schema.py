@@ -147,6 +147,8 @@ class SettingsTable(Table):
     """The few settings that are no room's own."""
 
     env: Environment = "local"
+    envs: list[Environment] = Field(default=[], description="Further environments that rules may name")
+    users: list[User] | None = Field(default=None, description="Users that rules may name beside those of [identity]")
     identity: dict[str, User] | None = None
     sandbox: SandboxTable = SandboxTable()
     host_tools: list[str] = []

@@ -8,6 +8,7 @@ from typing import Any
 
 from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.parsing import read_toml
+from remit.policy import unread_files
 from remit.workspace.definitions import RESERVED
 from remit.workspace.file_schema import MARKER, plain_path
 from remit.workspace.manifest.manifest import code_digest, is_code
@@ -57,6 +58,7 @@ class WorkspaceFiles:
         self.code: dict[str, str] = {}
         self.problems: list[Problem] = []
         self._read(MARKER)
+        self.problems.extend(unread_files(root / "policies"))
         for path in self._children("policies"):
             if _RULES.fullmatch(name := f"policies/{path.name}"):
                 self._read(name)

@@ -99,6 +99,8 @@ class _Loading:
             return Settings()
         return Settings(
             env=table.env,
+            envs=tuple(table.envs),
+            users=None if table.users is None else tuple(table.users),
             identity=table.identity,
             accept=tuple(table.sandbox.accept),
             host_tools=tuple(table.host_tools),

@@ -31,7 +31,7 @@ from remit.workspace.session import House, open_house
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
-OPERATOR = '[identity]\n"*" = "user:operator"\n'  # whoever starts a run is the operator
+OPERATOR = 'users = ["user:owner"]\n\n[identity]\n"*" = "user:operator"\n'  # whoever starts a run is the operator
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -211,7 +211,7 @@ def open_agents(
     module.ACTIONS = ACTIONS  # type: ignore[attr-defined]
     Box.done = []
     texts = {
-        "remit.toml": 'host_tools = ["box"]\n\n[identity]\n"*" = "user:operator"\n',
+        "remit.toml": 'host_tools = ["box"]\nusers = ["user:owner", "user:dana"]\n\n[identity]\n"*" = "user:operator"\n',
         "tools/box/tool.toml": TOOL,
         "policies/rules.csv": RULES,
         "agent/helper/agent.toml": AGENT + agent,

@@ -1,6 +1,7 @@
 from .conditions import ROLE, TIME, Condition, ConditionError, parse_condition, read_condition
 from .evaluation import same
 from .loader import Row, Rules, Vocabulary, read_rules
+from .names import Declared
 from .patterns import EVERYTHING, GlobError, Pattern, parse_pattern, parse_resource, segment_matches
 from .roles import Link, check_links, closures
 
@@ -10,6 +11,7 @@ __all__ = [
     "TIME",
     "Condition",
     "ConditionError",
+    "Declared",
     "GlobError",
     "Link",
     "Pattern",

@@ -17,6 +17,7 @@ from remit.core.parsing import canonical, hidden_character
 from remit.policy.language.casbin_model import MODEL_FILE, check_model
 from remit.policy.language.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
 from remit.policy.language.disclosure import DEFAULT, Disclosure, disclosed, is_directive
+from remit.policy.language.names import Declared, check_names
 from remit.policy.language.patterns import GlobError, Pattern, parse_pattern
 from remit.policy.language.roles import Link, check_links
 
@@ -35,13 +36,15 @@ class Vocabulary:
     """What exists for rules to speak of: action → argument → JSON type ("string", "integer", …, or "any"), its effect, and the
     words that mean it. `unconfined` are the actions that run in Remit's own process.
 
-    None in place of arguments means that the schema is not known yet: then any argument passes.
+    None in place of arguments means that the schema is not known yet: then any argument passes. `names` None: any name passes,
+    as in a rulebook of the past.
     """
 
     actions: Mapping[str, Mapping[str, str] | None]
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     unconfined: frozenset[str] = frozenset()
+    names: Declared | None = None
 
     def effect(self, action: str) -> Effect:
         """What the action does, "once" where nobody says."""
@@ -110,6 +113,8 @@ def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None)
         else:
             reader.read(file, files[file])
     reader.problems.extend(check_links(reader.links))
+    if vocabulary is not None and vocabulary.names is not None:
+        reader.problems.extend(check_names(reader.rows, reader.links, vocabulary.names))
     if reader.problems:
         raise WorkspaceError(reader.problems)
     return Rules(rows=tuple(reader.rows), links=tuple(reader.links))

@@ -1,0 +1,115 @@
+"""A rule names only what some file declares: a misspelled name would make a deny dead, or a condition always true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from remit.core.errors import WorkspaceError
+from remit.workspace.session import load_rooms
+
+DENY = "p, agent:triage, *, file:logs/**, {}, deny"
+
+
+def added(house: Path, rows: str, settings: str = "", file: str = "rules.csv") -> None:
+    """Put rows at the end of the rules, and settings before those of remit.toml."""
+    (house / "policies" / file).write_text((house / "policies" / file).read_text() + rows + "\n")
+    if settings:
+        kept = [
+            line for line in (house / "remit.toml").read_text().split("\n") if line.partition(" ")[0] not in settings
+        ]
+        (house / "remit.toml").write_text("\n".join([settings, *kept]))
+
+
+@pytest.mark.parametrize(
+    ("row", "what", "fix"),
+    [
+        pytest.param(
+            DENY.format("env == 'locl'"), "no file declares the environment 'locl'",
+            "write local, or add \"locl\" to envs in remit.toml", id="an environment",
+        ),
+        pytest.param(
+            DENY.format("'untrsted' in labels"), "no file declares the label 'untrsted'",
+            "write untrusted, or have a manifest return it, or policies/labels.toml put it on something", id="a label",
+        ),
+        pytest.param(
+            DENY.format("'untrsted' not in labels"), "no file declares the label 'untrsted'", "write untrusted", id="a label that is not there",
+        ),
+        pytest.param(DENY.format("'lnk' in carries"), "no file declares the label 'lnk'", "write link", id="what a text carries"),
+        pytest.param(
+            "p, agent:trige, files.read, file:logs/**, True, deny", "no file declares the agent 'agent:trige'",
+            "write agent:triage, or write agent/trige/agent.toml", id="an agent",
+        ),
+        pytest.param(
+            "p, user:dna, files.read, file:logs/**, True, deny", "no file declares the user 'user:dna'",
+            "write user:dana, or add \"user:dna\" to users in remit.toml", id="a user",
+        ),
+        pytest.param("g, user:dna, role:oncall-lead", "no file declares the user 'user:dna'", "write user:dana", id="a user of a role"),
+        pytest.param(
+            "p, role:operatr, files.read, file:logs/**, True, deny", "no file declares the role 'role:operatr'",
+            "write role:operator, or write g, user:<name>, role:operatr", id="a role",
+        ),
+        pytest.param(
+            "p, agent:triage, http.get, https://a.example/**, approved('role:oncal-lead'), allow",
+            "no file declares the role 'role:oncal-lead'", "write role:oncall-lead", id="a role that approves",
+        ),
+        pytest.param("g, role:operatr, role:oncall-lead", "no file declares the role 'role:operatr'", "write role:operator", id="a role of a role"),
+    ],
+)  # fmt: skip
+def test_a_name_that_no_file_declares_is_a_problem_with_its_line_and_what_to_write(
+    house: Path, row: str, what: str, fix: str
+) -> None:
+    added(house, row)
+    with pytest.raises(WorkspaceError) as found:
+        load_rooms(house)
+    (problem,) = found.value.problems
+    lines = (house / "policies/rules.csv").read_text().split("\n")
+    assert (problem.file, lines[(problem.line or 0) - 1], problem.what) == ("policies/rules.csv", row, what)
+    assert problem.fix.startswith(fix)
+
+
+@pytest.mark.parametrize(
+    ("row", "settings"),
+    [
+        pytest.param(DENY.format("env == 'production'"), 'envs = ["production"]', id="an environment of envs"),
+        pytest.param(DENY.format("env == 'local'"), "", id="the environment of this workspace"),
+        pytest.param(DENY.format("'private' in labels and 'account' in carries"), "", id="labels that every workspace has"),
+        pytest.param("p, user:erin, files.read, file:logs/**, True, deny", 'users = ["user:dana", "user:erin"]', id="a user of users"),
+        pytest.param("p, user:operator, files.read, file:logs/**, True, deny", "", id="a user of identity"),
+        pytest.param("g, user:dana, role:night\np, role:night, files.read, file:logs/**, True, allow", "", id="a role that a g row gives"),
+        pytest.param(
+            "p, agent:triage, http.get, https://a.example/**, approved('role:break-glass'), allow", "", id="the role for emergencies",
+        ),
+    ],
+)  # fmt: skip
+def test_a_name_that_a_file_declares_is_none(house: Path, row: str, settings: str) -> None:
+    added(house, row, settings)
+    load_rooms(house)
+
+
+def test_any_user_may_be_named_where_every_account_is_one(house: Path) -> None:
+    """Without `[identity]` and `users`, users are no closed list; with either, they are."""
+    text = (house / "remit.toml").read_text()
+    text = "\n".join(line for line in text.split("\n") if not line.startswith(("users", "[identity]", '"*"')))
+    (house / "remit.toml").write_text(text)
+    added(house, "p, user:anybody, files.read, file:logs/**, True, deny")
+    load_rooms(house)
+    (house / "remit.toml").write_text(f"users = []\n{text}")
+    with pytest.raises(WorkspaceError, match="user:anybody"):
+        load_rooms(house)
+
+
+def test_a_case_that_names_what_no_file_declares_would_pass_for_the_wrong_reason(house: Path) -> None:
+    from remit.analysis import check_workspace
+
+    table = house / "policies/cases.yaml"
+    row = (
+        '- {note: n, agent: triage, user: operator, action: files.read, resources: ["file:logs/a"], %s, expect: allow}'
+    )
+    good = table.read_text()
+    table.write_text(good + row % "labels: [untrusted], env: local" + "\n")
+    assert check_workspace(house).problems == ()
+    table.write_text(good + row % "labels: [untrsted], env: prdo" + "\n")
+    said = [problem.what for problem in check_workspace(house).problems]
+    assert said == ["no file declares the environment 'prdo'", "no file declares the label 'untrsted'"]
