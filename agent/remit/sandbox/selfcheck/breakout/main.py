@@ -69,14 +69,14 @@ def leave() -> None:
     os.environ["REMIT_LEFT"] = "x"
     sys.modules["remit_left"] = sys
     open(f"{_temporary()}/left", "w").close()
-    for attempt in (
-        lambda: os.write(_pipe[1], b"left"),
-        lambda: os.lseek(_held, 7, os.SEEK_SET),
-        lambda: fcntl.fcntl(_held, fcntl.F_SETFL, os.O_NONBLOCK),
-        *(lambda place=place: os.utime(place, (7, 7)) for place in _SHARED),
-    ):
+    with contextlib.suppress(OSError):
+        os.write(_pipe[1], b"left")
+    with contextlib.suppress(OSError):
+        os.lseek(_held, 7, os.SEEK_SET)
+        fcntl.fcntl(_held, fcntl.F_SETFL, os.O_NONBLOCK)
+    for place in _SHARED:
         with contextlib.suppress(OSError):
-            attempt()
+            os.utime(place, (7, 7))
 
 
 def find() -> dict[str, str]:
@@ -89,7 +89,7 @@ def find() -> dict[str, str]:
         "left_pipe": _gives(lambda: stat.S_ISFIFO(os.fstat(_pipe[0]).st_mode) and os.read(_pipe[0], 4)),
         "left_offset": _gives(lambda: os.lseek(_held, 0, os.SEEK_CUR)),
         "left_flags": _gives(lambda: fcntl.fcntl(_held, fcntl.F_GETFL) & os.O_NONBLOCK),
-        "left_times": any(_gives(lambda place=place: os.stat(place).st_mtime == 7) for place in _SHARED),
+        "left_times": 7.0 in [os.stat(place).st_mtime for place in _SHARED if os.path.exists(place)],
     }
     return {name: "ESCAPED: it is there" if one else "held: nothing was left" for name, one in found.items()}
 
