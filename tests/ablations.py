@@ -495,7 +495,7 @@ ABLATIONS: Final = (
                 "if child is None or child.given or not child.lines:",
             ),
         ),
-        tests=(f"{IMPORTS}[full-closing later]", f"{IMPORTS}[landlock-closing later]"),
+        tests=(IMPORTS,),
     ),
     Ablation(
         name="what an import wrote, read-only afterwards",
@@ -510,50 +510,49 @@ ABLATIONS: Final = (
             without("rooms.py", "os.fchmod(self._beside, _ENTERED_ONLY)"),
             without("rooms.py", "kernel.mount_read_only(folder)"),
         ),
-        tests=(f"{IMPORTS}[full-names, without narrowing]", f"{IMPORTS}[full-times, without narrowing]"),
+        tests=(IMPORTS,),
     ),
     Ablation(
         name="rooms that only the broker makes, without mounts",
         remove=(lambda patch: patch.setattr(process.os, "chmod", lambda *_, **__: None),),
-        tests=(f"{IMPORTS}[landlock-names, without narrowing]",),
+        tests=(IMPORTS,),
     ),
     Ablation(
         name="children of the supervisor and not of the base",
         remove=(without("supervisor.py", "own = self._base if child is None else child.process", "own = notice.arguments[self._names[notice.number]]"),),
-        tests=("test_sandbox_import_time.py::test_the_base_learns_nothing_of_its_children[full-signals]",),
+        tests=("test_sandbox_import_time.py::test_the_base_learns_nothing_of_its_children",),
     ),
     Ablation(
         name="devices that no tool can touch",
         remove=(believed, without("inside.py", "kernel.mount_read_only(device)")),
-        tests=("test_sandbox_import_time.py::test_no_device_of_this_machine_is_a_tools_to_touch[full]",),
+        tests=("test_sandbox_import_time.py::test_no_device_of_this_machine_is_a_tools_to_touch",),
     ),
     Ablation(
         name="no lock on what is shared",
         remove=(believed, lambda patch: patch.setitem(seccomp.ALLOWED, "flock", (73, 32))),
-        tests=("test_sandbox_import_time.py::test_a_lock_tells_no_other_call_anything[full]", DOCTOR),
+        tests=("test_sandbox_import_time.py::test_a_lock_tells_no_other_call_anything", DOCTOR),
     ),
     Ablation(
         name="one copy of the base for each call",
         remove=(without("supervisor.py", "if child is not None and child.given and notice.arguments[0] & _THREAD:", "if child is not None:"),),
-        tests=("test_sandbox_import_time.py::test_a_call_cannot_make_a_copy_that_takes_the_next_one[full]",),
+        tests=("test_sandbox_import_time.py::test_a_call_cannot_make_a_copy_that_takes_the_next_one",),
     ),
     Ablation(
         name="processes of one user and one tenant",
         remove=(lambda patch: patch.setattr(warm, "_BOUNDARY", tuple(one for one in warm._BOUNDARY if one not in ("user", "tenant"))),),
-        tests=("test_sandbox_import_time.py::test_two_users_and_two_tenants_are_never_served_by_one_process[full]",),
+        tests=("test_sandbox_import_time.py::test_two_users_and_two_tenants_are_never_served_by_one_process",),
     ),
     Ablation(
         name="reading a store and no more",
         remove=(reading_is_writing,),
         tests=(
-            "test_sandbox_access.py::test_a_database_in_a_store_that_is_read_is_queried_and_not_updated[full]",
-            "test_sandbox_access.py::test_a_database_in_a_store_that_is_read_is_queried_and_not_updated[landlock]",
+            "test_sandbox_access.py::test_a_database_in_a_store_that_is_read_is_queried_and_not_updated",
         ),
     ),
     Ablation(
         name="a bound of what a call hands over",
         remove=(endless_descriptors,),
-        tests=("test_sandbox_descriptors.py::test_a_call_that_hands_over_more_files_than_it_may_write_is_ended[full-flood-pinned]",),
+        tests=("test_sandbox_descriptors.py::test_a_call_that_hands_over_more_files_than_it_may_write_is_ended",),
     ),
     Ablation(
         name="a ticket for the connections of its own call",

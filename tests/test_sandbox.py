@@ -549,6 +549,7 @@ def test_the_command_line_is_exactly_this() -> None:
         *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
         *("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SYS_PTRACE", "--cap-add", "CAP_DAC_READ_SEARCH"),
+        *("--cap-add", "CAP_SETPCAP"),
         *("--uid", "65534", "--gid", "65534", "--hostname", "sandbox"),
         *("--ro-bind", "/usr", "/usr", "--ro-bind", "/py/bin/python3.11", "/py/bin/python3.11"),
         *("--symlink", "usr/lib", "/lib"),

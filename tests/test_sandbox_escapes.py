@@ -385,8 +385,8 @@ async def test_the_calls_of_another_architecture_are_not_a_way_around(room: Room
     assert results == {"x32": "ENOSYS"}
 
 
-# DAC_READ_SEARCH, SYS_PTRACE, SYS_ADMIN, of the sandbox's own namespace: what its first process mounts and hands out with.
-MOUNTING = 1 << 2 | 1 << 19 | 1 << 21
+# DAC_READ_SEARCH, SETPCAP, SYS_PTRACE, SYS_ADMIN, of the sandbox's own namespace: what its first process mounts and hands out with.
+MOUNTING = 1 << 2 | 1 << 8 | 1 << 19 | 1 << 21
 
 
 @abuse(57)

@@ -267,6 +267,7 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm:
         *("--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
         # Of its own namespace, and of its first process alone: it mounts what a call writes to, and takes it out again.
         *("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SYS_PTRACE", "--cap-add", "CAP_DAC_READ_SEARCH"),
+        *("--cap-add", "CAP_SETPCAP"),  # so that what it starts can give them up for good
         *("--uid", "65534", "--gid", "65534", "--hostname", "sandbox"),
     ]
     # INVARIANT: no mount target lies beneath a folder that a tool can write, or a planted symlink would redirect it.
