@@ -24,7 +24,7 @@ from typing import Any
 
 _X86 = os.uname().machine == "x86_64"
 _NEW_USER = 0x10000000
-_SHARED = ("/scratch", "/tmp", os.path.dirname(os.environ.get("TMPDIR", "/tmp")), "/dev/null")  # noqa: S108
+_SHARED = ("/scratch", "/tmp", os.path.dirname(os.environ.get("TMPDIR", "/tmp")))  # noqa: S108
 _left: list[int] = []
 
 # Made at import, once for every call: what a call could be born with.
