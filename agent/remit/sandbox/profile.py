@@ -135,10 +135,10 @@ class Profile:
         return self.tier == "full" and not self.stores
 
     @property
-    def source_of_root(self) -> Path:
+    def source_of_root(self) -> str:
         """What a sandbox with floating working folders is started with: no process of the tool can reach into it."""
-        tenant = Path(self.tenant)
-        return tenant if self.tenant and self.root.is_relative_to(tenant) else self.root
+        root = os.fspath(self.root)
+        return self.tenant if self.tenant and root.startswith(f"{self.tenant}/") else root
 
     @property
     def starts_programs(self) -> bool:
@@ -296,7 +296,7 @@ def _working_folder(profile: Profile, files: Sequence[str], *, warm: bool) -> li
     root = str(profile.root)
     if warm and profile.floats:
         # Nobody but a first process with the right to pass it may enter the folder that it lies in.
-        return ["--perms", "0000", "--dir", "/work", "--ro-bind", str(profile.source_of_root), FLOATING]
+        return ["--perms", "0000", "--dir", "/work", "--ro-bind", profile.source_of_root, FLOATING]
     if profile.trust == "none":
         line = ["--dir", "/work"]
         for name in files:  # one that is gone, or swapped for another, was granted as an inode and is refused as a name

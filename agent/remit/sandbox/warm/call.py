@@ -33,7 +33,7 @@ def key_of(profile: Profile) -> Hashable:
 
     A tool whose files changed, or a folder that another took the place of, has another key.
     """
-    code, root = os.fspath(profile.code), os.fspath(profile.source_of_root if profile.floats else profile.root)
+    code, root = os.fspath(profile.code), profile.source_of_root if profile.floats else os.fspath(profile.root)
     return (
         root,
         code,
@@ -112,7 +112,6 @@ async def perform_warm(
         DidNotStart: nothing of the call ran.
         Refusal: what the call reads or writes cannot be opened as decided.
     """
-    profile = profile.resolved()
     opened = Opened(profile, allowed)
     try:
         account = account_for(profile, pool.runtime, opened.files)

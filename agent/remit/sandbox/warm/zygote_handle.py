@@ -113,7 +113,7 @@ def folder_of(profile: Profile) -> Folder:
     if not profile.floats:
         return ANY
     status = os.stat(profile.root)
-    path = os.path.relpath(profile.root, profile.source_of_root)
+    path = os.fspath(profile.root)[len(profile.source_of_root) + 1 :] or "."
     return Folder(path=path, device=status.st_dev, inode=status.st_ino)
 
 
