@@ -378,6 +378,10 @@ async def test_the_calls_of_another_architecture_are_not_a_way_around(room: Room
     assert results == {"x32": "ENOSYS"}
 
 
+# DAC_READ_SEARCH, SETPCAP, SYS_PTRACE, SYS_ADMIN, of the sandbox's own namespace: what its first process mounts and hands out with.
+MOUNTING = 1 << 2 | 1 << 8 | 1 << 19 | 1 << 21
+
+
 @abuse(57)
 async def test_no_capability_is_left(room: Room) -> None:
     """Even where the broker is root: looked at from outside, in the process that forks the calls and in those that wait."""
@@ -386,8 +390,13 @@ async def test_no_capability_is_left(room: Room) -> None:
     first = {
         pid for pid in below(os.getpid()) if parent(pid) == os.getpid()
     }  # bubblewrap, or the guard: nothing of a tool
-    inside = [pid for pid in below(os.getpid()) if pid not in first and b"inside.py" in command(pid)]
+    supervising = {pid for pid in below(os.getpid()) if parent(pid) in first}  # nothing of a tool either
+    inside = [pid for pid in below(os.getpid()) if pid not in first | supervising and b"inside.py" in command(pid)]
     assert inside
+    for pid in supervising:
+        held = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+        kept = MOUNTING if room.tier == "full" else 0
+        assert (int(held["CapEff"], 16), int(held["CapPrm"], 16), held["NoNewPrivs"].strip()) == (kept, kept, "1")
     # An ordinary account cannot empty the bounding set, and has no use for it.
     bounding = ["CapBnd"] if os.getuid() == 0 or room.tier == "full" else []
     names = ("CapInh", "CapPrm", "CapEff", "CapAmb", *bounding, "NoNewPrivs", "Seccomp")

@@ -93,10 +93,12 @@ class LiveAttempts:
     ) -> None:
         self._workspace = workspace
         self._sandbox = sandbox
-        self._folder = folder
         self._secrets: Mapping[str, str] = secrets or {}
         self._at_hand = at_hand
         self._user = user
+        root = workspace.root  # both as the kernel names them, so that one is found beneath the other
+        self._tenant = "" if root is None else os.path.realpath(root)
+        self._root = Path(os.path.realpath(folder))
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
         self._environments: dict[str, Environment | None] = {}  # by the digest of the code that asks for it
 
@@ -220,7 +222,7 @@ class LiveAttempts:
             source="command" if manifest.source == "command" else "python",
             code=self._workspace.code(manifest.name),
             argv=fill_argv(action, call.arguments, own=OWN_FOLDER),
-            root=self._folder,
+            root=self._root,
             reads=_named(call, "file", "read"),
             writes=_named(call, "file", "write"),
             stores=_named(call, "store", "write"),
@@ -232,7 +234,7 @@ class LiveAttempts:
             memory=manifest.limits.memory,
             output=manifest.limits.output,
             tier=self._sandbox.confinement,
-            tenant="" if self._workspace.root is None else os.fspath(self._workspace.root),
+            tenant=self._tenant,
             user=self._user,
             trust=manifest.trust,
             environment=self._environment(tool),

@@ -19,14 +19,16 @@
 
 Inside the sandbox (`guest/`, which imports nothing of Remit), in this order:
 
-    inside      the first program: lock down
-    supervisor  ends what a sandbox without namespaces leaves behind
-    zygote      import the tool once, fork a child for each call
-    onecall     the process of one call: narrow, run, answer
-    serving     the tool's side: import, types, call
-    watch       what it reached for beyond the decision
-    outlet      the listener for the network, made inside and handed out
-    kernel      Landlock, filters, openat2 and the like, by number
+    inside        the first program: lock down
+    supervisor    of a warm tool: gives each call its lines, answers what its processes ask, hears of their end
+    base          the process that imported the tool, and is copied for each call
+    notices       what a filter of system calls asks, and the answers
+    rooms         a folder for each call that no other call finds
+    onecall       one call's process: narrow, run, answer
+    serving       the tool's side: import, types, call
+    watch         what it reached for beyond the decision
+    outlet        the listener for the network, made inside and handed out
+    kernel        Landlock, filters, openat2 and the like, by number
 
 Tried and dropped:
 
@@ -36,6 +38,9 @@ Tried and dropped:
 * socket pairs of every type: an end of a datagram pair can be sent to any unix address;
 * waiting for a call's wait status before it is answered: ending a process takes longer than most calls, and tells nothing
   that an answer at the end of its line does not;
+* refusing pipes and sockets to the base: a copy that has closed every descriptor, as the kernel saw, inherits none of them;
+* a proxy ticket alone: a call that learns another's could use it; the supervisor connects, from an address of the call's own;
+* mounting a call's folders from outside: it needs a privilege there, and the first process of the sandbox has one of its own;
 * warm tools that start programs: a fork bomb would have to be swept, and with it the children that stand by;
 * RLIMIT_AS: it counts what threads only reserve.
 """

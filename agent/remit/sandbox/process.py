@@ -23,6 +23,7 @@ from remit.sandbox.egress import Egress
 from remit.sandbox.network_handover import Handover
 from remit.sandbox.profile import (
     BASE_ENVIRONMENT,
+    FLOATING,
     OPEN_FILES,
     PROCESSES,
     SCRATCH_BYTES,
@@ -78,6 +79,7 @@ def boundary(
         "code": at.code,
         "environment": at.environment,
         "root": at.root,
+        "floating": FLOATING if warm and profile.floats else "",
         "scratch": at.scratch,
         "temporary": at.temporary,
         "stores": list(profile.stores),
@@ -150,8 +152,9 @@ class Process:
         account: int | None,
         files: Sequence[str] = (),
         egress: Egress | None = None,
+        warm: bool = False,
     ) -> None:
-        self._line = argv(profile, runtime, files)
+        self._line = argv(profile, runtime, files, warm=warm)
         self._environment = environment(profile, at)
         self._account = account
         self._guarded = profile.tier != "full"

@@ -34,6 +34,7 @@ INSIDE: Final = (
     *("serving.py", "watch.py", "kernel.py"),
 )
 
+FLOATING: Final = "/work/all"  # what holds the working folders of a warm tool's calls
 OWN_FOLDER: Final = "/tool"  # where a tool's own files lie in the full tier, the only one that starts programs
 SCRATCH_BYTES: Final = 64 << 20  # everything that one call may leave in scratch, and the largest single file
 SCRATCH_FILES: Final = 65_536  # as many files and folders, where each call of a warm tool has a file system of its own
@@ -116,12 +117,27 @@ class Profile:
 
     def resolved(self) -> Profile:
         """With folders as the kernel names them: a symlink on the way is followed once, here."""
-        return replace(self, root=Path(os.path.realpath(self.root)), code=Path(os.path.realpath(self.code)))
+        root, code = Path(os.path.realpath(self.root)), Path(os.path.realpath(self.code))
+        return replace(self, root=root, code=code, tenant=os.path.realpath(self.tenant) if self.tenant else "")
 
     @property
     def only_read_stores(self) -> tuple[str, ...]:
         """Those that no other part of the decision lets it write."""
         return tuple(store for store in self.read_stores if store not in self.stores)
+
+    @property
+    def floats(self) -> bool:
+        """Whether each call of a warm tool has its own working folder, so that runs with different ones share the tool.
+
+        A store that is written is mounted once for all calls: what lies there outlasts them.
+        """
+        return self.tier == "full" and not self.stores
+
+    @property
+    def source_of_root(self) -> str:
+        """What a sandbox with floating working folders is started with: no process of the tool can reach into it."""
+        root = os.fspath(self.root)
+        return self.tenant if self.tenant and root.startswith(f"{self.tenant}/") else root
 
     @property
     def starts_programs(self) -> bool:
@@ -233,10 +249,10 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
     )
 
 
-def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[str]:
+def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm: bool = False) -> list[str]:
     """The command line that starts `inside.py` in the profile's tier. Nothing secret is on it: variables travel later.
 
-    `files` are those that a tool without trust is given, of the working folder, and no other.
+    `files` are those that a tool without trust is given, of the working folder, and no other. `warm`: it serves many calls.
     """
     at = places(profile, runtime)
     python = [runtime.python, "-I", "-S", "-B", "-X", "utf8", f"{at.inside}/inside.py"]
@@ -249,7 +265,8 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[
         *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
         # Of its own namespace, and of its first process alone: it mounts what a call writes to, and takes it out again.
-        *("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SYS_PTRACE"),
+        *("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SYS_PTRACE", "--cap-add", "CAP_DAC_READ_SEARCH"),
+        *("--cap-add", "CAP_SETPCAP"),  # so that what it starts can give them up for good
         *("--uid", "65534", "--gid", "65534", "--hostname", "sandbox"),
     ]
     # INVARIANT: no mount target lies beneath a folder that a tool can write, or a planted symlink would redirect it.
@@ -266,21 +283,30 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> list[
     line += ["--ro-bind", str(profile.code), at.code]
     if profile.environment is not None:
         line += ["--ro-bind", profile.environment.site, at.environment]
-    if profile.trust == "none":
-        line += ["--dir", "/work"]
-        for name in files:  # one that is gone, or swapped for another, was granted as an inode and is refused as a name
-            line += ["--ro-bind-try", f"{profile.root}/{name}", f"/work/{name}"]
-        for store in profile.only_read_stores:
-            line += ["--ro-bind-try", f"{profile.root}/stores/{store}", f"/work/stores/{store}"]
-    else:  # a store that is only read is a part of it
-        line += ["--ro-bind", str(profile.root), "/work"]
-    for store in profile.stores:
-        line += ["--bind", f"{profile.root}/stores/{store}", f"/work/stores/{store}"]
+    line += _working_folder(profile, files, warm=warm)
     line += ["--size", str(TEMPORARY_BYTES), "--tmpfs", "/tmp", "--size", str(SCRATCH_BYTES), "--tmpfs", "/scratch"]  # noqa: S108
     line += ["--remount-ro", "/"]
     for name, value in BASE_ENVIRONMENT.items():
         line += ["--setenv", name, value]
     return [*line, "--chdir", "/", "--", *python]
+
+
+def _working_folder(profile: Profile, files: Sequence[str], *, warm: bool) -> list[str]:
+    root = str(profile.root)
+    if warm and profile.floats:
+        # Nobody but a first process with the right to pass it may enter the folder that it lies in.
+        return ["--perms", "0000", "--dir", "/work", "--ro-bind", profile.source_of_root, FLOATING]
+    if profile.trust == "none":
+        line = ["--dir", "/work"]
+        for name in files:  # one that is gone, or swapped for another, was granted as an inode and is refused as a name
+            line += ["--ro-bind-try", f"{root}/{name}", f"/work/{name}"]
+        for store in profile.only_read_stores:
+            line += ["--ro-bind-try", f"{root}/stores/{store}", f"/work/stores/{store}"]
+    else:  # a store that is only read is a part of it
+        line = ["--ro-bind", root, "/work"]
+    for store in profile.stores:
+        line += ["--bind", f"{root}/stores/{store}", f"/work/stores/{store}"]
+    return line
 
 
 def _beneath(path: str, folder: str) -> bool:

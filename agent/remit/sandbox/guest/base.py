@@ -74,6 +74,8 @@ def _one_call(parent: int, boundary: dict[str, Any], module: Any) -> int:
     os.setsid()
     room = f"{boundary['scratch']}/{onecall.receive(channel)[0]['room']}"
     own = {**boundary, "scratch": f"{room}/scratch", "temporary": f"{room}/tmp"}  # noqa: S108 - its own
+    if boundary["floating"]:
+        own["root"] = f"{room}/work"
     for path in (own["scratch"], own["temporary"]):
         os.mkdir(path, 0o700)
     os.environ["HOME"] = os.environ["TMPDIR"] = own["temporary"]

@@ -118,7 +118,8 @@ def lock_down(boundary: dict[str, Any]) -> None:
     # Without mounts, what an import wrote could be written by every call.
     rules.allow_path(boundary["temporary"], kernel.CHANGE if full or not boundary["warm"] else kernel.READ)
     rules.allow_path(boundary["scratch"], kernel.CHANGE)
-    rules.allow_path(boundary["root"], kernel.READ)
+    if not boundary["floating"]:
+        rules.allow_path(boundary["root"], kernel.READ)
     for store in boundary["stores"]:
         rules.allow_path(os.path.join(boundary["root"], "stores", store), kernel.STORE)
     if boundary["network"]:

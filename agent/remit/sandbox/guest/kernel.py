@@ -28,6 +28,7 @@ _NUMBERS: Final[dict[str, tuple[int, int]]] = {
     "sched_getscheduler": (145, 120), "sched_rr_get_interval": (148, 127), "sched_getattr": (315, 275),
     "sched_setaffinity": (203, 122), "sched_getaffinity": (204, 123), "getpriority": (140, 141),
     "setpriority": (141, 140), "ioprio_get": (252, 31), "mount": (165, 40), "umount2": (166, 39), "open_tree": (428, 428),
+    "move_mount": (429, 429),
     "pidfd_getfd": (438, 438), "process_vm_readv": (310, 270),
 }  # fmt: skip
 
@@ -202,6 +203,15 @@ def folder_beside_its_mount(at: str) -> int:
     tree = call("open_tree", -100, os.fsencode(at) + b"\0", 1 | os.O_CLOEXEC)  # OPEN_TREE_CLONE
     try:
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
+    finally:
+        os.close(tree)
+
+
+def mount_again(folder: int, at: str) -> None:
+    """Mount the folder that the descriptor holds at another place, too, with the flags of the mount that it is reached by."""
+    tree = call("open_tree", folder, b"\0", 1 | os.O_CLOEXEC | 0x1000 | 0x8000)  # CLONE, AT_EMPTY_PATH, AT_RECURSIVE
+    try:
+        call("move_mount", tree, b"\0", -100, os.fsencode(at) + b"\0", 4)  # MOVE_MOUNT_F_EMPTY_PATH
     finally:
         os.close(tree)
 

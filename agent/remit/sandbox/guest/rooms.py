@@ -6,10 +6,11 @@ listed nor changed, so who was not told a name has no way to it.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from remit.sandbox.guest import kernel
@@ -22,15 +23,36 @@ _ENTERED_ONLY = 0o311  # where it is written, its mount is read-only all the sam
 class MountedRooms:
     """Each is a file system in memory, so that one call can neither fill nor measure what another has."""
 
-    def __init__(self, folder: str, *, size: int, files: int) -> None:
-        self._folder, self._size, self._files = folder, size, files
+    def __init__(self, folder: str, *, size: int, files: int, floating: str) -> None:
+        self._folder, self._size, self._files, self._floating = folder, size, files, floating
         self._beside = kernel.folder_beside_its_mount(folder)
         os.fchmod(self._beside, _ENTERED_ONLY)
         kernel.mount_read_only(folder)
 
-    def open(self, name: str) -> None:
+    def open(self, name: str, root: list[Any]) -> None:
+        """`root` is the call's working folder, where each has its own: its path beneath `floating`, its device and inode."""
+        room = f"{self._folder}/{name}"
         os.mkdir(name, 0o700, dir_fd=self._beside)
-        kernel.mount_memory(f"{self._folder}/{name}", size=self._size, files=self._files)
+        kernel.mount_memory(room, size=self._size, files=self._files)
+        if not self._floating:
+            return
+        path, *expected = root
+        os.mkdir(f"{room}/work", 0o700)
+        folder = self._folder_of(path)
+        try:
+            status = os.fstat(folder)
+            if [status.st_dev, status.st_ino] != expected:
+                raise OSError(errno.ESTALE, "another folder took its place")
+            kernel.mount_again(folder, f"{room}/work")
+        finally:
+            os.close(folder)
+
+    def _folder_of(self, path: str) -> int:
+        top = os.open(self._floating, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            return kernel.open_beneath(top, path, os.O_PATH | os.O_DIRECTORY)
+        finally:
+            os.close(top)
 
     def close(self, name: str) -> int:
         with suppress(OSError):
@@ -45,7 +67,7 @@ class PlainRooms:
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
-    def open(self, name: str) -> None:
+    def open(self, name: str, root: list[Any]) -> None:
         """It is there."""
 
     def close(self, name: str) -> int:

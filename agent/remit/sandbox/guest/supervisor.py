@@ -1,7 +1,7 @@
 """The first process of a warm sandbox: it runs nothing of the tool, and stands between the base, its children and the broker.
 
 It never serves a call. Its control line says `locked`, `ready` once the import is over, then one line for each process that
-ended; on its channel come `{"fork": n, "room": name, "source": address}` with the two descriptors of a call's lines, and `{"end": n}`.
+ended; on its channel come `{"fork": n, "room": name, "source": address, "root": folder}` with the two descriptors of a call's lines, and `{"end": n}`.
 
 The base and its children ask it, by their filter, for what only some of them may do. INVARIANT: it knows each of them by the
 number that the kernel gives in a notice; nothing that one says of itself counts.
@@ -64,6 +64,9 @@ def serve(channel: socket.socket, control: int, boundary: dict[str, Any], lock_d
         _tell(control, {"cold": f"no file system can be mounted for a call here: {failure}"})
         os._exit(0)
     kernel.not_dumpable()
+    kernel.no_new_privileges()
+    if boundary["tier"] != "full":  # elsewhere it has what bubblewrap left it, of its own namespaces
+        kernel.drop_capabilities()
     ours, theirs = socket.socketpair()
     own = os.getpid()
     process = os.fork()
@@ -86,7 +89,9 @@ def serve(channel: socket.socket, control: int, boundary: dict[str, Any], lock_d
 def _rooms(boundary: dict[str, Any]) -> rooms.MountedRooms | rooms.PlainRooms:
     if boundary["tier"] != "full":
         return rooms.PlainRooms(boundary["scratch"])
-    return rooms.MountedRooms(boundary["scratch"], size=boundary["file_bytes"], files=boundary["files"])
+    return rooms.MountedRooms(
+        boundary["scratch"], size=boundary["file_bytes"], files=boundary["files"], floating=boundary["floating"]
+    )
 
 
 def _tell(control: int, line: dict[str, Any]) -> None:
@@ -151,7 +156,7 @@ class Supervisor:
         if "fork" in frame:
             child = Child(frame["fork"], frame["room"], frame["source"], descriptors)
             try:
-                self._rooms.open(child.room)
+                self._rooms.open(child.room, frame["root"])
             except OSError as failure:
                 self._ended(child, -(failure.errno or 1), 0.0, 0)
                 return

@@ -33,7 +33,7 @@ def key_of(profile: Profile) -> Hashable:
 
     A tool whose files changed, or a folder that another took the place of, has another key.
     """
-    root, code = os.fspath(profile.root), os.fspath(profile.code)
+    code, root = os.fspath(profile.code), profile.source_of_root if profile.floats else os.fspath(profile.root)
     return (
         root,
         code,

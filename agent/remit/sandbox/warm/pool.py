@@ -19,7 +19,7 @@ from typing import Final
 from remit.sandbox.egress import Egress
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime
-from remit.sandbox.warm.zygote_handle import Bounds, Child, Cold, Tool, Waiter, Zygote
+from remit.sandbox.warm.zygote_handle import Bounds, Child, Cold, Folder, Tool, Waiter, Zygote, folder_of
 
 COLD_SECONDS: Final = 10.0  # how long a tool that cannot be kept warm is not tried again
 LINGER_SECONDS: Final = 1.0
@@ -59,19 +59,23 @@ class Pool:
             Cold: the tool must run in a sandbox of its own.
             DidNotStart: it cannot be confined.
         """
+        folder = folder_of(profile)
         with self.lock:
             if self._closing:
                 raise Closed("the pool is closed")
             tool = self._tools.get(key)
             if tool is None:
-                tool = self._tools[key] = Tool(key=key, profile=profile, account=account)
+                tool = self._tools[key] = Tool(key=key, profile=profile, account=account, folder=folder)
+            tool.folder = folder
             tool.used = time.monotonic()
             if tool.cold_until > tool.used:
                 raise Cold(tool.cold)
             zygote = tool.zygote
-            if zygote is not None and zygote.ready and not tool.waiting:
-                return self._hand_out(tool, zygote)
-            waiter = Waiter(loop=asyncio.get_running_loop(), future=asyncio.get_running_loop().create_future())
+            child = None if zygote is None or tool.waiting else zygote.ready_for(folder)
+            if zygote is not None and child is not None:
+                return self._hand_out(tool, zygote, child)
+            loop = asyncio.get_running_loop()
+            waiter = Waiter(loop=loop, future=loop.create_future(), folder=folder)
             tool.waiting.append(waiter)
         self.order(lambda: self._serve(tool))
         try:
@@ -119,8 +123,8 @@ class Pool:
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
 
-    def _hand_out(self, tool: Tool, zygote: Zygote) -> Child:
-        child = zygote.ready.popleft()
+    def _hand_out(self, tool: Tool, zygote: Zygote, child: Child) -> Child:
+        zygote.ready.remove(child)
         zygote.at_work[child.number] = child
         tool.at_work += 1
         tool.peak = max(tool.peak, tool.at_work)
@@ -187,6 +191,10 @@ class Pool:
             if tool.waiting:
                 self._start(tool)
             return
+        self._deliver(tool)
+        with self.lock:
+            folders = {tool.folder, *(waiter.folder for waiter in tool.waiting)}
+        zygote.drop_others(folders)
         bounds = self.bounds
         wanted = max(min(max(bounds.least, tool.peak), bounds.standby), len(tool.waiting))
         while (
@@ -196,20 +204,29 @@ class Pool:
             and (tool.waiting or self._standing_by() < bounds.total)
         ):
             before = zygote.children
-            if not zygote.fork():
+            if not zygote.fork(self._next_folder(tool, zygote)):
                 self._again.add(tool.key)
             if zygote.children == before:
                 break
             self._deliver(tool)
 
+    def _next_folder(self, tool: Tool, zygote: Zygote) -> Folder:
+        """What the next child is to be made for: what is waited for, then what was asked for last."""
+        with self.lock:
+            return next((one.folder for one in tool.waiting if zygote.ready_for(one.folder) is None), tool.folder)
+
     def _deliver(self, tool: Tool) -> None:
         while True:
             with self.lock:
                 zygote = tool.zygote
-                if zygote is None or not zygote.ready or not tool.waiting:
+                if zygote is None:
                     return
-                waiter = tool.waiting.popleft()
-                child = self._hand_out(tool, zygote)
+                found = ((one, zygote.ready_for(one.folder)) for one in tool.waiting)
+                waiter, child = next(((one, child) for one, child in found if child is not None), (None, None))
+                if waiter is None or child is None:
+                    return
+                tool.waiting.remove(waiter)
+                self._hand_out(tool, zygote, child)
             try:
                 waiter.loop.call_soon_threadsafe(self._resolve, waiter, child)
             except RuntimeError:  # its loop is closed

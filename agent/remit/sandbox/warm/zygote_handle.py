@@ -52,8 +52,9 @@ class Bounds:
 class Child:
     """One process that stands by for one call."""
 
-    def __init__(self, number: int, zygote: Zygote, channel: socket.socket, prints: int) -> None:
+    def __init__(self, number: int, zygote: Zygote, channel: socket.socket, prints: int, folder: Folder) -> None:
         self.number = number
+        self.folder = folder
         self.zygote = zygote
         self.channel = channel
         self.prints = prints
@@ -95,12 +96,34 @@ class Child:
         os.close(self.prints)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """The working folder that a child is made for: its path beneath what its sandbox was started with, and its very inode."""
+
+    path: str = "."
+    device: int = 0
+    inode: int = 0
+
+
+ANY: Final = Folder()  # of a sandbox that has one working folder for all
+
+
+def folder_of(profile: Profile) -> Folder:
+    """Which one a call of a warm tool needs its child to be made for."""
+    if not profile.floats:
+        return ANY
+    status = os.stat(profile.root)
+    path = os.fspath(profile.root)[len(profile.source_of_root) + 1 :] or "."
+    return Folder(path=path, device=status.st_dev, inode=status.st_ino)
+
+
 @dataclass(kw_only=True)
 class Waiter:
     """A call that waits for a child."""
 
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Child]
+    folder: Folder
 
 
 @dataclass(kw_only=True)
@@ -110,6 +133,7 @@ class Tool:
     key: Hashable
     profile: Profile
     account: int | None
+    folder: Folder  # that its last call had, for which children stand by
     waiting: deque[Waiter] = field(default_factory=deque[Waiter])
     zygote: Zygote | None = None
     at_work: int = 0
@@ -153,7 +177,7 @@ class Zygote:
         profile = tool.profile.resolved()
         self._base = make_base(profile, self._rooms)
         at = places(profile, runtime, self._base or "")
-        self.process = Process(profile, runtime, at, account=tool.account, egress=egress)
+        self.process = Process(profile, runtime, at, account=tool.account, egress=egress, warm=True)
         try:
             self.process.__enter__()
         except BaseException:
@@ -172,8 +196,11 @@ class Zygote:
         """It can have no further child."""
         return self.tool.profile.tier != "full" and not self._rooms
 
-    def fork(self) -> bool:
-        """Have one more child stand by; it can be told its call at once. False: not now, descriptors are short."""
+    def fork(self, folder: Folder) -> bool:
+        """Have one more child stand by for calls with that working folder; it can be told its call at once.
+
+        False: not now, descriptors are short.
+        """
         lines: list[int] = []
         try:
             ours, theirs = socket.socketpair()
@@ -181,7 +208,8 @@ class Zygote:
             lines += os.pipe2(os.O_CLOEXEC)
             room = self._rooms[-1] if self._rooms else secrets.token_hex(16)
             number = self._number + 1
-            order = {"fork": number, "room": room, "source": source_of(number)}
+            root: Json = [folder.path, folder.device, folder.inode]
+            order: dict[str, Json] = {"fork": number, "room": room, "source": source_of(number), "root": root}
             socket.send_fds(self.process.channel, [_framed(order)], [lines[1], lines[3]])
             os.write(lines[0], _framed({"room": room}))  # for the child alone
         except OSError as failure:
@@ -195,12 +223,25 @@ class Zygote:
         channel, theirs_, prints, their_prints = lines
         os.close(theirs_)
         os.close(their_prints)
-        child = Child(self._number, self, socket.socket(fileno=channel), prints)
+        child = Child(self._number, self, socket.socket(fileno=channel), prints, folder)
         child.channel.setblocking(False)
         os.set_blocking(prints, False)
         with self._lock:
             self.ready.append(child)
         return True
+
+    def ready_for(self, folder: Folder) -> Child | None:
+        """A child that stands by for that working folder; the lock is held."""
+        return next((child for child in self.ready if child.folder == folder), None)
+
+    def drop_others(self, folders: set[Folder]) -> None:
+        """Let go of what stands by for working folders that nobody asks for."""
+        with self._lock:
+            others = [child for child in self.ready if child.folder not in folders]
+            for child in others:
+                self.ready.remove(child)
+        for child in others:
+            child.close()
 
     def end(self, number: int) -> None:
         try:

@@ -20,12 +20,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 _X86 = os.uname().machine == "x86_64"
 _NEW_USER = 0x10000000
-_SHARED = ("/scratch", "/tmp", os.path.dirname(os.environ.get("TMPDIR", "/tmp")), "/dev/null")  # noqa: S108
+_SHARED = ("/scratch", "/tmp", os.path.dirname(os.environ.get("TMPDIR", "/tmp")))  # noqa: S108
 _left: list[int] = []
 
 # Made at import, once for every call: what a call could be born with.
@@ -70,15 +69,14 @@ def leave() -> None:
     os.environ["REMIT_LEFT"] = "x"
     sys.modules["remit_left"] = sys
     open(f"{_temporary()}/left", "w").close()
-    attempts: tuple[Callable[[], object], ...] = (
-        lambda: os.write(_pipe[1], b"left"),
-        lambda: os.lseek(_held, 7, os.SEEK_SET),
-        lambda: fcntl.fcntl(_held, fcntl.F_SETFL, os.O_NONBLOCK),
-        *(partial(os.utime, place, (7, 7)) for place in _SHARED),
-    )
-    for attempt in attempts:
+    with contextlib.suppress(OSError):
+        os.write(_pipe[1], b"left")
+    with contextlib.suppress(OSError):
+        os.lseek(_held, 7, os.SEEK_SET)
+        fcntl.fcntl(_held, fcntl.F_SETFL, os.O_NONBLOCK)
+    for place in _SHARED:
         with contextlib.suppress(OSError):
-            attempt()
+            os.utime(place, (7, 7))
 
 
 def find() -> dict[str, str]:
@@ -91,13 +89,9 @@ def find() -> dict[str, str]:
         "left_pipe": _gives(lambda: stat.S_ISFIFO(os.fstat(_pipe[0]).st_mode) and os.read(_pipe[0], 4)),
         "left_offset": _gives(lambda: os.lseek(_held, 0, os.SEEK_CUR)),
         "left_flags": _gives(lambda: fcntl.fcntl(_held, fcntl.F_GETFL) & os.O_NONBLOCK),
-        "left_times": any(_gives(partial(_has_time, place)) for place in _SHARED),
+        "left_times": 7.0 in [os.stat(place).st_mtime for place in _SHARED if os.path.exists(place)],
     }
     return {name: "ESCAPED: it is there" if one else "held: nothing was left" for name, one in found.items()}
-
-
-def _has_time(place: str) -> bool:
-    return os.stat(place).st_mtime == 7
 
 
 def _gives(look: Callable[[], Any]) -> bool:
