@@ -10,7 +10,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 from remit.core import Json, Spent
 from remit.sandbox.account import account_for
@@ -28,20 +27,18 @@ from remit.sandbox.process import (
     remove_base,
 )
 from remit.sandbox.profile import PROCESSES, Profile, Runtime, places
-from remit.sandbox.protocol import Exchange
+from remit.sandbox.protocol import Exchange, ToolCall
 from remit.sandbox.syscall_observer import Observer
 
 
-def call_frame(
-    profile: Profile, opened: Opened, mode: str, arguments: Mapping[str, Json], declared: Mapping[str, str]
-) -> dict[str, Json]:
+def call_frame(profile: Profile, opened: Opened, call: ToolCall) -> dict[str, Json]:
     """What the process of one call is told."""
     return {
-        "mode": "command" if profile.source == "command" else mode,
+        "mode": "command" if profile.source == "command" else call.mode,
         "function": profile.action.rpartition(".")[2],
         "argv": list(profile.argv),
-        "arguments": dict(arguments),
-        "declared": dict(declared),
+        "arguments": dict(call.arguments),
+        "declared": dict(call.declared),
         "layout": opened.layout,
         "env": dict(profile.env),
     }
@@ -138,11 +135,8 @@ class Conversation:
 async def perform(
     profile: Profile,
     runtime: Runtime,
-    arguments: Mapping[str, Json],
+    call: ToolCall,
     *,
-    declared: Mapping[str, str],
-    allowed: Callable[[str], bool],
-    mode: Literal["call", "describe"] = "call",
     hear: Callable[[bytes], None] | None = None,
     outside: Outside | None = None,
     observer: Observer | None = None,
@@ -156,21 +150,21 @@ async def perform(
         Refusal: what the call reads or writes cannot be opened as decided.
     """
     profile = profile.resolved()
-    opened = Opened(profile, allowed)
+    opened = Opened(profile, call.allowed)
     base = make_base(profile)
     try:
         at = places(profile, runtime, base or "")
-        call = call_frame(profile, opened, mode, arguments, declared)
+        frame = call_frame(profile, opened, call)
         account = account_for(profile, runtime, opened.files)
         egress = None if outside is None else outside.egress
         with Process(profile, runtime, at, account=account, files=opened.files, egress=egress) as process:
             conversation = Conversation(process, profile, hear, observer)
             try:
                 told = boundary(profile, runtime, at, network=process.network, observed=observer is not None)
-                ending = await conversation.hold(told, opened, call, outside)
+                ending = await conversation.hold(told, opened, frame, outside)
                 if observer is not None:
                     observer.end(told, opened.layout, ending.answer)
-                answer = classify(profile, ending, declared=declared)
+                answer = classify(profile, ending, declared=call.declared)
                 output = settle(profile, ending, answer, opened, conversation.exchange)
                 return output if conversation.passage is None else judged(output, conversation.passage)
             finally:

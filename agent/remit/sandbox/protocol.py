@@ -10,7 +10,8 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from remit.core import Json
 from remit.sandbox.file_grants import Grant, Opened
@@ -20,6 +21,19 @@ from remit.sandbox.profile import Profile
 ENVELOPE: Final = 64 << 10  # what an answer may hold beside its value
 _BATCH: Final = 64  # descriptors on one message: an account may hold few open at a time
 _PATIENCE_SECONDS: Final = 0.005
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToolCall:
+    """What a tool is asked to do. `mode` "describe": to describe its functions instead.
+
+    `declared` maps the manifest's error names to exception classes; `allowed` decides each file of a set.
+    """
+
+    arguments: Mapping[str, Json]
+    declared: Mapping[str, str]
+    allowed: Callable[[str], bool]
+    mode: Literal["call", "describe"] = "call"
 
 
 class Exchange:

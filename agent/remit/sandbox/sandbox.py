@@ -27,6 +27,7 @@ from remit.sandbox.one_shot import perform
 from remit.sandbox.outcome import Output
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
+from remit.sandbox.protocol import ToolCall
 from remit.sandbox.selfcheck.probe import TierReport, examine, fix_for, try_tier
 from remit.sandbox.syscall_observer import Observed, Observer
 from remit.sandbox.warm.call import perform_warm
@@ -157,7 +158,8 @@ class Sandbox:
         """
         try:
             outside = Outside(egress=self._egress, permit=permit or Permit(), variables=variables or {})
-            return await self._run(self._fitted(profile), arguments, declared, allowed or _everything, outside)
+            call = ToolCall(arguments=arguments, declared=declared, allowed=allowed or _everything)
+            return await self._run(self._fitted(profile), call, outside)
         except Refusal as refusal:
             return Output(code=refusal.code, message=refusal.message)
         except (DidNotStart, Closed) as failure:
@@ -169,63 +171,26 @@ class Sandbox:
                 fix="check the rights of the working folder, the free space for temporary files, and `ulimit -n`",
             ) from failure
 
-    async def _run(
-        self,
-        profile: Profile,
-        arguments: Mapping[str, Json],
-        declared: Mapping[str, str],
-        allowed: Callable[[str], bool],
-        outside: Outside,
-    ) -> Output:
+    async def _run(self, profile: Profile, call: ToolCall, outside: Outside) -> Output:
         if self._observed is not None:
-            return await self._observe(profile, arguments, declared, allowed, outside, self._observed)
+            return await self._observe(profile, call, outside, self._observed)
         if profile.source == "python" and not profile.starts_programs and profile.trust != "none":
             with suppress(Cold):
-                return await perform_warm(
-                    self._warm(),
-                    profile,
-                    arguments,
-                    declared=declared,
-                    allowed=allowed,
-                    hear=self._hear,
-                    outside=outside,
-                )
+                return await perform_warm(self._warm(), profile, call, hear=self._hear, outside=outside)
         for _ in range(_STARTS):
             try:
-                return await perform(
-                    profile,
-                    self._runtime(),
-                    arguments,
-                    declared=declared,
-                    allowed=allowed,
-                    hear=self._hear,
-                    outside=outside,
-                )
+                return await perform(profile, self._runtime(), call, hear=self._hear, outside=outside)
             except DidNotStart as failure:
                 if str(failure):
                     raise
         raise DidNotStart("it ended without a word")
 
     async def _observe(
-        self,
-        profile: Profile,
-        arguments: Mapping[str, Json],
-        declared: Mapping[str, str],
-        allowed: Callable[[str], bool],
-        outside: Outside,
-        tell: Callable[[Profile, Observed], None],
+        self, profile: Profile, call: ToolCall, outside: Outside, tell: Callable[[Profile, Observed], None]
     ) -> Output:
         patient = replace(profile, wall=_PATIENCE * profile.wall)
         observer = Observer(patient, self._runtime())
-        output = await perform(
-            patient,
-            self._runtime(),
-            arguments,
-            declared=declared,
-            allowed=allowed,
-            outside=outside,
-            observer=observer,
-        )
+        output = await perform(patient, self._runtime(), call, outside=outside, observer=observer)
         tell(profile, observer.seen)
         return output
 
@@ -249,7 +214,8 @@ class Sandbox:
             self._fitted(profile), reads=(), writes=(), stores=(), read_stores=(), source="python", output=1 << 20
         )
         try:
-            output = await perform(alone, self._runtime(), {}, declared={}, allowed=_everything, mode="describe")
+            call = ToolCall(arguments={}, declared={}, allowed=_everything, mode="describe")
+            output = await perform(alone, self._runtime(), call)
         except DidNotStart as failure:
             raise self._broken(failure) from failure
         if output.code is not None:

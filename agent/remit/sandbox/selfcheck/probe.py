@@ -24,6 +24,7 @@ from remit.sandbox.one_shot import perform
 from remit.sandbox.outcome import Output
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier
+from remit.sandbox.protocol import ToolCall
 from remit.sandbox.seccomp import this_machine
 from remit.sandbox.selfcheck.cases import ALLOWED, ATTEMPTS, ENDINGS, LEFT, QUICK, Ended
 from remit.sandbox.warm.call import perform_warm
@@ -135,12 +136,15 @@ class _Ground:
     async def once(self, action: str, arguments: dict[str, Any], **given: Any) -> Any:
         """The value of one call in a sandbox of its own."""
         profile = self.profile(action, **given)
-        return _value(await perform(profile, self.runtime, arguments, declared={}, allowed=_nothing))
+        return _value(await perform(profile, self.runtime, _plain(arguments)))
 
     async def warm(self, pool: Pool, action: str, arguments: dict[str, Any], **given: Any) -> Output:
-        return await perform_warm(
-            pool, self.profile(action, **given), arguments, declared={}, allowed=_nothing, hear=None
-        )
+        return await perform_warm(pool, self.profile(action, **given), _plain(arguments), hear=None)
+
+
+def _plain(arguments: dict[str, Any]) -> ToolCall:
+    """A call that declares no errors, and to which no file of a set is allowed."""
+    return ToolCall(arguments=arguments, declared={}, allowed=_nothing)
 
 
 def _nothing(_: str) -> bool:

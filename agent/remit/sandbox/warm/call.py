@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from typing import Final, TypeAlias
 
 from remit.core import Json
@@ -18,7 +18,7 @@ from remit.sandbox.one_shot import call_frame, close_files, settle
 from remit.sandbox.outcome import Output, classify
 from remit.sandbox.process import DRAIN_SECONDS
 from remit.sandbox.profile import Profile
-from remit.sandbox.protocol import Exchange
+from remit.sandbox.protocol import Exchange, ToolCall
 from remit.sandbox.warm.pool import Pool
 from remit.sandbox.warm.zygote_handle import Child, Cold
 
@@ -98,10 +98,8 @@ def _inode(path: str) -> tuple[int, int]:
 async def perform_warm(
     pool: Pool,
     profile: Profile,
-    arguments: Mapping[str, Json],
+    call: ToolCall,
     *,
-    declared: Mapping[str, str],
-    allowed: Callable[[str], bool],
     hear: Callable[[bytes], None] | None,
     outside: Outside | None = None,
 ) -> Output:
@@ -112,14 +110,14 @@ async def perform_warm(
         DidNotStart: nothing of the call ran.
         Refusal: what the call reads or writes cannot be opened as decided.
     """
-    opened = Opened(profile, allowed)
+    opened = Opened(profile, call.allowed)
     try:
         account = account_for(profile, pool.runtime, opened.files)
         key = (account, key_of(profile))
-        call = call_frame(profile, opened, "call", arguments, declared)
+        prepared = _Prepared(profile=profile, opened=opened, call=call, frame=call_frame(profile, opened, call))
         for _ in range(_ATTEMPTS):
             child = await pool.take(key, profile, account)
-            output = await _once(child, pool, profile, opened, call, declared, hear, outside)
+            output = await _once(child, pool, prepared, hear, outside)
             if output is not None:
                 return output
         pool.give_up(key, "its processes die before they are used")
@@ -128,18 +126,22 @@ async def perform_warm(
         opened.close()
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Prepared:
+    """A call whose files are open, and the frame that its process is told."""
+
+    profile: Profile
+    opened: Opened
+    call: ToolCall
+    frame: Mapping[str, Json]
+
+
 async def _once(
-    child: Child,
-    pool: Pool,
-    profile: Profile,
-    opened: Opened,
-    call: Mapping[str, Json],
-    declared: Mapping[str, str],
-    hear: Callable[[bytes], None] | None,
-    outside: Outside | None,
+    child: Child, pool: Pool, prepared: _Prepared, hear: Callable[[bytes], None] | None, outside: Outside | None
 ) -> Output | None:
     """None: the child died unused, or its way out was closed meanwhile, and another may serve."""
     retire = True
+    profile, opened, declared = prepared.profile, prepared.opened, prepared.call.declared
     exchange = Exchange(child.channel, child.prints, profile, hear)
     door = child.zygote.door
     try:
@@ -148,7 +150,7 @@ async def _once(
         passage = Passage(door, profile.network, outside, child.source)
         async with passage:
             started = time.monotonic()
-            await exchange.ask(opened, passage.told(call))
+            await exchange.ask(opened, passage.told(prepared.frame))
             report = None
             if exchange.stop is not None or not exchange.whole:
                 child.end()
