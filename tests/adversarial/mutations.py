@@ -42,6 +42,7 @@ from remit.broker.decisions import Decider
 from remit.core.attempts import Connection
 from remit.core.calls import Ask, Call, Decision, Request, Subjects
 from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
+from remit.core.parsing import exact_json
 from remit.guardrails import provenance as known
 from remit.guardrails import redaction as redact
 from remit.guardrails import sanitizer as guard
@@ -154,6 +155,11 @@ def brokered(name: str, *remove: Remove, tests: tuple[str, ...], threats: str = 
 def never(where: object, name: str) -> Remove:
     """Nothing is said by that check."""
     return lambda patch: patch.setattr(where, name, lambda *_, **__: None)
+
+
+def passed_on(reviewed: langchain._Reviewed, given: dict[str, Any]) -> dict[str, Any]:
+    """What arrived is what the tool gets."""
+    return {"type": "tool_call", "name": reviewed._tool.name, "args": given, "id": reviewed._call_id}
 
 
 LOST: Final = effect.lost_attempt
@@ -783,7 +789,20 @@ ABLATIONS: Final = (
         tests=(
             "langchain/test_middleware.py::test_nothing_between_the_decision_and_the_tool_changes_the_call_or_answers_for_it",
             "langchain/test_middleware.py::test_a_retry_of_the_graph_repeats_no_irreversible_effect",
+            "langchain/test_decided_arguments.py::test_a_call_that_is_changed_after_its_decision_does_not_run",
         ),
+    ),
+    brokered(
+        "a graph's tool is given the decided call",
+        replaced(langchain._Reviewed, "_taken", lambda self, given: self._check(given) or passed_on(self, given)),
+        tests=(
+            "langchain/test_decided_arguments.py::test_an_observer_of_the_call_changes_nothing_of_what_the_tool_gets",
+        ),
+    ),
+    brokered(
+        "arguments are compared by type as well",
+        replaced(exact_json, "_same", lambda text, value: json.loads(text) == value),
+        tests=("langchain/test_decided_arguments.py::test_a_call_that_is_changed_after_its_decision_does_not_run",),
     ),
     brokered(
         "a graph's turns known again",

@@ -1,3 +1,4 @@
+from .exact_json import Arguments, OwnCopies
 from .file_patterns import covered
 from .json_schema import Mismatch, check_schema, types_of, validate
 from .json_texts import each_text, leaves, texts_of
@@ -12,10 +13,12 @@ __all__ = [
     "DEFAULT_PORT",
     "SCHEMES",
     "URL_KINDS",
+    "Arguments",
     "Duration",
     "Label",
     "Matching",
     "Mismatch",
+    "OwnCopies",
     "Row",
     "Size",
     "Summary",
