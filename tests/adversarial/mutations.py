@@ -42,7 +42,7 @@ from remit.broker.decisions import Decider
 from remit.core.attempts import Connection
 from remit.core.calls import Ask, Call, Decision, Request, Subjects
 from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
-from remit.core.parsing import exact_json
+from remit.core.parsing import exact_json, urls
 from remit.guardrails import provenance as known
 from remit.guardrails import redaction as redact
 from remit.guardrails import sanitizer as guard
@@ -650,6 +650,30 @@ ABLATIONS: Final = (
         name="the end of a call's connections",
         remove=(replaced(ticket.Ticket, "finish", unended),),
         tests=("sandbox/egress/test_protocol.py::test_a_call_that_is_over_leaves_nothing_half_open",),
+        still=REACHED,
+    ),
+    # -- the sent request and the answer --
+    Ablation(
+        name="words of our own beside a status",
+        remove=(replaced(forward, "reason_of", lambda status: b"bad token CANARY-5d1e77a0"),),
+        tests=("sandbox/egress/test_sent_request.py::test_the_words_beside_a_status_are_never_the_servers",),
+        still=REACHED,
+    ),
+    Ablation(
+        name="no header that makes another request of the decided one",
+        remove=(never(forward, "check_overrides"),),
+        tests=(
+            "sandbox/egress/test_sent_request.py::test_a_header_that_makes_another_request_of_the_decided_one_is_refused_and_recorded",
+        ),
+        still=REACHED,
+    ),
+    Ablation(
+        name="parts of a path that all servers read alike",
+        remove=(replaced(urls, "_part", lambda kind, part: urls._escaped(kind, part, urls._PLAIN)),),
+        tests=(
+            "core/parsing/test_url_paths.py::test_a_path_that_servers_read_in_two_ways_is_refused",
+            "sandbox/egress/test_sent_request.py::test_a_path_that_the_server_would_read_otherwise_reaches_no_server",
+        ),
         still=REACHED,
     ),
     # -- approvals (threats D) --
