@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from remit.core import Problem, WorkspaceError
+from remit.core.parsing import read_file
 from remit.policy.engine import Policy, load_policy
 from remit.policy.language.loader import FOLDER
 
@@ -28,7 +29,7 @@ Signature: TypeAlias = tuple[tuple[object, ...], ...]
 def read_folder(folder: Path) -> dict[str, bytes]:
     """The model and the rules in a policy folder, named as in a workspace wherever the folder lies."""
     return {
-        f"{FOLDER}{path.name}": path.read_bytes()
+        f"{FOLDER}{path.name}": read_file(path, file=f"{FOLDER}{path.name}")
         for path in sorted(folder.iterdir())
         if path.suffix in (".conf", ".csv") and path.is_file()
     }
