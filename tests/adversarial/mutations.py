@@ -43,6 +43,7 @@ from remit.broker.decisions import Decider
 from remit.core.attempts import Connection
 from remit.core.calls import Ask, Call, Decision, Request, Subjects
 from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
+from remit.core.parsing import exact_json, urls
 from remit.guardrails import provenance as known
 from remit.guardrails import redaction as redact
 from remit.guardrails import sanitizer as guard
@@ -157,6 +158,11 @@ def brokered(name: str, *remove: Remove, tests: tuple[str, ...], threats: str = 
 def never(where: object, name: str) -> Remove:
     """Nothing is said by that check."""
     return lambda patch: patch.setattr(where, name, lambda *_, **__: None)
+
+
+def passed_on(reviewed: langchain._Reviewed, given: dict[str, Any]) -> dict[str, Any]:
+    """What arrived is what the tool gets."""
+    return {"type": "tool_call", "name": reviewed._tool.name, "args": given, "id": reviewed._call_id}
 
 
 LOST: Final = effect.lost_attempt
@@ -758,6 +764,30 @@ ABLATIONS: Final = (
         tests=("sandbox/egress/test_protocol.py::test_a_call_that_is_over_leaves_nothing_half_open",),
         still=REACHED,
     ),
+    # -- the sent request and the answer --
+    Ablation(
+        name="words of our own beside a status",
+        remove=(replaced(forward, "reason_of", lambda status: b"bad token CANARY-5d1e77a0"),),
+        tests=("sandbox/egress/test_sent_request.py::test_the_words_beside_a_status_are_never_the_servers",),
+        still=REACHED,
+    ),
+    Ablation(
+        name="no header that makes another request of the decided one",
+        remove=(never(forward, "check_overrides"),),
+        tests=(
+            "sandbox/egress/test_sent_request.py::test_a_header_that_makes_another_request_of_the_decided_one_is_refused_and_recorded",
+        ),
+        still=REACHED,
+    ),
+    Ablation(
+        name="parts of a path that all servers read alike",
+        remove=(replaced(urls, "_part", lambda kind, part: urls._escaped(kind, part, urls._PLAIN)),),
+        tests=(
+            "core/parsing/test_url_paths.py::test_a_path_that_servers_read_in_two_ways_is_refused",
+            "sandbox/egress/test_sent_request.py::test_a_path_that_the_server_would_read_otherwise_reaches_no_server",
+        ),
+        still=REACHED,
+    ),
     # -- approvals (threats D) --
     brokered(
         "approvals bound to the call, the rules and the facts",
@@ -895,7 +925,20 @@ ABLATIONS: Final = (
         tests=(
             "langchain/test_middleware.py::test_nothing_between_the_decision_and_the_tool_changes_the_call_or_answers_for_it",
             "langchain/test_middleware.py::test_a_retry_of_the_graph_repeats_no_irreversible_effect",
+            "langchain/test_decided_arguments.py::test_a_call_that_is_changed_after_its_decision_does_not_run",
         ),
+    ),
+    brokered(
+        "a graph's tool is given the decided call",
+        replaced(langchain._Reviewed, "_taken", lambda self, given: self._check(given) or passed_on(self, given)),
+        tests=(
+            "langchain/test_decided_arguments.py::test_an_observer_of_the_call_changes_nothing_of_what_the_tool_gets",
+        ),
+    ),
+    brokered(
+        "arguments are compared by type as well",
+        replaced(exact_json, "_same", lambda text, value: json.loads(text) == value),
+        tests=("langchain/test_decided_arguments.py::test_a_call_that_is_changed_after_its_decision_does_not_run",),
     ),
     brokered(
         "a graph's turns known again",

@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Any, Final, Protocol, cast
 
 from remit.core import Json, UsageError
+from remit.core.parsing import Arguments, OwnCopies
 from remit.sandbox import described, snake_case
 from remit.workspace.manifest import Manifest
 
@@ -45,7 +46,8 @@ class Hosted:
     tool: Tool
 
     def __call__(self, **arguments: Json) -> Json:
-        call = {"type": "tool_call", "name": self.tool.name, "args": arguments, "id": "remit"}
+        given = OwnCopies(Arguments.of(arguments))
+        call = {"type": "tool_call", "name": self.tool.name, "args": given, "id": "remit"}
         try:
             message = self.tool.invoke(call)
         except NotImplementedError:  # it has only a coroutine; this is a thread of its own

@@ -216,12 +216,10 @@ def _show_decision(decided: Any, as_json: bool) -> None:
 
 
 def _scope(name: str) -> Scope:
+    from remit.core.parsing import read_text
     from remit.policy import read_scope
 
-    try:
-        return read_scope(Path(name).read_text(encoding="utf-8"), file=name)
-    except (OSError, UnicodeDecodeError) as failure:
-        raise click.UsageError(f"the scope {name!r} cannot be read: {failure}") from None
+    return read_scope(read_text(Path(name), file=name), file=name)
 
 
 def _checked(run_id: str | None) -> str | None:

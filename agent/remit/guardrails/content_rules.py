@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import Field
 
 from remit.core import Json, Noun, Problem, WorkspaceError, action_matches
-from remit.core.parsing import Matching, Summary, Table, read_table, read_toml, texts_of, toml_line
+from remit.core.parsing import Matching, Summary, Table, load_toml, read_table, texts_of, toml_line
 from remit.guardrails.redaction import DETECTORS, OWN, spliced
 
 CONTENT: Final = "policies/content.toml"
@@ -126,7 +126,7 @@ def read_content(text: str) -> Content:
     Raises:
         WorkspaceError: with every problem, its line and what to write.
     """
-    table, problems = read_table(ContentTable, read_toml(text, file=CONTENT), file=CONTENT, text=text)
+    table, problems = read_table(ContentTable, load_toml(text, file=CONTENT), file=CONTENT, text=text)
     found = table or ContentTable()
     rules: list[ContentRule] = []
     given: list[tuple[str, int, PhraseTable | PersonalTable]] = [

@@ -374,7 +374,20 @@ def _spend(connection: Connection, claim: Claim, run: str, place: str, now: int)
 
 
 def _link(row: Sequence[Any]) -> Link:
-    return Link(**dict(zip(_COLUMNS, row, strict=True)))
+    named = dict(zip(_COLUMNS, row, strict=True))
+    if wrong := next((name for name, value in named.items() if not _is_stored(name, value)), None):
+        raise RunEnded(
+            "unrecorded",
+            f"the journal holds an event whose {wrong} is of another type: it was changed by another program",
+            fix="restore the journal, or read the run from its trace file",
+        )
+    return Link(**named)
+
+
+def _is_stored(name: str, value: object) -> bool:
+    if name in ("seq", "at"):
+        return type(value) is int and value >= 0
+    return type(value) is str or (value is None and name in ("salt", "body"))
 
 
 def _create_private(path: Path) -> None:

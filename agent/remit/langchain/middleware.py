@@ -35,9 +35,10 @@ from pydantic import Field
 from remit.broker import action_of, content_of, describe_tool
 from remit.core import Ask, Json, Refusal, Result, Turn
 from remit.core.events import ApprovalRequested
-from remit.core.parsing import canonical_json
+from remit.core.parsing import Arguments, OwnCopies, canonical_json
 from remit.langchain.background_loop import Loop
 from remit.langchain.bridge import Asked, Door, Function, Own
+from remit.langchain.injected import injected_names
 from remit.langchain.state import (
     ask_of,
     last_words,
@@ -67,6 +68,7 @@ Handler: TypeAlias = "Callable[[ToolCallRequest], Any]"
 AsyncHandler: TypeAlias = "Callable[[ToolCallRequest], Awaitable[Any]]"
 
 CHECKPOINTER: Final = "__pregel_checkpointer"  # where LangGraph keeps it in a node's configuration
+MOST_DIFFERENCES: Final = 3  # that a refusal names
 LATE_S: Final = 0.05  # after the broker has given up waiting, what a graph's loop still does for a call is cancelled
 
 
@@ -201,7 +203,7 @@ class Remit(AgentMiddleware):
         ask = (
             Ask(name=name, arguments=arguments, id=said)
             if isinstance(arguments, str)
-            else ask_of(name, dict(arguments), said)
+            else ask_of(name, arguments, said)
         )
         return Asked(
             key=f"thread:{thread}" if thread else self._key,
@@ -233,7 +235,7 @@ class Remit(AgentMiddleware):
     def _ask(self, call: Mapping[str, Any], said: str, tools: set[str]) -> Ask:
         action = self._door.hosted.get(action_of(call["name"])) if call["name"] in tools else None
         name = call["name"] if action is None else action.replace(".", "__", 1)
-        return ask_of(name, dict(call["args"]), f"{said}/{call['id']}")
+        return ask_of(name, call["args"], f"{said}/{call['id']}")
 
     # ── the life of a run ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -299,13 +301,16 @@ class _Action(BaseTool):
 
 
 class _Reviewed:
-    """A tool of the graph for one attempt: it runs once, with the arguments that were decided, whatever else wraps it; and
-    what came of it is its own word, whatever else answers."""
+    """A tool of the graph for one attempt. It runs once, and it is given the decided arguments, not those that arrive here:
+    these are only compared, so that a change is refused. What came of it is its own word, whatever else answers."""
 
-    def __init__(self, tool: BaseTool, arguments: Mapping[str, Json]) -> None:
+    def __init__(self, tool: BaseTool, decided: Arguments, call_id: str | None) -> None:
         self._tool = tool
-        self._arguments = dict(arguments)
+        self._decided = decided
+        self._call_id = call_id
+        self._injected = injected_names(tool)
         self._ran = False
+        self._refused: Refusal | None = None
         self._raised: Exception | None = None
         self._came: Any = None
 
@@ -313,28 +318,38 @@ class _Reviewed:
         return getattr(self._tool, name)
 
     def invoke(self, call: Any, config: Any = None, **options: Any) -> Any:
-        with self._watched(call):
-            self._came = self._tool.invoke(call, config, **options)
+        with self._watched(call) as decided:
+            self._came = self._tool.invoke(decided, config, **options)
         return self._came
 
     async def ainvoke(self, call: Any, config: Any = None, **options: Any) -> Any:
-        with self._watched(call):
-            self._came = await self._tool.ainvoke(call, config, **options)
+        with self._watched(call) as decided:
+            self._came = await self._tool.ainvoke(decided, config, **options)
         return self._came
 
     @contextmanager
-    def _watched(self, call: Any) -> Generator[None]:
-        self._check({name: call["args"].get(name) for name in self._arguments})
+    def _watched(self, call: Any) -> Generator[Any]:
+        decided = self._taken(call["args"])
         self._ran = True
         try:
-            yield
+            yield decided
         except Exception as failure:
             self._raised = failure
             raise
 
-    def _check(self, given: Mapping[str, Json]) -> None:
-        if self._ran or given != self._arguments:
-            raise Refusal("invalid_output", "something between decision and tool changed the call, or made it again")
+    def _taken(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The call that the tool gets: the decided arguments, and of `given` only what LangChain puts in."""
+        self._check(given)
+        injected = {name: given[name] for name in self._injected if name in given}
+        args = OwnCopies(self._decided, injected)
+        return {"type": "tool_call", "name": self._tool.name, "args": args, "id": self._call_id}
+
+    def _check(self, given: Mapping[str, Any]) -> None:
+        differences = self._decided.differences(given, ignored=self._injected)
+        if self._ran or differences:
+            why = "; ".join(differences[:MOST_DIFFERENCES]) or "it was made again"
+            self._refused = Refusal("invalid_output", f"something between decision and tool changed the call: {why}")
+            raise self._refused
 
     def result(self, failure: Exception | None = None) -> Json:
         """What the tool gave, or raises what it raised; `failure` is how everything around it ended.
@@ -343,6 +358,8 @@ class _Reviewed:
         """
         if self._raised is not None:
             raise self._raised
+        if self._refused is not None and not self._ran:
+            raise self._refused
         if not self._ran:
             said = "something between decision and tool changed the call, or answered in the tool's place"
             raise Refusal("invalid_output", said) from failure
@@ -375,8 +392,9 @@ async def _athrough(request: ToolCallRequest, handler: AsyncHandler, arguments: 
 
 
 def _reviewed(request: ToolCallRequest, arguments: dict[str, Json]) -> tuple[_Reviewed, ToolCallRequest]:
+    """INVARIANT: `arguments`, which the graph is handed, is neither what it is compared with nor what the tool gets."""
     assert request.tool is not None  # a call without a tool never gets here: `_own`
-    tool = _Reviewed(request.tool, arguments)
+    tool = _Reviewed(request.tool, Arguments.of(arguments), request.tool_call["id"])
     call: Any = {**request.tool_call, "args": arguments}
     return tool, request.override(tool_call=call, tool=cast("BaseTool", tool))
 

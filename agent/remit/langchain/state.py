@@ -8,9 +8,9 @@ from typing import Any, cast
 
 from langchain_core.messages import AIMessage, ToolMessage
 
-from remit.core import Ask, Json, Result, Turn
+from remit.core import Ask, Json, Refusal, Result, Turn
 from remit.core.events import ApprovalRequested, Usage
-from remit.core.parsing import canonical_json
+from remit.core.parsing import Arguments, canonical_json
 from remit.langchain.bridge import Asked
 from remit.runtime.models import finish_of
 
@@ -22,13 +22,26 @@ def tool_message(asked: Asked, result: Result) -> ToolMessage:
     return ToolMessage(content=text, name=asked.name, tool_call_id=asked.id, status=status, artifact=told)
 
 
-def ask_of(name: str, arguments: dict[str, Any], said: str) -> Ask:
-    """The call as it is recorded: what JSON cannot say, as a number that is none, is shown as it would be written, and refused."""
+def ask_of(name: str, arguments: Mapping[str, Any], said: str) -> Ask:
+    """The call as it is recorded, with arguments that nothing of the graph shares.
+
+    What JSON cannot say, as a number that is none, is shown as it would be written, and refused.
+    """
     try:
-        json.dumps(arguments, allow_nan=False)
-    except (TypeError, ValueError):
-        return Ask(name=name, arguments=json.dumps(arguments, default=str), id=said)
-    return Ask(name=name, arguments=None, parsed=arguments, id=said)
+        return Ask(name=name, arguments=None, parsed=Arguments.of(arguments).copy(), id=said)
+    except Refusal:
+        return Ask(name=name, arguments=_shown(arguments), id=said)
+
+
+def _shown(arguments: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(arguments), default=str)
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # keys that are no texts, a value inside itself, thousands of levels
+        return ""
 
 
 def question_of(requested: ApprovalRequested) -> dict[str, Json]:

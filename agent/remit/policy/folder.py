@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from remit.core import Problem, WorkspaceError
-from remit.core.parsing import table_text
+from remit.core.parsing import read_file, table_text
 from remit.policy.cases import CASES
 from remit.policy.language.loader import FOLDER
 
@@ -23,7 +23,7 @@ _LIKE_RULES: Final = (".csv", ".conf", ".yaml", ".toml", ".lock")
 def read_folder(folder: Path) -> dict[str, bytes]:
     """The model and the rules in a policy folder, named as in a workspace wherever the folder lies."""
     return {
-        f"{FOLDER}{path.name}": path.read_bytes()
+        f"{FOLDER}{path.name}": read_file(path, file=f"{FOLDER}{path.name}")
         for path in sorted(folder.iterdir())
         if path.suffix in (".conf", ".csv") and path.is_file()
     }

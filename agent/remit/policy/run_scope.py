@@ -11,7 +11,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from remit.core import Scope, Scoped, WorkspaceError
-from remit.core.parsing import Matching, Table, read_table, read_toml
+from remit.core.parsing import Matching, Table, load_toml, read_table
 from remit.policy.engine import Policy
 
 SUBJECT: Final = "task:this"
@@ -39,7 +39,7 @@ def read_scope(text: str, *, file: str = FILE) -> Scope:
     Raises:
         WorkspaceError: with every problem, its line and what to write.
     """
-    table, problems = read_table(ScopeTable, read_toml(text, file=file), file=file, text=text)
+    table, problems = read_table(ScopeTable, load_toml(text, file=file), file=file, text=text)
     if table is None or problems:
         raise WorkspaceError(problems)
     allowed = tuple(Scoped(action=one.action, resource=one.resource, calls=one.calls) for one in table.allow)

@@ -24,7 +24,7 @@ from remit.core.events import (
     Recorded,
     RunFinished,
 )
-from remit.core.parsing import canonical_json
+from remit.core.parsing import canonical_json, load_json
 from remit.journal import Conversation, Facts, Fault, Record, apply_event
 from remit.replay.recorded import Guide, RecordEnds, is_a_persons
 
@@ -218,13 +218,13 @@ def offered(before: Sequence[ToolSpec], after: Sequence[ToolSpec]) -> list[Diver
 
 
 def _lines_of(spec: bytes | None) -> list[str]:
-    return [] if spec is None else _json_lines(json.loads(spec))
+    return [] if spec is None else _json_lines(_loaded(spec))
 
 
 def tampered(fault: Fault, original: str | None, copy: str | None) -> Divergence:
     """A fault of the record as a divergence, with its diff where the journal still has the original."""
     sides = (
-        [] if original is None else _json_lines(json.loads(original)),
+        [] if original is None else _json_lines(_loaded(original)),
         [] if copy is None else _json_lines(_loaded(copy)),
     )
     diff = unified(*sides, names=("journal", "file")) if original is not None else ()
@@ -260,12 +260,12 @@ def _json_lines(value: Json) -> list[str]:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).splitlines()
 
 
-def _loaded(text: str) -> Json:
-    """What the text says as JSON; the text itself where somebody broke it."""
+def _loaded(text: str | bytes) -> Json:
+    """What the text says as JSON; the text itself where it was damaged."""
     try:
-        return json.loads(text)
+        return load_json(text)
     except ValueError:
-        return text
+        return text if isinstance(text, str) else text.decode("utf-8", "replace")
 
 
 def _read_by_model(events: Iterable[AnyEvent | None]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, cast
 
 from remit.core import Json, UsageError
-from remit.core.parsing import covered, read_table, read_toml, toml_line
+from remit.core.parsing import covered, load_toml, read_table, toml_line
 from remit.sandbox import Observed, Sandbox, Seen
 from remit.sandbox.egress import FINAL, parse_host
 from remit.tools.workbench import CaseResult, Played, known_tool, play
@@ -228,7 +228,7 @@ class _Report:
 
     def _smaller(self, grants: Iterable[tuple[tuple[str, ...], str]]) -> tuple[tuple[Unused, ...], str]:
         """The grants that can go, tried one by one on the manifest's own rules, and the tables without them."""
-        document = written = read_toml(self._text, file=self._file)
+        document = written = load_toml(self._text, file=self._file)
         changed: dict[tuple[str, ...], list[str]] = {}
         found: list[Unused] = []
         for path, grant in grants:

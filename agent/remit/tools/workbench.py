@@ -5,7 +5,6 @@ Everything here runs a tool exactly as the broker would, but for policy: unpinne
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from remit.broker import Attempted, LiveAttempts, describe_host
 from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError
-from remit.core.parsing import URL_KINDS, digest, table_text, toml_line
+from remit.core.parsing import URL_KINDS, digest, parse_json, table_text, toml_line
 from remit.guardrails import Guard, Redactor, Secrets
 from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Network
@@ -365,7 +364,7 @@ def parse_pairs(pairs: tuple[str, ...], schema: ActionSchema) -> dict[str, Json]
             arguments[key] = value
         else:
             try:
-                arguments[key] = json.loads(value)
-            except json.JSONDecodeError:
+                arguments[key] = parse_json(value)
+            except Refusal:  # no JSON, or none that is exact: it is the text that was written
                 arguments[key] = value
     return arguments

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from remit.core.parsing import count_of, load_json
 from remit.tracing.attributes import Attribute
 from remit.tracing.spans import Span
 
@@ -72,10 +73,7 @@ def decode(line: bytes) -> Iterator[ReadSpan]:
 
     Raises ValueError where it is not OTLP JSON.
     """
-    try:
-        document = json.loads(line)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    document = load_json(line)
     try:
         for resource in document["resourceSpans"]:
             for scope in resource["scopeSpans"]:
@@ -83,7 +81,7 @@ def decode(line: bytes) -> Iterator[ReadSpan]:
                     yield _span(span, str(scope.get("scope", {}).get("version", "")))
     except KeyError as missing:
         raise ValueError(f"it is not an OTLP span: it has no {missing}") from None
-    except (TypeError, AttributeError, IndexError):
+    except (TypeError, AttributeError, IndexError, OverflowError, RecursionError):
         raise ValueError("it is not an OTLP span: its parts are of other types") from None
 
 
@@ -103,11 +101,11 @@ def _span(span: Mapping[str, Any], version: str) -> ReadSpan:
     return ReadSpan(
         span_id=str(span["spanId"]).lower(),
         parent_id=str(span["parentSpanId"]).lower() if span.get("parentSpanId") else None,
-        kind=int(span.get("kind", 0)),
+        kind=count_of(span.get("kind", 0)),
         version=version,
         name=name,
-        start=int(span.get("startTimeUnixNano", 0)),
-        end=int(span.get("endTimeUnixNano", 0)),
+        start=count_of(span.get("startTimeUnixNano", 0)),
+        end=count_of(span.get("endTimeUnixNano", 0)),
         attributes=_read(span),
         error=str(status.get("message", "")) if status.get("code") == ERROR_STATUS else None,
         events=tuple(

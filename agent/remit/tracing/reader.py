@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.events import Recorded, RulesChanged, RunResumed, RunStarted
-from remit.core.parsing import digest_bytes
+from remit.core.parsing import LARGEST_LINE, count_of, digest_bytes
 from remit.journal import Chain, Fault, Link
 from remit.tracing.object_store import Objects, read_index
 from remit.tracing.otlp import SCOPE, ReadEvent, ReadSpan, decode, shown, shown_by
@@ -110,7 +110,9 @@ def read(path: Path, *, torn: bool = False) -> Trace:
     reading = _Reading(path)
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
+            number = 0
+            while line := file.readline(LARGEST_LINE):
+                number += 1
                 if line.endswith(b"\n") or not torn:
                     reading.line(number, line)
     except OSError as failure:
@@ -197,9 +199,9 @@ def _link(event: ReadEvent) -> Link:
 
     def number(name: str) -> int:
         value = event.attributes.get(f"remit.event.{name}")
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        if not isinstance(value, int):
             raise ValueError(f"an event has no {name}")
-        return value
+        return count_of(value)
 
     erased = "remit.event.body" not in event.attributes
     return Link(

@@ -1,5 +1,5 @@
 from .answer_contract import Answer
-from .bundle import CODE_DIGESTS, IMPERSONATE, Rulebook, files_of, open_rulebook, tool_specs, vocabulary
+from .bundle import CODE_DIGESTS, IMPERSONATE, Rulebook, files_of, open_rulebook, read_digests, tool_specs, vocabulary
 from .definitions import RESERVED, Agent, Budget, LookUp, Price, Settings, Tool, Workspace
 from .file_schema import MARKER
 from .files import find_workspace, read_code
@@ -41,6 +41,7 @@ __all__ = [
     "os_account",
     "policy_files",
     "read_code",
+    "read_digests",
     "subject_of",
     "tool_specs",
     "vocabulary",

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from remit.core import Effect, Json, ToolSpec
-from remit.core.parsing import canonical_json
+from pydantic import TypeAdapter
+
+from remit.core import Effect, Json, Problem, ToolSpec, WorkspaceError
+from remit.core.parsing import canonical_json, load_json
 from remit.policy import Policy, load_policy
 from remit.policy.language import Declared, Vocabulary
 from remit.workspace.definitions import Agent, Workspace
@@ -16,6 +17,7 @@ from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import ActionSchema, action_name
 
 IMPERSONATE: Final = "remit.impersonate"  # the action of acting for another user, on the resource `user:…`
+_DIGESTS: Final = TypeAdapter(dict[str, str])
 CODE_DIGESTS: Final = "tools/digests.json"  # in the rulebook only: what each tool's code was when the run began
 
 
@@ -33,9 +35,18 @@ def files_of(workspace: Workspace) -> dict[str, bytes]:
     return {**workspace.files, CODE_DIGESTS: canonical_json(digests)}
 
 
+def read_digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    """The digests of the tools' code in a recorded rulebook, by tool. Raises WorkspaceError where it has none."""
+    try:
+        return _DIGESTS.validate_python(load_json(files[CODE_DIGESTS]), strict=True)
+    except (KeyError, ValueError) as failure:
+        problem = Problem(file=CODE_DIGESTS, what="the rulebook does not name its tools", fix="bring the trace again")
+        raise WorkspaceError([problem]) from failure
+
+
 def open_rulebook(files: Mapping[str, bytes]) -> Rulebook:
     """Load recorded files. Raises WorkspaceError where they are not whole."""
-    code: dict[str, str] = json.loads(files[CODE_DIGESTS])
+    code = read_digests(files)
     workspace = load_files({path: data for path, data in files.items() if path != CODE_DIGESTS}, root=None, code=code)
     return Rulebook(workspace=workspace, policy=load_policy(files, vocabulary(workspace)))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from remit.core import Problem, UsageError, WorkspaceError
-from remit.core.parsing import read_toml
+from remit.core.parsing import load_toml, read_file
 from remit.policy import unread_files
 from remit.workspace.definitions import RESERVED
 from remit.workspace.file_schema import MARKER, plain_path
@@ -89,10 +89,9 @@ class WorkspaceFiles:
 
     def _read(self, name: str) -> None:
         try:
-            self.files[name] = (self._root / name).read_bytes()
-        except OSError as failure:
-            what = f"cannot be read: {failure.strerror}"
-            self.problems.append(Problem(file=name, what=what, fix="make it a file that you may read"))
+            self.files[name] = read_file(self._root / name, file=name)
+        except WorkspaceError as error:
+            self.problems.extend(error.problems)
 
     def _read_code(self, folder: Path) -> None:
         try:
@@ -107,7 +106,7 @@ class WorkspaceFiles:
         """The prompt and the answer's schema, if a well-formed agent.toml names them; what is wrong is told by `_Loading`."""
         for keys in (("prompt",), ("answer", "schema")):
             try:
-                named: Any = read_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")
+                named: Any = load_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")
                 for key in keys:
                     named = named[key]
                 path = f"agent/{agent}/{plain_path(named)}"

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from remit.core import Noun, Problem, Touch, WorkspaceError
-from remit.core.parsing import SCHEMES, Label, Matching, Summary, Table, covered, read_table, read_toml, toml_line
+from remit.core.parsing import SCHEMES, Label, Matching, Summary, Table, covered, load_toml, read_table, toml_line
 from remit.sandbox.egress import parse_host, url_of
 from remit.workspace.manifest.network_schema import HostLine
 from remit.workspace.manifest.schema import Pattern
@@ -78,7 +78,7 @@ def read_labels(text: str) -> tuple[Labelled, ...]:
     Raises:
         WorkspaceError: with every problem, its line and what to write.
     """
-    table, problems = read_table(LabelsTable, read_toml(text, file=LABELS), file=LABELS, text=text)
+    table, problems = read_table(LabelsTable, load_toml(text, file=LABELS), file=LABELS, text=text)
     for number, one in enumerate(table.label if table else ()):
         if not (one.files or one.hosts or one.resources):
             line = toml_line(text, "label", str(number))

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from remit.core import Claim, Exhausted, Noun, Problem, Refusal, Subjects, WorkspaceError, action_matches
 from remit.core.events import NANO
-from remit.core.parsing import Duration, Matching, Summary, Table, duration, read_table, read_toml, size, toml_line
+from remit.core.parsing import Duration, Matching, Summary, Table, duration, load_toml, read_table, size, toml_line
 
 LIMITS: Final = "policies/limits.toml"
 Measure: TypeAlias = Literal["calls", "seconds", "bytes", "tokens", "money"]
@@ -79,7 +79,7 @@ def read_limits(text: str, *, actions: Sequence[str], agents: Sequence[str]) -> 
     Raises:
         WorkspaceError: with every problem, its line and what to write.
     """
-    table, problems = read_table(LimitsTable, read_toml(text, file=LIMITS), file=LIMITS, text=text)
+    table, problems = read_table(LimitsTable, load_toml(text, file=LIMITS), file=LIMITS, text=text)
     limits: list[Limit] = []
     for number, one in enumerate(table.limit if table else ()):
         at = ("limit", str(number))

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from remit.core import Json, Problem, Refusal, WorkspaceError
-from remit.core.parsing import Table, check_schema, duration, parse_arguments, read_table, read_toml, size, toml_line
+from remit.core.parsing import Table, check_schema, duration, load_toml, parse_arguments, read_table, size, toml_line
 from remit.guardrails import CONTENT, Content, read_content
 from remit.workspace.answer_contract import Answer
 from remit.workspace.definitions import RESERVED, Agent, Budget, LookUp, Price, Settings, Tool, Workspace
@@ -302,7 +302,7 @@ class _Loading:
             return None
         text = self._texts[file]
         try:
-            document = read_toml(text, file=file)
+            document = load_toml(text, file=file)
         except WorkspaceError as error:
             self._problems.extend(error.problems)
             return None

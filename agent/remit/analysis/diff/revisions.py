@@ -13,6 +13,7 @@ from typing import Final
 
 from remit.analysis.solver.ruleset import Side, read_side
 from remit.core import UsageError
+from remit.core.parsing import read_file
 from remit.policy.language import Vocabulary
 from remit.workspace import MARKER, RESERVED, Workspace, load_files, load_workspace, policy_files, vocabulary
 from remit.workspace.manifest import code_digest, is_code
@@ -89,7 +90,7 @@ def _folder(folder: Path) -> Source:
     if (folder / "policies").is_dir():
         files = dict(policy_files(folder))
         if (folder / MARKER).is_file():
-            files[MARKER] = (folder / MARKER).read_bytes()
+            files[MARKER] = read_file(folder / MARKER, file=MARKER)
         return Source(str(folder), files, folder)
     whole = folder.resolve()
     return Source(str(folder), policy_files(whole.parent, whole.name), folder)

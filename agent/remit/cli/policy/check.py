@@ -156,11 +156,12 @@ def fmt_command(check: bool, as_json: bool) -> None:
       remit policy fmt --check
     """
     from remit.analysis import formatted
+    from remit.core.parsing import read_file
     from remit.workspace import find_workspace
 
     changed: list[str] = []
     for path in sorted((find_workspace(Path.cwd()) / "policies").glob("*.csv")):
-        before = path.read_bytes()
+        before = read_file(path, file=f"policies/{path.name}")
         after = formatted(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
         if before != after:
             changed.append(f"policies/{path.name}")

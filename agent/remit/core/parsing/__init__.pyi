@@ -1,21 +1,38 @@
+from .exact_json import Arguments, OwnCopies
 from .file_patterns import covered
 from .json_schema import Mismatch, check_schema, types_of, validate
 from .json_texts import each_text, leaves, texts_of
 from .names import canonical, hidden_character, proper_name, resource_of, tables_of
+from .outside import (
+    BROKEN,
+    LARGEST_LINE,
+    count_of,
+    load_json,
+    load_toml,
+    load_yaml,
+    read_file,
+    read_text,
+    text_of,
+)
 from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
-from .toml import Matching, Table, read_table, read_toml, toml_line, wrong
+from .toml import Matching, Table, read_table, toml_line, wrong
 from .toml_fields import Duration, Label, Size, Summary, duration, size
 from .urls import DEFAULT_PORT, SCHEMES, URL_KINDS, Url, canonical_host, canonical_url
-from .yaml import Row, read_rows, table_text
+from .yaml import MOST_BITS, Row, read_rows, table_text
 
 __all__ = [
+    "BROKEN",
     "DEFAULT_PORT",
+    "LARGEST_LINE",
+    "MOST_BITS",
     "SCHEMES",
     "URL_KINDS",
+    "Arguments",
     "Duration",
     "Label",
     "Matching",
     "Mismatch",
+    "OwnCopies",
     "Row",
     "Size",
     "Summary",
@@ -26,6 +43,7 @@ __all__ = [
     "canonical_json",
     "canonical_url",
     "check_schema",
+    "count_of",
     "covered",
     "digest",
     "digest_bytes",
@@ -33,16 +51,21 @@ __all__ = [
     "each_text",
     "hidden_character",
     "leaves",
+    "load_json",
+    "load_toml",
+    "load_yaml",
     "parse_arguments",
     "parse_json",
     "proper_name",
+    "read_file",
     "read_rows",
     "read_table",
-    "read_toml",
+    "read_text",
     "resource_of",
     "size",
     "table_text",
     "tables_of",
+    "text_of",
     "texts_of",
     "toml_line",
     "types_of",

@@ -19,12 +19,14 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 from remit.core.calls import Json
 from remit.core.errors import Problem, WorkspaceError
+from remit.core.parsing.outside import load_toml
+
+MOST_PROBLEMS: Final = 100  # of one table that are told; a file can have a hundred thousand
 
 _KEY = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([A-Za-z0-9_-]+))\s*")
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _STRING = re.compile(r"\"\"\".*?(?<!\\)(?:\\\\)*\"{3,5}|'''.*?'{3,5}|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'", re.DOTALL)
 _SCALAR = re.compile(r"[^,\]}\n#]+")
-_AT = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 
 File = TypeVar("File", bound=BaseModel)
 
@@ -63,25 +65,6 @@ class Matching:
         return value
 
 
-def read_toml(text: str, *, file: str) -> dict[str, Json]:
-    """The document.
-
-    Raises:
-        WorkspaceError: the text is not TOML.
-    """
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as failure:
-        message = str(failure)
-        at = _AT.search(message)
-        line = int(at[1]) if at and at[1] else text.count("\n") + 1
-        what = _AT.sub("", message)
-        problem = Problem(
-            file=file, line=line, what=f"not TOML: {what[:1].lower()}{what[1:]}", fix="mend the line; see toml.io"
-        )
-        raise WorkspaceError([problem]) from failure
-
-
 def read_table(
     table: type[File], value: Json, *, file: str, text: str, at: Sequence[str] = ()
 ) -> tuple[File | None, list[Problem]]:
@@ -91,7 +74,7 @@ def read_table(
     except ValidationError as failure:
         problems = [
             _problem(error, table, file=file, text=text, at=at)
-            for error in failure.errors(include_url=False)
+            for error in failure.errors(include_url=False)[:MOST_PROBLEMS]
             if not _other_branch(error)
         ]
         return None, list({(problem.line, problem.what): problem for problem in problems}.values())
@@ -110,8 +93,8 @@ def toml_line(text: str, *path: str) -> int | None:
 def lines_of(text: str) -> Mapping[tuple[str, ...], int]:
     """Where each key of a valid TOML text stands; empty for a text that is not TOML."""
     try:
-        tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        load_toml(text, file="")
+    except WorkspaceError:
         return {}
     return _Walk(text).document()
 
@@ -123,6 +106,7 @@ class _Walk:
         self._text = text
         self._at = 0
         self._lines: dict[tuple[str, ...], int] = {}
+        self._seen = self._newlines = 0  # lines up to a place, and the place
         self._counts: dict[tuple[str, ...], int] = {}  # elements of each array of tables so far
 
     def document(self) -> Mapping[tuple[str, ...], int]:
@@ -206,7 +190,9 @@ class _Walk:
             self._at += 1
 
     def _line(self) -> int:
-        return self._text.count("\n", 0, self._at) + 1
+        self._newlines += self._text.count("\n", self._seen, self._at)
+        self._seen = self._at
+        return self._newlines + 1
 
 
 _KINDS: Final[Mapping[str, str]] = {

@@ -1,7 +1,15 @@
 """Hosts and URLs: the one spelling that the URL standard gives, or a refusal.
 
 Narrower than https://url.spec.whatwg.org on purpose: what browsers repair (tabs, backslashes, odd IP spellings, user
-names, dot segments, needless escapes) is refused, because other readers repair it differently.
+names, dot segments, needless escapes) is refused, because other readers repair it differently. Of a path:
+
+    /a/b  /a/  /.well-known/x  /v1..2  /a%3Bb   accepted: every server reads them alike
+    /a//b                                        refused: many servers merge the slashes
+    /a/../b  /a/./b  /...  /%20../b              refused: resolved by some, a name to others (Windows drops spaces and dots)
+    /a;x=1/b  /..;/b  /;/b                       refused: servlet containers cut a part at ';' before they resolve it
+                                                 (RFC 3986 section 3.3); a ';' of the name itself is written %3B
+    /a%2Fb  /a%5Cb  /%2E%2E/b  /a%252Fb          refused: decoded once by one reader, twice or never by another
+    /%EF%BC%8E%EF%BC%8E/b  /a%EF%BC%8Fb          refused: wide dots and slashes, which some servers map to plain ones
 """
 
 from __future__ import annotations
@@ -11,6 +19,7 @@ import unicodedata
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final, NoReturn
+from urllib.parse import unquote
 
 import idna
 
@@ -29,6 +38,7 @@ _URL = re.compile(
 _LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # "ends in a number", URL standard section 3.5
 _PLAIN: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()+,;=:@")
+_PLAIN_PART: Final = _PLAIN - {";"}
 _PLAIN_QUERY: Final = (_PLAIN | frozenset("/?*[]|^`{}\\")) - {"'"}
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
 _ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
@@ -118,9 +128,27 @@ def _check_punycode(kind: str, name: str) -> None:
 
 
 def _path(kind: str, path: str) -> str:
-    if "//" in path or any(part in (".", "..") for part in path.split("/")):
+    if "//" in path:
         _refuse(kind, "dot_segment", "write the path without '.', '..' and empty parts")
-    return "/".join(_escaped(kind, part, _PLAIN) for part in path.split("/"))
+    return "/".join(_part(kind, part) for part in path.split("/"))
+
+
+def _part(kind: str, part: str) -> str:
+    """One part of a path, which no server takes for another one, none or several."""
+    written = _escaped(kind, part, _PLAIN_PART)
+    if ";" in part:
+        _refuse(
+            kind,
+            "path_parameter",
+            "leave ';' and what follows out of a part, or write it as %3B where it is of the name",
+        )
+    seen = unicodedata.normalize("NFKC", unquote(written))
+    if "/" in seen or "\\" in seen:
+        _refuse(kind, "lookalike", "write no character that looks like a slash")
+    name = seen.partition(";")[0].strip()
+    if seen and not name.strip("."):  # only the last part is empty, and ends the path with a slash
+        _refuse(kind, "dot_segment", "write the path without '.', '..' and empty parts")
+    return written
 
 
 def _query(kind: str, query: str) -> str:
@@ -142,7 +170,7 @@ def _escaped(kind: str, text: str, plain: frozenset[str], *, needless: bool = Fa
             written.append(escape.group().upper())
             at = escape.end()
             continue
-        if character in plain:
+        if character in plain or character == ";":
             written.append(character)
         elif character.isascii() or unicodedata.category(character)[0] in "CZ":
             _refuse(kind, "character", 'write spaces, controls and <>"`{}|\\^*[] as escapes')
@@ -150,11 +178,11 @@ def _escaped(kind: str, text: str, plain: frozenset[str], *, needless: bool = Fa
             written.append("".join(f"%{byte:02X}" for byte in character.encode()))
         at += 1
     if not needless:
-        _check_escapes(kind, "".join(written))
+        _check_escapes(kind, "".join(written), plain)
     return "".join(written)
 
 
-def _check_escapes(kind: str, text: str) -> None:
+def _check_escapes(kind: str, text: str, plain: frozenset[str]) -> None:
     """Refuse escapes that spell what has a plainer spelling, or that decode to nothing readable."""
     for run in _ESCAPES.finditer(text):
         try:
@@ -165,7 +193,7 @@ def _check_escapes(kind: str, text: str) -> None:
             _refuse(kind, "not_normalised", "write it in Unicode form NFC")
         for character in decoded:
             hidden = character != " " and unicodedata.category(character)[0] in "CZ"
-            if hidden or character in "/\\%" or character in _PLAIN:
+            if hidden or character in "/\\%" or character in plain:
                 _refuse(
                     kind,
                     "percent_escape",

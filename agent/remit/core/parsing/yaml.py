@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from remit.core.calls import Json
 from remit.core.errors import Problem, WorkspaceError
+from remit.core.parsing.outside import is_list, is_mapping, load_yaml, read_text
 
 DEEPEST: Final = 32
+MOST_BITS: Final = 1024  # of a whole number; Python prints no more than about four times as many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +25,8 @@ class Row:
 
 
 def table_text(path: Path, *, file: str) -> str:
-    """The text of one table, empty where there is no such file. Raises WorkspaceError where it is not UTF-8."""
-    data = path.read_bytes() if path.exists() else b""
-    try:
-        return data.decode()
-    except UnicodeDecodeError as failure:
-        line = data.count(b"\n", 0, failure.start) + 1
-        raise WorkspaceError([Problem(file=file, line=line, what="not UTF-8", fix="save it as UTF-8")]) from None
+    """The text of one table, empty where there is no such file. Raises WorkspaceError where it cannot be read."""
+    return read_text(path, file=file) if path.exists() else ""
 
 
 def read_rows(text: str, *, file: str) -> Iterator[Row]:
@@ -38,18 +34,7 @@ def read_rows(text: str, *, file: str) -> Iterator[Row]:
 
     Raises WorkspaceError where it is not YAML or not a list; where rows hold what JSON cannot say, after all others.
     """
-    # Imported here: it takes 60 ms, and whoever only decides never needs it.
-    from ruamel.yaml import YAML  # noqa: PLC0415
-    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
-
-    try:
-        yaml: Any = YAML(typ="rt", pure=True)
-        table: Any = yaml.load(StringIO(text))
-    except YAMLError as error:
-        mark: Any = getattr(error, "problem_mark", None)
-        what = " ".join(str(getattr(error, "problem", None) or error).split())
-        line: int | None = None if mark is None else mark.line + 1
-        raise WorkspaceError([Problem(file=file, line=line, what=what, fix="write it as YAML reads it")]) from None
+    table: Any = load_yaml(text, file=file)
     if table is None:
         return
     if not is_list(table):
@@ -83,17 +68,11 @@ def plain(value: Any, depth: int = 0) -> Json:
         return {str(key): plain(item, depth + 1) for key, item in value.items()}
     if is_list(value):
         return [plain(item, depth + 1) for item in value]
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise ValueError("a number has too many digits: write it as a text")
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
     if value is None:
         return None
     raise ValueError(f"{value!r} is no JSON value")
-
-
-def is_list(value: Any) -> TypeGuard[list[Any]]:
-    return isinstance(value, list)
-
-
-def is_mapping(value: Any) -> TypeGuard[dict[Any, Any]]:
-    return isinstance(value, dict)

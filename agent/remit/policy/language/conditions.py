@@ -35,6 +35,7 @@ from remit.policy.language.evaluation import (
     weighed,
 )
 
+LARGEST_NUMBER: Final = 2**53 - 1  # what JSON keeps exactly, so no argument is larger
 LONGEST: Final = 1000  # characters
 DEEPEST: Final = 32  # nested operators
 
@@ -355,6 +356,11 @@ class _Reader:
     def term(self, node: ast.expr) -> Term:
         shown = ast.unparse(node)
         match node:
+            case ast.Constant(value=int() as value) | ast.UnaryOp(operand=ast.Constant(value=int() as value)) if (
+                value > LARGEST_NUMBER
+            ):
+                self._wrong("a number is larger than JSON readers keep exactly", "write a smaller one, or a text")
+                return Term("number", lambda _: 0, "0", literal=0)
             case ast.Constant(value=bool() | int() | float() | str() as value):
                 return Term(kind_of(value), lambda _: value, shown, literal=value)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if value is not True:

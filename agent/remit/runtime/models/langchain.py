@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from remit.core import Ask, Json, Message, ModelError, ToolSpec, Turn, UsageError
 from remit.core.events import Usage
+from remit.core.parsing import load_json
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -370,7 +371,7 @@ def _sent_arguments(ask: Ask) -> dict[str, Any]:
     if ask.arguments is None:
         return ask.parsed or {}
     try:
-        value = json.loads(ask.arguments)
+        value = load_json(ask.arguments)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # no infinity, no lone surrogate
     except (ValueError, RecursionError):
         value = None

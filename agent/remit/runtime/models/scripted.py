@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from pydantic import TypeAdapter, ValidationError
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import YAMLError
 
 from remit.core import Ask, Message, ModelError, Noun, Problem, ToolSpec, Turn, WorkspaceError
+from remit.core.parsing import MOST_BITS, load_yaml, read_text
 
 FINISHES: Final = ("stop", "tool_calls", "length", "content_filter")
-LARGEST: Final = 4 * 1024 * 1024  # bytes of one script
 
 
 class ScriptedCall(Noun):
@@ -64,17 +62,7 @@ class Script(Noun):
 def read_script(path: Path) -> Script:
     """Read one script. Raises WorkspaceError with every problem, each with its line."""
     file = str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
-    try:
-        if path.stat().st_size > LARGEST:
-            raise WorkspaceError(
-                [Problem(file=file, what="the script is larger than 4 MiB", fix="write a shorter one")]
-            )
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        what = f"the script cannot be read: {error.strerror or error}"
-        raise WorkspaceError([Problem(file=file, what=what, fix="name an existing file after `script:`")]) from error
-    except UnicodeDecodeError as error:
-        raise WorkspaceError([Problem(file=file, what="the script is not UTF-8", fix="save it as UTF-8")]) from error
+    text = read_text(path, file=file)
     return parse_script(text, file=file)
 
 
@@ -119,7 +107,7 @@ class _Reader:
         self._problems: list[Problem] = []
 
     def script(self, text: str) -> Script:
-        document = self._load(text)
+        document: Any = load_yaml(text, file=self._file)
         turns: list[ScriptedTurn] = []
         approvals: list[ScriptedApproval] = []
         if not _is_mapping(document):
@@ -135,18 +123,6 @@ class _Reader:
         if self._problems:
             raise WorkspaceError(self._problems)
         return Script(file=self._file, turns=tuple(turns), approvals=tuple(approvals))
-
-    def _load(self, text: str) -> Any:
-        yaml: Any = YAML(typ="rt", pure=True)
-        try:
-            return yaml.load(text)
-        except YAMLError as error:
-            fault: Any = error
-            mark = getattr(fault, "problem_mark", None) or getattr(fault, "context_mark", None)
-            what = getattr(fault, "problem", None) or "it cannot be parsed"
-            line = mark.line + 1 if mark else None
-            problem = Problem(file=self._file, what=f"not YAML: {what}", fix="mend the syntax of that line", line=line)
-            raise WorkspaceError([problem]) from error
 
     def _turn(self, item: Any, line: int) -> list[ScriptedTurn]:
         if not _is_mapping(item):
@@ -211,11 +187,12 @@ class _Reader:
             return value
         if isinstance(value, str):
             return str(value)
-        if isinstance(value, int):
+        if isinstance(value, int) and value.bit_length() <= MOST_BITS:
             return int(value)
         if isinstance(value, float) and value - value == 0:  # neither infinite nor NaN
             return float(value)
-        self._wrong(f"{str(value)!r} is not a JSON value", "put it in quotes, or write raw JSON text", line)
+        shown = "a number of too many digits" if isinstance(value, int) else repr(str(value))
+        self._wrong(f"{shown} is not a JSON value", "put it in quotes, or write raw JSON text", line)
         return None
 
     def _items(self, parent: Any, key: str) -> list[tuple[Any, int]]:

@@ -13,9 +13,10 @@ from remit.sandbox.egress.addresses import Resolver, dial, find
 from remit.sandbox.egress.call_session import Entry, Ticket
 from remit.sandbox.egress.connection import CHUNK, Wire
 from remit.sandbox.egress.errors import Blocked
+from remit.sandbox.egress.overrides import check_overrides
 from remit.sandbox.egress.requests import Asked, Head, Requests, tokens, url_of
 from remit.sandbox.egress.response_scrubber import Body
-from remit.sandbox.egress.responses import Reply, refused
+from remit.sandbox.egress.responses import Reply, reason_of, refused
 
 LARGEST_ANSWER_HEAD: Final = 64 << 10
 
@@ -142,7 +143,9 @@ class Forwarder:
     def _request(self, asked: Asked, scheme: str, name: str, port: int, url: Url) -> tuple[h11.Request, bytes]:
         shown = name if port == DEFAULT_PORT[scheme] else f"{name}:{port}"
         own = self._ticket.headers(scheme, name, port)
-        dropped = {b"host", b"content-length", b"expect", *_HOP, *_named(asked), *(key.lower() for key, _ in own)}
+        own_names = {key.lower() for key, _ in own}
+        check_overrides(asked.head, own_names)
+        dropped = {b"host", b"content-length", b"expect", *_HOP, *_named(asked), *own_names}
         if self._ticket.scrubber is not None:  # a secret in single pieces is not known again
             dropped |= {b"range", b"if-range"}
         kept = [(key, value) for key, value in asked.head.fields if key not in dropped]
@@ -197,7 +200,7 @@ class Forwarder:
             elif isinstance(event, h11.Response):
                 entry.status = event.status_code
                 body = Body(event, self._ticket.scrubber)
-                ready += reply.begin(event.status_code, event.reason, [*_kept(body)])
+                ready += reply.begin(event.status_code, reason_of(event.status_code), [*_kept(body)])
             elif isinstance(event, h11.Data):
                 assert body is not None
                 for piece in body.take(bytes(event.data)):

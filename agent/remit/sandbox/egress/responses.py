@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Literal, TypeAlias
 
 from remit.sandbox.egress.errors import Blocked
@@ -11,8 +12,16 @@ from remit.sandbox.egress.requests import Head
 _Framing: TypeAlias = Literal["none", "length", "chunks", "end"]
 
 
+def reason_of(status: int) -> bytes:
+    """The standard's words for a status; a server's own could hold anything, and nothing needs them (RFC 9112 section 4)."""
+    try:
+        return HTTPStatus(status).phrase.encode()
+    except ValueError:
+        return b"Other"
+
+
 class Reply:
-    """One answer on its way. Fields and reason are those that h11 has read, or our own.
+    """One answer on its way. Fields are those that h11 has read, or our own; the reason is always our own.
 
     `closes`: nothing may follow it on its connection; where its end cannot be told otherwise, that is how.
     """

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import sys
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +12,14 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from remit.core import Json, Problem, WorkspaceError
+from remit.core.parsing import load_toml, read_file
 
 SCRIPT: Final = "main.py"
 LOCK: Final = "main.py.lock"
 OLDEST_PYDANTIC: Final = "2.12"  # a tool's types are read with its own pydantic where it has one
 
-# What PEP 723 says a block is, and nothing looser: two readers must not see two lists of packages.
-_BLOCK = re.compile(r"(?m)^# /// script$\s(?P<body>(^#(| .*)$\s)+)^# ///$")
+_BEGIN: Final = "# /// script"
+_END: Final = "# ///"
 # Settings of uv that say where packages come from and which; those that write, run or build something are not among them.
 _SETTINGS: Final = frozenset(
     (
@@ -47,21 +46,22 @@ class Asked:
 def asked_of(code: Path) -> Asked:
     """The one block of main.py, read strictly."""
     nothing = Asked(tool=code.name)
-    try:
-        text = (code / SCRIPT).read_bytes().decode().replace("\r\n", "\n")
-    except (FileNotFoundError, UnicodeDecodeError):  # a command tool has none; other bytes do not import either
+    if not (code / SCRIPT).exists():  # a command tool has none
         return nothing
-    blocks = list(_BLOCK.finditer(text))
+    try:
+        text = read_file(code / SCRIPT, file=f"tools/{code.name}/{SCRIPT}").decode().replace("\r\n", "\n")
+    except UnicodeDecodeError:  # such bytes do not import either
+        return nothing
+    blocks = _blocks(text)
     if not blocks:
         return nothing
-    asked = Asked(tool=code.name, line=text.count("\n", 0, blocks[0].start()) + 1)
+    asked = Asked(tool=code.name, line=blocks[0][0])
     if len(blocks) > 1:
         raise asked.wrong("it has two `# /// script` blocks", "keep one")
     try:
-        body = "".join(line[2:] for line in blocks[0]["body"].splitlines(keepends=True))
-        table: Json = tomllib.loads(body)
-    except tomllib.TOMLDecodeError as failure:
-        raise asked.wrong(f"its `# /// script` block is not TOML: {failure}", "mend it") from failure
+        table: Json = load_toml(blocks[0][1], file=SCRIPT)
+    except WorkspaceError as failure:
+        raise asked.wrong(f"its `# /// script` block: {failure.problems[0].what}", "correct it") from failure
     _check_settings(asked, table)
     return Asked(tool=asked.tool, line=asked.line, dependencies=_dependencies(asked, table))
 
@@ -93,11 +93,32 @@ def _check_settings(asked: Asked, table: Mapping[str, Json]) -> None:
         )
 
 
+def _blocks(text: str) -> list[tuple[int, str]]:
+    """The line and the TOML of each block. What PEP 723 says a block is, and nothing looser: two readers must not see two lists.
+
+    A block ends at the last `# ///` of the comment lines that follow its beginning; each line is looked at once.
+    """
+    lines, found, at = text.split("\n"), list[tuple[int, str]](), 0
+    while at < len(lines):
+        if lines[at] != _BEGIN:
+            at += 1
+            continue
+        after, end = at + 1, 0
+        while after < len(lines) and (lines[after] == "#" or lines[after].startswith("# ")):
+            if lines[after] == _END and after > at + 1:
+                end = after
+            after += 1
+        if end:
+            found.append((at + 1, "".join(f"{line[2:]}\n" for line in lines[at + 1 : end])))
+        at = end + 1 if end else after
+    return found
+
+
 def held_by(code: Path, data: bytes) -> dict[str, str]:
     """The versions by name, where every file of every package is held by its hash and none is somebody's folder."""
     asked = Asked(tool=code.name)
     try:
-        packages = cast("list[dict[str, Json]]", tomllib.loads(data.decode())["package"])
+        packages = cast("list[dict[str, Json]]", load_toml(data.decode(), file=LOCK)["package"])
         versions: dict[str, str] = {}
         for package in packages:
             name, version = package["name"], package["version"]
@@ -111,7 +132,9 @@ def held_by(code: Path, data: bytes) -> dict[str, str]:
                 raise asked.wrong(what, f'write "pydantic>={OLDEST_PYDANTIC}" in dependencies')
             # One for each range of Pythons and each system that it was locked for.
             versions[name] = f"{versions[name]} or {version}" if name in versions else version
-    except (ValueError, KeyError, TypeError, AttributeError, StopIteration) as failure:
+    except (WorkspaceError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as failure:
+        if isinstance(failure, WorkspaceError) and failure.problems[0].file != LOCK:
+            raise  # what is wrong with it is said already
         raise asked.wrong(f"{LOCK} cannot be read", f"remove it and run `remit tool env {code.name}`") from failure
     return versions
 

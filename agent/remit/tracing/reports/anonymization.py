@@ -30,6 +30,7 @@ from remit.core.events import (
     Recorded,
     RunStarted,
 )
+from remit.core.parsing import load_json
 from remit.journal import OWN_DETAILS, Chain, Link, link
 from remit.workspace import Rulebook
 
@@ -163,7 +164,7 @@ class _Shaping:
     def _raw(self, text: str) -> str:
         """JSON text with its values replaced; a placeholder where it is no JSON."""
         try:
-            return json.dumps(self._data(json.loads(text)), ensure_ascii=False, separators=(",", ":"))
+            return json.dumps(self._data(load_json(text)), ensure_ascii=False, separators=(",", ":"))
         except (ValueError, RecursionError):
             return self._text(text)
 

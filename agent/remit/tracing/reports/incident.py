@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -15,7 +14,7 @@ from remit.tracing import Trace, open_trace
 from remit.tracing.reports.failures import find_failures
 from remit.tracing.reports.run_diff import Compared, Files, compare, last_good
 from remit.tracing.reports.timeline import Story, tell
-from remit.workspace import CODE_DIGESTS, Budget, House, load_files
+from remit.workspace import CODE_DIGESTS, Budget, House, load_files, read_digests
 
 COMMANDS: Final = 3
 
@@ -87,7 +86,7 @@ def _budget(trace: Trace, story: Story) -> Budget | None:
     if files is None or story.started is None:
         return None
     try:
-        code: Mapping[str, str] = json.loads(files[CODE_DIGESTS])
+        code = read_digests(files)
         rooms = load_files({path: data for path, data in files.items() if path != CODE_DIGESTS}, root=None, code=code)
         return rooms.agents[story.started.subjects.agent.partition(":")[2]].budget
     except (RemitError, KeyError, ValueError):

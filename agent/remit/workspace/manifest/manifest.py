@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from pydantic import Field
 
 from remit.core import Effect, Json, Listing, Noun, Touch, WorkspaceError
-from remit.core.parsing import digest, digest_bytes, duration, read_table, read_toml, size
+from remit.core.parsing import digest, digest_bytes, duration, load_toml, read_table, size
 from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, urls_of
 from remit.workspace.manifest.network_schema import SecretTable
 from remit.workspace.manifest.schema import ActionTable, ManifestTable, Source, Trust, rules
@@ -211,7 +211,7 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
     Raises:
         WorkspaceError: with every problem, its line and what to write.
     """
-    document = read_toml(text, file=file)
+    document = load_toml(text, file=file)
     whole, problems = read_table(ManifestTable, document, file=file, text=text)
     problems += rules(document, file=file, text=text)
     if whole is None or problems:

@@ -1,0 +1,227 @@
+"""The one reader of texts from outside: files that people write or send, rows of a journal, words of a command line.
+
+Each text is bounded in size, nesting, digits of a number and parts of a key before a parser sees it, so that reading takes
+time in proportion to it. Whatever a parser then raises becomes a `Problem` with its file and, where it is known, its line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import tomllib
+from pathlib import Path
+from typing import Any, Final, NoReturn, TypeGuard
+
+from remit.core.calls import Json
+from remit.core.errors import Problem, WorkspaceError
+
+LARGEST_FILE: Final = 4 << 20  # bytes of one file that people write
+LARGEST_LINE: Final = 64 << 20  # bytes of one line of a trace: a rulebook's largest file, in base64
+DEEPEST_FILE: Final = 64  # lists and tables inside each other
+MOST_DIGITS: Final = 400  # of one number; Python takes quadratic time for them
+MOST_KEY_PARTS: Final = 32  # of a dotted key; the standard library takes quadratic time for them
+MOST_VALUES: Final = 200_000  # of one YAML file, each alias counted as often as it is used
+LARGEST_COUNT: Final = 2**63 - 1  # times and sizes in records
+
+# What a parser raises for a text that its author did not think of.
+BROKEN: Final = (
+    ValueError,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    MemoryError,
+    AssertionError,
+)
+
+_TOML = re.compile(
+    r'"""(?:[^"\\]|\\.|"(?!""))*+(?:"""|\Z)'
+    r"|'''(?:[^']|'(?!''))*+(?:'''|\Z)"
+    r'|"(?:[^"\\\n]|\\.)*+"?'
+    r"|'[^'\n]*+'?"
+    r"|#[^\n]*+|[A-Za-z0-9_+-]++|[\[\]{}.=,\n]",
+    re.DOTALL,
+)
+_NUMBER = re.compile(r"[+-]?(?:0[xob])?[0-9a-fA-F_]+")
+_AT = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
+_SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_YAML_RUN = re.compile(r"[ ]*(?:[-?][ ]+){16}|(?:[^\n\[{]*[\[{]){33}")
+
+
+def read_file(path: Path, *, file: str, most: int = LARGEST_FILE) -> bytes:
+    """The bytes of one regular file. Raises WorkspaceError where there is none, or it is larger than `most`."""
+    try:
+        # A pipe would wait for a writer, and a device has no end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                _wrong(file, None, "it is no regular file", "put a file there")
+            data = opened.read(most + 1)
+    except (OSError, ValueError) as failure:  # ValueError: a null byte in the name
+        said = failure.strerror if isinstance(failure, OSError) and failure.strerror else "no such name"
+        _wrong(file, None, f"cannot be read: {said}", "make it a file that you may read", failure)
+    _check_size(len(data), file, most)
+    return data
+
+
+def read_text(path: Path, *, file: str, most: int = LARGEST_FILE) -> str:
+    """The text of one regular file. Raises WorkspaceError as `read_file` does, and where it is not UTF-8."""
+    return text_of(read_file(path, file=file, most=most), file=file)
+
+
+def text_of(data: bytes, *, file: str) -> str:
+    """The bytes as text. Raises WorkspaceError where they are not UTF-8."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError as failure:
+        line = data.count(b"\n", 0, failure.start) + 1
+        _wrong(file, line, "not UTF-8", "save it as UTF-8", failure)
+
+
+def load_toml(text: str, *, file: str) -> dict[str, Json]:
+    """The document of a TOML text. Raises WorkspaceError where it is none, or goes beyond a bound."""
+    _check_size(len(text), file, LARGEST_FILE)
+    _check_toml(text, file)
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as failure:
+        message = str(failure)
+        at = _AT.search(message)
+        line = int(at[1]) if at and at[1] else text.count("\n") + 1
+        what = _AT.sub("", message)
+        _wrong(file, line, f"not TOML: {what[:1].lower()}{what[1:]}", "correct the line; see toml.io", failure)
+    except BROKEN as failure:
+        _wrong(file, None, f"not TOML that can be read: {_reason(failure)}", "write plain tables and values", failure)
+
+
+def load_yaml(text: str, *, file: str) -> Any:
+    """The document of a YAML text, as ruamel's own types with their lines. Raises WorkspaceError as `load_toml` does."""
+    # Imported here: it takes 60 ms, and whoever only decides never needs it.
+    from ruamel.yaml import YAML  # noqa: PLC0415
+    from ruamel.yaml.error import YAMLError  # noqa: PLC0415
+
+    _check_size(len(text), file, LARGEST_FILE)
+    try:
+        if _YAML_RUN.search(text):
+            _check_yaml(YAML(typ="rt", pure=True), text, file)
+        yaml: Any = YAML(typ="rt", pure=True)
+        document: Any = yaml.load(text)
+    except YAMLError as error:
+        fault: Any = error
+        mark = getattr(fault, "problem_mark", None) or getattr(fault, "context_mark", None)
+        what = " ".join(str(getattr(fault, "problem", None) or error).split())[:200]
+        line = None if mark is None else int(mark.line) + 1
+        _wrong(file, line, f"not YAML: {what}", "correct the syntax of that line", error)
+    except BROKEN as failure:
+        _wrong(
+            file,
+            None,
+            f"not YAML that can be read: {_reason(failure)}",
+            "write plain texts, numbers and lists",
+            failure,
+        )
+    if "*" in text:
+        _check_aliases(document, file)
+    return document
+
+
+def load_json(text: str | bytes) -> Json:
+    """The value of a JSON text of any size, for texts that are not arguments: those have `parse_json`.
+
+    Raises ValueError, and nothing else, where it is none: also for NaN, half characters, too many digits or levels.
+    """
+    try:
+        value = json.loads(text, parse_constant=_constant)
+    except (RecursionError, MemoryError) as failure:
+        raise ValueError("it is nested too deeply, or too large") from failure
+    half = _SURROGATE_ESCAPE.search(text if isinstance(text, str) else text.decode("utf-8", "replace"))
+    if half and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
+        raise ValueError("a text holds half a character")
+    return value
+
+
+def count_of(value: object) -> int:
+    """A time or a size of a record: a whole number that 64 bits hold. Raises ValueError for anything else."""
+    if isinstance(value, str) and len(value) <= 19 and value.isascii() and value.isdigit():
+        value = int(value)  # 64-bit integers of OTLP are written as texts
+    if type(value) is int and 0 <= value <= LARGEST_COUNT:
+        return value
+    raise ValueError("a time or number is not a whole number of 64 bits")
+
+
+def is_list(value: Any) -> TypeGuard[list[Any]]:
+    return isinstance(value, list)
+
+
+def is_mapping(value: Any) -> TypeGuard[dict[Any, Any]]:
+    return isinstance(value, dict)
+
+
+def _check_size(size: int, file: str, most: int) -> None:
+    if size > most:
+        _wrong(file, None, f"it is larger than {most >> 20} MiB", "write a shorter one, or split it")
+
+
+def _check_toml(text: str, file: str) -> None:
+    depth = parts = 0
+    for token in _TOML.finditer(text):
+        found = token.group()
+        if found in "[{":
+            depth, parts = depth + 1, 0
+        elif found in "]}":
+            depth, parts = max(0, depth - 1), 0
+        elif found == ".":
+            parts += 1
+        elif found in "=,\n":
+            parts = 0
+        what = fix = ""
+        if depth > DEEPEST_FILE:
+            what, fix = f"lists and tables are nested deeper than {DEEPEST_FILE}", "write a flatter one"
+        elif parts >= MOST_KEY_PARTS:
+            what, fix = f"a key has more than {MOST_KEY_PARTS} parts", "write a shorter key"
+        elif len(found) > MOST_DIGITS and _NUMBER.fullmatch(found):
+            what, fix = f"a number has more than {MOST_DIGITS} digits", "write it shorter, or as a text"
+        if what:
+            _wrong(file, text.count("\n", 0, token.start()) + 1, what, fix)
+
+
+def _check_yaml(yaml: Any, text: str, file: str) -> None:
+    """Count levels as the parser tells of them, before anything is built level by level."""
+    depth = 0
+    for event in yaml.parse(text):
+        kind = type(event).__name__
+        depth += kind.endswith("StartEvent") and not kind.startswith(("Stream", "Document"))
+        depth -= kind in ("SequenceEndEvent", "MappingEndEvent")
+        if depth > DEEPEST_FILE:
+            _wrong(file, int(event.start_mark.line) + 1, f"nested deeper than {DEEPEST_FILE}", "write a flatter one")
+
+
+def _check_aliases(document: Any, file: str) -> None:
+    ahead: list[Any] = [document]
+    for _ in range(MOST_VALUES):
+        if not ahead:
+            return
+        item: Any = ahead.pop()
+        if is_mapping(item):
+            ahead.extend(item.values())
+        elif is_list(item):
+            ahead.extend(item)
+    _wrong(file, None, f"with its aliases it has more than {MOST_VALUES} values", "write the values themselves")
+
+
+def _constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _reason(failure: BaseException) -> str:
+    if isinstance(failure, RecursionError | MemoryError):
+        return "it is nested too deeply, or too large"
+    return " ".join(str(failure).split())[:200] or type(failure).__name__
+
+
+def _wrong(file: str, line: int | None, what: str, fix: str, cause: BaseException | None = None) -> NoReturn:
+    raise WorkspaceError([Problem(file=file, line=line, what=what, fix=fix)]) from cause

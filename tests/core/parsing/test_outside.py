@@ -1,0 +1,224 @@
+"""Every text from outside has one reader: it is bounded, and what is wrong with it is a problem with its place."""
+
+from __future__ import annotations
+
+import ast
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from remit.core.errors import RunEnded, WorkspaceError
+from remit.core.parsing import load_json, load_toml, load_yaml, parse_json, read_file, read_rows, read_text
+from remit.journal import Journal
+from remit.sandbox.packages.requirements import asked_of
+from support import ROOT
+
+TOML = {
+    "lists inside each other": "x = 1\na=" + "[" * 5000,
+    "closed lists inside each other": "x = 1\na=" + "[" * 500 + "]" * 500,
+    "tables inside each other": "x = 1\na=" + "{a=" * 500,
+    "a number of 5,000 digits": "a = 1\nx=" + "9" * 5000,
+    "a hexadecimal number of 100,000 digits": "a = 1\nx=0x" + "f" * 100_000,
+    "a key of 20,000 parts": "x = 1\n" + "a." * 20_000 + "b=1",
+    "a header of 20,000 parts": "x = 1\n[" + "a." * 20_000 + "b]",
+    "quoted parts of a key": "x = 1\n" + '"a".' * 20_000 + "b=1",
+    "spaces between the parts of a key": "x = 1\n" + "a . " * 20_000 + "b=1",
+    "a date that is none": "x = 1\na = 2001-99-99",
+    "a text that never ends": 'x = 1\na = """' + '"' * 2 + "x" * 1000,
+}
+YAML = {
+    "flow lists inside each other": "[" * 20_000,
+    "closed flow lists": "- " + "[" * 900 + "]" * 900,
+    "flow mappings inside each other": "- " + "{a: " * 900,
+    "dashes in one line": "- " * 20_000 + "x",
+    "questions in one line": "? " * 5_000 + "x",
+    "indentation": "\n".join(" " * level + "-" for level in range(1200)),
+    "a date that is none": "- 2001-99-99",
+    "a number of 20,000 digits": "- " + "9" * 20_000,
+    "base64 that is none": "- !!binary xx",
+    "an unknown tag": "- !!python/object:os.system x",
+    "an alias of nothing": "- *a",
+    "a merge of no mapping": "- <<: 1\n  a: 2",
+    "aliases of aliases": "- &a [x, x, x, x, x, x, x, x, x]\n"
+    + "".join(f"- &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)),
+    "an alias of itself": "- &a [*a]",
+    "a null character": "- a\0b",
+}
+
+
+@pytest.mark.parametrize("text", list(TOML.values()), ids=list(TOML))
+def test_a_hostile_toml_text_is_one_problem_with_its_line(text: str) -> None:
+    with pytest.raises(WorkspaceError) as refused:
+        load_toml(text, file="remit.toml")
+    (problem,) = refused.value.problems
+    assert (problem.file, problem.line) == ("remit.toml", 2)
+    assert len(str(problem)) < 500
+
+
+@pytest.mark.parametrize("text", list(YAML.values()), ids=list(YAML))
+def test_a_hostile_yaml_text_is_a_problem(text: str) -> None:
+    with pytest.raises(WorkspaceError) as refused:
+        list(read_rows(text, file="policies/cases.yaml"))
+    assert {problem.file for problem in refused.value.problems} == {"policies/cases.yaml"}
+
+
+JSON = {
+    "lists inside each other": "[" * 100_000,
+    "a number of 20,000 digits": "9" * 20_000,
+    "infinity": '{"a": Infinity}',
+    "no number": "[NaN]",
+    "half a character": '["\\ud800"]',
+    "half a character in a name": '{"\\uDFFF": 1}',
+    "nothing": "",
+    "bytes that are not UTF-8": b"\xff\xfe\x00",
+}
+
+
+@pytest.mark.parametrize("text", list(JSON.values()), ids=list(JSON))
+def test_a_hostile_json_text_is_a_value_error_and_nothing_else(text: str | bytes) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the kind is the promise
+        load_json(text)
+
+
+def test_ordinary_texts_are_read_as_before() -> None:
+    assert load_toml('a.b = [1, {c = "x.y.z"}]\n[d."e.f"]\ng = 1', file="f") == {
+        "a": {"b": [1, {"c": "x.y.z"}]},
+        "d": {"e.f": {"g": 1}},
+    }
+    assert load_toml('t = """' + "[" * 500 + "a." * 500 + '"""', file="f")["t"].startswith("[[")
+    assert [row.value for row in read_rows("- &a {x: [[[1]]]}\n- *a\n", file="f")] == [{"x": [[[1]]]}] * 2
+    assert load_json('{"a": "\\ud83d\\ude00", "b": 1e3}') == {"a": "\U0001f600", "b": 1000.0}
+    assert parse_json("[1]") == [1]
+
+
+@pytest.mark.parametrize(
+    ("read", "small"),
+    [
+        (lambda n: load_toml("a." * 20 * n + "x", file="f"), 50),
+        (lambda n: load_toml("".join(f"[t{i}.b.c]\n" for i in range(n)), file="f"), 2_000),
+        (lambda n: load_yaml("- " * n + "x", file="f"), 2_000),
+        (lambda n: load_yaml("[" * n, file="f"), 4_000),
+        (lambda n: load_json("[" * n), 20_000),
+    ],
+    ids=["key parts", "headers", "dashes", "brackets", "json"],
+)
+def test_reading_takes_time_in_proportion_to_the_text(read: Callable[[int], object], small: int) -> None:
+    def took(size: int) -> float:
+        best = float("inf")
+        for _ in range(3):
+            began = time.process_time()
+            with suppress(WorkspaceError, ValueError):
+                read(size)
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert took(small * 8) < 40 * max(took(small), 0.001)  # eight times the text; 64 times is what quadratic takes
+
+
+def test_a_block_of_packages_that_never_ends_is_looked_through_once(tmp_path: Path) -> None:
+    def took(count: int) -> float:
+        (tmp_path / "main.py").write_text("# /// script\n# x\n" * count)
+        began = time.process_time()
+        assert asked_of(tmp_path).dependencies == ()
+        return time.process_time() - began
+
+    assert took(16_000) < 40 * max(took(2_000), 0.001)
+
+
+@pytest.mark.parametrize(
+    ("block", "line"),
+    [("a=" + "[" * 5000, 1), ("x=" + "9" * 5000, 1), ("a." * 20_000 + "b=1", 1), ("dependencies = 1", 1)],
+    ids=["nesting", "digits", "key", "type"],
+)
+def test_a_hostile_block_of_packages_is_a_problem_of_main_py(tmp_path: Path, block: str, line: int) -> None:
+    folder = tmp_path / "t"
+    folder.mkdir()
+    (folder / "main.py").write_text(f"# /// script\n# {block}\n# ///\n")
+    with pytest.raises(WorkspaceError) as refused:
+        asked_of(folder)
+    assert [(one.file, one.line) for one in refused.value.problems] == [("tools/t/main.py", line)]
+
+
+def test_a_file_that_is_none_or_too_large_is_a_problem_and_nothing_waits(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"x" * ((4 << 20) + 1))
+    (tmp_path / "bytes").write_bytes(b"a\n\xff")
+    told: dict[str, tuple[str, int | None]] = {}
+    for name in ("pipe", "large", "bytes", "none", "."):
+        with pytest.raises(WorkspaceError) as refused:
+            read_text(tmp_path / name, file=name)
+        told[name] = (refused.value.problems[0].what, refused.value.problems[0].line)
+    assert told == {
+        "pipe": ("it is no regular file", None),
+        "large": ("it is larger than 4 MiB", None),
+        "bytes": ("not UTF-8", 2),
+        "none": ("cannot be read: No such file or directory", None),
+        ".": ("cannot be read: Is a directory", None),
+    }
+    assert read_file(tmp_path / "bytes", file="bytes") == b"a\n\xff"
+
+
+@pytest.mark.parametrize("value", ["'soon'", "1.5", "x'00'", "-1"])
+def test_a_row_of_the_journal_of_another_type_is_told_and_no_traceback(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "journal.db"
+    with Journal(path) as journal:
+        assert journal.events("r") == []
+        database = sqlite3.connect(path)
+        database.execute(
+            "insert into event (run, seq, at, type, key, prev, hash, payload_digest) "
+            f"values ('r', 0, {value}, 'a', 'a', '', 'h', 'd')"
+        )
+        database.commit()
+        database.close()
+        with pytest.raises(RunEnded, match="whose at is of another type"):
+            journal.chain("r")
+
+
+# -- nothing reads past it ---------------------------------------------------------------------------------------------
+
+READERS = {
+    *("tomllib.loads", "tomllib.load", "json.loads", "json.load", "csv.reader", "csv.DictReader", "YAML", "yaml.load"),
+}
+# What may read by itself, and why.
+ALLOWED = {
+    "remit/sandbox/guest/": "runs inside the sandbox and imports nothing of Remit",
+    "remit/sandbox/selfcheck/breakout/": "runs inside the sandbox",
+    "remit/core/parsing/": "the reader itself, and texts that it wrote",
+    "remit/sandbox/cgroups.py": "files of the kernel",
+    "remit/sandbox/one_shot.py": "a line of process 1, to which no tool has a way; of bounded length",
+    "remit/sandbox/warm/zygote_handle.py": "one line of bounded length; whatever it raises ends the sandbox",
+    "remit/sandbox/packages/environment.py": "bytes that are only compared or hashed, and the lock that held_by reads",
+    "remit/tracing/object_store.py": "bytes that are compared with their digest",
+    "remit/tracing/reports/html/page.py": "files of the package",
+    "remit/tracing/reports/run_diff.py": "texts that canonical_json wrote a moment before",
+    "remit/tracing/reports/reconciliation.py": "looks only whether a damaged file has a whole line",
+    "remit/workspace/files.py": "a tool's own code, which is hashed and not parsed",
+    "remit/guardrails/redaction.py": "a text that was read before; ValueError and RecursionError make it plain text",
+    "remit/tools/cases.py": "what a case's tool wrote, compared with the text that the case expects",
+}
+
+
+def calls(file: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            if name in READERS or (name.rpartition(".")[2] in ("read_text", "read_bytes") and "." in name):
+                found.add(name)
+    return found
+
+
+def test_nothing_in_the_package_reads_a_text_from_outside_by_itself() -> None:
+    reading = {
+        file.relative_to(ROOT / "agent").as_posix(): found
+        for file in sorted((ROOT / "agent" / "remit").rglob("*.py"))
+        if (found := calls(file))
+    }
+    assert {name: found for name, found in reading.items() if not name.startswith(tuple(ALLOWED))} == {}
+    unused = [allowed for allowed in ALLOWED if not any(name.startswith(allowed) for name in reading)]
+    assert [one for one in unused if not one.endswith("/")] == []
