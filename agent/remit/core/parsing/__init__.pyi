@@ -1,6 +1,7 @@
 from .file_patterns import covered
-from .json_schema import Mismatch, check_schema, types_of, validate
+from .json_schema import check_schema, types_of
 from .json_texts import each_text, leaves, texts_of
+from .json_validation import Mismatch, validate
 from .names import canonical, hidden_character, proper_name, resource_of, tables_of
 from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
 from .toml import Matching, Table, read_table, read_toml, toml_line, wrong

@@ -21,6 +21,9 @@ from remit.core.calls import Json
 from remit.core.errors import Problem, WorkspaceError
 
 _KEY = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([A-Za-z0-9_-]+))\s*")
+LONGEST_FILE: Final = 1 << 20  # characters
+MOST_PARTS: Final = 32  # of one key
+_LONG_KEY = re.compile(rf"(?:(?:(?<![\w-])[\w-]++|\"[^\"\n]*+\"|'[^'\n]*+')[ \t]*+\.[ \t]*+){{{MOST_PARTS}}}", re.ASCII)
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
 _STRING = re.compile(r"\"\"\".*?(?<!\\)(?:\\\\)*\"{3,5}|'''.*?'{3,5}|\"(?:[^\"\\\n]|\\.)*\"|'[^'\n]*'", re.DOTALL)
 _SCALAR = re.compile(r"[^,\]}\n#]+")
@@ -69,9 +72,13 @@ def read_toml(text: str, *, file: str) -> dict[str, Json]:
     Raises:
         WorkspaceError: the text is not TOML.
     """
+    _check_size(text, file)
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as failure:
+    except RecursionError as failure:
+        problem = Problem(file=file, line=None, what="its values are nested too deep", fix="nest them less")
+        raise WorkspaceError([problem]) from failure
+    except ValueError as failure:  # a syntax error, or a number of thousands of digits
         message = str(failure)
         at = _AT.search(message)
         line = int(at[1]) if at and at[1] else text.count("\n") + 1
@@ -80,6 +87,17 @@ def read_toml(text: str, *, file: str) -> dict[str, Json]:
             file=file, line=line, what=f"not TOML: {what[:1].lower()}{what[1:]}", fix="mend the line; see toml.io"
         )
         raise WorkspaceError([problem]) from failure
+
+
+def _check_size(text: str, file: str) -> None:
+    """Raise WorkspaceError for what the parser takes too long over: a very long text, a key of very many parts."""
+    if len(text) > LONGEST_FILE:
+        what = f"it is longer than {LONGEST_FILE} characters"
+        raise WorkspaceError([Problem(file=file, line=None, what=what, fix="split it, or remove what is not needed")])
+    if found := _LONG_KEY.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        what = f"a key has more than {MOST_PARTS} parts with dots between them"
+        raise WorkspaceError([Problem(file=file, line=line, what=what, fix="write shorter keys")])
 
 
 def read_table(
@@ -110,8 +128,8 @@ def toml_line(text: str, *path: str) -> int | None:
 def lines_of(text: str) -> Mapping[tuple[str, ...], int]:
     """Where each key of a valid TOML text stands; empty for a text that is not TOML."""
     try:
-        tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        read_toml(text, file="")
+    except WorkspaceError:
         return {}
     return _Walk(text).document()
 
@@ -122,6 +140,7 @@ class _Walk:
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
+        self._counted = (0, 1)  # a place in the text, and its line
         self._lines: dict[tuple[str, ...], int] = {}
         self._counts: dict[tuple[str, ...], int] = {}  # elements of each array of tables so far
 
@@ -206,7 +225,9 @@ class _Walk:
             self._at += 1
 
     def _line(self) -> int:
-        return self._text.count("\n", 0, self._at) + 1
+        at, line = self._counted  # from there on, or each line would count all before it
+        self._counted = (self._at, line + self._text.count("\n", at, self._at))
+        return self._counted[1]
 
 
 _KINDS: Final[Mapping[str, str]] = {

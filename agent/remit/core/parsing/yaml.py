@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
@@ -12,6 +13,8 @@ from remit.core.calls import Json
 from remit.core.errors import Problem, WorkspaceError
 
 DEEPEST: Final = 32
+LONGEST_FILE: Final = 1 << 20  # characters
+_DEEP: Final = re.compile(rf"(?:[\[{{][ \t]*+){{{DEEPEST + 1}}}|(?:[-?:][ \t]++){{{DEEPEST + 1}}}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +45,13 @@ def read_rows(text: str, *, file: str) -> Iterator[Row]:
     from ruamel.yaml import YAML  # noqa: PLC0415
     from ruamel.yaml.error import YAMLError  # noqa: PLC0415
 
+    _check_size(text, file)
     try:
         yaml: Any = YAML(typ="rt", pure=True)
         table: Any = yaml.load(StringIO(text))
+    except (RecursionError, ValueError) as error:  # deep nesting; a date or a number that Python cannot hold
+        what = "its values are nested too deep" if isinstance(error, RecursionError) else str(error)
+        raise WorkspaceError([Problem(file=file, what=what, fix="write plain texts, numbers and lists")]) from None
     except YAMLError as error:
         mark: Any = getattr(error, "problem_mark", None)
         what = " ".join(str(getattr(error, "problem", None) or error).split())
@@ -68,6 +75,17 @@ def read_rows(text: str, *, file: str) -> Iterator[Row]:
         yield Row(value=value, line=line, lines={str(key): int(at[0]) + 1 for key, at in keys.items()})
     if problems:
         raise WorkspaceError(problems)
+
+
+def _check_size(text: str, file: str) -> None:
+    """Raise WorkspaceError for what the parser takes too long over: a very long text, or very many levels."""
+    if len(text) > LONGEST_FILE:
+        what = f"it is longer than {LONGEST_FILE} characters"
+        raise WorkspaceError([Problem(file=file, what=what, fix="split it, or remove what is not needed")])
+    if found := _DEEP.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        what = f"a value is nested deeper than {DEEPEST}"
+        raise WorkspaceError([Problem(file=file, line=line, what=what, fix="nest it less")])
 
 
 def plain(value: Any, depth: int = 0) -> Json:
