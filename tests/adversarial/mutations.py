@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import html
 import json
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -20,6 +22,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -28,7 +31,7 @@ import h11
 import pytest
 
 from remit.broker import attempts as attempt
-from remit.broker import broker, context, decisions
+from remit.broker import broker, budgets, context, decisions
 from remit.broker import circuit_breaker as circuit
 from remit.broker import effects as effect
 from remit.broker import execution as carry
@@ -40,15 +43,17 @@ from remit.broker.approvals import summary as render
 from remit.broker.attempts import LiveAttempts
 from remit.broker.broker import Broker
 from remit.broker.decisions import Decider
+from remit.core import threads
 from remit.core.attempts import Connection
 from remit.core.calls import Ask, Call, Decision, Request, Subjects
 from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
-from remit.core.parsing import exact_json, urls
+from remit.core.parsing import each_text, exact_json, json_schema, json_validation, outside, texts_of, urls
+from remit.guardrails import encodings, remembered, secret_formats
 from remit.guardrails import provenance as known
 from remit.guardrails import redaction as redact
 from remit.guardrails import sanitizer as guard
 from remit.guardrails.content_rules import Content
-from remit.guardrails.encodings import KnownSecret
+from remit.guardrails.encodings import Found, KnownSecret, Reading
 from remit.journal import reducer as fold
 from remit.journal import run_lock as driving
 from remit.journal.run_state import Facts
@@ -77,6 +82,7 @@ from remit.sandbox.egress import permissions as network
 from remit.sandbox.egress import proxy
 from remit.sandbox.egress import requests as request
 from remit.sandbox.egress import response_scrubber as scrub
+from remit.sandbox.egress.client_hello import HelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import Head, Requests
 from remit.sandbox.guest import kernel
@@ -118,6 +124,93 @@ class Ablation:
     threats: tuple[str, ...] = ()
     fixtures: bool = False
     still: tuple[str, ...] = ("sandbox/test_sandbox.py::test_what_a_tool_prints_is_kept_and_is_not_its_answer",)
+
+
+# -- trusted code has a budget: how each was before --------------------------------------------------------------------
+
+SECRETS: Final = "adversarial/test_own_budget.py::test_no_text_makes_the_search_for_secrets_slow"
+
+
+def searched_with(name: str, pattern: str) -> Remove:
+    """One format of secrets is looked for by a pattern that is quadratic."""
+
+    def found() -> dict[str, Any]:
+        others = dict(secret_formats.formats())
+        return {**others, name: (secret_formats._finder(re.compile(pattern)),)}
+
+    return lambda patch: patch.setattr(redact, "formats", found)
+
+
+def spread_over_all(self: redact.Redactor, value: Any, *, keys: bool) -> Any:
+    """Each string is compared with every place where a secret was found."""
+    joined = Reading("".join(texts_of(value, keys=keys)))
+    found = [one for known in self._known for one in known.find(joined)]
+    at = 0
+
+    def changed(text: str) -> str:
+        nonlocal at
+        start, end = at, at + len(text)
+        at = end
+        own = [Found(max(one.start, start) - start, min(one.end, end) - start, one.secret) for one in found]
+        return self._replaced(text, [one for one in own if one.start < one.end])
+
+    return each_text(value, changed, keys=keys)
+
+
+def forgetful_union(self: Any, branches: Any, value: Any, path: Any, *, exactly_one: bool) -> None:
+    self._matched(branches, value, path, exactly_one=exactly_one)
+
+
+MATCHED: Final = json_validation._Check._matched
+
+
+def any_branch(self: Any, branches: Any, value: Any, path: Any, *, exactly_one: bool) -> Any:
+    return MATCHED(self, branches, value, path, exactly_one=False)
+
+
+class Backtracking:
+    """A pattern in Python's own engine."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = re.compile(pattern)
+
+    def isinstance_python(self, text: str) -> bool:
+        return self._pattern.search(text) is not None
+
+
+@dataclass(frozen=True)
+class Unhashed:
+    """A value that is compared with each of the others."""
+
+    value: Any
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def kept_for_good(self: Any, text: str, found: Any) -> None:
+    self.held += len(text)
+    self._known[text] = found
+
+
+HEAD: Final = Requests.head
+
+
+async def head_from_its_beginning(self: Requests) -> Head | None:
+    """Everything that came is looked through for each byte that comes."""
+    while b"\r\n\r\n" not in self._said:
+        re.search(rb"(?<!\r)\n|\r(?!\n|\Z)", self._said)
+        self._said += await self.wire.receive()
+    return await HEAD(self)
+
+
+TAKE: Final = HelloReader.take
+
+
+def hello_from_its_beginning(self: HelloReader, data: bytes) -> Any:
+    self._message.clear()
+    self._at = self._taken = 0
+    return TAKE(self, data)
 
 
 # -- what runs inside --------------------------------------------------------------------------------------------------
@@ -1202,7 +1295,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "what looks like a secret",
-        replaced(redact.Redactor, "_patterns", lambda _, text: text),
+        replaced(redact.Redactor, "_patterned", lambda _, text: text),
         tests=(
             "broker/test_broker.py::test_what_looks_like_a_secret_is_in_no_record",
             "guardrails/test_content.py::test_what_looks_like_a_secret_is_marked_whoever_issued_it",
@@ -1284,5 +1377,114 @@ ABLATIONS: Final = (
             "guardrails/test_open_agents.py::test_a_scope_lets_a_run_do_less_than_its_agent_may",
             "guardrails/test_open_agents.py::test_beyond_its_scope_a_run_asks_the_role_that_the_scope_names",
         ),
+    ),
+    # -- trusted code has a budget: what comes from outside is read in linear time, and away from the loop --
+    brokered(
+        "the calls that a turn may hold",
+        replaced(budgets, "CALLS_A_TURN", 200),
+        tests=("adversarial/test_own_budget.py::test_a_turn_of_thousands_of_calls_costs_no_more_than_the_calls_that_a_turn_may_hold",),
+    ),
+    brokered(
+        "private keys that are found by hand",
+        searched_with("private_key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)-----END [A-Z ]*PRIVATE KEY-----"),
+        tests=(
+            SECRETS,
+            "adversarial/test_own_budget.py::test_a_text_of_256_kib_that_is_all_beginnings_of_keys_is_cleaned",
+        ),
+    ),
+    brokered(
+        "OpenAI's keys that are found by hand",
+        searched_with("openai", r"sk-[A-Za-z0-9-_]*[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}"),
+        tests=(SECRETS,),
+    ),
+    brokered(
+        "tokens that are found by hand",
+        searched_with("jwt", r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
+        tests=(SECRETS,),
+    ),
+    brokered(
+        "keys whose end is missing",
+        replaced(secret_formats, "_KEY_REST", re.compile("(?!)")),
+        tests=("adversarial/test_own_budget.py::test_a_private_key_is_replaced_whole_also_where_its_end_is_missing",),
+    ),
+    brokered(
+        "secrets that are longer than a piece",
+        replaced(secret_formats, "_whole", lambda _, end: end),
+        tests=("adversarial/test_own_budget.py::test_a_secret_longer_than_what_two_pieces_share_is_replaced_whole",),
+    ),
+    brokered(
+        "texts that are too long to look through",
+        replaced(redact, "LONGEST_TEXT", 1 << 30),
+        tests=("adversarial/test_own_budget.py::test_a_text_that_is_too_long_to_look_through_is_withheld_and_says_so",),
+    ),
+    brokered(
+        "known secrets in many strings",
+        replaced(redact.Redactor, "_spread", spread_over_all),
+        tests=("adversarial/test_own_budget.py::test_a_known_secret_in_thousands_of_strings_is_replaced_in_each_in_linear_time",),
+    ),
+    brokered(
+        "entities of thousands of digits",
+        replaced(encodings, "_without_entities", html.unescape),
+        tests=("adversarial/test_own_budget.py::test_a_number_of_thousands_of_digits_stops_no_cleaning",),
+    ),
+    brokered(
+        "what a union remembers",
+        replaced(json_validation._Check, "_union", forgetful_union),
+        tests=("adversarial/test_own_budget.py::test_a_union_in_a_union_takes_time_in_proportion_to_its_levels",),
+    ),
+    brokered(
+        "exactly one branch",
+        replaced(json_validation._Check, "_matched", any_branch),
+        tests=("adversarial/test_own_budget.py::test_keywords_mean_what_json_schema_says",),
+    ),
+    brokered(
+        "linear patterns of schemas",
+        replaced(json_validation, "compiled", Backtracking),
+        tests=("adversarial/test_own_budget.py::test_a_pattern_takes_time_in_proportion_to_the_text",),
+    ),
+    brokered(
+        "patterns without a linear engine",
+        replaced(json_schema, "_SHAPES", {**json_schema._SHAPES, "pattern": lambda text: isinstance(text, str)}),
+        tests=("adversarial/test_own_budget.py::test_a_pattern_that_has_no_linear_engine_is_refused_when_its_tool_is_pinned",),
+    ),
+    brokered(
+        "unique items by hashing",
+        replaced(json_validation, "_written", lambda value, _: Unhashed(value)),
+        tests=("adversarial/test_own_budget.py::test_unique_items_are_found_in_linear_time",),
+    ),
+    brokered(
+        "multiples in decimal",
+        replaced(json_validation, "_decimal", lambda value, _: Fraction(value)),
+        tests=("adversarial/test_own_budget.py::test_keywords_mean_what_json_schema_says",),
+    ),
+    brokered(
+        "the size of what is remembered",
+        replaced(remembered.Remembered, "_keep", kept_for_good),
+        tests=("adversarial/test_own_budget.py::test_what_is_remembered_of_texts_is_bounded_by_their_size",),
+    ),
+    brokered(
+        "the size and depth of TOML",
+        never(outside, "_check_toml"),
+        tests=("adversarial/test_own_budget.py::test_a_file_that_takes_its_parser_too_long_is_refused_with_its_name",),
+    ),
+    brokered(
+        "the size of YAML",
+        never(outside, "_check_yaml"),
+        tests=("adversarial/test_own_budget.py::test_a_table_that_takes_its_parser_too_long_is_refused_with_its_name",),
+    ),
+    brokered(
+        "heads that come byte by byte",
+        replaced(Requests, "head", head_from_its_beginning),
+        tests=("adversarial/test_own_budget.py::test_a_head_that_comes_byte_by_byte_is_looked_at_once",),
+    ),
+    brokered(
+        "hellos that come byte by byte",
+        replaced(HelloReader, "take", hello_from_its_beginning),
+        tests=("adversarial/test_own_budget.py::test_a_hello_that_comes_byte_by_byte_is_looked_at_once",),
+    ),
+    brokered(
+        "large work beside the loop",
+        replaced(threads, "LARGE", 1 << 40),
+        tests=("adversarial/test_own_budget.py::test_what_takes_long_is_done_beside_the_loop",),
     ),
 )  # fmt: skip

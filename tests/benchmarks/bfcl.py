@@ -44,7 +44,7 @@ from typing import Any
 from remit.core.calls import JSON_SAFE_INTEGER, Ask, Succeeded
 from remit.core.events import CallAnswered
 from remit.core.messages import Message, ToolSpec, Turn
-from remit.core.parsing.json_schema import Mismatch, validate
+from remit.core.parsing import Mismatch, validate
 from remit.replay.replayer import replay
 from remit.runtime import runner as run
 from remit.sandbox.guest.serving import described, snake_case

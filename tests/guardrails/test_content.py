@@ -20,8 +20,9 @@ from remit.core.errors import WorkspaceError
 from remit.core.messages import Turn
 from remit.guardrails.content_cases import check_content
 from remit.guardrails.content_rules import read_content
-from remit.guardrails.redaction import OWN, Redactor
+from remit.guardrails.redaction import Redactor
 from remit.guardrails.sanitizer import Guard
+from remit.guardrails.secret_formats import OWN
 from remit.runtime import runner as run
 from remit.workspace.session import open_house
 from support import CORPORA

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from remit.cli import COMMANDS, main
-from remit.guardrails.redaction import DETECTORS
+from remit.guardrails.secret_formats import DETECTORS
 from support.runs import Said
 
 WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection that commands go without, too

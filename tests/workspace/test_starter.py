@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 
 from remit.core.errors import CODES
 from remit.core.parsing.names import tables_of
-from remit.guardrails.redaction import patterns
+from remit.guardrails.secret_formats import formats
 from remit.runtime.models.scripted import read_script
 from support import ROOT
 
@@ -433,5 +433,5 @@ def test_the_starter_names_no_machine_no_person_and_no_secret() -> None:
         assert not re.search(r"/(?:root|home|Users|work/main|tmp)/", text), where
         assert set(re.findall(r"[\w.+-]+@([\w-]+\.[\w.-]*\w)", text)) <= {"example.com"}, where
         assert set(re.findall(r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}\b", text)) <= {"127.0.0.1", "10.20.0.0"}, where
-        for secrets in patterns().values():
-            assert not any(secret.search(text) for secret in secrets), where
+        for finders in formats().values():
+            assert not any(find(text) for find in finders), where

@@ -1,6 +1,6 @@
 from .attempts import Attempted, LiveAttempts, Probed
 from .broker import ApprovalPending, Broker
-from .budgets import check_turn, wall_end
+from .budgets import CALLS_A_TURN, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
 from .context import Moment, policy_context
 from .effects import InDoubt, effects_in_doubt, runs_in_doubt, settle_effect
@@ -8,6 +8,7 @@ from .holds import active_holds, hold_reason, lift_hold, set_hold
 from .host_tools import action_of, content_of, describe_host, describe_tool
 
 __all__ = [
+    "CALLS_A_TURN",
     "ApprovalPending",
     "Attempted",
     "Broker",
@@ -30,5 +31,6 @@ __all__ = [
     "runs_in_doubt",
     "set_hold",
     "settle_effect",
+    "too_many_calls",
     "wall_end",
 ]

@@ -17,13 +17,27 @@ from pathlib import Path
 from typing import Protocol
 
 from remit.broker.host_tools import load_host
-from remit.core import Access, Call, Change, Code, Confinement, Connection, Json, Landed, Limit, Refusal, Refused, Spent
+from remit.core import (
+    Access,
+    Call,
+    Change,
+    Code,
+    Confinement,
+    Connection,
+    Json,
+    Landed,
+    Limit,
+    Refusal,
+    Refused,
+    Spent,
+    in_thread,
+)
 from remit.core.parsing import digest
 from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, exhausted, retry_after, words_of
 from remit.sandbox.egress import Permit
 from remit.sandbox.packages import Environment, find_environment, make_environment
 from remit.workspace import Tool, Workspace, read_code
-from remit.workspace.manifest import Action, check_output, code_digest, fill_argv, resolve
+from remit.workspace.manifest import Action, ActionSchema, check_output, code_digest, fill_argv, resolve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,9 +192,9 @@ class LiveAttempts:
             ),
             variables={one.env: self._secrets[one.secret] for one in tool.manifest.exposed},
         )
-        return self._settle(tool, action, call, output)
+        return await self._settle(tool, action, call, output)
 
-    def _settle(self, tool: Tool, action: Action, call: Call, output: Output) -> Attempted:
+    async def _settle(self, tool: Tool, action: Action, call: Call, output: Output) -> Attempted:
         """Check first, commit last: a result that breaks its promise leaves no file behind."""
         code, error, message, value = output.code, output.error, output.message, output.value
         changes: tuple[Change, ...] = ()
@@ -188,7 +202,8 @@ class LiveAttempts:
             if code is None:
                 assert tool.pin is not None
                 try:
-                    check_output(tool.pin.schemas[action.name], value)
+                    schema = tool.pin.schemas[action.name]
+                    await in_thread(output.spent.output_bytes, check_output, schema, value)
                 except Refusal as refusal:
                     code, message, value = refusal.code, refusal.message, None
             if code is None and output.scratch is not None:
@@ -263,19 +278,14 @@ class LiveAttempts:
         code: Code | None = None
         limit: Limit | None = None
         error, message, value, after, size = None, "", None, None, 0
+        assert tool.pin is not None
+        schema = tool.pin.schemas[action.name]
         try:
-            raised, value = await asyncio.wait_for(
+            value, size = await asyncio.wait_for(
                 # What was decided stays as it is, whatever the tool does to what it is given.
-                asyncio.to_thread(_caught, function, copy.deepcopy(arguments)),
+                asyncio.to_thread(_returned, function, copy.deepcopy(arguments), schema),
                 tool.manifest.limits.wall,
             )
-            if isinstance(raised, Refusal):
-                raise raised  # not the tool's word: its graph's
-            if raised is not None:
-                raise _FromTool from raised
-            assert tool.pin is not None
-            check_output(tool.pin.schemas[action.name], value)
-            size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
             if size > tool.manifest.limits.output:
                 limit = Limit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
                 code, message, value = "resource_exhausted", exhausted(limit), None
@@ -316,6 +326,17 @@ class LiveAttempts:
 
 class _FromTool(Exception):
     """Whatever a host tool raised."""
+
+
+def _returned(function: Callable[..., Json], arguments: dict[str, Json], schema: ActionSchema) -> tuple[Json, int]:
+    """What the function returned, checked, and how many bytes it is. A `Refusal` is not the tool's word: its graph's, or ours."""
+    raised, value = _caught(function, arguments)
+    if isinstance(raised, Refusal):
+        raise raised
+    if raised is not None:
+        raise _FromTool from raised
+    check_output(schema, value)
+    return value, len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
 def _caught(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[BaseException | None, Json]:

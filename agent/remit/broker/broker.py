@@ -9,7 +9,7 @@ Nothing here trusts the model, the tool, or an earlier process: what was recorde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -100,7 +100,11 @@ class Broker:
         )
 
     def hear(self, step: int, asks: Sequence[Ask]) -> tuple[Ask, ...]:
-        """The model's calls as they may be recorded; what they really said stays in this process only."""
+        """The model's calls as they may be recorded; what they really said stays in this process only.
+
+        Of those beyond what one turn may hold the first is kept, which says so; thousands cost no more than one.
+        """
+        asks = asks[: budget.CALLS_A_TURN + 1]
         shown = tuple(self.guard.ask(ask) for ask in asks)
         self._heard.update({(step, index): ask for index, ask in enumerate(asks) if shown[index].redacted})
         return shown
@@ -113,11 +117,16 @@ class Broker:
         `cut` says that the model was stopped in its turn, by a length limit or a filter: none of its calls runs, because
         a cut `{"amount": 10` can read as a whole one.
         """
-        decided: list[CallDecided] = []
+        return tuple(self.deciding(step, asks, cut=cut))
+
+    def deciding(self, step: int, asks: Sequence[Ask], *, cut: bool = False) -> Iterator[CallDecided]:
+        """As `decide`, one call after the other, so that others may be heard in between."""
+        before: list[Call] = []
         for index, ask in enumerate(asks):
-            before = tuple(one.call for one in decided if one.call is not None and one.refused is None)
-            decided.append(self._decided(step, index, ask, cut, before))
-        return tuple(decided)
+            decided = self._decided(step, index, ask, cut, before)
+            if decided.call is not None and decided.refused is None:
+                before.append(decided.call)
+            yield decided
 
     def latest(self, step: int, index: int) -> CallDecided | None:
         """The last decision recorded for that call."""
@@ -126,7 +135,7 @@ class Broker:
             found, number = event, number + 1
         return found
 
-    def _decided(self, step: int, index: int, ask: Ask, cut: bool, before: tuple[Call, ...]) -> CallDecided:
+    def _decided(self, step: int, index: int, ask: Ask, cut: bool, before: Sequence[Call]) -> CallDecided:
         if (earlier := self.latest(step, index)) is not None:
             return earlier
         if ask.redacted and (said := self.world.unheard(step, index)) is not None:
@@ -135,6 +144,7 @@ class Broker:
             return event
         shown: Call | None = None
         try:
+            budget.check_place(index)
             if cut:
                 raise Refusal(
                     "invalid_arguments",

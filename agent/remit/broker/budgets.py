@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
-from remit.core import Refusal
+from typing import Final
+
+from remit.core import Error, Failed, Json, Refusal
 from remit.core.events import NANO
 from remit.journal import Facts
 from remit.workspace import Agent, Budget
+
+_TOO_MANY: Final = "one turn holds too many calls: this one and all after it are not looked at"
+_IN_PARTS: Final = "ask for the most important ones first, and for the others in a later turn"
+CALLS_A_TURN: Final = 128  # of the model; it is told of one more that nothing beyond was looked at
+
+
+def check_place(index: int) -> None:
+    """Raise `budget_exhausted` where a call comes after those that one turn may hold."""
+    if index >= CALLS_A_TURN:
+        raise Refusal(
+            "budget_exhausted", _TOO_MANY, details={"limit": "calls_a_turn", "of": CALLS_A_TURN}, remedy=_IN_PARTS
+        )
+
+
+def too_many_calls() -> Failed:
+    """What is said of a call that is not even recorded, because a turn holds so many."""
+    details: dict[str, Json] = {"limit": "calls_a_turn", "of": CALLS_A_TURN}
+    return Failed(error=Error(code="budget_exhausted", message=_TOO_MANY, details=details, remedy=_IN_PARTS))
 
 
 def check_call(facts: Facts, budget: Budget, now: int, *, output: int = 0) -> None:

@@ -6,6 +6,7 @@ in between. Whether the effect happened is then known to the outside world alone
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -69,7 +70,7 @@ def _doubts(facts: Facts, call: Call) -> tuple[Doubt, ...]:
     return tuple(doubt for doubt in facts.doubts if doubt.effect == effect)
 
 
-def check_twin_in_step(calls: tuple[Call, ...], call: Call) -> None:
+def check_twin_in_step(calls: Sequence[Call], call: Call) -> None:
     """Raise `invalid_arguments` where an earlier call of the same turn is this very one and cannot be undone."""
     twin = next((other for other in calls if other.request_digest == call.request_digest), None)
     if call.effect == "once" and twin is not None:

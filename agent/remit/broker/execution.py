@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from remit.broker import budgets as budget
@@ -29,6 +29,7 @@ from remit.core import (
     Result,
     RunEnded,
     Succeeded,
+    in_thread_to_its_end,
     request_digest,
 )
 from remit.core.events import AttemptEnded, AttemptIntended, EffectSettled
@@ -128,7 +129,7 @@ class Carry:
         )
         self.record.append(intended, durable=call.effect != "read")
         attempted = await self._bounded(call, number, key)
-        ended = self._ended(call, action, number, attempted)
+        ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
         tool, _ = self.workspace.action(call.action)
         self.world.ended(call, number, attempted.code, tool.manifest.breaker)
@@ -159,15 +160,28 @@ class Carry:
                 work.cancel()
                 await asyncio.wait({work})
 
-    def _ended(self, call: Call, action: Action, number: int, attempted: Attempted) -> AttemptEnded:
+    async def _ended(self, call: Call, action: Action, number: int, attempted: Attempted) -> AttemptEnded:
+        """What came of it, as it is recorded: checked against the reviewer's rules, and cleaned."""
         if attempted.lost:
             return effect.lost_attempt(call, number)
-        code, value, message = attempted.code, attempted.value, attempted.message
-        if code is None and (note := self.guard.blocked(value, "result", call.action)) is not None:
-            code, value, message = "content_blocked", None, f"the result may not be read here: {note}"
+        note = None
+        if attempted.code is None:
+            size = attempted.spent.output_bytes
+            note = await in_thread_to_its_end(size, self.guard.blocked, attempted.value, "result", call.action)
+        if note is not None:
+            message = f"the result may not be read here: {note}"
+            attempted = replace(attempted, code="content_blocked", value=None, message=message)
+        code = attempted.code
         if attempted.landed == "unknown" and call.effect == "once":
             code = "outcome_unknown"
         retried = code is not None and self._may_retry(call, action, number, code, attempted)
+        size = attempted.spent.output_bytes + len(attempted.stderr) + len(attempted.message)
+        return await in_thread_to_its_end(size, self._cleaned, call, action, attempted, (number, code, retried))
+
+    def _cleaned(
+        self, call: Call, action: Action, attempted: Attempted, outcome: tuple[int, Code | None, bool]
+    ) -> AttemptEnded:
+        number, code, retried = outcome
         return AttemptEnded(
             step=call.step,
             index=call.index,
@@ -175,9 +189,9 @@ class Carry:
             code=code,
             cause=attempted.code if attempted.code not in (code, None) else None,
             error=attempted.error,
-            message=self.guard.text(message, action=call.action)[:LONGEST_TEXT],
+            message=self.guard.text(attempted.message, action=call.action)[:LONGEST_TEXT],
             labels=self._labels(call, action) if attempted.code in TOLD_BY_TOOL and not retried else (),
-            value=self.guard.json(value, action=call.action),
+            value=self.guard.json(attempted.value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
             refused=tuple(

@@ -44,6 +44,7 @@ from .claims import Claim, Exhausted
 from .digests import decision_digest, request_digest
 from .errors import CODES, Code, ModelCode, Problem, Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 from .messages import WHOLE, Message, Model, ModelError, ToolSpec, Turn
+from .threads import in_thread, in_thread_to_its_end
 
 __all__ = [
     "BREAK_GLASS",
@@ -102,5 +103,7 @@ __all__ = [
     "action_matches",
     "ask_id",
     "decision_digest",
+    "in_thread",
+    "in_thread_to_its_end",
     "request_digest",
 ]

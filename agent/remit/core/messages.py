@@ -59,6 +59,11 @@ class Turn(Noun):
     usage: Usage = Usage()
     response_model: str = ""
 
+    @property
+    def size(self) -> int:
+        """About how many characters its calls hold."""
+        return sum(len(ask.arguments or "") or len(repr(ask.parsed)) for ask in self.asks)
+
 
 class Model(Protocol):
     """One method: the next turn."""

@@ -15,7 +15,8 @@ from pydantic import Field
 
 from remit.core import Json, Noun, Problem, WorkspaceError, action_matches
 from remit.core.parsing import Matching, Summary, Table, load_toml, read_table, texts_of, toml_line
-from remit.guardrails.redaction import DETECTORS, OWN, spliced
+from remit.guardrails.redaction import spliced
+from remit.guardrails.secret_formats import DETECTORS, OWN
 
 CONTENT: Final = "policies/content.toml"
 CASES: Final = "policies/content_cases.yaml"

@@ -19,6 +19,8 @@ from urllib.parse import quote, quote_plus, unquote
 SHORTEST_SECRET: Final = 8  # shorter values would blank out ordinary words
 _LEAST: Final = 6  # characters of a piece at an edge that are more than chance
 _UNICODE = re.compile(r"\\u\{?([0-9a-fA-F]{2,6})\}?|\\x([0-9a-fA-F]{2})")
+_PADDED = re.compile(r"&#0++(?=[0-9])")
+_HUGE = re.compile(r"&#[0-9]{8,}+;?")
 _WRAPPED: Final = r"(?:\\[nr]|\s)*"  # what puts an encoding on several lines
 _DUMPED: Final = r"(?:\\[nr]|[\s:,-]|0x)*"  # what stands between the bytes of a dump
 
@@ -47,9 +49,11 @@ class Reading:
         if "\\" in text:
             views.append(_UNICODE.sub(_character, text).replace("\\/", "/").replace('\\"', '"').replace("\\\\", "\\"))
         if "&" in text:
-            views.append(html.unescape(text))
+            views.append(_without_entities(text))
         if len(views) > 2:  # some characters so, others otherwise
-            views.append(html.unescape(unquote(_UNICODE.sub(_character, text).replace("\\/", "/"), errors="replace")))
+            views.append(
+                _without_entities(unquote(_UNICODE.sub(_character, text).replace("\\/", "/"), errors="replace"))
+            )
         return tuple(views)
 
     @cached_property
@@ -107,6 +111,11 @@ class KnownSecret:
     def _spread(self, between: str, core: str, text: str, flags: int = 0, *, around: str = "") -> list[Found]:
         pattern = around + between.join(re.escape(character) for character in core) + around + ("=*" if around else "")
         return [Found(match.start(), match.end(), self.secret) for match in re.finditer(pattern, text, flags)]
+
+
+def _without_entities(text: str) -> str:
+    # Python reads no number of thousands of digits: leading zeros say nothing, and more than 7 digits are no character.
+    return html.unescape(_HUGE.sub("\ufffd", _PADDED.sub("&#", text)))
 
 
 def _character(match: re.Match[str]) -> str:

@@ -18,6 +18,8 @@ from typing import Final, cast
 
 from remit.core import Json, Listing, Refusal, Touch
 from remit.core.parsing import URL_KINDS, canonical_url, leaves, resource_of
+from remit.guardrails.remembered import Remembered
+from remit.guardrails.repeated import Values
 
 UNTRUSTED: Final = "untrusted"  # the label of what somebody else wrote
 LINK: Final = "link"
@@ -28,6 +30,11 @@ SHORTEST_ID: Final = 3  # characters of a name that can be told from other words
 SHORTEST_NUMBER: Final = 5  # digits of an id that can be told from a day, a count or a year
 SHORTEST_ACCOUNT: Final = 9  # digits of a number that is an account, a card or a telephone
 SHORTEST_VALUE: Final = 6  # characters of a labelled value that is looked for in texts
+MOST_COMPARED: Final = (
+    200_000_000  # names of a result, times the characters of the arguments that may have written them
+)
+MOST_PARTS: Final = 16  # words of a name of which some may stand for it
+REMEMBERED: Final = 2 << 20  # characters of texts of which it is kept what they mention
 MOST_MARKS: Final = 3  # accents on one letter
 
 _MAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)+")
@@ -70,9 +77,12 @@ class Mentions:
     accounts: frozenset[str] = frozenset()
 
 
-@lru_cache(maxsize=1024)
 def mentions(text: str) -> Mentions:
     """Every link, address and account number in the text."""
+    return _MENTIONS(text)
+
+
+def _mentions(text: str) -> Mentions:
     rest, addresses, links = _folded(text), set[str](), set[str]()
     for found in _SCHEMED.finditer(rest):  # first, because a link may hold an address
         links.add(_link(found.group()))
@@ -89,6 +99,9 @@ def mentions(text: str) -> Mentions:
     accounts = {_plain(found.group()) for found in _IBAN.finditer(rest)}
     accounts |= {_plain(found.group()) for found in _NUMBER.finditer(_IBAN.sub(" ", rest))}
     return Mentions(links=frozenset(links), addresses=frozenset(addresses), accounts=frozenset(accounts))
+
+
+_MENTIONS: Final = Remembered(_mentions, most=REMEMBERED)
 
 
 def says(words: str, resource: str) -> bool:
@@ -146,9 +159,14 @@ def carried(
             found.add(ACCOUNT)
         spelled = _spelled(text) if values else ""
         for label, held in values.items():
-            if label not in found and any(value in spelled and value not in own for value in held):
+            if label not in found and any(value not in own for value in _values(held).found(spelled)):
                 found.add(label)
     return frozenset(found)
+
+
+@lru_cache(maxsize=16)
+def _values(held: frozenset[str]) -> Values:
+    return Values(held)
 
 
 def kind_of(resource: str) -> str:
@@ -211,11 +229,12 @@ def listed(lines: Iterable[Listing], value: Json, words: str) -> frozenset[str]:
 
 
 def written(arguments: Mapping[str, Json], names: Collection[str]) -> frozenset[str]:
-    """Those of the resources that the arguments themselves name."""
+    """Those of the resources that the arguments themselves name; all of them where there is too much to compare."""
     texts = [text for value in arguments.values() for text in _spelled_leaves(value)] if names else []
-    return frozenset(
-        name for name in names if any(text == name.partition(":")[2] or says(text, name) for text in texts)
-    )
+    whole, joined = set(texts), "\n".join(texts)  # no name goes over the end of a line
+    if len(names) * len(joined) > MOST_COMPARED:
+        return frozenset(names)
+    return frozenset(name for name in names if name.partition(":")[2] in whole or says(joined, name))
 
 
 def _called(line: Listing, value: Json, words: str) -> Iterator[Json]:
@@ -242,13 +261,18 @@ def _called_by(words: str, alias: str) -> str:
     if _stands(words.casefold(), alias.casefold()):
         return alias.casefold()
     parts = _APART.sub(" ", _EXTENSION.sub("", alias)).strip().casefold().split(" ")
-    spoken = _APART.sub(" ", words).casefold()
-    most = min(len(parts), spoken.count(" ") + 1)  # whoever wrote the name may have made it long
+    if len(parts) > MOST_PARTS:  # whoever wrote the name may have made it long
+        return ""
+    spoken = _SPOKEN(words)
+    most = min(len(parts), spoken.count(" ") + 1)
     for size in range(most, max(2, -(-len(parts) // 2)) - 1, -1):
         for at in range(len(parts) - size + 1):
             if _stands(spoken, phrase := " ".join(parts[at : at + size])):
                 return phrase
     return ""
+
+
+_SPOKEN: Final = Remembered(lambda words: _APART.sub(" ", words).casefold(), most=REMEMBERED)
 
 
 def _at(value: Json, path: Sequence[str]) -> Iterator[Json]:
@@ -313,10 +337,12 @@ def _link(text: str) -> str:
     return f"{host.lower()}{slash}{path}".rstrip("/")
 
 
-@lru_cache(maxsize=64)
 def _spelled(text: str) -> str:
     """The text in which a labelled value is looked for, in whatever case and with or without hyphens and spaces."""
-    return _APART.sub("", _folded(text)).upper()
+    return _SPELLED(text)
+
+
+_SPELLED: Final = Remembered(lambda text: _APART.sub("", _folded(text)).upper(), most=REMEMBERED)
 
 
 def _is_file(text: str) -> bool:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
-from remit.broker import ApprovalPending, Broker
+from remit.broker import CALLS_A_TURN, ApprovalPending, Broker, too_many_calls
 from remit.core import (
     Ask,
     Call,
@@ -264,6 +264,8 @@ class ForeignRun:
         return ApprovalWaiter(world, self.agency.record, self._broker, self.model, wait)
 
     async def perform(self, turn: Turn, index: int, own: Own | None, *, queued: bool) -> Result | ApprovalRequested:
+        if index > CALLS_A_TURN:  # the first that is too many is recorded, and says so for all of them
+            return too_many_calls()
         if not queued:
             return await self._performed(turn, index, own)
         async with self._queue:
@@ -300,7 +302,7 @@ class ForeignRun:
         return self.agency.broker
 
     def _mark(self, turn: Turn) -> str:
-        return _mark([self._broker.guard.ask(ask) for ask in turn.asks])
+        return _mark([self._broker.guard.ask(ask) for ask in turn.asks[: CALLS_A_TURN + 1]])
 
     async def _performed(self, turn: Turn, index: int, own: Own | None) -> Result | ApprovalRequested:
         async with self._turns:

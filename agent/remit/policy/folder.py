@@ -60,7 +60,7 @@ def unread_files(folder: Path) -> Iterator[Problem]:
 def _unread_below(folder: Path, name: str) -> Iterator[Problem]:
     marker = folder / NOT_IN_FORCE
     if marker.is_file():
-        if not marker.read_bytes().strip():
+        if not read_file(marker, file=f"{name}/{NOT_IN_FORCE}").strip():
             fix = "write in it why nothing in the folder is in force"
             yield Problem(file=f"{name}/{NOT_IN_FORCE}", what="the file gives no reason", fix=fix)
         return

@@ -24,8 +24,16 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Durability, Send, interrupt
 
 from remit.broker import ApprovalPending, Broker, check_turn, wall_end
-from remit.core import WHOLE, Decision, Model, ModelError, Refusal, RunEnded, ToolSpec, Turn
-from remit.core.events import AnswerRejected, CallAnswered, ModelAnswered, ModelAsked, ModelFailed, RunFinished
+from remit.core import WHOLE, Decision, Model, ModelError, Refusal, RunEnded, ToolSpec, Turn, in_thread
+from remit.core.events import (
+    AnswerRejected,
+    CallAnswered,
+    CallDecided,
+    ModelAnswered,
+    ModelAsked,
+    ModelFailed,
+    RunFinished,
+)
 from remit.journal import Record
 from remit.runtime.directory import look_ups
 
@@ -145,8 +153,8 @@ class Agency:
             return None
         answered = ModelAnswered(
             step=step,
-            text=self.broker.guard.answer(turn.text),
-            asks=self.broker.hear(step, turn.asks),
+            text=await in_thread(len(turn.text), self.broker.guard.answer, turn.text),
+            asks=await in_thread(turn.size, self.broker.hear, step, turn.asks),
             finish=turn.finish,
             usage=turn.usage,
             response_model=turn.response_model,
@@ -179,10 +187,15 @@ class Agency:
         """Decide every call of the step in the model's order, and answer those that will not run."""
         step = state.get("step", 0)
         answered = self._turn(step)
-        for decided in self.broker.decide(step, answered.asks, cut=answered.finish not in WHOLE):
+        every: list[CallDecided] = []
+        for decided in self.broker.deciding(step, answered.asks, cut=answered.finish not in WHOLE):
+            every.append(decided)
+            await asyncio.sleep(0)  # a turn of many calls keeps nobody else waiting
+        for decided in every:
             if not _may_run(decided.decision):
                 assert decided.index is not None
                 await self.broker.perform(step, decided.index)
+                await asyncio.sleep(0)
         return {}
 
     async def act(self, state: State) -> State:

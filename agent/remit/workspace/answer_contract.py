@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, cast
 
@@ -12,7 +11,7 @@ from remit.core.parsing import Mismatch, parse_arguments, validate
 
 CITATIONS: Final = "citations"
 CONFIDENCE: Final = "confidence"
-_FENCED: Final = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_FENCE: Final = "```"
 
 
 class Answer(Noun):
@@ -44,9 +43,8 @@ class Answer(Noun):
 
     def problems(self, text: str, results: Collection[str]) -> tuple[str, ...]:
         """Why the text is no such answer; empty where it is. `results` are the places of calls that succeeded."""
-        fenced = _FENCED.fullmatch(text)
         try:
-            answer = parse_arguments(fenced[1] if fenced else text)
+            answer = parse_arguments(_unfenced(text))
         except Refusal as refusal:
             return (f"it is not one JSON object: {refusal.message}",)
         return (*self._shape(answer), *self._citations(answer, results), *self._confidence(answer))
@@ -85,6 +83,16 @@ class Answer(Noun):
             yield f'"{CONFIDENCE}" is no number from 0 to 1'
         elif sure < self.confidence:
             yield f"it is sure to {sure:g}, and less than {self.confidence:g} is not enough: find out more"
+
+
+def _unfenced(text: str) -> str:
+    """What stands between fences on lines of their own; all of it where none do."""
+    inner = text.strip()
+    if not (inner.startswith(_FENCE) and inner.endswith(_FENCE) and len(inner) >= 2 * len(_FENCE)):
+        return text
+    before, _, rest = inner[len(_FENCE) : -len(_FENCE)].removeprefix("json").partition("\n")
+    between, line_end, after = rest.rpartition("\n")
+    return between if line_end and not before.strip() and not after.strip() else text
 
 
 def _order(place: str) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from remit.guardrails.encodings import spellings
 from remit.guardrails.redaction import Redactor
 from remit.sandbox.egress import Permit
 from remit.sandbox.egress.call_session import MOST_AT_ONCE, MOST_REQUESTS
-from remit.sandbox.egress.client_hello import read_hello
+from remit.sandbox.egress.client_hello import HelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.permissions import Network, parse_credential
 from remit.sandbox.egress.response_scrubber import Scrubber
@@ -105,8 +105,10 @@ def test_a_hello_is_read_alike_however_it_is_cut() -> None:
     body = whole[5:]
     records = b"".join(b"\x16\x03\x01\x00\x01" + body[at : at + 1] for at in range(len(body)))
     for data in (whole, records):
-        assert [read_hello(data[:size]) for size in range(0, len(data), 7)] == [None] * len(range(0, len(data), 7))
-        found = read_hello(data)
+        assert [HelloReader().take(data[:size]) for size in range(0, len(data), 7)] == [None] * len(
+            range(0, len(data), 7)
+        )
+        found = HelloReader().take(data)
         assert found is not None
         assert (found.name, found.hidden) == ("api.test", False)
 
@@ -119,7 +121,7 @@ def test_no_bytes_make_reading_a_hello_fail_otherwise() -> None:
         for _ in range(dice.randrange(1, 6)):
             data[dice.randrange(len(data))] = dice.randrange(256)
         with suppress(Blocked):
-            read_hello(bytes(data[: dice.randrange(len(data) + 1)]))
+            HelloReader().take(bytes(data[: dice.randrange(len(data) + 1)]))
 
 
 @abuse(81)

@@ -1,7 +1,8 @@
 from .exact_json import Arguments, OwnCopies
 from .file_patterns import covered
-from .json_schema import Mismatch, check_schema, types_of, validate
+from .json_schema import check_schema, types_of
 from .json_texts import each_text, leaves, texts_of
+from .json_validation import Mismatch, validate
 from .names import canonical, hidden_character, proper_name, resource_of, tables_of
 from .outside import (
     BROKEN,

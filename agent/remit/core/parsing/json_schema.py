@@ -1,15 +1,16 @@
-"""JSON Schema as pydantic writes it, checked without coercion.
+"""Which JSON Schemas can be checked: those whose every keyword `json_validation.py` knows.
 
-Only the keywords in `check_schema` exist here; a schema with any other is refused when its tool is pinned, so that nothing
-is ever accepted because a keyword was not understood.
+A schema with any other keyword is refused when its tool is pinned, so that nothing is ever accepted because a keyword was
+not understood.
 """
 
 from __future__ import annotations
 
-import copy
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Final, cast
+
+from pydantic_core import SchemaError, SchemaValidator, core_schema
 
 from remit.core.calls import Json
 
@@ -58,10 +59,20 @@ def _is_type(value: Json) -> bool:
 
 def _is_pattern(value: Json) -> bool:
     try:
-        re.compile(value)
-    except (re.error, TypeError, OverflowError, RecursionError):
+        compiled(value)
+    except (SchemaError, TypeError):  # a list has no hash
         return False
     return isinstance(value, str)
+
+
+@lru_cache(maxsize=256)
+def compiled(pattern: str) -> SchemaValidator:
+    """What finds the pattern anywhere in a text, in time linear in the text: the engine that pydantic's own checks use.
+
+    Raises:
+        SchemaError: it has a lookaround or a backreference, or its program would be too large.
+    """
+    return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
 
 
 # Every keyword that is checked, and what may stand behind it: a schema comes from the tool, and may be anything.
@@ -82,47 +93,31 @@ _SHAPES: Final[Mapping[str, Callable[[Json], bool]]] = {
 }
 
 
-class Mismatch(Exception):
-    """`path` names properties that the schema names (`*` for any other), never what the model wrote."""
-
-    def __init__(self, path: tuple[str, ...], problem: str, expected: Json = None) -> None:
-        self.path = path
-        self.problem = problem
-        self.expected = expected
-        super().__init__(f"{'.'.join(path) or 'the value'}: {problem}")
-
-
 def check_schema(schema: Json) -> tuple[str, ...]:
     """Everything in the schema that this module would not check; empty means that it can be pinned."""
     return tuple(_faults(schema, schema, ())) or tuple(_loops(schema))
 
 
-def validate(schema: Mapping[str, Json], value: Json, *, fill: bool = True) -> Json:
-    """The value, with absent defaults filled in; nothing is coerced and no unknown property passes.
-
-    Raises:
-        Mismatch: the first way in which the value is not what the schema says.
-    """
-    try:
-        return _Check(schema, fill=fill).value(dict(schema), value, ())
-    except RecursionError:
-        raise Mismatch((), "too_deep") from None
-
-
-def types_of(schema: Json, root: Json = None) -> frozenset[str]:
+def types_of(schema: Json) -> frozenset[str]:
     """The JSON types that a value of this schema may have; all of them where it does not say."""
-    root = schema if root is None else root
-    if schema is True:
-        return frozenset(TYPES)
-    if "$ref" in schema:
-        return types_of(_resolved(root, schema["$ref"]) or {}, root)
-    if branches := schema.get("anyOf") or schema.get("oneOf"):
-        return frozenset[str]().union(*(types_of(branch, root) for branch in branches))
-    if "const" in schema or "enum" in schema:
-        return frozenset(_type_name(choice) for choice in schema.get("enum", [schema.get("const")]))
-    if "type" in schema:
-        return frozenset([schema["type"]] if isinstance(schema["type"], str) else schema["type"])
-    return frozenset(TYPES)
+    found, seen, ahead = set[str](), set[str](), [schema]
+    while ahead:
+        inner: Json = ahead.pop()
+        if inner is True:
+            found.update(TYPES)
+        elif "$ref" in inner:
+            if inner["$ref"] not in seen:  # a definition that many branches share is looked at once
+                seen.add(inner["$ref"])
+                ahead.append(resolved(schema, inner["$ref"]) or {})
+        elif branches := inner.get("anyOf") or inner.get("oneOf"):
+            ahead.extend(branches)
+        elif "const" in inner or "enum" in inner:
+            found.update(type_name(choice) for choice in inner.get("enum", [inner.get("const")]))
+        elif "type" in inner:
+            found.update([inner["type"]] if isinstance(inner["type"], str) else inner["type"])
+        else:
+            found.update(TYPES)
+    return frozenset(found)
 
 
 def _faults(schema: Json, root: Json, path: tuple[str, ...]) -> Iterator[str]:
@@ -137,9 +132,10 @@ def _faults(schema: Json, root: Json, path: tuple[str, ...]) -> Iterator[str]:
         if keyword not in _SHAPES:
             yield f"{where} uses {keyword!r}, which is not checked"
         elif not _SHAPES[keyword](schema[keyword]):
-            yield f"{where} has a {keyword!r} that means nothing"
+            what = "cannot be matched in linear time" if keyword == "pattern" else "means nothing"
+            yield f"{where} has a {keyword!r} that {what}"
             return
-    if "$ref" in schema and _resolved(root, schema["$ref"]) is None:
+    if "$ref" in schema and resolved(root, schema["$ref"]) is None:
         yield f"{where} refers to something outside its $defs"
     if "$ref" in schema and set(schema) - _ANNOTATIONS - {"$ref", "$defs"}:
         yield f"{where} says more than its '$ref', which is not checked"
@@ -175,119 +171,19 @@ def _loops(schema: Json) -> Iterator[str]:
             yield f"{name} is defined by itself"
 
 
-class _Check:
-    def __init__(self, root: Mapping[str, Json], *, fill: bool) -> None:
-        self._root = root
-        self._fill = fill
-
-    def value(self, schema: Json, value: Json, path: tuple[str, ...]) -> Json:
-        if schema is True:
-            return value
-        if not isinstance(schema, dict):
-            raise Mismatch(path, "no_schema")  # nothing is accepted because its schema says nothing
-        schema = cast("dict[str, Json]", schema)
-        if "$ref" in schema:
-            return self.value(_resolved(self._root, schema["$ref"]), value, path)
-        for keyword in ("anyOf", "oneOf"):
-            if keyword in schema:
-                value = self._branch(schema[keyword], value, path)
-        if "type" in schema:
-            types = [schema["type"]] if isinstance(schema["type"], str) else schema["type"]
-            if not any(_is(value, name) for name in types):
-                raise Mismatch(path, "wrong_type", " or ".join(types))
-        if "const" in schema and not _same(value, schema["const"]):
-            raise Mismatch(path, "not_allowed_value", [schema["const"]])
-        if "enum" in schema and not any(_same(value, choice) for choice in schema["enum"]):
-            raise Mismatch(path, "not_allowed_value", schema["enum"])
-        match value:
-            case bool() | None:
-                return value
-            case int() | float():
-                self._number(schema, value, path)
-            case str():
-                self._size(schema, "Length", len(value), path)
-                if "pattern" in schema and re.fullmatch(schema["pattern"], value) is None:
-                    raise Mismatch(path, "pattern", schema["pattern"])
-            case list():
-                return self._array(schema, cast("Sequence[Json]", value), path)
-            case dict():
-                return self._object(schema, cast("dict[str, Json]", value), path)
-            case _:
-                raise Mismatch(path, "wrong_type", " or ".join(TYPES))
-        return value
-
-    def _branch(self, branches: list[Json], value: Json, path: tuple[str, ...]) -> Json:
-        furthest: Mismatch | None = None
-        for branch in branches:
-            try:
-                return self.value(branch, value, path)
-            except Mismatch as mismatch:
-                if furthest is None or len(mismatch.path) > len(furthest.path):
-                    furthest = mismatch
-        if furthest is not None and len(furthest.path) > len(path):
-            raise furthest
-        raise Mismatch(path, "wrong_type", " or ".join(sorted(types_of({"anyOf": branches}, self._root))))
-
-    def _number(self, schema: Mapping[str, Json], value: float, path: tuple[str, ...]) -> None:
-        too_small = value < schema.get("minimum", value) or value <= schema.get("exclusiveMinimum", value - 1)
-        too_large = value > schema.get("maximum", value) or value >= schema.get("exclusiveMaximum", value + 1)
-        if too_small or too_large:
-            raise Mismatch(path, "too_small" if too_small else "too_large")
-        if "multipleOf" in schema and value % schema["multipleOf"]:
-            raise Mismatch(path, "not_a_multiple", schema["multipleOf"])
-
-    def _size(self, schema: Mapping[str, Json], of: str, size: int, path: tuple[str, ...]) -> None:
-        if size < schema.get(f"min{of}", size):
-            raise Mismatch(path, "too_short", schema[f"min{of}"])
-        if size > schema.get(f"max{of}", size):
-            raise Mismatch(path, "too_long", schema[f"max{of}"])
-
-    def _array(self, schema: Mapping[str, Json], value: Sequence[Json], path: tuple[str, ...]) -> list[Json]:
-        self._size(schema, "Items", len(value), path)
-        if schema.get("uniqueItems") and any(_same(a, b) for at, a in enumerate(value) for b in value[:at]):
-            raise Mismatch(path, "not_unique")
-        first = schema.get("prefixItems", [])
-        rest = schema.get("items", True)
-        checked: list[Json] = []
-        for number, item in enumerate(value):
-            inner = first[number] if number < len(first) else rest
-            if inner is False:
-                raise Mismatch(path, "too_long", len(first))
-            checked.append(self.value(inner, item, (*path, str(number))))
-        return checked
-
-    def _object(self, schema: Mapping[str, Json], value: dict[str, Json], path: tuple[str, ...]) -> dict[str, Json]:
-        self._size(schema, "Properties", len(value), path)
-        properties: Mapping[str, Json] = schema.get("properties", {})
-        # Plain JSON Schema lets unknown properties pass; a tool's signature does not.
-        others = schema.get("additionalProperties", "properties" not in schema)
-        checked: dict[str, Json] = {}
-        for name, item in value.items():
-            if name in properties:
-                checked[name] = self.value(properties[name], item, (*path, name))
-            elif others is False:
-                raise Mismatch(path, "unknown_property", sorted(properties))
-            else:
-                checked[name] = self.value(others, item, (*path, "*"))
-        for name, inner in properties.items():
-            if name not in checked and self._fill and inner is not True and "default" in inner:
-                checked[name] = copy.deepcopy(inner["default"])
-        for name in schema.get("required", ()):
-            if name not in checked:
-                raise Mismatch((*path, name), "missing")
-        return checked
-
-
-def _resolved(root: Mapping[str, Json], reference: str) -> Mapping[str, Json] | None:
+def resolved(root: Mapping[str, Json], reference: str) -> Mapping[str, Json] | None:
+    """The definition that a `$ref` names; None where the schema has no such one."""
     found: Mapping[str, Json] | None = root.get("$defs", {}).get(reference.removeprefix(_DEFINITIONS))
     return found if reference.startswith(_DEFINITIONS) else None
 
 
-def _type_name(value: Json) -> str:
-    return next(name for name in TYPES if _is(value, name))
+def type_name(value: Json) -> str:
+    """The JSON type of a value."""
+    return next(name for name in TYPES if is_type(value, name))
 
 
-def _is(value: Json, name: str) -> bool:
+def is_type(value: Json, name: str) -> bool:
+    """Whether a value is of the JSON type `name`."""
     match name:
         case "null":
             return value is None
@@ -303,8 +199,3 @@ def _is(value: Json, name: str) -> bool:
             return isinstance(value, list)
         case _:
             return isinstance(value, dict)
-
-
-def _same(a: Json, b: Json) -> bool:
-    """Equal as JSON: `true` is not 1."""
-    return type(a) is type(b) and a == b if isinstance(a, bool) or isinstance(b, bool) else bool(a == b)

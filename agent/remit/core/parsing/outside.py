@@ -49,7 +49,8 @@ _NUMBER = re.compile(r"[+-]?(?:0[xob])?[0-9a-fA-F_]+")
 _AT = re.compile(r" \(at (?:line (\d+), column \d+|end of document)\)$")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_YAML_RUN = re.compile(r"[ ]*(?:[-?][ ]+){16}|(?:[^\n\[{]*[\[{]){33}")
+_MOST_BRACKETS: Final = 32
+_YAML_RUN = re.compile(r"(?:[-?][ ]++){16}")
 
 
 def read_file(path: Path, *, file: str, most: int = LARGEST_FILE) -> bytes:
@@ -106,7 +107,7 @@ def load_yaml(text: str, *, file: str) -> Any:
 
     _check_size(len(text), file, LARGEST_FILE)
     try:
-        if _YAML_RUN.search(text):
+        if _may_be_deep(text):
             _check_yaml(YAML(typ="rt", pure=True), text, file)
         yaml: Any = YAML(typ="rt", pure=True)
         document: Any = yaml.load(text)
@@ -187,6 +188,12 @@ def _check_toml(text: str, file: str) -> None:
             what, fix = f"a number has more than {MOST_DIGITS} digits", "write it shorter, or as a text"
         if what:
             _wrong(file, text.count("\n", 0, token.start()) + 1, what, fix)
+
+
+def _may_be_deep(text: str) -> bool:
+    """Whether one line begins many lists or tables. Deeper ones over several lines are indented, so they are few."""
+    brackets = max(line.count("[") + line.count("{") for line in text.split("\n"))
+    return brackets > _MOST_BRACKETS or _YAML_RUN.search(text) is not None
 
 
 def _check_yaml(yaml: Any, text: str, file: str) -> None:

@@ -22,43 +22,59 @@ class Hello:
     hidden: bool
 
 
-def read_hello(data: bytes) -> Hello | None:
-    """The hello that `data` begins with; None where more of it is to come.
+class HelloReader:
+    """Reads the hello at the beginning of a connection as it comes; however it is cut, each byte is looked at once."""
 
-    Raises:
-        Blocked: `not_tls`.
-    """
-    message = bytearray()
-    at = 0
-    while True:
-        record = data[at : at + 5]
+    def __init__(self) -> None:
+        self.said = bytearray()  # all that came
+        self._message = bytearray()  # of the handshake
+        self._at = 0  # where the record begins that is read
+        self._taken = 0  # bytes of it
+
+    def take(self, data: bytes) -> Hello | None:
+        """The hello, once it has come with `data`; None where more of it is to come.
+
+        Raises:
+            Blocked: `not_tls`.
+        """
+        self.said += data
+        while (size := self._record_size()) is not None:
+            begin = self._at + 5
+            piece = self.said[begin + self._taken : begin + size]
+            self._message += piece
+            self._taken += len(piece)
+            if self._message and self._message[0] != _CLIENT_HELLO:
+                raise Blocked("not_tls", "the connection does not begin with a TLS hello")
+            if len(self._message) >= 4 and len(self._message) >= self._message_size():
+                return self._hello()
+            if self._taken < size:
+                break
+            self._at, self._taken = begin + size, 0
+        if len(self.said) > LARGEST:
+            raise Blocked("not_tls", "the TLS hello is too long")
+        return None
+
+    def _record_size(self) -> int | None:
+        """The size of the record that is read; None where its header has not come."""
+        record = self.said[self._at : self._at + 5]
         # The first byte decides at once: a peer that waits for an answer is not waited for.
         if record and (record[0] != _HANDSHAKE or (len(record) > 1 and record[1] != 3)):
             raise Blocked("not_tls", "the connection does not begin with TLS")
         if len(record) < 5:
-            _check_length(data)
             return None
         size = int.from_bytes(record[3:5], "big")
         if not 0 < size <= 16384:
             raise Blocked("not_tls", "the connection does not begin with TLS")
-        message += data[at + 5 : at + 5 + size]
-        if message and message[0] != _CLIENT_HELLO:
-            raise Blocked("not_tls", "the connection does not begin with a TLS hello")
-        if len(message) >= 4 and len(message) >= 4 + int.from_bytes(message[1:4], "big"):
-            break
-        if len(data) < at + 5 + size:
-            _check_length(data)
-            return None
-        at += 5 + size
-    try:
-        return _Reader(bytes(message[4 : 4 + int.from_bytes(message[1:4], "big")])).hello()
-    except (IndexError, UnicodeDecodeError) as failure:
-        raise Blocked("not_tls", "the TLS hello cannot be read") from failure
+        return size
 
+    def _message_size(self) -> int:
+        return 4 + int.from_bytes(self._message[1:4], "big")
 
-def _check_length(data: bytes) -> None:
-    if len(data) > LARGEST:
-        raise Blocked("not_tls", "the TLS hello is too long")
+    def _hello(self) -> Hello:
+        try:
+            return _Reader(bytes(self._message[4 : self._message_size()])).hello()
+        except (IndexError, UnicodeDecodeError) as failure:
+            raise Blocked("not_tls", "the TLS hello cannot be read") from failure
 
 
 class _Reader:

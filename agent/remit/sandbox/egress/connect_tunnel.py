@@ -8,7 +8,7 @@ from typing import Final, Protocol
 from remit.sandbox.egress.addresses import Resolver, dial, find
 from remit.sandbox.egress.call_session import Entry, Ticket
 from remit.sandbox.egress.certificate_authority import Authority
-from remit.sandbox.egress.client_hello import Hello, read_hello
+from remit.sandbox.egress.client_hello import Hello, HelloReader
 from remit.sandbox.egress.connection import Wire, splice
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.forwarder import Forwarder
@@ -84,21 +84,20 @@ class Tunnel:
 
     async def _hello(self, name: str) -> bytes:
         """The bytes of the hello, which must name that host and nobody else."""
-        said = bytearray()
+        reader = HelloReader()
         hello: Hello | None = None
         while hello is None:
             data = await self._wire.receive()
             if not data:
                 raise Blocked("not_tls", "the connection does not begin with TLS")
-            said += data
-            hello = read_hello(bytes(said))
+            hello = reader.take(data)
         if not hello.name:
             raise Blocked("hidden_name", "the TLS hello names no host")
         if hello.hidden:
             raise Blocked("hidden_name", "the TLS hello encrypts the name of its host")
         if hello.name.lower() != name:
             raise Blocked("other_name", "the TLS hello names another host than the tunnel")
-        return bytes(said)
+        return bytes(reader.said)
 
     async def _pass(self, server: Wire, name: str, entry: Entry) -> None:
         hello, ticket = await self._hello(name), self._ticket

@@ -26,6 +26,7 @@ _FIELD = re.compile(
 )
 _AUTHORITY = re.compile(r"([^\s:@/?#]+):([1-9][0-9]{0,4})")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
+_BARE_END = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)")  # a line that ends in one of the two only
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +171,12 @@ class Requests:
         return bytes(self._said)
 
     async def head(self) -> Head | None:
-        """The next head; None where the connection ends before one."""
-        while (end := self._said.find(b"\r\n\r\n")) < 0:
-            if len(self._said) > LARGEST_HEAD or re.search(rb"(?<!\r)\n|\r(?!\n|\Z)", self._said):
+        """The next head; None where the connection ends before one. However it is cut, each byte is looked at once."""
+        seen = 0
+        while (end := self._said.find(b"\r\n\r\n", max(seen - 3, 0))) < 0:
+            if len(self._said) > LARGEST_HEAD or _BARE_END.search(self._said, max(seen - 1, 0)):
                 raise malformed("its head does not end as it should")
+            seen = len(self._said)
             try:
                 data = await self.wire.receive()
             except Blocked:

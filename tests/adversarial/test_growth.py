@@ -1,0 +1,513 @@
+"""Trusted code has a budget: what reads text from outside takes time in proportion to the text, whatever stands in it.
+
+Each row plays one public function on texts that are made to be slow, at two sizes. A function of the listed modules that takes
+text and has no row fails the last test: whoever writes one says how it grows.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remit.core import Listing, RemitError, Touch
+from remit.core.parsing import (
+    Mismatch,
+    canonical,
+    canonical_host,
+    canonical_json,
+    canonical_url,
+    check_schema,
+    covered,
+    digest,
+    digest_bytes,
+    each_text,
+    hidden_character,
+    leaves,
+    load_toml,
+    parse_arguments,
+    parse_json,
+    proper_name,
+    read_rows,
+    resource_of,
+    tables_of,
+    texts_of,
+    toml_line,
+    types_of,
+    validate,
+)
+from remit.core.parsing.exact_json import Arguments
+from remit.core.parsing.json_schema import is_type, resolved, type_name
+from remit.core.parsing.outside import load_json
+from remit.core.parsing.outside import text_of as outside_text
+from remit.guardrails import (
+    Content,
+    Guard,
+    Redactor,
+    argument_texts,
+    carried,
+    intends,
+    listed,
+    read_content,
+    said,
+    spellings,
+    telling,
+    unnamed,
+    valid,
+    visible,
+    written,
+)
+from remit.guardrails.content_rules import folded
+from remit.guardrails.encodings import KnownSecret, Reading
+from remit.guardrails.provenance import _mentions, says
+from remit.guardrails.redaction import spliced
+from remit.guardrails.repeated import Values
+from remit.guardrails.secret_formats import formats
+from remit.sandbox.egress.client_hello import HelloReader
+from remit.sandbox.egress.errors import Blocked
+from remit.sandbox.egress.requests import authority, parse_head, tokens
+from remit.sandbox.egress.response_scrubber import Scrubber
+from remit.workspace.answer_contract import Answer
+
+SMALLEST = 2_000  # characters
+LARGEST = 32_000
+MEASURABLE_S = 0.002  # of processor time: less is noise
+TIMES = 4
+MOST = 12.0  # times the time of a text that is 4 times as long; linear work takes 4, quadratic 16
+WORDS = "Send the summary to Alice and pay invoice 4711"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """`call` on each of `texts`, which are pieces that are repeated, or functions of a size."""
+
+    call: Callable[[Any], object]
+    texts: tuple[str | Callable[[int], Any], ...]
+
+
+def of(call: Callable[[Any], object], *texts: str | Callable[[int], Any]) -> Row:
+    return Row(call=call, texts=texts)
+
+
+def bytes_of(call: Callable[[bytes], object]) -> Callable[[str], object]:
+    return lambda text: call(text.encode())
+
+
+def piecewise(take: Callable[[], Callable[[bytes], object]]) -> Callable[[bytes], object]:
+    """As a peer sends it who drips."""
+
+    def call(data: bytes) -> None:
+        one = take()
+        for at in range(len(data)):
+            one(data[at : at + 1])
+
+    return call
+
+
+def nested(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"$ref": "#/$defs/F", "$defs": {"F": schema}}
+
+
+REF = {"$ref": "#/$defs/F"}
+OBJECT = {"type": "object", "properties": {"of": REF}, "required": ["of"]}
+UNION = nested(
+    {"anyOf": [OBJECT, {"type": "object", "properties": {"of": REF, "x": {"type": "integer"}}}, {"type": "null"}]}
+)
+ITEMS = {
+    "type": "array",
+    "uniqueItems": True,
+    "items": {"anyOf": [{"type": "integer"}, {"enum": [f"v{n}" for n in range(50)]}]},
+}
+
+
+def broken(call: Callable[[str], object]) -> Callable[[str], object]:
+    """A reader of JSON that may refuse."""
+
+    def read(text: str) -> None:
+        with suppress(ValueError):
+            call(text)
+
+    return read
+
+
+def numbers(size: int) -> list[int]:
+    return list(range(size // 6))
+
+
+def levels(size: int) -> Any:
+    """As many levels as JSON may have; more of them at once for a longer text."""
+    value: Any = None
+    for _ in range(28):
+        value = {"of": value}
+    return [value] * max(1, size // 300)
+
+
+def strings(size: int) -> list[str]:
+    return ["password=abc1"] * (size // 13)
+
+
+HOSTILE = (
+    "a", "0", " ", "\n", "\\", '"', "{", "[", ".", "-", "@", "a.", "a@", "a@b.", "://a:", "é", "e\u0301", "%41", "&#", "&#x4", "0 ", "1.1.",
+    "a-", "https://a.b/", "-----BEGIN PRIVATE KEY-----", "-----BEGIN PRIVATE KEY-----\nMIIEaaaaaaaaaaaaaaaa\n", "-eyJaaaaaaaa", "sk-a",
+    "token=", "aws'", "xoxb-1-", "AA00 ", "[::", "\U000e0041", "\u202e",
+)  # fmt: skip
+FEW = ("a", "\n", "\\", '"', "a@b.", "&#", "-----BEGIN PRIVATE KEY-----", "token=", "sk-a", "-eyJaaaaaaaa")
+SECRET = "c4nary-horse/Battery+staple"
+KNOWN = (*FEW, SECRET[:12], "&#0", "&#9", "%2", "\\u00", "0x", SECRET + " ", "\\n ")
+JSONS = ("[", '"', '{"a":', "[1,", '"\\"', "1", "\\", '["a",')
+SENTENCES = (*FEW, "pay ", "a-b ", "0 ", "1.1.1.", "AA00 AAAA ", "https://a.b/ ", "é", "a@a")
+PHRASE = read_content('[[phrase]]\nnote = "n"\ntext = ["aaa bbb", "ignore all"]\ndo = "redact"\n[[personal]]\nnote = "p"\nkinds = ["email", "phone", "iban", "card", "ip"]\n')  # fmt: skip
+BLOCKED = read_content('[[phrase]]\nnote = "n"\ntext = ["aaa bbb"]\nwhere = ["result", "answer", "arguments"]\n')
+LINES = (Listing(kind="mail", path=("*", "mail")), Listing(kind="file", path=("*", "name"), alias=("*", "alias")))
+
+
+def people(size: int) -> list[dict[str, str]]:
+    return [{"mail": f"a{n}@b.example", "name": f"n{n}", "alias": "pay invoice " * 8} for n in range(size // 130)]
+
+
+def labelled(size: int) -> tuple[list[str], frozenset[str]]:
+    """A text, and as many labelled values that all begin as it does."""
+    return ["0" * size], frozenset(f"{'0' * (n % 40)}{n:08}1" for n in range(size // 20))
+
+
+def redactor(*secrets: str) -> Redactor:
+    return Redactor("run", secrets)
+
+
+def guard(content: Content | None = None) -> Guard:
+    return Guard(redactor(), content)
+
+
+def escaped(size: int) -> list[str]:
+    return [SECRET] * (size // len(SECRET))
+
+
+def fences(size: int) -> str:
+    return "```\n" + "\n" * size + "x"
+
+
+def hello(size: int) -> bytes:
+    """Records of one byte each, of a hello that never ends."""
+    return b"".join(b"\x16\x03\x01\x00\x01" + bytes([one]) for one in (1, 1, 0, 0, *(0,) * min(size // 6, 10_000)))
+
+
+def head(size: int) -> bytes:
+    return b"GET http://a/ HTTP/1.1\r\nhost: a\r\n" + b"x: " + b" a" * (size // 2) + b"\x01\r\n\r\n"
+
+
+def keys(size: int) -> str:
+    return "".join(f"k{n} = 1\n" for n in range(size // 10))
+
+
+# By module and name.
+ROWS: Mapping[str, Row] = {
+    "core.parsing.file_patterns:covered": of(
+        lambda text: covered(("**/**/**/*a*a*b", "*a*a*a*a*b", "**/x"), text), "a", "a/", "/", lambda n: "a/" * n + "**"
+    ),
+    "core.parsing.json_schema:check_schema": of(
+        check_schema,
+        lambda n: {"properties": {f"p{k}": {"type": "string"} for k in range(n // 20)}},
+        lambda n: {"enum": strings(n)},
+    ),
+    "core.parsing.json_schema:types_of": of(
+        types_of,
+        lambda n: {
+            "anyOf": [{"$ref": "#/$defs/D0"}] * 2,
+            "$defs": {f"D{k}": {"anyOf": [{"$ref": f"#/$defs/D{k + 1}"}] * 2} for k in range(n // 60)},
+        },
+    ),
+    "core.parsing.json_schema:resolved": of(lambda text: resolved(UNION, f"#/$defs/{text}"), "F/"),
+    "core.parsing.json_schema:type_name": of(type_name, strings),
+    "core.parsing.json_schema:is_type": of(lambda value: is_type(value, "array"), strings),
+    "core.parsing.json_texts:leaves": of(lambda value: [*leaves(value)], levels, strings),
+    "core.parsing.json_texts:texts_of": of(texts_of, levels, strings),
+    "core.parsing.json_texts:each_text": of(lambda value: each_text(value, str.upper), levels, strings),
+    "core.parsing.json_validation:validate": of(
+        lambda value: [
+            validate({"type": "array", "items": UNION, "$defs": UNION["$defs"]}, value),
+            validate(ITEMS, value),
+            validate({"items": {"pattern": r"^(\w+[- ]?)+$"}}, value),
+        ],
+        levels,
+        numbers,
+        lambda n: ["a" * n + "!"],
+        lambda n: ["a " * (n // 2) + "!"],
+        lambda n: [f"v{k % 50}" for k in range(n // 4)],
+    ),
+    "core.parsing.names:canonical": of(
+        lambda text: [tried(canonical, kind, text) for kind in ("file", "mail", "host", "https", "table", "id")],
+        *FEW,
+        "a/",
+        "./",
+        "a.",
+        "xn--a",
+    ),
+    "core.parsing.names:proper_name": of(lambda text: proper_name("name", text), "a", "a ", "é", " "),
+    "core.parsing.names:resource_of": of(lambda text: resource_of("file", text), "a", "a/", "é", "%4"),
+    "core.parsing.names:tables_of": of(tables_of, "select ", "(", "a,", "'", "--", "/*"),
+    "core.parsing.names:hidden_character": of(hidden_character, "a", "é"),
+    "core.parsing.strict_json:parse_arguments": of(parse_arguments, *JSONS),
+    "core.parsing.strict_json:parse_json": of(parse_json, *JSONS, lambda n: json.dumps(strings(n)), lambda n: "0" * n),
+    "core.parsing.strict_json:canonical_json": of(canonical_json, levels, strings, numbers, lambda n: [0.5] * (n // 4)),
+    "core.parsing.strict_json:digest": of(digest, levels, strings),
+    "core.parsing.strict_json:digest_bytes": of(bytes_of(digest_bytes), "a"),
+    "core.parsing.outside:load_toml": of(
+        lambda text: load_toml(text, file="f"),
+        "a.",
+        '"a".',
+        "[",
+        "a=[",
+        "a={",
+        "a = 1\n",
+        "[a.b]\n",
+        "[[a]]\n",
+        "'",
+        '"""',
+        "\\",
+        "#",
+        "x=9",
+        keys,
+    ),
+    "core.parsing.toml:toml_line": of(
+        lambda text: toml_line(text, "k1"), keys, lambda n: "x = [" + "1,\n" * (n // 3) + "]\n", "[[a]]\nb = 1\n"
+    ),
+    "core.parsing.urls:canonical_url": of(
+        lambda text: canonical_url("https", text), *FEW, "https://a", "%4", "%41", "a/../"
+    ),
+    "core.parsing.urls:canonical_host": of(lambda text: canonical_host("host", text), *FEW, "a.", "xn--a.", "é.", "0x"),
+    "core.parsing.outside:load_json": of(broken(load_json), "[", '{"a":', '"\\ud800"', "9", "{", '"'),
+    "core.parsing.outside:text_of": of(bytes_of(lambda data: outside_text(data, file="f")), *FEW),
+    "core.parsing.exact_json:Arguments.of": of(lambda value: Arguments.of({"a": value}), numbers, levels, strings),
+    "core.parsing.exact_json:Arguments.differences": of(
+        lambda value: Arguments.of({"a": value}).differences({"a": value}), numbers, levels, strings
+    ),
+    "core.parsing.yaml:read_rows": of(
+        lambda text: [*read_rows(text[:20_000], file="f")], "- ", "[", "{", "- a: 1\n", "? ", "- '", "- &a *a\n"
+    ),
+    "guardrails.content_rules:ContentRule.found": of(
+        lambda text: [rule.found(text) for rule in PHRASE.rules], *HOSTILE, "aaa bb ", "1-", "+1 "
+    ),
+    "guardrails.content_rules:Content.blocked": of(
+        lambda value: BLOCKED.blocked(value, "result"), *FEW, "aaa ", strings
+    ),
+    "guardrails.content_rules:Content.replaced": of(
+        lambda text: PHRASE.replaced(text, "result"), *FEW, "aaa bbb ", "a@b.co ", "1.1.1.1 "
+    ),
+    "guardrails.content_rules:folded": of(folded, "a", "é", " ", "\u0301", "ﷺ"),
+    "guardrails.encodings:KnownSecret.edges": of(KnownSecret(SECRET).edges, "a", SECRET),
+    "guardrails.encodings:KnownSecret.find": of(lambda text: KnownSecret(SECRET).find(Reading(text)), *KNOWN),
+    "guardrails.encodings:spellings": of(lambda text: spellings(text[:20_000]), "a", "/", "é"),
+    "guardrails.provenance:mentions": of(_mentions, *HOSTILE, "xn--", "a_", "&#0", "12.", "01/"),
+    "guardrails.provenance:says": of(
+        lambda text: [says(text, "mail:a@b.co"), says(text, "file:a"), says(text, "payee:aab aa")], *SENTENCES
+    ),
+    "guardrails.provenance:unnamed": of(
+        lambda text: unnamed(text, [Touch(access="read", resource="file:aaa")]), *SENTENCES
+    ),
+    "guardrails.provenance:intends": of(lambda text: intends(text, ["pay", "aab"]), *SENTENCES),
+    "guardrails.provenance:said": of(lambda text: said(text, ["aaa", "pay it"]), *SENTENCES),
+    "guardrails.provenance:carried": of(
+        lambda value: carried(
+            value[0], WORDS, (), {"secret": value[1]} if len(value) > 1 else {"s": frozenset(["00000a"])}
+        ),
+        labelled,
+        lambda n: (strings(n),),
+        lambda n: (["0" * n],),
+        lambda n: (["a@b.co " * (n // 7)],),
+    ),
+    "guardrails.provenance:argument_texts": of(
+        lambda value: [*argument_texts({"a": value}, frozenset(["x"]))], strings, levels
+    ),
+    "guardrails.provenance:telling": of(telling, strings, *SENTENCES),
+    "guardrails.provenance:listed": of(lambda value: listed(LINES, value, WORDS), people),
+    "guardrails.provenance:written": of(
+        lambda value: written({"a": value}, frozenset(f"mail:{text}" for text in value[:50])),
+        strings,
+        lambda n: [f"a{k}@b.co" for k in range(n // 9)],
+    ),
+    "guardrails.redaction:Redactor.text": of(lambda text: redactor(SECRET).text(text), *HOSTILE, *KNOWN),
+    "guardrails.redaction:Redactor.json_text": of(
+        lambda text: redactor(SECRET).json_text(text), *JSONS, *FEW, lambda n: json.dumps(escaped(n))
+    ),
+    "guardrails.redaction:Redactor.json": of(
+        lambda value: redactor(SECRET).json(value), strings, escaped, levels, *FEW
+    ),
+    "guardrails.redaction:spliced": of(
+        lambda text: spliced(text, [(at, at + 3, "x") for at in range(0, len(text), 2)]), "a"
+    ),
+    "guardrails.repeated:Values.found": of(lambda value: [*Values(value[1]).found(value[0][0])], labelled),
+    "guardrails.sanitizer:visible": of(visible, "a", "\u202e", "\U000e0041"),
+    "guardrails.sanitizer:valid": of(valid, "a", "\ud800"),
+    "guardrails.sanitizer:Guard.text": of(lambda text: guard(PHRASE).text(text), *FEW, "\u202e"),
+    "guardrails.sanitizer:Guard.answer": of(lambda text: guard(BLOCKED).answer(text), *FEW),
+    "guardrails.sanitizer:Guard.json": of(lambda value: guard(PHRASE).json(value), strings, levels, *FEW),
+    "guardrails.sanitizer:Guard.blocked": of(lambda value: guard(BLOCKED).blocked(value, "result"), strings, *FEW),
+    "guardrails.sanitizer:Guard.arguments": of(lambda value: guard().arguments(value), strings, levels),
+    "sandbox.egress.requests:parse_head": of(
+        parse_head,
+        head,
+        lambda n: b"GET " + b"a" * n + b"\r\n\r\n",
+        lambda n: b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (n // 6) + b"\r\n",
+    ),
+    "sandbox.egress.requests:authority": of(authority, "a", "a:", "a.", "0x", "xn--"),
+    "sandbox.egress.requests:tokens": of(lambda data: [*tokens(data)], lambda n: b"a, " * (n // 3)),
+    "sandbox.egress.client_hello:HelloReader.take": of(piecewise(lambda: HelloReader().take), hello),
+    "sandbox.egress.response_scrubber:Scrubber.clean": of(
+        bytes_of(Scrubber(["aaaab", SECRET]).clean), "a", "aaaab", SECRET[:9]
+    ),
+    "sandbox.egress.response_scrubber:Scrubber.held": of(bytes_of(Scrubber(["aaaab", SECRET]).held), "a", SECRET[:9]),
+    "workspace.answer_contract:Answer.problems": of(
+        lambda text: Answer(shape=ITEMS).problems(text, ()), *JSONS, "```", "\n", fences
+    ),
+}
+for name, finders in formats().items():
+    for number, find in enumerate(finders):
+        ROWS = {**ROWS, f"guardrails.secret_formats:{name}.{number}": of(find, *HOSTILE)}
+
+# Functions that take no text from outside, and what theirs is.
+INSIDE: Mapping[str, str] = {
+    "core.parsing.sql:read_only": "played as tables_of, which gives it the names",
+    "core.parsing.toml:read_table": "takes what load_toml has read",
+    "core.parsing.toml:wrong": "takes words of the code",
+    "core.parsing.toml:lines_of": "played as toml_line",
+    "core.parsing.toml_fields:duration": "takes a value that its pattern has bounded",
+    "core.parsing.toml_fields:size": "takes a value that its pattern has bounded",
+    "core.parsing.yaml:table_text": "takes the name of a file",
+    "core.parsing.outside:read_file": "takes the name of a file, whose size is bounded",
+    "core.parsing.outside:read_text": "takes the name of a file, whose size is bounded",
+    "core.parsing.outside:load_yaml": "played as read_rows",
+    "core.parsing.outside:count_of": "takes a number, or a text of at most 19 digits",
+    "core.parsing.exact_json:OwnCopies.get": "takes the name of an argument",
+    "core.parsing.json_schema:compiled": "takes a pattern of a schema that a reviewer pins; what it may become is bounded",
+    "guardrails.content_cases:check_content": "plays the reviewer's own cases",
+    "guardrails.content_rules:ContentRule.covers": "takes the name of an action",
+    "guardrails.content_rules:read_content": "takes what load_toml reads",
+    "guardrails.provenance:kind_of": "takes a canonical resource",
+    "guardrails.redaction:names_secret": "takes one name, with a bounded pattern",
+    "guardrails.secrets:Secrets.get": "takes the name of a secret",
+    "guardrails.secrets:Secrets.values": "takes names of secrets",
+    "guardrails.secrets:Secrets.present": "takes names of secrets",
+    "guardrails.secrets:Secrets.set": "takes what an operator types",
+    "guardrails.secrets:checked": "takes what an operator types",
+    "guardrails.sanitizer:Cleaned.text": "changes nothing",
+    "guardrails.sanitizer:Cleaned.answer": "changes nothing",
+    "guardrails.sanitizer:Cleaned.json": "changes nothing",
+    "guardrails.sanitizer:Cleaned.arguments": "changes nothing",
+    "sandbox.egress.requests:Head.all": "looks through at most 100 fields",
+    "sandbox.egress.requests:Requests.whole": "reads a body of bounded size, which h11 takes apart; its head is played in test_own_budget.py",
+    "sandbox.egress.requests:malformed": "takes words of the code",
+    "sandbox.egress.requests:url_of": "takes a head whose target is bounded",
+    "sandbox.egress.response_scrubber:Body.take": "played as Scrubber.clean and held, piece by piece",
+}
+
+PACKAGES = ("core.parsing", "guardrails")
+MODULES = (
+    "sandbox.egress.client_hello",
+    "sandbox.egress.requests",
+    "sandbox.egress.response_scrubber",
+    "workspace.answer_contract",
+)
+
+
+def tried(function: Callable[..., object], *given: object) -> None:
+    with suppress(RemitError, Mismatch, Blocked, RecursionError):
+        function(*given)
+
+
+def text_of(text: str | Callable[[int], Any], size: int) -> Any:
+    """Of a piece: repeated, with an end that nothing goes on with."""
+    return text(size) if callable(text) else text * (size // len(text) + 1) + "!"
+
+
+def seconds(row: Row, value: Any, runs: int) -> float:
+    """The least processor time of this thread over some runs."""
+    times: list[float] = []
+    for _ in range(runs):
+        begun = time.thread_time()
+        tried(row.call, value)
+        times.append(time.thread_time() - begun)
+    return min(times)
+
+
+def growth(row: Row, text: str | Callable[[int], Any]) -> tuple[int, float]:
+    """From which size on it was measured, and how much longer a text of 4 times the size takes; 0 where all is too quick."""
+    size = SMALLEST
+    while (once := seconds(row, text_of(text, size), 1)) < MEASURABLE_S:
+        if size >= LARGEST:
+            return size, 0.0
+        size *= TIMES
+    more = seconds(row, text_of(text, TIMES * size), 1)
+    if more < MOST / 2 * once:
+        return size, more / once
+    # The machine may have been busy: the least of several runs each decides.
+    return size, seconds(row, text_of(text, TIMES * size), 2) / seconds(row, text_of(text, size), 3)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_what_reads_text_from_outside_takes_time_in_proportion_to_it(name: str) -> None:
+    """A text of four times the size takes about four times as long, whatever stands in it."""
+    row = ROWS[name]
+    for text in row.texts:
+        size, grown = growth(row, text)
+        shown = text if isinstance(text, str) else text(8)
+        assert grown < MOST, (
+            f"{name} takes {grown:.1f} times as long for {TIMES} times {size} characters like {shown!r}"
+        )
+
+
+def functions() -> Iterator[tuple[str, Any]]:
+    """The public functions and methods of the listed modules that take text, by module and name."""
+    root = Path(importlib.import_module("remit").__path__[0])
+    found = [
+        f"{package}.{file.stem}"
+        for package in PACKAGES
+        for file in sorted((root / package.replace(".", "/")).glob("[a-z]*.py"))
+    ]
+    for module in (*found, *MODULES):
+        members = vars(importlib.import_module(f"remit.{module}"))
+        for name, member in members.items():
+            if name.startswith("_") or getattr(member, "__module__", "") != f"remit.{module}":
+                continue
+            inner = vars(member).items() if inspect.isclass(member) else [("", member)]
+            for part, function in inner:
+                if not part.startswith("_") and takes_text(function):
+                    yield f"{module}:{name}.{part}" if part else f"{module}:{name}", function
+
+
+def takes_text(function: Any) -> bool:
+    function = inspect.unwrap(function)
+    if not inspect.isfunction(function):
+        return False
+    texts = ("str", "bytes", "Json", "Reading", "object", "Head")
+    given = [one for one in inspect.signature(function).parameters.values() if one.name != "self"]
+    return any(
+        word in str(one.annotation).replace("[", " ").replace("]", " ").replace(",", " ").split()
+        for one in given
+        for word in texts
+    )
+
+
+def test_every_function_that_takes_text_from_outside_says_how_it_grows() -> None:
+    """A new one needs a row, or the reason why no text from outside reaches it."""
+    found = {name for name, _ in functions()}
+    assert len(found) > 50
+    assert sorted(found - set(ROWS) - set(INSIDE)) == []
+    assert sorted(set(INSIDE) - found) == [], "no longer there"
+
+
+def test_a_quadratic_function_is_noticed() -> None:
+    """The twin: the measure itself tells linear from quadratic."""
+
+    def quadratic(text: str) -> int:
+        return sum(text.count("b", 0, at) for at in range(0, len(text), 8))
+
+    assert growth(of(quadratic, "a"), "a")[1] > MOST
+    assert growth(of(str.split, "a "), "a ")[1] < MOST
