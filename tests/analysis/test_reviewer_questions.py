@@ -77,7 +77,7 @@ ATTACKS = {
     1: "test_an_empty_policy_loads_and_denies_everything", 2: 'id="F6 C2', 3: "test_a_byte_order_mark_is_a_problem",
     4: 'id="F7 C4', 5: "test_dotfiles_and_odd_spellings_do_not_slip_a_deny", 6: 'id="C6 C7', 7: 'id="C7 doubled slash', 8: 'id="F13 C8',
     9: 'id="C9 a hidden line', 10: "test_a_pattern_of_many_stars_is_answered_without_backtracking", 11: 'id="C11 ', 12: 'id="C12 ',
-    13: "test_no_decision_of_a_run_is_casbins_to_switch_off", 14: "test_no_rule_is_told_apart_from_a_refusing_rule_and_names_near_misses",
+    13: "test_only_the_second_opinion_asks_casbin", 14: "test_no_rule_is_told_apart_from_a_refusing_rule_and_names_near_misses",
     15: 'id="C15 ', 16: 'id="C16 ',
 }  # fmt: skip
 
@@ -489,6 +489,8 @@ def test_the_first_policy_of_a_tool_loads_and_asks_before_what_cannot_be_undone(
     """A reviewer starts from what the manifest reaches, and narrows it."""
     whole = live(ROOT)
     text = first_policy(whole.workspace, "tickets", "triage")
+    assert "g, user:<name>, role:reviewer" in text
+    text += "g, user:dana, role:reviewer\n"
     rules = load_policy({"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.side().vocabulary)
     assert [rule.text for rule in rules.rules if "approved" in rule.text] == [
         "p, agent:triage, tickets.close, ticket:*, approved('role:reviewer'), allow"
@@ -551,3 +553,13 @@ def test_without_a_recorded_run_there_is_nothing_to_learn_from(remit: Remit, com
     told = remit("policy", command, "--json")
     assert (told.code, told.json["ok"]) == (2, False)
     assert "no run is recorded" in told.json["error"]["message"]
+
+
+def test_a_change_that_asks_casbin_less_often_is_told_and_one_that_asks_it_more_often_is_not(house: Path) -> None:
+    file = house / "remit.toml"
+    good = file.read_text(encoding="utf-8")
+    before, found = live(house).workspace, list[tuple[str, ...]]()
+    for mode in ("load", "always", "effects"):
+        file.write_text(good.replace('casbin = "effects"', f'casbin = "{mode}"'), encoding="utf-8")
+        found.append(tuple(one.text for one in authority(before, live(house).workspace).of("wider")))
+    assert found == [("stock Casbin is now asked only before rules come into force (was before effects)",), (), ()]

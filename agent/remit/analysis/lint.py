@@ -58,7 +58,7 @@ class Remark:
 def lint_rules(side: Side, workspace: Workspace | None = None) -> tuple[Remark, ...]:
     """Everything to remark about the rules, in the order of their lines; the manifests' part needs a workspace."""
     with uncollected():
-        remarks = [*_people(side), *_conditions(side), *_dead(side, workspace)]
+        remarks = [*_people(side), *_conditions(side), *_dead(side)]
         if workspace is not None:
             remarks += _reaching(side, workspace)
     remarks += _unmentioned(side)
@@ -80,14 +80,11 @@ def _people(side: Side) -> Iterator[Remark]:
                 yield _remark(row, "nobody_to_ask", what, f"write g, user:<name>, {role}; or ask another role")
 
 
-def _nobody(side: Side, row: Row, workspace: Workspace | None) -> str:
+def _nobody(side: Side, row: Row) -> str:
     """Why the row is for nobody; "" where it is for somebody."""
     if row.subject.startswith("role:"):
         members = [who for who, roles in side.roles.items() if row.subject in roles and not who.startswith("role:")]
         return "" if members else f"nobody has {row.subject}"
-    kind, _, name = row.subject.partition(":")
-    if kind == "agent" and workspace is not None and name not in workspace.agents:
-        return f"there is no agent {name!r}"
     return ""
 
 
@@ -155,7 +152,7 @@ class _Effects:
     bearing: defaultdict[int, _Bearing] = field(default_factory=lambda: defaultdict[int, _Bearing](dict))
 
 
-def _dead(side: Side, workspace: Workspace | None) -> Iterator[Remark]:
+def _dead(side: Side) -> Iterator[Remark]:
     """Rows without which every request is decided as before; of equal rows each is redundant, not both."""
     comparing = Comparing(side, side)
     effects = _effects(comparing, side)
@@ -167,7 +164,7 @@ def _dead(side: Side, workspace: Workspace | None) -> Iterator[Remark]:
             yield _remark(
                 row, "unsettled", "whether it does anything is beyond this analysis", "simplify its condition"
             )
-        elif why := _nobody(side, row, workspace):
+        elif why := _nobody(side, row):
             yield _remark(row, "unreachable", why, "give somebody the role, or remove the row")
         elif row.number in effects.bearing and row is (same := alike[_meaning(row)])[-1]:
             yield _verdict(comparing, side, row, effects.bearing[row.number], same[0])

@@ -187,4 +187,6 @@ def first_policy(workspace: Workspace, tool: str, agent: str, role: str = REVIEW
             lines.append(f"# {action.summary}{'; it cannot be undone, so people are asked' if asks else ''}")
             condition = f"approved('{role}')" if asks else "True"
             lines.append(f"p, agent:{agent.removeprefix('agent:')}, {name}, {pattern}, {condition}, allow")
+    if any("approved(" in line for line in lines):
+        lines[1:1] = [f"# A person who is asked has the role: g, user:<name>, {role}"]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
 from .answer_contract import Answer
 from .bundle import CODE_DIGESTS, IMPERSONATE, Rulebook, files_of, open_rulebook, read_digests, tool_specs, vocabulary
-from .definitions import RESERVED, Agent, Budget, LookUp, Price, Settings, Tool, Workspace
+from .definitions import RESERVED, Agent, Budget, Casbin, LookUp, Price, Settings, Tool, Workspace
 from .file_schema import MARKER
 from .files import find_workspace, read_code
 from .identity import os_account, subject_of
@@ -19,6 +19,7 @@ __all__ = [
     "Agent",
     "Answer",
     "Budget",
+    "Casbin",
     "House",
     "Limit",
     "LookUp",

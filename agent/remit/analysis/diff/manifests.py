@@ -14,7 +14,7 @@ from remit.core import Effect, Json, Noun
 from remit.guardrails import CONTENT, Content
 from remit.sandbox.egress import Credential, Exposed, Host, parse_host
 from remit.workspace import LIMITS as SHARED
-from remit.workspace import Agent, Answer, Budget, Limit, LookUp, Price, Settings, Tool, Workspace
+from remit.workspace import Agent, Answer, Budget, Casbin, Limit, LookUp, Price, Settings, Tool, Workspace
 from remit.workspace.manifest import Action, Breaker, Limits, Manifest, Retry
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
@@ -252,6 +252,12 @@ def _identity(_: str, before: Mapping[str, str] | None, after: Mapping[str, str]
             yield f"{who} now acts as {now} (was {was or 'nobody'})"
 
 
+def _asked_of_casbin(_: str, before: Casbin, after: Casbin) -> Iterator[str]:
+    said = {"always": "before every call", "effects": "before effects", "load": "only before rules come into force"}
+    if list(said).index(after) > list(said).index(before):
+        yield f"stock Casbin is now asked {said[after]} (was {said[before]})"
+
+
 def _accepts(whose: str, _: bool, after: bool) -> Iterator[str]:
     if after:
         yield f"{whose} may now pass arguments whose raw text nobody saw"
@@ -267,6 +273,8 @@ SETTINGS: Final[Table] = {
     "redact_env": _redacted,
     "content": _recorded,
     "keep": "neutral",
+    **dict.fromkeys(("envs", "users"), "neutral"),  # what rules may name; what they then allow is compared as requests
+    "casbin": _asked_of_casbin,
 }
 MANIFEST: Final[Table] = {
     **dict.fromkeys(("name", "version", "owner", "summary", "digest"), "neutral"),

@@ -90,6 +90,7 @@ def _facts(row: Speaks, declared: Declared) -> Iterator[_Named]:
             declare = f'add "{turn.value}" to envs in remit.toml'
             yield _Named(file, line, "environment", turn.value, declared.envs, declare)
         elif turn.fact in ("labels", "carries"):
-            known = declared.labels | LABELS | (CARRIED if turn.fact == "carries" else frozenset())
+            known = declared.labels | LABELS
+            known = known | CARRIED if turn.fact == "carries" else known
             declare = "have a manifest return it, or policies/labels.toml put it on something"
             yield _Named(file, line, "label", turn.value, known, declare)
