@@ -141,6 +141,19 @@ def test_an_ordinary_word_names_a_thing_only_with_evidence_for_its_kind(words: s
     assert says(words, resource) is named
 
 
+def test_a_person_is_named_by_first_and_last_name_together_and_by_neither_alone() -> None:
+    def person(name: str) -> Touch:
+        return Touch(access="use", resource=f"person:{name}")
+
+    words = "Serve the customer who has signed in: yusuf_rossi_9620, Yusuf Rossi, born 1985-06-15"
+    assert unnamed(words, [person("Yusuf"), person("Rossi")]) == ()
+    assert unnamed(words, [person("Yusuf")]) == ("person:Yusuf",)
+    assert unnamed(words, [person("Rossi"), person("Yusuf")]) == ("person:Rossi", "person:Yusuf")
+    assert unnamed(words, [person("Yusuf"), person("Kovacs")]) == ("person:Yusuf", "person:Kovacs")
+    assert says(words, "birth:1985-06-15")
+    assert not says(words, "ticket:1985-06-15")
+
+
 def test_the_directory_decides_what_words_alone_do_not() -> None:
     directory = frozenset({"channel:general", "person:Alice", "place:Harbour View", "channel:Pictures"})
     assert says("post to general", "channel:general", directory)

@@ -9,7 +9,7 @@ rent payee", "close ticket crossword"), or quotes; a phrase also with capitals (
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -71,6 +71,8 @@ _FILE = re.compile(r".*[^\W_]{2,}\.(?=\w{0,4}[A-Za-z])\w{1,5}")
 _TICKET = re.compile(r"[A-Z]{1,10}-\d+[A-Z]?(?:-\d+)*")
 _CODE = re.compile(r"(?=.{5})(?=[^\W\d_])(?=\D*\d\D*\d)\w+(?:-(?!(?:19|20)\d\d$)\w+)*")
 _DIGEST = re.compile(r"(?=.{8})(?=[\d-]*[A-Za-z])(?=(?:[^\W_]*\d){4})[0-9A-Za-z]+(?:-[0-9A-Za-z]+)*")
+_DATE = re.compile(r"(?:19|20)\d\d-\d\d-\d\d")
+_DATED: Final = frozenset({"birth", "birthday", "date", "day"})  # kinds of which nobody chooses what one is called
 _JOINED = re.compile(r"\w*[^\W_]_+[^\W_]\w*")
 
 
@@ -109,6 +111,14 @@ def names(words: str, kind: str, name: str, directory: Collection[str] = ()) -> 
         if _tied(place, name) or (not elsewhere and not _of_another_kind(place) and _alone(place, kind, name)):
             return True
     return False
+
+
+def named_in_parts(words: str, kind: str, parts: Sequence[str]) -> bool:
+    """Whether a person's first and last name stand in the words side by side, as one proper name."""
+    if kind not in PEOPLE or len(parts) != 2:
+        return False
+    whole = " ".join(parts)
+    return any(place.written == whole and _proper(place) for place in _places(words, kind, whole))
 
 
 def calls(words: str, kind: str, alias: str, directory: Collection[str] = (), *, capital: bool) -> bool:
@@ -334,6 +344,8 @@ def _itself(kind: str, name: str) -> bool:
     """Whether no text holds it by accident: it is an id, a path, or the name of a file with its ending."""
     if " " in name:
         return False
+    if _DATE.fullmatch(name):
+        return kind in _DATED
     if "/" in name:
         return kind == "file" or name.count("/") > 1
     return any(form.fullmatch(name) for form in (_FILE, _TICKET, _CODE, _DIGEST, _JOINED))

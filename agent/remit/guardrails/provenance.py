@@ -18,7 +18,7 @@ from typing import Final, cast
 
 from remit.core import Json, Listing, Refusal, Touch
 from remit.core.parsing import URL_KINDS, canonical_url, leaves, resource_of
-from remit.guardrails.naming import calls
+from remit.guardrails.naming import calls, named_in_parts
 from remit.guardrails.naming import names as names_thing
 
 UNTRUSTED: Final = "untrusted"  # the label of what somebody else wrote
@@ -122,7 +122,14 @@ def _holds(words: str, resource: str) -> bool:
 
 def unnamed(words: str, touches: Iterable[Touch], directory: Collection[str] = ()) -> tuple[str, ...]:
     """The resources that the model chose and that the words do not name; the directory says which words are names."""
-    return tuple(touch.resource for touch in touches if not touch.fixed and not says(words, touch.resource, directory))
+    chosen = [touch for touch in touches if not touch.fixed]
+    people: dict[str, list[str]] = {}
+    for touch in chosen:
+        people.setdefault(touch.kind, []).append(touch.name)
+    whole = {kind for kind, parts in people.items() if named_in_parts(words, kind, parts)}
+    return tuple(
+        touch.resource for touch in chosen if touch.kind not in whole and not says(words, touch.resource, directory)
+    )
 
 
 def intends(words: str, means: Iterable[str]) -> bool:
