@@ -48,7 +48,7 @@ from remit.core.attempts import Connection
 from remit.core.calls import Ask, Call, Decision, Request, Subjects
 from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
 from remit.core.parsing import each_text, exact_json, json_schema, json_validation, outside, texts_of, urls
-from remit.guardrails import encodings, remembered, secret_formats
+from remit.guardrails import encodings, naming, remembered, secret_formats
 from remit.guardrails import provenance as known
 from remit.guardrails import redaction as redact
 from remit.guardrails import sanitizer as guard
@@ -1333,6 +1333,29 @@ ABLATIONS: Final = (
         ),
     ),
     brokered(
+        "words that are no names",
+        replaced(known, "names_thing", lambda words, kind, name, _: known._holds(words, f"{kind}:{name}")),
+        tests=(
+            "guardrails/test_open_agents.py::test_a_strangers_name_for_a_thing_out_of_the_words_of_the_task_names_nothing",
+            "guardrails/test_naming.py::test_an_ordinary_word_names_a_thing_only_with_evidence_for_its_kind",
+        ),
+    ),
+    brokered(
+        "names of another kind",
+        replaced(naming, "_of_another_kind", lambda _: False),
+        tests=("guardrails/test_naming.py::test_an_ordinary_word_names_a_thing_only_with_evidence_for_its_kind",),
+    ),
+    brokered(
+        "names that the directory has for another kind",
+        replaced(naming, "_known_elsewhere", lambda *_: False),
+        tests=("guardrails/test_naming.py::test_the_directory_decides_what_words_alone_do_not",),
+    ),
+    brokered(
+        "handles out of the words of the task",
+        replaced(known, "calls", lambda *_, **__: True),
+        tests=("guardrails/test_naming.py::test_a_sender_whose_name_is_a_word_of_the_task_gives_no_links",),
+    ),
+    brokered(
         "what goes out",
         replaced(context, "carried", lambda *_: frozenset()),
         tests=("guardrails/test_open_agents.py::test_what_goes_out_carries_nothing_that_nobody_named",),
@@ -1344,7 +1367,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "one thing by one name",
-        replaced(known, "_called", lambda line, value, words: known._at(value, line.path)),
+        replaced(known, "_called", lambda line, value, *_: known._at(value, line.path)),
         tests=("guardrails/test_provenance.py::test_a_result_lists_what_its_manifest_says",),
     ),
     brokered(

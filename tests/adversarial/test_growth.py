@@ -67,6 +67,7 @@ from remit.guardrails import (
 )
 from remit.guardrails.content_rules import folded
 from remit.guardrails.encodings import KnownSecret, Reading
+from remit.guardrails.naming import calls, named_in_parts, names
 from remit.guardrails.provenance import _mentions, says
 from remit.guardrails.redaction import spliced
 from remit.guardrails.repeated import Values
@@ -306,6 +307,19 @@ ROWS: Mapping[str, Row] = {
     "guardrails.encodings:KnownSecret.find": of(lambda text: KnownSecret(SECRET).find(Reading(text)), *KNOWN),
     "guardrails.encodings:spellings": of(lambda text: spellings(text[:20_000]), "a", "/", "é"),
     "guardrails.provenance:mentions": of(_mentions, *HOSTILE, "xn--", "a_", "&#0", "12.", "01/"),
+    "guardrails.naming:names": of(
+        lambda text: [names(text, "channel", name) for name in ("aaa", "summary")],
+        *SENTENCES,
+        "channel aaa ",
+        "#aaa ",
+        '"aaa" ',
+    ),
+    "guardrails.naming:named_in_parts": of(
+        lambda text: named_in_parts(text, "person", ("Ann", "Lee")), *SENTENCES, "Ann ", "Ann Lee "
+    ),
+    "guardrails.naming:calls": of(
+        lambda text: calls(text, "note", "aaa", capital=True), *SENTENCES, "note aaa ", "called aaa ", "Aaa "
+    ),
     "guardrails.provenance:says": of(
         lambda text: [says(text, "mail:a@b.co"), says(text, "file:a"), says(text, "payee:aab aa")], *SENTENCES
     ),

@@ -138,7 +138,9 @@ def test_a_page_is_asked_for_only_if_the_user_or_a_sender_that_the_user_named_ga
         turn(box__page={"url": url})
         for url in ("https://plan.example.org/a", "https://evil.test/", "https://news.example.org/")
     ]
-    played = Played(open_agents(tmp_path, [INBOX, *pages, DONE]), "Sum up what Bob posted and https://news.example.org")
+    played = Played(
+        open_agents(tmp_path, [INBOX, *pages, DONE]), "Sum up what the user Bob posted and https://news.example.org"
+    )
     assert played.said[1:] == ["page: allow", "page: ask", "page: allow"]
 
 
@@ -181,7 +183,7 @@ def test_a_page_is_not_told_in_its_query_what_nobody_named(tmp_path: Path, query
 
 def test_a_link_of_a_sender_whom_the_user_named_is_followed_with_its_own_query_and_no_other(tmp_path: Path) -> None:
     pages = [turn(box__page={"url": f"https://plan.example.org/b?{query}"}) for query in ("day=1", "day=HGK137803")]
-    played = Played(open_agents(tmp_path, [INBOX, *pages, DONE]), "Sum up what Bob posted")
+    played = Played(open_agents(tmp_path, [INBOX, *pages, DONE]), "Sum up what the user Bob posted")
     assert played.said[1:] == ["page: allow", "page: ask"]
 
 
@@ -190,7 +192,7 @@ def test_a_link_of_a_sender_whom_the_user_named_is_followed_with_its_own_query_a
 
 def test_after_a_strangers_text_own_things_are_touched_only_if_the_user_named_them(tmp_path: Path) -> None:
     drops = [turn(box__drop_note={"note": note}) for note in ("n-12", "plan-b")]
-    assert Played(open_agents(tmp_path / "a", [INBOX, *drops, DONE]), "Delete plan-b").said[1:] == [
+    assert Played(open_agents(tmp_path / "a", [INBOX, *drops, DONE]), "Delete note plan-b").said[1:] == [
         "drop_note: ask",
         "drop_note: allow",
     ]
@@ -198,6 +200,15 @@ def test_after_a_strangers_text_own_things_are_touched_only_if_the_user_named_th
         "drop_note: allow",
         "drop_note: allow",
     ]
+
+
+def test_a_strangers_name_for_a_thing_out_of_the_words_of_the_task_names_nothing(tmp_path: Path) -> None:
+    """Whoever makes a note calls it as they like: summary, inbox, short."""
+    drops = [turn(box__drop_note={"note": note}) for note in ("summary", "inbox", "short", "for")]
+    words = "Read my inbox and write a short summary of it for me"
+    assert Played(open_agents(tmp_path / "a", [INBOX, *drops, DONE]), f"{words}.").said[1:] == ["drop_note: ask"] * 4
+    Played(open_agents(tmp_path / "b", [INBOX, *drops, DONE]), f"{words}; then delete my note 'summary'.")
+    assert Box.done == [("drop_note", {"note": "summary"})]
 
 
 def test_what_the_run_made_it_may_go_on_with(tmp_path: Path) -> None:

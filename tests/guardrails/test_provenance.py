@@ -38,7 +38,7 @@ from remit.workspace.manifest.touches import TouchError, parse_listing
         ("order 100245", "order:10024", False),
         # short words are no names
         ("go to hr", "channel:hr", False),
-        ("go to general", "channel:general", True),
+        ("go to #general", "channel:general", True),
         ("generally", "channel:general", False),
         # accounts, however they are spaced
         ("Pay GB29 NWBK 6016 1331 9268 19 today", "account:GB29NWBK60161331926819", True),
@@ -154,7 +154,12 @@ def test_a_text_that_repeats_a_labelled_value_carries_the_label() -> None:
             "the people of Kickoff",
             {"mail:a@x.org", "mail:b@x.org"},
         ),
-        # the links of a sender whom the user names, and of nobody else
+        # a title of one ordinary word takes a capital inside of a sentence, quotes or a word for its kind
+        ("document:{*/id} as {*/title}", [{"id": "1", "title": "summary"}], "Send a summary", set()),
+        ("document:{*/id} as {*/title}", [{"id": "1", "title": "summary"}], "Read 'summary'", {"document:1"}),
+        ("document:{*/id} as {*/title}", [{"id": "1", "title": "Kickoff"}], "Send it for Kickoff", {"document:1"}),
+        ("document:{*/id} as {*/title}", [{"id": "1", "title": "Send"}], "Send a summary", set()),
+        # the links of a sender whom the user names and the directory has, and of nobody else
         (
             "https:{*/body:links} as {*/sender}",
             [{"sender": "Bob", "body": "see www.a.org"}, {"sender": "Bob", "body": "b.org/x?y=1"}, {"sender": "Eve", "body": "c.org"}],
@@ -164,7 +169,7 @@ def test_a_text_that_repeats_a_labelled_value_carries_the_label() -> None:
     ],
 )  # fmt: skip
 def test_a_result_lists_what_its_manifest_says(line: str, value: Any, words: str, known: set[str]) -> None:
-    assert listed([parse_listing(line)], value, words) == known
+    assert listed([parse_listing(line)], value, words, frozenset({"person:Bob"})) == known
 
 
 @pytest.mark.parametrize(

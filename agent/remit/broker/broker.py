@@ -407,7 +407,8 @@ class Broker:
             cleared = tuple(label for label in action.clears if opened is not None and label not in opened.since)
             trusted = opened is not None and opened.trusted
             if action.effect != "read" or trusted:
-                names = listed(action.listings, result.value, self.record.facts.words)
+                facts = self.record.facts
+                names = listed(action.listings, result.value, facts.words, facts.directory)
                 # What an act itself made is the run's own, whoever chose to make it; what it only repeats is not.
                 names = names if trusted else names - written(self.guard.arguments(call.arguments), names)
         answered = CallAnswered(step=step, index=index, result=result, cleared=cleared, listed=tuple(sorted(names)))

@@ -49,7 +49,7 @@ def policy_context(
     place = (call.step, call.index)
     words = facts.words
     chosen = [touch for touch in call.touches if not touch.fixed]
-    strange = unnamed(words, chosen)
+    strange = unnamed(words, chosen, facts.directory)
     unknown = frozenset(kind_of(resource) for resource in strange if resource not in facts.directory)
     carries = frozenset[str]()
     if goes_out(call):

@@ -18,6 +18,8 @@ from typing import Final, cast
 
 from remit.core import Json, Listing, Refusal, Touch
 from remit.core.parsing import URL_KINDS, canonical_url, leaves, resource_of
+from remit.guardrails.naming import calls, named_in_parts
+from remit.guardrails.naming import names as names_thing
 from remit.guardrails.remembered import Remembered
 from remit.guardrails.repeated import Values
 
@@ -104,8 +106,19 @@ def _mentions(text: str) -> Mentions:
 _MENTIONS: Final = Remembered(_mentions, most=REMEMBERED)
 
 
-def says(words: str, resource: str) -> bool:
-    """Whether the words name that resource, typed by its kind; a set of resources is named by its own name."""
+def says(words: str, resource: str, directory: Collection[str] = ()) -> bool:
+    """Whether the words name that resource, typed by its kind; a set of resources is named by its own name.
+
+    An ordinary word names nothing by itself (`naming.py`).
+    """
+    kind, _, name = resource.partition(":")
+    if kind in URL_KINDS or kind == "mail" or name.isdigit() or len(name) < SHORTEST_ID:
+        return _holds(words, resource)
+    return names_thing(words, kind, name, directory) or _account(words, name)
+
+
+def _holds(words: str, resource: str) -> bool:
+    """Whether the name of that resource stands in the words, whatever it means there."""
     kind, _, name = resource.partition(":")
     if kind in URL_KINDS:
         return _link(resource) in mentions(words).links
@@ -120,9 +133,16 @@ def says(words: str, resource: str) -> bool:
     return _stands(words, name) or (" " in name and _stands(words.casefold(), name.casefold())) or _account(words, name)
 
 
-def unnamed(words: str, touches: Iterable[Touch]) -> tuple[str, ...]:
-    """The resources that the model chose and that the words do not name."""
-    return tuple(touch.resource for touch in touches if not touch.fixed and not says(words, touch.resource))
+def unnamed(words: str, touches: Iterable[Touch], directory: Collection[str] = ()) -> tuple[str, ...]:
+    """The resources that the model chose and that the words do not name; the directory says which words are names."""
+    chosen = [touch for touch in touches if not touch.fixed]
+    people: dict[str, list[str]] = {}
+    for touch in chosen:
+        people.setdefault(touch.kind, []).append(touch.name)
+    whole = {kind for kind, parts in people.items() if named_in_parts(words, kind, parts)}
+    return tuple(
+        touch.resource for touch in chosen if touch.kind not in whole and not says(words, touch.resource, directory)
+    )
 
 
 def intends(words: str, means: Iterable[str]) -> bool:
@@ -206,14 +226,14 @@ def telling(value: Json) -> frozenset[str]:
     return frozenset(text for text in spelled if len(text) >= SHORTEST_NUMBER)
 
 
-def listed(lines: Iterable[Listing], value: Json, words: str) -> frozenset[str]:
+def listed(lines: Iterable[Listing], value: Json, words: str, directory: Collection[str] = ()) -> frozenset[str]:
     """The resources that a result puts into the directory; what names no one thing of its kind is left out.
 
     A line with an alias lists only what the user's words call by that other name, and what nothing else there is called.
     """
     found: set[str] = set()
     for line in lines:
-        for item in _called(line, value, words) if line.alias else _at(value, line.path):
+        for item in _called(line, value, words, directory) if line.alias else _at(value, line.path):
             if line.links and isinstance(item, str):
                 names = [f"{line.kind}://{link}" for link in mentions(item).links]
             elif isinstance(item, str | int) and not isinstance(item, bool):
@@ -234,21 +254,28 @@ def written(arguments: Mapping[str, Json], names: Collection[str]) -> frozenset[
     whole, joined = set(texts), "\n".join(texts)  # no name goes over the end of a line
     if len(names) * len(joined) > MOST_COMPARED:
         return frozenset(names)
-    return frozenset(name for name in names if name.partition(":")[2] in whole or says(joined, name))
+    return frozenset(name for name in names if name.partition(":")[2] in whole or _holds(joined, name))
 
 
-def _called(line: Listing, value: Json, words: str) -> Iterator[Json]:
+def _called(line: Listing, value: Json, words: str, directory: Collection[str]) -> Iterator[Json]:
     """The names in the items that the words speak of by their alias. None where that may mean two of them: anybody may
     call a thing as another is called. Links are their sender's, and nobody can take another sender's name."""
     depth = next((at for at, pair in enumerate(zip(line.path, line.alias, strict=False)) if pair[0] != pair[1]), 0)
     by_alias: dict[str, list[Json]] = {}
     for item in _at(value, line.path[:depth]):
         alias = next((one for one in _at(item, line.alias[depth:]) if isinstance(one, str)), "")
-        if phrase := _called_by(words, alias):
+        phrase = _called_by(words, alias)
+        if phrase and (" " in phrase or _calls(line, words, alias, directory)):
             by_alias.setdefault(phrase, []).append(item)
     for items in by_alias.values():
         for item in items if line.links or len(items) == 1 else ():
             yield from _at(item, line.path[depth:])
+
+
+def _calls(line: Listing, words: str, alias: str, directory: Collection[str]) -> bool:
+    if line.links:  # a sender's, and whoever sends may choose a handle: a capital is not enough
+        return calls(words, "person", alias, directory, capital=False)
+    return calls(words, line.kind, alias, directory, capital=True)
 
 
 def _called_by(words: str, alias: str) -> str:
