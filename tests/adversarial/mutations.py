@@ -47,7 +47,16 @@ from remit.core import threads
 from remit.core.attempts import Connection
 from remit.core.calls import Ask, Call, Decision, Request, Subjects
 from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
-from remit.core.parsing import each_text, exact_json, json_schema, json_validation, outside, texts_of, urls
+from remit.core.parsing import (
+    each_text,
+    exact_json,
+    hidden_characters,
+    json_schema,
+    json_validation,
+    outside,
+    texts_of,
+    urls,
+)
 from remit.guardrails import encodings, naming, remembered, secret_formats
 from remit.guardrails import provenance as known
 from remit.guardrails import redaction as redact
@@ -89,6 +98,7 @@ from remit.sandbox.guest import kernel
 from remit.sandbox.selfcheck.probe import TierReport
 from remit.sandbox.warm import call as warm
 from remit.sandbox.warm import pool
+from remit.tracing.reports import audit
 from remit.workspace import identity, limits, session
 from remit.workspace import loader as workspace
 from remit.workspace.answer_contract import Answer
@@ -856,6 +866,37 @@ ABLATIONS: Final = (
         remove=(replaced(ticket.Ticket, "finish", unended),),
         tests=("sandbox/egress/test_protocol.py::test_a_call_that_is_over_leaves_nothing_half_open",),
         still=REACHED,
+    ),
+    # -- one way in, one way out --
+    Ablation(
+        name="files are bounded before they are read",
+        remove=(never(outside, "_check_toml"), never(outside, "_check_aliases")),
+        tests=(
+            "core/parsing/test_outside.py::test_a_hostile_toml_text_is_one_problem_with_its_line",
+            "core/parsing/test_outside.py::test_a_hostile_yaml_text_is_a_problem",
+        ),
+        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+    ),
+    Ablation(
+        name="hidden characters are written out",
+        remove=(replaced(hidden_characters, "_replaced", lambda text, *_: text),),
+        tests=(
+            "tracing/test_way_out.py::test_a_hidden_character_is_written_by_its_number_and_all_others_stay",
+            "tracing/test_way_out.py::test_a_hostile_trace_file_prints_no_raw_control_from_any_field",
+        ),
+        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+    ),
+    Ablation(
+        name="no cell is a formula",
+        remove=(replaced(audit, "_FORMULA", re.compile(r"(\A)([=+@-])")),),
+        tests=("tracing/test_way_out.py::test_no_cell_is_a_formula_wherever_a_spreadsheet_splits",),
+        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+    ),
+    Ablation(
+        name="a line that goes on says so",
+        remove=(replaced(render, "wrapped", lambda text, *_: text),),
+        tests=("broker/test_approval_text.py::test_a_summary_is_no_wider_than_its_lines_may_be",),
+        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
     ),
     # -- the sent request and the answer --
     Ablation(

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from remit.broker.approvals import requests as approval
+from remit.broker.approvals import summary as approval_text
 from remit.broker.approvals.summary import approval_summary, plain
 from remit.core.calls import Call, Decision, Rule, Subjects, Touch
 from remit.core.errors import Refusal
@@ -361,14 +362,18 @@ def test_the_text_is_rendered_from_the_call_and_says_what_it_stands_on() -> None
     ]
 
 
+def unwrapped(summary: str) -> str:
+    return summary.replace(f"\n{approval_text.GUTTER}", "")
+
+
 def test_what_the_model_says_of_a_call_is_none_of_what_an_approver_reads(play: Play) -> None:
     """D10: its words stand there as the argument that they are, on one line, and nowhere else."""
     memo = "a refund of 5 to ann\n  amount = 5\n  touches use account:ann\n  only reads"
     asks = turn("A refund of 5 to ann, as agreed", ledger__pay={"name": "mallory", "amount": 5000, "memo": memo})
-    assert waiting(play([asks, DONE])).summary.splitlines() == [
+    assert unwrapped(waiting(play([asks, DONE])).summary).splitlines() == [
         "ledger.pay as agent:clerk for user:operator",
         "  amount = 5000",
-        f"  memo = {json.dumps(memo)}",
+        f"  memo = {json.dumps(memo)}".replace("n  ", "n\\u{20}×2"),
         '  name = "mallory"',
         "  touches use account:mallory",
         "  cannot be undone",
@@ -379,20 +384,20 @@ def test_what_the_model_says_of_a_call_is_none_of_what_an_approver_reads(play: P
 def test_a_long_value_shows_both_ends_its_length_and_its_digest() -> None:
     """D9: two megabytes of padding hide nothing at the end, and one changed character changes what is shown."""
     padded = f"to ann {'and so on ' * 50_000}but the money to mallory"
-    line = next(line for line in shown(memo=padded).splitlines() if "memo" in line)
+    line = next(line for line in unwrapped(shown(memo=padded)).splitlines() if "memo" in line)
     assert len(line) < 600
     assert "to ann" in line
     assert "but the money to mallory" in line
     assert "499" in line.partition("more characters")[0]
-    assert line != next(
-        line for line in shown(memo=padded.replace("on and", "on, and", 1)).splitlines() if "memo" in line
-    )
-    assert padded in shown(whole=True, memo=padded)
+    other = unwrapped(shown(memo=padded.replace("on and", "on, and", 1)))
+    assert line != next(line for line in other.splitlines() if "memo" in line)
+    assert padded in unwrapped(shown(whole=True, memo=padded))
 
 
 def test_what_nobody_can_read_is_said_to_be_so() -> None:
-    assert "400 characters without a space, which nobody can read" in shown(blob="QUJD" * 100).replace("402", "400")
-    assert "1 secret that nobody is shown" in shown(memo="key AKIAIOSFODNN7EXAMPLE")
+    blob = unwrapped(shown(blob="QUJD" * 100))
+    assert "400 characters without a space, which nobody can read" in blob.replace("402", "400")
+    assert "1 secret that nobody is shown" in unwrapped(shown(memo="key AKIAIOSFODNN7EXAMPLE"))
     assert "… and 10 more: --full shows them" in shown(**{f"a{number:02}": number for number in range(50)})
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import click
 
+from remit.cli.output import colour, echo, echo_usage, json_text, style
 from remit.core import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 
 NO: Final = 1
@@ -77,16 +78,16 @@ def main(args: list[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character shows its number, over ssh too
             stream.reconfigure(errors="backslashreplace")
     try:
-        remit.main(args=args, prog_name="remit", standalone_mode=False, color=_colour())
+        remit.main(args=args, prog_name="remit", standalone_mode=False, color=colour())
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.Abort:
         _interrupted()
     except click.ClickException as error:
         if "--json" in sys.argv:
-            click.echo(_body({"code": None, "message": error.format_message()}))
+            echo(_body({"code": None, "message": error.format_message()}))
         else:
-            error.show()
+            echo_usage(error)
         sys.exit(USAGE)
     except KeyboardInterrupt:
         _interrupted()
@@ -105,29 +106,22 @@ def main(args: list[str] | None = None) -> None:
             say_error(UsageError(f"{str(error.filename)!r}: {error.strerror}\n    fix: {fix}"))
             sys.exit(USAGE)
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        click.echo(
-            f"internal error: {what}\n    fix: run it again with REMIT_DEBUG=1 and report what it prints", err=True
-        )
+        echo(f"internal error: {what}\n    fix: run it again with REMIT_DEBUG=1 and report what it prints", err=True)
         sys.exit(USAGE)
 
 
 def say_error(error: RemitError) -> None:
     """One error on standard error, as a person reads it; with `--json`, as a program does."""
     if "--json" in sys.argv:
-        click.echo(_as_json(error))
+        echo(_as_json(error))
         return
     if isinstance(error, WorkspaceError):
         for problem in error.problems:
-            click.echo(f"{click.style('error', fg='red')}: {problem}", err=True, color=_colour())
+            echo(f"{style('error', fg='red')}: {problem}", err=True)
     else:
-        click.echo(f"{click.style('error', fg='red')}: {error}", err=True, color=_colour())
+        echo(f"{style('error', fg='red')}: {error}", err=True)
         if isinstance(error, Refusal) and error.remedy:
-            click.echo(f"    {error.remedy}", err=True)
-
-
-def _colour() -> bool | None:
-    """None leaves it to click: colour on a terminal, none in a pipe. NO_COLOR (https://no-color.org) means never."""
-    return False if os.environ.get("NO_COLOR") else None
+            echo(f"    {error.remedy}", err=True)
 
 
 def _as_json(error: RemitError) -> str:
@@ -144,10 +138,9 @@ def _as_json(error: RemitError) -> str:
 
 
 def _body(error: dict[str, Any], run: str | None = None) -> str:
-    json: Any = import_module("json")
-    return str(json.dumps({"ok": False, **({"run": run} if run else {}), "error": error}))
+    return json_text({"ok": False, **({"run": run} if run else {}), "error": error})
 
 
 def _interrupted() -> None:
-    click.echo("interrupted; nothing recorded is lost", err=True)
+    echo("interrupted; nothing recorded is lost", err=True)
     sys.exit(130)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 import click
 
+from remit.cli.output import echo, json_text, style
 from remit.cli.text_argument import WORDS
 
 if TYPE_CHECKING:
@@ -49,13 +50,13 @@ def list_command(break_glass: bool, as_json: bool) -> None:
         return
     rows = [(record.run, item) for record in _waiting_runs(opened) for item in _waiting(record)]
     if as_json:
-        click.echo(json.dumps([{"run": run, **item.model_dump(mode="json")} for run, item in rows]))
+        echo(json_text([{"run": run, **item.model_dump(mode="json")} for run, item in rows]))
         return
     for run, item in rows:
         roles = ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing)
-        click.echo(f"{run[:8]}/{item.step}.{item.index}  {item.summary.splitlines()[0]}  needs {roles}  {_left(item)}")
+        echo(f"{run[:8]}/{item.step}.{item.index}  {item.summary.splitlines()[0]}  needs {roles}  {_left(item)}")
     if not rows:
-        click.echo("nothing waits for approval")
+        echo("nothing waits for approval")
     _list_emergencies(opened, as_json=False, quiet=True)
 
 
@@ -66,15 +67,15 @@ def _list_emergencies(opened: House, as_json: bool, *, quiet: bool) -> None:
     found = [one for one in emergencies(opened.journal) if one.review is None]
     if as_json:
         shown = [{"run": one.run, "at": one.at, **one.granted.model_dump(mode="json")} for one in found]
-        click.echo(json.dumps(shown, ensure_ascii=False))
+        echo(json_text(shown))
         return
     for one in found:
         asked = one.requested.summary.splitlines()[0] if one.requested else "erased"
-        word = click.style("break-glass", fg="red")
-        click.echo(f"{word} {one.place}  {asked}  by {one.granted.approver}: {one.granted.reason}")
-        click.echo(f"    review it: remit approve review {one.place} --note …")
+        word = style("break-glass", fg="red")
+        echo(f"{word} {one.place}  {asked}  by {one.granted.approver}: {one.granted.reason}")
+        echo(f"    review it: remit approve review {one.place} --note …")
     if not found and not quiet:
-        click.echo("every emergency approval has been reviewed")
+        echo("every emergency approval has been reviewed")
 
 
 @approve_command.command("show")
@@ -89,20 +90,21 @@ def show_command(request: str, full: bool, as_json: bool) -> None:
       remit approve show 3f2a
       remit approve show 3f2a/4.0 --full
     """
+    from remit.broker.approvals import WIDTH, wrapped
     from remit.workspace import open_house
 
     record, item = _named(open_house(), request)
     if as_json:
-        click.echo(json.dumps({"run": record.run, **item.model_dump(mode="json")}))
+        echo(json_text({"run": record.run, **item.model_dump(mode="json")}))
         return
-    click.echo(_whole(record, item) if full else item.summary)
-    click.echo("  needs " + ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing))
+    echo(wrapped(_whole(record, item) if full else item.summary, min(WIDTH, get_terminal_size().columns)))
+    echo("  needs " + ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing))
     if item.break_glass:
-        click.echo("  or in an emergency: --role role:break-glass --reason …")
+        echo("  or in an emergency: --role role:break-glass --reason …")
     call = record.facts.open.get((item.step, item.index))
     for given in () if call is None else call.grants:
-        click.echo(f"  has the approval of {given.approver} as {given.role}")
-    click.echo(f"  {_left(item)}")
+        echo(f"  has the approval of {given.approver} as {given.role}")
+    echo(f"  {_left(item)}")
 
 
 def _whole(record: Record, item: ApprovalRequested) -> str:
@@ -149,8 +151,8 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
     approver, role = subject_of(opened.workspace.settings, os_account()), role or asked[0]
     haste = approved_within_a_minute(opened.journal, record, item, approver=approver, now=now)
     if haste:
-        warning = click.style("in haste", fg="yellow")
-        click.echo(f"{warning}: within a minute you have approved {', '.join(haste)}; the trace says so", err=True)
+        warning = style("in haste", fg="yellow")
+        echo(f"{warning}: within a minute you have approved {', '.join(haste)}; the trace says so", err=True)
     grant_approval(
         record,
         item,
@@ -251,8 +253,8 @@ def review_command(place: str, note: str, as_json: bool) -> None:
             opened.journal, one, reviewer=reviewer, account=account, roles_of=opened.policy.roles_of, note=note
         )  # fmt: skip
     place = found[0].place
-    click.echo(
-        json.dumps({"ok": True, "place": place, "reviewer": reviewer})
+    echo(
+        json_text({"ok": True, "place": place, "reviewer": reviewer})
         if as_json
         else f"{place} is reviewed by {reviewer}"
     )
@@ -260,9 +262,9 @@ def review_command(place: str, note: str, as_json: bool) -> None:
 
 def _say(as_json: bool, line: str, record: Record) -> None:
     if as_json:
-        click.echo(json.dumps({"ok": True, "run": record.run}))
+        echo(json_text({"ok": True, "run": record.run}))
     else:
-        click.echo(f"{line}; if no process waits for it: remit run --resume {record.run[:8]}")
+        echo(f"{line}; if no process waits for it: remit run --resume {record.run[:8]}")
 
 
 def _waiting_runs(opened: House) -> list[Record]:

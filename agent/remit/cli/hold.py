@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 
 import click
 
+from remit.cli.output import echo, json_text
 from remit.cli.text_argument import WORDS
 
 
@@ -63,12 +63,12 @@ def stop_command(
     if listed:
         holds = active_holds(opened.journal)
         if as_json:
-            click.echo(json.dumps([item.model_dump(mode="json") for item in holds.values()]))
+            echo(json_text([item.model_dump(mode="json") for item in holds.values()]))
         else:
             for scope, item in holds.items():
-                click.echo(f"{scope}  {item.account}: {item.reason}")
+                echo(f"{scope}  {item.account}: {item.reason}")
             if not holds:
-                click.echo("nothing is held")
+                echo("nothing is held")
         return
     if not reason:
         raise click.UsageError("say why: --reason …")
@@ -76,7 +76,7 @@ def stop_command(
     _check_named(agent, opened.workspace.agents, "agent")
     _check_named(tool, opened.workspace.tools, "tool")
     held = set_hold(opened.journal, _scope(found, agent, tool, everything), why=reason, account=os_account())
-    click.echo(json.dumps(held.model_dump(mode="json")) if as_json else f"{held.scope} is held; `remit start` lifts it")
+    echo(json_text(held.model_dump(mode="json")) if as_json else f"{held.scope} is held; `remit start` lifts it")
 
 
 @click.command("start", short_help="lift a hold")
@@ -100,4 +100,4 @@ def start_command(run: str | None, agent: str | None, tool: str | None, everythi
     found = opened.journal.resolve_run(run) if run else None
     scope = _scope(found, agent, tool, everything)
     lift_hold(opened.journal, scope, account=os_account())
-    click.echo(json.dumps({"ok": True, "scope": scope}) if as_json else f"{scope} is no longer held")
+    echo(json_text({"ok": True, "scope": scope}) if as_json else f"{scope} is no longer held")

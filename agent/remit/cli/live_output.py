@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
-import click
-
+from remit.cli.output import echo, json_text, style
 from remit.core import Error, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
@@ -64,7 +62,7 @@ class Teller:
 
     def _tell(self, recorded: Recorded) -> None:
         if self._as_json:
-            click.echo(json.dumps(recorded.model_dump(mode="json"), ensure_ascii=False))
+            echo(json_text(recorded.model_dump(mode="json")))
             return
         event = recorded.event
         match event:
@@ -94,29 +92,26 @@ class Teller:
                 else {"outcome": "held" if ended.held else "waiting", "held": ended.held}
             )
             waiting = [item.model_dump(mode="json") for item in ended.waiting]
-            click.echo(
-                json.dumps(
+            echo(
+                json_text(
                     {"run": ended.run, "trace": str(ended.trace), **body, "waiting": waiting, "unsent": ended.unsent},
-                    ensure_ascii=False,
                 )
             )
             return
-        click.echo()
+        echo()
         if finished is None:
-            click.echo(
-                click.style("held" if ended.held else "paused", fg="yellow") + (f": {ended.held}" if ended.held else "")
-            )
+            echo(style("held" if ended.held else "paused", fg="yellow") + (f": {ended.held}" if ended.held else ""))
             for item in ended.waiting:
-                click.echo(f"  waits for approval: remit approve show {ended.run[:8]}/{item.step}.{item.index}")
-            click.echo(f"  goes on with:       remit run --resume {ended.run[:8]}")
+                echo(f"  waits for approval: remit approve show {ended.run[:8]}/{item.step}.{item.index}")
+            echo(f"  goes on with:       remit run --resume {ended.run[:8]}")
         elif finished.outcome == "completed":
-            click.echo(finished.answer)
+            echo(finished.answer)
         else:
-            click.echo(f"{click.style(finished.outcome, fg='red')}: {finished.message}")
+            echo(f"{style(finished.outcome, fg='red')}: {finished.message}")
         if ended.unsent:
             lost = f"{ended.unsent} spans did not arrive at the collector; the trace file has them all"
-            click.echo(click.style(f"\n{lost}", fg="yellow"))
-        click.echo(f"\nrun    {ended.run}\ntrace  {ended.trace}\nreplay remit replay {ended.run[:8]}")
+            echo(style(f"\n{lost}", fg="yellow"))
+        echo(f"\nrun    {ended.run}\ntrace  {ended.trace}\nreplay remit replay {ended.run[:8]}")
 
     def _approval(
         self, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
@@ -149,7 +144,7 @@ class Teller:
 
     def _line(self, step: int | None, index: int | None, word: str, rest: str, colour: str) -> None:
         name = self._names.get((step, index), "")
-        click.echo(f"     {click.style(f'{word:<9}', fg=colour)} {name}  {click.style(rest, dim=True)}")
+        echo(f"     {style(f'{word:<9}', fg=colour)} {name}  {style(rest, dim=True)}")
 
 
 def _tell_run(run: str, event: RunStarted | RunResumed | RulesChanged) -> None:
@@ -157,7 +152,7 @@ def _tell_run(run: str, event: RunStarted | RunResumed | RulesChanged) -> None:
         case RunStarted():
             _tell_start(run, event)
         case RunResumed():
-            click.echo(f"run {run}  taken up again by {event.account}")
+            echo(f"run {run}  taken up again by {event.account}")
         case RulesChanged() if event.problem:
             edited = "the rules were edited and are not in force; those from before are:"
             _tell_aside(f"{edited} {short(event.problem)}", "red")
@@ -166,8 +161,8 @@ def _tell_run(run: str, event: RunStarted | RunResumed | RulesChanged) -> None:
 
 
 def _tell_start(run: str, event: RunStarted) -> None:
-    script = click.style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
-    click.echo(f"run {run}  {event.subjects.agent} for {event.subjects.user}  {event.model}{script}")
+    script = style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
+    echo(f"run {run}  {event.subjects.agent} for {event.subjects.user}  {event.model}{script}")
     if event.content != "whole":
         _tell_aside("content is off: this run can be read, not replayed, and ends with this process", "yellow")
     if event.confinement in WEAKER:
@@ -177,7 +172,7 @@ def _tell_start(run: str, event: RunStarted) -> None:
 def _tell_turn(event: ModelAnswered | AnswerRejected | ModelFailed) -> None:
     match event:
         case ModelAnswered():
-            click.echo(f"\n{click.style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
+            echo(f"\n{style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
         case AnswerRejected():
             _tell_aside(f"the answer does not hold: {short('; '.join(event.problems))}", "yellow")
         case ModelFailed():
@@ -185,12 +180,12 @@ def _tell_turn(event: ModelAnswered | AnswerRejected | ModelFailed) -> None:
 
 
 def _tell_aside(text: str, colour: str) -> None:
-    click.echo(click.style(f"     {text}", fg=colour))
+    echo(style(f"     {text}", fg=colour))
 
 
 def _told(result: Result) -> str:
     if isinstance(result, Succeeded):
-        return short(json.dumps(result.value, ensure_ascii=False), 60)
+        return short(json_text(result.value), 60)
     return explain(result.error)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remit.cli.output import echo, json_text, style
 from remit.cli.run_argument import open_run
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def replay_command(
         found = replace(found, divergences=(*found.divergences, *again.divergences))
     if as_json:
         live = None if again is None else {"run": again.run, "read": len(again.ends), "kept": again.kept}
-        click.echo(json.dumps({"ok": found.reproduced, **asdict(found), "live_reads": live}, ensure_ascii=False))
+        echo(json_text({"ok": found.reproduced, **asdict(found), "live_reads": live}))
     else:
         _show(found, again)
     sys.exit(0 if found.reproduced else 1)
@@ -97,17 +97,17 @@ def _show(found: Replayed, again: Reread | None) -> None:
 
     counts = f"{found.decisions} decisions, {found.turns} model turns, {found.results} tool results compared"
     if again is not None:
-        click.echo(f"read {again.told}")
+        echo(f"read {again.told}")
     if found.reproduced:
         rest = "" if found.complete else "; the run itself was cut off there"
-        click.echo(f"{click.style('reproduced', fg='green')}: {counts}{rest}")
+        echo(f"{style('reproduced', fg='green')}: {counts}{rest}")
         return
     for item in found.divergences:
         place = "" if item.step is None else f" at step {item.step}" + ("" if item.index is None else f".{item.index}")
-        click.echo(f"{click.style('diverged', fg='red')}{place}, {item.kind}: {item.what}")
+        echo(f"{style('diverged', fg='red')}{place}, {item.kind}: {item.what}")
         for line in item.diff[:LINES]:
-            click.echo(f"    {clipped(line)}")
-    click.echo(f"{counts} until there")
+            echo(f"    {clipped(line)}")
+    echo(f"{counts} until there")
 
 
 def _tell_gone(
@@ -129,10 +129,10 @@ def _tell_gone(
     now = trace.records if again is None else with_ends(trace.records, again.ends)
     found = asyncio.run(is_gone(trace.records, now, rulebooks, failing, policy))
     if as_json:
-        click.echo(json.dumps({"ok": found.gone, "what": found.what}, ensure_ascii=False))
+        echo(json_text({"ok": found.gone, "what": found.what}))
     else:
-        word = click.style("gone", fg="green") if found.gone else click.style("not gone", fg="red")
-        click.echo(f"{word}: {found.what}")
+        word = style("gone", fg="green") if found.gone else style("not gone", fg="red")
+        echo(f"{word}: {found.what}")
     sys.exit(0 if found.gone else 1)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from remit.cli.output import echo, json_text, style
 
 LINE = 240  # characters of a value that still read well on one line
 
@@ -60,7 +61,7 @@ def run_command(**options: Any) -> None:
         ended = asyncio.run(work)
     except KeyboardInterrupt:
         if teller.run:
-            click.echo(f"\ngoes on with: remit run --resume {teller.run[:8]}", err=True)
+            echo(f"\ngoes on with: remit run --resume {teller.run[:8]}", err=True)
         raise
     teller.end(ended)
     sys.exit(0 if ended.finished is not None and ended.finished.outcome == "completed" else 1)
@@ -160,7 +161,7 @@ def call_command(
 
 def progress(line: str) -> None:
     """What takes long, for whoever waits."""
-    click.echo(click.style(line, dim=True), err=True)
+    echo(style(line, dim=True), err=True)
 
 
 def _show_result(ended: Ended, as_json: bool) -> None:
@@ -182,35 +183,33 @@ def _show_result(ended: Ended, as_json: bool) -> None:
     else:
         body = ended.first.model_dump(mode="json")
     if as_json:
-        click.echo(json.dumps({**body, "run": ended.run, "trace": str(ended.trace)}, ensure_ascii=False))
+        echo(json_text({**body, "run": ended.run, "trace": str(ended.trace)}))
     elif body["ok"]:
         value = body["value"]
-        line = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        click.echo(
-            line if len(line) <= LINE or isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-        )
+        line = value if isinstance(value, str) else json_text(value)
+        echo(line if len(line) <= LINE or isinstance(value, str) else json_text(value, indent=2))
     else:
         error = body["error"]
-        click.echo(f"{click.style(error['code'], fg='red')}: {error['message']}")
+        echo(f"{style(error['code'], fg='red')}: {error['message']}")
         if error.get("remedy"):
-            click.echo(f"  {error['remedy']}")
-        click.echo(f"  trace: remit trace show {ended.run[:8]}")
+            echo(f"  {error['remedy']}")
+        echo(f"  trace: remit trace show {ended.run[:8]}")
     sys.exit(0 if body["ok"] else 1)
 
 
 def _show_decision(decided: Any, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({"dry_run": True, **decided.model_dump(mode="json")}, ensure_ascii=False))
+        echo(json_text({"dry_run": True, **decided.model_dump(mode="json")}))
     elif decided.refused is not None:
-        click.echo(f"{click.style(decided.refused.error.code, fg='red')}: {decided.refused.error.message}")
+        echo(f"{style(decided.refused.error.code, fg='red')}: {decided.refused.error.message}")
     else:
         decision = decided.decision
         colour = {"allow": "green", "ask": "yellow", "deny": "red"}[decision.verdict]
-        click.echo(f"{click.style(decision.verdict, fg=colour)}: {decision.message}")
+        echo(f"{style(decision.verdict, fg=colour)}: {decision.message}")
         for rule in decision.rules or decision.nearest:
-            click.echo(f"  {rule.file}:{rule.line}  {rule.note or rule.text}")
+            echo(f"  {rule.file}:{rule.line}  {rule.note or rule.text}")
         for touch in decided.call.touches:
-            click.echo(f"  touches {touch.access} {touch.resource}")
+            echo(f"  touches {touch.access} {touch.resource}")
     allowed = decided.decision is not None and decided.decision.verdict == "allow"
     sys.exit(0 if allowed else 1)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
     from remit.workspace import Workspace
@@ -54,9 +55,9 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
         value = sys.stdin.read().rstrip("\r\n")
     source = Secrets(root).set(name, value, keyring=keyring)
     if as_json:
-        click.echo(json.dumps({"ok": True, "name": name, "source": source}))
+        echo(json_text({"ok": True, "name": name, "source": source}))
     else:
-        click.echo(f"set {name} for this workspace, in the {source}")
+        echo(f"set {name} for this workspace, in the {source}")
 
 
 @secret_command.command("list")
@@ -76,16 +77,16 @@ def list_command(as_json: bool) -> None:
     used = _used(load_workspace(root))
     found = {name: Secrets(root).get(name).source for name in sorted(used)}
     if as_json:
-        click.echo(json.dumps([{"name": name, "source": one, "goes_to": used[name]} for name, one in found.items()]))
+        echo(json_text([{"name": name, "source": one, "goes_to": used[name]} for name, one in found.items()]))
     else:
         for name, one in found.items():
-            state = click.style(f"{one:<12}", fg="red" if one == "missing" else "green")
-            click.echo(f"{name:<16} {state} {', '.join(used[name])}")
+            state = style(f"{one:<12}", fg="red" if one == "missing" else "green")
+            echo(f"{name:<16} {state} {', '.join(used[name])}")
         if not found:
-            click.echo("no tool here names a secret")
+            echo("no tool here names a secret")
         for name, one in found.items():
             if one == "missing":
-                click.echo(f"    fix: remit secret set {name}", err=True)
+                echo(f"    fix: remit secret set {name}", err=True)
     sys.exit(1 if "missing" in found.values() else 0)
 
 

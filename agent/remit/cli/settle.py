@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from remit.cli.output import echo, json_text
 from remit.cli.text_argument import WORDS
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
     _settle(opened, found, landed, reason)
     said = f"{found.action} of {found.run[:8]}/{found.step}.{found.index} has {'' if landed == 'landed' else 'not '}happened"
     goes_on = "" if found.answered else f"; goes on with: remit run --resume {found.run[:8]}"
-    click.echo(json.dumps({"ok": True, **asdict(found), "landed": landed}) if as_json else said + goes_on)
+    echo(json_text({"ok": True, **asdict(found), "landed": landed}) if as_json else said + goes_on)
 
 
 def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
@@ -73,13 +73,13 @@ def _list(opened: House, as_json: bool) -> None:
 
     found = [item for run in runs_in_doubt(opened.journal) for item in effects_in_doubt(Record(opened.journal, run))]
     if as_json:
-        click.echo(json.dumps([asdict(item) for item in found]))
+        echo(json_text([asdict(item) for item in found]))
         return
     for item in found:
         state = "the agent was told so" if item.answered else f"remit run --resume {item.run[:8]} looks for itself"
-        click.echo(f"{item.run[:8]}/{item.step}.{item.index}  {item.action} may have happened; {state}")
+        echo(f"{item.run[:8]}/{item.step}.{item.index}  {item.action} may have happened; {state}")
     if not found:
-        click.echo("no effect is in doubt")
+        echo("no effect is in doubt")
 
 
 def _named(opened: House, name: str) -> InDoubt:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from codecs import getincrementaldecoder
 from collections.abc import Callable
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
     from remit.broker import Attempted
@@ -50,11 +51,11 @@ def new_command(name: str, as_json: bool) -> None:
 
     written = new_tool(find_workspace(Path.cwd()), name)
     if as_json:
-        click.echo(json.dumps({"ok": True, "files": [str(_relative(path)) for path in written]}))
+        echo(json_text({"ok": True, "files": [str(_relative(path)) for path in written]}))
         return
     for path in written:
-        click.echo(f"wrote {_relative(path)}")
-    click.echo(f"next:  remit tool test {name}; remit tool pin {name}; then write rules for {name}.* in policies/")
+        echo(f"wrote {_relative(path)}")
+    echo(f"next:  remit tool test {name}; remit tool pin {name}; then write rules for {name}.* in policies/")
 
 
 @tool_command.command("list")
@@ -68,8 +69,8 @@ def list_command(as_json: bool) -> None:
     """
     workspace = _workspace()
     if as_json:
-        click.echo(
-            json.dumps(
+        echo(
+            json_text(
                 [
                     {"name": name, "version": item.manifest.version, "pinned": item.pinned}
                     for name, item in workspace.tools.items()
@@ -78,8 +79,8 @@ def list_command(as_json: bool) -> None:
         )
         return
     for name, item in workspace.tools.items():
-        state = click.style("pinned", fg="green") if item.pinned else click.style("not pinned", fg="red")
-        click.echo(f"{name:<16} {item.manifest.version:<9} {state}  {item.manifest.summary}")
+        state = style("pinned", fg="green") if item.pinned else style("not pinned", fg="red")
+        echo(f"{name:<16} {item.manifest.version:<9} {state}  {item.manifest.summary}")
 
 
 @tool_command.command("show")
@@ -101,10 +102,10 @@ def show_command(name: str, as_json: bool) -> None:
     if as_json:
         packages = dict(own.packages) if own else {}
         body = {"pinned": found.pinned, "manifest": found.manifest.model_dump(mode="json"), "packages": packages}
-        click.echo(json.dumps(body))
+        echo(json_text(body))
         return
     for line in permission_card(found, own):
-        click.echo(line)
+        echo(line)
 
 
 @tool_command.command("try")
@@ -153,34 +154,34 @@ def _show_attempt_as_json(call: Call, done: Attempted) -> None:
     body |= {name: [item.model_dump(mode="json") for item in getattr(done, name)] for name in nouns}
     body["limit"] = None if done.limit is None else done.limit.model_dump(mode="json")
     body["touches"] = [touch.model_dump(mode="json") for touch in call.touches]
-    click.echo(json.dumps({"ok": done.code is None, **body}, ensure_ascii=False))
+    echo(json_text({"ok": done.code is None, **body}))
 
 
 def _show_attempt(call: Call, done: Attempted, *, stderr_shown: bool) -> None:
     """The result on standard output, everything else on standard error."""
     for touch in call.touches:
-        click.echo(click.style(f"touches {touch.access} {touch.resource}", dim=True), err=True)
+        echo(style(f"touches {touch.access} {touch.resource}", dim=True), err=True)
     if not stderr_shown and done.stderr:
-        click.echo(done.stderr.rstrip("\n"), err=True)
+        echo(done.stderr.rstrip("\n"), err=True)
     _show_reached(done)
     if done.code is None:
-        click.echo(done.value if isinstance(done.value, str) else json.dumps(done.value, indent=2, ensure_ascii=False))
+        echo(done.value if isinstance(done.value, str) else json_text(done.value, indent=2))
     else:
-        click.echo(f"{click.style(done.error or done.code, fg='red')}: {done.message}", err=True)
+        echo(f"{style(done.error or done.code, fg='red')}: {done.message}", err=True)
 
 
 def _show_reached(done: Attempted) -> None:
     """What the tool connected to, what it was refused, and what it wrote."""
     for one in done.connections:
         allowed = one.verdict == "allowed"
-        click.echo(click.style(str(one), dim=allowed, fg=None if allowed else "red"), err=True)
+        echo(style(str(one), dim=allowed, fg=None if allowed else "red"), err=True)
     for item in done.refused:
-        click.echo(
-            f"{click.style('refused', fg='red')} {item.access} {item.what}; the line that would allow it: {item.allow}",
+        echo(
+            f"{style('refused', fg='red')} {item.access} {item.what}; the line that would allow it: {item.allow}",
             err=True,
         )
     for change in done.changes:
-        click.echo(f"wrote {change.resource} ({change.size} bytes)", err=True)
+        echo(f"wrote {change.resource} ({change.size} bytes)", err=True)
 
 
 @tool_command.command("test")
@@ -205,11 +206,11 @@ def test_command(names: tuple[str, ...], as_json: bool) -> None:
             rows.append(asdict(result))
             passed, failed = passed + result.passed, failed + (not result.passed)
             if not as_json:
-                mark = click.style("ok    ", fg="green") if result.passed else click.style("failed", fg="red")
-                click.echo(f"{mark} {name}: {result.note}")
+                mark = style("ok    ", fg="green") if result.passed else style("failed", fg="red")
+                echo(f"{mark} {name}: {result.note}")
                 if not result.passed:
-                    click.echo(f"       {result.file}:{result.line}: {result.message}")
-    click.echo(json.dumps({"ok": not failed, "cases": rows}) if as_json else f"{passed} passed, {failed} failed")
+                    echo(f"       {result.file}:{result.line}: {result.message}")
+    echo(json_text({"ok": not failed, "cases": rows}) if as_json else f"{passed} passed, {failed} failed")
     sys.exit(1 if failed else 0)
 
 
@@ -233,41 +234,39 @@ def observe_command(name: str, as_json: bool) -> None:
 
     report = asyncio.run(observe_tool(_workspace(), name, None if as_json else _tell_case))
     if as_json:
-        click.echo(json.dumps({"ok": report.ok, **asdict(report)}, ensure_ascii=False))
+        echo(json_text({"ok": report.ok, **asdict(report)}))
     else:
         _show_report(report)
     sys.exit(0 if report.ok else 1)
 
 
 def _tell_case(result: CaseResult) -> None:
-    mark = click.style("ok    ", fg="green") if result.passed else click.style("failed", fg="red")
-    click.echo(f"{mark} {result.note}", err=True)
+    mark = style("ok    ", fg="green") if result.passed else style("failed", fg="red")
+    echo(f"{mark} {result.note}", err=True)
     if not result.passed:
-        click.echo(f"       {result.file}:{result.line}: {result.message}", err=True)
+        echo(f"       {result.file}:{result.line}: {result.message}", err=True)
 
 
 def _show_report(report: Report) -> None:
     in_vain = f", {report.refused} refused before it started" if report.refused else ""
-    click.echo(f"{report.tool}: {report.played} cases observed{in_vain}")
+    echo(f"{report.tool}: {report.played} cases observed{in_vain}")
     for used in report.used:
-        click.echo(f"  {used.use:<9} {used.what}")
+        echo(f"  {used.use:<9} {used.what}")
     for one in report.undeclared:
-        click.echo(f"{click.style('undeclared', fg='red')} {one.file}:{one.line}: {one.action} {one.use} {one.what!r}")
-        click.echo(f"    the line that would allow it: {one.allow}")
+        echo(f"{style('undeclared', fg='red')} {one.file}:{one.line}: {one.action} {one.use} {one.what!r}")
+        echo(f"    the line that would allow it: {one.allow}")
     for grant in report.unused:
         where = grant.file if grant.line is None else f"{grant.file}:{grant.line}"
         kept = f"; kept, or {grant.needed}: write a case for it" if grant.needed else ""
-        click.echo(f"{click.style('unused', fg='yellow')} {where}: {grant.key} {grant.grant!r}: no case needs it{kept}")
+        echo(f"{style('unused', fg='yellow')} {where}: {grant.key} {grant.grant!r}: no case needs it{kept}")
     for line in report.unjudged:
-        click.echo(f"{click.style('not judged', fg='yellow')} {line}")
+        echo(f"{style('not judged', fg='yellow')} {line}")
     if report.outside:
-        click.echo(click.style(f"looked for outside, in vain: {', '.join(report.outside)}", dim=True))
+        echo(style(f"looked for outside, in vain: {', '.join(report.outside)}", dim=True))
     if report.smaller:
-        click.echo(
-            f"a smaller manifest, to paste over these lines of tools/{report.tool}/tool.toml:\n\n{report.smaller}"
-        )
+        echo(f"a smaller manifest, to paste over these lines of tools/{report.tool}/tool.toml:\n\n{report.smaller}")
     if not (report.undeclared or report.unused or report.unjudged):
-        click.echo("the manifest grants what the cases use, and no more")
+        echo("the manifest grants what the cases use, and no more")
 
 
 @tool_command.command("env")
@@ -292,13 +291,13 @@ def env_command(name: str, upgrade: bool, as_json: bool) -> None:
     found = interpreter(workspace, name, upgrade=upgrade, tell=progress)
     if as_json:
         body = {"interpreter": str(found.path), "packages": dict(found.packages), "locked": found.locked}
-        click.echo(json.dumps({"ok": True, **body}))
+        echo(json_text({"ok": True, **body}))
         return
     if found.locked:
         progress(
             f"locked {len(found.packages)} packages in tools/{name}/main.py.lock; after review: remit tool pin {name}"
         )
-    click.echo(found.path)
+    echo(found.path)
 
 
 @tool_command.command("pin")
@@ -316,10 +315,10 @@ def pin_command(names: tuple[str, ...], as_json: bool) -> None:
     workspace = _workspace()
     changes = asyncio.run(pin_tools(workspace, names or tuple(workspace.tools), _sandbox()))
     if as_json:
-        click.echo(json.dumps({"ok": True, "tools": changes}))
+        echo(json_text({"ok": True, "tools": changes}))
         return
     for name, change in changes.items():
-        click.echo(f"{name}: {change}")
+        echo(f"{name}: {change}")
 
 
 def _workspace() -> Workspace:
@@ -337,7 +336,7 @@ def _sandbox(hear: Callable[[bytes], None] | None = None) -> Sandbox:
 def _print_live() -> Callable[[bytes], None]:
     """Passes on what a tool prints, on standard error, while it runs."""
     decoder = getincrementaldecoder("utf-8")("replace")
-    return lambda data: click.echo(decoder.decode(data), nl=False, err=True)
+    return lambda data: echo(decoder.decode(data), nl=False, err=True)
 
 
 def _relative(path: Path) -> Path:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
     from remit.sandbox.selfcheck import TierReport
@@ -29,11 +30,11 @@ def init_command(folder: Path, as_json: bool) -> None:
 
     written = write_starter(folder)
     if as_json:
-        click.echo(json.dumps({"ok": True, "folder": str(folder), "files": written}))
+        echo(json_text({"ok": True, "folder": str(folder), "files": written}))
         return
-    click.echo(f"wrote {len(written)} files into {folder}/")
+    echo(f"wrote {len(written)} files into {folder}/")
     enter = "" if folder == Path() else f"cd {folder} && "
-    click.echo(f'next:  {enter}remit run triage "Checkout is failing: find out why and write the report"')
+    echo(f'next:  {enter}remit run triage "Checkout is failing: find out why and write the report"')
 
 
 @click.command("check", short_help="check every room")
@@ -51,8 +52,8 @@ def check_command(as_json: bool) -> None:
 
     report = check_workspace(find_workspace(Path.cwd()))
     if as_json:
-        click.echo(
-            json.dumps(
+        echo(
+            json_text(
                 {
                     "ok": not report.problems,
                     "problems": [asdict(item) for item in report.problems],
@@ -62,9 +63,9 @@ def check_command(as_json: bool) -> None:
         )
     else:
         for problem in report.problems:
-            click.echo(f"{click.style('error', fg='red')}: {problem}", err=True)
+            echo(f"{style('error', fg='red')}: {problem}", err=True)
         counts = {**report.counts, "problems": len(report.problems)}
-        click.echo(", ".join(f"{number} {what}" for what, number in counts.items()))
+        echo(", ".join(f"{number} {what}" for what, number in counts.items()))
     sys.exit(2 if report.problems else 0)
 
 
@@ -81,16 +82,16 @@ def doctor_command(as_json: bool) -> None:
     from remit.sandbox import probe
 
     if sys.stderr.isatty():
-        click.echo("trying the break-outs in each tier, which takes some seconds …", err=True)
+        echo("trying the break-outs in each tier, which takes some seconds …", err=True)
     tiers, accepted = probe(), _accepted()
     ok = any(tier.works for tier in tiers if tier.name in accepted)
     if as_json:
-        click.echo(json.dumps({"ok": ok, "accepted": accepted, "tiers": [asdict(tier) for tier in tiers]}))
+        echo(json_text({"ok": ok, "accepted": accepted, "tiers": [asdict(tier) for tier in tiers]}))
         sys.exit(0 if ok else 1)
     for tier in tiers:
         _show_tier(tier)
     if not ok:
-        click.echo(f"{click.style('no tool runs here', fg='red')}: remit.toml accepts only {' and '.join(accepted)}")
+        echo(f"{style('no tool runs here', fg='red')}: remit.toml accepts only {' and '.join(accepted)}")
     sys.exit(0 if ok else 1)
 
 
@@ -106,15 +107,15 @@ def _accepted() -> tuple[str, ...]:
 
 
 def _show_tier(tier: TierReport) -> None:
-    mark = click.style("works", fg="green") if tier.works else click.style("does not work here", fg="red")
-    click.echo(f"{tier.name}: {mark}")
+    mark = style("works", fg="green") if tier.works else style("does not work here", fg="red")
+    echo(f"{tier.name}: {mark}")
     for item in tier.checks:
         good, bad = ("allowed", "REFUSED") if item.allowed else ("held   ", "ESCAPED")
-        word = click.style(good, fg="green") if item.held else click.style(bad, fg="red")
-        click.echo(f"  {word} {item.name}: {item.detail}")
+        word = style(good, fg="green") if item.held else style(bad, fg="red")
+        echo(f"  {word} {item.name}: {item.detail}")
         if not item.held and item.fix:
-            click.echo(f"         fix: {item.fix}")
+            echo(f"         fix: {item.fix}")
     if tier.note:
-        click.echo(f"  note: {tier.note}")
+        echo(f"  note: {tier.note}")
     if not tier.works:
-        click.echo(f"  fix: {tier.fix}")
+        echo(f"  fix: {tier.fix}")

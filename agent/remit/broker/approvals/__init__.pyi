@@ -9,9 +9,11 @@ from .requests import (
     revoke_approval,
     waiting_approvals,
 )
-from .summary import approval_summary, shown_facts
+from .summary import GUTTER, WIDTH, approval_summary, shown_facts, wrapped
 
 __all__ = [
+    "GUTTER",
+    "WIDTH",
     "Approval",
     "approval_expired",
     "approval_summary",
@@ -24,4 +26,5 @@ __all__ = [
     "revoke_approval",
     "shown_facts",
     "waiting_approvals",
+    "wrapped",
 ]

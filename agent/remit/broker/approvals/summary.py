@@ -18,6 +18,10 @@ from remit.guardrails import Guard
 
 LONGEST: Final = 400  # characters of one value that are shown whole
 MOST: Final = 40  # arguments, and resources, of one call
+WIDTH: Final = 72  # columns of a line
+NARROWEST: Final = 20
+GUTTER: Final = "  ┆ "  # begins each line that continues the one before
+GUTTER_COLUMNS: Final = 5  # the mark is two columns wide on some terminals
 _ENDS: Final = (240, 80)  # characters at its beginning and its end that are shown of a longer one
 _OPAQUE: Final = 120  # characters without a space that nobody reads, as base64 has them
 _STACKED: Final = 2  # combining marks on one letter that a language has use for
@@ -31,6 +35,7 @@ EFFECTS: Final = {
 # Scripts whose letters can be taken for Latin ones, and those letters (Unicode TS 39, confusables to ASCII).
 _CONFUSABLE: Final = frozenset({"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU"})
 _LOOKALIKE: Final = frozenset("асԁеҽһіјӏոорԛгѕսѵѡхуұʏАВСЕНІЈКМОРЅТѴХУҮԜԚαγεηικνορστυωχΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹϳօսցհզքՕՏՍ")
+_SPACES = re.compile(" {2,}")
 _WORD = re.compile(r"\w+")
 _TEXT = re.compile(r"\S+")
 
@@ -47,7 +52,25 @@ def approval_summary(call: Call, decision: Decision, guard: Guard, *, whole: boo
         *(f"  asked by {rule.file}:{rule.line} {plain(guard.text(rule.note or rule.text))}" for rule in decision.rules),
         *(f"  {plain(name)} is {tidy.value(value)}" for name, value in sorted(shown_facts(decision.facts).items())),
     ]
-    return "\n".join(lines)
+    return wrapped("\n".join(lines))
+
+
+def wrapped(text: str, width: int = WIDTH) -> str:
+    """The text in lines of at most so many columns. A line that goes on begins with `GUTTER`, so that no value can end where
+    the terminal breaks it and begin a line that looks like one of ours."""
+    return "\n".join(piece for line in text.split("\n") for piece in _broken(line, max(width, NARROWEST)))
+
+
+def _broken(line: str, width: int) -> list[str]:
+    pieces, used = [""], 0
+    for character in line:
+        columns = 2 if unicodedata.east_asian_width(character) in "WFA" else 1
+        if used + columns > width:
+            pieces.append(GUTTER)
+            used = GUTTER_COLUMNS
+        pieces[-1] += character
+        used += columns
+    return pieces
 
 
 def shown_facts(facts: Mapping[str, Json]) -> dict[str, Json]:
@@ -61,7 +84,11 @@ def shown_facts(facts: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def plain(text: str) -> str:
-    """One line in which every character is what it looks like."""
+    """One line in which every character is what it looks like, and several spaces are counted."""
+    return _SPACES.sub(lambda found: f"\\u{{20}}×{len(found[0])}", _characters(text))
+
+
+def _characters(text: str) -> str:
     words: list[str] = []
     at = 0
     for found in _WORD.finditer(text):

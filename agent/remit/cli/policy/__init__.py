@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from remit.cli.output import echo, json_text, style
 from remit.cli.policy.backtest import backtest_command, suggest_command
 from remit.cli.policy.check import check_command, fmt_command, test_command
 from remit.cli.policy.diff import diff_command
@@ -93,9 +93,9 @@ def explain_command(**options: Any) -> None:
         weighed = ()  # the decision says what is wrong with the resource
     if query.as_json:
         table = [{**asdict(line), "rule": line.rule.model_dump(mode="json")} for line in weighed]
-        click.echo(json.dumps({**decision.model_dump(mode="json"), "weighed": table}, ensure_ascii=False))
+        echo(json_text({**decision.model_dump(mode="json"), "weighed": table}))
     else:
-        click.echo(f"{click.style(decision.verdict, fg=_COLOURS[decision.verdict])}: {decision.message}")
+        echo(f"{style(decision.verdict, fg=_COLOURS[decision.verdict])}: {decision.message}")
         _show_weighed(weighed)
         _show_advice(rules, request, decision)
     sys.exit(0 if decision.verdict == "allow" else 1)
@@ -177,16 +177,16 @@ def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
 
     for item in decision.missing:
         people = _people(sorted(rules.approvers(item.role, asking=request.subjects)))
-        click.echo(f"needs {item.count} × {item.role}: {people}")
+        echo(f"needs {item.count} × {item.role}: {people}")
     if decision.break_glass:
         people = _people(sorted(rules.approvers(BREAK_GLASS, asking=request.subjects)))
-        click.echo(f"or in an emergency {BREAK_GLASS}: {people}")
+        echo(f"or in an emergency {BREAK_GLASS}: {people}")
     if decision.remedy:
-        click.echo(f"remedy: {decision.remedy}")
+        echo(f"remedy: {decision.remedy}")
     if decision.told is not None:
         rules_told = f" (rules: {', '.join(map(repr, decision.told.rules))})" if decision.told.rules else ""
         hint = f"; {decision.told.remedy}" if decision.told.remedy else ""
-        click.echo(f"the model is told: {decision.told.message}{rules_told}{hint}")
+        echo(f"the model is told: {decision.told.message}{rules_told}{hint}")
 
 
 @policy_command.command("who")
@@ -217,13 +217,13 @@ def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> N
         raise UsageError(str(error)) from None
     able = [one for one in found if one.standing != "never"]
     if as_json:
-        click.echo(_as_json(found if everybody else able))
+        echo(_as_json(found if everybody else able))
         sys.exit(0 if able else 1)
     rows = [(one.subject, _standing(one), _where(one.rules)) for one in (found if everybody else able)]
     if rows:
         _print_table(("subject", "may", "rules"), rows)
     else:
-        click.echo(f"nobody may do {action} on {resource}")
+        echo(f"nobody may do {action} on {resource}")
     sys.exit(0 if able else 1)
 
 
@@ -248,7 +248,7 @@ def can_command(subject: str, as_json: bool) -> None:
     found = can(rules, subject)
     able = any(one.standing != "never" and one.rule.effect == "allow" for one in found)
     if as_json:
-        click.echo(_as_json(found))
+        echo(_as_json(found))
         sys.exit(0 if able else 1)
     rows = [
         (
@@ -296,9 +296,7 @@ def _counted(text: str) -> tuple[str, int]:
 
 def _as_json(found: Iterable[Who | Can]) -> str:
     """Rules are models, which `asdict` leaves as they are."""
-    return json.dumps(
-        [asdict(one) for one in found], ensure_ascii=False, default=lambda rule: rule.model_dump(mode="json")
-    )
+    return json_text([asdict(one) for one in found], default=lambda rule: rule.model_dump(mode="json"))
 
 
 def _standing(one: Who) -> str:
@@ -340,7 +338,7 @@ def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     for row in (titles, *rows):
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        click.echo(click.style(line, dim=True) if row is titles else line)
+        echo(style(line, dim=True) if row is titles else line)
 
 
 for _command in (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -50,26 +51,26 @@ def backtest_command(
         raise UsageError(NOTHING_RECORDED)
     failed = fail_on_flips and bool(found.flips)
     if as_json:
-        click.echo(json.dumps({"ok": not failed, **asdict(found)}, ensure_ascii=False))
+        echo(json_text({"ok": not failed, **asdict(found)}))
         sys.exit(1 if failed else 0)
     share = 100.0 * found.covered / found.decided if found.decided else 100.0
-    click.echo(
+    echo(
         f"{found.runs} runs, {found.calls} calls, {found.decided} decisions; {share:.0f}% of these recorded all that the rules read"
     )
     for why, count in found.uncovered.items():
-        click.echo(f"  not tried: {count} ({why})")
+        echo(f"  not tried: {count} ({why})")
     for flip in found.flips[:limit]:
-        after = f" {click.style('unreachable', fg='magenta')}" if flip.unreachable else ""
-        click.echo(
+        after = f" {style('unreachable', fg='magenta')}" if flip.unreachable else ""
+        echo(
             f"{flip.run[:8]} step {flip.step}/{flip.index} {flip.action} {', '.join(flip.resources)}: {flip.before} → {flip.after}{after}"
         )
-        click.echo(f"    {flip.message}")
+        echo(f"    {flip.message}")
     if len(found.flips) > limit:
-        click.echo(f"… and {len(found.flips) - limit} more: --limit {len(found.flips)} shows all")
+        echo(f"… and {len(found.flips) - limit} more: --limit {len(found.flips)} shows all")
     for run, step in found.unreachable:
-        click.echo(f"{run[:8]} steps from {step} on are unreachable: they followed a result that is now denied")
+        echo(f"{run[:8]} steps from {step} on are unreachable: they followed a result that is now denied")
     people = sum(found.approvals.values())
-    click.echo(
+    echo(
         f"{len(found.flips)} flips; {people / found.runs if found.runs else 0:.1f} approvals in a run, {max(found.approvals.values(), default=0)} at most"
     )
     sys.exit(1 if failed else 0)
@@ -128,7 +129,7 @@ def suggest_command(
     here = live(root)
     if tool is not None:
         text = first_policy(here.workspace, tool, agent, approver)
-        click.echo(json.dumps({"ok": True, "rules": text}) if as_json else text, nl=as_json)
+        echo(json_text({"ok": True, "rules": text}) if as_json else text, nl=as_json)
         return
     side, files = here.side(), policy_files(root)
     recorded = [one for records in _runs(root, traces) for one in recorded_decisions(records, side)[0]]
@@ -141,22 +142,19 @@ def suggest_command(
             (output / Path(file).name).write_text(text, encoding="utf-8")
     ok = found.proved and not found.lost
     if as_json:
-        click.echo(
-            json.dumps(
+        echo(
+            json_text(
                 {
                     "ok": ok, "calls": found.calls, "kept": found.kept, "dropped": found.dropped, "narrowed": found.narrowed,
                     "lost": len(found.lost), "proved": found.proved, "files": found.files,
                 },
-                ensure_ascii=False,
             )
         )  # fmt: skip
         sys.exit(0 if ok else 1)
     for text in found.dropped:
-        click.echo(f"{click.style('drop', fg='green')}   {text}")
+        echo(f"{style('drop', fg='green')}   {text}")
     for before, after in found.narrowed:
-        click.echo(f"{click.style('narrow', fg='green')} {before}\n    to {after}")
+        echo(f"{style('narrow', fg='green')} {before}\n    to {after}")
     proof = "proved to allow nothing more than today's" if found.proved else "NOT proved to be a subset of today's"
-    click.echo(
-        f"{found.calls} recorded decisions kept by {found.kept} rules that allow, {len(found.lost)} lost; {proof}"
-    )
+    echo(f"{found.calls} recorded decisions kept by {found.kept} rules that allow, {len(found.lost)} lost; {proof}")
     sys.exit(0 if ok else 1)

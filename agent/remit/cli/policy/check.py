@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -41,13 +42,11 @@ def check_command(strict: bool, as_json: bool) -> None:
     if as_json:
         told = [{**vars(one), "weight": one.weight} for one in remarks]
         body = {"ok": not failed, "rules": len(rules.rules), "digest": rules.digest, "remarks": told}
-        click.echo(json.dumps(body, ensure_ascii=False))
+        echo(json_text(body))
         sys.exit(1 if failed else 0)
     _show_remarks(remarks)
     warnings = sum(one.weight == "warning" for one in remarks)
-    click.echo(
-        f"{len(rules.rules)} rules load; {warnings} warnings, {len(remarks) - warnings} notes; {rules.digest[:19]}…"
-    )
+    echo(f"{len(rules.rules)} rules load; {warnings} warnings, {len(remarks) - warnings} notes; {rules.digest[:19]}…")
     sys.exit(1 if failed else 0)
 
 
@@ -55,7 +54,7 @@ def _show_remarks(remarks: Iterable[Remark]) -> None:
     for one in remarks:
         colour = "yellow" if one.weight == "warning" else "cyan"
         where = one.file if one.line is None else f"{one.file}:{one.line}"
-        click.echo(f"{click.style(one.weight, fg=colour)} {where} {one.code}: {one.what}\n    fix: {one.fix}")
+        echo(f"{style(one.weight, fg=colour)} {where} {one.code}: {one.what}\n    fix: {one.fix}")
 
 
 @click.command("test")
@@ -95,7 +94,7 @@ def test_command(mutate: bool, least: float, as_json: bool) -> None:
     if found is not None:
         failed = failed or found.percent < least or bool(coverage.rules) or bool(coverage.actions)
     if as_json:
-        click.echo(json.dumps({"ok": not failed, **_tested(results, coverage, found)}, ensure_ascii=False))
+        echo(json_text({"ok": not failed, **_tested(results, coverage, found)}))
     else:
         _show_tested(results, coverage, found)
     sys.exit(1 if failed else 0)
@@ -125,23 +124,21 @@ def _show_tested(results: Iterable[CaseResult], coverage: Coverage, found: Score
     for result in results:
         passed, failed = passed + result.passed, failed + (not result.passed)
         if not result.passed:
-            click.echo(
-                f"{click.style('failed', fg='red')} {result.file}:{result.line} {result.note}\n    {result.message}"
-            )
+            echo(f"{style('failed', fg='red')} {result.file}:{result.line} {result.note}\n    {result.message}")
     for rule in coverage.rules:
         where = f"{rule.file}:{rule.line} {rule.note or rule.text}"
-        click.echo(f"{click.style('not covered', fg='yellow')} {where}: no case is decided by it")
+        echo(f"{style('not covered', fg='yellow')} {where}: no case is decided by it")
     for action in coverage.actions:
-        click.echo(f"{click.style('not covered', fg='yellow')} {action}: no case asks for it")
+        echo(f"{style('not covered', fg='yellow')} {action}: no case asks for it")
     for one in found.survivors if found is not None else ():
-        click.echo(f"{click.style('survived', fg='red')} {one.file}:{one.line} {OPERATORS[one.operator]}: {one.text}")
-        click.echo(one.case or f"    {one.why}")
+        echo(f"{style('survived', fg='red')} {one.file}:{one.line} {OPERATORS[one.operator]}: {one.text}")
+        echo(one.case or f"    {one.why}")
     open_ends = f"{len(coverage.rules)} rules and {len(coverage.actions)} actions not covered"
-    click.echo(f"{passed} passed, {failed} failed; {open_ends}")
+    echo(f"{passed} passed, {failed} failed; {open_ends}")
     if found is not None:
         equivalent = len(found.mutants) - found.counted
         noticed = f"{found.killed} of {found.counted} spoilt rules noticed, {equivalent} equivalent (proved)"
-        click.echo(f"mutation score {found.percent:.0f}%: {noticed}")
+        echo(f"mutation score {found.percent:.0f}%: {noticed}")
 
 
 @click.command("fmt")
@@ -169,12 +166,12 @@ def fmt_command(check: bool, as_json: bool) -> None:
                 _replace(path, after)
     failed = check and bool(changed)
     if as_json:
-        click.echo(json.dumps({"ok": not failed, "changed": changed}))
+        echo(json_text({"ok": not failed, "changed": changed}))
     else:
         for file in changed:
-            click.echo(f"{'would format' if check else 'formatted'} {file}")
+            echo(f"{'would format' if check else 'formatted'} {file}")
         if not changed:
-            click.echo("all formatted")
+            echo("all formatted")
     sys.exit(1 if failed else 0)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
     from remit.analysis.solver import Difference, Finding
@@ -53,13 +54,11 @@ def diff_command(old: str, new: str | None, verify: bool, fail_on: tuple[str, ..
         body = _difference_json(found, limit)
         if replayed is not None:
             body["verified"] = {"replayed": replayed.replayed, "wrong": len(replayed.wrong)}
-        click.echo(json.dumps({"ok": not failed, **body}, ensure_ascii=False))
+        echo(json_text({"ok": not failed, **body}))
     else:
         _show_difference(found, limit)
         if replayed is not None:
-            click.echo(
-                f"{replayed.replayed} witnesses replayed on both sides, {len(replayed.wrong)} came out otherwise"
-            )
+            echo(f"{replayed.replayed} witnesses replayed on both sides, {len(replayed.wrong)} came out otherwise")
     sys.exit(1 if failed else 0)
 
 
@@ -105,44 +104,44 @@ def _finding_json(found: Difference, one: Finding) -> dict[str, Any]:
 
 def _show_difference(found: Difference, limit: int) -> None:
     if found.equal:
-        click.echo("no difference: every request is decided alike, proved")
+        echo("no difference: every request is decided alike, proved")
         return
     for after in _WORDS:
         changes = found.changed_to(after)
         if not changes:
             continue
-        click.echo(click.style(f"newly {_WORDS[after]}: {len(changes)}", fg=_COLOURS[after], bold=True))
+        echo(style(f"newly {_WORDS[after]}: {len(changes)}", fg=_COLOURS[after], bold=True))
         for one in changes[:limit]:
             _show_finding(found, one)
         if len(changes) > limit:
-            click.echo(f"  … and {len(changes) - limit} more: --limit {len(changes)} shows all")
+            echo(f"  … and {len(changes) - limit} more: --limit {len(changes)} shows all")
     for approvers in found.approvers:
         for word, who in (("may now", approvers.gained), ("may no longer", approvers.lost)):
             if who:
-                click.echo(f"{', '.join(who)} {word} approve as {approvers.role}")
+                echo(f"{', '.join(who)} {word} approve as {approvers.role}")
     for unsettled in found.unsettled[:limit]:
-        click.echo(
-            click.style("not analysed", fg="magenta")
+        echo(
+            style("not analysed", fg="magenta")
             + f": {unsettled.action} on {unsettled.resource} for {_who(unsettled.subjects)}: {unsettled.why}"
         )
     if found.unsettled:
-        click.echo("what is not analysed may hide a difference of any kind")
+        echo("what is not analysed may hide a difference of any kind")
 
 
 def _show_finding(found: Difference, one: Finding) -> None:
     from remit.analysis.diff import counterpart, facts_text, rule_text
 
     facts = facts_text(one.context)
-    click.echo(
+    echo(
         f"  {_who(one.subjects)}: {one.action} on {one.resource}{f' with {facts}' if facts else ''} (was {_WORDS[one.before]})"
     )
     for word, rules in (("by", one.added), ("without", one.removed)):
         for rule in rules:
-            click.echo(f"      {word} {rule_text(rule)}")
+            echo(f"      {word} {rule_text(rule)}")
     stays = counterpart(found, one)
     if stays is not None:
         facts = facts_text(stays.context)
-        click.echo(f"      still refused: {stays.subject} on {stays.resource}{f' with {facts}' if facts else ''}")
+        echo(f"      still refused: {stays.subject} on {stays.resource}{f' with {facts}' if facts else ''}")
 
 
 def _who(subjects: tuple[str, ...]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 import click
+
+from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
     from remit.analysis.diff import Authority, Sentence
@@ -50,9 +51,9 @@ def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_j
             raise UsageError(f"{source.label!r} is no workspace: name a folder with remit.toml, or a git revision")
     found = authority(before.workspace, after.workspace)
     if as_json or shape == "json":
-        click.echo(json.dumps(_json(found), ensure_ascii=False))
+        echo(json_text(_json(found)))
     else:
-        click.echo(_markdown(found) if shape == "markdown" else _text(found), nl=False)
+        echo(_markdown(found) if shape == "markdown" else _text(found), nl=False)
     sys.exit(1 if fail_on_new and not found.proved else 0)
 
 
@@ -68,10 +69,10 @@ def _json(found: Authority) -> dict[str, object]:
 def _text(found: Authority) -> str:
     lines: list[str] = []
     if found.proved:
-        lines.append(click.style(f"{NOTHING}: proved for every agent, action and resource", fg="green"))
+        lines.append(style(f"{NOTHING}: proved for every agent, action and resource", fg="green"))
     for direction, title in _TITLES.items():
         if sentences := found.of(direction):
-            lines.append(click.style(f"{title}: {len(sentences)}", bold=True))
+            lines.append(style(f"{title}: {len(sentences)}", bold=True))
         for one in sentences:
             lines.append(f"  {one.text}")
             lines += [f"      {why}" for why in one.because]

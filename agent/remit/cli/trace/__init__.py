@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from remit.cli.output import echo, json_text, style
 from remit.cli.run_argument import is_file, open_run, open_run_of
 from remit.cli.trace.diff import diff_command
 from remit.cli.trace.filters import Wanted, filtered
@@ -77,17 +77,17 @@ def list_command(
         _export_decisions(opened.journal, rows, shape or "jsonl")
         return
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows]))
+        echo(json_text([asdict(row) for row in rows]))
         return
     for row in rows:
         word = row.outcome or row.state
         colour = "green" if word == "completed" else "yellow" if row.outcome is None else "red"
-        why = click.style(f"  {row.code or row.first_failed or ''}".rstrip(), fg="red")
+        why = style(f"  {row.code or row.first_failed or ''}".rstrip(), fg="red")
         what = _short(row.task) if row.content == "whole" else f"(content {row.content}: not replayable)"
         named = f"{row.agent} for {row.user}  {what}"
-        click.echo(f"{row.run[:8]}  {utc(row.started_at)}  {click.style(f'{word:<10}', fg=colour)} {named}{why}")
+        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{word:<10}', fg=colour)} {named}{why}")
     if not rows:
-        click.echo("no run is like that" if runs else "no runs yet")
+        echo("no run is like that" if runs else "no runs yet")
 
 
 def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) -> None:
@@ -98,10 +98,10 @@ def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) 
         (one.run, one.granted.key): one.review.reviewer for one in emergencies(journal) if one.review is not None
     }
     if shape == "csv":
-        click.echo(decision_csv_header())
+        echo(decision_csv_header())
     for run in reversed(runs):
         for row in decision_rows(journal.events(run.run), reviewers):
-            click.echo(decision_as_csv(row) if shape == "csv" else decision_as_json(row))
+            echo(decision_as_csv(row) if shape == "csv" else decision_as_json(row))
 
 
 @trace_command.command("show")
@@ -129,9 +129,9 @@ def show_command(run: str, html: Path | None, as_json: bool) -> None:
         from remit.tracing.reports.html import write_page
 
         write_page(brief(trace, opened), html)
-        click.echo(json.dumps({"ok": True, "file": str(html)}) if as_json else f"wrote {html}")
+        echo(json_text({"ok": True, "file": str(html)}) if as_json else f"wrote {html}")
     elif as_json:
-        click.echo(json.dumps([item.model_dump(mode="json") for item in trace.records], ensure_ascii=False))
+        echo(json_text([item.model_dump(mode="json") for item in trace.records]))
     else:
         show_brief(brief(trace, opened))
 
@@ -169,9 +169,7 @@ def export_command(run: str, output: Path | None, whom: str, as_json: bool) -> N
     target = output or Path(f"{trace.run}.jsonl")
     write_portable(trace, target)
     then = f"replay it with: remit replay {target}" if whom != "vendor" else f"read it with: remit trace show {target}"
-    click.echo(
-        json.dumps({"ok": True, "file": str(target), "run": trace.run}) if as_json else f"wrote {target}; {then}"
-    )
+    echo(json_text({"ok": True, "file": str(target), "run": trace.run}) if as_json else f"wrote {target}; {then}")
 
 
 def _for_vendor(trace: Trace) -> Trace:
@@ -221,12 +219,12 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
     last = f"{trace.chain.links[-1].seq}:{trace.chain.links[-1].hash}"
     if as_json:
         told = [{"broken": fault.broken, **asdict(fault)} for fault in faults]
-        click.echo(json.dumps({"ok": not broken, "events": len(trace.records), "head": last, "faults": told}))
+        echo(json_text({"ok": not broken, "events": len(trace.records), "head": last, "faults": told}))
     else:
         for fault in faults:
-            click.echo(f"{click.style(fault.kind, fg='red' if fault.broken else 'yellow')}: {fault.what}")
-        word = click.style("the record is not what was written", fg="red") if broken else "the record holds"
-        click.echo(f"{len(trace.records)} events, {word}\nhead {last}")
+            echo(f"{style(fault.kind, fg='red' if fault.broken else 'yellow')}: {fault.what}")
+        word = style("the record is not what was written", fg="red") if broken else "the record holds"
+        echo(f"{len(trace.records)} events, {word}\nhead {last}")
     sys.exit(1 if broken else 0)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
+from remit.cli.output import echo, json_text, style
 from remit.cli.run_argument import is_file, open_run, open_run_of
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def diff_command(run: str, other: str | None, good: bool, as_json: bool) -> None
     before, after = _good(run) if other is None else (open_run(run), open_run(other))
     found = compare(tell(before.records), tell(after.records), files=_files(before, after))
     if as_json:
-        click.echo(json.dumps({"ok": found.same, **asdict(found)}, ensure_ascii=False))
+        echo(json_text({"ok": found.same, **asdict(found)}))
     else:
         _show(found)
     sys.exit(0 if found.same else 1)
@@ -76,30 +76,30 @@ def _files(a: Trace, b: Trace) -> tuple[Files, Files] | None:
 
 
 def _show(found: Compared) -> None:
-    click.echo(f"{found.a[:8]} and {found.b[:8]}: {_count(found.aligned, 'call')} side by side")
+    echo(f"{found.a[:8]} and {found.b[:8]}: {_count(found.aligned, 'call')} side by side")
     for changed in found.changed:
-        click.echo(f"\n{click.style('changed', fg='yellow')} {changed.name}")
+        echo(f"\n{style('changed', fg='yellow')} {changed.name}")
         _show_diff(changed.diff)
     if found.first is None:
-        click.echo(f"\n{click.style('no divergence', fg='green')}: both made the same calls, with the same results")
+        echo(f"\n{style('no divergence', fg='green')}: both made the same calls, with the same results")
     else:
-        click.echo(f"\n{click.style('first divergence', fg='red', bold=True)} {_line(found.first)}")
+        echo(f"\n{style('first divergence', fg='red', bold=True)} {_line(found.first)}")
         _show_diff(found.first.diff)
         rest = found.differences[1:]
-        click.echo("\nthen" if rest else "\nthen nothing else")
+        echo("\nthen" if rest else "\nthen nothing else")
         for difference in rest[:SHOWN]:
-            click.echo(f"  {_line(difference)}")
+            echo(f"  {_line(difference)}")
         if len(rest) > SHOWN:
-            click.echo(f"  … and {len(rest) - SHOWN} more: --json lists them all")
+            echo(f"  … and {len(rest) - SHOWN} more: --json lists them all")
     for a, b in found.moved[:SHOWN]:
-        click.echo(f"moved: {a} is {b}")
+        echo(f"moved: {a} is {b}")
     for slow in found.slower[:SHOWN]:
         times = f"{slow.after / slow.before:.0f} times" if slow.before else "from nothing"
-        click.echo(
+        echo(
             f"slower: {slow.b or ''} {slow.name}: {slow.before:.2f} s is {slow.after:.2f} s, {times}".replace("  ", " ")
         )
     before, after = found.costs
-    click.echo(f"\ncost   {_cost(before)}\n    is {_cost(after)}")
+    echo(f"\ncost   {_cost(before)}\n    is {_cost(after)}")
 
 
 def _line(difference: Difference) -> str:
@@ -111,7 +111,7 @@ def _line(difference: Difference) -> str:
 def _show_diff(lines: tuple[str, ...]) -> None:
     colours = {"+": "green", "-": "red"}
     for line in lines[:LINES]:
-        click.echo("    " + click.style(clipped(line), fg=colours.get(line[:1])))
+        echo("    " + style(clipped(line), fg=colours.get(line[:1])))
 
 
 def _cost(cost: Cost) -> str:

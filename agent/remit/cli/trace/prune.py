@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Sequence
 
 import click
+
+from remit.cli.output import echo, json_text, progress
 
 SHOWN = 10  # runs on a terminal
 
@@ -42,13 +43,13 @@ def prune_command(older: str | None, dry_run: bool, yes: bool, as_json: bool) ->
     rows = prunable(opened, retention_seconds(age))
     if dry_run or not rows:
         if as_json:
-            click.echo(json.dumps({"ok": True, "dry_run": dry_run, "runs": [row.run for row in rows]}))
+            echo(json_text({"ok": True, "dry_run": dry_run, "runs": [row.run for row in rows]}))
         else:
-            click.echo(f"{_counted(rows)} ended more than {age} ago, not golden and with nothing to review")
+            echo(f"{_counted(rows)} ended more than {age} ago, not golden and with nothing to review")
             for row in rows[:SHOWN]:
-                click.echo(f"  {row.run[:8]}  {row.agent}")
+                echo(f"  {row.run[:8]}  {row.agent}")
             if len(rows) > SHOWN:
-                click.echo(f"  … and {len(rows) - SHOWN} more")
+                echo(f"  … and {len(rows) - SHOWN} more")
         return
     if not yes:
         if not sys.stdin.isatty():
@@ -56,16 +57,17 @@ def prune_command(older: str | None, dry_run: bool, yes: bool, as_json: bool) ->
         click.confirm(f"let {_counted(rows)} go that ended more than {age} ago?", abort=True)
     done = asyncio.run(prune(opened, rows, account=os_account(), told=_progress))
     if as_json:
-        click.echo(json.dumps({"ok": True, "dry_run": False, **vars(done)}))
+        echo(json_text({"ok": True, "dry_run": False, **vars(done)}))
     else:
-        click.echo(f"{_counted(done.runs)} and {done.objects} objects are gone, {done.bytes / 1e6:.1f} MB of files")
+        echo(f"{_counted(done.runs)} and {done.objects} objects are gone, {done.bytes / 1e6:.1f} MB of files")
 
 
 def _progress(gone: int, of: int) -> None:
     """Tells on a terminal how far it is, where there are many."""
     if of > SHOWN and sys.stderr.isatty():
-        last = "; giving back their room …\n" if gone == of else ""
-        click.echo(f"\r{gone} of {of} runs are gone{last}", nl=False, err=True)
+        progress(f"{gone} of {of} runs are gone")
+        if gone == of:
+            echo("; giving back their room …", err=True)
 
 
 def _counted(runs: Sequence[object]) -> str:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import click
-
 from remit.cli.live_output import explain, short
+from remit.cli.output import echo, style
 from remit.core import Landed
 from remit.core.events import ApprovalGranted, ApprovalVoided
 from remit.guardrails import visible
@@ -26,32 +25,32 @@ INDENT = " " * 25
 def show_brief(found: Brief) -> None:
     """Print one run."""
     story = found.story
-    click.echo(f"{click.style(found.state, fg=STATES.get(found.state, 'red'), bold=True)}  {counted(story)}")
-    click.echo(f"first cause: {short(story.first_cause or 'none: every call succeeded', 240)}")
+    echo(f"{style(found.state, fg=STATES.get(found.state, 'red'), bold=True)}  {counted(story)}")
+    echo(f"first cause: {short(story.first_cause or 'none: every call succeeded', 240)}")
     for line in around(found):
-        click.echo(line)
-    click.echo("\neffects")
+        echo(line)
+    echo("\neffects")
     for word, state in EFFECTS:
         listed = [
             f"{item.step}.{item.index} {item.action} {' '.join(item.resources)}"
             for item in story.effects
             if item.landed == state
         ]
-        click.echo(f"  {word + ':':<12}{'; '.join(listed) or 'none'}")
-    click.echo("\nwaterfall")
+        echo(f"  {word + ':':<12}{'; '.join(listed) or 'none'}")
+    echo("\nwaterfall")
     for turn in story.turns:
         took = f"  model {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
-        click.echo(f"{_at(story, turn.at)}  {click.style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
+        echo(f"{_at(story, turn.at)}  {style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
         if turn.problems:
             held = f"the answer does not hold: {short('; '.join(turn.problems), 160)}"
-            click.echo(f"{INDENT}{click.style(held, fg='red')}")
+            echo(f"{INDENT}{style(held, fg='red')}")
         for call in turn.calls:
             _show_call(story, call)
     if story.finished is not None and story.finished.answer:
-        click.echo(f"\nanswer: {short(story.finished.answer, 400)}")
-    click.echo("\nnext")
+        echo(f"\nanswer: {short(story.finished.answer, 400)}")
+    echo("\nnext")
     for command, why in found.commands:
-        click.echo(f"  {command}  {click.style(f'# {why}', dim=True)}")
+        echo(f"  {command}  {style(f'# {why}', dim=True)}")
 
 
 def counted(story: Story) -> str:
@@ -128,14 +127,14 @@ def _at(story: Story, at: int) -> str:
 def _show_call(story: Story, call: CallStory) -> None:
     ms = "no answer" if call.took is None else f"{call.took / 1e6:.0f} ms"
     verdict = call.decision.verdict if call.decision else "refused"
-    word = click.style(f"{verdict:<7}", fg=COLOURS.get(verdict, "red"))
-    labels = click.style(f"  +{' +'.join(call.labels)}", fg="magenta") if call.labels else ""
+    word = style(f"{verdict:<7}", fg=COLOURS.get(verdict, "red"))
+    labels = style(f"  +{' +'.join(call.labels)}", fg="magenta") if call.labels else ""
     named = short(" ".join([call.name, *call.resources]), 160)
-    click.echo(f"{_at(story, call.decided_at)}    {word} {named}  {ms}{labels}")
+    echo(f"{_at(story, call.decided_at)}    {word} {named}  {ms}{labels}")
     for line in details(call):
-        click.echo(f"{INDENT}{click.style(line, dim=True)}")
+        echo(f"{INDENT}{style(line, dim=True)}")
     if call.error is not None:
-        click.echo(f"{INDENT}{click.style(explain(call.error), fg='red')}")
+        echo(f"{INDENT}{style(explain(call.error), fg='red')}")
 
 
 def approved(answer: Approval) -> str:

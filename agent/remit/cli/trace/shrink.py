@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import sys
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from remit.cli.output import echo, json_text, progress, style
 from remit.cli.replay import open_rulebooks
 from remit.cli.run_argument import open_run
 
@@ -101,7 +101,7 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
         written += [_write(smaller, golden), _write_test(to_test, golden, shrunk, trace.run, keep)]
     if as_json:
         body = {"run": smaller.run, "from": trace.run, "keeps": keep, "parts": _parts(shrunk), "written": written}
-        click.echo(json.dumps({"ok": True, **body, "before": shrunk.before, "tries": shrunk.tries}, ensure_ascii=False))
+        echo(json_text({"ok": True, **body, "before": shrunk.before, "tries": shrunk.tries}))
     else:
         _show(shrunk, keep, written)
 
@@ -112,7 +112,7 @@ def _progress(as_json: bool) -> Callable[[int, int], None]:
 
     def told(left: int, of: int) -> None:
         if shown:
-            click.echo(f"\r{of} calls: {left} left  ", nl=False, err=True)
+            progress(f"{of} calls: {left} left  ")
 
     return told
 
@@ -198,18 +198,16 @@ def _parts(shrunk: Shrunk) -> list[dict[str, Any]]:
 def _show(shrunk: Shrunk, keep: str, written: list[str]) -> None:
     steps, parts = shrunk.before
     left = len({step for step, _ in shrunk.origins})
-    click.echo(
-        f"{steps} steps, {parts} parts are {left} and {len(shrunk.origins)}: still {click.style(keep, fg='red')}"
+    echo(
+        f"{steps} steps, {parts} parts are {left} and {len(shrunk.origins)}: still {style(keep, fg='red')}"
         f"  ({shrunk.tries} tries)"
     )
     for part in _parts(shrunk):
         labels = f", labels {', '.join(part['labels'])}" if part["labels"] else ""
         what = " ".join([part["action"], *part["resources"]])
         ended = part["ended"] or "without an answer"
-        click.echo(
-            f"  step {part['step']}.{part['index']} (was {part['was']})  {part['verdict']:<7} {what}: {ended}{labels}"
-        )
+        echo(f"  step {part['step']}.{part['index']} (was {part['was']})  {part['verdict']:<7} {what}: {ended}{labels}")
     for path in written:
-        click.echo(f"wrote {path}")
+        echo(f"wrote {path}")
     if any(path.endswith(".jsonl") for path in written):
-        click.echo(f"replay it with: remit replay {next(path for path in written if path.endswith('.jsonl'))}")
+        echo(f"replay it with: remit replay {next(path for path in written if path.endswith('.jsonl'))}")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import click
+from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
     from remit.tracing.reports import ActionStatistics
@@ -23,16 +22,16 @@ def show_stats(since: int | None, as_json: bool) -> None:
     prices = {name: agent.price for name, agent in opened.workspace.agents.items()}
     rows = tool_statistics(opened.journal.every(*STATISTICS_EVENTS, since=since or 0), prices)
     if as_json:
-        click.echo(json.dumps([asdict(row) for row in rows]))
+        echo(json_text([asdict(row) for row in rows]))
         return
     table = [COLUMNS, *(_cells(row) for row in rows)]
     widths = [max(len(line[at]) for line in table) for at in range(len(COLUMNS))]
     for number, line in enumerate(table):
         cells = [cell.ljust(widths[at]) if at < 2 else cell.rjust(widths[at]) for at, cell in enumerate(line)]
         text = "  ".join(cells).rstrip()
-        click.echo(click.style(text, bold=True) if number == 0 else text)
+        echo(style(text, bold=True) if number == 0 else text)
     if not rows:
-        click.echo("no runs yet")
+        echo("no runs yet")
 
 
 def _cells(row: ActionStatistics) -> tuple[str, ...]:

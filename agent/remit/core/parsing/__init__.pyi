@@ -1,9 +1,10 @@
 from .exact_json import Arguments, OwnCopies
 from .file_patterns import covered
+from .hidden_characters import hidden_character, visible, visible_json
 from .json_schema import check_schema, types_of
 from .json_texts import each_text, leaves, texts_of
 from .json_validation import Mismatch, validate
-from .names import canonical, hidden_character, proper_name, resource_of, tables_of
+from .names import canonical, proper_name, resource_of, tables_of
 from .outside import (
     BROKEN,
     LARGEST_LINE,
@@ -71,5 +72,7 @@ __all__ = [
     "toml_line",
     "types_of",
     "validate",
+    "visible",
+    "visible_json",
     "wrong",
 ]

@@ -11,6 +11,7 @@ import unicodedata
 from typing import NoReturn
 
 from remit.core.errors import Refusal
+from remit.core.parsing.hidden_characters import BLANK
 from remit.core.parsing.urls import canonical_host, canonical_url
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}")
@@ -18,9 +19,6 @@ _TABLE = re.compile(r"[a-z_][a-z0-9_]{0,127}")
 _MAILBOX = re.compile(r"[a-z0-9_+-]+(?:\.[a-z0-9_+-]+)*")
 _ESCAPED = re.compile(r"%(?:[0-9A-Fa-f]{2}|[uU][0-9A-Fa-f]{4})")
 _SCHEME = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*:/")
-# Characters that are drawn as nothing although Unicode calls them letters or marks (DerivedCoreProperties.txt,
-# Default_Ignorable_Code_Point; U+2800 is a blank braille cell).
-_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 
 
 def canonical(kind: str, value: str) -> str:
@@ -87,7 +85,7 @@ def _file(value: str) -> str:
         _not_one("file", "absolute", "write it relative to the working folder")
     if bad := next((problem for problem in map(_bad_character, value) if problem), None):
         _not_one("file", bad, "write the plain characters of the name")
-    if _BLANK.search(value):
+    if BLANK.search(value):
         _not_one("file", "hidden_character", "write the plain characters of the name")
     if _ESCAPED.search(value):
         _not_one("file", "percent_escape", "write the character itself")
@@ -102,24 +100,6 @@ def _file(value: str) -> str:
         if len(part.encode()) > 255:
             _not_one("file", "length", "a part of a name has at most 255 bytes")
     return "/".join(parts) or "."
-
-
-def hidden_character(text: str, *, but: str = "") -> str | None:
-    """The first character of the text that nobody sees for what it is, as `U+202E`; None where there is none.
-
-    Controls except those in `but`, bidirectional, invisible and tag characters, blanks, and spaces that are not the space.
-    """
-    if text.isascii() and text.isprintable():
-        return None
-    return next(
-        (f"U+{ord(character):04X}" for character in text if character not in but and _is_hidden(character)), None
-    )
-
-
-def _is_hidden(character: str) -> bool:
-    category = unicodedata.category(character)
-    hidden = category in ("Cc", "Cf", "Co", "Cs", "Zl", "Zp") or (category == "Zs" and character != " ")
-    return hidden or _BLANK.fullmatch(character) is not None
 
 
 def _bad_character(character: str) -> str | None:

@@ -23,7 +23,7 @@ DEEPEST_FILE: Final = 64  # lists and tables inside each other
 MOST_DIGITS: Final = 400  # of one number; Python takes quadratic time for them
 MOST_KEY_PARTS: Final = 32  # of a dotted key; the standard library takes quadratic time for them
 MOST_VALUES: Final = 200_000  # of one YAML file, each alias counted as often as it is used
-LARGEST_COUNT: Final = 2**63 - 1  # times and sizes in records
+LARGEST_COUNT: Final = 2**64 - 1  # times and sizes in records: OTLP has 64 bits, and a calendar reaches further
 
 # What a parser raises for a text that its author did not think of.
 BROKEN: Final = (
@@ -147,7 +147,7 @@ def load_json(text: str | bytes) -> Json:
 
 def count_of(value: object) -> int:
     """A time or a size of a record: a whole number that 64 bits hold. Raises ValueError for anything else."""
-    if isinstance(value, str) and len(value) <= 19 and value.isascii() and value.isdigit():
+    if isinstance(value, str) and len(value) <= 20 and value.isascii() and value.isdigit():
         value = int(value)  # 64-bit integers of OTLP are written as texts
     if type(value) is int and 0 <= value <= LARGEST_COUNT:
         return value

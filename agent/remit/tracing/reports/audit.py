@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
@@ -12,8 +13,14 @@ from typing import Final
 
 from remit.core import BREAK_GLASS, Failed, Json, Rule
 from remit.core.events import NANO, ApprovalGranted, CallAnswered, CallDecided, Recorded, RunStarted
+from remit.core.parsing import visible, visible_json
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would calculate instead of showing
+# What a spreadsheet would calculate instead of showing: at the start of a cell, or of what it takes for one where the list
+# separator of its country is another, where quotes are no quotes to it, or where a line breaks. Apostrophes that were there
+# already get one more, so that the text can be given back.
+_START: Final = r"((?:\A|[,;|:\n\"'“”])[ ]*)"
+_FORMULA: Final = re.compile(_START + r"('*[=+\-@＝＋－＠])")
+_HARMLESS: Final = re.compile(_START + r"'('*[=+\-@＝＋－＠])")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,26 +145,38 @@ def _at(one: Recorded) -> str:
 
 def decision_as_json(row: Row) -> str:
     """One line of JSON, everything as it was recorded."""
-    return json.dumps(asdict(row), ensure_ascii=False, separators=(",", ":"))
+    return visible_json(json.dumps(asdict(row), ensure_ascii=False, separators=(",", ":")))
 
 
 def decision_as_csv(row: Row) -> str:
-    """One record of CSV (RFC 4180): lists and arguments as JSON in one field, and no cell that a spreadsheet would run."""
-    return _csv(_cell(value) for value in asdict(row).values())
+    """One record of CSV (RFC 4180): lists and arguments as JSON in one field.
+
+    No cell is a formula, wherever a spreadsheet splits the record: every cell stands in quotes, hidden characters are written
+    out, and an apostrophe stands before each character that begins a formula at the start of a cell, after a separator and in
+    a line of its own. `cell_text` takes the apostrophes away again.
+    """
+    return _csv(map(_cell, asdict(row).values()))
 
 
 def decision_csv_header() -> str:
     return _csv(COLUMNS)
 
 
-def _csv(cells: Iterable[str | int]) -> str:
+def cell_text(cell: str) -> str:
+    """The text of a cell as it was before `decision_as_csv` made it harmless."""
+    return _HARMLESS.sub(r"\1\2", cell)
+
+
+def _csv(cells: Iterable[str]) -> str:
     written = io.StringIO()
-    csv.writer(written, lineterminator="").writerow(cells)
+    csv.writer(written, lineterminator="", quoting=csv.QUOTE_ALL).writerow(cells)
     return written.getvalue()
 
 
-def _cell(value: Json) -> str | int:
+def _cell(value: Json) -> str:
     if isinstance(value, int):
-        return value
-    text = value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+        return str(value)
+    if value is None:
+        return ""
+    text = visible(value, but="\n") if isinstance(value, str) else visible_json(json.dumps(value, ensure_ascii=False))
+    return _FORMULA.sub(r"\1'\2", text)

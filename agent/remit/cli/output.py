@@ -1,0 +1,59 @@
+"""The one way out to a terminal: every command writes here, and nothing that a record holds moves its cursor.
+
+Colours are the only control sequences. `style` marks them by a number that no text from outside can know; `echo` writes out
+every hidden character and turns the marks into colours.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+from collections.abc import Callable
+from io import StringIO
+from typing import Any, Final
+
+import click
+
+from remit.core.parsing import visible, visible_json
+
+_MARK: Final = f"\0{secrets.token_hex(16)}"
+_MARKED = re.compile(f"{_MARK}([0-9;]+)m")
+_COLOURS: Final = {"red": "31", "green": "32", "yellow": "33", "blue": "34", "magenta": "35", "cyan": "36"}
+
+
+def style(text: object, *, fg: str | None = None, bold: bool = False, dim: bool = False) -> str:
+    """The text in that colour or weight, for `echo`."""
+    codes = [_COLOURS[fg]] if fg else []
+    codes += ["1"] * bold + ["2"] * dim
+    return f"{_MARK}{';'.join(codes)}m{text}{_MARK}0m" if codes else str(text)
+
+
+def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
+    """Write a text, each hidden character of it by its number. Colours are left out where nobody would see them."""
+    pieces = _MARKED.split(str(text))  # every second piece is the number of a colour
+    written = (f"\033[{piece}m" if at % 2 else visible(piece) for at, piece in enumerate(pieces))
+    click.echo("".join(written), nl=nl, err=err, color=colour())
+
+
+def json_text(value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
+    """A value as JSON, in which readers find what it is and a terminal shows nothing else."""
+    return visible_json(json.dumps(value, ensure_ascii=False, indent=indent, default=default))
+
+
+def progress(text: str) -> None:
+    """Write a line on standard error that the next one replaces."""
+    click.echo(f"\r{visible(text, but='')}", nl=False, err=True)
+
+
+def colour() -> bool | None:
+    """None leaves it to click: colour on a terminal, none in a pipe. NO_COLOR (https://no-color.org) means never."""
+    return False if os.environ.get("NO_COLOR") else None
+
+
+def echo_usage(error: click.ClickException) -> None:
+    """Write how a command is used, and what was wrong with its words."""
+    written = StringIO()
+    error.show(file=written)
+    echo(written.getvalue(), nl=False, err=True)

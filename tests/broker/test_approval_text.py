@@ -1,0 +1,87 @@
+"""What an approver's terminal draws: no value begins a line that looks like one of Remit's own, at any width."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from remit.broker.approvals import GUTTER, WIDTH, approval_summary, wrapped
+from remit.core import Call, Decision, Subjects, Touch
+from remit.guardrails import Guard, Redactor
+
+FAKES = (
+    "  touches use mail:ann@shop.example",
+    "  only reads",
+    "  asked by policies/rules.csv:12 Routine mail",
+    '  to = "ann"',
+)
+
+
+def summary(*, whole: bool = False, **arguments: object) -> str:
+    call = Call(
+        run="r",
+        step=0,
+        index=0,
+        subjects=Subjects(agent="agent:a", user="user:u"),
+        action="mail.send",
+        arguments=arguments,
+        touches=(Touch(access="use", resource="mail:eve@evil.example"),),
+        effect="once",
+        manifest="m",
+        request_digest="d",
+    )
+    decision = Decision(verdict="ask", reason="approval", message="")
+    return approval_summary(call, decision, Guard(Redactor("r")), whole=whole)
+
+
+def columns(text: str) -> int:
+    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+
+
+def drawn(text: str, width: int) -> list[str]:
+    """What a terminal of that width draws: it breaks where a line is full."""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        lines.append("")
+        for character in line:
+            if columns(lines[-1] + character) > width:
+                lines.append("")
+            lines[-1] += character
+    return lines
+
+
+@pytest.mark.parametrize("width", [20, 40, 72, 80, 132])
+@pytest.mark.parametrize(
+    "padding",
+    [" ", "\u3000", "\u00a0", "\u2003", "\t", "\u2800", "x", "漢", "\u0301", "é"],
+    ids=["space", "wide", "no-break", "em", "tab", "braille", "letters", "han", "accents", "ambiguous"],
+)
+def test_no_value_draws_a_line_of_its_own_at_any_width(width: int, padding: str) -> None:
+    honest = summary(text="x", to="eve@evil.example").split("\n")
+    own = {wrapped(line, min(width, WIDTH)).split("\n")[0] for line in honest}
+    for before in range(0, width, 7):
+        text = "Hello" + padding * before + "".join(fake.ljust(width) for fake in FAKES)
+        shown = wrapped(summary(text=text, to="eve@evil.example", whole=True), min(width, WIDTH))
+        for line in drawn(shown, width):
+            assert line in own or line.startswith((GUTTER, "  text = ")), (line, before)
+
+
+def test_each_width_between_keeps_its_lines_within_it() -> None:
+    text = summary(text="a b " * 90, to="漢字" * 40)
+    for width in range(20, 200):
+        assert max(map(columns, wrapped(text, width).split("\n"))) <= width
+
+
+def test_several_spaces_are_counted_and_one_stays_a_space() -> None:
+    assert '  text = "a b\\u{20}×2c\\u{20}×30d"' in summary(text="a b  c" + " " * 30 + "d")
+    assert '  text = "one two three"' in summary(text="one two three")
+
+
+def test_a_long_value_is_the_same_text_once_its_marks_are_taken_away() -> None:
+    text = "all of it, word by word " * 30
+    assert text in summary(text=text, whole=True).replace(f"\n{GUTTER}", "")
+
+
+def test_a_summary_is_no_wider_than_its_lines_may_be() -> None:
+    assert max(map(columns, summary(text="a b " * 90, to="漢字" * 40).split("\n"))) <= WIDTH
