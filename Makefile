@@ -34,8 +34,10 @@ ablate: setup  ## Take each protection away: its tests must fail (ARGS="Landlock
 abuse: setup  ## Try the abuse list as every account there is: root, root that becomes nobody, an ordinary user
 	@$(BIN)/python tests/adversarial/accounts.py -n auto $(ARGS)
 
-soak: setup  ## The long ones: 4,000 calls in a swap race, 10,000 while zygotes are killed (minutes)
-	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 $(BIN)/python -m pytest -q -n 2 -k "swapped or ten_thousand" tests/sandbox/test_abuse.py tests/sandbox/test_warm.py $(ARGS)
+soak: setup  ## The long ones: 4,000 calls in a swap race, 10,000 while processes are killed, 10,000 trials of each channel
+	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 REMIT_TRIALS=10000 $(BIN)/python -m pytest -q -n 2 \
+	    -k "swapped or ten_thousand or carries_a_word" \
+	    tests/sandbox/test_abuse.py tests/sandbox/test_warm.py tests/sandbox/test_import_time.py $(ARGS)
 
 faithful: setup  ## Traces at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
