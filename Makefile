@@ -34,8 +34,8 @@ ablate: setup  ## Take each protection away: its tests must fail (ARGS="Landlock
 abuse: setup  ## Try the abuse list as every account there is: root, root that becomes nobody, an ordinary user
 	@$(BIN)/python tests/adversarial/accounts.py -n auto $(ARGS)
 
-soak: setup  ## The long ones: 4,000 calls in a swap race, 10,000 while processes are killed, 10,000 trials of each channel
-	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 REMIT_TRIALS=10000 $(BIN)/python -m pytest -q -n 2 \
+soak: setup  ## The long ones: 4,000 calls in a swap race, 10,000 while processes are killed, 12,000 trials of channels between calls
+	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 REMIT_TRIALS=250 $(BIN)/python -m pytest -q -n 2 \
 	    -k "swapped or ten_thousand or carries_a_word" \
 	    tests/sandbox/test_abuse.py tests/sandbox/test_warm.py tests/sandbox/test_import_time.py $(ARGS)
 

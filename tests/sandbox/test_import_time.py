@@ -17,7 +17,7 @@ from adversarial.attack_list import abuse
 from remit.sandbox import Tier
 from support.sandbox import Room, put_away
 
-TRIALS = int(os.environ.get("REMIT_TRIALS", "25"))  # `make soak` has 10,000
+TRIALS = int(os.environ.get("REMIT_TRIALS", "25"))  # of each channel; `make soak` has 250, so some 12,000 in all
 
 PRELUDE = """
 import ctypes, fcntl, gc, mmap, os, resource, signal, socket, stat, struct, sys, time, types
