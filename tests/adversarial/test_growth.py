@@ -45,6 +45,7 @@ from remit.core.parsing import (
     validate,
 )
 from remit.core.parsing.exact_json import Arguments
+from remit.core.parsing.hidden_characters import visible_json
 from remit.core.parsing.json_schema import is_type, resolved, type_name
 from remit.core.parsing.outside import load_json
 from remit.core.parsing.outside import text_of as outside_text
@@ -254,7 +255,9 @@ ROWS: Mapping[str, Row] = {
     "core.parsing.names:proper_name": of(lambda text: proper_name("name", text), "a", "a ", "é", " "),
     "core.parsing.names:resource_of": of(lambda text: resource_of("file", text), "a", "a/", "é", "%4"),
     "core.parsing.names:tables_of": of(tables_of, "select ", "(", "a,", "'", "--", "/*"),
-    "core.parsing.names:hidden_character": of(hidden_character, "a", "é"),
+    "core.parsing.hidden_characters:hidden_character": of(hidden_character, "a", "é"),
+    "core.parsing.hidden_characters:visible": of(visible, "a", "\u202e", "\x1b["),
+    "core.parsing.hidden_characters:visible_json": of(visible_json, "a", "\u202e", "\x1b["),
     "core.parsing.strict_json:parse_arguments": of(parse_arguments, *JSONS),
     "core.parsing.strict_json:parse_json": of(parse_json, *JSONS, lambda n: json.dumps(strings(n)), lambda n: "0" * n),
     "core.parsing.strict_json:canonical_json": of(canonical_json, levels, strings, numbers, lambda n: [0.5] * (n // 4)),

@@ -163,7 +163,7 @@ def test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded(clerk: Callabl
 @pytest.mark.parametrize(
     ("condition", "asked"),
     [
-        pytest.param("not 'secret' in labels and approved('role:lead')", 2, id="a fact that was shown has changed"),
+        pytest.param("not 'private' in labels and approved('role:lead')", 2, id="a fact that was shown has changed"),
         pytest.param("not 'seen' in labels and approved('role:lead')", 1, id="the condition does not hold any more"),
     ],
 )

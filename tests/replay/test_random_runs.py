@@ -23,7 +23,7 @@ from remit.workspace.bundle import open_rulebook, vocabulary
 from support.bulk_runs import SECRET, live, turns_of
 
 SEEDS = int(os.environ.get("REMIT_SEEDS", "16"))
-UNRELATED = b"\n# nobody\np, agent:zed, ledger.look, account:*, True, allow\n"
+UNRELATED = b"\n# nobody\np, user:bob, ledger.look, account:*, True, allow\n"
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

@@ -255,7 +255,7 @@ def test_versions_stay_until_newer_ones_are_asked_for(index: Index, tmp_path: Pa
 @pytest.mark.parametrize(
     ("block", "what"),
     [
-        ("# dependencies = [", "is not TOML"),
+        ("# dependencies = [", "not TOML"),
         ("# dependencies = 'loud'", "'dependencies' is no list of texts"),
         ("# dependencies = ['loud']\n# requires-python = '<3.11'", "it needs Python <3.11"),
         ("# dependencies = ['loud']\n# requires-python = 'new'", "'requires-python' cannot be read"),

@@ -323,7 +323,9 @@ async def test_a_sandbox_does_not_outlive_the_process_that_started_it(
     await put_away()
     others = started(set())
     room = Room(base=tmp_path, tier="full")
-    monkeypatch.setattr(process, "argv", lambda *given: [word for word in argv(*given) if word != "--die-with-parent"])
+    monkeypatch.setattr(
+        process, "argv", lambda *given, **more: [word for word in argv(*given, **more) if word != "--die-with-parent"]
+    )
     call = asyncio.create_task(room.run(WAITS, stores=("life",), trust=trust))
     await until((room.root / "stores/life/started").exists)
     watched = Watched(started(others))

@@ -175,7 +175,7 @@ def counting_house(
 ) -> Path:
     """Write the workspace, with `turns` as the script: [{"say": …, "calls": [{"ledger__look": {…}}]}]."""
     files = {
-        "remit.toml": 'host_tools = ["ledger"]\nusers = ["user:leo", "user:bea", "user:bob"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
+        "remit.toml": 'host_tools = ["ledger"]\nusers = ["user:operator", "user:leo", "user:bea", "user:bob"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
         "tools/ledger/tool.toml": TOOL,
         "policies/rules.csv": RULES,
         "agent/clerk/agent.toml": AGENT.format(steps=steps, calls=calls, budget=budget),
