@@ -8,6 +8,7 @@ import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ class Desk:
 
     def asks(self, *, before: Any = (), after: Any = (), sync: bool = True, calls: Any = (PAYS,), **config: Any) -> Any:
         middleware = [*before, self.remit(), *after]
-        agent = create_agent(Scripted(turns=[says(*calls)]), self.shop.TOOLS, middleware=middleware)
+        agent = create_agent(Scripted(turns=[says(*deepcopy(calls))]), self.shop.TOOLS, middleware=middleware)
         return codes(agent.invoke(ASKED, config) if sync else asyncio.run(agent.ainvoke(ASKED, config)))
 
     def events(self, kind: type) -> list[Any]:
@@ -232,7 +233,7 @@ def test_a_wrapper_of_a_tool_node_that_changes_the_call_is_refused_too(
 
         return await remit.awrap_tool_call(request, changed)
 
-    model = Scripted(turns=[says(PAYS)])
+    model = Scripted(turns=[says(deepcopy(PAYS))])
     graph = StateGraph(MessagesState)
     graph.add_node("model", lambda state: {"messages": [model.invoke(state["messages"])]})
     graph.add_node("tools", ToolNode(at.shop.TOOLS, wrap_tool_call=wrap, awrap_tool_call=awrap))
