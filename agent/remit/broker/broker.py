@@ -2,7 +2,7 @@
 
     ask ─► parse ─► resolve ─► spend ─► decide            (all calls of a step, in the model's order)
              then, per call, in parallel:
-    approve ─► carry out (`carry.py`: each attempt) ─► record ─► the model is told
+    approve ─► carry out (`execution.py`: each attempt) ─► record ─► the model is told
 
 Nothing here trusts the model, the tool, or an earlier process: what was recorded is what is known.
 """

@@ -1,7 +1,7 @@
 """What the user's own words and the directory name, and what a text carries that neither of them does.
 
 The words are the task as it was given, before anything else was read; the directory is what actions that may fill it
-returned before anything untrusted was read (`fold.py`). Names are typed: an address is named by that address, a URL by that
+returned before anything untrusted was read (`journal/reducer.py`). Names are typed: an address is named by that address, a URL by that
 URL, and "June 13" names no file 13.
 """
 

@@ -1,6 +1,6 @@
 from .agreement import check_agreement, disagreement
 from .cases import CASES, Case, asked_by, read_cases
-from .engine import NOBODY, Policy, load_policy
+from .engine import Policy, load_policy
 from .explanation import Weighed, disputed
 from .folder import read_cases_text, read_folder, unread_files
 from .reload import Watched
@@ -9,7 +9,6 @@ from .second_opinion import SecondOpinion
 
 __all__ = [
     "CASES",
-    "NOBODY",
     "SUBJECT",
     "Case",
     "Policy",

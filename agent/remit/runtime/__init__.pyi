@@ -1,7 +1,7 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import new_run_id, open_model_of
 from .graph import Agency, drive, forgotten
-from .lifecycle import Ended, Foreign
+from .lifecycle import Ended
 from .live import LiveWorld
 from .one_call import OneCall, decide_call
 from .retention import prunable, prune, retention_seconds
@@ -11,7 +11,6 @@ __all__ = [
     "Agency",
     "ApprovalWaiter",
     "Ended",
-    "Foreign",
     "LiveWorld",
     "OneCall",
     "Start",

@@ -20,6 +20,7 @@
 Inside the sandbox (`guest/`, which imports nothing of Remit), in this order:
 
     inside        the first program: lock down
+    guard         ends what a sandbox without namespaces leaves behind
     supervisor    of a warm tool: gives each call its lines, answers what its processes ask, hears of their end
     base          the process that imported the tool, and is copied for each call
     notices       what a filter of system calls asks, and the answers

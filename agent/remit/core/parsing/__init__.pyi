@@ -5,17 +5,7 @@ from .json_schema import check_schema, types_of
 from .json_texts import each_text, leaves, texts_of
 from .json_validation import Mismatch, validate
 from .names import canonical, proper_name, resource_of, tables_of
-from .outside import (
-    BROKEN,
-    LARGEST_LINE,
-    count_of,
-    load_json,
-    load_toml,
-    load_yaml,
-    read_file,
-    read_text,
-    text_of,
-)
+from .outside import LARGEST_LINE, count_of, load_json, load_toml, load_yaml, read_file, read_text
 from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
 from .toml import Matching, Table, read_table, toml_line, wrong
 from .toml_fields import Duration, Label, Size, Summary, duration, size
@@ -23,7 +13,6 @@ from .urls import DEFAULT_PORT, SCHEMES, URL_KINDS, Url, canonical_host, canonic
 from .yaml import MOST_BITS, Row, read_rows, table_text
 
 __all__ = [
-    "BROKEN",
     "DEFAULT_PORT",
     "LARGEST_LINE",
     "MOST_BITS",
@@ -67,7 +56,6 @@ __all__ = [
     "size",
     "table_text",
     "tables_of",
-    "text_of",
     "texts_of",
     "toml_line",
     "types_of",
