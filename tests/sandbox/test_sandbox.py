@@ -475,6 +475,28 @@ async def test_a_bubblewrap_that_fails_here_names_the_fix_for_this_machine(tmp_p
     assert fix in ended.value.fix
 
 
+def killed_at_first(folder: Path, times: int) -> Sandbox:
+    """A sandbox whose bubblewrap is killed that many times before it says anything, and works from then on."""
+    fake, starts = folder / "bwrap", folder / "starts"
+    starts.touch()
+    fake.write_text(
+        f'#!/bin/sh\necho >> {starts}\n[ "$(wc -l < {starts})" -le {times} ] && kill -9 $$\nexec {find_bwrap()} "$@"\n'
+    )
+    fake.chmod(0o755)
+    return Sandbox(bwrap=fake, accept=("full",))
+
+
+def test_a_machine_is_not_judged_by_a_sandbox_that_somebody_killed(tmp_path: Path) -> None:
+    assert killed_at_first(tmp_path, 2).confinement == "full"
+
+
+def test_a_sandbox_that_is_always_killed_says_so(tmp_path: Path) -> None:
+    with pytest.raises(RunEnded) as ended:
+        _ = killed_at_first(tmp_path, 1000).confinement
+    assert "its process was killed before it was ready" in ended.value.fix
+    assert len((tmp_path / "starts").read_text()) == 3
+
+
 def test_a_bubblewrap_that_confines_nothing_is_not_believed(tmp_path: Path) -> None:
     """One that just runs the program: the paths of the sandbox are not there, and nothing counts as confined."""
     fake = tmp_path / "bwrap"

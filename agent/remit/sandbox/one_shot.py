@@ -10,6 +10,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from remit.core import Json, Spent
 from remit.sandbox.account import account_for
@@ -29,6 +30,8 @@ from remit.sandbox.process import (
 from remit.sandbox.profile import PROCESSES, Profile, Runtime, places
 from remit.sandbox.protocol import Exchange, ToolCall
 from remit.sandbox.syscall_observer import Observer
+
+_STARTS: Final = 3  # of a sandbox that is killed before it runs anything
 
 
 def call_frame(profile: Profile, opened: Opened, call: ToolCall) -> dict[str, Json]:
@@ -143,13 +146,33 @@ async def perform(
 ) -> Output:
     """One call in a sandbox of its own, from its first descriptor to its classified end. `observer` sees what it does.
 
-    Without `outside` it reaches no network, whatever its profile says. Cancelled, it leaves no process and no file.
+    Without `outside` it reaches no network, whatever its profile says. Cancelled, it leaves no process and no file. A sandbox
+    that is killed before it runs anything is started again.
 
     Raises:
         DidNotStart: nothing of the tool ran.
         Refusal: what the call reads or writes cannot be opened as decided.
     """
     profile = profile.resolved()
+    starts = 0
+    while True:
+        try:
+            return await _perform(profile, runtime, call, hear, outside, observer)
+        except DidNotStart as failure:
+            starts += 1
+            if not failure.silent or starts == _STARTS:
+                raise
+
+
+async def _perform(
+    profile: Profile,
+    runtime: Runtime,
+    call: ToolCall,
+    hear: Callable[[bytes], None] | None,
+    outside: Outside | None,
+    observer: Observer | None,
+) -> Output:
+    """One start of it."""
     opened = Opened(profile, call.allowed)
     base = make_base(profile)
     try:

@@ -43,7 +43,14 @@ _GUARD_SECONDS: Final = 30.0  # it sweeps as fast as the machine lets it; only o
 
 
 class DidNotStart(Exception):
-    """The sandbox ended before it had locked itself; the text is what it printed, empty where somebody killed it."""
+    """The sandbox ended before it had locked itself; the text is what it printed.
+
+    `silent`: it printed nothing, so somebody killed it, which says nothing of this machine: it is worth another start.
+    """
+
+    def __init__(self, printed: str) -> None:
+        self.silent = not printed
+        super().__init__(printed or "its process was killed before it was ready, and it printed nothing")
 
 
 def boundary(

@@ -36,7 +36,6 @@ from remit.sandbox.warm.zygote_handle import Bounds, Cold
 
 _TIERS: Final[tuple[Tier, ...]] = ("full", "landlock")  # the strongest first
 _PATIENCE: Final = 4  # times slower an observed call may be
-_STARTS: Final = 3  # of a sandbox that is killed before it runs anything
 _SAFE: Final = (0, 12)
 _OLD: Final = (
     "bubblewrap {}.{} is older than 0.12, which mends CVE-2026-87766 (a symlink planted below a writable mount); no mount of "
@@ -177,13 +176,7 @@ class Sandbox:
         if profile.source == "python" and not profile.starts_programs and profile.trust != "none":
             with suppress(Cold):
                 return await perform_warm(self._warm(), profile, call, hear=self._hear, outside=outside)
-        for _ in range(_STARTS):
-            try:
-                return await perform(profile, self._runtime(), call, hear=self._hear, outside=outside)
-            except DidNotStart as failure:
-                if str(failure):
-                    raise
-        raise DidNotStart("it ended without a word")
+        return await perform(profile, self._runtime(), call, hear=self._hear, outside=outside)
 
     async def _observe(
         self, profile: Profile, call: ToolCall, outside: Outside, tell: Callable[[Profile, Observed], None]

@@ -275,8 +275,8 @@ class Pool:
         if not alive or tool.cold:
             failure = None if zygote.running else zygote.failure()
             self._leave(zygote)
-            if failure is not None and not str(failure) and tool.silent < _SILENT:
-                tool.silent += 1  # somebody killed it: that says nothing of this machine
+            if failure is not None and failure.silent and tool.silent < _SILENT:
+                tool.silent += 1
                 failure = None
             if isinstance(failure, Cold):
                 tool.cold = str(failure)

@@ -35,6 +35,11 @@ Order: TypeAlias = Callable[[Callable[[], None]], None]  # has the pool's thread
 class Cold(Exception):
     """The tool cannot be kept warm: its import fails, or starts threads or processes. It runs in a sandbox of its own."""
 
+    @property
+    def silent(self) -> bool:
+        """Nothing was said of the cause, so somebody killed it: it is worth another start."""
+        return not str(self)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
@@ -320,7 +325,7 @@ class Zygote:
         del self._printed[:-_PRINTS]
         return bool(data)
 
-    def failure(self) -> Exception:
+    def failure(self) -> DidNotStart | Cold:
         """Why it never ran: it could not be confined, or it is confined and its import is to blame."""
         self.hear_prints()
         if self._locked or self.tool.cold:
