@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from remit.runtime import runner as run_module
-from remit.workspace import session as house_module
+from remit.workspace import session as session_module
 from remit.workspace.template import write_starter
 from support import cli_server as warm
 from support.http_servers import authority
@@ -23,7 +23,7 @@ pytest_plugins = ["support.rooms"]
 
 
 @pytest.fixture
-def house(tmp_path: Path) -> Path:
+def session(tmp_path: Path) -> Path:
     """The starter workspace, as `remit init` writes it."""
     folder = tmp_path / "house"
     write_starter(folder)
@@ -31,11 +31,11 @@ def house(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def remit(house: Path) -> Remit:
+def remit(session: Path) -> Remit:
     """Call the command line in the house, as a user does: another process, no terminal."""
 
     def call(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120) -> Said:
-        return warm.command(cwd or house, *args, timeout=timeout, env=env)
+        return warm.command(cwd or session, *args, timeout=timeout, env=env)
 
     return call
 
@@ -89,7 +89,7 @@ def play(clerk: Callable[..., Path]) -> Play:
         **options: Any,
     ) -> Played:
         folder = clerk(turns, **options)
-        opened = house_module.open_house(folder)
+        opened = session_module.open_session(folder)
         model = run_module.open_model_of(opened, "clerk")
         start = run_module.Start(agent="clerk", task="keep the ledger", subject=user, account=account, model=model)
         return Played(folder=folder, opened=opened, ended=asyncio.run(run_module.start_run(opened, start, wait=wait)))

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from remit.core.errors import UsageError
-from remit.core.events import AttemptEnded, AttemptIntended, CallAnswered, CallDecided, EffectSettled, Recorded
+from remit.core.events import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled, Recorded
 from remit.journal.hash_chain import verify_chain
 from remit.replay.replayer import replay, tampering
 from remit.runtime import runner as run
@@ -34,8 +34,8 @@ from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
 from remit.tracing import read
 from remit.workspace import loader as workspace
-from remit.workspace.bundle import open_rulebook
-from remit.workspace.session import House, open_house
+from remit.workspace.bundle import open_bundle
+from remit.workspace.session import WorkspaceSession, open_session
 from remit.workspace.template import starter_folder
 
 LIVES = 12  # processes that one run may take
@@ -249,15 +249,15 @@ class Run:
         def tell(recorded: Recorded) -> None:
             os.write(handle, f"{recorded.seq} {recorded.hash} {recorded.type}\n".encode())
 
-        house = open_house(self.folder)
-        if not house.journal.events(self.name):
-            model = run.open_model_of(house, "teller")
+        session = open_session(self.folder)
+        if not session.journal.events(self.name):
+            model = run.open_model_of(session, "teller")
             start = run.Start(
                 agent="teller", task="pay", subject="user:operator", account="t", model=model, run=self.name
             )
-            done = asyncio.run(run.start_run(house, start, tell=tell))
+            done = asyncio.run(run.start_run(session, start, tell=tell))
         else:
-            done = asyncio.run(run.resume_run(house, self.name, account="t", tell=tell))
+            done = asyncio.run(run.resume_run(session, self.name, account="t", tell=tell))
         return 0 if done.finished is not None else 5
 
     def seen(self) -> int:
@@ -308,25 +308,25 @@ def play(one: Run) -> None:
         codes = [ended(pid, PATIENCE_S) for pid in pids]
         assert None not in codes, "a process did not end"
         assert all(code in (0, 3, -signal.SIGKILL, 1, 4, 70) for code in codes), codes
-        house = open_house(one.folder)
+        session = open_session(one.folder)
         try:
-            if any(item.type == "run.finished" for item in house.journal.events(one.name)):
+            if any(item.type == "run.finished" for item in session.journal.events(one.name)):
                 return
         finally:
-            house.journal.close()
+            session.journal.close()
     raise AssertionError(f"run {one.name} did not end in {LIVES} lives: {codes}")
 
 
 def judged(one: Run, *, replayed: bool) -> Counter[str]:
     """Hold the record against the tool's own store, and what was witnessed against the record."""
-    house = open_house(one.folder)
+    session = open_session(one.folder)
     try:
-        records = house.journal.events(one.name)
+        records = session.journal.events(one.name)
         found: Counter[str] = Counter(runs=1, kills=len(one.kills), lives=one.lives, events=len(records))
-        found["broken"] += house.journal.verify(one.name) != () or verify_chain(records) != ()
-        found["broken"] += read(house.traces / f"{one.name}.jsonl").faults() != ()
+        found["broken"] += session.journal.verify(one.name) != () or verify_chain(records) != ()
+        found["broken"] += read(session.traces / f"{one.name}.jsonl").faults() != ()
     finally:
-        house.journal.close()
+        session.journal.close()
     kept = {(item.seq, item.hash) for item in records}
     witnessed = {(int(seq), digest) for seq, digest, _ in map(str.split, one.witness.read_text().splitlines())}
     found["lost"] += len(witnessed - kept)
@@ -347,13 +347,13 @@ def judged(one: Run, *, replayed: bool) -> Counter[str]:
             found += _answer(one, records, item.event, done)
     if replayed:
         found["replayed"] += 1
-        found["diverged"] += not asyncio.run(_replay(house, one.name))
+        found["diverged"] += not asyncio.run(_replay(session, one.name))
     return found
 
 
-async def _replay(house: House, name: str) -> bool:
-    trace = read(house.traces / f"{name}.jsonl")
-    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+async def _replay(session: WorkspaceSession, name: str) -> bool:
+    trace = read(session.traces / f"{name}.jsonl")
+    books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     return (await replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain))).reproduced
 
 
@@ -377,7 +377,7 @@ def _answer(one: Run, records: list[Recorded], answered: CallAnswered, done: Cou
         return found
     found["unknown"] += 1
     found["unknown_landed"] += happened
-    intents = [item for item in of_call if isinstance(item.event, AttemptIntended)]
+    intents = [item for item in of_call if isinstance(item.event, AttemptBegun)]
     ends = [item for item in of_call if isinstance(item.event, AttemptEnded)]
     in_between = any(intents[-1].at <= after and before <= ends[-1].at for before, after, _ in one.kills)
     looked = any(isinstance(item.event, EffectSettled) and item.event.landed == "unknown" for item in of_call)

@@ -40,12 +40,12 @@ from remit.broker import retries as retry
 from remit.broker.approvals import break_glass
 from remit.broker.approvals import requests as approval
 from remit.broker.approvals import summary as render
-from remit.broker.attempts import LiveAttempts
+from remit.broker.attempts import LiveExecutor
 from remit.broker.broker import Broker
 from remit.broker.decisions import Decider
 from remit.core import threads
 from remit.core.attempts import Connection
-from remit.core.calls import Ask, Call, Decision, Request, Subjects
+from remit.core.calls import Call, Decision, ProposedCall, Request, Subjects
 from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
 from remit.core.parsing import (
     each_text,
@@ -57,15 +57,14 @@ from remit.core.parsing import (
     texts_of,
     urls,
 )
-from remit.guardrails import encodings, naming, remembered, secret_formats
+from remit.guardrails import encodings, naming, remembered, sanitizer, secret_formats
 from remit.guardrails import provenance as known
 from remit.guardrails import redaction as redact
-from remit.guardrails import sanitizer as guard
 from remit.guardrails.content_rules import Content
 from remit.guardrails.encodings import Found, KnownSecret, Reading
 from remit.journal import reducer as fold
 from remit.journal import run_lock as driving
-from remit.journal.run_state import Facts
+from remit.journal.run_state import RunState
 from remit.journal.store import AlreadyRecorded, Journal
 from remit.langchain import bridge as foreign
 from remit.langchain import middleware as langchain
@@ -78,20 +77,19 @@ from remit.policy.language import loader as rules
 from remit.policy.language.conditions import Condition
 from remit.policy.reload import Watched
 from remit.runtime import runner as run
-from remit.runtime.live import LiveWorld
+from remit.runtime.live import LivePorts
 from remit.sandbox import file_grants as opened
 from remit.sandbox import one_shot as launch
 from remit.sandbox import outcome, process, profile, protocol, seccomp
 from remit.sandbox import sandbox as confine
 from remit.sandbox.egress import addresses as address
-from remit.sandbox.egress import call_session as ticket
+from remit.sandbox.egress import call_session, proxy
 from remit.sandbox.egress import connect_tunnel as tunnel
 from remit.sandbox.egress import forwarder as forward
 from remit.sandbox.egress import permissions as network
-from remit.sandbox.egress import proxy
 from remit.sandbox.egress import requests as request
 from remit.sandbox.egress import response_scrubber as scrub
-from remit.sandbox.egress.client_hello import HelloReader
+from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import Head, Requests
 from remit.sandbox.guest import kernel
@@ -107,7 +105,7 @@ from remit.workspace.definitions import Tool, Workspace
 from remit.workspace.manifest import pins
 from remit.workspace.manifest import resolution as resolve
 from remit.workspace.manifest import schema as tool_toml
-from remit.workspace.session import House
+from remit.workspace.session import WorkspaceSession
 
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
@@ -214,10 +212,10 @@ async def head_from_its_beginning(self: Requests) -> Head | None:
     return await HEAD(self)
 
 
-TAKE: Final = HelloReader.take
+TAKE: Final = ClientHelloReader.take
 
 
-def hello_from_its_beginning(self: HelloReader, data: bytes) -> Any:
+def hello_from_its_beginning(self: ClientHelloReader, data: bytes) -> Any:
     self._message.clear()
     self._at = self._taken = 0
     return TAKE(self, data)
@@ -305,7 +303,7 @@ def prefixed(self: Index, action: str) -> tuple[Table, ...]:
     return tuple(table for named, table in self._tables.items() if action.startswith(named.rstrip("*")))
 
 
-def folded(self: Ask) -> str:
+def folded(self: ProposedCall) -> str:
     """As tools are found by whoever means well with names."""
     plain = unicodedata.normalize("NFKC", self.name).casefold().replace("\u0430", "a")
     return "".join(one for one in plain if one.isalnum() or one in "_.").strip("_").replace("__", ".", 1)
@@ -332,7 +330,7 @@ def open_when_broken(self: Decider, call: Call) -> Decision:
         return Decision(verdict="allow", reason="allowed", message="")
 
 
-def spent_when_asked(self: Broker, step: int, index: int, ask: Ask) -> Call:
+def spent_when_asked(self: Broker, step: int, index: int, ask: ProposedCall) -> Call:
     call = RESOLVE(self, step, index, ask)
     self._spend(call)
     return call
@@ -388,16 +386,16 @@ def unopened(response: h11.Response, scrubber: scrub.Scrubber | None) -> scrub.B
         return BODY(response, None)
 
 
-async def slept(self: LiveWorld, call: Call, seconds: float) -> None:
+async def slept(self: LivePorts, call: Call, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def whoever(opened: House, user: str | None) -> str:
+def whoever(opened: WorkspaceSession, user: str | None) -> str:
     return f"user:{(user or 'operator').removeprefix('user:')}"
 
 
 def uncut(decide: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, step, asks, *, cut=False: decide(self, step, asks)
+    return lambda self, step, proposed_calls, *, cut=False: decide(self, step, proposed_calls)
 
 
 # -- how it is started -------------------------------------------------------------------------------------------------
@@ -515,10 +513,10 @@ def one_for_all(patch: pytest.MonkeyPatch) -> None:
         await earlier(self, requests, replace(head, fields=(*fields, (b"proxy-authorization", basic))), address)
 
     patch.setattr(proxy.Door, "_admitted", admitted)
-    patch.setattr(ticket.Ticket, "is_of", lambda *_: True)
+    patch.setattr(call_session.CallSession, "is_of", lambda *_: True)
 
 
-async def unended(self: ticket.Ticket) -> Sequence[Connection]:
+async def unended(self: call_session.CallSession) -> Sequence[Connection]:
     """What a call has open stays open."""
     return self.ended
 
@@ -676,7 +674,7 @@ ABLATIONS: Final = (
     ),
     Ablation(
         name="a ticket for the connections of its own call",
-        remove=(replaced(ticket.Ticket, "is_of", lambda *_: True),),
+        remove=(replaced(call_session.CallSession, "is_of", lambda *_: True),),
         tests=("sandbox/egress/test_tickets.py::test_a_ticket_that_was_stolen_while_its_call_runs_opens_nothing",),
     ),
     Ablation(
@@ -796,7 +794,7 @@ ABLATIONS: Final = (
     ),
     Ablation(
         name="deciding each request",
-        remove=(replaced(ticket.Ticket, "check", let_through), replaced(ticket.Ticket, "may_tunnel", lambda *_: None)),
+        remove=(replaced(call_session.CallSession, "check", let_through), replaced(call_session.CallSession, "may_tunnel", lambda *_: None)),
         tests=(
             "sandbox/egress/test_addresses.py::test_a_redirect_is_decided_again_and_followed_only_where_policy_allows_it",
             "sandbox/egress/test_addresses.py::test_an_empty_list_of_hosts_reaches_nothing",
@@ -854,8 +852,8 @@ ABLATIONS: Final = (
     Ablation(
         name="quotas",
         remove=(
-            replaced(ticket.Ticket, "spend_sent", lambda *_: None),
-            replaced(ticket.Ticket, "spend_received", lambda *_: None),
+            replaced(call_session.CallSession, "spend_sent", lambda *_: None),
+            replaced(call_session.CallSession, "spend_received", lambda *_: None),
         ),
         threats=("E10",),
         tests=("sandbox/egress/test_protocol.py::test_a_call_sends_and_receives_no_more_than_its_manifest_says",),
@@ -863,7 +861,7 @@ ABLATIONS: Final = (
     ),
     Ablation(
         name="the end of a call's connections",
-        remove=(replaced(ticket.Ticket, "finish", unended),),
+        remove=(replaced(call_session.CallSession, "finish", unended),),
         tests=("sandbox/egress/test_protocol.py::test_a_call_that_is_over_leaves_nothing_half_open",),
         still=REACHED,
     ),
@@ -1040,7 +1038,7 @@ ABLATIONS: Final = (
     brokered(
         "tools as they were reviewed",
         replaced(Tool, "pinned", True),
-        never(LiveAttempts, "_check_code"),
+        never(LiveExecutor, "_check_code"),
         threats="D2 E1",
         tests=(
             "broker/test_broker.py::test_a_tool_that_changed_after_its_review_does_not_run",
@@ -1097,7 +1095,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "names to the letter",
-        replaced(Ask, "action", property(folded)),
+        replaced(ProposedCall, "action", property(folded)),
         threats="E2 E3",
         tests=("broker/test_broker.py::test_what_only_looks_like_the_name_of_an_action_is_none",),
     ),
@@ -1216,7 +1214,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "calls of one step counted together",
-        replaced(Facts, "calls", lambda self, *, but=None: dict(self.settled)),
+        replaced(RunState, "calls", lambda self, *, but=None: dict(self.settled)),
         threats="E8",
         tests=("broker/test_broker.py::test_two_calls_of_one_step_cannot_pass_a_limit_together",),
     ),
@@ -1254,7 +1252,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "the end of a denial loop",
-        replaced(Facts, "refused_in_a_row", 0),
+        replaced(RunState, "refused_in_a_row", 0),
         threats="F3",
         tests=("broker/test_retries.py::test_a_refused_call_asked_again_and_again_ends_as_denial_loop",),
     ),
@@ -1266,7 +1264,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "stop between two attempts",
-        replaced(LiveWorld, "sleep", slept),
+        replaced(LivePorts, "sleep", slept),
         threats="F6",
         tests=("broker/test_retries.py::test_stop_ends_the_wait_between_two_attempts",),
     ),
@@ -1305,7 +1303,7 @@ ABLATIONS: Final = (
     # -- content (threats F7, G2, H3) --
     brokered(
         "hidden characters written out",
-        replaced(guard, "visible", lambda text: text),
+        replaced(sanitizer, "visible", lambda text: text),
         threats="F7",
         tests=("broker/test_broker.py::test_hidden_characters_of_a_tools_value_are_written_out",),
     ),
@@ -1543,7 +1541,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "hellos that come byte by byte",
-        replaced(HelloReader, "take", hello_from_its_beginning),
+        replaced(ClientHelloReader, "take", hello_from_its_beginning),
         tests=("adversarial/test_own_budget.py::test_a_hello_that_comes_byte_by_byte_is_looked_at_once",),
     ),
     brokered(

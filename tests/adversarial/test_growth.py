@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from remit.core import Listing, RemitError, Touch
+from remit.core import Listing, RemitError, ResourceAccess
 from remit.core.parsing import (
     Mismatch,
     canonical,
@@ -51,8 +51,8 @@ from remit.core.parsing.outside import load_json
 from remit.core.parsing.outside import text_of as outside_text
 from remit.guardrails import (
     Content,
-    Guard,
     Redactor,
+    Sanitizer,
     argument_texts,
     carried,
     intends,
@@ -73,7 +73,7 @@ from remit.guardrails.provenance import _mentions, says
 from remit.guardrails.redaction import spliced
 from remit.guardrails.repeated import Values
 from remit.guardrails.secret_formats import formats
-from remit.sandbox.egress.client_hello import HelloReader
+from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import authority, parse_head, tokens
 from remit.sandbox.egress.response_scrubber import Scrubber
@@ -184,8 +184,8 @@ def redactor(*secrets: str) -> Redactor:
     return Redactor("run", secrets)
 
 
-def guard(content: Content | None = None) -> Guard:
-    return Guard(redactor(), content)
+def sanitizer(content: Content | None = None) -> Sanitizer:
+    return Sanitizer(redactor(), content)
 
 
 def escaped(size: int) -> list[str]:
@@ -327,7 +327,7 @@ ROWS: Mapping[str, Row] = {
         lambda text: [says(text, "mail:a@b.co"), says(text, "file:a"), says(text, "payee:aab aa")], *SENTENCES
     ),
     "guardrails.provenance:unnamed": of(
-        lambda text: unnamed(text, [Touch(access="read", resource="file:aaa")]), *SENTENCES
+        lambda text: unnamed(text, [ResourceAccess(access="read", resource="file:aaa")]), *SENTENCES
     ),
     "guardrails.provenance:intends": of(lambda text: intends(text, ["pay", "aab"]), *SENTENCES),
     "guardrails.provenance:said": of(lambda text: said(text, ["aaa", "pay it"]), *SENTENCES),
@@ -363,11 +363,11 @@ ROWS: Mapping[str, Row] = {
     "guardrails.repeated:Values.found": of(lambda value: [*Values(value[1]).found(value[0][0])], labelled),
     "guardrails.sanitizer:visible": of(visible, "a", "\u202e", "\U000e0041"),
     "guardrails.sanitizer:valid": of(valid, "a", "\ud800"),
-    "guardrails.sanitizer:Guard.text": of(lambda text: guard(PHRASE).text(text), *FEW, "\u202e"),
-    "guardrails.sanitizer:Guard.answer": of(lambda text: guard(BLOCKED).answer(text), *FEW),
-    "guardrails.sanitizer:Guard.json": of(lambda value: guard(PHRASE).json(value), strings, levels, *FEW),
-    "guardrails.sanitizer:Guard.blocked": of(lambda value: guard(BLOCKED).blocked(value, "result"), strings, *FEW),
-    "guardrails.sanitizer:Guard.arguments": of(lambda value: guard().arguments(value), strings, levels),
+    "guardrails.sanitizer:Guard.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
+    "guardrails.sanitizer:Guard.answer": of(lambda text: sanitizer(BLOCKED).answer(text), *FEW),
+    "guardrails.sanitizer:Guard.json": of(lambda value: sanitizer(PHRASE).json(value), strings, levels, *FEW),
+    "guardrails.sanitizer:Guard.blocked": of(lambda value: sanitizer(BLOCKED).blocked(value, "result"), strings, *FEW),
+    "guardrails.sanitizer:Guard.arguments": of(lambda value: sanitizer().arguments(value), strings, levels),
     "sandbox.egress.requests:parse_head": of(
         parse_head,
         head,
@@ -376,7 +376,7 @@ ROWS: Mapping[str, Row] = {
     ),
     "sandbox.egress.requests:authority": of(authority, "a", "a:", "a.", "0x", "xn--"),
     "sandbox.egress.requests:tokens": of(lambda data: [*tokens(data)], lambda n: b"a, " * (n // 3)),
-    "sandbox.egress.client_hello:HelloReader.take": of(piecewise(lambda: HelloReader().take), hello),
+    "sandbox.egress.client_hello:HelloReader.take": of(piecewise(lambda: ClientHelloReader().take), hello),
     "sandbox.egress.response_scrubber:Scrubber.clean": of(
         bytes_of(Scrubber(["aaaab", SECRET]).clean), "a", "aaaab", SECRET[:9]
     ),

@@ -19,17 +19,17 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from remit.broker import CALLS_A_TURN
 from remit.core import WorkspaceError, in_thread, in_thread_to_its_end
-from remit.core.events import CallAnswered, CallDecided, ModelAnswered
+from remit.core.events import CallAnswered, CallDecided, ModelResponded
 from remit.core.parsing import Mismatch, check_schema, load_toml, read_rows, validate
 from remit.guardrails import Redactor
 from remit.guardrails.remembered import Remembered
 from remit.guardrails.repeated import Values
 from remit.guardrails.secret_formats import OVERLAP, PIECE
 from remit.runtime import runner as run
-from remit.sandbox.egress.client_hello import HelloReader
+from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import LARGEST_HEAD, Head, Requests
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support.runs import DONE, Play, Played, turn
 from support.workspaces.web import add
 
@@ -85,8 +85,8 @@ def test_a_turn_of_thousands_of_calls_costs_no_more_than_the_calls_that_a_turn_m
     assert len(answered) == CALLS_A_TURN + 1
     error = played.error(0, CALLS_A_TURN)
     assert (error["code"], error["details"]) == ("budget_exhausted", {"limit": "calls_a_turn", "of": CALLS_A_TURN})
-    (first,) = [one.event for one in played.records if isinstance(one.event, ModelAnswered)][:1]
-    assert len(first.asks) == CALLS_A_TURN + 1
+    (first,) = [one.event for one in played.records if isinstance(one.event, ModelResponded)][:1]
+    assert len(first.proposed_calls) == CALLS_A_TURN + 1
     assert played.ended.finished is not None
     assert played.ended.finished.outcome == "completed"
 
@@ -105,7 +105,7 @@ def test_an_operator_is_heard_while_a_turn_of_thousands_of_calls_is_decided(cler
 
 
 def started(folder: Path, agent: str = "clerk") -> Coroutine[Any, Any, Any]:
-    opened = open_house(folder)
+    opened = open_session(folder)
     model = run.open_model_of(opened, agent)
     return run.start_run(opened, run.Start(agent=agent, task="go", subject="user:operator", account="t", model=model))
 
@@ -523,7 +523,7 @@ def test_a_hello_that_comes_byte_by_byte_is_looked_at_once() -> None:
     """Records of one byte each: the longest way to say nothing."""
 
     def drip(size: int) -> None:
-        reader = HelloReader()
+        reader = ClientHelloReader()
         data = b"".join(b"\x16\x03\x01\x00\x01" + bytes([one]) for one in (1, 1, 0, 0, *(0,) * (size // 6)))
         for at in range(len(data)):
             reader.take(data[at : at + 1])
@@ -590,10 +590,10 @@ def print(size: int) -> str:
 }
 
 
-def test_an_operator_is_heard_while_ten_mebibytes_that_a_tool_printed_are_cleaned(house: Path) -> None:
+def test_an_operator_is_heard_while_ten_mebibytes_that_a_tool_printed_are_cleaned(session: Path) -> None:
     rules = "p, agent:web, noisy.*, **, True, allow\np, role:operator, noisy.*, **, True, allow\n"
-    add(house, "noisy", NOISY, rules, [turn(noisy__print={"size": 10 << 20})])
-    opened = open_house(house)
+    add(session, "noisy", NOISY, rules, [turn(noisy__print={"size": 10 << 20})])
+    opened = open_session(session)
     model = run.open_model_of(opened, "web")
     ended: list[Any] = []
 
@@ -602,6 +602,6 @@ def test_an_operator_is_heard_while_ten_mebibytes_that_a_tool_printed_are_cleane
         ended.append(await run.start_run(opened, start))
 
     assert asyncio.run(longest_gap(work())) < PATIENCE_S
-    played = Played(folder=house, opened=opened, ended=ended[0])
+    played = Played(folder=session, opened=opened, ended=ended[0])
     printed = json.dumps([recorded.model_dump(mode="json") for recorded in played.records])
     assert "BEGIN PRIVATE KEY" not in printed

@@ -171,10 +171,10 @@ def test_the_command_line_answers_who_can_and_why(remit: Remit) -> None:
     ],
 )
 def test_a_question_that_is_misspelled_has_no_answer(
-    house: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], question: str, said: str
+    session: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], question: str, said: str
 ) -> None:
     """A denial of what does not exist would read like one."""
-    monkeypatch.chdir(house)
+    monkeypatch.chdir(session)
     with pytest.raises(SystemExit) as ended:
         main(["policy", *question.split()])
     assert ended.value.code == 2

@@ -24,7 +24,7 @@ from remit.analysis.lint import lint_rules
 from remit.analysis.mutation import score
 from remit.analysis.solver.ruleset import Side, read_side
 from remit.analysis.suggestion import first_policy, suggest
-from remit.core.calls import Noun, Request
+from remit.core.calls import FrozenModel, Request
 from remit.core.errors import WorkspaceError
 from remit.core.events import EffectSettled
 from remit.policy.cases import read_cases
@@ -244,23 +244,23 @@ def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
         pytest.param("tools/http/tool.toml", "[at_most]", '[always]\nranges = ["10.0.0.0/8"]\nhosts = ["api.example.com:443"]\n[at_most]', "may now dial the addresses 10.0.0.0/8", "tool.toml", id="a range"),
         pytest.param("tools/http/tool.toml", 'sent = "1MiB"', 'sent = "2MiB"', "may now use more sent", "tool.toml", id="a limit"),
         pytest.param("agent/triage/agent.toml", 'model = "script:script.yaml"', 'model = "openai:gpt-5"', "agent:triage now tells what it reads to the model 'openai:gpt-5'", "agent.toml", id="a model"),
-        pytest.param("tools/files/tool.toml", 'returns = ["untrusted"]', "returns = []", "no longer carry the label 'untrusted'", "tool.toml", id="a label"),
+        pytest.param("tools/files/tool.toml", 'adds_labels = ["untrusted"]', "adds_labels = []", "no longer carry the label 'untrusted'", "tool.toml", id="a label"),
     ],
 )  # fmt: skip
 def test_a_change_that_widens_power_is_told_in_a_sentence(
-    house: Path, file: str, old: str, new: str, said: str, because: str
+    session: Path, file: str, old: str, new: str, said: str, because: str
 ) -> None:
     """Whichever file it is in."""
-    found = authority(live(house).workspace, live(edited(house, file, old, new)).workspace)
+    found = authority(live(session).workspace, live(edited(session, file, old, new)).workspace)
     assert not found.proved
     told = [one for one in found.of("wider") if said in one.text]
     assert told, [one.text for one in found.sentences]
     assert because == "" or any(because in why for one in told for why in one.because)
 
 
-def test_a_host_given_to_a_tool_is_told_by_the_url_that_an_agent_may_ask_now(house: Path) -> None:
+def test_a_host_given_to_a_tool_is_told_by_the_url_that_an_agent_may_ask_now(session: Path) -> None:
     """The rule was wider than the manifest; and the host is told by itself, whatever rules there are."""
-    narrow = edited(house, "tools/http/tool.toml", '["**:443", "**:80"]', '["status.example.com:443"]')
+    narrow = edited(session, "tools/http/tool.toml", '["**:443", "**:80"]', '["status.example.com:443"]')
     rules = narrow / "policies" / "rules.csv"
     rule = "p, agent:triage, http.get, https://**, True, allow\n"
     rules.write_text(rules.read_text(encoding="utf-8") + rule, encoding="utf-8")
@@ -275,27 +275,27 @@ def test_a_host_given_to_a_tool_is_told_by_the_url_that_an_agent_may_ask_now(hou
     assert "tool 'http' may now be sent by its calls to the hosts api.example.com:443" in told
 
 
-def test_a_limit_over_all_runs_that_is_raised_or_gone_is_told_and_a_lower_one_is_not(house: Path) -> None:
+def test_a_limit_over_all_runs_that_is_raised_or_gone_is_told_and_a_lower_one_is_not(session: Path) -> None:
     def limited(most: int) -> str:
         return f'[[limit]]\nnote = "Enough"\nof = "calls"\nmost = {most}\nper = "1h"\n'
 
-    file = house / "policies" / "limits.toml"
+    file = session / "policies" / "limits.toml"
     file.write_text(limited(10), encoding="utf-8")
-    before, found = live(house).workspace, list[tuple[str, ...]]()
+    before, found = live(session).workspace, list[tuple[str, ...]]()
     for text in (limited(20), "", limited(5)):
         file.write_text(text, encoding="utf-8")
-        found.append(tuple(one.text for one in authority(before, live(house).workspace).of("wider")))
+        found.append(tuple(one.text for one in authority(before, live(session).workspace).of("wider")))
     told = "all runs together may now use more than 10 calls in 3600 s (Enough)"
     assert found == [(told,), (told,), ()]
 
 
-def test_a_rule_on_content_that_is_gone_or_weaker_is_told(house: Path) -> None:
+def test_a_rule_on_content_that_is_gone_or_weaker_is_told(session: Path) -> None:
     def rules(texts: str, do: str = "block", off: str = "") -> str:
         return f'[secrets]\noff = [{off}]\n[[phrase]]\nnote = "Stays inside"\ntext = [{texts}]\ndo = "{do}"\n'
 
-    file = house / "policies" / "content.toml"
+    file = session / "policies" / "content.toml"
     file.write_text(rules('"falcon"'), encoding="utf-8")
-    before, found = live(house).workspace, list[int]()
+    before, found = live(session).workspace, list[int]()
     for text in (
         rules('"falcon"'),
         rules('"eagle"'),
@@ -304,34 +304,36 @@ def test_a_rule_on_content_that_is_gone_or_weaker_is_told(house: Path) -> None:
         "",
     ):
         file.write_text(text, encoding="utf-8")
-        found.append(len(authority(before, live(house).workspace).of("wider")))
+        found.append(len(authority(before, live(session).workspace).of("wider")))
     assert found == [0, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize(("model", "table"), TABLES, ids=lambda one: getattr(one, "__name__", ""))
-def test_every_field_that_could_widen_power_is_placed(model: type[Noun], table: Table) -> None:
+def test_every_field_that_could_widen_power_is_placed(model: type[FrozenModel], table: Table) -> None:
     """A new field of a manifest, an agent or the settings is told, compared as requests, or said to give nobody power."""
     assert set(table) == set(model.model_fields)
 
 
-def test_a_field_that_nobody_has_placed_is_never_counted_as_safe(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_field_that_nobody_has_placed_is_never_counted_as_safe(
+    session: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delitem(powers.MANIFEST, "summary")  # type: ignore[arg-type]
-    changed = edited(house, "tools/files/tool.toml", "summary = ", 'summary = "Other" #')
-    found = authority(live(house).workspace, live(changed).workspace)
+    changed = edited(session, "tools/files/tool.toml", "summary = ", 'summary = "Other" #')
+    found = authority(live(session).workspace, live(changed).workspace)
     assert not found.proved
     assert ["'summary'" in one.text for one in found.of("unknown")] == [True]
 
 
-def test_an_action_given_to_an_agent_is_new_authority_though_no_rule_changes(house: Path) -> None:
+def test_an_action_given_to_an_agent_is_new_authority_though_no_rule_changes(session: Path) -> None:
     """The rules allowed it all along; only the agent's list held it back."""
     smaller = edited(
-        house, "agent/triage/agent.toml", '["files", "sql", "tickets", "python"]', '["files", "tickets", "python"]'
+        session, "agent/triage/agent.toml", '["files", "sql", "tickets", "python"]', '["files", "tickets", "python"]'
     )
-    found = authority(live(smaller).workspace, live(house).workspace)
+    found = authority(live(smaller).workspace, live(session).workspace)
     assert "agent:triage may now call sql.query on table:orders for user:dana (was refused)" in [
         one.text for one in found.of("wider")
     ]
-    back = authority(live(house).workspace, live(smaller).workspace)
+    back = authority(live(session).workspace, live(smaller).workspace)
     assert back.proved
     assert back.of("narrower")
 
@@ -346,21 +348,21 @@ def test_an_action_given_to_an_agent_is_new_authority_though_no_rule_changes(hou
     ],
 )  # fmt: skip
 def test_a_change_that_widens_nothing_is_proved_to_be_no_new_authority(
-    house: Path, file: str, old: str, new: str
+    session: Path, file: str, old: str, new: str
 ) -> None:
     """Also where the tool is not pinned again yet."""
-    found = authority(live(house).workspace, live(edited(house, file, old, new)).workspace)
+    found = authority(live(session).workspace, live(edited(session, file, old, new)).workspace)
     assert found.proved
     assert found.of("wider") == ()
 
 
-def test_a_pull_request_is_compared_with_its_base_by_git(house: Path, remit: Remit) -> None:
+def test_a_pull_request_is_compared_with_its_base_by_git(session: Path, remit: Remit) -> None:
     """As a reviewer would try it: a refactoring first, then a glob of a tool, one of a rule, and a role link at once."""
 
     def git(*words: str) -> None:
         subprocess.run(
             ["git", "-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false", *words],
-            cwd=house, check=True, capture_output=True,
+            cwd=session, check=True, capture_output=True,
         )  # fmt: skip
 
     git("init", "-q", "-b", "main")
@@ -368,9 +370,9 @@ def test_a_pull_request_is_compared_with_its_base_by_git(house: Path, remit: Rem
     git("commit", "-q", "-m", "base")
 
     def change(file: str, old: str, new: str) -> None:
-        text = (house / file).read_text(encoding="utf-8")
+        text = (session / file).read_text(encoding="utf-8")
         assert old in text
-        (house / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+        (session / file).write_text(text.replace(old, new, 1), encoding="utf-8")
 
     change("tools/files/main.py", "import builtins", "import builtins\nimport os")
     said = remit("diff", "main", "--fail-on-new")
@@ -378,7 +380,7 @@ def test_a_pull_request_is_compared_with_its_base_by_git(house: Path, remit: Rem
     change("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]')
     change("policies/rules.csv", "tickets.get, ticket:INC-*", "tickets.get, ticket:*")
     change("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana")
-    workflow = (house / ".github" / "workflows" / "remit.yml").read_text(encoding="utf-8")
+    workflow = (session / ".github" / "workflows" / "remit.yml").read_text(encoding="utf-8")
     *checks, posted = re.findall(r"uvx --from remit remit ([^|\n]+)", workflow)
     assert checks == ["check", "policy check", "policy test --mutate"]  # which other tests run
     said = remit(*shlex.split(posted.replace("$BASE", "main")), "--fail-on-new")
@@ -541,8 +543,8 @@ def test_each_question_can_be_asked_on_the_command_line(remit: Remit, command: s
     assert "mutation" not in told.json or told.json["mutation"]["percent"] == 100.0
 
 
-def test_a_table_of_cases_that_is_no_text_is_one_error(remit: Remit, house: Path) -> None:
-    (house / "policies" / "cases.yaml").write_bytes(b"- note: \xff\n")
+def test_a_table_of_cases_that_is_no_text_is_one_error(remit: Remit, session: Path) -> None:
+    (session / "policies" / "cases.yaml").write_bytes(b"- note: \xff\n")
     told = remit("policy", "test")
     assert (told.code, told.err.splitlines()[0]) == (2, "error: policies/cases.yaml:1: not UTF-8")
 
@@ -555,11 +557,11 @@ def test_without_a_recorded_run_there_is_nothing_to_learn_from(remit: Remit, com
     assert "no run is recorded" in told.json["error"]["message"]
 
 
-def test_a_change_that_asks_casbin_less_often_is_told_and_one_that_asks_it_more_often_is_not(house: Path) -> None:
-    file = house / "remit.toml"
+def test_a_change_that_asks_casbin_less_often_is_told_and_one_that_asks_it_more_often_is_not(session: Path) -> None:
+    file = session / "remit.toml"
     good = file.read_text(encoding="utf-8")
-    before, found = live(house).workspace, list[tuple[str, ...]]()
+    before, found = live(session).workspace, list[tuple[str, ...]]()
     for mode in ("load", "always", "effects"):
         file.write_text(good.replace('casbin = "effects"', f'casbin = "{mode}"'), encoding="utf-8")
-        found.append(tuple(one.text for one in authority(before, live(house).workspace).of("wider")))
+        found.append(tuple(one.text for one in authority(before, live(session).workspace).of("wider")))
     assert found == [("stock Casbin is now asked only before rules come into force (was before effects)",), (), ()]

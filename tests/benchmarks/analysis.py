@@ -23,8 +23,8 @@ from remit.analysis.diff.witnesses import verify
 from remit.analysis.lint import lint_rules
 from remit.analysis.solver.findings import Difference
 from remit.analysis.solver.ruleset import Side, read_side
-from remit.core.calls import Ask, Call, Decision, Subjects, Succeeded, Touch
-from remit.core.events import AnyEvent, AttemptEnded, CallAnswered, CallDecided, ModelAsked, Recorded, RunStarted
+from remit.core.calls import Call, Decision, ProposedCall, ResourceAccess, Subjects, Succeeded
+from remit.core.events import AnyEvent, AttemptEnded, CallAnswered, CallDecided, ModelRequested, Recorded, RunStarted
 from remit.journal.hash_chain import seal
 from remit.policy.language.conditions import read_condition
 from remit.policy.language.loader import Vocabulary
@@ -95,7 +95,7 @@ def recorded() -> list[list[Recorded]]:
     subjects = Subjects(agent="agent:triage", user="user:operator")
     started = RunStarted(
         subjects=subjects, account="ann", task="why", prompt="", model="script:x", scripted=True, actions=("files.read",),
-        rulebook="", policy_digest="", confinement="full", env="local", folder="work", version="0",
+        bundle="", policy_digest="", confinement="full", env="local", folder="work", version="0",
     )  # fmt: skip
     allowed = Decision(verdict="allow", reason="allowed", message="yes")
     runs: list[list[Recorded]] = []
@@ -106,11 +106,11 @@ def recorded() -> list[list[Recorded]]:
             place = {"step": step, "index": 0}
             call = Call(
                 run=f"{run:032x}", subjects=subjects, action="files.read", arguments={"path": path, "lines": 400},
-                touches=(Touch(access="read", resource=f"file:{path}"),), effect="read", manifest="", request_digest="", **place,
+                touches=(ResourceAccess(access="read", resource=f"file:{path}"),), effect="read", manifest="", request_digest="", **place,
             )  # fmt: skip
             events += [
-                ModelAsked(step=step, model="x", input_digest=""),
-                CallDecided(ask=Ask(name="files__read", arguments=None), call=call, decision=allowed, **place),
+                ModelRequested(step=step, model="x", input_digest=""),
+                CallDecided(ask=ProposedCall(name="files__read", arguments=None), call=call, decision=allowed, **place),
                 AttemptEnded(attempt=0, code=None, **place),
                 CallAnswered(result=Succeeded(value={}, labels=("untrusted",)), **place),
             ]

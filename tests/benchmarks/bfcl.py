@@ -41,7 +41,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from remit.core.calls import JSON_SAFE_INTEGER, Ask, Succeeded
+from remit.core.calls import JSON_SAFE_INTEGER, ProposedCall, Succeeded
 from remit.core.events import CallAnswered
 from remit.core.messages import Message, ToolSpec, Turn
 from remit.core.parsing import Mismatch, validate
@@ -49,8 +49,8 @@ from remit.replay.replayer import replay
 from remit.runtime import runner as run
 from remit.sandbox.guest.serving import described, snake_case
 from remit.tracing import read
-from remit.workspace.bundle import Rulebook, open_rulebook
-from remit.workspace.session import House
+from remit.workspace.bundle import Bundle, open_bundle
+from remit.workspace.session import WorkspaceSession
 from suites.fetch import BENCH, fetch
 from suites.stage import HostTool, Stage, parameters_of, scratch, with_parameters
 
@@ -91,7 +91,7 @@ class Now:
 Plain = bool | int | float | str
 NOW = Now()
 STRICT: dict[tuple[str, str], Any] = {}
-BOOKS: dict[str, Rulebook] = {}  # all runs of a category stand on the same one
+BOOKS: dict[str, Bundle] = {}  # all runs of a category stand on the same one
 
 
 class Failed(Exception):
@@ -219,7 +219,7 @@ def manifest(name: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def build(folder: Path) -> House:
+def build(folder: Path) -> WorkspaceSession:
     """A workspace with the eight classes as host tools, which one agent may call."""
     tools = {tool_of(name): HostTool(manifest=manifest(name), functions=functions(name)) for name in CLASSES}
     rules = [f"# The agent uses {tool}\np, agent:bfcl, {tool}.*, service:{tool}, True, allow" for tool in tools]
@@ -348,15 +348,15 @@ class Truth:
             return Turn(text="done", finish="stop")
         call = self._task.steps[step]
         name = f"{tool_of(call.of)}__{action_of(call.method)}"
-        return Turn(text="", asks=(Ask(name=name, arguments=json.dumps(call.arguments)),), finish="tool_calls")
+        return Turn(text="", asks=(ProposedCall(name=name, arguments=json.dumps(call.arguments)),), finish="tool_calls")
 
 
-async def brokered(house: House, task: Task, category: str) -> tuple[Came, run.Ended]:
+async def brokered(session: WorkspaceSession, task: Task, category: str) -> tuple[Came, run.Ended]:
     NOW.instances = instances(task, category)
     start = run.Start(agent="bfcl", task=task.id, subject="user:bench", account="bench", model=Truth(task))
-    ended = await run.start_run(house, start)
+    ended = await run.start_run(session, start)
     results: list[Any] = []
-    for item in house.journal.events(ended.run):
+    for item in session.journal.events(ended.run):
         if isinstance(item.event, CallAnswered):
             result = item.event.result
             told = result.value if isinstance(result, Succeeded) else {result.error.code: result.error.message}
@@ -370,9 +370,9 @@ async def replayed(ended: run.Ended) -> tuple[bool, int]:
     """Whether the run is reproduced from its file, and how often a tool was called meanwhile."""
     before = NOW.calls
     trace = read(ended.trace)
-    for digest, files in trace.rulebooks().items():
+    for digest, files in trace.bundles().items():
         if digest not in BOOKS:
-            BOOKS[digest] = open_rulebook(files)
+            BOOKS[digest] = open_bundle(files)
     found = await replay(trace.records, BOOKS)
     return found.reproduced and found.complete and not any(fault.broken for fault in trace.faults()), NOW.calls - before
 
@@ -400,13 +400,13 @@ class Row:
 def _category(category: str, most: int) -> Row:
     row = Row(category=category)
     with scratch() as folder:
-        house = build(folder)
+        session = build(folder)
         for task in tasks(category)[:most]:
             began = time.perf_counter()
             direct = straight(task, category)
             row.straight_s += time.perf_counter() - began
             began = time.perf_counter()
-            through, ended = asyncio.run(brokered(house, task, category))
+            through, ended = asyncio.run(brokered(session, task, category))
             row.brokered_s += time.perf_counter() - began
             began = time.perf_counter()
             reproduced, live = asyncio.run(replayed(ended))

@@ -49,7 +49,7 @@ from remit.core.events import ApprovalRequested, CallDecided
 from remit.journal.run_log import Record
 from remit.journal.store import AlreadyRecorded
 from remit.runtime import runner as run
-from remit.workspace.session import House, open_house
+from remit.workspace.session import WorkspaceSession, open_session
 from support.workspaces.ledger import counting_house, effects
 
 ANN = {"name": "ann", "amount": 1}
@@ -77,7 +77,7 @@ class Scripted(BaseChatModel):
 
 
 @contextmanager
-def house(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[House]:
+def session(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[WorkspaceSession]:
     """The tests' counting house, with its ledger in a file."""
     with tempfile.TemporaryDirectory(prefix="remit-bench-") as made:
         folder = Path(made) / "clerk"
@@ -86,12 +86,12 @@ def house(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[House]:
         sys.modules.pop("ledger_host", None)
         counting_house(folder, list(turns), **options)
         try:
-            yield open_house(folder)
+            yield open_session(folder)
         finally:
             sys.path.remove(str(folder / "hosted"))
 
 
-def play(opened: House) -> run.Ended:
+def play(opened: WorkspaceSession) -> run.Ended:
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="bench", model=model)
     return asyncio.run(run.start_run(opened, start))
@@ -120,7 +120,7 @@ def retried_by_langchain() -> int:
 
 
 def retried_by_remit() -> int:
-    with house(calls("ledger__pay", {"name": "slow", "amount": 1}, 1)) as opened:
+    with session(calls("ledger__pay", {"name": "slow", "amount": 1}, 1)) as opened:
         play(opened)
         return len(effects(opened.root))
 
@@ -163,7 +163,7 @@ def remit_bypasses() -> dict[str, bool]:
 
 
 def _remit_bypass(name: str) -> bool:
-    with house(calls("ledger__pay", BIG, 1)) as opened:
+    with session(calls("ledger__pay", BIG, 1)) as opened:
         ended = play(opened)
         (waiting,) = ended.waiting
         record = Record(opened.journal, ended.run)
@@ -176,7 +176,7 @@ def _remit_bypass(name: str) -> bool:
         return bool(paid)
 
 
-def _changed(opened: House, record: Record, waiting: ApprovalRequested) -> None:
+def _changed(opened: WorkspaceSession, record: Record, waiting: ApprovalRequested) -> None:
     decided = record.get(f"call.decided/{waiting.step}/{waiting.index}/0")
     assert isinstance(decided, CallDecided)
     assert decided.call is not None
@@ -186,22 +186,22 @@ def _changed(opened: House, record: Record, waiting: ApprovalRequested) -> None:
     _grant(opened, record, waiting, "user:lea", time.time_ns())
 
 
-def _own(opened: House, record: Record, waiting: ApprovalRequested) -> None:
+def _own(opened: WorkspaceSession, record: Record, waiting: ApprovalRequested) -> None:
     _grant(opened, record, waiting, "user:operator", time.time_ns())
 
 
-def _late(opened: House, record: Record, waiting: ApprovalRequested) -> None:
+def _late(opened: WorkspaceSession, record: Record, waiting: ApprovalRequested) -> None:
     _grant(opened, record, waiting, "user:lea", waiting.expires_at + 1)
 
 
-def _grant(opened: House, record: Record, waiting: ApprovalRequested, approver: str, now: int) -> None:
+def _grant(opened: WorkspaceSession, record: Record, waiting: ApprovalRequested, approver: str, now: int) -> None:
     try:
         approval.grant_approval(record, waiting, approval.Approval(approver=approver,role=waiting.missing[0].role,account="bench"), roles_of=opened.policy.roles_of, now=now)  # fmt: skip
     except Refusal as refusal:
         print(f"  refused: {refusal.code}, {refusal.message}", file=sys.stderr)
 
 
-BYPASSES: dict[str, Callable[[House, Record, ApprovalRequested], None]] = {
+BYPASSES: dict[str, Callable[[WorkspaceSession, Record, ApprovalRequested], None]] = {
     "arguments changed while people think": _changed,
     "the requester's own word": _own,
     "an answer that comes too late": _late,
@@ -240,7 +240,7 @@ def langchain_turns(turns: int, *, stack: bool) -> float:
 
 def remit_turns(turns: int) -> float:
     budget = f"tries = 1000\nretries = {turns}"
-    with house(
+    with session(
         calls("ledger__look", {"name": "ann"}, turns), steps=turns + 9, calls=turns + 9, budget=budget
     ) as opened:
         before = time.perf_counter()

@@ -40,7 +40,7 @@ PATIENCE_S = 60.0  # of one peer at one size, asking and building each
 ACTIONS = [f"tool{tool}.do{action}" for tool in range(12) for action in range(10)]
 EXTENSIONS = ("csv", "md", "log")
 
-Ask = Callable[[Request], bool]
+ProposedCall = Callable[[Request], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Written:
 
 
 @dataclass(kw_only=True)
-class World:
+class ExecutionPorts:
     """Rules, roles and requests of one size."""
 
     rules: list[Written]
@@ -99,7 +99,7 @@ class Figure:
 # ── the rules and the requests ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def world(size: int, seed: int = 1) -> World:
+def ports(size: int, seed: int = 1) -> ExecutionPorts:
     """Rules of that number, and requests of which about half are allowed."""
     dice = random.Random(seed * 1_000_003 + size)
     agents = [f"agent:a{n}" for n in range(500)]
@@ -143,7 +143,7 @@ def world(size: int, seed: int = 1) -> World:
         )
         request = Request(subjects=(subject,), action=action, resources=(resource,), context=context)
         requests.setdefault(f"{subject} {action} {resource} {context}", request)
-    return World(rules=every, links=links, roles=roles, requests=list(requests.values()))
+    return ExecutionPorts(rules=every, links=links, roles=roles, requests=list(requests.values()))
 
 
 def glob(dice: random.Random, projects: int) -> str:
@@ -181,18 +181,18 @@ def instance(dice: random.Random, pattern: str, projects: int) -> str:
 # ── the engines ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def remit(made: World) -> Ask:
+def remit(made: ExecutionPorts) -> ProposedCall:
     rules = policy.load_policy(made.files)
     return lambda request: rules.judge(request).allowed
 
 
-def remit_in_words(made: World) -> Ask:
+def remit_in_words(made: ExecutionPorts) -> ProposedCall:
     """The whole decision that is recorded: sentence, rules with their notes, facts, nearest misses, approvals."""
     rules = policy.load_policy(made.files)
     return lambda request: rules.decide(request).verdict == "allow"
 
 
-def remit_model(made: World) -> Ask:
+def remit_model(made: ExecutionPorts) -> ProposedCall:
     """Remit's own files in a stock enforcer: its three registered functions, no eval()."""
     reference = stock(made.files)
     return lambda request: reference.enforce(request.subjects[0], request.action, request.resources[0], request.context)
@@ -212,7 +212,7 @@ m = r.act == p.act && g(r.sub, p.sub) && globMatch(r.obj, p.obj) && eval(p.cond)
 """
 
 
-def pycasbin(made: World) -> Ask:
+def pycasbin(made: ExecutionPorts) -> ProposedCall:
     """As Casbin's own documentation has it: globMatch, and eval() of the rule's condition."""
     import casbin
     from casbin.model import Model
@@ -220,7 +220,7 @@ def pycasbin(made: World) -> Ask:
     return _casbin(casbin.Enforcer(_filled(Model(), made)))
 
 
-def pycasbin_fast(made: World) -> Ask:
+def pycasbin_fast(made: ExecutionPorts) -> ProposedCall:
     """Keyed on the action: exact only because these rules name actions in full."""
     import casbin
     from casbin.model import FastModel
@@ -228,7 +228,7 @@ def pycasbin_fast(made: World) -> Ask:
     return _casbin(casbin.FastEnforcer(_filled(FastModel([1]), made), cache_key_order=[1]))
 
 
-def _filled(model: Any, made: World) -> Any:
+def _filled(model: Any, made: ExecutionPorts) -> Any:
     from casbin.persist import load_policy_line
 
     model.load_model_from_text(CASBIN)
@@ -242,7 +242,7 @@ def _filled(model: Any, made: World) -> Any:
     return model
 
 
-def _casbin(enforcer: Any) -> Ask:
+def _casbin(enforcer: Any) -> ProposedCall:
     enforcer.build_role_links()
 
     def ask(request: Request) -> bool:
@@ -256,14 +256,14 @@ def _casbin(enforcer: Any) -> Ask:
     return ask
 
 
-def cedar(made: World) -> Ask:
+def cedar(made: ExecutionPorts) -> ProposedCall:
     from cedarpy import Entities, PolicySet, is_authorized
 
     policies, entities = PolicySet.from_str(_cedar(made.rules)), Entities.from_json_str(_entities(made))
     return lambda request: bool(is_authorized(_cedar_request(request), policies, entities).allowed)
 
 
-def cedar_by_action(made: World) -> Ask:
+def cedar_by_action(made: ExecutionPorts) -> ProposedCall:
     """One set for each action, chosen before Cedar is asked."""
     from cedarpy import Entities, PolicySet, is_authorized
 
@@ -295,7 +295,7 @@ def _cedar(rules: list[Written]) -> str:
     return "\n".join(lines)
 
 
-def _entities(made: World) -> str:
+def _entities(made: ExecutionPorts) -> str:
     parents: dict[str, list[str]] = {}
     for member, role in made.links:
         parents.setdefault(member, []).append(role)
@@ -353,7 +353,7 @@ allow if { "allow" in matched; not "deny" in matched }
 """
 
 
-def rego(made: World) -> Ask:
+def rego(made: ExecutionPorts) -> ProposedCall:
     """Rules as data under their action, a bundle built once; role closure given."""
     from regopy import Interpreter
 
@@ -383,7 +383,7 @@ def rego(made: World) -> Ask:
     return ask
 
 
-def kernel(made: World) -> Ask:
+def kernel(made: ExecutionPorts) -> ProposedCall:
     """One condition a rule: subject, action and path in one expression, and rule conditions cannot be said at all."""
     from agent_os.policies import (
         PolicyAction,
@@ -426,7 +426,7 @@ def _regex(pattern: str) -> str:
     return f"^{body.replace('/.+/', '/(.+/)?')}$"
 
 
-ENGINES: dict[str, tuple[Callable[[World], Ask], str]] = {
+ENGINES: dict[str, tuple[Callable[[ExecutionPorts], ProposedCall], str]] = {
     "remit": (remit, ""),
     "remit, in words": (remit_in_words, ""),
     "pycasbin Enforcer": (pycasbin, "casbin"),
@@ -444,7 +444,7 @@ BLIND = {"agent-os-kernel": "no conditions: agreement with Remit on the same rul
 # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def measured(engine: str, made: World, truth: list[bool], earlier: Figure | None) -> Figure:
+def measured(engine: str, made: ExecutionPorts, truth: list[bool], earlier: Figure | None) -> Figure:
     """One engine at one size; `earlier` is the same engine at the size before, from which its time is guessed."""
     make, module = ENGINES[engine]
     size = len(made.rules)
@@ -501,18 +501,18 @@ def _looking_at_the_clock() -> float:
     return min(costs)
 
 
-def _cost(ask: Ask, request: Request) -> float:
+def _cost(ask: ProposedCall, request: Request) -> float:
     began = time.thread_time()
     ask(request)
     return max(1e-6, time.thread_time() - began)
 
 
-def without_conditions(made: World) -> list[bool]:
+def without_conditions(made: ExecutionPorts) -> list[bool]:
     plain = [
         Written(subject=rule.subject, action=rule.action, glob=rule.glob, condition=("", None), effect=rule.effect)
         for rule in made.rules
     ]
-    ask = remit(World(rules=plain, links=made.links, roles=made.roles, requests=[]))
+    ask = remit(ExecutionPorts(rules=plain, links=made.links, roles=made.roles, requests=[]))
     return [ask(request) for request in made.requests]
 
 
@@ -567,7 +567,7 @@ def main() -> int:
     figures: list[Figure] = []
     last: dict[str, Figure] = {}
     for size in options.sizes:
-        made = world(size)
+        made = ports(size)
         truth: list[bool] = []
         for engine in engines:
             right = without_conditions(made) if engine in BLIND else truth

@@ -30,22 +30,22 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from remit.broker.attempts import LiveAttempts
+from remit.broker.attempts import LiveExecutor
 from remit.broker.broker import Broker
-from remit.core.calls import Ask, Subjects
+from remit.core.calls import ProposedCall, Subjects
 from remit.core.events import RunStarted
 from remit.guardrails.redaction import Redactor
-from remit.guardrails.sanitizer import Guard
+from remit.guardrails.sanitizer import Sanitizer
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
-from remit.runtime.live import LiveWorld
+from remit.runtime.live import LivePorts
 from remit.sandbox import Output, Profile, Sandbox, find_bwrap
 from remit.sandbox.one_shot import perform
 from remit.sandbox.profile import runtime
 from remit.sandbox.warm import Bounds
 from remit.tracing import Objects, TraceFile
 from remit.workspace.bundle import files_of
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from remit.workspace.template import write_starter
 
 ROOT = Path(__file__).parents[2]
@@ -224,19 +224,19 @@ class Brokered:
 
     def __init__(self, folder: Path, *, traced: bool = False) -> None:
         write_starter(folder)
-        self.house = open_house(folder)
-        agent = self.house.workspace.agents["triage"]
+        self.session = open_session(folder)
+        agent = self.session.workspace.agents["triage"]
         name = run.new_run_id()
-        listeners = (TraceFile(self.house.traces, name, self.house.journal).see,) if traced else ()
-        record = Record(self.house.journal, name, listeners=listeners)
+        listeners = (TraceFile(self.session.traces, name, self.session.journal).see,) if traced else ()
+        record = Record(self.session.journal, name, listeners=listeners)
         subjects = Subjects(agent="agent:triage", user="user:operator")
         self.folder = folder / "agent" / "triage" / "incident"
         self.sandbox = Remembering(accept=("full",))
         record.append(
             RunStarted(
                 subjects=subjects, account="bench", task="read", prompt="", model="bench", scripted=True,
-                actions=agent.actions, rulebook=Objects(self.house.traces / "objects").put_rulebook(files_of(self.house.workspace)),
-                policy_digest=self.house.policy.digest, confinement="full", env="local", folder="agent/triage/incident",
+                actions=agent.actions, bundle=Objects(self.session.traces / "objects").put_rulebook(files_of(self.session.workspace)),
+                policy_digest=self.session.policy.digest, confinement="full", env="local", folder="agent/triage/incident",
                 version="0",
             )
         )  # fmt: skip
@@ -244,16 +244,16 @@ class Brokered:
             path.relative_to(self.folder).as_posix() for path in sorted((self.folder / "runbooks").iterdir())
         )
         budget = agent.budget.model_copy(update={"calls": 1_000_000, "steps": 1_000_000, "wall": 86_400.0})
-        self.attempts = LiveAttempts(self.house.workspace, self.sandbox, self.folder)
+        self.attempts = LiveExecutor(self.session.workspace, self.sandbox, self.folder)
         self.broker = Broker(
-            workspace=self.house.workspace, agent=agent.model_copy(update={"budget": budget}), subjects=subjects,
-            record=record, attempts=self.attempts, world=LiveWorld(self.house), guard=Guard(Redactor(record.run, [])),
+            workspace=self.session.workspace, agent=agent.model_copy(update={"budget": budget}), subjects=subjects,
+            record=record, attempts=self.attempts, world=LivePorts(self.session), sanitizer=Sanitizer(Redactor(record.run, [])),
             confinement="full",
         )  # fmt: skip
         self.step = 0
 
     async def call(self) -> None:
-        ask = Ask(name="files__read", arguments=json.dumps({"path": self.path}))
+        ask = ProposedCall(name="files__read", arguments=json.dumps({"path": self.path}))
         (decided,) = self.broker.decide(self.step, [ask])
         assert decided.decision is not None, decided
         assert decided.decision.verdict == "allow", decided.decision

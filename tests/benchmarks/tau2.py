@@ -40,12 +40,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from remit.core.calls import Ask, Json
+from remit.core.calls import Json, ProposedCall
 from remit.core.events import CallDecided, Recorded
 from remit.core.messages import Message, ToolSpec, Turn
 from remit.runtime import runner as run
 from remit.workspace.manifest.touches import Template
-from remit.workspace.session import House
+from remit.workspace.session import WorkspaceSession
 from suites.fetch import BENCH, fetch
 from suites.stage import OPERATOR, HostTool, Stage, parameters_of, plain, scratch, verdict_of, with_parameters
 
@@ -86,7 +86,7 @@ class Task:
     initial: Any
 
 
-class World:
+class ExecutionPorts:
     """tau2's environment of one domain, as its own evaluation sets it up."""
 
     def __init__(self, domain: str, task: Task) -> None:
@@ -267,9 +267,15 @@ class Swaps:
     """Makes the swaps of one task."""
 
     def __init__(
-        self, house: House, domain: str, world: World, task: Task, own: Customer, known: Mapping[str, Customer]
+        self,
+        session: WorkspaceSession,
+        domain: str,
+        ports: ExecutionPorts,
+        task: Task,
+        own: Customer,
+        known: Mapping[str, Customer],
     ):
-        self._tool = house.workspace.tools[domain]
+        self._tool = session.workspace.tools[domain]
         self._own = own
         self._others = [
             one
@@ -398,7 +404,7 @@ def filler(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
 class Now:
     """What the tools of this process act on now, and what the customer says."""
 
-    world: World
+    ports: ExecutionPorts
     said: str = ""
 
 
@@ -410,7 +416,7 @@ def hosted(domain: str, name: str) -> Callable[..., Json]:
     def act(**given: Any) -> Json:
         # A whole number has one spelling in JSON; the tool's own type tells it from a fraction again.
         args = {key: float(value) if hints[key] is float else value for key, value in given.items()}
-        return plain(Now.world.act(Step(name=name, args=args)))
+        return plain(Now.ports.act(Step(name=name, args=args)))
 
     rows = [(one.name, hints[one.name], one.default) for one in parameters_of(function)]
     return with_parameters(act, name, inspect.getdoc(function) or "", rows)
@@ -421,7 +427,7 @@ def hear() -> str:
     return Now.said
 
 
-def build(domain: str, folder: Path) -> House:
+def build(domain: str, folder: Path) -> WorkspaceSession:
     """A workspace with the domain's tools, an agent that serves customers, the rules for it, and nothing else."""
     functions = {domain: {name: hosted(domain, name) for name in kit(domain)(None).tools}, "desk": {"hear": hear}}
     stage = Stage(
@@ -466,14 +472,16 @@ class Puppet:
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
         if step >= len(self.turns):
             return Turn(text="done", asks=(), finish="stop")
-        asks: list[Ask] = []
+        asks: list[ProposedCall] = []
         for one in self.turns[step]:
             if one.step.by == "user":
-                Now.world.play([one.step])
+                Now.ports.play([one.step])
                 continue
             self.made[step, len(asks)] = one
             asks.append(
-                Ask(name=f"{one.tool or self.domain}__{one.step.name}", arguments=json.dumps(dict(one.step.args)))
+                ProposedCall(
+                    name=f"{one.tool or self.domain}__{one.step.name}", arguments=json.dumps(dict(one.step.args))
+                )
             )
         return Turn(text="", asks=tuple(asks), finish="tool_calls" if asks else "stop")
 
@@ -502,7 +510,13 @@ def turns_of(task: Task, own: Customer, swaps: Swaps) -> list[list[Asked]]:
 
 
 def play(
-    house: House, domain: str, task: Task, own: Customer, turns: Sequence[Sequence[Asked]], *, trusting: bool
+    session: WorkspaceSession,
+    domain: str,
+    task: Task,
+    own: Customer,
+    turns: Sequence[Sequence[Asked]],
+    *,
+    trusting: bool,
 ) -> list[tuple[Asked, str, str]]:
     """Run it to its end: each call, what Remit decided of it, and why."""
     puppet = Puppet(domain, turns)
@@ -518,7 +532,7 @@ def play(
     Now.said = "\n".join((task.said, "Mine are also:", *sorted(claimed)))
     words = f"{own.words}\n{task.said}" if trusting else own.words
     start = run.Start(agent=domain, task=words, subject="user:operator", account="bench", model=puppet)
-    ended = asyncio.run(run.start_run(house, start, tell=tell))
+    ended = asyncio.run(run.start_run(session, start, tell=tell))
     wanted = sum(one.step.by == "assistant" for turn in turns for one in turn)
     if len(seen) != wanted:
         raise RuntimeError(f"{domain} {task.id}: {len(seen)} of {wanted} calls were decided, and then {ended}")
@@ -558,16 +572,16 @@ class Row:
     tried: int = 0
 
 
-def one_task(house: House, domain: str, task: Task, *, trusting: bool) -> Row:
+def one_task(session: WorkspaceSession, domain: str, task: Task, *, trusting: bool) -> Row:
     """One task: its ground truth and its swaps, through Remit, and straight on tau2's own tools."""
-    Now.world = World(domain, task)
-    known = customers(domain, Now.world.db)
+    Now.ports = ExecutionPorts(domain, task)
+    known = customers(domain, Now.ports.db)
     own = served(task.said, known)
-    swaps = Swaps(house, domain, Now.world, task, own, known)
-    seen = play(house, domain, task, own, turns_of(task, own, swaps), trusting=trusting)
-    straight = World(domain, task)
+    swaps = Swaps(session, domain, Now.ports, task, own, known)
+    seen = play(session, domain, task, own, turns_of(task, own, swaps), trusting=trusting)
+    straight = ExecutionPorts(domain, task)
     ran = [done for step, done in zip(task.steps, straight.play(task.steps), strict=True) if step.by == "assistant"]
-    equal = straight.state() == Now.world.state()
+    equal = straight.state() == Now.ports.state()
     found = Row(task=task.id, customer=own.id, equal=equal)
     owned = iter(ran)
     for made, verdict, why in seen:
@@ -594,9 +608,9 @@ def of_domain(domain: str, part: int, parts: int, most: int, trusting: bool) -> 
     """A part of a domain's tasks, in one process."""
     ready()
     with scratch() as folder:
-        house = build(domain, folder)
+        session = build(domain, folder)
         mine = tasks(domain)[:most][part::parts]
-        return [one_task(house, domain, task, trusting=trusting) for task in mine]
+        return [one_task(session, domain, task, trusting=trusting) for task in mine]
 
 
 def ready() -> None:

@@ -37,8 +37,8 @@ from remit.core.calls import Json
 from remit.replay.replayer import replay
 from remit.runtime import runner as run
 from remit.tracing import read
-from remit.workspace import session as house
-from remit.workspace.bundle import open_rulebook
+from remit.workspace import session
+from remit.workspace.bundle import open_bundle
 from remit.workspace.template import write_starter
 from support.openai_server import OpenAIServer, Reply
 from support.runs import DONE, TASK, turn
@@ -228,7 +228,7 @@ def phoenix(base: Path) -> dict[str, Any]:
 # -- what it costs -----------------------------------------------------------------------------------------------------
 
 
-def long_run(folder: Path) -> tuple[house.House, str]:
+def long_run(folder: Path) -> tuple[session.WorkspaceSession, str]:
     """A run of 60 steps, each with a call, in a workspace whose tool runs in this process."""
     sys.path.insert(0, str(folder / "hosted"))
     os.environ["LEDGER"] = str(folder / "ledger.jsonl")
@@ -236,7 +236,7 @@ def long_run(folder: Path) -> tuple[house.House, str]:
         turn(f"step {number}", ledger__look={"name": f"a{number}", "text": "x" * 200}) for number in range(STEPS - 1)
     ]
     counting_house(folder, [*turns, DONE], steps=STEPS + 1, calls=STEPS)
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="look", subject="user:operator", account="bench", model=model)
     return opened, asyncio.run(run.start_run(opened, start)).run
@@ -256,7 +256,7 @@ def replaying(base: Path, rounds: int) -> tuple[list[float], list[float]]:
         trace = read(path)
         if trace.faults():
             raise RuntimeError(f"the record is not whole: {trace.faults()[0]}")
-        books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+        books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
         ready = time.process_time()
         found = asyncio.run(replay(trace.records, books))
         if not found.reproduced or found.turns != STEPS:

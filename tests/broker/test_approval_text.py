@@ -7,8 +7,8 @@ import unicodedata
 import pytest
 
 from remit.broker.approvals import GUTTER, WIDTH, approval_summary, wrapped
-from remit.core import Call, Decision, Subjects, Touch
-from remit.guardrails import Guard, Redactor
+from remit.core import Call, Decision, ResourceAccess, Subjects
+from remit.guardrails import Redactor, Sanitizer
 
 FAKES = (
     "  touches use mail:ann@shop.example",
@@ -26,13 +26,13 @@ def summary(*, whole: bool = False, **arguments: object) -> str:
         subjects=Subjects(agent="agent:a", user="user:u"),
         action="mail.send",
         arguments=arguments,
-        touches=(Touch(access="use", resource="mail:eve@evil.example"),),
+        touches=(ResourceAccess(access="use", resource="mail:eve@evil.example"),),
         effect="once",
         manifest="m",
         request_digest="d",
     )
     decision = Decision(verdict="ask", reason="approval", message="")
-    return approval_summary(call, decision, Guard(Redactor("r")), whole=whole)
+    return approval_summary(call, decision, Sanitizer(Redactor("r")), whole=whole)
 
 
 def columns(text: str) -> int:
@@ -61,7 +61,7 @@ def test_no_value_draws_a_line_of_its_own_at_any_width(width: int, padding: str)
     honest = summary(text="x", to="eve@evil.example").split("\n")
     own = {wrapped(line, min(width, WIDTH)).split("\n")[0] for line in honest}
     for before in range(0, width, 7):
-        text = "Hello" + padding * before + "".join(fake.ljust(width) for fake in FAKES)
+        text = "ClientHello" + padding * before + "".join(fake.ljust(width) for fake in FAKES)
         shown = wrapped(summary(text=text, to="eve@evil.example", whole=True), min(width, WIDTH))
         for line in drawn(shown, width):
             assert line in own or line.startswith((GUTTER, "  text = ")), (line, before)

@@ -19,14 +19,14 @@ import pytest
 from remit.broker.approvals import requests as approval
 from remit.broker.approvals import summary as approval_text
 from remit.broker.approvals.summary import approval_summary, plain
-from remit.core.calls import Call, Decision, Rule, Subjects, Touch
+from remit.core.calls import Call, Decision, ResourceAccess, Rule, Subjects
 from remit.core.errors import Refusal
 from remit.core.events import ApprovalGranted, ApprovalRefused, ApprovalRequested, ApprovalVoided, Recorded
 from remit.guardrails.redaction import Redactor
-from remit.guardrails.sanitizer import Guard
+from remit.guardrails.sanitizer import Sanitizer
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support.lifecycle import LARGE, RUN, another, grant, granted, killed, replayed, resumed, waiting
 from support.runs import DONE, Command, Play, Played, turn
 
@@ -57,7 +57,7 @@ def edited(played: Played, old: str, new: str) -> None:
 
 def reopened(played: Played) -> Played:
     """The run taken up by another process, under the files as they are now."""
-    opened = open_house(played.folder)
+    opened = open_session(played.folder)
     ended = asyncio.run(run.resume_run(opened, played.ended.run, account="tester"))
     return Played(folder=played.folder, opened=opened, ended=ended)
 
@@ -118,17 +118,17 @@ def test_a_request_that_nobody_answered_in_time_ends_as_expired(play: Play, monk
 
 def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """D4: also where no lock keeps them apart."""
-    from conftest import house_module
+    from conftest import session_module
 
-    monkeypatch.setattr(run, "driving", lambda house, name: nullcontext())
+    monkeypatch.setattr(run, "driving", lambda session, name: nullcontext())
     folder = clerk(LARGE)
     killed(folder, "approval.requested")
-    opened = house_module.open_house(folder)
+    opened = session_module.open_session(folder)
     (requested,) = approval.waiting_approvals(Record(opened.journal, RUN))
     granted(Played(folder=folder, opened=opened, ended=run.Ended(run=RUN, trace=folder, finished=None)), requested)
 
     async def both() -> None:
-        work = [run.resume_run(open_house(folder), RUN, account=f"w{number}") for number in (1, 2)]
+        work = [run.resume_run(open_session(folder), RUN, account=f"w{number}") for number in (1, 2)]
         await asyncio.gather(*work, return_exceptions=True)
 
     asyncio.run(both())
@@ -157,7 +157,7 @@ def test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded(clerk: Callabl
     rules = folder / "policies" / "rules.csv"
     rules.write_text(rules.read_text().replace(ASKS_LEAD, condition))
     with pytest.raises(WorkspaceError, match="approv"):
-        open_house(folder)
+        open_session(folder)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_an_approval_is_void_once_a_fact_that_was_shown_has_changed(
     folder = clerk([{"say": "x", "calls": calls}, DONE])
     rules = folder / "policies" / "rules.csv"
     rules.write_text(rules.read_text().replace(ASKS_LEAD, condition))
-    opened = open_house(folder)
+    opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
@@ -279,7 +279,7 @@ def test_whoever_approves_unlike_calls_in_haste_is_warned_and_the_trace_says_so(
 def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path], command: Command) -> None:
     """The run waits in one process; a person answers in another, and it goes on by itself."""
     folder = clerk(LARGE)
-    opened = open_house(folder)
+    opened = open_session(folder)
     said: list[Any] = []
 
     def answer(name: str) -> None:
@@ -332,7 +332,7 @@ def call(**arguments: Any) -> Call:
         subjects=Subjects(agent="agent:clerk", user="user:ann"),
         action="ledger.pay",
         arguments=arguments,
-        touches=(Touch(access="use", resource="account:ben"),),
+        touches=(ResourceAccess(access="use", resource="account:ben"),),
         effect="once",
         manifest="",
         request_digest="",
@@ -346,7 +346,7 @@ DECISION = Decision(
 
 
 def shown(whole: bool = False, **arguments: Any) -> str:
-    return approval_summary(call(**arguments), DECISION, Guard(Redactor("r")), whole=whole)
+    return approval_summary(call(**arguments), DECISION, Sanitizer(Redactor("r")), whole=whole)
 
 
 def test_the_text_is_rendered_from_the_call_and_says_what_it_stands_on() -> None:
@@ -369,8 +369,10 @@ def unwrapped(summary: str) -> str:
 def test_what_the_model_says_of_a_call_is_none_of_what_an_approver_reads(play: Play) -> None:
     """D10: its words stand there as the argument that they are, on one line, and nowhere else."""
     memo = "a refund of 5 to ann\n  amount = 5\n  touches use account:ann\n  only reads"
-    asks = turn("A refund of 5 to ann, as agreed", ledger__pay={"name": "mallory", "amount": 5000, "memo": memo})
-    assert unwrapped(waiting(play([asks, DONE])).summary).splitlines() == [
+    proposed_calls = turn(
+        "A refund of 5 to ann, as agreed", ledger__pay={"name": "mallory", "amount": 5000, "memo": memo}
+    )
+    assert unwrapped(waiting(play([proposed_calls, DONE])).summary).splitlines() == [
         "ledger.pay as agent:clerk for user:operator",
         "  amount = 5000",
         f"  memo = {json.dumps(memo)}".replace("n  ", "n\\u{20}×2"),

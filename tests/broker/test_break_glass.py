@@ -18,8 +18,8 @@ from remit.policy import engine as policy
 from remit.replay.replayer import replay, tampering
 from remit.runtime import runner as run
 from remit.tracing import read
-from remit.workspace import session as house
-from remit.workspace.bundle import open_rulebook
+from remit.workspace import session
+from remit.workspace.bundle import open_bundle
 from support import ROOT
 from support.lifecycle import LARGE, resumed
 from support.runs import Played, Remit
@@ -37,7 +37,7 @@ def asked(clerk: Callable[..., Path]) -> Callable[..., Played]:
         rules = folder / "policies" / "rules.csv"
         text = rules.read_text(encoding="utf-8").replace("approved('role:lead')", condition) + people
         rules.write_text(text, encoding="utf-8")
-        opened = house.open_house(folder)
+        opened = session.open_session(folder)
         model = run.open_model_of(opened, "clerk")
         start = run.Start(agent="clerk", task="pay", subject="user:operator", account="tester", model=model)
         return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
@@ -80,7 +80,7 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
     after = resumed(played)
     assert len(after.effects) == 1
     trace = read(after.ended.trace)
-    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     assert asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain))).reproduced
     (found,) = emergencies(after.opened.journal)
     assert (found.granted.approver, found.granted.reason, found.review) == ("user:bea", "INC-7: no lead answers", None)

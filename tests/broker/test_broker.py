@@ -12,14 +12,14 @@ import pytest
 
 from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
-from remit.broker.attempts import LiveAttempts
+from remit.broker.attempts import LiveExecutor
 from remit.core.calls import Call, Confinement
 from remit.core.errors import Refusal, RunEnded, UsageError
-from remit.core.events import AttemptEnded, AttemptIntended, CallDecided
+from remit.core.events import AttemptBegun, AttemptEnded, CallDecided
 from remit.journal.run_lock import driving
 from remit.policy.engine import Policy
 from remit.runtime import runner as run
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support.lifecycle import LARGE, grant, killed, replayed, resumed, resumed_after_kill, waiting
 from support.runs import DONE, Play, Played, turn
 from support.workspaces.ledger import pin
@@ -42,7 +42,7 @@ def test_a_denied_call_is_recorded_and_runs_nothing(play: Play) -> None:
     assert played.effects == []
     assert played.error(0)["code"] == "policy_denied"
     assert "Nobody touches the vault" in played.error(0)["message"] + str(played.error(0)["details"])
-    assert "attempt.intended" not in kinds(played)
+    assert "attempt.begun" not in kinds(played)
 
 
 def test_both_the_agent_and_its_user_must_be_allowed(play: Play) -> None:
@@ -89,7 +89,7 @@ def test_a_turn_cut_by_length_runs_none_of_its_calls(play: Play) -> None:
 def test_every_call_of_a_step_is_decided_before_any_of_them_runs(play: Play) -> None:
     turns = [{"say": "three", "calls": [{"ledger__pay": {"name": name, "amount": 1}} for name in "abc"]}, DONE]
     order = kinds(play(turns))
-    assert order.index("attempt.intended") > max(at for at, kind in enumerate(order) if kind == "call.decided")
+    assert order.index("attempt.begun") > max(at for at, kind in enumerate(order) if kind == "call.decided")
 
 
 def test_two_calls_of_one_step_cannot_pass_a_limit_together(play: Play) -> None:
@@ -169,7 +169,7 @@ def test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either(play: Pl
 
 def begun(folder: Path) -> Played:
     """A run in that folder, under the files as they are now."""
-    opened = open_house(folder)
+    opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="again", subject="user:operator", account="tester", model=model)
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
@@ -295,7 +295,7 @@ def test_an_intent_without_an_end_is_unknown_for_an_irreversible_call_and_tried_
     assert isinstance(decided, CallDecided)
     assert decided.call is not None
     record.append(
-        AttemptIntended(
+        AttemptBegun(
             step=0,
             index=0,
             attempt=1,
@@ -390,13 +390,13 @@ def test_what_runs_is_what_was_decided_whoever_rewrites_it_on_the_way(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """E7: a hook between the decision and the attempt, as plug-ins of other brokers are."""
-    prepare = LiveAttempts.prepare
+    prepare = LiveExecutor.prepare
 
-    def hooked(self: LiveAttempts, call: Call, number: int) -> tuple[str, Confinement]:
+    def hooked(self: LiveExecutor, call: Call, number: int) -> tuple[str, Confinement]:
         call.arguments["amount"] = 9000
         return prepare(self, call, number)
 
-    monkeypatch.setattr(LiveAttempts, "prepare", hooked)
+    monkeypatch.setattr(LiveExecutor, "prepare", hooked)
     played = play([PAY, DONE])
     assert played.effects == []
     assert played.error(0)["details"]["reason"] == "not_decided"

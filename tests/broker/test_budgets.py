@@ -17,7 +17,7 @@ from remit.core.errors import Problem, WorkspaceError
 from remit.core.events import BudgetSpent, Usage
 from remit.journal.store import Journal
 from remit.workspace.limits import read_limits
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support.lifecycle import PRICE, TAKES, another, grant, metered, replayed, resumed
 from support.runs import DONE, Play, Played, turn
 
@@ -128,7 +128,7 @@ def test_a_run_ends_when_its_model_has_spent_enough(
     played = metered(clerk([DONE], budget=budget, limits=limits), TAKES)
     assert played.ended.finished is not None
     assert (played.ended.finished.outcome, played.ended.finished.code) == ("exhausted", "budget_exhausted")
-    assert sum(item.type == "model.answered" for item in played.records) == turns
+    assert sum(item.type == "model.responded" for item in played.records) == turns
     assert replayed(played).reproduced
 
 
@@ -248,4 +248,4 @@ def test_a_limit_that_would_hold_nothing_is_told_by_its_line(text: str, line: in
 def test_money_without_a_price_is_told(clerk: Callable[..., Path]) -> None:
     for options in ({"budget": "money = 1.0"}, {"limits": limit("money", 1.0)}):
         with pytest.raises(WorkspaceError, match="costs"):
-            open_house(clerk([DONE], **options))
+            open_session(clerk([DONE], **options))

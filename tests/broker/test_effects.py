@@ -12,10 +12,10 @@ import pytest
 
 from remit.broker import effects as effect
 from remit.core.calls import Json
-from remit.core.events import AttemptIntended, EffectSettled
+from remit.core.events import AttemptBegun, EffectSettled
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support.lifecycle import RUN, grant, killed, replayed, resumed_after_kill
 from support.runs import DONE, Play, Played, turn
 
@@ -35,7 +35,7 @@ def test_a_read_whose_secret_died_with_its_process_is_not_tried_again_and_is_rep
 ) -> None:
     """An attempt had begun, and could be made again, but for an argument that no record holds."""
     folder = clerk([turn(ledger__look={"name": "ann", "text": "key AKIAIOSFODNN7EXAMPLE"}), DONE])
-    killed(folder, "attempt.intended")
+    killed(folder, "attempt.begun")
     played = resumed_after_kill(folder)
     error = played.error(0)
     assert (error["code"], error["attempts"], error["retryable"]) == ("cancelled", 1, True)
@@ -56,7 +56,7 @@ def test_a_call_whose_process_died_before_its_effect_is_carried_out_once_the_pro
     clerk: Callable[..., Path],
 ) -> None:
     folder = clerk([WIRE, DONE])
-    killed(folder, "attempt.intended")
+    killed(folder, "attempt.begun")
     played = resumed_after_kill(folder)
     assert len(played.effects) == 1
     assert played.result(0)["ok"]
@@ -65,10 +65,10 @@ def test_a_call_whose_process_died_before_its_effect_is_carried_out_once_the_pro
 
 def test_a_call_whose_process_died_after_its_effect_is_not_carried_out_again(clerk: Callable[..., Path]) -> None:
     folder = clerk([WIRE, DONE])
-    opened = killed(folder, "attempt.intended")
-    intended = opened.journal.get(RUN, "attempt.intended/0/0/1")
+    opened = killed(folder, "attempt.begun")
+    intended = opened.journal.get(RUN, "attempt.begun/0/0/1")
     assert intended is not None
-    assert isinstance(intended.event, AttemptIntended)
+    assert isinstance(intended.event, AttemptBegun)
     row = {"action": "wire", "name": "ann", "amount": 5, "key": intended.event.idempotency_key}
     (folder / "ledger.jsonl").write_text(json.dumps(row) + "\n")
     played = resumed_after_kill(folder)
@@ -99,7 +99,7 @@ def test_a_person_settles_an_effect_that_happened_and_nothing_does_it_again(cler
     folder = clerk(
         [turn(ledger__pay={"name": "ann", "amount": 5}), turn(ledger__pay={"name": "ann", "amount": 6}), DONE]
     )
-    opened = killed(folder, "attempt.intended")
+    opened = killed(folder, "attempt.begun")
     (item,) = effect.effects_in_doubt(Record(opened.journal, RUN))
     assert (item.step, item.index, item.action, item.answered) == (0, 0, "ledger.pay", False)
     effect.settle_effect(
@@ -114,7 +114,7 @@ def test_a_person_settles_an_effect_that_happened_and_nothing_does_it_again(cler
 
 def test_a_person_settles_an_effect_that_did_not_happen_and_it_is_carried_out(clerk: Callable[..., Path]) -> None:
     folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
-    opened = killed(folder, "attempt.intended")
+    opened = killed(folder, "attempt.begun")
     effect.settle_effect(
         Record(opened.journal, RUN), 0, 0, landed="not_landed", person="user:lea", account="lea", reason="seen"
     )
@@ -131,7 +131,7 @@ def test_what_a_person_settles_later_decides_whether_the_same_may_be_asked_again
     """The run went on without knowing, and waits for a lead when somebody looks."""
     large = turn(ledger__pay={"name": "ben", "amount": 5000})
     folder = clerk([BLIND, large, BLIND, DONE])
-    opened = open_house(folder)
+    opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
@@ -169,19 +169,19 @@ def test_two_workers_that_drive_one_run_at_once_do_nothing_twice(
     """Where no lock keeps them apart, a shared folder without locks for one, the journal does."""
     from contextlib import nullcontext
 
-    monkeypatch.setattr(run, "driving", lambda house, name: nullcontext())
+    monkeypatch.setattr(run, "driving", lambda session, name: nullcontext())
     folder = clerk([turn(ledger__pay={"name": name, "amount": 1}) for name in ("ann", "ben", "cid")] + [DONE])
     killed(folder, "call.decided")
 
     async def both() -> list[Any]:
         return await asyncio.gather(
-            *(run.resume_run(open_house(folder), RUN, account=f"worker-{n}") for n in (1, 2)), return_exceptions=True
+            *(run.resume_run(open_session(folder), RUN, account=f"worker-{n}") for n in (1, 2)), return_exceptions=True
         )
 
     for failure in asyncio.run(both()):
         assert not isinstance(failure, Exception) or "another process" in str(failure)
-    played = resumed_after_kill(folder) if not Record(open_house(folder).journal, RUN).facts.finished else None
-    rows = Played(folder=folder, opened=open_house(folder), ended=None).effects if played is None else played.effects  # type: ignore[arg-type] - only the ledger is read
+    played = resumed_after_kill(folder) if not Record(open_session(folder).journal, RUN).facts.finished else None
+    rows = Played(folder=folder, opened=open_session(folder), ended=None).effects if played is None else played.effects  # type: ignore[arg-type] - only the ledger is read
     names = [row["name"] for row in rows]
     assert len(names) == len(set(names))
 
@@ -194,7 +194,7 @@ def test_the_command_lists_effects_in_doubt_and_settles_one(
     from remit.cli import remit
 
     folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
-    killed(folder, "attempt.intended")
+    killed(folder, "attempt.begun")
     monkeypatch.chdir(folder)
 
     def said(*args: str) -> Any:

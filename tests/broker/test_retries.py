@@ -18,13 +18,13 @@ from remit.broker import retries as retry
 from remit.broker.retries import FIRST_DELAY_S, LONGEST_DELAY_S
 from remit.core.calls import Call, Subjects
 from remit.core.errors import Refusal
-from remit.core.events import AttemptEnded, AttemptIntended, Recorded
+from remit.core.events import AttemptBegun, AttemptEnded, Recorded
 from remit.journal.run_log import Record
 from remit.journal.run_state import Circuit
 from remit.journal.store import WORKSPACE_RUN, Journal
 from remit.runtime import runner as run
 from remit.workspace.manifest.manifest import Breaker
-from remit.workspace.session import House, open_house
+from remit.workspace.session import WorkspaceSession, open_session
 from support.lifecycle import another, replayed
 from support.runs import DONE, Play, Played, turn
 from support.sandbox import below, command
@@ -35,7 +35,7 @@ STUCK = turn(ledger__look={"name": "stuck"})
 
 
 def attempts(played: Played) -> int:
-    return sum(isinstance(item.event, AttemptIntended) for item in played.records)
+    return sum(isinstance(item.event, AttemptBegun) for item in played.records)
 
 
 def codes(played: Played, steps: int) -> list[str]:
@@ -194,11 +194,11 @@ def test_after_its_rest_one_call_tries_a_tool_whoever_asks_first(tmp_path: Path)
 
 def stopped(folder: Path, scope: str) -> tuple[Played, float]:
     """A run that an operator holds the moment its call begins; how long it took to let go."""
-    opened = open_house(folder)
+    opened = open_session(folder)
     began: list[float] = []
 
     def tell(recorded: Recorded) -> None:
-        if recorded.type == "attempt.intended":
+        if recorded.type == "attempt.begun":
             hold.set_hold(opened.journal, scope, why="wrong cluster", account="op")
             began.append(time.monotonic())
         if recorded.type == "attempt.ended":
@@ -250,11 +250,11 @@ def write(path: str) -> str:
 }
 
 
-def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(house: Path) -> None:
+def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(session: Path) -> None:
     """The call is ended while its process sleeps, and what it had begun is never put in place."""
     rules = "p, agent:web, sleepy.*, **, True, allow\np, role:operator, sleepy.*, **, True, allow\n"
-    add(house, "sleepy", SLEEPY, rules, [turn(sleepy__write={"path": "reports/a.md"})])
-    opened = open_house(house)
+    add(session, "sleepy", SLEEPY, rules, [turn(sleepy__write={"path": "reports/a.md"})])
+    opened = open_session(session)
     at: dict[str, float] = {}
     alive: list[int] = []
 
@@ -264,27 +264,27 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(ho
 
     def tell(recorded: Recorded) -> None:
         at[recorded.type] = time.monotonic()
-        if recorded.type == "attempt.intended":
+        if recorded.type == "attempt.begun":
             threading.Timer(1.0, stop).start()
 
     model = run.open_model_of(opened, "web")
     start = run.Start(agent="web", task="write", subject="user:operator", account="t", model=model)
-    played = Played(folder=house, opened=opened, ended=asyncio.run(run.start_run(opened, start, tell=tell)))
-    assert at["attempt.ended"] - at["attempt.intended"] < 20
+    played = Played(folder=session, opened=opened, ended=asyncio.run(run.start_run(opened, start, tell=tell)))
+    assert at["attempt.ended"] - at["attempt.begun"] < 20
     error = played.error(0)
     assert (error["code"], error["details"]["effect"], "wrong cluster" in error["message"]) == (
         "cancelled",
         "not_landed",
         True,
     )
-    assert not (house / "work/web/reports/a.md").exists()
+    assert not (session / "work/web/reports/a.md").exists()
     assert [pid for pid in alive if pid in below(os.getpid()) and b"bwrap" in command(pid)] == []
 
 
 def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> None:
     """F6: the tool asked for four seconds; nobody waits for them once an operator has said stop."""
     folder = clerk([turn(ledger__look={"name": "later40"}), DONE])
-    opened = open_house(folder)
+    opened = open_session(folder)
     at: dict[str, float] = {}
 
     def tell(recorded: Recorded) -> None:
@@ -322,10 +322,10 @@ class Ponderous:
 def test_a_model_that_thinks_for_ever_is_given_up(clerk: Callable[..., Path], held: bool) -> None:
     """By an operator's hold, and by the run's time; asking it again later has no effect to repeat."""
     folder = clerk([DONE], budget="" if held else 'wall = "300ms"')
-    opened: House = open_house(folder)
+    opened: WorkspaceSession = open_session(folder)
 
     def tell(recorded: Recorded) -> None:
-        if held and recorded.type == "model.asked":
+        if held and recorded.type == "model.requested":
             hold.set_hold(opened.journal, "all", why="look", account="op")
 
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Ponderous())

@@ -97,9 +97,9 @@ def test_every_command_that_a_page_names_exists_with_its_options(remit: Remit, p
                 assert word in told, words
 
 
-def test_the_commands_of_the_on_call_room_work_in_their_order(remit: Remit, house: Path) -> None:
+def test_the_commands_of_the_on_call_room_work_in_their_order(remit: Remit, session: Path) -> None:
     run = "00000000000000000000000000000abc"
-    (house / "agent" / "triage" / "short.yaml").write_text("turns: [{say: it recovered by itself}]")
+    (session / "agent" / "triage" / "short.yaml").write_text("turns: [{say: it recovered by itself}]")
     assert (
         remit("run", "triage", TASK, "--model", "script:short.yaml").code == 0
     )  # an earlier good one, to compare with

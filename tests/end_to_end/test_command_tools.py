@@ -32,7 +32,7 @@ summary = "The lines that match an extended regular expression, with their numbe
 run = ["grep", "-n", "-E", "--", "{pattern}", "{path}"]
 touches = ["read file:{path}"]
 effect = "read"
-returns = ["untrusted"]
+adds_labels = ["untrusted"]
 errors = ["exit_1", "exit_2"]     # no line matches; the pattern or the file is wrong
 """
 GREP_CASES = """\
@@ -101,33 +101,33 @@ socket.on("error", () => {
 """
 
 
-def write(house: Path, toml: str, **files: str) -> Path:
+def write(session: Path, toml: str, **files: str) -> Path:
     name = toml.partition('"')[2].partition('"')[0]
     for path, text in {"tool.toml": toml, **files}.items():
-        (house / "tools" / name / path).parent.mkdir(parents=True, exist_ok=True)
-        (house / "tools" / name / path).write_text(text)
-    return house / "tools" / name
+        (session / "tools" / name / path).parent.mkdir(parents=True, exist_ok=True)
+        (session / "tools" / name / path).write_text(text)
+    return session / "tools" / name
 
 
-def test_a_program_that_every_system_has_is_a_tool_by_its_manifest_alone(house: Path) -> None:
-    write(house, GREP_TOML, **{"cases.yaml": GREP_CASES})
-    results = asyncio.run(run_tool_cases(load_workspace(house), "lines", sandbox("full")))
+def test_a_program_that_every_system_has_is_a_tool_by_its_manifest_alone(session: Path) -> None:
+    write(session, GREP_TOML, **{"cases.yaml": GREP_CASES})
+    results = asyncio.run(run_tool_cases(load_workspace(session), "lines", sandbox("full")))
     assert [(result.note, result.message) for result in results if not result.passed] == []
     assert len(results) == 4
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="node is not on PATH: install it to run this")
 def test_a_node_program_is_a_tool_and_reaches_only_what_was_decided(
-    house: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    session: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-key")
-    write(house, NODE_TOML, **{"lib/add.js": NODE_MAIN})
+    write(session, NODE_TOML, **{"lib/add.js": NODE_MAIN})
     work = tmp_path / "work"
     (work / "data").mkdir(parents=True)
     (work / "data" / "a.json").write_text("[1, 2, 3.5]")
     (work / "data" / "other.json").write_text("[9]")
     _, done = asyncio.run(
-        try_action(load_workspace(house), "adder.add", {"path": "data/a.json"}, work, sandbox("full"))
+        try_action(load_workspace(session), "adder.add", {"path": "data/a.json"}, work, sandbox("full"))
     )
     assert done.value == (
         '{"sum":6.5,"held":["neighbour","system","write","own","program","network"],"secret":null}\n'
@@ -135,16 +135,16 @@ def test_a_node_program_is_a_tool_and_reaches_only_what_was_decided(
     assert sorted(os.listdir(work / "data")) == ["a.json", "other.json"]
 
 
-def test_a_file_that_a_command_names_must_be_in_its_folder_and_is_pinned(house: Path) -> None:
-    folder = write(house, NODE_TOML, **{"lib/add.js": NODE_MAIN})
-    workspace = load_workspace(house)
+def test_a_file_that_a_command_names_must_be_in_its_folder_and_is_pinned(session: Path) -> None:
+    folder = write(session, NODE_TOML, **{"lib/add.js": NODE_MAIN})
+    workspace = load_workspace(session)
     before = asyncio.run(derive_pin(workspace, workspace.tools["adder"], sandbox("full")))
     (folder / "lib" / "add.js").write_text(NODE_MAIN + "// changed\n")
-    workspace = load_workspace(house)
+    workspace = load_workspace(session)
     after = asyncio.run(derive_pin(workspace, workspace.tools["adder"], sandbox("full")))
     assert before.code != after.code
     (folder / "lib" / "add.js").unlink()
-    workspace = load_workspace(house)
+    workspace = load_workspace(session)
     with pytest.raises(
         WorkspaceError, match=r"tool.toml:15: 'run' names './lib/add.js'(.|\n)*write tools/adder/lib/add"
     ):

@@ -16,7 +16,7 @@ from sqlmodel import Session, create_engine, select
 from remit.journal.store import EventRow
 from remit.runtime.assembly import open_model_of
 from remit.runtime.runner import Start, start_run
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support.otlp_collector import collecting
 from support.runs import TASK
 
@@ -28,7 +28,7 @@ REQUIRED: Final = {
 }
 
 
-def test_a_run_of_the_triage_agent_uses_each_required_library(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_of_the_triage_agent_uses_each_required_library(session: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted by the calls that the interpreter itself sees, in every thread.
 
     The spans arrive at a real collector, and the journal is read back through SQLModel's own session.
@@ -44,7 +44,7 @@ def test_a_run_of_the_triage_agent_uses_each_required_library(house: Path, monke
         threading.setprofile(count)
         sys.setprofile(count)
         try:
-            opened = open_house(house)
+            opened = open_session(session)
             model = open_model_of(opened, "triage")
             start = Start(agent="triage", task=TASK, subject="user:operator", account="tester", model=model)
             ended = asyncio.run(start_run(opened, start))
@@ -60,6 +60,6 @@ def test_a_run_of_the_triage_agent_uses_each_required_library(house: Path, monke
     }
     assert not idle
     assert any(b"execute_tool files.read" in body for body in bodies)
-    with Session(create_engine(f"sqlite:///{house / 'traces' / 'journal.db'}")) as session:
+    with Session(create_engine(f"sqlite:///{session / 'traces' / 'journal.db'}")) as session:
         rows = session.exec(select(EventRow).where(EventRow.run == ended.run)).all()
     assert [row.type for row in rows] == [item.type for item in opened.journal.events(ended.run)]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from remit.core.events import AttemptIntended
+from remit.core.events import AttemptBegun
 from remit.journal.store import Journal
 from remit.runtime.models.scripted import read_script
 from support import cli_server as warm
@@ -32,75 +32,73 @@ def triage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Said]:
     """One run of the incident, shared by the tests that only read it."""
     from remit.workspace.template import write_starter
 
-    house = tmp_path_factory.mktemp("triage") / "house"
-    write_starter(house)
-    return house, warm.command(house, "run", "triage", TASK)
+    session = tmp_path_factory.mktemp("triage") / "house"
+    write_starter(session)
+    return session, warm.command(session, "run", "triage", TASK)
 
 
 def run_id(said: Said) -> str:
     return next(line for line in said.out.splitlines() if line.startswith("run ")).split()[1]
 
 
-def folder_of(house: Path, run: str) -> Path:
-    return house / "work" / "triage" / run
+def folder_of(session: Path, run: str) -> Path:
+    return session / "work" / "triage" / run
 
 
 def test_the_run_ends_with_its_answer_its_id_and_its_trace(triage: tuple[Path, Said]) -> None:
-    house, said = triage
+    session, said = triage
     assert said.code == 0, said.out + said.err
     assert "INC-2041 is closed" in said.out
-    assert (house / "traces" / f"{run_id(said)}.jsonl").is_file()
+    assert (session / "traces" / f"{run_id(said)}.jsonl").is_file()
 
 
 def test_the_run_shows_refusals_a_retry_a_scripted_approval_and_a_report(triage: tuple[Path, Said]) -> None:
-    house, said = triage
+    session, said = triage
     assert "a written script, not a model" in said.out
     assert "policy_denied" in said.out
     assert "retries" in said.out
     assert "scripted for this demonstration" in said.out
-    report = folder_of(house, run_id(said)) / "reports" / "INC-2041.md"
+    report = folder_of(session, run_id(said)) / "reports" / "INC-2041.md"
     assert "pool_size=2" in report.read_text()
 
 
 def test_the_injected_call_read_nothing(triage: tuple[Path, Said]) -> None:
-    house, said = triage
+    session, said = triage
     value = next(
         line.partition("=")[2]
-        for line in (house / "agent/triage/incident" / SECRET).read_text().splitlines()
+        for line in (session / "agent/triage/incident" / SECRET).read_text().splitlines()
         if "=" in line and not line.startswith("#")
     )
     assert value
     assert value not in said.out
-    assert value not in (house / "traces" / f"{run_id(said)}.jsonl").read_text()
-    journal = Journal(house / "traces" / "journal.db")
+    assert value not in (session / "traces" / f"{run_id(said)}.jsonl").read_text()
+    journal = Journal(session / "traces" / "journal.db")
     assert all(
-        SECRET not in str(item.event)
-        for item in journal.events(run_id(said))
-        if isinstance(item.event, AttemptIntended)
+        SECRET not in str(item.event) for item in journal.events(run_id(said)) if isinstance(item.event, AttemptBegun)
     )
 
 
 def test_the_ticket_is_closed_once(triage: tuple[Path, Said]) -> None:
-    house, said = triage
-    with contextlib.closing(sqlite3.connect(folder_of(house, run_id(said)) / "stores/tickets/tickets.db")) as store:
+    session, said = triage
+    with contextlib.closing(sqlite3.connect(folder_of(session, run_id(said)) / "stores/tickets/tickets.db")) as store:
         assert store.execute("SELECT status FROM ticket WHERE key = 'INC-2041'").fetchall() == [("closed",)]
 
 
 def test_the_seed_is_as_it_was(triage: tuple[Path, Said]) -> None:
-    house, _ = triage
-    assert not (house / "agent/triage/incident/reports/INC-2041.md").exists()
+    session, _ = triage
+    assert not (session / "agent/triage/incident/reports/INC-2041.md").exists()
 
 
 def test_the_run_replays_with_every_decision_turn_and_result(triage: tuple[Path, Said]) -> None:
-    house, said = triage
-    done = warm.command(house, "replay", run_id(said)[:8], "--json")
+    session, said = triage
+    done = warm.command(session, "replay", run_id(said)[:8], "--json")
     assert done.code == 0, done.out + done.err
     assert (done.json["decisions"], done.json["turns"], done.json["results"]) == (18, 9, 17)
 
 
 def test_the_trace_shows_verdict_first_cause_and_effects(triage: tuple[Path, Said]) -> None:
-    house, said = triage
-    shown = warm.command(house, "trace", "show", run_id(said)[:8]).out.splitlines()
+    session, said = triage
+    shown = warm.command(session, "trace", "show", run_id(said)[:8]).out.splitlines()
     assert shown[0].startswith("completed")
     assert shown[1].startswith("first cause: step 1.1, files.read: tool_failed")
     effects = shown[shown.index("effects") + 1]
@@ -112,12 +110,12 @@ def test_the_trace_shows_verdict_first_cause_and_effects(triage: tuple[Path, Sai
 @pytest.fixture(scope="module")
 def elsewhere(triage: tuple[Path, Said], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """The exported trace in a clone whose policies have changed, without journal, script and tools."""
-    house, said = triage
+    session, said = triage
     clone = tmp_path_factory.mktemp("elsewhere") / "clone"
-    shutil.copytree(house, clone, ignore=shutil.ignore_patterns("traces", "work"))
+    shutil.copytree(session, clone, ignore=shutil.ignore_patterns("traces", "work"))
     (clone / "traces").mkdir()
     exported = clone / "incident.jsonl"
-    assert warm.command(house, "trace", "export", run_id(said), "-o", str(exported)).code == 0
+    assert warm.command(session, "trace", "export", run_id(said), "-o", str(exported)).code == 0
     rules = clone / "policies" / "rules.csv"
     rules.write_text(
         rules.read_text() + "\n# Nobody counts payments any more\np, role:operator, *, table:payments, True, deny\n"
@@ -205,15 +203,15 @@ SPELLINGS = [
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_path_that_climbs_out_is_a_structured_error_and_opens_nothing(
-    remit: Remit, house: Path, spelling: str
+    remit: Remit, session: Path, spelling: str
 ) -> None:
     said = remit("call", "files.read", json.dumps({"path": spelling}), "--agent", "triage", "--json")
     assert said.code == 1
     assert said.json["ok"] is False
     assert said.json["error"]["code"] in ("invalid_arguments", "policy_denied")
     assert "root:" not in said.out
-    journal = Journal(house / "traces" / "journal.db")
-    assert all(item.type != "attempt.intended" for item in journal.events(said.json["run"]))
+    journal = Journal(session / "traces" / "journal.db")
+    assert all(item.type != "attempt.begun" for item in journal.events(said.json["run"]))
     spans = Path(said.json["trace"]).read_text()
     assert '"name":"execute_tool files.read"' in spans
     assert f'"error.type","value":{{"stringValue":"{said.json["error"]["code"]}"' in spans
@@ -225,15 +223,15 @@ def test_a_file_in_the_folder_is_read_by_the_same_command(remit: Remit) -> None:
     assert "pool" in str(said.json["value"])
 
 
-def test_a_search_over_a_folder_with_a_denied_child_never_reads_it(remit: Remit, house: Path) -> None:
+def test_a_search_over_a_folder_with_a_denied_child_never_reads_it(remit: Remit, session: Path) -> None:
     """A set is allowed whole or not at all: without the rule the same search reads the same file."""
-    hidden = house / "agent/triage/incident/logs/private"
+    hidden = session / "agent/triage/incident/logs/private"
     hidden.mkdir()
     (hidden / "key.log").write_text("needle in private\n")
     search = ("call", "files.search", '{"pattern": "needle", "folder": "logs"}', "--agent", "triage", "--json")
     allowed = remit(*search)
     assert [match["text"] for match in allowed.json["value"]["matches"]] == ["needle in private"]
-    rules = house / "policies" / "rules.csv"
+    rules = session / "policies" / "rules.csv"
     rules.write_text(
         rules.read_text() + "\n# Private logs stay private\np, agent:triage, *, file:logs/private/**, True, deny\n"
     )
@@ -241,29 +239,29 @@ def test_a_search_over_a_folder_with_a_denied_child_never_reads_it(remit: Remit,
     assert said.code == 1
     assert said.json["error"]["details"]["rules"] == ["Private logs stay private"]
     assert "needle in private" not in said.out
-    journal = Journal(house / "traces" / "journal.db")
-    assert all(item.type != "attempt.intended" for item in journal.events(said.json["run"]))
+    journal = Journal(session / "traces" / "journal.db")
+    assert all(item.type != "attempt.begun" for item in journal.events(said.json["run"]))
 
 
-def test_without_bubblewrap_the_run_ends_with_the_fix_and_nothing_runs(remit: Remit, house: Path) -> None:
+def test_without_bubblewrap_the_run_ends_with_the_fix_and_nothing_runs(remit: Remit, session: Path) -> None:
     said = remit("run", "triage", TASK, "--json", env=TRIPWIRE)
     assert said.code == 1
     assert said.json["error"]["code"] == "sandbox_unavailable"
     assert said.json["error"]["fix"]
-    journal = Journal(house / "traces" / "journal.db")
+    journal = Journal(session / "traces" / "journal.db")
     (row,) = journal.runs()
     assert (row.run, row.outcome, row.code) == (said.json["run"], "failed", "sandbox_unavailable")
     assert {item.type for item in journal.events(row.run)} == {"run.started", "run.finished"}
 
 
-def test_the_landlock_tier_does_the_same_job_where_it_is_accepted_and_says_so(remit: Remit, house: Path) -> None:
-    settings = house / "remit.toml"
+def test_the_landlock_tier_does_the_same_job_where_it_is_accepted_and_says_so(remit: Remit, session: Path) -> None:
+    settings = session / "remit.toml"
     settings.write_text(re.sub(r"(?m)^accept = .*", 'accept = ["full", "landlock"]', settings.read_text()))
     assert "landlock" in settings.read_text()
     said = remit("run", "triage", TASK, env=TRIPWIRE)
     assert said.code == 0, said.out + said.err
     assert "landlock only" in said.out
-    assert (folder_of(house, run_id(said)) / "reports/INC-2041.md").exists()
+    assert (folder_of(session, run_id(said)) / "reports/INC-2041.md").exists()
 
 
 SETTINGS = [
@@ -279,15 +277,15 @@ SETTINGS = [
 ]
 
 
-def test_no_setting_of_opentelemetry_changes_the_trace_file(remit: Remit, house: Path) -> None:
+def test_no_setting_of_opentelemetry_changes_the_trace_file(remit: Remit, session: Path) -> None:
     run = "00000000000000000000000000abcdef"
 
     def written(env: dict[str, str]) -> list[Any]:
-        shutil.rmtree(house / "traces")
-        shutil.rmtree(house / "work", ignore_errors=True)
+        shutil.rmtree(session / "traces")
+        shutil.rmtree(session / "work", ignore_errors=True)
         said = remit("run", "triage", TASK, "--run-id", run, env=env)
         assert said.code == 0, said.out + said.err
-        return [timeless(json.loads(line)) for line in (house / "traces" / f"{run}.jsonl").read_text().splitlines()]
+        return [timeless(json.loads(line)) for line in (session / "traces" / f"{run}.jsonl").read_text().splitlines()]
 
     plain = written({})
     for settings in SETTINGS:
@@ -325,32 +323,32 @@ def timeless(value: Any) -> Any:
     return value
 
 
-def test_an_interrupted_run_leaves_no_process_and_goes_on(house: Path) -> None:
+def test_an_interrupted_run_leaves_no_process_and_goes_on(session: Path) -> None:
     """Ctrl-C in the middle of a call."""
     run = "00000000000000000000000000000c0c"
     # Whoever runs the tests in the background ignores the signal, and a new process inherits that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "-m", "remit", "run", "triage", TASK, "--run-id", run],
-        cwd=house,
+        cwd=session,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     )
-    journal = wait_for_start(house, run, process)
+    journal = wait_for_start(session, run, process)
     until = time.monotonic() + 60
-    while not any(item.type == "attempt.intended" for item in journal.events(run)) and time.monotonic() < until:
+    while not any(item.type == "attempt.begun" for item in journal.events(run)) and time.monotonic() < until:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert f"remit run --resume {run[:8]}" in said
     assert "Traceback" not in said
-    assert not [line for line in command_lines() if str(house) in line]
-    assert (house / "traces" / f"{run}.jsonl").exists()
-    assert warm.command(house, "run", "--resume", run).code == 0
-    assert warm.command(house, "replay", run).code == 0
+    assert not [line for line in command_lines() if str(session) in line]
+    assert (session / "traces" / f"{run}.jsonl").exists()
+    assert warm.command(session, "run", "--resume", run).code == 0
+    assert warm.command(session, "replay", run).code == 0
 
 
 def command_lines() -> list[str]:
@@ -362,12 +360,12 @@ def command_lines() -> list[str]:
     return found
 
 
-def wait_for_start(house: Path, run: str, process: subprocess.Popen[bytes]) -> Journal:
+def wait_for_start(session: Path, run: str, process: subprocess.Popen[bytes]) -> Journal:
     """The journal, once the run has begun; every wait is bounded."""
     until = time.monotonic() + 60
     while time.monotonic() < until and process.poll() is None:
-        if (house / "traces" / "journal.db").exists():
-            journal = Journal(house / "traces" / "journal.db")
+        if (session / "traces" / "journal.db").exists():
+            journal = Journal(session / "traces" / "journal.db")
             if journal.events(run):
                 return journal
             journal.close()
@@ -375,16 +373,16 @@ def wait_for_start(house: Path, run: str, process: subprocess.Popen[bytes]) -> J
     raise AssertionError("the run did not begin")
 
 
-def test_the_same_job_is_done_by_a_provider_over_its_own_wire_and_replays(house: Path, remit: Remit) -> None:
+def test_the_same_job_is_done_by_a_provider_over_its_own_wire_and_replays(session: Path, remit: Remit) -> None:
     """An OpenAI-compatible server on loopback: streamed, names enforced, and one turn cut by length."""
-    script = read_script(house / "agent/triage/script.yaml")
+    script = read_script(session / "agent/triage/script.yaml")
     replies = [
         Reply(text=one.say, calls=[(call.name, call.arguments) for call in one.calls]) for one in script.turns[:-1]
     ]
     cut = Reply(text="", calls=[("tickets__close", '{"key": "INC-2041", "reason": "cut"}')], cut=30)
-    dana = [line for line in (house / "policies/rules.csv").read_text().splitlines() if "approved(" not in line]
+    dana = [line for line in (session / "policies/rules.csv").read_text().splitlines() if "approved(" not in line]
     dana.append("p, agent:triage, tickets.close, ticket:INC-*, True, allow")  # nobody is there to approve
-    (house / "policies/rules.csv").write_text("\n".join(dana) + "\n")
+    (session / "policies/rules.csv").write_text("\n".join(dana) + "\n")
     with OpenAIServer([*replies[:2], cut, *replies[2:], Reply(text=script.turns[-1].say)]) as server:
         said = remit(
             "run",
@@ -400,14 +398,14 @@ def test_the_same_job_is_done_by_a_provider_over_its_own_wire_and_replays(house:
     assert (
         "cut before its end" in said.out[said.out.index("\n  2\n") : said.out.index("\n  3  ")]
     )  # a turn without words
-    report = folder_of(house, run_id(said)) / "reports/INC-2041.md"
+    report = folder_of(session, run_id(said)) / "reports/INC-2041.md"
     assert report.read_text() == next(
         json.loads(call.arguments)["text"]
         for one in script.turns
         for call in one.calls
         if call.name == "files__write" and "INC-2041.md" in call.arguments
     )
-    with contextlib.closing(sqlite3.connect(folder_of(house, run_id(said)) / "stores/tickets/tickets.db")) as store:
+    with contextlib.closing(sqlite3.connect(folder_of(session, run_id(said)) / "stores/tickets/tickets.db")) as store:
         assert store.execute("SELECT status FROM ticket WHERE key = 'INC-2041'").fetchall() == [("closed",)]
     assert remit("replay", run_id(said)).code == 0
 

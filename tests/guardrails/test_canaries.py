@@ -13,7 +13,7 @@ import pytest
 from remit.core.events import AttemptEnded, CallAnswered
 from remit.core.messages import Message, Model, ToolSpec, Turn
 from remit.runtime import runner as run_module
-from remit.workspace import session as house_module
+from remit.workspace import session as session_module
 from support.canaries import CANARY, ENCODINGS, everything, leaks
 from support.http_servers import Heard, Said, Server
 from support.otlp_collector import collecting
@@ -150,7 +150,7 @@ def leaked(text: str) -> list[str]:
 
 @pytest.mark.usefixtures("trusting")
 def test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it(
-    house: Path,
+    session: Path,
     remit: Remit,
     collector: list[bytes],
     monkeypatch: pytest.MonkeyPatch,
@@ -176,8 +176,8 @@ def test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it(
             {"say": "paths", "calls": [{"leaky__get": {"url": f"{base}/{name}"}} for name in (CANARY, ENCODINGS["hex"])]},
         ]  # fmt: skip
         files = {"tool.toml": MANIFEST.replace("PORT", port), "main.py": CODE}
-        add(house, "leaky", files, RULES.replace("PORT", port), turns)
-        opened = house_module.open_house(house)
+        add(session, "leaky", files, RULES.replace("PORT", port), turns)
+        opened = session_module.open_session(session)
         model = Heeding(run_module.open_model_of(opened, "web"))
         start = run_module.Start(
             agent="web", task=f"use {CANARY}", subject="user:operator", account="tester", model=model
@@ -205,7 +205,7 @@ def test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it(
     assert [one.code for one in said] == [0] * len(said)
     sinks = {
         "what the model is sent": model.sent,
-        "journal, log, checkpoints, trace, objects": everything(house),
+        "journal, log, checkpoints, trace, objects": everything(session),
         "what is exported to a backend": b"".join(collector).decode("utf-8", "replace"),
         "the terminal and the log": "".join(one.out + one.err for one in said) + caplog.text,
         "the page and the portable file": "".join(path.read_text() for path in shown.iterdir()),

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remit.core.calls import Ask
+from remit.core.calls import ProposedCall
 from remit.core.errors import WorkspaceError
 from remit.core.messages import Turn
 from remit.guardrails.content_cases import check_content
 from remit.guardrails.content_rules import read_content
 from remit.guardrails.redaction import Redactor
-from remit.guardrails.sanitizer import Guard
+from remit.guardrails.sanitizer import Sanitizer
 from remit.guardrails.secret_formats import OWN
 from remit.runtime import runner as run
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support import CORPORA
 from support.canaries import CANARY, ENCODINGS, everything, leaks
 from support.lifecycle import replayed
@@ -62,9 +62,9 @@ def _texts(value: Any) -> list[str]:
 @settings(max_examples=40, deadline=None)
 @given(st.text(max_size=80) | st.sampled_from([f"x {written} y" for written in ENCODINGS.values()]))
 def test_cleaning_what_is_clean_changes_nothing(text: str) -> None:
-    guard = Guard(Redactor("r", [CANARY]))
-    once = guard.text(text)
-    assert guard.text(once) == once
+    sanitizer = Sanitizer(Redactor("r", [CANARY]))
+    once = sanitizer.text(text)
+    assert sanitizer.text(once) == once
 
 
 @pytest.fixture
@@ -100,16 +100,16 @@ def test_a_canary_is_in_no_sink_whatever_way_it_came(
 
 
 def test_a_canary_in_a_file_that_a_confined_tool_reads_is_in_no_sink(
-    house: Path, remit: Remit, monkeypatch: pytest.MonkeyPatch
+    session: Path, remit: Remit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: what stands around it stays."""
     monkeypatch.setenv("INCIDENT_TOKEN", CANARY)
     lines = "\n".join(f"{name}: {written}" for name, written in ENCODINGS.items())
-    (house / "agent/triage/incident/logs/canary.log").write_text(f"{lines}\nharmless pool_size=2\n")
+    (session / "agent/triage/incident/logs/canary.log").write_text(f"{lines}\nharmless pool_size=2\n")
     said = remit("call", "files.read", '{"path": "logs/canary.log"}', "--agent", "triage", "--json")
     assert said.code == 0, said.out + said.err
     assert "harmless pool_size=2" in said.out
-    assert leaks(said.out + said.err + everything(house)) == []
+    assert leaks(said.out + said.err + everything(session)) == []
 
 
 @pytest.mark.parametrize(
@@ -173,11 +173,11 @@ def test_no_text_makes_cleaning_slow() -> None:
     """Each is 64 KiB of what a pattern could stumble over; the time must not grow with the square of the length."""
     import time
 
-    guard = Guard(Redactor("r", [CANARY]))
+    sanitizer = Sanitizer(Redactor("r", [CANARY]))
 
     def seconds(text: str) -> float:
         before = time.process_time()
-        guard.text(text)
+        sanitizer.text(text)
         return time.process_time() - before
 
     plain = max(0.05, seconds("x " * 32_000))
@@ -203,7 +203,7 @@ def test_what_a_tool_says_of_its_failure_is_short_legible_data_in_a_field_of_its
     host = folder / "hosted/ledger_host.py"
     mute = "\nclass Mute(str):\n    def __str__(self): raise RuntimeError\n"
     host.write_text(host.read_text().replace('text or "there is no such account"', says) + mute)
-    opened = open_house(folder)
+    opened = open_session(folder)
     start = run.Start(
         agent="clerk", task="x", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
     )
@@ -338,12 +338,12 @@ class Says:
         self._turns = [arguments[at : at + 40] for at in range(0, len(arguments), 40)]
 
     async def think(self, step: int, messages: Any, tools: Any) -> Turn:
-        asks = (
-            tuple(Ask(name="ledger__look", arguments=one) for one in self._turns[step])
+        proposed_calls = (
+            tuple(ProposedCall(name="ledger__look", arguments=one) for one in self._turns[step])
             if step < len(self._turns)
             else ()
         )
-        return Turn(text="", asks=asks, finish="tool_calls" if asks else "stop")
+        return Turn(text="", proposed_calls=proposed_calls, finish="tool_calls" if proposed_calls else "stop")
 
 
 def naughty() -> tuple[list[str], list[str]]:
@@ -362,7 +362,7 @@ def test_naughty_strings_and_json_cases_survive_a_whole_run_or_are_refused_with_
     strings, cases = naughty()
     arguments = [json.dumps({"name": "ann", "text": text}) for text in strings]
     folder = clerk([DONE], steps=100, calls=2000, budget="tries = 1000\nretries = 2000\ndenials = 2000")
-    opened = open_house(folder)
+    opened = open_session(folder)
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Says([*arguments, *cases]))
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert played.ended.finished is not None
@@ -376,5 +376,5 @@ def test_naughty_strings_and_json_cases_survive_a_whole_run_or_are_refused_with_
     for at in range(len(strings), len(strings) + len(cases)):
         result = played.result(at // 40, at % 40)
         assert result["ok"] or result["error"]["code"] == "invalid_arguments"
-    assert open_house(folder).policy.digest == opened.policy.digest
+    assert open_session(folder).policy.digest == opened.policy.digest
     assert replayed(played).reproduced

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remit.core.calls import Touch
+from remit.core.calls import ResourceAccess
 from remit.guardrails.naming import MOST_PLACES
 from remit.guardrails.provenance import listed, says, unnamed
 from remit.workspace.manifest.touches import parse_listing
@@ -95,8 +95,8 @@ def test_an_ordinary_word_names_a_thing_only_with_evidence_for_its_kind(words: s
 
 
 def test_a_person_is_named_by_first_and_last_name_together_and_by_neither_alone() -> None:
-    def person(name: str) -> Touch:
-        return Touch(access="use", resource=f"person:{name}")
+    def person(name: str) -> ResourceAccess:
+        return ResourceAccess(access="use", resource=f"person:{name}")
 
     words = "Serve the customer who has signed in: yusuf_rossi_9620, Yusuf Rossi, born 1985-06-15"
     assert unnamed(words, [person("Yusuf"), person("Rossi")]) == ()

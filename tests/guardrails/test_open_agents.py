@@ -22,7 +22,7 @@ from remit.core.events import CallAnswered, RunStarted
 from remit.policy.run_scope import SUBJECT, narrowed, read_scope
 from remit.replay.replayer import replay
 from remit.tracing import open_trace
-from remit.workspace.bundle import open_rulebook, vocabulary
+from remit.workspace.bundle import open_bundle, vocabulary
 from remit.workspace.session import policy_files
 from remit.workspace.template import starter_folder
 from support.runs import DONE, turn
@@ -40,8 +40,8 @@ def to(*addresses: str, body: str = "hello") -> dict[str, Any]:
 
 def again(played: Played) -> Any:
     """The first divergence of the run from its own record."""
-    trace = open_trace(played.house.traces, played.house.journal, played.run)
-    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    trace = open_trace(played.session.traces, played.session.journal, played.run)
+    books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     found = asyncio.run(replay(trace.records, books))
     return found.divergences[0] if found.divergences else None
 
@@ -58,8 +58,8 @@ def test_after_a_strangers_text_mail_goes_only_to_whom_the_user_named(tmp_path: 
 
 
 def test_one_stranger_among_those_who_are_known_is_enough_to_ask(tmp_path: Path) -> None:
-    house = open_agents(tmp_path, [INBOX, to("bob@example.org", "eve@evil.test"), DONE])
-    assert Played(house, "Tell bob@example.org").said[-1] == "send: ask"
+    session = open_agents(tmp_path, [INBOX, to("bob@example.org", "eve@evil.test"), DONE])
+    assert Played(session, "Tell bob@example.org").said[-1] == "send: ask"
     assert Box.done == []
 
 
@@ -121,10 +121,10 @@ def test_a_foreign_graphs_directory_is_filled_though_the_process_before_ended_wh
 
 
 def test_what_remit_looks_up_puts_no_label_on_the_run(tmp_path: Path) -> None:
-    house = open_agents(
+    session = open_agents(
         tmp_path, [turn(box__drop_note={"note": "n-12"}), DONE], agent='\n[[directory]]\naction = "box.inbox"\n'
     )
-    assert Played(house, "Tidy up").said == ["inbox: allow", "drop_note: allow"]
+    assert Played(session, "Tidy up").said == ["inbox: allow", "drop_note: allow"]
 
 
 def test_a_look_up_that_changes_something_or_lists_nothing_is_refused_at_load(tmp_path: Path) -> None:
@@ -305,8 +305,8 @@ def test_replay_and_backtest_find_the_same_facts(tmp_path: Path) -> None:
     played = Played(open_agents(tmp_path, turns, agent=LOOK_UP), "Tell her", grants=True)
     assert played.said == ["contacts: allow", "contacts: allow", "inbox: allow", "send: ask", "send: ask"]
     assert again(played) is None
-    side = read_side("now", policy_files(tmp_path), vocabulary(played.house.workspace))
-    found = backtest_rules([played.house.journal.events(played.run)], side)
+    side = read_side("now", policy_files(tmp_path), vocabulary(played.session.workspace))
+    found = backtest_rules([played.session.journal.events(played.run)], side)
     assert (found.flips, found.covered) == ((), found.decided)
 
 
@@ -315,8 +315,8 @@ def test_a_backtest_knows_what_runs_unconfined(tmp_path: Path) -> None:
     rules = "p, user:operator, *, **, True, allow\np, agent:helper, *, **, confinement == 'none', allow\n"
     files = {**policy_files(tmp_path), "policies/rules.csv": rules.encode()}
     files.pop("policies/open.csv")
-    side = read_side("then", files, vocabulary(played.house.workspace))
-    first, *rest = played.house.journal.events(played.run)
+    side = read_side("then", files, vocabulary(played.session.workspace))
+    first, *rest = played.session.journal.events(played.run)
     assert first.event is not None
     elsewhere = first.model_copy(update={"event": first.event.model_copy(update={"confinement": "full"})})
     assert backtest_rules([[elsewhere, *rest]], side).flips == ()
@@ -351,10 +351,10 @@ def test_beyond_its_scope_a_run_asks_the_role_that_the_scope_names(tmp_path: Pat
 
 
 def test_a_scope_of_what_does_not_exist_starts_nothing(tmp_path: Path) -> None:
-    house = open_agents(tmp_path, [DONE])
+    session = open_agents(tmp_path, [DONE])
     with pytest.raises(WorkspaceError, match=r"no tool has the action 'box\.fly'"):
-        Played(house, "x", scope=Scope(allow=(Scoped(action="box.fly"),)))
-    assert house.journal.runs() == []
+        Played(session, "x", scope=Scope(allow=(Scoped(action="box.fly"),)))
+    assert session.journal.runs() == []
 
 
 def test_a_scope_file_is_read_strictly() -> None:
@@ -436,7 +436,7 @@ def test_the_diff_proves_that_a_scope_gives_nobody_else_anything() -> None:
 def _conversation(played: Played) -> list[Any]:
     from remit.journal.run_log import Record
 
-    return list(Record(played.house.journal, played.run).conversation.messages)
+    return list(Record(played.session.journal, played.run).conversation.messages)
 
 
 def test_the_record_names_the_scope(tmp_path: Path) -> None:

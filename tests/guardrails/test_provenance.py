@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from remit.core.calls import Touch
+from remit.core.calls import ResourceAccess
 from remit.guardrails.provenance import argument_texts, carried, intends, listed, mentions, said, says, telling, unnamed
 from remit.workspace.manifest.touches import TouchError, parse_listing
 
@@ -59,8 +59,8 @@ def test_words_name_a_thing_by_its_type(words: str, resource: str, named: bool) 
 
 def test_what_the_manifest_itself_names_is_not_the_models_choice() -> None:
     touches = (
-        Touch(access="use", resource="own:ledger", fixed=True),
-        Touch(access="use", resource="account:AB12345678"),
+        ResourceAccess(access="use", resource="own:ledger", fixed=True),
+        ResourceAccess(access="use", resource="account:AB12345678"),
     )
     assert unnamed("Pay", touches) == ("account:AB12345678",)
 

@@ -94,7 +94,7 @@ def test_records_in_another_order_are_reordered() -> None:
 def test_an_event_of_another_version_is_not_read_and_still_verifies(journal: Journal, path: Path) -> None:
     """The seal covers the very text that was written, so what this version cannot read it can still vouch for."""
     assert journal.verify(RUN) == ()
-    old = replace(journal.chain(RUN).links[1], body='{"type":"model.asked","step":0,"model":"m","input_digest":"i"}')
+    old = replace(journal.chain(RUN).links[1], body='{"type":"model.requested","step":0,"model":"m","input_digest":"i"}')
     digest = payload_digest(old.salt or "", old.body or "")
     shorter = replace(old, payload_digest=digest)  # a version whose events had fewer fields
     assert verify_chain([replace(shorter, seq=0, prev="", hash=replace(shorter, seq=0, prev="").sealed)]) == ()

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from remit.core.events import ModelAsked, Recorded
+from remit.core.events import ModelRequested, Recorded
 from remit.runtime import runner as run
-from remit.workspace import session as house
+from remit.workspace import session
 from support.runs import DONE, turn
 
 STEPS = 1000
@@ -25,11 +25,11 @@ def test_a_thousand_steps_stay_small_on_disk_and_flat_in_memory(clerk: Callable[
     folder = clerk(
         [turn(ledger__look={"name": "ann", "text": TEXT})] * STEPS + [DONE], steps=STEPS + 1, calls=STEPS + 1
     )
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     used: dict[int, int] = {}
 
     def tell(recorded: Recorded) -> None:
-        if isinstance(recorded.event, ModelAsked) and recorded.event.step % 100 == 0:
+        if isinstance(recorded.event, ModelRequested) and recorded.event.step % 100 == 0:
             used[recorded.event.step] = memory()
 
     start = run.Start(

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 
 from remit.broker.context import Moment
 from remit.broker.context import policy_context as context_of
-from remit.core.calls import Context, Touch
+from remit.core.calls import Context, ResourceAccess
 from remit.core.events import AnyEvent, CallAnswered, CallDecided, HoldLifted, HoldSet, Recorded, RunFinished
 from remit.journal.reducer import apply_event
-from remit.journal.run_state import Facts, summary
+from remit.journal.run_state import RunState, summary
 from support.events import (
     EPOCH,
     RUN,
@@ -41,11 +41,11 @@ LEADS = {
 }
 
 
-def folded(events: Sequence[AnyEvent]) -> Facts:
-    return reduce(apply_event, recorded(events), Facts())
+def folded(events: Sequence[AnyEvent]) -> RunState:
+    return reduce(apply_event, recorded(events), RunState())
 
 
-def context(facts: Facts, *, step: int = 1, index: int = 0, digest: str | None = None) -> Context:
+def context(facts: RunState, *, step: int = 1, index: int = 0, digest: str | None = None) -> Context:
     return context_of(
         facts,
         call(step, index, action="service.restart"),
@@ -62,17 +62,17 @@ def moment(roles_of: Callable[[str], frozenset[str]], digest: str | None = None)
 def test_the_same_events_give_the_same_facts_however_they_are_cut_into_pieces(events: list[AnyEvent]) -> None:
     """Live, resumed and replayed runs agree: a fold from the middle is the fold from the beginning."""
     records = recorded(events)
-    whole = reduce(apply_event, records, Facts())
-    assert reduce(apply_event, records, Facts()) == whole
+    whole = reduce(apply_event, records, RunState())
+    assert reduce(apply_event, records, RunState()) == whole
     for middle in range(len(records)):
-        assert reduce(apply_event, records[middle:], reduce(apply_event, records[:middle], Facts())) == whole
+        assert reduce(apply_event, records[middle:], reduce(apply_event, records[:middle], RunState())) == whole
 
 
 @settings(max_examples=60, deadline=None)
 @given(runs())
 def test_folding_never_changes_the_facts_that_were_there_before(events: list[AnyEvent]) -> None:
     """A decision that holds facts can trust them while others go on recording."""
-    facts = Facts()
+    facts = RunState()
     for item in recorded(events):
         before, shown = facts, repr(facts)
         facts = apply_event(facts, item)
@@ -96,7 +96,7 @@ def test_facts_count_what_a_person_would_count_in_the_events(events: list[AnyEve
 
 def test_facts_keep_nothing_of_a_call_that_has_its_answer() -> None:
     """A thousand steps cost no more memory than one: only open calls are kept one by one."""
-    facts = Facts()
+    facts = RunState()
     for step in range(50):
         for item in recorded([*turn(step), decided(step, 0), intended(step, 0), ended(step, 0), succeeded(step, 0)]):
             facts = apply_event(facts, item)
@@ -191,7 +191,7 @@ def test_a_role_that_was_taken_away_takes_its_grants_along() -> None:
 def test_a_resource_is_named_only_by_the_users_own_whole_word(task: str, resource: str, named: bool) -> None:
     """What a tool's output names is not what the user named."""
     facts = folded([started(task=task), *turn(0), succeeded(0, 0, value=resource)])
-    touched = call(0, 0, touches=(Touch(access="use", resource=resource),))
+    touched = call(0, 0, touches=(ResourceAccess(access="use", resource=resource),))
     made = context_of(facts, touched, moment(lambda _: frozenset()))
     assert made.named is named
 
@@ -247,5 +247,5 @@ def test_a_finished_run_still_folds_when_every_body_was_erased() -> None:
     records = [
         Recorded.model_construct(**{**dict(item), "event": None, "salt": None}) for item in recorded(a_whole_run())
     ]
-    facts = reduce(apply_event, records, Facts())
+    facts = reduce(apply_event, records, RunState())
     assert (facts.state, facts.started_at, summary(RUN, facts).task) == ("finished", EPOCH, "")

@@ -17,10 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remit.core.errors import RunEnded, UsageError
-from remit.core.events import HoldSet, ModelAsked, ModelFailed, RunFinished, RunStarted
+from remit.core.events import HoldSet, ModelFailed, ModelRequested, RunFinished, RunStarted
 from remit.journal.hash_chain import Fault
 from remit.journal.reducer import apply_event
-from remit.journal.run_state import Facts, summary
+from remit.journal.run_state import RunState, summary
 from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded, Journal
 from support import CORPORA
 from support.events import RUN, a_whole_run, edit, started, succeeded
@@ -42,8 +42,8 @@ def fill(journal: Journal, run: str = RUN) -> None:
         journal.append(run, event)
 
 
-def asked(step: int) -> ModelAsked:
-    return ModelAsked(step=step, model="script:script.yaml", input_digest="i")
+def asked(step: int) -> ModelRequested:
+    return ModelRequested(step=step, model="script:script.yaml", input_digest="i")
 
 
 def script(text: str, *args: str) -> subprocess.Popen[str]:
@@ -177,7 +177,7 @@ def test_processes_that_append_to_one_run_lose_nothing_and_never_both_win(path: 
         assert journal.verify(RUN) == ()
         records = journal.events(RUN)
     assert [item.seq for item in records] == list(range(450))  # 150 contested, 150 of each process's own
-    assert sum(won) == sum(item.type == "model.asked" for item in records) == 150
+    assert sum(won) == sum(item.type == "model.requested" for item in records) == 150
     assert len({item.key for item in records}) == len(records)
 
 
@@ -297,7 +297,7 @@ def test_the_list_of_runs_says_what_the_facts_say(journal: Journal) -> None:
     fill(journal, "a" * 32)
     journal.append("b" * 32, started(task="another"))
     listed = journal.runs()
-    facts = Facts()
+    facts = RunState()
     for item in journal.events("a" * 32):
         facts = apply_event(facts, item)
     assert [item.run for item in listed] == ["b" * 32, "a" * 32]

@@ -21,9 +21,9 @@ from langchain_core.messages import HumanMessage, ToolMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
-from remit.core.events import AttemptEnded, AttemptIntended
+from remit.core.events import AttemptBegun, AttemptEnded
 from remit.langchain import Remit
-from remit.workspace import open_house
+from remit.workspace import open_session
 from support.workspaces.langchain import Scripted, desk_house, says
 
 TOOL = """
@@ -109,13 +109,15 @@ class Desk:
         self.made.append(Remit("desk", workspace=self.root))
         return self.made[-1]
 
-    def asks(self, *, before: Any = (), after: Any = (), sync: bool = True, calls: Any = (PAYS,), **config: Any) -> Any:
+    def proposed_calls(
+        self, *, before: Any = (), after: Any = (), sync: bool = True, calls: Any = (PAYS,), **config: Any
+    ) -> Any:
         middleware = [*before, self.remit(), *after]
         agent = create_agent(Scripted(turns=[says(*deepcopy(calls))]), self.shop.TOOLS, middleware=middleware)
         return codes(agent.invoke(ASKED, config) if sync else asyncio.run(agent.ainvoke(ASKED, config)))
 
     def events(self, kind: type) -> list[Any]:
-        journal = open_house(self.root).journal
+        journal = open_session(self.root).journal
         return [one.event for row in journal.runs() for one in journal.events(row.run) if isinstance(one.event, kind)]
 
 
@@ -195,7 +197,7 @@ def test_a_call_that_is_changed_after_its_decision_does_not_run(
     desk: Callable[..., Desk], change: Any, sync: bool
 ) -> None:
     at = desk()
-    assert at.asks(after=[in_place(change)], sync=sync) == ["invalid_output"]
+    assert at.proposed_calls(after=[in_place(change)], sync=sync) == ["invalid_output"]
     assert at.shop.RAN == []
     (ended,) = at.events(AttemptEnded)
     assert ended.code == "invalid_output"
@@ -211,7 +213,7 @@ def test_a_call_that_is_passed_on_as_it_was_decided_runs_with_exactly_that(
     def again(args: dict[str, Any]) -> None:
         args.update(json.loads(json.dumps(args)))  # other objects, the same values
 
-    assert at.asks(before=[in_place(again)], after=[in_place(again)], sync=sync) == ["ok"]
+    assert at.proposed_calls(before=[in_place(again)], after=[in_place(again)], sync=sync) == ["ok"]
     assert at.shop.RAN == [GIVEN]
 
 
@@ -257,7 +259,7 @@ def test_an_observer_of_the_call_changes_nothing_of_what_the_tool_gets(desk: Cal
             self.seen += 1
 
     at, observer = desk(), Observer()
-    assert at.asks(sync=sync, callbacks=[observer]) == ["ok"]
+    assert at.proposed_calls(sync=sync, callbacks=[observer]) == ["ok"]
     assert (at.shop.RAN, observer.seen) == ([GIVEN], 1)
 
 
@@ -268,16 +270,16 @@ def test_a_middleware_that_keeps_the_call_and_changes_it_while_it_runs_changes_n
     kept: list[Any] = []
     at.shop.DURING.append(lambda _: [one["payments"][0].update(to="mallory") for one in kept])
     at.shop.FAILS.append(at.shop.Busy())
-    assert at.asks(before=[in_place(kept.append)], after=[in_place(kept.append)]) == ["ok"]
+    assert at.proposed_calls(before=[in_place(kept.append)], after=[in_place(kept.append)]) == ["ok"]
     assert at.shop.RAN == [GIVEN, GIVEN]  # the second attempt too
-    assert len({event.request_digest for event in at.events(AttemptIntended)}) == 1
+    assert len({event.request_digest for event in at.events(AttemptBegun)}) == 1
 
 
 def test_what_a_tool_does_to_its_own_arguments_is_gone_at_the_next_attempt(desk: Callable[..., Desk]) -> None:
     at = desk()
     at.shop.DURING.append(lambda payments: payments[0].update(to="mallory"))
     at.shop.FAILS.append(at.shop.Busy())
-    assert at.asks() == ["ok"]
+    assert at.proposed_calls() == ["ok"]
     assert at.shop.RAN == [GIVEN, GIVEN]
 
 
@@ -291,7 +293,7 @@ def test_a_tool_cannot_change_the_call_that_stands_beside_it_in_the_same_message
     )
     at = desk(reach)
     calls = [("pay", {"payments": [{"to": "ann", "amount": number}]}) for number in (1, 2)]
-    at.asks(calls=calls)
+    at.proposed_calls(calls=calls)
     assert at.shop.RAN
     assert "mallory" not in repr(at.shop.RAN)
 
@@ -299,7 +301,7 @@ def test_a_tool_cannot_change_the_call_that_stands_beside_it_in_the_same_message
 @pytest.mark.parametrize("sync", [True, False], ids=["in threads", "in a loop"])
 def test_what_langchain_itself_puts_into_a_call_still_arrives(desk: Callable[..., Desk], sync: bool) -> None:
     at = desk(SHOP.replace("TOOLS = [pay]", "TOOLS = [injected]"))
-    assert at.asks(calls=[("pay", {"payments": [{"to": "ann", "amount": 1}]})], sync=sync) == ["ok"]
+    assert at.proposed_calls(calls=[("pay", {"payments": [{"to": "ann", "amount": 1}]})], sync=sync) == ["ok"]
     assert [(repr([{"amount": 1, "to": "ann"}]), 2, "id0")] == at.shop.RAN
 
 
@@ -309,7 +311,7 @@ def test_a_call_keeps_its_id_whatever_a_middleware_writes_there(desk: Callable[.
             return handler(request.override(tool_call={**request.tool_call, "id": "other"}))
 
     at = desk(SHOP.replace("TOOLS = [pay]", "TOOLS = [injected]"))
-    assert at.asks(calls=[("pay", {"payments": [{"to": "ann", "amount": 1}]})], after=[Renaming()]) == ["ok"]
+    assert at.proposed_calls(calls=[("pay", {"payments": [{"to": "ann", "amount": 1}]})], after=[Renaming()]) == ["ok"]
     assert [row[2] for row in at.shop.RAN] == ["id0"]
 
 
@@ -317,5 +319,5 @@ def test_arguments_that_hold_themselves_are_refused_and_do_not_crash_the_graph(d
     at = desk()
     endless: list[Any] = []
     endless.append(endless)
-    assert at.asks(before=[in_place(lambda args: args.update(payments=endless))]) == ["invalid_arguments"]
+    assert at.proposed_calls(before=[in_place(lambda args: args.update(payments=endless))]) == ["invalid_arguments"]
     assert at.shop.RAN == []

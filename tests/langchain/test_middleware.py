@@ -29,10 +29,10 @@ from langgraph.types import Command as Resume
 from remit.broker import holds as hold
 from remit.broker.approvals import requests as approval
 from remit.core.errors import UsageError
-from remit.core.events import ApprovalRequested, AttemptIntended, CallAnswered, CallDecided, ModelAnswered, RunStarted
+from remit.core.events import ApprovalRequested, AttemptBegun, CallAnswered, CallDecided, ModelResponded, RunStarted
 from remit.journal.run_log import Record
 from remit.langchain.middleware import Remit
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from remit.workspace.template import starter_folder, write_starter
 from support.runs import Command, Said
 from support.workspaces.langchain import AGENT, RULES, SHOP, TOOL, Scripted, desk_house, says
@@ -67,10 +67,10 @@ class Desk:
         return create_agent(Scripted(turns=list(turns)), self.shop.TOOLS, middleware=middleware, **more)
 
     def runs(self) -> list[str]:
-        return [row.run for row in open_house(self.root).journal.runs()]
+        return [row.run for row in open_session(self.root).journal.runs()]
 
     def events(self, kind: type) -> list[Any]:
-        journal = open_house(self.root).journal
+        journal = open_session(self.root).journal
         return [item.event for run in self.runs() for item in journal.events(run) if isinstance(item.event, kind)]
 
     def cli(self, *args: str) -> Said:
@@ -78,7 +78,7 @@ class Desk:
 
     def waiting(self) -> tuple[str, ApprovalRequested]:
         """The one call that waits for a person, as anybody sees it."""
-        journal = open_house(self.root).journal
+        journal = open_session(self.root).journal
         ((run, requested),) = [
             (run, item) for run in self.runs() for item in approval.waiting_approvals(Record(journal, run))
         ]
@@ -88,10 +88,10 @@ class Desk:
         """Another person says yes, in another terminal."""
         run, requested = self.waiting()
         approval.grant_approval(
-            Record(open_house(self.root).journal, run),
+            Record(open_session(self.root).journal, run),
             requested,
             approval.Approval(approver="user:lea", role="role:lead", account="lea"),
-            roles_of=open_house(self.root).policy.roles_of,
+            roles_of=open_session(self.root).policy.roles_of,
             now=time.time_ns(),
         )
 
@@ -156,7 +156,7 @@ def test_one_line_puts_every_call_of_an_agent_under_the_broker(desk: Callable[..
     ]
     assert sorted(at.shop.RAN) == [("get_order", "1"), ("refund", "1", 20)]
     assert [event.decision.verdict for event in at.events(CallDecided)] == ["allow", "allow"]
-    assert {event.confinement for event in at.events(AttemptIntended)} == {"none"}  # said, because it is so
+    assert {event.confinement for event in at.events(AttemptBegun)} == {"none"}  # said, because it is so
     (started,) = at.events(RunStarted)
     assert (started.task, started.confinement) == ("Refund order 1", "none")
     assert "UNCONFINED" in at.cli("tool", "show", "desk").out
@@ -280,8 +280,8 @@ def test_all_calls_of_a_turn_are_decided_in_the_models_order_before_any_runs(des
     orders = [("refund", {"order": name, "amount": 5}) for name in ("a", "b", "c")]
     assert codes(asyncio.run(at.agent(says(*orders)).ainvoke(ASKED))) == ["ok", "ok", "policy_denied"]
     assert sorted(at.shop.RAN) == [("refund", "a", 5), ("refund", "b", 5)]
-    kinds = [item.type for item in open_house(at.root).journal.events(at.runs()[0])]
-    assert kinds.index("attempt.intended") > max(i for i, kind in enumerate(kinds) if kind == "call.decided")
+    kinds = [item.type for item in open_session(at.root).journal.events(at.runs()[0])]
+    assert kinds.index("attempt.begun") > max(i for i, kind in enumerate(kinds) if kind == "call.decided")
     at.reproduced()
 
 
@@ -409,10 +409,10 @@ def test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect(desk:
     for _ in range(2):
         for requested in remit.waiting("t1")[:1]:
             approval.grant_approval(
-                Record(open_house(at.root).journal, str(run)),
+                Record(open_session(at.root).journal, str(run)),
                 requested,
                 approval.Approval(approver="user:lea", role="role:lead", account="lea"),
-                roles_of=open_house(at.root).policy.roles_of,
+                roles_of=open_session(at.root).policy.roles_of,
                 now=time.time_ns(),
             )
         came = made.invoke(Resume(resume=True), THREAD)
@@ -497,10 +497,10 @@ def test_a_rejected_call_never_runs_whatever_the_graph_is_resumed_with(desk: Cal
     agent.invoke(ASKED, THREAD)
     run, requested = at.waiting()
     approval.reject_approval(
-        Record(open_house(at.root).journal, run),
+        Record(open_session(at.root).journal, run),
         requested,
         approver="user:lea",
-        roles_of=open_house(at.root).policy.roles_of,
+        roles_of=open_session(at.root).policy.roles_of,
         account="lea",
         now=time.time_ns(),
         reason="too much",
@@ -698,7 +698,7 @@ def test_labels_of_what_was_read_stay_with_the_thread(desk: Callable[..., Desk])
     again = at.agent(says(MAIL), says(LOOK), AIMessage("so it is"), says(MAIL), remit=at.remit(), checkpointer=saver)
     came = again.invoke({"messages": [HumanMessage("now write to ann")]}, THREAD)
     assert codes(came) == ["ok", "ok", "policy_denied"]
-    (last,) = [event for event in at.events(ModelAnswered) if event.step == 2]
+    (last,) = [event for event in at.events(ModelResponded) if event.step == 2]
     assert last.text == "so it is\n\nnext"
     at.reproduced()
 
@@ -720,7 +720,7 @@ def test_a_thread_whose_run_is_over_does_nothing_more(desk: Callable[..., Desk])
 
 def test_an_operators_stop_is_before_every_effect_of_a_foreign_graph_too(desk: Callable[..., Desk]) -> None:
     at = desk()
-    journal = open_house(at.root).journal
+    journal = open_session(at.root).journal
     hold.set_hold(journal, "tool:desk", why="INC-7", account="ops")
     assert codes(at.agent(says(SMALL)).invoke(ASKED)) == ["held"]
     hold.lift_hold(journal, "tool:desk", account="ops")
@@ -792,9 +792,9 @@ async def test_an_action_of_remit_is_a_tool_of_any_graph_confined_as_ever(triage
     refused = one.invoke({"type": "tool_call", "id": "a", "name": one.name, "args": {"path": "../../etc/passwd"}})
     assert (refused.status, refused.artifact["error"]["code"]) == ("error", "invalid_arguments")
     triage.finish(answer="done")
-    journal = triage._door._house.journal  # the same process: its own view is as good as another
+    journal = triage._door._session.journal  # the same process: its own view is as good as another
     events = [item.event for row in journal.runs() for item in journal.events(row.run)]
-    assert {event.confinement for event in events if isinstance(event, AttemptIntended)} == {"full"}
+    assert {event.confinement for event in events if isinstance(event, AttemptBegun)} == {"full"}
 
 
 def test_a_middleware_brings_the_agents_sandboxed_tools_along(triage: Remit) -> None:

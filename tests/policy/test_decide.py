@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from remit.core.calls import Context, Decision, Missing, Request
+from remit.core.calls import Context, Decision, MissingApproval, Request
 from remit.policy import engine as policy
 from remit.policy.engine import Policy
 from support import ROOT
@@ -163,9 +163,9 @@ def test_a_denial_that_an_approval_would_turn_asks_for_it() -> None:
         reason="approval",
         message="tickets.close on 'ticket:1' needs approval by role:lead, says 'Closing is for leads'",
         rules=rules.rules,
-        missing=(Missing(role="role:lead", count=1),),
+        missing=(MissingApproval(role="role:lead", count=1),),
         facts={"approvals('role:lead')": 0},
-        remedy="wait for approval by role:lead",
+        next_step="wait for approval by role:lead",
         policy_digest=rules.digest,
     )
     granted = decide(rules, "tickets.close", "ticket:1", subjects=("agent:t",), approvals={"role:lead": 1})

@@ -34,13 +34,13 @@ MODEL = (ROOT / "policies" / "model.conf").read_bytes()
         pytest.param("teams/a/b.csv", "move it to policies/, or write policies/teams/a/NOT_IN_FORCE", id="rules in a folder of a folder"),
     ],
 )  # fmt: skip
-def test_a_file_that_nobody_reads_is_an_error_on_its_path(house: Path, name: str, fix: str) -> None:
+def test_a_file_that_nobody_reads_is_an_error_on_its_path(session: Path, name: str, fix: str) -> None:
     """A deny in it would not exist."""
-    path = house / "policies" / name
+    path = session / "policies" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(DENY)
     with pytest.raises(WorkspaceError) as found:
-        load_rooms(house)
+        load_rooms(session)
     (problem,) = found.value.problems
     assert problem.file == f"policies/{name}"
     assert problem.what == "nothing reads this file, so what it says is not in force"
@@ -50,16 +50,16 @@ def test_a_file_that_nobody_reads_is_an_error_on_its_path(house: Path, name: str
 @pytest.mark.parametrize(
     "name", ["more.csv", "NOTES.md", "limits.toml", ".gitkeep", ".rules.csv.swp", ".DS_Store", "open/more.csv"]
 )
-def test_a_file_that_is_read_or_is_no_rule_is_none(house: Path, name: str) -> None:
+def test_a_file_that_is_read_or_is_no_rule_is_none(session: Path, name: str) -> None:
     """What lies in a folder with a marker is not in force, and nobody takes it for that."""
-    (house / "policies" / name).write_text("")
-    load_rooms(house)
-    assert list(unread_files(house / "policies")) == []
+    (session / "policies" / name).write_text("")
+    load_rooms(session)
+    assert list(unread_files(session / "policies")) == []
 
 
-def test_a_marker_gives_a_reason(house: Path) -> None:
-    (house / "policies/open/NOT_IN_FORCE").write_text(" \n")
-    (problem,) = unread_files(house / "policies")
+def test_a_marker_gives_a_reason(session: Path) -> None:
+    (session / "policies/open/NOT_IN_FORCE").write_text(" \n")
+    (problem,) = unread_files(session / "policies")
     assert (problem.file, problem.what) == ("policies/open/NOT_IN_FORCE", "the file gives no reason")
 
 

@@ -12,14 +12,14 @@ from remit.workspace.session import load_rooms
 DENY = "p, agent:triage, *, file:logs/**, {}, deny"
 
 
-def added(house: Path, rows: str, settings: str = "", file: str = "rules.csv") -> None:
+def added(session: Path, rows: str, settings: str = "", file: str = "rules.csv") -> None:
     """Put rows at the end of the rules, and settings before those of remit.toml."""
-    (house / "policies" / file).write_text((house / "policies" / file).read_text() + rows + "\n")
+    (session / "policies" / file).write_text((session / "policies" / file).read_text() + rows + "\n")
     if settings:
         kept = [
-            line for line in (house / "remit.toml").read_text().split("\n") if line.partition(" ")[0] not in settings
+            line for line in (session / "remit.toml").read_text().split("\n") if line.partition(" ")[0] not in settings
         ]
-        (house / "remit.toml").write_text("\n".join([settings, *kept]))
+        (session / "remit.toml").write_text("\n".join([settings, *kept]))
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def added(house: Path, rows: str, settings: str = "", file: str = "rules.csv") -
     ],
 )  # fmt: skip
 def test_a_name_that_no_file_declares_is_a_problem_with_its_line_and_what_to_write(
-    house: Path, row: str, what: str, fix: str
+    session: Path, row: str, what: str, fix: str
 ) -> None:
-    added(house, row)
+    added(session, row)
     with pytest.raises(WorkspaceError) as found:
-        load_rooms(house)
+        load_rooms(session)
     (problem,) = found.value.problems
-    lines = (house / "policies/rules.csv").read_text().split("\n")
+    lines = (session / "policies/rules.csv").read_text().split("\n")
     assert (problem.file, lines[(problem.line or 0) - 1], problem.what) == ("policies/rules.csv", row, what)
     assert problem.fix.startswith(fix)
 
@@ -83,33 +83,33 @@ def test_a_name_that_no_file_declares_is_a_problem_with_its_line_and_what_to_wri
         ),
     ],
 )  # fmt: skip
-def test_a_name_that_a_file_declares_is_none(house: Path, row: str, settings: str) -> None:
-    added(house, row, settings)
-    load_rooms(house)
+def test_a_name_that_a_file_declares_is_none(session: Path, row: str, settings: str) -> None:
+    added(session, row, settings)
+    load_rooms(session)
 
 
-def test_any_user_may_be_named_where_every_account_is_one(house: Path) -> None:
+def test_any_user_may_be_named_where_every_account_is_one(session: Path) -> None:
     """Without `[identity]` and `users`, users are no closed list; with either, they are."""
-    text = (house / "remit.toml").read_text()
+    text = (session / "remit.toml").read_text()
     text = "\n".join(line for line in text.split("\n") if not line.startswith(("users", "[identity]", '"*"')))
-    (house / "remit.toml").write_text(text)
-    added(house, "p, user:anybody, files.read, file:logs/**, True, deny")
-    load_rooms(house)
-    (house / "remit.toml").write_text(f"users = []\n{text}")
+    (session / "remit.toml").write_text(text)
+    added(session, "p, user:anybody, files.read, file:logs/**, True, deny")
+    load_rooms(session)
+    (session / "remit.toml").write_text(f"users = []\n{text}")
     with pytest.raises(WorkspaceError, match="user:anybody"):
-        load_rooms(house)
+        load_rooms(session)
 
 
-def test_a_case_that_names_what_no_file_declares_would_pass_for_the_wrong_reason(house: Path) -> None:
+def test_a_case_that_names_what_no_file_declares_would_pass_for_the_wrong_reason(session: Path) -> None:
     from remit.analysis import check_workspace
 
-    table = house / "policies/cases.yaml"
+    table = session / "policies/cases.yaml"
     row = (
         '- {note: n, agent: triage, user: operator, action: files.read, resources: ["file:logs/a"], %s, expect: allow}'
     )
     good = table.read_text()
     table.write_text(good + row % "labels: [untrusted], env: local" + "\n")
-    assert check_workspace(house).problems == ()
+    assert check_workspace(session).problems == ()
     table.write_text(good + row % "labels: [untrsted], env: prdo" + "\n")
-    said = [problem.what for problem in check_workspace(house).problems]
+    said = [problem.what for problem in check_workspace(session).problems]
     assert said == ["no file declares the environment 'prdo'", "no file declares the label 'untrsted'"]

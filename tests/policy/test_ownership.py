@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from remit.core.calls import Ask
+from remit.core.calls import ProposedCall
 from remit.core.events import CallDecided, Recorded
 from remit.core.messages import Message, ToolSpec, Turn
 from remit.runtime import runner as run
-from remit.workspace.session import House, open_house
+from remit.workspace.session import WorkspaceSession, open_session
 from remit.workspace.template import starter_folder
 from support import TESTS
 from support.workspaces.ledger import pin
@@ -34,13 +34,13 @@ host = "shop_host:ACTIONS"
 summary = "Tell a customer's orders and cards"
 touches = ["use customer:{id}"]
 effect = "read"
-lists = ["order:{orders/*}", "payment:{cards/*}"]
+adds_to_directory = ["order:{orders/*}", "payment:{cards/*}"]
 
 [actions.hear]
 summary = "Hear what the customer says"
 touches = ["use public:words"]
 effect = "read"
-returns = ["untrusted"]
+adds_labels = ["untrusted"]
 
 [actions.pay]
 summary = "Pay an order by one card or several"
@@ -73,7 +73,7 @@ def pay(order: str, parts: list[dict[str, Any]]) -> str:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkspaceSession:
     module = types.ModuleType("shop_host")
     module.ACTIONS = {"customer": customer, "hear": hear, "pay": pay}  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "shop_host", module)
@@ -91,7 +91,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
     shutil.copyfile(starter_folder() / "policies" / "model.conf", tmp_path / "policies" / "model.conf")
     shutil.copyfile(SERVICE, tmp_path / "policies" / "service.csv")
     pin(tmp_path)
-    return open_house(tmp_path)
+    return open_session(tmp_path)
 
 
 class Calls:
@@ -107,10 +107,12 @@ class Calls:
         if step >= len(self._calls):
             return Turn(text="done", finish="stop")
         action, arguments = self._calls[step]
-        return Turn(text="", asks=(Ask(name=f"shop__{action}", arguments=json.dumps(arguments)),), finish="tool_calls")
+        return Turn(
+            text="", asks=(ProposedCall(name=f"shop__{action}", arguments=json.dumps(arguments)),), finish="tool_calls"
+        )
 
 
-async def decided(shop: House, *calls: tuple[str, dict[str, Any]]) -> list[str]:
+async def decided(shop: WorkspaceSession, *calls: tuple[str, dict[str, Any]]) -> list[str]:
     verdicts: list[str] = []
 
     def tell(recorded: Recorded) -> None:
@@ -132,20 +134,20 @@ def paying(order: str, *cards: str) -> tuple[str, dict[str, Any]]:
     return "pay", {"order": order, "parts": [{"card": card, "amount": 5} for card in cards]}
 
 
-async def test_what_the_named_customers_record_lists_is_served(shop: House) -> None:
+async def test_what_the_named_customers_record_lists_is_served(shop: WorkspaceSession) -> None:
     calls = (ANN, HEAR, paying("order-1", "card-1", "card-2"))
     assert await decided(shop, *calls) == ["allow"] * 3
 
 
-async def test_one_card_of_another_among_own_ones_is_denied(shop: House) -> None:
+async def test_one_card_of_another_among_own_ones_is_denied(shop: WorkspaceSession) -> None:
     """The customer says that it is theirs; nobody who may say so did."""
     calls = (ANN, HEAR, paying("order-1", "card-1", "card-9"), paying("order-9", "card-1"), paying("order-9", "card-9"))
     assert await decided(shop, *calls) == ["allow", "allow", "deny", "deny", "deny"]
 
 
-async def test_another_customer_is_not_looked_up_before_or_after_the_customer_was_heard(shop: House) -> None:
+async def test_another_customer_is_not_looked_up_before_or_after_the_customer_was_heard(shop: WorkspaceSession) -> None:
     assert await decided(shop, BOB, ANN, HEAR, BOB) == ["deny", "allow", "allow", "deny"]
 
 
-async def test_what_is_first_looked_up_after_the_customer_was_heard_is_not_known(shop: House) -> None:
+async def test_what_is_first_looked_up_after_the_customer_was_heard_is_not_known(shop: WorkspaceSession) -> None:
     assert await decided(shop, HEAR, ANN, paying("order-1", "card-1")) == ["allow", "allow", "deny"]

@@ -14,17 +14,17 @@ import pytest
 
 from remit.core.calls import Context, Request
 from remit.core.errors import WorkspaceError
-from remit.core.events import ApprovalRequested, CallDecided, Recorded, RulesChanged, RunStarted
+from remit.core.events import ApprovalRequested, CallDecided, PolicyChanged, Recorded, RunStarted
 from remit.policy import engine as policy
 from remit.policy import reload
 from remit.policy.engine import Policy
 from remit.policy.reload import Watched, read_folder
 from remit.replay.replayer import Replayed, replay, tampering
 from remit.runtime import runner as run
-from remit.runtime.live import LiveWorld
+from remit.runtime.live import LivePorts
 from remit.tracing import read
-from remit.workspace import session as house
-from remit.workspace.bundle import open_rulebook
+from remit.workspace import session
+from remit.workspace.bundle import open_bundle
 from support import ROOT
 from support.lifecycle import LARGE
 from support.runs import DONE, Play, Played, turn
@@ -231,32 +231,32 @@ def test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_
         return read_bytes(path) + f"p, agent:clerk, ledger.look, account:a{len(readings)}, True, deny\n".encode()
 
     monkeypatch.setattr(Path, "read_bytes", edited)
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
     ended = asyncio.run(run.start_run(opened, start))
-    (book,) = read(ended.trace).rulebooks().values()
+    (book,) = read(ended.trace).bundles().values()
     started = next(item.event for item in opened.journal.events(ended.run) if isinstance(item.event, RunStarted))
-    assert open_rulebook(book).policy.digest == started.policy_digest == opened.policy.digest
+    assert open_bundle(book).policy.digest == started.policy_digest == opened.policy.digest
 
 
 def test_a_running_broker_follows_an_edit_within_a_second(play: Play) -> None:
     """The world that a live run's broker asks."""
     played = play([DONE])
-    world = LiveWorld(played.opened)
-    before = world.policy(0, 0)
+    ports = LivePorts(played.opened)
+    before = ports.policy(0, 0)
     rules = played.folder / "policies" / "rules.csv"
     write(rules.parent, rules.read_text().replace("args.amount <= 100", "args.amount <= 50"))
     until = time.monotonic() + 1.0
-    while world.policy(0, 0) is before and time.monotonic() < until:
+    while ports.policy(0, 0) is before and time.monotonic() < until:
         threading.Event().wait(0.02)
-    assert world.policy(0, 0).digest == house.open_house(played.folder).policy.digest != before.digest
+    assert ports.policy(0, 0).digest == session.open_session(played.folder).policy.digest != before.digest
 
 
 def played_with_edit(clerk: Callable[..., Path], old: str, new: str, *, wait: float = 5.0) -> Played:
     """A run whose call waits for a lead, and whose rules are edited while it waits."""
     folder = clerk(LARGE)
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     rules = folder / "policies" / "rules.csv"
     edited: list[str] = []
 
@@ -273,7 +273,7 @@ def played_with_edit(clerk: Callable[..., Path], old: str, new: str, *, wait: fl
 
 def replayed(played: Played) -> Replayed:
     trace = read(played.ended.trace)
-    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     return asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
 
 
@@ -293,7 +293,7 @@ def test_a_waiting_call_is_decided_again_under_the_new_rules(
     assert len(played.effects) == effects
     decided = [item.event for item in played.records if isinstance(item.event, CallDecided)]
     assert [event.decision.verdict for event in decided if event.decision] == verdicts
-    changed = [item.event for item in played.records if isinstance(item.event, RulesChanged)]
+    changed = [item.event for item in played.records if isinstance(item.event, PolicyChanged)]
     assert [event.problem for event in changed] == [""]
     assert replayed(played).reproduced
 
@@ -310,7 +310,7 @@ def test_what_is_asked_after_an_edit_is_asked_anew(clerk: Callable[..., Path]) -
 def test_a_bad_edit_while_a_call_waits_changes_nothing_and_is_recorded(clerk: Callable[..., Path]) -> None:
     """The operator reads why in the run's own trace."""
     played = played_with_edit(clerk, ASKS_LEAD, "account:*, approved(role:lead), allow", wait=1.2)
-    changed = [item.event for item in played.records if isinstance(item.event, RulesChanged)]
+    changed = [item.event for item in played.records if isinstance(item.event, PolicyChanged)]
     assert len(changed) == 1
     assert "policies/rules.csv" in changed[0].problem
     assert [len(played.ended.waiting), len(played.effects)] == [1, 0]
@@ -323,7 +323,7 @@ def test_what_a_rule_hides_reaches_the_operator_and_not_the_model(clerk: Callabl
     rules.write_text(
         rules.read_text().replace("# Nobody touches the vault", "# Nobody touches the vault\n# disclose: none")
     )
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))

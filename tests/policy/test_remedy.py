@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from remit.core.calls import Context, Decision, Request, Told
+from remit.core.calls import Context, Decision, ModelDenial, Request
 from remit.core.errors import WorkspaceError
 from remit.policy import engine as policy
 from remit.policy.engine import Policy
@@ -55,20 +55,22 @@ def allow(condition: str) -> str:
     ],
 )  # fmt: skip
 def test_the_smallest_single_change_that_would_be_allowed_is_named(
-    condition: str, facts: dict[str, Any], remedy: str | None
+    condition: str, facts: dict[str, Any], next_step: str | None
 ) -> None:
     """Arguments first; a fact that no call could bring about is none, and text of an argument is never quoted."""
     decision = advised(load(allow(condition)), "file:x", **facts)
-    assert (decision.verdict, decision.remedy) == ("deny", remedy)
-    assert "secret" not in (decision.remedy or "")
+    assert (decision.verdict, decision.next_step) == ("deny", next_step)
+    assert "secret" not in (decision.next_step or "")
 
 
 def test_a_rule_that_denies_has_a_remedy_only_if_its_condition_can_turn() -> None:
     """And the nearest value wins."""
     turns = load(allow("True"), "p, agent:t, a.b, **, args.n > 10, deny", "p, agent:t, a.b, **, args.n > 20, deny")
-    assert advised(turns, "file:x", args={"n": 30}).remedy == "the same call with n 10 instead of 30 would be allowed"
+    assert (
+        advised(turns, "file:x", args={"n": 30}).next_step == "the same call with n 10 instead of 30 would be allowed"
+    )
     never = load(allow("True"), "p, agent:t, a.b, **, True, deny")
-    assert advised(never, "file:x").remedy is None
+    assert advised(never, "file:x").next_step is None
 
 
 def test_a_change_that_another_subject_or_resource_forbids_is_no_remedy() -> None:
@@ -78,8 +80,8 @@ def test_a_change_that_another_subject_or_resource_forbids_is_no_remedy() -> Non
         "p, agent:t, a.b, file:y, args.n > 15, allow",
         "p, user:u, a.b, **, args.n > 5, allow",
     )
-    assert advised(rules, "file:x", subjects=("agent:t", "user:u"), args={"n": 20}).remedy is not None
-    assert advised(rules, "file:x", "file:y", subjects=("agent:t", "user:u"), args={"n": 20}).remedy is None
+    assert advised(rules, "file:x", subjects=("agent:t", "user:u"), args={"n": 20}).next_step is not None
+    assert advised(rules, "file:x", "file:y", subjects=("agent:t", "user:u"), args={"n": 20}).next_step is None
 
 
 def test_every_remedy_is_allowed_when_it_is_tried() -> None:
@@ -95,9 +97,9 @@ def test_every_remedy_is_allowed_when_it_is_tried() -> None:
         allowed = [n for n in range(-1, 11) if advised(rules, "file:x", args={"n": n}).verdict == "allow"]
         if decision.verdict == "deny":
             tried += 1
-            assert (decision.remedy is not None) is bool(allowed), (rows, now)
-            if decision.remedy is not None:
-                said = int(decision.remedy.split(" with n ")[1].split(" ")[0])
+            assert (decision.next_step is not None) is bool(allowed), (rows, now)
+            if decision.next_step is not None:
+                said = int(decision.next_step.split(" with n ")[1].split(" ")[0])
                 assert abs(said - now) == min(abs(n - now) for n in allowed), (rows, now)
     assert tried > 100
 
@@ -124,11 +126,11 @@ REMEDY = "the same call with n 5 instead of 9 would be allowed"
 @pytest.mark.parametrize(
     ("level", "told"),
     [
-        ("none", Told(reason="no_rule_allows", message="no rule allows a.b on 'file:x' to agent:t")),
-        ("code", Told(reason="denied_by_rule", message="a rule denies a.b on 'file:x' to agent:t")),
+        ("none", ModelDenial(reason="no_rule_allows", message="no rule allows a.b on 'file:x' to agent:t")),
+        ("code", ModelDenial(reason="denied_by_rule", message="a rule denies a.b on 'file:x' to agent:t")),
         (
             "rule",
-            Told(
+            ModelDenial(
                 reason="denied_by_rule",
                 message="'Large sums are for people' denies a.b on 'file:x' to agent:t",
                 rules=("Large sums are for people",),
@@ -136,21 +138,21 @@ REMEDY = "the same call with n 5 instead of 9 would be allowed"
         ),
         (
             "remedy",
-            Told(
+            ModelDenial(
                 reason="denied_by_rule",
                 message="'Large sums are for people' denies a.b on 'file:x' to agent:t",
                 rules=("Large sums are for people",),
-                remedy=REMEDY,
+                next_step=REMEDY,
             ),
         ),
     ],
 )
-def test_a_rule_says_how_much_of_its_refusal_the_model_is_told(level: str, told: Told) -> None:
+def test_a_rule_says_how_much_of_its_refusal_the_model_is_told(level: str, told: ModelDenial) -> None:
     """The operator's decision has all of it at every level."""
     decision = denied_at(level)
     assert decision.told == told
     assert [rule.note for rule in decision.rules] == ["Large sums are for people"]
-    assert (decision.reason, decision.remedy) == ("denied_by_rule", REMEDY)
+    assert (decision.reason, decision.next_step) == ("denied_by_rule", REMEDY)
 
 
 def test_a_hidden_rule_reads_like_no_rule_at_all() -> None:
@@ -161,19 +163,19 @@ def test_a_hidden_rule_reads_like_no_rule_at_all() -> None:
 def test_without_a_line_the_rule_is_told_and_the_remedy_is_not() -> None:
     """The default."""
     decision = advised(load(allow("args.n <= 5")), "file:x", args={"n": 9})
-    assert decision.told == Told(reason="no_rule_allows", message="no rule allows a.b on 'file:x' to agent:t")
-    assert decision.remedy == REMEDY
+    assert decision.told == ModelDenial(reason="no_rule_allows", message="no rule allows a.b on 'file:x' to agent:t")
+    assert decision.next_step == REMEDY
 
 
 def test_a_remedy_is_told_only_if_every_rule_that_it_turns_tells_it() -> None:
     """One silent rule keeps the change to itself."""
     open_ = ("# disclose: remedy", allow("args.n <= 5"))
-    assert advised(load(*open_), "file:x", args={"n": 9}).told == Told(
-        reason="no_rule_allows", message="no rule allows a.b on 'file:x' to agent:t", remedy=REMEDY
+    assert advised(load(*open_), "file:x", args={"n": 9}).told == ModelDenial(
+        reason="no_rule_allows", message="no rule allows a.b on 'file:x' to agent:t", next_step=REMEDY
     )
     silent = advised(load(*open_, "p, agent:t, a.b, **, args.n > 5, deny"), "file:x", args={"n": 9})
     assert silent.told is not None
-    assert (silent.told.remedy, silent.remedy) == (None, REMEDY)
+    assert (silent.told.next_step, silent.next_step) == (None, REMEDY)
 
 
 def test_of_several_denying_rules_each_is_told_at_its_own_level() -> None:
@@ -184,7 +186,7 @@ def test_of_several_denying_rules_each_is_told_at_its_own_level() -> None:
     told = advised(load(*rows, *hidden, *coded), "file:x").told
     assert told == advised(load(*rows), "file:x").told
     told = advised(load(*hidden, *coded), "file:x").told
-    assert told == Told(reason="denied_by_rule", message="a rule denies a.b on 'file:x' to agent:t")
+    assert told == ModelDenial(reason="denied_by_rule", message="a rule denies a.b on 'file:x' to agent:t")
 
 
 @pytest.mark.parametrize(

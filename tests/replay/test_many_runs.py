@@ -9,12 +9,12 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-from remit.core.events import AttemptEnded, AttemptIntended
+from remit.core.events import AttemptBegun, AttemptEnded
 from remit.tracing import read
-from remit.tracing.reports.reconciliation import compare_copy, mend
+from remit.tracing.reports.reconciliation import compare_copy, reconcile
 from remit.tracing.reports.timeline import tell
 from remit.tracing.reports.verification import verify
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support import bulk_runs as many_runs
 from support.cli_server import SERVER
 from support.events import spans
@@ -49,11 +49,11 @@ def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_wha
     for number in range(POINTS):
         name = f"{number + 1:032x}"
         kill_in_the_middle(folder, name, after=chance.randint(1, 42), later_s=chance.uniform(0.0, 0.006))
-        opened = open_house(folder)
+        opened = open_session(folder)
         chain = opened.journal.chain(name)
         path = opened.traces / f"{name}.jsonl"
         assert compare_copy(path, chain).state in ("whole", "behind"), name
-        assert mend(opened.traces, chain).state == "whole"
+        assert reconcile(opened.traces, chain).state == "whole"
         copy = read(path)
         assert copy.chain.links == chain.links
         assert verify(copy, original=chain) == ()
@@ -66,21 +66,21 @@ def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_wha
         begun = {
             (event.step, event.index, event.attempt)
             for item in copy.records
-            if isinstance(event := item.event, AttemptIntended)
+            if isinstance(event := item.event, AttemptBegun)
         }
-        story = tell(copy.records)
-        running = {line.split(",")[0].removeprefix("step ") for line in story.in_flight if "was running" in line}
+        timeline = tell(copy.records)
+        running = {line.split(",")[0].removeprefix("step ") for line in timeline.in_flight if "was running" in line}
         assert running == {f"{step}.{index}" for step, index, _ in begun - ended}
         marked = [span["name"] for span in spans(path) if '"remit.unfinished"' in json.dumps(span)]
         assert marked.count("remit.attempt") == len(begun - ended)
-        assert ("invoke_agent clerk" in marked) == (story.finished is None)
-        in_flight += len(story.in_flight)
+        assert ("invoke_agent clerk" in marked) == (timeline.finished is None)
+        in_flight += len(timeline.in_flight)
         opened.journal.close()
     assert in_flight or POINTS < 10
     recorded = sum(
-        isinstance(item.event, AttemptIntended) and item.event.idempotency_key != ""
+        isinstance(item.event, AttemptBegun) and item.event.idempotency_key != ""
         for number in range(POINTS)
-        for item in open_house(folder).journal.events(f"{number + 1:032x}")
+        for item in open_session(folder).journal.events(f"{number + 1:032x}")
     )
     assert sum(effect["action"] == "book" for effect in effects(folder)) <= recorded  # no call ran unrecorded
 

@@ -12,14 +12,14 @@ import pytest
 
 from remit.broker.approvals import requests as approval
 from remit.policy import engine as policy
-from remit.replay.recorded import Otherwise
+from remit.replay.recorded import WhatIf
 from remit.replay.replayer import replay, tampering
 from remit.runtime import runner as run
 from remit.tracing import open_trace, read, write_portable
-from remit.tracing.reports.reconciliation import mend
+from remit.tracing.reports.reconciliation import reconcile
 from remit.tracing.reports.verification import contradictions
-from remit.workspace import session as house
-from remit.workspace.bundle import open_rulebook, vocabulary
+from remit.workspace import session
+from remit.workspace.bundle import open_bundle, vocabulary
 from support.bulk_runs import SECRET, live, turns_of
 
 SEEDS = int(os.environ.get("REMIT_SEEDS", "16"))
@@ -33,10 +33,10 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
     chance = random.Random(seed)
     monkeypatch.setattr(approval, "LASTS_NS", chance.choice([approval.LASTS_NS] * 4 + [0]))
     folder = clerk(turns_of(chance), steps=chance.choice([30, 30, 2]), calls=chance.choice([60, 60, 3]))
-    model = run.open_model_of(house.open_house(folder), "clerk")
+    model = run.open_model_of(session.open_session(folder), "clerk")
     opened, name = live(folder, chance, model)
     trace = open_trace(opened.traces, opened.journal, name)
-    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     write_portable(trace, folder / "portable.jsonl")
     copies = {
         "journal": trace,
@@ -47,10 +47,10 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
         said = asyncio.run(replay(found.records, books, tampering=tampering(found.faults(), found.chain)))
         assert said.reproduced, (copy, said.divergences)
     assert contradictions(trace.records) == []
-    assert mend(opened.traces, trace.chain).state == "whole"
-    rules = dict(house.policy_files(folder))
+    assert reconcile(opened.traces, trace.chain).state == "whole"
+    rules = dict(session.policy_files(folder))
     rules["policies/rules.csv"] += UNRELATED
     other = policy.load_policy(rules, vocabulary(opened.workspace))
-    what_if = asyncio.run(replay(trace.records, books, otherwise=Otherwise(policy=other)))
+    what_if = asyncio.run(replay(trace.records, books, what_if=WhatIf(policy=other)))
     assert what_if.reproduced, ("a rule that changes nothing", what_if.divergences)
     assert SECRET not in (opened.traces / f"{name}.jsonl").read_text()

@@ -18,8 +18,8 @@ from remit.core.events import (
     AnyEvent,
     ApprovalRequested,
     CallAnswered,
-    ModelAnswered,
-    ModelAsked,
+    ModelRequested,
+    ModelResponded,
     Recorded,
     RunFinished,
     RunStarted,
@@ -28,11 +28,11 @@ from remit.journal.hash_chain import link
 from remit.journal.store import Journal
 from remit.policy import engine as policy
 from remit.replay.divergence import Divergence, Kind
-from remit.replay.recorded import Otherwise
+from remit.replay.recorded import WhatIf
 from remit.replay.replayer import replay
 from remit.tracing import open_trace, write_portable
 from remit.workspace import loader as workspace
-from remit.workspace.bundle import open_rulebook, vocabulary
+from remit.workspace.bundle import open_bundle, vocabulary
 from remit.workspace.session import policy_files
 from remit.workspace.template import starter_folder
 from support.runs import DONE, Command, Play, Played, turn
@@ -52,12 +52,10 @@ def whole(play: Play) -> Played:
     return play(TURNS, approvals=APPROVALS)
 
 
-def again(
-    played: Played, events: Sequence[AnyEvent] | None = None, otherwise: Otherwise | None = None
-) -> Divergence | None:
+def again(played: Played, events: Sequence[AnyEvent] | None = None, what_if: WhatIf | None = None) -> Divergence | None:
     """The first divergence of the run, or of one that somebody sealed anew from other events."""
     trace = open_trace(played.opened.traces, played.opened.journal, played.ended.run)
-    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     records: Sequence[Recorded] = trace.records
     if events is not None:
         made: list[Recorded] = []
@@ -65,7 +63,7 @@ def again(
             prev, salt = made[-1].hash if made else "", f"{seq:032x}"
             made.append(link(trace.run, seq, trace.records[0].at + seq, prev, event, salt).of(event))
         records = made
-    found = asyncio.run(replay(records, books, otherwise=otherwise or Otherwise()))
+    found = asyncio.run(replay(records, books, what_if=what_if or WhatIf()))
     return found.divergences[0] if found.divergences else None
 
 
@@ -79,13 +77,13 @@ def changed(kind: type[AnyEvent], **update: Any) -> Callable[[AnyEvent], AnyEven
     return lambda event: event.model_copy(update=update) if isinstance(event, kind) else event
 
 
-def with_tool(played: Played, old: str, new: str) -> Otherwise:
+def with_tool(played: Played, old: str, new: str) -> WhatIf:
     """The tools of another version."""
     manifest = played.folder / "tools" / "ledger" / "tool.toml"
     assert old in TOOL
     manifest.write_text(TOOL.replace(old, new))
     pin(played.folder)
-    return Otherwise(tools=workspace.load_workspace(played.folder))
+    return WhatIf(tools=workspace.load_workspace(played.folder))
 
 
 def sides(found: Divergence | None) -> tuple[list[str], list[str]]:
@@ -106,7 +104,7 @@ def test_another_decision_is_a_divergence_that_names_its_rule(whole: Played) -> 
     rules = dict(policy_files(whole.folder))
     rules["policies/rules.csv"] += b"\n# Ben moved away\np, agent:clerk, ledger.pay, account:ben, True, deny\n"
     other = policy.load_policy(rules, vocabulary(whole.opened.workspace))
-    found = again(whole, otherwise=Otherwise(policy=other))
+    found = again(whole, what_if=WhatIf(policy=other))
     assert found is not None
     assert (found.kind, found.step, found.index) == ("decision", 1, 0)
     assert "(Ben moved away)" in found.what
@@ -121,7 +119,7 @@ def test_another_input_of_the_model_is_shown_as_what_it_would_read(whole: Played
     assert found is not None
     assert (found.kind, found.step) == ("model_input", 0)
     events = edited(whole, lambda event: event)
-    at = next(at for at, event in enumerate(events) if isinstance(event, ModelAsked) and event.step == 1)
+    at = next(at for at, event in enumerate(events) if isinstance(event, ModelRequested) and event.step == 1)
     events[at] = events[at].model_copy(update={"input_digest": "sha256:0"})
     assert again(whole, events) is not None
     assert again(whole, events).kind == "model_input"  # type: ignore[union-attr]
@@ -130,7 +128,7 @@ def test_another_input_of_the_model_is_shown_as_what_it_would_read(whole: Played
 def test_another_call_from_the_same_words_is_a_request(whole: Played) -> None:
     """A tool's new version touches something else."""
     touched = 'it cannot be undone"\ntouches = ["use account:{name}"]'
-    found = again(whole, otherwise=with_tool(whole, touched, touched.replace("account:{name}", "vault:{name}")))
+    found = again(whole, what_if=with_tool(whole, touched, touched.replace("account:{name}", "vault:{name}")))
     assert found is not None
     assert (found.kind, found.step, found.index) == ("request", 1, 0)
     assert '"resource": "account:ben"' in sides(found)[0]
@@ -142,7 +140,7 @@ def test_a_result_that_another_version_would_not_give_is_a_result(whole: Played)
         (whole.folder / "hosted" / "ledger_host.py").read_text().replace("-> dict[str, str]", "-> list[str]")
     )
     sys.modules.pop("ledger_host", None)
-    found = again(whole, otherwise=with_tool(whole, "Read an account", "Read an account"))
+    found = again(whole, what_if=with_tool(whole, "Read an account", "Read an account"))
     assert found is not None
     assert (found.kind, found.step, found.index) == ("result", 0, 0)
     assert found.what.startswith(
@@ -152,14 +150,14 @@ def test_a_result_that_another_version_would_not_give_is_a_result(whole: Played)
 
 
 def test_labels_that_another_version_would_put_on_the_run_are_a_result(whole: Played) -> None:
-    found = again(whole, otherwise=with_tool(whole, 'returns = ["seen"]', 'returns = ["seen", "secret"]'))
+    found = again(whole, what_if=with_tool(whole, 'adds_labels = ["seen"]', 'adds_labels = ["seen", "secret"]'))
     assert found is not None
     assert (found.kind, found.step) == ("result", 0)
     assert '"secret"' in sides(found)[1]
 
 
 def test_a_tool_that_is_offered_otherwise_is_what_the_model_would_read(whole: Played) -> None:
-    found = again(whole, otherwise=with_tool(whole, "Read an account", "Look an account up"))
+    found = again(whole, what_if=with_tool(whole, "Read an account", "Look an account up"))
     assert found is not None
     assert (found.kind, found.what) == ("model_input", "the model is offered ledger.look otherwise")
     assert sides(found)[1] == ['"description": "Look an account up. Read an account.",']
@@ -168,7 +166,7 @@ def test_a_tool_that_is_offered_otherwise_is_what_the_model_would_read(whole: Pl
 def test_an_action_that_is_gone_is_a_request(whole: Played) -> None:
     found = again(
         whole,
-        otherwise=with_tool(whole, TOOL[TOOL.index("[actions.look]") : TOOL.index("[actions.pay]")], "\n"),
+        what_if=with_tool(whole, TOOL[TOOL.index("[actions.look]") : TOOL.index("[actions.pay]")], "\n"),
     )
     assert found is not None
     assert (found.kind, found.what) == ("model_input", "the model is offered ledger.look otherwise")
@@ -181,13 +179,13 @@ def test_what_else_can_differ_is_told_apart_and_shown(whole: Played) -> None:
     first = [at for at, event in enumerate(same) if event.type.startswith("attempt.") and event.step == 0]
     without_attempt = [event for at, event in enumerate(same) if at not in first]
     without_end = [event for at, event in enumerate(same) if at != first[1]]
-    more = [*same[:-1], ModelAsked(step=9, model="m", input_digest="i"), same[-1]]
+    more = [*same[:-1], ModelRequested(step=9, model="m", input_digest="i"), same[-1]]
     cases: list[tuple[str, list[AnyEvent], str, str]] = [
         ("approval", edited(whole, changed(ApprovalRequested, summary="something else")), "something", "ledger.pay as"),
         ("result", edited(whole, changed(CallAnswered, result=other)), "late", '"ok": true'),
         ("outcome", edited(whole, changed(RunFinished, answer="all is well")), "all is well", '"answer": "done"'),
-        ("model_input", edited(whole, changed(ModelAnswered, text="hello")), "input_digest", "input_digest"),
-        ("extra", without_attempt, "", '"type": "attempt.intended"'),
+        ("model_input", edited(whole, changed(ModelResponded, text="hello")), "input_digest", "input_digest"),
+        ("extra", without_attempt, "", '"type": "attempt.begun"'),
         ("missing", without_end, "", ""),
         ("missing", more, '"input_digest": "i"', ""),
     ]
@@ -234,33 +232,33 @@ SCRIPT = {
 
 
 @pytest.fixture
-def read_once(house: Path, command: Command) -> tuple[Path, str]:
+def read_once(session: Path, command: Command) -> tuple[Path, str]:
     """A run of the starter that read one file, was refused another, and wrote a third."""
-    (house / "agent/triage/incident/runbooks/a.md").write_text("as it was\n")
-    (house / "agent/triage/script.yaml").write_text(json.dumps(SCRIPT))
+    (session / "agent/triage/incident/runbooks/a.md").write_text("as it was\n")
+    (session / "agent/triage/script.yaml").write_text(json.dumps(SCRIPT))
     run = "00000000000000000000000000000fee"
-    said = command(house, "run", "triage", "look", "--run-id", run)
+    said = command(session, "run", "triage", "look", "--run-id", run)
     assert said.code == 0, said.out + said.err
-    return house, run
+    return session, run
 
 
 def test_live_reads_read_again_what_was_read_and_do_nothing_else(read_once: tuple[Path, str], command: Command) -> None:
-    house, run = read_once
-    work = house / "work" / "triage" / run
+    session, run = read_once
+    work = session / "work" / "triage" / run
     (work / "reports" / "r.md").unlink()
-    said = command(house, "replay", run, "--live-reads", "--json")
+    said = command(session, "replay", run, "--live-reads", "--json")
     assert (said.code, said.json["ok"]) == (0, True)
     assert said.json["live_reads"]["read"] == 1
     assert said.json["live_reads"]["kept"] == {"with effects from the record": 1}
     assert not (work / "reports" / "r.md").exists()
-    journal = Journal(house / "traces" / "journal.db")
+    journal = Journal(session / "traces" / "journal.db")
     events = [item.event for item in journal.events(said.json["live_reads"]["run"])]
-    assert [event.type for event in events if event is not None and event.type == "attempt.intended"] == [
-        "attempt.intended"
+    assert [event.type for event in events if event is not None and event.type == "attempt.begun"] == [
+        "attempt.begun"
     ]
 
     (work / "runbooks" / "a.md").write_text("as it is now\n")
-    said = command(house, "replay", run, "--live-reads")
+    said = command(session, "replay", run, "--live-reads")
     assert said.code == 1
     assert "diverged at step 0.0, result: files.read file:runbooks/a.md is read otherwise now" in said.out
     assert '-    "text": "as it was' in said.out
@@ -269,16 +267,16 @@ def test_live_reads_read_again_what_was_read_and_do_nothing_else(read_once: tupl
 
 def test_live_reads_stand_under_todays_rules_and_pins(read_once: tuple[Path, str], command: Command) -> None:
     """A record, wherever it comes from, opens nothing that today's rules and reviews do not."""
-    house, run = read_once
-    rules = house / "policies" / "rules.csv"
+    session, run = read_once
+    rules = session / "policies" / "rules.csv"
     rules.write_text(rules.read_text() + "\n# Closed\np, agent:triage, files.read, file:runbooks/**, True, deny\n")
-    said = command(house, "replay", run, "--live-reads", "--json")
+    said = command(session, "replay", run, "--live-reads", "--json")
     assert said.json["live_reads"]["read"] == 0
     assert "from the record: refused today (policy_denied)" in said.json["live_reads"]["kept"]
 
-    main = house / "tools" / "files" / "main.py"
+    main = session / "tools" / "files" / "main.py"
     main.write_text(main.read_text().replace('"""Text files of', '"""The text files of'))
-    said = command(house, "replay", run, "--live-reads", "--json")
+    said = command(session, "replay", run, "--live-reads", "--json")
     assert said.json["live_reads"] == {
         "run": "",
         "read": 0,
@@ -289,29 +287,29 @@ def test_live_reads_stand_under_todays_rules_and_pins(read_once: tuple[Path, str
 def test_another_version_of_a_tool_is_asked_only_where_that_is_the_question(
     read_once: tuple[Path, str], command: Command
 ) -> None:
-    house, run = read_once
-    main = house / "tools" / "files" / "main.py"
+    session, run = read_once
+    main = session / "tools" / "files" / "main.py"
     main.write_text(main.read_text().replace('"".join(page)', '"mended " + "".join(page)'))
     assert "mended" in main.read_text()
-    assert command(house, "tool", "pin", "files").code == 0
-    kept = command(house, "replay", run, "--live-reads", "--json").json["live_reads"]["kept"]
+    assert command(session, "tool", "pin", "files").code == 0
+    kept = command(session, "replay", run, "--live-reads", "--json").json["live_reads"]["kept"]
     assert any("another version" in why for why in kept)
-    said = command(house, "replay", run, "--tools", ".", "--live-reads")
+    said = command(session, "replay", run, "--tools", ".", "--live-reads")
     assert "result: files.read file:runbooks/a.md is read otherwise now" in said.out
     assert '+    "text": "mended as it was' in said.out
-    assert command(house, "replay", run, "--tools", "/", "--live-reads").code == 2
+    assert command(session, "replay", run, "--tools", "/", "--live-reads").code == 2
 
 
 def test_a_failure_that_is_mended_outside_the_rules_is_gone_once_it_is_read_again(
-    house: Path, command: Command
+    session: Path, command: Command
 ) -> None:
-    (house / "agent/triage/script.yaml").write_text(json.dumps({"turns": [SCRIPT["turns"][0], {"say": "done"}]}))
+    (session / "agent/triage/script.yaml").write_text(json.dumps({"turns": [SCRIPT["turns"][0], {"say": "done"}]}))
     run = "00000000000000000000000000000fee"
-    assert command(house, "run", "triage", "look", "--run-id", run).code == 0
+    assert command(session, "run", "triage", "look", "--run-id", run).code == 0
     ask = ["replay", run, "--live-reads", "--gone", "code=tool_failed:files.read"]
-    assert command(house, *ask).out.startswith("not gone: code=tool_failed:files.read still, at step 0.0")
-    (house / "work" / "triage" / run / "runbooks" / "a.md").write_text("here it is\n")
-    said = command(house, *ask)
+    assert command(session, *ask).out.startswith("not gone: code=tool_failed:files.read still, at step 0.0")
+    (session / "work" / "triage" / run / "runbooks" / "a.md").write_text("here it is\n")
+    said = command(session, *ask)
     assert (said.code, said.out) == (0, "gone: nothing ends with code=tool_failed:files.read now\n")
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from remit.core.events import AttemptEnded, AttemptIntended, ModelAnswered, Recorded, RunStarted
+from remit.core.events import AttemptBegun, AttemptEnded, ModelResponded, Recorded, RunStarted
 from remit.replay.minimize import shrink
 from remit.runtime import runner as run
 from remit.tracing import open_trace, read
 from remit.tracing.reports.failures import parse_failing
-from remit.workspace import session as house
-from remit.workspace.bundle import open_rulebook
+from remit.workspace import session
+from remit.workspace.bundle import open_bundle
 from support.runs import DONE, Command, turn
 
 RULE = """
@@ -39,10 +39,10 @@ def sixty_steps() -> list[dict[str, Any]]:
     return [*turns, DONE]
 
 
-def played(folder: Path, rule: str = RULE) -> tuple[house.House, str]:
+def played(folder: Path, rule: str = RULE) -> tuple[session.WorkspaceSession, str]:
     rules = folder / "policies" / "rules.csv"
     rules.write_text(rules.read_text() + rule)
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
     return opened, asyncio.run(run.start_run(opened, start)).run
@@ -51,7 +51,7 @@ def played(folder: Path, rule: str = RULE) -> tuple[house.House, str]:
 def smallest(folder: Path, keep: str, rule: str = RULE) -> tuple[Recorded, ...]:
     opened, name = played(folder, rule)
     trace = open_trace(opened.traces, opened.journal, name)
-    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     return asyncio.run(shrink(trace.records, books, parse_failing(keep), run="f" * 32)).records
 
 
@@ -76,9 +76,7 @@ def test_a_failing_run_of_sixty_steps_becomes_its_three_causal_steps_and_a_test_
         "name": "",
         "text": "",
     }
-    assert (
-        sum(isinstance(item.event, AttemptIntended) for item in golden.records) == 2
-    )  # the busy one is tried once now
+    assert sum(isinstance(item.event, AttemptBegun) for item in golden.records) == 2  # the busy one is tried once now
     assert command(folder, "replay", "traces/golden/late.jsonl").code == 0
     assert {row.run for row in opened.journal.runs()} == {name}
 
@@ -103,14 +101,14 @@ def test_what_does_not_matter_goes_and_what_does_stays(clerk: Callable[..., Path
     rule = "\n# Two large ones are too many\np, agent:clerk, ledger.pay, account:*, calls('ledger.pay') >= 1, deny\n"
     approvals = [{"action": "ledger.pay", "approver": "user:lea", "role": "role:lead"}]
     records = smallest(clerk(turns, approvals=approvals), "code=policy_denied:ledger.pay", rule)
-    kinds = [item.type for item in records if item.type.startswith(("approval.", "attempt.intended"))]
-    assert kinds == ["approval.requested", "approval.granted", "attempt.intended"]
-    assert [len(item.event.asks) for item in records if isinstance(item.event, ModelAnswered)] == [1, 1]
+    kinds = [item.type for item in records if item.type.startswith(("approval.", "attempt.begun"))]
+    assert kinds == ["approval.requested", "approval.granted", "attempt.begun"]
+    assert [len(item.event.proposed_calls) for item in records if isinstance(item.event, ModelResponded)] == [1, 1]
 
 
 def test_a_final_answer_can_be_what_must_stay(clerk: Callable[..., Path]) -> None:
     records = smallest(clerk([turn(ledger__look={"name": "ann"})] * 5 + [DONE]), "final~^do.e$")
-    assert [item.type for item in records] == ["run.started", "model.asked", "model.answered", "run.finished"]
+    assert [item.type for item in records] == ["run.started", "model.requested", "model.responded", "run.finished"]
 
 
 def test_a_decision_can_be_what_must_stay(clerk: Callable[..., Path]) -> None:

@@ -15,7 +15,7 @@ from remit.core.events import AnswerRejected, RunFinished
 from remit.journal.withholding import withheld
 from remit.runtime import runner as run
 from remit.workspace import loader as workspace
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support.lifecycle import killed, replayed, resumed_after_kill
 from support.runs import Command, Play, Played, turn
 
@@ -56,7 +56,7 @@ def asked(folder: Path, answer: str) -> Path:
 
 
 def played_in(folder: Path) -> Played:
-    opened = open_house(folder)
+    opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
@@ -113,7 +113,7 @@ def test_an_agent_that_has_no_answer_is_escalated_and_its_words_are_given_to_nob
     assert (body["outcome"], body["code"], body["answer"]) == ("escalated", "invalid_output", "")
     assert "people must look" in body["message"]
     assert command(folder, "trace", "list", "--failed", "--json").json[0]["outcome"] == "escalated"
-    assert [item.type for item in open_house(folder).journal.events(body["run"])].count("answer.rejected") == 2
+    assert [item.type for item in open_session(folder).journal.events(body["run"])].count("answer.rejected") == 2
     assert command(folder, "replay", body["run"]).code == 0
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from remit.core.calls import Ask
+from remit.core.calls import ProposedCall
 from remit.core.errors import UsageError, WorkspaceError
 from remit.core.messages import WHOLE, Message, Model, ModelError, ToolSpec, Turn
 from remit.runtime.models.scripted import ScriptModel
@@ -68,19 +68,19 @@ approvals:
     assert (model.name, model.scripted) == ("script:script.yaml", True)
     assert await model.think(0, QUESTION, []) == Turn(
         text="I look at the logs.",
-        asks=(
-            Ask(
+        proposed_calls=(
+            ProposedCall(
                 name="files__read",
                 arguments='{"path":"logs/a.log","deep":{"n":1.5,"none":null,"yes":true,"list":[1,"é"]}}',
                 id="call_0_0",
             ),
-            Ask(name="files__read", arguments='{"path": "a", "path": "b"}', id="call_0_1"),
+            ProposedCall(name="files__read", arguments='{"path": "a", "path": "b"}', id="call_0_1"),
         ),
         finish="tool_calls",
         response_model="script",
     )
     cut = await model.think(1, QUESTION, [])
-    assert (cut.finish, cut.finish in WHOLE, cut.asks[0].arguments) == ("length", False, '{"amount": 10')
+    assert (cut.finish, cut.finish in WHOLE, cut.proposed_calls[0].arguments) == ("length", False, '{"amount": 10')
     assert (await model.think(2, QUESTION, [])).finish == "stop"
     assert [(a.action, a.approver, a.role, a.note) for a in model.approvals] == [
         ("tickets.close", "user:ben", "role:lead", "asked in the demo")
@@ -178,9 +178,9 @@ async def test_a_streamed_turn_keeps_the_text_of_each_call_as_the_model_wrote_it
 
     assert turn == Turn(
         text="I read two.",
-        asks=(
-            Ask(name="files__read", arguments=raw, id="call_0000AbCdEf"),
-            Ask(name="files__read", arguments='{"path":"é"}', id="call_0001AbCdEf"),
+        proposed_calls=(
+            ProposedCall(name="files__read", arguments=raw, id="call_0000AbCdEf"),
+            ProposedCall(name="files__read", arguments='{"path":"é"}', id="call_0001AbCdEf"),
         ),
         finish="tool_calls",
         usage=turn.usage,
@@ -194,7 +194,7 @@ async def test_a_turn_cut_by_length_is_not_whole_and_its_text_is_not_repaired() 
     turn = await turn_of(Reply(calls=[("mail__send", '{"to":"ann","amount": 1000}')], cut=24))
 
     assert (turn.finish, turn.finish in WHOLE) == ("length", False)
-    assert turn.asks[0].arguments == '{"to":"ann","amount": 10'
+    assert turn.proposed_calls[0].arguments == '{"to":"ann","amount": 10'
 
 
 async def test_a_stream_that_ends_without_a_reason_counts_as_cut() -> None:
@@ -207,11 +207,11 @@ async def test_a_stream_that_ends_without_a_reason_counts_as_cut() -> None:
 async def test_calls_that_share_an_index_stay_two_calls(indexes: tuple[int | None, int | None]) -> None:
     turn = await turn_of(Reply(calls=[("a", '{"a":1}'), ("b", '{"b":2}')], indexes=indexes))
 
-    assert [(ask.name, ask.arguments) for ask in turn.asks] == [("a", '{"a":1}'), ("b", '{"b":2}')]
+    assert [(ask.name, ask.arguments) for ask in turn.proposed_calls] == [("a", '{"a":1}'), ("b", '{"b":2}')]
 
 
 async def test_a_call_without_arguments_has_an_empty_object() -> None:
-    assert (await turn_of(Reply(calls=[("now", "")]))).asks[0].arguments == "{}"
+    assert (await turn_of(Reply(calls=[("now", "")]))).proposed_calls[0].arguments == "{}"
 
 
 async def test_surrogates_cut_apart_are_joined_and_lone_ones_stay_visible() -> None:
@@ -220,7 +220,7 @@ async def test_surrogates_cut_apart_are_joined_and_lone_ones_stay_visible() -> N
     )
 
     assert turn.text == "😀 \ufffd"
-    assert turn.asks[0].arguments == '{"a":"😀\\udc00"}'
+    assert turn.proposed_calls[0].arguments == '{"a":"😀\\udc00"}'
 
 
 async def test_a_turn_that_promises_calls_and_has_none_is_an_error() -> None:
@@ -243,19 +243,19 @@ async def test_a_turn_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
 
 
 async def test_the_conversation_is_sent_so_that_every_answer_finds_its_call() -> None:
-    asks = (
-        Ask(name="files.read", arguments='{"path": "a"}', id="same"),
-        Ask(name="files__read", arguments='{"path": ', id="same"),
-        Ask(name="ü" * 80, arguments='{"n": 1e999}', id=""),
-        Ask(name="sql__query", arguments=None, parsed={"q": 1}, id="x"),
+    proposed_calls = (
+        ProposedCall(name="files.read", arguments='{"path": "a"}', id="same"),
+        ProposedCall(name="files__read", arguments='{"path": ', id="same"),
+        ProposedCall(name="ü" * 80, arguments='{"n": 1e999}', id=""),
+        ProposedCall(name="sql__query", arguments=None, parsed={"q": 1}, id="x"),
     )
     messages = (
         *QUESTION,
-        Message(role="assistant", text="", asks=asks),
-        Message(role="tool", text="first", ask_id="same"),
-        Message(role="tool", text="second", ask_id="same"),
-        Message(role="tool", text="fourth", ask_id="x"),
-        Message(role="tool", text="third", ask_id=""),
+        Message(role="assistant", text="", proposed_calls=proposed_calls),
+        Message(role="tool", text="first", call_id="same"),
+        Message(role="tool", text="second", call_id="same"),
+        Message(role="tool", text="fourth", call_id="x"),
+        Message(role="tool", text="third", call_id=""),
     )
     with OpenAIServer([Reply(text="ok")]) as server:
         await openai(server).think(1, messages, [READ])
@@ -283,10 +283,16 @@ async def test_the_conversation_is_sent_so_that_every_answer_finds_its_call() ->
 @pytest.mark.parametrize(
     ("messages", "says"),
     [
-        ((Message(role="tool", text="", ask_id="x"),), "message 0 answers 'x', which was not asked"),
-        ((Message(role="assistant", text="", asks=(Ask(name="a", arguments="{}", id="x"),)),), "nothing answers 'x'"),
+        ((Message(role="tool", text="", call_id="x"),), "message 0 answers 'x', which was not asked"),
         (
-            (Message(role="assistant", text="", asks=(Ask(name="a", arguments="{}", id="x"),)), QUESTION[1]),
+            (Message(role="assistant", text="", proposed_calls=(ProposedCall(name="a", arguments="{}", id="x"),)),),
+            "nothing answers 'x'",
+        ),
+        (
+            (
+                Message(role="assistant", text="", proposed_calls=(ProposedCall(name="a", arguments="{}", id="x"),)),
+                QUESTION[1],
+            ),
             "message 1 comes before the answer to 'x'",
         ),
     ],

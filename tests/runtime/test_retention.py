@@ -24,9 +24,9 @@ from remit.journal.store import WORKSPACE_RUN, Journal
 from remit.runtime import runner as run
 from remit.runtime.retention import prunable, prune, retention_seconds
 from remit.tracing import open_trace, write_portable
-from remit.tracing.reports.reconciliation import mend
+from remit.tracing.reports.reconciliation import reconcile
 from remit.tracing.reports.timeline import utc
-from remit.workspace import session as house
+from remit.workspace import session
 from support.events import EPOCH, started
 from support.runs import DONE, Command, Play, Played, turn
 
@@ -36,7 +36,7 @@ LOOK = turn(ledger__look={"name": "ann"})
 def another(played: Played, turns: list[dict[str, Any]]) -> str:
     """One more run in the same house."""
     (played.folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
-    opened = house.open_house(played.folder)
+    opened = session.open_session(played.folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="keep the ledger", subject="user:operator", account="t", model=model)
     return asyncio.run(run.start_run(opened, start)).run
@@ -50,7 +50,7 @@ def test_old_runs_go_whole_and_the_rest_stays_whole(play: Play, command: Command
     rules = played.folder / "policies" / "rules.csv"
     rules.write_text(rules.read_text() + "# another rulebook\n")
     kept, waiting = another(played, [LOOK, DONE]), another(played, [turn(ledger__pay={"name": "ann", "amount": 500})])
-    opened = house.open_house(played.folder)
+    opened = session.open_session(played.folder)
     objects = opened.traces / "objects"
     for path in objects.iterdir():
         os.utime(path, (0, 0))
@@ -67,8 +67,8 @@ def test_old_runs_go_whole_and_the_rest_stays_whole(play: Play, command: Command
             assert old.encode() not in path.read_bytes(), path
     for name in (kept, waiting):
         trace = open_trace(opened.traces, opened.journal, name)
-        assert trace.rulebooks()
-        assert mend(opened.traces, trace.chain).state == "whole"
+        assert trace.bundles()
+        assert reconcile(opened.traces, trace.chain).state == "whole"
     assert command(played.folder, "replay", kept).code == 0
 
     audit = opened.journal.get(WORKSPACE_RUN, f"run.pruned/{old}")
@@ -108,7 +108,7 @@ def test_letting_many_runs_go_tells_on_a_terminal_how_far_it_is(
 ) -> None:
     """And nowhere else: a pipe or a log holds the result alone."""
     folder = clerk([])
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     with Journal(opened.traces / "journal.db", clock=lambda: EPOCH // 2) as long_ago:
         for number in range(runs):
             long_ago.append(f"{number:032x}", started())
@@ -129,7 +129,7 @@ def test_letting_many_runs_go_tells_on_a_terminal_how_far_it_is(
     told = [f"{number} of {runs} runs are gone" for number in range(1, runs + 1)] if runs > 10 and terminal else []
     assert re.findall(r"\r(\d+ of \d+ runs are gone)", said) == told
     assert said.rpartition("\n")[2] == "end"
-    assert house.open_house(folder).journal.runs() == []
+    assert session.open_session(folder).journal.runs() == []
 
 
 def test_golden_runs_are_kept_and_a_golden_file_that_cannot_be_read_stops_it(play: Play) -> None:
@@ -150,7 +150,7 @@ def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[...
     rules = folder / "policies" / "rules.csv"
     either = f"approved('role:lead') or approved('{BREAK_GLASS}')"
     rules.write_text(rules.read_text().replace("approved('role:lead')", either) + f"g, user:bea, {BREAK_GLASS}\n")
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     start = run.Start(
         agent="clerk", task="pay", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
     )

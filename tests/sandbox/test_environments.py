@@ -27,7 +27,7 @@ from remit.sandbox.packages import environment
 from remit.tools.workbench import interpreter, permission_card, pin_tools
 from remit.workspace.definitions import Workspace
 from remit.workspace.loader import load_workspace
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support.runs import Remit
 from support.sandbox import Room, sandbox
 
@@ -169,21 +169,21 @@ async def act(room: Room, own: environment.Environment | None) -> Output:
 # -- from the first line to the first call -----------------------------------------------------------------------------
 
 
-def shouting(house: Path, index: Index) -> Workspace:
+def shouting(session: Path, index: Index) -> Workspace:
     """The starter with one tool more, which asks for a package and is triage's to call."""
     index.wheel("loud", "1.0", {"loud/__init__.py": LOUD})
-    write(house / "tools" / "shout", SHOUT)
-    agent = house / "agent/triage/agent.toml"
+    write(session / "tools" / "shout", SHOUT)
+    agent = session / "agent/triage/agent.toml"
     agent.write_text(agent.read_text().replace('tools = ["files"', 'tools = ["shout", "files"'))
-    with (house / "policies" / "rules.csv").open("a") as rules:
+    with (session / "policies" / "rules.csv").open("a") as rules:
         rules.write("\np, agent:triage, shout.act, file:logs/**, True, allow\n")
         rules.write("p, role:operator, shout.act, file:logs/**, True, allow\n")
-    return load_workspace(house)
+    return load_workspace(session)
 
 
-def test_a_tool_with_packages_works_from_its_lock_to_its_call(remit: Remit, house: Path, index: Index) -> None:
+def test_a_tool_with_packages_works_from_its_lock_to_its_call(remit: Remit, session: Path, index: Index) -> None:
     """Locked by `tool env`, part of the pin, shown on the card, installed before a run begins."""
-    workspace = shouting(house, index)
+    workspace = shouting(session, index)
     with pytest.raises(WorkspaceError, match="fix: run `remit tool env shout`"):
         asyncio.run(pin_tools(workspace, ("shout",), sandbox("full")))
     said = remit("tool", "env", "shout", "--json")
@@ -191,7 +191,7 @@ def test_a_tool_with_packages_works_from_its_lock_to_its_call(remit: Remit, hous
     interpreter = Path(said.json.pop("interpreter"))
     assert said.json == {"ok": True, "interpreter": str(interpreter), "packages": {"loud": "1.0"}, "locked": True}
     assert os.access(interpreter, os.X_OK)
-    workspace = load_workspace(house)
+    workspace = load_workspace(session)
     own = environment.find_environment(workspace.code("shout"))
     assert own is not None
     assert any("loud 1.0  (wheels, held by hash)" in line for line in permission_card(workspace.tools["shout"], own))
@@ -202,21 +202,21 @@ def test_a_tool_with_packages_works_from_its_lock_to_its_call(remit: Remit, hous
     assert (called.code, called.json["value"][:4]) == (0, "2026"), called.out + called.err
     assert "installing 1 packages" in called.err
     lock = workspace.code("shout") / "main.py.lock"
-    assert load_workspace(house).tools["shout"].pinned
+    assert load_workspace(session).tools["shout"].pinned
     lock.write_text(lock.read_text() + "\n")
-    assert not load_workspace(house).tools["shout"].pinned
+    assert not load_workspace(session).tools["shout"].pinned
 
 
 def test_a_run_whose_packages_cannot_be_fetched_does_not_begin(
-    house: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+    session: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workspace = shouting(house, index)
+    workspace = shouting(session, index)
     interpreter(workspace, "shout")
-    asyncio.run(pin_tools(load_workspace(house), ("shout",), sandbox("full")))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(house.parent / "other"))
-    monkeypatch.setenv("UV_CACHE_DIR", str(house.parent / "uv2"))
+    asyncio.run(pin_tools(load_workspace(session), ("shout",), sandbox("full")))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(session.parent / "other"))
+    monkeypatch.setenv("UV_CACHE_DIR", str(session.parent / "uv2"))
     index.files.clear()
-    opened = open_house(house)
+    opened = open_session(session)
     beginning = Start(
         agent="triage", task="t", subject="user:operator", account="t", model=OneCall("shout.act", '{"path": "logs/a"}')
     )

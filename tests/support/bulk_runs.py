@@ -22,8 +22,8 @@ from remit.journal.run_log import Record
 from remit.replay.replayer import replay, tampering
 from remit.runtime import runner as run
 from remit.tracing import open_trace, read, write_portable
-from remit.workspace import session as house
-from remit.workspace.bundle import open_rulebook
+from remit.workspace import session
+from remit.workspace.bundle import open_bundle
 from support.cli_server import SERVER
 from support.lifecycle import Killed
 from support.runs import DONE
@@ -59,7 +59,7 @@ def turns_of(chance: random.Random) -> list[dict[str, Any]]:
 
 def one_life(folder: Path, name: str, user: str | None, model: Any, ends_after: int | None) -> None:
     """What one process does of a run: begin it for `user`, or take it up; and die after so many events."""
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     seen = 0
 
     def tell(_: Recorded) -> None:
@@ -81,10 +81,10 @@ def one_life(folder: Path, name: str, user: str | None, model: Any, ends_after: 
 
 def live(
     folder: Path, chance: random.Random, model: Any, play: Callable[..., None] = one_life
-) -> tuple[house.House, str]:
+) -> tuple[session.WorkspaceSession, str]:
     """Play one run over several processes' lives, with people and operators at work in between."""
     name = f"{chance.getrandbits(120) + 1:032x}"
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     holds: list[str] = []
     for life in range(6):
         ends_after = chance.choice([None, None, chance.randint(1, 40)])
@@ -132,7 +132,7 @@ def record_runs(folder: str, seeds: Sequence[int]) -> None:
             approval.LASTS_NS = chance.choice([LASTS_NS] * 4 + [0])
             limits = {"steps": chance.choice([30, 30, 2]), "calls": chance.choice([60, 60, 3])}
             counting_house(root, turns_of(chance), **limits)
-            opened, name = live(root, chance, run.open_model_of(house.open_house(root), "clerk"), play=forked)
+            opened, name = live(root, chance, run.open_model_of(session.open_session(root), "clerk"), play=forked)
             write_portable(open_trace(opened.traces, opened.journal, name), Path(folder) / f"{seed}.jsonl")
             opened.journal.close()
 
@@ -158,7 +158,7 @@ def replay_runs(folder: str, order: int) -> None:
     failed: dict[str, str] = {}
     for file in files:
         trace = read(file)
-        books = {digest: open_rulebook(found) for digest, found in trace.rulebooks().items()}
+        books = {digest: open_bundle(found) for digest, found in trace.bundles().items()}
         said = asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
         if not said.reproduced:
             failed[file.name] = str(said.divergences[0])
@@ -169,7 +169,7 @@ def play_slowly(root: str, name: str, telling: Connection) -> None:
     """Play the run of the workspace, telling of each event, until it ends or somebody kills this process."""
     use(Path(root))
     os.environ["LEDGER_SLOW"] = "0.003"
-    opened = house.open_house(Path(root))
+    opened = session.open_session(Path(root))
     start = run.Start(
         agent="clerk",
         task="pay ann",

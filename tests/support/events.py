@@ -11,19 +11,30 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from remit.core.attempts import Change, Refused
-from remit.core.calls import Ask, Call, Decision, Error, Failed, Missing, Rule, Subjects, Succeeded, Touch
+from remit.core.calls import (
+    Call,
+    Decision,
+    Error,
+    Failed,
+    MissingApproval,
+    ProposedCall,
+    ResourceAccess,
+    Rule,
+    Subjects,
+    Succeeded,
+)
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
     ApprovalRejected,
     ApprovalRequested,
+    AttemptBegun,
     AttemptEnded,
-    AttemptIntended,
     CallAnswered,
     CallDecided,
-    ModelAnswered,
-    ModelAsked,
     ModelFailed,
+    ModelRequested,
+    ModelResponded,
     Recorded,
     RunFinished,
     RunResumed,
@@ -49,7 +60,7 @@ def started(**changes: Any) -> RunStarted:
         model="script:script.yaml",
         scripted=True,
         actions=("files.read", "service.restart"),
-        rulebook="sha256:" + "0" * 64,
+        bundle="sha256:" + "0" * 64,
         policy_digest="sha256:" + "1" * 64,
         confinement="full",
         env="local",
@@ -59,8 +70,8 @@ def started(**changes: Any) -> RunStarted:
     return event.model_copy(update=changes)
 
 
-def ask(action: str = "files.read", arguments: str | None = '{"path":"docs/a.md"}') -> Ask:
-    return Ask(name=action.replace(".", "__"), arguments=arguments)
+def ask(action: str = "files.read", arguments: str | None = '{"path":"docs/a.md"}') -> ProposedCall:
+    return ProposedCall(name=action.replace(".", "__"), arguments=arguments)
 
 
 def call(step: int, index: int, *, action: str = "files.read", effect: str = "read", **changes: Any) -> Call:
@@ -71,7 +82,7 @@ def call(step: int, index: int, *, action: str = "files.read", effect: str = "re
         subjects=SUBJECTS,
         action=action,
         arguments={"path": "docs/a.md"},
-        touches=(Touch(access="read", resource="file:docs/a.md"),),
+        touches=(ResourceAccess(access="read", resource="file:docs/a.md"),),
         effect="read",
         manifest="sha256:" + "2" * 64,
         request_digest=f"sha256:{step:032x}{index:032x}",
@@ -80,7 +91,7 @@ def call(step: int, index: int, *, action: str = "files.read", effect: str = "re
 
 
 def decided(step: int, index: int, verdict: str = "allow", *, round: int = 0, **changes: Any) -> CallDecided:
-    missing = (Missing(role="role:lead"),) if verdict == "ask" else ()
+    missing = (MissingApproval(role="role:lead"),) if verdict == "ask" else ()
     reasons: dict[str, Any] = {"allow": "allowed", "ask": "approval", "deny": "denied_by_rule"}
     decision = Decision(
         verdict="allow", reason=reasons[verdict], message="as the rule says", rules=(RULE,), missing=missing
@@ -97,7 +108,7 @@ def requested(
         step=step,
         index=index,
         decision_digest=digest or f"d/{step}/{index}",
-        missing=(Missing(role="role:lead", count=count),),
+        missing=(MissingApproval(role="role:lead", count=count),),
         summary="files.read as agent:triage for user:ann",
         expires_at=expires_at or EPOCH * 2,
     )
@@ -123,8 +134,8 @@ def rejected(step: int, index: int, approver: str = "user:bob") -> ApprovalRejec
     )
 
 
-def intended(step: int, index: int, attempt: int = 1) -> AttemptIntended:
-    return AttemptIntended(
+def intended(step: int, index: int, attempt: int = 1) -> AttemptBegun:
+    return AttemptBegun(
         step=step,
         index=index,
         attempt=attempt,
@@ -148,14 +159,14 @@ def failed(step: int, index: int, code: Any = "policy_denied") -> CallAnswered:
     return CallAnswered(step=step, index=index, result=Failed(error=Error(code=code, message="no rule allows it")))
 
 
-def turn(step: int, *asks: Ask) -> list[AnyEvent]:
+def turn(step: int, *proposed_calls: ProposedCall) -> list[AnyEvent]:
     return [
-        ModelAsked(step=step, model="script:script.yaml", input_digest=f"i/{step}"),
-        ModelAnswered(
+        ModelRequested(step=step, model="script:script.yaml", input_digest=f"i/{step}"),
+        ModelResponded(
             step=step,
             text="let me see",
-            asks=asks,
-            finish="tool_calls" if asks else "stop",
+            proposed_calls=proposed_calls,
+            finish="tool_calls" if proposed_calls else "stop",
             usage=Usage(input_tokens=100, output_tokens=7),
         ),
     ]
@@ -190,7 +201,7 @@ def a_whole_run() -> list[AnyEvent]:
         rejected(1, 1),
         decided(1, 0, "allow", round=1, action="service.restart", effect="once"),
         intended(1, 0),
-        RunResumed(count=1, account="ann", rulebook="sha256:" + "0" * 64, policy_digest="sha256:" + "1" * 64),
+        RunResumed(count=1, account="ann", bundle="sha256:" + "0" * 64, policy_digest="sha256:" + "1" * 64),
         ended(
             1,
             0,
@@ -201,7 +212,7 @@ def a_whole_run() -> list[AnyEvent]:
         ),
         failed(1, 0, "outcome_unknown"),
         failed(1, 1, "approval_rejected"),
-        ModelAsked(step=2, model="script:script.yaml", input_digest="i/2"),
+        ModelRequested(step=2, model="script:script.yaml", input_digest="i/2"),
         ModelFailed(step=2, message="the model has nothing more to say"),
         RunFinished(outcome="failed", answer="", message="the model failed"),
     ]
@@ -257,7 +268,7 @@ def _one_call(draw: st.DrawFn, step: int, index: int) -> tuple[CallDecided, list
         after += [granted(step, index), decided(step, index, "allow", round=1, action=action, effect=effect)]
     for attempt in range(1, draw(st.integers(1, 3))):
         after += [intended(step, index, attempt), ended(step, index, attempt, code="timeout", value=None)]
-    last = 1 + sum(isinstance(event, AttemptIntended) for event in after)
+    last = 1 + sum(isinstance(event, AttemptBegun) for event in after)
     good = draw(st.booleans())
     landed = draw(st.sampled_from(["landed", "unknown", "not_landed"])) if effect == "once" else "none"
     after.append(intended(step, index, last))

@@ -37,7 +37,7 @@ from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.tracing import open_trace, write_portable
 from remit.tracing.reader import VERSION
-from remit.workspace.session import House, open_house
+from remit.workspace.session import WorkspaceSession, open_session
 from support.lifecycle import Killed, dies_at
 
 NAME: Final = f"traces/golden/format-{VERSION}"
@@ -55,16 +55,16 @@ class Stage:
         self.run = run.new_run_id()
 
     @property
-    def house(self) -> House:
-        return open_house(self.folder)
+    def session(self) -> WorkspaceSession:
+        return open_session(self.folder)
 
     @property
     def record(self) -> Record:
-        return Record(self.house.journal, self.run)
+        return Record(self.session.journal, self.run)
 
     def begins(self, *, dies_at: str = "", wait: float = 0.0, seen: Callable[[AnyEvent], None] | None = None) -> None:
         """Its first process takes it as far as it goes, or dies when the first event of that type is recorded."""
-        opened = self.house
+        opened = self.session
         start = run.Start(
             agent="clerk",
             task="keep the ledger",
@@ -79,7 +79,7 @@ class Stage:
     def goes_on(self, *, dies_at: str = "") -> None:
         """Another process takes it up, under the files as they are now."""
         with suppress(Killed):
-            asyncio.run(run.resume_run(self.house, self.run, account="operator", tell=self._told(dies_at, None)))
+            asyncio.run(run.resume_run(self.session, self.run, account="operator", tell=self._told(dies_at, None)))
 
     def _told(self, at: str, seen: Callable[[AnyEvent], None] | None) -> Callable[[Recorded], None]:
         die = dies_at(at)
@@ -96,7 +96,7 @@ class Stage:
             approval.grant_approval(
                 *self._asked,
                 approval.Approval(approver=f"user:{person}", role="role:lead", account=person),
-                roles_of=self.house.policy.roles_of,
+                roles_of=self.session.policy.roles_of,
                 now=time.time_ns(),
             )
 
@@ -120,7 +120,7 @@ class Stage:
         return record, approval.waiting_approvals(record)[0]
 
     def _by(self, person: str) -> dict[str, Any]:
-        return {"approver": f"user:{person}", "account": person, "roles_of": self.house.policy.roles_of}
+        return {"approver": f"user:{person}", "account": person, "roles_of": self.session.policy.roles_of}
 
 
 def model_failed(folder: Path) -> Stage:
@@ -134,9 +134,9 @@ def model_failed(folder: Path) -> Stage:
         {"ledger__look": {"name": "crash"}},
     ]
     stage = Stage(folder, [{"say": "next", "calls": mixed}, turn(ledger__book={"name": "ben", "amount": 2})])
-    hold.set_hold(stage.house.journal, "agent:clerk", why="audit", account="op")
+    hold.set_hold(stage.session.journal, "agent:clerk", why="audit", account="op")
     stage.begins()
-    hold.lift_hold(stage.house.journal, "agent:clerk", account="op")
+    hold.lift_hold(stage.session.journal, "agent:clerk", account="op")
     stage.goes_on()
     return stage
 
@@ -145,7 +145,7 @@ def outcome_unknown(folder: Path) -> Stage:
     """The process dies in the middle of a payment; the same in other words is refused afterwards, another is made."""
     payments = [("ann", 5), ("ann", 6), ("ben", 7)]
     stage = Stage(folder, [turn(ledger__pay={"name": name, "amount": amount}) for name, amount in payments] + [DONE])
-    stage.begins(dies_at="attempt.intended")
+    stage.begins(dies_at="attempt.begun")
     stage.goes_on()
     return stage
 
@@ -244,7 +244,7 @@ def record(scene: Callable[[Path], Stage], folder: Path) -> Path:
     """Play that scene in a house of its own and write it to `FOLDER/SCENE.jsonl`."""
     with tempfile.TemporaryDirectory() as place:
         stage = scene(Path(place) / "clerk")
-        opened = stage.house
+        opened = stage.session
         path = folder / f"{scene.__name__.replace('_', '-')}.jsonl"
         write_portable(open_trace(opened.traces, opened.journal, stage.run), path)
     return path

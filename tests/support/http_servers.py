@@ -23,7 +23,7 @@ import h11
 
 from remit.core.attempts import Connection
 from remit.sandbox import Output, Profile, Sandbox
-from remit.sandbox.egress import Door, Egress, Permit, Ticket
+from remit.sandbox.egress import CallSession, Door, Egress, Permit
 from remit.sandbox.egress.certificate_authority import Authority
 from remit.sandbox.egress.permissions import Network, parse_host
 from remit.sandbox.warm import Bounds
@@ -239,16 +239,16 @@ class Replied:
 class Gate:
     """The proxy with a door on this machine's own loopback, and one call's ticket at it."""
 
-    def __init__(self, egress: Egress, door: Door, ticket: Ticket, port: int) -> None:
+    def __init__(self, egress: Egress, door: Door, call_session: CallSession, port: int) -> None:
         self.egress = egress
         self.door = door
-        self.ticket = ticket
+        self.call_session = call_session
         self.port = port
-        self.authorization = b"Basic " + base64.b64encode(f"call:{ticket.token}".encode())
+        self.authorization = b"Basic " + base64.b64encode(f"call:{call_session.token}".encode())
 
     @property
     def connections(self) -> Sequence[Connection]:
-        return self.ticket.ended
+        return self.call_session.ended
 
     def head(self, line: str | bytes, *fields: str | bytes, token: bool = True) -> bytes:
         """A request's head: its line, `Host` only where given, the token of the call."""
@@ -328,11 +328,11 @@ async def gate(
     listener = socket.create_server(("127.0.0.1", 0), backlog=256)
     port = listener.getsockname()[1]
     door = egress.open(listener)
-    ticket = door.admit(network, permit or Permit())
+    call_session = door.admit(network, permit or Permit())
     try:
-        yield Gate(egress, door, ticket, port)
+        yield Gate(egress, door, call_session, port)
     finally:
-        await door.dismiss(ticket)
+        await door.dismiss(call_session)
         await asyncio.to_thread(egress.close)
 
 

@@ -12,15 +12,15 @@ from typing import Any, Final
 import pytest
 
 from remit.broker.approvals import requests as approval
-from remit.core.calls import Ask
+from remit.core.calls import ProposedCall
 from remit.core.events import ApprovalRequested, Recorded, Usage
 from remit.core.messages import Turn
 from remit.journal.run_log import Record
 from remit.replay.replayer import Replayed, replay, tampering
 from remit.runtime import runner as run
 from remit.tracing import read
-from remit.workspace.bundle import open_rulebook
-from remit.workspace.session import House, open_house
+from remit.workspace.bundle import open_bundle
+from remit.workspace.session import WorkspaceSession, open_session
 from support.runs import DONE, Played, turn
 
 RUN: Final = "e" * 32
@@ -43,9 +43,9 @@ def dies_at(kind: str) -> Callable[[Recorded], None]:
     return tell
 
 
-def killed(folder: Path, at: str) -> House:
+def killed(folder: Path, at: str) -> WorkspaceSession:
     """A run whose process dies when the first event of that type is recorded."""
-    opened = open_house(folder)
+    opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
     with pytest.raises(Killed):
@@ -55,7 +55,7 @@ def killed(folder: Path, at: str) -> House:
 
 def resumed_after_kill(folder: Path) -> Played:
     """The killed run, taken up by another process."""
-    opened = open_house(folder)
+    opened = open_session(folder)
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, account="t")))
 
 
@@ -67,7 +67,7 @@ def resumed(played: Played) -> Played:
 def another(played: Played, turns: list[dict[str, Any]], *, user: str = "user:operator") -> Played:
     """Another run in the same workspace."""
     (played.folder / "agent/clerk/script.yaml").write_text(json.dumps({"turns": turns}))
-    opened = open_house(played.folder)
+    opened = open_session(played.folder)
     model = run.open_model_of(opened, "clerk")
     start = run.Start(agent="clerk", task="again", subject=user, account="t", model=model)
     return Played(folder=played.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
@@ -83,12 +83,12 @@ class Metered:
         self._usage = usage
 
     async def think(self, step: int, messages: Any, tools: Sequence[Any]) -> Turn:
-        ask = Ask(name="ledger__look", arguments=json.dumps({"name": f"a{step}"}))
-        return Turn(text="", asks=(ask,), finish="tool_calls", usage=self._usage)
+        ask = ProposedCall(name="ledger__look", arguments=json.dumps({"name": f"a{step}"}))
+        return Turn(text="", proposed_calls=(ask,), finish="tool_calls", usage=self._usage)
 
 
 def metered(folder: Path, usage: Usage) -> Played:
-    opened = open_house(folder)
+    opened = open_session(folder)
     start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Metered(usage))
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
@@ -122,5 +122,5 @@ def granted(
 
 def replayed(played: Played) -> Replayed:
     trace = read(played.ended.trace)
-    books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     return asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))

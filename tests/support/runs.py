@@ -10,7 +10,7 @@ from typing import Any
 
 from remit.core.events import CallAnswered, Recorded
 from remit.runtime.lifecycle import Ended
-from remit.workspace.session import House
+from remit.workspace.session import WorkspaceSession
 from support.workspaces.ledger import effects
 
 TASK = "Checkout is failing: find out why and write the report"
@@ -38,7 +38,7 @@ class Played:
     """A run that was played, and what came of it."""
 
     folder: Path
-    opened: House
+    opened: WorkspaceSession
     ended: Ended
 
     @property

@@ -70,8 +70,8 @@ def title(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REPORT_TITLE", "Title: ")
 
 
-def write(house: Path, code: str, *, expect: str = '{value: "Title: text"}', **grants: list[str]) -> Path:
-    folder = house / "tools" / "reporter"
+def write(session: Path, code: str, *, expect: str = '{value: "Title: text"}', **grants: list[str]) -> Path:
+    folder = session / "tools" / "reporter"
     folder.mkdir(exist_ok=True)
     given = {key: json.dumps(values) for key, values in (EXACT | grants).items()}
     (folder / "tool.toml").write_text(TOML.format(**given))
@@ -80,17 +80,17 @@ def write(house: Path, code: str, *, expect: str = '{value: "Title: text"}', **g
     return folder
 
 
-def observed(house: Path, name: str = "reporter") -> Report:
-    return asyncio.run(observe_tool(load_workspace(house), name))
+def observed(session: Path, name: str = "reporter") -> Report:
+    return asyncio.run(observe_tool(load_workspace(session), name))
 
 
 # -- what is granted and used ------------------------------------------------------------------------------------------
 
 
-def test_a_tool_that_uses_what_it_declares_is_told_so(house: Path) -> None:
+def test_a_tool_that_uses_what_it_declares_is_told_so(session: Path) -> None:
     """A file beside the decided one, renamed to it when it is whole, is scratch and no use."""
-    write(house, HONEST)
-    report = observed(house)
+    write(session, HONEST)
+    report = observed(session)
     assert (report.ok, report.undeclared, report.unused, report.smaller) == (True, (), (), "")
     assert report.used == (
         Used(use="read", what="docs/a.md"),
@@ -99,9 +99,9 @@ def test_a_tool_that_uses_what_it_declares_is_told_so(house: Path) -> None:
     )
 
 
-def test_grants_that_no_case_needs_are_listed_and_the_smaller_manifest_still_works(house: Path) -> None:
+def test_grants_that_no_case_needs_are_listed_and_the_smaller_manifest_still_works(session: Path) -> None:
     folder = write(
-        house,
+        session,
         HONEST,
         env=["TZ", "REPORT_TITLE"],
         programs=["true"],
@@ -110,7 +110,7 @@ def test_grants_that_no_case_needs_are_listed_and_the_smaller_manifest_still_wor
         stores=["cache"],
         touches=["read file:{path}", "read file:docs/b.md", "write store:cache", "write file:{report}"],
     )
-    report = observed(house)
+    report = observed(session)
     assert report.ok
     assert [(one.key, one.grant) for one in report.unused] == [
         ("at_most.read", "logs/**"),
@@ -130,7 +130,7 @@ def test_grants_that_no_case_needs_are_listed_and_the_smaller_manifest_still_wor
             key = line.partition(" = ")[0]
             text = "\n".join(line if old.startswith(f"{key} = ") else old for old in text.splitlines())
     (folder / "tool.toml").write_text(text + "\n")
-    again = observed(house)
+    again = observed(session)
     assert (again.ok, [one.grant for one in again.unused]) == (True, ["cache"])
 
 
@@ -164,8 +164,8 @@ def act(path: str, report: str) -> str:
 """
 
 
-def test_every_use_that_nothing_grants_is_told_with_its_line(remit: Remit, house: Path) -> None:
-    folder = write(house, f"ROOT = '/work'\n{REACHING}", expect="{value: done}", env=[])
+def test_every_use_that_nothing_grants_is_told_with_its_line(remit: Remit, session: Path) -> None:
+    folder = write(session, f"ROOT = '/work'\n{REACHING}", expect="{value: done}", env=[])
     cases = (folder / "cases.yaml").read_text().replace('docs/b.md: "other"', 'docs/b.md: "b", docs/c.md: "c"')
     (folder / "cases.yaml").write_text(cases)
     said = remit("tool", "observe", "reporter", "--json")
@@ -208,8 +208,8 @@ effect = "read"
 """
 
 
-def test_what_a_program_and_its_own_children_do_is_seen(house: Path) -> None:
-    folder = house / "tools" / "lines"
+def test_what_a_program_and_its_own_children_do_is_seen(session: Path) -> None:
+    folder = session / "tools" / "lines"
     folder.mkdir()
     (folder / "tool.toml").write_text(COMMAND)
     (folder / "show.sh").write_text('cat -- "$1"\ncat logs/other 2>/dev/null\nwc -l "$1" 2>/dev/null\ntrue\n')
@@ -217,7 +217,7 @@ def test_what_a_program_and_its_own_children_do_is_seen(house: Path) -> None:
         "- note: shows\n  action: lines.show\n  arguments: {path: logs/a}\n"
         '  setup: {files: {logs/a: "a", logs/other: "b"}}\n  expect: {value: a}\n'
     )
-    report = observed(house, "lines")
+    report = observed(session, "lines")
     assert [(used.use, used.what) for used in report.used] == [("read", "logs/a"), ("start", "cat"), ("start", "sh")]
     assert {(one.use, one.what) for one in report.undeclared} == {("read", "logs/other"), ("start", "wc")}
     assert [(one.key, one.grant) for one in report.unused] == [("always.programs", "sed")]
@@ -254,14 +254,14 @@ def ask() -> str:
 """
 
 
-def test_hosts_are_judged_by_what_the_proxy_saw(house: Path) -> None:
-    folder = house / "tools" / "web"
+def test_hosts_are_judged_by_what_the_proxy_saw(session: Path) -> None:
+    folder = session / "tools" / "web"
     folder.mkdir()
     with Server(lambda heard: Said(body=b"hello")) as server:
         (folder / "tool.toml").write_text(WEB.format(port=server.port))
         (folder / "main.py").write_text(ASK.replace("PORT", str(server.port)))
         (folder / "cases.yaml").write_text("- {note: asks, action: web.ask, expect: {value: hello}}\n")
-        report = observed(house, "web")
+        report = observed(session, "web")
     assert (report.failed, report.used) == ((), (Used(use="connect", what=f"localhost:{server.port}"),))
     assert [(one.use, one.what, one.allow) for one in report.undeclared] == [
         ("connect", "other.example.com:80", 'hosts = ["other.example.com:80"]')
@@ -270,33 +270,33 @@ def test_hosts_are_judged_by_what_the_proxy_saw(house: Path) -> None:
     assert report.smaller == f'[always]\nhosts = ["GET localhost:{server.port}"]'
 
 
-def test_a_case_that_shows_a_refusal_is_no_use_and_a_failing_case_is_no_proof(house: Path) -> None:
+def test_a_case_that_shows_a_refusal_is_no_use_and_a_failing_case_is_no_proof(session: Path) -> None:
     reaching = "def act(path: str, report: str) -> str:\n    return open('docs/b.md').read()\n"
-    write(house, reaching, expect="{error: sandbox_violation}")
-    assert observed(house).undeclared == ()
-    write(house, HONEST, expect="{value: other}")
-    report = observed(house)
+    write(session, reaching, expect="{error: sandbox_violation}")
+    assert observed(session).undeclared == ()
+    write(session, HONEST, expect="{value: other}")
+    report = observed(session)
     assert (report.ok, len(report.failed)) == (False, 1)
 
 
-def test_an_action_that_no_case_starts_is_not_judged(house: Path) -> None:
-    folder = write(house, HONEST + "\ndef other() -> str:\n    return ''\n", read=["docs/**", "logs/**"])
+def test_an_action_that_no_case_starts_is_not_judged(session: Path) -> None:
+    folder = write(session, HONEST + "\ndef other() -> str:\n    return ''\n", read=["docs/**", "logs/**"])
     with (folder / "tool.toml").open("a") as manifest:
         manifest.write('\n[actions.other]\nsummary = "Other"\neffect = "read"\n')
-    report = observed(house)
+    report = observed(session)
     assert (report.ok, [one.grant for one in report.unused], report.smaller) == (True, ["logs/**"], "")
     assert report.unjudged == ("reporter.other: no case starts it, so no smaller manifest is suggested",)
 
 
-def test_where_nothing_can_be_observed_the_reason_is_told(house: Path) -> None:
-    folder = write(house, HONEST)
+def test_where_nothing_can_be_observed_the_reason_is_told(session: Path) -> None:
+    folder = write(session, HONEST)
     (folder / "cases.yaml").write_text(
         CASE.replace("docs/a.md", "../a.md").replace("EXPECT", "{error: invalid_arguments}")
     )
     with pytest.raises(UsageError, match="no case of 'reporter' starts it"):
-        observed(house)
+        observed(session)
     with pytest.raises(UsageError, match="there is no tool 'other'"):
-        observed(house, "other")
+        observed(session, "other")
 
 
 # -- the sandbox is that of any run ------------------------------------------------------------------------------------

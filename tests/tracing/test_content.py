@@ -16,7 +16,7 @@ from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.tracing import open_trace, read
 from remit.tracing.reports.verification import verify
-from remit.workspace import session as house
+from remit.workspace import session
 from support.runs import DONE, Command, Play, turn
 
 WORD = "SECRETPLAN"
@@ -42,8 +42,8 @@ def quiet(clerk: Callable[..., Path]) -> Callable[..., Path]:
     return write
 
 
-def start(folder: Path, *, wait: float = 0.0) -> tuple[house.House, run.Ended]:
-    opened = house.open_house(folder)
+def start(folder: Path, *, wait: float = 0.0) -> tuple[session.WorkspaceSession, run.Ended]:
+    opened = session.open_session(folder)
     work = run.start_run(
         opened,
         run.Start(
@@ -70,7 +70,7 @@ def test_nothing_that_was_said_is_on_disk_and_the_run_does_the_same(
     for path in (folder / "traces").rglob("*"):
         if path.is_file() and path.parent.name != "objects":  # the rulebook holds the prompt, and no word of the run
             assert WORD.encode() not in path.read_bytes(), path
-    trace = open_trace(opened.traces, house.open_house(folder).journal, ended.run)
+    trace = open_trace(opened.traces, session.open_session(folder).journal, ended.run)
     loud = play(TURNS, approvals=APPROVALS)
     assert [item.type for item in trace.records] == [item.type for item in loud.records]
     codes = [getattr(getattr(item.event, "result", None), "error", None) for item in trace.records]
@@ -94,7 +94,7 @@ def test_it_is_said_at_the_start_in_the_list_and_on_the_page(quiet: Callable[...
 
 def test_a_person_still_reads_what_to_approve_and_wakes_the_run(quiet: Callable[..., Path]) -> None:
     folder = quiet(TURNS[2:])
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
 
     async def both() -> run.Ended:
         model = run.open_model_of(opened, "clerk")

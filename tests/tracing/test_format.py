@@ -15,7 +15,7 @@ from remit.replay.replayer import replay, tampering
 from remit.tracing import read
 from remit.tracing.reader import READS, VERSION
 from remit.tracing.reports.verification import verify
-from remit.workspace.bundle import open_rulebook
+from remit.workspace.bundle import open_bundle
 from remit.workspace.template import starter_folder
 from support import golden
 from support.runs import Command
@@ -27,7 +27,7 @@ OF_WORKSPACE = {  # no run holds these
     "break_glass.reviewed",
     "run.pruned",
     "tool.failed",
-    "tool.tried",
+    "tool.trial_started",
     "tool.recovered",
 }
 
@@ -44,7 +44,7 @@ def test_every_format_that_was_ever_written_still_reads_verifies_and_replays(ver
         trace = read(path)
         assert {span.version for span in trace.spans} == {version}
         assert verify(trace) == (), path
-        books = {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+        books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
         found = asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
         assert (found.reproduced, found.complete) == (True, True), (path, found.divergences)
 

@@ -167,6 +167,6 @@ def test_every_alert_reads_a_metric_that_is_sent_and_links_the_page_of_its_code(
     assert {"remit_calls", "remit_runs", "remit_effects_unknown", "remit_approvals_waiting", "remit_holds"} <= seen
 
 
-def test_the_rules_are_the_starters_too(house: Path) -> None:
-    assert (house / "traces" / "alerts.yaml").exists()
-    assert (house / "traces" / "codes.md").exists()
+def test_the_rules_are_the_starters_too(session: Path) -> None:
+    assert (session / "traces" / "alerts.yaml").exists()
+    assert (session / "traces" / "codes.md").exists()

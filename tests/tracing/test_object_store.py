@@ -32,8 +32,8 @@ def trace(tmp_path: Path) -> Trace:
     objects = Objects(folder / "objects")
     first, second = objects.put_rulebook(FILES), objects.put_rulebook(LATER)
     events: list[AnyEvent] = [
-        started(rulebook=first),
-        RunResumed(count=1, account="ann", rulebook=second, policy_digest="p"),
+        started(bundle=first),
+        RunResumed(count=1, account="ann", bundle=second, policy_digest="p"),
         *turn(0),
         RunFinished(outcome="completed", answer="done"),
     ]
@@ -101,8 +101,8 @@ def test_a_portable_file_holds_the_run_and_all_its_rules(trace: Trace, tmp_path:
     assert copy.store is None
     assert copy.records == trace.records
     assert copy.faults() == ()
-    assert list(copy.rulebooks().values()) == [FILES, LATER]
-    assert copy.rulebooks() == trace.rulebooks()
+    assert list(copy.bundles().values()) == [FILES, LATER]
+    assert copy.bundles() == trace.bundles()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -146,7 +146,7 @@ def test_a_trace_without_its_rules_can_be_read_and_says_that_it_cannot_be_replay
     bare = read(tmp_path / "two.jsonl")
     assert bare.records == trace.records
     with pytest.raises(UsageError, match="bring it by `remit trace export`"):
-        bare.rulebooks()
+        bare.bundles()
     with pytest.raises(UsageError, match="bring it by"):
         write_portable(bare, tmp_path / "three.jsonl")
     assert not (tmp_path / "three.jsonl").exists()

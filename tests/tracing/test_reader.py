@@ -48,7 +48,7 @@ SPOILT: dict[str, Callable[[str], str]] = {
     "a number that is none": lambda line: line.replace('"intValue":"1"', '"intValue":"one"'),
     "a negative number": lambda line: line.replace('"intValue":"1"', '"intValue":"-1"'),
     "another event in its place": lambda line: line.replace("let me see", "let me be"),
-    "a body that is no event": lambda line: line.replace("model.asked\\", "model.dreamt\\"),
+    "a body that is no event": lambda line: line.replace("model.requested\\", "model.dreamt\\"),
 }
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from remit.core.events import AttemptIntended
+from remit.core.events import AttemptBegun
 from remit.sandbox import find_bwrap
 from remit.tracing import open_trace
-from remit.tracing.reports.reconciliation import mend
+from remit.tracing.reports.reconciliation import reconcile
 from remit.tracing.reports.verification import verify
-from remit.workspace.session import open_house
+from remit.workspace.session import open_session
 from support import cli_server as warm
 from support.runs import DONE, Said, turn
 from support.workspaces.ledger import effects, environment
@@ -53,8 +53,8 @@ def read_only(folder: Path, *args: str) -> Said:
 
 def intended(folder: Path) -> int:
     """Effects that are recorded as intended."""
-    events = [item.event for item in open_house(folder).journal.events(RUN)]
-    return sum(isinstance(event, AttemptIntended) and event.idempotency_key != "" for event in events)
+    events = [item.event for item in open_session(folder).journal.events(RUN)]
+    return sum(isinstance(event, AttemptBegun) and event.idempotency_key != "" for event in events)
 
 
 @pytest.mark.parametrize("limit", [60_000, 150_000])
@@ -65,12 +65,12 @@ def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on(clerk: Callabl
     assert "unrecorded: " in said.err
     assert "fix: make room" in said.err
     assert "Traceback" not in said.err
-    opened = open_house(folder)
+    opened = open_session(folder)
     done = [effect for effect in effects(folder) if effect["action"] == "book"]
     assert len(done) <= intended(folder)
     if not opened.journal.events(RUN):
         return
-    assert mend(opened.traces, opened.journal.chain(RUN)).state == "whole"
+    assert reconcile(opened.traces, opened.journal.chain(RUN)).state == "whole"
     again = remit(folder, "run", "--resume", RUN)
     assert again.code == 0, again.err
     keys = [effect["key"] for effect in effects(folder) if effect["action"] == "book"]
@@ -112,5 +112,5 @@ def test_a_dead_collector_changes_nothing_but_a_line_at_the_end(clerk: Callable[
         )
     assert said.code == 0, said.err
     assert "spans did not arrive at the collector; the trace file has them all" in said.out
-    opened = open_house(folder)
-    assert mend(opened.traces, opened.journal.chain(RUN)).state == "whole"
+    opened = open_session(folder)
+    assert reconcile(opened.traces, opened.journal.chain(RUN)).state == "whole"

@@ -27,8 +27,8 @@ def edit(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1), errors="surrogateescape")
 
 
-def test_the_starter_has_no_problem(house: Path) -> None:
-    report = check_workspace(house)
+def test_the_starter_has_no_problem(session: Path) -> None:
+    report = check_workspace(session)
     assert report.problems == ()
     assert report.counts["tools"] == 5
 
@@ -48,9 +48,9 @@ BROKEN = [
 
 @pytest.mark.parametrize(("file", "old", "new", "where"), BROKEN)
 def test_a_broken_file_is_one_clear_error_with_its_line(
-    remit: Remit, house: Path, file: str, old: str, new: str, where: str
+    remit: Remit, session: Path, file: str, old: str, new: str, where: str
 ) -> None:
-    edit(house / file, old, new)
+    edit(session / file, old, new)
     said = remit("check")
     assert said.code == 2
     assert where in said.err
@@ -58,9 +58,9 @@ def test_a_broken_file_is_one_clear_error_with_its_line(
     assert "Traceback" not in said.err
 
 
-def test_problems_of_all_rooms_are_reported_at_once(remit: Remit, house: Path) -> None:
-    edit(house / "tools/files/tool.toml", 'effect = "read"', 'effect = "reads"')
-    edit(house / "policies/rules.csv", "True, deny", "True, Deny")
+def test_problems_of_all_rooms_are_reported_at_once(remit: Remit, session: Path) -> None:
+    edit(session / "tools/files/tool.toml", 'effect = "read"', 'effect = "reads"')
+    edit(session / "policies/rules.csv", "True, deny", "True, Deny")
     said = remit("run", "triage", "x")
     assert said.code == 2
     assert "tools/files/tool.toml:" in said.err
@@ -77,7 +77,7 @@ def test_a_broken_trace_file_is_one_clear_error_with_its_line(remit: Remit, tmp_
         assert "Traceback" not in said.err
 
 
-def test_the_doctor_says_no_where_no_accepted_tier_works(remit: Remit, house: Path) -> None:
+def test_the_doctor_says_no_where_no_accepted_tier_works(remit: Remit, session: Path) -> None:
     """That a weaker tier would work is told; it does not make the answer yes until remit.toml accepts it."""
     without = {"REMIT_BWRAP": "/nonexistent/bwrap"}
     said = remit("doctor", env=without)
@@ -85,7 +85,7 @@ def test_the_doctor_says_no_where_no_accepted_tier_works(remit: Remit, house: Pa
     assert "fix: install bubblewrap" in said.out
     assert "landlock: works" in said.out
     assert "no tool runs here: remit.toml accepts only full" in said.out
-    edit(house / "remit.toml", 'accept = ["full"]', 'accept = ["full", "landlock"]')
+    edit(session / "remit.toml", 'accept = ["full"]', 'accept = ["full", "landlock"]')
     assert remit("doctor", env=without).code == 0
 
 
@@ -105,24 +105,24 @@ def test_the_published_schema_of_results_is_the_one_that_is_told() -> None:
     assert published == json.loads(json.dumps(TypeAdapter(Result).json_schema()))
 
 
-def test_a_new_tool_works_from_its_first_test_to_its_first_call(remit: Remit, house: Path) -> None:
+def test_a_new_tool_works_from_its_first_test_to_its_first_call(remit: Remit, session: Path) -> None:
     assert remit("tool", "new", "words").code == 0
     assert "2 passed, 0 failed" in remit("tool", "test", "words").out
-    (house / "notes").mkdir()
-    (house / "notes" / "a.txt").write_text("one two three")
-    tried = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(house))
+    (session / "notes").mkdir()
+    (session / "notes" / "a.txt").write_text("one two three")
+    tried = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(session))
     assert (tried.code, tried.out.strip()) == (0, "3"), tried.err
     assert "not pinned" in remit("tool", "list").out
-    edit(house / "agent/triage/agent.toml", 'tools = ["files"', 'tools = ["words", "files"')
-    (house / "agent/triage/incident/notes").mkdir()
-    (house / "agent/triage/incident/notes/a.txt").write_text("one two three")
+    edit(session / "agent/triage/agent.toml", 'tools = ["files"', 'tools = ["words", "files"')
+    (session / "agent/triage/incident/notes").mkdir()
+    (session / "agent/triage/incident/notes/a.txt").write_text("one two three")
     call = ("call", "words.count", '{"path": "notes/a.txt"}', "--agent", "triage", "--json")
     refused = remit(*call)
     assert (refused.code, refused.json["error"]["details"]) == (1, {"reason": "not_pinned"})
     assert remit("tool", "pin", "words").out == "words: new\n"
     denied = remit(*call)
     assert (denied.code, denied.json["error"]["code"]) == (1, "policy_denied")
-    rules = house / "policies" / "rules.csv"
+    rules = session / "policies" / "rules.csv"
     rules.write_text(
         rules.read_text()
         + "\np, agent:triage, words.count, file:notes/**, True, allow\np, role:operator, words.*, file:notes/**, True, allow\n"
@@ -131,17 +131,17 @@ def test_a_new_tool_works_from_its_first_test_to_its_first_call(remit: Remit, ho
     assert (allowed.code, allowed.json["value"]) == (0, 3), allowed.out + allowed.err
 
 
-def test_trying_a_tool_shows_its_traceback_and_what_was_refused(remit: Remit, house: Path) -> None:
+def test_trying_a_tool_shows_its_traceback_and_what_was_refused(remit: Remit, session: Path) -> None:
     remit("tool", "new", "words")
     edit(
-        house / "tools/words/main.py",
+        session / "tools/words/main.py",
         "    try:\n",
         '    print("at work")\n    Path("other.txt").read_text()\n    try:\n',
     )
-    (house / "notes").mkdir()
-    (house / "notes" / "a.txt").write_text("one")
-    (house / "other.txt").write_text("secret")
-    said = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(house))
+    (session / "notes").mkdir()
+    (session / "notes" / "a.txt").write_text("one")
+    (session / "other.txt").write_text("secret")
+    said = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(session))
     assert said.code == 1
     assert "at work" in said.err
     assert "Traceback" in said.err
@@ -149,19 +149,19 @@ def test_trying_a_tool_shows_its_traceback_and_what_was_refused(remit: Remit, ho
     assert "other.txt" in said.err
 
 
-def test_what_a_tool_prints_is_shown_while_it_runs(remit: Remit, house: Path) -> None:
+def test_what_a_tool_prints_is_shown_while_it_runs(remit: Remit, session: Path) -> None:
     remit("tool", "new", "words")
     edit(
-        house / "tools/words/main.py",
+        session / "tools/words/main.py",
         "    try:\n",
         '    print("at work")\n    __import__("time").sleep(60)\n    try:\n',
     )
-    edit(house / "tools/words/tool.toml", "[at_most]", '[limits]\nwall = "60s"\n\n[at_most]')
-    (house / "notes").mkdir()
-    (house / "notes" / "a.txt").write_text("one")
+    edit(session / "tools/words/tool.toml", "[at_most]", '[limits]\nwall = "60s"\n\n[at_most]')
+    (session / "notes").mkdir()
+    (session / "notes" / "a.txt").write_text("one")
     trying = subprocess.Popen(
-        [sys.executable, "-m", "remit", "tool", "try", "words.count", "path=notes/a.txt", "--folder", str(house)],
-        cwd=house,
+        [sys.executable, "-m", "remit", "tool", "try", "words.count", "path=notes/a.txt", "--folder", str(session)],
+        cwd=session,
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -174,19 +174,19 @@ def test_what_a_tool_prints_is_shown_while_it_runs(remit: Remit, house: Path) ->
     assert (line, running) == ("at work\n", True)
 
 
-def test_a_tool_of_which_the_manifest_says_no_trust_gets_a_sandbox_for_each_call(remit: Remit, house: Path) -> None:
+def test_a_tool_of_which_the_manifest_says_no_trust_gets_a_sandbox_for_each_call(remit: Remit, session: Path) -> None:
     """Its card says so, and what was not decided is not even mounted."""
     remit("tool", "new", "words")
-    edit(house / "tools/words/tool.toml", 'source = "python"', 'source = "python"\ntrust = "none"')
+    edit(session / "tools/words/tool.toml", 'source = "python"', 'source = "python"\ntrust = "none"')
     edit(
-        house / "tools/words/main.py",
+        session / "tools/words/main.py",
         "    try:\n",
         '    print(Path("/work/notes/b.txt").exists(), Path("/work/notes/a.txt").exists())\n    try:\n',
     )
-    (house / "notes").mkdir()
+    (session / "notes").mkdir()
     for name in ("a.txt", "b.txt"):
-        (house / "notes" / name).write_text("one")
-    said = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(house))
+        (session / "notes" / name).write_text("one")
+    said = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(session))
     assert (said.code, said.out) == (0, "1\n")
     assert "False True" in said.err
     assert "no trust: each call has a sandbox of its own" in remit("tool", "show", "words").out
@@ -205,8 +205,8 @@ def test_the_permission_card_says_who_enforces_each_line(remit: Remit) -> None:
     assert "enforced by the tool itself" in card
 
 
-def test_a_command_tool_runs_a_program_without_a_shell(remit: Remit, house: Path) -> None:
-    folder = house / "tools" / "lines"
+def test_a_command_tool_runs_a_program_without_a_shell(remit: Remit, session: Path) -> None:
+    folder = session / "tools" / "lines"
     folder.mkdir()
     (folder / "tool.toml").write_text(
         """name = "lines"
@@ -235,20 +235,20 @@ effect = "read"
     assert refused.code == 1
 
 
-def test_a_tool_that_is_a_server_of_the_model_context_protocol_is_reserved(remit: Remit, house: Path) -> None:
-    edit(house / "tools/files/tool.toml", 'source = "python"', 'source = "mcp"')
+def test_a_tool_that_is_a_server_of_the_model_context_protocol_is_reserved(remit: Remit, session: Path) -> None:
+    edit(session / "tools/files/tool.toml", 'source = "python"', 'source = "mcp"')
     said = remit("check")
     assert said.code == 2
     assert "reserved" in said.err or "not yet" in said.err
 
 
-def test_code_planted_beside_the_reviewed_code_does_not_run(remit: Remit, house: Path, tmp_path: Path) -> None:
+def test_code_planted_beside_the_reviewed_code_does_not_run(remit: Remit, session: Path, tmp_path: Path) -> None:
     """The pin does not cover `__pycache__`; Python would prefer an unchecked file there to the source."""
     import importlib.util
 
     planted = tmp_path / "main.py"
     planted.write_text('def read(path: str, start_line: int = 1, lines: int = 400) -> dict: return {"planted": True}\n')
-    cache = Path(importlib.util.cache_from_source(str(house / "tools/files/main.py")))
+    cache = Path(importlib.util.cache_from_source(str(session / "tools/files/main.py")))
     cache.parent.mkdir(exist_ok=True)
     py_compile.compile(
         str(planted), cfile=str(cache), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
@@ -279,19 +279,19 @@ def test_a_call_that_asks_is_listed_and_cannot_be_granted_by_its_own_requester(r
     assert "approval_invalid" in granted.err
 
 
-def test_a_dry_run_decides_and_records_nothing(remit: Remit, house: Path) -> None:
+def test_a_dry_run_decides_and_records_nothing(remit: Remit, session: Path) -> None:
     said = remit("call", "tickets.close", '{"key": "INC-2041", "reason": "fixed"}', "--agent", "triage", "--dry-run")
     assert said.code == 1
     assert said.out.startswith("ask")
     assert remit("trace", "list").out == "no runs yet\n"
 
 
-def test_acting_for_another_user_needs_a_rule(remit: Remit, house: Path) -> None:
+def test_acting_for_another_user_needs_a_rule(remit: Remit, session: Path) -> None:
     call = ("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage", "--user", "dana")
     refused = remit(*call)
     assert refused.code == 1
     assert "may not act for user:dana" in refused.err
-    rules = house / "policies" / "rules.csv"
+    rules = session / "policies" / "rules.csv"
     rules.write_text(
         rules.read_text()
         + "\n# Operators may act for the lead\np, role:operator, remit.impersonate, user:dana, True, allow\n"
@@ -299,7 +299,7 @@ def test_acting_for_another_user_needs_a_rule(remit: Remit, house: Path) -> None
     assert remit(*call).code == 0
 
 
-def test_a_task_that_is_no_text_is_recorded_as_one(remit: Remit, house: Path) -> None:
+def test_a_task_that_is_no_text_is_recorded_as_one(remit: Remit, session: Path) -> None:
     """What a terminal in another encoding sends."""
     said = remit("call", "files.read", '{"path": "\udcff"}', "--agent", "triage", "--json")
     assert (said.code, said.json["error"]["code"]) == (1, "invalid_arguments"), said.err
@@ -308,17 +308,17 @@ def test_a_task_that_is_no_text_is_recorded_as_one(remit: Remit, house: Path) ->
     assert "caf? is down" in remit("trace", "list").out
 
 
-def test_what_this_account_may_not_read_or_write_is_one_error_with_its_path(remit: Remit, house: Path) -> None:
-    (house / "file").touch()
-    said = remit("init", str(house / "file" / "below"))
+def test_what_this_account_may_not_read_or_write_is_one_error_with_its_path(remit: Remit, session: Path) -> None:
+    (session / "file").touch()
+    said = remit("init", str(session / "file" / "below"))
     assert (said.code, said.out) == (2, "")
-    assert str(house / "file") in said.err
+    assert str(session / "file") in said.err
     assert "fix: " in said.err
     assert "internal error" not in said.err
 
 
-def test_init_never_overwrites(remit: Remit, house: Path, tmp_path: Path) -> None:
-    assert remit("init", str(house)).code == 2
+def test_init_never_overwrites(remit: Remit, session: Path, tmp_path: Path) -> None:
+    assert remit("init", str(session)).code == 2
     assert remit("init", str(tmp_path / "new")).code == 0
 
 
@@ -387,7 +387,7 @@ def test_every_command_has_examples_and_json_and_its_help_loads_two_small_librar
         assert not leaf or "--json" in page, name
 
 
-def test_colour_is_for_terminals_and_for_those_who_want_it(remit: Remit, house: Path) -> None:
+def test_colour_is_for_terminals_and_for_those_who_want_it(remit: Remit, session: Path) -> None:
     call = ("call", "files.read", '{"path": "secrets/payments.env"}', "--agent", "triage", "--dry-run")
     assert "\x1b" not in remit(*call).out
 
@@ -395,7 +395,7 @@ def test_colour_is_for_terminals_and_for_those_who_want_it(remit: Remit, house: 
         """What a terminal is sent."""
         ours, theirs = pty.openpty()
         command = [sys.executable, "-m", "remit", *call]
-        subprocess.run(command, cwd=house, env={**os.environ, **env}, stdout=theirs, timeout=60, check=False)
+        subprocess.run(command, cwd=session, env={**os.environ, **env}, stdout=theirs, timeout=60, check=False)
         os.close(theirs)
         said = os.read(ours, 65_536)
         os.close(ours)
@@ -405,10 +405,10 @@ def test_colour_is_for_terminals_and_for_those_who_want_it(remit: Remit, house: 
     assert shown(NO_COLOR="1").startswith(b"deny: ")
 
 
-def test_the_journal_and_the_traces_are_their_owners_alone(remit: Remit, house: Path) -> None:
+def test_the_journal_and_the_traces_are_their_owners_alone(remit: Remit, session: Path) -> None:
     remit("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage")
-    for path in (house / "traces").glob("*.jsonl"):
+    for path in (session / "traces").glob("*.jsonl"):
         assert path.stat().st_mode & 0o077 == 0
-    for path in (house / "traces").glob("*.db"):
+    for path in (session / "traces").glob("*.db"):
         assert path.stat().st_mode & 0o077 == 0
         sqlite3.connect(path).close()

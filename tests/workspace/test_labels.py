@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remit.core.calls import Touch
+from remit.core.calls import ResourceAccess
 from remit.core.errors import WorkspaceError
 from remit.workspace.labels import labels_of, read_labels
 
@@ -45,11 +45,11 @@ resources = ["table:guestbook"]
     ],
 )
 def test_what_comes_from_a_resource_has_its_labels(resource: str, labels: tuple[str, ...]) -> None:
-    assert labels_of(RULES, [Touch(access="use", resource=resource)]) == labels
+    assert labels_of(RULES, [ResourceAccess(access="use", resource=resource)]) == labels
 
 
 def test_a_call_that_touches_several_has_the_labels_of_each_once() -> None:
-    touched = [Touch(access="read", resource=one) for one in ("file:hr/a", "file:hr/b", "table:guestbook")]
+    touched = [ResourceAccess(access="read", resource=one) for one in ("file:hr/a", "file:hr/b", "table:guestbook")]
     assert labels_of(RULES, touched) == ("private", "untrusted", "guests")
 
 

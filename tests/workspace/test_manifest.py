@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remit.core.calls import Touch
+from remit.core.calls import ResourceAccess
 from remit.core.errors import Problem, WorkspaceError
 from remit.core.parsing.file_patterns import covered
 from remit.sandbox.egress.permissions import Url, parse_host
@@ -82,7 +82,7 @@ def test_a_manifest_says_which_hosts_and_urls_its_calls_reach() -> None:
         )
         + '[actions.get]\nsummary = "s"\ntouches = ["use url:{url}"]\neffect = "read"\nmethods = ["GET"]\n'
     )
-    touches = [Touch(access="use", resource="https://www.example.com/a")]
+    touches = [ResourceAccess(access="use", resource="https://www.example.com/a")]
     network = manifest.network(manifest.actions["get"], touches)
     assert network is not None
     assert network.urls == (Url(scheme="https", name="www.example.com", port=443, path="/a", methods=("GET",)),)
@@ -259,7 +259,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         ('"write store:tickets"', '"write store:orders"', "not in 'at_most.stores'"),
         ('write = ["reports/**"]', "write = []", "may write no file"),
         ('effect = "read"', 'effect = "reads"', "'actions.read.effect' is 'reads'"),
-        ('effect = "read"', 'effect = "read"\nclears = ["untrusted"]', "it clears labels"),
+        ('effect = "read"', 'effect = "read"\nremoves_labels = ["untrusted"]', "it clears labels"),
         ('effect = "read"', 'effect = "once"', "could do it twice"),
         ("attempts = 3", "attempts = 0", "'actions.read.retry.attempts' is 0"),
         ("attempts = 3", "attempts = 99", "'actions.read.retry.attempts' is 99"),
@@ -270,7 +270,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         ('errors = ["not_found", "busy"]', 'errors = "busy"', "'actions.read.errors' is 'busy'"),
         ('"UnicodeDecodeError"', '"Exception"', "every error"),
         ('"UnicodeDecodeError"', '"a.b"', "not an exception class"),
-        ('returns = ["untrusted"]', 'returns = ["Un trusted"]', "not a label"),
+        ('adds_labels = ["untrusted"]', 'adds_labels = ["Un trusted"]', "not a label"),
         ('summary = "Write one text file"', 'summary = "s"\nrun = ["jq"]', "only for source = 'command'"),
         ('summary = "Write one text file"', 'summary = "Write \u202eelif eno"', "'actions.write.summary' holds an invisible character U+202E"),
         ('summary = "Write one text file"', 'summary = "Write \\U000e0049t"', "'actions.write.summary' holds an invisible character U+E0049"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from remit.core.calls import Touch
+from remit.core.calls import ResourceAccess
 from remit.core.errors import Refusal
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest
 from remit.workspace.manifest.resolution import MOST_TOUCHES, check_output, command_schema, fill_argv, resolve
@@ -39,9 +39,9 @@ def schema(required: tuple[str, ...] = (), **properties: Any) -> ActionSchema:
     return ActionSchema(input={"type": "object", "properties": properties, "required": list(required)}, output={})
 
 
-def touch(line: str, *, fixed: bool = False) -> Touch:
+def touch(line: str, *, fixed: bool = False) -> ResourceAccess:
     access, _, resource = line.partition(" ")
-    return Touch.model_validate({"access": access, "resource": resource, "fixed": fixed})
+    return ResourceAccess.model_validate({"access": access, "resource": resource, "fixed": fixed})
 
 
 def resolved(
@@ -125,7 +125,7 @@ def test_a_file_outside_the_ceiling_is_denied_without_repeating_it(path: str) ->
     refusal = refused(("read file:{path}",), {"path": path}, path=TEXT)
     assert refusal.code == "policy_denied"
     assert refusal.details == {"reason": "outside_manifest", "argument": "path", "access": "read"}
-    assert refusal.remedy == "name a file in docs/**, logs/*.txt"
+    assert refusal.next_step == "name a file in docs/**, logs/*.txt"
 
 
 @pytest.mark.parametrize("folder", [".", "logs", "reports", "doc"])

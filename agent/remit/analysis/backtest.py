@@ -17,7 +17,7 @@ from remit.analysis.solver.ruleset import Side
 from remit.broker import Moment, policy_context
 from remit.core import Context, Request, Verdict, action_matches
 from remit.core.events import CallAnswered, CallDecided, Recorded, RunStarted
-from remit.journal import Facts, apply_event
+from remit.journal import RunState, apply_event
 from remit.policy import SUBJECT, Policy, narrowed
 from remit.policy.language import GlobError
 
@@ -25,10 +25,10 @@ from remit.policy.language import GlobError
 BEARING: Final = frozenset(
     {
         "run.started",
-        "model.answered",
+        "model.responded",
         "call.decided",
         "call.answered",
-        "attempt.intended",
+        "attempt.begun",
         "attempt.ended",
         "approval.requested",
         "approval.granted",
@@ -86,7 +86,7 @@ def recorded_decisions(records: Sequence[Recorded], side: Side) -> tuple[list[De
     """Every decision of one run as a request, and why others are none."""
     found: list[Decided] = []
     missing: Counter[str] = Counter()
-    facts, started = Facts(), None
+    facts, started = RunState(), None
     answers = {
         (event.step, event.index): event.result.ok
         for recorded in records
@@ -115,7 +115,7 @@ def recorded_decisions(records: Sequence[Recorded], side: Side) -> tuple[list[De
                         roles_of=side.policy.roles_of,
                     ),
                     means=() if side.vocabulary is None else side.vocabulary.means.get(event.call.action, ()),
-                    spoken=event.said,
+                    spoken=event.quoted_by_user,
                 )
                 found.append(
                     Decided(

@@ -1,4 +1,4 @@
-from .attempts import Attempted, LiveAttempts, Probed
+from .attempts import AttemptOutcome, LiveExecutor, ProbeOutcome
 from .broker import ApprovalPending, Broker
 from .budgets import CALLS_A_TURN, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
@@ -10,12 +10,12 @@ from .host_tools import action_of, content_of, describe_host, describe_tool
 __all__ = [
     "CALLS_A_TURN",
     "ApprovalPending",
-    "Attempted",
+    "AttemptOutcome",
     "Broker",
     "InDoubt",
-    "LiveAttempts",
+    "LiveExecutor",
     "Moment",
-    "Probed",
+    "ProbeOutcome",
     "action_of",
     "active_holds",
     "check_circuit",

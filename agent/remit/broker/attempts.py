@@ -41,7 +41,7 @@ from remit.workspace.manifest import Action, ActionSchema, check_output, code_di
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attempted:
+class AttemptOutcome:
     """What came of one attempt, before anything is cleaned. `code` None: `value` is the result."""
 
     code: Code | None
@@ -60,7 +60,7 @@ class Attempted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probed:
+class ProbeOutcome:
     """What a probe found of an effect. `value` is what the call would have returned, None unless it landed."""
 
     landed: Landed
@@ -68,7 +68,7 @@ class Probed:
     reason: str = ""
 
 
-class Attempts(Protocol):
+class ToolExecutor(Protocol):
     """Runs one attempt. `prepare` names what it will run in, before anything does."""
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]: ...
@@ -78,16 +78,16 @@ class Attempts(Protocol):
 
     async def attempt(
         self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
-    ) -> Attempted:
+    ) -> AttemptOutcome:
         """`decide` answers whether the call may go on to a URL that its decision did not name; None: it may not."""
         ...
 
-    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> Probed:
+    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         """Look whether the call's effect has happened; `number` counts the looks."""
         ...
 
 
-class LiveAttempts:
+class LiveExecutor:
     """Runs tools for real: python and command tools in the sandbox, host tools in this process.
 
     `folder` is the run's working folder, `secrets` the values of the tools' secrets by name. Host tools are unconfined; only
@@ -139,7 +139,7 @@ class LiveAttempts:
         hidden = () if tool.pin is None else tool.pin.hidden.get(action.name, ())
         return "idempotency_key" in hidden or action.idempotency_header != ""
 
-    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> Probed:
+    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         """The decided call's own resources and arguments, in the hands of the action that its manifest names.
 
         INVARIANT: a probe touches only what the action touches (checked at load), so nothing new is to be decided.
@@ -157,17 +157,17 @@ class LiveAttempts:
             looked = call.model_copy(update={**update, "effect": "read"})
             found = await self.attempt(looked, number, idempotency_key=idempotency_key)
             if found.code is not None:
-                return Probed(landed="unknown", reason=found.message or found.code)
+                return ProbeOutcome(landed="unknown", reason=found.message or found.code)
             if found.value is None:
-                return Probed(landed="not_landed")
+                return ProbeOutcome(landed="not_landed")
             check_output(tool.pin.schemas[action.name], found.value)
         except Refusal as refusal:
-            return Probed(landed="unknown", reason=refusal.message)
-        return Probed(landed="landed", value=found.value)
+            return ProbeOutcome(landed="unknown", reason=refusal.message)
+        return ProbeOutcome(landed="landed", value=found.value)
 
     async def attempt(
         self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
-    ) -> Attempted:
+    ) -> AttemptOutcome:
         tool, action = self._workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
         arguments = dict(call.arguments)
@@ -194,7 +194,7 @@ class LiveAttempts:
         )
         return await self._settle(tool, action, call, output)
 
-    async def _settle(self, tool: Tool, action: Action, call: Call, output: Output) -> Attempted:
+    async def _settle(self, tool: Tool, action: Action, call: Call, output: Output) -> AttemptOutcome:
         """Check first, commit last: a result that breaks its promise leaves no file behind."""
         code, error, message, value = output.code, output.error, output.message, output.value
         changes: tuple[Change, ...] = ()
@@ -214,7 +214,7 @@ class LiveAttempts:
         finally:
             if output.scratch is not None:
                 output.scratch.discard()
-        return Attempted(
+        return AttemptOutcome(
             code=code,
             value=value,
             error=error if code == "tool_failed" else None,
@@ -272,7 +272,7 @@ class LiveAttempts:
                 details={"reason": "not_pinned"},
             )
 
-    async def _host(self, tool: Tool, action: Action, call: Call, arguments: dict[str, Json]) -> Attempted:
+    async def _host(self, tool: Tool, action: Action, call: Call, arguments: dict[str, Json]) -> AttemptOutcome:
         function = self._function(tool, action, call)
         started = time.monotonic()
         code: Code | None = None
@@ -302,7 +302,7 @@ class LiveAttempts:
             code = "tool_failed" if error else "tool_crashed"
             message = words_of(failure) if error else type(failure).__name__
             after = retry_after(failure) or None
-        return Attempted(
+        return AttemptOutcome(
             code=code,
             value=value,
             error=error,

@@ -17,17 +17,17 @@ from remit.broker import budgets as budget
 from remit.broker import effects as effect
 from remit.broker import retries as retry
 from remit.broker.approvals import requests as approval
-from remit.broker.attempts import Attempts
+from remit.broker.attempts import ToolExecutor
 from remit.broker.context import counted_grants
 from remit.broker.decisions import Decider
-from remit.broker.execution import Carry, refused
-from remit.broker.ports import World
+from remit.broker.execution import Execution, refused
+from remit.broker.ports import ExecutionPorts
 from remit.core import (
-    Ask,
     Call,
     Confinement,
     Decision,
     Failed,
+    ProposedCall,
     Refusal,
     Result,
     Subjects,
@@ -43,7 +43,7 @@ from remit.core.events import (
     CallDecided,
 )
 from remit.core.parsing import canonical_json, parse_arguments
-from remit.guardrails import Guard, listed, written
+from remit.guardrails import Sanitizer, listed, written
 from remit.journal import Record, meant
 from remit.workspace import Agent, Measure, Workspace
 from remit.workspace.manifest import resolve
@@ -69,23 +69,23 @@ class Broker:
     agent: Agent
     subjects: Subjects
     record: Record
-    attempts: Attempts
-    world: World
-    guard: Guard
+    attempts: ToolExecutor
+    ports: ExecutionPorts
+    sanitizer: Sanitizer
     confinement: Confinement
     forgetful: bool = True
-    _heard: dict[tuple[int, int], Ask] = field(default_factory=dict[tuple[int, int], Ask])
+    _heard: dict[tuple[int, int], ProposedCall] = field(default_factory=dict[tuple[int, int], ProposedCall])
     _calls: dict[tuple[int, int], Call] = field(default_factory=dict[tuple[int, int], Call])
 
     @property
-    def _carry(self) -> Carry:
-        return Carry(
+    def _carry(self) -> Execution:
+        return Execution(
             workspace=self.workspace,
             agent=self.agent,
             record=self.record,
             attempts=self.attempts,
-            world=self.world,
-            guard=self.guard,
+            ports=self.ports,
+            sanitizer=self.sanitizer,
             redirected=self._decider.redirected,
         )
 
@@ -94,35 +94,39 @@ class Broker:
         return Decider(
             workspace=self.workspace,
             record=self.record,
-            world=self.world,
-            guard=self.guard,
+            ports=self.ports,
+            sanitizer=self.sanitizer,
             confinement=self.confinement,
         )
 
-    def hear(self, step: int, asks: Sequence[Ask]) -> tuple[Ask, ...]:
+    def hear(self, step: int, proposed_calls: Sequence[ProposedCall]) -> tuple[ProposedCall, ...]:
         """The model's calls as they may be recorded; what they really said stays in this process only.
 
         Of those beyond what one turn may hold the first is kept, which says so; thousands cost no more than one.
         """
-        asks = asks[: budget.CALLS_A_TURN + 1]
-        shown = tuple(self.guard.ask(ask) for ask in asks)
-        self._heard.update({(step, index): ask for index, ask in enumerate(asks) if shown[index].redacted})
+        proposed_calls = proposed_calls[: budget.CALLS_A_TURN + 1]
+        shown = tuple(self.sanitizer.ask(ask) for ask in proposed_calls)
+        self._heard.update({(step, index): ask for index, ask in enumerate(proposed_calls) if shown[index].redacted})
         return shown
 
     # ── decide: all calls of a step, in the model's order ────────────────────────────────────────────────────────────
 
-    def decide(self, step: int, asks: Sequence[Ask], *, cut: bool = False) -> tuple[CallDecided, ...]:
+    def decide(
+        self, step: int, proposed_calls: Sequence[ProposedCall], *, cut: bool = False
+    ) -> tuple[CallDecided, ...]:
         """Parse, resolve and decide every call of a step before any of them runs.
 
         `cut` says that the model was stopped in its turn, by a length limit or a filter: none of its calls runs, because
         a cut `{"amount": 10` can read as a whole one.
         """
-        return tuple(self.deciding(step, asks, cut=cut))
+        return tuple(self.deciding(step, proposed_calls, cut=cut))
 
-    def deciding(self, step: int, asks: Sequence[Ask], *, cut: bool = False) -> Iterator[CallDecided]:
+    def deciding(
+        self, step: int, proposed_calls: Sequence[ProposedCall], *, cut: bool = False
+    ) -> Iterator[CallDecided]:
         """As `decide`, one call after the other, so that others may be heard in between."""
         before: list[Call] = []
-        for index, ask in enumerate(asks):
+        for index, ask in enumerate(proposed_calls):
             decided = self._decided(step, index, ask, cut, before)
             if decided.call is not None and decided.refused is None:
                 before.append(decided.call)
@@ -135,10 +139,10 @@ class Broker:
             found, number = event, number + 1
         return found
 
-    def _decided(self, step: int, index: int, ask: Ask, cut: bool, before: Sequence[Call]) -> CallDecided:
+    def _decided(self, step: int, index: int, ask: ProposedCall, cut: bool, before: Sequence[Call]) -> CallDecided:
         if (earlier := self.latest(step, index)) is not None:
             return earlier
-        if ask.redacted and (said := self.world.unheard(step, index)) is not None:
+        if ask.redacted and (said := self.ports.unheard(step, index)) is not None:
             event = CallDecided(step=step, index=index, ask=ask, refused=said)
             self.record.append(event)
             return event
@@ -150,31 +154,31 @@ class Broker:
                     "invalid_arguments",
                     "the turn was cut before its end, so none of its calls runs",
                     details={"problem": "truncated_turn"},
-                    remedy="ask again in a shorter turn",
+                    next_step="ask again in a shorter turn",
                 )
             output = self._outstanding() + self._output_of(ask.action)
-            budget.check_call(self.record.facts, self.agent.budget, self.world.clock(step, index), output=output)
+            budget.check_call(self.record.facts, self.agent.budget, self.ports.clock(step, index), output=output)
             retry.check(self.record.facts, self.agent.budget, f"ask:{ask.action}")
             call = self._resolve(step, index, self._heard.get((step, index), ask))
             self._calls[step, index] = call
-            shown = call.model_copy(update={"arguments": self.guard.arguments(call.arguments)})
-            if (note := self.guard.blocked(call.arguments, "arguments", call.action)) is not None:
-                raise Refusal("content_blocked", f"the arguments may not go out: {note}", remedy="leave it out")
+            shown = call.model_copy(update={"arguments": self.sanitizer.arguments(call.arguments)})
+            if (note := self.sanitizer.blocked(call.arguments, "arguments", call.action)) is not None:
+                raise Refusal("content_blocked", f"the arguments may not go out: {note}", next_step="leave it out")
             effect.check_twin_in_step(before, call)
             retry.check(self.record.facts, self.agent.budget, meant(shown))
             decision = self._decider.decide(call)
             if decision.verdict != "deny":
-                effect.check_repeated_effect(self.world.facts(self.record, call, ""), call)
+                effect.check_repeated_effect(self.ports.facts(self.record, call, ""), call)
             if decision.verdict == "ask":
                 approval.check_waiting_approvals(self.record.facts, self.agent.budget)
             if decision.verdict == "allow":
                 self._spend(call)
             spoken = (
-                self._decider.request_of(call, self._decider.policy(call), "").context.said if ask.redacted else None
+                self._decider.request_of(call, self._decider.policy(call), "").context.quoted_by_user if ask.redacted else None
             )
-            event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision, said=spoken)
+            event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision, quoted_by_user=spoken)
         except Refusal as refusal:
-            event = CallDecided(step=step, index=index, ask=ask, call=shown, refused=refused(self.guard, refusal))
+            event = CallDecided(step=step, index=index, ask=ask, call=shown, refused=refused(self.sanitizer, refusal))
         self.record.append(event)
         return event
 
@@ -183,7 +187,7 @@ class Broker:
         tool, _ = self.workspace.action(call.action)
         limits = tool.manifest.limits
         most: dict[Measure, int] = {"calls": 1, "seconds": int(limits.wall * 1000), "bytes": limits.output}
-        self.world.spend(self.record, call.step, call, most)
+        self.ports.spend(self.record, call.step, call, most)
 
     def _outstanding(self) -> int:
         """The most bytes that allowed calls without an answer may still return."""
@@ -193,12 +197,12 @@ class Broker:
         tool = self.workspace.tools.get(action.partition(".")[0])
         return 0 if tool is None else tool.manifest.limits.output
 
-    def _resolve(self, step: int, index: int, ask: Ask) -> Call:
+    def _resolve(self, step: int, index: int, ask: ProposedCall) -> Call:
         """Turn what the model wrote into a canonical call, or refuse it."""
         name = ask.action
         if name not in self.agent.actions:
             raise Refusal(
-                "unknown_action", f"{self.guard.text(ask.name)[:64]!r} is not an action of {self.subjects.agent}"
+                "unknown_action", f"{self.sanitizer.text(ask.name)[:64]!r} is not an action of {self.subjects.agent}"
             )
         tool, action = self.workspace.action(name)
         if not tool.pinned or tool.pin is None:
@@ -209,7 +213,7 @@ class Broker:
             )
         parsed = self._parse(step, index, ask)
         arguments, touches = resolve(tool.manifest, action, tool.pin.schemas[action.name], parsed)
-        if any(self.guard.arguments(touch.resource) != touch.resource for touch in touches):
+        if any(self.sanitizer.arguments(touch.resource) != touch.resource for touch in touches):
             raise Refusal("content_blocked", "the name of a resource holds what looks like a secret")
         return Call(
             run=self.record.run,
@@ -221,15 +225,17 @@ class Broker:
             touches=touches,
             effect=action.effect,
             manifest=tool.manifest.digest,
-            request_digest=request_digest(self.subjects, name, self.guard.arguments(arguments), tool.manifest.digest),
+            request_digest=request_digest(
+                self.subjects, name, self.sanitizer.arguments(arguments), tool.manifest.digest
+            ),
         )
 
-    def _parse(self, step: int, index: int, ask: Ask) -> dict[str, object]:
+    def _parse(self, step: int, index: int, ask: ProposedCall) -> dict[str, object]:
         if ask.redacted and self.forgetful and (step, index) not in self._heard:
             raise Refusal(
                 "cancelled",
                 "the arguments held a secret that is not recorded, and the process that heard it ended",
-                remedy="ask again",
+                next_step="ask again",
                 retryable=True,
             )
         if ask.arguments is not None:
@@ -263,11 +269,11 @@ class Broker:
             call = self._calls.get((step, index), decided.call)
             decision = self._approved(decided, call)
         except Refusal as refusal:
-            return self._answer(step, index, refused(self.guard, refusal))
+            return self._answer(step, index, refused(self.sanitizer, refusal))
         ask = decided.ask
         whole = not ask.redacted or not self.forgetful or (step, index) in self._heard
         result = await self._carry.out(call, decision, whole=whole, unheard=lambda: self._lost_secret(call, ask))
-        self.world.spent(self.record, step, call, self._used(step, index))
+        self.ports.spent(self.record, step, call, self._used(step, index))
         return self._answer(step, index, result, call)
 
     async def give_up(self, step: int, index: int, refusal: Refusal) -> Result:
@@ -291,7 +297,7 @@ class Broker:
             pass
         except Refusal as said:
             refusal = said
-        return self._answer(step, index, refused(self.guard, refusal, ended))
+        return self._answer(step, index, refused(self.sanitizer, refusal, ended))
 
     def _used(self, step: int, index: int) -> dict[Measure, int]:
         """What the call has really taken, over all of its attempts."""
@@ -312,20 +318,20 @@ class Broker:
         if decision.verdict == "ask":
             requested = self._requested(call, decision)
             self.record.refresh()
-            if self.world.waits(call):
+            if self.ports.waits(call):
                 raise ApprovalPending(requested)
             rejected = self.record.get(f"approval.rejected/{call.step}/{call.index}/{decision.decision_digest}")
             if isinstance(rejected, ApprovalRejected):
                 raise Refusal(
                     "approval_rejected", f"{rejected.approver} rejected the call", details={"reason": rejected.reason}
                 )
-            expired = approval.approval_expired(requested, self.world.clock(call.step, call.index))
+            expired = approval.approval_expired(requested, self.ports.clock(call.step, call.index))
             decision = self._decider.decide(call)
             self._again(decided, call, decision)
             self._void(call, requested, decision)
             if decision.verdict == "ask":
                 if expired and decision.decision_digest == requested.decision_digest:
-                    raise Refusal("approval_expired", "nobody approved the call in time", remedy="ask again")
+                    raise Refusal("approval_expired", "nobody approved the call in time", next_step="ask again")
                 raise ApprovalPending(self._requested(call, decision))
         if decision.verdict != "allow":
             told = decision.told
@@ -335,7 +341,7 @@ class Broker:
                 "policy_denied",
                 told.message,
                 details={"reason": told.reason, "rules": list(told.rules), "resources": resources},
-                remedy=told.remedy,
+                next_step=told.next_step,
             )
         return decision
 
@@ -354,7 +360,7 @@ class Broker:
 
     def _void(self, call: Call, requested: ApprovalRequested, decision: Decision) -> None:
         """Record which approvals that were given count no more, and why."""
-        facts = self.world.facts(self.record, call, requested.decision_digest)
+        facts = self.ports.facts(self.record, call, requested.decision_digest)
         asked = facts.open.get((call.step, call.index))
         moment = self._decider.moment(call, self._decider.policy(call), decision.decision_digest)
         still = counted_grants(facts, call, moment)
@@ -378,39 +384,39 @@ class Broker:
                 self.record.append(voided)
 
     def _requested(self, call: Call, decision: Decision) -> ApprovalRequested:
-        requested = approval.request_approval(call, decision, self.world.clock(call.step, call.index), self.guard)
+        requested = approval.request_approval(call, decision, self.ports.clock(call.step, call.index), self.sanitizer)
         earlier = self.record.get(requested.key)
         if isinstance(earlier, ApprovalRequested):
             return earlier
         self.record.append(requested, durable=True)
         return requested
 
-    def _lost_secret(self, call: Call, ask: Ask) -> Failed | None:
+    def _lost_secret(self, call: Call, ask: ProposedCall) -> Failed | None:
         """How a call ends whose secret died with another process; raises where that has yet to be said.
 
         INVARIANT: asked before a new attempt only, for nothing else needs the secret: what was attempted is settled.
         """
         if not ask.redacted:
             return None
-        if (said := self.world.unheard(call.step, call.index)) is None:
+        if (said := self.ports.unheard(call.step, call.index)) is None:
             self._parse(call.step, call.index, ask)
         return said
 
     def _answer(self, step: int, index: int, result: Result, call: Call | None = None) -> Result:
         """Record the one result, and what it says of the run: labels that are gone, and names that are known from now on."""
-        cleared: tuple[str, ...] = ()
+        labels_removed: tuple[str, ...] = ()
         names = frozenset[str]()
         if call is not None and isinstance(result, Succeeded):
             _, action = self.workspace.action(call.action)
-            opened = self.world.facts(self.record, call, "").open.get((step, index))
+            opened = self.ports.facts(self.record, call, "").open.get((step, index))
             # INVARIANT: what came in after the call was decided was not looked at by it, and keeps its labels.
-            cleared = tuple(label for label in action.clears if opened is not None and label not in opened.since)
+            labels_removed = tuple(label for label in action.removes_labels if opened is not None and label not in opened.since)
             trusted = opened is not None and opened.trusted
             if action.effect != "read" or trusted:
                 facts = self.record.facts
                 names = listed(action.listings, result.value, facts.words, facts.directory)
                 # What an act itself made is the run's own, whoever chose to make it; what it only repeats is not.
-                names = names if trusted else names - written(self.guard.arguments(call.arguments), names)
-        answered = CallAnswered(step=step, index=index, result=result, cleared=cleared, listed=tuple(sorted(names)))
+                names = names if trusted else names - written(self.sanitizer.arguments(call.arguments), names)
+        answered = CallAnswered(step=step, index=index, result=result, labels_removed=labels_removed, directory_added=tuple(sorted(names)))
         self.record.append(answered, durable=False)
         return result

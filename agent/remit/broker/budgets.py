@@ -6,7 +6,7 @@ from typing import Final
 
 from remit.core import Error, Failed, Json, Refusal
 from remit.core.events import NANO
-from remit.journal import Facts
+from remit.journal import RunState
 from remit.workspace import Agent, Budget
 
 _TOO_MANY: Final = "one turn holds too many calls: this one and all after it are not looked at"
@@ -18,17 +18,17 @@ def check_place(index: int) -> None:
     """Raise `budget_exhausted` where a call comes after those that one turn may hold."""
     if index >= CALLS_A_TURN:
         raise Refusal(
-            "budget_exhausted", _TOO_MANY, details={"limit": "calls_a_turn", "of": CALLS_A_TURN}, remedy=_IN_PARTS
+            "budget_exhausted", _TOO_MANY, details={"limit": "calls_a_turn", "of": CALLS_A_TURN}, next_step=_IN_PARTS
         )
 
 
 def too_many_calls() -> Failed:
     """What is said of a call that is not even recorded, because a turn holds so many."""
     details: dict[str, Json] = {"limit": "calls_a_turn", "of": CALLS_A_TURN}
-    return Failed(error=Error(code="budget_exhausted", message=_TOO_MANY, details=details, remedy=_IN_PARTS))
+    return Failed(error=Error(code="budget_exhausted", message=_TOO_MANY, details=details, next_step=_IN_PARTS))
 
 
-def check_call(facts: Facts, budget: Budget, now: int, *, output: int = 0) -> None:
+def check_call(facts: RunState, budget: Budget, now: int, *, output: int = 0) -> None:
     """Raise `budget_exhausted` where one more call would pass a limit; `now` is Unix nanoseconds.
 
     `output` is the most that this call and those under way may still return, in bytes.
@@ -41,18 +41,18 @@ def check_call(facts: Facts, budget: Budget, now: int, *, output: int = 0) -> No
     check_wall(facts, budget, now)
 
 
-def check_wall(facts: Facts, budget: Budget, now: int) -> None:
+def check_wall(facts: RunState, budget: Budget, now: int) -> None:
     """Raise `budget_exhausted` where the run has lasted longer than it may."""
     if facts.started_at is not None and now - facts.started_at > budget.wall * NANO:
         raise _spent("wall", budget.wall, f"this run may last {budget.wall:g} s and has lasted longer")
 
 
-def wall_end(facts: Facts, budget: Budget) -> int:
+def wall_end(facts: RunState, budget: Budget) -> int:
     """When the run's time is up, in Unix nanoseconds."""
     return (facts.started_at or 0) + int(budget.wall * NANO)
 
 
-def check_turn(facts: Facts, agent: Agent, step: int, now: int) -> None:
+def check_turn(facts: RunState, agent: Agent, step: int, now: int) -> None:
     """Raise `budget_exhausted` where the run may not ask the model again."""
     budget, tokens = agent.budget, facts.input_tokens + facts.output_tokens
     if step >= budget.steps:
@@ -70,10 +70,10 @@ def check_turn(facts: Facts, agent: Agent, step: int, now: int) -> None:
         raise _spent("money", budget.money, f"this run may cost {budget.money:g} and has cost {spent}")
 
 
-def cost(facts: Facts, agent: Agent) -> int:
+def cost(facts: RunState, agent: Agent) -> int:
     """What the run has cost so far, in millionths; 0 where nothing says what a token costs."""
     return 0 if agent.price is None else agent.price.of(facts.input_tokens, facts.output_tokens)
 
 
 def _spent(limit: str, of: float, why: str) -> Refusal:
-    return Refusal("budget_exhausted", why, details={"limit": limit, "of": of}, remedy="finish with what is known")
+    return Refusal("budget_exhausted", why, details={"limit": limit, "of": of}, next_step="finish with what is known")

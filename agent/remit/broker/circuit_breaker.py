@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from remit.core import Call, Code, Refusal
-from remit.core.events import NANO, ToolFailed, ToolRecovered, ToolTried
+from remit.core.events import NANO, ToolFailed, ToolRecovered, ToolTrialStarted
 from remit.journal import AlreadyRecorded, Record
 from remit.workspace.manifest import Breaker
 
@@ -30,7 +30,7 @@ def check_circuit(shared: Record, call: Call, now: int) -> None:
     # A trial that never came back, because its process died, gives way to another.
     if circuit.trials and now < circuit.tried_at + int(circuit.rest_s * NANO):
         raise _open(tool, circuit.failures, circuit.tried_at + int(circuit.rest_s * NANO) - now)
-    trial = ToolTried(tool=tool, run=call.run, opened_at=circuit.opened_at, number=circuit.trials + 1)
+    trial = ToolTrialStarted(tool=tool, run=call.run, opened_at=circuit.opened_at, number=circuit.trials + 1)
     try:
         shared.append(trial, durable=False)
     except AlreadyRecorded:
@@ -65,7 +65,7 @@ def _open(tool: str, failures: int, left: int) -> Refusal:
         "circuit_open",
         f"tool {tool!r} failed {failures} times in a row and rests for {seconds:g} s",
         details={"tool": tool, "failures": failures},
-        remedy="go on with something else, or ask again after that",
+        next_step="go on with something else, or ask again after that",
         retryable=True,
         retry_after_s=seconds,
     )

@@ -9,7 +9,7 @@ from remit.core import Call, Confinement, Context, Grant, Json
 from remit.core.events import NANO, RunStarted
 from remit.core.parsing import URL_KINDS
 from remit.guardrails import argument_texts, carried, intends, kind_of, said, unnamed
-from remit.journal import Facts
+from remit.journal import RunState
 
 
 def goes_out(call: Call) -> bool:
@@ -32,7 +32,7 @@ class Moment:
 
 
 def policy_context(
-    facts: Facts,
+    facts: RunState,
     call: Call,
     moment: Moment,
     *,
@@ -64,12 +64,12 @@ def policy_context(
     return Context(
         args=call.arguments,
         labels=facts.labels,
-        named=bool(chosen) and not strange,
-        known=not unknown,
-        unknown=unknown,
-        carries=carries,
-        said=bool(spoken),
-        intended=intends(words, means),
+        named_by_user=bool(chosen) and not strange,
+        identified=not unknown,
+        unidentified=unknown,
+        contains=carries,
+        quoted_by_user=bool(spoken),
+        requested_by_user=intends(words, means),
         effect=call.effect,
         calls=facts.calls(but=place),
         approvals=approvals,
@@ -85,7 +85,7 @@ def _time_of_day(at: int) -> str:
     return f"{hours:02}:{minutes:02}"
 
 
-def counted_grants(facts: Facts, call: Call, moment: Moment) -> tuple[Grant, ...]:
+def counted_grants(facts: RunState, call: Call, moment: Moment) -> tuple[Grant, ...]:
     """The grants that count for the call now, of those that were given for its latest request."""
     asked = facts.open.get((call.step, call.index))
     if asked is None or asked.rejected or moment.decision_digest not in (None, asked.request):

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 from remit.broker.approvals.summary import shown_facts
 from remit.broker.context import Moment, goes_out, policy_context
-from remit.broker.ports import World
-from remit.core import Call, Confinement, Decision, Refusal, RemitError, Request, Scope, Touch, decision_digest
+from remit.broker.ports import ExecutionPorts
+from remit.core import Call, Confinement, Decision, Refusal, RemitError, Request, ResourceAccess, Scope, decision_digest
 from remit.core.parsing import digest
-from remit.guardrails import Guard
+from remit.guardrails import Sanitizer
 from remit.journal import Record
 from remit.policy import SUBJECT, Policy, disputed, narrowed
 from remit.workspace import Workspace
@@ -21,8 +21,8 @@ class Decider:
 
     workspace: Workspace
     record: Record
-    world: World
-    guard: Guard
+    ports: ExecutionPorts
+    sanitizer: Sanitizer
     confinement: Confinement
     _narrowed: dict[Policy, Policy] = field(default_factory=dict[Policy, Policy])
 
@@ -41,7 +41,7 @@ class Decider:
                 "policy_denied",
                 "the rules could not be asked, and nothing is allowed without them",
                 details={"reason": "error", "error": type(failure).__name__},
-                remedy="have an operator look: `remit policy explain` shows what the rules say",
+                next_step="have an operator look: `remit policy explain` shows what the rules say",
             ) from failure
 
     def _bound(self, call: Call) -> Decision:
@@ -54,14 +54,14 @@ class Decider:
         request = self.request_of(call, policy, bound, nobody=True)
         decision = policy.decide(request)
         if decision.verdict == "ask":
-            shown = shown_facts(self.guard.arguments(decision.facts))
+            shown = shown_facts(self.sanitizer.arguments(decision.facts))
             bound = decision_digest(call.request_digest, policy.digest, shown)
             request = self.request_of(call, policy, bound)
             decision = policy.decide(request) if request.context.approvals else decision
         decision = policy.advise(request, decision)
         if decision.verdict == "allow" and not self._confirmed(call, policy, request):
             decision = disputed(request, decision)
-        facts = self.guard.arguments(decision.facts)
+        facts = self.sanitizer.arguments(decision.facts)
         return decision.model_copy(update={"decision_digest": bound, "facts": facts})
 
     def _confirmed(self, call: Call, policy: Policy, request: Request) -> bool:
@@ -72,7 +72,7 @@ class Decider:
         asked = self.workspace.settings.casbin
         if asked == "load" or (asked == "effects" and call.effect == "read"):
             return True
-        return self.world.casbin_allows(call, policy, request) is True
+        return self.ports.casbin_allows(call, policy, request) is True
 
     @property
     def _scope(self) -> Scope | None:
@@ -81,7 +81,7 @@ class Decider:
 
     def policy(self, call: Call) -> Policy:
         """The rules in force for the call, with those of the run's own scope."""
-        policy, scope = self.world.policy(call.step, call.index), self._scope
+        policy, scope = self.ports.policy(call.step, call.index), self._scope
         if scope is None:
             return policy
         if policy not in self._narrowed:
@@ -93,12 +93,12 @@ class Decider:
         """What policy is asked; `nobody` as if nobody had approved anything."""
         _, action = self.workspace.action(call.action)
         facts = policy_context(
-            self.world.facts(self.record, call, bound),
+            self.ports.facts(self.record, call, bound),
             call,
             self.moment(call, policy, "nobody" if nobody else bound),
             means=action.means,
-            shown=self.guard.arguments(call.arguments) if goes_out(call) else None,
-            spoken=self.world.said(call.step, call.index),
+            shown=self.sanitizer.arguments(call.arguments) if goes_out(call) else None,
+            spoken=self.ports.said(call.step, call.index),
         )
         resources = tuple(touch.resource for touch in call.touches)
         subjects = call.subjects.all if self._scope is None else (*call.subjects.all, SUBJECT)
@@ -110,7 +110,7 @@ class Decider:
         return Moment(
             env=self.workspace.settings.env,
             confinement="none" if tool.manifest.source == "host" else self.confinement,
-            at=self.world.clock(call.step, call.index),
+            at=self.ports.clock(call.step, call.index),
             roles_of=policy.roles_of,
             decision_digest=bound,
         )
@@ -118,7 +118,7 @@ class Decider:
     def redirected(self, call: Call, url: str) -> bool:
         """Whether the call may go on to a URL that it was redirected to: decided as a call of its own, without its approvals."""
         request = digest({"request": call.request_digest, "redirected": url})
-        touches = (Touch(access="use", resource=url),)
+        touches = (ResourceAccess(access="use", resource=url),)
         try:
             decision = self.decide(call.model_copy(update={"touches": touches, "request_digest": request}))
         except Refusal:

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from remit.core import Call, Refusal, UsageError
-from remit.core.events import AttemptEnded, AttemptIntended, EffectSettled
+from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
 from remit.core.parsing import digest
-from remit.journal import Doubt, Facts, Journal, Record, effect_digest
+from remit.journal import Doubt, Journal, Record, RunState, effect_digest
 
 LOST: Final = "the process that ran this attempt ended before it could tell what came of it"
 
@@ -29,7 +29,7 @@ class InDoubt:
     answered: bool
 
 
-def idempotency_key(call: Call, facts: Facts) -> str:
+def idempotency_key(call: Call, facts: RunState) -> str:
     """The key under which a service does this only once: that of an earlier call of which nobody knows the end, if it is
     this very one."""
     for doubt in _doubts(facts, call):
@@ -38,7 +38,7 @@ def idempotency_key(call: Call, facts: Facts) -> str:
     return digest({"run": call.run, "step": call.step, "index": call.index})
 
 
-def check_repeated_effect(facts: Facts, call: Call) -> None:
+def check_repeated_effect(facts: RunState, call: Call) -> None:
     """Raise `outcome_unknown` where an earlier call may have done this already, whatever its other arguments were.
 
     Only an action with keys may be asked again, and only in the very same words: then its key makes it harmless.
@@ -53,18 +53,18 @@ def check_repeated_effect(facts: Facts, call: Call) -> None:
             "outcome_unknown",
             f"the same was asked at step {doubt.step}, and it has happened: {doubt.settled.by} has seen it",
             details={"effect": "landed", "call": f"{doubt.step}.{doubt.index}"},
-            remedy="take it as done",
+            next_step="take it as done",
         )
     again = "ask with exactly the same arguments" if call.effect == "keyed" else "go on without it"
     raise Refusal(
         "outcome_unknown",
         f"the same was asked at step {doubt.step}, and it may have happened; it is not done a second time",
         details={"effect": "unknown", "call": f"{doubt.step}.{doubt.index}"},
-        remedy=f"{again}, or have a person settle that call (remit settle)",
+        next_step=f"{again}, or have a person settle that call (remit settle)",
     )
 
 
-def _doubts(facts: Facts, call: Call) -> tuple[Doubt, ...]:
+def _doubts(facts: RunState, call: Call) -> tuple[Doubt, ...]:
     if not facts.doubts or not (effect := effect_digest(call)):
         return ()
     return tuple(doubt for doubt in facts.doubts if doubt.effect == effect)
@@ -78,13 +78,13 @@ def check_twin_in_step(calls: Sequence[Call], call: Call) -> None:
             "invalid_arguments",
             "the same irreversible call stands twice in one turn; it is carried out once",
             details={"problem": "repeated_call", "call": f"{twin.step}.{twin.index}"},
-            remedy="ask again in a later turn if it is meant twice",
+            next_step="ask again in a later turn if it is meant twice",
         )
 
 
 def earlier_attempts(record: Record, call: Call) -> tuple[int, AttemptEnded | None]:
     """How many attempts were made, here or by a process that died, and how the last one ended."""
-    number = record.count(f"attempt.intended/{call.step}/{call.index}")
+    number = record.count(f"attempt.begun/{call.step}/{call.index}")
     if number == 0:
         return 0, None
     ended = record.get(f"attempt.ended/{call.step}/{call.index}/{number}")
@@ -124,10 +124,10 @@ def effects_in_doubt(record: Record) -> list[InDoubt]:
 def runs_in_doubt(journal: Journal) -> list[str]:
     """The runs that have such an effect, or had one."""
     runs: dict[str, set[str]] = {}
-    for item in journal.every("attempt.intended", "attempt.ended"):
+    for item in journal.every("attempt.begun", "attempt.ended"):
         intents = runs.setdefault(item.run, set())
         event = item.event
-        if isinstance(event, AttemptIntended) and event.effect_digest:
+        if isinstance(event, AttemptBegun) and event.effect_digest:
             intents.add(event.key.partition("/")[2])
         elif isinstance(event, AttemptEnded) and event.landed != "unknown":
             intents.discard(event.key.partition("/")[2])
@@ -169,7 +169,7 @@ def _is_open(record: Record, place: tuple[int, int]) -> bool:
     call = record.facts.open[place]
     if not call.effect or (call.settled is not None and call.settled.landed != "unknown"):
         return False
-    number = record.count(f"attempt.intended/{place[0]}/{place[1]}")
+    number = record.count(f"attempt.begun/{place[0]}/{place[1]}")
     ended = record.get(f"attempt.ended/{place[0]}/{place[1]}/{number}")
     return number > 0 and (call.doubtful or ended is None)
 

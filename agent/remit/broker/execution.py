@@ -15,8 +15,8 @@ from typing import Final
 from remit.broker import budgets as budget
 from remit.broker import effects as effect
 from remit.broker import retries as retry
-from remit.broker.attempts import Attempted, Attempts, landed
-from remit.broker.ports import World
+from remit.broker.attempts import AttemptOutcome, ToolExecutor, landed
+from remit.broker.ports import ExecutionPorts
 from remit.core import (
     Call,
     Code,
@@ -32,8 +32,8 @@ from remit.core import (
     in_thread_to_its_end,
     request_digest,
 )
-from remit.core.events import AttemptEnded, AttemptIntended, EffectSettled
-from remit.guardrails import Guard
+from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
+from remit.guardrails import Sanitizer
 from remit.journal import Record, effect_digest
 from remit.workspace import Agent, Workspace, labels_of
 from remit.workspace.manifest import Action
@@ -45,7 +45,7 @@ TOLD_BY_TOOL: Final[frozenset[Code]] = frozenset({"tool_failed", "tool_crashed",
 
 
 @dataclass(frozen=True, kw_only=True)
-class Carry:
+class Execution:
     """Carries out the calls of one run, each at most once where it cannot be undone.
 
     `redirected` answers whether a call may go on to a URL that its decision did not name.
@@ -54,9 +54,9 @@ class Carry:
     workspace: Workspace
     agent: Agent
     record: Record
-    attempts: Attempts
-    world: World
-    guard: Guard
+    attempts: ToolExecutor
+    ports: ExecutionPorts
+    sanitizer: Sanitizer
     redirected: Callable[[Call, str], bool]
 
     async def out(self, call: Call, decision: Decision, *, whole: bool, unheard: Callable[[], Failed | None]) -> Result:
@@ -73,20 +73,20 @@ class Carry:
                 again = settled is not None and settled.landed == "not_landed" and ended.lost
                 if ended.retry_in_s is None and not again:
                     return result(action, ended, settled, self._labels(call, action))
-                await self.world.sleep(call, ended.retry_in_s or 0.0)
+                await self.ports.sleep(call, ended.retry_in_s or 0.0)
             try:
                 if (said := unheard()) is not None:
                     return said
-                self.world.admit(call)
-                budget.check_wall(self.record.facts, self.agent.budget, self.world.clock(call.step, call.index))
+                self.ports.admit(call)
+                budget.check_wall(self.record.facts, self.agent.budget, self.ports.clock(call.step, call.index))
                 number += 1
                 ended = await self._attempt(call, decision, action, number)
             except Refusal as refusal:
-                return refused(self.guard, refusal, ended)
+                return refused(self.sanitizer, refusal, ended)
 
     async def _settled(self, call: Call, action: Action, ended: AttemptEnded, whole: bool) -> EffectSettled | None:
         """What is known of an effect whose end nobody saw: as a person said, or as the tool's probe finds; None otherwise."""
-        facts = self.world.facts(self.record, call, "").open.get((call.step, call.index))
+        facts = self.ports.facts(self.record, call, "").open.get((call.step, call.index))
         if ended.landed != "unknown" or ended.retry_in_s is not None or facts is None or not facts.effect:
             return None
         if facts.settled is not None and facts.settled.landed != "unknown":
@@ -102,21 +102,21 @@ class Carry:
             number=number,
             landed=found.landed,
             by=f"probe:{tool}.{action.probe}",
-            reason=self.guard.text(found.reason)[:LONGEST_TEXT],
-            value=self.guard.json(found.value),
+            reason=self.sanitizer.text(found.reason)[:LONGEST_TEXT],
+            value=self.sanitizer.json(found.value),
         )
         self.record.append(settled, durable=True)
         return settled
 
     async def _attempt(self, call: Call, decision: Decision, action: Action, number: int) -> AttemptEnded:
         """Intend, run, check and clean one attempt. No record, no effect."""
-        facts = self.world.facts(self.record, call, "")
+        facts = self.ports.facts(self.record, call, "")
         if number == 1:
             effect.check_repeated_effect(facts, call)
         profile, confinement = self.attempts.prepare(call, number)
-        check_bound(call, self.guard)
+        check_bound(call, self.sanitizer)
         key = effect.idempotency_key(call, facts) if self.attempts.keyed(call) else ""
-        intended = AttemptIntended(
+        intended = AttemptBegun(
             step=call.step,
             index=call.index,
             attempt=number,
@@ -132,19 +132,19 @@ class Carry:
         ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
         tool, _ = self.workspace.action(call.action)
-        self.world.ended(call, number, attempted.code, tool.manifest.breaker)
+        self.ports.ended(call, number, attempted.code, tool.manifest.breaker)
         if attempted.code in ("sandbox_unavailable", "unrecorded"):
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended
 
-    async def _bounded(self, call: Call, number: int, key: str) -> Attempted:
+    async def _bounded(self, call: Call, number: int, key: str) -> AttemptOutcome:
         """One attempt, ended from outside when the run's time is up or somebody holds it: its processes are killed."""
         until = budget.wall_end(self.record.facts, self.agent.budget)
         attempt = self.attempts.attempt(
             call, number, idempotency_key=key, decide=lambda url: self.redirected(call, url)
         )
         work = asyncio.ensure_future(attempt)
-        stop = asyncio.ensure_future(self.world.stopped(call, until))
+        stop = asyncio.ensure_future(self.ports.stopped(call, until))
         try:
             await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -153,21 +153,21 @@ class Carry:
             if not work.cancelled():
                 return work.result()
             code, message = stop.result()
-            return Attempted(code=code, message=message, landed=landed(call, code))
+            return AttemptOutcome(code=code, message=message, landed=landed(call, code))
         finally:
             stop.cancel()
             if not work.done():  # whoever is cancelled here waits until nothing of the call is left
                 work.cancel()
                 await asyncio.wait({work})
 
-    async def _ended(self, call: Call, action: Action, number: int, attempted: Attempted) -> AttemptEnded:
+    async def _ended(self, call: Call, action: Action, number: int, attempted: AttemptOutcome) -> AttemptEnded:
         """What came of it, as it is recorded: checked against the reviewer's rules, and cleaned."""
         if attempted.lost:
             return effect.lost_attempt(call, number)
         note = None
         if attempted.code is None:
             size = attempted.spent.output_bytes
-            note = await in_thread_to_its_end(size, self.guard.blocked, attempted.value, "result", call.action)
+            note = await in_thread_to_its_end(size, self.sanitizer.blocked, attempted.value, "result", call.action)
         if note is not None:
             message = f"the result may not be read here: {note}"
             attempted = replace(attempted, code="content_blocked", value=None, message=message)
@@ -179,7 +179,7 @@ class Carry:
         return await in_thread_to_its_end(size, self._cleaned, call, action, attempted, (number, code, retried))
 
     def _cleaned(
-        self, call: Call, action: Action, attempted: Attempted, outcome: tuple[int, Code | None, bool]
+        self, call: Call, action: Action, attempted: AttemptOutcome, outcome: tuple[int, Code | None, bool]
     ) -> AttemptEnded:
         number, code, retried = outcome
         return AttemptEnded(
@@ -189,17 +189,17 @@ class Carry:
             code=code,
             cause=attempted.code if attempted.code not in (code, None) else None,
             error=attempted.error,
-            message=self.guard.text(attempted.message, action=call.action)[:LONGEST_TEXT],
+            message=self.sanitizer.text(attempted.message, action=call.action)[:LONGEST_TEXT],
             labels=self._labels(call, action) if attempted.code in TOLD_BY_TOOL and not retried else (),
-            value=self.guard.json(attempted.value, action=call.action),
+            value=self.sanitizer.json(attempted.value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
             refused=tuple(
-                one.model_copy(update={"what": self.guard.text(one.what), "allow": self.guard.text(one.allow)})
+                one.model_copy(update={"what": self.sanitizer.text(one.what), "allow": self.sanitizer.text(one.allow)})
                 for one in attempted.refused
             ),
             connections=tuple(self._shown(one) for one in attempted.connections),
-            stderr=self.guard.text(attempted.stderr, action=call.action),
+            stderr=self.sanitizer.text(attempted.stderr, action=call.action),
             spent=attempted.spent,
             limit=attempted.limit,
             retry_in_s=retry.delay(call.run, call.step, call.index, number, attempted.retry_after_s)
@@ -210,14 +210,14 @@ class Carry:
 
     def _labels(self, call: Call, action: Action) -> tuple[str, ...]:
         """The action's labels, and those of what the call touched."""
-        return tuple(dict.fromkeys((*action.returns, *labels_of(self.workspace.labels, call.touches))))
+        return tuple(dict.fromkeys((*action.adds_labels, *labels_of(self.workspace.labels, call.touches))))
 
     def _shown(self, connection: Connection) -> Connection:
-        path, why = self.guard.text(connection.path), self.guard.text(connection.why)
+        path, why = self.sanitizer.text(connection.path), self.sanitizer.text(connection.why)
         return connection.model_copy(update={"path": path, "why": why})
 
-    def _may_retry(self, call: Call, action: Action, number: int, code: Code, attempted: Attempted) -> bool:
-        facts = self.world.facts(self.record, call, "")
+    def _may_retry(self, call: Call, action: Action, number: int, code: Code, attempted: AttemptOutcome) -> bool:
+        facts = self.ports.facts(self.record, call, "")
         open_call = facts.open.get((call.step, call.index))
         return (
             retry.again(call.effect, action.retry, attempt=number, code=code, error=attempted.error)
@@ -226,19 +226,19 @@ class Carry:
         )
 
 
-def check_bound(call: Call, guard: Guard) -> None:
+def check_bound(call: Call, sanitizer: Sanitizer) -> None:
     """Raise `policy_denied` unless the arguments are those that were decided: nothing may rewrite them on the way (E7)."""
 
     def fits(arguments: Mapping[str, Json]) -> bool:
         return request_digest(call.subjects, call.action, arguments, call.manifest) == call.request_digest
 
     # Secrets in them are no part of the digest, and most calls have none.
-    if not fits(call.arguments) and not fits(guard.arguments(call.arguments)):
+    if not fits(call.arguments) and not fits(sanitizer.arguments(call.arguments)):
         raise Refusal(
             "policy_denied",
             "the arguments are not the ones that were decided",
             details={"reason": "not_decided"},
-            remedy="ask again",
+            next_step="ask again",
         )
 
 
@@ -276,18 +276,18 @@ def result(action: Action, ended: AttemptEnded, settled: EffectSettled | None, l
     return Failed(error=error)
 
 
-def refused(guard: Guard, refusal: Refusal, ended: AttemptEnded | None = None) -> Failed:
+def refused(sanitizer: Sanitizer, refusal: Refusal, ended: AttemptEnded | None = None) -> Failed:
     """The refusal as the model reads it; `ended` is the last attempt of a call that was already tried."""
     details = dict(refusal.details)
     if ended is not None and ended.landed != "none":
         details["effect"] = ended.landed
     error = Error(
         code=refusal.code,
-        message=guard.text(refusal.message)[:LONGEST_TEXT],
+        message=sanitizer.text(refusal.message)[:LONGEST_TEXT],
         retryable=refusal.retryable,
         retry_after_s=refusal.retry_after_s,
         attempts=0 if ended is None else ended.attempt or 0,
-        details=guard.json(details),
-        remedy=refusal.remedy,
+        details=sanitizer.json(details),
+        next_step=refusal.next_step,
     )
     return Failed(error=error)

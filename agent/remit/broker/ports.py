@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from remit.core import Call, Code, Failed, Request
-from remit.journal import Facts, Record
+from remit.journal import Record, RunState
 from remit.policy import Policy
 from remit.workspace import Measure
 from remit.workspace.manifest import Breaker
 
 
-class World(Protocol):
+class ExecutionPorts(Protocol):
     """What a call reads from outside its run's record, so that a replay can answer it from the recording."""
 
     def clock(self, step: int, index: int) -> int:
@@ -31,7 +31,7 @@ class World(Protocol):
         """Whether the user said all texts of that call, where its arguments were not recorded whole; None: look at them."""
         ...
 
-    def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
+    def facts(self, record: Record, call: Call, decision_digest: str) -> RunState:
         """What that decision about the call may stand on."""
         ...
 

@@ -10,7 +10,7 @@ import hashlib
 from typing import Final
 
 from remit.core import Code, Effect, Refusal
-from remit.journal import Facts, Tries
+from remit.journal import RunState, Tries
 from remit.workspace import Budget
 from remit.workspace.manifest import Retry
 
@@ -24,7 +24,7 @@ PASSING: Final[frozenset[Code]] = frozenset(
 )
 
 
-def check(facts: Facts, budget: Budget, wanted: str) -> None:
+def check(facts: RunState, budget: Budget, wanted: str) -> None:
     """Raise where what is `wanted` was tried in vain too often: `denial_loop` if it was refused each time, else
     `budget_exhausted`."""
     tries = facts.tries.get(wanted, Tries())
@@ -34,14 +34,14 @@ def check(facts: Facts, budget: Budget, wanted: str) -> None:
                 "denial_loop",
                 f"the same was refused {tries.refused} times, and is not looked at any more",
                 details={"refused": tries.refused},
-                remedy="do without it, and say so in the answer",
+                next_step="do without it, and say so in the answer",
             )
         raise _spent("tries", budget.tries, f"the same was tried {tries.count} times in vain")
     if tries.count and facts.retried >= budget.retries:
         raise _spent("retries", budget.retries, f"this run has tried {facts.retried} times again")
 
 
-def left(facts: Facts, budget: Budget, wanted: str) -> bool:
+def left(facts: RunState, budget: Budget, wanted: str) -> bool:
     """Whether the run may try that once more, after the failure that is about to be recorded."""
     return facts.retried < budget.retries and facts.tries.get(wanted, Tries()).count + 1 < budget.tries
 
@@ -71,5 +71,5 @@ def delay(run: str, step: int, index: int, attempt: int, asked_s: float | None =
 
 def _spent(limit: str, of: int, why: str) -> Refusal:
     return Refusal(
-        "budget_exhausted", why, details={"limit": limit, "of": of}, remedy="do without it, and say so in the answer"
+        "budget_exhausted", why, details={"limit": limit, "of": of}, next_step="do without it, and say so in the answer"
     )

@@ -120,8 +120,8 @@ def say_error(error: RemitError) -> None:
             echo(f"{style('error', fg='red')}: {problem}", err=True)
     else:
         echo(f"{style('error', fg='red')}: {error}", err=True)
-        if isinstance(error, Refusal) and error.remedy:
-            echo(f"    {error.remedy}", err=True)
+        if isinstance(error, Refusal) and error.next_step:
+            echo(f"    {error.next_step}", err=True)
 
 
 def _as_json(error: RemitError) -> str:
@@ -129,7 +129,7 @@ def _as_json(error: RemitError) -> str:
     if isinstance(error, WorkspaceError):
         body["problems"] = [vars(problem) for problem in error.problems]
     if isinstance(error, Refusal):
-        body.update(details=dict(error.details), remedy=error.remedy, retryable=error.retryable)
+        body.update(details=dict(error.details), next_step=error.next_step, retryable=error.retryable)
     if isinstance(error, Refusal | RunEnded):
         body.update(code=error.code, message=error.message)
     if isinstance(error, RunEnded):

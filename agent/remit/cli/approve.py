@@ -14,7 +14,7 @@ from remit.cli.text_argument import WORDS
 if TYPE_CHECKING:
     from remit.core.events import ApprovalRequested
     from remit.journal import Record
-    from remit.workspace import House
+    from remit.workspace import WorkspaceSession
 
 
 @click.group("approve", short_help="see and answer what waits for a person")
@@ -42,9 +42,9 @@ def list_command(break_glass: bool, as_json: bool) -> None:
       remit approve list --json
       remit approve list --break-glass
     """
-    from remit.workspace import open_house
+    from remit.workspace import open_session
 
-    opened = open_house()
+    opened = open_session()
     if break_glass:
         _list_emergencies(opened, as_json, quiet=False)
         return
@@ -60,7 +60,7 @@ def list_command(break_glass: bool, as_json: bool) -> None:
     _list_emergencies(opened, as_json=False, quiet=True)
 
 
-def _list_emergencies(opened: House, as_json: bool, *, quiet: bool) -> None:
+def _list_emergencies(opened: WorkspaceSession, as_json: bool, *, quiet: bool) -> None:
     """Approvals in role:break-glass that no second person has reviewed."""
     from remit.broker.approvals import emergencies
 
@@ -91,9 +91,9 @@ def show_command(request: str, full: bool, as_json: bool) -> None:
       remit approve show 3f2a/4.0 --full
     """
     from remit.broker.approvals import WIDTH, wrapped
-    from remit.workspace import open_house
+    from remit.workspace import open_session
 
-    record, item = _named(open_house(), request)
+    record, item = _named(open_session(), request)
     if as_json:
         echo(json_text({"run": record.run, **item.model_dump(mode="json")}))
         return
@@ -111,12 +111,12 @@ def _whole(record: Record, item: ApprovalRequested) -> str:
     """The summary without folds, rendered again from the recorded call."""
     from remit.broker.approvals import approval_summary
     from remit.core.events import CallDecided
-    from remit.guardrails import Guard, Redactor
+    from remit.guardrails import Redactor, Sanitizer
 
     decided = record.get(f"call.decided/{item.step}/{item.index}/0")
     if not isinstance(decided, CallDecided) or decided.call is None or decided.decision is None:
         return item.summary
-    return approval_summary(decided.call, decided.decision, Guard(Redactor(record.run)), whole=True)
+    return approval_summary(decided.call, decided.decision, Sanitizer(Redactor(record.run)), whole=True)
 
 
 @approve_command.command("grant")
@@ -140,9 +140,9 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
     """
     from remit.broker.approvals import Approval, approved_within_a_minute, grant_approval
     from remit.core import BREAK_GLASS
-    from remit.workspace import open_house, os_account, subject_of
+    from remit.workspace import open_session, os_account, subject_of
 
-    opened = open_house()
+    opened = open_session()
     record, item = _named(opened, request)
     now = time.time_ns()
     asked = [missing.role for missing in item.missing]
@@ -182,9 +182,9 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
       remit approve reject 3f2a --reason "wrong ticket"
     """
     from remit.broker.approvals import reject_approval
-    from remit.workspace import open_house, os_account, subject_of
+    from remit.workspace import open_session, os_account, subject_of
 
-    opened = open_house()
+    opened = open_session()
     record, item = _named(opened, request)
     approver = subject_of(opened.workspace.settings, os_account())
     reject_approval(
@@ -211,9 +211,9 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
       remit approve revoke 3f2a --reason "I misread the host"
     """
     from remit.broker.approvals import revoke_approval
-    from remit.workspace import open_house, os_account, subject_of
+    from remit.workspace import open_session, os_account, subject_of
 
-    opened = open_house()
+    opened = open_session()
     record, item = _named(opened, request)
     approver = subject_of(opened.workspace.settings, os_account())
     revoke_approval(record, item, approver=approver, account=os_account(), reason=reason)
@@ -234,9 +234,9 @@ def review_command(place: str, note: str, as_json: bool) -> None:
     """
     from remit.broker.approvals import emergencies, review
     from remit.core import UsageError
-    from remit.workspace import open_house, os_account, subject_of
+    from remit.workspace import open_session, os_account, subject_of
 
-    opened = open_house()
+    opened = open_session()
     run, _, call = place.partition("/")
     found = [
         one
@@ -267,7 +267,7 @@ def _say(as_json: bool, line: str, record: Record) -> None:
         echo(f"{line}; if no process waits for it: remit run --resume {record.run[:8]}")
 
 
-def _waiting_runs(opened: House) -> list[Record]:
+def _waiting_runs(opened: WorkspaceSession) -> list[Record]:
     from remit.journal import Record
 
     return [Record(opened.journal, row.run) for row in opened.journal.runs() if row.state == "waiting"]
@@ -279,7 +279,7 @@ def _waiting(record: Record) -> list[ApprovalRequested]:
     return waiting_approvals(record)
 
 
-def _named(opened: House, request: str) -> tuple[Record, ApprovalRequested]:
+def _named(opened: WorkspaceSession, request: str) -> tuple[Record, ApprovalRequested]:
     from remit.core import UsageError
     from remit.journal import Record
 

@@ -57,9 +57,9 @@ def stop_command(
       remit stop --list
     """
     from remit.broker import active_holds, set_hold
-    from remit.workspace import open_house, os_account
+    from remit.workspace import open_session, os_account
 
-    opened = open_house()
+    opened = open_session()
     if listed:
         holds = active_holds(opened.journal)
         if as_json:
@@ -94,9 +94,9 @@ def start_command(run: str | None, agent: str | None, tool: str | None, everythi
       remit start --tool tickets
     """
     from remit.broker import lift_hold
-    from remit.workspace import open_house, os_account
+    from remit.workspace import open_session, os_account
 
-    opened = open_house()
+    opened = open_session()
     found = opened.journal.resolve_run(run) if run else None
     scope = _scope(found, agent, tool, everything)
     lift_hold(opened.journal, scope, account=os_account())

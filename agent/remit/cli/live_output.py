@@ -16,10 +16,10 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
-    ModelAnswered,
     ModelFailed,
+    ModelResponded,
+    PolicyChanged,
     Recorded,
-    RulesChanged,
     RunResumed,
     RunStarted,
 )
@@ -41,7 +41,7 @@ def short(text: str, width: int = WIDTH) -> str:
     return line if len(line) <= width else f"{line[:width]}… (+{len(line) - width})"
 
 
-class Teller:
+class LiveOutput:
     """Tells a run as its events are recorded: lines for a person, JSON Lines for a program."""
 
     def __init__(self, *, as_json: bool) -> None:
@@ -66,9 +66,9 @@ class Teller:
             return
         event = recorded.event
         match event:
-            case RunStarted() | RunResumed() | RulesChanged():
+            case RunStarted() | RunResumed() | PolicyChanged():
                 _tell_run(recorded.run, event)
-            case ModelAnswered() | AnswerRejected() | ModelFailed():
+            case ModelResponded() | AnswerRejected() | ModelFailed():
                 _tell_turn(event)
             case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
                 self._approval(event)
@@ -147,16 +147,16 @@ class Teller:
         echo(f"     {style(f'{word:<9}', fg=colour)} {name}  {style(rest, dim=True)}")
 
 
-def _tell_run(run: str, event: RunStarted | RunResumed | RulesChanged) -> None:
+def _tell_run(run: str, event: RunStarted | RunResumed | PolicyChanged) -> None:
     match event:
         case RunStarted():
             _tell_start(run, event)
         case RunResumed():
             echo(f"run {run}  taken up again by {event.account}")
-        case RulesChanged() if event.problem:
+        case PolicyChanged() if event.problem:
             edited = "the rules were edited and are not in force; those from before are:"
             _tell_aside(f"{edited} {short(event.problem)}", "red")
-        case RulesChanged():
+        case PolicyChanged():
             _tell_aside("the rules were edited; the run goes on under the new ones", "yellow")
 
 
@@ -169,9 +169,9 @@ def _tell_start(run: str, event: RunStarted) -> None:
         _tell_aside(WEAKER[event.confinement], "yellow")
 
 
-def _tell_turn(event: ModelAnswered | AnswerRejected | ModelFailed) -> None:
+def _tell_turn(event: ModelResponded | AnswerRejected | ModelFailed) -> None:
     match event:
-        case ModelAnswered():
+        case ModelResponded():
             echo(f"\n{style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
         case AnswerRejected():
             _tell_aside(f"the answer does not hold: {short('; '.join(event.problems))}", "yellow")

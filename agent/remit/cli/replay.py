@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
     from remit.journal import Chain
     from remit.policy import Policy
-    from remit.replay import Divergence, Replayed, Reread
+    from remit.replay import Divergence, LiveReads, Replayed
     from remit.tracing import Trace
-    from remit.workspace import Rulebook, Workspace
+    from remit.workspace import Bundle, Workspace
 
 LINES = 24  # of one diff on a terminal
 
@@ -61,20 +61,20 @@ def replay_command(
       remit replay 3f2a --tools . --live-reads
       remit replay traces/golden/incident.jsonl --policy . --gone code=policy_denied:files.read
     """
-    from remit.replay import Otherwise, replay, replayable, tampering
+    from remit.replay import WhatIf, replay, replayable, tampering
 
     if gone is not None and policy is None and not live_reads:
         raise click.UsageError("--gone asks what would be otherwise: add --policy DIR or --live-reads")
     trace = open_run(run)
     replayable(trace.records)
-    rulebooks = open_rulebooks(trace)
-    otherwise = Otherwise(policy=_policy(policy) if policy else None, tools=_tools(tools) if tools else None)
+    bundles = open_bundles(trace)
+    what_if = WhatIf(policy=_policy(policy) if policy else None, tools=_tools(tools) if tools else None)
     faults = [fault for fault in trace.faults() if fault.broken]
     tampered = tampering(faults, trace.chain, _original(trace) if faults else None)
-    again = _read_again(trace, rulebooks, tools) if live_reads and not tampered else None
+    again = _read_again(trace, bundles, tools) if live_reads and not tampered else None
     if gone is not None:
-        _tell_gone(trace, rulebooks, otherwise.policy, tampered, again, gone, as_json)
-    found = asyncio.run(replay(trace.records, rulebooks, tampering=tampered, otherwise=otherwise))
+        _tell_gone(trace, bundles, what_if.policy, tampered, again, gone, as_json)
+    found = asyncio.run(replay(trace.records, bundles, tampering=tampered, what_if=what_if))
     if again is not None:
         found = replace(found, divergences=(*found.divergences, *again.divergences))
     if as_json:
@@ -85,14 +85,14 @@ def replay_command(
     sys.exit(0 if found.reproduced else 1)
 
 
-def open_rulebooks(trace: Trace) -> Mapping[str, Rulebook]:
+def open_bundles(trace: Trace) -> Mapping[str, Bundle]:
     """The rulebooks that a run stood on, loaded, by digest."""
-    from remit.workspace import open_rulebook
+    from remit.workspace import open_bundle
 
-    return {digest: open_rulebook(files) for digest, files in trace.rulebooks().items()}
+    return {digest: open_bundle(files) for digest, files in trace.bundles().items()}
 
 
-def _show(found: Replayed, again: Reread | None) -> None:
+def _show(found: Replayed, again: LiveReads | None) -> None:
     from remit.cli.trace.diff import clipped
 
     counts = f"{found.decisions} decisions, {found.turns} model turns, {found.results} tool results compared"
@@ -112,10 +112,10 @@ def _show(found: Replayed, again: Reread | None) -> None:
 
 def _tell_gone(
     trace: Trace,
-    rulebooks: Mapping[str, Rulebook],
+    bundles: Mapping[str, Bundle],
     policy: Policy | None,
     tampered: Sequence[Divergence],
-    again: Reread | None,
+    again: LiveReads | None,
     gone: str,
     as_json: bool,
 ) -> None:
@@ -127,7 +127,7 @@ def _tell_gone(
         raise click.UsageError(f"the record is not the one that was written: {tampered[0].what}")
     failing = parse_failing(gone)
     now = trace.records if again is None else with_ends(trace.records, again.ends)
-    found = asyncio.run(is_gone(trace.records, now, rulebooks, failing, policy))
+    found = asyncio.run(is_gone(trace.records, now, bundles, failing, policy))
     if as_json:
         echo(json_text({"ok": found.gone, "what": found.what}))
     else:
@@ -154,20 +154,20 @@ def _tools(folder: Path) -> Workspace:
 def _original(trace: Trace) -> Chain | None:
     """The journal's own record of the run, where this workspace has it."""
     from remit.core import RemitError
-    from remit.workspace import open_house
+    from remit.workspace import open_session
 
     try:
-        chain = open_house().journal.chain(trace.run)
+        chain = open_session().journal.chain(trace.run)
     except RemitError:  # a file can be replayed anywhere
         return None
     return chain if chain.links else None
 
 
-def _read_again(trace: Trace, rulebooks: Mapping[str, Rulebook], tools: Path | None) -> Reread:
-    from remit.replay import reread
-    from remit.workspace import find_workspace, open_house
+def _read_again(trace: Trace, bundles: Mapping[str, Bundle], tools: Path | None) -> LiveReads:
+    from remit.replay import read_live
+    from remit.workspace import find_workspace, open_session
 
-    opened = open_house()
+    opened = open_session()
     if tools is not None and find_workspace(tools) != opened.root:
         raise click.UsageError("--live-reads runs the tools of this workspace: add `--tools .`, or go to the other one")
-    return asyncio.run(reread(trace.records, rulebooks, opened, other_version=tools is not None))
+    return asyncio.run(read_live(trace.records, bundles, opened, other_version=tools is not None))

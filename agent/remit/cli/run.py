@@ -17,10 +17,10 @@ LINE = 240  # characters of a value that still read well on one line
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from remit.cli.live_output import Teller
+    from remit.cli.live_output import LiveOutput
     from remit.core import Scope
     from remit.runtime import Ended
-    from remit.workspace import House
+    from remit.workspace import WorkspaceSession
 
 
 @click.command("run", short_help="run an agent on a task")
@@ -47,12 +47,12 @@ def run_command(**options: Any) -> None:
       remit run triage "…" --scope read-only.toml
       remit run --resume 3f2a
     """
-    from remit.cli.live_output import Teller
-    from remit.workspace import open_house
+    from remit.cli.live_output import LiveOutput
+    from remit.workspace import open_session
 
     asked = RunOptions(**options)
-    opened = open_house()
-    teller = Teller(as_json=asked.as_json)
+    opened = open_session()
+    teller = LiveOutput(as_json=asked.as_json)
     if asked.resumed is not None:
         work = _resumed(opened, asked.resumed, asked, teller)
     else:
@@ -89,7 +89,7 @@ class RunOptions:
         return 3600.0 if sys.stdin.isatty() and sys.stdout.isatty() else 0.0
 
 
-def _resumed(opened: House, name: str, asked: RunOptions, teller: Teller) -> Coroutine[Any, Any, Ended]:
+def _resumed(opened: WorkspaceSession, name: str, asked: RunOptions, teller: LiveOutput) -> Coroutine[Any, Any, Ended]:
     from remit.runtime import resume_run
     from remit.workspace import os_account
 
@@ -105,7 +105,7 @@ def _resumed(opened: House, name: str, asked: RunOptions, teller: Teller) -> Cor
     )
 
 
-def _started(opened: House, asked: RunOptions, teller: Teller) -> Coroutine[Any, Any, Ended]:
+def _started(opened: WorkspaceSession, asked: RunOptions, teller: LiveOutput) -> Coroutine[Any, Any, Ended]:
     from remit.runtime import Start, acting_subject, open_model_of, start_run
     from remit.workspace import os_account
 
@@ -143,9 +143,9 @@ def call_command(
       remit call tickets.close '{"key": "INC-2041", "reason": "fixed"}' --agent triage --dry-run
     """
     from remit.runtime import OneCall, Start, acting_subject, decide_call, start_run
-    from remit.workspace import open_house, os_account
+    from remit.workspace import open_session, os_account
 
-    opened = open_house()
+    opened = open_session()
     if dry_run:
         _show_decision(decide_call(opened, agent, action, arguments, subject=acting_subject(opened, user)), as_json)
         return

@@ -7,29 +7,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from remit.tracing import Trace
-    from remit.workspace import House
+    from remit.workspace import WorkspaceSession
 
 
 def open_run(run: str) -> Trace:
     """The trace that RUN names: a run id, a unique beginning of one, or a trace file."""
-    from remit.workspace import open_house
+    from remit.workspace import open_session
 
     if is_file(run):
         from remit.tracing import read
 
         return read(Path(run))
-    return open_run_of(open_house(), run)
+    return open_run_of(open_session(), run)
 
 
-def open_run_of(opened: House, run: str) -> Trace:
+def open_run_of(opened: WorkspaceSession, run: str) -> Trace:
     """The same, for a house that is open already; what a kill cut off of the run's own file is written again."""
     from remit.tracing import open_trace, read
-    from remit.tracing.reports import mend
+    from remit.tracing.reports import reconcile
 
     if is_file(run):
         return read(Path(run))
     found = open_trace(opened.traces, opened.journal, opened.journal.resolve_run(run))
-    mend(opened.traces, found.chain)
+    reconcile(opened.traces, found.chain)
     return found
 
 

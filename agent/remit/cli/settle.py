@@ -13,7 +13,7 @@ from remit.cli.text_argument import WORDS
 
 if TYPE_CHECKING:
     from remit.broker import InDoubt
-    from remit.workspace import House
+    from remit.workspace import WorkspaceSession
 
 
 @click.command("settle", short_help="say what came of an effect whose end nobody saw")
@@ -33,9 +33,9 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
       remit settle 3f2a/4.0 --landed --reason "it is in the bank's list"
       remit settle 3f2a/4.0 --not-landed --reason "the ticket is open"
     """
-    from remit.workspace import open_house
+    from remit.workspace import open_session
 
-    opened = open_house()
+    opened = open_session()
     if effect is None:
         _list(opened, as_json)
         return
@@ -48,7 +48,7 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
     echo(json_text({"ok": True, **asdict(found), "landed": landed}) if as_json else said + goes_on)
 
 
-def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
+def _settle(opened: WorkspaceSession, found: InDoubt, landed: str, reason: str) -> None:
     from remit.broker import settle_effect
     from remit.journal import Record, driving
     from remit.workspace import os_account, subject_of
@@ -67,7 +67,7 @@ def _settle(opened: House, found: InDoubt, landed: str, reason: str) -> None:
         )
 
 
-def _list(opened: House, as_json: bool) -> None:
+def _list(opened: WorkspaceSession, as_json: bool) -> None:
     from remit.broker import effects_in_doubt, runs_in_doubt
     from remit.journal import Record
 
@@ -82,7 +82,7 @@ def _list(opened: House, as_json: bool) -> None:
         echo("no effect is in doubt")
 
 
-def _named(opened: House, name: str) -> InDoubt:
+def _named(opened: WorkspaceSession, name: str) -> InDoubt:
     from remit.broker import effects_in_doubt
     from remit.core import UsageError
     from remit.journal import Record

@@ -8,16 +8,16 @@ from typing import Final
 import click
 
 
-class Words(click.ParamType[str]):
+class TextArgument(click.ParamType[str]):
     """A text for the record. Bytes that are no text and hidden characters are written out, and secrets replaced."""
 
     name = "text"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from remit.guardrails import Guard, Redactor, names_secret
+        from remit.guardrails import Redactor, Sanitizer, names_secret
 
         secrets = [secret for name, secret in os.environ.items() if names_secret(name)]
-        return Guard(Redactor("", secrets)).text(str(value))
+        return Sanitizer(Redactor("", secrets)).text(str(value))
 
 
-WORDS: Final = Words()
+WORDS: Final = TextArgument()

@@ -16,7 +16,7 @@ import click
 from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
-    from remit.broker import Attempted
+    from remit.broker import AttemptOutcome
     from remit.core import Call
     from remit.sandbox import Sandbox
     from remit.tools import CaseResult, Report
@@ -134,7 +134,7 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
     live = not as_json and not found.manifest.exposed
     sandbox = _sandbox(_print_live() if live else None)
 
-    async def run() -> tuple[Call, Attempted]:
+    async def run() -> tuple[Call, AttemptOutcome]:
         schema = (await derive_pin(workspace, found, sandbox)).schemas[action.partition(".")[2]]
         where = nullcontext(folder) if folder else scratch_folder(workspace, found.manifest.name)
         with where as working:
@@ -148,7 +148,7 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
     sys.exit(0 if done.code is None else 1)
 
 
-def _show_attempt_as_json(call: Call, done: Attempted) -> None:
+def _show_attempt_as_json(call: Call, done: AttemptOutcome) -> None:
     nouns = ("refused", "changes", "connections")
     body = {key: value for key, value in asdict(done).items() if key not in (*nouns, "spent", "limit")}
     body |= {name: [item.model_dump(mode="json") for item in getattr(done, name)] for name in nouns}
@@ -157,7 +157,7 @@ def _show_attempt_as_json(call: Call, done: Attempted) -> None:
     echo(json_text({"ok": done.code is None, **body}))
 
 
-def _show_attempt(call: Call, done: Attempted, *, stderr_shown: bool) -> None:
+def _show_attempt(call: Call, done: AttemptOutcome, *, stderr_shown: bool) -> None:
     """The result on standard output, everything else on standard error."""
     for touch in call.touches:
         echo(style(f"touches {touch.access} {touch.resource}", dim=True), err=True)
@@ -170,7 +170,7 @@ def _show_attempt(call: Call, done: Attempted, *, stderr_shown: bool) -> None:
         echo(f"{style(done.error or done.code, fg='red')}: {done.message}", err=True)
 
 
-def _show_reached(done: Attempted) -> None:
+def _show_reached(done: AttemptOutcome) -> None:
     """What the tool connected to, what it was refused, and what it wrote."""
     for one in done.connections:
         allowed = one.verdict == "allowed"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from remit.core.calls import Access, Noun
+from remit.core.calls import Access, FrozenModel
 
 Landed: TypeAlias = Literal["landed", "not_landed", "unknown", "none"]  # "none": a read has no effect to land
 SandboxLimit: TypeAlias = Literal[
@@ -14,7 +14,7 @@ NetworkLimit: TypeAlias = Literal["sent", "received", "requests", "connections"]
 LimitName: TypeAlias = Literal[SandboxLimit, NetworkLimit]
 
 
-class Spent(Noun):
+class Spent(FrozenModel):
     """What an attempt used. Seconds of wall and processor time, bytes."""
 
     wall_s: float = 0.0
@@ -23,7 +23,7 @@ class Spent(Noun):
     output_bytes: int = 0
 
 
-class Limit(Noun):
+class Limit(FrozenModel):
     """The limit that an attempt hit. `most` and `used` in `unit`; `used` None where nobody counted."""
 
     name: LimitName
@@ -32,7 +32,7 @@ class Limit(Noun):
     unit: Literal["s", "bytes", "count"]
 
 
-class Change(Noun):
+class Change(FrozenModel):
     """One file that the broker committed for the tool. `digest` is of its content, "" where it was removed."""
 
     resource: str
@@ -40,7 +40,7 @@ class Change(Noun):
     size: int
 
 
-class Refused(Noun):
+class Refused(FrozenModel):
     """Something that the sandbox refused to open, and the manifest line that would allow it."""
 
     access: Access
@@ -78,7 +78,7 @@ EgressVerdict: TypeAlias = Literal[
 ]
 
 
-class Connection(Noun):
+class Connection(FrozenModel):
     """One request over the network, or one connection that was not looked into, as the egress proxy saw it.
 
     `address` is the class of what was dialled or refused, None where no name was resolved. `method`, `path` and `status` are

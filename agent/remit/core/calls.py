@@ -42,13 +42,13 @@ def action_matches(action: str, pattern: str) -> bool:
     return pattern in ("*", action) or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
 
 
-class Noun(BaseModel):
+class FrozenModel(BaseModel):
     """Frozen, closed and compared by value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Ask(Noun):
+class ProposedCall(FrozenModel):
     """One tool call as the model wrote it, before anything is believed.
 
     `name` is the provider-safe name (`files__read`); `arguments` is the raw JSON text that the model streamed, or None
@@ -68,12 +68,12 @@ class Ask(Noun):
         return self.name.replace("__", ".", 1)
 
 
-def ask_id(step: int, index: int) -> str:
+def call_id(step: int, index: int) -> str:
     """The id by which model, result and span agree on a call; ours, because model-made ids can repeat."""
     return f"call_{step}_{index}"
 
 
-class Touch(Noun):
+class ResourceAccess(FrozenModel):
     """One canonical resource that a call touches, and how the kernel opens it.
 
     A resource that ends in `/**` is a set: an allow must cover it, a deny applies where it intersects. `fixed`: the
@@ -94,7 +94,7 @@ class Touch(Noun):
         return self.resource.partition(":")[2]
 
 
-class Subjects(Noun):
+class Subjects(FrozenModel):
     """Who acts: the agent, and the user it acts for. Both must be allowed."""
 
     agent: str  # "agent:triage"
@@ -105,7 +105,7 @@ class Subjects(Noun):
         return (self.agent, self.user)
 
 
-class Call(Noun):
+class Call(FrozenModel):
     """One call, keyed by (run, step, index) and never by the model's own id.
 
     `arguments` are canonical; `manifest` is the digest of the tool's manifest, so that the request digest changes with it.
@@ -117,13 +117,13 @@ class Call(Noun):
     subjects: Subjects
     action: str  # "files.read"
     arguments: dict[str, Json]
-    touches: tuple[Touch, ...]
+    touches: tuple[ResourceAccess, ...]
     effect: Effect
     manifest: str
     request_digest: str
 
 
-class Rule(Noun):
+class Rule(FrozenModel):
     """One policy row, as decisions quote it. `line` is 1-based."""
 
     file: str
@@ -133,23 +133,23 @@ class Rule(Noun):
     note: str = ""
 
 
-class Missing(Noun):
+class MissingApproval(FrozenModel):
     """Approvals that would turn a denial: how many people must grant in that role."""
 
     role: str
     count: int = 1
 
 
-class Told(Noun):
+class ModelDenial(FrozenModel):
     """What of a denial the model is told: no more than the rules that mattered disclose."""
 
     reason: Reason
     message: str
     rules: tuple[str, ...] = ()  # notes, or the text where there is none
-    remedy: str | None = None
+    next_step: str | None = None
 
 
-class Decision(Noun):
+class Decision(FrozenModel):
     """What policy says of one call.
 
     `verdict` is `ask` when exactly the approvals in `missing` would turn the denial; with `break_glass`, one in
@@ -164,16 +164,16 @@ class Decision(Noun):
     message: str
     rules: tuple[Rule, ...] = ()
     nearest: tuple[Rule, ...] = ()
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingApproval, ...] = ()
     break_glass: bool = False
     facts: dict[str, Json] = Field(default_factory=dict)
-    remedy: str | None = None
-    told: Told | None = None
+    next_step: str | None = None
+    told: ModelDenial | None = None
     policy_digest: str = ""
     decision_digest: str = ""
 
 
-class Error(Noun):
+class Error(FrozenModel):
     """A structured error: what the model reads instead of prose.
 
     `retryable` is computed by the broker from code, effect and attempts; `retry_after_s` is in seconds.
@@ -185,10 +185,10 @@ class Error(Noun):
     retry_after_s: float | None = None
     attempts: int = 0
     details: dict[str, Json] = Field(default_factory=dict)
-    remedy: str | None = None
+    next_step: str | None = None
 
 
-class Succeeded(Noun):
+class Succeeded(FrozenModel):
     """The tool's value, checked against its schema, and the labels that it puts on the run."""
 
     ok: Literal[True] = True
@@ -196,7 +196,7 @@ class Succeeded(Noun):
     labels: tuple[str, ...] = ()
 
 
-class Failed(Noun):
+class Failed(FrozenModel):
     """The call ended with a code."""
 
     ok: Literal[False] = False
@@ -211,7 +211,7 @@ class Failed(Noun):
 Result: TypeAlias = Annotated[Succeeded | Failed, Field(discriminator="ok")]
 
 
-class Grant(Noun):
+class Grant(FrozenModel):
     """One person's approval of one request, given in one role; it counts before `until` (Unix nanoseconds), None: for good."""
 
     approver: str
@@ -219,7 +219,7 @@ class Grant(Noun):
     until: int | None = None
 
 
-class Context(Noun):
+class Context(FrozenModel):
     """The closed, typed set of facts that a condition may read.
 
     `named`: the user's own words name every resource that the model chose; `known`: they or the directory do, or it chose
@@ -233,12 +233,12 @@ class Context(Noun):
 
     args: Mapping[str, Json] = Field(default_factory=dict)
     labels: frozenset[str] = frozenset()
-    named: bool = False
-    known: bool = False
-    unknown: frozenset[str] = frozenset()
-    carries: frozenset[str] = frozenset()
-    said: bool = False
-    intended: bool = False
+    named_by_user: bool = False
+    identified: bool = False
+    unidentified: frozenset[str] = frozenset()
+    contains: frozenset[str] = frozenset()
+    quoted_by_user: bool = False
+    requested_by_user: bool = False
     effect: Effect = "once"
     calls: Mapping[str, int] = Field(default_factory=dict)
     approvals: Mapping[str, int] = Field(default_factory=dict)
@@ -247,7 +247,7 @@ class Context(Noun):
     time: str = "00:00"
 
 
-class Scoped(Noun):
+class Scoped(FrozenModel):
     """One thing that a scope allows; `calls` None is any number of them."""
 
     action: str
@@ -255,14 +255,14 @@ class Scoped(Noun):
     calls: int | None = None
 
 
-class Scope(Noun):
+class Scope(FrozenModel):
     """What one run may do at most. Beyond it the role `widen` is asked; "": nobody is, and it is denied."""
 
     allow: tuple[Scoped, ...] = ()
     widen: str = ""
 
 
-class Request(Noun):
+class Request(FrozenModel):
     """What policy is asked: may every subject do this action on every resource, given these facts."""
 
     subjects: tuple[str, ...]

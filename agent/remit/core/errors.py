@@ -122,14 +122,14 @@ class Refusal(RemitError):
         message: str,
         *,
         details: Mapping[str, Any] | None = None,
-        remedy: str | None = None,
+        next_step: str | None = None,
         retryable: bool = False,
         retry_after_s: float | None = None,
     ) -> None:
         self.code: ModelCode = code
         self.message = message
         self.details: Mapping[str, Any] = details or {}
-        self.remedy = remedy
+        self.next_step = next_step
         self.retryable = retryable
         self.retry_after_s = retry_after_s
         super().__init__(f"{code}: {message}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal, Protocol
 
-from remit.core.calls import Ask, Json, Noun
+from remit.core.calls import FrozenModel, Json, ProposedCall
 from remit.core.errors import RemitError
 from remit.core.events import Usage
 
@@ -26,7 +26,7 @@ class ModelError(RemitError):
         super().__init__(f"{message}\n    fix: {fix}")
 
 
-class ToolSpec(Noun):
+class ToolSpec(FrozenModel):
     """One action as a model is offered it. `name` is provider-safe (`files__read`), `input` a JSON Schema."""
 
     name: str
@@ -34,7 +34,7 @@ class ToolSpec(Noun):
     input: dict[str, Json]
 
 
-class Message(Noun):
+class Message(FrozenModel):
     """One message of the conversation.
 
     `asks` are the calls of an assistant message. `ask_id` of a tool message is the `Ask.id` that it answers; where ids
@@ -43,18 +43,18 @@ class Message(Noun):
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str
-    asks: tuple[Ask, ...] = ()
-    ask_id: str = ""
+    proposed_calls: tuple[ProposedCall, ...] = ()
+    call_id: str = ""
 
 
-class Turn(Noun):
+class Turn(FrozenModel):
     """What the model answered.
 
     `finish` is one of WHOLE, "length" (cut, or ended without saying why), or the provider's own word.
     """
 
     text: str
-    asks: tuple[Ask, ...] = ()
+    proposed_calls: tuple[ProposedCall, ...] = ()
     finish: str
     usage: Usage = Usage()
     response_model: str = ""
@@ -62,7 +62,7 @@ class Turn(Noun):
     @property
     def size(self) -> int:
         """About how many characters its calls hold."""
-        return sum(len(ask.arguments or "") or len(repr(ask.parsed)) for ask in self.asks)
+        return sum(len(ask.arguments or "") or len(repr(ask.parsed)) for ask in self.proposed_calls)
 
 
 class Model(Protocol):

@@ -3,17 +3,17 @@ from .content_rules import CASES, CONTENT, Content, read_content
 from .encodings import spellings
 from .provenance import UNTRUSTED, argument_texts, carried, intends, kind_of, listed, said, telling, unnamed, written
 from .redaction import Redactor, names_secret
-from .sanitizer import Cleaned, Guard, valid, visible
+from .sanitizer import Sanitized, Sanitizer, valid, visible
 from .secrets import Secrets
 
 __all__ = [
     "CASES",
     "CONTENT",
     "UNTRUSTED",
-    "Cleaned",
     "Content",
-    "Guard",
     "Redactor",
+    "Sanitized",
+    "Sanitizer",
     "Secrets",
     "argument_texts",
     "carried",

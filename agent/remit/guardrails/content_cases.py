@@ -6,14 +6,14 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from remit.core import Noun, Problem
+from remit.core import FrozenModel, Problem
 from remit.core.parsing import read_rows
 from remit.guardrails.content_rules import CASES, Content, Where
 from remit.guardrails.redaction import Redactor
-from remit.guardrails.sanitizer import Guard
+from remit.guardrails.sanitizer import Sanitizer
 
 
-class ContentCase(Noun):
+class ContentCase(FrozenModel):
     """One row. `shown` is the text that is left, where that is part of the promise."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -29,7 +29,7 @@ class ContentCase(Noun):
 def check_content(content: Content, text: str) -> tuple[int, list[Problem]]:
     """How many rows there are, and which of them do not hold, each with its line."""
     problems: list[Problem] = []
-    guard, count = Guard(Redactor("cases", off=content.off), content), 0
+    sanitizer, count = Sanitizer(Redactor("cases", off=content.off), content), 0
     for row in read_rows(text, file=CASES):
         count += 1
         try:
@@ -40,7 +40,7 @@ def check_content(content: Content, text: str) -> tuple[int, list[Problem]]:
             fix = f"use {', '.join(ContentCase.model_fields)}"
             problems.append(Problem(file=CASES, line=row.line, what=what, fix=fix))
             continue
-        shown = guard.text(case.text, where=case.where, action=case.action)
+        shown = sanitizer.text(case.text, where=case.where, action=case.action)
         blocked = content.blocked(case.text, case.where, case.action) is not None
         got = "block" if blocked else "pass" if shown == case.text else "redact"
         if got != case.expect or (case.shown is not None and shown != case.shown):

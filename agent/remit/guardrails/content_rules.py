@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from remit.core import Json, Noun, Problem, WorkspaceError, action_matches
+from remit.core import FrozenModel, Json, Problem, WorkspaceError, action_matches
 from remit.core.parsing import Matching, Summary, Table, load_toml, read_table, texts_of, toml_line
 from remit.guardrails.redaction import spliced
 from remit.guardrails.secret_formats import DETECTORS, OWN
@@ -70,7 +70,7 @@ class ContentTable(Table):
     personal: list[PersonalTable] = []
 
 
-class ContentRule(Noun):
+class ContentRule(FrozenModel):
     """One rule. `phrases` are folded for comparison; `actions` empty: every action."""
 
     note: str
@@ -95,7 +95,7 @@ class ContentRule(Noun):
         return spans
 
 
-class Content(Noun):
+class Content(FrozenModel):
     """All rules, and the detectors of secrets that are off."""
 
     rules: tuple[ContentRule, ...] = ()

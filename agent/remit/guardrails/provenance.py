@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, cast
 
-from remit.core import Json, Listing, Refusal, Touch
+from remit.core import Json, Listing, Refusal, ResourceAccess
 from remit.core.parsing import URL_KINDS, canonical_url, leaves, resource_of
 from remit.guardrails.naming import calls, named_in_parts
 from remit.guardrails.naming import names as names_thing
@@ -133,7 +133,7 @@ def _holds(words: str, resource: str) -> bool:
     return _stands(words, name) or (" " in name and _stands(words.casefold(), name.casefold())) or _account(words, name)
 
 
-def unnamed(words: str, touches: Iterable[Touch], directory: Collection[str] = ()) -> tuple[str, ...]:
+def unnamed(words: str, touches: Iterable[ResourceAccess], directory: Collection[str] = ()) -> tuple[str, ...]:
     """The resources that the model chose and that the words do not name; the directory says which words are names."""
     chosen = [touch for touch in touches if not touch.fixed]
     people: dict[str, list[str]] = {}

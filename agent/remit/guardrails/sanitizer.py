@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from remit.core import Ask, Json
+from remit.core import Json, ProposedCall
 from remit.core.parsing import each_text
 from remit.guardrails.content_rules import Content, Where
 from remit.guardrails.redaction import Redactor
@@ -28,7 +28,7 @@ def valid(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-class Guard:
+class Sanitizer:
     """One guard before model, journal, trace, log and terminal: known secrets and what looks like one, the reviewer's rules
     on content, and whatever a reader would not see."""
 
@@ -60,7 +60,7 @@ class Guard:
         """Arguments as they are recorded: exact but for secrets."""
         return self._redactor.json(value)
 
-    def ask(self, ask: Ask) -> Ask:
+    def ask(self, ask: ProposedCall) -> ProposedCall:
         """What the model asked, as it is recorded."""
         arguments = None if ask.arguments is None else self._redactor.json_text(valid(ask.arguments))
         parsed = None if ask.parsed is None else self._redactor.json(each_text(ask.parsed, valid))
@@ -75,7 +75,7 @@ class Guard:
         )
 
 
-class Cleaned(Guard):
+class Sanitized(Sanitizer):
     """The guard of a replay: what is recorded was cleaned by the guard of its day, and stays as it is."""
 
     def __init__(self, content: Content) -> None:
@@ -93,5 +93,5 @@ class Cleaned(Guard):
     def arguments(self, value: Json) -> Json:
         return value
 
-    def ask(self, ask: Ask) -> Ask:
+    def ask(self, ask: ProposedCall) -> ProposedCall:
         return ask

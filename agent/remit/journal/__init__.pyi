@@ -3,7 +3,7 @@ from .hash_chain import Chain, Fault, Link, link, link_of, verify_chain
 from .reducer import apply_event
 from .run_lock import DRIVEN, driving, is_driven
 from .run_log import Log, MemoryLog, Record
-from .run_state import Doubt, Facts, RunSummary, Tries, effect_digest, meant
+from .run_state import Doubt, RunState, RunSummary, Tries, effect_digest, meant
 from .store import WORKSPACE_RUN, AlreadyRecorded, Journal
 from .withholding import OWN_DETAILS
 
@@ -15,13 +15,13 @@ __all__ = [
     "Chain",
     "Conversation",
     "Doubt",
-    "Facts",
     "Fault",
     "Journal",
     "Link",
     "Log",
     "MemoryLog",
     "Record",
+    "RunState",
     "RunSummary",
     "Tries",
     "apply_event",

@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from remit.core import Ask, Message, Result, ToolSpec, ask_id
-from remit.core.events import AnswerRejected, AnyEvent, CallAnswered, ModelAnswered, RunStarted
+from remit.core import Message, ProposedCall, Result, ToolSpec, call_id
+from remit.core.events import AnswerRejected, AnyEvent, CallAnswered, ModelResponded, RunStarted
 from remit.core.parsing import canonical_json, digest_bytes
 
 
@@ -19,7 +19,7 @@ class Conversation:
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._digest = ""
-        self._asks: tuple[Ask, ...] = ()
+        self._asks: tuple[ProposedCall, ...] = ()
         self._step = 0
         self._answers: dict[int, Result] = {}
         self._offered: tuple[Sequence[ToolSpec] | None, bytes] = (None, b"")
@@ -30,18 +30,19 @@ class Conversation:
             case RunStarted():
                 self._add(Message(role="system", text=event.prompt))
                 self._add(Message(role="user", text=event.task))
-            case ModelAnswered() if not event.unseen:
-                asks = tuple(
-                    ask.model_copy(update={"id": ask_id(event.step, index)}) for index, ask in enumerate(event.asks)
+            case ModelResponded() if not event.internal:
+                proposed_calls = tuple(
+                    ask.model_copy(update={"id": call_id(event.step, index)})
+                    for index, ask in enumerate(event.proposed_calls)
                 )
-                self._asks, self._step, self._answers = asks, event.step, {}
-                self._add(Message(role="assistant", text=event.text, asks=asks))
+                self._asks, self._step, self._answers = proposed_calls, event.step, {}
+                self._add(Message(role="assistant", text=event.text, proposed_calls=proposed_calls))
             case CallAnswered() if event.step == self._step:
                 self._answers[event.index] = event.result
                 if len(self._answers) == len(self._asks):
                     for index, ask in enumerate(self._asks):
                         text = canonical_json(self._answers[index].model_dump(mode="json")).decode()
-                        self._add(Message(role="tool", text=text, ask_id=ask.id))
+                        self._add(Message(role="tool", text=text, call_id=ask.id))
             case AnswerRejected():
                 problems = "".join(f"\n- {problem}" for problem in event.problems)
                 self._add(Message(role="user", text=f"Your answer does not hold:{problems}\nAnswer again."))

@@ -12,48 +12,48 @@ from remit.core.events import (
     ApprovalRejected,
     ApprovalRequested,
     ApprovalRevoked,
+    AttemptBegun,
     AttemptEnded,
-    AttemptIntended,
     CallAnswered,
     CallDecided,
     EffectSettled,
     HoldLifted,
     HoldSet,
-    ModelAnswered,
-    ModelAsked,
     ModelFailed,
+    ModelRequested,
+    ModelResponded,
     Recorded,
     RunFinished,
     RunResumed,
     RunStarted,
     ToolFailed,
     ToolRecovered,
-    ToolTried,
+    ToolTrialStarted,
 )
 from remit.guardrails import UNTRUSTED, telling
-from remit.journal.run_state import PASSING, REFUSED, Circuit, Doubt, Facts, OpenCall, Tries, effect_digest, meant
+from remit.journal.run_state import PASSING, REFUSED, Circuit, Doubt, OpenCall, RunState, Tries, effect_digest, meant
 
 _Frozen = TypeVar("_Frozen")
 
 
-def apply_event(facts: Facts, recorded: Recorded) -> Facts:
+def apply_event(facts: RunState, recorded: Recorded) -> RunState:
     """The facts after one more event."""
     match recorded.event:  # the most frequent first: a look at a class that it is not costs as much as some folding
         case CallDecided() as event:
             return _decided(facts, event)
         case CallAnswered() as event:
             return _answered(facts, event)
-        case AttemptIntended() | AttemptEnded() as event:
+        case AttemptBegun() | AttemptEnded() as event:
             return _attempted(facts, event)
         case RunStarted() as event:
             return replace(facts, started=event, started_at=recorded.at)
         case RunResumed() as event:
             return replace(facts, resumed=max(facts.resumed, event.count))
-        case ModelAsked() as event:
+        case ModelRequested() as event:
             streak = facts.refused_in_a_row
             step = max(facts.step, event.step)
             return replace(facts, step=step, streak=streak, refused_in_step=0, worked_in_step=False)
-        case ModelAnswered() as event:
+        case ModelResponded() as event:
             return _answered_by_model(facts, event)
         case ModelFailed() as event:
             return replace(facts, step=max(facts.step, event.step))
@@ -69,7 +69,7 @@ def apply_event(facts: Facts, recorded: Recorded) -> Facts:
             return replace(facts, holds={**facts.holds, event.scope: event})
         case HoldLifted() as event:
             return replace(facts, holds={scope: hold for scope, hold in facts.holds.items() if scope != event.scope})
-        case ToolFailed() | ToolTried() | ToolRecovered() as event:
+        case ToolFailed() | ToolTrialStarted() | ToolRecovered() as event:
             return _circuit(facts, event, recorded.at)
         case None:
             return _erased(facts, recorded)
@@ -77,32 +77,38 @@ def apply_event(facts: Facts, recorded: Recorded) -> Facts:
             return facts
 
 
-def _answered_by_model(facts: Facts, event: ModelAnswered) -> Facts:
+def _answered_by_model(facts: RunState, event: ModelResponded) -> RunState:
     given, taken = event.usage.input_tokens, event.usage.output_tokens
     return replace(
         facts,
         step=max(facts.step, event.step),
-        unseen=event.step if event.unseen else facts.unseen,
+        internal=event.step if event.internal else facts.internal,
         input_tokens=facts.input_tokens + (given or 0),
         output_tokens=facts.output_tokens + (taken or 0),
-        unmetered=facts.unmetered + (0 if event.unseen or None not in (given, taken) else 1),
+        unmetered=facts.unmetered + (0 if event.internal or None not in (given, taken) else 1),
     )
 
 
-def _decided(facts: Facts, event: CallDecided) -> Facts:
+def _decided(facts: RunState, event: CallDecided) -> RunState:
     place = (event.step, event.index)
     earlier = facts.open.get(place)
     verdict = event.decision.verdict if event.decision is not None else "deny"
-    allowed, asks = verdict == "allow", verdict == "ask"
+    allowed, proposed_calls = verdict == "allow", verdict == "ask"
     if earlier is not None:
-        return _with(facts, place, replace(earlier, allowed=allowed, asks=asks))
+        return _with(facts, place, replace(earlier, allowed=allowed, proposed_calls=proposed_calls))
     action, wanted, called, effect = event.ask.action, f"ask:{event.ask.action}", "", ""
     if event.call is not None:
         action, wanted = event.call.action, meant(event.call)
         called, effect = event.call.request_digest, effect_digest(event.call)
     trusted = UNTRUSTED not in facts.labels
     call = OpenCall(
-        action=action, meant=wanted, trusted=trusted, allowed=allowed, asks=asks, called=called, effect=effect
+        action=action,
+        meant=wanted,
+        trusted=trusted,
+        allowed=allowed,
+        proposed_calls=proposed_calls,
+        called=called,
+        effect=effect,
     )
     again = 1 if wanted in facts.tries else 0
     opened = {**facts.open, place: call}
@@ -110,8 +116,8 @@ def _decided(facts: Facts, event: CallDecided) -> Facts:
 
 
 def _approval(
-    facts: Facts, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked, at: int
-) -> Facts:
+    facts: RunState, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked, at: int
+) -> RunState:
     place = (event.step, event.index)
     call = facts.open.get(place)
     if call is None:
@@ -137,19 +143,19 @@ def _approval(
     return _with(facts, place, call)
 
 
-def _attempted(facts: Facts, event: AttemptIntended | AttemptEnded) -> Facts:
+def _attempted(facts: RunState, event: AttemptBegun | AttemptEnded) -> RunState:
     place = (event.step, event.index)
     call = facts.open.get(place)
     if call is None:
         return facts
-    if isinstance(event, AttemptIntended):  # what was found out of an earlier attempt says nothing of this one
+    if isinstance(event, AttemptBegun):  # what was found out of an earlier attempt says nothing of this one
         facts = replace(facts, retried=facts.retried + (1 if event.attempt > 1 else 0))
         return _with(facts, place, replace(call, key=event.idempotency_key, settled=None))
     output = facts.output_bytes + event.spent.output_bytes
     if event.code is None:
         opened = {**facts.open, place: replace(call, happened=True, doubtful=False)}
         return replace(facts, output_bytes=output, open=opened)
-    told = event.labels if event.step > facts.unseen else ()
+    told = event.labels if event.step > facts.internal else ()
     facts = _labelled(replace(facts, output_bytes=output), told)
     call = facts.open[place]
     facts = _tried(facts, call.meant, failed=1)
@@ -161,7 +167,7 @@ def _attempted(facts: Facts, event: AttemptIntended | AttemptEnded) -> Facts:
     return _with(facts, place, replace(call, happened=happened, doubtful=doubtful))
 
 
-def _settled(facts: Facts, event: EffectSettled) -> Facts:
+def _settled(facts: RunState, event: EffectSettled) -> RunState:
     """What was in doubt is known, as far as anyone can tell."""
     place = (event.step, event.index)
     call = facts.open.get(place)
@@ -178,7 +184,7 @@ def _settled(facts: Facts, event: EffectSettled) -> Facts:
     return replace(facts, doubts=rest, settled=settled)
 
 
-def _answered(facts: Facts, event: CallAnswered) -> Facts:
+def _answered(facts: RunState, event: CallAnswered) -> RunState:
     place = (event.step, event.index)
     call = facts.open.get(place)
     changes: dict[str, Any] = {
@@ -205,23 +211,23 @@ def _answered(facts: Facts, event: CallAnswered) -> Facts:
     return facts
 
 
-def _learned(facts: Facts, event: CallAnswered, result: Succeeded, call: OpenCall | None) -> Facts:
+def _learned(facts: RunState, event: CallAnswered, result: Succeeded, call: OpenCall | None) -> RunState:
     """What a result says of the run: its labels, and the names that it adds to the directory while nobody could steer it."""
     changes: dict[str, Any] = {}
-    if event.step <= facts.unseen:
-        return replace(facts, directory=facts.directory.union(event.listed))
+    if event.step <= facts.internal:
+        return replace(facts, directory=facts.directory.union(event.directory_added))
     facts = _labelled(facts, result.labels)
-    if event.cleared:
-        changes["labels"] = facts.labels.difference(event.cleared)
-    if event.listed:  # INVARIANT: the broker lists nothing that untrusted text could have chosen
-        changes["directory"] = facts.directory.union(event.listed)
+    if event.labels_removed:
+        changes["labels"] = facts.labels.difference(event.labels_removed)
+    if event.directory_added:  # INVARIANT: the broker lists nothing that untrusted text could have chosen
+        changes["directory"] = facts.directory.union(event.directory_added)
     if secret := [label for label in result.labels if label != UNTRUSTED]:
         told = telling(result.value)
         changes["values"] = {**facts.values, **{label: told | facts.values.get(label, frozenset()) for label in secret}}
     return replace(facts, **changes) if changes else facts
 
 
-def _labelled(facts: Facts, labels: Collection[str]) -> Facts:
+def _labelled(facts: RunState, labels: Collection[str]) -> RunState:
     """What was read puts its labels on the run, and on record at every call that was decided before."""
     if not labels:
         return facts
@@ -229,7 +235,7 @@ def _labelled(facts: Facts, labels: Collection[str]) -> Facts:
     return replace(facts, labels=facts.labels.union(labels), open=opened)
 
 
-def _failed(facts: Facts, step: int, call: OpenCall | None, result: Failed) -> Facts:
+def _failed(facts: RunState, step: int, call: OpenCall | None, result: Failed) -> RunState:
     """A call that was refused counts as such; any other has done some work."""
     code = result.error.code
     told = f"{call.action if call else 'a call'} at step {step}: {code}"
@@ -241,19 +247,19 @@ def _failed(facts: Facts, step: int, call: OpenCall | None, result: Failed) -> F
     return facts if call is None or code in PASSING else _tried(facts, call.meant, refused=1)
 
 
-def _tried(facts: Facts, wanted: str, *, failed: int = 0, refused: int = 0) -> Facts:
+def _tried(facts: RunState, wanted: str, *, failed: int = 0, refused: int = 0) -> RunState:
     before = facts.tries.get(wanted, Tries())
     tries = Tries(failed=before.failed + failed, refused=before.refused + refused)
     return replace(facts, tries={**facts.tries, wanted: tries})
 
 
-def _circuit(facts: Facts, event: ToolFailed | ToolTried | ToolRecovered, at: int) -> Facts:
+def _circuit(facts: RunState, event: ToolFailed | ToolTrialStarted | ToolRecovered, at: int) -> RunState:
     before = facts.circuits.get(event.tool, Circuit())
     rest = {tool: circuit for tool, circuit in facts.circuits.items() if tool != event.tool}
     match event:
         case ToolRecovered():
             return replace(facts, circuits=rest)
-        case ToolTried():
+        case ToolTrialStarted():
             now = replace(before, trials=before.trials + 1, tried_at=at)
         case ToolFailed():
             now = replace(before, failures=before.failures + 1, rest_s=event.rest_s)
@@ -265,7 +271,7 @@ def _circuit(facts: Facts, event: ToolFailed | ToolTried | ToolRecovered, at: in
     return replace(facts, circuits={**rest, event.tool: now})
 
 
-def _erased(facts: Facts, recorded: Recorded) -> Facts:
+def _erased(facts: RunState, recorded: Recorded) -> RunState:
     """Only finished runs lose bodies, so headers are enough to tell when it began and that it is over."""
     if recorded.type == "run.started":
         return replace(facts, started_at=recorded.at)
@@ -274,7 +280,7 @@ def _erased(facts: Facts, recorded: Recorded) -> Facts:
     return facts
 
 
-def _with(facts: Facts, place: tuple[int, int], call: OpenCall) -> Facts:
+def _with(facts: RunState, place: tuple[int, int], call: OpenCall) -> RunState:
     return replace(facts, open={**facts.open, place: call})
 
 

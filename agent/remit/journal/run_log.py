@@ -14,7 +14,7 @@ from remit.core.events import AnyEvent, Recorded
 from remit.journal.conversation import Conversation
 from remit.journal.hash_chain import seal
 from remit.journal.reducer import apply_event
-from remit.journal.run_state import Facts
+from remit.journal.run_state import RunState
 from remit.journal.withholding import withheld
 
 
@@ -63,7 +63,7 @@ class Record:
         self, log: Log, run: str, *, listeners: tuple[Callable[[Recorded], None], ...] = (), content: bool = True
     ) -> None:
         self.run = run
-        self.facts = Facts()
+        self.facts = RunState()
         self.conversation = Conversation()
         self._log = log
         self._content = content

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from remit.core import Call, Code, Grant, Missing
+from remit.core import Call, Code, Grant, MissingApproval
 from remit.core.events import NANO, Content, EffectSettled, HoldSet, Outcome, RunStarted
 from remit.core.parsing import digest
 
@@ -36,7 +36,7 @@ REFUSED: Final[frozenset[Code]] = frozenset(
 # Refusals that say nothing of the call itself: asking again later is no fault of whoever asks.
 PASSING: Final[frozenset[Code]] = frozenset({"held", "budget_exhausted", "rate_limited", "circuit_open"})
 
-RunState: TypeAlias = Literal["running", "waiting", "finished"]
+RunStatus: TypeAlias = Literal["running", "waiting", "finished"]
 
 
 def effect_digest(call: Call) -> str:
@@ -116,11 +116,11 @@ class OpenCall:
     meant: str = ""
     trusted: bool = False
     since: frozenset[str] = frozenset()
-    asks: bool = False
+    proposed_calls: bool = False
     allowed: bool = False
     happened: bool = False
     request: str = ""
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingApproval, ...] = ()
     expires_at: int = 0
     grants: tuple[Grant, ...] = ()
     rejected: bool = False
@@ -137,7 +137,7 @@ class OpenCall:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
+class RunState:
     """What is known of a run after some of its events. `started_at` and `ended_at` are Unix nanoseconds.
 
     `unseen` is the last step that was Remit's own, whose results the model never reads. `directory` are the resources that results named before anything untrusted was read, or that the run made; `values` what results under each
@@ -155,7 +155,7 @@ class Facts:
     code: Code | None = None
     resumed: int = 0
     step: int = -1
-    unseen: int = -1
+    internal: int = -1
     labels: frozenset[str] = frozenset()
     directory: frozenset[str] = frozenset()
     values: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
@@ -200,7 +200,7 @@ class Facts:
         )
 
     @property
-    def state(self) -> RunState:
+    def state(self) -> RunStatus:
         """`waiting` where at least one call waits for people; `running` also where no process is at it just now."""
         if self.finished:
             return "finished"
@@ -233,7 +233,7 @@ class RunSummary:
     task: str
     model: str
     scripted: bool
-    state: RunState
+    state: RunStatus
     outcome: Outcome | None
     code: Code | None
     steps: int
@@ -248,7 +248,7 @@ class RunSummary:
 SUMMARISED: Final = (
     "run.started",
     "run.finished",
-    "model.asked",
+    "model.requested",
     "call.decided",
     "approval.requested",
     "approval.granted",
@@ -257,7 +257,7 @@ SUMMARISED: Final = (
 )
 
 
-def summary(run: str, facts: Facts) -> RunSummary:
+def summary(run: str, facts: RunState) -> RunSummary:
     """What the list of runs says of one; empty where its first event was erased."""
     started = facts.started
     return RunSummary(

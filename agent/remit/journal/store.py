@@ -32,7 +32,7 @@ from remit.core import Claim, Exhausted, RemitError, RunEnded, UsageError
 from remit.core.events import AnyEvent, Recorded, RunPruned
 from remit.journal.hash_chain import Chain, Fault, Link, link
 from remit.journal.reducer import apply_event
-from remit.journal.run_state import SUMMARISED, Facts, RunSummary, summary
+from remit.journal.run_state import SUMMARISED, RunState, RunSummary, summary
 
 __all__ = ["WORKSPACE_RUN", "AlreadyRecorded", "Journal", "RunSummary"]
 
@@ -213,11 +213,11 @@ class Journal:
     def runs(self) -> list[RunSummary]:
         """Every run, the latest first."""
         summed = _STORED.where(_EVENT.c.run != WORKSPACE_RUN, _EVENT.c.type.in_(SUMMARISED))
-        folded: dict[str, Facts] = {}
+        folded: dict[str, RunState] = {}
         with self._reading() as connection:
             for row in connection.execute(summed.order_by(_EVENT.c.run, _EVENT.c.seq)):
                 stored = _link(row)
-                folded[stored.run] = apply_event(folded.get(stored.run, Facts()), stored.recorded())
+                folded[stored.run] = apply_event(folded.get(stored.run, RunState()), stored.recorded())
         summaries = [summary(run, facts) for run, facts in folded.items()]
         return sorted(summaries, key=lambda item: (-item.started_at, item.run))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from remit.core import Ask, Failed, Json, Result, Succeeded
+from remit.core import Failed, Json, ProposedCall, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
     AnyEvent,
@@ -16,7 +16,7 @@ from remit.core.events import (
     CallAnswered,
     CallDecided,
     EffectSettled,
-    ModelAnswered,
+    ModelResponded,
     RunFinished,
     RunStarted,
 )
@@ -31,8 +31,8 @@ def withheld(event: AnyEvent) -> AnyEvent:
     match event:
         case RunStarted():
             return event.model_copy(update={"task": "", "prompt": "", "content": "withheld"})
-        case ModelAnswered():
-            return event.model_copy(update={"text": "", "asks": tuple(_ask(ask) for ask in event.asks)})
+        case ModelResponded():
+            return event.model_copy(update={"text": "", "asks": tuple(_ask(ask) for ask in event.proposed_calls)})
         case CallDecided():
             return _decided(event)
         case AnswerRejected():
@@ -49,7 +49,7 @@ def withheld(event: AnyEvent) -> AnyEvent:
             return event
 
 
-def _ask(ask: Ask) -> Ask:
+def _ask(ask: ProposedCall) -> ProposedCall:
     return ask.model_copy(update={"arguments": None, "parsed": None})
 
 

@@ -19,13 +19,13 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from remit.broker import CALLS_A_TURN, ApprovalPending, Broker, too_many_calls
 from remit.core import (
-    Ask,
     Call,
     Error,
     Failed,
     Json,
     Message,
     ModelCode,
+    ProposedCall,
     Refusal,
     Result,
     RunEnded,
@@ -33,20 +33,20 @@ from remit.core import (
     Turn,
     UsageError,
 )
-from remit.core.events import ApprovalRequested, ModelAnswered, RunFinished
+from remit.core.events import ApprovalRequested, ModelResponded, RunFinished
 from remit.core.parsing import canonical_json, digest
 from remit.runtime import (
     Agency,
     ApprovalWaiter,
     Ended,
-    LiveWorld,
+    LivePorts,
     Start,
     acting_subject,
     new_run_id,
     resume_run,
     start_run,
 )
-from remit.workspace import House, open_house, os_account, tool_specs
+from remit.workspace import WorkspaceSession, open_session, os_account, tool_specs
 from remit.workspace.manifest import ActionSchema
 
 _T = TypeVar("_T")
@@ -82,25 +82,25 @@ class Own:
 class Door:
     """Finds the run that a call belongs to, and opens it where it is the first."""
 
-    def __init__(self, house: House, agent: str, subject: str, wait: float) -> None:
-        self._house = house
-        self._agent = house.workspace.agents[agent]
+    def __init__(self, session: WorkspaceSession, agent: str, subject: str, wait: float) -> None:
+        self._session = session
+        self._agent = session.workspace.agents[agent]
         self._subject = subject
         self._wait = wait
         self._runs: dict[str, ForeignRun] = {}
         self._opening = asyncio.Lock()
-        self.specs: Sequence[ToolSpec] = tool_specs(house.workspace, self._agent)
-        self.hosted = _hosted(house, agent)
+        self.specs: Sequence[ToolSpec] = tool_specs(session.workspace, self._agent)
+        self.hosted = _hosted(session, agent)
 
     @staticmethod
     async def open(agent: str, user: str | None, workspace: Path | None, wait: float) -> Door:
-        house = open_house(workspace)
-        if agent not in house.workspace.agents:
-            known = ", ".join(sorted(house.workspace.agents)) or "none"
+        session = open_session(workspace)
+        if agent not in session.workspace.agents:
+            known = ", ".join(sorted(session.workspace.agents)) or "none"
             raise UsageError(f"there is no agent {agent!r} here; agents: {known}")
-        if house.workspace.agents[agent].answer is not None:
+        if session.workspace.agents[agent].answer is not None:
             raise UsageError(f"agent {agent!r} has an [answer], which only Remit's own graph asks for again: remove it")
-        return Door(house, agent, acting_subject(house, user), wait)
+        return Door(session, agent, acting_subject(session, user), wait)
 
     async def perform(self, asked: Asked, own: Own | None) -> Result | ApprovalRequested:
         """The call's one result, or whom it waits for. `own` is what a host tool runs; None: its module's function."""
@@ -143,9 +143,9 @@ class Door:
         if asked.thread is not None:
             of = {"agent": self._agent.name, "user": self._subject, "thread": asked.thread}
             name = digest(of).removeprefix("sha256:")[:32]
-        made = ForeignRun(self._house, self._agent.model, self._wait)
-        if self._house.journal.events(name):
-            work = resume_run(self._house, name, account=os_account(), foreign=made)
+        made = ForeignRun(self._session, self._agent.model, self._wait)
+        if self._session.journal.events(name):
+            work = resume_run(self._session, name, account=os_account(), foreign=made)
         elif not asked.task:
             raise UsageError("the run has no task: give Remit(…, task=…), or let the graph's state begin with one")
         else:
@@ -157,16 +157,16 @@ class Door:
                 model=made.model,
                 run=name,
             )
-            work = start_run(self._house, start, foreign=made)
+            work = start_run(self._session, start, foreign=made)
         await made.begin(work)
         return made
 
 
-def _hosted(house: House, agent: str) -> dict[str, str]:
+def _hosted(session: WorkspaceSession, agent: str) -> dict[str, str]:
     """The agent's actions that are functions of the graph's process, by the name of their function."""
     found: dict[str, str] = {}
-    for name in house.workspace.agents[agent].actions:
-        tool, action = house.workspace.action(name)
+    for name in session.workspace.agents[agent].actions:
+        tool, action = session.workspace.action(name)
         if tool.manifest.source == "host":
             if action.name in found:
                 raise UsageError(
@@ -192,8 +192,8 @@ class _Heard:
 class ForeignRun:
     """One run, driven by a graph that is not Remit's: what `run` asks of a foreign graph, and what that graph asks here."""
 
-    def __init__(self, house: House, model: str, wait: float) -> None:
-        self._house = house
+    def __init__(self, session: WorkspaceSession, model: str, wait: float) -> None:
+        self._session = session
         self.model = _Heard(model)
         self._wait = wait
         self._steps: dict[str, int] = {}  # by what was said
@@ -215,8 +215,8 @@ class ForeignRun:
         self.agency = self._opened.result()
         await self._look_up()
         for event in self.agency.record.every():
-            if isinstance(event, ModelAnswered) and event.asks and not event.unseen:
-                self._steps[_mark(event.asks)] = event.step
+            if isinstance(event, ModelResponded) and event.proposed_calls and not event.internal:
+                self._steps[_mark(event.proposed_calls)] = event.step
 
     async def _look_up(self) -> None:
         """Fill the agent's directory before the graph's first turn, by tools that are the workspace's own.
@@ -226,13 +226,13 @@ class ForeignRun:
         record, step = self.agency.record, -1
         while True:
             step += 1
-            answered = record.get(f"model.answered/{step}/-/-")
+            answered = record.get(f"model.responded/{step}/-/-")
             if answered is None and record.facts.step < step:
                 answered = self.agency.look_up(step)
-            if not isinstance(answered, ModelAnswered) or not answered.unseen:
+            if not isinstance(answered, ModelResponded) or not answered.internal:
                 return
-            self._broker.decide(answered.step, answered.asks)
-            for index in range(len(answered.asks)):
+            self._broker.decide(answered.step, answered.proposed_calls)
+            for index in range(len(answered.proposed_calls)):
                 self._own[answered.step, index] = None
                 with suppress(ApprovalPending):  # what people must allow first is not known
                     await self._broker.perform(answered.step, index)
@@ -251,7 +251,7 @@ class ForeignRun:
             raise _not_reviewed("no graph has asked for this call")
         if (own := self._own[place]) is None:
             return None
-        tool, action = self._house.workspace.action(call.action)
+        tool, action = self._session.workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
         _check_reviewed(own, tool.pin.schemas[action.name], call.action)
         return partial(own.function, tool.manifest.limits.wall)
@@ -260,8 +260,8 @@ class ForeignRun:
 
     def people(self, wait: float) -> ApprovalWaiter:
         """Those who approve, heard for so many seconds."""
-        world = cast("LiveWorld", self._broker.world)
-        return ApprovalWaiter(world, self.agency.record, self._broker, self.model, wait)
+        ports = cast("LivePorts", self._broker.ports)
+        return ApprovalWaiter(ports, self.agency.record, self._broker, self.model, wait)
 
     async def perform(self, turn: Turn, index: int, own: Own | None, *, queued: bool) -> Result | ApprovalRequested:
         if index > CALLS_A_TURN:  # the first that is too many is recorded, and says so for all of them
@@ -280,7 +280,7 @@ class ForeignRun:
             "approval_required",
             f"the call needs an approval by {roles}, and nobody gave it in time",
             details={"missing": [missing.model_dump() for missing in requested.missing]},
-            remedy="go on without it, or have a person approve it and ask again",
+            next_step="go on without it, or have a person approve it and ask again",
         )
         return await self._broker.give_up(self._steps[self._mark(turn)], index, refusal)
 
@@ -302,7 +302,7 @@ class ForeignRun:
         return self.agency.broker
 
     def _mark(self, turn: Turn) -> str:
-        return _mark([self._broker.guard.ask(ask) for ask in turn.asks[: CALLS_A_TURN + 1]])
+        return _mark([self._broker.sanitizer.ask(ask) for ask in turn.proposed_calls[: CALLS_A_TURN + 1]])
 
     async def _performed(self, turn: Turn, index: int, own: Own | None) -> Result | ApprovalRequested:
         async with self._turns:
@@ -356,19 +356,19 @@ class ForeignRun:
             exhausted = isinstance(finished, RunFinished) and finished.code in ("budget_exhausted", "denial_loop")
             why = finished.message if isinstance(finished, RunFinished) and finished.message else "it has ended"
             code: ModelCode = "budget_exhausted" if exhausted else "cancelled"
-            return Failed(error=Error(code=code, message=f"the run is over: {why}", remedy="stop here"))
+            return Failed(error=Error(code=code, message=f"the run is over: {why}", next_step="stop here"))
         if (reason := self.agency.stopped()) is not None:
             return Failed(error=Error(code="held", message=reason, retryable=True))
         if self._going:
-            remedy = "give an agent that runs inside a tool a run of its own"
+            next_step = "give an agent that runs inside a tool a run of its own"
             message = "another turn of this run is still being carried out"
-            return Failed(error=Error(code="cancelled", message=message, remedy=remedy))
+            return Failed(error=Error(code="cancelled", message=message, next_step=next_step))
         return None
 
     async def _give_up_rest(self) -> None:
         """The graph has gone on: whatever it left of the turns before is answered, so that each call has one result."""
         last = self.agency.record.facts.step
-        if last >= 0 and last not in self._decided and self.agency.record.get(f"model.answered/{last}/-/-") is not None:
+        if last >= 0 and last not in self._decided and self.agency.record.get(f"model.responded/{last}/-/-") is not None:
             await self.agency.decide({"step": last})
         for step, index in self._open():
             why = "the graph went on without this call"
@@ -382,7 +382,9 @@ class ForeignRun:
                 await self._once((step, index))
             except ApprovalPending:
                 message = "an earlier call of this run waits for a person"
-                return Failed(error=Error(code="cancelled", message=message, retryable=True, remedy="ask again later"))
+                return Failed(
+                    error=Error(code="cancelled", message=message, retryable=True, next_step="ask again later")
+                )
         return None
 
     def _open(self) -> list[tuple[int, int]]:
@@ -398,9 +400,9 @@ def _not_reviewed(message: str) -> Refusal:
     return Refusal("policy_denied", message, details={"reason": "not_pinned"})
 
 
-def _mark(asks: Sequence[Ask]) -> str:
+def _mark(proposed_calls: Sequence[ProposedCall]) -> str:
     """By what a turn is known again, in this process and, from the record, in the next: the graph's ids and its words."""
-    said = [[ask.name, ask.arguments, ask.parsed, ask.id] for ask in asks]
+    said = [[ask.name, ask.arguments, ask.parsed, ask.id] for ask in proposed_calls]
     try:
         return digest(said)
     except Refusal:  # what JSON has no one form for is refused when it is decided, and then only has to stay the same

@@ -33,16 +33,16 @@ from langgraph.types import interrupt
 from pydantic import Field
 
 from remit.broker import action_of, content_of, describe_tool
-from remit.core import Ask, Json, Refusal, Result, Turn
+from remit.core import Json, ProposedCall, Refusal, Result, Turn
 from remit.core.events import ApprovalRequested
 from remit.core.parsing import Arguments, OwnCopies, canonical_json
 from remit.langchain.background_loop import Loop
 from remit.langchain.bridge import Asked, Door, Function, Own
 from remit.langchain.injected import injected_names
 from remit.langchain.state import (
-    ask_of,
     last_words,
     messages_of,
+    proposed_call_of,
     question_of,
     read_state,
     same_call,
@@ -201,15 +201,15 @@ class Remit(AgentMiddleware):
         thread = set_up.get("thread_id") if _pauses(config) else None
         said = f"{task or secrets.token_hex(8)}/{call_id}"
         ask = (
-            Ask(name=name, arguments=arguments, id=said)
+            ProposedCall(name=name, arguments=arguments, id=said)
             if isinstance(arguments, str)
-            else ask_of(name, arguments, said)
+            else proposed_call_of(name, arguments, said)
         )
         return Asked(
             key=f"thread:{thread}" if thread else self._key,
             thread=thread,
             task=self._task,
-            turn=Turn(text="", asks=(ask,), finish="tool_calls"),
+            turn=Turn(text="", proposed_calls=(ask,), finish="tool_calls"),
             index=0,
             name=name,
             id=call_id or "",
@@ -227,15 +227,15 @@ class Remit(AgentMiddleware):
                 said = message.id or f"@{position}"
                 same = [same_call(one, call) for one in message.tool_calls]
                 if any(same):
-                    asks = tuple(self._ask(one, said, tools) for one in message.tool_calls)
-                    return turn_of(message, asks, words_before(messages[:position])), same.index(True)
+                    proposed_calls = tuple(self._ask(one, said, tools) for one in message.tool_calls)
+                    return turn_of(message, proposed_calls, words_before(messages[:position])), same.index(True)
                 last = last or said
-        return Turn(text="", asks=(self._ask(call, f"{last}/rewritten", tools),), finish="tool_calls"), 0
+        return Turn(text="", proposed_calls=(self._ask(call, f"{last}/rewritten", tools),), finish="tool_calls"), 0
 
-    def _ask(self, call: Mapping[str, Any], said: str, tools: set[str]) -> Ask:
+    def _ask(self, call: Mapping[str, Any], said: str, tools: set[str]) -> ProposedCall:
         action = self._door.hosted.get(action_of(call["name"])) if call["name"] in tools else None
         name = call["name"] if action is None else action.replace(".", "__", 1)
-        return ask_of(name, call["args"], f"{said}/{call['id']}")
+        return proposed_call_of(name, call["args"], f"{said}/{call['id']}")
 
     # ── the life of a run ────────────────────────────────────────────────────────────────────────────────────────────
 

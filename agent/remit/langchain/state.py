@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from langchain_core.messages import AIMessage, ToolMessage
 
-from remit.core import Ask, Json, Refusal, Result, Turn
+from remit.core import Json, ProposedCall, Refusal, Result, Turn
 from remit.core.events import ApprovalRequested, Usage
 from remit.core.parsing import Arguments, canonical_json
 from remit.langchain.bridge import Asked
@@ -22,15 +22,15 @@ def tool_message(asked: Asked, result: Result) -> ToolMessage:
     return ToolMessage(content=text, name=asked.name, tool_call_id=asked.id, status=status, artifact=told)
 
 
-def ask_of(name: str, arguments: Mapping[str, Any], said: str) -> Ask:
+def proposed_call_of(name: str, arguments: Mapping[str, Any], said: str) -> ProposedCall:
     """The call as it is recorded, with arguments that nothing of the graph shares.
 
     What JSON cannot say, as a number that is none, is shown as it would be written, and refused.
     """
     try:
-        return Ask(name=name, arguments=None, parsed=Arguments.of(arguments).copy(), id=said)
+        return ProposedCall(name=name, arguments=None, parsed=Arguments.of(arguments).copy(), id=said)
     except Refusal:
-        return Ask(name=name, arguments=_shown(arguments), id=said)
+        return ProposedCall(name=name, arguments=_shown(arguments), id=said)
 
 
 def _shown(arguments: Mapping[str, Any]) -> str:
@@ -55,13 +55,13 @@ def same_call(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return (one["id"], one["name"], one["args"]) == (other["id"], other["name"], other["args"])
 
 
-def turn_of(message: AIMessage, asks: tuple[Ask, ...], words: str) -> Turn:
+def turn_of(message: AIMessage, proposed_calls: tuple[ProposedCall, ...], words: str) -> Turn:
     usage = message.usage_metadata
     said = cast("Mapping[str, Any]", message.response_metadata)
     text = "\n\n".join(filter(None, [words, str(message.text)]))
     return Turn(
         text=text.encode("utf-8", "replace").decode(),
-        asks=asks,
+        proposed_calls=proposed_calls,
         finish=finish_of(said) or "tool_calls",
         usage=Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"]) if usage else Usage(),
         response_model=str(said.get("model_name") or said.get("model") or ""),

@@ -21,7 +21,7 @@ MOST_WITNESSES: Final = 200  # rows, spread evenly over all, so that a large rul
 _FIX: Final = (
     "do not use these rules: run `remit policy test`, and report the row with the request as an error of Remit"
 )
-_SETS: Final = ("labels", "unknown", "carries")
+_SETS: Final = ("labels", "unidentified", "contains")
 _MOST_ACTIONS: Final = 4
 _LONGEST: Final = 100_000  # characters of a text that is made to have a length
 

@@ -7,7 +7,18 @@ from typing import Final
 
 from pydantic import ConfigDict, Field, ValidationError
 
-from remit.core import Confinement, Context, Decision, Effect, Json, Noun, Problem, Request, Verdict, WorkspaceError
+from remit.core import (
+    Confinement,
+    Context,
+    Decision,
+    Effect,
+    FrozenModel,
+    Json,
+    Problem,
+    Request,
+    Verdict,
+    WorkspaceError,
+)
 from remit.core.parsing import Row, read_rows
 from remit.guardrails import kind_of
 from remit.policy.engine import NOBODY, Policy
@@ -17,7 +28,7 @@ from remit.policy.language.patterns import GlobError, parse_resource
 CASES: Final = "policies/cases.yaml"
 
 
-class Case(Noun):
+class Case(FrozenModel):
     """One row: who asks for what, under which facts, and what the rules must answer.
 
     `rule` is part of the note (or, without one, of the text) of a rule that must be among the deciding ones. `missing`,
@@ -33,12 +44,12 @@ class Case(Noun):
     resources: tuple[str, ...]
     args: dict[str, Json] = Field(default_factory=dict)
     labels: frozenset[str] = frozenset()
-    named: bool = False
-    known: bool = False
-    unknown: frozenset[str] | None = None
-    carries: frozenset[str] = frozenset()
-    said: bool = False
-    intended: bool = False
+    named_by_user: bool = False
+    identified: bool = False
+    unidentified: frozenset[str] | None = None
+    contains: frozenset[str] = frozenset()
+    quoted_by_user: bool = False
+    requested_by_user: bool = False
     effect: Effect | None = None
     calls: dict[str, int] = Field(default_factory=dict)
     approvals: dict[str, int] = Field(default_factory=dict)
@@ -54,12 +65,12 @@ class Case(Noun):
         context = Context(
             args=self.args,
             labels=self.labels,
-            named=self.named,
-            known=self.known or self.named,
-            unknown=self._unknown,
-            carries=self.carries,
-            said=self.said,
-            intended=self.intended,
+            named_by_user=self.named_by_user,
+            identified=self.identified or self.named_by_user,
+            unidentified=self._unidentified,
+            contains=self.contains,
+            quoted_by_user=self.quoted_by_user,
+            requested_by_user=self.requested_by_user,
             effect=self.effect or effect,
             calls=self.calls,
             approvals={_prefixed("role", role): count for role, count in self.approvals.items()},
@@ -71,11 +82,11 @@ class Case(Noun):
         return Request(subjects=subjects, action=self.action, resources=self.resources, context=context)
 
     @property
-    def _unknown(self) -> frozenset[str]:
+    def _unidentified(self) -> frozenset[str]:
         """The kinds that the row gives, or those of all its resources where it says nothing of who named them."""
-        if self.unknown is not None:
-            return self.unknown
-        return frozenset() if self.named or self.known else frozenset(map(kind_of, self.resources))
+        if self.unidentified is not None:
+            return self.unidentified
+        return frozenset() if self.named_by_user or self.identified else frozenset(map(kind_of, self.resources))
 
     def judge(self, decision: Decision) -> str:
         """In what `decision` is not the expected one; "" where it is."""

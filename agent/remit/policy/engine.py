@@ -19,7 +19,7 @@ from remit.policy.language.loader import Row, Rules, Vocabulary, read_more, read
 from remit.policy.language.patterns import NOTHING_TOUCHED, GlobError, parse_resource
 from remit.policy.language.roles import closures
 from remit.policy.matching import Pair, askable
-from remit.policy.remedy import remedy
+from remit.policy.remedy import next_step
 
 NOBODY: Final = "user:none"
 _SEMANTICS: Final = 1  # raised when the same rules come to mean something else
@@ -186,7 +186,7 @@ class Policy:
             refused = [pair for pair in self.pairs(request) if not pair.allowed(request.context)]
         except GlobError:
             return explain.told(decision, request, (), None)
-        return explain.told(decision, request, refused, remedy(request, refused, self.decide))
+        return explain.told(decision, request, refused, next_step(request, refused, self.decide))
 
     def weighed(self, request: Request) -> tuple[explain.Weighed, ...]:
         """Every rule that bears on the request and what it says, for a table.

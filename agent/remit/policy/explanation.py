@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Literal, TypeAlias
 
-from remit.core import BREAK_GLASS, Context, Decision, Json, Missing, Request, Rule, Told
+from remit.core import BREAK_GLASS, Context, Decision, Json, MissingApproval, ModelDenial, Request, Rule
 from remit.policy.language.disclosure import Disclosure, least
 from remit.policy.language.evaluation import Unreadable
 from remit.policy.language.loader import Row
 from remit.policy.language.patterns import NOTHING_TOUCHED
 from remit.policy.matching import Askable, Pair
-from remit.policy.remedy import Remedy
+from remit.policy.remedy import NextStep
 
 NEAREST: Final = 3  # near misses that a default deny names
 QUOTED: Final = 2  # rules that a sentence quotes; the decision lists all
@@ -66,10 +66,10 @@ def disputed(request: Request, decision: Decision) -> Decision:
             "message": f"Remit's matcher allows {what}, by {by}, and stock Casbin does not on the same rules",
             "remedy": "treat it as an attack or as an error of Remit: `remit stop` the agent, run `remit policy test`, "
             "and report the call with its rules",
-            "told": Told(
+            "told": ModelDenial(
                 reason="engines_disagree",
                 message=f"{request.action} is refused: the two engines that check the rules do not agree about it",
-                remedy="do not ask again; an operator must look at the rules",
+                next_step="do not ask again; an operator must look at the rules",
             ),
         }
     )
@@ -99,7 +99,7 @@ def asked(request: Request, refused: Sequence[Pair], askable: Askable, digest: s
         missing=askable.missing,
         break_glass=askable.break_glass,
         facts=_facts(rows, request.context),
-        remedy=f"wait for approval by {wanted}",
+        next_step=f"wait for approval by {wanted}",
         policy_digest=digest,
     )
 
@@ -152,35 +152,35 @@ def _read(row: Row, context: Context) -> str:
     return ", ".join(f"{name} is {value!r}" for name, value in row.condition.facts(context).items())
 
 
-def told(decision: Decision, request: Request, refused: Sequence[Pair], remedy: Remedy | None) -> Decision:
+def told(decision: Decision, request: Request, refused: Sequence[Pair], next_step: NextStep | None) -> Decision:
     """The denial with its remedy, and with what the model is told of it.
 
     The model is told no more than every rule that mattered discloses.
     """
     if decision.policy_digest == "" or not refused:
-        return decision.model_copy(update={"told": Told(reason=decision.reason, message=decision.message)})
-    text = None if remedy is None else remedy.text
-    hint = text if remedy is not None and least(row.disclosure for row in remedy.rows) == "remedy" else None
+        return decision.model_copy(update={"told": ModelDenial(reason=decision.reason, message=decision.message)})
+    text = None if next_step is None else next_step.text
+    hint = text if next_step is not None and least(row.disclosure for row in next_step.rows) == "remedy" else None
     spoken = [row for row in _ordered(row for pair in refused for row in pair.denying) if row.disclosure != "none"]
     if spoken:
         said = _told_of_rules(decision, request.action, refused, spoken, hint)
     else:  # rules that disclose nothing look like no rule at all
-        said = Told(reason="no_rule_allows", message=_not_allowed(refused[0], request.action), remedy=hint)
-    return decision.model_copy(update={"remedy": decision.remedy or text, "told": said})
+        said = ModelDenial(reason="no_rule_allows", message=_not_allowed(refused[0], request.action), next_step=hint)
+    return decision.model_copy(update={"remedy": decision.next_step or text, "told": said})
 
 
 def _told_of_rules(
     decision: Decision, action: str, refused: Sequence[Pair], spoken: Sequence[Row], hint: str | None
-) -> Told:
+) -> ModelDenial:
     """What the model is told of a denial by the `spoken` rules; only those that disclose their own text are named."""
     named = [row for row in spoken if row.disclosure in ("rule", "remedy")]
     pairs = [pair for pair in refused if any(row in spoken for row in pair.denying)]
     unsure = decision.reason == "error" and bool(named)
-    return Told(
+    return ModelDenial(
         reason=decision.reason if named else "denied_by_rule",
         message=_denied(named, pairs, action, unsure=unsure),
         rules=tuple(row.rule.note or row.rule.text for row in named),
-        remedy=hint,
+        next_step=hint,
     )
 
 
@@ -227,7 +227,7 @@ def _listed(resources: Iterable[str]) -> str:
     return repr(names[0]) if len(names) == 1 else f"{names[0]!r} and {len(names) - 1} more"
 
 
-def _people(missing: Iterable[Missing]) -> str:
+def _people(missing: Iterable[MissingApproval]) -> str:
     return " and ".join(one.role if one.count == 1 else f"{one.count} people as {one.role}" for one in missing)
 
 

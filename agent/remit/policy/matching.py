@@ -13,7 +13,7 @@ from itertools import product
 from math import prod
 from typing import Final
 
-from remit.core import BREAK_GLASS, Context, Missing
+from remit.core import BREAK_GLASS, Context, MissingApproval
 from remit.policy.language.loader import Row
 
 MOST_TRIED: Final = 4096  # combinations of approvals; beyond, a sufficient set is made smaller until nothing can go
@@ -47,7 +47,7 @@ class Askable:
     in `role:break-glass` in place of those in `missing` would do.
     """
 
-    missing: tuple[Missing, ...] = ()
+    missing: tuple[MissingApproval, ...] = ()
     wished: tuple[str, ...] = ()
     break_glass: bool = False
 
@@ -78,7 +78,7 @@ def askable(pairs: Sequence[Pair], context: Context, people: Callable[[str], fro
             further = {role: count - given.get(role, 0) for role, count in wanted.items()}
             glass = given.get(BREAK_GLASS, 0) + 1
             return Askable(
-                missing=tuple(Missing(role=role, count=count) for role, count in further.items() if count),
+                missing=tuple(MissingApproval(role=role, count=count) for role, count in further.items() if count),
                 break_glass=glass in reachable.get(BREAK_GLASS, ()) and _enough(pairs, context, {BREAK_GLASS: glass}),
             )
     return Askable(wished=tuple(levels))

@@ -19,15 +19,15 @@ from remit.policy.matching import Pair
 MOST_TRIED: Final = 256  # changes of one denial
 
 _USERS_WORDS: Final = {
-    "named": "the user's own words named every resource",
-    "known": "the user's own words, or the directory, named every resource",
-    "said": "the user's own words held every text in it",
-    "intended": "the user's own words asked for such an act",
+    "named_by_user": "the user's own words named every resource",
+    "identified": "the user's own words, or the directory, named every resource",
+    "quoted_by_user": "the user's own words held every text in it",
+    "requested_by_user": "the user's own words asked for such an act",
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remedy:
+class NextStep:
     """One change. `text` says it; `fact` is what changes, as decisions show it; `context` is what it leads to.
 
     `rows` are those whose conditions it turns: what it tells is theirs to disclose.
@@ -49,7 +49,7 @@ class _Change:
     cost: tuple[int, float]
 
 
-def remedy(request: Request, refused: Sequence[Pair], decide: Callable[[Request], Decision]) -> Remedy | None:
+def next_step(request: Request, refused: Sequence[Pair], decide: Callable[[Request], Decision]) -> NextStep | None:
     """The smallest change that `decide` allows, or None where no single one does."""
     if any(not pair.allows or any(row.condition.constant for row in pair.denying) for pair in refused):
         return None  # no fact turns these: no rule allows at all, or one denies whatever the facts
@@ -65,7 +65,7 @@ def remedy(request: Request, refused: Sequence[Pair], decide: Callable[[Request]
                 for row in (*pair.allows, *pair.denies)
                 if row.condition.holds(request.context) != row.condition.holds(change.context)
             )
-            return Remedy(text=change.text, fact=change.fact, context=change.context, rows=rows)
+            return NextStep(text=change.text, fact=change.fact, context=change.context, rows=rows)
     return None
 
 
@@ -89,11 +89,11 @@ def _change(context: Context, turn: Turn) -> _Change | None:
             return _argument(context, turn)
         case "len":
             return _shorter(context, turn)
-        case "labels" | "unknown" | "carries":
+        case "labels" | "unidentified" | "contains":
             return _without(context, turn, name)
         case "calls":
             return _fewer_calls(context, turn)
-        case "named" | "known" | "said" | "intended":
+        case "named_by_user" | "identified" | "quoted_by_user" | "requested_by_user":
             return _in_users_words(context, turn, name)
         case "time" | "env" | "confinement":
             return _elsewhere(context, turn, name)
@@ -101,7 +101,7 @@ def _change(context: Context, turn: Turn) -> _Change | None:
             return None
 
 
-def _without(context: Context, turn: Turn, name: Literal["labels", "unknown", "carries"]) -> _Change | None:
+def _without(context: Context, turn: Turn, name: Literal["labels", "unidentified", "contains"]) -> _Change | None:
     """The call with one item fewer in a set of facts. Adding one is never a remedy."""
     items: frozenset[str] = getattr(context, name)
     if not turn.absent or turn.value not in items:
@@ -109,10 +109,10 @@ def _without(context: Context, turn: Turn, name: Literal["labels", "unknown", "c
     match name:
         case "labels":
             text, rank = f"the same call in a run without the label {turn.value!r} would be allowed", 2
-        case "unknown":
+        case "unidentified":
             named = f"the user's own words, or the directory, named every {turn.value} in it"
             text, rank = f"it would be allowed if {named}", 4
-        case "carries":
+        case "contains":
             text, rank = f"the same call would be allowed if its texts carried no {turn.value} that nobody named", 1
     return _made(context, turn, {name: items - {turn.value}}, text, (rank, 0.0))
 

@@ -1,20 +1,20 @@
 from .divergence import Divergence
-from .live_reads import Reread, reread, with_ends
+from .live_reads import LiveReads, read_live, with_ends
 from .minimize import Shrunk, is_gone, shrink
 from .partial import sealed
-from .recorded import Otherwise
+from .recorded import WhatIf
 from .replayer import Replayed, replay, replayable, tampering
 
 __all__ = [
     "Divergence",
-    "Otherwise",
+    "LiveReads",
     "Replayed",
-    "Reread",
     "Shrunk",
+    "WhatIf",
     "is_gone",
+    "read_live",
     "replay",
     "replayable",
-    "reread",
     "sealed",
     "shrink",
     "tampering",

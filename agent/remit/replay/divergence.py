@@ -20,12 +20,12 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
-    ModelAsked,
+    ModelRequested,
     Recorded,
     RunFinished,
 )
 from remit.core.parsing import canonical_json, load_json
-from remit.journal import Conversation, Facts, Fault, Record, apply_event
+from remit.journal import Conversation, Fault, Record, RunState, apply_event
 from remit.replay.recorded import Guide, RecordEnds, is_a_persons
 
 Kind: TypeAlias = Literal[
@@ -41,21 +41,21 @@ Kind: TypeAlias = Literal[
 ]
 
 KINDS: Final[Mapping[str, Kind]] = {
-    "model.asked": "model_input",
-    "model.answered": "model_input",
+    "model.requested": "model_input",
+    "model.responded": "model_input",
     "call.decided": "decision",
     "approval.requested": "approval",
     "approval.granted": "approval",
     "approval.rejected": "approval",
     "approval.revoked": "approval",
     "approval.voided": "approval",
-    "attempt.intended": "request",
+    "attempt.begun": "request",
     "attempt.ended": "result",
     "call.answered": "result",
     "run.finished": "outcome",
 }
 
-NOT_REPLAYED: Final = frozenset({"run.resumed", "rules.changed"})
+NOT_REPLAYED: Final = frozenset({"run.resumed", "policy.changed"})
 # Measured, not decided: two runs of the same thing differ here.
 VOLATILE: Final = frozenset({"spent", "expires_at"})
 DIGESTS: Final = frozenset({"policy_digest", "decision_digest"})  # of course other ones under other rules
@@ -105,8 +105,8 @@ class Comparison(Guide):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.complete = any(item.type == "run.finished" for item in self.recorded)
-        facts = Facts()
-        self._facts_before: dict[int, Facts] = {}
+        facts = RunState()
+        self._facts_before: dict[int, RunState] = {}
         for item in self.recorded:
             self._facts_before[item.seq] = facts
             facts = apply_event(facts, item)
@@ -132,7 +132,7 @@ class Comparison(Guide):
             raise Diverged  # the step's decisions differ; what follows from them would be a guess
         return self.follow(run, event, recorded)
 
-    def facts(self, record: Record, call: Call) -> Facts:
+    def facts(self, record: Record, call: Call) -> RunState:
         """The facts as they stood when this decision was recorded, whatever order parallel calls ended in."""
         following = self.next_of(call.step, call.index)
         return record.facts if following is None else self._facts_before[following.seq]
@@ -182,11 +182,11 @@ class Comparison(Guide):
         return None if noun is None else without(noun.model_dump(mode="json"), VOLATILE | self.ignored)
 
     def _diverge(self, kind: Kind, event: AnyEvent, what: str, recorded: AnyEvent | None) -> None:
-        diff = self._diff_of_input(recorded) if isinstance(recorded, ModelAsked) else ()
+        diff = self._diff_of_input(recorded) if isinstance(recorded, ModelRequested) else ()
         diff = diff or _diff(recorded, event, self._dropped)
         self.divergences.append(Divergence(kind=kind, step=event.step, index=event.index, what=what, diff=diff))
 
-    def _diff_of_input(self, asked: ModelAsked) -> tuple[str, ...]:
+    def _diff_of_input(self, asked: ModelRequested) -> tuple[str, ...]:
         """What the model read then, and what it would read now: a digest alone would say nothing to a person.
 
         Empty where the recorded digest is not even of what the record says.
@@ -293,7 +293,7 @@ def _what(recorded: AnyEvent, replayed: AnyEvent) -> str:
             sides = [ended.code or "ok" for ended in (recorded, replayed)]
             said = f": {replayed.message}" if replayed.message else ""
             return f"attempt {replayed.attempt}: recorded {sides[0]}; now {sides[1]}{said}"
-        case ModelAsked(), ModelAsked():
+        case ModelRequested(), ModelRequested():
             return "the model would read something else"
         case RunFinished(), RunFinished():
             return f"recorded {recorded.outcome}; now {replayed.outcome}"

@@ -12,18 +12,18 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from remit.core import Ask, Message, ToolSpec, Turn, UsageError
+from remit.core import Message, ProposedCall, ToolSpec, Turn, UsageError
 from remit.core.events import AttemptEnded, Recorded
 from remit.core.parsing import canonical_json
 from remit.replay.divergence import Divergence, unified
 from remit.replay.partial import Part
 from remit.runtime import Start, acting_subject, start_run
-from remit.tracing.reports import CallStory, Story, tell
-from remit.workspace import House, Rulebook, Workspace, os_account
+from remit.tracing.reports import CallTimeline, Timeline, tell
+from remit.workspace import Bundle, Workspace, WorkspaceSession, os_account
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reread:
+class LiveReads:
     """What came of it. `run` is the run that read again, "" where there was nothing to read.
 
     `ends` are the new outcomes by their call's place in the old run; `kept` says why other calls were not repeated.
@@ -47,61 +47,62 @@ class Repeating:
 
     scripted = True
 
-    def __init__(self, run: str, steps: Sequence[Sequence[CallStory]]) -> None:
+    def __init__(self, run: str, steps: Sequence[Sequence[CallTimeline]]) -> None:
         self.name = f"replay:{run}"
         self._steps = steps
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
         if step >= len(self._steps):
-            return Turn(text="", asks=(), finish="stop")
-        asks = tuple(
-            Ask(name=call.ask.name, arguments=canonical_json(call.arguments).decode()) for call in self._steps[step]
+            return Turn(text="", proposed_calls=(), finish="stop")
+        proposed_calls = tuple(
+            ProposedCall(name=call.ask.name, arguments=canonical_json(call.arguments).decode())
+            for call in self._steps[step]
         )
-        return Turn(text="", asks=asks, finish="tool_calls")
+        return Turn(text="", proposed_calls=proposed_calls, finish="tool_calls")
 
 
-async def reread(
-    records: Sequence[Recorded], rulebooks: Mapping[str, Rulebook], house: House, *, other_version: bool
-) -> Reread:
+async def read_live(
+    records: Sequence[Recorded], bundles: Mapping[str, Bundle], session: WorkspaceSession, *, other_version: bool
+) -> LiveReads:
     """Read again what the run read. `other_version` lets tools run that are not the recorded ones.
 
     Raises UsageError where this workspace has no such agent.
     """
-    story = tell(records)
-    started = story.started
+    timeline = tell(records)
+    started = timeline.started
     assert started is not None  # the run can be replayed
-    chosen, kept = _choose(story, rulebooks[started.rulebook].workspace, house, other_version)
+    chosen, kept = _choose(timeline, bundles[started.bundle].workspace, session, other_version)
     if not chosen:
-        return Reread(run="", ends={}, divergences=(), kept=kept)
+        return LiveReads(run="", ends={}, divergences=(), kept=kept)
     name = started.subjects.agent.partition(":")[2]
-    if name not in house.workspace.agents:
+    if name not in session.workspace.agents:
         raise UsageError(f"there is no agent {name!r} here to read again as")
     steps = [[call for call in chosen if call.step == step] for step in sorted({call.step for call in chosen})]
     ended = await start_run(
-        house,
+        session,
         Start(
             agent=name,
-            task=f"read again what run {story.run} read",
-            subject=acting_subject(house, None),
+            task=f"read again what run {timeline.run} read",
+            subject=acting_subject(session, None),
             account=os_account(),
-            model=Repeating(story.run, steps),
-            folder=_folder(house, name, story.run),
+            model=Repeating(timeline.run, steps),
+            folder=_folder(session, name, timeline.run),
         ),
     )
-    again = tell(house.journal.events(ended.run))
+    again = tell(session.journal.events(ended.run))
     now = {(call.step, call.index): call for call in again.calls}
     pairs = [(call, now.get((at, index))) for at, calls in enumerate(steps) for index, call in enumerate(calls)]
     return _compared(ended.run, pairs, kept)
 
 
 def _choose(
-    story: Story, recorded: Workspace, house: House, other_version: bool
-) -> tuple[list[CallStory], dict[str, int]]:
+    timeline: Timeline, recorded: Workspace, session: WorkspaceSession, other_version: bool
+) -> tuple[list[CallTimeline], dict[str, int]]:
     """The reads that may be repeated, and how many calls may not, by reason."""
-    chosen: list[CallStory] = []
+    chosen: list[CallTimeline] = []
     kept: dict[str, int] = {}
-    for call in story.calls:
-        why = _why_not(call, recorded, house, other_version)
+    for call in timeline.calls:
+        why = _why_not(call, recorded, session, other_version)
         if why is None:
             chosen.append(call)
         elif why:
@@ -109,12 +110,12 @@ def _choose(
     return chosen, kept
 
 
-def _why_not(call: CallStory, recorded: Workspace, house: House, other_version: bool) -> str | None:
+def _why_not(call: CallTimeline, recorded: Workspace, session: WorkspaceSession, other_version: bool) -> str | None:
     """Why a call is not repeated; "" where it never ran, None where it is repeated."""
     if not call.attempts or call.attempts[-1].ended is None:
         return ""
     tool_name, _, action_name = call.name.partition(".")
-    tool, then = house.workspace.tools.get(tool_name), recorded.tools.get(tool_name)
+    tool, then = session.workspace.tools.get(tool_name), recorded.tools.get(tool_name)
     action = tool.manifest.actions.get(action_name) if tool else None
     if call.effect != "read" or (action is not None and action.effect != "read"):
         return "with effects from the record"
@@ -130,13 +131,13 @@ def _why_not(call: CallStory, recorded: Workspace, house: House, other_version: 
     return None
 
 
-def _folder(house: House, agent: str, run: str) -> str:
+def _folder(session: WorkspaceSession, agent: str, run: str) -> str:
     """The old run's own working folder, where it still is; never what the record says, which may come from anywhere."""
-    folder = house.workspace.agents[agent].folder.replace("{run}", run)
-    return folder if (house.root / folder).is_dir() else ""
+    folder = session.workspace.agents[agent].folder.replace("{run}", run)
+    return folder if (session.root / folder).is_dir() else ""
 
 
-def _compared(run: str, pairs: Sequence[tuple[CallStory, CallStory | None]], kept: dict[str, int]) -> Reread:
+def _compared(run: str, pairs: Sequence[tuple[CallTimeline, CallTimeline | None]], kept: dict[str, int]) -> LiveReads:
     ends: dict[Part, AttemptEnded] = {}
     found: list[Divergence] = []
     for then, now in pairs:
@@ -160,7 +161,7 @@ def _compared(run: str, pairs: Sequence[tuple[CallStory, CallStory | None]], kep
                     diff=unified(*sides, names=("then", "now")),
                 )
             )
-    return Reread(run=run, ends=ends, divergences=tuple(found), kept=kept)
+    return LiveReads(run=run, ends=ends, divergences=tuple(found), kept=kept)
 
 
 def _outcome(ended: AttemptEnded) -> list[str]:

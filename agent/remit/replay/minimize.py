@@ -13,15 +13,15 @@ from typing import Final, cast
 from remit.core import Json, Refusal, UsageError
 from remit.core.events import AttemptEnded, CallDecided, Recorded, RunStarted
 from remit.policy import Policy
-from remit.replay.partial import Cut, Part, cut, parts_of, reenact
+from remit.replay.partial import Cut, Part, cut, parts_of, replay_partially
 from remit.replay.replayer import replayable
 from remit.tracing.reports import Failing, find_failures
-from remit.workspace import Rulebook, Workspace
+from remit.workspace import Bundle, Workspace
 from remit.workspace.manifest import check_output
 
 FIRST_GROUPS: Final = 2
 
-Told = Callable[[int, int], None]  # calls that are left, and of how many
+ModelDenial = Callable[[int, int], None]  # calls that are left, and of how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class Shrunk:
 
 async def shrink(
     records: Sequence[Recorded],
-    rulebooks: Mapping[str, Rulebook],
+    bundles: Mapping[str, Bundle],
     failing: Failing,
     *,
     run: str,
-    told: Told = lambda left, of: None,
+    told: ModelDenial = lambda left, of: None,
 ) -> Shrunk:
     """Shrink a run to the smallest one that still fails so, and tell it as the run `run`.
 
@@ -50,12 +50,12 @@ async def shrink(
     if not failing.found(records):
         others = "; ".join(find_failures(records)) or "it fails in no way"
         raise UsageError(f"the run does not fail so: {failing.text}; its failures: {others}")
-    trying = _Trying(records, rulebooks, failing, run)
+    trying = _Trying(records, bundles, failing, run)
     parts = parts_of(records)
     if await trying.fails(Cut(parts=parts)) is None:
         raise UsageError("the run does not fail so when it is told again: `remit replay` says where it diverges")
     left = Cut(parts=await _fewer(trying, parts, told))
-    left = await _simpler(trying, left, rulebooks[started.rulebook].workspace)
+    left = await _simpler(trying, left, bundles[started.bundle].workspace)
     found = await trying.fails(left)
     assert found is not None
     of = (len({step for step, _ in parts}), len(parts))
@@ -65,11 +65,9 @@ async def shrink(
 class _Trying:
     """Tells parts of a run again and says whether they still fail; each only once."""
 
-    def __init__(
-        self, records: Sequence[Recorded], rulebooks: Mapping[str, Rulebook], failing: Failing, run: str
-    ) -> None:
+    def __init__(self, records: Sequence[Recorded], bundles: Mapping[str, Bundle], failing: Failing, run: str) -> None:
         self.records = records
-        self._rulebooks = rulebooks
+        self._bundles = bundles
         self._failing = failing
         self._run = run
         self._known: dict[tuple[Part, ...], bool] = {}
@@ -78,7 +76,7 @@ class _Trying:
     async def fails(self, left: Cut) -> list[Recorded] | None:
         """The smaller run, or None where it does not fail so."""
         self.count += 1
-        found = await reenact(cut(self.records, left), self._rulebooks, run=self._run)
+        found = await replay_partially(cut(self.records, left), self._bundles, run=self._run)
         return found if self._failing.found(found) else None
 
     async def still(self, parts: tuple[Part, ...]) -> bool:
@@ -87,7 +85,7 @@ class _Trying:
         return self._known[parts]
 
 
-async def _fewer(trying: _Trying, parts: tuple[Part, ...], told: Told) -> tuple[Part, ...]:
+async def _fewer(trying: _Trying, parts: tuple[Part, ...], told: ModelDenial) -> tuple[Part, ...]:
     """ddmin: no single part can be left out of what this returns."""
     groups, of = FIRST_GROUPS, len(parts)
     while len(parts) > 1:
@@ -180,7 +178,7 @@ class Gone:
 async def is_gone(
     records: Sequence[Recorded],
     now: Sequence[Recorded],
-    rulebooks: Mapping[str, Rulebook],
+    bundles: Mapping[str, Bundle],
     failing: Failing,
     policy: Policy | None,
 ) -> Gone:
@@ -194,7 +192,7 @@ async def is_gone(
         raise UsageError(
             f"the run does not fail so: {failing.text}; its failures: {'; '.join(find_failures(records)) or 'none'}"
         )
-    told = await reenact(cut(now, Cut(parts=parts_of(now))), rulebooks, run=records[0].run, policy=policy)
+    told = await replay_partially(cut(now, Cut(parts=parts_of(now))), bundles, run=records[0].run, policy=policy)
     still = failing.found(told)
     if still:
         return Gone(gone=False, what=f"{failing.text} still, at {_place(still[0])}")

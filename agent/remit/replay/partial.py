@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from remit.core import Json
-from remit.core.events import AnyEvent, AttemptEnded, ModelAnswered, Recorded, RunFinished, RunStarted
+from remit.core.events import AnyEvent, AttemptEnded, ModelResponded, Recorded, RunFinished, RunStarted
 from remit.journal import Chain, Link, Record, link
 from remit.policy import Policy
-from remit.replay.recorded import Guide, Otherwise, RecordEnds, agency, people
+from remit.replay.recorded import Guide, RecordEnds, WhatIf, agency, people
 from remit.runtime import drive, forgotten
-from remit.workspace import Rulebook
+from remit.workspace import Bundle
 
 Part: TypeAlias = tuple[int, int]  # a call by step and index; index -1 is a turn that called nothing
 
@@ -35,9 +35,11 @@ class Cut:
 
 def parts_of(records: Sequence[Recorded]) -> tuple[Part, ...]:
     """Every part of a run that can be left out, in order."""
-    turns = [item.event for item in records if isinstance(item.event, ModelAnswered)]
+    turns = [item.event for item in records if isinstance(item.event, ModelResponded)]
     return tuple(
-        (turn.step, index) for turn in turns for index in (range(len(turn.asks)) if turn.asks else range(-1, 0))
+        (turn.step, index)
+        for turn in turns
+        for index in (range(len(turn.proposed_calls)) if turn.proposed_calls else range(-1, 0))
     )
 
 
@@ -46,15 +48,15 @@ def cut(records: Sequence[Recorded], left: Cut) -> list[Recorded]:
     return list(_Cutting(records, left).events())
 
 
-async def reenact(
-    records: Sequence[Recorded], rulebooks: Mapping[str, Rulebook], *, run: str, policy: Policy | None = None
+async def replay_partially(
+    records: Sequence[Recorded], bundles: Mapping[str, Bundle], *, run: str, policy: Policy | None = None
 ) -> list[Recorded]:
     """Tell those events again as the run `run`, as far as they are recorded; the new run's events, unsealed."""
     started = records[0].event
     assert isinstance(started, RunStarted)
     log = Guide(recorded=records)
     record = Record(log, run)
-    agent = agency(log, record, started, rulebooks, Otherwise(policy=policy))
+    agent = agency(log, record, started, bundles, WhatIf(policy=policy))
     record.append(started)
     with suppress(RecordEnds):
         await drive(agent, forgotten(), people(log, record, agent.broker), durability="exit")
@@ -100,8 +102,8 @@ class _Cutting:
         if event.step is None:
             return event
         changes: dict[str, object] = {"step": self._steps[event.step]}
-        if isinstance(event, ModelAnswered):
-            kept = [ask for index, ask in enumerate(event.asks) if (event.step, index) in self._calls]
+        if isinstance(event, ModelResponded):
+            kept = [ask for index, ask in enumerate(event.proposed_calls) if (event.step, index) in self._calls]
             changes["asks"] = tuple(kept)
         if event.index is not None:
             place = (event.step, event.index)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from remit.broker import Attempted, Broker, Probed
+from remit.broker import AttemptOutcome, Broker, ProbeOutcome
 from remit.core import (
     Call,
     Claim,
@@ -33,25 +33,25 @@ from remit.core.events import (
     ApprovalRejected,
     ApprovalRequested,
     ApprovalRevoked,
+    AttemptBegun,
     AttemptEnded,
-    AttemptIntended,
     BudgetSpent,
     CallAnswered,
     CallDecided,
     EffectSettled,
-    ModelAnswered,
     ModelFailed,
+    ModelResponded,
+    PolicyChanged,
     Recorded,
-    RulesChanged,
     RunFinished,
     RunResumed,
     RunStarted,
 )
-from remit.guardrails import Cleaned
-from remit.journal import Facts, MemoryLog, Record
+from remit.guardrails import Sanitized
+from remit.journal import MemoryLog, Record, RunState
 from remit.policy import Policy
 from remit.runtime import Agency
-from remit.workspace import Measure, Rulebook, Workspace, tool_specs
+from remit.workspace import Bundle, Measure, Workspace, tool_specs
 from remit.workspace.manifest import Breaker, check_output
 
 UNHEARD: Final = frozenset(
@@ -63,7 +63,7 @@ NOT_PREPARED: Final = frozenset({"not_pinned", "no_secret"})  # reasons for whic
 
 
 @dataclass(frozen=True, kw_only=True)
-class Otherwise:
+class WhatIf:
     """What a what-if puts in the place of the recorded: other rules, the tools of another workspace; nothing, where None."""
 
     policy: Policy | None = None
@@ -87,7 +87,7 @@ class Guide(MemoryLog):
     def __post_init__(self) -> None:
         super().__init__()
         self.by_key = {item.key: item for item in self.recorded}
-        self.unseen = sum(isinstance(item.event, ModelAnswered) and item.event.unseen for item in self.recorded)
+        self.internal = sum(isinstance(item.event, ModelResponded) and item.event.internal for item in self.recorded)
         self.reached: set[str] = set()  # the keys of the record, which under other rules are not the new run's own
         self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
         for item in self.recorded:
@@ -122,7 +122,7 @@ class Guide(MemoryLog):
             )
         )
 
-    def facts(self, record: Record, call: Call) -> Facts:
+    def facts(self, record: Record, call: Call) -> RunState:
         """What a decision about that call may stand on."""
         return record.facts
 
@@ -175,12 +175,12 @@ class RecordedModel:
         self.scripted = started.scripted
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
-        step += self._log.unseen
-        answered = self._log.event(f"model.answered/{step}/-/-")
-        if isinstance(answered, ModelAnswered):
+        step += self._log.internal
+        answered = self._log.event(f"model.responded/{step}/-/-")
+        if isinstance(answered, ModelResponded):
             return Turn(
                 text=answered.text,
-                asks=answered.asks,
+                proposed_calls=answered.proposed_calls,
                 finish=answered.finish,
                 usage=answered.usage,
                 response_model=answered.response_model,
@@ -195,7 +195,7 @@ class RecordedModel:
         raise RecordEnds
 
 
-class RecordedAttempts:
+class RecordedExecutor:
     """The tools' outcomes as they were; nothing runs. `tools` are another version, whose schemas a value must still fit."""
 
     def __init__(self, log: Guide, tools: Workspace | None = None) -> None:
@@ -203,8 +203,8 @@ class RecordedAttempts:
         self._tools = tools
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
-        intended = self._log.event(f"attempt.intended/{call.step}/{call.index}/{number}")
-        if isinstance(intended, AttemptIntended):
+        intended = self._log.event(f"attempt.begun/{call.step}/{call.index}/{number}")
+        if isinstance(intended, AttemptBegun):
             return intended.profile_digest, intended.confinement
         error = self._log.error_next(call)
         if error is not None and error.code == "policy_denied" and error.details.get("reason") in NOT_PREPARED:
@@ -212,18 +212,18 @@ class RecordedAttempts:
         return "", "none"  # not in the record: the append that follows says so
 
     def keyed(self, call: Call) -> bool:
-        intended = self._log.event(f"attempt.intended/{call.step}/{call.index}/1")
-        return isinstance(intended, AttemptIntended) and intended.idempotency_key != ""
+        intended = self._log.event(f"attempt.begun/{call.step}/{call.index}/1")
+        return isinstance(intended, AttemptBegun) and intended.idempotency_key != ""
 
-    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> Probed:
+    async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
         settled = self._log.event(f"effect.settled/{call.step}/{call.index}/probe/{number}")
         if not isinstance(settled, EffectSettled):
             raise RecordEnds
-        return Probed(landed=settled.landed, value=settled.value, reason=settled.reason)
+        return ProbeOutcome(landed=settled.landed, value=settled.value, reason=settled.reason)
 
     async def attempt(
         self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
-    ) -> Attempted:
+    ) -> AttemptOutcome:
         ended = self._log.event(f"attempt.ended/{call.step}/{call.index}/{number}")
         if not isinstance(ended, AttemptEnded):
             raise RecordEnds
@@ -235,7 +235,7 @@ class RecordedAttempts:
                 check_output(tool.pin.schemas[action.name], value)
             except Refusal as refusal:
                 code, value, message = refusal.code, None, refusal.message
-        return Attempted(
+        return AttemptOutcome(
             code=code,
             value=value,
             error=ended.error,
@@ -252,17 +252,17 @@ class RecordedAttempts:
         )
 
 
-class RecordedWorld:
+class RecordedPorts:
     """The clock, the rules and the holds as they were, but for what is otherwise."""
 
-    def __init__(self, log: Guide, rulebooks: Mapping[str, Rulebook], otherwise: Otherwise) -> None:
+    def __init__(self, log: Guide, bundles: Mapping[str, Bundle], what_if: WhatIf) -> None:
         self._log = log
-        self._policy = otherwise.policy
-        self._what_if = otherwise != Otherwise()
+        self._policy = what_if.policy
+        self._what_if = what_if != WhatIf()
         self._books = [
-            (item.seq, rulebooks[item.event.rulebook].policy)
+            (item.seq, bundles[item.event.bundle].policy)
             for item in log.recorded
-            if isinstance(item.event, RunStarted | RunResumed | RulesChanged) and item.event.rulebook
+            if isinstance(item.event, RunStarted | RunResumed | PolicyChanged) and item.event.bundle
         ]
 
     def clock(self, step: int, index: int) -> int:
@@ -289,9 +289,9 @@ class RecordedWorld:
 
     def said(self, step: int, index: int) -> bool | None:
         decided = self._log.event(f"call.decided/{step}/{index}/0")
-        return decided.said if isinstance(decided, CallDecided) else None
+        return decided.quoted_by_user if isinstance(decided, CallDecided) else None
 
-    def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
+    def facts(self, record: Record, call: Call, decision_digest: str) -> RunState:
         """The facts of this decision; in a what-if the recorded approvals are taken as given for the same question."""
         facts = self._log.facts(record, call)
         place = (call.step, call.index)
@@ -319,7 +319,7 @@ class RecordedWorld:
         said = event.result if isinstance(event, CallAnswered) else said
         if isinstance(said, Failed) and said.error.details.get("shared"):
             raise _refusal_of(said.error)
-        turn = call is None and self._log.event(f"model.asked/{step}/-/-") is None
+        turn = call is None and self._log.event(f"model.requested/{step}/-/-") is None
         if turn and isinstance(event, RunFinished) and event.code == "budget_exhausted":
             raise Refusal(event.code, event.message)
 
@@ -359,20 +359,18 @@ def _refusal_of(error: Error) -> Refusal:
         error.code,
         error.message,
         details=details,
-        remedy=error.remedy,
+        next_step=error.next_step,
         retryable=error.retryable,
         retry_after_s=error.retry_after_s,
     )
 
 
-def agency(
-    log: Guide, record: Record, started: RunStarted, rulebooks: Mapping[str, Rulebook], otherwise: Otherwise
-) -> Agency:
+def agency(log: Guide, record: Record, started: RunStarted, bundles: Mapping[str, Bundle], what_if: WhatIf) -> Agency:
     """The agent of a recorded run as it was, but for what is otherwise, with nothing of this machine."""
-    rooms = rulebooks[started.rulebook].workspace
+    rooms = bundles[started.bundle].workspace
     agent = rooms.agents[started.subjects.agent.partition(":")[2]]
-    if otherwise.tools is not None:
-        rooms = replace(rooms, tools=otherwise.tools.tools)
+    if what_if.tools is not None:
+        rooms = replace(rooms, tools=what_if.tools.tools)
         known = {f"{tool}.{action}" for tool, one in rooms.tools.items() for action in one.manifest.actions}
         agent = agent.model_copy(update={"actions": tuple(name for name in agent.actions if name in known)})
     broker = Broker(
@@ -380,9 +378,9 @@ def agency(
         agent=agent,
         subjects=started.subjects,
         record=record,
-        attempts=RecordedAttempts(log, otherwise.tools),
-        world=RecordedWorld(log, rulebooks, otherwise),
-        guard=Cleaned(rooms.content),
+        attempts=RecordedExecutor(log, what_if.tools),
+        ports=RecordedPorts(log, bundles, what_if),
+        sanitizer=Sanitized(rooms.content),
         confinement=started.confinement,
         forgetful=False,
     )

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from remit.core import UsageError
-from remit.core.events import CallAnswered, CallDecided, ModelAnswered, Recorded, RunFinished, RunStarted
+from remit.core.events import CallAnswered, CallDecided, ModelResponded, Recorded, RunFinished, RunStarted
 from remit.journal import Chain, Fault, Record
 from remit.replay.divergence import POLICY_WORDS, TOOL_WORDS, Comparison, Diverged, Divergence, offered, tampered
-from remit.replay.recorded import Otherwise, RecordEnds, agency, people
+from remit.replay.recorded import RecordEnds, WhatIf, agency, people
 from remit.runtime import Agency, drive, forgotten
-from remit.workspace import Rulebook, tool_specs
+from remit.workspace import Bundle, tool_specs
 
-RECORDED: Final = Otherwise()
+RECORDED: Final = WhatIf()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,21 +57,21 @@ def replayable(records: Sequence[Recorded]) -> RunStarted:
 
 async def replay(
     records: Sequence[Recorded],
-    rulebooks: Mapping[str, Rulebook],
+    bundles: Mapping[str, Bundle],
     *,
     tampering: Iterable[Divergence] = (),
-    otherwise: Otherwise = RECORDED,
+    what_if: WhatIf = RECORDED,
 ) -> Replayed:
     """Run the recorded run again. `rulebooks` are those it names, by digest; `otherwise` asks what others would do.
 
     Raises UsageError where the record does not hold what a replay needs.
     """
     started = replayable(records)
-    words = POLICY_WORDS if otherwise.policy is not None else frozenset[str]()
-    words |= TOOL_WORDS if otherwise.tools is not None else frozenset()
-    log = Comparison(recorded=records, loose=otherwise != RECORDED, ignored=words)
+    words = POLICY_WORDS if what_if.policy is not None else frozenset[str]()
+    words |= TOOL_WORDS if what_if.tools is not None else frozenset()
+    log = Comparison(recorded=records, loose=what_if != RECORDED, ignored=words)
     record = Record(log, records[0].run)
-    agent = agency(log, record, started, rulebooks, otherwise)
+    agent = agency(log, record, started, bundles, what_if)
     try:
         record.append(started)
         _finish_unstarted(log, record)
@@ -84,17 +84,17 @@ async def replay(
     reached = [item.event for item in log.events("")]
     return Replayed(
         run=records[0].run,
-        divergences=(*tampering, *_offered(started, rulebooks, agent), *log.divergences),
+        divergences=(*tampering, *_offered(started, bundles, agent), *log.divergences),
         decisions=sum(isinstance(event, CallDecided) for event in reached),
-        turns=sum(isinstance(event, ModelAnswered) for event in reached),
+        turns=sum(isinstance(event, ModelResponded) for event in reached),
         results=sum(isinstance(event, CallAnswered) for event in reached),
         complete=log.complete,
     )
 
 
-def _offered(started: RunStarted, rulebooks: Mapping[str, Rulebook], agent: Agency) -> list[Divergence]:
+def _offered(started: RunStarted, bundles: Mapping[str, Bundle], agent: Agency) -> list[Divergence]:
     """What the model would be offered otherwise, under tools of another version."""
-    rooms = rulebooks[started.rulebook].workspace
+    rooms = bundles[started.bundle].workspace
     return offered(tool_specs(rooms, rooms.agents[started.subjects.agent.partition(":")[2]]), agent.tools)
 
 

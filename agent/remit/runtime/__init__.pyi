@@ -2,7 +2,7 @@ from .approvals_wait import ApprovalWaiter
 from .assembly import new_run_id, open_model_of
 from .graph import Agency, drive, forgotten
 from .lifecycle import Ended
-from .live import LiveWorld
+from .live import LivePorts
 from .one_call import OneCall, decide_call
 from .retention import prunable, prune, retention_seconds
 from .runner import Start, acting_subject, resume_run, start_run
@@ -11,7 +11,7 @@ __all__ = [
     "Agency",
     "ApprovalWaiter",
     "Ended",
-    "LiveWorld",
+    "LivePorts",
     "OneCall",
     "Start",
     "acting_subject",

@@ -11,7 +11,7 @@ from remit.broker.approvals import Approval, approval_expired, grant_approval, w
 from remit.core import Model, Refusal
 from remit.core.events import ApprovalRequested
 from remit.journal import Record
-from remit.runtime.live import LiveWorld
+from remit.runtime.live import LivePorts
 from remit.runtime.models.scripted import ScriptModel
 
 POLL_S: Final = 0.25  # how often a waiting run looks for what people said
@@ -20,8 +20,8 @@ POLL_S: Final = 0.25  # how often a waiting run looks for what people said
 class ApprovalWaiter:
     """Waits until people answer the requests of a run, or until a script answers for them in a demonstration."""
 
-    def __init__(self, world: LiveWorld, record: Record, broker: Broker, model: Model, wait: float) -> None:
-        self._world = world
+    def __init__(self, ports: LivePorts, record: Record, broker: Broker, model: Model, wait: float) -> None:
+        self._ports = ports
         self._record = record
         self._broker = broker
         self._script = model.approvals if isinstance(model, ScriptModel) else ()
@@ -47,7 +47,7 @@ class ApprovalWaiter:
 
     def _under_other_rules(self) -> bool:
         """Whether some waiting call was decided by rules that are not in force any more: it is decided again."""
-        now = self._world.policy(-1, -1).digest
+        now = self._ports.policy(-1, -1).digest
         decided = (self._broker.latest(item.step or 0, item.index or 0) for item in self.waiting())
         return any(one.decision.policy_digest != now for one in decided if one is not None and one.decision is not None)
 
@@ -66,7 +66,7 @@ class ApprovalWaiter:
                     self._record,
                     requested,
                     Approval(approver=scripted.approver, role=scripted.role, account="script", scripted=True),
-                    roles_of=self._world.policy(requested.step, requested.index).roles_of,
+                    roles_of=self._ports.policy(requested.step, requested.index).roles_of,
                     now=time.time_ns(),
                 )
                 granted = True

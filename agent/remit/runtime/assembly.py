@@ -14,13 +14,13 @@ from remit.broker import active_holds
 from remit.broker.approvals import count_waiting_approvals
 from remit.core import Confinement, Model, RunEnded, UsageError
 from remit.core.events import Recorded
-from remit.guardrails import Guard, Redactor, Secrets, names_secret
+from remit.guardrails import Redactor, Sanitizer, Secrets, names_secret
 from remit.journal import Record
 from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
 from remit.sandbox.packages import make_environment
 from remit.tracing import Export, TraceFile
-from remit.workspace import Agent, House, Workspace
+from remit.workspace import Agent, Workspace, WorkspaceSession
 
 
 def new_run_id() -> str:
@@ -28,47 +28,47 @@ def new_run_id() -> str:
     return secrets.token_hex(16)
 
 
-def open_model_of(house: House, name: str, spec: str | None = None) -> Model:
+def open_model_of(session: WorkspaceSession, name: str, spec: str | None = None) -> Model:
     """The agent's own model, or the one that `spec` names in its place."""
-    agent = agent_of(house, name)
+    agent = agent_of(session, name)
     spec = spec or agent.model
-    return open_model(spec, folder=house.root / "agent" / agent.name, base_url=agent.base_url)
+    return open_model(spec, folder=session.root / "agent" / agent.name, base_url=agent.base_url)
 
 
-def guard_of(house: House, run: str, values: Iterable[str]) -> Guard:
+def sanitizer_of(session: WorkspaceSession, run: str, values: Iterable[str]) -> Sanitizer:
     """`values` are the secrets of the agent's tools; what the environment holds under a secret's name is one too."""
-    content, named = house.workspace.content, house.workspace.settings.redact_env
+    content, named = session.workspace.content, session.workspace.settings.redact_env
     secrets = [value for name, value in os.environ.items() if name in named or names_secret(name)]
-    return Guard(Redactor(run, [*values, *secrets], off=content.off), content)
+    return Sanitizer(Redactor(run, [*values, *secrets], off=content.off), content)
 
 
-def secret_names(house: House, agent: Agent) -> tuple[str, ...]:
+def secret_names(session: WorkspaceSession, agent: Agent) -> tuple[str, ...]:
     """The secrets of the agent's tools."""
-    tools = {tool.manifest.name: tool for tool, _ in map(house.workspace.action, agent.actions)}
+    tools = {tool.manifest.name: tool for tool, _ in map(session.workspace.action, agent.actions)}
     return tuple(dict.fromkeys(name for tool in tools.values() for name in tool.manifest.secrets))
 
 
-def secrets_of(house: House, agent: Agent) -> dict[str, str]:
+def secrets_of(session: WorkspaceSession, agent: Agent) -> dict[str, str]:
     """Their values. Raises UsageError where one is missing: nothing starts."""
-    return Secrets(house.root).values(secret_names(house, agent))
+    return Secrets(session.root).values(secret_names(session, agent))
 
 
-def agent_of(house: House, name: str) -> Agent:
+def agent_of(session: WorkspaceSession, name: str) -> Agent:
     """The agent of that name. Raises UsageError where there is none."""
-    if name not in house.workspace.agents:
-        known = ", ".join(sorted(house.workspace.agents)) or "none"
+    if name not in session.workspace.agents:
+        known = ", ".join(sorted(session.workspace.agents)) or "none"
         raise UsageError(f"there is no agent {name!r} here; agents: {known}")
-    return house.workspace.agents[name]
+    return session.workspace.agents[name]
 
 
-def working_folder(house: House, agent: Agent, run: str) -> Path:
+def working_folder(session: WorkspaceSession, agent: Agent, run: str) -> Path:
     """The run's working folder, made from its seed where it is not there yet."""
-    folder = house.root / agent.folder.replace("{run}", run)
+    folder = session.root / agent.folder.replace("{run}", run)
     if not folder.exists():
         if agent.seed is not None:
             making = folder.with_name(f".{folder.name}.new")  # a copy that is cut short is never taken for the folder
             shutil.rmtree(making, ignore_errors=True)
-            shutil.copytree(house.root / agent.seed, making, symlinks=True)
+            shutil.copytree(session.root / agent.seed, making, symlinks=True)
             making.rename(folder)
         else:
             folder.mkdir(parents=True)
@@ -108,16 +108,16 @@ class Recording:
             self.export.close()
 
 
-def open_recording(house: House, run: str, tell: Callable[[Recorded], None] | None) -> Recording:
+def open_recording(session: WorkspaceSession, run: str, tell: Callable[[Recorded], None] | None) -> Recording:
     """The record of the run, with what a killed process did not write to the trace file written first."""
-    trace = TraceFile(house.traces, run, house.journal)
-    earlier = house.journal.chain(run).links
+    trace = TraceFile(session.traces, run, session.journal)
+    earlier = session.journal.chain(run).links
     if earlier:
         trace.rebuild(earlier)
     export = Export.from_environment(
         gauges={
-            "remit.approvals.waiting": lambda: count_waiting_approvals(house.journal),
-            "remit.holds": lambda: len(active_holds(house.journal)),
+            "remit.approvals.waiting": lambda: count_waiting_approvals(session.journal),
+            "remit.holds": lambda: len(active_holds(session.journal)),
         }
     )
     if export is not None:
@@ -125,7 +125,7 @@ def open_recording(house: House, run: str, tell: Callable[[Recorded], None] | No
     listeners = tuple(
         listener for listener in (trace.see, export.see if export else None, tell) if listener is not None
     )
-    record = Record(house.journal, run, listeners=listeners, content=house.workspace.settings.content)
+    record = Record(session.journal, run, listeners=listeners, content=session.workspace.settings.content)
     return Recording(record=record, trace=trace, export=export)
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from remit.core import Ask
+from remit.core import ProposedCall
 from remit.core.parsing import canonical_json
 from remit.guardrails import kind_of
-from remit.journal import Facts
+from remit.journal import RunState
 from remit.workspace import LookUp
 
 MOST: Final = 100  # calls of one turn; what comes after is not known
 
 
-def look_ups(directory: Iterable[LookUp], step: int, facts: Facts) -> tuple[Ask, ...]:
+def look_ups(directory: Iterable[LookUp], step: int, facts: RunState) -> tuple[ProposedCall, ...]:
     """What is looked up in that step: first what needs nothing, then what needs the names that were found; then nothing."""
-    made: list[Ask] = []
+    made: list[ProposedCall] = []
     for one in directory:
         if step == 0 and not one.of:
             made.append(_ask(one, ""))
@@ -30,6 +30,6 @@ def look_ups(directory: Iterable[LookUp], step: int, facts: Facts) -> tuple[Ask,
     return tuple(made[:MOST])
 
 
-def _ask(one: LookUp, name: str) -> Ask:
+def _ask(one: LookUp, name: str) -> ProposedCall:
     arguments = {key: name if value == f"{{{one.of}}}" and one.of else value for key, value in one.arguments.items()}
-    return Ask(name=one.action.replace(".", "__", 1), arguments=canonical_json(arguments).decode())
+    return ProposedCall(name=one.action.replace(".", "__", 1), arguments=canonical_json(arguments).decode())

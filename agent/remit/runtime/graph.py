@@ -29,9 +29,9 @@ from remit.core.events import (
     AnswerRejected,
     CallAnswered,
     CallDecided,
-    ModelAnswered,
-    ModelAsked,
     ModelFailed,
+    ModelRequested,
+    ModelResponded,
     RunFinished,
 )
 from remit.journal import Record
@@ -72,29 +72,29 @@ class Agency:
         step = state.get("step", -1) + 1
         if self.record.facts.finished:
             return {"step": step}
-        answered = self.record.get(f"model.answered/{step}/-/-") or self.look_up(step)
-        if not isinstance(answered, ModelAnswered):
+        answered = self.record.get(f"model.responded/{step}/-/-") or self.look_up(step)
+        if not isinstance(answered, ModelResponded):
             if not self._may_think(step):
                 return {"step": step}
             turn = await self._ask(step)
             if turn is None:
                 return {"step": step}
             answered = turn
-        if not answered.asks:
+        if not answered.proposed_calls:
             self._finish(step, answered)
         return {"step": step}
 
-    def look_up(self, step: int) -> ModelAnswered | None:
+    def look_up(self, step: int) -> ModelResponded | None:
         """The first steps are Remit's own, where the agent has a directory to fill; the model sees nothing of them."""
-        if self.record.facts.unseen != step - 1 or not (
-            asks := look_ups(self.broker.agent.directory, step, self.record.facts)
+        if self.record.facts.internal != step - 1 or not (
+            proposed_calls := look_ups(self.broker.agent.directory, step, self.record.facts)
         ):
             return None
-        answered = ModelAnswered(step=step, text="", asks=asks, finish="tool_calls", unseen=True)
+        answered = ModelResponded(step=step, text="", proposed_calls=proposed_calls, finish="tool_calls", internal=True)
         self.record.append(answered)
         return answered
 
-    def _finish(self, step: int, answered: ModelAnswered) -> None:
+    def _finish(self, step: int, answered: ModelResponded) -> None:
         """End the run with its answer; or ask again for one that holds, and in the end tell people instead."""
         if answered.finish not in WHOLE:
             message = f"the answer is not whole: the model stopped by {answered.finish!r}"
@@ -109,7 +109,7 @@ class Agency:
         elif self.record.facts.answers_rejected < wanted.tries:
             self.record.append(AnswerRejected(step=step, problems=problems))
         else:  # INVARIANT: words that do not hold are in the trace, and nobody is given them as an answer
-            message = self.broker.guard.text(f"no answer held, people must look: {'; '.join(problems)}")
+            message = self.broker.sanitizer.text(f"no answer held, people must look: {'; '.join(problems)}")
             self.record.append(RunFinished(outcome="escalated", code="invalid_output", message=message))
 
     def _results(self) -> frozenset[str]:
@@ -118,22 +118,22 @@ class Agency:
         return frozenset(f"{event.step}.{event.index}" for event in answered if event.result.ok)
 
     def _may_think(self, step: int) -> bool:
-        agent, world, facts = self.broker.agent, self.broker.world, self.record.facts
+        agent, ports, facts = self.broker.agent, self.broker.ports, self.record.facts
         try:
-            check_turn(facts, agent, step, world.clock(step, -1))
+            check_turn(facts, agent, step, ports.clock(step, -1))
             if facts.refused_in_a_row >= agent.budget.denials:
                 message = f"{facts.refused_in_a_row} calls in a row were refused, and the model asks for nothing else"
                 self.record.append(RunFinished(outcome="stopped", code="denial_loop", message=message))
                 return False
-            world.spend(self.record, step, None, {"tokens": 1, "money": 1})
+            ports.spend(self.record, step, None, {"tokens": 1, "money": 1})
         except Refusal as refusal:
             self.record.append(RunFinished(outcome="exhausted", code=refusal.code, message=refusal.message))
             return False
         return True
 
-    async def _ask(self, step: int) -> ModelAnswered | None:
+    async def _ask(self, step: int) -> ModelResponded | None:
         conversation = self.record.conversation
-        asked = ModelAsked(step=step, model=self.model.name, input_digest=conversation.input_digest(self.tools))
+        asked = ModelRequested(step=step, model=self.model.name, input_digest=conversation.input_digest(self.tools))
         if self.record.get(asked.key) is None:
             self.record.append(asked)
         failed = self.record.get(f"model.failed/{step}/-/-")
@@ -147,14 +147,14 @@ class Agency:
             self.record.append(RunFinished(outcome="exhausted", code="budget_exhausted", message=message))
             return None
         except ModelError as failure:
-            message = self.broker.guard.text(str(failure))
+            message = self.broker.sanitizer.text(str(failure))
             self.record.append(ModelFailed(step=step, message=message))
             self.record.append(RunFinished(outcome="failed", message=message))
             return None
-        answered = ModelAnswered(
+        answered = ModelResponded(
             step=step,
-            text=await in_thread(len(turn.text), self.broker.guard.answer, turn.text),
-            asks=await in_thread(turn.size, self.broker.hear, step, turn.asks),
+            text=await in_thread(len(turn.text), self.broker.sanitizer.answer, turn.text),
+            proposed_calls=await in_thread(turn.size, self.broker.hear, step, turn.proposed_calls),
             finish=turn.finish,
             usage=turn.usage,
             response_model=turn.response_model,
@@ -163,20 +163,20 @@ class Agency:
         given, taken = answered.usage.input_tokens or 0, answered.usage.output_tokens or 0
         price = self.broker.agent.price
         money = 0 if price is None else price.of(given, taken)
-        self.broker.world.spent(self.record, step, None, {"tokens": given + taken, "money": money})
+        self.broker.ports.spent(self.record, step, None, {"tokens": given + taken, "money": money})
         return answered
 
     async def _think(self, step: int) -> Turn:
         """One turn of the model, given up when the run's time is up (TimeoutError) or an operator holds the run."""
         until = wall_end(self.record.facts, self.broker.agent.budget)
-        turn = step - 1 - self.record.facts.unseen  # Remit's own turns are none of the model's
+        turn = step - 1 - self.record.facts.internal  # Remit's own turns are none of the model's
         thinking = asyncio.ensure_future(self.model.think(turn, self.record.conversation.messages, self.tools))
         try:
             while True:
                 await asyncio.wait({thinking}, timeout=POLL_S)
                 if thinking.done():
                     return thinking.result()
-                if self.broker.world.clock(step, -1) >= until:
+                if self.broker.ports.clock(step, -1) >= until:
                     raise TimeoutError
                 if (reason := self.stopped()) is not None:
                     interrupt({"held": reason})  # asked again when the hold is lifted: a question has no effect
@@ -188,7 +188,7 @@ class Agency:
         step = state.get("step", 0)
         answered = self._turn(step)
         every: list[CallDecided] = []
-        for decided in self.broker.deciding(step, answered.asks, cut=answered.finish not in WHOLE):
+        for decided in self.broker.deciding(step, answered.proposed_calls, cut=answered.finish not in WHOLE):
             every.append(decided)
             await asyncio.sleep(0)  # a turn of many calls keeps nobody else waiting
         for decided in every:
@@ -216,14 +216,14 @@ class Agency:
         step = state.get("step", 0)
         sends = [
             Send("act", {"step": step, "index": index})
-            for index in range(len(self._turn(step).asks))
+            for index in range(len(self._turn(step).proposed_calls))
             if (decided := self.broker.latest(step, index)) is not None and _may_run(decided.decision)
         ]
         return sends or "think"
 
-    def _turn(self, step: int) -> ModelAnswered:
-        answered = self.record.get(f"model.answered/{step}/-/-")
-        assert isinstance(answered, ModelAnswered)  # think recorded it, or found it
+    def _turn(self, step: int) -> ModelResponded:
+        answered = self.record.get(f"model.responded/{step}/-/-")
+        assert isinstance(answered, ModelResponded)  # think recorded it, or found it
         return answered
 
     def compile(self, saver: BaseCheckpointSaver[str]) -> Any:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from remit.broker import Broker, LiveAttempts
+from remit.broker import Broker, LiveExecutor
 from remit.core import Call, Confinement, Json, Model, Result, RunEnded, UsageError
 from remit.core.events import ApprovalRequested, CallAnswered, RunFinished, RunStarted
 from remit.journal import DRIVEN, AlreadyRecorded
 from remit.runtime.approvals_wait import ApprovalWaiter
-from remit.runtime.assembly import Recording, guard_of
+from remit.runtime.assembly import Recording, sanitizer_of
 from remit.runtime.graph import Agency, checkpoints, drive
-from remit.runtime.live import LiveWorld
+from remit.runtime.live import LivePorts
 from remit.sandbox import Sandbox
-from remit.workspace import Agent, House, tool_specs
+from remit.workspace import Agent, WorkspaceSession, tool_specs
 
 
 class Foreign(Protocol):
@@ -63,7 +63,7 @@ class RunContext:
     of Remit's graph; None: Remit's own does.
     """
 
-    house: House
+    session: WorkspaceSession
     agent: Agent
     model: Model
     recording: Recording
@@ -88,9 +88,9 @@ async def drive_run(context: RunContext) -> Ended:
         if context.foreign is not None:
             await context.foreign.drive(agency)
         else:
-            async with checkpoints(context.house.traces / "checkpoints.db") as saver:
+            async with checkpoints(context.session.traces / "checkpoints.db") as saver:
                 await drive(agency, saver, waiter.settle)
-        if not record.facts.finished and not context.house.workspace.settings.content:
+        if not record.facts.finished and not context.session.workspace.settings.content:
             message = "nobody answered in time, and without content no other process can go on"
             record.append(RunFinished(outcome="stopped", code="cancelled", message=message), durable=True)
     except AlreadyRecorded as failure:  # INVARIANT: where no lock keeps two processes apart, a key does
@@ -108,36 +108,36 @@ async def drive_run(context: RunContext) -> Ended:
 
 
 def _put_together(context: RunContext) -> tuple[Agency, ApprovalWaiter]:
-    house, record = context.house, context.recording.record
+    session, record = context.session, context.recording.record
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
-    world = LiveWorld(house, record)
+    ports = LivePorts(session, record)
     at_hand = None if context.foreign is None else context.foreign.function
     broker = Broker(
-        workspace=house.workspace,
+        workspace=session.workspace,
         agent=context.agent,
         subjects=started.subjects,
         record=record,
-        attempts=LiveAttempts(
-            house.workspace,
+        attempts=LiveExecutor(
+            session.workspace,
             context.sandbox,
             context.folder,
             context.secrets,
             at_hand=at_hand,
             user=started.subjects.user,
         ),
-        world=world,
-        guard=guard_of(house, record.run, context.secrets.values()),
+        ports=ports,
+        sanitizer=sanitizer_of(session, record.run, context.secrets.values()),
         confinement=context.confinement,
     )
     agency = Agency(
         broker=broker,
         model=context.model,
         record=record,
-        tools=tool_specs(house.workspace, context.agent),
-        stopped=lambda: world.held(f"run:{record.run}", started.subjects.agent),
+        tools=tool_specs(session.workspace, context.agent),
+        stopped=lambda: ports.held(f"run:{record.run}", started.subjects.agent),
     )
-    return agency, ApprovalWaiter(world, record, broker, context.model, context.wait)
+    return agency, ApprovalWaiter(ports, record, broker, context.model, context.wait)
 
 
 def _ended(recording: Recording, agency: Agency, waiter: ApprovalWaiter) -> Ended:

@@ -9,27 +9,27 @@ from typing import Final, Literal
 
 from remit.broker import check_circuit, count_attempt, hold_reason
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
-from remit.core.events import NANO, BudgetSpent, RulesChanged
-from remit.journal import WORKSPACE_RUN, Facts, Record
+from remit.core.events import NANO, BudgetSpent, PolicyChanged
+from remit.journal import WORKSPACE_RUN, Record, RunState
 from remit.policy import Policy, SecondOpinion, Watched
 from remit.tracing import Objects
-from remit.workspace import House, Limit, Measure, files_of, limit_claims, limit_refusal
+from remit.workspace import Limit, Measure, WorkspaceSession, files_of, limit_claims, limit_refusal
 from remit.workspace.manifest import Breaker
 
 POLL_S: Final = 0.25  # how often a running call looks whether somebody holds it
 
 
-class LiveWorld:
+class LivePorts:
     """This machine, now."""
 
-    def __init__(self, house: House, record: Record | None = None) -> None:
-        self._house = house
-        self._shared = Record(house.journal, WORKSPACE_RUN)
+    def __init__(self, session: WorkspaceSession, record: Record | None = None) -> None:
+        self._session = session
+        self._shared = Record(session.journal, WORKSPACE_RUN)
         self._record = record  # where an edit of the rules is noted before the first decision that stands on it
-        self._noted = house.policy
+        self._noted = session.policy
         self._opinion: tuple[Policy, SecondOpinion] | None = None
-        files = {path: data for path, data in house.workspace.files.items() if _is_rules(path)}
-        self._watched = Watched(house.root / "policies", house.policy, files, report=self._not_in_force)
+        files = {path: data for path, data in session.workspace.files.items() if _is_rules(path)}
+        self._watched = Watched(session.root / "policies", session.policy, files, report=self._not_in_force)
 
     def clock(self, step: int, index: int) -> int:
         return time.time_ns()
@@ -39,12 +39,12 @@ class LiveWorld:
         if now is not self._noted:
             self._noted = now
             if self._record is not None:
-                files = {**files_of(self._house.workspace), **self._watched.files}
+                files = {**files_of(self._session.workspace), **self._watched.files}
                 gone = {path for path in files if _is_rules(path)} - set(self._watched.files)
-                book = Objects(self._house.traces / "objects").put_rulebook(
+                book = Objects(self._session.traces / "objects").put_rulebook(
                     {path: data for path, data in files.items() if path not in gone}
                 )
-                self._note(self._record, rulebook=book)
+                self._note(self._record, bundle=book)
         return now
 
     def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
@@ -56,15 +56,15 @@ class LiveWorld:
         if self._record is not None:
             self._note(self._record, problem=str(error))
 
-    def _note(self, record: Record, *, rulebook: str = "", problem: str = "") -> None:
-        count = record.count("rules.changed") + 1
+    def _note(self, record: Record, *, bundle: str = "", problem: str = "") -> None:
+        count = record.count("policy.changed") + 1
         digest = self._noted.digest
-        record.append(RulesChanged(count=count, rulebook=rulebook, policy_digest=digest, problem=problem), durable=True)
+        record.append(PolicyChanged(count=count, bundle=bundle, policy_digest=digest, problem=problem), durable=True)
 
     def said(self, step: int, index: int) -> bool | None:
         return None
 
-    def facts(self, record: Record, call: Call, decision_digest: str) -> Facts:
+    def facts(self, record: Record, call: Call, decision_digest: str) -> RunState:
         return record.facts
 
     def held(self, *scopes: str) -> str | None:
@@ -109,7 +109,7 @@ class LiveWorld:
         amounts: Mapping[Measure, int],
     ) -> tuple[BudgetSpent, dict[str, tuple[Limit, Claim]]] | None:
         started = record.facts.started
-        if started is None or not (every := self._house.workspace.limits):
+        if started is None or not (every := self._session.workspace.limits):
             return None
         action, index = ("", None) if call is None else (call.action, call.index)
         claimed = limit_claims(every, amounts, run=record.run, subjects=started.subjects, action=action)

@@ -15,11 +15,11 @@ from typing import Final
 
 from remit.broker.approvals import emergencies
 from remit.core import UsageError
-from remit.core.events import NANO, RulesChanged, RunPruned, RunResumed, RunStarted
+from remit.core.events import NANO, PolicyChanged, RunPruned, RunResumed, RunStarted
 from remit.journal import WORKSPACE_RUN, RunSummary, is_driven
 from remit.runtime.graph import checkpoints
 from remit.tracing import Objects, read, read_index, trace_path
-from remit.workspace import House
+from remit.workspace import WorkspaceSession
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _SECONDS: Final = {"h": 3600, "d": 86_400, "w": 604_800}
@@ -56,22 +56,22 @@ def golden(traces: Path) -> set[str]:
     return kept
 
 
-def prunable(house: House, older_s: int) -> list[RunSummary]:
+def prunable(session: WorkspaceSession, older_s: int) -> list[RunSummary]:
     """The finished runs that ended longer ago than that, are not golden, and hold no emergency approval to review."""
     before = time.time_ns() - older_s * NANO
-    kept = golden(house.traces) | {found.run for found in emergencies(house.journal) if found.review is None}
+    kept = golden(session.traces) | {found.run for found in emergencies(session.journal) if found.review is None}
     return [
         row
-        for row in house.journal.runs()
+        for row in session.journal.runs()
         if row.ended_at is not None
         and row.ended_at < before
         and row.run not in kept
-        and not is_driven(house.traces, row.run)
+        and not is_driven(session.traces, row.run)
     ]
 
 
 async def prune(
-    house: House,
+    session: WorkspaceSession,
     rows: Sequence[RunSummary],
     *,
     account: str,
@@ -82,30 +82,30 @@ async def prune(
     `told` hears how many of how many are gone.
     """
     freed = 0
-    async with checkpoints(house.traces / "checkpoints.db") as saver:
+    async with checkpoints(session.traces / "checkpoints.db") as saver:
         for gone, row in enumerate(rows, 1):
-            head = house.journal.chain(row.run).head
+            head = session.journal.chain(row.run).head
             pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", account=account)
-            if house.journal.get(WORKSPACE_RUN, pruned.key) is None:
-                house.journal.append(WORKSPACE_RUN, pruned, durable=True)
-            path = trace_path(house.traces, row.run)
+            if session.journal.get(WORKSPACE_RUN, pruned.key) is None:
+                session.journal.append(WORKSPACE_RUN, pruned, durable=True)
+            path = trace_path(session.traces, row.run)
             freed += path.stat().st_size if path.exists() else 0
             path.unlink(missing_ok=True)
             await saver.adelete_thread(row.run)
             # INVARIANT: last, for a run that the journal has is one that the next time finds.
-            house.journal.forget(row.run)
+            session.journal.forget(row.run)
             told(gone, len(rows))
-    house.journal.shrink()
-    removed = _unused(house)
+    session.journal.shrink()
+    removed = _unused(session)
     freed += sum(size for _, size in removed)
     return Pruned(runs=tuple(row.run for row in rows), objects=len(removed), bytes=freed)
 
 
-def _unused(house: House) -> list[tuple[str, int]]:
+def _unused(session: WorkspaceSession) -> list[tuple[str, int]]:
     """Remove the objects that no run names any more."""
-    objects = Objects(house.traces / "objects")
+    objects = Objects(session.traces / "objects")
     used: set[str] = set()
-    for digest in _rulebooks(house):
+    for digest in _bundles(session):
         try:
             used |= {digest, *read_index(objects.get(digest)).values()}
         except UsageError:
@@ -113,8 +113,8 @@ def _unused(house: House) -> list[tuple[str, int]]:
     return objects.remove_unused(used, older_s=YOUNG_S)
 
 
-def _rulebooks(house: House) -> Iterable[str]:
-    for kind in ("run.started", "run.resumed", "rules.changed"):
-        for item in house.journal.every(kind):
-            if isinstance(item.event, RunStarted | RunResumed | RulesChanged) and item.event.rulebook:
-                yield item.event.rulebook
+def _bundles(session: WorkspaceSession) -> Iterable[str]:
+    for kind in ("run.started", "run.resumed", "policy.changed"):
+        for item in session.journal.every(kind):
+            if isinstance(item.event, RunStarted | RunResumed | PolicyChanged) and item.event.bundle:
+                yield item.event.bundle

@@ -25,11 +25,11 @@ from remit.runtime.assembly import (
     agent_of,
     check_same_files,
     confinement_of,
-    guard_of,
     install_packages,
     new_run_id,
     open_model_of,
     open_recording,
+    sanitizer_of,
     secrets_of,
     working_folder,
 )
@@ -37,7 +37,7 @@ from remit.runtime.lifecycle import Ended, Foreign, RunContext, drive_run
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
 from remit.tracing import Objects
-from remit.workspace import IMPERSONATE, Agent, House, files_of, os_account, subject_of
+from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, files_of, os_account, subject_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class Start:
 
 
 async def start_run(
-    house: House,
+    session: WorkspaceSession,
     start: Start,
     *,
     wait: float = 0.0,
@@ -70,27 +70,27 @@ async def start_run(
 
     `progress` hears what takes long before anything is recorded; `foreign` drives the run in the place of Remit's graph.
     """
-    agent = agent_of(house, start.agent)
+    agent = agent_of(session, start.agent)
     if start.scope is not None:
-        narrowed(house.policy, start.scope)  # raises for what does not exist, before anything is recorded
-    _check_rules(house)
-    await install_packages(house.workspace, agent, progress)
+        narrowed(session.policy, start.scope)  # raises for what does not exist, before anything is recorded
+    _check_rules(session)
+    await install_packages(session.workspace, agent, progress)
     run = start.run or new_run_id()
-    with driving(house.traces, run):
-        if house.journal.events(run):
+    with driving(session.traces, run):
+        if session.journal.events(run):
             raise UsageError(f"there is already a run {run}; choose another id or leave it out")
-        folder = house.root / start.folder if start.folder else working_folder(house, agent, run)
-        sandbox = Sandbox.shared(house.workspace.settings.accept)
-        confinement, unavailable = confinement_of(house.workspace, agent, sandbox)
+        folder = session.root / start.folder if start.folder else working_folder(session, agent, run)
+        sandbox = Sandbox.shared(session.workspace.settings.accept)
+        confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
         context = RunContext(
-            house=house,
+            session=session,
             agent=agent,
             model=start.model,
             sandbox=sandbox,
             confinement=confinement,
             folder=folder,
-            secrets=secrets_of(house, agent),
-            recording=open_recording(house, run, tell),
+            secrets=secrets_of(session, agent),
+            recording=open_recording(session, run, tell),
             wait=wait,
             foreign=foreign,
         )
@@ -100,29 +100,29 @@ async def start_run(
         return await drive_run(context)
 
 
-def _check_rules(house: House) -> None:
+def _check_rules(session: WorkspaceSession) -> None:
     """Raise WorkspaceError where stock Casbin reads the rules otherwise than Remit does: then no run goes by them."""
-    check_agreement(house.policy, read_cases_text(house.root / "policies"))
+    check_agreement(session.policy, read_cases_text(session.root / "policies"))
 
 
 def _started(context: RunContext, start: Start) -> RunStarted:
     """The first event of a run."""
-    house, agent = context.house, context.agent
-    settings, run = house.workspace.settings, context.recording.record.run
+    session, agent = context.session, context.agent
+    settings, run = session.workspace.settings, context.recording.record.run
     return RunStarted(
         subjects=Subjects(agent=f"agent:{agent.name}", user=start.subject),
         account=start.account,
         actor=subject_of(settings, start.account),
-        task=guard_of(house, run, context.secrets.values()).arguments(valid(start.task)),
+        task=sanitizer_of(session, run, context.secrets.values()).arguments(valid(start.task)),
         prompt=agent.prompt,
         model=start.model.name,
         scripted=start.model.scripted,
         actions=agent.actions,
-        rulebook=Objects(house.traces / "objects").put_rulebook(files_of(house.workspace)),
-        policy_digest=house.policy.digest,
+        bundle=Objects(session.traces / "objects").put_rulebook(files_of(session.workspace)),
+        policy_digest=session.policy.digest,
         confinement=context.confinement,
         env=settings.env,
-        folder=context.folder.relative_to(house.root).as_posix(),
+        folder=context.folder.relative_to(session.root).as_posix(),
         version=__version__,
         scope=start.scope,
     )
@@ -138,7 +138,7 @@ def _end_unconfined(recording: Recording, unavailable: RunEnded) -> NoReturn:
 
 
 async def resume_run(
-    house: House,
+    session: WorkspaceSession,
     run: str,
     *,
     account: str,
@@ -154,30 +154,30 @@ async def resume_run(
     Raises UsageError where the run has finished, where another process is at it, or where the files of its agent or tools
     have changed since; then nothing is recorded.
     """
-    with driving(house.traces, run):
-        recording = open_recording(house, run, tell)
+    with driving(session.traces, run):
+        recording = open_recording(session, run, tell)
         started = _resumable(recording.record, run)
-        agent = agent_of(house, started.subjects.agent.partition(":")[2])
-        objects = Objects(house.traces / "objects")
-        files = files_of(house.workspace)
-        check_same_files(objects.get_rulebook(started.rulebook), files)
-        _check_rules(house)
-        await install_packages(house.workspace, agent, progress)
-        sandbox = Sandbox.shared(house.workspace.settings.accept)
-        confinement, unavailable = confinement_of(house.workspace, agent, sandbox)
+        agent = agent_of(session, started.subjects.agent.partition(":")[2])
+        objects = Objects(session.traces / "objects")
+        files = files_of(session.workspace)
+        check_same_files(objects.get_rulebook(started.bundle), files)
+        _check_rules(session)
+        await install_packages(session.workspace, agent, progress)
+        sandbox = Sandbox.shared(session.workspace.settings.accept)
+        confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
         if unavailable is not None:
             raise unavailable
         if confinement != started.confinement:
             here = f"this machine offers {confinement!r}"
             raise UsageError(f"the run began with confinement {started.confinement!r}, {here}")
         context = RunContext(
-            house=house,
+            session=session,
             agent=agent,
-            model=_model_of(house, agent, started) if foreign is None else foreign.model,
+            model=_model_of(session, agent, started) if foreign is None else foreign.model,
             sandbox=sandbox,
             confinement=confinement,
-            folder=house.root / started.folder,
-            secrets=secrets_of(house, agent),
+            folder=session.root / started.folder,
+            secrets=secrets_of(session, agent),
             recording=recording,
             wait=wait,
             foreign=foreign,
@@ -185,8 +185,8 @@ async def resume_run(
         resumed = RunResumed(
             count=recording.record.facts.resumed + 1,
             account=account,
-            rulebook=objects.put_rulebook(files),
-            policy_digest=house.policy.digest,
+            bundle=objects.put_rulebook(files),
+            policy_digest=session.policy.digest,
         )
         recording.record.append(resumed, durable=True)
         return await drive_run(context)
@@ -204,23 +204,23 @@ def _resumable(record: Record, run: str) -> RunStarted:
     return started
 
 
-def _model_of(house: House, agent: Agent, started: RunStarted) -> Model:
+def _model_of(session: WorkspaceSession, agent: Agent, started: RunStarted) -> Model:
     """The model that the run began with; the only turn of a run of one call is in the record."""
     action = started.model.removeprefix("call:")
-    return open_model_of(house, agent.name, started.model) if action == started.model else OneCall(action, "{}")
+    return open_model_of(session, agent.name, started.model) if action == started.model else OneCall(action, "{}")
 
 
-def acting_subject(house: House, user: str | None) -> str:
+def acting_subject(session: WorkspaceSession, user: str | None) -> str:
     """The user subject of this process; another one only where policy lets this account act for it.
 
     Raises Refusal `policy_denied` where it does not.
     """
-    own = subject_of(house.workspace.settings, os_account())
+    own = subject_of(session.workspace.settings, os_account())
     named = None if user is None else user if user.startswith("user:") else f"user:{user}"
     if named is None or named == own:
         return own
     request = Request(subjects=(own,), action=IMPERSONATE, resources=(named,), context=Context())
-    decision = house.policy.decide(request)
+    decision = session.policy.decide(request)
     if decision.verdict != "allow":
         raise Refusal("policy_denied", f"{own} may not act for {named}: {decision.message}")
     return named

@@ -67,7 +67,7 @@ def _expand(root: int, start: str, allowed: Callable[[str], bool]) -> Expansion:
             raise Refusal(
                 "resource_exhausted",
                 f"{start!r} is nested deeper than {_DEEPEST} folders",
-                remedy="name a folder further down",
+                next_step="name a folder further down",
             )
         try:
             descriptor = kernel.open_beneath(root, folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -111,7 +111,7 @@ class _Found:
                     raise Refusal(
                         "resource_exhausted",
                         f"{self._start!r} holds more than {MOST_FILES} files",
-                        remedy="name a smaller folder",
+                        next_step="name a smaller folder",
                     )
 
     def _add(self, entry: os.DirEntry[str], name: str) -> None:
@@ -197,7 +197,7 @@ class Opened:
                 files[name] = None
         if len(files) > MOST_FILES:
             raise Refusal(
-                "resource_exhausted", f"the call reads more than {MOST_FILES} files", remedy="name a smaller folder"
+                "resource_exhausted", f"the call reads more than {MOST_FILES} files", next_step="name a smaller folder"
             )
         self.files = tuple(files)
         self.left_out = left_out
@@ -277,7 +277,9 @@ class Opened:
             os.close(descriptor)
         if len(names) > MOST_FILES:
             raise Refusal(
-                "resource_exhausted", f"{folder!r} holds more than {MOST_FILES} names", remedy="name a smaller folder"
+                "resource_exhausted",
+                f"{folder!r} holds more than {MOST_FILES} names",
+                next_step="name a smaller folder",
             )
         return tuple(sorted(names))
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from remit.core import Connection, Json, Limit, Refused
-from remit.sandbox.egress import BLOCKED, FINAL, PORT, Door, Egress, Permit, Ticket
+from remit.sandbox.egress import BLOCKED, FINAL, PORT, CallSession, Door, Egress, Permit
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.outcome import Output, exhausted
 
@@ -87,7 +87,7 @@ def _listener(descriptors: list[int]) -> socket.socket:
     return listener
 
 
-class Passage:
+class NetworkAccess:
     """One call's time at the door of its sandbox. Without a door there is no network, and nothing to tell of it.
 
     `source`: the address that its connections come from, where its sandbox serves several calls and says which is whose.
@@ -100,31 +100,31 @@ class Passage:
         self._network = network
         self._outside = outside
         self._source = source
-        self._ticket: Ticket | None = None
+        self._call_session: CallSession | None = None
 
     async def __aenter__(self) -> Self:
         if self._door is not None and self._network is not None and self._outside is not None:
-            self._ticket = self._door.admit(self._network, self._outside.permit, self._source)
+            self._call_session = self._door.admit(self._network, self._outside.permit, self._source)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._door is not None and self._ticket is not None:
+        if self._door is not None and self._call_session is not None:
             # Shielded: a call that is cancelled leaves nothing open either.
-            self.connections = await asyncio.shield(self._door.dismiss(self._ticket))
-            self.limit = self._ticket.limit
+            self.connections = await asyncio.shield(self._door.dismiss(self._call_session))
+            self.limit = self._call_session.limit
 
     def told(self, call: Mapping[str, Json]) -> dict[str, Json]:
         """The call's frame, with the variables by which its process finds the way out."""
         own: Mapping[str, str] = {} if self._outside is None else self._outside.variables
-        ways: Mapping[str, str] = {} if self._ticket is None else self._ticket.environment
+        ways: Mapping[str, str] = {} if self._call_session is None else self._call_session.environment
         return {**call, "env": {**call["env"], **own, **ways}}
 
 
-def judged(output: Output, passage: Passage) -> Output:
+def judged(output: Output, network_access: NetworkAccess) -> Output:
     """The output with what went over the network; a tool that fell over a refusal has reached for what was not decided."""
-    blocked = [one for one in passage.connections if one.verdict in FINAL]
+    blocked = [one for one in network_access.connections if one.verdict in FINAL]
     refused = tuple(
         dict.fromkeys(
             Refused(access="use", what=f"{one.host}:{one.port}", allow=f'hosts = ["{one.host}:{one.port}"]')
@@ -133,11 +133,11 @@ def judged(output: Output, passage: Passage) -> Output:
         )
     )[:_MOST_REFUSED]
     output = replace(
-        output, connections=tuple(passage.connections), refused=(*output.refused, *refused)[:_MOST_REFUSED]
+        output, connections=tuple(network_access.connections), refused=(*output.refused, *refused)[:_MOST_REFUSED]
     )
-    if output.code != "tool_crashed" or not (blocked or passage.limit):
+    if output.code != "tool_crashed" or not (blocked or network_access.limit):
         return output
-    if passage.limit is not None:
-        message = exhausted(passage.limit)
-        return replace(output, code="resource_exhausted", message=message, limit=passage.limit)
+    if network_access.limit is not None:
+        message = exhausted(network_access.limit)
+        return replace(output, code="resource_exhausted", message=message, limit=network_access.limit)
     return replace(output, code="sandbox_violation", message=f"{BLOCKED}: {blocked[-1].why}")

@@ -15,7 +15,7 @@ from typing import Final
 from remit.core import Json, Spent
 from remit.sandbox.account import account_for
 from remit.sandbox.file_grants import Opened
-from remit.sandbox.network_handover import Outside, Passage, judged
+from remit.sandbox.network_handover import NetworkAccess, Outside, judged
 from remit.sandbox.outcome import Answer, Ending, Output, classify
 from remit.sandbox.process import (
     DRAIN_SECONDS,
@@ -57,7 +57,7 @@ class Conversation:
         self._profile = profile
         self._said = bytearray()
         self.exchange = Exchange(process.channel, process.prints, profile, hear)
-        self.passage: Passage | None = None
+        self.network_access: NetworkAccess | None = None
         if observer is not None:
             self.exchange.first = observer.take
 
@@ -78,10 +78,10 @@ class Conversation:
             if outside is None:
                 return await self._work(opened, call)
             door = process.handover.open() if process.handover is not None else None
-            self.passage = passage = Passage(door, self._profile.network, outside)
+            self.network_access = network_access = NetworkAccess(door, self._profile.network, outside)
             try:
-                async with passage:
-                    return await self._work(opened, passage.told(call))
+                async with network_access:
+                    return await self._work(opened, network_access.told(call))
             finally:
                 if door is not None:
                     door.close()
@@ -189,7 +189,7 @@ async def _perform(
                     observer.end(told, opened.layout, ending.answer)
                 answer = classify(profile, ending, declared=call.declared)
                 output = settle(profile, ending, answer, opened, conversation.exchange)
-                return output if conversation.passage is None else judged(output, conversation.passage)
+                return output if conversation.network_access is None else judged(output, conversation.network_access)
             finally:
                 close_files(conversation.exchange)
                 if observer is not None:

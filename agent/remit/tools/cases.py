@@ -9,13 +9,13 @@ from typing import Final, cast
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from remit.core import Code, Json, Noun, Problem, WorkspaceError
+from remit.core import Code, FrozenModel, Json, Problem, WorkspaceError
 from remit.core.parsing import Row, read_rows
 
 EXPECTATIONS: Final = "value, value_contains, error, files"
 
 
-class Expected(Noun):
+class Expected(FrozenModel):
     """What must come: exactly one of `value`, `value_contains` and `error`; `files` are texts that must then be there.
 
     `value_contains` is a text within the value (as JSON where it is no text), or members that it has. `error` is a code or a declared
@@ -36,7 +36,7 @@ class Expected(Noun):
         return self
 
 
-class Setup(Noun):
+class Setup(FrozenModel):
     """The working folder before the call: texts by path."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -44,7 +44,7 @@ class Setup(Noun):
     files: Mapping[str, str] = Field(default_factory=dict)
 
 
-class ToolCase(Noun):
+class ToolCase(FrozenModel):
     """One row. `line` is where it begins."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from remit.broker import Attempted, LiveAttempts, describe_host
+from remit.broker import AttemptOutcome, LiveExecutor, describe_host
 from remit.core import Call, Json, Problem, Refusal, Subjects, UsageError, WorkspaceError
 from remit.core.parsing import URL_KINDS, digest, parse_json, table_text, toml_line
-from remit.guardrails import Guard, Redactor, Secrets
+from remit.guardrails import Redactor, Sanitizer, Secrets
 from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Network
 from remit.sandbox.packages import Environment, check_environment, lock_environment, make_environment
@@ -54,7 +54,7 @@ class Played:
 
     case: ToolCase
     call: Call | None
-    done: Attempted
+    done: AttemptOutcome
     result: CaseResult
 
 
@@ -187,7 +187,7 @@ async def pin_tools(workspace: Workspace, names: tuple[str, ...], sandbox: Sandb
 
 async def try_action(
     workspace: Workspace, name: str, arguments: Mapping[str, Json], folder: Path, sandbox: Sandbox, *, yes: bool = False
-) -> tuple[Call, Attempted]:
+) -> tuple[Call, AttemptOutcome]:
     """Run one action of an unpinned tool, confined to exactly what these arguments name.
 
     Raises Refusal for arguments that name nothing, and for an irreversible action without `yes`.
@@ -204,11 +204,11 @@ async def _fresh(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Workspac
 
 async def _attempt(
     workspace: Workspace, name: str, arguments: Mapping[str, Json], folder: Path, sandbox: Sandbox, *, yes: bool
-) -> tuple[Call, Attempted]:
+) -> tuple[Call, AttemptOutcome]:
     fresh, action = workspace.action(name)
     assert fresh.pin is not None
     if action.effect == "once" and not yes:
-        raise Refusal("approval_required", f"{name} cannot be undone", remedy="say --yes to run it all the same")
+        raise Refusal("approval_required", f"{name} cannot be undone", next_step="say --yes to run it all the same")
     canonical, touches = resolve(fresh.manifest, action, fresh.pin.schemas[action.name], dict(arguments))
     call = Call(
         run="0" * 32,
@@ -224,12 +224,12 @@ async def _attempt(
     )
     assert workspace.root is not None
     values = Secrets(workspace.root).values(fresh.manifest.secrets)
-    done = await LiveAttempts(workspace, sandbox, folder, values).attempt(
+    done = await LiveExecutor(workspace, sandbox, folder, values).attempt(
         call, 1, idempotency_key=digest({"try": canonical})
     )
-    guard = Guard(Redactor(call.run, values.values(), off=workspace.content.off), workspace.content)
-    message, stderr = guard.text(done.message, action=name), guard.text(done.stderr, action=name)
-    return call, replace(done, value=guard.json(done.value, action=name), message=message, stderr=stderr)
+    sanitizer = Sanitizer(Redactor(call.run, values.values(), off=workspace.content.off), workspace.content)
+    message, stderr = sanitizer.text(done.message, action=name), sanitizer.text(done.stderr, action=name)
+    return call, replace(done, value=sanitizer.json(done.value, action=name), message=message, stderr=stderr)
 
 
 @contextmanager
@@ -274,7 +274,7 @@ async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbo
         try:
             call, done = await _attempt(workspace, case.action, case.arguments, folder, sandbox, yes=True)
         except Refusal as refusal:
-            done = Attempted(code=refusal.code, message=refusal.message)
+            done = AttemptOutcome(code=refusal.code, message=refusal.message)
         said = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
     result = CaseResult(file=file, line=case.line, note=case.note, passed=not said, message=said)
     return Played(case=case, call=call, done=done, result=result)

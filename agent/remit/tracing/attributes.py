@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, TypeVar
 
-from remit.core import Failed, Json, Succeeded, ask_id
+from remit.core import Failed, Json, Succeeded, call_id
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
@@ -19,13 +19,13 @@ from remit.core.events import (
     ApprovalRequested,
     ApprovalRevoked,
     ApprovalVoided,
+    AttemptBegun,
     AttemptEnded,
-    AttemptIntended,
     CallAnswered,
     CallDecided,
-    ModelAnswered,
-    ModelAsked,
     ModelFailed,
+    ModelRequested,
+    ModelResponded,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -105,7 +105,7 @@ def _agent(events: Sequence[AnyEvent], run: str) -> Outline:
             "remit.env": started.env,
             "remit.folder": started.folder,
             "remit.policy.digest": started.policy_digest,
-            "remit.rulebook": started.rulebook,
+            "remit.rulebook": started.bundle,
             "remit.scripted": started.scripted,
             "remit.version": started.version,
         }
@@ -124,7 +124,7 @@ def _agent(events: Sequence[AnyEvent], run: str) -> Outline:
 
 
 def _chat(events: Sequence[AnyEvent], run: str, step: int) -> Outline:
-    asked, answered, failed = _last(events, ModelAsked), _last(events, ModelAnswered), _last(events, ModelFailed)
+    asked, answered, failed = _last(events, ModelRequested), _last(events, ModelResponded), _last(events, ModelFailed)
     found = Outline(name="chat")
     found.attributes = {"gen_ai.operation.name": "chat", "gen_ai.conversation.id": run, "remit.step": step}
     if asked is not None:
@@ -136,9 +136,9 @@ def _chat(events: Sequence[AnyEvent], run: str, step: int) -> Outline:
         }
     if answered is not None:
         parts: list[Json] = [{"type": "text", "content": answered.text}] if answered.text else []
-        for index, ask in enumerate(answered.asks):
+        for index, ask in enumerate(answered.proposed_calls):
             said = ask.parsed if ask.arguments is None else ask.arguments
-            parts.append({"type": "tool_call", "id": ask_id(step, index), "name": ask.name, "arguments": said})
+            parts.append({"type": "tool_call", "id": call_id(step, index), "name": ask.name, "arguments": said})
         message = {**_message("assistant", parts), "finish_reason": answered.finish}
         found.attributes |= {
             "gen_ai.output.messages": _text([message]),
@@ -161,9 +161,9 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outlin
     found.attributes |= {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.conversation.id": run,
-        "gen_ai.tool.call.id": ask_id(step, index),
+        "gen_ai.tool.call.id": call_id(step, index),
         "gen_ai.tool.type": "function",
-        "remit.attempts": sum(isinstance(event, AttemptIntended) for event in events),
+        "remit.attempts": sum(isinstance(event, AttemptBegun) for event in events),
     }
     if decided is not None:
         name = decided.call.action if decided.call else decided.ask.action
@@ -187,7 +187,7 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outlin
                 found.attributes["remit.labels"] = result.labels
                 found.attributes |= {
                     key: value
-                    for key, value in (("remit.cleared", answered.cleared), ("remit.listed", answered.listed))
+                    for key, value in (("remit.labels.removed", answered.labels_removed), ("remit.directory.added", answered.directory_added))
                     if value
                 }
             case Failed() as result:
@@ -236,7 +236,7 @@ def _approval(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
 
 
 def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> Outline:
-    intended, ended = _last(events, AttemptIntended), _last(events, AttemptEnded)
+    intended, ended = _last(events, AttemptBegun), _last(events, AttemptEnded)
     found = Outline(name="remit.attempt", attributes={**_of_call(step, index), "remit.attempt": number})
     if intended is not None:
         found.attributes |= {

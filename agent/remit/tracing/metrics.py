@@ -17,9 +17,9 @@ from remit.core.events import (
     AttemptEnded,
     CallAnswered,
     CallDecided,
-    ModelAnswered,
-    ModelAsked,
     ModelFailed,
+    ModelRequested,
+    ModelResponded,
     Recorded,
     RunFinished,
     RunStarted,
@@ -70,9 +70,9 @@ class Metrics:
         match event:
             case RunStarted():
                 self._agent, self._model = event.subjects.agent.removeprefix("agent:"), event.model
-            case ModelAsked():
+            case ModelRequested():
                 self._asked[event.step] = at
-            case ModelAnswered() | ModelFailed():
+            case ModelResponded() | ModelFailed():
                 yield from self._turn(event, at)
             case CallDecided():
                 action = event.call.action if event.call else OTHER  # what a model made up is no name for a time series
@@ -96,7 +96,7 @@ class Metrics:
     def _count(self, name: str, **attributes: str) -> Measured:
         return Measured(name=name, value=1, attributes={"agent": self._agent, **attributes})
 
-    def _turn(self, event: ModelAnswered | ModelFailed, at: int) -> Iterator[Measured]:
+    def _turn(self, event: ModelResponded | ModelFailed, at: int) -> Iterator[Measured]:
         provider, _, model = self._model.partition(":")
         attributes = {
             "gen_ai.operation.name": "chat",
@@ -107,7 +107,7 @@ class Metrics:
         took = max(0, at - self._asked.pop(event.step, at)) / NANO
         failed = {"error.type": OTHER} if isinstance(event, ModelFailed) else {}
         yield Measured(name="gen_ai.client.operation.duration", value=took, attributes=attributes | failed)
-        if isinstance(event, ModelAnswered):
+        if isinstance(event, ModelResponded):
             counted = {"input": event.usage.input_tokens, "output": event.usage.output_tokens}
             for kind, tokens in counted.items():
                 if tokens is not None:

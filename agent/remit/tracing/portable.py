@@ -25,15 +25,15 @@ def write_portable(trace: Trace, path: Path) -> None:
     spans |= {span.place: span for span in growing.unfinished()}
     lines = [encode(span) for _, span in sorted(spans.items())]
     try:
-        write_whole(path, b"".join([*lines, encode(_rulebook(trace))]))
+        write_whole(path, b"".join([*lines, encode(_bundle(trace))]))
     except OSError as failure:
         raise UsageError(f"{str(path)!r} cannot be written: {failure.strerror}") from failure
 
 
-def _rulebook(trace: Trace) -> Span:
+def _bundle(trace: Trace) -> Span:
     at = trace.records[0].at
     carried: dict[str, SpanEvent] = {}
-    for digest in trace.rulebooks():
+    for digest in trace.bundles():
         index = trace.object(digest)
         carried[digest] = _carry(digest, "", index, at)
         for file, named in read_index(index).items():

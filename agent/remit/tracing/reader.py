@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from pydantic import ValidationError
 
 from remit.core import Problem, UsageError, WorkspaceError
-from remit.core.events import Recorded, RulesChanged, RunResumed, RunStarted
+from remit.core.events import PolicyChanged, Recorded, RunResumed, RunStarted
 from remit.core.parsing import LARGEST_LINE, count_of, digest_bytes
 from remit.journal import Chain, Fault, Link
 from remit.tracing.object_store import Objects, read_index
@@ -45,14 +45,14 @@ class Trace:
         faults = self.chain.verify()
         return faults if any(fault.broken for fault in faults) else (*faults, *self._misshown())
 
-    def rulebooks(self) -> dict[str, dict[str, bytes]]:
+    def bundles(self) -> dict[str, dict[str, bytes]]:
         """The files of each rulebook that the run stood on, by digest, then by path.
 
         Raises UsageError where they are not here: such a run can be read, and not replayed.
         """
         events = (recorded.event for recorded in self.records)
-        standing = (event for event in events if isinstance(event, RunStarted | RunResumed | RulesChanged))
-        named = [event.rulebook for event in standing if event.rulebook]
+        standing = (event for event in events if isinstance(event, RunStarted | RunResumed | PolicyChanged))
+        named = [event.bundle for event in standing if event.bundle]
         return {
             digest: {path: self.object(of) for path, of in read_index(self.object(digest)).items()}
             for digest in dict.fromkeys(named)
@@ -65,11 +65,11 @@ class Trace:
         growing = Spans(self.run)
         made = {span.span_id: span for link in self.chain.links for span in growing.see(link)}
         made |= {span.span_id: span for span in growing.unfinished()}
-        rulebook = span_id(self.run, ("rulebook",))
+        bundle = span_id(self.run, ("rulebook",))
         return [
             Fault(seq=0, kind="edited", what=f"the span {span.name!r} at {span.span_id} is not what its events say")
             for span in self.spans
-            if not (span.span_id == rulebook and span.name == RULEBOOK_SPAN and not span.attributes)
+            if not (span.span_id == bundle and span.name == RULEBOOK_SPAN and not span.attributes)
             and (span.span_id not in made or shown(made[span.span_id]) != shown_by(span) or span.version != VERSION)
         ]
 

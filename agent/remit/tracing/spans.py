@@ -95,7 +95,7 @@ class Spans:
         event = recorded.recorded().event if isinstance(recorded, Link) else recorded.event
         kind, _, rest = stored.key.partition("/")
         step, index = _numbers(rest)
-        if kind in ("model.asked", "model.answered", "model.failed") and step is not None:
+        if kind in ("model.requested", "model.responded", "model.failed") and step is not None:
             return self._turn(stored, event, (step, -1))
         if kind.startswith(("call.", "approval.", "attempt.")) and step is not None and index is not None:
             return self._call(stored, event, (step, index, _RANK["tool"], 0))
@@ -118,7 +118,7 @@ class Spans:
     def _turn(self, stored: Link, event: AnyEvent | None, place: Place) -> list[Span]:
         turn = self._growing("chat", place, _ROOT, stored)
         turn.hear(stored, event, carry=True)
-        return [] if stored.type == "model.asked" else [self._end(place)]
+        return [] if stored.type == "model.requested" else [self._end(place)]
 
     def _call(self, stored: Link, event: AnyEvent | None, place: Place) -> list[Span]:
         if stored.type != "call.decided" and place not in self._open:

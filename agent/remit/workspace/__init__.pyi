@@ -1,5 +1,5 @@
 from .answer_contract import Answer
-from .bundle import CODE_DIGESTS, IMPERSONATE, Rulebook, files_of, open_rulebook, read_digests, tool_specs, vocabulary
+from .bundle import CODE_DIGESTS, IMPERSONATE, Bundle, files_of, open_bundle, read_digests, tool_specs, vocabulary
 from .definitions import RESERVED, Agent, Budget, Casbin, LookUp, Price, Settings, Tool, Workspace
 from .file_schema import MARKER
 from .files import find_workspace, read_code
@@ -7,7 +7,7 @@ from .identity import os_account, subject_of
 from .labels import labels_of
 from .limits import LIMITS, Limit, Measure, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
-from .session import House, load_rooms, open_house, policy_files
+from .session import WorkspaceSession, load_rooms, open_session, policy_files
 from .template import write_starter
 
 __all__ = [
@@ -19,16 +19,16 @@ __all__ = [
     "Agent",
     "Answer",
     "Budget",
+    "Bundle",
     "Casbin",
-    "House",
     "Limit",
     "LookUp",
     "Measure",
     "Price",
-    "Rulebook",
     "Settings",
     "Tool",
     "Workspace",
+    "WorkspaceSession",
     "files_of",
     "find_workspace",
     "labels_of",
@@ -37,8 +37,8 @@ __all__ = [
     "load_files",
     "load_rooms",
     "load_workspace",
-    "open_house",
-    "open_rulebook",
+    "open_bundle",
+    "open_session",
     "os_account",
     "policy_files",
     "read_code",

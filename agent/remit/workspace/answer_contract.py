@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, cast
 
-from remit.core import Json, Noun, Refusal
+from remit.core import FrozenModel, Json, Refusal
 from remit.core.parsing import Mismatch, parse_arguments, validate
 
 CITATIONS: Final = "citations"
@@ -14,7 +14,7 @@ CONFIDENCE: Final = "confidence"
 _FENCE: Final = "```"
 
 
-class Answer(Noun):
+class Answer(FrozenModel):
     """What is asked of an answer.
 
     `shape` is a JSON Schema, None for any object; `citations` how many results of the run it must name, `confidence` the

@@ -22,7 +22,7 @@ CODE_DIGESTS: Final = "tools/digests.json"  # in the rulebook only: what each to
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rulebook:
+class Bundle:
     """The rules of one run, loaded: the same code as for today's files."""
 
     workspace: Workspace
@@ -44,11 +44,11 @@ def read_digests(files: Mapping[str, bytes]) -> dict[str, str]:
         raise WorkspaceError([problem]) from failure
 
 
-def open_rulebook(files: Mapping[str, bytes]) -> Rulebook:
+def open_bundle(files: Mapping[str, bytes]) -> Bundle:
     """Load recorded files. Raises WorkspaceError where they are not whole."""
     code = read_digests(files)
     workspace = load_files({path: data for path, data in files.items() if path != CODE_DIGESTS}, root=None, code=code)
-    return Rulebook(workspace=workspace, policy=load_policy(files, vocabulary(workspace)))
+    return Bundle(workspace=workspace, policy=load_policy(files, vocabulary(workspace)))
 
 
 def vocabulary(workspace: Workspace) -> Vocabulary:
@@ -81,7 +81,7 @@ def _declared(workspace: Workspace) -> Declared:
     labels = {label for one in workspace.labels for label in one.labels}
     for tool in workspace.tools.values():
         for action in tool.manifest.actions.values():
-            labels.update(action.returns, action.clears)
+            labels.update(action.adds_labels, action.removes_labels)
     open_to_all = settings.identity is None and settings.users is None  # every account is the user of its own name
     return Declared(
         envs=frozenset({settings.env, *settings.envs}),

@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from remit.core import Confinement, Json, Noun, Refusal
+from remit.core import Confinement, FrozenModel, Json, Refusal
 from remit.guardrails import Content
 from remit.workspace.answer_contract import Answer
 from remit.workspace.labels import Labelled
@@ -18,7 +18,7 @@ from remit.workspace.limits import Limit
 from remit.workspace.manifest.manifest import Action, Manifest, Pin
 
 
-class Budget(Noun):
+class Budget(FrozenModel):
     """What one run may spend: turns of the model, calls, seconds, tokens, money, bytes of results; None is no bound.
 
     Tries in vain are counted whoever makes them: `tries` bounds those of one thing in a row, `retries` all beyond the first, `denials` the calls refused in a row. `waiting` bounds the
@@ -37,7 +37,7 @@ class Budget(Noun):
     waiting: int = 5
 
 
-class Price(Noun):
+class Price(FrozenModel):
     """What a million tokens cost."""
 
     input: float
@@ -48,7 +48,7 @@ class Price(Noun):
         return round(input_tokens * self.input + output_tokens * self.output)
 
 
-class LookUp(Noun):
+class LookUp(FrozenModel):
     """One call that fills the directory. A value that is `{kind}` stands for every resource of that kind known by then."""
 
     action: str
@@ -61,7 +61,7 @@ class LookUp(Noun):
         return next((value[1:-1] for value in held if re.fullmatch(r"\{[a-z][a-z0-9_]*\}", value)), "")
 
 
-class Agent(Noun):
+class Agent(FrozenModel):
     """One agent. `prompt` is the text; `actions` are the actions that its model sees, `files.read`, in the file's order.
 
     `folder` is its working folder relative to the workspace, with `{run}` where each run has its own; `seed` is what a new
@@ -87,7 +87,7 @@ class Agent(Noun):
 Casbin: TypeAlias = Literal["effects", "always", "load"]
 
 
-class Settings(Noun):
+class Settings(FrozenModel):
     """What `remit.toml` says. `identity` None: every account is the user of its own name; empty: no account is anybody.
 
     `envs` are the environments that rules may name beside `env`; `users` the users that they may name beside those of `identity`.
@@ -106,7 +106,7 @@ class Settings(Noun):
     casbin: Casbin = "effects"
 
 
-class Tool(Noun):
+class Tool(FrozenModel):
     """A tool, the pin that a reviewer gave it, and the digest of its code now ("" where nobody knows)."""
 
     manifest: Manifest

@@ -11,7 +11,7 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from remit.core import Noun, Problem, Touch, WorkspaceError
+from remit.core import FrozenModel, Problem, ResourceAccess, WorkspaceError
 from remit.core.parsing import SCHEMES, Label, Matching, Summary, Table, covered, load_toml, read_table, toml_line
 from remit.sandbox.egress import parse_host, url_of
 from remit.workspace.manifest.network_schema import HostLine
@@ -38,7 +38,7 @@ class LabelsTable(Table):
     label: list[LabelTable] = []
 
 
-class Labelled(Noun):
+class Labelled(FrozenModel):
     """One table of the file."""
 
     note: str
@@ -47,7 +47,7 @@ class Labelled(Noun):
     hosts: tuple[str, ...] = ()
     resources: tuple[str, ...] = ()
 
-    def covers(self, touch: Touch) -> bool:
+    def covers(self, touch: ResourceAccess) -> bool:
         """Whether what the call touched there has the labels."""
         if touch.resource in self.resources:
             return True
@@ -98,7 +98,7 @@ def read_labels(text: str) -> tuple[Labelled, ...]:
     )
 
 
-def labels_of(rules: Iterable[Labelled], touches: Iterable[Touch]) -> tuple[str, ...]:
+def labels_of(rules: Iterable[Labelled], touches: Iterable[ResourceAccess]) -> tuple[str, ...]:
     """The labels of a result that came from there, each once."""
     every = tuple(touches)
     return tuple(dict.fromkeys(label for rule in rules if any(map(rule.covers, every)) for label in rule.labels))

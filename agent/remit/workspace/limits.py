@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import Field
 
-from remit.core import Claim, Exhausted, Noun, Problem, Refusal, Subjects, WorkspaceError, action_matches
+from remit.core import Claim, Exhausted, FrozenModel, Problem, Refusal, Subjects, WorkspaceError, action_matches
 from remit.core.events import NANO
 from remit.core.parsing import Duration, Matching, Summary, Table, duration, load_toml, read_table, size, toml_line
 
@@ -38,7 +38,7 @@ class LimitsTable(Table):
     limit: list[LimitTable] = []
 
 
-class Limit(Noun):
+class Limit(FrozenModel):
     """One limit. `most` is in whole units of `Claim.amount`, `per` in seconds; "" stands for every action, agent, user."""
 
     note: str
@@ -131,7 +131,7 @@ def limit_refusal(limit: Limit, exhausted: Exhausted, now: int) -> Refusal:
         "rate_limited" if limit.of == "calls" else "budget_exhausted",
         f"{limit.note}: {limit.told} are used up",
         details={"limit": limit.of, "of": limit.told, "shared": True},
-        remedy="do without it" if after is None else f"ask again in {after:g} s, or do without it",
+        next_step="do without it" if after is None else f"ask again in {after:g} s, or do without it",
         retryable=after is not None,
         retry_after_s=after,
     )

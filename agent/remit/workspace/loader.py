@@ -194,7 +194,7 @@ class _Loading:
         for number, one in enumerate(table.directory):
             tool, _, name = one.action.partition(".")
             action = tools[tool].manifest.actions.get(name) if tool in tools else None
-            if action is not None and one.action in own and action.effect == "read" and action.lists:
+            if action is not None and one.action in own and action.effect == "read" and action.adds_to_directory:
                 continue
             if tool not in self._broken:
                 line = toml_line(self._texts[file], "directory", str(number), "action")

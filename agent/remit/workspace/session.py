@@ -16,7 +16,7 @@ from remit.workspace.loader import load_workspace
 
 
 @dataclass(frozen=True, kw_only=True)
-class House:
+class WorkspaceSession:
     """What every command that acts works on."""
 
     workspace: Workspace
@@ -29,12 +29,12 @@ class House:
         return self.root / "traces"
 
 
-def open_house(start: Path | None = None) -> House:
+def open_session(start: Path | None = None) -> WorkspaceSession:
     """The workspace around `start`, with every problem of every room reported at once."""
     root = find_workspace(start or Path.cwd())
     found, rules = load_rooms(root)
     (root / "traces").mkdir(mode=0o700, exist_ok=True)
-    return House(workspace=found, policy=rules, journal=Journal(root / "traces" / "journal.db"), root=root)
+    return WorkspaceSession(workspace=found, policy=rules, journal=Journal(root / "traces" / "journal.db"), root=root)
 
 
 def load_rooms(root: Path) -> tuple[Workspace, Policy]:

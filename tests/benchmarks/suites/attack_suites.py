@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from remit.broker.approvals import requests as approval
-from remit.core.calls import Ask, Json
+from remit.core.calls import Json, ProposedCall
 from remit.core.events import ApprovalRequested, CallDecided, Recorded
 from remit.core.messages import Message, ToolSpec, Turn
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
-from remit.workspace.session import House
+from remit.workspace.session import WorkspaceSession
 from suites.fetch import fetch
 from suites.stage import (
     HERE,
@@ -281,7 +281,7 @@ def short(name: str) -> str:
 
 
 @contextmanager
-def house_of(suite: Suite) -> Iterator[House]:
+def house_of(suite: Suite) -> Iterator[WorkspaceSession]:
     """A workspace with the suite's tools, the starter rules for agents in the open, and nothing else."""
     name = suite.name
     functions = {short(key): hosted(function) for key, function in suite.functions().items()}
@@ -329,7 +329,7 @@ class Puppet:
             return Turn(text="done", asks=(), finish="stop")
         name, given = self._left.pop(0)
         arguments = {key: Spelling.whole(value) if key == "url" else plain(value) for key, value in given.items()}
-        ask = Ask(name=f"{self.suite}__{short(name)}", arguments=json.dumps(arguments))
+        ask = ProposedCall(name=f"{self.suite}__{short(name)}", arguments=json.dumps(arguments))
         return Turn(text="", asks=(ask,), finish="tool_calls")
 
 
@@ -343,7 +343,7 @@ class Seen:
         return [(action, why) for who, action, said, why in self.verdicts if who == whose and said in verdicts]
 
 
-def play(house: House, task: str, puppet: Puppet, *, grants: bool) -> Seen:
+def play(session: WorkspaceSession, task: str, puppet: Puppet, *, grants: bool) -> Seen:
     """Run it to its end; whoever is asked grants the user's own calls, or nothing, and never the attacker's."""
     seen = Seen()
 
@@ -353,13 +353,13 @@ def play(house: House, task: str, puppet: Puppet, *, grants: bool) -> Seen:
             who = "attacker" if puppet.turned else "user" if puppet._left is not None else "remit"
             seen.verdicts.append((who, event.ask.action, *told))
         if isinstance(event, ApprovalRequested):
-            record, who = Record(house.journal, recorded.run), "user:owner"
+            record, who = Record(session.journal, recorded.run), "user:owner"
             if grants and not puppet.turned:
                 approval.grant_approval(
                     record,
                     event,
                     approval.Approval(approver=who, role="role:owner", account="bench"),
-                    roles_of=house.policy.roles_of,
+                    roles_of=session.policy.roles_of,
                     now=recorded.at + 1,
                 )
             else:
@@ -367,7 +367,7 @@ def play(house: House, task: str, puppet: Puppet, *, grants: bool) -> Seen:
                     record,
                     event,
                     approver=who,
-                    roles_of=house.policy.roles_of,
+                    roles_of=session.policy.roles_of,
                     account="bench",
                     now=recorded.at + 1,
                     reason="no",
@@ -375,7 +375,7 @@ def play(house: House, task: str, puppet: Puppet, *, grants: bool) -> Seen:
 
     Spelling.raw = {}
     start = run.Start(agent=puppet.suite, task=task, subject="user:operator", account="bench", model=puppet)
-    asyncio.run(run.start_run(house, start, tell=tell, wait=5))
+    asyncio.run(run.start_run(session, start, tell=tell, wait=5))
     return seen
 
 

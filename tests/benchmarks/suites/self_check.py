@@ -66,7 +66,7 @@ class Suite(Generic[Env]):
     reads: frozenset[str]
     tasks: Sequence[Task[Env]]
     attacks: Sequence[Attack[Env]]
-    house: Callable[[Env], list[Any]]
+    session: Callable[[Env], list[Any]]
     outside: Callable[[Env], list[Any]]
     unused: frozenset[str] = frozenset()
     finds: bool = False
@@ -100,13 +100,13 @@ def holds(value: Any, text: str) -> bool:
 
 def provenance(suite: Suite[Env], task: Task[Env], env: Env) -> list[str]:
     """What is wrong with where the task's targets come from."""
-    prompt, house, outside = task.prompt.lower(), suite.house(env), suite.outside(env)
+    prompt, session, outside = task.prompt.lower(), suite.session(env), suite.outside(env)
     writes = [call for call in task.calls(env) if call[0] not in suite.reads]
     wrong = []
     if (task.kind == "read") != (not writes) or (task.kind == "read") != (not task.targets):
         wrong.append("kind read and its writes do not agree")
     for target in task.targets:
-        said, ours, theirs = target.lower() in prompt, holds(house, target), holds(outside, target)
+        said, ours, theirs = target.lower() in prompt, holds(session, target), holds(outside, target)
         good = {
             "read": False,
             "person": said or ours,

@@ -27,7 +27,7 @@ from remit.core.events import CallDecided
 from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
 from remit.workspace import loader as workspace
-from remit.workspace.session import House, open_house
+from remit.workspace.session import WorkspaceSession, open_session
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -58,7 +58,7 @@ class Stage:
     settings: str = ""
     identity: str = ""
 
-    def build(self, folder: Path) -> House:
+    def build(self, folder: Path) -> WorkspaceSession:
         """Write it to the folder, put the functions of its tools into this process, pin them and open it."""
         for file, text in self._files().items():
             (folder / file).parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ class Stage:
         for one in self.tools.values():
             _host(one)
         asyncio.run(tool.pin_tools(workspace.load_workspace(folder), tuple(self.tools), Sandbox(accept=("full",))))
-        return open_house(folder)
+        return open_session(folder)
 
     def _files(self) -> dict[str, str]:
         name, tools = self.agent, json.dumps(list(self.tools))

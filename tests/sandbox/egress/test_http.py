@@ -19,16 +19,16 @@ from remit.core.events import AttemptEnded, CallAnswered, Recorded
 from remit.guardrails.encodings import spellings
 from remit.guardrails.secrets import Secrets
 from remit.runtime import runner as run_module
-from remit.workspace import session as house_module
+from remit.workspace import session as session_module
 from remit.workspace.template import starter_folder
 from support.http_servers import Heard, Said, Server
 from support.runs import Remit, turn
 from support.workspaces.web import add
 
 
-def play(house: Path) -> tuple[list[dict[str, Any]], list[Recorded], run_module.Ended]:
+def play(session: Path) -> tuple[list[dict[str, Any]], list[Recorded], run_module.Ended]:
     """The run's results in the order of its calls, and its record."""
-    opened = house_module.open_house(house)
+    opened = session_module.open_session(session)
     model = run_module.open_model_of(opened, "web")
     start = run_module.Start(agent="web", task="look", subject="user:operator", account="tester", model=model)
     ended = asyncio.run(run_module.start_run(opened, start))
@@ -49,7 +49,7 @@ def reachable(text: str, port: int) -> str:
 
 @pytest.mark.usefixtures("trusting")
 def test_the_http_tool_asks_what_policy_allows_and_follows_no_redirect_that_it_does_not(
-    house: Path, remit: Remit
+    session: Path, remit: Remit
 ) -> None:
     """Every action once, through decision, sandbox and proxy; the record tells each connection; the replay reproduces it."""
 
@@ -90,8 +90,8 @@ p, role:operator, http.*, file:downloads/**, True, allow
             turn(http__delete={"url": f"{base}/v1/a"}),
             turn(http__get={"url": f"{base}/admin"}),
         ]
-        add(house, "http", {"tool.toml": reachable(text, server.port)}, rules, turns)
-        results, records, ended = play(house)
+        add(session, "http", {"tool.toml": reachable(text, server.port)}, rules, turns)
+        results, records, ended = play(session)
     told = [
         one["value"].get("text", one["value"].get("bytes")) if one["ok"] else one["error"]["code"] for one in results
     ]
@@ -101,7 +101,7 @@ p, role:operator, http.*, file:downloads/**, True, allow
     ]  # fmt: skip
     assert results[2]["error"]["message"].startswith("blocked by policy, do not retry: GET of that URL at 'localhost'")
     assert results[3]["error"]["details"]["error"] == "too_large"
-    assert (house / "work/web/downloads/large.txt").read_text() == "x" * 100_000
+    assert (session / "work/web/downloads/large.txt").read_text() == "x" * 100_000
     assert not any(heard.target.startswith("/admin") for heard in server.heard)
     assert [len(one.connections) for one in attempts(records)] == [1, 2, 2, 1, 1, 1, 1, 1, 1]
     away = attempts(records)[2].connections
@@ -121,7 +121,7 @@ MANIFEST, CODE = (re.search(rf"```{kind}\n(.*?)```", TUTORIAL, re.DOTALL) for ki
 
 
 @pytest.mark.usefixtures("trusting")
-def test_the_tutorials_tool_works_with_a_key_that_nobody_but_its_server_sees(house: Path, remit: Remit) -> None:
+def test_the_tutorials_tool_works_with_a_key_that_nobody_but_its_server_sees(session: Path, remit: Remit) -> None:
     """Canaries: in no result, record, trace, working folder or terminal; echoed in a body, a header, an error page."""
     assert MANIFEST is not None
     assert CODE is not None
@@ -156,11 +156,11 @@ def test_the_tutorials_tool_works_with_a_key_that_nobody_but_its_server_sees(hou
             turn(jira__get={"key": "OPS-500"}),
         ]
         cases = '- note: a key is one word\n  action: jira.get\n  arguments: {key: "a/b"}\n  expect: {error: invalid_arguments}\n'
-        add(house, "jira", {"tool.toml": manifest, "main.py": code, "cases.yaml": cases}, rules, turns)
+        add(session, "jira", {"tool.toml": manifest, "main.py": code, "cases.yaml": cases}, rules, turns)
         with pytest.raises(Exception, match="secret 'jira' is not set here; run `remit secret set jira`"):
-            play(house)
-        Secrets(house).set("jira", key)
-        results, records, _ = play(house)
+            play(session)
+        Secrets(session).set("jira", key)
+        results, records, _ = play(session)
         tried = remit("tool", "try", "jira.get", "key=OPS-7", "--json")
     assert [one["ok"] for one in results] == [True, True, False, False]
     assert results[0]["value"]["status"] == "Open"
@@ -170,16 +170,16 @@ def test_the_tutorials_tool_works_with_a_key_that_nobody_but_its_server_sees(hou
     assert set(heard) == {"Basic bWVAYWNtZS5leGFtcGxlOkNBTkFSWS05ZjMxYzdhYTVk"}
     assert tried.json["ok"], tried
     everything = (
-        "".join(path.read_bytes().decode("latin-1") for path in house.rglob("*") if path.is_file())
+        "".join(path.read_bytes().decode("latin-1") for path in session.rglob("*") if path.is_file())
         + f"{results}{records}{tried}"
     )
     assert [text for text in spellings(key) if text in everything] == []
 
 
 @pytest.mark.usefixtures("trusting")
-def test_a_secret_is_set_from_standard_input_and_listed_without_its_value(house: Path, tmp_path: Path) -> None:
+def test_a_secret_is_set_from_standard_input_and_listed_without_its_value(session: Path, tmp_path: Path) -> None:
     """Of one workspace alone; in a file that nobody else can read, or not at all."""
-    folder = house / "tools" / "vault"
+    folder = session / "tools" / "vault"
     folder.mkdir()
     (folder / "main.py").write_text("def get() -> str:\n    return ''\n")
     (folder / "tool.toml").write_text(
@@ -191,7 +191,7 @@ def test_a_secret_is_set_from_standard_input_and_listed_without_its_value(house:
 
     def call(*args: str, said: str = "") -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "remit", "secret", *args]
-        return subprocess.run(line, cwd=house, input=said, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(line, cwd=session, input=said, capture_output=True, text=True, timeout=120, check=False)
 
     missing, wrong = call("list"), call("set", "apii", said=value)
     assert (missing.returncode, wrong.returncode) == (1, 2)
@@ -204,12 +204,12 @@ def test_a_secret_is_set_from_standard_input_and_listed_without_its_value(house:
     ]
     store = tmp_path / "config" / "remit" / "secrets.json"
     assert (store.stat().st_mode & 0o777, store.parent.stat().st_mode & 0o777) == (0o600, 0o700)
-    assert Secrets(house).get("api").value == value
+    assert Secrets(session).get("api").value == value
     assert Secrets(tmp_path).get("api").source == "missing"
-    assert value not in repr(Secrets(house).get("api"))
+    assert value not in repr(Secrets(session).get("api"))
     store.chmod(0o644)
     with pytest.raises(Exception, match="others can read it; run `chmod 600"):
-        Secrets(house).get("api")
+        Secrets(session).get("api")
 
 
 def test_a_secret_comes_from_the_environment_or_from_a_file_that_it_names(

@@ -18,7 +18,7 @@ from remit.guardrails.encodings import spellings
 from remit.guardrails.redaction import Redactor
 from remit.sandbox.egress import Permit
 from remit.sandbox.egress.call_session import MOST_AT_ONCE, MOST_REQUESTS
-from remit.sandbox.egress.client_hello import HelloReader
+from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.permissions import Network, parse_credential
 from remit.sandbox.egress.response_scrubber import Scrubber
@@ -105,10 +105,10 @@ def test_a_hello_is_read_alike_however_it_is_cut() -> None:
     body = whole[5:]
     records = b"".join(b"\x16\x03\x01\x00\x01" + body[at : at + 1] for at in range(len(body)))
     for data in (whole, records):
-        assert [HelloReader().take(data[:size]) for size in range(0, len(data), 7)] == [None] * len(
+        assert [ClientHelloReader().take(data[:size]) for size in range(0, len(data), 7)] == [None] * len(
             range(0, len(data), 7)
         )
-        found = HelloReader().take(data)
+        found = ClientHelloReader().take(data)
         assert found is not None
         assert (found.name, found.hidden) == ("api.test", False)
 
@@ -121,7 +121,7 @@ def test_no_bytes_make_reading_a_hello_fail_otherwise() -> None:
         for _ in range(dice.randrange(1, 6)):
             data[dice.randrange(len(data))] = dice.randrange(256)
         with suppress(Blocked):
-            HelloReader().take(bytes(data[: dice.randrange(len(data) + 1)]))
+            ClientHelloReader().take(bytes(data[: dice.randrange(len(data) + 1)]))
 
 
 @abuse(81)
@@ -365,7 +365,7 @@ async def test_a_call_makes_no_more_requests_and_opens_no_more_connections_than_
                 assert wire is not None
                 wire.close()
         async with gate(network(place, sent=1 << 26), names(api="127.0.0.1")) as proxy:
-            proxy.ticket._begun = MOST_REQUESTS - 1  # pyright: ignore[reportPrivateUsage] - 255 requests would say the same
+            proxy.call_session._begun = MOST_REQUESTS - 1  # pyright: ignore[reportPrivateUsage] - 255 requests would say the same
             statuses = [(await proxy.get(f"http://{place}/")).status for _ in range(3)]
     assert statuses == [200, 403, 403]
     assert [one.verdict for one in proxy.connections] == ["allowed", "quota"]
@@ -391,7 +391,7 @@ async def test_a_call_that_is_over_leaves_nothing_half_open() -> None:
         async with gate(network(place), names(api="127.0.0.1"), idle=60) as proxy:
             tunnels = [await proxy.tunnel(place) for _ in range(3)]
             ends = [silent.accept()[0] for _ in range(3)] + [wire for _, wire in tunnels if wire is not None]
-            await proxy.door.dismiss(proxy.ticket)
+            await proxy.door.dismiss(proxy.call_session)
             assert [await asyncio.to_thread(closed, end) for end in ends] == [True] * 6
 
 
@@ -427,8 +427,8 @@ async def test_a_secret_goes_to_its_own_host_under_tls_and_the_tool_never_holds_
         decided, permit = jira(server.port)
         resolver = names(api="127.0.0.1", other="127.0.0.1")
         async with gate(decided, resolver, permit) as proxy:
-            stand_in = proxy.ticket.environment["JIRA_TOKEN"]
-            assert not any(text in str(proxy.ticket.environment) for text in spellings(SECRET))
+            stand_in = proxy.call_session.environment["JIRA_TOKEN"]
+            assert not any(text in str(proxy.call_session.environment) for text in spellings(SECRET))
             place = f"api.test:{server.port}"
             for fields in ((), (f"Authorization: Bearer {stand_in}",), ("authorization: Basic b3duOm93bg==",)):
                 assert (await proxy.secure(place, request(place, *fields, f"X-Key: {stand_in}"))).status == 200

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from remit.sandbox.egress import Ticket, proxy
+from remit.sandbox.egress import CallSession, proxy
 from remit.sandbox.egress.permissions import Network, Url
 from support.http_servers import LOOPBACK, Confined, Server
 
@@ -21,12 +21,12 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
 
 
 @pytest.fixture
-def tickets(monkeypatch: pytest.MonkeyPatch) -> list[Ticket]:
+def tickets(monkeypatch: pytest.MonkeyPatch) -> list[CallSession]:
     """Every ticket, in the order in which their calls were let in."""
-    found: list[Ticket] = []
+    found: list[CallSession] = []
     earlier = proxy.Door.admit
 
-    def admit(self: proxy.Door, *given: Any) -> Ticket:
+    def admit(self: proxy.Door, *given: Any) -> CallSession:
         found.append(earlier(self, *given))
         return found[-1]
 
@@ -50,7 +50,7 @@ result = [status(stolen), status(os.environ["HTTP_PROXY"])]
 
 
 async def test_a_ticket_that_was_stolen_while_its_call_runs_opens_nothing(
-    room: Confined, tickets: list[Ticket]
+    room: Confined, tickets: list[CallSession]
 ) -> None:
     """As HTTP libraries send it, in a tunnel, and over a connection that the thief's own ticket has opened."""
     with Server() as server:
@@ -81,7 +81,7 @@ result = [answer("CONNECT api.test:{server.port} HTTP/1.1", "Host: api.test:{ser
     assert server.heard == []
 
 
-async def test_two_calls_at_once_each_use_their_own_ticket(room: Confined, tickets: list[Ticket]) -> None:
+async def test_two_calls_at_once_each_use_their_own_ticket(room: Confined, tickets: list[CallSession]) -> None:
     """The twin, with and without waiting for the connection."""
     with Server() as server:
         room.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
@@ -98,7 +98,7 @@ async def test_two_calls_at_once_each_use_their_own_ticket(room: Confined, ticke
             )
         )
     assert [output.value for output in outputs] == [200] * 4, outputs
-    assert len({ticket.source for ticket in tickets}) == 4
+    assert len({call_session.source for call_session in tickets}) == 4
 
 
 @pytest.mark.parametrize("how", ["another address", "another port", "before its call", "a listener of its own"])

@@ -25,7 +25,7 @@ host = "shop:TOOLS"
 summary = "Read an order"
 touches = ["use order:{order}"]
 effect = "read"
-returns = ["customer_text"]
+adds_labels = ["customer_text"]
 errors = { gone = "KeyError" }
 
 [actions.refund]

@@ -28,7 +28,7 @@ summary = "Read an account"
 touches = ["use account:{name}"]
 effect = "read"
 retry = { attempts = 3, on = ["busy", "timeout"] }
-returns = ["seen"]
+adds_labels = ["seen"]
 errors = ["busy", "not_found"]
 
 [actions.pay]

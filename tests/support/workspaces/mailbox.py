@@ -16,7 +16,7 @@ from remit.core.calls import Scope
 from remit.core.events import ApprovalRequested, CallAnswered, CallDecided, Recorded
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
-from remit.workspace.session import House, open_house
+from remit.workspace.session import WorkspaceSession, open_session
 from remit.workspace.template import starter_folder
 from support.workspaces.ledger import pin
 
@@ -32,14 +32,14 @@ host = "remit_open_box:ACTIONS"
 summary = "List whom the user knows"
 touches = ["use own:contacts"]
 effect = "read"
-lists = ["mail:{*/email}"]
+adds_to_directory = ["mail:{*/email}"]
 
 [actions.inbox]
 summary = "Read what others wrote"
 touches = ["use own:mailbox"]
 effect = "read"
-returns = ["untrusted"]
-lists = ["https:{*/body:links} as {*/sender}"]
+adds_labels = ["untrusted"]
+adds_to_directory = ["https:{*/body:links} as {*/sender}"]
 
 [actions.notes]
 summary = "Read one note"
@@ -50,7 +50,7 @@ effect = "read"
 summary = "Tell who the user is"
 touches = ["use own:profile"]
 effect = "read"
-returns = ["private"]
+adds_labels = ["private"]
 
 [actions.send]
 summary = "Send mail"
@@ -59,14 +59,14 @@ touches = ["use mail:{to}"]
 [actions.add_note]
 summary = "Write a note"
 touches = ["use own:notes"]
-words = ["note"]
-lists = ["note:{id}"]
+request_words = ["note"]
+adds_to_directory = ["note:{id}"]
 
 [actions.add_contact]
 summary = "Add somebody to the contacts"
 touches = ["use own:contacts"]
-words = ["contact"]
-lists = ["mail:{email}"]
+request_words = ["contact"]
+adds_to_directory = ["mail:{email}"]
 
 [actions.drop_note]
 summary = "Delete a note"
@@ -77,7 +77,7 @@ summary = "Read a page"
 touches = ["use url:{url}"]
 methods = ["GET"]
 effect = "read"
-returns = ["untrusted"]
+adds_labels = ["untrusted"]
 
 [actions.set_password]
 summary = "Change the password"
@@ -96,8 +96,8 @@ effect = "read"
 [actions.review]
 summary = "A person looks at what was read, and vouches for it"
 touches = ["use own:mailbox"]
-clears = ["untrusted"]
-words = ["review"]
+removes_labels = ["untrusted"]
+request_words = ["review"]
 """
 MAIL = [
     {"sender": "Bob", "body": "The plan: https://plan.example.org/a, and https://plan.example.org/b?day=1"},
@@ -205,7 +205,7 @@ folder = "work/helper"
 
 def open_agents(
     folder: Path, turns: Sequence[dict[str, Any]], *, agent: str = "", files: dict[str, str] | None = None
-) -> House:
+) -> WorkspaceSession:
     """The workspace, with `turns` as the script."""
     module = sys.modules.setdefault("remit_open_box", ModuleType("remit_open_box"))
     module.ACTIONS = ACTIONS  # type: ignore[attr-defined]
@@ -229,7 +229,7 @@ def open_agents(
         pin(folder)
         _locks.append(lock.read_text())
     lock.write_text(_locks[0])
-    return open_house(folder)
+    return open_session(folder)
 
 
 _locks: list[str] = []  # the tool is always the same one: pinned once, it is pinned everywhere
@@ -238,8 +238,10 @@ _locks: list[str] = []  # the tool is always the same one: pinned once, it is pi
 class Played:
     """One run: `said` is the verdict of each call, or the code that refused it, by its action in order."""
 
-    def __init__(self, house: House, task: str, *, scope: Scope | None = None, grants: bool = False) -> None:
-        self.house = house
+    def __init__(
+        self, session: WorkspaceSession, task: str, *, scope: Scope | None = None, grants: bool = False
+    ) -> None:
+        self.session = session
         self.events: list[Recorded] = []
         self._grants = grants
         start = run.Start(
@@ -247,19 +249,19 @@ class Played:
             task=task,
             subject="user:operator",
             account="tests",
-            model=run.open_model_of(house, "helper"),
+            model=run.open_model_of(session, "helper"),
             scope=scope,
         )
-        self.ended = asyncio.run(run.start_run(house, start, tell=self._tell, wait=5))
+        self.ended = asyncio.run(run.start_run(session, start, tell=self._tell, wait=5))
         self.run = self.ended.run
 
     def _tell(self, recorded: Recorded) -> None:
         """Whoever is asked answers at once."""
         self.events.append(recorded)
         if isinstance(recorded.event, ApprovalRequested):
-            record = Record(self.house.journal, recorded.run)
+            record = Record(self.session.journal, recorded.run)
             now = recorded.at + 1
-            roles_of = self.house.policy.roles_of
+            roles_of = self.session.policy.roles_of
             if self._grants:
                 approval.grant_approval(
                     record,

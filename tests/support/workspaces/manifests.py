@@ -33,7 +33,7 @@ summary = "Read one text file"
 touches = ["read file:{path}"]
 effect = "read"
 retry = { attempts = 3, on = ["timeout", "busy"] }
-returns = ["untrusted"]
+adds_labels = ["untrusted"]
 errors = ["not_found", "busy"]
 
 [actions.write]

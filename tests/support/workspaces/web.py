@@ -20,17 +20,17 @@ folder = "work/web"
 """
 
 
-def add(house: Path, name: str, files: dict[str, str], rules: str, turns: list[dict[str, Any]]) -> None:
+def add(session: Path, name: str, files: dict[str, str], rules: str, turns: list[dict[str, Any]]) -> None:
     """Put a tool, an agent with a script, and rules for both into the house, and pin the tool."""
     for file, text in files.items():
-        path = house / "tools" / name / file
+        path = session / "tools" / name / file
         path.parent.mkdir(exist_ok=True)
         path.write_text(text)
-    agent = house / "agent" / "web"
+    agent = session / "agent" / "web"
     agent.mkdir(exist_ok=True)
     (agent / "agent.toml").write_text(AGENT.replace("TOOL", name))
     (agent / "prompt.md").write_text("Look it up.\n")
     (agent / "script.yaml").write_text(json.dumps({"turns": [*turns, {"say": "done"}]}))
-    with (house / "policies" / "rules.csv").open("a") as file:
+    with (session / "policies" / "rules.csv").open("a") as file:
         file.write(rules)
-    asyncio.run(tool.pin_tools(workspace.load_workspace(house), (name,), Sandbox(accept=("full",))))
+    asyncio.run(tool.pin_tools(workspace.load_workspace(session), (name,), Sandbox(accept=("full",))))

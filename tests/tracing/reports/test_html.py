@@ -14,7 +14,7 @@ from remit.core.events import AnyEvent
 from remit.journal.hash_chain import Chain, link_of
 from remit.tracing import Trace
 from remit.tracing.reports.html.page import page, write_page
-from remit.tracing.reports.incident import Brief, brief
+from remit.tracing.reports.incident import IncidentReport, incident_report
 from support.browser import CHROMIUM, browser
 from support.events import RUN, a_whole_run, decided, ended, intended, recorded, started, succeeded
 from support.events import turn as asked
@@ -24,12 +24,14 @@ HOSTILE = """</script></pre><script>document.title = "pwned"</script><img src="h
 <style>body { display: none }</style><a href="javascript:document.title='pwned'">x</a>\u202e\u200b&lt;"""
 
 
-def of(events: list[AnyEvent]) -> Brief:
+def of(events: list[AnyEvent]) -> IncidentReport:
     records = recorded(events)
-    return brief(Trace(run=RUN, records=tuple(records), chain=Chain(run=RUN, links=tuple(map(link_of, records)))))
+    return incident_report(
+        Trace(run=RUN, records=tuple(records), chain=Chain(run=RUN, links=tuple(map(link_of, records))))
+    )
 
 
-def hostile() -> Brief:
+def hostile() -> IncidentReport:
     """Text that would be markup, wherever somebody's text is shown."""
     return of(
         [
@@ -82,11 +84,11 @@ def test_a_page_that_cannot_be_written_is_one_error(play: Play, command: Command
 
 
 @pytest.fixture
-def shown(tmp_path: Path) -> Callable[[Brief], Path]:
+def shown(tmp_path: Path) -> Callable[[IncidentReport], Path]:
     if CHROMIUM is None:
         pytest.skip("no chromium on this machine: `apt-get install chromium` and the page is tried in it")
 
-    def write(found: Brief) -> Path:
+    def write(found: IncidentReport) -> Path:
         write_page(found, tmp_path / "page.html")
         return tmp_path / "page.html"
 
@@ -94,7 +96,7 @@ def shown(tmp_path: Path) -> Callable[[Brief], Path]:
 
 
 def test_a_real_browser_shows_it_without_network_by_keys_in_light_and_dark(
-    shown: Callable[[Brief], Path], tmp_path: Path
+    shown: Callable[[IncidentReport], Path], tmp_path: Path
 ) -> None:
     """What a person at three in the morning does with it; the run's text is hostile all the while."""
     path = shown(hostile())

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from remit.core.calls import Touch
+from remit.core.calls import ResourceAccess
 from remit.core.events import AnyEvent, Recorded, RunFinished
 from remit.runtime import runner as run
 from remit.tracing.reports.alignment import align
 from remit.tracing.reports.run_diff import Compared, compare
-from remit.tracing.reports.timeline import Story, tell
-from remit.workspace import session as house
+from remit.tracing.reports.timeline import Timeline, tell
+from remit.workspace import session
 from support.events import RUN, ask, decided, recorded, started, succeeded
 from support.events import turn as asked
 from support.runs import DONE, Command, turn
@@ -28,18 +28,18 @@ PAY = {"ledger__pay": {"name": "ben", "amount": 900}}
 def played(folder: Path, turns: list[dict[str, Any]], task: str = "keep the ledger") -> str:
     """Play these turns in the counting house and return the run's id."""
     (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     start = run.Start(
         agent="clerk", task=task, subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
     )
     return asyncio.run(run.start_run(opened, start)).run
 
 
-def story(*calls: tuple[str, dict[str, Any], Any]) -> Story:
+def timeline(*calls: tuple[str, dict[str, Any], Any]) -> Timeline:
     """A run that makes one call a step: action, arguments, value."""
     events: list[AnyEvent] = [started()]
     for step, (action, arguments, value) in enumerate(calls):
-        touches = (Touch(access="read", resource=f"file:{arguments['path']}"),)
+        touches = (ResourceAccess(access="read", resource=f"file:{arguments['path']}"),)
         made = decided(step, 0, action=action, arguments=arguments, touches=touches)
         events += [*asked(step, ask(action, json.dumps(arguments))), made, succeeded(step, 0, value=value)]
     return tell(recorded([*events, RunFinished(outcome="completed", answer="done")]))
@@ -57,34 +57,36 @@ def read(
 
 def test_a_call_more_does_not_hide_what_follows_it() -> None:
     """By position every later call would differ; by meaning only the new one does."""
-    a = story(read("a"), read("b"), read("c"))
-    b = story(read("a"), read("new"), read("b"), read("c", "another text altogether"))
+    a = timeline(read("a"), read("b"), read("c"))
+    b = timeline(read("a"), read("new"), read("b"), read("c", "another text altogether"))
     assert kinds(compare(a, b)) == [("extra", "", "1.0"), ("result", "2.0", "3.0")]
 
 
 def test_a_call_that_moved_is_the_same_call() -> None:
-    found = compare(story(read("a"), read("b"), read("c")), story(read("c"), read("a"), read("b")))
+    found = compare(timeline(read("a"), read("b"), read("c")), timeline(read("c"), read("a"), read("b")))
     assert kinds(found) == []
     assert found.moved == (("2.0", "0.0"),)
 
 
 def test_a_renamed_tool_is_aligned_by_what_it_was_asked_of_what() -> None:
-    a, b = story(read("a"), read("b")), story(read("a", action="docs.open"), read("b", action="docs.open"))
+    a, b = timeline(read("a"), read("b")), timeline(read("a", action="docs.open"), read("b", action="docs.open"))
     assert [(pair.a is None, pair.b is None) for pair in align(a, b)] == [(False, False), (False, False)]
     assert kinds(compare(a, b)) == [("request", "0.0", "0.0"), ("request", "1.0", "1.0")]
 
 
 def test_two_calls_of_one_name_that_mean_different_things_are_not_mixed_up() -> None:
     """The second run leaves the first call out; its only call is still the other one."""
-    found = compare(story(read("a", "one text of a"), read("b", "one text of b")), story(read("b", "one text of b")))
+    found = compare(
+        timeline(read("a", "one text of a"), read("b", "one text of b")), timeline(read("b", "one text of b"))
+    )
     assert kinds(found) == [("missing", "0.0", "")]
 
 
 def test_times_run_ids_and_uuids_are_no_difference_and_anything_else_is() -> None:
     value = {"at": "2026-11-23T19:32:01.5Z", "run": RUN, "id": "0b0e8a52-1d4e-4a39-9f0e-3f8d3c1b2a10", "status": "open"}
     other = {**value, "at": "2026-11-24 08:00:00", "id": "11111111-1d4e-4a39-9f0e-3f8d3c1b2a10"}
-    assert compare(story(read("a", value)), story(read("a", other))).same
-    closed = compare(story(read("a", value)), story(read("a", {**other, "status": "closed"})))
+    assert compare(timeline(read("a", value)), timeline(read("a", other))).same
+    closed = compare(timeline(read("a", value)), timeline(read("a", {**other, "status": "closed"})))
     assert kinds(closed) == [("result", "0.0", "0.0")]
     assert [line for line in closed.differences[0].diff if line[0] in "+-"] == [
         '-    "status": "open"',
@@ -94,7 +96,7 @@ def test_times_run_ids_and_uuids_are_no_difference_and_anything_else_is() -> Non
 
 def test_a_loop_of_hundreds_of_calls_is_compared_at_once() -> None:
     calls = [read("a")] * 400
-    found = compare(story(*calls[:3]), story(*calls))
+    found = compare(timeline(*calls[:3]), timeline(*calls))
     assert len(found.differences) == 397
     assert {one.kind for one in found.differences} == {"extra"}
 

@@ -17,9 +17,9 @@ from remit.journal.run_lock import driving
 from remit.journal.store import Journal
 from remit.runtime import runner as run
 from remit.tracing import TraceFile, open_trace, read
-from remit.tracing.reports.reconciliation import compare_copy, mend
+from remit.tracing.reports.reconciliation import compare_copy, reconcile
 from remit.tracing.reports.timeline import tell
-from remit.workspace import session as house
+from remit.workspace import session
 from support.events import RUN, a_whole_run, decided, intended, recorded, requested, started, written
 from support.events import turn as asked
 from support.runs import DONE, Command, Play, turn
@@ -27,7 +27,7 @@ from support.runs import DONE, Command, Play, turn
 
 def played(folder: Path, *turns: dict[str, Any], user: str = "user:operator", task: str = "keep it") -> str:
     (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
-    opened = house.open_house(folder)
+    opened = session.open_session(folder)
     start = run.Start(agent="clerk", task=task, subject=user, account="t", model=run.open_model_of(opened, "clerk"))
     return asyncio.run(run.start_run(opened, start)).run
 
@@ -148,8 +148,8 @@ def test_what_was_in_flight_when_a_run_was_cut_off_is_named(tmp_path: Path) -> N
         decided(0, 2, "ask"),
         requested(0, 2),
     ]
-    story = tell(recorded(events))
-    assert story.in_flight == [
+    timeline = tell(recorded(events))
+    assert timeline.in_flight == [
         "step 0.0, files.read: attempt 1 was running",
         "step 0.1, files.read: decided, not carried out",
     ]
@@ -174,10 +174,10 @@ def test_a_clock_that_steps_back_makes_no_time_negative_and_is_said(tmp_path: Pa
         trace = read(file.path)
         assert trace.faults() == ()
     assert all(span.start <= span.end for span in trace.spans)
-    story = tell(trace.records)
-    assert story.steps_back
-    assert story.took >= 0
-    assert all((call.took or 0) >= 0 for call in story.calls)
+    timeline = tell(trace.records)
+    assert timeline.steps_back
+    assert timeline.took >= 0
+    assert all((call.took or 0) >= 0 for call in timeline.calls)
     out = command(tmp_path, "trace", "show", str(file.path)).out
     assert "the clock stepped back 3.0 s at event" in out
 
@@ -200,13 +200,13 @@ def test_a_file_that_a_kill_cut_off_is_written_again_by_whoever_looks(tmp_path: 
     file.rebuild(chain.links)
     file.close()
     whole = file.path.read_bytes()
-    assert mend(tmp_path, chain).state == "whole"
+    assert reconcile(tmp_path, chain).state == "whole"
     for size in (0, 1, 700, len(whole) // 2, whole.rindex(b"\n", 0, -1) + 1, len(whole) - 1):
         file.path.write_bytes(whole[:size])
-        assert mend(tmp_path, chain).state == "whole", size
+        assert reconcile(tmp_path, chain).state == "whole", size
         assert file.path.read_bytes() == whole
     file.path.unlink()
-    assert mend(tmp_path, chain).state == "whole"
+    assert reconcile(tmp_path, chain).state == "whole"
     assert file.path.read_bytes() == whole
 
 
@@ -218,7 +218,7 @@ def test_a_file_that_somebody_changed_is_left_and_told(tmp_path: Path, journal: 
     file.close()
     changed = file.path.read_bytes().replace(b"hello", b"hullo")
     file.path.write_bytes(changed[:-9])
-    found = mend(tmp_path, chain)
+    found = reconcile(tmp_path, chain)
     assert found.state == "changed"
     assert [fault.seq for fault in found.faults] == [7, 9, 11, 24]
     assert file.path.read_bytes() == changed[:-9]
@@ -227,9 +227,9 @@ def test_a_file_that_somebody_changed_is_left_and_told(tmp_path: Path, journal: 
 def test_a_file_of_a_run_that_goes_on_is_left_to_its_process(tmp_path: Path, journal: Journal) -> None:
     chain = journal.chain(RUN)
     with driving(tmp_path, RUN):
-        assert mend(tmp_path, chain).state == "behind"
+        assert reconcile(tmp_path, chain).state == "behind"
         assert not (tmp_path / f"{RUN}.jsonl").exists()
-    assert mend(tmp_path, chain).state == "whole"
+    assert reconcile(tmp_path, chain).state == "whole"
 
 
 def test_a_text_that_was_erased_is_gone_from_the_file_once_somebody_looks(tmp_path: Path, journal: Journal) -> None:
@@ -238,7 +238,7 @@ def test_a_text_that_was_erased_is_gone_from_the_file_once_somebody_looks(tmp_pa
     for item in journal.events(RUN):
         if b"hello" in (link_of(item).body or "").encode():
             journal.erase(RUN, item.seq)
-    assert mend(tmp_path, journal.chain(RUN)).state == "whole"
+    assert reconcile(tmp_path, journal.chain(RUN)).state == "whole"
     assert b"hello" not in path.read_bytes()
     assert compare_copy(path, journal.chain(RUN)).state == "whole"
     assert open_trace(tmp_path, journal, RUN).records == read(path).records

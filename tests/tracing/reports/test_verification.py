@@ -12,8 +12,8 @@ import pytest
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
+    AttemptBegun,
     AttemptEnded,
-    AttemptIntended,
     CallAnswered,
     CallDecided,
     Recorded,
@@ -138,9 +138,9 @@ SEALED_ANEW: dict[str, tuple[Callable[[AnyEvent], AnyEvent | None], str]] = {
         on(ApprovalGranted, decision_digest="sha256:0"),
         "user:lea answered what nobody asked",
     ),
-    "the request that ran": (on(AttemptIntended, request_digest="sha256:0"), "another request ran than was decided"),
+    "the request that ran": (on(AttemptBegun, request_digest="sha256:0"), "another request ran than was decided"),
     "the decision that it ran under": (
-        on(AttemptIntended, decision_digest="sha256:0"),
+        on(AttemptBegun, decision_digest="sha256:0"),
         "it ran under another decision",
     ),
     "what the attempt returned": (on(AttemptEnded, value="lent"), "the result is not what the attempt returned"),
@@ -158,7 +158,7 @@ SEALED_ANEW: dict[str, tuple[Callable[[AnyEvent], AnyEvent | None], str]] = {
         "nothing decided that call",
     ),
     "the beginning of an attempt, left out": (
-        lambda event: None if isinstance(event, AttemptIntended) else event,
+        lambda event: None if isinstance(event, AttemptBegun) else event,
         "it ended without having begun",
     ),
 }

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from remit.core import Effect, Json, Noun
+from remit.core import Effect, FrozenModel, Json
 from remit.guardrails import CONTENT, Content
 from remit.sandbox.egress import Credential, Exposed, Host, parse_host
 from remit.workspace import LIMITS as SHARED
@@ -18,8 +18,8 @@ from remit.workspace import Agent, Answer, Budget, Casbin, Limit, LookUp, Price,
 from remit.workspace.manifest import Action, Breaker, Limits, Manifest, Retry
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
-Told: TypeAlias = Callable[[str, Any, Any], Iterable[str]]  # whose, before, after → what they may do now
-Table: TypeAlias = Mapping[str, Told | Literal["requests", "neutral"]]
+ModelDenial: TypeAlias = Callable[[str, Any, Any], Iterable[str]]  # whose, before, after → what they may do now
+Table: TypeAlias = Mapping[str, ModelDenial | Literal["requests", "neutral"]]
 
 _EFFECTS: Final[tuple[Effect, ...]] = ("once", "keyed", "idempotent", "read")  # each may be repeated more freely
 
@@ -84,7 +84,7 @@ def _tool(name: str, old: Tool | None, after: Manifest) -> Iterator[Sentence]:
         yield from _compared(f"{name}.{action}", ACTION, before.actions[action], after.actions[action], where)
 
 
-def _compared(whose: str, table: Table, old: Noun, new: Noun, where: str) -> Iterator[Sentence]:
+def _compared(whose: str, table: Table, old: FrozenModel, new: FrozenModel, where: str) -> Iterator[Sentence]:
     for field in type(new).model_fields:
         before, after, told = getattr(old, field), getattr(new, field), table.get(field)
         if before == after:
@@ -100,7 +100,7 @@ def _compared(whose: str, table: Table, old: Noun, new: Noun, where: str) -> Ite
 # -- how a field is told ---------------------------------------------------------------------------------------------------
 
 
-def _gains(words: str) -> Told:
+def _gains(words: str) -> ModelDenial:
     """A set that is given to whoever has it."""
 
     def told(whose: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
@@ -110,7 +110,7 @@ def _gains(words: str) -> Told:
     return told
 
 
-def _more(words: str) -> Told:
+def _more(words: str) -> ModelDenial:
     def told(whose: str, before: float, after: float) -> Iterator[str]:
         if after > before:
             yield f"{whose} may now {words}: {after:g} (was {before:g})"
@@ -118,7 +118,7 @@ def _more(words: str) -> Told:
     return told
 
 
-def _unbound(words: str) -> Told:
+def _unbound(words: str) -> ModelDenial:
     """As `_more`, where None is no bound at all."""
 
     def told(whose: str, before: float | None, after: float | None) -> Iterator[str]:
@@ -128,12 +128,12 @@ def _unbound(words: str) -> Told:
     return told
 
 
-def _changes(words: str) -> Told:
+def _changes(words: str) -> ModelDenial:
     """Any other value may widen what can be done."""
     return lambda whose, before, after: [f"{whose} {words} {after!r} (was {before!r})".lstrip()]
 
 
-def _reaches(words: str) -> Told:
+def _reaches(words: str) -> ModelDenial:
     """Lines of hosts, but for those that another line covered before."""
 
     def told(whose: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
@@ -303,10 +303,10 @@ ACTION: Final[Table] = {
     "effect": _effect,
     "retry": _attempts,
     "probe": _changes("counts as done or not done by what is found by"),
-    "returns": _labels,
-    "clears": _gains("take off the run the labels"),
-    "words": _gains("be taken for what the user meant by the words"),
-    "lists": _gains("put into the directory"),
+    "adds_labels": _labels,
+    "removes_labels": _gains("take off the run the labels"),
+    "request_words": _gains("be taken for what the user meant by the words"),
+    "adds_to_directory": _gains("put into the directory"),
     "methods": _gains("ask its URLs by"),
     "idempotency_header": _changes("now sends the key of a repeated call as"),
     "run": _run,
@@ -337,7 +337,7 @@ BUDGET: Final[Table] = {
     "waiting": _more("have more calls wait for people at once"),
 }
 # Each kind with its table: a field that is in none is told as not analysed.
-TABLES: Final[tuple[tuple[type[Noun], Table], ...]] = (
+TABLES: Final[tuple[tuple[type[FrozenModel], Table], ...]] = (
     (Settings, SETTINGS),
     (Manifest, MANIFEST),
     (Limits, LIMITS),

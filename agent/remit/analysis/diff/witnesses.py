@@ -68,7 +68,7 @@ def _other_facts(context: Context) -> Iterator[Context]:
         for other in others:
             yield context.model_copy(update={"args": {**context.args, name: other}})
         yield context.model_copy(update={"args": {one: of for one, of in context.args.items() if one != name}})
-    yield context.model_copy(update={"named": not context.named})
+    yield context.model_copy(update={"named_by_user": not context.named_by_user})
     yield context.model_copy(update={"calls": {name: count + 1 for name, count in context.calls.items()}})
     yield context.model_copy(update={"calls": dict.fromkeys(context.calls, 1_000_000)})
     yield context.model_copy(update={"labels": frozenset()})

@@ -134,7 +134,7 @@ def _uses(atoms: Iterable[Atom], several: int) -> _Uses:
 
 def _examples(dim: Dim, kind: str, uses: _Uses, atoms: Iterable[Atom]) -> list[Value]:
     match dim[0]:
-        case "named" | "known" | "said" | "intended" | "labels" | "unknown" | "carries":
+        case "named_by_user" | "identified" | "quoted_by_user" | "requested_by_user" | "labels" | "unidentified" | "contains":
             return [False, True]
         case "approvals":
             return sorted({0, *(abs(atom.least) for atom in atoms if atom.role)})

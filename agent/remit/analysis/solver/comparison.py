@@ -18,7 +18,7 @@ from remit.analysis.solver.conditions import atoms_of, context_of
 from remit.analysis.solver.findings import RANK
 from remit.analysis.solver.paths import Space
 from remit.analysis.solver.ruleset import Key, Side
-from remit.analysis.solver.search import Answered, Ask, Change, Question, Values, ask
+from remit.analysis.solver.search import Answered, Change, ProposedCall, Question, Values, ask
 from remit.analysis.solver.segments import TooMany
 from remit.core import Context, Verdict, action_matches
 from remit.policy.language import EVERYTHING, Pattern, parse_pattern, read_condition
@@ -230,7 +230,7 @@ class Comparing:
             wanted |= bits[key.pattern]
         return _Merged(space=Space(kind, [self._patterns[text] for text in texts]), by_bit=by_bit, wanted=wanted)
 
-    def _decide(self, subject: str, action: str, resource: str) -> Ask:
+    def _decide(self, subject: str, action: str, resource: str) -> ProposedCall:
         def decide(values: Values, new: bool) -> Verdict:
             side = self.new if new else self.old
             return side.verdict(subject, action, resource, context_of(values))
@@ -238,7 +238,7 @@ class Comparing:
         return decide
 
 
-def _deciding(old: frozenset[Key], new: frozenset[Key]) -> Ask:
+def _deciding(old: frozenset[Key], new: frozenset[Key]) -> ProposedCall:
     """Decides by those rows alone."""
 
     def decide(values: Values, is_new: bool) -> Verdict:

@@ -19,7 +19,7 @@ from remit.policy.language import Condition, parse_condition
 Dim: TypeAlias = tuple[str, str]  # ("args", "path"), ("labels", "untrusted"), ("calls", "mail.send"), ("time", "")
 Truth: TypeAlias = bool | None  # None: it cannot be read
 
-SETS: Final = ("labels", "unknown", "carries")
+SETS: Final = ("labels", "unidentified", "contains")
 VALUES: Final = (
     "args",
     "env",
@@ -232,8 +232,8 @@ def context_of(values: Mapping[Dim, Value]) -> Context:
     return Context(
         args=args,
         labels=frozenset(sets["labels"]),
-        unknown=frozenset(sets["unknown"]),
-        carries=frozenset(sets["carries"]),
+        unidentified=frozenset(sets["unidentified"]),
+        contains=frozenset(sets["contains"]),
         calls=counts["calls"],
         approvals=counts["approvals"],
         **plain,

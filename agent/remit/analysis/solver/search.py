@@ -60,10 +60,12 @@ class Answered:
     unsettled: tuple[str, ...] = ()
 
 
-Ask: TypeAlias = Callable[[Values, bool], Verdict]  # the verdict on the old (False) or new (True) side, by the policy
+ProposedCall: TypeAlias = Callable[
+    [Values, bool], Verdict
+]  # the verdict on the old (False) or new (True) side, by the policy
 
 
-def ask(question: Question, types: Mapping[str, str], decide: Ask) -> Answered:
+def ask(question: Question, types: Mapping[str, str], decide: ProposedCall) -> Answered:
     """Every kind of change between the sides; `decide` is asked only where an approval could turn a denial."""
     if question.trivial:
         return Answered({})
@@ -103,7 +105,7 @@ class _Search:
     question: Question
     cells: Cells
     people: bool
-    decide: Ask
+    decide: ProposedCall
     free: frozenset[Atom] = frozenset()
     found: dict[Change, Values] = field(default_factory=dict[Change, Values])
     tried: int = 0

@@ -103,7 +103,7 @@ def _check_reviewer(found: Emergency, reviewer: str, account: str, roles_of: Cal
         raise Refusal(
             "approval_invalid",
             f"{reviewer} may not review this: they approved it, or asked for it, or are no person",
-            remedy="a second person must review it",
+            next_step="a second person must review it",
         )
     asked = {missing.role for missing in found.requested.missing} if found.requested else set[str]()
     if not (asked | {BREAK_GLASS}) & roles_of(reviewer):

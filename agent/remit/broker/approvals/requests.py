@@ -21,8 +21,8 @@ from remit.core.events import (
     ApprovalRevoked,
     CallDecided,
 )
-from remit.guardrails import Guard
-from remit.journal import Facts, Journal, Record
+from remit.guardrails import Sanitizer
+from remit.journal import Journal, Record, RunState
 from remit.workspace import Budget
 
 LASTS_NS: Final = 3600 * 1_000_000_000
@@ -35,29 +35,29 @@ def approval_key(call: Call, decision: Decision) -> str:
     return f"approval.requested/{call.step}/{call.index}/{decision.decision_digest}"
 
 
-def request_approval(call: Call, decision: Decision, now: int, guard: Guard) -> ApprovalRequested:
+def request_approval(call: Call, decision: Decision, now: int, sanitizer: Sanitizer) -> ApprovalRequested:
     """The event that asks people for what `decision` misses."""
     return ApprovalRequested(
         step=call.step,
         index=call.index,
         decision_digest=decision.decision_digest,
         missing=decision.missing,
-        summary=approval_summary(call, decision, guard),
+        summary=approval_summary(call, decision, sanitizer),
         expires_at=now + LASTS_NS,
         break_glass=decision.break_glass,
         facts=shown_facts(decision.facts),
     )
 
 
-def check_waiting_approvals(facts: Facts, budget: Budget) -> None:
+def check_waiting_approvals(facts: RunState, budget: Budget) -> None:
     """Raise `rate_limited` where the run waits for so many answers already that nobody could read one more with care."""
-    waiting = sum(call.asks for call in facts.open.values())
+    waiting = sum(call.proposed_calls for call in facts.open.values())
     if waiting >= budget.waiting:
         raise Refusal(
             "rate_limited",
             f"{waiting} calls of this run wait for people already",
             details={"limit": "waiting", "of": budget.waiting},
-            remedy="ask again when they have answered",
+            next_step="ask again when they have answered",
             retryable=True,
         )
 
@@ -220,7 +220,7 @@ def _check_emergency(requested: ApprovalRequested, reason: str, until: int | Non
         raise Refusal(
             "approval_invalid",
             f"an approval by {BREAK_GLASS} says why, in one line of at most {LONGEST} characters",
-            remedy="name the incident and what it needs",
+            next_step="name the incident and what it needs",
         )
     if until is None or not now < until <= requested.expires_at:
         raise Refusal("approval_invalid", f"an approval by {BREAK_GLASS} ends, before the request itself expires")
@@ -245,7 +245,7 @@ def _check_approver(record: Record, approver: str, roles: set[str], roles_of: Ca
         raise Refusal(
             "approval_invalid",
             f"{approver} may not answer this request: it is the requester's own, or no person's",
-            remedy="another person with the role must answer",
+            next_step="another person with the role must answer",
         )
     if not roles & roles_of(approver):
         raise Refusal("approval_invalid", f"{approver} does not have {' or '.join(sorted(roles))}")

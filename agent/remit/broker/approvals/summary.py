@@ -14,7 +14,7 @@ from typing import Final
 
 from remit.core import Call, Decision, Json
 from remit.core.parsing import canonical_json
-from remit.guardrails import Guard
+from remit.guardrails import Sanitizer
 
 LONGEST: Final = 400  # characters of one value that are shown whole
 MOST: Final = 40  # arguments, and resources, of one call
@@ -40,16 +40,21 @@ _WORD = re.compile(r"\w+")
 _TEXT = re.compile(r"\S+")
 
 
-def approval_summary(call: Call, decision: Decision, guard: Guard, *, whole: bool = False) -> str:
+def approval_summary(call: Call, decision: Decision, sanitizer: Sanitizer, *, whole: bool = False) -> str:
     """Everything that is decided about the call, one thing a line. `whole`: values are not folded."""
-    tidy = _Tidy(guard, whole)
-    arguments: Mapping[str, Json] = guard.arguments(call.arguments)  # as a whole: a name can make its value a secret
+    tidy = _Tidy(sanitizer, whole)
+    arguments: Mapping[str, Json] = sanitizer.arguments(
+        call.arguments
+    )  # as a whole: a name can make its value a secret
     lines = [
         plain(f"{call.action} as {call.subjects.agent} for {call.subjects.user}"),
         *tidy.listed([f"  {plain(name)} = {tidy.value(value)}" for name, value in sorted(arguments.items())]),
         *tidy.listed([f"  touches {touch.access} {plain(touch.resource)}" for touch in call.touches]),
         f"  {EFFECTS[call.effect]}",
-        *(f"  asked by {rule.file}:{rule.line} {plain(guard.text(rule.note or rule.text))}" for rule in decision.rules),
+        *(
+            f"  asked by {rule.file}:{rule.line} {plain(sanitizer.text(rule.note or rule.text))}"
+            for rule in decision.rules
+        ),
         *(f"  {plain(name)} is {tidy.value(value)}" for name, value in sorted(shown_facts(decision.facts).items())),
     ]
     return wrapped("\n".join(lines))
@@ -98,13 +103,13 @@ def _characters(text: str) -> str:
 
 
 class _Tidy:
-    def __init__(self, guard: Guard, whole: bool) -> None:
-        self._guard = guard
+    def __init__(self, sanitizer: Sanitizer, whole: bool) -> None:
+        self._sanitizer = sanitizer
         self._whole = whole
 
     def value(self, value: Json) -> str:
         """A value as JSON, folded where it is long."""
-        written = self._guard.text(canonical_json(value).decode())
+        written = self._sanitizer.text(canonical_json(value).decode())
         shown = plain(written)
         hidden = len(re.findall(r"\[redacted:[0-9a-f]{8}\]", written))
         notes = [f"{hidden} secret{'s' if hidden > 1 else ''} that nobody is shown"] if hidden else []

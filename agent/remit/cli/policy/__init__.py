@@ -54,12 +54,12 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option("--label", "labels", multiple=True, help="A label that the run has.")
 @click.option("--calls", multiple=True, metavar="ACTION=N", help="Calls that the run has made.")
 @click.option("--approval", "approvals", multiple=True, metavar="ROLE[=N]", help="Approvals that were given.")
-@click.option("--named", is_flag=True, help="The user's own words name every resource.")
-@click.option("--said", is_flag=True, help="The user's own words hold every text in it.")
-@click.option("--intended", is_flag=True, help="The user's own words ask for such an act.")
-@click.option("--known", is_flag=True, help="The user or the directory names every resource.")
+@click.option("--named-by-user", is_flag=True, help="The user's own words name every resource.")
+@click.option("--quoted-by-user", is_flag=True, help="The user's own words hold every text in it.")
+@click.option("--requested-by-user", is_flag=True, help="The user's own words ask for such an act.")
+@click.option("--identified", is_flag=True, help="The user or the directory names every resource.")
 @click.option(
-    "--carries", multiple=True, metavar="WHAT", help="What the texts carry that nobody named: link, address, …"
+    "--contains", multiple=True, metavar="WHAT", help="What the texts carry that nobody named: link, address, …"
 )
 @click.option(
     "--confinement",
@@ -113,11 +113,11 @@ class PolicyQuery:
     labels: tuple[str, ...]
     calls: tuple[str, ...]
     approvals: tuple[str, ...]
-    named: bool
-    known: bool
-    carries: tuple[str, ...]
-    said: bool
-    intended: bool
+    named_by_user: bool
+    identified: bool
+    contains: tuple[str, ...]
+    quoted_by_user: bool
+    requested_by_user: bool
     confinement: Confinement
     env: str
     at: str
@@ -136,20 +136,20 @@ class PolicyQuery:
         from remit.core import Context
         from remit.guardrails import kind_of
 
-        known = self.known or self.named
+        known = self.identified or self.named_by_user
         return Context(
             args=_arguments(self.arguments),
             labels=frozenset(self.labels),
-            known=known,
-            unknown=frozenset() if known else frozenset(map(kind_of, self.resources)),
-            carries=frozenset(self.carries),
-            said=self.said,
-            intended=self.intended,
+            identified=known,
+            unidentified=frozenset() if known else frozenset(map(kind_of, self.resources)),
+            contains=frozenset(self.contains),
+            quoted_by_user=self.quoted_by_user,
+            requested_by_user=self.requested_by_user,
             effect=vocabulary.effect(self.action) if vocabulary else "once",
             confinement=self.confinement,
             calls=dict(map(_counted, self.calls)),
             approvals={f"role:{role.removeprefix('role:')}": count for role, count in map(_counted, self.approvals)},
-            named=self.named,
+            named_by_user=self.named_by_user,
             env=self.env,
             time=self.at,
         )
@@ -181,11 +181,11 @@ def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
     if decision.break_glass:
         people = _people(sorted(rules.approvers(BREAK_GLASS, asking=request.subjects)))
         echo(f"or in an emergency {BREAK_GLASS}: {people}")
-    if decision.remedy:
-        echo(f"remedy: {decision.remedy}")
+    if decision.next_step:
+        echo(f"remedy: {decision.next_step}")
     if decision.told is not None:
         rules_told = f" (rules: {', '.join(map(repr, decision.told.rules))})" if decision.told.rules else ""
-        hint = f"; {decision.told.remedy}" if decision.told.remedy else ""
+        hint = f"; {decision.told.next_step}" if decision.told.next_step else ""
         echo(f"the model is told: {decision.told.message}{rules_told}{hint}")
 
 

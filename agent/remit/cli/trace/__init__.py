@@ -12,7 +12,7 @@ import click
 from remit.cli.output import echo, json_text, style
 from remit.cli.run_argument import is_file, open_run, open_run_of
 from remit.cli.trace.diff import diff_command
-from remit.cli.trace.filters import Wanted, filtered
+from remit.cli.trace.filters import RunFilter, filtered
 from remit.cli.trace.prune import prune_command
 from remit.cli.trace.shrink import shrink_command
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from remit.journal import Journal, RunSummary
     from remit.tracing import Trace
-    from remit.workspace import House
+    from remit.workspace import WorkspaceSession
 
 LISTED = 20  # runs, where nobody says how many
 
@@ -47,7 +47,7 @@ def trace_command() -> None:
 @click.option("--stats", is_flag=True, help="Latency, tokens and cost by agent and action, over all runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_command(
-    wanted: Wanted, limit: int | None, decisions: bool, shape: str | None, stats: bool, as_json: bool
+    wanted: RunFilter, limit: int | None, decisions: bool, shape: str | None, stats: bool, as_json: bool
 ) -> None:
     """List runs, newest first; or every decision, oldest first: who, what, by which rules, approved by whom.
 
@@ -61,16 +61,16 @@ def list_command(
     """
     from remit.cli.trace.stats import show_stats
     from remit.tracing.reports import utc
-    from remit.workspace import open_house
+    from remit.workspace import open_session
 
     if stats:
-        if wanted != Wanted(since=wanted.since):
+        if wanted != RunFilter(since=wanted.since):
             raise click.UsageError("--stats counts every run; --since is all that chooses with it")
         show_stats(wanted.since, as_json)
         return
     if shape is not None and not decisions:
         raise click.UsageError("--format goes with --decisions")
-    opened = open_house()
+    opened = open_session()
     runs = opened.journal.runs()
     rows = wanted.choose(opened, runs, limit or (None if decisions else LISTED))
     if decisions:
@@ -120,20 +120,20 @@ def show_command(run: str, html: Path | None, as_json: bool) -> None:
       remit trace show 3f2a --html incident.html
     """
     from remit.cli.trace.show import show_brief
-    from remit.tracing.reports import brief
-    from remit.workspace import open_house
+    from remit.tracing.reports import incident_report
+    from remit.workspace import open_session
 
-    opened = None if is_file(run) else open_house()
+    opened = None if is_file(run) else open_session()
     trace = open_run(run) if opened is None else open_run_of(opened, run)
     if html is not None:
         from remit.tracing.reports.html import write_page
 
-        write_page(brief(trace, opened), html)
+        write_page(incident_report(trace, opened), html)
         echo(json_text({"ok": True, "file": str(html)}) if as_json else f"wrote {html}")
     elif as_json:
         echo(json_text([item.model_dump(mode="json") for item in trace.records]))
     else:
-        show_brief(brief(trace, opened))
+        show_brief(incident_report(trace, opened))
 
 
 @trace_command.command("export")
@@ -174,14 +174,14 @@ def export_command(run: str, output: Path | None, whom: str, as_json: bool) -> N
 
 def _for_vendor(trace: Trace) -> Trace:
     """The run with its values replaced, under another id."""
-    from remit.cli.replay import open_rulebooks
+    from remit.cli.replay import open_bundles
     from remit.core import UsageError
     from remit.runtime import new_run_id
     from remit.tracing import Trace
     from remit.tracing.reports import Declared, declared, replaced
 
     try:
-        words = declared(open_rulebooks(trace).values())
+        words = declared(open_bundles(trace).values())
     except UsageError:
         words = Declared()  # without the rulebook no name is known to be the tools' own, and all are replaced
     chain = replaced(trace.records, words, run=new_run_id())
@@ -206,15 +206,15 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
       remit trace verify incident.jsonl
       remit trace verify incident.jsonl --head 41:sha256:9d0c…
     """
-    from remit.tracing.reports import mend, verify
+    from remit.tracing.reports import reconcile, verify
 
-    opened = _house_if_any() if is_file(run) else _house()
+    opened = _session_if_any() if is_file(run) else _session()
     trace = open_run(run) if opened is None else open_run_of(opened, run)
     original = opened.journal.chain(trace.run) if opened is not None and is_file(run) else None
     kept = _parsed_head(head) or (_pruned_head(opened, trace.run) if opened is not None else None)
     faults = list(verify(trace, original=original if original and original.links else None, head=kept))
     if opened is not None and not is_file(run):
-        faults += mend(opened.traces, trace.chain).faults
+        faults += reconcile(opened.traces, trace.chain).faults
     broken = any(fault.broken for fault in faults)
     last = f"{trace.chain.links[-1].seq}:{trace.chain.links[-1].hash}"
     if as_json:
@@ -228,23 +228,23 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
     sys.exit(1 if broken else 0)
 
 
-def _house() -> House:
-    from remit.workspace import open_house
+def _session() -> WorkspaceSession:
+    from remit.workspace import open_session
 
-    return open_house()
+    return open_session()
 
 
-def _house_if_any() -> House | None:
+def _session_if_any() -> WorkspaceSession | None:
     """The workspace around here, whose journal may know the run; a file can be verified without one."""
     from remit.core import RemitError
 
     try:
-        return _house()
+        return _session()
     except RemitError:
         return None
 
 
-def _pruned_head(opened: House, run: str) -> tuple[int, str] | None:
+def _pruned_head(opened: WorkspaceSession, run: str) -> tuple[int, str] | None:
     """The head of a run that retention let go, whose copy may still be somewhere."""
     from remit.core.events import RunPruned
     from remit.journal import WORKSPACE_RUN

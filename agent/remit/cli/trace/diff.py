@@ -53,9 +53,9 @@ def _good(run: str) -> tuple[Trace, Trace]:
     """The last good run before `run`, and `run`."""
     from remit.core import UsageError
     from remit.tracing.reports import last_good
-    from remit.workspace import open_house
+    from remit.workspace import open_session
 
-    opened = open_house()
+    opened = open_session()
     runs = opened.journal.runs()
     after = open_run_of(opened, run)
     row = next((row for row in runs if row.run == after.run), None)
@@ -70,7 +70,7 @@ def _files(a: Trace, b: Trace) -> tuple[Files, Files] | None:
     from remit.core import UsageError
 
     try:
-        return next(iter(a.rulebooks().values())), next(iter(b.rulebooks().values()))
+        return next(iter(a.bundles().values())), next(iter(b.bundles().values()))
     except (UsageError, StopIteration):
         return None
 

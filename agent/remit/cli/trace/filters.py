@@ -15,7 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from remit.journal import RunSummary
-    from remit.workspace import House
+    from remit.workspace import WorkspaceSession
 
 NANO: Final = 1_000_000_000
 _SPAN: Final = re.compile(r"(\d+)([smhdw])")
@@ -23,7 +23,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class RunFilter:
     """What a run must be to be shown; empty and None ask for nothing. `since` is Unix nanoseconds."""
 
     failed: bool = False
@@ -34,13 +34,13 @@ class Wanted:
     code: str = ""
     since: int | None = None
 
-    def choose(self, house: House, runs: Sequence[RunSummary], limit: int | None) -> list[RunSummary]:
+    def choose(self, session: WorkspaceSession, runs: Sequence[RunSummary], limit: int | None) -> list[RunSummary]:
         """The first `limit` of those runs that fit, or all; a run's calls are read only where the rest of it fits."""
         found: list[RunSummary] = []
         for row in runs:
             if len(found) == limit or (self.since is not None and row.started_at < self.since):
                 break  # the latest come first
-            if self._fits(row) and self._called(house, row.run):
+            if self._fits(row) and self._called(session, row.run):
                 found.append(row)
         return found
 
@@ -51,21 +51,21 @@ class Wanted:
             return False
         return _is(self.agent, "agent", row.agent) and _is(self.user, "user", row.user)
 
-    def _called(self, house: House, run: str) -> bool:
+    def _called(self, session: WorkspaceSession, run: str) -> bool:
         return not (self.action or self.code) or any(
-            fnmatchcase(action, self.action or "*") and self.code in ("", code) for action, code in _calls(house, run)
+            fnmatchcase(action, self.action or "*") and self.code in ("", code) for action, code in _calls(session, run)
         )
 
 
-def _calls(house: House, run: str) -> Iterator[tuple[str, str]]:
+def _calls(session: WorkspaceSession, run: str) -> Iterator[tuple[str, str]]:
     """Each call's action and how it ended, `ok` or a code; and how the run itself ended, under no action."""
     from remit.tracing.reports import tell
 
-    story = tell(house.journal.events(run))
-    for call in story.calls:
+    timeline = tell(session.journal.events(run))
+    for call in timeline.calls:
         yield call.name, call.error.code if call.error else "" if call.result is None else "ok"
-    if story.finished is not None and story.finished.code is not None:
-        yield "", story.finished.code
+    if timeline.finished is not None and timeline.finished.code is not None:
+        yield "", timeline.finished.code
 
 
 def _is(wanted: str, kind: str, subject: str) -> bool:
@@ -77,9 +77,9 @@ def filtered(command: Callable[..., None]) -> Callable[..., None]:
 
     @wraps(command)
     def with_wanted(**options: Any) -> None:
-        chosen = {field.name: options.pop(field.name) for field in fields(Wanted)}
+        chosen = {field.name: options.pop(field.name) for field in fields(RunFilter)}
         chosen |= {"code": _code(chosen["code"]), "since": _since(chosen["since"])}
-        command(wanted=Wanted(**chosen), **options)
+        command(wanted=RunFilter(**chosen), **options)
 
     found: Callable[..., None] = with_wanted
     for option in reversed(OPTIONS):

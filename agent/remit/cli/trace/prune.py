@@ -34,9 +34,9 @@ def prune_command(older: str | None, dry_run: bool, yes: bool, as_json: bool) ->
       remit trace prune --yes
     """
     from remit.runtime import prunable, prune, retention_seconds
-    from remit.workspace import open_house, os_account
+    from remit.workspace import open_session, os_account
 
-    opened = open_house()
+    opened = open_session()
     age = older or opened.workspace.settings.keep
     if age is None:
         raise click.UsageError('say how old: --older 90d, or write `keep = "90d"` under [traces] in remit.toml')

@@ -13,7 +13,7 @@ from remit.policy import scope_text
 from remit.tracing.reports import utc
 
 if TYPE_CHECKING:
-    from remit.tracing.reports import Approval, Brief, CallStory, Story
+    from remit.tracing.reports import Approval, CallTimeline, IncidentReport, Timeline
 
 COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
 STATES: dict[str, str] = {"completed": "green", "waiting": "yellow", "held": "yellow", "running": "cyan"}
@@ -22,47 +22,47 @@ RULES = 3  # of one decision
 INDENT = " " * 25
 
 
-def show_brief(found: Brief) -> None:
+def show_brief(found: IncidentReport) -> None:
     """Print one run."""
-    story = found.story
-    echo(f"{style(found.state, fg=STATES.get(found.state, 'red'), bold=True)}  {counted(story)}")
-    echo(f"first cause: {short(story.first_cause or 'none: every call succeeded', 240)}")
+    timeline = found.timeline
+    echo(f"{style(found.state, fg=STATES.get(found.state, 'red'), bold=True)}  {counted(timeline)}")
+    echo(f"first cause: {short(timeline.first_cause or 'none: every call succeeded', 240)}")
     for line in around(found):
         echo(line)
     echo("\neffects")
     for word, state in EFFECTS:
         listed = [
             f"{item.step}.{item.index} {item.action} {' '.join(item.resources)}"
-            for item in story.effects
+            for item in timeline.effects
             if item.landed == state
         ]
         echo(f"  {word + ':':<12}{'; '.join(listed) or 'none'}")
     echo("\nwaterfall")
-    for turn in story.turns:
+    for turn in timeline.turns:
         took = f"  model {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
-        echo(f"{_at(story, turn.at)}  {style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
+        echo(f"{_at(timeline, turn.at)}  {style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
         if turn.problems:
             held = f"the answer does not hold: {short('; '.join(turn.problems), 160)}"
             echo(f"{INDENT}{style(held, fg='red')}")
         for call in turn.calls:
-            _show_call(story, call)
-    if story.finished is not None and story.finished.answer:
-        echo(f"\nanswer: {short(story.finished.answer, 400)}")
+            _show_call(timeline, call)
+    if timeline.finished is not None and timeline.finished.answer:
+        echo(f"\nanswer: {short(timeline.finished.answer, 400)}")
     echo("\nnext")
     for command, why in found.commands:
         echo(f"  {command}  {style(f'# {why}', dim=True)}")
 
 
-def counted(story: Story) -> str:
+def counted(timeline: Timeline) -> str:
     """How much happened, in one line."""
-    refused = sum(call.error is not None and not call.attempts for call in story.calls)
-    failed = sum(call.error is not None and bool(call.attempts) for call in story.calls)
-    return f"{len(story.turns)} turns, {len(story.calls)} calls, {refused} refused, {failed} failed, {story.took / 1e9:.1f} s"
+    refused = sum(call.error is not None and not call.attempts for call in timeline.calls)
+    failed = sum(call.error is not None and bool(call.attempts) for call in timeline.calls)
+    return f"{len(timeline.turns)} turns, {len(timeline.calls)} calls, {refused} refused, {failed} failed, {timeline.took / 1e9:.1f} s"
 
 
-def around(found: Brief) -> list[str]:
+def around(found: IncidentReport) -> list[str]:
     """What stands beside the run itself: who, what, under which limits, and where it left the last good run."""
-    story = found.story
+    timeline = found.timeline
     lines: list[str] = []
     if found.good is not None:
         first = found.good.first
@@ -78,24 +78,24 @@ def around(found: Brief) -> list[str]:
             place = f"{slow.b} " if slow.b else ""
             lines.append(f"slower than then: {place}{slow.name}, {slow.before:.2f} s is {slow.after:.2f} s")
     lines += [f"held: {found.held}"] if found.held else []
-    lines += [waits(call) for call in story.waiting]
-    lines += [f"in flight: {what}" for what in story.in_flight]
-    lines += [f"the clock stepped back {back / 1e9:.1f} s at event {seq}" for seq, back in story.steps_back]
-    if story.started is not None:
+    lines += [waits(call) for call in timeline.waiting]
+    lines += [f"in flight: {what}" for what in timeline.in_flight]
+    lines += [f"the clock stepped back {back / 1e9:.1f} s at event {seq}" for seq, back in timeline.steps_back]
+    if timeline.started is not None:
         lines += _of_start(found)
     return lines
 
 
-def _of_start(found: Brief) -> list[str]:
-    story = found.story
-    started = story.started
+def _of_start(found: IncidentReport) -> list[str]:
+    timeline = found.timeline
+    started = timeline.started
     assert started is not None
     scripted = " (a written script, not a model)" if started.scripted else ""
     who = f"{started.subjects.agent} for {started.subjects.user} (account {started.account})"
     lines = [
         f"{who}, {started.model}{scripted}, confinement {started.confinement}",
-        f"run {story.run}, began {utc(story.began_at)}"
-        + (f", resumed {len(story.resumed)} times" * bool(story.resumed)),
+        f"run {timeline.run}, began {utc(timeline.began_at)}"
+        + (f", resumed {len(timeline.resumed)} times" * bool(timeline.resumed)),
         f"task: {short(started.task)}",
     ]
     if started.scope is not None:
@@ -105,14 +105,16 @@ def _of_start(found: Brief) -> list[str]:
     if started.shrunk_from:
         lines.append(f"nobody ever ran this: it was shrunk from run {started.shrunk_from}")
     if found.budget is not None:
-        spent = f"{len(story.turns)} of {found.budget.steps} steps, {len(story.calls)} of {found.budget.calls} calls"
-        lines.append(f"budget: {spent}, {story.took / 1e9:.1f} of {found.budget.wall:g} s")
-    if story.labels:
-        lines.append(f"labels: {', '.join(story.labels)}")
+        spent = (
+            f"{len(timeline.turns)} of {found.budget.steps} steps, {len(timeline.calls)} of {found.budget.calls} calls"
+        )
+        lines.append(f"budget: {spent}, {timeline.took / 1e9:.1f} of {found.budget.wall:g} s")
+    if timeline.labels:
+        lines.append(f"labels: {', '.join(timeline.labels)}")
     return lines
 
 
-def waits(call: CallStory) -> str:
+def waits(call: CallTimeline) -> str:
     """Whom a call waits for, since when and until when."""
     assert call.requested is not None
     given = [f"{approver} said yes" for approver in call.approvers]
@@ -120,17 +122,17 @@ def waits(call: CallStory) -> str:
     return f"waits: {call.place} {call.name} for {call.needs}{said}, until {utc(call.requested.expires_at)}"
 
 
-def _at(story: Story, at: int) -> str:
-    return f"  {max(0, at - story.began_at) / 1e6:>8.0f} ms"
+def _at(timeline: Timeline, at: int) -> str:
+    return f"  {max(0, at - timeline.began_at) / 1e6:>8.0f} ms"
 
 
-def _show_call(story: Story, call: CallStory) -> None:
+def _show_call(timeline: Timeline, call: CallTimeline) -> None:
     ms = "no answer" if call.took is None else f"{call.took / 1e6:.0f} ms"
     verdict = call.decision.verdict if call.decision else "refused"
     word = style(f"{verdict:<7}", fg=COLOURS.get(verdict, "red"))
     labels = style(f"  +{' +'.join(call.labels)}", fg="magenta") if call.labels else ""
     named = short(" ".join([call.name, *call.resources]), 160)
-    echo(f"{_at(story, call.decided_at)}    {word} {named}  {ms}{labels}")
+    echo(f"{_at(timeline, call.decided_at)}    {word} {named}  {ms}{labels}")
     for line in details(call):
         echo(f"{INDENT}{style(line, dim=True)}")
     if call.error is not None:
@@ -148,7 +150,7 @@ def approved(answer: Approval) -> str:
             return f"{answer.type.partition('.')[2]} by {answer.approver}: {short(answer.reason, 80)}"
 
 
-def details(call: CallStory) -> list[str]:
+def details(call: CallTimeline) -> list[str]:
     """A call's rules, approvals and attempts, a line each."""
     lines: list[str] = []
     if call.decision is not None:

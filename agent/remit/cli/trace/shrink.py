@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from remit.cli.output import echo, json_text, progress, style
-from remit.cli.replay import open_rulebooks
+from remit.cli.replay import open_bundles
 from remit.cli.run_argument import open_run
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
     for path in (output, to_test, golden):
         if path is not None and path.exists():
             raise click.UsageError(f"{str(path)!r} is there already: remove it, or name another file")
-    work = shrink(trace.records, open_rulebooks(trace), parse_failing(keep), run=new_run_id(), told=_progress(as_json))
+    work = shrink(trace.records, open_bundles(trace), parse_failing(keep), run=new_run_id(), told=_progress(as_json))
     shrunk = asyncio.run(work)
     smaller = _trace_of(shrunk, trace)
     written: list[str] = []
@@ -117,7 +117,7 @@ def _progress(as_json: bool) -> Callable[[int, int], None]:
     return told
 
 
-def _house() -> Path:
+def _session() -> Path:
     from remit.workspace import find_workspace
 
     return find_workspace(Path.cwd())
@@ -125,12 +125,12 @@ def _house() -> Path:
 
 def _golden(to_test: Path) -> Path:
     """Where the golden trace of a test lies. Raises UsageError for a test outside the workspace, whose rules it is about."""
-    house = _house()
-    if not to_test.resolve().is_relative_to(house):
+    session = _session()
+    if not to_test.resolve().is_relative_to(session):
         raise click.UsageError(
-            f"{str(to_test)!r} lies outside the workspace {str(house)!r}, whose rules the test is about"
+            f"{str(to_test)!r} lies outside the workspace {str(session)!r}, whose rules the test is about"
         )
-    return house / "traces" / "golden" / f"{to_test.stem.removeprefix('test_')}.jsonl"
+    return session / "traces" / "golden" / f"{to_test.stem.removeprefix('test_')}.jsonl"
 
 
 def _trace_of(shrunk: Shrunk, source: Trace) -> Trace:
@@ -153,16 +153,16 @@ def _write(smaller: Trace, path: Path) -> str:
 def _write_test(path: Path, golden: Path, shrunk: Shrunk, run: str, keep: str) -> str:
     from remit.tracing.reports import parse_failing
 
-    house = _house()
+    session = _session()
     text = TEST.format(
         run=run,
         before=shrunk.before[0],
         after=len({step for step, _ in shrunk.origins}),
         failing=keep,
-        golden=golden.relative_to(house).as_posix(),
+        golden=golden.relative_to(session).as_posix(),
         asked=BY_TOOLS if parse_failing(keep).code in OF_TOOLS else BY_RULES,
         name=re.sub(r"\W+", "_", path.stem.removeprefix("test_")).strip("_").lower() or "the_incident",
-        up=".parent" * len(path.resolve().parent.relative_to(house).parts),
+        up=".parent" * len(path.resolve().parent.relative_to(session).parts),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

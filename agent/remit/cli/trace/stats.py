@@ -16,9 +16,9 @@ COLUMNS = ("agent", "action", "calls", "refused", "failed", "p50", "p95", "token
 def show_stats(since: int | None, as_json: bool) -> None:
     """Print a row for each agent and action, of what was recorded since that Unix nanosecond, or of all."""
     from remit.tracing.reports import STATISTICS_EVENTS, tool_statistics
-    from remit.workspace import open_house
+    from remit.workspace import open_session
 
-    opened = open_house()
+    opened = open_session()
     prices = {name: agent.price for name, agent in opened.workspace.agents.items()}
     rows = tool_statistics(opened.journal.every(*STATISTICS_EVENTS, since=since or 0), prices)
     if as_json:

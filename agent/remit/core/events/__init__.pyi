@@ -7,19 +7,19 @@ from .approvals import (
     ApprovalVoided,
     BreakGlassReviewed,
 )
-from .calls import AttemptEnded, AttemptIntended, CallAnswered, CallDecided, EffectSettled
+from .calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
 from .event import NANO
-from .operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTried
+from .operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
 from .recorded import EVENT, AnyEvent, Recorded
 from .runs import (
     AnswerRejected,
     BudgetSpent,
     Content,
-    ModelAnswered,
-    ModelAsked,
     ModelFailed,
+    ModelRequested,
+    ModelResponded,
     Outcome,
-    RulesChanged,
+    PolicyChanged,
     RunFinished,
     RunPruned,
     RunResumed,
@@ -38,8 +38,8 @@ __all__ = [
     "ApprovalRequested",
     "ApprovalRevoked",
     "ApprovalVoided",
+    "AttemptBegun",
     "AttemptEnded",
-    "AttemptIntended",
     "BreakGlassReviewed",
     "BudgetSpent",
     "CallAnswered",
@@ -48,18 +48,18 @@ __all__ = [
     "EffectSettled",
     "HoldLifted",
     "HoldSet",
-    "ModelAnswered",
-    "ModelAsked",
     "ModelFailed",
+    "ModelRequested",
+    "ModelResponded",
     "Outcome",
+    "PolicyChanged",
     "Recorded",
-    "RulesChanged",
     "RunFinished",
     "RunPruned",
     "RunResumed",
     "RunStarted",
     "ToolFailed",
     "ToolRecovered",
-    "ToolTried",
+    "ToolTrialStarted",
     "Usage",
 ]

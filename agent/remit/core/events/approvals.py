@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from remit.core.calls import Json, Missing
+from remit.core.calls import Json, MissingApproval
 from remit.core.errors import Code
 from remit.core.events.event import Event
 
@@ -24,7 +24,7 @@ class ApprovalRequested(Event):
     step: int
     index: int
     decision_digest: str
-    missing: tuple[Missing, ...]
+    missing: tuple[MissingApproval, ...]
     summary: str
     expires_at: int  # Unix nanoseconds
     break_glass: bool = False

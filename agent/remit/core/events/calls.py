@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Literal
 
 from remit.core.attempts import Change, Connection, Landed, Limit, Refused, Spent
-from remit.core.calls import Ask, Call, Confinement, Decision, Json, Result
+from remit.core.calls import Call, Confinement, Decision, Json, ProposedCall, Result
 from remit.core.errors import Code
 from remit.core.events.event import Event
 
@@ -17,28 +17,28 @@ class CallDecided(Event):
     """A call of a step was parsed, made canonical and decided; or refused before it could be.
 
     `call` is None where parsing or canonicalisation failed: then `refused` holds the result. `round` counts decisions of
-    the same call: 0 first, 1 after the first grant. `said` is that fact of a call whose arguments are not recorded whole.
+    the same call: 0 first, 1 after the first grant. `quoted_by_user` is that fact of a call whose arguments are not recorded whole.
     """
 
     type: Literal["call.decided"] = "call.decided"
     step: int
     index: int
-    ask: Ask
+    ask: ProposedCall
     round: int = 0
     call: Call | None = None
     decision: Decision | None = None
     refused: Result | None = None
-    said: bool | None = None
+    quoted_by_user: bool | None = None
 
     @property
     def key(self) -> str:
         return f"call.decided/{self.step}/{self.index}/{self.round}"
 
 
-class AttemptIntended(Event):
+class AttemptBegun(Event):
     """The effect is about to happen; for anything but a read this is on disk first."""
 
-    type: Literal["attempt.intended"] = "attempt.intended"
+    type: Literal["attempt.begun"] = "attempt.begun"
     step: int
     index: int
     attempt: int
@@ -107,7 +107,7 @@ class EffectSettled(Event):
 class CallAnswered(Event):
     """The one result of a call, as the model reads it.
 
-    `cleared` are the labels that it takes off the run; `listed` the resources that the directory knows by it.
+    `labels_removed` are the labels that it takes off the run; `directory_added` the resources that the directory knows by it.
     """
 
     type: Literal["call.answered"] = "call.answered"
@@ -115,5 +115,5 @@ class CallAnswered(Event):
     index: int
     result: Result
     output_digest: str = ""
-    cleared: tuple[str, ...] = ()
-    listed: tuple[str, ...] = ()
+    labels_removed: tuple[str, ...] = ()
+    directory_added: tuple[str, ...] = ()

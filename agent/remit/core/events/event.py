@@ -6,12 +6,12 @@ from typing import Final
 
 from pydantic import ConfigDict
 
-from remit.core.calls import Noun
+from remit.core.calls import FrozenModel
 
 NANO: Final = 1_000_000_000  # nanoseconds of a second; every time that is recorded is in Unix nanoseconds
 
 
-class Event(Noun):
+class Event(FrozenModel):
     """What every event has. `step` and `index` are None where the event is not of a step or a call."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)

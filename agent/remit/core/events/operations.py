@@ -56,10 +56,10 @@ class ToolFailed(Event):
         return f"tool.failed/{self.run}/{self.step}/{self.index}/{self.attempt}"
 
 
-class ToolTried(Event):
+class ToolTrialStarted(Event):
     """One call is let through to a tool that has rested. `opened_at` names the rest; `number` counts its trials."""
 
-    type: Literal["tool.tried"] = "tool.tried"
+    type: Literal["tool.trial_started"] = "tool.trial_started"
     tool: str
     run: str
     opened_at: int
@@ -67,7 +67,7 @@ class ToolTried(Event):
 
     @property
     def key(self) -> str:
-        return f"tool.tried/{self.tool}/{self.opened_at}/{self.number}"
+        return f"tool.trial_started/{self.tool}/{self.opened_at}/{self.number}"
 
 
 class ToolRecovered(Event):

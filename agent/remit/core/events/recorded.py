@@ -16,15 +16,15 @@ from remit.core.events.approvals import (
     ApprovalVoided,
     BreakGlassReviewed,
 )
-from remit.core.events.calls import AttemptEnded, AttemptIntended, CallAnswered, CallDecided, EffectSettled
-from remit.core.events.operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTried
+from remit.core.events.calls import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled
+from remit.core.events.operations import HoldLifted, HoldSet, ToolFailed, ToolRecovered, ToolTrialStarted
 from remit.core.events.runs import (
     AnswerRejected,
     BudgetSpent,
-    ModelAnswered,
-    ModelAsked,
     ModelFailed,
-    RulesChanged,
+    ModelRequested,
+    ModelResponded,
+    PolicyChanged,
     RunFinished,
     RunPruned,
     RunResumed,
@@ -34,9 +34,9 @@ from remit.core.events.runs import (
 AnyEvent: TypeAlias = Annotated[
     RunStarted
     | RunResumed
-    | RulesChanged
-    | ModelAsked
-    | ModelAnswered
+    | PolicyChanged
+    | ModelRequested
+    | ModelResponded
     | ModelFailed
     | AnswerRejected
     | CallDecided
@@ -47,7 +47,7 @@ AnyEvent: TypeAlias = Annotated[
     | ApprovalRefused
     | ApprovalVoided
     | BreakGlassReviewed
-    | AttemptIntended
+    | AttemptBegun
     | AttemptEnded
     | EffectSettled
     | BudgetSpent
@@ -57,7 +57,7 @@ AnyEvent: TypeAlias = Annotated[
     | HoldLifted
     | RunPruned
     | ToolFailed
-    | ToolTried
+    | ToolTrialStarted
     | ToolRecovered,
     Field(discriminator="type"),
 ]

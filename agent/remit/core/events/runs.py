@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from remit.core.calls import Ask, Confinement, Noun, Scope, Subjects
+from remit.core.calls import Confinement, FrozenModel, ProposedCall, Scope, Subjects
 from remit.core.errors import Code
 from remit.core.events.event import Event
 
@@ -32,7 +32,7 @@ class RunStarted(Event):
     model: str  # "script:script.yaml", "openai:gpt-5"
     scripted: bool
     actions: tuple[str, ...]
-    rulebook: str
+    bundle: str
     policy_digest: str
     confinement: Confinement
     env: str
@@ -49,7 +49,7 @@ class RunResumed(Event):
     type: Literal["run.resumed"] = "run.resumed"
     count: int
     account: str
-    rulebook: str
+    bundle: str
     policy_digest: str
 
     @property
@@ -57,50 +57,50 @@ class RunResumed(Event):
         return f"run.resumed/{self.count}"
 
 
-class RulesChanged(Event):
+class PolicyChanged(Event):
     """The rules were edited while the run goes on. `rulebook` is what it stands on from here.
 
     `problem` says why the edit is not in force; then the rules are those from before.
     """
 
-    type: Literal["rules.changed"] = "rules.changed"
+    type: Literal["policy.changed"] = "policy.changed"
     count: int
-    rulebook: str = ""
+    bundle: str = ""
     policy_digest: str
     problem: str = ""
 
     @property
     def key(self) -> str:
-        return f"rules.changed/{self.count}"
+        return f"policy.changed/{self.count}"
 
 
-class ModelAsked(Event):
+class ModelRequested(Event):
     """The model is about to be asked. `input_digest` covers the whole conversation and the tools offered."""
 
-    type: Literal["model.asked"] = "model.asked"
+    type: Literal["model.requested"] = "model.requested"
     step: int
     model: str
     input_digest: str
 
 
-class Usage(Noun):
+class Usage(FrozenModel):
     """Tokens, as the provider counts them; None where it does not say."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
 
 
-class ModelAnswered(Event):
+class ModelResponded(Event):
     """One turn of the model; or, `unseen` by it, one of Remit's own, which looks up what the directory is to know."""
 
-    type: Literal["model.answered"] = "model.answered"
+    type: Literal["model.responded"] = "model.responded"
     step: int
     text: str
-    asks: tuple[Ask, ...] = ()
+    proposed_calls: tuple[ProposedCall, ...] = ()
     finish: str  # "stop" | "tool_calls" | "length" | the provider's own word
     usage: Usage = Usage()
     response_model: str = ""
-    unseen: bool = False
+    internal: bool = False
 
 
 class ModelFailed(Event):

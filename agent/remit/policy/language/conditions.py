@@ -56,12 +56,12 @@ _KINDS: Final[Mapping[str, Kind]] = {
 }
 _FACTS: Final[Mapping[str, Kind]] = {
     "labels": "set",
-    "named": "boolean",
-    "known": "boolean",
-    "unknown": "set",
-    "carries": "set",
-    "said": "boolean",
-    "intended": "boolean",
+    "named_by_user": "boolean",
+    "identified": "boolean",
+    "unidentified": "set",
+    "contains": "set",
+    "quoted_by_user": "boolean",
+    "requested_by_user": "boolean",
     "effect": "string",
     "env": "string",
     "confinement": "string",

@@ -89,8 +89,8 @@ def _facts(row: Speaks, declared: Declared) -> Iterator[_Named]:
         if turn.fact == "env":
             declare = f'add "{turn.value}" to envs in remit.toml'
             yield _Named(file, line, "environment", turn.value, declared.envs, declare)
-        elif turn.fact in ("labels", "carries"):
+        elif turn.fact in ("labels", "contains"):
             known = declared.labels | LABELS
-            known = known | CARRIED if turn.fact == "carries" else known
+            known = known | CARRIED if turn.fact == "contains" else known
             declare = "have a manifest return it, or policies/labels.toml put it on something"
             yield _Named(file, line, "label", turn.value, known, declare)

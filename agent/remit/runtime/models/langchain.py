@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from remit.core import Ask, Json, Message, ModelError, ToolSpec, Turn, UsageError
+from remit.core import Json, Message, ModelError, ProposedCall, ToolSpec, Turn, UsageError
 from remit.core.events import Usage
 from remit.core.parsing import load_json
 
@@ -198,11 +198,11 @@ class _Writing:
     text: str = ""
     hidden: dict[str, Json] | None = None
 
-    def ask(self) -> Ask:
+    def ask(self) -> ProposedCall:
         if self.hidden is not None:
-            return Ask(name=self.name, arguments=None, parsed=self.hidden, id=self.id)
+            return ProposedCall(name=self.name, arguments=None, parsed=self.hidden, id=self.id)
         # A call without arguments is streamed as no text at all by several providers.
-        return Ask(name=self.name, arguments=_escaped(self.text) or "{}", id=self.id)
+        return ProposedCall(name=self.name, arguments=_escaped(self.text) or "{}", id=self.id)
 
 
 class _Listener:
@@ -267,7 +267,7 @@ class _Listener:
             )
         return Turn(
             text=_without_surrogates("".join(self._text), lambda _: "\ufffd"),
-            asks=tuple(writing.ask() for writing in self._calls),
+            proposed_calls=tuple(writing.ask() for writing in self._calls),
             finish=finish,
             usage=Usage(input_tokens=self._input, output_tokens=self._output),
             response_model=self._model,
@@ -329,9 +329,9 @@ def to_langchain(messages: Sequence[Message]) -> list[BaseMessage]:
     open_asks: list[tuple[str, str]] = []  # (the ask's own id, the id on the wire), not answered yet
     for number, message in enumerate(messages):
         if message.role == "tool":
-            mine = next((pair for pair in open_asks if pair[0] == message.ask_id), None)
+            mine = next((pair for pair in open_asks if pair[0] == message.call_id), None)
             if mine is None:
-                raise _unpaired(f"message {number} answers {message.ask_id!r}, which was not asked")
+                raise _unpaired(f"message {number} answers {message.call_id!r}, which was not asked")
             open_asks.remove(mine)
             wire.append(ToolMessage(content=message.text, tool_call_id=mine[1]))
             continue
@@ -343,11 +343,11 @@ def to_langchain(messages: Sequence[Message]) -> list[BaseMessage]:
             case "user":
                 wire.append(HumanMessage(content=message.text))
             case "assistant":
-                ids = [f"call_{number}_{index}" for index in range(len(message.asks))]
-                open_asks = [(ask.id, id_) for ask, id_ in zip(message.asks, ids, strict=True)]
+                ids = [f"call_{number}_{index}" for index in range(len(message.proposed_calls))]
+                open_asks = [(ask.id, id_) for ask, id_ in zip(message.proposed_calls, ids, strict=True)]
                 calls: list[Any] = [
                     {"type": "tool_call", "id": id_, "name": _sendable(ask.name), "args": _sent_arguments(ask)}
-                    for ask, id_ in zip(message.asks, ids, strict=True)
+                    for ask, id_ in zip(message.proposed_calls, ids, strict=True)
                 ]
                 wire.append(AIMessage(content=message.text, tool_calls=calls))
     if open_asks:
@@ -366,7 +366,7 @@ def _sendable(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "unknown"
 
 
-def _sent_arguments(ask: Ask) -> dict[str, Any]:
+def _sent_arguments(ask: ProposedCall) -> dict[str, Any]:
     """What the model is shown of its own arguments; text that is no object is quoted, because providers parse it."""
     if ask.arguments is None:
         return ask.parsed or {}

@@ -21,20 +21,20 @@ from typing import Any, Final, cast
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from remit.core import Ask, Message, ModelError, Noun, Problem, ToolSpec, Turn, WorkspaceError
+from remit.core import FrozenModel, Message, ModelError, Problem, ProposedCall, ToolSpec, Turn, WorkspaceError
 from remit.core.parsing import MOST_BITS, load_yaml, read_text
 
 FINISHES: Final = ("stop", "tool_calls", "length", "content_filter")
 
 
-class ScriptedCall(Noun):
+class ScriptedCall(FrozenModel):
     """One call of a turn. `arguments` is JSON text, or whatever the script has instead."""
 
     name: str
     arguments: str
 
 
-class ScriptedTurn(Noun):
+class ScriptedTurn(FrozenModel):
     """One turn. `finish` is "" where the script does not say."""
 
     say: str
@@ -42,7 +42,7 @@ class ScriptedTurn(Noun):
     finish: str
 
 
-class ScriptedApproval(Noun):
+class ScriptedApproval(FrozenModel):
     """One approval that the script gives in a person's place: of the next request of that action."""
 
     action: str
@@ -51,7 +51,7 @@ class ScriptedApproval(Noun):
     note: str = ""
 
 
-class Script(Noun):
+class Script(FrozenModel):
     """The whole file; `file` is how to name it to a person."""
 
     file: str
@@ -93,12 +93,12 @@ class ScriptModel:
                 fix=f"add a turn to {self._script.file}, or end it with a turn that calls nothing",
             )
         turn = turns[step]
-        asks = tuple(
-            Ask(name=call.name, arguments=call.arguments, id=f"call_{step}_{index}")
+        proposed_calls = tuple(
+            ProposedCall(name=call.name, arguments=call.arguments, id=f"call_{step}_{index}")
             for index, call in enumerate(turn.calls)
         )
-        finish = turn.finish or ("tool_calls" if asks else "stop")
-        return Turn(text=turn.say, asks=asks, finish=finish, response_model="script")
+        finish = turn.finish or ("tool_calls" if proposed_calls else "stop")
+        return Turn(text=turn.say, proposed_calls=proposed_calls, finish=finish, response_model="script")
 
 
 class _Reader:

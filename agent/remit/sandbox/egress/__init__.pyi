@@ -1,4 +1,4 @@
-from .call_session import Permit, Ticket
+from .call_session import CallSession, Permit
 from .errors import BLOCKED, FINAL
 from .permissions import (
     SHAPE,
@@ -21,6 +21,7 @@ __all__ = [
     "FINAL",
     "PORT",
     "SHAPE",
+    "CallSession",
     "Credential",
     "Door",
     "Egress",
@@ -29,7 +30,6 @@ __all__ = [
     "Network",
     "NetworkError",
     "Permit",
-    "Ticket",
     "is_address",
     "parse_credential",
     "parse_host",

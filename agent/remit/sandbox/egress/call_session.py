@@ -80,7 +80,7 @@ class Entry:
             )
 
 
-class Ticket:
+class CallSession:
     """One call at the proxy. All of it but `environment` belongs to the proxy's own event loop."""
 
     def __init__(
@@ -136,8 +136,10 @@ class Ticket:
 
     def may_tunnel(self, name: str, port: int) -> None:
         """Raise Blocked `not_decided` where no request to that host can be allowed."""
-        asks = self._permit.decide is not None and any(line.covers(name, port) for line in self.network.at_most)
-        if not asks and not self.network.knows(name, port):
+        proposed_calls = self._permit.decide is not None and any(
+            line.covers(name, port) for line in self.network.at_most
+        )
+        if not proposed_calls and not self.network.knows(name, port):
             raise Blocked("not_decided", f"the host {name!r} was not decided for this call")
 
     async def _decide(self, url: str) -> bool:

@@ -15,14 +15,14 @@ _ENCRYPTED_HELLO: Final = (0xFE0D, 0xFFCE)  # ECH, and ESNI before it
 
 
 @dataclass(frozen=True, kw_only=True)
-class Hello:
+class ClientHello:
     """`name` is the server's as it stands there, "" where none does; `hidden`: another may stand in an encrypted part."""
 
     name: str
     hidden: bool
 
 
-class HelloReader:
+class ClientHelloReader:
     """Reads the hello at the beginning of a connection as it comes; however it is cut, each byte is looked at once."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class HelloReader:
         self._at = 0  # where the record begins that is read
         self._taken = 0  # bytes of it
 
-    def take(self, data: bytes) -> Hello | None:
+    def take(self, data: bytes) -> ClientHello | None:
         """The hello, once it has come with `data`; None where more of it is to come.
 
         Raises:
@@ -70,7 +70,7 @@ class HelloReader:
     def _message_size(self) -> int:
         return 4 + int.from_bytes(self._message[1:4], "big")
 
-    def _hello(self) -> Hello:
+    def _hello(self) -> ClientHello:
         try:
             return _Reader(bytes(self._message[4 : self._message_size()])).hello()
         except (IndexError, UnicodeDecodeError) as failure:
@@ -82,7 +82,7 @@ class _Reader:
         self._data = data
         self._at = 0
 
-    def hello(self) -> Hello:
+    def hello(self) -> ClientHello:
         self._take(2 + 32)  # version, random
         self._vector(1)  # session
         self._vector(2)  # cipher suites
@@ -96,7 +96,7 @@ class _Reader:
                 raise IndexError
             seen[kind] = body
         name = _Reader(seen[_SERVER_NAME]).server_name() if _SERVER_NAME in seen else ""
-        return Hello(name=name, hidden=any(kind in seen for kind in _ENCRYPTED_HELLO))
+        return ClientHello(name=name, hidden=any(kind in seen for kind in _ENCRYPTED_HELLO))
 
     def server_name(self) -> str:
         """RFC 6066 section 3: exactly one host name."""

@@ -6,10 +6,10 @@ import ssl
 from typing import Final, Protocol
 
 from remit.sandbox.egress.addresses import Resolver, dial, find
-from remit.sandbox.egress.call_session import Entry, Ticket
+from remit.sandbox.egress.call_session import CallSession, Entry
 from remit.sandbox.egress.certificate_authority import Authority
-from remit.sandbox.egress.client_hello import Hello, HelloReader
-from remit.sandbox.egress.connection import Wire, splice
+from remit.sandbox.egress.client_hello import ClientHello, ClientHelloReader
+from remit.sandbox.egress.connection import ProxiedConnection, splice
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.forwarder import Forwarder
 from remit.sandbox.egress.requests import Head, Requests, authority, malformed
@@ -29,15 +29,15 @@ class _Proxy(Protocol):
 class Tunnel:
     """One CONNECT of one call."""
 
-    def __init__(self, proxy: _Proxy, ticket: Ticket, requests: Requests) -> None:
+    def __init__(self, proxy: _Proxy, call_session: CallSession, requests: Requests) -> None:
         self._proxy = proxy
-        self._ticket = ticket
+        self._call_session = call_session
         self._requests = requests
         self._wire = requests.wire
 
     async def serve(self, head: Head) -> None:
         """From the request to the end of the connection. Raises Blocked only where the tunnel never stood."""
-        entry = self._ticket.begin("https", "", 0)
+        entry = self._call_session.begin("https", "", 0)
         entry.method = head.method
         self._standing = False
         try:
@@ -57,21 +57,21 @@ class Tunnel:
         entry.host, entry.port = name, port
         if any(host.decode("latin-1") not in (head.target, name) for host in head.all(b"host")):
             raise Blocked("other_name", "its Host header names another host")
-        self._ticket.may_tunnel(name, port)
+        self._call_session.may_tunnel(name, port)
         if self._requests.left:
             raise malformed("something follows before the tunnel stands")
-        if not self._ticket.network.opaque(name, port):
+        if not self._call_session.network.opaque(name, port):
             await self._look_into(name, port, entry)
             return
         entry.method = ""
         try:
-            targets = await find(name, port, self._proxy.resolver, self._ticket.network.ranges)
+            targets = await find(name, port, self._proxy.resolver, self._call_session.network.ranges)
             connection, target = await dial(name, targets)
         except Blocked as blocked:
             entry.address = blocked.kind
             raise
         entry.address = target.kind
-        server = Wire(connection, self._ticket.idle)
+        server = ProxiedConnection(connection, self._call_session.idle)
         try:
             await self._stand()
             await self._pass(server, name, entry)
@@ -84,8 +84,8 @@ class Tunnel:
 
     async def _hello(self, name: str) -> bytes:
         """The bytes of the hello, which must name that host and nobody else."""
-        reader = HelloReader()
-        hello: Hello | None = None
+        reader = ClientHelloReader()
+        hello: ClientHello | None = None
         while hello is None:
             data = await self._wire.receive()
             if not data:
@@ -99,15 +99,15 @@ class Tunnel:
             raise Blocked("other_name", "the TLS hello names another host than the tunnel")
         return bytes(reader.said)
 
-    async def _pass(self, server: Wire, name: str, entry: Entry) -> None:
-        hello, ticket = await self._hello(name), self._ticket
-        ticket.spend_sent(len(hello), entry)
+    async def _pass(self, server: ProxiedConnection, name: str, entry: Entry) -> None:
+        hello, call_session = await self._hello(name), self._call_session
+        call_session.spend_sent(len(hello), entry)
         await server.send(hello)
         await splice(
             self._wire,
             server,
-            there=lambda size: ticket.spend_sent(size, entry),
-            back=lambda size: ticket.spend_received(size, entry),
+            there=lambda size: call_session.spend_sent(size, entry),
+            back=lambda size: call_session.spend_received(size, entry),
         )
 
     async def _look_into(self, name: str, port: int, entry: Entry) -> None:
@@ -116,4 +116,6 @@ class Tunnel:
         await self._wire.secure(self._proxy.authority.context(name), server=True, already=hello)
         entry.drop()  # from here on each request has its own
         requests = Requests(self._wire)
-        await Forwarder(self._ticket, requests, self._proxy.resolver, self._proxy.trust, tunnel=(name, port)).run(None)
+        await Forwarder(self._call_session, requests, self._proxy.resolver, self._proxy.trust, tunnel=(name, port)).run(
+            None
+        )

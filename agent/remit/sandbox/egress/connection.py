@@ -17,7 +17,7 @@ HANDSHAKE_SECONDS: Final = 10.0
 PATIENCE: Final = 16
 
 
-class Wire:
+class ProxiedConnection:
     """A socket that does not block, owned from here on. `idle` is how many seconds it may be silent.
 
     INVARIANT: under TLS one coroutine uses it at a time, or pieces of two records could be mixed.
@@ -191,7 +191,9 @@ def _end(waiter: asyncio.Future[bool]) -> None:
         waiter.set_result(False)
 
 
-async def splice(one: Wire, other: Wire, *, there: Callable[[int], None], back: Callable[[int], None]) -> None:
+async def splice(
+    one: ProxiedConnection, other: ProxiedConnection, *, there: Callable[[int], None], back: Callable[[int], None]
+) -> None:
     """Pass bytes on both ways, unopened, until both ends are done. `there` and `back` count, and may refuse."""
     heard = [asyncio.get_running_loop().time()]
     tasks = [
@@ -209,7 +211,9 @@ async def splice(one: Wire, other: Wire, *, there: Callable[[int], None], back: 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pump(source: Wire, sink: Wire, count: Callable[[int], None], heard: list[float]) -> None:
+async def _pump(
+    source: ProxiedConnection, sink: ProxiedConnection, count: Callable[[int], None], heard: list[float]
+) -> None:
     """One way. `heard` is when something last passed either way: silence is only idle where both are silent."""
     now = asyncio.get_running_loop().time
     while True:

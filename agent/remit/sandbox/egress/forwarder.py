@@ -10,8 +10,8 @@ import h11
 
 from remit.core.parsing import DEFAULT_PORT, Url
 from remit.sandbox.egress.addresses import Resolver, dial, find
-from remit.sandbox.egress.call_session import Entry, Ticket
-from remit.sandbox.egress.connection import CHUNK, Wire
+from remit.sandbox.egress.call_session import CallSession, Entry
+from remit.sandbox.egress.connection import CHUNK, ProxiedConnection
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.overrides import check_overrides
 from remit.sandbox.egress.requests import Asked, Head, Requests, tokens, url_of
@@ -32,7 +32,7 @@ _HOP: Final = frozenset(
 class Server:
     """A connection to the server of one name and port."""
 
-    def __init__(self, name: str, port: int, wire: Wire) -> None:
+    def __init__(self, name: str, port: int, wire: ProxiedConnection) -> None:
         self.place = (name, port)
         self.wire = wire
         self.peer = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_ANSWER_HEAD)
@@ -53,13 +53,13 @@ class Forwarder:
 
     def __init__(
         self,
-        ticket: Ticket,
+        call_session: CallSession,
         requests: Requests,
         resolver: Resolver,
         trust: ssl.SSLContext,
         tunnel: tuple[str, int] | None = None,
     ) -> None:
-        self._ticket = ticket
+        self._call_session = call_session
         self._requests = requests
         self._resolver = resolver
         self._trust = trust
@@ -101,15 +101,15 @@ class Forwarder:
                 entry.end()
 
     async def _whole(self, head: Head) -> Asked:
-        ticket = self._ticket
-        most, spent = ticket.left_to_send, ticket.network.sent - ticket.left_to_send
+        call_session = self._call_session
+        most, spent = call_session.left_to_send, call_session.network.sent - call_session.left_to_send
         return await self._requests.whole(
-            head, most, lambda size: ticket.over("sent", ticket.network.sent, spent + size, "bytes")
+            head, most, lambda size: call_session.over("sent", call_session.network.sent, spent + size, "bytes")
         )
 
     def _begin(self, method: str) -> Entry:
         name, port = self._tunnel or ("", 0)
-        entry = self._ticket.begin("http" if self._tunnel is None else "https", name, port)
+        entry = self._call_session.begin("http" if self._tunnel is None else "https", name, port)
         entry.method = method
         return entry
 
@@ -122,14 +122,14 @@ class Forwarder:
         scheme, name, port, url = url_of(asked.head, self._tunnel)
         path = _path(url.resource)
         entry.host, entry.port, entry.path = name, port, path
-        await self._ticket.check(scheme, name, port, asked.head.method, path, url.resource)
+        await self._call_session.check(scheme, name, port, asked.head.method, path, url.resource)
         request, body = self._request(asked, scheme, name, port, url)
         server = await self._connect(name, port, entry)
         try:
             data = server.peer.send(request) or b""
             data += (server.peer.send(h11.Data(data=body)) or b"") if body else b""
             data += server.peer.send(h11.EndOfMessage()) or b""
-            self._ticket.spend_sent(len(data), entry)
+            self._call_session.spend_sent(len(data), entry)
             await server.wire.send(data)
             await self._answer(server, entry, reply)
         except BaseException as failure:
@@ -142,11 +142,11 @@ class Forwarder:
 
     def _request(self, asked: Asked, scheme: str, name: str, port: int, url: Url) -> tuple[h11.Request, bytes]:
         shown = name if port == DEFAULT_PORT[scheme] else f"{name}:{port}"
-        own = self._ticket.headers(scheme, name, port)
+        own = self._call_session.headers(scheme, name, port)
         own_names = {key.lower() for key, _ in own}
         check_overrides(asked.head, own_names)
         dropped = {b"host", b"content-length", b"expect", *_HOP, *_named(asked), *own_names}
-        if self._ticket.scrubber is not None:  # a secret in single pieces is not known again
+        if self._call_session.scrubber is not None:  # a secret in single pieces is not known again
             dropped |= {b"range", b"if-range"}
         kept = [(key, value) for key, value in asked.head.fields if key not in dropped]
         headers = [(b"host", shown.encode()), *kept, *own]
@@ -163,13 +163,13 @@ class Forwarder:
                 return server
             self.close()
         try:
-            targets = await find(name, port, self._resolver, self._ticket.network.ranges)
+            targets = await find(name, port, self._resolver, self._call_session.network.ranges)
             connection, target = await dial(name, targets)
         except Blocked as blocked:
             entry.address = blocked.kind
             raise
         entry.address = target.kind
-        wire = Wire(connection, self._ticket.idle, kind=target.kind)
+        wire = ProxiedConnection(connection, self._call_session.idle, kind=target.kind)
         try:
             if self._tunnel is not None:
                 await wire.secure(self._trust, name=name)
@@ -195,17 +195,17 @@ class Forwarder:
                     await self._requests.wire.send(bytes(ready))
                     ready.clear()
                 data = await server.wire.receive()
-                self._ticket.spend_received(len(data), entry)
+                self._call_session.spend_received(len(data), entry)
                 server.peer.receive_data(data)
             elif isinstance(event, h11.Response):
                 entry.status = event.status_code
-                body = Body(event, self._ticket.scrubber)
+                body = Body(event, self._call_session.scrubber)
                 ready += reply.begin(event.status_code, reason_of(event.status_code), [*_kept(body)])
             elif isinstance(event, h11.Data):
                 assert body is not None
                 for piece in body.take(bytes(event.data)):
                     if body.inflates:
-                        self._ticket.spend_received(len(piece), None)
+                        self._call_session.spend_received(len(piece), None)
                     ready += reply.piece(piece)
                     if len(ready) > CHUNK:
                         await self._requests.wire.send(bytes(ready))

@@ -13,7 +13,7 @@ from ipaddress import ip_network
 from typing import Final
 from urllib.parse import urlsplit
 
-from remit.core import Noun, Refusal, Touch
+from remit.core import FrozenModel, Refusal, ResourceAccess
 from remit.core.parsing import DEFAULT_PORT, SCHEMES, canonical_host, canonical_url, covered
 
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
@@ -43,7 +43,7 @@ class NetworkError(ValueError):
         super().__init__(what)
 
 
-class Host(Noun):
+class Host(FrozenModel):
     """One line of `hosts`. `methods` and `path` None: whatever they are; then nothing needs to look into the connection."""
 
     name: str
@@ -66,7 +66,7 @@ class Host(Noun):
         return self.path is None or covered([self.path.removeprefix("/")], path.removeprefix("/"))
 
 
-class Url(Noun):
+class Url(FrozenModel):
     """One URL that a decision names, with the methods that the action may use; the query is not part of it."""
 
     scheme: str
@@ -76,7 +76,7 @@ class Url(Noun):
     methods: tuple[str, ...]
 
 
-class Credential(Noun):
+class Credential(FrozenModel):
     """A secret that the proxy puts on the wire at one host: `header` gets `template` with the secret in it.
 
     `env` names the variable in which the tool holds a stand-in for it, "" for none.
@@ -95,14 +95,14 @@ class Credential(Noun):
         return _TEMPLATE.sub(lambda found: encoded if found[1] else value, self.template)
 
 
-class Exposed(Noun):
+class Exposed(FrozenModel):
     """A secret that cannot go by the proxy: the tool itself gets it, in the variable `env`."""
 
     secret: str
     env: str
 
 
-class Network(Noun):
+class Network(FrozenModel):
     """Everything that one call may reach. Empty: nothing.
 
     `hosts` every call of the tool has; `urls` are this call's. `at_most` bounds the URLs that it may be redirected to, each
@@ -204,7 +204,7 @@ def url_of(resource: str, methods: Iterable[str]) -> Url:
     return Url(scheme=parts.scheme, name=parts.hostname, port=port, path=parts.path, methods=tuple(methods))
 
 
-def urls_of(touches: Iterable[Touch], methods: Iterable[str]) -> tuple[Url, ...]:
+def urls_of(touches: Iterable[ResourceAccess], methods: Iterable[str]) -> tuple[Url, ...]:
     """The URLs among what a call touches."""
     methods = tuple(methods)
     return tuple(url_of(touch.resource, methods) for touch in touches if touch.kind in SCHEMES)

@@ -17,10 +17,10 @@ import certifi
 
 from remit.core import Connection
 from remit.sandbox.egress.addresses import Resolver, SystemResolver
-from remit.sandbox.egress.call_session import IDLE_SECONDS, Permit, Ticket
+from remit.sandbox.egress.call_session import IDLE_SECONDS, CallSession, Permit
 from remit.sandbox.egress.certificate_authority import Authority
 from remit.sandbox.egress.connect_tunnel import Tunnel
-from remit.sandbox.egress.connection import Wire
+from remit.sandbox.egress.connection import ProxiedConnection
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.forwarder import Forwarder
 from remit.sandbox.egress.permissions import Network
@@ -132,7 +132,7 @@ class Door:
         self._egress = egress
         self._listener = listener
         self._loop = loop
-        self._tickets: dict[str, Ticket] = {}
+        self._tickets: dict[str, CallSession] = {}
         self._strangers = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -143,27 +143,27 @@ class Door:
     def open(self) -> bool:
         return not self._closed and self._loop.is_running()
 
-    def admit(self, network: Network, permit: Permit, source: str = "") -> Ticket:
+    def admit(self, network: Network, permit: Permit, source: str = "") -> CallSession:
         """Let one call in, until `dismiss`. To be called where the call's own event loop runs.
 
         `source`: the address that its connections come from, where the sandbox serves other calls too.
         """
-        ticket = Ticket(network, permit, PORT, self._egress.idle, asyncio.get_running_loop(), source)
-        self._tickets[ticket.token] = ticket
-        return ticket
+        call_session = CallSession(network, permit, PORT, self._egress.idle, asyncio.get_running_loop(), source)
+        self._tickets[call_session.token] = call_session
+        return call_session
 
-    async def dismiss(self, ticket: Ticket) -> Sequence[Connection]:
+    async def dismiss(self, call_session: CallSession) -> Sequence[Connection]:
         """End what the call has open, and tell what came of its connections.
 
         A proxy that is held up is not waited for: its connections end when it comes to it.
         """
-        self._tickets.pop(ticket.token, None)
-        work = ticket.finish()
+        self._tickets.pop(call_session.token, None)
+        work = call_session.finish()
         try:
             ending = asyncio.run_coroutine_threadsafe(work, self._loop)
         except RuntimeError:  # it has ended, and with it every connection
             work.close()
-            return ticket.ended
+            return call_session.ended
         try:
             async with asyncio.timeout(DISMISS_SECONDS):
                 await asyncio.shield(asyncio.wrap_future(ending))
@@ -172,7 +172,7 @@ class Door:
         except asyncio.CancelledError:
             if not ending.cancelled():  # it is the call that was cancelled, not the proxy that ended meanwhile
                 raise
-        return ticket.ended
+        return call_session.ended
 
     def close(self) -> None:
         self._closed = True
@@ -214,17 +214,17 @@ class Door:
             return
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        wire = Wire(connection, STRANGER_SECONDS)
+        wire = ProxiedConnection(connection, STRANGER_SECONDS)
         task = self._loop.create_task(self._serve(wire, address))
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._served(done, wire))
 
-    def _served(self, task: asyncio.Task[None], wire: Wire) -> None:
+    def _served(self, task: asyncio.Task[None], wire: ProxiedConnection) -> None:
         """Closed here and nowhere else: a task that is cancelled early never runs."""
         self._tasks.discard(task)
         wire.close()
 
-    async def _serve(self, wire: Wire, address: str) -> None:
+    async def _serve(self, wire: ProxiedConnection, address: str) -> None:
         try:
             requests = Requests(wire)
             head = await self._introduced(requests)
@@ -246,14 +246,14 @@ class Door:
             self._strangers -= 1
 
     async def _admitted(self, requests: Requests, head: Head, address: str) -> None:
-        ticket = self._tickets.get(head.token)
-        if ticket is None or not ticket.is_of(address):
+        call_session = self._tickets.get(head.token)
+        if call_session is None or not call_session.is_of(address):
             raise Blocked("no_call", "no call is known by its token")
         task = asyncio.current_task()
         assert task is not None
-        ticket.join(task)
-        requests.wire.idle = ticket.idle
+        call_session.join(task)
+        requests.wire.idle = call_session.idle
         if head.method == "CONNECT":
-            await Tunnel(self._egress, ticket, requests).serve(head)
+            await Tunnel(self._egress, call_session, requests).serve(head)
         else:
-            await Forwarder(ticket, requests, self._egress.resolver, self._egress.trust).run(head)
+            await Forwarder(call_session, requests, self._egress.resolver, self._egress.trust).run(head)

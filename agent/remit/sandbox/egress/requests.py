@@ -13,7 +13,7 @@ import h11
 
 from remit.core import Refusal
 from remit.core.parsing import DEFAULT_PORT, Url, canonical_host, canonical_url
-from remit.sandbox.egress.connection import Wire
+from remit.sandbox.egress.connection import ProxiedConnection
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.permissions import METHODS, is_address
 
@@ -159,7 +159,7 @@ def malformed(why: str) -> Blocked:
 class Requests:
     """The requests on one connection of a tool, one after another. `said` was received before."""
 
-    def __init__(self, wire: Wire, said: bytes = b"") -> None:
+    def __init__(self, wire: ProxiedConnection, said: bytes = b"") -> None:
         self.last = False  # no other may follow the one that was read last
         self.wire = wire
         self._said = bytearray(said)

@@ -13,7 +13,7 @@ from remit.core import Json
 from remit.sandbox.account import account_for
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.file_grants import Opened
-from remit.sandbox.network_handover import Outside, Passage, judged
+from remit.sandbox.network_handover import NetworkAccess, Outside, judged
 from remit.sandbox.one_shot import call_frame, close_files, settle
 from remit.sandbox.outcome import Output, classify
 from remit.sandbox.process import DRAIN_SECONDS
@@ -147,10 +147,10 @@ async def _once(
     try:
         if door is not None and not door.open:
             return None
-        passage = Passage(door, profile.network, outside, child.source)
-        async with passage:
+        network_access = NetworkAccess(door, profile.network, outside, child.source)
+        async with network_access:
             started = time.monotonic()
-            await exchange.ask(opened, passage.told(prepared.frame))
+            await exchange.ask(opened, network_access.told(prepared.frame))
             report = None
             if exchange.stop is not None or not exchange.whole:
                 child.end()
@@ -164,7 +164,7 @@ async def _once(
         if answer.limit is not None and report is None:  # how much it used is its parent's to say
             ending = exchange.ending(started, await child.ended(DRAIN_SECONDS))
             answer = classify(profile, ending, declared=declared)
-        output = judged(settle(profile, ending, answer, opened, exchange), passage)
+        output = judged(settle(profile, ending, answer, opened, exchange), network_access)
         # What one call filled up, the next would find full; what killed one may have hurt its parent.
         retire = output.code in ("resource_exhausted", "timeout")
         return output

@@ -1,11 +1,11 @@
 from .anonymization import Declared, declared, replaced
 from .audit import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 from .failures import FORMS, Failing, find_failures, parse_failing
-from .incident import Brief, brief
-from .reconciliation import mend
+from .incident import IncidentReport, incident_report
+from .reconciliation import reconcile
 from .run_diff import Compared, Cost, Difference, Files, compare, last_good
 from .statistics import STATISTICS_EVENTS, ActionStatistics, tool_statistics
-from .timeline import Approval, CallStory, Story, tell, utc
+from .timeline import Approval, CallTimeline, Timeline, tell, utc
 from .verification import verify
 
 __all__ = [
@@ -13,16 +13,15 @@ __all__ = [
     "STATISTICS_EVENTS",
     "ActionStatistics",
     "Approval",
-    "Brief",
-    "CallStory",
+    "CallTimeline",
     "Compared",
     "Cost",
     "Declared",
     "Difference",
     "Failing",
     "Files",
-    "Story",
-    "brief",
+    "IncidentReport",
+    "Timeline",
     "compare",
     "decision_as_csv",
     "decision_as_json",
@@ -30,9 +29,10 @@ __all__ = [
     "decision_rows",
     "declared",
     "find_failures",
+    "incident_report",
     "last_good",
-    "mend",
     "parse_failing",
+    "reconcile",
     "replaced",
     "tell",
     "tool_statistics",

@@ -16,7 +16,7 @@ from typing import Final
 
 from remit.core import Json, Succeeded
 from remit.core.parsing import canonical_json
-from remit.tracing.reports.timeline import CallStory, Story
+from remit.tracing.reports.timeline import CallTimeline, Timeline
 
 # What differs between any two runs and means nothing: times, and ids that machines draw.
 _TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?(?:Z|[+-]\d\d:?\d\d)?")
@@ -34,12 +34,12 @@ WIDEST: Final = 250_000  # pairs of one gap that are weighed; in wider ones, cal
 class Pair:
     """One call in both runs, or in one of them. `moved` says that it was asked at another place among the others."""
 
-    a: CallStory | None
-    b: CallStory | None
+    a: CallTimeline | None
+    b: CallTimeline | None
     moved: bool = False
 
 
-def align(a: Story, b: Story) -> list[Pair]:
+def align(a: Timeline, b: Timeline) -> list[Pair]:
     """The calls of both runs, in order, those that mean the same side by side."""
     left, right = [_Meaning(call, a.run) for call in a.calls], [_Meaning(call, b.run) for call in b.calls]
     matcher = SequenceMatcher(None, [one.key for one in left], [one.key for one in right], autojunk=False)
@@ -62,7 +62,7 @@ def comparable(value: Json, run: str) -> str:
 class _Meaning:
     """A call and what it is compared by."""
 
-    def __init__(self, call: CallStory, run: str) -> None:
+    def __init__(self, call: CallTimeline, run: str) -> None:
         self.call = call
         self._run = run
 

@@ -19,38 +19,41 @@ from typing import Final, Literal, TypeVar, cast, get_args, get_origin
 
 from pydantic import BaseModel
 
-from remit.core import Ask, Call, Json, Missing, Subjects, Succeeded
+from remit.core import Call, Json, MissingApproval, ProposedCall, Subjects, Succeeded
 from remit.core.events import (
     AnyEvent,
     ApprovalGranted,
     AttemptEnded,
     CallAnswered,
-    ModelAnswered,
-    ModelAsked,
+    ModelRequested,
+    ModelResponded,
     Recorded,
     RunStarted,
 )
 from remit.core.parsing import load_json
 from remit.journal import OWN_DETAILS, Chain, Link, link
-from remit.workspace import Rulebook
+from remit.workspace import Bundle
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 # Texts that are configuration: of a model, a version, an environment, an action, a role, a label, an agent.
 KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
     RunStarted: frozenset({"model", "env", "version", "actions"}),
-    ModelAsked: frozenset({"model"}),
-    ModelAnswered: frozenset({"response_model", "finish"}),
+    ModelRequested: frozenset({"model"}),
+    ModelResponded: frozenset({"response_model", "finish"}),
     Call: frozenset({"action"}),
     Subjects: frozenset({"agent"}),
-    Missing: frozenset({"role"}),
+    MissingApproval: frozenset({"role"}),
     ApprovalGranted: frozenset({"role"}),
     AttemptEnded: frozenset({"labels"}),
     Succeeded: frozenset({"labels"}),
-    CallAnswered: frozenset({"cleared"}),
+    CallAnswered: frozenset({"labels_removed"}),
 }
 # Texts that stay where a manifest has that very word: a model may ask for an action by any name, and a tool fail with any.
-DECLARED: Final[dict[type[BaseModel], frozenset[str]]] = {Ask: frozenset({"name"}), AttemptEnded: frozenset({"error"})}
+DECLARED: Final[dict[type[BaseModel], frozenset[str]]] = {
+    ProposedCall: frozenset({"name"}),
+    AttemptEnded: frozenset({"error"}),
+}
 # Names that Remit itself puts into an error's details and into the facts of a decision.
 OURS: Final = OWN_DETAILS | {"rules", "resources", "at"}
 # What may stand before the colon of a text that is no resource of a tool.
@@ -67,7 +70,7 @@ class Declared:
     kinds: frozenset[str] = frozenset()
 
 
-def declared(books: Iterable[Rulebook]) -> Declared:
+def declared(books: Iterable[Bundle]) -> Declared:
     """The words of those rulebooks' pinned tools."""
     tools = [tool for book in books for tool in book.workspace.tools.values() if tool.pin is not None]
     schemas = [schema for tool in tools for schema in (tool.pin.schemas.values() if tool.pin else ())]
@@ -147,7 +150,7 @@ class _Shaping:
             return self._data(value)
         if not isinstance(value, str):
             return value
-        if isinstance(model, Ask) and name == "arguments":
+        if isinstance(model, ProposedCall) and name == "arguments":
             return self._raw(value)
         return self._said(type(model), name, value)
 

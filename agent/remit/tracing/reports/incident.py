@@ -13,17 +13,17 @@ from remit.journal import is_driven
 from remit.tracing import Trace, open_trace
 from remit.tracing.reports.failures import find_failures
 from remit.tracing.reports.run_diff import Compared, Files, compare, last_good
-from remit.tracing.reports.timeline import Story, tell
-from remit.workspace import CODE_DIGESTS, Budget, House, load_files, read_digests
+from remit.tracing.reports.timeline import Timeline, tell
+from remit.workspace import CODE_DIGESTS, Budget, WorkspaceSession, load_files, read_digests
 
 COMMANDS: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Brief:
+class IncidentReport:
     """A run and what is known around it. `good` compares it with the last good run; None where there is none here."""
 
-    story: Story
+    timeline: Timeline
     good: Compared | None = None
     budget: Budget | None = None
     held: str | None = None
@@ -33,28 +33,28 @@ class Brief:
     @property
     def state(self) -> str:
         """One word: how the run stands now."""
-        if self.story.finished is not None:
-            return self.story.verdict
+        if self.timeline.finished is not None:
+            return self.timeline.verdict
         if self.held:
             return "held"
-        if self.story.waiting:
+        if self.timeline.waiting:
             return "waiting"
         return "running" if self.driven else "cut off"
 
 
-def brief(trace: Trace, house: House | None = None) -> Brief:
+def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> IncidentReport:
     """Everything about a run that can be told here. `house` None: only the file itself is known."""
-    story = tell(trace.records)
-    found = Brief(story=story, budget=_budget(trace, story))
-    if house is not None:
-        agent = story.started.subjects.agent if story.started else ""
-        unfinished = story.finished is None
-        found = Brief(
-            story=story,
+    timeline = tell(trace.records)
+    found = IncidentReport(timeline=timeline, budget=_budget(trace, timeline))
+    if session is not None:
+        agent = timeline.started.subjects.agent if timeline.started else ""
+        unfinished = timeline.finished is None
+        found = IncidentReport(
+            timeline=timeline,
             budget=found.budget,
-            good=_good(trace, house),
-            held=hold_reason(active_holds(house.journal), f"run:{trace.run}", agent) if unfinished else None,
-            driven=unfinished and is_driven(house.traces, trace.run),
+            good=_good(trace, session),
+            held=hold_reason(active_holds(session.journal), f"run:{trace.run}", agent) if unfinished else None,
+            driven=unfinished and is_driven(session.traces, trace.run),
         )
     return replace(found, commands=tuple(_commands(found, trace)[:COMMANDS]))
 
@@ -62,18 +62,18 @@ def brief(trace: Trace, house: House | None = None) -> Brief:
 def files_of(trace: Trace) -> Files | None:
     """The rulebook that the run began with; None where it is not here."""
     try:
-        return next(iter(trace.rulebooks().values()), None)
+        return next(iter(trace.bundles().values()), None)
     except UsageError:
         return None
 
 
-def _good(trace: Trace, house: House) -> Compared | None:
-    runs = house.journal.runs()
+def _good(trace: Trace, session: WorkspaceSession) -> Compared | None:
+    runs = session.journal.runs()
     row = next((row for row in runs if row.run == trace.run), None)
     if row is None:
         return None
     try:
-        before = open_trace(house.traces, house.journal, last_good(runs, row).run)
+        before = open_trace(session.traces, session.journal, last_good(runs, row).run)
     except UsageError:
         return None
     files = files_of(before), files_of(trace)
@@ -81,24 +81,24 @@ def _good(trace: Trace, house: House) -> Compared | None:
     return compare(tell(before.records), tell(trace.records), files=both)
 
 
-def _budget(trace: Trace, story: Story) -> Budget | None:
+def _budget(trace: Trace, timeline: Timeline) -> Budget | None:
     files = files_of(trace)
-    if files is None or story.started is None:
+    if files is None or timeline.started is None:
         return None
     try:
         code = read_digests(files)
         rooms = load_files({path: data for path, data in files.items() if path != CODE_DIGESTS}, root=None, code=code)
-        return rooms.agents[story.started.subjects.agent.partition(":")[2]].budget
+        return rooms.agents[timeline.started.subjects.agent.partition(":")[2]].budget
     except (RemitError, KeyError, ValueError):
         return None  # a rulebook of another version: the run can be read all the same
 
 
-def _commands(found: Brief, trace: Trace) -> Sequence[tuple[str, str]]:
+def _commands(found: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]:
     """What to type next, and why; the most useful first."""
-    story, run = found.story, trace.run[:8]
+    timeline, run = found.timeline, trace.run[:8]
     named: list[tuple[str, str]] = []
     if found.state == "waiting":
-        named += [(f"remit approve show {run}/{call.place}", "what is asked for") for call in story.waiting[:1]]
+        named += [(f"remit approve show {run}/{call.place}", "what is asked for") for call in timeline.waiting[:1]]
         named.append((f"remit run --resume {run}", "go on once it is answered"))
     if found.state == "held":
         named.append(("remit stop --list", "who holds what; `remit start` lifts it"))
@@ -106,7 +106,7 @@ def _commands(found: Brief, trace: Trace) -> Sequence[tuple[str, str]]:
         named.append((f"remit run --resume {run}", "go on where it was left"))
     if found.good is not None and not found.good.same:
         named.append((f"remit trace diff {run} --good", "all that differs from the last good run"))
-    whole = story.started is not None and story.started.content == "whole"
+    whole = timeline.started is not None and timeline.started.content == "whole"
     failed = find_failures(trace.records) if whole else []
     if failed:
         named.append((f"remit replay {run} --policy .", "what today's rules would do"))

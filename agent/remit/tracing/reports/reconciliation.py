@@ -61,7 +61,7 @@ def compare_copies(copy: Chain, original: Chain) -> list[Fault]:
     ]
 
 
-def mend(traces: Path, chain: Chain) -> Copy:
+def reconcile(traces: Path, chain: Chain) -> Copy:
     """The state of the run's file, once what a kill cut off has been written again.
 
     A run that some process drives is left to it, and a folder that cannot be written is no reason not to read.

@@ -17,7 +17,7 @@ from remit.core import Failed, Json, UsageError
 from remit.core.events import RunStarted
 from remit.journal import RunSummary
 from remit.tracing.reports.alignment import Pair, align, comparable
-from remit.tracing.reports.timeline import CallStory, Story
+from remit.tracing.reports.timeline import CallTimeline, Timeline
 
 Kind: TypeAlias = Literal[
     "extra",  # only the second run made the call
@@ -106,7 +106,7 @@ class Compared:
 Files: TypeAlias = Mapping[str, bytes]  # a rulebook's files by path
 
 
-def compare(a: Story, b: Story, *, files: tuple[Files, Files] | None = None) -> Compared:
+def compare(a: Timeline, b: Timeline, *, files: tuple[Files, Files] | None = None) -> Compared:
     """What differs between two runs, `a` the one to compare with. `files` are their rulebooks, where both are here."""
     pairs = align(a, b)
     both = [(pair.a, pair.b) for pair in pairs if pair.a is not None and pair.b is not None]
@@ -188,14 +188,14 @@ def _of_pair(pair: Pair, run_a: str, run_b: str) -> Iterator[Difference]:
         yield _differ("result", a, b, f"{_called(b)}: {_ended(a)} is {_ended(b)}", results)
 
 
-def _outcome(a: Story, b: Story) -> Iterator[Difference]:
+def _outcome(a: Timeline, b: Timeline) -> Iterator[Difference]:
     ends = [
         {
-            "outcome": story.verdict,
-            "code": story.finished.code if story.finished else None,
-            "answer": comparable(story.finished.answer, story.run) if story.finished else "",
+            "outcome": timeline.verdict,
+            "code": timeline.finished.code if timeline.finished else None,
+            "answer": comparable(timeline.finished.answer, timeline.run) if timeline.finished else "",
         }
-        for story in (a, b)
+        for timeline in (a, b)
     ]
     if ends[0] != ends[1]:
         same = a.verdict == b.verdict
@@ -205,13 +205,13 @@ def _outcome(a: Story, b: Story) -> Iterator[Difference]:
         yield Difference(kind="outcome", a="", b="", what=what, diff=_diff(_lines(ends[0]), _lines(ends[1])))
 
 
-def _slower(a: Story, b: Story, both: Sequence[tuple[CallStory, CallStory]]) -> Iterator[Slower]:
+def _slower(a: Timeline, b: Timeline, both: Sequence[tuple[CallTimeline, CallTimeline]]) -> Iterator[Slower]:
     for one, other in both:
         before, after = one.took, other.took
         if before is not None and after is not None and _is_slower(before, after):
             yield Slower(a=one.place, b=other.place, name=_called(other), before=before / 1e9, after=after / 1e9)
     if a.turns and b.turns:
-        before, after = (int(median(turn.took for turn in story.turns)) for story in (a, b))
+        before, after = (int(median(turn.took for turn in timeline.turns)) for timeline in (a, b))
         if _is_slower(before, after):
             yield Slower(a="", b="", name="a turn of the model (median)", before=before / 1e9, after=after / 1e9)
 
@@ -220,17 +220,17 @@ def _is_slower(before: int, after: int) -> bool:
     return after > before * SLOWER and after - before > SLOWER_NS
 
 
-def _cost(story: Story) -> Cost:
-    counted = [turn.usage for turn in story.turns]
+def _cost(timeline: Timeline) -> Cost:
+    counted = [turn.usage for turn in timeline.turns]
     inputs = [usage.input_tokens for usage in counted if usage.input_tokens is not None]
     outputs = [usage.output_tokens for usage in counted if usage.output_tokens is not None]
     return Cost(
-        seconds=story.took / 1e9,
-        thinking=sum(turn.took for turn in story.turns) / 1e9,
-        calling=sum(call.took or 0 for call in story.calls) / 1e9,
-        turns=len(story.turns),
-        calls=len(story.calls),
-        attempts=sum(len(call.attempts) for call in story.calls),
+        seconds=timeline.took / 1e9,
+        thinking=sum(turn.took for turn in timeline.turns) / 1e9,
+        calling=sum(call.took or 0 for call in timeline.calls) / 1e9,
+        turns=len(timeline.turns),
+        calls=len(timeline.calls),
+        attempts=sum(len(call.attempts) for call in timeline.calls),
         input_tokens=sum(inputs) if inputs else None,
         output_tokens=sum(outputs) if outputs else None,
     )
@@ -239,22 +239,22 @@ def _cost(story: Story) -> Cost:
 # -- one call in a few words ---------------------------------------------------------------------------------------------
 
 
-def _called(call: CallStory) -> str:
+def _called(call: CallTimeline) -> str:
     return " ".join([call.name, *call.resources[:3]])
 
 
-def _verdict(call: CallStory) -> str:
+def _verdict(call: CallTimeline) -> str:
     return call.decision.verdict if call.decision else "refused"
 
 
-def _rule(call: CallStory) -> str:
+def _rule(call: CallTimeline) -> str:
     rules = call.decision.rules or call.decision.nearest if call.decision else ()
     if not rules:
         return ""
     return f" by {rules[0].file}:{rules[0].line}" + (f" ({rules[0].note})" if rules[0].note else "")
 
 
-def _ended(call: CallStory) -> str:
+def _ended(call: CallTimeline) -> str:
     if call.result is None:
         return "without an answer"
     if isinstance(call.result, Failed):
@@ -263,7 +263,7 @@ def _ended(call: CallStory) -> str:
     return "ok"
 
 
-def _decided(call: CallStory) -> Json:
+def _decided(call: CallTimeline) -> Json:
     """What was decided, and by which rules."""
     if call.decision is None:
         return {"verdict": "refused"}
@@ -271,14 +271,14 @@ def _decided(call: CallStory) -> Json:
     return {"verdict": call.decision.verdict, "reason": call.decision.reason, "rules": sorted(rules)}
 
 
-def _approved(call: CallStory) -> str:
+def _approved(call: CallTimeline) -> str:
     if call.requested is None:
         return ""
     said = [f"{answer.type.partition('.')[2]} by {answer.approver}" for answer in call.approvals]
     return f"asked {call.needs}; {', '.join(sorted(said)) or 'no answer'}"
 
 
-def _result(call: CallStory, run: str) -> Json:
+def _result(call: CallTimeline, run: str) -> Json:
     if call.result is None:
         return None
     if isinstance(call.result, Failed):
@@ -294,7 +294,7 @@ def _said(name: str, arguments: Json, run: str) -> Json:
     return {"action": name, "arguments": comparable(str(arguments or ""), run)}
 
 
-def _differ(kind: Kind, a: CallStory, b: CallStory, what: str, both: tuple[Json, Json]) -> Difference:
+def _differ(kind: Kind, a: CallTimeline, b: CallTimeline, what: str, both: tuple[Json, Json]) -> Difference:
     return Difference(kind=kind, a=a.place, b=b.place, what=what, diff=_diff(_lines(both[0]), _lines(both[1])))
 
 

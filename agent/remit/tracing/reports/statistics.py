@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from remit.core import Failed
-from remit.core.events import CallAnswered, CallDecided, ModelAnswered, ModelAsked, Recorded, RunStarted
+from remit.core.events import CallAnswered, CallDecided, ModelRequested, ModelResponded, Recorded, RunStarted
 from remit.workspace import Price
 
 ANSWER = "(answer)"  # turns that ask for nothing
-STATISTICS_EVENTS = ("run.started", "model.asked", "model.answered", "call.decided", "call.answered")
+STATISTICS_EVENTS = ("run.started", "model.requested", "model.responded", "call.decided", "call.answered")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,9 +54,9 @@ def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | No
         match event:
             case RunStarted():
                 agents[run] = event.subjects.agent.removeprefix("agent:")
-            case ModelAsked():
+            case ModelRequested():
                 asked[run, event.step] = item.at
-            case ModelAnswered():
+            case ModelResponded():
                 _turn(sums, agent, event, (item.at - asked.pop((run, event.step), item.at)) / 1e9)
             case CallDecided():
                 name = event.call.action if event.call else event.ask.action
@@ -69,13 +69,13 @@ def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | No
     return tuple(_row(name, one, prices.get(name[0])) for name, one in sorted(sums.items()))
 
 
-def _turn(sums: defaultdict[tuple[str, str], _Sums], agent: str, event: ModelAnswered, seconds: float) -> None:
-    names = [ask.action for ask in event.asks] or [ANSWER]
+def _turn(sums: defaultdict[tuple[str, str], _Sums], agent: str, event: ModelResponded, seconds: float) -> None:
+    names = [ask.action for ask in event.proposed_calls] or [ANSWER]
     for name in names:
         one = sums[agent, name]
         one.input_tokens += (event.usage.input_tokens or 0) / len(names)
         one.output_tokens += (event.usage.output_tokens or 0) / len(names)
-    if not event.asks:
+    if not event.proposed_calls:
         sums[agent, ANSWER].calls += 1
         sums[agent, ANSWER].seconds.append(seconds)
 

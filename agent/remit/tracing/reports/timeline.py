@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final, TypeAlias
 
-from remit.core import Ask, Decision, Error, Failed, Json, Landed, Result, Succeeded
+from remit.core import Decision, Error, Failed, Json, Landed, ProposedCall, Result, Succeeded
 from remit.core.events import (
     AnswerRejected,
     ApprovalGranted,
@@ -16,16 +16,16 @@ from remit.core.events import (
     ApprovalRequested,
     ApprovalRevoked,
     ApprovalVoided,
+    AttemptBegun,
     AttemptEnded,
-    AttemptIntended,
     CallAnswered,
     CallDecided,
     EffectSettled,
-    ModelAnswered,
-    ModelAsked,
     ModelFailed,
+    ModelRequested,
+    ModelResponded,
+    PolicyChanged,
     Recorded,
-    RulesChanged,
     RunFinished,
     RunResumed,
     RunStarted,
@@ -60,14 +60,14 @@ class Attempt:
 
 
 @dataclass
-class CallStory:
+class CallTimeline:
     """One call: how it was decided, who approved it, its attempts and its result. Times are Unix nanoseconds."""
 
     step: int
     index: int
     name: str
     decided_at: int
-    ask: Ask
+    ask: ProposedCall
     answered_at: int | None = None
     decision: Decision | None = None
     arguments: dict[str, Json] = field(default_factory=dict[str, Json])
@@ -78,8 +78,8 @@ class CallStory:
     attempts: list[Attempt] = field(default_factory=list[Attempt])
     settled: EffectSettled | None = None
     result: Result | None = None
-    cleared: tuple[str, ...] = ()
-    unseen: bool = False
+    labels_removed: tuple[str, ...] = ()
+    internal: bool = False
 
     @property
     def place(self) -> str:
@@ -93,7 +93,7 @@ class CallStory:
     @property
     def labels(self) -> tuple[str, ...]:
         """The labels that the result put on the run, or what the tool said of its failure; none where the model did not see it."""
-        if self.unseen:
+        if self.internal:
             return ()
         if isinstance(self.result, Succeeded):
             return self.result.labels
@@ -149,8 +149,8 @@ class Turn:
     asked_at: int | None = None
     usage: Usage = field(default_factory=Usage)
     problems: tuple[str, ...] = ()
-    unseen: bool = False
-    calls: list[CallStory] = field(default_factory=list[CallStory])
+    internal: bool = False
+    calls: list[CallTimeline] = field(default_factory=list[CallTimeline])
 
     @property
     def took(self) -> int:
@@ -159,7 +159,7 @@ class Turn:
 
 
 @dataclass
-class Story:
+class Timeline:
     """A whole run."""
 
     run: str
@@ -170,12 +170,12 @@ class Story:
     failure: ModelFailed | None = None
     finished: RunFinished | None = None
     resumed: list[RunResumed] = field(default_factory=list[RunResumed])
-    edits: list[RulesChanged] = field(default_factory=list[RulesChanged])
+    edits: list[PolicyChanged] = field(default_factory=list[PolicyChanged])
     steps_back: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
     thinking: int | None = None
 
     @property
-    def calls(self) -> list[CallStory]:
+    def calls(self) -> list[CallTimeline]:
         return [call for turn in self.turns for call in turn.calls]
 
     @property
@@ -193,7 +193,7 @@ class Story:
         ]
 
     @property
-    def waiting(self) -> list[CallStory]:
+    def waiting(self) -> list[CallTimeline]:
         """Calls that wait for a person."""
         return [call for call in self.calls if call.waiting]
 
@@ -223,11 +223,11 @@ class Story:
         found: dict[str, None] = {}
         for call in self.calls:
             found.update(dict.fromkeys(call.labels))
-            found = {label: None for label in found if label not in call.cleared}
+            found = {label: None for label in found if label not in call.labels_removed}
         return list(found)
 
     @property
-    def loop(self) -> tuple[CallStory, int] | None:
+    def loop(self) -> tuple[CallTimeline, int] | None:
         """The call that was asked most often with the same arguments, and how often; None below three times."""
         asked = Counter((call.ask.name, call.ask.arguments) for call in self.calls if call.ask.arguments is not None)
         for most, times in asked.most_common(1):
@@ -236,7 +236,7 @@ class Story:
         return None
 
     @property
-    def first_failure(self) -> CallStory | None:
+    def first_failure(self) -> CallTimeline | None:
         """The first call that ended with a code."""
         return next((call for call in self.calls if call.error is not None), None)
 
@@ -262,48 +262,48 @@ def utc(at: int) -> str:
     return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def tell(records: Iterable[Recorded]) -> Story:
+def tell(records: Iterable[Recorded]) -> Timeline:
     """The story of one run, from its events alone; of what was erased, only times are told."""
     telling = _Telling()
     for recorded in records:
         telling.hear(recorded)
-    return telling.story
+    return telling.timeline
 
 
 class _Telling:
     """A story so far."""
 
     def __init__(self) -> None:
-        self.story = Story(run="")
+        self.timeline = Timeline(run="")
         self._asked: dict[int, int] = {}
-        self._calls: dict[tuple[int | None, int | None], CallStory] = {}
+        self._calls: dict[tuple[int | None, int | None], CallTimeline] = {}
 
     def hear(self, recorded: Recorded) -> None:
         """Take one event in."""
-        story = self.story
-        story.run = story.run or recorded.run
-        story.began_at = story.began_at or recorded.at
-        if recorded.at < story.ended_at:
-            story.steps_back.append((recorded.seq, story.ended_at - recorded.at))
-        story.ended_at = max(story.ended_at, recorded.at)
+        timeline = self.timeline
+        timeline.run = timeline.run or recorded.run
+        timeline.began_at = timeline.began_at or recorded.at
+        if recorded.at < timeline.ended_at:
+            timeline.steps_back.append((recorded.seq, timeline.ended_at - recorded.at))
+        timeline.ended_at = max(timeline.ended_at, recorded.at)
         match recorded.event:
             case RunStarted() as event:
-                story.started = event
+                timeline.started = event
             case RunResumed() as event:
-                story.resumed.append(event)
-            case RulesChanged() as event:
-                story.edits.append(event)
+                timeline.resumed.append(event)
+            case PolicyChanged() as event:
+                timeline.edits.append(event)
             case RunFinished() as event:
-                story.finished = event
-            case ModelAsked() as event:
+                timeline.finished = event
+            case ModelRequested() as event:
                 self._asked[event.step] = recorded.at
-                story.thinking = event.step
-            case ModelAnswered() as event:
+                timeline.thinking = event.step
+            case ModelResponded() as event:
                 self._answered(event, recorded.at)
             case ModelFailed() as event:
-                story.failure, story.thinking = event, None
-            case AnswerRejected() as event if story.turns:
-                story.turns[-1].problems = event.problems
+                timeline.failure, timeline.thinking = event, None
+            case AnswerRejected() as event if timeline.turns:
+                timeline.turns[-1].problems = event.problems
             case CallDecided() as event:
                 self._decided(event, recorded.at)
             case None:
@@ -313,23 +313,23 @@ class _Telling:
                 if call is not None:
                     _of_call(call, event, recorded.at)
 
-    def _answered(self, event: ModelAnswered, at: int) -> None:
-        text = "looked up by Remit, unseen by the model" if event.unseen else event.text
+    def _answered(self, event: ModelResponded, at: int) -> None:
+        text = "looked up by Remit, unseen by the model" if event.internal else event.text
         turn = Turn(step=event.step, at=at, text=text, asked_at=self._asked.get(event.step), usage=event.usage)
-        turn.unseen = event.unseen
-        self.story.turns.append(turn)
-        self.story.thinking = None
+        turn.internal = event.internal
+        self.timeline.turns.append(turn)
+        self.timeline.thinking = None
 
     def _decided(self, event: CallDecided, at: int) -> None:
         call = self._calls.get((event.step, event.index))
         if call is None:
             name = event.call.action if event.call else event.ask.action
-            call = CallStory(step=event.step, index=event.index, name=name, decided_at=at, ask=event.ask)
+            call = CallTimeline(step=event.step, index=event.index, name=name, decided_at=at, ask=event.ask)
             self._calls[event.step, event.index] = call
-            if not self.story.turns:  # the turn itself was erased
-                self.story.turns.append(Turn(step=event.step, at=at, text=""))
-            call.unseen = self.story.turns[-1].unseen
-            self.story.turns[-1].calls.append(call)
+            if not self.timeline.turns:  # the turn itself was erased
+                self.timeline.turns.append(Turn(step=event.step, at=at, text=""))
+            call.internal = self.timeline.turns[-1].internal
+            self.timeline.turns[-1].calls.append(call)
         call.decision = event.decision
         if event.call is not None:
             call.arguments = dict(event.call.arguments)
@@ -337,14 +337,14 @@ class _Telling:
             call.effect = event.call.effect
 
 
-def _of_call(call: CallStory, event: object, at: int) -> None:
+def _of_call(call: CallTimeline, event: object, at: int) -> None:
     """What happened to a call after it was decided."""
     match event:
         case ApprovalRequested():
             call.requested = event
         case ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
             call.approvals.append(event)
-        case AttemptIntended():
+        case AttemptBegun():
             call.attempts.append(Attempt(number=event.attempt, began_at=at))
         case AttemptEnded():
             for attempt in call.attempts:
@@ -353,6 +353,6 @@ def _of_call(call: CallStory, event: object, at: int) -> None:
         case EffectSettled():
             call.settled = event
         case CallAnswered():
-            call.result, call.answered_at, call.cleared = event.result, at, event.cleared
+            call.result, call.answered_at, call.labels_removed = event.result, at, event.labels_removed
         case _:
             pass

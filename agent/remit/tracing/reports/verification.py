@@ -19,14 +19,14 @@ from remit.core.events import (
     ApprovalRequested,
     ApprovalRevoked,
     ApprovalVoided,
+    AttemptBegun,
     AttemptEnded,
-    AttemptIntended,
     CallAnswered,
     CallDecided,
     EffectSettled,
-    ModelAnswered,
+    ModelResponded,
+    PolicyChanged,
     Recorded,
-    RulesChanged,
     RunResumed,
     RunStarted,
 )
@@ -67,7 +67,7 @@ def contradictions(records: Iterable[Recorded]) -> list[Fault]:
 def _objects(trace: Trace) -> Iterator[Fault]:
     """The rules that the run names are here, and are what their digests say."""
     try:
-        trace.rulebooks()
+        trace.bundles()
     except (UsageError, WorkspaceError) as failure:
         yield Fault(seq=0, kind="missing" if "no object" in str(failure) else "edited", what=str(failure))
 
@@ -80,7 +80,7 @@ class _Told:
     allowed: bool = False
     digests: set[str] = field(default_factory=set[str])
     asked: set[str] = field(default_factory=set[str])
-    intended: AttemptIntended | None = None
+    intended: AttemptBegun | None = None
     ended: AttemptEnded | None = None
     settled: EffectSettled | None = None
 
@@ -94,17 +94,17 @@ class _Reading:
         self._policies: set[str] = set()
         self._whole = True
         self._bound = True
-        self._turns: dict[int, ModelAnswered] = {}
+        self._turns: dict[int, ModelResponded] = {}
         self._calls: dict[tuple[int, int], _Told] = {}
 
     def hear(self, run: str, event: AnyEvent) -> Iterator[str]:
         match event:
-            case RunStarted() | RunResumed() | RulesChanged():
+            case RunStarted() | RunResumed() | PolicyChanged():
                 self._policies.add(event.policy_digest)
                 if isinstance(event, RunStarted):
                     self._whole = event.content == "whole"
                     self._bound = event.content != "replaced"  # by placeholders, digests too
-            case ModelAnswered():
+            case ModelResponded():
                 self._turns[event.step] = event
             case CallDecided():
                 yield from self._decided(run, event)
@@ -114,7 +114,7 @@ class _Reading:
                 | ApprovalRejected()
                 | ApprovalRevoked()
                 | ApprovalVoided()
-                | AttemptIntended()
+                | AttemptBegun()
                 | AttemptEnded()
                 | EffectSettled()
                 | CallAnswered()
@@ -129,7 +129,7 @@ class _Reading:
 
     def _decided(self, run: str, event: CallDecided) -> Iterator[str]:
         turn = self._turns.get(event.step)
-        if turn is None or event.index >= len(turn.asks) or turn.asks[event.index] != event.ask:
+        if turn is None or event.index >= len(turn.proposed_calls) or turn.proposed_calls[event.index] != event.ask:
             yield "the model did not ask for that"
         told = self._calls.setdefault((event.step, event.index), _Told(decided=event))
         told.allowed = event.decision is not None and event.decision.verdict == "allow"
@@ -150,12 +150,12 @@ class _Reading:
 
     def _is_bound(self, told: _Told, call: Call, decision: Decision) -> bool:
         """Whether the decision's digest is of this request and these rules, and of the facts where people are asked."""
-        asks = decision.verdict == "ask"
-        if not self._whole and asks:
+        proposed_calls = decision.verdict == "ask"
+        if not self._whole and proposed_calls:
             return True  # the facts are withheld
-        shown = shown_facts(decision.facts) if asks else {}
+        shown = shown_facts(decision.facts) if proposed_calls else {}
         bound = decision_digest(call.request_digest, decision.policy_digest, shown)
-        return decision.decision_digest == bound or (not asks and decision.decision_digest in told.asked)
+        return decision.decision_digest == bound or (not proposed_calls and decision.decision_digest in told.asked)
 
 
 def _contradictions_of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
@@ -163,7 +163,7 @@ def _contradictions_of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
     match event:
         case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
             yield from _approval(told, event)
-        case AttemptIntended():
+        case AttemptBegun():
             yield from _attempt_begun(told, event)
         case AttemptEnded():
             yield from _attempt_ended(told, event)
@@ -187,7 +187,7 @@ def _approval(
         yield f"{event.approver} answered what nobody asked"
 
 
-def _attempt_begun(told: _Told, event: AttemptIntended) -> Iterator[str]:
+def _attempt_begun(told: _Told, event: AttemptBegun) -> Iterator[str]:
     """An attempt needs a decision that allows exactly its request."""
     told.intended, told.settled = event, None
     call = told.decided.call

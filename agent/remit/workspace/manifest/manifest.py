@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 
 from pydantic import Field
 
-from remit.core import Effect, Json, Listing, Noun, Touch, WorkspaceError
+from remit.core import Effect, FrozenModel, Json, Listing, ResourceAccess, WorkspaceError
 from remit.core.parsing import digest, digest_bytes, duration, load_toml, read_table, size
 from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, urls_of
 from remit.workspace.manifest.network_schema import SecretTable
@@ -19,7 +19,7 @@ from remit.workspace.manifest.schema import manifest_schema as manifest_schema
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
 
 
-class Limits(Noun):
+class Limits(FrozenModel):
     """What one attempt may use: seconds of wall and processor time, bytes of memory, result and network traffic."""
 
     wall: float = 5.0
@@ -30,21 +30,21 @@ class Limits(Noun):
     received: int = 16 * 1024**2
 
 
-class Breaker(Noun):
+class Breaker(FrozenModel):
     """After how many failures in a row a tool rests, and for how many seconds at first."""
 
     failures: int = 5
     rest: float = 30.0
 
 
-class Retry(Noun):
+class Retry(FrozenModel):
     """How often a call is attempted in all, and after which codes or declared errors it is attempted again."""
 
     attempts: int = 1
     on: tuple[str, ...] = ()
 
 
-class Action(Noun):
+class Action(FrozenModel):
     """One function of a tool. `errors` maps each declared error to the exception class that means it, "" for its own.
 
     `returns` are the labels that a result, or what the tool says of its failure, puts on the run, `clears` those that it takes off it, `lists` where it names
@@ -59,10 +59,10 @@ class Action(Noun):
     effect: Effect = "once"
     retry: Retry = Retry()
     probe: str = ""
-    returns: tuple[str, ...] = ()
-    clears: tuple[str, ...] = ()
-    lists: tuple[str, ...] = ()
-    words: tuple[str, ...] = ()
+    adds_labels: tuple[str, ...] = ()
+    removes_labels: tuple[str, ...] = ()
+    adds_to_directory: tuple[str, ...] = ()
+    request_words: tuple[str, ...] = ()
     errors: Mapping[str, str] = Field(default_factory=dict)
     methods: tuple[str, ...] = ()
     idempotency_header: str = ""
@@ -76,18 +76,18 @@ class Action(Noun):
     @property
     def means(self) -> tuple[str, ...]:
         """The words that stand for it, those of its name where the manifest gives none."""
-        return self.words or tuple(part for part in self.name.split("_") if len(part) > 2)
+        return self.request_words or tuple(part for part in self.name.split("_") if len(part) > 2)
 
     @property
     def listings(self) -> tuple[Listing, ...]:
-        return tuple(parse_listing(line) for line in self.lists)
+        return tuple(parse_listing(line) for line in self.adds_to_directory)
 
     @property
     def templates(self) -> tuple[Template, ...]:
         return tuple(parse_touch(touch) for touch in self.touches)
 
 
-class Manifest(Noun):
+class Manifest(FrozenModel):
     """A tool as its author declares it. `digest` is over what the file says, so a comment changes nothing.
 
     `hosts`, `ranges`, `credentials`, `exposed`, `env`, `programs` are given to every call; `read`, `write` (patterns of
@@ -122,7 +122,7 @@ class Manifest(Noun):
         names = [one.secret for one in self.credentials] + [one.secret for one in self.exposed]
         return tuple(dict.fromkeys(names))
 
-    def network(self, action: Action, touches: Iterable[Touch]) -> Network | None:
+    def network(self, action: Action, touches: Iterable[ResourceAccess]) -> Network | None:
         """What a call of the action with these touches may reach; None for a tool without network."""
         if not self.hosts and not self.url_hosts:
             return None
@@ -145,7 +145,7 @@ def action_name(tool: str, action: str) -> str:
     return f"{tool}.{action}"
 
 
-class ActionSchema(Noun):
+class ActionSchema(FrozenModel):
     """JSON Schemas (2020-12) of one action, as derived inside the sandbox; hidden parameters are not in `input`."""
 
     description: str = ""
@@ -153,7 +153,7 @@ class ActionSchema(Noun):
     output: dict[str, Json]
 
 
-class Pin(Noun):
+class Pin(FrozenModel):
     """What a reviewer approved. `hidden` names, by action, the parameters that Remit fills."""
 
     version: str
@@ -264,10 +264,10 @@ def _action(name: str, table: ActionTable) -> Action:
         effect=table.effect,
         retry=Retry(attempts=table.retry.attempts, on=tuple(table.retry.on)),
         probe=table.probe or "",
-        returns=tuple(table.returns),
-        clears=tuple(table.clears),
-        lists=tuple(table.lists),
-        words=tuple(table.words),
+        adds_labels=tuple(table.adds_labels),
+        removes_labels=tuple(table.removes_labels),
+        adds_to_directory=tuple(table.adds_to_directory),
+        request_words=tuple(table.request_words),
         errors=dict(table.errors) if isinstance(table.errors, dict) else dict.fromkeys(table.errors, ""),
         methods=tuple(table.methods),
         idempotency_header=table.idempotency_header or "",

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from pydantic import ValidationError
 
-from remit.core import Json, Noun, Problem, Refusal, WorkspaceError
+from remit.core import FrozenModel, Json, Problem, Refusal, WorkspaceError
 from remit.core.parsing import check_schema, hidden_character, parse_json, texts_of, toml_line, types_of
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest, Pin, pin_digest
 from remit.workspace.manifest.touches import Template
@@ -17,7 +17,7 @@ LOCK: Final = "policies/tools.lock"
 _AGAIN: Final = "run `remit tool pin` after review"
 
 
-class _Lock(Noun):
+class _Lock(FrozenModel):
     format: Literal[1]
     tools: dict[str, Pin]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, cast
 
-from remit.core import Access, Json, Refusal, Touch
+from remit.core import Access, Json, Refusal, ResourceAccess
 from remit.core.parsing import (
     SCHEMES,
     URL_KINDS,
@@ -30,7 +30,7 @@ _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 def resolve(
     manifest: Manifest, action: Action, schema: ActionSchema, arguments: Mapping[str, Json]
-) -> tuple[dict[str, Json], tuple[Touch, ...]]:
+) -> tuple[dict[str, Json], tuple[ResourceAccess, ...]]:
     """The canonical arguments, defaults filled in, and every resource that the call touches, in the manifest's order.
 
     Raises:
@@ -42,11 +42,11 @@ def resolve(
     except Mismatch as mismatch:
         raise _mismatched(mismatch) from mismatch
     resolved = dict(given)
-    touches: dict[tuple[Access, str], Touch] = {}
+    touches: dict[tuple[Access, str], ResourceAccess] = {}
     for template in action.templates:
         if template.form == "constant":
             resource = f"{template.kind}:{template.constant}"
-            touches[template.access, resource] = Touch(access=template.access, resource=resource, fixed=True)
+            touches[template.access, resource] = ResourceAccess(access=template.access, resource=resource, fixed=True)
             continue
         try:
             # What an earlier line wrote canonically at another place in the same argument stays so.
@@ -61,7 +61,7 @@ def resolve(
         if template.argument in given:
             resolved[template.argument] = written
         for resource in resources:
-            touches.setdefault((template.access, resource), Touch(access=template.access, resource=resource))
+            touches.setdefault((template.access, resource), ResourceAccess(access=template.access, resource=resource))
             _check_ceiling(manifest, template, resource)
     if len(touches) > MOST_TOUCHES:
         _too_many()
@@ -188,7 +188,7 @@ def _check_ceiling(manifest: Manifest, template: Template, resource: str) -> Non
             "policy_denied",
             f"the manifest of tool {manifest.name!r} does not reach what argument {template.argument!r} names",
             details={"reason": "outside_manifest", "argument": template.argument, "access": template.access},
-            remedy=f"name a file in {', '.join(patterns)}",
+            next_step=f"name a file in {', '.join(patterns)}",
         )
 
 
@@ -199,14 +199,14 @@ def _check_host(manifest: Manifest, template: Template, resource: str) -> None:
             "policy_denied",
             f"argument {template.argument!r} names a host by its address",
             details={"reason": "outside_manifest", "argument": template.argument, "access": template.access},
-            remedy="name the host",
+            next_step="name the host",
         )
     if not any(parse_host(line).covers(url.name, url.port) for line in manifest.url_hosts):
         raise Refusal(
             "policy_denied",
             f"the manifest of tool {manifest.name!r} does not reach what argument {template.argument!r} names",
             details={"reason": "outside_manifest", "argument": template.argument, "access": template.access},
-            remedy=f"name a URL at {', '.join(manifest.url_hosts)}",
+            next_step=f"name a URL at {', '.join(manifest.url_hosts)}",
         )
 
 

@@ -188,12 +188,12 @@ class ActionTable(Table):
     probe: Name | None = Field(
         default=None, description="The action that looks whether this one happened: its value, or null for no"
     )
-    returns: list[Label] = Field(
+    adds_labels: list[Label] = Field(
         default=[], description="Labels that the result puts on the run, and so does what the tool says when it fails"
     )
-    clears: list[Label] = Field(default=[], description="Labels that the result takes off the run: a declassifier's")
-    words: list[Word] = Field(default=[], description="By which people ask for it; absent: those of its name")
-    lists: list[ListLine] = Field(
+    removes_labels: list[Label] = Field(default=[], description="Labels that the result takes off the run: a declassifier's")
+    request_words: list[Word] = Field(default=[], description="By which people ask for it; absent: those of its name")
+    adds_to_directory: list[ListLine] = Field(
         default=[], description=f"Resources of the result that the directory then knows: {LISTED}"
     )
     errors: list[Name] | dict[Name, ErrorClass] = Field(
@@ -345,7 +345,7 @@ class _Rules:
         if action.effect == "once" and (action.retry.attempts > 1 or action.retry.on):
             fix = 'remove retry, or write the effect that the action really has: "read", "idempotent" or "keyed"'
             yield self._problem((*at, "retry"), "retry on an action with effect 'once' could do it twice", fix)
-        if action.clears and action.effect != "once":
+        if action.removes_labels and action.effect != "once":
             fix = 'remove the line: "once" is the default, and rules ask most of it'
             yield self._problem((*at, "effect"), f"it clears labels, and has effect {action.effect!r}", fix)
         for number, name in enumerate(action.retry.on):

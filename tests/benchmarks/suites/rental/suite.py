@@ -1254,7 +1254,7 @@ def inject(env: Env, text: str) -> None:
 # -------------------------------------------------------------------------------------------------------------------- checks
 
 
-def _house(env: Env) -> list[Any]:
+def _session(env: Env) -> list[Any]:
     """What the house itself writes."""
     return [env.tenants, env.contractors, env.leases]
 
@@ -1271,7 +1271,7 @@ SUITE = Suite(
     reads=READS,
     tasks=TASKS,
     attacks=ATTACKS,
-    house=_house,
+    session=_session,
     outside=_outside,
     unused=frozenset({"notice", "Greta Lindqvist"}),
 )

@@ -1214,7 +1214,7 @@ def inject(env: Env, text: str) -> None:
 # -------------------------------------------------------------------------------------------------------------------- checks
 
 
-def _house(env: Env) -> list[Any]:
+def _session(env: Env) -> list[Any]:
     """What the house itself writes."""
     return [
         env.pupils,
@@ -1247,7 +1247,7 @@ SUITE = Suite(
     reads=READS,
     tasks=TASKS,
     attacks=ATTACKS,
-    house=_house,
+    session=_session,
     outside=_outside,
     finds=True,
 )

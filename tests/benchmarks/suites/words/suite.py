@@ -34,7 +34,7 @@ __all__ = ["ATTACKS", "TASKS", "TOOLS", "begin", "environment", "inject"]
 TASKS = [*plain.TASKS, *TWINS]
 
 
-def _house(env: Env) -> list[Any]:
+def _session(env: Env) -> list[Any]:
     """What the house itself writes, and what it calls things."""
     return [(one.kind, one.name, one.about) for one in env.things if one.owner == "house"]
 
@@ -51,7 +51,7 @@ SUITE = Suite(
     reads=READS,
     tasks=TASKS,
     attacks=ATTACKS,
-    house=_house,
+    session=_session,
     outside=_outside,
     finds=True,
     begin=begin,

@@ -20,15 +20,15 @@ from remit.core.events import ApprovalGranted, AttemptEnded
 from remit.guardrails import visible
 from remit.policy import scope_text
 from remit.tracing import write_whole
-from remit.tracing.reports.incident import Brief
-from remit.tracing.reports.timeline import CallStory, Story, Turn, utc
+from remit.tracing.reports.incident import IncidentReport
+from remit.tracing.reports.timeline import CallTimeline, Timeline, Turn, utc
 
 LONGEST: Final = 20_000  # characters of one value on the page; the trace has it whole
 STYLE: Final = files("remit.tracing.reports.html").joinpath("page.css").read_text()
 SCRIPT: Final = files("remit.tracing.reports.html").joinpath("page.js").read_text()
 
 
-def write_page(found: Brief, path: Path) -> None:
+def write_page(found: IncidentReport, path: Path) -> None:
     """Write the page, private to its owner. Raises UsageError where it cannot be written."""
     try:
         write_whole(path, page(found).encode())
@@ -36,17 +36,17 @@ def write_page(found: Brief, path: Path) -> None:
         raise UsageError(f"{str(path)!r} cannot be written: {failure.strerror}") from failure
 
 
-def page(found: Brief) -> str:
+def page(found: IncidentReport) -> str:
     """The page as HTML."""
-    story = found.story
-    agent = story.started.subjects.agent if story.started else "run"
+    timeline = found.timeline
+    agent = timeline.started.subjects.agent if timeline.started else "run"
     policy = f"default-src 'none'; style-src '{_digest(STYLE)}'; script-src '{_digest(SCRIPT)}'; base-uri 'none'"
     body = "\n".join(
         [
             *_head(found),
             *_good(found),
-            *_effects(story),
-            *_waterfall(story),
+            *_effects(timeline),
+            *_waterfall(timeline),
             *_end(found),
         ]
     )
@@ -54,26 +54,26 @@ def page(found: Brief) -> str:
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(agent)}: {_text(found.state)}, run {story.run[:8]}</title>\n"
+        f"<title>{_text(agent)}: {_text(found.state)}, run {timeline.run[:8]}</title>\n"
         f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-def _head(found: Brief) -> Iterator[str]:
-    story = found.story
-    good = found.state == "completed" and story.first_failure is None
+def _head(found: IncidentReport) -> Iterator[str]:
+    timeline = found.timeline
+    good = found.state == "completed" and timeline.first_failure is None
     tone = "good" if found.state == "completed" else "warn" if found.state in ("waiting", "held", "running") else "bad"
-    agent = story.started.subjects.agent if story.started else "run"
-    yield f'<h1><span class="{tone}">{_text(found.state)}</span> · {_text(agent)} · run <code>{story.run[:8]}</code></h1>'
-    yield f'<p class="cause{" good-run" if good else ""}"><b>First cause:</b> {_text(story.first_cause or "none: every call succeeded")}</p>'
+    agent = timeline.started.subjects.agent if timeline.started else "run"
+    yield f'<h1><span class="{tone}">{_text(found.state)}</span> · {_text(agent)} · run <code>{timeline.run[:8]}</code></h1>'
+    yield f'<p class="cause{" good-run" if good else ""}"><b>First cause:</b> {_text(timeline.first_cause or "none: every call succeeded")}</p>'
     yield "<dl>"
     for name, value in _facts(found):
         yield f"<dt>{name}</dt><dd>{_text(value)}</dd>"
     yield "</dl>"
 
 
-def _facts(found: Brief) -> Iterator[tuple[str, str]]:
-    story, started = found.story, found.story.started
+def _facts(found: IncidentReport) -> Iterator[tuple[str, str]]:
+    timeline, started = found.timeline, found.timeline.started
     if started is not None:
         yield "task", started.task
         yield "for", f"{started.subjects.user} (account {started.account})"
@@ -86,24 +86,24 @@ def _facts(found: Brief) -> Iterator[tuple[str, str]]:
             yield "content", f"{started.content}: this run can be read, not replayed"
         if started.shrunk_from:
             yield "shrunk from", f"{started.shrunk_from}: nobody ever ran this"
-    yield "run", story.run
-    yield "time", f"{utc(story.began_at)} to {utc(story.ended_at)}, {story.took / 1e9:.1f} s"
-    if story.resumed:
-        yield "resumed", f"{len(story.resumed)} times"
+    yield "run", timeline.run
+    yield "time", f"{utc(timeline.began_at)} to {utc(timeline.ended_at)}, {timeline.took / 1e9:.1f} s"
+    if timeline.resumed:
+        yield "resumed", f"{len(timeline.resumed)} times"
     if found.budget is not None:
         limits = found.budget
-        yield "budget", f"{len(story.turns)} of {limits.steps} steps, {len(story.calls)} of {limits.calls} calls"
-    if story.labels:
-        yield "labels", ", ".join(story.labels)
+        yield "budget", f"{len(timeline.turns)} of {limits.steps} steps, {len(timeline.calls)} of {limits.calls} calls"
+    if timeline.labels:
+        yield "labels", ", ".join(timeline.labels)
     if found.held:
         yield "held", found.held
-    for call in story.waiting:
+    for call in timeline.waiting:
         yield "waits for", f"{call.needs}, to do {call.place} {call.name}"
-    for what in story.in_flight:
+    for what in timeline.in_flight:
         yield "in flight", what
 
 
-def _good(found: Brief) -> Iterator[str]:
+def _good(found: IncidentReport) -> Iterator[str]:
     if found.good is None:
         return
     first = found.good.first
@@ -121,14 +121,14 @@ def _good(found: Brief) -> Iterator[str]:
         yield f"<p>Slower: {_text(slow.b)} {_text(slow.name)}, {slow.before:.2f} s is {slow.after:.2f} s</p>"
 
 
-def _effects(story: Story) -> Iterator[str]:
+def _effects(timeline: Timeline) -> Iterator[str]:
     yield "<h2>Effects</h2>"
-    if not story.effects:
+    if not timeline.effects:
         yield "<p>None were attempted.</p>"
         return
     yield "<table><thead><tr><th>effect</th><th>step</th><th>call</th><th>on</th></tr></thead><tbody>"
     tones = {"landed": "good", "unknown": "bad", "not_landed": "dim"}
-    for item in sorted(story.effects, key=lambda one: ("unknown", "landed", "not_landed").index(one.landed)):
+    for item in sorted(timeline.effects, key=lambda one: ("unknown", "landed", "not_landed").index(one.landed)):
         word = item.landed.replace("_", " ")
         yield (
             f'<tr><td class="{tones[item.landed]}">{word}</td><td>{item.step}.{item.index}</td>'
@@ -137,16 +137,16 @@ def _effects(story: Story) -> Iterator[str]:
     yield "</tbody></table>"
 
 
-def _waterfall(story: Story) -> Iterator[str]:
+def _waterfall(timeline: Timeline) -> Iterator[str]:
     yield '<h2>Waterfall</h2>\n<p class="dim keys"><kbd>j</kbd> <kbd>k</kbd> move, <kbd>Enter</kbd> opens, '
     yield "<kbd>f</kbd> first failure, <kbd>e</kbd> open all, <kbd>c</kbd> close all</p>"
-    for turn in story.turns:
-        yield from _turn(story, turn)
+    for turn in timeline.turns:
+        yield from _turn(timeline, turn)
         for call in turn.calls:
-            yield from _call(story, call)
+            yield from _call(timeline, call)
 
 
-def _turn(story: Story, turn: Turn) -> Iterator[str]:
+def _turn(timeline: Timeline, turn: Turn) -> Iterator[str]:
     began = turn.at if turn.asked_at is None else turn.asked_at
     tokens = f" · {turn.usage.input_tokens} + {turn.usage.output_tokens} tokens" if turn.usage.input_tokens else ""
     said = _text(turn.text[:400]) or '<span class="dim">(no words)</span>'
@@ -154,21 +154,21 @@ def _turn(story: Story, turn: Turn) -> Iterator[str]:
         said += f'<br><span class="bad">the answer does not hold: {_text("; ".join(turn.problems))}</span>'
     yield (
         f'<div class="turn"><span>{turn.step}</span><span>{said}<span class="dim">{tokens}</span></span>'
-        f'{_bar(story, began, turn.at, bad=False)}<span class="num">{_ms(turn.took)}</span></div>'
+        f'{_bar(timeline, began, turn.at, bad=False)}<span class="num">{_ms(turn.took)}</span></div>'
     )
 
 
-def _call(story: Story, call: CallStory) -> Iterator[str]:
+def _call(timeline: Timeline, call: CallTimeline) -> Iterator[str]:
     verdict = call.decision.verdict if call.decision else "refused"
     tone = {"allow": "good", "ask": "warn"}.get(verdict, "bad")
-    first = " first" if call is story.first_failure else ""
+    first = " first" if call is timeline.first_failure else ""
     code = f' <span class="bad">{call.error.code}</span>' if call.error else ""
     labels = "".join(f' <span class="label">{_text(label)}</span>' for label in call.labels)
-    ended = call.answered_at or story.ended_at
+    ended = call.answered_at or timeline.ended_at
     yield (
         f'<details class="row{first}"><summary><span class="mono">{call.place}</span><span class="{tone}">{verdict}</span>'
         f'<span><b>{_text(call.name)}</b> <span class="mono">{_text(" ".join(call.resources))}</span>{code}{labels}</span>'
-        f"{_bar(story, call.decided_at, ended, bad=call.error is not None)}"
+        f"{_bar(timeline, call.decided_at, ended, bad=call.error is not None)}"
         f'<span class="num">{_ms(call.took)}</span></summary><div class="inside">'
     )
     if call.decision is not None:
@@ -200,17 +200,17 @@ def _attempt(ended: AttemptEnded | None) -> str:
     return f"{said}, {ended.spent.wall_s * 1000:.0f} ms{changes}{refused}"
 
 
-def _end(found: Brief) -> Iterator[str]:
-    if found.story.finished is not None and found.story.finished.answer:
-        yield f"<h2>Answer</h2><pre>{_text(found.story.finished.answer[:LONGEST])}</pre>"
+def _end(found: IncidentReport) -> Iterator[str]:
+    if found.timeline.finished is not None and found.timeline.finished.answer:
+        yield f"<h2>Answer</h2><pre>{_text(found.timeline.finished.answer[:LONGEST])}</pre>"
     yield "<h2>Next</h2><pre>"
     yield "\n".join(f"{_text(command)}  # {_text(why)}" for command, why in found.commands)
     yield "</pre>"
 
 
-def _bar(story: Story, began: int, ended: int, *, bad: bool) -> str:
-    whole = max(1, story.took)
-    left, width = 100 * max(0, began - story.began_at) / whole, 100 * max(0, ended - began) / whole
+def _bar(timeline: Timeline, began: int, ended: int, *, bad: bool) -> str:
+    whole = max(1, timeline.took)
+    left, width = 100 * max(0, began - timeline.began_at) / whole, 100 * max(0, ended - began) / whole
     tone = "bad" if bad else "bar"
     bar = f'<rect x="{left:.2f}%" width="{max(width, 0.3):.2f}%" height="13" class="{tone}"/>'
     return f'<svg class="track" width="100%" height="13" aria-hidden="true">{bar}</svg>'
