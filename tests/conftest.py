@@ -91,7 +91,7 @@ def play(clerk: Callable[..., Path]) -> Play:
         folder = clerk(turns, **options)
         opened = session_module.open_session(folder)
         model = run_module.open_model_of(opened, "clerk")
-        start = run_module.Start(agent="clerk", task="keep the ledger", subject=user, account=account, model=model)
+        start = run_module.RunRequest(agent="clerk", task="keep the ledger", subject=user, account=account, model=model)
         return Played(folder=folder, opened=opened, ended=asyncio.run(run_module.start_run(opened, start, wait=wait)))
 
     return played

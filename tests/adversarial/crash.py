@@ -252,7 +252,7 @@ class Run:
         session = open_session(self.folder)
         if not session.journal.events(self.name):
             model = run.open_model_of(session, "teller")
-            start = run.Start(
+            start = run.RunRequest(
                 agent="teller", task="pay", subject="user:operator", account="t", model=model, run=self.name
             )
             done = asyncio.run(run.start_run(session, start, tell=tell))

@@ -71,11 +71,11 @@ from remit.langchain import middleware as langchain
 from remit.policy import engine as policy
 from remit.policy import reload
 from remit.policy.engine import Judged, Policy
-from remit.policy.index import Index, Table
+from remit.policy.index import Index, RuleTable
 from remit.policy.language import conditions
 from remit.policy.language import loader as rules
 from remit.policy.language.conditions import Condition
-from remit.policy.reload import Watched
+from remit.policy.reload import PolicyWatcher
 from remit.runtime import runner as run
 from remit.runtime.live import LivePorts
 from remit.sandbox import file_grants as opened
@@ -99,7 +99,7 @@ from remit.sandbox.warm import pool
 from remit.tracing.reports import audit
 from remit.workspace import identity, limits, session
 from remit.workspace import loader as workspace
-from remit.workspace.answer_contract import Answer
+from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.bundle import vocabulary
 from remit.workspace.definitions import Tool, Workspace
 from remit.workspace.manifest import pins
@@ -298,7 +298,7 @@ def of_the_first(kind: type[Any]) -> Callable[..., Any]:
     return lambda **given: kind(**{**given, "index": 0})
 
 
-def prefixed(self: Index, action: str) -> tuple[Table, ...]:
+def prefixed(self: Index, action: str) -> tuple[RuleTable, ...]:
     """A rule for `read` bears on `read_and_exec`, too."""
     return tuple(table for named, table in self._tables.items() if action.startswith(named.rstrip("*")))
 
@@ -342,10 +342,10 @@ def read_twice(root: Path) -> tuple[Workspace, Policy]:
     return found, policy.load_policy(session.policy_files(root), vocabulary(found))
 
 
-def one_crash(*given: Any, **options: Any) -> outcome.Answer:
+def one_crash(*given: Any, **options: Any) -> outcome.GuestAnswer:
     """Every ending is a crash."""
     answer = CLASSIFY(*given, **options)
-    return answer if answer.code is None else outcome.Answer(code="tool_crashed", message=answer.message)
+    return answer if answer.code is None else outcome.GuestAnswer(code="tool_crashed", message=answer.message)
 
 
 def taken_for_done(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[None, Any]:
@@ -505,14 +505,14 @@ def unchecked_hello(patch: pytest.MonkeyPatch) -> None:
 
 def one_for_all(patch: pytest.MonkeyPatch) -> None:
     """Whatever a connection says, it is the first call's that was let in."""
-    earlier = proxy.Door._admitted
+    earlier = proxy.ProxyListener._admitted
 
-    async def admitted(self: proxy.Door, requests: Requests, head: Head, address: str) -> None:
+    async def admitted(self: proxy.ProxyListener, requests: Requests, head: Head, address: str) -> None:
         basic = b"Basic " + base64.b64encode(f"call:{next(iter(self._tickets))}".encode())
         fields = [field for field in head.fields if field[0] != b"proxy-authorization"]
         await earlier(self, requests, replace(head, fields=(*fields, (b"proxy-authorization", basic))), address)
 
-    patch.setattr(proxy.Door, "_admitted", admitted)
+    patch.setattr(proxy.ProxyListener, "_admitted", admitted)
     patch.setattr(call_session.CallSession, "is_of", lambda *_: True)
 
 
@@ -1192,7 +1192,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "rules and their digest from one reading",
-        replaced(session, "load_rooms", read_twice),
+        replaced(session, "load_workspace_and_policy", read_twice),
         threats="E11",
         tests=(
             "policy/test_reload.py::test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_meanwhile",
@@ -1200,7 +1200,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "edits that have stood still",
-        replaced(Watched, "_settled", staticmethod(lambda _: True)),
+        replaced(PolicyWatcher, "_settled", staticmethod(lambda _: True)),
         threats="E11",
         tests=(
             "policy/test_reload.py::test_an_edit_is_in_force_once_it_has_stood_still",
@@ -1355,7 +1355,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "answers that hold",
-        replaced(Answer, "problems", lambda *_: ()),
+        replaced(AnswerContract, "problems", lambda *_: ()),
         tests=(
             "runtime/test_answers.py::test_an_answer_stands_on_results_of_this_run",
             "runtime/test_answers.py::test_a_guess_is_no_answer",

@@ -77,7 +77,7 @@ from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.requests import authority, parse_head, tokens
 from remit.sandbox.egress.response_scrubber import Scrubber
-from remit.workspace.answer_contract import Answer
+from remit.workspace.answer_contract import AnswerContract
 
 SMALLEST = 2_000  # characters
 LARGEST = 32_000
@@ -382,7 +382,7 @@ ROWS: Mapping[str, Row] = {
     ),
     "sandbox.egress.response_scrubber:Scrubber.held": of(bytes_of(Scrubber(["aaaab", SECRET]).held), "a", SECRET[:9]),
     "workspace.answer_contract:Answer.problems": of(
-        lambda text: Answer(shape=ITEMS).problems(text, ()), *JSONS, "```", "\n", fences
+        lambda text: AnswerContract(shape=ITEMS).problems(text, ()), *JSONS, "```", "\n", fences
     ),
 }
 for name, finders in formats().items():

@@ -107,7 +107,9 @@ def test_an_operator_is_heard_while_a_turn_of_thousands_of_calls_is_decided(cler
 def started(folder: Path, agent: str = "clerk") -> Coroutine[Any, Any, Any]:
     opened = open_session(folder)
     model = run.open_model_of(opened, agent)
-    return run.start_run(opened, run.Start(agent=agent, task="go", subject="user:operator", account="t", model=model))
+    return run.start_run(
+        opened, run.RunRequest(agent=agent, task="go", subject="user:operator", account="t", model=model)
+    )
 
 
 # -- secrets -----------------------------------------------------------------------------------------------------------
@@ -598,7 +600,7 @@ def test_an_operator_is_heard_while_ten_mebibytes_that_a_tool_printed_are_cleane
     ended: list[Any] = []
 
     async def work() -> None:
-        start = run.Start(agent="web", task="print", subject="user:operator", account="t", model=model)
+        start = run.RunRequest(agent="web", task="print", subject="user:operator", account="t", model=model)
         ended.append(await run.start_run(opened, start))
 
     assert asyncio.run(longest_gap(work())) < PATIENCE_S

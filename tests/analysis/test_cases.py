@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from remit.analysis.cases import CaseResult, run_cases
+from remit.analysis.cases import PolicyCaseResult, run_cases
 from remit.core.errors import WorkspaceError
 from remit.policy import engine as policy
 from remit.policy.language.loader import Vocabulary
@@ -66,7 +66,7 @@ GOOD = """\
 def test_every_row_is_decided_in_order() -> None:
     """A whole result, and the verdicts of all."""
     results = run_cases(POLICY, GOOD, "policies/cases.yaml")
-    assert results[1] == CaseResult(
+    assert results[1] == PolicyCaseResult(
         note="a secret stays closed",
         file="policies/cases.yaml",
         line=9,

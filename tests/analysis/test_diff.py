@@ -10,8 +10,8 @@ from itertools import product
 import pytest
 
 from remit.analysis.diff.policy import difference
-from remit.analysis.diff.witnesses import counterpart, verify
-from remit.analysis.solver.findings import Difference
+from remit.analysis.diff.witnesses import counterpart, verify_witness
+from remit.analysis.solver.findings import PolicyDifference
 from remit.core.calls import Request
 from remit.core.errors import WorkspaceError
 from support import ROOT
@@ -23,7 +23,7 @@ PAIRS = int(os.environ.get("REMIT_EXACT_PAIRS", "20"))  # of policies, half in e
 
 def pairs(
     dice: random.Random, many: int, always: Sequence[str] = ()
-) -> Iterator[tuple[list[str], list[str], Difference]]:
+) -> Iterator[tuple[list[str], list[str], PolicyDifference]]:
     """That many random policies with an edit of each that load, and what the diff says of them; no witness is wrong."""
     while many:
         before = rows(dice)
@@ -33,7 +33,7 @@ def pairs(
             found = difference(side("\n".join(before)), side("\n".join(after)))
         except WorkspaceError:  # roles in a circle
             continue
-        assert verify(found).wrong == (), (before, after)
+        assert verify_witness(found).wrong == (), (before, after)
         many -= 1
         yield before, after, found
 
@@ -85,7 +85,7 @@ def test_a_request_of_several_subjects_or_resources_changes_only_where_one_alone
     assert differed > PAIRS / 25
 
 
-def explained(found: Difference, request: Request, before: str, after: str) -> bool:
+def explained(found: PolicyDifference, request: Request, before: str, after: str) -> bool:
     """Whether the diff reports, for one of the subjects, a change in that direction; or says that it does not know."""
     wider = RANK[after] > RANK[before]
     asked = set(request.subjects)
@@ -120,7 +120,7 @@ def test_an_edit_is_told_with_a_request_that_shows_it(
     if "length" in facts:
         assert len(change.context.args["text"]) == facts["length"]
     assert sorted(change.context.labels) == facts.get("labels", [])
-    assert verify(found).wrong == ()
+    assert verify_witness(found).wrong == ()
     assert found.unsettled == ()
     stays = counterpart(found, change)
     assert stays is not None
@@ -166,7 +166,7 @@ def test_what_facts_allow_does_not_hide_what_people_are_asked(
     people = "g, user:w, role:1\ng, user:u, role:1\n"
     found = difference(side(people + before), side(f"{people}{before}\n{more}"))
     assert sorted((one.before, one.after) for one in found.findings if one.action == "files.read") == changes
-    assert verify(found).wrong == ()
+    assert verify_witness(found).wrong == ()
 
 
 def test_what_cannot_be_analysed_is_said_and_never_counted_as_safe() -> None:
@@ -215,4 +215,4 @@ def test_one_edit_among_many_rules_is_found_alone() -> None:
     found = difference(side("\n".join(before), None), side("\n".join(after), None))
     assert {one.after for one in found.findings} == {"allow"}
     assert {rule.line for one in found.findings for rule in one.added} == {row + 1}
-    assert verify(found).wrong == ()
+    assert verify_witness(found).wrong == ()

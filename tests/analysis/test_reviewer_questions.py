@@ -16,13 +16,13 @@ from remit.analysis.backtest import Decided, backtest_rules, recorded_decisions
 from remit.analysis.cases import Coverage, run_cases, uncovered
 from remit.analysis.diff import manifests as powers
 from remit.analysis.diff.manifests import TABLES, Table
-from remit.analysis.diff.permissions import authority
+from remit.analysis.diff.permissions import permission_diff
 from remit.analysis.diff.policy import difference
-from remit.analysis.diff.revisions import live
+from remit.analysis.diff.revisions import working_tree
 from remit.analysis.formatting import formatted
 from remit.analysis.lint import lint_rules
 from remit.analysis.mutation import score
-from remit.analysis.solver.ruleset import Side, read_side
+from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.analysis.suggestion import first_policy, suggest
 from remit.core.calls import FrozenModel, Request
 from remit.core.errors import WorkspaceError
@@ -44,8 +44,8 @@ MODEL = (ROOT / "policies" / "model.conf").read_bytes()
 KNOWN = Vocabulary(actions={"files.read": {"path": "string", "n": "integer"}, "files.list": {"path": "string"}})
 
 
-def side(text: str) -> Side:
-    return read_side("rules", {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, KNOWN)
+def side(text: str) -> RuleSet:
+    return read_rule_set("rules", {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, KNOWN)
 
 
 def edited(folder: Path, file: str, old: str, new: str) -> Path:
@@ -180,7 +180,7 @@ p, agent:a, files.read, file:*/secret, True, deny
 
 def test_the_starter_rules_have_no_warning() -> None:
     """A note may be intended: a wide grant for operators, a deny kept as a reminder."""
-    here = live(ROOT)
+    here = working_tree(ROOT)
     remarks = lint_rules(here.side(), here.workspace)
     assert {one.code for one in remarks} <= {"wider", "dead"}
 
@@ -190,7 +190,7 @@ def test_the_starter_rules_have_no_warning() -> None:
 
 def test_every_spoilt_starter_rule_is_noticed_by_a_case_or_proved_equivalent() -> None:
     """The score of the starter is 100%, every rule decides some case, and every action is asked for."""
-    whole = live(ROOT).side()
+    whole = working_tree(ROOT).side()
     cases = [
         case for _, case in read_cases(whole.policy, (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8"), "")
     ]
@@ -202,7 +202,7 @@ def test_every_spoilt_starter_rule_is_noticed_by_a_case_or_proved_equivalent() -
 
 def test_a_rule_or_an_action_that_no_case_pins_is_named() -> None:
     """The starter leaves none; a table that lost its cases about tickets leaves theirs."""
-    rules = live(ROOT).side().policy
+    rules = working_tree(ROOT).side().policy
     table = (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8")
     assert uncovered(rules, run_cases(rules, table, "cases.yaml")) == Coverage(rules=(), actions=())
     kept = [row for row in table.split("\n- ") if "tickets.close" not in row]
@@ -213,7 +213,7 @@ def test_a_rule_or_an_action_that_no_case_pins_is_named() -> None:
 
 def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
     """Pasting the cases that are offered brings any table to 100%."""
-    whole = live(ROOT).side()
+    whole = working_tree(ROOT).side()
     table = ""
     for _ in range(3):
         found = score(whole, [case for _, case in read_cases(whole.policy, table or "[]", "")])
@@ -251,7 +251,7 @@ def test_a_change_that_widens_power_is_told_in_a_sentence(
     session: Path, file: str, old: str, new: str, said: str, because: str
 ) -> None:
     """Whichever file it is in."""
-    found = authority(live(session).workspace, live(edited(session, file, old, new)).workspace)
+    found = permission_diff(working_tree(session).workspace, working_tree(edited(session, file, old, new)).workspace)
     assert not found.proved
     told = [one for one in found.of("wider") if said in one.text]
     assert told, [one.text for one in found.sentences]
@@ -267,10 +267,10 @@ def test_a_host_given_to_a_tool_is_told_by_the_url_that_an_agent_may_ask_now(ses
     agent = narrow / "agent" / "triage" / "agent.toml"
     agent.write_text(agent.read_text(encoding="utf-8").replace('"tickets", ', '"tickets", "http", '), encoding="utf-8")
     pin(narrow)
-    before = live(narrow).workspace
+    before = working_tree(narrow).workspace
     manifest = narrow / "tools" / "http" / "tool.toml"
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('com:443"]', 'com:443", "api.example.com:443"]'))
-    told = [one.text for one in authority(before, live(narrow).workspace).of("wider")]
+    told = [one.text for one in permission_diff(before, working_tree(narrow).workspace).of("wider")]
     assert any(text.startswith("agent:triage may now call http.get on https://api.example.com/") for text in told), told
     assert "tool 'http' may now be sent by its calls to the hosts api.example.com:443" in told
 
@@ -281,10 +281,10 @@ def test_a_limit_over_all_runs_that_is_raised_or_gone_is_told_and_a_lower_one_is
 
     file = session / "policies" / "limits.toml"
     file.write_text(limited(10), encoding="utf-8")
-    before, found = live(session).workspace, list[tuple[str, ...]]()
+    before, found = working_tree(session).workspace, list[tuple[str, ...]]()
     for text in (limited(20), "", limited(5)):
         file.write_text(text, encoding="utf-8")
-        found.append(tuple(one.text for one in authority(before, live(session).workspace).of("wider")))
+        found.append(tuple(one.text for one in permission_diff(before, working_tree(session).workspace).of("wider")))
     told = "all runs together may now use more than 10 calls in 3600 s (Enough)"
     assert found == [(told,), (told,), ()]
 
@@ -295,7 +295,7 @@ def test_a_rule_on_content_that_is_gone_or_weaker_is_told(session: Path) -> None
 
     file = session / "policies" / "content.toml"
     file.write_text(rules('"falcon"'), encoding="utf-8")
-    before, found = live(session).workspace, list[int]()
+    before, found = working_tree(session).workspace, list[int]()
     for text in (
         rules('"falcon"'),
         rules('"eagle"'),
@@ -304,7 +304,7 @@ def test_a_rule_on_content_that_is_gone_or_weaker_is_told(session: Path) -> None
         "",
     ):
         file.write_text(text, encoding="utf-8")
-        found.append(len(authority(before, live(session).workspace).of("wider")))
+        found.append(len(permission_diff(before, working_tree(session).workspace).of("wider")))
     assert found == [0, 1, 1, 1, 1]
 
 
@@ -319,7 +319,7 @@ def test_a_field_that_nobody_has_placed_is_never_counted_as_safe(
 ) -> None:
     monkeypatch.delitem(powers.MANIFEST, "summary")  # type: ignore[arg-type]
     changed = edited(session, "tools/files/tool.toml", "summary = ", 'summary = "Other" #')
-    found = authority(live(session).workspace, live(changed).workspace)
+    found = permission_diff(working_tree(session).workspace, working_tree(changed).workspace)
     assert not found.proved
     assert ["'summary'" in one.text for one in found.of("unknown")] == [True]
 
@@ -329,11 +329,11 @@ def test_an_action_given_to_an_agent_is_new_authority_though_no_rule_changes(ses
     smaller = edited(
         session, "agent/triage/agent.toml", '["files", "sql", "tickets", "python"]', '["files", "tickets", "python"]'
     )
-    found = authority(live(smaller).workspace, live(session).workspace)
+    found = permission_diff(working_tree(smaller).workspace, working_tree(session).workspace)
     assert "agent:triage may now call sql.query on table:orders for user:dana (was refused)" in [
         one.text for one in found.of("wider")
     ]
-    back = authority(live(session).workspace, live(smaller).workspace)
+    back = permission_diff(working_tree(session).workspace, working_tree(smaller).workspace)
     assert back.proved
     assert back.of("narrower")
 
@@ -351,7 +351,7 @@ def test_a_change_that_widens_nothing_is_proved_to_be_no_new_authority(
     session: Path, file: str, old: str, new: str
 ) -> None:
     """Also where the tool is not pinned again yet."""
-    found = authority(live(session).workspace, live(edited(session, file, old, new)).workspace)
+    found = permission_diff(working_tree(session).workspace, working_tree(edited(session, file, old, new)).workspace)
     assert found.proved
     assert found.of("wider") == ()
 
@@ -408,12 +408,12 @@ def test_a_pull_request_is_compared_with_its_base_by_git(session: Path, remit: R
 def test_a_backtest_names_the_runs_that_would_have_gone_otherwise(play: Play) -> None:
     """Steps after a result that is now denied are said to be unreachable; today's rules flip nothing."""
     played = play([turn(ledger__look={"name": "a"}), turn(ledger__look={"name": "b"}), DONE])
-    whole = live(played.folder)
+    whole = working_tree(played.folder)
     today = backtest_rules([played.records], whole.side())
     assert (today.runs, today.decided, today.covered, today.flips) == (1, 2, 2, ())
     files = {name: data for name, data in policy_files(played.folder).items() if name.endswith(".conf")}
     none = backtest_rules(
-        [played.records], read_side("none", {**files, "policies/rules.csv": b""}, whole.side().vocabulary)
+        [played.records], read_rule_set("none", {**files, "policies/rules.csv": b""}, whole.side().vocabulary)
     )
     assert [(one.step, one.before, one.after, one.unreachable) for one in none.flips] == [
         (0, "allow", "deny", False),
@@ -442,7 +442,7 @@ def test_a_backtest_counts_an_effect_that_a_later_attempt_left_in_doubt() -> Non
 def test_the_least_policy_keeps_every_recorded_call_and_allows_nothing_more(play: Play) -> None:
     """Proved by the diff, and by deciding every call again."""
     played = play([turn(ledger__look={"name": "a"}), DONE])
-    whole = live(played.folder).side()
+    whole = working_tree(played.folder).side()
     recorded, _ = recorded_decisions(played.records, whole)
     found = suggest(whole, policy_files(played.folder), recorded)
     assert (found.lost, found.proved, found.calls) == ((), True, 1)
@@ -450,7 +450,7 @@ def test_the_least_policy_keeps_every_recorded_call_and_allows_nothing_more(play
     assert found.dropped
 
 
-def recorded(dice: random.Random, whole: Side) -> list[Decided]:
+def recorded(dice: random.Random, whole: RuleSet) -> list[Decided]:
     """Decisions of those rules, as if runs had recorded them."""
     found: list[Decided] = []
     for step in range(40):
@@ -489,7 +489,7 @@ def test_of_the_least_policy_no_rule_can_go_without_losing_a_recorded_call() -> 
 
 def test_the_first_policy_of_a_tool_loads_and_asks_before_what_cannot_be_undone() -> None:
     """A reviewer starts from what the manifest reaches, and narrows it."""
-    whole = live(ROOT)
+    whole = working_tree(ROOT)
     text = first_policy(whole.workspace, "tickets", "triage")
     assert "g, user:<name>, role:reviewer" in text
     text += "g, user:dana, role:reviewer\n"
@@ -560,8 +560,8 @@ def test_without_a_recorded_run_there_is_nothing_to_learn_from(remit: Remit, com
 def test_a_change_that_asks_casbin_less_often_is_told_and_one_that_asks_it_more_often_is_not(session: Path) -> None:
     file = session / "remit.toml"
     good = file.read_text(encoding="utf-8")
-    before, found = live(session).workspace, list[tuple[str, ...]]()
+    before, found = working_tree(session).workspace, list[tuple[str, ...]]()
     for mode in ("load", "always", "effects"):
         file.write_text(good.replace('casbin = "effects"', f'casbin = "{mode}"'), encoding="utf-8")
-        found.append(tuple(one.text for one in authority(before, live(session).workspace).of("wider")))
+        found.append(tuple(one.text for one in permission_diff(before, working_tree(session).workspace).of("wider")))
     assert found == [("stock Casbin is now asked only before rules come into force (was before effects)",), (), ()]

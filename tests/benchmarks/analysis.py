@@ -18,11 +18,11 @@ from typing import Any
 
 from remit.analysis.backtest import backtest_rules
 from remit.analysis.diff.policy import difference
-from remit.analysis.diff.revisions import live
-from remit.analysis.diff.witnesses import verify
+from remit.analysis.diff.revisions import working_tree
+from remit.analysis.diff.witnesses import verify_witness
 from remit.analysis.lint import lint_rules
-from remit.analysis.solver.findings import Difference
-from remit.analysis.solver.ruleset import Side, read_side
+from remit.analysis.solver.findings import PolicyDifference
+from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core.calls import Call, Decision, ProposedCall, ResourceAccess, Subjects, Succeeded
 from remit.core.events import AnyEvent, AttemptEnded, CallAnswered, CallDecided, ModelRequested, Recorded, RunStarted
 from remit.journal.hash_chain import seal
@@ -61,9 +61,9 @@ def rules(count: int, seed: int) -> list[str]:
     return links + found
 
 
-def side(rows: list[str]) -> Side:
+def side(rows: list[str]) -> RuleSet:
     files = {"policies/model.conf": MODEL, "policies/rules.csv": "\n".join(rows).encode()}
-    return read_side("bench", files, KNOWN)
+    return read_rule_set("bench", files, KNOWN)
 
 
 def taken(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -135,8 +135,8 @@ def main() -> int:
         read_condition.cache_clear()
         reading, (before, after) = taken(lambda: (side(old), side(new)))
         seconds, found = taken(lambda: difference(before, after))
-        assert isinstance(found, Difference)
-        replayed = verify(found)
+        assert isinstance(found, PolicyDifference)
+        replayed = verify_witness(found)
         tell(
             name,
             seconds,
@@ -155,7 +155,7 @@ def main() -> int:
         whole = side(rules(count, 1))
         seconds, remarks = taken(lambda whole=whole: lint_rules(whole))
         tell(f"lint {count:>6} rules", seconds, None, f"{len(remarks)} remarks")
-    starter = live(ROOT).side()
+    starter = working_tree(ROOT).side()
     runs = recorded()
     seconds, found = min((taken(lambda: backtest_rules(runs, starter)) for _ in range(3)), key=lambda one: one[0])
     assert (found.decided, found.flips) == (DECISIONS, ())

@@ -43,7 +43,7 @@ from typing import Any
 
 from remit.core.calls import JSON_SAFE_INTEGER, ProposedCall, Succeeded
 from remit.core.events import CallAnswered
-from remit.core.messages import Message, ToolSpec, Turn
+from remit.core.messages import Message, ModelTurn, ToolSpec
 from remit.core.parsing import Mismatch, validate
 from remit.replay.replayer import replay
 from remit.runtime import runner as run
@@ -343,17 +343,19 @@ class Truth:
     def __init__(self, task: Task) -> None:
         self._task = task
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         if step >= len(self._task.steps):
-            return Turn(text="done", finish="stop")
+            return ModelTurn(text="done", finish="stop")
         call = self._task.steps[step]
         name = f"{tool_of(call.of)}__{action_of(call.method)}"
-        return Turn(text="", asks=(ProposedCall(name=name, arguments=json.dumps(call.arguments)),), finish="tool_calls")
+        return ModelTurn(
+            text="", asks=(ProposedCall(name=name, arguments=json.dumps(call.arguments)),), finish="tool_calls"
+        )
 
 
 async def brokered(session: WorkspaceSession, task: Task, category: str) -> tuple[Came, run.Ended]:
     NOW.instances = instances(task, category)
-    start = run.Start(agent="bfcl", task=task.id, subject="user:bench", account="bench", model=Truth(task))
+    start = run.RunRequest(agent="bfcl", task=task.id, subject="user:bench", account="bench", model=Truth(task))
     ended = await run.start_run(session, start)
     results: list[Any] = []
     for item in session.journal.events(ended.run):

@@ -93,7 +93,7 @@ def session(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[Workspa
 
 def play(opened: WorkspaceSession) -> run.Ended:
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="x", subject="user:operator", account="bench", model=model)
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="bench", model=model)
     return asyncio.run(run.start_run(opened, start))
 
 

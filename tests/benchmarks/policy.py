@@ -26,7 +26,7 @@ from typing import Any
 from remit.core.calls import Context, Request
 from remit.policy import engine as policy
 from remit.policy.casbin_reference import stock
-from remit.policy.language.roles import Link, closures
+from remit.policy.language.roles import RoleLink, closures
 
 ROOT = Path(__file__).parents[2]
 MODEL = (ROOT / "policies" / "model.conf").read_bytes()
@@ -111,7 +111,7 @@ def ports(size: int, seed: int = 1) -> ExecutionPorts:
         *((team, departments[n % 30]) for n, team in enumerate(teams)),
         *((department, organisations[n % 8]) for n, department in enumerate(departments)),
     ]
-    roles = closures([Link(file="", line=0, member=member, role=role) for member, role in links])
+    roles = closures([RoleLink(file="", line=0, member=member, role=role) for member, role in links])
     members: dict[str, list[str]] = {agent: [agent] for agent in agents}
     for agent in agents:
         for role in roles[agent]:

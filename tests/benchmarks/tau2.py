@@ -42,7 +42,7 @@ from typing import Any
 
 from remit.core.calls import Json, ProposedCall
 from remit.core.events import CallDecided, Recorded
-from remit.core.messages import Message, ToolSpec, Turn
+from remit.core.messages import Message, ModelTurn, ToolSpec
 from remit.runtime import runner as run
 from remit.workspace.manifest.touches import Template
 from remit.workspace.session import WorkspaceSession
@@ -469,9 +469,9 @@ class Puppet:
     scripted: bool = True
     made: dict[tuple[int, int], Asked] = field(default_factory=dict[tuple[int, int], Asked])
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         if step >= len(self.turns):
-            return Turn(text="done", asks=(), finish="stop")
+            return ModelTurn(text="done", asks=(), finish="stop")
         asks: list[ProposedCall] = []
         for one in self.turns[step]:
             if one.step.by == "user":
@@ -483,7 +483,7 @@ class Puppet:
                     name=f"{one.tool or self.domain}__{one.step.name}", arguments=json.dumps(dict(one.step.args))
                 )
             )
-        return Turn(text="", asks=tuple(asks), finish="tool_calls" if asks else "stop")
+        return ModelTurn(text="", asks=tuple(asks), finish="tool_calls" if asks else "stop")
 
 
 def turns_of(task: Task, own: Customer, swaps: Swaps) -> list[list[Asked]]:
@@ -531,7 +531,7 @@ def play(
     claimed = {name for one in turns[0] if one.swap for name in leaves(list(one.step.args.values()))}
     Now.said = "\n".join((task.said, "Mine are also:", *sorted(claimed)))
     words = f"{own.words}\n{task.said}" if trusting else own.words
-    start = run.Start(agent=domain, task=words, subject="user:operator", account="bench", model=puppet)
+    start = run.RunRequest(agent=domain, task=words, subject="user:operator", account="bench", model=puppet)
     ended = asyncio.run(run.start_run(session, start, tell=tell))
     wanted = sum(one.step.by == "assistant" for turn in turns for one in turn)
     if len(seen) != wanted:

@@ -238,7 +238,7 @@ def long_run(folder: Path) -> tuple[session.WorkspaceSession, str]:
     counting_house(folder, [*turns, DONE], steps=STEPS + 1, calls=STEPS)
     opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="look", subject="user:operator", account="bench", model=model)
+    start = run.RunRequest(agent="clerk", task="look", subject="user:operator", account="bench", model=model)
     return opened, asyncio.run(run.start_run(opened, start)).run
 
 

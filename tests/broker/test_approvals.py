@@ -177,7 +177,7 @@ def test_an_approval_is_void_once_a_fact_that_was_shown_has_changed(
     rules.write_text(rules.read_text().replace(ASKS_LEAD, condition))
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert waiting(played).facts == {"labels": []}
     assert "labels is []" in waiting(played).summary
@@ -292,7 +292,7 @@ def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path
             threading.Thread(target=answer, args=(recorded.run,)).start()
 
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
     ended = asyncio.run(run.start_run(opened, start, wait=60, tell=tell))
     assert ended.finished is not None, said
     assert len((folder / "ledger.jsonl").read_text().splitlines()) == 1

@@ -39,7 +39,7 @@ def asked(clerk: Callable[..., Path]) -> Callable[..., Played]:
         rules.write_text(text, encoding="utf-8")
         opened = session.open_session(folder)
         model = run.open_model_of(opened, "clerk")
-        start = run.Start(agent="clerk", task="pay", subject="user:operator", account="tester", model=model)
+        start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="tester", model=model)
         return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
     return played

@@ -22,7 +22,7 @@ from support.runs import DONE, Play, Played, turn
 
 VAULT = [turn(ledger__pay={"name": "vault", "amount": 5}), DONE]
 PAID = [turn(ledger__look={"name": "ann"}), turn(ledger__pay={"name": "ann", "amount": 5}), DONE]
-ENTRY = index_module.Entry
+ENTRY = index_module.RuleEntry
 
 
 def judged(patch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def decided(patch: pytest.MonkeyPatch) -> None:
 
 def denies_lost(patch: pytest.MonkeyPatch) -> None:
     """No rule that denies ever applies, as the index has it."""
-    patch.setattr(index_module, "Entry", lambda *of: ENTRY(*of[:3], (lambda _: False) if of[4] else of[3], *of[4:]))
+    patch.setattr(index_module, "RuleEntry", lambda *of: ENTRY(*of[:3], (lambda _: False) if of[4] else of[3], *of[4:]))
 
 
 SABOTAGED = {"the matcher": judged, "the decision": decided, "the index": denies_lost}
@@ -106,7 +106,7 @@ def mode(monkeypatch: pytest.MonkeyPatch, casbin: str) -> None:
     """As `[policy] casbin` of remit.toml has it."""
     from remit.workspace import session
 
-    found = session.load_rooms
+    found = session.load_workspace_and_policy
 
     def load_rooms(root: Path) -> Any:
         text = (root / "remit.toml").read_text()
@@ -114,7 +114,7 @@ def mode(monkeypatch: pytest.MonkeyPatch, casbin: str) -> None:
             (root / "remit.toml").write_text(f'{text}\n[policy]\ncasbin = "{casbin}"\n')
         return found(root)
 
-    monkeypatch.setattr(session, "load_rooms", load_rooms)
+    monkeypatch.setattr(session, "load_workspace_and_policy", load_rooms)
 
 
 @pytest.mark.parametrize("casbin", ["effects", "always"])

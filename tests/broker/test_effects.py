@@ -133,7 +133,7 @@ def test_what_a_person_settles_later_decides_whether_the_same_may_be_asked_again
     folder = clerk([BLIND, large, BLIND, DONE])
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
+    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     settled(played, landed)
 

@@ -205,7 +205,7 @@ def stopped(folder: Path, scope: str) -> tuple[Played, float]:
             began.append(time.monotonic())
 
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run="e" * 32)
+    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run="e" * 32)
     ended = asyncio.run(run.start_run(opened, start, tell=tell))
     return Played(folder=folder, opened=opened, ended=ended), began[1] - began[0]
 
@@ -268,7 +268,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(se
             threading.Timer(1.0, stop).start()
 
     model = run.open_model_of(opened, "web")
-    start = run.Start(agent="web", task="write", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="web", task="write", subject="user:operator", account="t", model=model)
     played = Played(folder=session, opened=opened, ended=asyncio.run(run.start_run(opened, start, tell=tell)))
     assert at["attempt.ended"] - at["attempt.begun"] < 20
     error = played.error(0)
@@ -293,7 +293,7 @@ def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> 
             hold.set_hold(opened.journal, "tool:ledger", why="wrong cluster", account="op")
 
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="look", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="look", subject="user:operator", account="t", model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, tell=tell)))
     assert at["call.answered"] - at["attempt.ended"] < 2.0
     assert (played.error(0)["code"], attempts(played)) == ("held", 1)
@@ -328,7 +328,7 @@ def test_a_model_that_thinks_for_ever_is_given_up(clerk: Callable[..., Path], he
         if held and recorded.type == "model.requested":
             hold.set_hold(opened.journal, "all", why="look", account="op")
 
-    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Ponderous())
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=Ponderous())
     ended = asyncio.run(run.start_run(opened, start, tell=tell))
     assert (ended.finished is None) is held
     assert ended.finished is None or ended.finished.code == "budget_exhausted"

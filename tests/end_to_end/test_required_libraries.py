@@ -15,7 +15,7 @@ from sqlmodel import Session, create_engine, select
 
 from remit.journal.store import EventRow
 from remit.runtime.assembly import open_model_of
-from remit.runtime.runner import Start, start_run
+from remit.runtime.runner import RunRequest, start_run
 from remit.workspace.session import open_session
 from support.otlp_collector import collecting
 from support.runs import TASK
@@ -46,7 +46,7 @@ def test_a_run_of_the_triage_agent_uses_each_required_library(session: Path, mon
         try:
             opened = open_session(session)
             model = open_model_of(opened, "triage")
-            start = Start(agent="triage", task=TASK, subject="user:operator", account="tester", model=model)
+            start = RunRequest(agent="triage", task=TASK, subject="user:operator", account="tester", model=model)
             ended = asyncio.run(start_run(opened, start))
         finally:
             sys.setprofile(None)

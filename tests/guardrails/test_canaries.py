@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from remit.core.events import AttemptEnded, CallAnswered
-from remit.core.messages import Message, Model, ToolSpec, Turn
+from remit.core.messages import Message, Model, ModelTurn, ToolSpec
 from remit.runtime import runner as run_module
 from remit.workspace import session as session_module
 from support.canaries import CANARY, ENCODINGS, everything, leaks
@@ -117,7 +117,7 @@ class Heeding:
         self.sent = ""
         self._model = model
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         self.sent = "\n".join(repr(one) for one in (*messages, *tools))
         return await self._model.think(step, messages, tools)
 
@@ -179,7 +179,7 @@ def test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it(
         add(session, "leaky", files, RULES.replace("PORT", port), turns)
         opened = session_module.open_session(session)
         model = Heeding(run_module.open_model_of(opened, "web"))
-        start = run_module.Start(
+        start = run_module.RunRequest(
             agent="web", task=f"use {CANARY}", subject="user:operator", account="tester", model=model
         )
         ended = asyncio.run(run_module.start_run(opened, start))

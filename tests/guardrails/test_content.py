@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from remit.core.calls import ProposedCall
 from remit.core.errors import WorkspaceError
-from remit.core.messages import Turn
+from remit.core.messages import ModelTurn
 from remit.guardrails.content_cases import check_content
 from remit.guardrails.content_rules import read_content
 from remit.guardrails.redaction import Redactor
@@ -204,7 +204,7 @@ def test_what_a_tool_says_of_its_failure_is_short_legible_data_in_a_field_of_its
     mute = "\nclass Mute(str):\n    def __str__(self): raise RuntimeError\n"
     host.write_text(host.read_text().replace('text or "there is no such account"', says) + mute)
     opened = open_session(folder)
-    start = run.Start(
+    start = run.RunRequest(
         agent="clerk", task="x", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
     )
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
@@ -337,13 +337,13 @@ class Says:
     def __init__(self, arguments: Sequence[str]) -> None:
         self._turns = [arguments[at : at + 40] for at in range(0, len(arguments), 40)]
 
-    async def think(self, step: int, messages: Any, tools: Any) -> Turn:
+    async def think(self, step: int, messages: Any, tools: Any) -> ModelTurn:
         proposed_calls = (
             tuple(ProposedCall(name="ledger__look", arguments=one) for one in self._turns[step])
             if step < len(self._turns)
             else ()
         )
-        return Turn(text="", proposed_calls=proposed_calls, finish="tool_calls" if proposed_calls else "stop")
+        return ModelTurn(text="", proposed_calls=proposed_calls, finish="tool_calls" if proposed_calls else "stop")
 
 
 def naughty() -> tuple[list[str], list[str]]:
@@ -363,7 +363,9 @@ def test_naughty_strings_and_json_cases_survive_a_whole_run_or_are_refused_with_
     arguments = [json.dumps({"name": "ann", "text": text}) for text in strings]
     folder = clerk([DONE], steps=100, calls=2000, budget="tries = 1000\nretries = 2000\ndenials = 2000")
     opened = open_session(folder)
-    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Says([*arguments, *cases]))
+    start = run.RunRequest(
+        agent="clerk", task="x", subject="user:operator", account="t", model=Says([*arguments, *cases])
+    )
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert played.ended.finished is not None
     assert played.ended.finished.outcome == "completed"

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from remit.analysis.backtest import backtest_rules
 from remit.analysis.cases import run_cases, uncovered
 from remit.analysis.diff.policy import difference
-from remit.analysis.solver.ruleset import read_side
+from remit.analysis.solver.ruleset import read_rule_set
 from remit.broker.broker import Broker
-from remit.core.calls import Context, Request, Scope, Scoped
+from remit.core.calls import Context, Request, Scope, ScopeEntry
 from remit.core.errors import WorkspaceError
 from remit.core.events import CallAnswered, RunStarted
 from remit.policy.run_scope import SUBJECT, narrowed, read_scope
@@ -86,10 +86,10 @@ def test_what_remit_looks_up_itself_is_known_and_the_model_never_sees_it(tmp_pat
 
 
 def test_a_foreign_graphs_agent_is_looked_up_for_too(tmp_path: Path) -> None:
-    from remit.langchain.middleware import Remit
+    from remit.langchain.middleware import RemitMiddleware
 
     open_agents(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
-    remit = Remit("helper", task="Tell her", workspace=tmp_path)
+    remit = RemitMiddleware("helper", task="Tell her", workspace=tmp_path)
     actions = {tool.name: tool for tool in remit.actions}
     actions["box__inbox"].invoke({})
     assert '"ok":true' in actions["box__send"].invoke({"to": ["ann@example.com"]})
@@ -101,13 +101,13 @@ def test_a_foreign_graphs_agent_is_looked_up_for_too(tmp_path: Path) -> None:
 def test_a_foreign_graphs_directory_is_filled_though_the_process_before_ended_while_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from remit.langchain.middleware import Remit
+    from remit.langchain.middleware import RemitMiddleware
 
     open_agents(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
     thread: Any = {"configurable": {"thread_id": "t", "__pregel_checkpointer": True}}
 
     def invoke(action: str, arguments: dict[str, Any]) -> str:
-        remit = Remit("helper", task="Tell her", workspace=tmp_path)
+        remit = RemitMiddleware("helper", task="Tell her", workspace=tmp_path)
         said: str = {tool.name: tool for tool in remit.actions}[action].invoke(arguments, thread)
         remit.close()
         return said
@@ -305,7 +305,7 @@ def test_replay_and_backtest_find_the_same_facts(tmp_path: Path) -> None:
     played = Played(open_agents(tmp_path, turns, agent=LOOK_UP), "Tell her", grants=True)
     assert played.said == ["contacts: allow", "contacts: allow", "inbox: allow", "send: ask", "send: ask"]
     assert again(played) is None
-    side = read_side("now", policy_files(tmp_path), vocabulary(played.session.workspace))
+    side = read_rule_set("now", policy_files(tmp_path), vocabulary(played.session.workspace))
     found = backtest_rules([played.session.journal.events(played.run)], side)
     assert (found.flips, found.covered) == ((), found.decided)
 
@@ -315,7 +315,7 @@ def test_a_backtest_knows_what_runs_unconfined(tmp_path: Path) -> None:
     rules = "p, user:operator, *, **, True, allow\np, agent:helper, *, **, confinement == 'none', allow\n"
     files = {**policy_files(tmp_path), "policies/rules.csv": rules.encode()}
     files.pop("policies/open.csv")
-    side = read_side("then", files, vocabulary(played.session.workspace))
+    side = read_rule_set("then", files, vocabulary(played.session.workspace))
     first, *rest = played.session.journal.events(played.run)
     assert first.event is not None
     elsewhere = first.model_copy(update={"event": first.event.model_copy(update={"confinement": "full"})})
@@ -325,7 +325,7 @@ def test_a_backtest_knows_what_runs_unconfined(tmp_path: Path) -> None:
 # ── a narrower scope ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 READ_ONLY = Scope(
-    allow=(Scoped(action="box.inbox"), Scoped(action="box.send", resource="mail:bob@example.org", calls=1))
+    allow=(ScopeEntry(action="box.inbox"), ScopeEntry(action="box.send", resource="mail:bob@example.org", calls=1))
 )
 
 
@@ -337,7 +337,7 @@ def test_a_scope_lets_a_run_do_less_than_its_agent_may(tmp_path: Path) -> None:
 
 
 def test_a_scope_allows_nothing_that_the_agent_may_not_do(tmp_path: Path) -> None:
-    scope = Scope(allow=(Scoped(action="box.*"),))
+    scope = Scope(allow=(ScopeEntry(action="box.*"),))
     assert (
         Played(open_agents(tmp_path, [INBOX, to("eve@evil.test"), DONE]), "Sum up", scope=scope).said[-1] == "send: ask"
     )
@@ -353,13 +353,15 @@ def test_beyond_its_scope_a_run_asks_the_role_that_the_scope_names(tmp_path: Pat
 def test_a_scope_of_what_does_not_exist_starts_nothing(tmp_path: Path) -> None:
     session = open_agents(tmp_path, [DONE])
     with pytest.raises(WorkspaceError, match=r"no tool has the action 'box\.fly'"):
-        Played(session, "x", scope=Scope(allow=(Scoped(action="box.fly"),)))
+        Played(session, "x", scope=Scope(allow=(ScopeEntry(action="box.fly"),)))
     assert session.journal.runs() == []
 
 
 def test_a_scope_file_is_read_strictly() -> None:
     text = 'widen = "role:owner"\n\n[[allow]]\naction = "box.send"\nresource = "mail:*"\ncalls = 2\n'
-    assert read_scope(text) == Scope(allow=(Scoped(action="box.send", resource="mail:*", calls=2),), widen="role:owner")
+    assert read_scope(text) == Scope(
+        allow=(ScopeEntry(action="box.send", resource="mail:*", calls=2),), widen="role:owner"
+    )
     for wrong in (
         "widen = 'ann'",
         "[[allow]]\naction = 'send'",
@@ -374,7 +376,7 @@ def test_a_scope_file_is_read_strictly() -> None:
 @given(
     st.lists(
         st.builds(
-            Scoped,
+            ScopeEntry,
             action=st.sampled_from(("box.send", "box.*", "box.inbox")),
             resource=st.sampled_from(("**", "mail:*", "mail:bob@example.org", "own:*")),
         ),
@@ -393,7 +395,7 @@ def test_a_scope_file_is_read_strictly() -> None:
     st.sampled_from(("mail:bob@example.org", "own:mailbox")),
 )
 def test_no_scope_makes_anything_wider(
-    allow: list[Scoped], widen: str, context: Context, action: str, resource: str
+    allow: list[ScopeEntry], widen: str, context: Context, action: str, resource: str
 ) -> None:
     policy = narrowed(PLAIN.policy, Scope(allow=tuple(allow), widen=widen))
     pair = ("agent:helper", "user:operator")
@@ -412,7 +414,7 @@ def _plain() -> Any:
     files = {name: data for name, data in policy_files(ROOT).items() if name.endswith("model.conf")}
     files["policies/open.csv"] = (ROOT / "policies/open/open.csv").read_bytes()
     rules = "p, user:operator, *, **, True, allow\ng, agent:helper, role:open\ng, agent:open, role:open\ng, user:dana, role:owner\n"
-    return read_side("plain", {**files, "policies/rules.csv": rules.encode()})
+    return read_rule_set("plain", {**files, "policies/rules.csv": rules.encode()})
 
 
 PLAIN = _plain()
@@ -427,7 +429,7 @@ def test_every_rule_for_agents_in_the_open_has_its_case_and_every_case_holds() -
 
 
 def test_the_diff_proves_that_a_scope_gives_nobody_else_anything() -> None:
-    policy = narrowed(PLAIN.policy, Scope(allow=(Scoped(action="box.*"),), widen="role:owner"))
+    policy = narrowed(PLAIN.policy, Scope(allow=(ScopeEntry(action="box.*"),), widen="role:owner"))
     rows = tuple(row for row in policy.rows if row.subject != SUBJECT)
     assert rows == PLAIN.policy.rows
     assert difference(PLAIN, PLAIN).no_wider

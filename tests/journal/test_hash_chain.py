@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from remit.core.errors import RunEnded
-from remit.journal.hash_chain import Fault, link, payload_digest, verify_chain
+from remit.journal.hash_chain import ChainFault, link, payload_digest, verify_chain
 from remit.journal.store import Journal
 from support.events import RUN, a_whole_run, edit, recorded, started, succeeded
 
@@ -81,7 +81,7 @@ def test_a_chain_that_was_sealed_anew_to_its_end_does_not_fit_its_head(journal: 
     assert verify_chain(forged) == ()
     last = len(forged) - 1
     what = "the last event is not the one that was recorded last"
-    assert verify_chain(forged, head=head) == (Fault(seq=last, kind="forged", what=what),)
+    assert verify_chain(forged, head=head) == (ChainFault(seq=last, kind="forged", what=what),)
 
 
 def test_records_in_another_order_are_reordered() -> None:
@@ -94,7 +94,9 @@ def test_records_in_another_order_are_reordered() -> None:
 def test_an_event_of_another_version_is_not_read_and_still_verifies(journal: Journal, path: Path) -> None:
     """The seal covers the very text that was written, so what this version cannot read it can still vouch for."""
     assert journal.verify(RUN) == ()
-    old = replace(journal.chain(RUN).links[1], body='{"type":"model.requested","step":0,"model":"m","input_digest":"i"}')
+    old = replace(
+        journal.chain(RUN).links[1], body='{"type":"model.requested","step":0,"model":"m","input_digest":"i"}'
+    )
     digest = payload_digest(old.salt or "", old.body or "")
     shorter = replace(old, payload_digest=digest)  # a version whose events had fewer fields
     assert verify_chain([replace(shorter, seq=0, prev="", hash=replace(shorter, seq=0, prev="").sealed)]) == ()

@@ -32,7 +32,7 @@ def test_a_thousand_steps_stay_small_on_disk_and_flat_in_memory(clerk: Callable[
         if isinstance(recorded.event, ModelRequested) and recorded.event.step % 100 == 0:
             used[recorded.event.step] = memory()
 
-    start = run.Start(
+    start = run.RunRequest(
         agent="clerk",
         task="look a thousand times",
         subject="user:operator",

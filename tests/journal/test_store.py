@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from remit.core.errors import RunEnded, UsageError
 from remit.core.events import HoldSet, ModelFailed, ModelRequested, RunFinished, RunStarted
-from remit.journal.hash_chain import Fault
+from remit.journal.hash_chain import ChainFault
 from remit.journal.reducer import apply_event
 from remit.journal.run_state import RunState, summary
 from remit.journal.store import WORKSPACE_RUN, AlreadyRecorded, Journal
@@ -273,7 +273,7 @@ def test_erasing_leaves_a_chain_that_holds_and_no_trace_of_the_text(journal: Jou
     journal.append(RUN, started(task="find Ann Example's order"))
     journal.append(RUN, RunFinished(outcome="completed"))
     journal.erase(RUN, 0)
-    assert journal.verify(RUN) == (Fault(seq=0, kind="erased", what="the body of 'run.started/-/-/-' was erased"),)
+    assert journal.verify(RUN) == (ChainFault(seq=0, kind="erased", what="the body of 'run.started/-/-/-' was erased"),)
     assert not journal.verify(RUN)[0].broken
     first = journal.events(RUN)[0]
     assert (first.event, first.salt) == (None, None)

@@ -22,7 +22,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 
 from remit.core.events import AttemptBegun, AttemptEnded
-from remit.langchain import Remit
+from remit.langchain import RemitMiddleware
 from remit.workspace import open_session
 from support.workspaces.langchain import Scripted, desk_house, says
 
@@ -103,10 +103,10 @@ GIVEN = repr(([{"amount": 1, "to": "ann"}], {"urgent": True}))  # in the order o
 class Desk:
     root: Path
     shop: Any
-    made: list[Remit] = field(default_factory=list)
+    made: list[RemitMiddleware] = field(default_factory=list)
 
-    def remit(self) -> Remit:
-        self.made.append(Remit("desk", workspace=self.root))
+    def remit(self) -> RemitMiddleware:
+        self.made.append(RemitMiddleware("desk", workspace=self.root))
         return self.made[-1]
 
     def proposed_calls(

@@ -31,7 +31,7 @@ from remit.broker.approvals import requests as approval
 from remit.core.errors import UsageError
 from remit.core.events import ApprovalRequested, AttemptBegun, CallAnswered, CallDecided, ModelResponded, RunStarted
 from remit.journal.run_log import Record
-from remit.langchain.middleware import Remit
+from remit.langchain.middleware import RemitMiddleware
 from remit.workspace.session import open_session
 from remit.workspace.template import starter_folder, write_starter
 from support.runs import Command, Said
@@ -53,14 +53,14 @@ class Desk:
     root: Path
     shop: Any
     command: Command
-    made: list[Remit] = field(default_factory=list)
+    made: list[RemitMiddleware] = field(default_factory=list)
 
-    def remit(self, **options: Any) -> Remit:
-        self.made.append(Remit("desk", workspace=self.root, **options))
+    def remit(self, **options: Any) -> RemitMiddleware:
+        self.made.append(RemitMiddleware("desk", workspace=self.root, **options))
         return self.made[-1]
 
     def agent(
-        self, *turns: AIMessage, remit: Remit | None = None, before: Any = (), after: Any = (), **more: Any
+        self, *turns: AIMessage, remit: RemitMiddleware | None = None, before: Any = (), after: Any = (), **more: Any
     ) -> Any:
         """An agent of LangChain, with Remit among its middleware."""
         middleware = [*before, remit or self.remit(), *after]
@@ -767,17 +767,17 @@ print(graph.compile().invoke({"messages": [AIMessage("", tool_calls=[call])]})["
 
 
 @pytest.fixture
-def triage(tmp_path: Path) -> Iterator[Remit]:
+def triage(tmp_path: Path) -> Iterator[RemitMiddleware]:
     """The starter's agent, whose tools run in the sandbox."""
     folder = tmp_path / "house"
     write_starter(folder)
     told = folder / "agent" / "triage" / "agent.toml"
     told.write_text(told.read_text().replace("\nprompt =", "\naccept_parsed_arguments = true\nprompt =", 1))
-    with Remit("triage", task="Checkout is failing", workspace=folder) as remit:
+    with RemitMiddleware("triage", task="Checkout is failing", workspace=folder) as remit:
         yield remit
 
 
-def reading(remit: Remit) -> BaseTool:
+def reading(remit: RemitMiddleware) -> BaseTool:
     (found,) = [one for one in remit.actions if one.name == "files__read"]
     return found
 
@@ -785,7 +785,7 @@ def reading(remit: Remit) -> BaseTool:
 READ = {"path": "runbooks/payments-pool.md", "lines": 1}
 
 
-async def test_an_action_of_remit_is_a_tool_of_any_graph_confined_as_ever(triage: Remit) -> None:
+async def test_an_action_of_remit_is_a_tool_of_any_graph_confined_as_ever(triage: RemitMiddleware) -> None:
     one = reading(triage)
     for came in (one.invoke(READ), await one.ainvoke(READ)):
         assert json.loads(came)["value"]["text"] == "# payments: connection pool exhausted\n"
@@ -797,7 +797,7 @@ async def test_an_action_of_remit_is_a_tool_of_any_graph_confined_as_ever(triage
     assert {event.confinement for event in events if isinstance(event, AttemptBegun)} == {"full"}
 
 
-def test_a_middleware_brings_the_agents_sandboxed_tools_along(triage: Remit) -> None:
+def test_a_middleware_brings_the_agents_sandboxed_tools_along(triage: RemitMiddleware) -> None:
     agent = create_agent(
         Scripted(turns=[says(("files__read", READ), ("files__read", {"path": "none.md"}))]), [], middleware=[triage]
     )
@@ -810,7 +810,7 @@ class Standard:
     """What LangChain's own standard tests, which are classes, are told of the tool."""
 
     @pytest.fixture(autouse=True)
-    def made(self, triage: Remit) -> None:
+    def made(self, triage: RemitMiddleware) -> None:
         self.remit = triage
 
     @property

@@ -13,7 +13,7 @@ from remit.policy import engine as policy
 from remit.policy.agreement import check_agreement
 from remit.policy.engine import Judged, Policy
 from remit.policy.folder import read_cases_text, read_folder
-from remit.policy.reload import Watched
+from remit.policy.reload import PolicyWatcher
 from remit.policy.second_opinion import SecondOpinion
 from support import ROOT
 
@@ -107,7 +107,7 @@ def test_an_edit_on_which_the_engines_differ_is_not_in_force(tmp_path: Path, mon
     told: list[WorkspaceError] = []
     now = [0.0]
     monkeypatch.setattr(reload, "SETTLED_S", 0.0)
-    found = Watched(tmp_path, load(RULES), files, report=told.append, clock=lambda: now[0])
+    found = PolicyWatcher(tmp_path, load(RULES), files, report=told.append, clock=lambda: now[0])
     first = found.current()
     edited = RULES + "p, agent:b, files.read, file:docs/vault, True, deny\n"
     with monkeypatch.context() as sabotaged:
@@ -134,7 +134,7 @@ def test_an_edit_beside_a_table_that_is_no_table_is_in_force_once_the_table_is_g
     (tmp_path / "rules.csv").write_text(RULES)
     now = [0.0]
     monkeypatch.setattr(reload, "SETTLED_S", 0.0)
-    found = Watched(tmp_path, load(RULES), read_folder(tmp_path), clock=lambda: now[0])
+    found = PolicyWatcher(tmp_path, load(RULES), read_folder(tmp_path), clock=lambda: now[0])
     found.current()
     (tmp_path / "rules.csv").write_text(RULES + "p, agent:b, files.read, file:docs/**, True, allow\n")
     (tmp_path / "cases.yaml").write_text("- {note: 1\n")

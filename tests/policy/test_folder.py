@@ -10,8 +10,8 @@ from remit.core.errors import WorkspaceError
 from remit.policy import engine as policy
 from remit.policy import reload
 from remit.policy.folder import read_folder, unread_files
-from remit.policy.reload import Watched
-from remit.workspace.session import load_rooms
+from remit.policy.reload import PolicyWatcher
+from remit.workspace.session import load_workspace_and_policy
 from support import ROOT
 
 DENY = "p, agent:triage, *, **, True, deny\n"
@@ -40,7 +40,7 @@ def test_a_file_that_nobody_reads_is_an_error_on_its_path(session: Path, name: s
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(DENY)
     with pytest.raises(WorkspaceError) as found:
-        load_rooms(session)
+        load_workspace_and_policy(session)
     (problem,) = found.value.problems
     assert problem.file == f"policies/{name}"
     assert problem.what == "nothing reads this file, so what it says is not in force"
@@ -53,7 +53,7 @@ def test_a_file_that_nobody_reads_is_an_error_on_its_path(session: Path, name: s
 def test_a_file_that_is_read_or_is_no_rule_is_none(session: Path, name: str) -> None:
     """What lies in a folder with a marker is not in force, and nobody takes it for that."""
     (session / "policies" / name).write_text("")
-    load_rooms(session)
+    load_workspace_and_policy(session)
     assert list(unread_files(session / "policies")) == []
 
 
@@ -75,7 +75,7 @@ def test_an_edit_beside_a_file_that_nobody_reads_is_in_force_once_that_is_gone(
     now = [0.0]
     monkeypatch.setattr(reload, "SETTLED_S", 0.0)
     files = read_folder(tmp_path)
-    found = Watched(tmp_path, policy.load_policy(files), files, clock=lambda: now[0])
+    found = PolicyWatcher(tmp_path, policy.load_policy(files), files, clock=lambda: now[0])
     found.current()
     (tmp_path / "deny.cvs").write_text(DENY)
     (tmp_path / "rules.csv").write_text("p, agent:a, a.b, file:x, True, allow\n")

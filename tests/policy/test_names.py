@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from remit.core.errors import WorkspaceError
-from remit.workspace.session import load_rooms
+from remit.workspace.session import load_workspace_and_policy
 
 DENY = "p, agent:triage, *, file:logs/**, {}, deny"
 
@@ -62,7 +62,7 @@ def test_a_name_that_no_file_declares_is_a_problem_with_its_line_and_what_to_wri
 ) -> None:
     added(session, row)
     with pytest.raises(WorkspaceError) as found:
-        load_rooms(session)
+        load_workspace_and_policy(session)
     (problem,) = found.value.problems
     lines = (session / "policies/rules.csv").read_text().split("\n")
     assert (problem.file, lines[(problem.line or 0) - 1], problem.what) == ("policies/rules.csv", row, what)
@@ -85,7 +85,7 @@ def test_a_name_that_no_file_declares_is_a_problem_with_its_line_and_what_to_wri
 )  # fmt: skip
 def test_a_name_that_a_file_declares_is_none(session: Path, row: str, settings: str) -> None:
     added(session, row, settings)
-    load_rooms(session)
+    load_workspace_and_policy(session)
 
 
 def test_any_user_may_be_named_where_every_account_is_one(session: Path) -> None:
@@ -94,10 +94,10 @@ def test_any_user_may_be_named_where_every_account_is_one(session: Path) -> None
     text = "\n".join(line for line in text.split("\n") if not line.startswith(("users", "[identity]", '"*"')))
     (session / "remit.toml").write_text(text)
     added(session, "p, user:anybody, files.read, file:logs/**, True, deny")
-    load_rooms(session)
+    load_workspace_and_policy(session)
     (session / "remit.toml").write_text(f"users = []\n{text}")
     with pytest.raises(WorkspaceError, match="user:anybody"):
-        load_rooms(session)
+        load_workspace_and_policy(session)
 
 
 def test_a_case_that_names_what_no_file_declares_would_pass_for_the_wrong_reason(session: Path) -> None:

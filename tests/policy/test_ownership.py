@@ -14,7 +14,7 @@ import pytest
 
 from remit.core.calls import ProposedCall
 from remit.core.events import CallDecided, Recorded
-from remit.core.messages import Message, ToolSpec, Turn
+from remit.core.messages import Message, ModelTurn, ToolSpec
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
 from remit.workspace.template import starter_folder
@@ -103,11 +103,11 @@ class Calls:
     def __init__(self, calls: Sequence[tuple[str, dict[str, Any]]]) -> None:
         self._calls = calls
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         if step >= len(self._calls):
-            return Turn(text="done", finish="stop")
+            return ModelTurn(text="done", finish="stop")
         action, arguments = self._calls[step]
-        return Turn(
+        return ModelTurn(
             text="", asks=(ProposedCall(name=f"shop__{action}", arguments=json.dumps(arguments)),), finish="tool_calls"
         )
 
@@ -119,7 +119,9 @@ async def decided(shop: WorkspaceSession, *calls: tuple[str, dict[str, Any]]) ->
         if isinstance(recorded.event, CallDecided) and recorded.event.decision is not None:
             verdicts.append(recorded.event.decision.verdict)
 
-    start = run.Start(agent="desk", task="Serve ann_123.", subject="user:operator", account="tests", model=Calls(calls))
+    start = run.RunRequest(
+        agent="desk", task="Serve ann_123.", subject="user:operator", account="tests", model=Calls(calls)
+    )
     await run.start_run(shop, start, tell=tell)
     assert len(verdicts) == len(calls)
     return verdicts

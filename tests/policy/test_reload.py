@@ -18,8 +18,8 @@ from remit.core.events import ApprovalRequested, CallDecided, PolicyChanged, Rec
 from remit.policy import engine as policy
 from remit.policy import reload
 from remit.policy.engine import Policy
-from remit.policy.reload import Watched, read_folder
-from remit.replay.replayer import Replayed, replay, tampering
+from remit.policy.reload import PolicyWatcher, read_folder
+from remit.replay.replayer import ReplayResult, replay, tampering
 from remit.runtime import runner as run
 from remit.runtime.live import LivePorts
 from remit.tracing import read
@@ -62,12 +62,12 @@ def write(folder: Path, text: str, name: str = "rules.csv") -> None:
     (folder / f".{name}.new").rename(folder / name)
 
 
-def watched(folder: Path, report: Callable[[WorkspaceError], None] | None = None) -> Watched:
+def watched(folder: Path, report: Callable[[WorkspaceError], None] | None = None) -> PolicyWatcher:
     files = read_folder(folder)
-    return Watched(folder, policy.load_policy(files), files, report=report, clock=Clock())
+    return PolicyWatcher(folder, policy.load_policy(files), files, report=report, clock=Clock())
 
 
-def settled(found: Watched) -> Policy:
+def settled(found: PolicyWatcher) -> Policy:
     """What is in force once the files have stood still for two looks."""
     found.current()
     return found.current()
@@ -175,7 +175,7 @@ def test_no_decision_belongs_to_neither_version_while_policies_reload(folder: Pa
     requests = [REQUEST.model_copy(update={"resources": (name,)}) for name in ("file:even/x", "file:odd/x")]
     possible = [[policy.load_policy(one).decide(request) for one in files] for request in requests]
     now = [0.0]  # only the one who edits lets time pass; whoever asks first then looks
-    found = Watched(folder, policy.load_policy(files[0]), files[0], clock=lambda: now[0])
+    found = PolicyWatcher(folder, policy.load_policy(files[0]), files[0], clock=lambda: now[0])
     done = threading.Event()
     wrong: list[str] = []
     decided = [0] * 8
@@ -233,7 +233,7 @@ def test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_
     monkeypatch.setattr(Path, "read_bytes", edited)
     opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
+    start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
     ended = asyncio.run(run.start_run(opened, start))
     (book,) = read(ended.trace).bundles().values()
     started = next(item.event for item in opened.journal.events(ended.run) if isinstance(item.event, RunStarted))
@@ -266,12 +266,12 @@ def played_with_edit(clerk: Callable[..., Path], old: str, new: str, *, wait: fl
             write(rules.parent, edited[0])
 
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
+    start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
     ended = asyncio.run(run.start_run(opened, start, wait=wait, tell=tell))
     return Played(folder=folder, opened=opened, ended=ended)
 
 
-def replayed(played: Played) -> Replayed:
+def replayed(played: Played) -> ReplayResult:
     trace = read(played.ended.trace)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     return asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
@@ -325,7 +325,7 @@ def test_what_a_rule_hides_reaches_the_operator_and_not_the_model(clerk: Callabl
     )
     opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
+    start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     error = played.error(0)
     assert (error["code"], error["details"]["reason"], error["details"]["rules"]) == (

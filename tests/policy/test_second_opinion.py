@@ -71,9 +71,9 @@ def test_a_deny_within_a_set_is_among_the_rows_that_casbin_is_asked_about(folder
 
 
 def test_a_deny_that_the_index_loses_is_not_lost_to_casbin(monkeypatch: pytest.MonkeyPatch) -> None:
-    entry = index_module.Entry
+    entry = index_module.RuleEntry
     monkeypatch.setattr(
-        index_module, "Entry", lambda *of: entry(*of[:3], (lambda _: False) if of[4] else of[3], *of[4:])
+        index_module, "RuleEntry", lambda *of: entry(*of[:3], (lambda _: False) if of[4] else of[3], *of[4:])
     )
     rules = policy.load_policy(files_of(RULES))
     assert rules.decide(DENIED).verdict == "allow"

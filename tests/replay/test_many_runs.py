@@ -12,7 +12,7 @@ from pathlib import Path
 from remit.core.events import AttemptBegun, AttemptEnded
 from remit.tracing import read
 from remit.tracing.reports.reconciliation import compare_copy, reconcile
-from remit.tracing.reports.timeline import tell
+from remit.tracing.reports.timeline import build_timeline
 from remit.tracing.reports.verification import verify
 from remit.workspace.session import open_session
 from support import bulk_runs as many_runs
@@ -68,7 +68,7 @@ def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_wha
             for item in copy.records
             if isinstance(event := item.event, AttemptBegun)
         }
-        timeline = tell(copy.records)
+        timeline = build_timeline(copy.records)
         running = {line.split(",")[0].removeprefix("step ") for line in timeline.in_flight if "was running" in line}
         assert running == {f"{step}.{index}" for step, index, _ in begun - ended}
         marked = [span["name"] for span in spans(path) if '"remit.unfinished"' in json.dumps(span)]

@@ -253,9 +253,7 @@ def test_live_reads_read_again_what_was_read_and_do_nothing_else(read_once: tupl
     assert not (work / "reports" / "r.md").exists()
     journal = Journal(session / "traces" / "journal.db")
     events = [item.event for item in journal.events(said.json["live_reads"]["run"])]
-    assert [event.type for event in events if event is not None and event.type == "attempt.begun"] == [
-        "attempt.begun"
-    ]
+    assert [event.type for event in events if event is not None and event.type == "attempt.begun"] == ["attempt.begun"]
 
     (work / "runbooks" / "a.md").write_text("as it is now\n")
     said = command(session, "replay", run, "--live-reads")

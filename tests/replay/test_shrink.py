@@ -16,7 +16,7 @@ from remit.core.events import AttemptBegun, AttemptEnded, ModelResponded, Record
 from remit.replay.minimize import shrink
 from remit.runtime import runner as run
 from remit.tracing import open_trace, read
-from remit.tracing.reports.failures import parse_failing
+from remit.tracing.reports.failures import parse_failure_selector
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from support.runs import DONE, Command, turn
@@ -44,7 +44,7 @@ def played(folder: Path, rule: str = RULE) -> tuple[session.WorkspaceSession, st
     rules.write_text(rules.read_text() + rule)
     opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
     return opened, asyncio.run(run.start_run(opened, start)).run
 
 
@@ -52,7 +52,7 @@ def smallest(folder: Path, keep: str, rule: str = RULE) -> tuple[Recorded, ...]:
     opened, name = played(folder, rule)
     trace = open_trace(opened.traces, opened.journal, name)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
-    return asyncio.run(shrink(trace.records, books, parse_failing(keep), run="f" * 32)).records
+    return asyncio.run(shrink(trace.records, books, parse_failure_selector(keep), run="f" * 32)).records
 
 
 def test_a_failing_run_of_sixty_steps_becomes_its_three_causal_steps_and_a_test_of_the_fix(

@@ -58,7 +58,7 @@ def asked(folder: Path, answer: str) -> Path:
 def played_in(folder: Path) -> Played:
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 

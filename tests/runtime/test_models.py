@@ -10,7 +10,7 @@ import pytest
 
 from remit.core.calls import ProposedCall
 from remit.core.errors import UsageError, WorkspaceError
-from remit.core.messages import WHOLE, Message, Model, ModelError, ToolSpec, Turn
+from remit.core.messages import WHOLE, Message, Model, ModelError, ModelTurn, ToolSpec
 from remit.runtime.models.scripted import ScriptModel
 from remit.runtime.models.selection import open_model
 from support.openai_server import OpenAIServer, Reply
@@ -33,7 +33,7 @@ def openai(server: OpenAIServer) -> Model:
     return open_model("openai:any", folder=Path(), base_url=server.base_url)
 
 
-async def turn_of(*replies: Reply) -> Turn:
+async def turn_of(*replies: Reply) -> ModelTurn:
     with OpenAIServer(replies) as server:
         return await openai(server).think(0, QUESTION, [READ])
 
@@ -66,7 +66,7 @@ approvals:
     )
 
     assert (model.name, model.scripted) == ("script:script.yaml", True)
-    assert await model.think(0, QUESTION, []) == Turn(
+    assert await model.think(0, QUESTION, []) == ModelTurn(
         text="I look at the logs.",
         proposed_calls=(
             ProposedCall(
@@ -176,7 +176,7 @@ async def test_a_streamed_turn_keeps_the_text_of_each_call_as_the_model_wrote_it
 
     turn = await turn_of(Reply(text="I read two.", calls=[("files__read", raw), ("files__read", '{"path":"é"}')]))
 
-    assert turn == Turn(
+    assert turn == ModelTurn(
         text="I read two.",
         proposed_calls=(
             ProposedCall(name="files__read", arguments=raw, id="call_0000AbCdEf"),

@@ -38,7 +38,7 @@ def another(played: Played, turns: list[dict[str, Any]]) -> str:
     (played.folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
     opened = session.open_session(played.folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="keep the ledger", subject="user:operator", account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="keep the ledger", subject="user:operator", account="t", model=model)
     return asyncio.run(run.start_run(opened, start)).run
 
 
@@ -151,7 +151,7 @@ def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[...
     either = f"approved('role:lead') or approved('{BREAK_GLASS}')"
     rules.write_text(rules.read_text().replace("approved('role:lead')", either) + f"g, user:bea, {BREAK_GLASS}\n")
     opened = session.open_session(folder)
-    start = run.Start(
+    start = run.RunRequest(
         agent="clerk", task="pay", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
     )
     ended = asyncio.run(run.start_run(opened, start))

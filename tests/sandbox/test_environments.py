@@ -21,7 +21,7 @@ import pytest
 
 from remit.core.errors import RunEnded, WorkspaceError
 from remit.runtime.one_call import OneCall
-from remit.runtime.runner import Start, start_run
+from remit.runtime.runner import RunRequest, start_run
 from remit.sandbox import Output
 from remit.sandbox.packages import environment
 from remit.tools.workbench import interpreter, permission_card, pin_tools
@@ -217,7 +217,7 @@ def test_a_run_whose_packages_cannot_be_fetched_does_not_begin(
     monkeypatch.setenv("UV_CACHE_DIR", str(session.parent / "uv2"))
     index.files.clear()
     opened = open_session(session)
-    beginning = Start(
+    beginning = RunRequest(
         agent="triage", task="t", subject="user:operator", account="t", model=OneCall("shout.act", '{"path": "logs/a"}')
     )
     with pytest.raises(RunEnded, match=r"cannot be fetched(.|\n)*UV_DEFAULT_INDEX"):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from adversarial.attack_list import abuse
-from remit.core.attempts import Refused
+from remit.core.attempts import DeniedAccess
 from support.sandbox import Room, below, command, put_away
 
 TRY = """
@@ -227,7 +227,7 @@ async def test_a_set_with_a_denied_child_never_reads_it(room: Room) -> None:
 
     output = await room.run(code, {"seen": room.seen}, reads=("docs/**",), allowed=allowed)
     assert output.value == {"texts": {"docs/a.md": "a", "docs/sub/b.md": "b"}, "opened": []}
-    assert Refused(access="read", what="docs/secret/c.md", allow='read = ["docs/secret/c.md"]') in output.refused
+    assert DeniedAccess(access="read", what="docs/secret/c.md", allow='read = ["docs/secret/c.md"]') in output.refused
     everything = await room.run(code, {"seen": room.seen}, reads=("docs/**",))
     assert everything.value["texts"] == {"docs/a.md": "a", "docs/sub/b.md": "b", "docs/secret/c.md": "c"}
 
@@ -474,7 +474,7 @@ def act(port: int) -> dict:
     assert results["families"] == ["EPERM"]
     assert [came_to(results[one]) for one in ("loopback", "mptcp", "pair")] == ["EPERM", "EPERM", "reached"]
     assert came_to(results["name"]) != "reached"
-    assert Refused(access="use", what="example.com:443", allow='hosts = ["example.com:443"]') in output.refused
+    assert DeniedAccess(access="use", what="example.com:443", allow='hosts = ["example.com:443"]') in output.refused
 
 
 @abuse(58)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from adversarial.attack_list import abuse
-from remit.core.attempts import Limit, Refused
+from remit.core.attempts import DeniedAccess, ReachedLimit
 from remit.core.errors import Refusal, RunEnded
 from remit.sandbox import Profile, Sandbox, argv, find_bwrap, probe
 from remit.sandbox.profile import BASE_ENVIRONMENT, Runtime
@@ -252,14 +252,14 @@ async def test_a_tool_that_does_not_end_is_ended(room: Room, body: str, code: st
 @pytest.mark.parametrize(
     ("body", "limit"),
     [
-        ("x = bytearray(40 << 20)\n    return bytearray(1 << 30)", Limit(name="memory", most=160 << 20, used=40 << 20, unit="bytes")),
-        ("return 'x' * 70_000", Limit(name="output", most=64 << 10, used=70_002, unit="bytes")),
-        ("[print('x' * 65_536) for _ in range(40)]", Limit(name="prints", most=1 << 20, used=1 << 20, unit="bytes")),
-        ("[os.open('/dev/null', 0) for _ in range(5000)]", Limit(name="open_files", most=256, used=None, unit="count")),
+        ("x = bytearray(40 << 20)\n    return bytearray(1 << 30)", ReachedLimit(name="memory", most=160 << 20, used=40 << 20, unit="bytes")),
+        ("return 'x' * 70_000", ReachedLimit(name="output", most=64 << 10, used=70_002, unit="bytes")),
+        ("[print('x' * 65_536) for _ in range(40)]", ReachedLimit(name="prints", most=1 << 20, used=1 << 20, unit="bytes")),
+        ("[os.open('/dev/null', 0) for _ in range(5000)]", ReachedLimit(name="open_files", most=256, used=None, unit="count")),
     ],
     ids=["memory", "output", "prints", "open files"],
 )  # fmt: skip
-async def test_a_limit_is_named_with_how_much_was_used(room: Room, body: str, limit: Limit) -> None:
+async def test_a_limit_is_named_with_how_much_was_used(room: Room, body: str, limit: ReachedLimit) -> None:
     output = await room.run(f"import os\ndef act():\n    {body}\n", memory=160 << 20, output=64 << 10)
     assert output.limit is not None, output
     assert output.limit.model_copy(update={"used": None}) == limit.model_copy(update={"used": None})
@@ -282,9 +282,9 @@ async def test_what_is_refused_names_the_line_that_would_allow_it(room: Room) ->
     output = await room.run(code, reads=("docs/a.md",))
     assert output.value == "went on"
     assert output.refused == (
-        Refused(access="read", what="docs/b.md", allow='read = ["docs/b.md"]'),
-        Refused(access="write", what="docs/c.md", allow='write = ["docs/c.md"]'),
-        Refused(access="read", what="/etc/shadow", allow="nothing: a tool reaches only its working folder"),
+        DeniedAccess(access="read", what="docs/b.md", allow='read = ["docs/b.md"]'),
+        DeniedAccess(access="write", what="docs/c.md", allow='write = ["docs/c.md"]'),
+        DeniedAccess(access="read", what="/etc/shadow", allow="nothing: a tool reaches only its working folder"),
     )
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from adversarial.attack_list import abuse
 from remit.sandbox import Output, Sandbox
-from remit.sandbox.cgroups import Group, delegated
+from remit.sandbox.cgroups import Cgroup, delegated
 from remit.sandbox.warm import Bounds
 from support.sandbox import Room, below, command, put_away
 
@@ -451,7 +451,7 @@ def test_a_delegated_control_group_is_used_and_none_other(tmp_path: Path) -> Non
     delegated.cache_clear()
     assert delegated(mount, own) == mount / "user"
     delegated.cache_clear()
-    group = Group(mount / "user", "remit-1", memory=1 << 20, processes=9)
+    group = Cgroup(mount / "user", "remit-1", memory=1 << 20, processes=9)
     group.hold(123)
     made = mount / "user" / "remit-1"
     assert [(made / name).read_text() for name in ("memory.max", "pids.max", "cgroup.procs")] == ["1048576", "9", "123"]

@@ -71,7 +71,7 @@ def one_life(folder: Path, name: str, user: str | None, model: Any, ends_after: 
     if user is None:
         work = run.resume_run(opened, name, account="t", tell=tell)
     else:
-        start = run.Start(agent="clerk", task="pay ann", subject=user, account="t", model=model, run=name)
+        start = run.RunRequest(agent="clerk", task="pay ann", subject=user, account="t", model=model, run=name)
         work = run.start_run(opened, start, tell=tell)
     try:
         asyncio.run(work)
@@ -170,7 +170,7 @@ def play_slowly(root: str, name: str, telling: Connection) -> None:
     use(Path(root))
     os.environ["LEDGER_SLOW"] = "0.003"
     opened = session.open_session(Path(root))
-    start = run.Start(
+    start = run.RunRequest(
         agent="clerk",
         task="pay ann",
         subject="user:operator",

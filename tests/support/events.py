@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from remit.core.attempts import Change, Refused
+from remit.core.attempts import Change, DeniedAccess
 from remit.core.calls import (
     Call,
     Decision,
@@ -208,7 +208,7 @@ def a_whole_run() -> list[AnyEvent]:
             code="outcome_unknown",
             landed="unknown",
             changes=(Change(resource="file:reports/a.md", digest="sha256:" + "3" * 64, size=5),),
-            refused=(Refused(access="read", what="/etc/passwd", allow='read = ["…"]'),),
+            refused=(DeniedAccess(access="read", what="/etc/passwd", allow='read = ["…"]'),),
         ),
         failed(1, 0, "outcome_unknown"),
         failed(1, 1, "approval_rejected"),

@@ -65,7 +65,7 @@ class Stage:
     def begins(self, *, dies_at: str = "", wait: float = 0.0, seen: Callable[[AnyEvent], None] | None = None) -> None:
         """Its first process takes it as far as it goes, or dies when the first event of that type is recorded."""
         opened = self.session
-        start = run.Start(
+        start = run.RunRequest(
             agent="clerk",
             task="keep the ledger",
             subject="user:operator",

@@ -23,8 +23,8 @@ import h11
 
 from remit.core.attempts import Connection
 from remit.sandbox import Output, Profile, Sandbox
-from remit.sandbox.egress import CallSession, Door, Egress, Permit
-from remit.sandbox.egress.certificate_authority import Authority
+from remit.sandbox.egress import CallSession, Egress, Permit, ProxyListener
+from remit.sandbox.egress.certificate_authority import CertificateAuthority
 from remit.sandbox.egress.permissions import Network, parse_host
 from remit.sandbox.warm import Bounds
 
@@ -74,9 +74,9 @@ Answer = Callable[[Heard], Said]
 
 
 @cache
-def authority() -> Authority:
+def authority() -> CertificateAuthority:
     """The one that the servers of the tests are certified by."""
-    return Authority()
+    return CertificateAuthority()
 
 
 @cache
@@ -239,7 +239,7 @@ class Replied:
 class Gate:
     """The proxy with a door on this machine's own loopback, and one call's ticket at it."""
 
-    def __init__(self, egress: Egress, door: Door, call_session: CallSession, port: int) -> None:
+    def __init__(self, egress: Egress, door: ProxyListener, call_session: CallSession, port: int) -> None:
         self.egress = egress
         self.door = door
         self.call_session = call_session

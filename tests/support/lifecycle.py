@@ -14,9 +14,9 @@ import pytest
 from remit.broker.approvals import requests as approval
 from remit.core.calls import ProposedCall
 from remit.core.events import ApprovalRequested, Recorded, Usage
-from remit.core.messages import Turn
+from remit.core.messages import ModelTurn
 from remit.journal.run_log import Record
-from remit.replay.replayer import Replayed, replay, tampering
+from remit.replay.replayer import ReplayResult, replay, tampering
 from remit.runtime import runner as run
 from remit.tracing import read
 from remit.workspace.bundle import open_bundle
@@ -47,7 +47,7 @@ def killed(folder: Path, at: str) -> WorkspaceSession:
     """A run whose process dies when the first event of that type is recorded."""
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
+    start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
     with pytest.raises(Killed):
         asyncio.run(run.start_run(opened, start, tell=dies_at(at)))
     return opened
@@ -69,7 +69,7 @@ def another(played: Played, turns: list[dict[str, Any]], *, user: str = "user:op
     (played.folder / "agent/clerk/script.yaml").write_text(json.dumps({"turns": turns}))
     opened = open_session(played.folder)
     model = run.open_model_of(opened, "clerk")
-    start = run.Start(agent="clerk", task="again", subject=user, account="t", model=model)
+    start = run.RunRequest(agent="clerk", task="again", subject=user, account="t", model=model)
     return Played(folder=played.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
@@ -82,14 +82,14 @@ class Metered:
     def __init__(self, usage: Usage) -> None:
         self._usage = usage
 
-    async def think(self, step: int, messages: Any, tools: Sequence[Any]) -> Turn:
+    async def think(self, step: int, messages: Any, tools: Sequence[Any]) -> ModelTurn:
         ask = ProposedCall(name="ledger__look", arguments=json.dumps({"name": f"a{step}"}))
-        return Turn(text="", proposed_calls=(ask,), finish="tool_calls", usage=self._usage)
+        return ModelTurn(text="", proposed_calls=(ask,), finish="tool_calls", usage=self._usage)
 
 
 def metered(folder: Path, usage: Usage) -> Played:
     opened = open_session(folder)
-    start = run.Start(agent="clerk", task="x", subject="user:operator", account="t", model=Metered(usage))
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=Metered(usage))
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
@@ -120,7 +120,7 @@ def granted(
     )
 
 
-def replayed(played: Played) -> Replayed:
+def replayed(played: Played) -> ReplayResult:
     trace = read(played.ended.trace)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     return asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from remit.core.events import CallAnswered, Recorded
-from remit.runtime.lifecycle import Ended
+from remit.runtime.lifecycle import RunResult
 from remit.workspace.session import WorkspaceSession
 from support.workspaces.ledger import effects
 
@@ -39,7 +39,7 @@ class Played:
 
     folder: Path
     opened: WorkspaceSession
-    ended: Ended
+    ended: RunResult
 
     @property
     def records(self) -> list[Recorded]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from remit.analysis.solver.ruleset import Side, read_side
+from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core.calls import Context
 from remit.policy.language.loader import Vocabulary
 from support import ROOT
@@ -35,8 +35,8 @@ ATOMS = (
 VOCABULARY = Vocabulary(actions=dict.fromkeys(ACTIONS))
 
 
-def side(text: str, vocabulary: Vocabulary | None = VOCABULARY) -> Side:
-    return read_side("rules", {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, vocabulary)
+def side(text: str, vocabulary: Vocabulary | None = VOCABULARY) -> RuleSet:
+    return read_rule_set("rules", {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, vocabulary)
 
 
 def condition(dice: random.Random, effect: str, depth: int = 2) -> str:

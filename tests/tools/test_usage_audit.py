@@ -12,7 +12,7 @@ import pytest
 
 from remit.core.errors import UsageError
 from remit.sandbox import Observed, Sandbox
-from remit.tools.usage_audit import Report, Used, observe_tool
+from remit.tools.usage_audit import UsageReport, Used, observe_tool
 from remit.workspace.loader import load_workspace
 from support.http_servers import Said, Server
 from support.runs import Remit
@@ -80,7 +80,7 @@ def write(session: Path, code: str, *, expect: str = '{value: "Title: text"}', *
     return folder
 
 
-def observed(session: Path, name: str = "reporter") -> Report:
+def observed(session: Path, name: str = "reporter") -> UsageReport:
     return asyncio.run(observe_tool(load_workspace(session), name))
 
 

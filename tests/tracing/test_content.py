@@ -46,7 +46,7 @@ def start(folder: Path, *, wait: float = 0.0) -> tuple[session.WorkspaceSession,
     opened = session.open_session(folder)
     work = run.start_run(
         opened,
-        run.Start(
+        run.RunRequest(
             agent="clerk",
             task=f"find the {WORD}",
             subject="user:operator",
@@ -98,7 +98,7 @@ def test_a_person_still_reads_what_to_approve_and_wakes_the_run(quiet: Callable[
 
     async def both() -> run.Ended:
         model = run.open_model_of(opened, "clerk")
-        begin = run.Start(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
+        begin = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
         working = asyncio.create_task(run.start_run(opened, begin, wait=60))
         until = time.monotonic() + 60
         while time.monotonic() < until and not working.done():

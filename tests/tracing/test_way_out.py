@@ -15,7 +15,7 @@ import pytest
 
 from remit.cli import main
 from remit.core.parsing import visible, visible_json
-from remit.tracing.reports.audit import Row as AuditRow
+from remit.tracing.reports.audit import AuditRow as AuditRow
 from remit.tracing.reports.audit import cell_text, decision_as_csv, decision_as_json
 from support import ROOT
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from remit.core.calls import ResourceAccess
 from remit.core.errors import Problem, WorkspaceError
 from remit.core.parsing.file_patterns import covered
-from remit.sandbox.egress.permissions import Url, parse_host
+from remit.sandbox.egress.permissions import UrlPermission, parse_host
 from remit.workspace.manifest.manifest import Limits, Retry, manifest_schema
 from support import ROOT
 from support.workspaces.manifests import COMMAND, FILE, WHOLE, parse
@@ -85,7 +85,9 @@ def test_a_manifest_says_which_hosts_and_urls_its_calls_reach() -> None:
     touches = [ResourceAccess(access="use", resource="https://www.example.com/a")]
     network = manifest.network(manifest.actions["get"], touches)
     assert network is not None
-    assert network.urls == (Url(scheme="https", name="www.example.com", port=443, path="/a", methods=("GET",)),)
+    assert network.urls == (
+        UrlPermission(scheme="https", name="www.example.com", port=443, path="/a", methods=("GET",)),
+    )
     assert (network.hosts, network.at_most) == ((parse_host("api.example.com:443"),), (parse_host("**:443"),))
     assert manifest.credentials[0].render("12345678") == "k 12345678"
     assert manifest.network(manifest.actions["read"], []) == network.model_copy(

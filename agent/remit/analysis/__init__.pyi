@@ -1,21 +1,21 @@
 from .backtest import backtest_rules, recorded_decisions
-from .cases import CaseResult, Coverage, run_cases, uncovered
+from .cases import Coverage, PolicyCaseResult, run_cases, uncovered
 from .formatting import formatted
-from .lint import Remark, lint_rules
+from .lint import LintFinding, lint_rules
 from .mutation import OPERATORS, Score, score
-from .queries import Approvers, Can, Who, can, who
+from .queries import Holder, Permission, RequiredApprovers, can, who
 from .suggestion import first_policy, suggest
 from .workspace_check import check_workspace
 
 __all__ = [
     "OPERATORS",
-    "Approvers",
-    "Can",
-    "CaseResult",
     "Coverage",
-    "Remark",
+    "Holder",
+    "LintFinding",
+    "Permission",
+    "PolicyCaseResult",
+    "RequiredApprovers",
     "Score",
-    "Who",
     "backtest_rules",
     "can",
     "check_workspace",

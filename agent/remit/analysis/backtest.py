@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final
 
 from remit.analysis.solver.conditions import atoms_of
-from remit.analysis.solver.ruleset import Side
+from remit.analysis.solver.ruleset import RuleSet
 from remit.broker import Moment, policy_context
 from remit.core import Context, Request, Verdict, action_matches
 from remit.core.events import CallAnswered, CallDecided, Recorded, RunStarted
@@ -82,7 +82,7 @@ class Backtest:
     approvals: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-def recorded_decisions(records: Sequence[Recorded], side: Side) -> tuple[list[Decided], Counter[str]]:
+def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list[Decided], Counter[str]]:
     """Every decision of one run as a request, and why others are none."""
     found: list[Decided] = []
     missing: Counter[str] = Counter()
@@ -141,7 +141,7 @@ def _request(event: CallDecided, known: Context, *, scoped: bool) -> Request:
     return Request(subjects=subjects, action=call.action, resources=resources, context=known)
 
 
-def backtest_rules(runs: Iterable[Sequence[Recorded]], side: Side) -> Backtest:
+def backtest_rules(runs: Iterable[Sequence[Recorded]], side: RuleSet) -> Backtest:
     """Decide every recorded decision of those runs again."""
     reading = _Reading(side)
     flips: list[Flip] = []
@@ -204,7 +204,7 @@ def backtest_rules(runs: Iterable[Sequence[Recorded]], side: Side) -> Backtest:
     )
 
 
-def _policy(side: Side, records: Sequence[Recorded]) -> Policy:
+def _policy(side: RuleSet, records: Sequence[Recorded]) -> Policy:
     """The side's rules, with those of the run's own scope."""
     started = next((item.event for item in records if isinstance(item.event, RunStarted)), None)
     return side.policy if started is None or started.scope is None else narrowed(side.policy, started.scope)
@@ -220,7 +220,7 @@ def _allowed(policy: Policy, request: Request) -> bool:
 class _Reading:
     """Which facts the rules read for an action."""
 
-    def __init__(self, side: Side) -> None:
+    def __init__(self, side: RuleSet) -> None:
         self._side = side
         self._kinds = lru_cache(maxsize=None)(self._read)
 

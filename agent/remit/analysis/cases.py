@@ -10,7 +10,7 @@ from remit.policy import Policy, SecondOpinion, asked_by, disagreement, read_cas
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaseResult:
+class PolicyCaseResult:
     """How one row came out. `message` is "" where it passed; `rules` are (file, line) of the deciding rules."""
 
     note: str
@@ -31,13 +31,13 @@ class Coverage:
     actions: tuple[str, ...]
 
 
-def run_cases(policy: Policy, text: str, file: str) -> tuple[CaseResult, ...]:
+def run_cases(policy: Policy, text: str, file: str) -> tuple[PolicyCaseResult, ...]:
     """Decide every row of the table under `policy`, in the table's order; stock Casbin must answer each row alike.
 
     Raises:
         WorkspaceError: rows that are no cases, all of them, each with its line.
     """
-    results: list[CaseResult] = []
+    results: list[PolicyCaseResult] = []
     cases = read_cases(policy, text, file)
     requests = [asked_by(policy, case) for _, case in cases]
     opinions = SecondOpinion(policy).allows_each(requests)
@@ -45,7 +45,7 @@ def run_cases(policy: Policy, text: str, file: str) -> tuple[CaseResult, ...]:
         decision = policy.decide(request)
         message = case.judge(decision) or disagreement(decision, casbin=casbin)
         results.append(
-            CaseResult(
+            PolicyCaseResult(
                 note=case.note,
                 file=file,
                 line=line,
@@ -59,7 +59,7 @@ def run_cases(policy: Policy, text: str, file: str) -> tuple[CaseResult, ...]:
     return tuple(results)
 
 
-def uncovered(policy: Policy, results: Iterable[CaseResult]) -> Coverage:
+def uncovered(policy: Policy, results: Iterable[PolicyCaseResult]) -> Coverage:
     """The rules and actions that the table does not pin."""
     passed = [result for result in results if result.passed]
     used = {place for result in passed for place in result.rules}

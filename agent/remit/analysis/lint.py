@@ -16,11 +16,11 @@ from remit.analysis.reach import Reach, reach_of
 from remit.analysis.solver.comparison import Comparing
 from remit.analysis.solver.conditions import atoms_of, context_of
 from remit.analysis.solver.paths import Space
-from remit.analysis.solver.ruleset import Key, Side, uncollected
+from remit.analysis.solver.ruleset import Key, RuleSet, uncollected
 from remit.analysis.solver.search import Answered, Question, Values, ask
 from remit.analysis.solver.segments import TooMany
 from remit.core import Verdict, action_matches
-from remit.policy.language import Row, parse_pattern
+from remit.policy.language import RuleRow, parse_pattern
 from remit.workspace import Workspace
 
 Code: TypeAlias = Literal[
@@ -41,7 +41,7 @@ _NOTES: Final[frozenset[Code]] = frozenset({"wider", "dead", "unmentioned", "uns
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remark:
+class LintFinding:
     """One thing about one rule. A note may be intended; a warning is a rule that does nothing, or not what it says."""
 
     file: str
@@ -55,7 +55,7 @@ class Remark:
         return "note" if self.code in _NOTES else "warning"
 
 
-def lint_rules(side: Side, workspace: Workspace | None = None) -> tuple[Remark, ...]:
+def lint_rules(side: RuleSet, workspace: Workspace | None = None) -> tuple[LintFinding, ...]:
     """Everything to remark about the rules, in the order of their lines; the manifests' part needs a workspace."""
     with uncollected():
         remarks = [*_people(side), *_conditions(side), *_dead(side)]
@@ -65,14 +65,14 @@ def lint_rules(side: Side, workspace: Workspace | None = None) -> tuple[Remark, 
     return tuple(sorted(set(remarks), key=lambda one: (one.file, one.line or 0, one.code, one.what)))
 
 
-def _remark(row: Row, code: Code, what: str, fix: str) -> Remark:
-    return Remark(file=row.rule.file, line=row.rule.line, code=code, what=what, fix=fix)
+def _remark(row: RuleRow, code: Code, what: str, fix: str) -> LintFinding:
+    return LintFinding(file=row.rule.file, line=row.rule.line, code=code, what=what, fix=fix)
 
 
 # -- who ---------------------------------------------------------------------------------------------------------------
 
 
-def _people(side: Side) -> Iterator[Remark]:
+def _people(side: RuleSet) -> Iterator[LintFinding]:
     for row in side.rows:
         for role in dict.fromkeys(atom.role for atom in atoms_of(row.condition.text) if atom.role):
             if not side.people(role):
@@ -80,7 +80,7 @@ def _people(side: Side) -> Iterator[Remark]:
                 yield _remark(row, "nobody_to_ask", what, f"write g, user:<name>, {role}; or ask another role")
 
 
-def _nobody(side: Side, row: Row) -> str:
+def _nobody(side: RuleSet, row: RuleRow) -> str:
     """Why the row is for nobody; "" where it is for somebody."""
     if row.subject.startswith("role:"):
         members = [who for who, roles in side.roles.items() if row.subject in roles and not who.startswith("role:")]
@@ -91,7 +91,7 @@ def _nobody(side: Side, row: Row) -> str:
 # -- conditions --------------------------------------------------------------------------------------------------------
 
 
-def _conditions(side: Side) -> Iterator[Remark]:
+def _conditions(side: RuleSet) -> Iterator[LintFinding]:
     comparing = Comparing(side, side)
     for row in side.rows:
         text = row.condition.text
@@ -108,7 +108,7 @@ def _conditions(side: Side) -> Iterator[Remark]:
             yield _remark(row, "always", f"its condition {text!r} always holds", "write True, or mend the condition")
 
 
-def _differs(row: Row, other: Literal["True"] | None, types: Mapping[str, str]) -> Answered:
+def _differs(row: RuleRow, other: Literal["True"] | None, types: Mapping[str, str]) -> Answered:
     """The facts under which the row decides otherwise than one with the other condition, or than none at all."""
     allows, condition = row.rule.effect == "allow", row.condition
     nothing, mine = frozenset[str](), frozenset({condition.text})
@@ -136,7 +136,7 @@ class _Place:
     subject: str
     action: str
     keys: frozenset[Key]
-    owners: Mapping[Key, list[Row]]
+    owners: Mapping[Key, list[RuleRow]]
 
 
 # Where a row bears on requests: by the rules there and the row's own key, one example of subject and action.
@@ -152,7 +152,7 @@ class _Effects:
     bearing: defaultdict[int, _Bearing] = field(default_factory=lambda: defaultdict[int, _Bearing](dict))
 
 
-def _dead(side: Side) -> Iterator[Remark]:
+def _dead(side: RuleSet) -> Iterator[LintFinding]:
     """Rows without which every request is decided as before; of equal rows each is redundant, not both."""
     comparing = Comparing(side, side)
     effects = _effects(comparing, side)
@@ -170,7 +170,7 @@ def _dead(side: Side) -> Iterator[Remark]:
             yield _verdict(comparing, side, row, effects.bearing[row.number], same[0])
 
 
-def _effects(comparing: Comparing, side: Side) -> _Effects:
+def _effects(comparing: Comparing, side: RuleSet) -> _Effects:
     """Ask the solver of every row, at every place where it bears, whether it matters there.
 
     A row that shares its key with another row is not asked about: without it, the other still does the same.
@@ -189,9 +189,9 @@ def _effects(comparing: Comparing, side: Side) -> _Effects:
     return effects
 
 
-def _places(comparing: Comparing, side: Side) -> Iterator[_Place]:
+def _places(comparing: Comparing, side: RuleSet) -> Iterator[_Place]:
     """Every subject and action on which rows bear; one place where the same names (subject and roles) bear."""
-    by_place: defaultdict[tuple[str, str], list[Row]] = defaultdict(list)
+    by_place: defaultdict[tuple[str, str], list[RuleRow]] = defaultdict(list)
     for row in side.rows:
         by_place[row.subject, row.action].append(row)
     seen: set[tuple[frozenset[str], str]] = set()
@@ -201,7 +201,7 @@ def _places(comparing: Comparing, side: Side) -> Iterator[_Place]:
             if (names, action) in seen:
                 continue
             seen.add((names, action))
-            owners: defaultdict[Key, list[Row]] = defaultdict(list)
+            owners: defaultdict[Key, list[RuleRow]] = defaultdict(list)
             for name in names:
                 for column in dict.fromkeys((action, f"{action.partition('.')[0]}.*", "*")):
                     for row in by_place.get((name, column), ()):
@@ -209,7 +209,7 @@ def _places(comparing: Comparing, side: Side) -> Iterator[_Place]:
             yield _Place(subject, action, side.keys(names, action), owners)
 
 
-def _verdict(comparing: Comparing, side: Side, row: Row, bearing: _Bearing, same: Row) -> Remark:
+def _verdict(comparing: Comparing, side: RuleSet, row: RuleRow, bearing: _Bearing, same: RuleRow) -> LintFinding:
     """Why a row makes no difference; `same` is the first that says the same."""
     if same is not row:
         what = f"it says the same as line {same.rule.line} of {same.rule.file}"
@@ -228,7 +228,7 @@ def _verdict(comparing: Comparing, side: Side, row: Row, bearing: _Bearing, same
 _EVERY: Final = Key("allow", "**", "True")  # a deny does something only beside a row that allows
 
 
-def _matters_alone(comparing: Comparing, row: Row, bearing: _Bearing) -> bool:
+def _matters_alone(comparing: Comparing, row: RuleRow, bearing: _Bearing) -> bool:
     """Whether the row would do anything anywhere among rows of its own effect only, or whether that cannot be told."""
     for (keys, key), (subject, action) in bearing.items():
         alike = frozenset(one for one in keys if one.effect == key.effect)
@@ -239,7 +239,7 @@ def _matters_alone(comparing: Comparing, row: Row, bearing: _Bearing) -> bool:
     return False
 
 
-def _covered_by(comparing: Comparing, side: Side, row: Row, bearing: _Bearing) -> str:
+def _covered_by(comparing: Comparing, side: RuleSet, row: RuleRow, bearing: _Bearing) -> str:
     """The first row that alone does all that this row does, in words; or all others together."""
     (keys, key), (subject, action) = next(iter(bearing.items()))
     beside = frozenset[Key]() if row.rule.effect == "allow" else frozenset({_EVERY})
@@ -253,22 +253,22 @@ def _covered_by(comparing: Comparing, side: Side, row: Row, bearing: _Bearing) -
     return f"line {first.line} of {first.file}" if first is not None else "other rows together"
 
 
-def _alike(rows: Iterable[Row]) -> Mapping[tuple[str, ...], list[Row]]:
+def _alike(rows: Iterable[RuleRow]) -> Mapping[tuple[str, ...], list[RuleRow]]:
     """The rows by what they mean. Each of several equal rows could be removed; only the last of them gets a remark."""
-    found: defaultdict[tuple[str, ...], list[Row]] = defaultdict(list)
+    found: defaultdict[tuple[str, ...], list[RuleRow]] = defaultdict(list)
     for row in rows:
         found[_meaning(row)].append(row)
     return found
 
 
-def _meaning(row: Row) -> tuple[str, ...]:
+def _meaning(row: RuleRow) -> tuple[str, ...]:
     return row.subject, row.action, row.pattern.text, row.condition.text, row.rule.effect
 
 
 # -- manifests ---------------------------------------------------------------------------------------------------------
 
 
-def _reaching(side: Side, workspace: Workspace) -> Iterator[Remark]:
+def _reaching(side: RuleSet, workspace: Workspace) -> Iterator[LintFinding]:
     reach = reach_of(workspace)
     for row in side.rows:
         actions = [action for action in reach if action_matches(action, row.action)]
@@ -287,7 +287,7 @@ def _reaching(side: Side, workspace: Workspace) -> Iterator[Remark]:
             yield _remark(row, "wider", what, "narrow it to what the tools reach, or keep it for tools to come")
 
 
-def _reached(row: Row, reaches: list[Reach]) -> tuple[bool, str]:
+def _reached(row: RuleRow, reaches: list[Reach]) -> tuple[bool, str]:
     """Whether some manifest reaches some of the row's pattern, and an example of what none reaches."""
     patterns = [parse_pattern(text) for text in dict.fromkeys(one for reach in reaches for one in reach.patterns)]
     space = Space(row.pattern.kind, [row.pattern, *patterns])
@@ -302,7 +302,7 @@ def _reached(row: Row, reaches: list[Reach]) -> tuple[bool, str]:
     return some, beyond
 
 
-def _unmentioned(side: Side) -> Iterator[Remark]:
+def _unmentioned(side: RuleSet) -> Iterator[LintFinding]:
     if side.vocabulary is None:
         return
     for action in sorted(side.vocabulary.actions):
@@ -310,7 +310,7 @@ def _unmentioned(side: Side) -> Iterator[Remark]:
             continue  # Remit's own, which most workspaces never need
         if not any(action_matches(action, row.action) and row.action != "*" for row in side.rows):
             what = f"no rule is about {action}, so nobody may ever do it"
-            yield Remark(
+            yield LintFinding(
                 file="policies/",
                 line=None,
                 code="unmentioned",

@@ -16,18 +16,18 @@ from remit.analysis.diff.policy import difference
 from remit.analysis.diff.witnesses import facts_of, facts_text
 from remit.analysis.solver.cells import cells_of
 from remit.analysis.solver.conditions import atoms_of, context_of
-from remit.analysis.solver.findings import Difference
+from remit.analysis.solver.findings import PolicyDifference
 from remit.analysis.solver.paths import Place, Space
-from remit.analysis.solver.ruleset import Key, Side
+from remit.analysis.solver.ruleset import Key, RuleSet
 from remit.analysis.solver.segments import TooMany
 from remit.core import Context, Decision, Json, Request, action_matches
 from remit.policy import Case
 from remit.policy.language import (
     ConditionError,
     GlobError,
-    Link,
     Pattern,
-    Row,
+    RoleLink,
+    RuleRow,
     check_links,
     parse_condition,
     parse_pattern,
@@ -93,10 +93,10 @@ class _Mutation:
     file: str
     line: int
     text: str
-    side: Side
+    side: RuleSet
 
 
-def score(side: Side, cases: Sequence[Case]) -> Score:
+def score(side: RuleSet, cases: Sequence[Case]) -> Score:
     """Change every rule in every way, and see which case notices.
 
     The cases must hold for the rules as they are; a case that fails already would notice everything.
@@ -105,7 +105,7 @@ def score(side: Side, cases: Sequence[Case]) -> Score:
     return Score(mutants=tuple(_tried(side, mutation, decided) for mutation in _mutations(side)))
 
 
-def _tried(side: Side, mutation: _Mutation, decided: Sequence[tuple[Case, Decision]]) -> Mutant:
+def _tried(side: RuleSet, mutation: _Mutation, decided: Sequence[tuple[Case, Decision]]) -> Mutant:
     """Whether some case fails on the mutant; if none does, whether some request is decided otherwise by it.
 
     The cheap answers come first: the cases, the proof that nothing differs, the witnesses of the difference, and last
@@ -131,7 +131,7 @@ def _tried(side: Side, mutation: _Mutation, decided: Sequence[tuple[Case, Decisi
     return replace(mutant, fate="survived", why=_why_no_case(found))
 
 
-def _at_witness(old: Side, new: Side, found: Difference) -> Request | None:
+def _at_witness(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
     """A request at one of the difference's own witnesses that the two sides decide otherwise."""
     for one in found.findings:
         for witness in one.witnesses:
@@ -142,7 +142,7 @@ def _at_witness(old: Side, new: Side, found: Difference) -> Request | None:
     return None
 
 
-def _at_search(old: Side, new: Side, found: Difference) -> Request | None:
+def _at_search(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
     """A request that the two sides decide otherwise, searched where findings, or roles with other approvers, are."""
     places = [(one.subject, one.action) for one in found.findings]
     asking = (place for one in found.approvers for place in _asking(old, one.role))
@@ -153,7 +153,7 @@ def _at_search(old: Side, new: Side, found: Difference) -> Request | None:
     return None
 
 
-def _why_no_case(found: Difference) -> str:
+def _why_no_case(found: PolicyDifference) -> str:
     if found.unsettled:
         return f"not analysed: {found.unsettled[0].why}"
     if found.approvers and not found.findings:
@@ -164,7 +164,7 @@ def _why_no_case(found: Difference) -> str:
 # -- mutations ---------------------------------------------------------------------------------------------------------
 
 
-def _mutations(side: Side) -> Iterator[_Mutation]:
+def _mutations(side: RuleSet) -> Iterator[_Mutation]:
     roles = sorted(
         {row.subject for row in side.rows if row.subject.startswith("role:")} | {link.role for link in side.links}
     )
@@ -177,7 +177,7 @@ def _mutations(side: Side) -> Iterator[_Mutation]:
                 file=row.rule.file,
                 line=row.rule.line,
                 text=text,
-                side=Side(label="mutant", rows=kept, links=side.links, vocabulary=side.vocabulary),
+                side=RuleSet(label="mutant", rows=kept, links=side.links, vocabulary=side.vocabulary),
             )
     for at, link in enumerate(side.links):
         for operator, other_link in _links(link, roles):
@@ -190,11 +190,11 @@ def _mutations(side: Side) -> Iterator[_Mutation]:
                 file=link.file,
                 line=link.line,
                 text=f"g, {shown.member}, {shown.role}",
-                side=Side(label="mutant", rows=side.rows, links=links, vocabulary=side.vocabulary),
+                side=RuleSet(label="mutant", rows=side.rows, links=links, vocabulary=side.vocabulary),
             )
 
 
-def _rows(row: Row, roles: Iterable[str]) -> Iterator[tuple[Operator, Row | None]]:
+def _rows(row: RuleRow, roles: Iterable[str]) -> Iterator[tuple[Operator, RuleRow | None]]:
     yield "drop", None
     flipped: Literal["allow", "deny"] = "deny" if row.rule.effect == "allow" else "allow"
     if (other := _changed(row, effect=flipped)) is not None:
@@ -211,7 +211,7 @@ def _rows(row: Row, roles: Iterable[str]) -> Iterator[tuple[Operator, Row | None
                 yield "swap", _changed(row, subject=role)
 
 
-def _links(link: Link, roles: Iterable[str]) -> Iterator[tuple[Operator, Link | None]]:
+def _links(link: RoleLink, roles: Iterable[str]) -> Iterator[tuple[Operator, RoleLink | None]]:
     yield "drop", None
     for role in roles:
         if role not in (link.role, link.member):
@@ -219,13 +219,13 @@ def _links(link: Link, roles: Iterable[str]) -> Iterator[tuple[Operator, Link | 
 
 
 def _changed(
-    row: Row,
+    row: RuleRow,
     *,
     subject: str = "",
     pattern: Pattern | None = None,
     condition: str = "",
     effect: Literal["allow", "deny"] | None = None,
-) -> Row | None:
+) -> RuleRow | None:
     """The row with that changed; None where it would not load."""
     how = effect or row.rule.effect
     text = condition or row.condition.text
@@ -265,7 +265,9 @@ def _wider(pattern: Pattern) -> Pattern | None:
 # -- the case that would notice ----------------------------------------------------------------------------------------
 
 
-def _through_both(old: Side, new: Side, subject: str, action: str, resource: str, context: Context) -> Request | None:
+def _through_both(
+    old: RuleSet, new: RuleSet, subject: str, action: str, resource: str, context: Context
+) -> Request | None:
     """The request by an agent for a user that the two sides decide otherwise; None where no partner shows it."""
     mine = "agent:" if subject.startswith("agent:") else "user:"
     other = "user:" if mine == "agent:" else "agent:"
@@ -279,7 +281,7 @@ def _through_both(old: Side, new: Side, subject: str, action: str, resource: str
     return None
 
 
-def _asking(side: Side, role: str) -> Iterator[tuple[str, str]]:
+def _asking(side: RuleSet, role: str) -> Iterator[tuple[str, str]]:
     """The agents and actions whose rules ask that role."""
     actions = sorted(side.vocabulary.actions) if side.vocabulary is not None else []
     for row in side.rows:
@@ -300,7 +302,7 @@ def _shorter(context: Context) -> Iterator[Context]:
     yield context
 
 
-def _seen_through_both(old: Side, new: Side, found: Difference) -> bool:
+def _seen_through_both(old: RuleSet, new: RuleSet, found: PolicyDifference) -> bool:
     """Whether some partner may do something of what changes; without one, no request of agent and user can show it."""
     subjects = old.subjects | new.subjects
     for one in found.findings:
@@ -317,7 +319,7 @@ def _seen_through_both(old: Side, new: Side, found: Difference) -> bool:
     return False
 
 
-def _keys(side: Side, subject: str, action: str) -> frozenset[Key]:
+def _keys(side: RuleSet, subject: str, action: str) -> frozenset[Key]:
     return side.keys(side.names(subject), action)
 
 
@@ -347,7 +349,7 @@ def _overlap(removed: frozenset[Key], added: frozenset[Key], allowed: set[str], 
         return True
 
 
-def _searched(old: Side, new: Side, subject: str, action: str) -> Request | None:
+def _searched(old: RuleSet, new: RuleSet, subject: str, action: str) -> Request | None:
     """The same, over all resources and facts that rules for the action tell apart."""
     rows = [row for row in (*old.rows, *new.rows) if action_matches(action, row.action)]
     kinds = sorted({row.pattern.kind for row in rows} - {""})
@@ -370,7 +372,7 @@ def _searched(old: Side, new: Side, subject: str, action: str) -> Request | None
     return None
 
 
-def _case(side: Side, request: Request) -> str:
+def _case(side: RuleSet, request: Request) -> str:
     """A row of the table that pins what the rules say of `request` now."""
     decision = side.policy.decide(request)
     agent, user = request.subjects

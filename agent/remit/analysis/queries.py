@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias
 
 from remit.core import Context, Request, Rule, action_matches
 from remit.policy import Policy
-from remit.policy.language import GlobError, Row, parse_resource
+from remit.policy.language import GlobError, RuleRow, parse_resource
 
 Standing: TypeAlias = Literal[
     "allowed",  # whatever the facts
@@ -22,7 +22,7 @@ Standing: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Approvers:
+class RequiredApprovers:
     """A role that must approve, and the people who could."""
 
     role: str
@@ -30,19 +30,19 @@ class Approvers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Who:
+class Holder:
     """One subject and what it may do. `only_if`: one of these must hold; `unless`: none of these may."""
 
     subject: str
     standing: Standing
     only_if: tuple[str, ...]
     unless: tuple[str, ...]
-    asks: tuple[Approvers, ...]
+    asks: tuple[RequiredApprovers, ...]
     rules: tuple[Rule, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Can:
+class Permission:
     """One thing that a subject may do, or may not. `named` is the subject or role that the rule names."""
 
     action: str
@@ -50,12 +50,12 @@ class Can:
     standing: Standing
     condition: str
     named: str
-    asks: tuple[Approvers, ...]
+    asks: tuple[RequiredApprovers, ...]
     rule: Rule
     denied_by: Rule | None = None
 
 
-def who(policy: Policy, action: str, resource: str) -> tuple[Who, ...]:
+def who(policy: Policy, action: str, resource: str) -> tuple[Holder, ...]:
     """How every subject that the rules know stands to one action on one resource, or on a set of them.
 
     A call needs it of two subjects, the agent and its user: each is shown by itself.
@@ -68,12 +68,12 @@ def who(policy: Policy, action: str, resource: str) -> tuple[Who, ...]:
     return tuple(_standing(policy, pair.subject, pair.allows, pair.denies) for pair in policy.pairs(request))
 
 
-def _standing(policy: Policy, subject: str, allows: Sequence[Row], denies: Sequence[Row]) -> Who:
+def _standing(policy: Policy, subject: str, allows: Sequence[RuleRow], denies: Sequence[RuleRow]) -> Holder:
     """What one subject may do, by the rows that match: those whose condition is False say nothing."""
     allows, denies = _not_false(allows), _not_false(denies)
     always = [row for row in denies if row.condition.constant]
     if always or not allows:
-        return Who(subject=subject, standing="never", only_if=(), unless=(), asks=(), rules=_rules(always))
+        return Holder(subject=subject, standing="never", only_if=(), unless=(), asks=(), rules=_rules(always))
     free = [row for row in allows if row.condition.constant]
     must_ask = [row for row in denies if row.condition.thresholds]
     standing: Standing = "allowed"
@@ -83,7 +83,7 @@ def _standing(policy: Policy, subject: str, allows: Sequence[Row], denies: Seque
         standing = "conditional"
     # With an allow that always holds, the conditions of the other allows do not matter.
     limited = () if free else allows
-    return Who(
+    return Holder(
         subject=subject,
         standing=standing,
         only_if=_conditions(limited),
@@ -93,15 +93,15 @@ def _standing(policy: Policy, subject: str, allows: Sequence[Row], denies: Seque
     )
 
 
-def _not_false(rows: Iterable[Row]) -> list[Row]:
+def _not_false(rows: Iterable[RuleRow]) -> list[RuleRow]:
     return [row for row in rows if row.condition.constant is not False]
 
 
-def _conditions(rows: Iterable[Row]) -> tuple[str, ...]:
+def _conditions(rows: Iterable[RuleRow]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.condition.text for row in rows))
 
 
-def can(policy: Policy, subject: str) -> tuple[Can, ...]:
+def can(policy: Policy, subject: str) -> tuple[Permission, ...]:
     """Everything that the rules let a subject do, through its roles too, and what they forbid it.
 
     The order is that of actions, then resources.
@@ -109,7 +109,7 @@ def can(policy: Policy, subject: str) -> tuple[Can, ...]:
     names = {subject, *policy.roles_of(subject)}
     rows = [row for row in policy.rows if row.subject in names and row.condition.constant is not False]
     always = [row for row in rows if row.rule.effect == "deny" and row.condition.constant]
-    found: list[Can] = []
+    found: list[Permission] = []
     for row in sorted(rows, key=lambda row: (row.action, row.pattern.text, row.number)):
         by = None if row.rule.effect == "deny" else next((deny for deny in always if _covers(deny, row)), None)
         standing: Standing = "allowed"
@@ -118,7 +118,7 @@ def can(policy: Policy, subject: str) -> tuple[Can, ...]:
         elif row.condition.constant is None:
             standing = "asks" if row.condition.thresholds else "conditional"
         found.append(
-            Can(
+            Permission(
                 action=row.action,
                 resource=row.pattern.text,
                 standing=standing,
@@ -132,7 +132,7 @@ def can(policy: Policy, subject: str) -> tuple[Can, ...]:
     return tuple(found)
 
 
-def _covers(deny: Row, allow: Row) -> bool:
+def _covers(deny: RuleRow, allow: RuleRow) -> bool:
     """Whether everything that one row allows is denied by the other; False where that is not plain to see."""
     if not action_matches(allow.action, deny.action):
         return False
@@ -144,12 +144,12 @@ def _covers(deny: Row, allow: Row) -> bool:
         return False  # wildcards in the middle: a subset perhaps, and the lint of `policy check` says so exactly
 
 
-def _approvers(policy: Policy, subject: str, rows: Iterable[Row]) -> tuple[Approvers, ...]:
+def _approvers(policy: Policy, subject: str, rows: Iterable[RuleRow]) -> tuple[RequiredApprovers, ...]:
     roles = dict.fromkeys(role for row in rows for role in row.condition.thresholds)
     return tuple(
-        Approvers(role=role, people=tuple(sorted(policy.approvers(role, asking=(subject,))))) for role in roles
+        RequiredApprovers(role=role, people=tuple(sorted(policy.approvers(role, asking=(subject,))))) for role in roles
     )
 
 
-def _rules(rows: Iterable[Row]) -> tuple[Rule, ...]:
+def _rules(rows: Iterable[RuleRow]) -> tuple[Rule, ...]:
     return tuple(row.rule for row in rows)

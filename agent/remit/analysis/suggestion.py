@@ -13,9 +13,9 @@ from typing import Final
 from remit.analysis.backtest import Decided, allowed_pairs
 from remit.analysis.diff.policy import difference
 from remit.analysis.reach import reach_of
-from remit.analysis.solver.ruleset import Side, read_side
+from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core import Request, UsageError, action_matches
-from remit.policy.language import ROLE, Pattern, Row, parse_pattern, parse_resource
+from remit.policy.language import ROLE, Pattern, RuleRow, parse_pattern, parse_resource
 from remit.workspace import Workspace
 
 
@@ -32,7 +32,7 @@ class Suggestion:
     proved: bool
 
 
-def suggest(side: Side, files: Mapping[str, bytes], recorded: Sequence[Decided]) -> Suggestion:
+def suggest(side: RuleSet, files: Mapping[str, bytes], recorded: Sequence[Decided]) -> Suggestion:
     """Cover every recorded call by rows of today's of which none can go, narrow those, and prove the result.
 
     Denies and roles stay as they are: a record of calls says nothing of what must never happen.
@@ -58,7 +58,7 @@ def suggest(side: Side, files: Mapping[str, bytes], recorded: Sequence[Decided])
             edits[place] = narrower
             narrowed.append((row.rule.text, narrower))
     written = {file: _edited(file, data.decode(), edits) for file, data in files.items() if file.endswith(".csv")}
-    after = read_side(
+    after = read_rule_set(
         "suggested", {**files, **{file: text.encode() for file, text in written.items()}}, side.vocabulary
     )
     requests = [one.request for one in recorded if one.verdict != "deny"]
@@ -79,7 +79,7 @@ def suggest(side: Side, files: Mapping[str, bytes], recorded: Sequence[Decided])
     )
 
 
-def _bearing(side: Side, place: tuple[str, str, str], found: Iterable[Decided]) -> Iterator[tuple[Row, ...]]:
+def _bearing(side: RuleSet, place: tuple[str, str, str], found: Iterable[Decided]) -> Iterator[tuple[RuleRow, ...]]:
     """For each decision of that place, the rows that allow it, or would after approvals; what none allows is left out."""
     subject, action, resource = place
     names, named = {subject, *side.roles.get(subject, ())}, parse_resource(resource)
@@ -114,7 +114,7 @@ def _cover(needs: Collection[frozenset[int]]) -> set[int]:
     return kept
 
 
-def _narrowed(row: Row, used: Sequence[tuple[str, str]]) -> str | None:
+def _narrowed(row: RuleRow, used: Sequence[tuple[str, str]]) -> str | None:
     """The row for the one action it was used for, below the deepest folder that holds all; None where it is that already."""
     actions = {action for action, _ in used}
     action = actions.pop() if len(actions) == 1 else row.action

@@ -13,23 +13,23 @@ from remit.guardrails import CASES, check_content
 from remit.policy import Policy
 from remit.runtime.models import ScriptModel, open_model
 from remit.tools import read_tool_cases
-from remit.workspace import Workspace, load_rooms
+from remit.workspace import Workspace, load_workspace_and_policy
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class CheckReport:
     """What was looked at, by kind, and what is wrong."""
 
     problems: tuple[Problem, ...]
     counts: Mapping[str, int]
 
 
-def check_workspace(root: Path) -> Report:
+def check_workspace(root: Path) -> CheckReport:
     """Load every room, and hold rules, pins, scripts and tables of cases against each other."""
     try:
-        workspace, policy = load_rooms(root)
+        workspace, policy = load_workspace_and_policy(root)
     except WorkspaceError as error:
-        return Report(problems=error.problems, counts={})
+        return CheckReport(problems=error.problems, counts={})
     cases, problems = _policy_cases(root, policy)
     problems += _pins(workspace)
     content_cases, wrong = _content_cases(root, workspace)
@@ -48,7 +48,7 @@ def check_workspace(root: Path) -> Report:
         "tool cases": tool_cases,
         **({"content cases": content_cases} if content_cases else {}),
     }
-    return Report(problems=tuple(problems), counts=counts)
+    return CheckReport(problems=tuple(problems), counts=counts)
 
 
 def _policy_cases(root: Path, policy: Policy) -> tuple[int, list[Problem]]:

@@ -24,12 +24,12 @@ from remit.core import (
     Code,
     Confinement,
     Connection,
+    DeniedAccess,
     Json,
     Landed,
-    Limit,
+    ReachedLimit,
     Refusal,
-    Refused,
-    Spent,
+    ResourceUsage,
     in_thread,
 )
 from remit.core.parsing import digest
@@ -51,11 +51,11 @@ class AttemptOutcome:
     retry_after_s: float | None = None
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[DeniedAccess, ...] = ()
     connections: tuple[Connection, ...] = ()
     stderr: str = ""
-    spent: Spent = Spent()
-    limit: Limit | None = None
+    spent: ResourceUsage = ResourceUsage()
+    limit: ReachedLimit | None = None
     lost: bool = False
 
 
@@ -276,7 +276,7 @@ class LiveExecutor:
         function = self._function(tool, action, call)
         started = time.monotonic()
         code: Code | None = None
-        limit: Limit | None = None
+        limit: ReachedLimit | None = None
         error, message, value, after, size = None, "", None, None, 0
         assert tool.pin is not None
         schema = tool.pin.schemas[action.name]
@@ -287,14 +287,14 @@ class LiveExecutor:
                 tool.manifest.limits.wall,
             )
             if size > tool.manifest.limits.output:
-                limit = Limit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
+                limit = ReachedLimit(name="output", most=tool.manifest.limits.output, used=size, unit="bytes")
                 code, message, value = "resource_exhausted", exhausted(limit), None
         except Refusal as refusal:
             code, message, value = refusal.code, refusal.message, None
         except TimeoutError:
             most = tool.manifest.limits.wall
             code, message = "timeout", f"no result within {most:g} s"
-            limit = Limit(name="wall", most=most, used=round(time.monotonic() - started, 3), unit="s")
+            limit = ReachedLimit(name="wall", most=most, used=round(time.monotonic() - started, 3), unit="s")
         except _FromTool as wrapped:
             failure = wrapped.__cause__
             assert failure is not None
@@ -309,7 +309,7 @@ class LiveExecutor:
             message=message,
             retry_after_s=after,
             landed=landed(call, code),
-            spent=Spent(wall_s=time.monotonic() - started, output_bytes=size if code is None else 0),
+            spent=ResourceUsage(wall_s=time.monotonic() - started, output_bytes=size if code is None else 0),
             limit=limit,
         )
 

@@ -174,7 +174,9 @@ class Broker:
             if decision.verdict == "allow":
                 self._spend(call)
             spoken = (
-                self._decider.request_of(call, self._decider.policy(call), "").context.quoted_by_user if ask.redacted else None
+                self._decider.request_of(call, self._decider.policy(call), "").context.quoted_by_user
+                if ask.redacted
+                else None
             )
             event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision, quoted_by_user=spoken)
         except Refusal as refusal:
@@ -410,13 +412,17 @@ class Broker:
             _, action = self.workspace.action(call.action)
             opened = self.ports.facts(self.record, call, "").open.get((step, index))
             # INVARIANT: what came in after the call was decided was not looked at by it, and keeps its labels.
-            labels_removed = tuple(label for label in action.removes_labels if opened is not None and label not in opened.since)
+            labels_removed = tuple(
+                label for label in action.removes_labels if opened is not None and label not in opened.since
+            )
             trusted = opened is not None and opened.trusted
             if action.effect != "read" or trusted:
                 facts = self.record.facts
                 names = listed(action.listings, result.value, facts.words, facts.directory)
                 # What an act itself made is the run's own, whoever chose to make it; what it only repeats is not.
                 names = names if trusted else names - written(self.sanitizer.arguments(call.arguments), names)
-        answered = CallAnswered(step=step, index=index, result=result, labels_removed=labels_removed, directory_added=tuple(sorted(names)))
+        answered = CallAnswered(
+            step=step, index=index, result=result, labels_removed=labels_removed, directory_added=tuple(sorted(names))
+        )
         self.record.append(answered, durable=False)
         return result

@@ -13,7 +13,7 @@ from typing import Final, Literal
 from remit.core import Call, Refusal, UsageError
 from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
 from remit.core.parsing import digest
-from remit.journal import Doubt, Journal, Record, RunState, effect_digest
+from remit.journal import InDoubtEffect, Journal, Record, RunState, effect_digest
 
 LOST: Final = "the process that ran this attempt ended before it could tell what came of it"
 
@@ -64,7 +64,7 @@ def check_repeated_effect(facts: RunState, call: Call) -> None:
     )
 
 
-def _doubts(facts: RunState, call: Call) -> tuple[Doubt, ...]:
+def _doubts(facts: RunState, call: Call) -> tuple[InDoubtEffect, ...]:
     if not facts.doubts or not (effect := effect_digest(call)):
         return ()
     return tuple(doubt for doubt in facts.doubts if doubt.effect == effect)
@@ -179,5 +179,5 @@ def _open(record: Record, step: int, index: int) -> InDoubt:
     return InDoubt(run=record.run, step=step, index=index, action=action, answered=False)
 
 
-def _answered(run: str, doubt: Doubt) -> InDoubt:
+def _answered(run: str, doubt: InDoubtEffect) -> InDoubt:
     return InDoubt(run=run, step=doubt.step, index=doubt.index, action=doubt.action, answered=True)

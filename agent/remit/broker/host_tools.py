@@ -20,7 +20,7 @@ from remit.workspace.manifest import Manifest
 CONTENT: Final[Json] = {"anyOf": [{"type": "string"}, {"type": "array"}]}  # what a ToolMessage of LangChain can carry
 
 
-class Tool(Protocol):
+class HostTool(Protocol):
     """A tool of LangChain, as far as it is looked at here."""
 
     name: str
@@ -43,7 +43,7 @@ class ToolError(Exception):
 class Hosted:
     """The function of an action that is a tool of LangChain. It returns the content of the ToolMessage."""
 
-    tool: Tool
+    tool: HostTool
 
     def __call__(self, **arguments: Json) -> Json:
         given = OwnCopies(Arguments.of(arguments))
@@ -71,7 +71,7 @@ def content_of(message: object) -> Json:
     return content
 
 
-def describe_tool(tool: Tool) -> dict[str, Json]:
+def describe_tool(tool: HostTool) -> dict[str, Json]:
     """The `description`, `input`, `output` and `hidden` of a tool of LangChain, which does not say what it returns."""
     given = tool.tool_call_schema
     whole = cast("dict[str, Json]", given if isinstance(given, dict) else given.model_json_schema())
@@ -94,7 +94,7 @@ def load_host(manifest: Manifest) -> Mapping[str, Callable[..., Json]]:
     functions = (
         cast("Mapping[str, Callable[..., Json]]", found)
         if isinstance(found, Mapping)
-        else {action_of(tool.name): Hosted(tool=tool) for tool in cast("Iterable[Tool]", found)}
+        else {action_of(tool.name): Hosted(tool=tool) for tool in cast("Iterable[HostTool]", found)}
     )
     missing = [action for action in manifest.actions if action not in functions]
     if missing:

@@ -26,7 +26,7 @@ from remit.core.events import (
 from remit.guardrails import visible
 
 if TYPE_CHECKING:
-    from remit.runtime import Ended
+    from remit.runtime import RunResult
 
 WIDTH = 100  # characters of somebody's text on one line
 WEAKER = {
@@ -82,7 +82,7 @@ class LiveOutput:
             case _:
                 pass
 
-    def end(self, ended: Ended) -> None:
+    def end(self, ended: RunResult) -> None:
         """The last lines: the answer, or whom the run waits for; always the run and its trace."""
         finished = ended.finished
         if self._as_json:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from remit.journal import Chain
     from remit.policy import Policy
-    from remit.replay import Divergence, LiveReads, Replayed
+    from remit.replay import Divergence, LiveReads, ReplayResult
     from remit.tracing import Trace
     from remit.workspace import Bundle, Workspace
 
@@ -92,7 +92,7 @@ def open_bundles(trace: Trace) -> Mapping[str, Bundle]:
     return {digest: open_bundle(files) for digest, files in trace.bundles().items()}
 
 
-def _show(found: Replayed, again: LiveReads | None) -> None:
+def _show(found: ReplayResult, again: LiveReads | None) -> None:
     from remit.cli.trace.diff import clipped
 
     counts = f"{found.decisions} decisions, {found.turns} model turns, {found.results} tool results compared"
@@ -120,14 +120,14 @@ def _tell_gone(
     as_json: bool,
 ) -> None:
     """Tell the run again as it would be, as far as that is known, and end the command with whether it still fails."""
-    from remit.replay import is_gone, with_ends
-    from remit.tracing.reports import parse_failing
+    from remit.replay import is_fixed, with_ends
+    from remit.tracing.reports import parse_failure_selector
 
     if tampered:
         raise click.UsageError(f"the record is not the one that was written: {tampered[0].what}")
-    failing = parse_failing(gone)
+    failing = parse_failure_selector(gone)
     now = trace.records if again is None else with_ends(trace.records, again.ends)
-    found = asyncio.run(is_gone(trace.records, now, bundles, failing, policy))
+    found = asyncio.run(is_fixed(trace.records, now, bundles, failing, policy))
     if as_json:
         echo(json_text({"ok": found.gone, "what": found.what}))
     else:

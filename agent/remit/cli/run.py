@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from remit.cli.live_output import LiveOutput
     from remit.core import Scope
-    from remit.runtime import Ended
+    from remit.runtime import RunResult
     from remit.workspace import WorkspaceSession
 
 
@@ -89,7 +89,9 @@ class RunOptions:
         return 3600.0 if sys.stdin.isatty() and sys.stdout.isatty() else 0.0
 
 
-def _resumed(opened: WorkspaceSession, name: str, asked: RunOptions, teller: LiveOutput) -> Coroutine[Any, Any, Ended]:
+def _resumed(
+    opened: WorkspaceSession, name: str, asked: RunOptions, teller: LiveOutput
+) -> Coroutine[Any, Any, RunResult]:
     from remit.runtime import resume_run
     from remit.workspace import os_account
 
@@ -105,13 +107,13 @@ def _resumed(opened: WorkspaceSession, name: str, asked: RunOptions, teller: Liv
     )
 
 
-def _started(opened: WorkspaceSession, asked: RunOptions, teller: LiveOutput) -> Coroutine[Any, Any, Ended]:
-    from remit.runtime import Start, acting_subject, open_model_of, start_run
+def _started(opened: WorkspaceSession, asked: RunOptions, teller: LiveOutput) -> Coroutine[Any, Any, RunResult]:
+    from remit.runtime import RunRequest, acting_subject, open_model_of, start_run
     from remit.workspace import os_account
 
     if asked.agent is None or asked.task is None:
         raise click.UsageError('say which agent and what to do: remit run triage "Checkout is failing"')
-    beginning = Start(
+    beginning = RunRequest(
         agent=asked.agent,
         task=asked.task,
         subject=acting_subject(opened, asked.user),
@@ -142,14 +144,14 @@ def call_command(
       remit call files.read '{"path": "secrets/payments.env"}' --agent triage
       remit call tickets.close '{"key": "INC-2041", "reason": "fixed"}' --agent triage --dry-run
     """
-    from remit.runtime import OneCall, Start, acting_subject, decide_call, start_run
+    from remit.runtime import OneCall, RunRequest, acting_subject, decide_call, start_run
     from remit.workspace import open_session, os_account
 
     opened = open_session()
     if dry_run:
         _show_decision(decide_call(opened, agent, action, arguments, subject=acting_subject(opened, user)), as_json)
         return
-    beginning = Start(
+    beginning = RunRequest(
         agent=agent,
         task=f"remit call {action}",
         subject=acting_subject(opened, user),
@@ -164,7 +166,7 @@ def progress(line: str) -> None:
     echo(style(line, dim=True), err=True)
 
 
-def _show_result(ended: Ended, as_json: bool) -> None:
+def _show_result(ended: RunResult, as_json: bool) -> None:
     if ended.first is None:
         requested = ended.waiting[0] if ended.waiting else None
         waits = {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from remit.broker import AttemptOutcome
     from remit.core import Call
     from remit.sandbox import Sandbox
-    from remit.tools import CaseResult, Report
+    from remit.tools import ToolCaseResult, UsageReport
     from remit.workspace import Workspace
 
 
@@ -240,14 +240,14 @@ def observe_command(name: str, as_json: bool) -> None:
     sys.exit(0 if report.ok else 1)
 
 
-def _tell_case(result: CaseResult) -> None:
+def _tell_case(result: ToolCaseResult) -> None:
     mark = style("ok    ", fg="green") if result.passed else style("failed", fg="red")
     echo(f"{mark} {result.note}", err=True)
     if not result.passed:
         echo(f"       {result.file}:{result.line}: {result.message}", err=True)
 
 
-def _show_report(report: Report) -> None:
+def _show_report(report: UsageReport) -> None:
     in_vain = f", {report.refused} refused before it started" if report.refused else ""
     echo(f"{report.tool}: {report.played} cases observed{in_vain}")
     for used in report.used:

@@ -2,14 +2,14 @@ from .attempts import (
     AddressClass,
     Change,
     Connection,
+    DeniedAccess,
     EgressVerdict,
     Landed,
-    Limit,
     LimitName,
     NetworkLimit,
-    Refused,
+    ReachedLimit,
+    ResourceUsage,
     SandboxLimit,
-    Spent,
 )
 from .calls import (
     BREAK_GLASS,
@@ -33,7 +33,7 @@ from .calls import (
     Result,
     Rule,
     Scope,
-    Scoped,
+    ScopeEntry,
     Subjects,
     Succeeded,
     Verdict,
@@ -43,7 +43,7 @@ from .calls import (
 from .claims import Claim, Exhausted
 from .digests import decision_digest, request_digest
 from .errors import CODES, Code, ModelCode, Problem, Refusal, RemitError, RunEnded, UsageError, WorkspaceError
-from .messages import WHOLE, Message, Model, ModelError, ToolSpec, Turn
+from .messages import WHOLE, Message, Model, ModelError, ModelTurn, ToolSpec
 from .threads import in_thread, in_thread_to_its_end
 
 __all__ = [
@@ -60,6 +60,7 @@ __all__ = [
     "Connection",
     "Context",
     "Decision",
+    "DeniedAccess",
     "Effect",
     "EgressVerdict",
     "Error",
@@ -69,7 +70,6 @@ __all__ = [
     "Grant",
     "Json",
     "Landed",
-    "Limit",
     "LimitName",
     "Listing",
     "Message",
@@ -78,25 +78,25 @@ __all__ = [
     "ModelCode",
     "ModelDenial",
     "ModelError",
+    "ModelTurn",
     "NetworkLimit",
     "Problem",
     "ProposedCall",
+    "ReachedLimit",
     "Refusal",
-    "Refused",
     "RemitError",
     "Request",
     "ResourceAccess",
+    "ResourceUsage",
     "Result",
     "Rule",
     "RunEnded",
     "SandboxLimit",
     "Scope",
-    "Scoped",
-    "Spent",
+    "ScopeEntry",
     "Subjects",
     "Succeeded",
     "ToolSpec",
-    "Turn",
     "UsageError",
     "Verdict",
     "WorkspaceError",

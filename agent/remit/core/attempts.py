@@ -14,7 +14,7 @@ NetworkLimit: TypeAlias = Literal["sent", "received", "requests", "connections"]
 LimitName: TypeAlias = Literal[SandboxLimit, NetworkLimit]
 
 
-class Spent(FrozenModel):
+class ResourceUsage(FrozenModel):
     """What an attempt used. Seconds of wall and processor time, bytes."""
 
     wall_s: float = 0.0
@@ -23,7 +23,7 @@ class Spent(FrozenModel):
     output_bytes: int = 0
 
 
-class Limit(FrozenModel):
+class ReachedLimit(FrozenModel):
     """The limit that an attempt hit. `most` and `used` in `unit`; `used` None where nobody counted."""
 
     name: LimitName
@@ -40,7 +40,7 @@ class Change(FrozenModel):
     size: int
 
 
-class Refused(FrozenModel):
+class DeniedAccess(FrozenModel):
     """Something that the sandbox refused to open, and the manifest line that would allow it."""
 
     access: Access

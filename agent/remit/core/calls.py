@@ -247,7 +247,7 @@ class Context(FrozenModel):
     time: str = "00:00"
 
 
-class Scoped(FrozenModel):
+class ScopeEntry(FrozenModel):
     """One thing that a scope allows; `calls` None is any number of them."""
 
     action: str
@@ -258,7 +258,7 @@ class Scoped(FrozenModel):
 class Scope(FrozenModel):
     """What one run may do at most. Beyond it the role `widen` is asked; "": nobody is, and it is denied."""
 
-    allow: tuple[Scoped, ...] = ()
+    allow: tuple[ScopeEntry, ...] = ()
     widen: str = ""
 
 

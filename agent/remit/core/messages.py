@@ -47,7 +47,7 @@ class Message(FrozenModel):
     call_id: str = ""
 
 
-class Turn(FrozenModel):
+class ModelTurn(FrozenModel):
     """What the model answered.
 
     `finish` is one of WHOLE, "length" (cut, or ended without saying why), or the provider's own word.
@@ -78,6 +78,6 @@ class Model(Protocol):
         """The turns were written beforehand, by a person."""
         ...
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         """Answer the conversation. `step` counts the model's own turns from 0. Raises ModelError."""
         ...

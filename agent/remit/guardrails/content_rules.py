@@ -14,7 +14,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import Field
 
 from remit.core import FrozenModel, Json, Problem, WorkspaceError, action_matches
-from remit.core.parsing import Matching, Summary, Table, load_toml, read_table, texts_of, toml_line
+from remit.core.parsing import Matching, Summary, TomlTable, load_toml, read_table, texts_of, toml_line
 from remit.guardrails.redaction import spliced
 from remit.guardrails.secret_formats import DETECTORS, OWN
 
@@ -33,7 +33,7 @@ _CANDIDATES: Final[Mapping[str, str]] = {
 }
 
 
-class _Rule(Table):
+class _Rule(TomlTable):
     note: Summary
     where: Annotated[list[Where], Field(min_length=1)] = ["result", "answer"]
     actions: list[
@@ -56,13 +56,13 @@ class PersonalTable(_Rule):
     but: list[str] = Field(default=[], alias="except")
 
 
-class SecretsTable(Table):
+class SecretsTable(TomlTable):
     """Detectors of secrets that are not used here, because they find too much."""
 
     off: list[str] = []
 
 
-class ContentTable(Table):
+class ContentTable(TomlTable):
     """The file."""
 
     secrets: SecretsTable = SecretsTable()

@@ -1,9 +1,9 @@
 from .conversation import Conversation
-from .hash_chain import Chain, Fault, Link, link, link_of, verify_chain
+from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chain
 from .reducer import apply_event
-from .run_lock import DRIVEN, driving, is_driven
+from .run_lock import DRIVEN, is_run_locked, run_lock
 from .run_log import Log, MemoryLog, Record
-from .run_state import Doubt, RunState, RunSummary, Tries, effect_digest, meant
+from .run_state import InDoubtEffect, RunState, RunSummary, Tries, effect_digest, meant
 from .store import WORKSPACE_RUN, AlreadyRecorded, Journal
 from .withholding import OWN_DETAILS
 
@@ -13,11 +13,11 @@ __all__ = [
     "WORKSPACE_RUN",
     "AlreadyRecorded",
     "Chain",
+    "ChainFault",
+    "ChainLink",
     "Conversation",
-    "Doubt",
-    "Fault",
+    "InDoubtEffect",
     "Journal",
-    "Link",
     "Log",
     "MemoryLog",
     "Record",
@@ -25,11 +25,11 @@ __all__ = [
     "RunSummary",
     "Tries",
     "apply_event",
-    "driving",
     "effect_digest",
-    "is_driven",
+    "is_run_locked",
     "link",
     "link_of",
     "meant",
+    "run_lock",
     "verify_chain",
 ]

@@ -31,7 +31,7 @@ FaultKind: TypeAlias = Literal[
 
 
 @dataclass(frozen=True, kw_only=True)
-class Fault:
+class ChainFault:
     """One thing that is not as it was recorded."""
 
     seq: int
@@ -48,7 +48,7 @@ class Fault:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
+class ChainLink:
     """An event as it is stored: the body is the very text that was sealed, or None where it was erased.
 
     Verifying reads this text and not the parsed event, so that a later version with more fields verifies older runs.
@@ -103,10 +103,10 @@ class Chain:
     """The events of one run as they are stored. `head` is the (seq, hash) of the last one where that is kept apart."""
 
     run: str
-    links: tuple[Link, ...]
+    links: tuple[ChainLink, ...]
     head: tuple[int, str] | None = None
 
-    def verify(self) -> tuple[Fault, ...]:
+    def verify(self) -> tuple[ChainFault, ...]:
         """What is not as it was recorded; empty means whole."""
         return verify_chain(self.links, head=self.head)
 
@@ -122,10 +122,10 @@ def encode(event: AnyEvent) -> str:
     return text
 
 
-def link(run: str, seq: int, at: int, prev: str, event: AnyEvent, salt: str) -> Link:
+def link(run: str, seq: int, at: int, prev: str, event: AnyEvent, salt: str) -> ChainLink:
     """Seal one event to the one before it; `prev` is "" for the first, `at` is Unix nanoseconds."""
     body = encode(event)
-    unsealed = Link(
+    unsealed = ChainLink(
         run=run,
         seq=seq,
         at=at,
@@ -145,9 +145,9 @@ def seal(run: str, seq: int, at: int, prev: str, event: AnyEvent, salt: str) -> 
     return link(run, seq, at, prev, event, salt).of(event)
 
 
-def link_of(recorded: Recorded) -> Link:
+def link_of(recorded: Recorded) -> ChainLink:
     """The stored form of a recorded event, written again by this version."""
-    return Link(
+    return ChainLink(
         run=recorded.run,
         seq=recorded.seq,
         at=recorded.at,
@@ -166,16 +166,18 @@ def payload_digest(salt: str, body: str) -> str:
     return _sha256(f"{salt}\n{body}".encode())
 
 
-def verify_chain(records: Iterable[Recorded | Link], *, head: tuple[int, str] | None = None) -> tuple[Fault, ...]:
+def verify_chain(
+    records: Iterable[Recorded | ChainLink], *, head: tuple[int, str] | None = None
+) -> tuple[ChainFault, ...]:
     """What is not as it was recorded, for records in the order given; empty means whole.
 
     `head` is the last event's (seq, hash) as known from elsewhere: without it, a cut tail cannot be seen.
     """
-    links = [record if isinstance(record, Link) else link_of(record) for record in records]
+    links = [record if isinstance(record, ChainLink) else link_of(record) for record in records]
     place = _walk(links)
     faults = [*_gaps(links)]
     told = {fault.seq for fault in faults}  # whose own faults say already why they do not fit the next
-    before: Link | None = None
+    before: ChainLink | None = None
     for item in links:
         expected = 0 if before is None else before.seq + 1
         own = [*_faults_of(item, expected, place)]
@@ -183,48 +185,48 @@ def verify_chain(records: Iterable[Recorded | Link], *, head: tuple[int, str] | 
         told.update(fault.seq for fault in own if fault.broken)
         prev = "" if before is None else before.hash
         if item.seq == expected and item.prev != prev and told.isdisjoint((item.seq, expected - 1)):
-            faults.append(Fault(seq=item.seq, kind="forged", what="it is not sealed to what stands before it"))
+            faults.append(ChainFault(seq=item.seq, kind="forged", what="it is not sealed to what stands before it"))
         before = item
     if head is not None:
         faults.extend(_faults_of_head(before, head))
     return tuple(sorted(faults, key=lambda fault: fault.seq))
 
 
-def _gaps(links: Iterable[Link]) -> Iterable[Fault]:
+def _gaps(links: Iterable[ChainLink]) -> Iterable[ChainFault]:
     """Events that are nowhere, whatever order the others stand in."""
     for before, after in pairwise([-1, *sorted({item.seq for item in links})]):
         if after > before + 1:
-            yield Fault(seq=before + 1, kind="missing", what=_range(before + 1, after - 1))
+            yield ChainFault(seq=before + 1, kind="missing", what=_range(before + 1, after - 1))
 
 
-def _faults_of(item: Link, expected: int, place: Mapping[str, int]) -> Iterable[Fault]:
+def _faults_of(item: ChainLink, expected: int, place: Mapping[str, int]) -> Iterable[ChainFault]:
     """The faults of one event, told without its neighbours."""
     if item.sealed != item.hash:
         at = place.get(item.hash, item.seq)
         if at != item.seq and replace(item, seq=at).sealed == item.hash:
-            yield Fault(seq=item.seq, kind="reordered", what=f"it was recorded as event {at}")
+            yield ChainFault(seq=item.seq, kind="reordered", what=f"it was recorded as event {at}")
         else:
-            yield Fault(seq=item.seq, kind="edited", what=f"the header of {item.key!r} is not what was sealed")
+            yield ChainFault(seq=item.seq, kind="edited", what=f"the header of {item.key!r} is not what was sealed")
     elif item.seq < expected:
-        yield Fault(seq=item.seq, kind="reordered", what=f"it stands after event {expected - 1}")
+        yield ChainFault(seq=item.seq, kind="reordered", what=f"it stands after event {expected - 1}")
     if item.body is None:
-        yield Fault(seq=item.seq, kind="erased", what=f"the body of {item.key!r} was erased")
+        yield ChainFault(seq=item.seq, kind="erased", what=f"the body of {item.key!r} was erased")
     elif payload_digest(item.salt or "", item.body) != item.payload_digest:
-        yield Fault(seq=item.seq, kind="edited", what=f"the body of {item.key!r} is not what was sealed")
+        yield ChainFault(seq=item.seq, kind="edited", what=f"the body of {item.key!r} is not what was sealed")
     elif item.sealed == item.hash and not _is_its_own(item):
-        yield Fault(seq=item.seq, kind="forged", what=f"its body is not of {item.key!r}")
+        yield ChainFault(seq=item.seq, kind="forged", what=f"its body is not of {item.key!r}")
 
 
-def _faults_of_head(last: Link | None, head: tuple[int, str]) -> Iterable[Fault]:
+def _faults_of_head(last: ChainLink | None, head: tuple[int, str]) -> Iterable[ChainFault]:
     seq, sealed = head
     at = -1 if last is None else last.seq
     if at < seq:
-        yield Fault(seq=at + 1, kind="missing", what=_range(at + 1, seq))
+        yield ChainFault(seq=at + 1, kind="missing", what=_range(at + 1, seq))
     elif at > seq or (last is not None and last.hash != sealed):
-        yield Fault(seq=at, kind="forged", what="the last event is not the one that was recorded last")
+        yield ChainFault(seq=at, kind="forged", what="the last event is not the one that was recorded last")
 
 
-def _walk(links: Iterable[Link]) -> dict[str, int]:
+def _walk(links: Iterable[ChainLink]) -> dict[str, int]:
     """Where each hash stands when the chain is followed from its beginning, whatever the events say of themselves."""
     by_prev = {item.prev: item.hash for item in links}
     place: dict[str, int] = {}
@@ -235,7 +237,7 @@ def _walk(links: Iterable[Link]) -> dict[str, int]:
     return place
 
 
-def _is_its_own(item: Link) -> bool:
+def _is_its_own(item: ChainLink) -> bool:
     try:
         event = item.recorded().event
     except ValidationError:

@@ -31,7 +31,17 @@ from remit.core.events import (
     ToolTrialStarted,
 )
 from remit.guardrails import UNTRUSTED, telling
-from remit.journal.run_state import PASSING, REFUSED, Circuit, Doubt, OpenCall, RunState, Tries, effect_digest, meant
+from remit.journal.run_state import (
+    PASSING,
+    REFUSED,
+    Circuit,
+    InDoubtEffect,
+    OpenCall,
+    RunState,
+    Tries,
+    effect_digest,
+    meant,
+)
 
 _Frozen = TypeVar("_Frozen")
 
@@ -203,7 +213,9 @@ def _answered(facts: RunState, event: CallAnswered) -> RunState:
             facts = _failed(replace(facts, **changes), event.step, call, result)
     if call is not None and call.doubtful:
         step, index = place
-        doubt = Doubt(step=step, index=index, action=call.action, effect=call.effect, request=call.called, key=call.key)
+        doubt = InDoubtEffect(
+            step=step, index=index, action=call.action, effect=call.effect, request=call.called, key=call.key
+        )
         facts = replace(facts, doubts=(*facts.doubts, doubt))
     elif call is not None and event.result.ok and facts.doubts:  # what is done under its key is done
         doubts = tuple(doubt for doubt in facts.doubts if not doubt.key or doubt.key != call.key)

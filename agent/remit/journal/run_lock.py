@@ -18,7 +18,7 @@ PAUSE_S: Final = 0.01
 
 
 @contextmanager
-def driving(traces: Path, run: str) -> Generator[None]:
+def run_lock(traces: Path, run: str) -> Generator[None]:
     """Be the one that drives the run. Raises UsageError where another process does."""
     path = _lock(traces, run)
     tries = TRIES
@@ -46,7 +46,7 @@ def driving(traces: Path, run: str) -> Generator[None]:
         os.close(descriptor)
 
 
-def is_driven(traces: Path, run: str) -> bool:
+def is_run_locked(traces: Path, run: str) -> bool:
     """Whether some process drives the run now."""
     try:
         descriptor = os.open(_lock(traces, run), os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)

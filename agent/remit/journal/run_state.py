@@ -87,7 +87,7 @@ class Circuit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Doubt:
+class InDoubtEffect:
     """An effect that was answered without anyone knowing whether it happened; `settled` once a person has said so.
 
     `effect` is the digest of what it acts on; `request` and `key` are the call's request digest and idempotency key.
@@ -173,7 +173,7 @@ class RunState:
     settled: Mapping[str, int] = field(default_factory=dict[str, int])
     open: Mapping[tuple[int, int], OpenCall] = field(default_factory=dict[tuple[int, int], OpenCall])
     holds: Mapping[str, HoldSet] = field(default_factory=dict[str, HoldSet])
-    doubts: tuple[Doubt, ...] = ()
+    doubts: tuple[InDoubtEffect, ...] = ()
     input_tokens: int = 0
     output_tokens: int = 0
     unmetered: int = 0

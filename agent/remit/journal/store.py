@@ -30,7 +30,7 @@ from sqlmodel import Field, SQLModel
 
 from remit.core import Claim, Exhausted, RemitError, RunEnded, UsageError
 from remit.core.events import AnyEvent, Recorded, RunPruned
-from remit.journal.hash_chain import Chain, Fault, Link, link
+from remit.journal.hash_chain import Chain, ChainFault, ChainLink, link
 from remit.journal.reducer import apply_event
 from remit.journal.run_state import SUMMARISED, RunState, RunSummary, summary
 
@@ -265,7 +265,7 @@ class Journal:
                 connection.exec_driver_sql("COMMIT")
         return Chain(run=run, links=links, head=None if head is None else (int(head[0]), str(head[1])))
 
-    def verify(self, run: str) -> tuple[Fault, ...]:
+    def verify(self, run: str) -> tuple[ChainFault, ...]:
         """What is not as it was recorded; empty means whole."""
         return self.chain(run).verify()
 
@@ -301,7 +301,7 @@ class Journal:
             self._connection.exec_driver_sql("VACUUM")
             self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
 
-    def _links(self, run: str, after: int = -1) -> Generator[Link]:
+    def _links(self, run: str, after: int = -1) -> Generator[ChainLink]:
         for row in self._driver.execute(_IN_ORDER, {"of": run, "after": after}):
             yield _link(row)
 
@@ -373,7 +373,7 @@ def _spend(connection: Connection, claim: Claim, run: str, place: str, now: int)
     raise Exhausted(claim, free_at)
 
 
-def _link(row: Sequence[Any]) -> Link:
+def _link(row: Sequence[Any]) -> ChainLink:
     named = dict(zip(_COLUMNS, row, strict=True))
     if wrong := next((name for name, value in named.items() if not _is_stored(name, value)), None):
         raise RunEnded(
@@ -381,7 +381,7 @@ def _link(row: Sequence[Any]) -> Link:
             f"the journal holds an event whose {wrong} is of another type: it was changed by another program",
             fix="restore the journal, or read the run from its trace file",
         )
-    return Link(**named)
+    return ChainLink(**named)
 
 
 def _is_stored(name: str, value: object) -> bool:

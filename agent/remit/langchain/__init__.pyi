@@ -1,3 +1,3 @@
-from .middleware import Remit
+from .middleware import RemitMiddleware
 
-__all__ = ["Remit"]
+__all__ = ["RemitMiddleware"]

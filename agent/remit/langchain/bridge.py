@@ -25,22 +25,22 @@ from remit.core import (
     Json,
     Message,
     ModelCode,
+    ModelTurn,
     ProposedCall,
     Refusal,
     Result,
     RunEnded,
     ToolSpec,
-    Turn,
     UsageError,
 )
 from remit.core.events import ApprovalRequested, ModelResponded, RunFinished
 from remit.core.parsing import canonical_json, digest
 from remit.runtime import (
-    Agency,
+    AgentGraph,
     ApprovalWaiter,
-    Ended,
     LivePorts,
-    Start,
+    RunRequest,
+    RunResult,
     acting_subject,
     new_run_id,
     resume_run,
@@ -63,7 +63,7 @@ class Asked:
     key: str
     thread: str | None
     task: str
-    turn: Turn
+    turn: ModelTurn
     index: int
     name: str  # as the model wrote it
     id: str
@@ -122,7 +122,7 @@ class Door:
         found = self._runs.get(key)
         return found is not None and await found.people(seconds).settle()
 
-    async def finish(self, key: str, answer: str) -> Ended | None:
+    async def finish(self, key: str, answer: str) -> RunResult | None:
         found = self._runs.pop(key, None)
         return None if found is None else await found.end(answer)
 
@@ -149,7 +149,7 @@ class Door:
         elif not asked.task:
             raise UsageError("the run has no task: give Remit(…, task=…), or let the graph's state begin with one")
         else:
-            start = Start(
+            start = RunRequest(
                 agent=self._agent.name,
                 task=asked.task,
                 subject=self._subject,
@@ -183,9 +183,9 @@ class _Heard:
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.said = Turn(text="", finish="stop")
+        self.said = ModelTurn(text="", finish="stop")
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         return self.said
 
 
@@ -203,9 +203,9 @@ class ForeignRun:
         self._turns, self._queue = asyncio.Lock(), asyncio.Lock()
         self._over = asyncio.Event()
         self._failure: RunEnded | None = None
-        self._opened: asyncio.Future[Agency] = asyncio.get_running_loop().create_future()
+        self._opened: asyncio.Future[AgentGraph] = asyncio.get_running_loop().create_future()
 
-    async def begin(self, work: Coroutine[Any, Any, Ended]) -> None:
+    async def begin(self, work: Coroutine[Any, Any, RunResult]) -> None:
         """Have the run opened. Raises what keeps it from beginning."""
         self._work = asyncio.ensure_future(work)
         either: set[asyncio.Future[Any]] = {self._work, self._opened}
@@ -239,7 +239,7 @@ class ForeignRun:
 
     # -- what `run` asks of a foreign graph --
 
-    async def drive(self, agency: Agency) -> None:
+    async def drive(self, agency: AgentGraph) -> None:
         self._opened.set_result(agency)
         await self._over.wait()
         if self._failure is not None:
@@ -263,7 +263,9 @@ class ForeignRun:
         ports = cast("LivePorts", self._broker.ports)
         return ApprovalWaiter(ports, self.agency.record, self._broker, self.model, wait)
 
-    async def perform(self, turn: Turn, index: int, own: Own | None, *, queued: bool) -> Result | ApprovalRequested:
+    async def perform(
+        self, turn: ModelTurn, index: int, own: Own | None, *, queued: bool
+    ) -> Result | ApprovalRequested:
         if index > CALLS_A_TURN:  # the first that is too many is recorded, and says so for all of them
             return too_many_calls()
         if not queued:
@@ -273,7 +275,7 @@ class ForeignRun:
                 return refused
             return await self._performed(turn, index, own)
 
-    async def refuse(self, turn: Turn, index: int, requested: ApprovalRequested) -> Result:
+    async def refuse(self, turn: ModelTurn, index: int, requested: ApprovalRequested) -> Result:
         """Nobody answered in time, and the graph cannot wait."""
         roles = ", ".join(missing.role for missing in requested.missing)
         refusal = Refusal(
@@ -284,7 +286,7 @@ class ForeignRun:
         )
         return await self._broker.give_up(self._steps[self._mark(turn)], index, refusal)
 
-    async def end(self, answer: str, *, leave: bool = False) -> Ended:
+    async def end(self, answer: str, *, leave: bool = False) -> RunResult:
         """End the run with that answer; with `leave`, or where people are asked, only let go of it."""
         async with self._turns:
             if self._going:
@@ -292,7 +294,7 @@ class ForeignRun:
             facts = self.agency.record.facts
             if not (leave or facts.finished or self._failure or any(call.waiting for call in facts.open.values())):
                 await self._give_up_rest()
-                self.model.said = Turn(text=answer, finish="stop")
+                self.model.said = ModelTurn(text=answer, finish="stop")
                 await self.agency.turn({"step": facts.step})
         self._over.set()
         return await self._work
@@ -301,10 +303,10 @@ class ForeignRun:
     def _broker(self) -> Broker:
         return self.agency.broker
 
-    def _mark(self, turn: Turn) -> str:
+    def _mark(self, turn: ModelTurn) -> str:
         return _mark([self._broker.sanitizer.ask(ask) for ask in turn.proposed_calls[: CALLS_A_TURN + 1]])
 
-    async def _performed(self, turn: Turn, index: int, own: Own | None) -> Result | ApprovalRequested:
+    async def _performed(self, turn: ModelTurn, index: int, own: Own | None) -> Result | ApprovalRequested:
         async with self._turns:
             heard = await self._hear(turn)
         if not isinstance(heard, int):
@@ -330,7 +332,7 @@ class ForeignRun:
             self._going[place].add_done_callback(lambda _: self._going.pop(place))
         return await self._going[place]
 
-    async def _hear(self, turn: Turn) -> int | Failed:
+    async def _hear(self, turn: ModelTurn) -> int | Failed:
         """The step that the turn is, recorded and decided; or why none of its calls is carried out."""
         mark = self._mark(turn)
         if mark not in self._steps:
@@ -368,13 +370,17 @@ class ForeignRun:
     async def _give_up_rest(self) -> None:
         """The graph has gone on: whatever it left of the turns before is answered, so that each call has one result."""
         last = self.agency.record.facts.step
-        if last >= 0 and last not in self._decided and self.agency.record.get(f"model.responded/{last}/-/-") is not None:
+        if (
+            last >= 0
+            and last not in self._decided
+            and self.agency.record.get(f"model.responded/{last}/-/-") is not None
+        ):
             await self.agency.decide({"step": last})
         for step, index in self._open():
             why = "the graph went on without this call"
             await self._broker.give_up(step, index, Refusal("cancelled", why, details={"problem": "left_behind"}))
 
-    async def _catch_up(self, turn: Turn) -> Failed | None:
+    async def _catch_up(self, turn: ModelTurn) -> Failed | None:
         """Carry out first what waited before this turn; why that cannot be, where people have still not answered."""
         for step, index in () if self._mark(turn) in self._steps else self._open():
             self._own.setdefault((step, index), None)

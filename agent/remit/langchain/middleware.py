@@ -33,7 +33,7 @@ from langgraph.types import interrupt
 from pydantic import Field
 
 from remit.broker import action_of, content_of, describe_tool
-from remit.core import Json, ProposedCall, Refusal, Result, Turn
+from remit.core import Json, ModelTurn, ProposedCall, Refusal, Result
 from remit.core.events import ApprovalRequested
 from remit.core.parsing import Arguments, OwnCopies, canonical_json
 from remit.langchain.background_loop import Loop
@@ -51,7 +51,7 @@ from remit.langchain.state import (
     turn_of,
     words_before,
 )
-from remit.runtime import Ended
+from remit.runtime import RunResult
 
 if TYPE_CHECKING:
     from langchain.agents.middleware import AgentMiddleware, AgentState
@@ -72,13 +72,13 @@ MOST_DIFFERENCES: Final = 3  # that a refusal names
 LATE_S: Final = 0.05  # after the broker has given up waiting, what a graph's loop still does for a call is cancelled
 
 
-class State(AgentState):
+class MiddlewareState(AgentState):
     """What an agent of LangChain keeps for us: the run of an invocation that has no thread."""
 
     remit_invocation: NotRequired[Annotated[str, PrivateStateAttr]]
 
 
-class Remit(AgentMiddleware):
+class RemitMiddleware(AgentMiddleware):
     """The broker for the tool calls of a graph that is not Remit's. `agent` is an agent of the workspace.
 
     `task` is the words that the run may trust, by default the first human message of the state. `user` is for whom the agent
@@ -94,7 +94,7 @@ class Remit(AgentMiddleware):
         WorkspaceError: a file of the workspace is wrong.
     """
 
-    state_schema = State
+    state_schema = MiddlewareState
 
     def __init__(
         self,
@@ -209,7 +209,7 @@ class Remit(AgentMiddleware):
             key=f"thread:{thread}" if thread else self._key,
             thread=thread,
             task=self._task,
-            turn=Turn(text="", proposed_calls=(ask,), finish="tool_calls"),
+            turn=ModelTurn(text="", proposed_calls=(ask,), finish="tool_calls"),
             index=0,
             name=name,
             id=call_id or "",
@@ -217,7 +217,7 @@ class Remit(AgentMiddleware):
             queued=True,
         )
 
-    def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[Turn, int]:
+    def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[ModelTurn, int]:
         """The model's turn that the call stands in, and which of its calls it is; a call that stands in none, because
         something rewrote it, is a turn of its own after the last one."""
         last = ""
@@ -230,7 +230,7 @@ class Remit(AgentMiddleware):
                     proposed_calls = tuple(self._ask(one, said, tools) for one in message.tool_calls)
                     return turn_of(message, proposed_calls, words_before(messages[:position])), same.index(True)
                 last = last or said
-        return Turn(text="", proposed_calls=(self._ask(call, f"{last}/rewritten", tools),), finish="tool_calls"), 0
+        return ModelTurn(text="", proposed_calls=(self._ask(call, f"{last}/rewritten", tools),), finish="tool_calls"), 0
 
     def _ask(self, call: Mapping[str, Any], said: str, tools: set[str]) -> ProposedCall:
         action = self._door.hosted.get(action_of(call["name"])) if call["name"] in tools else None
@@ -251,7 +251,7 @@ class Remit(AgentMiddleware):
         """Wait until people have said something of what the thread's run waits for; False where nobody did in that time."""
         return self._loop.call(self._door.settle(self._key if thread is None else f"thread:{thread}", seconds))
 
-    def finish(self, thread: str | None = None, *, answer: str = "") -> Ended | None:
+    def finish(self, thread: str | None = None, *, answer: str = "") -> RunResult | None:
         """End the thread's run: nothing more is carried out in it. One that waits for people stays open.
 
         None where there is no such run here.
@@ -262,7 +262,7 @@ class Remit(AgentMiddleware):
         """Let go of every run: those without a thread are over, a thread's can be taken up by another process."""
         self._end()
 
-    def __enter__(self) -> Remit:
+    def __enter__(self) -> RemitMiddleware:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from langchain_core.messages import AIMessage, ToolMessage
 
-from remit.core import Json, ProposedCall, Refusal, Result, Turn
+from remit.core import Json, ModelTurn, ProposedCall, Refusal, Result
 from remit.core.events import ApprovalRequested, Usage
 from remit.core.parsing import Arguments, canonical_json
 from remit.langchain.bridge import Asked
@@ -55,11 +55,11 @@ def same_call(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return (one["id"], one["name"], one["args"]) == (other["id"], other["name"], other["args"])
 
 
-def turn_of(message: AIMessage, proposed_calls: tuple[ProposedCall, ...], words: str) -> Turn:
+def turn_of(message: AIMessage, proposed_calls: tuple[ProposedCall, ...], words: str) -> ModelTurn:
     usage = message.usage_metadata
     said = cast("Mapping[str, Any]", message.response_metadata)
     text = "\n\n".join(filter(None, [words, str(message.text)]))
-    return Turn(
+    return ModelTurn(
         text=text.encode("utf-8", "replace").decode(),
         proposed_calls=proposed_calls,
         finish=finish_of(said) or "tool_calls",

@@ -1,9 +1,9 @@
 from .agreement import check_agreement, disagreement
 from .cases import CASES, Case, asked_by, read_cases
 from .engine import Policy, load_policy
-from .explanation import Weighed, disputed
+from .explanation import Evaluated, disputed
 from .folder import read_cases_text, read_folder, unread_files
-from .reload import Watched
+from .reload import PolicyWatcher
 from .run_scope import SUBJECT, narrowed, read_scope, scope_text
 from .second_opinion import SecondOpinion
 
@@ -11,10 +11,10 @@ __all__ = [
     "CASES",
     "SUBJECT",
     "Case",
+    "Evaluated",
     "Policy",
+    "PolicyWatcher",
     "SecondOpinion",
-    "Watched",
-    "Weighed",
     "asked_by",
     "check_agreement",
     "disagreement",

@@ -13,7 +13,7 @@ from typing import Final
 from remit.core import Context, Decision, Json, Problem, Request, WorkspaceError, action_matches
 from remit.policy.cases import CASES, asked_by, read_cases
 from remit.policy.engine import Policy
-from remit.policy.language.loader import Row
+from remit.policy.language.loader import RuleRow
 from remit.policy.language.patterns import EVERYTHING
 from remit.policy.second_opinion import SecondOpinion
 
@@ -94,7 +94,7 @@ def _from_rules(policy: Policy) -> Iterator[_Asked]:
                 yield _Asked(file=rule.file, line=rule.line, what=rule.note or rule.text, request=request)
 
 
-def _actions(policy: Policy, row: Row, allowed: frozenset[str]) -> tuple[str, ...]:
+def _actions(policy: Policy, row: RuleRow, allowed: frozenset[str]) -> tuple[str, ...]:
     """The action of the row; where that is a wildcard, some actions that rows allow: a deny of others shows nothing."""
     if not row.action.endswith("*"):
         return (row.action,)
@@ -104,14 +104,14 @@ def _actions(policy: Policy, row: Row, allowed: frozenset[str]) -> tuple[str, ..
     return tuple(found[:_MOST_ACTIONS]) or ("any.action" if row.action == "*" else f"{row.action[:-1]}action",)
 
 
-def _contexts(row: Row) -> Iterator[Context]:
+def _contexts(row: RuleRow) -> Iterator[Context]:
     """Nothing at all; then, where the row has a condition, the values at, below and above which that may turn."""
     yield Context()
     if row.condition.constant is None:
         yield from (_context(row, which) for which in range(3))
 
 
-def _context(row: Row, which: int) -> Context:
+def _context(row: RuleRow, which: int) -> Context:
     """Each fact with that one of the values at which it may turn, else with the last; and every approval that is asked for."""
     turns: dict[str, list[Json]] = {}
     for turn in row.condition.turns:

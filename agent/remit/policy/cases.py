@@ -19,10 +19,10 @@ from remit.core import (
     Verdict,
     WorkspaceError,
 )
-from remit.core.parsing import Row, read_rows
+from remit.core.parsing import YamlRow, read_rows
 from remit.guardrails import kind_of
 from remit.policy.engine import NOBODY, Policy
-from remit.policy.language.names import LABELS, Declared
+from remit.policy.language.names import LABELS, DeclaredNames
 from remit.policy.language.patterns import GlobError, parse_resource
 
 CASES: Final = "policies/cases.yaml"
@@ -132,7 +132,7 @@ def read_cases(policy: Policy, text: str, file: str) -> tuple[tuple[int, Case], 
     return tuple(cases)
 
 
-def _invalid(error: ValidationError, row: Row, file: str) -> Iterator[Problem]:
+def _invalid(error: ValidationError, row: YamlRow, file: str) -> Iterator[Problem]:
     for one in error.errors():
         path = [str(part) for part in one["loc"]]
         what = f"{'.'.join(path)}: {one['msg'].lower()}" if path else "a row is a mapping of names to values"
@@ -156,7 +156,7 @@ def _senseless(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
         yield "missing stands in a row that does not expect ask", "remove missing, or expect ask"
 
 
-def _undeclared(case: Case, names: Declared) -> Iterator[tuple[str, str]]:
+def _undeclared(case: Case, names: DeclaredNames) -> Iterator[tuple[str, str]]:
     if "env" in case.model_fields_set and case.env not in names.envs:
         yield f"no file declares the environment {case.env!r}", f"use one of: {', '.join(sorted(names.envs))}"
     for label in sorted(case.labels - names.labels - LABELS):

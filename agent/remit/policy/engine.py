@@ -14,8 +14,8 @@ from typing import Final, NamedTuple
 from remit.core import Context, Decision, Request, Rule
 from remit.core.parsing import digest
 from remit.policy import explanation as explain
-from remit.policy.index import Asked, Index, Table, found
-from remit.policy.language.loader import Row, Rules, Vocabulary, read_more, read_rules
+from remit.policy.index import Asked, Index, RuleTable, found
+from remit.policy.language.loader import RuleRow, Rules, Vocabulary, read_more, read_rules
 from remit.policy.language.patterns import NOTHING_TOUCHED, GlobError, parse_resource
 from remit.policy.language.roles import closures
 from remit.policy.matching import Pair, askable
@@ -39,7 +39,7 @@ class Judged(NamedTuple):
     """Whether a request is allowed, and by which rows: those that allow or those that deny. A default deny has none."""
 
     allowed: bool
-    rows: list[Row]
+    rows: list[RuleRow]
 
 
 class Policy:
@@ -124,8 +124,8 @@ class Policy:
         """
         index, subjects, context = self._index, request.subjects, request.context
         tables = index.tables(request.action)
-        allowing: list[Row] = []
-        denying: list[Row] = []
+        allowing: list[RuleRow] = []
+        denying: list[RuleRow] = []
         allowed = bool(subjects)
         for text in request.resources or (NOTHING_TOUCHED,):
             keys = index.plain_keys(text)
@@ -159,11 +159,11 @@ class Policy:
         return Judged(True, allowing)
 
     def _judge_closely(
-        self, subjects: Iterable[str], resource: Asked, tables: Iterable[Table], context: Context
+        self, subjects: Iterable[str], resource: Asked, tables: Iterable[RuleTable], context: Context
     ) -> Judged:
         """As `judge`, of one resource that is a set, or is spelled as few are."""
-        allowing: list[Row] = []
-        denying: list[Row] = []
+        allowing: list[RuleRow] = []
+        denying: list[RuleRow] = []
         allowed = True
         for subject in subjects:
             pair = self._matched(subject, self._names.get(subject, ()), resource, tables, context)
@@ -188,7 +188,7 @@ class Policy:
             return explain.told(decision, request, (), None)
         return explain.told(decision, request, refused, next_step(request, refused, self.decide))
 
-    def weighed(self, request: Request) -> tuple[explain.Weighed, ...]:
+    def weighed(self, request: Request) -> tuple[explain.Evaluated, ...]:
         """Every rule that bears on the request and what it says, for a table.
 
         Where no rule allows or denies, the nearest ones are there too.
@@ -217,7 +217,7 @@ class Policy:
         ]
 
     def _matched(
-        self, subject: str, names: tuple[str, ...], resource: Asked, tables: Iterable[Table], context: Context
+        self, subject: str, names: tuple[str, ...], resource: Asked, tables: Iterable[RuleTable], context: Context
     ) -> Pair:
         matching = self._set_matching if resource.whole else self._matching
         rows = sorted(matching(names, resource, tables), key=lambda row: row.number)
@@ -230,7 +230,7 @@ class Policy:
             denying=[row for row in denies if row.condition.holds(context)],
         )
 
-    def _matching(self, names: tuple[str, ...], resource: Asked, tables: Iterable[Table]) -> Iterator[Row]:
+    def _matching(self, names: tuple[str, ...], resource: Asked, tables: Iterable[RuleTable]) -> Iterator[RuleRow]:
         """The rows whose pattern matches the one resource."""
         text = resource.text
         for table in tables:
@@ -239,7 +239,7 @@ class Policy:
                     if entry.rest is None or entry.rest(text[entry.literal :]):
                         yield entry.row
 
-    def _set_matching(self, names: tuple[str, ...], resource: Asked, tables: Iterable[Table]) -> Iterator[Row]:
+    def _set_matching(self, names: tuple[str, ...], resource: Asked, tables: Iterable[RuleTable]) -> Iterator[RuleRow]:
         """The allows whose pattern covers the set, and the denies whose pattern meets any of it."""
         parsed = parse_resource(resource.text)
         *above, folder = resource.keys
@@ -249,7 +249,7 @@ class Policy:
                 if row.pattern.intersects(parsed) if row.rule.effect == "deny" else row.pattern.covers(parsed):
                     yield row
 
-    def _near(self, pair: Pair, action: str) -> list[Row]:
+    def _near(self, pair: Pair, action: str) -> list[RuleRow]:
         """Rows that would have allowed this action to this subject on something whose name begins alike."""
         kind, text = pair.resource.partition(":")[0], pair.resource
         names = self._names.get(pair.subject, ())

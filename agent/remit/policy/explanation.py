@@ -10,7 +10,7 @@ from typing import Final, Literal, TypeAlias
 from remit.core import BREAK_GLASS, Context, Decision, Json, MissingApproval, ModelDenial, Request, Rule
 from remit.policy.language.disclosure import Disclosure, least
 from remit.policy.language.evaluation import Unreadable
-from remit.policy.language.loader import Row
+from remit.policy.language.loader import RuleRow
 from remit.policy.language.patterns import NOTHING_TOUCHED
 from remit.policy.matching import Askable, Pair
 from remit.policy.remedy import NextStep
@@ -23,7 +23,7 @@ Says: TypeAlias = Literal["allows", "denies", "does not apply", "near"]
 
 
 @dataclass(frozen=True, slots=True)
-class Weighed:
+class Evaluated:
     """What one rule says for one subject and one resource. `named` is the subject or role that the rule names."""
 
     subject: str
@@ -40,7 +40,7 @@ def undecidable(what: str, digest: str) -> Decision:
     return Decision(verdict="deny", reason="error", message=f"not decided: {what}", policy_digest=digest)
 
 
-def allowed(request: Request, allowing: Sequence[Row], digest: str) -> Decision:
+def allowed(request: Request, allowing: Sequence[RuleRow], digest: str) -> Decision:
     """Every subject may do it to every resource."""
     rows = allowing if len(allowing) == 1 else _ordered(allowing)
     whom = " for ".join(dict.fromkeys(request.subjects))
@@ -104,7 +104,9 @@ def asked(request: Request, refused: Sequence[Pair], askable: Askable, digest: s
     )
 
 
-def refused(request: Request, refused: Sequence[Pair], askable: Askable, near: Iterable[Row], digest: str) -> Decision:
+def refused(
+    request: Request, refused: Sequence[Pair], askable: Askable, near: Iterable[RuleRow], digest: str
+) -> Decision:
     """Some row denies, or no row allows; `near` are rows that would have allowed something close, nearest first."""
     context = request.context
     denying = _ordered(row for pair in refused for row in pair.denying)
@@ -129,9 +131,9 @@ def refused(request: Request, refused: Sequence[Pair], askable: Askable, near: I
     )
 
 
-def weighed(request: Request, pairs: Sequence[Pair], near: Sequence[Row]) -> tuple[Weighed, ...]:
+def weighed(request: Request, pairs: Sequence[Pair], near: Sequence[RuleRow]) -> tuple[Evaluated, ...]:
     """Every rule that matches, pair by pair, and what it says; then the near ones, which are about something else."""
-    lines: list[Weighed] = []
+    lines: list[Evaluated] = []
     for pair in pairs:
         for row in _ordered((*pair.allows, *pair.denies)):
             answer = row.condition.answer(request.context)
@@ -141,14 +143,14 @@ def weighed(request: Request, pairs: Sequence[Pair], near: Sequence[Row]) -> tup
                 says = "denies" if row.rule.effect == "deny" else "allows"
             facts = "" if row.condition.constant is not None else _read(row, request.context)
             why = str(answer) if isinstance(answer, Unreadable) else facts
-            lines.append(Weighed(pair.subject, row.subject, pair.resource, says, why, row.rule, row.disclosure))
+            lines.append(Evaluated(pair.subject, row.subject, pair.resource, says, why, row.rule, row.disclosure))
     for row in near[:NEAREST]:
         why = f"is about {row.pattern.text}"
-        lines.append(Weighed(pairs[0].subject, row.subject, pairs[0].resource, "near", why, row.rule, row.disclosure))
+        lines.append(Evaluated(pairs[0].subject, row.subject, pairs[0].resource, "near", why, row.rule, row.disclosure))
     return tuple(lines)
 
 
-def _read(row: Row, context: Context) -> str:
+def _read(row: RuleRow, context: Context) -> str:
     return ", ".join(f"{name} is {value!r}" for name, value in row.condition.facts(context).items())
 
 
@@ -170,7 +172,7 @@ def told(decision: Decision, request: Request, refused: Sequence[Pair], next_ste
 
 
 def _told_of_rules(
-    decision: Decision, action: str, refused: Sequence[Pair], spoken: Sequence[Row], hint: str | None
+    decision: Decision, action: str, refused: Sequence[Pair], spoken: Sequence[RuleRow], hint: str | None
 ) -> ModelDenial:
     """What the model is told of a denial by the `spoken` rules; only those that disclose their own text are named."""
     named = [row for row in spoken if row.disclosure in ("rule", "remedy")]
@@ -184,7 +186,7 @@ def _told_of_rules(
     )
 
 
-def _denied(rows: Sequence[Row], refused: Sequence[Pair], action: str, *, unsure: bool) -> str:
+def _denied(rows: Sequence[RuleRow], refused: Sequence[Pair], action: str, *, unsure: bool) -> str:
     """One sentence for a denial by rules; `rows` may be empty where they are not to be named."""
     first = next(pair for pair in refused if pair.denying)
     by = f"{_quoted(rows)} {'denies' if len(rows) == 1 else 'deny'}" if rows else "a rule denies"
@@ -196,11 +198,11 @@ def _not_allowed(pair: Pair, action: str) -> str:
     return f"no rule allows {action} on {pair.resource!r} to {pair.subject}"
 
 
-def _ordered(rows: Iterable[Row]) -> list[Row]:
+def _ordered(rows: Iterable[RuleRow]) -> list[RuleRow]:
     return sorted(set(rows), key=lambda row: row.number)
 
 
-def _facts(rows: Iterable[Row], context: Context) -> dict[str, Json]:
+def _facts(rows: Iterable[RuleRow], context: Context) -> dict[str, Json]:
     """What the conditions of `rows` read, and under `errors` what they could not read."""
     rows = [row for row in rows if row.condition.constant is None]
     if not rows:
@@ -214,7 +216,7 @@ def _facts(rows: Iterable[Row], context: Context) -> dict[str, Json]:
     return {**dict(sorted(facts.items())), **({"errors": errors} if errors else {})}
 
 
-def _quoted(rows: Sequence[Row]) -> str:
+def _quoted(rows: Sequence[RuleRow]) -> str:
     if len(rows) == 1:
         return repr(rows[0].rule.note or rows[0].rule.text)
     names = [repr(row.rule.note or row.rule.text) for row in rows[:QUOTED]]

@@ -18,7 +18,7 @@ from operator import not_
 from typing import Final, NamedTuple, TypeAlias
 
 from remit.core import Context
-from remit.policy.language.loader import Row
+from remit.policy.language.loader import RuleRow
 from remit.policy.language.patterns import LONGEST, Pattern, matcher, parse_resource
 
 Matches: TypeAlias = Callable[[str], bool]
@@ -30,7 +30,7 @@ _OTHERS: Final = r"[ -)+-.0-\[\]-~]*+"
 CROWDED: Final = 8  # rows that are looked through one by one; more are told apart by their subjects
 
 
-class Entry(NamedTuple):  # a tuple, because it is taken apart for every rule that a decision looks at
+class RuleEntry(NamedTuple):  # a tuple, because it is taken apart for every rule that a decision looks at
     """One row where it lies in the index. `rest` answers for what follows the literal beginning; None: anything may."""
 
     subject: str
@@ -38,21 +38,21 @@ class Entry(NamedTuple):  # a tuple, because it is taken apart for every rule th
     literal: int  # characters of the literal beginning
     holds: Callable[[Context], bool] | None  # None: always
     denies: bool
-    row: Row
+    row: RuleRow
 
 
-Entries: TypeAlias = tuple[Entry, ...]
+Entries: TypeAlias = tuple[RuleEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class RuleTable:
     """All rows with one action column: by literal beginning, and by subject in the order of their patterns."""
 
     by_key: Mapping[str, Entries | dict[str, Entries]]  # where it is crowded, by subject too
-    by_subject: Mapping[str, tuple[Row, ...]]
+    by_subject: Mapping[str, tuple[RuleRow, ...]]
     first: int  # of the keys of a resource, the first that any beginning here can be: those before are not looked up
 
-    def below(self, names: Iterable[str], folder: str) -> Iterator[Row]:
+    def below(self, names: Iterable[str], folder: str) -> Iterator[RuleRow]:
         """The rows whose literal beginning lies in or under `folder`, which ends in `/` or `:`."""
         for name in names:
             rows = self.by_subject.get(name, ())
@@ -61,7 +61,7 @@ class Table:
                 yield rows[at]
                 at += 1
 
-    def beside(self, names: Iterable[str], text: str, most: int) -> Iterator[Row]:
+    def beside(self, names: Iterable[str], text: str, most: int) -> Iterator[RuleRow]:
         """For each name, at most `most` rows on each side of where `text` would lie: those that begin most like it."""
         for name in names:
             rows = self.by_subject.get(name, ())
@@ -82,8 +82,8 @@ class Asked(NamedTuple):
 class Index:
     """Rows by action, literal beginning and subject; never changed once made."""
 
-    def __init__(self, rows: Sequence[Row]) -> None:
-        by_action: dict[str, list[Row]] = {}
+    def __init__(self, rows: Sequence[RuleRow]) -> None:
+        by_action: dict[str, list[RuleRow]] = {}
         for row in rows:
             by_action.setdefault(row.action, []).append(row)
         compiled: dict[str, tuple[str, Matches | None]] = {}
@@ -92,7 +92,7 @@ class Index:
         self._by_action: Final = {action: self._tables_of(action) for action in by_action if not action.endswith("*")}
         self._plain: Final = _plain({row.pattern.kind for row in rows} - {""})
 
-    def tables(self, action: str) -> tuple[Table, ...]:
+    def tables(self, action: str) -> tuple[RuleTable, ...]:
         """The rows that bear on an action."""
         return self._by_action.get(action) or self._tables_of(action)
 
@@ -128,7 +128,7 @@ class Index:
             keys.append(name)
         return Asked(text, resource.whole, keys)
 
-    def _tables_of(self, action: str) -> tuple[Table, ...]:
+    def _tables_of(self, action: str) -> tuple[RuleTable, ...]:
         tool, dot, _ = action.partition(".")
         patterns = dict.fromkeys((action, f"{tool}.*" if dot else "*", "*"))
         return tuple(self._tables[pattern] for pattern in patterns if pattern in self._tables)
@@ -144,25 +144,25 @@ def _plain(kinds: Collection[str]) -> Callable[[str], re.Match[str] | None]:
     return re.compile(rf"((?:{names}):){segment}(?:/{segment})*+").fullmatch
 
 
-def found(entries: Entries | dict[str, Entries], names: Collection[str]) -> Iterable[Entry]:
+def found(entries: Entries | dict[str, Entries], names: Collection[str]) -> Iterable[RuleEntry]:
     """The entries of one place for a subject and its roles."""
     if isinstance(entries, dict):
         return [entry for name in names for entry in entries.get(name, ())]
     return [entry for entry in entries if entry.subject in names]
 
 
-def _table(rows: list[Row], compiled: dict[str, tuple[str, Matches | None]]) -> Table:
-    by_key: dict[str, list[Entry]] = {}
-    by_subject: dict[str, list[Row]] = {}
+def _table(rows: list[RuleRow], compiled: dict[str, tuple[str, Matches | None]]) -> RuleTable:
+    by_key: dict[str, list[RuleEntry]] = {}
+    by_subject: dict[str, list[RuleRow]] = {}
     for row in rows:
         text = row.pattern.text
         if text not in compiled:
             compiled[text] = _compiled(row.pattern)
         key, rest = compiled[text]
         holds, denies = row.condition.test, row.rule.effect == "deny"
-        by_key.setdefault(key, []).append(Entry(row.subject, rest, len(key), holds, denies, row))
+        by_key.setdefault(key, []).append(RuleEntry(row.subject, rest, len(key), holds, denies, row))
         by_subject.setdefault(row.subject, []).append(row)
-    return Table(
+    return RuleTable(
         by_key={key: tuple(entries) if len(entries) <= CROWDED else _crowd(entries) for key, entries in by_key.items()},
         by_subject={subject: tuple(sorted(found, key=_text)) for subject, found in by_subject.items()},
         # The keys of a resource are "", its kind, and one for each slash; a whole text comes after all of its folders.
@@ -170,14 +170,14 @@ def _table(rows: list[Row], compiled: dict[str, tuple[str, Matches | None]]) -> 
     )
 
 
-def _crowd(entries: Iterable[Entry]) -> dict[str, Entries]:
-    by_subject: dict[str, list[Entry]] = {}
+def _crowd(entries: Iterable[RuleEntry]) -> dict[str, Entries]:
+    by_subject: dict[str, list[RuleEntry]] = {}
     for entry in entries:
         by_subject.setdefault(entry.subject, []).append(entry)
     return {subject: tuple(found) for subject, found in by_subject.items()}
 
 
-def _text(row: Row) -> str:
+def _text(row: RuleRow) -> str:
     return row.pattern.text
 
 

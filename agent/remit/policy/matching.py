@@ -14,7 +14,7 @@ from math import prod
 from typing import Final
 
 from remit.core import BREAK_GLASS, Context, MissingApproval
-from remit.policy.language.loader import Row
+from remit.policy.language.loader import RuleRow
 
 MOST_TRIED: Final = 4096  # combinations of approvals; beyond, a sufficient set is made smaller until nothing can go
 
@@ -28,9 +28,9 @@ class Pair:
 
     subject: str
     resource: str
-    allows: Sequence[Row]
-    denies: Sequence[Row]
-    denying: Sequence[Row]
+    allows: Sequence[RuleRow]
+    denies: Sequence[RuleRow]
+    denying: Sequence[RuleRow]
 
     def allowed(self, context: Context) -> bool:
         """Some row allows and none denies."""

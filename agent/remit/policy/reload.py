@@ -27,7 +27,7 @@ SETTLED_S: Final = (
 Signature: TypeAlias = tuple[tuple[object, ...], ...]
 
 
-class Watched:
+class PolicyWatcher:
     """The policy of one folder, as it is now. Any number of threads may ask.
 
     `problem` is why the files as they are now are not in force, None where they are; `report` is told once for each edit

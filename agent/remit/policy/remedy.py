@@ -13,7 +13,7 @@ from typing import Final, Literal
 
 from remit.core import Context, Decision, Json, Request
 from remit.policy.language.evaluation import Turn, is_list
-from remit.policy.language.loader import Row
+from remit.policy.language.loader import RuleRow
 from remit.policy.matching import Pair
 
 MOST_TRIED: Final = 256  # changes of one denial
@@ -36,7 +36,7 @@ class NextStep:
     text: str
     fact: str
     context: Context
-    rows: tuple[Row, ...]
+    rows: tuple[RuleRow, ...]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,15 +10,15 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from remit.core import Scope, Scoped, WorkspaceError
-from remit.core.parsing import Matching, Table, load_toml, read_table
+from remit.core import Scope, ScopeEntry, WorkspaceError
+from remit.core.parsing import Matching, TomlTable, load_toml, read_table
 from remit.policy.engine import Policy
 
 SUBJECT: Final = "task:this"
 FILE: Final = "scope.toml"  # how rules of a scope name their file, wherever it came from
 
 
-class AllowTable(Table):
+class AllowTable(TomlTable):
     """What the run may do. Absent: any resource, any number of calls, as far as agent and user may."""
 
     action: Annotated[str, Matching(r"[a-z][a-z0-9_]*\.(?:\*|[a-z][a-z0-9_]*)", "an action", 'write "mail.send"')]
@@ -26,7 +26,7 @@ class AllowTable(Table):
     calls: Annotated[int, Field(ge=0, le=100_000)] | None = None
 
 
-class ScopeTable(Table):
+class ScopeTable(TomlTable):
     """The file. `widen` absent: nobody can let the run go beyond."""
 
     widen: Annotated[str, Matching(r"role:[A-Za-z0-9][A-Za-z0-9._@+-]*", "a role", 'write "role:owner"')] | None = None
@@ -42,7 +42,7 @@ def read_scope(text: str, *, file: str = FILE) -> Scope:
     table, problems = read_table(ScopeTable, load_toml(text, file=file), file=file, text=text)
     if table is None or problems:
         raise WorkspaceError(problems)
-    allowed = tuple(Scoped(action=one.action, resource=one.resource, calls=one.calls) for one in table.allow)
+    allowed = tuple(ScopeEntry(action=one.action, resource=one.resource, calls=one.calls) for one in table.allow)
     return Scope(allow=allowed, widen=table.widen or "")
 
 
@@ -70,5 +70,5 @@ def scope_text(scope: Scope) -> str:
     return f"{'; '.join(parts) or 'nothing'}; beyond it {beyond}"
 
 
-def _condition(one: Scoped) -> str:
+def _condition(one: ScopeEntry) -> str:
     return "True" if one.calls is None else f"calls('{one.action}') < {one.calls}"

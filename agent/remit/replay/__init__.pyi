@@ -1,17 +1,17 @@
 from .divergence import Divergence
 from .live_reads import LiveReads, read_live, with_ends
-from .minimize import Shrunk, is_gone, shrink
+from .minimize import ShrinkResult, is_fixed, shrink
 from .partial import sealed
 from .recorded import WhatIf
-from .replayer import Replayed, replay, replayable, tampering
+from .replayer import ReplayResult, replay, replayable, tampering
 
 __all__ = [
     "Divergence",
     "LiveReads",
-    "Replayed",
-    "Shrunk",
+    "ReplayResult",
+    "ShrinkResult",
     "WhatIf",
-    "is_gone",
+    "is_fixed",
     "read_live",
     "replay",
     "replayable",

@@ -25,7 +25,7 @@ from remit.core.events import (
     RunFinished,
 )
 from remit.core.parsing import canonical_json, load_json
-from remit.journal import Conversation, Fault, Record, RunState, apply_event
+from remit.journal import ChainFault, Conversation, Record, RunState, apply_event
 from remit.replay.recorded import Guide, RecordEnds, is_a_persons
 
 Kind: TypeAlias = Literal[
@@ -221,7 +221,7 @@ def _lines_of(spec: bytes | None) -> list[str]:
     return [] if spec is None else _json_lines(_loaded(spec))
 
 
-def tampered(fault: Fault, original: str | None, copy: str | None) -> Divergence:
+def tampered(fault: ChainFault, original: str | None, copy: str | None) -> Divergence:
     """A fault of the record as a divergence, with its diff where the journal still has the original."""
     sides = (
         [] if original is None else _json_lines(_loaded(original)),

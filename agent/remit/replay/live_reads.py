@@ -12,13 +12,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from remit.core import Message, ProposedCall, ToolSpec, Turn, UsageError
+from remit.core import Message, ModelTurn, ProposedCall, ToolSpec, UsageError
 from remit.core.events import AttemptEnded, Recorded
 from remit.core.parsing import canonical_json
 from remit.replay.divergence import Divergence, unified
 from remit.replay.partial import Part
-from remit.runtime import Start, acting_subject, start_run
-from remit.tracing.reports import CallTimeline, Timeline, tell
+from remit.runtime import RunRequest, acting_subject, start_run
+from remit.tracing.reports import CallTimeline, Timeline, build_timeline
 from remit.workspace import Bundle, Workspace, WorkspaceSession, os_account
 
 
@@ -51,14 +51,14 @@ class Repeating:
         self.name = f"replay:{run}"
         self._steps = steps
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         if step >= len(self._steps):
-            return Turn(text="", proposed_calls=(), finish="stop")
+            return ModelTurn(text="", proposed_calls=(), finish="stop")
         proposed_calls = tuple(
             ProposedCall(name=call.ask.name, arguments=canonical_json(call.arguments).decode())
             for call in self._steps[step]
         )
-        return Turn(text="", proposed_calls=proposed_calls, finish="tool_calls")
+        return ModelTurn(text="", proposed_calls=proposed_calls, finish="tool_calls")
 
 
 async def read_live(
@@ -68,7 +68,7 @@ async def read_live(
 
     Raises UsageError where this workspace has no such agent.
     """
-    timeline = tell(records)
+    timeline = build_timeline(records)
     started = timeline.started
     assert started is not None  # the run can be replayed
     chosen, kept = _choose(timeline, bundles[started.bundle].workspace, session, other_version)
@@ -80,7 +80,7 @@ async def read_live(
     steps = [[call for call in chosen if call.step == step] for step in sorted({call.step for call in chosen})]
     ended = await start_run(
         session,
-        Start(
+        RunRequest(
             agent=name,
             task=f"read again what run {timeline.run} read",
             subject=acting_subject(session, None),
@@ -89,7 +89,7 @@ async def read_live(
             folder=_folder(session, name, timeline.run),
         ),
     )
-    again = tell(session.journal.events(ended.run))
+    again = build_timeline(session.journal.events(ended.run))
     now = {(call.step, call.index): call for call in again.calls}
     pairs = [(call, now.get((at, index))) for at, calls in enumerate(steps) for index, call in enumerate(calls)]
     return _compared(ended.run, pairs, kept)

@@ -15,7 +15,7 @@ from remit.core.events import AttemptEnded, CallDecided, Recorded, RunStarted
 from remit.policy import Policy
 from remit.replay.partial import Cut, Part, cut, parts_of, replay_partially
 from remit.replay.replayer import replayable
-from remit.tracing.reports import Failing, find_failures
+from remit.tracing.reports import FailureSelector, find_failures
 from remit.workspace import Bundle, Workspace
 from remit.workspace.manifest import check_output
 
@@ -25,7 +25,7 @@ ModelDenial = Callable[[int, int], None]  # calls that are left, and of how many
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shrunk:
+class ShrinkResult:
     """What is left. `records` is the smaller run as it was told again, unsealed; `origins` are its calls' former places."""
 
     records: tuple[Recorded, ...]
@@ -37,11 +37,11 @@ class Shrunk:
 async def shrink(
     records: Sequence[Recorded],
     bundles: Mapping[str, Bundle],
-    failing: Failing,
+    failing: FailureSelector,
     *,
     run: str,
     told: ModelDenial = lambda left, of: None,
-) -> Shrunk:
+) -> ShrinkResult:
     """Shrink a run to the smallest one that still fails so, and tell it as the run `run`.
 
     Raises UsageError where the run cannot be replayed, or does not fail so.
@@ -59,13 +59,17 @@ async def shrink(
     found = await trying.fails(left)
     assert found is not None
     of = (len({step for step, _ in parts}), len(parts))
-    return Shrunk(records=tuple(_marked(found, records[0].run)), origins=left.parts, before=of, tries=trying.count)
+    return ShrinkResult(
+        records=tuple(_marked(found, records[0].run)), origins=left.parts, before=of, tries=trying.count
+    )
 
 
 class _Trying:
     """Tells parts of a run again and says whether they still fail; each only once."""
 
-    def __init__(self, records: Sequence[Recorded], bundles: Mapping[str, Bundle], failing: Failing, run: str) -> None:
+    def __init__(
+        self, records: Sequence[Recorded], bundles: Mapping[str, Bundle], failing: FailureSelector, run: str
+    ) -> None:
         self.records = records
         self._bundles = bundles
         self._failing = failing
@@ -175,11 +179,11 @@ class Gone:
     what: str
 
 
-async def is_gone(
+async def is_fixed(
     records: Sequence[Recorded],
     now: Sequence[Recorded],
     bundles: Mapping[str, Bundle],
-    failing: Failing,
+    failing: FailureSelector,
     policy: Policy | None,
 ) -> Gone:
     """Tell the run again under other rules, or with the outcomes of `now`: does it still fail so?

@@ -15,7 +15,7 @@ from typing import TypeAlias
 
 from remit.core import Json
 from remit.core.events import AnyEvent, AttemptEnded, ModelResponded, Recorded, RunFinished, RunStarted
-from remit.journal import Chain, Link, Record, link
+from remit.journal import Chain, ChainLink, Record, link
 from remit.policy import Policy
 from remit.replay.recorded import Guide, RecordEnds, WhatIf, agency, people
 from remit.runtime import drive, forgotten
@@ -65,7 +65,7 @@ async def replay_partially(
 
 def sealed(records: Sequence[Recorded]) -> Chain:
     """The chain of a run that was told again."""
-    links: list[Link] = []
+    links: list[ChainLink] = []
     for item in records:
         assert item.event is not None
         prev = links[-1].hash if links else ""

@@ -21,10 +21,10 @@ from remit.core import (
     Failed,
     Message,
     ModelError,
+    ModelTurn,
     Refusal,
     Request,
     ToolSpec,
-    Turn,
 )
 from remit.core.events import (
     AnyEvent,
@@ -50,7 +50,7 @@ from remit.core.events import (
 from remit.guardrails import Sanitized
 from remit.journal import MemoryLog, Record, RunState
 from remit.policy import Policy
-from remit.runtime import Agency
+from remit.runtime import AgentGraph
 from remit.workspace import Bundle, Measure, Workspace, tool_specs
 from remit.workspace.manifest import Breaker, check_output
 
@@ -174,11 +174,11 @@ class RecordedModel:
         self.name = started.model
         self.scripted = started.scripted
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         step += self._log.internal
         answered = self._log.event(f"model.responded/{step}/-/-")
         if isinstance(answered, ModelResponded):
-            return Turn(
+            return ModelTurn(
                 text=answered.text,
                 proposed_calls=answered.proposed_calls,
                 finish=answered.finish,
@@ -365,7 +365,9 @@ def _refusal_of(error: Error) -> Refusal:
     )
 
 
-def agency(log: Guide, record: Record, started: RunStarted, bundles: Mapping[str, Bundle], what_if: WhatIf) -> Agency:
+def agency(
+    log: Guide, record: Record, started: RunStarted, bundles: Mapping[str, Bundle], what_if: WhatIf
+) -> AgentGraph:
     """The agent of a recorded run as it was, but for what is otherwise, with nothing of this machine."""
     rooms = bundles[started.bundle].workspace
     agent = rooms.agents[started.subjects.agent.partition(":")[2]]
@@ -384,7 +386,7 @@ def agency(log: Guide, record: Record, started: RunStarted, bundles: Mapping[str
         confinement=started.confinement,
         forgetful=False,
     )
-    return Agency(
+    return AgentGraph(
         broker=broker,
         model=RecordedModel(log, started),
         record=record,

@@ -13,17 +13,17 @@ from typing import Final
 
 from remit.core import UsageError
 from remit.core.events import CallAnswered, CallDecided, ModelResponded, Recorded, RunFinished, RunStarted
-from remit.journal import Chain, Fault, Record
+from remit.journal import Chain, ChainFault, Record
 from remit.replay.divergence import POLICY_WORDS, TOOL_WORDS, Comparison, Diverged, Divergence, offered, tampered
 from remit.replay.recorded import RecordEnds, WhatIf, agency, people
-from remit.runtime import Agency, drive, forgotten
+from remit.runtime import AgentGraph, drive, forgotten
 from remit.workspace import Bundle, tool_specs
 
 RECORDED: Final = WhatIf()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replayed:
+class ReplayResult:
     """What a replay found. `complete` is False where the record itself ends before the run did."""
 
     run: str
@@ -38,7 +38,7 @@ class Replayed:
         return not self.divergences
 
 
-def tampering(faults: Iterable[Fault], copy: Chain, original: Chain | None = None) -> list[Divergence]:
+def tampering(faults: Iterable[ChainFault], copy: Chain, original: Chain | None = None) -> list[Divergence]:
     """What was done to a record, as divergences; with a diff where the journal still has the original."""
     bodies = [{link.seq: link.body for link in chain.links} if chain else {} for chain in (original, copy)]
     return [tampered(fault, bodies[0].get(fault.seq), bodies[1].get(fault.seq)) for fault in faults if fault.broken]
@@ -61,7 +61,7 @@ async def replay(
     *,
     tampering: Iterable[Divergence] = (),
     what_if: WhatIf = RECORDED,
-) -> Replayed:
+) -> ReplayResult:
     """Run the recorded run again. `rulebooks` are those it names, by digest; `otherwise` asks what others would do.
 
     Raises UsageError where the record does not hold what a replay needs.
@@ -82,7 +82,7 @@ async def replay(
     except RecordEnds:
         log.check_ended()
     reached = [item.event for item in log.events("")]
-    return Replayed(
+    return ReplayResult(
         run=records[0].run,
         divergences=(*tampering, *_offered(started, bundles, agent), *log.divergences),
         decisions=sum(isinstance(event, CallDecided) for event in reached),
@@ -92,7 +92,7 @@ async def replay(
     )
 
 
-def _offered(started: RunStarted, bundles: Mapping[str, Bundle], agent: Agency) -> list[Divergence]:
+def _offered(started: RunStarted, bundles: Mapping[str, Bundle], agent: AgentGraph) -> list[Divergence]:
     """What the model would be offered otherwise, under tools of another version."""
     rooms = bundles[started.bundle].workspace
     return offered(tool_specs(rooms, rooms.agents[started.subjects.agent.partition(":")[2]]), agent.tools)

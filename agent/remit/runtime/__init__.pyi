@@ -1,19 +1,19 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import new_run_id, open_model_of
-from .graph import Agency, drive, forgotten
-from .lifecycle import Ended
+from .graph import AgentGraph, drive, forgotten
+from .lifecycle import RunResult
 from .live import LivePorts
 from .one_call import OneCall, decide_call
 from .retention import prunable, prune, retention_seconds
-from .runner import Start, acting_subject, resume_run, start_run
+from .runner import RunRequest, acting_subject, resume_run, start_run
 
 __all__ = [
-    "Agency",
+    "AgentGraph",
     "ApprovalWaiter",
-    "Ended",
     "LivePorts",
     "OneCall",
-    "Start",
+    "RunRequest",
+    "RunResult",
     "acting_subject",
     "decide_call",
     "drive",

@@ -24,7 +24,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Durability, Send, interrupt
 
 from remit.broker import ApprovalPending, Broker, check_turn, wall_end
-from remit.core import WHOLE, Decision, Model, ModelError, Refusal, RunEnded, ToolSpec, Turn, in_thread
+from remit.core import WHOLE, Decision, Model, ModelError, ModelTurn, Refusal, RunEnded, ToolSpec, in_thread
 from remit.core.events import (
     AnswerRejected,
     CallAnswered,
@@ -41,7 +41,7 @@ POLL_S: Final = 0.25  # how often a thinking model is looked at
 NODES_A_STEP: Final = 3  # think, decide, act: what LangGraph counts against its recursion limit
 
 
-class State(TypedDict, total=False):
+class GraphState(TypedDict, total=False):
     """`step` is the one thought last; `index` is set in the branch of one call."""
 
     step: int
@@ -52,7 +52,7 @@ Settle: TypeAlias = Callable[[], Awaitable[bool]]  # True: something that the ru
 
 
 @dataclass(frozen=True, kw_only=True)
-class Agency:
+class AgentGraph:
     """One run of one agent: its model, its broker, and the record that both write to."""
 
     broker: Broker
@@ -61,13 +61,13 @@ class Agency:
     tools: Sequence[ToolSpec]
     stopped: Callable[[], str | None]  # why an operator holds this run or agent, or None
 
-    async def think(self, state: State) -> State:
+    async def think(self, state: GraphState) -> GraphState:
         """Ask the model for one turn; a turn without calls is the answer."""
         while (reason := self.stopped()) is not None:
             interrupt({"held": reason})
         return await self.turn(state)
 
-    async def turn(self, state: State) -> State:
+    async def turn(self, state: GraphState) -> GraphState:
         """Take one turn, whoever holds the run; a graph that is not Remit's has its own way to wait."""
         step = state.get("step", -1) + 1
         if self.record.facts.finished:
@@ -166,7 +166,7 @@ class Agency:
         self.broker.ports.spent(self.record, step, None, {"tokens": given + taken, "money": money})
         return answered
 
-    async def _think(self, step: int) -> Turn:
+    async def _think(self, step: int) -> ModelTurn:
         """One turn of the model, given up when the run's time is up (TimeoutError) or an operator holds the run."""
         until = wall_end(self.record.facts, self.broker.agent.budget)
         turn = step - 1 - self.record.facts.internal  # Remit's own turns are none of the model's
@@ -183,7 +183,7 @@ class Agency:
         finally:
             thinking.cancel()
 
-    async def decide(self, state: State) -> State:
+    async def decide(self, state: GraphState) -> GraphState:
         """Decide every call of the step in the model's order, and answer those that will not run."""
         step = state.get("step", 0)
         answered = self._turn(step)
@@ -198,7 +198,7 @@ class Agency:
                 await asyncio.sleep(0)
         return {}
 
-    async def act(self, state: State) -> State:
+    async def act(self, state: GraphState) -> GraphState:
         """Carry out one call; where people must approve it first, only this branch waits."""
         step, index = state.get("step", 0), state.get("index", 0)
         while True:
@@ -209,10 +209,10 @@ class Agency:
             else:
                 return {}
 
-    async def after_think(self, _: State) -> Literal["decide", "__end__"]:
+    async def after_think(self, _: GraphState) -> Literal["decide", "__end__"]:
         return "__end__" if self.record.facts.finished else "decide"
 
-    async def after_decide(self, state: State) -> list[Send] | Literal["think"]:
+    async def after_decide(self, state: GraphState) -> list[Send] | Literal["think"]:
         step = state.get("step", 0)
         sends = [
             Send("act", {"step": step, "index": index})
@@ -228,7 +228,7 @@ class Agency:
 
     def compile(self, saver: BaseCheckpointSaver[str]) -> Any:
         """The graph, with its checkpoints in `saver`."""
-        graph: Any = StateGraph(State)  # its overloads are only partly typed
+        graph: Any = StateGraph(GraphState)  # its overloads are only partly typed
         graph.add_node("think", self.think)
         graph.add_node("decide", self.decide)
         graph.add_node("act", self.act)
@@ -267,7 +267,7 @@ async def checkpoints(path: Path) -> AsyncGenerator[BaseCheckpointSaver[str]]:
 
 
 async def drive(
-    agency: Agency, saver: BaseCheckpointSaver[str], settle: Settle, *, durability: Durability = "sync"
+    agency: AgentGraph, saver: BaseCheckpointSaver[str], settle: Settle, *, durability: Durability = "sync"
 ) -> bool:
     """Take the run from wherever it stands to its end; False where it waits and `settle` gave up waiting.
 
@@ -280,7 +280,7 @@ async def drive(
         "recursion_limit": NODES_A_STEP * (agency.broker.agent.budget.steps + 2),
     }
     snapshot = await graph.aget_state(config)
-    given: State | Command[Any] | None = None if snapshot.next else {"step": -1}
+    given: GraphState | Command[Any] | None = None if snapshot.next else {"step": -1}
     while True:
         await graph.ainvoke(given, config, durability=durability)
         if agency.record.facts.finished:

@@ -13,13 +13,13 @@ from remit.core.events import ApprovalRequested, CallAnswered, RunFinished, RunS
 from remit.journal import DRIVEN, AlreadyRecorded
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
-from remit.runtime.graph import Agency, checkpoints, drive
+from remit.runtime.graph import AgentGraph, checkpoints, drive
 from remit.runtime.live import LivePorts
 from remit.sandbox import Sandbox
 from remit.workspace import Agent, WorkspaceSession, tool_specs
 
 
-class Foreign(Protocol):
+class ExternalGraph(Protocol):
     """A graph that is not Remit's and drives a run in its place: LangChain's, for one."""
 
     @property
@@ -34,13 +34,13 @@ class Foreign(Protocol):
         """
         ...
 
-    async def drive(self, agency: Agency) -> None:
+    async def drive(self, agency: AgentGraph) -> None:
         """Return when the graph is through with the run; what it ended with is then in the record."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class RunResult:
     """How far the run came. `finished` None: it waits, for `waiting` or until the hold that `held` tells of is lifted.
 
     `first` is the result of the first call, for a run of one. `unsent` spans have not arrived at the collector that the environment names; the trace file has them all.
@@ -72,10 +72,10 @@ class RunContext:
     folder: Path
     secrets: Mapping[str, str]
     wait: float
-    foreign: Foreign | None
+    foreign: ExternalGraph | None
 
 
-async def drive_run(context: RunContext) -> Ended:
+async def drive_run(context: RunContext) -> RunResult:
     """Take the run as far as it goes, and close its record; warm tools stay for other runs.
 
     Raises:
@@ -107,7 +107,7 @@ async def drive_run(context: RunContext) -> Ended:
     return _ended(recording, agency, waiter)
 
 
-def _put_together(context: RunContext) -> tuple[Agency, ApprovalWaiter]:
+def _put_together(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     session, record = context.session, context.recording.record
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
@@ -130,7 +130,7 @@ def _put_together(context: RunContext) -> tuple[Agency, ApprovalWaiter]:
         sanitizer=sanitizer_of(session, record.run, context.secrets.values()),
         confinement=context.confinement,
     )
-    agency = Agency(
+    agency = AgentGraph(
         broker=broker,
         model=context.model,
         record=record,
@@ -140,11 +140,11 @@ def _put_together(context: RunContext) -> tuple[Agency, ApprovalWaiter]:
     return agency, ApprovalWaiter(ports, record, broker, context.model, context.wait)
 
 
-def _ended(recording: Recording, agency: Agency, waiter: ApprovalWaiter) -> Ended:
+def _ended(recording: Recording, agency: AgentGraph, waiter: ApprovalWaiter) -> RunResult:
     record = recording.record
     finished = record.get("run.finished/-/-/-")
     answered = record.get("call.answered/0/0/-")
-    return Ended(
+    return RunResult(
         run=record.run,
         trace=recording.trace.path,
         finished=finished if isinstance(finished, RunFinished) else None,

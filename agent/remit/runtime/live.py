@@ -11,9 +11,9 @@ from remit.broker import check_circuit, count_attempt, hold_reason
 from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, WorkspaceError
 from remit.core.events import NANO, BudgetSpent, PolicyChanged
 from remit.journal import WORKSPACE_RUN, Record, RunState
-from remit.policy import Policy, SecondOpinion, Watched
+from remit.policy import Policy, PolicyWatcher, SecondOpinion
 from remit.tracing import Objects
-from remit.workspace import Limit, Measure, WorkspaceSession, files_of, limit_claims, limit_refusal
+from remit.workspace import Measure, SharedLimit, WorkspaceSession, files_of, limit_claims, limit_refusal
 from remit.workspace.manifest import Breaker
 
 POLL_S: Final = 0.25  # how often a running call looks whether somebody holds it
@@ -29,7 +29,7 @@ class LivePorts:
         self._noted = session.policy
         self._opinion: tuple[Policy, SecondOpinion] | None = None
         files = {path: data for path, data in session.workspace.files.items() if _is_rules(path)}
-        self._watched = Watched(session.root / "policies", session.policy, files, report=self._not_in_force)
+        self._watched = PolicyWatcher(session.root / "policies", session.policy, files, report=self._not_in_force)
 
     def clock(self, step: int, index: int) -> int:
         return time.time_ns()
@@ -107,7 +107,7 @@ class LivePorts:
         call: Call | None,
         phase: Literal["reserved", "used"],
         amounts: Mapping[Measure, int],
-    ) -> tuple[BudgetSpent, dict[str, tuple[Limit, Claim]]] | None:
+    ) -> tuple[BudgetSpent, dict[str, tuple[SharedLimit, Claim]]] | None:
         started = record.facts.started
         if started is None or not (every := self._session.workspace.limits):
             return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from remit.broker import Broker, LiveExecutor
-from remit.core import Message, ProposedCall, Subjects, ToolSpec, Turn
+from remit.core import Message, ModelTurn, ProposedCall, Subjects, ToolSpec
 from remit.core.events import CallDecided
 from remit.guardrails import Secrets
 from remit.journal import MemoryLog, Record
@@ -24,8 +24,8 @@ class OneCall:
         self.name = f"call:{action}"
         self._ask = ProposedCall(name=action.replace(".", "__", 1), arguments=arguments)
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
-        return Turn(
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
+        return ModelTurn(
             text="", proposed_calls=(self._ask,) if step == 0 else (), finish="tool_calls" if step == 0 else "stop"
         )
 

@@ -16,7 +16,7 @@ from typing import Final
 from remit.broker.approvals import emergencies
 from remit.core import UsageError
 from remit.core.events import NANO, PolicyChanged, RunPruned, RunResumed, RunStarted
-from remit.journal import WORKSPACE_RUN, RunSummary, is_driven
+from remit.journal import WORKSPACE_RUN, RunSummary, is_run_locked
 from remit.runtime.graph import checkpoints
 from remit.tracing import Objects, read, read_index, trace_path
 from remit.workspace import WorkspaceSession
@@ -66,7 +66,7 @@ def prunable(session: WorkspaceSession, older_s: int) -> list[RunSummary]:
         if row.ended_at is not None
         and row.ended_at < before
         and row.run not in kept
-        and not is_driven(session.traces, row.run)
+        and not is_run_locked(session.traces, row.run)
     ]
 
 

@@ -18,7 +18,7 @@ from remit.core.events import (
     RunStarted,
 )
 from remit.guardrails import valid
-from remit.journal import Record, driving
+from remit.journal import Record, run_lock
 from remit.policy import check_agreement, narrowed, read_cases_text
 from remit.runtime.assembly import (
     Recording,
@@ -33,7 +33,7 @@ from remit.runtime.assembly import (
     secrets_of,
     working_folder,
 )
-from remit.runtime.lifecycle import Ended, Foreign, RunContext, drive_run
+from remit.runtime.lifecycle import ExternalGraph, RunContext, RunResult, drive_run
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
 from remit.tracing import Objects
@@ -41,7 +41,7 @@ from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, files_of, os_a
 
 
 @dataclass(frozen=True, kw_only=True)
-class Start:
+class RunRequest:
     """What a new run is told. `run` names it (32 hex digits); None lets Remit choose. `scope` None: all that its agent may.
 
     `folder` is a working folder that is there already, relative to the workspace; "" is the agent's own.
@@ -59,13 +59,13 @@ class Start:
 
 async def start_run(
     session: WorkspaceSession,
-    start: Start,
+    start: RunRequest,
     *,
     wait: float = 0.0,
     tell: Callable[[Recorded], None] | None = None,
     progress: Callable[[str], None] | None = None,
-    foreign: Foreign | None = None,
-) -> Ended:
+    foreign: ExternalGraph | None = None,
+) -> RunResult:
     """Begin a run and take it as far as it goes. `wait` is how many seconds it waits for people.
 
     `progress` hears what takes long before anything is recorded; `foreign` drives the run in the place of Remit's graph.
@@ -76,7 +76,7 @@ async def start_run(
     _check_rules(session)
     await install_packages(session.workspace, agent, progress)
     run = start.run or new_run_id()
-    with driving(session.traces, run):
+    with run_lock(session.traces, run):
         if session.journal.events(run):
             raise UsageError(f"there is already a run {run}; choose another id or leave it out")
         folder = session.root / start.folder if start.folder else working_folder(session, agent, run)
@@ -105,7 +105,7 @@ def _check_rules(session: WorkspaceSession) -> None:
     check_agreement(session.policy, read_cases_text(session.root / "policies"))
 
 
-def _started(context: RunContext, start: Start) -> RunStarted:
+def _started(context: RunContext, start: RunRequest) -> RunStarted:
     """The first event of a run."""
     session, agent = context.session, context.agent
     settings, run = session.workspace.settings, context.recording.record.run
@@ -145,8 +145,8 @@ async def resume_run(
     wait: float = 0.0,
     tell: Callable[[Recorded], None] | None = None,
     progress: Callable[[str], None] | None = None,
-    foreign: Foreign | None = None,
-) -> Ended:
+    foreign: ExternalGraph | None = None,
+) -> RunResult:
     """Take a run up where its last process left it. What was done is not done again.
 
     `foreign` drives the run in the place of Remit's graph, with its own model.
@@ -154,7 +154,7 @@ async def resume_run(
     Raises UsageError where the run has finished, where another process is at it, or where the files of its agent or tools
     have changed since; then nothing is recorded.
     """
-    with driving(session.traces, run):
+    with run_lock(session.traces, run):
         recording = open_recording(session, run, tell)
         started = _resumable(recording.record, run)
         agent = agent_of(session, started.subjects.agent.partition(":")[2])

@@ -4,16 +4,16 @@ from .outcome import Output, exhausted
 from .profile import OWN_FOLDER, Profile, Tier, argv
 from .sandbox import Sandbox, find_bwrap, probe
 from .scratch import Scratch
-from .syscall_observer import Observed, Seen
+from .syscall_observer import Observed, ObservedAccess
 
 __all__ = [
     "OWN_FOLDER",
     "Observed",
+    "ObservedAccess",
     "Output",
     "Profile",
     "Sandbox",
     "Scratch",
-    "Seen",
     "Tier",
     "argv",
     "described",

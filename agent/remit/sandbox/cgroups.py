@@ -50,7 +50,7 @@ def below(pid: int) -> list[int]:
     return found
 
 
-class Group:
+class Cgroup:
     """One sandbox's group; leaving it kills what is in it and removes it."""
 
     def __init__(self, parent: Path, name: str, *, memory: int, processes: int) -> None:

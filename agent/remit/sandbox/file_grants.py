@@ -140,7 +140,7 @@ def _open_root(root: Path) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grant:
+class FileGrant:
     """One descriptor to narrow to; `kind` says what the kernel then allows on it."""
 
     descriptor: int
@@ -226,7 +226,7 @@ class Opened:
             "stores": [*self._profile.stores, *self._profile.only_read_stores],
         }
 
-    def grants(self) -> Iterator[Grant]:
+    def grants(self) -> Iterator[FileGrant]:
         """Open each decided thing; the caller closes the descriptor.
 
         What is missing or is a symlink is passed over.
@@ -250,7 +250,7 @@ class Opened:
             os.close(self.root)
             self.root = -1
 
-    def _grant(self, name: str, kind: str, fits: Callable[[int], bool]) -> Iterator[Grant]:
+    def _grant(self, name: str, kind: str, fits: Callable[[int], bool]) -> Iterator[FileGrant]:
         try:
             descriptor = kernel.open_beneath(self.root, name, os.O_PATH | os.O_NOFOLLOW)
         except OSError as failure:
@@ -258,7 +258,7 @@ class Opened:
                 return
             raise
         if fits(os.fstat(descriptor).st_mode):
-            yield Grant(descriptor=descriptor, kind=kind)
+            yield FileGrant(descriptor=descriptor, kind=kind)
         else:
             os.close(descriptor)
 

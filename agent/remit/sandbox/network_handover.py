@@ -14,8 +14,8 @@ from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Final, Self
 
-from remit.core import Connection, Json, Limit, Refused
-from remit.sandbox.egress import BLOCKED, FINAL, PORT, CallSession, Door, Egress, Permit
+from remit.core import Connection, DeniedAccess, Json, ReachedLimit
+from remit.sandbox.egress import BLOCKED, FINAL, PORT, CallSession, Egress, Permit, ProxyListener
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.outcome import Output, exhausted
 
@@ -56,7 +56,7 @@ class Handover:
         if roots >= 0:
             os.close(roots)
 
-    def open(self) -> Door:
+    def open(self) -> ProxyListener:
         """Have the proxy serve the listener, which must be there by now.
 
         Raises:
@@ -93,9 +93,11 @@ class NetworkAccess:
     `source`: the address that its connections come from, where its sandbox serves several calls and says which is whose.
     """
 
-    def __init__(self, door: Door | None, network: Network | None, outside: Outside | None, source: str = "") -> None:
+    def __init__(
+        self, door: ProxyListener | None, network: Network | None, outside: Outside | None, source: str = ""
+    ) -> None:
         self.connections: Sequence[Connection] = ()
-        self.limit: Limit | None = None
+        self.limit: ReachedLimit | None = None
         self._door = door
         self._network = network
         self._outside = outside
@@ -127,7 +129,7 @@ def judged(output: Output, network_access: NetworkAccess) -> Output:
     blocked = [one for one in network_access.connections if one.verdict in FINAL]
     refused = tuple(
         dict.fromkeys(
-            Refused(access="use", what=f"{one.host}:{one.port}", allow=f'hosts = ["{one.host}:{one.port}"]')
+            DeniedAccess(access="use", what=f"{one.host}:{one.port}", allow=f'hosts = ["{one.host}:{one.port}"]')
             for one in blocked
             if one.verdict == "not_decided"
         )

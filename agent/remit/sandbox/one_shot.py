@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from remit.core import Json, Spent
+from remit.core import Json, ResourceUsage
 from remit.sandbox.account import account_for
 from remit.sandbox.file_grants import Opened
 from remit.sandbox.network_handover import NetworkAccess, Outside, judged
-from remit.sandbox.outcome import Answer, Ending, Output, classify
+from remit.sandbox.outcome import Ending, GuestAnswer, Output, classify
 from remit.sandbox.process import (
     DRAIN_SECONDS,
     START_SECONDS,
@@ -47,7 +47,7 @@ def call_frame(profile: Profile, opened: Opened, call: ToolCall) -> dict[str, Js
     }
 
 
-class Conversation:
+class GuestConversation:
     """One process, one call: its boundary, its work, its end as process 1 reports it."""
 
     def __init__(
@@ -181,7 +181,7 @@ async def _perform(
         account = account_for(profile, runtime, opened.files)
         egress = None if outside is None else outside.egress
         with Process(profile, runtime, at, account=account, files=opened.files, egress=egress) as process:
-            conversation = Conversation(process, profile, hear, observer)
+            conversation = GuestConversation(process, profile, hear, observer)
             try:
                 told = boundary(profile, runtime, at, network=process.network, observed=observer is not None)
                 ending = await conversation.hold(told, opened, frame, outside)
@@ -207,7 +207,7 @@ def close_files(exchange: Exchange) -> None:
     exchange.files = []
 
 
-def settle(profile: Profile, ending: Ending, answer: Answer, opened: Opened, exchange: Exchange) -> Output:
+def settle(profile: Profile, ending: Ending, answer: GuestAnswer, opened: Opened, exchange: Exchange) -> Output:
     """Pair the descriptors with the names; a name that was not decided, or a count that differs, commits nothing."""
     code, message, scratch = answer.code, answer.message, None
     if code is None and profile.writes:
@@ -236,7 +236,7 @@ def settle(profile: Profile, ending: Ending, answer: Answer, opened: Opened, exc
         message=message,
         stderr=stderr,
         refused=answer.refused,
-        spent=Spent(
+        spent=ResourceUsage(
             wall_s=round(ending.wall_s, 6),
             cpu_s=round(ending.cpu_s or answer.cpu_s, 6),
             memory_bytes=ending.memory_bytes or answer.memory_bytes,

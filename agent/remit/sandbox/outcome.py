@@ -9,7 +9,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from remit.core import Code, Connection, Json, Limit, LimitName, Refusal, Refused, SandboxLimit, Spent
+from remit.core import (
+    Code,
+    Connection,
+    DeniedAccess,
+    Json,
+    LimitName,
+    ReachedLimit,
+    Refusal,
+    ResourceUsage,
+    SandboxLimit,
+)
 from remit.core.parsing import parse_json
 from remit.sandbox.profile import OPEN_FILES, PROCESSES, SCRATCH_BYTES, Profile
 from remit.sandbox.scratch import Scratch
@@ -81,15 +91,15 @@ class Output:
     message: str = ""
     retry_after_s: float | None = None
     stderr: str = ""
-    refused: tuple[Refused, ...] = ()
-    spent: Spent = field(default_factory=Spent)
-    limit: Limit | None = None
+    refused: tuple[DeniedAccess, ...] = ()
+    spent: ResourceUsage = field(default_factory=ResourceUsage)
+    limit: ReachedLimit | None = None
     connections: tuple[Connection, ...] = ()
     scratch: Scratch | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class GuestAnswer:
     """The one frame of the process, read without trust."""
 
     value: Json = None
@@ -97,8 +107,8 @@ class Answer:
     error: str | None = None
     message: str = ""
     retry_after_s: float | None = None
-    refused: tuple[Refused, ...] = ()
-    limit: Limit | None = None
+    refused: tuple[DeniedAccess, ...] = ()
+    limit: ReachedLimit | None = None
     files: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     note: str = ""
@@ -106,28 +116,30 @@ class Answer:
     memory_bytes: int = 0
 
 
-def classify(profile: Profile, ending: Ending, *, declared: Mapping[str, str]) -> Answer:
+def classify(profile: Profile, ending: Ending, *, declared: Mapping[str, str]) -> GuestAnswer:
     """One code for one ending. What the broker saw itself comes before what the process says of itself."""
     if ending.stop is not None:
         return _stopped(profile, ending, ending.stop)
     if ending.answer is None or ending.status not in (0, None):
         return _died(profile, ending)
     if ending.extra:
-        return Answer(code="invalid_output", message="the tool answered more than once")
+        return GuestAnswer(code="invalid_output", message="the tool answered more than once")
     try:
         frame = _frame(ending.answer)
         return _answered(profile, ending, frame, declared)
     except (Refusal, _NotOurs) as failure:
         detail = failure.message if isinstance(failure, Refusal) else str(failure)
-        return Answer(code="invalid_output", message=f"the tool's result cannot be read: {detail}")
+        return GuestAnswer(code="invalid_output", message=f"the tool's result cannot be read: {detail}")
 
 
-def _limit(profile: Profile, name: SandboxLimit, used: float | None) -> Limit:
+def _limit(profile: Profile, name: SandboxLimit, used: float | None) -> ReachedLimit:
     match name:
         case "wall" | "cpu":
-            return Limit(name=name, most=profile.wall if name == "wall" else profile.cpu, used=used, unit="s")
+            return ReachedLimit(name=name, most=profile.wall if name == "wall" else profile.cpu, used=used, unit="s")
         case "open_files" | "processes":
-            return Limit(name=name, most=OPEN_FILES if name == "open_files" else PROCESSES, used=used, unit="count")
+            return ReachedLimit(
+                name=name, most=OPEN_FILES if name == "open_files" else PROCESSES, used=used, unit="count"
+            )
         case "memory":
             most = profile.memory
         case "output":
@@ -136,46 +148,46 @@ def _limit(profile: Profile, name: SandboxLimit, used: float | None) -> Limit:
             most = FLOOD * profile.output
         case "file_size" | "file_space":
             most = SCRATCH_BYTES
-    return Limit(name=name, most=most, used=used, unit="bytes")
+    return ReachedLimit(name=name, most=most, used=used, unit="bytes")
 
 
-def _exhausted(profile: Profile, name: SandboxLimit, used: float | None, **given: Any) -> Answer:
+def _exhausted(profile: Profile, name: SandboxLimit, used: float | None, **given: Any) -> GuestAnswer:
     """`given` are the other parts of the answer."""
     limit = _limit(profile, name, None if used is None else round(used, 3))
-    return Answer(code="resource_exhausted", message=exhausted(limit), limit=limit, **given)
+    return GuestAnswer(code="resource_exhausted", message=exhausted(limit), limit=limit, **given)
 
 
-def exhausted(limit: Limit) -> str:
+def exhausted(limit: ReachedLimit) -> str:
     """Which limit it was, how much it allows, and how much was used."""
     message = f"the tool reached for more than {limit.most:.15g} {_NAMED[limit.name]}"
     return message if limit.used is None else f"{message}; it used {limit.used:.15g}"
 
 
-def _stopped(profile: Profile, ending: Ending, stop: Stop) -> Answer:
+def _stopped(profile: Profile, ending: Ending, stop: Stop) -> GuestAnswer:
     if stop == "wall":
         limit = _limit(profile, "wall", round(ending.wall_s, 3))
-        return Answer(code="timeout", message=f"no result within {profile.wall:g} s", limit=limit)
+        return GuestAnswer(code="timeout", message=f"no result within {profile.wall:g} s", limit=limit)
     if stop == "output":
         return _exhausted(profile, "output", None)
     if stop == "descriptors":
         message = f"the tool handed over more than {len(profile.writes)} files, one for each that the call may write"
-        return Answer(code="invalid_output", message=message)
+        return GuestAnswer(code="invalid_output", message=message)
     return _exhausted(profile, "prints", ending.printed)
 
 
-def _died(profile: Profile, ending: Ending) -> Answer:
+def _died(profile: Profile, ending: Ending) -> GuestAnswer:
     status = ending.status
     if status is None:
-        return Answer(code="tool_crashed", message="the sandbox ended without a result")
+        return GuestAnswer(code="tool_crashed", message="the sandbox ended without a result")
     if status >= 0:
-        return Answer(code="tool_crashed", message=f"the tool exited with status {status} and gave no result")
+        return GuestAnswer(code="tool_crashed", message=f"the tool exited with status {status} and gave no result")
     if -status == signal.SIGXCPU or (-status == signal.SIGKILL and ending.cpu_s >= profile.cpu):
         return _exhausted(profile, "cpu", ending.cpu_s)
     try:
         name = signal.Signals(-status).name
     except ValueError:
         name = f"signal {-status}"
-    return Answer(code="tool_crashed", message=f"the tool was ended by {name}")
+    return GuestAnswer(code="tool_crashed", message=f"the tool was ended by {name}")
 
 
 class _NotOurs(Exception):
@@ -194,7 +206,7 @@ def _frame(raw: bytes) -> dict[str, Json]:
     return cast("dict[str, Json]", frame)
 
 
-def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared: Mapping[str, str]) -> Answer:
+def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared: Mapping[str, str]) -> GuestAnswer:
     refused = tuple(
         _refused(cast("dict[str, Json]", one))
         for one in _list(frame, "refused")[:_MOST_REFUSED]
@@ -211,7 +223,7 @@ def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared
                 return _exhausted(profile, "output", size)
             files = tuple(one for one in _list(frame, "files") if isinstance(one, str))
             removed = tuple(one for one in _list(frame, "removed") if isinstance(one, str))
-            return Answer(
+            return GuestAnswer(
                 value=value,
                 refused=refused,
                 files=files,
@@ -225,7 +237,7 @@ def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared
             if name not in declared:
                 raise _NotOurs("it names an error that the manifest does not declare")
             after = min(_number(frame, "retry_after_s"), LONGEST_PAUSE_S) or None
-            return Answer(
+            return GuestAnswer(
                 code="tool_failed",
                 error=name,
                 message=_text(frame, "message"),
@@ -238,14 +250,14 @@ def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared
         case "oversized":
             return _exhausted(profile, "output", _number(frame, "size") or None, refused=refused, note=note)
         case "invalid":
-            return Answer(code="invalid_output", message=_text(frame, "message"), refused=refused, note=note)
+            return GuestAnswer(code="invalid_output", message=_text(frame, "message"), refused=refused, note=note)
         case _:
             raise _NotOurs("it is not an answer")
 
 
 def _raised(
-    profile: Profile, ending: Ending, frame: dict[str, Json], refused: tuple[Refused, ...], note: str
-) -> Answer:
+    profile: Profile, ending: Ending, frame: dict[str, Json], refused: tuple[DeniedAccess, ...], note: str
+) -> GuestAnswer:
     number = frame.get("errno")
     name, message = _text(frame, "name"), _text(frame, "message")
     hit = _RESOURCES.get(number) if isinstance(number, int) else None
@@ -260,18 +272,20 @@ def _raised(
         return _exhausted(profile, hit, used, refused=refused, note=note)
     if isinstance(number, int) and (number in _FORBIDDEN or (number == errno.ENOENT and refused)):
         what = _text(frame, "filename") or (refused[-1].what if refused else "something that the sandbox refuses")
-        return Answer(
+        return GuestAnswer(
             code="sandbox_violation",
             message=f"the tool reached for {what!r}, which was not decided",
             refused=refused,
             note=note,
         )
-    return Answer(code="tool_crashed", message=f"{name}: {message}" if message else name, refused=refused, note=note)
+    return GuestAnswer(
+        code="tool_crashed", message=f"{name}: {message}" if message else name, refused=refused, note=note
+    )
 
 
-def _refused(one: dict[str, Json]) -> Refused:
+def _refused(one: dict[str, Json]) -> DeniedAccess:
     access = one.get("access")
-    return Refused(
+    return DeniedAccess(
         access=access if access in ("read", "write", "use") else "use",
         what=_text(one, "what"),
         allow=_text(one, "allow"),

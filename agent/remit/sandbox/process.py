@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from remit.core import Json
-from remit.sandbox.cgroups import Group, below, delegated
+from remit.sandbox.cgroups import Cgroup, below, delegated
 from remit.sandbox.egress import Egress
 from remit.sandbox.network_handover import Handover
 from remit.sandbox.profile import (
@@ -172,7 +172,7 @@ class Process:
         self._way_out = None if egress is None or profile.network is None else (egress, profile.network)
         self.handover: Handover | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._group: Group | None = None
+        self._group: Cgroup | None = None
 
     def __enter__(self) -> Self:
         self.channel, theirs = socket.socketpair()
@@ -254,7 +254,7 @@ class Process:
         if parent is None or self._process is None:
             return
         with suppress(OSError):
-            self._group = Group(parent, f"remit-{self._process.pid}", memory=memory, processes=processes)
+            self._group = Cgroup(parent, f"remit-{self._process.pid}", memory=memory, processes=processes)
             for pid in below(self._process.pid):
                 self._group.hold(pid)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from remit.core import Json
-from remit.sandbox.file_grants import Grant, Opened
+from remit.sandbox.file_grants import FileGrant, Opened
 from remit.sandbox.outcome import FLOOD, Ending, Stop
 from remit.sandbox.profile import Profile
 
@@ -150,7 +150,7 @@ class Exchange:
 
     async def tell(self, opened: Opened, call: Mapping[str, Json]) -> None:
         """One write, where the decision has no more than a message's worth of files."""
-        batch: list[Grant] = []
+        batch: list[FileGrant] = []
         try:
             for grant in opened.grants():
                 if len(batch) == _BATCH:
@@ -161,7 +161,7 @@ class Exchange:
             for grant in batch:
                 os.close(grant.descriptor)
 
-    async def _grant(self, batch: list[Grant], call: Mapping[str, Json]) -> None:
+    async def _grant(self, batch: list[FileGrant], call: Mapping[str, Json]) -> None:
         kinds = [grant.kind for grant in batch]
         await self.send({**call, "kinds": kinds}, [grant.descriptor for grant in batch])
         while batch:

@@ -53,7 +53,7 @@ _PLACES: Final[Mapping[str, tuple[_Place, ...]]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class ObservedAccess:
     """One thing that a call reached for, whether it got it or not.
 
     `what` is a file or folder of the working folder by its name there, else a whole path; a program's name; a kind of socket.
@@ -71,7 +71,7 @@ class Observed:
     """All that one call reached for. `variables` are those that it was given and read, `lacking` those that its own lines asked
     for in vain; only Python code tells them."""
 
-    seen: tuple[Seen, ...] = ()
+    seen: tuple[ObservedAccess, ...] = ()
     variables: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
 
@@ -112,7 +112,7 @@ class Observer:
     def end(self, boundary: Mapping[str, Json], layout: Mapping[str, Json], answer: bytes | None) -> None:
         """The call is over: `seen` is whole."""
         place = _Places(self._profile, boundary, layout, self._links)
-        found: dict[Seen, None] = {}
+        found: dict[ObservedAccess, None] = {}
         for event in self._events:
             found.update(dict.fromkeys(place.seen(event)))
         found.update(dict.fromkeys(place.left()))
@@ -189,18 +189,18 @@ class _Places:
         self._own = [boundary["temporary"], "/dev/null", *([] if self._mirrored else [self._scratch])]
         self._left: dict[str, None] = {}  # undecided names in scratch that are still there
 
-    def seen(self, event: _Event) -> tuple[Seen, ...]:
+    def seen(self, event: _Event) -> tuple[ObservedAccess, ...]:
         if event.name == "socket":
             return (
                 ()
                 if self._profile.network is not None
-                else (Seen(doing="connect", what=_family(event.flags), decided=False),)
+                else (ObservedAccess(doing="connect", what=_family(event.flags), decided=False),)
             )
         if event.name in FORKING:
-            return (Seen(doing="start", what="a process", decided=False),)
+            return (ObservedAccess(doing="start", what="a process", decided=False),)
         if event.name in STARTING:
             program = os.path.basename(event.paths[0])
-            return (Seen(doing="start", what=program, decided=program in self._profile.executables),)
+            return (ObservedAccess(doing="start", what=program, decided=program in self._profile.executables),)
         if event.name in OPENING:
             if event.flags & _OWN_LOOK == _OWN_LOOK:
                 return ()
@@ -213,9 +213,9 @@ class _Places:
             self._left.pop(self._name(event.paths[0])[0], None)
         return found
 
-    def left(self) -> tuple[Seen, ...]:
+    def left(self) -> tuple[ObservedAccess, ...]:
         """What it would have put into the working folder beside what was decided; the broker drops it."""
-        return tuple(Seen(doing="write", what=name, decided=False, inside=True) for name in self._left)
+        return tuple(ObservedAccess(doing="write", what=name, decided=False, inside=True) for name in self._left)
 
     def _name(self, path: str) -> tuple[str, bool]:
         """Its name in the working folder, and whether that is scratch's copy of it; "" for what lies elsewhere."""
@@ -225,23 +225,23 @@ class _Places:
             return os.path.relpath(path, self._scratch), True
         return "", False
 
-    def _file(self, path: str, *, writes: bool, reads: bool) -> tuple[Seen, ...]:
+    def _file(self, path: str, *, writes: bool, reads: bool) -> tuple[ObservedAccess, ...]:
         if _beneath(path, self._own):
             return ()
         name, copied = self._name(path)
         if not name:
             if not writes and _beneath(path, [*self._runtime, *self._beside]):
                 return ()
-            return (Seen(doing="write" if writes else "read", what=path, decided=False),)
+            return (ObservedAccess(doing="write" if writes else "read", what=path, decided=False),)
         if any(_beneath(name, [f"stores/{store}"]) for store in self._profile.stores):
-            return (Seen(doing="write" if writes else "read", what=name, decided=True, inside=True),)
+            return (ObservedAccess(doing="write" if writes else "read", what=name, decided=True, inside=True),)
         if any(_beneath(name, [f"stores/{store}"]) for store in self._profile.read_stores):
-            return (Seen(doing="write" if writes else "read", what=name, decided=not writes, inside=True),)
-        found: list[Seen] = []
+            return (ObservedAccess(doing="write" if writes else "read", what=name, decided=not writes, inside=True),)
+        found: list[ObservedAccess] = []
         if writes and not self._own_scratch(name, copied):
-            found.append(Seen(doing="write", what=name, decided=name in self._profile.writes, inside=True))
+            found.append(ObservedAccess(doing="write", what=name, decided=name in self._profile.writes, inside=True))
         if reads and not self._nothing_to_read(name, copied):
-            found.append(Seen(doing="read", what=name, decided=self._may_read(name), inside=True))
+            found.append(ObservedAccess(doing="read", what=name, decided=self._may_read(name), inside=True))
         return tuple(found)
 
     def _own_scratch(self, name: str, copied: bool) -> bool:

@@ -1,8 +1,8 @@
 from .cases import read_tool_cases
 from .template import new_tool
-from .usage_audit import Report, observe_tool
+from .usage_audit import UsageReport, observe_tool
 from .workbench import (
-    CaseResult,
+    ToolCaseResult,
     derive_pin,
     interpreter,
     known_tool,
@@ -15,8 +15,8 @@ from .workbench import (
 )
 
 __all__ = [
-    "CaseResult",
-    "Report",
+    "ToolCaseResult",
+    "UsageReport",
     "derive_pin",
     "interpreter",
     "known_tool",

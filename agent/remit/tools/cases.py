@@ -10,7 +10,7 @@ from typing import Final, cast
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from remit.core import Code, FrozenModel, Json, Problem, WorkspaceError
-from remit.core.parsing import Row, read_rows
+from remit.core.parsing import YamlRow, read_rows
 
 EXPECTATIONS: Final = "value, value_contains, error, files"
 
@@ -104,7 +104,7 @@ def read_tool_cases(text: str, file: str, tool: str) -> tuple[ToolCase, ...]:
     return tuple(cases)
 
 
-def _invalid(error: ValidationError, row: Row, file: str) -> Iterator[Problem]:
+def _invalid(error: ValidationError, row: YamlRow, file: str) -> Iterator[Problem]:
     fix = f"a case has note, action, arguments, setup.files and expect ({EXPECTATIONS})"
     for item in error.errors(include_url=False):
         where = ".".join(str(part) for part in item["loc"])

@@ -14,9 +14,9 @@ from typing import Final, Literal, TypeAlias, cast
 
 from remit.core import Json, UsageError
 from remit.core.parsing import covered, load_toml, read_table, toml_line
-from remit.sandbox import Observed, Sandbox, Seen
+from remit.sandbox import Observed, ObservedAccess, Sandbox
 from remit.sandbox.egress import FINAL, parse_host
-from remit.tools.workbench import CaseResult, Played, known_tool, play
+from remit.tools.workbench import Played, ToolCaseResult, known_tool, play
 from remit.workspace import Workspace
 from remit.workspace.manifest import Action, Manifest, ManifestTable, Template, rules
 
@@ -59,14 +59,14 @@ class Unused:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class UsageReport:
     """One tool, observed. `outside` are paths that its libraries and programs looked for in vain; `unjudged` are grants of which
     nothing can be said; `smaller` is what to paste into the manifest, empty where nothing can go."""
 
     tool: str
     played: int
     refused: int
-    failed: tuple[CaseResult, ...]
+    failed: tuple[ToolCaseResult, ...]
     used: tuple[Used, ...]
     undeclared: tuple[Undeclared, ...]
     unused: tuple[Unused, ...]
@@ -79,7 +79,9 @@ class Report:
         return not self.undeclared and not self.failed
 
 
-async def observe_tool(workspace: Workspace, name: str, tell: Callable[[CaseResult], None] | None = None) -> Report:
+async def observe_tool(
+    workspace: Workspace, name: str, tell: Callable[[ToolCaseResult], None] | None = None
+) -> UsageReport:
     """Play the tool's cases, each in a sandbox of its own, and hold what they did against the manifest.
 
     Raises:
@@ -111,7 +113,7 @@ class _Row:
     def action(self) -> str:
         return self.played.case.action.partition(".")[2]
 
-    def did(self, use: Use) -> Iterator[Seen]:
+    def did(self, use: Use) -> Iterator[ObservedAccess]:
         return (seen for seen in self.observed.seen if seen.doing == use and seen.decided)
 
 
@@ -125,11 +127,11 @@ class _Report:
         played = {row.action for row in self._rows}
         self._unplayed = [name for name in manifest.actions if name not in played]
 
-    def report(self) -> Report:
+    def report(self) -> UsageReport:
         unused, smaller = self._smaller(list(self._unused()))
         shown = [row for row in self._rows if row.played.case.expect.error != _REFUSED]
         outside = dict.fromkeys(seen.what for row in shown for seen in row.observed.seen if _only_looked_for(seen))
-        return Report(
+        return UsageReport(
             tool=self._manifest.name,
             played=len(self._rows),
             refused=len(self._all) - len(self._rows),
@@ -259,12 +261,12 @@ class _Report:
             yield "always.env: seen is what Python reads from its environment, not what a program does"
 
 
-def _only_looked_for(seen: Seen) -> bool:
+def _only_looked_for(seen: ObservedAccess) -> bool:
     """Libraries and programs look for files of the system that no sandbox has, and go on without; nothing can grant them."""
     return seen.doing == "read" and not seen.decided and not seen.inside
 
 
-def _allow(seen: Seen) -> str:
+def _allow(seen: ObservedAccess) -> str:
     match seen.doing:
         case "start":
             return "programs = […] with its name" if seen.what == "a process" else f'programs = ["{seen.what}"]'

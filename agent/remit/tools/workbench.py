@@ -38,7 +38,7 @@ from remit.workspace.manifest import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class CaseResult:
+class ToolCaseResult:
     """One row of `cases.yaml`. `message` says what came instead, where it did not pass."""
 
     file: str
@@ -55,7 +55,7 @@ class Played:
     case: ToolCase
     call: Call | None
     done: AttemptOutcome
-    result: CaseResult
+    result: ToolCaseResult
 
 
 async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
@@ -249,7 +249,7 @@ def scratch_folder(workspace: Workspace, name: str) -> Generator[Path]:
         yield folder
 
 
-async def run_tool_cases(workspace: Workspace, name: str, sandbox: Sandbox) -> list[CaseResult]:
+async def run_tool_cases(workspace: Workspace, name: str, sandbox: Sandbox) -> list[ToolCaseResult]:
     """Run the tool's table of cases, each in an empty folder of its own."""
     return [played.result async for played in play(workspace, name, sandbox)]
 
@@ -276,7 +276,7 @@ async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbo
         except Refusal as refusal:
             done = AttemptOutcome(code=refusal.code, message=refusal.message)
         said = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
-    result = CaseResult(file=file, line=case.line, note=case.note, passed=not said, message=said)
+    result = ToolCaseResult(file=file, line=case.line, note=case.note, passed=not said, message=said)
     return Played(case=case, call=call, done=done, result=result)
 
 

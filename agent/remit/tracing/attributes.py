@@ -187,7 +187,10 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outlin
                 found.attributes["remit.labels"] = result.labels
                 found.attributes |= {
                     key: value
-                    for key, value in (("remit.labels.removed", answered.labels_removed), ("remit.directory.added", answered.directory_added))
+                    for key, value in (
+                        ("remit.labels.removed", answered.labels_removed),
+                        ("remit.directory.added", answered.directory_added),
+                    )
                     if value
                 }
             case Failed() as result:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from remit.core.events import Recorded
-from remit.journal import Link
+from remit.journal import ChainLink
 from remit.tracing.metrics import Measured, Metrics
 from remit.tracing.spans import Span, Spans, span_id
 
@@ -64,12 +64,12 @@ class Export:
         """Spans that have not arrived at the backend."""
         return 0 if self._backend is None else self._backend.lost
 
-    def recall(self, earlier: Iterable[Recorded | Link]) -> None:
+    def recall(self, earlier: Iterable[Recorded | ChainLink]) -> None:
         """Take in what earlier processes recorded and sent."""
         for recorded in earlier:
             self._take(recorded)
 
-    def see(self, recorded: Recorded | Link) -> None:
+    def see(self, recorded: Recorded | ChainLink) -> None:
         """Take one event in, and send the spans and the numbers that come with it."""
         spans, numbers = self._take(recorded)
         for span in spans:
@@ -97,7 +97,7 @@ class Export:
         for thread in closing:
             thread.join()  # each gives up by itself
 
-    def _take(self, recorded: Recorded | Link) -> tuple[list[Span], list[Measured]]:
+    def _take(self, recorded: Recorded | ChainLink) -> tuple[list[Span], list[Measured]]:
         if self._spans is None:
             self._spans = Spans(recorded.run)
         if recorded.type == "run.resumed":

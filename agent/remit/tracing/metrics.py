@@ -24,7 +24,7 @@ from remit.core.events import (
     RunFinished,
     RunStarted,
 )
-from remit.journal import Link
+from remit.journal import ChainLink
 
 Kind: TypeAlias = Literal["count", "histogram"]
 OK: Final = "ok"  # where a code would stand, and there is none
@@ -64,9 +64,9 @@ class Metrics:
         self._asked: dict[int, int] = {}
         self._decided: dict[tuple[int, int], tuple[str, int]] = {}
 
-    def see(self, recorded: Recorded | Link) -> Iterator[Measured]:
+    def see(self, recorded: Recorded | ChainLink) -> Iterator[Measured]:
         """Take one event in; the numbers that it makes."""
-        event, at = (recorded.recorded() if isinstance(recorded, Link) else recorded).event, recorded.at
+        event, at = (recorded.recorded() if isinstance(recorded, ChainLink) else recorded).event, recorded.at
         match event:
             case RunStarted():
                 self._agent, self._model = event.subjects.agent.removeprefix("agent:"), event.model

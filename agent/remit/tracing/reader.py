@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.events import PolicyChanged, Recorded, RunResumed, RunStarted
 from remit.core.parsing import LARGEST_LINE, count_of, digest_bytes
-from remit.journal import Chain, Fault, Link
+from remit.journal import Chain, ChainFault, ChainLink
 from remit.tracing.object_store import Objects, read_index
 from remit.tracing.otlp import SCOPE, ReadEvent, ReadSpan, decode, shown, shown_by
 from remit.tracing.spans import Spans, span_id
@@ -40,7 +40,7 @@ class Trace:
     store: Objects | None = None
     spans: tuple[ReadSpan, ...] = ()
 
-    def faults(self) -> tuple[Fault, ...]:
+    def faults(self) -> tuple[ChainFault, ...]:
         """What is not as it was recorded; empty means whole. A span that shows other than its events say was edited."""
         faults = self.chain.verify()
         return faults if any(fault.broken for fault in faults) else (*faults, *self._misshown())
@@ -58,7 +58,7 @@ class Trace:
             for digest in dict.fromkeys(named)
         }
 
-    def _misshown(self) -> list[Fault]:
+    def _misshown(self) -> list[ChainFault]:
         """Spans that say other than the events they carry, or that no event of this format made."""
         if not self.spans:
             return []
@@ -67,7 +67,9 @@ class Trace:
         made |= {span.span_id: span for span in growing.unfinished()}
         bundle = span_id(self.run, ("rulebook",))
         return [
-            Fault(seq=0, kind="edited", what=f"the span {span.name!r} at {span.span_id} is not what its events say")
+            ChainFault(
+                seq=0, kind="edited", what=f"the span {span.name!r} at {span.span_id} is not what its events say"
+            )
             for span in self.spans
             if not (span.span_id == bundle and span.name == RULEBOOK_SPAN and not span.attributes)
             and (span.span_id not in made or shown(made[span.span_id]) != shown_by(span) or span.version != VERSION)
@@ -126,7 +128,7 @@ class _Reading:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._runs: set[str] = set()
-        self._links: dict[int, Link] = {}
+        self._links: dict[int, ChainLink] = {}
         self._records: dict[int, Recorded] = {}
         self._objects: dict[str, bytes] = {}
         self._spans: dict[str, ReadSpan] = {}
@@ -190,7 +192,7 @@ class _Reading:
             self._problems.append(Problem(file=str(self._path), line=number, what=what, fix=FIX))
 
 
-def _link(event: ReadEvent) -> Link:
+def _link(event: ReadEvent) -> ChainLink:
     def text(name: str) -> str:
         value = event.attributes.get(f"remit.event.{name}")
         if not isinstance(value, str):
@@ -204,7 +206,7 @@ def _link(event: ReadEvent) -> Link:
         return count_of(value)
 
     erased = "remit.event.body" not in event.attributes
-    return Link(
+    return ChainLink(
         run=event.trace_id,
         seq=number("seq"),
         at=number("at"),

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from remit.core.events import AnyEvent, CallDecided, Recorded
-from remit.journal import Link, link_of
+from remit.journal import ChainLink, link_of
 from remit.tracing.attributes import Attribute, Outline, SpanKind, outline
 
 INTERNAL: Final = 1  # opentelemetry.proto.trace.v1.Span.SpanKind
@@ -70,10 +70,10 @@ class _Growing:
     parent: Place | None
     start: int
     end: int
-    carried: list[Link] = field(default_factory=list[Link])
+    carried: list[ChainLink] = field(default_factory=list[ChainLink])
     heard: list[AnyEvent] = field(default_factory=list[AnyEvent])
 
-    def hear(self, link: Link, event: AnyEvent | None, *, carry: bool) -> None:
+    def hear(self, link: ChainLink, event: AnyEvent | None, *, carry: bool) -> None:
         self.start, self.end = min(self.start, link.at), max(self.end, link.at)
         if event is not None:
             self.heard.append(event)
@@ -89,10 +89,10 @@ class Spans:
         self._open: dict[Place, _Growing] = {}
         self._approvals: dict[Place, int] = {}  # of each open call: how many times people were asked
 
-    def see(self, recorded: Recorded | Link) -> list[Span]:
+    def see(self, recorded: Recorded | ChainLink) -> list[Span]:
         """Take one event in; the spans that end with it."""
-        stored = recorded if isinstance(recorded, Link) else link_of(recorded)
-        event = recorded.recorded().event if isinstance(recorded, Link) else recorded.event
+        stored = recorded if isinstance(recorded, ChainLink) else link_of(recorded)
+        event = recorded.recorded().event if isinstance(recorded, ChainLink) else recorded.event
         kind, _, rest = stored.key.partition("/")
         step, index = _numbers(rest)
         if kind in ("model.requested", "model.responded", "model.failed") and step is not None:
@@ -109,18 +109,18 @@ class Spans:
             if growing.kind != "agent" or not _finished(growing)
         ]
 
-    def _run_event(self, stored: Link, event: AnyEvent | None) -> list[Span]:
+    def _run_event(self, stored: ChainLink, event: AnyEvent | None) -> list[Span]:
         root = self._growing("agent", _ROOT, None, stored)
         root.hear(stored, event, carry=True)
         # The root is kept: an approval that comes too late still has to lie somewhere, and then it ends again.
         return [self._span(root)] if _finished(root) else []
 
-    def _turn(self, stored: Link, event: AnyEvent | None, place: Place) -> list[Span]:
+    def _turn(self, stored: ChainLink, event: AnyEvent | None, place: Place) -> list[Span]:
         turn = self._growing("chat", place, _ROOT, stored)
         turn.hear(stored, event, carry=True)
         return [] if stored.type == "model.requested" else [self._end(place)]
 
-    def _call(self, stored: Link, event: AnyEvent | None, place: Place) -> list[Span]:
+    def _call(self, stored: ChainLink, event: AnyEvent | None, place: Place) -> list[Span]:
         if stored.type != "call.decided" and place not in self._open:
             return self._run_event(stored, event)
         call = self._growing("tool", place, _ROOT, stored)
@@ -150,21 +150,21 @@ class Spans:
                 self._child("attempt", below, place, stored, event)
                 return [self._end(below)] if stored.type == "attempt.ended" else []
 
-    def _end_approval(self, place: Place, stored: Link) -> list[Span]:
+    def _end_approval(self, place: Place, stored: ChainLink) -> list[Span]:
         below = self._below(place, "approval", self._approvals.get(place, 0))
         if below not in self._open:
             return []
         self._open[below].end = max(self._open[below].end, stored.at)
         return [self._end(below)]
 
-    def _moment(self, kind: SpanKind, place: Place, parent: Place, stored: Link, event: AnyEvent | None) -> Span:
+    def _moment(self, kind: SpanKind, place: Place, parent: Place, stored: ChainLink, event: AnyEvent | None) -> Span:
         self._child(kind, place, parent, stored, event)
         return self._end(place)
 
-    def _child(self, kind: SpanKind, place: Place, parent: Place, stored: Link, event: AnyEvent | None) -> None:
+    def _child(self, kind: SpanKind, place: Place, parent: Place, stored: ChainLink, event: AnyEvent | None) -> None:
         self._growing(kind, place, parent, stored).hear(stored, event, carry=True)
 
-    def _growing(self, kind: SpanKind, place: Place, parent: Place | None, stored: Link) -> _Growing:
+    def _growing(self, kind: SpanKind, place: Place, parent: Place | None, stored: ChainLink) -> _Growing:
         if place not in self._open:
             self._open[place] = _Growing(kind=kind, place=place, parent=parent, start=stored.at, end=stored.at)
         return self._open[place]
@@ -199,7 +199,7 @@ def span_id(run: str, place: Place | tuple[Literal["rulebook"]]) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def _carry(link: Link) -> SpanEvent:
+def _carry(link: ChainLink) -> SpanEvent:
     """The event whole, so that the record can be read back and verified from the spans."""
     attributes: dict[str, Attribute] = {
         "remit.event.seq": link.seq,

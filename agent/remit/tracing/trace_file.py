@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 from remit.core import RunEnded, UsageError
 from remit.core.events import Recorded
-from remit.journal import Link
+from remit.journal import ChainLink
 from remit.tracing.object_store import sync_folder
 from remit.tracing.otlp import encode
 from remit.tracing.spans import Place, Span, Spans
@@ -44,7 +44,7 @@ class TraceFile:
         self._next = 0
         self._lines: _Lines | None = None
 
-    def see(self, recorded: Recorded | Link) -> None:
+    def see(self, recorded: Recorded | ChainLink) -> None:
         """Take one event in, and write the spans that end with it. An event that was seen before is not news."""
         if recorded.seq > self._next and self._log is not None:
             for missed in self._log.events(self._run, after=self._next - 1):
@@ -61,7 +61,7 @@ class TraceFile:
                 lines.add(span)
             lines.settle(self.path)
 
-    def rebuild(self, records: Iterable[Recorded | Link]) -> None:
+    def rebuild(self, records: Iterable[Recorded | ChainLink]) -> None:
         """Write the file again from all events so far, whatever it held; `see` goes on from there."""
         self._spans, self._next = Spans(self._run), 0
         with _Failing(self.path):
@@ -81,7 +81,7 @@ class TraceFile:
                 making.unlink(missing_ok=True)
             self._lines = _Lines(self.path, lines.index)
 
-    def _take(self, recorded: Recorded | Link) -> None:
+    def _take(self, recorded: Recorded | ChainLink) -> None:
         if recorded.seq < self._next:
             return
         self._next = recorded.seq + 1

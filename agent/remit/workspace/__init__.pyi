@@ -1,13 +1,13 @@
-from .answer_contract import Answer
+from .answer_contract import AnswerContract
 from .bundle import CODE_DIGESTS, IMPERSONATE, Bundle, files_of, open_bundle, read_digests, tool_specs, vocabulary
 from .definitions import RESERVED, Agent, Budget, Casbin, LookUp, Price, Settings, Tool, Workspace
 from .file_schema import MARKER
 from .files import find_workspace, read_code
 from .identity import os_account, subject_of
 from .labels import labels_of
-from .limits import LIMITS, Limit, Measure, limit_claims, limit_refusal
+from .limits import LIMITS, Measure, SharedLimit, limit_claims, limit_refusal
 from .loader import load_files, load_workspace
-from .session import WorkspaceSession, load_rooms, open_session, policy_files
+from .session import WorkspaceSession, load_workspace_and_policy, open_session, policy_files
 from .template import write_starter
 
 __all__ = [
@@ -17,15 +17,15 @@ __all__ = [
     "MARKER",
     "RESERVED",
     "Agent",
-    "Answer",
+    "AnswerContract",
     "Budget",
     "Bundle",
     "Casbin",
-    "Limit",
     "LookUp",
     "Measure",
     "Price",
     "Settings",
+    "SharedLimit",
     "Tool",
     "Workspace",
     "WorkspaceSession",
@@ -35,8 +35,8 @@ __all__ = [
     "limit_claims",
     "limit_refusal",
     "load_files",
-    "load_rooms",
     "load_workspace",
+    "load_workspace_and_policy",
     "open_bundle",
     "open_session",
     "os_account",

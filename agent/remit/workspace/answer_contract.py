@@ -14,7 +14,7 @@ CONFIDENCE: Final = "confidence"
 _FENCE: Final = "```"
 
 
-class Answer(FrozenModel):
+class AnswerContract(FrozenModel):
     """What is asked of an answer.
 
     `shape` is a JSON Schema, None for any object; `citations` how many results of the run it must name, `confidence` the

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from remit.core import Effect, Json, Problem, ToolSpec, WorkspaceError
 from remit.core.parsing import canonical_json, load_json
 from remit.policy import Policy, load_policy
-from remit.policy.language import Declared, Vocabulary
+from remit.policy.language import DeclaredNames, Vocabulary
 from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import ActionSchema, action_name
@@ -75,7 +75,7 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
     )
 
 
-def _declared(workspace: Workspace) -> Declared:
+def _declared(workspace: Workspace) -> DeclaredNames:
     """The names that rules may say."""
     settings = workspace.settings
     labels = {label for one in workspace.labels for label in one.labels}
@@ -83,7 +83,7 @@ def _declared(workspace: Workspace) -> Declared:
         for action in tool.manifest.actions.values():
             labels.update(action.adds_labels, action.removes_labels)
     open_to_all = settings.identity is None and settings.users is None  # every account is the user of its own name
-    return Declared(
+    return DeclaredNames(
         envs=frozenset({settings.env, *settings.envs}),
         labels=frozenset(labels),
         agents=frozenset(f"agent:{name}" for name in workspace.agents),

@@ -12,9 +12,9 @@ from pydantic import Field
 
 from remit.core import Confinement, FrozenModel, Json, Refusal
 from remit.guardrails import Content
-from remit.workspace.answer_contract import Answer
+from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.labels import Labelled
-from remit.workspace.limits import Limit
+from remit.workspace.limits import SharedLimit
 from remit.workspace.manifest.manifest import Action, Manifest, Pin
 
 
@@ -79,7 +79,7 @@ class Agent(FrozenModel):
     accept_parsed_arguments: bool = False
     budget: Budget = Budget()
     price: Price | None = None
-    answer: Answer | None = None
+    answer: AnswerContract | None = None
     directory: tuple[LookUp, ...] = ()
 
 
@@ -131,7 +131,7 @@ class Workspace:
     agents: Mapping[str, Agent]
     tools: Mapping[str, Tool]
     files: Mapping[str, bytes] = field(repr=False)
-    limits: tuple[Limit, ...] = ()
+    limits: tuple[SharedLimit, ...] = ()
     content: Content = Content()
     labels: tuple[Labelled, ...] = ()
 

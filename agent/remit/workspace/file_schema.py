@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from remit.core import Json, Refusal
-from remit.core.parsing import Duration, Matching, Size, Summary, Table, canonical, wrong
+from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, wrong
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder lies in one of these
@@ -57,14 +57,14 @@ User = Annotated[str, Matching(SUBJECT, "a user", 'write "user:NAME"')]
 Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'write its name: "API_TOKEN"')]
 
 
-class PriceTable(Table):
+class PriceTable(TomlTable):
     """What a million tokens of the model cost, in the currency of your bill."""
 
     input: Annotated[float, Field(ge=0)]
     output: Annotated[float, Field(ge=0)]
 
 
-class AnswerTable(Table):
+class AnswerTable(TomlTable):
     """What the last answer must be: one JSON object. Absent: any text."""
 
     shape: Path | None = Field(default=None, alias="schema", description="A file beside agent.toml")
@@ -73,7 +73,7 @@ class AnswerTable(Table):
     tries: Annotated[int, Field(ge=0, le=10)] = Field(default=2, description="How often it is asked for again")
 
 
-class BudgetTable(Table):
+class BudgetTable(TomlTable):
     """What one run may spend. Absent: tokens, money and output are not bounded."""
 
     tokens: Annotated[int, Field(ge=0)] | None = None
@@ -88,7 +88,7 @@ class BudgetTable(Table):
     waiting: Annotated[int, Field(ge=0, le=1000)] = 5
 
 
-class LookUpTable(Table):
+class LookUpTable(TomlTable):
     """A call that Remit makes before the model's first turn, so that the directory knows whom the user knows."""
 
     action: str
@@ -97,7 +97,7 @@ class LookUpTable(Table):
     )
 
 
-class AgentTable(Table):
+class AgentTable(TomlTable):
     """One agent: data only."""
 
     name: AgentName
@@ -115,19 +115,19 @@ class AgentTable(Table):
     directory: list[LookUpTable] = []
 
 
-class SandboxTable(Table):
+class SandboxTable(TomlTable):
     """The confinements that may be used; nothing else is, whatever the machine offers."""
 
     accept: Annotated[list[Literal["full", "landlock"]], Field(min_length=1)] = ["full"]
 
 
-class RedactTable(Table):
+class RedactTable(TomlTable):
     """Environment variables whose values never appear in a record."""
 
     env: list[Variable] = []
 
 
-class PolicyTable(Table):
+class PolicyTable(TomlTable):
     """When stock Casbin must allow a call too: every call with an effect, every call, or none.
 
     With "load" it only checks a rulebook before that comes into force.
@@ -136,14 +136,14 @@ class PolicyTable(Table):
     casbin: Literal["effects", "always", "load"] = "effects"
 
 
-class TracesTable(Table):
+class TracesTable(TomlTable):
     """What is recorded, and how long it is kept; `keep` None: until somebody prunes by hand."""
 
     content: bool = True
     keep: Age | None = None
 
 
-class SettingsTable(Table):
+class SettingsTable(TomlTable):
     """The few settings that are no room's own."""
 
     env: Environment = "local"

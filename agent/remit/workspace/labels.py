@@ -12,7 +12,7 @@ from typing import Annotated, Final
 from pydantic import Field
 
 from remit.core import FrozenModel, Problem, ResourceAccess, WorkspaceError
-from remit.core.parsing import SCHEMES, Label, Matching, Summary, Table, covered, load_toml, read_table, toml_line
+from remit.core.parsing import SCHEMES, Label, Matching, Summary, TomlTable, covered, load_toml, read_table, toml_line
 from remit.sandbox.egress import parse_host, url_of
 from remit.workspace.manifest.network_schema import HostLine
 from remit.workspace.manifest.schema import Pattern
@@ -22,7 +22,7 @@ LABELS: Final = "policies/labels.toml"
 Resource = Annotated[str, Matching(r"[a-z][a-z0-9_]{0,30}:[^\s*]+", "a resource", 'write "table:customers"')]
 
 
-class LabelTable(Table):
+class LabelTable(TomlTable):
     """What has these labels. A folder that is read whole has them too, where any of it does."""
 
     note: Summary
@@ -32,7 +32,7 @@ class LabelTable(Table):
     resources: list[Resource] = []
 
 
-class LabelsTable(Table):
+class LabelsTable(TomlTable):
     """The file."""
 
     label: list[LabelTable] = []

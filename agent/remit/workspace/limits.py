@@ -9,7 +9,7 @@ from pydantic import Field
 
 from remit.core import Claim, Exhausted, FrozenModel, Problem, Refusal, Subjects, WorkspaceError, action_matches
 from remit.core.events import NANO
-from remit.core.parsing import Duration, Matching, Summary, Table, duration, load_toml, read_table, size, toml_line
+from remit.core.parsing import Duration, Matching, Summary, TomlTable, duration, load_toml, read_table, size, toml_line
 
 LIMITS: Final = "policies/limits.toml"
 Measure: TypeAlias = Literal["calls", "seconds", "bytes", "tokens", "money"]
@@ -19,7 +19,7 @@ _TURN: Final = ("tokens", "money")  # measures of a turn of the model; the other
 _ACTION = r"[a-z][a-z0-9_]*\.(?:\*|[a-z][a-z0-9_]*)"
 
 
-class LimitTable(Table):
+class LimitTable(TomlTable):
     """One limit. Absent: it counts every action, agent and user; `each` absent: all of them together."""
 
     note: Summary
@@ -32,13 +32,13 @@ class LimitTable(Table):
     user: Annotated[str, Matching(r"user:\S{1,128}", "a user", 'write "user:NAME"')] | None = None
 
 
-class LimitsTable(Table):
+class LimitsTable(TomlTable):
     """The file."""
 
     limit: list[LimitTable] = []
 
 
-class Limit(FrozenModel):
+class SharedLimit(FrozenModel):
     """One limit. `most` is in whole units of `Claim.amount`, `per` in seconds; "" stands for every action, agent, user."""
 
     note: str
@@ -73,14 +73,14 @@ class Limit(FrozenModel):
         )
 
 
-def read_limits(text: str, *, actions: Sequence[str], agents: Sequence[str]) -> tuple[Limit, ...]:
+def read_limits(text: str, *, actions: Sequence[str], agents: Sequence[str]) -> tuple[SharedLimit, ...]:
     """The limits of the file.
 
     Raises:
         WorkspaceError: with every problem, its line and what to write.
     """
     table, problems = read_table(LimitsTable, load_toml(text, file=LIMITS), file=LIMITS, text=text)
-    limits: list[Limit] = []
+    limits: list[SharedLimit] = []
     for number, one in enumerate(table.limit if table else ()):
         at = ("limit", str(number))
         most = _most(one)
@@ -94,7 +94,7 @@ def read_limits(text: str, *, actions: Sequence[str], agents: Sequence[str]) -> 
             problems.append(_problem(text, (*at, "of"), what, "leave out action, and each = 'action'"))
         problems += _unknown(text, at, one, actions, agents)
         limits.append(
-            Limit(
+            SharedLimit(
                 note=one.note,
                 of=one.of,
                 most=most,
@@ -111,8 +111,8 @@ def read_limits(text: str, *, actions: Sequence[str], agents: Sequence[str]) -> 
 
 
 def limit_claims(
-    limits: Sequence[Limit], amounts: Mapping[Measure, int], *, run: str, subjects: Subjects, action: str
-) -> dict[str, tuple[Limit, Claim]]:
+    limits: Sequence[SharedLimit], amounts: Mapping[Measure, int], *, run: str, subjects: Subjects, action: str
+) -> dict[str, tuple[SharedLimit, Claim]]:
     """What one call (or, with the action "", one turn) claims of each limit that covers it, by scope."""
     return {
         (scope := limit.scope(run, subjects, action)): (
@@ -124,7 +124,7 @@ def limit_claims(
     }
 
 
-def limit_refusal(limit: Limit, exhausted: Exhausted, now: int) -> Refusal:
+def limit_refusal(limit: SharedLimit, exhausted: Exhausted, now: int) -> Refusal:
     """What the model is told, with the time to come back."""
     after = None if exhausted.free_at is None else round(max(exhausted.free_at - now, 0) / NANO + 0.05, 1)
     return Refusal(

@@ -11,18 +11,27 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from remit.core import Json, Problem, Refusal, WorkspaceError
-from remit.core.parsing import Table, check_schema, duration, load_toml, parse_arguments, read_table, size, toml_line
+from remit.core.parsing import (
+    TomlTable,
+    check_schema,
+    duration,
+    load_toml,
+    parse_arguments,
+    read_table,
+    size,
+    toml_line,
+)
 from remit.guardrails import CONTENT, Content, read_content
-from remit.workspace.answer_contract import Answer
+from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.definitions import RESERVED, Agent, Budget, LookUp, Price, Settings, Tool, Workspace
 from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable
 from remit.workspace.files import WorkspaceFiles
 from remit.workspace.labels import LABELS, Labelled, read_labels
-from remit.workspace.limits import LIMITS, Limit, read_limits
+from remit.workspace.limits import LIMITS, SharedLimit, read_limits
 from remit.workspace.manifest.manifest import Pin, parse_manifest
 from remit.workspace.manifest.pins import LOCK, check_schemas, read_lock
 
-_T = TypeVar("_T", bound=Table)
+_T = TypeVar("_T", bound=TomlTable)
 
 
 def load_workspace(root: Path) -> Workspace:
@@ -202,7 +211,7 @@ class _Loading:
                 self._problem(file, line, f"{one.action!r} fills no directory", fix)
         return tuple(LookUp(action=one.action, arguments=one.args) for one in table.directory)
 
-    def _answer(self, file: str, name: str, table: AgentTable) -> Answer | None:
+    def _answer(self, file: str, name: str, table: AgentTable) -> AnswerContract | None:
         given = table.answer
         if given is None:
             return None
@@ -218,7 +227,7 @@ class _Loading:
                 faults = (f"{path} is not one JSON object: {refusal.message}",)
             for fault in faults:
                 self._problem(file, line, fault, f"write a JSON Schema of an object in {path}")
-        return Answer(shape=shape, citations=given.citations, confidence=given.confidence, tries=given.tries)
+        return AnswerContract(shape=shape, citations=given.citations, confidence=given.confidence, tries=given.tries)
 
     def _budget(self, file: str, table: AgentTable) -> Budget:
         given = table.budget
@@ -228,7 +237,7 @@ class _Loading:
         output = None if given.output is None else size(given.output)
         return Budget.model_validate({**given.model_dump(), "wall": duration(given.wall), "output": output})
 
-    def _limits(self, tools: Mapping[str, Tool], agents: Mapping[str, Agent]) -> tuple[Limit, ...]:
+    def _limits(self, tools: Mapping[str, Tool], agents: Mapping[str, Agent]) -> tuple[SharedLimit, ...]:
         if LIMITS not in self._texts:
             return ()
         known = [f"{tool}.{action}" for tool in tools for action in tools[tool].manifest.actions]

@@ -32,12 +32,12 @@ class WorkspaceSession:
 def open_session(start: Path | None = None) -> WorkspaceSession:
     """The workspace around `start`, with every problem of every room reported at once."""
     root = find_workspace(start or Path.cwd())
-    found, rules = load_rooms(root)
+    found, rules = load_workspace_and_policy(root)
     (root / "traces").mkdir(mode=0o700, exist_ok=True)
     return WorkspaceSession(workspace=found, policy=rules, journal=Journal(root / "traces" / "journal.db"), root=root)
 
 
-def load_rooms(root: Path) -> tuple[Workspace, Policy]:
+def load_workspace_and_policy(root: Path) -> tuple[Workspace, Policy]:
     """All rooms of the workspace, or a WorkspaceError with the problems of all of them.
 
     INVARIANT: the rules are those of the files that the workspace was read from, for a run records these and the digest of

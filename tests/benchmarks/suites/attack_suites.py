@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeAlias
 from remit.broker.approvals import requests as approval
 from remit.core.calls import Json, ProposedCall
 from remit.core.events import ApprovalRequested, CallDecided, Recorded
-from remit.core.messages import Message, ToolSpec, Turn
+from remit.core.messages import Message, ModelTurn, ToolSpec
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession
@@ -316,7 +316,7 @@ class Puppet:
     turned: bool = False  # whether it follows the attacker, or nobody any more
     _left: list[tuple[str, Mapping[str, Any]]] | None = None
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         if self._left is None:
             self._left = list(self.calls)
         read = self.attack is not None and any(MARK in one.text for one in messages if one.role == "tool")
@@ -326,11 +326,11 @@ class Puppet:
         if not self._left and self.after and not self.turned:
             self._left, self.turned = list(self.after), True
         if not self._left:
-            return Turn(text="done", asks=(), finish="stop")
+            return ModelTurn(text="done", asks=(), finish="stop")
         name, given = self._left.pop(0)
         arguments = {key: Spelling.whole(value) if key == "url" else plain(value) for key, value in given.items()}
         ask = ProposedCall(name=f"{self.suite}__{short(name)}", arguments=json.dumps(arguments))
-        return Turn(text="", asks=(ask,), finish="tool_calls")
+        return ModelTurn(text="", asks=(ask,), finish="tool_calls")
 
 
 @dataclass
@@ -374,7 +374,7 @@ def play(session: WorkspaceSession, task: str, puppet: Puppet, *, grants: bool) 
                 )
 
     Spelling.raw = {}
-    start = run.Start(agent=puppet.suite, task=task, subject="user:operator", account="bench", model=puppet)
+    start = run.RunRequest(agent=puppet.suite, task=task, subject="user:operator", account="bench", model=puppet)
     asyncio.run(run.start_run(session, start, tell=tell, wait=5))
     return seen
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from adversarial.attack_list import abuse
 from remit.sandbox.egress import Permit
 from remit.sandbox.egress.addresses import classify
-from remit.sandbox.egress.permissions import Network, Url, parse_host
+from remit.sandbox.egress.permissions import Network, UrlPermission, parse_host
 from support import CORPORA
 from support.http_servers import Names, Said, Server, connects, gate, names, network
 
@@ -260,7 +260,7 @@ async def test_a_redirect_is_decided_again_and_followed_only_where_policy_allows
     with Server() as server:
         port = server.port
         decided = Network(
-            urls=(Url(scheme="http", name="api.test", port=port, path="/a", methods=("GET",)),),
+            urls=(UrlPermission(scheme="http", name="api.test", port=port, path="/a", methods=("GET",)),),
             at_most=(parse_host(f"*.test:{port}"),),
             methods=("GET",),
             ranges=("127.0.0.0/8",),

@@ -30,7 +30,7 @@ def play(session: Path) -> tuple[list[dict[str, Any]], list[Recorded], run_modul
     """The run's results in the order of its calls, and its record."""
     opened = session_module.open_session(session)
     model = run_module.open_model_of(opened, "web")
-    start = run_module.Start(agent="web", task="look", subject="user:operator", account="tester", model=model)
+    start = run_module.RunRequest(agent="web", task="look", subject="user:operator", account="tester", model=model)
     ended = asyncio.run(run_module.start_run(opened, start))
     records = opened.journal.events(ended.run)
     results = [one.event.result.model_dump(mode="json") for one in records if isinstance(one.event, CallAnswered)]

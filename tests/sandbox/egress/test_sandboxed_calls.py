@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from adversarial.attack_list import abuse
-from remit.core.attempts import Refused
+from remit.core.attempts import DeniedAccess
 from remit.core.errors import RunEnded
 from remit.guardrails.encodings import spellings
 from remit.sandbox import Profile, Sandbox
@@ -64,7 +64,7 @@ async def test_a_refusal_says_that_asking_again_is_no_use_and_names_no_address(r
     assert (denied.code, inside.code) == ("sandbox_violation",) * 2
     assert denied.message == "blocked by policy, do not retry: the host 'other.test' was not decided for this call"
     assert inside.message == "blocked by policy, do not retry: 'inside.test' is a private host"
-    assert Refused(access="use", what="other.test:443", allow='hosts = ["other.test:443"]') in denied.refused
+    assert DeniedAccess(access="use", what="other.test:443", allow='hosts = ["other.test:443"]') in denied.refused
     assert "10.1.2.3" not in f"{inside}"
     (connection,) = inside.connections
     assert (connection.host, connection.address, connection.verdict) == ("inside.test", "private", "not_public")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from remit.sandbox.egress import CallSession, proxy
-from remit.sandbox.egress.permissions import Network, Url
+from remit.sandbox.egress.permissions import Network, UrlPermission
 from support.http_servers import LOOPBACK, Confined, Server
 
 
@@ -24,19 +24,19 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
 def tickets(monkeypatch: pytest.MonkeyPatch) -> list[CallSession]:
     """Every ticket, in the order in which their calls were let in."""
     found: list[CallSession] = []
-    earlier = proxy.Door.admit
+    earlier = proxy.ProxyListener.admit
 
-    def admit(self: proxy.Door, *given: Any) -> CallSession:
+    def admit(self: proxy.ProxyListener, *given: Any) -> CallSession:
         found.append(earlier(self, *given))
         return found[-1]
 
-    monkeypatch.setattr(proxy.Door, "admit", admit)
+    monkeypatch.setattr(proxy.ProxyListener, "admit", admit)
     return found
 
 
 def asking(name: str, port: int) -> Network:
     """What one call of a tool was decided for, beside others of it that were decided for something else."""
-    url = Url(scheme="http", name=name, port=port, path="/", methods=("GET", "POST"))
+    url = UrlPermission(scheme="http", name=name, port=port, path="/", methods=("GET", "POST"))
     return Network(urls=(url,), ranges=LOOPBACK)
 
 

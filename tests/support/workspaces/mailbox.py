@@ -244,7 +244,7 @@ class Played:
         self.session = session
         self.events: list[Recorded] = []
         self._grants = grants
-        start = run.Start(
+        start = run.RunRequest(
             agent="helper",
             task=task,
             subject="user:operator",

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from remit.core.events import EVENT, AnyEvent, CallDecided, EffectSettled
 from remit.journal.hash_chain import verify_chain
 from remit.tracing import Trace, read
-from remit.tracing.reports.anonymization import KEPT, Declared, replaced
+from remit.tracing.reports.anonymization import KEPT, KeptWords, anonymized
 from remit.tracing.reports.verification import verify
 from support import golden
 from support.events import a_whole_run, recorded
@@ -83,7 +83,7 @@ def test_equal_values_stay_equal_and_two_exports_have_nothing_in_common(
 def test_every_kind_of_event_can_be_shared_and_no_text_of_it_gets_through() -> None:
     """Also fields that nobody thought of here: what is not named as kept is replaced."""
     records = recorded(a_whole_run())
-    chain = replaced(records, Declared(), run="e" * 32)
+    chain = anonymized(records, KeptWords(), run="e" * 32)
     assert verify_chain(chain.links, head=chain.head) == ()
     bodies = "".join(link.body or "" for link in chain.links)
     for word in (
@@ -150,7 +150,7 @@ def test_of_every_field_of_every_event_only_what_is_named_as_kept_gets_through(j
     """Whatever a later version adds: both sides of `KEPT` are compared, so a name too many or too few is seen."""
     found: set[tuple[type[BaseModel], str]] = set()
     for kind, pick in product(EVENTS, (0, -1)):  # a result is one of two
-        (link,) = replaced(recorded([filled(kind, json_value, pick)]), Declared(), run="e" * 32).links
+        (link,) = anonymized(recorded([filled(kind, json_value, pick)]), KeptWords(), run="e" * 32).links
         found |= set(said(EVENT.validate_json(link.body or "")))
     assert found == {(kind, name) for kind, names in KEPT.items() for name in names}
 
@@ -160,12 +160,12 @@ def test_who_settled_an_effect_stays_apart_from_a_probe() -> None:
     person = EffectSettled(step=0, index=0, number=1, landed="landed", by="user:ann", reason="I looked")
     shaped = [
         EVENT.validate_json(link.body or "")
-        for link in replaced(recorded([probe, person]), Declared(), run="e" * 32).links
+        for link in anonymized(recorded([probe, person]), KeptWords(), run="e" * 32).links
     ]
     assert [event.by.partition(":")[0] for event in shaped if isinstance(event, EffectSettled)] == ["probe", "user"]
 
 
 @pytest.mark.parametrize("path", sorted(golden.FOLDER.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_what_a_vendor_gets_of_any_run_agrees_with_itself(path: Path) -> None:
-    chain = replaced(read(path).records, Declared(), run="e" * 32)
+    chain = anonymized(read(path).records, KeptWords(), run="e" * 32)
     assert verify(Trace(run=chain.run, records=tuple(link.recorded() for link in chain.links), chain=chain)) == ()

@@ -64,7 +64,7 @@ def test_no_cell_is_a_formula_and_none_breaks_its_row(play: Play) -> None:
     """Names come from a model."""
     played = play([turn(ledger__look={"nome": "a"}), DONE])
     (row,) = audit.decision_rows(played.records, {})
-    evil = audit.Row(**{**vars(row), "action": "=HYPERLINK(1)", "message": '@a,"b"\nc', "resources": ("+1",)})
+    evil = audit.AuditRow(**{**vars(row), "action": "=HYPERLINK(1)", "message": '@a,"b"\nc', "resources": ("+1",)})
     (read,) = csv.DictReader(io.StringIO(f"{audit.decision_csv_header()}\n{audit.decision_as_csv(evil)}\n"))
     assert (read["action"], read["message"]) == ("'=HYPERLINK(1)", '\'@a,"b"\nc')
     assert json.loads(audit.decision_as_json(evil))["message"] == '@a,"b"\nc'

@@ -14,8 +14,8 @@ from remit.core.calls import ResourceAccess
 from remit.core.events import AnyEvent, Recorded, RunFinished
 from remit.runtime import runner as run
 from remit.tracing.reports.alignment import align
-from remit.tracing.reports.run_diff import Compared, compare
-from remit.tracing.reports.timeline import Timeline, tell
+from remit.tracing.reports.run_diff import RunDiff, diff_runs
+from remit.tracing.reports.timeline import Timeline, build_timeline
 from remit.workspace import session
 from support.events import RUN, ask, decided, recorded, started, succeeded
 from support.events import turn as asked
@@ -29,7 +29,7 @@ def played(folder: Path, turns: list[dict[str, Any]], task: str = "keep the ledg
     """Play these turns in the counting house and return the run's id."""
     (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
     opened = session.open_session(folder)
-    start = run.Start(
+    start = run.RunRequest(
         agent="clerk", task=task, subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
     )
     return asyncio.run(run.start_run(opened, start)).run
@@ -42,10 +42,10 @@ def timeline(*calls: tuple[str, dict[str, Any], Any]) -> Timeline:
         touches = (ResourceAccess(access="read", resource=f"file:{arguments['path']}"),)
         made = decided(step, 0, action=action, arguments=arguments, touches=touches)
         events += [*asked(step, ask(action, json.dumps(arguments))), made, succeeded(step, 0, value=value)]
-    return tell(recorded([*events, RunFinished(outcome="completed", answer="done")]))
+    return build_timeline(recorded([*events, RunFinished(outcome="completed", answer="done")]))
 
 
-def kinds(found: Compared) -> list[tuple[str, str, str]]:
+def kinds(found: RunDiff) -> list[tuple[str, str, str]]:
     return [(one.kind, one.a, one.b) for one in found.differences]
 
 
@@ -59,11 +59,11 @@ def test_a_call_more_does_not_hide_what_follows_it() -> None:
     """By position every later call would differ; by meaning only the new one does."""
     a = timeline(read("a"), read("b"), read("c"))
     b = timeline(read("a"), read("new"), read("b"), read("c", "another text altogether"))
-    assert kinds(compare(a, b)) == [("extra", "", "1.0"), ("result", "2.0", "3.0")]
+    assert kinds(diff_runs(a, b)) == [("extra", "", "1.0"), ("result", "2.0", "3.0")]
 
 
 def test_a_call_that_moved_is_the_same_call() -> None:
-    found = compare(timeline(read("a"), read("b"), read("c")), timeline(read("c"), read("a"), read("b")))
+    found = diff_runs(timeline(read("a"), read("b"), read("c")), timeline(read("c"), read("a"), read("b")))
     assert kinds(found) == []
     assert found.moved == (("2.0", "0.0"),)
 
@@ -71,12 +71,12 @@ def test_a_call_that_moved_is_the_same_call() -> None:
 def test_a_renamed_tool_is_aligned_by_what_it_was_asked_of_what() -> None:
     a, b = timeline(read("a"), read("b")), timeline(read("a", action="docs.open"), read("b", action="docs.open"))
     assert [(pair.a is None, pair.b is None) for pair in align(a, b)] == [(False, False), (False, False)]
-    assert kinds(compare(a, b)) == [("request", "0.0", "0.0"), ("request", "1.0", "1.0")]
+    assert kinds(diff_runs(a, b)) == [("request", "0.0", "0.0"), ("request", "1.0", "1.0")]
 
 
 def test_two_calls_of_one_name_that_mean_different_things_are_not_mixed_up() -> None:
     """The second run leaves the first call out; its only call is still the other one."""
-    found = compare(
+    found = diff_runs(
         timeline(read("a", "one text of a"), read("b", "one text of b")), timeline(read("b", "one text of b"))
     )
     assert kinds(found) == [("missing", "0.0", "")]
@@ -85,8 +85,8 @@ def test_two_calls_of_one_name_that_mean_different_things_are_not_mixed_up() -> 
 def test_times_run_ids_and_uuids_are_no_difference_and_anything_else_is() -> None:
     value = {"at": "2026-11-23T19:32:01.5Z", "run": RUN, "id": "0b0e8a52-1d4e-4a39-9f0e-3f8d3c1b2a10", "status": "open"}
     other = {**value, "at": "2026-11-24 08:00:00", "id": "11111111-1d4e-4a39-9f0e-3f8d3c1b2a10"}
-    assert compare(timeline(read("a", value)), timeline(read("a", other))).same
-    closed = compare(timeline(read("a", value)), timeline(read("a", {**other, "status": "closed"})))
+    assert diff_runs(timeline(read("a", value)), timeline(read("a", other))).same
+    closed = diff_runs(timeline(read("a", value)), timeline(read("a", {**other, "status": "closed"})))
     assert kinds(closed) == [("result", "0.0", "0.0")]
     assert [line for line in closed.differences[0].diff if line[0] in "+-"] == [
         '-    "status": "open"',
@@ -96,14 +96,14 @@ def test_times_run_ids_and_uuids_are_no_difference_and_anything_else_is() -> Non
 
 def test_a_loop_of_hundreds_of_calls_is_compared_at_once() -> None:
     calls = [read("a")] * 400
-    found = compare(timeline(*calls[:3]), timeline(*calls))
+    found = diff_runs(timeline(*calls[:3]), timeline(*calls))
     assert len(found.differences) == 397
     assert {one.kind for one in found.differences} == {"extra"}
 
 
 def test_a_slower_call_is_named_with_both_times() -> None:
     slow = [item.model_copy(update={"at": item.at + (item.seq >= 4) * 3_000_000_000}) for item in _records()]
-    (one,) = compare(tell(_records()), tell(slow)).slower
+    (one,) = diff_runs(build_timeline(_records()), build_timeline(slow)).slower
     assert (one.a, one.b, one.name) == ("0.0", "0.0", "files.read file:docs/a.md")
     assert one.after - one.before == pytest.approx(3.0)
 

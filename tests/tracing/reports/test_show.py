@@ -13,12 +13,12 @@ import pytest
 from remit.broker import holds as hold
 from remit.core.events import AnyEvent
 from remit.journal.hash_chain import link_of
-from remit.journal.run_lock import driving
+from remit.journal.run_lock import run_lock
 from remit.journal.store import Journal
 from remit.runtime import runner as run
 from remit.tracing import TraceFile, open_trace, read
 from remit.tracing.reports.reconciliation import compare_copy, reconcile
-from remit.tracing.reports.timeline import tell
+from remit.tracing.reports.timeline import build_timeline
 from remit.workspace import session
 from support.events import RUN, a_whole_run, decided, intended, recorded, requested, started, written
 from support.events import turn as asked
@@ -28,7 +28,9 @@ from support.runs import DONE, Command, Play, turn
 def played(folder: Path, *turns: dict[str, Any], user: str = "user:operator", task: str = "keep it") -> str:
     (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
     opened = session.open_session(folder)
-    start = run.Start(agent="clerk", task=task, subject=user, account="t", model=run.open_model_of(opened, "clerk"))
+    start = run.RunRequest(
+        agent="clerk", task=task, subject=user, account="t", model=run.open_model_of(opened, "clerk")
+    )
     return asyncio.run(run.start_run(opened, start)).run
 
 
@@ -148,13 +150,13 @@ def test_what_was_in_flight_when_a_run_was_cut_off_is_named(tmp_path: Path) -> N
         decided(0, 2, "ask"),
         requested(0, 2),
     ]
-    timeline = tell(recorded(events))
+    timeline = build_timeline(recorded(events))
     assert timeline.in_flight == [
         "step 0.0, files.read: attempt 1 was running",
         "step 0.1, files.read: decided, not carried out",
     ]
-    assert tell(recorded([started(), *asking])).in_flight == ["step 1: the model was asked"]
-    assert tell(recorded(a_whole_run())).in_flight == []
+    assert build_timeline(recorded([started(), *asking])).in_flight == ["step 1: the model was asked"]
+    assert build_timeline(recorded(a_whole_run())).in_flight == []
 
 
 def test_a_clock_that_steps_back_makes_no_time_negative_and_is_said(tmp_path: Path, command: Command) -> None:
@@ -174,7 +176,7 @@ def test_a_clock_that_steps_back_makes_no_time_negative_and_is_said(tmp_path: Pa
         trace = read(file.path)
         assert trace.faults() == ()
     assert all(span.start <= span.end for span in trace.spans)
-    timeline = tell(trace.records)
+    timeline = build_timeline(trace.records)
     assert timeline.steps_back
     assert timeline.took >= 0
     assert all((call.took or 0) >= 0 for call in timeline.calls)
@@ -226,7 +228,7 @@ def test_a_file_that_somebody_changed_is_left_and_told(tmp_path: Path, journal: 
 
 def test_a_file_of_a_run_that_goes_on_is_left_to_its_process(tmp_path: Path, journal: Journal) -> None:
     chain = journal.chain(RUN)
-    with driving(tmp_path, RUN):
+    with run_lock(tmp_path, RUN):
         assert reconcile(tmp_path, chain).state == "behind"
         assert not (tmp_path / f"{RUN}.jsonl").exists()
     assert reconcile(tmp_path, chain).state == "whole"

@@ -1,19 +1,19 @@
-from .manifests import Sentence
-from .permissions import Authority, authority
+from .manifests import ManifestChange
+from .permissions import PermissionDiff, permission_diff
 from .policy import difference
-from .revisions import live, open_source
-from .witnesses import counterpart, facts_of, facts_text, rule_text, verify
+from .revisions import open_source, working_tree
+from .witnesses import counterpart, facts_of, facts_text, rule_text, verify_witness
 
 __all__ = [
-    "Authority",
-    "Sentence",
-    "authority",
+    "ManifestChange",
+    "PermissionDiff",
     "counterpart",
     "difference",
     "facts_of",
     "facts_text",
-    "live",
     "open_source",
+    "permission_diff",
     "rule_text",
-    "verify",
+    "verify_witness",
+    "working_tree",
 ]

@@ -14,7 +14,7 @@ from remit.core import Effect, FrozenModel, Json
 from remit.guardrails import CONTENT, Content
 from remit.sandbox.egress import Credential, Exposed, Host, parse_host
 from remit.workspace import LIMITS as SHARED
-from remit.workspace import Agent, Answer, Budget, Casbin, Limit, LookUp, Price, Settings, Tool, Workspace
+from remit.workspace import Agent, AnswerContract, Budget, Casbin, LookUp, Price, Settings, SharedLimit, Tool, Workspace
 from remit.workspace.manifest import Action, Breaker, Limits, Manifest, Retry
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
@@ -25,7 +25,7 @@ _EFFECTS: Final[tuple[Effect, ...]] = ("once", "keyed", "idempotent", "read")  #
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sentence:
+class ManifestChange:
     """One thing that changes. `witness` and `still_refused` are requests; None where the change is not one of requests.
 
     `partial`: it takes an agent and a user, and so far only one of them may do it.
@@ -39,7 +39,7 @@ class Sentence:
     still_refused: Mapping[str, Json] | None = None
 
 
-def powers(old: Workspace, new: Workspace) -> Iterator[Sentence]:
+def manifest_changes(old: Workspace, new: Workspace) -> Iterator[ManifestChange]:
     """Everything that settings, tools and agents gain beside requests. A tool of `old` that is not pinned has nothing yet."""
     yield from _compared("", SETTINGS, old.settings, new.settings, "remit.toml")
     for name, tool in sorted(new.tools.items()):
@@ -52,27 +52,27 @@ def powers(old: Workspace, new: Workspace) -> Iterator[Sentence]:
     yield from _content(old.content, new.content)
 
 
-def _shared(old: Iterable[Limit], new: Iterable[Limit]) -> Iterator[Sentence]:
+def _shared(old: Iterable[SharedLimit], new: Iterable[SharedLimit]) -> Iterator[ManifestChange]:
     """Limits over all runs that no limit of the same shape, as low or lower, has replaced."""
     left = {limit.model_copy(update={"note": "", "most": 0}): limit.most for limit in new}
     for limit in old:
         most = left.get(limit.model_copy(update={"note": "", "most": 0}))
         if most is None or most > limit.most:
             text = f"all runs together may now use more than {limit.told} ({limit.note})"
-            yield Sentence(direction="wider", text=text, because=(SHARED,))
+            yield ManifestChange(direction="wider", text=text, because=(SHARED,))
 
 
-def _content(old: Content, new: Content) -> Iterator[Sentence]:
+def _content(old: Content, new: Content) -> Iterator[ManifestChange]:
     """Rules on content that hold no more as they were, and secrets that nobody looks for any more."""
     left = [rule.model_copy(update={"note": ""}) for rule in new.rules]
     gone = [rule.note for rule in old.rules if rule.model_copy(update={"note": ""}) not in left]
     texts = [f"content may now pass that {note!r} kept back" for note in gone]
     texts += [f"secrets that the detector {name!r} finds may now pass" for name in sorted({*new.off} - {*old.off})]
     for text in texts:
-        yield Sentence(direction="wider", text=text, because=(CONTENT,))
+        yield ManifestChange(direction="wider", text=text, because=(CONTENT,))
 
 
-def _tool(name: str, old: Tool | None, after: Manifest) -> Iterator[Sentence]:
+def _tool(name: str, old: Tool | None, after: Manifest) -> Iterator[ManifestChange]:
     where = f"tools/{name}/tool.toml"
     if old is None or not old.pinned:
         yield from _compared(f"tool {name!r}", MANIFEST, after.model_copy(update=_NOTHING), after, where)
@@ -84,17 +84,17 @@ def _tool(name: str, old: Tool | None, after: Manifest) -> Iterator[Sentence]:
         yield from _compared(f"{name}.{action}", ACTION, before.actions[action], after.actions[action], where)
 
 
-def _compared(whose: str, table: Table, old: FrozenModel, new: FrozenModel, where: str) -> Iterator[Sentence]:
+def _compared(whose: str, table: Table, old: FrozenModel, new: FrozenModel, where: str) -> Iterator[ManifestChange]:
     for field in type(new).model_fields:
         before, after, told = getattr(old, field), getattr(new, field), table.get(field)
         if before == after:
             continue
         if told is None:
             text = f"not analysed: {field!r} of {whose or where} is {after!r} (was {before!r})"
-            yield Sentence(direction="unknown", text=text, because=(where,))
+            yield ManifestChange(direction="unknown", text=text, because=(where,))
         elif callable(told):
             for text in told(whose, before, after):
-                yield Sentence(direction="wider", text=text, because=(where,))
+                yield ManifestChange(direction="wider", text=text, because=(where,))
 
 
 # -- how a field is told ---------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ def _price(whose: str, before: Price | None, after: Price | None) -> Iterator[st
         yield f"{whose} may now spend more tokens for the same money"
 
 
-def _answer(whose: str, before: Answer | None, after: Answer | None) -> Iterator[str]:
+def _answer(whose: str, before: AnswerContract | None, after: AnswerContract | None) -> Iterator[str]:
     if before is None:
         return
     floor = before.confidence or 0.0

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
-from remit.analysis.diff.manifests import Direction, Sentence, powers
+from remit.analysis.diff.manifests import Direction, ManifestChange, manifest_changes
 from remit.analysis.diff.policy import difference
-from remit.analysis.diff.witnesses import Refused, counterpart, facts_of, facts_text, rule_text
+from remit.analysis.diff.witnesses import WitnessRefused, counterpart, facts_of, facts_text, rule_text
 from remit.analysis.reach import Reach, reach_of
-from remit.analysis.solver.findings import Difference, Finding
-from remit.analysis.solver.ruleset import Side, read_side
+from remit.analysis.solver.findings import Finding, PolicyDifference
+from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core import Json, Request
 from remit.workspace import Workspace, vocabulary
 
@@ -25,17 +25,17 @@ _WAS: Final = {"allow": "allowed", "ask": "asked", "deny": "refused"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Authority:
+class PermissionDiff:
     """Everything that changes. `proved`: no new authority, for every request; `notes` change nobody's power."""
 
-    sentences: tuple[Sentence, ...]
+    sentences: tuple[ManifestChange, ...]
     notes: tuple[str, ...]
 
     @property
     def proved(self) -> bool:
         return all(one.direction == "narrower" for one in self.sentences)
 
-    def of(self, direction: Direction) -> tuple[Sentence, ...]:
+    def of(self, direction: Direction) -> tuple[ManifestChange, ...]:
         return tuple(one for one in self.sentences if one.direction == direction)
 
 
@@ -73,7 +73,7 @@ class _Reached:
         return self._by_action.get(action, frozenset())
 
 
-def authority(old: Workspace, new: Workspace) -> Authority:
+def permission_diff(old: Workspace, new: Workspace) -> PermissionDiff:
     """Compare two workspaces. A tool of `new` that is not pinned yet counts as it would once it is.
 
     Raises:
@@ -101,30 +101,30 @@ def authority(old: Workspace, new: Workspace) -> Authority:
         ):
             if who:
                 sentences.append(
-                    Sentence(
+                    ManifestChange(
                         direction="wider" if direction == "wider" else "narrower",
                         text=f"{', '.join(who)} {word} approve as {approvers.role}",
                     )
                 )
     for unsettled in dict.fromkeys((*found.unsettled, *writes.unsettled)):
         text = f"not analysed: {unsettled.action} on {unsettled.resource} for {', '.join(unsettled.subjects)}"
-        sentences.append(Sentence(direction="unknown", text=text, because=(unsettled.why,)))
-    sentences += powers(old, new)
-    return Authority(sentences=tuple(sentences), notes=tuple(_notes(old, new)))
+        sentences.append(ManifestChange(direction="unknown", text=text, because=(unsettled.why,)))
+    sentences += manifest_changes(old, new)
+    return PermissionDiff(sentences=tuple(sentences), notes=tuple(_notes(old, new)))
 
 
-def _side(label: str, workspace: Workspace, *, pinned: bool) -> Side:
-    side = read_side(label, workspace.files, vocabulary(workspace))
+def _side(label: str, workspace: Workspace, *, pinned: bool) -> RuleSet:
+    side = read_rule_set(label, workspace.files, vocabulary(workspace))
     return replace_ceiling(side, workspace, pinned=pinned, written=False)
 
 
-def replace_ceiling(side: Side, workspace: Workspace, *, pinned: bool, written: bool) -> Side:
+def replace_ceiling(side: RuleSet, workspace: Workspace, *, pinned: bool, written: bool) -> RuleSet:
     """The side within what the workspace's tools reach, or what they may write."""
     ceiling = _Reached(workspace, reach_of(workspace, pinned=pinned), written)
-    return Side(label=side.label, rows=side.rows, links=side.links, vocabulary=side.vocabulary, ceiling=ceiling)
+    return RuleSet(label=side.label, rows=side.rows, links=side.links, vocabulary=side.vocabulary, ceiling=ceiling)
 
 
-def _told(found: Difference, one: Finding, *, writing: bool = False) -> Sentence:
+def _told(found: PolicyDifference, one: Finding, *, writing: bool = False) -> ManifestChange:
     facts = facts_text(one.context)
     # Where an agent gains or loses something, so do those it acts for: the agents are what there is to tell.
     alike = [who for who in one.subjects if who.startswith("agent:")] or list(one.subjects)
@@ -145,7 +145,7 @@ def _told(found: Difference, one: Finding, *, writing: bool = False) -> Sentence
     stays = counterpart(found, one) if one.wider else None
     if not partner and one.wider:
         because.append(f"no {'user' if one.subject.startswith('agent:') else 'agent'} may take part in it yet")
-    return Sentence(
+    return ManifestChange(
         direction="wider" if one.wider else "narrower",
         partial=not partner,
         text=f"{who} {_SAID[one.after]} {verb}{whom} (was {_WAS[one.before]})",
@@ -161,7 +161,7 @@ def _told(found: Difference, one: Finding, *, writing: bool = False) -> Sentence
     )
 
 
-def _refused(stays: Refused | None) -> Mapping[str, Json] | None:
+def _refused(stays: WitnessRefused | None) -> Mapping[str, Json] | None:
     if stays is None:
         return None
     return {
@@ -172,7 +172,7 @@ def _refused(stays: Refused | None) -> Mapping[str, Json] | None:
     }
 
 
-def _partner(found: Difference, one: Finding) -> str:
+def _partner(found: PolicyDifference, one: Finding) -> str:
     """A user for whom the whole call goes through, or an agent that may make it for the user; "" where there is none."""
     side = found.new if one.wider else found.old
     wanted = "user:" if one.subject.startswith("agent:") else "agent:"
@@ -185,7 +185,7 @@ def _partner(found: Difference, one: Finding) -> str:
     return ""
 
 
-def _roles(found: Difference, one: Finding) -> Iterator[str]:
+def _roles(found: PolicyDifference, one: Finding) -> Iterator[str]:
     """Roles that the subject came to have, or lost."""
     before, after = found.old.roles.get(one.subject, frozenset()), found.new.roles.get(one.subject, frozenset())
     for role in sorted(after - before):

@@ -13,20 +13,28 @@ from typing import TypeAlias
 
 from remit.analysis.solver.comparison import Comparing, Group, Seen, plainness
 from remit.analysis.solver.conditions import atoms_of, context_of
-from remit.analysis.solver.findings import RANK, Approvers, Difference, Finding, Unsettled, Witness, agents_first
-from remit.analysis.solver.ruleset import Key, Side, uncollected
+from remit.analysis.solver.findings import (
+    RANK,
+    Finding,
+    PolicyDifference,
+    Unsettled,
+    Witness,
+    WitnessApprovers,
+    agents_first,
+)
+from remit.analysis.solver.ruleset import Key, RuleSet, uncollected
 from remit.analysis.solver.search import Change
 
 _Cause: TypeAlias = tuple[str, Change, frozenset[Key], frozenset[Key]]
 
 
-def difference(old: Side, new: Side) -> Difference:
+def difference(old: RuleSet, new: RuleSet) -> PolicyDifference:
     """Compare two sides, exactly."""
     with uncollected():
         return _difference(old, new)
 
 
-def _difference(old: Side, new: Side) -> Difference:
+def _difference(old: RuleSet, new: RuleSet) -> PolicyDifference:
     comparing = Comparing(old, new)
     groups: defaultdict[Group, list[tuple[str, str]]] = defaultdict(list)
     for subject, action in comparing.affected():
@@ -50,7 +58,7 @@ def _difference(old: Side, new: Side) -> Difference:
                 for resource, why in missing
             )
     findings = tuple(_finding(comparing, cause, seen) for cause, seen in found.items())
-    return Difference(
+    return PolicyDifference(
         old=old,
         new=new,
         findings=tuple(sorted(findings, key=lambda one: (-RANK[one.after], one.action, one.subject, one.resource))),
@@ -89,7 +97,7 @@ def _finding(comparing: Comparing, cause: _Cause, seen: list[tuple[str, Seen]]) 
     )
 
 
-def _approvers(old: Side, new: Side) -> Iterator[Approvers]:
+def _approvers(old: RuleSet, new: RuleSet) -> Iterator[WitnessApprovers]:
     asked = {
         atom.role
         for side in (old, new)
@@ -101,4 +109,4 @@ def _approvers(old: Side, new: Side) -> Iterator[Approvers]:
     for role in sorted(asked):
         before, after = old.people(role), new.people(role)
         if before != after:
-            yield Approvers(role=role, gained=tuple(sorted(after - before)), lost=tuple(sorted(before - after)))
+            yield WitnessApprovers(role=role, gained=tuple(sorted(after - before)), lost=tuple(sorted(before - after)))

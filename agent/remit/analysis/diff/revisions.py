@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from remit.analysis.solver.ruleset import Side, read_side
+from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core import UsageError
 from remit.core.parsing import read_file
 from remit.policy.language import Vocabulary
@@ -56,13 +56,13 @@ class Source:
             {path: data for path, data in self.files.items() if _told(path, data)}, root=None, code=digests
         )
 
-    def side(self, known: Vocabulary | None = None) -> Side:
+    def side(self, known: Vocabulary | None = None) -> RuleSet:
         """Its rules; `known` are the actions where this is no whole workspace.
 
         Raises:
             WorkspaceError: with every problem.
         """
-        return read_side(self.label, self.files, vocabulary(self.workspace) if self.whole else known)
+        return read_rule_set(self.label, self.files, vocabulary(self.workspace) if self.whole else known)
 
 
 def open_source(text: str, root: Path | None) -> Source:
@@ -81,7 +81,7 @@ def open_source(text: str, root: Path | None) -> Source:
     return source
 
 
-def live(root: Path) -> Source:
+def working_tree(root: Path) -> Source:
     """The workspace as its files are now."""
     return _folder(root)
 

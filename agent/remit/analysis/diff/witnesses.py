@@ -9,7 +9,7 @@ from itertools import chain
 from typing import Final
 
 from remit.analysis.solver.conditions import SETS
-from remit.analysis.solver.findings import Difference, Finding
+from remit.analysis.solver.findings import Finding, PolicyDifference
 from remit.core import Context, Json, Rule
 
 LONGEST_SHOWN: Final = 60  # characters of one text; a witness may need thousands
@@ -17,7 +17,7 @@ _PLAIN: Final = Context(time="12:00")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Refused:
+class WitnessRefused:
     """A request close to the witness that both sides refuse."""
 
     subject: str
@@ -26,7 +26,7 @@ class Refused:
     context: Context
 
 
-def counterpart(found: Difference, finding: Finding) -> Refused | None:
+def counterpart(found: PolicyDifference, finding: Finding) -> WitnessRefused | None:
     """The closest request that stays refused: other facts first, then a neighbour of the resource, then a stranger."""
     for one in _near(finding):
         if all(
@@ -37,20 +37,20 @@ def counterpart(found: Difference, finding: Finding) -> Refused | None:
     return None
 
 
-def _near(finding: Finding) -> Iterator[Refused]:
+def _near(finding: Finding) -> Iterator[WitnessRefused]:
     conditional = any(rule.text.split(",")[4].strip() != "True" for rule in (*finding.removed, *finding.added))
     facts = (
-        Refused(subject=finding.subject, action=finding.action, resource=finding.resource, context=context)
+        WitnessRefused(subject=finding.subject, action=finding.action, resource=finding.resource, context=context)
         for context in _other_facts(finding.context)
     )
     neighbours = (
-        Refused(subject=finding.subject, action=finding.action, resource=resource, context=finding.context)
+        WitnessRefused(subject=finding.subject, action=finding.action, resource=resource, context=finding.context)
         for resource in _neighbours(finding.resource)
     )
     yield from chain(facts, neighbours) if conditional else neighbours
     kind = "user" if finding.subject.startswith("user:") else "agent"
     for name in ("other", "stranger", "nobody-else"):
-        yield Refused(
+        yield WitnessRefused(
             subject=f"{kind}:{name}", action=finding.action, resource=finding.resource, context=finding.context
         )
 
@@ -107,7 +107,7 @@ class Replay:
     wrong: tuple[Finding, ...]
 
 
-def verify(found: Difference) -> Replay:
+def verify_witness(found: PolicyDifference) -> Replay:
     """Decide every witness on both sides by the policies themselves, for every subject that it names."""
     wrong: list[Finding] = []
     replayed = 0

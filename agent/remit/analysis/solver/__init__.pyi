@@ -1,3 +1,3 @@
-from .findings import Difference, Finding
+from .findings import Finding, PolicyDifference
 
-__all__ = ["Difference", "Finding"]
+__all__ = ["Finding", "PolicyDifference"]

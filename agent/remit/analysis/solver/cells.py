@@ -134,7 +134,15 @@ def _uses(atoms: Iterable[Atom], several: int) -> _Uses:
 
 def _examples(dim: Dim, kind: str, uses: _Uses, atoms: Iterable[Atom]) -> list[Value]:
     match dim[0]:
-        case "named_by_user" | "identified" | "quoted_by_user" | "requested_by_user" | "labels" | "unidentified" | "contains":
+        case (
+            "named_by_user"
+            | "identified"
+            | "quoted_by_user"
+            | "requested_by_user"
+            | "labels"
+            | "unidentified"
+            | "contains"
+        ):
             return [False, True]
         case "approvals":
             return sorted({0, *(abs(atom.least) for atom in atoms if atom.role)})

@@ -17,7 +17,7 @@ from remit.analysis.solver.cells import EFFECT
 from remit.analysis.solver.conditions import atoms_of, context_of
 from remit.analysis.solver.findings import RANK
 from remit.analysis.solver.paths import Space
-from remit.analysis.solver.ruleset import Key, Side
+from remit.analysis.solver.ruleset import Key, RuleSet
 from remit.analysis.solver.search import Answered, Change, ProposedCall, Question, Values, ask
 from remit.analysis.solver.segments import TooMany
 from remit.core import Context, Verdict, action_matches
@@ -57,7 +57,7 @@ class _Merged:
 class Comparing:
     """Two sides, and what is common to all questions about them."""
 
-    def __init__(self, old: Side, new: Side) -> None:
+    def __init__(self, old: RuleSet, new: RuleSet) -> None:
         self.old: Final = old
         self.new: Final = new
         self._patterns: Final[dict[str, Pattern]] = {**old.patterns, **new.patterns}
@@ -313,7 +313,7 @@ def _holds(key: Key, context: Context) -> bool:
     return read_condition(key.condition, "deny" if key.effect == "deny" else "allow").holds(context)
 
 
-def _actions(old: Side, new: Side) -> tuple[str, ...]:
+def _actions(old: RuleSet, new: RuleSet) -> tuple[str, ...]:
     """Every action there is.
 
     Where the tools are not known: those that rules name, and for each tool one that stands for its other actions.

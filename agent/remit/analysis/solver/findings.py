@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from remit.analysis.solver.ruleset import Side
+from remit.analysis.solver.ruleset import RuleSet
 from remit.core import Context, Rule, Verdict
 
 
@@ -63,7 +63,7 @@ RANK: Final[Mapping[Verdict, int]] = {"deny": 0, "ask": 1, "allow": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Approvers:
+class WitnessApprovers:
     """Who may newly, or no longer, approve in a role that a rule asks."""
 
     role: str
@@ -82,13 +82,13 @@ class Unsettled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class PolicyDifference:
     """Everything in which two sides differ. Empty means: proved equal, for every request."""
 
-    old: Side = field(repr=False)
-    new: Side = field(repr=False)
+    old: RuleSet = field(repr=False)
+    new: RuleSet = field(repr=False)
     findings: tuple[Finding, ...]
-    approvers: tuple[Approvers, ...]
+    approvers: tuple[WitnessApprovers, ...]
     unsettled: tuple[Unsettled, ...]
 
     @property

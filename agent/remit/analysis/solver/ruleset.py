@@ -13,9 +13,9 @@ from typing import Literal, NamedTuple, Protocol
 from remit.core import Context, Request, Rule, Verdict, action_matches
 from remit.policy import Policy
 from remit.policy.language import (
-    Link,
     Pattern,
-    Row,
+    RoleLink,
+    RuleRow,
     Rules,
     Vocabulary,
     closures,
@@ -40,12 +40,12 @@ class Ceiling(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Side:
+class RuleSet:
     """Rules under a name that people know them by. `vocabulary` is None where nobody knows which actions there are."""
 
     label: str
-    rows: tuple[Row, ...]
-    links: tuple[Link, ...]
+    rows: tuple[RuleRow, ...]
+    links: tuple[RoleLink, ...]
     vocabulary: Vocabulary | None = None
     ceiling: Ceiling | None = None
     _names: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
@@ -75,8 +75,8 @@ class Side:
         }
 
     @cached_property
-    def _by_key(self) -> Mapping[Key, list[Row]]:
-        found: defaultdict[Key, list[Row]] = defaultdict(list)
+    def _by_key(self) -> Mapping[Key, list[RuleRow]]:
+        found: defaultdict[Key, list[RuleRow]] = defaultdict(list)
         for row in self.rows:
             found[Key(row.rule.effect, row.pattern.text, row.condition.text)].append(row)
         return found
@@ -92,7 +92,7 @@ class Side:
         return frozenset(name for name in named if not name.startswith("role:"))
 
     @staticmethod
-    def key(row: Row) -> Key:
+    def key(row: RuleRow) -> Key:
         return Key(row.rule.effect, row.pattern.text, row.condition.text)
 
     def names(self, subject: str) -> frozenset[str]:
@@ -150,7 +150,7 @@ class Side:
         return self.policy.decide(request).verdict
 
 
-def read_side(label: str, files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> Side:
+def read_rule_set(label: str, files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> RuleSet:
     """The rules in `files`, read as strictly as for a run, but for which actions exist.
 
     Raises:
@@ -158,7 +158,7 @@ def read_side(label: str, files: Mapping[str, bytes], vocabulary: Vocabulary | N
     """
     with uncollected():
         rules = read_rules(files)
-    return Side(label=label, rows=rules.rows, links=rules.links, vocabulary=vocabulary)
+    return RuleSet(label=label, rows=rules.rows, links=rules.links, vocabulary=vocabulary)
 
 
 @contextmanager

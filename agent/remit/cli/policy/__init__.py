@@ -17,9 +17,9 @@ from remit.cli.policy.diff import diff_command
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from remit.analysis import Approvers, Can, Who
+    from remit.analysis import Holder, Permission, RequiredApprovers
     from remit.core import Confinement, Context, Decision, Request, Rule
-    from remit.policy import Policy, Weighed
+    from remit.policy import Evaluated, Policy
     from remit.policy.language import Vocabulary
 
 
@@ -80,10 +80,10 @@ def explain_command(**options: Any) -> None:
       remit policy explain tickets.create ticket:INC-7 --agent triage --user operator --calls tickets.create=1
     """
     from remit.policy.language import GlobError
-    from remit.workspace import find_workspace, load_rooms
+    from remit.workspace import find_workspace, load_workspace_and_policy
 
     query = PolicyQuery(**options)
-    _, rules = load_rooms(find_workspace(Path.cwd()))
+    _, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
     _check_action(rules, query.action)
     request = query.request(rules)
     decision = rules.advise(request, rules.decide(request))
@@ -155,7 +155,7 @@ class PolicyQuery:
         )
 
 
-def _show_weighed(weighed: Iterable[Weighed]) -> None:
+def _show_weighed(weighed: Iterable[Evaluated]) -> None:
     rows = [
         (
             line.subject if line.named == line.subject else f"{line.subject} as {line.named}",
@@ -207,9 +207,9 @@ def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> N
     from remit.analysis import who
     from remit.core import UsageError
     from remit.policy.language import GlobError
-    from remit.workspace import find_workspace, load_rooms
+    from remit.workspace import find_workspace, load_workspace_and_policy
 
-    _, rules = load_rooms(find_workspace(Path.cwd()))
+    _, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
     _check_action(rules, action)
     try:
         found = who(rules, action, resource)
@@ -240,9 +240,9 @@ def can_command(subject: str, as_json: bool) -> None:
     """
     from remit.analysis import can
     from remit.core import UsageError
-    from remit.workspace import find_workspace, load_rooms
+    from remit.workspace import find_workspace, load_workspace_and_policy
 
-    _, rules = load_rooms(find_workspace(Path.cwd()))
+    _, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
     if subject not in rules.subjects:
         raise UsageError(f"no rule speaks of {subject!r}; write one of {', '.join(sorted(rules.subjects))}")
     found = can(rules, subject)
@@ -294,12 +294,12 @@ def _counted(text: str) -> tuple[str, int]:
     return name, int(count or 1)
 
 
-def _as_json(found: Iterable[Who | Can]) -> str:
+def _as_json(found: Iterable[Holder | Permission]) -> str:
     """Rules are models, which `asdict` leaves as they are."""
     return json_text([asdict(one) for one in found], default=lambda rule: rule.model_dump(mode="json"))
 
 
-def _standing(one: Who) -> str:
+def _standing(one: Holder) -> str:
     conditions = [text for text in one.only_if if not _only_asks(text, one.asks)]
     only_if = f" if {' or '.join(conditions)}" if conditions else ""
     unless = f" unless {' or '.join(one.unless)}" if one.unless else ""
@@ -307,7 +307,7 @@ def _standing(one: Who) -> str:
     return f"{words[one.standing]}{only_if}{unless}"
 
 
-def _ability(one: Can) -> str:
+def _ability(one: Permission) -> str:
     condition = f" if {one.condition}" if one.condition and not _only_asks(one.condition, one.asks) else ""
     if one.denied_by is not None:
         return f"never: {_where((one.denied_by,))} denies all of it"
@@ -316,12 +316,12 @@ def _ability(one: Can) -> str:
     return f"by asking {_asks(one.asks)}{condition}" if one.standing == "asks" else f"allowed{condition}"
 
 
-def _only_asks(condition: str, asks: Iterable[Approvers]) -> bool:
+def _only_asks(condition: str, asks: Iterable[RequiredApprovers]) -> bool:
     """Whether the condition says no more than whom to ask."""
     return condition in {f"approved('{one.role}')" for one in asks}
 
 
-def _asks(asks: Iterable[Approvers]) -> str:
+def _asks(asks: Iterable[RequiredApprovers]) -> str:
     return ", ".join(f"{one.role} ({_people(one.people)})" for one in asks)
 
 

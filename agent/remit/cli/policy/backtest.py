@@ -39,12 +39,12 @@ def backtest_command(
     from dataclasses import asdict
 
     from remit.analysis import backtest_rules
-    from remit.analysis.diff import live, open_source
+    from remit.analysis.diff import open_source, working_tree
     from remit.core import UsageError
     from remit.workspace import find_workspace
 
     root = find_workspace(Path.cwd())
-    here = live(root)
+    here = working_tree(root)
     source = here if candidate is None else open_source(candidate, root)
     found = backtest_rules(_runs(root, traces), source.side(here.side().vocabulary))
     if not found.runs:
@@ -121,12 +121,12 @@ def suggest_command(
       remit policy suggest --tool files --agent triage
     """
     from remit.analysis import first_policy, recorded_decisions, suggest
-    from remit.analysis.diff import live
+    from remit.analysis.diff import working_tree
     from remit.core import UsageError
     from remit.workspace import find_workspace, policy_files
 
     root = find_workspace(Path.cwd())
-    here = live(root)
+    here = working_tree(root)
     if tool is not None:
         text = first_policy(here.workspace, tool, agent, approver)
         echo(json_text({"ok": True, "rules": text}) if as_json else text, nl=as_json)

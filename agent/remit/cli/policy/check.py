@@ -14,7 +14,7 @@ from remit.cli.output import echo, json_text, style
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from remit.analysis import CaseResult, Coverage, Remark, Score
+    from remit.analysis import Coverage, LintFinding, PolicyCaseResult, Score
 
 
 @click.command("check")
@@ -32,12 +32,12 @@ def check_command(strict: bool, as_json: bool) -> None:
       remit policy check --strict
     """
     from remit.analysis import lint_rules
-    from remit.analysis.diff import live
-    from remit.workspace import find_workspace, load_rooms
+    from remit.analysis.diff import working_tree
+    from remit.workspace import find_workspace, load_workspace_and_policy
 
     root = find_workspace(Path.cwd())
-    workspace, rules = load_rooms(root)
-    remarks = lint_rules(live(root).side(), workspace)
+    workspace, rules = load_workspace_and_policy(root)
+    remarks = lint_rules(working_tree(root).side(), workspace)
     failed = any(strict or one.weight == "warning" for one in remarks)
     if as_json:
         told = [{**vars(one), "weight": one.weight} for one in remarks]
@@ -50,7 +50,7 @@ def check_command(strict: bool, as_json: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _show_remarks(remarks: Iterable[Remark]) -> None:
+def _show_remarks(remarks: Iterable[LintFinding]) -> None:
     for one in remarks:
         colour = "yellow" if one.weight == "warning" else "cyan"
         where = one.file if one.line is None else f"{one.file}:{one.line}"
@@ -79,17 +79,17 @@ def test_command(mutate: bool, least: float, as_json: bool) -> None:
       remit policy test --mutate --least 90
     """
     from remit.analysis import run_cases, score, uncovered
-    from remit.analysis.diff import live
+    from remit.analysis.diff import working_tree
     from remit.core.parsing import table_text
     from remit.policy import CASES, read_cases
-    from remit.workspace import find_workspace, load_rooms
+    from remit.workspace import find_workspace, load_workspace_and_policy
 
     root = find_workspace(Path.cwd())
-    _, rules = load_rooms(root)
+    _, rules = load_workspace_and_policy(root)
     table = table_text(root / CASES, file=CASES)
     results = run_cases(rules, table, CASES)
     coverage = uncovered(rules, results)
-    found = score(live(root).side(), [case for _, case in read_cases(rules, table, CASES)]) if mutate else None
+    found = score(working_tree(root).side(), [case for _, case in read_cases(rules, table, CASES)]) if mutate else None
     failed = any(not result.passed for result in results)
     if found is not None:
         failed = failed or found.percent < least or bool(coverage.rules) or bool(coverage.actions)
@@ -100,7 +100,7 @@ def test_command(mutate: bool, least: float, as_json: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _tested(results: Iterable[CaseResult], coverage: Coverage, found: Score | None) -> dict[str, Any]:
+def _tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found: Score | None) -> dict[str, Any]:
     body: dict[str, Any] = {
         "cases": [asdict(result) for result in results],
         "uncovered": [rule.model_dump(mode="json") for rule in coverage.rules],
@@ -117,7 +117,7 @@ def _tested(results: Iterable[CaseResult], coverage: Coverage, found: Score | No
     return body
 
 
-def _show_tested(results: Iterable[CaseResult], coverage: Coverage, found: Score | None) -> None:
+def _show_tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found: Score | None) -> None:
     from remit.analysis import OPERATORS
 
     passed = failed = 0

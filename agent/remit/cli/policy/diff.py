@@ -11,7 +11,7 @@ import click
 from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
-    from remit.analysis.solver import Difference, Finding
+    from remit.analysis.solver import Finding, PolicyDifference
     from remit.core import Verdict
 
 GATES: Final = ("newly-allowed", "newly-asked", "newly-denied", "wider", "any")
@@ -38,12 +38,12 @@ def diff_command(old: str, new: str | None, verify: bool, fail_on: tuple[str, ..
       remit policy diff HEAD~1 --fail-on newly-allowed
       remit policy diff ../old/policies policies --verify
     """
-    from remit.analysis.diff import difference, live, open_source
-    from remit.analysis.diff import verify as replay
+    from remit.analysis.diff import difference, open_source, working_tree
+    from remit.analysis.diff import verify_witness as replay
     from remit.workspace import find_workspace
 
     root = find_workspace(Path.cwd())
-    here = live(root)
+    here = working_tree(root)
     after = here if new is None else open_source(new, root)
     before = open_source(old, root)
     known = here.side().vocabulary
@@ -62,7 +62,7 @@ def diff_command(old: str, new: str | None, verify: bool, fail_on: tuple[str, ..
     sys.exit(1 if failed else 0)
 
 
-def _failed(found: Difference, gates: tuple[str, ...]) -> bool:
+def _failed(found: PolicyDifference, gates: tuple[str, ...]) -> bool:
     """Whether a gate is shut; what could not be settled shuts every gate, for it may hide anything."""
     shut = {
         "newly-allowed": bool(found.changed_to("allow")),
@@ -74,7 +74,7 @@ def _failed(found: Difference, gates: tuple[str, ...]) -> bool:
     return bool(gates) and (bool(found.unsettled) or any(shut[gate] for gate in gates))
 
 
-def _difference_json(found: Difference, limit: int) -> dict[str, Any]:
+def _difference_json(found: PolicyDifference, limit: int) -> dict[str, Any]:
     return {
         "equal": found.equal,
         "counts": {f"newly_{_WORDS[after]}": len(found.changed_to(after)) for after in _WORDS},
@@ -84,7 +84,7 @@ def _difference_json(found: Difference, limit: int) -> dict[str, Any]:
     }
 
 
-def _finding_json(found: Difference, one: Finding) -> dict[str, Any]:
+def _finding_json(found: PolicyDifference, one: Finding) -> dict[str, Any]:
     from remit.analysis.diff import counterpart, facts_of
 
     stays = counterpart(found, one)
@@ -102,7 +102,7 @@ def _finding_json(found: Difference, one: Finding) -> dict[str, Any]:
     }
 
 
-def _show_difference(found: Difference, limit: int) -> None:
+def _show_difference(found: PolicyDifference, limit: int) -> None:
     if found.equal:
         echo("no difference: every request is decided alike, proved")
         return
@@ -128,7 +128,7 @@ def _show_difference(found: Difference, limit: int) -> None:
         echo("what is not analysed may hide a difference of any kind")
 
 
-def _show_finding(found: Difference, one: Finding) -> None:
+def _show_finding(found: PolicyDifference, one: Finding) -> None:
     from remit.analysis.diff import counterpart, facts_text, rule_text
 
     facts = facts_text(one.context)

@@ -12,7 +12,7 @@ import click
 from remit.cli.output import echo, json_text, style
 
 if TYPE_CHECKING:
-    from remit.analysis.diff import Authority, Sentence
+    from remit.analysis.diff import ManifestChange, PermissionDiff
 
 _TITLES: Final[dict[Literal["wider", "unknown", "narrower"], str]] = {
     "wider": "new authority",
@@ -39,17 +39,17 @@ def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_j
       remit diff HEAD~1 --format markdown
       remit diff ../before . --fail-on-new
     """
-    from remit.analysis.diff import authority, live, open_source
+    from remit.analysis.diff import open_source, permission_diff, working_tree
     from remit.core import UsageError
     from remit.workspace import find_workspace
 
     root = None if new is not None and Path(new).is_dir() else find_workspace(Path.cwd())
     before = open_source(base, root)
-    after = live(root) if new is None and root is not None else open_source(str(new), root)
+    after = working_tree(root) if new is None and root is not None else open_source(str(new), root)
     for source in (before, after):
         if not source.whole:
             raise UsageError(f"{source.label!r} is no workspace: name a folder with remit.toml, or a git revision")
-    found = authority(before.workspace, after.workspace)
+    found = permission_diff(before.workspace, after.workspace)
     if as_json or shape == "json":
         echo(json_text(_json(found)))
     else:
@@ -57,7 +57,7 @@ def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_j
     sys.exit(1 if fail_on_new and not found.proved else 0)
 
 
-def _json(found: Authority) -> dict[str, object]:
+def _json(found: PermissionDiff) -> dict[str, object]:
     return {
         "ok": True,
         "no_new_authority": found.proved,
@@ -66,7 +66,7 @@ def _json(found: Authority) -> dict[str, object]:
     }
 
 
-def _text(found: Authority) -> str:
+def _text(found: PermissionDiff) -> str:
     lines: list[str] = []
     if found.proved:
         lines.append(style(f"{NOTHING}: proved for every agent, action and resource", fg="green"))
@@ -82,7 +82,7 @@ def _text(found: Authority) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown(found: Authority) -> str:
+def _markdown(found: PermissionDiff) -> str:
     lines = ["### Authority of the agents", ""]
     if found.proved:
         lines += [f"**{NOTHING}**, proved for every agent, action and resource.", ""]
@@ -99,7 +99,7 @@ def _markdown(found: Authority) -> str:
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _request(one: Sentence) -> str:
+def _request(one: ManifestChange) -> str:
     stays = one.still_refused or {}
     return f"{stays['subject']} {stays['action']} on {stays['resource']}"
 

@@ -178,13 +178,13 @@ def _for_vendor(trace: Trace) -> Trace:
     from remit.core import UsageError
     from remit.runtime import new_run_id
     from remit.tracing import Trace
-    from remit.tracing.reports import Declared, declared, replaced
+    from remit.tracing.reports import KeptWords, anonymized, declared
 
     try:
         words = declared(open_bundles(trace).values())
     except UsageError:
-        words = Declared()  # without the rulebook no name is known to be the tools' own, and all are replaced
-    chain = replaced(trace.records, words, run=new_run_id())
+        words = KeptWords()  # without the rulebook no name is known to be the tools' own, and all are replaced
+    chain = anonymized(trace.records, words, run=new_run_id())
     return Trace(run=chain.run, records=tuple(link.recorded() for link in chain.links), chain=chain)
 
 

@@ -13,7 +13,7 @@ from remit.cli.run_argument import is_file, open_run, open_run_of
 
 if TYPE_CHECKING:
     from remit.tracing import Trace
-    from remit.tracing.reports import Compared, Cost, Difference, Files
+    from remit.tracing.reports import Cost, Files, RunDiff, RunDifference
 
 SHOWN = 12  # differences after the first, and slower calls, on a terminal
 LINES = 24  # of one diff
@@ -36,12 +36,12 @@ def diff_command(run: str, other: str | None, good: bool, as_json: bool) -> None
       remit trace diff 9c1d --good
       remit trace diff good.jsonl 9c1d
     """
-    from remit.tracing.reports import compare, tell
+    from remit.tracing.reports import build_timeline, diff_runs
 
     if good == (other is not None):
         raise click.UsageError("name another run, or write --good for the last one that completed")
     before, after = _good(run) if other is None else (open_run(run), open_run(other))
-    found = compare(tell(before.records), tell(after.records), files=_files(before, after))
+    found = diff_runs(build_timeline(before.records), build_timeline(after.records), files=_files(before, after))
     if as_json:
         echo(json_text({"ok": found.same, **asdict(found)}))
     else:
@@ -75,7 +75,7 @@ def _files(a: Trace, b: Trace) -> tuple[Files, Files] | None:
         return None
 
 
-def _show(found: Compared) -> None:
+def _show(found: RunDiff) -> None:
     echo(f"{found.a[:8]} and {found.b[:8]}: {_count(found.aligned, 'call')} side by side")
     for changed in found.changed:
         echo(f"\n{style('changed', fg='yellow')} {changed.name}")
@@ -102,7 +102,7 @@ def _show(found: Compared) -> None:
     echo(f"\ncost   {_cost(before)}\n    is {_cost(after)}")
 
 
-def _line(difference: Difference) -> str:
+def _line(difference: RunDifference) -> str:
     places = [place for place in dict.fromkeys((difference.a, difference.b)) if place]
     where = f"at step {' / '.join(places)}, " if places else ""
     return f"{where}{difference.kind}: {_short(difference.what)}"

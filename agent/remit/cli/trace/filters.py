@@ -59,9 +59,9 @@ class RunFilter:
 
 def _calls(session: WorkspaceSession, run: str) -> Iterator[tuple[str, str]]:
     """Each call's action and how it ended, `ok` or a code; and how the run itself ended, under no action."""
-    from remit.tracing.reports import tell
+    from remit.tracing.reports import build_timeline
 
-    timeline = tell(session.journal.events(run))
+    timeline = build_timeline(session.journal.events(run))
     for call in timeline.calls:
         yield call.name, call.error.code if call.error else "" if call.result is None else "ok"
     if timeline.finished is not None and timeline.finished.code is not None:

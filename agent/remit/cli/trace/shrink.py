@@ -18,7 +18,7 @@ from remit.cli.run_argument import open_run
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from remit.replay import Shrunk
+    from remit.replay import ShrinkResult
     from remit.tracing import Trace
 
 TEST: Final = '''"""An incident, kept as a test by `remit trace shrink`: run {run}, shrunk from {before} steps to {after}.
@@ -76,7 +76,7 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
     """
     from remit.replay import shrink
     from remit.runtime import new_run_id
-    from remit.tracing.reports import FORMS, find_failures, parse_failing
+    from remit.tracing.reports import FORMS, find_failures, parse_failure_selector
 
     trace = open_run(run)
     if keep is None:
@@ -91,7 +91,9 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
     for path in (output, to_test, golden):
         if path is not None and path.exists():
             raise click.UsageError(f"{str(path)!r} is there already: remove it, or name another file")
-    work = shrink(trace.records, open_bundles(trace), parse_failing(keep), run=new_run_id(), told=_progress(as_json))
+    work = shrink(
+        trace.records, open_bundles(trace), parse_failure_selector(keep), run=new_run_id(), told=_progress(as_json)
+    )
     shrunk = asyncio.run(work)
     smaller = _trace_of(shrunk, trace)
     written: list[str] = []
@@ -133,7 +135,7 @@ def _golden(to_test: Path) -> Path:
     return session / "traces" / "golden" / f"{to_test.stem.removeprefix('test_')}.jsonl"
 
 
-def _trace_of(shrunk: Shrunk, source: Trace) -> Trace:
+def _trace_of(shrunk: ShrinkResult, source: Trace) -> Trace:
     from remit.replay import sealed
     from remit.tracing import Trace
 
@@ -150,8 +152,8 @@ def _write(smaller: Trace, path: Path) -> str:
     return _named(path)
 
 
-def _write_test(path: Path, golden: Path, shrunk: Shrunk, run: str, keep: str) -> str:
-    from remit.tracing.reports import parse_failing
+def _write_test(path: Path, golden: Path, shrunk: ShrinkResult, run: str, keep: str) -> str:
+    from remit.tracing.reports import parse_failure_selector
 
     session = _session()
     text = TEST.format(
@@ -160,7 +162,7 @@ def _write_test(path: Path, golden: Path, shrunk: Shrunk, run: str, keep: str) -
         after=len({step for step, _ in shrunk.origins}),
         failing=keep,
         golden=golden.relative_to(session).as_posix(),
-        asked=BY_TOOLS if parse_failing(keep).code in OF_TOOLS else BY_RULES,
+        asked=BY_TOOLS if parse_failure_selector(keep).code in OF_TOOLS else BY_RULES,
         name=re.sub(r"\W+", "_", path.stem.removeprefix("test_")).strip("_").lower() or "the_incident",
         up=".parent" * len(path.resolve().parent.relative_to(session).parts),
     )
@@ -174,11 +176,11 @@ def _named(path: Path) -> str:
     return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
 
 
-def _parts(shrunk: Shrunk) -> list[dict[str, Any]]:
+def _parts(shrunk: ShrinkResult) -> list[dict[str, Any]]:
     """Each call that is left: its place now and before, what it asked, and how it ended."""
-    from remit.tracing.reports import tell
+    from remit.tracing.reports import build_timeline
 
-    calls = tell(shrunk.records).calls
+    calls = build_timeline(shrunk.records).calls
     places = [place for place in shrunk.origins if place[1] >= 0]
     return [
         {
@@ -195,7 +197,7 @@ def _parts(shrunk: Shrunk) -> list[dict[str, Any]]:
     ]
 
 
-def _show(shrunk: Shrunk, keep: str, written: list[str]) -> None:
+def _show(shrunk: ShrinkResult, keep: str, written: list[str]) -> None:
     steps, parts = shrunk.before
     left = len({step for step, _ in shrunk.origins})
     echo(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from remit.core.attempts import Change, Connection, Landed, Limit, Refused, Spent
+from remit.core.attempts import Change, Connection, DeniedAccess, Landed, ReachedLimit, ResourceUsage
 from remit.core.calls import Call, Confinement, Decision, Json, ProposedCall, Result
 from remit.core.errors import Code
 from remit.core.events.event import Event
@@ -68,11 +68,11 @@ class AttemptEnded(Event):
     value: Json = None
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[DeniedAccess, ...] = ()
     connections: tuple[Connection, ...] = ()
     stderr: str = ""
-    spent: Spent = Spent()
-    limit: Limit | None = None  # with `timeout` and `resource_exhausted`
+    spent: ResourceUsage = ResourceUsage()
+    limit: ReachedLimit | None = None  # with `timeout` and `resource_exhausted`
     lost: bool = False  # the process that ran it died; another one wrote this
     retry_in_s: float | None = None  # seconds until the next attempt; None: there is none
     retry_after_s: float | None = None  # seconds that the tool itself asked to wait

@@ -7,10 +7,10 @@ from .json_validation import Mismatch, validate
 from .names import canonical, proper_name, resource_of, tables_of
 from .outside import LARGEST_LINE, count_of, load_json, load_toml, load_yaml, read_file, read_text
 from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
-from .toml import Matching, Table, read_table, toml_line, wrong
+from .toml import Matching, TomlTable, read_table, toml_line, wrong
 from .toml_fields import Duration, Label, Size, Summary, duration, size
 from .urls import DEFAULT_PORT, SCHEMES, URL_KINDS, Url, canonical_host, canonical_url
-from .yaml import MOST_BITS, Row, read_rows, table_text
+from .yaml import MOST_BITS, YamlRow, read_rows, table_text
 
 __all__ = [
     "DEFAULT_PORT",
@@ -24,11 +24,11 @@ __all__ = [
     "Matching",
     "Mismatch",
     "OwnCopies",
-    "Row",
     "Size",
     "Summary",
-    "Table",
+    "TomlTable",
     "Url",
+    "YamlRow",
     "canonical",
     "canonical_host",
     "canonical_json",

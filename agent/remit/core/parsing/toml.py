@@ -31,7 +31,7 @@ _SCALAR = re.compile(r"[^,\]}\n#]+")
 File = TypeVar("File", bound=BaseModel)
 
 
-class Table(BaseModel):
+class TomlTable(BaseModel):
     """A table of a file that people write: unknown keys and wrong types are problems, nothing is coerced."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)

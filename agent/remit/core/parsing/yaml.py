@@ -16,7 +16,7 @@ MOST_BITS: Final = 1024  # of a whole number; Python prints no more than about f
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class YamlRow:
     """One row. `line` is where it begins, `lines` where each of its keys stands; both 1-based."""
 
     value: Json
@@ -29,7 +29,7 @@ def table_text(path: Path, *, file: str) -> str:
     return read_text(path, file=file) if path.exists() else ""
 
 
-def read_rows(text: str, *, file: str) -> Iterator[Row]:
+def read_rows(text: str, *, file: str) -> Iterator[YamlRow]:
     """The rows of one table; an empty file has none.
 
     Raises WorkspaceError where it is not YAML or not a list; where rows hold what JSON cannot say, after all others.
@@ -50,7 +50,7 @@ def read_rows(text: str, *, file: str) -> Iterator[Row]:
         except ValueError as error:
             problems.append(Problem(file=file, line=line, what=str(error), fix="write plain texts, numbers and lists"))
             continue
-        yield Row(value=value, line=line, lines={str(key): int(at[0]) + 1 for key, at in keys.items()})
+        yield YamlRow(value=value, line=line, lines={str(key): int(at[0]) + 1 for key, at in keys.items()})
     if problems:
         raise WorkspaceError(problems)
 

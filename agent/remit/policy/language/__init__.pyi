@@ -1,9 +1,9 @@
 from .conditions import ROLE, TIME, Condition, ConditionError, parse_condition, read_condition
 from .evaluation import same
-from .loader import Row, Rules, Vocabulary, read_rules
-from .names import Declared
+from .loader import RuleRow, Rules, Vocabulary, read_rules
+from .names import DeclaredNames
 from .patterns import EVERYTHING, GlobError, Pattern, parse_pattern, parse_resource, segment_matches
-from .roles import Link, check_links, closures
+from .roles import RoleLink, check_links, closures
 
 __all__ = [
     "EVERYTHING",
@@ -11,11 +11,11 @@ __all__ = [
     "TIME",
     "Condition",
     "ConditionError",
-    "Declared",
+    "DeclaredNames",
     "GlobError",
-    "Link",
     "Pattern",
-    "Row",
+    "RoleLink",
+    "RuleRow",
     "Rules",
     "Vocabulary",
     "check_links",

@@ -17,9 +17,9 @@ from remit.core.parsing import canonical, hidden_character
 from remit.policy.language.casbin_model import MODEL_FILE, check_model
 from remit.policy.language.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
 from remit.policy.language.disclosure import DEFAULT, Disclosure, disclosed, is_directive
-from remit.policy.language.names import Declared, check_names
+from remit.policy.language.names import DeclaredNames, check_names
 from remit.policy.language.patterns import GlobError, Pattern, parse_pattern
-from remit.policy.language.roles import Link, check_links
+from remit.policy.language.roles import RoleLink, check_links
 
 FOLDER: Final = "policies/"
 LONGEST_LINE: Final = 16_384  # characters
@@ -44,7 +44,7 @@ class Vocabulary:
     effects: Mapping[str, Effect] = field(default_factory=dict[str, Effect])
     means: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     unconfined: frozenset[str] = frozenset()
-    names: Declared | None = None
+    names: DeclaredNames | None = None
 
     def effect(self, action: str) -> Effect:
         """What the action does, "once" where nobody says."""
@@ -68,7 +68,7 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Row:
+class RuleRow:
     """One `p` row, ready to be asked; itself only, however alike another. `number` orders rows over all files."""
 
     number: int
@@ -90,8 +90,8 @@ class Row:
 class Rules:
     """Everything that `policies/` says."""
 
-    rows: tuple[Row, ...]
-    links: tuple[Link, ...]
+    rows: tuple[RuleRow, ...]
+    links: tuple[RoleLink, ...]
 
 
 def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> Rules:
@@ -121,8 +121,8 @@ def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None)
 
 
 def read_more(
-    rows: Sequence[Row], text: str, vocabulary: Vocabulary | None, *, file: str, subject: str
-) -> tuple[Row, ...]:
+    rows: Sequence[RuleRow], text: str, vocabulary: Vocabulary | None, *, file: str, subject: str
+) -> tuple[RuleRow, ...]:
     """Those rows, and those of a text that speaks of `subject` only, which no file of the workspace can name.
 
     Raises:
@@ -140,8 +140,8 @@ class _Reader:
     """Gathers rows, links and problems over all files."""
 
     vocabulary: Vocabulary | None
-    rows: list[Row] = field(default_factory=list[Row])
-    links: list[Link] = field(default_factory=list[Link])
+    rows: list[RuleRow] = field(default_factory=list[RuleRow])
+    links: list[RoleLink] = field(default_factory=list[RoleLink])
     problems: list[Problem] = field(default_factory=list[Problem])
     only: str = ""  # the one subject that a text of its own may speak of
     # Rules repeat themselves: what was read once is not read again, and equal conditions are one compiled condition.
@@ -228,7 +228,7 @@ class _Reader:
 
     def _link(self, at: _At, member: str, role: str) -> None:
         if self._subject(at, member) and ROLE.fullmatch(role):
-            self.links.append(Link(file=at.file, line=at.number, member=intern(member), role=intern(role)))
+            self.links.append(RoleLink(file=at.file, line=at.number, member=intern(member), role=intern(role)))
         elif not ROLE.fullmatch(role):
             at.wrong(f"{role!r} is not a role", "write role:<name>, of letters, digits and . _ @ + -")
 
@@ -262,7 +262,7 @@ class _Reader:
             return
         if known and pattern and asked:
             self.rows.append(
-                Row(
+                RuleRow(
                     number=len(self.rows),
                     rule=Rule(file=at.file, line=at.number, text=at.line, effect=effect, note=note),
                     subject=intern(subject),

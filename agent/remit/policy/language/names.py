@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, Protocol
 
 from remit.core import BREAK_GLASS, Problem, Rule
 from remit.policy.language.conditions import Condition
-from remit.policy.language.roles import Link
+from remit.policy.language.roles import RoleLink
 
 LABELS: Final = frozenset({"untrusted", "private"})  # there in every workspace, whatever its tools return
 CARRIED: Final = frozenset({"link", "address", "account"})
@@ -20,7 +20,7 @@ NOBODY: Final = "user:none"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Declared:
+class DeclaredNames:
     """What the files of a workspace declare, agents and users as subjects. `users` None: every account is one, so any is."""
 
     envs: frozenset[str]
@@ -51,7 +51,7 @@ class _Named(NamedTuple):
     declare: str
 
 
-def check_names(rows: Iterable[Speaks], links: Iterable[Link], declared: Declared) -> Iterator[Problem]:
+def check_names(rows: Iterable[Speaks], links: Iterable[RoleLink], declared: DeclaredNames) -> Iterator[Problem]:
     """Every name that no file declares, once for each row."""
     links = tuple(links)
     roles = frozenset({BREAK_GLASS, *(link.role for link in links)})
@@ -71,7 +71,7 @@ def _undeclared(names: Iterable[_Named]) -> Iterator[Problem]:
             yield Problem(file=one.file, line=one.line, what=f"no file declares the {one.kind} {one.name!r}", fix=fix)
 
 
-def _subject(file: str, line: int, name: str, declared: Declared, roles: frozenset[str]) -> _Named:
+def _subject(file: str, line: int, name: str, declared: DeclaredNames, roles: frozenset[str]) -> _Named:
     kind, _, plain = name.partition(":")
     if kind == "agent":
         return _Named(file, line, kind, name, declared.agents, f"write agent/{plain}/agent.toml")
@@ -81,7 +81,7 @@ def _subject(file: str, line: int, name: str, declared: Declared, roles: frozens
     return _Named(file, line, kind, name, users, f'add "{name}" to users in remit.toml')
 
 
-def _facts(row: Speaks, declared: Declared) -> Iterator[_Named]:
+def _facts(row: Speaks, declared: DeclaredNames) -> Iterator[_Named]:
     file, line = row.rule.file, row.rule.line
     for turn in row.condition.turns:
         if not isinstance(turn.value, str):

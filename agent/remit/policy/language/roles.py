@@ -13,7 +13,7 @@ DEEPEST: Final = 9  # Casbin's role manager follows nine links and then silently
 
 
 @dataclass(frozen=True, kw_only=True)
-class Link:
+class RoleLink:
     """One `g` row: `member` has `role`."""
 
     file: str
@@ -26,7 +26,7 @@ class Link:
         return ("g", self.member, self.role)
 
 
-def check_links(links: Iterable[Link]) -> Iterator[Problem]:
+def check_links(links: Iterable[RoleLink]) -> Iterator[Problem]:
     """Role cycles, and chains that are deeper than Casbin follows; each at the link that closes or overstretches it."""
     depth: dict[str, int] = defaultdict(int)  # links on the longest chain from a name upwards
     above: dict[str, set[str]] = defaultdict(set)
@@ -47,7 +47,7 @@ def check_links(links: Iterable[Link]) -> Iterator[Problem]:
             below[link.role].discard(link.member)
 
 
-def closures(links: Iterable[Link]) -> dict[str, frozenset[str]]:
+def closures(links: Iterable[RoleLink]) -> dict[str, frozenset[str]]:
     """For every member, the roles it has, itself not included."""
     above: dict[str, set[str]] = defaultdict(set)
     for link in links:

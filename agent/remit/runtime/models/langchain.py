@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from remit.core import Json, Message, ModelError, ProposedCall, ToolSpec, Turn, UsageError
+from remit.core import Json, Message, ModelError, ModelTurn, ProposedCall, ToolSpec, UsageError
 from remit.core.events import Usage
 from remit.core.parsing import load_json
 
@@ -107,7 +107,7 @@ class LangChainModel:
         except Exception as error:
             raise UsageError(f"{self.name!r} cannot be opened: {self._clean(str(error))}") from error
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         """Ask the provider for the next turn. Raises ModelError, whatever the provider or its library does."""
         wire = to_langchain(messages)
         offered = [
@@ -258,14 +258,14 @@ class _Listener:
                 fix="limit the length of its answers with the provider",
             )
 
-    def turn(self) -> Turn:
+    def turn(self) -> ModelTurn:
         finish = self._finish or "length"
         if finish == "tool_calls" and not self._calls:
             raise ModelError(
                 "the model said that it calls tools, but its stream has no call that can be read",
                 fix="check that the server streams tool_calls with index and function, as OpenAI's does",
             )
-        return Turn(
+        return ModelTurn(
             text=_without_surrogates("".join(self._text), lambda _: "\ufffd"),
             proposed_calls=tuple(writing.ask() for writing in self._calls),
             finish=finish,

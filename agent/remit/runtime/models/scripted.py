@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 from pydantic import TypeAdapter, ValidationError
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
-from remit.core import FrozenModel, Message, ModelError, Problem, ProposedCall, ToolSpec, Turn, WorkspaceError
+from remit.core import FrozenModel, Message, ModelError, ModelTurn, Problem, ProposedCall, ToolSpec, WorkspaceError
 from remit.core.parsing import MOST_BITS, load_yaml, read_text
 
 FINISHES: Final = ("stop", "tool_calls", "length", "content_filter")
@@ -84,7 +84,7 @@ class ScriptModel:
         """The approvals that the script gives in people's place, each for demonstration only."""
         return self._script.approvals
 
-    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> Turn:
+    async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         """Turn number `step`. Raises ModelError after the last one."""
         turns = self._script.turns
         if step >= len(turns):
@@ -98,7 +98,7 @@ class ScriptModel:
             for index, call in enumerate(turn.calls)
         )
         finish = turn.finish or ("tool_calls" if proposed_calls else "stop")
-        return Turn(text=turn.say, proposed_calls=proposed_calls, finish=finish, response_model="script")
+        return ModelTurn(text=turn.say, proposed_calls=proposed_calls, finish=finish, response_model="script")
 
 
 class _Reader:

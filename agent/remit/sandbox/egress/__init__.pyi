@@ -14,7 +14,7 @@ from .permissions import (
     url_of,
     urls_of,
 )
-from .proxy import PORT, Door, Egress
+from .proxy import PORT, Egress, ProxyListener
 
 __all__ = [
     "BLOCKED",
@@ -23,13 +23,13 @@ __all__ = [
     "SHAPE",
     "CallSession",
     "Credential",
-    "Door",
     "Egress",
     "Exposed",
     "Host",
     "Network",
     "NetworkError",
     "Permit",
+    "ProxyListener",
     "is_address",
     "parse_credential",
     "parse_host",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-from remit.core import AddressClass, Connection, EgressVerdict, Limit, NetworkLimit
+from remit.core import AddressClass, Connection, EgressVerdict, NetworkLimit, ReachedLimit
 from remit.guardrails import spellings
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.permissions import Network
@@ -34,7 +34,7 @@ class Permit:
     key: str = ""
 
 
-class Entry:
+class SessionEntry:
     """What becomes of one request, until it is a `Connection`."""
 
     def __init__(
@@ -98,7 +98,7 @@ class CallSession:
         self.idle = idle
         self.tasks: set[asyncio.Task[None]] = set()
         self.scrubber: Scrubber | None = None
-        self.limit: Limit | None = None  # the one that it hit
+        self.limit: ReachedLimit | None = None  # the one that it hit
         self._permit = permit
         self._port = port
         self._loop = loop
@@ -171,13 +171,13 @@ class CallSession:
 
     # ── what it has used ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def spend_sent(self, size: int, entry: Entry) -> None:
+    def spend_sent(self, size: int, entry: SessionEntry) -> None:
         self._sent += size
         entry.sent += size
         if self._sent > self.network.sent:
             raise self.over("sent", self.network.sent, self._sent, "bytes")
 
-    def spend_received(self, size: int, entry: Entry | None) -> None:
+    def spend_received(self, size: int, entry: SessionEntry | None) -> None:
         self._received += size
         if entry is not None:
             entry.received += size
@@ -190,7 +190,7 @@ class CallSession:
 
     def over(self, name: NetworkLimit, most: int, used: int, unit: Literal["bytes", "count"]) -> Blocked:
         """Note that the call hit one of its limits, the first of them, and refuse."""
-        self.limit = self.limit or Limit(name=name, most=most, used=used, unit=unit)
+        self.limit = self.limit or ReachedLimit(name=name, most=most, used=used, unit=unit)
         what = "bytes " if unit == "bytes" else ""
         return Blocked("quota", f"the call has more than its {most} {what}{name}")
 
@@ -201,10 +201,10 @@ class CallSession:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    def begin(self, scheme: Literal["http", "https"], host: str, port: int) -> Entry:
+    def begin(self, scheme: Literal["http", "https"], host: str, port: int) -> SessionEntry:
         """Note that a request begins. Raises Blocked `quota` where there were too many."""
         self._begun += 1
-        entry = Entry(scheme, host, port, self._ended.append)
+        entry = SessionEntry(scheme, host, port, self._ended.append)
         if self._begun > MOST_REQUESTS:
             blocked = self.over("requests", MOST_REQUESTS, self._begun, "count")
             if self._begun == MOST_REQUESTS + 1:

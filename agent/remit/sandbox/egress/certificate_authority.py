@@ -18,7 +18,7 @@ _SKEW: Final = datetime.timedelta(hours=1)
 _MOST: Final = 256  # certificates kept
 
 
-class Authority:
+class CertificateAuthority:
     """Makes a server's TLS settings for each name, so that a tool's connection to it can be looked into."""
 
     def __init__(self) -> None:

@@ -6,8 +6,8 @@ import ssl
 from typing import Final, Protocol
 
 from remit.sandbox.egress.addresses import Resolver, dial, find
-from remit.sandbox.egress.call_session import CallSession, Entry
-from remit.sandbox.egress.certificate_authority import Authority
+from remit.sandbox.egress.call_session import CallSession, SessionEntry
+from remit.sandbox.egress.certificate_authority import CertificateAuthority
 from remit.sandbox.egress.client_hello import ClientHello, ClientHelloReader
 from remit.sandbox.egress.connection import ProxiedConnection, splice
 from remit.sandbox.egress.errors import Blocked
@@ -21,7 +21,7 @@ class _Proxy(Protocol):
     @property
     def resolver(self) -> Resolver: ...
     @property
-    def authority(self) -> Authority: ...
+    def authority(self) -> CertificateAuthority: ...
     @property
     def trust(self) -> ssl.SSLContext: ...
 
@@ -51,7 +51,7 @@ class Tunnel:
         finally:
             entry.end()
 
-    async def _serve(self, head: Head, entry: Entry) -> None:
+    async def _serve(self, head: Head, entry: SessionEntry) -> None:
         entry.host = head.target[:253]
         name, port = authority(head.target)
         entry.host, entry.port = name, port
@@ -99,7 +99,7 @@ class Tunnel:
             raise Blocked("other_name", "the TLS hello names another host than the tunnel")
         return bytes(reader.said)
 
-    async def _pass(self, server: ProxiedConnection, name: str, entry: Entry) -> None:
+    async def _pass(self, server: ProxiedConnection, name: str, entry: SessionEntry) -> None:
         hello, call_session = await self._hello(name), self._call_session
         call_session.spend_sent(len(hello), entry)
         await server.send(hello)
@@ -110,7 +110,7 @@ class Tunnel:
             back=lambda size: call_session.spend_received(size, entry),
         )
 
-    async def _look_into(self, name: str, port: int, entry: Entry) -> None:
+    async def _look_into(self, name: str, port: int, entry: SessionEntry) -> None:
         await self._stand()
         hello = await self._hello(name)
         await self._wire.secure(self._proxy.authority.context(name), server=True, already=hello)

@@ -10,11 +10,11 @@ import h11
 
 from remit.core.parsing import DEFAULT_PORT, Url
 from remit.sandbox.egress.addresses import Resolver, dial, find
-from remit.sandbox.egress.call_session import CallSession, Entry
+from remit.sandbox.egress.call_session import CallSession, SessionEntry
 from remit.sandbox.egress.connection import CHUNK, ProxiedConnection
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.overrides import check_overrides
-from remit.sandbox.egress.requests import Asked, Head, Requests, tokens, url_of
+from remit.sandbox.egress.requests import Head, HttpRequest, Requests, tokens, url_of
 from remit.sandbox.egress.response_scrubber import Body
 from remit.sandbox.egress.responses import Reply, reason_of, refused
 
@@ -76,7 +76,7 @@ class Forwarder:
 
     async def _next(self, head: Head | None) -> bool:
         """One request and its answer; whether another may follow on this connection."""
-        entry: Entry | None = None
+        entry: SessionEntry | None = None
         reply: Reply | None = None
         try:
             if head is None and (head := await self._requests.head()) is None:
@@ -100,14 +100,14 @@ class Forwarder:
             if entry is not None:
                 entry.end()
 
-    async def _whole(self, head: Head) -> Asked:
+    async def _whole(self, head: Head) -> HttpRequest:
         call_session = self._call_session
         most, spent = call_session.left_to_send, call_session.network.sent - call_session.left_to_send
         return await self._requests.whole(
             head, most, lambda size: call_session.over("sent", call_session.network.sent, spent + size, "bytes")
         )
 
-    def _begin(self, method: str) -> Entry:
+    def _begin(self, method: str) -> SessionEntry:
         name, port = self._tunnel or ("", 0)
         entry = self._call_session.begin("http" if self._tunnel is None else "https", name, port)
         entry.method = method
@@ -118,7 +118,7 @@ class Forwarder:
             self._server.wire.close()
             self._server = None
 
-    async def _carry(self, asked: Asked, entry: Entry, reply: Reply) -> None:
+    async def _carry(self, asked: HttpRequest, entry: SessionEntry, reply: Reply) -> None:
         scheme, name, port, url = url_of(asked.head, self._tunnel)
         path = _path(url.resource)
         entry.host, entry.port, entry.path = name, port, path
@@ -140,7 +140,7 @@ class Forwarder:
                 raise Blocked("broken", f"{name!r} ended the connection") from failure
             raise
 
-    def _request(self, asked: Asked, scheme: str, name: str, port: int, url: Url) -> tuple[h11.Request, bytes]:
+    def _request(self, asked: HttpRequest, scheme: str, name: str, port: int, url: Url) -> tuple[h11.Request, bytes]:
         shown = name if port == DEFAULT_PORT[scheme] else f"{name}:{port}"
         own = self._call_session.headers(scheme, name, port)
         own_names = {key.lower() for key, _ in own}
@@ -155,7 +155,7 @@ class Forwarder:
         target = url.address[len(f"{scheme}://{shown}") :]
         return h11.Request(method=asked.head.method, target=target, headers=headers), asked.body
 
-    async def _connect(self, name: str, port: int, entry: Entry) -> Server:
+    async def _connect(self, name: str, port: int, entry: SessionEntry) -> Server:
         server = self._server
         if server is not None:
             if server.place == (name, port) and server.rests():
@@ -185,7 +185,7 @@ class Forwarder:
         self._server = server = Server(name, port, wire)
         return server
 
-    async def _answer(self, server: Server, entry: Entry, reply: Reply) -> None:
+    async def _answer(self, server: Server, entry: SessionEntry, reply: Reply) -> None:
         """Pass the answer on as it comes; what is ready goes out before more is waited for."""
         ready, body = bytearray(), None
         while True:
@@ -219,7 +219,7 @@ class Forwarder:
                 raise Blocked("bad_answer", f"{server.place[0]!r} gives no proper answer")
 
 
-def _named(asked: Asked) -> Iterator[bytes]:
+def _named(asked: HttpRequest) -> Iterator[bytes]:
     """The fields that the Connection header calls its own."""
     for value in asked.head.all(b"connection"):
         yield from tokens(value)

@@ -66,7 +66,7 @@ class Host(FrozenModel):
         return self.path is None or covered([self.path.removeprefix("/")], path.removeprefix("/"))
 
 
-class Url(FrozenModel):
+class UrlPermission(FrozenModel):
     """One URL that a decision names, with the methods that the action may use; the query is not part of it."""
 
     scheme: str
@@ -111,7 +111,7 @@ class Network(FrozenModel):
     """
 
     hosts: tuple[Host, ...] = ()
-    urls: tuple[Url, ...] = ()
+    urls: tuple[UrlPermission, ...] = ()
     at_most: tuple[Host, ...] = ()
     ranges: tuple[str, ...] = ()
     credentials: tuple[Credential, ...] = ()
@@ -196,15 +196,15 @@ def parse_credential(secret: str, host: str, header: str, template: str, env: st
     return Credential(secret=secret, name=line.name, port=line.port, header=header, template=template, env=env)
 
 
-def url_of(resource: str, methods: Iterable[str]) -> Url:
+def url_of(resource: str, methods: Iterable[str]) -> UrlPermission:
     """The URL of a canonical resource."""
     parts = urlsplit(resource)
     assert parts.hostname is not None  # canonical
     port = parts.port or DEFAULT_PORT[parts.scheme]
-    return Url(scheme=parts.scheme, name=parts.hostname, port=port, path=parts.path, methods=tuple(methods))
+    return UrlPermission(scheme=parts.scheme, name=parts.hostname, port=port, path=parts.path, methods=tuple(methods))
 
 
-def urls_of(touches: Iterable[ResourceAccess], methods: Iterable[str]) -> tuple[Url, ...]:
+def urls_of(touches: Iterable[ResourceAccess], methods: Iterable[str]) -> tuple[UrlPermission, ...]:
     """The URLs among what a call touches."""
     methods = tuple(methods)
     return tuple(url_of(touch.resource, methods) for touch in touches if touch.kind in SCHEMES)

@@ -18,7 +18,7 @@ import certifi
 from remit.core import Connection
 from remit.sandbox.egress.addresses import Resolver, SystemResolver
 from remit.sandbox.egress.call_session import IDLE_SECONDS, CallSession, Permit
-from remit.sandbox.egress.certificate_authority import Authority
+from remit.sandbox.egress.certificate_authority import CertificateAuthority
 from remit.sandbox.egress.connect_tunnel import Tunnel
 from remit.sandbox.egress.connection import ProxiedConnection
 from remit.sandbox.egress.errors import Blocked
@@ -46,17 +46,17 @@ class Egress:
         self.resolver: Resolver = resolver or SystemResolver()
         self.idle = idle
         self._trust = trust
-        self._authority: Authority | None = None
+        self._authority: CertificateAuthority | None = None
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._doors: set[Door] = set()
+        self._doors: set[ProxyListener] = set()
 
     @property
-    def authority(self) -> Authority:
+    def authority(self) -> CertificateAuthority:
         with self._lock:
             if self._authority is None:
-                self._authority = Authority()
+                self._authority = CertificateAuthority()
             return self._authority
 
     @property
@@ -75,17 +75,17 @@ class Egress:
             return own
         return own + "".join(map(ssl.DER_cert_to_PEM_cert, self.trust.get_ca_certs(binary_form=True)))
 
-    def open(self, listener: socket.socket) -> Door:
+    def open(self, listener: socket.socket) -> ProxyListener:
         """Serve what comes in at a listener, which the door owns from here on."""
         listener.setblocking(False)
         loop = self._running()
-        door = Door(self, listener, loop)
+        door = ProxyListener(self, listener, loop)
         with self._lock:
             self._doors.add(door)
         loop.call_soon_threadsafe(door.start)
         return door
 
-    def left(self, door: Door) -> None:
+    def left(self, door: ProxyListener) -> None:
         with self._lock:
             self._doors.discard(door)
 
@@ -125,7 +125,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
         loop.close()
 
 
-class Door:
+class ProxyListener:
     """Where the connections of one sandbox come in; no other process can come to it."""
 
     def __init__(self, egress: Egress, listener: socket.socket, loop: asyncio.AbstractEventLoop) -> None:

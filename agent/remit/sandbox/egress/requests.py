@@ -59,7 +59,7 @@ class Head:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class HttpRequest:
     """One whole request."""
 
     head: Head
@@ -195,13 +195,13 @@ class Requests:
         del self._said[: end + 4]
         return head
 
-    async def whole(self, head: Head, most: int, over: Callable[[int], Blocked]) -> Asked:
+    async def whole(self, head: Head, most: int, over: Callable[[int], Blocked]) -> HttpRequest:
         """The request of that head with its body; raises what `over` says of one of more than `most` bytes."""
         framed = bool(head.all(b"content-length") or head.all(b"transfer-encoding"))
         body = await self._body(head, most, over) if framed else b""
         # Nobody needs a second request on the way before the first is answered, but whoever smuggles one.
         self.last = bool(self._said) or head.closes
-        return Asked(head=head, body=body, framed=framed)
+        return HttpRequest(head=head, body=body, framed=framed)
 
     async def _body(self, head: Head, most: int, over: Callable[[int], Blocked]) -> bytes:
         peer = h11.Connection(h11.SERVER, max_incomplete_event_size=LARGEST_HEAD + 1024)

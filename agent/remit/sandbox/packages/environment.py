@@ -27,7 +27,7 @@ from typing import Final
 
 from remit.core import RunEnded, WorkspaceError
 from remit.core.parsing import digest, digest_bytes
-from remit.sandbox.packages.requirements import LOCK, SCRIPT, Asked, asked_of, held_by
+from remit.sandbox.packages.requirements import LOCK, SCRIPT, DeclaredPackages, asked_of, held_by
 
 _FORMAT: Final = 1  # of the environment's folder
 
@@ -158,7 +158,7 @@ def _install(code: Path, wanted: Environment) -> None:
                 if done.returncode:
                     raise _failed(asked_of(code), done.stderr)
             if digest_bytes(Path(made, LOCK).read_bytes()) != digest_bytes((code / LOCK).read_bytes()):
-                raise Asked(tool=code.name).wrong(f"{LOCK} changed meanwhile", "run it again")
+                raise DeclaredPackages(tool=code.name).wrong(f"{LOCK} changed meanwhile", "run it again")
         _compile(part)
         _make_read_only(part)
         os.rename(part, wanted.folder)
@@ -278,7 +278,7 @@ _UNREACHABLE: Final = re.compile(
 )
 
 
-def _failed(asked: Asked, said: str) -> WorkspaceError | RunEnded:
+def _failed(asked: DeclaredPackages, said: str) -> WorkspaceError | RunEnded:
     """uv's failure: the index's, or the author's."""
     text = " ".join(said.split())[-600:]
     if _UNREACHABLE.search(text):

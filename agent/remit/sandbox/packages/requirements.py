@@ -32,7 +32,7 @@ _ORIGINS: Final = ("registry", "url")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class DeclaredPackages:
     """What one tool asks for; `line` is where it does, in main.py."""
 
     tool: str
@@ -43,9 +43,9 @@ class Asked:
         return WorkspaceError([Problem(file=f"tools/{self.tool}/{SCRIPT}", line=self.line, what=what, fix=fix)])
 
 
-def asked_of(code: Path) -> Asked:
+def asked_of(code: Path) -> DeclaredPackages:
     """The one block of main.py, read strictly."""
-    nothing = Asked(tool=code.name)
+    nothing = DeclaredPackages(tool=code.name)
     if not (code / SCRIPT).exists():  # a command tool has none
         return nothing
     try:
@@ -55,7 +55,7 @@ def asked_of(code: Path) -> Asked:
     blocks = _blocks(text)
     if not blocks:
         return nothing
-    asked = Asked(tool=code.name, line=blocks[0][0])
+    asked = DeclaredPackages(tool=code.name, line=blocks[0][0])
     if len(blocks) > 1:
         raise asked.wrong("it has two `# /// script` blocks", "keep one")
     try:
@@ -63,10 +63,10 @@ def asked_of(code: Path) -> Asked:
     except WorkspaceError as failure:
         raise asked.wrong(f"its `# /// script` block: {failure.problems[0].what}", "correct it") from failure
     _check_settings(asked, table)
-    return Asked(tool=asked.tool, line=asked.line, dependencies=_dependencies(asked, table))
+    return DeclaredPackages(tool=asked.tool, line=asked.line, dependencies=_dependencies(asked, table))
 
 
-def _dependencies(asked: Asked, table: Mapping[str, Json]) -> tuple[str, ...]:
+def _dependencies(asked: DeclaredPackages, table: Mapping[str, Json]) -> tuple[str, ...]:
     value = table.get("dependencies", [])
     if not isinstance(value, list) or not all(isinstance(one, str) for one in cast("list[object]", value)):
         raise asked.wrong("'dependencies' is no list of texts", 'write dependencies = ["pandas>=2"]')
@@ -81,7 +81,7 @@ def _dependencies(asked: Asked, table: Mapping[str, Json]) -> tuple[str, ...]:
     return tuple(cast("list[str]", value))
 
 
-def _check_settings(asked: Asked, table: Mapping[str, Json]) -> None:
+def _check_settings(asked: DeclaredPackages, table: Mapping[str, Json]) -> None:
     tools: Json = table.get("tool", {})
     settings: Json = cast("Mapping[str, Json]", tools).get("uv", {}) if isinstance(tools, dict) else None
     if not isinstance(settings, dict):
@@ -116,7 +116,7 @@ def _blocks(text: str) -> list[tuple[int, str]]:
 
 def held_by(code: Path, data: bytes) -> dict[str, str]:
     """The versions by name, where every file of every package is held by its hash and none is somebody's folder."""
-    asked = Asked(tool=code.name)
+    asked = DeclaredPackages(tool=code.name)
     try:
         packages = cast("list[dict[str, Json]]", load_toml(data.decode(), file=LOCK)["package"])
         versions: dict[str, str] = {}

@@ -112,7 +112,7 @@ ALLOWED: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class ExpectedEnd:
     """How a call that goes too far must end: its code, and the limit where one is hit. `meaning` is what it means otherwise.
 
     `only_full`: the weaker tier is known not to hold it.
@@ -125,21 +125,21 @@ class Ended:
     only_full: bool = False
 
 
-ENDINGS: Final[Mapping[str, Ended]] = {
-    "heap_bomb": Ended(meaning="memory is without limit", code="resource_exhausted", limit="memory"),
-    "thread_bomb": Ended(meaning="threads are without limit", code="resource_exhausted", limit="processes"),
-    "big_file": Ended(meaning="a file is without limit", code="resource_exhausted", limit="file_size"),
-    "fill_temporary": Ended(
+ENDINGS: Final[Mapping[str, ExpectedEnd]] = {
+    "heap_bomb": ExpectedEnd(meaning="memory is without limit", code="resource_exhausted", limit="memory"),
+    "thread_bomb": ExpectedEnd(meaning="threads are without limit", code="resource_exhausted", limit="processes"),
+    "big_file": ExpectedEnd(meaning="a file is without limit", code="resource_exhausted", limit="file_size"),
+    "fill_temporary": ExpectedEnd(
         meaning="temporary files are without limit", code="resource_exhausted", limit="file_space", only_full=True
     ),
-    "endless_files": Ended(meaning="processor time is without limit", code="resource_exhausted", limit="cpu"),
-    "deaf_sleep": Ended(meaning="a call that ignores signals goes on", code="timeout", limit="wall", wall=0.5),
-    "print_flood": Ended(meaning="prints are without limit", code="resource_exhausted", limit="prints"),
-    "huge_answer": Ended(meaning="an answer is without limit", code="resource_exhausted", limit="output"),
-    "forged_length": Ended(meaning="a forged length is believed", code="resource_exhausted", limit="output"),
-    "forged_early": Ended(meaning="a second answer is believed", code="invalid_output"),
-    "deep_answer": Ended(meaning="an answer nested without end is read", code="invalid_output"),
-    "half_character": Ended(meaning="an answer that is no text is read", code="invalid_output"),
-    "exit": Ended(meaning="an exit is taken for an answer", code="tool_crashed"),
-    "crash": Ended(meaning="a crash is taken for an answer", code="tool_crashed"),
+    "endless_files": ExpectedEnd(meaning="processor time is without limit", code="resource_exhausted", limit="cpu"),
+    "deaf_sleep": ExpectedEnd(meaning="a call that ignores signals goes on", code="timeout", limit="wall", wall=0.5),
+    "print_flood": ExpectedEnd(meaning="prints are without limit", code="resource_exhausted", limit="prints"),
+    "huge_answer": ExpectedEnd(meaning="an answer is without limit", code="resource_exhausted", limit="output"),
+    "forged_length": ExpectedEnd(meaning="a forged length is believed", code="resource_exhausted", limit="output"),
+    "forged_early": ExpectedEnd(meaning="a second answer is believed", code="invalid_output"),
+    "deep_answer": ExpectedEnd(meaning="an answer nested without end is read", code="invalid_output"),
+    "half_character": ExpectedEnd(meaning="an answer that is no text is read", code="invalid_output"),
+    "exit": ExpectedEnd(meaning="an exit is taken for an answer", code="tool_crashed"),
+    "crash": ExpectedEnd(meaning="a crash is taken for an answer", code="tool_crashed"),
 }

@@ -26,7 +26,7 @@ from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier
 from remit.sandbox.protocol import ToolCall
 from remit.sandbox.seccomp import this_machine
-from remit.sandbox.selfcheck.cases import ALLOWED, ATTEMPTS, ENDINGS, LEFT, QUICK, Ended
+from remit.sandbox.selfcheck.cases import ALLOWED, ATTEMPTS, ENDINGS, LEFT, QUICK, ExpectedEnd
 from remit.sandbox.warm.call import perform_warm
 from remit.sandbox.warm.pool import Pool
 from remit.sandbox.warm.zygote_handle import Cold
@@ -191,7 +191,7 @@ async def _whole(ground: _Ground) -> list[Check]:
     ]
 
 
-async def _ending(ground: _Ground, pool: Pool, name: str, ended: Ended) -> Check | None:
+async def _ending(ground: _Ground, pool: Pool, name: str, ended: ExpectedEnd) -> Check | None:
     """A call that goes too far ends with its code; None where this tier is known not to hold it."""
     if ended.only_full and ground.tier != "full":
         return None

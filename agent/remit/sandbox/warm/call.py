@@ -20,7 +20,7 @@ from remit.sandbox.process import DRAIN_SECONDS
 from remit.sandbox.profile import Profile
 from remit.sandbox.protocol import Exchange, ToolCall
 from remit.sandbox.warm.pool import Pool
-from remit.sandbox.warm.zygote_handle import Child, Cold
+from remit.sandbox.warm.zygote_handle import Cold, WarmChild
 
 _ATTEMPTS: Final = 4  # for a call whose child died before it had read what it was told
 _PER_CALL: Final = ("action", "argv", "reads", "writes", "denied", "env", "wall", "root", "code", "network")
@@ -137,7 +137,7 @@ class _Prepared:
 
 
 async def _once(
-    child: Child, pool: Pool, prepared: _Prepared, hear: Callable[[bytes], None] | None, outside: Outside | None
+    child: WarmChild, pool: Pool, prepared: _Prepared, hear: Callable[[bytes], None] | None, outside: Outside | None
 ) -> Output | None:
     """None: the child died unused, or its way out was closed meanwhile, and another may serve."""
     retire = True

@@ -19,7 +19,7 @@ from typing import Final
 from remit.sandbox.egress import Egress
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime
-from remit.sandbox.warm.zygote_handle import Bounds, Child, Cold, Folder, Tool, Waiter, Zygote, folder_of
+from remit.sandbox.warm.zygote_handle import Bounds, Cold, Folder, Waiter, WarmChild, WarmTool, Zygote, folder_of
 
 COLD_SECONDS: Final = 10.0  # how long a tool that cannot be kept warm is not tried again
 LINGER_SECONDS: Final = 1.0
@@ -41,7 +41,7 @@ class Pool:
         self.bounds = bounds or Bounds()
         self.lock = threading.Lock()
         self.process = os.getpid()
-        self._tools: dict[Hashable, Tool] = {}
+        self._tools: dict[Hashable, WarmTool] = {}
         self._zygotes: set[Zygote] = set()
         self._orders: deque[Callable[[], None]] = deque()
         self._again: set[Hashable] = set()  # tools that a child could not be made for just now
@@ -52,7 +52,7 @@ class Pool:
 
     # ── a call's side ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def take(self, key: Hashable, profile: Profile, account: int | None) -> Child:
+    async def take(self, key: Hashable, profile: Profile, account: int | None) -> WarmChild:
         """A child that stands by for this call. Give it back with `done`, whatever happened.
 
         Raises:
@@ -65,7 +65,7 @@ class Pool:
                 raise Closed("the pool is closed")
             tool = self._tools.get(key)
             if tool is None:
-                tool = self._tools[key] = Tool(key=key, profile=profile, account=account, folder=folder)
+                tool = self._tools[key] = WarmTool(key=key, profile=profile, account=account, folder=folder)
             tool.folder = folder
             tool.used = time.monotonic()
             if tool.cold_until > tool.used:
@@ -87,7 +87,7 @@ class Pool:
                 self.done(waiter.future.result(), retire=False)
             raise
 
-    def done(self, child: Child, *, retire: bool) -> None:
+    def done(self, child: WarmChild, *, retire: bool) -> None:
         """The call is over: its lines are closed, the process dies. `retire`: so does its zygote, once nobody needs it."""
         child.close()
         if retire:  # at once: the next call must not get another child of it
@@ -123,7 +123,7 @@ class Pool:
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
 
-    def _hand_out(self, tool: Tool, zygote: Zygote, child: Child) -> Child:
+    def _hand_out(self, tool: WarmTool, zygote: Zygote, child: WarmChild) -> WarmChild:
         zygote.ready.remove(child)
         zygote.at_work[child.number] = child
         tool.at_work += 1
@@ -175,7 +175,7 @@ class Pool:
         watched = any(not zygote.running or zygote.lingering for zygote in self._zygotes)
         return _SOON_SECONDS if watched else _TICK_SECONDS
 
-    def _serve(self, tool: Tool) -> None:
+    def _serve(self, tool: WarmTool) -> None:
         """Bring as many children as are waited for and as shall stand by."""
         zygote = tool.zygote
         if zygote is None:
@@ -210,12 +210,12 @@ class Pool:
                 break
             self._deliver(tool)
 
-    def _next_folder(self, tool: Tool, zygote: Zygote) -> Folder:
+    def _next_folder(self, tool: WarmTool, zygote: Zygote) -> Folder:
         """What the next child is to be made for: what is waited for, then what was asked for last."""
         with self.lock:
             return next((one.folder for one in tool.waiting if zygote.ready_for(one.folder) is None), tool.folder)
 
-    def _deliver(self, tool: Tool) -> None:
+    def _deliver(self, tool: WarmTool) -> None:
         while True:
             with self.lock:
                 zygote = tool.zygote
@@ -232,13 +232,13 @@ class Pool:
             except RuntimeError:  # its loop is closed
                 self.done(child, retire=False)
 
-    def _resolve(self, waiter: Waiter, child: Child) -> None:
+    def _resolve(self, waiter: Waiter, child: WarmChild) -> None:
         if waiter.future.cancelled():
             self.done(child, retire=False)
         else:
             waiter.future.set_result(child)
 
-    def _fail(self, tool: Tool, failure: Exception) -> None:
+    def _fail(self, tool: WarmTool, failure: Exception) -> None:
         with self.lock:
             waiting, tool.waiting = tool.waiting, deque()
         for waiter in waiting:
@@ -250,7 +250,7 @@ class Pool:
             with suppress(RuntimeError):
                 waiter.loop.call_soon_threadsafe(fail)
 
-    def _start(self, tool: Tool) -> None:
+    def _start(self, tool: WarmTool) -> None:
         self._make_room()
         tool.cold = ""
         try:
@@ -299,7 +299,7 @@ class Pool:
         if zygote in self._zygotes and not zygote.hear_prints():
             self._selector.unregister(zygote.process.prints)
 
-    def _done(self, child: Child, retire: bool) -> None:
+    def _done(self, child: WarmChild, retire: bool) -> None:
         zygote, tool = child.zygote, child.zygote.tool
         with self.lock:
             zygote.at_work.pop(child.number, None)

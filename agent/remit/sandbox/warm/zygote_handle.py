@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 from remit.core import Json
-from remit.sandbox.egress import Door, Egress
+from remit.sandbox.egress import Egress, ProxyListener
 from remit.sandbox.process import START_SECONDS, DidNotStart, Process, boundary, group_memory, make_base, remove_base
 from remit.sandbox.profile import Profile, Runtime, places
 
@@ -54,7 +54,7 @@ class Bounds:
     idle_s: float = 60.0
 
 
-class Child:
+class WarmChild:
     """One process that stands by for one call."""
 
     def __init__(self, number: int, zygote: Zygote, channel: socket.socket, prints: int, folder: Folder) -> None:
@@ -127,12 +127,12 @@ class Waiter:
     """A call that waits for a child."""
 
     loop: asyncio.AbstractEventLoop
-    future: asyncio.Future[Child]
+    future: asyncio.Future[WarmChild]
     folder: Folder
 
 
 @dataclass(kw_only=True)
-class Tool:
+class WarmTool:
     """The demand for one tool: who waits, and how many children were at work at once of late."""
 
     key: Hashable
@@ -154,7 +154,7 @@ class Zygote:
 
     def __init__(
         self,
-        tool: Tool,
+        tool: WarmTool,
         runtime: Runtime,
         *,
         most: int,
@@ -163,12 +163,12 @@ class Zygote:
         egress: Egress | None = None,
     ) -> None:
         self.tool = tool
-        self.door: Door | None = None  # where its calls leave for the network
+        self.door: ProxyListener | None = None  # where its calls leave for the network
         self.order = order
         self._most = most
         self._lock = lock
-        self.ready: deque[Child] = deque()  # guarded by `lock`
-        self.at_work: dict[int, Child] = {}
+        self.ready: deque[WarmChild] = deque()  # guarded by `lock`
+        self.at_work: dict[int, WarmChild] = {}
         self.lingering: dict[int, float] = {}  # answered and not yet ended: number and deadline
         self.running = False
         self.retired = False
@@ -228,14 +228,14 @@ class Zygote:
         channel, theirs_, prints, their_prints = lines
         os.close(theirs_)
         os.close(their_prints)
-        child = Child(self._number, self, socket.socket(fileno=channel), prints, folder)
+        child = WarmChild(self._number, self, socket.socket(fileno=channel), prints, folder)
         child.channel.setblocking(False)
         os.set_blocking(prints, False)
         with self._lock:
             self.ready.append(child)
         return True
 
-    def ready_for(self, folder: Folder) -> Child | None:
+    def ready_for(self, folder: Folder) -> WarmChild | None:
         """A child that stands by for that working folder; the lock is held."""
         return next((child for child in self.ready if child.folder == folder), None)
 

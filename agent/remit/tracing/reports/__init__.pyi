@@ -1,11 +1,11 @@
-from .anonymization import Declared, declared, replaced
+from .anonymization import KeptWords, anonymized, declared
 from .audit import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
-from .failures import FORMS, Failing, find_failures, parse_failing
+from .failures import FORMS, FailureSelector, find_failures, parse_failure_selector
 from .incident import IncidentReport, incident_report
 from .reconciliation import reconcile
-from .run_diff import Compared, Cost, Difference, Files, compare, last_good
+from .run_diff import Cost, Files, RunDiff, RunDifference, diff_runs, last_good
 from .statistics import STATISTICS_EVENTS, ActionStatistics, tool_statistics
-from .timeline import Approval, CallTimeline, Timeline, tell, utc
+from .timeline import Approval, CallTimeline, Timeline, build_timeline, utc
 from .verification import verify
 
 __all__ = [
@@ -14,27 +14,27 @@ __all__ = [
     "ActionStatistics",
     "Approval",
     "CallTimeline",
-    "Compared",
     "Cost",
-    "Declared",
-    "Difference",
-    "Failing",
+    "FailureSelector",
     "Files",
     "IncidentReport",
+    "KeptWords",
+    "RunDiff",
+    "RunDifference",
     "Timeline",
-    "compare",
+    "anonymized",
+    "build_timeline",
     "decision_as_csv",
     "decision_as_json",
     "decision_csv_header",
     "decision_rows",
     "declared",
+    "diff_runs",
     "find_failures",
     "incident_report",
     "last_good",
-    "parse_failing",
+    "parse_failure_selector",
     "reconcile",
-    "replaced",
-    "tell",
     "tool_statistics",
     "utc",
     "verify",

@@ -31,7 +31,7 @@ WIDEST: Final = 250_000  # pairs of one gap that are weighed; in wider ones, cal
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
+class CallPair:
     """One call in both runs, or in one of them. `moved` says that it was asked at another place among the others."""
 
     a: CallTimeline | None
@@ -39,7 +39,7 @@ class Pair:
     moved: bool = False
 
 
-def align(a: Timeline, b: Timeline) -> list[Pair]:
+def align(a: Timeline, b: Timeline) -> list[CallPair]:
     """The calls of both runs, in order, those that mean the same side by side."""
     left, right = [_Meaning(call, a.run) for call in a.calls], [_Meaning(call, b.run) for call in b.calls]
     matcher = SequenceMatcher(None, [one.key for one in left], [one.key for one in right], autojunk=False)
@@ -130,7 +130,7 @@ def _between(a: Sequence[_Meaning], b: Sequence[_Meaning]) -> list[tuple[_Meanin
     return [*found, *((one, None) for one in a[i:]), *((None, one) for one in b[j:])]
 
 
-def _with_moved(found: Sequence[tuple[_Meaning | None, _Meaning | None]]) -> list[Pair]:
+def _with_moved(found: Sequence[tuple[_Meaning | None, _Meaning | None]]) -> list[CallPair]:
     """Calls that are alone on both sides and ask exactly the same are one call that moved."""
     alone: dict[tuple[str, str], list[int]] = {}
     for at, (one, other) in enumerate(found):
@@ -141,11 +141,11 @@ def _with_moved(found: Sequence[tuple[_Meaning | None, _Meaning | None]]) -> lis
         if one is not None and other is None and alone.get(one.key):
             partner[at] = alone[one.key].pop(0)
     taken = set(partner.values())
-    pairs: list[Pair] = []
+    pairs: list[CallPair] = []
     for at, (one, other) in enumerate(found):
         if at in taken:
             continue
         there = found[partner[at]][1] if at in partner else other
         a, b = (one.call if one else None), (there.call if there else None)
-        pairs.append(Pair(a=a, b=b, moved=at in partner))
+        pairs.append(CallPair(a=a, b=b, moved=at in partner))
     return pairs

@@ -31,7 +31,7 @@ from remit.core.events import (
     RunStarted,
 )
 from remit.core.parsing import load_json
-from remit.journal import OWN_DETAILS, Chain, Link, link
+from remit.journal import OWN_DETAILS, Chain, ChainLink, link
 from remit.workspace import Bundle
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -61,7 +61,7 @@ PREFIXES: Final = frozenset({"http", "https", "file", "store", "none", "user", "
 
 
 @dataclass(frozen=True, kw_only=True)
-class Declared:
+class KeptWords:
     """The words of the tools that a run stood on: names of their arguments and of members of their results, the names of
     their actions and errors, the kinds of their resources."""
 
@@ -70,12 +70,12 @@ class Declared:
     kinds: frozenset[str] = frozenset()
 
 
-def declared(books: Iterable[Bundle]) -> Declared:
+def declared(books: Iterable[Bundle]) -> KeptWords:
     """The words of those rulebooks' pinned tools."""
     tools = [tool for book in books for tool in book.workspace.tools.values() if tool.pin is not None]
     schemas = [schema for tool in tools for schema in (tool.pin.schemas.values() if tool.pin else ())]
     actions = [(tool.manifest.name, action) for tool in tools for action in tool.manifest.actions.values()]
-    return Declared(
+    return KeptWords(
         members=frozenset(
             name for schema in schemas for side in (schema.input, schema.output) for name in _names(side)
         ),
@@ -85,10 +85,10 @@ def declared(books: Iterable[Bundle]) -> Declared:
     )
 
 
-def replaced(records: Sequence[Recorded], words: Declared, *, run: str) -> Chain:
+def anonymized(records: Sequence[Recorded], words: KeptWords, *, run: str) -> Chain:
     """The run as `run`, with every value replaced."""
     shaping = _Shaping(words, records[0].run, run)
-    links: list[Link] = []
+    links: list[ChainLink] = []
     for item in records:
         if item.event is None:
             continue
@@ -127,7 +127,7 @@ def _literals(annotation: object) -> Iterator[object]:
 class _Shaping:
     """Placeholders of one export."""
 
-    def __init__(self, words: Declared, run: str, new: str) -> None:
+    def __init__(self, words: KeptWords, run: str, new: str) -> None:
         self._members = words.members | OURS
         self._words, self._kinds = words.words, words.kinds | PREFIXES
         self._run, self._new = run, new

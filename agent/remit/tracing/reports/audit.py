@@ -24,7 +24,7 @@ _HARMLESS: Final = re.compile(_START + r"'('*[=+\-@＝＋－＠])")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class AuditRow:
     """One decision. `at` is ISO 8601 in UTC; `verdict` also says `refused` (before it was a call) and `erased`.
 
     `approvals` are those given by then, as "PERSON as ROLE", for an emergency with its reason and who reviewed it; `outcome`
@@ -55,10 +55,10 @@ class Row:
     hash: str
 
 
-COLUMNS: Final = tuple(field.name for field in fields(Row))
+COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
 
 
-def decision_rows(records: Iterable[Recorded], reviewers: Mapping[tuple[str, str], str]) -> Iterator[Row]:
+def decision_rows(records: Iterable[Recorded], reviewers: Mapping[tuple[str, str], str]) -> Iterator[AuditRow]:
     """The decisions of one run; `reviewers` says who reviewed an emergency approval, by run and the approval's key."""
     records = list(records)
     started = next((one.event for one in records if isinstance(one.event, RunStarted)), None)
@@ -84,14 +84,14 @@ def decision_rows(records: Iterable[Recorded], reviewers: Mapping[tuple[str, str
 
 def _row(
     one: Recorded, event: CallDecided, started: RunStarted | None, approvals: tuple[str, ...], outcome: str
-) -> Row:
+) -> AuditRow:
     decision, call, refused = event.decision, event.call, event.refused
     verdict, reason, message = "refused", "", ""
     if decision is not None:
         verdict, reason, message = decision.verdict, decision.reason, decision.message
     elif isinstance(refused, Failed):
         reason, message = refused.error.code, refused.error.message
-    return Row(
+    return AuditRow(
         at=_at(one),
         run=one.run,
         step=event.step,
@@ -116,10 +116,10 @@ def _row(
     )
 
 
-def _erased(one: Recorded, started: RunStarted | None) -> Row:
+def _erased(one: Recorded, started: RunStarted | None) -> AuditRow:
     """Only the header is left, and says that there was a decision."""
     _, step, index, number = one.key.split("/")
-    return Row(
+    return AuditRow(
         at=_at(one), run=one.run, step=int(step), index=int(index), round=int(number),
         agent=started.subjects.agent if started else "", user=started.subjects.user if started else "",
         account=started.account if started else "", action="", resources=(), arguments=None, verdict="erased", reason="",
@@ -143,12 +143,12 @@ def _at(one: Recorded) -> str:
     return f"{datetime.fromtimestamp(second, UTC).strftime('%Y-%m-%dT%H:%M:%S')}.{rest // 1000:06d}Z"
 
 
-def decision_as_json(row: Row) -> str:
+def decision_as_json(row: AuditRow) -> str:
     """One line of JSON, everything as it was recorded."""
     return visible_json(json.dumps(asdict(row), ensure_ascii=False, separators=(",", ":")))
 
 
-def decision_as_csv(row: Row) -> str:
+def decision_as_csv(row: AuditRow) -> str:
     """One record of CSV (RFC 4180): lists and arguments as JSON in one field.
 
     No cell is a formula, wherever a spreadsheet splits the record: every cell stands in quotes, hidden characters are written

@@ -17,7 +17,7 @@ Called: TypeAlias = tuple[str, ...]  # a call's action, then the resources that 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Failing:
+class FailureSelector:
     """One way to fail. `action` narrows it to one action, `resource` to calls that touch it; "" is any."""
 
     text: str
@@ -42,7 +42,7 @@ class Failing:
         return isinstance(event, CallDecided) and event.decision is not None and event.decision.verdict == self.verdict
 
 
-def parse_failing(text: str) -> Failing:
+def parse_failure_selector(text: str) -> FailureSelector:
     """Read one of the forms. Raises UsageError with what may stand there."""
     matched = _PARTS.fullmatch(text)
     if matched is None:
@@ -50,15 +50,15 @@ def parse_failing(text: str) -> Failing:
     kind, value, action, resource, pattern = matched.groups()
     if pattern is not None:
         try:
-            return Failing(text=text, final=re.compile(pattern))
+            return FailureSelector(text=text, final=re.compile(pattern))
         except re.error as failure:
             raise UsageError(f"{pattern!r} is no regular expression: {failure}") from failure
     known = CODES if kind == "code" else get_args(Verdict)
     if value not in known:
         raise UsageError(f"{value!r} is no {'code' if kind == 'code' else 'verdict'}: write one of {', '.join(known)}")
     if kind == "code":
-        return Failing(text=text, code=value, action=action or "", resource=resource or "")
-    return Failing(text=text, verdict=value, action=action or "", resource=resource or "")
+        return FailureSelector(text=text, code=value, action=action or "", resource=resource or "")
+    return FailureSelector(text=text, verdict=value, action=action or "", resource=resource or "")
 
 
 def find_failures(records: Sequence[Recorded]) -> list[str]:

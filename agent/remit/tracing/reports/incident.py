@@ -9,11 +9,11 @@ from typing import Final
 
 from remit.broker import active_holds, hold_reason
 from remit.core import RemitError, UsageError
-from remit.journal import is_driven
+from remit.journal import is_run_locked
 from remit.tracing import Trace, open_trace
 from remit.tracing.reports.failures import find_failures
-from remit.tracing.reports.run_diff import Compared, Files, compare, last_good
-from remit.tracing.reports.timeline import Timeline, tell
+from remit.tracing.reports.run_diff import Files, RunDiff, diff_runs, last_good
+from remit.tracing.reports.timeline import Timeline, build_timeline
 from remit.workspace import CODE_DIGESTS, Budget, WorkspaceSession, load_files, read_digests
 
 COMMANDS: Final = 3
@@ -24,7 +24,7 @@ class IncidentReport:
     """A run and what is known around it. `good` compares it with the last good run; None where there is none here."""
 
     timeline: Timeline
-    good: Compared | None = None
+    good: RunDiff | None = None
     budget: Budget | None = None
     held: str | None = None
     driven: bool = False
@@ -44,7 +44,7 @@ class IncidentReport:
 
 def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> IncidentReport:
     """Everything about a run that can be told here. `house` None: only the file itself is known."""
-    timeline = tell(trace.records)
+    timeline = build_timeline(trace.records)
     found = IncidentReport(timeline=timeline, budget=_budget(trace, timeline))
     if session is not None:
         agent = timeline.started.subjects.agent if timeline.started else ""
@@ -54,7 +54,7 @@ def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> In
             budget=found.budget,
             good=_good(trace, session),
             held=hold_reason(active_holds(session.journal), f"run:{trace.run}", agent) if unfinished else None,
-            driven=unfinished and is_driven(session.traces, trace.run),
+            driven=unfinished and is_run_locked(session.traces, trace.run),
         )
     return replace(found, commands=tuple(_commands(found, trace)[:COMMANDS]))
 
@@ -67,7 +67,7 @@ def files_of(trace: Trace) -> Files | None:
         return None
 
 
-def _good(trace: Trace, session: WorkspaceSession) -> Compared | None:
+def _good(trace: Trace, session: WorkspaceSession) -> RunDiff | None:
     runs = session.journal.runs()
     row = next((row for row in runs if row.run == trace.run), None)
     if row is None:
@@ -78,7 +78,7 @@ def _good(trace: Trace, session: WorkspaceSession) -> Compared | None:
         return None
     files = files_of(before), files_of(trace)
     both = (files[0], files[1]) if files[0] is not None and files[1] is not None else None
-    return compare(tell(before.records), tell(trace.records), files=both)
+    return diff_runs(build_timeline(before.records), build_timeline(trace.records), files=both)
 
 
 def _budget(trace: Trace, timeline: Timeline) -> Budget | None:

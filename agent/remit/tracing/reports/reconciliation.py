@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from remit.core import RunEnded, UsageError, WorkspaceError
-from remit.journal import Chain, Fault, driving, is_driven
+from remit.journal import Chain, ChainFault, is_run_locked, run_lock
 from remit.tracing import TraceFile, read
 from remit.tracing.trace_file import trace_path
 
@@ -24,7 +24,7 @@ class Copy:
     """How the file stands to the journal; `faults` say what was changed."""
 
     state: State
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[ChainFault, ...] = ()
 
 
 def compare_copy(path: Path, chain: Chain) -> Copy:
@@ -50,7 +50,7 @@ def compare_copy(path: Path, chain: Chain) -> Copy:
     return Copy(state="behind" if behind else "whole")
 
 
-def compare_copies(copy: Chain, original: Chain) -> list[Fault]:
+def compare_copies(copy: Chain, original: Chain) -> list[ChainFault]:
     """The events of a copy that are not the journal's; those that it lacks, or that were erased since, are no fault here."""
     stored = {link.seq: link for link in original.links}
     return [
@@ -68,9 +68,9 @@ def reconcile(traces: Path, chain: Chain) -> Copy:
     """
     path = trace_path(traces, chain.run)
     found = compare_copy(path, chain)
-    if found.state != "behind" or is_driven(traces, chain.run):
+    if found.state != "behind" or is_run_locked(traces, chain.run):
         return found
-    with suppress(UsageError, RunEnded, OSError), driving(traces, chain.run):
+    with suppress(UsageError, RunEnded, OSError), run_lock(traces, chain.run):
         file = TraceFile(traces, chain.run)
         file.rebuild(chain.links)
         file.close()
@@ -78,5 +78,5 @@ def reconcile(traces: Path, chain: Chain) -> Copy:
     return found
 
 
-def _fault(seq: int, what: str) -> Fault:
-    return Fault(seq=seq, kind="edited", what=what)
+def _fault(seq: int, what: str) -> ChainFault:
+    return ChainFault(seq=seq, kind="edited", what=what)

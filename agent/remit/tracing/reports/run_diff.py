@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 from remit.core import Failed, Json, UsageError
 from remit.core.events import RunStarted
 from remit.journal import RunSummary
-from remit.tracing.reports.alignment import Pair, align, comparable
+from remit.tracing.reports.alignment import CallPair, align, comparable
 from remit.tracing.reports.timeline import CallTimeline, Timeline
 
 Kind: TypeAlias = Literal[
@@ -36,7 +36,7 @@ SLOWER_NS: Final = 250_000_000  # nanoseconds more, before a call is called slow
 
 
 @dataclass(frozen=True, kw_only=True)
-class Difference:
+class RunDifference:
     """One thing in which the runs differ. `a` and `b` are the places, `4.0`; "" where a run has none."""
 
     kind: Kind
@@ -80,7 +80,7 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class RunDiff:
     """Two runs compared. `differences` are in the order in which the runs come to them, so the first one is where they part."""
 
     a: str
@@ -88,7 +88,7 @@ class Compared:
     changed: tuple[Changed, ...]
     aligned: int
     moved: tuple[tuple[str, str], ...]
-    differences: tuple[Difference, ...]
+    differences: tuple[RunDifference, ...]
     slower: tuple[Slower, ...]
     costs: tuple[Cost, Cost]
 
@@ -98,7 +98,7 @@ class Compared:
         return not self.differences and not self.changed
 
     @property
-    def first(self) -> Difference | None:
+    def first(self) -> RunDifference | None:
         """Where the runs part."""
         return self.differences[0] if self.differences else None
 
@@ -106,12 +106,12 @@ class Compared:
 Files: TypeAlias = Mapping[str, bytes]  # a rulebook's files by path
 
 
-def compare(a: Timeline, b: Timeline, *, files: tuple[Files, Files] | None = None) -> Compared:
+def diff_runs(a: Timeline, b: Timeline, *, files: tuple[Files, Files] | None = None) -> RunDiff:
     """What differs between two runs, `a` the one to compare with. `files` are their rulebooks, where both are here."""
     pairs = align(a, b)
     both = [(pair.a, pair.b) for pair in pairs if pair.a is not None and pair.b is not None]
     differences = [found for pair in pairs for found in _of_pair(pair, a.run, b.run)]
-    return Compared(
+    return RunDiff(
         a=a.run,
         b=b.run,
         changed=(*_settings(a.started, b.started), *(_files(*files) if files else ())),
@@ -163,14 +163,14 @@ def _files(a: Files, b: Files) -> Iterator[Changed]:
             yield Changed(name=path, diff=_diff(_text(before), _text(after)))
 
 
-def _of_pair(pair: Pair, run_a: str, run_b: str) -> Iterator[Difference]:
+def _of_pair(pair: CallPair, run_a: str, run_b: str) -> Iterator[RunDifference]:
     a, b = pair.a, pair.b
     if a is None or b is None:
         call = a or b
         assert call is not None
         only: Kind = "missing" if b is None else "extra"
         where = "the first run only" if b is None else "the second run only"
-        yield Difference(
+        yield RunDifference(
             kind=only, a=a.place if a else "", b=b.place if b else "", what=f"{where}: {_called(call)} {_ended(call)}"
         )
         return
@@ -188,7 +188,7 @@ def _of_pair(pair: Pair, run_a: str, run_b: str) -> Iterator[Difference]:
         yield _differ("result", a, b, f"{_called(b)}: {_ended(a)} is {_ended(b)}", results)
 
 
-def _outcome(a: Timeline, b: Timeline) -> Iterator[Difference]:
+def _outcome(a: Timeline, b: Timeline) -> Iterator[RunDifference]:
     ends = [
         {
             "outcome": timeline.verdict,
@@ -202,7 +202,7 @@ def _outcome(a: Timeline, b: Timeline) -> Iterator[Difference]:
         what = "the answer is another" if same else f"{a.verdict} is {b.verdict}"
         if b.finished is not None and b.finished.message:
             what += f": {b.finished.message}"
-        yield Difference(kind="outcome", a="", b="", what=what, diff=_diff(_lines(ends[0]), _lines(ends[1])))
+        yield RunDifference(kind="outcome", a="", b="", what=what, diff=_diff(_lines(ends[0]), _lines(ends[1])))
 
 
 def _slower(a: Timeline, b: Timeline, both: Sequence[tuple[CallTimeline, CallTimeline]]) -> Iterator[Slower]:
@@ -294,8 +294,8 @@ def _said(name: str, arguments: Json, run: str) -> Json:
     return {"action": name, "arguments": comparable(str(arguments or ""), run)}
 
 
-def _differ(kind: Kind, a: CallTimeline, b: CallTimeline, what: str, both: tuple[Json, Json]) -> Difference:
-    return Difference(kind=kind, a=a.place, b=b.place, what=what, diff=_diff(_lines(both[0]), _lines(both[1])))
+def _differ(kind: Kind, a: CallTimeline, b: CallTimeline, what: str, both: tuple[Json, Json]) -> RunDifference:
+    return RunDifference(kind=kind, a=a.place, b=b.place, what=what, diff=_diff(_lines(both[0]), _lines(both[1])))
 
 
 def _diff(before: Sequence[str], after: Sequence[str]) -> tuple[str, ...]:

@@ -137,7 +137,7 @@ class CallTimeline:
 
 
 @dataclass
-class Turn:
+class TimelineTurn:
     """One turn of the model, and its calls. `asked_at` None: that is not recorded.
 
     `problems`: it was the last one, and does not hold as an answer.
@@ -166,7 +166,7 @@ class Timeline:
     started: RunStarted | None = None
     began_at: int = 0
     ended_at: int = 0
-    turns: list[Turn] = field(default_factory=list[Turn])
+    turns: list[TimelineTurn] = field(default_factory=list[TimelineTurn])
     failure: ModelFailed | None = None
     finished: RunFinished | None = None
     resumed: list[RunResumed] = field(default_factory=list[RunResumed])
@@ -262,7 +262,7 @@ def utc(at: int) -> str:
     return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def tell(records: Iterable[Recorded]) -> Timeline:
+def build_timeline(records: Iterable[Recorded]) -> Timeline:
     """The story of one run, from its events alone; of what was erased, only times are told."""
     telling = _Telling()
     for recorded in records:
@@ -315,7 +315,7 @@ class _Telling:
 
     def _answered(self, event: ModelResponded, at: int) -> None:
         text = "looked up by Remit, unseen by the model" if event.internal else event.text
-        turn = Turn(step=event.step, at=at, text=text, asked_at=self._asked.get(event.step), usage=event.usage)
+        turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=self._asked.get(event.step), usage=event.usage)
         turn.internal = event.internal
         self.timeline.turns.append(turn)
         self.timeline.thinking = None
@@ -327,7 +327,7 @@ class _Telling:
             call = CallTimeline(step=event.step, index=event.index, name=name, decided_at=at, ask=event.ask)
             self._calls[event.step, event.index] = call
             if not self.timeline.turns:  # the turn itself was erased
-                self.timeline.turns.append(Turn(step=event.step, at=at, text=""))
+                self.timeline.turns.append(TimelineTurn(step=event.step, at=at, text=""))
             call.internal = self.timeline.turns[-1].internal
             self.timeline.turns[-1].calls.append(call)
         call.decision = event.decision

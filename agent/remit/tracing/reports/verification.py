@@ -30,12 +30,14 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
-from remit.journal import Chain, Fault, verify_chain
+from remit.journal import Chain, ChainFault, verify_chain
 from remit.tracing import Trace
 from remit.tracing.reports.reconciliation import compare_copies
 
 
-def verify(trace: Trace, *, original: Chain | None = None, head: tuple[int, str] | None = None) -> tuple[Fault, ...]:
+def verify(
+    trace: Trace, *, original: Chain | None = None, head: tuple[int, str] | None = None
+) -> tuple[ChainFault, ...]:
     """Every fault of a record. `original` is the journal's own, `head` the last event as somebody else kept it."""
     faults = [*trace.faults()]
     head = head or (original.head if original is not None else None)
@@ -50,7 +52,7 @@ def verify(trace: Trace, *, original: Chain | None = None, head: tuple[int, str]
     return (*faults, *_objects(trace), *contradictions(trace.records))
 
 
-def contradictions(records: Iterable[Recorded]) -> list[Fault]:
+def contradictions(records: Iterable[Recorded]) -> list[ChainFault]:
     """Where the events of a run say different things of the same; nothing is said of those that were erased."""
     reading = _Reading()
     for item in records:
@@ -58,18 +60,18 @@ def contradictions(records: Iterable[Recorded]) -> list[Fault]:
             reading.erased = True
         elif not reading.erased:  # what an erased event said is not known, so what follows from it is not either
             reading.faults += [
-                Fault(seq=item.seq, kind="contradicted", what=f"{item.key}: {what}")
+                ChainFault(seq=item.seq, kind="contradicted", what=f"{item.key}: {what}")
                 for what in reading.hear(item.run, item.event)
             ]
     return reading.faults
 
 
-def _objects(trace: Trace) -> Iterator[Fault]:
+def _objects(trace: Trace) -> Iterator[ChainFault]:
     """The rules that the run names are here, and are what their digests say."""
     try:
         trace.bundles()
     except (UsageError, WorkspaceError) as failure:
-        yield Fault(seq=0, kind="missing" if "no object" in str(failure) else "edited", what=str(failure))
+        yield ChainFault(seq=0, kind="missing" if "no object" in str(failure) else "edited", what=str(failure))
 
 
 @dataclass
@@ -89,7 +91,7 @@ class _Reading:
     """The events of a run so far, as far as they bind what follows."""
 
     def __init__(self) -> None:
-        self.faults: list[Fault] = []
+        self.faults: list[ChainFault] = []
         self.erased = False
         self._policies: set[str] = set()
         self._whole = True

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, Protocol
 from pydantic import AfterValidator, Field
 
 from remit.core import Problem
-from remit.core.parsing import URL_KINDS, Matching, Table, wrong
+from remit.core.parsing import URL_KINDS, Matching, TomlTable, wrong
 from remit.sandbox.egress import NetworkError, parse_credential, parse_host, parse_range
 from remit.workspace.manifest.touches import Template
 
@@ -41,7 +41,7 @@ SecretName = Annotated[
 ]
 
 
-class SecretTable(Table):
+class SecretTable(TomlTable):
     """One secret, by name: its value is given by `remit secret set`. The proxy puts it on the wire, or it is exposed."""
 
     name: SecretName

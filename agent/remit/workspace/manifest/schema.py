@@ -16,7 +16,7 @@ from remit.core.parsing import (
     Matching,
     Size,
     Summary,
-    Table,
+    TomlTable,
     canonical,
     covered,
     hidden_character,
@@ -46,7 +46,7 @@ from remit.workspace.manifest.touches import (
     parse_touch,
 )
 
-_T = TypeVar("_T", bound=Table)
+_T = TypeVar("_T", bound=TomlTable)
 Source: TypeAlias = Literal["python", "command", "mcp", "host"]
 Trust: TypeAlias = Literal["pinned", "none"]
 
@@ -132,7 +132,7 @@ ErrorClass = Annotated[
 ]
 
 
-class AlwaysTable(Table):
+class AlwaysTable(TomlTable):
     """Every call of this tool gets this; reviewed when the tool is pinned. Absent and empty: nothing."""
 
     hosts: list[HostLine] = Field(default=[], description=f"Hosts that it may reach: {SHAPE_OF_HOSTS}")
@@ -144,7 +144,7 @@ class AlwaysTable(Table):
     programs: list[Program] = Field(default=[], description="Programs that it may start; empty means no subprocess")
 
 
-class AtMostTable(Table):
+class AtMostTable(TomlTable):
     """The ceiling for what one call's touches may open. Absent and empty: nothing."""
 
     read: list[Pattern] = Field(default=[], description='Files of the working folder: "docs/**", "logs/*.txt"')
@@ -153,7 +153,7 @@ class AtMostTable(Table):
     hosts: list[HostLine] = Field(default=[], description='Hosts of the URLs that it touches: "**:443" is every name')
 
 
-class LimitsTable(Table):
+class LimitsTable(TomlTable):
     """What one attempt may use."""
 
     wall: Duration = Field(default="5s", description="Time on the clock")
@@ -164,21 +164,21 @@ class LimitsTable(Table):
     received: Size = Field(default="16MiB", description="Everything that it receives over the network")
 
 
-class CircuitTable(Table):
+class CircuitTable(TomlTable):
     """When a tool that fails by itself (timeout, resource_exhausted, tool_crashed) is left alone for a while."""
 
     failures: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="So many in a row, in any run")
     rest: Duration = Field(default="30s", description="How long; twice as long after each trial that fails")
 
 
-class RetryTable(Table):
+class RetryTable(TomlTable):
     """When a failed attempt is tried again; never for an action with the effect "once"."""
 
     attempts: Annotated[int, Field(ge=1, le=10)] = Field(default=1, description="Attempts in all, from 1 to 10")
     on: list[str] = Field(default=[], description=f"Declared errors, or {', '.join(RETRIED_CODES)}")
 
 
-class ActionTable(Table):
+class ActionTable(TomlTable):
     """One function of the tool."""
 
     summary: Summary
@@ -191,7 +191,9 @@ class ActionTable(Table):
     adds_labels: list[Label] = Field(
         default=[], description="Labels that the result puts on the run, and so does what the tool says when it fails"
     )
-    removes_labels: list[Label] = Field(default=[], description="Labels that the result takes off the run: a declassifier's")
+    removes_labels: list[Label] = Field(
+        default=[], description="Labels that the result takes off the run: a declassifier's"
+    )
     request_words: list[Word] = Field(default=[], description="By which people ask for it; absent: those of its name")
     adds_to_directory: list[ListLine] = Field(
         default=[], description=f"Resources of the result that the directory then knows: {LISTED}"
@@ -209,7 +211,7 @@ class ActionTable(Table):
     )
 
 
-class ManifestTable(Table):
+class ManifestTable(TomlTable):
     """The permission manifest of a Remit tool."""
 
     name: Name = Field(description="The name of the folder")

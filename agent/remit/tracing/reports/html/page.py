@@ -21,7 +21,7 @@ from remit.guardrails import visible
 from remit.policy import scope_text
 from remit.tracing import write_whole
 from remit.tracing.reports.incident import IncidentReport
-from remit.tracing.reports.timeline import CallTimeline, Timeline, Turn, utc
+from remit.tracing.reports.timeline import CallTimeline, Timeline, TimelineTurn, utc
 
 LONGEST: Final = 20_000  # characters of one value on the page; the trace has it whole
 STYLE: Final = files("remit.tracing.reports.html").joinpath("page.css").read_text()
@@ -146,7 +146,7 @@ def _waterfall(timeline: Timeline) -> Iterator[str]:
             yield from _call(timeline, call)
 
 
-def _turn(timeline: Timeline, turn: Turn) -> Iterator[str]:
+def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
     began = turn.at if turn.asked_at is None else turn.asked_at
     tokens = f" · {turn.usage.input_tokens} + {turn.usage.output_tokens} tokens" if turn.usage.input_tokens else ""
     said = _text(turn.text[:400]) or '<span class="dim">(no words)</span>'
