@@ -19,7 +19,7 @@ from support.otlp_collector import collecting
 from support.runs import Command, Play, Played, Remit, Said
 from support.workspaces.ledger import counting_house
 
-pytest_plugins = ["support.rooms"]
+pytest_plugins = ["support.harness"]
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def play(row: Ablation, *, jobs: int = 2) -> Played:
     """Run the row's tests without its protection, in a pytest of their own."""
     with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as said:
         wanted = [str(TESTS / test) for test in (*row.tests, *row.still)]
-        options = ["-q", "-p", "no:cacheprovider", "-p", "support.rooms", "-p", "adversarial.mutation"]
+        options = ["-q", "-p", "no:cacheprovider", "-p", "support.harness", "-p", "adversarial.mutation"]
         options += ["--without", row.name, "--said", said.name]
         options += [] if row.fixtures else ["--noconftest"]
         parallel = ["-n", str(jobs)] if jobs > 1 else []

@@ -104,8 +104,8 @@ def test_the_commands_of_the_on_call_room_work_in_their_order(remit: Remit, sess
         remit("run", "triage", TASK, "--model", "script:short.yaml").code == 0
     )  # an earlier good one, to compare with
     assert remit("run", "triage", TASK, "--run-id", run).code == 0
-    room, _ = ON_CALL.split("## Five incidents")
-    pages = [words for words in commands_of(room) if words[1] in ("trace", "replay")]
+    harness, _ = ON_CALL.split("## Five incidents")
+    pages = [words for words in commands_of(harness) if words[1] in ("trace", "replay")]
     assert len(pages) >= 6
     for words in pages:
         said = remit(*[run if word == "RUN" else word for word in words[1:]])

@@ -13,7 +13,7 @@ from remit.core.errors import Refusal
 from remit.sandbox import find_bwrap
 from remit.sandbox.profile import runtime
 from support import CORPORA
-from support.sandbox import Room, below, command, put_away
+from support.sandbox import ToolHarness, below, command, put_away
 
 CORPUS = CORPORA / "directory_traversal.txt"
 SPELLINGS = (  # the kinds that the corpus has, where it is not there
@@ -32,20 +32,20 @@ def test_every_line_of_the_abuse_list_has_a_test_that_tries_it() -> None:
 
 
 @abuse(48)
-async def test_a_file_swapped_during_calls_is_never_read_or_written_outside(room: Room) -> None:
+async def test_a_file_swapped_during_calls_is_never_read_or_written_outside(harness: ToolHarness) -> None:
     """A4: a thread flips an authorised file, and the one to write, between files and links to outside, during every call."""
-    secret = room.file("../outside/secret", "SECRET")
-    room.file("plain", "plain")
+    secret = harness.file("../outside/secret", "SECRET")
+    harness.file("plain", "plain")
     stop = threading.Event()
 
     def flip() -> None:
         while not stop.is_set():
             for name in ("target", "out"):
-                link, file = room.root / f"{name}.link", room.root / f"{name}.file"
+                link, file = harness.root / f"{name}.link", harness.root / f"{name}.file"
                 link.symlink_to(secret)
-                os.rename(link, room.root / name)
+                os.rename(link, harness.root / name)
                 file.write_text("plain")
-                os.rename(file, room.root / name)
+                os.rename(file, harness.root / name)
 
     code = """
     def act() -> list:
@@ -65,7 +65,7 @@ async def test_a_file_swapped_during_calls_is_never_read_or_written_outside(room
     flipper.start()
     try:
         for _ in range(FLIPS):
-            output = await room.run(code, reads=("target",), writes=("out",))
+            output = await harness.run(code, reads=("target",), writes=("out",))
             assert output.code is None, output
             seen |= set(output.value)
             assert output.scratch is not None
@@ -85,15 +85,15 @@ def spellings() -> list[str]:
 
 
 @abuse(46, 47, 50)
-async def test_a_tool_that_joins_paths_carelessly_reaches_the_decided_file_only(room: Room) -> None:
+async def test_a_tool_that_joins_paths_carelessly_reaches_the_decided_file_only(harness: ToolHarness) -> None:
     """A1: every spelling of the traversal corpus, read and written, joined, decoded and taken as it is."""
-    room.file("docs/a.md", "decided")
-    room.file("docs/b.md", "SECRET")
+    harness.file("docs/a.md", "decided")
+    harness.file("docs/b.md", "SECRET")
     for name in ("../secret", "secret", "../../secret", "../etc/passwd", "etc/passwd"):
-        path = room.root / name
-        if path.resolve().is_relative_to(room.base):
-            room.file(name, "SECRET")
-    before = tree(room.base)
+        path = harness.root / name
+        if path.resolve().is_relative_to(harness.base):
+            harness.file(name, "SECRET")
+    before = tree(harness.base)
     code = """
     import os, urllib.parse
     def act(names: list[str], seen: str) -> dict:
@@ -122,12 +122,12 @@ async def test_a_tool_that_joins_paths_carelessly_reaches_the_decided_file_only(
     """
     names = spellings()
     assert len(names) > 10
-    output = await room.run(code, {"names": names, "seen": room.seen}, reads=("docs/a.md",))
+    output = await harness.run(code, {"names": names, "seen": harness.seen}, reads=("docs/a.md",))
     assert output.code is None, output
     assert output.value == {"read": ["decided"], "wrote": []}
-    writing = await room.run(
+    writing = await harness.run(
         code.replace('(path, path.replace("{FILE}"', '(path + "x", path.replace("{FILE}"'),
-        {"names": names, "seen": room.seen},
+        {"names": names, "seen": harness.seen},
         reads=("docs/a.md",),
         writes=("docs/out.md",),
         output=1 << 20,
@@ -136,7 +136,7 @@ async def test_a_tool_that_joins_paths_carelessly_reaches_the_decided_file_only(
     assert "SECRET" not in "".join(writing.value["read"])
     assert writing.scratch is not None
     writing.scratch.commit()
-    assert {path: text for path, text in tree(room.base).items() if path != "work/docs/out.md"} == before
+    assert {path: text for path, text in tree(harness.base).items() if path != "work/docs/out.md"} == before
 
 
 def tree(base: Path) -> dict[str, str]:
@@ -149,9 +149,9 @@ def tree(base: Path) -> dict[str, str]:
 
 
 @abuse(51, 59)
-async def test_a_link_planted_in_a_store_leads_no_later_call_out(room: Room) -> None:
+async def test_a_link_planted_in_a_store_leads_no_later_call_out(harness: ToolHarness) -> None:
     """CVE-2026-87766: a store lies on the disk and is mounted again; a tool can plant no link in it."""
-    outside = room.file("../outside/secret", "SECRET")
+    outside = harness.file("../outside/secret", "SECRET")
     code = """
     import os
     def act(outside: str) -> list:
@@ -174,13 +174,13 @@ async def test_a_link_planted_in_a_store_leads_no_later_call_out(room: Room) -> 
         return results
     """
     for stores in (("own",), ("own", "other"), ("own",)):
-        assert (await room.run(code, {"outside": str(outside)}, stores=stores)).value == []
-    assert sorted(os.listdir(room.root / "stores" / "own")) == ["kept"]
-    (room.root / "stores" / "own" / "kept" / "x").unlink()
-    (room.root / "stores" / "own" / "kept").rmdir()
-    (room.root / "stores" / "own").rmdir()
-    (room.root / "stores" / "own").symlink_to(outside.parent)
-    planted = await room.run(code, {"outside": str(outside)}, stores=("own",))
+        assert (await harness.run(code, {"outside": str(outside)}, stores=stores)).value == []
+    assert sorted(os.listdir(harness.root / "stores" / "own")) == ["kept"]
+    (harness.root / "stores" / "own" / "kept" / "x").unlink()
+    (harness.root / "stores" / "own" / "kept").rmdir()
+    (harness.root / "stores" / "own").rmdir()
+    (harness.root / "stores" / "own").symlink_to(outside.parent)
+    planted = await harness.run(code, {"outside": str(outside)}, stores=("own",))
     assert planted.code == "sandbox_violation"
     assert os.listdir(outside.parent) == ["secret"]
 
@@ -189,7 +189,7 @@ async def test_a_link_planted_in_a_store_leads_no_later_call_out(room: Room) -> 
 
 
 @abuse(35)
-async def test_no_limit_can_be_raised(room: Room) -> None:
+async def test_no_limit_can_be_raised(harness: ToolHarness) -> None:
     """Each may only be lowered, and each is there."""
     code = """
     import resource
@@ -206,14 +206,14 @@ async def test_no_limit_can_be_raised(room: Room) -> None:
             resource.setrlimit(which, (min(soft, hard), hard))
         return found
     """
-    found = (await room.run(code, memory=128 << 20, cpu=3.0)).value
+    found = (await harness.run(code, memory=128 << 20, cpu=3.0)).value
     assert found == {
         "CORE": 0, "CPU": 4, "DATA": 128 << 20, "FSIZE": 64 << 20, "MEMLOCK": 0, "MSGQUEUE": 0, "NOFILE": 256, "STACK": 8 << 20,
     }  # fmt: skip
 
 
 @abuse(18, 57)
-async def test_the_kernels_own_files_are_not_there(room: Room) -> None:
+async def test_the_kernels_own_files_are_not_there(harness: ToolHarness) -> None:
     """A10: no /proc, no /sys, no devices but three; what stays is random numbers and nothing at all."""
     code = """
     import os
@@ -230,11 +230,11 @@ async def test_the_kernels_own_files_are_not_there(room: Room) -> None:
                     pass
         return [reached, len(open("/dev/urandom", "rb", buffering=0).read(8)), open("/dev/null", "w").write("x")]
     """
-    assert (await room.run(code)).value == [[], 8, 1]
+    assert (await harness.run(code)).value == [[], 8, 1]
 
 
 @abuse(25)
-async def test_a_fork_bomb_of_a_program_ends_with_its_call(full: Room) -> None:
+async def test_a_fork_bomb_of_a_program_ends_with_its_call(full: ToolHarness) -> None:
     """As many processes as it is let have, each deaf and in a session of its own; none is left."""
     code = """
     import os, signal, time
@@ -265,7 +265,7 @@ async def test_a_fork_bomb_of_a_program_ends_with_its_call(full: Room) -> None:
 
 
 @abuse(54)
-async def test_the_sandbox_shares_no_namespace_with_the_broker(full: Room) -> None:
+async def test_the_sandbox_shares_no_namespace_with_the_broker(full: ToolHarness) -> None:
     """Looked at from outside, while a call is under way."""
     await put_away()
     code = "import os\ndef act() -> int:\n    return os.getpid()\n"
@@ -286,7 +286,7 @@ async def test_the_sandbox_shares_no_namespace_with_the_broker(full: Room) -> No
 
 
 @abuse(47)
-async def test_the_root_folder_holds_what_is_needed_and_can_not_be_written(full: Room) -> None:
+async def test_the_root_folder_holds_what_is_needed_and_can_not_be_written(full: ToolHarness) -> None:
     """Nothing of the host's but the runtime; no folder of it takes a file."""
     code = """
     import os

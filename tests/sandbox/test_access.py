@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from remit.sandbox import Output, Tier
-from support.sandbox import Room
+from support.sandbox import ToolHarness
 
 # Each attempt names one thing that code can do to the file `name` or beside it.
 TRIES = """
@@ -64,9 +64,9 @@ CHANGES = (
 
 
 @pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> ToolHarness:
     tier: Tier = request.param
-    return Room(base=tmp_path, tier=tier)
+    return ToolHarness(base=tmp_path, tier=tier)
 
 
 def snapshot(folder: Path) -> dict[str, Any]:
@@ -86,86 +86,86 @@ def refused(output: Output) -> bool:
 
 @pytest.mark.parametrize("trust", ["pinned", "none"])
 @pytest.mark.parametrize("how", CHANGES)
-async def test_a_store_that_is_read_cannot_be_changed_in_any_way(room: Room, how: str, trust: str) -> None:
+async def test_a_store_that_is_read_cannot_be_changed_in_any_way(harness: ToolHarness, how: str, trust: str) -> None:
     """`read store:kept`, with code that changes it: refused by the kernel, and the store is as it was."""
-    room.file("stores/kept/a.txt", "as it was")
-    before = snapshot(room.root / "stores")
-    output = await room.run(TRIES, {"name": "stores/kept/a.txt", "how": how}, read_stores=("kept",), trust=trust)
+    harness.file("stores/kept/a.txt", "as it was")
+    before = snapshot(harness.root / "stores")
+    output = await harness.run(TRIES, {"name": "stores/kept/a.txt", "how": how}, read_stores=("kept",), trust=trust)
     assert refused(output), output
-    assert snapshot(room.root / "stores") == before
+    assert snapshot(harness.root / "stores") == before
 
 
 @pytest.mark.parametrize("trust", ["pinned", "none"])
-async def test_a_store_that_is_read_is_read_and_listed(room: Room, trust: str) -> None:
+async def test_a_store_that_is_read_is_read_and_listed(harness: ToolHarness, trust: str) -> None:
     """The twin."""
-    room.file("stores/kept/a.txt", "as it was")
+    harness.file("stores/kept/a.txt", "as it was")
     given = {"read_stores": ("kept",), "trust": trust}
-    assert (await room.run(TRIES, {"name": "stores/kept/a.txt", "how": "read"}, **given)).value == "as it was"
-    assert (await room.run(TRIES, {"name": "stores/kept/a.txt", "how": "list"}, **given)).value == "a.txt"
+    assert (await harness.run(TRIES, {"name": "stores/kept/a.txt", "how": "read"}, **given)).value == "as it was"
+    assert (await harness.run(TRIES, {"name": "stores/kept/a.txt", "how": "list"}, **given)).value == "a.txt"
 
 
 @pytest.mark.parametrize("how", [one for one in CHANGES if one not in ("symlink", "mode", "times")])
-async def test_a_store_that_is_written_can_be_changed(room: Room, how: str) -> None:
+async def test_a_store_that_is_written_can_be_changed(harness: ToolHarness, how: str) -> None:
     """The twin; a link is never made there, and modes and times are only set where there are mounts."""
-    room.file("stores/kept/a.txt", "as it was")
-    (room.root / "stores" / "kept").chmod(0o777)
-    (room.root / "stores" / "kept" / "a.txt").chmod(0o666)
-    before = snapshot(room.root / "stores")
-    output = await room.run(TRIES, {"name": "stores/kept/a.txt", "how": how}, stores=("kept",))
+    harness.file("stores/kept/a.txt", "as it was")
+    (harness.root / "stores" / "kept").chmod(0o777)
+    (harness.root / "stores" / "kept" / "a.txt").chmod(0o666)
+    before = snapshot(harness.root / "stores")
+    output = await harness.run(TRIES, {"name": "stores/kept/a.txt", "how": how}, stores=("kept",))
     assert output.value == "done", output
-    assert snapshot(room.root / "stores") != before
+    assert snapshot(harness.root / "stores") != before
 
 
-async def test_a_database_in_a_store_that_is_read_is_queried_and_not_updated(room: Room) -> None:
+async def test_a_database_in_a_store_that_is_read_is_queried_and_not_updated(harness: ToolHarness) -> None:
     """The case of a ticket that a read action closes."""
-    path = room.file("stores/kept/kept.db", "")
+    path = harness.file("stores/kept/kept.db", "")
     with sqlite3.connect(path) as store:
         store.execute("CREATE TABLE kept (text)")
         store.execute("INSERT INTO kept VALUES ('as it was')")
     store.close()
     name = "stores/kept/kept.db"
-    assert (await room.run(TRIES, {"name": name, "how": "query"}, read_stores=("kept",))).value == "as it was"
-    assert refused(await room.run(TRIES, {"name": name, "how": "update"}, read_stores=("kept",)))
+    assert (await harness.run(TRIES, {"name": name, "how": "query"}, read_stores=("kept",))).value == "as it was"
+    assert refused(await harness.run(TRIES, {"name": name, "how": "update"}, read_stores=("kept",)))
     with sqlite3.connect(path) as store:
         assert store.execute("SELECT text FROM kept").fetchall() == [("as it was",)]
     store.close()
 
 
 @pytest.mark.parametrize("how", [*LOOKS, *CHANGES])
-async def test_a_store_that_was_not_decided_is_neither_read_nor_changed(room: Room, how: str) -> None:
+async def test_a_store_that_was_not_decided_is_neither_read_nor_changed(harness: ToolHarness, how: str) -> None:
     """Beside a store that is read and one that is written."""
-    room.file("stores/kept/a.txt", "secret")
-    before = snapshot(room.root / "stores" / "kept")
-    output = await room.run(
+    harness.file("stores/kept/a.txt", "secret")
+    before = snapshot(harness.root / "stores" / "kept")
+    output = await harness.run(
         TRIES, {"name": "stores/kept/a.txt", "how": how}, read_stores=("one",), stores=("other",)
     )  # fmt: skip
     assert refused(output), output
-    assert snapshot(room.root / "stores" / "kept") == before
+    assert snapshot(harness.root / "stores" / "kept") == before
 
 
 @pytest.mark.parametrize("how", ["write", "append", "truncate", "map", "mode", "times"])
-async def test_a_file_that_is_read_cannot_be_changed(room: Room, how: str) -> None:
-    room.file("docs/a.txt", "as it was")
-    before = snapshot(room.root / "docs")
-    assert refused(await room.run(TRIES, {"name": "docs/a.txt", "how": how}, reads=("docs/a.txt",)))
-    assert snapshot(room.root / "docs") == before
-    assert (await room.run(TRIES, {"name": "docs/a.txt", "how": "read"}, reads=("docs/a.txt",))).value == "as it was"
+async def test_a_file_that_is_read_cannot_be_changed(harness: ToolHarness, how: str) -> None:
+    harness.file("docs/a.txt", "as it was")
+    before = snapshot(harness.root / "docs")
+    assert refused(await harness.run(TRIES, {"name": "docs/a.txt", "how": how}, reads=("docs/a.txt",)))
+    assert snapshot(harness.root / "docs") == before
+    assert (await harness.run(TRIES, {"name": "docs/a.txt", "how": "read"}, reads=("docs/a.txt",))).value == "as it was"
 
 
-async def test_two_calls_with_another_access_to_one_store_share_no_process(room: Room) -> None:
+async def test_two_calls_with_another_access_to_one_store_share_no_process(harness: ToolHarness) -> None:
     """Reading after writing, and writing after reading: each in a process that was made for its own access."""
-    room.file("stores/kept/a.txt", "as it was")
-    (room.root / "stores" / "kept").chmod(0o777)
-    (room.root / "stores" / "kept" / "a.txt").chmod(0o666)
+    harness.file("stores/kept/a.txt", "as it was")
+    (harness.root / "stores" / "kept").chmod(0o777)
+    (harness.root / "stores" / "kept" / "a.txt").chmod(0o666)
     call: dict[str, Any] = {"name": "stores/kept/a.txt", "how": "append"}
     for _ in range(2):
-        assert (await room.run(TRIES, call, stores=("kept",))).value == "done"
-        assert refused(await room.run(TRIES, call, read_stores=("kept",)))
+        assert (await harness.run(TRIES, call, stores=("kept",))).value == "done"
+        assert refused(await harness.run(TRIES, call, read_stores=("kept",)))
 
 
-async def test_a_call_that_reads_and_writes_one_store_may_write_it(room: Room) -> None:
+async def test_a_call_that_reads_and_writes_one_store_may_write_it(harness: ToolHarness) -> None:
     """The wider of two decided accesses."""
-    room.file("stores/kept/a.txt", "as it was").chmod(0o666)
-    (room.root / "stores" / "kept").chmod(0o777)
+    harness.file("stores/kept/a.txt", "as it was").chmod(0o666)
+    (harness.root / "stores" / "kept").chmod(0o777)
     call = {"name": "stores/kept/a.txt", "how": "append"}
-    assert (await room.run(TRIES, call, stores=("kept",), read_stores=("kept",))).value == "done"
+    assert (await harness.run(TRIES, call, stores=("kept",), read_stores=("kept",))).value == "done"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from remit.sandbox import Tier
-from support.sandbox import Room, put_away
+from support.sandbox import ToolHarness, put_away
 
 MOST_SPARE = 40  # descriptors that a broker at work opens and closes by itself
 
@@ -48,9 +48,9 @@ def act(how: str) -> str:
 
 
 @pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> ToolHarness:
     tier: Tier = request.param
-    return Room(base=tmp_path, tier=tier)
+    return ToolHarness(base=tmp_path, tier=tier)
 
 
 def held() -> int:
@@ -59,11 +59,13 @@ def held() -> int:
 
 @pytest.mark.parametrize("trust", ["pinned", "none"])
 @pytest.mark.parametrize("how", ["flood", "one by one", "one more"])
-async def test_a_call_that_hands_over_more_files_than_it_may_write_is_ended(room: Room, how: str, trust: str) -> None:
+async def test_a_call_that_hands_over_more_files_than_it_may_write_is_ended(
+    harness: ToolHarness, how: str, trust: str
+) -> None:
     """In one message or in many; the broker never holds more of them than the call may write."""
-    assert (await room.run(SENDS, {"how": "honest"}, writes=("a.txt",), trust=trust)).code is None
+    assert (await harness.run(SENDS, {"how": "honest"}, writes=("a.txt",), trust=trust)).code is None
     before = held()
-    call = asyncio.create_task(room.run(SENDS, {"how": how}, writes=("a.txt",), trust=trust))
+    call = asyncio.create_task(harness.run(SENDS, {"how": how}, writes=("a.txt",), trust=trust))
     most = 0
     while not call.done():
         most = max(most, held())
@@ -76,15 +78,15 @@ async def test_a_call_that_hands_over_more_files_than_it_may_write_is_ended(room
     await put_away()
 
 
-async def test_a_call_that_writes_nothing_hands_nothing_over(room: Room) -> None:
+async def test_a_call_that_writes_nothing_hands_nothing_over(harness: ToolHarness) -> None:
     """Where no file was decided, the first descriptor ends the call."""
-    output = await room.run(SENDS.replace('open("a.txt", "w")', 'open(os.environ["TMPDIR"] + "/a", "w")').replace(
+    output = await harness.run(SENDS.replace('open("a.txt", "w")', 'open(os.environ["TMPDIR"] + "/a", "w")').replace(
         'os.open("a.txt", os.O_RDONLY)', "os.dup(0)"
     ), {"how": "one more"})  # fmt: skip
     assert output.code == "invalid_output", output
 
 
-async def test_a_call_hands_over_every_file_that_it_may_write(room: Room) -> None:
+async def test_a_call_hands_over_every_file_that_it_may_write(harness: ToolHarness) -> None:
     """The twin: as many files as were decided arrive, and are put in place."""
     names = tuple(f"out/{number}.md" for number in range(64))
     code = """
@@ -94,8 +96,8 @@ async def test_a_call_hands_over_every_file_that_it_may_write(room: Room) -> Non
                 file.write(name)
         return len(names)
     """
-    output = await room.run(code, {"names": list(names)}, writes=names)
+    output = await harness.run(code, {"names": list(names)}, writes=names)
     assert output.value == 64, output
     assert output.scratch is not None
     assert len(output.scratch.commit()) == 64
-    assert (room.root / "out/63.md").read_text() == "out/63.md"
+    assert (harness.root / "out/63.md").read_text() == "out/63.md"

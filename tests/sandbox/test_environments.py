@@ -29,7 +29,7 @@ from remit.workspace.definitions import Workspace
 from remit.workspace.loader import load_workspace
 from remit.workspace.session import open_session
 from support.runs import Remit
-from support.sandbox import Room, sandbox
+from support.sandbox import ToolHarness, sandbox
 
 TOML = """\
 name = "{name}"
@@ -159,11 +159,11 @@ def made(index: Index, tmp_path: Path) -> Callable[..., environment.Environment]
     return make
 
 
-async def act(room: Room, own: environment.Environment | None) -> Output:
+async def act(harness: ToolHarness, own: environment.Environment | None) -> Output:
     """Call `act` of the tool that lies there, on one file that says "hello"."""
-    room.file("logs/a", "hello")
-    profile = room.profile(reads=("logs/a",), environment=own, memory=512 << 20)
-    return await sandbox(room.tier).run(profile, {"path": "logs/a"}, declared={})
+    harness.file("logs/a", "hello")
+    profile = harness.profile(reads=("logs/a",), environment=own, memory=512 << 20)
+    return await sandbox(harness.tier).run(profile, {"path": "logs/a"}, declared={})
 
 
 # -- from the first line to the first call -----------------------------------------------------------------------------
@@ -318,7 +318,7 @@ async def test_what_a_package_brings_runs_only_in_the_sandbox(index: Index, tmp_
     own = environment.make_environment(folder)
     assert own is not None
     assert (Path(own.site) / "loud.pth").exists()
-    output = await act(Room(base=tmp_path, tier="full"), own)
+    output = await act(ToolHarness(base=tmp_path, tier="full"), own)
     assert output.value == "HELLO"
     assert not marker.exists()
 
@@ -339,7 +339,9 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused(index: Index, tmp_path: P
 # -- one environment, read-only, made whole ----------------------------------------------------------------------------
 
 
-async def test_packages_are_the_tools_own_and_it_cannot_change_them(room: Room, made: Callable[..., Any]) -> None:
+async def test_packages_are_the_tools_own_and_it_cannot_change_them(
+    harness: ToolHarness, made: Callable[..., Any]
+) -> None:
     own = made(
         SHOUT
         + """
@@ -354,18 +356,18 @@ def act(path: str) -> str:
     return inner(path) + held
 """
     )
-    output = await act(room, own)
+    output = await act(harness, own)
     assert output.value == "HELLO held", output.stderr
     assert not os.access(Path(own.site) / "loud" / "__init__.py", os.W_OK) or os.geteuid() == 0
     assert [path for path in own.folder.rglob("*") if not path.is_symlink() and path.stat().st_mode & 0o222] == []
-    without = await act(room, None)
+    without = await act(harness, None)
     assert (without.code, "ModuleNotFoundError" in without.message) == ("tool_crashed", True)
 
 
 async def test_packages_in_the_working_folder_are_not_used(tmp_path: Path, made: Callable[..., Any]) -> None:
     """There a decided write could reach them."""
     own = made()
-    profile = Room(base=tmp_path, tier="full").profile(environment=own)
+    profile = ToolHarness(base=tmp_path, tier="full").profile(environment=own)
     with pytest.raises(RunEnded, match=r"lie in its working folder\n    fix: set XDG_CACHE_HOME"):
         await sandbox("full").run(replace(profile, root=tmp_path), {"path": "logs/a"}, declared={})
 
@@ -379,7 +381,7 @@ async def test_types_are_read_with_whole_pydantic_whatever_one_package_brings(in
     )
     folder = write(tmp_path / "tool", code, '["typing_extensions"]')
     environment.lock_environment(folder)
-    output = await act(Room(base=tmp_path, tier="full"), environment.make_environment(folder))
+    output = await act(ToolHarness(base=tmp_path, tier="full"), environment.make_environment(folder))
     assert output.value == {"text": "hello"}, output.stderr
 
 
@@ -447,6 +449,6 @@ async def test_a_tool_that_needs_pandas_is_kept_warm(tmp_path: Path, monkeypatch
             raise
         pytest.skip(f"no index to take pandas from: {failure.message}")
     assert own is not None
-    room = Room(base=tmp_path, tier="full")
-    first, second = await act(room, own), await act(room, own)
+    harness = ToolHarness(base=tmp_path, tier="full")
+    first, second = await act(harness, own), await act(harness, own)
     assert first.value == {"rows": 3.0, "born": second.value["born"]}, first.message + first.stderr

@@ -13,7 +13,7 @@ import pytest
 
 from adversarial.attack_list import abuse
 from remit.core.attempts import DeniedAccess
-from support.sandbox import Room, below, command, put_away
+from support.sandbox import ToolHarness, below, command, put_away
 
 TRY = """
 import ctypes, errno, fcntl, os, signal, socket, subprocess, sys
@@ -29,10 +29,12 @@ def libc(name, *arguments):
 """
 
 
-async def held(room: Room, body: str, arguments: dict[str, Any] | None = None, **given: Any) -> dict[str, str]:
+async def held(
+    harness: ToolHarness, body: str, arguments: dict[str, Any] | None = None, **given: Any
+) -> dict[str, str]:
     """What each attempt of `body`, a dict of name to expression, came to: "reached", or the kernel's errno."""
     names = ", ".join(f"{name}=None" for name in arguments or {})
-    output = await room.run(f"{TRY}\ndef act({names}) -> dict:\n    return {body}\n", arguments, **given)
+    output = await harness.run(f"{TRY}\ndef act({names}) -> dict:\n    return {body}\n", arguments, **given)
     assert output.code is None, output
     return {name: came_to(result) for name, result in output.value.items()}
 
@@ -49,14 +51,14 @@ FILTERED = {"EPERM", "ENOSYS", "ENOTSUP"}  # what the filter says, before the ke
 
 
 @abuse(46, 50)
-async def test_a_decided_file_is_read_and_no_other(room: Room) -> None:
+async def test_a_decided_file_is_read_and_no_other(harness: ToolHarness) -> None:
     """A1: the twin comes first: what was decided opens."""
-    room.file("docs/a.md", "decided")
-    room.file("docs/b.md")
-    room.file("../work-evil/a.md")
-    room.file("../secret")
+    harness.file("docs/a.md", "decided")
+    harness.file("docs/b.md")
+    harness.file("../work-evil/a.md")
+    harness.file("../secret")
     results = await held(
-        room,
+        harness,
         """{
             "decided": tried(lambda: open("docs/a.md").read()),
             "neighbour": tried(lambda: open("docs/b.md").read()),
@@ -68,7 +70,7 @@ async def test_a_decided_file_is_read_and_no_other(room: Room) -> None:
             "process": tried(lambda: open("/proc/self/environ").read()),
             "descriptors": tried(lambda: os.listdir("/dev/fd")),
         }""",
-        {"outside": str(room.base / "secret")},
+        {"outside": str(harness.base / "secret")},
         reads=("docs/a.md",),
     )
     assert results.pop("decided") == "reached"
@@ -76,14 +78,14 @@ async def test_a_decided_file_is_read_and_no_other(room: Room) -> None:
 
 
 @abuse(48)
-async def test_a_symlink_inside_leads_nowhere(room: Room) -> None:
+async def test_a_symlink_inside_leads_nowhere(harness: ToolHarness) -> None:
     """A3: neither as the decided name itself, nor as a folder on the way, nor one that the tool makes."""
-    secret = room.file("../secret", "outside")
-    room.file("plain/a.md", "decided")
-    (room.root / "link.md").symlink_to(secret)
-    (room.root / "folder").symlink_to(secret.parent)
+    secret = harness.file("../secret", "outside")
+    harness.file("plain/a.md", "decided")
+    (harness.root / "link.md").symlink_to(secret)
+    (harness.root / "folder").symlink_to(secret.parent)
     results = await held(
-        room,
+        harness,
         """{
             "plain": tried(lambda: open("plain/a.md").read()),
             "link": tried(lambda: open("link.md").read()),
@@ -97,16 +99,16 @@ async def test_a_symlink_inside_leads_nowhere(room: Room) -> None:
     assert set(results.values()) <= OUT_OF_REACH
 
 
-async def test_a_file_swapped_for_a_symlink_between_check_and_open_leaks_nothing(room: Room) -> None:
+async def test_a_file_swapped_for_a_symlink_between_check_and_open_leaks_nothing(harness: ToolHarness) -> None:
     """A4: a thread flips the decided name between a file and a link to a secret while calls read it."""
-    secret = room.file("../secret", "SECRET")
-    plain = room.file("plain", "plain")
-    target = room.root / "target"
+    secret = harness.file("../secret", "SECRET")
+    plain = harness.file("plain", "plain")
+    target = harness.root / "target"
     os.link(plain, target)
     stop = threading.Event()
 
     def flip() -> None:
-        link, file = room.root / "link.tmp", room.root / "file.tmp"
+        link, file = harness.root / "link.tmp", harness.root / "file.tmp"
         while not stop.is_set():
             link.symlink_to(secret)
             os.rename(link, target)
@@ -128,7 +130,7 @@ async def test_a_file_swapped_for_a_symlink_between_check_and_open_leaks_nothing
         """
         seen: set[str] = set()
         for _ in range(4):
-            output = await room.run(code, reads=("target",))
+            output = await harness.run(code, reads=("target",))
             seen |= set(output.value)
     finally:
         stop.set()
@@ -138,13 +140,13 @@ async def test_a_file_swapped_for_a_symlink_between_check_and_open_leaks_nothing
 
 
 @abuse(47, 49, 51, 52, 92)
-async def test_nothing_is_written_but_scratch(room: Room) -> None:
+async def test_nothing_is_written_but_scratch(harness: ToolHarness) -> None:
     """Contents, names, modes and times of the working folder and of what lies outside stay as they are."""
-    read = room.file("docs/a.md", "read")
-    outside = room.file("../outside", "outside")
+    read = harness.file("docs/a.md", "read")
+    outside = harness.file("../outside", "outside")
     before = [path.stat() for path in (read, outside)]
     results = await held(
-        room,
+        harness,
         """{
             "scratch": tried(lambda: open("out.md", "w").write("x")),
             "temporary": tried(lambda: open(os.environ["TMPDIR"] + "/x", "w").write("x")),
@@ -170,19 +172,19 @@ async def test_nothing_is_written_but_scratch(room: Room) -> None:
             "flags": tried(lambda: fcntl.ioctl(os.open("docs/a.md", os.O_RDONLY), 0x40086602, b"\\0" * 8)),
             "lease": tried(lambda: fcntl.fcntl(os.open("docs/a.md", os.O_RDONLY), 1024, 1)),
         }""",
-        {"outside": str(outside), "seen": room.seen},
+        {"outside": str(outside), "seen": harness.seen},
         reads=("docs/a.md",),
         writes=("out.md",),
     )
     assert (results.pop("scratch"), results.pop("temporary")) == ("reached", "reached")
     assert set(results.values()) <= OUT_OF_REACH
     assert [path.stat() for path in (read, outside)] == before
-    assert sorted(os.listdir(room.root / "docs")) == ["a.md"]
+    assert sorted(os.listdir(harness.root / "docs")) == ["a.md"]
 
 
-async def test_a_protected_room_that_does_not_exist_yet_cannot_be_made(room: Room) -> None:
+async def test_a_protected_room_that_does_not_exist_yet_cannot_be_made(harness: ToolHarness) -> None:
     """A6: neither by the tool nor by a decision; the same name elsewhere may be written."""
-    room.file("remit.toml", "")
+    harness.file("remit.toml", "")
     code = "def act() -> None:\n    open('out.csv', 'w')\n"
     for name in (
         "policies/x.csv",
@@ -193,10 +195,10 @@ async def test_a_protected_room_that_does_not_exist_yet_cannot_be_made(room: Roo
         "../x",
         "/x",
     ):
-        output = await room.run(code, writes=(name,))
+        output = await harness.run(code, writes=(name,))
         assert output.code in ("policy_denied", "invalid_arguments"), name
         assert output.spent.wall_s == 0
-    output = await room.run(
+    output = await harness.run(
         "def act() -> None:\n    open('reports/policies/x.csv', 'w')\n", writes=("reports/policies/x.csv",)
     )
     assert output.code is None
@@ -204,11 +206,11 @@ async def test_a_protected_room_that_does_not_exist_yet_cannot_be_made(room: Roo
     output.scratch.discard()
 
 
-async def test_a_set_with_a_denied_child_never_reads_it(room: Room) -> None:
+async def test_a_set_with_a_denied_child_never_reads_it(harness: ToolHarness) -> None:
     """The child's name is not listed and its content does not open; the other files do both."""
-    room.file("docs/a.md", "a")
-    room.file("docs/sub/b.md", "b")
-    room.file("docs/secret/c.md", "c")
+    harness.file("docs/a.md", "a")
+    harness.file("docs/sub/b.md", "b")
+    harness.file("docs/secret/c.md", "c")
     code = """
     import os, pathlib
     def act(seen: str) -> dict:
@@ -225,10 +227,10 @@ async def test_a_set_with_a_denied_child_never_reads_it(room: Room) -> None:
     def allowed(name: str) -> bool:
         return "secret" not in name
 
-    output = await room.run(code, {"seen": room.seen}, reads=("docs/**",), allowed=allowed)
+    output = await harness.run(code, {"seen": harness.seen}, reads=("docs/**",), allowed=allowed)
     assert output.value == {"texts": {"docs/a.md": "a", "docs/sub/b.md": "b"}, "opened": []}
     assert DeniedAccess(access="read", what="docs/secret/c.md", allow='read = ["docs/secret/c.md"]') in output.refused
-    everything = await room.run(code, {"seen": room.seen}, reads=("docs/**",))
+    everything = await harness.run(code, {"seen": harness.seen}, reads=("docs/**",))
     assert everything.value["texts"] == {"docs/a.md": "a", "docs/sub/b.md": "b", "docs/secret/c.md": "c"}
 
 
@@ -236,10 +238,10 @@ async def test_a_set_with_a_denied_child_never_reads_it(room: Room) -> None:
 
 
 @abuse(21, 22, 23, 24, 25)
-async def test_no_program_and_no_process_starts(room: Room) -> None:
+async def test_no_program_and_no_process_starts(harness: ToolHarness) -> None:
     """Exec and every kind of fork; a thread stays allowed."""
     results = await held(
-        room,
+        harness,
         """{
             "thread": tried(lambda: __import__("threading").Thread(target=print).start()),
             "exec": tried(lambda: os.execv("/bin/true", ["true"])),
@@ -257,13 +259,13 @@ async def test_no_program_and_no_process_starts(room: Room) -> None:
 
 
 @abuse(12, 13, 15, 16, 17, 18)
-async def test_other_processes_cannot_be_signalled_traced_or_seen(room: Room) -> None:
+async def test_other_processes_cannot_be_signalled_traced_or_seen(harness: ToolHarness) -> None:
     """The broker, the sandbox's first process and everybody; its own signals and its own priority stay allowed.
 
     Number 0 asks for the right alone, and what would be set is set already: a test that is not held must hurt nobody.
     """
     results = await held(
-        room,
+        harness,
         """{
             "own": tried(lambda: (os.kill(os.getpid(), 0), os.setpriority(0, 0, 19), os.getpgid(0), os.sched_getaffinity(0))),
             "slow": tried(lambda: os.setpriority(os.PRIO_PROCESS, os.getppid(), os.getpriority(os.PRIO_PROCESS, 0))),
@@ -287,14 +289,14 @@ async def test_other_processes_cannot_be_signalled_traced_or_seen(room: Room) ->
     )
     assert results.pop("own") == "reached"
     assert results.pop("see") in OUT_OF_REACH
-    if room.tier == "full":  # elsewhere /proc is this machine's: what lies in it does not open, and may be looked at
+    if harness.tier == "full":  # elsewhere /proc is this machine's: what lies in it does not open, and may be looked at
         assert results.pop("see one") in OUT_OF_REACH
     results.pop("see one", None)
     assert set(results.values()) <= FILTERED
 
 
 @abuse(15)
-async def test_a_tool_cannot_ask_which_processes_there_are(room: Room) -> None:
+async def test_a_tool_cannot_ask_which_processes_there_are(harness: ToolHarness) -> None:
     """A number that lives and one that does not get the same answer; in the full tier the numbers are the sandbox's own."""
     asks = """{
         "group": tried(lambda: os.getpgid(pid)),
@@ -306,39 +308,39 @@ async def test_a_tool_cannot_ask_which_processes_there_are(room: Room) -> None:
         "limits": tried(lambda: libc("prlimit", pid, 7, 0, 0)),
         "own": tried(lambda: (os.getpgid(0), os.getpid())),
     }"""
-    alive, dead = [await held(room, asks, {"pid": pid}) for pid in (os.getpid(), 2**22 - 3)]
+    alive, dead = [await held(harness, asks, {"pid": pid}) for pid in (os.getpid(), 2**22 - 3)]
     assert alive == dead
     assert alive.pop("own") == "reached"
     assert "reached" not in alive.values()
 
 
 @abuse(46)
-async def test_what_belongs_to_an_undecided_file_is_not_told(room: Room) -> None:
+async def test_what_belongs_to_an_undecided_file_is_not_told(harness: ToolHarness) -> None:
     """Its extended attributes cannot be read and its changes cannot be watched; a decided file is copied with its times."""
-    room.file("a.md", "decided")
-    undecided = room.file("b.md")
+    harness.file("a.md", "decided")
+    undecided = harness.file("b.md")
     with suppress(OSError):  # not every file system has them
         os.setxattr(undecided, "user.secret", b"secret")
     results = await held(
-        room,
+        harness,
         """{
             "copy": tried(lambda: __import__("shutil").copy2("a.md", os.environ["TMPDIR"] + "/copy")),
             "read": tried(lambda: os.getxattr(seen + "/b.md", "user.secret")),
             "list": tried(lambda: os.listxattr(seen + "/b.md")),
             "watch": tried(lambda: libc("inotify_init1", 0)),
         }""",
-        {"seen": room.seen},
+        {"seen": harness.seen},
         reads=("a.md",),
     )
-    assert results.pop("copy") == ("reached" if room.tier == "full" else "EPERM")  # there times lie on the disk
+    assert results.pop("copy") == ("reached" if harness.tier == "full" else "EPERM")  # there times lie on the disk
     assert set(results.values()) <= FILTERED
 
 
 @abuse(7, 8, 10, 11, 53, 54, 55, 56, 57, 61, 62, 63, 64, 67, 68)
-async def test_the_kernel_gives_no_new_powers(room: Room) -> None:
+async def test_the_kernel_gives_no_new_powers(harness: ToolHarness) -> None:
     """Namespaces, mounts, handles, keys, shared memory, io_uring, bpf and the like."""
     results = await held(
-        room,
+        harness,
         """{
             "clock": tried(lambda: __import__("time").time()),
             "file mapping": tried(lambda: __import__("mmap").mmap(os.open(sys.modules["main"].__file__, 0), 1, prot=1)),
@@ -372,9 +374,9 @@ async def test_the_kernel_gives_no_new_powers(room: Room) -> None:
 
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="x32 and 32-bit calls exist on x86_64 only")
 @abuse(65)
-async def test_the_calls_of_another_architecture_are_not_a_way_around(room: Room) -> None:
+async def test_the_calls_of_another_architecture_are_not_a_way_around(harness: ToolHarness) -> None:
     """An x32 number is an unknown call."""
-    results = await held(room, '{"x32": tried(lambda: libc("syscall", 0x40000000 + 57))}')
+    results = await held(harness, '{"x32": tried(lambda: libc("syscall", 0x40000000 + 57))}')
     assert results == {"x32": "ENOSYS"}
 
 
@@ -383,11 +385,11 @@ MOUNTING = 1 << 2 | 1 << 8 | 1 << 19 | 1 << 21
 
 
 @abuse(57)
-async def test_no_capability_is_left(room: Room) -> None:
+async def test_no_capability_is_left(harness: ToolHarness) -> None:
     """Even where the broker is root: looked at from outside, in the process that forks the calls and in those that wait."""
     await put_away()
     others = set(below(os.getpid()))  # warm tools that earlier tests of this process left standing by
-    assert (await room.run("def act() -> int:\n    return 1\n")).value == 1
+    assert (await harness.run("def act() -> int:\n    return 1\n")).value == 1
     own = [pid for pid in below(os.getpid()) if pid not in others]
     first = {pid for pid in own if parent(pid) == os.getpid()}  # bubblewrap, or the guard: nothing of a tool
     supervising = {pid for pid in own if parent(pid) in first}  # nothing of a tool either
@@ -395,10 +397,10 @@ async def test_no_capability_is_left(room: Room) -> None:
     assert inside
     for pid in supervising:
         held = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-        kept = MOUNTING if room.tier == "full" else 0
+        kept = MOUNTING if harness.tier == "full" else 0
         assert (int(held["CapEff"], 16), int(held["CapPrm"], 16), held["NoNewPrivs"].strip()) == (kept, kept, "1")
     # An ordinary account cannot empty the bounding set, and has no use for it.
-    bounding = ["CapBnd"] if os.getuid() == 0 or room.tier == "full" else []
+    bounding = ["CapBnd"] if os.getuid() == 0 or harness.tier == "full" else []
     names = ("CapInh", "CapPrm", "CapEff", "CapAmb", *bounding, "NoNewPrivs", "Seccomp")
     for pid in inside:
         status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
@@ -411,11 +413,11 @@ def parent(pid: int) -> int:
 
 @abuse(19, 20)
 async def test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+    harness: ToolHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """H1: a leaked descriptor of the broker, even an inheritable one, is not there; a decided variable is."""
     monkeypatch.setenv("BROKER_SECRET", "secret")
-    leak = os.open(room.file("../leak"), os.O_RDONLY)
+    leak = os.open(harness.file("../leak"), os.O_RDONLY)
     os.set_inheritable(leak, True)
     code = """
     import os
@@ -430,7 +432,7 @@ async def test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker(
         return {"descriptors": len(open_ones), "variables": dict(os.environ)}
     """
     try:
-        output = await room.run(code, env={"DECIDED": "given"})
+        output = await harness.run(code, env={"DECIDED": "given"})
     finally:
         os.close(leak)
     variables = output.value["variables"]
@@ -453,10 +455,10 @@ async def test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker(
 # -- network -----------------------------------------------------------------------------------------------------------
 
 
-async def test_no_socket_of_any_family_can_be_made(room: Room) -> None:
+async def test_no_socket_of_any_family_can_be_made(harness: ToolHarness) -> None:
     """B6: every family and type, a listener on this machine, names; a stream pair stays allowed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        output = await room.run(
+        output = await harness.run(
             f"""{TRY}
 def act(port: int) -> dict:
     families = [tried(lambda: socket.socket(family, kind)) for family in range(0, 46) for kind in (1, 2, 3, 5)]
@@ -478,13 +480,13 @@ def act(port: int) -> dict:
 
 
 @abuse(58)
-async def test_a_unix_socket_of_this_machine_cannot_be_reached(room: Room) -> None:
+async def test_a_unix_socket_of_this_machine_cannot_be_reached(harness: ToolHarness) -> None:
     """Through the read-only folder, by a client socket and by a pair whose end is sent to an address."""
-    room.root.mkdir()
+    harness.root.mkdir()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
-        listener.bind(str(room.root / "socket"))
+        listener.bind(str(harness.root / "socket"))
         results = await held(
-            room,
+            harness,
             """{
                 "client": tried(lambda: socket.socket(socket.AF_UNIX).connect(path)),
                 "datagram pair": tried(lambda: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)[0].sendto(b"x", path)),
@@ -493,7 +495,7 @@ async def test_a_unix_socket_of_this_machine_cannot_be_reached(room: Room) -> No
                 "connect pair": tried(lambda: socket.socketpair()[0].connect(path)),
                 "listen": tried(lambda: socket.socketpair()[0].bind(path + "2")),
             }""",
-            {"path": f"{room.seen}/socket"},
+            {"path": f"{harness.seen}/socket"},
         )
         assert results.pop("stream pair") == "EISCONN"  # connected to its twin, and to nobody else ever
         assert set(results.values()) <= FILTERED

@@ -15,7 +15,7 @@ import pytest
 
 from adversarial.attack_list import abuse
 from remit.sandbox import Tier
-from support.sandbox import Room, put_away
+from support.sandbox import ToolHarness, put_away
 
 TRIALS = int(os.environ.get("REMIT_TRIALS", "25"))  # of each channel; `make soak` has 250, so some 12,000 in all
 
@@ -292,21 +292,23 @@ def act(text: str) -> str:
 
 
 @pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> ToolHarness:
     tier: Tier = request.param
-    return Room(base=tmp_path, tier=tier)
+    return ToolHarness(base=tmp_path, tier=tier)
 
 
-def attack(room: Room, part: str) -> str:
-    return (PRELUDE + part + ACT).replace("ROOT", room.seen)
+def attack(harness: ToolHarness, part: str) -> str:
+    return (PRELUDE + part + ACT).replace("ROOT", harness.seen)
 
 
 @abuse(29)
 @pytest.mark.parametrize("name", LITERAL)
-async def test_nothing_that_an_import_prepared_carries_a_word_from_call_to_call(room: Room, name: str) -> None:
-    code = attack(room, LITERAL[name])
+async def test_nothing_that_an_import_prepared_carries_a_word_from_call_to_call(
+    harness: ToolHarness, name: str
+) -> None:
+    code = attack(harness, LITERAL[name])
     for number in range(4):
-        output = await room.run(code, {"text": f"sec{number:04}x"})
+        output = await harness.run(code, {"text": f"sec{number:04}x"})
         assert output.code is None, output
         assert "ec00" not in output.value, (name, number, output.value)
         for earlier in range(number):
@@ -315,38 +317,38 @@ async def test_nothing_that_an_import_prepared_carries_a_word_from_call_to_call(
 
 @abuse(29)
 @pytest.mark.parametrize("part", [STATUS, USAGE, SIGNALS, STATE], ids=["status", "usage", "signals", "state"])
-async def test_the_base_learns_nothing_of_its_children(room: Room, part: str) -> None:
+async def test_the_base_learns_nothing_of_its_children(harness: ToolHarness, part: str) -> None:
     """Neither how they ended, nor what they used, nor that they meant it to know."""
-    code = attack(room, UNNARROWED + part)
+    code = attack(harness, UNNARROWED + part)
     for number in range(5):
-        await room.run(code, {"text": chr(100 + number) + "x"})
+        await harness.run(code, {"text": chr(100 + number) + "x"})
         await asyncio.sleep(0.05)
-    output = await room.run(code.replace("END = True", "END = False"), {"text": "a"})
+    output = await harness.run(code.replace("END = True", "END = False"), {"text": "a"})
     if part is not STATUS:
         assert output.code is None, output
         learnt = eval(eval(output.value))
         assert not any(learnt), learnt
 
 
-async def test_the_status_of_a_call_is_not_its_bases_to_wait_for(room: Room) -> None:
+async def test_the_status_of_a_call_is_not_its_bases_to_wait_for(harness: ToolHarness) -> None:
     """The same code for a call that ends by itself with a number, and for one that reads what was learnt of it."""
-    code = attack(room, STATUS).replace("if END: os._exit", 'if text != "read": os._exit')
+    code = attack(harness, STATUS).replace("if END: os._exit", 'if text != "read": os._exit')
     for number in (41, 42, 43):
-        assert (await room.run(code, {"text": chr(number)})).code == "tool_crashed"
-    output = await room.run(code, {"text": "read"})
+        assert (await harness.run(code, {"text": chr(number)})).code == "tool_crashed"
+    output = await harness.run(code, {"text": "read"})
     assert not any(eval(eval(output.value))), output.value
 
 
 @abuse(29)
-async def test_modes_and_attributes_of_what_calls_share_are_nobodys_to_change(room: Room) -> None:
-    code = attack(room, MODES).replace("return repr(found)", "return repr([found, BEFORE])")
+async def test_modes_and_attributes_of_what_calls_share_are_nobodys_to_change(harness: ToolHarness) -> None:
+    code = attack(harness, MODES).replace("return repr(found)", "return repr([found, BEFORE])")
     for text in ("\x01\x02\x03\x04\x05\x06\x07", "\x08\x09\x0a\x0b\x0c\x0d\x0e", "x"):
-        found, before = eval((await room.run(code, {"text": text})).value)
+        found, before = eval((await harness.run(code, {"text": text})).value)
         assert found[4:] == before[4:]  # the first are the call's own folders
 
 
 @abuse(22)
-async def test_a_call_cannot_make_a_copy_that_takes_the_next_one(room: Room) -> None:
+async def test_a_call_cannot_make_a_copy_that_takes_the_next_one(harness: ToolHarness) -> None:
     """By the very system call that the base uses, with the call's data in its memory."""
     code = (
         PRELUDE
@@ -367,12 +369,12 @@ def act(text: str) -> list:
 """
     )
     for number in range(4):
-        output = await room.run(code, {"text": f"secret {number}"})
+        output = await harness.run(code, {"text": f"secret {number}"})
         assert output.value == [-1, [], -1], output
 
 
 @abuse(29)
-async def test_a_call_is_given_to_a_child_and_never_to_the_base(room: Room) -> None:
+async def test_a_call_is_given_to_a_child_and_never_to_the_base(harness: ToolHarness) -> None:
     """The base asks for what its children ask for, in their place."""
     code = (
         PRELUDE
@@ -389,13 +391,13 @@ def act(text: str) -> list:
 """
     )
     for _ in range(3):
-        held, tries = (await room.run(code, {"text": "x"})).value
+        held, tries = (await harness.run(code, {"text": "x"})).value
         assert held
         assert tries > 1
 
 
 @abuse(14)
-async def test_a_lock_tells_no_other_call_anything(room: Room) -> None:
+async def test_a_lock_tells_no_other_call_anything(harness: ToolHarness) -> None:
     """Whole files and parts of them, while the other call runs; the same from a tool without trust."""
     code = (
         PRELUDE
@@ -418,15 +420,15 @@ def act(hold: bool) -> list:
 """
     )
     for trust in ("pinned", "none"):
-        holding = asyncio.create_task(room.run(code, {"hold": True}))
-        looking = await room.run(code, {"hold": False}, trust=trust)
+        holding = asyncio.create_task(harness.run(code, {"hold": True}))
+        looking = await harness.run(code, {"hold": False}, trust=trust)
         assert (await holding).code is None
-        alone = await room.run(code, {"hold": False}, trust=trust)
+        alone = await harness.run(code, {"hold": False}, trust=trust)
         assert looking.value[:2] == [False, False]
         assert looking.value == alone.value
 
 
-async def test_a_database_and_a_log_of_a_calls_own_still_work(room: Room) -> None:
+async def test_a_database_and_a_log_of_a_calls_own_still_work(harness: ToolHarness) -> None:
     """The twin: locks, mappings, pipes, threads and signals within one call."""
     code = """
     import asyncio, mmap, os, signal, sqlite3, threading
@@ -449,14 +451,14 @@ async def test_a_database_and_a_log_of_a_calls_own_still_work(room: Room) -> Non
             return sum(await asyncio.gather(asyncio.sleep(0, 1), asyncio.to_thread(lambda: 2)))
         os.chmod(os.environ["TMPDIR"] + "/m", 0o600) if MOUNTS else None
         return [sqlite3.connect("own.db").execute("select n from t").fetchall()[0][0], mapped, sorted(heard), asyncio.run(both())]
-    """.replace("MOUNTS", str(room.tier == "full"))
-    output = await room.run(code, writes=("out.md",))
+    """.replace("MOUNTS", str(harness.tier == "full"))
+    output = await harness.run(code, writes=("out.md",))
     assert output.value == [7, "ok", [1, 2, 2, 2], 3], output
 
 
 async def test_what_an_import_wrote_for_itself_is_read_by_every_call_and_written_by_none(tmp_path: Path) -> None:
     """A cache that is made at import, where there are mounts; without them it has nowhere to write."""
-    room = Room(base=tmp_path, tier="full")
+    harness = ToolHarness(base=tmp_path, tier="full")
     code = """
 with open("/tmp/cache", "w") as file:
     file.write("made at import")
@@ -471,13 +473,13 @@ def act() -> list:
 """
     for narrowed in ("", UNNARROWED):
         whole = PRELUDE + narrowed + code.replace("NARROWED", str(bool(narrowed)))
-        values = [(await room.run(whole)).value for _ in range(2)]
+        values = [(await harness.run(whole)).value for _ in range(2)]
         assert values[0] == values[1]  # one base for both
         assert values[0][1] in ("OSError", "PermissionError")
         assert values[0][2] in ("", "made at import")
 
 
-async def test_random_words_never_come_from_one_call_to_another(room: Room) -> None:
+async def test_random_words_never_come_from_one_call_to_another(harness: ToolHarness) -> None:
     """Every attempt at once, with another word in each call; two calls run at a time."""
     parts = [
         part
@@ -497,7 +499,7 @@ async def test_random_words_never_come_from_one_call_to_another(room: Room) -> N
 
     async def one() -> None:
         word = "".join(chance.choices("bcdfghjklmnpqrstvwxz", k=8))
-        output = await room.run(code, {"text": word})
+        output = await harness.run(code, {"text": word})
         assert output.code is None, output
         assert not [earlier for earlier in words if earlier in output.value]
         words.append(word)
@@ -507,7 +509,7 @@ async def test_random_words_never_come_from_one_call_to_another(room: Room) -> N
     await put_away()
 
 
-async def test_no_device_of_this_machine_is_a_tools_to_touch(room: Room) -> None:
+async def test_no_device_of_this_machine_is_a_tools_to_touch(harness: ToolHarness) -> None:
     """Its times could be set to now by everybody who may write to it. What it is there for goes on."""
     code = """
     import os
@@ -529,14 +531,14 @@ async def test_no_device_of_this_machine_is_a_tools_to_touch(room: Room) -> None
         return [all(held), len(open("/dev/urandom", "rb").read(4)), open("/dev/zero", "rb").read(2) == bytes(2)]
     """
     for trust in ("pinned", "none"):
-        assert (await room.run(code, trust=trust)).value == [True, 4, True]
+        assert (await harness.run(code, trust=trust)).value == [True, 4, True]
 
 
-async def test_two_users_and_two_tenants_are_never_served_by_one_process(room: Room) -> None:
+async def test_two_users_and_two_tenants_are_never_served_by_one_process(harness: ToolHarness) -> None:
     code = "import os\nBASE = os.urandom(8).hex()\ndef act() -> str:\n    return BASE\n"
     own: dict[str, str] = {}
     for user, tenant in (("user:ann", "one"), ("user:bob", "one"), ("user:ann", "two")):
-        values = [(await room.run(code, user=user, tenant=tenant)).value for _ in range(2)]
+        values = [(await harness.run(code, user=user, tenant=tenant)).value for _ in range(2)]
         assert values[0] == values[1]
         own[f"{user} {tenant}"] = values[0]
     assert len(set(own.values())) == 3

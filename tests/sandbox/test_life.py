@@ -22,17 +22,17 @@ from adversarial.attack_list import abuse
 from remit.core.attempts import Change
 from remit.core.errors import Refusal
 from remit.sandbox import Output, Scratch, Tier, argv, expand, find_bwrap, process
-from support.sandbox import Room, below, command, put_away, sandbox
+from support.sandbox import ToolHarness, below, command, put_away, sandbox
 
 
 @pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Room:
+def harness(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToolHarness:
     """With a folder of its own for temporary files, so that a test sees what is left in it."""
     tier: Tier = request.param
     sandbox(tier)
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
-    return Room(base=tmp_path, tier=tier)
+    return ToolHarness(base=tmp_path, tier=tier)
 
 
 def scratch_of(output: Output) -> Scratch:
@@ -45,17 +45,17 @@ def change(name: str, text: str) -> Change:
     return Change(resource=f"file:{name}", digest=f"sha256:{hashlib.sha256(text.encode()).hexdigest()}", size=len(text))
 
 
-async def left_over(room: Room) -> list[str]:
+async def left_over(harness: ToolHarness) -> list[str]:
     """Of temporary files, once nothing is kept warm."""
     await put_away()
-    await until(lambda: not any(name.startswith("remit-") for name in os.listdir(room.base / "tmp")))
-    return os.listdir(room.base / "tmp")
+    await until(lambda: not any(name.startswith("remit-") for name in os.listdir(harness.base / "tmp")))
+    return os.listdir(harness.base / "tmp")
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
 
 
-async def test_a_written_file_is_in_place_after_the_commit_and_not_before(room: Room) -> None:
+async def test_a_written_file_is_in_place_after_the_commit_and_not_before(harness: ToolHarness) -> None:
     code = """
     import os
     def act() -> None:
@@ -65,36 +65,36 @@ async def test_a_written_file_is_in_place_after_the_commit_and_not_before(room: 
         open("stray.md", "w")
         open("reports/other.md", "w")
     """
-    room.root.mkdir()
-    output = await room.run(code, writes=("reports/new/x.md",))
-    assert os.listdir(room.root) == []
+    harness.root.mkdir()
+    output = await harness.run(code, writes=("reports/new/x.md",))
+    assert os.listdir(harness.root) == []
     assert scratch_of(output).commit() == (change("reports/new/x.md", "report"),)
-    assert (room.root / "reports/new/x.md").read_text() == "report"
-    assert sorted(os.listdir(room.root)) == ["reports"]
-    assert sorted(os.listdir(room.root / "reports")) == ["new"]
+    assert (harness.root / "reports/new/x.md").read_text() == "report"
+    assert sorted(os.listdir(harness.root)) == ["reports"]
+    assert sorted(os.listdir(harness.root / "reports")) == ["new"]
     assert "2 files outside the decision were dropped" in output.stderr
-    assert await left_over(room) == []
+    assert await left_over(harness) == []
 
 
-async def test_what_is_discarded_was_never_there(room: Room) -> None:
-    room.file("x.md", "before")
-    output = await room.run("def act() -> None:\n    open('x.md', 'w').write('after')\n", writes=("x.md",))
+async def test_what_is_discarded_was_never_there(harness: ToolHarness) -> None:
+    harness.file("x.md", "before")
+    output = await harness.run("def act() -> None:\n    open('x.md', 'w').write('after')\n", writes=("x.md",))
     scratch_of(output).discard()
     scratch_of(output).discard()
-    failed = await room.run(
+    failed = await harness.run(
         "def act() -> None:\n    open('x.md', 'w').write('after')\n    raise ValueError\n", writes=("x.md",)
     )
     assert failed.scratch is None
-    assert (room.root / "x.md").read_text() == "before"
-    assert (os.listdir(room.root), await left_over(room)) == (["x.md"], [])
+    assert (harness.root / "x.md").read_text() == "before"
+    assert (os.listdir(harness.root), await left_over(harness)) == (["x.md"], [])
 
 
-async def test_a_file_that_is_read_and_written_is_edited_in_scratch(room: Room) -> None:
+async def test_a_file_that_is_read_and_written_is_edited_in_scratch(harness: ToolHarness) -> None:
     """Unchanged ones are no change, a removed one is removed, and modes stay."""
-    room.file("edit.md", "one\n").chmod(0o640)
-    room.file("same.md", "same")
-    room.file("gone.md", "gone")
-    room.file("read.md", "two\n")
+    harness.file("edit.md", "one\n").chmod(0o640)
+    harness.file("same.md", "same")
+    harness.file("gone.md", "gone")
+    harness.file("read.md", "two\n")
     code = """
     import os
     def act() -> None:
@@ -103,32 +103,34 @@ async def test_a_file_that_is_read_and_written_is_edited_in_scratch(room: Room) 
         os.remove("gone.md")
     """
     names = ("edit.md", "same.md", "gone.md")
-    output = await room.run(code, reads=(*names, "read.md"), writes=names)
-    assert (room.root / "gone.md").exists()
+    output = await harness.run(code, reads=(*names, "read.md"), writes=names)
+    assert (harness.root / "gone.md").exists()
     assert scratch_of(output).commit() == (
         change("edit.md", "one\ntwo\n"),
         Change(resource="file:gone.md", digest="", size=0),
     )
-    assert sorted(os.listdir(room.root)) == ["edit.md", "read.md", "same.md"]
-    assert (room.root / "edit.md").read_text() == "one\ntwo\n"
-    assert stat.S_IMODE((room.root / "edit.md").stat().st_mode) == 0o640
+    assert sorted(os.listdir(harness.root)) == ["edit.md", "read.md", "same.md"]
+    assert (harness.root / "edit.md").read_text() == "one\ntwo\n"
+    assert stat.S_IMODE((harness.root / "edit.md").stat().st_mode) == 0o640
 
 
-async def test_a_link_planted_at_the_destination_is_not_followed(room: Room) -> None:
+async def test_a_link_planted_at_the_destination_is_not_followed(harness: ToolHarness) -> None:
     """A3, A5, A8: a symlink at the name, a symlink on the way, and a hard link to a file outside."""
-    secret = room.file("../outside/secret", "secret")
-    room.file("plain/keep", "")
+    secret = harness.file("../outside/secret", "secret")
+    harness.file("plain/keep", "")
     names = ("out.md", "folder/out.md", "hard.md", "plain/out.md")
 
     async def written(name: str) -> Scratch:
-        return scratch_of(await room.run(f"def act() -> None:\n    open({name!r}, 'w').write('new')\n", writes=(name,)))
+        return scratch_of(
+            await harness.run(f"def act() -> None:\n    open({name!r}, 'w').write('new')\n", writes=(name,))
+        )
 
     for name, plant in zip(
         names,
         (
-            lambda: (room.root / "out.md").symlink_to(secret),
-            lambda: (room.root / "folder").symlink_to(secret.parent),
-            lambda: os.link(secret, room.root / "hard.md"),
+            lambda: (harness.root / "out.md").symlink_to(secret),
+            lambda: (harness.root / "folder").symlink_to(secret.parent),
+            lambda: os.link(secret, harness.root / "hard.md"),
             lambda: None,
         ),
         strict=True,
@@ -143,38 +145,38 @@ async def test_a_link_planted_at_the_destination_is_not_followed(room: Room) -> 
             assert scratch.commit() == (change(name, "new"),)
     assert secret.read_text() == "secret"
     assert os.listdir(secret.parent) == ["secret"]
-    assert (room.root / "hard.md").read_text() == (room.root / "plain/out.md").read_text() == "new"
-    assert not [name for _, _, files in os.walk(room.root) for name in files if name.startswith(".remit-")]
+    assert (harness.root / "hard.md").read_text() == (harness.root / "plain/out.md").read_text() == "new"
+    assert not [name for _, _, files in os.walk(harness.root) for name in files if name.startswith(".remit-")]
 
 
-async def test_of_several_files_all_are_put_in_place_or_none(room: Room) -> None:
-    output = await room.run(
+async def test_of_several_files_all_are_put_in_place_or_none(harness: ToolHarness) -> None:
+    output = await harness.run(
         "def act() -> None:\n    for name in ('a.md', 'b.md'):\n        open(name, 'w').write(name)\n",
         writes=("a.md", "b.md"),
     )
-    (room.root / "b.md").mkdir()
+    (harness.root / "b.md").mkdir()
     with pytest.raises(Refusal):
         scratch_of(output).commit()
-    assert os.listdir(room.root) == ["b.md"]
-    again = await room.run(
+    assert os.listdir(harness.root) == ["b.md"]
+    again = await harness.run(
         "def act() -> None:\n    for name in ('a.md', 'c.md'):\n        open(name, 'w').write(name)\n",
         writes=("a.md", "c.md"),
     )
     assert scratch_of(again).commit() == (change("a.md", "a.md"), change("c.md", "c.md"))
 
 
-async def test_a_symlink_that_the_tool_writes_is_no_result(room: Room) -> None:
-    output = await room.run(
+async def test_a_symlink_that_the_tool_writes_is_no_result(harness: ToolHarness) -> None:
+    output = await harness.run(
         "import os\ndef act() -> None:\n    os.symlink('/etc/passwd', 'out.md')\n", writes=("out.md",)
     )
     assert output.code is not None
     assert output.scratch is None
-    assert os.listdir(room.root) == []
+    assert os.listdir(harness.root) == []
 
 
-async def test_a_folder_that_is_read_shows_its_names_and_opens_none(room: Room) -> None:
-    room.file("docs/a.md")
-    room.file("docs/sub/b.md")
+async def test_a_folder_that_is_read_shows_its_names_and_opens_none(harness: ToolHarness) -> None:
+    harness.file("docs/a.md")
+    harness.file("docs/sub/b.md")
     code = """
     import os
     def act() -> list:
@@ -190,7 +192,7 @@ async def test_a_folder_that_is_read_shows_its_names_and_opens_none(room: Room) 
             pass
         return [sorted(os.listdir("docs")), os.path.isdir("docs/sub"), opened]
     """
-    assert (await room.run(code, reads=("docs",))).value == [["a.md", "sub"], True, []]
+    assert (await harness.run(code, reads=("docs",))).value == [["a.md", "sub"], True, []]
 
 
 def test_a_set_holds_its_files_and_follows_no_link(tmp_path: Path) -> None:
@@ -210,16 +212,16 @@ def test_a_set_holds_its_files_and_follows_no_link(tmp_path: Path) -> None:
     assert expand(tmp_path, "docs/up/**", lambda _: True).files == ()
 
 
-async def test_a_set_of_many_files_opens_and_one_of_too_many_is_refused(room: Room) -> None:
+async def test_a_set_of_many_files_opens_and_one_of_too_many_is_refused(harness: ToolHarness) -> None:
     """More descriptors than one message carries, and more than the broker may hold open."""
-    room.root.mkdir()
+    harness.root.mkdir()
     for number in range(1_200):
-        (room.root / f"{number}.md").write_text("x")
+        (harness.root / f"{number}.md").write_text("x")
     code = "import os\ndef act() -> int:\n    return sum(len(open(name).read()) for name in os.listdir('.'))\n"
-    assert (await room.run(code, reads=("**",))).value == 1_200
+    assert (await harness.run(code, reads=("**",))).value == 1_200
     for number in range(1_200, 2_001):
-        (room.root / f"{number}.md").touch()
-    output = await room.run(code, reads=("**",))
+        (harness.root / f"{number}.md").touch()
+    output = await harness.run(code, reads=("**",))
     assert output.code == "resource_exhausted"
 
 
@@ -295,10 +297,10 @@ async def no_more_descriptors(before: int) -> None:
     await until(lambda: held_descriptors() <= before)
 
 
-async def test_a_cancelled_call_leaves_no_process_and_no_file(room: Room) -> None:
+async def test_a_cancelled_call_leaves_no_process_and_no_file(harness: ToolHarness) -> None:
     before, others = await descriptors(), started(set())
-    call = asyncio.create_task(room.run(WAITS, stores=("life",), writes=("out.md",)))
-    await until((room.root / "stores/life/started").exists)
+    call = asyncio.create_task(harness.run(WAITS, stores=("life",), writes=("out.md",)))
+    await until((harness.root / "stores/life/started").exists)
     watched = Watched(started(others))
     assert len(watched.handles) >= 2
     call.cancel()
@@ -307,13 +309,13 @@ async def test_a_cancelled_call_leaves_no_process_and_no_file(room: Room) -> Non
     await until(watched.any_ended)  # its own process; what is kept warm is not the call's
     await put_away()
     assert watched.left() == []
-    assert (sorted(os.listdir(room.root)), await left_over(room)) == (["stores"], [])
+    assert (sorted(os.listdir(harness.root)), await left_over(harness)) == (["stores"], [])
     await no_more_descriptors(before)
 
 
-async def test_a_call_cancelled_before_the_tool_runs_leaves_nothing(room: Room) -> None:
+async def test_a_call_cancelled_before_the_tool_runs_leaves_nothing(harness: ToolHarness) -> None:
     before, others = await descriptors(), started(set())
-    call = asyncio.create_task(room.run(WAITS, stores=("life",)))
+    call = asyncio.create_task(harness.run(WAITS, stores=("life",)))
     await until(lambda: bool(started(others)))
     watched = Watched(started(others))
     call.cancel()
@@ -321,7 +323,7 @@ async def test_a_call_cancelled_before_the_tool_runs_leaves_nothing(room: Room) 
         await call
     await put_away()
     assert watched.left() == []
-    assert await left_over(room) == []
+    assert await left_over(harness) == []
     await no_more_descriptors(before)
 
 
@@ -332,12 +334,12 @@ async def test_a_sandbox_does_not_outlive_the_process_that_started_it(
     """Bubblewrap is killed before it has tied the sandbox to itself: a moment that is not met on purpose, so it never ties it."""
     await put_away()
     others = started(set())
-    room = Room(base=tmp_path, tier="full")
+    harness = ToolHarness(base=tmp_path, tier="full")
     monkeypatch.setattr(
         process, "argv", lambda *given, **more: [word for word in argv(*given, **more) if word != "--die-with-parent"]
     )
-    call = asyncio.create_task(room.run(WAITS, stores=("life",), trust=trust))
-    await until((room.root / "stores/life/started").exists)
+    call = asyncio.create_task(harness.run(WAITS, stores=("life",), trust=trust))
+    await until((harness.root / "stores/life/started").exists)
     watched = Watched(started(others))
     starters = [pid for pid, line in watched.commands.items() if line.startswith(BWRAP)]
     assert len(starters) == 1
@@ -347,10 +349,10 @@ async def test_a_sandbox_does_not_outlive_the_process_that_started_it(
     assert watched.left() == []
 
 
-async def test_many_calls_at_once_do_not_meet(room: Room) -> None:
+async def test_many_calls_at_once_do_not_meet(harness: ToolHarness) -> None:
     """State, files and answers of one call are its own."""
     for number in range(8):
-        room.file(f"{number}.md", str(number))
+        harness.file(f"{number}.md", str(number))
     code = """
     import os
     seen = []
@@ -368,25 +370,25 @@ async def test_many_calls_at_once_do_not_meet(room: Room) -> None:
     before = await descriptors()
     names = [f"{number}.md" for number in range(8)]
     outputs = await asyncio.gather(
-        *(room.run(code, {"name": name}, reads=(name,), writes=(f"out-{name}",)) for name in names)
+        *(harness.run(code, {"name": name}, reads=(name,), writes=(f"out-{name}",)) for name in names)
     )
     assert [output.value for output in outputs] == [[name[0]] for name in names]
     assert [scratch_of(output).commit() for output in outputs] == [(change(f"out-{name}", name),) for name in names]
-    assert await left_over(room) == []
+    assert await left_over(harness) == []
     await no_more_descriptors(before)
 
 
 @abuse(23, 24)
 async def test_a_daemon_of_a_program_ends_with_the_call(tmp_path: Path) -> None:
     """What a program leaves in the background, in a session of its own, is gone."""
-    room = Room(base=tmp_path, tier="full")
+    harness = ToolHarness(base=tmp_path, tier="full")
     code = """
     import subprocess
     def act() -> None:
         subprocess.Popen(["sleep", "612.25"], start_new_session=True)
         subprocess.run(["sh", "-c", "sleep 612.25 & sleep 612.25 &"])
     """
-    output = await room.run(code, programs=("sleep", "sh"))
+    output = await harness.run(code, programs=("sleep", "sh"))
     assert output.code is None, output
     assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and b"612.25" in command(int(pid))]
 
@@ -407,19 +409,19 @@ asyncio.run(Sandbox(accept=(tier,)).run(profile, {}, declared={}))
 
 @abuse(88)
 @pytest.mark.parametrize("trust", ["pinned", "none"])
-def test_a_killed_broker_leaves_no_process(room: Room, trust: str, request: pytest.FixtureRequest) -> None:
+def test_a_killed_broker_leaves_no_process(harness: ToolHarness, trust: str, request: pytest.FixtureRequest) -> None:
     """SIGKILL, so that nothing of the broker can clean up; its temporary files go too."""
-    room.root.mkdir()
-    (room.base / "tool").mkdir()
-    (room.base / "tool" / "main.py").write_text(WAITS)
-    environment = os.environ | {"TMPDIR": str(room.base / "tmp")}
-    given = [str(room.base), room.tier, trust, request.config.getoption("--without", "")]
+    harness.root.mkdir()
+    (harness.base / "tool").mkdir()
+    (harness.base / "tool" / "main.py").write_text(WAITS)
+    environment = os.environ | {"TMPDIR": str(harness.base / "tmp")}
+    given = [str(harness.base), harness.tier, trust, request.config.getoption("--without", "")]
     with subprocess.Popen([sys.executable, "-c", BROKER, *given], env=environment) as broker:
         try:
-            wait_for((room.root / "stores/life/started").exists)
+            wait_for((harness.root / "stores/life/started").exists)
             watched = Watched(below(broker.pid))
             assert len(watched.handles) >= 2
         finally:
             broker.kill()
     assert watched.left() == []
-    wait_for(lambda: os.listdir(room.base / "tmp") == [])
+    wait_for(lambda: os.listdir(harness.base / "tmp") == [])

@@ -14,14 +14,14 @@ from remit.tools.workbench import run_tool_cases
 from remit.workspace.loader import load_workspace
 from remit.workspace.template import starter_folder
 from support.runs import Remit
-from support.sandbox import Room, sandbox
+from support.sandbox import ToolHarness, sandbox
 
 TOOL = starter_folder() / "tools" / "python"
 
 
-async def run(room: Room, code: str, *files: str, **given: Any) -> Output:
-    profile = replace(room.profile("run", reads=files, trust="none", **given), code=TOOL)
-    return await sandbox(room.tier).run(profile, {"code": code, "files": list(files)}, declared={"not_python": ""})
+async def run(harness: ToolHarness, code: str, *files: str, **given: Any) -> Output:
+    profile = replace(harness.profile("run", reads=files, trust="none", **given), code=TOOL)
+    return await sandbox(harness.tier).run(profile, {"code": code, "files": list(files)}, declared={"not_python": ""})
 
 
 def test_the_cases_of_the_python_tool_hold_in_the_sandbox() -> None:
@@ -57,27 +57,27 @@ print(open('logs/a').read(), open('mine').read())
 
 
 async def test_code_of_a_model_reaches_scratch_and_the_decided_files_only(
-    room: Room, monkeypatch: pytest.MonkeyPatch
+    harness: ToolHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("REMIT_TEST_SECRET", "sk-not-a-key")
-    decided, other = room.file("logs/a", "decided"), room.file("logs/other", "other")
-    output = await run(room, f"ROOT = {room.seen!r}\n{ATTACK}", "logs/a")
+    decided, other = harness.file("logs/a", "decided"), harness.file("logs/other", "other")
+    output = await run(harness, f"ROOT = {harness.seen!r}\n{ATTACK}", "logs/a")
     assert output.code is None, output.message + output.stderr
     *lines, last = output.value["output"].splitlines()
     assert len(lines) == 12
     assert [line for line in lines if not line.endswith(" held")] == []
     assert last == "decided scratch"
     assert (decided.read_text(), other.read_text()) == ("decided", "other")
-    assert not (room.root / "mine").exists()
+    assert not (harness.root / "mine").exists()
 
 
-async def test_one_call_of_model_written_code_leaves_nothing_for_the_next(room: Room) -> None:
+async def test_one_call_of_model_written_code_leaves_nothing_for_the_next(harness: ToolHarness) -> None:
     leave = (
         "import tempfile, os, sys\nopen('left', 'w').write('x')\nopen(tempfile.gettempdir() + '/left', 'w').write('x')"
     )
-    assert (await run(room, leave)).code is None
+    assert (await run(harness, leave)).code is None
     look = "import tempfile, os\n[name for folder in ('.', tempfile.gettempdir()) for name in os.listdir(folder)]"
-    assert (await run(room, look)).value["result"] == "[]"
+    assert (await run(harness, look)).value["result"] == "[]"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_whatever_the_code_does_has_its_code(
 ) -> None:
     wall = 2.0 if expected == "timeout" else 60.0
     limits = {"cpu": 1.0, "memory": 128 << 20, "output": 256 << 10}
-    output = await run(Room(base=tmp_path, tier="full"), code, wall=wall, **limits)
+    output = await run(ToolHarness(base=tmp_path, tier="full"), code, wall=wall, **limits)
     assert output.code == expected, output
     assert message in output.message
     if expected is None:

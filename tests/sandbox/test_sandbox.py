@@ -20,15 +20,15 @@ from remit.core.errors import Refusal, RunEnded
 from remit.sandbox import Profile, Sandbox, argv, find_bwrap, probe
 from remit.sandbox.profile import BASE_ENVIRONMENT, Runtime
 from remit.sandbox.selfcheck.cases import ALLOWED, ATTEMPTS, ENDINGS, LEFT
-from support.sandbox import Room, sandbox
+from support.sandbox import ToolHarness, sandbox
 
 # -- values ------------------------------------------------------------------------------------------------------------
 
 
-async def test_arguments_become_the_tools_types_and_its_result_becomes_json(room: Room) -> None:
+async def test_arguments_become_the_tools_types_and_its_result_becomes_json(harness: ToolHarness) -> None:
     """Pydantic models, dates and sets go through pydantic; a second module of the tool's folder is importable."""
-    (room.profile().code / "helper.py").write_text("def double(x):\n    return 2 * x\n")
-    output = await room.run(
+    (harness.profile().code / "helper.py").write_text("def double(x):\n    return 2 * x\n")
+    output = await harness.run(
         """
         from datetime import date
         from pydantic import BaseModel
@@ -47,7 +47,7 @@ async def test_arguments_become_the_tools_types_and_its_result_becomes_json(room
     assert output.spent.memory_bytes > 1 << 20
 
 
-async def test_a_tool_that_prints_while_it_ends_at_a_limit_disturbs_nothing(room: Room) -> None:
+async def test_a_tool_that_prints_while_it_ends_at_a_limit_disturbs_nothing(harness: ToolHarness) -> None:
     """What it prints is read at its answer, also where the loop has just seen it and is about to read it."""
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
@@ -61,22 +61,22 @@ async def test_a_tool_that_prints_while_it_ends_at_a_limit_disturbs_nothing(room
         threading.Thread(target=chatter, daemon=True).start()
         bytearray(1 << 40)
     """
-    assert {(await room.run(code)).code for _ in range(10)} == {"resource_exhausted"}
+    assert {(await harness.run(code)).code for _ in range(10)} == {"resource_exhausted"}
     assert complaints == []
 
 
-async def test_what_a_tool_prints_is_kept_and_is_not_its_answer(room: Room) -> None:
-    output = await room.run("import sys\ndef act() -> None:\n    print('out')\n    print('err', file=sys.stderr)\n")
+async def test_what_a_tool_prints_is_kept_and_is_not_its_answer(harness: ToolHarness) -> None:
+    output = await harness.run("import sys\ndef act() -> None:\n    print('out')\n    print('err', file=sys.stderr)\n")
     assert (output.code, output.value) == (None, None)
     assert sorted(output.stderr.split()) == ["err", "out"]
 
 
-async def test_an_asynchronous_action_is_awaited(room: Room) -> None:
-    output = await room.run("import asyncio\nasync def act() -> int:\n    await asyncio.sleep(0)\n    return 7\n")
+async def test_an_asynchronous_action_is_awaited(harness: ToolHarness) -> None:
+    output = await harness.run("import asyncio\nasync def act() -> int:\n    await asyncio.sleep(0)\n    return 7\n")
     assert output.value == 7
 
 
-async def test_a_store_is_a_folder_of_its_own_and_sqlite_works_in_it(room: Room) -> None:
+async def test_a_store_is_a_folder_of_its_own_and_sqlite_works_in_it(harness: ToolHarness) -> None:
     code = """
     import os, sqlite3
     def act() -> list:
@@ -92,17 +92,17 @@ async def test_a_store_is_a_folder_of_its_own_and_sqlite_works_in_it(room: Room)
             other = None
         return [*rows, other]
     """
-    room.file("stores/other/secret")
-    counts = [(await room.run(code, stores=("tickets",))).value for _ in range(2)]
+    harness.file("stores/other/secret")
+    counts = [(await harness.run(code, stores=("tickets",))).value for _ in range(2)]
     assert counts == [[1, None], [2, None]]
-    both = await room.run(code, stores=("tickets",), writes=("x.md",))  # the same names from scratch
+    both = await harness.run(code, stores=("tickets",), writes=("x.md",))  # the same names from scratch
     assert both.value == [3, None]
     assert both.refused[0].what == "stores/other"
 
 
-async def test_describe_derives_schemas_without_the_hidden_parameters(room: Room) -> None:
+async def test_describe_derives_schemas_without_the_hidden_parameters(harness: ToolHarness) -> None:
     """Helpers that cannot be actions say why; private and imported functions are no actions."""
-    profile = room.profile()
+    profile = harness.profile()
     (profile.code / "main.py").write_text(
         "from typing import Literal\n"
         "from os.path import join\n"
@@ -112,7 +112,7 @@ async def test_describe_derives_schemas_without_the_hidden_parameters(room: Room
         "def untyped(x) -> int: ...\n"
         "def _private(x: int) -> int: ...\n"
     )
-    assert await sandbox(room.tier).describe(profile) == {
+    assert await sandbox(harness.tier).describe(profile) == {
         "find": {
             "description": "Find a text.",
             "input": {
@@ -131,7 +131,7 @@ async def test_describe_derives_schemas_without_the_hidden_parameters(room: Room
     }
 
 
-async def test_code_that_does_not_import_cannot_be_described(full: Room) -> None:
+async def test_code_that_does_not_import_cannot_be_described(full: ToolHarness) -> None:
     profile = full.profile()
     (profile.code / "main.py").write_text("import httpx\n")
     with pytest.raises(Refusal, match="No module named 'httpx'") as refused:
@@ -164,7 +164,9 @@ async def test_code_that_does_not_import_cannot_be_described(full: Room) -> None
         "capitals",
     ],
 )
-async def test_a_declared_error_keeps_its_name(full: Room, raises: str, declared: dict[str, str], error: str) -> None:
+async def test_a_declared_error_keeps_its_name(
+    full: ToolHarness, raises: str, declared: dict[str, str], error: str
+) -> None:
     classes = (
         "class NotFound(Exception): ...\nclass NotFoundHere(NotFound): ...\n"
         "class NotADatabase(Exception): ...\nclass HTTPError(Exception): ...\n"
@@ -177,7 +179,7 @@ async def test_a_declared_error_keeps_its_name(full: Room, raises: str, declared
 @pytest.mark.parametrize(
     ("asks", "told"), [("7.5", 7.5), ("1e12", None), ("-1", None), ("'soon'", None), ("float('nan')", None)]
 )
-async def test_a_declared_error_may_say_when_to_come_back(full: Room, asks: str, told: float | None) -> None:
+async def test_a_declared_error_may_say_when_to_come_back(full: ToolHarness, asks: str, told: float | None) -> None:
     code = f"class Busy(Exception):\n    retry_after_s = {asks}\n\ndef act() -> None:\n    raise Busy('later')\n"
     output = await full.run(code, declared={"busy": ""})
     assert (output.error, output.retry_after_s) == ("busy", told)
@@ -216,10 +218,10 @@ async def test_a_declared_error_may_say_when_to_come_back(full: Room, asks: str,
     ],
 )  # fmt: skip
 @abuse(26, 30, 32, 34, 39, 40, 43, 44, 45)
-async def test_every_other_ending_has_its_code(room: Room, body: str, code: str, message: str) -> None:
+async def test_every_other_ending_has_its_code(harness: ToolHarness, body: str, code: str, message: str) -> None:
     """F8: crashes, bombs, floods, and results that are none."""
-    room.file("other.md")
-    output = await room.run(
+    harness.file("other.md")
+    output = await harness.run(
         f"import ctypes, os, threading, time\ndef act():\n    {body}\n", memory=160 << 20, output=64 << 10
     )
     assert output.code == code, output
@@ -239,10 +241,10 @@ async def test_every_other_ending_has_its_code(room: Room, body: str, code: str,
     ids=["spin", "sleep", "sleep, deaf to signals", "spin, deaf to signals"],
 )  # fmt: skip
 @abuse(36, 37, 38)
-async def test_a_tool_that_does_not_end_is_ended(room: Room, body: str, code: str) -> None:
+async def test_a_tool_that_does_not_end_is_ended(harness: ToolHarness, body: str, code: str) -> None:
     """By the clock, or by the processor time that it used."""
     wall = 0.5 if code == "timeout" else 20.0
-    output = await room.run(f"import signal, time\ndef act():\n    {body}\n", wall=wall, cpu=1.0)
+    output = await harness.run(f"import signal, time\ndef act():\n    {body}\n", wall=wall, cpu=1.0)
     assert output.code == code, output
     assert output.limit is not None
     assert output.limit.used is not None
@@ -259,16 +261,16 @@ async def test_a_tool_that_does_not_end_is_ended(room: Room, body: str, code: st
     ],
     ids=["memory", "output", "prints", "open files"],
 )  # fmt: skip
-async def test_a_limit_is_named_with_how_much_was_used(room: Room, body: str, limit: ReachedLimit) -> None:
-    output = await room.run(f"import os\ndef act():\n    {body}\n", memory=160 << 20, output=64 << 10)
+async def test_a_limit_is_named_with_how_much_was_used(harness: ToolHarness, body: str, limit: ReachedLimit) -> None:
+    output = await harness.run(f"import os\ndef act():\n    {body}\n", memory=160 << 20, output=64 << 10)
     assert output.limit is not None, output
     assert output.limit.model_copy(update={"used": None}) == limit.model_copy(update={"used": None})
     assert (output.limit.used or 0) >= (limit.used or 0)
 
 
-async def test_what_is_refused_names_the_line_that_would_allow_it(room: Room) -> None:
+async def test_what_is_refused_names_the_line_that_would_allow_it(harness: ToolHarness) -> None:
     """Even where the tool caught the refusal and went on."""
-    room.file("docs/b.md")
+    harness.file("docs/b.md")
     code = """
     import os
     def act() -> str:
@@ -279,7 +281,7 @@ async def test_what_is_refused_names_the_line_that_would_allow_it(room: Room) ->
                 pass
         return "went on"
     """
-    output = await room.run(code, reads=("docs/a.md",))
+    output = await harness.run(code, reads=("docs/a.md",))
     assert output.value == "went on"
     assert output.refused == (
         DeniedAccess(access="read", what="docs/b.md", allow='read = ["docs/b.md"]'),
@@ -288,9 +290,9 @@ async def test_what_is_refused_names_the_line_that_would_allow_it(room: Room) ->
     )
 
 
-async def test_a_call_that_keeps_to_its_decision_reports_nothing(room: Room) -> None:
+async def test_a_call_that_keeps_to_its_decision_reports_nothing(harness: ToolHarness) -> None:
     """Imports that look everywhere, SQLite by URI, its own scratch, a file that is not there: none is an attempt."""
-    database = room.file("data/t.db")
+    database = harness.file("data/t.db")
     database.unlink()
     sqlite3.connect(database).close()
     code = """
@@ -312,9 +314,9 @@ async def test_a_call_that_keeps_to_its_decision_reports_nothing(room: Room) -> 
             pass
         return [*sqlite3.connect("stores/own/x.db").execute("select * from t")]
     """
-    room.profile()
-    (room.base / "tool" / "helper.py").write_text("")
-    output = await room.run(code, reads=("data/t.db",), stores=("own",))
+    harness.profile()
+    (harness.base / "tool" / "helper.py").write_text("")
+    output = await harness.run(code, reads=("data/t.db",), stores=("own",))
     assert (output.code, output.refused) == (None, ())
 
 
@@ -351,14 +353,14 @@ def say(body, size=None):
     ],
 )  # fmt: skip
 @abuse(41, 42, 43, 44)
-async def test_a_forged_answer_is_no_answer(room: Room, body: str, code: str, message: str) -> None:
+async def test_a_forged_answer_is_no_answer(harness: ToolHarness, body: str, code: str, message: str) -> None:
     """Too deep, too long, not JSON, twice, in pieces, or naming files that were not handed over."""
-    output = await room.run(f"{CHANNEL}\ndef act():\n    {body}\n", writes=("out.md",))
+    output = await harness.run(f"{CHANNEL}\ndef act():\n    {body}\n", writes=("out.md",))
     assert (output.code, output.scratch) == (code, None), output
     assert message in output.message
 
 
-async def test_an_early_answer_is_all_that_comes(full: Room) -> None:
+async def test_an_early_answer_is_all_that_comes(full: ToolHarness) -> None:
     """What the tool says in its own name is its result, whatever it does next; it hands nothing over that way."""
     full.file("out.md", "before")
     body = f"""{CHANNEL}
@@ -378,7 +380,7 @@ def act():
     "what",
     ["os.pipe()[0]", "os.open('.', 0)", "os.open('/dev/zero', 0)", "os.open('out.md', os.O_CREAT | os.O_WRONLY)"],
 )
-async def test_a_forged_file_is_not_committed(full: Room, what: str) -> None:
+async def test_a_forged_file_is_not_committed(full: ToolHarness, what: str) -> None:
     """What is handed over must be a regular file that can be read, or nothing is changed."""
     full.file("out.md", "before")
     forged = f"""{CHANNEL}
@@ -398,7 +400,7 @@ def act():
 # -- programs ----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_command_runs_its_argv_without_a_shell(full: Room) -> None:
+async def test_a_command_runs_its_argv_without_a_shell(full: ToolHarness) -> None:
     full.file("a b.txt", "one\ntwo\n")
     output = await full.run("", source="command", argv=("wc", "-l", "a b.txt"), reads=("a b.txt",))
     assert (output.code, output.value) == (None, "2 a b.txt\n")
@@ -409,7 +411,7 @@ async def test_a_command_runs_its_argv_without_a_shell(full: Room) -> None:
     assert (declared.code, declared.error) == ("tool_failed", "exit_1")
 
 
-async def test_only_the_named_programs_start(full: Room) -> None:
+async def test_only_the_named_programs_start(full: ToolHarness) -> None:
     """And what they leave behind is gone when the call ends: a daemon's pipe is closed."""
     code = """
     import subprocess
@@ -427,10 +429,10 @@ async def test_only_the_named_programs_start(full: Room) -> None:
 
 
 async def test_the_landlock_tier_refuses_tools_that_start_programs(tmp_path: Path) -> None:
-    room = Room(base=tmp_path, tier="landlock")
+    harness = ToolHarness(base=tmp_path, tier="landlock")
     for given in ({"programs": ("echo",)}, {"source": "command", "argv": ("echo",)}):
         with pytest.raises(RunEnded, match="starts programs") as ended:
-            await room.run("", **given)
+            await harness.run("", **given)
         assert ended.value.code == "sandbox_unavailable"
 
 
@@ -442,8 +444,8 @@ async def test_without_bubblewrap_no_call_runs_and_the_fix_is_named(
 ) -> None:
     monkeypatch.setenv("REMIT_BWRAP", str(tmp_path / "missing"))
     marker = tmp_path / "ran"
-    room = Room(base=tmp_path, tier="full")
-    profile = room.profile()
+    harness = ToolHarness(base=tmp_path, tier="full")
+    profile = harness.profile()
     (profile.code / "main.py").write_text(f"open({str(marker)!r}, 'w')")
     absent = Sandbox(accept=("full",))
     with pytest.raises(RunEnded) as ended:

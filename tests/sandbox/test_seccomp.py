@@ -27,7 +27,7 @@ from remit.sandbox.seccomp import (
     call_filter,
     this_machine,
 )
-from support.sandbox import Room
+from support.sandbox import ToolHarness
 
 MACHINES = get_args(Machine)
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
@@ -307,7 +307,7 @@ async def test_the_old_way_into_the_kernel_ends_the_process(tmp_path: Path, tier
         page.write(bytes([0xB8, 20, 0, 0, 0, 0xCD, 0x80, 0xC3]))
         return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
     """
-    output = await Room(base=tmp_path, tier=tier).run(code)
+    output = await ToolHarness(base=tmp_path, tier=tier).run(code)
     assert (output.code, output.message) == ("tool_crashed", "the tool was ended by SIGSYS")
 
 

@@ -18,7 +18,7 @@ from adversarial.attack_list import abuse
 from remit.sandbox import Output, Sandbox
 from remit.sandbox.cgroups import Cgroup, delegated
 from remit.sandbox.warm import Bounds
-from support.sandbox import Room, below, command, put_away
+from support.sandbox import ToolHarness, below, command, put_away
 
 CALLS = int(os.environ.get("REMIT_SOAK_CALLS", "150"))  # `make soak` has 10,000
 
@@ -65,9 +65,9 @@ def act() -> dict:
 
 
 @abuse(1, 2, 3, 4, 5, 6, 8, 9, 11)
-async def test_nothing_of_one_call_is_found_by_the_next(room: Room) -> None:
+async def test_nothing_of_one_call_is_found_by_the_next(harness: ToolHarness) -> None:
     """Globals, variables, modules, files, shared memory; the tool itself was imported once for all of them."""
-    values = [(await room.run(STATE)).value for _ in range(3)]
+    values = [(await harness.run(STATE)).value for _ in range(3)]
     numbers = {value.pop("number") for value in values}
     assert len({value.pop("random") for value in values}) == len(numbers) == 3
     assert values == [values[0]] * 3
@@ -85,16 +85,16 @@ async def test_nothing_of_one_call_is_found_by_the_next(room: Room) -> None:
     }
 
 
-async def test_a_tool_is_imported_once_for_many_calls(room: Room) -> None:
+async def test_a_tool_is_imported_once_for_many_calls(harness: ToolHarness) -> None:
     """The twin: what the import made is there for every call."""
     code = "import os\nimported = os.getpid()\ndef act() -> list:\n    return [imported, os.getpid()]\n"
-    values = [(await room.run(code)).value for _ in range(4)]
+    values = [(await harness.run(code)).value for _ in range(4)]
     assert len({imported for imported, _ in values}) == 1
     assert len({own for _, own in values}) == 4
 
 
 @abuse(12, 13, 14, 16, 17)
-async def test_calls_of_one_tool_cannot_touch_each_other(room: Room) -> None:
+async def test_calls_of_one_tool_cannot_touch_each_other(harness: ToolHarness) -> None:
     """Neither by signal, nor by trace, nor by the folders beside one's own, while both run."""
     code = """
     import ctypes, os, time
@@ -129,8 +129,8 @@ async def test_calls_of_one_tool_cannot_touch_each_other(room: Room) -> None:
         if getattr(library, name)(*arguments) < 0:
             raise OSError(ctypes.get_errno(), name)
     """
-    victim = asyncio.create_task(room.run(code, {"victim": True}, stores=("meet",)))
-    attacker = await room.run(code, {"victim": False}, stores=("meet",))
+    victim = asyncio.create_task(harness.run(code, {"victim": True}, stores=("meet",)))
+    attacker = await harness.run(code, {"victim": False}, stores=("meet",))
     assert set(attacker.value.values()) == {"held"}
     assert (await victim).value == {"alive": True}
 
@@ -138,33 +138,33 @@ async def test_calls_of_one_tool_cannot_touch_each_other(room: Room) -> None:
 # -- what a zygote stands for ------------------------------------------------------------------------------------------
 
 
-async def test_a_changed_tool_is_never_served_by_the_old_one(room: Room) -> None:
+async def test_a_changed_tool_is_never_served_by_the_old_one(harness: ToolHarness) -> None:
     """Another text of the same length, another module beside it, a file put in its place."""
-    first = (await room.run("def act() -> int:\n    return 1\n")).value
-    second = (await room.run("def act() -> int:\n    return 2\n")).value
-    (room.base / "tool" / "part.py").write_text("N = 3\n")
-    third = (await room.run("from part import N\ndef act() -> int:\n    return N\n")).value
-    (room.base / "tool" / "part.py").write_text("N = 4\n")
-    fourth = (await room.run("from part import N\ndef act() -> int:\n    return N\n")).value
+    first = (await harness.run("def act() -> int:\n    return 1\n")).value
+    second = (await harness.run("def act() -> int:\n    return 2\n")).value
+    (harness.base / "tool" / "part.py").write_text("N = 3\n")
+    third = (await harness.run("from part import N\ndef act() -> int:\n    return N\n")).value
+    (harness.base / "tool" / "part.py").write_text("N = 4\n")
+    fourth = (await harness.run("from part import N\ndef act() -> int:\n    return N\n")).value
     assert [first, second, third, fourth] == [1, 2, 3, 4]
 
 
 @abuse(60)
-async def test_a_folder_that_takes_the_place_of_another_is_the_one_that_is_read(room: Room) -> None:
+async def test_a_folder_that_takes_the_place_of_another_is_the_one_that_is_read(harness: ToolHarness) -> None:
     """Between two calls a decided folder is renamed, and then the whole working folder is."""
     code = "def act() -> str:\n    return open('docs/a.md').read()\n"
-    room.file("docs/a.md", "first")
-    assert (await room.run(code, reads=("docs/a.md",))).value == "first"
-    (room.root / "docs").rename(room.root / "old")
-    room.file("docs/a.md", "second")
-    assert (await room.run(code, reads=("docs/a.md",))).value == "second"
-    room.root.rename(room.base / "elsewhere")
-    room.file("docs/a.md", "third")
-    assert (await room.run(code, reads=("docs/a.md",))).value == "third"
+    harness.file("docs/a.md", "first")
+    assert (await harness.run(code, reads=("docs/a.md",))).value == "first"
+    (harness.root / "docs").rename(harness.root / "old")
+    harness.file("docs/a.md", "second")
+    assert (await harness.run(code, reads=("docs/a.md",))).value == "second"
+    harness.root.rename(harness.base / "elsewhere")
+    harness.file("docs/a.md", "third")
+    assert (await harness.run(code, reads=("docs/a.md",))).value == "third"
 
 
 @abuse(27)
-async def test_an_import_that_starts_a_thread_is_not_forked(room: Room) -> None:
+async def test_an_import_that_starts_a_thread_is_not_forked(harness: ToolHarness) -> None:
     """Each call imports the tool for itself, where its thread runs."""
     code = """
     import os, threading, time
@@ -173,12 +173,12 @@ async def test_an_import_that_starts_a_thread_is_not_forked(room: Room) -> None:
     def act() -> list:
         return [threading.active_count(), imported == os.getpid()]
     """
-    assert (await room.run(code)).value == [2, True]
-    assert (await room.run(code)).value == [2, True]
+    assert (await harness.run(code)).value == [2, True]
+    assert (await harness.run(code)).value == [2, True]
 
 
 @abuse(28)
-async def test_an_import_that_starts_a_process_runs_nowhere(room: Room) -> None:
+async def test_an_import_that_starts_a_process_runs_nowhere(harness: ToolHarness) -> None:
     """A daemon, in a session of its own; nothing of it is left."""
     code = """
     import os, time
@@ -190,16 +190,16 @@ async def test_an_import_that_starts_a_process_runs_nowhere(room: Room) -> None:
     os.wait()
     def act() -> None: ...
     """
-    output = await room.run(code)
+    output = await harness.run(code)
     assert output.code == "sandbox_violation", output
     await put_away()
     assert warm_ones() == []
 
 
 @abuse(29)
-async def test_an_import_that_mends_the_sandbox_to_its_liking_gains_nothing_outside(room: Room) -> None:
+async def test_an_import_that_mends_the_sandbox_to_its_liking_gains_nothing_outside(harness: ToolHarness) -> None:
     """It replaces every function that locks a call down; what was taken before its import stays taken."""
-    room.file("../secret", "secret")
+    harness.file("../secret", "secret")
     code = """
     import os, socket, subprocess, sys, gc
     for module in [one for one in gc.get_objects() if type(one) is type(sys)]:
@@ -225,19 +225,19 @@ async def test_an_import_that_mends_the_sandbox_to_its_liking_gains_nothing_outs
         return held
     broker = BROKER
     """.replace("BROKER", str(os.getpid()))
-    output = await room.run(code, {"outside": str(room.base / "secret")})
+    output = await harness.run(code, {"outside": str(harness.base / "secret")})
     assert output.code is None, output
     assert set(output.value.values()) == {"held"}
     broken = code.replace(
         '"install"', '"prepare", "narrow"'
     )  # then its processes die, and it gets a sandbox of its own
-    assert set((await room.run(broken, {"outside": str(room.base / "secret")})).value.values()) == {"held"}
+    assert set((await harness.run(broken, {"outside": str(harness.base / "secret")})).value.values()) == {"held"}
 
 
-async def test_a_tool_without_trust_has_nothing_but_the_decided_files(room: Room) -> None:
+async def test_a_tool_without_trust_has_nothing_but_the_decided_files(harness: ToolHarness) -> None:
     """Not even its import opens others, nor finds them where there are mounts; and no two of its calls share a process."""
-    room.file("docs/a.md", "decided")
-    room.file("docs/b.md", "secret")
+    harness.file("docs/a.md", "decided")
+    harness.file("docs/b.md", "secret")
     code = """
     import os
     imported = os.getpid()
@@ -252,14 +252,16 @@ async def test_a_tool_without_trust_has_nothing_but_the_decided_files(room: Room
         with open("out.md", "w") as file:
             file.write("written")
         return [there, opened, os.getpid() == imported, sorted(os.listdir("docs"))]
-    """.replace("SEEN", room.seen)
-    output = await room.run(code, reads=("docs/a.md",), writes=("out.md",), trust="none")
-    there = ["docs/a.md"] if room.tier == "full" else ["docs/a.md", "docs/b.md"]  # a name may be found out, by `stat`
+    """.replace("SEEN", harness.seen)
+    output = await harness.run(code, reads=("docs/a.md",), writes=("out.md",), trust="none")
+    there = (
+        ["docs/a.md"] if harness.tier == "full" else ["docs/a.md", "docs/b.md"]
+    )  # a name may be found out, by `stat`
     assert output.value == [there, ["decided"], True, ["a.md"]]
     assert output.scratch is not None
     assert [change.resource for change in output.scratch.commit()] == ["file:out.md"]
-    assert (room.root / "out.md").read_text() == "written"
-    everything = await room.run(code, reads=("docs/**",), writes=("out.md",), trust="none")
+    assert (harness.root / "out.md").read_text() == "written"
+    everything = await harness.run(code, reads=("docs/**",), writes=("out.md",), trust="none")
     assert everything.value == [["docs/a.md", "docs/b.md"], ["decided", "secret"], True, ["a.md", "b.md"]]
     assert everything.scratch is not None
     everything.scratch.discard()
@@ -277,28 +279,28 @@ async def until(holds: Any) -> None:
 
 
 @abuse(87)
-async def test_a_call_whose_zygote_is_killed_ends_at_once_with_a_code(room: Room) -> None:
+async def test_a_call_whose_zygote_is_killed_ends_at_once_with_a_code(harness: ToolHarness) -> None:
     """It is not tried again, for it may have done its work; the next call has a new one."""
     code = "import time\ndef act(wait: bool) -> str:\n    if wait:\n        open('stores/s/on', 'w')\n        time.sleep(600)\n    return 'done'\n"
     await put_away()
-    under_way = asyncio.create_task(room.run(code, {"wait": True}, stores=("s",)))
-    await until((room.root / "stores" / "s" / "on").exists)
+    under_way = asyncio.create_task(harness.run(code, {"wait": True}, stores=("s",)))
+    await until((harness.root / "stores" / "s" / "on").exists)
     for pid in warm_ones():
         with suppress(ProcessLookupError):  # it went with its parent
             os.kill(pid, signal.SIGKILL)
     output = await under_way
     assert (output.code, output.message) == ("tool_crashed", "the sandbox ended without a result")
-    assert (await room.run(code, {"wait": False}, stores=("s",))).value == "done"
+    assert (await harness.run(code, {"wait": False}, stores=("s",))).value == "done"
 
 
 @abuse(89)
-async def test_the_thread_that_made_the_first_call_may_end(room: Room) -> None:
+async def test_the_thread_that_made_the_first_call_may_end(harness: ToolHarness) -> None:
     """Bubblewrap dies with the thread that started it, so no thread of a caller starts it."""
     code = "import os\ndef act() -> int:\n    return os.getppid()\n"
-    own = Sandbox(accept=(room.tier,), bounds=Bounds(least=1))
+    own = Sandbox(accept=(harness.tier,), bounds=Bounds(least=1))
     values: list[Any] = []
 
-    profile = room.profile()
+    profile = harness.profile()
     (profile.code / "main.py").write_text(code)
 
     async def call() -> None:
@@ -314,10 +316,10 @@ async def test_the_thread_that_made_the_first_call_may_end(room: Room) -> None:
     await own.close()
 
 
-async def test_a_closed_sandbox_leaves_no_process_and_can_be_used_again(room: Room) -> None:
+async def test_a_closed_sandbox_leaves_no_process_and_can_be_used_again(harness: ToolHarness) -> None:
     await put_away()
-    own = Sandbox(accept=(room.tier,))
-    profile = room.profile()
+    own = Sandbox(accept=(harness.tier,))
+    profile = harness.profile()
     (profile.code / "main.py").write_text("def act() -> int:\n    return 1\n")
     for _ in range(2):
         assert (await own.run(profile, {}, declared={})).value == 1
@@ -326,7 +328,7 @@ async def test_a_closed_sandbox_leaves_no_process_and_can_be_used_again(room: Ro
         assert warm_ones() == []
 
 
-async def test_a_tool_that_nobody_asks_for_is_put_away(full: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tool_that_nobody_asks_for_is_put_away(full: ToolHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     await put_away()
     monkeypatch.setattr("remit.sandbox.warm.pool._TICK_SECONDS", 0.05)
     async with Sandbox(accept=("full",), bounds=Bounds(least=1, idle_s=0.1)) as own:
@@ -340,9 +342,9 @@ async def test_a_tool_that_nobody_asks_for_is_put_away(full: Room, monkeypatch: 
 async def test_what_stands_by_is_bounded(tmp_path: Path) -> None:
     """Many tools at once: the least recently used are put away, and each holds few children."""
     await put_away()
-    rooms = [Room(base=tmp_path / str(number), tier="full") for number in range(5)]
+    harnesses = [ToolHarness(base=tmp_path / str(number), tier="full") for number in range(5)]
     async with Sandbox(accept=("full",), bounds=Bounds(least=1, standby=2, total=3, tools=2)) as own:
-        for one in rooms:
+        for one in harnesses:
             one.base.mkdir()
             profile = one.profile()
             (profile.code / "main.py").write_text("import time\ndef act() -> None:\n    time.sleep(0.01)\n")
@@ -360,7 +362,7 @@ async def test_what_stands_by_is_bounded(tmp_path: Path) -> None:
     ],
     ids=["many files", "big files"],
 )
-async def test_a_call_that_fills_the_temporary_folder_hurts_no_other(full: Room, body: str) -> None:
+async def test_a_call_that_fills_the_temporary_folder_hurts_no_other(full: ToolHarness, body: str) -> None:
     code = f"import os, time\ndef act(bad: bool) -> str:\n    if bad:\n        {body}\n    open(os.environ['TMPDIR'] + '/x', 'wb').write(b'x' * (8 << 20))\n    return 'fine'\n"
     bad = await full.run(code, {"bad": True}, cpu=1.0, wall=20.0)
     assert bad.code == "resource_exhausted", bad
@@ -368,7 +370,7 @@ async def test_a_call_that_fills_the_temporary_folder_hurts_no_other(full: Room,
     assert [output.value for output in good] == ["fine", "fine"]
 
 
-async def test_a_zygote_is_made_anew_after_a_limit_was_hit(full: Room) -> None:
+async def test_a_zygote_is_made_anew_after_a_limit_was_hit(full: ToolHarness) -> None:
     code = "import os, time\nborn = time.monotonic_ns()\ndef act(bad: bool) -> int:\n    if bad:\n        x = bytearray(4 << 30)\n    return born\n"
     first = (await full.run(code, {"bad": False})).value
     assert (await full.run(code, {"bad": False})).value == first
@@ -376,7 +378,7 @@ async def test_a_zygote_is_made_anew_after_a_limit_was_hit(full: Room) -> None:
     assert (await full.run(code, {"bad": False})).value != first
 
 
-async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(room: Room) -> None:
+async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(harness: ToolHarness) -> None:
     """Eight in flight, zygotes killed at random: a result or a code for each, and nothing is left of them."""
     code = """
     import os
@@ -385,12 +387,12 @@ async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(room:
             file.write(open("in.md").read() + str(number))
         return [number, os.getpid()]
     """
-    room.file("in.md", "text ")
-    profile = room.profile(reads=("in.md",))
+    harness.file("in.md", "text ")
+    profile = harness.profile(reads=("in.md",))
     (profile.code / "main.py").write_text(textwrap.dedent(code))
     await put_away()
     others = set(below(os.getpid()))
-    own = Sandbox(accept=(room.tier,))
+    own = Sandbox(accept=(harness.tier,))
     answers: dict[int, Output] = {}
     gate = asyncio.Semaphore(8)
     chance = random.Random(7)
@@ -398,7 +400,7 @@ async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(room:
 
     async def one(number: int) -> None:
         async with gate:
-            called = room.profile(reads=("in.md",), writes=(f"out-{number}",))
+            called = harness.profile(reads=("in.md",), writes=(f"out-{number}",))
             output = await own.run(called, {"number": number}, declared={})
             assert number not in answers
             answers[number] = output
@@ -421,11 +423,11 @@ async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(room:
     assert {output.code for output in answers.values()} <= {None, "tool_crashed", "timeout"}
     served = [output.value for output in answers.values() if output.code is None]
     assert len(served) > 0.8 * CALLS
-    assert all((room.root / f"out-{number}").read_text() == f"text {number}" for number, _ in served)
+    assert all((harness.root / f"out-{number}").read_text() == f"text {number}" for number, _ in served)
     await own.close()
     assert set(below(os.getpid())) - others == set()  # nor one that nobody waited for
     await until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors + 3)  # the loop's own helper thread
-    assert not [name for name in os.listdir(room.root) if name.startswith(".remit-")]
+    assert not [name for name in os.listdir(harness.root) if name.startswith(".remit-")]
     assert memory[-1] <= memory[1] + (24 << 20)
 
 

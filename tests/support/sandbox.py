@@ -53,7 +53,7 @@ def command(pid: int) -> bytes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class ToolHarness:
     """One tool and one working folder, in one tier."""
 
     base: Path

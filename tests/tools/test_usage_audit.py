@@ -16,7 +16,7 @@ from remit.tools.usage_audit import UsageReport, Used, observe_tool
 from remit.workspace.loader import load_workspace
 from support.http_servers import Said, Server
 from support.runs import Remit
-from support.sandbox import Room, sandbox
+from support.sandbox import ToolHarness, sandbox
 
 TOML = """\
 name = "reporter"
@@ -344,12 +344,12 @@ def act(root: str, outside: str) -> dict[str, str]:
 @pytest.mark.parametrize("tier", ["full", "landlock"])
 async def test_an_observed_call_meets_what_any_call_meets(tmp_path: Path, tier: Any) -> None:
     """Observing decides nothing: what is refused stays refused, with the same error, and what is allowed stays allowed."""
-    room = Room(base=tmp_path, tier=tier)
-    room.file("logs/a", "decided")
-    room.file("logs/b", "other")
-    profile = replace(room.profile(reads=("logs/a",)), trust="none")  # a sandbox of its own in both cases
+    harness = ToolHarness(base=tmp_path, tier=tier)
+    harness.file("logs/a", "decided")
+    harness.file("logs/b", "other")
+    profile = replace(harness.profile(reads=("logs/a",)), trust="none")  # a sandbox of its own in both cases
     (profile.code / "main.py").write_text(ESCAPES)
-    arguments = {"root": room.seen, "outside": str(room.file("../outside"))}
+    arguments = {"root": harness.seen, "outside": str(harness.file("../outside"))}
     seen: list[Observed] = []
     watched = Sandbox(accept=(tier,), observed=lambda _, one: seen.append(one))
     plain = await sandbox(tier).run(profile, arguments, declared={})

@@ -21,7 +21,7 @@ from support.http_servers import Confined, Said, Server, connects, network
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
     confined = Confined(tmp_path_factory.mktemp("egress"))
     yield confined
     asyncio.run(confined.sandbox.close())
@@ -34,10 +34,10 @@ result = [answer.status_code, answer.text, answer.headers.get("proxy-status", ""
 """
 
 
-async def test_a_decided_host_is_reached_from_the_sandbox_and_another_is_not(room: Confined) -> None:
+async def test_a_decided_host_is_reached_from_the_sandbox_and_another_is_not(harness: Confined) -> None:
     """Plain, tunnelled and looked into, by an HTTP library that knows nothing of it but the usual variables."""
     with Server() as plain, Server(name="api.test") as secure:
-        room.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
+        harness.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
         lines = (f"api.test:{plain.port}", f"GET api.test:{secure.port}/v1/**")
         seen = connects()
         before = len(seen)
@@ -47,7 +47,7 @@ async def test_a_decided_host_is_reached_from_the_sandbox_and_another_is_not(roo
             (f"https://api.test:{secure.port}/v2/a", 403),
             (f"http://other.test:{plain.port}/", 403),
         ):
-            output = await room.run(GET.format(url=url), network(*lines))
+            output = await harness.run(GET.format(url=url), network(*lines))
             assert output.code is None, output
             assert output.value[0] == status, output.value
         assert seen[before:] == [("127.0.0.1", plain.port), ("127.0.0.1", secure.port)]
@@ -55,12 +55,12 @@ async def test_a_decided_host_is_reached_from_the_sandbox_and_another_is_not(roo
     assert [(heard.target, heard.name) for heard in secure.heard] == [("/v1/a", "api.test")]
 
 
-async def test_a_refusal_says_that_asking_again_is_no_use_and_names_no_address(room: Confined) -> None:
+async def test_a_refusal_says_that_asking_again_is_no_use_and_names_no_address(harness: Confined) -> None:
     """A tool that falls over it ends as a violation; the record has the connection, its class and the line to allow it."""
-    room.names.answers = {"inside.test": [["10.1.2.3"]]}
+    harness.names.answers = {"inside.test": [["10.1.2.3"]]}
     code = "result = httpx.get({!r}).raise_for_status().text"
-    denied = await room.run(code.format("https://other.test/"), network("inside.test:443"))
-    inside = await room.run(code.format("https://inside.test/"), network("inside.test:443", ranges=()))
+    denied = await harness.run(code.format("https://other.test/"), network("inside.test:443"))
+    inside = await harness.run(code.format("https://inside.test/"), network("inside.test:443", ranges=()))
     assert (denied.code, inside.code) == ("sandbox_violation",) * 2
     assert denied.message == "blocked by policy, do not retry: the host 'other.test' was not decided for this call"
     assert inside.message == "blocked by policy, do not retry: 'inside.test' is a private host"
@@ -108,11 +108,11 @@ result = {{
 
 
 @abuse(69, 70, 71, 72, 73, 74, 75)
-async def test_the_proxy_is_the_only_thing_that_a_tool_can_connect_to(room: Confined) -> None:
+async def test_the_proxy_is_the_only_thing_that_a_tool_can_connect_to(harness: Confined) -> None:
     """69 to 75, B6: no other family, protocol, port or address; nothing listens; no name is looked up. The twin: the proxy."""
     with Server() as server:
         code = NETWORK_ABUSE.format(port=server.port, address="127.0.0.1")
-        output = await room.run(code, network("api.test:80"))
+        output = await harness.run(code, network("api.test:80"))
         assert output.code is None, output
         results = {name: one.get("held", "reached") for name, one in output.value.items()}
         assert results.pop("proxy") == "reached"
@@ -123,38 +123,38 @@ async def test_the_proxy_is_the_only_thing_that_a_tool_can_connect_to(room: Conf
         assert server.accepted == 0
 
 
-async def test_a_tool_without_hosts_has_no_socket_and_no_variable_of_the_proxy(room: Confined) -> None:
+async def test_a_tool_without_hosts_has_no_socket_and_no_variable_of_the_proxy(harness: Confined) -> None:
     """70, 73: the twin of the test above; its boundary is another one."""
     code = "result = [tried(lambda: socket.socket()), sorted(name for name in os.environ if 'proxy' in name.lower() or 'SSL' in name)]"
     code = code.replace("import httpx", "")
-    output = await room.run(code, None, code=room.bare)
+    output = await harness.run(code, None, code=harness.bare)
     assert (output.code, output.value) == (None, [{"held": "EPERM"}, []])
 
 
-async def test_one_call_cannot_use_what_another_was_decided_for(room: Confined) -> None:
+async def test_one_call_cannot_use_what_another_was_decided_for(harness: Confined) -> None:
     """The listener says which tool, the token which call: one that was kept, guessed or left out opens nothing."""
     with Server() as server:
-        room.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
+        harness.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
         url = f"http://api.test:{server.port}/"
-        first = await room.run("result = os.environ['HTTP_PROXY']", network(f"api.test:{server.port}"))
+        first = await harness.run("result = os.environ['HTTP_PROXY']", network(f"api.test:{server.port}"))
         kept = f"with httpx.Client(proxy={first.value!r}) as client:\n    result = client.get({url!r}).status_code"
         none = (
             f"with httpx.Client(proxy='http://127.0.0.1:3128') as client:\n    result = client.get({url!r}).status_code"
         )
         guessed = none.replace("//127", f"//call:{'0' * 32}@127")
         for code in (kept, none, guessed):
-            assert (await room.run(code, network(f"other.test:{server.port}"))).value == 407
-        assert (await room.run(GET.format(url=url), network(f"api.test:{server.port}"))).value[0] == 200
+            assert (await harness.run(code, network(f"other.test:{server.port}"))).value == 407
+        assert (await harness.run(GET.format(url=url), network(f"api.test:{server.port}"))).value[0] == 200
     assert len(server.heard) == 1
 
 
-async def test_many_calls_at_once_each_reach_their_own_host(room: Confined) -> None:
+async def test_many_calls_at_once_each_reach_their_own_host(harness: Confined) -> None:
     with Server() as server:
-        room.names.answers = {f"h{number}.test": [["127.0.0.1"]] for number in range(6)}
+        harness.names.answers = {f"h{number}.test": [["127.0.0.1"]] for number in range(6)}
         own = [f"http://h{number}.test:{server.port}/{number}" for number in range(6)]
         code = "result = [httpx.get(url).status_code for url in {!r}]"
         outputs = await asyncio.gather(
-            *(room.run(code.format(own), network(f"h{number}.test:{server.port}")) for number in range(6))
+            *(harness.run(code.format(own), network(f"h{number}.test:{server.port}")) for number in range(6))
         )
     assert [output.value for output in outputs] == [
         [200 if number == mine else 403 for number in range(6)] for mine in range(6)
@@ -163,11 +163,11 @@ async def test_many_calls_at_once_each_reach_their_own_host(room: Confined) -> N
 
 
 @abuse(84, 86)
-async def test_a_secret_is_nowhere_in_the_tool_that_uses_it(room: Confined) -> None:
+async def test_a_secret_is_nowhere_in_the_tool_that_uses_it(harness: Confined) -> None:
     """H1: its memory, its variables, its scratch, its result, its prints; the server got it, and gave it back."""
     secret = "canary:" + "Zx9" * 12
     with Server(lambda heard: Said(body=repr(heard.headers).encode()), name="api.test") as server:
-        room.names.answers = {"api.test": [["127.0.0.1"]]}
+        harness.names.answers = {"api.test": [["127.0.0.1"]]}
         place = f"api.test:{server.port}"
         credential = parse_credential("jira", place, "Authorization", "Basic {base64(jira)}", "JIRA_TOKEN")
         decided = network(place, credentials=(credential,))
@@ -184,7 +184,7 @@ open(os.environ["TMPDIR"] + "/kept", "w").write(answer.text)
 text = "".join(one if isinstance(one, str) else bytes(one).decode("latin-1") for one in found)
 result = {{"answer": answer.text, "memory": text[-200000:], "variables": dict(os.environ)}}
 """
-        output = await room.run(code, decided, Permit(values={"jira": secret}), output=1 << 20)
+        output = await harness.run(code, decided, Permit(values={"jira": secret}), output=1 << 20)
         assert output.code is None, output
     assert server.heard[0].headers["authorization"] == credential.render(secret)
     assert "authorization" in output.value["answer"]
@@ -193,22 +193,22 @@ result = {{"answer": answer.text, "memory": text[-200000:], "variables": dict(os
     assert [text for text in spellings(secret) if text in everything] == []
 
 
-async def test_an_exposed_secret_is_in_the_one_call_that_uses_it(room: Confined) -> None:
+async def test_an_exposed_secret_is_in_the_one_call_that_uses_it(harness: Confined) -> None:
     """It is never in the process that stays warm."""
     variables = {"DB": "the password itself"}
     profile_code = "result = os.environ.get('DB')"
-    held = await room.run(profile_code, network("api.test:80"), variables=variables)
-    after = await room.run(profile_code, network("api.test:80"))
+    held = await harness.run(profile_code, network("api.test:80"), variables=variables)
+    after = await harness.run(profile_code, network("api.test:80"))
     assert (held.value, after.value) == ("the password itself", None)
 
 
-async def test_without_the_proxy_there_is_no_way_out_and_no_call_hangs(room: Confined) -> None:
+async def test_without_the_proxy_there_is_no_way_out_and_no_call_hangs(harness: Confined) -> None:
     """B11: ended while a call uses it; ended between calls; then there is a new one, and calls go on."""
     with Server() as server:
-        room.names.answers = {"api.test": [["127.0.0.1"]]}
+        harness.names.answers = {"api.test": [["127.0.0.1"]]}
         url, decided = f"http://api.test:{server.port}/", network(f"api.test:{server.port}")
         gone = asyncio.create_task(
-            room.run(
+            harness.run(
                 "print('up', flush=True)\nimport time\nfor _ in range(1000):\n    time.sleep(0.01)\n"
                 f"    try:\n        httpx.get({url!r})\n    except httpx.HTTPError as failure:\n"
                 "        result = type(failure).__name__\n        break",
@@ -217,27 +217,27 @@ async def test_without_the_proxy_there_is_no_way_out_and_no_call_hangs(room: Con
         )
         while not server.heard:
             await asyncio.sleep(0.01)
-        await asyncio.to_thread(room.egress.close)
+        await asyncio.to_thread(harness.egress.close)
         output = await gone
         assert output.value in ("ConnectError", "ReadError", "RemoteProtocolError"), output
-        again = await room.run(GET.format(url=url), decided)
+        again = await harness.run(GET.format(url=url), decided)
         assert (again.code, again.value[0]) == (None, 200), again
 
 
-async def test_a_starved_proxy_delays_a_call_no_further_than_its_limit(room: Confined) -> None:
+async def test_a_starved_proxy_delays_a_call_no_further_than_its_limit(harness: Confined) -> None:
     """It is held up as a whole, and a call that needs it ends at its own limit, while one that does not goes on."""
     with Server() as server:
-        room.names.answers = {"api.test": [["127.0.0.1"]]}
+        harness.names.answers = {"api.test": [["127.0.0.1"]]}
         url, decided = f"http://api.test:{server.port}/", network(f"api.test:{server.port}")
-        assert (await room.run(GET.format(url=url), decided)).value[0] == 200
-        loop = room.egress._loop  # pyright: ignore[reportPrivateUsage] - the only way to starve it and nothing else
+        assert (await harness.run(GET.format(url=url), decided)).value[0] == 200
+        loop = harness.egress._loop  # pyright: ignore[reportPrivateUsage] - the only way to starve it and nothing else
         assert loop is not None
         release = threading.Event()
         loop.call_soon_threadsafe(release.wait, 30)
         try:
             async with asyncio.timeout(20):
-                output = await room.run(GET.format(url=url), decided, wall=0.5)
-                other = await room.run("result = 1", decided)
+                output = await harness.run(GET.format(url=url), decided, wall=0.5)
+                other = await harness.run("result = 1", decided)
         finally:
             release.set()
     assert (output.code, other.value) == ("timeout", 1)
@@ -256,24 +256,24 @@ result = closed
 
 
 async def test_an_overloaded_proxy_holds_a_bounded_number_of_connections_and_serves_the_next_call(
-    room: Confined,
+    harness: Confined,
 ) -> None:
     """Connections that never say whose they are: those beyond the bound end at once, the others with their call."""
     with Server() as server:
-        room.names.answers = {"api.test": [["127.0.0.1"]]}
+        harness.names.answers = {"api.test": [["127.0.0.1"]]}
         url, decided = f"http://api.test:{server.port}/", network(f"api.test:{server.port}")
-        output = await room.run(CROWD.format(most=proxy.MOST_STRANGERS), decided)
+        output = await harness.run(CROWD.format(most=proxy.MOST_STRANGERS), decided)
         assert (output.code, output.value) == (None, 200 - proxy.MOST_STRANGERS)
-        after = await room.run(GET.format(url=url), decided)
+        after = await harness.run(GET.format(url=url), decided)
     assert (after.code, after.value[0]) == (None, 200), after
 
 
-async def test_a_cancelled_call_leaves_no_connection(room: Confined) -> None:
+async def test_a_cancelled_call_leaves_no_connection(harness: Confined) -> None:
     """Not even to a server that has not answered yet, of which the proxy would otherwise wait for the answer."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = f"api.test:{silent.getsockname()[1]}"
-        room.names.answers = {"api.test": [["127.0.0.1"]]}
-        task = asyncio.create_task(room.run(f"httpx.get('http://{place}/', timeout=None)", network(place)))
+        harness.names.answers = {"api.test": [["127.0.0.1"]]}
+        task = asyncio.create_task(harness.run(f"httpx.get('http://{place}/', timeout=None)", network(place)))
         end, _ = await asyncio.to_thread(silent.accept)
         with end:
             end.settimeout(10)

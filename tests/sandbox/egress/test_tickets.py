@@ -14,7 +14,7 @@ from support.http_servers import LOOPBACK, Confined, Server
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
     confined = Confined(tmp_path_factory.mktemp("tickets"))
     yield confined
     asyncio.run(confined.sandbox.close())
@@ -50,19 +50,19 @@ result = [status(stolen), status(os.environ["HTTP_PROXY"])]
 
 
 async def test_a_ticket_that_was_stolen_while_its_call_runs_opens_nothing(
-    room: Confined, tickets: list[CallSession]
+    harness: Confined, tickets: list[CallSession]
 ) -> None:
     """As HTTP libraries send it, in a tunnel, and over a connection that the thief's own ticket has opened."""
     with Server() as server:
-        room.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
+        harness.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
         url = f"http://api.test:{server.port}/"
         victim = asyncio.create_task(
-            room.run("import time; time.sleep(4); result = 'idle'", asking("api.test", server.port))
+            harness.run("import time; time.sleep(4); result = 'idle'", asking("api.test", server.port))
         )
         while not tickets:
             await asyncio.sleep(0.01)
         proxies = tickets[0].environment["HTTP_PROXY"]
-        thief = await room.run(THEFT.format(url=url, proxy=proxies), asking("other.test", server.port))
+        thief = await harness.run(THEFT.format(url=url, proxy=proxies), asking("other.test", server.port))
         tunnel = f"""
 import socket, base64
 def answer(*lines):
@@ -73,7 +73,7 @@ basic = "Proxy-Authorization: Basic " + base64.b64encode(b"call:{tickets[0].toke
 result = [answer("CONNECT api.test:{server.port} HTTP/1.1", "Host: api.test:{server.port}", basic),
           answer("GET {url} HTTP/1.1", "Host: api.test:{server.port}", basic)]
 """
-        second = await room.run(tunnel, asking("other.test", server.port))
+        second = await harness.run(tunnel, asking("other.test", server.port))
         idle = await victim
     assert thief.value == [407, 403], thief
     assert second.value == ["407", "407"], second
@@ -81,10 +81,10 @@ result = [answer("CONNECT api.test:{server.port} HTTP/1.1", "Host: api.test:{ser
     assert server.heard == []
 
 
-async def test_two_calls_at_once_each_use_their_own_ticket(room: Confined, tickets: list[CallSession]) -> None:
+async def test_two_calls_at_once_each_use_their_own_ticket(harness: Confined, tickets: list[CallSession]) -> None:
     """The twin, with and without waiting for the connection."""
     with Server() as server:
-        room.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
+        harness.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
         sync = "result = httpx.get({!r}).status_code"
         wait = (
             "import asyncio\nasync def go():\n    async with httpx.AsyncClient() as client:\n"
@@ -92,7 +92,7 @@ async def test_two_calls_at_once_each_use_their_own_ticket(room: Confined, ticke
         )
         outputs = await asyncio.gather(
             *(
-                room.run(code.format(f"http://{name}:{server.port}/"), asking(name, server.port))
+                harness.run(code.format(f"http://{name}:{server.port}/"), asking(name, server.port))
                 for code in (sync, wait)
                 for name in ("api.test", "other.test")
             )
@@ -102,7 +102,7 @@ async def test_two_calls_at_once_each_use_their_own_ticket(room: Confined, ticke
 
 
 @pytest.mark.parametrize("how", ["another address", "another port", "before its call", "a listener of its own"])
-async def test_no_address_but_the_proxys_is_connected_to(room: Confined, how: str) -> None:
+async def test_no_address_but_the_proxys_is_connected_to(harness: Confined, how: str) -> None:
     """Whatever the process says in its memory meanwhile; and it cannot choose where it comes from."""
     code = {
         "another address": 'one.connect(("127.0.0.2", 3128))',
@@ -111,4 +111,4 @@ async def test_no_address_but_the_proxys_is_connected_to(room: Confined, how: st
         "a listener of its own": 'one.bind(("127.0.0.1", 0)); one.listen()',
     }[how]
     program = f"import socket\none = socket.socket()\ntry:\n    {code}\n    result = 'reached'\nexcept OSError:\n    result = 'held'"
-    assert (await room.run(program, asking("api.test", 80))).value == "held"
+    assert (await harness.run(program, asking("api.test", 80))).value == "held"

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 
 from remit.sandbox import Tier
-from support.sandbox import Room
+from support.sandbox import ToolHarness
 
 
 @pytest.fixture(params=["full", "landlock"])
-def room(request: pytest.FixtureRequest, tmp_path: Path) -> Room:
+def harness(request: pytest.FixtureRequest, tmp_path: Path) -> ToolHarness:
     """In each tier."""
     tier: Tier = request.param
-    return Room(base=tmp_path, tier=tier)
+    return ToolHarness(base=tmp_path, tier=tier)
 
 
 @pytest.fixture
-def full(tmp_path: Path) -> Room:
-    return Room(base=tmp_path, tier="full")
+def full(tmp_path: Path) -> ToolHarness:
+    return ToolHarness(base=tmp_path, tier="full")
