@@ -211,7 +211,7 @@ def test_the_line_of_the_readme_is_all_that_it_takes(
 ) -> None:
     at = desk()
     monkeypatch.chdir(at.root)
-    block = (starter_folder() / "README.md").read_text().split("<!-- langchain -->")[1].split("```")[1]
+    block = (starter_folder() / "docs" / "langchain.md").read_text().split("<!-- langchain -->")[1].split("```")[1]
     names: dict[str, Any] = {"model": Scripted(turns=[says(SMALL)]), "tools": at.shop.TOOLS}
     exec(block.removeprefix("python\n"), names)
     assert codes(names["agent"].invoke(ASKED)) == ["ok"]
