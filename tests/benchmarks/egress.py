@@ -68,12 +68,12 @@ def talk(connection, secure):
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wire = context.wrap_socket(connection, server_side=True) if secure else connection
-        heard = b""
+        received = b""
         while data := wire.recv(65536):
-            heard += data
-            if heard.endswith(b"\\r\\n\\r\\n"):
+            received += data
+            if received.endswith(b"\\r\\n\\r\\n"):
                 wire.sendall(ANSWER)
-                heard = b""
+                received = b""
         wire.close()
     except OSError:
         pass
@@ -178,10 +178,10 @@ def peer(base: Path, exits: ExitStack) -> tuple[int, int, str] | str:
     exits.callback(process.communicate)
     exits.callback(process.kill)
     assert process.stdout is not None
-    said = process.stdout.readline()
-    if not said:
+    message = process.stdout.readline()
+    if not message:
         return "its proxy does not start here"
-    opaque, terminating, roots = json.loads(said)
+    opaque, terminating, roots = json.loads(message)
     return opaque, terminating, roots
 
 

@@ -217,7 +217,7 @@ class Remembering(Sandbox):
 
 
 class Brokered:
-    """The starter's house with a run under way; every call is decided, recorded, confined and answered.
+    """The starter workspace with a run under way; every call is decided, recorded, confined and answered.
 
     `traced` writes its spans too, as a run does; without, the journal is all.
     """
@@ -360,7 +360,7 @@ async def timed(row: Row, work: Callable[[], Awaitable[None]]) -> None:
 
 
 async def measure(base: Path, rounds: int) -> tuple[list[Row], dict[str, Any]]:
-    warm, brokered = Warm(base / "warm"), Brokered(base / "house")
+    warm, brokered = Warm(base / "warm"), Brokered(base / "workspace")
     worker, forker = Worker(WORKER), Worker(FORKER)
     rows = {name: Row(name=name) for name in ("no isolation: persistent worker", "bare fork of a worker with pydantic")}
     spaced = {name: Row(name=f"Remit warm, spaced: {name}") for name in WARM}

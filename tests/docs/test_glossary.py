@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final, get_args
 
-from remit.core.calls import Effect, Verdict
 from remit.core.attempts import Landed
-from remit.policy.language.conditions import FACTS
+from remit.core.calls import Effect, Verdict
 from remit.core.renamed import RENAMED
+from remit.policy.language.conditions import FACTS
 from support import ROOT
 
 PAGE: Final = (ROOT / "docs" / "glossary.md").read_text("utf-8")

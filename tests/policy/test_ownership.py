@@ -97,7 +97,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WorkspaceSession:
 class Calls:
     """A model that makes one call a turn."""
 
-    name = "puppet:calls"
+    name = "scripted:calls"
     scripted = True
 
     def __init__(self, calls: Sequence[tuple[str, dict[str, Any]]]) -> None:
