@@ -349,11 +349,11 @@ class Truth:
         call = self._task.steps[step]
         name = f"{tool_of(call.of)}__{action_of(call.method)}"
         return ModelTurn(
-            text="", asks=(ProposedCall(name=name, arguments=json.dumps(call.arguments)),), finish="tool_calls"
+            text="", proposed_calls=(ProposedCall(name=name, arguments=json.dumps(call.arguments)),), finish="tool_calls"
         )
 
 
-async def brokered(session: WorkspaceSession, task: Task, category: str) -> tuple[Came, run.Ended]:
+async def brokered(session: WorkspaceSession, task: Task, category: str) -> tuple[Came, run.RunResult]:
     NOW.instances = instances(task, category)
     start = run.RunRequest(agent="bfcl", task=task.id, subject="user:bench", account="bench", model=Truth(task))
     ended = await run.start_run(session, start)
@@ -370,7 +370,7 @@ async def brokered(session: WorkspaceSession, task: Task, category: str) -> tupl
     return Came(results=results, state=state_of(NOW.instances)), ended
 
 
-async def replayed(ended: run.Ended) -> tuple[bool, int]:
+async def replayed(ended: run.RunResult) -> tuple[bool, int]:
     """Whether the run is reproduced from its file, and how often a tool was called meanwhile."""
     before = NOW.calls
     trace = read(ended.trace)

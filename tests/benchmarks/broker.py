@@ -91,7 +91,7 @@ def session(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[Workspa
             sys.path.remove(str(folder / "hosted"))
 
 
-def play(opened: WorkspaceSession) -> run.Ended:
+def play(opened: WorkspaceSession) -> run.RunResult:
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="bench", model=model)
     return asyncio.run(run.start_run(opened, start))

@@ -43,6 +43,7 @@ from remit.runtime.models import ScriptModel
 from remit.sandbox import Output, Profile, Sandbox, find_bwrap
 from remit.sandbox.one_shot import perform
 from remit.sandbox.profile import runtime
+from remit.sandbox.protocol import ToolCall
 from remit.sandbox.warm import Bounds
 from remit.tracing import Objects, TraceFile
 from remit.workspace.bundle import files_of
@@ -154,7 +155,8 @@ class Warm:
 
     async def single(self, action: str, arguments: Mapping[str, Any]) -> None:
         profile = self.profile(action)
-        output = await perform(profile, runtime(find_bwrap()), arguments, declared={}, allowed=lambda _: True)
+        call = ToolCall(arguments=arguments, declared={}, allowed=lambda _: True)
+        output = await perform(profile, runtime(find_bwrap()), call)
         assert output.code is None, output
 
 

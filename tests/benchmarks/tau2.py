@@ -471,7 +471,7 @@ class ScriptedAgent:
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         if step >= len(self.turns):
-            return ModelTurn(text="done", asks=(), finish="stop")
+            return ModelTurn(text="done", proposed_calls=(), finish="stop")
         asks: list[ProposedCall] = []
         for one in self.turns[step]:
             if one.step.by == "user":
@@ -483,7 +483,7 @@ class ScriptedAgent:
                     name=f"{one.tool or self.domain}__{one.step.name}", arguments=json.dumps(dict(one.step.args))
                 )
             )
-        return ModelTurn(text="", asks=tuple(asks), finish="tool_calls" if asks else "stop")
+        return ModelTurn(text="", proposed_calls=tuple(asks), finish="tool_calls" if asks else "stop")
 
 
 def turns_of(task: Task, own: Customer, swaps: Swaps) -> list[list[Asked]]:

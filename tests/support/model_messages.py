@@ -1,6 +1,6 @@
 """The catalogue of texts that a model reads: every refusal and failure that the code makes, collected from its source.
 
-    .venv/bin/python tests/support/model_messages.py --write     writes docs/model-messages.md
+.venv/bin/python tests/support/model_messages.py --write     writes docs/model-messages.md
 """
 
 from __future__ import annotations
@@ -107,7 +107,15 @@ def page(texts: list[Text]) -> str:
     for code in get_args(ModelCode):
         rows = [text for text in texts if text.code == code]
         if rows:
-            lines += ["", f"## {code}", "", f"Next step: {NEXT_STEPS[code]}.", "", "| text | next step of its own | made by |", "|---|---|---|"]
+            lines += [
+                "",
+                f"## {code}",
+                "",
+                f"Next step: {NEXT_STEPS[code]}.",
+                "",
+                "| text | next step of its own | made by |",
+                "|---|---|---|",
+            ]
             lines += [f"| {_cell(row.message)} | {_cell(row.next_step)} | `{row.where}` |" for row in rows]
     return "\n".join(lines) + "\n"
 

@@ -326,11 +326,11 @@ class ScriptedAgent:
         if not self._left and self.after and not self.turned:
             self._left, self.turned = list(self.after), True
         if not self._left:
-            return ModelTurn(text="done", asks=(), finish="stop")
+            return ModelTurn(text="done", proposed_calls=(), finish="stop")
         name, given = self._left.pop(0)
         arguments = {key: Spelling.whole(value) if key == "url" else plain(value) for key, value in given.items()}
         ask = ProposedCall(name=f"{self.suite}__{short(name)}", arguments=json.dumps(arguments))
-        return ModelTurn(text="", asks=(ask,), finish="tool_calls")
+        return ModelTurn(text="", proposed_calls=(ask,), finish="tool_calls")
 
 
 @dataclass
