@@ -203,7 +203,7 @@ def test_the_context_says_the_time_of_the_decision_in_utc() -> None:
 
 def test_a_run_waits_only_while_people_have_still_to_answer() -> None:
     """The list of runs tells on-call who holds a run up."""
-    states = [folded(a_whole_run()[:count]).state for count in range(len(a_whole_run()) + 1)]
+    states = [folded(a_whole_run()[:count]).status for count in range(len(a_whole_run()) + 1)]
     asked = next(number for number, event in enumerate(a_whole_run()) if event.type == "approval.requested")
     assert states[: asked + 1] == ["running"] * (asked + 1)
     assert states[asked + 1 : asked + 4] == ["waiting", "waiting", "waiting"]
@@ -248,4 +248,4 @@ def test_a_finished_run_still_folds_when_every_body_was_erased() -> None:
         Recorded.model_construct(**{**dict(item), "event": None, "salt": None}) for item in recorded(a_whole_run())
     ]
     facts = reduce(apply_event, records, RunState())
-    assert (facts.state, facts.started_at, summary(RUN, facts).task) == ("finished", EPOCH, "")
+    assert (facts.status, facts.started_at, summary(RUN, facts).task) == ("finished", EPOCH, "")

@@ -78,7 +78,7 @@ class Execution:
                 if (said := unheard()) is not None:
                     return said
                 self.ports.admit(call)
-                budget.check_wall(self.record.facts, self.agent.budget, self.ports.clock(call.step, call.index))
+                budget.check_wall(self.record.state, self.agent.budget, self.ports.clock(call.step, call.index))
                 number += 1
                 ended = await self._attempt(call, decision, action, number)
             except Refusal as refusal:
@@ -87,14 +87,14 @@ class Execution:
     async def _settled(self, call: Call, action: Action, ended: AttemptEnded, whole: bool) -> EffectSettled | None:
         """What is known of an effect whose end nobody saw: as a person said, or as the tool's probe finds; None otherwise."""
         facts = self.ports.facts(self.record, call, "").open.get((call.step, call.index))
-        if ended.landed != "unknown" or ended.retry_in_s is not None or facts is None or not facts.effect:
+        if ended.landed != "unknown" or ended.retry_in_s is not None or facts is None or not facts.effect_digest:
             return None
         if facts.settled is not None and facts.settled.landed != "unknown":
             return facts.settled
         if not action.probe or not whole:
             return None
         number = effect.settlements(self.record, call.step, call.index, "probe") + 1
-        found = await self.attempts.probe(call, number, idempotency_key=facts.key)
+        found = await self.attempts.probe(call, number, idempotency_key=facts.idempotency_key)
         tool, _, _ = call.action.partition(".")
         settled = EffectSettled(
             step=call.step,
@@ -139,7 +139,7 @@ class Execution:
 
     async def _bounded(self, call: Call, number: int, key: str) -> AttemptOutcome:
         """One attempt, ended from outside when the run's time is up or somebody holds it: its processes are killed."""
-        until = budget.wall_end(self.record.facts, self.agent.budget)
+        until = budget.wall_end(self.record.state, self.agent.budget)
         attempt = self.attempts.attempt(
             call, number, idempotency_key=key, decide=lambda url: self.redirected(call, url)
         )
@@ -259,8 +259,8 @@ def result(action: Action, ended: AttemptEnded, settled: EffectSettled | None, l
     details: dict[str, object] = {}
     if ended.error is not None:
         details["error"] = ended.error
-    if ended.refused:
-        details["refused"] = [item.model_dump(mode="json") for item in ended.refused]
+    if ended.denied_accesses:
+        details["refused"] = [item.model_dump(mode="json") for item in ended.denied_accesses]
     if ended.limit is not None:
         details["limit"] = ended.limit.model_dump(mode="json")
     if landed != "none":

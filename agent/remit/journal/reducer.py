@@ -106,7 +106,7 @@ def _decided(facts: RunState, event: CallDecided) -> RunState:
     allowed, proposed_calls = verdict == "allow", verdict == "ask"
     if earlier is not None:
         return _with(facts, place, replace(earlier, allowed=allowed, proposed_calls=proposed_calls))
-    action, wanted, called, effect = event.ask.action, f"ask:{event.ask.action}", "", ""
+    action, wanted, called, effect = event.proposed.action, f"ask:{event.proposed.action}", "", ""
     if event.call is not None:
         action, wanted = event.call.action, meant(event.call)
         called, effect = event.call.request_digest, effect_digest(event.call)
@@ -116,9 +116,9 @@ def _decided(facts: RunState, event: CallDecided) -> RunState:
         meant=wanted,
         trusted=trusted,
         allowed=allowed,
-        proposed_calls=proposed_calls,
-        called=called,
-        effect=effect,
+        needs_approval=proposed_calls,
+        request_digest=called,
+        effect_digest=effect,
     )
     again = 1 if wanted in facts.tries else 0
     opened = {**facts.open, place: call}
@@ -142,7 +142,7 @@ def _approval(
             grants=(),
             rejected=False,
         )
-    elif event.decision_digest != call.request:
+    elif event.decision_digest != call.requested_decision:
         return facts
     elif isinstance(event, ApprovalRejected):
         call = replace(call, rejected=True)
@@ -173,7 +173,7 @@ def _attempted(facts: RunState, event: AttemptBegun | AttemptEnded) -> RunState:
         return facts
     settled = call.settled is not None and call.settled.landed != "unknown"
     happened = not settled or call.happened
-    doubtful = event.landed == "unknown" and call.effect != "" and not settled
+    doubtful = event.landed == "unknown" and call.effect_digest != "" and not settled
     return _with(facts, place, replace(call, happened=happened, doubtful=doubtful))
 
 
@@ -214,11 +214,11 @@ def _answered(facts: RunState, event: CallAnswered) -> RunState:
     if call is not None and call.doubtful:
         step, index = place
         doubt = InDoubtEffect(
-            step=step, index=index, action=call.action, effect=call.effect, request=call.called, key=call.key
+            step=step, index=index, action=call.action, effect_digest=call.effect_digest, request=call.request_digest, idempotency_key=call.idempotency_key
         )
         facts = replace(facts, doubts=(*facts.doubts, doubt))
     elif call is not None and event.result.ok and facts.doubts:  # what is done under its key is done
-        doubts = tuple(doubt for doubt in facts.doubts if not doubt.key or doubt.key != call.key)
+        doubts = tuple(doubt for doubt in facts.doubts if not doubt.idempotency_key or doubt.idempotency_key != call.idempotency_key)
         facts = replace(facts, doubts=doubts)
     return facts
 
@@ -243,7 +243,7 @@ def _labelled(facts: RunState, labels: Collection[str]) -> RunState:
     """What was read puts its labels on the run, and on record at every call that was decided before."""
     if not labels:
         return facts
-    opened = {place: replace(call, since=call.since.union(labels)) for place, call in facts.open.items()}
+    opened = {place: replace(call, since=call.labels_since.union(labels)) for place, call in facts.open.items()}
     return replace(facts, labels=facts.labels.union(labels), open=opened)
 
 

@@ -63,7 +63,7 @@ class Record:
         self, log: Log, run: str, *, listeners: tuple[Callable[[Recorded], None], ...] = (), content: bool = True
     ) -> None:
         self.run = run
-        self.facts = RunState()
+        self.state = RunState()
         self.conversation = Conversation()
         self._log = log
         self._content = content
@@ -117,8 +117,8 @@ class Record:
     def _take(self, recorded: Recorded) -> None:
         self._seen = recorded.seq
         event = self._whole.get(recorded.key, recorded.event)
-        self.facts = apply_event(
-            self.facts, recorded if self._content else recorded.model_copy(update={"event": event})
+        self.state = apply_event(
+            self.state, recorded if self._content else recorded.model_copy(update={"event": event})
         )
         if event is not None:
             self.conversation.fold(event)

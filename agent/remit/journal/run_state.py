@@ -96,9 +96,9 @@ class InDoubtEffect:
     step: int
     index: int
     action: str
-    effect: str
-    request: str
-    key: str
+    effect_digest: str
+    request_digest: str
+    idempotency_key: str
     settled: EffectSettled | None = None
 
 
@@ -115,18 +115,18 @@ class OpenCall:
     action: str
     meant: str = ""
     trusted: bool = False
-    since: frozenset[str] = frozenset()
-    proposed_calls: bool = False
+    labels_since: frozenset[str] = frozenset()
+    needs_approval: bool = False
     allowed: bool = False
     happened: bool = False
-    request: str = ""
+    requested_decision: str = ""
     missing: tuple[MissingApproval, ...] = ()
     expires_at: int = 0
     grants: tuple[Grant, ...] = ()
     rejected: bool = False
-    effect: str = ""
-    called: str = ""
-    key: str = ""
+    effect_digest: str = ""
+    request_digest: str = ""
+    idempotency_key: str = ""
     doubtful: bool = False
     settled: EffectSettled | None = None
 
@@ -181,7 +181,7 @@ class RunState:
     circuits: Mapping[str, Circuit] = field(default_factory=dict[str, Circuit])
 
     @property
-    def words(self) -> str:
+    def task(self) -> str:
         """The user's own words: the task as it was given."""
         return self.started.task if self.started else ""
 
@@ -194,13 +194,13 @@ class RunState:
     def requested(self) -> tuple[str, ...]:
         """The keys of the latest approval request of each call that has no answer yet."""
         return tuple(
-            f"approval.requested/{step}/{index}/{call.request}"
+            f"approval.requested/{step}/{index}/{call.requested_decision}"
             for (step, index), call in self.open.items()
-            if call.request
+            if call.requested_decision
         )
 
     @property
-    def state(self) -> RunStatus:
+    def status(self) -> RunStatus:
         """`waiting` where at least one call waits for people; `running` also where no process is at it just now."""
         if self.finished:
             return "finished"
@@ -241,7 +241,7 @@ class RunSummary:
     denied: int
     first_denied: str | None
     first_failed: str | None
-    content: Content = "whole"
+    content: Content = "complete"
 
 
 # The events that a summary is made of.
@@ -269,7 +269,7 @@ def summary(run: str, facts: RunState) -> RunSummary:
         task=started.task if started else "",
         model=started.model if started else "",
         scripted=started.scripted if started else False,
-        state=facts.state,
+        state=facts.status,
         outcome=facts.outcome,
         code=facts.code,
         steps=facts.step + 1,
@@ -277,5 +277,5 @@ def summary(run: str, facts: RunState) -> RunSummary:
         denied=facts.denied,
         first_denied=facts.first_denied,
         first_failed=facts.first_failed,
-        content=started.content if started else "whole",
+        content=started.content if started else "complete",
     )

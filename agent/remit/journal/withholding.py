@@ -56,8 +56,8 @@ def _ask(ask: ProposedCall) -> ProposedCall:
 def _decided(event: CallDecided) -> CallDecided:
     call = None if event.call is None else event.call.model_copy(update={"arguments": {}})
     decision = None if event.decision is None else event.decision.model_copy(update={"facts": {}})
-    refused = None if event.refused is None else _result(event.refused)
-    return event.model_copy(update={"ask": _ask(event.ask), "call": call, "decision": decision, "refused": refused})
+    refused = None if event.refusal is None else _result(event.refusal)
+    return event.model_copy(update={"ask": _ask(event.proposed), "call": call, "decision": decision, "refused": refused})
 
 
 def _result(result: Result) -> Result:

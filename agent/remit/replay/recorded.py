@@ -124,7 +124,7 @@ class Guide(MemoryLog):
 
     def facts(self, record: Record, call: Call) -> RunState:
         """What a decision about that call may stand on."""
-        return record.facts
+        return record.state
 
     def next_of(self, step: int | None, index: int | None) -> Recorded | None:
         """The first recorded event of that call that has not been reached."""
@@ -243,7 +243,7 @@ class RecordedExecutor:
             retry_after_s=ended.retry_after_s,
             landed=ended.landed,
             changes=ended.changes,
-            refused=ended.refused,
+            refused=ended.denied_accesses,
             connections=ended.connections,
             stderr=ended.stderr,
             spent=ended.spent,
@@ -315,7 +315,7 @@ class RecordedPorts:
             return
         following = self._log.next_of(step, call.index) if call is not None else None
         event = following.event if following is not None else self._log.event("run.finished/-/-/-")
-        said = event.refused if isinstance(event, CallDecided) else None
+        said = event.refusal if isinstance(event, CallDecided) else None
         said = event.result if isinstance(event, CallAnswered) else said
         if isinstance(said, Failed) and said.error.details.get("shared"):
             raise _refusal_of(said.error)
@@ -344,7 +344,7 @@ class RecordedPorts:
     def unheard(self, step: int, index: int) -> Failed | None:
         following = self._log.next_of(step, index)
         event = following.event if following is not None else None
-        said = event.refused if isinstance(event, CallDecided) else None
+        said = event.refusal if isinstance(event, CallDecided) else None
         said = event.result if isinstance(event, CallAnswered) else said
         return said if isinstance(said, Failed) and said.error.code in UNHEARD else None
 
@@ -404,7 +404,7 @@ def people(log: Guide, record: Record, broker: Broker) -> Callable[[], Awaitable
         told = [_said_again(log, record, broker, item.event) for item in log.recorded]
         if any(told):
             return True
-        for (step, index), call in record.facts.open.items():
+        for (step, index), call in record.state.open.items():
             following = log.next_of(step, index)
             if call.waiting and following is not None and following.type in ("call.decided", "call.answered"):
                 if following.seq in moved:

@@ -183,7 +183,7 @@ async def resume_run(
             foreign=foreign,
         )
         resumed = RunResumed(
-            count=recording.record.facts.resumed + 1,
+            count=recording.record.state.resumed + 1,
             account=account,
             bundle=objects.put_rulebook(files),
             policy_digest=session.policy.digest,
@@ -194,12 +194,12 @@ async def resume_run(
 
 def _resumable(record: Record, run: str) -> RunStarted:
     """The first event of a run that can go on. Raises UsageError where it cannot."""
-    started = record.facts.started
+    started = record.state.started
     if started is None:
         raise UsageError(f"the journal has no run {run}")
-    if started.content != "whole":
+    if started.content != "complete":
         raise UsageError(f"run {run} was recorded without content: only the process that began it could go on")
-    if record.facts.finished:
+    if record.state.finished:
         raise UsageError(f"run {run} has finished; `remit trace show {run[:8]}` tells how")
     return started
 

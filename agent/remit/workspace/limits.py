@@ -51,7 +51,7 @@ class SharedLimit(FrozenModel):
     user: str = ""
 
     @property
-    def told(self) -> str:
+    def allowance(self) -> str:
         """What may be used, in words."""
         shown = {"seconds": f"{self.most / 1000:g}", "money": f"{self.most / 1_000_000:g}"}.get(self.of, str(self.most))
         whom = f" for each {self.each}" if self.each else ""
@@ -129,8 +129,8 @@ def limit_refusal(limit: SharedLimit, exhausted: Exhausted, now: int) -> Refusal
     after = None if exhausted.free_at is None else round(max(exhausted.free_at - now, 0) / NANO + 0.05, 1)
     return Refusal(
         "rate_limited" if limit.of == "calls" else "budget_exhausted",
-        f"{limit.note}: {limit.told} are used up",
-        details={"limit": limit.of, "of": limit.told, "shared": True},
+        f"{limit.note}: {limit.allowance} are used up",
+        details={"limit": limit.of, "of": limit.allowance, "shared": True},
         next_step="do without it" if after is None else f"ask again in {after:g} s, or do without it",
         retryable=after is not None,
         retry_after_s=after,

@@ -351,7 +351,7 @@ def play(session: WorkspaceSession, task: str, puppet: Puppet, *, grants: bool) 
         event = recorded.event
         if isinstance(event, CallDecided) and (told := verdict_of(event)) is not None:
             who = "attacker" if puppet.turned else "user" if puppet._left is not None else "remit"
-            seen.verdicts.append((who, event.ask.action, *told))
+            seen.verdicts.append((who, event.proposed.action, *told))
         if isinstance(event, ApprovalRequested):
             record, who = Record(session.journal, recorded.run), "user:owner"
             if grants and not puppet.turned:

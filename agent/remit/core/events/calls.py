@@ -16,18 +16,18 @@ from remit.core.events.event import Event
 class CallDecided(Event):
     """A call of a step was parsed, made canonical and decided; or refused before it could be.
 
-    `call` is None where parsing or canonicalisation failed: then `refused` holds the result. `round` counts decisions of
+    `call` is None where parsing or canonicalisation failed: then `refusal` holds the result. `round` counts decisions of
     the same call: 0 first, 1 after the first grant. `quoted_by_user` is that fact of a call whose arguments are not recorded whole.
     """
 
     type: Literal["call.decided"] = "call.decided"
     step: int
     index: int
-    ask: ProposedCall
+    proposed: ProposedCall
     round: int = 0
     call: Call | None = None
     decision: Decision | None = None
-    refused: Result | None = None
+    refusal: Result | None = None
     quoted_by_user: bool | None = None
 
     @property
@@ -68,7 +68,7 @@ class AttemptEnded(Event):
     value: Json = None
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()
-    refused: tuple[DeniedAccess, ...] = ()
+    denied_accesses: tuple[DeniedAccess, ...] = ()
     connections: tuple[Connection, ...] = ()
     stderr: str = ""
     spent: ResourceUsage = ResourceUsage()

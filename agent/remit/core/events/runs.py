@@ -13,7 +13,7 @@ from remit.core.events.event import Event
 
 # escalated: no answer held, so people must look
 Outcome: TypeAlias = Literal["completed", "failed", "stopped", "exhausted", "escalated"]
-Content: TypeAlias = Literal["whole", "withheld", "replaced"]
+Content: TypeAlias = Literal["complete", "omitted", "anonymized"]
 
 
 class RunStarted(Event):
@@ -38,7 +38,7 @@ class RunStarted(Event):
     env: str
     folder: str  # working folder, relative to the workspace
     version: str
-    content: Content = "whole"
+    content: Content = "complete"
     scope: Scope | None = None
     shrunk_from: str = ""
 
