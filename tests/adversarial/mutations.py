@@ -48,11 +48,11 @@ from remit.core.attempts import Connection
 from remit.core.calls import Call, Decision, ProposedCall, Request, Subjects
 from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
 from remit.core.parsing import (
-    each_text,
     exact_json,
     hidden_characters,
     json_schema,
     json_validation,
+    map_texts,
     outside,
     texts_of,
     urls,
@@ -162,7 +162,7 @@ def spread_over_all(self: redact.Redactor, value: Any, *, keys: bool) -> Any:
         own = [Found(max(one.start, start) - start, min(one.end, end) - start, one.secret) for one in found]
         return self._replaced(text, [one for one in own if one.start < one.end])
 
-    return each_text(value, changed, keys=keys)
+    return map_texts(value, changed, keys=keys)
 
 
 def forgetful_union(self: Any, branches: Any, value: Any, path: Any, *, exactly_one: bool) -> None:
@@ -870,10 +870,10 @@ ABLATIONS: Final = (
         name="files are bounded before they are read",
         remove=(never(outside, "_check_toml"), never(outside, "_check_aliases")),
         tests=(
-            "core/parsing/test_outside.py::test_a_hostile_toml_text_is_one_problem_with_its_line",
-            "core/parsing/test_outside.py::test_a_hostile_yaml_text_is_a_problem",
+            "core/parsing/test_bounded_readers.py::test_a_hostile_toml_text_is_one_problem_with_its_line",
+            "core/parsing/test_bounded_readers.py::test_a_hostile_yaml_text_is_a_problem",
         ),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     Ablation(
         name="hidden characters are written out",
@@ -882,19 +882,19 @@ ABLATIONS: Final = (
             "tracing/test_way_out.py::test_a_hidden_character_is_written_by_its_number_and_all_others_stay",
             "tracing/test_way_out.py::test_a_hostile_trace_file_prints_no_raw_control_from_any_field",
         ),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     Ablation(
         name="no cell is a formula",
         remove=(replaced(audit, "_FORMULA", re.compile(r"(\A)([=+@-])")),),
         tests=("tracing/test_way_out.py::test_no_cell_is_a_formula_wherever_a_spreadsheet_splits",),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     Ablation(
         name="a line that goes on says so",
         remove=(replaced(render, "wrapped", lambda text, *_: text),),
         tests=("broker/test_approval_text.py::test_a_summary_is_no_wider_than_its_lines_may_be",),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     # -- the sent request and the answer --
     Ablation(

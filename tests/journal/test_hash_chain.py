@@ -101,5 +101,5 @@ def test_an_event_of_another_version_is_not_read_and_still_verifies(journal: Jou
     shorter = replace(old, payload_digest=digest)  # a version whose events had fewer fields
     assert verify_chain([replace(shorter, seq=0, prev="", hash=replace(shorter, seq=0, prev="").sealed)]) == ()
     edit(path, 'UPDATE payload SET body = \'{"type":"model.dreamt"}\' WHERE seq = 1')
-    with pytest.raises(RunEnded, match="holds an event that this version cannot read"):
+    with pytest.raises(RunEnded, match="has an event that this version cannot read"):
         journal.events(RUN)

@@ -79,7 +79,7 @@ def test_an_event_is_found_by_its_key(journal: Journal) -> None:
 def test_a_second_event_of_the_same_key_is_refused_and_names_the_first(journal: Journal) -> None:
     """Two workers cannot both intend the same attempt."""
     first = journal.append(RUN, asked(0))
-    with pytest.raises(AlreadyRecorded, match=r"model\.asked/0/-/- is already recorded as event 0") as refused:
+    with pytest.raises(AlreadyRecorded, match=r"model\.requested/0/-/- is already recorded as event 0") as refused:
         journal.append(RUN, asked(0))
     assert refused.value.earlier == first
     assert journal.append(RUN, asked(1)).seq == 1
@@ -235,7 +235,7 @@ def test_a_full_disk_ends_the_run_and_spoils_nothing(path: Path) -> None:
     step, code, text = out.split(" ", 2)
     assert code == "unrecorded"
     assert "the journal journal.db cannot be written" in text
-    assert "fix: make room" in text
+    assert "fix: free disk space" in text
     with Journal(path) as journal:
         assert journal.verify(RUN) == ()
         assert len(journal.events(RUN)) == int(step)
@@ -311,7 +311,7 @@ def test_a_run_is_found_by_the_beginning_of_its_id(journal: Journal) -> None:
         journal.append(run, asked(0))
     assert journal.resolve_run("ab") == journal.resolve_run("ab" * 16) == "ab" * 16
     for prefix, message in (
-        ("a", "begins more than one run"),
+        ("a", "more than one run begins with"),
         ("f", "has no run 'f'"),
         ("", "has no run"),
         ("%", "has no run"),

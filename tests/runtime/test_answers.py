@@ -12,7 +12,7 @@ import pytest
 
 from remit.core.errors import WorkspaceError
 from remit.core.events import AnswerRejected, RunFinished
-from remit.journal.withholding import withheld
+from remit.journal.content_omission import omit_content
 from remit.runtime import runner as run
 from remit.workspace import loader as workspace
 from remit.workspace.session import open_session
@@ -139,7 +139,7 @@ def test_the_model_is_told_what_is_asked_of_its_answer_before_it_works(clerk: Ca
 
 
 def test_what_was_wrong_with_an_answer_is_withheld_where_content_is() -> None:
-    event = withheld(AnswerRejected(step=1, problems=("it cites 'ann'",)))
+    event = omit_content(AnswerRejected(step=1, problems=("it cites 'ann'",)))
     assert event == AnswerRejected(step=1, problems=())
 
 

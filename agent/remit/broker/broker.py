@@ -44,7 +44,7 @@ from remit.core.events import (
 )
 from remit.core.parsing import canonical_json, parse_arguments
 from remit.guardrails import Sanitizer, listed, written
-from remit.journal import Record, meant
+from remit.journal import Record, retry_key
 from remit.workspace import Agent, Measure, Workspace
 from remit.workspace.manifest import resolve
 
@@ -165,7 +165,7 @@ class Broker:
             if (note := self.sanitizer.blocked(call.arguments, "arguments", call.action)) is not None:
                 raise Refusal("content_blocked", f"the arguments may not go out: {note}", next_step="leave it out")
             effect.check_twin_in_step(before, call)
-            retry.check(self.record.state, self.agent.budget, meant(shown))
+            retry.check(self.record.state, self.agent.budget, retry_key(shown))
             decision = self._decider.decide(call)
             if decision.verdict != "deny":
                 effect.check_repeated_effect(self.ports.facts(self.record, call, ""), call)
@@ -178,9 +178,13 @@ class Broker:
                 if ask.redacted
                 else None
             )
-            event = CallDecided(step=step, index=index, proposed=ask, call=shown, decision=decision, quoted_by_user=spoken)
+            event = CallDecided(
+                step=step, index=index, proposed=ask, call=shown, decision=decision, quoted_by_user=spoken
+            )
         except Refusal as refusal:
-            event = CallDecided(step=step, index=index, proposed=ask, call=shown, refusal=refused(self.sanitizer, refusal))
+            event = CallDecided(
+                step=step, index=index, proposed=ask, call=shown, refusal=refused(self.sanitizer, refusal)
+            )
         self.record.append(event)
         return event
 

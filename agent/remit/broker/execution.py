@@ -29,7 +29,7 @@ from remit.core import (
     Result,
     RunEnded,
     Succeeded,
-    in_thread_to_its_end,
+    in_thread_uninterrupted,
     request_digest,
 )
 from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
@@ -167,7 +167,7 @@ class Execution:
         note = None
         if attempted.code is None:
             size = attempted.spent.output_bytes
-            note = await in_thread_to_its_end(size, self.sanitizer.blocked, attempted.value, "result", call.action)
+            note = await in_thread_uninterrupted(size, self.sanitizer.blocked, attempted.value, "result", call.action)
         if note is not None:
             message = f"the result may not be read here: {note}"
             attempted = replace(attempted, code="content_blocked", value=None, message=message)
@@ -176,7 +176,7 @@ class Execution:
             code = "outcome_unknown"
         retried = code is not None and self._may_retry(call, action, number, code, attempted)
         size = attempted.spent.output_bytes + len(attempted.stderr) + len(attempted.message)
-        return await in_thread_to_its_end(size, self._cleaned, call, action, attempted, (number, code, retried))
+        return await in_thread_uninterrupted(size, self._cleaned, call, action, attempted, (number, code, retried))
 
     def _cleaned(
         self, call: Call, action: Action, attempted: AttemptOutcome, outcome: tuple[int, Code | None, bool]

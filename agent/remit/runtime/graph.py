@@ -24,7 +24,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Durability, Send, interrupt
 
 from remit.broker import ApprovalPending, Broker, check_turn, wall_end
-from remit.core import WHOLE, Decision, Model, ModelError, ModelTurn, Refusal, RunEnded, ToolSpec, in_thread
+from remit.core import COMPLETE_FINISHES, Decision, Model, ModelError, ModelTurn, Refusal, RunEnded, ToolSpec, in_thread
 from remit.core.events import (
     AnswerRejected,
     CallAnswered,
@@ -96,7 +96,7 @@ class AgentGraph:
 
     def _finish(self, step: int, answered: ModelResponded) -> None:
         """End the run with its answer; or ask again for one that holds, and in the end tell people instead."""
-        if answered.finish not in WHOLE:
+        if answered.finish not in COMPLETE_FINISHES:
             message = f"the answer is not whole: the model stopped by {answered.finish!r}"
             self.record.append(RunFinished(outcome="failed", answer=answered.text, message=message))
             return
@@ -188,7 +188,9 @@ class AgentGraph:
         step = state.get("step", 0)
         answered = self._turn(step)
         every: list[CallDecided] = []
-        for decided in self.broker.deciding(step, answered.proposed_calls, cut=answered.finish not in WHOLE):
+        for decided in self.broker.deciding(
+            step, answered.proposed_calls, cut=answered.finish not in COMPLETE_FINISHES
+        ):
             every.append(decided)
             await asyncio.sleep(0)  # a turn of many calls keeps nobody else waiting
         for decided in every:

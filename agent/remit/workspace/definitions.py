@@ -13,7 +13,7 @@ from pydantic import Field
 from remit.core import Confinement, FrozenModel, Json, Refusal
 from remit.guardrails import Content
 from remit.workspace.answer_contract import AnswerContract
-from remit.workspace.labels import Labelled
+from remit.workspace.labels import LabelRule
 from remit.workspace.limits import SharedLimit
 from remit.workspace.manifest.manifest import Action, Manifest, Pin
 
@@ -133,7 +133,7 @@ class Workspace:
     files: Mapping[str, bytes] = field(repr=False)
     limits: tuple[SharedLimit, ...] = ()
     content: Content = Content()
-    labels: tuple[Labelled, ...] = ()
+    labels: tuple[LabelRule, ...] = ()
 
     def action(self, name: str) -> tuple[Tool, Action]:
         """The tool and the action of `files.read`; `unknown_action` where there is none."""

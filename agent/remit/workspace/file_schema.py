@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from remit.core import Json, Refusal
-from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, wrong
+from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid
 
 MARKER: Final = "remit.toml"
 PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder lies in one of these
@@ -23,9 +23,11 @@ def plain_path(value: str) -> str:
     try:
         spelled = canonical("file", value)
     except Refusal as refusal:
-        raise wrong(f"is {value!r}, {refusal.message.partition(':')[0]}", refusal.message.partition(": ")[2]) from None
+        raise invalid(
+            f"is {value!r}, {refusal.message.partition(':')[0]}", refusal.message.partition(": ")[2]
+        ) from None
     if spelled != value or value == ".":
-        raise wrong(f"is {value!r}, which is not a plain relative path", 'write it as "folder/file"')
+        raise invalid(f"is {value!r}, which is not a plain relative path", 'write it as "folder/file"')
     return value
 
 
@@ -33,13 +35,13 @@ def _folder(value: str) -> str:
     plain = value.replace("{run}", "run", 1)
     plain_path(plain)
     if plain.partition("/")[0] in PROTECTED:
-        raise wrong(f"is {value!r}, where an agent may never write", 'write a folder of its own: "work/NAME/{run}"')
+        raise invalid(f"is {value!r}, where an agent may never write", 'write a folder of its own: "work/NAME/{run}"')
     return value
 
 
 def _model(value: str) -> str:
     if _MODEL.fullmatch(value) is None:
-        raise wrong(f"is {value!r}, which names no model", 'write "script:script.yaml" or "openai:gpt-5"')
+        raise invalid(f"is {value!r}, which names no model", 'write "script:script.yaml" or "openai:gpt-5"')
     kind, _, name = value.partition(":")
     if kind == "script":
         plain_path(name)

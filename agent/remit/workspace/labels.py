@@ -38,7 +38,7 @@ class LabelsTable(TomlTable):
     label: list[LabelTable] = []
 
 
-class Labelled(FrozenModel):
+class LabelRule(FrozenModel):
     """One table of the file."""
 
     note: str
@@ -72,7 +72,7 @@ class Labelled(FrozenModel):
         return False
 
 
-def read_labels(text: str) -> tuple[Labelled, ...]:
+def read_labels(text: str) -> tuple[LabelRule, ...]:
     """The tables of the file.
 
     Raises:
@@ -87,7 +87,7 @@ def read_labels(text: str) -> tuple[Labelled, ...]:
     if table is None or problems:
         raise WorkspaceError(problems)
     return tuple(
-        Labelled(
+        LabelRule(
             note=one.note,
             labels=tuple(one.labels),
             files=tuple(one.files),
@@ -98,7 +98,7 @@ def read_labels(text: str) -> tuple[Labelled, ...]:
     )
 
 
-def labels_of(rules: Iterable[Labelled], touches: Iterable[ResourceAccess]) -> tuple[str, ...]:
+def labels_of(rules: Iterable[LabelRule], touches: Iterable[ResourceAccess]) -> tuple[str, ...]:
     """The labels of a result that came from there, each once."""
     every = tuple(touches)
     return tuple(dict.fromkeys(label for rule in rules if any(map(rule.covers, every)) for label in rule.labels))

@@ -26,7 +26,7 @@ from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.definitions import RESERVED, Agent, Budget, LookUp, Price, Settings, Tool, Workspace
 from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable
 from remit.workspace.files import WorkspaceFiles
-from remit.workspace.labels import LABELS, Labelled, read_labels
+from remit.workspace.labels import LABELS, LabelRule, read_labels
 from remit.workspace.limits import LIMITS, SharedLimit, read_limits
 from remit.workspace.manifest.manifest import Pin, parse_manifest
 from remit.workspace.manifest.pins import LOCK, check_schemas, read_lock
@@ -279,7 +279,7 @@ class _Loading:
             self._problems.extend(error.problems)
             return Content()
 
-    def _labels(self) -> tuple[Labelled, ...]:
+    def _labels(self) -> tuple[LabelRule, ...]:
         try:
             return read_labels(self._texts[LABELS]) if LABELS in self._texts else ()
         except WorkspaceError as error:

@@ -13,7 +13,7 @@ from typing import Final
 from remit.core import UsageError
 from remit.workspace.file_schema import MARKER
 
-ROOMS: Final = (
+STARTER_FILES: Final = (
     "remit.toml",
     "tools",
     "policies",
@@ -64,7 +64,11 @@ jobs:
 """
 GITIGNORE: Final = "/work/\n/traces/*\n!/traces/*.md\n!/traces/alerts.yaml\n!/traces/golden/\n"
 # Beside the rooms, and only where the project has none of its own: who reviews them, and the step that tells what changed.
-BESIDE: Final = {".gitignore": GITIGNORE, ".github/CODEOWNERS": CODEOWNERS, ".github/workflows/remit.yml": WORKFLOW}
+PROJECT_FILES: Final = {
+    ".gitignore": GITIGNORE,
+    ".github/CODEOWNERS": CODEOWNERS,
+    ".github/workflows/remit.yml": WORKFLOW,
+}
 
 
 def starter_folder() -> Path:
@@ -80,23 +84,23 @@ def write_starter(folder: Path) -> list[str]:
     Raises UsageError where `folder` already has something that would be overwritten.
     """
     source = starter_folder()
-    taken = [room for room in ROOMS if (folder / room).exists()]
+    taken = [room for room in STARTER_FILES if (folder / room).exists()]
     if (folder / MARKER).exists() or taken:
         raise UsageError(f"{folder} already has {', '.join(taken)}: name an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
-    for room in ROOMS:
+    for room in STARTER_FILES:
         (folder / room).parent.mkdir(parents=True, exist_ok=True)
         if (source / room).is_dir():
             shutil.copytree(source / room, folder / room, ignore=IGNORED)
         else:
             shutil.copyfile(source / room, folder / room)
-    for name, text in BESIDE.items():
+    for name, text in PROJECT_FILES.items():
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
     return sorted(
         path.relative_to(folder).as_posix()
-        for room in (*ROOMS, *BESIDE)
+        for room in (*STARTER_FILES, *PROJECT_FILES)
         for path in [folder / room, *(folder / room).rglob("*")]
         if path.is_file()
     )

@@ -167,5 +167,7 @@ def details(call: CallTimeline) -> list[str]:
         again = f", again in {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
         lines.append(f"attempt {attempt.number}: {said}, {ended.spent.wall_s * 1000:.0f} ms{again}")
         lines += [f"  wrote {change.resource} ({change.size} bytes)" for change in ended.changes]
-        lines += [f"  refused {item.access} {visible(item.what)}; to allow: {item.allow}" for item in ended.denied_accesses]
+        lines += [
+            f"  refused {item.access} {visible(item.what)}; to allow: {item.allow}" for item in ended.denied_accesses
+        ]
     return lines

@@ -131,7 +131,11 @@ class _Reading:
 
     def _decided(self, run: str, event: CallDecided) -> Iterator[str]:
         turn = self._turns.get(event.step)
-        if turn is None or event.index >= len(turn.proposed_calls) or turn.proposed_calls[event.index] != event.proposed:
+        if (
+            turn is None
+            or event.index >= len(turn.proposed_calls)
+            or turn.proposed_calls[event.index] != event.proposed
+        ):
             yield "the model did not ask for that"
         told = self._calls.setdefault((event.step, event.index), _Told(decided=event))
         told.allowed = event.decision is not None and event.decision.verdict == "allow"

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, Protocol
 from pydantic import AfterValidator, Field
 
 from remit.core import Problem
-from remit.core.parsing import URL_KINDS, Matching, TomlTable, wrong
+from remit.core.parsing import URL_KINDS, Matching, TomlTable, invalid
 from remit.sandbox.egress import NetworkError, parse_credential, parse_host, parse_range
 from remit.workspace.manifest.touches import Template
 
@@ -20,7 +20,7 @@ def _host(value: str) -> str:
     try:
         parse_host(value)
     except NetworkError as error:
-        raise wrong(error.what, error.fix) from None
+        raise invalid(error.what, error.fix) from None
     return value
 
 
@@ -28,7 +28,7 @@ def _network(value: str) -> str:
     try:
         return parse_range(value)
     except NetworkError as error:
-        raise wrong(error.what, error.fix) from None
+        raise invalid(error.what, error.fix) from None
 
 
 HostLine = Annotated[str, AfterValidator(_host)]

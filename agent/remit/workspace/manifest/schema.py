@@ -20,10 +20,10 @@ from remit.core.parsing import (
     canonical,
     covered,
     hidden_character,
+    invalid,
     read_table,
     size,
     toml_line,
-    wrong,
 )
 from remit.sandbox.egress import SHAPE as SHAPE_OF_HOSTS
 from remit.workspace.manifest.network_schema import (
@@ -64,13 +64,13 @@ _ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 def _memory(value: str) -> str:
     if size(value) < SMALLEST_MEMORY:
-        raise wrong(f"is {value!r}, too little for an interpreter", 'write "64MiB" or more')
+        raise invalid(f"is {value!r}, too little for an interpreter", 'write "64MiB" or more')
     return value
 
 
 def _sent(value: str) -> str:
     if size(value) > LARGEST_SENT:
-        raise wrong(f"is {value!r}, more than the proxy holds", 'write "64MiB" or less')
+        raise invalid(f"is {value!r}, more than the proxy holds", 'write "64MiB" or less')
     return value
 
 
@@ -78,7 +78,7 @@ def _address(value: str) -> str:
     try:
         canonical("mail", value)
     except Refusal:
-        raise wrong(
+        raise invalid(
             f"is {value!r}, which is no address", 'write who answers for the tool: "team@example.com"'
         ) from None
     return value
@@ -88,7 +88,7 @@ def _touch(value: str) -> str:
     try:
         parse_touch(value)
     except TouchError as error:
-        raise wrong(f"is wrong: {error.what}", error.fix) from None
+        raise invalid(f"is wrong: {error.what}", error.fix) from None
     return value
 
 
@@ -96,7 +96,7 @@ def _listing(value: str) -> str:
     try:
         parse_listing(value)
     except TouchError as error:
-        raise wrong(f"is wrong: {error.what}", error.fix) from None
+        raise invalid(f"is wrong: {error.what}", error.fix) from None
     return value
 
 
@@ -104,7 +104,7 @@ def _pattern(value: str) -> str:
     try:
         check_pattern(value)
     except TouchError as error:
-        raise wrong(f"is wrong: {error.what}", error.fix) from None
+        raise invalid(f"is wrong: {error.what}", error.fix) from None
     return value
 
 
