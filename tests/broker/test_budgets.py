@@ -41,7 +41,7 @@ def test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_ti
     assert [played.error(0, index)["code"] for index in (2, 3)] == ["rate_limited"] * 2
     error = played.error(0, 2)
     assert (error["retryable"], 3500 < error["retry_after_s"] <= 3600.1) == (True, True)
-    assert error["message"] == "So much is enough: 2 calls in 3600 s are used up"
+    assert error["message"] == "the limit of 2 calls in 3600 s is used up: So much is enough"
     assert replayed(played).reproduced
 
 

@@ -194,7 +194,7 @@ class Execution:
             value=self.sanitizer.json(attempted.value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
-            refused=tuple(
+            denied_accesses=tuple(
                 one.model_copy(update={"what": self.sanitizer.text(one.what), "allow": self.sanitizer.text(one.allow)})
                 for one in attempted.refused
             ),
@@ -222,7 +222,7 @@ class Execution:
         return (
             retry.again(call.effect, action.retry, attempt=number, code=code, error=attempted.error)
             and (attempted.retry_after_s or 0.0) <= retry.LONGEST_WAIT_S
-            and (open_call is None or retry.left(facts, self.agent.budget, open_call.meant))
+            and (open_call is None or retry.left(facts, self.agent.budget, open_call.retry_key))
         )
 
 

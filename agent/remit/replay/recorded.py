@@ -297,7 +297,9 @@ class RecordedPorts:
         place = (call.step, call.index)
         if not self._what_if or place not in facts.open:
             return facts
-        return replace(facts, open={**facts.open, place: replace(facts.open[place], request=decision_digest)})
+        return replace(
+            facts, open={**facts.open, place: replace(facts.open[place], requested_decision=decision_digest)}
+        )
 
     def admit(self, call: Call) -> None:
         error = self._log.error_next(call)
