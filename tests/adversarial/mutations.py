@@ -1084,7 +1084,7 @@ ABLATIONS: Final = (
         "pins that nobody edits",
         replaced(pins, "pin_digest", lambda *_: Same("sha256:0")),
         threats="E1",
-        tests=("workspace/test_pins.py::test_a_lock_that_was_edited_by_hand_is_told",),
+        tests=("workspace/test_pins.py::test_a_lock_that_was_edited_by_hand_is_refused",),
     ),
     brokered(
         "a rule of one action only",
@@ -1135,8 +1135,8 @@ ABLATIONS: Final = (
         never(tool_toml, "hidden_character"),
         threats="E4",
         tests=(
-            "workspace/test_pins.py::test_what_a_reviewer_does_not_see_cannot_be_pinned_and_other_words_can",
-            "workspace/test_manifest.py::test_what_a_manifest_may_not_say_is_one_problem_on_its_line",
+            "workspace/test_pins.py::test_text_that_a_reviewer_does_not_see_cannot_be_pinned_and_any_language_can",
+            "workspace/test_manifest.py::test_each_invalid_key_of_a_manifest_is_one_problem_on_its_line",
         ),
     ),
     brokered(

@@ -225,9 +225,9 @@ def problems(text: str) -> list[Problem]:
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [
-        (limit("calls", "many"), 4, "'many' is no amount of calls"),
-        (limit("calls", -1), 4, "-1 is no amount of calls"),
-        (limit("seconds", 5), 4, "5 is no amount of seconds"),
+        (limit("calls", "many"), 4, "'most' is 'many', which is not an amount of calls"),
+        (limit("calls", -1), 4, "'most' is -1, which is not an amount of calls"),
+        (limit("seconds", 5), 4, "'most' is 5, which is not an amount of seconds"),
         (limit("bytes", "10MB"), 4, "no amount of bytes"),
         (limit("calls", 1, per="soon"), 5, "not a duration"),
         (limit("calls", 1, action="ledger.burn"), 6, "no tool has 'ledger.burn'"),
