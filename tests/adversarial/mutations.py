@@ -63,7 +63,7 @@ from remit.guardrails import redaction as redact
 from remit.guardrails.content_rules import Content
 from remit.guardrails.encodings import Found, KnownSecret, Reading
 from remit.journal import reducer as fold
-from remit.journal import run_lock as driving
+from remit.journal import run_lock
 from remit.journal.run_state import RunState
 from remit.journal.store import AlreadyRecorded, Journal
 from remit.langchain import bridge as foreign
@@ -1023,7 +1023,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "one process at a time",
-        replaced(driving.fcntl, "flock", lambda *_: None),
+        replaced(run_lock.fcntl, "flock", lambda *_: None),
         tests=("broker/test_broker.py::test_one_process_at_a_time_drives_a_run",),
     ),
     brokered(

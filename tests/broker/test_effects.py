@@ -169,7 +169,7 @@ def test_two_workers_that_drive_one_run_at_once_do_nothing_twice(
     """Where no lock keeps them apart, a shared folder without locks for one, the journal does."""
     from contextlib import nullcontext
 
-    monkeypatch.setattr(run, "driving", lambda session, name: nullcontext())
+    monkeypatch.setattr(run, "lock_run", lambda session, name: nullcontext())
     folder = clerk([turn(ledger__pay={"name": name, "amount": 1}) for name in ("ann", "ben", "cid")] + [DONE])
     killed(folder, "call.decided")
 

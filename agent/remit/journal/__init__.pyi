@@ -2,7 +2,7 @@ from .content_omission import OWN_DETAILS
 from .conversation import Conversation
 from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chain
 from .reducer import apply_event
-from .run_lock import RUN_LOCKED, is_run_locked, run_lock
+from .run_lock import RUN_LOCKED, is_run_locked, lock_run
 from .run_log import Log, MemoryLog, Record
 from .run_state import InDoubtEffect, RunState, RunSummary, Tries, effect_digest, retry_key
 from .store import WORKSPACE_RUN, AlreadyRecorded, Journal
@@ -29,7 +29,7 @@ __all__ = [
     "is_run_locked",
     "link",
     "link_of",
+    "lock_run",
     "retry_key",
-    "run_lock",
     "verify_chain",
 ]

@@ -22,7 +22,7 @@ PAUSE_S: Final = 0.01
 
 
 @contextmanager
-def run_lock(traces: Path, run: str) -> Generator[None]:
+def lock_run(traces: Path, run: str) -> Generator[None]:
     """Hold the lock of the run for the `with` block. Raises UsageError if another process holds it."""
     path = _lock(traces, run)
     tries = TRIES

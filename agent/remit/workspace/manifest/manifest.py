@@ -14,7 +14,7 @@ from remit.core import Effect, FrozenModel, Json, Listing, ResourceAccess, Works
 from remit.core.parsing import digest, digest_bytes, duration, load_toml, read_table, size
 from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, urls_of
 from remit.workspace.manifest.network_schema import SecretTable
-from remit.workspace.manifest.schema import ActionTable, ManifestTable, Source, Trust, rules
+from remit.workspace.manifest.schema import ActionTable, LimitsTable, ManifestTable, Source, Trust, rules
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
 
@@ -222,7 +222,7 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
     problems += rules(document, file=file, text=text)
     if table is None or problems:
         raise WorkspaceError(sorted(problems, key=lambda problem: problem.line or 0))
-    always, at_most, limits = table.always, table.at_most, table.limits
+    always, at_most = table.always, table.at_most
     return Manifest(
         name=table.name,
         version=table.version,
@@ -241,17 +241,21 @@ def parse_manifest(text: str, *, file: str) -> Manifest:
         write=tuple(at_most.write),
         stores=tuple(at_most.stores),
         url_hosts=tuple(at_most.hosts),
-        limits=Limits(
-            wall=duration(limits.wall),
-            cpu=duration(limits.cpu),
-            memory=size(limits.memory),
-            output=size(limits.output),
-            sent=size(limits.sent),
-            received=size(limits.received),
-        ),
+        limits=_limits(table.limits),
         breaker=Breaker(failures=table.circuit.failures, rest=duration(table.circuit.rest)),
         actions={name: _action(name, action) for name, action in table.actions.items()},
         digest=digest(document),
+    )
+
+
+def _limits(table: LimitsTable) -> Limits:
+    return Limits(
+        wall=duration(table.wall),
+        cpu=duration(table.cpu),
+        memory=size(table.memory),
+        output=size(table.output),
+        sent=size(table.sent),
+        received=size(table.received),
     )
 
 
