@@ -52,7 +52,7 @@ def test_a_manifest_has_what_its_author_wrote() -> None:
     assert (manifest.env, manifest.programs, manifest.host) == (("TZ",), (), "")
     assert manifest.limits == Limits(wall=1.5, cpu=2.0, memory=64 * 1024**2, output=64 * 1024)
     read, write = manifest.actions["read"], manifest.actions["write"]
-    assert (read.effect, read.retry, read.returns) == (
+    assert (read.effect, read.retry, read.adds_labels) == (
         "read",
         Retry(attempts=3, on=("timeout", "busy")),
         ("untrusted",),
@@ -61,7 +61,7 @@ def test_a_manifest_has_what_its_author_wrote() -> None:
         {"not_found": "", "busy": ""},
         {"not_text": "UnicodeDecodeError", "full": ""},
     )
-    assert (write.effect, write.retry, write.returns, write.run) == ("once", Retry(), (), ())
+    assert (write.effect, write.retry, write.adds_labels, write.run) == ("once", Retry(), (), ())
     assert [(each.access, each.kind, each.argument, each.constant) for each in write.templates] == [
         ("write", "file", "path", ""),
         ("write", "store", "", "tickets"),
@@ -301,7 +301,7 @@ def test_a_tool_without_actions_is_refused() -> None:
 )
 def test_invalid_toml_is_reported_with_its_line(text: str, line: int) -> None:
     (problem,) = problems(text)
-    assert problem.what.startswith("not TOML: ")
+    assert problem.what.startswith("not valid TOML: ")
     assert problem.line == line
 
 

@@ -81,7 +81,7 @@ def test_a_placeholder_without_an_argument_is_a_problem() -> None:
 )
 def test_an_argument_that_may_be_no_text_cannot_name_a_resource(schema: Any) -> None:
     assert faults({"read": with_argument("path", schema), "write": WRITE}) == [
-        (24, "argument 'path' is not a text or a list of texts")
+        (24, "argument 'path' names a resource and must be a text or a list of texts")
     ]
 
 
@@ -92,7 +92,7 @@ ITEM = {"type": "object", "properties": {"id": {"type": "string"}}}
     ("items", "fits"),
     [
         (ITEM, True),
-        ({"anyOf": [ITEM, {"type": "object"}]}, True),  # what no schema describes is looked at in every call
+        ({"anyOf": [ITEM, {"type": "object"}]}, True),  # an object without declared properties is checked in each call
         ({"type": "object", "properties": {"id": {"type": "number"}}}, False),
         ({"type": "object", "properties": {"name": {"type": "string"}}}, False),
         ({"anyOf": [ITEM, {"type": "string"}]}, False),
@@ -102,8 +102,8 @@ ITEM = {"type": "object", "properties": {"id": {"type": "string"}}}
 def test_a_name_inside_of_an_argument_must_always_be_present(items: Any, fits: bool) -> None:
     text = changed('"read file:{path}"', '"use payment:{path/*/id}"')
     schema = with_argument("path", {"type": "array", "items": items})
-    wrong = [(24, "argument 'path/*/id' is not a text or a list of texts")]
-    assert faults({"read": schema, "write": WRITE}, text) == ([] if fits else wrong)
+    expected = [(24, "argument 'path/*/id' names a resource and must be a text or a list of texts")]
+    assert faults({"read": schema, "write": WRITE}, text) == ([] if fits else expected)
 
 
 def test_a_set_must_have_a_folder() -> None:
@@ -119,7 +119,7 @@ def test_a_set_must_have_a_folder() -> None:
 def test_a_query_must_be_one_text() -> None:
     text = changed('"read file:{path}"', '"use table:{path:sql}"')
     many = with_argument("path", {"type": "array", "items": {"type": "string"}})
-    assert faults({"read": many, "write": WRITE}, text) == [(24, "argument 'path' is not a text")]
+    assert faults({"read": many, "write": WRITE}, text) == [(24, "argument 'path' names a resource and must be a text")]
 
 
 def test_a_keyed_action_takes_a_key() -> None:
@@ -228,10 +228,12 @@ effect = "read"
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        pytest.param('probe = "paid"', 'probe = "gone"', "the tool has no action 'gone'", id="it is not there"),
+        pytest.param(
+            'probe = "paid"', 'probe = "gone"', "'gone', which is no action of the tool", id="it is not there"
+        ),
         pytest.param('effect = "read"', 'effect = "keyed"', "the probe 'paid' has effect 'keyed'", id="it acts itself"),
         pytest.param(
-            'probe = "paid"', 'probe = "paid"\neffect = "idempotent"', "may be done again anyway", id="needless"
+            'probe = "paid"', 'probe = "paid"\neffect = "idempotent"', "the action may be repeated", id="needless"
         ),
         pytest.param(
             '{name}"]\neffect',

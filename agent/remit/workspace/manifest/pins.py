@@ -156,7 +156,7 @@ def _touch_faults(
             where = "".join(f"/{part}" for part in template.path)
             yield (
                 here,
-                f"argument {template.argument + where!r} names a resource and is not {right}",
+                f"argument {template.argument + where!r} names a resource and must be {right}",
                 "change its type in main.py",
             )
         required = template.argument in schema.input.get("required", ())
