@@ -48,11 +48,11 @@ from remit.core.attempts import Connection
 from remit.core.calls import Call, Decision, ProposedCall, Request, Subjects
 from remit.core.events import ApprovalGranted, ApprovalRejected, Recorded
 from remit.core.parsing import (
-    each_text,
     exact_json,
     hidden_characters,
     json_schema,
     json_validation,
+    map_texts,
     outside,
     texts_of,
     urls,
@@ -63,7 +63,7 @@ from remit.guardrails import redaction as redact
 from remit.guardrails.content_rules import Content
 from remit.guardrails.encodings import Found, KnownSecret, Reading
 from remit.journal import reducer as fold
-from remit.journal import run_lock as driving
+from remit.journal import run_lock
 from remit.journal.run_state import RunState
 from remit.journal.store import AlreadyRecorded, Journal
 from remit.langchain import bridge as foreign
@@ -162,7 +162,7 @@ def spread_over_all(self: redact.Redactor, value: Any, *, keys: bool) -> Any:
         own = [Found(max(one.start, start) - start, min(one.end, end) - start, one.secret) for one in found]
         return self._replaced(text, [one for one in own if one.start < one.end])
 
-    return each_text(value, changed, keys=keys)
+    return map_texts(value, changed, keys=keys)
 
 
 def forgetful_union(self: Any, branches: Any, value: Any, path: Any, *, exactly_one: bool) -> None:
@@ -870,10 +870,10 @@ ABLATIONS: Final = (
         name="files are bounded before they are read",
         remove=(never(outside, "_check_toml"), never(outside, "_check_aliases")),
         tests=(
-            "core/parsing/test_outside.py::test_a_hostile_toml_text_is_one_problem_with_its_line",
-            "core/parsing/test_outside.py::test_a_hostile_yaml_text_is_a_problem",
+            "core/parsing/test_bounded_readers.py::test_a_hostile_toml_text_is_one_problem_with_its_line",
+            "core/parsing/test_bounded_readers.py::test_a_hostile_yaml_text_is_a_problem",
         ),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     Ablation(
         name="hidden characters are written out",
@@ -882,19 +882,19 @@ ABLATIONS: Final = (
             "tracing/test_way_out.py::test_a_hidden_character_is_written_by_its_number_and_all_others_stay",
             "tracing/test_way_out.py::test_a_hostile_trace_file_prints_no_raw_control_from_any_field",
         ),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     Ablation(
         name="no cell is a formula",
         remove=(replaced(audit, "_FORMULA", re.compile(r"(\A)([=+@-])")),),
         tests=("tracing/test_way_out.py::test_no_cell_is_a_formula_wherever_a_spreadsheet_splits",),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     Ablation(
         name="a line that goes on says so",
         remove=(replaced(render, "wrapped", lambda text, *_: text),),
         tests=("broker/test_approval_text.py::test_a_summary_is_no_wider_than_its_lines_may_be",),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     # -- the sent request and the answer --
     Ablation(
@@ -1023,7 +1023,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "one process at a time",
-        replaced(driving.fcntl, "flock", lambda *_: None),
+        replaced(run_lock.fcntl, "flock", lambda *_: None),
         tests=("broker/test_broker.py::test_one_process_at_a_time_drives_a_run",),
     ),
     brokered(
@@ -1084,7 +1084,7 @@ ABLATIONS: Final = (
         "pins that nobody edits",
         replaced(pins, "pin_digest", lambda *_: Same("sha256:0")),
         threats="E1",
-        tests=("workspace/test_pins.py::test_a_lock_that_was_edited_by_hand_is_told",),
+        tests=("workspace/test_pins.py::test_a_lock_that_was_edited_by_hand_is_refused",),
     ),
     brokered(
         "a rule of one action only",
@@ -1135,8 +1135,8 @@ ABLATIONS: Final = (
         never(tool_toml, "hidden_character"),
         threats="E4",
         tests=(
-            "workspace/test_pins.py::test_what_a_reviewer_does_not_see_cannot_be_pinned_and_other_words_can",
-            "workspace/test_manifest.py::test_what_a_manifest_may_not_say_is_one_problem_on_its_line",
+            "workspace/test_pins.py::test_text_that_a_reviewer_does_not_see_cannot_be_pinned_and_any_language_can",
+            "workspace/test_manifest.py::test_each_invalid_key_of_a_manifest_is_one_problem_on_its_line",
         ),
     ),
     brokered(

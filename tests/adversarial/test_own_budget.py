@@ -18,7 +18,7 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
 from remit.broker import CALLS_A_TURN
-from remit.core import WorkspaceError, in_thread, in_thread_to_its_end
+from remit.core import WorkspaceError, in_thread, in_thread_uninterrupted
 from remit.core.events import CallAnswered, CallDecided, ModelResponded
 from remit.core.parsing import Mismatch, check_schema, load_toml, read_rows, validate
 from remit.guardrails import Redactor
@@ -548,7 +548,7 @@ async def test_who_is_cancelled_while_a_result_is_cleaned_still_records_it() -> 
     recorded: list[int] = []
 
     async def work() -> None:
-        recorded.append(await in_thread_to_its_end(1 << 20, lambda: time.sleep(0.2) or 7))  # type: ignore[func-returns-value]
+        recorded.append(await in_thread_uninterrupted(1 << 20, lambda: time.sleep(0.2) or 7))  # type: ignore[func-returns-value]
         await asyncio.sleep(30)
         recorded.append(8)
 

@@ -120,7 +120,7 @@ def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypat
     """D4: also where no lock keeps them apart."""
     from conftest import session_module
 
-    monkeypatch.setattr(run, "driving", lambda session, name: nullcontext())
+    monkeypatch.setattr(run, "lock_run", lambda session, name: nullcontext())
     folder = clerk(LARGE)
     killed(folder, "approval.requested")
     opened = session_module.open_session(folder)

@@ -169,7 +169,7 @@ def test_two_workers_that_drive_one_run_at_once_do_nothing_twice(
     """Where no lock keeps them apart, a shared folder without locks for one, the journal does."""
     from contextlib import nullcontext
 
-    monkeypatch.setattr(run, "driving", lambda session, name: nullcontext())
+    monkeypatch.setattr(run, "lock_run", lambda session, name: nullcontext())
     folder = clerk([turn(ledger__pay={"name": name, "amount": 1}) for name in ("ann", "ben", "cid")] + [DONE])
     killed(folder, "call.decided")
 
@@ -180,7 +180,7 @@ def test_two_workers_that_drive_one_run_at_once_do_nothing_twice(
 
     for failure in asyncio.run(both()):
         assert not isinstance(failure, Exception) or "another process" in str(failure)
-    played = resumed_after_kill(folder) if not Record(open_session(folder).journal, RUN).facts.finished else None
+    played = resumed_after_kill(folder) if not Record(open_session(folder).journal, RUN).state.finished else None
     rows = Played(folder=folder, opened=open_session(folder), ended=None).effects if played is None else played.effects  # type: ignore[arg-type] - only the ledger is read
     names = [row["name"] for row in rows]
     assert len(names) == len(set(names))

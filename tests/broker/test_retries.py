@@ -157,7 +157,7 @@ def test_after_its_rest_one_call_tries_a_tool_whoever_asks_first(tmp_path: Path)
 
     def circuit_of(worker: Record) -> Circuit:
         worker.refresh()
-        return worker.facts.circuits["web"]
+        return worker.state.circuits["web"]
 
     def admitted() -> list[bool]:
         found: list[bool] = []

@@ -129,7 +129,7 @@ def test_what_remit_looks_up_puts_no_label_on_the_run(tmp_path: Path) -> None:
 
 def test_a_look_up_that_changes_something_or_lists_nothing_is_refused_at_load(tmp_path: Path) -> None:
     for action in ("box.send", "box.profile", "box.gone"):
-        with pytest.raises(WorkspaceError, match="fills no directory"):
+        with pytest.raises(WorkspaceError, match="cannot fill the directory"):
             open_agents(tmp_path / action, [DONE], agent=f'\n[[directory]]\naction = "{action}"\n')
 
 

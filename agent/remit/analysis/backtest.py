@@ -125,7 +125,7 @@ def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list
                         round=event.round,
                         request=_request(event, known, scoped=started.scope is not None),
                         verdict=event.decision.verdict,
-                        redacted=event.ask.redacted,
+                        redacted=event.proposed.redacted,
                         succeeded=answers.get((event.step, event.index), False),
                     )
                 )

@@ -44,7 +44,7 @@ from remit.core.events import (
 )
 from remit.core.parsing import canonical_json, parse_arguments
 from remit.guardrails import Sanitizer, listed, written
-from remit.journal import Record, meant
+from remit.journal import Record, retry_key
 from remit.workspace import Agent, Measure, Workspace
 from remit.workspace.manifest import resolve
 
@@ -128,7 +128,7 @@ class Broker:
         before: list[Call] = []
         for index, ask in enumerate(proposed_calls):
             decided = self._decided(step, index, ask, cut, before)
-            if decided.call is not None and decided.refused is None:
+            if decided.call is not None and decided.refusal is None:
                 before.append(decided.call)
             yield decided
 
@@ -143,7 +143,7 @@ class Broker:
         if (earlier := self.latest(step, index)) is not None:
             return earlier
         if ask.redacted and (said := self.ports.unheard(step, index)) is not None:
-            event = CallDecided(step=step, index=index, ask=ask, refused=said)
+            event = CallDecided(step=step, index=index, proposed=ask, refusal=said)
             self.record.append(event)
             return event
         shown: Call | None = None
@@ -157,20 +157,20 @@ class Broker:
                     next_step="ask again in a shorter turn",
                 )
             output = self._outstanding() + self._output_of(ask.action)
-            budget.check_call(self.record.facts, self.agent.budget, self.ports.clock(step, index), output=output)
-            retry.check(self.record.facts, self.agent.budget, f"ask:{ask.action}")
+            budget.check_call(self.record.state, self.agent.budget, self.ports.clock(step, index), output=output)
+            retry.check(self.record.state, self.agent.budget, f"ask:{ask.action}")
             call = self._resolve(step, index, self._heard.get((step, index), ask))
             self._calls[step, index] = call
             shown = call.model_copy(update={"arguments": self.sanitizer.arguments(call.arguments)})
             if (note := self.sanitizer.blocked(call.arguments, "arguments", call.action)) is not None:
                 raise Refusal("content_blocked", f"the arguments may not go out: {note}", next_step="leave it out")
             effect.check_twin_in_step(before, call)
-            retry.check(self.record.facts, self.agent.budget, meant(shown))
+            retry.check(self.record.state, self.agent.budget, retry_key(shown))
             decision = self._decider.decide(call)
             if decision.verdict != "deny":
                 effect.check_repeated_effect(self.ports.facts(self.record, call, ""), call)
             if decision.verdict == "ask":
-                approval.check_waiting_approvals(self.record.facts, self.agent.budget)
+                approval.check_waiting_approvals(self.record.state, self.agent.budget)
             if decision.verdict == "allow":
                 self._spend(call)
             spoken = (
@@ -178,9 +178,13 @@ class Broker:
                 if ask.redacted
                 else None
             )
-            event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision, quoted_by_user=spoken)
+            event = CallDecided(
+                step=step, index=index, proposed=ask, call=shown, decision=decision, quoted_by_user=spoken
+            )
         except Refusal as refusal:
-            event = CallDecided(step=step, index=index, ask=ask, call=shown, refused=refused(self.sanitizer, refusal))
+            event = CallDecided(
+                step=step, index=index, proposed=ask, call=shown, refusal=refused(self.sanitizer, refusal)
+            )
         self.record.append(event)
         return event
 
@@ -193,7 +197,7 @@ class Broker:
 
     def _outstanding(self) -> int:
         """The most bytes that allowed calls without an answer may still return."""
-        return sum(self._output_of(call.action) for call in self.record.facts.open.values() if call.allowed)
+        return sum(self._output_of(call.action) for call in self.record.state.open.values() if call.allowed)
 
     def _output_of(self, action: str) -> int:
         tool = self.workspace.tools.get(action.partition(".")[0])
@@ -264,15 +268,15 @@ class Broker:
             return answered.result
         decided = self.latest(step, index)
         assert decided is not None  # the graph decides a step before it performs it
-        if decided.refused is not None or decided.call is None:
-            assert decided.refused is not None
-            return self._answer(step, index, decided.refused)
+        if decided.refusal is not None or decided.call is None:
+            assert decided.refusal is not None
+            return self._answer(step, index, decided.refusal)
         try:
             call = self._calls.get((step, index), decided.call)
             decision = self._approved(decided, call)
         except Refusal as refusal:
             return self._answer(step, index, refused(self.sanitizer, refusal))
-        ask = decided.ask
+        ask = decided.proposed
         whole = not ask.redacted or not self.forgetful or (step, index) in self._heard
         result = await self._carry.out(call, decision, whole=whole, unheard=lambda: self._lost_secret(call, ask))
         self.ports.spent(self.record, step, call, self._used(step, index))
@@ -413,12 +417,12 @@ class Broker:
             opened = self.ports.facts(self.record, call, "").open.get((step, index))
             # INVARIANT: what came in after the call was decided was not looked at by it, and keeps its labels.
             labels_removed = tuple(
-                label for label in action.removes_labels if opened is not None and label not in opened.since
+                label for label in action.removes_labels if opened is not None and label not in opened.labels_since
             )
             trusted = opened is not None and opened.trusted
             if action.effect != "read" or trusted:
-                facts = self.record.facts
-                names = listed(action.listings, result.value, facts.words, facts.directory)
+                facts = self.record.state
+                names = listed(action.listings, result.value, facts.task, facts.directory)
                 # What an act itself made is the run's own, whoever chose to make it; what it only repeats is not.
                 names = names if trusted else names - written(self.sanitizer.arguments(call.arguments), names)
         answered = CallAnswered(

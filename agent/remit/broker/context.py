@@ -47,7 +47,7 @@ def policy_context(
     requester, and has not lapsed.
     """
     place = (call.step, call.index)
-    words = facts.words
+    words = facts.task
     chosen = [touch for touch in call.touches if not touch.fixed]
     strange = unnamed(words, chosen, facts.directory)
     unknown = frozenset(kind_of(resource) for resource in strange if resource not in facts.directory)
@@ -88,7 +88,7 @@ def _time_of_day(at: int) -> str:
 def counted_grants(facts: RunState, call: Call, moment: Moment) -> tuple[Grant, ...]:
     """The grants that count for the call now, of those that were given for its latest request."""
     asked = facts.open.get((call.step, call.index))
-    if asked is None or asked.rejected or moment.decision_digest not in (None, asked.request):
+    if asked is None or asked.rejected or moment.decision_digest not in (None, asked.requested_decision):
         return ()
     return tuple(
         grant

@@ -33,8 +33,8 @@ def idempotency_key(call: Call, facts: RunState) -> str:
     """The key under which a service does this only once: that of an earlier call of which nobody knows the end, if it is
     this very one."""
     for doubt in _doubts(facts, call):
-        if call.effect == "keyed" and doubt.request == call.request_digest:
-            return doubt.key
+        if call.effect == "keyed" and doubt.request_digest == call.request_digest:
+            return doubt.idempotency_key
     return digest({"run": call.run, "step": call.step, "index": call.index})
 
 
@@ -44,7 +44,7 @@ def check_repeated_effect(facts: RunState, call: Call) -> None:
     Only an action with keys may be asked again, and only in the very same words: then its key makes it harmless.
     """
     doubts = _doubts(facts, call)
-    same = (doubt for doubt in doubts if doubt.request == call.request_digest and doubt.settled is None)
+    same = (doubt for doubt in doubts if doubt.request_digest == call.request_digest and doubt.settled is None)
     if not doubts or (call.effect == "keyed" and any(same)):
         return
     doubt = doubts[0]
@@ -67,7 +67,7 @@ def check_repeated_effect(facts: RunState, call: Call) -> None:
 def _doubts(facts: RunState, call: Call) -> tuple[InDoubtEffect, ...]:
     if not facts.doubts or not (effect := effect_digest(call)):
         return ()
-    return tuple(doubt for doubt in facts.doubts if doubt.effect == effect)
+    return tuple(doubt for doubt in facts.doubts if doubt.effect_digest == effect)
 
 
 def check_twin_in_step(calls: Sequence[Call], call: Call) -> None:
@@ -116,8 +116,8 @@ def settlements(record: Record, step: int, index: int, who: Literal["probe", "pe
 
 def effects_in_doubt(record: Record) -> list[InDoubt]:
     """The effects of this run that may have happened, in order; also those whose process died and was not taken up."""
-    found = [_open(record, *place) for place in record.facts.open if _is_open(record, place)]
-    found += [_answered(record.run, doubt) for doubt in record.facts.doubts if doubt.settled is None]
+    found = [_open(record, *place) for place in record.state.open if _is_open(record, place)]
+    found += [_answered(record.run, doubt) for doubt in record.state.doubts if doubt.settled is None]
     return sorted(found, key=lambda item: (item.step, item.index))
 
 
@@ -166,8 +166,8 @@ def settle_effect(
 
 
 def _is_open(record: Record, place: tuple[int, int]) -> bool:
-    call = record.facts.open[place]
-    if not call.effect or (call.settled is not None and call.settled.landed != "unknown"):
+    call = record.state.open[place]
+    if not call.effect_digest or (call.settled is not None and call.settled.landed != "unknown"):
         return False
     number = record.count(f"attempt.begun/{place[0]}/{place[1]}")
     ended = record.get(f"attempt.ended/{place[0]}/{place[1]}/{number}")
@@ -175,7 +175,7 @@ def _is_open(record: Record, place: tuple[int, int]) -> bool:
 
 
 def _open(record: Record, step: int, index: int) -> InDoubt:
-    action = record.facts.open[step, index].action
+    action = record.state.open[step, index].action
     return InDoubt(run=record.run, step=step, index=index, action=action, answered=False)
 
 

@@ -29,7 +29,7 @@ from remit.core import (
     Result,
     RunEnded,
     Succeeded,
-    in_thread_to_its_end,
+    in_thread_uninterrupted,
     request_digest,
 )
 from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
@@ -78,7 +78,7 @@ class Execution:
                 if (said := unheard()) is not None:
                     return said
                 self.ports.admit(call)
-                budget.check_wall(self.record.facts, self.agent.budget, self.ports.clock(call.step, call.index))
+                budget.check_wall(self.record.state, self.agent.budget, self.ports.clock(call.step, call.index))
                 number += 1
                 ended = await self._attempt(call, decision, action, number)
             except Refusal as refusal:
@@ -87,14 +87,14 @@ class Execution:
     async def _settled(self, call: Call, action: Action, ended: AttemptEnded, whole: bool) -> EffectSettled | None:
         """What is known of an effect whose end nobody saw: as a person said, or as the tool's probe finds; None otherwise."""
         facts = self.ports.facts(self.record, call, "").open.get((call.step, call.index))
-        if ended.landed != "unknown" or ended.retry_in_s is not None or facts is None or not facts.effect:
+        if ended.landed != "unknown" or ended.retry_in_s is not None or facts is None or not facts.effect_digest:
             return None
         if facts.settled is not None and facts.settled.landed != "unknown":
             return facts.settled
         if not action.probe or not whole:
             return None
         number = effect.settlements(self.record, call.step, call.index, "probe") + 1
-        found = await self.attempts.probe(call, number, idempotency_key=facts.key)
+        found = await self.attempts.probe(call, number, idempotency_key=facts.idempotency_key)
         tool, _, _ = call.action.partition(".")
         settled = EffectSettled(
             step=call.step,
@@ -139,7 +139,7 @@ class Execution:
 
     async def _bounded(self, call: Call, number: int, key: str) -> AttemptOutcome:
         """One attempt, ended from outside when the run's time is up or somebody holds it: its processes are killed."""
-        until = budget.wall_end(self.record.facts, self.agent.budget)
+        until = budget.wall_end(self.record.state, self.agent.budget)
         attempt = self.attempts.attempt(
             call, number, idempotency_key=key, decide=lambda url: self.redirected(call, url)
         )
@@ -167,7 +167,7 @@ class Execution:
         note = None
         if attempted.code is None:
             size = attempted.spent.output_bytes
-            note = await in_thread_to_its_end(size, self.sanitizer.blocked, attempted.value, "result", call.action)
+            note = await in_thread_uninterrupted(size, self.sanitizer.blocked, attempted.value, "result", call.action)
         if note is not None:
             message = f"the result may not be read here: {note}"
             attempted = replace(attempted, code="content_blocked", value=None, message=message)
@@ -176,7 +176,7 @@ class Execution:
             code = "outcome_unknown"
         retried = code is not None and self._may_retry(call, action, number, code, attempted)
         size = attempted.spent.output_bytes + len(attempted.stderr) + len(attempted.message)
-        return await in_thread_to_its_end(size, self._cleaned, call, action, attempted, (number, code, retried))
+        return await in_thread_uninterrupted(size, self._cleaned, call, action, attempted, (number, code, retried))
 
     def _cleaned(
         self, call: Call, action: Action, attempted: AttemptOutcome, outcome: tuple[int, Code | None, bool]
@@ -194,7 +194,7 @@ class Execution:
             value=self.sanitizer.json(attempted.value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
-            refused=tuple(
+            denied_accesses=tuple(
                 one.model_copy(update={"what": self.sanitizer.text(one.what), "allow": self.sanitizer.text(one.allow)})
                 for one in attempted.refused
             ),
@@ -222,7 +222,7 @@ class Execution:
         return (
             retry.again(call.effect, action.retry, attempt=number, code=code, error=attempted.error)
             and (attempted.retry_after_s or 0.0) <= retry.LONGEST_WAIT_S
-            and (open_call is None or retry.left(facts, self.agent.budget, open_call.meant))
+            and (open_call is None or retry.left(facts, self.agent.budget, open_call.retry_key))
         )
 
 
@@ -259,8 +259,8 @@ def result(action: Action, ended: AttemptEnded, settled: EffectSettled | None, l
     details: dict[str, object] = {}
     if ended.error is not None:
         details["error"] = ended.error
-    if ended.refused:
-        details["refused"] = [item.model_dump(mode="json") for item in ended.refused]
+    if ended.denied_accesses:
+        details["refused"] = [item.model_dump(mode="json") for item in ended.denied_accesses]
     if ended.limit is not None:
         details["limit"] = ended.limit.model_dump(mode="json")
     if landed != "none":

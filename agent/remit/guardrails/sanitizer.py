@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from remit.core import Json, ProposedCall
-from remit.core.parsing import each_text
+from remit.core.parsing import map_texts
 from remit.guardrails.content_rules import Content, Where
 from remit.guardrails.redaction import Redactor
 
@@ -48,9 +48,9 @@ class Sanitizer:
 
     def json(self, value: Json, *, action: str = "") -> Json:
         """A tool's value, every string of it fit to be read."""
-        seen = each_text(value, lambda text: visible(valid(text)))
+        seen = map_texts(value, lambda text: visible(valid(text)))
         clean = self._redactor.json(seen)
-        return each_text(clean, lambda text: self._content.replaced(text, "result", action))
+        return map_texts(clean, lambda text: self._content.replaced(text, "result", action))
 
     def blocked(self, value: Json, where: Where, action: str = "") -> str | None:
         """Why none of the value may pass, in the reviewer's words; None where it may."""
@@ -63,7 +63,7 @@ class Sanitizer:
     def ask(self, ask: ProposedCall) -> ProposedCall:
         """What the model asked, as it is recorded."""
         arguments = None if ask.arguments is None else self._redactor.json_text(valid(ask.arguments))
-        parsed = None if ask.parsed is None else self._redactor.json(each_text(ask.parsed, valid))
+        parsed = None if ask.parsed is None else self._redactor.json(map_texts(ask.parsed, valid))
         changed = (arguments, parsed) != (ask.arguments, ask.parsed)
         return ask.model_copy(
             update={

@@ -124,7 +124,7 @@ class Guide(MemoryLog):
 
     def facts(self, record: Record, call: Call) -> RunState:
         """What a decision about that call may stand on."""
-        return record.facts
+        return record.state
 
     def next_of(self, step: int | None, index: int | None) -> Recorded | None:
         """The first recorded event of that call that has not been reached."""
@@ -243,7 +243,7 @@ class RecordedExecutor:
             retry_after_s=ended.retry_after_s,
             landed=ended.landed,
             changes=ended.changes,
-            refused=ended.refused,
+            refused=ended.denied_accesses,
             connections=ended.connections,
             stderr=ended.stderr,
             spent=ended.spent,
@@ -297,7 +297,9 @@ class RecordedPorts:
         place = (call.step, call.index)
         if not self._what_if or place not in facts.open:
             return facts
-        return replace(facts, open={**facts.open, place: replace(facts.open[place], request=decision_digest)})
+        return replace(
+            facts, open={**facts.open, place: replace(facts.open[place], requested_decision=decision_digest)}
+        )
 
     def admit(self, call: Call) -> None:
         error = self._log.error_next(call)
@@ -315,7 +317,7 @@ class RecordedPorts:
             return
         following = self._log.next_of(step, call.index) if call is not None else None
         event = following.event if following is not None else self._log.event("run.finished/-/-/-")
-        said = event.refused if isinstance(event, CallDecided) else None
+        said = event.refusal if isinstance(event, CallDecided) else None
         said = event.result if isinstance(event, CallAnswered) else said
         if isinstance(said, Failed) and said.error.details.get("shared"):
             raise _refusal_of(said.error)
@@ -344,7 +346,7 @@ class RecordedPorts:
     def unheard(self, step: int, index: int) -> Failed | None:
         following = self._log.next_of(step, index)
         event = following.event if following is not None else None
-        said = event.refused if isinstance(event, CallDecided) else None
+        said = event.refusal if isinstance(event, CallDecided) else None
         said = event.result if isinstance(event, CallAnswered) else said
         return said if isinstance(said, Failed) and said.error.code in UNHEARD else None
 
@@ -404,7 +406,7 @@ def people(log: Guide, record: Record, broker: Broker) -> Callable[[], Awaitable
         told = [_said_again(log, record, broker, item.event) for item in log.recorded]
         if any(told):
             return True
-        for (step, index), call in record.facts.open.items():
+        for (step, index), call in record.state.open.items():
             following = log.next_of(step, index)
             if call.waiting and following is not None and following.type in ("call.decided", "call.answered"):
                 if following.seq in moved:

@@ -65,12 +65,12 @@ class LivePorts:
         return None
 
     def facts(self, record: Record, call: Call, decision_digest: str) -> RunState:
-        return record.facts
+        return record.state
 
     def held(self, *scopes: str) -> str | None:
         """Why one of those scopes is held now, or None."""
         self._shared.refresh()
-        return hold_reason(self._shared.facts.holds, *scopes)
+        return hold_reason(self._shared.state.holds, *scopes)
 
     def admit(self, call: Call) -> None:
         if (reason := self.held(*_scopes(call))) is not None:
@@ -108,7 +108,7 @@ class LivePorts:
         phase: Literal["reserved", "used"],
         amounts: Mapping[Measure, int],
     ) -> tuple[BudgetSpent, dict[str, tuple[SharedLimit, Claim]]] | None:
-        started = record.facts.started
+        started = record.state.started
         if started is None or not (every := self._session.workspace.limits):
             return None
         action, index = ("", None) if call is None else (call.action, call.index)

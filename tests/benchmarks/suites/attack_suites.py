@@ -351,7 +351,7 @@ def play(session: WorkspaceSession, task: str, scripted_agent: ScriptedAgent, *,
         event = recorded.event
         if isinstance(event, CallDecided) and (received := verdict_of(event)) is not None:
             who = "attacker" if scripted_agent.turned else "user" if scripted_agent._left is not None else "remit"
-            seen.verdicts.append((who, event.ask.action, *received))
+            seen.verdicts.append((who, event.proposed.action, *received))
         if isinstance(event, ApprovalRequested):
             record, who = Record(session.journal, recorded.run), "user:owner"
             if grants and not scripted_agent.turned:

@@ -51,7 +51,7 @@ def request_approval(call: Call, decision: Decision, now: int, sanitizer: Saniti
 
 def check_waiting_approvals(facts: RunState, budget: Budget) -> None:
     """Raise `rate_limited` where the run waits for so many answers already that nobody could read one more with care."""
-    waiting = sum(call.proposed_calls for call in facts.open.values())
+    waiting = sum(call.needs_approval for call in facts.open.values())
     if waiting >= budget.waiting:
         raise Refusal(
             "rate_limited",
@@ -145,7 +145,7 @@ def revoke_approval(record: Record, requested: ApprovalRequested, *, approver: s
     """
     with _noted(record, requested, approver, account):
         _check_open(record, requested)
-        call = record.facts.open.get((requested.step, requested.index))
+        call = record.state.open.get((requested.step, requested.index))
         if call is None or all(grant.approver != approver for grant in call.grants):
             raise Refusal("approval_invalid", f"{approver} has not approved this call")
     revoked = ApprovalRevoked(
@@ -205,10 +205,10 @@ def _noted(
 def _check_open(record: Record, requested: ApprovalRequested) -> None:
     """A request is answered once, and only the latest one of its call."""
     record.refresh()
-    call = record.facts.open.get((requested.step, requested.index))
+    call = record.state.open.get((requested.step, requested.index))
     if call is None or call.allowed:
         raise Refusal("approval_invalid", "the call has been answered, and is past approving")
-    if call.request != requested.decision_digest:
+    if call.requested_decision != requested.decision_digest:
         raise Refusal("approval_invalid", "the rules or the facts have changed since: the call is asked about anew")
     if call.rejected:
         raise Refusal("approval_invalid", "somebody has rejected the call")
@@ -238,7 +238,7 @@ def _check_time(requested: ApprovalRequested, now: int) -> None:
 
 def _check_approver(record: Record, approver: str, roles: set[str], roles_of: Callable[[str], frozenset[str]]) -> None:
     """Neither the user that the run acts for, nor whoever started it in that user's name, nor an agent."""
-    started = record.facts.started
+    started = record.state.started
     assert started is not None  # a run with requests has begun
     own = (started.subjects.user, started.actor)
     if approver in own or not approver.startswith("user:") or approver == "user:none":
@@ -254,12 +254,12 @@ def _check_approver(record: Record, approver: str, roles: set[str], roles_of: Ca
 def waiting_approvals(record: Record) -> list[ApprovalRequested]:
     """The requests of this run that nobody has settled: the latest of each call that has no answer yet."""
     found: list[ApprovalRequested] = []
-    for key in record.facts.requested:
+    for key in record.state.requested:
         requested = record.get(key)
         if isinstance(requested, ApprovalRequested):
             answered = record.get(f"call.answered/{requested.step}/{requested.index}/-")
             rejected = record.get(f"approval.rejected/{requested.step}/{requested.index}/{requested.decision_digest}")
-            call = record.facts.open.get((requested.step or 0, requested.index or 0))
+            call = record.state.open.get((requested.step or 0, requested.index or 0))
             if answered is None and rejected is None and call is not None and not call.allowed:
                 found.append(requested)
     return found
