@@ -1,6 +1,6 @@
 """Take each protection away in turn and see its tests fail: `make ablate`. One that no test misses is not protected.
 
-Run by path it plays every row of `mutations.py` (or those that are named): exit 1 where a named test passes without its
+Run by path it plays every row of `mutations/` (or those that are named): exit 1 where a named test passes without its
 protection, or where what should go on working does not. As a plug-in of pytest (`-p adversarial.mutation --without NAME`) it is one such run.
 
 The tests do real harm once nothing holds them, so each run is boxed: this machine's files read-only, a /tmp, processes and a

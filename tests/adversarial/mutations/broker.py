@@ -1,0 +1,244 @@
+"""Protections of the broker, each with the tests that must fail without it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+from adversarial.mutations.row import brokered, never, replaced
+from remit.broker import (
+    attempts,
+    broker,
+    budgets,
+    circuit_breaker,
+    context,
+    decisions,
+    effects,
+    execution,
+    holds,
+    retries,
+)
+from remit.broker.broker import Broker
+from remit.broker.decisions import Decider
+from remit.core.calls import Call, Decision, ProposedCall
+
+LOST: Final = effects.lost_attempt
+
+
+def lenient(text: str) -> dict[str, object]:
+    """As most frameworks read arguments."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return dict(value) if isinstance(value, dict) else {}
+
+
+RESOLVE: Final = Broker._resolve
+
+
+def open_when_broken(self: Decider, call: Call) -> Decision:
+    """As brokers do that rather go on."""
+    try:
+        return self._bound(call)
+    except Exception:  # noqa: BLE001 - that is what it does not do
+        return Decision(verdict="allow", reason="allowed", message="")
+
+
+def spent_when_asked(self: Broker, step: int, index: int, ask: ProposedCall) -> Call:
+    call = RESOLVE(self, step, index, ask)
+    self._spend(call)
+    return call
+
+
+def taken_for_done(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[None, Any]:
+    """Whatever it raised, it came back."""
+    try:
+        return None, function(**arguments)
+    except BaseException:  # noqa: BLE001 - that is what it does not tell apart
+        return None, None
+
+
+def at_length(failure: BaseException) -> str:
+    """All that an exception says."""
+    try:
+        return str(failure)
+    except Exception:  # noqa: BLE001 - whatever a tool's own __str__ raises
+        return ""
+
+
+def uncut(decide: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda self, step, proposed_calls, *, cut=False: decide(self, step, proposed_calls)
+
+
+ROWS: Final = (
+    brokered(
+        "approvals bound to the call, the rules and the facts",
+        replaced(decisions, "decision_digest", lambda *_: "sha256:0"),
+        threats="D1 D2 D7",
+        tests=(
+            "broker/test_approvals.py::test_a_grant_for_another_call_or_other_arguments_runs_nothing",
+            "broker/test_approvals.py::test_an_approval_is_void_once_the_rules_have_changed_and_people_are_asked_anew",
+            "broker/test_approvals.py::test_an_approval_is_void_once_a_fact_that_was_shown_has_changed",
+        ),
+    ),
+    brokered(
+        "remit stop",
+        replaced(holds, "hold_reason", lambda *_: None),
+        tests=(
+            "broker/test_broker.py::test_a_held_tool_runs_nothing_until_the_hold_is_lifted",
+            "broker/test_broker.py::test_a_held_run_pauses_before_its_next_turn_and_goes_on_afterwards",
+        ),
+    ),
+    brokered(
+        "stock Casbin before an effect",
+        replaced(Decider, "_confirmed", lambda *_: True),
+        threats="E9",
+        tests=(
+            "broker/test_casbin_decides_too.py::test_a_matcher_that_allows_what_it_must_not_has_no_effect",
+            "broker/test_casbin_decides_too.py::test_a_casbin_that_does_not_allow_stops_every_effect",
+            "broker/test_casbin_decides_too.py::test_an_approved_call_that_casbin_does_not_allow_is_not_done",
+        ),
+    ),
+    brokered(
+        "labels of what a tool says when it fails",
+        replaced(execution, "TOLD_BY_TOOL", frozenset()),
+        threats="E4",
+        tests=("broker/test_broker.py::test_what_a_tool_says_when_it_fails_labels_the_run_as_its_results_do",),
+    ),
+    brokered(
+        "arguments read strictly",
+        replaced(broker, "parse_arguments", lenient),
+        threats="E6",
+        tests=("broker/test_broker.py::test_arguments_that_are_not_exact_are_refused_and_never_repeated",),
+    ),
+    brokered(
+        "arguments as they were decided",
+        never(execution, "check_bound"),
+        threats="E7",
+        tests=("broker/test_broker.py::test_what_runs_is_what_was_decided_whoever_rewrites_it_on_the_way",),
+    ),
+    brokered(
+        "arguments of its own for each attempt",
+        replaced(attempts.copy, "deepcopy", lambda value: value),
+        threats="E7",
+        tests=("broker/test_broker.py::test_a_tool_that_changes_what_it_was_given_changes_no_later_attempt",),
+    ),
+    brokered(
+        "an engine that fails allows nothing",
+        replaced(Decider, "decide", open_when_broken),
+        threats="E9",
+        tests=("broker/test_broker.py::test_rules_that_cannot_be_asked_allow_nothing",),
+    ),
+    brokered(
+        "a cut turn",
+        replaced(Broker, "decide", uncut(Broker.decide)),
+        tests=("broker/test_broker.py::test_a_turn_cut_by_length_runs_none_of_its_calls",),
+    ),
+    brokered(
+        "no second try of what cannot be undone",
+        replaced(retries, "again", lambda *_, attempt, **__: attempt < 3),
+        replaced(effects, "lost_attempt", lambda call, number: LOST(call, number).model_copy(update={"retry_in_s": 0.0})),
+        threats="F1",
+        tests=(
+            "broker/test_broker.py::test_an_irreversible_call_that_times_out_after_its_effect_is_never_tried_again",
+            "broker/test_broker.py::test_an_intent_without_an_end_is_unknown_for_an_irreversible_call_and_tried_again_for_a_keyed_one",
+        ),
+    ),
+    brokered(
+        "effects in doubt",
+        never(effects, "check_repeated_effect"),
+        threats="F2",
+        tests=("broker/test_effects.py::test_a_model_that_asks_again_with_jittered_arguments_does_not_repeat_an_effect_in_doubt",),
+    ),
+    brokered(
+        "the same call twice in one turn",
+        never(effects, "check_twin_in_step"),
+        tests=("broker/test_effects.py::test_the_same_irreversible_call_twice_in_one_turn_is_carried_out_once",),
+    ),
+    brokered(
+        "one budget of tries",
+        never(retries, "check"),
+        replaced(retries, "left", lambda *_: True),
+        threats="F2 F5",
+        tests=(
+            "broker/test_retries.py::test_the_brokers_tries_and_the_models_own_share_one_budget",
+            "broker/test_retries.py::test_a_run_has_only_so_many_tries_beyond_the_first",
+        ),
+    ),
+    brokered(
+        "waits that are bounded and spread",
+        replaced(retries, "delay", lambda *given, **_: 2.0 ** given[3]),
+        threats="F6",
+        tests=("broker/test_retries.py::test_waits_grow_are_spread_over_their_whole_length_and_never_beyond_the_cap",),
+    ),
+    brokered(
+        "budgets spent by what happens",
+        replaced(Broker, "_resolve", spent_when_asked),
+        threats="F4",
+        tests=("broker/test_budgets.py::test_a_call_that_was_held_or_refused_takes_nothing",),
+    ),
+    brokered(
+        "a tool of this process that goes alone",
+        replaced(attempts, "_caught", taken_for_done),
+        threats="F8",
+        tests=("broker/test_broker.py::test_a_tool_of_this_process_takes_only_itself_away",),
+    ),
+    brokered(
+        "rest for a tool that fails",
+        never(circuit_breaker, "check_circuit"),
+        tests=("broker/test_retries.py::test_a_tool_that_fails_again_and_again_rests_in_every_run",),
+    ),
+    brokered(
+        "short words of a tool",
+        replaced(execution, "LONGEST_TEXT", 10**9),
+        replaced(attempts, "words_of", at_length),
+        threats="E4 F7",
+        tests=(
+            "guardrails/test_content.py::test_what_a_tool_says_of_its_failure_is_short_legible_data_in_a_field_of_its_own",
+        ),
+    ),
+    brokered(
+        "whom and what the user named",
+        replaced(context, "unnamed", lambda *_: ()),
+        tests=(
+            "guardrails/test_open_agents.py::test_after_a_strangers_text_mail_goes_only_to_whom_the_user_named",
+            "guardrails/test_open_agents.py::test_a_page_is_asked_for_only_if_the_user_or_a_sender_that_the_user_named_gave_it",
+            "guardrails/test_open_agents.py::test_after_a_strangers_text_own_things_are_touched_only_if_the_user_named_them",
+        ),
+    ),
+    brokered(
+        "what goes out",
+        replaced(context, "carried", lambda *_: frozenset()),
+        tests=("guardrails/test_open_agents.py::test_what_goes_out_carries_nothing_that_nobody_named",),
+    ),
+    brokered(
+        "acts that the words ask for",
+        replaced(context, "intends", lambda *_: True),
+        tests=("guardrails/test_open_agents.py::test_an_act_that_chooses_nothing_needs_words_that_ask_for_it",),
+    ),
+    brokered(
+        "values that the user said",
+        replaced(context, "said", lambda *_: True),
+        tests=("guardrails/test_open_agents.py::test_a_password_is_changed_only_to_what_the_user_said",),
+    ),
+    brokered(
+        "labels of what a call touched",
+        replaced(execution, "labels_of", lambda *_: ()),
+        tests=("guardrails/test_open_agents.py::test_a_reviewer_labels_what_comes_from_a_resource",),
+    ),
+    brokered(
+        "the scope of a run",
+        replaced(Decider, "_scope", property(lambda _: None)),
+        tests=(
+            "guardrails/test_open_agents.py::test_a_scope_lets_a_run_do_less_than_its_agent_may",
+            "guardrails/test_open_agents.py::test_beyond_its_scope_a_run_asks_the_role_that_the_scope_names",
+        ),
+    ),
+    brokered(
+        "the calls that a turn may hold",
+        replaced(budgets, "CALLS_A_TURN", 200),
+        tests=("adversarial/test_own_budget.py::test_a_turn_of_thousands_of_calls_costs_no_more_than_the_calls_that_a_turn_may_hold",),
+    ),
+)  # fmt: skip

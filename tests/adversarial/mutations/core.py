@@ -1,0 +1,145 @@
+"""Protections of parsers and types that all packages share, each with the tests that must fail without it."""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Final
+
+from adversarial.mutations.row import REACHED, Ablation, brokered, never, replaced
+from remit.core import threads
+from remit.core.calls import ProposedCall, Subjects
+from remit.core.parsing import exact_json, hidden_characters, json_schema, json_validation, outside, urls
+
+
+def forgetful_union(self: Any, branches: Any, value: Any, path: Any, *, exactly_one: bool) -> None:
+    self._matched(branches, value, path, exactly_one=exactly_one)
+
+
+MATCHED: Final = json_validation._Check._matched
+
+
+def any_branch(self: Any, branches: Any, value: Any, path: Any, *, exactly_one: bool) -> Any:
+    return MATCHED(self, branches, value, path, exactly_one=False)
+
+
+class Backtracking:
+    """A pattern in Python's own engine."""
+
+    def __init__(self, pattern: str) -> None:
+        self._pattern = re.compile(pattern)
+
+    def isinstance_python(self, text: str) -> bool:
+        return self._pattern.search(text) is not None
+
+
+@dataclass(frozen=True)
+class Unhashed:
+    """A value that is compared with each of the others."""
+
+    value: Any
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def folded(self: ProposedCall) -> str:
+    """As tools are found by whoever means well with names."""
+    plain = unicodedata.normalize("NFKC", self.name).casefold().replace("\u0430", "a")
+    return "".join(one for one in plain if one.isalnum() or one in "_.").strip("_").replace("__", ".", 1)
+
+
+ROWS: Final = (
+    Ablation(
+        name="files are bounded before they are read",
+        remove=(never(outside, "_check_toml"), never(outside, "_check_aliases")),
+        tests=(
+            "core/parsing/test_outside.py::test_a_hostile_toml_text_is_one_problem_with_its_line",
+            "core/parsing/test_outside.py::test_a_hostile_yaml_text_is_a_problem",
+        ),
+        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+    ),
+    Ablation(
+        name="hidden characters are written out",
+        remove=(replaced(hidden_characters, "_replaced", lambda text, *_: text),),
+        tests=(
+            "tracing/test_way_out.py::test_a_hidden_character_is_written_by_its_number_and_all_others_stay",
+            "tracing/test_way_out.py::test_a_hostile_trace_file_prints_no_raw_control_from_any_field",
+        ),
+        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+    ),
+    Ablation(
+        name="parts of a path that all servers read alike",
+        remove=(replaced(urls, "_part", lambda kind, part: urls._escaped(kind, part, urls._PLAIN)),),
+        tests=(
+            "core/parsing/test_url_paths.py::test_a_path_that_servers_read_in_two_ways_is_refused",
+            "sandbox/egress/test_sent_request.py::test_a_path_that_the_server_would_read_otherwise_reaches_no_server",
+        ),
+        still=REACHED,
+    ),
+    brokered(
+        "arguments are compared by type as well",
+        replaced(exact_json, "_same", lambda text, value: json.loads(text) == value),
+        tests=("langchain/test_decided_arguments.py::test_a_call_that_is_changed_after_its_decision_does_not_run",),
+    ),
+    brokered(
+        "names to the letter",
+        replaced(ProposedCall, "action", property(folded)),
+        threats="E2 E3",
+        tests=("broker/test_broker.py::test_what_only_looks_like_the_name_of_an_action_is_none",),
+    ),
+    brokered(
+        "the user behind the agent",
+        replaced(Subjects, "all", property(lambda self: (self.agent, self.agent))),
+        threats="E5",
+        tests=("broker/test_broker.py::test_both_the_agent_and_its_user_must_be_allowed",),
+    ),
+    brokered(
+        "what a union remembers",
+        replaced(json_validation._Check, "_union", forgetful_union),
+        tests=("adversarial/test_own_budget.py::test_a_union_in_a_union_takes_time_in_proportion_to_its_levels",),
+    ),
+    brokered(
+        "exactly one branch",
+        replaced(json_validation._Check, "_matched", any_branch),
+        tests=("adversarial/test_own_budget.py::test_keywords_mean_what_json_schema_says",),
+    ),
+    brokered(
+        "linear patterns of schemas",
+        replaced(json_validation, "compiled", Backtracking),
+        tests=("adversarial/test_own_budget.py::test_a_pattern_takes_time_in_proportion_to_the_text",),
+    ),
+    brokered(
+        "patterns without a linear engine",
+        replaced(json_schema, "_SHAPES", {**json_schema._SHAPES, "pattern": lambda text: isinstance(text, str)}),
+        tests=("adversarial/test_own_budget.py::test_a_pattern_that_has_no_linear_engine_is_refused_when_its_tool_is_pinned",),
+    ),
+    brokered(
+        "unique items by hashing",
+        replaced(json_validation, "_written", lambda value, _: Unhashed(value)),
+        tests=("adversarial/test_own_budget.py::test_unique_items_are_found_in_linear_time",),
+    ),
+    brokered(
+        "multiples in decimal",
+        replaced(json_validation, "_decimal", lambda value, _: Fraction(value)),
+        tests=("adversarial/test_own_budget.py::test_keywords_mean_what_json_schema_says",),
+    ),
+    brokered(
+        "the size and depth of TOML",
+        never(outside, "_check_toml"),
+        tests=("adversarial/test_own_budget.py::test_a_file_that_takes_its_parser_too_long_is_refused_with_its_name",),
+    ),
+    brokered(
+        "the size of YAML",
+        never(outside, "_check_yaml"),
+        tests=("adversarial/test_own_budget.py::test_a_table_that_takes_its_parser_too_long_is_refused_with_its_name",),
+    ),
+    brokered(
+        "large work beside the loop",
+        replaced(threads, "LARGE", 1 << 40),
+        tests=("adversarial/test_own_budget.py::test_what_takes_long_is_done_beside_the_loop",),
+    ),
+)  # fmt: skip

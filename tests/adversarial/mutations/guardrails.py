@@ -1,0 +1,169 @@
+"""Protections of the guardrails, each with the tests that must fail without it."""
+
+from __future__ import annotations
+
+import html
+import re
+from typing import Any, Final
+
+from adversarial.mutations.row import Remove, brokered, never, replaced
+from remit.core.parsing import each_text, texts_of
+from remit.guardrails import encodings, naming, provenance, redaction, remembered, sanitizer, secret_formats
+from remit.guardrails.content_rules import Content
+from remit.guardrails.encodings import Found, KnownSecret, Reading
+
+SECRETS: Final = "adversarial/test_own_budget.py::test_no_text_makes_the_search_for_secrets_slow"
+
+
+def searched_with(name: str, pattern: str) -> Remove:
+    """One format of secrets is looked for by a pattern that is quadratic."""
+
+    def found() -> dict[str, Any]:
+        others = dict(secret_formats.formats())
+        return {**others, name: (secret_formats._finder(re.compile(pattern)),)}
+
+    return lambda patch: patch.setattr(redaction, "formats", found)
+
+
+def spread_over_all(self: redaction.Redactor, value: Any, *, keys: bool) -> Any:
+    """Each string is compared with every place where a secret was found."""
+    joined = Reading("".join(texts_of(value, keys=keys)))
+    found = [one for known in self._known for one in known.find(joined)]
+    at = 0
+
+    def changed(text: str) -> str:
+        nonlocal at
+        start, end = at, at + len(text)
+        at = end
+        own = [Found(max(one.start, start) - start, min(one.end, end) - start, one.secret) for one in found]
+        return self._replaced(text, [one for one in own if one.start < one.end])
+
+    return each_text(value, changed, keys=keys)
+
+
+def kept_for_good(self: Any, text: str, found: Any) -> None:
+    self.held += len(text)
+    self._known[text] = found
+
+
+ROWS: Final = (
+    brokered(
+        "hidden characters written out",
+        replaced(sanitizer, "visible", lambda text: text),
+        threats="F7",
+        tests=("broker/test_broker.py::test_hidden_characters_of_a_tools_value_are_written_out",),
+    ),
+    brokered(
+        "pieces of a secret at an edge",
+        replaced(KnownSecret, "edges", lambda *_: []),
+        threats="E10",
+        tests=("guardrails/test_content.py::test_a_secret_that_a_cap_cut_in_two_is_found_by_either_piece",),
+    ),
+    brokered(
+        "known secrets",
+        replaced(redaction.Redactor, "_spans", lambda *_: []),
+        replaced(redaction.Redactor, "_spread", lambda _, value, **__: value),
+        tests=(
+            "guardrails/test_content.py::test_a_known_secret_is_found_in_every_encoding",
+            "guardrails/test_canaries.py::test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it",
+            "guardrails/test_content.py::test_a_known_secret_is_found_however_a_value_splits_it",
+        ),
+    ),
+    brokered(
+        "what looks like a secret",
+        replaced(redaction.Redactor, "_patterned", lambda _, text: text),
+        tests=(
+            "broker/test_broker.py::test_what_looks_like_a_secret_is_in_no_record",
+            "guardrails/test_content.py::test_what_looks_like_a_secret_is_marked_whoever_issued_it",
+        ),
+    ),
+    brokered(
+        "the reviewer's phrases",
+        never(Content, "blocked"),
+        tests=(
+            "guardrails/test_content.py::test_a_blocked_phrase_passes_in_no_direction",
+            "guardrails/test_content.py::test_a_blocked_result_is_told_by_its_rule_and_its_effect",
+        ),
+    ),
+    brokered(
+        "personal data",
+        replaced(Content, "replaced", lambda _, text, *__: text),
+        tests=("guardrails/test_content.py::test_personal_data_is_taken_out_of_results_and_answers_where_it_is_really_that",),
+    ),
+    brokered(
+        "words that are no names",
+        replaced(provenance, "names_thing", lambda words, kind, name, _: provenance._holds(words, f"{kind}:{name}")),
+        tests=(
+            "guardrails/test_open_agents.py::test_a_strangers_name_for_a_thing_out_of_the_words_of_the_task_names_nothing",
+            "guardrails/test_naming.py::test_an_ordinary_word_names_a_thing_only_with_evidence_for_its_kind",
+        ),
+    ),
+    brokered(
+        "names of another kind",
+        replaced(naming, "_of_another_kind", lambda _: False),
+        tests=("guardrails/test_naming.py::test_an_ordinary_word_names_a_thing_only_with_evidence_for_its_kind",),
+    ),
+    brokered(
+        "names that the directory has for another kind",
+        replaced(naming, "_known_elsewhere", lambda *_: False),
+        tests=("guardrails/test_naming.py::test_the_directory_decides_what_words_alone_do_not",),
+    ),
+    brokered(
+        "handles out of the words of the task",
+        replaced(provenance, "calls", lambda *_, **__: True),
+        tests=("guardrails/test_naming.py::test_a_sender_whose_name_is_a_word_of_the_task_gives_no_links",),
+    ),
+    brokered(
+        "one thing by one name",
+        replaced(provenance, "_called", lambda line, value, *_: provenance._at(value, line.path)),
+        tests=("guardrails/test_provenance.py::test_a_result_lists_what_its_manifest_says",),
+    ),
+    brokered(
+        "private keys that are found by hand",
+        searched_with("private_key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)-----END [A-Z ]*PRIVATE KEY-----"),
+        tests=(
+            SECRETS,
+            "adversarial/test_own_budget.py::test_a_text_of_256_kib_that_is_all_beginnings_of_keys_is_cleaned",
+        ),
+    ),
+    brokered(
+        "OpenAI's keys that are found by hand",
+        searched_with("openai", r"sk-[A-Za-z0-9-_]*[A-Za-z0-9]{20}T3BlbkFJ[A-Za-z0-9]{20}"),
+        tests=(SECRETS,),
+    ),
+    brokered(
+        "tokens that are found by hand",
+        searched_with("jwt", r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}"),
+        tests=(SECRETS,),
+    ),
+    brokered(
+        "keys whose end is missing",
+        replaced(secret_formats, "_KEY_REST", re.compile("(?!)")),
+        tests=("adversarial/test_own_budget.py::test_a_private_key_is_replaced_whole_also_where_its_end_is_missing",),
+    ),
+    brokered(
+        "secrets that are longer than a piece",
+        replaced(secret_formats, "_whole", lambda _, end: end),
+        tests=("adversarial/test_own_budget.py::test_a_secret_longer_than_what_two_pieces_share_is_replaced_whole",),
+    ),
+    brokered(
+        "texts that are too long to look through",
+        replaced(redaction, "LONGEST_TEXT", 1 << 30),
+        tests=("adversarial/test_own_budget.py::test_a_text_that_is_too_long_to_look_through_is_withheld_and_says_so",),
+    ),
+    brokered(
+        "known secrets in many strings",
+        replaced(redaction.Redactor, "_spread", spread_over_all),
+        tests=("adversarial/test_own_budget.py::test_a_known_secret_in_thousands_of_strings_is_replaced_in_each_in_linear_time",),
+    ),
+    brokered(
+        "entities of thousands of digits",
+        replaced(encodings, "_without_entities", html.unescape),
+        tests=("adversarial/test_own_budget.py::test_a_number_of_thousands_of_digits_stops_no_cleaning",),
+    ),
+    brokered(
+        "the size of what is remembered",
+        replaced(remembered.Remembered, "_keep", kept_for_good),
+        tests=("adversarial/test_own_budget.py::test_what_is_remembered_of_texts_is_bounded_by_their_size",),
+    ),
+)  # fmt: skip
