@@ -54,23 +54,23 @@ from remit.guardrails import (
     Redactor,
     Sanitizer,
     argument_texts,
-    carried,
-    intends,
-    listed,
+    contained_kinds,
+    directory_entries,
+    quotes_all,
     read_content,
-    said,
+    repeated_names,
+    requests_action,
     spellings,
-    telling,
-    unnamed,
+    traceable_values,
+    unnamed_resources,
     valid,
     visible,
-    written,
 )
 from remit.guardrails.content_rules import folded
 from remit.guardrails.encodings import KnownSecret, Reading
-from remit.guardrails.naming import calls, named_in_parts, names
-from remit.guardrails.provenance import _mentions, says
-from remit.guardrails.redaction import spliced
+from remit.guardrails.naming import names_person, names_thing, refers_by_alias
+from remit.guardrails.provenance import _find_mentions, names_resource
+from remit.guardrails.redaction import replace_spans
 from remit.guardrails.repeated import Values
 from remit.guardrails.secret_formats import formats
 from remit.sandbox.egress.client_hello import ClientHelloReader
@@ -297,42 +297,47 @@ ROWS: Mapping[str, Row] = {
         lambda text: [*read_rows(text[:20_000], file="f")], "- ", "[", "{", "- a: 1\n", "? ", "- '", "- &a *a\n"
     ),
     "guardrails.content_rules:ContentRule.found": of(
-        lambda text: [rule.found(text) for rule in PHRASE.rules], *HOSTILE, "aaa bb ", "1-", "+1 "
+        lambda text: [rule.find(text) for rule in PHRASE.rules], *HOSTILE, "aaa bb ", "1-", "+1 "
     ),
     "guardrails.content_rules:Content.blocked": of(
         lambda value: BLOCKED.blocked(value, "result"), *FEW, "aaa ", strings
     ),
     "guardrails.content_rules:Content.replaced": of(
-        lambda text: PHRASE.replaced(text, "result"), *FEW, "aaa bbb ", "a@b.co ", "1.1.1.1 "
+        lambda text: PHRASE.redact(text, "result"), *FEW, "aaa bbb ", "a@b.co ", "1.1.1.1 "
     ),
     "guardrails.content_rules:folded": of(folded, "a", "é", " ", "\u0301", "ﷺ"),
     "guardrails.encodings:KnownSecret.edges": of(KnownSecret(SECRET).edges, "a", SECRET),
     "guardrails.encodings:KnownSecret.find": of(lambda text: KnownSecret(SECRET).find(Reading(text)), *KNOWN),
     "guardrails.encodings:spellings": of(lambda text: spellings(text[:20_000]), "a", "/", "é"),
-    "guardrails.provenance:mentions": of(_mentions, *HOSTILE, "xn--", "a_", "&#0", "12.", "01/"),
-    "guardrails.naming:names": of(
-        lambda text: [names(text, "channel", name) for name in ("aaa", "summary")],
+    "guardrails.provenance:find_mentions": of(_find_mentions, *HOSTILE, "xn--", "a_", "&#0", "12.", "01/"),
+    "guardrails.naming:names_thing": of(
+        lambda text: [names_thing(text, "channel", name) for name in ("aaa", "summary")],
         *SENTENCES,
         "channel aaa ",
         "#aaa ",
         '"aaa" ',
     ),
-    "guardrails.naming:named_in_parts": of(
-        lambda text: named_in_parts(text, "person", ("Ann", "Lee")), *SENTENCES, "Ann ", "Ann Lee "
+    "guardrails.naming:names_person": of(
+        lambda text: names_person(text, "person", ("Ann", "Lee")), *SENTENCES, "Ann ", "Ann Lee "
     ),
-    "guardrails.naming:calls": of(
-        lambda text: calls(text, "note", "aaa", capital=True), *SENTENCES, "note aaa ", "called aaa ", "Aaa "
+    "guardrails.naming:refers_by_alias": of(
+        lambda text: refers_by_alias(text, "note", "aaa", capital=True), *SENTENCES, "note aaa ", "called aaa ", "Aaa "
     ),
-    "guardrails.provenance:says": of(
-        lambda text: [says(text, "mail:a@b.co"), says(text, "file:a"), says(text, "payee:aab aa")], *SENTENCES
+    "guardrails.provenance:names_resource": of(
+        lambda text: [
+            names_resource(text, "mail:a@b.co"),
+            names_resource(text, "file:a"),
+            names_resource(text, "payee:aab aa"),
+        ],
+        *SENTENCES,
     ),
-    "guardrails.provenance:unnamed": of(
-        lambda text: unnamed(text, [ResourceAccess(access="read", resource="file:aaa")]), *SENTENCES
+    "guardrails.provenance:unnamed_resources": of(
+        lambda text: unnamed_resources(text, [ResourceAccess(access="read", resource="file:aaa")]), *SENTENCES
     ),
-    "guardrails.provenance:intends": of(lambda text: intends(text, ["pay", "aab"]), *SENTENCES),
-    "guardrails.provenance:said": of(lambda text: said(text, ["aaa", "pay it"]), *SENTENCES),
-    "guardrails.provenance:carried": of(
-        lambda value: carried(
+    "guardrails.provenance:requests_action": of(lambda text: requests_action(text, ["pay", "aab"]), *SENTENCES),
+    "guardrails.provenance:quotes_all": of(lambda text: quotes_all(text, ["aaa", "pay it"]), *SENTENCES),
+    "guardrails.provenance:contained_kinds": of(
+        lambda value: contained_kinds(
             value[0], WORDS, (), {"secret": value[1]} if len(value) > 1 else {"s": frozenset(["00000a"])}
         ),
         labelled,
@@ -343,10 +348,10 @@ ROWS: Mapping[str, Row] = {
     "guardrails.provenance:argument_texts": of(
         lambda value: [*argument_texts({"a": value}, frozenset(["x"]))], strings, levels
     ),
-    "guardrails.provenance:telling": of(telling, strings, *SENTENCES),
-    "guardrails.provenance:listed": of(lambda value: listed(LINES, value, WORDS), people),
-    "guardrails.provenance:written": of(
-        lambda value: written({"a": value}, frozenset(f"mail:{text}" for text in value[:50])),
+    "guardrails.provenance:traceable_values": of(traceable_values, strings, *SENTENCES),
+    "guardrails.provenance:directory_entries": of(lambda value: directory_entries(LINES, value, WORDS), people),
+    "guardrails.provenance:repeated_names": of(
+        lambda value: repeated_names({"a": value}, frozenset(f"mail:{text}" for text in value[:50])),
         strings,
         lambda n: [f"a{k}@b.co" for k in range(n // 9)],
     ),
@@ -357,17 +362,19 @@ ROWS: Mapping[str, Row] = {
     "guardrails.redaction:Redactor.json": of(
         lambda value: redactor(SECRET).json(value), strings, escaped, levels, *FEW
     ),
-    "guardrails.redaction:spliced": of(
-        lambda text: spliced(text, [(at, at + 3, "x") for at in range(0, len(text), 2)]), "a"
+    "guardrails.redaction:replace_spans": of(
+        lambda text: replace_spans(text, [(at, at + 3, "x") for at in range(0, len(text), 2)]), "a"
     ),
-    "guardrails.repeated:Values.found": of(lambda value: [*Values(value[1]).found(value[0][0])], labelled),
+    "guardrails.repeated:Values.found": of(lambda value: [*Values(value[1]).find_in(value[0][0])], labelled),
     "guardrails.sanitizer:visible": of(visible, "a", "\u202e", "\U000e0041"),
     "guardrails.sanitizer:valid": of(valid, "a", "\ud800"),
-    "guardrails.sanitizer:Guard.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
-    "guardrails.sanitizer:Guard.answer": of(lambda text: sanitizer(BLOCKED).answer(text), *FEW),
-    "guardrails.sanitizer:Guard.json": of(lambda value: sanitizer(PHRASE).json(value), strings, levels, *FEW),
-    "guardrails.sanitizer:Guard.blocked": of(lambda value: sanitizer(BLOCKED).blocked(value, "result"), strings, *FEW),
-    "guardrails.sanitizer:Guard.arguments": of(lambda value: sanitizer().arguments(value), strings, levels),
+    "guardrails.sanitizer:Sanitizer.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
+    "guardrails.sanitizer:Sanitizer.answer": of(lambda text: sanitizer(BLOCKED).answer(text), *FEW),
+    "guardrails.sanitizer:Sanitizer.json": of(lambda value: sanitizer(PHRASE).json(value), strings, levels, *FEW),
+    "guardrails.sanitizer:Sanitizer.blocked": of(
+        lambda value: sanitizer(BLOCKED).blocked(value, "result"), strings, *FEW
+    ),
+    "guardrails.sanitizer:Sanitizer.arguments": of(lambda value: sanitizer().arguments(value), strings, levels),
     "sandbox.egress.requests:parse_head": of(
         parse_head,
         head,
@@ -376,12 +383,12 @@ ROWS: Mapping[str, Row] = {
     ),
     "sandbox.egress.requests:authority": of(authority, "a", "a:", "a.", "0x", "xn--"),
     "sandbox.egress.requests:tokens": of(lambda data: [*tokens(data)], lambda n: b"a, " * (n // 3)),
-    "sandbox.egress.client_hello:HelloReader.take": of(piecewise(lambda: ClientHelloReader().take), hello),
+    "sandbox.egress.client_hello:ClientHelloReader.take": of(piecewise(lambda: ClientHelloReader().take), hello),
     "sandbox.egress.response_scrubber:Scrubber.clean": of(
         bytes_of(Scrubber(["aaaab", SECRET]).clean), "a", "aaaab", SECRET[:9]
     ),
     "sandbox.egress.response_scrubber:Scrubber.held": of(bytes_of(Scrubber(["aaaab", SECRET]).held), "a", SECRET[:9]),
-    "workspace.answer_contract:Answer.problems": of(
+    "workspace.answer_contract:AnswerContract.problems": of(
         lambda text: AnswerContract(shape=ITEMS).problems(text, ()), *JSONS, "```", "\n", fences
     ),
 }
@@ -408,16 +415,16 @@ INSIDE: Mapping[str, str] = {
     "guardrails.content_rules:ContentRule.covers": "takes the name of an action",
     "guardrails.content_rules:read_content": "takes what load_toml reads",
     "guardrails.provenance:kind_of": "takes a canonical resource",
-    "guardrails.redaction:names_secret": "takes one name, with a bounded pattern",
+    "guardrails.redaction:is_secret_name": "takes one name, with a bounded pattern",
     "guardrails.secrets:Secrets.get": "takes the name of a secret",
     "guardrails.secrets:Secrets.values": "takes names of secrets",
     "guardrails.secrets:Secrets.present": "takes names of secrets",
     "guardrails.secrets:Secrets.set": "takes what an operator types",
-    "guardrails.secrets:checked": "takes what an operator types",
-    "guardrails.sanitizer:Cleaned.text": "changes nothing",
-    "guardrails.sanitizer:Cleaned.answer": "changes nothing",
-    "guardrails.sanitizer:Cleaned.json": "changes nothing",
-    "guardrails.sanitizer:Cleaned.arguments": "changes nothing",
+    "guardrails.secrets:check_value": "takes what an operator types",
+    "guardrails.sanitizer:AlreadySanitized.text": "changes nothing",
+    "guardrails.sanitizer:AlreadySanitized.answer": "changes nothing",
+    "guardrails.sanitizer:AlreadySanitized.json": "changes nothing",
+    "guardrails.sanitizer:AlreadySanitized.arguments": "changes nothing",
     "sandbox.egress.requests:Head.all": "looks through at most 100 fields",
     "sandbox.egress.requests:Requests.whole": "reads a body of bounded size, which h11 takes apart; its head is played in test_own_budget.py",
     "sandbox.egress.requests:malformed": "takes words of the code",

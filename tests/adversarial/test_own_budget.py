@@ -17,7 +17,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
-from remit.broker import CALLS_A_TURN
+from remit.broker import CALLS_PER_TURN
 from remit.core import WorkspaceError, in_thread, in_thread_to_its_end
 from remit.core.events import CallAnswered, CallDecided, ModelResponded
 from remit.core.parsing import Mismatch, check_schema, load_toml, read_rows, validate
@@ -75,23 +75,23 @@ def many(number: int) -> dict[str, Any]:
 # -- calls of one turn -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [CALLS_A_TURN + 1, CALLS_A_TURN + 2, 1_000, 4_800])
+@pytest.mark.parametrize("number", [CALLS_PER_TURN + 1, CALLS_PER_TURN + 2, 1_000, 4_800])
 def test_a_turn_of_thousands_of_calls_costs_no_more_than_the_calls_that_a_turn_may_hold(
     play: Play, number: int
 ) -> None:
     """Of those beyond, one is recorded, and its error says so for all of them."""
     played = play([many(number), DONE], calls=10)
     answered = [one.event for one in played.records if isinstance(one.event, CallAnswered)]
-    assert len(answered) == CALLS_A_TURN + 1
-    error = played.error(0, CALLS_A_TURN)
-    assert (error["code"], error["details"]) == ("budget_exhausted", {"limit": "calls_a_turn", "of": CALLS_A_TURN})
+    assert len(answered) == CALLS_PER_TURN + 1
+    error = played.error(0, CALLS_PER_TURN)
+    assert (error["code"], error["details"]) == ("budget_exhausted", {"limit": "calls_a_turn", "of": CALLS_PER_TURN})
     (first,) = [one.event for one in played.records if isinstance(one.event, ModelResponded)][:1]
-    assert len(first.proposed_calls) == CALLS_A_TURN + 1
+    assert len(first.proposed_calls) == CALLS_PER_TURN + 1
     assert played.ended.finished is not None
     assert played.ended.finished.outcome == "completed"
 
 
-@pytest.mark.parametrize("number", [1, CALLS_A_TURN])
+@pytest.mark.parametrize("number", [1, CALLS_PER_TURN])
 def test_every_call_of_a_turn_of_as_many_as_it_may_hold_is_decided(play: Play, number: int) -> None:
     """The twin."""
     played = play([many(number), DONE], calls=200)

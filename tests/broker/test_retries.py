@@ -45,11 +45,11 @@ def codes(played: Played, steps: int) -> list[str]:
 def test_waits_grow_are_spread_over_their_whole_length_and_never_beyond_the_cap() -> None:
     """Full jitter: between nothing and the backoff; no attempt overflows it (F6)."""
     for attempt in (*range(1, 11), 10_000):
-        waits = [retry.delay("r", step, 0, attempt) for step in range(200)]
+        waits = [retry.retry_delay("r", step, 0, attempt) for step in range(200)]
         most = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt - 1, 30))
         assert 0 <= min(waits) < most * 0.1
         assert most * 0.9 < max(waits) <= most
-    assert retry.delay("r", 0, 0, 1, asked_s=7.5) == 7.5
+    assert retry.retry_delay("r", 0, 0, 1, asked_s=7.5) == 7.5
 
 
 def test_a_tool_that_names_a_time_is_not_tried_before(play: Play) -> None:

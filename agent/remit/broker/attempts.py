@@ -238,10 +238,10 @@ class LiveExecutor:
             code=self._workspace.code(manifest.name),
             argv=fill_argv(action, call.arguments, own=OWN_FOLDER),
             root=self._root,
-            reads=_named(call, "file", "read"),
-            writes=_named(call, "file", "write"),
-            stores=_named(call, "store", "write"),
-            read_stores=_named(call, "store", "read"),
+            reads=_resources(call, "file", "read"),
+            writes=_resources(call, "file", "write"),
+            stores=_resources(call, "store", "write"),
+            read_stores=_resources(call, "store", "read"),
             programs=manifest.programs,
             env={name: os.environ[name] for name in manifest.env if name in os.environ},
             wall=manifest.limits.wall,
@@ -283,7 +283,7 @@ class LiveExecutor:
         try:
             value, size = await asyncio.wait_for(
                 # What was decided stays as it is, whatever the tool does to what it is given.
-                asyncio.to_thread(_returned, function, copy.deepcopy(arguments), schema),
+                asyncio.to_thread(_checked_value, function, copy.deepcopy(arguments), schema),
                 tool.manifest.limits.wall,
             )
             if size > tool.manifest.limits.output:
@@ -295,7 +295,7 @@ class LiveExecutor:
             most = tool.manifest.limits.wall
             code, message = "timeout", f"no result within {most:g} s"
             limit = ReachedLimit(name="wall", most=most, used=round(time.monotonic() - started, 3), unit="s")
-        except _FromTool as wrapped:
+        except _RaisedByTool as wrapped:
             failure = wrapped.__cause__
             assert failure is not None
             error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
@@ -324,22 +324,22 @@ class LiveExecutor:
         return self._hosted[manifest.name][action.name]
 
 
-class _FromTool(Exception):
+class _RaisedByTool(Exception):
     """Whatever a host tool raised."""
 
 
-def _returned(function: Callable[..., Json], arguments: dict[str, Json], schema: ActionSchema) -> tuple[Json, int]:
+def _checked_value(function: Callable[..., Json], arguments: dict[str, Json], schema: ActionSchema) -> tuple[Json, int]:
     """What the function returned, checked, and how many bytes it is. A `Refusal` is not the tool's word: its graph's, or ours."""
-    raised, value = _caught(function, arguments)
+    raised, value = _call_and_catch(function, arguments)
     if isinstance(raised, Refusal):
         raise raised
     if raised is not None:
-        raise _FromTool from raised
+        raise _RaisedByTool from raised
     check_output(schema, value)
     return value, len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def _caught(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[BaseException | None, Json]:
+def _call_and_catch(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[BaseException | None, Json]:
     """What the function raised, or what it returned: a tool that exits takes only itself away.
 
     It runs in a thread of its own, where no interrupt of this process arrives: one that is raised here is the tool's.
@@ -350,7 +350,7 @@ def _caught(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[
         return failure, None
 
 
-def _named(call: Call, kind: str, access: Access) -> tuple[str, ...]:
+def _resources(call: Call, kind: str, access: Access) -> tuple[str, ...]:
     """What the call was decided for, of that kind and with exactly that access."""
     return tuple(touch.name for touch in call.touches if (touch.kind, touch.access) == (kind, access))
 

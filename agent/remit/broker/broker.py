@@ -20,7 +20,7 @@ from remit.broker.approvals import requests as approval
 from remit.broker.attempts import ToolExecutor
 from remit.broker.context import counted_grants
 from remit.broker.decisions import Decider
-from remit.broker.execution import Execution, refused
+from remit.broker.execution import Execution, refusal_result
 from remit.broker.ports import ExecutionPorts
 from remit.core import (
     Call,
@@ -43,7 +43,7 @@ from remit.core.events import (
     CallDecided,
 )
 from remit.core.parsing import canonical_json, parse_arguments
-from remit.guardrails import Sanitizer, listed, written
+from remit.guardrails import Sanitizer, directory_entries, repeated_names
 from remit.journal import Record, meant
 from remit.workspace import Agent, Measure, Workspace
 from remit.workspace.manifest import resolve
@@ -61,7 +61,7 @@ class ApprovalPending(Exception):
 class Broker:
     """The one door between model and tools, for one run.
 
-    `confinement` is the sandbox's. `forgetful` says that secrets in recorded arguments are lost with the process that
+    `confinement` is the sandbox's. `needs_secrets` says that secrets in recorded arguments are lost with the process that
     heard them, so such a call cannot be carried out by another; only a replay, which carries nothing out, may go on.
     """
 
@@ -73,12 +73,12 @@ class Broker:
     ports: ExecutionPorts
     sanitizer: Sanitizer
     confinement: Confinement
-    forgetful: bool = True
-    _heard: dict[tuple[int, int], ProposedCall] = field(default_factory=dict[tuple[int, int], ProposedCall])
+    needs_secrets: bool = True
+    _unredacted: dict[tuple[int, int], ProposedCall] = field(default_factory=dict[tuple[int, int], ProposedCall])
     _calls: dict[tuple[int, int], Call] = field(default_factory=dict[tuple[int, int], Call])
 
     @property
-    def _carry(self) -> Execution:
+    def _execution(self) -> Execution:
         return Execution(
             workspace=self.workspace,
             agent=self.agent,
@@ -86,7 +86,7 @@ class Broker:
             attempts=self.attempts,
             ports=self.ports,
             sanitizer=self.sanitizer,
-            redirected=self._decider.redirected,
+            allows_redirect=self._decider.allows_redirect,
         )
 
     @cached_property
@@ -99,14 +99,16 @@ class Broker:
             confinement=self.confinement,
         )
 
-    def hear(self, step: int, proposed_calls: Sequence[ProposedCall]) -> tuple[ProposedCall, ...]:
+    def receive(self, step: int, proposed_calls: Sequence[ProposedCall]) -> tuple[ProposedCall, ...]:
         """The model's calls as they may be recorded; what they really said stays in this process only.
 
         Of those beyond what one turn may hold the first is kept, which says so; thousands cost no more than one.
         """
-        proposed_calls = proposed_calls[: budget.CALLS_A_TURN + 1]
-        shown = tuple(self.sanitizer.ask(ask) for ask in proposed_calls)
-        self._heard.update({(step, index): ask for index, ask in enumerate(proposed_calls) if shown[index].redacted})
+        proposed_calls = proposed_calls[: budget.CALLS_PER_TURN + 1]
+        shown = tuple(self.sanitizer.proposed_call(ask) for ask in proposed_calls)
+        self._unredacted.update(
+            {(step, index): ask for index, ask in enumerate(proposed_calls) if shown[index].redacted}
+        )
         return shown
 
     # ── decide: all calls of a step, in the model's order ────────────────────────────────────────────────────────────
@@ -119,9 +121,9 @@ class Broker:
         `cut` says that the model was stopped in its turn, by a length limit or a filter: none of its calls runs, because
         a cut `{"amount": 10` can read as a whole one.
         """
-        return tuple(self.deciding(step, proposed_calls, cut=cut))
+        return tuple(self.decide_each(step, proposed_calls, cut=cut))
 
-    def deciding(
+    def decide_each(
         self, step: int, proposed_calls: Sequence[ProposedCall], *, cut: bool = False
     ) -> Iterator[CallDecided]:
         """As `decide`, one call after the other, so that others may be heard in between."""
@@ -132,7 +134,7 @@ class Broker:
                 before.append(decided.call)
             yield decided
 
-    def latest(self, step: int, index: int) -> CallDecided | None:
+    def latest_decision(self, step: int, index: int) -> CallDecided | None:
         """The last decision recorded for that call."""
         found, number = None, 0
         while isinstance(event := self.record.get(f"call.decided/{step}/{index}/{number}"), CallDecided):
@@ -140,15 +142,15 @@ class Broker:
         return found
 
     def _decided(self, step: int, index: int, ask: ProposedCall, cut: bool, before: Sequence[Call]) -> CallDecided:
-        if (earlier := self.latest(step, index)) is not None:
+        if (earlier := self.latest_decision(step, index)) is not None:
             return earlier
-        if ask.redacted and (said := self.ports.unheard(step, index)) is not None:
+        if ask.redacted and (said := self.ports.lost_secret_result(step, index)) is not None:
             event = CallDecided(step=step, index=index, ask=ask, refused=said)
             self.record.append(event)
             return event
         shown: Call | None = None
         try:
-            budget.check_place(index)
+            budget.check_position(index)
             if cut:
                 raise Refusal(
                     "invalid_arguments",
@@ -158,17 +160,17 @@ class Broker:
                 )
             output = self._outstanding() + self._output_of(ask.action)
             budget.check_call(self.record.facts, self.agent.budget, self.ports.clock(step, index), output=output)
-            retry.check(self.record.facts, self.agent.budget, f"ask:{ask.action}")
-            call = self._resolve(step, index, self._heard.get((step, index), ask))
+            retry.check_tries(self.record.facts, self.agent.budget, f"ask:{ask.action}")
+            call = self._resolve(step, index, self._unredacted.get((step, index), ask))
             self._calls[step, index] = call
             shown = call.model_copy(update={"arguments": self.sanitizer.arguments(call.arguments)})
             if (note := self.sanitizer.blocked(call.arguments, "arguments", call.action)) is not None:
                 raise Refusal("content_blocked", f"the arguments may not go out: {note}", next_step="leave it out")
-            effect.check_twin_in_step(before, call)
-            retry.check(self.record.facts, self.agent.budget, meant(shown))
+            effect.check_duplicate_in_step(before, call)
+            retry.check_tries(self.record.facts, self.agent.budget, meant(shown))
             decision = self._decider.decide(call)
             if decision.verdict != "deny":
-                effect.check_repeated_effect(self.ports.facts(self.record, call, ""), call)
+                effect.check_repeated_effect(self.ports.run_state(self.record, call, ""), call)
             if decision.verdict == "ask":
                 approval.check_waiting_approvals(self.record.facts, self.agent.budget)
             if decision.verdict == "allow":
@@ -180,7 +182,9 @@ class Broker:
             )
             event = CallDecided(step=step, index=index, ask=ask, call=shown, decision=decision, quoted_by_user=spoken)
         except Refusal as refusal:
-            event = CallDecided(step=step, index=index, ask=ask, call=shown, refused=refused(self.sanitizer, refusal))
+            event = CallDecided(
+                step=step, index=index, ask=ask, call=shown, refused=refusal_result(self.sanitizer, refusal)
+            )
         self.record.append(event)
         return event
 
@@ -189,7 +193,7 @@ class Broker:
         tool, _ = self.workspace.action(call.action)
         limits = tool.manifest.limits
         most: dict[Measure, int] = {"calls": 1, "seconds": int(limits.wall * 1000), "bytes": limits.output}
-        self.ports.spend(self.record, call.step, call, most)
+        self.ports.reserve(self.record, call.step, call, most)
 
     def _outstanding(self) -> int:
         """The most bytes that allowed calls without an answer may still return."""
@@ -233,7 +237,7 @@ class Broker:
         )
 
     def _parse(self, step: int, index: int, ask: ProposedCall) -> dict[str, object]:
-        if ask.redacted and self.forgetful and (step, index) not in self._heard:
+        if ask.redacted and self.needs_secrets and (step, index) not in self._unredacted:
             raise Refusal(
                 "cancelled",
                 "the arguments held a secret that is not recorded, and the process that heard it ended",
@@ -262,7 +266,7 @@ class Broker:
         answered = self.record.get(f"call.answered/{step}/{index}/-")
         if isinstance(answered, CallAnswered):
             return answered.result
-        decided = self.latest(step, index)
+        decided = self.latest_decision(step, index)
         assert decided is not None  # the graph decides a step before it performs it
         if decided.refused is not None or decided.call is None:
             assert decided.refused is not None
@@ -271,11 +275,11 @@ class Broker:
             call = self._calls.get((step, index), decided.call)
             decision = self._approved(decided, call)
         except Refusal as refusal:
-            return self._answer(step, index, refused(self.sanitizer, refusal))
+            return self._answer(step, index, refusal_result(self.sanitizer, refusal))
         ask = decided.ask
-        whole = not ask.redacted or not self.forgetful or (step, index) in self._heard
-        result = await self._carry.out(call, decision, whole=whole, unheard=lambda: self._lost_secret(call, ask))
-        self.ports.spent(self.record, step, call, self._used(step, index))
+        whole = not ask.redacted or not self.needs_secrets or (step, index) in self._unredacted
+        result = await self._execution.run(call, decision, whole=whole, unheard=lambda: self._lost_secret(call, ask))
+        self.ports.record_usage(self.record, step, call, self._used(step, index))
         return self._answer(step, index, result, call)
 
     async def give_up(self, step: int, index: int, refusal: Refusal) -> Result:
@@ -284,7 +288,7 @@ class Broker:
         What people have said of it, and what came of an attempt that was cut off, is recorded first and goes before.
         """
         answered = self.record.get(f"call.answered/{step}/{index}/-")
-        decided = self.latest(step, index)
+        decided = self.latest_decision(step, index)
         assert decided is not None
         if isinstance(answered, CallAnswered) or decided.call is None:
             return await self.perform(step, index)
@@ -299,7 +303,7 @@ class Broker:
             pass
         except Refusal as said:
             refusal = said
-        return self._answer(step, index, refused(self.sanitizer, refusal, ended))
+        return self._answer(step, index, refusal_result(self.sanitizer, refusal, ended))
 
     def _used(self, step: int, index: int) -> dict[Measure, int]:
         """What the call has really taken, over all of its attempts."""
@@ -320,7 +324,7 @@ class Broker:
         if decision.verdict == "ask":
             requested = self._requested(call, decision)
             self.record.refresh()
-            if self.ports.waits(call):
+            if self.ports.awaits_answers(call):
                 raise ApprovalPending(requested)
             rejected = self.record.get(f"approval.rejected/{call.step}/{call.index}/{decision.decision_digest}")
             if isinstance(rejected, ApprovalRejected):
@@ -362,7 +366,7 @@ class Broker:
 
     def _void(self, call: Call, requested: ApprovalRequested, decision: Decision) -> None:
         """Record which approvals that were given count no more, and why."""
-        facts = self.ports.facts(self.record, call, requested.decision_digest)
+        facts = self.ports.run_state(self.record, call, requested.decision_digest)
         asked = facts.open.get((call.step, call.index))
         moment = self._decider.moment(call, self._decider.policy(call), decision.decision_digest)
         still = counted_grants(facts, call, moment)
@@ -400,7 +404,7 @@ class Broker:
         """
         if not ask.redacted:
             return None
-        if (said := self.ports.unheard(call.step, call.index)) is None:
+        if (said := self.ports.lost_secret_result(call.step, call.index)) is None:
             self._parse(call.step, call.index, ask)
         return said
 
@@ -410,7 +414,7 @@ class Broker:
         names = frozenset[str]()
         if call is not None and isinstance(result, Succeeded):
             _, action = self.workspace.action(call.action)
-            opened = self.ports.facts(self.record, call, "").open.get((step, index))
+            opened = self.ports.run_state(self.record, call, "").open.get((step, index))
             # INVARIANT: what came in after the call was decided was not looked at by it, and keeps its labels.
             labels_removed = tuple(
                 label for label in action.removes_labels if opened is not None and label not in opened.since
@@ -418,9 +422,9 @@ class Broker:
             trusted = opened is not None and opened.trusted
             if action.effect != "read" or trusted:
                 facts = self.record.facts
-                names = listed(action.listings, result.value, facts.words, facts.directory)
+                names = directory_entries(action.listings, result.value, facts.words, facts.directory)
                 # What an act itself made is the run's own, whoever chose to make it; what it only repeats is not.
-                names = names if trusted else names - written(self.sanitizer.arguments(call.arguments), names)
+                names = names if trusted else names - repeated_names(self.sanitizer.arguments(call.arguments), names)
         answered = CallAnswered(
             step=step, index=index, result=result, labels_removed=labels_removed, directory_added=tuple(sorted(names))
         )

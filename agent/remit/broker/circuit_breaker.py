@@ -26,15 +26,15 @@ def check_circuit(shared: Record, call: Call, now: int) -> None:
     if circuit is None or not circuit.opened_at:
         return
     if now < circuit.rests_until:
-        raise _open(tool, circuit.failures, circuit.rests_until - now)
+        raise _open_refusal(tool, circuit.failures, circuit.rests_until - now)
     # A trial that never came back, because its process died, gives way to another.
     if circuit.trials and now < circuit.tried_at + int(circuit.rest_s * NANO):
-        raise _open(tool, circuit.failures, circuit.tried_at + int(circuit.rest_s * NANO) - now)
+        raise _open_refusal(tool, circuit.failures, circuit.tried_at + int(circuit.rest_s * NANO) - now)
     trial = ToolTrialStarted(tool=tool, run=call.run, opened_at=circuit.opened_at, number=circuit.trials + 1)
     try:
         shared.append(trial, durable=False)
     except AlreadyRecorded:
-        raise _open(tool, circuit.failures, int(circuit.rest_s * NANO)) from None
+        raise _open_refusal(tool, circuit.failures, int(circuit.rest_s * NANO)) from None
 
 
 def count_attempt(shared: Record, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
@@ -59,7 +59,7 @@ def count_attempt(shared: Record, call: Call, attempt: int, code: Code | None, b
         return  # another worker on this run has told
 
 
-def _open(tool: str, failures: int, left: int) -> Refusal:
+def _open_refusal(tool: str, failures: int, left: int) -> Refusal:
     seconds = round(max(left, 0) / NANO + 0.05, 1)
     return Refusal(
         "circuit_open",

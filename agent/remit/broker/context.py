@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from remit.core import Call, Confinement, Context, Grant, Json
 from remit.core.events import NANO, RunStarted
 from remit.core.parsing import URL_KINDS
-from remit.guardrails import argument_texts, carried, intends, kind_of, said, unnamed
+from remit.guardrails import argument_texts, contained_kinds, kind_of, quotes_all, requests_action, unnamed_resources
 from remit.journal import RunState
 
 
-def goes_out(call: Call) -> bool:
+def leaves_system(call: Call) -> bool:
     """Whether somebody may come to read what the call says: it acts, or it asks for a page, whose query is a text too."""
     return call.effect != "read" or any(touch.kind in URL_KINDS and not touch.fixed for touch in call.touches)
 
@@ -49,15 +49,15 @@ def policy_context(
     place = (call.step, call.index)
     words = facts.words
     chosen = [touch for touch in call.touches if not touch.fixed]
-    strange = unnamed(words, chosen, facts.directory)
+    strange = unnamed_resources(words, chosen, facts.directory)
     unknown = frozenset(kind_of(resource) for resource in strange if resource not in facts.directory)
     carries = frozenset[str]()
-    if goes_out(call):
+    if leaves_system(call):
         names = {touch.name for touch in chosen} | {touch.resource for touch in chosen}
         texts = argument_texts(call.arguments if shown is None else shown, names)
-        carries = carried(texts, words, facts.directory, facts.values)
+        carries = contained_kinds(texts, words, facts.directory, facts.values)
         if spoken is None:
-            spoken = said(words, argument_texts(call.arguments, names))
+            spoken = quotes_all(words, argument_texts(call.arguments, names))
     approvals: dict[str, int] = {}
     for grant in counted_grants(facts, call, moment):
         approvals[grant.role] = approvals.get(grant.role, 0) + 1
@@ -69,7 +69,7 @@ def policy_context(
         unidentified=unknown,
         contains=carries,
         quoted_by_user=bool(spoken),
-        requested_by_user=intends(words, means),
+        requested_by_user=requests_action(words, means),
         effect=call.effect,
         calls=facts.calls(but=place),
         approvals=approvals,
@@ -94,12 +94,12 @@ def counted_grants(facts: RunState, call: Call, moment: Moment) -> tuple[Grant, 
         grant
         for grant in asked.grants
         if (grant.until is None or moment.at < grant.until)
-        and _is_person(grant.approver, call, facts.started)
+        and _is_another_person(grant.approver, call, facts.started)
         and grant.role in moment.roles_of(grant.approver)
     )
 
 
-def _is_person(approver: str, call: Call, started: RunStarted | None) -> bool:
+def _is_another_person(approver: str, call: Call, started: RunStarted | None) -> bool:
     """Another person: neither a subject of the call nor whoever started the run in that subject's name."""
     own = (*call.subjects.all, started.actor if started else "")
     return approver.startswith("user:") and approver != "user:none" and approver not in own

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from remit.broker.approvals.summary import shown_facts
-from remit.broker.context import Moment, goes_out, policy_context
+from remit.broker.context import Moment, leaves_system, policy_context
 from remit.broker.ports import ExecutionPorts
 from remit.core import Call, Confinement, Decision, Refusal, RemitError, Request, ResourceAccess, Scope, decision_digest
 from remit.core.parsing import digest
@@ -93,12 +93,12 @@ class Decider:
         """What policy is asked; `nobody` as if nobody had approved anything."""
         _, action = self.workspace.action(call.action)
         facts = policy_context(
-            self.ports.facts(self.record, call, bound),
+            self.ports.run_state(self.record, call, bound),
             call,
             self.moment(call, policy, "nobody" if nobody else bound),
             means=action.means,
-            shown=self.sanitizer.arguments(call.arguments) if goes_out(call) else None,
-            spoken=self.ports.said(call.step, call.index),
+            shown=self.sanitizer.arguments(call.arguments) if leaves_system(call) else None,
+            spoken=self.ports.quoted_by_user(call.step, call.index),
         )
         resources = tuple(touch.resource for touch in call.touches)
         subjects = call.subjects.all if self._scope is None else (*call.subjects.all, SUBJECT)
@@ -115,7 +115,7 @@ class Decider:
             decision_digest=bound,
         )
 
-    def redirected(self, call: Call, url: str) -> bool:
+    def allows_redirect(self, call: Call, url: str) -> bool:
         """Whether the call may go on to a URL that it was redirected to: decided as a call of its own, without its approvals."""
         request = digest({"request": call.request_digest, "redirected": url})
         touches = (ResourceAccess(access="use", resource=url),)

@@ -70,7 +70,7 @@ def _doubts(facts: RunState, call: Call) -> tuple[InDoubtEffect, ...]:
     return tuple(doubt for doubt in facts.doubts if doubt.effect == effect)
 
 
-def check_twin_in_step(calls: Sequence[Call], call: Call) -> None:
+def check_duplicate_in_step(calls: Sequence[Call], call: Call) -> None:
     """Raise `invalid_arguments` where an earlier call of the same turn is this very one and cannot be undone."""
     twin = next((other for other in calls if other.request_digest == call.request_digest), None)
     if call.effect == "once" and twin is not None:
@@ -109,15 +109,15 @@ def lost_attempt(call: Call, number: int) -> AttemptEnded:
     )
 
 
-def settlements(record: Record, step: int, index: int, who: Literal["probe", "person"]) -> int:
+def count_settlements(record: Record, step: int, index: int, who: Literal["probe", "person"]) -> int:
     """How often that effect was looked after so far."""
     return record.count(f"effect.settled/{step}/{index}/{who}")
 
 
 def effects_in_doubt(record: Record) -> list[InDoubt]:
     """The effects of this run that may have happened, in order; also those whose process died and was not taken up."""
-    found = [_open(record, *place) for place in record.facts.open if _is_open(record, place)]
-    found += [_answered(record.run, doubt) for doubt in record.facts.doubts if doubt.settled is None]
+    found = [_open_effect(record, *place) for place in record.facts.open if _is_open(record, place)]
+    found += [_answered_effect(record.run, doubt) for doubt in record.facts.doubts if doubt.settled is None]
     return sorted(found, key=lambda item: (item.step, item.index))
 
 
@@ -155,7 +155,7 @@ def settle_effect(
     event = EffectSettled(
         step=step,
         index=index,
-        number=settlements(record, step, index, "person") + 1,
+        number=count_settlements(record, step, index, "person") + 1,
         landed=landed,
         by=person,
         account=account,
@@ -174,10 +174,10 @@ def _is_open(record: Record, place: tuple[int, int]) -> bool:
     return number > 0 and (call.doubtful or ended is None)
 
 
-def _open(record: Record, step: int, index: int) -> InDoubt:
+def _open_effect(record: Record, step: int, index: int) -> InDoubt:
     action = record.facts.open[step, index].action
     return InDoubt(run=record.run, step=step, index=index, action=action, answered=False)
 
 
-def _answered(run: str, doubt: InDoubtEffect) -> InDoubt:
+def _answered_effect(run: str, doubt: InDoubtEffect) -> InDoubt:
     return InDoubt(run=run, step=doubt.step, index=doubt.index, action=doubt.action, answered=True)

@@ -41,14 +41,16 @@ from remit.workspace.manifest import Action
 LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
 
 # The codes whose message the tool itself wrote, and an outsider through it.
-TOLD_BY_TOOL: Final[frozenset[Code]] = frozenset({"tool_failed", "tool_crashed", "sandbox_violation", "invalid_output"})
+WRITTEN_BY_TOOL: Final[frozenset[Code]] = frozenset(
+    {"tool_failed", "tool_crashed", "sandbox_violation", "invalid_output"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Execution:
     """Carries out the calls of one run, each at most once where it cannot be undone.
 
-    `redirected` answers whether a call may go on to a URL that its decision did not name.
+    `allows_redirect` answers whether a call may go on to a URL that its decision did not name.
     """
 
     workspace: Workspace
@@ -57,9 +59,9 @@ class Execution:
     attempts: ToolExecutor
     ports: ExecutionPorts
     sanitizer: Sanitizer
-    redirected: Callable[[Call, str], bool]
+    allows_redirect: Callable[[Call, str], bool]
 
-    async def out(self, call: Call, decision: Decision, *, whole: bool, unheard: Callable[[], Failed | None]) -> Result:
+    async def run(self, call: Call, decision: Decision, *, whole: bool, unheard: Callable[[], Failed | None]) -> Result:
         """Attempt the call until it has succeeded, has failed for good, or may not be tried again.
 
         `whole`: its arguments are those that the model wrote, no secret of them is lost; `unheard` is asked before each new
@@ -72,7 +74,7 @@ class Execution:
                 settled = await self._settled(call, action, ended, whole)
                 again = settled is not None and settled.landed == "not_landed" and ended.lost
                 if ended.retry_in_s is None and not again:
-                    return result(action, ended, settled, self._labels(call, action))
+                    return result_of(action, ended, settled, self._labels(call, action))
                 await self.ports.sleep(call, ended.retry_in_s or 0.0)
             try:
                 if (said := unheard()) is not None:
@@ -82,18 +84,18 @@ class Execution:
                 number += 1
                 ended = await self._attempt(call, decision, action, number)
             except Refusal as refusal:
-                return refused(self.sanitizer, refusal, ended)
+                return refusal_result(self.sanitizer, refusal, ended)
 
     async def _settled(self, call: Call, action: Action, ended: AttemptEnded, whole: bool) -> EffectSettled | None:
         """What is known of an effect whose end nobody saw: as a person said, or as the tool's probe finds; None otherwise."""
-        facts = self.ports.facts(self.record, call, "").open.get((call.step, call.index))
+        facts = self.ports.run_state(self.record, call, "").open.get((call.step, call.index))
         if ended.landed != "unknown" or ended.retry_in_s is not None or facts is None or not facts.effect:
             return None
         if facts.settled is not None and facts.settled.landed != "unknown":
             return facts.settled
         if not action.probe or not whole:
             return None
-        number = effect.settlements(self.record, call.step, call.index, "probe") + 1
+        number = effect.count_settlements(self.record, call.step, call.index, "probe") + 1
         found = await self.attempts.probe(call, number, idempotency_key=facts.key)
         tool, _, _ = call.action.partition(".")
         settled = EffectSettled(
@@ -110,11 +112,11 @@ class Execution:
 
     async def _attempt(self, call: Call, decision: Decision, action: Action, number: int) -> AttemptEnded:
         """Intend, run, check and clean one attempt. No record, no effect."""
-        facts = self.ports.facts(self.record, call, "")
+        facts = self.ports.run_state(self.record, call, "")
         if number == 1:
             effect.check_repeated_effect(facts, call)
         profile, confinement = self.attempts.prepare(call, number)
-        check_bound(call, self.sanitizer)
+        check_arguments_unchanged(call, self.sanitizer)
         key = effect.idempotency_key(call, facts) if self.attempts.keyed(call) else ""
         intended = AttemptBegun(
             step=call.step,
@@ -132,7 +134,7 @@ class Execution:
         ended = await self._ended(call, action, number, attempted)
         self.record.append(ended, durable=call.effect != "read")
         tool, _ = self.workspace.action(call.action)
-        self.ports.ended(call, number, attempted.code, tool.manifest.breaker)
+        self.ports.attempt_ended(call, number, attempted.code, tool.manifest.breaker)
         if attempted.code in ("sandbox_unavailable", "unrecorded"):
             raise RunEnded("sandbox_unavailable", attempted.message, fix="run `remit doctor`")
         return ended
@@ -141,10 +143,10 @@ class Execution:
         """One attempt, ended from outside when the run's time is up or somebody holds it: its processes are killed."""
         until = budget.wall_end(self.record.facts, self.agent.budget)
         attempt = self.attempts.attempt(
-            call, number, idempotency_key=key, decide=lambda url: self.redirected(call, url)
+            call, number, idempotency_key=key, decide=lambda url: self.allows_redirect(call, url)
         )
         work = asyncio.ensure_future(attempt)
-        stop = asyncio.ensure_future(self.ports.stopped(call, until))
+        stop = asyncio.ensure_future(self.ports.wait_until_stopped(call, until))
         try:
             await asyncio.wait({work, stop}, return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
@@ -190,7 +192,7 @@ class Execution:
             cause=attempted.code if attempted.code not in (code, None) else None,
             error=attempted.error,
             message=self.sanitizer.text(attempted.message, action=call.action)[:LONGEST_TEXT],
-            labels=self._labels(call, action) if attempted.code in TOLD_BY_TOOL and not retried else (),
+            labels=self._labels(call, action) if attempted.code in WRITTEN_BY_TOOL and not retried else (),
             value=self.sanitizer.json(attempted.value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
@@ -202,7 +204,7 @@ class Execution:
             stderr=self.sanitizer.text(attempted.stderr, action=call.action),
             spent=attempted.spent,
             limit=attempted.limit,
-            retry_in_s=retry.delay(call.run, call.step, call.index, number, attempted.retry_after_s)
+            retry_in_s=retry.retry_delay(call.run, call.step, call.index, number, attempted.retry_after_s)
             if retried
             else None,
             retry_after_s=attempted.retry_after_s,
@@ -217,16 +219,16 @@ class Execution:
         return connection.model_copy(update={"path": path, "why": why})
 
     def _may_retry(self, call: Call, action: Action, number: int, code: Code, attempted: AttemptOutcome) -> bool:
-        facts = self.ports.facts(self.record, call, "")
+        facts = self.ports.run_state(self.record, call, "")
         open_call = facts.open.get((call.step, call.index))
         return (
-            retry.again(call.effect, action.retry, attempt=number, code=code, error=attempted.error)
+            retry.allows_retry(call.effect, action.retry, attempt=number, code=code, error=attempted.error)
             and (attempted.retry_after_s or 0.0) <= retry.LONGEST_WAIT_S
-            and (open_call is None or retry.left(facts, self.agent.budget, open_call.meant))
+            and (open_call is None or retry.has_tries_left(facts, self.agent.budget, open_call.meant))
         )
 
 
-def check_bound(call: Call, sanitizer: Sanitizer) -> None:
+def check_arguments_unchanged(call: Call, sanitizer: Sanitizer) -> None:
     """Raise `policy_denied` unless the arguments are those that were decided: nothing may rewrite them on the way (E7)."""
 
     def fits(arguments: Mapping[str, Json]) -> bool:
@@ -242,14 +244,14 @@ def check_bound(call: Call, sanitizer: Sanitizer) -> None:
         )
 
 
-def result(action: Action, ended: AttemptEnded, settled: EffectSettled | None, labels: tuple[str, ...]) -> Result:
+def result_of(action: Action, ended: AttemptEnded, settled: EffectSettled | None, labels: tuple[str, ...]) -> Result:
     """The one result of a call that was attempted; `labels` are those that it puts on the run where it succeeded."""
     if ended.code is None:
         return Succeeded(value=ended.value, labels=labels)
     if settled is not None and settled.landed == "landed" and settled.value is not None:
         return Succeeded(value=settled.value, labels=labels)
     code, landed, message = ended.code, ended.landed, ended.message
-    retryable = retry.retryable(action.effect, action.retry, code=code, error=ended.error)
+    retryable = retry.model_may_retry(action.effect, action.retry, code=code, error=ended.error)
     if settled is not None and settled.landed == "landed":
         landed, message = "landed", f"it has happened, says {settled.by}; what it returned is lost"
     elif settled is not None and settled.landed == "not_landed":
@@ -276,7 +278,7 @@ def result(action: Action, ended: AttemptEnded, settled: EffectSettled | None, l
     return Failed(error=error)
 
 
-def refused(sanitizer: Sanitizer, refusal: Refusal, ended: AttemptEnded | None = None) -> Failed:
+def refusal_result(sanitizer: Sanitizer, refusal: Refusal, ended: AttemptEnded | None = None) -> Failed:
     """The refusal as the model reads it; `ended` is the last attempt of a call that was already tried."""
     details = dict(refusal.details)
     if ended is not None and ended.landed != "none":

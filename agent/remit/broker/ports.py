@@ -27,11 +27,11 @@ class ExecutionPorts(Protocol):
         """Whether stock Casbin allows, under those rules, what was decided about the call."""
         ...
 
-    def said(self, step: int, index: int) -> bool | None:
+    def quoted_by_user(self, step: int, index: int) -> bool | None:
         """Whether the user said all texts of that call, where its arguments were not recorded whole; None: look at them."""
         ...
 
-    def facts(self, record: Record, call: Call, decision_digest: str) -> RunState:
+    def run_state(self, record: Record, call: Call, decision_digest: str) -> RunState:
         """What that decision about the call may stand on."""
         ...
 
@@ -40,20 +40,20 @@ class ExecutionPorts(Protocol):
         that went on without the call."""
         ...
 
-    def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+    def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         """Take note, for all runs, of how an attempt of that tool ended."""
         ...
 
-    async def stopped(self, call: Call, until: int) -> tuple[Code, str]:
+    async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         """Return once what the call does must end: its code, and why. `until` is Unix nanoseconds."""
         ...
 
-    def waits(self, call: Call) -> bool:
+    def awaits_answers(self, call: Call) -> bool:
         """Whether people have yet to be heard here; live, only the journal knows. Raises the refusal of a call that was given
         up while people were asked."""
         ...
 
-    def unheard(self, step: int, index: int) -> Failed | None:
+    def lost_secret_result(self, step: int, index: int) -> Failed | None:
         """How a call ended whose secret only another process heard; None where that is not recorded."""
         ...
 
@@ -61,13 +61,13 @@ class ExecutionPorts(Protocol):
         """Wait that long before the next attempt, or until somebody holds the call."""
         ...
 
-    def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         """Reserve that much of what all runs share, for a call or (None) for the step's turn; once, however often asked.
 
         Raises a refusal `rate_limited` or `budget_exhausted`, with the time to come back.
         """
         ...
 
-    def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         """Say what a reservation came to."""
         ...

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from remit.core import FrozenModel, Json, Problem, WorkspaceError, action_matches
 from remit.core.parsing import Matching, Summary, TomlTable, load_toml, read_table, texts_of, toml_line
-from remit.guardrails.redaction import spliced
+from remit.guardrails.redaction import replace_spans
 from remit.guardrails.secret_formats import DETECTORS, OWN
 
 CONTENT: Final = "policies/content.toml"
@@ -108,7 +108,7 @@ class Content(FrozenModel):
             return None
         leaves = texts_of(value)
         texts = [*leaves, "".join(leaves), " ".join(leaves)]
-        return next((rule.note for rule in rules if any(rule.found(text) for text in texts)), None)
+        return next((rule.note for rule in rules if any(rule.find(text) for text in texts)), None)
 
     def replaced(self, text: str, where: Where, action: str = "") -> str:
         """The text with what `redact` rules find replaced by `[email removed]`."""
@@ -116,9 +116,9 @@ class Content(FrozenModel):
             (start, end, f"[{'phrase' if name == 'blocked' else name} removed]")
             for rule in self.rules
             if rule.do == "redact" and rule.covers(where, action)
-            for start, end, name in rule.found(text)
+            for start, end, name in rule.find(text)
         )
-        return spliced(text, pieces)
+        return replace_spans(text, pieces)
 
 
 def read_content(text: str) -> Content:
@@ -135,7 +135,7 @@ def read_content(text: str) -> Content:
         *(("personal", number, one) for number, one in enumerate(found.personal)),
     ]
     for room, number, one in given:
-        problems += _senseless(text, (room, str(number)), one)
+        problems += _rule_problems(text, (room, str(number)), one)
         rules.append(_rule(one))
     for number, name in enumerate(found.secrets.off):
         if name not in OWN and name not in DETECTORS:
@@ -154,7 +154,7 @@ def _rule(one: PhraseTable | PersonalTable) -> ContentRule:
     return rule.model_copy(update={"kinds": tuple(one.kinds), "but": tuple(one.but)})
 
 
-def _senseless(text: str, at: tuple[str, ...], one: PhraseTable | PersonalTable) -> Iterator[Problem]:
+def _rule_problems(text: str, at: tuple[str, ...], one: PhraseTable | PersonalTable) -> Iterator[Problem]:
     if "arguments" in one.where and one.do == "redact":
         what = "arguments cannot be replaced: a tool would get what nobody asked for"
         yield Problem(file=CONTENT, line=toml_line(text, *at, "do"), what=what, fix='write do = "block"')

@@ -78,9 +78,9 @@ class KnownSecret:
         data = secret.encode("utf-8", "surrogatepass")
         self._escaped = re.compile("".join(_alternatives(character) for character in secret))
         self._hex = data.hex()
-        sixty_four = _cores(data, 3, 6, base64.b64encode)
+        sixty_four = _stable_parts(data, 3, 6, base64.b64encode)
         self._cores = sixty_four | {core.translate(str.maketrans("+/", "-_")) for core in sixty_four}
-        self._cores |= _cores(data, 5, 5, base64.b32encode)
+        self._cores |= _stable_parts(data, 5, 5, base64.b32encode)
 
     def find(self, reading: Reading) -> list[Found]:
         """Every place where it stands whole."""
@@ -141,7 +141,7 @@ def _alternatives(character: str) -> str:
     return f"(?:{'|'.join(sorted(ways, key=len, reverse=True))})"
 
 
-def _cores(data: bytes, group: int, bits: int, encode: Callable[[bytes], bytes]) -> set[str]:
+def _stable_parts(data: bytes, group: int, bits: int, encode: Callable[[bytes], bytes]) -> set[str]:
     """What every text that holds the secret has in common in that encoding, for each place in a group where it may begin.
 
     That is the part which its neighbours do not change, so it never reaches the padding.
@@ -169,5 +169,5 @@ def spellings(secret: str) -> frozenset[str]:
         found |= quoted | {re.sub("%[0-9A-F]{2}", lambda one: one[0].lower(), text) for text in quoted}
         found |= {data.hex(), data.hex().upper()}
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            found |= _cores(data, 3, 6, encode)
+            found |= _stable_parts(data, 3, 6, encode)
     return frozenset(text for text in found if len(text) >= SHORTEST_SECRET)

@@ -95,60 +95,62 @@ class _Place:
         return self.written[:1].isupper()
 
 
-def names(words: str, kind: str, name: str, directory: Collection[str] = ()) -> bool:
+def names_thing(words: str, kind: str, name: str, directory: Collection[str] = ()) -> bool:
     """Whether the words name that thing.
 
     The directory decides where they alone do not: a name that it has is one, and what it has as another kind of thing only
     is no name of this kind unless a word for this kind is beside it.
     """
     listed = f"{kind}:{name}" in directory
-    elsewhere = _known_elsewhere(kind, name, directory)
-    for place in _places(words, kind, name):
+    elsewhere = _listed_as_another_kind(kind, name, directory)
+    for place in _occurrences(words, kind, name):
         if listed and (place.written == name or " " in name):
             return True
         if place.written not in (name, name.lower()) and f"{kind}:{place.written}" in directory:
             continue  # the user wrote another thing's name, which is the same in capitals
-        if _tied(place, name) or (not elsewhere and not _of_another_kind(place) and _alone(place, kind, name)):
+        if _has_kind_word(place, name) or (
+            not elsewhere and not _means_another_kind(place) and _reads_as_name(place, kind, name)
+        ):
             return True
     return False
 
 
-def named_in_parts(words: str, kind: str, parts: Sequence[str]) -> bool:
+def names_person(words: str, kind: str, parts: Sequence[str]) -> bool:
     """Whether a person's first and last name stand in the words side by side, as one proper name."""
     if kind not in PEOPLE or len(parts) != 2:
         return False
     whole = " ".join(parts)
-    return any(place.written == whole and _proper(place) for place in _places(words, kind, whole))
+    return any(place.written == whole and _is_proper_name(place) for place in _occurrences(words, kind, whole))
 
 
-def calls(words: str, kind: str, alias: str, directory: Collection[str] = (), *, capital: bool) -> bool:
+def refers_by_alias(words: str, kind: str, alias: str, directory: Collection[str] = (), *, capital: bool) -> bool:
     """Whether the words speak of a thing by that other name of one word, which others may have chosen.
 
     The name of anything in the directory will do; with `capital`, so will one that has a capital inside of a sentence.
     """
-    if _itself(kind, alias) or names(words, kind, alias):
+    if _is_unambiguous(kind, alias) or names_thing(words, kind, alias):
         return True
     known = alias in _kinds_by_name(frozenset(directory))
     return any(
         place.written == alias
         and (known or (capital and place.capital and not place.opens and alias.lower() not in CONNECTING | CALENDAR))
-        for place in _places(words, kind, alias)
+        for place in _occurrences(words, kind, alias)
     )
 
 
-def _places(words: str, kind: str, name: str) -> Iterator[_Place]:
+def _occurrences(words: str, kind: str, name: str) -> Iterator[_Place]:
     """Where the name stands as a whole: as it is or with capitals of the user's, and a phrase in any case."""
     found = re.finditer(rf"(?<![\w./:%+*-])(?<![\w.+-][@#]){re.escape(name)}(?![\w/@:%+*-]|\.\w)", words, re.IGNORECASE)
-    fits = _words_for(kind)
+    fits = _words_for_kind(kind)
     for number, match in enumerate(found):
         written = match.group()
         if number >= MOST_PLACES:
             return
         if written == name or written.lower() == name or " " in name:
-            yield _place(words, match.start(), match.end(), fits)
+            yield _occurrence(words, match.start(), match.end(), fits)
 
 
-def _place(words: str, start: int, end: int, fits: frozenset[str]) -> _Place:
+def _occurrence(words: str, start: int, end: int, fits: frozenset[str]) -> _Place:
     written, before, behind = words[start:end], words[max(0, start - NEAR) : start], words[end : end + NEAR]
     sigil = next((one for one in (written[:1], before[-1:]) if one in _SIGILS), "")
     before = before.removesuffix(sigil)
@@ -167,17 +169,17 @@ def _place(words: str, start: int, end: int, fits: frozenset[str]) -> _Place:
         behind=behind,
         label=label[1].lower() if label and not behind.partition("\n")[0].strip() else "",
         amid=bool(
-            (near and near[0][0].isupper() and not _opens(before.rstrip()[: -len(near[0])]))
+            (near and near[0][0].isupper() and not _starts_sentence(before.rstrip()[: -len(near[0])]))
             or (following and following[1][0].isupper() and following[1] != "I")
         ),
-        opens=_opens(before),
+        opens=_starts_sentence(before),
         quoted=quoted,
         sigil=sigil,
         fits=fits,
     )
 
 
-def _opens(before: str) -> bool:
+def _starts_sentence(before: str) -> bool:
     """Whether a sentence begins behind that text."""
     return before.rstrip(_OPENING)[-1:] in ("", *".!?:\n")
 
@@ -199,7 +201,7 @@ def _words_before(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=256)
-def _words_for(kind: str) -> frozenset[str]:
+def _words_for_kind(kind: str) -> frozenset[str]:
     """The words by which people speak of things of a kind."""
     own = kind.replace("_", "-").lower()
     return frozenset({own, own.rpartition("-")[2]}).union(*(family for family in FAMILIES if own in family))
@@ -214,30 +216,33 @@ def _kinds_by_name(directory: frozenset[str]) -> dict[str, frozenset[str]]:
     return {name: frozenset(kinds) for name, kinds in found.items()}
 
 
-def _known_elsewhere(kind: str, name: str, directory: Collection[str]) -> bool:
+def _listed_as_another_kind(kind: str, name: str, directory: Collection[str]) -> bool:
     """Whether the directory has the name, and only for things that are called by other words."""
     kinds = _kinds_by_name(frozenset(directory)).get(name, frozenset())
-    return bool(kinds) and not any(_words_for(one) & _words_for(kind) for one in kinds)
+    return bool(kinds) and not any(_words_for_kind(one) & _words_for_kind(kind) for one in kinds)
 
 
 # ------------------------------------------------------------------------------------------------- words for the kind
 
 
-def _tied(place: _Place, name: str) -> bool:
+def _has_kind_word(place: _Place, name: str) -> bool:
     """Whether a word for its kind stands beside it, where such a word stands beside a name."""
     if place.quoted or place.sigil:
-        return bool({_single(place.before[:1]), _single(_called(place)), _single(_next(place.behind))} & place.fits)
+        return bool(
+            {_singular(place.before[:1]), _singular(_noun_before_called(place)), _singular(_next_word(place.behind))}
+            & place.fits
+        )
     parts = {word.lower() for word in name.split()}
     if parts <= CONNECTING | CALENDAR:
         return False
-    if place.label in place.fits or _kind_called(place, parts):
+    if place.label in place.fits or _kind_word_with_called(place, parts):
         return True
     if parts <= _NO_NAMES and (place.opens or not place.capital):
         return False
-    return _kind_before(place, parts) or _kind_behind(place, name) or _kind_within(place, name)
+    return _kind_word_before(place, parts) or _kind_word_after(place, name) or _kind_word_inside(place, name)
 
 
-def _called(place: _Place) -> tuple[str, ...]:
+def _noun_before_called(place: _Place) -> tuple[str, ...]:
     """In "the note that is called drafts": note."""
     if place.before[:1] and place.before[0] in CALLED:
         rest = [word for word in place.before[1:] if word not in ("is", "that", "which", "was")]
@@ -245,18 +250,18 @@ def _called(place: _Place) -> tuple[str, ...]:
     return ()
 
 
-def _kind_called(place: _Place, parts: set[str]) -> bool:
+def _kind_word_with_called(place: _Place, parts: set[str]) -> bool:
     """As in "the note called drafts"; people and phones call too: "the colleague called home"."""
-    noun = _called(place)
-    if _single(noun) not in place.fits or not _whole(place):
+    noun = _noun_before_called(place)
+    if _singular(noun) not in place.fits or not _phrase_ends(place):
         return False
     return place.capital or not (parts <= FOLLOWING or place.fits & PEOPLE)
 
 
-def _kind_before(place: _Place, parts: set[str]) -> bool:
+def _kind_word_before(place: _Place, parts: set[str]) -> bool:
     """As in "on the list newsletter", "close ticket crossword", "the hotel Central"; not as in "the hotel room"."""
     noun, rest = place.before[0] if place.before else "", place.before[1:]
-    if noun not in place.fits or not rest or not _whole(place):
+    if noun not in place.fits or not rest or not _phrase_ends(place):
         return False
     if rest[0] in PLACED or (rest[0] == "to" and noun not in VERBS_TOO):
         return True
@@ -268,57 +273,63 @@ def _kind_before(place: _Place, parts: set[str]) -> bool:
     return rest[0] in ACTS
 
 
-def _kind_behind(place: _Place, name: str) -> bool:
+def _kind_word_after(place: _Place, name: str) -> bool:
     """As in "the rent payee", "my old press calendar", "from summary channel"."""
     noun = _NEXT.match(place.behind)
-    if noun is None or noun[1].lower() not in place.fits or not _ends(place.behind[noun.end() :], FOLLOWING):
+    if (
+        noun is None
+        or noun[1].lower() not in place.fits
+        or not _noun_phrase_ends(place.behind[noun.end() :], FOLLOWING)
+    ):
         return False
     introduced = place.before[1:] if place.before[:1] and place.before[0] in DESCRIBING else place.before
-    return bool(introduced) and _introduces(introduced[0]) and not name.endswith("ed")
+    return bool(introduced) and _introduces_noun(introduced[0]) and not name.endswith("ed")
 
 
-def _kind_within(place: _Place, name: str) -> bool:
+def _kind_word_inside(place: _Place, name: str) -> bool:
     """As in "the grand hotel" of a hotel that is called Grand Hotel."""
     parts = name.lower().split()
     if len(parts) < 2 or not place.before or not {parts[0], parts[-1]} & place.fits:
         return False
     rest = parts[:-1] if parts[-1] in place.fits else parts[1:]
-    return _introduces(place.before[0]) and not any(part in _NO_NAMES | PARTS or part.endswith("ed") for part in rest)
+    return _introduces_noun(place.before[0]) and not any(
+        part in _NO_NAMES | PARTS or part.endswith("ed") for part in rest
+    )
 
 
-def _introduces(word: str) -> bool:
+def _introduces_noun(word: str) -> bool:
     return word in DETERMINERS or word in PLACED or word.endswith(("'s", "s'"))
 
 
-def _whole(place: _Place) -> bool:
+def _phrase_ends(place: _Place) -> bool:
     """Whether the name goes no further: the phrase ends, or what follows a name with a capital has none."""
-    return _ends(place.behind) or (place.capital and not place.amid)
+    return _noun_phrase_ends(place.behind) or (place.capital and not place.amid)
 
 
-def _ends(behind: str, verbs: frozenset[str] = frozenset()) -> bool:
+def _noun_phrase_ends(behind: str, verbs: frozenset[str] = frozenset()) -> bool:
     """Whether a noun phrase ends there, be it before one of these verbs."""
     following = _NEXT.match(behind)
     return following is None or following[1].lower() in CONNECTING or following[1].lower() in verbs
 
 
-def _of_another_kind(place: _Place) -> bool:
+def _means_another_kind(place: _Place) -> bool:
     """Whether a word beside it says that another kind of thing is meant, and none says that this one is."""
-    nouns = [_single(_called(place)), _single(_next(place.behind))]
+    nouns = [_singular(_noun_before_called(place)), _singular(_next_word(place.behind))]
     if place.before and (
         place.before[0] not in VERBS_TOO
-        or (place.before[1:] and (_introduces(place.before[1]) or place.before[1] in ACTS))
+        or (place.before[1:] and (_introduces_noun(place.before[1]) or place.before[1] in ACTS))
     ):
-        nouns.append(_single(place.before[:1]))
+        nouns.append(_singular(place.before[:1]))
     known = [noun for noun in nouns if noun in _KIND_WORDS]
     return bool(known) and not any(noun in place.fits for noun in known)
 
 
-def _next(behind: str) -> tuple[str, ...]:
+def _next_word(behind: str) -> tuple[str, ...]:
     found = _NEXT.match(behind)
     return (found[1].lower(),) if found else ()
 
 
-def _single(nouns: tuple[str, ...]) -> str:
+def _singular(nouns: tuple[str, ...]) -> str:
     """A noun without its plural's ending."""
     noun = nouns[0] if nouns else ""
     if noun in _KIND_WORDS or not noun.endswith("s"):
@@ -329,18 +340,18 @@ def _single(nouns: tuple[str, ...]) -> str:
 # ------------------------------------------------------------------------------------------------ without such a word
 
 
-def _alone(place: _Place, kind: str, name: str) -> bool:
+def _reads_as_name(place: _Place, kind: str, name: str) -> bool:
     """Whether it is written as a name is, so that it needs no word for its kind."""
-    if _itself(kind, name.lstrip("#@")):
+    if _is_unambiguous(kind, name.lstrip("#@")):
         return True
     if place.sigil and any(map(str.isalpha, name)):
         return kind in _SIGILS[place.sigil] or kind not in _KIND_WORDS
     if place.quoted:
         return not (place.before and place.before[0] in CONTENT)
-    return " " in name and _proper(place)
+    return " " in name and _is_proper_name(place)
 
 
-def _itself(kind: str, name: str) -> bool:
+def _is_unambiguous(kind: str, name: str) -> bool:
     """Whether no text holds it by accident: it is an id, a path, or the name of a file with its ending."""
     if " " in name:
         return False
@@ -351,7 +362,7 @@ def _itself(kind: str, name: str) -> bool:
     return any(form.fullmatch(name) for form in (_FILE, _TICKET, _CODE, _DIGEST, _JOINED))
 
 
-def _proper(place: _Place) -> bool:
+def _is_proper_name(place: _Place) -> bool:
     """Whether the user wrote it as a proper name of several words: all with capitals, and none more beside them."""
     parts = place.written.split()
     capitals = [part for part in parts if part[:1].isupper()]

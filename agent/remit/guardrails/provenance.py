@@ -18,8 +18,7 @@ from typing import Final, cast
 
 from remit.core import Json, Listing, Refusal, ResourceAccess
 from remit.core.parsing import URL_KINDS, canonical_url, leaves, resource_of
-from remit.guardrails.naming import calls, named_in_parts
-from remit.guardrails.naming import names as names_thing
+from remit.guardrails.naming import names_person, names_thing, refers_by_alias
 from remit.guardrails.remembered import Remembered
 from remit.guardrails.repeated import Values
 
@@ -79,105 +78,113 @@ class Mentions:
     accounts: frozenset[str] = frozenset()
 
 
-def mentions(text: str) -> Mentions:
+def find_mentions(text: str) -> Mentions:
     """Every link, address and account number in the text."""
     return _MENTIONS(text)
 
 
-def _mentions(text: str) -> Mentions:
-    rest, addresses, links = _folded(text), set[str](), set[str]()
+def _find_mentions(text: str) -> Mentions:
+    rest, addresses, links = _normalized(text), set[str](), set[str]()
     for found in _SCHEMED.finditer(rest):  # first, because a link may hold an address
-        links.add(_link(found.group()))
+        links.add(_comparable_link(found.group()))
     rest = _SCHEMED.sub(" ", rest)
     for found in _MAIL.finditer(rest):
         addresses.add(found.group().lower().rstrip("."))
     rest = _LOOSE.sub(" ", _MAIL.sub(" ", rest))
     for found in _BARE.finditer(rest):
-        if not _is_file(found.group()):
-            links.add(_link(found.group()))
+        if not _is_file_name(found.group()):
+            links.add(_comparable_link(found.group()))
     rest = _BARE.sub(" ", rest)
-    links.update(_link(found.group()) for found in _DIALLED.finditer(rest))
+    links.update(_comparable_link(found.group()) for found in _DIALLED.finditer(rest))
     rest = _STAMP.sub(" ", _DIALLED.sub(" ", rest))
-    accounts = {_plain(found.group()) for found in _IBAN.finditer(rest)}
-    accounts |= {_plain(found.group()) for found in _NUMBER.finditer(_IBAN.sub(" ", rest))}
+    accounts = {_alphanumeric(found.group()) for found in _IBAN.finditer(rest)}
+    accounts |= {_alphanumeric(found.group()) for found in _NUMBER.finditer(_IBAN.sub(" ", rest))}
     return Mentions(links=frozenset(links), addresses=frozenset(addresses), accounts=frozenset(accounts))
 
 
-_MENTIONS: Final = Remembered(_mentions, most=REMEMBERED)
+_MENTIONS: Final = Remembered(_find_mentions, most=REMEMBERED)
 
 
-def says(words: str, resource: str, directory: Collection[str] = ()) -> bool:
+def names_resource(words: str, resource: str, directory: Collection[str] = ()) -> bool:
     """Whether the words name that resource, typed by its kind; a set of resources is named by its own name.
 
     An ordinary word names nothing by itself (`naming.py`).
     """
     kind, _, name = resource.partition(":")
     if kind in URL_KINDS or kind == "mail" or name.isdigit() or len(name) < SHORTEST_ID:
-        return _holds(words, resource)
-    return names_thing(words, kind, name, directory) or _account(words, name)
+        return _contains_name(words, resource)
+    return names_thing(words, kind, name, directory) or _contains_account(words, name)
 
 
-def _holds(words: str, resource: str) -> bool:
+def _contains_name(words: str, resource: str) -> bool:
     """Whether the name of that resource stands in the words, whatever it means there."""
     kind, _, name = resource.partition(":")
     if kind in URL_KINDS:
-        return _link(resource) in mentions(words).links
+        return _comparable_link(resource) in find_mentions(words).links
     if kind == "mail":
-        return name in mentions(words).addresses
+        return name in find_mentions(words).addresses
     if name.isdigit():
-        return len(name) >= SHORTEST_NUMBER and (_stands(words, name) or name in mentions(words).accounts)
+        return len(name) >= SHORTEST_NUMBER and (_contains_word(words, name) or name in find_mentions(words).accounts)
     if kind == "file":
-        return _stands(words, name)
+        return _contains_word(words, name)
     if len(name) < SHORTEST_ID:
         return False
-    return _stands(words, name) or (" " in name and _stands(words.casefold(), name.casefold())) or _account(words, name)
+    return (
+        _contains_word(words, name)
+        or (" " in name and _contains_word(words.casefold(), name.casefold()))
+        or _contains_account(words, name)
+    )
 
 
-def unnamed(words: str, touches: Iterable[ResourceAccess], directory: Collection[str] = ()) -> tuple[str, ...]:
+def unnamed_resources(
+    words: str, touches: Iterable[ResourceAccess], directory: Collection[str] = ()
+) -> tuple[str, ...]:
     """The resources that the model chose and that the words do not name; the directory says which words are names."""
     chosen = [touch for touch in touches if not touch.fixed]
     people: dict[str, list[str]] = {}
     for touch in chosen:
         people.setdefault(touch.kind, []).append(touch.name)
-    whole = {kind for kind, parts in people.items() if named_in_parts(words, kind, parts)}
+    whole = {kind for kind, parts in people.items() if names_person(words, kind, parts)}
     return tuple(
-        touch.resource for touch in chosen if touch.kind not in whole and not says(words, touch.resource, directory)
+        touch.resource
+        for touch in chosen
+        if touch.kind not in whole and not names_resource(words, touch.resource, directory)
     )
 
 
-def intends(words: str, means: Iterable[str]) -> bool:
+def requests_action(words: str, means: Iterable[str]) -> bool:
     """Whether the words speak of such an act: one of those that stand for it, in whatever case, alone or in the plural."""
     spoken = words.casefold()
     return any(re.search(rf"(?<!\w){re.escape(word.casefold())}s?(?!\w)", spoken) for word in means)
 
 
-def said(words: str, texts: Iterable[str]) -> bool:
+def quotes_all(words: str, texts: Iterable[str]) -> bool:
     """Whether the words hold every one of the texts, each as a whole. Nobody says an empty one."""
-    return all(_stands(words, text) for text in texts)
+    return all(_contains_word(words, text) for text in texts)
 
 
-def carried(
+def contained_kinds(
     texts: Iterable[str], words: str, directory: Iterable[str], values: Mapping[str, frozenset[str]]
 ) -> frozenset[str]:
     """What the texts hold that neither the words nor the directory names: "link", "address", "account", and labels.
 
     `values` are what results under a label held; a text that repeats one carries the label.
     """
-    told = mentions(words)
+    told = find_mentions(words)
     listed = frozenset(directory)
-    own = _spelled(words) if values else ""
+    own = _compact(words) if values else ""
     found: set[str] = set()
     for text in texts:
-        in_text = mentions(text)
+        in_text = find_mentions(text)
         links = in_text.links - told.links
-        if links and not links <= {_link(one) for one in listed if one.partition(":")[0] in URL_KINDS}:
+        if links and not links <= {_comparable_link(one) for one in listed if one.partition(":")[0] in URL_KINDS}:
             found.add(LINK)
         if any(f"mail:{one}" not in listed for one in in_text.addresses - told.addresses):
             found.add(ADDRESS)
         accounts = in_text.accounts - told.accounts
-        if accounts and not accounts <= {_plain(one.partition(":")[2]) for one in listed}:
+        if accounts and not accounts <= {_alphanumeric(one.partition(":")[2]) for one in listed}:
             found.add(ACCOUNT)
-        spelled = _spelled(text) if values else ""
+        spelled = _compact(text) if values else ""
         for label, held in values.items():
             if label not in found and any(value not in own for value in _values(held).found(spelled)):
                 found.add(label)
@@ -210,7 +217,7 @@ def _spelled_leaves(value: Json) -> Iterator[str]:
             yield str(leaf).lower()
 
 
-def telling(value: Json) -> frozenset[str]:
+def traceable_values(value: Json) -> frozenset[str]:
     """What of a labelled result is looked for in texts: its short values that hold a digit, and the names in its long texts.
 
     In capitals, without hyphens and spaces, as the texts are looked through.
@@ -222,20 +229,22 @@ def telling(value: Json) -> frozenset[str]:
         found.update(_MAIL.findall(text))
         found.update(match.group() for match in _NUMBER.finditer(_STAMP.sub(" ", text)))
         found.update(match.group() for match in _IBAN.finditer(text))
-    spelled = (_APART.sub("", _folded(text)).upper() for text in found)
+    spelled = (_APART.sub("", _normalized(text)).upper() for text in found)
     return frozenset(text for text in spelled if len(text) >= SHORTEST_NUMBER)
 
 
-def listed(lines: Iterable[Listing], value: Json, words: str, directory: Collection[str] = ()) -> frozenset[str]:
+def directory_entries(
+    lines: Iterable[Listing], value: Json, words: str, directory: Collection[str] = ()
+) -> frozenset[str]:
     """The resources that a result puts into the directory; what names no one thing of its kind is left out.
 
     A line with an alias lists only what the user's words call by that other name, and what nothing else there is called.
     """
     found: set[str] = set()
     for line in lines:
-        for item in _called(line, value, words, directory) if line.alias else _at(value, line.path):
+        for item in _items_by_alias(line, value, words, directory) if line.alias else _values_at(value, line.path):
             if line.links and isinstance(item, str):
-                names = [f"{line.kind}://{link}" for link in mentions(item).links]
+                names = [f"{line.kind}://{link}" for link in find_mentions(item).links]
             elif isinstance(item, str | int) and not isinstance(item, bool):
                 names = [str(item)]
             else:
@@ -248,44 +257,44 @@ def listed(lines: Iterable[Listing], value: Json, words: str, directory: Collect
     return frozenset(found)
 
 
-def written(arguments: Mapping[str, Json], names: Collection[str]) -> frozenset[str]:
+def repeated_names(arguments: Mapping[str, Json], names: Collection[str]) -> frozenset[str]:
     """Those of the resources that the arguments themselves name; all of them where there is too much to compare."""
     texts = [text for value in arguments.values() for text in _spelled_leaves(value)] if names else []
     whole, joined = set(texts), "\n".join(texts)  # no name goes over the end of a line
     if len(names) * len(joined) > MOST_COMPARED:
         return frozenset(names)
-    return frozenset(name for name in names if name.partition(":")[2] in whole or _holds(joined, name))
+    return frozenset(name for name in names if name.partition(":")[2] in whole or _contains_name(joined, name))
 
 
-def _called(line: Listing, value: Json, words: str, directory: Collection[str]) -> Iterator[Json]:
+def _items_by_alias(line: Listing, value: Json, words: str, directory: Collection[str]) -> Iterator[Json]:
     """The names in the items that the words speak of by their alias. None where that may mean two of them: anybody may
     call a thing as another is called. Links are their sender's, and nobody can take another sender's name."""
     depth = next((at for at, pair in enumerate(zip(line.path, line.alias, strict=False)) if pair[0] != pair[1]), 0)
     by_alias: dict[str, list[Json]] = {}
-    for item in _at(value, line.path[:depth]):
-        alias = next((one for one in _at(item, line.alias[depth:]) if isinstance(one, str)), "")
-        phrase = _called_by(words, alias)
-        if phrase and (" " in phrase or _calls(line, words, alias, directory)):
+    for item in _values_at(value, line.path[:depth]):
+        alias = next((one for one in _values_at(item, line.alias[depth:]) if isinstance(one, str)), "")
+        phrase = _matched_phrase(words, alias)
+        if phrase and (" " in phrase or _refers_to_alias(line, words, alias, directory)):
             by_alias.setdefault(phrase, []).append(item)
     for items in by_alias.values():
         for item in items if line.links or len(items) == 1 else ():
-            yield from _at(item, line.path[depth:])
+            yield from _values_at(item, line.path[depth:])
 
 
-def _calls(line: Listing, words: str, alias: str, directory: Collection[str]) -> bool:
+def _refers_to_alias(line: Listing, words: str, alias: str, directory: Collection[str]) -> bool:
     if line.links:  # a sender's, and whoever sends may choose a handle: a capital is not enough
-        return calls(words, "person", alias, directory, capital=False)
-    return calls(words, line.kind, alias, directory, capital=True)
+        return refers_by_alias(words, "person", alias, directory, capital=False)
+    return refers_by_alias(words, line.kind, alias, directory, capital=True)
 
 
-def _called_by(words: str, alias: str) -> str:
+def _matched_phrase(words: str, alias: str) -> str:
     """By which words the user speaks of what is called `alias`, in whatever case; "" where not.
 
     The whole name; or at least two words in a row that are half of it: "grocery list" is `grocery-list-today.docx`.
     """
     if len(alias) < SHORTEST_ID or alias.isdigit():
         return ""
-    if _stands(words.casefold(), alias.casefold()):
+    if _contains_word(words.casefold(), alias.casefold()):
         return alias.casefold()
     parts = _APART.sub(" ", _EXTENSION.sub("", alias)).strip().casefold().split(" ")
     if len(parts) > MOST_PARTS:  # whoever wrote the name may have made it long
@@ -294,7 +303,7 @@ def _called_by(words: str, alias: str) -> str:
     most = min(len(parts), spoken.count(" ") + 1)
     for size in range(most, max(2, -(-len(parts) // 2)) - 1, -1):
         for at in range(len(parts) - size + 1):
-            if _stands(spoken, phrase := " ".join(parts[at : at + size])):
+            if _contains_word(spoken, phrase := " ".join(parts[at : at + size])):
                 return phrase
     return ""
 
@@ -302,7 +311,7 @@ def _called_by(words: str, alias: str) -> str:
 _SPOKEN: Final = Remembered(lambda words: _APART.sub(" ", words).casefold(), most=REMEMBERED)
 
 
-def _at(value: Json, path: Sequence[str]) -> Iterator[Json]:
+def _values_at(value: Json, path: Sequence[str]) -> Iterator[Json]:
     if not path:
         yield value
         return
@@ -314,12 +323,12 @@ def _at(value: Json, path: Sequence[str]) -> Iterator[Json]:
         if isinstance(value, dict):
             items = cast("dict[str, Json]", value).values()
         for item in items:
-            yield from _at(item, rest)
+            yield from _values_at(item, rest)
     elif isinstance(value, dict) and first in value:
-        yield from _at(cast("dict[str, Json]", value)[first], rest)
+        yield from _values_at(cast("dict[str, Json]", value)[first], rest)
 
 
-def _stands(words: str, name: str) -> bool:
+def _contains_word(words: str, name: str) -> bool:
     # A name must not be a part of a longer one: `a.md` is not named by `secret/a.md` nor by `a.md.bak`.
     return (
         bool(name)
@@ -328,12 +337,12 @@ def _stands(words: str, name: str) -> bool:
     )
 
 
-def _account(words: str, name: str) -> bool:
-    plain = _plain(name) if name.isascii() else ""  # a foreign letter would go with the punctuation
-    return sum(map(str.isdigit, plain)) >= SHORTEST_NUMBER and plain in mentions(words).accounts
+def _contains_account(words: str, name: str) -> bool:
+    plain = _alphanumeric(name) if name.isascii() else ""  # a foreign letter would go with the punctuation
+    return sum(map(str.isdigit, plain)) >= SHORTEST_NUMBER and plain in find_mentions(words).accounts
 
 
-def _folded(text: str) -> str:
+def _normalized(text: str) -> str:
     """The text as whoever follows it reads it: HTML's characters, wide letters and dots and foreign digits as plain ones, and
     nothing invisible or struck through in between."""
     text = _ENTITY.sub(_character, text) if "&" in text else text
@@ -357,24 +366,24 @@ def _character(found: re.Match[str]) -> str:
     return html.unescape(f"&#x{found[2]};" if found[2] else found[0])
 
 
-def _link(text: str) -> str:
+def _comparable_link(text: str) -> str:
     """A link as it is compared: without scheme, and without what ends a sentence; the host in lower case."""
     rest = text.partition("://")[2] if "://" in text else text
     host, slash, path = rest.rstrip(_ENDING).lstrip("_-").partition("/")
     return f"{host.lower()}{slash}{path}".rstrip("/")
 
 
-def _spelled(text: str) -> str:
+def _compact(text: str) -> str:
     """The text in which a labelled value is looked for, in whatever case and with or without hyphens and spaces."""
     return _SPELLED(text)
 
 
-_SPELLED: Final = Remembered(lambda text: _APART.sub("", _folded(text)).upper(), most=REMEMBERED)
+_SPELLED: Final = Remembered(lambda text: _APART.sub("", _normalized(text)).upper(), most=REMEMBERED)
 
 
-def _is_file(text: str) -> bool:
+def _is_file_name(text: str) -> bool:
     return "/" not in text and text.rpartition(".")[2].lower() in _FILES
 
 
-def _plain(text: str) -> str:
+def _alphanumeric(text: str) -> str:
     return _PLAIN.sub("", text).upper()

@@ -74,7 +74,7 @@ class Redactor:
             return self._placeholder(value) if hide and not value.startswith("[redacted:") else self.text(value)
         if isinstance(value, dict):
             members = cast("dict[str, Json]", value)
-            return {self.text(str(key)): self._each(item, secret=names_secret(key)) for key, item in members.items()}
+            return {self.text(str(key)): self._each(item, secret=is_secret_name(key)) for key, item in members.items()}
         if isinstance(value, list | tuple):
             return [self._each(item, secret=secret) for item in cast("list[object]", value)]
         return value
@@ -106,14 +106,16 @@ class Redactor:
         return [one for known in self._known for one in (*known.find(reading), *known.edges(text))]
 
     def _replaced(self, text: str, found: Iterable[Found]) -> str:
-        return spliced(text, ((one.start, one.end, self._placeholder(one.secret)) for one in found))
+        return replace_spans(text, ((one.start, one.end, self._placeholder(one.secret)) for one in found))
 
     def _patterned(self, text: str) -> str:
         for name, finders in formats().items():
             if name not in self._off:
                 for find in finders:
                     if found := find(text):
-                        text = spliced(text, ((start, end, self._placeholder(text[start:end])) for start, end in found))
+                        text = replace_spans(
+                            text, ((start, end, self._placeholder(text[start:end])) for start, end in found)
+                        )
         return text
 
     def _placeholder(self, secret: str) -> str:
@@ -121,7 +123,7 @@ class Redactor:
         return f"[redacted:{named[:8]}]"
 
 
-def spliced(text: str, pieces: Iterable[tuple[int, int, str]]) -> str:
+def replace_spans(text: str, pieces: Iterable[tuple[int, int, str]]) -> str:
     """The text with each piece (start, end, what stands there instead) replaced; of those that overlap, the first."""
     parts: list[str] = []
     at = 0
@@ -132,6 +134,6 @@ def spliced(text: str, pieces: Iterable[tuple[int, int, str]]) -> str:
     return "".join([*parts, text[at:]])
 
 
-def names_secret(key: object) -> bool:
+def is_secret_name(key: object) -> bool:
     """Whether a member is called as secrets are: `password`, `api_key`, `accessToken`."""
     return isinstance(key, str) and _KEY.search(key) is not None

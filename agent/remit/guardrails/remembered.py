@@ -36,12 +36,12 @@ class Remembered(Generic[_T]):
 
     def _keep(self, text: str, found: _T) -> None:
         if text not in self._known:
-            self.held += _room(text)
+            self.held += _size(text)
         self._known[text] = found
         while self.held > self._most and len(self._known) > 1:
             dropped, _ = self._known.popitem(last=False)
-            self.held -= _room(dropped)
+            self.held -= _size(dropped)
 
 
-def _room(text: str) -> int:
+def _size(text: str) -> int:
     return len(text) + 64  # an entry takes room for itself too

@@ -39,7 +39,7 @@ class Sanitizer:
     def text(self, text: str, *, where: Where = "result", action: str = "") -> str:
         """Text that someone else wrote, fit to be read: valid Unicode, nothing hidden, no secret, nothing to be replaced."""
         shown = self._redactor.text(visible(valid(text)))
-        return self._content.replaced(shown, where, action)
+        return self._content.redact(shown, where, action)
 
     def answer(self, text: str) -> str:
         """What a model said to people, as they may read it; nothing of it where a rule blocks some of it."""
@@ -50,7 +50,7 @@ class Sanitizer:
         """A tool's value, every string of it fit to be read."""
         seen = each_text(value, lambda text: visible(valid(text)))
         clean = self._redactor.json(seen)
-        return each_text(clean, lambda text: self._content.replaced(text, "result", action))
+        return each_text(clean, lambda text: self._content.redact(text, "result", action))
 
     def blocked(self, value: Json, where: Where, action: str = "") -> str | None:
         """Why none of the value may pass, in the reviewer's words; None where it may."""
@@ -75,7 +75,7 @@ class Sanitizer:
         )
 
 
-class Sanitized(Sanitizer):
+class AlreadySanitized(Sanitizer):
     """The guard of a replay: what is recorded was cleaned by the guard of its day, and stays as it is."""
 
     def __init__(self, content: Content) -> None:

@@ -86,10 +86,12 @@ def _jwts(text: str) -> list[Span]:
 
 def _openai(text: str) -> list[Span]:
     """Keys that hold the mark of their issuer in their middle; the detector's own pattern for them is quadratic."""
-    return [(run.start() + at, run.start() + last) for run in _RUN.finditer(text) for at, last in _marked(run.group())]
+    return [
+        (run.start() + at, run.start() + last) for run in _RUN.finditer(text) for at, last in _openai_spans(run.group())
+    ]
 
 
-def _marked(run: str) -> Iterator[Span]:
+def _openai_spans(run: str) -> Iterator[Span]:
     at = run.find("sk-")
     if at >= 0 and (found := [*_OPENAI.finditer(run, at + 3)]):
         yield at, found[-1].end()
@@ -128,7 +130,7 @@ def _finder(pattern: re.Pattern[str], *, grouped: bool = False) -> Finder:
         found = (match for match in _matches(pattern, text) if "[redacted:" not in match.group())
         if len(text) <= PIECE + OVERLAP:
             return [match.span(group) for match in found]
-        return [(match.start(group), _whole(text, match.end(group))) for match in found]
+        return [(match.start(group), _extended_end(text, match.end(group))) for match in found]
 
     return find
 
@@ -150,7 +152,7 @@ def _matches(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
     yield from pattern.finditer(text, at)
 
 
-def _whole(text: str, end: int) -> int:
+def _extended_end(text: str, end: int) -> int:
     """The end of a secret, of which a piece may have cut something."""
     rest = _MORE.match(text, end)
     return end if rest is None else rest.end()

@@ -58,10 +58,10 @@ class Secrets:
         """One secret. Raises UsageError for one that others can read, or that cannot be a secret."""
         variable = f"REMIT_SECRET_{name.upper()}"
         if (value := os.environ.get(variable)) is not None:
-            return Secret(name=name, source="environment", value=checked(name, value))
+            return Secret(name=name, source="environment", value=check_value(name, value))
         if (path := os.environ.get(f"{variable}_FILE")) is not None:
             try:
-                return Secret(name=name, source="file", value=checked(name, _read(Path(path)).rstrip("\r\n")))
+                return Secret(name=name, source="file", value=check_value(name, _read(Path(path)).rstrip("\r\n")))
             except FileNotFoundError:
                 raise UsageError(f"{path}, which {variable}_FILE names, is not there") from None
         kept = self._stored().get(name)
@@ -71,8 +71,8 @@ class Secrets:
             found = _keyring().get_password(self._service, name)
             if found is None:
                 return Secret(name=name, source="missing")
-            return Secret(name=name, source="keyring", value=checked(name, found))
-        return Secret(name=name, source="store", value=checked(name, kept))
+            return Secret(name=name, source="keyring", value=check_value(name, found))
+        return Secret(name=name, source="store", value=check_value(name, kept))
 
     def values(self, names: Iterable[str]) -> dict[str, str]:
         """The values of all these. Raises UsageError with the command that sets the first one that is missing."""
@@ -88,7 +88,7 @@ class Secrets:
 
     def set(self, name: str, value: str, *, keyring: bool = False) -> Source:
         """Store it for this workspace. Raises UsageError where it cannot be a secret, or the store is not this account's alone."""
-        kept: _Kept = checked(name, value)
+        kept: _Kept = check_value(name, value)
         if keyring:
             _keyring().set_password(self._service, name, value)
             kept = {_KEYRING: True}
@@ -133,7 +133,7 @@ class Secrets:
         making.replace(self._store)
 
 
-def checked(name: str, value: str) -> str:
+def check_value(name: str, value: str) -> str:
     """The value. Raises UsageError where it could not be kept out of a record, or could end a header."""
     if len(value) < SHORTEST_SECRET:
         raise UsageError(

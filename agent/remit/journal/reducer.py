@@ -30,7 +30,7 @@ from remit.core.events import (
     ToolRecovered,
     ToolTrialStarted,
 )
-from remit.guardrails import UNTRUSTED, telling
+from remit.guardrails import UNTRUSTED, traceable_values
 from remit.journal.run_state import (
     PASSING,
     REFUSED,
@@ -234,7 +234,7 @@ def _learned(facts: RunState, event: CallAnswered, result: Succeeded, call: Open
     if event.directory_added:  # INVARIANT: the broker lists nothing that untrusted text could have chosen
         changes["directory"] = facts.directory.union(event.directory_added)
     if secret := [label for label in result.labels if label != UNTRUSTED]:
-        told = telling(result.value)
+        told = traceable_values(result.value)
         changes["values"] = {**facts.values, **{label: told | facts.values.get(label, frozenset()) for label in secret}}
     return replace(facts, **changes) if changes else facts
 

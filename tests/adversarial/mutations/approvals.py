@@ -70,8 +70,8 @@ ROWS: Final = (
     ),
     brokered(
         "what deceives an approver's eye",
-        replaced(summary, "_each", lambda text: text),
-        replaced(summary, "_word", lambda text: text),
+        replaced(summary, "_escape_text", lambda text: text),
+        replaced(summary, "_escape_word", lambda text: text),
         threats="D9",
         tests=("broker/test_approvals.py::test_what_could_deceive_the_eye_is_written_out",),
     ),

@@ -103,7 +103,7 @@ ROWS: Final = (
     ),
     brokered(
         "labels of what a tool says when it fails",
-        replaced(execution, "TOLD_BY_TOOL", frozenset()),
+        replaced(execution, "WRITTEN_BY_TOOL", frozenset()),
         threats="E4",
         tests=("broker/test_broker.py::test_what_a_tool_says_when_it_fails_labels_the_run_as_its_results_do",),
     ),
@@ -115,7 +115,7 @@ ROWS: Final = (
     ),
     brokered(
         "arguments as they were decided",
-        never(execution, "check_bound"),
+        never(execution, "check_arguments_unchanged"),
         threats="E7",
         tests=("broker/test_broker.py::test_what_runs_is_what_was_decided_whoever_rewrites_it_on_the_way",),
     ),
@@ -138,7 +138,7 @@ ROWS: Final = (
     ),
     brokered(
         "no second try of what cannot be undone",
-        replaced(retries, "again", lambda *_, attempt, **__: attempt < 3),
+        replaced(retries, "allows_retry", lambda *_, attempt, **__: attempt < 3),
         replaced(effects, "lost_attempt", lambda call, number: LOST(call, number).model_copy(update={"retry_in_s": 0.0})),
         threats="F1",
         tests=(
@@ -154,13 +154,13 @@ ROWS: Final = (
     ),
     brokered(
         "the same call twice in one turn",
-        never(effects, "check_twin_in_step"),
+        never(effects, "check_duplicate_in_step"),
         tests=("broker/test_effects.py::test_the_same_irreversible_call_twice_in_one_turn_is_carried_out_once",),
     ),
     brokered(
         "one budget of tries",
-        never(retries, "check"),
-        replaced(retries, "left", lambda *_: True),
+        never(retries, "check_tries"),
+        replaced(retries, "has_tries_left", lambda *_: True),
         threats="F2 F5",
         tests=(
             "broker/test_retries.py::test_the_brokers_tries_and_the_models_own_share_one_budget",
@@ -169,7 +169,7 @@ ROWS: Final = (
     ),
     brokered(
         "waits that are bounded and spread",
-        replaced(retries, "delay", lambda *given, **_: 2.0 ** given[3]),
+        replaced(retries, "retry_delay", lambda *given, **_: 2.0 ** given[3]),
         threats="F6",
         tests=("broker/test_retries.py::test_waits_grow_are_spread_over_their_whole_length_and_never_beyond_the_cap",),
     ),
@@ -181,7 +181,7 @@ ROWS: Final = (
     ),
     brokered(
         "a tool of this process that goes alone",
-        replaced(attempts, "_caught", taken_for_done),
+        replaced(attempts, "_call_and_catch", taken_for_done),
         threats="F8",
         tests=("broker/test_broker.py::test_a_tool_of_this_process_takes_only_itself_away",),
     ),
@@ -201,7 +201,7 @@ ROWS: Final = (
     ),
     brokered(
         "whom and what the user named",
-        replaced(context, "unnamed", lambda *_: ()),
+        replaced(context, "unnamed_resources", lambda *_: ()),
         tests=(
             "guardrails/test_open_agents.py::test_after_a_strangers_text_mail_goes_only_to_whom_the_user_named",
             "guardrails/test_open_agents.py::test_a_page_is_asked_for_only_if_the_user_or_a_sender_that_the_user_named_gave_it",
@@ -210,17 +210,17 @@ ROWS: Final = (
     ),
     brokered(
         "what goes out",
-        replaced(context, "carried", lambda *_: frozenset()),
+        replaced(context, "contained_kinds", lambda *_: frozenset()),
         tests=("guardrails/test_open_agents.py::test_what_goes_out_carries_nothing_that_nobody_named",),
     ),
     brokered(
         "acts that the words ask for",
-        replaced(context, "intends", lambda *_: True),
+        replaced(context, "requests_action", lambda *_: True),
         tests=("guardrails/test_open_agents.py::test_an_act_that_chooses_nothing_needs_words_that_ask_for_it",),
     ),
     brokered(
         "values that the user said",
-        replaced(context, "said", lambda *_: True),
+        replaced(context, "quotes_all", lambda *_: True),
         tests=("guardrails/test_open_agents.py::test_a_password_is_changed_only_to_what_the_user_said",),
     ),
     brokered(
@@ -238,7 +238,7 @@ ROWS: Final = (
     ),
     brokered(
         "the calls that a turn may hold",
-        replaced(budgets, "CALLS_A_TURN", 200),
+        replaced(budgets, "CALLS_PER_TURN", 200),
         tests=("adversarial/test_own_budget.py::test_a_turn_of_thousands_of_calls_costs_no_more_than_the_calls_that_a_turn_may_hold",),
     ),
 )  # fmt: skip

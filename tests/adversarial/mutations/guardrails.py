@@ -92,7 +92,7 @@ ROWS: Final = (
     ),
     brokered(
         "words that are no names",
-        replaced(provenance, "names_thing", lambda words, kind, name, _: provenance._holds(words, f"{kind}:{name}")),
+        replaced(provenance, "names_thing", lambda words, kind, name, _: provenance._contains_name(words, f"{kind}:{name}")),
         tests=(
             "guardrails/test_open_agents.py::test_a_strangers_name_for_a_thing_out_of_the_words_of_the_task_names_nothing",
             "guardrails/test_naming.py::test_an_ordinary_word_names_a_thing_only_with_evidence_for_its_kind",
@@ -100,22 +100,22 @@ ROWS: Final = (
     ),
     brokered(
         "names of another kind",
-        replaced(naming, "_of_another_kind", lambda _: False),
+        replaced(naming, "_means_another_kind", lambda _: False),
         tests=("guardrails/test_naming.py::test_an_ordinary_word_names_a_thing_only_with_evidence_for_its_kind",),
     ),
     brokered(
         "names that the directory has for another kind",
-        replaced(naming, "_known_elsewhere", lambda *_: False),
+        replaced(naming, "_listed_as_another_kind", lambda *_: False),
         tests=("guardrails/test_naming.py::test_the_directory_decides_what_words_alone_do_not",),
     ),
     brokered(
         "handles out of the words of the task",
-        replaced(provenance, "calls", lambda *_, **__: True),
+        replaced(provenance, "refers_by_alias", lambda *_, **__: True),
         tests=("guardrails/test_naming.py::test_a_sender_whose_name_is_a_word_of_the_task_gives_no_links",),
     ),
     brokered(
         "one thing by one name",
-        replaced(provenance, "_called", lambda line, value, *_: provenance._at(value, line.path)),
+        replaced(provenance, "_items_by_alias", lambda line, value, *_: provenance._values_at(value, line.path)),
         tests=("guardrails/test_provenance.py::test_a_result_lists_what_its_manifest_says",),
     ),
     brokered(
@@ -143,7 +143,7 @@ ROWS: Final = (
     ),
     brokered(
         "secrets that are longer than a piece",
-        replaced(secret_formats, "_whole", lambda _, end: end),
+        replaced(secret_formats, "_extended_end", lambda _, end: end),
         tests=("adversarial/test_own_budget.py::test_a_secret_longer_than_what_two_pieces_share_is_replaced_whole",),
     ),
     brokered(

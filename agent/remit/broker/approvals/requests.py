@@ -26,8 +26,8 @@ from remit.journal import Journal, Record, RunState
 from remit.workspace import Budget
 
 LASTS_NS: Final = 3600 * 1_000_000_000
-HASTE_NS: Final = 60 * 1_000_000_000
-HASTE: Final = 2  # approvals within that time after which another one, of another kind, is hasty
+RAPID_WINDOW_NS: Final = 60 * 1_000_000_000
+RAPID_APPROVALS: Final = 2  # approvals within that time after which another one, of another kind, is hasty
 
 
 def approval_key(call: Call, decision: Decision) -> str:
@@ -95,7 +95,7 @@ def grant_approval(
             recorded.
     """
     approver, role = approval.approver, approval.role
-    with _noted(record, requested, approver, approval.account, scripted=approval.scripted):
+    with _refusal_recorded(record, requested, approver, approval.account, scripted=approval.scripted):
         _check_open(record, requested)
         asked = {missing.role for missing in requested.missing}
         if role not in asked and not (role == BREAK_GLASS and requested.break_glass):
@@ -123,7 +123,7 @@ def reject_approval(
     reason: str,
 ) -> None:
     """Record that one person said no; one no is enough. Who may not approve may not reject either."""
-    with _noted(record, requested, approver, account):
+    with _refusal_recorded(record, requested, approver, account):
         _check_open(record, requested)
         _check_approver(record, approver, {missing.role for missing in requested.missing}, roles_of)
         _check_time(requested, now)
@@ -143,7 +143,7 @@ def revoke_approval(record: Record, requested: ApprovalRequested, *, approver: s
 
     Raises Refusal `approval_invalid` where there is none of that person, or where it is too late.
     """
-    with _noted(record, requested, approver, account):
+    with _refusal_recorded(record, requested, approver, account):
         _check_open(record, requested)
         call = record.facts.open.get((requested.step, requested.index))
         if call is None or all(grant.approver != approver for grant in call.grants):
@@ -165,12 +165,12 @@ def approved_within_a_minute(
     """The actions that this person has approved within the last minute, where this one is of another kind; else empty."""
     this = _action_of(record.get(f"call.decided/{requested.step}/{requested.index}/0"))
     found: list[str] = []
-    for item in journal.every("approval.granted", since=now - HASTE_NS):
+    for item in journal.every("approval.granted", since=now - RAPID_WINDOW_NS):
         event = item.event
         if isinstance(event, ApprovalGranted) and event.approver == approver:
             decided = journal.get(item.run, f"call.decided/{event.step}/{event.index}/0")
             found.append(_action_of(None if decided is None else decided.event))
-    return found if len(found) >= HASTE and any(action != this for action in found) else []
+    return found if len(found) >= RAPID_APPROVALS and any(action != this for action in found) else []
 
 
 def _action_of(event: AnyEvent | None) -> str:
@@ -178,7 +178,7 @@ def _action_of(event: AnyEvent | None) -> str:
 
 
 @contextmanager
-def _noted(
+def _refusal_recorded(
     record: Record, requested: ApprovalRequested, approver: str, account: str, *, scripted: bool = False
 ) -> Generator[None]:
     """What somebody may not do is in the trace as well; a script's attempts are not, for it tries again and again."""

@@ -63,10 +63,10 @@ def approval_summary(call: Call, decision: Decision, sanitizer: Sanitizer, *, wh
 def wrapped(text: str, width: int = WIDTH) -> str:
     """The text in lines of at most so many columns. A line that goes on begins with `GUTTER`, so that no value can end where
     the terminal breaks it and begin a line that looks like one of ours."""
-    return "\n".join(piece for line in text.split("\n") for piece in _broken(line, max(width, NARROWEST)))
+    return "\n".join(piece for line in text.split("\n") for piece in _split_line(line, max(width, NARROWEST)))
 
 
-def _broken(line: str, width: int) -> list[str]:
+def _split_line(line: str, width: int) -> list[str]:
     pieces, used = [""], 0
     for character in line:
         columns = 2 if unicodedata.east_asian_width(character) in "WFA" else 1
@@ -97,9 +97,9 @@ def _characters(text: str) -> str:
     words: list[str] = []
     at = 0
     for found in _WORD.finditer(text):
-        words += [_each(text[at : found.start()]), _word(found.group())]
+        words += [_escape_text(text[at : found.start()]), _escape_word(found.group())]
         at = found.end()
-    return "".join([*words, _each(text[at:])])
+    return "".join([*words, _escape_text(text[at:])])
 
 
 class _Tidy:
@@ -128,7 +128,7 @@ class _Tidy:
         return lines if self._whole or more <= 0 else [*lines[:MOST], f"  … and {more} more: --full shows them"]
 
 
-def _word(word: str) -> str:
+def _escape_word(word: str) -> str:
     if word.isascii():
         return word
     scripts = {_script(character) for character in word if character.isalpha()}
@@ -136,10 +136,10 @@ def _word(word: str) -> str:
     posing = bool(scripts & _CONFUSABLE) and all(c in _LOOKALIKE or not c.isalpha() for c in word if not c.isascii())
     if mixed or posing:
         return "".join(c if c.isascii() else _escaped(c) for c in word)
-    return _each(word)
+    return _escape_text(word)
 
 
-def _each(text: str) -> str:
+def _escape_text(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     stacked, shown = 0, list[str]()
