@@ -293,7 +293,7 @@ class RecordedPorts:
 
     def run_state(self, record: Record, call: Call, decision_digest: str) -> RunState:
         """The facts of this decision; in a what-if the recorded approvals are taken as given for the same question."""
-        facts = self._log.facts(record, call)
+        facts = self._log.run_state(record, call)
         place = (call.step, call.index)
         if not self._what_if or place not in facts.open:
             return facts

@@ -48,7 +48,7 @@ def open_when_broken(self: Decider, call: Call) -> Decision:
 
 def spent_when_asked(self: Broker, step: int, index: int, ask: ProposedCall) -> Call:
     call = RESOLVE(self, step, index, ask)
-    self._spend(call)
+    self._reserve(call)
     return call
 
 
