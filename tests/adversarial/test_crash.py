@@ -11,7 +11,7 @@ from pathlib import Path
 RUNS = os.environ.get("REMIT_KILLS", "6")
 
 
-def test_a_run_killed_at_any_point_goes_on_and_repeats_no_irreversible_effect() -> None:
+def test_a_run_killed_at_any_point_resumes_and_repeats_no_irreversible_effect() -> None:
     """Broker, sandbox or both are killed, and one process or two take the run up; all 300 are `make kills`."""
     harness = Path(__file__).with_name("crash.py")
     done = subprocess.run(

@@ -476,7 +476,7 @@ def growth(row: Row, text: str | Callable[[int], Any]) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_what_reads_text_from_outside_takes_time_in_proportion_to_it(name: str) -> None:
+def test_functions_that_read_untrusted_text_take_linear_time(name: str) -> None:
     """A text of four times the size takes about four times as long, whatever stands in it."""
     row = ROWS[name]
     for text in row.texts:
@@ -519,7 +519,7 @@ def takes_text(function: Any) -> bool:
     )
 
 
-def test_every_function_that_takes_text_from_outside_says_how_it_grows() -> None:
+def test_every_function_that_reads_untrusted_text_is_measured() -> None:
     """A new one needs a row, or the reason why no text from outside reaches it."""
     found = {name for name, _ in functions()}
     assert len(found) > 50
@@ -527,7 +527,7 @@ def test_every_function_that_takes_text_from_outside_says_how_it_grows() -> None
     assert sorted(set(INSIDE) - found) == [], "no longer there"
 
 
-def test_a_quadratic_function_is_noticed() -> None:
+def test_a_quadratic_function_is_detected() -> None:
     """The twin: the measure itself tells linear from quadratic."""
 
     def quadratic(text: str) -> int:

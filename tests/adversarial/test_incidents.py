@@ -18,13 +18,13 @@ SECTIONS = dict(part.split("\n", 1) for part in ON_CALL.split("## Five incidents
 SEEDED = int(os.environ.get("REMIT_INCIDENTS", "1"))  # each takes some seconds
 
 
-def test_every_incident_is_written_up_in_about_ten_lines() -> None:
+def test_every_incident_has_a_short_description() -> None:
     assert list(SECTIONS) == list(incidents.INCIDENTS)
     for text in SECTIONS.values():
         assert len([line for line in text.splitlines() if line]) <= 12
 
 
-def test_the_first_command_is_what_the_alert_says() -> None:
+def test_the_first_command_is_in_the_alert() -> None:
     groups = yaml.safe_load((ROOT / "traces" / "alerts.yaml").read_text())["groups"]
     find = {rule["alert"]: rule["annotations"]["find"] for group in groups for rule in group["rules"]}
     for name, text in SECTIONS.items():
@@ -34,7 +34,7 @@ def test_the_first_command_is_what_the_alert_says() -> None:
 
 
 @pytest.mark.parametrize("name", list(incidents.INCIDENTS)[:SEEDED])
-def test_two_commands_lead_from_the_alert_to_the_first_cause(name: str, tmp_path: Path, command: Command) -> None:
+def test_two_commands_lead_from_the_alert_to_the_root_cause(name: str, tmp_path: Path, command: Command) -> None:
     folder = tmp_path / "house"
     incidents.seed(name, folder)
     block = SECTIONS[name].split("```console\n")[1].split("```")[0].splitlines()

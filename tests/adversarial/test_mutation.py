@@ -17,7 +17,7 @@ from support import ROOT, TESTS
 
 
 @pytest.mark.parametrize("row", ABLATIONS, ids=lambda row: row.name)
-def test_every_protection_that_is_taken_away_is_there_and_its_tests_are(
+def test_every_mutation_matches_the_code_and_its_tests_exist(
     row: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -32,13 +32,13 @@ def test_every_protection_that_is_taken_away_is_there_and_its_tests_are(
         }
 
 
-def test_every_attack_on_approvals_identity_and_retries_has_a_protection_that_a_test_misses() -> None:
+def test_every_attack_on_approvals_identity_and_retries_has_a_mutation() -> None:
     """D1 to D12, E1 to E12, F1 to F8: what is tried is said where the named test is."""
     attacks = {f"{kind}{number}" for kind, last in (("D", 12), ("E", 12), ("F", 8)) for number in range(1, last + 1)}
     assert {threat for row in ABLATIONS for threat in row.threats} == attacks
 
 
-def test_a_protection_that_is_gone_is_missed_and_one_that_nothing_tests_is_not_seen() -> None:
+def test_a_removed_protection_is_caught_by_its_test_and_not_by_another() -> None:
     """Without narrowing, reading what was not decided is reached; a test of something else does not notice."""
     with tempfile.NamedTemporaryFile() as file:
         if subprocess.run([*box(file.name), "true"], check=False, capture_output=True).returncode:
@@ -50,7 +50,7 @@ def test_a_protection_that_is_gone_is_missed_and_one_that_nothing_tests_is_not_s
     assert not played.protected
 
 
-def test_without_a_box_nothing_is_played(tmp_path: Path) -> None:
+def test_no_mutation_runs_without_a_box(tmp_path: Path) -> None:
     """The plug-in by hand: its tests would do real harm to this machine."""
     given = [
         "-p",

@@ -87,7 +87,7 @@ def test_a_grant_for_another_call_or_other_arguments_runs_nothing(play: Play) ->
     assert [row["amount"] for row in resumed(after).effects] == [9000]
 
 
-def test_an_approval_is_void_once_the_rules_have_changed_and_people_are_asked_anew(play: Play) -> None:
+def test_an_approval_is_void_once_the_rules_have_changed_and_approvers_are_asked_again(play: Play) -> None:
     """D2: what was approved is this request under these rules."""
     played = play(LARGE)
     grant(played, "user:lea")
@@ -242,7 +242,7 @@ def test_an_approval_that_was_taken_back_does_not_count_and_another_may_be_given
     ]
 
 
-def test_a_giver_whose_role_is_gone_is_named_and_the_call_waits(play: Play) -> None:
+def test_an_approval_is_void_once_its_approver_has_lost_the_role(play: Play) -> None:
     played = play(LARGE)
     grant(played, "user:lea")
     edited(played, "g, user:lea, role:lead\n", "")
@@ -251,7 +251,7 @@ def test_a_giver_whose_role_is_gone_is_named_and_the_call_waits(play: Play) -> N
     assert len(found(after, ApprovalVoided)) == 1
 
 
-def test_only_so_many_calls_wait_for_people_at_once(play: Play) -> None:
+def test_the_number_of_calls_that_wait_for_approval_is_limited(play: Play) -> None:
     """D11: nobody reads the fortieth request with care."""
     calls = [{"ledger__pay": {"name": f"a{number}", "amount": 5000}} for number in range(4)]
     played = play([{"say": "x", "calls": calls}, DONE], budget="waiting = 2")
@@ -259,7 +259,7 @@ def test_only_so_many_calls_wait_for_people_at_once(play: Play) -> None:
     assert [played.error(0, index)["details"] for index in (2, 3)] == [{"limit": "waiting", "of": 2}] * 2
 
 
-def test_whoever_approves_unlike_calls_in_haste_is_warned_and_the_trace_says_so(play: Play, command: Command) -> None:
+def test_rapid_approvals_of_different_actions_are_warned_about_and_recorded(play: Play, command: Command) -> None:
     """D11: two of one kind within a minute are routine; the third is another thing."""
     pay, wire = {"ledger__pay": {"name": "ann", "amount": 5000}}, {"ledger__wire": {"name": "ben", "amount": 5000}}
     played = play([DONE])
@@ -319,7 +319,7 @@ def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path
         pytest.param("Größe, 東京, Привет, αβγδ", "Größe, 東京, Привет, αβγδ", id="words of a language stay"),
     ],
 )
-def test_what_could_deceive_the_eye_is_written_out(text: str, shown: str) -> None:
+def test_deceptive_characters_are_escaped(text: str, shown: str) -> None:
     """D9."""
     assert plain(text) == shown
 
@@ -349,7 +349,7 @@ def shown(whole: bool = False, **arguments: Any) -> str:
     return approval_summary(call(**arguments), DECISION, Sanitizer(Redactor("r")), whole=whole)
 
 
-def test_the_text_is_rendered_from_the_call_and_says_what_it_stands_on() -> None:
+def test_the_summary_is_rendered_from_the_call_and_shows_the_facts_of_the_decision() -> None:
     """D10: no word of it is the model's own account of what it does."""
     assert shown(name="ben", amount=5000).splitlines() == [
         "ledger.pay as agent:clerk for user:ann",
@@ -366,7 +366,7 @@ def unwrapped(summary: str) -> str:
     return summary.replace(f"\n{approval_text.GUTTER}", "")
 
 
-def test_what_the_model_says_of_a_call_is_none_of_what_an_approver_reads(play: Play) -> None:
+def test_an_approver_reads_no_description_of_the_call_by_the_model(play: Play) -> None:
     """D10: its words stand there as the argument that they are, on one line, and nowhere else."""
     memo = "a refund of 5 to ann\n  amount = 5\n  touches use account:ann\n  only reads"
     proposed_calls = turn(
@@ -396,14 +396,14 @@ def test_a_long_value_shows_both_ends_its_length_and_its_digest() -> None:
     assert padded in unwrapped(shown(whole=True, memo=padded))
 
 
-def test_what_nobody_can_read_is_said_to_be_so() -> None:
+def test_a_value_that_nobody_can_read_is_marked() -> None:
     blob = unwrapped(shown(blob="QUJD" * 100))
     assert "400 characters without a space, which nobody can read" in blob.replace("402", "400")
     assert "1 secret that nobody is shown" in unwrapped(shown(memo="key AKIAIOSFODNN7EXAMPLE"))
     assert "… and 10 more: --full shows them" in shown(**{f"a{number:02}": number for number in range(50)})
 
 
-def test_a_reason_is_recorded_legibly_whatever_a_terminal_sends(play: Play, command: Command) -> None:
+def test_a_reason_is_recorded_legibly_whatever_the_terminal_sends(play: Play, command: Command) -> None:
     """Over ssh, bytes that are no text; pasted, what hides or orders a terminal about; and a secret of the approver's own."""
     played = play(LARGE)
     settings = played.folder / "remit.toml"
@@ -416,7 +416,7 @@ def test_a_reason_is_recorded_legibly_whatever_a_terminal_sends(play: Play, comm
     assert "AKIAIOSFODNN7EXAMPLE" not in played.ended.trace.read_text()
 
 
-def test_a_terminal_without_unicode_shows_the_numbers_of_characters(play: Play, command: Command) -> None:
+def test_a_terminal_without_unicode_shows_escaped_characters(play: Play, command: Command) -> None:
     """Over ssh into a bare account, too: no terminal, no locale, no standard input."""
     played = play([turn(ledger__pay={"name": "ann", "amount": 5000, "memo": "für 東京"}), DONE])
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("LANG", "LC_", "PYTHON", "TERM"))}

@@ -92,7 +92,7 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
         look(after, found, "user:bob")
 
 
-def test_the_lead_may_still_approve_and_then_nothing_is_to_be_reviewed(asked: Callable[..., Played]) -> None:
+def test_a_regular_approval_of_the_same_call_needs_no_review(asked: Callable[..., Played]) -> None:
     played = asked()
     (requested,) = played.ended.waiting
     approval.grant_approval(run.Record(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
@@ -109,7 +109,7 @@ def test_the_lead_may_still_approve_and_then_nothing_is_to_be_reviewed(asked: Ca
         pytest.param({"lasts": 2 * approval.LASTS_NS}, "ends", id="longer than the request"),
     ],
 )
-def test_an_emergency_approval_says_why_and_until_when(
+def test_an_emergency_approval_needs_a_reason_and_an_end(
     asked: Callable[..., Played], options: dict[str, object], said: str
 ) -> None:
     """Or it is refused, and runs nothing."""
@@ -129,14 +129,14 @@ def test_an_emergency_needs_another_person_with_the_role(
     assert resumed(played).effects == []
 
 
-def test_where_no_rule_names_the_role_nobody_breaks_the_glass(asked: Callable[..., Played]) -> None:
+def test_an_emergency_approval_is_refused_if_no_rule_names_the_role(asked: Callable[..., Played]) -> None:
     """Having the role is no power by itself."""
     played = asked("approved('role:lead')")
     with pytest.raises(Refusal, match="nobody asked"):
         break_glass(played)
 
 
-def test_an_emergency_approval_that_has_lapsed_counts_no_more(asked: Callable[..., Played]) -> None:
+def test_an_expired_emergency_approval_does_not_count(asked: Callable[..., Played]) -> None:
     played = asked()
     break_glass(played, lasts=200_000_000)
     until = time.monotonic() + 5
@@ -167,7 +167,7 @@ def test_only_a_second_person_with_a_role_reviews_it(asked: Callable[..., Played
     assert emergencies(played.opened.journal)[0].review is None
 
 
-def test_the_emergency_role_is_asked_only_where_nobody_else_can_approve() -> None:
+def test_the_emergency_role_is_requested_only_if_no_other_approval_suffices() -> None:
     """Its name sorts first and one person is one person, and still it comes last."""
     model = (ROOT / "policies" / "model.conf").read_bytes()
     rows = f"p, agent:a, a.b, **, {EMERGENCY}, allow\n{PEOPLE}"

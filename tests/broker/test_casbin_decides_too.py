@@ -47,7 +47,7 @@ SABOTAGED = {"the matcher": judged, "the decision": decided, "the index": denies
 
 
 @pytest.mark.parametrize("what", SABOTAGED)
-def test_a_matcher_that_allows_what_it_must_not_has_no_effect(
+def test_a_matcher_that_allows_too_much_causes_no_effect(
     what: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "_check_rules", lambda _: None)  # changed after the run began
@@ -65,13 +65,13 @@ def test_a_matcher_that_allows_what_it_must_not_has_no_effect(
     assert replayed(played).reproduced
 
 
-def test_with_both_engines_as_they_are_a_denied_call_is_denied_and_an_allowed_one_is_done(play: Play) -> None:
+def test_with_unchanged_engines_a_denied_call_is_denied_and_an_allowed_one_runs(play: Play) -> None:
     assert play(VAULT).error(0)["details"]["reason"] == "denied_by_rule"
     assert play(PAID).effects != []
 
 
 @pytest.mark.parametrize("what", SABOTAGED)
-def test_a_run_does_not_start_under_a_matcher_that_answers_otherwise(
+def test_a_run_does_not_start_if_the_two_engines_disagree(
     what: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SABOTAGED[what](monkeypatch)
@@ -119,7 +119,7 @@ def mode(monkeypatch: pytest.MonkeyPatch, casbin: str) -> None:
 
 @pytest.mark.parametrize("casbin", ["effects", "always"])
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_casbin_that_does_not_allow_stops_every_effect(
+def test_no_effect_happens_without_the_consent_of_casbin(
     how: str, casbin: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Reads go on, unless every call is asked about."""
@@ -138,7 +138,7 @@ def test_with_load_no_call_waits_for_casbin(play: Play, monkeypatch: pytest.Monk
     assert [one["action"] for one in play(PAID).effects] == ["pay"]
 
 
-def test_an_approved_call_that_casbin_does_not_allow_is_not_done(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_approved_call_that_casbin_denies_does_not_run(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_check_rules", lambda _: None)
     played = play(LARGE)
     grant(played, "user:lea")
@@ -150,13 +150,13 @@ def test_an_approved_call_that_casbin_does_not_allow_is_not_done(play: Play, mon
     assert replayed(refused).reproduced
 
 
-def test_an_approved_call_that_casbin_allows_is_done(play: Play) -> None:
+def test_an_approved_call_that_casbin_allows_runs(play: Play) -> None:
     played = play(LARGE)
     grant(played, "user:lea")
     assert [one["action"] for one in resumed(played).effects] == ["pay"]
 
 
-def test_casbin_is_asked_about_the_very_request_that_was_decided(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_casbin_gets_the_same_request_that_was_decided(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Request] = []
     allows = second_opinion.SecondOpinion.allows
 

@@ -149,7 +149,7 @@ def leaked(text: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("trusting")
-def test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it(
+def test_a_secret_of_a_sandboxed_tool_appears_in_no_output(
     session: Path,
     remit: Remit,
     collector: list[bytes],

@@ -42,7 +42,7 @@ def test_a_known_secret_is_found_in_every_encoding(name: str) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, len(CANARY) - 1), min_size=1, max_size=5, unique=True), st.text(max_size=5))
-def test_a_known_secret_is_found_however_a_value_splits_it(cuts: list[int], around: str) -> None:
+def test_a_known_secret_is_found_when_several_strings_share_it(cuts: list[int], around: str) -> None:
     """Chunks of a stream, lines of a file, members of an object: what a reader would put together is taken out."""
     edges = [0, *sorted(cuts), len(CANARY)]
     chunks = [CANARY[start:end] for start, end in pairwise(edges)]
@@ -61,7 +61,7 @@ def _texts(value: Any) -> list[str]:
 
 @settings(max_examples=40, deadline=None)
 @given(st.text(max_size=80) | st.sampled_from([f"x {written} y" for written in ENCODINGS.values()]))
-def test_cleaning_what_is_clean_changes_nothing(text: str) -> None:
+def test_redacting_a_redacted_text_changes_nothing(text: str) -> None:
     sanitizer = Sanitizer(Redactor("r", [CANARY]))
     once = sanitizer.text(text)
     assert sanitizer.text(once) == once
@@ -73,7 +73,7 @@ def canary(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_API_KEY", CANARY)
 
 
-def test_a_canary_is_in_no_sink_whatever_way_it_came(
+def test_a_secret_appears_in_no_output_wherever_it_came_from(
     clerk: Callable[..., Path], command: Command, canary: None
 ) -> None:
     """In arguments, results, errors and names, in each encoding, and in two halves: journal, trace, checkpoints, terminal."""
@@ -99,7 +99,7 @@ def test_a_canary_is_in_no_sink_whatever_way_it_came(
     assert command(folder, "replay", name).code == 0
 
 
-def test_a_canary_in_a_file_that_a_confined_tool_reads_is_in_no_sink(
+def test_a_secret_in_a_file_that_a_tool_reads_appears_in_no_output(
     session: Path, remit: Remit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The twin: what stands around it stays."""
@@ -130,7 +130,7 @@ def test_a_canary_in_a_file_that_a_confined_tool_reads_is_in_no_sink(
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
     ],
 )
-def test_what_looks_like_a_secret_is_marked_whoever_issued_it(written: str) -> None:
+def test_credentials_of_every_known_issuer_are_redacted(written: str) -> None:
     assert "[redacted:" in Redactor("r").text(f"x {written} y")
 
 
@@ -144,11 +144,11 @@ def test_what_looks_like_a_secret_is_marked_whoever_issued_it(written: str) -> N
         "sha256:" + "0a" * 32,
     ],
 )
-def test_ordinary_words_stay(written: str) -> None:
+def test_ordinary_words_are_not_redacted(written: str) -> None:
     assert Redactor("r").text(written) == written
 
 
-def test_a_member_that_is_called_like_a_secret_is_one_and_its_neighbours_are_not() -> None:
+def test_a_member_with_the_name_of_a_secret_is_redacted_and_its_neighbours_are_not() -> None:
     value = {
         "user": "ann1234567",
         "password": "hunter2-4711",
@@ -161,7 +161,7 @@ def test_a_member_that_is_called_like_a_secret_is_one_and_its_neighbours_are_not
     assert clean["nested"]["accessToken"][0].startswith("[redacted:")
 
 
-def test_a_detector_that_finds_too_much_can_be_turned_off(play: Play) -> None:
+def test_a_detector_can_be_turned_off(play: Play) -> None:
     content = read_content('[secrets]\noff = ["keyword"]\n')
     assert Redactor("r", off=content.off).text("password = hunter2-secret") == "password = hunter2-secret"
     with pytest.raises(WorkspaceError, match="no detector is 'keywords'"):
@@ -169,7 +169,7 @@ def test_a_detector_that_finds_too_much_can_be_turned_off(play: Play) -> None:
     assert "keyword" in OWN
 
 
-def test_no_text_makes_cleaning_slow() -> None:
+def test_no_text_makes_redaction_slow() -> None:
     """Each is 64 KiB of what a pattern could stumble over; the time must not grow with the square of the length."""
     import time
 
@@ -195,7 +195,7 @@ def test_no_text_makes_cleaning_slow() -> None:
         pytest.param("Mute()", "", id="an exception that cannot even speak"),
     ],
 )  # fmt: skip
-def test_what_a_tool_says_of_its_failure_is_short_legible_data_in_a_field_of_its_own(
+def test_the_error_message_of_a_tool_is_short_legible_data_in_a_separate_field(
     clerk: Callable[..., Path], says: str, shown: str
 ) -> None:
     """F7: typed, capped, legible: `code` and the declared name are the manifest's words, `message` alone is the tool's."""
@@ -215,9 +215,7 @@ def test_what_a_tool_says_of_its_failure_is_short_legible_data_in_a_field_of_its
     assert len(everything(folder)) < 1_000_000
 
 
-def test_a_result_of_a_tool_of_this_process_is_no_longer_than_its_manifest_says(
-    play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_result_of_a_host_tool_is_limited_by_its_manifest(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_TEXT", "x" * 60_000)
     assert play([turn(ledger__look={"name": "ann"}), DONE]).result(0)["ok"]
     monkeypatch.setenv("LEDGER_TEXT", "x" * 70_000)
@@ -226,7 +224,7 @@ def test_a_result_of_a_tool_of_this_process_is_no_longer_than_its_manifest_says(
 
 
 @pytest.mark.parametrize("cut", [12, 20, len(CANARY) - 1])
-def test_a_secret_that_a_cap_cut_in_two_is_found_by_either_piece(cut: int) -> None:
+def test_each_part_of_a_secret_that_a_size_limit_cut_is_found(cut: int) -> None:
     """E10: a text is cut where its limit lies, and what is looked at afterwards is only a part of the secret."""
     redactor = Redactor("r", [CANARY])
     for text in (f"the key is {CANARY}"[: 11 + cut], f"{CANARY} is the key"[-11 - cut :]):
@@ -254,7 +252,7 @@ except = ["@example.com"]
 """
 
 
-def test_a_blocked_phrase_passes_in_no_direction(play: Play) -> None:
+def test_a_blocked_phrase_is_blocked_in_arguments_results_and_answers(play: Play) -> None:
     """However it is spelled: case, width, spaces, invisible characters; the effect that happened is told all the same."""
     spelled = "pro\u200bject   \uff26ALCON"
     turns = [
@@ -272,7 +270,7 @@ def test_a_blocked_phrase_passes_in_no_direction(play: Play) -> None:
     assert replayed(played).reproduced
 
 
-def test_a_blocked_result_is_told_by_its_rule_and_its_effect(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blocked_result_is_reported_with_its_rule_and_its_effect(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LEDGER_TEXT", "this is about Project Falcon")
     played = play([turn(ledger__look={"name": "ann"}), DONE], content=CONTENT)
     error = played.error(0)
@@ -281,9 +279,7 @@ def test_a_blocked_result_is_told_by_its_rule_and_its_effect(play: Play, monkeyp
     assert replayed(played).reproduced
 
 
-def test_personal_data_is_taken_out_of_results_and_answers_where_it_is_really_that(
-    play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_valid_personal_data_is_redacted_in_results_and_answers(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(
         "LEDGER_TEXT",
         "ann@shop.test ops@example.com +49 30 1234567 DE89370400440532013000 DE89370400440532013001 "
@@ -299,7 +295,7 @@ def test_personal_data_is_taken_out_of_results_and_answers_where_it_is_really_th
     assert replayed(played).reproduced
 
 
-def test_content_rules_have_cases_and_a_case_that_does_not_hold_is_told_by_its_line() -> None:
+def test_a_failing_case_of_a_content_rule_is_reported_with_its_line() -> None:
     content = read_content(CONTENT)
     good = "- {note: a, text: hello, expect: pass}\n- {note: b, text: project falcon, expect: block}\n"
     assert check_content(content, good) == (2, [])
@@ -318,7 +314,7 @@ def test_content_rules_have_cases_and_a_case_that_does_not_hold_is_told_by_its_l
         ('[[phrase]]\nnote = "x"\ntext = []\n', "text"),
     ],
 )
-def test_a_content_rule_that_means_nothing_is_told(text: str, what: str) -> None:
+def test_a_content_rule_that_is_not_valid_is_reported(text: str, what: str) -> None:
     with pytest.raises(WorkspaceError, match=what):
         read_content(text)
 
@@ -355,7 +351,7 @@ def naughty() -> tuple[list[str], list[str]]:
     return json.loads(strings.read_text())[::EVERY], texts[::EVERY]
 
 
-def test_naughty_strings_and_json_cases_survive_a_whole_run_or_are_refused_with_a_code(
+def test_hostile_strings_and_json_pass_a_whole_run_unchanged_or_are_refused_with_a_code(
     clerk: Callable[..., Path],
 ) -> None:
     """Through arguments, policy, journal, trace and replay: nothing crashes, changes, or becomes a rule."""

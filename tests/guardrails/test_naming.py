@@ -122,11 +122,11 @@ def test_the_directory_decides_what_words_alone_do_not() -> None:
 
 
 @given(st.text(max_size=300), st.text(min_size=1, max_size=20))
-def test_whether_a_text_names_a_thing_can_be_asked_of_every_text(text: str, name: str) -> None:
+def test_every_text_can_be_searched_for_a_name(text: str, name: str) -> None:
     assert names_resource(text, f"note:{name}") in (True, False)
 
 
-def test_a_name_is_looked_for_in_a_bounded_number_of_places() -> None:
+def test_the_number_of_examined_occurrences_of_a_name_is_bounded() -> None:
     words = "summary " * (MOST_PLACES - 1)
     assert names_resource(f"{words} #summary", "channel:summary")
     assert not names_resource(f"{words} summary #summary", "channel:summary")

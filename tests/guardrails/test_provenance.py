@@ -63,11 +63,11 @@ from remit.workspace.manifest.touches import TouchError, parse_listing
         ("Read docs/a.md.bak", "file:docs/a.md", False),
     ],
 )
-def test_words_name_a_thing_by_its_type(words: str, resource: str, named: bool) -> None:
+def test_words_name_a_resource_by_its_type(words: str, resource: str, named: bool) -> None:
     assert names_resource(words, resource) is named
 
 
-def test_what_the_manifest_itself_names_is_not_the_models_choice() -> None:
+def test_a_resource_that_the_manifest_names_is_not_chosen_by_the_model() -> None:
     touches = (
         ResourceAccess(access="use", resource="own:ledger", fixed=True),
         ResourceAccess(access="use", resource="account:AB12345678"),
@@ -118,19 +118,19 @@ def test_what_the_manifest_itself_names_is_not_the_models_choice() -> None:
         ("https://example.com/a?who=ann", {"link"}),
     ],
 )
-def test_a_text_carries_the_links_addresses_and_accounts_that_nobody_named(text: str, carries: set[str]) -> None:
+def test_links_addresses_and_accounts_that_nobody_named_are_found_in_a_text(text: str, carries: set[str]) -> None:
     words = "Tell ann@example.com of https://example.com/a"
     assert contained_kinds([text], words, (), {}) == carries
 
 
-def test_what_the_directory_knows_is_not_carried() -> None:
+def test_names_in_the_directory_are_not_found_in_a_text() -> None:
     directory = ("mail:bob@example.com", "https://example.com/", "account:DE89370400440532013000")
     text = "bob@example.com, example.com, DE89 3704 0044 0532 0130 00"
     assert contained_kinds([text], "", directory, {}) == set()
     assert contained_kinds([text], "", (), {}) == {"address", "link", "account"}
 
 
-def test_a_text_that_repeats_a_labelled_value_carries_the_label() -> None:
+def test_a_text_that_repeats_a_labelled_value_contains_the_label() -> None:
     values = {
         "private": traceable_values({"passport": "HGK137803", "name": "Emma", "note": "write to emma@example.com"})
     }
@@ -180,7 +180,9 @@ def test_a_text_that_repeats_a_labelled_value_carries_the_label() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_result_lists_what_its_manifest_says(line: str, value: Any, words: str, known: set[str]) -> None:
+def test_a_result_adds_directory_entries_as_its_manifest_declares(
+    line: str, value: Any, words: str, known: set[str]
+) -> None:
     assert directory_entries([parse_listing(line)], value, words, frozenset({"person:Bob"})) == known
 
 
@@ -188,39 +190,39 @@ def test_a_result_lists_what_its_manifest_says(line: str, value: Any, words: str
     "line",
     ["mail", "mail:*/email", "file:{*}", "store:{*}", "none:{*}", "table:{*}", "https:{*}", "mail:{*:links}", "mail:{*} as {}", "mail:{/}"],
 )  # fmt: skip
-def test_a_line_that_lists_nothing_is_refused(line: str) -> None:
+def test_an_empty_listing_is_refused(line: str) -> None:
     with pytest.raises(TouchError):
         parse_listing(line)
 
 
-def test_words_intend_an_act_by_the_words_that_mean_it() -> None:
+def test_an_action_is_requested_by_its_request_words() -> None:
     assert requests_action("Put two Events into my diary", ("event",))
     assert not requests_action("eventually", ("event",))
     assert not requests_action("Read the news", ())
 
 
-def test_said_asks_for_every_text_as_a_whole() -> None:
+def test_every_text_must_be_quoted_as_a_whole() -> None:
     assert quotes_all("set it to '1j1l-2k3j'.", ["1j1l-2k3j"])
     assert not quotes_all("set it to '1j1l-2k3j'.", ["1j1l"])
     assert quotes_all("anything", [])
     assert not quotes_all("anything", [""])
 
 
-def test_the_texts_of_a_call_are_those_that_name_nothing() -> None:
+def test_the_texts_of_a_call_exclude_names_of_resources() -> None:
     arguments = {"to": ["ann@example.com"], "body": {"text": "hello", "n": 5}, "flag": True, "none": None}
     assert sorted(argument_texts(arguments, {"ann@example.com"})) == ["5", "hello", "n", "text", "true"]
     assert list(argument_texts({"to": [], "who": {}}, ())) == ["", ""]
 
 
 @given(st.text(max_size=300))
-def test_every_text_can_be_looked_through(text: str) -> None:
+def test_every_text_can_be_searched_for_names(text: str) -> None:
     found = find_mentions(text)
     assert all(one == one.lower() for one in found.addresses)
     assert contained_kinds([text], text, (), {}) == set()  # what the user wrote, the user named
 
 
 @given(st.text(alphabet="a.@/:-_1&#; ", max_size=4000))
-def test_no_text_makes_it_slow(text: str) -> None:
+def test_no_repeated_text_makes_the_search_slow(text: str) -> None:
     find_mentions(text)
 
 
@@ -235,12 +237,12 @@ MADE_FOR_IT = [
 
 @settings(deadline=5000)
 @given(st.sampled_from(MADE_FOR_IT))
-def test_nor_does_one_that_is_made_for_it(text: str) -> None:
+def test_no_crafted_text_makes_the_search_slow(text: str) -> None:
     find_mentions(text)
 
 
 @settings(deadline=5000)
 @given(st.just("w " * 20_000))
-def test_a_long_title_is_looked_for_no_longer_than_the_users_words_are(title: str) -> None:
+def test_the_search_for_a_long_title_is_bounded_by_the_users_words(title: str) -> None:
     line = parse_listing("document:{*/id} as {*/title}")
     assert directory_entries([line], [{"id": "1", "title": title}], "Read my grocery list") == set()

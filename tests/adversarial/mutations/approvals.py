@@ -20,7 +20,7 @@ ROWS: Final = (
     Ablation(
         name="reason and end of an emergency approval",
         remove=(lambda patch: patch.setattr(requests, "_check_emergency", lambda *_: None),),
-        tests=("broker/test_break_glass.py::test_an_emergency_approval_says_why_and_until_when",),
+        tests=("broker/test_break_glass.py::test_an_emergency_approval_needs_a_reason_and_an_end",),
         fixtures=True,
         still=DECIDES,
     ),
@@ -34,7 +34,7 @@ ROWS: Final = (
     Ablation(
         name="a line that goes on says so",
         remove=(replaced(summary, "wrapped", lambda text, *_: text),),
-        tests=("broker/test_approval_text.py::test_a_summary_is_no_wider_than_its_lines_may_be",),
+        tests=("broker/test_approval_text.py::test_no_line_of_a_summary_is_too_wide",),
         still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
     ),
     brokered(
@@ -51,8 +51,8 @@ ROWS: Final = (
         never(requests, "_check_approver"),
         threats="D5",
         tests=(
-            "broker/test_broker.py::test_nobody_approves_their_own_call_or_without_the_role",
-            "broker/test_broker.py::test_whoever_started_a_run_for_somebody_else_does_not_approve_it",
+            "broker/test_broker.py::test_a_call_is_approved_only_by_another_person_with_the_role",
+            "broker/test_broker.py::test_the_person_who_started_a_run_for_somebody_else_cannot_approve_its_calls",
         ),
     ),
     brokered(
@@ -73,7 +73,7 @@ ROWS: Final = (
         replaced(summary, "_escape_text", lambda text: text),
         replaced(summary, "_escape_word", lambda text: text),
         threats="D9",
-        tests=("broker/test_approvals.py::test_what_could_deceive_the_eye_is_written_out",),
+        tests=("broker/test_approvals.py::test_deceptive_characters_are_escaped",),
     ),
     brokered(
         "long values told by both ends",
@@ -85,24 +85,24 @@ ROWS: Final = (
         "what nobody can read is said",
         replaced(summary, "_OPAQUE", 10**9),
         threats="D10",
-        tests=("broker/test_approvals.py::test_what_nobody_can_read_is_said_to_be_so",),
+        tests=("broker/test_approvals.py::test_a_value_that_nobody_can_read_is_marked",),
     ),
     brokered(
         "a text of the broker's own",
         replaced(requests, "approval_summary", lambda call, *_: str(call.arguments.get("memo", ""))),
         threats="D10",
-        tests=("broker/test_approvals.py::test_what_the_model_says_of_a_call_is_none_of_what_an_approver_reads",),
+        tests=("broker/test_approvals.py::test_an_approver_reads_no_description_of_the_call_by_the_model",),
     ),
     brokered(
         "a warning of haste",
         replaced(requests, "approved_within_a_minute", lambda *_, **__: []),
         threats="D11",
-        tests=("broker/test_approvals.py::test_whoever_approves_unlike_calls_in_haste_is_warned_and_the_trace_says_so",),
+        tests=("broker/test_approvals.py::test_rapid_approvals_of_different_actions_are_warned_about_and_recorded",),
     ),
     brokered(
         "few requests at once",
         never(requests, "check_waiting_approvals"),
         threats="D11",
-        tests=("broker/test_approvals.py::test_only_so_many_calls_wait_for_people_at_once",),
+        tests=("broker/test_approvals.py::test_the_number_of_calls_that_wait_for_approval_is_limited",),
     ),
 )  # fmt: skip

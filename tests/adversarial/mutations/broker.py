@@ -79,7 +79,7 @@ ROWS: Final = (
         threats="D1 D2 D7",
         tests=(
             "broker/test_approvals.py::test_a_grant_for_another_call_or_other_arguments_runs_nothing",
-            "broker/test_approvals.py::test_an_approval_is_void_once_the_rules_have_changed_and_people_are_asked_anew",
+            "broker/test_approvals.py::test_an_approval_is_void_once_the_rules_have_changed_and_approvers_are_asked_again",
             "broker/test_approvals.py::test_an_approval_is_void_once_a_fact_that_was_shown_has_changed",
         ),
     ),
@@ -87,8 +87,8 @@ ROWS: Final = (
         "remit stop",
         replaced(holds, "hold_reason", lambda *_: None),
         tests=(
-            "broker/test_broker.py::test_a_held_tool_runs_nothing_until_the_hold_is_lifted",
-            "broker/test_broker.py::test_a_held_run_pauses_before_its_next_turn_and_goes_on_afterwards",
+            "broker/test_broker.py::test_a_tool_on_hold_runs_nothing_until_the_hold_is_lifted",
+            "broker/test_broker.py::test_a_run_on_hold_pauses_before_its_next_turn_and_continues_afterwards",
         ),
     ),
     brokered(
@@ -96,16 +96,16 @@ ROWS: Final = (
         replaced(Decider, "_confirmed", lambda *_: True),
         threats="E9",
         tests=(
-            "broker/test_casbin_decides_too.py::test_a_matcher_that_allows_what_it_must_not_has_no_effect",
-            "broker/test_casbin_decides_too.py::test_a_casbin_that_does_not_allow_stops_every_effect",
-            "broker/test_casbin_decides_too.py::test_an_approved_call_that_casbin_does_not_allow_is_not_done",
+            "broker/test_casbin_decides_too.py::test_a_matcher_that_allows_too_much_causes_no_effect",
+            "broker/test_casbin_decides_too.py::test_no_effect_happens_without_the_consent_of_casbin",
+            "broker/test_casbin_decides_too.py::test_an_approved_call_that_casbin_denies_does_not_run",
         ),
     ),
     brokered(
         "labels of what a tool says when it fails",
         replaced(execution, "WRITTEN_BY_TOOL", frozenset()),
         threats="E4",
-        tests=("broker/test_broker.py::test_what_a_tool_says_when_it_fails_labels_the_run_as_its_results_do",),
+        tests=("broker/test_broker.py::test_the_error_message_of_a_tool_labels_the_run_like_its_results",),
     ),
     brokered(
         "arguments read strictly",
@@ -117,19 +117,19 @@ ROWS: Final = (
         "arguments as they were decided",
         never(execution, "check_arguments_unchanged"),
         threats="E7",
-        tests=("broker/test_broker.py::test_what_runs_is_what_was_decided_whoever_rewrites_it_on_the_way",),
+        tests=("broker/test_broker.py::test_arguments_that_are_changed_after_the_decision_do_not_run",),
     ),
     brokered(
         "arguments of its own for each attempt",
         replaced(attempts.copy, "deepcopy", lambda value: value),
         threats="E7",
-        tests=("broker/test_broker.py::test_a_tool_that_changes_what_it_was_given_changes_no_later_attempt",),
+        tests=("broker/test_broker.py::test_a_tool_that_changes_its_arguments_changes_no_later_attempt",),
     ),
     brokered(
         "an engine that fails allows nothing",
         replaced(Decider, "decide", open_when_broken),
         threats="E9",
-        tests=("broker/test_broker.py::test_rules_that_cannot_be_asked_allow_nothing",),
+        tests=("broker/test_broker.py::test_a_policy_that_cannot_be_evaluated_allows_nothing",),
     ),
     brokered(
         "a cut turn",
@@ -142,20 +142,20 @@ ROWS: Final = (
         replaced(effects, "lost_attempt", lambda call, number: LOST(call, number).model_copy(update={"retry_in_s": 0.0})),
         threats="F1",
         tests=(
-            "broker/test_broker.py::test_an_irreversible_call_that_times_out_after_its_effect_is_never_tried_again",
-            "broker/test_broker.py::test_an_intent_without_an_end_is_unknown_for_an_irreversible_call_and_tried_again_for_a_keyed_one",
+            "broker/test_broker.py::test_an_irreversible_call_that_times_out_after_its_effect_is_never_retried",
+            "broker/test_broker.py::test_an_attempt_without_an_end_is_unknown_for_an_irreversible_call_and_retried_for_a_keyed_one",
         ),
     ),
     brokered(
         "effects in doubt",
         never(effects, "check_repeated_effect"),
         threats="F2",
-        tests=("broker/test_effects.py::test_a_model_that_asks_again_with_jittered_arguments_does_not_repeat_an_effect_in_doubt",),
+        tests=("broker/test_effects.py::test_a_call_with_slightly_different_arguments_does_not_repeat_an_effect_in_doubt",),
     ),
     brokered(
         "the same call twice in one turn",
         never(effects, "check_duplicate_in_step"),
-        tests=("broker/test_effects.py::test_the_same_irreversible_call_twice_in_one_turn_is_carried_out_once",),
+        tests=("broker/test_effects.py::test_the_same_irreversible_call_twice_in_one_turn_runs_once",),
     ),
     brokered(
         "one budget of tries",
@@ -163,32 +163,32 @@ ROWS: Final = (
         replaced(retries, "has_tries_left", lambda *_: True),
         threats="F2 F5",
         tests=(
-            "broker/test_retries.py::test_the_brokers_tries_and_the_models_own_share_one_budget",
-            "broker/test_retries.py::test_a_run_has_only_so_many_tries_beyond_the_first",
+            "broker/test_retries.py::test_the_retries_of_the_broker_and_of_the_model_share_one_budget",
+            "broker/test_retries.py::test_the_number_of_retries_of_a_run_is_limited",
         ),
     ),
     brokered(
         "waits that are bounded and spread",
         replaced(retries, "retry_delay", lambda *given, **_: 2.0 ** given[3]),
         threats="F6",
-        tests=("broker/test_retries.py::test_waits_grow_are_spread_over_their_whole_length_and_never_beyond_the_cap",),
+        tests=("broker/test_retries.py::test_delays_grow_have_full_jitter_and_never_exceed_the_cap",),
     ),
     brokered(
         "budgets spent by what happens",
         replaced(Broker, "_resolve", spent_when_asked),
         threats="F4",
-        tests=("broker/test_budgets.py::test_a_call_that_was_held_or_refused_takes_nothing",),
+        tests=("broker/test_budgets.py::test_a_call_that_waits_or_is_refused_uses_no_budget",),
     ),
     brokered(
         "a tool of this process that goes alone",
         replaced(attempts, "_call_and_catch", taken_for_done),
         threats="F8",
-        tests=("broker/test_broker.py::test_a_tool_of_this_process_takes_only_itself_away",),
+        tests=("broker/test_broker.py::test_a_host_tool_that_exits_ends_only_its_own_call",),
     ),
     brokered(
         "rest for a tool that fails",
         never(circuit_breaker, "check_circuit"),
-        tests=("broker/test_retries.py::test_a_tool_that_fails_again_and_again_rests_in_every_run",),
+        tests=("broker/test_retries.py::test_the_circuit_of_a_failing_tool_is_open_in_every_run",),
     ),
     brokered(
         "short words of a tool",
@@ -196,37 +196,37 @@ ROWS: Final = (
         replaced(attempts, "words_of", at_length),
         threats="E4 F7",
         tests=(
-            "guardrails/test_content.py::test_what_a_tool_says_of_its_failure_is_short_legible_data_in_a_field_of_its_own",
+            "guardrails/test_content.py::test_the_error_message_of_a_tool_is_short_legible_data_in_a_separate_field",
         ),
     ),
     brokered(
         "whom and what the user named",
         replaced(context, "unnamed_resources", lambda *_: ()),
         tests=(
-            "guardrails/test_open_agents.py::test_after_a_strangers_text_mail_goes_only_to_whom_the_user_named",
-            "guardrails/test_open_agents.py::test_a_page_is_asked_for_only_if_the_user_or_a_sender_that_the_user_named_gave_it",
-            "guardrails/test_open_agents.py::test_after_a_strangers_text_own_things_are_touched_only_if_the_user_named_them",
+            "guardrails/test_open_agents.py::test_after_untrusted_text_mail_goes_only_to_recipients_that_the_user_named",
+            "guardrails/test_open_agents.py::test_a_page_is_requested_only_if_the_user_or_a_named_sender_gave_its_link",
+            "guardrails/test_open_agents.py::test_after_untrusted_text_own_things_are_changed_only_if_the_user_named_them",
         ),
     ),
     brokered(
         "what goes out",
         replaced(context, "contained_kinds", lambda *_: frozenset()),
-        tests=("guardrails/test_open_agents.py::test_what_goes_out_carries_nothing_that_nobody_named",),
+        tests=("guardrails/test_open_agents.py::test_an_outgoing_text_contains_no_unnamed_links_addresses_or_accounts",),
     ),
     brokered(
         "acts that the words ask for",
         replaced(context, "requests_action", lambda *_: True),
-        tests=("guardrails/test_open_agents.py::test_an_act_that_chooses_nothing_needs_words_that_ask_for_it",),
+        tests=("guardrails/test_open_agents.py::test_an_action_without_resources_needs_a_request_word_of_the_user",),
     ),
     brokered(
         "values that the user said",
         replaced(context, "quotes_all", lambda *_: True),
-        tests=("guardrails/test_open_agents.py::test_a_password_is_changed_only_to_what_the_user_said",),
+        tests=("guardrails/test_open_agents.py::test_a_password_is_changed_only_to_a_value_that_the_user_wrote",),
     ),
     brokered(
         "labels of what a call touched",
         replaced(execution, "labels_of", lambda *_: ()),
-        tests=("guardrails/test_open_agents.py::test_a_reviewer_labels_what_comes_from_a_resource",),
+        tests=("guardrails/test_open_agents.py::test_results_of_a_labelled_resource_have_its_label",),
     ),
     brokered(
         "the scope of a run",
@@ -239,6 +239,6 @@ ROWS: Final = (
     brokered(
         "the calls that a turn may hold",
         replaced(budgets, "CALLS_PER_TURN", 200),
-        tests=("adversarial/test_own_budget.py::test_a_turn_of_thousands_of_calls_costs_no_more_than_the_calls_that_a_turn_may_hold",),
+        tests=("adversarial/test_own_budget.py::test_a_turn_of_thousands_of_calls_costs_no_more_than_the_largest_allowed_turn",),
     ),
 )  # fmt: skip

@@ -89,7 +89,7 @@ ROWS: Final = (
         "names to the letter",
         replaced(ProposedCall, "action", property(folded)),
         threats="E2 E3",
-        tests=("broker/test_broker.py::test_what_only_looks_like_the_name_of_an_action_is_none",),
+        tests=("broker/test_broker.py::test_a_name_that_only_looks_like_an_action_is_unknown",),
     ),
     brokered(
         "the user behind the agent",
@@ -115,7 +115,7 @@ ROWS: Final = (
     brokered(
         "patterns without a linear engine",
         replaced(json_schema, "_SHAPES", {**json_schema._SHAPES, "pattern": lambda text: isinstance(text, str)}),
-        tests=("adversarial/test_own_budget.py::test_a_pattern_that_has_no_linear_engine_is_refused_when_its_tool_is_pinned",),
+        tests=("adversarial/test_own_budget.py::test_a_pattern_without_a_linear_engine_is_refused_when_its_tool_is_pinned",),
     ),
     brokered(
         "unique items by hashing",
@@ -130,16 +130,16 @@ ROWS: Final = (
     brokered(
         "the size and depth of TOML",
         never(outside, "_check_toml"),
-        tests=("adversarial/test_own_budget.py::test_a_file_that_takes_its_parser_too_long_is_refused_with_its_name",),
+        tests=("adversarial/test_own_budget.py::test_a_toml_file_that_takes_too_long_to_parse_is_refused_with_its_name",),
     ),
     brokered(
         "the size of YAML",
         never(outside, "_check_yaml"),
-        tests=("adversarial/test_own_budget.py::test_a_table_that_takes_its_parser_too_long_is_refused_with_its_name",),
+        tests=("adversarial/test_own_budget.py::test_a_yaml_file_that_takes_too_long_to_parse_is_refused_with_its_name",),
     ),
     brokered(
         "large work beside the loop",
         replaced(threads, "LARGE", 1 << 40),
-        tests=("adversarial/test_own_budget.py::test_what_takes_long_is_done_beside_the_loop",),
+        tests=("adversarial/test_own_budget.py::test_long_work_runs_outside_of_the_event_loop",),
     ),
 )  # fmt: skip

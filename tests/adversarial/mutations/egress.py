@@ -203,11 +203,11 @@ ROWS: Final = (
     brokered(
         "heads that come byte by byte",
         replaced(Requests, "head", head_from_its_beginning),
-        tests=("adversarial/test_own_budget.py::test_a_head_that_comes_byte_by_byte_is_looked_at_once",),
+        tests=("adversarial/test_own_budget.py::test_a_request_head_that_arrives_byte_by_byte_is_parsed_once",),
     ),
     brokered(
         "hellos that come byte by byte",
         replaced(ClientHelloReader, "take", hello_from_its_beginning),
-        tests=("adversarial/test_own_budget.py::test_a_hello_that_comes_byte_by_byte_is_looked_at_once",),
+        tests=("adversarial/test_own_budget.py::test_a_client_hello_that_arrives_byte_by_byte_is_parsed_once",),
     ),
 )  # fmt: skip

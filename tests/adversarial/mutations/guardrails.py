@@ -51,13 +51,13 @@ ROWS: Final = (
         "hidden characters written out",
         replaced(sanitizer, "visible", lambda text: text),
         threats="F7",
-        tests=("broker/test_broker.py::test_hidden_characters_of_a_tools_value_are_written_out",),
+        tests=("broker/test_broker.py::test_hidden_characters_of_a_tools_value_are_escaped",),
     ),
     brokered(
         "pieces of a secret at an edge",
         replaced(KnownSecret, "edges", lambda *_: []),
         threats="E10",
-        tests=("guardrails/test_content.py::test_a_secret_that_a_cap_cut_in_two_is_found_by_either_piece",),
+        tests=("guardrails/test_content.py::test_each_part_of_a_secret_that_a_size_limit_cut_is_found",),
     ),
     brokered(
         "known secrets",
@@ -65,36 +65,36 @@ ROWS: Final = (
         replaced(redaction.Redactor, "_spread", lambda _, value, **__: value),
         tests=(
             "guardrails/test_content.py::test_a_known_secret_is_found_in_every_encoding",
-            "guardrails/test_canaries.py::test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it",
-            "guardrails/test_content.py::test_a_known_secret_is_found_however_a_value_splits_it",
+            "guardrails/test_canaries.py::test_a_secret_of_a_sandboxed_tool_appears_in_no_output",
+            "guardrails/test_content.py::test_a_known_secret_is_found_when_several_strings_share_it",
         ),
     ),
     brokered(
         "what looks like a secret",
         replaced(redaction.Redactor, "_patterned", lambda _, text: text),
         tests=(
-            "broker/test_broker.py::test_what_looks_like_a_secret_is_in_no_record",
-            "guardrails/test_content.py::test_what_looks_like_a_secret_is_marked_whoever_issued_it",
+            "broker/test_broker.py::test_a_text_that_looks_like_a_secret_is_in_no_record",
+            "guardrails/test_content.py::test_credentials_of_every_known_issuer_are_redacted",
         ),
     ),
     brokered(
         "the reviewer's phrases",
         never(Content, "blocked"),
         tests=(
-            "guardrails/test_content.py::test_a_blocked_phrase_passes_in_no_direction",
-            "guardrails/test_content.py::test_a_blocked_result_is_told_by_its_rule_and_its_effect",
+            "guardrails/test_content.py::test_a_blocked_phrase_is_blocked_in_arguments_results_and_answers",
+            "guardrails/test_content.py::test_a_blocked_result_is_reported_with_its_rule_and_its_effect",
         ),
     ),
     brokered(
         "personal data",
         replaced(Content, "replaced", lambda _, text, *__: text),
-        tests=("guardrails/test_content.py::test_personal_data_is_taken_out_of_results_and_answers_where_it_is_really_that",),
+        tests=("guardrails/test_content.py::test_valid_personal_data_is_redacted_in_results_and_answers",),
     ),
     brokered(
         "words that are no names",
         replaced(provenance, "names_thing", lambda words, kind, name, _: provenance._contains_name(words, f"{kind}:{name}")),
         tests=(
-            "guardrails/test_open_agents.py::test_a_strangers_name_for_a_thing_out_of_the_words_of_the_task_names_nothing",
+            "guardrails/test_open_agents.py::test_a_name_that_an_attacker_took_from_the_task_names_nothing",
             "guardrails/test_naming.py::test_an_ordinary_word_names_a_thing_only_with_evidence_for_its_kind",
         ),
     ),
@@ -116,14 +116,14 @@ ROWS: Final = (
     brokered(
         "one thing by one name",
         replaced(provenance, "_items_by_alias", lambda line, value, *_: provenance._values_at(value, line.path)),
-        tests=("guardrails/test_provenance.py::test_a_result_lists_what_its_manifest_says",),
+        tests=("guardrails/test_provenance.py::test_a_result_adds_directory_entries_as_its_manifest_declares",),
     ),
     brokered(
         "private keys that are found by hand",
         searched_with("private_key", r"-----BEGIN [A-Z ]*PRIVATE KEY-----(?s:.*?)-----END [A-Z ]*PRIVATE KEY-----"),
         tests=(
             SECRETS,
-            "adversarial/test_own_budget.py::test_a_text_of_256_kib_that_is_all_beginnings_of_keys_is_cleaned",
+            "adversarial/test_own_budget.py::test_a_text_of_256_kib_of_key_headers_is_redacted",
         ),
     ),
     brokered(
@@ -139,31 +139,31 @@ ROWS: Final = (
     brokered(
         "keys whose end is missing",
         replaced(secret_formats, "_KEY_REST", re.compile("(?!)")),
-        tests=("adversarial/test_own_budget.py::test_a_private_key_is_replaced_whole_also_where_its_end_is_missing",),
+        tests=("adversarial/test_own_budget.py::test_a_private_key_without_its_end_line_is_redacted_as_a_whole",),
     ),
     brokered(
         "secrets that are longer than a piece",
         replaced(secret_formats, "_extended_end", lambda _, end: end),
-        tests=("adversarial/test_own_budget.py::test_a_secret_longer_than_what_two_pieces_share_is_replaced_whole",),
+        tests=("adversarial/test_own_budget.py::test_a_secret_longer_than_the_overlap_of_two_pieces_is_redacted_as_a_whole",),
     ),
     brokered(
         "texts that are too long to look through",
         replaced(redaction, "LONGEST_TEXT", 1 << 30),
-        tests=("adversarial/test_own_budget.py::test_a_text_that_is_too_long_to_look_through_is_withheld_and_says_so",),
+        tests=("adversarial/test_own_budget.py::test_a_text_too_long_to_scan_is_withheld_with_a_note",),
     ),
     brokered(
         "known secrets in many strings",
         replaced(redaction.Redactor, "_spread", spread_over_all),
-        tests=("adversarial/test_own_budget.py::test_a_known_secret_in_thousands_of_strings_is_replaced_in_each_in_linear_time",),
+        tests=("adversarial/test_own_budget.py::test_a_known_secret_in_thousands_of_strings_is_redacted_in_linear_time",),
     ),
     brokered(
         "entities of thousands of digits",
         replaced(encodings, "_without_entities", html.unescape),
-        tests=("adversarial/test_own_budget.py::test_a_number_of_thousands_of_digits_stops_no_cleaning",),
+        tests=("adversarial/test_own_budget.py::test_a_number_of_thousands_of_digits_does_not_stop_redaction",),
     ),
     brokered(
         "the size of what is remembered",
         replaced(remembered.Remembered, "_keep", kept_for_good),
-        tests=("adversarial/test_own_budget.py::test_what_is_remembered_of_texts_is_bounded_by_their_size",),
+        tests=("adversarial/test_own_budget.py::test_the_cache_of_texts_is_bounded_by_their_size",),
     ),
 )  # fmt: skip

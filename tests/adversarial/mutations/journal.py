@@ -31,13 +31,13 @@ ROWS: Final = (
         threats="D4",
         tests=(
             "broker/test_approvals.py::test_two_workers_use_one_approval_once",
-            "broker/test_effects.py::test_two_workers_that_drive_one_run_at_once_do_nothing_twice",
+            "broker/test_effects.py::test_two_workers_on_one_run_repeat_no_effect",
         ),
     ),
     brokered(
         "one process at a time",
         replaced(fcntl, "flock", lambda *_: None),
-        tests=("broker/test_broker.py::test_one_process_at_a_time_drives_a_run",),
+        tests=("broker/test_broker.py::test_only_one_process_at_a_time_executes_a_run",),
     ),
     brokered(
         "calls of one step counted together",
@@ -49,11 +49,11 @@ ROWS: Final = (
         "the end of a denial loop",
         replaced(RunState, "refused_in_a_row", 0),
         threats="F3",
-        tests=("broker/test_retries.py::test_a_refused_call_asked_again_and_again_ends_as_denial_loop",),
+        tests=("broker/test_retries.py::test_a_refused_call_that_is_repeated_ends_as_denial_loop",),
     ),
     brokered(
         "a directory that strangers do not fill",
         replaced(reducer, "UNTRUSTED", "never"),
-        tests=("guardrails/test_open_agents.py::test_whom_the_agent_looks_up_after_a_strangers_text_is_not_known",),
+        tests=("guardrails/test_open_agents.py::test_a_look_up_after_untrusted_text_adds_nothing_to_the_directory",),
     ),
 )  # fmt: skip

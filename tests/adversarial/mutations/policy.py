@@ -77,7 +77,7 @@ ROWS: Final = (
         replaced(Index, "tables", prefixed),
         *WITHOUT_CASBIN,
         threats="E2",
-        tests=("broker/test_broker.py::test_a_rule_an_agents_list_and_a_pattern_of_one_action_cover_no_longer_name",),
+        tests=("broker/test_broker.py::test_a_rule_or_list_for_one_action_does_not_cover_a_longer_name",),
     ),
     brokered(
         "nothing without a rule",
@@ -85,7 +85,7 @@ ROWS: Final = (
         *WITHOUT_CASBIN,
         threats="E3",
         tests=(
-            "broker/test_broker.py::test_another_name_for_a_tool_brings_no_power_along",
+            "broker/test_broker.py::test_a_copy_of_a_tool_under_another_name_has_no_permissions",
             "broker/test_broker.py::test_both_the_agent_and_its_user_must_be_allowed",
         ),
     ),

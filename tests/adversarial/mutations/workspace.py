@@ -89,7 +89,7 @@ ROWS: Final = (
     brokered(
         "limits over all runs",
         replaced(limits, "limit_claims", lambda *_, **__: {}),
-        tests=("broker/test_budgets.py::test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_time_to_come_back",),
+        tests=("broker/test_budgets.py::test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_time_to_wait",),
     ),
     brokered(
         "answers that hold",
