@@ -1,7 +1,7 @@
-"""Trusted code has a budget: what reads text from outside takes time in proportion to the text, whatever stands in it.
+"""Functions that read untrusted text take linear time, whatever the text contains.
 
-Each row plays one public function on texts that are made to be slow, at two sizes. A function of the listed modules that takes
-text and has no row fails the last test: whoever writes one says how it grows.
+Each row measures one public function on texts that are built to be slow, at two sizes. A function of the listed modules that
+takes text and has no row fails a test, so the author of a new function has to add one.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ WORDS = "Send the summary to Alice and pay invoice 4711"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """`call` on each of `texts`, which are pieces that are repeated, or functions of a size."""
+    """Measures `call` on each of `texts`: pieces that are repeated, or functions of a size."""
 
     call: Callable[[Any], object]
     texts: tuple[str | Callable[[int], Any], ...]
@@ -104,7 +104,7 @@ def bytes_of(call: Callable[[bytes], object]) -> Callable[[str], object]:
 
 
 def piecewise(take: Callable[[], Callable[[bytes], object]]) -> Callable[[bytes], object]:
-    """As a peer sends it who drips."""
+    """Feed the data as a slow peer sends it."""
 
     def call(data: bytes) -> None:
         one = take()
@@ -131,7 +131,7 @@ ITEMS = {
 
 
 def broken(call: Callable[[str], object]) -> Callable[[str], object]:
-    """A reader of JSON that may refuse."""
+    """A JSON reader that may refuse the text."""
 
     def read(text: str) -> None:
         with suppress(ValueError):
@@ -145,7 +145,7 @@ def numbers(size: int) -> list[int]:
 
 
 def levels(size: int) -> Any:
-    """As many levels as JSON may have; more of them at once for a longer text."""
+    """As many levels as JSON may have; a longer text has more of them side by side."""
     value: Any = None
     for _ in range(28):
         value = {"of": value}
@@ -176,7 +176,7 @@ def people(size: int) -> list[dict[str, str]]:
 
 
 def labelled(size: int) -> tuple[list[str], frozenset[str]]:
-    """A text, and as many labelled values that all begin as it does."""
+    """A text, and labelled values that all begin like it."""
     return ["0" * size], frozenset(f"{'0' * (n % 40)}{n:08}1" for n in range(size // 20))
 
 
@@ -197,7 +197,7 @@ def fences(size: int) -> str:
 
 
 def hello(size: int) -> bytes:
-    """Records of one byte each, of a hello that never ends."""
+    """Records of one byte each, of a ClientHello that never ends."""
     return b"".join(b"\x16\x03\x01\x00\x01" + bytes([one]) for one in (1, 1, 0, 0, *(0,) * min(size // 6, 10_000)))
 
 
@@ -296,13 +296,13 @@ ROWS: Mapping[str, Row] = {
     "core.parsing.yaml:read_rows": of(
         lambda text: [*read_rows(text[:20_000], file="f")], "- ", "[", "{", "- a: 1\n", "? ", "- '", "- &a *a\n"
     ),
-    "guardrails.content_rules:ContentRule.found": of(
+    "guardrails.content_rules:ContentRule.find": of(
         lambda text: [rule.find(text) for rule in PHRASE.rules], *HOSTILE, "aaa bb ", "1-", "+1 "
     ),
     "guardrails.content_rules:Content.blocked": of(
         lambda value: BLOCKED.blocked(value, "result"), *FEW, "aaa ", strings
     ),
-    "guardrails.content_rules:Content.replaced": of(
+    "guardrails.content_rules:Content.redact": of(
         lambda text: PHRASE.redact(text, "result"), *FEW, "aaa bbb ", "a@b.co ", "1.1.1.1 "
     ),
     "guardrails.content_rules:folded": of(folded, "a", "é", " ", "\u0301", "ﷺ"),
@@ -365,7 +365,7 @@ ROWS: Mapping[str, Row] = {
     "guardrails.redaction:replace_spans": of(
         lambda text: replace_spans(text, [(at, at + 3, "x") for at in range(0, len(text), 2)]), "a"
     ),
-    "guardrails.repeated:Values.found": of(lambda value: [*Values(value[1]).find_in(value[0][0])], labelled),
+    "guardrails.repeated:Values.find_in": of(lambda value: [*Values(value[1]).find_in(value[0][0])], labelled),
     "guardrails.sanitizer:visible": of(visible, "a", "\u202e", "\U000e0041"),
     "guardrails.sanitizer:valid": of(valid, "a", "\ud800"),
     "guardrails.sanitizer:Sanitizer.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
@@ -396,7 +396,7 @@ for name, finders in formats().items():
     for number, find in enumerate(finders):
         ROWS = {**ROWS, f"guardrails.secret_formats:{name}.{number}": of(find, *HOSTILE)}
 
-# Functions that take no text from outside, and what theirs is.
+# Functions that take no untrusted text, and the reason.
 INSIDE: Mapping[str, str] = {
     "core.parsing.sql:read_only": "played as tables_of, which gives it the names",
     "core.parsing.toml:read_table": "takes what load_toml has read",
@@ -447,12 +447,12 @@ def tried(function: Callable[..., object], *given: object) -> None:
 
 
 def text_of(text: str | Callable[[int], Any], size: int) -> Any:
-    """Of a piece: repeated, with an end that nothing goes on with."""
+    """A piece repeated up to a size, with an end that no pattern can continue with."""
     return text(size) if callable(text) else text * (size // len(text) + 1) + "!"
 
 
 def seconds(row: Row, value: Any, runs: int) -> float:
-    """The least processor time of this thread over some runs."""
+    """The smallest processor time of this thread over some runs."""
     times: list[float] = []
     for _ in range(runs):
         begun = time.thread_time()
@@ -462,7 +462,7 @@ def seconds(row: Row, value: Any, runs: int) -> float:
 
 
 def growth(row: Row, text: str | Callable[[int], Any]) -> tuple[int, float]:
-    """From which size on it was measured, and how much longer a text of 4 times the size takes; 0 where all is too quick."""
+    """The measured size, and the factor in time for a text of 4 times that size; 0 if it is too fast to measure."""
     size = SMALLEST
     while (once := seconds(row, text_of(text, size), 1)) < MEASURABLE_S:
         if size >= LARGEST:
@@ -477,7 +477,7 @@ def growth(row: Row, text: str | Callable[[int], Any]) -> tuple[int, float]:
 
 @pytest.mark.parametrize("name", ROWS)
 def test_functions_that_read_untrusted_text_take_linear_time(name: str) -> None:
-    """A text of four times the size takes about four times as long, whatever stands in it."""
+    """A text of four times the size takes about four times as long, whatever it contains."""
     row = ROWS[name]
     for text in row.texts:
         size, grown = growth(row, text)
@@ -520,7 +520,7 @@ def takes_text(function: Any) -> bool:
 
 
 def test_every_function_that_reads_untrusted_text_is_measured() -> None:
-    """A new one needs a row, or the reason why no text from outside reaches it."""
+    """A new function needs a row, or a reason why no untrusted text reaches it."""
     found = {name for name, _ in functions()}
     assert len(found) > 50
     assert sorted(found - set(ROWS) - set(INSIDE)) == []
@@ -528,7 +528,7 @@ def test_every_function_that_reads_untrusted_text_is_measured() -> None:
 
 
 def test_a_quadratic_function_is_detected() -> None:
-    """The twin: the measure itself tells linear from quadratic."""
+    """The counterpart: the measurement distinguishes quadratic from linear time."""
 
     def quadratic(text: str) -> int:
         return sum(text.count("b", 0, at) for at in range(0, len(text), 8))

@@ -1,7 +1,7 @@
-"""Trusted code has a budget too: what a model, a tool or a peer sends costs no more than its size, and keeps nobody waiting.
+"""Limits of trusted code: data of a model, a tool or a peer costs time in proportion to its size, and blocks nothing else.
 
-Times are those of the processor, so that a busy machine changes nothing: what the event loop does between two beats of a clock
-in it is how long an operator's `remit stop`, the run's wall limit and every other call wait.
+Processor time is measured, so a busy machine changes nothing. The time between two ticks of a clock in the event loop is the
+time for which `remit stop`, the time limit of the run and every other call have to wait.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MOST_GROWTH = 12.0  # of 4 times the size; quadratic work takes 16 times as long
 
 
 async def longest_gap(work: Coroutine[Any, Any, Any]) -> float:
-    """The most processor time between two beats of a clock in the loop, in all threads, while `work` is done."""
+    """The longest processor time of all threads between two ticks of a clock in the event loop while `work` runs."""
     gaps: list[float] = []
 
     async def beat() -> None:
@@ -77,7 +77,7 @@ def many(number: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("number", [CALLS_PER_TURN + 1, CALLS_PER_TURN + 2, 1_000, 4_800])
 def test_a_turn_of_thousands_of_calls_costs_no_more_than_the_largest_allowed_turn(play: Play, number: int) -> None:
-    """Of those beyond, one is recorded, and its error says so for all of them."""
+    """Of the calls beyond the limit only one is recorded; its error is for all of them."""
     played = play([many(number), DONE], calls=10)
     answered = [one.event for one in played.records if isinstance(one.event, CallAnswered)]
     assert len(answered) == CALLS_PER_TURN + 1
@@ -91,7 +91,7 @@ def test_a_turn_of_thousands_of_calls_costs_no_more_than_the_largest_allowed_tur
 
 @pytest.mark.parametrize("number", [1, CALLS_PER_TURN])
 def test_every_call_of_the_largest_allowed_turn_is_decided(play: Play, number: int) -> None:
-    """The twin."""
+    """The counterpart."""
     played = play([many(number), DONE], calls=200)
     decided = [one.event for one in played.records if isinstance(one.event, CallDecided)]
     assert [one.decision.verdict for one in decided if one.decision] == ["allow"] * number
@@ -128,14 +128,14 @@ PIECES = {
 
 @pytest.mark.parametrize("kind", PIECES)
 def test_no_text_makes_the_search_for_secrets_slow(kind: str) -> None:
-    """Four times the text takes about four times as long, also where it begins a secret again and again."""
+    """Four times the text takes about four times as long, also if it repeats the beginning of a secret."""
     short, long = (PIECES[kind] * (size // len(PIECES[kind])) for size in (16_000, 64_000))
     times = [seconds(lambda text=text: Redactor("run").text(text)) for text in (short, long)]
     assert times[1] < max(MOST_GROWTH * times[0], 0.05)
 
 
 def test_a_text_of_256_kib_of_key_headers_is_redacted() -> None:
-    """Each beginning is a key whose end is missing: none of it is left."""
+    """Each header is a key without an end line: nothing of it remains."""
     text = Redactor("run").text(KEY * (256 * 1024 // len(KEY)))
     assert "BEGIN" not in text
     assert text.startswith("[redacted:")
@@ -162,7 +162,7 @@ def test_a_private_key_without_its_end_line_is_redacted_as_a_whole(text: str) ->
 
 
 def test_words_after_the_first_line_of_a_key_are_not_redacted() -> None:
-    """The twin: what is no base64 is no key."""
+    """The counterpart: text that is not base64 is not part of a key."""
     assert Redactor("run").text(f"{KEY} is how a key begins").endswith(" is how a key begins")
 
 
@@ -177,7 +177,7 @@ def test_words_after_the_first_line_of_a_key_are_not_redacted() -> None:
 )
 @pytest.mark.parametrize("at", [0, PIECE - 30, PIECE - 1, PIECE, PIECE + OVERLAP - 10, 3 * PIECE - 20])
 def test_a_secret_is_found_anywhere_in_a_long_text(secret: str, at: int) -> None:
-    """Long texts are looked through in pieces, and a secret may stand where two of them meet."""
+    """Long texts are scanned in pieces, and a secret may be at the boundary of two pieces."""
     text = f"{' ' * at} {secret} {'x ' * PIECE * 2}"
     cleaned = Redactor("run").text(text)
     assert secret not in cleaned
@@ -193,7 +193,7 @@ def test_a_secret_longer_than_the_overlap_of_two_pieces_is_redacted_as_a_whole()
 
 
 def test_a_text_too_long_to_scan_is_withheld_with_a_note() -> None:
-    """Never shown without being looked through."""
+    """A text that is not scanned is never shown."""
     size = (16 << 20) + 1
     assert Redactor("run").text("a" * size).startswith(f"[withheld: {size} characters")
     assert Redactor("run").json_text('"' + "a" * size).startswith("[withheld:")
@@ -222,7 +222,7 @@ def test_a_number_of_thousands_of_digits_does_not_stop_redaction(text: str) -> N
 
 
 def test_a_secret_after_leading_zeros_is_found() -> None:
-    """The twin."""
+    """The counterpart."""
     assert "battery" not in Redactor("run", ["Abattery-staple"]).text("&#0000000065;battery-staple")
 
 
@@ -242,10 +242,10 @@ def branch(op: str, **more: Any) -> dict[str, Any]:
 
 IS = {"type": "object", "properties": {"op": {"const": "is", "type": "string"}}, "required": ["op"]}
 UNIONS: dict[str, list[dict[str, Any]]] = {
-    "told apart by a word": [branch("not", const="not"), branch("maybe", const="maybe"), IS],
-    "told apart by a list of one": [branch("not", enum=["not"]), branch("maybe", enum=["maybe"]), IS],
-    "told apart by a pattern": [branch("not", pattern="^not$"), branch("maybe", pattern="^maybe$"), IS],
-    "not told apart": [branch("a", minLength=99), branch("b", minLength=98), branch("c"), IS],
+    "distinguished by a word": [branch("not", const="not"), branch("maybe", const="maybe"), IS],
+    "distinguished by a list of one": [branch("not", enum=["not"]), branch("maybe", enum=["maybe"]), IS],
+    "distinguished by a pattern": [branch("not", pattern="^not$"), branch("maybe", pattern="^maybe$"), IS],
+    "not distinguished": [branch("a", minLength=99), branch("b", minLength=98), branch("c"), IS],
 }
 
 
@@ -263,7 +263,7 @@ def levels(number: int, last: Any = None) -> dict[str, Any]:
 @pytest.mark.parametrize("last", [None, {"op": 5}], ids=["fits", "does not fit"])
 @pytest.mark.parametrize("kind", UNIONS)
 def test_a_union_in_a_union_takes_time_in_proportion_to_its_levels(kind: str, last: Any) -> None:
-    """Each level costs the same; without a memory each would double the work of the one before, and 30 would never end."""
+    """Each level costs the same. Without a cache each would double the work, and 30 levels would never end."""
     schema = union(kind)
     assert check_schema(schema) == ()
     times = [seconds(lambda size=size: fits(schema, levels(size, last))) for size in (4, 12)]
@@ -272,7 +272,7 @@ def test_a_union_in_a_union_takes_time_in_proportion_to_its_levels(kind: str, la
 
 
 def test_definitions_that_refer_to_the_next_one_twice_are_visited_once() -> None:
-    """The same by the schema alone."""
+    """The same for the schema alone."""
     definitions = {f"D{n}": {"anyOf": [{"$ref": f"#/$defs/D{n + 1}"}] * 2} for n in range(30)} | {
         "D30": {"type": "null"}
     }
@@ -321,7 +321,7 @@ def test_defaults_inside_of_unions_are_filled_once_and_only_from_the_branch_that
     ],
 )
 def test_a_pattern_takes_time_in_proportion_to_the_text(pattern: str, text: str) -> None:
-    """26 characters were enough for half a minute; a thousand times as many take no longer than a look."""
+    """With backtracking, 26 characters took half a minute."""
     schema = {"type": "string", "pattern": pattern}
     assert check_schema(schema) == ()
     assert not fits(schema, text)
@@ -399,7 +399,7 @@ def test_the_cache_of_texts_is_bounded_by_their_size(size: int) -> None:
 
 
 def test_a_repeated_text_is_computed_once() -> None:
-    """The twin."""
+    """The counterpart."""
     worked: list[str] = []
     remembered = Remembered(lambda text: worked.append(text) or text, most=1_000)  # type: ignore[func-returns-value]
     assert [remembered(text) for text in ("a", "b", "a", "a")] == ["a", "b", "a", "a"]
@@ -428,7 +428,7 @@ def test_a_yaml_file_that_takes_too_long_to_parse_is_refused_with_its_name(text:
 
 
 def test_ordinary_files_are_parsed() -> None:
-    """The twin."""
+    """The counterpart."""
     assert load_toml('a.b.c = 1\n[d."e.f"]\ng = "a.a.a"', file="f") == {
         "a": {"b": {"c": 1}},
         "d": {"e.f": {"g": "a.a.a"}},
@@ -450,7 +450,7 @@ def test_labelled_values_are_found_however_many_there_are() -> None:
 
 
 class Dripping:
-    """A connection that brings one byte at a time."""
+    """A connection that delivers one byte at a time."""
 
     def __init__(self, data: bytes, idle: int = 0) -> None:
         self._data = data
@@ -511,16 +511,16 @@ async def test_a_request_head_means_the_same_however_it_is_split(data: bytes, ve
             self._at += cut
             return self._data[self._at - cut : self._at]
 
-    said = ""
+    verdict_of_head = ""
     try:
         assert await Requests(Cut(data)).head() is not None  # type: ignore[arg-type]
     except Blocked as blocked:
-        said = blocked.verdict
-    assert said == verdict
+        verdict_of_head = blocked.verdict
+    assert verdict_of_head == verdict
 
 
 def test_a_client_hello_that_arrives_byte_by_byte_is_parsed_once() -> None:
-    """Records of one byte each: the longest way to say nothing."""
+    """Records of one byte each are the slowest form of a ClientHello."""
 
     def drip(size: int) -> None:
         reader = ClientHelloReader()
@@ -542,7 +542,7 @@ async def test_long_work_runs_outside_of_the_event_loop() -> None:
 
 
 async def test_a_task_that_is_cancelled_while_it_redacts_a_result_still_records_it() -> None:
-    """What has happened is written down first; then the cancellation goes on."""
+    """The result is recorded first; then the cancellation continues."""
     recorded: list[int] = []
 
     async def work() -> None:

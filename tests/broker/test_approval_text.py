@@ -1,4 +1,4 @@
-"""What an approver's terminal draws: no value begins a line that looks like one of Remit's own, at any width."""
+"""The summary in the terminal of an approver: no value can forge a line of the summary, at any width."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from remit.core import Call, Decision, ResourceAccess, Subjects
 from remit.guardrails import Redactor, Sanitizer
 
 FAKES = (
-    "  touches use mail:ann@shop.example",
-    "  only reads",
-    "  asked by policies/rules.csv:12 Routine mail",
+    "  uses mail:ann@shop.example",
+    "  This call only reads.",
+    "  Approval is required by policies/rules.csv:12: Routine mail",
     '  to = "ann"',
 )
 
@@ -40,7 +40,7 @@ def columns(text: str) -> int:
 
 
 def drawn(text: str, width: int) -> list[str]:
-    """What a terminal of that width draws: it breaks where a line is full."""
+    """The lines that a terminal of that width shows: it breaks a line that is full."""
     lines: list[str] = []
     for line in text.split("\n"):
         lines.append("")

@@ -1,4 +1,4 @@
-"""What runs may spend, alone and together: checked before the effect, spent once, counted where every process sees it."""
+"""Budgets and shared limits: checked before the effect, charged once, and counted across processes."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_limit_for_each_run_is_counted_for_each(play: Play) -> None:
     ],
 )
 def test_a_limit_is_counted_for_the_subjects_that_it_names(play: Play, whom: dict[str, str], passed: str) -> None:
-    """Three runs: the operator's, another of theirs with two actions, and Lea's."""
+    """Three runs: one of the operator, another one of the operator with two actions, and one of Lea."""
     played = play([pays("a"), DONE], limits=limit("calls", 1, **whom))
     wire = {"ledger__wire": {"name": "c", "amount": 1}}
     another(played, [{"say": "x", "calls": [*pays("b")["calls"], wire]}, DONE])
@@ -79,7 +79,7 @@ def test_a_limit_is_counted_for_the_subjects_that_it_names(play: Play, whom: dic
 
 
 def test_a_call_that_waits_or_is_refused_uses_no_budget(play: Play) -> None:
-    """A budget is spent by what happens, not by what is asked (F4)."""
+    """A budget is charged for executed calls, not for proposed ones (F4)."""
     played = play([pays("vault"), pays("a"), pays("a"), DONE], limits=limit("calls", 2))
     assert [played.result(step)["ok"] for step in (0, 1, 2)] == [False, True, True]
 
@@ -96,7 +96,7 @@ def test_an_approved_call_spends_when_it_is_approved_and_only_once(play: Play) -
 
 
 def test_time_and_bytes_are_reserved_at_their_maximum_and_returned_after_the_call(play: Play) -> None:
-    """Each call may take a second; together they may take two, so the third of one step waits, and a later one goes on."""
+    """Each call reserves one of two seconds, so the third call of one step is refused and a later one runs."""
     looks = {"say": "x", "calls": [{"ledger__look": {"name": name}} for name in "abc"]}
     played = play(
         [looks, turn(ledger__look={"name": "d"}), DONE], limits=limit("seconds", "2s") + limit("bytes", "1MiB")
@@ -139,7 +139,7 @@ def test_a_model_that_reports_no_tokens_is_not_called_again_under_a_limit(clerk:
 
 
 def test_results_of_one_step_cannot_pass_a_budget_of_bytes_together(play: Play) -> None:
-    """Each may return 64 KiB: two fit into 128 KiB, whatever they really return."""
+    """Each can return 64 KiB: two fit into 128 KiB, whatever they really return."""
     looks = {"say": "x", "calls": [{"ledger__look": {"name": name}} for name in "abc"]}
     played = play([looks, turn(ledger__look={"name": "d"}), DONE], budget='output = "130KiB"')
     assert [played.result(0, index)["ok"] for index in range(3)] == [True, True, False]
@@ -191,7 +191,7 @@ def test_of_a_thousand_concurrent_calls_in_two_processes_exactly_a_hundred_pass(
 
 
 def test_a_limit_frees_up_as_its_window_moves_on(tmp_path: Path) -> None:
-    """Sliding, not fixed: no burst of twice the limit at the edge of two windows."""
+    """A sliding window, so there is no burst of twice the limit at the edge of two windows."""
     now = [time.time_ns()]
     journal = Journal(tmp_path / "journal.db", clock=lambda: now[0])
     claim = Claim(scope="s", amount=1, most=2, window_ns=10)
@@ -210,7 +210,7 @@ def test_a_limit_frees_up_as_its_window_moves_on(tmp_path: Path) -> None:
     assert spend(3) == 6
     now[0] += 6
     assert [spend(4), spend(5), spend(6)] == [None, None, 10]
-    assert journal.events("r3") == []  # what was not granted is not recorded
+    assert journal.events("r3") == []  # a refused claim is not recorded
 
 
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────────

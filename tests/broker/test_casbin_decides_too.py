@@ -1,4 +1,4 @@
-"""A call has an effect only if stock Casbin allows it as well: a matcher that is wrong, or changed, lets nothing through."""
+"""A call has an effect only if stock Casbin allows it too, so an error in our matcher cannot cause an effect."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENTRY = index_module.RuleEntry
 
 
 def judged(patch: pytest.MonkeyPatch) -> None:
-    """Everything is allowed, as by a rule."""
+    """Every call is allowed, as if by a rule."""
     patch.setattr(Policy, "judge", lambda self, _: Judged(True, list(self.rows[:1])))
 
 
@@ -39,7 +39,7 @@ def decided(patch: pytest.MonkeyPatch) -> None:
 
 
 def denies_lost(patch: pytest.MonkeyPatch) -> None:
-    """No rule that denies ever applies, as the index has it."""
+    """The index loses every deny rule."""
     patch.setattr(index_module, "RuleEntry", lambda *of: ENTRY(*of[:3], (lambda _: False) if of[4] else of[3], *of[4:]))
 
 
@@ -92,7 +92,7 @@ BROKEN: dict[str, Callable[..., Any]] = {
     "denies": lambda *_: False,
     "raises": raises,
     "hangs": hangs,
-    "says nothing": lambda *_: None,
+    "returns None": lambda *_: None,
 }
 
 
@@ -103,18 +103,18 @@ def broken(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def mode(monkeypatch: pytest.MonkeyPatch, casbin: str) -> None:
-    """As `[policy] casbin` of remit.toml has it."""
+    """Set `[policy] casbin` of remit.toml."""
     from remit.workspace import session
 
     found = session.load_workspace_and_policy
 
-    def load_rooms(root: Path) -> Any:
+    def load_with_mode(root: Path) -> Any:
         text = (root / "remit.toml").read_text()
         if "[policy]" not in text:
             (root / "remit.toml").write_text(f'{text}\n[policy]\ncasbin = "{casbin}"\n')
         return found(root)
 
-    monkeypatch.setattr(session, "load_workspace_and_policy", load_rooms)
+    monkeypatch.setattr(session, "load_workspace_and_policy", load_with_mode)
 
 
 @pytest.mark.parametrize("casbin", ["effects", "always"])
@@ -122,7 +122,7 @@ def mode(monkeypatch: pytest.MonkeyPatch, casbin: str) -> None:
 def test_no_effect_happens_without_the_consent_of_casbin(
     how: str, casbin: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reads go on, unless every call is asked about."""
+    """Reads still run, unless Casbin is asked about every call."""
     mode(monkeypatch, casbin)
     broken(how, monkeypatch)
     played = play(PAID)

@@ -1,4 +1,4 @@
-"""At most once: what becomes of an effect whose end nobody saw, counted by the tool's own ledger outside."""
+"""At-most-once execution: effects with an unknown outcome, counted in a ledger of the tool."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BLIND = turn(ledger__wire={"name": "slow-and-blind", "amount": 5})
 def test_a_read_whose_secret_was_lost_is_not_retried_and_replays_the_same(
     clerk: Callable[..., Path],
 ) -> None:
-    """An attempt had begun, and could be made again, but for an argument that no record holds."""
+    """An attempt had begun and could be repeated, but one of its arguments is in no record."""
     folder = clerk([turn(ledger__look={"name": "ann", "text": "key AKIAIOSFODNN7EXAMPLE"}), DONE])
     killed(folder, "attempt.begun")
     played = resumed_after_kill(folder)
@@ -43,7 +43,7 @@ def test_a_read_whose_secret_was_lost_is_not_retried_and_replays_the_same(
 
 
 def test_a_probe_that_finds_the_effect_returns_the_lost_result(play: Play) -> None:
-    """The call timed out after its effect: the tool's own probe sees it, and the model is told what really happened."""
+    """The call timed out after its effect. The probe of the tool finds it, and the model reads the real result."""
     played = play([SLOW, DONE])
     assert len(played.effects) == 1
     assert played.result(0) == {"ok": True, "value": "wired", "labels": []}
@@ -81,12 +81,12 @@ def jittered(amount: Json, memo: str) -> dict[str, Any]:
 
 
 def test_a_call_with_slightly_different_arguments_does_not_repeat_an_effect_in_doubt(play: Play) -> None:
-    """Neither the probe nor anybody knows; other words for the same thing are the same thing (F1, F2)."""
+    """The probe cannot find out. A call with the same effect and other arguments counts as the same (F1, F2)."""
     played = play([BLIND, jittered(5, "again"), jittered(6, "please"), BLIND, DONE])
     assert len(played.effects) == 1
     assert [played.error(step)["code"] for step in range(4)] == ["outcome_unknown"] * 4
     assert played.error(1)["details"] == {"effect": "unknown", "call": "0.0"}
-    assert "remit settle" in played.error(1)["remedy"]
+    assert "remit settle" in played.error(1)["next_step"]
     assert replayed(played).reproduced
 
 
@@ -108,7 +108,9 @@ def test_an_effect_that_a_person_settled_as_landed_is_not_repeated(clerk: Callab
     played = resumed_after_kill(folder)
     assert played.error(0)["details"]["effect"] == "landed"
     assert "user:lea" in played.error(0)["message"]
-    assert [row["amount"] for row in played.effects] == [6]  # the model was told, and asks for another payment
+    assert [row["amount"] for row in played.effects] == [
+        6
+    ]  # the model reads that it happened, and makes another payment
     assert replayed(played).reproduced
 
 
@@ -124,11 +126,13 @@ def test_an_effect_that_a_person_settled_as_not_landed_is_executed(clerk: Callab
     assert replayed(played).reproduced
 
 
-@pytest.mark.parametrize(("landed", "effects", "says"), [("landed", 1, "it has happened"), ("not_landed", 2, "")])
+@pytest.mark.parametrize(
+    ("landed", "effects", "says"), [("landed", 1, "already had this effect"), ("not_landed", 2, "")]
+)
 def test_a_later_settlement_decides_if_the_same_call_can_be_repeated(
     clerk: Callable[..., Path], landed: str, effects: int, says: str
 ) -> None:
-    """The run went on without knowing, and waits for a lead when somebody looks."""
+    """The run continued with an unknown outcome, and waits for a lead when a person settles it."""
     large = turn(ledger__pay={"name": "ben", "amount": 5000})
     folder = clerk([BLIND, large, BLIND, DONE])
     opened = open_session(folder)
@@ -147,18 +151,18 @@ def test_a_later_settlement_decides_if_the_same_call_can_be_repeated(
 def test_a_repeated_keyed_call_with_the_same_arguments_keeps_its_key(
     play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The service sees one key, and does it once; in other words it is refused."""
+    """The service gets one key and runs the call once; with other arguments the call is refused."""
     monkeypatch.setenv("LEDGER_SLOW", "1.1")
     book = turn(ledger__book={"name": "ann", "amount": 1})
     other = turn(ledger__book={"name": "ann", "amount": 2})
     played = play([book, other, book, DONE])
     assert len({row["key"] for row in played.effects}) == 1
     assert played.error(1)["details"] == {"effect": "unknown", "call": "0.0"}
-    assert "exactly the same arguments" in played.error(1)["remedy"]
+    assert played.error(1)["next_step"] == "repeat it with exactly the arguments of step 0"
 
 
 def test_the_same_irreversible_call_twice_in_one_turn_runs_once(play: Play) -> None:
-    """Models repeat a parallel call by mistake; two payments of different amounts are two."""
+    """Models repeat parallel calls by mistake; payments of different amounts are different calls."""
     calls = [{"ledger__pay": {"name": "ann", "amount": amount}} for amount in (5, 5, 7)]
     played = play([{"say": "x", "calls": calls}, DONE])
     assert sorted(row["amount"] for row in played.effects) == [5, 7]
@@ -166,7 +170,7 @@ def test_the_same_irreversible_call_twice_in_one_turn_runs_once(play: Play) -> N
 
 
 def test_two_workers_on_one_run_repeat_no_effect(clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no lock keeps them apart, a shared folder without locks for one, the journal does."""
+    """Without a lock, for example on a shared folder, the journal still prevents repeated effects."""
     from contextlib import nullcontext
 
     monkeypatch.setattr(run, "driving", lambda session, name: nullcontext())
@@ -197,10 +201,10 @@ def test_the_command_lists_effects_in_doubt_and_settles_one(
     killed(folder, "attempt.begun")
     monkeypatch.chdir(folder)
 
-    def said(*args: str) -> Any:
+    def settle(*args: str) -> Any:
         return CliRunner().invoke(remit, ["settle", *args], catch_exceptions=False)
 
-    assert f"{RUN[:8]}/0.0  ledger.pay may have happened" in said().output
-    assert said(RUN[:8]).exit_code == 2
-    assert "has not happened" in said(f"{RUN[:8]}/0.0", "--not-landed", "--reason", "looked").output
-    assert "no effect is in doubt" in said().output
+    assert f"{RUN[:8]}/0.0  ledger.pay may have happened" in settle().output
+    assert settle(RUN[:8]).exit_code == 2
+    assert "has not happened" in settle(f"{RUN[:8]}/0.0", "--not-landed", "--reason", "looked").output
+    assert "no effect is in doubt" in settle().output

@@ -1,4 +1,4 @@
-"""Trying again: only where the effect allows, within one budget whoever tries, and never against a tool that rests."""
+"""Retries: only if the effect allows them, within one budget for broker and model, and never while the circuit is open."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def codes(played: Played, steps: int) -> list[str]:
 
 
 def test_delays_grow_have_full_jitter_and_never_exceed_the_cap() -> None:
-    """Full jitter: between nothing and the backoff; no attempt overflows it (F6)."""
+    """Full jitter: between zero and the backoff; the highest attempt number does not overflow (F6)."""
     for attempt in (*range(1, 11), 10_000):
         waits = [retry.retry_delay("r", step, 0, attempt) for step in range(200)]
         most = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt - 1, 30))
@@ -67,7 +67,7 @@ def test_a_time_too_long_to_wait_for_is_left_to_the_model(play: Play) -> None:
 
 
 def test_the_retries_of_the_broker_and_of_the_model_share_one_budget(play: Play) -> None:
-    """Three attempts a call times twenty calls would be sixty; the tool is asked six times in all (F2, F5)."""
+    """Three attempts of each of twenty calls would be sixty; the tool runs six times in all (F2, F5)."""
     jittered = [turn(ledger__look={"name": "stuck", "text": f"please {number}"}) for number in range(9)]
     played = play([*jittered, DONE])
     assert attempts(played) == 6
@@ -82,7 +82,7 @@ def test_failed_tries_of_one_call_do_not_block_another(play: Play) -> None:
 
 
 def test_a_success_resets_the_count_of_tries(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two failures, a success, and the count starts anew: only tries in a row are counted."""
+    """After two failures and a success the count starts again: only consecutive tries count."""
     played = play([turn(ledger__look={"name": f"busy{n}"}) for n in range(5)] + [DONE], budget="tries = 2")
     assert all(played.result(step)["ok"] for step in range(5))
 
@@ -95,7 +95,7 @@ def test_the_number_of_retries_of_a_run_is_limited(play: Play) -> None:
 
 
 def test_a_refused_call_that_is_repeated_ends_as_denial_loop(play: Play) -> None:
-    """Counted whatever the other arguments are, told apart by its code, and the run ends (F3)."""
+    """Calls with other arguments count too; the code changes to `denial_loop`, and the run ends (F3)."""
     jittered = [turn(ledger__pay={"name": "vault", "amount": amount}) for amount in range(1, 13)]
     played = play([*jittered, DONE])
     assert codes(played, 10) == ["policy_denied"] * 6 + ["denial_loop"] * 4
@@ -117,7 +117,7 @@ def test_calls_with_invalid_arguments_are_counted_too(play: Play) -> None:
     assert codes(play([*broken, DONE]), 8) == ["invalid_arguments"] * 6 + ["denial_loop"] * 2
 
 
-# ── tools that rest ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── circuit breakers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_the_circuit_of_a_failing_tool_is_open_in_every_run(play: Play) -> None:
@@ -139,7 +139,7 @@ def test_a_success_in_between_keeps_the_circuit_closed(play: Play) -> None:
 
 
 def test_a_half_open_circuit_admits_exactly_one_trial_call(tmp_path: Path) -> None:
-    """Two processes, one journal: a half-open circuit lets exactly one through, and one failure opens it for twice as long."""
+    """Two processes share one journal. A failed trial opens the circuit for twice as long."""
     call = Call(
         run="a" * 32,
         step=0,
@@ -189,11 +189,11 @@ def test_a_half_open_circuit_admits_exactly_one_trial_call(tmp_path: Path) -> No
     assert admitted() == [True, True]
 
 
-# ── ended from outside ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── calls that are ended ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def stopped(folder: Path, scope: str) -> tuple[Played, float]:
-    """A run that an operator holds the moment its call begins; how long it took to let go."""
+    """A run that is put on hold when its call begins, and the seconds until the call ended."""
     opened = open_session(folder)
     began: list[float] = []
 
@@ -212,7 +212,7 @@ def stopped(folder: Path, scope: str) -> tuple[Played, float]:
 
 @pytest.mark.parametrize("scope", ["all", "tool:ledger", "agent:clerk", f"run:{'e' * 32}"])
 def test_stop_ends_a_call_that_is_running(clerk: Callable[..., Path], scope: str) -> None:
-    """Not only the next one; and what it may have done stays unknown, so nothing does it again."""
+    """A hold ends a running call too. Its effect stays unknown, so it is not repeated."""
     folder = clerk([turn(ledger__pay={"name": "slow", "amount": 1}), DONE])
     played, seconds = stopped(folder, scope)
     ended = played.opened.journal.get("e" * 32, "attempt.ended/0/0/1")
@@ -251,7 +251,7 @@ def write(path: str) -> str:
 
 
 def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(session: Path) -> None:
-    """The call is ended while its process sleeps, and what it had begun is never put in place."""
+    """The call is ended while its process sleeps, and its unfinished file is never committed."""
     rules = "p, agent:web, sleepy.*, **, True, allow\np, role:operator, sleepy.*, **, True, allow\n"
     add(session, "sleepy", SLEEPY, rules, [turn(sleepy__write={"path": "reports/a.md"})])
     opened = open_session(session)
@@ -282,7 +282,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(se
 
 
 def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> None:
-    """F6: the tool asked for four seconds; nobody waits for them once an operator has said stop."""
+    """F6: the tool asked for a delay of four seconds; a hold ends the delay."""
     folder = clerk([turn(ledger__look={"name": "later40"}), DONE])
     opened = open_session(folder)
     at: dict[str, float] = {}
@@ -308,8 +308,8 @@ def test_a_call_is_ended_when_the_time_limit_of_the_run_passes(play: Play) -> No
     assert replayed(played).reproduced
 
 
-class Ponderous:
-    """A model that never comes to an answer."""
+class SilentModel:
+    """A model that never answers."""
 
     name = "script:script.yaml"
     scripted = True
@@ -320,7 +320,7 @@ class Ponderous:
 
 @pytest.mark.parametrize("held", [True, False])
 def test_a_model_that_never_answers_is_cancelled(clerk: Callable[..., Path], held: bool) -> None:
-    """By an operator's hold, and by the run's time; asking it again later has no effect to repeat."""
+    """By a hold of an operator, or by the time limit of the run. Calling the model again repeats no effect."""
     folder = clerk([DONE], budget="" if held else 'wall = "300ms"')
     opened: WorkspaceSession = open_session(folder)
 
@@ -328,7 +328,7 @@ def test_a_model_that_never_answers_is_cancelled(clerk: Callable[..., Path], hel
         if held and recorded.type == "model.requested":
             hold.set_hold(opened.journal, "all", why="look", account="op")
 
-    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=Ponderous())
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=SilentModel())
     ended = asyncio.run(run.start_run(opened, start, tell=tell))
     assert (ended.finished is None) is held
     assert ended.finished is None or ended.finished.code == "budget_exhausted"

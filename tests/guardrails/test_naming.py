@@ -1,4 +1,4 @@
-"""Which of a user's words name a thing, and which only spell what a stranger has called so."""
+"""Which words of a user name a thing, and which only contain a name that an attacker has chosen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the user's own words and the directory name, and what a text carries that nobody named."""
+"""What the words of the user and the directory name, and what a text contains beyond that."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_a_resource_that_the_manifest_names_is_not_chosen_by_the_model() -> None
 
 
 @pytest.mark.parametrize(
-    ("text", "carries"),
+    ("text", "contains"),
     [
         ("See https://evil.test/x", {"link"}),
         ("See evil.test", {"link"}),
@@ -118,9 +118,9 @@ def test_a_resource_that_the_manifest_names_is_not_chosen_by_the_model() -> None
         ("https://example.com/a?who=ann", {"link"}),
     ],
 )
-def test_links_addresses_and_accounts_that_nobody_named_are_found_in_a_text(text: str, carries: set[str]) -> None:
+def test_links_addresses_and_accounts_that_nobody_named_are_found_in_a_text(text: str, contains: set[str]) -> None:
     words = "Tell ann@example.com of https://example.com/a"
-    assert contained_kinds([text], words, (), {}) == carries
+    assert contained_kinds([text], words, (), {}) == contains
 
 
 def test_names_in_the_directory_are_not_found_in_a_text() -> None:

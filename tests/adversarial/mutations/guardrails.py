@@ -87,7 +87,7 @@ ROWS: Final = (
     ),
     brokered(
         "personal data",
-        replaced(Content, "replaced", lambda _, text, *__: text),
+        replaced(Content, "redact", lambda _, text, *__: text),
         tests=("guardrails/test_content.py::test_valid_personal_data_is_redacted_in_results_and_answers",),
     ),
     brokered(
