@@ -1,7 +1,7 @@
-"""Each protection, how a test takes it away, and the tests that must then fail: the rows of `make ablate`.
+"""The mutations of `make ablate`: each protection, how to remove it, and the tests that must fail without it.
 
-One file for each package of Remit. A row's `remove` patches one run of pytest, in its own process. What runs inside the sandbox is
-a file, so there the protection's line is replaced in a copy of it, which the runtime is told to bind; production code has no switch.
+There is one file for each package of Remit. `remove` patches the process of one run of pytest. Code that runs inside the sandbox is
+bound as files, so there a line is replaced in a copy of the file, which the sandbox binds instead. Production code has no switch.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from adversarial.mutations import (
     tracing,
     workspace,
 )
-from adversarial.mutations.row import Ablation
+from adversarial.mutations.row import Mutation
 
-ABLATIONS: Final[tuple[Ablation, ...]] = (
+MUTATIONS: Final[tuple[Mutation, ...]] = (
     *sandbox.ROWS,
     *egress.ROWS,
     *policy.ROWS,

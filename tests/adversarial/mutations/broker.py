@@ -27,7 +27,7 @@ LOST: Final = effects.lost_attempt
 
 
 def lenient(text: str) -> dict[str, object]:
-    """As most frameworks read arguments."""
+    """Parse arguments as most frameworks do: errors become an empty object."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -39,10 +39,10 @@ RESOLVE: Final = Broker._resolve
 
 
 def open_when_broken(self: Decider, call: Call) -> Decision:
-    """As brokers do that rather go on."""
+    """Fail open: an error of the engine allows the call."""
     try:
         return self._bound(call)
-    except Exception:  # noqa: BLE001 - that is what it does not do
+    except Exception:  # noqa: BLE001 - the mutation
         return Decision(verdict="allow", reason="allowed", message="")
 
 
@@ -53,15 +53,15 @@ def spent_when_asked(self: Broker, step: int, index: int, ask: ProposedCall) -> 
 
 
 def taken_for_done(function: Callable[..., Any], arguments: dict[str, Any]) -> tuple[None, Any]:
-    """Whatever it raised, it came back."""
+    """Every exception of the tool counts as a return."""
     try:
         return None, function(**arguments)
-    except BaseException:  # noqa: BLE001 - that is what it does not tell apart
+    except BaseException:  # noqa: BLE001 - the mutation
         return None, None
 
 
 def at_length(failure: BaseException) -> str:
-    """All that an exception says."""
+    """The whole text of an exception."""
     try:
         return str(failure)
     except Exception:  # noqa: BLE001 - whatever a tool's own __str__ raises
@@ -74,7 +74,7 @@ def uncut(decide: Callable[..., Any]) -> Callable[..., Any]:
 
 ROWS: Final = (
     brokered(
-        "approvals bound to the call, the rules and the facts",
+        "an approval is bound to the call, the policy and the facts",
         replaced(decisions, "decision_digest", lambda *_: "sha256:0"),
         threats="D1 D2 D7",
         tests=(
@@ -84,7 +84,7 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "remit stop",
+        "remit stop holds calls and runs",
         replaced(holds, "hold_reason", lambda *_: None),
         tests=(
             "broker/test_broker.py::test_a_tool_on_hold_runs_nothing_until_the_hold_is_lifted",
@@ -92,7 +92,7 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "stock Casbin before an effect",
+        "stock Casbin is asked before each effect",
         replaced(Decider, "_confirmed", lambda *_: True),
         threats="E9",
         tests=(
@@ -102,42 +102,42 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "labels of what a tool says when it fails",
+        "error messages of tools add labels",
         replaced(execution, "WRITTEN_BY_TOOL", frozenset()),
         threats="E4",
         tests=("broker/test_broker.py::test_the_error_message_of_a_tool_labels_the_run_like_its_results",),
     ),
     brokered(
-        "arguments read strictly",
+        "arguments are parsed strictly",
         replaced(broker, "parse_arguments", lenient),
         threats="E6",
         tests=("broker/test_broker.py::test_arguments_that_are_not_exact_are_refused_and_never_repeated",),
     ),
     brokered(
-        "arguments as they were decided",
+        "changed arguments do not run",
         never(execution, "check_arguments_unchanged"),
         threats="E7",
         tests=("broker/test_broker.py::test_arguments_that_are_changed_after_the_decision_do_not_run",),
     ),
     brokered(
-        "arguments of its own for each attempt",
+        "each attempt gets a copy of the arguments",
         replaced(attempts.copy, "deepcopy", lambda value: value),
         threats="E7",
         tests=("broker/test_broker.py::test_a_tool_that_changes_its_arguments_changes_no_later_attempt",),
     ),
     brokered(
-        "an engine that fails allows nothing",
+        "a failing policy engine allows nothing",
         replaced(Decider, "decide", open_when_broken),
         threats="E9",
         tests=("broker/test_broker.py::test_a_policy_that_cannot_be_evaluated_allows_nothing",),
     ),
     brokered(
-        "a cut turn",
+        "no call of a cut turn runs",
         replaced(Broker, "decide", uncut(Broker.decide)),
         tests=("broker/test_broker.py::test_a_turn_cut_by_length_runs_none_of_its_calls",),
     ),
     brokered(
-        "no second try of what cannot be undone",
+        "an irreversible call is not retried",
         replaced(retries, "allows_retry", lambda *_, attempt, **__: attempt < 3),
         replaced(effects, "lost_attempt", lambda call, number: LOST(call, number).model_copy(update={"retry_in_s": 0.0})),
         threats="F1",
@@ -147,18 +147,18 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "effects in doubt",
+        "an effect in doubt is not repeated",
         never(effects, "check_repeated_effect"),
         threats="F2",
         tests=("broker/test_effects.py::test_a_call_with_slightly_different_arguments_does_not_repeat_an_effect_in_doubt",),
     ),
     brokered(
-        "the same call twice in one turn",
+        "the same irreversible call runs once in a turn",
         never(effects, "check_duplicate_in_step"),
         tests=("broker/test_effects.py::test_the_same_irreversible_call_twice_in_one_turn_runs_once",),
     ),
     brokered(
-        "one budget of tries",
+        "broker and model share one budget of tries",
         never(retries, "check_tries"),
         replaced(retries, "has_tries_left", lambda *_: True),
         threats="F2 F5",
@@ -168,30 +168,30 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "waits that are bounded and spread",
+        "delays have a cap and jitter",
         replaced(retries, "retry_delay", lambda *given, **_: 2.0 ** given[3]),
         threats="F6",
         tests=("broker/test_retries.py::test_delays_grow_have_full_jitter_and_never_exceed_the_cap",),
     ),
     brokered(
-        "budgets spent by what happens",
+        "only executed calls are charged",
         replaced(Broker, "_resolve", spent_when_asked),
         threats="F4",
         tests=("broker/test_budgets.py::test_a_call_that_waits_or_is_refused_uses_no_budget",),
     ),
     brokered(
-        "a tool of this process that goes alone",
+        "a host tool that exits ends only its own call",
         replaced(attempts, "_call_and_catch", taken_for_done),
         threats="F8",
         tests=("broker/test_broker.py::test_a_host_tool_that_exits_ends_only_its_own_call",),
     ),
     brokered(
-        "rest for a tool that fails",
+        "the circuit of a failing tool opens",
         never(circuit_breaker, "check_circuit"),
         tests=("broker/test_retries.py::test_the_circuit_of_a_failing_tool_is_open_in_every_run",),
     ),
     brokered(
-        "short words of a tool",
+        "error messages of tools are short and legible",
         replaced(execution, "LONGEST_TEXT", 10**9),
         replaced(attempts, "words_of", at_length),
         threats="E4 F7",
@@ -200,7 +200,7 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "whom and what the user named",
+        "resources that the user did not name are recognized",
         replaced(context, "unnamed_resources", lambda *_: ()),
         tests=(
             "guardrails/test_open_agents.py::test_after_untrusted_text_mail_goes_only_to_recipients_that_the_user_named",
@@ -209,27 +209,27 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "what goes out",
+        "unnamed links, addresses and accounts in arguments are recognized",
         replaced(context, "contained_kinds", lambda *_: frozenset()),
         tests=("guardrails/test_open_agents.py::test_an_outgoing_text_contains_no_unnamed_links_addresses_or_accounts",),
     ),
     brokered(
-        "acts that the words ask for",
+        "an action needs a request word of the user",
         replaced(context, "requests_action", lambda *_: True),
         tests=("guardrails/test_open_agents.py::test_an_action_without_resources_needs_a_request_word_of_the_user",),
     ),
     brokered(
-        "values that the user said",
+        "values that the user did not write are recognized",
         replaced(context, "quotes_all", lambda *_: True),
         tests=("guardrails/test_open_agents.py::test_a_password_is_changed_only_to_a_value_that_the_user_wrote",),
     ),
     brokered(
-        "labels of what a call touched",
+        "labels of touched resources are added",
         replaced(execution, "labels_of", lambda *_: ()),
         tests=("guardrails/test_open_agents.py::test_results_of_a_labelled_resource_have_its_label",),
     ),
     brokered(
-        "the scope of a run",
+        "the scope of a run limits its calls",
         replaced(Decider, "_scope", property(lambda _: None)),
         tests=(
             "guardrails/test_open_agents.py::test_a_scope_lets_a_run_do_less_than_its_agent_may",
@@ -237,7 +237,7 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "the calls that a turn may hold",
+        "the number of calls in a turn is limited",
         replaced(budgets, "CALLS_PER_TURN", 200),
         tests=("adversarial/test_own_budget.py::test_a_turn_of_thousands_of_calls_costs_no_more_than_the_largest_allowed_turn",),
     ),

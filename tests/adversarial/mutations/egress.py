@@ -11,7 +11,7 @@ from typing import Any, Final
 import h11
 import pytest
 
-from adversarial.mutations.row import REACHED, Ablation, brokered, never, replaced
+from adversarial.mutations.row import REACHED, Mutation, brokered, never, replaced
 from remit.core.attempts import Connection
 from remit.sandbox.egress import (
     addresses,
@@ -31,7 +31,7 @@ HEAD: Final = Requests.head
 
 
 async def head_from_its_beginning(self: Requests) -> Head | None:
-    """Everything that came is looked through for each byte that comes."""
+    """Scan all received bytes again for each new byte."""
     while b"\r\n\r\n" not in self._said:
         re.search(rb"(?<!\r)\n|\r(?!\n|\Z)", self._said)
         self._said += await self.wire.receive()
@@ -51,7 +51,7 @@ BODY: Final = response_scrubber.Body
 
 
 def unopened(response: h11.Response, scrubber: response_scrubber.Scrubber | None) -> response_scrubber.Body:
-    """An answer in an encoding that nobody here knows passes as it is."""
+    """A response in an unknown encoding is passed on unchanged."""
     try:
         return BODY(response, scrubber)
     except Blocked as blocked:
@@ -61,11 +61,11 @@ def unopened(response: h11.Response, scrubber: response_scrubber.Scrubber | None
 
 
 async def let_through(*_: object) -> None:
-    """In the place of what would refuse."""
+    """Replaces a check: it refuses nothing."""
 
 
 def unchecked_hello(patch: pytest.MonkeyPatch) -> None:
-    """Any first bytes are the hello of whatever host the tunnel is to."""
+    """Accept any first bytes as the ClientHello of the tunnel's host."""
 
     async def hello(self: connect_tunnel.Tunnel, name: str) -> bytes:
         return await self._wire.receive()
@@ -74,7 +74,7 @@ def unchecked_hello(patch: pytest.MonkeyPatch) -> None:
 
 
 def one_for_all(patch: pytest.MonkeyPatch) -> None:
-    """Whatever a connection says, it is the first call's that was let in."""
+    """Treat every connection as one of the first call."""
     earlier = proxy.ProxyListener._admitted
 
     async def admitted(self: proxy.ProxyListener, requests: Requests, head: Head, address: str) -> None:
@@ -87,18 +87,18 @@ def one_for_all(patch: pytest.MonkeyPatch) -> None:
 
 
 async def unended(self: call_session.CallSession) -> Sequence[Connection]:
-    """What a call has open stays open."""
+    """The connections of a call stay open."""
     return self.ended
 
 
 ROWS: Final = (
-    Ablation(
-        name="a ticket for the connections of its own call",
+    Mutation(
+        name="a call session belongs to the connections of its call",
         remove=(replaced(call_session.CallSession, "is_of", lambda *_: True),),
         tests=("sandbox/egress/test_tickets.py::test_a_ticket_that_was_stolen_while_its_call_runs_opens_nothing",),
     ),
-    Ablation(
-        name="judging addresses",
+    Mutation(
+        name="internal addresses are not reached",
         remove=(replaced(addresses, "classify", lambda _: "public"),),
         tests=(
             "sandbox/egress/test_addresses.py::test_no_spelling_of_an_internal_host_is_reached_directly",
@@ -107,14 +107,14 @@ ROWS: Final = (
         ),
         still=REACHED,
     ),
-    Ablation(
-        name="names in one spelling",
+    Mutation(
+        name="host names have one canonical form",
         remove=(replaced(requests, "canonical_host", lambda _, name: name), replaced(requests, "is_address", lambda _: False)),
         tests=("sandbox/egress/test_addresses.py::test_no_spelling_of_an_internal_host_is_reached_directly",),
         still=REACHED,
     ),
-    Ablation(
-        name="deciding each request",
+    Mutation(
+        name="each request is checked against the decision",
         remove=(replaced(call_session.CallSession, "check", let_through), replaced(call_session.CallSession, "may_tunnel", lambda *_: None)),
         tests=(
             "sandbox/egress/test_addresses.py::test_a_redirect_is_decided_again_and_followed_only_where_policy_allows_it",
@@ -124,32 +124,32 @@ ROWS: Final = (
         ),
         still=REACHED,
     ),
-    Ablation(
-        name="the token of a call",
+    Mutation(
+        name="a connection needs the token of its call",
         remove=(one_for_all,),
         tests=("sandbox/egress/test_protocol.py::test_a_tunnel_stands_only_for_the_call_and_the_host_that_were_decided",),
         still=REACHED,
     ),
-    Ablation(
-        name="the name in a TLS hello",
+    Mutation(
+        name="the name in a ClientHello must be the decided host",
         remove=(unchecked_hello,),
         tests=("sandbox/egress/test_protocol.py::test_what_is_no_tls_to_that_host_goes_no_further",),
         still=REACHED,
     ),
-    Ablation(
-        name="one length, said once",
+    Mutation(
+        name="a request has exactly one length",
         remove=(replaced(requests, "_check_framing", lambda _: None),),
         tests=("sandbox/egress/test_protocol.py::test_no_smuggled_request_reaches_the_server_and_a_plain_one_does",),
         still=REACHED,
     ),
-    Ablation(
-        name="a secret's own host",
+    Mutation(
+        name="a secret is sent to its own host only",
         remove=(replaced(permissions.Network, "credentials_at", lambda self, *_: self.credentials),),
         tests=("sandbox/egress/test_protocol.py::test_a_secret_goes_to_its_own_host_under_tls_and_the_tool_never_holds_it",),
         still=REACHED,
     ),
-    Ablation(
-        name="striking secrets out",
+    Mutation(
+        name="secrets are removed from responses",
         remove=(replaced(response_scrubber.Scrubber, "clean", lambda _, data: data),),
         tests=(
             "sandbox/egress/test_protocol.py::test_a_secret_that_is_echoed_is_struck_out_wherever_it_is",
@@ -157,21 +157,21 @@ ROWS: Final = (
         ),
         still=REACHED,
     ),
-    Ablation(
-        name="answers that can be looked into",
+    Mutation(
+        name="responses in unknown encodings are refused",
         remove=(replaced(forwarder, "Body", unopened),),
         threats=("E12",),
         tests=("sandbox/egress/test_protocol.py::test_an_answer_that_cannot_be_looked_into_does_not_come_back",),
         still=REACHED,
     ),
-    Ablation(
-        name="secrets over several pieces",
+    Mutation(
+        name="secrets that are split over several pieces are removed",
         remove=(replaced(response_scrubber.Scrubber, "held", lambda *_: 0),),
         tests=("sandbox/egress/test_protocol.py::test_a_secret_that_is_echoed_is_struck_out_wherever_it_is",),
         still=REACHED,
     ),
-    Ablation(
-        name="quotas",
+    Mutation(
+        name="the bytes of a call are limited",
         remove=(
             replaced(call_session.CallSession, "spend_sent", lambda *_: None),
             replaced(call_session.CallSession, "spend_received", lambda *_: None),
@@ -180,20 +180,20 @@ ROWS: Final = (
         tests=("sandbox/egress/test_protocol.py::test_a_call_sends_and_receives_no_more_than_its_manifest_says",),
         still=REACHED,
     ),
-    Ablation(
-        name="the end of a call's connections",
+    Mutation(
+        name="the connections of a call are closed at its end",
         remove=(replaced(call_session.CallSession, "finish", unended),),
         tests=("sandbox/egress/test_protocol.py::test_a_call_that_is_over_leaves_nothing_half_open",),
         still=REACHED,
     ),
-    Ablation(
-        name="words of our own beside a status",
+    Mutation(
+        name="the reason phrase of a response is not taken from the server",
         remove=(replaced(forwarder, "reason_of", lambda status: b"bad token CANARY-5d1e77a0"),),
         tests=("sandbox/egress/test_sent_request.py::test_the_words_beside_a_status_are_never_the_servers",),
         still=REACHED,
     ),
-    Ablation(
-        name="no header that makes another request of the decided one",
+    Mutation(
+        name="no header overrides the decided request",
         remove=(never(forwarder, "check_overrides"),),
         tests=(
             "sandbox/egress/test_sent_request.py::test_a_header_that_makes_another_request_of_the_decided_one_is_refused_and_recorded",
@@ -201,12 +201,12 @@ ROWS: Final = (
         still=REACHED,
     ),
     brokered(
-        "heads that come byte by byte",
+        "a request head is scanned once",
         replaced(Requests, "head", head_from_its_beginning),
         tests=("adversarial/test_own_budget.py::test_a_request_head_that_arrives_byte_by_byte_is_parsed_once",),
     ),
     brokered(
-        "hellos that come byte by byte",
+        "a ClientHello is scanned once",
         replaced(ClientHelloReader, "take", hello_from_its_beginning),
         tests=("adversarial/test_own_budget.py::test_a_client_hello_that_arrives_byte_by_byte_is_parsed_once",),
     ),

@@ -16,7 +16,7 @@ APPEND: Final = Journal.append
 
 
 def overwritten(self: Journal, *given: Any, **options: Any) -> Recorded:
-    """Whoever comes second believes that the event is its own."""
+    """A second writer of a key treats the recorded event as its own."""
     try:
         return APPEND(self, *given, **options)
     except AlreadyRecorded as conflict:
@@ -25,7 +25,7 @@ def overwritten(self: Journal, *given: Any, **options: Any) -> Recorded:
 
 ROWS: Final = (
     brokered(
-        "one event under one key",
+        "a key of the journal has one event",
         replaced(Journal, "append", overwritten),
         replaced(effects, "earlier_attempts", lambda *_: (0, None)),
         threats="D4",
@@ -35,24 +35,24 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "one process at a time",
+        "one process at a time executes a run",
         replaced(fcntl, "flock", lambda *_: None),
         tests=("broker/test_broker.py::test_only_one_process_at_a_time_executes_a_run",),
     ),
     brokered(
-        "calls of one step counted together",
+        "calls of one step are counted together",
         replaced(RunState, "calls", lambda self, *, but=None: dict(self.settled)),
         threats="E8",
         tests=("broker/test_broker.py::test_two_calls_of_one_step_cannot_pass_a_limit_together",),
     ),
     brokered(
-        "the end of a denial loop",
+        "a denial loop ends the run",
         replaced(RunState, "refused_in_a_row", 0),
         threats="F3",
         tests=("broker/test_retries.py::test_a_refused_call_that_is_repeated_ends_as_denial_loop",),
     ),
     brokered(
-        "a directory that strangers do not fill",
+        "untrusted results add nothing to the directory",
         replaced(reducer, "UNTRUSTED", "never"),
         tests=("guardrails/test_open_agents.py::test_a_look_up_after_untrusted_text_adds_nothing_to_the_directory",),
     ),

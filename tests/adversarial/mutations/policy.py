@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from adversarial.mutations.row import DECIDES, Ablation, brokered, replaced
+from adversarial.mutations.row import DECIDES, Mutation, brokered, replaced
 from remit.broker.decisions import Decider
 from remit.core.calls import Request
 from remit.policy.engine import Judged, Policy
@@ -18,11 +18,11 @@ JUDGE: Final = Policy.judge
 
 
 def prefixed(self: Index, action: str) -> tuple[RuleTable, ...]:
-    """A rule for `read` bears on `read_and_exec`, too."""
+    """A rule for `read` matches `read_and_exec` too."""
     return tuple(table for named, table in self._tables.items() if action.startswith(named.rstrip("*")))
 
 
-# Stock Casbin would refuse too: what only Remit's matcher holds is looked at without it.
+# Stock Casbin would refuse the call too, so it is disabled to test Remit's matcher alone.
 WITHOUT_CASBIN: Final = (
     lambda patch: patch.setattr(Decider, "_confirmed", lambda *_: True),
     lambda patch: patch.setattr(runner, "_check_rules", lambda _: None),
@@ -30,20 +30,20 @@ WITHOUT_CASBIN: Final = (
 
 
 def unless_denied(self: Policy, asked: Request) -> Judged:
-    """What no rule speaks of is allowed."""
+    """A call that no rule matches is allowed."""
     judged = JUDGE(self, asked)
     return Judged(True, list(self.rows[:1])) if not judged.allowed and not judged.rows else judged
 
 
 ROWS: Final = (
-    Ablation(
-        name="the model read strictly",
+    Mutation(
+        name="the Casbin model is checked when it is loaded",
         remove=(lambda patch: patch.setattr(loader, "check_model", lambda _: ()),),
         tests=("policy/test_load.py::test_a_model_that_is_not_the_designs_model_is_refused",),
         still=DECIDES,
     ),
-    Ablation(
-        name="roles in circles or too deep refused",
+    Mutation(
+        name="circular or too deep roles are refused",
         remove=(lambda patch: patch.setattr(loader, "check_links", lambda _: ()),),
         tests=(
             "policy/test_load.py::test_roles_in_a_circle_are_refused_where_the_circle_closes",
@@ -51,14 +51,14 @@ ROWS: Final = (
         ),
         still=DECIDES,
     ),
-    Ablation(
-        name="a condition that cannot be read denies",
+    Mutation(
+        name="a condition that cannot be evaluated denies",
         remove=(lambda patch: patch.setattr(Condition, "holds", lambda self, facts: self.answer(facts) is True),),
         tests=("policy/test_conditions.py::test_what_cannot_be_read_never_allows_and_always_denies",),
         still=DECIDES,
     ),
-    Ablation(
-        name="what the model is told of a denial",
+    Mutation(
+        name="a denial discloses no more than its rules allow",
         remove=(lambda patch: patch.setattr(loader, "disclosed", lambda notes: ("remedy", " ".join(notes))),),
         tests=(
             "policy/test_remedy.py::test_a_hidden_rule_reads_like_no_rule_at_all",
@@ -67,20 +67,20 @@ ROWS: Final = (
         still=DECIDES,
     ),
     brokered(
-        "conditions that ask for somebody",
+        "a rule that requires zero approvals is refused",
         replaced(conditions._Reader, "_wrong", lambda *_: lambda _: True),
         threats="D6",
         tests=("broker/test_approvals.py::test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded",),
     ),
     brokered(
-        "a rule of one action only",
+        "a rule for one action matches no longer name",
         replaced(Index, "tables", prefixed),
         *WITHOUT_CASBIN,
         threats="E2",
         tests=("broker/test_broker.py::test_a_rule_or_list_for_one_action_does_not_cover_a_longer_name",),
     ),
     brokered(
-        "nothing without a rule",
+        "nothing is allowed without a rule",
         replaced(Policy, "judge", unless_denied),
         *WITHOUT_CASBIN,
         threats="E3",
@@ -90,7 +90,7 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "edits that have stood still",
+        "a policy is loaded only when its files are stable",
         replaced(PolicyWatcher, "_settled", staticmethod(lambda _: True)),
         threats="E11",
         tests=(

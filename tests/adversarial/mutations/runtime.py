@@ -17,13 +17,13 @@ async def slept(self: LivePorts, call: Call, seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-def whoever(opened: WorkspaceSession, user: str | None) -> str:
+def any_user(opened: WorkspaceSession, user: str | None) -> str:
     return f"user:{(user or 'operator').removeprefix('user:')}"
 
 
 ROWS: Final = (
     brokered(
-        "stock Casbin before a rulebook is in force",
+        "stock Casbin is asked before a policy is in force",
         never(runner, "check_agreement"),
         never(reload, "check_agreement"),
         threats="E11",
@@ -33,13 +33,13 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "acting for another user",
-        replaced(runner, "acting_subject", whoever),
+        "acting for another user needs a rule",
+        replaced(runner, "acting_subject", any_user),
         threats="E5",
         tests=("workspace/test_check.py::test_acting_for_another_user_needs_a_rule",),
     ),
     brokered(
-        "stop between two attempts",
+        "a hold ends the delay between two attempts",
         replaced(LivePorts, "sleep", slept),
         threats="F6",
         tests=("broker/test_retries.py::test_stop_ends_the_wait_between_two_attempts",),

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import pytest
 
-from adversarial.mutations.row import Ablation, Remove, replaced
+from adversarial.mutations.row import Mutation, Remove, replaced
 from remit.sandbox import file_grants, one_shot, outcome, process, profile, protocol, sandbox, seccomp
 from remit.sandbox.guest import kernel
 from remit.sandbox.selfcheck.probe import TierReport
@@ -30,11 +30,11 @@ DOCTOR: Final = "sandbox/test_sandbox.py::test_the_doctor_tries_every_break_out_
 
 
 def without(file: str, line: str, instead: str = "pass") -> Remove:
-    """Put `instead` in the place of one line of a file that runs inside the sandbox."""
+    """Replace one line of a file that runs inside the sandbox by `instead`."""
 
     def remove(patch: pytest.MonkeyPatch) -> None:
         earlier = sandbox.runtime
-        folder = Path(tempfile.mkdtemp(prefix="remit-ablated-"))
+        folder = Path(tempfile.mkdtemp(prefix="remit-mutated-"))
         for name in profile.INSIDE:
             shutil.copy(f"{earlier(None).inside}/{name}", folder / name)
         text = (folder / file).read_text()
@@ -47,7 +47,7 @@ def without(file: str, line: str, instead: str = "pass") -> Remove:
 
 
 def believed(patch: pytest.MonkeyPatch) -> None:
-    """The sandbox tries itself at the start, and would refuse to run a tool at all: it is believed without being tried."""
+    """Skip the test of the sandbox at its start, which would refuse to run any tool."""
 
     def found(self: sandbox.Sandbox) -> profile.Tier:
         return self._accept[0]
@@ -59,13 +59,13 @@ CLASSIFY: Final = outcome.classify
 
 
 def one_crash(*given: Any, **options: Any) -> outcome.GuestAnswer:
-    """Every ending is a crash."""
+    """Every end of a call is reported as a crash."""
     answer = CLASSIFY(*given, **options)
     return answer if answer.code is None else outcome.GuestAnswer(code="tool_crashed", message=answer.message)
 
 
 def line(change: Callable[[list[str]], list[str]]) -> Remove:
-    """Start bubblewrap by another command line."""
+    """Start bubblewrap with a changed command line."""
 
     def remove(patch: pytest.MonkeyPatch) -> None:
         patch.setattr(process, "argv", lambda *given: change(profile.argv(*given)))
@@ -87,7 +87,7 @@ def with_more(*words: str) -> Callable[[list[str]], list[str]]:
 
 
 def with_working_folder(argv: list[str]) -> list[str]:
-    """Of a tool without trust: each decided file's mount is the whole folder's instead."""
+    """For a tool without trust: mount the whole folder instead of each decided file."""
     if "--ro-bind-try" not in argv:
         return argv
     at = argv.index("--dir")
@@ -101,7 +101,7 @@ def with_working_folder(argv: list[str]) -> list[str]:
 
 
 def leaking(patch: pytest.MonkeyPatch) -> None:
-    """Hand every inheritable descriptor of the broker on."""
+    """Pass every inheritable descriptor of the broker to the sandbox."""
     patch.setattr(process.subprocess, "Popen", partial(subprocess.Popen, close_fds=False))
 
 
@@ -114,9 +114,9 @@ def unheld(patch: pytest.MonkeyPatch) -> None:
     earlier = process.Process.hear
 
     def hear(self: process.Process) -> bytes:
-        said = earlier(self)
+        message = earlier(self)
         self._first = -1
-        return said
+        return message
 
     patch.setattr(process.Process, "hear", hear)
 
@@ -127,7 +127,7 @@ def unretired(patch: pytest.MonkeyPatch) -> None:
 
 
 def reading_is_writing(patch: pytest.MonkeyPatch) -> None:
-    """The access of a store is lost on the way to the kernel."""
+    """A store that is only read is mounted writable."""
     earlier = sandbox.Sandbox._fitted
 
     def fitted(self: sandbox.Sandbox, given: profile.Profile) -> profile.Profile:
@@ -138,7 +138,7 @@ def reading_is_writing(patch: pytest.MonkeyPatch) -> None:
 
 
 def endless_descriptors(patch: pytest.MonkeyPatch) -> None:
-    """Whatever comes on a call's line is kept."""
+    """Keep every descriptor that a call sends."""
 
     def receive(self: protocol.Exchange) -> bytes:
         data, descriptors, _, _ = socket.recv_fds(self._channel, 65_536, 253, socket.MSG_CMSG_CLOEXEC)
@@ -153,8 +153,8 @@ def allowing_all(*_: object, **__: object) -> bytes:
 
 
 ROWS: Final = (
-    Ablation(
-        name="Landlock",
+    Mutation(
+        name="Landlock limits the files that a tool can open",
         remove=(believed, without("kernel.py", 'call("landlock_restrict_self", self.descriptor, 0)')),
         tests=(
             "sandbox/test_escapes.py::test_a_decided_file_is_read_and_no_other",
@@ -162,8 +162,8 @@ ROWS: Final = (
             DOCTOR,
         ),
     ),
-    Ablation(
-        name="the filters of system calls",
+    Mutation(
+        name="seccomp filters deny dangerous system calls",
         remove=(
             believed,
             without("kernel.py", 'call("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)'),
@@ -176,8 +176,8 @@ ROWS: Final = (
             DOCTOR,
         ),
     ),
-    Ablation(
-        name="the filter of one call",
+    Mutation(
+        name="a second seccomp filter applies to each call",
         remove=(lambda patch: patch.setattr(process, "call_filter", allowing_all),),
         tests=(
             "sandbox/test_escapes.py::test_no_program_and_no_process_starts",
@@ -185,8 +185,8 @@ ROWS: Final = (
             "sandbox/test_escapes.py::test_a_tool_cannot_ask_which_processes_there_are",
         ),
     ),
-    Ablation(
-        name="narrowing to the decision",
+    Mutation(
+        name="each call is narrowed to its decision",
         remove=(believed, without("onecall.py", "rules.enforce()")),
         tests=(
             "sandbox/test_escapes.py::test_a_decided_file_is_read_and_no_other",
@@ -195,8 +195,8 @@ ROWS: Final = (
             DOCTOR,
         ),
     ),
-    Ablation(
-        name="namespaces",
+    Mutation(
+        name="a sandbox has separate namespaces",
         remove=(
             line(
                 dropping(
@@ -206,23 +206,23 @@ ROWS: Final = (
         ),
         tests=("sandbox/test_abuse.py::test_the_sandbox_shares_no_namespace_with_the_broker",),
     ),
-    Ablation(
-        name="the empty root folder",
+    Mutation(
+        name="the root folder of a sandbox is empty",
         remove=(line(with_more("--ro-bind", "/etc", "/etc", "--ro-bind", "/var", "/var")),),
         tests=("sandbox/test_abuse.py::test_the_root_folder_holds_what_is_needed_and_can_not_be_written",),
     ),
-    Ablation(
-        name="resource limits",
+    Mutation(
+        name="resource limits cannot be raised",
         remove=(believed, without("inside.py", "resource.setrlimit(which, (most, most))")),
         tests=("sandbox/test_abuse.py::test_no_limit_can_be_raised", DOCTOR),
     ),
-    Ablation(
-        name="the limit of processor time",
+    Mutation(
+        name="the processor time of a call is limited",
         remove=(without("onecall.py", "resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))"),),
         tests=("sandbox/test_abuse.py::test_no_limit_can_be_raised",),
     ),
-    Ablation(
-        name="closing descriptors",
+    Mutation(
+        name="inherited descriptors are closed",
         remove=(
             leaking,
             without("onecall.py", "close_others([*keep, rules.descriptor])"),
@@ -231,8 +231,8 @@ ROWS: Final = (
         ),
         tests=("sandbox/test_escapes.py::test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker",),
     ),
-    Ablation(
-        name="a child that has nothing when it is given its call",
+    Mutation(
+        name="a child process has no open resources when it gets its call",
         remove=(
             without(
                 "supervisor.py",
@@ -242,118 +242,118 @@ ROWS: Final = (
         ),
         tests=(IMPORTS,),
     ),
-    Ablation(
-        name="what an import wrote, read-only afterwards",
+    Mutation(
+        name="files that an import wrote become read-only",
         remove=(without("supervisor.py", 'kernel.mount_read_only(self._boundary["temporary"])'),),
         tests=(
             "sandbox/test_import_time.py::test_what_an_import_wrote_for_itself_is_read_by_every_call_and_written_by_none",
         ),
     ),
-    Ablation(
-        name="a folder of rooms that is neither listed nor changed",
+    Mutation(
+        name="the folder of scratch folders can be neither listed nor changed",
         remove=(
             without("rooms.py", "os.fchmod(self._beside, _ENTERED_ONLY)"),
             without("rooms.py", "kernel.mount_read_only(folder)"),
         ),
         tests=(IMPORTS,),
     ),
-    Ablation(
-        name="rooms that only the broker makes, without mounts",
+    Mutation(
+        name="only the broker creates scratch folders, also without mounts",
         remove=(lambda patch: patch.setattr(process.os, "chmod", lambda *_, **__: None),),
         tests=(IMPORTS,),
     ),
-    Ablation(
-        name="children of the supervisor and not of the base",
+    Mutation(
+        name="calls are children of the supervisor and not of the base process",
         remove=(without("supervisor.py", "own = self._base if child is None else child.process", "own = notice.arguments[self._names[notice.number]]"),),
         tests=("sandbox/test_import_time.py::test_the_base_learns_nothing_of_its_children",),
     ),
-    Ablation(
-        name="devices that no tool can touch",
+    Mutation(
+        name="no tool can change a device",
         remove=(believed, without("inside.py", "kernel.mount_read_only(device)")),
         tests=("sandbox/test_import_time.py::test_no_device_of_this_machine_is_a_tools_to_touch",),
     ),
-    Ablation(
-        name="no lock on what is shared",
+    Mutation(
+        name="no tool can lock shared files",
         remove=(believed, lambda patch: patch.setitem(seccomp.ALLOWED, "flock", (73, 32))),
         tests=("sandbox/test_import_time.py::test_a_lock_tells_no_other_call_anything", DOCTOR),
     ),
-    Ablation(
-        name="one copy of the base for each call",
+    Mutation(
+        name="a call cannot copy itself",
         remove=(without("supervisor.py", "if child is not None and child.given and notice.arguments[0] & _THREAD:", "if child is not None:"),),
         tests=("sandbox/test_import_time.py::test_a_call_cannot_make_a_copy_that_takes_the_next_one",),
     ),
-    Ablation(
-        name="processes of one user and one tenant",
-        remove=(lambda patch: patch.setattr(warm_call, "_BOUNDARY", tuple(one for one in warm_call._BOUNDARY if one not in ("user", "tenant"))),),
+    Mutation(
+        name="a process serves one user and one tenant",
+        remove=(lambda patch: patch.setattr(warm_call, "_BOUNDARY", tuple(field for field in warm_call._BOUNDARY if field not in ("user", "tenant"))),),
         tests=("sandbox/test_import_time.py::test_two_users_and_two_tenants_are_never_served_by_one_process",),
     ),
-    Ablation(
-        name="reading a store and no more",
+    Mutation(
+        name="a store that is read cannot be written",
         remove=(reading_is_writing,),
         tests=(
             "sandbox/test_access.py::test_a_database_in_a_store_that_is_read_is_queried_and_not_updated",
         ),
     ),
-    Ablation(
-        name="a bound of what a call hands over",
+    Mutation(
+        name="the number of files that a call hands over is limited",
         remove=(endless_descriptors,),
         tests=("sandbox/test_descriptors.py::test_a_call_that_hands_over_more_files_than_it_may_write_is_ended",),
     ),
-    Ablation(
-        name="an environment of its own",
+    Mutation(
+        name="a sandbox has a separate environment",
         remove=(open_environment, line(dropping(("--clearenv",)))),
         tests=("sandbox/test_escapes.py::test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker",),
     ),
-    Ablation(
-        name="the end with the broker, by bubblewrap",
+    Mutation(
+        name="bubblewrap ends a sandbox with its broker",
         remove=(line(dropping(("--die-with-parent",))),),
         tests=("sandbox/test_life.py::test_a_killed_broker_leaves_no_process",),
     ),
-    Ablation(
-        name="a handle on the first process of a sandbox",
+    Mutation(
+        name="a handle on the first process ends the sandbox with its starter",
         remove=(unheld,),
         tests=("sandbox/test_life.py::test_a_sandbox_does_not_outlive_the_process_that_started_it",),
     ),
-    Ablation(
-        name="the end with the broker, by the guard",
+    Mutation(
+        name="the guard process ends a sandbox with its broker",
         remove=(without("inside.py", 'guard.stand(channel, os.path.dirname(boundary["scratch"]))'),),
         tests=("sandbox/test_life.py::test_a_killed_broker_leaves_no_process",),
     ),
-    Ablation(
-        name="mounting nothing but the decided files",
+    Mutation(
+        name="only the decided files are mounted",
         remove=(line(with_working_folder),),
         tests=("sandbox/test_warm.py::test_a_tool_without_trust_has_nothing_but_the_decided_files",),
     ),
-    Ablation(
-        name="following no symlink",
+    Mutation(
+        name="symbolic links are not followed",
         remove=(lambda patch: patch.setattr(kernel, "RESOLVE_NO_SYMLINKS", 0) or patch.setattr(kernel, "RESOLVE_BENEATH", 0),),
         tests=(
             "sandbox/test_life.py::test_a_set_holds_its_files_and_follows_no_link",
             "sandbox/test_life.py::test_a_link_planted_at_the_destination_is_not_followed",
         ),
     ),
-    Ablation(
-        name="rooms that no tool writes",
+    Mutation(
+        name="no tool writes protected folders",
         remove=(lambda patch: patch.setattr(file_grants, "_refuse_protected", lambda _: None),),
         tests=("sandbox/test_escapes.py::test_a_protected_room_that_does_not_exist_yet_cannot_be_made",),
     ),
-    Ablation(
-        name="a warm tool that is the one that lies there",
+    Mutation(
+        name="a warm tool is restarted after its files changed",
         remove=(lambda patch: patch.setattr(warm_call, "_stamps", lambda _: ()),),
         tests=("sandbox/test_warm.py::test_a_changed_tool_is_never_served_by_the_old_one",),
     ),
-    Ablation(
-        name="a new zygote after a limit was hit",
+    Mutation(
+        name="a zygote is replaced after a call hit a limit",
         remove=(unretired,),
         tests=("sandbox/test_warm.py::test_a_zygote_is_made_anew_after_a_limit_was_hit",),
     ),
-    Ablation(
-        name="trying the sandbox before it is used",
+    Mutation(
+        name="the sandbox is tested before it is used",
         remove=(lambda patch: patch.setattr(sandbox, "try_tier", lambda tier, _: TierReport(name=tier, works=True, checks=())),),
         tests=("sandbox/test_sandbox.py::test_a_bubblewrap_that_confines_nothing_is_not_believed",),
     ),
-    Ablation(
-        name="a code for each way to end",
+    Mutation(
+        name="each way to end has its own code",
         remove=(replaced(one_shot, "classify", one_crash), replaced(warm_call, "classify", one_crash)),
         threats=("F8",),
         tests=(

@@ -18,7 +18,7 @@ from remit.workspace.manifest import pins, resolution, schema
 
 
 def read_twice(root: Path) -> tuple[Workspace, Policy]:
-    """The rules of another reading than the one that is recorded."""
+    """Read the rules a second time, after the recorded read."""
     found = loader.load_workspace(root)
     return found, engine.load_policy(session.policy_files(root), vocabulary(found))
 
@@ -37,13 +37,13 @@ class Same(str):
 
 ROWS: Final = (
     brokered(
-        "the account behind an answer",
+        "the approver is the account of the operating system",
         replaced(identity, "os_account", lambda: os.environ.get("USER", "")),
         threats="D5",
         tests=("broker/test_approvals.py::test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace",),
     ),
     brokered(
-        "tools as they were reviewed",
+        "only reviewed versions of tools run",
         replaced(Tool, "pinned", True),
         never(LiveExecutor, "_check_code"),
         threats="D2 E1",
@@ -54,13 +54,13 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "pins that nobody edits",
+        "an edited lock file is detected",
         replaced(pins, "pin_digest", lambda *_: Same("sha256:0")),
         threats="E1",
         tests=("workspace/test_pins.py::test_a_lock_that_was_edited_by_hand_is_told",),
     ),
     brokered(
-        "nothing hidden in what a tool says of itself",
+        "descriptions of tools have no hidden characters",
         never(pins, "hidden_character"),
         never(schema, "hidden_character"),
         threats="E4",
@@ -70,7 +70,7 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "arguments against their schema",
+        "arguments are validated against their schema",
         replaced(resolution, "validate", lambda _, value, **__: value),
         threats="E6",
         tests=(
@@ -79,7 +79,7 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "rules and their digest from one reading",
+        "the policy and its digest come from the same read",
         replaced(session, "load_workspace_and_policy", read_twice),
         threats="E11",
         tests=(
@@ -87,12 +87,12 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "limits over all runs",
+        "shared limits count all runs",
         replaced(limits, "limit_claims", lambda *_, **__: {}),
         tests=("broker/test_budgets.py::test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_time_to_wait",),
     ),
     brokered(
-        "answers that hold",
+        "answers must satisfy their contract",
         replaced(AnswerContract, "problems", lambda *_: ()),
         tests=(
             "runtime/test_answers.py::test_an_answer_stands_on_results_of_this_run",
@@ -100,7 +100,7 @@ ROWS: Final = (
         ),
     ),
     brokered(
-        "names inside of an argument",
+        "names inside of an argument are resolved",
         replaced(resolution, "_named_at", lambda template, path, value: (value, [])),
         tests=(
             "policy/test_ownership.py::test_one_card_of_another_among_own_ones_is_denied",
