@@ -180,7 +180,7 @@ def test_an_approval_is_void_once_a_fact_that_was_shown_has_changed(
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert waiting(played).facts == {"labels": []}
-    assert "labels = []" in waiting(played).summary
+    assert "fact: labels = []" in waiting(played).summary
     grant(played, "user:lea")
     after = resumed(played)
     assert after.effects == []
@@ -356,7 +356,7 @@ def test_the_summary_is_rendered_from_the_call_and_shows_the_facts_of_the_decisi
         "  uses account:ben",
         "  This call cannot be undone.",
         "  Approval is required by policies/rules.csv:7: A lead must agree",
-        '  labels = ["untrusted"]',
+        '  fact: labels = ["untrusted"]',
     ]
 
 

@@ -67,7 +67,7 @@ class Broker:
     agent: Agent
     subjects: Subjects
     record: Record
-    attempts: ToolExecutor
+    executor: ToolExecutor
     ports: ExecutionPorts
     sanitizer: Sanitizer
     confinement: Confinement
@@ -81,7 +81,7 @@ class Broker:
             workspace=self.workspace,
             agent=self.agent,
             record=self.record,
-            attempts=self.attempts,
+            executor=self.executor,
             ports=self.ports,
             sanitizer=self.sanitizer,
             allows_redirect=self._decider.allows_redirect,

@@ -56,7 +56,7 @@ class Execution:
     workspace: Workspace
     agent: Agent
     record: Record
-    attempts: ToolExecutor
+    executor: ToolExecutor
     ports: ExecutionPorts
     sanitizer: Sanitizer
     allows_redirect: Callable[[Call, str], bool]
@@ -100,7 +100,7 @@ class Execution:
         if not action.probe or not arguments_complete:  # a probe needs the original arguments
             return None
         number = effects.count_settlements(self.record, call.step, call.index, "probe") + 1
-        probed = await self.attempts.probe(call, number, idempotency_key=open_call.key)
+        probed = await self.executor.probe(call, number, idempotency_key=open_call.key)
         tool, _, _ = call.action.partition(".")
         settled = EffectSettled(
             step=call.step,
@@ -119,9 +119,9 @@ class Execution:
         state = self.ports.run_state(self.record, call, "")
         if number == 1:
             effects.check_repeated_effect(state, call)
-        profile, confinement = self.attempts.prepare(call, number)
+        profile, confinement = self.executor.prepare(call, number)
         check_arguments_unchanged(call, self.sanitizer)
-        key = effects.idempotency_key(call, state) if self.attempts.keyed(call) else ""
+        key = effects.idempotency_key(call, state) if self.executor.keyed(call) else ""
         begun = AttemptBegun(
             step=call.step,
             index=call.index,
@@ -146,7 +146,7 @@ class Execution:
     async def _bounded(self, call: Call, number: int, key: str) -> AttemptOutcome:
         """Run one attempt; its processes are killed when the run's time ends or an operator puts the call on hold."""
         until = budgets.wall_end(self.record.facts, self.agent.budget)
-        attempt = self.attempts.attempt(
+        attempt = self.executor.attempt(
             call, number, idempotency_key=key, decide=lambda url: self.allows_redirect(call, url)
         )
         work = asyncio.ensure_future(attempt)

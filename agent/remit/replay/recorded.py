@@ -380,7 +380,7 @@ def agency(
         agent=agent,
         subjects=started.subjects,
         record=record,
-        attempts=RecordedExecutor(log, what_if.tools),
+        executor=RecordedExecutor(log, what_if.tools),
         ports=RecordedPorts(log, bundles, what_if),
         sanitizer=AlreadySanitized(rooms.content),
         confinement=started.confinement,

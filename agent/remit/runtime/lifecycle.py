@@ -118,7 +118,7 @@ def _put_together(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
         agent=context.agent,
         subjects=started.subjects,
         record=record,
-        attempts=LiveExecutor(
+        executor=LiveExecutor(
             session.workspace,
             context.sandbox,
             context.folder,

@@ -44,9 +44,8 @@ _TEXT = re.compile(r"\S+")
 def approval_summary(call: Call, decision: Decision, sanitizer: Sanitizer, *, whole: bool = False) -> str:
     """Everything that the approval is for, one item on a line. With `whole`, values are not shortened."""
     tidy = _Tidy(sanitizer, whole)
-    arguments: Mapping[str, Json] = sanitizer.arguments(
-        call.arguments
-    )  # redacted together, because the name of an argument can mark its value as a secret
+    # Redacted together, because the name of an argument can mark its value as a secret.
+    arguments: Mapping[str, Json] = sanitizer.arguments(call.arguments)
     lines = [
         plain(f"{call.action}, called by {call.subjects.agent} for {call.subjects.user}"),
         *tidy.listed([f"  {plain(name)} = {tidy.value(value)}" for name, value in sorted(arguments.items())]),
@@ -56,7 +55,10 @@ def approval_summary(call: Call, decision: Decision, sanitizer: Sanitizer, *, wh
             f"  Approval is required by {rule.file}:{rule.line}: {plain(sanitizer.text(rule.note or rule.text))}"
             for rule in decision.rules
         ),
-        *(f"  {plain(name)} = {tidy.value(value)}" for name, value in sorted(shown_facts(decision.facts).items())),
+        *(
+            f"  fact: {plain(name)} = {tidy.value(value)}"
+            for name, value in sorted(shown_facts(decision.facts).items())
+        ),
     ]
     return wrapped("\n".join(lines))
 
