@@ -349,7 +349,9 @@ class Truth:
         call = self._task.steps[step]
         name = f"{tool_of(call.of)}__{action_of(call.method)}"
         return ModelTurn(
-            text="", proposed_calls=(ProposedCall(name=name, arguments=json.dumps(call.arguments)),), finish="tool_calls"
+            text="",
+            proposed_calls=(ProposedCall(name=name, arguments=json.dumps(call.arguments)),),
+            finish="tool_calls",
         )
 
 

@@ -250,7 +250,7 @@ class Brokered:
         self.attempts = LiveExecutor(self.session.workspace, self.sandbox, self.folder)
         self.broker = Broker(
             workspace=self.session.workspace, agent=agent.model_copy(update={"budget": budget}), subjects=subjects,
-            record=record, attempts=self.attempts, ports=LivePorts(self.session), sanitizer=Sanitizer(Redactor(record.run, [])),
+            record=record, executor=self.attempts, ports=LivePorts(self.session), sanitizer=Sanitizer(Redactor(record.run, [])),
             confinement="full",
         )  # fmt: skip
         self.step = 0

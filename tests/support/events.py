@@ -109,7 +109,7 @@ def requested(
         index=index,
         decision_digest=digest or f"d/{step}/{index}",
         missing=(MissingApproval(role="role:lead", count=count),),
-        summary="files.read as agent:triage for user:ann",
+        summary="files.read, called by agent:triage for user:ann",
         expires_at=expires_at or EPOCH * 2,
     )
 

@@ -47,7 +47,7 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
-from remit.guardrails import Sanitized
+from remit.guardrails import AlreadySanitized
 from remit.journal import MemoryLog, Record, RunState
 from remit.policy import Policy
 from remit.runtime import AgentGraph
@@ -122,7 +122,7 @@ class Guide(MemoryLog):
             )
         )
 
-    def facts(self, record: Record, call: Call) -> RunState:
+    def run_state(self, record: Record, call: Call) -> RunState:
         """What a decision about that call may stand on."""
         return record.state
 
@@ -287,13 +287,13 @@ class RecordedPorts:
         decision = decided.decision if isinstance(decided, CallDecided) else None
         return decision is None or decision.reason != "engines_disagree"
 
-    def said(self, step: int, index: int) -> bool | None:
+    def quoted_by_user(self, step: int, index: int) -> bool | None:
         decided = self._log.event(f"call.decided/{step}/{index}/0")
         return decided.quoted_by_user if isinstance(decided, CallDecided) else None
 
-    def facts(self, record: Record, call: Call, decision_digest: str) -> RunState:
+    def run_state(self, record: Record, call: Call, decision_digest: str) -> RunState:
         """The facts of this decision; in a what-if the recorded approvals are taken as given for the same question."""
-        facts = self._log.facts(record, call)
+        facts = self._log.run_state(record, call)
         place = (call.step, call.index)
         if not self._what_if or place not in facts.open:
             return facts
@@ -306,10 +306,10 @@ class RecordedPorts:
         if error is not None and error.code in STOOD_IN_THE_WAY:
             raise _refusal_of(error)
 
-    def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+    def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         return None
 
-    def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         reserved = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/reserved")
         if isinstance(reserved, BudgetSpent):
             if record.get(reserved.key) is None:
@@ -325,16 +325,16 @@ class RecordedPorts:
         if turn and isinstance(event, RunFinished) and event.code == "budget_exhausted":
             raise Refusal(event.code, event.message)
 
-    def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         used = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/used")
         if isinstance(used, BudgetSpent) and record.get(used.key) is None:
             record.append(used)
 
-    async def stopped(self, call: Call, until: int) -> tuple[Code, str]:
+    async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         await asyncio.Event().wait()  # what was ended from outside is recorded as ended
         raise AssertionError
 
-    def waits(self, call: Call) -> bool:
+    def awaits_answers(self, call: Call) -> bool:
         error = self._log.error_next(call)
         if error is not None and error.code in GIVEN_UP:
             raise _refusal_of(error)
@@ -343,7 +343,7 @@ class RecordedPorts:
             following.event, ApprovalGranted | ApprovalRejected | ApprovalRevoked
         )
 
-    def unheard(self, step: int, index: int) -> Failed | None:
+    def lost_secret_result(self, step: int, index: int) -> Failed | None:
         following = self._log.next_of(step, index)
         event = following.event if following is not None else None
         said = event.refusal if isinstance(event, CallDecided) else None
@@ -382,11 +382,11 @@ def agency(
         agent=agent,
         subjects=started.subjects,
         record=record,
-        attempts=RecordedExecutor(log, what_if.tools),
+        executor=RecordedExecutor(log, what_if.tools),
         ports=RecordedPorts(log, bundles, what_if),
-        sanitizer=Sanitized(rooms.content),
+        sanitizer=AlreadySanitized(rooms.content),
         confinement=started.confinement,
-        forgetful=False,
+        needs_secrets=False,
     )
     return AgentGraph(
         broker=broker,
@@ -424,7 +424,7 @@ def _said_again(log: Guide, record: Record, broker: Broker, event: AnyEvent | No
         return False
     assert event.step is not None
     assert event.index is not None
-    decided = broker.latest(event.step, event.index)
+    decided = broker.latest_decision(event.step, event.index)
     if decided is None or decided.decision is None or decided.decision.verdict != "ask":
         return False
     now = event.model_copy(update={"decision_digest": decided.decision.decision_digest})

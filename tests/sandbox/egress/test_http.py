@@ -157,7 +157,7 @@ def test_the_tutorials_tool_works_with_a_key_that_nobody_but_its_server_sees(ses
         ]
         cases = '- note: a key is one word\n  action: jira.get\n  arguments: {key: "a/b"}\n  expect: {error: invalid_arguments}\n'
         add(session, "jira", {"tool.toml": manifest, "main.py": code, "cases.yaml": cases}, rules, turns)
-        with pytest.raises(Exception, match="secret 'jira' is not set here; run `remit secret set jira`"):
+        with pytest.raises(Exception, match="secret 'jira' is not set: run `remit secret set jira`"):
             play(session)
         Secrets(session).set("jira", key)
         results, records, _ = play(session)

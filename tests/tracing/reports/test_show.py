@@ -110,7 +110,7 @@ def test_a_held_run_says_who_holds_it(play: Play, command: Command) -> None:
     hold.set_hold(played.opened.journal, "agent:clerk", why="wrong cluster", account="op")
     out = command(played.folder, "trace", "show", played.ended.run).out
     assert out.startswith("held  ")
-    assert "held: op holds agent:clerk: wrong cluster" in out
+    assert "held: op put agent:clerk on hold: wrong cluster" in out
     assert "remit stop --list" in out
 
 
