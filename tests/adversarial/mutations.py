@@ -70,7 +70,7 @@ from remit.langchain import bridge as foreign
 from remit.langchain import middleware as langchain
 from remit.policy import engine as policy
 from remit.policy import reload
-from remit.policy.engine import Judged, Policy
+from remit.policy.engine import Judgement, Policy
 from remit.policy.index import Index, RuleTable
 from remit.policy.language import conditions
 from remit.policy.language import loader as rules
@@ -316,10 +316,10 @@ WITHOUT_CASBIN: Final = (
 )
 
 
-def unless_denied(self: Policy, asked: Request) -> Judged:
+def unless_denied(self: Policy, asked: Request) -> Judgement:
     """What no rule speaks of is allowed."""
     judged = JUDGE(self, asked)
-    return Judged(True, list(self.rows[:1])) if not judged.allowed and not judged.rows else judged
+    return Judgement(True, list(self.rows[:1])) if not judged.allowed and not judged.rows else judged
 
 
 def open_when_broken(self: Decider, call: Call) -> Decision:
@@ -756,8 +756,8 @@ ABLATIONS: Final = (
         name="what the model is told of a denial",
         remove=(lambda patch: patch.setattr(rules, "disclosed", lambda notes: ("remedy", " ".join(notes))),),
         tests=(
-            "policy/test_remedy.py::test_a_hidden_rule_reads_like_no_rule_at_all",
-            "policy/test_remedy.py::test_of_several_denying_rules_each_is_told_at_its_own_level",
+            "policy/test_next_step.py::test_a_hidden_rule_reads_like_no_rule_at_all",
+            "policy/test_next_step.py::test_of_several_denying_rules_each_is_told_at_its_own_level",
         ),
         still=DECIDES,
     ),
@@ -933,7 +933,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "conditions that ask for somebody",
-        replaced(conditions._Reader, "_wrong", lambda *_: lambda _: True),
+        replaced(conditions._ConditionReader, "_report", lambda *_: lambda _: True),
         threats="D6",
         tests=("broker/test_approvals.py::test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded",),
     ),

@@ -11,7 +11,7 @@ from remit.core.errors import WorkspaceError
 from remit.policy import agreement, reload
 from remit.policy import engine as policy
 from remit.policy.agreement import check_agreement
-from remit.policy.engine import Judged, Policy
+from remit.policy.engine import Judgement, Policy
 from remit.policy.folder import read_cases_text, read_folder
 from remit.policy.reload import PolicyWatcher
 from remit.policy.second_opinion import SecondOpinion
@@ -35,8 +35,8 @@ def load(text: str) -> Policy:
     return policy.load_policy({"policies/model.conf": MODEL, "policies/rules.csv": text.encode()})
 
 
-def allow_everything(self: Policy, request: Request) -> Judged:
-    return Judged(True, list(self.rows[:1]))
+def allow_everything(self: Policy, request: Request) -> Judgement:
+    return Judgement(True, list(self.rows[:1]))
 
 
 def test_the_shipped_rules_and_cases_are_answered_alike() -> None:
@@ -64,7 +64,7 @@ def test_without_a_case_the_witness_of_the_rule_tells(monkeypatch: pytest.Monkey
 
 def test_a_witness_meets_the_condition_of_its_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     """So a matcher that never allows is seen too."""
-    monkeypatch.setattr(Policy, "judge", lambda *_: Judged(False, []))
+    monkeypatch.setattr(Policy, "judge", lambda *_: Judgement(False, []))
     with pytest.raises(WorkspaceError) as found:
         check_agreement(load(RULES))
     assert [(one.file, one.line) for one in found.value.problems] == [("policies/rules.csv", 1)]

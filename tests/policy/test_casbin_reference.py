@@ -13,7 +13,7 @@ from remit.core.calls import Request
 from remit.core.errors import UsageError, WorkspaceError
 from remit.policy import engine as policy
 from remit.policy import index
-from remit.policy.casbin_reference import stock
+from remit.policy.casbin_reference import load_stock_enforcer
 from remit.policy.cases import read_cases
 from support import ROOT
 from support.random_policies import ACTIONS, MODEL, SUBJECTS, aimed, context, resource, rows
@@ -40,7 +40,7 @@ def test_random_policies_decide_as_stock_casbin_does(seed: int, monkeypatch: pyt
         except WorkspaceError:
             counts["refused_to_load"] += 1  # chains deeper than Casbin follows
             continue
-        reference = stock(files)
+        reference = load_stock_enforcer(files)
         counts["policies"] += 1
         for _ in range(30):
             subject, action, name, facts = dice.choice(SUBJECTS), dice.choice(ACTIONS), resource(dice), context(dice)
@@ -96,7 +96,7 @@ def test_several_subjects_and_resources_are_allowed_only_if_casbin_allows_each()
             "policies/rules.csv": "\n".join([*rows(dice), "p, role:0, *, **, True, allow"]).encode(),
         }
         try:
-            rules, reference = policy.load_policy(files), stock(files)
+            rules, reference = policy.load_policy(files), load_stock_enforcer(files)
         except WorkspaceError:  # a chain deeper than Casbin follows
             continue
         for _ in range(20):
@@ -115,7 +115,7 @@ def test_the_shipped_rules_load_in_stock_casbin_and_its_cases_decide_alike() -> 
     """Who leaves Remit keeps the policy."""
     folder = ROOT / "policies"
     files = {f"policies/{path.name}": path.read_bytes() for path in folder.iterdir() if path.is_file()}
-    rules, reference = policy.load_policy(files), stock(files)
+    rules, reference = policy.load_policy(files), load_stock_enforcer(files)
     results = run_cases(rules, files["policies/cases.yaml"].decode(), "policies/cases.yaml")
     requests = [case.request() for _, case in read_cases(rules, files["policies/cases.yaml"].decode(), "")]
     assert [reference.allows(request) for request in requests] == [result.verdict == "allow" for result in results]
@@ -141,4 +141,4 @@ def test_the_other_distribution_of_casbin_is_refused(monkeypatch: pytest.MonkeyP
     """`casbin` 1.43 overwrites pycasbin's files and matches otherwise."""
     monkeypatch.setattr("remit.policy.casbin_reference.version", lambda name: "1.43.0")
     with pytest.raises(UsageError, match="overwritten"):
-        stock({"policies/model.conf": MODEL})
+        load_stock_enforcer({"policies/model.conf": MODEL})

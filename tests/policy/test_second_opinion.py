@@ -15,7 +15,7 @@ from remit.core.errors import UsageError, WorkspaceError
 from remit.policy import casbin_reference, second_opinion
 from remit.policy import engine as policy
 from remit.policy import index as index_module
-from remit.policy.casbin_reference import Stock, stock
+from remit.policy.casbin_reference import StockEnforcer, load_stock_enforcer
 from remit.policy.second_opinion import SecondOpinion
 from support.random_policies import ACTIONS, MODEL, SUBJECTS, aimed, context, resource, rows
 
@@ -43,7 +43,7 @@ def test_the_second_opinion_is_that_of_a_whole_enforcer_and_of_remits_matcher(se
             rules = policy.load_policy(files)
         except WorkspaceError:  # a chain of roles that is deeper than Casbin follows
             continue
-        whole, second = stock(files), SecondOpinion(rules)
+        whole, second = load_stock_enforcer(files), SecondOpinion(rules)
         requests: list[Request] = []
         for _ in range(25):
             subjects = tuple(dice.sample((*SUBJECTS, "role:0"), dice.choice((0, 1, 1, 1, 2))))
@@ -67,7 +67,7 @@ def test_a_deny_within_a_set_is_among_the_rows_that_casbin_is_asked_about(folder
     allow = "p, user:u, a.b, file:**, True, allow\n"
     files = files_of(allow + "p, user:u, a.b, file:x/secret/key, True, deny\n")
     assert opinion(files["policies/rules.csv"].decode()).allows(asked) is False
-    assert opinion(allow).allows(asked) is stock(files_of(allow)).allows(asked)
+    assert opinion(allow).allows(asked) is load_stock_enforcer(files_of(allow)).allows(asked)
 
 
 def test_a_deny_that_the_index_loses_is_not_lost_to_casbin(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,7 +117,7 @@ def test_after_one_answer_that_does_not_come_nobody_waits_again(monkeypatch: pyt
         broken.setattr(casbin_reference._Enforcer, "enforce", hangs)
         assert second.allows(ALLOWED) is False
     asked: list[object] = []
-    monkeypatch.setattr(Stock, "enforce", lambda *given: asked.append(given))
+    monkeypatch.setattr(StockEnforcer, "enforce", lambda *given: asked.append(given))
     assert second.allows(ALLOWED) is False
     assert asked == []
     monkeypatch.undo()
@@ -161,7 +161,7 @@ def test_casbin_is_asked_about_few_rows_of_many(monkeypatch: pytest.MonkeyPatch)
     text = "\n".join(f"p, user:u{n % 50}, t.a{n % 20}, file:p{n}/**, True, allow" for n in range(5000))
     second = opinion(text)
     asked: list[int] = []
-    keep = Stock.keep_only
-    monkeypatch.setattr(Stock, "keep_only", lambda self, rows: (asked.append(len(rows)), keep(self, rows))[1])
+    keep = StockEnforcer.keep_only
+    monkeypatch.setattr(StockEnforcer, "keep_only", lambda self, rows: (asked.append(len(rows)), keep(self, rows))[1])
     assert second.allows(Request(subjects=("user:u7",), action="t.a7", resources=("file:p7/x",), context=Context()))
     assert asked == [1]

@@ -336,14 +336,14 @@ class Broker:
                     raise Refusal("approval_expired", "nobody approved the call in time", next_step="ask again")
                 raise ApprovalPending(self._requested(call, decision))
         if decision.verdict != "allow":
-            told = decision.told
-            assert told is not None  # `_decide` had the denial advised
+            denial = decision.for_model
+            assert denial is not None  # `_decide` had the denial advised
             resources = [touch.resource for touch in call.touches]
             raise Refusal(
                 "policy_denied",
-                told.message,
-                details={"reason": told.reason, "rules": list(told.rules), "resources": resources},
-                next_step=told.next_step,
+                denial.message,
+                details={"reason": denial.reason, "rules": list(denial.rules), "resources": resources},
+                next_step=denial.next_step,
             )
         return decision
 

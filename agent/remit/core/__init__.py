@@ -7,6 +7,7 @@ messages   what a model is told and answers
 errors     the errors and the closed set of codes
 digests    what requests and decisions are bound to
 claims     reservations against shared limits
+renamed    former names of facts and keys, until 0.1.0
 """
 
 from remit._face import face

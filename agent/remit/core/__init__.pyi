@@ -44,11 +44,13 @@ from .claims import Claim, Exhausted
 from .digests import decision_digest, request_digest
 from .errors import CODES, Code, ModelCode, Problem, Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 from .messages import WHOLE, Message, Model, ModelError, ModelTurn, ToolSpec
+from .renamed import RENAMED
 from .threads import in_thread, in_thread_to_its_end
 
 __all__ = [
     "BREAK_GLASS",
     "CODES",
+    "RENAMED",
     "WHOLE",
     "Access",
     "AddressClass",

@@ -141,7 +141,7 @@ class MissingApproval(FrozenModel):
 
 
 class ModelDenial(FrozenModel):
-    """What of a denial the model is told: no more than the rules that mattered disclose."""
+    """The part of a denial that the model reads: no more than the deciding rules disclose."""
 
     reason: Reason
     message: str
@@ -152,11 +152,11 @@ class ModelDenial(FrozenModel):
 class Decision(FrozenModel):
     """What policy says of one call.
 
-    `verdict` is `ask` when exactly the approvals in `missing` would turn the denial; with `break_glass`, one in
-    `role:break-glass` in their stead would too. `reason` tells "no rule allows"
-    from "a rule denies". `rules` are those that mattered; `nearest` are near misses of a default deny.
-    `facts` are the facts that the deciding rules read, by name. All of that is the operator's; `told` is the model's part
-    of a denial, None where the rules were asked for nothing more than their decision.
+    `verdict` is `ask` if the approvals in `missing`, and no fewer, would change the denial to an allow. With `break_glass`,
+    one approval in `role:break-glass` would do instead. `reason` distinguishes "no rule allows" from "a rule denies".
+    `rules` are the deciding ones; `nearest` are near misses if no rule allows. `facts` are the facts that the deciding
+    rules read, by name. All of this is for the operator. `for_model` is the part of a denial that the model reads; None
+    until `Policy.advise` has added it.
     """
 
     verdict: Verdict
@@ -168,7 +168,7 @@ class Decision(FrozenModel):
     break_glass: bool = False
     facts: dict[str, Json] = Field(default_factory=dict)
     next_step: str | None = None
-    told: ModelDenial | None = None
+    for_model: ModelDenial | None = None
     policy_digest: str = ""
     decision_digest: str = ""
 

@@ -150,32 +150,34 @@ REMEDY = "the same call with n 5 instead of 9 would be allowed"
 def test_a_rule_says_how_much_of_its_refusal_the_model_is_told(level: str, told: ModelDenial) -> None:
     """The operator's decision has all of it at every level."""
     decision = denied_at(level)
-    assert decision.told == told
+    assert decision.for_model == told
     assert [rule.note for rule in decision.rules] == ["Large sums are for people"]
     assert (decision.reason, decision.next_step) == ("denied_by_rule", REMEDY)
 
 
 def test_a_hidden_rule_reads_like_no_rule_at_all() -> None:
     """Word for word, so that asking does not tell the two apart."""
-    assert denied_at("none").told == advised(load(allow("False")), "file:x").told
+    assert denied_at("none").for_model == advised(load(allow("False")), "file:x").for_model
 
 
 def test_without_a_line_the_rule_is_told_and_the_remedy_is_not() -> None:
     """The default."""
     decision = advised(load(allow("args.n <= 5")), "file:x", args={"n": 9})
-    assert decision.told == ModelDenial(reason="no_rule_allows", message="no rule allows a.b on 'file:x' to agent:t")
+    assert decision.for_model == ModelDenial(
+        reason="no_rule_allows", message="no rule allows a.b on 'file:x' to agent:t"
+    )
     assert decision.next_step == REMEDY
 
 
 def test_a_remedy_is_told_only_if_every_rule_that_it_turns_tells_it() -> None:
     """One silent rule keeps the change to itself."""
     open_ = ("# disclose: remedy", allow("args.n <= 5"))
-    assert advised(load(*open_), "file:x", args={"n": 9}).told == ModelDenial(
+    assert advised(load(*open_), "file:x", args={"n": 9}).for_model == ModelDenial(
         reason="no_rule_allows", message="no rule allows a.b on 'file:x' to agent:t", next_step=REMEDY
     )
     silent = advised(load(*open_, "p, agent:t, a.b, **, args.n > 5, deny"), "file:x", args={"n": 9})
-    assert silent.told is not None
-    assert (silent.told.next_step, silent.next_step) == (None, REMEDY)
+    assert silent.for_model is not None
+    assert (silent.for_model.next_step, silent.next_step) == (None, REMEDY)
 
 
 def test_of_several_denying_rules_each_is_told_at_its_own_level() -> None:
@@ -183,9 +185,9 @@ def test_of_several_denying_rules_each_is_told_at_its_own_level() -> None:
     rows = [allow("True"), "# Open", "p, agent:t, a.b, **, True, deny"]
     hidden = ["# Hidden", "# disclose: none", "p, agent:t, *, **, True, deny"]
     coded = ["# Coded", "# disclose: code", "p, agent:t, a.*, **, True, deny"]
-    told = advised(load(*rows, *hidden, *coded), "file:x").told
-    assert told == advised(load(*rows), "file:x").told
-    told = advised(load(*hidden, *coded), "file:x").told
+    told = advised(load(*rows, *hidden, *coded), "file:x").for_model
+    assert told == advised(load(*rows), "file:x").for_model
+    told = advised(load(*hidden, *coded), "file:x").for_model
     assert told == ModelDenial(reason="denied_by_rule", message="a rule denies a.b on 'file:x' to agent:t")
 
 
@@ -218,12 +220,12 @@ def test_the_level_is_no_part_of_the_note_and_part_of_the_digest() -> None:
 def test_an_allowed_or_asked_call_is_advised_nothing() -> None:
     """There is nothing to tell."""
     asks = load(allow("approved('role:lead')"), "g, user:lea, role:lead")
-    assert advised(asks, "file:x").told is None
-    assert advised(load(allow("True")), "file:x").told is None
+    assert advised(asks, "file:x").for_model is None
+    assert advised(load(allow("True")), "file:x").for_model is None
 
 
 def test_a_request_that_cannot_be_decided_is_told_as_it_is() -> None:
     """It was the model's own spelling."""
-    told = advised(load(allow("True")), "file:a//b").told
+    told = advised(load(allow("True")), "file:a//b").for_model
     assert told is not None
     assert told.reason == "error"
