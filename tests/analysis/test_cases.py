@@ -88,7 +88,7 @@ def test_every_row_is_decided_in_order() -> None:
     ("old", "new", "said"),
     [
         ("expect: allow", "expect: deny", "expected deny, got allow: agent:triage for user:none may do files.read"),
-        ("rule: reads the docs", "rule: reads the dogs", "allow, but not by 'reads the dogs'; deciding were"),
+        ("rule: reads the docs", "rule: reads the dogs", "allow, but not by 'reads the dogs'; the deciding rules were"),
         ("file:docs/a.md", "file:notes/a.md", "expected allow, got deny: no rule allows"),
         ("missing: {lead: 2}", "missing: {lead: 1}", "expected the approvals {'role:lead': 1}, got {'role:lead': 2}"),
         ("missing: {lead: 2}", "missing: {}", "expected the approvals {}"),
@@ -114,7 +114,7 @@ def test_a_row_that_does_not_hold_says_what_came_instead(old: str, new: str, sai
         pytest.param(GOOD.replace("  action: files.read\n", "", 1), 2, "action: field required", id="a missing name"),
         pytest.param(GOOD.replace("  rule: reads", "  rules: reads"), 7, "rules: extra", id="a name too many"),
         pytest.param(GOOD.replace("files.read", "files.raed", 1), 2, "no tool has the action", id="a misspelled action"),
-        pytest.param(GOOD.replace("file:docs/a.md", "docs/a.md", 1), 2, "names no kind", id="a misspelled resource"),
+        pytest.param(GOOD.replace("file:docs/a.md", "docs/a.md", 1), 2, "has no kind", id="a misspelled resource"),
         pytest.param(GOOD.replace("a secret stays closed", "triage reads a doc"), 9, "line 2 has the same note", id="a note twice"),
         pytest.param(GOOD.replace("expect: allow", "expect: allow\n  missing: {lead: 1}"), 2, "does not expect ask", id="missing without ask"),
         pytest.param(GOOD.replace("{reason: done}", "{reason: 2026-01-01}", 1), 17, "no JSON value", id="a date"),

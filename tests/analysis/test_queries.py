@@ -106,7 +106,7 @@ def test_every_rule_that_bears_on_a_request_is_weighed_and_near_ones_only_where_
         ("agent:t", "does not apply", "args.n is 3"),
         ("user:ann", "allows", ""),
     ]
-    assert says("file:notes/a")[1] == ("agent:t", "denies", "args.n is not there")
+    assert says("file:notes/a")[1] == ("agent:t", "denies", "the call has no args.n")
     assert says("file:docs/a", labels=frozenset({"x"}))[0] == ("agent:t", "does not apply", "labels is ['x']")
     assert [line[1] for line in says("file:other")] == ["allows", "near", "near", "near"]
 

@@ -208,7 +208,7 @@ def test_a_rule_or_an_action_that_no_case_pins_is_named() -> None:
     kept = [row for row in table.split("\n- ") if "tickets.close" not in row]
     found = uncovered(rules, run_cases(rules, "\n- ".join(kept), "cases.yaml"))
     assert found.actions == ("tickets.close",)
-    assert [rule.note for rule in found.rules] == ["Closing cannot be undone: the on-call lead decides"]
+    assert [rule.note for rule in found.rules] == ["Closing a ticket cannot be undone: the on-call lead must approve"]
 
 
 def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
