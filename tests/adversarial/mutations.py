@@ -109,7 +109,7 @@ from remit.workspace.session import WorkspaceSession
 
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
-DECIDES: Final = ("policy/test_decide.py::test_roles_are_read_through_other_roles",)
+DECIDES: Final = ("policy/test_decide.py::test_roles_are_inherited_through_other_roles",)
 REACHED: Final = (
     "sandbox/egress/test_protocol.py::test_a_connection_is_used_again_and_one_that_the_server_closed_is_not",
 )
@@ -734,14 +734,14 @@ ABLATIONS: Final = (
     Ablation(
         name="the model read strictly",
         remove=(lambda patch: patch.setattr(rules, "check_model", lambda _: ()),),
-        tests=("policy/test_load.py::test_a_model_that_is_not_the_designs_model_is_refused",),
+        tests=("policy/test_load.py::test_a_model_that_differs_from_the_required_one_is_refused",),
         still=DECIDES,
     ),
     Ablation(
         name="roles in circles or too deep refused",
         remove=(lambda patch: patch.setattr(rules, "check_links", lambda _: ()),),
         tests=(
-            "policy/test_load.py::test_roles_in_a_circle_are_refused_where_the_circle_closes",
+            "policy/test_load.py::test_a_cycle_of_roles_is_refused_at_the_row_that_closes_it",
             "policy/test_casbin_reference.py::test_roles_that_casbin_follows_only_in_part_do_not_load",
         ),
         still=DECIDES,
@@ -749,15 +749,15 @@ ABLATIONS: Final = (
     Ablation(
         name="a condition that cannot be read denies",
         remove=(lambda patch: patch.setattr(Condition, "holds", lambda self, facts: self.answer(facts) is True),),
-        tests=("policy/test_conditions.py::test_what_cannot_be_read_never_allows_and_always_denies",),
+        tests=("policy/test_conditions.py::test_an_unreadable_condition_never_allows_and_always_denies",),
         still=DECIDES,
     ),
     Ablation(
         name="what the model is told of a denial",
-        remove=(lambda patch: patch.setattr(rules, "disclosed", lambda notes: ("remedy", " ".join(notes))),),
+        remove=(lambda patch: patch.setattr(rules, "parse_disclosure", lambda notes: ("remedy", " ".join(notes))),),
         tests=(
             "policy/test_next_step.py::test_a_hidden_rule_reads_like_no_rule_at_all",
-            "policy/test_next_step.py::test_of_several_denying_rules_each_is_told_at_its_own_level",
+            "policy/test_next_step.py::test_each_of_several_denying_rules_is_disclosed_at_its_own_level",
         ),
         still=DECIDES,
     ),
@@ -1116,7 +1116,7 @@ ABLATIONS: Final = (
         threats="E11",
         tests=(
             "broker/test_casbin_decides_too.py::test_a_run_does_not_start_under_a_matcher_that_answers_otherwise",
-            "policy/test_agreement.py::test_an_edit_on_which_the_engines_differ_is_not_in_force",
+            "policy/test_agreement.py::test_an_edit_on_which_the_engines_disagree_is_not_in_force",
         ),
     ),
     brokered(
@@ -1195,7 +1195,7 @@ ABLATIONS: Final = (
         replaced(session, "load_workspace_and_policy", read_twice),
         threats="E11",
         tests=(
-            "policy/test_reload.py::test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_meanwhile",
+            "policy/test_reload.py::test_a_run_records_the_rules_by_which_it_decides_even_if_the_file_changes_meanwhile",
         ),
     ),
     brokered(
@@ -1203,7 +1203,7 @@ ABLATIONS: Final = (
         replaced(PolicyWatcher, "_settled", staticmethod(lambda _: True)),
         threats="E11",
         tests=(
-            "policy/test_reload.py::test_an_edit_is_in_force_once_it_has_stood_still",
+            "policy/test_reload.py::test_an_edit_is_in_force_once_the_files_are_unchanged_for_a_while",
             "policy/test_reload.py::test_a_file_that_is_still_being_written_is_waited_for",
         ),
     ),
@@ -1413,7 +1413,7 @@ ABLATIONS: Final = (
         "names inside of an argument",
         replaced(resolve, "_named_at", lambda template, path, value: (value, [])),
         tests=(
-            "policy/test_ownership.py::test_one_card_of_another_among_own_ones_is_denied",
+            "policy/test_ownership.py::test_one_card_of_another_customer_among_own_ones_is_denied",
             "workspace/test_resolution.py::test_names_may_stand_inside_of_an_argument_and_are_spelled_canonically_there",
         ),
     ),
