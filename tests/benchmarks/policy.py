@@ -25,7 +25,7 @@ from typing import Any
 
 from remit.core.calls import Context, Request
 from remit.policy import engine as policy
-from remit.policy.casbin_reference import stock
+from remit.policy.casbin_reference import load_stock_enforcer
 from remit.policy.language.roles import RoleLink, closures
 
 ROOT = Path(__file__).parents[2]
@@ -192,7 +192,7 @@ def remit_in_words(made: ExecutionPorts) -> ProposedCall:
 
 def remit_model(made: ExecutionPorts) -> ProposedCall:
     """Remit's own files in a stock enforcer: its three registered functions, no eval()."""
-    reference = stock(made.files)
+    reference = load_stock_enforcer(made.files)
     return lambda request: reference.enforce(request.subjects[0], request.action, request.resources[0], request.context)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from remit.core import Json, ProposedCall
+from remit.core.parsing import map_texts
 from remit.guardrails.content_rules import Content, Where
 from remit.guardrails.redaction import Redactor
 

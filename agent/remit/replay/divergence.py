@@ -69,8 +69,8 @@ POLICY_WORDS: Final = DIGESTS | frozenset(
         "facts",
         "message",
         "reason",
-        "remedy",
-        "told",
+        "next_step",
+        "for_model",
         "input_digest",
     }
 )
