@@ -230,13 +230,13 @@ def without(file: str, line: str, instead: str = "pass") -> Remove:
     def remove(patch: pytest.MonkeyPatch) -> None:
         earlier = confine.runtime
         folder = Path(tempfile.mkdtemp(prefix="remit-ablated-"))
-        for name in profile.INSIDE:
-            shutil.copy(f"{earlier(None).inside}/{name}", folder / name)
+        for name in profile.GUEST_FILES:
+            shutil.copy(f"{earlier(None).guest_folder}/{name}", folder / name)
         text = (folder / file).read_text()
         assert text.count(f"    {line}\n") == 1, f"{file} does not have this line once: {line}"
         (folder / file).write_text(text.replace(f"    {line}\n", f"    {instead}\n"))
         folder.chmod(0o755)
-        patch.setattr(confine, "runtime", lambda bwrap: replace(earlier(bwrap), inside=str(folder)))
+        patch.setattr(confine, "runtime", lambda bwrap: replace(earlier(bwrap), guest_folder=str(folder)))
 
     return remove
 
@@ -448,14 +448,14 @@ def open_environment(patch: pytest.MonkeyPatch) -> None:
 
 
 def unheld(patch: pytest.MonkeyPatch) -> None:
-    earlier = process.Process.hear
+    earlier = process.Process.receive
 
-    def hear(self: process.Process) -> bytes:
-        said = earlier(self)
+    def receive(self: process.Process) -> bytes:
+        data = earlier(self)
         self._first = -1
-        return said
+        return data
 
-    patch.setattr(process.Process, "hear", hear)
+    patch.setattr(process.Process, "receive", receive)
 
 
 def unretired(patch: pytest.MonkeyPatch) -> None:
@@ -528,7 +528,7 @@ def allowing_all(*_: object, **__: object) -> bytes:
 ABLATIONS: Final = (
     Ablation(
         name="Landlock",
-        remove=(believed, without("kernel.py", 'call("landlock_restrict_self", self.descriptor, 0)')),
+        remove=(believed, without("kernel.py", 'syscall("landlock_restrict_self", self.descriptor, 0)')),
         tests=(
             "sandbox/test_escapes.py::test_a_decided_file_is_read_and_no_other",
             "sandbox/test_abuse.py::test_a_tool_that_joins_paths_carelessly_reaches_the_decided_file_only",
@@ -539,8 +539,8 @@ ABLATIONS: Final = (
         name="the filters of system calls",
         remove=(
             believed,
-            without("kernel.py", 'call("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)'),
-            without("base.py", 'listener = kernel.install_observed(bytes.fromhex(boundary["filter"]))', "os._exit(1)"),
+            without("kernel.py", 'syscall("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)'),
+            without("base.py", 'listener = kernel.install_with_listener(bytes.fromhex(boundary["filter"]))', "os._exit(1)"),
         ),
         tests=(
             "sandbox/test_escapes.py::test_the_kernel_gives_no_new_powers",
@@ -609,8 +609,8 @@ ABLATIONS: Final = (
         remove=(
             without(
                 "supervisor.py",
-                "if child is None or not child.bare or child.given or not child.lines:",
-                "if child is None or child.given or not child.lines:",
+                "if child is None or not child.closed_all or child.has_call or not child.lines:",
+                "if child is None or child.has_call or not child.lines:",
             ),
         ),
         tests=(IMPORTS,),
@@ -623,15 +623,15 @@ ABLATIONS: Final = (
         ),
     ),
     Ablation(
-        name="a folder of rooms that is neither listed nor changed",
+        name="a folder of scratch folders that is neither listed nor changed",
         remove=(
-            without("rooms.py", "os.fchmod(self._beside, _ENTERED_ONLY)"),
-            without("rooms.py", "kernel.mount_read_only(folder)"),
+            without("scratch_folders.py", "os.fchmod(self._beside, _ENTERED_ONLY)"),
+            without("scratch_folders.py", "kernel.mount_read_only(folder)"),
         ),
         tests=(IMPORTS,),
     ),
     Ablation(
-        name="rooms that only the broker makes, without mounts",
+        name="scratch folders that only the broker makes, without mounts",
         remove=(lambda patch: patch.setattr(process.os, "chmod", lambda *_, **__: None),),
         tests=(IMPORTS,),
     ),
@@ -652,7 +652,7 @@ ABLATIONS: Final = (
     ),
     Ablation(
         name="one copy of the base for each call",
-        remove=(without("supervisor.py", "if child is not None and child.given and notice.arguments[0] & _THREAD:", "if child is not None:"),),
+        remove=(without("supervisor.py", "if child is not None and child.has_call and notice.arguments[0] & _THREAD:", "if child is not None:"),),
         tests=("sandbox/test_import_time.py::test_a_call_cannot_make_a_copy_that_takes_the_next_one",),
     ),
     Ablation(
@@ -694,7 +694,7 @@ ABLATIONS: Final = (
     ),
     Ablation(
         name="the end with the broker, by the guard",
-        remove=(without("inside.py", 'guard.stand(channel, os.path.dirname(boundary["scratch"]))'),),
+        remove=(without("inside.py", 'guard.start(channel, os.path.dirname(boundary["scratch"]))'),),
         tests=("sandbox/test_life.py::test_a_killed_broker_leaves_no_process",),
     ),
     Ablation(
@@ -711,7 +711,7 @@ ABLATIONS: Final = (
         ),
     ),
     Ablation(
-        name="rooms that no tool writes",
+        name="folders of the workspace that no tool writes",
         remove=(lambda patch: patch.setattr(opened, "_refuse_protected", lambda _: None),),
         tests=("sandbox/test_escapes.py::test_a_protected_room_that_does_not_exist_yet_cannot_be_made",),
     ),
@@ -1310,7 +1310,7 @@ ABLATIONS: Final = (
     brokered(
         "short words of a tool",
         replaced(carry, "LONGEST_TEXT", 10**9),
-        replaced(attempt, "words_of", at_length),
+        replaced(attempt, "message_of", at_length),
         threats="E4 F7",
         tests=(
             "guardrails/test_content.py::test_what_a_tool_says_of_its_failure_is_short_legible_data_in_a_field_of_its_own",

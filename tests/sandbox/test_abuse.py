@@ -13,7 +13,7 @@ from remit.core.errors import Refusal
 from remit.sandbox import find_bwrap
 from remit.sandbox.profile import runtime
 from support import CORPORA
-from support.sandbox import ToolHarness, below, command, put_away
+from support.sandbox import ToolHarness, below, close_sandboxes, command
 
 CORPUS = CORPORA / "directory_traversal.txt"
 SPELLINGS = (  # the kinds that the corpus has, where it is not there
@@ -267,7 +267,7 @@ async def test_a_fork_bomb_of_a_program_ends_with_its_call(full: ToolHarness) ->
 @abuse(54)
 async def test_the_sandbox_shares_no_namespace_with_the_broker(full: ToolHarness) -> None:
     """Looked at from outside, while a call is under way."""
-    await put_away()
+    await close_sandboxes()
     code = "import os\ndef act() -> int:\n    return os.getpid()\n"
     assert (await full.run(code)).code is None
     inside = [

@@ -126,6 +126,6 @@ def test_a_machine_that_gives_less_is_used_as_far_as_it_goes(machine: str, full:
         [*inside, "sh", "-c", f'{machine} && exec "$@"', "sh", sys.executable, "-c", UNAVAILABLE],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    said = done.stdout.splitlines()
-    assert said[0].startswith(full), done
-    assert said[1:] == ["landlock"]
+    output = done.stdout.splitlines()
+    assert output[0].startswith(full), done
+    assert output[1:] == ["landlock"]

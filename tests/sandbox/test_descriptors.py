@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from remit.sandbox import Tier
-from support.sandbox import ToolHarness, put_away
+from support.sandbox import ToolHarness, close_sandboxes
 
 MOST_SPARE = 40  # descriptors that a broker at work opens and closes by itself
 
@@ -75,7 +75,7 @@ async def test_a_call_that_hands_over_more_files_than_it_may_write_is_ended(
     assert "more than 1 files" in output.message
     assert output.scratch is None
     assert most <= before + MOST_SPARE
-    await put_away()
+    await close_sandboxes()
 
 
 async def test_a_call_that_writes_nothing_hands_nothing_over(harness: ToolHarness) -> None:

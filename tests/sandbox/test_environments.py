@@ -186,10 +186,10 @@ def test_a_tool_with_packages_works_from_its_lock_to_its_call(remit: Remit, sess
     workspace = shouting(session, index)
     with pytest.raises(WorkspaceError, match="fix: run `remit tool env shout`"):
         asyncio.run(pin_tools(workspace, ("shout",), sandbox("full")))
-    said = remit("tool", "env", "shout", "--json")
-    assert "installing 1 packages for shout: loud" in said.err
-    interpreter = Path(said.json.pop("interpreter"))
-    assert said.json == {"ok": True, "interpreter": str(interpreter), "packages": {"loud": "1.0"}, "locked": True}
+    output = remit("tool", "env", "shout", "--json")
+    assert "installing 1 packages for shout: loud" in output.err
+    interpreter = Path(output.json.pop("interpreter"))
+    assert output.json == {"ok": True, "interpreter": str(interpreter), "packages": {"loud": "1.0"}, "locked": True}
     assert os.access(interpreter, os.X_OK)
     workspace = load_workspace(session)
     own = environment.find_environment(workspace.code("shout"))
@@ -393,11 +393,13 @@ def test_an_environment_is_made_once_however_many_ask_at_once(
     stale = own.folder.with_suffix(".part")
     stale.mkdir()
     (stale / "half").write_text("of one that was killed")
-    told: list[str] = []
+    messages: list[str] = []
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda _: environment.make_environment(tmp_path / "tool", tell=told.append), range(4)))
+        found = list(
+            threads.map(lambda _: environment.make_environment(tmp_path / "tool", report=messages.append), range(4))
+        )
     assert {one.folder for one in found if one} == {own.folder}
-    assert len(told) == 1
+    assert len(messages) == 1
     assert sorted(path.name for path in own.folder.parent.iterdir()) == [own.folder.name, f"{own.folder.name}.lock"]
     assert not (own.folder / "half").exists()
 

@@ -13,7 +13,7 @@ import pytest
 
 from adversarial.attack_list import abuse
 from remit.core.attempts import DeniedAccess
-from support.sandbox import ToolHarness, below, command, put_away
+from support.sandbox import ToolHarness, below, close_sandboxes, command
 
 TRY = """
 import ctypes, errno, fcntl, os, signal, socket, subprocess, sys
@@ -387,7 +387,7 @@ MOUNTING = 1 << 2 | 1 << 8 | 1 << 19 | 1 << 21
 @abuse(57)
 async def test_no_capability_is_left(harness: ToolHarness) -> None:
     """Even where the broker is root: looked at from outside, in the process that forks the calls and in those that wait."""
-    await put_away()
+    await close_sandboxes()
     others = set(below(os.getpid()))  # warm tools that earlier tests of this process left standing by
     assert (await harness.run("def act() -> int:\n    return 1\n")).value == 1
     own = [pid for pid in below(os.getpid()) if pid not in others]

@@ -15,7 +15,7 @@ import pytest
 
 from adversarial.attack_list import abuse
 from remit.sandbox import Tier
-from support.sandbox import ToolHarness, put_away
+from support.sandbox import ToolHarness, close_sandboxes
 
 TRIALS = int(os.environ.get("REMIT_TRIALS", "25"))  # of each channel; `make soak` has 250, so some 12,000 in all
 
@@ -33,7 +33,7 @@ def guests():
     # Every module of the sandbox itself, wherever it is held.
     return [one for one in gc.get_objects() if isinstance(one, types.ModuleType)
             and os.path.basename(str(getattr(one, "__file__", ""))) in
-            ("base.py", "kernel.py", "onecall.py", "serving.py", "supervisor.py", "watch.py", "inside.py", "rooms.py")]
+            ("base.py", "kernel.py", "onecall.py", "serving.py", "supervisor.py", "watch.py", "inside.py", "scratch_folders.py")]
 def replace(name, make):
     for module in guests():
         if callable(real := getattr(module, name, None)) and isinstance(real, types.FunctionType):
@@ -164,7 +164,7 @@ def spying(real):
             del LEARNT[:-20]
         return child
     return fork
-replace("fork_beside", spying)
+replace("fork_sibling", spying)
 def waiting(real):
     def wait(*given):
         heard = real(*given)
@@ -385,7 +385,7 @@ def asking(real):
         GOT.append(system(288, 242, 0, 0, 0, 0))
         return real()
     return fork
-replace("fork_beside", asking)
+replace("fork_sibling", asking)
 def act(text: str) -> list:
     return [set(GOT) == {-1}, len(GOT)]
 """
@@ -506,7 +506,7 @@ async def test_random_words_never_come_from_one_call_to_another(harness: ToolHar
 
     for _ in range(max(1, TRIALS // 2)):
         await asyncio.gather(one(), one())
-    await put_away()
+    await close_sandboxes()
 
 
 async def test_no_device_of_this_machine_is_a_tools_to_touch(harness: ToolHarness) -> None:

@@ -22,7 +22,7 @@ from adversarial.attack_list import abuse
 from remit.core.attempts import Change
 from remit.core.errors import Refusal
 from remit.sandbox import Output, Scratch, Tier, argv, expand, find_bwrap, process
-from support.sandbox import ToolHarness, below, command, put_away, sandbox
+from support.sandbox import ToolHarness, below, close_sandboxes, command, sandbox
 
 
 @pytest.fixture(params=["full", "landlock"])
@@ -47,7 +47,7 @@ def change(name: str, text: str) -> Change:
 
 async def left_over(harness: ToolHarness) -> list[str]:
     """Of temporary files, once nothing is kept warm."""
-    await put_away()
+    await close_sandboxes()
     await until(lambda: not any(name.startswith("remit-") for name in os.listdir(harness.base / "tmp")))
     return os.listdir(harness.base / "tmp")
 
@@ -282,7 +282,7 @@ def started(others: set[int]) -> set[int]:
 
 async def descriptors() -> int:
     """How many are open with nothing kept warm, and with what an event loop opens when it first waits for a thread."""
-    await put_away()
+    await close_sandboxes()
     return held_descriptors()
 
 
@@ -293,7 +293,7 @@ def held_descriptors() -> int:
 
 async def no_more_descriptors(before: int) -> None:
     """A thread that removes what a call left holds some while it does so."""
-    await put_away()
+    await close_sandboxes()
     await until(lambda: held_descriptors() <= before)
 
 
@@ -307,7 +307,7 @@ async def test_a_cancelled_call_leaves_no_process_and_no_file(harness: ToolHarne
     with pytest.raises(asyncio.CancelledError):
         await call
     await until(watched.any_ended)  # its own process; what is kept warm is not the call's
-    await put_away()
+    await close_sandboxes()
     assert watched.left() == []
     assert (sorted(os.listdir(harness.root)), await left_over(harness)) == (["stores"], [])
     await no_more_descriptors(before)
@@ -321,7 +321,7 @@ async def test_a_call_cancelled_before_the_tool_runs_leaves_nothing(harness: Too
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await put_away()
+    await close_sandboxes()
     assert watched.left() == []
     assert await left_over(harness) == []
     await no_more_descriptors(before)
@@ -332,7 +332,7 @@ async def test_a_sandbox_does_not_outlive_the_process_that_started_it(
     tmp_path: Path, trust: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bubblewrap is killed before it has tied the sandbox to itself: a moment that is not met on purpose, so it never ties it."""
-    await put_away()
+    await close_sandboxes()
     others = started(set())
     harness = ToolHarness(base=tmp_path, tier="full")
     monkeypatch.setattr(

@@ -107,5 +107,5 @@ async def test_whatever_the_code_does_has_its_code(
 
 
 def test_what_model_written_code_says_is_labelled_as_untrusted(remit: Remit) -> None:
-    said = remit("call", "python.run", '{"code": "21 * 2"}', "--agent", "triage", "--json").json
-    assert (said["ok"], said["value"]["result"], said["labels"]) == (True, "42", ["untrusted"]), said
+    output = remit("call", "python.run", '{"code": "21 * 2"}', "--agent", "triage", "--json").json
+    assert (output["ok"], output["value"]["result"], output["labels"]) == (True, "42", ["untrusted"]), output

@@ -416,7 +416,7 @@ async def test_only_the_named_programs_start(full: ToolHarness) -> None:
     code = """
     import subprocess
     def act() -> list:
-        said = subprocess.run(["echo", "hello"], capture_output=True, text=True).stdout
+        output = subprocess.run(["echo", "hello"], capture_output=True, text=True).stdout
         try:
             subprocess.run(["ls"])
         except OSError as failure:
@@ -549,12 +549,12 @@ def test_a_sandbox_that_accepts_nothing_runs_nothing() -> None:
 def test_the_command_line_is_exactly_this() -> None:
     """INVARIANT of the review: the whole bubblewrap line, in order; a change here is a change of the boundary."""
     profile = Profile(
-        tool="t", action="a", source="python", code=Path("/house/tools/t"), root=Path("/house/work"),
+        tool="t", action="a", source="python", code=Path("/workspace/tools/t"), root=Path("/workspace/work"),
         stores=("tickets",), env={"TOKEN": "secret"},
     )  # fmt: skip
     here = Runtime(
         bwrap=Path("/usr/bin/bwrap"), python="/py/bin/python3.11", folders=("/usr", "/py/bin/python3.11"),
-        links=(("usr/lib", "/lib"),), packages={"pydantic": "/site/pydantic"}, inside="/remit/sandbox",
+        links=(("usr/lib", "/lib"),), packages={"pydantic": "/site/pydantic"}, guest_folder="/remit/sandbox",
     )  # fmt: skip
     assert argv(profile, here) == [
         "/usr/bin/bwrap",
@@ -572,15 +572,15 @@ def test_the_command_line_is_exactly_this() -> None:
         *("--ro-bind", "/remit/sandbox/supervisor.py", "/remit/supervisor.py"),
         *("--ro-bind", "/remit/sandbox/base.py", "/remit/base.py"),
         *("--ro-bind", "/remit/sandbox/notices.py", "/remit/notices.py"),
-        *("--ro-bind", "/remit/sandbox/rooms.py", "/remit/rooms.py"),
+        *("--ro-bind", "/remit/sandbox/scratch_folders.py", "/remit/scratch_folders.py"),
         *("--ro-bind", "/remit/sandbox/onecall.py", "/remit/onecall.py"),
         *("--ro-bind", "/remit/sandbox/outlet.py", "/remit/outlet.py"),
         *("--ro-bind", "/remit/sandbox/serving.py", "/remit/serving.py"),
         *("--ro-bind", "/remit/sandbox/watch.py", "/remit/watch.py"),
         *("--ro-bind", "/remit/sandbox/kernel.py", "/remit/kernel.py"),
         *("--ro-bind", "/site/pydantic", "/packages/pydantic"),
-        *("--ro-bind", "/house/tools/t", "/tool", "--ro-bind", "/house/work", "/work"),
-        *("--bind", "/house/work/stores/tickets", "/work/stores/tickets"),
+        *("--ro-bind", "/workspace/tools/t", "/tool", "--ro-bind", "/workspace/work", "/work"),
+        *("--bind", "/workspace/work/stores/tickets", "/work/stores/tickets"),
         *("--size", str(32 << 20), "--tmpfs", "/tmp", "--size", str(64 << 20), "--tmpfs", "/scratch"),
         *("--remount-ro", "/"),
         *(part for name, value in BASE_ENVIRONMENT.items() for part in ("--setenv", name, value)),

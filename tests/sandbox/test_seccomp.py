@@ -17,8 +17,8 @@ from remit.sandbox import Tier
 from remit.sandbox.guest import kernel
 from remit.sandbox.seccomp import (
     ALLOWED,
+    CONDITIONAL,
     FORKING,
-    JUDGED,
     NAMING,
     OPENING,
     STARTING,
@@ -99,7 +99,7 @@ def run(program: bytes, data: bytes) -> str:
 
 
 def number(name: str, machine: Machine) -> int:
-    return {**ALLOWED, **JUDGED}[name][MACHINES.index(machine)]
+    return {**ALLOWED, **CONDITIONAL}[name][MACHINES.index(machine)]
 
 
 @pytest.mark.parametrize("programs", [False, True], ids=["no programs", "programs"])
@@ -117,7 +117,7 @@ def test_what_is_not_listed_is_refused(machine: Machine, namespaces: bool, progr
     # The second layer takes these from the process of a call.
     assert {name for name, verdict in never.items() if verdict == "allow"} == set()
     assert set(never.values()) == {"EPERM", "ENOSYS", "ENOTSUP"}
-    known = {numbers[column] for numbers in (*ALLOWED.values(), *JUDGED.values())}
+    known = {numbers[column] for numbers in (*ALLOWED.values(), *CONDITIONAL.values())}
     assert all(judge(program, one, machine=machine) != "allow" for one in range(600) if one not in known)
     assert all(
         judge(program, numbers[column], machine=machine) == "allow"
@@ -231,7 +231,7 @@ def test_the_process_of_a_call_starts_and_signals_nobody(machine: Machine) -> No
 
     def verdicts(name: str, *arguments: int, namespaces: bool = True) -> tuple[str, str]:
         both = [call_filter(machine, programs=programs, namespaces=namespaces) for programs in (False, True)]
-        own = [one.replace(struct.pack("=I", kernel.OWN), struct.pack("=I", 77)) for one in both]
+        own = [one.replace(struct.pack("=I", kernel.OWN_PID), struct.pack("=I", 77)) for one in both]
         alone, starts = (judge(one, number(name, machine), arguments, machine=machine) for one in own)
         return alone, starts
 
@@ -276,18 +276,18 @@ def test_the_numbers_are_the_kernels(tmp_path: Path) -> None:
     """Against this machine's own headers, where a compiler and they are here."""
     machine = this_machine()
     assert machine is not None
-    names = "\n".join(f"#ifdef SYS_{name}\n{name} SYS_{name}\n#endif" for name in {**ALLOWED, **JUDGED})
+    names = "\n".join(f"#ifdef SYS_{name}\n{name} SYS_{name}\n#endif" for name in {**ALLOWED, **CONDITIONAL})
     source = tmp_path / "numbers.c"
     source.write_text(f"#include <sys/syscall.h>\n{names}\n")
     try:
-        said = subprocess.run(["cc", "-E", "-P", source], capture_output=True, text=True, check=False)
+        output = subprocess.run(["cc", "-E", "-P", source], capture_output=True, text=True, check=False)
     except OSError:
         pytest.skip("no compiler here")
-    if said.returncode:
+    if output.returncode:
         pytest.skip("no headers of the kernel here")
     found = {
         name: int(value)
-        for line in said.stdout.splitlines()
+        for line in output.stdout.splitlines()
         for name, _, value in [line.partition(" ")]
         if value.isdigit()
     }

@@ -18,7 +18,7 @@ from adversarial.attack_list import abuse
 from remit.sandbox import Output, Sandbox
 from remit.sandbox.cgroups import Cgroup, delegated
 from remit.sandbox.warm import Bounds
-from support.sandbox import ToolHarness, below, command, put_away
+from support.sandbox import ToolHarness, below, close_sandboxes, command
 
 CALLS = int(os.environ.get("REMIT_SOAK_CALLS", "150"))  # `make soak` has 10,000
 
@@ -192,7 +192,7 @@ async def test_an_import_that_starts_a_process_runs_nowhere(harness: ToolHarness
     """
     output = await harness.run(code)
     assert output.code == "sandbox_violation", output
-    await put_away()
+    await close_sandboxes()
     assert warm_ones() == []
 
 
@@ -282,7 +282,7 @@ async def until(holds: Any) -> None:
 async def test_a_call_whose_zygote_is_killed_ends_at_once_with_a_code(harness: ToolHarness) -> None:
     """It is not tried again, for it may have done its work; the next call has a new one."""
     code = "import time\ndef act(wait: bool) -> str:\n    if wait:\n        open('stores/s/on', 'w')\n        time.sleep(600)\n    return 'done'\n"
-    await put_away()
+    await close_sandboxes()
     under_way = asyncio.create_task(harness.run(code, {"wait": True}, stores=("s",)))
     await until((harness.root / "stores" / "s" / "on").exists)
     for pid in warm_ones():
@@ -297,7 +297,7 @@ async def test_a_call_whose_zygote_is_killed_ends_at_once_with_a_code(harness: T
 async def test_the_thread_that_made_the_first_call_may_end(harness: ToolHarness) -> None:
     """Bubblewrap dies with the thread that started it, so no thread of a caller starts it."""
     code = "import os\ndef act() -> int:\n    return os.getppid()\n"
-    own = Sandbox(accept=(harness.tier,), bounds=Bounds(least=1))
+    own = Sandbox(accept=(harness.tier,), bounds=Bounds(min_ready=1))
     values: list[Any] = []
 
     profile = harness.profile()
@@ -317,7 +317,7 @@ async def test_the_thread_that_made_the_first_call_may_end(harness: ToolHarness)
 
 
 async def test_a_closed_sandbox_leaves_no_process_and_can_be_used_again(harness: ToolHarness) -> None:
-    await put_away()
+    await close_sandboxes()
     own = Sandbox(accept=(harness.tier,))
     profile = harness.profile()
     (profile.code / "main.py").write_text("def act() -> int:\n    return 1\n")
@@ -329,9 +329,9 @@ async def test_a_closed_sandbox_leaves_no_process_and_can_be_used_again(harness:
 
 
 async def test_a_tool_that_nobody_asks_for_is_put_away(full: ToolHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    await put_away()
+    await close_sandboxes()
     monkeypatch.setattr("remit.sandbox.warm.pool._TICK_SECONDS", 0.05)
-    async with Sandbox(accept=("full",), bounds=Bounds(least=1, idle_s=0.1)) as own:
+    async with Sandbox(accept=("full",), bounds=Bounds(min_ready=1, idle_s=0.1)) as own:
         profile = full.profile()
         (profile.code / "main.py").write_text("def act() -> int:\n    return 1\n")
         assert (await own.run(profile, {}, declared={})).value == 1
@@ -341,9 +341,11 @@ async def test_a_tool_that_nobody_asks_for_is_put_away(full: ToolHarness, monkey
 
 async def test_what_stands_by_is_bounded(tmp_path: Path) -> None:
     """Many tools at once: the least recently used are put away, and each holds few children."""
-    await put_away()
+    await close_sandboxes()
     harnesses = [ToolHarness(base=tmp_path / str(number), tier="full") for number in range(5)]
-    async with Sandbox(accept=("full",), bounds=Bounds(least=1, standby=2, total=3, tools=2)) as own:
+    async with Sandbox(
+        accept=("full",), bounds=Bounds(min_ready=1, max_ready=2, max_ready_total=3, max_tools=2)
+    ) as own:
         for one in harnesses:
             one.base.mkdir()
             profile = one.profile()
@@ -390,7 +392,7 @@ async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(harne
     harness.file("in.md", "text ")
     profile = harness.profile(reads=("in.md",))
     (profile.code / "main.py").write_text(textwrap.dedent(code))
-    await put_away()
+    await close_sandboxes()
     others = set(below(os.getpid()))
     own = Sandbox(accept=(harness.tier,))
     answers: dict[int, Output] = {}
@@ -454,8 +456,8 @@ def test_a_delegated_control_group_is_used_and_none_other(tmp_path: Path) -> Non
     assert delegated(mount, own) == mount / "user"
     delegated.cache_clear()
     group = Cgroup(mount / "user", "remit-1", memory=1 << 20, processes=9)
-    group.hold(123)
+    group.add(123)
     made = mount / "user" / "remit-1"
     assert [(made / name).read_text() for name in ("memory.max", "pids.max", "cgroup.procs")] == ["1048576", "9", "123"]
-    group.leave()
+    group.close()
     assert (made / "cgroup.kill").read_text() == "1"

@@ -17,10 +17,10 @@ from remit.sandbox.warm import Bounds
 @cache
 def sandbox(tier: Tier) -> Sandbox:
     """One for each tier: each tries this machine once. Few stand by: most tests call a tool once."""
-    return Sandbox(accept=(tier,), bounds=Bounds(least=1, tools=4))
+    return Sandbox(accept=(tier,), bounds=Bounds(min_ready=1, max_tools=4))
 
 
-async def put_away() -> None:
+async def close_sandboxes() -> None:
     """End what is kept warm, so that what is left is left by a call."""
     for tier in get_args(Tier):
         await sandbox(tier).close()

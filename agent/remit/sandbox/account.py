@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from remit.sandbox.profile import INSIDE, Profile, Runtime
+from remit.sandbox.profile import GUEST_FILES, Profile, Runtime
 
 NOBODY: Final = 65_534
 _READ: Final = 0o004
@@ -51,7 +51,7 @@ def closed_to_others(runtime: Runtime) -> str:
 
 def _needed(runtime: Runtime) -> Iterator[str]:
     yield from (str(runtime.bwrap), runtime.python, *runtime.folders, *runtime.packages.values(), *runtime.web.values())
-    yield from (f"{runtime.inside}/{name}" for name in INSIDE)
+    yield from (f"{runtime.guest_folder}/{name}" for name in GUEST_FILES)
 
 
 def unreachable(paths: Iterable[str]) -> str:

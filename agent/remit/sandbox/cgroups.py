@@ -41,7 +41,7 @@ def _usable(group: Path) -> bool:
         return False
 
 
-def below(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """The process and all that it started."""
     found = [pid]
     for one in found:
@@ -65,11 +65,11 @@ class Cgroup:
             self._path.rmdir()
             raise
 
-    def hold(self, pid: int) -> None:
+    def add(self, pid: int) -> None:
         """Put a process in, with all that it will start."""
         (self._path / "cgroup.procs").write_text(str(pid))
 
-    def leave(self) -> None:
+    def close(self) -> None:
         with suppress(OSError):
             (self._path / "cgroup.kill").write_text("1")
         with suppress(OSError):  # its last processes are ending: an empty group costs nothing

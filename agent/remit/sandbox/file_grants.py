@@ -147,7 +147,7 @@ class FileGrant:
     kind: str  # "file" | "list" | "store" | "read_store"
 
 
-class Opened:
+class GrantedFiles:
     """The working folder of one call: what was decided beneath it, opened as it is now.
 
     `mirrored`: the tool works in scratch, where decided files appear under their own names, because it writes, lists

@@ -23,7 +23,7 @@ _MOST_REFUSED: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outside:
+class CallContext:
     """What a call brings along from outside of its sandbox: the proxy, what it shows there, and its own variables."""
 
     egress: Egress
@@ -44,19 +44,19 @@ class Handover:
         self.numbers = (self._theirs.fileno(), self._roots)  # the descriptors that the sandbox inherits
 
     @property
-    def told(self) -> dict[str, Json]:
+    def boundary_part(self) -> dict[str, Json]:
         """What the sandbox is told of them."""
         line, roots = self.numbers
         return {"port": PORT, "line": line, "roots": roots}
 
-    def inherited(self) -> None:
+    def close_inherited(self) -> None:
         """The sandbox has its ends."""
         self._theirs.close()
         roots, self._roots = self._roots, -1
         if roots >= 0:
             os.close(roots)
 
-    def open(self) -> ProxyListener:
+    def receive_listener(self) -> ProxyListener:
         """Have the proxy serve the listener, which must be there by now.
 
         Raises:
@@ -72,7 +72,7 @@ class Handover:
         return self._egress.open(listener)
 
     def close(self) -> None:
-        self.inherited()
+        self.close_inherited()
         self._ours.close()
 
 
@@ -94,37 +94,37 @@ class NetworkAccess:
     """
 
     def __init__(
-        self, door: ProxyListener | None, network: Network | None, outside: Outside | None, source: str = ""
+        self, listener: ProxyListener | None, network: Network | None, context: CallContext | None, source: str = ""
     ) -> None:
         self.connections: Sequence[Connection] = ()
         self.limit: ReachedLimit | None = None
-        self._door = door
+        self._listener = listener
         self._network = network
-        self._outside = outside
+        self._context = context
         self._source = source
         self._call_session: CallSession | None = None
 
     async def __aenter__(self) -> Self:
-        if self._door is not None and self._network is not None and self._outside is not None:
-            self._call_session = self._door.admit(self._network, self._outside.permit, self._source)
+        if self._listener is not None and self._network is not None and self._context is not None:
+            self._call_session = self._listener.admit(self._network, self._context.permit, self._source)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._door is not None and self._call_session is not None:
+        if self._listener is not None and self._call_session is not None:
             # Shielded: a call that is cancelled leaves nothing open either.
-            self.connections = await asyncio.shield(self._door.dismiss(self._call_session))
+            self.connections = await asyncio.shield(self._listener.dismiss(self._call_session))
             self.limit = self._call_session.limit
 
-    def told(self, call: Mapping[str, Json]) -> dict[str, Json]:
+    def with_variables(self, call: Mapping[str, Json]) -> dict[str, Json]:
         """The call's frame, with the variables by which its process finds the way out."""
-        own: Mapping[str, str] = {} if self._outside is None else self._outside.variables
+        own: Mapping[str, str] = {} if self._context is None else self._context.variables
         ways: Mapping[str, str] = {} if self._call_session is None else self._call_session.environment
         return {**call, "env": {**call["env"], **own, **ways}}
 
 
-def judged(output: Output, network_access: NetworkAccess) -> Output:
+def with_network_result(output: Output, network_access: NetworkAccess) -> Output:
     """The output with what went over the network; a tool that fell over a refusal has reached for what was not decided."""
     blocked = [one for one in network_access.connections if one.verdict in FINAL]
     refused = tuple(

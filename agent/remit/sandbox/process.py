@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from remit.core import Json
-from remit.sandbox.cgroups import Cgroup, below, delegated
+from remit.sandbox.cgroups import Cgroup, delegated, descendants
 from remit.sandbox.egress import Egress
 from remit.sandbox.network_handover import Handover
 from remit.sandbox.profile import (
@@ -86,7 +86,7 @@ def boundary(
         "code": at.code,
         "environment": at.environment,
         "root": at.root,
-        "floating": FLOATING if warm and profile.floats else "",
+        "floating": FLOATING if warm and profile.root_per_call else "",
         "scratch": at.scratch,
         "temporary": at.temporary,
         "stores": list(profile.stores),
@@ -113,7 +113,7 @@ def environment(profile: Profile, at: Places) -> dict[str, str]:
     return {**BASE_ENVIRONMENT, "HOME": at.temporary, "TMPDIR": at.temporary}
 
 
-def make_base(profile: Profile, rooms: Sequence[str] = ()) -> str | None:
+def make_base(profile: Profile, scratch_folders: Sequence[str] = ()) -> str | None:
     """A folder for scratch where the tier has no mounts of its own; the caller removes it with `remove_base`.
 
     With `rooms`, of a warm tool's calls, scratch holds these and no others: what knows none of their names finds none.
@@ -123,9 +123,9 @@ def make_base(profile: Profile, rooms: Sequence[str] = ()) -> str | None:
     base = tempfile.mkdtemp(prefix="remit-")
     for name in ("scratch", "tmp"):
         os.mkdir(f"{base}/{name}", 0o700)
-    for room in rooms:
-        os.mkdir(f"{base}/scratch/{room}", 0o700)
-    if rooms:
+    for name in scratch_folders:
+        os.mkdir(f"{base}/scratch/{name}", 0o700)
+    if scratch_folders:
         os.chmod(f"{base}/scratch", 0o100)
     return base
 
@@ -200,7 +200,7 @@ class Process:
         finally:
             theirs.close()
             if self.handover is not None:
-                self.handover.inherited()
+                self.handover.close_inherited()
             control.close()
             os.close(prints)
         self.starter = os.pidfd_open(self._process.pid)
@@ -220,7 +220,7 @@ class Process:
                 self._kill_group()
                 self._process.wait()
         if self._group is not None:
-            self._group.leave()
+            self._group.close()
         self.channel.close()
         if self.handover is not None:
             self.handover.close()
@@ -229,7 +229,7 @@ class Process:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def hear(self) -> bytes:
+    def receive(self) -> bytes:
         """What its first process says; empty at the end. INVARIANT: a handle comes with the first word, and none is taken later.
 
         Raises:
@@ -246,7 +246,7 @@ class Process:
     @property
     def network(self) -> dict[str, Json] | None:
         """What the sandbox is told of its way out; None where it has none."""
-        return None if self.handover is None else self.handover.told
+        return None if self.handover is None else self.handover.boundary_part
 
     def limit(self, memory: int, processes: int) -> None:
         """Bound all of it together, where a control group is delegated; called when it is locked and runs nothing yet."""
@@ -255,8 +255,8 @@ class Process:
             return
         with suppress(OSError):
             self._group = Cgroup(parent, f"remit-{self._process.pid}", memory=memory, processes=processes)
-            for pid in below(self._process.pid):
-                self._group.hold(pid)
+            for pid in descendants(self._process.pid):
+                self._group.add(pid)
 
     def kill(self) -> None:
         """SIGKILL to its first process takes its namespace along; a guard is told, and sweeps.
@@ -282,7 +282,7 @@ class Process:
         poll.register(self.control, select.POLLIN)
         if poll.poll(DRAIN_SECONDS * 1000):
             with suppress(OSError):
-                self.hear()
+                self.receive()
 
     def _kill_group(self) -> None:
         if self._process is not None and self._process.returncode is None:

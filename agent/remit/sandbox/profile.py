@@ -29,8 +29,17 @@ PACKAGES: Final = ("pydantic", "pydantic_core", "annotated_types", "typing_exten
 WEB_PACKAGES: Final = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna")
 
 # The files that run in the sandbox.
-INSIDE: Final = (
-    *("inside.py", "guard.py", "supervisor.py", "base.py", "notices.py", "rooms.py", "onecall.py", "outlet.py"),
+GUEST_FILES: Final = (
+    *(
+        "inside.py",
+        "guard.py",
+        "supervisor.py",
+        "base.py",
+        "notices.py",
+        "scratch_folders.py",
+        "onecall.py",
+        "outlet.py",
+    ),
     *("serving.py", "watch.py", "kernel.py"),
 )
 
@@ -126,7 +135,7 @@ class Profile:
         return tuple(store for store in self.read_stores if store not in self.stores)
 
     @property
-    def floats(self) -> bool:
+    def root_per_call(self) -> bool:
         """Whether each call of a warm tool has its own working folder, so that runs with different ones share the tool.
 
         A store that is written is mounted once for all calls: what lies there outlasts them.
@@ -134,7 +143,7 @@ class Profile:
         return self.tier == "full" and not self.stores
 
     @property
-    def source_of_root(self) -> str:
+    def root_mount_source(self) -> str:
         """What a sandbox with floating working folders is started with: no process of the tool can reach into it."""
         root = os.fspath(self.root)
         return self.tenant if self.tenant and root.startswith(f"{self.tenant}/") else root
@@ -155,7 +164,7 @@ class Runtime:
 
     `folders` are bound at their own paths; `links` are (target, path) symlinks of the root folder; `packages` maps an
     import name to its path on this machine, `web` those that only tools with network see; `inside` is the folder that
-    holds the files of `INSIDE`. `account` is who root becomes.
+    holds the files of `GUEST_FILES`. `account` is who root becomes.
     """
 
     bwrap: Path | None
@@ -163,7 +172,7 @@ class Runtime:
     folders: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
     packages: Mapping[str, str]
-    inside: str
+    guest_folder: str
     account: int | None = None
     web: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -207,7 +216,7 @@ def runtime(bwrap: Path | None) -> Runtime:
         links=tuple(links),
         packages={name: place for name in PACKAGES if (place := _package(name))},
         web={name: place for name in WEB_PACKAGES if (place := _package(name))},
-        inside=os.path.join(os.path.dirname(os.path.realpath(__file__)), "guest"),
+        guest_folder=os.path.join(os.path.dirname(os.path.realpath(__file__)), "guest"),
     )
 
 
@@ -215,7 +224,7 @@ def runtime(bwrap: Path | None) -> Runtime:
 class Places:
     """Where a call finds things, as paths that hold inside its tier. `environment` is "" where the tool has none."""
 
-    inside: str
+    guest_folder: str
     code: str
     environment: str
     root: str
@@ -230,7 +239,7 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
         found = runtime.packages_of(profile)
         packages = {name: f"/packages/{os.path.basename(path)}" for name, path in found.items()}
         return Places(
-            inside="/remit",
+            guest_folder="/remit",
             code=OWN_FOLDER,
             environment="/environment" if profile.environment else "",
             root="/work",
@@ -239,7 +248,7 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
             packages=packages,
         )
     return Places(
-        inside=runtime.inside,
+        guest_folder=runtime.guest_folder,
         code=str(profile.code),
         environment=profile.environment.site if profile.environment else "",
         root=str(profile.root),
@@ -255,7 +264,7 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm:
     `files` are those that a tool without trust is given, of the working folder, and no other. `warm`: it serves many calls.
     """
     at = places(profile, runtime)
-    python = [runtime.python, "-I", "-S", "-B", "-X", "utf8", f"{at.inside}/inside.py"]
+    python = [runtime.python, "-I", "-S", "-B", "-X", "utf8", f"{at.guest_folder}/inside.py"]
     if profile.tier != "full":
         return python
     assert runtime.bwrap is not None  # the sandbox looks before it starts a call
@@ -276,8 +285,8 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm:
         line += ["--symlink", target, path]
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         line += ["--dev-bind", device, device]
-    for name in INSIDE:
-        line += ["--ro-bind", f"{runtime.inside}/{name}", f"/remit/{name}"]
+    for name in GUEST_FILES:
+        line += ["--ro-bind", f"{runtime.guest_folder}/{name}", f"/remit/{name}"]
     for name, path in runtime.packages_of(profile).items():
         line += ["--ro-bind", path, at.packages[name]]
     line += ["--ro-bind", str(profile.code), at.code]
@@ -293,9 +302,9 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm:
 
 def _working_folder(profile: Profile, files: Sequence[str], *, warm: bool) -> list[str]:
     root = str(profile.root)
-    if warm and profile.floats:
+    if warm and profile.root_per_call:
         # Nobody but a first process with the right to pass it may enter the folder that it lies in.
-        return ["--perms", "0000", "--dir", "/work", "--ro-bind", profile.source_of_root, FLOATING]
+        return ["--perms", "0000", "--dir", "/work", "--ro-bind", profile.root_mount_source, FLOATING]
     if profile.trust == "none":
         line = ["--dir", "/work"]
         for name in files:  # one that is gone, or swapped for another, was granted as an inode and is refused as a name

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from remit.core import Json
-from remit.sandbox.file_grants import FileGrant, Opened
+from remit.sandbox.file_grants import FileGrant, GrantedFiles
 from remit.sandbox.outcome import FLOOD, Ending, Stop
 from remit.sandbox.profile import Profile
 
 ENVELOPE: Final = 64 << 10  # what an answer may hold beside its value
 _BATCH: Final = 64  # descriptors on one message: an account may hold few open at a time
-_PATIENCE_SECONDS: Final = 0.005
+_PRINTS_DELAY_SECONDS: Final = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,16 +45,18 @@ class Exchange:
     """
 
     def __init__(
-        self, channel: socket.socket, prints: int, profile: Profile, hear: Callable[[bytes], None] | None = None
+        self, channel: socket.socket, prints: int, profile: Profile, on_print: Callable[[bytes], None] | None = None
     ) -> None:
         self.files: list[int] = []
         self.stop: Stop | None = None
-        self.first: Callable[[int], None] | None = None  # who takes the descriptor on its first byte, where one comes
-        self.unread = False  # it ended before it had read what it was told: nothing of the tool ran
+        self.on_first_descriptor: Callable[[int], None] | None = (
+            None  # who takes the descriptor on its first byte, where one comes
+        )
+        self.call_unread = False  # it ended before it had read what it was told: nothing of the tool ran
         self._channel = channel
         self._prints_line = prints
         self._profile = profile
-        self._hear = hear
+        self._on_print = on_print
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._prints = bytearray()
@@ -73,8 +75,8 @@ class Exchange:
         for descriptor in tuple(self._open):
             self.close(descriptor)
 
-    def listen(self, descriptor: int, hear: Callable[[], object]) -> None:
-        self._loop.add_reader(descriptor, hear)
+    def listen(self, descriptor: int, on_readable: Callable[[], object]) -> None:
+        self._loop.add_reader(descriptor, on_readable)
         self._open.add(descriptor)
 
     def close(self, descriptor: int) -> None:
@@ -92,25 +94,25 @@ class Exchange:
         return self._channel.fileno() not in self._open
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
         return len(self._answer) >= 4 and len(self._answer) >= 4 + int.from_bytes(self._answer[:4], "big")
 
     @property
-    def said(self) -> str:
+    def printed_text(self) -> str:
         """What was printed, as text."""
         return self._prints.decode("utf-8", "replace").strip()
 
-    async def ask(self, opened: Opened, call: Mapping[str, Json]) -> None:
+    async def send_and_receive(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
         """Tell it, and hear its answer to the end, for as long as the call may take.
 
         Prints are looked at once the answer is here, or when it takes its time: most calls print nothing.
         """
         loop = self._loop
-        over = loop.call_later(self._profile.wall, self._end_of_time)
-        late = loop.call_later(_PATIENCE_SECONDS, self.listen, self._prints_line, self._on_prints)
+        over = loop.call_later(self._profile.wall, self._on_timeout)
+        late = loop.call_later(_PRINTS_DELAY_SECONDS, self.listen, self._prints_line, self._on_prints)
         try:
             self.listen(self._channel.fileno(), self._on_channel)
-            await self.tell(opened, call)
+            await self.send_call(granted, call)
             while not self.answered and self.stop is None:
                 self._changed.clear()
                 await self._changed.wait()
@@ -118,7 +120,7 @@ class Exchange:
             over.cancel()
             late.cancel()
 
-    def _end_of_time(self) -> None:
+    def _on_timeout(self) -> None:
         self.stop = self.stop or "wall"
         self._changed.set()
 
@@ -126,7 +128,7 @@ class Exchange:
         """Something happened elsewhere that a waiting `until` should look at."""
         self._changed.set()
 
-    async def until(self, holds: Callable[[], bool]) -> None:
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
         """Wait until it holds, or until the call must be ended."""
         while not holds() and self.stop is None:
             self._changed.clear()
@@ -148,11 +150,11 @@ class Exchange:
 
     # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def tell(self, opened: Opened, call: Mapping[str, Json]) -> None:
+    async def send_call(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
         """One write, where the decision has no more than a message's worth of files."""
         batch: list[FileGrant] = []
         try:
-            for grant in opened.grants():
+            for grant in granted.grants():
                 if len(batch) == _BATCH:
                     await self._grant(batch, {})
                 batch.append(grant)
@@ -181,7 +183,7 @@ class Exchange:
             except BlockingIOError:
                 await self._writable()
             except (BrokenPipeError, ConnectionResetError):  # it is gone; how it went is seen where it is waited for
-                self.unread = not self._answer
+                self.call_unread = not self._answer
                 return
             except OSError as failure:
                 if failure.errno != errno.ETOOMANYREFS:
@@ -210,8 +212,8 @@ class Exchange:
         self._printed += len(data)
         kept = data[: max(0, self._profile.output - len(self._prints))]
         self._prints += kept
-        if self._hear is not None:
-            self._hear(kept)
+        if self._on_print is not None:
+            self._on_print(kept)
         if self._printed > FLOOD * self._profile.output and self.stop is None:
             self.stop = "flood"
             self._changed.set()
@@ -220,9 +222,9 @@ class Exchange:
     def _on_channel(self) -> None:
         data = b""
         try:
-            if self.first is not None:
+            if self.on_first_descriptor is not None:
                 _, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
-                take, self.first = self.first, None
+                take, self.on_first_descriptor = self.on_first_descriptor, None
                 for descriptor in descriptors:
                     take(descriptor)
                 return
@@ -230,7 +232,7 @@ class Exchange:
         except BlockingIOError:
             return
         except ConnectionResetError:
-            self.unread = not self._answer
+            self.call_unread = not self._answer
         except OSError:
             pass
         if not data:
@@ -240,7 +242,7 @@ class Exchange:
         if len(self._answer) > most + 4 or (len(self._answer) >= 4 and int.from_bytes(self._answer[:4], "big") > most):
             self.stop = self.stop or "output"
             self.close(self._channel.fileno())
-        elif data and self.whole:
+        elif data and self.complete:
             self._on_channel()  # the end of the line mostly comes with the answer
 
     def _receive(self) -> bytes:
@@ -259,8 +261,8 @@ class Exchange:
         """How it ended. `started` is of the monotonic clock; `report` is what its parent process saw."""
         size = int.from_bytes(self._answer[:4], "big")
         return Ending(
-            answer=bytes(self._answer[4 : 4 + size]) if self.whole else None,
-            extra=self.whole and len(self._answer) > 4 + size,
+            answer=bytes(self._answer[4 : 4 + size]) if self.complete else None,
+            extra=self.complete and len(self._answer) > 4 + size,
             status=report["status"] if report else None,
             stop=self.stop,
             stderr=bytes(self._prints),

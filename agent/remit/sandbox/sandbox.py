@@ -22,7 +22,7 @@ from remit.core import Confinement, Json, ModelCode, Refusal, RunEnded
 from remit.sandbox.account import NOBODY, closed_to_others
 from remit.sandbox.cgroups import delegated
 from remit.sandbox.egress import Egress, Permit
-from remit.sandbox.network_handover import Outside
+from remit.sandbox.network_handover import CallContext
 from remit.sandbox.one_shot import perform
 from remit.sandbox.outcome import Output
 from remit.sandbox.process import DidNotStart
@@ -73,7 +73,7 @@ class Sandbox:
         bwrap: Path | None = None,
         accept: Sequence[Confinement] = ("full",),
         bounds: Bounds | None = None,
-        hear: Callable[[bytes], None] | None = None,
+        on_print: Callable[[bytes], None] | None = None,
         egress: Egress | None = None,
         observed: Callable[[Profile, Observed], None] | None = None,
     ) -> None:
@@ -83,7 +83,7 @@ class Sandbox:
         self._accept: tuple[Tier, ...] = tuple(tier for tier in _TIERS if tier in accept)
         self._found: Tier | RunEnded | None = None
         self._bounds = bounds
-        self._hear = hear
+        self._on_print = on_print
         self._egress = egress or Egress()
         self._observed = observed
         self._account: int | None = None
@@ -103,7 +103,7 @@ class Sandbox:
                 found = _shared[key] = cls(accept=accept)
             return found
 
-    def put_away(self) -> None:
+    def close_sync(self) -> None:
         """As `close`, where no event loop runs."""
         with self._lock:
             pool, self._pool = self._pool, None
@@ -121,7 +121,7 @@ class Sandbox:
 
     async def close(self) -> None:
         """Put the warm tools away: no process is left. A later call starts anew."""
-        await asyncio.to_thread(self.put_away)
+        await asyncio.to_thread(self.close_sync)
 
     @property
     def confinement(self) -> Tier:
@@ -156,9 +156,9 @@ class Sandbox:
             RunEnded: `sandbox_unavailable`: nothing ran.
         """
         try:
-            outside = Outside(egress=self._egress, permit=permit or Permit(), variables=variables or {})
+            context = CallContext(egress=self._egress, permit=permit or Permit(), variables=variables or {})
             call = ToolCall(arguments=arguments, declared=declared, allowed=allowed or _everything)
-            return await self._run(self._fitted(profile), call, outside)
+            return await self._run(self._fitted(profile), call, context)
         except Refusal as refusal:
             return Output(code=refusal.code, message=refusal.message)
         except (DidNotStart, Closed) as failure:
@@ -170,20 +170,20 @@ class Sandbox:
                 fix="check the rights of the working folder, the free space for temporary files, and `ulimit -n`",
             ) from failure
 
-    async def _run(self, profile: Profile, call: ToolCall, outside: Outside) -> Output:
+    async def _run(self, profile: Profile, call: ToolCall, context: CallContext) -> Output:
         if self._observed is not None:
-            return await self._observe(profile, call, outside, self._observed)
+            return await self._observe(profile, call, context, self._observed)
         if profile.source == "python" and not profile.starts_programs and profile.trust != "none":
             with suppress(Cold):
-                return await perform_warm(self._warm(), profile, call, hear=self._hear, outside=outside)
-        return await perform(profile, self._runtime(), call, hear=self._hear, outside=outside)
+                return await perform_warm(self._warm(), profile, call, on_print=self._on_print, context=context)
+        return await perform(profile, self._runtime(), call, on_print=self._on_print, context=context)
 
     async def _observe(
-        self, profile: Profile, call: ToolCall, outside: Outside, tell: Callable[[Profile, Observed], None]
+        self, profile: Profile, call: ToolCall, context: CallContext, tell: Callable[[Profile, Observed], None]
     ) -> Output:
         patient = replace(profile, wall=_PATIENCE * profile.wall)
         observer = Observer(patient, self._runtime())
-        output = await perform(patient, self._runtime(), call, outside=outside, observer=observer)
+        output = await perform(patient, self._runtime(), call, context=context, observer=observer)
         tell(profile, observer.seen)
         return output
 
@@ -266,13 +266,13 @@ _sharing = threading.Lock()
 
 
 @atexit.register
-def put_shared_away() -> None:
+def close_shared() -> None:
     """End every tool that the sandboxes shared by this process's runs keep warm. Later runs start them anew."""
     with _sharing:
         shared = [one for key, one in _shared.items() if key[0] == os.getpid()]
         _shared.clear()
     for one in shared:
-        one.put_away()
+        one.close_sync()
 
 
 def probe(*, bwrap: Path | None = None) -> tuple[TierReport, ...]:

@@ -60,7 +60,7 @@ ALLOWED: Final[_Numbers] = {
     "futex_waitv": (449, 449), "futex_wake": (454, 454), "futex_wait": (455, 455), "futex_requeue": (456, 456),
 }  # fmt: skip
 # Allowed for some arguments only, in some sandboxes only, or refused by the second layer.
-JUDGED: Final[_Numbers] = {
+CONDITIONAL: Final[_Numbers] = {
     "open": (2, -1), "mmap": (9, 222), "ioctl": (16, 29), "sendto": (44, 206), "sendmsg": (46, 211),
     "socketpair": (53, 199), "clone": (56, 220), "fork": (57, -1), "vfork": (58, -1), "execve": (59, 221),
     "kill": (62, 129), "fcntl": (72, 25), "mkdir": (83, -1), "creat": (85, -1), "chmod": (90, -1), "fchmod": (91, 52),
@@ -76,11 +76,11 @@ JUDGED: Final[_Numbers] = {
 }  # fmt: skip
 # What an observed call asks the broker about. The broker lets go on what the first layer allows, and refuses the rest as
 # that would.
-OPENING: Final[_Numbers] = {name: JUDGED[name] for name in ("open", "openat", "creat")}
-STARTING: Final[_Numbers] = {name: JUDGED[name] for name in ("execve", "execveat")}
-FORKING: Final[_Numbers] = {name: JUDGED[name] for name in ("fork", "vfork", "clone")}
+OPENING: Final[_Numbers] = {name: CONDITIONAL[name] for name in ("open", "openat", "creat")}
+STARTING: Final[_Numbers] = {name: CONDITIONAL[name] for name in ("execve", "execveat")}
+FORKING: Final[_Numbers] = {name: CONDITIONAL[name] for name in ("fork", "vfork", "clone")}
 NAMING: Final[_Numbers] = {
-    **{name: JUDGED[name] for name in ("mkdir", "mkdirat")},
+    **{name: CONDITIONAL[name] for name in ("mkdir", "mkdirat")},
     **{name: ALLOWED[name] for name in ("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat")},
     **{name: ALLOWED[name] for name in ("unlink", "unlinkat", "rmdir", "truncate")},
 }
@@ -135,7 +135,7 @@ _SHARED, _ANONYMOUS, _WRITTEN = 0x1, 0x20, 0x2  # MAP_SHARED, MAP_ANONYMOUS, PRO
 # PDEATHSIG, DUMPABLE, SECCOMP, MM, SCHED_CORE, PTRACER
 _CONTROLS = (1, 4, 22, 35, 62, 0x59616D61)
 _ONE_PROCESS = {"getpriority": 0, "setpriority": 0, "ioprio_get": 1}  # what says that the second argument is a process
-_OWN = kernel.OWN
+_OWN = kernel.OWN_PID
 
 
 def this_machine() -> Machine | None:
@@ -184,7 +184,7 @@ def base_filter(machine: Machine, *, namespaces: bool, network: bool, locks: boo
     rules["setpgid"] = [_argument(0), (_EQUAL, 1, 0, 0), _DENY, _argument(1), (_EQUAL, 1, 0, 0), _DENY, _ALLOW]
     rules["clone"] = [
         _argument(0), (_ANY_BIT, 0, 1, _NEW_NAMESPACES), _DENY, (_ANY_BIT, 1, 0, _THREAD),
-        (_EQUAL, 0, 1, kernel.BESIDE), _ASK, _DENY,
+        (_EQUAL, 0, 1, kernel.FORK_SIBLING_FLAGS), _ASK, _DENY,
     ]  # fmt: skip
     rules["close_range"] = [
         _argument(0), (_EQUAL, 1, 0, 0), _ALLOW, _argument(1), (_EQUAL, 1, 0, 0xFFFFFFFF), _ALLOW, _ASK,
@@ -249,7 +249,7 @@ def _boundary_rules(*, programs: bool, namespaces: bool, network: bool, locks: b
 
 
 def call_filter(machine: Machine, *, programs: bool, namespaces: bool, observed: bool = False) -> bytes:
-    """The second layer: what the process of one call may not do to others. `kernel.OWN` stands for its number.
+    """The second layer: what the process of one call may not do to others. `kernel.OWN_PID` stands for its number.
 
     Without `namespaces` it may not even ask after others: their numbers are those of this machine. `observed`: it asks before
     whatever a manifest has a word for.
@@ -317,7 +317,7 @@ def _program(machine: Machine, rules: Mapping[str, list[_Op]], *, listed: bool) 
     ops: list[_Op] = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURE[machine]), _KILL, (_LOAD, 0, 0, 0)]
     if machine == "x86_64":  # the x32 calls are the same ones under other numbers
         ops += [(_AT_LEAST, 0, 1, 0x40000000), _MISSING]
-    every = {**ALLOWED, **JUDGED}
+    every = {**ALLOWED, **CONDITIONAL}
     for name, body in rules.items():
         if (number := every[name][column]) >= 0:
             ops += [(_EQUAL, 0, len(body), number), *body]

@@ -26,7 +26,7 @@ from remit.core import Json, Refusal
 from remit.core.parsing import covered, parse_json
 from remit.sandbox.guest.serving import readable
 from remit.sandbox.profile import Profile, Runtime
-from remit.sandbox.seccomp import FORKING, JUDGED, NAMING, OPENING, STARTING, this_machine
+from remit.sandbox.seccomp import CONDITIONAL, FORKING, NAMING, OPENING, STARTING, this_machine
 
 Doing: TypeAlias = Literal["read", "write", "start", "connect"]
 
@@ -94,7 +94,7 @@ class Observer:
         self._listener = -1
         self._events: dict[_Event, None] = {}  # in order, each once
         column = 0 if this_machine() == "x86_64" else 1
-        watched = {**OPENING, **STARTING, **FORKING, **NAMING, "socket": JUDGED["socket"]}
+        watched = {**OPENING, **STARTING, **FORKING, **NAMING, "socket": CONDITIONAL["socket"]}
         self._names = {numbers[column]: name for name, numbers in watched.items()}
 
     def take(self, listener: int) -> None:

@@ -35,7 +35,7 @@ def run(boundary: dict[str, Any], line: socket.socket) -> NoReturn:
     status = 1
     try:
         onecall.close_others([line.fileno()])
-        listener = kernel.install_observed(bytes.fromhex(boundary["filter"]))
+        listener = kernel.install_with_listener(bytes.fromhex(boundary["filter"]))
         socket.send_fds(line, [b"!"], [listener])
         os.close(listener)
         line.close()
@@ -44,7 +44,7 @@ def run(boundary: dict[str, Any], line: socket.socket) -> NoReturn:
         gc.collect()
         gc.freeze()  # what a child never frees it never copies
         serving.flush()
-        while kernel.fork_beside():
+        while kernel.fork_sibling():
             pass
         status = _one_call(parent, boundary, module)
     except BaseException:  # noqa: BLE001 - a tool's import may raise anything
@@ -69,24 +69,24 @@ def _warm_up(module: Any) -> None:
 def _one_call(parent: int, boundary: dict[str, Any], module: Any) -> int:
     """In a child, which has nothing yet and is told nothing before it has proved that: the status that it ends with."""
     kernel.close_all_from(0)
-    channel = socket.socket(fileno=kernel.call("accept4", 0, 0, 0, 0))
+    channel = socket.socket(fileno=kernel.syscall("accept4", 0, 0, 0, 0))
     kernel.die_with_parent(parent)
     os.setsid()
-    room = f"{boundary['scratch']}/{onecall.receive(channel)[0]['room']}"
-    own = {**boundary, "scratch": f"{room}/scratch", "temporary": f"{room}/tmp"}  # noqa: S108 - its own
+    folder = f"{boundary['scratch']}/{onecall.receive(channel)[0]['scratch_folder']}"
+    own = {**boundary, "scratch": f"{folder}/scratch", "temporary": f"{folder}/tmp"}  # noqa: S108 - its own
     if boundary["floating"]:
-        own["root"] = f"{room}/work"
+        own["root"] = f"{folder}/work"
     for path in (own["scratch"], own["temporary"]):
         os.mkdir(path, 0o700)
     os.environ["HOME"] = os.environ["TMPDIR"] = own["temporary"]
     rules = onecall.prepare(own, [channel.fileno()])
     _refresh()
-    heard = watch.Watch()
-    onecall.rehearse(own, heard)
+    watcher = watch.Watch()
+    onecall.rehearse(own, watcher)
     for one in serving.actions():
         one.warm()
     call = onecall.narrow(channel, own, rules)
-    onecall.serve(channel, own, call, module, heard)
+    onecall.serve(channel, own, call, module, watcher)
     onecall.clean(own)
     return 0
 

@@ -20,7 +20,7 @@ else:
     import kernel
 
 
-def stand(channel: socket.socket, folder: str) -> None:
+def start(channel: socket.socket, folder: str) -> None:
     """Fork: the child goes on, and this process ends it and all below it when the broker hangs up, or the child ends.
 
     `folder` is the sandbox's own, and goes with it: a broker that was killed removes nothing.
@@ -41,7 +41,7 @@ def _watch(channel: socket.socket, child: int) -> None:
     poll.register(channel, 0)  # only its end: what is said on it is the child's
     poll.register(ended, select.POLLIN)
     poll.poll()
-    while found := below(os.getpid()):
+    while found := descendants(os.getpid()):
         for number in (signal.SIGSTOP, signal.SIGKILL):  # the stopped ones start no more
             for pid, parents in found.items():
                 _signal(pid, parents, number)
@@ -59,7 +59,7 @@ def _remove(folder: str) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def below(pid: int) -> dict[int, set[int]]:
+def descendants(pid: int) -> dict[int, set[int]]:
     """Every process that descends from `pid` and lives, and whose child each may be."""
     known = {pid}
     found: dict[int, set[int]] = {}

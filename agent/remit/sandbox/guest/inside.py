@@ -40,7 +40,7 @@ else:
         "notices",
         "onecall",
         "outlet",
-        "rooms",
+        "scratch_folders",
         "serving",
         "supervisor",
         "watch",
@@ -52,7 +52,7 @@ def main() -> None:
     channel, control = _take_descriptors()
     boundary, _ = onecall.receive(channel)
     if boundary["tier"] != "full":
-        guard.stand(channel, os.path.dirname(boundary["scratch"]))
+        guard.start(channel, os.path.dirname(boundary["scratch"]))
     if boundary["network"]:
         outlet.hand_out(boundary["network"], boundary["temporary"])
     if boundary["tier"] == "full":
@@ -60,11 +60,11 @@ def main() -> None:
     first = os.getpid()
     handle = os.pidfd_open(first)
     if boundary["warm"]:
-        _tell(control, b"begun\n", handle)
+        _report(control, b"begun\n", handle)
         supervisor.serve(channel, control, boundary, lambda: lock_down(boundary))
     lock_down(boundary)
     kernel.install(bytes.fromhex(boundary["filter"]))
-    _tell(control, b"ready\n", handle)
+    _report(control, b"ready\n", handle)
     child = os.fork()
     if child == 0:
         os.close(control)
@@ -73,7 +73,7 @@ def main() -> None:
     _reap(child, control)
 
 
-def _tell(control: int, line: bytes, handle: int) -> None:
+def _report(control: int, line: bytes, handle: int) -> None:
     """The first word, and by what the broker can end this process whatever became of the one that started it."""
     with socket.socket(fileno=os.dup(control)) as speaker:
         socket.send_fds(speaker, [line], [handle])
@@ -147,11 +147,11 @@ def _one_call(channel: socket.socket, boundary: dict[str, Any], parent: int) -> 
         kernel.die_with_parent(parent)
         rules = onecall.prepare(boundary, [channel.fileno()])
         call = onecall.narrow(channel, boundary, rules)
-        heard = watch.Watch()
+        watcher = watch.Watch()
         if boundary["observed"]:
             onecall.be_observed(channel, boundary)
-            heard.observe()
-        onecall.serve(channel, boundary, call, None, heard)
+            watcher.observe()
+        onecall.serve(channel, boundary, call, None, watcher)
     except BaseException:
         traceback.print_exc()
         os._exit(1)

@@ -33,12 +33,12 @@ _NUMBERS: Final[dict[str, tuple[int, int]]] = {
 }  # fmt: skip
 
 
-def number(name: str) -> int:
+def syscall_number(name: str) -> int:
     """The system call's number on this machine."""
     return _NUMBERS[name][0 if _X86 else 1]
 
 
-def call(name: str, *arguments: int | ctypes.c_void_p | bytes | None) -> int:
+def syscall(name: str, *arguments: int | ctypes.c_void_p | bytes | None) -> int:
     """One system call.
 
     Raises:
@@ -46,7 +46,7 @@ def call(name: str, *arguments: int | ctypes.c_void_p | bytes | None) -> int:
     """
     ctypes.set_errno(0)
     wide = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
-    result = int(_libc.syscall(ctypes.c_long(number(name)), *wide))
+    result = int(_libc.syscall(ctypes.c_long(syscall_number(name)), *wide))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), name)
@@ -68,7 +68,7 @@ def open_beneath(root: int, path: str, flags: int, mode: int = 0) -> int:
     """
     how = struct.pack("QQQ", flags | os.O_CLOEXEC, mode, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS)
     try:
-        return call("openat2", root, os.fsencode(path) + b"\0", how, len(how))
+        return syscall("openat2", root, os.fsencode(path) + b"\0", how, len(how))
     except OSError as failure:
         failure.filename = path
         raise
@@ -76,7 +76,7 @@ def open_beneath(root: int, path: str, flags: int, mode: int = 0) -> int:
 
 def close_all_from(first: int) -> None:
     """Close every descriptor from `first` up."""
-    call("close_range", first, 0xFFFFFFFF, 0)
+    syscall("close_range", first, 0xFFFFFFFF, 0)
 
 
 # ---- process ---------------------------------------------------------------------------------------------------------
@@ -90,27 +90,27 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def no_new_privileges() -> None:
-    call("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    syscall("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def not_dumpable() -> None:
     """No core, and nobody of the same account may look into this process."""
-    call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
+    syscall("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def die_with_parent(parent: int) -> None:
     """SIGKILL when the parent ends; at once when it already did."""
-    call("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
+    syscall("prctl", _PR_SET_PDEATHSIG, 9, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(1)
 
 
-# The flags of `fork_beside`, and no other that a base may use: CLONE_PARENT, CHILD_SETTID, CHILD_CLEARTID, SIGCHLD.
-BESIDE: Final = 0x8000 | 0x01000000 | 0x00200000 | 17
+# The flags of `fork_sibling`, and no other that a base may use: CLONE_PARENT, CHILD_SETTID, CHILD_CLEARTID, SIGCHLD.
+FORK_SIBLING_FLAGS: Final = 0x8000 | 0x01000000 | 0x00200000 | 17
 _PR_GET_TID_ADDRESS = 40
 
 
-def fork_beside() -> int:
+def fork_sibling() -> int:
     """Fork a child of this process's own parent, which alone hears of its end; its number, or 0 in the child.
 
     The lock of the interpreter is held, as `os.fork` holds it. The C library keeps a thread's number in its memory: the kernel
@@ -123,7 +123,9 @@ def fork_beside() -> int:
     place = ctypes.c_void_p(own.value)
     words = (place, None) if _X86 else (None, place)
     ctypes.pythonapi.PyOS_BeforeFork()
-    child = int(held.syscall(ctypes.c_long(number("clone")), ctypes.c_long(BESIDE), None, None, *words))
+    child = int(
+        held.syscall(ctypes.c_long(syscall_number("clone")), ctypes.c_long(FORK_SIBLING_FLAGS), None, None, *words)
+    )
     if child == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
         return 0
@@ -134,33 +136,33 @@ def fork_beside() -> int:
     return child
 
 
-def descriptor_of(process: int, descriptor: int) -> int:
+def copy_descriptor(process: int, descriptor: int) -> int:
     """A descriptor of another process, which this one may trace: another name for the very same open file."""
     held = os.pidfd_open(process)
     try:
-        return call("pidfd_getfd", held, descriptor, 0)
+        return syscall("pidfd_getfd", held, descriptor, 0)
     finally:
         os.close(held)
 
 
-def memory_of(process: int, address: int, size: int) -> bytes:
+def read_memory(process: int, address: int, size: int) -> bytes:
     """Bytes of another process, which this one may trace."""
     buffer = ctypes.create_string_buffer(size)
     ours = struct.pack("PN", ctypes.addressof(buffer), size)
     theirs = struct.pack("PN", address, size)
-    read = call("process_vm_readv", process, ours, 1, theirs, 1, 0)
+    read = syscall("process_vm_readv", process, ours, 1, theirs, 1, 0)
     return buffer.raw[:read]
 
 
 def adopt_orphans() -> None:
     """Become the parent of processes below whose own parent ends."""
-    call("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    syscall("prctl", _PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def is_thread(process: int, number: int) -> bool:
     """Whether the process has a thread of that number."""
     try:
-        call("tgkill", process, number, 0)
+        syscall("tgkill", process, number, 0)
     except OSError:
         return False
     return True
@@ -170,11 +172,11 @@ def drop_capabilities() -> None:
     """Leave no capability in any set; an account that has none passes unchanged."""
     for capability in range(64):
         try:
-            call("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
+            syscall("prctl", _PR_CAPBSET_DROP, capability, 0, 0, 0)
         except OSError:  # beyond the last one, or already without the right to drop
             break
     header = struct.pack("=Ii", 0x20080522, 0)
-    call("capset", header, bytes(24))
+    syscall("capset", header, bytes(24))
 
 
 # ---- mounts ----------------------------------------------------------------------------------------------------------
@@ -182,36 +184,36 @@ def drop_capabilities() -> None:
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 8, 32, 4096
 
 
-def mount_memory(at: str, *, size: int, files: int) -> None:
+def mount_tmpfs(at: str, *, size: int, files: int) -> None:
     """Mount an empty file system in memory, of so many bytes and files at most, which only its owner may enter."""
     options = f"size={size},nr_inodes={files},mode=700".encode() + b"\0"
-    call("mount", b"tmpfs\0", os.fsencode(at) + b"\0", b"tmpfs\0", _MS_NOSUID | _MS_NODEV, options)
+    syscall("mount", b"tmpfs\0", os.fsencode(at) + b"\0", b"tmpfs\0", _MS_NOSUID | _MS_NODEV, options)
 
 
 def unmount(at: str) -> None:
-    call("umount2", os.fsencode(at) + b"\0", 2)  # MNT_DETACH: a process that is ending may still stand in it
+    syscall("umount2", os.fsencode(at) + b"\0", 2)  # MNT_DETACH: a process that is ending may still stand in it
 
 
 def mount_read_only(at: str) -> None:
     """Make the mount at that place read-only, and leave everything else of it as it is."""
     kept = os.statvfs(at).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
-    call("mount", None, os.fsencode(at) + b"\0", None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept, None)
+    syscall("mount", None, os.fsencode(at) + b"\0", None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept, None)
 
 
-def folder_beside_its_mount(at: str) -> int:
+def open_detached_clone(at: str) -> int:
     """The folder of the mount at that place, by a mount of its own that no path leads to and that stays writable."""
-    tree = call("open_tree", -100, os.fsencode(at) + b"\0", 1 | os.O_CLOEXEC)  # OPEN_TREE_CLONE
+    tree = syscall("open_tree", -100, os.fsencode(at) + b"\0", 1 | os.O_CLOEXEC)  # OPEN_TREE_CLONE
     try:
         return os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=tree)
     finally:
         os.close(tree)
 
 
-def mount_again(folder: int, at: str) -> None:
+def bind_mount(folder: int, at: str) -> None:
     """Mount the folder that the descriptor holds at another place, too, with the flags of the mount that it is reached by."""
-    tree = call("open_tree", folder, b"\0", 1 | os.O_CLOEXEC | 0x1000 | 0x8000)  # CLONE, AT_EMPTY_PATH, AT_RECURSIVE
+    tree = syscall("open_tree", folder, b"\0", 1 | os.O_CLOEXEC | 0x1000 | 0x8000)  # CLONE, AT_EMPTY_PATH, AT_RECURSIVE
     try:
-        call("move_mount", tree, b"\0", -100, os.fsencode(at) + b"\0", 4)  # MOVE_MOUNT_F_EMPTY_PATH
+        syscall("move_mount", tree, b"\0", -100, os.fsencode(at) + b"\0", 4)  # MOVE_MOUNT_F_EMPTY_PATH
     finally:
         os.close(tree)
 
@@ -248,7 +250,7 @@ def landlock_abi() -> int:
     if not _SUPPORTED:
         return 0
     try:
-        return call("landlock_create_ruleset", None, 0, 1)
+        return syscall("landlock_create_ruleset", None, 0, 1)
     except OSError:
         return 0
 
@@ -263,12 +265,12 @@ class Ruleset:
         scoped = 0b11 if abi >= 6 else 0  # abstract unix sockets, signals
         attributes = struct.pack("=QQQ", self._handled, network, scoped)
         size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-        self.descriptor = call("landlock_create_ruleset", attributes[:size], size, 0)
+        self.descriptor = syscall("landlock_create_ruleset", attributes[:size], size, 0)
 
     def allow(self, descriptor: int, access: int, *, is_file: bool) -> None:
         """Grant `access` on the very inode that `descriptor` holds, and beneath it."""
         access &= self._handled & (_OF_FILES if is_file else ~0)
-        call("landlock_add_rule", self.descriptor, 1, struct.pack("=Qi", access, descriptor), 0)
+        syscall("landlock_add_rule", self.descriptor, 1, struct.pack("=Qi", access, descriptor), 0)
 
     def allow_path(self, path: str, access: int) -> None:
         """Grant `access` on a path of the runtime; a path that does not exist is passed over."""
@@ -286,34 +288,34 @@ class Ruleset:
     def allow_connect(self, port: int) -> None:
         """Let TCP connections be made to that port; a kernel whose Landlock knows no ports passes it over."""
         if landlock_abi() >= 4:
-            call("landlock_add_rule", self.descriptor, 2, struct.pack("=QQ", 2, port), 0)
+            syscall("landlock_add_rule", self.descriptor, 2, struct.pack("=QQ", 2, port), 0)
 
     def enforce(self) -> None:
         """Restrict this process from now on. There is no way back."""
-        call("landlock_restrict_self", self.descriptor, 0)
+        syscall("landlock_restrict_self", self.descriptor, 0)
         os.close(self.descriptor)
 
 
 # ---- seccomp ---------------------------------------------------------------------------------------------------------
 
 _NEW_LISTENER = 1 << 3
-OWN: Final = 0x7EADBEEF  # stands in a filter for the number of the process that loads it
+OWN_PID: Final = 0x7EADBEEF  # stands in a filter for the number of the process that loads it
 
 
 def install(program: bytes) -> None:
     """Load a filter of `seccomp.py` for this process and all it starts. There is no way back."""
     header, _held = _prepared(program)
-    call("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)
+    syscall("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)
 
 
-def install_observed(program: bytes) -> int:
+def install_with_listener(program: bytes) -> int:
     """The same for a filter that asks: the descriptor on which it does, for whoever answers."""
     header, _held = _prepared(program)
-    return call("seccomp", 1, _NEW_LISTENER, header)
+    return syscall("seccomp", 1, _NEW_LISTENER, header)
 
 
 def _prepared(program: bytes) -> tuple[bytes, ctypes.Array[ctypes.c_char]]:
     """The kernel's header of the program, and the memory that it points to."""
-    program = program.replace(struct.pack("=I", OWN), struct.pack("=I", os.getpid()))
+    program = program.replace(struct.pack("=I", OWN_PID), struct.pack("=I", os.getpid()))
     buffer = ctypes.create_string_buffer(program, len(program))
     return struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer)), buffer

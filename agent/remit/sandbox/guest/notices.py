@@ -21,7 +21,7 @@ _AT_NUMBER = 1  # SECCOMP_ADDFD_FLAG_SETFD
 class Notice:
     """One system call that waits for its answer; `thread` makes it."""
 
-    mark: int
+    id: int
     thread: int
     number: int
     arguments: tuple[int, ...]
@@ -42,11 +42,11 @@ class Notices:
             if failure.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        mark, thread, _ = struct.unpack_from("=QII", data)
+        id_, thread, _ = struct.unpack_from("=QII", data)
         number, _, _, *arguments = struct.unpack_from("=iIQ6Q", data, 16)
-        return Notice(mark, thread, number, tuple(arguments))
+        return Notice(id_, thread, number, tuple(arguments))
 
-    def go_on(self, notice: Notice) -> bool:
+    def let_continue(self, notice: Notice) -> bool:
         """Let it happen; whether its caller is still there."""
         return self._send(notice, 0, 0, _GO_ON)
 
@@ -57,13 +57,13 @@ class Notices:
         """It does not happen, and its caller reads `value`."""
         return self._send(notice, value, 0, 0)
 
-    def give(self, notice: Notice, descriptor: int, number: int) -> None:
+    def install_descriptor(self, notice: Notice, descriptor: int, number: int) -> None:
         """Open it in the calling process too, under that number, in the place of what is there."""
-        fcntl.ioctl(self.descriptor, _ADD, struct.pack("=QIIII", notice.mark, _AT_NUMBER, descriptor, number, 0))
+        fcntl.ioctl(self.descriptor, _ADD, struct.pack("=QIIII", notice.id, _AT_NUMBER, descriptor, number, 0))
 
     def _send(self, notice: Notice, value: int, code: int, flags: int) -> bool:
         try:
-            fcntl.ioctl(self.descriptor, _SEND, bytearray(struct.pack("=QqiI", notice.mark, value, code, flags)))
+            fcntl.ioctl(self.descriptor, _SEND, bytearray(struct.pack("=QqiI", notice.id, value, code, flags)))
         except OSError as failure:
             if failure.errno == errno.ENOENT:
                 return False

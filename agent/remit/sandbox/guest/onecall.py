@@ -88,7 +88,7 @@ def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
 
 def be_observed(channel: socket.socket, boundary: dict[str, Any]) -> None:
     """From here on the broker is asked. INVARIANT: nothing of the tool has run, and it never holds what answers."""
-    listener = kernel.install_observed(bytes.fromhex(boundary["call_filter"]))
+    listener = kernel.install_with_listener(bytes.fromhex(boundary["call_filter"]))
     socket.send_fds(channel, [b"!"], [listener])
     os.close(listener)
 
@@ -98,7 +98,7 @@ def close_others(keep: list[int]) -> None:
     first = 3
     for descriptor in sorted(keep):
         if descriptor > first:
-            kernel.call("close_range", first, descriptor - 1, 0)
+            kernel.syscall("close_range", first, descriptor - 1, 0)
         first = descriptor + 1
     kernel.close_all_from(first)
 
@@ -157,11 +157,11 @@ def serve(
     boundary: dict[str, Any],
     call: dict[str, Any],
     module: types.ModuleType | None,
-    heard: watch.Watch,
+    watcher: watch.Watch,
 ) -> None:
     """Run the tool and send its one answer. `module` is the tool where it was imported before."""
     before = _written(call["layout"])
-    heard.begin(boundary, call["layout"])
+    watcher.begin(boundary, call["layout"])
     descriptors: list[int] = []
     answer: dict[str, Any]
     value = "null"
@@ -175,13 +175,13 @@ def serve(
     except serving.NotJson as failure:
         answer = {"kind": "invalid", "message": str(failure)}
     except BaseException as failure:  # noqa: BLE001 - a tool may raise anything
-        heard.deaf = True  # a traceback opens source files
+        watcher.paused = True  # a traceback opens source files
         answer = serving.raised(failure, call["declared"], boundary["code"])
-    heard.deaf = True
-    if heard.refused:
-        answer["refused"] = heard.refused
+    watcher.paused = True
+    if watcher.refused:
+        answer["refused"] = watcher.refused
     if boundary["observed"]:
-        answer["variables"], answer["lacking"] = sorted(heard.variables), sorted(heard.lacking)
+        answer["variables"], answer["lacking"] = sorted(watcher.variables), sorted(watcher.lacking)
     serving.flush()
     used = resource.getrusage(resource.RUSAGE_SELF)
     answer["cpu"], answer["memory"] = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
@@ -208,7 +208,7 @@ def _answer(
     return {"kind": "value"}, serving.to_json(serving.perform(module, call["function"], call["arguments"]))
 
 
-def rehearse(boundary: dict[str, Any], heard: watch.Watch) -> None:
+def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
     """Go through a whole call that does nothing: its memory is this process's own before the real one comes."""
     broker, channel = socket.socketpair()
     layout: dict[str, Any] = {"mirrored": False, "reads": [], "writes": [], "whole": []}
@@ -223,7 +223,7 @@ def rehearse(boundary: dict[str, Any], heard: watch.Watch) -> None:
     body = json.dumps({**call, "kinds": []}).encode()
     broker.send(len(body).to_bytes(4, "big") + body)
     frame = narrow(channel, boundary, None)
-    serve(channel, boundary, frame, serving.REHEARSAL, heard)
+    serve(channel, boundary, frame, serving.REHEARSAL, watcher)
     broker.close()
     channel.close()
     serving.forget(frame["function"])
@@ -249,7 +249,7 @@ def _collect(layout: dict[str, Any], before: dict[str, tuple[int, int, int]], an
     changed = [name for name in layout["writes"] if name in after and after[name] != before.get(name)]
     answer["files"] = changed
     answer["removed"] = [name for name in layout["writes"] if name in before and name not in after]
-    dropped = serving.strangers(layout)
+    dropped = serving.undecided_files(layout)
     if dropped:
         answer["note"] = f"remit: {len(dropped)} files outside the decision were dropped: {', '.join(dropped[:5])}"
     return [os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) for name in changed]

@@ -48,10 +48,10 @@ def connect(process: int, thread: int, arguments: tuple[int, ...], source: str, 
     """
     descriptor, address, size, *_ = arguments
     try:
-        named = kernel.memory_of(thread, address, min(size, 16))
+        named = kernel.read_memory(thread, address, min(size, 16))
         if len(named) < 8 or named[:8] != struct.pack("=H", socket.AF_INET) + struct.pack("!H4B", port, 127, 0, 0, 1):
             return errno.EACCES
-        line = socket.socket(fileno=kernel.descriptor_of(process, descriptor & 0xFFFFFFFF))
+        line = socket.socket(fileno=kernel.copy_descriptor(process, descriptor & 0xFFFFFFFF))
     except OSError as failure:
         return failure.errno or errno.EPERM
     with line:

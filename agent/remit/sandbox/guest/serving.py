@@ -251,7 +251,7 @@ def to_json(value: Any) -> str:
 
 def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> dict[str, Any]:
     """The answer for an exception: a declared error by its name, else what it was. The traceback goes to the prints."""
-    message = words_of(failure)
+    message = message_of(failure)
     for kind in type(failure).__mro__:
         for name, of in declared.items():
             if kind.__name__ == of or (not of and snake_case(kind.__name__) == name):
@@ -293,7 +293,7 @@ def snake_case(name: str) -> str:
     return _WORDS.sub("_", name).lower()
 
 
-def words_of(failure: BaseException) -> str:
+def message_of(failure: BaseException) -> str:
     """What an exception says, as valid Unicode and no more than is told; "" where it cannot even say that."""
     try:
         return str(failure).encode("utf-8", "replace").decode()[:_LONGEST]
@@ -350,7 +350,7 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
         schema.pop("title", None)
         result = TypeAdapter(hints["return"]).json_schema(mode="serialization", schema_generator=Untitled)
     except (PydanticUserError, TypeError, NameError) as failure:
-        return {"problem": words_of(failure).splitlines()[0]}
+        return {"problem": message_of(failure).splitlines()[0]}
     described = {"description": inspect.getdoc(function) or "", "input": schema, "output": result, "hidden": hidden}
     return cast("dict[str, Any]", json.loads(json.dumps(described)))
 
@@ -413,7 +413,7 @@ def run_command(argv: Sequence[str], limit: int, declared: Mapping[str, str]) ->
         raise NotJson("the result is not UTF-8 text") from failure
 
 
-def strangers(layout: Mapping[str, Any]) -> list[str]:
+def undecided_files(layout: Mapping[str, Any]) -> list[str]:
     """Files in scratch that were not decided; they are dropped."""
     decided = {*layout["writes"], *layout["links"], *(os.path.join("stores", one) for one in layout["stores"])}
     found: list[str] = []

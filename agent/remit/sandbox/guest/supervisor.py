@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
-    from remit.sandbox.guest import base, kernel, notices, onecall, outlet, rooms
+    from remit.sandbox.guest import base, kernel, notices, onecall, outlet, scratch_folders
 else:
     import base
     import kernel
     import notices
     import onecall
     import outlet
-    import rooms
+    import scratch_folders
 
 _THREAD = 0x00010000  # CLONE_THREAD
 _CHANNEL = 3  # the number of a call's line in its process
@@ -48,20 +48,20 @@ class Child:
     """One process of the base's making, or an order for one: `process` is 0 until its first notice tells it."""
 
     number: int
-    room: str
+    scratch_folder: str
     source: str  # the address that its connections come from
     lines: list[int] = field(default_factory=list[int])
     process: int = 0
-    bare: bool = False  # it has closed everything that it was born with
-    given: bool = False  # it holds its call's lines
+    closed_all: bool = False  # it has closed everything that it was born with
+    has_call: bool = False  # it holds its call's lines
 
 
 def serve(channel: socket.socket, control: int, boundary: dict[str, Any], lock_down: Callable[[], None]) -> NoReturn:
     """Start the base, and serve the broker until it hangs up."""
     try:
-        where = _rooms(boundary)
+        where = _scratch_folders(boundary)
     except OSError as failure:
-        _tell(control, {"cold": f"no file system can be mounted for a call here: {failure}"})
+        _report(control, {"cold": f"no file system can be mounted for a call here: {failure}"})
         os._exit(0)
     kernel.not_dumpable()
     kernel.no_new_privileges()
@@ -81,20 +81,22 @@ def serve(channel: socket.socket, control: int, boundary: dict[str, Any], lock_d
     _, descriptors, _, _ = socket.recv_fds(ours, 1, 1, socket.MSG_CMSG_CLOEXEC)
     ours.close()
     if not descriptors:
-        _tell(control, {"cold": "it could not be locked down"})
+        _report(control, {"cold": "it could not be locked down"})
         os._exit(1)
     Supervisor(channel, control, boundary, where, process, notices.Notices(descriptors[0])).run()
 
 
-def _rooms(boundary: dict[str, Any]) -> rooms.MountedRooms | rooms.PlainRooms:
+def _scratch_folders(
+    boundary: dict[str, Any],
+) -> scratch_folders.MountedScratchFolders | scratch_folders.PlainScratchFolders:
     if boundary["tier"] != "full":
-        return rooms.PlainRooms(boundary["scratch"])
-    return rooms.MountedRooms(
+        return scratch_folders.PlainScratchFolders(boundary["scratch"])
+    return scratch_folders.MountedScratchFolders(
         boundary["scratch"], size=boundary["file_bytes"], files=boundary["files"], floating=boundary["floating"]
     )
 
 
-def _tell(control: int, line: dict[str, Any]) -> None:
+def _report(control: int, line: dict[str, Any]) -> None:
     os.write(control, json.dumps(line).encode() + b"\n")
 
 
@@ -106,33 +108,33 @@ class Supervisor:
         channel: socket.socket,
         control: int,
         boundary: dict[str, Any],
-        where: rooms.MountedRooms | rooms.PlainRooms,
+        where: scratch_folders.MountedScratchFolders | scratch_folders.PlainScratchFolders,
         process: int,
         asked: notices.Notices,
     ) -> None:
         self._channel = channel
         self._control = control
         self._boundary = boundary
-        self._rooms = where
+        self._folders = where
         self._base = process
         self._notices = asked
         self._held: notices.Notice | None = None  # the base's next fork, which waits for an order
         self._ready = False
         self._ordered: list[Child] = []  # in the order in which the base makes them
-        self._unseen: list[Child] = []  # made, and not heard of yet
+        self._unidentified: list[Child] = []  # made, and not heard of yet
         self._known: dict[int, Child] = {}
         self._cleaners: set[int] = set()
         self._woken, waker = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.signal(signal.SIGCHLD, wake)
         signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
         self._answers: dict[int, Callable[[notices.Notice], object]] = {
-            kernel.number("clone"): self._on_clone,
-            kernel.number("close_range"): self._on_closing,
-            kernel.number("accept4"): self._on_accept,
-            kernel.number("mmap"): self._on_mapping,
-            kernel.number("connect"): self._on_connect,
+            kernel.syscall_number("clone"): self._on_clone,
+            kernel.syscall_number("close_range"): self._on_closing,
+            kernel.syscall_number("accept4"): self._on_accept,
+            kernel.syscall_number("mmap"): self._on_mapping,
+            kernel.syscall_number("connect"): self._on_connect,
         }
-        self._names = {kernel.number(name): index for name, index in _NAMES_A_PROCESS.items()}
+        self._names = {kernel.syscall_number(name): index for name, index in _NAMES_A_PROCESS.items()}
 
     def run(self) -> NoReturn:
         os.write(self._control, b"locked\n")
@@ -154,16 +156,16 @@ class Supervisor:
 
     def _on_order(self, frame: dict[str, Any], descriptors: list[int]) -> None:
         if "fork" in frame:
-            child = Child(frame["fork"], frame["room"], frame["source"], descriptors)
+            child = Child(frame["fork"], frame["scratch_folder"], frame["source"], descriptors)
             try:
-                self._rooms.open(child.room, frame["root"])
+                self._folders.open(child.scratch_folder, frame["root"])
             except OSError as failure:
                 self._ended(child, -(failure.errno or 1), 0.0, 0)
                 return
             self._ordered.append(child)
             self._release()
             return
-        for child in (*self._known.values(), *self._unseen, *self._ordered):
+        for child in (*self._known.values(), *self._unidentified, *self._ordered):
             if child.number == frame["end"]:
                 self._end(child)
 
@@ -179,8 +181,8 @@ class Supervisor:
         if self._held is None or not self._ordered:
             return
         notice, self._held = self._held, None
-        if self._notices.go_on(notice):  # else a signal took it out of its system call, and it asks again
-            self._unseen.append(self._ordered.pop(0))
+        if self._notices.let_continue(notice):  # else a signal took it out of its system call, and it asks again
+            self._unidentified.append(self._ordered.pop(0))
 
     # ---- what is asked -----------------------------------------------------------------------------------------------
 
@@ -190,8 +192,8 @@ class Supervisor:
             return None
         if (child := self._known.get(thread)) is not None:
             return child
-        if self._unseen and _is_own_child(thread):
-            child = self._unseen.pop(0)
+        if self._unidentified and _is_own_child(thread):
+            child = self._unidentified.pop(0)
             child.process = thread
             self._known[thread] = child
             return child
@@ -207,8 +209,8 @@ class Supervisor:
             self._release()
             return
         child = self._child_of(notice.thread)
-        if child is not None and child.given and notice.arguments[0] & _THREAD:
-            self._notices.go_on(notice)
+        if child is not None and child.has_call and notice.arguments[0] & _THREAD:
+            self._notices.let_continue(notice)
         else:
             self._notices.refuse(notice, errno.EPERM)
 
@@ -225,41 +227,41 @@ class Supervisor:
     def _on_closing(self, notice: notices.Notice) -> None:
         """Every descriptor: it happens at once, and no other thread of the process is there to keep one."""
         child = self._child_of(notice.thread)
-        if self._notices.go_on(notice) and child is not None and notice.arguments[2] & 0xFFFFFFFF == 0:
-            child.bare = True
+        if self._notices.let_continue(notice) and child is not None and notice.arguments[2] & 0xFFFFFFFF == 0:
+            child.closed_all = True
 
     def _on_accept(self, notice: notices.Notice) -> None:
         """A child asks for its call."""
         child = self._child_of(notice.thread)
-        if child is None or not child.bare or child.given or not child.lines:
+        if child is None or not child.closed_all or child.has_call or not child.lines:
             self._notices.refuse(notice, errno.EPERM)
             return
         nothing = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         line, prints = child.lines
         try:
             for descriptor, number in ((nothing, 0), (prints, 1), (prints, 2), (line, _CHANNEL)):
-                self._notices.give(notice, descriptor, number)
+                self._notices.install_descriptor(notice, descriptor, number)
         except OSError:
             self._notices.refuse(notice, errno.EPERM)
             return
         finally:
             os.close(nothing)
             self._close_lines(child)
-        child.given = True
+        child.has_call = True
         self._notices.answer(notice, _CHANNEL)
 
     def _on_mapping(self, notice: notices.Notice) -> None:
         """Memory that is shared and written: a fork would share it too."""
         child = self._child_of(notice.thread)
-        if child is not None and child.given:
-            self._notices.go_on(notice)
+        if child is not None and child.has_call:
+            self._notices.let_continue(notice)
         else:
             self._notices.refuse(notice, errno.EPERM)
 
     def _on_connect(self, notice: notices.Notice) -> None:
         child = self._child_of(notice.thread)
         network = self._boundary["network"]
-        if child is None or not child.given or not network:
+        if child is None or not child.has_call or not network:
             self._notices.refuse(notice, errno.EPERM)
             return
         code = outlet.connect(child.process, notice.thread, notice.arguments, child.source, network["port"])
@@ -274,14 +276,14 @@ class Supervisor:
         own = self._base if child is None else child.process
         named = notice.arguments[self._names[notice.number]] & 0xFFFFFFFF
         if named == own or (0 < named < 1 << 31 and kernel.is_thread(own, named)):
-            self._notices.go_on(notice)
+            self._notices.let_continue(notice)
         else:
             self._notices.refuse(notice, errno.EPERM)
 
     # ---- ends --------------------------------------------------------------------------------------------------------
 
     def _cold(self, reason: str) -> NoReturn:
-        _tell(self._control, {"cold": reason})
+        _report(self._control, {"cold": reason})
         os._exit(0)
 
     def _reap(self) -> None:
@@ -300,17 +302,17 @@ class Supervisor:
                 self._cleaners.discard(process)
                 continue
             child = self._known.pop(process, None)
-            if child is None and self._unseen:  # it ended before it asked for anything
-                child = self._unseen.pop(0)
+            if child is None and self._unidentified:  # it ended before it asked for anything
+                child = self._unidentified.pop(0)
             if child is not None:
                 cpu, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
                 self._ended(child, os.waitstatus_to_exitcode(status), cpu, memory)
-                if cleaner := self._rooms.close(child.room):
+                if cleaner := self._folders.close(child.scratch_folder):
                     self._cleaners.add(cleaner)
 
     def _ended(self, child: Child, status: int, cpu: float, memory: int) -> None:
         self._close_lines(child)
-        _tell(self._control, {"ended": child.number, "status": status, "cpu": cpu, "memory": memory})
+        _report(self._control, {"ended": child.number, "status": status, "cpu": cpu, "memory": memory})
 
     def _close_lines(self, child: Child) -> None:
         for line in child.lines:

@@ -33,8 +33,8 @@ class Watch:
         self.refused: list[dict[str, str]] = []
         self.variables: set[str] = set()  # that were given and read, where that is observed
         self.lacking: set[str] = set()  # that the tool's own lines asked for in vain
-        self.deaf = True
-        sys.addaudithook(self._hear)
+        self.paused = True
+        sys.addaudithook(self._on_audit_event)
 
     def observe(self) -> None:
         """Hear of variables too: reading one is no event of Python's and no call of the kernel's."""
@@ -43,7 +43,7 @@ class Watch:
         read = kind.__getitem__
 
         def heard(environment: Any, name: Any) -> Any:
-            if not self.deaf:
+            if not self.paused:
                 self._read(os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name), given)
             return read(environment, name)
 
@@ -75,10 +75,10 @@ class Watch:
         self._programs = bool(boundary["programs"])
         self._network = bool(boundary["network"])
         self.refused = []
-        self.deaf = False
+        self.paused = False
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.deaf:
+    def _on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.paused:
             return
         try:
             if event == "open":

@@ -27,7 +27,7 @@ from typing import Final
 
 from remit.core import RunEnded, WorkspaceError
 from remit.core.parsing import digest, digest_bytes
-from remit.sandbox.packages.requirements import LOCK, SCRIPT, DeclaredPackages, asked_of, held_by
+from remit.sandbox.packages.requirements import LOCK, SCRIPT, DeclaredPackages, declared_packages, locked_versions
 
 _FORMAT: Final = 1  # of the environment's folder
 
@@ -64,14 +64,14 @@ def find_environment(code: Path) -> Environment | None:
     Raises:
         WorkspaceError: what it asks for cannot be read, is not locked, or is locked to something that is not held.
     """
-    asked = asked_of(code)
-    if not asked.dependencies:
+    declared = declared_packages(code)
+    if not declared.dependencies:
         return None
     try:
         data = (code / LOCK).read_bytes()
     except FileNotFoundError as failure:
-        raise asked.wrong("its packages are not locked", f"run `remit tool env {code.name}`") from failure
-    packages, held = held_by(code, data), digest_bytes(data)
+        raise declared.error("its packages are not locked", f"run `remit tool env {code.name}`") from failure
+    packages, held = locked_versions(code, data), digest_bytes(data)
     key = digest({"format": _FORMAT, "lock": held, "python": sys.version, "base": base_python()})
     return Environment(lock=held, folder=_cache() / key.rpartition(":")[2], packages=packages)
 
@@ -86,7 +86,7 @@ def check_environment(code: Path) -> Environment | None:
     if found is not None:
         done = _uv("lock", "--script", SCRIPT, "--check", "--offline", "--no-build", cwd=code)
         if done.returncode:
-            raise asked_of(code).wrong(f"{LOCK} does not fit it", f"run `remit tool env {code.name}`")
+            raise declared_packages(code).error(f"{LOCK} does not fit it", f"run `remit tool env {code.name}`")
     return found
 
 
@@ -94,23 +94,23 @@ def lock_environment(code: Path, *, upgrade: bool = False) -> bool:
     """Choose versions, wheels only, and write them down; whether that changed anything. `upgrade`: the newest ones.
 
     Raises:
-        WorkspaceError: what is asked for cannot be had as wheels.
+        WorkspaceError: what is declared for cannot be had as wheels.
         RunEnded: `sandbox_unavailable`: uv is missing, or no index can be reached.
     """
-    asked = asked_of(code)
+    declared = declared_packages(code)
     path = code / LOCK
     before = path.read_bytes() if path.exists() else None
-    if not asked.dependencies:
+    if not declared.dependencies:
         return False
     more = ["--upgrade"] if upgrade else []
     done = _uv("lock", "--script", SCRIPT, "--no-build", "--python", base_python(), *more, cwd=code)
     if done.returncode:
-        raise _failed(asked, done.stderr)
-    held_by(code, path.read_bytes())
+        raise _failed(declared, done.stderr)
+    locked_versions(code, path.read_bytes())
     return path.read_bytes() != before
 
 
-def make_environment(code: Path, *, tell: Callable[[str], None] | None = None) -> Environment | None:
+def make_environment(code: Path, *, report: Callable[[str], None] | None = None) -> Environment | None:
     """The tool's environment, installed where it was not; None where it asks for no packages. Safe to ask for at once.
 
     `tell` hears what takes long.
@@ -126,9 +126,9 @@ def make_environment(code: Path, *, tell: Callable[[str], None] | None = None) -
         _keep_safe(found.folder.parent)
         with _alone(found.folder):
             if not found.made:
-                if tell is not None:
+                if report is not None:
                     names = ", ".join(found.packages)
-                    tell(f"installing {len(found.packages)} packages for {code.name}: {names} …")
+                    report(f"installing {len(found.packages)} packages for {code.name}: {names} …")
                 _install(code, found)
     except OSError as failure:
         raise RunEnded(
@@ -142,9 +142,9 @@ def make_environment(code: Path, *, tell: Callable[[str], None] | None = None) -
 # ── installing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _install(code: Path, wanted: Environment) -> None:
+def _install(code: Path, environment: Environment) -> None:
     """Into a folder beside its place, which then takes the place in one step: half an environment is never seen."""
-    part = wanted.folder.with_suffix(".part")
+    part = environment.folder.with_suffix(".part")
     _remove(part)  # of one that was killed
     try:
         with tempfile.TemporaryDirectory(prefix="remit-env-") as made:
@@ -156,12 +156,12 @@ def _install(code: Path, wanted: Environment) -> None:
             for step in _steps(part):
                 done = _uv(*step, cwd=Path(made), active=part)
                 if done.returncode:
-                    raise _failed(asked_of(code), done.stderr)
+                    raise _failed(declared_packages(code), done.stderr)
             if digest_bytes(Path(made, LOCK).read_bytes()) != digest_bytes((code / LOCK).read_bytes()):
-                raise DeclaredPackages(tool=code.name).wrong(f"{LOCK} changed meanwhile", "run it again")
+                raise DeclaredPackages(tool=code.name).error(f"{LOCK} changed meanwhile", "run it again")
         _compile(part)
         _make_read_only(part)
-        os.rename(part, wanted.folder)
+        os.rename(part, environment.folder)
     finally:
         _remove(part)
 
@@ -278,15 +278,15 @@ _UNREACHABLE: Final = re.compile(
 )
 
 
-def _failed(asked: DeclaredPackages, said: str) -> WorkspaceError | RunEnded:
+def _failed(declared: DeclaredPackages, output: str) -> WorkspaceError | RunEnded:
     """uv's failure: the index's, or the author's."""
-    text = " ".join(said.split())[-600:]
+    text = " ".join(output.split())[-600:]
     if _UNREACHABLE.search(text):
         fix = "connect to the network, or name your index in UV_DEFAULT_INDEX"
         return RunEnded(
-            "sandbox_unavailable", f"the packages of tool {asked.tool!r} cannot be fetched: {text}", fix=fix
+            "sandbox_unavailable", f"the packages of tool {declared.tool!r} cannot be fetched: {text}", fix=fix
         )
-    return asked.wrong(
+    return declared.error(
         f"its packages cannot be had as wheels: {text}", "name versions that have wheels for this machine"
     )
 

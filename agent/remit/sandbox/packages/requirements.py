@@ -39,11 +39,11 @@ class DeclaredPackages:
     line: int | None = None
     dependencies: tuple[str, ...] = ()
 
-    def wrong(self, what: str, fix: str) -> WorkspaceError:
+    def error(self, what: str, fix: str) -> WorkspaceError:
         return WorkspaceError([Problem(file=f"tools/{self.tool}/{SCRIPT}", line=self.line, what=what, fix=fix)])
 
 
-def asked_of(code: Path) -> DeclaredPackages:
+def declared_packages(code: Path) -> DeclaredPackages:
     """The one block of main.py, read strictly."""
     nothing = DeclaredPackages(tool=code.name)
     if not (code / SCRIPT).exists():  # a command tool has none
@@ -55,39 +55,39 @@ def asked_of(code: Path) -> DeclaredPackages:
     blocks = _blocks(text)
     if not blocks:
         return nothing
-    asked = DeclaredPackages(tool=code.name, line=blocks[0][0])
+    declared = DeclaredPackages(tool=code.name, line=blocks[0][0])
     if len(blocks) > 1:
-        raise asked.wrong("it has two `# /// script` blocks", "keep one")
+        raise declared.error("it has two `# /// script` blocks", "keep one")
     try:
         table: Json = load_toml(blocks[0][1], file=SCRIPT)
     except WorkspaceError as failure:
-        raise asked.wrong(f"its `# /// script` block: {failure.problems[0].what}", "correct it") from failure
-    _check_settings(asked, table)
-    return DeclaredPackages(tool=asked.tool, line=asked.line, dependencies=_dependencies(asked, table))
+        raise declared.error(f"its `# /// script` block: {failure.problems[0].what}", "correct it") from failure
+    _check_settings(declared, table)
+    return DeclaredPackages(tool=declared.tool, line=declared.line, dependencies=_dependencies(declared, table))
 
 
-def _dependencies(asked: DeclaredPackages, table: Mapping[str, Json]) -> tuple[str, ...]:
+def _dependencies(declared: DeclaredPackages, table: Mapping[str, Json]) -> tuple[str, ...]:
     value = table.get("dependencies", [])
     if not isinstance(value, list) or not all(isinstance(one, str) for one in cast("list[object]", value)):
-        raise asked.wrong("'dependencies' is no list of texts", 'write dependencies = ["pandas>=2"]')
+        raise declared.error("'dependencies' is no list of texts", 'write dependencies = ["pandas>=2"]')
     python = table.get("requires-python", "")
     try:
         fits = isinstance(python, str) and SpecifierSet(python).contains(_python_version(), prereleases=True)
     except InvalidSpecifier as failure:
-        raise asked.wrong("'requires-python' cannot be read", 'write requires-python = ">=3.11"') from failure
+        raise declared.error("'requires-python' cannot be read", 'write requires-python = ">=3.11"') from failure
     if not fits:
         what = f"it needs Python {python}, and Remit runs tools with {_python_version()}"
-        raise asked.wrong(what, "run Remit with that Python, or change requires-python")
+        raise declared.error(what, "run Remit with that Python, or change requires-python")
     return tuple(cast("list[str]", value))
 
 
-def _check_settings(asked: DeclaredPackages, table: Mapping[str, Json]) -> None:
+def _check_settings(declared: DeclaredPackages, table: Mapping[str, Json]) -> None:
     tools: Json = table.get("tool", {})
     settings: Json = cast("Mapping[str, Json]", tools).get("uv", {}) if isinstance(tools, dict) else None
     if not isinstance(settings, dict):
-        raise asked.wrong("[tool.uv] is no table", "write [tool.uv] on a line of its own, or remove it")
+        raise declared.error("[tool.uv] is no table", "write [tool.uv] on a line of its own, or remove it")
     if unknown := sorted(set(cast("Mapping[str, Json]", settings)) - _SETTINGS):
-        raise asked.wrong(
+        raise declared.error(
             f"[tool.uv] sets {', '.join(unknown)}, which a tool may not",
             f"remove it; it may set {', '.join(sorted(_SETTINGS))}",
         )
@@ -114,9 +114,9 @@ def _blocks(text: str) -> list[tuple[int, str]]:
     return found
 
 
-def held_by(code: Path, data: bytes) -> dict[str, str]:
+def locked_versions(code: Path, data: bytes) -> dict[str, str]:
     """The versions by name, where every file of every package is held by its hash and none is somebody's folder."""
-    asked = DeclaredPackages(tool=code.name)
+    declared = DeclaredPackages(tool=code.name)
     try:
         packages = cast("list[dict[str, Json]]", load_toml(data.decode(), file=LOCK)["package"])
         versions: dict[str, str] = {}
@@ -124,18 +124,18 @@ def held_by(code: Path, data: bytes) -> dict[str, str]:
             name, version = package["name"], package["version"]
             if not set(package["source"]) & set(_ORIGINS):
                 what = f"{LOCK} takes {name!r} from {next(iter(package['source']))!r}, which is no wheel"
-                raise asked.wrong(what, "name a released version in dependencies")
+                raise declared.error(what, "name a released version in dependencies")
             if not all("hash" in wheel for wheel in package.get("wheels", [])):
-                raise asked.wrong(f"{LOCK} holds {name!r} by no hash", "take it from an index that gives hashes")
+                raise declared.error(f"{LOCK} holds {name!r} by no hash", "take it from an index that gives hashes")
             if name == "pydantic" and Version(version) < Version(OLDEST_PYDANTIC):
                 what = f"{LOCK} holds pydantic {version}, too old to read a tool's types with"
-                raise asked.wrong(what, f'write "pydantic>={OLDEST_PYDANTIC}" in dependencies')
+                raise declared.error(what, f'write "pydantic>={OLDEST_PYDANTIC}" in dependencies')
             # One for each range of Pythons and each system that it was locked for.
             versions[name] = f"{versions[name]} or {version}" if name in versions else version
     except (WorkspaceError, ValueError, KeyError, TypeError, AttributeError, StopIteration) as failure:
         if isinstance(failure, WorkspaceError) and failure.problems[0].file != LOCK:
-            raise  # what is wrong with it is said already
-        raise asked.wrong(f"{LOCK} cannot be read", f"remove it and run `remit tool env {code.name}`") from failure
+            raise  # what is wrong with it is output already
+        raise declared.error(f"{LOCK} cannot be read", f"remove it and run `remit tool env {code.name}`") from failure
     return versions
 
 

@@ -139,7 +139,7 @@ class _Ground:
         return _value(await perform(profile, self.runtime, _plain(arguments)))
 
     async def warm(self, pool: Pool, action: str, arguments: dict[str, Any], **given: Any) -> Output:
-        return await perform_warm(pool, self.profile(action, **given), _plain(arguments), hear=None)
+        return await perform_warm(pool, self.profile(action, **given), _plain(arguments), on_print=None)
 
 
 def _plain(arguments: dict[str, Any]) -> ToolCall:

@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 from remit.core import Json
 from remit.sandbox.account import account_for
 from remit.sandbox.egress.permissions import Network
-from remit.sandbox.file_grants import Opened
-from remit.sandbox.network_handover import NetworkAccess, Outside, judged
+from remit.sandbox.file_grants import GrantedFiles
+from remit.sandbox.network_handover import CallContext, NetworkAccess, with_network_result
 from remit.sandbox.one_shot import call_frame, close_files, settle
 from remit.sandbox.outcome import Output, classify
 from remit.sandbox.process import DRAIN_SECONDS
@@ -33,7 +33,10 @@ def key_of(profile: Profile) -> Hashable:
 
     A tool whose files changed, or a folder that another took the place of, has another key.
     """
-    code, root = os.fspath(profile.code), profile.source_of_root if profile.floats else os.fspath(profile.root)
+    code, root = (
+        os.fspath(profile.code),
+        profile.root_mount_source if profile.root_per_call else os.fspath(profile.root),
+    )
     return (
         root,
         code,
@@ -100,8 +103,8 @@ async def perform_warm(
     profile: Profile,
     call: ToolCall,
     *,
-    hear: Callable[[bytes], None] | None,
-    outside: Outside | None = None,
+    on_print: Callable[[bytes], None] | None,
+    context: CallContext | None = None,
 ) -> Output:
     """One call from its first descriptor to its classified end. Cancelled, it leaves no process of its own and no file.
 
@@ -110,20 +113,20 @@ async def perform_warm(
         DidNotStart: nothing of the call ran.
         Refusal: what the call reads or writes cannot be opened as decided.
     """
-    opened = Opened(profile, call.allowed)
+    granted = GrantedFiles(profile, call.allowed)
     try:
-        account = account_for(profile, pool.runtime, opened.files)
+        account = account_for(profile, pool.runtime, granted.files)
         key = (account, key_of(profile))
-        prepared = _Prepared(profile=profile, opened=opened, call=call, frame=call_frame(profile, opened, call))
+        prepared = _Prepared(profile=profile, granted=granted, call=call, frame=call_frame(profile, granted, call))
         for _ in range(_ATTEMPTS):
             child = await pool.take(key, profile, account)
-            output = await _once(child, pool, prepared, hear, outside)
+            output = await _once(child, pool, prepared, on_print, context)
             if output is not None:
                 return output
-        pool.give_up(key, "its processes die before they are used")
+        pool.mark_cold(key, "its processes die before they are used")
         raise Cold("its processes die before they are used")
     finally:
-        opened.close()
+        granted.close()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,31 +134,35 @@ class _Prepared:
     """A call whose files are open, and the frame that its process is told."""
 
     profile: Profile
-    opened: Opened
+    granted: GrantedFiles
     call: ToolCall
     frame: Mapping[str, Json]
 
 
 async def _once(
-    child: WarmChild, pool: Pool, prepared: _Prepared, hear: Callable[[bytes], None] | None, outside: Outside | None
+    child: WarmChild,
+    pool: Pool,
+    prepared: _Prepared,
+    on_print: Callable[[bytes], None] | None,
+    context: CallContext | None,
 ) -> Output | None:
     """None: the child died unused, or its way out was closed meanwhile, and another may serve."""
     retire = True
-    profile, opened, declared = prepared.profile, prepared.opened, prepared.call.declared
-    exchange = Exchange(child.channel, child.prints, profile, hear)
-    door = child.zygote.door
+    profile, granted, declared = prepared.profile, prepared.granted, prepared.call.declared
+    exchange = Exchange(child.channel, child.prints, profile, on_print)
+    listener = child.zygote.listener
     try:
-        if door is not None and not door.open:
+        if listener is not None and not listener.open:
             return None
-        network_access = NetworkAccess(door, profile.network, outside, child.source)
+        network_access = NetworkAccess(listener, profile.network, context, child.source)
         async with network_access:
             started = time.monotonic()
-            await exchange.ask(opened, network_access.told(prepared.frame))
+            await exchange.send_and_receive(granted, network_access.with_variables(prepared.frame))
             report = None
-            if exchange.stop is not None or not exchange.whole:
+            if exchange.stop is not None or not exchange.complete:
                 child.end()
                 report = await child.ended(DRAIN_SECONDS)
-                if exchange.unread and exchange.stop is None:
+                if exchange.call_unread and exchange.stop is None:
                     retire = False
                     return None
         exchange.read_prints()
@@ -164,7 +171,7 @@ async def _once(
         if answer.limit is not None and report is None:  # how much it used is its parent's to say
             ending = exchange.ending(started, await child.ended(DRAIN_SECONDS))
             answer = classify(profile, ending, declared=declared)
-        output = judged(settle(profile, ending, answer, opened, exchange), network_access)
+        output = with_network_result(settle(profile, ending, answer, granted, exchange), network_access)
         # What one call filled up, the next would find full; what killed one may have hurt its parent.
         retire = output.code in ("resource_exhausted", "timeout")
         return output

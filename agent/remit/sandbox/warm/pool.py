@@ -73,11 +73,11 @@ class Pool:
             zygote = tool.zygote
             child = None if zygote is None or tool.waiting else zygote.ready_for(folder)
             if zygote is not None and child is not None:
-                return self._hand_out(tool, zygote, child)
+                return self._assign(tool, zygote, child)
             loop = asyncio.get_running_loop()
             waiter = Waiter(loop=loop, future=loop.create_future(), folder=folder)
             tool.waiting.append(waiter)
-        self.order(lambda: self._serve(tool))
+        self.schedule(lambda: self._serve(tool))
         try:
             return await waiter.future
         except asyncio.CancelledError:
@@ -95,50 +95,50 @@ class Pool:
                 child.zygote.retired = True
                 if child.zygote.tool.zygote is child.zygote:
                     child.zygote.tool.zygote = None
-        self.order(lambda: self._done(child, retire))
+        self.schedule(lambda: self._done(child, retire))
 
     def close(self, *, wait: bool) -> None:
         """Put everything away. Calls under way end without a result."""
         with self.lock:
             self._closing = True
             thread = self._thread
-        self.order(lambda: None)
+        self.schedule(lambda: None)
         if wait and thread is not None:
             thread.join()
 
-    def give_up(self, key: Hashable, why: str) -> None:
+    def mark_cold(self, key: Hashable, why: str) -> None:
         """Its children die before they are used: for a while its calls get sandboxes of their own."""
         with self.lock:
             if (tool := self._tools.get(key)) is not None:
                 tool.cold, tool.cold_until = why, time.monotonic() + COLD_SECONDS
 
-    def order(self, what: Callable[[], None]) -> None:
+    def schedule(self, what: Callable[[], None]) -> None:
         """Have the keeper's thread do it."""
         self._orders.append(what)
         with self.lock:
             if self._thread is None and not self._closing:
                 self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-                self._thread = threading.Thread(target=self._keep, name="remit-sandbox", daemon=True)
+                self._thread = threading.Thread(target=self._run_keeper, name="remit-sandbox", daemon=True)
                 self._thread.start()
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
 
-    def _hand_out(self, tool: WarmTool, zygote: Zygote, child: WarmChild) -> WarmChild:
+    def _assign(self, tool: WarmTool, zygote: Zygote, child: WarmChild) -> WarmChild:
         zygote.ready.remove(child)
-        zygote.at_work[child.number] = child
-        tool.at_work += 1
-        tool.peak = max(tool.peak, tool.at_work)
+        zygote.busy[child.number] = child
+        tool.busy += 1
+        tool.peak = max(tool.peak, tool.busy)
         return child
 
     # ── the keeper's side ────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _keep(self) -> None:
+    def _run_keeper(self) -> None:
         try:
-            self._keep_until_closed()
+            self._serve_until_closed()
         finally:  # whatever happened: nothing is left running, and nobody waits for ever
             self._closing = True
             for zygote in tuple(self._zygotes):
-                self._leave(zygote)
+                self._close_zygote(zygote)
             for tool in self._tools.values():
                 self._fail(tool, Closed("the pool is closed"))
             with self.lock:
@@ -146,7 +146,7 @@ class Pool:
                 os.close(self._wake)
                 self._wake = -1
 
-    def _keep_until_closed(self) -> None:
+    def _serve_until_closed(self) -> None:
         self._selector.register(self._wake, selectors.EVENT_READ)
         looked = time.monotonic()
         while not self._closing:
@@ -163,7 +163,7 @@ class Pool:
                 self._serve(self._tools[one])
             now = time.monotonic()
             for zygote in self._zygotes:
-                zygote.look_at_clock(now)
+                zygote.check_deadlines(now)
             if now - looked >= _TICK_SECONDS:
                 looked = now
                 self._tidy(now)
@@ -184,38 +184,38 @@ class Pool:
             return
         if not zygote.running:
             return
-        if zygote.spent:
+        if zygote.used_up:
             self._retire(zygote)
-            if not zygote.at_work:
-                self._leave(zygote)
+            if not zygote.busy:
+                self._close_zygote(zygote)
             if tool.waiting:
                 self._start(tool)
             return
-        self._deliver(tool)
+        self._give_children(tool)
         with self.lock:
             folders = {tool.folder, *(waiter.folder for waiter in tool.waiting)}
-        zygote.drop_others(folders)
+        zygote.drop_other_folders(folders)
         bounds = self.bounds
-        wanted = max(min(max(bounds.least, tool.peak), bounds.standby), len(tool.waiting))
+        wanted = max(min(max(bounds.min_ready, tool.peak), bounds.max_ready), len(tool.waiting))
         while (
             len(zygote.ready) < wanted
-            and zygote.children < bounds.children
-            and not zygote.spent
-            and (tool.waiting or self._standing_by() < bounds.total)
+            and zygote.children < bounds.max_children
+            and not zygote.used_up
+            and (tool.waiting or self._ready_total() < bounds.max_ready_total)
         ):
             before = zygote.children
             if not zygote.fork(self._next_folder(tool, zygote)):
                 self._again.add(tool.key)
             if zygote.children == before:
                 break
-            self._deliver(tool)
+            self._give_children(tool)
 
     def _next_folder(self, tool: WarmTool, zygote: Zygote) -> Folder:
         """What the next child is to be made for: what is waited for, then what was asked for last."""
         with self.lock:
             return next((one.folder for one in tool.waiting if zygote.ready_for(one.folder) is None), tool.folder)
 
-    def _deliver(self, tool: WarmTool) -> None:
+    def _give_children(self, tool: WarmTool) -> None:
         while True:
             with self.lock:
                 zygote = tool.zygote
@@ -226,7 +226,7 @@ class Pool:
                 if waiter is None or child is None:
                     return
                 tool.waiting.remove(waiter)
-                self._hand_out(tool, zygote, child)
+                self._assign(tool, zygote, child)
             try:
                 waiter.loop.call_soon_threadsafe(self._resolve, waiter, child)
             except RuntimeError:  # its loop is closed
@@ -251,30 +251,30 @@ class Pool:
                 waiter.loop.call_soon_threadsafe(fail)
 
     def _start(self, tool: WarmTool) -> None:
-        self._make_room()
+        self._close_idle()
         tool.cold = ""
         try:
-            most = self.bounds.children
-            zygote = Zygote(tool, self.runtime, most=most, lock=self.lock, order=self.order, egress=self.egress)
+            most = self.bounds.max_children
+            zygote = Zygote(tool, self.runtime, most=most, lock=self.lock, schedule=self.schedule, egress=self.egress)
         except (DidNotStart, OSError) as failure:
             self._fail(tool, failure)
             return
         self._zygotes.add(zygote)
         with self.lock:
             tool.zygote = zygote
-        self._selector.register(zygote.process.control, selectors.EVENT_READ, lambda: self._heard(zygote))
-        self._selector.register(zygote.process.prints, selectors.EVENT_READ, lambda: self._printed(zygote))
-        self._selector.register(zygote.process.starter, selectors.EVENT_READ, lambda: self._orphaned(zygote))
+        self._selector.register(zygote.process.control, selectors.EVENT_READ, lambda: self._on_control(zygote))
+        self._selector.register(zygote.process.prints, selectors.EVENT_READ, lambda: self._on_prints(zygote))
+        self._selector.register(zygote.process.starter, selectors.EVENT_READ, lambda: self._on_starter_end(zygote))
 
-    def _heard(self, zygote: Zygote) -> None:
+    def _on_control(self, zygote: Zygote) -> None:
         if zygote not in self._zygotes:  # it was put away between the event and now
             return
         was = zygote.running
-        alive = zygote.hear()
+        alive = zygote.read_control()
         tool = zygote.tool
         if not alive or tool.cold:
             failure = None if zygote.running else zygote.failure()
-            self._leave(zygote)
+            self._close_zygote(zygote)
             if failure is not None and failure.silent and tool.silent < _SILENT:
                 tool.silent += 1
                 failure = None
@@ -289,28 +289,28 @@ class Pool:
             tool.silent = 0
             self._serve(tool)
 
-    def _orphaned(self, zygote: Zygote) -> None:
+    def _on_starter_end(self, zygote: Zygote) -> None:
         """What started it ended first: somebody killed that, and it must not go on untied. Its control line tells the rest."""
         if zygote in self._zygotes:
             self._selector.unregister(zygote.process.starter)
             zygote.process.kill()
 
-    def _printed(self, zygote: Zygote) -> None:
-        if zygote in self._zygotes and not zygote.hear_prints():
+    def _on_prints(self, zygote: Zygote) -> None:
+        if zygote in self._zygotes and not zygote.read_prints():
             self._selector.unregister(zygote.process.prints)
 
     def _done(self, child: WarmChild, retire: bool) -> None:
         zygote, tool = child.zygote, child.zygote.tool
         with self.lock:
-            zygote.at_work.pop(child.number, None)
-            tool.at_work -= 1
+            zygote.busy.pop(child.number, None)
+            tool.busy -= 1
         if child.report is None:
             zygote.lingering[child.number] = time.monotonic() + LINGER_SECONDS
         zygote.served += 1
-        if retire or zygote.served >= self.bounds.calls:
+        if retire or zygote.served >= self.bounds.max_calls:
             self._retire(zygote)
-        if zygote.retired and not zygote.at_work:
-            self._leave(zygote)
+        if zygote.retired and not zygote.busy:
+            self._close_zygote(zygote)
         self._serve(tool)
 
     def _retire(self, zygote: Zygote) -> None:
@@ -323,7 +323,7 @@ class Pool:
         for child in ready:
             child.close()
 
-    def _leave(self, zygote: Zygote) -> None:
+    def _close_zygote(self, zygote: Zygote) -> None:
         if zygote not in self._zygotes:
             return
         self._zygotes.discard(zygote)
@@ -333,39 +333,34 @@ class Pool:
         for descriptor in (zygote.process.control, zygote.process.prints, zygote.process.starter):
             with suppress(KeyError):
                 self._selector.unregister(descriptor)
-        zygote.leave()
+        zygote.close()
 
-    def _standing_by(self) -> int:
+    def _ready_total(self) -> int:
         return sum(len(zygote.ready) for zygote in self._zygotes)
 
-    def _make_room(self) -> None:
+    def _close_idle(self) -> None:
         idle = sorted((zygote for zygote in self._zygotes if _idle(zygote)), key=lambda zygote: zygote.tool.used)
-        while len(self._zygotes) >= self.bounds.tools and idle:
-            self._leave(idle.pop(0))
+        while len(self._zygotes) >= self.bounds.max_tools and idle:
+            self._close_zygote(idle.pop(0))
 
     def _tidy(self, now: float) -> None:
         """Let demand fade, and put away what nobody asked for."""
         for zygote in tuple(self._zygotes):
             tool = zygote.tool
             if _idle(zygote) and now - tool.used > self.bounds.idle_s:
-                self._leave(zygote)
+                self._close_zygote(zygote)
                 continue
-            tool.peak = max(tool.at_work, tool.peak - 1)
+            tool.peak = max(tool.busy, tool.peak - 1)
             with self.lock:
-                spare = len(zygote.ready) - max(self.bounds.least, tool.peak)
+                spare = len(zygote.ready) - max(self.bounds.min_ready, tool.peak)
                 surplus = [zygote.ready.pop() for _ in range(spare)]
             for child in surplus:
                 child.close()
         for key, tool in tuple(self._tools.items()):
             with self.lock:
-                if (
-                    tool.zygote is None
-                    and not tool.waiting
-                    and not tool.at_work
-                    and now - tool.used > self.bounds.idle_s
-                ):
+                if tool.zygote is None and not tool.waiting and not tool.busy and now - tool.used > self.bounds.idle_s:
                     del self._tools[key]
 
 
 def _idle(zygote: Zygote) -> bool:
-    return not zygote.at_work and not zygote.tool.waiting
+    return not zygote.busy and not zygote.tool.waiting

@@ -25,11 +25,11 @@ from remit.sandbox.process import START_SECONDS, DidNotStart, Process, boundary,
 from remit.sandbox.profile import Profile, Runtime, places
 
 IMPORT_SECONDS: Final = 5.0
-_ROOMS: Final = 256  # children of one zygote where their folders are made before it starts
+_SCRATCH_FOLDERS: Final = 256  # children of one zygote where their folders are made before it starts
 _SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS, errno.EAGAIN)
 _PRINTS: Final = 8 << 10  # of what an import prints, the last
 
-Order: TypeAlias = Callable[[Callable[[], None]], None]  # has the pool's thread do something
+Schedule: TypeAlias = Callable[[Callable[[], None]], None]  # has the pool's thread do something
 
 
 class Cold(Exception):
@@ -45,12 +45,12 @@ class Cold(Exception):
 class Bounds:
     """How much may stand by. `standby` children of one tool, `total` of all; each holds about 2 MB, each tool about 18 MB."""
 
-    least: int = 2
-    standby: int = 8
-    total: int = 32
-    children: int = 16  # of one tool, standing by or at work; more calls wait
-    tools: int = 12
-    calls: int = 2_000  # then the zygote is made anew
+    min_ready: int = 2
+    max_ready: int = 8
+    max_ready_total: int = 32
+    max_children: int = 16  # of one tool, standing by or at work; more calls wait
+    max_tools: int = 12
+    max_calls: int = 2_000  # then the zygote is made anew
     idle_s: float = 60.0
 
 
@@ -66,12 +66,12 @@ class WarmChild:
         self.source = source_of(number)
         self.report: dict[str, Json] | None = None
         self._over = False
-        self._heard: Callable[[], None] | None = None
+        self._on_end: Callable[[], None] | None = None
         self._lock = threading.Lock()
 
     def end(self) -> None:
         """SIGKILL it."""
-        self.zygote.order(lambda: self.zygote.end(self.number))
+        self.zygote.schedule(lambda: self.zygote.end(self.number))
 
     async def ended(self, seconds: float) -> dict[str, Json] | None:
         """What its parent says of its end; None where that died too or says nothing in time."""
@@ -80,21 +80,21 @@ class WarmChild:
         with self._lock:
             if self._over:
                 return self.report
-            self._heard = lambda: _soon(loop, over)
+            self._on_end = lambda: _soon(loop, over)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await over.wait()
         return self.report
 
-    def tell(self, report: dict[str, Json] | None) -> None:
+    def report_end(self, report: dict[str, Json] | None) -> None:
         """Of its end, once."""
         with self._lock:
             if self._over:
                 return
             self._over, self.report = True, report
-            heard = self._heard
-        if heard is not None:
-            heard()
+            on_end = self._on_end
+        if on_end is not None:
+            on_end()
 
     def close(self) -> None:
         self.channel.close()
@@ -115,10 +115,10 @@ ANY: Final = Folder()  # of a sandbox that has one working folder for all
 
 def folder_of(profile: Profile) -> Folder:
     """Which one a call of a warm tool needs its child to be made for."""
-    if not profile.floats:
+    if not profile.root_per_call:
         return ANY
     status = os.stat(profile.root)
-    path = os.fspath(profile.root)[len(profile.source_of_root) + 1 :] or "."
+    path = os.fspath(profile.root)[len(profile.root_mount_source) + 1 :] or "."
     return Folder(path=path, device=status.st_dev, inode=status.st_ino)
 
 
@@ -141,7 +141,7 @@ class WarmTool:
     folder: Folder  # that its last call had, for which children stand by
     waiting: deque[Waiter] = field(default_factory=deque[Waiter])
     zygote: Zygote | None = None
-    at_work: int = 0
+    busy: int = 0
     peak: int = 0
     used: float = 0.0
     cold_until: float = 0.0
@@ -159,28 +159,30 @@ class Zygote:
         *,
         most: int,
         lock: threading.Lock,
-        order: Order,
+        schedule: Schedule,
         egress: Egress | None = None,
     ) -> None:
         self.tool = tool
-        self.door: ProxyListener | None = None  # where its calls leave for the network
-        self.order = order
+        self.listener: ProxyListener | None = None  # where its calls leave for the network
+        self.schedule = schedule
         self._most = most
         self._lock = lock
         self.ready: deque[WarmChild] = deque()  # guarded by `lock`
-        self.at_work: dict[int, WarmChild] = {}
+        self.busy: dict[int, WarmChild] = {}
         self.lingering: dict[int, float] = {}  # answered and not yet ended: number and deadline
         self.running = False
         self.retired = False
         self.served = 0
         self.started = time.monotonic()
         self._number = 0
-        self._rooms = [secrets.token_hex(16) for _ in range(_ROOMS)] if tool.profile.tier != "full" else []
-        self._said = bytearray()
+        self._scratch_names = (
+            [secrets.token_hex(16) for _ in range(_SCRATCH_FOLDERS)] if tool.profile.tier != "full" else []
+        )
+        self._control_data = bytearray()
         self._printed = bytearray()
         self._locked = 0.0
         profile = tool.profile.resolved()
-        self._base = make_base(profile, self._rooms)
+        self._base = make_base(profile, self._scratch_names)
         at = places(profile, runtime, self._base or "")
         self.process = Process(profile, runtime, at, account=tool.account, egress=egress, warm=True)
         try:
@@ -188,18 +190,18 @@ class Zygote:
         except BaseException:
             self._remove_base()
             raise
-        told = boundary(profile, runtime, at, warm=True, network=self.process.network)
+        sent_boundary = boundary(profile, runtime, at, warm=True, network=self.process.network)
         with suppress(OSError):  # it is gone already; its prints say why
-            self.process.channel.sendall(_framed(told))
+            self.process.channel.sendall(_framed(sent_boundary))
 
     @property
     def children(self) -> int:
-        return len(self.ready) + len(self.at_work)
+        return len(self.ready) + len(self.busy)
 
     @property
-    def spent(self) -> bool:
+    def used_up(self) -> bool:
         """It can have no further child."""
-        return self.tool.profile.tier != "full" and not self._rooms
+        return self.tool.profile.tier != "full" and not self._scratch_names
 
     def fork(self, folder: Folder) -> bool:
         """Have one more child stand by for calls with that working folder; it can be told its call at once.
@@ -211,12 +213,17 @@ class Zygote:
             ours, theirs = socket.socketpair()
             lines += [ours.detach(), theirs.detach()]
             lines += os.pipe2(os.O_CLOEXEC)
-            room = self._rooms[-1] if self._rooms else secrets.token_hex(16)
+            scratch_name = self._scratch_names[-1] if self._scratch_names else secrets.token_hex(16)
             number = self._number + 1
             root: Json = [folder.path, folder.device, folder.inode]
-            order: dict[str, Json] = {"fork": number, "room": room, "source": source_of(number), "root": root}
+            order: dict[str, Json] = {
+                "fork": number,
+                "scratch_folder": scratch_name,
+                "source": source_of(number),
+                "root": root,
+            }
             socket.send_fds(self.process.channel, [_framed(order)], [lines[1], lines[3]])
-            os.write(lines[0], _framed({"room": room}))  # for the child alone
+            os.write(lines[0], _framed({"scratch_folder": scratch_name}))  # for the child alone
         except OSError as failure:
             for line in lines:
                 os.close(line)
@@ -224,7 +231,7 @@ class Zygote:
                 self.process.kill()  # its control line tells
             return failure.errno not in _SHORT
         self._number = number
-        del self._rooms[-1:]
+        del self._scratch_names[-1:]
         channel, theirs_, prints, their_prints = lines
         os.close(theirs_)
         os.close(their_prints)
@@ -239,7 +246,7 @@ class Zygote:
         """A child that stands by for that working folder; the lock is held."""
         return next((child for child in self.ready if child.folder == folder), None)
 
-    def drop_others(self, folders: set[Folder]) -> None:
+    def drop_other_folders(self, folders: set[Folder]) -> None:
         """Let go of what stands by for working folders that nobody asks for."""
         with self._lock:
             others = [child for child in self.ready if child.folder not in folders]
@@ -254,15 +261,15 @@ class Zygote:
         except OSError:
             self.process.kill()
 
-    def hear(self) -> bool:
+    def read_control(self) -> bool:
         """Read its control line; False at its end."""
         try:
-            data = self.process.hear()
+            data = self.process.receive()
         except BlockingIOError:
             return True
-        self._said += data
-        *lines, rest = bytes(self._said).split(b"\n")
-        self._said[:] = rest
+        self._control_data += data
+        *lines, rest = bytes(self._control_data).split(b"\n")
+        self._control_data[:] = rest
         for line in lines:
             self._understand(line)
         return bool(data) and len(rest) < 65_536
@@ -274,37 +281,37 @@ class Zygote:
         if line in (b"ready", b"locked"):
             if not self._locked:
                 self._locked = time.monotonic()
-                self._open_door()
+                self._open_listener()
                 self.process.limit(group_memory(self.tool.profile, self._most), self._most * 8)
             self.running = self.running or line == b"ready"
             return
         try:
-            said = json.loads(line)
-            if "cold" in said:
-                self.tool.cold = str(said["cold"])[:1000]
+            message = json.loads(line)
+            if "cold" in message:
+                self.tool.cold = str(message["cold"])[:1000]
                 return
-            number = int(said["ended"])
+            number = int(message["ended"])
             report: dict[str, Json] = {
-                "status": int(said["status"]),
-                "cpu": float(said["cpu"]),
-                "memory": int(said["memory"]),
+                "status": int(message["status"]),
+                "cpu": float(message["cpu"]),
+                "memory": int(message["memory"]),
             }
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             self.process.kill()
             return
         self.lingering.pop(number, None)
-        child = self.at_work.get(number)
+        child = self.busy.get(number)
         if child is not None:
-            child.tell(report)
+            child.report_end(report)
 
-    def _open_door(self) -> None:
+    def _open_listener(self) -> None:
         if self.process.handover is not None:
             try:
-                self.door = self.process.handover.open()
+                self.listener = self.process.handover.receive_listener()
             except OSError:
                 self.process.kill()
 
-    def look_at_clock(self, now: float) -> None:
+    def check_deadlines(self, now: float) -> None:
         """A start that takes too long, and a process that goes on after its answer, are ended."""
         if not self.running:
             spent = now - (self._locked or self.started)
@@ -316,7 +323,7 @@ class Zygote:
                 del self.lingering[number]
                 self.end(number)
 
-    def hear_prints(self) -> bool:
+    def read_prints(self) -> bool:
         try:
             data = os.read(self.process.prints, 65_536)
         except BlockingIOError:
@@ -327,22 +334,22 @@ class Zygote:
 
     def failure(self) -> DidNotStart | Cold:
         """Why it never ran: it could not be confined, or it is confined and its import is to blame."""
-        self.hear_prints()
+        self.read_prints()
         if self._locked or self.tool.cold:
             return Cold(self.tool.cold)
         return DidNotStart(self._printed.decode("utf-8", "replace").strip())
 
-    def leave(self) -> None:
+    def close(self) -> None:
         """End it and all of its children."""
         self.process.__exit__(None, None, None)
-        if self.door is not None:
-            self.door.close()
+        if self.listener is not None:
+            self.listener.close()
         with self._lock:
             ready, self.ready = self.ready, deque()
         for child in ready:
             child.close()
-        for child in self.at_work.values():
-            child.tell(None)
+        for child in self.busy.values():
+            child.report_end(None)
         self._remove_base()
 
     def _remove_base(self) -> None:

@@ -297,7 +297,7 @@ def _write(path: str, text: str = "escaped") -> str:
 
 
 def _kernel_files() -> list[str]:
-    """Opened and not written: what opens could be."""
+    """GrantedFiles and not written: what opens could be."""
     paths = (
         "/proc/sysrq-trigger",
         "/proc/sys/kernel/core_pattern",

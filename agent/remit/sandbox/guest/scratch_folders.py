@@ -20,30 +20,30 @@ else:
 _ENTERED_ONLY = 0o311  # where it is written, its mount is read-only all the same
 
 
-class MountedRooms:
+class MountedScratchFolders:
     """Each is a file system in memory, so that one call can neither fill nor measure what another has."""
 
     def __init__(self, folder: str, *, size: int, files: int, floating: str) -> None:
         self._folder, self._size, self._files, self._floating = folder, size, files, floating
-        self._beside = kernel.folder_beside_its_mount(folder)
+        self._beside = kernel.open_detached_clone(folder)
         os.fchmod(self._beside, _ENTERED_ONLY)
         kernel.mount_read_only(folder)
 
     def open(self, name: str, root: list[Any]) -> None:
         """`root` is the call's working folder, where each has its own: its path beneath `floating`, its device and inode."""
-        room = f"{self._folder}/{name}"
+        own = f"{self._folder}/{name}"
         os.mkdir(name, 0o700, dir_fd=self._beside)
-        kernel.mount_memory(room, size=self._size, files=self._files)
+        kernel.mount_tmpfs(own, size=self._size, files=self._files)
         if not self._floating:
             return
         path, *expected = root
-        os.mkdir(f"{room}/work", 0o700)
+        os.mkdir(f"{own}/work", 0o700)
         folder = self._folder_of(path)
         try:
             status = os.fstat(folder)
             if [status.st_dev, status.st_ino] != expected:
                 raise OSError(errno.ESTALE, "another folder took its place")
-            kernel.mount_again(folder, f"{room}/work")
+            kernel.bind_mount(folder, f"{own}/work")
         finally:
             os.close(folder)
 
@@ -61,7 +61,7 @@ class MountedRooms:
         return 0
 
 
-class PlainRooms:
+class PlainScratchFolders:
     """Where there are no mounts: the broker made them all, and closed the folder that they lie in, before the tool came."""
 
     def __init__(self, folder: str) -> None:
@@ -75,14 +75,14 @@ class PlainRooms:
 
         It may be millions of files, and must not hold up the next call.
         """
-        room = f"{self._folder}/{name}"
+        folder = f"{self._folder}/{name}"
         with suppress(OSError):
-            if not os.listdir(room):
+            if not os.listdir(folder):
                 return 0
         cleaner = os.fork()
         if cleaner == 0:
             kernel.close_all_from(0)
             for part in ("scratch", "tmp"):
-                shutil.rmtree(f"{room}/{part}", ignore_errors=True)
+                shutil.rmtree(f"{folder}/{part}", ignore_errors=True)
             os._exit(0)
         return cleaner
