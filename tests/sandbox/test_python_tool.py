@@ -87,7 +87,7 @@ async def test_one_call_of_model_written_code_leaves_nothing_for_the_next(harnes
         ("import time\ntime.sleep(60)", "timeout", "no result within 2 s"),
         ("x = []\nwhile True: x.append(bytearray(1 << 20))", "resource_exhausted", "of memory"),
         ("import os\nos._exit(3)", "tool_crashed", "status 3"),
-        ("open('/etc/passwd', 'w')", "sandbox_violation", "was not decided"),
+        ("open('/etc/passwd', 'w')", "sandbox_violation", "this call does not grant"),
         ("print('\\ud800')\nclass E(Exception): __str__ = lambda s: 1 / 0\nraise E", None, ""),
         ("print('\\0' * 99999)\n_ = 1 / 0", None, ""),
         ("(" * 100_000, "tool_failed", "line 1: too many nested parentheses"),

@@ -1,6 +1,6 @@
-"""Start one sandbox for one call, speak with it, end it.
+"""Runs one call in a sandbox of its own: start it, send the call, read the answer, end it.
 
-The process is watched by what it cannot forge: its wait status from process 1, the pipe's bytes, the clock.
+How the call ended is read from what the tool cannot forge: the exit status that process 1 reports, the bytes on the pipes, the clock.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from remit.sandbox.profile import PROCESSES, Profile, Runtime, places
 from remit.sandbox.protocol import Exchange, ToolCall
 from remit.sandbox.syscall_observer import Observer
 
-_STARTS: Final = 3  # of a sandbox that is killed before it runs anything
+_MAX_STARTS: Final = 3  # of a sandbox that is killed before it runs anything
 
 
 def call_frame(profile: Profile, granted: GrantedFiles, call: ToolCall) -> dict[str, Json]:
-    """What the process of one call is sent_boundary."""
+    """The frame that the process of one call gets."""
     return {
         "mode": "command" if profile.source == "command" else call.mode,
         "function": profile.action.rpartition(".")[2],
@@ -48,7 +48,7 @@ def call_frame(profile: Profile, granted: GrantedFiles, call: ToolCall) -> dict[
 
 
 class GuestConversation:
-    """One process, one call: its boundary, its work, its end as process 1 reports it."""
+    """The exchange with one sandbox for one call: send the boundary, send the call, read the report of process 1."""
 
     def __init__(
         self, process: Process, profile: Profile, on_print: Callable[[bytes], None] | None, observer: Observer | None
@@ -64,10 +64,10 @@ class GuestConversation:
     async def run(
         self, boundary: Mapping[str, Json], granted: GrantedFiles, call: Mapping[str, Json], context: CallContext | None
     ) -> Ending:
-        """The whole exchange.
+        """Run the whole exchange.
 
         Raises:
-            DidNotStart: nothing of the tool ran.
+            DidNotStart: no code of the tool ran.
         """
         exchange, process = self.exchange, self._process
         exchange.watch()
@@ -99,6 +99,7 @@ class GuestConversation:
             exchange.stop = exchange.stop or "wall"
         if exchange.stop is not None:
             process.kill()
+        # What was printed before the end is still in the pipe, and the report of process 1 may be, too.
         await exchange.drain(DRAIN_SECONDS)
         return exchange.ending(started, self._report)
 
@@ -116,6 +117,7 @@ class GuestConversation:
             self._process.kill()
             await exchange.drain(DRAIN_SECONDS)
             raise DidNotStart(exchange.printed_text)
+        # The first moment at which its processes exist and none runs code of the tool.
         self._process.limit(group_memory(self._profile, 1), PROCESSES)
 
     def _on_control(self) -> None:
@@ -126,13 +128,13 @@ class GuestConversation:
         self.exchange.changed()
 
     def _on_starter(self) -> None:
-        """It ended: with the call, or because somebody killed it, and then what it started is to end too."""
+        """Bubblewrap ended, after the call or because it was killed. Then the processes in its sandbox must end, too."""
         self.exchange.close(self._process.starter)
         self._process.kill()
 
     @property
     def _report(self) -> dict[str, Json] | None:
-        """What process 1 said of the call's end. The tool has no way to this pipe."""
+        """How the call ended, as process 1 reported it; None before. The tool cannot write to this pipe."""
         line = bytes(self._control_data).removeprefix(b"ready\n")
         return json.loads(line) if line.endswith(b"\n") else None
 
@@ -146,14 +148,21 @@ async def perform(
     context: CallContext | None = None,
     observer: Observer | None = None,
 ) -> Output:
-    """One call in a sandbox of its own, from its first descriptor to its classified end. `observer` sees what it does.
+    """Run one call in a sandbox of its own. If it is cancelled, it leaves no process and no file.
 
-    Without `outside` it reaches no network, whatever its profile says. Cancelled, it leaves no process and no file. A sandbox
-    that is killed before it runs anything is started again.
+    A sandbox that is killed before it runs anything is started again.
+
+    Args:
+        profile: what the call may access, and its limits.
+        runtime: what every sandbox sees of this machine.
+        call: what the tool has to do.
+        on_print: gets what the call prints, while it prints.
+        context: the proxy and the variables; None: no network, whatever the profile says.
+        observer: records what the call tries to access.
 
     Raises:
-        DidNotStart: nothing of the tool ran.
-        Refusal: what the call reads or writes cannot be opened as decided.
+        DidNotStart: no code of the tool ran.
+        Refusal: what the call reads or writes cannot be opened as granted.
     """
     profile = profile.resolved()
     starts = 0
@@ -162,7 +171,7 @@ async def perform(
             return await _perform(profile, runtime, call, on_print, context, observer)
         except DidNotStart as failure:
             starts += 1
-            if not failure.silent or starts == _STARTS:
+            if not failure.silent or starts == _MAX_STARTS:
                 raise
 
 
@@ -174,7 +183,7 @@ async def _perform(
     context: CallContext | None,
     observer: Observer | None,
 ) -> Output:
-    """One start of it."""
+    """Start the sandbox once and run the call in it."""
     granted = GrantedFiles(profile, call.allowed)
     base = make_base(profile)
     try:
@@ -207,30 +216,33 @@ async def _perform(
 
 
 def close_files(exchange: Exchange) -> None:
-    """Close what was handed over and not taken."""
+    """Close the received files that nobody took."""
     for descriptor in exchange.files:
         os.close(descriptor)
     exchange.files = []
 
 
 def settle(profile: Profile, ending: Ending, answer: GuestAnswer, granted: GrantedFiles, exchange: Exchange) -> Output:
-    """Pair the descriptors with the names; a name that was not decided, or a count that differs, commits nothing."""
+    """The output of the call. Its written files are taken only if the names match the descriptors and all were granted.
+
+    INVARIANT: the names are written by untrusted code, so each must be one of the granted ones, and named once.
+    """
     code, message, scratch = answer.code, answer.message, None
     if code is None and profile.writes:
         names, files = answer.files, exchange.files
-        decided = set(profile.writes)
+        granted_names = set(profile.writes)
         if (
             len(names) != len(files)
             or len(set(names)) != len(names)
-            or not decided.issuperset((*names, *answer.removed))
+            or not granted_names.issuperset((*names, *answer.removed))
         ):
-            code, message = "invalid_output", "the files that the sandbox handed over are not the decided ones"
+            code, message = "invalid_output", "the tool returned other files than the call may write; none was saved"
         else:
             exchange.files = []
             scratch = granted.scratch(dict(zip(names, files, strict=True)), answer.removed)
     stderr = ending.stderr.decode("utf-8", "replace")
     if ending.printed > len(ending.stderr):
-        stderr += f"\nremit: {ending.printed - len(ending.stderr)} more bytes were printed and dropped"
+        stderr += f"\nremit: {ending.printed - len(ending.stderr)} more bytes were printed and not kept"
     if answer.note:
         stderr += f"\n{answer.note}"
     return Output(

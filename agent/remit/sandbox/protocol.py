@@ -1,4 +1,4 @@
-"""The broker's side of one call: tell it what was decided, gather what comes back, trust none of it."""
+"""The broker's side of one call: send what was granted, read the answer and the prints, trust none of it."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from remit.sandbox.file_grants import FileGrant, GrantedFiles
 from remit.sandbox.outcome import FLOOD, Ending, Stop
 from remit.sandbox.profile import Profile
 
-ENVELOPE: Final = 64 << 10  # what an answer may hold beside its value
-_BATCH: Final = 64  # descriptors on one message: an account may hold few open at a time
-_PRINTS_DELAY_SECONDS: Final = 0.005
+ENVELOPE: Final = 64 << 10  # the most bytes of an answer besides its value
+_BATCH: Final = 64  # descriptors on one message: an account may have few in flight at a time
+_PRINTS_DELAY_SECONDS: Final = 0.005  # most calls answer sooner and print nothing: they save registering the pipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """What a tool is asked to do. `mode` "describe": to describe its functions instead.
+    """What a tool has to do. Mode "describe" returns the schemas of its functions instead of calling one.
 
     `declared` maps the manifest's error names to exception classes; `allowed` decides each file of a set.
     """
@@ -37,11 +37,11 @@ class ToolCall:
 
 
 class Exchange:
-    """One call's two lines: the channel, where it is told and answers, and the pipe that its prints come through.
+    """The two connections to the process of a call: the channel for its frame and its answer, and the pipe for its prints.
 
-    It owns neither; whoever made them closes them. `files` are descriptors that were handed over and nobody took yet, at most
-    one for each file that the call may write: more end the call.
-    `hear` is told what is printed as it comes, no more of it than the call's result keeps.
+    It owns neither: whoever made them closes them. `files` are received descriptors that nobody has taken yet, at most one for each
+    file that the call may write; one more ends the call. `stop` is why the broker has to end the call; None while it may go on.
+    `on_print` gets what is printed, as it comes, up to the number of bytes that the result keeps.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Exchange:
         self.on_first_descriptor: Callable[[int], None] | None = (
             None  # who takes the descriptor on its first byte, where one comes
         )
-        self.call_unread = False  # it ended before it had read what it was told: nothing of the tool ran
+        self.call_unread = False  # True: the process ended before it read the call, so no code of the tool ran
         self._channel = channel
         self._prints_line = prints
         self._profile = profile
@@ -64,10 +64,10 @@ class Exchange:
         self._answer = bytearray()
         self._open: set[int] = set()
 
-    # ── lines ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── connections ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def watch(self) -> None:
-        """Listen on both lines, until `unwatch`."""
+        """Read both connections as data comes, until `unwatch`."""
         self.listen(self._channel.fileno(), self._on_channel)
         self.listen(self._prints_line, self._on_prints)
 
@@ -80,7 +80,7 @@ class Exchange:
         self._open.add(descriptor)
 
     def close(self, descriptor: int) -> None:
-        """Stop listening: nothing more comes there."""
+        """Stop reading this descriptor: nothing more comes from it."""
         self._loop.remove_reader(descriptor)
         self._open.discard(descriptor)
         self._changed.set()
@@ -90,22 +90,23 @@ class Exchange:
 
     @property
     def answered(self) -> bool:
-        """The channel is at its end, so nothing can be added to the answer."""
+        """True if the channel is at its end, so that nothing can be added to the answer."""
         return self._channel.fileno() not in self._open
 
     @property
     def complete(self) -> bool:
+        """True if the whole answer has arrived."""
         return len(self._answer) >= 4 and len(self._answer) >= 4 + int.from_bytes(self._answer[:4], "big")
 
     @property
     def printed_text(self) -> str:
-        """What was printed, as text."""
+        """What was printed so far, as text."""
         return self._prints.decode("utf-8", "replace").strip()
 
     async def send_and_receive(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
-        """Tell it, and hear its answer to the end, for as long as the call may take.
+        """Send the call and read its answer to the end of the channel, within the wall limit.
 
-        Prints are looked at once the answer is here, or when it takes its time: most calls print nothing.
+        The pipe for prints is only watched if the answer takes a while: most calls answer at once and print nothing.
         """
         loop = self._loop
         over = loop.call_later(self._profile.wall, self._on_timeout)
@@ -125,17 +126,17 @@ class Exchange:
         self._changed.set()
 
     def changed(self) -> None:
-        """Something happened elsewhere that a waiting `until` should look at."""
+        """Wake a waiting `wait_until`, because something that it depends on changed elsewhere."""
         self._changed.set()
 
     async def wait_until(self, holds: Callable[[], bool]) -> None:
-        """Wait until it holds, or until the call must be ended."""
+        """Wait until `holds` returns True, or until the call has to be ended."""
         while not holds() and self.stop is None:
             self._changed.clear()
             await self._changed.wait()
 
     async def drain(self, seconds: float) -> None:
-        """Everything in the sandbox is dead or dying: read what is left until its lines are closed."""
+        """Read what is left in both connections, once the processes of the sandbox are dead or dying."""
         lines = {self._channel.fileno(), self._prints_line}
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -144,14 +145,14 @@ class Exchange:
                     await self._changed.wait()
 
     def read_prints(self) -> None:
-        """Take what was printed before the answer; what comes after it is nobody's."""
+        """Read what was printed before the answer. What comes later is not part of the call."""
         while self.stop is None and self._on_prints():
             pass
 
-    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def send_call(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
-        """One write, where the decision has no more than a message's worth of files."""
+        """Send the granted files and the call. That is one message, unless the call has more files than a message can hold."""
         batch: list[FileGrant] = []
         try:
             for grant in granted.grants():
@@ -182,13 +183,13 @@ class Exchange:
                 data = data[sent:]
             except BlockingIOError:
                 await self._writable()
-            except (BrokenPipeError, ConnectionResetError):  # it is gone; how it went is seen where it is waited for
+            except (BrokenPipeError, ConnectionResetError):  # it ended; how is seen where its report is awaited
                 self.call_unread = not self._answer
                 return
             except OSError as failure:
                 if failure.errno != errno.ETOOMANYREFS:
                     raise
-                # The account has too many descriptors under way: wait until some have arrived.
+                # The kernel limits the descriptors of an account that are in flight: wait until some have arrived.
                 await asyncio.sleep(0.001)
 
     async def _writable(self) -> None:
@@ -199,13 +200,13 @@ class Exchange:
         finally:
             self._loop.remove_writer(self._channel)
 
-    # ── hearing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── receiving ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_prints(self) -> bool:
-        """False where there is nothing to read, now or ever."""
+        """Read once; False if there is nothing to read, now or ever again."""
         try:
             data = os.read(self._prints_line, 65_536)
-        except BlockingIOError:  # `read_prints` was here after the loop had seen it readable
+        except BlockingIOError:  # `read_prints` has read it after the event loop saw it readable
             return False
         if not data:
             self.close(self._prints_line)
@@ -238,17 +239,21 @@ class Exchange:
         if not data:
             self.close(self._channel.fileno())
         self._answer += data
+        # A forged length is caught before the bytes come, so that the broker never buffers more than it accepts.
         most = self._profile.output + ENVELOPE
         if len(self._answer) > most + 4 or (len(self._answer) >= 4 and int.from_bytes(self._answer[:4], "big") > most):
             self.stop = self.stop or "output"
             self.close(self._channel.fileno())
         elif data and self.complete:
-            self._on_channel()  # the end of the line mostly comes with the answer
+            self._on_channel()  # the end of the channel usually comes together with the answer
 
     def _receive(self) -> bytes:
-        """The next bytes of the answer; the kernel closes every descriptor that is one too many."""
-        room = len(self._profile.writes) - len(self.files)
-        data, descriptors, flags, _ = socket.recv_fds(self._channel, 65_536, room, socket.MSG_CMSG_CLOEXEC)
+        """The next bytes of the answer. The kernel itself drops the descriptors that exceed the number of writable files.
+
+        INVARIANT: a hostile call cannot use up the broker's own descriptors, in one message or in many.
+        """
+        acceptable = len(self._profile.writes) - len(self.files)
+        data, descriptors, flags, _ = socket.recv_fds(self._channel, 65_536, acceptable, socket.MSG_CMSG_CLOEXEC)
         self.files += descriptors
         if flags & socket.MSG_CTRUNC:
             self.stop = self.stop or "descriptors"
@@ -258,7 +263,7 @@ class Exchange:
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def ending(self, started: float, report: Mapping[str, Json] | None) -> Ending:
-        """How it ended. `started` is of the monotonic clock; `report` is what its parent process saw."""
+        """How the call ended. `started` is a time of the monotonic clock; `report` comes from the parent of the call's process."""
         size = int.from_bytes(self._answer[:4], "big")
         return Ending(
             answer=bytes(self._answer[4 : 4 + size]) if self.complete else None,
