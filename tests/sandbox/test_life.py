@@ -72,7 +72,7 @@ async def test_a_written_file_is_in_place_after_the_commit_and_not_before(harnes
     assert (harness.root / "reports/new/x.md").read_text() == "report"
     assert sorted(os.listdir(harness.root)) == ["reports"]
     assert sorted(os.listdir(harness.root / "reports")) == ["new"]
-    assert "2 files outside the decision were dropped" in output.stderr
+    assert "2 files that this call may not write were not saved" in output.stderr
     assert await left_over(harness) == []
 
 

@@ -1,6 +1,7 @@
-"""What a filter of system calls asks about, and the answers: the kernel waits with the caller until it is told.
+"""Seccomp user notifications: a filter holds a system call until this process answers it.
 
-Standard library only. What stands in a notice is the kernel's word. What a pointer in it leads to is the caller's, and may change.
+Standard library only. The numbers and arguments in a notification come from the kernel and can be relied on. What a pointer argument
+points to is memory of the caller, which can change at any time.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _AT_NUMBER = 1  # SECCOMP_ADDFD_FLAG_SETFD
 
 @dataclass(frozen=True)
 class Notice:
-    """One system call that waits for its answer; `thread` makes it."""
+    """One system call that waits for its answer. `thread` is the caller, `number` the call, `id` the kernel's name of the notification."""
 
     id: int
     thread: int
@@ -28,13 +29,13 @@ class Notice:
 
 
 class Notices:
-    """The line on which one filter asks."""
+    """The listener of one filter."""
 
     def __init__(self, listener: int) -> None:
         self.descriptor = listener
 
     def receive(self) -> Notice | None:
-        """The next one; None where its caller is gone."""
+        """The next notification; None if its caller is gone."""
         data = bytearray(80)
         try:
             fcntl.ioctl(self.descriptor, _RECEIVE, data)
@@ -47,18 +48,23 @@ class Notices:
         return Notice(id_, thread, number, tuple(arguments))
 
     def let_continue(self, notice: Notice) -> bool:
-        """Let it happen; whether its caller is still there."""
+        """Let the kernel run the system call; False if its caller is gone."""
         return self._send(notice, 0, 0, _GO_ON)
 
     def refuse(self, notice: Notice, code: int) -> bool:
+        """Fail the system call with that errno; False if its caller is gone."""
         return self._send(notice, 0, -code, 0)
 
     def answer(self, notice: Notice, value: int) -> bool:
-        """It does not happen, and its caller reads `value`."""
+        """Return `value` to the caller without running the system call; False if its caller is gone."""
         return self._send(notice, value, 0, 0)
 
     def install_descriptor(self, notice: Notice, descriptor: int, number: int) -> None:
-        """Open it in the calling process too, under that number, in the place of what is there."""
+        """Install a copy of the descriptor in the caller under that number; what is open there is closed.
+
+        Raises:
+            OSError: the caller is gone, or has no free descriptor.
+        """
         fcntl.ioctl(self.descriptor, _ADD, struct.pack("=QIIII", notice.id, _AT_NUMBER, descriptor, number, 0))
 
     def _send(self, notice: Notice, value: int, code: int, flags: int) -> bool:

@@ -1,6 +1,7 @@
-"""One call in a process of its own: hold the rules ready, narrow them to the decision, run the tool, answer, end.
+"""One call in a process of its own: prepare the rules, narrow them to what was granted, run the tool, send the answer, end.
 
-Standard library only. Until `serve` imports or calls the tool, everything here is trusted; after that, nothing is.
+Standard library only. Everything here is trusted until `serve` imports or calls the tool, and nothing is after that. In a warm tool
+the import ran before and may have replaced these functions: then the first layer (`inside.lock_down`) and the supervisor hold.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ else:
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _LARGEST_REQUEST = 8 << 20
-_MEMORY = b'{"kind":"raised","name":"MemoryError","message":""}'  # ready before there is no memory to make it
+_MEMORY = b'{"kind":"raised","name":"MemoryError","message":""}'  # made in advance: later there may be no memory for it
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """The next frame and the descriptors on it; the process ends where there is none."""
+    """The next frame, and the descriptors sent with it. The process exits if the channel is at its end."""
     head, descriptors, _, _ = socket.recv_fds(channel, 4, 253, socket.MSG_CMSG_CLOEXEC)
     size = int.from_bytes(head, "big")
     if len(head) != 4 or size > _LARGEST_REQUEST:
@@ -44,7 +45,7 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def send(channel: socket.socket, body: bytes, descriptors: list[int]) -> None:
-    """The answer, and then nothing more: the broker reads to the end."""
+    """Send the answer and close the channel for writing: its end tells the broker that the answer is complete."""
     message = len(body).to_bytes(4, "big") + body
     sent = socket.send_fds(channel, [message], descriptors) if descriptors else channel.send(message)
     if sent < len(message):
@@ -56,7 +57,7 @@ def send(channel: socket.socket, body: bytes, descriptors: list[int]) -> None:
 
 
 def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """What every layer holds: the runtime, the tool's folder and packages, and the programs that it may start."""
+    """The paths that every layer allows: the runtime, the tool's folder and packages, and the programs that it may start."""
     for path in (*serving.readable(boundary), "/dev/zero", "/dev/urandom"):
         yield path, kernel.READ
     yield "/dev/null", kernel.READ_FILE | kernel.WRITE_FILE
@@ -67,9 +68,10 @@ def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
-    """Everything of the second layer that does not depend on the decision.
+    """Prepare the part of the second layer that is the same for every call.
 
-    INVARIANT: nothing but the standard three, `keep` and the ruleset stays open, so no descriptor leads out of the sandbox.
+    INVARIANT: only the three standard descriptors, `keep` and the ruleset stay open. An inherited descriptor would keep the access
+    that it was opened with, whatever Landlock allows later.
     """
     rules = kernel.Ruleset()
     for path, access in runtime_access(boundary):
@@ -79,22 +81,27 @@ def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
     if boundary["network"]:
         rules.allow_connect(boundary["network"]["port"])
     close_others([*keep, rules.descriptor])
+    # At the soft limit SIGXCPU ends the process; a tool that ignores it meets SIGKILL one second later.
     seconds = math.ceil(boundary["cpu"])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    # An observed call loads its second filter later, in `be_observed`: its own preparations are not to be recorded.
     if not boundary["observed"]:
         kernel.install(bytes.fromhex(boundary["call_filter"]))
     return rules
 
 
 def be_observed(channel: socket.socket, boundary: dict[str, Any]) -> None:
-    """From here on the broker is asked. INVARIANT: nothing of the tool has run, and it never holds what answers."""
+    """Load the filter that notifies the broker, and send the listener to it.
+
+    INVARIANT: no code of the tool has run, and the tool never has the listener: whoever has it answers the notifications.
+    """
     listener = kernel.install_with_listener(bytes.fromhex(boundary["call_filter"]))
     socket.send_fds(channel, [b"!"], [listener])
     os.close(listener)
 
 
 def close_others(keep: list[int]) -> None:
-    """Close every descriptor above the standard three but those of `keep`."""
+    """Close every descriptor except 0, 1, 2 and those of `keep`."""
     first = 3
     for descriptor in sorted(keep):
         if descriptor > first:
@@ -104,10 +111,10 @@ def close_others(keep: list[int]) -> None:
 
 
 def narrow(channel: socket.socket, boundary: dict[str, Any], rules: kernel.Ruleset | None) -> dict[str, Any]:
-    """Keep only what this decision opened: the broker sends each inode, and this process grants itself no other.
+    """Restrict this process to the granted files; return the frame of the call. The broker sends each granted file by descriptor.
 
-    Without `rules` it is a rehearsal, which opens nothing.
-    INVARIANT: every received descriptor is closed before the tool runs; one from outside would lead out with `..`.
+    Without `rules` it is a rehearsal, which restricts nothing.
+    INVARIANT: every received descriptor is closed before the tool runs. Through one of a folder outside, `..` would lead out.
     """
     access = {"file": kernel.READ_FILE, "list": kernel.READ_DIR, "store": kernel.STORE, "read_store": kernel.READ}
     while True:
@@ -119,6 +126,7 @@ def narrow(channel: socket.socket, boundary: dict[str, Any], rules: kernel.Rules
             os.close(descriptor)
         if "layout" in frame:
             break
+    # Enforced before the layout is used, so that laying out scratch can read nothing but the granted files.
     if rules is not None:
         rules.enforce()
     _lay_out(boundary, frame["layout"])
@@ -127,7 +135,7 @@ def narrow(channel: socket.socket, boundary: dict[str, Any], rules: kernel.Rules
 
 
 def _lay_out(boundary: dict[str, Any], layout: dict[str, Any]) -> None:
-    """Give the tool its current folder: the working folder itself, or scratch with the decided files in their places."""
+    """Enter the folder that the tool starts in: the working folder itself, or scratch with the granted files under their names."""
     root: str = boundary["root"]
     scratch: str = boundary["scratch"]
     if not layout["mirrored"]:
@@ -159,7 +167,7 @@ def serve(
     module: types.ModuleType | None,
     watcher: watch.Watch,
 ) -> None:
-    """Run the tool and send its one answer. `module` is the tool where it was imported before."""
+    """Run the tool and send one answer. `module` is the tool, if it was imported before."""
     before = _written(call["layout"])
     watcher.begin(boundary, call["layout"])
     descriptors: list[int] = []
@@ -177,6 +185,7 @@ def serve(
     except BaseException as failure:  # noqa: BLE001 - a tool may raise anything
         watcher.paused = True  # a traceback opens source files
         answer = serving.raised(failure, call["declared"], boundary["code"])
+    # What follows is the work of this file and not of the tool.
     watcher.paused = True
     if watcher.refused:
         answer["refused"] = watcher.refused
@@ -197,7 +206,7 @@ def serve(
 def _answer(
     boundary: dict[str, Any], call: dict[str, Any], module: types.ModuleType | None
 ) -> tuple[dict[str, Any], str]:
-    """The answer without its value, and the value as JSON text."""
+    """The answer without its value, and the value as JSON text, so that a large value is serialized only once."""
     if call["mode"] == "command":
         answer = serving.run_command(call["argv"], boundary["output"], call["declared"])
         return answer, serving.to_json(answer.pop("value", None))
@@ -209,7 +218,7 @@ def _answer(
 
 
 def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
-    """Go through a whole call that does nothing: its memory is this process's own before the real one comes."""
+    """Run a call that does nothing. It touches the memory that a call needs, so that the real call need not copy those pages."""
     broker, channel = socket.socketpair()
     layout: dict[str, Any] = {"mirrored": False, "reads": [], "writes": [], "whole": []}
     call: dict[str, Any] = {
@@ -230,19 +239,19 @@ def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
 
 
 def _written(layout: dict[str, Any]) -> dict[str, tuple[int, int, int]]:
-    """What the decided files look like before the tool runs; those that are not there are left out."""
-    seen: dict[str, tuple[int, int, int]] = {}
+    """Inode, time and size of each file that the call may write. Files that do not exist are left out."""
+    status_by_name: dict[str, tuple[int, int, int]] = {}
     for name in layout["writes"]:
         try:
             status = os.lstat(name)
         except OSError:
             continue
-        seen[name] = (status.st_ino, status.st_mtime_ns, status.st_size)
-    return seen
+        status_by_name[name] = (status.st_ino, status.st_mtime_ns, status.st_size)
+    return status_by_name
 
 
 def _collect(layout: dict[str, Any], before: dict[str, tuple[int, int, int]], answer: dict[str, Any]) -> list[int]:
-    """Open every decided file that the tool wrote, so that the broker holds the inode and not a name."""
+    """Open every granted file that the tool changed. The broker gets descriptors, so that no name can be swapped afterwards."""
     if not layout["mirrored"]:
         return []
     after = _written(layout)
@@ -251,12 +260,14 @@ def _collect(layout: dict[str, Any], before: dict[str, tuple[int, int, int]], an
     answer["removed"] = [name for name in layout["writes"] if name in before and name not in after]
     dropped = serving.undecided_files(layout)
     if dropped:
-        answer["note"] = f"remit: {len(dropped)} files outside the decision were dropped: {', '.join(dropped[:5])}"
+        answer["note"] = (
+            f"remit: {len(dropped)} files that this call may not write were not saved: {', '.join(dropped[:5])}"
+        )
     return [os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) for name in changed]
 
 
 def clean(boundary: dict[str, Any]) -> bool:
-    """Remove what the call left in its folders; whether they are gone."""
+    """Remove the folders of the call; True if they are gone."""
     with suppress(OSError):
         os.chdir("/")
     for path in (boundary["temporary"], boundary["scratch"]):

@@ -1,7 +1,7 @@
-"""Where the calls of a warm tool write: a folder of its own for each, which no other call finds.
+"""Scratch folders: where each call of a warm tool writes, so that no other call can find it.
 
-Standard library only. Its name is the broker's: 128 random bits. The folder that all of them lie in can be entered, and neither
-listed nor changed, so who was not told a name has no way to it.
+Standard library only. The broker chooses the name, 128 random bits. The folder above them can be entered, and neither listed nor
+changed, so a process that does not know a name cannot reach that folder.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 else:
     import kernel
 
-_ENTERED_ONLY = 0o311  # where it is written, its mount is read-only all the same
+_ENTERED_ONLY = 0o311  # the owner may write, but the mount that the tool sees is read-only
 
 
 class MountedScratchFolders:
-    """Each is a file system in memory, so that one call can neither fill nor measure what another has."""
+    """Scratch folders of the full tier. Each is a tmpfs, so one call cannot fill up or measure the space of another."""
 
     def __init__(self, folder: str, *, size: int, files: int, floating: str) -> None:
         self._folder, self._size, self._files, self._floating = folder, size, files, floating
@@ -30,7 +30,11 @@ class MountedScratchFolders:
         kernel.mount_read_only(folder)
 
     def open(self, name: str, root: list[Any]) -> None:
-        """`root` is the call's working folder, where each has its own: its path beneath `floating`, its device and inode."""
+        """Make the folder `name`. With one working folder per call, mount it there: `root` is its path beneath `floating`, device and inode.
+
+        Raises:
+            OSError: it cannot be mounted; ESTALE: the working folder was replaced by another one.
+        """
         own = f"{self._folder}/{name}"
         os.mkdir(name, 0o700, dir_fd=self._beside)
         kernel.mount_tmpfs(own, size=self._size, files=self._files)
@@ -40,9 +44,10 @@ class MountedScratchFolders:
         os.mkdir(f"{own}/work", 0o700)
         folder = self._folder_of(path)
         try:
+            # The broker opened the files of the call in this very folder, so one that took its name meanwhile is refused.
             status = os.fstat(folder)
             if [status.st_dev, status.st_ino] != expected:
-                raise OSError(errno.ESTALE, "another folder took its place")
+                raise OSError(errno.ESTALE, "the working folder was replaced by another one")
             kernel.bind_mount(folder, f"{own}/work")
         finally:
             os.close(folder)
@@ -55,6 +60,7 @@ class MountedScratchFolders:
             os.close(top)
 
     def close(self, name: str) -> int:
+        """Unmount and remove the folder; 0, because no process is started for it."""
         with suppress(OSError):
             kernel.unmount(f"{self._folder}/{name}")
             os.rmdir(name, dir_fd=self._beside)
@@ -62,18 +68,18 @@ class MountedScratchFolders:
 
 
 class PlainScratchFolders:
-    """Where there are no mounts: the broker made them all, and closed the folder that they lie in, before the tool came."""
+    """Scratch folders of the landlock tier, which has no mounts. The broker made them all before the tool was started."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
     def open(self, name: str, root: list[Any]) -> None:
-        """It is there."""
+        """Nothing to do: the folder exists."""
 
     def close(self, name: str) -> int:
-        """Remove what the call left; the number of the process that does so, 0 where nothing is left.
+        """Remove what the call left; return the process that does so, 0 if nothing was left.
 
-        It may be millions of files, and must not hold up the next call.
+        A call may leave millions of files, and removing them must not delay the next call.
         """
         folder = f"{self._folder}/{name}"
         with suppress(OSError):
