@@ -203,8 +203,7 @@ class Supervisor:
             return None
         if (child := self._known.get(thread)) is not None:
             return child
-        # A new child of this process can only be the oldest that the base has forked: no other process here may fork, and the base
-        # forks one at a time.
+        # Unidentified children are equal copies of the base and still have no call, so the first that notifies gets the oldest order.
         if self._unidentified and _is_own_child(thread):
             child = self._unidentified.pop(0)
             child.process = thread

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     from serving import beneath, readable
 
-_NOTHING = "nothing: a tool can access its working folder only"
+_NOTHING = "nothing: a tool reaches only its working folder"
 _LONGEST = 2_000
 _MOST = 20
 _IMPORTS = ("<frozen importlib", "<frozen zipimport")  # the import system tries many paths that do not exist

@@ -1,4 +1,4 @@
-"""One call of a warm tool: take a child that stands by, narrow it, hear its answer."""
+"""One call of a warm tool: take an idle child, send it the call, read its answer."""
 
 from __future__ import annotations
 
@@ -22,16 +22,17 @@ from remit.sandbox.protocol import Exchange, ToolCall
 from remit.sandbox.warm.pool import Pool
 from remit.sandbox.warm.zygote_handle import Cold, WarmChild
 
-_ATTEMPTS: Final = 4  # for a call whose child died before it had read what it was told
+_ATTEMPTS: Final = 4  # for a call whose child died before it read the call
 _PER_CALL: Final = ("action", "argv", "reads", "writes", "denied", "env", "wall", "root", "code", "network")
 _MOST_FOLDERS: Final = 256
-_BOUNDARY: Final = tuple(one.name for one in fields(Profile) if one.name not in _PER_CALL)
+# What a zygote is made for: every field of the profile, also a later one, except those that a single call decides.
+_BOUNDARY: Final = tuple(item.name for item in fields(Profile) if item.name not in _PER_CALL)
 
 
 def key_of(profile: Profile) -> Hashable:
-    """What one zygote can serve: everything of the profile that no single call decides, and the very files behind it.
+    """The key of the zygotes that can serve the profile: all that is not specific to one call, and the identity of its files.
 
-    A tool whose files changed, or a folder that another took the place of, has another key.
+    A tool whose files changed, or a folder that was replaced by another one, has another key.
     """
     code, root = (
         os.fspath(profile.code),
@@ -50,20 +51,19 @@ def key_of(profile: Profile) -> Hashable:
 
 
 def _reach(network: Network) -> Hashable:
-    """What the manifest says of the network: what a call's own decision adds, the proxy holds for that call alone."""
+    """The network part of the manifest. What the decision of a single call adds is enforced by the proxy, for that call alone."""
     return network.hosts, network.at_most, network.ranges, network.credentials
 
 
 _Stamp: TypeAlias = tuple[int, int, int, int, int]
-_seen: dict[
-    str, dict[str, _Stamp]
-] = {}  # each folder's entries as they last were: looked at one by one, not searched for
+# The entries of each folder at the last look. Checking known entries is faster than listing the folder again.
+_seen: dict[str, dict[str, _Stamp]] = {}
 
 
 def _stamps(folder: str) -> tuple[object, ...]:
-    """Every entry below the folder; the time of change is the kernel's and cannot be set back.
+    """The stamps of every entry below the folder. They include the change time (ctime), which no program can set back.
 
-    A folder that gained or lost an entry changed itself, so the last list is whole as long as every stamp on it holds.
+    Adding or removing an entry changes the folder's own stamp, so the last list is complete while every stamp on it is unchanged.
     """
     known = _seen.get(folder)
     if known is None or not _unchanged(known):
@@ -106,12 +106,12 @@ async def perform_warm(
     on_print: Callable[[bytes], None] | None,
     context: CallContext | None = None,
 ) -> Output:
-    """One call from its first descriptor to its classified end. Cancelled, it leaves no process of its own and no file.
+    """Run one call in a child of a warm tool. If it is cancelled, it leaves no process of its own and no file.
 
     Raises:
-        Cold: the tool cannot be kept warm; nothing of the call ran.
-        DidNotStart: nothing of the call ran.
-        Refusal: what the call reads or writes cannot be opened as decided.
+        Cold: the tool cannot be kept warm; no part of the call ran.
+        DidNotStart: the warm sandbox did not start; no part of the call ran.
+        Refusal: what the call reads or writes cannot be opened as granted.
     """
     granted = GrantedFiles(profile, call.allowed)
     try:
@@ -131,7 +131,7 @@ async def perform_warm(
 
 @dataclass(frozen=True, kw_only=True)
 class _Prepared:
-    """A call whose files are open, and the frame that its process is told."""
+    """A call whose files are open, and the frame for its process."""
 
     profile: Profile
     granted: GrantedFiles
@@ -146,7 +146,8 @@ async def _once(
     on_print: Callable[[bytes], None] | None,
     context: CallContext | None,
 ) -> Output | None:
-    """None: the child died unused, or its way out was closed meanwhile, and another may serve."""
+    """Run the call in this child; None if the child died unused, or its listener was closed, so that another may serve."""
+    # The zygote is retired unless the call is known to have ended well: also after an exception.
     retire = True
     profile, granted, declared = prepared.profile, prepared.granted, prepared.call.declared
     exchange = Exchange(child.channel, child.prints, profile, on_print)
@@ -162,17 +163,18 @@ async def _once(
             if exchange.stop is not None or not exchange.complete:
                 child.end()
                 report = await child.ended(DRAIN_SECONDS)
+                # The tool did not run, so running the call again in another child repeats no effect.
                 if exchange.call_unread and exchange.stop is None:
                     retire = False
                     return None
         exchange.read_prints()
         ending = exchange.ending(started, report)
         answer = classify(profile, ending, declared=declared)
-        if answer.limit is not None and report is None:  # how much it used is its parent's to say
+        if answer.limit is not None and report is None:  # only the parent of the process knows how much it used
             ending = exchange.ending(started, await child.ended(DRAIN_SECONDS))
             answer = classify(profile, ending, declared=declared)
         output = with_network_result(settle(profile, ending, answer, granted, exchange), network_access)
-        # What one call filled up, the next would find full; what killed one may have hurt its parent.
+        # What one call has filled up would be full for the next, and what ended it may have damaged its parent.
         retire = output.code in ("resource_exhausted", "timeout")
         return output
     except asyncio.CancelledError:

@@ -1,7 +1,8 @@
-"""Warm tools: one zygote for each tool and boundary, children ready before they are asked for, one call for each child.
+"""The pool of warm tools: one zygote for each key (tool and boundary), idle children forked in advance, one call for each child.
 
-A thread of its own starts and keeps them: bubblewrap dies with the thread that started it, and no call waits for a fork. Calls
-come from any event loop; they take a child that is ready, or wait for one.
+Two sides. Calls come from any event loop: they take an idle child, or wait for one. One thread, the keeper, starts and ends zygotes
+and forks children: bubblewrap dies with the thread that started it, so it must be a thread that lives as long as the pool.
+`lock` guards what both sides use: the idle children, the waiting calls, and which zygote a tool has.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime
 from remit.sandbox.warm.zygote_handle import Bounds, Cold, Folder, Waiter, WarmChild, WarmTool, Zygote, folder_of
 
-COLD_SECONDS: Final = 10.0  # how long a tool that cannot be kept warm is not tried again
-LINGER_SECONDS: Final = 1.0
+COLD_SECONDS: Final = 10.0  # for so long, a tool that could not be kept warm is not tried again
+LINGER_SECONDS: Final = 1.0  # how long a process may live on after its answer
 _TICK_SECONDS: Final = 5.0
-_SOON_SECONDS: Final = 0.5
-_SILENT: Final = 4
+_SOON_SECONDS: Final = 0.5  # between two checks of deadlines, while there are any
+_MAX_SILENT_STARTS: Final = 4  # starts in a row that were killed before they printed anything
 
 
 class Closed(Exception):
-    """The pool was closed while a call waited."""
+    """The pool was closed while a call waited for a child."""
 
 
 class Pool:
-    """The warm tools of one broker. Safe to use from many event loops; close it at the end."""
+    """The warm tools of one broker process. Safe to use from many event loops. Close it at the end."""
 
     def __init__(self, runtime: Runtime, bounds: Bounds | None = None, egress: Egress | None = None) -> None:
         self.runtime = runtime
@@ -43,8 +44,8 @@ class Pool:
         self.process = os.getpid()
         self._tools: dict[Hashable, WarmTool] = {}
         self._zygotes: set[Zygote] = set()
-        self._orders: deque[Callable[[], None]] = deque()
-        self._again: set[Hashable] = set()  # tools that a child could not be made for just now
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._again: set[Hashable] = set()  # tools whose last fork failed for lack of descriptors; tried again soon
         self._selector = selectors.DefaultSelector()
         self._wake = -1
         self._thread: threading.Thread | None = None
@@ -53,11 +54,12 @@ class Pool:
     # ── a call's side ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def take(self, key: Hashable, profile: Profile, account: int | None) -> WarmChild:
-        """A child that stands by for this call. Give it back with `done`, whatever happened.
+        """An idle child for this call, as soon as there is one. Return it with `done`, whatever happened.
 
         Raises:
-            Cold: the tool must run in a sandbox of its own.
-            DidNotStart: it cannot be confined.
+            Cold: the tool cannot be kept warm; run the call in a sandbox of its own.
+            Closed: the pool was closed.
+            DidNotStart: the sandbox did not start.
         """
         folder = folder_of(profile)
         with self.lock:
@@ -71,6 +73,7 @@ class Pool:
             if tool.cold_until > tool.used:
                 raise Cold(tool.cold)
             zygote = tool.zygote
+            # Not past calls that already wait: children are given out in the order in which calls came.
             child = None if zygote is None or tool.waiting else zygote.ready_for(folder)
             if zygote is not None and child is not None:
                 return self._assign(tool, zygote, child)
@@ -83,14 +86,15 @@ class Pool:
         except asyncio.CancelledError:
             with self.lock, suppress(ValueError):
                 tool.waiting.remove(waiter)
+            # The keeper may have given this call a child just before it was cancelled: that child must be returned.
             if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
                 self.done(waiter.future.result(), retire=False)
             raise
 
     def done(self, child: WarmChild, *, retire: bool) -> None:
-        """The call is over: its lines are closed, the process dies. `retire`: so does its zygote, once nobody needs it."""
+        """Return a child after its call: its descriptors are closed and its process ends. `retire`: end its zygote, too, when it is idle."""
         child.close()
-        if retire:  # at once: the next call must not get another child of it
+        if retire:  # at once, and not in the keeper: the next call must not get a child of this zygote
             with self.lock:
                 child.zygote.retired = True
                 if child.zygote.tool.zygote is child.zygote:
@@ -98,7 +102,7 @@ class Pool:
         self.schedule(lambda: self._done(child, retire))
 
     def close(self, *, wait: bool) -> None:
-        """Put everything away. Calls under way end without a result."""
+        """End every process. Running calls end without a result. `wait`: return when the keeper has finished."""
         with self.lock:
             self._closing = True
             thread = self._thread
@@ -107,14 +111,14 @@ class Pool:
             thread.join()
 
     def mark_cold(self, key: Hashable, why: str) -> None:
-        """Its children die before they are used: for a while its calls get sandboxes of their own."""
+        """Stop keeping the tool warm for a while: each of its calls then gets a sandbox of its own."""
         with self.lock:
             if (tool := self._tools.get(key)) is not None:
                 tool.cold, tool.cold_until = why, time.monotonic() + COLD_SECONDS
 
-    def schedule(self, what: Callable[[], None]) -> None:
-        """Have the keeper's thread do it."""
-        self._orders.append(what)
+    def schedule(self, task: Callable[[], None]) -> None:
+        """Run the task in the keeper's thread, which is started at the first task."""
+        self._tasks.append(task)
         with self.lock:
             if self._thread is None and not self._closing:
                 self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -135,7 +139,7 @@ class Pool:
     def _run_keeper(self) -> None:
         try:
             self._serve_until_closed()
-        finally:  # whatever happened: nothing is left running, and nobody waits for ever
+        finally:  # even after an exception: no process may be left, and no call may wait forever
             self._closing = True
             for zygote in tuple(self._zygotes):
                 self._close_zygote(zygote)
@@ -148,7 +152,7 @@ class Pool:
 
     def _serve_until_closed(self) -> None:
         self._selector.register(self._wake, selectors.EVENT_READ)
-        looked = time.monotonic()
+        last_tidy = time.monotonic()
         while not self._closing:
             for key, _ in self._selector.select(self._pause()):
                 if key.data is None:
@@ -156,27 +160,27 @@ class Pool:
                         os.eventfd_read(self._wake)
                 else:
                     key.data()
-            while self._orders:
-                self._orders.popleft()()
+            while self._tasks:
+                self._tasks.popleft()()
             again, self._again = self._again, set()
-            for one in again:
-                self._serve(self._tools[one])
+            for tool_key in again:
+                self._serve(self._tools[tool_key])
             now = time.monotonic()
             for zygote in self._zygotes:
                 zygote.check_deadlines(now)
-            if now - looked >= _TICK_SECONDS:
-                looked = now
+            if now - last_tidy >= _TICK_SECONDS:
+                last_tidy = now
                 self._tidy(now)
 
     def _pause(self) -> float:
-        """How long to wait for something to happen."""
+        """The longest time to wait for an event before the next round."""
         if self._again:
             return 0.01
         watched = any(not zygote.running or zygote.lingering for zygote in self._zygotes)
         return _SOON_SECONDS if watched else _TICK_SECONDS
 
     def _serve(self, tool: WarmTool) -> None:
-        """Bring as many children as are waited for and as shall stand by."""
+        """Fork children for the calls that wait, and idle ones for those to come. Start or replace the zygote first, if needed."""
         zygote = tool.zygote
         if zygote is None:
             if tool.waiting:
@@ -185,6 +189,7 @@ class Pool:
         if not zygote.running:
             return
         if zygote.used_up:
+            # In the landlock tier, the scratch folders of a zygote are made before it starts, so it can have only so many children.
             self._retire(zygote)
             if not zygote.busy:
                 self._close_zygote(zygote)
@@ -196,9 +201,10 @@ class Pool:
             folders = {tool.folder, *(waiter.folder for waiter in tool.waiting)}
         zygote.drop_other_folders(folders)
         bounds = self.bounds
-        wanted = max(min(max(bounds.min_ready, tool.peak), bounds.max_ready), len(tool.waiting))
+        # As many idle children as calls ran at once recently, within the bounds; and never fewer than calls that wait.
+        target = max(min(max(bounds.min_ready, tool.peak), bounds.max_ready), len(tool.waiting))
         while (
-            len(zygote.ready) < wanted
+            len(zygote.ready) < target
             and zygote.children < bounds.max_children
             and not zygote.used_up
             and (tool.waiting or self._ready_total() < bounds.max_ready_total)
@@ -206,27 +212,29 @@ class Pool:
             before = zygote.children
             if not zygote.fork(self._next_folder(tool, zygote)):
                 self._again.add(tool.key)
-            if zygote.children == before:
+            if zygote.children == before:  # the fork failed; do not loop here, the keeper serves other tools, too
                 break
             self._give_children(tool)
 
     def _next_folder(self, tool: WarmTool, zygote: Zygote) -> Folder:
-        """What the next child is to be made for: what is waited for, then what was asked for last."""
+        """The working folder of the next child: one that a call waits for, else that of the last call."""
         with self.lock:
-            return next((one.folder for one in tool.waiting if zygote.ready_for(one.folder) is None), tool.folder)
+            return next((item.folder for item in tool.waiting if zygote.ready_for(item.folder) is None), tool.folder)
 
     def _give_children(self, tool: WarmTool) -> None:
+        """Give idle children to waiting calls, in the order of the calls."""
         while True:
             with self.lock:
                 zygote = tool.zygote
                 if zygote is None:
                     return
-                found = ((one, zygote.ready_for(one.folder)) for one in tool.waiting)
-                waiter, child = next(((one, child) for one, child in found if child is not None), (None, None))
+                pairs = ((item, zygote.ready_for(item.folder)) for item in tool.waiting)
+                waiter, child = next(((item, child) for item, child in pairs if child is not None), (None, None))
                 if waiter is None or child is None:
                     return
                 tool.waiting.remove(waiter)
                 self._assign(tool, zygote, child)
+            # Outside of the lock: a future may only be set in the thread of its event loop.
             try:
                 waiter.loop.call_soon_threadsafe(self._resolve, waiter, child)
             except RuntimeError:  # its loop is closed
@@ -267,7 +275,7 @@ class Pool:
         self._selector.register(zygote.process.starter, selectors.EVENT_READ, lambda: self._on_starter_end(zygote))
 
     def _on_control(self, zygote: Zygote) -> None:
-        if zygote not in self._zygotes:  # it was put away between the event and now
+        if zygote not in self._zygotes:  # it was closed by an earlier event of this round
             return
         was = zygote.running
         alive = zygote.read_control()
@@ -275,7 +283,8 @@ class Pool:
         if not alive or tool.cold:
             failure = None if zygote.running else zygote.failure()
             self._close_zygote(zygote)
-            if failure is not None and failure.silent and tool.silent < _SILENT:
+            # Killed without a message: probably from outside, so the waiting calls get another start before they fail.
+            if failure is not None and failure.silent and tool.silent < _MAX_SILENT_STARTS:
                 tool.silent += 1
                 failure = None
             if isinstance(failure, Cold):
@@ -290,7 +299,7 @@ class Pool:
             self._serve(tool)
 
     def _on_starter_end(self, zygote: Zygote) -> None:
-        """What started it ended first: somebody killed that, and it must not go on untied. Its control line tells the rest."""
+        """Bubblewrap ended before its sandbox, so it was killed. The sandbox must end, too; then its control socket reports that."""
         if zygote in self._zygotes:
             self._selector.unregister(zygote.process.starter)
             zygote.process.kill()
@@ -314,7 +323,7 @@ class Pool:
         self._serve(tool)
 
     def _retire(self, zygote: Zygote) -> None:
-        """No further call gets a child of it."""
+        """Give no further child of this zygote to a call. Its running calls go on."""
         zygote.retired = True
         with self.lock:
             if zygote.tool.zygote is zygote:
@@ -324,6 +333,7 @@ class Pool:
             child.close()
 
     def _close_zygote(self, zygote: Zygote) -> None:
+        """End the zygote and its children, and stop watching its descriptors."""
         if zygote not in self._zygotes:
             return
         self._zygotes.discard(zygote)
@@ -339,12 +349,13 @@ class Pool:
         return sum(len(zygote.ready) for zygote in self._zygotes)
 
     def _close_idle(self) -> None:
+        """End idle tools, the least recently used first, until there is a place for one more."""
         idle = sorted((zygote for zygote in self._zygotes if _idle(zygote)), key=lambda zygote: zygote.tool.used)
         while len(self._zygotes) >= self.bounds.max_tools and idle:
             self._close_zygote(idle.pop(0))
 
     def _tidy(self, now: float) -> None:
-        """Let demand fade, and put away what nobody asked for."""
+        """Lower the demand step by step, end surplus idle children, and end tools that were not used for a while."""
         for zygote in tuple(self._zygotes):
             tool = zygote.tool
             if _idle(zygote) and now - tool.used > self.bounds.idle_s:
