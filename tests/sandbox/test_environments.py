@@ -256,10 +256,10 @@ def test_versions_stay_until_newer_ones_are_asked_for(index: Index, tmp_path: Pa
     ("block", "what"),
     [
         ("# dependencies = [", "not TOML"),
-        ("# dependencies = 'loud'", "'dependencies' is no list of texts"),
+        ("# dependencies = 'loud'", "'dependencies' is not a list of strings"),
         ("# dependencies = ['loud']\n# requires-python = '<3.11'", "it needs Python <3.11"),
         ("# dependencies = ['loud']\n# requires-python = 'new'", "'requires-python' cannot be read"),
-        ("# dependencies = ['loud']\n# [tool]\n# uv = 1", "[tool.uv] is no table"),
+        ("# dependencies = ['loud']\n# [tool]\n# uv = 1", "[tool.uv] is not a table"),
         (
             "# dependencies = ['loud']\n# [tool.uv]\n# cache-dir = '/etc'\n# no-build = false",
             "sets cache-dir, no-build",
@@ -282,10 +282,10 @@ def test_a_lock_that_does_not_hold_its_packages_is_refused(index: Index, tmp_pat
     environment.lock_environment(folder)
     whole = (folder / "main.py.lock").read_text()
     for old, new, what in (
-        ('hash = "sha256:', 'sum = "sha256:', "by no hash"),
-        ("registry = ", "git = ", "from 'git', which is no wheel"),
+        ('hash = "sha256:', 'sum = "sha256:', "has no hash for 'loud'"),
+        ("registry = ", "git = ", "from 'git', which is not a wheel"),
         ("registry = ", "directory = ", "from 'directory'"),
-        ('name = "loud"\nversion = "1.0"', 'name = "pydantic"\nversion = "2.3"', "pydantic 2.3, too old"),
+        ('name = "loud"\nversion = "1.0"', 'name = "pydantic"\nversion = "2.3"', "pydantic 2.3, which is too old"),
         ("[[package]]", "[[package", "cannot be read"),
     ):
         assert old in whole
@@ -302,7 +302,7 @@ def test_a_source_distribution_is_refused_and_its_setup_never_runs(index: Index,
     marker = tmp_path / "ran"
     index.source("loud", "1.0", f"open({str(marker)!r}, 'w')\nfrom setuptools import setup\nsetup(name='loud')\n")
     folder = write(tmp_path / "tool", SHOUT)
-    with pytest.raises(WorkspaceError, match="cannot be had as wheels"):
+    with pytest.raises(WorkspaceError, match="no wheels for its packages"):
         environment.lock_environment(folder)
     assert not marker.exists()
 
@@ -409,7 +409,7 @@ def test_a_cache_that_others_can_write_is_not_used(tmp_path: Path, made: Callabl
     environment._remove(own.folder)
     for mode in (0o777, 0o775):
         (tmp_path / "cache").chmod(mode)
-        with pytest.raises(RunEnded, match="others could put packages into"):
+        with pytest.raises(RunEnded, match="other accounts could put packages into"):
             environment.make_environment(tmp_path / "tool")
     (tmp_path / "cache").chmod(0o755)
     assert environment.make_environment(tmp_path / "tool") == own
