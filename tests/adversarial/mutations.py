@@ -114,8 +114,8 @@ REACHED: Final = (
     "sandbox/egress/test_protocol.py::test_a_connection_is_used_again_and_one_that_the_server_closed_is_not",
 )
 ANSWERED: Final = ("broker/test_broker.py::test_an_allowed_call_runs_once_and_its_value_reaches_the_model",)
-IMPORTS: Final = "sandbox/test_import_time.py::test_nothing_that_an_import_prepared_carries_a_word_from_call_to_call"
-DOCTOR: Final = "sandbox/test_sandbox.py::test_the_doctor_tries_every_break_out_and_all_are_held"
+IMPORTS: Final = "sandbox/test_import_time.py::test_nothing_that_an_import_prepared_passes_data_from_call_to_call"
+DOCTOR: Final = "sandbox/test_sandbox.py::test_the_doctor_tries_every_escape_and_all_are_blocked"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -643,12 +643,12 @@ ABLATIONS: Final = (
     Ablation(
         name="devices that no tool can touch",
         remove=(believed, without("inside.py", "kernel.mount_read_only(device)")),
-        tests=("sandbox/test_import_time.py::test_no_device_of_this_machine_is_a_tools_to_touch",),
+        tests=("sandbox/test_import_time.py::test_no_tool_changes_a_device_of_this_machine",),
     ),
     Ablation(
         name="no lock on what is shared",
         remove=(believed, lambda patch: patch.setitem(seccomp.ALLOWED, "flock", (73, 32))),
-        tests=("sandbox/test_import_time.py::test_a_lock_tells_no_other_call_anything", DOCTOR),
+        tests=("sandbox/test_import_time.py::test_a_lock_shows_nothing_to_other_calls", DOCTOR),
     ),
     Ablation(
         name="one copy of the base for each call",
@@ -713,7 +713,7 @@ ABLATIONS: Final = (
     Ablation(
         name="folders of the workspace that no tool writes",
         remove=(lambda patch: patch.setattr(opened, "_refuse_protected", lambda _: None),),
-        tests=("sandbox/test_escapes.py::test_a_protected_room_that_does_not_exist_yet_cannot_be_made",),
+        tests=("sandbox/test_escapes.py::test_a_protected_folder_that_does_not_exist_yet_cannot_be_made",),
     ),
     Ablation(
         name="a warm tool that is the one that lies there",
@@ -723,12 +723,12 @@ ABLATIONS: Final = (
     Ablation(
         name="a new zygote after a limit was hit",
         remove=(unretired,),
-        tests=("sandbox/test_warm.py::test_a_zygote_is_made_anew_after_a_limit_was_hit",),
+        tests=("sandbox/test_warm.py::test_a_zygote_is_replaced_after_a_limit_was_hit",),
     ),
     Ablation(
         name="trying the sandbox before it is used",
         remove=(lambda patch: patch.setattr(confine, "try_tier", lambda tier, _: TierReport(name=tier, works=True, checks=())),),
-        tests=("sandbox/test_sandbox.py::test_a_bubblewrap_that_confines_nothing_is_not_believed",),
+        tests=("sandbox/test_sandbox.py::test_a_bubblewrap_that_confines_nothing_is_not_accepted",),
     ),
     # -- policy --
     Ablation(

@@ -1,4 +1,4 @@
-"""The starter's `python` tool: code that a model wrote is nobody's code, and what comes back is data."""
+"""The starter's `python` tool: it runs untrusted code that a model wrote, and its results are untrusted data."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ async def test_one_call_of_model_written_code_leaves_nothing_for_the_next(harnes
         ("a\0b", "tool_failed", "null byte"),
     ],
 )
-async def test_whatever_the_code_does_has_its_code(
+async def test_every_ending_of_the_code_has_its_code(
     tmp_path: Path, code: str, expected: str | None, message: str
 ) -> None:
     wall = 2.0 if expected == "timeout" else 60.0
@@ -106,6 +106,6 @@ async def test_whatever_the_code_does_has_its_code(
         assert output.value["error"]
 
 
-def test_what_model_written_code_says_is_labelled_as_untrusted(remit: Remit) -> None:
+def test_what_model_written_code_returns_is_labelled_as_untrusted(remit: Remit) -> None:
     output = remit("call", "python.run", '{"code": "21 * 2"}', "--agent", "triage", "--json").json
     assert (output["ok"], output["value"]["result"], output["labels"]) == (True, "42", ["untrusted"]), output

@@ -21,7 +21,7 @@ Inside the sandbox (`guest/`, which imports nothing of Remit), in this order:
 
     inside           the first program: locks the sandbox down
     guard            ends the processes that a sandbox without namespaces leaves behind
-    supervisor       of a warm tool: hands each call to a child, answers notifications of the filter, reports how children end
+    supervisor       of a warm tool: gives each call to a child, answers the filter's notifications, reports ends
     base             the process that imported the tool, and is forked for each call
     notices          seccomp user notifications, and the answers to them
     scratch_folders  a scratch folder for each call, which no other call can find
@@ -29,19 +29,25 @@ Inside the sandbox (`guest/`, which imports nothing of Remit), in this order:
     serving          import the tool, convert its arguments, call it
     watch            records attempts to access what was not granted
     outlet           the network listener, made inside and handed out
-    kernel           system calls that Python has no function for: Landlock, filters, openat2
+    kernel           system calls without a Python function: Landlock, filters, openat2
 
 Alternatives that were tried and dropped:
 
-* one bind mount for each granted file: bubblewrap slows down with their number, and a warm process could not be narrowed;
-* READ_DIR on a folder with a denied file: Landlock cannot subtract, so the name would be listed; scratch mirrors the folder instead;
-* scratch on the disk in the full tier: nothing limits its total size; a tmpfs with a size does, and files come back as descriptors;
+* one bind mount for each granted file: bubblewrap slows down with their number, and a warm process could not be
+  narrowed;
+* READ_DIR on a folder with a denied file: Landlock cannot subtract, so the name would be listed; scratch mirrors the
+  folder instead;
+* scratch on the disk in the full tier: nothing limits its total size; a tmpfs with a size does, and files come back as
+  descriptors;
 * socket pairs of every type: an end of a datagram pair can be sent to any unix address;
-* waiting for a call's exit status before its answer is used: ending a process takes longer than most calls, and the status adds
-  nothing to a complete answer that is followed by the end of the stream;
-* refusing pipes and sockets to the base: a copy that has closed every descriptor, as the kernel reported, inherits none of them;
-* a proxy ticket alone: a call that learns another call's ticket could use it; the supervisor connects from an address of the call;
-* mounting a call's folders from outside: it needs a privilege there, and the first process of the sandbox has one of its own;
+* waiting for a call's exit status before its answer is used: ending a process takes longer than most calls, and the
+  status adds nothing to a complete answer that is followed by the end of the stream;
+* refusing pipes and sockets to the base: a copy that has closed every descriptor, as the kernel reported, inherits none
+  of them;
+* a proxy ticket alone: a call that learns another call's ticket could use it; the supervisor connects from an address
+  of the call;
+* mounting a call's folders from outside: it needs a privilege there, and the first process of the sandbox has one of
+  its own;
 * warm tools that start programs: a fork bomb would have to be killed, and with it the idle children;
 * RLIMIT_AS: it counts what threads only reserve.
 """

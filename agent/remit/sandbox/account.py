@@ -16,9 +16,9 @@ _ENTER: Final = 0o001
 def account_for(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> int | None:
     """The account for this sandbox; None: the broker's own.
 
-    A tool keeps running as root if only root can access its folder, its working folder, its files or its stores: under another
-    account the granted call would fail. `files` are the granted files, relative to the working folder. Only the full tier
-    changes accounts: its mounts show the other account only what it needs.
+    A tool keeps running as root if only root can access its folder, its working folder, its files or its stores: under
+    another account the granted call would fail. `files` are the granted files, relative to the working folder. Only the
+    full tier changes accounts: its mounts show the other account only what it needs.
     """
     if runtime.account is None or profile.tier != "full":
         return None

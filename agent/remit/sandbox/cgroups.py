@@ -1,7 +1,7 @@
 """Limits for a whole sandbox, if cgroup v2 is delegated to this account: its memory including tmpfs, its processes.
 
-Resource limits (`setrlimit`) apply to each process alone, and only a control group counts the inodes of a tmpfs. If no group is
-delegated, the resource limits are the only ones; `remit doctor` reports that.
+Resource limits (`setrlimit`) apply to each process alone, and only a control group counts the inodes of a tmpfs. If no
+group is delegated, the resource limits are the only ones; `remit doctor` reports that.
 """
 
 from __future__ import annotations

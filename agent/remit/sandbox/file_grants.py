@@ -28,7 +28,8 @@ _PROTECTED: Final = ("policies", "tools", "agent", "traces", "remit.toml")
 class Expansion:
     """The files and folders of a set, canonical and sorted.
 
-    `denied` and `odd` count what was left out: files that are not allowed; symlinks, devices, sockets, names that are not text.
+    `denied` and `odd` count what was left out: files that are not allowed; symlinks, devices, sockets, names that are
+    not text.
     """
 
     files: tuple[str, ...]
@@ -150,10 +151,12 @@ class FileGrant:
 
 
 class GrantedFiles:
-    """The granted files of one call, beneath its working folder. Owns a descriptor of that folder until `close` or `scratch`.
+    """The granted files of one call, beneath its working folder.
 
-    `mirrored` is True if the tool works in scratch, where the granted files appear under their own names. That is needed if it
-    writes, if it lists a folder, or if it may see only a part of a set.
+    Owns a descriptor of that folder until `close` or `scratch`.
+
+    `mirrored` is True if the tool works in scratch, where the granted files appear under their own names. That is
+    needed if it writes, if it lists a folder, or if it may see only a part of a set.
 
     Raises:
         Refusal: the working folder does not exist, or what was granted cannot be opened as granted.
@@ -249,7 +252,10 @@ class GrantedFiles:
             yield from self._grant(f"stores/{name}", "read_store", stat.S_ISDIR)
 
     def scratch(self, files: Mapping[str, int], removed: tuple[str, ...]) -> Scratch:
-        """The written files. `Scratch` now owns the descriptor of the working folder, until it is committed or discarded."""
+        """The written files.
+
+        `Scratch` now owns the descriptor of the working folder, until it is committed or discarded.
+        """
         root, self.root = self.root, -1
         return Scratch(root, files, removed)
 

@@ -1,7 +1,8 @@
 """Network access of a sandbox, on the broker's side: take over its listener, and admit each call at the proxy.
 
-The sandbox has a network namespace of its own, in which this listener is the only thing to connect to. `guest/outlet.py` makes it
-and sends its descriptor before any code of the tool runs. A connection proves by its ticket to which call it belongs.
+The sandbox has a network namespace of its own, in which this listener is the only thing to connect to.
+`guest/outlet.py` makes it and sends its descriptor before any code of the tool runs. A connection proves by its ticket
+to which call it belongs.
 """
 
 from __future__ import annotations
@@ -33,9 +34,11 @@ class CallContext:
 
 
 class Handover:
-    """The broker's end of the handover. The sandbox inherits a socket to send its listener through, and a file of certificates.
+    """The broker's end of the handover.
 
-    Whoever makes one closes it.
+    The sandbox inherits a socket to send its listener through, and a file of certificates.
+
+    The caller closes it.
     """
 
     def __init__(self, egress: Egress, network: Network) -> None:
@@ -61,7 +64,9 @@ class Handover:
             os.close(roots)
 
     def receive_listener(self) -> ProxyListener:
-        """Receive the listener and have the proxy serve it. Call this only after the sandbox reported that it is locked down.
+        """Receive the listener and have the proxy serve it.
+
+        Call this only after the sandbox reported that it is locked down.
 
         Raises:
             OSError: no descriptor has arrived, or it is not the listener.
@@ -95,9 +100,9 @@ def _listener(descriptors: list[int]) -> socket.socket:
 class NetworkAccess:
     """One call's session at the proxy, opened on entry and ended on exit. Without a listener it has no network.
 
-    `source` is the address that the call's connections come from, if its sandbox serves several calls. The supervisor binds each
-    socket to it, so that a call that learns another call's ticket still cannot use it.
-    After the exit, `connections` and `limit` hold what the call did.
+    `source` is the address that the call's connections come from, if its sandbox serves several calls. The supervisor
+    binds each socket to it, so that a call that learns another call's ticket still cannot use it. After the exit,
+    `connections` and `limit` hold what the call did.
     """
 
     def __init__(

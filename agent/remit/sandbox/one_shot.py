@@ -1,6 +1,7 @@
 """Runs one call in a sandbox of its own: start it, send the call, read the answer, end it.
 
-How the call ended is read from what the tool cannot forge: the exit status that process 1 reports, the bytes on the pipes, the clock.
+How the call ended is read from what the tool cannot forge: the exit status that process 1 reports, the bytes on the
+pipes, the clock.
 """
 
 from __future__ import annotations

@@ -61,9 +61,9 @@ Stop: TypeAlias = Literal["wall", "flood", "output", "descriptors"]  # why the b
 class Ending:
     """How the process of a call ended, as the broker observed it. Times in seconds, sizes in bytes.
 
-    `answer` is the first frame that it sent. `status` is its exit status as its parent reported it; None if there is no report:
-    a complete answer at the end of the stream needs none, and a sandbox that died has none. `stop` is why the broker ended it.
-    `extra` is True if it sent more than one answer.
+    `answer` is the first frame that it sent. `status` is its exit status as its parent reported it; None if there is no
+    report: a complete answer at the end of the stream needs none, and a sandbox that died has none. `stop` is why the
+    broker ended it. `extra` is True if it sent more than one answer.
     """
 
     answer: bytes | None
@@ -79,10 +79,12 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """The result of one confined call. `code` None: it succeeded, and `value` is not yet checked against the tool's schema.
+    """The result of one confined call.
 
-    `error` is the name of the declared error, with code `tool_failed`. `scratch` holds the written files until it is committed or
-    discarded; None if the call failed or may not write.
+    `code` None: it succeeded, and `value` is not yet checked against the tool's schema.
+
+    `error` is the name of the declared error, with code `tool_failed`. `scratch` holds the written files until it is
+    committed or discarded; None if the call failed or may not write.
     """
 
     code: Code | None
@@ -119,7 +121,8 @@ class GuestAnswer:
 def classify(profile: Profile, ending: Ending, *, declared: Mapping[str, str]) -> GuestAnswer:
     """One code for one ending. What the broker observed decides before anything that the process reports about itself.
 
-    The order of the checks is therefore fixed: the broker's own stop, the exit status, a second answer, the first answer.
+    The order of the checks is therefore fixed: the broker's own stop, the exit status, a second answer, the first
+    answer.
     """
     if ending.stop is not None:
         return _stopped(profile, ending, ending.stop)
@@ -184,7 +187,8 @@ def _died(profile: Profile, ending: Ending) -> GuestAnswer:
         return GuestAnswer(code="tool_crashed", message="the sandbox ended without a result")
     if status >= 0:
         return GuestAnswer(code="tool_crashed", message=f"the tool exited with status {status} and gave no result")
-    # At the soft limit the kernel sends SIGXCPU, at the hard one SIGKILL, which others can send too: there the time decides.
+    # At the soft limit the kernel sends SIGXCPU, at the hard one SIGKILL, which others can send too: there the time
+    # decides.
     if -status == signal.SIGXCPU or (-status == signal.SIGKILL and ending.cpu_s >= profile.cpu):
         return _exhausted(profile, "cpu", ending.cpu_s)
     try:

@@ -1,7 +1,7 @@
 """One running sandbox, from the broker's side: start it, the pipes and sockets to it, kill it.
 
-It cannot prevent its end. In the full tier the broker has a handle (pidfd) on its first process, whose end ends the whole pid
-namespace; in the landlock tier a guard process outside the sandbox kills what is left.
+It cannot prevent its end. In the full tier the broker has a handle (pidfd) on its first process, whose end ends the
+whole pid namespace; in the landlock tier a guard process outside the sandbox kills what is left.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ _GUARD_SECONDS: Final = 30.0  # it needs far less, unless it was stopped (SIGSTO
 class DidNotStart(Exception):
     """The sandbox ended before it was locked down. The text is what it printed.
 
-    `silent`: it printed nothing, so it was killed from outside. That is no property of this machine, so another start may work.
+    `silent`: it printed nothing, so it was killed from outside. That is no property of this machine, so another start
+    may work.
     """
 
     def __init__(self, printed: str) -> None:
@@ -67,7 +68,8 @@ def boundary(
 ) -> dict[str, Json]:
     """The boundary frame: what `inside.lock_down` needs. Its paths hold inside the sandbox.
 
-    `warm`: the sandbox serves many calls. `network`: the part of `Handover`, or None. `observed`: the second filter asks the broker.
+    `warm`: the sandbox serves many calls. `network`: the part of `Handover`, or None. `observed`: the second filter
+    asks the broker.
 
     Raises:
         DidNotStart: there is no filter of system calls for this machine.
@@ -76,7 +78,7 @@ def boundary(
     if machine is None:
         raise DidNotStart("there is no filter of system calls for this machine's architecture")
     programs, namespaces = bool(profile.executables), profile.tier == "full"
-    # Databases ask who holds a lock. Other tools must not: the answer tells one process about another.
+    # Databases ask who holds a lock. Other tools must not: the answer shows one process the locks of another.
     locks = bool(programs or profile.stores or profile.read_stores)
 
     def first_layer(*, mounts: bool) -> str:
@@ -126,8 +128,8 @@ def environment(profile: Profile, at: Places) -> dict[str, str]:
 def make_base(profile: Profile, scratch_folders: Sequence[str] = ()) -> str | None:
     """A temporary folder for scratch, in the tier without mounts; None in the full tier. Remove it with `remove_base`.
 
-    `scratch_folders` are the random names of the folders for a warm tool's calls. Mode 0100 on their parent then lets a process
-    open a folder whose name it knows, and neither list nor add any.
+    `scratch_folders` are the random names of the folders for a warm tool's calls. Mode 0100 on their parent then lets a
+    process open a folder whose name it knows, and neither list nor add any.
     """
     if profile.tier == "full":
         return None
@@ -155,10 +157,11 @@ def group_memory(profile: Profile, calls: int) -> int:
 class Process:
     """One running sandbox, and the broker's ends of its channel, its control socket and its pipe for prints.
 
-    Leaving the context kills everything in it. In the tier without namespaces, the guard (`guest/guard.py`) does that when the
-    broker's end of the channel closes. `egress` serves the sandbox's listener, if its profile has a network.
+    Leaving the context kills everything in it. In the tier without namespaces, the guard (`guest/guard.py`) does that
+    when the broker's end of the channel closes. `egress` serves the sandbox's listener, if its profile has a network.
 
-    INVARIANT: it is entered and left in one thread. `--die-with-parent` makes bubblewrap die with the thread that started it.
+    INVARIANT: it is entered and left in one thread. `--die-with-parent` makes bubblewrap die with the thread that
+    started it.
     """
 
     def __init__(
@@ -224,7 +227,8 @@ class Process:
     ) -> None:
         self.kill()
         if self._process is not None:
-            # It was killed, so this takes a moment. It blocks because a second cancellation must not leave the process unreaped.
+            # It was killed, so this takes a moment. It blocks because a second cancellation must not leave the process
+            # unreaped.
             try:
                 self._process.wait(_GUARD_SECONDS if self._guarded else None)
             except subprocess.TimeoutExpired:
@@ -243,7 +247,8 @@ class Process:
     def receive(self) -> bytes:
         """The next bytes on the control socket; empty at its end.
 
-        INVARIANT: the handle on the first process comes with its first message, before code of the tool runs; later ones are closed.
+        INVARIANT: the handle on the first process comes with its first message, before code of the tool runs; later
+        ones are closed.
 
         Raises:
             BlockingIOError: there is nothing to read now.
@@ -262,7 +267,10 @@ class Process:
         return None if self.handover is None else self.handover.boundary_part
 
     def limit(self, memory: int, processes: int) -> None:
-        """Limit all of its processes together, if a control group is delegated. Call it after the lock-down, before the tool runs."""
+        """Limit all of its processes together, if a control group is delegated.
+
+        Call it after the lock-down, before the tool runs.
+        """
         parent = delegated()
         if parent is None or self._process is None:
             return
@@ -272,10 +280,10 @@ class Process:
                 self._group.add(pid)
 
     def kill(self) -> None:
-        """Kill everything in the sandbox: SIGKILL to its first process ends the namespace; a guard sees the closed channel.
+        """Kill everything in the sandbox: SIGKILL for its first process ends the namespace; a guard gets a closed channel.
 
-        The order matters. Bubblewrap is killed last: if it dies before it has tied the first process to itself, that process
-        would go on without a parent that ends it.
+        The order matters. Bubblewrap is killed last: if it dies before it has tied the first process to itself, that
+        process would go on without a parent that ends it.
         """
         if self.channel.fileno() < 0:  # the context was left before
             return

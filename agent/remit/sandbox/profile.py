@@ -109,7 +109,10 @@ class Profile:
 
     @property
     def digest(self) -> str:
-        """Recorded with the attempt. It covers no absolute path and no value of a variable, so it is the same on every machine."""
+        """Recorded with the attempt.
+
+        It covers no absolute path and no value of a variable, so it is the same on every machine.
+        """
         return digest(
             {
                 "tool": self.tool,
@@ -143,7 +146,7 @@ class Profile:
 
     @property
     def root_per_call(self) -> bool:
-        """True if each call of a warm tool gets its own working folder, so that runs with different ones share the warm tool.
+        """True if each call of a warm tool gets its own working folder, so that several runs can share the tool.
 
         Not with a store to write: that is mounted once for all calls, and belongs to one working folder.
         """
@@ -169,9 +172,9 @@ class Profile:
 class Runtime:
     """What every sandbox sees of this machine, read-only.
 
-    `folders` are mounted at their own paths. `links` are (target, path) of symlinks in the root folder. `packages` maps an import
-    name to its path on this machine; `web` has those for tools with network access. `guest_folder` holds `GUEST_FILES`. `account` is
-    the account that root switches to; None: it stays root.
+    `folders` are mounted at their own paths. `links` are (target, path) of symlinks in the root folder. `packages` maps
+    an import name to its path on this machine; `web` has those for tools with network access. `guest_folder` holds
+    `GUEST_FILES`. `account` is the account that root switches to; None: it stays root.
     """
 
     bwrap: Path | None
@@ -268,8 +271,9 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
 def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm: bool = False) -> list[str]:
     """The command line that starts `inside.py` in the profile's tier.
 
-    INVARIANT: nothing secret is on it, because every process of the machine can read it. Variables are sent later, in the call's frame.
-    `files` are the files of the working folder that a tool without trust gets. `warm`: the sandbox serves many calls.
+    INVARIANT: nothing secret is on it, because every process of the machine can read it. Variables are sent later, in
+    the call's frame. `files` are the files of the working folder that a tool without trust gets. `warm`: the sandbox
+    serves many calls.
     """
     at = places(profile, runtime)
     python = [runtime.python, "-I", "-S", "-B", "-X", "utf8", f"{at.guest_folder}/inside.py"]
@@ -281,13 +285,14 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm:
         # Each by name: `--unshare-all` silently skips the user namespace if it may not make one.
         *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
-        # In its own user namespace, and for its first process alone, which mounts and unmounts the scratch folders of calls,
-        # reads what a call asks for by `connect`, and enters folders that the tool cannot.
+        # In its own user namespace, and for its first process alone, which mounts and unmounts the scratch folders of
+        # calls, reads what a call asks for by `connect`, and enters folders that the tool cannot.
         *("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SYS_PTRACE", "--cap-add", "CAP_DAC_READ_SEARCH"),
         *("--cap-add", "CAP_SETPCAP"),  # so that the processes it starts can drop them permanently
         *("--uid", "65534", "--gid", "65534", "--hostname", "sandbox"),
     ]
-    # INVARIANT: no mount target lies beneath a folder that a tool can write: a planted symlink would redirect it (CVE-2026-87766).
+    # INVARIANT: no mount target lies beneath a folder that a tool can write: a planted symlink would redirect it
+    # (CVE-2026-87766).
     for folder in runtime.folders:
         line += ["--ro-bind", folder, folder]
     for target, path in runtime.links:

@@ -37,11 +37,11 @@ class ToolCall:
 
 
 class Exchange:
-    """The two connections to the process of a call: the channel for its frame and its answer, and the pipe for its prints.
+    """The connections to the process of a call: the channel for its frame and its answer, the pipe for its prints.
 
-    It owns neither: whoever made them closes them. `files` are received descriptors that nobody has taken yet, at most one for each
-    file that the call may write; one more ends the call. `stop` is why the broker has to end the call; None while it may go on.
-    `on_print` gets what is printed, as it comes, up to the number of bytes that the result keeps.
+    It owns neither; the caller closes them. `files` are received descriptors that nobody has taken yet, at most one for
+    each file that the call may write; one more ends the call. `stop` is why the broker has to end the call; None while
+    it may go on. `on_print` gets what is printed, as it comes, up to the number of bytes that the result keeps.
     """
 
     def __init__(
@@ -152,7 +152,10 @@ class Exchange:
     # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def send_call(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
-        """Send the granted files and the call. That is one message, unless the call has more files than a message can hold."""
+        """Send the granted files and the call.
+
+        That is one message, unless the call has more files than a message can hold.
+        """
         batch: list[FileGrant] = []
         try:
             for grant in granted.grants():
@@ -248,7 +251,9 @@ class Exchange:
             self._on_channel()  # the end of the channel usually comes together with the answer
 
     def _receive(self) -> bytes:
-        """The next bytes of the answer. The kernel itself drops the descriptors that exceed the number of writable files.
+        """The next bytes of the answer.
+
+        The kernel itself drops the descriptors that exceed the number of writable files.
 
         INVARIANT: a hostile call cannot use up the broker's own descriptors, in one message or in many.
         """
@@ -263,7 +268,10 @@ class Exchange:
     # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def ending(self, started: float, report: Mapping[str, Json] | None) -> Ending:
-        """How the call ended. `started` is a time of the monotonic clock; `report` comes from the parent of the call's process."""
+        """How the call ended.
+
+        `started` is a time of the monotonic clock; `report` comes from the parent of the call's process.
+        """
         size = int.from_bytes(self._answer[:4], "big")
         return Ending(
             answer=bytes(self._answer[4 : 4 + size]) if self.complete else None,

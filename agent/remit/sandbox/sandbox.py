@@ -48,7 +48,7 @@ _WEAKER: Final = (
 
 
 def find_bwrap() -> Path | None:
-    """The bubblewrap to use: $REMIT_BWRAP if set, else the system's from 0.12 on, else the wheel's, else an older system one."""
+    """The bubblewrap to use: $REMIT_BWRAP if set, else the system's if 0.12 or newer, else the wheel's, else the system's."""
     named = os.environ.get("REMIT_BWRAP")
     if named is not None:
         return Path(named) if named and os.access(named, os.X_OK) else None
@@ -70,7 +70,8 @@ class Sandbox:
         bounds: how many warm tools and children may exist.
         on_print: gets what calls print, while they print it.
         egress: the proxy; None: one with the resolver and the certificate authorities of this machine.
-        observed: gets what each call tried to access. Then each call runs in a sandbox of its own, with four times its wall limit.
+        observed: gets what each call tried to access. Then each call runs in a sandbox of its own, with four times its
+            wall limit.
     """
 
     def __init__(
@@ -100,7 +101,8 @@ class Sandbox:
     def shared(cls, accept: Sequence[Confinement]) -> Sandbox:
         """The sandbox of this process for those tiers, shared by its runs; callers must not close it.
 
-        A later run finds the tools warm that an earlier one used. No process of a tool serves two users or two workspaces.
+        A later run finds the tools warm that an earlier one used. No process of a tool serves two users or two
+        workspaces.
         """
         key = (os.getpid(), tuple(accept), os.environ.get("REMIT_BWRAP"), os.environ.get("PATH"))
         with _sharing:
@@ -192,7 +194,8 @@ class Sandbox:
     async def _observe(
         self, profile: Profile, call: ToolCall, context: CallContext, report: Callable[[Profile, Observed], None]
     ) -> Output:
-        # Each observed system call waits for an answer of the broker, so the wall limit of the manifest would be too short.
+        # Each observed system call waits for an answer of the broker, so the wall limit of the manifest would be too
+        # short.
         slower = replace(profile, wall=_OBSERVED_SLOWDOWN * profile.wall)
         observer = Observer(slower, self._runtime())
         output = await perform(slower, self._runtime(), call, context=context, observer=observer)

@@ -1,4 +1,4 @@
-"""Puts written files in place: copies each next to its destination, then renames it, beneath the descriptor of the working folder."""
+"""Puts written files in place: copies each next to its destination, then renames it, beneath the working folder."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ class Scratch:
 
     def _stage(self, name: str, source: int) -> tuple[int, str, str, Change]:
         parent, _, last = name.rpartition("/")
-        # Opened once: the copy and the rename use this very folder, even if its name is swapped for a symlink meanwhile.
+        # Opened once: the copy and the rename use this very folder, even if its name is swapped for a symlink
+        # meanwhile.
         folder = make_folders(self._root, parent or ".")
         temporary = (
             f".remit-{secrets.token_hex(8)}"  # random, and opened with O_EXCL: no link can be planted there before

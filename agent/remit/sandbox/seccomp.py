@@ -1,9 +1,9 @@
 """The filters of system calls (seccomp). A call that is not listed is refused.
 
-They are assembled by the broker, once for each kind of sandbox, and sent to it as bytes. There are two layers: the first is loaded
-before code of a tool runs, the second by the process of one call. In the first layer of a warm tool, some calls notify the
-supervisor (`guest/supervisor.py`): those that a call may make and its base, which has the tool's code for all calls, may not. The
-length of the list costs nothing: since Linux 5.11 the kernel caches which numbers are always allowed.
+The broker assembles them, once for each kind of sandbox, and sends them to it as bytes. There are two layers: the first
+is loaded before code of a tool runs, the second by the process of one call. In the first layer of a warm tool, some
+system calls notify the supervisor (`guest/supervisor.py`): those that the process of a call may make, and the base may
+not. The length of the list costs nothing: since Linux 5.11 the kernel caches which numbers are always allowed.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ CONDITIONAL: Final[_Numbers] = {
     "accept4": (288, 242), "flock": (73, 32), "preadv2": (327, 286), "mincore": (27, 232),
     "execveat": (322, 281), "fchmodat2": (452, 452), "socket": (41, 198), "connect": (42, 203), "seccomp": (317, 277),
 }  # fmt: skip
-# The calls of an observed process that notify the broker. It continues those that the first layer allows, and refuses the others
-# with the error of that layer.
+# The calls of an observed process that notify the broker. It continues those that the first layer allows, and refuses
+# the others with the error of that layer.
 OPENING: Final[_Numbers] = {name: CONDITIONAL[name] for name in ("open", "openat", "creat")}
 STARTING: Final[_Numbers] = {name: CONDITIONAL[name] for name in ("execve", "execveat")}
 FORKING: Final[_Numbers] = {name: CONDITIONAL[name] for name in ("fork", "vfork", "clone")}
@@ -84,14 +84,14 @@ NAMING: Final[_Numbers] = {
     **{name: ALLOWED[name] for name in ("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat")},
     **{name: ALLOWED[name] for name in ("unlink", "unlinkat", "rmdir", "truncate")},
 }
-# Answered with ENOSYS, so that libc falls back to calls whose flags a filter can read: `clone3` and `openat2` have theirs behind a
-# pointer.
+# Answered with ENOSYS, so that libc falls back to calls whose flags a filter can read: `clone3` and `openat2` have
+# theirs behind a pointer.
 ABSENT: Final[_Numbers] = {
     "clone3": (435, 435), "openat2": (437, 437), "cachestat": (451, 451), "map_shadow_stack": (453, 453),
     "mseal": (462, 462),
 }  # fmt: skip
-# Answered with ENOTSUP, like a file system without extended attributes: programs that copy files ask for them first and then go on.
-# Landlock does not restrict reading them.
+# Answered with ENOTSUP, like a file system without extended attributes: programs that copy files ask for them first and
+# then go on. Landlock does not restrict reading them.
 UNSUPPORTED: Final[_Numbers] = {
     "getxattr": (191, 8), "lgetxattr": (192, 9), "fgetxattr": (193, 10), "listxattr": (194, 11), "llistxattr": (195, 12),
     "flistxattr": (196, 13),
@@ -125,13 +125,14 @@ _THREAD = 0x00010000
 _CREATES = 0o100 | 0o20000000  # O_CREAT | __O_TMPFILE
 _SET_ID = 0o6000
 _FAST_OPEN = 0x20000000  # MSG_FASTOPEN connects
-# TCGETS, TCGETS2, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Not TIOCSTI, which types into a terminal, and
-# none that sets the owner or the flags of a file.
+# TCGETS, TCGETS2, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Not TIOCSTI, which types into a
+# terminal, and none that sets the owner or the flags of a file.
 _DEVICE_CONTROLS = (0x5401, 0x802C542A, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-# DUPFD, GETFD, SETFD, GETFL, SETFL, locks, DUPFD_CLOEXEC, pipe sizes. Not F_SETOWN, whose process gets signals, and no lease or
-# directory watch.
+# DUPFD, GETFD, SETFD, GETFL, SETFL, locks, DUPFD_CLOEXEC, pipe sizes. Not F_SETOWN, whose process gets signals, and no
+# lease or directory watch.
 _FILE_CONTROLS = (0, 1, 2, 3, 4, 6, 7, 37, 38, 1030, 1031, 1032)
-# GETLK, OFD_GETLK: any readable file can be locked for reading, and only these calls show one process the lock of another.
+# GETLK, OFD_GETLK: any readable file can be locked for reading, and only these calls show one process the lock of
+# another.
 _LOCK_QUERIES = (5, 36)
 _NO_WAIT = 0x8  # RWF_NOWAIT shows which parts of a file are cached, so what others have read
 _SHARED, _ANONYMOUS, _WRITTEN = 0x1, 0x20, 0x2  # MAP_SHARED, MAP_ANONYMOUS, PROT_WRITE
@@ -166,9 +167,12 @@ def boundary_filter(
     Args:
         machine: the architecture.
         programs: the tool may start programs.
-        namespaces: the tier has mounts, so that changing modes and times is harmless: what lies outside is mounted read-only.
-        network: plain TCP connections, in a network namespace where the only thing to connect to is the proxy's listener.
-        observed: calls that the second layer notifies the broker of pass this layer; refused here, the broker would not see them.
+        namespaces: the tier has mounts, so that changing modes and times is harmless: what lies outside is mounted
+            read-only.
+        network: plain TCP connections, in a network namespace where the only thing to connect to is the proxy's
+            listener.
+        observed: calls that the second layer notifies the broker of pass this layer; refused here, the broker would not
+            see them.
         locks: asking who holds a lock, as databases do.
     """
     rules = _boundary_rules(programs=programs, namespaces=namespaces, network=network, locks=locks)
@@ -181,12 +185,12 @@ def boundary_filter(
 def base_filter(machine: Machine, *, namespaces: bool, network: bool, locks: bool) -> bytes:
     """The first layer of a warm tool, for its base and all children, which inherit it.
 
-    A filter cannot distinguish them: it sees numbers and arguments, not which process asks. So whatever depends on the process
-    notifies the supervisor, which can.
+    A filter cannot distinguish them: it sees numbers and arguments, not which process asks. So whatever depends on the
+    process notifies the supervisor, which can.
     """
     rules = _boundary_rules(programs=False, namespaces=namespaces, network=network, locks=locks)
-    # wait4 and waitid: nothing here has children to wait for. Those that the base forks are the supervisor's, so that the base does
-    # not learn how a call ended.
+    # wait4 and waitid: nothing here has children to wait for. Those that the base forks are the supervisor's, so that
+    # the base does not learn how a call ended.
     rules |= {name: [_DENY] for name in ("fork", "tkill", "wait4", "waitid")}
     rules |= {name: [_NOTIFY] for name in ("kill", "tgkill", "accept4")}
     rules |= {name: [_argument(0), (_EQUAL, 0, 1, 0), _ALLOW, _NOTIFY] for name in (*_QUERIES, "prlimit64")}
@@ -197,7 +201,8 @@ def base_filter(machine: Machine, *, namespaces: bool, network: bool, locks: boo
     rules["sched_setaffinity"] = rules["prlimit64"]
     # Only `setpgid(0, 0)`: joining a group by number would show whether it exists.
     rules["setpgid"] = [_argument(0), (_EQUAL, 1, 0, 0), _DENY, _argument(1), (_EQUAL, 1, 0, 0), _DENY, _ALLOW]
-    # The only fork is the one whose child belongs to the supervisor (`kernel.fork_sibling`), and only with exactly these flags.
+    # The only fork is the one whose child belongs to the supervisor (`kernel.fork_sibling`), and only with exactly
+    # these flags.
     rules["clone"] = [
         _argument(0), (_ANY_BIT, 0, 1, _NEW_NAMESPACES), _DENY, (_ANY_BIT, 1, 0, _THREAD),
         (_EQUAL, 0, 1, kernel.FORK_SIBLING_FLAGS), _NOTIFY, _DENY,
@@ -268,10 +273,12 @@ def _boundary_rules(*, programs: bool, namespaces: bool, network: bool, locks: b
 
 
 def call_filter(machine: Machine, *, programs: bool, namespaces: bool, observed: bool = False) -> bytes:
-    """The second layer: what the process of one call may not do to other processes. `kernel.OWN_PID` stands for its own number.
+    """The second layer: what the process of one call may not do to other processes.
 
-    Without `namespaces` it may not query other processes either: their numbers are those of this machine. `observed`: calls that a
-    manifest can grant notify the broker.
+    `kernel.OWN_PID` stands for its own number.
+
+    Without `namespaces` it may not query other processes either: their numbers are those of this machine. `observed`:
+    calls that a manifest can grant notify the broker.
     """
     # The process has created its ruleset before it loads this filter, so another one could only be the tool's.
     rules: dict[str, list[_Op]] = {"landlock_create_ruleset": [_DENY], "prctl": _except(0, _CONTROLS)}
@@ -298,8 +305,8 @@ def call_filter(machine: Machine, *, programs: bool, namespaces: bool, observed:
 def _argument(index: int) -> _Op:
     """Load the low 32 bits of an argument: the part that the kernel uses for flags, modes, types and pids.
 
-    INVARIANT: little-endian, as both architectures are. The kernel ignores the high half, so a filter must ignore it too: a rule
-    that compared it could be bypassed by setting a high bit.
+    INVARIANT: little-endian, as both architectures are. The kernel ignores the high half, so a filter must ignore it
+    too: a rule that compared it could be bypassed by setting a high bit.
     """
     return (_LOAD, 0, 0, 16 + 8 * index)
 
@@ -336,7 +343,10 @@ def _creating(flags: int, mode: int) -> list[_Op]:
 
 
 def _program(machine: Machine, rules: Mapping[str, list[_Op]], *, listed: bool) -> bytes:
-    """The whole filter. Each rule is a complete body that ends in a return. `listed`: a call without a rule must be in `ALLOWED`."""
+    """The whole filter. Each rule is a complete body that ends in a return.
+
+    `listed`: a call without a rule must be in `ALLOWED`.
+    """
     column = 0 if machine == "x86_64" else 1
     # The architecture comes first: elsewhere a number means another call (`int 0x80` uses the 32-bit numbers).
     ops: list[_Op] = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURE[machine]), _KILL, (_LOAD, 0, 0, 0)]

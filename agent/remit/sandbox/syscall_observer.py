@@ -1,11 +1,13 @@
 """Records what one call really does: files, names, programs, sockets. The kernel notifies the broker of each (seccomp).
 
-An observed call runs in the same sandbox as any other. Only its second filter differs: it notifies the broker of the system calls
-that a manifest can grant. The broker answers what the filter would have answered, so the tool gets the results of a normal run.
+An observed call runs in the same sandbox as any other. Only its second filter differs: it notifies the broker of the
+system calls that a manifest can grant. The broker answers what the filter would have answered, so the tool gets the
+results of a normal run.
 
-Every system call of the tool and of all that it starts is recorded, made by Python, a C library or a program. Two things are not:
-what C code reads from its environment, because that is no system call; and what a tool hides on purpose, because it can change a
-path in its memory after the broker has read it. The sandbox stops that, too; this module only reports.
+Every system call of the tool and of all that it starts is recorded, made by Python, a C library or a program. Two
+things are not: what C code reads from its environment, because that is no system call; and what a tool hides on
+purpose, because it can change a path in its memory after the broker has read it. The sandbox stops that, too; this
+module only reports.
 """
 
 from __future__ import annotations
@@ -39,8 +41,8 @@ _LONGEST_PATH: Final = 4096
 _MOST: Final = 100_000  # recorded events of one call; further notifications are answered and not recorded
 _GUEST_FLAGS: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # with these, `onecall` opens the written files
 
-# Which arguments of a system call are paths: for each, (descriptor of the folder or None, path, flags or None). Making or removing
-# a name counts as writing it.
+# Which arguments of a system call are paths: for each, (descriptor of the folder or None, path, flags or None). Making
+# or removing a name counts as writing it.
 _Place: TypeAlias = tuple[int | None, int, int | None]
 _PLACES: Final[Mapping[str, tuple[_Place, ...]]] = {
     "open": ((None, 0, 1),), "creat": ((None, 0, None),), "openat": ((0, 1, 2),),
@@ -57,8 +59,8 @@ _PLACES: Final[Mapping[str, tuple[_Place, ...]]] = {
 class ObservedAccess:
     """One access that a call tried, whether it succeeded or not.
 
-    `what` is a path relative to the working folder, or an absolute path outside it; or the name of a program; or a kind of socket.
-    `decided` is True if the decision or the manifest grants it, `inside` if it lies in the working folder.
+    `what` is a path relative to the working folder, or an absolute path outside it; or the name of a program; or a kind
+    of socket. `decided` is True if the decision or the manifest grants it, `inside` if it lies in the working folder.
     """
 
     doing: Doing
@@ -69,8 +71,11 @@ class ObservedAccess:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """All accesses of one call. `variables` are the environment variables that it has and read; `lacking` are those that the tool's
-    own code looked up and did not find. Both are known for Python code only."""
+    """All accesses of one call.
+
+    `variables` are the environment variables that it has and read; `lacking` are those that the tool's own code looked
+    up and did not find. Both are known for Python code only.
+    """
 
     seen: tuple[ObservedAccess, ...] = ()
     variables: tuple[str, ...] = ()
@@ -134,7 +139,8 @@ class Observer:
         event = self._event_of(name, pid, arguments)
         if event is not None and len(self._events) < _MOST and self._still_waits(number):
             self._events[event] = None
-        # INVARIANT: nothing continues that the first layer refuses without observation. Sockets are checked by the first layer itself.
+        # INVARIANT: nothing continues that the first layer refuses without observation. Sockets are checked by the
+        # first layer itself.
         continues = (
             name in OPENING
             or name in NAMING
@@ -149,7 +155,8 @@ class Observer:
     def _still_waits(self, number: int) -> bool:
         """True if the caller still waits.
 
-        INVARIANT: checked after its memory was read. Otherwise the memory may be that of another process with the same number.
+        INVARIANT: checked after its memory was read. Otherwise the memory may be that of another process with the same
+        number.
         """
         try:
             fcntl.ioctl(self._listener, _IS_VALID, struct.pack("=Q", number))
@@ -222,7 +229,10 @@ class _Places:
         return tuple(ObservedAccess(doing="write", what=name, decided=False, inside=True) for name in self._left)
 
     def _name(self, path: str) -> tuple[str, bool]:
-        """The name in the working folder, and True if the path is the copy in scratch. The name is "" for a path elsewhere."""
+        """The name in the working folder, and True if the path is the copy in scratch.
+
+        The name is "" for a path elsewhere.
+        """
         if _beneath(path, [self._root]):
             return os.path.relpath(path, self._root), False
         if self._mirrored and _beneath(path, [self._scratch]):
@@ -249,7 +259,7 @@ class _Places:
         return tuple(accesses)
 
     def _is_scratch_only(self, name: str, copied: bool) -> bool:
-        """True for a file that only exists in scratch, such as a temporary file that is renamed to a granted name when complete."""
+        """True for a file that only exists in scratch, such as one that is renamed to a granted name when complete."""
         if not copied or name in self._profile.writes:
             return False
         if name != "." and not any(_beneath(granted, [name]) for granted in self._profile.writes):

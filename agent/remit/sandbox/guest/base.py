@@ -1,10 +1,11 @@
 """The base of a warm tool (its zygote process): imports the tool once, and is forked for each call.
 
-Threat: an import can replace any function of this file, and could pass data from one call to the next. So nothing in this file is
-relied on after the import. The limits are set in the kernel before: `inside.lock_down`, and the filter whose notifications
-`supervisor.py` answers.
+Threat: an import can replace any function of this file, and could pass data from one call to the next. So nothing in
+this file is relied on after the import. The limits are set in the kernel before: `inside.lock_down`, and the filter
+whose notifications `supervisor.py` answers.
 
-* A child belongs to the supervisor (CLONE_PARENT): the base cannot wait for it, and learns neither its exit status nor its usage.
+* A child belongs to the supervisor (CLONE_PARENT): the base cannot wait for it, and learns neither its exit status nor
+  its usage.
 * A child gets its call only after it has closed every descriptor that it inherited.
 * The base cannot write where a child reads, map memory that a child shares, or send a signal.
 """
@@ -38,7 +39,8 @@ def run(boundary: dict[str, Any], line: socket.socket) -> NoReturn:
         onecall.close_others([line.fileno()])
         listener = kernel.install_with_listener(bytes.fromhex(boundary["filter"]))
         socket.send_fds(line, [b"!"], [listener])
-        # The tool's import comes next, so the base must not keep the listener: whoever holds it answers the notifications.
+        # The tool's import comes next, so the base must not keep the listener: the process that has it answers the
+        # notifications.
         os.close(listener)
         line.close()
         module = serving.load(boundary)
@@ -72,8 +74,8 @@ def _warm_up(module: Any) -> None:
 def _one_call(parent: int, boundary: dict[str, Any], module: Any) -> int:
     """Serve one call in a child; return the status that it exits with.
 
-    The order is what the supervisor checks: close everything, then ask for the call by `accept4`. The supervisor saw the first in
-    the kernel's notification, and answers the second by installing the descriptors of the call.
+    The order is what the supervisor checks: close everything, then ask for the call by `accept4`. The supervisor saw
+    the first in the kernel's notification, and answers the second by installing the descriptors of the call.
     """
     kernel.close_all_from(0)
     channel = socket.socket(fileno=kernel.syscall("accept4", 0, 0, 0, 0))

@@ -1,7 +1,9 @@
-"""The guard: the first process of a sandbox without namespaces. It kills every process that is left, and removes the files.
+"""The guard: the first process of a sandbox without namespaces.
 
-It runs no code of the tool and stays outside the lock-down, so the tool cannot signal it. As a child subreaper it stays the ancestor
-of every process that is started below it, even of a daemon in a session of its own.
+It kills every process that is left, and removes the files.
+
+It runs no code of the tool and stays outside the lock-down, so the tool cannot signal it. As a child subreaper it stays
+the ancestor of every process that is started below it, even of a daemon in a session of its own.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ else:
 def start(channel: socket.socket, folder: str) -> None:
     """Fork, and return in the child. This process becomes the guard, and never returns.
 
-    It kills the child and all of its descendants when the broker closes the channel or the child ends. Then it removes `folder`, the
-    temporary folder of the sandbox, because a broker that was killed cannot.
+    It kills the child and all of its descendants when the broker closes the channel or the child ends. Then it removes
+    `folder`, the temporary folder of the sandbox, because a broker that was killed cannot.
     """
     kernel.adopt_orphans()
     own = os.getpid()

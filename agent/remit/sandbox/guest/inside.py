@@ -1,12 +1,12 @@
 """The first program in the sandbox. It trusts the broker, drops its own rights, and only then runs the tool.
 
-    lock_down         once per sandbox: everything that the manifest does not allow for any call
+    lock_down         once per sandbox: drop everything that the manifest does not allow for any call
     one call          this process forks the process of the call, waits for it, and reports its end
-    many calls        `supervisor.py` keeps a process that has imported the tool (`base.py`), and each call runs in a fork of it
+    many calls        `supervisor.py` keeps a process that has imported the tool (`base.py`); each call is a fork of it
 
-Run by path with `python -I -S -B`; standard library only (and pydantic, for the tool's own types). Descriptor 0 is the channel to
-the broker, 1 the control socket of this process alone, 2 the pipe for prints. A frame is a length of four bytes, then JSON;
-descriptors are sent with the length.
+Run by path with `python -I -S -B`; standard library only (and pydantic, for the tool's own types). Descriptor 0 is the
+channel to the broker, 1 the control socket of this process alone, 2 the pipe for prints. A frame is a length of four
+bytes, then JSON; descriptors are sent with the length.
 """
 
 from __future__ import annotations
@@ -96,7 +96,9 @@ def _take_descriptors() -> tuple[socket.socket, int]:
 
 
 def seal_devices(boundary: dict[str, Any]) -> None:
-    """Make the device nodes read-only. They are those of this machine, and a tool that runs as root could change their modes and times.
+    """Make the device nodes read-only.
+
+    They are those of this machine, and a tool that runs as root could change their modes and times.
 
     If nothing can be mounted here, a filter without the system calls for modes and times is used instead.
     """
@@ -120,7 +122,8 @@ def lock_down(boundary: dict[str, Any]) -> None:
     rules = kernel.Ruleset()
     for path, access in onecall.runtime_access(boundary):
         rules.allow_path(path, access)
-    # Without mounts it cannot be made read-only after the import, and every call could change what the import wrote there.
+    # Without mounts it cannot be made read-only after the import, and every call could change what the import wrote
+    # there.
     rules.allow_path(boundary["temporary"], kernel.CHANGE if full or not boundary["warm"] else kernel.READ)
     rules.allow_path(boundary["scratch"], kernel.CHANGE)
     if not boundary["floating"]:

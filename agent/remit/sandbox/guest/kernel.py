@@ -1,4 +1,4 @@
-"""System calls that Python has no function for, by number, through ctypes: Landlock, openat2, seccomp, mounts and a few more.
+"""System calls without a Python function, by number, through ctypes: Landlock, openat2, seccomp, mounts and others.
 
 Standard library only: this file is also mounted into the sandbox. The numbers are those of x86_64 and aarch64.
 """
@@ -64,7 +64,8 @@ RESOLVE_BENEATH = 0x08
 def open_beneath(root: int, path: str, flags: int, mode: int = 0) -> int:
     """Open `path` beneath the folder `root` (openat2). No symlink is followed, in no part of the path. Close-on-exec.
 
-    The kernel checks each part while it walks the path, so a folder that is swapped for a symlink meanwhile cannot lead out.
+    The kernel checks each part while it walks the path, so a folder that is swapped for a symlink meanwhile cannot lead
+    out.
 
     Raises:
         OSError: ELOOP for a symlink, EXDEV for a path that leaves `root`, or another error of the kernel.
@@ -93,7 +94,10 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def no_new_privileges() -> None:
-    """Ignore set-user-id bits from now on. The kernel loads filters and Landlock layers of ordinary accounts only after this."""
+    """Ignore set-user-id bits from now on.
+
+    The kernel loads filters and Landlock layers of ordinary accounts only after this.
+    """
     syscall("prctl", _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
@@ -110,20 +114,25 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
-# CLONE_PARENT, CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID, SIGCHLD: the only flags with which the filter lets a base fork.
+# CLONE_PARENT, CLONE_CHILD_SETTID, CLONE_CHILD_CLEARTID, SIGCHLD: the only flags with which the filter lets a base
+# fork.
 FORK_SIBLING_FLAGS: Final = 0x8000 | 0x01000000 | 0x00200000 | 17
 _PR_GET_TID_ADDRESS = 40
 
 
 def fork_sibling() -> int:
-    """Fork with CLONE_PARENT: the child belongs to this process's parent, which alone can wait for it. Its number; 0 in the child.
+    """Fork with CLONE_PARENT: the child belongs to this process's parent, which alone can wait for it.
+
+    Its number; 0 in the child.
 
     `os.fork` cannot do this, so its steps are repeated here.
     """
-    # PyDLL keeps the interpreter's lock during the call, as `os.fork` does: no other thread may run Python code in between.
+    # PyDLL keeps the interpreter's lock during the call, as `os.fork` does: no other thread may run Python code in
+    # between.
     held = ctypes.PyDLL(None, use_errno=True)
     held.syscall.restype = ctypes.c_long
-    # The C library caches the thread's number at this address. With CHILD_SETTID the kernel writes the child's number there.
+    # The C library caches the thread's number at this address. With CHILD_SETTID the kernel writes the child's number
+    # there.
     own = ctypes.c_void_p()
     held.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(own), 0, 0, 0)
     place = ctypes.c_void_p(own.value)
@@ -207,7 +216,8 @@ def unmount(at: str) -> None:
 
 def mount_read_only(at: str) -> None:
     """Make the mount at that path read-only."""
-    # A remount replaces all flags, so those that are set are repeated: in a user namespace, the kernel refuses to remove them.
+    # A remount replaces all flags, so those that are set are repeated: in a user namespace, the kernel refuses to
+    # remove them.
     kept = os.statvfs(at).f_flag & (_MS_NOSUID | _MS_NODEV | _MS_NOEXEC)
     syscall("mount", None, os.fsencode(at) + b"\0", None, _MS_REMOUNT | _MS_BIND | _MS_RDONLY | kept, None)
 
@@ -225,7 +235,10 @@ def open_detached_clone(at: str) -> int:
 
 
 def bind_mount(folder: int, at: str) -> None:
-    """Bind-mount the folder of the descriptor at another path, too. It keeps the flags of the mount that it was opened through."""
+    """Bind-mount the folder of the descriptor at another path, too.
+
+    It keeps the flags of the mount that it was opened through.
+    """
     tree = syscall("open_tree", folder, b"\0", 1 | os.O_CLOEXEC | 0x1000 | 0x8000)  # CLONE, AT_EMPTY_PATH, AT_RECURSIVE
     try:
         syscall("move_mount", tree, b"\0", -100, os.fsencode(at) + b"\0", 4)  # MOVE_MOUNT_F_EMPTY_PATH
@@ -273,10 +286,14 @@ def landlock_abi() -> int:
 
 
 class Ruleset:
-    """One Landlock layer. What no rule allows is refused. TCP ports and signals to the outside are refused always, if the kernel can."""
+    """One Landlock layer. What no rule allows is refused.
+
+    TCP ports and signals to the outside are refused always, if the kernel can.
+    """
 
     def __init__(self) -> None:
-        # The size of the attributes names the version that the caller knows, so older kernels get the shorter structure.
+        # The size of the attributes names the version that the caller knows, so older kernels get the shorter
+        # structure.
         abi = landlock_abi()
         self._handled = _HANDLED_BY_ABI[min(abi, 5)]
         network = 0b11 if abi >= 4 else 0  # bind and connect TCP
@@ -333,7 +350,7 @@ def install_with_listener(program: bytes) -> int:
 
 
 def _prepared(program: bytes) -> tuple[bytes, ctypes.Array[ctypes.c_char]]:
-    """The header that the kernel reads, and the memory that it points to: the caller must keep both until the filter is loaded."""
+    """The header for the kernel, and the memory that it points to. The caller keeps both until the filter is loaded."""
     program = program.replace(struct.pack("=I", OWN_PID), struct.pack("=I", os.getpid()))
     buffer = ctypes.create_string_buffer(program, len(program))
     return struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(buffer)), buffer

@@ -1,7 +1,7 @@
 """Seccomp user notifications: a filter holds a system call until this process answers it.
 
-Standard library only. The numbers and arguments in a notification come from the kernel and can be relied on. What a pointer argument
-points to is memory of the caller, which can change at any time.
+Standard library only. The numbers and arguments in a notification come from the kernel and can be relied on. What a
+pointer argument points to is memory of the caller, which can change at any time.
 """
 
 from __future__ import annotations
@@ -20,7 +20,10 @@ _AT_NUMBER = 1  # SECCOMP_ADDFD_FLAG_SETFD
 
 @dataclass(frozen=True)
 class Notice:
-    """One system call that waits for its answer. `thread` is the caller, `number` the call, `id` the kernel's name of the notification."""
+    """One system call that waits for its answer.
+
+    `thread` is the caller, `number` the call, `id` the kernel's name of the notification.
+    """
 
     id: int
     thread: int

@@ -1,7 +1,8 @@
-"""One call in a process of its own: prepare the rules, narrow them to what was granted, run the tool, send the answer, end.
+"""One call in a process of its own: prepare the rules, narrow them to the granted files, run the tool, send the answer.
 
-Standard library only. Everything here is trusted until `serve` imports or calls the tool, and nothing is after that. In a warm tool
-the import ran before and may have replaced these functions: then the first layer (`inside.lock_down`) and the supervisor hold.
+Standard library only. Everything here is trusted until `serve` imports or calls the tool, and nothing is after that. In
+a warm tool the import ran before and may have replaced these functions: then the first layer (`inside.lock_down`) and
+the supervisor hold.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def send(channel: socket.socket, body: bytes, descriptors: list[int]) -> None:
-    """Send the answer and close the channel for writing: its end tells the broker that the answer is complete."""
+    """Send the answer and close the channel for writing: the broker takes that as the end of the answer."""
     message = len(body).to_bytes(4, "big") + body
     sent = socket.send_fds(channel, [message], descriptors) if descriptors else channel.send(message)
     if sent < len(message):
@@ -70,8 +71,8 @@ def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
 def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
     """Prepare the part of the second layer that is the same for every call.
 
-    INVARIANT: only the three standard descriptors, `keep` and the ruleset stay open. An inherited descriptor would keep the access
-    that it was opened with, whatever Landlock allows later.
+    INVARIANT: only the three standard descriptors, `keep` and the ruleset stay open. An inherited descriptor would keep
+    the access that it was opened with, whatever Landlock allows later.
     """
     rules = kernel.Ruleset()
     for path, access in runtime_access(boundary):
@@ -93,7 +94,8 @@ def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
 def be_observed(channel: socket.socket, boundary: dict[str, Any]) -> None:
     """Load the filter that notifies the broker, and send the listener to it.
 
-    INVARIANT: no code of the tool has run, and the tool never has the listener: whoever has it answers the notifications.
+    INVARIANT: no code of the tool has run, and the tool never has the listener: the process that has it answers the
+    notifications.
     """
     listener = kernel.install_with_listener(bytes.fromhex(boundary["call_filter"]))
     socket.send_fds(channel, [b"!"], [listener])
@@ -111,10 +113,13 @@ def close_others(keep: list[int]) -> None:
 
 
 def narrow(channel: socket.socket, boundary: dict[str, Any], rules: kernel.Ruleset | None) -> dict[str, Any]:
-    """Restrict this process to the granted files; return the frame of the call. The broker sends each granted file by descriptor.
+    """Restrict this process to the granted files; return the frame of the call.
+
+    The broker sends each granted file by descriptor.
 
     Without `rules` it is a rehearsal, which restricts nothing.
-    INVARIANT: every received descriptor is closed before the tool runs. Through one of a folder outside, `..` would lead out.
+    INVARIANT: every received descriptor is closed before the tool runs. Through one of a folder outside, `..` would
+    lead out.
     """
     access = {"file": kernel.READ_FILE, "list": kernel.READ_DIR, "store": kernel.STORE, "read_store": kernel.READ}
     while True:
@@ -135,7 +140,7 @@ def narrow(channel: socket.socket, boundary: dict[str, Any], rules: kernel.Rules
 
 
 def _lay_out(boundary: dict[str, Any], layout: dict[str, Any]) -> None:
-    """Enter the folder that the tool starts in: the working folder itself, or scratch with the granted files under their names."""
+    """Enter the tool's current folder: the working folder, or scratch with the granted files under their names."""
     root: str = boundary["root"]
     scratch: str = boundary["scratch"]
     if not layout["mirrored"]:
@@ -218,7 +223,10 @@ def _answer(
 
 
 def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
-    """Run a call that does nothing. It touches the memory that a call needs, so that the real call need not copy those pages."""
+    """Run a call that does nothing.
+
+    It touches the memory that a call needs, so that the real call need not copy those pages.
+    """
     broker, channel = socket.socketpair()
     layout: dict[str, Any] = {"mirrored": False, "reads": [], "writes": [], "whole": []}
     call: dict[str, Any] = {
@@ -251,7 +259,10 @@ def _written(layout: dict[str, Any]) -> dict[str, tuple[int, int, int]]:
 
 
 def _collect(layout: dict[str, Any], before: dict[str, tuple[int, int, int]], answer: dict[str, Any]) -> list[int]:
-    """Open every granted file that the tool changed. The broker gets descriptors, so that no name can be swapped afterwards."""
+    """Open every granted file that the tool changed.
+
+    The broker gets descriptors, so that no name can be swapped afterwards.
+    """
     if not layout["mirrored"]:
         return []
     after = _written(layout)

@@ -1,7 +1,8 @@
 """The network listener of a sandbox: made inside its network namespace, and served by the proxy outside.
 
-Standard library only. A socket belongs to the namespace in which it was made, so the proxy can accept connections from inside while
-the namespace has no other way out. This runs before code of the tool, and no process inside keeps the listener.
+Standard library only. A socket belongs to the namespace in which it was made, so the proxy can accept connections from
+inside while the namespace has no other way out. This runs before code of the tool, and no process inside keeps the
+listener.
 """
 
 from __future__ import annotations
@@ -43,10 +44,13 @@ def hand_out(network: dict[str, Any], folder: str) -> None:
 
 
 def connect(process: int, thread: int, arguments: tuple[int, ...], source: str, port: int) -> int:
-    """Make the connection that a process asked for by `connect`, to the proxy only, from the address of its call. An errno, or 0.
+    """Make the connection that a process asked for by `connect`, to the proxy only, from the address of its call.
 
-    The supervisor connects in its place, instead of letting the call continue: the process could change the address in its memory
-    after it was checked. The address is read once. The socket is a copy of its descriptor, so it cannot be swapped either.
+    An errno, or 0.
+
+    The supervisor connects in its place, instead of letting the call continue: the process could change the address in
+    its memory after it was checked. The address is read once. The socket is a copy of its descriptor, so it cannot be
+    swapped either.
     """
     descriptor, address, size, *_ = arguments
     try:

@@ -1,7 +1,7 @@
 """Scratch folders: where each call of a warm tool writes, so that no other call can find it.
 
-Standard library only. The broker chooses the name, 128 random bits. The folder above them can be entered, and neither listed nor
-changed, so a process that does not know a name cannot reach that folder.
+Standard library only. The broker chooses the name, 128 random bits. The folder above them can be entered, and neither
+listed nor changed, so a process that does not know a name cannot reach that folder.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ class MountedScratchFolders:
         kernel.mount_read_only(folder)
 
     def open(self, name: str, root: list[Any]) -> None:
-        """Make the folder `name`. With one working folder per call, mount it there: `root` is its path beneath `floating`, device and inode.
+        """Make the folder `name`.
+
+        With one working folder per call, mount it there: `root` is its path beneath `floating`, device and inode.
 
         Raises:
             OSError: it cannot be mounted; ESTALE: the working folder was replaced by another one.
@@ -44,7 +46,8 @@ class MountedScratchFolders:
         os.mkdir(f"{own}/work", 0o700)
         folder = self._folder_of(path)
         try:
-            # The broker opened the files of the call in this very folder, so one that took its name meanwhile is refused.
+            # The broker opened the files of the call in this very folder, so one that took its name meanwhile is
+            # refused.
             status = os.fstat(folder)
             if [status.st_dev, status.st_ino] != expected:
                 raise OSError(errno.ESTALE, "the working folder was replaced by another one")

@@ -1,7 +1,7 @@
 """Runs the tool's own code: import it, convert the arguments to its types, call it, convert the result to JSON.
 
-Standard library only (and pydantic, for the tool's own types). It runs after the process has dropped its rights, together with
-untrusted code: what it reports helps the author of the tool, and is never a reason to allow anything.
+Standard library only (and pydantic, for the tool's own types). It runs after the process has dropped its rights,
+together with untrusted code: what it reports helps the author of the tool, and is never a reason to allow anything.
 """
 
 from __future__ import annotations
@@ -71,9 +71,12 @@ def readable(boundary: Mapping[str, Any]) -> list[str]:
 
 
 def load(boundary: Mapping[str, Any]) -> types.ModuleType:
-    """Import the tool's main.py as the module `main`. Its folder is importable, from source only, and so are its packages.
+    """Import the tool's main.py as the module `main`.
 
-    pydantic and its dependencies come from one place, from the tool's packages if these have it: parts of two versions do not fit.
+    Its folder is importable, from source only, and so are its packages.
+
+    pydantic and its dependencies come from one place, from the tool's packages if these have it: parts of two versions
+    do not fit.
 
     Raises:
         BaseException: whatever the tool's import raises.
@@ -293,7 +296,7 @@ def _print_traceback(failure: BaseException, code: str) -> None:
         frames = frames.tb_next
     try:
         traceback.print_exception(failure.with_traceback(frames or failure.__traceback__), limit=-_MOST)
-    except Exception:  # noqa: BLE001 - an exception may carry anything, and standard error may be closed
+    except Exception:  # noqa: BLE001 - an exception may hold anything, and standard error may be closed
         return
 
 
@@ -328,7 +331,7 @@ def describe(module: types.ModuleType) -> dict[str, Any]:
 
 
 def described(function: Callable[..., Any]) -> dict[str, Any]:
-    """The `description`, `input`, `output` and `hidden` parameters of a function; only `problem` if it cannot be an action."""
+    """The `description`, `input`, `output` and `hidden` of a function; only `problem` if it cannot be an action."""
     from pydantic import TypeAdapter, create_model  # noqa: PLC0415 - as above
     from pydantic.errors import PydanticUserError  # noqa: PLC0415
     from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415
@@ -397,7 +400,10 @@ def _interpreter(path: str) -> str | None:
 
 
 def run_command(argv: Sequence[str], limit: int, declared: Mapping[str, str]) -> dict[str, Any]:
-    """Run the manifest's command. Its standard output is the value; exit status n is the error `exit_<n>`, if that is declared."""
+    """Run the manifest's command.
+
+    Its standard output is the value; exit status n is the error `exit_<n>`, if that is declared.
+    """
     process = subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert process.stdout is not None
     output = process.stdout.read(limit + 1)

@@ -2,14 +2,15 @@
 
 It runs no code of the tool, and serves no call itself.
 
-* Orders from the broker, on its channel: `{"fork": n, "scratch_folder": name, "source": address, "root": folder}` with the two
-  descriptors of a call (channel and prints), and `{"end": n}`.
-* Reports to the broker, on its control socket: `locked`, then `ready` after the import, then one line for each child that ended.
-* Notifications of the seccomp filter, which the base and its children share: some system calls are for calls only, or only for
-  the process itself. A filter cannot distinguish processes, so the supervisor answers.
+* Orders from the broker, on its channel: `{"fork": n, "scratch_folder": name, "source": address, "root": folder}` with
+  the two descriptors of a call (channel and prints), and `{"end": n}`.
+* Reports to the broker, on its control socket: `locked`, then `ready` after the import, then one line for each child
+  that ended.
+* Notifications of the seccomp filter, which the base and its children share: some system calls are for calls only, or
+  only for the process itself. A filter cannot distinguish processes, so the supervisor answers.
 
-INVARIANT: it identifies a process by the number that the kernel puts into the notification. Nothing that a process reports about
-itself counts.
+INVARIANT: it identifies a process by the number that the kernel puts into the notification. Nothing that a process
+reports about itself counts.
 """
 
 from __future__ import annotations
@@ -70,7 +71,8 @@ def serve(channel: socket.socket, control: int, boundary: dict[str, Any], lock_d
         os._exit(0)
     kernel.not_dumpable()
     kernel.no_new_privileges()
-    # In the full tier it keeps the capabilities that bubblewrap left it, in its own namespaces: it mounts the scratch folders.
+    # In the full tier it keeps the capabilities that bubblewrap left it, in its own namespaces: it mounts the scratch
+    # folders.
     if boundary["tier"] != "full":
         kernel.drop_capabilities()
     ours, theirs = socket.socketpair()
@@ -203,7 +205,8 @@ class Supervisor:
             return None
         if (child := self._known.get(thread)) is not None:
             return child
-        # Unidentified children are equal copies of the base and still have no call, so the first that notifies gets the oldest order.
+        # Unidentified children are equal copies of the base and still have no call, so the first that notifies gets the
+        # oldest order.
         if self._unidentified and _is_own_child(thread):
             child = self._unidentified.pop(0)
             child.process = thread
@@ -231,8 +234,8 @@ class Supervisor:
     def _imported(self) -> None:
         """The base forks for the first time, so the import is over.
 
-        INVARIANT: from here on, no file that the import could write can be written, by the base or by a child. Otherwise a call could
-        leave something there for the next.
+        INVARIANT: from here on, no file that the import could write can be written, by the base or by a child.
+        Otherwise a call could leave something there for the next.
         """
         if self._boundary["tier"] == "full":
             try:
@@ -245,15 +248,18 @@ class Supervisor:
     def _on_closing(self, notice: notices.Notice) -> None:
         """A process closes all of its descriptors (`close_range` from 0 without flags).
 
-        Continuing is enough: the call itself does it, and a child without a call has no other thread that could keep a descriptor.
-        With a flag (CLOSE_RANGE_CLOEXEC) nothing would be closed yet, so that does not count.
+        Continuing is enough: the call itself does it, and a child without a call has no other thread that could keep a
+        descriptor. With a flag (CLOSE_RANGE_CLOEXEC) nothing would be closed yet, so that does not count.
         """
         child = self._child_of(notice.thread)
         if self._notices.let_continue(notice) and child is not None and notice.arguments[2] & 0xFFFFFFFF == 0:
             child.closed_all = True
 
     def _on_accept(self, notice: notices.Notice) -> None:
-        """A child asks for its call by `accept4`. It gets the descriptors only once, and only after it has closed all others."""
+        """A child asks for its call by `accept4`.
+
+        It gets the descriptors only once, and only after it has closed all others.
+        """
         child = self._child_of(notice.thread)
         if child is None or not child.closed_all or child.has_call or not child.lines:
             self._notices.refuse(notice, errno.EPERM)
@@ -273,7 +279,10 @@ class Supervisor:
         self._notices.answer(notice, _CHANNEL)
 
     def _on_mapping(self, notice: notices.Notice) -> None:
-        """A shared, writable mapping. In the base, every child would share it; a child without a call is still a copy of the base."""
+        """A shared, writable mapping.
+
+        In the base, every child would share it; a child without a call is still a copy of the base.
+        """
         child = self._child_of(notice.thread)
         if child is not None and child.has_call:
             self._notices.let_continue(notice)

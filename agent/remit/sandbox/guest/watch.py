@@ -1,7 +1,7 @@
 """Records what a tool tried to access and was not granted, from the audit events of its interpreter.
 
-Standard library only. It runs together with untrusted code: what it records helps the author of the tool, and is never a reason to
-allow anything.
+Standard library only. It runs together with untrusted code: what it records helps the author of the tool, and is never
+a reason to allow anything.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _IMPORTS = ("<frozen importlib", "<frozen zipimport")  # the import system tries
 class Watch:
     """Records each access that was not granted, with the line of the manifest that would allow it.
 
-    It gets Python's audit events (PEP 578), so it also sees what the tool caught and hid, and does not see what a C library opens.
-    `paused` is True while the code of the sandbox itself works.
+    It gets Python's audit events (PEP 578), so it also sees what the tool caught and hid, and does not see what a C
+    library opens. `paused` is True while the code of the sandbox itself works.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,10 @@ class Watch:
         sys.addaudithook(self._on_audit_event)
 
     def observe(self) -> None:
-        """Record environment variables, too. Reading one is neither an audit event nor a system call, so `os.environ` is wrapped."""
+        """Record environment variables, too.
+
+        Reading one is neither an audit event nor a system call, so `os.environ` is wrapped.
+        """
         given = frozenset(os.environ)
         kind: Any = type(os.environ)
         read = kind.__getitem__
@@ -51,7 +54,10 @@ class Watch:
         kind.__getitem__ = recorded
 
     def _read(self, name: str, given: frozenset[str]) -> None:
-        """Record a variable that exists. A missing one only counts if the tool's own code looked it up: libraries try many."""
+        """Record a variable that exists.
+
+        A missing one only counts if the tool's own code looked it up: libraries try many.
+        """
         frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage] - as below
         while frame.f_back is not None and frame.f_code.co_filename.startswith(("<frozen", os.__file__)):
             frame = frame.f_back
@@ -102,7 +108,10 @@ class Watch:
             return
 
     def _connected(self, database: Any) -> None:
-        """SQLite opens a file for writing and falls back to reading; the name may be a URI. So its open mode shows nothing."""
+        """SQLite opens a file for writing and falls back to reading; the name may be a URI.
+
+        So its open mode shows nothing.
+        """
         if not isinstance(database, (str, bytes, os.PathLike)):
             return
         name = os.fsdecode(cast("str | bytes", os.fspath(database)))

@@ -36,7 +36,8 @@ _FORMAT: Final = 1  # of the installed folder; another number makes every enviro
 class Environment:
     """The packages of one lock file for one interpreter.
 
-    `lock` is the digest of the lock file, the same on every machine. `folder` may not exist yet. `packages` are versions by name.
+    `lock` is the digest of the lock file, the same on every machine. `folder` may not exist yet. `packages` are
+    versions by name.
     """
 
     lock: str
@@ -93,7 +94,9 @@ def check_environment(code: Path) -> Environment | None:
 
 
 def lock_environment(code: Path, *, upgrade: bool = False) -> bool:
-    """Choose versions that have wheels, and write the lock file; True if that changed it. `upgrade`: take the newest versions.
+    """Choose versions that have wheels, and write the lock file; True if that changed it.
+
+    `upgrade`: take the newest versions.
 
     Raises:
         WorkspaceError: a declared package has no wheel.

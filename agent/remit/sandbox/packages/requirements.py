@@ -20,7 +20,8 @@ OLDEST_PYDANTIC: Final = "2.12"  # a tool with a pydantic of its own has its typ
 
 _BEGIN: Final = "# /// script"
 _END: Final = "# ///"
-# The settings of uv that a tool may use: they choose packages and their sources. None of them writes, runs or builds anything.
+# The settings of uv that a tool may use: they choose packages and their sources. None of them writes, runs or builds
+# anything.
 _SETTINGS: Final = frozenset(
     (
         *("index", "index-url", "extra-index-url", "index-strategy", "sources"),
@@ -99,9 +100,10 @@ def _check_settings(declared: DeclaredPackages, table: Mapping[str, Json]) -> No
 
 
 def _blocks(text: str) -> list[tuple[int, str]]:
-    """The line and the TOML of each block, exactly as PEP 723 defines one: uv and Remit must not read two different lists.
+    """The line and the TOML of each block, exactly as PEP 723 defines it: uv and Remit must read the same list.
 
-    A block ends at the last `# ///` in the comment lines after its beginning. Each line is read once, so the time is linear.
+    A block ends at the last `# ///` in the comment lines after its beginning. Each line is read once, so the time is
+    linear.
     """
     lines, blocks, at = text.split("\n"), list[tuple[int, str]](), 0
     while at < len(lines):

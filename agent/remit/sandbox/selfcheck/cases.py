@@ -1,4 +1,6 @@
-"""The escapes that `remit doctor` tries, by name, and what each success would mean. The list is the same for every tier.
+"""The escapes that `remit doctor` tries, by name, and what each success would mean.
+
+The list is the same for every tier.
 
 The code of the attempts is `breakout/main.py`, which runs inside the sandbox.
 """

@@ -1,6 +1,7 @@
 """Finds out whether this machine can confine a tool, and what to do if it cannot.
 
-It never concludes that from a version. The real command line starts a tool that tries to escape, and every attempt must be blocked.
+It never concludes that from a version. The real command line starts a tool that tries to escape, and every attempt must
+be blocked.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ def _report(tier: Tier, runtime: Runtime | None, checks_of: Callable[[_Targets],
         fix = "" if works else "do not run tools on this machine: an escape succeeded; please report it"
         return TierReport(name=tier, works=works, checks=checks, fix=fix)
 
-    # In a thread of its own, because the caller may run in an event loop. It ends after the sandbox does, which dies with it.
+    # In a thread of its own, because the caller may run in an event loop. It ends after the sandbox does, which dies
+    # with it.
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(lambda: asyncio.run(run_checks())).result()
 
@@ -107,7 +109,7 @@ class _PlainCallFailed(Exception):
 
 
 class _Targets:
-    """The targets of the attempts: a folder with a granted and another file, and things outside that must not be accessible."""
+    """The targets of the attempts: a folder with a granted and another file, and things that must not be accessible."""
 
     def __init__(self, tier: Tier, runtime: Runtime, stack: ExitStack) -> None:
         self.tier: Tier = tier
@@ -214,7 +216,10 @@ def _stayed(name: str, result: str) -> Check:
 
 
 def _short_folder() -> str:
-    """A folder with a short path. A socket's path may have 107 bytes; an attempt on a longer one would fail for that, and look blocked."""
+    """A folder with a short path.
+
+    A socket's path may have 107 bytes; an attempt on a longer one would fail for that, and look blocked.
+    """
     usual = tempfile.gettempdir()
     return usual if len(usual) < 60 else "/tmp"  # noqa: S108 - a folder with a random name is made in it
 

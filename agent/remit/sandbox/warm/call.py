@@ -30,7 +30,7 @@ _BOUNDARY: Final = tuple(item.name for item in fields(Profile) if item.name not 
 
 
 def key_of(profile: Profile) -> Hashable:
-    """The key of the zygotes that can serve the profile: all that is not specific to one call, and the identity of its files.
+    """The key of the zygotes that can serve the profile: what is not specific to one call, and the identity of files.
 
     A tool whose files changed, or a folder that was replaced by another one, has another key.
     """
@@ -51,7 +51,10 @@ def key_of(profile: Profile) -> Hashable:
 
 
 def _reach(network: Network) -> Hashable:
-    """The network part of the manifest. What the decision of a single call adds is enforced by the proxy, for that call alone."""
+    """The network part of the manifest.
+
+    What the decision of a single call adds is enforced by the proxy, for that call alone.
+    """
     return network.hosts, network.at_most, network.ranges, network.credentials
 
 
@@ -63,7 +66,8 @@ _seen: dict[str, dict[str, _Stamp]] = {}
 def _stamps(folder: str) -> tuple[object, ...]:
     """The stamps of every entry below the folder. They include the change time (ctime), which no program can set back.
 
-    Adding or removing an entry changes the folder's own stamp, so the last list is complete while every stamp on it is unchanged.
+    Adding or removing an entry changes the folder's own stamp, so the last list is complete while every stamp on it is
+    unchanged.
     """
     known = _seen.get(folder)
     if known is None or not _unchanged(known):

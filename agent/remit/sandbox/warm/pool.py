@@ -1,8 +1,8 @@
-"""The pool of warm tools: one zygote for each key (tool and boundary), idle children forked in advance, one call for each child.
+"""The pool of warm tools: one zygote for each key (tool and boundary), with idle children, one call for each child.
 
-Two sides. Calls come from any event loop: they take an idle child, or wait for one. One thread, the keeper, starts and ends zygotes
-and forks children: bubblewrap dies with the thread that started it, so it must be a thread that lives as long as the pool.
-`lock` guards what both sides use: the idle children, the waiting calls, and which zygote a tool has.
+Two sides. Calls come from any event loop: they take an idle child, or wait for one. One thread, the keeper, starts and
+ends zygotes and forks children: bubblewrap dies with the thread that started it, so that thread must live as long as the
+pool. `lock` guards what both sides use: the idle children, the waiting calls, and which zygote a tool has.
 """
 
 from __future__ import annotations
@@ -92,7 +92,10 @@ class Pool:
             raise
 
     def done(self, child: WarmChild, *, retire: bool) -> None:
-        """Return a child after its call: its descriptors are closed and its process ends. `retire`: end its zygote, too, when it is idle."""
+        """Return a child after its call: its descriptors are closed and its process ends.
+
+        `retire`: end its zygote, too, when it is idle.
+        """
         child.close()
         if retire:  # at once, and not in the keeper: the next call must not get a child of this zygote
             with self.lock:
@@ -180,7 +183,10 @@ class Pool:
         return _SOON_SECONDS if watched else _TICK_SECONDS
 
     def _serve(self, tool: WarmTool) -> None:
-        """Fork children for the calls that wait, and idle ones for those to come. Start or replace the zygote first, if needed."""
+        """Fork children for the calls that wait, and idle ones for those to come.
+
+        Start or replace the zygote first, if needed.
+        """
         zygote = tool.zygote
         if zygote is None:
             if tool.waiting:
@@ -189,7 +195,8 @@ class Pool:
         if not zygote.running:
             return
         if zygote.used_up:
-            # In the landlock tier, the scratch folders of a zygote are made before it starts, so it can have only so many children.
+            # In the landlock tier, the scratch folders of a zygote are made before it starts, so it can have only so
+            # many children.
             self._retire(zygote)
             if not zygote.busy:
                 self._close_zygote(zygote)
@@ -299,7 +306,10 @@ class Pool:
             self._serve(tool)
 
     def _on_starter_end(self, zygote: Zygote) -> None:
-        """Bubblewrap ended before its sandbox, so it was killed. The sandbox must end, too; then its control socket reports that."""
+        """Bubblewrap ended before its sandbox, so it was killed.
+
+        The sandbox must end, too; then its control socket reports that.
+        """
         if zygote in self._zygotes:
             self._selector.unregister(zygote.process.starter)
             zygote.process.kill()

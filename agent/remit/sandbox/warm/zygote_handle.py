@@ -1,7 +1,7 @@
 """The broker's handle on one warm sandbox: a zygote process and its idle children.
 
-The pool's keeper thread starts it and reads from it. What comes from inside is treated as untrusted, even from the supervisor, which
-runs no code of the tool.
+The pool's keeper thread starts it and reads from it. What comes from inside is treated as untrusted, even from the
+supervisor, which runs no code of the tool.
 """
 
 from __future__ import annotations
@@ -35,7 +35,10 @@ Schedule: TypeAlias = Callable[[Callable[[], None]], None]  # runs a task in the
 
 
 class Cold(Exception):
-    """The tool cannot be kept warm: its import fails, or starts threads or processes. Its calls run in sandboxes of their own."""
+    """The tool cannot be kept warm: its import fails, or starts threads or processes.
+
+    Its calls run in sandboxes of their own.
+    """
 
     @property
     def silent(self) -> bool:
@@ -138,7 +141,8 @@ class Waiter:
 class WarmTool:
     """One tool in the pool, and the demand for it.
 
-    `busy` children run calls now, and `peak` is the recent maximum of them. `cold` is why the tool is not kept warm until `cold_until`.
+    `busy` children run calls now, and `peak` is the recent maximum of them. `cold` is why the tool is not kept warm
+    until `cold_until`.
     """
 
     key: Hashable
@@ -287,7 +291,10 @@ class Zygote:
         return bool(data) and len(rest) < 65_536
 
     def _understand(self, line: bytes) -> None:
-        """Handle one line of the supervisor. It runs no code of the tool, but a malformed line ends the sandbox all the same."""
+        """Handle one line of the supervisor.
+
+        It runs no code of the tool, but a malformed line ends the sandbox all the same.
+        """
         if line == b"begun":
             return
         if line in (b"ready", b"locked"):
@@ -346,7 +353,7 @@ class Zygote:
         return bool(data)
 
     def failure(self) -> DidNotStart | Cold:
-        """Why it never became ready: before the lock-down, the sandbox did not start; after it, the tool's import is the cause."""
+        """Why it never became ready: the sandbox did not start, or, after the lock-down, the tool's import failed."""
         self.read_prints()
         if self._locked or self.tool.cold:
             return Cold(self.tool.cold)
@@ -374,7 +381,10 @@ class Zygote:
 
 
 def source_of(number: int) -> str:
-    """The loopback address that a child's connections come from. In a sandbox only the supervisor can bind, so it proves the call."""
+    """The loopback address that a child's connections come from.
+
+    In a sandbox only the supervisor can bind, so it proves the call.
+    """
     return f"127.{1 + (number >> 16) % 250}.{number >> 8 & 255}.{number & 255}"
 
 

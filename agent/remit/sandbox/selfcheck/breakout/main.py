@@ -1,7 +1,7 @@
 """A tool that tries to escape from its sandbox. `remit doctor` runs it.
 
-An attempt that raises an `OSError` was blocked; one that returns has escaped. An attempt that succeeds does no damage: signals are
-number 0, which only checks the permission, and values are set to what they already are.
+An attempt that raises an `OSError` was blocked; one that returns has escaped. An attempt that succeeds does no damage:
+signals are number 0, which only checks the permission, and values are set to what they already are.
 """
 
 from __future__ import annotations
