@@ -151,7 +151,7 @@ replace("close_others", lambda real: lambda keep: None)
     + OFFSET
 )
 
-# -- what a parent can learn ---------------------------------------------------------------------------------------------
+# -- what a parent can learn -------------------------------------------------------------------------------------------
 
 TAUGHT = """
 LEARNT = []

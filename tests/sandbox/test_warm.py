@@ -135,7 +135,7 @@ async def test_calls_of_one_tool_cannot_touch_each_other(harness: ToolHarness) -
     assert (await victim).value == {"alive": True}
 
 
-# -- which calls a zygote may serve ---------------------------------------------------------------------------------------
+# -- which calls a zygote may serve ------------------------------------------------------------------------------------
 
 
 async def test_a_changed_tool_is_never_served_by_the_old_one(harness: ToolHarness) -> None:

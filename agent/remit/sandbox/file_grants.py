@@ -171,6 +171,7 @@ class GrantedFiles:
         except FileNotFoundError as failure:
             raise Refusal("invalid_arguments", "the working folder does not exist") from failure
         try:
+            # Before the sandbox starts: bubblewrap cannot mount a folder that does not exist.
             for store in profile.stores:
                 self._make_store(store)
             self._plan(lambda name: name not in denied and allowed(name))
@@ -265,6 +266,8 @@ class GrantedFiles:
             self.root = -1
 
     def _grant(self, name: str, kind: str, fits: Callable[[int], bool]) -> Iterator[FileGrant]:
+        # O_PATH opens without effect, also a fifo or a device. Its type is checked on the descriptor: the name could be
+        # swapped between a check and the opening.
         try:
             descriptor = kernel.open_beneath(self.root, name, os.O_PATH | os.O_NOFOLLOW)
         except OSError as failure:
@@ -302,6 +305,7 @@ def _refuse_protected(profile: Profile) -> None:
     """Refuse writes to the workspace's own folders and to version control, whatever the policy allows."""
     if not profile.writes:
         return
+    # A second check, besides the policy: a rule that allows too much must not let a tool change its own rules or pins.
     is_workspace = (profile.root / "remit.toml").exists()
     for name in profile.writes:
         parts = name.split("/")

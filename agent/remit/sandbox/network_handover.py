@@ -71,6 +71,8 @@ class Handover:
         Raises:
             OSError: no descriptor has arrived, or it is not the listener.
         """
+        # Not blocking: the sandbox sends the listener before it reports that it is locked down. There is space for more
+        # than one descriptor, because each must be closed if there are too many.
         _, descriptors, _, _ = socket.recv_fds(self._ours, 64, 4, socket.MSG_CMSG_CLOEXEC)
         try:
             listener = _listener(descriptors)
@@ -92,7 +94,7 @@ def _listener(descriptors: list[int]) -> socket.socket:
     listener = socket.socket(fileno=descriptors[0])
     listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if listener.family != socket.AF_INET or not listening or listener.getsockname() != ("127.0.0.1", PORT):
-        listener.detach()
+        listener.detach()  # the caller closes the descriptors
         raise OSError("the sandbox sent a socket that is not its listener")
     return listener
 

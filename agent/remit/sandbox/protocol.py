@@ -49,9 +49,8 @@ class Exchange:
     ) -> None:
         self.files: list[int] = []
         self.stop: Stop | None = None
-        self.on_first_descriptor: Callable[[int], None] | None = (
-            None  # who takes the descriptor on its first byte, where one comes
-        )
+        # Takes the descriptor that an observed call sends before its answer: the listener of its filter.
+        self.on_first_descriptor: Callable[[int], None] | None = None
         self.call_unread = False  # True: the process ended before it read the call, so no code of the tool ran
         self._channel = channel
         self._prints_line = prints
@@ -64,7 +63,7 @@ class Exchange:
         self._answer = bytearray()
         self._open: set[int] = set()
 
-    # ── connections ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── connections ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def watch(self) -> None:
         """Read both connections as data comes, until `unwatch`."""
@@ -149,7 +148,7 @@ class Exchange:
         while self.stop is None and self._on_prints():
             pass
 
-    # ── sending ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def send_call(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
         """Send the granted files and the call.
@@ -203,7 +202,7 @@ class Exchange:
         finally:
             self._loop.remove_writer(self._channel)
 
-    # ── receiving ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── receiving ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_prints(self) -> bool:
         """Read once; False if there is nothing to read, now or ever again."""
@@ -265,7 +264,7 @@ class Exchange:
             self.close(self._channel.fileno())
         return data
 
-    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def ending(self, started: float, report: Mapping[str, Json] | None) -> Ending:
         """How the call ended.

@@ -48,7 +48,7 @@ def run(boundary: dict[str, Any], line: socket.socket) -> NoReturn:
         gc.collect()
         gc.freeze()  # the collector then leaves these objects alone, so a child copies fewer pages
         serving.flush()
-        # Blocks in `clone` until the supervisor has an order for a child; returns False in the child.
+        # Each round blocks in `clone` until the supervisor has an order for a child. In the child the loop ends, with 0.
         while kernel.fork_sibling():
             pass
         status = _one_call(parent, boundary, module)

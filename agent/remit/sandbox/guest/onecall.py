@@ -48,6 +48,7 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
 def send(channel: socket.socket, body: bytes, descriptors: list[int]) -> None:
     """Send the answer and close the channel for writing: the broker takes that as the end of the answer."""
     message = len(body).to_bytes(4, "big") + body
+    # Descriptors can only be sent with the first part; the rest of a long message follows without.
     sent = socket.send_fds(channel, [message], descriptors) if descriptors else channel.send(message)
     if sent < len(message):
         channel.sendall(message[sent:])
@@ -151,6 +152,7 @@ def _lay_out(boundary: dict[str, Any], layout: dict[str, Any]) -> None:
         os.makedirs(folder, exist_ok=True)
     for name in (*layout["writes"], *layout["links"]):
         os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+    # A link for what is only read, a copy for what is written too: the original must not change before the commit.
     for name in layout["links"]:
         with suppress(FileExistsError):
             os.symlink(os.path.join(root, name), name)
@@ -182,7 +184,7 @@ def serve(
         answer, value = _answer(boundary, call, module)
         if answer["kind"] == "value":
             descriptors = _collect(call["layout"], before, answer)
-    except MemoryError:
+    except MemoryError:  # nothing more may be allocated, not even an answer
         send(channel, _MEMORY, [])
         return
     except serving.NotJson as failure:
@@ -203,6 +205,7 @@ def serve(
     if answer["kind"] == "value":
         body = f'{body[:-1]},"value":{value}}}'
     data = body.encode()
+    # The broker would end the call for an answer of this size; so the size itself is the answer.
     if len(data) > boundary["largest_answer"]:
         data, descriptors = json.dumps({"kind": "oversized", "size": len(value.encode())}).encode(), []
     send(channel, data, descriptors)

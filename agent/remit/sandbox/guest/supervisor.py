@@ -129,9 +129,8 @@ class Supervisor:
         self._held: notices.Notice | None = None  # the base, waiting in `clone` until a child is ordered
         self._ready = False
         self._ordered: list[Child] = []  # not forked yet; the base forks them in this order
-        self._unidentified: list[
-            Child
-        ] = []  # forked, but without a notification yet, so their process numbers are unknown
+        # Forked, but without a notification yet, so their process numbers are unknown.
+        self._unidentified: list[Child] = []
         self._known: dict[int, Child] = {}
         self._cleaners: set[int] = set()
         # A signal during `poll` writes to this pipe, so that an ended child is noticed without a race.

@@ -51,7 +51,7 @@ class Pool:
         self._thread: threading.Thread | None = None
         self._closing = False
 
-    # ── a call's side ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── a call's side ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def take(self, key: Hashable, profile: Profile, account: int | None) -> WarmChild:
         """An idle child for this call, as soon as there is one. Return it with `done`, whatever happened.
@@ -137,7 +137,7 @@ class Pool:
         tool.peak = max(tool.peak, tool.busy)
         return child
 
-    # ── the keeper's side ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the keeper's side ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def _run_keeper(self) -> None:
         try:
