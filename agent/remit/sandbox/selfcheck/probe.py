@@ -255,7 +255,7 @@ def _missing(tier: Tier, runtime: Runtime | None) -> str:
     if abi < 1:
         return "use Linux 5.13 or newer, with `landlock` in the kernel's list of security modules (`lsm=`)"
     if tier == "landlock" and not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-        return "mount /proc, or use the full tier: this tier finds the processes that a tool leaves in /proc"
+        return "mount /proc, or use the full tier: this tier looks in /proc for the processes that a tool leaves"
     if tier == "landlock" and abi < LANDLOCK_TIER_ABI:
         return f"use Linux 6.12 or newer: the landlock tier needs Landlock {LANDLOCK_TIER_ABI}, and this kernel has version {abi}"
     return ""
