@@ -129,18 +129,18 @@ def fork_sibling() -> int:
     """
     # PyDLL keeps the interpreter's lock during the call, as `os.fork` does: no other thread may run Python code in
     # between.
-    held = ctypes.PyDLL(None, use_errno=True)
-    held.syscall.restype = ctypes.c_long
+    libc = ctypes.PyDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
     # The C library caches the thread's number at this address. With CHILD_SETTID the kernel writes the child's number
     # there.
     own = ctypes.c_void_p()
-    held.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(own), 0, 0, 0)
+    libc.prctl(_PR_GET_TID_ADDRESS, ctypes.byref(own), 0, 0, 0)
     place = ctypes.c_void_p(own.value)
     words = (place, None) if _X86 else (None, place)  # the order of the last two arguments differs
     # These calls take and release the locks of the import system, and repair the interpreter's state in the child.
     ctypes.pythonapi.PyOS_BeforeFork()
     child = int(
-        held.syscall(ctypes.c_long(syscall_number("clone")), ctypes.c_long(FORK_SIBLING_FLAGS), None, None, *words)
+        libc.syscall(ctypes.c_long(syscall_number("clone")), ctypes.c_long(FORK_SIBLING_FLAGS), None, None, *words)
     )
     if child == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
@@ -339,13 +339,13 @@ OWN_PID: Final = 0x7EADBEEF  # placeholder in a filter for the number of the pro
 
 def install(program: bytes) -> None:
     """Load a filter of `seccomp.py` for this process and all it starts. This cannot be undone."""
-    header, _held = _prepared(program)
+    header, _memory = _prepared(program)
     syscall("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)
 
 
 def install_with_listener(program: bytes) -> int:
     """Load a filter that sends notifications; return its listener, the descriptor on which they are answered."""
-    header, _held = _prepared(program)
+    header, _memory = _prepared(program)
     return syscall("seccomp", 1, _NEW_LISTENER, header)
 
 

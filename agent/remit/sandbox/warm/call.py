@@ -43,14 +43,14 @@ def key_of(profile: Profile) -> Hashable:
         code,
         *(getattr(profile, name) for name in _BOUNDARY),
         *sorted(profile.env),
-        None if profile.network is None else _reach(profile.network),
+        None if profile.network is None else _network_key(profile.network),
         _stamps(code),
         _inode(root),
         *(_inode(f"{root}/stores/{store}") for store in profile.stores),
     )
 
 
-def _reach(network: Network) -> Hashable:
+def _network_key(network: Network) -> Hashable:
     """The network part of the manifest.
 
     What the decision of a single call adds is enforced by the proxy, for that call alone.
