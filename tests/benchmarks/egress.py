@@ -143,7 +143,7 @@ class Confined:
         (base / "tool" / "main.py").write_text(CLIENT)
         self._base = base
         egress = Egress(resolver=Names(otherwise=["127.0.0.1"]), trust=trust())
-        self.sandbox = Sandbox(egress=egress, bounds=Bounds(least=1))
+        self.sandbox = Sandbox(egress=egress, bounds=Bounds(min_ready=1))
 
     async def ask(self, allowed: Network, permit: Permit, url: str, count: int, fresh: bool) -> list[float]:
         profile = Profile(

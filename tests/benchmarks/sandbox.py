@@ -455,7 +455,7 @@ async def memory(base: Path) -> dict[str, float]:
     for standby in (1, 2, 4):
         before = set(below(os.getpid()))
         warm = Warm(base / str(standby))
-        warm.sandbox = Sandbox(accept=("full",), bounds=Bounds(least=standby))
+        warm.sandbox = Sandbox(accept=("full",), bounds=Bounds(min_ready=standby))
         await warm.call("order", ORDER)
         await asyncio.sleep(0.3)
         found[str(standby)] = round(proportional(sorted(set(below(os.getpid())) - before)) / 2**20, 1)

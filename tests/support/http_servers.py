@@ -404,7 +404,7 @@ class Confined:
     def __init__(self, base: Path) -> None:
         self.names = Names()
         self.egress = Egress(resolver=self.names, trust=trust(), idle=20)
-        self.sandbox = Sandbox(egress=self.egress, bounds=Bounds(least=1, tools=2))
+        self.sandbox = Sandbox(egress=self.egress, bounds=Bounds(min_ready=1, max_tools=2))
         self._base = base
         self.bare = base / "bare"  # the same tool, for those that have no network and so no HTTP library
         for folder in ("tool", "work", "bare"):

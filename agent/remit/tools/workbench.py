@@ -165,7 +165,7 @@ def interpreter(
         raise UsageError(f"{name!r} is a command tool: it starts programs, and no interpreter of its own")
     code = workspace.code(name)
     locked = lock_environment(code, upgrade=upgrade)
-    made = make_environment(code, tell=tell)
+    made = make_environment(code, report=tell)
     if made is None:
         return Interpreter(path=Path(sys.executable), packages={}, locked=False)
     return Interpreter(path=made.interpreter, packages=made.packages, locked=locked)
