@@ -91,7 +91,7 @@ from remit.sandbox.egress import requests as request
 from remit.sandbox.egress import response_scrubber as scrub
 from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
-from remit.sandbox.egress.requests import Head, Requests
+from remit.sandbox.egress.requests import Head, RequestReader
 from remit.sandbox.guest import kernel
 from remit.sandbox.selfcheck.probe import TierReport
 from remit.sandbox.warm import call as warm
@@ -201,18 +201,18 @@ def kept_for_good(self: Any, text: str, found: Any) -> None:
     self._known[text] = found
 
 
-HEAD: Final = Requests.head
+HEAD: Final = RequestReader.head
 
 
-async def head_from_its_beginning(self: Requests) -> Head | None:
+async def head_from_its_beginning(self: RequestReader) -> Head | None:
     """Everything that came is looked through for each byte that comes."""
-    while b"\r\n\r\n" not in self._said:
-        re.search(rb"(?<!\r)\n|\r(?!\n|\Z)", self._said)
-        self._said += await self.wire.receive()
+    while b"\r\n\r\n" not in self._buffer:
+        re.search(rb"(?<!\r)\n|\r(?!\n|\Z)", self._buffer)
+        self._buffer += await self.connection.receive()
     return await HEAD(self)
 
 
-TAKE: Final = ClientHelloReader.take
+TAKE: Final = ClientHelloReader.feed
 
 
 def hello_from_its_beginning(self: ClientHelloReader, data: bytes) -> Any:
@@ -498,7 +498,7 @@ def unchecked_hello(patch: pytest.MonkeyPatch) -> None:
     """Any first bytes are the hello of whatever host the tunnel is to."""
 
     async def hello(self: tunnel.Tunnel, name: str) -> bytes:
-        return await self._wire.receive()
+        return await self._connection.receive()
 
     patch.setattr(tunnel.Tunnel, "_hello", hello)
 
@@ -507,13 +507,13 @@ def one_for_all(patch: pytest.MonkeyPatch) -> None:
     """Whatever a connection says, it is the first call's that was let in."""
     earlier = proxy.ProxyListener._admitted
 
-    async def admitted(self: proxy.ProxyListener, requests: Requests, head: Head, address: str) -> None:
-        basic = b"Basic " + base64.b64encode(f"call:{next(iter(self._tickets))}".encode())
+    async def admitted(self: proxy.ProxyListener, requests: RequestReader, head: Head, address: str) -> None:
+        basic = b"Basic " + base64.b64encode(f"call:{next(iter(self._sessions))}".encode())
         fields = [field for field in head.fields if field[0] != b"proxy-authorization"]
         await earlier(self, requests, replace(head, fields=(*fields, (b"proxy-authorization", basic))), address)
 
     patch.setattr(proxy.ProxyListener, "_admitted", admitted)
-    patch.setattr(call_session.CallSession, "is_of", lambda *_: True)
+    patch.setattr(call_session.CallSession, "accepts", lambda *_: True)
 
 
 async def unended(self: call_session.CallSession) -> Sequence[Connection]:
@@ -674,7 +674,7 @@ ABLATIONS: Final = (
     ),
     Ablation(
         name="a ticket for the connections of its own call",
-        remove=(replaced(call_session.CallSession, "is_of", lambda *_: True),),
+        remove=(replaced(call_session.CallSession, "accepts", lambda *_: True),),
         tests=("sandbox/egress/test_tickets.py::test_a_ticket_that_was_stolen_while_its_call_runs_opens_nothing",),
     ),
     Ablation(
@@ -1536,12 +1536,12 @@ ABLATIONS: Final = (
     ),
     brokered(
         "heads that come byte by byte",
-        replaced(Requests, "head", head_from_its_beginning),
+        replaced(RequestReader, "head", head_from_its_beginning),
         tests=("adversarial/test_own_budget.py::test_a_head_that_comes_byte_by_byte_is_looked_at_once",),
     ),
     brokered(
         "hellos that come byte by byte",
-        replaced(ClientHelloReader, "take", hello_from_its_beginning),
+        replaced(ClientHelloReader, "feed", hello_from_its_beginning),
         tests=("adversarial/test_own_budget.py::test_a_hello_that_comes_byte_by_byte_is_looked_at_once",),
     ),
     brokered(
