@@ -110,9 +110,7 @@ from remit.workspace.session import WorkspaceSession
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
 
 DECIDES: Final = ("policy/test_decide.py::test_roles_are_read_through_other_roles",)
-REACHED: Final = (
-    "sandbox/egress/test_protocol.py::test_a_connection_is_used_again_and_one_that_the_server_closed_is_not",
-)
+REACHED: Final = ("sandbox/egress/test_protocol.py::test_an_idle_connection_is_used_again_and_a_closed_one_is_not",)
 ANSWERED: Final = ("broker/test_broker.py::test_an_allowed_call_runs_once_and_its_value_reaches_the_model",)
 IMPORTS: Final = "sandbox/test_import_time.py::test_nothing_that_an_import_prepared_carries_a_word_from_call_to_call"
 DOCTOR: Final = "sandbox/test_sandbox.py::test_the_doctor_tries_every_break_out_and_all_are_held"
@@ -675,7 +673,7 @@ ABLATIONS: Final = (
     Ablation(
         name="a ticket for the connections of its own call",
         remove=(replaced(call_session.CallSession, "accepts", lambda *_: True),),
-        tests=("sandbox/egress/test_tickets.py::test_a_ticket_that_was_stolen_while_its_call_runs_opens_nothing",),
+        tests=("sandbox/egress/test_call_sessions.py::test_the_stolen_token_of_a_running_call_opens_nothing",),
     ),
     Ablation(
         name="an environment of its own",
@@ -780,16 +778,16 @@ ABLATIONS: Final = (
         name="judging addresses",
         remove=(replaced(address, "classify", lambda _: "public"),),
         tests=(
-            "sandbox/egress/test_addresses.py::test_no_spelling_of_an_internal_host_is_reached_directly",
-            "sandbox/egress/test_addresses.py::test_a_name_that_leads_inside_is_refused_by_its_class_alone",
-            "sandbox/egress/test_addresses.py::test_a_name_whose_answer_changes_is_dialled_where_it_was_judged",
+            "sandbox/egress/test_addresses.py::test_no_spelling_of_an_internal_host_is_reached",
+            "sandbox/egress/test_addresses.py::test_a_name_with_an_internal_address_is_refused_and_only_its_class_is_named",
+            "sandbox/egress/test_addresses.py::test_a_name_whose_address_changes_is_checked_again_before_it_is_dialled",
         ),
         still=REACHED,
     ),
     Ablation(
         name="names in one spelling",
         remove=(replaced(request, "canonical_host", lambda _, name: name), replaced(request, "is_address", lambda _: False)),
-        tests=("sandbox/egress/test_addresses.py::test_no_spelling_of_an_internal_host_is_reached_directly",),
+        tests=("sandbox/egress/test_addresses.py::test_no_spelling_of_an_internal_host_is_reached",),
         still=REACHED,
     ),
     Ablation(
@@ -806,33 +804,33 @@ ABLATIONS: Final = (
     Ablation(
         name="the token of a call",
         remove=(one_for_all,),
-        tests=("sandbox/egress/test_protocol.py::test_a_tunnel_stands_only_for_the_call_and_the_host_that_were_decided",),
+        tests=("sandbox/egress/test_protocol.py::test_a_tunnel_is_established_only_for_the_decided_call_and_host",),
         still=REACHED,
     ),
     Ablation(
         name="the name in a TLS hello",
         remove=(unchecked_hello,),
-        tests=("sandbox/egress/test_protocol.py::test_what_is_no_tls_to_that_host_goes_no_further",),
+        tests=("sandbox/egress/test_protocol.py::test_a_tunnel_without_tls_for_its_host_is_closed",),
         still=REACHED,
     ),
     Ablation(
         name="one length, said once",
         remove=(replaced(request, "_check_framing", lambda _: None),),
-        tests=("sandbox/egress/test_protocol.py::test_no_smuggled_request_reaches_the_server_and_a_plain_one_does",),
+        tests=("sandbox/egress/test_protocol.py::test_no_smuggled_request_reaches_the_server_and_a_valid_one_does",),
         still=REACHED,
     ),
     Ablation(
         name="a secret's own host",
         remove=(replaced(network.Network, "credentials_at", lambda self, *_: self.credentials),),
-        tests=("sandbox/egress/test_protocol.py::test_a_secret_goes_to_its_own_host_under_tls_and_the_tool_never_holds_it",),
+        tests=("sandbox/egress/test_protocol.py::test_a_secret_goes_to_its_own_host_under_tls_and_never_to_the_tool",),
         still=REACHED,
     ),
     Ablation(
         name="striking secrets out",
         remove=(replaced(scrub.Scrubber, "clean", lambda _, data: data),),
         tests=(
-            "sandbox/egress/test_protocol.py::test_a_secret_that_is_echoed_is_struck_out_wherever_it_is",
-            "sandbox/egress/test_sandboxed_calls.py::test_a_secret_is_nowhere_in_the_tool_that_uses_it",
+            "sandbox/egress/test_protocol.py::test_an_echoed_secret_is_removed_from_every_part_of_a_response",
+            "sandbox/egress/test_sandboxed_calls.py::test_a_tool_that_uses_a_secret_never_has_its_value",
         ),
         still=REACHED,
     ),
@@ -840,13 +838,13 @@ ABLATIONS: Final = (
         name="answers that can be looked into",
         remove=(replaced(forward, "Body", unopened),),
         threats=("E12",),
-        tests=("sandbox/egress/test_protocol.py::test_an_answer_that_cannot_be_looked_into_does_not_come_back",),
+        tests=("sandbox/egress/test_protocol.py::test_a_response_in_an_unknown_encoding_is_refused",),
         still=REACHED,
     ),
     Ablation(
         name="secrets over several pieces",
         remove=(replaced(scrub.Scrubber, "held", lambda *_: 0),),
-        tests=("sandbox/egress/test_protocol.py::test_a_secret_that_is_echoed_is_struck_out_wherever_it_is",),
+        tests=("sandbox/egress/test_protocol.py::test_an_echoed_secret_is_removed_from_every_part_of_a_response",),
         still=REACHED,
     ),
     Ablation(
@@ -856,13 +854,13 @@ ABLATIONS: Final = (
             replaced(call_session.CallSession, "spend_received", lambda *_: None),
         ),
         threats=("E10",),
-        tests=("sandbox/egress/test_protocol.py::test_a_call_sends_and_receives_no_more_than_its_manifest_says",),
+        tests=("sandbox/egress/test_protocol.py::test_a_call_sends_and_receives_at_most_its_limits",),
         still=REACHED,
     ),
     Ablation(
         name="the end of a call's connections",
         remove=(replaced(call_session.CallSession, "finish", unended),),
-        tests=("sandbox/egress/test_protocol.py::test_a_call_that_is_over_leaves_nothing_half_open",),
+        tests=("sandbox/egress/test_protocol.py::test_the_end_of_a_call_closes_its_connections",),
         still=REACHED,
     ),
     # -- one way in, one way out --
@@ -900,14 +898,14 @@ ABLATIONS: Final = (
     Ablation(
         name="words of our own beside a status",
         remove=(replaced(forward, "reason_of", lambda status: b"bad token CANARY-5d1e77a0"),),
-        tests=("sandbox/egress/test_sent_request.py::test_the_words_beside_a_status_are_never_the_servers",),
+        tests=("sandbox/egress/test_sent_request.py::test_the_reason_phrase_is_never_the_servers",),
         still=REACHED,
     ),
     Ablation(
         name="no header that makes another request of the decided one",
         remove=(never(forward, "check_overrides"),),
         tests=(
-            "sandbox/egress/test_sent_request.py::test_a_header_that_makes_another_request_of_the_decided_one_is_refused_and_recorded",
+            "sandbox/egress/test_sent_request.py::test_a_header_that_overrides_method_url_or_host_is_refused_and_recorded",
         ),
         still=REACHED,
     ),
@@ -916,7 +914,7 @@ ABLATIONS: Final = (
         remove=(replaced(urls, "_part", lambda kind, part: urls._escaped(kind, part, urls._PLAIN)),),
         tests=(
             "core/parsing/test_url_paths.py::test_a_path_that_servers_read_in_two_ways_is_refused",
-            "sandbox/egress/test_sent_request.py::test_a_path_that_the_server_would_read_otherwise_reaches_no_server",
+            "sandbox/egress/test_sent_request.py::test_an_ambiguous_path_reaches_no_server",
         ),
         still=REACHED,
     ),

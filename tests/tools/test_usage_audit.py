@@ -14,7 +14,7 @@ from remit.core.errors import UsageError
 from remit.sandbox import Observed, Sandbox
 from remit.tools.usage_audit import UsageReport, Used, observe_tool
 from remit.workspace.loader import load_workspace
-from support.http_servers import Said, Server
+from support.http_servers import Response, Server
 from support.runs import Remit
 from support.sandbox import ToolHarness, sandbox
 
@@ -87,7 +87,7 @@ def observed(session: Path, name: str = "reporter") -> UsageReport:
 # -- what is granted and used ------------------------------------------------------------------------------------------
 
 
-def test_a_tool_that_uses_what_it_declares_is_told_so(session: Path) -> None:
+def test_a_tool_that_uses_what_it_declares_passes(session: Path) -> None:
     """A file beside the decided one, renamed to it when it is whole, is scratch and no use."""
     write(session, HONEST)
     report = observed(session)
@@ -164,7 +164,7 @@ def act(path: str, report: str) -> str:
 """
 
 
-def test_every_use_that_nothing_grants_is_told_with_its_line(remit: Remit, session: Path) -> None:
+def test_every_undeclared_use_is_reported_with_the_line_that_allows_it(remit: Remit, session: Path) -> None:
     folder = write(session, f"ROOT = '/work'\n{REACHING}", expect="{value: done}", env=[])
     cases = (folder / "cases.yaml").read_text().replace('docs/b.md: "other"', 'docs/b.md: "b", docs/c.md: "c"')
     (folder / "cases.yaml").write_text(cases)
@@ -208,7 +208,7 @@ effect = "read"
 """
 
 
-def test_what_a_program_and_its_own_children_do_is_seen(session: Path) -> None:
+def test_the_use_of_a_program_and_its_children_is_observed(session: Path) -> None:
     folder = session / "tools" / "lines"
     folder.mkdir()
     (folder / "tool.toml").write_text(COMMAND)
@@ -254,10 +254,10 @@ def ask() -> str:
 """
 
 
-def test_hosts_are_judged_by_what_the_proxy_saw(session: Path) -> None:
+def test_hosts_are_compared_with_the_record_of_the_proxy(session: Path) -> None:
     folder = session / "tools" / "web"
     folder.mkdir()
-    with Server(lambda heard: Said(body=b"hello")) as server:
+    with Server(lambda _: Response(body=b"hello")) as server:
         (folder / "tool.toml").write_text(WEB.format(port=server.port))
         (folder / "main.py").write_text(ASK.replace("PORT", str(server.port)))
         (folder / "cases.yaml").write_text("- {note: asks, action: web.ask, expect: {value: hello}}\n")
@@ -270,7 +270,7 @@ def test_hosts_are_judged_by_what_the_proxy_saw(session: Path) -> None:
     assert report.smaller == f'[always]\nhosts = ["GET localhost:{server.port}"]'
 
 
-def test_a_case_that_shows_a_refusal_is_no_use_and_a_failing_case_is_no_proof(session: Path) -> None:
+def test_a_case_that_expects_a_violation_is_not_a_use_and_a_failing_case_fails_the_report(session: Path) -> None:
     reaching = "def act(path: str, report: str) -> str:\n    return open('docs/b.md').read()\n"
     write(session, reaching, expect="{error: sandbox_violation}")
     assert observed(session).undeclared == ()
@@ -288,7 +288,7 @@ def test_an_action_that_no_case_starts_is_not_judged(session: Path) -> None:
     assert report.unjudged == ("reporter.other: no case starts it, so no smaller manifest is suggested",)
 
 
-def test_where_nothing_can_be_observed_the_reason_is_told(session: Path) -> None:
+def test_a_tool_that_cannot_be_observed_is_an_error_with_its_reason(session: Path) -> None:
     folder = write(session, HONEST)
     (folder / "cases.yaml").write_text(
         CASE.replace("docs/a.md", "../a.md").replace("EXPECT", "{error: invalid_arguments}")
@@ -342,7 +342,7 @@ def act(root: str, outside: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("tier", ["full", "landlock"])
-async def test_an_observed_call_meets_what_any_call_meets(tmp_path: Path, tier: Any) -> None:
+async def test_observation_does_not_change_the_result_of_a_call(tmp_path: Path, tier: Any) -> None:
     """Observing decides nothing: what is refused stays refused, with the same error, and what is allowed stays allowed."""
     harness = ToolHarness(base=tmp_path, tier=tier)
     harness.file("logs/a", "decided")

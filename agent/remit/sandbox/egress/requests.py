@@ -150,7 +150,7 @@ def parse_authority(text: str) -> tuple[str, int]:
 def requested_url(head: Head, tunnel: tuple[str, int] | None) -> tuple[str, str, int, Url]:
     """The scheme, name, port and URL that a request is for.
 
-    All of it comes from the target; the Host field must agree. RFC 9112 section 3.2.2 tells a proxy to ignore a
+    All of it comes from the target; the Host field must agree. RFC 9112 section 3.2.2 has a proxy ignore a
     different Host; a refusal shows a confused client, or an attack, instead of hiding it.
 
     Args:
