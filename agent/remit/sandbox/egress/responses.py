@@ -15,7 +15,7 @@ _Framing: TypeAlias = Literal["none", "length", "chunks", "end"]
 def reason_of(status: int) -> bytes:
     """The standard reason phrase of a status, never the server's own.
 
-    A server's phrase is free text that could contain a secret or instructions for the model. RFC 9112 section 4 tells
+    A server's phrase is free text that could contain a secret or instructions for the model. RFC 9112 section 4 asks
     clients to ignore it, so nothing is lost.
     """
     try:
