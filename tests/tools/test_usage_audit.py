@@ -178,7 +178,7 @@ def test_every_undeclared_use_is_reported_with_the_line_that_allows_it(remit: Re
         ("connect", "api.example.com:443"): 'hosts = ["api.example.com:443"]',
         ("write", "cache.bin"): 'write = ["cache.bin"], and an entry of touches that names it',
         ("write", "docs/a.md"): 'write = ["docs/a.md"], and an entry of touches that names it',
-        ("read", "/etc/hosts"): "no line can allow it: a tool uses files of its working folder only",
+        ("read", "/etc/hosts"): "nothing: a tool reaches only its working folder",
         ("variable", "API_TOKEN"): 'env = ["API_TOKEN"]',
     }
     assert {(item["file"], item["line"], item["action"]) for item in result.json["undeclared"]} == {

@@ -22,7 +22,7 @@ from remit.workspace.manifest import Action, Manifest, ManifestTable, Template, 
 
 Use: TypeAlias = Literal["read", "write", "start", "connect", "variable"]
 
-_NOTHING: Final = "no line can allow it: a tool uses files of its working folder only"
+_NOTHING: Final = "nothing: a tool reaches only its working folder"
 _REFUSED: Final = "sandbox_violation"  # a case that expects it shows what is refused, so it counts as no use
 
 
