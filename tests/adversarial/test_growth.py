@@ -75,7 +75,7 @@ from remit.guardrails.repeated import Values
 from remit.guardrails.secret_formats import formats
 from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
-from remit.sandbox.egress.requests import authority, parse_head, tokens
+from remit.sandbox.egress.requests import parse_authority, parse_head, tokens
 from remit.sandbox.egress.response_scrubber import Scrubber
 from remit.workspace.answer_contract import AnswerContract
 
@@ -381,9 +381,9 @@ ROWS: Mapping[str, Row] = {
         lambda n: b"GET " + b"a" * n + b"\r\n\r\n",
         lambda n: b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (n // 6) + b"\r\n",
     ),
-    "sandbox.egress.requests:authority": of(authority, "a", "a:", "a.", "0x", "xn--"),
+    "sandbox.egress.requests:parse_authority": of(parse_authority, "a", "a:", "a.", "0x", "xn--"),
     "sandbox.egress.requests:tokens": of(lambda data: [*tokens(data)], lambda n: b"a, " * (n // 3)),
-    "sandbox.egress.client_hello:ClientHelloReader.take": of(piecewise(lambda: ClientHelloReader().take), hello),
+    "sandbox.egress.client_hello:ClientHelloReader.feed": of(piecewise(lambda: ClientHelloReader().feed), hello),
     "sandbox.egress.response_scrubber:Scrubber.clean": of(
         bytes_of(Scrubber(["aaaab", SECRET]).clean), "a", "aaaab", SECRET[:9]
     ),
@@ -426,9 +426,9 @@ INSIDE: Mapping[str, str] = {
     "guardrails.sanitizer:AlreadySanitized.json": "changes nothing",
     "guardrails.sanitizer:AlreadySanitized.arguments": "changes nothing",
     "sandbox.egress.requests:Head.all": "looks through at most 100 fields",
-    "sandbox.egress.requests:Requests.whole": "reads a body of bounded size, which h11 takes apart; its head is played in test_own_budget.py",
+    "sandbox.egress.requests:RequestReader.complete": "reads a body of bounded size, which h11 takes apart; its head is played in test_own_budget.py",
     "sandbox.egress.requests:malformed": "takes words of the code",
-    "sandbox.egress.requests:url_of": "takes a head whose target is bounded",
+    "sandbox.egress.requests:requested_url": "takes a head whose target is bounded",
     "sandbox.egress.response_scrubber:Body.take": "played as Scrubber.clean and held, piece by piece",
 }
 

@@ -32,7 +32,7 @@ from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Egress, Permit
 from remit.sandbox.egress.permissions import Network, parse_credential
 from remit.sandbox.warm import Bounds
-from support.http_servers import Names, authority, fuzz, network, trust
+from support.http_servers import FakeResolver, authority, fuzz, network, trust
 
 CLIENT = """
 import os, ssl, sys, time, json
@@ -142,7 +142,7 @@ class Confined:
             (base / name).mkdir()
         (base / "tool" / "main.py").write_text(CLIENT)
         self._base = base
-        egress = Egress(resolver=Names(otherwise=["127.0.0.1"]), trust=trust())
+        egress = Egress(resolver=FakeResolver(otherwise=["127.0.0.1"]), trust=trust())
         self.sandbox = Sandbox(egress=egress, bounds=Bounds(min_ready=1))
 
     async def ask(self, allowed: Network, permit: Permit, url: str, count: int, fresh: bool) -> list[float]:

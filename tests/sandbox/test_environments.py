@@ -197,7 +197,7 @@ def test_a_tool_with_packages_works_from_its_lock_to_its_call(remit: Remit, sess
     workspace = load_workspace(session)
     own = environment.find_environment(workspace.code("shout"))
     assert own is not None
-    assert any("loud 1.0  (wheels, held by hash)" in line for line in permission_card(workspace.tools["shout"], own))
+    assert any("loud 1.0  (wheels, locked by hash)" in line for line in permission_card(workspace.tools["shout"], own))
     assert asyncio.run(pin_tools(workspace, ("shout",), sandbox("full"))) == {"shout": "new"}
 
     environment._remove(own.folder)  # the cache may be cleared at any time

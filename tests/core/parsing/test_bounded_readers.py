@@ -140,7 +140,7 @@ def test_a_hostile_block_of_packages_is_a_problem_of_main_py(tmp_path: Path, blo
     folder.mkdir()
     (folder / "main.py").write_text(f"# /// script\n# {block}\n# ///\n")
     with pytest.raises(WorkspaceError) as refused:
-        asked_of(folder)
+        declared_packages(folder)
     assert [(item.file, item.line) for item in refused.value.problems] == [("tools/t/main.py", line)]
 
 
