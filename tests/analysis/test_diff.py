@@ -9,8 +9,8 @@ from itertools import product
 
 import pytest
 
-from remit.analysis.diff.policy import difference
-from remit.analysis.diff.witnesses import counterpart, verify_witness
+from remit.analysis.diff.policy import compare_policies
+from remit.analysis.diff.witnesses import find_denied_counterpart, verify_witnesses
 from remit.analysis.solver.findings import PolicyDifference
 from remit.core.calls import Request
 from remit.core.errors import WorkspaceError
@@ -30,10 +30,10 @@ def pairs(
         after = [*edited(dice, before), *always]
         before = [*before, *always]
         try:
-            found = difference(side("\n".join(before)), side("\n".join(after)))
+            found = compare_policies(side("\n".join(before)), side("\n".join(after)))
         except WorkspaceError:  # roles in a circle
             continue
-        assert verify_witness(found).wrong == (), (before, after)
+        assert verify_witnesses(found).wrong == (), (before, after)
         many -= 1
         yield before, after, found
 
@@ -114,15 +114,15 @@ def test_an_edit_is_told_with_a_request_that_shows_it(
 ) -> None:
     """And with one close by that stays refused."""
     assert old in RULES
-    found = difference(side(RULES, None), side(RULES.replace(old, new, 1), None))
+    found = compare_policies(side(RULES, None), side(RULES.replace(old, new, 1), None))
     change = next(one for one in found.findings if (one.before, one.after) == (before, after))
     assert (change.subject, change.action, change.resource) == ("agent:triage", action, resource)
     if "length" in facts:
         assert len(change.context.args["text"]) == facts["length"]
     assert sorted(change.context.labels) == facts.get("labels", [])
-    assert verify_witness(found).wrong == ()
+    assert verify_witnesses(found).wrong == ()
     assert found.unsettled == ()
-    stays = counterpart(found, change)
+    stays = find_denied_counterpart(found, change)
     assert stays is not None
     assert {
         one.verdict(stays.subject, stays.action, stays.resource, stays.context) for one in (found.old, found.new)
@@ -142,12 +142,12 @@ def test_an_edit_is_told_with_a_request_that_shows_it(
 )  # fmt: skip
 def test_an_edit_that_changes_no_decision_is_proved_to_change_none(edit: Callable[[str], str]) -> None:
     """By the automata and the solver, not by trying."""
-    assert difference(side(RULES), side(edit(RULES))).equal
+    assert compare_policies(side(RULES), side(edit(RULES))).equal
 
 
 def test_a_new_approver_is_told_although_no_request_changes() -> None:
     """Who may grant is authority too."""
-    found = difference(side(RULES), side(RULES + "\ng, user:eve, role:oncall-lead\n"))
+    found = compare_policies(side(RULES), side(RULES + "\ng, user:eve, role:oncall-lead\n"))
     assert [(one.role, one.gained, one.lost) for one in found.approvers] == [("role:oncall-lead", ("user:eve",), ())]
     assert not found.no_wider
 
@@ -164,26 +164,26 @@ def test_what_facts_allow_does_not_hide_what_people_are_asked(
 ) -> None:
     """Where the facts of a plain request hold already, others have to be looked for."""
     people = "g, user:w, role:1\ng, user:u, role:1\n"
-    found = difference(side(people + before), side(f"{people}{before}\n{more}"))
+    found = compare_policies(side(people + before), side(f"{people}{before}\n{more}"))
     assert sorted((one.before, one.after) for one in found.findings if one.action == "files.read") == changes
-    assert verify_witness(found).wrong == ()
+    assert verify_witnesses(found).wrong == ()
 
 
 def test_what_cannot_be_analysed_is_said_and_never_counted_as_safe() -> None:
     """Arguments looked for in each other are beyond the cells; where nothing hangs on them, that is still proved."""
     odd = "p, agent:a, mail.send, mail:*, args.text in args.list and args.list in args.text and args.text != args.list, allow"
-    unclear = difference(side(""), side(odd))
+    unclear = compare_policies(side(""), side(odd))
     assert unclear.findings or unclear.unsettled
     assert not unclear.equal
     assert not unclear.no_wider
     everything = "p, agent:a, mail.send, mail:*, True, allow\n"
-    assert difference(side(everything), side(everything + odd)).equal
+    assert compare_policies(side(everything), side(everything + odd)).equal
 
 
 def test_a_set_of_files_is_told_apart_from_its_members() -> None:
     """Two patterns that cover every file do not cover the folder as a whole."""
     parts = "p, agent:a, files.read, file:d/*, True, allow\np, agent:a, files.read, file:d/*/**, True, allow"
-    found = difference(side(parts), side("p, agent:a, files.read, file:d/**, True, allow"))
+    found = compare_policies(side(parts), side("p, agent:a, files.read, file:d/**, True, allow"))
     assert [(one.before, one.after, one.resource) for one in found.findings] == [("deny", "allow", "file:d/**")]
 
 
@@ -212,7 +212,7 @@ def test_one_edit_among_many_rules_is_found_alone() -> None:
         n for n, text in enumerate(before) if "role:o" in text and text.endswith("True, allow") and "docs/*" in text
     )
     after = [*before[:row], before[row].replace("docs/*", "**"), *before[row + 1 :]]
-    found = difference(side("\n".join(before), None), side("\n".join(after), None))
+    found = compare_policies(side("\n".join(before), None), side("\n".join(after), None))
     assert {one.after for one in found.findings} == {"allow"}
     assert {rule.line for one in found.findings for rule in one.added} == {row + 1}
-    assert verify_witness(found).wrong == ()
+    assert verify_witnesses(found).wrong == ()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remit.analysis.queries import can, who
+from remit.analysis.queries import find_holders, list_permissions
 from remit.cli import main
 from remit.core.calls import Context, Request
 from remit.policy import engine as policy
@@ -49,17 +49,17 @@ RULES = load(
 )
 def test_every_subject_is_named_with_how_it_stands(resource: str, standings: dict[str, str]) -> None:
     """Roles too, because rules speak of them."""
-    found = {one.subject: one.standing for one in who(RULES, "files.read", resource)}
+    found = {one.subject: one.standing for one in find_holders(RULES, "files.read", resource)}
     assert set(found) == RULES.subjects
     assert {name: standing for name, standing in found.items() if not name.startswith("role:")} == standings
 
 
 def test_who_must_be_asked_is_named_with_the_people_who_could_answer() -> None:
     """Never the subject itself."""
-    (agent,) = (one for one in who(RULES, "files.read", "file:logs/a") if one.subject == "agent:t")
+    (agent,) = (one for one in find_holders(RULES, "files.read", "file:logs/a") if one.subject == "agent:t")
     assert [(asked.role, asked.people) for asked in agent.asks] == [("role:lead", ("user:lea",))]
     rules = load("p, user:lea, a.b, **, approved('role:lead'), allow", "g, user:lea, role:lead")
-    (lea,) = (one for one in who(rules, "a.b", "none:") if one.subject == "user:lea")
+    (lea,) = (one for one in find_holders(rules, "a.b", "none:") if one.subject == "user:lea")
     assert [(asked.role, asked.people) for asked in lea.asks] == [("role:lead", ())]
 
 
@@ -67,7 +67,7 @@ def test_who_is_right_about_every_subject_that_is_allowed_or_never_allowed() -> 
     """Held against decisions: allowed means whatever the facts, never means whatever the facts."""
     facts = [Context(), Context(args={"n": 9}, labels=frozenset({"x"})), Context(approvals={"role:lead": 1})]
     for resource in ("file:docs/a", "file:logs/a", "file:notes/a", "file:secret/a", "file:**", "file:x/**"):
-        for one in who(RULES, "files.read", resource):
+        for one in find_holders(RULES, "files.read", resource):
             requests = [
                 Request(subjects=(one.subject,), action="files.read", resources=(resource,), context=context)
                 for context in facts
@@ -81,7 +81,7 @@ def test_who_is_right_about_every_subject_that_is_allowed_or_never_allowed() -> 
 
 def test_what_a_subject_may_do_is_listed_with_what_takes_it_away() -> None:
     """Its own rules and those of its roles."""
-    found = [(one.action, one.resource, one.standing, one.named) for one in can(RULES, "agent:t")]
+    found = [(one.action, one.resource, one.standing, one.named) for one in list_permissions(RULES, "agent:t")]
     assert found == [
         ("*", "file:secret/**", "never", "agent:t"),
         ("files.read", "file:docs/**", "conditional", "agent:t"),
@@ -90,7 +90,7 @@ def test_what_a_subject_may_do_is_listed_with_what_takes_it_away() -> None:
         ("files.read", "file:notes/**", "conditional", "agent:t"),
         ("files.write", "file:secret/**", "never", "agent:t"),
     ]
-    assert [one.named for one in can(RULES, "user:lea")] == ["role:staff", "role:staff"]
+    assert [one.named for one in list_permissions(RULES, "user:lea")] == ["role:staff", "role:staff"]
 
 
 def test_every_rule_that_bears_on_a_request_is_weighed_and_near_ones_only_where_none_does() -> None:

@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from remit.analysis.backtest import Decided, backtest_rules, recorded_decisions
-from remit.analysis.cases import Coverage, run_cases, uncovered
+from remit.analysis.backtest import RecordedDecision, backtest_rules, recorded_decisions
+from remit.analysis.cases import Coverage, find_uncovered, run_cases
 from remit.analysis.diff import manifests as powers
-from remit.analysis.diff.manifests import TABLES, Table
+from remit.analysis.diff.manifests import TABLES, FieldTable
 from remit.analysis.diff.permissions import permission_diff
-from remit.analysis.diff.policy import difference
+from remit.analysis.diff.policy import compare_policies
 from remit.analysis.diff.revisions import working_tree
-from remit.analysis.formatting import formatted
+from remit.analysis.formatting import format_rules
 from remit.analysis.lint import lint_rules
-from remit.analysis.mutation import score
+from remit.analysis.mutation import score_mutants
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
-from remit.analysis.suggestion import first_policy, suggest
+from remit.analysis.suggestion import draft_policy, suggest_rules
 from remit.core.calls import FrozenModel, Request
 from remit.core.errors import WorkspaceError
 from remit.core.events import EffectSettled
@@ -141,7 +141,7 @@ def test_a_row_is_said_to_do_nothing_exactly_if_removing_it_changes_no_decision(
         for line, row in enumerate(rows, start=1):
             if row.startswith("g"):
                 continue
-            without = difference(whole, invented("\n".join(rows[: line - 1] + rows[line:])))
+            without = compare_policies(whole, invented("\n".join(rows[: line - 1] + rows[line:])))
             looked += 1
             remarked += line in found
             assert without.unsettled or found.get(line) == "unsettled" or (line in found) is without.equal, (rows, row)
@@ -194,7 +194,7 @@ def test_every_spoilt_starter_rule_is_noticed_by_a_case_or_proved_equivalent() -
     cases = [
         case for _, case in read_cases(whole.policy, (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8"), "")
     ]
-    found = score(whole, cases)
+    found = score_mutants(whole, cases)
     assert [(one.operator, one.text, one.case) for one in found.survivors] == []
     assert found.percent == 100.0
     assert found.killed > 60
@@ -204,9 +204,9 @@ def test_a_rule_or_an_action_that_no_case_pins_is_named() -> None:
     """The starter leaves none; a table that lost its cases about tickets leaves theirs."""
     rules = working_tree(ROOT).side().policy
     table = (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8")
-    assert uncovered(rules, run_cases(rules, table, "cases.yaml")) == Coverage(rules=(), actions=())
+    assert find_uncovered(rules, run_cases(rules, table, "cases.yaml")) == Coverage(rules=(), actions=())
     kept = [row for row in table.split("\n- ") if "tickets.close" not in row]
-    found = uncovered(rules, run_cases(rules, "\n- ".join(kept), "cases.yaml"))
+    found = find_uncovered(rules, run_cases(rules, "\n- ".join(kept), "cases.yaml"))
     assert found.actions == ("tickets.close",)
     assert [rule.note for rule in found.rules] == ["Closing cannot be undone: the on-call lead decides"]
 
@@ -216,7 +216,7 @@ def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
     whole = working_tree(ROOT).side()
     table = ""
     for _ in range(3):
-        found = score(whole, [case for _, case in read_cases(whole.policy, table or "[]", "")])
+        found = score_mutants(whole, [case for _, case in read_cases(whole.policy, table or "[]", "")])
         offered = dict.fromkeys(one.case for one in found.survivors if one.case)
         assert all(one.case for one in found.survivors), [
             (one.text, one.why) for one in found.survivors if not one.case
@@ -309,7 +309,7 @@ def test_a_rule_on_content_that_is_gone_or_weaker_is_told(session: Path) -> None
 
 
 @pytest.mark.parametrize(("model", "table"), TABLES, ids=lambda one: getattr(one, "__name__", ""))
-def test_every_field_that_could_widen_power_is_placed(model: type[FrozenModel], table: Table) -> None:
+def test_every_field_that_could_widen_power_is_placed(model: type[FrozenModel], table: FieldTable) -> None:
     """A new field of a manifest, an agent or the settings is told, compared as requests, or said to give nobody power."""
     assert set(table) == set(model.model_fields)
 
@@ -444,15 +444,15 @@ def test_the_least_policy_keeps_every_recorded_call_and_allows_nothing_more(play
     played = play([turn(ledger__look={"name": "a"}), DONE])
     whole = working_tree(played.folder).side()
     recorded, _ = recorded_decisions(played.records, whole)
-    found = suggest(whole, policy_files(played.folder), recorded)
+    found = suggest_rules(whole, policy_files(played.folder), recorded)
     assert (found.lost, found.proved, found.calls) == ((), True, 1)
     assert found.kept > 0
     assert found.dropped
 
 
-def recorded(dice: random.Random, whole: RuleSet) -> list[Decided]:
+def recorded(dice: random.Random, whole: RuleSet) -> list[RecordedDecision]:
     """Decisions of those rules, as if runs had recorded them."""
-    found: list[Decided] = []
+    found: list[RecordedDecision] = []
     for step in range(40):
         request = Request(
             subjects=tuple(dice.sample(SUBJECTS, dice.choice((1, 2)))),
@@ -462,7 +462,7 @@ def recorded(dice: random.Random, whole: RuleSet) -> list[Decided]:
         )
         verdict = whole.policy.decide(request).verdict
         found.append(
-            Decided(run="r", step=step, index=0, round=0, request=request, verdict=verdict, redacted=False, succeeded=True)
+            RecordedDecision(run="r", step=step, index=0, round=0, request=request, verdict=verdict, redacted=False, succeeded=True)
         )  # fmt: skip
     return found
 
@@ -478,7 +478,7 @@ def test_of_the_least_policy_no_rule_can_go_without_losing_a_recorded_call() -> 
         files = {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}
         whole = invented(text)
         calls = recorded(dice, whole)
-        found = suggest(whole, files, calls)
+        found = suggest_rules(whole, files, calls)
         assert (found.lost, found.proved) == ((), True), (text, calls)
         rows = found.files["policies/rules.csv"].split("\n")
         for row in [row for row in rows if row.endswith(", allow")]:
@@ -490,7 +490,7 @@ def test_of_the_least_policy_no_rule_can_go_without_losing_a_recorded_call() -> 
 def test_the_first_policy_of_a_tool_loads_and_asks_before_what_cannot_be_undone() -> None:
     """A reviewer starts from what the manifest reaches, and narrows it."""
     whole = working_tree(ROOT)
-    text = first_policy(whole.workspace, "tickets", "triage")
+    text = draft_policy(whole.workspace, "tickets", "triage")
     assert "g, user:<name>, role:reviewer" in text
     text += "g, user:dana, role:reviewer\n"
     rules = load_policy({"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.side().vocabulary)
@@ -508,8 +508,8 @@ def test_formatting_changes_spaces_only_and_a_second_time_nothing() -> None:
         "\ufeff#a note\r\np,agent:a ,files.read,  file:a b/** ,  len(args.path)  < 9,allow\r\n\r\n\r\n\r\n  # last\n\n"
     )
     neat = "# a note\np, agent:a, files.read, file:a b/**, len(args.path)  < 9, allow\n\n# last\n"
-    assert formatted(messy) == neat
-    assert formatted(neat) == neat
+    assert format_rules(messy) == neat
+    assert format_rules(neat) == neat
     assert load_policy({"policies/model.conf": MODEL, "policies/rules.csv": neat.encode()}).rules[0].note == "a note"
 
 
@@ -524,15 +524,15 @@ def test_formatting_never_changes_what_rules_mean() -> None:
             else f"{row}{dice.choice(('', '  '))}"
             for row in rows
         ]
-        neat = formatted("\n\n\n".join(messy))
+        neat = format_rules("\n\n\n".join(messy))
         assert [line for line in neat.split("\n") if line] == rows
-        assert formatted(neat) == neat
+        assert format_rules(neat) == neat
 
 
 def test_the_starter_rules_are_formatted() -> None:
     """So that the first `fmt` of a user changes nothing."""
     text = (ROOT / "policies" / "rules.csv").read_text(encoding="utf-8")
-    assert formatted(text) == text
+    assert format_rules(text) == text
 
 
 @pytest.mark.parametrize("command", ["check", "test --mutate", "fmt --check"])

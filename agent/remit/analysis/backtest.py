@@ -22,7 +22,7 @@ from remit.policy import SUBJECT, Policy, narrowed
 from remit.policy.language import GlobError
 
 # The events that change what a condition may read; folding the others would take most of the time.
-BEARING: Final = frozenset(
+RELEVANT_EVENTS: Final = frozenset(
     {
         "run.started",
         "model.responded",
@@ -40,7 +40,7 @@ BEARING: Final = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decided:
+class RecordedDecision:
     """One recorded decision, with the request as it is made again, and what was decided then."""
 
     run: str
@@ -82,9 +82,9 @@ class Backtest:
     approvals: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list[Decided], Counter[str]]:
+def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list[RecordedDecision], Counter[str]]:
     """Every decision of one run as a request, and why others are none."""
-    found: list[Decided] = []
+    found: list[RecordedDecision] = []
     missing: Counter[str] = Counter()
     facts, started = RunState(), None
     answers = {
@@ -93,7 +93,7 @@ def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list
         if recorded.type == "call.answered" and isinstance(event := recorded.event, CallAnswered)
     }
     for recorded in records:
-        if recorded.type not in BEARING:
+        if recorded.type not in RELEVANT_EVENTS:
             continue
         event = recorded.event
         if isinstance(event, RunStarted):
@@ -118,7 +118,7 @@ def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list
                     spoken=event.quoted_by_user,
                 )
                 found.append(
-                    Decided(
+                    RecordedDecision(
                         run=recorded.run,
                         step=event.step,
                         index=event.index,
@@ -143,7 +143,7 @@ def _request(event: CallDecided, known: Context, *, scoped: bool) -> Request:
 
 def backtest_rules(runs: Iterable[Sequence[Recorded]], side: RuleSet) -> Backtest:
     """Decide every recorded decision of those runs again."""
-    reading = _Reading(side)
+    reading = _FactsRead(side)
     flips: list[Flip] = []
     missing: Counter[str] = Counter()
     asked: Counter[str] = Counter()
@@ -217,14 +217,14 @@ def _allowed(policy: Policy, request: Request) -> bool:
         return False
 
 
-class _Reading:
+class _FactsRead:
     """Which facts the rules read for an action."""
 
     def __init__(self, side: RuleSet) -> None:
         self._side = side
         self._kinds = lru_cache(maxsize=None)(self._read)
 
-    def uncovered(self, one: Decided) -> str:
+    def uncovered(self, one: RecordedDecision) -> str:
         """Why the recording does not hold what the rules read of this call; "" where it does."""
         read = self._kinds(one.request.action)
         if one.redacted and "args" in read:
@@ -233,13 +233,13 @@ class _Reading:
 
     def _read(self, action: str) -> frozenset[str]:
         texts = {row.condition.text for row in self._side.rows if action_matches(action, row.action)}
-        found = {dim[0] for text in texts for atom in atoms_of(text) for dim in atom.dims}
-        return frozenset(found | {atom.member for text in texts for atom in atoms_of(text)})
+        found = {fact[0] for text in texts for atom in atoms_of(text) for fact in atom.facts}
+        return frozenset(found | {atom.searched_set for text in texts for atom in atoms_of(text)})
 
 
-def allowed_pairs(found: Iterable[Decided]) -> Mapping[tuple[str, str, str], list[Decided]]:
+def allowed_pairs(found: Iterable[RecordedDecision]) -> Mapping[tuple[str, str, str], list[RecordedDecision]]:
     """Those decisions whose call went through or waits for people, by subject, action and resource."""
-    pairs: defaultdict[tuple[str, str, str], list[Decided]] = defaultdict(list)
+    pairs: defaultdict[tuple[str, str, str], list[RecordedDecision]] = defaultdict(list)
     for one in found:
         if one.verdict != "deny":
             for subject in one.request.subjects:

@@ -59,7 +59,7 @@ def run_cases(policy: Policy, text: str, file: str) -> tuple[PolicyCaseResult, .
     return tuple(results)
 
 
-def uncovered(policy: Policy, results: Iterable[PolicyCaseResult]) -> Coverage:
+def find_uncovered(policy: Policy, results: Iterable[PolicyCaseResult]) -> Coverage:
     """The rules and actions that the table does not pin."""
     passed = [result for result in results if result.passed]
     used = {place for result in passed for place in result.rules}

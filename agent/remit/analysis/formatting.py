@@ -12,7 +12,7 @@ _BLANK: Final = re.compile(r"\n{3,}")
 _COMMENT: Final = re.compile(r"#+")
 
 
-def formatted(text: str) -> str:
+def format_rules(text: str) -> str:
     """The text of one rules file, as everybody writes it; formatting again changes nothing."""
     lines = [_line(line) for line in text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     whole = _BLANK.sub("\n\n", "\n".join(lines)).strip("\n")

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice, product
 from typing import Final, Literal, TypeAlias
 
-from remit.analysis.diff.policy import difference
+from remit.analysis.diff.policy import compare_policies
 from remit.analysis.diff.witnesses import facts_of, facts_text
 from remit.analysis.solver.cells import cells_of
 from remit.analysis.solver.conditions import atoms_of, context_of
 from remit.analysis.solver.findings import PolicyDifference
-from remit.analysis.solver.paths import Place, Space
-from remit.analysis.solver.ruleset import Key, RuleSet
-from remit.analysis.solver.segments import TooMany
+from remit.analysis.solver.paths import ResourceClass, ResourceSpace
+from remit.analysis.solver.ruleset import RuleKey, RuleSet
+from remit.analysis.solver.segments import AnalysisLimitReached
 from remit.core import Context, Decision, Json, Request, action_matches
 from remit.policy import Case
 from remit.policy.language import (
@@ -43,8 +43,8 @@ OPERATORS: Final[Mapping[Operator, str]] = {
     "swap": "another role in place of the one named",
 }
 Fate: TypeAlias = Literal["killed", "equivalent", "survived"]
-LONGEST: Final = 500  # characters of one text in a case
-MOST_REQUESTS: Final = 5000  # that are tried to find one that shows a difference through both subjects
+MAX_CASE_TEXT: Final = 500  # characters of one text in a case
+MAX_REQUESTS: Final = 5000  # that are tried to find one that shows a difference through both subjects
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class Mutant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class MutationScore:
     """How many of the mutants that matter are noticed."""
 
     mutants: tuple[Mutant, ...]
@@ -96,16 +96,16 @@ class _Mutation:
     side: RuleSet
 
 
-def score(side: RuleSet, cases: Sequence[Case]) -> Score:
+def score_mutants(side: RuleSet, cases: Sequence[Case]) -> MutationScore:
     """Change every rule in every way, and see which case notices.
 
     The cases must hold for the rules as they are; a case that fails already would notice everything.
     """
     decided = [(case, side.policy.decide(case.request())) for case in cases]
-    return Score(mutants=tuple(_tried(side, mutation, decided) for mutation in _mutations(side)))
+    return MutationScore(mutants=tuple(_run_mutant(side, mutation, decided) for mutation in _mutations(side)))
 
 
-def _tried(side: RuleSet, mutation: _Mutation, decided: Sequence[tuple[Case, Decision]]) -> Mutant:
+def _run_mutant(side: RuleSet, mutation: _Mutation, decided: Sequence[tuple[Case, Decision]]) -> Mutant:
     """Whether some case fails on the mutant; if none does, whether some request is decided otherwise by it.
 
     The cheap answers come first: the cases, the proof that nothing differs, the witnesses of the difference, and last
@@ -117,37 +117,37 @@ def _tried(side: RuleSet, mutation: _Mutation, decided: Sequence[tuple[Case, Dec
     for case, before in decided:
         if not case.judge(before) and case.judge(mutation.side.policy.decide(case.request())):
             return replace(mutant, by=case.note)
-    found = difference(side, mutation.side)
+    found = compare_policies(side, mutation.side)
     if found.equal:
         return replace(mutant, fate="equivalent", why="no request is decided otherwise, proved")
-    request = _at_witness(side, mutation.side, found)
+    request = _request_at_witness(side, mutation.side, found)
     if request is None:
-        if not found.unsettled and not found.approvers and not _seen_through_both(side, mutation.side, found):
+        if not found.unsettled and not found.approvers and not _visible_to_a_pair(side, mutation.side, found):
             why = "no agent and user together may ask for what it changes, proved"
             return replace(mutant, fate="equivalent", why=why)
-        request = _at_search(side, mutation.side, found)
+        request = _request_by_search(side, mutation.side, found)
     if request is not None:
-        return replace(mutant, fate="survived", case=_case(side, request))
+        return replace(mutant, fate="survived", case=_case_yaml(side, request))
     return replace(mutant, fate="survived", why=_why_no_case(found))
 
 
-def _at_witness(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
+def _request_at_witness(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
     """A request at one of the difference's own witnesses that the two sides decide otherwise."""
     for one in found.findings:
         for witness in one.witnesses:
-            for context in _shorter(witness.context):
-                request = _through_both(old, new, witness.subjects[0], one.action, witness.resource, context)
+            for context in _without_long_texts(witness.context):
+                request = _request_of_both(old, new, witness.subjects[0], one.action, witness.resource, context)
                 if request is not None:
                     return request
     return None
 
 
-def _at_search(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
+def _request_by_search(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
     """A request that the two sides decide otherwise, searched where findings, or roles with other approvers, are."""
     places = [(one.subject, one.action) for one in found.findings]
-    asking = (place for one in found.approvers for place in _asking(old, one.role))
+    asking = (place for one in found.approvers for place in _pairs_asking(old, one.role))
     for subject, action in chain(places, asking):
-        request = _searched(old, new, subject, action)
+        request = _search_request(old, new, subject, action)
         if request is not None:
             return request
     return None
@@ -169,7 +169,7 @@ def _mutations(side: RuleSet) -> Iterator[_Mutation]:
         {row.subject for row in side.rows if row.subject.startswith("role:")} | {link.role for link in side.links}
     )
     for at, row in enumerate(side.rows):
-        for operator, other in _rows(row, roles):
+        for operator, other in _mutate_row(row, roles):
             kept = (*side.rows[:at], *(() if other is None else (other,)), *side.rows[at + 1 :])
             text = row.rule.text if other is None else other.rule.text
             yield _Mutation(
@@ -180,7 +180,7 @@ def _mutations(side: RuleSet) -> Iterator[_Mutation]:
                 side=RuleSet(label="mutant", rows=kept, links=side.links, vocabulary=side.vocabulary),
             )
     for at, link in enumerate(side.links):
-        for operator, other_link in _links(link, roles):
+        for operator, other_link in _mutate_link(link, roles):
             links = (*side.links[:at], *(() if other_link is None else (other_link,)), *side.links[at + 1 :])
             if next(check_links(links), None) is not None:
                 continue
@@ -194,31 +194,31 @@ def _mutations(side: RuleSet) -> Iterator[_Mutation]:
             )
 
 
-def _rows(row: RuleRow, roles: Iterable[str]) -> Iterator[tuple[Operator, RuleRow | None]]:
+def _mutate_row(row: RuleRow, roles: Iterable[str]) -> Iterator[tuple[Operator, RuleRow | None]]:
     yield "drop", None
     flipped: Literal["allow", "deny"] = "deny" if row.rule.effect == "allow" else "allow"
-    if (other := _changed(row, effect=flipped)) is not None:
+    if (other := _edit_row(row, effect=flipped)) is not None:
         yield "flip", other
-    if (wider := _wider(row.pattern)) is not None:
-        yield "widen", _changed(row, pattern=wider)
+    if (wider := _widen_pattern(row.pattern)) is not None:
+        yield "widen", _edit_row(row, pattern=wider)
     if row.condition.text != "True":
-        yield "unconditional", _changed(row, condition="True")
-        if (negated := _changed(row, condition=f"not ({row.condition.text})")) is not None:
+        yield "unconditional", _edit_row(row, condition="True")
+        if (negated := _edit_row(row, condition=f"not ({row.condition.text})")) is not None:
             yield "negate", negated
     if row.subject.startswith("role:"):
         for role in roles:
             if role != row.subject:
-                yield "swap", _changed(row, subject=role)
+                yield "swap", _edit_row(row, subject=role)
 
 
-def _links(link: RoleLink, roles: Iterable[str]) -> Iterator[tuple[Operator, RoleLink | None]]:
+def _mutate_link(link: RoleLink, roles: Iterable[str]) -> Iterator[tuple[Operator, RoleLink | None]]:
     yield "drop", None
     for role in roles:
         if role not in (link.role, link.member):
             yield "swap", replace(link, role=role)
 
 
-def _changed(
+def _edit_row(
     row: RuleRow,
     *,
     subject: str = "",
@@ -240,7 +240,7 @@ def _changed(
     )
 
 
-def _wider(pattern: Pattern) -> Pattern | None:
+def _widen_pattern(pattern: Pattern) -> Pattern | None:
     """The pattern with its last part that is not a wildcard opened; None where it is everything of its kind."""
     kind, _, name = pattern.text.partition(":")
     if not name or kind == "none":
@@ -265,7 +265,7 @@ def _wider(pattern: Pattern) -> Pattern | None:
 # -- the case that would notice ----------------------------------------------------------------------------------------
 
 
-def _through_both(
+def _request_of_both(
     old: RuleSet, new: RuleSet, subject: str, action: str, resource: str, context: Context
 ) -> Request | None:
     """The request by an agent for a user that the two sides decide otherwise; None where no partner shows it."""
@@ -281,49 +281,51 @@ def _through_both(
     return None
 
 
-def _asking(side: RuleSet, role: str) -> Iterator[tuple[str, str]]:
+def _pairs_asking(side: RuleSet, role: str) -> Iterator[tuple[str, str]]:
     """The agents and actions whose rules ask that role."""
     actions = sorted(side.vocabulary.actions) if side.vocabulary is not None else []
     for row in side.rows:
         if any(atom.role == role for atom in atoms_of(row.condition.text)):
             for subject in sorted(side.subjects):
-                if row.subject in side.names(subject):
+                if row.subject in side.names_of(subject):
                     yield from ((subject, action) for action in actions if action_matches(action, row.action))
 
 
-def _shorter(context: Context) -> Iterator[Context]:
+def _without_long_texts(context: Context) -> Iterator[Context]:
     """The facts without one long text, for each of them, and then as they are.
 
     The request without the text often shows the same: a condition that cannot read a fact never allows.
     """
     for name, value in context.args.items():
-        if isinstance(value, str) and len(value) > LONGEST:
+        if isinstance(value, str) and len(value) > MAX_CASE_TEXT:
             yield context.model_copy(update={"args": {one: of for one, of in context.args.items() if one != name}})
     yield context
 
 
-def _seen_through_both(old: RuleSet, new: RuleSet, found: PolicyDifference) -> bool:
+def _visible_to_a_pair(old: RuleSet, new: RuleSet, found: PolicyDifference) -> bool:
     """Whether some partner may do something of what changes; without one, no request of agent and user can show it."""
     subjects = old.subjects | new.subjects
     for one in found.findings:
         for subject in one.subjects:
             mine, other = ("agent:", "user:") if subject.startswith("agent:") else ("user:", "agent:")
             assert subject.startswith(mine)
-            before, after = _keys(old, subject, one.action), _keys(new, subject, one.action)
+            before, after = _keys_of(old, subject, one.action), _keys_of(new, subject, one.action)
             for partner in (who for who in subjects if who.startswith(other)):
-                was, now = _keys(old, partner, one.action), _keys(new, partner, one.action)
+                was, now = _keys_of(old, partner, one.action), _keys_of(new, partner, one.action)
                 allows = {key.pattern for key in was | now if key.effect == "allow"}
                 denies = {key.pattern for key in was & now if key.effect == "deny" and key.condition == "True"}
-                if _overlap(before - after, after - before, allows, denies):
+                if _partner_may_act(before - after, after - before, allows, denies):
                     return True
     return False
 
 
-def _keys(side: RuleSet, subject: str, action: str) -> frozenset[Key]:
-    return side.keys(side.names(subject), action)
+def _keys_of(side: RuleSet, subject: str, action: str) -> frozenset[RuleKey]:
+    return side.keys_for(side.names_of(subject), action)
 
 
-def _overlap(removed: frozenset[Key], added: frozenset[Key], allowed: set[str], denied: set[str]) -> bool:
+def _partner_may_act(
+    removed: frozenset[RuleKey], added: frozenset[RuleKey], allowed: set[str], denied: set[str]
+) -> bool:
     """Whether the partner may do anything where the removed rows do not say what the added ones say."""
     patterns = sorted({key.pattern for key in removed | added} | allowed | denied)
     bits = {text: 1 << number for number, text in enumerate(patterns)}
@@ -332,24 +334,24 @@ def _overlap(removed: frozenset[Key], added: frozenset[Key], allowed: set[str], 
     partners, barred = sum(bits[text] for text in allowed), sum(bits[text] for text in denied)
     kinds = {pattern.kind for pattern in parsed} - {""} or {"file"}
 
-    def says(keys: frozenset[Key], place: Place) -> set[tuple[str, str]]:
+    def says(keys: frozenset[RuleKey], place: ResourceClass) -> set[tuple[str, str]]:
         return {
             (key.effect, key.condition)
             for key in keys
-            if (place.covered if key.effect == "allow" else place.met) & bits[key.pattern]
+            if (place.covering if key.effect == "allow" else place.overlapping) & bits[key.pattern]
         }
 
     try:
         return any(
-            place.covered & partners and not place.met & barred and says(removed, place) != says(added, place)
+            place.covering & partners and not place.overlapping & barred and says(removed, place) != says(added, place)
             for kind in kinds
-            for place in Space(kind, parsed).places(ours)
+            for place in ResourceSpace(kind, parsed).classes(ours)
         )
-    except TooMany:
+    except AnalysisLimitReached:
         return True
 
 
-def _searched(old: RuleSet, new: RuleSet, subject: str, action: str) -> Request | None:
+def _search_request(old: RuleSet, new: RuleSet, subject: str, action: str) -> Request | None:
     """The same, over all resources and facts that rules for the action tell apart."""
     rows = [row for row in (*old.rows, *new.rows) if action_matches(action, row.action)]
     kinds = sorted({row.pattern.kind for row in rows} - {""})
@@ -357,27 +359,29 @@ def _searched(old: RuleSet, new: RuleSet, subject: str, action: str) -> Request 
     try:
         cells = cells_of(list(dict.fromkeys(atom for row in rows for atom in atoms_of(row.condition.text))), {})
         resources = [
-            place.resource for kind in kinds for place in islice(Space(kind, patterns).places(-1), MOST_REQUESTS)
+            place.resource
+            for kind in kinds
+            for place in islice(ResourceSpace(kind, patterns).classes(-1), MAX_REQUESTS)
         ]
-    except TooMany:
+    except AnalysisLimitReached:
         return None
     dims = list(cells.examples)
     contexts = (
         context_of(dict(zip(dims, values, strict=True))) for values in product(*(cells.examples[dim] for dim in dims))
     )
-    for resource, context in islice(product(resources, islice(contexts, 100)), MOST_REQUESTS):
-        request = _through_both(old, new, subject, action, resource, context)
+    for resource, context in islice(product(resources, islice(contexts, 100)), MAX_REQUESTS):
+        request = _request_of_both(old, new, subject, action, resource, context)
         if request is not None:
             return request
     return None
 
 
-def _case(side: RuleSet, request: Request) -> str:
+def _case_yaml(side: RuleSet, request: Request) -> str:
     """A row of the table that pins what the rules say of `request` now."""
     decision = side.policy.decide(request)
     agent, user = request.subjects
     facts = facts_text(request.context)
-    said = f"{request.action} on {', '.join(request.resources)} is {_SAID[decision.verdict]} to {agent} for {user}"
+    said = f"{request.action} on {', '.join(request.resources)} is {_VERDICT_WORDS[decision.verdict]} to {agent} for {user}"
     lines = [
         f"- note: {_quoted(said + (f', with {facts}' if facts else ''))}",
         f"  agent: {agent}",
@@ -395,7 +399,7 @@ def _case(side: RuleSet, request: Request) -> str:
     return "\n".join(lines) + "\n"
 
 
-_SAID: Final = {"allow": "allowed", "ask": "asked", "deny": "denied"}
+_VERDICT_WORDS: Final = {"allow": "allowed", "ask": "asked", "deny": "denied"}
 
 
 def _quoted(text: str) -> str:

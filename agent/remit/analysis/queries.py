@@ -55,7 +55,7 @@ class Permission:
     denied_by: Rule | None = None
 
 
-def who(policy: Policy, action: str, resource: str) -> tuple[Holder, ...]:
+def find_holders(policy: Policy, action: str, resource: str) -> tuple[Holder, ...]:
     """How every subject that the rules know stands to one action on one resource, or on a set of them.
 
     A call needs it of two subjects, the agent and its user: each is shown by itself.
@@ -101,7 +101,7 @@ def _conditions(rows: Iterable[RuleRow]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.condition.text for row in rows))
 
 
-def can(policy: Policy, subject: str) -> tuple[Permission, ...]:
+def list_permissions(policy: Policy, subject: str) -> tuple[Permission, ...]:
     """Everything that the rules let a subject do, through its roles too, and what they forbid it.
 
     The order is that of actions, then resources.

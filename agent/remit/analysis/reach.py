@@ -12,7 +12,7 @@ from remit.sandbox.egress import Host, parse_host
 from remit.workspace import Workspace
 from remit.workspace.manifest import Action, Manifest
 
-NOTHING: Final = "none:"  # what a call is decided on that touches no resource
+NO_RESOURCE: Final = "none:"  # what a call is decided on that touches no resource
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def _reach(manifest: Manifest, action: Action) -> Reach:
             if template.access == "write":
                 written[pattern] = None
     if optional:  # every argument may be absent, and then nothing is touched
-        touched[NOTHING] = None
+        touched[NO_RESOURCE] = None
     return Reach(patterns=tuple(touched), written=tuple(written))
 
 

@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from remit.analysis.backtest import Decided, allowed_pairs
-from remit.analysis.diff.policy import difference
+from remit.analysis.backtest import RecordedDecision, allowed_pairs
+from remit.analysis.diff.policy import compare_policies
 from remit.analysis.reach import reach_of
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core import Request, UsageError, action_matches
@@ -32,14 +32,14 @@ class Suggestion:
     proved: bool
 
 
-def suggest(side: RuleSet, files: Mapping[str, bytes], recorded: Sequence[Decided]) -> Suggestion:
+def suggest_rules(side: RuleSet, files: Mapping[str, bytes], recorded: Sequence[RecordedDecision]) -> Suggestion:
     """Cover every recorded call by rows of today's of which none can go, narrow those, and prove the result.
 
     Denies and roles stay as they are: a record of calls says nothing of what must never happen.
     """
     pairs = allowed_pairs(recorded)
-    candidates = {(place, rows): None for place, found in pairs.items() for rows in _bearing(side, place, found)}
-    kept = _cover({frozenset(row.number for row in rows) for _, rows in candidates})
+    candidates = {(place, rows): None for place, found in pairs.items() for rows in _allowing_rows(side, place, found)}
+    kept = _minimal_cover({frozenset(row.number for row in rows) for _, rows in candidates})
     used: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
     for (_, action, resource), rows in candidates:
         row = next(one for one in rows if one.number in kept)
@@ -54,10 +54,10 @@ def suggest(side: RuleSet, files: Mapping[str, bytes], recorded: Sequence[Decide
         if row.number not in kept:
             edits[place] = None
             dropped.append(row.rule.text)
-        elif (narrower := _narrowed(row, used[row.number])) is not None:
+        elif (narrower := _narrow_row(row, used[row.number])) is not None:
             edits[place] = narrower
             narrowed.append((row.rule.text, narrower))
-    written = {file: _edited(file, data.decode(), edits) for file, data in files.items() if file.endswith(".csv")}
+    written = {file: _edit_file(file, data.decode(), edits) for file, data in files.items() if file.endswith(".csv")}
     after = read_rule_set(
         "suggested", {**files, **{file: text.encode() for file, text in written.items()}}, side.vocabulary
     )
@@ -75,11 +75,13 @@ def suggest(side: RuleSet, files: Mapping[str, bytes], recorded: Sequence[Decide
         narrowed=tuple(narrowed),
         calls=len(requests),
         lost=lost,
-        proved=difference(side, after).no_wider,
+        proved=compare_policies(side, after).no_wider,
     )
 
 
-def _bearing(side: RuleSet, place: tuple[str, str, str], found: Iterable[Decided]) -> Iterator[tuple[RuleRow, ...]]:
+def _allowing_rows(
+    side: RuleSet, place: tuple[str, str, str], found: Iterable[RecordedDecision]
+) -> Iterator[tuple[RuleRow, ...]]:
     """For each decision of that place, the rows that allow it, or would after approvals; what none allows is left out."""
     subject, action, resource = place
     names, named = {subject, *side.roles.get(subject, ())}, parse_resource(resource)
@@ -98,7 +100,7 @@ def _bearing(side: RuleSet, place: tuple[str, str, str], found: Iterable[Decided
             yield holding or asking
 
 
-def _cover(needs: Collection[frozenset[int]]) -> set[int]:
+def _minimal_cover(needs: Collection[frozenset[int]]) -> set[int]:
     """Row numbers such that each need has one of its rows, and some would not without any of them."""
     left: list[frozenset[int]] = [*needs]
     kept: set[int] = set()
@@ -114,17 +116,17 @@ def _cover(needs: Collection[frozenset[int]]) -> set[int]:
     return kept
 
 
-def _narrowed(row: RuleRow, used: Sequence[tuple[str, str]]) -> str | None:
+def _narrow_row(row: RuleRow, used: Sequence[tuple[str, str]]) -> str | None:
     """The row for the one action it was used for, below the deepest folder that holds all; None where it is that already."""
     actions = {action for action, _ in used}
     action = actions.pop() if len(actions) == 1 else row.action
-    pattern = _narrower(row.pattern, [resource for _, resource in used])
+    pattern = _narrow_pattern(row.pattern, [resource for _, resource in used])
     if (action, pattern) == (row.action, row.pattern.text):
         return None
     return f"p, {row.subject}, {action}, {pattern}, {row.condition.text}, allow"
 
 
-def _narrower(pattern: Pattern, resources: Sequence[str]) -> str:
+def _narrow_pattern(pattern: Pattern, resources: Sequence[str]) -> str:
     """A pattern of files that ends in `**`, with `**` below the deepest folder that holds all; any other as it is."""
     if pattern.kind != "file" or not pattern.segments or pattern.segments[-1] != "**":
         return pattern.text
@@ -144,7 +146,7 @@ def _narrower(pattern: Pattern, resources: Sequence[str]) -> str:
     return narrower if pattern.covers(parse_resource(narrower)) else pattern.text
 
 
-def _edited(file: str, text: str, edits: Mapping[tuple[str, int], str | None]) -> str:
+def _edit_file(file: str, text: str, edits: Mapping[tuple[str, int], str | None]) -> str:
     """The file with rows replaced, or removed together with the comment that is their note."""
     kept: list[str] = []
     for number, line in enumerate(text.split("\n"), start=1):
@@ -163,7 +165,7 @@ def _edited(file: str, text: str, edits: Mapping[tuple[str, int], str | None]) -
 REVIEWER: Final = "role:reviewer"
 
 
-def first_policy(workspace: Workspace, tool: str, agent: str, role: str = REVIEWER) -> str:
+def draft_policy(workspace: Workspace, tool: str, agent: str, role: str = REVIEWER) -> str:
     """Rules that a reviewer may start from: what the manifest reaches, with people asked for what cannot be undone.
 
     Raises:

@@ -18,8 +18,8 @@ from remit.workspace import Agent, AnswerContract, Budget, Casbin, LookUp, Price
 from remit.workspace.manifest import Action, Breaker, Limits, Manifest, Retry
 
 Direction: TypeAlias = Literal["wider", "narrower", "unknown"]
-ModelDenial: TypeAlias = Callable[[str, Any, Any], Iterable[str]]  # whose, before, after → what they may do now
-Table: TypeAlias = Mapping[str, ModelDenial | Literal["requests", "neutral"]]
+DescribeWidening: TypeAlias = Callable[[str, Any, Any], Iterable[str]]  # whose, before, after → what they may do now
+FieldTable: TypeAlias = Mapping[str, DescribeWidening | Literal["requests", "neutral"]]
 
 _EFFECTS: Final[tuple[Effect, ...]] = ("once", "keyed", "idempotent", "read")  # each may be repeated more freely
 
@@ -41,13 +41,13 @@ class ManifestChange:
 
 def manifest_changes(old: Workspace, new: Workspace) -> Iterator[ManifestChange]:
     """Everything that settings, tools and agents gain beside requests. A tool of `old` that is not pinned has nothing yet."""
-    yield from _compared("", SETTINGS, old.settings, new.settings, "remit.toml")
+    yield from _compare_fields("", SETTINGS, old.settings, new.settings, "remit.toml")
     for name, tool in sorted(new.tools.items()):
         yield from _tool(name, old.tools.get(name), tool.manifest)
     for name in sorted(set(old.agents) & set(new.agents)):
         before, after, where = old.agents[name], new.agents[name], f"agent/{name}/agent.toml"
-        yield from _compared(f"agent:{name}", AGENT, before, after, where)
-        yield from _compared(f"agent:{name}", BUDGET, before.budget, after.budget, where)
+        yield from _compare_fields(f"agent:{name}", AGENT, before, after, where)
+        yield from _compare_fields(f"agent:{name}", BUDGET, before.budget, after.budget, where)
     yield from _shared(old.limits, new.limits)
     yield from _content(old.content, new.content)
 
@@ -75,16 +75,18 @@ def _content(old: Content, new: Content) -> Iterator[ManifestChange]:
 def _tool(name: str, old: Tool | None, after: Manifest) -> Iterator[ManifestChange]:
     where = f"tools/{name}/tool.toml"
     if old is None or not old.pinned:
-        yield from _compared(f"tool {name!r}", MANIFEST, after.model_copy(update=_NOTHING), after, where)
+        yield from _compare_fields(f"tool {name!r}", MANIFEST, after.model_copy(update=_NO_GRANTS), after, where)
         return
     before = old.manifest
-    yield from _compared(f"tool {name!r}", MANIFEST, before, after, where)
-    yield from _compared(f"a call of tool {name!r}", LIMITS, before.limits, after.limits, where)
+    yield from _compare_fields(f"tool {name!r}", MANIFEST, before, after, where)
+    yield from _compare_fields(f"a call of tool {name!r}", LIMITS, before.limits, after.limits, where)
     for action in sorted(set(before.actions) & set(after.actions)):
-        yield from _compared(f"{name}.{action}", ACTION, before.actions[action], after.actions[action], where)
+        yield from _compare_fields(f"{name}.{action}", ACTION, before.actions[action], after.actions[action], where)
 
 
-def _compared(whose: str, table: Table, old: FrozenModel, new: FrozenModel, where: str) -> Iterator[ManifestChange]:
+def _compare_fields(
+    whose: str, table: FieldTable, old: FrozenModel, new: FrozenModel, where: str
+) -> Iterator[ManifestChange]:
     for field in type(new).model_fields:
         before, after, told = getattr(old, field), getattr(new, field), table.get(field)
         if before == after:
@@ -100,7 +102,7 @@ def _compared(whose: str, table: Table, old: FrozenModel, new: FrozenModel, wher
 # -- how a field is told ---------------------------------------------------------------------------------------------------
 
 
-def _gains(words: str) -> ModelDenial:
+def _added_items(words: str) -> DescribeWidening:
     """A set that is given to whoever has it."""
 
     def told(whose: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
@@ -110,7 +112,7 @@ def _gains(words: str) -> ModelDenial:
     return told
 
 
-def _more(words: str) -> ModelDenial:
+def _higher_number(words: str) -> DescribeWidening:
     def told(whose: str, before: float, after: float) -> Iterator[str]:
         if after > before:
             yield f"{whose} may now {words}: {after:g} (was {before:g})"
@@ -118,7 +120,7 @@ def _more(words: str) -> ModelDenial:
     return told
 
 
-def _unbound(words: str) -> ModelDenial:
+def _higher_bound(words: str) -> DescribeWidening:
     """As `_more`, where None is no bound at all."""
 
     def told(whose: str, before: float | None, after: float | None) -> Iterator[str]:
@@ -128,12 +130,12 @@ def _unbound(words: str) -> ModelDenial:
     return told
 
 
-def _changes(words: str) -> ModelDenial:
+def _any_change(words: str) -> DescribeWidening:
     """Any other value may widen what can be done."""
     return lambda whose, before, after: [f"{whose} {words} {after!r} (was {before!r})".lstrip()]
 
 
-def _reaches(words: str) -> ModelDenial:
+def _added_hosts(words: str) -> DescribeWidening:
     """Lines of hosts, but for those that another line covered before."""
 
     def told(whose: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
@@ -160,12 +162,12 @@ def _credentials(whose: str, before: Iterable[Credential], after: Iterable[Crede
         yield f"{whose} may now use the secrets {one.secret} at {one.name}:{one.port}, as {one.header}"
 
 
-def _exposed(whose: str, before: Iterable[Exposed], after: Iterable[Exposed]) -> Iterator[str]:
+def _exposed_secrets(whose: str, before: Iterable[Exposed], after: Iterable[Exposed]) -> Iterator[str]:
     for one in [one for one in after if one not in set(before)]:
         yield f"{whose} now holds the secret {one.secret} itself, in {one.env}"
 
 
-def _labels(whose: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+def _removed_labels(whose: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
     for label in sorted(set(before) - set(after)):
         yield f"results of {whose} no longer carry the label {label!r}, which conditions may read"
 
@@ -204,19 +206,19 @@ def _answer(whose: str, before: AnswerContract | None, after: AnswerContract | N
         yield f"answers of {whose} are held to less, or to something else, than before"
 
 
-def _looks_up(whose: str, before: Iterable[LookUp], after: Iterable[LookUp]) -> Iterator[str]:
+def _directory_lookups(whose: str, before: Iterable[LookUp], after: Iterable[LookUp]) -> Iterator[str]:
     for one in [one for one in after if one not in list(before)]:
         yield f"{whose} now knows what {one.action} lists"
 
 
-def _attempts(whose: str, before: Retry, after: Retry) -> Iterator[str]:
+def _retries(whose: str, before: Retry, after: Retry) -> Iterator[str]:
     if after.attempts > before.attempts:
         yield f"{whose} may now be attempted {after.attempts} times (was {before.attempts})"
     if after.attempts > 1 and (gained := sorted(set(after.on) - set(before.on))):
         yield f"{whose} may now be attempted again after {', '.join(gained)}"
 
 
-def _run(whose: str, _: object, after: Iterable[str]) -> Iterator[str]:
+def _command(whose: str, _: object, after: Iterable[str]) -> Iterator[str]:
     yield f"{whose} now runs {' '.join(after)!r}"
 
 
@@ -225,22 +227,22 @@ def _confinement(_: str, before: Iterable[str], after: Iterable[str]) -> Iterato
         yield f"tools may now run in the weaker confinement {tier!r}"
 
 
-def _host_tools(_: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+def _unconfined_tools(_: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
     for name in sorted(set(after) - set(before)):
         yield f"tool {name!r} may now run unconfined, in Remit's own process"
 
 
-def _redacted(_: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
+def _unredacted_variables(_: str, before: Iterable[str], after: Iterable[str]) -> Iterator[str]:
     for name in sorted(set(before) - set(after)):
         yield f"the value of the environment variable {name} is no longer kept out of records"
 
 
-def _recorded(_: str, before: bool, after: bool) -> Iterator[str]:
+def _content_recording(_: str, before: bool, after: bool) -> Iterator[str]:
     if after:
         yield "what people, models and tools say is now recorded"
 
 
-def _identity(_: str, before: Mapping[str, str] | None, after: Mapping[str, str] | None) -> Iterator[str]:
+def _identity_mapping(_: str, before: Mapping[str, str] | None, after: Mapping[str, str] | None) -> Iterator[str]:
     if (before is None) is not (after is None):
         said = "is the user of its own name" if after is None else "is the user that [identity] names"
         yield f"every account now {said}"
@@ -252,92 +254,92 @@ def _identity(_: str, before: Mapping[str, str] | None, after: Mapping[str, str]
             yield f"{who} now acts as {now} (was {was or 'nobody'})"
 
 
-def _asked_of_casbin(_: str, before: Casbin, after: Casbin) -> Iterator[str]:
+def _casbin_mode(_: str, before: Casbin, after: Casbin) -> Iterator[str]:
     said = {"always": "before every call", "effects": "before effects", "load": "only before rules come into force"}
     if list(said).index(after) > list(said).index(before):
         yield f"stock Casbin is now asked {said[after]} (was {said[before]})"
 
 
-def _accepts(whose: str, _: bool, after: bool) -> Iterator[str]:
+def _accepted_arguments(whose: str, _: bool, after: bool) -> Iterator[str]:
     if after:
         yield f"{whose} may now pass arguments whose raw text nobody saw"
 
 
 # -- the fields --------------------------------------------------------------------------------------------------------------
 
-SETTINGS: Final[Table] = {
-    "env": _changes("conditions now read env ="),
-    "identity": _identity,
+SETTINGS: Final[FieldTable] = {
+    "env": _any_change("conditions now read env ="),
+    "identity": _identity_mapping,
     "accept": _confinement,
-    "host_tools": _host_tools,
-    "redact_env": _redacted,
-    "content": _recorded,
+    "host_tools": _unconfined_tools,
+    "redact_env": _unredacted_variables,
+    "content": _content_recording,
     "keep": "neutral",
     **dict.fromkeys(("envs", "users"), "neutral"),  # what rules may name; what they then allow is compared as requests
-    "casbin": _asked_of_casbin,
+    "casbin": _casbin_mode,
 }
-MANIFEST: Final[Table] = {
+MANIFEST: Final[FieldTable] = {
     **dict.fromkeys(("name", "version", "owner", "summary", "digest"), "neutral"),
     **dict.fromkeys(("read", "write", "stores"), "requests"),
     **dict.fromkeys(("limits", "actions"), "neutral"),  # in tables of their own
-    "source": _changes("now runs as"),
-    "host": _changes("now runs the functions of"),
+    "source": _any_change("now runs as"),
+    "host": _any_change("now runs the functions of"),
     "trust": _trust,
-    "hosts": _reaches("reach the hosts"),
-    "url_hosts": _reaches("be sent by its calls to the hosts"),
-    "ranges": _gains("dial the addresses"),
+    "hosts": _added_hosts("reach the hosts"),
+    "url_hosts": _added_hosts("be sent by its calls to the hosts"),
+    "ranges": _added_items("dial the addresses"),
     "credentials": _credentials,
-    "exposed": _exposed,
-    "env": _gains("read the environment variables"),
-    "programs": _gains("start the programs"),
+    "exposed": _exposed_secrets,
+    "env": _added_items("read the environment variables"),
+    "programs": _added_items("start the programs"),
     "breaker": _breaker,
 }
-_GIVEN: Final = ("hosts", "url_hosts", "ranges", "credentials", "exposed", "env", "programs")
-_NOTHING: Final[dict[str, Json]] = dict.fromkeys(_GIVEN, ())
-LIMITS: Final[Table] = {
-    field: _more(f"use more {field}") for field in ("wall", "cpu", "memory", "output", "sent", "received")
+_GRANTS: Final = ("hosts", "url_hosts", "ranges", "credentials", "exposed", "env", "programs")
+_NO_GRANTS: Final[dict[str, Json]] = dict.fromkeys(_GRANTS, ())
+LIMITS: Final[FieldTable] = {
+    field: _higher_number(f"use more {field}") for field in ("wall", "cpu", "memory", "output", "sent", "received")
 }
-ACTION: Final[Table] = {
+ACTION: Final[FieldTable] = {
     **dict.fromkeys(("name", "summary", "errors"), "neutral"),
     "touches": "requests",
     "effect": _effect,
-    "retry": _attempts,
-    "probe": _changes("counts as done or not done by what is found by"),
-    "adds_labels": _labels,
-    "removes_labels": _gains("take off the run the labels"),
-    "request_words": _gains("be taken for what the user meant by the words"),
-    "adds_to_directory": _gains("put into the directory"),
-    "methods": _gains("ask its URLs by"),
-    "idempotency_header": _changes("now sends the key of a repeated call as"),
-    "run": _run,
+    "retry": _retries,
+    "probe": _any_change("counts as done or not done by what is found by"),
+    "adds_labels": _removed_labels,
+    "removes_labels": _added_items("take off the run the labels"),
+    "request_words": _added_items("be taken for what the user meant by the words"),
+    "adds_to_directory": _added_items("put into the directory"),
+    "methods": _added_items("ask its URLs by"),
+    "idempotency_header": _any_change("now sends the key of a repeated call as"),
+    "run": _command,
 }
-AGENT: Final[Table] = {
+AGENT: Final[FieldTable] = {
     **dict.fromkeys(("name", "summary", "prompt"), "neutral"),
     "budget": "neutral",  # in a table of its own
     "actions": "requests",
-    "model": _changes("now tells what it reads to the model"),
-    "base_url": _changes("now asks its model at"),
-    "folder": _changes("now works in"),
-    "seed": _changes("now begins with a copy of"),
-    "accept_parsed_arguments": _accepts,
+    "model": _any_change("now tells what it reads to the model"),
+    "base_url": _any_change("now asks its model at"),
+    "folder": _any_change("now works in"),
+    "seed": _any_change("now begins with a copy of"),
+    "accept_parsed_arguments": _accepted_arguments,
     "price": _price,
     "answer": _answer,
-    "directory": _looks_up,
+    "directory": _directory_lookups,
 }
-BUDGET: Final[Table] = {
-    "steps": _more("spend more steps in a run"),
-    "calls": _more("spend more calls in a run"),
-    "wall": _more("spend more seconds in a run"),
-    "tokens": _unbound("spend more tokens in a run"),
-    "money": _unbound("spend more money in a run"),
-    "output": _unbound("take in more bytes of results in a run"),
-    "tries": _more("try one thing more often in vain"),
-    "retries": _more("spend more tries in a run"),
-    "denials": _more("be refused more often in a row"),
-    "waiting": _more("have more calls wait for people at once"),
+BUDGET: Final[FieldTable] = {
+    "steps": _higher_number("spend more steps in a run"),
+    "calls": _higher_number("spend more calls in a run"),
+    "wall": _higher_number("spend more seconds in a run"),
+    "tokens": _higher_bound("spend more tokens in a run"),
+    "money": _higher_bound("spend more money in a run"),
+    "output": _higher_bound("take in more bytes of results in a run"),
+    "tries": _higher_number("try one thing more often in vain"),
+    "retries": _higher_number("spend more tries in a run"),
+    "denials": _higher_number("be refused more often in a row"),
+    "waiting": _higher_number("have more calls wait for people at once"),
 }
 # Each kind with its table: a field that is in none is told as not analysed.
-TABLES: Final[tuple[tuple[type[FrozenModel], Table], ...]] = (
+TABLES: Final[tuple[tuple[type[FrozenModel], FieldTable], ...]] = (
     (Settings, SETTINGS),
     (Manifest, MANIFEST),
     (Limits, LIMITS),

@@ -12,15 +12,15 @@ from functools import cached_property
 from typing import Final
 
 from remit.analysis.diff.manifests import Direction, ManifestChange, manifest_changes
-from remit.analysis.diff.policy import difference
-from remit.analysis.diff.witnesses import WitnessRefused, counterpart, facts_of, facts_text, rule_text
+from remit.analysis.diff.policy import compare_policies
+from remit.analysis.diff.witnesses import DeniedCounterpart, facts_of, facts_text, find_denied_counterpart, rule_text
 from remit.analysis.reach import Reach, reach_of
 from remit.analysis.solver.findings import Finding, PolicyDifference
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core import Json, Request
 from remit.workspace import Workspace, vocabulary
 
-_SAID: Final = {"allow": "may now", "ask": "may now, once approved,", "deny": "may no longer"}
+_MAY: Final = {"allow": "may now", "ask": "may now, once approved,", "deny": "may no longer"}
 _WAS: Final = {"allow": "allowed", "ask": "asked", "deny": "refused"}
 
 
@@ -40,7 +40,7 @@ class PermissionDiff:
 
 
 @dataclass(frozen=True)
-class _Reached:
+class _ToolCeiling:
     """The ceiling of every agent's actions; a user reaches what any agent reaches for them."""
 
     workspace: Workspace
@@ -79,18 +79,19 @@ def permission_diff(old: Workspace, new: Workspace) -> PermissionDiff:
     Raises:
         WorkspaceError: the rules of one of them do not load.
     """
-    before, after = _side("before", old, pinned=True), _side("after", new, pinned=False)
-    found = difference(before, after)
+    before, after = _rule_set_of("before", old, pinned=True), _rule_set_of("after", new, pinned=False)
+    found = compare_policies(before, after)
     # What an agent and a user may do together comes first: of the rest, one of the two is still missing.
     sentences = sorted(
-        (_told(found, one) for one in found.findings), key=lambda one: (one.partial, not one.text.startswith("agent:"))
+        (_describe(found, one) for one in found.findings),
+        key=lambda one: (one.partial, not one.text.startswith("agent:")),
     )
-    writes = difference(
-        replace_ceiling(before, old, pinned=True, written=True), replace_ceiling(after, new, pinned=False, written=True)
+    writes = compare_policies(
+        with_ceiling(before, old, pinned=True, written=True), with_ceiling(after, new, pinned=False, written=True)
     )
     known = {(one.action, one.after, one.subjects) for one in found.findings}
     sentences += [
-        _told(writes, one, writing=True)
+        _describe(writes, one, writing=True)
         for one in writes.findings
         if (one.action, one.after, one.subjects) not in known
     ]
@@ -113,18 +114,18 @@ def permission_diff(old: Workspace, new: Workspace) -> PermissionDiff:
     return PermissionDiff(sentences=tuple(sentences), notes=tuple(_notes(old, new)))
 
 
-def _side(label: str, workspace: Workspace, *, pinned: bool) -> RuleSet:
+def _rule_set_of(label: str, workspace: Workspace, *, pinned: bool) -> RuleSet:
     side = read_rule_set(label, workspace.files, vocabulary(workspace))
-    return replace_ceiling(side, workspace, pinned=pinned, written=False)
+    return with_ceiling(side, workspace, pinned=pinned, written=False)
 
 
-def replace_ceiling(side: RuleSet, workspace: Workspace, *, pinned: bool, written: bool) -> RuleSet:
+def with_ceiling(side: RuleSet, workspace: Workspace, *, pinned: bool, written: bool) -> RuleSet:
     """The side within what the workspace's tools reach, or what they may write."""
-    ceiling = _Reached(workspace, reach_of(workspace, pinned=pinned), written)
+    ceiling = _ToolCeiling(workspace, reach_of(workspace, pinned=pinned), written)
     return RuleSet(label=side.label, rows=side.rows, links=side.links, vocabulary=side.vocabulary, ceiling=ceiling)
 
 
-def _told(found: PolicyDifference, one: Finding, *, writing: bool = False) -> ManifestChange:
+def _describe(found: PolicyDifference, one: Finding, *, writing: bool = False) -> ManifestChange:
     facts = facts_text(one.context)
     # Where an agent gains or loses something, so do those it acts for: the agents are what there is to tell.
     alike = [who for who in one.subjects if who.startswith("agent:")] or list(one.subjects)
@@ -141,14 +142,14 @@ def _told(found: PolicyDifference, one: Finding, *, writing: bool = False) -> Ma
         because.append(f"tool {tool!r} reaches {', '.join(one.in_reach)} for it")
     if one.out_of_reach:
         because.append(f"tool {tool!r} no longer reaches {', '.join(one.out_of_reach)} for it")
-    because += _roles(found, one)
-    stays = counterpart(found, one) if one.wider else None
+    because += _role_changes(found, one)
+    stays = find_denied_counterpart(found, one) if one.wider else None
     if not partner and one.wider:
         because.append(f"no {'user' if one.subject.startswith('agent:') else 'agent'} may take part in it yet")
     return ManifestChange(
         direction="wider" if one.wider else "narrower",
         partial=not partner,
-        text=f"{who} {_SAID[one.after]} {verb}{whom} (was {_WAS[one.before]})",
+        text=f"{who} {_MAY[one.after]} {verb}{whom} (was {_WAS[one.before]})",
         because=tuple(because),
         witness={
             "subject": one.subject,
@@ -157,11 +158,11 @@ def _told(found: PolicyDifference, one: Finding, *, writing: bool = False) -> Ma
             "resource": one.resource,
             "facts": facts_of(one.context),
         },
-        still_refused=_refused(stays),
+        still_refused=_counterpart_json(stays),
     )
 
 
-def _refused(stays: WitnessRefused | None) -> Mapping[str, Json] | None:
+def _counterpart_json(stays: DeniedCounterpart | None) -> Mapping[str, Json] | None:
     if stays is None:
         return None
     return {
@@ -185,7 +186,7 @@ def _partner(found: PolicyDifference, one: Finding) -> str:
     return ""
 
 
-def _roles(found: PolicyDifference, one: Finding) -> Iterator[str]:
+def _role_changes(found: PolicyDifference, one: Finding) -> Iterator[str]:
     """Roles that the subject came to have, or lost."""
     before, after = found.old.roles.get(one.subject, frozenset()), found.new.roles.get(one.subject, frozenset())
     for role in sorted(after - before):

@@ -11,41 +11,41 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from remit.analysis.solver.comparison import Comparing, Group, Seen, plainness
+from remit.analysis.solver.comparison import Comparison, RequestGroup, WitnessedChange, witness_complexity
 from remit.analysis.solver.conditions import atoms_of, context_of
 from remit.analysis.solver.findings import (
     RANK,
+    ApproverChange,
     Finding,
     PolicyDifference,
     Unsettled,
     Witness,
-    WitnessApprovers,
     agents_first,
 )
-from remit.analysis.solver.ruleset import Key, RuleSet, uncollected
-from remit.analysis.solver.search import Change
+from remit.analysis.solver.ruleset import RuleKey, RuleSet, without_garbage_collection
+from remit.analysis.solver.search import VerdictChange
 
-_Cause: TypeAlias = tuple[str, Change, frozenset[Key], frozenset[Key]]
+_Cause: TypeAlias = tuple[str, VerdictChange, frozenset[RuleKey], frozenset[RuleKey]]
 
 
-def difference(old: RuleSet, new: RuleSet) -> PolicyDifference:
+def compare_policies(old: RuleSet, new: RuleSet) -> PolicyDifference:
     """Compare two sides, exactly."""
-    with uncollected():
-        return _difference(old, new)
+    with without_garbage_collection():
+        return _compare(old, new)
 
 
-def _difference(old: RuleSet, new: RuleSet) -> PolicyDifference:
-    comparing = Comparing(old, new)
-    groups: defaultdict[Group, list[tuple[str, str]]] = defaultdict(list)
-    for subject, action in comparing.affected():
-        group = comparing.group(subject, action)
+def _compare(old: RuleSet, new: RuleSet) -> PolicyDifference:
+    comparison = Comparison(old, new)
+    groups: defaultdict[RequestGroup, list[tuple[str, str]]] = defaultdict(list)
+    for subject, action in comparison.affected():
+        group = comparison.group_of(subject, action)
         if group is not None:
             groups[group].append((subject, action))
-    found: dict[_Cause, list[tuple[str, Seen]]] = defaultdict(list)
+    found: dict[_Cause, list[tuple[str, WitnessedChange]]] = defaultdict(list)
     unsettled: list[Unsettled] = []
     for group, members in groups.items():
         subject, action = members[0]
-        seen, missing = comparing.compare(group, subject, action)
+        seen, missing = comparison.compare(group, subject, action)
         by_action: defaultdict[str, list[str]] = defaultdict(list)
         for one, its_action in members:
             by_action[its_action].append(one)
@@ -57,17 +57,17 @@ def _difference(old: RuleSet, new: RuleSet) -> PolicyDifference:
                 Unsettled(action=its_action, subjects=tuple(sorted(subjects)), resource=resource, why=why)
                 for resource, why in missing
             )
-    findings = tuple(_finding(comparing, cause, seen) for cause, seen in found.items())
+    findings = tuple(_finding(comparison, cause, seen) for cause, seen in found.items())
     return PolicyDifference(
         old=old,
         new=new,
         findings=tuple(sorted(findings, key=lambda one: (-RANK[one.after], one.action, one.subject, one.resource))),
-        approvers=tuple(_approvers(old, new)),
+        approvers=tuple(_approver_changes(old, new)),
         unsettled=tuple(unsettled),
     )
 
 
-def _finding(comparing: Comparing, cause: _Cause, seen: list[tuple[str, Seen]]) -> Finding:
+def _finding(comparison: Comparison, cause: _Cause, seen: list[tuple[str, WitnessedChange]]) -> Finding:
     action, change, removed, added = cause
     by_seen: defaultdict[int, list[str]] = defaultdict(list)
     which = {id(one): one for _, one in seen}
@@ -75,7 +75,7 @@ def _finding(comparing: Comparing, cause: _Cause, seen: list[tuple[str, Seen]]) 
         by_seen[id(one)].append(who)
     witnesses = sorted(
         (
-            (plainness(which[number]), Witness(
+            (witness_complexity(which[number]), Witness(
                 subjects=tuple(sorted(set(subjects), key=agents_first)),
                 resource=which[number].resource,
                 context=context_of(which[number].values),
@@ -90,14 +90,14 @@ def _finding(comparing: Comparing, cause: _Cause, seen: list[tuple[str, Seen]]) 
         before=change[0],
         after=change[1],
         witnesses=tuple(witness for _, witness in witnesses),
-        removed=comparing.old.rules_of(first, action, removed) if removed else (),
-        added=comparing.new.rules_of(first, action, added) if added else (),
+        removed=comparison.old.rules_of(first, action, removed) if removed else (),
+        added=comparison.new.rules_of(first, action, added) if added else (),
         out_of_reach=tuple(sorted(key.pattern for key in removed if key.effect == "within")),
         in_reach=tuple(sorted(key.pattern for key in added if key.effect == "within")),
     )
 
 
-def _approvers(old: RuleSet, new: RuleSet) -> Iterator[WitnessApprovers]:
+def _approver_changes(old: RuleSet, new: RuleSet) -> Iterator[ApproverChange]:
     asked = {
         atom.role
         for side in (old, new)
@@ -107,6 +107,6 @@ def _approvers(old: RuleSet, new: RuleSet) -> Iterator[WitnessApprovers]:
         if atom.role
     }
     for role in sorted(asked):
-        before, after = old.people(role), new.people(role)
+        before, after = old.approvers(role), new.approvers(role)
         if before != after:
-            yield WitnessApprovers(role=role, gained=tuple(sorted(after - before)), lost=tuple(sorted(before - after)))
+            yield ApproverChange(role=role, gained=tuple(sorted(after - before)), lost=tuple(sorted(before - after)))

@@ -19,13 +19,13 @@ from remit.workspace import MARKER, RESERVED, Workspace, load_files, load_worksp
 from remit.workspace.manifest import code_digest, is_code
 
 GIT: Final = "git:"
-_ROOMS: Final = ("policies", "tools", "agent", MARKER)
+_AREAS: Final = ("policies", "tools", "agent", MARKER)
 _LINK: Final = "120000"  # git's mode of a symbolic link
-WAIT: Final = 30.0  # seconds for one git command
+GIT_TIMEOUT: Final = 30.0  # seconds for one git command
 
 
 @dataclass(frozen=True)
-class Source:
+class PolicySource:
     """Files of a workspace, or of its policies alone, by path relative to it. `root` is None for a revision."""
 
     label: str
@@ -53,7 +53,7 @@ class Source:
                 code[parts[1]][name] = data
         digests = {tool: code_digest(files) for tool, files in code.items()}
         return load_files(
-            {path: data for path, data in self.files.items() if _told(path, data)}, root=None, code=digests
+            {path: data for path, data in self.files.items() if _is_parsed(path, data)}, root=None, code=digests
         )
 
     def side(self, known: Vocabulary | None = None) -> RuleSet:
@@ -65,7 +65,7 @@ class Source:
         return read_rule_set(self.label, self.files, vocabulary(self.workspace) if self.whole else known)
 
 
-def open_source(text: str, root: Path | None) -> Source:
+def open_source(text: str, root: Path | None) -> PolicySource:
     """What `text` names: a folder, else a git revision of the repository around `root`; `git:REV` or `REV:` insist on that.
 
     Raises:
@@ -81,22 +81,22 @@ def open_source(text: str, root: Path | None) -> Source:
     return source
 
 
-def working_tree(root: Path) -> Source:
+def working_tree(root: Path) -> PolicySource:
     """The workspace as its files are now."""
     return _folder(root)
 
 
-def _folder(folder: Path) -> Source:
+def _folder(folder: Path) -> PolicySource:
     if (folder / "policies").is_dir():
         files = dict(policy_files(folder))
         if (folder / MARKER).is_file():
             files[MARKER] = read_file(folder / MARKER, file=MARKER)
-        return Source(str(folder), files, folder)
+        return PolicySource(str(folder), files, folder)
     whole = folder.resolve()
-    return Source(str(folder), policy_files(whole.parent, whole.name), folder)
+    return PolicySource(str(folder), policy_files(whole.parent, whole.name), folder)
 
 
-def _revision(revision: str, root: Path) -> Source:
+def _revision(revision: str, root: Path) -> PolicySource:
     if not revision or revision.startswith("-"):
         raise UsageError(f"{revision!r} is no git revision: write git:REV, as git:HEAD~1")
     try:
@@ -104,7 +104,7 @@ def _revision(revision: str, root: Path) -> Source:
     except UsageError as error:
         raise UsageError(f"{revision!r} is neither a folder nor a git revision: {error}") from None
     commit = named.decode().strip()
-    listed = _git(root, "ls-tree", "-r", "-z", commit, "--", *_ROOMS)
+    listed = _git(root, "ls-tree", "-r", "-z", commit, "--", *_AREAS)
     wanted: dict[str, str] = {}
     for entry in listed.split(b"\0"):
         if not entry:
@@ -112,12 +112,12 @@ def _revision(revision: str, root: Path) -> Source:
         head, _, name = entry.partition(b"\t")
         mode, kind, number = head.decode().split()
         path = name.decode(errors="surrogateescape")
-        if kind == "blob" and mode != _LINK and _matters(path):
+        if kind == "blob" and mode != _LINK and _is_workspace_file(path):
             wanted[path] = number
-    return Source(f"git:{revision}", dict(zip(wanted, _blobs(root, tuple(wanted.values())), strict=True)), None)
+    return PolicySource(f"git:{revision}", dict(zip(wanted, _blobs(root, tuple(wanted.values())), strict=True)), None)
 
 
-def _matters(path: str) -> bool:
+def _is_workspace_file(path: str) -> bool:
     """Whether the file can be part of a workspace's rules, manifests, agents or tool code."""
     parts = PurePosixPath(path).parts
     if parts[0] == "agent":
@@ -127,7 +127,7 @@ def _matters(path: str) -> bool:
     return path == MARKER or (parts[0] == "tools" and len(parts) > 2)
 
 
-def _told(path: str, data: bytes) -> bool:
+def _is_parsed(path: str, data: bytes) -> bool:
     """Whether the file says something about the workspace, and is not code or seed that only runs read."""
     if path.startswith("agent/"):
         try:
@@ -155,7 +155,7 @@ def _git(root: Path, *words: str, given: bytes = b"") -> bytes:
     if program is None:
         raise UsageError("git is not installed, and a revision was named: name a folder instead")
     done = subprocess.run(
-        [program, "-C", str(root), *words], input=given, capture_output=True, timeout=WAIT, check=False
+        [program, "-C", str(root), *words], input=given, capture_output=True, timeout=GIT_TIMEOUT, check=False
     )
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()

@@ -12,12 +12,12 @@ from remit.analysis.solver.conditions import SETS
 from remit.analysis.solver.findings import Finding, PolicyDifference
 from remit.core import Context, Json, Rule
 
-LONGEST_SHOWN: Final = 60  # characters of one text; a witness may need thousands
+MAX_TEXT_SHOWN: Final = 60  # characters of one text; a witness may need thousands
 _PLAIN: Final = Context(time="12:00")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WitnessRefused:
+class DeniedCounterpart:
     """A request close to the witness that both sides refuse."""
 
     subject: str
@@ -26,9 +26,9 @@ class WitnessRefused:
     context: Context
 
 
-def counterpart(found: PolicyDifference, finding: Finding) -> WitnessRefused | None:
+def find_denied_counterpart(found: PolicyDifference, finding: Finding) -> DeniedCounterpart | None:
     """The closest request that stays refused: other facts first, then a neighbour of the resource, then a stranger."""
-    for one in _near(finding):
+    for one in _candidates(finding):
         if all(
             side.verdict(one.subject, one.action, one.resource, one.context) == "deny"
             for side in (found.old, found.new)
@@ -37,20 +37,20 @@ def counterpart(found: PolicyDifference, finding: Finding) -> WitnessRefused | N
     return None
 
 
-def _near(finding: Finding) -> Iterator[WitnessRefused]:
+def _candidates(finding: Finding) -> Iterator[DeniedCounterpart]:
     conditional = any(rule.text.split(",")[4].strip() != "True" for rule in (*finding.removed, *finding.added))
     facts = (
-        WitnessRefused(subject=finding.subject, action=finding.action, resource=finding.resource, context=context)
+        DeniedCounterpart(subject=finding.subject, action=finding.action, resource=finding.resource, context=context)
         for context in _other_facts(finding.context)
     )
     neighbours = (
-        WitnessRefused(subject=finding.subject, action=finding.action, resource=resource, context=finding.context)
+        DeniedCounterpart(subject=finding.subject, action=finding.action, resource=resource, context=finding.context)
         for resource in _neighbours(finding.resource)
     )
     yield from chain(facts, neighbours) if conditional else neighbours
     kind = "user" if finding.subject.startswith("user:") else "agent"
     for name in ("other", "stranger", "nobody-else"):
-        yield WitnessRefused(
+        yield DeniedCounterpart(
             subject=f"{kind}:{name}", action=finding.action, resource=finding.resource, context=finding.context
         )
 
@@ -100,14 +100,14 @@ def _neighbours(resource: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replay:
+class WitnessCheck:
     """What the two policies themselves say of every witness and counterpart."""
 
     replayed: int
     wrong: tuple[Finding, ...]
 
 
-def verify_witness(found: PolicyDifference) -> Replay:
+def verify_witnesses(found: PolicyDifference) -> WitnessCheck:
     """Decide every witness on both sides by the policies themselves, for every subject that it names."""
     wrong: list[Finding] = []
     replayed = 0
@@ -119,7 +119,7 @@ def verify_witness(found: PolicyDifference) -> Replay:
                 after = found.new.verdict(subject, finding.action, witness.resource, witness.context)
                 if (before, after) != (finding.before, finding.after) and finding not in wrong:
                     wrong.append(finding)
-    return Replay(replayed=replayed, wrong=tuple(wrong))
+    return WitnessCheck(replayed=replayed, wrong=tuple(wrong))
 
 
 def facts_of(context: Context) -> dict[str, Json]:
@@ -143,10 +143,10 @@ def facts_text(context: Context) -> str:
 
 
 def _short(value: Json) -> str:
-    if isinstance(value, str) and len(value) > LONGEST_SHOWN:
+    if isinstance(value, str) and len(value) > MAX_TEXT_SHOWN:
         return f"{value[:12]!r}… ({len(value)} characters)"
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 2 * LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    return text if len(text) <= 2 * MAX_TEXT_SHOWN else f"{text[:MAX_TEXT_SHOWN]}…"
 
 
 def rule_text(rule: Rule) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from remit.cli.output import echo, json_text, style
-from remit.cli.policy.backtest import backtest_command, suggest_command
-from remit.cli.policy.check import check_command, fmt_command, test_command
-from remit.cli.policy.diff import diff_command
+from remit.cli.policy.backtest import policy_backtest_command, policy_suggest_command
+from remit.cli.policy.check import policy_check_command, policy_fmt_command, policy_test_command
+from remit.cli.policy.diff import policy_diff_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -71,7 +71,7 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.option("--env", default="local", show_default=True, help="The environment.")
 @click.option("--time", "at", default="12:00", show_default=True, callback=_clock, help="UTC hours and minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def explain_command(**options: Any) -> None:
+def policy_explain_command(**options: Any) -> None:
     """Say what the rules decide for ACTION on RESOURCES, by which of them, and what would be allowed instead.
 
     \b
@@ -194,7 +194,7 @@ def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
 @click.argument("resource")
 @click.option("--all", "everybody", is_flag=True, help="Those too who may never do it.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> None:
+def policy_who_command(action: str, resource: str, everybody: bool, as_json: bool) -> None:
     """Say who may do ACTION on RESOURCE: every subject by itself, allowed, under conditions, or by asking whom.
 
     A call needs it of the agent and of the user it acts for.
@@ -204,7 +204,7 @@ def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> N
       remit policy who tickets.close ticket:INC-7
       remit policy who files.read 'file:secrets/**' --all
     """
-    from remit.analysis import who
+    from remit.analysis import find_holders
     from remit.core import UsageError
     from remit.policy.language import GlobError
     from remit.workspace import find_workspace, load_workspace_and_policy
@@ -212,7 +212,7 @@ def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> N
     _, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
     _check_action(rules, action)
     try:
-        found = who(rules, action, resource)
+        found = find_holders(rules, action, resource)
     except GlobError as error:
         raise UsageError(str(error)) from None
     able = [one for one in found if one.standing != "never"]
@@ -230,7 +230,7 @@ def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> N
 @policy_command.command("can")
 @click.argument("subject")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def can_command(subject: str, as_json: bool) -> None:
+def policy_can_command(subject: str, as_json: bool) -> None:
     """Say what SUBJECT may do and what is forbidden it, through its roles too.
 
     \b
@@ -238,14 +238,14 @@ def can_command(subject: str, as_json: bool) -> None:
       remit policy can agent:triage
       remit policy can user:dana
     """
-    from remit.analysis import can
+    from remit.analysis import list_permissions
     from remit.core import UsageError
     from remit.workspace import find_workspace, load_workspace_and_policy
 
     _, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
     if subject not in rules.subjects:
         raise UsageError(f"no rule speaks of {subject!r}; write one of {', '.join(sorted(rules.subjects))}")
-    found = can(rules, subject)
+    found = list_permissions(rules, subject)
     able = any(one.standing != "never" and one.rule.effect == "allow" for one in found)
     if as_json:
         echo(_as_json(found))
@@ -342,11 +342,11 @@ def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
 
 
 for _command in (
-    check_command,
-    test_command,
-    diff_command,
-    backtest_command,
-    suggest_command,
-    fmt_command,
+    policy_check_command,
+    policy_test_command,
+    policy_diff_command,
+    policy_backtest_command,
+    policy_suggest_command,
+    policy_fmt_command,
 ):
     policy_command.add_command(_command)

@@ -26,7 +26,7 @@ NOTHING_RECORDED = "no run is recorded here: let an agent run first, or name tra
 @click.option("--fail-on-flips", is_flag=True, help="End with 1 where a decision comes out otherwise.")
 @click.option("--limit", default=20, show_default=True, help="How many flips to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def backtest_command(
+def policy_backtest_command(
     traces: tuple[Path, ...], candidate: str | None, fail_on_flips: bool, limit: int, as_json: bool
 ) -> None:
     """Make recorded decisions again, under other rules. TRACES are files; all of this workspace's runs if left out.
@@ -110,7 +110,7 @@ def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write the rules into this folder."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def suggest_command(
+def policy_suggest_command(
     traces: tuple[Path, ...], tool: str | None, agent: str, approver: str, output: Path | None, as_json: bool
 ) -> None:
     """The least of today's rules that keeps every recorded call, proved to allow nothing more than today's.
@@ -120,7 +120,7 @@ def suggest_command(
       remit policy suggest -o /tmp/suggested
       remit policy suggest --tool files --agent triage
     """
-    from remit.analysis import first_policy, recorded_decisions, suggest
+    from remit.analysis import draft_policy, recorded_decisions, suggest_rules
     from remit.analysis.diff import working_tree
     from remit.core import UsageError
     from remit.workspace import find_workspace, policy_files
@@ -128,14 +128,14 @@ def suggest_command(
     root = find_workspace(Path.cwd())
     here = working_tree(root)
     if tool is not None:
-        text = first_policy(here.workspace, tool, agent, approver)
+        text = draft_policy(here.workspace, tool, agent, approver)
         echo(json_text({"ok": True, "rules": text}) if as_json else text, nl=as_json)
         return
     side, files = here.side(), policy_files(root)
     recorded = [one for records in _runs(root, traces) for one in recorded_decisions(records, side)[0]]
     if not recorded:
         raise UsageError(NOTHING_RECORDED)
-    found = suggest(side, files, recorded)
+    found = suggest_rules(side, files, recorded)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for file, text in {**{name: data.decode() for name, data in files.items()}, **found.files}.items():

@@ -14,13 +14,13 @@ from remit.cli.output import echo, json_text, style
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from remit.analysis import Coverage, LintFinding, PolicyCaseResult, Score
+    from remit.analysis import Coverage, LintFinding, MutationScore, PolicyCaseResult
 
 
 @click.command("check")
 @click.option("--strict", is_flag=True, help="End with 1 for notes too.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def check_command(strict: bool, as_json: bool) -> None:
+def policy_check_command(strict: bool, as_json: bool) -> None:
     """Load the rules as strictly as a run does, then name those that do nothing, or more than any tool reaches.
 
     What stock Casbin would drop or half-read is an error. A warning is a rule that does nothing, or not what it says; a
@@ -63,7 +63,7 @@ def _show_remarks(remarks: Iterable[LintFinding]) -> None:
     "--least", type=float, default=100.0, show_default=True, help="With --mutate: end with 1 below this score, in percent."
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def test_command(mutate: bool, least: float, as_json: bool) -> None:
+def policy_test_command(mutate: bool, least: float, as_json: bool) -> None:
     """Run the table of cases in policies/cases.yaml, and name the rules and actions that no case pins.
 
     Every case is answered by Remit's matcher and by stock Casbin; a row on which they differ has failed.
@@ -78,7 +78,7 @@ def test_command(mutate: bool, least: float, as_json: bool) -> None:
       remit policy test --mutate
       remit policy test --mutate --least 90
     """
-    from remit.analysis import run_cases, score, uncovered
+    from remit.analysis import find_uncovered, run_cases, score_mutants
     from remit.analysis.diff import working_tree
     from remit.core.parsing import table_text
     from remit.policy import CASES, read_cases
@@ -88,8 +88,12 @@ def test_command(mutate: bool, least: float, as_json: bool) -> None:
     _, rules = load_workspace_and_policy(root)
     table = table_text(root / CASES, file=CASES)
     results = run_cases(rules, table, CASES)
-    coverage = uncovered(rules, results)
-    found = score(working_tree(root).side(), [case for _, case in read_cases(rules, table, CASES)]) if mutate else None
+    coverage = find_uncovered(rules, results)
+    found = (
+        score_mutants(working_tree(root).side(), [case for _, case in read_cases(rules, table, CASES)])
+        if mutate
+        else None
+    )
     failed = any(not result.passed for result in results)
     if found is not None:
         failed = failed or found.percent < least or bool(coverage.rules) or bool(coverage.actions)
@@ -100,7 +104,7 @@ def test_command(mutate: bool, least: float, as_json: bool) -> None:
     sys.exit(1 if failed else 0)
 
 
-def _tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found: Score | None) -> dict[str, Any]:
+def _tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found: MutationScore | None) -> dict[str, Any]:
     body: dict[str, Any] = {
         "cases": [asdict(result) for result in results],
         "uncovered": [rule.model_dump(mode="json") for rule in coverage.rules],
@@ -117,7 +121,7 @@ def _tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found: Scor
     return body
 
 
-def _show_tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found: Score | None) -> None:
+def _show_tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found: MutationScore | None) -> None:
     from remit.analysis import OPERATORS
 
     passed = failed = 0
@@ -144,7 +148,7 @@ def _show_tested(results: Iterable[PolicyCaseResult], coverage: Coverage, found:
 @click.command("fmt")
 @click.option("--check", is_flag=True, help="Change nothing; end with 1 where something would change.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def fmt_command(check: bool, as_json: bool) -> None:
+def policy_fmt_command(check: bool, as_json: bool) -> None:
     """Write policies/*.csv as everybody does: one space after a comma, no comment lost, nothing moved.
 
     \b
@@ -152,14 +156,14 @@ def fmt_command(check: bool, as_json: bool) -> None:
       remit policy fmt
       remit policy fmt --check
     """
-    from remit.analysis import formatted
+    from remit.analysis import format_rules
     from remit.core.parsing import read_file
     from remit.workspace import find_workspace
 
     changed: list[str] = []
     for path in sorted((find_workspace(Path.cwd()) / "policies").glob("*.csv")):
         before = read_file(path, file=f"policies/{path.name}")
-        after = formatted(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
+        after = format_rules(before.decode(errors="surrogateescape")).encode(errors="surrogateescape")
         if before != after:
             changed.append(f"policies/{path.name}")
             if not check:

@@ -26,7 +26,9 @@ _COLOURS: Final[dict[Verdict, str]] = {"allow": "red", "ask": "yellow", "deny": 
 @click.option("--fail-on", type=click.Choice(GATES), multiple=True, help="End with 1 where there is such a change.")
 @click.option("--limit", default=20, show_default=True, help="How many changes of a kind to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def diff_command(old: str, new: str | None, verify: bool, fail_on: tuple[str, ...], limit: int, as_json: bool) -> None:
+def policy_diff_command(
+    old: str, new: str | None, verify: bool, fail_on: tuple[str, ...], limit: int, as_json: bool
+) -> None:
     """Which requests do the rules of NEW allow, ask about or deny, that those of OLD do not?
 
     OLD and NEW are folders (a workspace, or its policies) or git revisions; git:NAME where a folder has the same name. NEW
@@ -38,8 +40,8 @@ def diff_command(old: str, new: str | None, verify: bool, fail_on: tuple[str, ..
       remit policy diff HEAD~1 --fail-on newly-allowed
       remit policy diff ../old/policies policies --verify
     """
-    from remit.analysis.diff import difference, open_source, working_tree
-    from remit.analysis.diff import verify_witness as replay
+    from remit.analysis.diff import compare_policies, open_source, working_tree
+    from remit.analysis.diff import verify_witnesses as replay
     from remit.workspace import find_workspace
 
     root = find_workspace(Path.cwd())
@@ -47,7 +49,7 @@ def diff_command(old: str, new: str | None, verify: bool, fail_on: tuple[str, ..
     after = here if new is None else open_source(new, root)
     before = open_source(old, root)
     known = here.side().vocabulary
-    found = difference(before.side(known), after.side(known))
+    found = compare_policies(before.side(known), after.side(known))
     replayed = replay(found) if verify else None
     failed = _failed(found, fail_on) or bool(replayed and replayed.wrong)
     if as_json:
@@ -85,9 +87,9 @@ def _difference_json(found: PolicyDifference, limit: int) -> dict[str, Any]:
 
 
 def _finding_json(found: PolicyDifference, one: Finding) -> dict[str, Any]:
-    from remit.analysis.diff import counterpart, facts_of
+    from remit.analysis.diff import facts_of, find_denied_counterpart
 
-    stays = counterpart(found, one)
+    stays = find_denied_counterpart(found, one)
     return {
         "before": one.before,
         "after": one.after,
@@ -129,7 +131,7 @@ def _show_difference(found: PolicyDifference, limit: int) -> None:
 
 
 def _show_finding(found: PolicyDifference, one: Finding) -> None:
-    from remit.analysis.diff import counterpart, facts_text, rule_text
+    from remit.analysis.diff import facts_text, find_denied_counterpart, rule_text
 
     facts = facts_text(one.context)
     echo(
@@ -138,7 +140,7 @@ def _show_finding(found: PolicyDifference, one: Finding) -> None:
     for word, rules in (("by", one.added), ("without", one.removed)):
         for rule in rules:
             echo(f"      {word} {rule_text(rule)}")
-    stays = counterpart(found, one)
+    stays = find_denied_counterpart(found, one)
     if stays is not None:
         facts = facts_text(stays.context)
         echo(f"      still refused: {stays.subject} on {stays.resource}{f' with {facts}' if facts else ''}")

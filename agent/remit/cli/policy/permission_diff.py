@@ -28,7 +28,7 @@ NOTHING: Final = "no new authority"
 @click.option("--format", "shape", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
 @click.option("--fail-on-new", is_flag=True, help="End with 1 unless it is proved that there is no new authority.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_json: bool) -> None:
+def permission_diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_json: bool) -> None:
     """Compare what agents may really do in BASE and here: rules, manifests, agents, roles and pins together.
 
     BASE and NEW are workspaces: a folder or a git revision; git:NAME where a folder has the same name.
