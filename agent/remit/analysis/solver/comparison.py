@@ -24,7 +24,7 @@ from remit.analysis.solver.conditions import atoms_of, context_of
 from remit.analysis.solver.findings import RANK
 from remit.analysis.solver.paths import ResourceSpace
 from remit.analysis.solver.ruleset import RuleKey, RuleSet
-from remit.analysis.solver.search import DecideSide, FactValues, Question, Solution, VerdictChange, solve
+from remit.analysis.solver.search import DecideSide, FactValues, Question, VerdictChange, solve
 from remit.analysis.solver.segments import AnalysisLimitReached
 from remit.core import Context, Verdict, action_matches
 from remit.policy.language import EVERYTHING, Pattern, parse_pattern, read_condition
@@ -283,10 +283,6 @@ def _rows_within_ceiling(keys: frozenset[RuleKey], has_ceiling: bool) -> frozens
     if has_ceiling and not any(key.effect == "within" for key in keys):
         return frozenset()
     return keys
-
-
-def _whys(answered: Solution) -> Iterable[str]:
-    return dict.fromkeys(answered.unsettled)
 
 
 def _applying_rows(by_bit: Mapping[int, list[RuleKey]], covering: int, overlapping: int) -> Iterator[RuleKey]:
