@@ -181,7 +181,7 @@ p, agent:a, files.read, file:*/secret, True, deny
 def test_the_starter_rules_have_no_warning() -> None:
     """A note may be intended: a wide grant for operators, a deny kept as a reminder."""
     here = working_tree(ROOT)
-    remarks = lint_rules(here.side(), here.workspace)
+    remarks = lint_rules(here.rule_set(), here.workspace)
     assert {one.code for one in remarks} <= {"wider", "dead"}
 
 
@@ -190,7 +190,7 @@ def test_the_starter_rules_have_no_warning() -> None:
 
 def test_every_spoilt_starter_rule_is_noticed_by_a_case_or_proved_equivalent() -> None:
     """The score of the starter is 100%, every rule decides some case, and every action is asked for."""
-    whole = working_tree(ROOT).side()
+    whole = working_tree(ROOT).rule_set()
     cases = [
         case for _, case in read_cases(whole.policy, (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8"), "")
     ]
@@ -202,7 +202,7 @@ def test_every_spoilt_starter_rule_is_noticed_by_a_case_or_proved_equivalent() -
 
 def test_a_rule_or_an_action_that_no_case_pins_is_named() -> None:
     """The starter leaves none; a table that lost its cases about tickets leaves theirs."""
-    rules = working_tree(ROOT).side().policy
+    rules = working_tree(ROOT).rule_set().policy
     table = (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8")
     assert find_uncovered(rules, run_cases(rules, table, "cases.yaml")) == Coverage(rules=(), actions=())
     kept = [row for row in table.split("\n- ") if "tickets.close" not in row]
@@ -213,7 +213,7 @@ def test_a_rule_or_an_action_that_no_case_pins_is_named() -> None:
 
 def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
     """Pasting the cases that are offered brings any table to 100%."""
-    whole = working_tree(ROOT).side()
+    whole = working_tree(ROOT).rule_set()
     table = ""
     for _ in range(3):
         found = score_mutants(whole, [case for _, case in read_cases(whole.policy, table or "[]", "")])
@@ -409,11 +409,11 @@ def test_a_backtest_names_the_runs_that_would_have_gone_otherwise(play: Play) ->
     """Steps after a result that is now denied are said to be unreachable; today's rules flip nothing."""
     played = play([turn(ledger__look={"name": "a"}), turn(ledger__look={"name": "b"}), DONE])
     whole = working_tree(played.folder)
-    today = backtest_rules([played.records], whole.side())
+    today = backtest_rules([played.records], whole.rule_set())
     assert (today.runs, today.decided, today.covered, today.flips) == (1, 2, 2, ())
     files = {name: data for name, data in policy_files(played.folder).items() if name.endswith(".conf")}
     none = backtest_rules(
-        [played.records], read_rule_set("none", {**files, "policies/rules.csv": b""}, whole.side().vocabulary)
+        [played.records], read_rule_set("none", {**files, "policies/rules.csv": b""}, whole.rule_set().vocabulary)
     )
     assert [(one.step, one.before, one.after, one.unreachable) for one in none.flips] == [
         (0, "allow", "deny", False),
@@ -442,7 +442,7 @@ def test_a_backtest_counts_an_effect_that_a_later_attempt_left_in_doubt() -> Non
 def test_the_least_policy_keeps_every_recorded_call_and_allows_nothing_more(play: Play) -> None:
     """Proved by the diff, and by deciding every call again."""
     played = play([turn(ledger__look={"name": "a"}), DONE])
-    whole = working_tree(played.folder).side()
+    whole = working_tree(played.folder).rule_set()
     recorded, _ = recorded_decisions(played.records, whole)
     found = suggest_rules(whole, policy_files(played.folder), recorded)
     assert (found.lost, found.proved, found.calls) == ((), True, 1)
@@ -493,7 +493,9 @@ def test_the_first_policy_of_a_tool_loads_and_asks_before_what_cannot_be_undone(
     text = draft_policy(whole.workspace, "tickets", "triage")
     assert "g, user:<name>, role:reviewer" in text
     text += "g, user:dana, role:reviewer\n"
-    rules = load_policy({"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.side().vocabulary)
+    rules = load_policy(
+        {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.rule_set().vocabulary
+    )
     assert [rule.text for rule in rules.rules if "approved" in rule.text] == [
         "p, agent:triage, tickets.close, ticket:*, approved('role:reviewer'), allow"
     ]

@@ -155,7 +155,7 @@ def main() -> int:
         whole = side(rules(count, 1))
         seconds, remarks = taken(lambda whole=whole: lint_rules(whole))
         tell(f"lint {count:>6} rules", seconds, None, f"{len(remarks)} remarks")
-    starter = working_tree(ROOT).side()
+    starter = working_tree(ROOT).rule_set()
     runs = recorded()
     seconds, found = min((taken(lambda: backtest_rules(runs, starter)) for _ in range(3)), key=lambda one: one[0])
     assert (found.decided, found.flips) == (DECISIONS, ())

@@ -102,7 +102,7 @@ def _tool_cases(root: Path, name: str) -> tuple[int, list[Problem]]:
 
 
 def _scripts(root: Path, workspace: Workspace) -> list[Problem]:
-    """Check the approvals in scripts as strictly as those of people: the agent must have the action."""
+    """Report approvals in scripts for actions that the agent does not have."""
     problems: list[Problem] = []
     for name, agent in workspace.agents.items():
         if not agent.model.startswith("script:"):

@@ -1,4 +1,4 @@
-"""A finding as people read it: the request that changes, one close by that stays refused, and the replay of both."""
+"""Presents a finding: the request that changes, a similar one that stays denied, and the check of every witness."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PLAIN: Final = Context(time="12:00")
 
 @dataclass(frozen=True, kw_only=True)
 class DeniedCounterpart:
-    """A request close to the witness that both sides refuse."""
+    """A request similar to the witness that both policies deny: it shows where the change ends."""
 
     subject: str
     action: str
@@ -27,7 +27,7 @@ class DeniedCounterpart:
 
 
 def find_denied_counterpart(found: PolicyDifference, finding: Finding) -> DeniedCounterpart | None:
-    """The closest request that stays refused: other facts first, then a neighbour of the resource, then a stranger."""
+    """Find the most similar request that stays denied: other facts first, then another resource, then another subject."""
     for one in _candidates(finding):
         if all(
             side.verdict(one.subject, one.action, one.resource, one.context) == "deny"
@@ -49,7 +49,7 @@ def _candidates(finding: Finding) -> Iterator[DeniedCounterpart]:
     )
     yield from chain(facts, neighbours) if conditional else neighbours
     kind = "user" if finding.subject.startswith("user:") else "agent"
-    for name in ("other", "stranger", "nobody-else"):
+    for name in ("other", "another", "nobody-else"):
         yield DeniedCounterpart(
             subject=f"{kind}:{name}", action=finding.action, resource=finding.resource, context=finding.context
         )
@@ -67,7 +67,7 @@ def _other_facts(context: Context) -> Iterator[Context]:
             others = (value + "x", value[:-1], "", "other")
         for other in others:
             yield context.model_copy(update={"args": {**context.args, name: other}})
-        yield context.model_copy(update={"args": {one: of for one, of in context.args.items() if one != name}})
+        yield context.model_copy(update={"args": {key: kept for key, kept in context.args.items() if key != name}})
     yield context.model_copy(update={"named_by_user": not context.named_by_user})
     yield context.model_copy(update={"calls": {name: count + 1 for name, count in context.calls.items()}})
     yield context.model_copy(update={"calls": dict.fromkeys(context.calls, 1_000_000)})
@@ -101,14 +101,14 @@ def _neighbours(resource: str) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class WitnessCheck:
-    """What the two policies themselves say of every witness and counterpart."""
+    """How many witnesses the policies themselves decided again, and the findings with another verdict."""
 
     replayed: int
     wrong: tuple[Finding, ...]
 
 
 def verify_witnesses(found: PolicyDifference) -> WitnessCheck:
-    """Decide every witness on both sides by the policies themselves, for every subject that it names."""
+    """Let both policies decide every witness again, for each of its subjects."""
     wrong: list[Finding] = []
     replayed = 0
     for finding in found.findings:
@@ -123,7 +123,7 @@ def verify_witnesses(found: PolicyDifference) -> WitnessCheck:
 
 
 def facts_of(context: Context) -> dict[str, Json]:
-    """Those facts that are not as in any plain request."""
+    """The facts that differ from those of a plain request."""
     shown = context.model_dump(mode="json", exclude_defaults=True)
     if context.time == _PLAIN.time:
         shown.pop("time", None)
@@ -134,7 +134,7 @@ def facts_of(context: Context) -> dict[str, Json]:
 
 
 def facts_text(context: Context) -> str:
-    """The same in one line; long texts are cut, and say how long they are."""
+    """The facts of `facts_of` in one line; long texts are cut, with their length."""
     return ", ".join(
         f"args.{argument} = {_short(value)}" if name == "args" else f"{name} = {_short(value)}"
         for name, whole in facts_of(context).items()
@@ -150,5 +150,5 @@ def _short(value: Json) -> str:
 
 
 def rule_text(rule: Rule) -> str:
-    """Where the rule stands, and what its author called it."""
+    """The place of the rule, and its note."""
     return f"{rule.file}:{rule.line} {rule.note or rule.text}"

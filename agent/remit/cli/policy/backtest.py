@@ -46,7 +46,7 @@ def policy_backtest_command(
     root = find_workspace(Path.cwd())
     here = working_tree(root)
     source = here if candidate is None else open_source(candidate, root)
-    found = backtest_rules(_runs(root, traces), source.side(here.side().vocabulary))
+    found = backtest_rules(_runs(root, traces), source.rule_set(here.rule_set().vocabulary))
     if not found.runs:
         raise UsageError(NOTHING_RECORDED)
     failed = fail_on_flips and bool(found.flips)
@@ -131,7 +131,7 @@ def policy_suggest_command(
         text = draft_policy(here.workspace, tool, agent, approver)
         echo(json_text({"ok": True, "rules": text}) if as_json else text, nl=as_json)
         return
-    side, files = here.side(), policy_files(root)
+    side, files = here.rule_set(), policy_files(root)
     recorded = [one for records in _runs(root, traces) for one in recorded_decisions(records, side)[0]]
     if not recorded:
         raise UsageError(NOTHING_RECORDED)

@@ -37,7 +37,7 @@ def policy_check_command(strict: bool, as_json: bool) -> None:
 
     root = find_workspace(Path.cwd())
     workspace, rules = load_workspace_and_policy(root)
-    remarks = lint_rules(working_tree(root).side(), workspace)
+    remarks = lint_rules(working_tree(root).rule_set(), workspace)
     failed = any(strict or one.weight == "warning" for one in remarks)
     if as_json:
         told = [{**vars(one), "weight": one.weight} for one in remarks]
@@ -90,7 +90,7 @@ def policy_test_command(mutate: bool, least: float, as_json: bool) -> None:
     results = run_cases(rules, table, CASES)
     coverage = find_uncovered(rules, results)
     found = (
-        score_mutants(working_tree(root).side(), [case for _, case in read_cases(rules, table, CASES)])
+        score_mutants(working_tree(root).rule_set(), [case for _, case in read_cases(rules, table, CASES)])
         if mutate
         else None
     )

@@ -48,8 +48,8 @@ def policy_diff_command(
     here = working_tree(root)
     after = here if new is None else open_source(new, root)
     before = open_source(old, root)
-    known = here.side().vocabulary
-    found = compare_policies(before.side(known), after.side(known))
+    known = here.rule_set().vocabulary
+    found = compare_policies(before.rule_set(known), after.rule_set(known))
     replayed = replay(found) if verify else None
     failed = _failed(found, fail_on) or bool(replayed and replayed.wrong)
     if as_json:
