@@ -21,7 +21,7 @@ from remit.core import Json, Request
 from remit.workspace import Workspace, vocabulary
 
 _MAY: Final = {"allow": "may now", "ask": "may now, after approval,", "deny": "may no longer"}
-_WAS: Final = {"allow": "allowed", "ask": "allowed after approval", "deny": "denied"}
+_WAS: Final = {"allow": "allowed", "ask": "subject to approval", "deny": "denied"}
 
 
 @dataclass(frozen=True, kw_only=True)
