@@ -58,7 +58,7 @@ class SegmentClass:
 def segment_classes(kind: str, literals: frozenset[str], wildcards: frozenset[Pieces]) -> tuple[SegmentClass, ...]:
     """List every class of the canonical segments of that kind, the plainest example first.
 
-    `literals` are the segments without `*`, `wildcards` those with it. `ANY` matches every segment and tells none apart,
+    `literals` are the segments without `*`, `wildcards` those with it. `ANY` matches every segment and distinguishes none,
     so it is left out of `matched`.
 
     Raises:
