@@ -193,7 +193,7 @@ ROWS: Final = (
     brokered(
         "error messages of tools are short and legible",
         replaced(execution, "LONGEST_TEXT", 10**9),
-        replaced(attempts, "words_of", at_length),
+        replaced(attempts, "message_of", at_length),
         threats="E4 F7",
         tests=(
             "guardrails/test_content.py::test_the_error_message_of_a_tool_is_short_legible_data_in_a_separate_field",

@@ -23,10 +23,10 @@ from remit.sandbox.selfcheck.probe import TierReport
 from remit.sandbox.warm import call as warm_call
 from remit.sandbox.warm import pool
 
-IMPORTS: Final = "sandbox/test_import_time.py::test_nothing_that_an_import_prepared_carries_a_word_from_call_to_call"
+IMPORTS: Final = "sandbox/test_import_time.py::test_nothing_that_an_import_prepared_passes_data_from_call_to_call"
 
 
-DOCTOR: Final = "sandbox/test_sandbox.py::test_the_doctor_tries_every_break_out_and_all_are_held"
+DOCTOR: Final = "sandbox/test_sandbox.py::test_the_doctor_tries_every_escape_and_all_are_blocked"
 
 
 def without(file: str, line: str, instead: str = "pass") -> Remove:
@@ -35,13 +35,13 @@ def without(file: str, line: str, instead: str = "pass") -> Remove:
     def remove(patch: pytest.MonkeyPatch) -> None:
         earlier = sandbox.runtime
         folder = Path(tempfile.mkdtemp(prefix="remit-mutated-"))
-        for name in profile.INSIDE:
-            shutil.copy(f"{earlier(None).inside}/{name}", folder / name)
+        for name in profile.GUEST_FILES:
+            shutil.copy(f"{earlier(None).guest_folder}/{name}", folder / name)
         text = (folder / file).read_text()
         assert text.count(f"    {line}\n") == 1, f"{file} does not have this line once: {line}"
         (folder / file).write_text(text.replace(f"    {line}\n", f"    {instead}\n"))
         folder.chmod(0o755)
-        patch.setattr(sandbox, "runtime", lambda bwrap: replace(earlier(bwrap), inside=str(folder)))
+        patch.setattr(sandbox, "runtime", lambda bwrap: replace(earlier(bwrap), guest_folder=str(folder)))
 
     return remove
 
@@ -111,14 +111,14 @@ def open_environment(patch: pytest.MonkeyPatch) -> None:
 
 
 def unheld(patch: pytest.MonkeyPatch) -> None:
-    earlier = process.Process.hear
+    earlier = process.Process.receive
 
-    def hear(self: process.Process) -> bytes:
-        message = earlier(self)
+    def receive(self: process.Process) -> bytes:
+        data = earlier(self)
         self._first = -1
-        return message
+        return data
 
-    patch.setattr(process.Process, "hear", hear)
+    patch.setattr(process.Process, "receive", receive)
 
 
 def unretired(patch: pytest.MonkeyPatch) -> None:
@@ -155,7 +155,7 @@ def allowing_all(*_: object, **__: object) -> bytes:
 ROWS: Final = (
     Mutation(
         name="Landlock limits the files that a tool can open",
-        remove=(believed, without("kernel.py", 'call("landlock_restrict_self", self.descriptor, 0)')),
+        remove=(believed, without("kernel.py", 'syscall("landlock_restrict_self", self.descriptor, 0)')),
         tests=(
             "sandbox/test_escapes.py::test_a_decided_file_is_read_and_no_other",
             "sandbox/test_abuse.py::test_a_tool_that_joins_paths_carelessly_reaches_the_decided_file_only",
@@ -166,8 +166,8 @@ ROWS: Final = (
         name="seccomp filters deny dangerous system calls",
         remove=(
             believed,
-            without("kernel.py", 'call("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)'),
-            without("base.py", 'listener = kernel.install_observed(bytes.fromhex(boundary["filter"]))', "os._exit(1)"),
+            without("kernel.py", 'syscall("prctl", _PR_SET_SECCOMP, 2, header, 0, 0)'),
+            without("base.py", 'listener = kernel.install_with_listener(bytes.fromhex(boundary["filter"]))', "os._exit(1)"),
         ),
         tests=(
             "sandbox/test_escapes.py::test_the_kernel_gives_no_new_powers",
@@ -236,8 +236,8 @@ ROWS: Final = (
         remove=(
             without(
                 "supervisor.py",
-                "if child is None or not child.bare or child.given or not child.lines:",
-                "if child is None or child.given or not child.lines:",
+                "if child is None or not child.closed_all or child.has_call or not child.lines:",
+                "if child is None or child.has_call or not child.lines:",
             ),
         ),
         tests=(IMPORTS,),
@@ -252,8 +252,8 @@ ROWS: Final = (
     Mutation(
         name="the folder of scratch folders can be neither listed nor changed",
         remove=(
-            without("rooms.py", "os.fchmod(self._beside, _ENTERED_ONLY)"),
-            without("rooms.py", "kernel.mount_read_only(folder)"),
+            without("scratch_folders.py", "os.fchmod(self._beside, _ENTERED_ONLY)"),
+            without("scratch_folders.py", "kernel.mount_read_only(folder)"),
         ),
         tests=(IMPORTS,),
     ),
@@ -270,16 +270,16 @@ ROWS: Final = (
     Mutation(
         name="no tool can change a device",
         remove=(believed, without("inside.py", "kernel.mount_read_only(device)")),
-        tests=("sandbox/test_import_time.py::test_no_device_of_this_machine_is_a_tools_to_touch",),
+        tests=("sandbox/test_import_time.py::test_no_tool_changes_a_device_of_this_machine",),
     ),
     Mutation(
         name="no tool can lock shared files",
         remove=(believed, lambda patch: patch.setitem(seccomp.ALLOWED, "flock", (73, 32))),
-        tests=("sandbox/test_import_time.py::test_a_lock_tells_no_other_call_anything", DOCTOR),
+        tests=("sandbox/test_import_time.py::test_a_lock_shows_nothing_to_other_calls", DOCTOR),
     ),
     Mutation(
         name="a call cannot copy itself",
-        remove=(without("supervisor.py", "if child is not None and child.given and notice.arguments[0] & _THREAD:", "if child is not None:"),),
+        remove=(without("supervisor.py", "if child is not None and child.has_call and notice.arguments[0] & _THREAD:", "if child is not None:"),),
         tests=("sandbox/test_import_time.py::test_a_call_cannot_make_a_copy_that_takes_the_next_one",),
     ),
     Mutation(
@@ -316,7 +316,7 @@ ROWS: Final = (
     ),
     Mutation(
         name="the guard process ends a sandbox with its broker",
-        remove=(without("inside.py", 'guard.stand(channel, os.path.dirname(boundary["scratch"]))'),),
+        remove=(without("inside.py", 'guard.start(channel, os.path.dirname(boundary["scratch"]))'),),
         tests=("sandbox/test_life.py::test_a_killed_broker_leaves_no_process",),
     ),
     Mutation(
@@ -335,7 +335,7 @@ ROWS: Final = (
     Mutation(
         name="no tool writes protected folders",
         remove=(lambda patch: patch.setattr(file_grants, "_refuse_protected", lambda _: None),),
-        tests=("sandbox/test_escapes.py::test_a_protected_room_that_does_not_exist_yet_cannot_be_made",),
+        tests=("sandbox/test_escapes.py::test_a_protected_folder_that_does_not_exist_yet_cannot_be_made",),
     ),
     Mutation(
         name="a warm tool is restarted after its files changed",
@@ -345,12 +345,12 @@ ROWS: Final = (
     Mutation(
         name="a zygote is replaced after a call hit a limit",
         remove=(unretired,),
-        tests=("sandbox/test_warm.py::test_a_zygote_is_made_anew_after_a_limit_was_hit",),
+        tests=("sandbox/test_warm.py::test_a_zygote_is_replaced_after_a_limit_was_hit",),
     ),
     Mutation(
         name="the sandbox is tested before it is used",
         remove=(lambda patch: patch.setattr(sandbox, "try_tier", lambda tier, _: TierReport(name=tier, works=True, checks=())),),
-        tests=("sandbox/test_sandbox.py::test_a_bubblewrap_that_confines_nothing_is_not_believed",),
+        tests=("sandbox/test_sandbox.py::test_a_bubblewrap_that_confines_nothing_is_not_accepted",),
     ),
     Mutation(
         name="each way to end has its own code",
