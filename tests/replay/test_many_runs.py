@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from remit.core.events import AttemptBegun, AttemptEnded
-from remit.tracing import read
+from remit.tracing import read_trace
 from remit.tracing.reports.reconciliation import compare_copy, reconcile
 from remit.tracing.reports.timeline import build_timeline
 from remit.tracing.reports.verification import verify
@@ -54,7 +54,7 @@ def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_wha
         path = opened.traces / f"{name}.jsonl"
         assert compare_copy(path, chain).state in ("whole", "behind"), name
         assert reconcile(opened.traces, chain).state == "whole"
-        copy = read(path)
+        copy = read_trace(path)
         assert copy.chain.links == chain.links
         assert verify(copy, original=chain) == ()
 

@@ -13,11 +13,11 @@ import pytest
 from remit.broker.approvals import requests as approval
 from remit.policy import engine as policy
 from remit.replay.recorded import WhatIf
-from remit.replay.replayer import replay, tampering
+from remit.replay.replayer import find_tampering, replay
 from remit.runtime import runner as run
-from remit.tracing import open_trace, read, write_portable
+from remit.tracing import open_trace, read_trace, write_portable
 from remit.tracing.reports.reconciliation import reconcile
-from remit.tracing.reports.verification import contradictions
+from remit.tracing.reports.verification import find_contradictions
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle, vocabulary
 from support.bulk_runs import SECRET, live, turns_of
@@ -40,13 +40,13 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
     write_portable(trace, folder / "portable.jsonl")
     copies = {
         "journal": trace,
-        "file": read(opened.traces / f"{name}.jsonl"),
-        "export": read(folder / "portable.jsonl"),
+        "file": read_trace(opened.traces / f"{name}.jsonl"),
+        "export": read_trace(folder / "portable.jsonl"),
     }
     for copy, found in copies.items():
-        said = asyncio.run(replay(found.records, books, tampering=tampering(found.faults(), found.chain)))
+        said = asyncio.run(replay(found.records, books, tampering=find_tampering(found.faults(), found.chain)))
         assert said.reproduced, (copy, said.divergences)
-    assert contradictions(trace.records) == []
+    assert find_contradictions(trace.records) == []
     assert reconcile(opened.traces, trace.chain).state == "whole"
     rules = dict(session.policy_files(folder))
     rules["policies/rules.csv"] += UNRELATED

@@ -27,7 +27,7 @@ from remit.core.events import (
 from remit.journal.hash_chain import link
 from remit.journal.store import Journal
 from remit.policy import engine as policy
-from remit.replay.divergence import Divergence, Kind
+from remit.replay.divergence import Divergence, DivergenceKind
 from remit.replay.recorded import WhatIf
 from remit.replay.replayer import replay
 from remit.tracing import open_trace, write_portable
@@ -214,7 +214,7 @@ def test_a_changed_file_is_tampered_and_shown_beside_the_journal(whole: Played, 
 
 def test_every_class_of_divergence_has_a_test_here() -> None:
     text = Path(__file__).read_text()
-    assert [kind for kind in get_args(Kind) if f'"{kind}"' not in text] == []
+    assert [kind for kind in get_args(DivergenceKind) if f'"{kind}"' not in text] == []
 
 
 # -- live reads, in a real sandbox ----------------------------------------------------------------------------------------

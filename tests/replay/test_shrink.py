@@ -15,7 +15,7 @@ import pytest
 from remit.core.events import AttemptBegun, AttemptEnded, ModelResponded, Recorded, RunStarted
 from remit.replay.minimize import shrink
 from remit.runtime import runner as run
-from remit.tracing import open_trace, read
+from remit.tracing import open_trace, read_trace
 from remit.tracing.reports.failures import parse_failure_selector
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
@@ -68,7 +68,7 @@ def test_a_failing_run_of_sixty_steps_becomes_its_three_causal_steps_and_a_test_
     assert said.json["before"] == [61, 63]
     assert said.json["written"] == ["traces/golden/late.jsonl", "tests/test_late.py"]
 
-    golden = read(folder / "traces" / "golden" / "late.jsonl")
+    golden = read_trace(folder / "traces" / "golden" / "late.jsonl")
     assert golden.faults() == ()
     assert isinstance(golden.records[0].event, RunStarted)
     assert golden.records[0].event.shrunk_from == name

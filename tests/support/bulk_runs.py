@@ -19,9 +19,9 @@ from remit.broker.approvals import requests as approval
 from remit.core.errors import Refusal
 from remit.core.events import Recorded
 from remit.journal.run_log import Record
-from remit.replay.replayer import replay, tampering
+from remit.replay.replayer import find_tampering, replay
 from remit.runtime import runner as run
-from remit.tracing import open_trace, read, write_portable
+from remit.tracing import open_trace, read_trace, write_portable
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from support.cli_server import SERVER
@@ -157,9 +157,9 @@ def replay_runs(folder: str, order: int) -> None:
     random.Random(order).shuffle(files)
     failed: dict[str, str] = {}
     for file in files:
-        trace = read(file)
+        trace = read_trace(file)
         books = {digest: open_bundle(found) for digest, found in trace.bundles().items()}
-        said = asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
+        said = asyncio.run(replay(trace.records, books, tampering=find_tampering(trace.faults(), trace.chain)))
         if not said.reproduced:
             failed[file.name] = str(said.divergences[0])
     (Path(folder) / f"{order}.failed").write_text(json.dumps([len(files), failed]))

@@ -14,7 +14,7 @@ from remit.broker.approvals import requests as approval
 from remit.core.errors import Refusal, UsageError
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
-from remit.tracing import open_trace, read
+from remit.tracing import open_trace, read_trace
 from remit.tracing.reports.verification import verify
 from remit.workspace import session
 from support.runs import DONE, Command, Play, turn
@@ -75,7 +75,7 @@ def test_nothing_that_was_said_is_on_disk_and_the_run_does_the_same(
     assert [item.type for item in trace.records] == [item.type for item in loud.records]
     codes = [getattr(getattr(item.event, "result", None), "error", None) for item in trace.records]
     assert [error.code for error in codes if error] == ["policy_denied", "tool_failed"]
-    assert verify(read(opened.traces / f"{ended.run}.jsonl"), original=trace.chain) == ()
+    assert verify(read_trace(opened.traces / f"{ended.run}.jsonl"), original=trace.chain) == ()
 
 
 def test_it_is_said_at_the_start_in_the_list_and_on_the_page(quiet: Callable[..., Path], command: Command) -> None:

@@ -21,7 +21,7 @@ from remit.broker.approvals import requests as approval
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.tracing import Export
-from remit.tracing.export import part_id
+from remit.tracing.export import trace_id_of_part
 from remit.tracing.otel_spans import Collector
 from remit.tracing.spans import Span, Spans
 from support.events import RUN, a_whole_run, recorded
@@ -154,7 +154,7 @@ def test_a_resumed_run_is_a_trace_of_its_own_linked_to_the_first(play: Play) -> 
             export.see(item)
         export.close()
         traces = {f"{span.context.trace_id:032x}" for span in kept.get_finished_spans() if span.context is not None}
-        assert traces == {part_id(played.ended.run, number)}
+        assert traces == {trace_id_of_part(played.ended.run, number)}
     later = parts[1].get_finished_spans()
     assert {span.name for span in later} >= {"invoke_agent clerk", "execute_tool ledger.pay", "remit.attempt"}
     (root,) = [span for span in later if span.parent is None]

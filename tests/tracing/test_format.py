@@ -11,9 +11,9 @@ from typing import get_args
 import pytest
 
 from remit.core.events import AnyEvent
-from remit.replay.replayer import replay, tampering
-from remit.tracing import read
-from remit.tracing.reader import READS, VERSION
+from remit.replay.replayer import find_tampering, replay
+from remit.tracing import read_trace
+from remit.tracing.reader import READABLE_VERSIONS, VERSION
 from remit.tracing.reports.verification import verify
 from remit.workspace.bundle import open_bundle
 from remit.workspace.template import starter_folder
@@ -36,25 +36,25 @@ def goldens(version: str) -> list[Path]:
     return sorted((GOLDEN / f"format-{version}").glob("*.jsonl"))
 
 
-@pytest.mark.parametrize("version", READS)
+@pytest.mark.parametrize("version", READABLE_VERSIONS)
 def test_every_format_that_was_ever_written_still_reads_verifies_and_replays(version: str) -> None:
     """These files were written by the version of Remit that made their format (`golden.py`), and once released, never again."""
     assert goldens(version)
     for path in goldens(version):
-        trace = read(path)
+        trace = read_trace(path)
         assert {span.version for span in trace.spans} == {version}
         assert verify(trace) == (), path
         books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
-        found = asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
+        found = asyncio.run(replay(trace.records, books, tampering=find_tampering(trace.faults(), trace.chain)))
         assert (found.reproduced, found.complete) == (True, True), (path, found.divergences)
 
 
 def test_the_golden_traces_of_todays_format_hold_every_kind_of_event() -> None:
     """So that whoever adds a kind, or changes one, meets a file that was written before."""
-    written = {item.type for path in goldens(VERSION) for item in read(path).records}
+    written = {item.type for path in goldens(VERSION) for item in read_trace(path).records}
     kinds = {kind.model_fields["type"].default for kind in get_args(get_args(AnyEvent)[0])}
     assert written == kinds - OF_WORKSPACE
-    assert READS[-1] == VERSION
+    assert READABLE_VERSIONS[-1] == VERSION
 
 
 def test_the_means_that_recorded_the_golden_traces_still_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,7 +62,7 @@ def test_the_means_that_recorded_the_golden_traces_still_does(tmp_path: Path, mo
     monkeypatch.setattr(sys, "path", [*sys.path])  # a scene changes these of its process
     monkeypatch.setenv("LEDGER", "")
     monkeypatch.delitem(sys.modules, "ledger_host", raising=False)
-    made = read(golden.record(golden.approval_voided, tmp_path))
+    made = read_trace(golden.record(golden.approval_voided, tmp_path))
     assert verify(made) == ()
     assert {item.type for item in made.records} >= {"approval.refused", "approval.revoked", "approval.voided"}
 

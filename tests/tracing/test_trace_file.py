@@ -21,7 +21,7 @@ from remit.core.errors import RunEnded, UsageError
 from remit.core.events import AnyEvent
 from remit.journal.hash_chain import link_of
 from remit.journal.store import Journal
-from remit.tracing import TraceFile, open_trace, read
+from remit.tracing import TraceFile, open_trace, read_trace
 from remit.tracing.spans import Spans
 from support import CORPORA
 from support.events import (
@@ -151,7 +151,7 @@ def test_the_file_holds_the_run_event_for_event(
 ) -> None:
     """What is read from the file is what was recorded, its chain included, whether or not the run ended."""
     records = recorded(events)
-    trace = read(written(tmp_path_factory.mktemp("traces"), records))
+    trace = read_trace(written(tmp_path_factory.mktemp("traces"), records))
     assert list(trace.records) == records
     assert trace.run == RUN
     assert trace.faults() == ()
@@ -189,7 +189,7 @@ def test_journal_file_and_journal_again_are_the_same(tmp_path: Path) -> None:
         for event in a_whole_run():
             file.see(journal.append(RUN, event))
         file.close()
-        copy, original = read(file.path), open_trace(tmp_path, journal, RUN)
+        copy, original = read_trace(file.path), open_trace(tmp_path, journal, RUN)
     assert copy.records == original.records
     assert copy.chain.links == original.chain.links
     assert copy.faults() == original.faults() == ()
@@ -203,7 +203,7 @@ def test_events_that_another_process_recorded_are_fetched(tmp_path: Path) -> Non
         for item in (seen[0], seen[5], seen[3], seen[-1]):
             file.see(item)
         file.close()
-    assert list(read(file.path).records) == seen
+    assert list(read_trace(file.path).records) == seen
 
 
 def test_spans_that_have_not_ended_are_marked(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_spans_that_have_not_ended_are_marked(tmp_path: Path) -> None:
 def test_an_approval_that_comes_too_late_is_not_lost(tmp_path: Path) -> None:
     """Its call has its answer and the run is over; the event still lies on a span, once."""
     records = recorded([*a_whole_run(), granted(1, 1, "user:eve")])
-    assert list(read(written(tmp_path, records)).records) == records
+    assert list(read_trace(written(tmp_path, records)).records) == records
 
 
 def test_a_long_run_keeps_only_what_is_open(tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ def test_an_erased_event_stays_in_the_file_without_its_text(tmp_path: Path) -> N
         journal.erase(RUN, 0)
         file = TraceFile(tmp_path, RUN)
         file.rebuild(journal.events(RUN))
-        trace = read(file.path)
+        trace = read_trace(file.path)
         assert list(trace.records) == journal.events(RUN)
     assert b"restart checkout" not in file.path.read_bytes()
     assert [(fault.seq, fault.kind) for fault in trace.faults()] == [(0, "erased"), (9, "erased")]

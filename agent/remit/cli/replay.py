@@ -61,19 +61,19 @@ def replay_command(
       remit replay 3f2a --tools . --live-reads
       remit replay traces/golden/incident.jsonl --policy . --gone code=policy_denied:files.read
     """
-    from remit.replay import WhatIf, replay, replayable, tampering
+    from remit.replay import WhatIf, check_replayable, find_tampering, replay
 
     if gone is not None and policy is None and not live_reads:
         raise click.UsageError("--gone asks what would be otherwise: add --policy DIR or --live-reads")
     trace = open_run(run)
-    replayable(trace.records)
+    check_replayable(trace.records)
     bundles = open_bundles(trace)
     what_if = WhatIf(policy=_policy(policy) if policy else None, tools=_tools(tools) if tools else None)
     faults = [fault for fault in trace.faults() if fault.broken]
-    tampered = tampering(faults, trace.chain, _original(trace) if faults else None)
-    again = _read_again(trace, bundles, tools) if live_reads and not tampered else None
+    tampered = find_tampering(faults, trace.chain, _original(trace) if faults else None)
+    again = _read_live(trace, bundles, tools) if live_reads and not tampered else None
     if gone is not None:
-        _tell_gone(trace, bundles, what_if.policy, tampered, again, gone, as_json)
+        _show_fixed(trace, bundles, what_if.policy, tampered, again, gone, as_json)
     found = asyncio.run(replay(trace.records, bundles, tampering=tampered, what_if=what_if))
     if again is not None:
         found = replace(found, divergences=(*found.divergences, *again.divergences))
@@ -110,7 +110,7 @@ def _show(found: ReplayResult, again: LiveReads | None) -> None:
     echo(f"{counts} until there")
 
 
-def _tell_gone(
+def _show_fixed(
     trace: Trace,
     bundles: Mapping[str, Bundle],
     policy: Policy | None,
@@ -120,14 +120,14 @@ def _tell_gone(
     as_json: bool,
 ) -> None:
     """Tell the run again as it would be, as far as that is known, and end the command with whether it still fails."""
-    from remit.replay import is_fixed, with_ends
+    from remit.replay import check_fixed, with_new_outcomes
     from remit.tracing.reports import parse_failure_selector
 
     if tampered:
         raise click.UsageError(f"the record is not the one that was written: {tampered[0].what}")
     failing = parse_failure_selector(gone)
-    now = trace.records if again is None else with_ends(trace.records, again.ends)
-    found = asyncio.run(is_fixed(trace.records, now, bundles, failing, policy))
+    now = trace.records if again is None else with_new_outcomes(trace.records, again.ends)
+    found = asyncio.run(check_fixed(trace.records, now, bundles, failing, policy))
     if as_json:
         echo(json_text({"ok": found.gone, "what": found.what}))
     else:
@@ -163,7 +163,7 @@ def _original(trace: Trace) -> Chain | None:
     return chain if chain.links else None
 
 
-def _read_again(trace: Trace, bundles: Mapping[str, Bundle], tools: Path | None) -> LiveReads:
+def _read_live(trace: Trace, bundles: Mapping[str, Bundle], tools: Path | None) -> LiveReads:
     from remit.replay import read_live
     from remit.workspace import find_workspace, open_session
 

@@ -41,7 +41,7 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
         return
     if landed is None or not reason:
         raise click.UsageError("say what you found and how: --landed or --not-landed, and --reason …")
-    found = _named(opened, effect)
+    found = _find_effect(opened, effect)
     _settle(opened, found, landed, reason)
     said = f"{found.action} of {found.run[:8]}/{found.step}.{found.index} has {'' if landed == 'landed' else 'not '}happened"
     goes_on = "" if found.answered else f"; goes on with: remit run --resume {found.run[:8]}"
@@ -82,7 +82,7 @@ def _list(opened: WorkspaceSession, as_json: bool) -> None:
         echo("no effect is in doubt")
 
 
-def _named(opened: WorkspaceSession, name: str) -> InDoubt:
+def _find_effect(opened: WorkspaceSession, name: str) -> InDoubt:
     from remit.broker import effects_in_doubt
     from remit.core import UsageError
     from remit.journal import Record

@@ -26,9 +26,9 @@ from remit.core.events import (
 )
 from remit.core.parsing import canonical_json, load_json
 from remit.journal import ChainFault, Conversation, Record, RunState, apply_event
-from remit.replay.recorded import Guide, RecordEnds, is_a_persons
+from remit.replay.recorded import RecordEnds, ReplayLog, is_by_person
 
-Kind: TypeAlias = Literal[
+DivergenceKind: TypeAlias = Literal[
     "decision",  # policy says something else
     "model_input",  # the model would have read something else
     "request",  # the same words of the model make another call
@@ -40,7 +40,7 @@ Kind: TypeAlias = Literal[
     "tampered",  # the record is not the one that was written
 ]
 
-KINDS: Final[Mapping[str, Kind]] = {
+KIND_OF_EVENT: Final[Mapping[str, DivergenceKind]] = {
     "model.requested": "model_input",
     "model.responded": "model_input",
     "call.decided": "decision",
@@ -60,9 +60,9 @@ NOT_REPLAYED: Final = frozenset({"run.resumed", "policy.changed"})
 VOLATILE: Final = frozenset({"spent", "expires_at"})
 DIGESTS: Final = frozenset({"policy_digest", "decision_digest"})  # of course other ones under other rules
 # Of course other ones with other tools; what they mean is in the arguments, resources and results, which are compared.
-TOOL_WORDS: Final = frozenset({"decision_digest", "manifest", "request_digest", "profile_digest", "input_digest"})
+TOOL_DEPENDENT: Final = frozenset({"decision_digest", "manifest", "request_digest", "profile_digest", "input_digest"})
 # What another policy may say in other words while it decides the same.
-POLICY_WORDS: Final = DIGESTS | frozenset(
+POLICY_DEPENDENT: Final = DIGESTS | frozenset(
     {
         "rules",
         "nearest",
@@ -80,7 +80,7 @@ POLICY_WORDS: Final = DIGESTS | frozenset(
 class Divergence:
     """Where the replay left the record. `diff` holds lines of a unified diff, recorded against replayed."""
 
-    kind: Kind
+    kind: DivergenceKind
     step: int | None
     index: int | None
     what: str
@@ -92,7 +92,7 @@ class Diverged(Exception):
 
 
 @dataclass
-class Comparison(Guide):
+class ComparingLog(ReplayLog):
     """The log of a replay: it keeps what the broker appends and compares it with what was recorded.
 
     `loose` and `ignored`, names of members, are for a what-if: what was decided is compared, not in which words.
@@ -121,11 +121,11 @@ class Comparison(Guide):
             self._diverge("extra", event, f"{event.type} is not in the record", None)
             raise Diverged
         if not self._same(recorded.event, event):
-            kind: Kind = KINDS.get(event.type, "extra")
+            kind: DivergenceKind = KIND_OF_EVENT.get(event.type, "extra")
             if isinstance(event, CallDecided) and isinstance(recorded.event, CallDecided):
                 calls = (self._comparable(recorded.event.call), self._comparable(event.call))
                 kind = "decision" if calls[0] == calls[1] else "request"
-            self._diverge(kind, event, _what(recorded.event, event), recorded.event)
+            self._diverge(kind, event, _sentence(recorded.event, event), recorded.event)
             if not (self.loose and isinstance(event, CallDecided)):
                 raise Diverged
         elif self.divergences and not isinstance(event, CallDecided):
@@ -155,7 +155,7 @@ class Comparison(Guide):
             event = item.event
             if item.key in self.reached or item.type in NOT_REPLAYED or event is None:
                 continue
-            if self._came_too_late(event) or is_a_persons(event):
+            if self._came_too_late(event) or is_by_person(event):
                 continue
             what = f"{item.type} is recorded and did not happen"
             diff = _diff(event, None, self._dropped)
@@ -173,15 +173,15 @@ class Comparison(Guide):
         if recorded == replayed:
             return True
         if self.loose and isinstance(recorded, CallAnswered) and isinstance(replayed, CallAnswered):
-            return bool(_outcome(recorded) == _outcome(replayed))
+            return bool(_outcome_of(recorded) == _outcome_of(replayed))
         before, after = self._comparable(recorded), self._comparable(replayed)
         # What a record of an earlier version does not know is not compared.
         return all(before[name] == after[name] for name in recorded.model_fields_set & set(before))
 
     def _comparable(self, noun: BaseModel | None) -> Json:
-        return None if noun is None else without(noun.model_dump(mode="json"), VOLATILE | self.ignored)
+        return None if noun is None else without_members(noun.model_dump(mode="json"), VOLATILE | self.ignored)
 
-    def _diverge(self, kind: Kind, event: AnyEvent, what: str, recorded: AnyEvent | None) -> None:
+    def _diverge(self, kind: DivergenceKind, event: AnyEvent, what: str, recorded: AnyEvent | None) -> None:
         diff = self._diff_of_input(recorded) if isinstance(recorded, ModelRequested) else ()
         diff = diff or _diff(recorded, event, self._dropped)
         self.divergences.append(Divergence(kind=kind, step=event.step, index=event.index, what=what, diff=diff))
@@ -193,14 +193,14 @@ class Comparison(Guide):
         """
         before = list(takewhile(lambda item: item.event != asked, self.recorded))
         lines = [_read_by_model(item.event for item in events) for events in (before, self.events(""))]
-        return unified(lines[0], lines[1])
+        return unified_diff(lines[0], lines[1])
 
     @property
     def _dropped(self) -> frozenset[str]:
-        return VOLATILE | DIGESTS | (TOOL_WORDS & self.ignored) if self.loose else VOLATILE
+        return VOLATILE | DIGESTS | (TOOL_DEPENDENT & self.ignored) if self.loose else VOLATILE
 
 
-def offered(before: Sequence[ToolSpec], after: Sequence[ToolSpec]) -> list[Divergence]:
+def compare_tool_lists(before: Sequence[ToolSpec], after: Sequence[ToolSpec]) -> list[Divergence]:
     """The tools that a model would be offered otherwise; it would have read something else from the first turn on."""
     # As JSON, where 1 is not true; laid out in lines only where they differ, for that takes ten times as long.
     then, now = ({spec.name: canonical_json(spec.model_dump(mode="json")) for spec in side} for side in (before, after))
@@ -210,7 +210,7 @@ def offered(before: Sequence[ToolSpec], after: Sequence[ToolSpec]) -> list[Diver
             step=0,
             index=None,
             what=f"the model is offered {name.replace('__', '.', 1)} otherwise",
-            diff=unified(_lines_of(then.get(name)), _lines_of(now.get(name))),
+            diff=unified_diff(_lines_of(then.get(name)), _lines_of(now.get(name))),
         )
         for name in sorted({*then, *now})
         if then.get(name) != now.get(name)
@@ -218,38 +218,38 @@ def offered(before: Sequence[ToolSpec], after: Sequence[ToolSpec]) -> list[Diver
 
 
 def _lines_of(spec: bytes | None) -> list[str]:
-    return [] if spec is None else _json_lines(_loaded(spec))
+    return [] if spec is None else _json_lines(_parsed_or_text(spec))
 
 
-def tampered(fault: ChainFault, original: str | None, copy: str | None) -> Divergence:
+def tampering_divergence(fault: ChainFault, original: str | None, copy: str | None) -> Divergence:
     """A fault of the record as a divergence, with its diff where the journal still has the original."""
     sides = (
-        [] if original is None else _json_lines(_loaded(original)),
-        [] if copy is None else _json_lines(_loaded(copy)),
+        [] if original is None else _json_lines(_parsed_or_text(original)),
+        [] if copy is None else _json_lines(_parsed_or_text(copy)),
     )
-    diff = unified(*sides, names=("journal", "file")) if original is not None else ()
+    diff = unified_diff(*sides, names=("journal", "file")) if original is not None else ()
     return Divergence(kind="tampered", step=None, index=None, what=str(fault), diff=diff)
 
 
-def without(value: Json, dropped: frozenset[str]) -> Json:
+def without_members(value: Json, dropped: frozenset[str]) -> Json:
     """The value without the members named in `dropped`, at any depth."""
     if isinstance(value, dict):
         members = cast("dict[str, Json]", value)
-        return {key: without(item, dropped) for key, item in members.items() if key not in dropped}
+        return {key: without_members(item, dropped) for key, item in members.items() if key not in dropped}
     if isinstance(value, list):
-        return [without(item, dropped) for item in cast("list[object]", value)]
+        return [without_members(item, dropped) for item in cast("list[object]", value)]
     return value
 
 
 def _diff(recorded: AnyEvent | None, replayed: AnyEvent | None, dropped: frozenset[str]) -> tuple[str, ...]:
     before, after = (
-        [] if event is None else _json_lines(without(event.model_dump(mode="json"), dropped))
+        [] if event is None else _json_lines(without_members(event.model_dump(mode="json"), dropped))
         for event in (recorded, replayed)
     )
-    return unified(before, after)
+    return unified_diff(before, after)
 
 
-def unified(
+def unified_diff(
     before: Sequence[str], after: Sequence[str], *, names: tuple[str, str] = ("recorded", "replayed")
 ) -> tuple[str, ...]:
     """The lines of a unified diff."""
@@ -260,7 +260,7 @@ def _json_lines(value: Json) -> list[str]:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).splitlines()
 
 
-def _loaded(text: str | bytes) -> Json:
+def _parsed_or_text(text: str | bytes) -> Json:
     """What the text says as JSON; the text itself where it was damaged."""
     try:
         return load_json(text)
@@ -276,17 +276,17 @@ def _read_by_model(events: Iterable[AnyEvent | None]) -> list[str]:
     return [line for message in conversation.messages for line in _json_lines(message.model_dump(mode="json"))]
 
 
-def _outcome(answered: CallAnswered) -> Json:
+def _outcome_of(answered: CallAnswered) -> Json:
     if isinstance(answered.result, Succeeded):
         return answered.result.value, sorted(answered.result.labels)
     return answered.result.error.code
 
 
-def _what(recorded: AnyEvent, replayed: AnyEvent) -> str:
+def _sentence(recorded: AnyEvent, replayed: AnyEvent) -> str:
     """One sentence for a person."""
     match recorded, replayed:
         case CallDecided(), CallDecided():
-            return f"recorded {_said(recorded)}; now {_said(replayed)}"
+            return f"recorded {_decision_text(recorded)}; now {_decision_text(replayed)}"
         case CallAnswered(), CallAnswered():
             return "the call's result is not the recorded one"
         case AttemptEnded(), AttemptEnded():
@@ -301,7 +301,7 @@ def _what(recorded: AnyEvent, replayed: AnyEvent) -> str:
             return f"{recorded.type} is not as recorded"
 
 
-def _said(decided: CallDecided) -> str:
+def _decision_text(decided: CallDecided) -> str:
     action = decided.call.action if decided.call else decided.ask.action
     if decided.decision is None:
         code = decided.refused.error.code if isinstance(decided.refused, Failed) else "refused"

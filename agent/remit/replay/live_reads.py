@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from remit.core import Message, ModelTurn, ProposedCall, ToolSpec, UsageError
 from remit.core.events import AttemptEnded, Recorded
 from remit.core.parsing import canonical_json
-from remit.replay.divergence import Divergence, unified
-from remit.replay.partial import Part
+from remit.replay.divergence import Divergence, unified_diff
+from remit.replay.partial import RunPart
 from remit.runtime import RunRequest, acting_subject, start_run
 from remit.tracing.reports import CallTimeline, Timeline, build_timeline
 from remit.workspace import Bundle, Workspace, WorkspaceSession, os_account
@@ -30,7 +30,7 @@ class LiveReads:
     """
 
     run: str
-    ends: Mapping[Part, AttemptEnded]
+    ends: Mapping[RunPart, AttemptEnded]
     divergences: tuple[Divergence, ...]
     kept: Mapping[str, int]
 
@@ -42,7 +42,7 @@ class LiveReads:
         return f"{again}, {len(self.divergences)} otherwise{kept}"
 
 
-class Repeating:
+class RepeatingModel:
     """A model that asks again for what an earlier run read, a step at a time, and then has nothing more to say."""
 
     scripted = True
@@ -71,7 +71,7 @@ async def read_live(
     timeline = build_timeline(records)
     started = timeline.started
     assert started is not None  # the run can be replayed
-    chosen, kept = _choose(timeline, bundles[started.bundle].workspace, session, other_version)
+    chosen, kept = _choose_reads(timeline, bundles[started.bundle].workspace, session, other_version)
     if not chosen:
         return LiveReads(run="", ends={}, divergences=(), kept=kept)
     name = started.subjects.agent.partition(":")[2]
@@ -85,24 +85,24 @@ async def read_live(
             task=f"read again what run {timeline.run} read",
             subject=acting_subject(session, None),
             account=os_account(),
-            model=Repeating(timeline.run, steps),
-            folder=_folder(session, name, timeline.run),
+            model=RepeatingModel(timeline.run, steps),
+            folder=_working_folder(session, name, timeline.run),
         ),
     )
     again = build_timeline(session.journal.events(ended.run))
     now = {(call.step, call.index): call for call in again.calls}
     pairs = [(call, now.get((at, index))) for at, calls in enumerate(steps) for index, call in enumerate(calls)]
-    return _compared(ended.run, pairs, kept)
+    return _compare_reads(ended.run, pairs, kept)
 
 
-def _choose(
+def _choose_reads(
     timeline: Timeline, recorded: Workspace, session: WorkspaceSession, other_version: bool
 ) -> tuple[list[CallTimeline], dict[str, int]]:
     """The reads that may be repeated, and how many calls may not, by reason."""
     chosen: list[CallTimeline] = []
     kept: dict[str, int] = {}
     for call in timeline.calls:
-        why = _why_not(call, recorded, session, other_version)
+        why = _reason_against(call, recorded, session, other_version)
         if why is None:
             chosen.append(call)
         elif why:
@@ -110,7 +110,9 @@ def _choose(
     return chosen, kept
 
 
-def _why_not(call: CallTimeline, recorded: Workspace, session: WorkspaceSession, other_version: bool) -> str | None:
+def _reason_against(
+    call: CallTimeline, recorded: Workspace, session: WorkspaceSession, other_version: bool
+) -> str | None:
     """Why a call is not repeated; "" where it never ran, None where it is repeated."""
     if not call.attempts or call.attempts[-1].ended is None:
         return ""
@@ -131,14 +133,16 @@ def _why_not(call: CallTimeline, recorded: Workspace, session: WorkspaceSession,
     return None
 
 
-def _folder(session: WorkspaceSession, agent: str, run: str) -> str:
+def _working_folder(session: WorkspaceSession, agent: str, run: str) -> str:
     """The old run's own working folder, where it still is; never what the record says, which may come from anywhere."""
     folder = session.workspace.agents[agent].folder.replace("{run}", run)
     return folder if (session.root / folder).is_dir() else ""
 
 
-def _compared(run: str, pairs: Sequence[tuple[CallTimeline, CallTimeline | None]], kept: dict[str, int]) -> LiveReads:
-    ends: dict[Part, AttemptEnded] = {}
+def _compare_reads(
+    run: str, pairs: Sequence[tuple[CallTimeline, CallTimeline | None]], kept: dict[str, int]
+) -> LiveReads:
+    ends: dict[RunPart, AttemptEnded] = {}
     found: list[Divergence] = []
     for then, now in pairs:
         before, after = then.attempts[-1].ended, now.attempts[-1].ended if now and now.attempts else None
@@ -149,7 +153,7 @@ def _compared(run: str, pairs: Sequence[tuple[CallTimeline, CallTimeline | None]
             continue
         place = (then.step, then.index)
         ends[place] = after.model_copy(update={"step": then.step, "index": then.index, "attempt": before.attempt})
-        sides = [_outcome(before), _outcome(after)]
+        sides = [_outcome_lines(before), _outcome_lines(after)]
         if sides[0] != sides[1]:
             what = f"{' '.join([then.name, *then.resources])} is read otherwise now"
             found.append(
@@ -158,19 +162,19 @@ def _compared(run: str, pairs: Sequence[tuple[CallTimeline, CallTimeline | None]
                     step=then.step,
                     index=then.index,
                     what=what,
-                    diff=unified(*sides, names=("then", "now")),
+                    diff=unified_diff(*sides, names=("then", "now")),
                 )
             )
     return LiveReads(run=run, ends=ends, divergences=tuple(found), kept=kept)
 
 
-def _outcome(ended: AttemptEnded) -> list[str]:
+def _outcome_lines(ended: AttemptEnded) -> list[str]:
     said = {"code": ended.code, "error": ended.error, "message": ended.message, "value": ended.value}
     kept = {name: value for name, value in said.items() if value not in (None, "")}
     return json.dumps(kept, indent=2, sort_keys=True, ensure_ascii=False).replace("\\n", "\n    ").splitlines()
 
 
-def with_ends(records: Sequence[Recorded], ends: Mapping[Part, AttemptEnded]) -> list[Recorded]:
+def with_new_outcomes(records: Sequence[Recorded], ends: Mapping[RunPart, AttemptEnded]) -> list[Recorded]:
     """The recorded events with the outcomes that were read again in the place of the old ones."""
     return [
         item.model_copy(update={"event": ends[item.event.step, item.event.index]})

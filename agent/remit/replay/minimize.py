@@ -13,15 +13,15 @@ from typing import Final, cast
 from remit.core import Json, Refusal, UsageError
 from remit.core.events import AttemptEnded, CallDecided, Recorded, RunStarted
 from remit.policy import Policy
-from remit.replay.partial import Cut, Part, cut, parts_of, replay_partially
-from remit.replay.replayer import replayable
+from remit.replay.partial import Reduction, RunPart, parts_of, reduce_run, replay_partially
+from remit.replay.replayer import check_replayable
 from remit.tracing.reports import FailureSelector, find_failures
 from remit.workspace import Bundle, Workspace
 from remit.workspace.manifest import check_output
 
 FIRST_GROUPS: Final = 2
 
-ModelDenial = Callable[[int, int], None]  # calls that are left, and of how many
+OnProgress = Callable[[int, int], None]  # calls that are left, and of how many
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class ShrinkResult:
     """What is left. `records` is the smaller run as it was told again, unsealed; `origins` are its calls' former places."""
 
     records: tuple[Recorded, ...]
-    origins: tuple[Part, ...]
+    origins: tuple[RunPart, ...]
     before: tuple[int, int]  # steps and parts of the run that was shrunk
     tries: int
 
@@ -40,31 +40,31 @@ async def shrink(
     failing: FailureSelector,
     *,
     run: str,
-    told: ModelDenial = lambda left, of: None,
+    told: OnProgress = lambda left, of: None,
 ) -> ShrinkResult:
     """Shrink a run to the smallest one that still fails so, and tell it as the run `run`.
 
     Raises UsageError where the run cannot be replayed, or does not fail so.
     """
-    started = replayable(records)
+    started = check_replayable(records)
     if not failing.found(records):
         others = "; ".join(find_failures(records)) or "it fails in no way"
         raise UsageError(f"the run does not fail so: {failing.text}; its failures: {others}")
-    trying = _Trying(records, bundles, failing, run)
+    trying = _Trials(records, bundles, failing, run)
     parts = parts_of(records)
-    if await trying.fails(Cut(parts=parts)) is None:
+    if await trying.fails(Reduction(parts=parts)) is None:
         raise UsageError("the run does not fail so when it is told again: `remit replay` says where it diverges")
-    left = Cut(parts=await _fewer(trying, parts, told))
-    left = await _simpler(trying, left, bundles[started.bundle].workspace)
+    left = Reduction(parts=await _fewer_parts(trying, parts, told))
+    left = await _simplify(trying, left, bundles[started.bundle].workspace)
     found = await trying.fails(left)
     assert found is not None
     of = (len({step for step, _ in parts}), len(parts))
     return ShrinkResult(
-        records=tuple(_marked(found, records[0].run)), origins=left.parts, before=of, tries=trying.count
+        records=tuple(_mark_as_shrunk(found, records[0].run)), origins=left.parts, before=of, tries=trying.count
     )
 
 
-class _Trying:
+class _Trials:
     """Tells parts of a run again and says whether they still fail; each only once."""
 
     def __init__(
@@ -74,22 +74,22 @@ class _Trying:
         self._bundles = bundles
         self._failing = failing
         self._run = run
-        self._known: dict[tuple[Part, ...], bool] = {}
+        self._known: dict[tuple[RunPart, ...], bool] = {}
         self.count = 0
 
-    async def fails(self, left: Cut) -> list[Recorded] | None:
+    async def fails(self, left: Reduction) -> list[Recorded] | None:
         """The smaller run, or None where it does not fail so."""
         self.count += 1
-        found = await replay_partially(cut(self.records, left), self._bundles, run=self._run)
+        found = await replay_partially(reduce_run(self.records, left), self._bundles, run=self._run)
         return found if self._failing.found(found) else None
 
-    async def still(self, parts: tuple[Part, ...]) -> bool:
+    async def still(self, parts: tuple[RunPart, ...]) -> bool:
         if parts not in self._known:
-            self._known[parts] = bool(parts) and await self.fails(Cut(parts=parts)) is not None
+            self._known[parts] = bool(parts) and await self.fails(Reduction(parts=parts)) is not None
         return self._known[parts]
 
 
-async def _fewer(trying: _Trying, parts: tuple[Part, ...], told: ModelDenial) -> tuple[Part, ...]:
+async def _fewer_parts(trying: _Trials, parts: tuple[RunPart, ...], told: OnProgress) -> tuple[RunPart, ...]:
     """ddmin: no single part can be left out of what this returns."""
     groups, of = FIRST_GROUPS, len(parts)
     while len(parts) > 1:
@@ -108,9 +108,9 @@ async def _fewer(trying: _Trying, parts: tuple[Part, ...], told: ModelDenial) ->
     return parts
 
 
-async def _simpler(trying: _Trying, left: Cut, workspace: Workspace) -> Cut:
+async def _simplify(trying: _Trials, left: Reduction, workspace: Workspace) -> Reduction:
     """One attempt a call, and values emptied to their shape, wherever that changes nothing: all at once, else one by one."""
-    values = _emptied(trying.records, set(left.parts), workspace)
+    values = _emptied_values(trying.records, set(left.parts), workspace)
     everything = replace(left, once=left.parts, values=values)
     if await trying.fails(everything) is not None:
         return everything
@@ -124,10 +124,10 @@ async def _simpler(trying: _Trying, left: Cut, workspace: Workspace) -> Cut:
     return left
 
 
-def _emptied(records: Sequence[Recorded], parts: set[Part], workspace: Workspace) -> dict[Part, Json]:
+def _emptied_values(records: Sequence[Recorded], parts: set[RunPart], workspace: Workspace) -> dict[RunPart, Json]:
     """What each call returned with every text and list emptied, where its schema accepts that."""
-    actions: dict[Part, str] = {}
-    found: dict[Part, Json] = {}
+    actions: dict[RunPart, str] = {}
+    found: dict[RunPart, Json] = {}
     for item in records:
         event = item.event
         if isinstance(event, CallDecided) and event.call is not None:
@@ -136,7 +136,7 @@ def _emptied(records: Sequence[Recorded], parts: set[Part], workspace: Workspace
             continue
         part = (event.step, event.index)
         value = empty(event.value)
-        if part in parts and value != event.value and _accepted(workspace, actions[part], value):
+        if part in parts and value != event.value and _fits_schema(workspace, actions[part], value):
             found[part] = value
     return found
 
@@ -153,7 +153,7 @@ def empty(value: Json) -> Json:
     return value
 
 
-def _accepted(workspace: Workspace, name: str, value: Json) -> bool:
+def _fits_schema(workspace: Workspace, name: str, value: Json) -> bool:
     tool, action = workspace.action(name)
     if tool.pin is None:
         return False
@@ -164,7 +164,7 @@ def _accepted(workspace: Workspace, name: str, value: Json) -> bool:
     return True
 
 
-def _marked(records: Sequence[Recorded], run: str) -> list[Recorded]:
+def _mark_as_shrunk(records: Sequence[Recorded], run: str) -> list[Recorded]:
     """The run says of itself that nobody ever ran it."""
     first = records[0]
     assert isinstance(first.event, RunStarted)
@@ -172,34 +172,36 @@ def _marked(records: Sequence[Recorded], run: str) -> list[Recorded]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gone:
+class FixCheck:
     """Whether a failure is gone under other rules, and why one can say so."""
 
     gone: bool
     what: str
 
 
-async def is_fixed(
+async def check_fixed(
     records: Sequence[Recorded],
     now: Sequence[Recorded],
     bundles: Mapping[str, Bundle],
     failing: FailureSelector,
     policy: Policy | None,
-) -> Gone:
+) -> FixCheck:
     """Tell the run again under other rules, or with the outcomes of `now`: does it still fail so?
 
     What cannot be told counts as not gone. Raises UsageError where the run cannot be replayed, or does not fail so.
     """
-    replayable(records)
+    check_replayable(records)
     before = failing.found(records)
     if not before:
         raise UsageError(
             f"the run does not fail so: {failing.text}; its failures: {'; '.join(find_failures(records)) or 'none'}"
         )
-    told = await replay_partially(cut(now, Cut(parts=parts_of(now))), bundles, run=records[0].run, policy=policy)
+    told = await replay_partially(
+        reduce_run(now, Reduction(parts=parts_of(now))), bundles, run=records[0].run, policy=policy
+    )
     still = failing.found(told)
     if still:
-        return Gone(gone=False, what=f"{failing.text} still, at {_place(still[0])}")
+        return FixCheck(gone=False, what=f"{failing.text} still, at {_place(still[0])}")
     decided = {(item.event.step, item.event.index) for item in told if isinstance(item.event, CallDecided)}
     for item in records:
         event = item.event
@@ -209,10 +211,10 @@ async def is_fixed(
             and (event.step, event.index) not in decided
             and event.step is not None
         ):
-            return Gone(
+            return FixCheck(
                 gone=False, what=f"nobody can tell: under these rules the run is not recorded up to {_place(item.key)}"
             )
-    return Gone(gone=True, what=f"nothing ends with {failing.text} now")
+    return FixCheck(gone=True, what=f"nothing ends with {failing.text} now")
 
 
 def _place(key: str) -> str:

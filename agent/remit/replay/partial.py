@@ -17,23 +17,23 @@ from remit.core import Json
 from remit.core.events import AnyEvent, AttemptEnded, ModelResponded, Recorded, RunFinished, RunStarted
 from remit.journal import Chain, ChainLink, Record, link
 from remit.policy import Policy
-from remit.replay.recorded import Guide, RecordEnds, WhatIf, agency, people
+from remit.replay.recorded import RecordEnds, ReplayLog, WhatIf, recorded_agent, recorded_approvals
 from remit.runtime import drive, forgotten
 from remit.workspace import Bundle
 
-Part: TypeAlias = tuple[int, int]  # a call by step and index; index -1 is a turn that called nothing
+RunPart: TypeAlias = tuple[int, int]  # a call by step and index; index -1 is a turn that called nothing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class Reduction:
     """What is left of a run. `values` replaces what calls returned; of the calls in `once` only the last attempt is kept."""
 
-    parts: tuple[Part, ...]
-    values: Mapping[Part, Json] = field(default_factory=dict[Part, Json])
-    once: Collection[Part] = ()
+    parts: tuple[RunPart, ...]
+    values: Mapping[RunPart, Json] = field(default_factory=dict[RunPart, Json])
+    once: Collection[RunPart] = ()
 
 
-def parts_of(records: Sequence[Recorded]) -> tuple[Part, ...]:
+def parts_of(records: Sequence[Recorded]) -> tuple[RunPart, ...]:
     """Every part of a run that can be left out, in order."""
     turns = [item.event for item in records if isinstance(item.event, ModelResponded)]
     return tuple(
@@ -43,9 +43,9 @@ def parts_of(records: Sequence[Recorded]) -> tuple[Part, ...]:
     )
 
 
-def cut(records: Sequence[Recorded], left: Cut) -> list[Recorded]:
+def reduce_run(records: Sequence[Recorded], left: Reduction) -> list[Recorded]:
     """The recorded events of what is left, with steps, calls and attempts numbered anew."""
-    return list(_Cutting(records, left).events())
+    return list(_Reducer(records, left).events())
 
 
 async def replay_partially(
@@ -54,16 +54,16 @@ async def replay_partially(
     """Tell those events again as the run `run`, as far as they are recorded; the new run's events, unsealed."""
     started = records[0].event
     assert isinstance(started, RunStarted)
-    log = Guide(recorded=records)
+    log = ReplayLog(recorded=records)
     record = Record(log, run)
-    agent = agency(log, record, started, bundles, WhatIf(policy=policy))
+    agent = recorded_agent(log, record, started, bundles, WhatIf(policy=policy))
     record.append(started)
     with suppress(RecordEnds):
-        await drive(agent, forgotten(), people(log, record, agent.broker), durability="exit")
+        await drive(agent, forgotten(), recorded_approvals(log, record, agent.broker), durability="exit")
     return log.events(run)
 
 
-def sealed(records: Sequence[Recorded]) -> Chain:
+def seal_run(records: Sequence[Recorded]) -> Chain:
     """The chain of a run that was told again."""
     links: list[ChainLink] = []
     for item in records:
@@ -73,14 +73,14 @@ def sealed(records: Sequence[Recorded]) -> Chain:
     return Chain(run=links[0].run, links=tuple(links), head=(links[-1].seq, links[-1].hash))
 
 
-class _Cutting:
+class _Reducer:
     """The new number of everything that is left."""
 
-    def __init__(self, records: Sequence[Recorded], left: Cut) -> None:
+    def __init__(self, records: Sequence[Recorded], left: Reduction) -> None:
         self._records = records
         self._left = left
         self._steps = {step: at for at, step in enumerate(sorted({step for step, _ in left.parts}))}
-        self._calls: dict[Part, int] = {}
+        self._calls: dict[RunPart, int] = {}
         for step in self._steps:
             kept = sorted(index for of, index in left.parts if of == step and index >= 0)
             self._calls |= {(step, index): at for at, index in enumerate(kept)}

@@ -54,11 +54,13 @@ from remit.runtime import AgentGraph
 from remit.workspace import Bundle, Measure, Workspace, tool_specs
 from remit.workspace.manifest import Breaker, check_output
 
-UNHEARD: Final = frozenset(
+SECRET_LOST: Final = frozenset(
     {"cancelled", "content_blocked", "invalid_arguments"}
 )  # said of a secret that no record holds
-STOOD_IN_THE_WAY: Final = frozenset({"held", "circuit_open", "cancelled"})  # of a call that was about to be attempted
-GIVEN_UP: Final = frozenset({"approval_required", "cancelled"})  # while people were asked
+STOPPED_BEFORE_ATTEMPT: Final = frozenset(
+    {"held", "circuit_open", "cancelled"}
+)  # of a call that was about to be attempted
+GIVEN_UP_WAITING: Final = frozenset({"approval_required", "cancelled"})  # while people were asked
 NOT_PREPARED: Final = frozenset({"not_pinned", "no_secret"})  # reasons for which no attempt was made
 
 
@@ -75,7 +77,7 @@ class RecordEnds(Exception):
 
 
 @dataclass
-class Guide(MemoryLog):
+class ReplayLog(MemoryLog):
     """The log of a run that is told again: it keeps what is appended, and knows which recorded events that was.
 
     `loose` lets people's answers stand for the same question under other rules.
@@ -91,7 +93,7 @@ class Guide(MemoryLog):
         self.reached: set[str] = set()  # the keys of the record, which under other rules are not the new run's own
         self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
         for item in self.recorded:
-            if item.event is not None and not is_a_persons(item.event):
+            if item.event is not None and not is_by_person(item.event):
                 self._by_call.setdefault((item.event.step, item.event.index), []).append(item)
 
     def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
@@ -161,7 +163,7 @@ class Guide(MemoryLog):
         return recorded.event if recorded else None
 
 
-def is_a_persons(event: AnyEvent) -> bool:
+def is_by_person(event: AnyEvent) -> bool:
     """What people found out about an effect, or tried in vain, is no step of the run; decisions read it from the facts."""
     return isinstance(event, ApprovalRefused) or (isinstance(event, EffectSettled) and event.by_person)
 
@@ -169,7 +171,7 @@ def is_a_persons(event: AnyEvent) -> bool:
 class RecordedModel:
     """The model's turns as they were."""
 
-    def __init__(self, log: Guide, started: RunStarted) -> None:
+    def __init__(self, log: ReplayLog, started: RunStarted) -> None:
         self._log = log
         self.name = started.model
         self.scripted = started.scripted
@@ -198,7 +200,7 @@ class RecordedModel:
 class RecordedExecutor:
     """The tools' outcomes as they were; nothing runs. `tools` are another version, whose schemas a value must still fit."""
 
-    def __init__(self, log: Guide, tools: Workspace | None = None) -> None:
+    def __init__(self, log: ReplayLog, tools: Workspace | None = None) -> None:
         self._log = log
         self._tools = tools
 
@@ -255,7 +257,7 @@ class RecordedExecutor:
 class RecordedPorts:
     """The clock, the rules and the holds as they were, but for what is otherwise."""
 
-    def __init__(self, log: Guide, bundles: Mapping[str, Bundle], what_if: WhatIf) -> None:
+    def __init__(self, log: ReplayLog, bundles: Mapping[str, Bundle], what_if: WhatIf) -> None:
         self._log = log
         self._policy = what_if.policy
         self._what_if = what_if != WhatIf()
@@ -301,7 +303,7 @@ class RecordedPorts:
 
     def admit(self, call: Call) -> None:
         error = self._log.error_next(call)
-        if error is not None and error.code in STOOD_IN_THE_WAY:
+        if error is not None and error.code in STOPPED_BEFORE_ATTEMPT:
             raise _refusal_of(error)
 
     def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
@@ -334,7 +336,7 @@ class RecordedPorts:
 
     def waits(self, call: Call) -> bool:
         error = self._log.error_next(call)
-        if error is not None and error.code in GIVEN_UP:
+        if error is not None and error.code in GIVEN_UP_WAITING:
             raise _refusal_of(error)
         following = self._log.next_of(call.step, call.index)
         return following is not None and isinstance(
@@ -346,7 +348,7 @@ class RecordedPorts:
         event = following.event if following is not None else None
         said = event.refused if isinstance(event, CallDecided) else None
         said = event.result if isinstance(event, CallAnswered) else said
-        return said if isinstance(said, Failed) and said.error.code in UNHEARD else None
+        return said if isinstance(said, Failed) and said.error.code in SECRET_LOST else None
 
     async def sleep(self, call: Call, seconds: float) -> None:
         return None
@@ -365,8 +367,8 @@ def _refusal_of(error: Error) -> Refusal:
     )
 
 
-def agency(
-    log: Guide, record: Record, started: RunStarted, bundles: Mapping[str, Bundle], what_if: WhatIf
+def recorded_agent(
+    log: ReplayLog, record: Record, started: RunStarted, bundles: Mapping[str, Bundle], what_if: WhatIf
 ) -> AgentGraph:
     """The agent of a recorded run as it was, but for what is otherwise, with nothing of this machine."""
     rooms = bundles[started.bundle].workspace
@@ -395,13 +397,13 @@ def agency(
     )
 
 
-def people(log: Guide, record: Record, broker: Broker) -> Callable[[], Awaitable[bool]]:
+def recorded_approvals(log: ReplayLog, record: Record, broker: Broker) -> Callable[[], Awaitable[bool]]:
     """What people said, told again when the run waits for it."""
 
     moved: set[int] = set()
 
     async def settle() -> bool:
-        told = [_said_again(log, record, broker, item.event) for item in log.recorded]
+        told = [_repeat_answer(log, record, broker, item.event) for item in log.recorded]
         if any(told):
             return True
         for (step, index), call in record.facts.open.items():
@@ -416,7 +418,7 @@ def people(log: Guide, record: Record, broker: Broker) -> Callable[[], Awaitable
     return settle
 
 
-def _said_again(log: Guide, record: Record, broker: Broker, event: AnyEvent | None) -> bool:
+def _repeat_answer(log: ReplayLog, record: Record, broker: Broker, event: AnyEvent | None) -> bool:
     """Whether this was somebody's answer to a request that waits for it, and it was recorded again."""
     if not isinstance(event, ApprovalGranted | ApprovalRejected | ApprovalRevoked):
         return False

@@ -55,7 +55,7 @@ E = TypeVar("E", bound=AnyEvent)
 
 
 @dataclass(kw_only=True)
-class Outline:
+class SpanDescription:
     """A span's name, attributes and error; `error` None means that none happened."""
 
     name: str
@@ -68,7 +68,7 @@ class Outline:
         self.error = message
 
 
-def outline(kind: SpanKind, events: Sequence[AnyEvent], *, run: str, place: Sequence[int]) -> Outline:
+def describe_span(kind: SpanKind, events: Sequence[AnyEvent], *, run: str, place: Sequence[int]) -> SpanDescription:
     """Describe a span from its events; those that were erased, or have not come yet, are simply not told of."""
     match kind:
         case "agent":
@@ -85,9 +85,9 @@ def outline(kind: SpanKind, events: Sequence[AnyEvent], *, run: str, place: Sequ
             return _attempt(events, place[0], place[1], place[3])
 
 
-def _agent(events: Sequence[AnyEvent], run: str) -> Outline:
+def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
     started, finished = _last(events, RunStarted), _last(events, RunFinished)
-    found = Outline(name="invoke_agent")
+    found = SpanDescription(name="invoke_agent")
     found.attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": run}
     if started is not None:
         agent = started.subjects.agent.removeprefix("agent:")
@@ -123,9 +123,9 @@ def _agent(events: Sequence[AnyEvent], run: str) -> Outline:
     return found
 
 
-def _chat(events: Sequence[AnyEvent], run: str, step: int) -> Outline:
+def _chat(events: Sequence[AnyEvent], run: str, step: int) -> SpanDescription:
     asked, answered, failed = _last(events, ModelRequested), _last(events, ModelResponded), _last(events, ModelFailed)
-    found = Outline(name="chat")
+    found = SpanDescription(name="chat")
     found.attributes = {"gen_ai.operation.name": "chat", "gen_ai.conversation.id": run, "remit.step": step}
     if asked is not None:
         found.name = f"chat {_model(asked.model)}"
@@ -155,9 +155,9 @@ def _chat(events: Sequence[AnyEvent], run: str, step: int) -> Outline:
     return found
 
 
-def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outline:
+def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> SpanDescription:
     decided, answered = _last(events, CallDecided), _last(events, CallAnswered)
-    found = Outline(name="execute_tool", attributes=_of_call(step, index))
+    found = SpanDescription(name="execute_tool", attributes=_place_of_call(step, index))
     found.attributes |= {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.conversation.id": run,
@@ -198,9 +198,9 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outlin
     return found
 
 
-def _decide(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
+def _decide(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescription:
     decided = _last(events, CallDecided)
-    found = Outline(name="remit.decide", attributes=_of_call(step, index))
+    found = SpanDescription(name="remit.decide", attributes=_place_of_call(step, index))
     if decided is not None:
         found.attributes["remit.round"] = decided.round
     if decided is not None and decided.decision is not None:
@@ -218,10 +218,10 @@ def _decide(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
     return found
 
 
-def _approval(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
+def _approval(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescription:
     requested, rejected = _last(events, ApprovalRequested), _last(events, ApprovalRejected)
     granted = [event for event in events if isinstance(event, ApprovalGranted)]
-    found = Outline(name="remit.approval", attributes=_of_call(step, index))
+    found = SpanDescription(name="remit.approval", attributes=_place_of_call(step, index))
     if requested is not None:
         found.attributes |= {
             "remit.approval.missing": tuple(f"{item.role} x{item.count}" for item in requested.missing),
@@ -238,9 +238,9 @@ def _approval(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
     return found
 
 
-def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> Outline:
+def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> SpanDescription:
     intended, ended = _last(events, AttemptBegun), _last(events, AttemptEnded)
-    found = Outline(name="remit.attempt", attributes={**_of_call(step, index), "remit.attempt": number})
+    found = SpanDescription(name="remit.attempt", attributes={**_place_of_call(step, index), "remit.attempt": number})
     if intended is not None:
         found.attributes |= {
             "remit.confinement": intended.confinement,
@@ -272,7 +272,7 @@ def _last(events: Sequence[AnyEvent], kind: type[E]) -> E | None:
     return next((event for event in reversed(events) if isinstance(event, kind)), None)
 
 
-def _of_call(step: int, index: int) -> dict[str, Attribute]:
+def _place_of_call(step: int, index: int) -> dict[str, Attribute]:
     return {"remit.step": step, "remit.index": index}
 
 

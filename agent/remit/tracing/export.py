@@ -11,11 +11,11 @@ from typing import Protocol
 
 from remit.core.events import Recorded
 from remit.journal import ChainLink
-from remit.tracing.metrics import Measured, Metrics
+from remit.tracing.metrics import Measurement, Metrics
 from remit.tracing.spans import Span, Spans, span_id
 
 
-class Backend(Protocol):
+class SpanBackend(Protocol):
     """Where ended spans go. `send` never blocks and never raises; `lost` counts what has not arrived."""
 
     @property
@@ -24,10 +24,10 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-class Measuring(Protocol):
+class MetricsBackend(Protocol):
     """Where numbers go. `record` never blocks and never raises."""
 
-    def record(self, measured: Measured) -> None: ...
+    def record(self, measured: Measurement) -> None: ...
     def close(self) -> None: ...
 
 
@@ -38,7 +38,7 @@ class Export:
     linked to the first, because a backend keeps a span that was sent as it was.
     """
 
-    def __init__(self, backend: Backend | None, measuring: Measuring | None = None) -> None:
+    def __init__(self, backend: SpanBackend | None, measuring: MetricsBackend | None = None) -> None:
         self._backend = backend
         self._measuring = measuring
         self._metrics = Metrics()
@@ -50,7 +50,7 @@ class Export:
         cls, environment: Mapping[str, str] = os.environ, gauges: Mapping[str, Callable[[], int]] | None = None
     ) -> Export | None:
         """The export that the environment asks for; None where it names no collector, or switches all of it off."""
-        spans, metrics = (_asked_for(environment, signal) for signal in ("TRACES", "METRICS"))
+        spans, metrics = (_is_enabled(environment, signal) for signal in ("TRACES", "METRICS"))
         if not spans and not metrics:
             return None
         # OpenTelemetry's SDK loads only where it is asked for.
@@ -97,7 +97,7 @@ class Export:
         for thread in closing:
             thread.join()  # each gives up by itself
 
-    def _take(self, recorded: Recorded | ChainLink) -> tuple[list[Span], list[Measured]]:
+    def _take(self, recorded: Recorded | ChainLink) -> tuple[list[Span], list[Measurement]]:
         if self._spans is None:
             self._spans = Spans(recorded.run)
         if recorded.type == "run.resumed":
@@ -109,16 +109,16 @@ class Export:
             return
         if self._part:
             first = ((span.trace_id, span_id(span.trace_id, ())),) if span.place == () else ()
-            span = replace(span, trace_id=part_id(span.trace_id, self._part), links=first)
+            span = replace(span, trace_id=trace_id_of_part(span.trace_id, self._part), links=first)
         self._backend.send(span)
 
 
-def part_id(run: str, number: int) -> str:
+def trace_id_of_part(run: str, number: int) -> str:
     """The trace id of a run's later part: 32 hex digits that follow from the run alone; part 0 is the run's own."""
     return run if number == 0 else hashlib.sha256(f"remit.part/{run}/{number}".encode()).hexdigest()[:32]
 
 
-def _asked_for(environment: Mapping[str, str], signal: str) -> bool:
+def _is_enabled(environment: Mapping[str, str], signal: str) -> bool:
     def said(name: str, default: str = "") -> str:
         return environment.get(name, default).strip().lower()
 

@@ -47,7 +47,7 @@ GAUGES: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
+class Measurement:
     """One number of one instrument."""
 
     name: str
@@ -64,7 +64,7 @@ class Metrics:
         self._asked: dict[int, int] = {}
         self._decided: dict[tuple[int, int], tuple[str, int]] = {}
 
-    def see(self, recorded: Recorded | ChainLink) -> Iterator[Measured]:
+    def see(self, recorded: Recorded | ChainLink) -> Iterator[Measurement]:
         """Take one event in; the numbers that it makes."""
         event, at = (recorded.recorded() if isinstance(recorded, ChainLink) else recorded).event, recorded.at
         match event:
@@ -89,14 +89,14 @@ class Metrics:
             case _:
                 pass
 
-    def unrecorded(self) -> Measured:
+    def unrecorded(self) -> Measurement:
         """A run that ended and could not record that it did."""
         return self._count("remit.runs", outcome="failed", code="unrecorded")
 
-    def _count(self, name: str, **attributes: str) -> Measured:
-        return Measured(name=name, value=1, attributes={"agent": self._agent, **attributes})
+    def _count(self, name: str, **attributes: str) -> Measurement:
+        return Measurement(name=name, value=1, attributes={"agent": self._agent, **attributes})
 
-    def _turn(self, event: ModelResponded | ModelFailed, at: int) -> Iterator[Measured]:
+    def _turn(self, event: ModelResponded | ModelFailed, at: int) -> Iterator[Measurement]:
         provider, _, model = self._model.partition(":")
         attributes = {
             "gen_ai.operation.name": "chat",
@@ -106,15 +106,15 @@ class Metrics:
         }
         took = max(0, at - self._asked.pop(event.step, at)) / NANO
         failed = {"error.type": OTHER} if isinstance(event, ModelFailed) else {}
-        yield Measured(name="gen_ai.client.operation.duration", value=took, attributes=attributes | failed)
+        yield Measurement(name="gen_ai.client.operation.duration", value=took, attributes=attributes | failed)
         if isinstance(event, ModelResponded):
             counted = {"input": event.usage.input_tokens, "output": event.usage.output_tokens}
             for kind, tokens in counted.items():
                 if tokens is not None:
                     said = attributes | {"gen_ai.token.type": kind}
-                    yield Measured(name="gen_ai.client.token.usage", value=tokens, attributes=said)
+                    yield Measurement(name="gen_ai.client.token.usage", value=tokens, attributes=said)
 
-    def _call(self, event: CallAnswered, at: int) -> Iterator[Measured]:
+    def _call(self, event: CallAnswered, at: int) -> Iterator[Measurement]:
         action, decided_at = self._decided.pop((event.step, event.index), (OTHER, at))
         code = event.result.error.code if isinstance(event.result, Failed) else OK
         yield self._count("remit.calls", action=action, code=code)
@@ -125,4 +125,4 @@ class Metrics:
             **({} if code == OK else {"error.type": code}),
         }
         took = max(0, at - decided_at) / NANO
-        yield Measured(name="gen_ai.execute_tool.duration", value=took, attributes=attributes)
+        yield Measurement(name="gen_ai.execute_tool.duration", value=took, attributes=attributes)

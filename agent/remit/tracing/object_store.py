@@ -19,7 +19,7 @@ _INDEX: Final = TypeAdapter(dict[str, str])
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 
 
-class Objects:
+class ObjectStore:
     """Content-addressed files in one folder (mode 0700, files 0600); what is read is checked against its name."""
 
     def __init__(self, folder: Path) -> None:
@@ -34,7 +34,7 @@ class Objects:
                 os.utime(path)  # it is in use again, whatever is being removed at this moment
             else:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                write_whole(path, data)
+                write_atomically(path, data)
         except OSError as failure:
             message = f"the object store {self._folder.name} cannot be written: {failure.strerror}"
             raise RunEnded("unrecorded", message, fix="make room or give back write access to it") from failure
@@ -50,11 +50,11 @@ class Objects:
             raise UsageError(f"the object {digest!r} is not what it was when it was kept: restore it")
         return data
 
-    def put_rulebook(self, files: Mapping[str, bytes]) -> str:
+    def put_bundle(self, files: Mapping[str, bytes]) -> str:
         """Keep every file, and the index that names them by path; the digest of that index is the rulebook's."""
         return self.put(canonical_json({path: self.put(data) for path, data in files.items()}))
 
-    def get_rulebook(self, digest: str) -> dict[str, bytes]:
+    def get_bundle(self, digest: str) -> dict[str, bytes]:
         """The files of a rulebook by path. Raises UsageError where one of them is not there."""
         return {path: self.get(named) for path, named in read_index(self.get(digest)).items()}
 
@@ -83,7 +83,7 @@ def read_index(data: bytes) -> dict[str, str]:
         raise UsageError("the rulebook is not an index of files: the object was not made by Remit") from failure
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomically(path: Path, data: bytes) -> None:
     """Write a private file so that it is there whole or not at all, whoever looks and whatever is cut off."""
     making = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)

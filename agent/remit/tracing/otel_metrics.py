@@ -11,7 +11,7 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
-from remit.tracing.metrics import GAUGES, INSTRUMENTS, Measured
+from remit.tracing.metrics import GAUGES, INSTRUMENTS, Measurement
 from remit.tracing.otel_spans import CLOSING_S, resource
 from remit.tracing.otlp import SCOPE
 
@@ -44,7 +44,7 @@ class Meter:
         for name, read in gauges.items():
             meter.create_observable_gauge(name, [_observing(read)], "{item}", GAUGES[name])
 
-    def record(self, measured: Measured) -> None:
+    def record(self, measured: Measurement) -> None:
         """Take one number; never blocks."""
         instrument = self._instruments[measured.name]
         if isinstance(instrument, Counter):

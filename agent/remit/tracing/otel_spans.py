@@ -47,7 +47,7 @@ class Collector:
         self._sampler = TracerProvider(shutdown_on_exit=False).sampler  # OTEL_TRACES_SAMPLER
         self._limits = SpanLimits()  # OTEL_SPAN_ATTRIBUTE_*
         self._content = os.environ.get(CAPTURE, "").strip().lower() in ("true", "span_only", "span_and_event")
-        self._sending = _Counting(exporter or OTLPSpanExporter())
+        self._sending = _CountingExporter(exporter or OTLPSpanExporter())
         self._processor = BatchSpanProcessor(self._sending)
         self._given = 0
 
@@ -98,7 +98,7 @@ class Collector:
         return message if self._content else ""
 
 
-class _Counting(SpanExporter):
+class _CountingExporter(SpanExporter):
     """An exporter that counts what arrived."""
 
     def __init__(self, inner: SpanExporter) -> None:

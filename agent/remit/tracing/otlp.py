@@ -85,13 +85,13 @@ def decode(line: bytes) -> Iterator[ReadSpan]:
         raise ValueError("it is not an OTLP span: its parts are of other types") from None
 
 
-def shown(span: Span) -> tuple[Any, ...]:
+def viewer_fields(span: Span) -> tuple[Any, ...]:
     """What a viewer shows of a span, to be compared with what a file says of it."""
     attributes = {key: _plain(_value(value)) for key, value in span.attributes.items()}
     return span.name, span.parent_id, span.kind, span.start, span.end, attributes, span.error
 
 
-def shown_by(span: ReadSpan) -> tuple[Any, ...]:
+def viewer_fields_of_file(span: ReadSpan) -> tuple[Any, ...]:
     """What a file's span shows."""
     return span.name, span.parent_id, span.kind, span.start, span.end, span.attributes, span.error
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from remit.core import UsageError
 from remit.tracing.attributes import Attribute
-from remit.tracing.object_store import read_index, write_whole
+from remit.tracing.object_store import read_index, write_atomically
 from remit.tracing.otlp import encode
-from remit.tracing.reader import RULEBOOK_SPAN, Trace
+from remit.tracing.reader import BUNDLE_SPAN, Trace
 from remit.tracing.spans import INTERNAL, Place, Span, SpanEvent, Spans, span_id
 
 
@@ -25,24 +25,24 @@ def write_portable(trace: Trace, path: Path) -> None:
     spans |= {span.place: span for span in growing.unfinished()}
     lines = [encode(span) for _, span in sorted(spans.items())]
     try:
-        write_whole(path, b"".join([*lines, encode(_bundle(trace))]))
+        write_atomically(path, b"".join([*lines, encode(_bundle_span(trace))]))
     except OSError as failure:
         raise UsageError(f"{str(path)!r} cannot be written: {failure.strerror}") from failure
 
 
-def _bundle(trace: Trace) -> Span:
+def _bundle_span(trace: Trace) -> Span:
     at = trace.records[0].at
     carried: dict[str, SpanEvent] = {}
     for digest in trace.bundles():
         index = trace.object(digest)
-        carried[digest] = _carry(digest, "", index, at)
+        carried[digest] = _object_event(digest, "", index, at)
         for file, named in read_index(index).items():
-            carried.setdefault(named, _carry(named, file, trace.object(named), at))
+            carried.setdefault(named, _object_event(named, file, trace.object(named), at))
     return Span(
         trace_id=trace.run,
         span_id=span_id(trace.run, ("rulebook",)),
         parent_id=span_id(trace.run, ()),
-        name=RULEBOOK_SPAN,
+        name=BUNDLE_SPAN,
         kind=INTERNAL,
         start=at,
         end=at,
@@ -53,7 +53,7 @@ def _bundle(trace: Trace) -> Span:
     )
 
 
-def _carry(digest: str, path: str, data: bytes, at: int) -> SpanEvent:
+def _object_event(digest: str, path: str, data: bytes, at: int) -> SpanEvent:
     attributes: dict[str, Attribute] = {"remit.object.digest": digest, "remit.object.path": path}
     try:
         attributes["remit.object.body"] = data.decode()

@@ -14,13 +14,15 @@ from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.events import PolicyChanged, Recorded, RunResumed, RunStarted
 from remit.core.parsing import LARGEST_LINE, count_of, digest_bytes
 from remit.journal import Chain, ChainFault, ChainLink
-from remit.tracing.object_store import Objects, read_index
-from remit.tracing.otlp import SCOPE, ReadEvent, ReadSpan, decode, shown, shown_by
+from remit.tracing.object_store import ObjectStore, read_index
+from remit.tracing.otlp import SCOPE, ReadEvent, ReadSpan, decode, viewer_fields, viewer_fields_of_file
 from remit.tracing.spans import Spans, span_id
 
 VERSION: Final = SCOPE["version"]
-READS: Final = ("1",)  # the formats that can be read, the oldest first; each has golden traces, traces/golden/format-N
-RULEBOOK_SPAN: Final = "remit.rulebook"
+READABLE_VERSIONS: Final = (
+    "1",
+)  # the formats that can be read, the oldest first; each has golden traces, traces/golden/format-N
+BUNDLE_SPAN: Final = "remit.rulebook"
 MOST_PROBLEMS: Final = 20  # of one file; one bad copy can spoil every line
 FIX: Final = (
     "the line was cut off or changed: bring the file again from where the run was made, by `remit trace export`"
@@ -37,7 +39,7 @@ class Trace:
     records: tuple[Recorded, ...]
     chain: Chain
     objects: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
-    store: Objects | None = None
+    store: ObjectStore | None = None
     spans: tuple[ReadSpan, ...] = ()
 
     def faults(self) -> tuple[ChainFault, ...]:
@@ -71,8 +73,12 @@ class Trace:
                 seq=0, kind="edited", what=f"the span {span.name!r} at {span.span_id} is not what its events say"
             )
             for span in self.spans
-            if not (span.span_id == bundle and span.name == RULEBOOK_SPAN and not span.attributes)
-            and (span.span_id not in made or shown(made[span.span_id]) != shown_by(span) or span.version != VERSION)
+            if not (span.span_id == bundle and span.name == BUNDLE_SPAN and not span.attributes)
+            and (
+                span.span_id not in made
+                or viewer_fields(made[span.span_id]) != viewer_fields_of_file(span)
+                or span.version != VERSION
+            )
         ]
 
     def object(self, digest: str) -> bytes:
@@ -97,10 +103,10 @@ def open_trace(folder: Path, log: Log, run: str) -> Trace:
         records = tuple(link.recorded() for link in chain.links)
     except ValidationError as failure:
         raise UsageError(f"run {run} holds what this version cannot read: {_short(failure)}") from failure
-    return Trace(run=run, records=records, chain=chain, store=Objects(folder / "objects"))
+    return Trace(run=run, records=records, chain=chain, store=ObjectStore(folder / "objects"))
 
 
-def read(path: Path, *, torn: bool = False) -> Trace:
+def read_trace(path: Path, *, torn: bool = False) -> Trace:
     """The trace in a file: one of the workspace, an exported one, or one that a collector wrote.
 
     `torn` leaves a last line out that was cut off in the middle, as by a kill.
@@ -109,7 +115,7 @@ def read(path: Path, *, torn: bool = False) -> Trace:
         UsageError: there is no such file, or it holds no run, or more than one.
         WorkspaceError: lines that are not whole, each with its number.
     """
-    reading = _Reading(path)
+    reading = _TraceReader(path)
     try:
         with path.open("rb") as file:
             number = 0
@@ -122,7 +128,7 @@ def read(path: Path, *, torn: bool = False) -> Trace:
     return reading.trace()
 
 
-class _Reading:
+class _TraceReader:
     """What has been read of a file so far."""
 
     def __init__(self, path: Path) -> None:
@@ -171,12 +177,12 @@ class _Reading:
             records=tuple(self._records[seq] for seq in order),
             chain=Chain(run=run, links=tuple(self._links[seq] for seq in order)),
             objects=self._objects,
-            store=Objects(beside) if beside.is_dir() else None,
+            store=ObjectStore(beside) if beside.is_dir() else None,
             spans=tuple(self._spans.values()),
         )
 
     def _take(self, event: ReadEvent) -> None:
-        if event.span == RULEBOOK_SPAN:
+        if event.span == BUNDLE_SPAN:
             digest, data = _object(event)
             self._objects[digest] = data
         elif "remit.event.seq" in event.attributes:

@@ -20,7 +20,7 @@ from typing import Final, Literal, TypeAlias
 
 from remit.core.events import AnyEvent, CallDecided, Recorded
 from remit.journal import ChainLink, link_of
-from remit.tracing.attributes import Attribute, Outline, SpanKind, outline
+from remit.tracing.attributes import Attribute, SpanDescription, SpanKind, describe_span
 
 INTERNAL: Final = 1  # opentelemetry.proto.trace.v1.Span.SpanKind
 CLIENT: Final = 3
@@ -62,7 +62,7 @@ class Span:
 
 
 @dataclass(kw_only=True)
-class _Growing:
+class _OpenSpan:
     """A span that has not ended. `carried` are the events that lie on it, `heard` those that it is described from."""
 
     kind: SpanKind
@@ -86,7 +86,7 @@ class Spans:
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self._open: dict[Place, _Growing] = {}
+        self._open: dict[Place, _OpenSpan] = {}
         self._approvals: dict[Place, int] = {}  # of each open call: how many times people were asked
 
     def see(self, recorded: Recorded | ChainLink) -> list[Span]:
@@ -164,9 +164,9 @@ class Spans:
     def _child(self, kind: SpanKind, place: Place, parent: Place, stored: ChainLink, event: AnyEvent | None) -> None:
         self._growing(kind, place, parent, stored).hear(stored, event, carry=True)
 
-    def _growing(self, kind: SpanKind, place: Place, parent: Place | None, stored: ChainLink) -> _Growing:
+    def _growing(self, kind: SpanKind, place: Place, parent: Place | None, stored: ChainLink) -> _OpenSpan:
         if place not in self._open:
-            self._open[place] = _Growing(kind=kind, place=place, parent=parent, start=stored.at, end=stored.at)
+            self._open[place] = _OpenSpan(kind=kind, place=place, parent=parent, start=stored.at, end=stored.at)
         return self._open[place]
 
     def _below(self, place: Place, kind: SpanKind, number: int) -> Place:
@@ -175,8 +175,8 @@ class Spans:
     def _end(self, place: Place) -> Span:
         return self._span(self._open.pop(place))
 
-    def _span(self, growing: _Growing, *, unfinished: bool = False) -> Span:
-        described: Outline = outline(growing.kind, growing.heard, run=self._run, place=growing.place)
+    def _span(self, growing: _OpenSpan, *, unfinished: bool = False) -> Span:
+        described: SpanDescription = describe_span(growing.kind, growing.heard, run=self._run, place=growing.place)
         mark: dict[str, Attribute] = {"remit.unfinished": True} if unfinished else {}
         return Span(
             trace_id=self._run,
@@ -187,7 +187,7 @@ class Spans:
             start=growing.start,
             end=growing.end,
             attributes={**described.attributes, **mark},
-            events=tuple(_carry(link) for link in growing.carried),
+            events=tuple(_span_event(link) for link in growing.carried),
             error=described.error,
             place=growing.place,
         )
@@ -199,7 +199,7 @@ def span_id(run: str, place: Place | tuple[Literal["rulebook"]]) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def _carry(link: ChainLink) -> SpanEvent:
+def _span_event(link: ChainLink) -> SpanEvent:
     """The event whole, so that the record can be read back and verified from the spans."""
     attributes: dict[str, Attribute] = {
         "remit.event.seq": link.seq,
@@ -214,7 +214,7 @@ def _carry(link: ChainLink) -> SpanEvent:
     return SpanEvent(name=link.type, at=link.at, attributes=attributes)
 
 
-def _finished(root: _Growing) -> bool:
+def _finished(root: _OpenSpan) -> bool:
     return any(link.type == "run.finished" for link in root.carried)
 
 

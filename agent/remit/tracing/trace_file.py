@@ -24,7 +24,7 @@ _RUN: Final = re.compile(r"[0-9a-f]{32}")  # a W3C trace id
 _FLAGS: Final = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Log(Protocol):
+class EventLog(Protocol):
     """Where events are kept; the journal is one."""
 
     def events(self, run: str, after: int = -1) -> list[Recorded]: ...
@@ -36,7 +36,7 @@ class TraceFile:
     Raises RunEnded (`unrecorded`) from any method where the file cannot be written.
     """
 
-    def __init__(self, folder: Path, run: str, log: Log | None = None) -> None:
+    def __init__(self, folder: Path, run: str, log: EventLog | None = None) -> None:
         self.path = trace_path(folder, run)
         self._run = run
         self._log = log
@@ -56,7 +56,7 @@ class TraceFile:
         lines, self._lines = self._lines, None
         if lines is None:
             return
-        with _Failing(self.path):
+        with _DiskErrorsEndRun(self.path):
             for span in self._spans.unfinished():
                 lines.add(span)
             lines.settle(self.path)
@@ -64,7 +64,7 @@ class TraceFile:
     def rebuild(self, records: Iterable[Recorded | ChainLink]) -> None:
         """Write the file again from all events so far, whatever it held; `see` goes on from there."""
         self._spans, self._next = Spans(self._run), 0
-        with _Failing(self.path):
+        with _DiskErrorsEndRun(self.path):
             if self._lines is not None:
                 self._lines.close()
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -85,7 +85,7 @@ class TraceFile:
         if recorded.seq < self._next:
             return
         self._next = recorded.seq + 1
-        with _Failing(self.path):
+        with _DiskErrorsEndRun(self.path):
             if self._lines is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._lines = _Lines(self.path)
@@ -137,7 +137,7 @@ class _Lines:
             self._descriptor = -1
 
 
-class _Failing:
+class _DiskErrorsEndRun:
     """Turn what a disk can refuse into the end of the run."""
 
     def __init__(self, path: Path) -> None:

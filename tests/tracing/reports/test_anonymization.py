@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from remit.core.events import EVENT, AnyEvent, CallDecided, EffectSettled
 from remit.journal.hash_chain import verify_chain
-from remit.tracing import Trace, read
-from remit.tracing.reports.anonymization import KEPT, KeptWords, anonymized
+from remit.tracing import Trace, read_trace
+from remit.tracing.reports.anonymization import KEPT, KeptWords, anonymize_run
 from remit.tracing.reports.verification import verify
 from support import golden
 from support.events import a_whole_run, recorded
@@ -53,7 +53,7 @@ def test_a_vendor_reads_how_it_went_and_nothing_of_what_it_was(shared: tuple[Pla
         "Keep the ledger.",
     ):
         assert word not in text, word
-    trace = read(path)
+    trace = read_trace(path)
     assert trace.faults() == ()
     assert [item.type for item in trace.records] == [item.type for item in played.records]
     assert [item.at for item in trace.records] == [item.at for item in played.records]
@@ -70,7 +70,7 @@ def test_equal_values_stay_equal_and_two_exports_have_nothing_in_common(
     shared: tuple[Played, Path], command: Command
 ) -> None:
     played, path = shared
-    decided = [item.event for item in read(path).records if isinstance(item.event, CallDecided)]
+    decided = [item.event for item in read_trace(path).records if isinstance(item.event, CallDecided)]
     resources = [event.call.touches[0].resource for event in decided if event.call is not None]
     assert resources[0] == resources[2]
     assert resources[0] != resources[1]
@@ -83,7 +83,7 @@ def test_equal_values_stay_equal_and_two_exports_have_nothing_in_common(
 def test_every_kind_of_event_can_be_shared_and_no_text_of_it_gets_through() -> None:
     """Also fields that nobody thought of here: what is not named as kept is replaced."""
     records = recorded(a_whole_run())
-    chain = anonymized(records, KeptWords(), run="e" * 32)
+    chain = anonymize_run(records, KeptWords(), run="e" * 32)
     assert verify_chain(chain.links, head=chain.head) == ()
     bodies = "".join(link.body or "" for link in chain.links)
     for word in (
@@ -150,7 +150,7 @@ def test_of_every_field_of_every_event_only_what_is_named_as_kept_gets_through(j
     """Whatever a later version adds: both sides of `KEPT` are compared, so a name too many or too few is seen."""
     found: set[tuple[type[BaseModel], str]] = set()
     for kind, pick in product(EVENTS, (0, -1)):  # a result is one of two
-        (link,) = anonymized(recorded([filled(kind, json_value, pick)]), KeptWords(), run="e" * 32).links
+        (link,) = anonymize_run(recorded([filled(kind, json_value, pick)]), KeptWords(), run="e" * 32).links
         found |= set(said(EVENT.validate_json(link.body or "")))
     assert found == {(kind, name) for kind, names in KEPT.items() for name in names}
 
@@ -160,12 +160,12 @@ def test_who_settled_an_effect_stays_apart_from_a_probe() -> None:
     person = EffectSettled(step=0, index=0, number=1, landed="landed", by="user:ann", reason="I looked")
     shaped = [
         EVENT.validate_json(link.body or "")
-        for link in anonymized(recorded([probe, person]), KeptWords(), run="e" * 32).links
+        for link in anonymize_run(recorded([probe, person]), KeptWords(), run="e" * 32).links
     ]
     assert [event.by.partition(":")[0] for event in shaped if isinstance(event, EffectSettled)] == ["probe", "user"]
 
 
 @pytest.mark.parametrize("path", sorted(golden.FOLDER.glob("*.jsonl")), ids=lambda path: path.stem)
 def test_what_a_vendor_gets_of_any_run_agrees_with_itself(path: Path) -> None:
-    chain = anonymized(read(path).records, KeptWords(), run="e" * 32)
+    chain = anonymize_run(read_trace(path).records, KeptWords(), run="e" * 32)
     assert verify(Trace(run=chain.run, records=tuple(link.recorded() for link in chain.links), chain=chain)) == ()

@@ -13,7 +13,7 @@ import pytest
 from remit.core.events import AnyEvent
 from remit.journal.hash_chain import Chain, link_of
 from remit.tracing import Trace
-from remit.tracing.reports.html.page import page, write_page
+from remit.tracing.reports.html.page import render_page, write_page
 from remit.tracing.reports.incident import IncidentReport, incident_report
 from support.browser import CHROMIUM, browser
 from support.events import RUN, a_whole_run, decided, ended, intended, recorded, started, succeeded
@@ -50,7 +50,7 @@ def hostile() -> IncidentReport:
 
 def test_what_was_said_is_text_on_the_page_and_loads_nothing() -> None:
     """Escaped everywhere; and no address, file or script but the page's own is in it."""
-    text = page(hostile())
+    text = render_page(hostile())
     assert text.count("<script") == text.count("</script>") == 1
     assert text.count("<style") == 1
     assert "<img" not in text

@@ -13,7 +13,7 @@ import pytest
 from remit.core.calls import ResourceAccess
 from remit.core.events import AnyEvent, Recorded, RunFinished
 from remit.runtime import runner as run
-from remit.tracing.reports.alignment import align
+from remit.tracing.reports.alignment import align_calls
 from remit.tracing.reports.run_diff import RunDiff, diff_runs
 from remit.tracing.reports.timeline import Timeline, build_timeline
 from remit.workspace import session
@@ -70,7 +70,7 @@ def test_a_call_that_moved_is_the_same_call() -> None:
 
 def test_a_renamed_tool_is_aligned_by_what_it_was_asked_of_what() -> None:
     a, b = timeline(read("a"), read("b")), timeline(read("a", action="docs.open"), read("b", action="docs.open"))
-    assert [(pair.a is None, pair.b is None) for pair in align(a, b)] == [(False, False), (False, False)]
+    assert [(pair.a is None, pair.b is None) for pair in align_calls(a, b)] == [(False, False), (False, False)]
     assert kinds(diff_runs(a, b)) == [("request", "0.0", "0.0"), ("request", "1.0", "1.0")]
 
 

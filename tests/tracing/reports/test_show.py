@@ -16,7 +16,7 @@ from remit.journal.hash_chain import link_of
 from remit.journal.run_lock import run_lock
 from remit.journal.store import Journal
 from remit.runtime import runner as run
-from remit.tracing import TraceFile, open_trace, read
+from remit.tracing import TraceFile, open_trace, read_trace
 from remit.tracing.reports.reconciliation import compare_copy, reconcile
 from remit.tracing.reports.timeline import build_timeline
 from remit.workspace import session
@@ -173,7 +173,7 @@ def test_a_clock_that_steps_back_makes_no_time_negative_and_is_said(tmp_path: Pa
             file.see(journal.append(RUN, event))
         file.close()
         assert journal.verify(RUN) == ()
-        trace = read(file.path)
+        trace = read_trace(file.path)
         assert trace.faults() == ()
     assert all(span.start <= span.end for span in trace.spans)
     timeline = build_timeline(trace.records)
@@ -243,4 +243,4 @@ def test_a_text_that_was_erased_is_gone_from_the_file_once_somebody_looks(tmp_pa
     assert reconcile(tmp_path, journal.chain(RUN)).state == "whole"
     assert b"hello" not in path.read_bytes()
     assert compare_copy(path, journal.chain(RUN)).state == "whole"
-    assert open_trace(tmp_path, journal, RUN).records == read(path).records
+    assert open_trace(tmp_path, journal, RUN).records == read_trace(path).records

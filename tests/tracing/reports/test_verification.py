@@ -19,8 +19,8 @@ from remit.core.events import (
     Recorded,
 )
 from remit.journal.hash_chain import link
-from remit.tracing import TraceFile, open_trace, read, write_portable
-from remit.tracing.reports.verification import contradictions, verify
+from remit.tracing import TraceFile, open_trace, read_trace, write_portable
+from remit.tracing.reports.verification import find_contradictions, verify
 from support.runs import DONE, Command, Play, Played, turn
 
 TURNS = [turn(ledger__look={"name": "ann"}), turn(ledger__pay={"name": "ben", "amount": 500}), DONE]
@@ -94,7 +94,7 @@ def test_what_is_done_to_a_file_is_named(played: Played, exported: Path, what: s
     change, kind, said = IN_THE_FILE[what]
     exported.write_text(change(exported.read_text()))
     original = played.opened.journal.chain(played.ended.run)
-    for faults in (verify(read(exported), original=original), verify(read(exported), head=original.head)):
+    for faults in (verify(read_trace(exported), original=original), verify(read_trace(exported), head=original.head)):
         found = [fault for fault in faults if fault.broken]
         assert kind in {fault.kind for fault in found}, (what, faults)
         assert any(said in fault.what for fault in found), (what, faults)
@@ -169,9 +169,9 @@ def test_a_chain_that_was_sealed_anew_contradicts_itself_and_does_not_fit_its_he
     played: Played, tmp_path: Path, what: str
 ) -> None:
     change, said = SEALED_ANEW[what]
-    trace = read(resealed(played, tmp_path, change))
+    trace = read_trace(resealed(played, tmp_path, change))
     assert trace.faults() == ()
-    found = contradictions(trace.records)
+    found = find_contradictions(trace.records)
     assert any(said in fault.what for fault in found), found
     original = played.opened.journal.chain(played.ended.run)
     for faults in (verify(trace, original=original), verify(trace, head=original.head)):
@@ -183,7 +183,7 @@ def test_events_of_another_run_do_not_fit_in(played: Played, play: Play, exporte
     other = play(TURNS, approvals=APPROVALS)
     file = (other.folder / "traces" / f"{other.ended.run}.jsonl").read_text()
     exported.write_text(file.replace(other.ended.run, name))
-    assert {"edited"} <= {fault.kind for fault in verify(read(exported))}
+    assert {"edited"} <= {fault.kind for fault in verify(read_trace(exported))}
 
 
 def test_the_same_is_said_on_the_command_line_also_of_rules_that_are_not_theirs(
@@ -221,7 +221,7 @@ def test_an_erased_text_is_said_and_breaks_nothing(played: Played, command: Comm
     said = command(played.folder, "trace", "verify", name, "--json")
     assert (said.code, said.json["ok"]) == (0, True)
     assert [(fault["seq"], fault["kind"]) for fault in said.json["faults"]] == [(last, "erased")]
-    assert verify(read(played.folder / "traces" / f"{name}.jsonl"))[0].kind == "erased"
+    assert verify(read_trace(played.folder / "traces" / f"{name}.jsonl"))[0].kind == "erased"
 
 
 def kinds(records: Sequence[Recorded]) -> set[str]:
@@ -237,5 +237,5 @@ def test_results_are_compared_only_with_their_own_attempts(play: Play) -> None:
     ]
     played = play(turns)
     assert {"attempt.ended", "call.answered", "run.finished"} <= kinds(played.records)
-    assert contradictions(played.records) == []
+    assert find_contradictions(played.records) == []
     assert {item.event.result.ok for item in played.records if isinstance(item.event, CallAnswered)} == {True, False}

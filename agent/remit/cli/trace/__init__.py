@@ -12,7 +12,7 @@ import click
 from remit.cli.output import echo, json_text, style
 from remit.cli.run_argument import is_file, open_run, open_run_of
 from remit.cli.trace.diff import diff_command
-from remit.cli.trace.filters import RunFilter, filtered
+from remit.cli.trace.filters import RunFilter, with_run_filter
 from remit.cli.trace.prune import prune_command
 from remit.cli.trace.shrink import shrink_command
 
@@ -40,7 +40,7 @@ def trace_command() -> None:
 
 
 @trace_command.command("list")
-@filtered
+@with_run_filter
 @click.option("--limit", type=click.IntRange(min=1), help="How many, newest first: 20, or with --decisions all.")
 @click.option("--decisions", is_flag=True, help="Every decision of these runs instead: the audit export.")
 @click.option("--format", "shape", type=click.Choice(["csv", "jsonl"]), help="With --decisions: jsonl if left out.")
@@ -119,7 +119,7 @@ def show_command(run: str, html: Path | None, as_json: bool) -> None:
       remit trace show incident.jsonl
       remit trace show 3f2a --html incident.html
     """
-    from remit.cli.trace.show import show_brief
+    from remit.cli.trace.show import show_run
     from remit.tracing.reports import incident_report
     from remit.workspace import open_session
 
@@ -133,7 +133,7 @@ def show_command(run: str, html: Path | None, as_json: bool) -> None:
     elif as_json:
         echo(json_text([item.model_dump(mode="json") for item in trace.records]))
     else:
-        show_brief(incident_report(trace, opened))
+        show_run(incident_report(trace, opened))
 
 
 @trace_command.command("export")
@@ -178,13 +178,13 @@ def _for_vendor(trace: Trace) -> Trace:
     from remit.core import UsageError
     from remit.runtime import new_run_id
     from remit.tracing import Trace
-    from remit.tracing.reports import KeptWords, anonymized, declared
+    from remit.tracing.reports import KeptWords, anonymize_run, declared_words
 
     try:
-        words = declared(open_bundles(trace).values())
+        words = declared_words(open_bundles(trace).values())
     except UsageError:
         words = KeptWords()  # without the rulebook no name is known to be the tools' own, and all are replaced
-    chain = anonymized(trace.records, words, run=new_run_id())
+    chain = anonymize_run(trace.records, words, run=new_run_id())
     return Trace(run=chain.run, records=tuple(link.recorded() for link in chain.links), chain=chain)
 
 

@@ -13,7 +13,7 @@ from remit.cli.run_argument import is_file, open_run, open_run_of
 
 if TYPE_CHECKING:
     from remit.tracing import Trace
-    from remit.tracing.reports import Cost, Files, RunDiff, RunDifference
+    from remit.tracing.reports import BundleFiles, RunCost, RunDiff, RunDifference
 
 SHOWN = 12  # differences after the first, and slower calls, on a terminal
 LINES = 24  # of one diff
@@ -40,8 +40,8 @@ def diff_command(run: str, other: str | None, good: bool, as_json: bool) -> None
 
     if good == (other is not None):
         raise click.UsageError("name another run, or write --good for the last one that completed")
-    before, after = _good(run) if other is None else (open_run(run), open_run(other))
-    found = diff_runs(build_timeline(before.records), build_timeline(after.records), files=_files(before, after))
+    before, after = _open_last_good(run) if other is None else (open_run(run), open_run(other))
+    found = diff_runs(build_timeline(before.records), build_timeline(after.records), files=_bundles_of(before, after))
     if as_json:
         echo(json_text({"ok": found.same, **asdict(found)}))
     else:
@@ -49,10 +49,10 @@ def diff_command(run: str, other: str | None, good: bool, as_json: bool) -> None
     sys.exit(0 if found.same else 1)
 
 
-def _good(run: str) -> tuple[Trace, Trace]:
+def _open_last_good(run: str) -> tuple[Trace, Trace]:
     """The last good run before `run`, and `run`."""
     from remit.core import UsageError
-    from remit.tracing.reports import last_good
+    from remit.tracing.reports import last_good_run
     from remit.workspace import open_session
 
     opened = open_session()
@@ -62,10 +62,10 @@ def _good(run: str) -> tuple[Trace, Trace]:
     if row is None:
         where = f"{run!r} is no run of this workspace" if is_file(run) else f"the journal has no run {run}"
         raise UsageError(f"{where}, so nothing says which run came before it: name the other one")
-    return open_run_of(opened, last_good(runs, row).run), after
+    return open_run_of(opened, last_good_run(runs, row).run), after
 
 
-def _files(a: Trace, b: Trace) -> tuple[Files, Files] | None:
+def _bundles_of(a: Trace, b: Trace) -> tuple[BundleFiles, BundleFiles] | None:
     """The rulebooks that the runs began with; None where one of them is not here."""
     from remit.core import UsageError
 
@@ -114,7 +114,7 @@ def _show_diff(lines: tuple[str, ...]) -> None:
         echo("    " + style(clipped(line), fg=colours.get(line[:1])))
 
 
-def _cost(cost: Cost) -> str:
+def _cost(cost: RunCost) -> str:
     tokens = "tokens not counted" if cost.input_tokens is None else f"{cost.input_tokens} + {cost.output_tokens} tokens"
     counts = f"{_count(cost.turns, 'turn')}, {_count(cost.calls, 'call')}, {_count(cost.attempts, 'attempt')}, {tokens}"
     return f"{counts}, {cost.seconds:.1f} s ({cost.thinking:.1f} s the model, {cost.calling:.1f} s the calls)"

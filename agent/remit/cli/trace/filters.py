@@ -49,7 +49,7 @@ class RunFilter:
             return False
         if self.denied and not row.denied:
             return False
-        return _is(self.agent, "agent", row.agent) and _is(self.user, "user", row.user)
+        return _matches_subject(self.agent, "agent", row.agent) and _matches_subject(self.user, "user", row.user)
 
     def _called(self, session: WorkspaceSession, run: str) -> bool:
         return not (self.action or self.code) or any(
@@ -68,11 +68,11 @@ def _calls(session: WorkspaceSession, run: str) -> Iterator[tuple[str, str]]:
         yield "", timeline.finished.code
 
 
-def _is(wanted: str, kind: str, subject: str) -> bool:
+def _matches_subject(wanted: str, kind: str, subject: str) -> bool:
     return not wanted or subject == (wanted if ":" in wanted else f"{kind}:{wanted}")
 
 
-def filtered(command: Callable[..., None]) -> Callable[..., None]:
+def with_run_filter(command: Callable[..., None]) -> Callable[..., None]:
     """Gives a command the options that choose runs; it takes them as `wanted`."""
 
     @wraps(command)

@@ -22,12 +22,12 @@ RULES = 3  # of one decision
 INDENT = " " * 25
 
 
-def show_brief(found: IncidentReport) -> None:
+def show_run(found: IncidentReport) -> None:
     """Print one run."""
     timeline = found.timeline
-    echo(f"{style(found.state, fg=STATES.get(found.state, 'red'), bold=True)}  {counted(timeline)}")
+    echo(f"{style(found.state, fg=STATES.get(found.state, 'red'), bold=True)}  {count_line(timeline)}")
     echo(f"first cause: {short(timeline.first_cause or 'none: every call succeeded', 240)}")
-    for line in around(found):
+    for line in context_lines(found):
         echo(line)
     echo("\neffects")
     for word, state in EFFECTS:
@@ -53,14 +53,14 @@ def show_brief(found: IncidentReport) -> None:
         echo(f"  {command}  {style(f'# {why}', dim=True)}")
 
 
-def counted(timeline: Timeline) -> str:
+def count_line(timeline: Timeline) -> str:
     """How much happened, in one line."""
     refused = sum(call.error is not None and not call.attempts for call in timeline.calls)
     failed = sum(call.error is not None and bool(call.attempts) for call in timeline.calls)
     return f"{len(timeline.turns)} turns, {len(timeline.calls)} calls, {refused} refused, {failed} failed, {timeline.took / 1e9:.1f} s"
 
 
-def around(found: IncidentReport) -> list[str]:
+def context_lines(found: IncidentReport) -> list[str]:
     """What stands beside the run itself: who, what, under which limits, and where it left the last good run."""
     timeline = found.timeline
     lines: list[str] = []
@@ -78,7 +78,7 @@ def around(found: IncidentReport) -> list[str]:
             place = f"{slow.b} " if slow.b else ""
             lines.append(f"slower than then: {place}{slow.name}, {slow.before:.2f} s is {slow.after:.2f} s")
     lines += [f"held: {found.held}"] if found.held else []
-    lines += [waits(call) for call in timeline.waiting]
+    lines += [waiting_line(call) for call in timeline.waiting]
     lines += [f"in flight: {what}" for what in timeline.in_flight]
     lines += [f"the clock stepped back {back / 1e9:.1f} s at event {seq}" for seq, back in timeline.steps_back]
     if timeline.started is not None:
@@ -114,7 +114,7 @@ def _of_start(found: IncidentReport) -> list[str]:
     return lines
 
 
-def waits(call: CallTimeline) -> str:
+def waiting_line(call: CallTimeline) -> str:
     """Whom a call waits for, since when and until when."""
     assert call.requested is not None
     given = [f"{approver} said yes" for approver in call.approvers]
@@ -133,13 +133,13 @@ def _show_call(timeline: Timeline, call: CallTimeline) -> None:
     labels = style(f"  +{' +'.join(call.labels)}", fg="magenta") if call.labels else ""
     named = short(" ".join([call.name, *call.resources]), 160)
     echo(f"{_at(timeline, call.decided_at)}    {word} {named}  {ms}{labels}")
-    for line in details(call):
+    for line in detail_lines(call):
         echo(f"{INDENT}{style(line, dim=True)}")
     if call.error is not None:
         echo(f"{INDENT}{style(explain(call.error), fg='red')}")
 
 
-def approved(answer: Approval) -> str:
+def approval_line(answer: Approval) -> str:
     """What a person said, or what became of it."""
     match answer:
         case ApprovalGranted():
@@ -150,14 +150,14 @@ def approved(answer: Approval) -> str:
             return f"{answer.type.partition('.')[2]} by {answer.approver}: {short(answer.reason, 80)}"
 
 
-def details(call: CallTimeline) -> list[str]:
+def detail_lines(call: CallTimeline) -> list[str]:
     """A call's rules, approvals and attempts, a line each."""
     lines: list[str] = []
     if call.decision is not None:
         rules = call.decision.rules[:RULES] or call.decision.nearest[:1]
         lines += [f"{rule.file}:{rule.line}  {short(rule.note or rule.text)}" for rule in rules]
     for answer in call.approvals:
-        lines.append(approved(answer))
+        lines.append(approval_line(answer))
     for attempt in call.attempts:
         ended = attempt.ended
         if ended is None:

@@ -76,13 +76,13 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
     """
     from remit.replay import shrink
     from remit.runtime import new_run_id
-    from remit.tracing.reports import FORMS, find_failures, parse_failure_selector
+    from remit.tracing.reports import SELECTOR_FORMS, find_failures, parse_failure_selector
 
     trace = open_run(run)
     if keep is None:
         found = find_failures(trace.records)
         raise click.UsageError(
-            f"say what must stay, by --keep {FORMS}; the run has: {'; '.join(found) or 'no failure'}"
+            f"say what must stay, by --keep {SELECTOR_FORMS}; the run has: {'; '.join(found) or 'no failure'}"
         )
     broken = [fault for fault in trace.faults() if fault.broken]
     if broken:
@@ -136,10 +136,10 @@ def _golden(to_test: Path) -> Path:
 
 
 def _trace_of(shrunk: ShrinkResult, source: Trace) -> Trace:
-    from remit.replay import sealed
+    from remit.replay import seal_run
     from remit.tracing import Trace
 
-    chain = sealed(shrunk.records)
+    chain = seal_run(shrunk.records)
     records = tuple(link.recorded() for link in chain.links)
     return Trace(run=chain.run, records=records, chain=chain, objects=source.objects, store=source.store)
 

@@ -39,27 +39,27 @@ class CallPair:
     moved: bool = False
 
 
-def align(a: Timeline, b: Timeline) -> list[CallPair]:
+def align_calls(a: Timeline, b: Timeline) -> list[CallPair]:
     """The calls of both runs, in order, those that mean the same side by side."""
-    left, right = [_Meaning(call, a.run) for call in a.calls], [_Meaning(call, b.run) for call in b.calls]
+    left, right = [_ComparedCall(call, a.run) for call in a.calls], [_ComparedCall(call, b.run) for call in b.calls]
     matcher = SequenceMatcher(None, [one.key for one in left], [one.key for one in right], autojunk=False)
-    found: list[tuple[_Meaning | None, _Meaning | None]] = []
+    found: list[tuple[_ComparedCall | None, _ComparedCall | None]] = []
     for tag, from_a, to_a, from_b, to_b in matcher.get_opcodes():
         if tag == "equal":
             found += zip(left[from_a:to_a], right[from_b:to_b], strict=True)
         else:
-            found += _between(left[from_a:to_a], right[from_b:to_b])
-    return _with_moved(found)
+            found += _align_gap(left[from_a:to_a], right[from_b:to_b])
+    return _join_moved(found)
 
 
-def comparable(value: Json, run: str) -> str:
+def normalize(value: Json, run: str) -> str:
     """The value as text in which run id, times and drawn ids are the same in every run."""
     text = canonical_json(value).decode() if not isinstance(value, str) else value
     text = text.replace(run, "<run>") if run else text
     return _UUID.sub("<uuid>", _TIME.sub("<time>", text))
 
 
-class _Meaning:
+class _ComparedCall:
     """A call and what it is compared by."""
 
     def __init__(self, call: CallTimeline, run: str) -> None:
@@ -68,26 +68,26 @@ class _Meaning:
 
     @cached_property
     def arguments(self) -> dict[str, str]:
-        return {name: comparable(value, self._run) for name, value in self.call.arguments.items()}
+        return {name: normalize(value, self._run) for name, value in self.call.arguments.items()}
 
     @cached_property
     def resources(self) -> tuple[str, ...]:
-        return tuple(comparable(resource, self._run) for resource in self.call.resources)
+        return tuple(normalize(resource, self._run) for resource in self.call.resources)
 
     @cached_property
     def key(self) -> tuple[str, str]:
         asked = self.call.arguments or self.call.ask.arguments or ""
-        return self.call.name, comparable(asked, self._run)
+        return self.call.name, normalize(asked, self._run)
 
     @cached_property
     def result(self) -> str:
         """What the call brought to light; "" for what says little: an error, or a value like `true`."""
         if not isinstance(self.call.result, Succeeded):
             return ""
-        text = comparable(self.call.result.value, self._run)
+        text = normalize(self.call.result.value, self._run)
         return text if len(text) > len("false") else ""
 
-    def common(self, other: _Meaning) -> float:
+    def common(self, other: _ComparedCall) -> float:
         """How much the two have in common; below `ENOUGH` they are two calls."""
         same_resources = bool(self.resources) and self.resources == other.resources
         same_result = bool(self.result) and self.result == other.result
@@ -105,7 +105,9 @@ class _Meaning:
         )
 
 
-def _between(a: Sequence[_Meaning], b: Sequence[_Meaning]) -> list[tuple[_Meaning | None, _Meaning | None]]:
+def _align_gap(
+    a: Sequence[_ComparedCall], b: Sequence[_ComparedCall]
+) -> list[tuple[_ComparedCall | None, _ComparedCall | None]]:
     """The pairing, in order, with the most in common (Needleman and Wunsch, without a price for gaps)."""
     if not a or not b or len(a) * len(b) > WIDEST:
         return [*((one, None) for one in a), *((None, one) for one in b)]
@@ -115,7 +117,7 @@ def _between(a: Sequence[_Meaning], b: Sequence[_Meaning]) -> list[tuple[_Meanin
         for j in range(len(b) - 1, -1, -1):
             paired = common[i][j] + best[i + 1][j + 1] if common[i][j] >= ENOUGH else 0.0
             best[i][j] = max(paired, best[i + 1][j], best[i][j + 1])
-    found: list[tuple[_Meaning | None, _Meaning | None]] = []
+    found: list[tuple[_ComparedCall | None, _ComparedCall | None]] = []
     i = j = 0
     while i < len(a) and j < len(b):
         if common[i][j] >= ENOUGH and best[i][j] == common[i][j] + best[i + 1][j + 1]:
@@ -130,7 +132,7 @@ def _between(a: Sequence[_Meaning], b: Sequence[_Meaning]) -> list[tuple[_Meanin
     return [*found, *((one, None) for one in a[i:]), *((None, one) for one in b[j:])]
 
 
-def _with_moved(found: Sequence[tuple[_Meaning | None, _Meaning | None]]) -> list[CallPair]:
+def _join_moved(found: Sequence[tuple[_ComparedCall | None, _ComparedCall | None]]) -> list[CallPair]:
     """Calls that are alone on both sides and ask exactly the same are one call that moved."""
     alone: dict[tuple[str, str], list[int]] = {}
     for at, (one, other) in enumerate(found):

@@ -55,7 +55,7 @@ DECLARED: Final[dict[type[BaseModel], frozenset[str]]] = {
     AttemptEnded: frozenset({"error"}),
 }
 # Names that Remit itself puts into an error's details and into the facts of a decision.
-OURS: Final = OWN_DETAILS | {"rules", "resources", "at"}
+OWN_NAMES: Final = OWN_DETAILS | {"rules", "resources", "at"}
 # What may stand before the colon of a text that is no resource of a tool.
 PREFIXES: Final = frozenset({"http", "https", "file", "store", "none", "user", "agent", "role", "probe", "sha256"})
 
@@ -70,14 +70,14 @@ class KeptWords:
     kinds: frozenset[str] = frozenset()
 
 
-def declared(books: Iterable[Bundle]) -> KeptWords:
+def declared_words(books: Iterable[Bundle]) -> KeptWords:
     """The words of those rulebooks' pinned tools."""
     tools = [tool for book in books for tool in book.workspace.tools.values() if tool.pin is not None]
     schemas = [schema for tool in tools for schema in (tool.pin.schemas.values() if tool.pin else ())]
     actions = [(tool.manifest.name, action) for tool in tools for action in tool.manifest.actions.values()]
     return KeptWords(
         members=frozenset(
-            name for schema in schemas for side in (schema.input, schema.output) for name in _names(side)
+            name for schema in schemas for side in (schema.input, schema.output) for name in _member_names(side)
         ),
         words=frozenset(f"{tool}__{action.name}" for tool, action in actions)
         | {error for _, action in actions for error in action.errors},
@@ -85,9 +85,9 @@ def declared(books: Iterable[Bundle]) -> KeptWords:
     )
 
 
-def anonymized(records: Sequence[Recorded], words: KeptWords, *, run: str) -> Chain:
+def anonymize_run(records: Sequence[Recorded], words: KeptWords, *, run: str) -> Chain:
     """The run as `run`, with every value replaced."""
-    shaping = _Shaping(words, records[0].run, run)
+    shaping = _Anonymizer(words, records[0].run, run)
     links: list[ChainLink] = []
     for item in records:
         if item.event is None:
@@ -98,20 +98,20 @@ def anonymized(records: Sequence[Recorded], words: KeptWords, *, run: str) -> Ch
     return Chain(run=run, links=tuple(links), head=(links[-1].seq, links[-1].hash))
 
 
-def _names(schema: Json) -> Iterator[str]:
+def _member_names(schema: Json) -> Iterator[str]:
     """The members that a JSON Schema names, at any depth."""
     if isinstance(schema, dict):
         members = cast("dict[str, Json]", schema)
         yield from properties if isinstance(properties := members.get("properties"), dict) else ()
         for member in members.values():
-            yield from _names(member)
+            yield from _member_names(member)
     elif isinstance(schema, list):
         for member in cast("Sequence[Json]", schema):
-            yield from _names(member)
+            yield from _member_names(member)
 
 
 @cache
-def _closed(kind: type[BaseModel], name: str) -> frozenset[object]:
+def _allowed_values(kind: type[BaseModel], name: str) -> frozenset[object]:
     """The words that a field may hold, where its type is a closed set."""
     return frozenset(_literals(kind.model_fields[name].annotation))
 
@@ -124,11 +124,11 @@ def _literals(annotation: object) -> Iterator[object]:
             yield from _literals(part)
 
 
-class _Shaping:
+class _Anonymizer:
     """Placeholders of one export."""
 
     def __init__(self, words: KeptWords, run: str, new: str) -> None:
-        self._members = words.members | OURS
+        self._members = words.members | OWN_NAMES
         self._words, self._kinds = words.words, words.kinds | PREFIXES
         self._run, self._new = run, new
         self._key = secrets.token_bytes(32)
@@ -160,7 +160,7 @@ class _Shaping:
             return self._new
         if name == "rulebook":
             return ""  # the copy carries none
-        stays = name in KEPT.get(kind, ()) or text in _closed(kind, name)
+        stays = name in KEPT.get(kind, ()) or text in _allowed_values(kind, name)
         stays = stays or (name in DECLARED.get(kind, ()) and text in self._words)
         return text if stays else self._text(text)
 

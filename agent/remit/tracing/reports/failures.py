@@ -10,7 +10,7 @@ from typing import Final, TypeAlias, get_args
 from remit.core import CODES, Failed, UsageError, Verdict
 from remit.core.events import CallAnswered, CallDecided, Recorded, RunFinished
 
-FORMS: Final = "code=CODE[:ACTION[:RESOURCE]], decision=VERDICT[:ACTION[:RESOURCE]] or final~REGEX"
+SELECTOR_FORMS: Final = "code=CODE[:ACTION[:RESOURCE]], decision=VERDICT[:ACTION[:RESOURCE]] or final~REGEX"
 _PARTS: Final = re.compile(r"(code|decision)=([^:]*)(?::([^:]*)(?::(.*))?)?|final~(.*)", re.DOTALL)
 
 Called: TypeAlias = tuple[str, ...]  # a call's action, then the resources that it touches
@@ -29,7 +29,7 @@ class FailureSelector:
 
     def found(self, records: Sequence[Recorded]) -> list[str]:
         """The keys of the events that are such a failure, in order; empty where the run does not fail so."""
-        return [item.key for item, called in _with_called(records) if self._is(item, called)]
+        return [item.key for item, called in _with_calls(records) if self._is(item, called)]
 
     def _is(self, item: Recorded, called: Called) -> bool:
         event = item.event
@@ -46,7 +46,7 @@ def parse_failure_selector(text: str) -> FailureSelector:
     """Read one of the forms. Raises UsageError with what may stand there."""
     matched = _PARTS.fullmatch(text)
     if matched is None:
-        raise UsageError(f"{text!r} says no way to fail: write {FORMS}")
+        raise UsageError(f"{text!r} says no way to fail: write {SELECTOR_FORMS}")
     kind, value, action, resource, pattern = matched.groups()
     if pattern is not None:
         try:
@@ -67,7 +67,7 @@ def find_failures(records: Sequence[Recorded]) -> list[str]:
 
 
 def _failures(records: Sequence[Recorded]) -> Iterator[str]:
-    for item, called in _with_called(records):
+    for item, called in _with_calls(records):
         event = item.event
         if isinstance(event, CallAnswered) and isinstance(event.result, Failed):
             yield ":".join([f"code={event.result.error.code}", *called[:2]])
@@ -75,7 +75,7 @@ def _failures(records: Sequence[Recorded]) -> Iterator[str]:
             yield f"code={event.code}"
 
 
-def _with_called(records: Iterable[Recorded]) -> Iterator[tuple[Recorded, Called]]:
+def _with_calls(records: Iterable[Recorded]) -> Iterator[tuple[Recorded, Called]]:
     """Each event with what its call was: empty where it is of none."""
     known: dict[tuple[int | None, int | None], Called] = {}
     for item in records:

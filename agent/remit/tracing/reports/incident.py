@@ -12,7 +12,7 @@ from remit.core import RemitError, UsageError
 from remit.journal import is_run_locked
 from remit.tracing import Trace, open_trace
 from remit.tracing.reports.failures import find_failures
-from remit.tracing.reports.run_diff import Files, RunDiff, diff_runs, last_good
+from remit.tracing.reports.run_diff import BundleFiles, RunDiff, diff_runs, last_good_run
 from remit.tracing.reports.timeline import Timeline, build_timeline
 from remit.workspace import CODE_DIGESTS, Budget, WorkspaceSession, load_files, read_digests
 
@@ -52,14 +52,14 @@ def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> In
         found = IncidentReport(
             timeline=timeline,
             budget=found.budget,
-            good=_good(trace, session),
+            good=_diff_with_last_good(trace, session),
             held=hold_reason(active_holds(session.journal), f"run:{trace.run}", agent) if unfinished else None,
             driven=unfinished and is_run_locked(session.traces, trace.run),
         )
     return replace(found, commands=tuple(_commands(found, trace)[:COMMANDS]))
 
 
-def files_of(trace: Trace) -> Files | None:
+def first_bundle(trace: Trace) -> BundleFiles | None:
     """The rulebook that the run began with; None where it is not here."""
     try:
         return next(iter(trace.bundles().values()), None)
@@ -67,22 +67,22 @@ def files_of(trace: Trace) -> Files | None:
         return None
 
 
-def _good(trace: Trace, session: WorkspaceSession) -> RunDiff | None:
+def _diff_with_last_good(trace: Trace, session: WorkspaceSession) -> RunDiff | None:
     runs = session.journal.runs()
     row = next((row for row in runs if row.run == trace.run), None)
     if row is None:
         return None
     try:
-        before = open_trace(session.traces, session.journal, last_good(runs, row).run)
+        before = open_trace(session.traces, session.journal, last_good_run(runs, row).run)
     except UsageError:
         return None
-    files = files_of(before), files_of(trace)
+    files = first_bundle(before), first_bundle(trace)
     both = (files[0], files[1]) if files[0] is not None and files[1] is not None else None
     return diff_runs(build_timeline(before.records), build_timeline(trace.records), files=both)
 
 
 def _budget(trace: Trace, timeline: Timeline) -> Budget | None:
-    files = files_of(trace)
+    files = first_bundle(trace)
     if files is None or timeline.started is None:
         return None
     try:

@@ -13,31 +13,35 @@ from typing import Literal, TypeAlias
 
 from remit.core import RunEnded, UsageError, WorkspaceError
 from remit.journal import Chain, ChainFault, is_run_locked, run_lock
-from remit.tracing import TraceFile, read
+from remit.tracing import TraceFile, read_trace
 from remit.tracing.trace_file import trace_path
 
-State: TypeAlias = Literal["whole", "behind", "changed"]
+CopyState: TypeAlias = Literal["whole", "behind", "changed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copy:
+class CopyComparison:
     """How the file stands to the journal; `faults` say what was changed."""
 
-    state: State
+    state: CopyState
     faults: tuple[ChainFault, ...] = ()
 
 
-def compare_copy(path: Path, chain: Chain) -> Copy:
+def compare_copy(path: Path, chain: Chain) -> CopyComparison:
     """Compare the file with the journal's events of that run."""
     if not path.exists() or path.stat().st_size == 0:
-        return Copy(state="behind")
+        return CopyComparison(state="behind")
     try:
-        copy = read(path, torn=True)
+        copy = read_trace(path, torn=True)
     except UsageError as failure:
         whole = path.read_bytes().rpartition(b"\n")[0].strip()
-        return Copy(state="changed", faults=(_fault(0, str(failure)),)) if whole else Copy(state="behind")
+        return (
+            CopyComparison(state="changed", faults=(_fault(0, str(failure)),))
+            if whole
+            else CopyComparison(state="behind")
+        )
     except WorkspaceError as failure:
-        return Copy(state="changed", faults=tuple(_fault(0, str(problem)) for problem in failure.problems))
+        return CopyComparison(state="changed", faults=tuple(_fault(0, str(problem)) for problem in failure.problems))
     faults = compare_copies(copy.chain, chain)
     behind = len(copy.chain.links) < len(chain.links) or any(
         link.body is None and held.body is not None
@@ -46,8 +50,8 @@ def compare_copy(path: Path, chain: Chain) -> Copy:
     if not faults and not behind:
         faults += [fault for fault in copy.faults() if fault.broken]
     if faults:
-        return Copy(state="changed", faults=tuple(faults))
-    return Copy(state="behind" if behind else "whole")
+        return CopyComparison(state="changed", faults=tuple(faults))
+    return CopyComparison(state="behind" if behind else "whole")
 
 
 def compare_copies(copy: Chain, original: Chain) -> list[ChainFault]:
@@ -61,7 +65,7 @@ def compare_copies(copy: Chain, original: Chain) -> list[ChainFault]:
     ]
 
 
-def reconcile(traces: Path, chain: Chain) -> Copy:
+def reconcile(traces: Path, chain: Chain) -> CopyComparison:
     """The state of the run's file, once what a kill cut off has been written again.
 
     A run that some process drives is left to it, and a folder that cannot be written is no reason not to read.
@@ -74,7 +78,7 @@ def reconcile(traces: Path, chain: Chain) -> Copy:
         file = TraceFile(traces, chain.run)
         file.rebuild(chain.links)
         file.close()
-        return Copy(state="whole")
+        return CopyComparison(state="whole")
     return found
 
 

@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 from remit.core import Failed, Json, UsageError
 from remit.core.events import RunStarted
 from remit.journal import RunSummary
-from remit.tracing.reports.alignment import CallPair, align, comparable
+from remit.tracing.reports.alignment import CallPair, align_calls, normalize
 from remit.tracing.reports.timeline import CallTimeline, Timeline
 
 Kind: TypeAlias = Literal[
@@ -47,7 +47,7 @@ class RunDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changed:
+class ChangedInput:
     """Something that the runs stood on and that is not the same: a setting, or a file of the rulebook."""
 
     name: str
@@ -55,7 +55,7 @@ class Changed:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slower:
+class SlowerStep:
     """A call, or the model, that took longer in the second run. Seconds."""
 
     a: str
@@ -66,7 +66,7 @@ class Slower:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
+class RunCost:
     """What one run took. Seconds; tokens None where the model does not count them."""
 
     seconds: float
@@ -85,12 +85,12 @@ class RunDiff:
 
     a: str
     b: str
-    changed: tuple[Changed, ...]
+    changed: tuple[ChangedInput, ...]
     aligned: int
     moved: tuple[tuple[str, str], ...]
     differences: tuple[RunDifference, ...]
-    slower: tuple[Slower, ...]
-    costs: tuple[Cost, Cost]
+    slower: tuple[SlowerStep, ...]
+    costs: tuple[RunCost, RunCost]
 
     @property
     def same(self) -> bool:
@@ -103,14 +103,14 @@ class RunDiff:
         return self.differences[0] if self.differences else None
 
 
-Files: TypeAlias = Mapping[str, bytes]  # a rulebook's files by path
+BundleFiles: TypeAlias = Mapping[str, bytes]  # a rulebook's files by path
 
 
-def diff_runs(a: Timeline, b: Timeline, *, files: tuple[Files, Files] | None = None) -> RunDiff:
+def diff_runs(a: Timeline, b: Timeline, *, files: tuple[BundleFiles, BundleFiles] | None = None) -> RunDiff:
     """What differs between two runs, `a` the one to compare with. `files` are their rulebooks, where both are here."""
-    pairs = align(a, b)
+    pairs = align_calls(a, b)
     both = [(pair.a, pair.b) for pair in pairs if pair.a is not None and pair.b is not None]
-    differences = [found for pair in pairs for found in _of_pair(pair, a.run, b.run)]
+    differences = [found for pair in pairs for found in _differences_of_pair(pair, a.run, b.run)]
     return RunDiff(
         a=a.run,
         b=b.run,
@@ -119,11 +119,11 @@ def diff_runs(a: Timeline, b: Timeline, *, files: tuple[Files, Files] | None = N
         moved=tuple((pair.a.place, pair.b.place) for pair in pairs if pair.moved and pair.a and pair.b),
         differences=(*differences, *_outcome(a, b)),
         slower=tuple(sorted(_slower(a, b, both), key=lambda one: one.before - one.after)),
-        costs=(_cost(a), _cost(b)),
+        costs=(_cost_of(a), _cost_of(b)),
     )
 
 
-def last_good(runs: Sequence[RunSummary], run: RunSummary) -> RunSummary:
+def last_good_run(runs: Sequence[RunSummary], run: RunSummary) -> RunSummary:
     """The last run of the same agent and task that completed before `run` began.
 
     Raises UsageError where there is none.
@@ -144,7 +144,7 @@ def last_good(runs: Sequence[RunSummary], run: RunSummary) -> RunSummary:
     return max(earlier, key=lambda other: other.started_at)
 
 
-def _settings(a: RunStarted | None, b: RunStarted | None) -> Iterator[Changed]:
+def _settings(a: RunStarted | None, b: RunStarted | None) -> Iterator[ChangedInput]:
     if a is None or b is None:
         return
     named = [(name, getattr(a, name), getattr(b, name)) for name in SETUP]
@@ -153,17 +153,17 @@ def _settings(a: RunStarted | None, b: RunStarted | None) -> Iterator[Changed]:
         if name == "folder":  # each run has its own
             before, after = before.rpartition("/")[0], after.rpartition("/")[0]
         if before != after:
-            yield Changed(name=name, diff=_diff(_lines(before), _lines(after)))
+            yield ChangedInput(name=name, diff=_diff(_lines(before), _lines(after)))
 
 
-def _files(a: Files, b: Files) -> Iterator[Changed]:
+def _files(a: BundleFiles, b: BundleFiles) -> Iterator[ChangedInput]:
     for path in sorted({*a, *b}):
         before, after = a.get(path, b""), b.get(path, b"")
         if before != after:
-            yield Changed(name=path, diff=_diff(_text(before), _text(after)))
+            yield ChangedInput(name=path, diff=_diff(_text(before), _text(after)))
 
 
-def _of_pair(pair: CallPair, run_a: str, run_b: str) -> Iterator[RunDifference]:
+def _differences_of_pair(pair: CallPair, run_a: str, run_b: str) -> Iterator[RunDifference]:
     a, b = pair.a, pair.b
     if a is None or b is None:
         call = a or b
@@ -171,21 +171,27 @@ def _of_pair(pair: CallPair, run_a: str, run_b: str) -> Iterator[RunDifference]:
         only: Kind = "missing" if b is None else "extra"
         where = "the first run only" if b is None else "the second run only"
         yield RunDifference(
-            kind=only, a=a.place if a else "", b=b.place if b else "", what=f"{where}: {_called(call)} {_ended(call)}"
+            kind=only,
+            a=a.place if a else "",
+            b=b.place if b else "",
+            what=f"{where}: {_call_text(call)} {_end_text(call)}",
         )
         return
-    asked = _said(a.name, a.arguments or a.ask.arguments, run_a), _said(b.name, b.arguments or b.ask.arguments, run_b)
+    asked = (
+        _request_of(a.name, a.arguments or a.ask.arguments, run_a),
+        _request_of(b.name, b.arguments or b.ask.arguments, run_b),
+    )
     if asked[0] != asked[1]:
-        yield _differ("request", a, b, f"{_called(a)} is {_called(b)}", asked)
-    if _verdict(a) != _verdict(b):
-        what = f"{_called(b)}: {_verdict(a)} is {_verdict(b)}{_rule(b)}"
-        yield _differ("decision", a, b, what, (_decided(a), _decided(b)))
-    people = _approved(a), _approved(b)
+        yield _differ("request", a, b, f"{_call_text(a)} is {_call_text(b)}", asked)
+    if _verdict_of(a) != _verdict_of(b):
+        what = f"{_call_text(b)}: {_verdict_of(a)} is {_verdict_of(b)}{_rule_text(b)}"
+        yield _differ("decision", a, b, what, (_decision_of(a), _decision_of(b)))
+    people = _approvals_of(a), _approvals_of(b)
     if people[0] != people[1]:
-        yield _differ("approval", a, b, f"{_called(b)}: {people[0] or 'nobody'} is {people[1] or 'nobody'}", people)
-    results = _result(a, run_a), _result(b, run_b)
+        yield _differ("approval", a, b, f"{_call_text(b)}: {people[0] or 'nobody'} is {people[1] or 'nobody'}", people)
+    results = _result_of(a, run_a), _result_of(b, run_b)
     if results[0] != results[1]:
-        yield _differ("result", a, b, f"{_called(b)}: {_ended(a)} is {_ended(b)}", results)
+        yield _differ("result", a, b, f"{_call_text(b)}: {_end_text(a)} is {_end_text(b)}", results)
 
 
 def _outcome(a: Timeline, b: Timeline) -> Iterator[RunDifference]:
@@ -193,7 +199,7 @@ def _outcome(a: Timeline, b: Timeline) -> Iterator[RunDifference]:
         {
             "outcome": timeline.verdict,
             "code": timeline.finished.code if timeline.finished else None,
-            "answer": comparable(timeline.finished.answer, timeline.run) if timeline.finished else "",
+            "answer": normalize(timeline.finished.answer, timeline.run) if timeline.finished else "",
         }
         for timeline in (a, b)
     ]
@@ -205,26 +211,26 @@ def _outcome(a: Timeline, b: Timeline) -> Iterator[RunDifference]:
         yield RunDifference(kind="outcome", a="", b="", what=what, diff=_diff(_lines(ends[0]), _lines(ends[1])))
 
 
-def _slower(a: Timeline, b: Timeline, both: Sequence[tuple[CallTimeline, CallTimeline]]) -> Iterator[Slower]:
+def _slower(a: Timeline, b: Timeline, both: Sequence[tuple[CallTimeline, CallTimeline]]) -> Iterator[SlowerStep]:
     for one, other in both:
         before, after = one.took, other.took
         if before is not None and after is not None and _is_slower(before, after):
-            yield Slower(a=one.place, b=other.place, name=_called(other), before=before / 1e9, after=after / 1e9)
+            yield SlowerStep(a=one.place, b=other.place, name=_call_text(other), before=before / 1e9, after=after / 1e9)
     if a.turns and b.turns:
         before, after = (int(median(turn.took for turn in timeline.turns)) for timeline in (a, b))
         if _is_slower(before, after):
-            yield Slower(a="", b="", name="a turn of the model (median)", before=before / 1e9, after=after / 1e9)
+            yield SlowerStep(a="", b="", name="a turn of the model (median)", before=before / 1e9, after=after / 1e9)
 
 
 def _is_slower(before: int, after: int) -> bool:
     return after > before * SLOWER and after - before > SLOWER_NS
 
 
-def _cost(timeline: Timeline) -> Cost:
+def _cost_of(timeline: Timeline) -> RunCost:
     counted = [turn.usage for turn in timeline.turns]
     inputs = [usage.input_tokens for usage in counted if usage.input_tokens is not None]
     outputs = [usage.output_tokens for usage in counted if usage.output_tokens is not None]
-    return Cost(
+    return RunCost(
         seconds=timeline.took / 1e9,
         thinking=sum(turn.took for turn in timeline.turns) / 1e9,
         calling=sum(call.took or 0 for call in timeline.calls) / 1e9,
@@ -239,22 +245,22 @@ def _cost(timeline: Timeline) -> Cost:
 # -- one call in a few words ---------------------------------------------------------------------------------------------
 
 
-def _called(call: CallTimeline) -> str:
+def _call_text(call: CallTimeline) -> str:
     return " ".join([call.name, *call.resources[:3]])
 
 
-def _verdict(call: CallTimeline) -> str:
+def _verdict_of(call: CallTimeline) -> str:
     return call.decision.verdict if call.decision else "refused"
 
 
-def _rule(call: CallTimeline) -> str:
+def _rule_text(call: CallTimeline) -> str:
     rules = call.decision.rules or call.decision.nearest if call.decision else ()
     if not rules:
         return ""
     return f" by {rules[0].file}:{rules[0].line}" + (f" ({rules[0].note})" if rules[0].note else "")
 
 
-def _ended(call: CallTimeline) -> str:
+def _end_text(call: CallTimeline) -> str:
     if call.result is None:
         return "without an answer"
     if isinstance(call.result, Failed):
@@ -263,7 +269,7 @@ def _ended(call: CallTimeline) -> str:
     return "ok"
 
 
-def _decided(call: CallTimeline) -> Json:
+def _decision_of(call: CallTimeline) -> Json:
     """What was decided, and by which rules."""
     if call.decision is None:
         return {"verdict": "refused"}
@@ -271,27 +277,27 @@ def _decided(call: CallTimeline) -> Json:
     return {"verdict": call.decision.verdict, "reason": call.decision.reason, "rules": sorted(rules)}
 
 
-def _approved(call: CallTimeline) -> str:
+def _approvals_of(call: CallTimeline) -> str:
     if call.requested is None:
         return ""
     said = [f"{answer.type.partition('.')[2]} by {answer.approver}" for answer in call.approvals]
     return f"asked {call.needs}; {', '.join(sorted(said)) or 'no answer'}"
 
 
-def _result(call: CallTimeline, run: str) -> Json:
+def _result_of(call: CallTimeline, run: str) -> Json:
     if call.result is None:
         return None
     if isinstance(call.result, Failed):
         error = call.result.error
         details = {name: error.details[name] for name in ("error", "effect", "reason") if name in error.details}
-        return {"code": error.code, "message": comparable(error.message, run), **details}
-    return {"value": json.loads(comparable({"value": call.result.value}, run))["value"], "labels": call.result.labels}
+        return {"code": error.code, "message": normalize(error.message, run), **details}
+    return {"value": json.loads(normalize({"value": call.result.value}, run))["value"], "labels": call.result.labels}
 
 
-def _said(name: str, arguments: Json, run: str) -> Json:
+def _request_of(name: str, arguments: Json, run: str) -> Json:
     if isinstance(arguments, dict):
-        return {"action": name, "arguments": json.loads(comparable(arguments, run))}
-    return {"action": name, "arguments": comparable(str(arguments or ""), run)}
+        return {"action": name, "arguments": json.loads(normalize(arguments, run))}
+    return {"action": name, "arguments": normalize(str(arguments or ""), run)}
 
 
 def _differ(kind: Kind, a: CallTimeline, b: CallTimeline, what: str, both: tuple[Json, Json]) -> RunDifference:

@@ -39,7 +39,7 @@ LOOPS: Final = 3  # a call that is asked so often with the same arguments is a l
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect:
+class AttemptedEffect:
     """One effect on the world: what, on what, and what is known of it."""
 
     step: int
@@ -50,7 +50,7 @@ class Effect:
 
 
 @dataclass
-class Attempt:
+class AttemptTimeline:
     """One attempt of one call; `ended` None: nobody saw its end. Times are Unix nanoseconds."""
 
     number: int
@@ -75,7 +75,7 @@ class CallTimeline:
     effect: str = ""
     requested: ApprovalRequested | None = None
     approvals: list[Approval] = field(default_factory=list[Approval])
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    attempts: list[AttemptTimeline] = field(default_factory=list[AttemptTimeline])
     settled: EffectSettled | None = None
     result: Result | None = None
     labels_removed: tuple[str, ...] = ()
@@ -184,10 +184,12 @@ class Timeline:
         return max(0, self.ended_at - self.began_at)
 
     @property
-    def effects(self) -> list[Effect]:
+    def effects(self) -> list[AttemptedEffect]:
         """Every effect that was attempted; a refused call has none."""
         return [
-            Effect(step=call.step, index=call.index, action=call.name, resources=call.resources, landed=call.landed)
+            AttemptedEffect(
+                step=call.step, index=call.index, action=call.name, resources=call.resources, landed=call.landed
+            )
             for call in self.calls
             if call.landed != "none"
         ]
@@ -264,13 +266,13 @@ def utc(at: int) -> str:
 
 def build_timeline(records: Iterable[Recorded]) -> Timeline:
     """The story of one run, from its events alone; of what was erased, only times are told."""
-    telling = _Telling()
+    telling = _TimelineBuilder()
     for recorded in records:
         telling.hear(recorded)
     return telling.timeline
 
 
-class _Telling:
+class _TimelineBuilder:
     """A story so far."""
 
     def __init__(self) -> None:
@@ -311,7 +313,7 @@ class _Telling:
             case event:
                 call = self._calls.get((event.step, event.index))
                 if call is not None:
-                    _of_call(call, event, recorded.at)
+                    _update_call(call, event, recorded.at)
 
     def _answered(self, event: ModelResponded, at: int) -> None:
         text = "looked up by Remit, unseen by the model" if event.internal else event.text
@@ -337,7 +339,7 @@ class _Telling:
             call.effect = event.call.effect
 
 
-def _of_call(call: CallTimeline, event: object, at: int) -> None:
+def _update_call(call: CallTimeline, event: object, at: int) -> None:
     """What happened to a call after it was decided."""
     match event:
         case ApprovalRequested():
@@ -345,7 +347,7 @@ def _of_call(call: CallTimeline, event: object, at: int) -> None:
         case ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
             call.approvals.append(event)
         case AttemptBegun():
-            call.attempts.append(Attempt(number=event.attempt, began_at=at))
+            call.attempts.append(AttemptTimeline(number=event.attempt, began_at=at))
         case AttemptEnded():
             for attempt in call.attempts:
                 if attempt.number == event.attempt:

@@ -49,12 +49,12 @@ def verify(
         ]
     if any(fault.broken for fault in faults):
         return tuple(faults)
-    return (*faults, *_objects(trace), *contradictions(trace.records))
+    return (*faults, *_bundle_faults(trace), *find_contradictions(trace.records))
 
 
-def contradictions(records: Iterable[Recorded]) -> list[ChainFault]:
+def find_contradictions(records: Iterable[Recorded]) -> list[ChainFault]:
     """Where the events of a run say different things of the same; nothing is said of those that were erased."""
-    reading = _Reading()
+    reading = _RunChecker()
     for item in records:
         if item.event is None:
             reading.erased = True
@@ -66,7 +66,7 @@ def contradictions(records: Iterable[Recorded]) -> list[ChainFault]:
     return reading.faults
 
 
-def _objects(trace: Trace) -> Iterator[ChainFault]:
+def _bundle_faults(trace: Trace) -> Iterator[ChainFault]:
     """The rules that the run names are here, and are what their digests say."""
     try:
         trace.bundles()
@@ -75,7 +75,7 @@ def _objects(trace: Trace) -> Iterator[ChainFault]:
 
 
 @dataclass
-class _Told:
+class _CallHistory:
     """What is known of one call so far."""
 
     decided: CallDecided
@@ -87,7 +87,7 @@ class _Told:
     settled: EffectSettled | None = None
 
 
-class _Reading:
+class _RunChecker:
     """The events of a run so far, as far as they bind what follows."""
 
     def __init__(self) -> None:
@@ -97,7 +97,7 @@ class _Reading:
         self._whole = True
         self._bound = True
         self._turns: dict[int, ModelResponded] = {}
-        self._calls: dict[tuple[int, int], _Told] = {}
+        self._calls: dict[tuple[int, int], _CallHistory] = {}
 
     def hear(self, run: str, event: AnyEvent) -> Iterator[str]:
         match event:
@@ -133,7 +133,7 @@ class _Reading:
         turn = self._turns.get(event.step)
         if turn is None or event.index >= len(turn.proposed_calls) or turn.proposed_calls[event.index] != event.ask:
             yield "the model did not ask for that"
-        told = self._calls.setdefault((event.step, event.index), _Told(decided=event))
+        told = self._calls.setdefault((event.step, event.index), _CallHistory(decided=event))
         told.allowed = event.decision is not None and event.decision.verdict == "allow"
         call, decision = event.call, event.decision
         if call is None or decision is None:
@@ -150,7 +150,7 @@ class _Reading:
         if decision.policy_digest not in self._policies:
             yield "it was decided by rules that are none of the run's"
 
-    def _is_bound(self, told: _Told, call: Call, decision: Decision) -> bool:
+    def _is_bound(self, told: _CallHistory, call: Call, decision: Decision) -> bool:
         """Whether the decision's digest is of this request and these rules, and of the facts where people are asked."""
         proposed_calls = decision.verdict == "ask"
         if not self._whole and proposed_calls:
@@ -160,7 +160,7 @@ class _Reading:
         return decision.decision_digest == bound or (not proposed_calls and decision.decision_digest in told.asked)
 
 
-def _contradictions_of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
+def _contradictions_of_call(told: _CallHistory, event: AnyEvent) -> Iterator[str]:
     """Where an event contradicts what earlier events of its call say; adds the event to what is known of the call."""
     match event:
         case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
@@ -178,7 +178,7 @@ def _contradictions_of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
 
 
 def _approval(
-    told: _Told, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
+    told: _CallHistory, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
 ) -> Iterator[str]:
     """An approval is asked for a decision of this call, and answered only after it is asked for."""
     if isinstance(event, ApprovalRequested):
@@ -189,7 +189,7 @@ def _approval(
         yield f"{event.approver} answered what nobody asked"
 
 
-def _attempt_begun(told: _Told, event: AttemptBegun) -> Iterator[str]:
+def _attempt_begun(told: _CallHistory, event: AttemptBegun) -> Iterator[str]:
     """An attempt needs a decision that allows exactly its request."""
     told.intended, told.settled = event, None
     call = told.decided.call
@@ -201,13 +201,13 @@ def _attempt_begun(told: _Told, event: AttemptBegun) -> Iterator[str]:
         yield "it ran under another decision than its own"
 
 
-def _attempt_ended(told: _Told, event: AttemptEnded) -> Iterator[str]:
+def _attempt_ended(told: _CallHistory, event: AttemptEnded) -> Iterator[str]:
     if told.intended is None or told.intended.attempt != event.attempt:
         yield "it ended without having begun"
     told.ended = event
 
 
-def _effect_settled(told: _Told, event: EffectSettled) -> Iterator[str]:
+def _effect_settled(told: _CallHistory, event: EffectSettled) -> Iterator[str]:
     """A person settles an effect only where its last attempt did not end, or ended without saying whether it landed."""
     told.settled = event
     begun, ended = told.intended, told.ended
@@ -217,7 +217,7 @@ def _effect_settled(told: _Told, event: EffectSettled) -> Iterator[str]:
         yield "it was settled though nobody had doubts"
 
 
-def _answered(told: _Told, event: CallAnswered) -> Iterator[str]:
+def _answered(told: _CallHistory, event: CallAnswered) -> Iterator[str]:
     ended, settled, result = told.ended, told.settled, event.result
     not_landed = settled is not None and settled.landed == "not_landed"
     if isinstance(result, Succeeded):

@@ -19,7 +19,7 @@ from remit.core import Failed, Json, UsageError
 from remit.core.events import ApprovalGranted, AttemptEnded
 from remit.guardrails import visible
 from remit.policy import scope_text
-from remit.tracing import write_whole
+from remit.tracing import write_atomically
 from remit.tracing.reports.incident import IncidentReport
 from remit.tracing.reports.timeline import CallTimeline, Timeline, TimelineTurn, utc
 
@@ -31,12 +31,12 @@ SCRIPT: Final = files("remit.tracing.reports.html").joinpath("page.js").read_tex
 def write_page(found: IncidentReport, path: Path) -> None:
     """Write the page, private to its owner. Raises UsageError where it cannot be written."""
     try:
-        write_whole(path, page(found).encode())
+        write_atomically(path, render_page(found).encode())
     except OSError as failure:
         raise UsageError(f"{str(path)!r} cannot be written: {failure.strerror}") from failure
 
 
-def page(found: IncidentReport) -> str:
+def render_page(found: IncidentReport) -> str:
     """The page as HTML."""
     timeline = found.timeline
     agent = timeline.started.subjects.agent if timeline.started else "run"
@@ -44,7 +44,7 @@ def page(found: IncidentReport) -> str:
     body = "\n".join(
         [
             *_head(found),
-            *_good(found),
+            *_last_good(found),
             *_effects(timeline),
             *_waterfall(timeline),
             *_end(found),
@@ -103,7 +103,7 @@ def _facts(found: IncidentReport) -> Iterator[tuple[str, str]]:
         yield "in flight", what
 
 
-def _good(found: IncidentReport) -> Iterator[str]:
+def _last_good(found: IncidentReport) -> Iterator[str]:
     if found.good is None:
         return
     first = found.good.first
