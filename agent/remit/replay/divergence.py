@@ -1,4 +1,4 @@
-"""Where a replay leaves the record: the first difference, of which class, and in which lines."""
+"""Finds where a replay differs from the record: the first different event, the kind of difference, and a diff."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ from remit.journal import ChainFault, Conversation, Record, RunState, apply_even
 from remit.replay.recorded import RecordEnds, ReplayLog, is_by_person
 
 DivergenceKind: TypeAlias = Literal[
-    "decision",  # policy says something else
-    "model_input",  # the model would have read something else
-    "request",  # the same words of the model make another call
-    "result",  # a call ends otherwise
-    "approval",  # people were asked or answered otherwise
-    "outcome",  # the run ends otherwise
+    "decision",  # the policy decides differently
+    "model_input",  # the model would have read a different input
+    "request",  # the same text of the model makes a different call
+    "result",  # a call ends differently
+    "approval",  # people were asked or answered differently
+    "outcome",  # the run ends differently
     "extra",  # the replay does something that is not recorded
     "missing",  # something recorded does not happen
-    "tampered",  # the record is not the one that was written
+    "tampered",  # the record was changed after it was written
 ]
 
 KIND_OF_EVENT: Final[Mapping[str, DivergenceKind]] = {
@@ -56,12 +56,13 @@ KIND_OF_EVENT: Final[Mapping[str, DivergenceKind]] = {
 }
 
 NOT_REPLAYED: Final = frozenset({"run.resumed", "policy.changed"})
-# Measured, not decided: two runs of the same thing differ here.
+# Measured values: they differ between two runs of the same thing.
 VOLATILE: Final = frozenset({"spent", "expires_at"})
-DIGESTS: Final = frozenset({"policy_digest", "decision_digest"})  # of course other ones under other rules
-# Of course other ones with other tools; what they mean is in the arguments, resources and results, which are compared.
+# Digests that always differ under another policy.
+DIGESTS: Final = frozenset({"policy_digest", "decision_digest"})
+# Digests that always differ with another version of a tool. The arguments, resources and results behind them are compared.
 TOOL_DEPENDENT: Final = frozenset({"decision_digest", "manifest", "request_digest", "profile_digest", "input_digest"})
-# What another policy may say in other words while it decides the same.
+# Texts and details that another policy can change while its decision stays the same.
 POLICY_DEPENDENT: Final = DIGESTS | frozenset(
     {
         "rules",
@@ -69,7 +70,7 @@ POLICY_DEPENDENT: Final = DIGESTS | frozenset(
         "facts",
         "message",
         "reason",
-        "remedy",
+        "next_step",
         "told",
         "input_digest",
     }
@@ -78,7 +79,7 @@ POLICY_DEPENDENT: Final = DIGESTS | frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """Where the replay left the record. `diff` holds lines of a unified diff, recorded against replayed."""
+    """One difference between replay and record. `diff` holds the lines of a unified diff, recorded against replayed."""
 
     kind: DivergenceKind
     step: int | None
@@ -88,14 +89,14 @@ class Divergence:
 
 
 class Diverged(Exception):
-    """The replay has left the record and cannot go on."""
+    """The replay differs from the record and cannot continue."""
 
 
 @dataclass
 class ComparingLog(ReplayLog):
-    """The log of a replay: it keeps what the broker appends and compares it with what was recorded.
+    """The log of a replay: it keeps each event that the broker appends and compares it with the recorded one.
 
-    `loose` and `ignored`, names of members, are for a what-if: what was decided is compared, not in which words.
+    For a what-if, `loose` compares outcomes instead of whole events, and `ignored` names members that are not compared.
     """
 
     loose: bool = False
@@ -105,11 +106,11 @@ class ComparingLog(ReplayLog):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.complete = any(item.type == "run.finished" for item in self.recorded)
-        facts = RunState()
-        self._facts_before: dict[int, RunState] = {}
+        state = RunState()
+        self._state_before: dict[int, RunState] = {}  # by sequence number of the event
         for item in self.recorded:
-            self._facts_before[item.seq] = facts
-            facts = apply_event(facts, item)
+            self._state_before[item.seq] = state
+            state = apply_event(state, item)
 
     def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
         recorded = self.by_key.get(self.key_then(event))
@@ -117,7 +118,7 @@ class ComparingLog(ReplayLog):
             if not self.complete:
                 raise RecordEnds
             if self.divergences:
-                raise Diverged  # it follows from the decision that differs
+                raise Diverged  # this event is a consequence of the different decision: not a finding of its own
             self._diverge("extra", event, f"{event.type} is not in the record", None)
             raise Diverged
         if not self._same(recorded.event, event):
@@ -126,30 +127,34 @@ class ComparingLog(ReplayLog):
                 calls = (self._comparable(recorded.event.call), self._comparable(event.call))
                 kind = "decision" if calls[0] == calls[1] else "request"
             self._diverge(kind, event, _sentence(recorded.event, event), recorded.event)
+            # A what-if lists every different decision of one step: they do not depend on each other.
             if not (self.loose and isinstance(event, CallDecided)):
                 raise Diverged
         elif self.divergences and not isinstance(event, CallDecided):
-            raise Diverged  # the step's decisions differ; what follows from them would be a guess
+            raise Diverged  # a decision of this step differs: what follows from it is not recorded
         return self.follow(run, event, recorded)
 
     def facts(self, record: Record, call: Call) -> RunState:
-        """The facts as they stood when this decision was recorded, whatever order parallel calls ended in."""
+        """The run state when this decision was recorded.
+
+        Parallel calls can end in another order in the replay, so the state of the replay itself may differ.
+        """
         following = self.next_of(call.step, call.index)
-        return record.facts if following is None else self._facts_before[following.seq]
+        return record.facts if following is None else self._state_before[following.seq]
 
     def check_ended(self) -> None:
-        """A record that holds the run's end cannot lack what led there."""
+        """Add a `missing` divergence if the record holds the end of the run but not what the run needed before it."""
         if self.complete:
-            what = "the record goes on, and what the run needed next is not in it"
+            what = "the record continues, but the event that the run needs next is not in it"
             last = self.events("")[-1].event
             step, index = (last.step, last.index) if last is not None else (None, None)
             self.divergences.append(Divergence(kind="missing", step=step, index=index, what=what))
 
     def check_unreached(self) -> None:
-        """The first recorded event that the replay never came to is missing.
+        """Add a `missing` divergence for the first recorded event that the replay did not reach.
 
-        A resumption is the process's, an edit of the rules a person's; and what people said of a call that was already
-        answered changed nothing.
+        Events outside the run's steps do not count: resumptions, policy changes, and answers of people to a call that
+        already had its result.
         """
         for item in self.recorded:
             event = item.event
@@ -157,7 +162,7 @@ class ComparingLog(ReplayLog):
                 continue
             if self._came_too_late(event) or is_by_person(event):
                 continue
-            what = f"{item.type} is recorded and did not happen"
+            what = f"{item.type} is recorded, but did not happen in the replay"
             diff = _diff(event, None, self._dropped)
             self.divergences.append(
                 Divergence(kind="missing", step=event.step, index=event.index, what=what, diff=diff)
@@ -175,7 +180,7 @@ class ComparingLog(ReplayLog):
         if self.loose and isinstance(recorded, CallAnswered) and isinstance(replayed, CallAnswered):
             return bool(_outcome_of(recorded) == _outcome_of(replayed))
         before, after = self._comparable(recorded), self._comparable(replayed)
-        # What a record of an earlier version does not know is not compared.
+        # A record of an earlier version lacks newer members: only members that it set are compared.
         return all(before[name] == after[name] for name in recorded.model_fields_set & set(before))
 
     def _comparable(self, noun: BaseModel | None) -> Json:
@@ -187,9 +192,9 @@ class ComparingLog(ReplayLog):
         self.divergences.append(Divergence(kind=kind, step=event.step, index=event.index, what=what, diff=diff))
 
     def _diff_of_input(self, asked: ModelRequested) -> tuple[str, ...]:
-        """What the model read then, and what it would read now: a digest alone would say nothing to a person.
+        """The model's input then and now as a diff, because the event holds only a digest of it.
 
-        Empty where the recorded digest is not even of what the record says.
+        Empty if both inputs are equal: then the recorded digest does not belong to the recorded input.
         """
         before = list(takewhile(lambda item: item.event != asked, self.recorded))
         lines = [_read_by_model(item.event for item in events) for events in (before, self.events(""))]
@@ -201,15 +206,15 @@ class ComparingLog(ReplayLog):
 
 
 def compare_tool_lists(before: Sequence[ToolSpec], after: Sequence[ToolSpec]) -> list[Divergence]:
-    """The tools that a model would be offered otherwise; it would have read something else from the first turn on."""
-    # As JSON, where 1 is not true; laid out in lines only where they differ, for that takes ten times as long.
+    """The tools that the model would be offered with a different specification. It reads them from its first turn on."""
+    # Compared as JSON, because in Python 1 equals True. The diff is built only for differences: that is ten times slower.
     then, now = ({spec.name: canonical_json(spec.model_dump(mode="json")) for spec in side} for side in (before, after))
     return [
         Divergence(
             kind="model_input",
             step=0,
             index=None,
-            what=f"the model is offered {name.replace('__', '.', 1)} otherwise",
+            what=f"the specification of {name.replace('__', '.', 1)} that the model reads is different now",
             diff=unified_diff(_lines_of(then.get(name)), _lines_of(now.get(name))),
         )
         for name in sorted({*then, *now})
@@ -222,7 +227,7 @@ def _lines_of(spec: bytes | None) -> list[str]:
 
 
 def tampering_divergence(fault: ChainFault, original: str | None, copy: str | None) -> Divergence:
-    """A fault of the record as a divergence, with its diff where the journal still has the original."""
+    """A fault of the record as a divergence; with a diff if the journal still has the original event."""
     sides = (
         [] if original is None else _json_lines(_parsed_or_text(original)),
         [] if copy is None else _json_lines(_parsed_or_text(copy)),
@@ -261,7 +266,7 @@ def _json_lines(value: Json) -> list[str]:
 
 
 def _parsed_or_text(text: str | bytes) -> Json:
-    """What the text says as JSON; the text itself where it was damaged."""
+    """The text parsed as JSON; the text itself if it is not valid JSON."""
     try:
         return load_json(text)
     except ValueError:
@@ -286,19 +291,19 @@ def _sentence(recorded: AnyEvent, replayed: AnyEvent) -> str:
     """One sentence for a person."""
     match recorded, replayed:
         case CallDecided(), CallDecided():
-            return f"recorded {_decision_text(recorded)}; now {_decision_text(replayed)}"
+            return f"was {_decision_text(recorded)}; now {_decision_text(replayed)}"
         case CallAnswered(), CallAnswered():
-            return "the call's result is not the recorded one"
+            return "the result of the call differs from the recorded one"
         case AttemptEnded(), AttemptEnded():
             sides = [ended.code or "ok" for ended in (recorded, replayed)]
-            said = f": {replayed.message}" if replayed.message else ""
-            return f"attempt {replayed.attempt}: recorded {sides[0]}; now {sides[1]}{said}"
+            message = f": {replayed.message}" if replayed.message else ""
+            return f"attempt {replayed.attempt}: was {sides[0]}; now {sides[1]}{message}"
         case ModelRequested(), ModelRequested():
-            return "the model would read something else"
+            return "the model would read a different input"
         case RunFinished(), RunFinished():
-            return f"recorded {recorded.outcome}; now {replayed.outcome}"
+            return f"was {recorded.outcome}; now {replayed.outcome}"
         case _:
-            return f"{recorded.type} is not as recorded"
+            return f"{recorded.type} differs from the recorded event"
 
 
 def _decision_text(decided: CallDecided) -> str:

@@ -1,7 +1,7 @@
-"""The smallest run that still fails the same way: delta debugging over what was recorded.
+"""Finds the smallest run that still fails in the same way: delta debugging over a recorded run.
 
-Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (2002): leave out ever smaller groups of calls,
-keep what still fails. Then attempts that changed nothing are left out, and what tools returned is emptied to its shape.
+Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (2002): leave out smaller and smaller groups of
+calls, and keep what still fails. Then superfluous attempts are left out, and texts and lists in results are emptied.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from remit.workspace.manifest import check_output
 
 FIRST_GROUPS: Final = 2
 
-OnProgress = Callable[[int, int], None]  # calls that are left, and of how many
+OnProgress = Callable[[int, int], None]  # parts that are left, and parts of the whole run
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShrinkResult:
-    """What is left. `records` is the smaller run as it was told again, unsealed; `origins` are its calls' former places."""
+    """The smaller run. `records` are its events, unsealed; `origins` are the places of its calls in the recorded run."""
 
     records: tuple[Recorded, ...]
     origins: tuple[RunPart, ...]
@@ -40,32 +40,32 @@ async def shrink(
     failing: FailureSelector,
     *,
     run: str,
-    told: OnProgress = lambda left, of: None,
+    on_progress: OnProgress = lambda left, of: None,
 ) -> ShrinkResult:
-    """Shrink a run to the smallest one that still fails so, and tell it as the run `run`.
+    """Shrink a run to the smallest one that still has the failure `failing`; the smaller run gets the id `run`.
 
-    Raises UsageError where the run cannot be replayed, or does not fail so.
+    Raises UsageError if the run cannot be replayed, or does not have that failure.
     """
     started = check_replayable(records)
-    if not failing.found(records):
-        others = "; ".join(find_failures(records)) or "it fails in no way"
-        raise UsageError(f"the run does not fail so: {failing.text}; its failures: {others}")
-    trying = _Trials(records, bundles, failing, run)
+    if not failing.matches(records):
+        failures = "; ".join(find_failures(records)) or "none"
+        raise UsageError(f"the run does not have the failure {failing.text}; its failures: {failures}")
+    trials = _Trials(records, bundles, failing, run)
     parts = parts_of(records)
-    if await trying.fails(Reduction(parts=parts)) is None:
-        raise UsageError("the run does not fail so when it is told again: `remit replay` says where it diverges")
-    left = Reduction(parts=await _fewer_parts(trying, parts, told))
-    left = await _simplify(trying, left, bundles[started.bundle].workspace)
-    found = await trying.fails(left)
-    assert found is not None
-    of = (len({step for step, _ in parts}), len(parts))
+    if await trials.replay_failing(Reduction(parts=parts)) is None:
+        raise UsageError("the run does not fail in this way when it is replayed: `remit replay` shows where it diverges")
+    left = Reduction(parts=await _fewer_parts(trials, parts, on_progress))
+    left = await _simplify(trials, left, bundles[started.bundle].workspace)
+    smaller = await trials.replay_failing(left)
+    assert smaller is not None
+    before = (len({step for step, _ in parts}), len(parts))
     return ShrinkResult(
-        records=tuple(_mark_as_shrunk(found, records[0].run)), origins=left.parts, before=of, tries=trying.count
+        records=tuple(_mark_as_shrunk(smaller, records[0].run)), origins=left.parts, before=before, tries=trials.count
     )
 
 
 class _Trials:
-    """Tells parts of a run again and says whether they still fail; each only once."""
+    """Replays parts of a run to see whether they still fail; each selection of parts only once."""
 
     def __init__(
         self, records: Sequence[Recorded], bundles: Mapping[str, Bundle], failing: FailureSelector, run: str
@@ -74,32 +74,38 @@ class _Trials:
         self._bundles = bundles
         self._failing = failing
         self._run = run
-        self._known: dict[tuple[RunPart, ...], bool] = {}
+        self._results: dict[tuple[RunPart, ...], bool] = {}
         self.count = 0
 
-    async def fails(self, left: Reduction) -> list[Recorded] | None:
-        """The smaller run, or None where it does not fail so."""
+    async def replay_failing(self, left: Reduction) -> list[Recorded] | None:
+        """The events of the smaller run, or None if it does not fail in the same way."""
         self.count += 1
-        found = await replay_partially(reduce_run(self.records, left), self._bundles, run=self._run)
-        return found if self._failing.found(found) else None
+        smaller = await replay_partially(reduce_run(self.records, left), self._bundles, run=self._run)
+        return smaller if self._failing.matches(smaller) else None
 
-    async def still(self, parts: tuple[RunPart, ...]) -> bool:
-        if parts not in self._known:
-            self._known[parts] = bool(parts) and await self.fails(Reduction(parts=parts)) is not None
-        return self._known[parts]
+    async def fails(self, parts: tuple[RunPart, ...]) -> bool:
+        """True if the run with only these parts still fails in the same way."""
+        if parts not in self._results:
+            self._results[parts] = bool(parts) and await self.replay_failing(Reduction(parts=parts)) is not None
+        return self._results[parts]
 
 
-async def _fewer_parts(trying: _Trials, parts: tuple[RunPart, ...], told: OnProgress) -> tuple[RunPart, ...]:
-    """ddmin: no single part can be left out of what this returns."""
-    groups, of = FIRST_GROUPS, len(parts)
+async def _fewer_parts(trials: _Trials, parts: tuple[RunPart, ...], on_progress: OnProgress) -> tuple[RunPart, ...]:
+    """The algorithm ddmin of the paper: no single part can be left out of the result."""
+    groups, total = FIRST_GROUPS, len(parts)
     while len(parts) > 1:
         size = -(-len(parts) // groups)
         pieces = [parts[at : at + size] for at in range(0, len(parts), size)]
         rests = [tuple(part for part in parts if part not in piece) for piece in pieces]
-        for smaller, then in [*((piece, FIRST_GROUPS) for piece in pieces), *((rest, groups - 1) for rest in rests)]:
-            if len(smaller) < len(parts) and await trying.still(smaller):
-                parts, groups = smaller, max(then, FIRST_GROUPS)
-                told(len(parts), of)
+        # First each piece alone (the larger reduction), then the run without each piece. After a reduction to a rest the
+        # pieces keep their size, so there is one group fewer.
+        for smaller, next_groups in [
+            *((piece, FIRST_GROUPS) for piece in pieces),
+            *((rest, groups - 1) for rest in rests),
+        ]:
+            if len(smaller) < len(parts) and await trials.fails(smaller):
+                parts, groups = smaller, max(next_groups, FIRST_GROUPS)
+                on_progress(len(parts), total)
                 break
         else:
             if groups >= len(parts):
@@ -108,24 +114,25 @@ async def _fewer_parts(trying: _Trials, parts: tuple[RunPart, ...], told: OnProg
     return parts
 
 
-async def _simplify(trying: _Trials, left: Reduction, workspace: Workspace) -> Reduction:
-    """One attempt a call, and values emptied to their shape, wherever that changes nothing: all at once, else one by one."""
-    values = _emptied_values(trying.records, set(left.parts), workspace)
+async def _simplify(trials: _Trials, left: Reduction, workspace: Workspace) -> Reduction:
+    """Keep one attempt for each call, and empty texts and lists in results, where the run still fails in the same way."""
+    values = _emptied_values(trials.records, set(left.parts), workspace)
     everything = replace(left, once=left.parts, values=values)
-    if await trying.fails(everything) is not None:
+    # One try for all parts is usually enough; only if it fails, each part is tried alone.
+    if await trials.replay_failing(everything) is not None:
         return everything
     for part in left.parts:
         candidates = [replace(left, once=[*left.once, part])]
         if part in values:
             candidates.append(replace(left, values={**left.values, part: values[part]}))
         for candidate in candidates:
-            if await trying.fails(candidate) is not None:
+            if await trials.replay_failing(candidate) is not None:
                 left = replace(left, once=candidate.once, values={**left.values, **candidate.values})
     return left
 
 
 def _emptied_values(records: Sequence[Recorded], parts: set[RunPart], workspace: Workspace) -> dict[RunPart, Json]:
-    """What each call returned with every text and list emptied, where its schema accepts that."""
+    """What each call returned, with every text and list emptied, if the schema of the action accepts that."""
     actions: dict[RunPart, str] = {}
     found: dict[RunPart, Json] = {}
     for item in records:
@@ -142,7 +149,7 @@ def _emptied_values(records: Sequence[Recorded], parts: set[RunPart], workspace:
 
 
 def empty(value: Json) -> Json:
-    """The value with every text and list in it emptied; names, numbers and booleans stay."""
+    """The value with every text and list in it emptied; names of members, numbers and booleans stay."""
     if isinstance(value, str):
         return ""
     if isinstance(value, list):
@@ -165,7 +172,7 @@ def _fits_schema(workspace: Workspace, name: str, value: Json) -> bool:
 
 
 def _mark_as_shrunk(records: Sequence[Recorded], run: str) -> list[Recorded]:
-    """The run says of itself that nobody ever ran it."""
+    """The run with the id of its original in `shrunk_from`, which marks it as synthetic."""
     first = records[0]
     assert isinstance(first.event, RunStarted)
     return [first.model_copy(update={"event": first.event.model_copy(update={"shrunk_from": run})}), *records[1:]]
@@ -173,9 +180,9 @@ def _mark_as_shrunk(records: Sequence[Recorded], run: str) -> list[Recorded]:
 
 @dataclass(frozen=True, kw_only=True)
 class FixCheck:
-    """Whether a failure is gone under other rules, and why one can say so."""
+    """Whether a failure is fixed under other rules or with other results, and a sentence that says why."""
 
-    gone: bool
+    fixed: bool
     what: str
 
 
@@ -186,23 +193,25 @@ async def check_fixed(
     failing: FailureSelector,
     policy: Policy | None,
 ) -> FixCheck:
-    """Tell the run again under other rules, or with the outcomes of `now`: does it still fail so?
+    """Replay the run under other rules, or with the outcomes in `now`: does it still fail in the same way?
 
-    What cannot be told counts as not gone. Raises UsageError where the run cannot be replayed, or does not fail so.
+    A failure counts as not fixed if the record does not reach far enough to say. Raises UsageError if the run cannot be
+    replayed, or does not have that failure.
     """
     check_replayable(records)
-    before = failing.found(records)
+    before = failing.matches(records)
     if not before:
-        raise UsageError(
-            f"the run does not fail so: {failing.text}; its failures: {'; '.join(find_failures(records)) or 'none'}"
-        )
-    told = await replay_partially(
+        failures = "; ".join(find_failures(records)) or "none"
+        raise UsageError(f"the run does not have the failure {failing.text}; its failures: {failures}")
+    replayed = await replay_partially(
         reduce_run(now, Reduction(parts=parts_of(now))), bundles, run=records[0].run, policy=policy
     )
-    still = failing.found(told)
+    still = failing.matches(replayed)
     if still:
-        return FixCheck(gone=False, what=f"{failing.text} still, at {_place(still[0])}")
-    decided = {(item.event.step, item.event.index) for item in told if isinstance(item.event, CallDecided)}
+        return FixCheck(fixed=False, what=f"{failing.text} still occurs at {_place(still[0])}")
+    # Without the failing call's own decision in the replay, the absence of the failure proves nothing: other rules can
+    # allow an earlier call whose result was never recorded, and then the replay ends there.
+    decided = {(item.event.step, item.event.index) for item in replayed if isinstance(item.event, CallDecided)}
     for item in records:
         event = item.event
         if (
@@ -211,10 +220,9 @@ async def check_fixed(
             and (event.step, event.index) not in decided
             and event.step is not None
         ):
-            return FixCheck(
-                gone=False, what=f"nobody can tell: under these rules the run is not recorded up to {_place(item.key)}"
-            )
-    return FixCheck(gone=True, what=f"nothing ends with {failing.text} now")
+            what = f"cannot be determined: under these rules the record does not reach {_place(item.key)}"
+            return FixCheck(fixed=False, what=what)
+    return FixCheck(fixed=True, what=f"{failing.text} no longer occurs")
 
 
 def _place(key: str) -> str:

@@ -1,8 +1,8 @@
-"""A recorded run with parts left out, told again by the same graph and broker: would it still have ended so?
+"""Replays a recorded run with parts left out, through the same graph and broker: does it still fail in the same way?
 
-The model says what it said, less the calls that are left out; a call that is left in has the outcome that is recorded for
-it. Decisions are made anew, so what hung on a part that is gone turns out otherwise. A call that has no recorded outcome,
-because then it was refused, ends the tale: nobody knows what would have followed.
+The model repeats its recorded turns without the calls that are left out. A remaining call has its recorded outcome.
+Decisions are made again, so a decision that depended on a removed part can differ. A call without a recorded outcome
+(it was refused when recorded, and is allowed now) ends the replay, because later events cannot be derived.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ RunPart: TypeAlias = tuple[int, int]  # a call by step and index; index -1 is a 
 
 @dataclass(frozen=True, kw_only=True)
 class Reduction:
-    """What is left of a run. `values` replaces what calls returned; of the calls in `once` only the last attempt is kept."""
+    """The parts of a run that are kept.
+
+    `values` replaces what these calls returned; calls in `once` keep only their last attempt.
+    """
 
     parts: tuple[RunPart, ...]
     values: Mapping[RunPart, Json] = field(default_factory=dict[RunPart, Json])
@@ -44,14 +47,14 @@ def parts_of(records: Sequence[Recorded]) -> tuple[RunPart, ...]:
 
 
 def reduce_run(records: Sequence[Recorded], left: Reduction) -> list[Recorded]:
-    """The recorded events of what is left, with steps, calls and attempts numbered anew."""
+    """The recorded events of the kept parts, with steps, calls and attempts renumbered from 0 (attempts from 1)."""
     return list(_Reducer(records, left).events())
 
 
 async def replay_partially(
     records: Sequence[Recorded], bundles: Mapping[str, Bundle], *, run: str, policy: Policy | None = None
 ) -> list[Recorded]:
-    """Tell those events again as the run `run`, as far as they are recorded; the new run's events, unsealed."""
+    """Replay those events as the run `run`, as far as they are recorded; returns the new run's events, unsealed."""
     started = records[0].event
     assert isinstance(started, RunStarted)
     log = ReplayLog(recorded=records)
@@ -64,7 +67,7 @@ async def replay_partially(
 
 
 def seal_run(records: Sequence[Recorded]) -> Chain:
-    """The chain of a run that was told again."""
+    """The hash chain of a replayed run."""
     links: list[ChainLink] = []
     for item in records:
         assert item.event is not None
@@ -74,7 +77,7 @@ def seal_run(records: Sequence[Recorded]) -> Chain:
 
 
 class _Reducer:
-    """The new number of everything that is left."""
+    """Renumbers what is kept."""
 
     def __init__(self, records: Sequence[Recorded], left: Reduction) -> None:
         self._records = records
@@ -103,8 +106,9 @@ class _Reducer:
             return event
         changes: dict[str, object] = {"step": self._steps[event.step]}
         if isinstance(event, ModelResponded):
-            kept = [ask for index, ask in enumerate(event.proposed_calls) if (event.step, index) in self._calls]
-            changes["asks"] = tuple(kept)
+            changes["proposed_calls"] = tuple(
+                proposed for index, proposed in enumerate(event.proposed_calls) if (event.step, index) in self._calls
+            )
         if event.index is not None:
             place = (event.step, event.index)
             if place not in self._calls:

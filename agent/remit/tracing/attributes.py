@@ -1,6 +1,6 @@
-"""How spans describe themselves to people and viewers: attributes by the GenAI conventions, and `remit.*` below them.
+"""Name, attributes and error of each span, for people and viewers: by the GenAI conventions, plus `remit.*` attributes.
 
-This is a projection for reading. What replay reads are the events that the spans carry.
+These attributes are for reading only. A replay reads the events that the spans contain.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from remit.core.events import (
 Attribute: TypeAlias = str | bool | int | float | tuple[str, ...]
 SpanKind: TypeAlias = Literal["agent", "chat", "tool", "decide", "approval", "attempt"]
 
-# Attributes that hold what people, models and tools said. A backend gets them only where the operator says so.
+# Attributes that hold texts of people, models and tools. They are sent to a backend only if the operator enables it.
 CONTENT = frozenset(
     {
         "gen_ai.input.messages",
@@ -56,7 +56,7 @@ E = TypeVar("E", bound=AnyEvent)
 
 @dataclass(kw_only=True)
 class SpanDescription:
-    """A span's name, attributes and error; `error` None means that none happened."""
+    """A span's name, attributes and error message. `error` None means no error."""
 
     name: str
     attributes: dict[str, Attribute] = field(default_factory=dict[str, Attribute])
@@ -69,7 +69,7 @@ class SpanDescription:
 
 
 def describe_span(kind: SpanKind, events: Sequence[AnyEvent], *, run: str, place: Sequence[int]) -> SpanDescription:
-    """Describe a span from its events; those that were erased, or have not come yet, are simply not told of."""
+    """Describe a span by its events. Erased events, and events that are still to come, add nothing."""
     match kind:
         case "agent":
             return _agent(events, run)
@@ -105,7 +105,7 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
             "remit.env": started.env,
             "remit.folder": started.folder,
             "remit.policy.digest": started.policy_digest,
-            "remit.rulebook": started.bundle,
+            "remit.bundle": started.bundle,
             "remit.scripted": started.scripted,
             "remit.version": started.version,
         }
@@ -116,8 +116,8 @@ def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
         found.attributes["remit.resumed"] = resumed.count
     if finished is not None:
         found.attributes["remit.outcome"] = finished.outcome
-        said = _message("assistant", [{"type": "text", "content": finished.answer}])
-        found.attributes["gen_ai.output.messages"] = _text([{**said, "finish_reason": "stop"}])
+        answer = _message("assistant", [{"type": "text", "content": finished.answer}])
+        found.attributes["gen_ai.output.messages"] = _text([{**answer, "finish_reason": "stop"}])
         if finished.code is not None or finished.outcome != "completed":
             found.fail(finished.code or OTHER_ERROR, finished.message or finished.outcome)
     return found
@@ -136,9 +136,10 @@ def _chat(events: Sequence[AnyEvent], run: str, step: int) -> SpanDescription:
         }
     if answered is not None:
         parts: list[Json] = [{"type": "text", "content": answered.text}] if answered.text else []
-        for index, ask in enumerate(answered.proposed_calls):
-            said = ask.parsed if ask.arguments is None else ask.arguments
-            parts.append({"type": "tool_call", "id": call_id(step, index), "name": ask.name, "arguments": said})
+        for index, proposed in enumerate(answered.proposed_calls):
+            arguments = proposed.parsed if proposed.arguments is None else proposed.arguments
+            call = {"type": "tool_call", "id": call_id(step, index), "name": proposed.name, "arguments": arguments}
+            parts.append(call)
         message = {**_message("assistant", parts), "finish_reason": answered.finish}
         found.attributes |= {
             "gen_ai.output.messages": _text([message]),
@@ -231,8 +232,8 @@ def _approval(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescript
     found.attributes["remit.approval.granted"] = tuple(f"{event.approver} as {event.role}" for event in granted)
     found.attributes["remit.approval.scripted"] = any(event.scripted for event in granted)
     for name, kind in (("revoked", ApprovalRevoked), ("refused", ApprovalRefused), ("voided", ApprovalVoided)):
-        if said := tuple(event.approver for event in events if isinstance(event, kind)):
-            found.attributes[f"remit.approval.{name}"] = said
+        if approvers := tuple(event.approver for event in events if isinstance(event, kind)):
+            found.attributes[f"remit.approval.{name}"] = approvers
     if rejected is not None:
         found.attributes["remit.approval.rejected"] = rejected.approver
     return found
@@ -281,7 +282,7 @@ def _message(role: str, parts: list[Json]) -> dict[str, Json]:
 
 
 def _text(value: Json) -> str:
-    """JSON in a string: viewers read that, and lose the parts of structured attributes."""
+    """The value as JSON in a string: viewers show that, while they drop parts of structured attributes."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
