@@ -53,7 +53,9 @@ async def shrink(
     trials = _Trials(records, bundles, failing, run)
     parts = parts_of(records)
     if await trials.replay_failing(Reduction(parts=parts)) is None:
-        raise UsageError("the run does not fail in this way when it is replayed: `remit replay` shows where it diverges")
+        raise UsageError(
+            "the run does not fail in this way when it is replayed: `remit replay` shows where it diverges"
+        )
     left = Reduction(parts=await _fewer_parts(trials, parts, on_progress))
     left = await _simplify(trials, left, bundles[started.bundle].workspace)
     smaller = await trials.replay_failing(left)

@@ -127,7 +127,5 @@ def _is_enabled(environment: Mapping[str, str], signal: str) -> bool:
 
     endpoint = value(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or value("OTEL_EXPORTER_OTLP_ENDPOINT")
     return (
-        bool(endpoint)
-        and value("OTEL_SDK_DISABLED") != "true"
-        and value(f"OTEL_{signal}_EXPORTER", "otlp") == "otlp"
+        bool(endpoint) and value("OTEL_SDK_DISABLED") != "true" and value(f"OTEL_{signal}_EXPORTER", "otlp") == "otlp"
     )

@@ -81,7 +81,9 @@ class Collector:
                 for event in span.events
             ],
             kind=SpanKind.CLIENT if span.kind == CLIENT else SpanKind.INTERNAL,
-            status=Status(StatusCode.UNSET) if span.error is None else Status(StatusCode.ERROR, self._message(span.error)),
+            status=Status(StatusCode.UNSET)
+            if span.error is None
+            else Status(StatusCode.ERROR, self._message(span.error)),
             links=[Link(_context(trace_id, span_id)) for trace_id, span_id in span.links],
             start_time=span.start,
             end_time=span.end,

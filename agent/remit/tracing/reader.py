@@ -73,9 +73,7 @@ class Trace:
         made |= {span.span_id: span for span in builder.unfinished()}
         bundle = span_id(self.run, ("bundle",))
         return [
-            ChainFault(
-                seq=0, kind="edited", what=f"the span {span.name!r} ({span.span_id}) does not match its events"
-            )
+            ChainFault(seq=0, kind="edited", what=f"the span {span.name!r} ({span.span_id}) does not match its events")
             for span in self.spans
             # The bundle span is made by no event; its objects are checked against their digests when they are read.
             if not (span.span_id == bundle and span.name == BUNDLE_SPAN and not span.attributes)
