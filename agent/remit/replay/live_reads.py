@@ -56,7 +56,7 @@ class RepeatingModel:
         if step >= len(self._steps):
             return ModelTurn(text="", proposed_calls=(), finish="stop")
         proposed_calls = tuple(
-            ProposedCall(name=call.ask.name, arguments=canonical_json(call.arguments).decode())
+            ProposedCall(name=call.proposed.name, arguments=canonical_json(call.arguments).decode())
             for call in self._steps[step]
         )
         return ModelTurn(text="", proposed_calls=proposed_calls, finish="tool_calls")
@@ -126,7 +126,7 @@ def _reason_against(
         return "from the record: this workspace has no pinned version of the tool"
     if tool.manifest.source == "host":
         return "from the record: the tool runs unconfined"
-    if call.ask.redacted:
+    if call.proposed.redacted:
         return "from the record: an argument held a secret"
     same = then is not None and (then.manifest.digest, then.code) == (tool.manifest.digest, tool.code)
     if not same and not other_version:

@@ -5,7 +5,7 @@ from .incident import IncidentReport, incident_report
 from .reconciliation import reconcile
 from .run_diff import BundleFiles, RunCost, RunDiff, RunDifference, diff_runs, last_good_run
 from .statistics import STATISTICS_EVENTS, ActionStatistics, tool_statistics
-from .timeline import Approval, CallTimeline, Timeline, build_timeline, utc
+from .timeline import Approval, CallTimeline, Timeline, build_timeline, resumed_text, unended_text, utc
 from .verification import verify
 
 __all__ = [
@@ -35,7 +35,9 @@ __all__ = [
     "last_good_run",
     "parse_failure_selector",
     "reconcile",
+    "resumed_text",
     "tool_statistics",
+    "unended_text",
     "utc",
     "verify",
 ]

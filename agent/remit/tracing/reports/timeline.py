@@ -275,6 +275,17 @@ def utc(at: int) -> str:
     return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def resumed_text(timeline: Timeline) -> str:
+    """How often a run was resumed, and by which account: `once, by ann`."""
+    last = timeline.resumed[-1].account
+    return f"once, by {last}" if len(timeline.resumed) == 1 else f"{len(timeline.resumed)} times, last by {last}"
+
+
+def unended_text(*, running: bool) -> str:
+    """The state of an attempt without a recorded end; `running` is True while a process executes the run."""
+    return "still running" if running else "outcome unknown: the process died before it answered"
+
+
 def build_timeline(records: Iterable[Recorded]) -> Timeline:
     """The timeline of one run, from its events alone. Of an erased event only the time is used."""
     builder = _TimelineBuilder()
