@@ -879,7 +879,7 @@ ABLATIONS: Final = (
         name="hidden characters are written out",
         remove=(replaced(hidden_characters, "_replaced", lambda text, *_: text),),
         tests=(
-            "tracing/test_way_out.py::test_a_hidden_character_is_written_by_its_number_and_all_others_stay",
+            "tracing/test_way_out.py::test_a_hidden_character_is_written_as_its_number_and_all_others_stay",
             "tracing/test_way_out.py::test_a_hostile_trace_file_prints_no_raw_control_from_any_field",
         ),
         still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
@@ -887,7 +887,7 @@ ABLATIONS: Final = (
     Ablation(
         name="no cell is a formula",
         remove=(replaced(audit, "_FORMULA", re.compile(r"(\A)([=+@-])")),),
-        tests=("tracing/test_way_out.py::test_no_cell_is_a_formula_wherever_a_spreadsheet_splits",),
+        tests=("tracing/test_way_out.py::test_no_cell_is_a_formula_with_any_separator",),
         still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
     ),
     Ablation(

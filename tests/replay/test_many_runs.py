@@ -26,7 +26,7 @@ PROCESSES = int(os.environ.get("REMIT_PROCESSES", "2"))
 POINTS = int(os.environ.get("REMIT_POINTS", "3"))
 
 
-def test_recorded_runs_are_reproduced_in_any_order_by_processes_at_once(tmp_path: Path) -> None:
+def test_recorded_runs_are_reproduced_in_any_order_by_parallel_processes(tmp_path: Path) -> None:
     """Every process replays every run, each in an order of its own."""
     seeds = range(10_000, 10_000 + RUNS)
     many_runs.at_once(many_runs.record_runs, [(str(tmp_path), seeds[number::PROCESSES]) for number in range(PROCESSES)])

@@ -44,8 +44,8 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
         "export": read_trace(folder / "portable.jsonl"),
     }
     for copy, found in copies.items():
-        said = asyncio.run(replay(found.records, books, tampering=find_tampering(found.faults(), found.chain)))
-        assert said.reproduced, (copy, said.divergences)
+        result = asyncio.run(replay(found.records, books, tampering=find_tampering(found.faults(), found.chain)))
+        assert result.reproduced, (copy, result.divergences)
     assert find_contradictions(trace.records) == []
     assert reconcile(opened.traces, trace.chain).state == "whole"
     rules = dict(session.policy_files(folder))

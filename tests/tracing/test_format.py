@@ -57,7 +57,7 @@ def test_the_golden_traces_of_todays_format_hold_every_kind_of_event() -> None:
     assert READABLE_VERSIONS[-1] == VERSION
 
 
-def test_the_means_that_recorded_the_golden_traces_still_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_script_that_recorded_the_golden_traces_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """So that whoever makes the next format finds it working."""
     monkeypatch.setattr(sys, "path", [*sys.path])  # a scene changes these of its process
     monkeypatch.setenv("LEDGER", "")
@@ -68,7 +68,7 @@ def test_the_means_that_recorded_the_golden_traces_still_does(tmp_path: Path, mo
 
 
 def test_a_format_that_was_released_is_never_recorded_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nor where nobody can tell; a tag that is no version is no release."""
+    """Also without a git repository: it cannot check then. A tag that is not a version is not a release."""
     assert golden.main(tmp_path) == 2  # no repository
     kept = tmp_path / golden.NAME / "a.jsonl"
     kept.parent.mkdir(parents=True)
@@ -91,21 +91,21 @@ def test_a_golden_trace_that_is_forged_diverges(tmp_path: Path, command: Command
     assert old in text
     forged = tmp_path / "forged.jsonl"
     forged.write_text(text.replace(old, new))
-    said = command(tmp_path, "replay", str(forged))
-    assert (said.code, "tampered" in said.out) == (1, True), said.out + said.err
+    done = command(tmp_path, "replay", str(forged))
+    assert (done.code, "tampered" in done.out) == (1, True), done.out + done.err
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("approval-voided", "revoked by user:lea: I misread the amount"),
-        ("approval-voided", "counts no more: "),
-        ("answer-rejected", "the answer does not hold: "),
+        ("approval-voided", "is no longer valid: "),
+        ("answer-rejected", "the answer was rejected: "),
     ],
 )
-def test_what_became_of_an_approval_or_an_answer_is_shown(command: Command, name: str, told: str) -> None:
+def test_a_revoked_or_void_approval_and_a_rejected_answer_are_shown(command: Command, name: str, message: str) -> None:
     """From the file alone, in the waterfall and on the page."""
-    assert told in command(GOLDEN, "trace", "show", str(GOLDEN / "format-1" / f"{name}.jsonl")).out
+    assert message in command(GOLDEN, "trace", "show", str(GOLDEN / "format-1" / f"{name}.jsonl")).out
 
 
 def test_a_file_of_a_later_format_says_which_and_what_to_do(tmp_path: Path, command: Command) -> None:
@@ -113,6 +113,6 @@ def test_a_file_of_a_later_format_says_which_and_what_to_do(tmp_path: Path, comm
     later = tmp_path / "later.jsonl"
     later.write_text(text.replace('"remit.trace","version":"1"', '"remit.trace","version":"9"'))
     for asked in (["trace", "show"], ["trace", "verify"], ["replay"]):
-        said = command(tmp_path, *asked, str(later))
-        assert (said.code, said.out) == (2, "")
-        assert "is of format 9, and this version of Remit reads up to 1: read it with a newer one" in said.err
+        done = command(tmp_path, *asked, str(later))
+        assert (done.code, done.out) == (2, "")
+        assert "has format 9, but this version of Remit reads formats up to 1: use a newer version of Remit" in done.err

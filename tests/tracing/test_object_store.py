@@ -68,7 +68,7 @@ def test_only_its_owner_can_read_an_object(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("digest", ["../../etc/passwd", "sha256:../../x", "sha256:" + "0" * 63, "", "md5:" + "0" * 64])
-def test_what_is_no_digest_never_becomes_a_path(tmp_path: Path, digest: str) -> None:
+def test_a_text_that_is_not_a_digest_never_becomes_a_path(tmp_path: Path, digest: str) -> None:
     """Digests come from trace files."""
     with pytest.raises(UsageError, match="is not the digest of an object"):
         ObjectStore(tmp_path).get(digest)
@@ -81,7 +81,7 @@ def test_a_store_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
         ObjectStore(tmp_path / "objects").put(b"hello")
 
 
-def test_a_rulebook_comes_back_file_by_file(tmp_path: Path) -> None:
+def test_a_bundle_is_read_back_file_by_file(tmp_path: Path) -> None:
     """Two rulebooks share the files that are the same."""
     objects = ObjectStore(tmp_path)
     first, second = objects.put_bundle(FILES), objects.put_bundle(LATER)
@@ -92,7 +92,7 @@ def test_a_rulebook_comes_back_file_by_file(tmp_path: Path) -> None:
         objects.get_bundle(objects.put(b"[1]"))
 
 
-def test_a_portable_file_holds_the_run_and_all_its_rules(trace: Trace, tmp_path: Path) -> None:
+def test_a_portable_file_contains_the_run_and_all_its_rules(trace: Trace, tmp_path: Path) -> None:
     """Nothing else is needed to read it, verify it and load its rules; also binary and empty files."""
     path = tmp_path / "elsewhere" / "incident.jsonl"
     path.parent.mkdir()
@@ -106,14 +106,14 @@ def test_a_portable_file_holds_the_run_and_all_its_rules(trace: Trace, tmp_path:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_portable_file_is_made_again_from_a_portable_file(trace: Trace, tmp_path: Path) -> None:
+def test_a_portable_file_exported_again_is_the_same_file(trace: Trace, tmp_path: Path) -> None:
     """Byte for byte, so that a trace can be handed on."""
     write_portable(trace, tmp_path / "one.jsonl")
     write_portable(read_trace(tmp_path / "one.jsonl"), tmp_path / "two.jsonl")
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 
 
-def test_the_rulebook_is_one_more_span_of_the_same_trace(trace: Trace, tmp_path: Path) -> None:
+def test_the_bundle_is_one_more_span_of_the_same_trace(trace: Trace, tmp_path: Path) -> None:
     """A viewer shows it below the run."""
     write_portable(trace, tmp_path / "one.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "one.jsonl").read_bytes().split(b"\n")[:-1]]
@@ -132,11 +132,11 @@ def test_a_changed_rule_in_a_portable_file_is_refused(trace: Trace, tmp_path: Pa
     write_portable(trace, path)
     packed = base64.b64encode(FILES["policies/tools.lock"])
     path.write_bytes(path.read_bytes().replace(packed, b"!!!!" + packed[4:]))
-    with pytest.raises(WorkspaceError, match="the line is not a whole span"):
+    with pytest.raises(WorkspaceError, match="the line is not a complete span"):
         read_trace(path)
 
 
-def test_a_trace_without_its_rules_can_be_read_and_says_that_it_cannot_be_replayed(
+def test_a_trace_without_its_rules_can_be_read_but_not_replayed(
     trace: Trace, tmp_path: Path
 ) -> None:
     """Not a guess with today's rules."""

@@ -24,7 +24,7 @@ def test_text_of_a_tool_cannot_forge_lines_or_events(tmp_path: Path) -> None:
     assert path.read_bytes().count(b"\n") == len(spans(path))
 
 
-def test_a_torn_last_line_is_named_by_read_and_mended_by_rebuild(tmp_path: Path) -> None:
+def test_a_cut_off_last_line_is_reported_by_read_and_repaired_by_rebuild(tmp_path: Path) -> None:
     """A kill in the middle of a write costs nothing: the journal has it all."""
     records = recorded(a_whole_run())
     path = written(tmp_path, records)
@@ -66,25 +66,25 @@ def test_a_broken_line_is_named_with_file_line_and_fix(tmp_path: Path, case: str
     assert "\n" not in broken.value.problems[0].what
 
 
-def test_a_file_that_is_no_trace_of_one_run_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_the_trace_of_one_run_is_refused(tmp_path: Path) -> None:
     """One sentence that says what the file holds instead."""
     path = tmp_path / "x.jsonl"
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_trace(path)
     path.write_text("")
-    with pytest.raises(UsageError, match="holds no run of Remit"):
+    with pytest.raises(UsageError, match="contains no run of Remit"):
         read_trace(path)
     path.write_text('{"a": 1}\n' * 9)
-    with pytest.raises(WorkspaceError, match=r"no trace file: .*it has no 'resourceSpans'") as other:
+    with pytest.raises(WorkspaceError, match=r"not a trace file: .*it has no 'resourceSpans'") as other:
         read_trace(path)
     assert [(problem.file, problem.line) for problem in other.value.problems] == [(str(path), 1)]
     one = written(tmp_path, recorded(a_whole_run())).read_text()
     path.write_text(one + one.replace(RUN, "f" * 32))
-    with pytest.raises(WorkspaceError, match="there twice, with different content"):
+    with pytest.raises(WorkspaceError, match="occurs twice, with different content"):
         read_trace(path)
 
 
-def test_an_edited_result_is_read_and_found_out(tmp_path: Path) -> None:
+def test_an_edited_result_is_read_and_detected(tmp_path: Path) -> None:
     """An edited file can still be looked at and replayed; it never passes for whole."""
     path = written(tmp_path, recorded(a_whole_run()))
     path.write_bytes(path.read_bytes().replace(b"hello", b"hullo"))
@@ -93,7 +93,7 @@ def test_an_edited_result_is_read_and_found_out(tmp_path: Path) -> None:
     assert [fault.seq for fault in faults] == [7, 9, 11, 24]
 
 
-def test_a_deleted_line_is_found_out(tmp_path: Path) -> None:
+def test_a_deleted_line_is_detected(tmp_path: Path) -> None:
     """A call that is cut out of the file is missed by number."""
     path = written(tmp_path, recorded(a_whole_run()))
     lines = path.read_bytes().split(b"\n")
@@ -101,7 +101,7 @@ def test_a_deleted_line_is_found_out(tmp_path: Path) -> None:
     assert [(fault.seq, fault.kind) for fault in read_trace(path).faults()] == [(3, "missing")]
 
 
-def test_a_collector_may_write_the_same_spans_in_its_own_way(tmp_path: Path) -> None:
+def test_spans_as_a_collector_writes_them_are_read(tmp_path: Path) -> None:
     """Many spans a line, numbers as numbers, ids in capitals: the same run."""
     records = recorded(a_whole_run())
     path = written(tmp_path, records)

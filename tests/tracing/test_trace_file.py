@@ -57,7 +57,7 @@ def tree(path: Path) -> list[str]:
     return ["  " * depth(span["spanId"]) + span["name"] for span in found]
 
 
-def test_the_spans_of_a_run_tell_its_story(tmp_path: Path) -> None:
+def test_the_spans_of_a_run_are_one_tree_of_turns_calls_decisions_and_attempts(tmp_path: Path) -> None:
     """One tree: the run, its turns, its calls with denied ones, and what came of each."""
     assert tree(written(tmp_path, recorded(a_whole_run()))) == [
         "invoke_agent triage",
@@ -87,9 +87,9 @@ def test_a_denied_call_has_a_span_with_its_code_and_its_rule(tmp_path: Path) -> 
     """Instrumentations that wrap the tool never see a denied call; this one must."""
     found = spans(written(tmp_path, recorded(a_whole_run())))
     denied = next(span for span in found if span["status"].get("message") == "no rule allows it")
-    told = attributes(denied)
+    values = attributes(denied)
     assert denied["status"]["code"] == 2
-    assert (told["error.type"], told["remit.verdict"], told["gen_ai.tool.name"]) == (
+    assert (values["error.type"], values["remit.verdict"], values["gen_ai.tool.name"]) == (
         "policy_denied",
         "deny",
         "service.restart",
@@ -114,7 +114,7 @@ def test_the_file_is_valid_otlp(tmp_path: Path) -> None:
         assert parsed.start_time_unix_nano <= parsed.end_time_unix_nano
 
 
-def test_every_attribute_is_registered_or_ours(tmp_path: Path) -> None:
+def test_every_attribute_is_registered_or_in_the_namespace_of_remit(tmp_path: Path) -> None:
     """Names and types by the OpenTelemetry registry, or below `remit.` and `gen_ai.`."""
     file = CORPORA / "semconv_1_41.json"
     registered = json.loads(file.read_text())["attributes"] if file.exists() else REGISTERED
@@ -146,7 +146,7 @@ REGISTERED = {
 
 @settings(max_examples=60, deadline=None)
 @given(events=runs())
-def test_the_file_holds_the_run_event_for_event(
+def test_the_file_contains_the_run_event_for_event(
     events: list[AnyEvent], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """What is read from the file is what was recorded, its chain included, whether or not the run ended."""
@@ -182,7 +182,7 @@ def test_a_file_rebuilt_from_the_events_is_the_file_that_was_written_live(
     assert [file.name for file in folder.iterdir()] == [f"{RUN}.jsonl"]
 
 
-def test_journal_file_and_journal_again_are_the_same(tmp_path: Path) -> None:
+def test_trace_file_and_journal_contain_the_same_events_and_chain(tmp_path: Path) -> None:
     """The copy can stand for the original: event for event, and in its chain."""
     with Journal(tmp_path / "journal.db") as journal:
         file = TraceFile(tmp_path, RUN, journal)
@@ -206,7 +206,7 @@ def test_events_that_another_process_recorded_are_fetched(tmp_path: Path) -> Non
     assert list(read_trace(file.path).records) == seen
 
 
-def test_spans_that_have_not_ended_are_marked(tmp_path: Path) -> None:
+def test_unfinished_spans_are_marked(tmp_path: Path) -> None:
     """A run that was stopped in the middle shows what was under way."""
     events = [started(), *turn(0), decided(0, 0, "ask"), requested(0, 0), decided(0, 1), intended(0, 1)]
     marked = {
@@ -229,7 +229,7 @@ def test_an_approval_that_comes_too_late_is_not_lost(tmp_path: Path) -> None:
     assert list(read_trace(written(tmp_path, records)).records) == records
 
 
-def test_a_long_run_keeps_only_what_is_open(tmp_path: Path) -> None:
+def test_a_long_run_keeps_only_open_spans_in_memory(tmp_path: Path) -> None:
     """A thousand steps need no more memory than one."""
     growing = Spans(RUN)
     events: list[AnyEvent] = [started()]
@@ -329,7 +329,7 @@ def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["../../etc/cron.d/x", "workspace", "", "A" * 32, "0" * 31, "0" * 32 + "\n"])
-def test_what_is_no_run_id_never_becomes_a_path(tmp_path: Path, run: str) -> None:
+def test_a_text_that_is_not_a_run_id_never_becomes_a_path(tmp_path: Path, run: str) -> None:
     """Ids come from command lines and files."""
     with pytest.raises(UsageError, match="is not a run id"):
         TraceFile(tmp_path, run)
@@ -340,7 +340,7 @@ import resource, sys
 from pathlib import Path
 from remit.journal.hash_chain import link
 from remit.core.errors import RunEnded
-from remit.core.events import ModelAsked, ModelFailed
+from remit.core.events import ModelFailed
 from remit.tracing import TraceFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 file = TraceFile(Path(sys.argv[1]), sys.argv[2])

@@ -28,8 +28,8 @@ def test_every_decision_is_exported_with_its_rules_approvals_and_outcome(play: P
     (requested,) = played.ended.waiting
     approval.grant_approval(run.Record(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
     asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
-    said = remit("trace", "list", "--decisions", "--format", "jsonl", cwd=played.folder)
-    found = [json.loads(line) for line in said.out.splitlines()]
+    done = remit("trace", "list", "--decisions", "--format", "jsonl", cwd=played.folder)
+    found = [json.loads(line) for line in done.out.splitlines()]
     assert [(one["step"], one["round"], one["verdict"], one["outcome"]) for one in found] == [
         (0, 0, "allow", "ok"),
         (1, 0, "ask", ""),

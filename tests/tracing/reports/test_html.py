@@ -48,7 +48,7 @@ def hostile() -> IncidentReport:
     )
 
 
-def test_what_was_said_is_text_on_the_page_and_loads_nothing() -> None:
+def test_texts_on_the_page_are_never_markup_and_load_nothing() -> None:
     """Escaped everywhere; and no address, file or script but the page's own is in it."""
     text = render_page(hostile())
     assert text.count("<script") == text.count("</script>") == 1
@@ -59,11 +59,11 @@ def test_what_was_said_is_text_on_the_page_and_loads_nothing() -> None:
     assert "\\u{202e}" in text
 
 
-def test_the_page_says_what_the_terminal_says(play: Play, command: Command, tmp_path: Path) -> None:
+def test_the_page_shows_what_the_terminal_shows(play: Play, command: Command, tmp_path: Path) -> None:
     played = play([turn(ledger__look={"name": "gone"}), turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     file = tmp_path / "incident.html"
-    said = command(played.folder, "trace", "show", played.ended.run, "--html", str(file))
-    assert (said.code, said.out) == (0, f"wrote {file}\n")
+    done = command(played.folder, "trace", "show", played.ended.run, "--html", str(file))
+    assert (done.code, done.out) == (0, f"wrote {file}\n")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     text, shown = file.read_text(), command(played.folder, "trace", "show", played.ended.run).out
     for part in (
@@ -78,9 +78,9 @@ def test_the_page_says_what_the_terminal_says(play: Play, command: Command, tmp_
 
 def test_a_page_that_cannot_be_written_is_one_error(play: Play, command: Command) -> None:
     played = play([DONE])
-    said = command(played.folder, "trace", "show", played.ended.run, "--html", "nowhere/x.html")
-    assert (said.code, said.out) == (2, "")
-    assert "cannot be written" in said.err
+    done = command(played.folder, "trace", "show", played.ended.run, "--html", "nowhere/x.html")
+    assert (done.code, done.out) == (2, "")
+    assert "cannot be written" in done.err
 
 
 @pytest.fixture
