@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and what a forged one can do."""
+"""A checkpoint contains no text of the run, and a forged checkpoint executes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random runs, killed and resumed, held, granted, rejected, expired, cut, refused: each is reproduced, from every copy of it."""
+"""Random runs (killed, resumed, held, approved, rejected, expired, refused) are reproduced from every copy of the record."""
 
 from __future__ import annotations
 

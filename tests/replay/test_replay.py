@@ -1,4 +1,4 @@
-"""Replay: each way to leave a record is told apart and shown, live reads read and nothing else, and bisect finds the commit."""
+"""Replay: each kind of divergence is named and shown, live reads execute only reads, and git bisect finds the commit."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def whole(play: Play) -> Played:
 
 
 def again(played: Played, events: Sequence[AnyEvent] | None = None, what_if: WhatIf | None = None) -> Divergence | None:
-    """The first divergence of the run, or of one that somebody sealed anew from other events."""
+    """The first divergence of the run, or of a run sealed again from other events."""
     trace = open_trace(played.opened.traces, played.opened.journal, played.ended.run)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     records: Sequence[Recorded] = trace.records
@@ -68,7 +68,7 @@ def again(played: Played, events: Sequence[AnyEvent] | None = None, what_if: Wha
 
 
 def edited(played: Played, change: Callable[[AnyEvent], AnyEvent | None]) -> list[AnyEvent]:
-    """The run's events after somebody changed or removed some."""
+    """The run's events, with some changed or removed."""
     events = [item.event for item in played.records]
     return [now for event in events if event is not None and (now := change(event)) is not None]
 
@@ -113,7 +113,7 @@ def test_another_decision_is_a_divergence_that_names_its_rule(whole: Played) -> 
 
 
 def test_a_different_input_of_the_model_is_shown_as_a_diff_of_what_it_reads(whole: Played) -> None:
-    """A digest against a digest would say nothing."""
+    """A diff of two digests would not help a person."""
     changes = changed(RunStarted, prompt="Keep quiet.\n")
     found = again(whole, [*edited(whole, changes)][:1] + edited(whole, lambda event: event)[1:])
     assert found is not None
@@ -126,7 +126,7 @@ def test_a_different_input_of_the_model_is_shown_as_a_diff_of_what_it_reads(whol
 
 
 def test_another_call_from_the_same_model_text_is_a_request_divergence(whole: Played) -> None:
-    """A tool's new version touches something else."""
+    """The new version of the tool touches another resource."""
     touched = 'it cannot be undone"\ntouches = ["use account:{name}"]'
     found = again(whole, what_if=with_tool(whole, touched, touched.replace("account:{name}", "vault:{name}")))
     assert found is not None
@@ -143,9 +143,7 @@ def test_a_result_that_does_not_fit_the_schema_of_another_version_is_a_result_di
     found = again(whole, what_if=with_tool(whole, "Read an account", "Read an account"))
     assert found is not None
     assert (found.kind, found.step, found.index) == ("result", 0, 0)
-    assert found.what.startswith(
-        "attempt 1: was ok; now invalid_output: the result is not what its schema promises"
-    )
+    assert found.what.startswith("attempt 1: was ok; now invalid_output: the result is not what its schema promises")
     assert '"code": "invalid_output",' in sides(found)[1]
 
 
@@ -159,7 +157,10 @@ def test_labels_that_another_version_adds_are_a_result_divergence(whole: Played)
 def test_a_changed_tool_specification_is_a_model_input_divergence(whole: Played) -> None:
     found = again(whole, what_if=with_tool(whole, "Read an account", "Look an account up"))
     assert found is not None
-    assert (found.kind, found.what) == ("model_input", "the specification of ledger.look that the model reads is different now")
+    assert (found.kind, found.what) == (
+        "model_input",
+        "the specification of ledger.look that the model reads is different now",
+    )
     assert sides(found)[1] == ['"description": "Look an account up. Read an account.",']
 
 
@@ -169,11 +170,14 @@ def test_a_removed_action_is_a_model_input_divergence(whole: Played) -> None:
         what_if=with_tool(whole, TOOL[TOOL.index("[actions.look]") : TOOL.index("[actions.pay]")], "\n"),
     )
     assert found is not None
-    assert (found.kind, found.what) == ("model_input", "the specification of ledger.look that the model reads is different now")
+    assert (found.kind, found.what) == (
+        "model_input",
+        "the specification of ledger.look that the model reads is different now",
+    )
 
 
 def test_each_other_difference_has_its_own_kind_and_diff(whole: Played) -> None:
-    """Whoever can seal a record anew can change anything in it; each change is found where it first matters."""
+    """An attacker who can seal a record again can change anything in it; each change is found where it first has an effect."""
     other = Failed.model_validate({"error": {"code": "timeout", "message": "late"}})
     same = edited(whole, lambda event: event)
     first = [at for at, event in enumerate(same) if event.type.startswith("attempt.") and event.step == 0]
@@ -264,7 +268,7 @@ def test_live_reads_repeat_the_reads_and_nothing_else(read_once: tuple[Path, str
 
 
 def test_live_reads_are_decided_by_todays_rules_and_pins(read_once: tuple[Path, str], command: Command) -> None:
-    """A record, wherever it comes from, opens nothing that today's rules and reviews do not."""
+    """A record can come from anyone; it gives no access that today's rules and pins do not give."""
     session, run = read_once
     rules = session / "policies" / "rules.csv"
     rules.write_text(rules.read_text() + "\n# Closed\np, agent:triage, files.read, file:runbooks/**, True, deny\n")
@@ -278,7 +282,10 @@ def test_live_reads_are_decided_by_todays_rules_and_pins(read_once: tuple[Path, 
     assert done.json["live_reads"] == {
         "run": "",
         "read": 0,
-        "kept": {"from the record: this workspace has no pinned version of the tool": 1, "from the record: the call has an effect": 1},
+        "kept": {
+            "from the record: this workspace has no pinned version of the tool": 1,
+            "from the record: the call has an effect": 1,
+        },
     }
 
 
@@ -287,28 +294,26 @@ def test_another_version_of_a_tool_runs_only_if_the_user_asks_for_it(
 ) -> None:
     session, run = read_once
     main = session / "tools" / "files" / "main.py"
-    main.write_text(main.read_text().replace('"".join(page)', '"mended " + "".join(page)'))
-    assert "mended" in main.read_text()
+    main.write_text(main.read_text().replace('"".join(page)', '"fixed " + "".join(page)'))
+    assert "fixed " in main.read_text()
     assert command(session, "tool", "pin", "files").code == 0
     kept = command(session, "replay", run, "--live-reads", "--json").json["live_reads"]["kept"]
     assert any("another version" in why for why in kept)
     done = command(session, "replay", run, "--tools", ".", "--live-reads")
     assert "result: files.read file:runbooks/a.md returns a different result now" in done.out
-    assert '+    "text": "mended as it was' in done.out
+    assert '+    "text": "fixed as it was' in done.out
     assert command(session, "replay", run, "--tools", "/", "--live-reads").code == 2
 
 
-def test_a_failure_that_is_fixed_outside_the_rules_is_fixed_with_live_reads(
-    session: Path, command: Command
-) -> None:
+def test_a_failure_that_is_fixed_outside_the_rules_is_fixed_with_live_reads(session: Path, command: Command) -> None:
     (session / "agent/triage/script.yaml").write_text(json.dumps({"turns": [SCRIPT["turns"][0], {"say": "done"}]}))
     run = "00000000000000000000000000000fee"
     assert command(session, "run", "triage", "look", "--run-id", run).code == 0
     ask = ["replay", run, "--live-reads", "--fixed", "code=tool_failed:files.read"]
-    assert command(session, *ask).out.startswith("not gone: code=tool_failed:files.read still, at step 0.0")
+    assert command(session, *ask).out.startswith("not fixed: code=tool_failed:files.read still occurs at step 0.0")
     (session / "work" / "triage" / run / "runbooks" / "a.md").write_text("here it is\n")
     done = command(session, *ask)
-    assert (done.code, done.out) == (0, "gone: nothing ends with code=tool_failed:files.read now\n")
+    assert (done.code, done.out) == (0, "fixed: code=tool_failed:files.read no longer occurs\n")
 
 
 def test_host_tools_are_never_run_by_a_replay(whole: Played, command: Command) -> None:
@@ -324,7 +329,7 @@ def test_host_tools_are_never_run_by_a_replay(whole: Played, command: Command) -
 def test_git_bisect_finds_the_commit_that_changed_a_decision(
     clerk: Callable[..., Path], play: Play, tmp_path: Path
 ) -> None:
-    """The recipe of traces/README.md, to the letter."""
+    """Runs the command of traces/README.md as it is written there."""
     recipe = next(
         line.removeprefix("$ ").split("  #")[0]
         for line in (starter_folder() / "traces" / "README.md").read_text().splitlines()

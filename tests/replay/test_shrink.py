@@ -1,4 +1,4 @@
-"""Shrink: the smallest run that still fails the same way, and the test that it becomes."""
+"""Shrink: the smallest run that still fails in the same way, and the test that is written for it."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from remit.workspace.bundle import open_bundle
 from support.runs import DONE, Command, turn
 
 RULE = """
-# Whoever has read an account and booked does not pay late
+# After a look and a booking, late is not paid
 p, agent:clerk, ledger.pay, account:late, 'seen' in labels and calls('ledger.book') >= 1, deny
 """
-MENDED = RULE.replace("account:late, 'seen' in labels and", "account:late, 'secret' in labels and")
+FIXED_RULE = RULE.replace("account:late, 'seen' in labels and", "account:late, 'secret' in labels and")
 LATE = {"ledger__pay": {"name": "late", "amount": 1}}
 KEEP = "code=policy_denied:ledger.pay:account:late"
 
@@ -58,7 +58,7 @@ def smallest(folder: Path, keep: str, rule: str = RULE) -> tuple[Recorded, ...]:
 def test_a_failing_run_of_sixty_steps_is_reduced_to_its_three_causes_and_a_test(
     clerk: Callable[..., Path], command: Command
 ) -> None:
-    """The written test fails under the rules that caused it, and passes once they are mended."""
+    """The written test fails under the rules that caused the failure, and passes after they are fixed."""
     patient = "tries = 100\nretries = 100\ndenials = 100"
     folder = clerk(sixty_steps(), steps=70, calls=200, budget=patient)
     opened, name = played(folder)
@@ -84,15 +84,15 @@ def test_a_failing_run_of_sixty_steps_is_reduced_to_its_three_causes_and_a_test(
     test = [sys.executable, "-c", code, str(folder / "tests" / "test_late.py")]
     before = subprocess.run(test, capture_output=True, text=True, timeout=120, check=False)
     assert before.returncode == 1
-    assert f"not gone: {KEEP} still, at step 2.0" in before.stderr
+    assert f"not fixed: {KEEP} still occurs at step 2.0" in before.stderr
     rules = folder / "policies" / "rules.csv"
-    rules.write_text(rules.read_text().replace(RULE, MENDED))
+    rules.write_text(rules.read_text().replace(RULE, FIXED_RULE))
     after = subprocess.run(test, capture_output=True, text=True, timeout=120, check=False)
     assert after.returncode == 0, after.stderr
 
 
 def test_only_the_parts_that_the_failure_needs_are_kept(clerk: Callable[..., Path]) -> None:
-    """An approval is needed to get where it fails, so it is kept; the call beside it is not."""
+    """The failure needs an approval, so the approval is kept; the call beside it is not."""
     turns = [
         turn(ledger__look={"name": "ann"}, ledger__pay={"name": "ann", "amount": 500}),
         turn(ledger__pay={"name": "ben", "amount": 500}),
@@ -162,10 +162,8 @@ def test_a_forged_record_is_not_shrunk(clerk: Callable[..., Path], command: Comm
     assert "integrity check failed" in done.err
 
 
-def test_a_failure_that_cannot_be_determined_is_not_called_fixed(
-    clerk: Callable[..., Path], command: Command
-) -> None:
-    """Other rules let an earlier call through that was refused: what would have followed is not recorded."""
+def test_a_failure_that_cannot_be_determined_is_not_called_fixed(clerk: Callable[..., Path], command: Command) -> None:
+    """Other rules allow an earlier call that was refused, so later events are not recorded."""
     turns = [turn(ledger__pay={"name": "vault", "amount": 1}), turn(ledger__look={"name": "gone"})]
     folder = clerk(turns)
     _, name = played(folder)

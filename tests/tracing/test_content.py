@@ -1,4 +1,4 @@
-"""Content off at record time: what was said is on no disk; the run does the same, can be read, and says that it cannot replay."""
+"""Content off: no text of the run is on disk. The run does the same, can be read, and says that it cannot be replayed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ APPROVALS = [{"action": "ledger.pay", "approver": "user:lea", "role": "role:lead
 
 @pytest.fixture
 def quiet(clerk: Callable[..., Path]) -> Callable[..., Path]:
-    """Writes the counting house, with content off."""
+    """Writes the ledger workspace, with content off."""
 
     def write(*args: object, **options: object) -> Path:
         folder = clerk(*args, **options)
@@ -61,14 +61,14 @@ def start(folder: Path, *, wait: float = 0.0) -> tuple[session.WorkspaceSession,
 def test_with_content_off_no_text_is_on_disk_and_the_run_does_the_same(
     quiet: Callable[..., Path], play: Play, command: Command
 ) -> None:
-    """Rules that read arguments, labels and approvals decide as ever; the answer still reaches who asked."""
+    """Rules that read arguments, labels and approvals decide as before; the user still gets the answer."""
     folder = quiet(TURNS, approvals=APPROVALS)
     opened, ended = start(folder)
     assert ended.finished is not None
     assert ended.finished.answer == f"done, {WORD}"
     opened.journal.close()
     for path in (folder / "traces").rglob("*"):
-        if path.is_file() and path.parent.name != "objects":  # the rulebook holds the prompt, and no word of the run
+        if path.is_file() and path.parent.name != "objects":  # objects hold the prompt, but no text of the run
             assert WORD.encode() not in path.read_bytes(), path
     trace = open_trace(opened.traces, session.open_session(folder).journal, ended.run)
     loud = play(TURNS, approvals=APPROVALS)
@@ -89,7 +89,7 @@ def test_list_and_show_say_that_the_content_was_withheld(quiet: Callable[..., Pa
         done = command(folder, *args)
         assert done.code == 2
         assert "the content of the run was withheld: it can be read, not replayed" in done.err
-    assert "remit replay" not in shown.split("\nnext\n")[1]
+    assert "remit replay" not in shown.split("\nnext commands\n")[1]
 
 
 def test_with_content_off_an_approver_still_sees_the_call_and_the_run_continues(quiet: Callable[..., Path]) -> None:
@@ -108,7 +108,7 @@ def test_with_content_off_an_approver_still_sees_the_call_and_the_run_continues(
                 for requested in approval.waiting_approvals(record):
                     assert "ben" in requested.summary
                     approved = approval.Approval(approver="user:lea", role="role:lead", account="t")
-                    with suppress(Refusal):  # said already, and not yet heard
+                    with suppress(Refusal):  # approved already; the run has not read it yet
                         approval.grant_approval(
                             record, requested, approved, roles_of=opened.policy.roles_of, now=time.time_ns()
                         )
@@ -119,7 +119,9 @@ def test_with_content_off_an_approver_still_sees_the_call_and_the_run_continues(
     assert ended.finished.outcome == "completed"
 
 
-def test_with_content_off_a_run_without_approval_ends_because_no_process_can_resume_it(quiet: Callable[..., Path]) -> None:
+def test_with_content_off_a_run_without_approval_ends_because_no_process_can_resume_it(
+    quiet: Callable[..., Path],
+) -> None:
     folder = quiet([*TURNS[2:3], DONE])
     opened, ended = start(folder)
     assert ended.finished is not None

@@ -1,4 +1,4 @@
-"""Export: what the standard variables send to a backend, and that no run waits for it or fails by it."""
+"""Export: what the standard variables send to a backend; a run never waits for it and never fails because of it."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_dead_collector_fails_no_run(monkeypatch: pytest.MonkeyPatch, caplog: 
 
 
 def test_texts_are_exported_only_if_the_operator_enables_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The conventions' switch decides; the file always holds everything."""
+    """The switch of the GenAI conventions decides; the trace file always has all texts."""
     quiet = repr([(span.attributes, span.events, span.status.description) for span in exported().get_finished_spans()])
     assert "hello" not in quiet
     assert "no rule allows it" not in quiet
@@ -136,7 +136,7 @@ def test_spans_that_have_not_ended_are_sent_when_the_process_ends() -> None:
 
 
 def test_a_resumed_run_is_exported_as_a_new_trace_linked_to_the_first(play: Play) -> None:
-    """The first trace has the run's id; a later process sends its own part, and says what it belongs to."""
+    """The first trace has the run's id; a later process sends a new trace with a link to it."""
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     first = played.records
     record = Record(played.opened.journal, played.ended.run)
@@ -168,7 +168,7 @@ def test_a_resumed_run_is_exported_as_a_new_trace_linked_to_the_first(play: Play
 def test_a_collector_that_never_answers_slows_no_call_and_lost_spans_are_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every event is seen while nothing was answered yet; the end waits a bounded time, and says what is missing."""
+    """Every event is added while the collector does not answer; closing waits a limited time, and lost spans are counted."""
     monkeypatch.setattr("remit.tracing.otel_spans.CLOSING_S", 0.2)
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")

@@ -1,4 +1,4 @@
-"""The format of a trace file: every version that was ever written can be read and replayed, and a later one says so."""
+"""The format of trace files: every released format can be read and replayed; a newer format is refused with a message."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def goldens(version: str) -> list[Path]:
 
 @pytest.mark.parametrize("version", READABLE_VERSIONS)
 def test_every_format_that_was_ever_written_still_reads_verifies_and_replays(version: str) -> None:
-    """These files were written by the version of Remit that made their format (`golden.py`), and once released, never again."""
+    """The files were written by the version of Remit that made their format (`golden.py`). Released files never change."""
     assert goldens(version)
     for path in goldens(version):
         trace = read_trace(path)
@@ -50,15 +50,17 @@ def test_every_format_that_was_ever_written_still_reads_verifies_and_replays(ver
 
 
 def test_the_golden_traces_of_todays_format_hold_every_kind_of_event() -> None:
-    """So that whoever adds a kind, or changes one, meets a file that was written before."""
+    """So a change of an event type is tested against a file that was written before the change."""
     written = {item.type for path in goldens(VERSION) for item in read_trace(path).records}
     kinds = {kind.model_fields["type"].default for kind in get_args(get_args(AnyEvent)[0])}
     assert written == kinds - OF_WORKSPACE
     assert READABLE_VERSIONS[-1] == VERSION
 
 
-def test_the_script_that_recorded_the_golden_traces_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that whoever makes the next format finds it working."""
+def test_the_script_that_recorded_the_golden_traces_still_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the script still works when the next format needs it."""
     monkeypatch.setattr(sys, "path", [*sys.path])  # a scene changes these of its process
     monkeypatch.setenv("LEDGER", "")
     monkeypatch.delitem(sys.modules, "ledger_host", raising=False)
@@ -104,7 +106,7 @@ def test_a_golden_trace_that_is_forged_diverges(tmp_path: Path, command: Command
     ],
 )
 def test_a_revoked_or_void_approval_and_a_rejected_answer_are_shown(command: Command, name: str, message: str) -> None:
-    """From the file alone, in the waterfall and on the page."""
+    """From the file alone, in the timeline and on the page."""
     assert message in command(GOLDEN, "trace", "show", str(GOLDEN / "format-1" / f"{name}.jsonl")).out
 
 

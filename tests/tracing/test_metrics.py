@@ -1,4 +1,4 @@
-"""Metrics: what dashboards and alerts are made of, from events alone, with names that the conventions know."""
+"""Metrics are computed from events alone, and their names follow the conventions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def points(reader: InMemoryMetricReader) -> Iterator[tuple[str, dict[str, Any], 
 
 
 def disputed(event: Any) -> Any:
-    """The denied call of the run, as one that Casbin denied and Remit's matcher did not."""
+    """The denied call of the run, changed to one that only Casbin denies."""
     if not isinstance(event, CallDecided) or event.decision is None or event.decision.verdict != "deny":
         return event
     return event.model_copy(update={"decision": event.decision.model_copy(update={"reason": "engines_disagree"})})
@@ -50,7 +50,7 @@ def disputed(event: Any) -> Any:
 
 @pytest.fixture
 def sent() -> list[tuple[str, dict[str, Any], Any]]:
-    """The numbers of one run with one of everything."""
+    """The metrics of one run with one event of every kind."""
     reader = InMemoryMetricReader()
     export = Export(None, Meter({}, reader))
     for item in recorded(map(disputed, a_whole_run())):
@@ -82,7 +82,9 @@ def test_calls_runs_tokens_and_time_are_counted(sent: list[tuple[str, dict[str, 
     assert ok == pytest.approx(0.008)
 
 
-def test_every_metric_name_is_from_the_conventions_or_starts_with_remit(sent: list[tuple[str, dict[str, Any], Any]]) -> None:
+def test_every_metric_name_is_from_the_conventions_or_starts_with_remit(
+    sent: list[tuple[str, dict[str, Any], Any]],
+) -> None:
     file = CORPORA / "semconv_1_41.json"
     registered = json.loads(file.read_text())["attributes"] if file.exists() else {"error.type": {"deprecated": None}}
     assert {name for name, _, _ in sent} == set(INSTRUMENTS)

@@ -1,4 +1,4 @@
-"""The rules a run stood on: kept by digest, packed into one file, and checked when they come back."""
+"""The rules of a run: stored by digest, exported into one file, and checked when they are read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LATER = {**FILES, "policies/rules.csv": b"p, agent:triage, files.*, **, , allow\
 
 @pytest.fixture
 def trace(tmp_path: Path) -> Trace:
-    """A run that went on under other rules, in a workspace with its objects."""
+    """A run that was resumed under other rules, in a workspace with its objects."""
     folder = tmp_path / "traces"
     objects = ObjectStore(folder / "objects")
     first, second = objects.put_bundle(FILES), objects.put_bundle(LATER)
@@ -69,7 +69,7 @@ def test_only_its_owner_can_read_an_object(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("digest", ["../../etc/passwd", "sha256:../../x", "sha256:" + "0" * 63, "", "md5:" + "0" * 64])
 def test_a_text_that_is_not_a_digest_never_becomes_a_path(tmp_path: Path, digest: str) -> None:
-    """Digests come from trace files."""
+    """A digest can come from a trace file of anyone."""
     with pytest.raises(UsageError, match="is not the digest of an object"):
         ObjectStore(tmp_path).get(digest)
 
@@ -82,7 +82,7 @@ def test_a_store_that_cannot_be_written_ends_the_run(tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_read_back_file_by_file(tmp_path: Path) -> None:
-    """Two rulebooks share the files that are the same."""
+    """Two bundles share their equal files."""
     objects = ObjectStore(tmp_path)
     first, second = objects.put_bundle(FILES), objects.put_bundle(LATER)
     assert objects.get_bundle(first) == FILES
@@ -118,12 +118,12 @@ def test_the_bundle_is_one_more_span_of_the_same_trace(trace: Trace, tmp_path: P
     write_portable(trace, tmp_path / "one.jsonl")
     lines = [json.loads(line) for line in (tmp_path / "one.jsonl").read_bytes().split(b"\n")[:-1]]
     found = [line["resourceSpans"][0]["scopeSpans"][0]["spans"][0] for line in lines]
-    assert [span["name"] for span in found].count("remit.rulebook") == 1
+    assert [span["name"] for span in found].count("remit.bundle") == 1
     assert (found[-1]["traceId"], found[-1]["parentSpanId"]) == (RUN, found[0]["spanId"])
 
 
 def test_a_changed_rule_in_a_portable_file_is_refused(trace: Trace, tmp_path: Path) -> None:
-    """A replay under other rules than the recorded ones must be asked for, never smuggled in."""
+    """A replay uses other rules than the recorded ones only if the user asks for it."""
     path = tmp_path / "one.jsonl"
     write_portable(trace, path)
     path.write_bytes(path.read_bytes().replace(b"files.*", b"files.r"))
@@ -136,10 +136,8 @@ def test_a_changed_rule_in_a_portable_file_is_refused(trace: Trace, tmp_path: Pa
         read_trace(path)
 
 
-def test_a_trace_without_its_rules_can_be_read_but_not_replayed(
-    trace: Trace, tmp_path: Path
-) -> None:
-    """Not a guess with today's rules."""
+def test_a_trace_without_its_rules_can_be_read_but_not_replayed(trace: Trace, tmp_path: Path) -> None:
+    """It is not replayed with today's rules instead."""
     write_portable(trace, tmp_path / "one.jsonl")
     lines = (tmp_path / "one.jsonl").read_bytes().split(b"\n")
     (tmp_path / "two.jsonl").write_bytes(b"\n".join(lines[:-2]) + b"\n")

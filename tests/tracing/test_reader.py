@@ -1,4 +1,4 @@
-"""Reading a trace: what is whole is read as it was, what is broken is named, what was changed is found out."""
+"""Reading a trace: an intact file is read as recorded, damage is named, changes are detected."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from support.events import RUN, a_whole_run, decided, ended, recorded, spans, st
 
 
 def test_text_of_a_tool_cannot_forge_lines_or_events(tmp_path: Path) -> None:
-    """Whatever characters it holds, it is text in one field of one line."""
+    """With any characters in it, it stays text in one field of one line."""
     honest = written(tmp_path / "a", recorded(a_whole_run())).read_bytes().split(b"\n")[0].decode()
     forged = f'\n{honest}\n\u2028{honest}\u2029\x85\x0b\x0c\r\n"}}]}}]}}]}}\n{honest}'
     events = [started(task="quiet"), *turn(0), decided(0, 0), ended(0, 0, value=forged), succeeded(0, 0, value=forged)]
@@ -25,7 +25,7 @@ def test_text_of_a_tool_cannot_forge_lines_or_events(tmp_path: Path) -> None:
 
 
 def test_a_cut_off_last_line_is_reported_by_read_and_repaired_by_rebuild(tmp_path: Path) -> None:
-    """A kill in the middle of a write costs nothing: the journal has it all."""
+    """A killed process loses nothing: the journal has every event."""
     records = recorded(a_whole_run())
     path = written(tmp_path, records)
     whole = path.read_bytes()
@@ -38,7 +38,7 @@ def test_a_cut_off_last_line_is_reported_by_read_and_repaired_by_rebuild(tmp_pat
     assert path.read_bytes() == whole
 
 
-SPOILT: dict[str, Callable[[str], str]] = {
+DAMAGED: dict[str, Callable[[str], str]] = {
     "no JSON": lambda line: "{",
     "a list": lambda line: "[1]",
     "no spans": lambda line: '{"resourceSpans": [{}]}',
@@ -52,12 +52,12 @@ SPOILT: dict[str, Callable[[str], str]] = {
 }
 
 
-@pytest.mark.parametrize("case", SPOILT)
+@pytest.mark.parametrize("case", DAMAGED)
 def test_a_broken_line_is_named_with_file_line_and_fix(tmp_path: Path, case: str) -> None:
-    """Traces come from elsewhere: each bad line is one clear problem, and nothing is guessed."""
+    """A trace can come from anyone: each damaged line is one problem with file, line and fix."""
     path = written(tmp_path, recorded(a_whole_run()))
     lines = path.read_text().split("\n")
-    lines.insert(2, SPOILT[case](lines[1]))
+    lines.insert(2, DAMAGED[case](lines[1]))
     path.write_bytes("\n".join(lines).encode("utf-8", "surrogateescape"))
     with pytest.raises(WorkspaceError) as broken:
         read_trace(path)
@@ -67,7 +67,7 @@ def test_a_broken_line_is_named_with_file_line_and_fix(tmp_path: Path, case: str
 
 
 def test_a_file_that_is_not_the_trace_of_one_run_is_refused(tmp_path: Path) -> None:
-    """One sentence that says what the file holds instead."""
+    """The message says what the file contains instead."""
     path = tmp_path / "x.jsonl"
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         read_trace(path)
@@ -85,7 +85,7 @@ def test_a_file_that_is_not_the_trace_of_one_run_is_refused(tmp_path: Path) -> N
 
 
 def test_an_edited_result_is_read_and_detected(tmp_path: Path) -> None:
-    """An edited file can still be looked at and replayed; it never passes for whole."""
+    """An edited file can still be read and replayed, but its faults are reported."""
     path = written(tmp_path, recorded(a_whole_run()))
     path.write_bytes(path.read_bytes().replace(b"hello", b"hullo"))
     faults = read_trace(path).faults()
@@ -94,7 +94,7 @@ def test_an_edited_result_is_read_and_detected(tmp_path: Path) -> None:
 
 
 def test_a_deleted_line_is_detected(tmp_path: Path) -> None:
-    """A call that is cut out of the file is missed by number."""
+    """A call that is cut out of the file is reported by its event number."""
     path = written(tmp_path, recorded(a_whole_run()))
     lines = path.read_bytes().split(b"\n")
     path.write_bytes(b"\n".join([*lines[:3], *lines[4:]]))

@@ -1,4 +1,4 @@
-"""The trace file: the run whole, in a format that others read, whatever the environment says."""
+"""The trace file contains the complete run in a standard format, independent of the environment."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def attributes(span: dict[str, Any]) -> dict[str, Any]:
 
 
 def tree(path: Path) -> list[str]:
-    """Names, indented by how deep they hang."""
+    """The names of the spans, indented by depth."""
     found = spans(path)
     parents = {span["spanId"]: span.get("parentSpanId") for span in found}
 
@@ -58,7 +58,7 @@ def tree(path: Path) -> list[str]:
 
 
 def test_the_spans_of_a_run_are_one_tree_of_turns_calls_decisions_and_attempts(tmp_path: Path) -> None:
-    """One tree: the run, its turns, its calls with denied ones, and what came of each."""
+    """Denied calls are in the tree too."""
     assert tree(written(tmp_path, recorded(a_whole_run()))) == [
         "invoke_agent triage",
         "  chat script.yaml",
@@ -162,7 +162,7 @@ def test_the_file_contains_the_run_event_for_event(
 def test_a_file_rebuilt_from_the_events_is_the_file_that_was_written_live(
     events: list[AnyEvent], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Also where the writer was killed anywhere, and another process rebuilt the file and went on."""
+    """Also if the writer was killed at any event, and another process rebuilt the file and continued."""
     records = recorded(events)
     live = written(tmp_path_factory.mktemp("traces"), records).read_bytes()
     folder = tmp_path_factory.mktemp("traces")
@@ -183,7 +183,7 @@ def test_a_file_rebuilt_from_the_events_is_the_file_that_was_written_live(
 
 
 def test_trace_file_and_journal_contain_the_same_events_and_chain(tmp_path: Path) -> None:
-    """The copy can stand for the original: event for event, and in its chain."""
+    """The file can replace the journal: the events and the hash chain are equal."""
     with Journal(tmp_path / "journal.db") as journal:
         file = TraceFile(tmp_path, RUN, journal)
         for event in a_whole_run():
@@ -224,7 +224,7 @@ def test_unfinished_spans_are_marked(tmp_path: Path) -> None:
 
 
 def test_an_approval_that_comes_too_late_is_not_lost(tmp_path: Path) -> None:
-    """Its call has its answer and the run is over; the event still lies on a span, once."""
+    """Its call has a result and the run has ended; exactly one span still contains the event."""
     records = recorded([*a_whole_run(), granted(1, 1, "user:eve")])
     assert list(read_trace(written(tmp_path, records)).records) == records
 
@@ -307,7 +307,7 @@ def test_an_erased_event_stays_in_the_file_without_its_text(tmp_path: Path) -> N
 
 
 def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
-    """Live, rebuilt and closed; and a link that lies in its place is not followed."""
+    """While the run goes on, after a rebuild and after closing. A symbolic link in its place is not followed."""
     before = os.umask(0)
     try:
         file = TraceFile(tmp_path / "traces", RUN)
@@ -330,7 +330,7 @@ def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("run", ["../../etc/cron.d/x", "workspace", "", "A" * 32, "0" * 31, "0" * 32 + "\n"])
 def test_a_text_that_is_not_a_run_id_never_becomes_a_path(tmp_path: Path, run: str) -> None:
-    """Ids come from command lines and files."""
+    """An id can come from a command line or from a file of anyone."""
     with pytest.raises(UsageError, match="is not a run id"):
         TraceFile(tmp_path, run)
 
@@ -354,7 +354,7 @@ except RunEnded as ended:
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
-    """A run whose copy cannot be written stops, with what to do; its journal is whole."""
+    """A run whose file cannot be written stops with a fix; its journal is complete."""
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path), RUN], capture_output=True, text=True, timeout=60, check=True
     )

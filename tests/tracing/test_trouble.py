@@ -1,4 +1,4 @@
-"""A full disk, a folder that cannot be written, a collector that is dead: a clear end or no matter, and no call runs unrecorded."""
+"""A full disk, a read-only folder, a dead collector: a clear end or no effect, and no call runs unrecorded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def remit(folder: Path, *args: str, largest_file: int | None = None, **env: str)
 
 
 def read_only(folder: Path, *args: str) -> Said:
-    """The same where traces/ is mounted read-only."""
+    """Runs a command with traces/ mounted read-only."""
     bwrap = find_bwrap()
     assert bwrap is not None
     traces = str(folder / "traces")
@@ -52,7 +52,7 @@ def read_only(folder: Path, *args: str) -> Said:
 
 
 def intended(folder: Path) -> int:
-    """Effects that are recorded as intended."""
+    """The number of recorded attempts with an effect."""
     events = [item.event for item in open_session(folder).journal.events(RUN)]
     return sum(isinstance(event, AttemptBegun) and event.idempotency_key != "" for event in events)
 
@@ -79,7 +79,7 @@ def test_a_full_disk_ends_the_run_and_free_space_lets_it_resume(clerk: Callable[
 
 
 def test_nothing_runs_if_the_trace_folder_cannot_be_written(clerk: Callable[..., Path], tmp_path: Path) -> None:
-    """Read-only for root too, as a mount is; what was recorded before can still be read from its file."""
+    """A read-only mount also stops root. A run recorded before can still be read from its file."""
     folder = clerk([PAYING[0], DONE])
     assert remit(folder, "run", "clerk", "pay", "--run-id", RUN).code == 0
     before = effects(folder)

@@ -1,4 +1,4 @@
-"""What a record holds moves no cursor and runs no formula, wherever a command writes it."""
+"""Texts of a record never control the terminal and never become a formula in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def changed(value: Any, path: tuple[Any, ...], text: str) -> Any:
 
 
 def hostile_files(path: Path) -> list[tuple[str, list[Any]]]:
-    """The trace with the hostile text in each place of it: of its spans, and of the events that they carry."""
+    """The trace with the hostile text in each text field of its spans and of their events."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     found: list[tuple[str, list[Any]]] = []
     seen: set[str] = set()

@@ -1,4 +1,4 @@
-"""Sharing with a vendor, who learns shapes and no values."""
+"""The export for a vendor: structure and placeholders, no data."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_equal_values_stay_equal_and_two_exports_have_nothing_in_common(
 
 
 def test_every_kind_of_event_can_be_anonymized_and_no_text_remains() -> None:
-    """Also fields that nobody thought of here: what is not named as kept is replaced."""
+    """Also fields that this test does not name: every field that is not listed as kept is replaced."""
     records = recorded(a_whole_run())
     chain = anonymize_run(records, KeptWords(), run="e" * 32)
     assert verify_chain(chain.links, head=chain.head) == ()
@@ -111,7 +111,7 @@ NUMBER = 4711.5
 
 
 def filled(kind: Any, json_value: Any, pick: int = 0) -> Any:
-    """A value of that type that says `NAME` wherever it can, and `json_value` where any JSON may stand.
+    """A value of that type that contains `NAME` in every text, and `json_value` where any JSON is valid.
 
     `pick` says which of several types is meant.
     """
@@ -133,7 +133,7 @@ def filled(kind: Any, json_value: Any, pick: int = 0) -> Any:
 
 
 def fields_with_name(model: BaseModel) -> Iterator[tuple[type[BaseModel], str]]:
-    """The fields that still hold what `filled` put there."""
+    """The fields that still contain what `filled` put there."""
     for name in type(model).model_fields:
         value = getattr(model, name)
         for item in value if isinstance(value, tuple) else (value,):
@@ -147,7 +147,7 @@ def fields_with_name(model: BaseModel) -> Iterator[tuple[type[BaseModel], str]]:
     "json_value", [NAME, NUMBER, [NAME, NUMBER], {NAME: [NUMBER]}], ids=["text", "number", "list", "object"]
 )
 def test_of_every_field_of_every_event_only_the_listed_fields_are_kept(json_value: Any) -> None:
-    """Whatever a later version adds: both sides of `KEPT` are compared, so a name too many or too few is seen."""
+    """Also fields of a later version: the test fails if `KEPT` has a field too many or too few."""
     found: set[tuple[type[BaseModel], str]] = set()
     for kind, pick in product(EVENTS, (0, -1)):  # a result is one of two
         (link,) = anonymize_run(recorded([filled(kind, json_value, pick)]), KeptWords(), run="e" * 32).links

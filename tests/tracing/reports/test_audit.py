@@ -1,4 +1,4 @@
-"""The audit export: every decision once, with who, what, why and on whose word; safe to open in a spreadsheet."""
+"""The audit export: every decision once, with user, call, rules and approvals; safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_every_decision_is_exported_with_its_rules_approvals_and_outcome(play: P
 
 
 def test_an_erased_decision_is_still_a_row(play: Play) -> None:
-    """What was decided is gone; that something was is not."""
+    """The content of the decision is gone; the row shows that there was one."""
     played = play([turn(ledger__look={"name": "a"}), DONE])
     seq = next(one.seq for one in played.records if one.type == "call.decided")
     played.opened.journal.erase(played.ended.run, seq)

@@ -1,4 +1,4 @@
-"""The page of an incident: whole by itself, safe to open, readable in light and dark, and by keys."""
+"""The HTML page of a run: self-contained, safe to open, readable in light and dark mode, usable by keyboard."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def of(events: list[AnyEvent]) -> IncidentReport:
 
 
 def hostile() -> IncidentReport:
-    """Text that would be markup, wherever somebody's text is shown."""
+    """A run with texts that look like markup in every place where the page shows a text."""
     return of(
         [
             started(task=HOSTILE, model=HOSTILE, account=HOSTILE),
@@ -49,7 +49,7 @@ def hostile() -> IncidentReport:
 
 
 def test_texts_on_the_page_are_never_markup_and_load_nothing() -> None:
-    """Escaped everywhere; and no address, file or script but the page's own is in it."""
+    """Every text is escaped, and the page has no address, file or script except its own."""
     text = render_page(hostile())
     assert text.count("<script") == text.count("</script>") == 1
     assert text.count("<style") == 1
@@ -98,7 +98,7 @@ def shown(tmp_path: Path) -> Callable[[IncidentReport], Path]:
 def test_a_real_browser_shows_it_without_network_by_keys_in_light_and_dark(
     shown: Callable[[IncidentReport], Path], tmp_path: Path
 ) -> None:
-    """What a person at three in the morning does with it; the run's text is hostile all the while."""
+    """Uses the page by keyboard, with hostile texts in the run."""
     path = shown(hostile())
     with browser(tmp_path / "profile") as tab:
         tab.open(path)

@@ -1,4 +1,4 @@
-"""Two runs side by side: where they part is found, whatever else was added, moved or renamed."""
+"""Comparing two runs: the first difference is found, also with added, moved or renamed calls."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PAY = {"ledger__pay": {"name": "ben", "amount": 900}}
 
 
 def played(folder: Path, turns: list[dict[str, Any]], task: str = "keep the ledger") -> str:
-    """Play these turns in the counting house and return the run's id."""
+    """Play these turns in the ledger workspace and return the run's id."""
     (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
     opened = session.open_session(folder)
     start = run.RunRequest(
@@ -56,7 +56,7 @@ def read(
 
 
 def test_an_additional_call_does_not_hide_what_follows_it() -> None:
-    """By position every later call would differ; by meaning only the new one does."""
+    """Paired by position, every later call would differ; paired by content, only the new one does."""
     a = timeline(read("a"), read("b"), read("c"))
     b = timeline(read("a"), read("new"), read("b"), read("c", "another text altogether"))
     assert kinds(diff_runs(a, b)) == [("extra", "", "1.0"), ("result", "2.0", "3.0")]
@@ -75,7 +75,7 @@ def test_calls_of_a_renamed_tool_are_paired_by_arguments_and_resources() -> None
 
 
 def test_two_different_calls_with_the_same_action_are_not_paired() -> None:
-    """The second run leaves the first call out; its only call is still the other one."""
+    """The second run lacks the first call; its only call is paired with the second call."""
     found = diff_runs(
         timeline(read("a", "one text of a"), read("b", "one text of b")), timeline(read("b", "one text of b"))
     )
@@ -112,8 +112,10 @@ def _records() -> list[Recorded]:
     return recorded([started(), *asked(0, ask()), decided(0, 0), succeeded(0, 0), RunFinished(outcome="completed")])
 
 
-def test_a_changed_rule_is_named_with_the_call_whose_decision_it_changed(clerk: Callable[..., Path], command: Command) -> None:
-    """The rulebooks of both runs are compared too: the edit and what it did, in one command."""
+def test_a_changed_rule_is_named_with_the_call_whose_decision_it_changed(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    """The policy bundles of both runs are compared too: one command shows the edit and its consequence."""
     folder = clerk([])
     turns = [turn(**LOOK), {"say": "pay", "calls": [{"ledger__pay": {"name": "ann", "amount": 7}}]}, DONE]
     good = played(folder, turns)
@@ -156,7 +158,12 @@ def test_the_last_good_run_is_an_earlier_run_of_the_same_agent_and_task(
 def test_diff_without_a_last_good_run_says_what_to_do(clerk: Callable[..., Path], command: Command) -> None:
     folder = clerk([])
     only = played(folder, [turn(**LOOK), DONE])
-    for args in (["diff", only, "--last-good"], ["diff", only], ["diff", only, only, "--last-good"], ["diff", only, "nope"]):
+    for args in (
+        ["diff", only, "--last-good"],
+        ["diff", only],
+        ["diff", only, only, "--last-good"],
+        ["diff", only, "nope"],
+    ):
         done = command(folder, "trace", *args)
         assert (done.code, done.out) == (2, "")
         assert "rror" in done.err

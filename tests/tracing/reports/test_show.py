@@ -1,4 +1,4 @@
-"""Finding a run and reading it: filters, verdict and first cause, whom it waits for, what was in flight, what to do next."""
+"""Finding and showing a run: filters, outcome and root cause, approvals, what was in flight, next commands."""
 
 from __future__ import annotations
 
@@ -70,10 +70,8 @@ def test_runs_are_found_by_how_they_ended_and_what_they_called(clerk: Callable[.
         assert "did you mean 'policy_denied'" in done.err or wrong[0] != "--code"
 
 
-def test_the_list_names_the_first_call_that_ended_with_a_code(
-    clerk: Callable[..., Path], command: Command
-) -> None:
-    """A call that a retry carried through is none, nor is one that came after."""
+def test_the_list_names_the_first_call_that_ended_with_a_code(clerk: Callable[..., Path], command: Command) -> None:
+    """A call that succeeded after a retry does not count, and only the first failing call is named."""
     folder, vault = clerk([]), turn(ledger__pay={"name": "vault", "amount": 1})
     for turns in (
         [turn(ledger__look={"name": "busy1"}), DONE],
@@ -96,10 +94,10 @@ def test_a_waiting_run_shows_who_must_approve_and_the_next_three_commands(play: 
     name = played.ended.run[:8]
     lines = command(played.folder, "trace", "show", name).out.splitlines()
     assert lines[0].startswith("waiting  2 turns, 2 calls, 0 refused, 0 failed")
-    assert any(line.startswith("waits: 1.0 ledger.pay for 1 × role:lead, until 20") for line in lines)
+    assert any(line.startswith("waits: 1.0 ledger.pay needs approval by 1 × role:lead, expires 20") for line in lines)
     assert "budget: 2 of 30 steps, 2 of 60 calls" in "\n".join(lines)
     assert "labels: seen" in lines
-    after = [line.split("  #")[0].strip() for line in lines[lines.index("next") + 1 :]]
+    after = [line.split("  #")[0].strip() for line in lines[lines.index("next commands") + 1 :]]
     assert after == [f"remit approve show {name}/1.0", f"remit run --resume {name}", f"remit replay {name}"]
     for line in after[::2]:
         assert command(played.folder, *line.split()[1:]).code == 0
@@ -124,14 +122,15 @@ def test_show_names_the_first_difference_from_the_last_good_run_and_what_changed
     rules.write_text(rules.read_text() + "\n# Not ann\np, agent:clerk, ledger.pay, account:ann, True, deny\n")
     bad = played(folder, *turns)
     out = command(folder, "trace", "show", bad).out
-    assert f"differs from the last good run {good[:8]} at step 1.0, decision: ledger.pay account:ann: was allow, now deny" in out
+    assert (
+        f"differs from the last good run {good[:8]} at step 1.0, decision: ledger.pay account:ann: was allow, now deny"
+        in out
+    )
     assert "changed since then: policies/rules.csv" in out
     assert f"remit trace diff {bad[:8]} --last-good" in out
 
 
-def test_a_model_that_repeats_a_call_is_the_root_cause(
-    clerk: Callable[..., Path], command: Command
-) -> None:
+def test_a_model_that_repeats_a_call_is_the_root_cause(clerk: Callable[..., Path], command: Command) -> None:
     folder = clerk([], steps=6)
     loop = played(folder, turn(ledger__look={"name": "ann"}), *[turn(ledger__look={"name": "gone"})] * 9)
     out = command(folder, "trace", "show", loop).out
@@ -160,7 +159,7 @@ def test_show_names_what_was_in_flight_in_an_interrupted_run(tmp_path: Path) -> 
 
 
 def test_a_clock_that_steps_back_is_reported_and_no_duration_is_negative(tmp_path: Path, command: Command) -> None:
-    """The record keeps what the clock done; the chain does not depend on it."""
+    """The record keeps the times of the clock; the hash chain does not depend on them."""
     now = [10**18]
 
     def clock() -> int:
@@ -196,7 +195,7 @@ def journal(tmp_path: Path) -> Journal:
 
 
 def test_an_incomplete_file_is_rebuilt_by_the_next_command_that_reads_it(tmp_path: Path, journal: Journal) -> None:
-    """Anywhere, also in the middle of a line; and the result is the file that an unbroken run leaves."""
+    """Cut off at any byte, also within a line, the rebuilt file equals the file of an uninterrupted run."""
     chain = journal.chain(RUN)
     file = TraceFile(tmp_path, RUN)
     file.rebuild(chain.links)
@@ -234,7 +233,9 @@ def test_the_file_of_a_running_run_is_left_to_its_process(tmp_path: Path, journa
     assert reconcile(tmp_path, chain).state == "whole"
 
 
-def test_an_erased_text_is_removed_from_the_file_by_the_next_command_that_reads_it(tmp_path: Path, journal: Journal) -> None:
+def test_an_erased_text_is_removed_from_the_file_by_the_next_command_that_reads_it(
+    tmp_path: Path, journal: Journal
+) -> None:
     path = written(tmp_path, journal.events(RUN))
     assert b"hello" in path.read_bytes()
     for item in journal.events(RUN):

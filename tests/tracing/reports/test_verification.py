@@ -1,4 +1,4 @@
-"""Each way to tamper with a record is caught and named; a record that nobody touched never is."""
+"""Each change of a record is detected and named; an unchanged record has no faults."""
 
 from __future__ import annotations
 
@@ -54,20 +54,20 @@ def first(old: str, new: str) -> Callable[[str], str]:
 
 
 def exchange(text: str) -> str:
-    """Two events take each other's number."""
+    """Exchanges the numbers of two events."""
     one, other = '"remit.event.seq","value":{"intValue":"3"}', '"remit.event.seq","value":{"intValue":"4"}'
     return text.replace(one, "@@").replace(other, one).replace("@@", other)
 
 
 def added(text: str) -> str:
-    """A span that no event made, as an injected line."""
+    """Adds a line with a span that no event makes."""
     line: dict[str, Any] = json.loads(text.split("\n")[2])
     span = line["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
     span.update(spanId="f" * 16, name="execute_tool ledger.pay", events=[])
     return text + json.dumps(line) + "\n"
 
 
-# What is done to the file, and what it is called.
+# The change of the file, the kind of the fault, and its message.
 IN_THE_FILE: dict[str, tuple[Callable[[str], str], str, str]] = {
     "a result is edited": (lambda text: text.replace('\\"paid\\"', '\\"lent\\"'), "edited", "body of"),
     "a time is edited": (
@@ -90,7 +90,7 @@ IN_THE_FILE: dict[str, tuple[Callable[[str], str], str, str]] = {
 
 @pytest.mark.parametrize("what", IN_THE_FILE)
 def test_each_change_of_a_file_is_named(played: Played, exported: Path, what: str) -> None:
-    """With the journal at hand, or with its head alone."""
+    """With the journal, or with the head of its chain alone."""
     change, kind, message = IN_THE_FILE[what]
     exported.write_text(change(exported.read_text()))
     original = played.opened.journal.chain(played.ended.run)
@@ -101,7 +101,7 @@ def test_each_change_of_a_file_is_named(played: Played, exported: Path, what: st
 
 
 def resealed(played: Played, folder: Path, change: Callable[[AnyEvent], AnyEvent | None]) -> Path:
-    """The whole record, written by somebody who can seal: the chain holds."""
+    """The whole record, changed and sealed again by an attacker: its chain verifies."""
     records: list[Recorded] = []
     for item in played.records:
         event = None if item.event is None else change(item.event)
@@ -131,14 +131,20 @@ def other_rules(event: AnyEvent) -> AnyEvent:
     return event
 
 
-SEALED_ANEW: dict[str, tuple[Callable[[AnyEvent], AnyEvent | None], str]] = {
-    "the arguments that were decided": (other_arguments, "the digest of the request does not match the recorded request"),
+SEALED_AGAIN: dict[str, tuple[Callable[[AnyEvent], AnyEvent | None], str]] = {
+    "the arguments that were decided": (
+        other_arguments,
+        "the digest of the request does not match the recorded request",
+    ),
     "the rules that decided": (other_rules, "the digest of the decision does not match this request and these rules"),
     "the decision that was approved": (
         on(ApprovalGranted, decision_digest="sha256:0"),
         "user:lea answered a request for approval that does not exist",
     ),
-    "the request that ran": (on(AttemptBegun, request_digest="sha256:0"), "the attempt executed another request than the decided one"),
+    "the request that ran": (
+        on(AttemptBegun, request_digest="sha256:0"),
+        "the attempt executed another request than the decided one",
+    ),
     "the decision that it ran under": (
         on(AttemptBegun, decision_digest="sha256:0"),
         "the attempt names a decision of another call",
@@ -164,11 +170,11 @@ SEALED_ANEW: dict[str, tuple[Callable[[AnyEvent], AnyEvent | None], str]] = {
 }
 
 
-@pytest.mark.parametrize("what", SEALED_ANEW)
+@pytest.mark.parametrize("what", SEALED_AGAIN)
 def test_a_chain_that_was_sealed_again_contradicts_itself_and_does_not_match_its_head(
     played: Played, tmp_path: Path, what: str
 ) -> None:
-    change, message = SEALED_ANEW[what]
+    change, message = SEALED_AGAIN[what]
     trace = read_trace(resealed(played, tmp_path, change))
     assert trace.faults() == ()
     found = find_contradictions(trace.records)
@@ -229,7 +235,7 @@ def kinds(records: Sequence[Recorded]) -> set[str]:
 
 
 def test_an_honest_record_has_no_contradictions(play: Play) -> None:
-    """Refused, retried, failed, unknown: an honest record says nothing against itself."""
+    """With refused, retried and failed calls in it."""
     turns = [
         turn(ledger__look={"name": "busy1"}, ledger__pay={"name": "vault", "amount": 1}),
         {"say": "x", "calls": [{"ledger__look": {"name": "crash"}}, {"ledger__pay": '{"name":'}, {"shell": {}}]},
