@@ -29,8 +29,10 @@ POINTS = int(os.environ.get("REMIT_POINTS", "3"))
 def test_recorded_runs_are_reproduced_in_any_order_by_parallel_processes(tmp_path: Path) -> None:
     """Every process replays every run, each in another order."""
     seeds = range(10_000, 10_000 + RUNS)
-    bulk_runs.at_once(bulk_runs.record_runs, [(str(tmp_path), seeds[number::PROCESSES]) for number in range(PROCESSES)])
-    bulk_runs.at_once(bulk_runs.replay_runs, [(str(tmp_path), order) for order in range(PROCESSES)])
+    bulk_runs.in_parallel(
+        bulk_runs.record_runs, [(str(tmp_path), seeds[number::PROCESSES]) for number in range(PROCESSES)]
+    )
+    bulk_runs.in_parallel(bulk_runs.replay_runs, [(str(tmp_path), order) for order in range(PROCESSES)])
     for order in range(PROCESSES):
         assert json.loads((tmp_path / f"{order}.failed").read_text()) == [RUNS, {}]
 

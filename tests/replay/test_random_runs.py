@@ -20,7 +20,7 @@ from remit.tracing.reports.reconciliation import reconcile
 from remit.tracing.reports.verification import find_contradictions
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle, vocabulary
-from support.bulk_runs import SECRET, live, turns_of
+from support.bulk_runs import SECRET, play_run, turns_of
 
 SEEDS = int(os.environ.get("REMIT_SEEDS", "16"))
 UNRELATED = b"\n# nobody\np, user:bob, ledger.look, account:*, True, allow\n"
@@ -34,7 +34,7 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
     monkeypatch.setattr(approval, "LASTS_NS", chance.choice([approval.LASTS_NS] * 4 + [0]))
     folder = clerk(turns_of(chance), steps=chance.choice([30, 30, 2]), calls=chance.choice([60, 60, 3]))
     model = run.open_model_of(session.open_session(folder), "clerk")
-    opened, name = live(folder, chance, model)
+    opened, name = play_run(folder, chance, model)
     trace = open_trace(opened.traces, opened.journal, name)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     write_portable(trace, folder / "portable.jsonl")

@@ -205,7 +205,7 @@ def test_the_verify_command_names_changes_of_file_rules_and_journal(
     cut = command(tmp_path, "trace", "verify", str(exported), "--head", head, "--json")
     assert (cut.code, cut.json["faults"][0]["kind"]) == (1, "missing")
     exported.write_text(first("g, user:leo, role:lead", "g, user:eve, role:lead")(text))
-    assert "is not what its digest says" in command(tmp_path, "trace", "verify", str(exported)).err
+    assert "does not match its digest" in command(tmp_path, "trace", "verify", str(exported)).err
 
     rules = next(
         path for path in (played.folder / "traces" / "objects").iterdir() if b"ledger.look" in path.read_bytes()
