@@ -532,7 +532,7 @@ def play(
     Now.said = "\n".join((task.said, "Mine are also:", *sorted(claimed)))
     words = f"{own.words}\n{task.said}" if trusting else own.words
     start = run.RunRequest(agent=domain, task=words, subject="user:operator", account="bench", model=puppet)
-    ended = asyncio.run(run.start_run(session, start, tell=tell))
+    ended = asyncio.run(run.start_run(session, start, on_event=tell))
     wanted = sum(one.step.by == "assistant" for turn in turns for one in turn)
     if len(seen) != wanted:
         raise RuntimeError(f"{domain} {task.id}: {len(seen)} of {wanted} calls were decided, and then {ended}")

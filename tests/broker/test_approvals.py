@@ -293,7 +293,7 @@ def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path
 
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
-    ended = asyncio.run(run.start_run(opened, start, wait=60, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, wait=60, on_event=tell))
     assert ended.finished is not None, said
     assert len((folder / "ledger.jsonl").read_text().splitlines()) == 1
 

@@ -206,7 +206,7 @@ def stopped(folder: Path, scope: str) -> tuple[Played, float]:
 
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run="e" * 32)
-    ended = asyncio.run(run.start_run(opened, start, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, on_event=tell))
     return Played(folder=folder, opened=opened, ended=ended), began[1] - began[0]
 
 
@@ -269,7 +269,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(se
 
     model = run.open_model_of(opened, "web")
     start = run.RunRequest(agent="web", task="write", subject="user:operator", account="t", model=model)
-    played = Played(folder=session, opened=opened, ended=asyncio.run(run.start_run(opened, start, tell=tell)))
+    played = Played(folder=session, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=tell)))
     assert at["attempt.ended"] - at["attempt.begun"] < 20
     error = played.error(0)
     assert (error["code"], error["details"]["effect"], "wrong cluster" in error["message"]) == (
@@ -294,7 +294,7 @@ def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> 
 
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="look", subject="user:operator", account="t", model=model)
-    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, tell=tell)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=tell)))
     assert at["call.answered"] - at["attempt.ended"] < 2.0
     assert (played.error(0)["code"], attempts(played)) == ("held", 1)
     assert replayed(played).reproduced
@@ -329,7 +329,7 @@ def test_a_model_that_thinks_for_ever_is_given_up(clerk: Callable[..., Path], he
             hold.set_hold(opened.journal, "all", why="look", account="op")
 
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=Ponderous())
-    ended = asyncio.run(run.start_run(opened, start, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, on_event=tell))
     assert (ended.finished is None) is held
     assert ended.finished is None or ended.finished.code == "budget_exhausted"
     assert replayed(Played(folder=folder, opened=opened, ended=ended)).reproduced

@@ -69,10 +69,10 @@ def one_life(folder: Path, name: str, user: str | None, model: Any, ends_after: 
             raise Killed
 
     if user is None:
-        work = run.resume_run(opened, name, account="t", tell=tell)
+        work = run.resume_run(opened, name, account="t", on_event=tell)
     else:
         start = run.RunRequest(agent="clerk", task="pay ann", subject=user, account="t", model=model, run=name)
-        work = run.start_run(opened, start, tell=tell)
+        work = run.start_run(opened, start, on_event=tell)
     try:
         asyncio.run(work)
     finally:
@@ -178,4 +178,4 @@ def play_slowly(root: str, name: str, telling: Connection) -> None:
         model=run.open_model_of(opened, "clerk"),
         run=name,
     )
-    asyncio.run(run.start_run(opened, start, tell=lambda _: telling.send_bytes(b".")))
+    asyncio.run(run.start_run(opened, start, on_event=lambda _: telling.send_bytes(b".")))

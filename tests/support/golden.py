@@ -74,12 +74,12 @@ class Stage:
             run=self.run,
         )
         with suppress(Killed):
-            asyncio.run(run.start_run(opened, start, wait=wait, tell=self._told(dies_at, seen)))
+            asyncio.run(run.start_run(opened, start, wait=wait, on_event=self._told(dies_at, seen)))
 
     def goes_on(self, *, dies_at: str = "") -> None:
         """Another process takes it up, under the files as they are now."""
         with suppress(Killed):
-            asyncio.run(run.resume_run(self.session, self.run, account="operator", tell=self._told(dies_at, None)))
+            asyncio.run(run.resume_run(self.session, self.run, account="operator", on_event=self._told(dies_at, None)))
 
     def _told(self, at: str, seen: Callable[[AnyEvent], None] | None) -> Callable[[Recorded], None]:
         die = dies_at(at)

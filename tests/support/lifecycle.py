@@ -49,7 +49,7 @@ def killed(folder: Path, at: str) -> WorkspaceSession:
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
     with pytest.raises(Killed):
-        asyncio.run(run.start_run(opened, start, tell=dies_at(at)))
+        asyncio.run(run.start_run(opened, start, on_event=dies_at(at)))
     return opened
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.output import echo, json_text
-from remit.cli.text_argument import WORDS
+from remit.cli.text_argument import TEXT
 
 if TYPE_CHECKING:
     from remit.broker import InDoubt
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.argument("effect", required=False)
 @click.option("--landed", "landed", flag_value="landed", help="It has happened: nothing does it a second time.")
 @click.option("--not-landed", "landed", flag_value="not_landed", help="It has not happened: it may be done.")
-@click.option("--reason", type=WORDS, help="How you know; it stays in the trace.")
+@click.option("--reason", type=TEXT, help="How you know; it stays in the trace.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def settle_command(effect: str | None, landed: str | None, reason: str | None, as_json: bool) -> None:
     """Say what came of an EFFECT (RUN, or RUN/STEP.INDEX) whose end nobody saw; without one, list those in doubt.

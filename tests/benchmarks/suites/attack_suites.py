@@ -375,7 +375,7 @@ def play(session: WorkspaceSession, task: str, puppet: Puppet, *, grants: bool) 
 
     Spelling.raw = {}
     start = run.RunRequest(agent=puppet.suite, task=task, subject="user:operator", account="bench", model=puppet)
-    asyncio.run(run.start_run(session, start, tell=tell, wait=5))
+    asyncio.run(run.start_run(session, start, on_event=tell, wait=5))
     return seen
 
 

@@ -252,7 +252,7 @@ class Played:
             model=run.open_model_of(session, "helper"),
             scope=scope,
         )
-        self.ended = asyncio.run(run.start_run(session, start, tell=self._tell, wait=5))
+        self.ended = asyncio.run(run.start_run(session, start, on_event=self._tell, wait=5))
         self.run = self.ended.run
 
     def _tell(self, recorded: Recorded) -> None:
