@@ -101,12 +101,17 @@ def main(args: list[str] | None = None) -> None:
     except Exception as error:  # the outermost handler: a user sees one line, a developer the traceback
         if os.environ.get("REMIT_DEBUG"):
             raise
-        if isinstance(error, OSError) and error.filename is not None:  # not a defect of Remit: the operating system refused
+        if (
+            isinstance(error, OSError) and error.filename is not None
+        ):  # not a defect of Remit: the operating system refused
             fix = "give this account read and write permission, or name another path"
             print_error(UsageError(f"{str(error.filename)!r}: {error.strerror}\n    fix: {fix}"))
             sys.exit(USAGE)
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        echo(f"internal error: {what}\n    fix: run the command again with REMIT_DEBUG=1, and report its output", err=True)
+        echo(
+            f"internal error: {what}\n    fix: run the command again with REMIT_DEBUG=1, and report its output",
+            err=True,
+        )
         sys.exit(USAGE)
 
 

@@ -262,9 +262,7 @@ def review_command(place: str, note: str, as_json: bool) -> None:
         )  # fmt: skip
     place = matches[0].place
     echo(
-        json_text({"ok": True, "place": place, "reviewer": reviewer})
-        if as_json
-        else f"{place} reviewed by {reviewer}"
+        json_text({"ok": True, "place": place, "reviewer": reviewer}) if as_json else f"{place} reviewed by {reviewer}"
     )
 
 

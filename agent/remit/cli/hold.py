@@ -76,7 +76,11 @@ def stop_command(
     _check_exists(agent, opened.workspace.agents, "agent")
     _check_exists(tool, opened.workspace.tools, "tool")
     held = set_hold(opened.journal, _scope(run, agent, tool, everything), why=reason, account=os_account())
-    echo(json_text(held.model_dump(mode="json")) if as_json else f"{held.scope} is held; to lift the hold, use remit start with the same scope")
+    echo(
+        json_text(held.model_dump(mode="json"))
+        if as_json
+        else f"{held.scope} is held; to lift the hold, use remit start with the same scope"
+    )
 
 
 @click.command("start", short_help="lift a hold")

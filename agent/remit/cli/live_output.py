@@ -94,7 +94,13 @@ class LiveOutput:
             waiting = [item.model_dump(mode="json") for item in result.waiting]
             echo(
                 json_text(
-                    {"run": result.run, "trace": str(result.trace), **body, "waiting": waiting, "unsent": result.unsent},
+                    {
+                        "run": result.run,
+                        "trace": str(result.trace),
+                        **body,
+                        "waiting": waiting,
+                        "unsent": result.unsent,
+                    },
                 )
             )
             return

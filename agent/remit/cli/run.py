@@ -26,16 +26,21 @@ if TYPE_CHECKING:
 @click.command("run", short_help="run an agent on a task")
 @click.argument("agent", required=False)
 @click.argument("task", required=False)
-@click.option("--model", help="Use another model than the agent's own: script:FILE, openai:gpt-5, anthropic:…, ollama:…")
-@click.option("--user", help="Act for another user, if the rules allow you the action remit.impersonate.")
 @click.option(
-    "--scope", metavar="FILE", help="A TOML file of actions and resources: the run may use only these."
+    "--model", help="Use another model than the agent's own: script:FILE, openai:gpt-5, anthropic:…, ollama:…"
 )
+@click.option("--user", help="Act for another user, if the rules allow you the action remit.impersonate.")
+@click.option("--scope", metavar="FILE", help="A TOML file of actions and resources: the run may use only these.")
 @click.option("--resume", "resumed", metavar="RUN", help="Resume a run where its last process stopped.")
 @click.option(
     "--run-id", metavar="HEX", help="Set the run id (32 hex digits). A second run with the same id is refused."
 )
-@click.option("--wait", type=float, metavar="SECONDS", help="How long to wait for approvals. Default: an hour on a terminal, else 0.")
+@click.option(
+    "--wait",
+    type=float,
+    metavar="SECONDS",
+    help="How long to wait for approvals. Default: an hour on a terminal, else 0.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print events as JSON Lines; the last line is the outcome.")
 def run_command(**options: Any) -> None:
     """Run AGENT on TASK. Every event is printed, recorded, and can be replayed.

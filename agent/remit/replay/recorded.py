@@ -391,7 +391,7 @@ def agency(
         model=RecordedModel(log, started),
         record=record,
         tools=tool_specs(rooms, agent),
-        stopped=lambda: None,
+        hold_reason=lambda: None,
     )
 
 

@@ -16,7 +16,7 @@ from remit.core.events import CallAnswered, CallDecided, ModelResponded, Recorde
 from remit.journal import Chain, ChainFault, Record
 from remit.replay.divergence import POLICY_WORDS, TOOL_WORDS, Comparison, Diverged, Divergence, offered, tampered
 from remit.replay.recorded import RecordEnds, WhatIf, agency, people
-from remit.runtime import AgentGraph, drive, forgotten
+from remit.runtime import AgentGraph, drive, memory_checkpoints
 from remit.workspace import Bundle, tool_specs
 
 RECORDED: Final = WhatIf()
@@ -75,7 +75,7 @@ async def replay(
     try:
         record.append(started)
         _finish_unstarted(log, record)
-        await drive(agent, forgotten(), people(log, record, agent.broker), durability="exit")
+        await drive(agent, memory_checkpoints(), people(log, record, agent.broker), durability="exit")
         log.check_unreached()
     except Diverged:
         pass

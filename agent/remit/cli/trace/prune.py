@@ -55,7 +55,7 @@ def prune_command(older: str | None, dry_run: bool, yes: bool, as_json: bool) ->
         if not sys.stdin.isatty():
             raise click.UsageError("nobody can be asked here: add --yes, or look first with --dry-run")
         click.confirm(f"let {_counted(rows)} go that ended more than {age} ago?", abort=True)
-    done = asyncio.run(prune(opened, rows, account=os_account(), told=_progress))
+    done = asyncio.run(prune(opened, rows, account=os_account(), on_progress=_progress))
     if as_json:
         echo(json_text({"ok": True, "dry_run": False, **vars(done)}))
     else:
