@@ -261,7 +261,7 @@ def never(where: object, name: str) -> Remove:
     return lambda patch: patch.setattr(where, name, lambda *_, **__: None)
 
 
-def passed_on(reviewed: langchain._Reviewed, given: dict[str, Any]) -> dict[str, Any]:
+def passed_on(reviewed: langchain._ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
     """What arrived is what the tool gets."""
     return {"type": "tool_call", "name": reviewed._tool.name, "args": given, "id": reviewed._call_id}
 
@@ -1053,7 +1053,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "a graph's own tools as they were decided, once",
-        never(langchain._Reviewed, "_check"),
+        never(langchain._ReviewedTool, "_check"),
         tests=(
             "langchain/test_middleware.py::test_nothing_between_the_decision_and_the_tool_changes_the_call_or_answers_for_it",
             "langchain/test_middleware.py::test_a_retry_of_the_graph_repeats_no_irreversible_effect",
@@ -1062,7 +1062,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "a graph's tool is given the decided call",
-        replaced(langchain._Reviewed, "_taken", lambda self, given: self._check(given) or passed_on(self, given)),
+        replaced(langchain._ReviewedTool, "_decided_call", lambda self, given: self._check(given) or passed_on(self, given)),
         tests=(
             "langchain/test_decided_arguments.py::test_an_observer_of_the_call_changes_nothing_of_what_the_tool_gets",
         ),
@@ -1074,7 +1074,7 @@ ABLATIONS: Final = (
     ),
     brokered(
         "a graph's turns known again",
-        replaced(foreign, "_mark", lambda _: secrets.token_hex()),
+        replaced(foreign, "_turn_key", lambda _: secrets.token_hex()),
         tests=(
             "langchain/test_middleware.py::test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect",
             "langchain/test_middleware.py::test_going_back_in_time_repeats_no_effect",
