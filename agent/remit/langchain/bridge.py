@@ -367,8 +367,8 @@ class ExternalRun:
             reason = finished.message if isinstance(finished, RunFinished) and finished.message else "no more calls run"
             code: ModelCode = "budget_exhausted" if exhausted else "cancelled"
             return Failed(error=Error(code=code, message=f"the run has ended: {reason}", next_step="stop"))
-        if (reason := self.agent_graph.hold_reason()) is not None:
-            return Failed(error=Error(code="held", message=reason, retryable=True))
+        if (hold := self.agent_graph.hold_reason()) is not None:
+            return Failed(error=Error(code="held", message=hold, retryable=True))
         if self._running:
             next_step = "use a separate RemitMiddleware for an agent that runs inside a tool"
             message = "calls of another turn of this run are still running"

@@ -133,7 +133,7 @@ class RemitMiddleware(AgentMiddleware):
     # ── called by the graph ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> ToolMessage:
-        """Decide one call, carry it out at most once, and return its result: as JSON content, and as the artifact."""
+        """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact."""
         call = self._graph_call(request)
         function = partial(_run_here, contextvars.copy_context(), request, handler)
         return tool_message(call, self._perform(call, _graph_tool(request, function)))
