@@ -27,7 +27,7 @@ from remit.workspace.bundle import open_bundle
 from support.cli_server import SERVER
 from support.lifecycle import Killed
 from support.runs import DONE
-from support.workspaces.ledger import counting_house, use
+from support.workspaces.ledger import ledger_workspace, use
 
 LASTS_NS = approval.LASTS_NS
 WAIT_S = 3600.0
@@ -131,7 +131,7 @@ def record_runs(folder: str, seeds: Sequence[int]) -> None:
             use(root)
             approval.LASTS_NS = chance.choice([LASTS_NS] * 4 + [0])
             limits = {"steps": chance.choice([30, 30, 2]), "calls": chance.choice([60, 60, 3])}
-            counting_house(root, turns_of(chance), **limits)
+            ledger_workspace(root, turns_of(chance), **limits)
             opened, name = live(root, chance, run.open_model_of(session.open_session(root), "clerk"), play=forked)
             write_portable(open_trace(opened.traces, opened.journal, name), Path(folder) / f"{seed}.jsonl")
             opened.journal.close()

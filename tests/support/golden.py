@@ -24,7 +24,7 @@ from unittest import mock
 
 from support import ROOT
 from support.runs import DONE, turn
-from support.workspaces.ledger import counting_house, use
+from support.workspaces.ledger import ledger_workspace, use
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
 
@@ -51,7 +51,7 @@ class Stage:
 
     def __init__(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> None:
         use(folder)
-        self.folder = counting_house(folder, list(turns), **options)
+        self.folder = ledger_workspace(folder, list(turns), **options)
         self.run = run.new_run_id()
 
     @property

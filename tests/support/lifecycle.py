@@ -1,4 +1,4 @@
-"""What happens to a scripted run of the ledger workspace: it is killed, approved, resumed, followed by another, replayed."""
+"""Steps in the life of a scripted run of the ledger workspace: kill, resume, approve, start another, replay."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ PRICE: Final = "[price]\ninput = 1.0\noutput = 10.0\n"
 
 
 class Killed(BaseException):
-    """The process ends here, as by kill -9: nothing after it happens."""
+    """Stands for the end of the process by kill -9: no code after it runs."""
 
 
 def dies_at(kind: str) -> Callable[[Recorded], None]:
-    """For `tell`: the process dies when the first event of that type is recorded."""
+    """A callback for `on_event` that raises Killed when the first event of that type is recorded."""
 
-    def tell(recorded: Recorded) -> None:
+    def on_event(recorded: Recorded) -> None:
         if recorded.type == kind:
             raise Killed
 
-    return tell
+    return on_event
 
 
 def killed(folder: Path, at: str) -> WorkspaceSession:
@@ -54,7 +54,7 @@ def killed(folder: Path, at: str) -> WorkspaceSession:
 
 
 def resumed_after_kill(folder: Path) -> Played:
-    """The killed run, taken up by another process."""
+    """Resume the killed run in another session."""
     opened = open_session(folder)
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, account="t")))
 
@@ -74,7 +74,7 @@ def another(played: Played, turns: list[dict[str, Any]], *, user: str = "user:op
 
 
 class Metered:
-    """A model that says what it takes."""
+    """A model that reports a fixed token usage."""
 
     name = "script:script.yaml"
     scripted = True
@@ -83,8 +83,8 @@ class Metered:
         self._usage = usage
 
     async def think(self, step: int, messages: Any, tools: Sequence[Any]) -> ModelTurn:
-        ask = ProposedCall(name="ledger__look", arguments=json.dumps({"name": f"a{step}"}))
-        return ModelTurn(text="", proposed_calls=(ask,), finish="tool_calls", usage=self._usage)
+        proposed = ProposedCall(name="ledger__look", arguments=json.dumps({"name": f"a{step}"}))
+        return ModelTurn(text="", proposed_calls=(proposed,), finish="tool_calls", usage=self._usage)
 
 
 def metered(folder: Path, usage: Usage) -> Played:
@@ -99,7 +99,7 @@ def waiting(played: Played) -> ApprovalRequested:
 
 
 def grant(played: Played, approver: str, *, role: str = "role:lead", now: int | None = None) -> None:
-    """Approve the one call that waits."""
+    """Approve the one call that waits for approval."""
     granted(played, waiting(played), approver, role=role, now=now)
 
 
