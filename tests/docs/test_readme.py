@@ -1,4 +1,4 @@
-"""The commands and outputs in the documents are correct."""
+"""What the documents show is what the commands say."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAGES = [
 
 
 def shown() -> list[tuple[str, str]]:
-    """Each command of the first block, with the output that the page shows."""
+    """Each command of the first block, and what the page says it prints."""
     block = README.split("<!-- run -->")[1].split("```")[1].removeprefix("console\n")
     return [tuple(part.split("\n", 1)) for part in block.split("$ ")[1:]]  # type: ignore[misc]
 
@@ -41,27 +41,27 @@ def shown() -> list[tuple[str, str]]:
 def test_a_command_of_the_readme_prints_what_the_readme_shows(remit: Remit, command: str, output: str) -> None:
     words = shlex.split(command)
     assert words[0] == "remit"
-    result = remit(*words[1:])
+    said = remit(*words[1:])
     expected = re.escape(output.strip()).replace("…", ".+")
-    assert re.fullmatch(expected, result.out.strip()), result.out + result.err
+    assert re.fullmatch(expected, said.out.strip()), said.out + said.err
 
 
 def test_the_two_set_up_commands_set_up_and_then_do_what_the_readme_says() -> None:
-    """Checked with `make --dry-run`: a new user and CI run the same commands."""
+    """Told by make itself: what they do is what a fresh machine's user and CI run."""
     block = README.split("## Set up")[1].split("```")[1]
     assert [line.split("#")[0].strip() for line in block.splitlines()[1:] if line] == ["$ make run", "$ make test"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
 
-    def commands_of_target(target: str) -> list[str]:
+    def told(target: str) -> list[str]:
         done = subprocess.run(
             ["make", "--dry-run", target], cwd=ROOT, env=env, capture_output=True, text=True, check=True
         )
         return done.stdout.splitlines()
 
-    assert commands_of_target("run")[:2] == ["python3 .ci/bootstrap.py", '.venv/bin/remit run triage "$TASK"']
-    assert commands_of_target("test") == ["python3 .ci/bootstrap.py", ".venv/bin/python -m pytest -n auto -q "]
+    assert told("run")[:2] == ["python3 .ci/bootstrap.py", '.venv/bin/remit run triage "$TASK"']
+    assert told("test") == ["python3 .ci/bootstrap.py", ".venv/bin/python -m pytest -n auto -q "]
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make check"
-    assert commands_of_target("check")[-2:] == commands_of_target("test")  # CI's last step is the README's test command
+    assert told("check")[-2:] == told("test")  # CI's last step is the README's test command
 
 
 def test_the_commands_that_follow_the_first_run_work(remit: Remit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,11 +71,11 @@ def test_the_commands_that_follow_the_first_run_work(remit: Remit, monkeypatch: 
     commands = [shlex.split(line.removeprefix("$ "), comments=True) for line in block.splitlines() if "$ remit" in line]
     assert len(commands) >= 6
     for words in commands:
-        result = remit(*[made.json["run"] if word == "RUN" else word for word in words[1:]])
-        if "--model" in words:  # its key is not set here
-            assert (result.code, "set OPENAI_API_KEY" in result.err) == (2, True), result.err
+        said = remit(*[made.json["run"] if word == "RUN" else word for word in words[1:]])
+        if "--model" in words:  # whose key is not here
+            assert (said.code, "set OPENAI_API_KEY" in said.err) == (2, True), said.err
         else:
-            assert result.code == 0, (words, result.out, result.err)
+            assert said.code == 0, (words, said.out, said.err)
 
 
 def test_the_readme_lists_every_code_with_its_sentence() -> None:
@@ -88,26 +88,26 @@ def test_every_command_that_a_page_names_exists_with_its_options(remit: Remit, p
     for words in commands_of(page.read_text()):
         command = words[1]
         assert command in COMMANDS, words
-        help_text = remit(command, "--help").out
-        if "Commands:" in help_text and len(words) > 2:
+        told = remit(command, "--help").out
+        if "Commands:" in told and len(words) > 2:
             command = f"{command} {words[2]}"
-            help_text = remit(*words[1:3], "--help").out
+            told = remit(*words[1:3], "--help").out
         for word in words[2:]:
             if word.startswith("-"):
-                assert word in help_text, words
+                assert word in told, words
 
 
-def test_the_commands_of_the_on_call_page_work_in_their_order(remit: Remit, session: Path) -> None:
+def test_the_commands_of_the_on_call_room_work_in_their_order(remit: Remit, session: Path) -> None:
     run = "00000000000000000000000000000abc"
     (session / "agent" / "triage" / "short.yaml").write_text("turns: [{say: it recovered by itself}]")
     assert (
         remit("run", "triage", TASK, "--model", "script:short.yaml").code == 0
-    )  # an earlier successful run, for the comparison
+    )  # an earlier good one, to compare with
     assert remit("run", "triage", TASK, "--run-id", run).code == 0
     harness, _ = ON_CALL.split("## Five incidents")
     pages = [words for words in commands_of(harness) if words[1] in ("trace", "replay")]
     assert len(pages) >= 6
     for words in pages:
-        result = remit(*[run if word == "RUN" else word for word in words[1:]])
-        assert result.code == (1 if words[2] == "diff" else 0), (words, result.out, result.err)
+        said = remit(*[run if word == "RUN" else word for word in words[1:]])
+        assert said.code == (1 if words[2] == "diff" else 0), (words, said.out, said.err)
     assert remit("replay", "incident.jsonl").code == 0

@@ -112,8 +112,8 @@ class RemitMiddleware(AgentMiddleware):
         super().__init__()
         self._task = task
         self._loop = BackgroundLoop()
-        opening = RunRegistry.open(agent, user, None if workspace is None else Path(workspace), wait)
-        self._runs = self._loop.call(opening)
+        folder = None if workspace is None else Path(workspace)
+        self._runs = self._loop.call(RunRegistry.open(agent, user, folder, wait))
         self._key = secrets.token_hex(8)  # of the run, if the graph has neither thread nor invocation
         self._end = weakref.finalize(self, _close, self._loop, self._runs)
         hosted = set(self._runs.hosted.values())
@@ -178,7 +178,6 @@ class RemitMiddleware(AgentMiddleware):
             self._loop.call(self._runs.finish(key, last_answer(messages_of(state))))
 
     async def aafter_agent(self, state: Any, runtime: Any) -> None:
-        """Like `after_agent`, for a graph in an event loop."""
         if not thread_of(runtime) and (key := read_state(state, "remit_invocation")):
             await self._loop.acall(self._runs.finish(key, last_answer(messages_of(state))))
 
