@@ -272,7 +272,7 @@ def test_whoever_approves_unlike_calls_in_haste_is_warned_and_the_trace_says_so(
     run_id = asked.ended.run[:8]
     said = [command(played.folder, "approve", "grant", f"{run_id}/0.{index}") for index in range(3)]
     assert [one.code for one in said] == [0, 0, 0], said
-    assert ["in haste" in one.err for one in said] == [False, False, True]
+    assert ["rapid approval" in one.err for one in said] == [False, False, True]
     assert [item.hasty for item in found(asked, ApprovalGranted)] == [False, False, True]
 
 

@@ -37,7 +37,9 @@ def approve_command() -> None:
 @click.option("--break-glass", is_flag=True, help="List only emergency approvals that nobody has reviewed.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_command(break_glass: bool, as_json: bool) -> None:
-    """List the open requests, and the emergency approvals that nobody has reviewed.
+    """List the open requests for approval.
+
+    Also lists the emergency approvals that nobody has reviewed.
 
     \b
     Examples:

@@ -48,7 +48,8 @@ def stop_command(
 ) -> None:
     """Hold a RUN, an agent, a tool, or everything. Running calls are killed within a second, and no new call starts.
 
-    The outcome of a killed call is recorded as unknown, as after a crash. A held run continues after `remit start`.
+    The outcome of a killed call is recorded as unknown, as after a crash. To continue a held run: remit start, then
+    remit run --resume RUN.
 
     \b
     Examples:

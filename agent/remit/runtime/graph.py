@@ -154,7 +154,7 @@ class AgentGraph:
         try:
             turn = await self._await_turn(step)
         except TimeoutError:
-            message = f"the run exceeded its time limit of {self.broker.agent.budget.wall:g} s"
+            message = f"the run has used all of its {self.broker.agent.budget.wall:g} s"
             self.record.append(RunFinished(outcome="exhausted", code="budget_exhausted", message=message))
             return None
         except ModelError as failure:
