@@ -202,7 +202,7 @@ SPELLINGS = [
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_a_path_outside_the_folder_is_a_structured_error_and_opens_nothing(
+def test_a_path_that_climbs_out_is_a_structured_error_and_opens_nothing(
     remit: Remit, session: Path, spelling: str
 ) -> None:
     result = remit("call", "files.read", json.dumps({"path": spelling}), "--agent", "triage", "--json")
