@@ -77,11 +77,11 @@ def policy_backtest_command(
 
 
 def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
-    """Yield the events of each run: of the named files, or else of all runs of this workspace."""
-    from remit.tracing import read
+    """The events of each run: of the files named, else of everything that this workspace has recorded."""
+    from remit.tracing import read_trace
 
     if traces:
-        yield from (read(path).records for path in traces)
+        yield from (read_trace(path).records for path in traces)
         return
     from remit.journal import Journal
 
@@ -93,7 +93,7 @@ def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
             yield opened.events(run.run)
     for path in sorted((root / "traces").glob("*.jsonl")):
         if path.stem not in seen:
-            yield read(path).records
+            yield read_trace(path).records
 
 
 @click.command("suggest")
