@@ -1,7 +1,7 @@
 """`remit tool observe`: compares what the cases of a tool use with what its manifest grants.
 
 Undeclared: the tool tried to use it, no grant allows it, and the sandbox refused it, as in any run. Unused: the
-    manifest grants it, and no case used it.
+manifest grants it, and no case used it.
 """
 
 from __future__ import annotations

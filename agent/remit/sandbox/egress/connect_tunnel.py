@@ -44,9 +44,8 @@ class Tunnel:
         """Serve the tunnel until its connection ends.
 
         Raises:
-            Blocked: the tunnel was refused before the tool received its 200. Later there is no HTTP response that could
-                say so:
-                the connection closes, and the reason is in the record.
+            Blocked: the tunnel was refused before the tool received its 200. Later no HTTP response is possible: the
+                connection closes, and the reason is in the record.
         """
         entry = self._call_session.begin("https", "", 0)
         entry.method = head.method
