@@ -126,7 +126,11 @@ def aimed(dice: random.Random, rules: Policy) -> tuple[str, str, str]:
         if segment == "**":
             segments += [dice.choice(SEGMENTS) for _ in range(dice.choice((0, 1, 1, 2)))]
         else:
-            segments.append("".join(dice.choice(("", "a", "b", ".", "ab")) if character == "*" else character for character in segment))
+            segments.append(
+                "".join(
+                    dice.choice(("", "a", "b", ".", "ab")) if character == "*" else character for character in segment
+                )
+            )
     if segments and dice.random() < 0.2:
         segments[dice.randrange(len(segments)) :] = [dice.choice(SEGMENTS)]
     name = f"{kind}:{'/'.join(segments)}"
