@@ -43,7 +43,7 @@ LARGEST_NUMBER: Final = 2**53 - 1  # JSON keeps integers exactly up to here, so 
 LONGEST: Final = 1000  # characters
 DEEPEST: Final = 32  # nested operators
 
-# No brackets, commas, double quotes, backslashes or calls of methods: a text that passes holds only tokens of the grammar.
+# No square brackets, commas, double quotes or backslashes: so a condition is one CSV field, and texts have no escapes.
 _TOKENS: Final = re.compile(
     r"[ ]+|[A-Za-z_][A-Za-z0-9_]*|(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?![A-Za-z0-9_.])|'[^'\"\\]*'(?!')|[=!<>]=|[<>().-]",
 )
@@ -310,7 +310,7 @@ class _ConditionReader:
                 if fact == name and literal not in values:
                     self._report(f"{name} is never {literal!r}", f"write one of {', '.join(values)}")
 
-    # ── approvals: allowed only where a further one cannot take an allow away ─────────────────────────────────────────────────────────────
+    # ── approvals: allowed only where a further one cannot take an allow away ──────────────────────────────────────────
 
     def _approvals_compared(self, sign: str, left: Term, right: Term, positive: bool) -> Evaluate:
         if right.role and not left.role:
