@@ -1,4 +1,4 @@
-"""Questions about rules that no single decision answers: what changes, what is dead, what is tested, what is used."""
+"""Analysis of rules beyond single decisions: comparison, lint, mutation testing, queries, backtest and suggestions."""
 
 from remit._face import face
 

@@ -28,16 +28,17 @@ class DeniedCounterpart:
 
 def find_denied_counterpart(found: PolicyDifference, finding: Finding) -> DeniedCounterpart | None:
     """Find the most similar request that stays denied: other facts first, then another resource, then another subject."""
-    for one in _candidates(finding):
+    for candidate in _candidates(finding):
         if all(
-            side.verdict(one.subject, one.action, one.resource, one.context) == "deny"
+            side.verdict(candidate.subject, candidate.action, candidate.resource, candidate.context) == "deny"
             for side in (found.old, found.new)
         ):
-            return one
+            return candidate
     return None
 
 
 def _candidates(finding: Finding) -> Iterator[DeniedCounterpart]:
+    # Where a condition decides, a change of the facts shows the boundary best. Otherwise only the resource matters.
     conditional = any(rule.text.split(",")[4].strip() != "True" for rule in (*finding.removed, *finding.added))
     facts = (
         DeniedCounterpart(subject=finding.subject, action=finding.action, resource=finding.resource, context=context)
@@ -80,6 +81,7 @@ def _other_facts(context: Context) -> Iterator[Context]:
 
 
 def _neighbours(resource: str) -> Iterator[str]:
+    """Yield similar resources, the closest first: the last part replaced, then the parts before it."""
     kind, _, name = resource.partition(":")
     if kind == "file":
         parts = name.removesuffix("/**").split("/")

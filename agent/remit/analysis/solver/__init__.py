@@ -1,4 +1,4 @@
-"""Exact comparison of two sets of rules: the space of requests, cut into cells that each rule treats alike."""
+"""Exact comparison of two rule sets: requests are divided into equivalence classes, and one of each class is decided."""
 
 from remit._face import face
 

@@ -162,6 +162,7 @@ def _examples_of_fact(fact: Fact, kind: str, constants: _Constants, atoms: Itera
         ):
             return [False, True]
         case "approvals":
+            # Conditions only ask for at least (or fewer than) n approvals, so 0 and each n are one example of every cell.
             return sorted({0, *(abs(atom.least) for atom in atoms if atom.role)})
         case "calls":
             return list(_number_examples(constants, whole=True, least=0))
@@ -178,6 +179,7 @@ def _examples_of_fact(fact: Fact, kind: str, constants: _Constants, atoms: Itera
 
 
 def _examples_of_type(kind: str, constants: _Constants) -> Iterator[Value]:
+    # Without a known type every type is possible; a value of the wrong type is an outcome too (unreadable).
     every = kind not in ("string", "integer", "number", "boolean", "array", "object")
     if every or kind == "string":
         yield from _text_examples(constants)
@@ -191,6 +193,7 @@ def _examples_of_type(kind: str, constants: _Constants) -> Iterator[Value]:
         yield from ({f"k{number}": 0 for number in range(size)} for size in _length_examples(constants))
     if every:
         yield None
+    # An absent argument makes its comparisons unreadable, which is an outcome of its own.
     yield ABSENT
 
 

@@ -146,6 +146,8 @@ class Comparison:
                 for side in (self.old, self.new)
                 if side.vocabulary is not None and action in side.vocabulary.actions
             ]
+            # A type that the sides do not agree on is left out. That is safe: an argument without a type gets examples
+            # of every type.
             known = [schema for schema in schemas if schema is not None]
             agreed = {} if len(known) != len(schemas) or not known else dict(known[0])
             for schema in known[1:]:
@@ -160,6 +162,8 @@ class Comparison:
         """Say if some request gets another verdict from `keys` without `key`; None where that is unsettled."""
         if key not in keys:
             return False
+        # The answer depends only on the rows and the argument types. So it is shared by all subjects and actions that
+        # have the same ones, and a policy with thousands of subjects asks few questions.
         place = (keys, key, self.argument_types(action))
         if place not in self._row_matters:
             for item in keys:
@@ -183,6 +187,7 @@ class Comparison:
         unsettled: list[tuple[str, str]] = []
         # Per change and cause one witness is enough: the plainest.
         position_of: dict[tuple[VerdictChange, frozenset[RuleKey], frozenset[RuleKey]], int] = {}
+        # A changed `**` matches resources of every kind, so then all kinds are compared, with one for unnamed kinds.
         for kind in self._kinds if "" in kinds else sorted(kinds):
             try:
                 for item, resource, why in self._changes(group, changed_keys, kind, subject, action, alone):
@@ -219,6 +224,7 @@ class Comparison:
             # A set of files, or the working folder itself, is a poor witness. The same question about one file within it
             # is asked again, for a better one.
             poor = item.resource.endswith("**") or item.resource == "file:."
+            # The resource matters only by the rows that apply to it: with the same rows the answer is the same.
             if old == new or (old, new, poor) in asked or (old, new, False) in asked:
                 continue
             asked.add((old, new, poor))

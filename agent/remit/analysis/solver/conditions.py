@@ -36,6 +36,7 @@ ABSENT: Final = Absent()
 Value: TypeAlias = Json  # or ABSENT
 
 
+# Atoms are compared by identity. `_atom` is cached, so equal texts give the same atom, also in different conditions.
 @dataclass(frozen=True, eq=False)
 class Atom:
     """One comparison.
