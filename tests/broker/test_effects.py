@@ -173,7 +173,7 @@ def test_two_workers_on_one_run_repeat_no_effect(clerk: Callable[..., Path], mon
     """Without a lock, for example on a shared folder, the journal still prevents repeated effects."""
     from contextlib import nullcontext
 
-    monkeypatch.setattr(run, "driving", lambda session, name: nullcontext())
+    monkeypatch.setattr(run, "run_lock", lambda session, name: nullcontext())
     folder = clerk([turn(ledger__pay={"name": name, "amount": 1}) for name in ("ann", "ben", "cid")] + [DONE])
     killed(folder, "call.decided")
 

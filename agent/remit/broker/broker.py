@@ -314,7 +314,7 @@ class Broker:
             self.record.refresh()
             if self.ports.awaits_answers(call):
                 raise ApprovalPending(requested)
-            rejected = self.record.get(f"requests.rejected/{call.step}/{call.index}/{decision.decision_digest}")
+            rejected = self.record.get(f"approval.rejected/{call.step}/{call.index}/{decision.decision_digest}")
             if isinstance(rejected, ApprovalRejected):
                 raise refusals.rejected_by(rejected, call.action)
             expired = requests.approval_expired(requested, self.ports.clock(call.step, call.index))
