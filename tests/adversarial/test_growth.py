@@ -29,10 +29,10 @@ from remit.core.parsing import (
     covered,
     digest,
     digest_bytes,
-    each_text,
     hidden_character,
     leaves,
     load_toml,
+    map_texts,
     parse_arguments,
     parse_json,
     proper_name,
@@ -44,11 +44,11 @@ from remit.core.parsing import (
     types_of,
     validate,
 )
+from remit.core.parsing.bounded_readers import load_json
+from remit.core.parsing.bounded_readers import text_of as outside_text
 from remit.core.parsing.exact_json import Arguments
 from remit.core.parsing.hidden_characters import visible_json
 from remit.core.parsing.json_schema import is_type, resolved, type_name
-from remit.core.parsing.outside import load_json
-from remit.core.parsing.outside import text_of as outside_text
 from remit.guardrails import (
     Content,
     Redactor,
@@ -75,7 +75,7 @@ from remit.guardrails.repeated import Values
 from remit.guardrails.secret_formats import formats
 from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
-from remit.sandbox.egress.requests import authority, parse_head, tokens
+from remit.sandbox.egress.requests import parse_authority, parse_head, tokens
 from remit.sandbox.egress.response_scrubber import Scrubber
 from remit.workspace.answer_contract import AnswerContract
 
@@ -231,7 +231,7 @@ ROWS: Mapping[str, Row] = {
     "core.parsing.json_schema:is_type": of(lambda value: is_type(value, "array"), strings),
     "core.parsing.json_texts:leaves": of(lambda value: [*leaves(value)], levels, strings),
     "core.parsing.json_texts:texts_of": of(texts_of, levels, strings),
-    "core.parsing.json_texts:each_text": of(lambda value: each_text(value, str.upper), levels, strings),
+    "core.parsing.json_texts:map_texts": of(lambda value: map_texts(value, str.upper), levels, strings),
     "core.parsing.json_validation:validate": of(
         lambda value: [
             validate({"type": "array", "items": UNION, "$defs": UNION["$defs"]}, value),
@@ -263,7 +263,7 @@ ROWS: Mapping[str, Row] = {
     "core.parsing.strict_json:canonical_json": of(canonical_json, levels, strings, numbers, lambda n: [0.5] * (n // 4)),
     "core.parsing.strict_json:digest": of(digest, levels, strings),
     "core.parsing.strict_json:digest_bytes": of(bytes_of(digest_bytes), "a"),
-    "core.parsing.outside:load_toml": of(
+    "core.parsing.bounded_readers:load_toml": of(
         lambda text: load_toml(text, file="f"),
         "a.",
         '"a".',
@@ -287,8 +287,8 @@ ROWS: Mapping[str, Row] = {
         lambda text: canonical_url("https", text), *FEW, "https://a", "%4", "%41", "a/../"
     ),
     "core.parsing.urls:canonical_host": of(lambda text: canonical_host("host", text), *FEW, "a.", "xn--a.", "é.", "0x"),
-    "core.parsing.outside:load_json": of(broken(load_json), "[", '{"a":', '"\\ud800"', "9", "{", '"'),
-    "core.parsing.outside:text_of": of(bytes_of(lambda data: outside_text(data, file="f")), *FEW),
+    "core.parsing.bounded_readers:load_json": of(broken(load_json), "[", '{"a":', '"\\ud800"', "9", "{", '"'),
+    "core.parsing.bounded_readers:text_of": of(bytes_of(lambda data: outside_text(data, file="f")), *FEW),
     "core.parsing.exact_json:Arguments.of": of(lambda value: Arguments.of({"a": value}), numbers, levels, strings),
     "core.parsing.exact_json:Arguments.differences": of(
         lambda value: Arguments.of({"a": value}).differences({"a": value}), numbers, levels, strings
@@ -381,9 +381,9 @@ ROWS: Mapping[str, Row] = {
         lambda n: b"GET " + b"a" * n + b"\r\n\r\n",
         lambda n: b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (n // 6) + b"\r\n",
     ),
-    "sandbox.egress.requests:authority": of(authority, "a", "a:", "a.", "0x", "xn--"),
+    "sandbox.egress.requests:parse_authority": of(parse_authority, "a", "a:", "a.", "0x", "xn--"),
     "sandbox.egress.requests:tokens": of(lambda data: [*tokens(data)], lambda n: b"a, " * (n // 3)),
-    "sandbox.egress.client_hello:ClientHelloReader.take": of(piecewise(lambda: ClientHelloReader().take), hello),
+    "sandbox.egress.client_hello:ClientHelloReader.feed": of(piecewise(lambda: ClientHelloReader().feed), hello),
     "sandbox.egress.response_scrubber:Scrubber.clean": of(
         bytes_of(Scrubber(["aaaab", SECRET]).clean), "a", "aaaab", SECRET[:9]
     ),
@@ -400,16 +400,16 @@ for name, finders in formats().items():
 INSIDE: Mapping[str, str] = {
     "core.parsing.sql:read_only": "played as tables_of, which gives it the names",
     "core.parsing.toml:read_table": "takes what load_toml has read",
-    "core.parsing.toml:wrong": "takes words of the code",
+    "core.parsing.toml:invalid": "takes words of the code",
     "core.parsing.toml:lines_of": "played as toml_line",
     "core.parsing.toml_fields:duration": "takes a value that its pattern has bounded",
     "core.parsing.toml_fields:size": "takes a value that its pattern has bounded",
     "core.parsing.yaml:table_text": "takes the name of a file",
-    "core.parsing.outside:read_file": "takes the name of a file, whose size is bounded",
-    "core.parsing.outside:read_text": "takes the name of a file, whose size is bounded",
-    "core.parsing.outside:load_yaml": "played as read_rows",
-    "core.parsing.outside:count_of": "takes a number, or a text of at most 19 digits",
-    "core.parsing.exact_json:OwnCopies.get": "takes the name of an argument",
+    "core.parsing.bounded_readers:read_file": "takes the name of a file, whose size is bounded",
+    "core.parsing.bounded_readers:read_text": "takes the name of a file, whose size is bounded",
+    "core.parsing.bounded_readers:load_yaml": "played as read_rows",
+    "core.parsing.bounded_readers:count_of": "takes a number, or a text of at most 19 digits",
+    "core.parsing.exact_json:CopyOnRead.get": "takes the name of an argument",
     "core.parsing.json_schema:compiled": "takes a pattern of a schema that a reviewer pins; what it may become is bounded",
     "guardrails.content_cases:check_content": "plays the reviewer's own cases",
     "guardrails.content_rules:ContentRule.covers": "takes the name of an action",
@@ -426,9 +426,9 @@ INSIDE: Mapping[str, str] = {
     "guardrails.sanitizer:AlreadySanitized.json": "changes nothing",
     "guardrails.sanitizer:AlreadySanitized.arguments": "changes nothing",
     "sandbox.egress.requests:Head.all": "looks through at most 100 fields",
-    "sandbox.egress.requests:Requests.whole": "reads a body of bounded size, which h11 takes apart; its head is played in test_own_budget.py",
+    "sandbox.egress.requests:RequestReader.complete": "reads a body of bounded size, which h11 takes apart; its head is played in test_own_budget.py",
     "sandbox.egress.requests:malformed": "takes words of the code",
-    "sandbox.egress.requests:url_of": "takes a head whose target is bounded",
+    "sandbox.egress.requests:requested_url": "takes a head whose target is bounded",
     "sandbox.egress.response_scrubber:Body.take": "played as Scrubber.clean and held, piece by piece",
 }
 

@@ -18,7 +18,7 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
 from remit.broker import CALLS_PER_TURN
-from remit.core import WorkspaceError, in_thread, in_thread_to_its_end
+from remit.core import WorkspaceError, in_thread
 from remit.core.events import CallAnswered, CallDecided, ModelResponded
 from remit.core.parsing import Mismatch, check_schema, load_toml, read_rows, validate
 from remit.guardrails import Redactor
@@ -28,7 +28,7 @@ from remit.guardrails.secret_formats import OVERLAP, PIECE
 from remit.runtime import runner as run
 from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
-from remit.sandbox.egress.requests import LARGEST_HEAD, Head, Requests
+from remit.sandbox.egress.requests import LARGEST_HEAD, Head, RequestReader
 from remit.workspace.session import open_session
 from support.runs import DONE, Play, Played, turn
 from support.workspaces.web import add
@@ -468,7 +468,7 @@ def long_head(size: int) -> bytes:
 
 
 async def read_head(data: bytes) -> Head | None:
-    return await Requests(Dripping(data)).head()  # type: ignore[arg-type]
+    return await RequestReader(Dripping(data)).head()  # type: ignore[arg-type]
 
 
 async def test_a_request_head_that_arrives_byte_by_byte_is_parsed_once() -> None:
@@ -513,7 +513,7 @@ async def test_a_request_head_means_the_same_however_it_is_split(data: bytes, ve
 
     verdict_of_head = ""
     try:
-        assert await Requests(Cut(data)).head() is not None  # type: ignore[arg-type]
+        assert await RequestReader(Cut(data)).head() is not None  # type: ignore[arg-type]
     except Blocked as blocked:
         verdict_of_head = blocked.verdict
     assert verdict_of_head == verdict
@@ -526,7 +526,7 @@ def test_a_client_hello_that_arrives_byte_by_byte_is_parsed_once() -> None:
         reader = ClientHelloReader()
         data = b"".join(b"\x16\x03\x01\x00\x01" + bytes([one]) for one in (1, 1, 0, 0, *(0,) * (size // 6)))
         for at in range(len(data)):
-            reader.take(data[at : at + 1])
+            reader.feed(data[at : at + 1])
 
     assert seconds(lambda: drip(6_000)) < MOST_GROWTH * seconds(lambda: drip(1_500))
 
@@ -546,7 +546,7 @@ async def test_a_task_that_is_cancelled_while_it_redacts_a_result_still_records_
     recorded: list[int] = []
 
     async def work() -> None:
-        recorded.append(await in_thread_to_its_end(1 << 20, lambda: time.sleep(0.2) or 7))  # type: ignore[func-returns-value]
+        recorded.append(await in_thread_uninterrupted(1 << 20, lambda: time.sleep(0.2) or 7))  # type: ignore[func-returns-value]
         await asyncio.sleep(30)
         recorded.append(8)
 

@@ -120,7 +120,7 @@ def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypat
     """D4: this holds even without a lock between the workers."""
     from conftest import session_module
 
-    monkeypatch.setattr(run, "run_lock", lambda session, name: nullcontext())
+    monkeypatch.setattr(run, "lock_run", lambda session, name: nullcontext())
     folder = clerk(LARGE)
     killed(folder, "approval.requested")
     opened = session_module.open_session(folder)

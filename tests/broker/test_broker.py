@@ -16,7 +16,7 @@ from remit.broker.attempts import LiveExecutor
 from remit.core.calls import Call, Confinement
 from remit.core.errors import Refusal, RunEnded, UsageError
 from remit.core.events import AttemptBegun, AttemptEnded, CallDecided
-from remit.journal.run_lock import run_lock
+from remit.journal.run_lock import lock_run
 from remit.policy.engine import Policy
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
@@ -323,7 +323,7 @@ def test_an_irreversible_call_with_a_secret_is_not_repeated_after_its_process_di
 
 def test_only_one_process_at_a_time_executes_a_run(play: Play) -> None:
     played = play(LARGE)
-    with run_lock(played.opened.traces, played.ended.run), pytest.raises(UsageError, match="another process"):
+    with lock_run(played.opened.traces, played.ended.run), pytest.raises(UsageError, match="another process"):
         resumed(played)
 
 

@@ -41,7 +41,7 @@ def test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_ti
     assert [played.error(0, index)["code"] for index in (2, 3)] == ["rate_limited"] * 2
     error = played.error(0, 2)
     assert (error["retryable"], 3500 < error["retry_after_s"] <= 3600.1) == (True, True)
-    assert error["message"] == "So much is enough: 2 calls in 3600 s are used up"
+    assert error["message"] == "the limit of 2 calls in 3600 s is used up: So much is enough"
     assert replayed(played).reproduced
 
 
@@ -225,9 +225,9 @@ def problems(text: str) -> list[Problem]:
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [
-        (limit("calls", "many"), 4, "'many' is no amount of calls"),
-        (limit("calls", -1), 4, "-1 is no amount of calls"),
-        (limit("seconds", 5), 4, "5 is no amount of seconds"),
+        (limit("calls", "many"), 4, "'most' is 'many', which is not an amount of calls"),
+        (limit("calls", -1), 4, "'most' is -1, which is not an amount of calls"),
+        (limit("seconds", 5), 4, "'most' is 5, which is not an amount of seconds"),
         (limit("bytes", "10MB"), 4, "no amount of bytes"),
         (limit("calls", 1, per="soon"), 5, "not a duration"),
         (limit("calls", 1, action="ledger.burn"), 6, "no tool has 'ledger.burn'"),

@@ -14,7 +14,7 @@ from remit.core.errors import WorkspaceError
 from remit.core.events import CallDecided
 from remit.policy import casbin_reference, second_opinion
 from remit.policy import index as index_module
-from remit.policy.engine import Judged, Policy
+from remit.policy.engine import Judgement, Policy
 from remit.runtime import live
 from remit.runtime import runner as run
 from support.lifecycle import LARGE, grant, replayed, resumed
@@ -27,7 +27,7 @@ ENTRY = index_module.RuleEntry
 
 def judged(patch: pytest.MonkeyPatch) -> None:
     """Every call is allowed, as if by a rule."""
-    patch.setattr(Policy, "judge", lambda self, _: Judged(True, list(self.rows[:1])))
+    patch.setattr(Policy, "judge", lambda self, _: Judgement(True, list(self.rows[:1])))
 
 
 def decided(patch: pytest.MonkeyPatch) -> None:

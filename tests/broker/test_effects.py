@@ -173,7 +173,7 @@ def test_two_workers_on_one_run_repeat_no_effect(clerk: Callable[..., Path], mon
     """Without a lock, for example on a shared folder, the journal still prevents repeated effects."""
     from contextlib import nullcontext
 
-    monkeypatch.setattr(run, "run_lock", lambda session, name: nullcontext())
+    monkeypatch.setattr(run, "lock_run", lambda session, name: nullcontext())
     folder = clerk([turn(ledger__pay={"name": name, "amount": 1}) for name in ("ann", "ben", "cid")] + [DONE])
     killed(folder, "call.decided")
 
@@ -184,7 +184,7 @@ def test_two_workers_on_one_run_repeat_no_effect(clerk: Callable[..., Path], mon
 
     for failure in asyncio.run(both()):
         assert not isinstance(failure, Exception) or "another process" in str(failure)
-    played = resumed_after_kill(folder) if not Record(open_session(folder).journal, RUN).facts.finished else None
+    played = resumed_after_kill(folder) if not Record(open_session(folder).journal, RUN).state.finished else None
     rows = Played(folder=folder, opened=open_session(folder), ended=None).effects if played is None else played.effects  # type: ignore[arg-type] - only the ledger is read
     names = [row["name"] for row in rows]
     assert len(names) == len(set(names))

@@ -157,7 +157,7 @@ def test_a_half_open_circuit_admits_exactly_one_trial_call(tmp_path: Path) -> No
 
     def circuit_of(worker: Record) -> Circuit:
         worker.refresh()
-        return worker.facts.circuits["web"]
+        return worker.state.circuits["web"]
 
     def admitted() -> list[bool]:
         found: list[bool] = []

@@ -15,7 +15,7 @@ from remit.core.messages import Message, Model, ModelTurn, ToolSpec
 from remit.runtime import runner as run_module
 from remit.workspace import session as session_module
 from support.canaries import CANARY, ENCODINGS, everything, leaks
-from support.http_servers import Heard, Said, Server
+from support.http_servers import ReceivedRequest, Response, Server
 from support.otlp_collector import collecting
 from support.runs import Remit, turn
 from support.workspaces.web import add
@@ -162,9 +162,9 @@ def test_a_secret_of_a_sandboxed_tool_appears_in_no_output(
     texts = [f"{name}: {written}" for name, written in ENCODINGS.items()]
     asked: list[str] = []
 
-    def answer(heard: Heard) -> Said:
-        asked.append(heard.target)
-        return Said(raw=chunked("plain text stays\n" + "\n".join(texts), 4))
+    def answer(received: ReceivedRequest) -> Response:
+        asked.append(received.target)
+        return Response(raw=chunked("plain text stays\n" + "\n".join(texts), 4))
 
     with Server(answer, name="localhost") as server:
         port, base = str(server.port), f"https://localhost:{server.port}"

@@ -369,8 +369,8 @@ def test_hostile_strings_and_json_pass_a_whole_run_unchanged_or_are_refused_with
         decided = opened.journal.get(played.ended.run, f"call.decided/{at // 40}/{at % 40}/0")
         assert decided is not None
         call: Any = decided.event
-        assert call.ask.redacted or call.call.arguments["text"] == text
-        assert played.result(at // 40, at % 40)["ok"] or call.ask.redacted
+        assert call.proposed.redacted or call.call.arguments["text"] == text
+        assert played.result(at // 40, at % 40)["ok"] or call.proposed.redacted
     for at in range(len(strings), len(strings) + len(cases)):
         result = played.result(at // 40, at % 40)
         assert result["ok"] or result["error"]["code"] == "invalid_arguments"

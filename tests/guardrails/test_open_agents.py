@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remit.analysis.backtest import backtest_rules
-from remit.analysis.cases import run_cases, uncovered
-from remit.analysis.diff.policy import difference
+from remit.analysis.cases import find_uncovered, run_cases
+from remit.analysis.diff.policy import compare_policies
 from remit.analysis.solver.ruleset import read_rule_set
 from remit.broker.broker import Broker
 from remit.core.calls import Context, Request, Scope, ScopeEntry
@@ -131,7 +131,7 @@ def test_a_look_up_before_the_run_adds_no_label(tmp_path: Path) -> None:
 
 def test_a_look_up_that_changes_something_or_lists_nothing_is_refused_at_load(tmp_path: Path) -> None:
     for action in ("box.send", "box.profile", "box.gone"):
-        with pytest.raises(WorkspaceError, match="fills no directory"):
+        with pytest.raises(WorkspaceError, match="cannot fill the directory"):
             open_agents(tmp_path / action, [DONE], agent=f'\n[[directory]]\naction = "{action}"\n')
 
 
@@ -430,14 +430,14 @@ def test_every_rule_for_open_agents_has_a_case_and_every_case_passes() -> None:
     assert [one.message for one in found if not one.passed] == []
     assert len({one.note for one in found}) == len(found)
     of_user = "p, user:operator, *, **, True, allow"
-    assert [rule.text for rule in uncovered(PLAIN.policy, found).rules if rule.text != of_user] == []
+    assert [rule.text for rule in find_uncovered(PLAIN.policy, found).rules if rule.text != of_user] == []
 
 
 def test_the_diff_proves_that_a_scope_widens_no_other_permission() -> None:
     policy = narrowed(PLAIN.policy, Scope(allow=(ScopeEntry(action="box.*"),), widen="role:owner"))
     rows = tuple(row for row in policy.rows if row.subject != SUBJECT)
     assert rows == PLAIN.policy.rows
-    assert difference(PLAIN, PLAIN).no_wider
+    assert compare_policies(PLAIN, PLAIN).no_wider
 
 
 def _conversation(played: Played) -> list[Any]:

@@ -33,7 +33,7 @@ from remit.core import (
     in_thread,
 )
 from remit.core.parsing import digest
-from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, exhausted, retry_after, words_of
+from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, exhausted, message_of, retry_after
 from remit.sandbox.egress import Permit
 from remit.sandbox.packages import Environment, find_environment, make_environment
 from remit.workspace import Tool, Workspace, read_code
@@ -309,7 +309,7 @@ class LiveExecutor:
             assert failure is not None
             error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
             code = "tool_failed" if error else "tool_crashed"
-            message = words_of(failure) if error else type(failure).__name__
+            message = message_of(failure) if error else type(failure).__name__
             after = retry_after(failure) or None
         return AttemptOutcome(
             code=code,

@@ -42,7 +42,7 @@ from remit.core.events import (
 )
 from remit.core.parsing import canonical_json, parse_arguments
 from remit.guardrails import Sanitizer, directory_entries, repeated_names
-from remit.journal import Record, meant
+from remit.journal import Record, retry_key
 from remit.workspace import Agent, Measure, Workspace
 from remit.workspace.manifest import resolve
 
@@ -127,8 +127,8 @@ class Broker:
         """Like `decide`, but yields after each call, so that the event loop can run other tasks in between."""
         before: list[Call] = []
         for index, proposed in enumerate(proposed_calls):
-            decided = self._decide_call(step, index, proposed, cut, before)
-            if decided.call is not None and decided.refused is None:
+            decided = self._decided(step, index, proposed, cut, before)
+            if decided.call is not None and decided.refusal is None:
                 before.append(decided.call)
             yield decided
 
@@ -145,7 +145,7 @@ class Broker:
         if (earlier := self.latest_decision(step, index)) is not None:
             return earlier
         if proposed.redacted and (failed := self.ports.lost_secret_result(step, index)) is not None:
-            event = CallDecided(step=step, index=index, ask=proposed, refused=failed)
+            event = CallDecided(step=step, index=index, proposed=proposed, refusal=failed)
             self.record.append(event)
             return event
         shown: Call | None = None
@@ -153,30 +153,30 @@ class Broker:
             budgets.check_position(index)
             if cut:
                 raise refusals.cut_turn()
-            output = self._outstanding_output() + self._output_of(proposed.action)
-            budgets.check_call(self.record.facts, self.agent.budget, self.ports.clock(step, index), output=output)
-            retries.check_tries(self.record.facts, self.agent.budget, f"ask:{proposed.action}")
+            output = self._outstanding() + self._output_of(proposed.action)
+            budgets.check_call(self.record.state, self.agent.budget, self.ports.clock(step, index), output=output)
+            retries.check_tries(self.record.state, self.agent.budget, f"ask:{proposed.action}")
             call = self._resolve(step, index, self._unredacted.get((step, index), proposed))
             self._calls[step, index] = call
             shown = call.model_copy(update={"arguments": self.sanitizer.arguments(call.arguments)})
             if (note := self.sanitizer.blocked(call.arguments, "arguments", call.action)) is not None:
                 raise refusals.blocked_arguments(call.action, note)
             effects.check_duplicate_in_step(before, call)
-            retries.check_tries(self.record.facts, self.agent.budget, meant(shown))
+            retries.check_tries(self.record.state, self.agent.budget, retry_key(shown))
             decision = self._decider.decide(call)
             if decision.verdict != "deny":
                 effects.check_repeated_effect(self.ports.run_state(self.record, call, ""), call)
             if decision.verdict == "ask":
-                requests.check_waiting_approvals(self.record.facts, self.agent.budget)
+                requests.check_waiting_approvals(self.record.state, self.agent.budget)
             if decision.verdict == "allow":
                 self._reserve(call)
             quoted = self._quoted_by_user(call) if proposed.redacted else None
             event = CallDecided(
-                step=step, index=index, ask=proposed, call=shown, decision=decision, quoted_by_user=quoted
+                step=step, index=index, proposed=proposed, call=shown, decision=decision, quoted_by_user=quoted
             )
         except Refusal as refusal:
             failed = refusal_result(self.sanitizer, refusal)
-            event = CallDecided(step=step, index=index, ask=proposed, call=shown, refused=failed)
+            event = CallDecided(step=step, index=index, proposed=proposed, call=shown, refusal=failed)
         self.record.append(event)
         return event
 
@@ -193,7 +193,7 @@ class Broker:
 
     def _outstanding_output(self) -> int:
         """The largest number of bytes that allowed calls without a result can still return."""
-        return sum(self._output_of(call.action) for call in self.record.facts.open.values() if call.allowed)
+        return sum(self._output_of(call.action) for call in self.record.state.open.values() if call.allowed)
 
     def _output_of(self, action: str) -> int:
         tool = self.workspace.tools.get(action.partition(".")[0])
@@ -249,15 +249,15 @@ class Broker:
             return answered.result
         decided = self.latest_decision(step, index)
         assert decided is not None  # the graph decides every call of a step before it performs one
-        if decided.refused is not None or decided.call is None:
-            assert decided.refused is not None
-            return self._record_result(step, index, decided.refused)
+        if decided.refusal is not None or decided.call is None:
+            assert decided.refusal is not None
+            return self._answer(step, index, decided.refusal)
         try:
             call = self._calls.get((step, index), decided.call)
             decision = self._allowing_decision(decided, call)
         except Refusal as refusal:
-            return self._record_result(step, index, refusal_result(self.sanitizer, refusal))
-        proposed = decided.ask
+            return self._answer(step, index, refusal_result(self.sanitizer, refusal))
+        proposed = decided.proposed
         complete = not proposed.redacted or not self.needs_secrets or (step, index) in self._unredacted
         result = await self._execution.run(
             call, decision, arguments_complete=complete, lost_secret=lambda: self._lost_secret(call, proposed)
@@ -400,12 +400,14 @@ class Broker:
             open_call = self.ports.run_state(self.record, call, "").open.get((step, index))
             # INVARIANT: a label that was added after the decision stays, because the call has not seen that content.
             labels_removed = tuple(
-                label for label in action.removes_labels if open_call is not None and label not in open_call.since
+                label
+                for label in action.removes_labels
+                if open_call is not None and label not in open_call.labels_since
             )
             trusted = open_call is not None and open_call.trusted
             if action.effect != "read" or trusted:
-                state = self.record.facts
-                names = directory_entries(action.listings, result.value, state.words, state.directory)
+                state = self.record.state
+                names = directory_entries(action.listings, result.value, state.task, state.directory)
                 # A name that an effect created belongs to the run. A name that only repeats an argument may be untrusted.
                 names = names if trusted else names - repeated_names(self.sanitizer.arguments(call.arguments), names)
         answered = CallAnswered(

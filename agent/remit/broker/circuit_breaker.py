@@ -22,7 +22,7 @@ def check_circuit(shared: Record, call: Call, now: int) -> None:
     `shared` is the record of the run named `workspace`; `now` is in Unix nanoseconds.
     """
     tool = call.action.partition(".")[0]
-    circuit = shared.facts.circuits.get(tool)
+    circuit = shared.state.circuits.get(tool)
     if circuit is None or not circuit.opened_at:
         return
     if now < circuit.rests_until:
@@ -49,7 +49,7 @@ def count_attempt(shared: Record, call: Call, attempt: int, code: Code | None, b
         event = ToolFailed(
             tool=tool, run=run, step=step, index=index, attempt=attempt, code=code, limit=limit, rest_s=rest_s
         )
-    elif code is None and tool in shared.facts.circuits:
+    elif code is None and tool in shared.state.circuits:
         event = ToolRecovered(tool=tool, run=run, step=step, index=index, attempt=attempt)
     else:
         return

@@ -47,7 +47,7 @@ def policy_context(
     `quoted_by_user` if the arguments were redacted, because it cannot be computed from redacted arguments.
     """
     place = (call.step, call.index)
-    words = state.words
+    words = state.task
     chosen = [touch for touch in call.touches if not touch.fixed]
     unnamed = unnamed_resources(words, chosen, state.directory)
     unknown = frozenset(kind_of(resource) for resource in unnamed if resource not in state.directory)
@@ -88,7 +88,7 @@ def counted_grants(state: RunState, call: Call, moment: Moment) -> tuple[Grant, 
     A grant counts if it has not expired, and if it is from another person than the requester who has the role now.
     """
     asked = state.open.get((call.step, call.index))
-    if asked is None or asked.rejected or moment.decision_digest not in (None, asked.request):
+    if asked is None or asked.rejected or moment.decision_digest not in (None, asked.requested_decision):
         return ()
     return tuple(
         grant

@@ -80,7 +80,7 @@ class Decider:
 
     @property
     def _scope(self) -> Scope | None:
-        started = self.record.facts.started
+        started = self.record.state.started
         return None if started is None else started.scope
 
     def policy(self, call: Call) -> Policy:

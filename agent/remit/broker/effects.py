@@ -36,8 +36,8 @@ def idempotency_key(call: Call, state: RunState) -> str:
     A call with the same request as an earlier call of unknown outcome reuses the key of that call.
     """
     for doubt in _doubts(state, call):
-        if call.effect == "keyed" and doubt.request == call.request_digest:
-            return doubt.key
+        if call.effect == "keyed" and doubt.request_digest == call.request_digest:
+            return doubt.idempotency_key
     return digest({"run": call.run, "step": call.step, "index": call.index})
 
 
@@ -47,7 +47,7 @@ def check_repeated_effect(state: RunState, call: Call) -> None:
     Only an action with idempotency keys can be repeated, and only with the same arguments: its key then makes it harmless.
     """
     doubts = _doubts(state, call)
-    same = (doubt for doubt in doubts if doubt.request == call.request_digest and doubt.settled is None)
+    same = (doubt for doubt in doubts if doubt.request_digest == call.request_digest and doubt.settled is None)
     if not doubts or (call.effect == "keyed" and any(same)):
         return
     doubt = doubts[0]
@@ -72,7 +72,7 @@ def check_repeated_effect(state: RunState, call: Call) -> None:
 def _doubts(state: RunState, call: Call) -> tuple[InDoubtEffect, ...]:
     if not state.doubts or not (effect := effect_digest(call)):
         return ()
-    return tuple(doubt for doubt in state.doubts if doubt.effect == effect)
+    return tuple(doubt for doubt in state.doubts if doubt.effect_digest == effect)
 
 
 def check_duplicate_in_step(calls: Sequence[Call], call: Call) -> None:
@@ -124,8 +124,8 @@ def count_settlements(record: Record, step: int, index: int, who: Literal["probe
 
 def effects_in_doubt(record: Record) -> list[InDoubt]:
     """The effects of this run with an unknown outcome, in order, including calls that were interrupted and not resumed."""
-    found = [_open_effect(record, *place) for place in record.facts.open if _is_open(record, place)]
-    found += [_answered_effect(record.run, doubt) for doubt in record.facts.doubts if doubt.settled is None]
+    found = [_open_effect(record, *place) for place in record.state.open if _is_open(record, place)]
+    found += [_answered_effect(record.run, doubt) for doubt in record.state.doubts if doubt.settled is None]
     return sorted(found, key=lambda item: (item.step, item.index))
 
 
@@ -175,8 +175,8 @@ def settle_effect(
 
 
 def _is_open(record: Record, place: tuple[int, int]) -> bool:
-    call = record.facts.open[place]
-    if not call.effect or (call.settled is not None and call.settled.landed != "unknown"):
+    call = record.state.open[place]
+    if not call.effect_digest or (call.settled is not None and call.settled.landed != "unknown"):
         return False
     number = record.count(f"attempt.begun/{place[0]}/{place[1]}")
     ended = record.get(f"attempt.ended/{place[0]}/{place[1]}/{number}")
@@ -184,7 +184,7 @@ def _is_open(record: Record, place: tuple[int, int]) -> bool:
 
 
 def _open_effect(record: Record, step: int, index: int) -> InDoubt:
-    action = record.facts.open[step, index].action
+    action = record.state.open[step, index].action
     return InDoubt(run=record.run, step=step, index=index, action=action, answered=False)
 
 

@@ -27,7 +27,7 @@ from remit.core import (
     Result,
     RunEnded,
     Succeeded,
-    in_thread_to_its_end,
+    in_thread_uninterrupted,
     request_digest,
 )
 from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
@@ -82,7 +82,7 @@ class Execution:
                 if (failed := lost_secret()) is not None:
                     return failed
                 self.ports.admit(call)
-                budgets.check_wall(self.record.facts, self.agent.budget, self.ports.clock(call.step, call.index))
+                budgets.check_wall(self.record.state, self.agent.budget, self.ports.clock(call.step, call.index))
                 number += 1
                 ended = await self._attempt(call, decision, action, number)
             except Refusal as refusal:
@@ -93,14 +93,19 @@ class Execution:
     ) -> EffectSettled | None:
         """The outcome of an effect that was unknown: a person settled it, or the probe of the tool does; None if neither."""
         open_call = self.ports.run_state(self.record, call, "").open.get((call.step, call.index))
-        if ended.landed != "unknown" or ended.retry_in_s is not None or open_call is None or not open_call.effect:
+        if (
+            ended.landed != "unknown"
+            or ended.retry_in_s is not None
+            or open_call is None
+            or not open_call.effect_digest
+        ):
             return None
         if open_call.settled is not None and open_call.settled.landed != "unknown":
             return open_call.settled
         if not action.probe or not arguments_complete:  # a probe needs the original arguments
             return None
         number = effects.count_settlements(self.record, call.step, call.index, "probe") + 1
-        probed = await self.executor.probe(call, number, idempotency_key=open_call.key)
+        probed = await self.executor.probe(call, number, idempotency_key=open_call.idempotency_key)
         tool, _, _ = call.action.partition(".")
         settled = EffectSettled(
             step=call.step,
@@ -145,7 +150,7 @@ class Execution:
 
     async def _bounded(self, call: Call, number: int, key: str) -> AttemptOutcome:
         """Run one attempt; its processes are killed when the run's time ends or an operator puts the call on hold."""
-        until = budgets.wall_end(self.record.facts, self.agent.budget)
+        until = budgets.wall_end(self.record.state, self.agent.budget)
         attempt = self.executor.attempt(
             call, number, idempotency_key=key, decide=lambda url: self.allows_redirect(call, url)
         )
@@ -174,7 +179,7 @@ class Execution:
         note = None
         if attempted.code is None:
             size = attempted.spent.output_bytes
-            note = await in_thread_to_its_end(size, self.sanitizer.blocked, attempted.value, "result", call.action)
+            note = await in_thread_uninterrupted(size, self.sanitizer.blocked, attempted.value, "result", call.action)
         if note is not None:
             message = f"a content rule blocks the result of {call.action}: {note}"
             attempted = replace(attempted, code="content_blocked", value=None, message=message)
@@ -184,7 +189,7 @@ class Execution:
             code = "outcome_unknown"
         retried = code is not None and self._may_retry(call, action, number, code, attempted)
         size = attempted.spent.output_bytes + len(attempted.stderr) + len(attempted.message)
-        return await in_thread_to_its_end(size, self._cleaned, call, action, attempted, (number, code, retried))
+        return await in_thread_uninterrupted(size, self._cleaned, call, action, attempted, (number, code, retried))
 
     def _cleaned(
         self, call: Call, action: Action, attempted: AttemptOutcome, outcome: tuple[int, Code | None, bool]
@@ -202,7 +207,7 @@ class Execution:
             value=self.sanitizer.json(attempted.value, action=call.action),
             landed=attempted.landed,
             changes=attempted.changes,
-            refused=tuple(
+            denied_accesses=tuple(
                 access.model_copy(
                     update={"what": self.sanitizer.text(access.what), "allow": self.sanitizer.text(access.allow)}
                 )
@@ -232,7 +237,7 @@ class Execution:
         return (
             retries.allows_retry(call.effect, action.retry, attempt=number, code=code, error=attempted.error)
             and (attempted.retry_after_s or 0.0) <= retries.LONGEST_WAIT_S
-            and (open_call is None or retries.has_tries_left(state, self.agent.budget, open_call.meant))
+            and (open_call is None or retries.has_tries_left(state, self.agent.budget, open_call.retry_key))
         )
 
 
@@ -269,8 +274,8 @@ def result_of(action: Action, ended: AttemptEnded, settled: EffectSettled | None
     details: dict[str, object] = {}
     if ended.error is not None:
         details["error"] = ended.error
-    if ended.refused:
-        details["refused"] = [item.model_dump(mode="json") for item in ended.refused]
+    if ended.denied_accesses:
+        details["refused"] = [item.model_dump(mode="json") for item in ended.denied_accesses]
     if ended.limit is not None:
         details["limit"] = ended.limit.model_dump(mode="json")
     if landed != "none":

@@ -14,7 +14,7 @@ from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Log, Record
 
 def active_holds(log: Log) -> Mapping[str, HoldSet]:
     """The holds in force, by scope (`run:…`, `agent:…`, `tool:…`, `all`)."""
-    return Record(log, WORKSPACE_RUN).facts.holds
+    return Record(log, WORKSPACE_RUN).state.holds
 
 
 def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any, Final, Protocol, cast
 
 from remit.core import Json, UsageError
-from remit.core.parsing import Arguments, OwnCopies
+from remit.core.parsing import Arguments, CopyOnRead
 from remit.sandbox import described, snake_case
 from remit.workspace.manifest import Manifest
 
@@ -48,7 +48,7 @@ class Hosted:
     tool: HostTool
 
     def __call__(self, **arguments: Json) -> Json:
-        given = OwnCopies(Arguments.of(arguments))
+        given = CopyOnRead(Arguments.of(arguments))
         call = {"type": "tool_call", "name": self.tool.name, "args": given, "id": "remit"}
         try:
             message = self.tool.invoke(call)

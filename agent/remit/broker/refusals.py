@@ -90,7 +90,7 @@ def not_approved_in_time(action: str) -> Refusal:
 
 def denied_by_policy(call: Call, decision: Decision) -> Refusal:
     """The denial as the policy words it for the model."""
-    denial = decision.told
+    denial = decision.for_model
     assert denial is not None  # `Policy.advise` sets it for every denial
     return Refusal(
         "policy_denied",

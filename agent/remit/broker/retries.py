@@ -27,7 +27,7 @@ TRANSIENT: Final[frozenset[Code]] = frozenset(
 def check_tries(state: RunState, budget: Budget, purpose: str) -> None:
     """Raise if too many tries of the same purpose failed.
 
-    `purpose` identifies equivalent calls (`journal.meant`).
+    `purpose` identifies equivalent calls (`journal.retry_key`).
 
     Raises:
         Refusal: `denial_loop` if every try was refused, else `budget_exhausted`.

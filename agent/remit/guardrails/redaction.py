@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable
 from typing import Final, cast
 
 from remit.core import Json
-from remit.core.parsing import each_text, texts_of
+from remit.core.parsing import map_texts, texts_of
 from remit.guardrails.encodings import SHORTEST_SECRET, Found, KnownSecret, Reading
 from remit.guardrails.remembered import Remembered
 from remit.guardrails.secret_formats import WORD, formats
@@ -102,7 +102,7 @@ class Redactor:
             reached = [match for match in reached if match.end > end]
             return self._replaced(text, [match for match in own if match.start < match.end])
 
-        return each_text(value, replaced, keys=keys)
+        return map_texts(value, replaced, keys=keys)
 
     def _spans(self, text: str) -> list[Found]:
         reading = Reading(text)

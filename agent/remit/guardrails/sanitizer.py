@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from remit.core import Json, ProposedCall
-from remit.core.parsing import each_text
+from remit.core.parsing import map_texts
 from remit.guardrails.content_rules import Content, Where
 from remit.guardrails.redaction import Redactor
 
@@ -50,9 +50,9 @@ class Sanitizer:
 
     def json(self, value: Json, *, action: str = "") -> Json:
         """Sanitize every string of a tool's value."""
-        readable = each_text(value, lambda text: visible(valid(text)))
+        readable = map_texts(value, lambda text: visible(valid(text)))
         redacted = self._redactor.json(readable)
-        return each_text(redacted, lambda text: self._content.redact(text, "result", action))
+        return map_texts(redacted, lambda text: self._content.redact(text, "result", action))
 
     def blocked(self, value: Json, where: Where, action: str = "") -> str | None:
         """The note of the rule that blocks the value; None if no rule does."""
@@ -65,7 +65,7 @@ class Sanitizer:
     def proposed_call(self, proposed: ProposedCall) -> ProposedCall:
         """A proposed call as it is recorded; `redacted` is True if a secret was removed from its arguments."""
         arguments = None if proposed.arguments is None else self._redactor.json_text(valid(proposed.arguments))
-        parsed = None if proposed.parsed is None else self._redactor.json(each_text(proposed.parsed, valid))
+        parsed = None if proposed.parsed is None else self._redactor.json(map_texts(proposed.parsed, valid))
         changed = (arguments, parsed) != (proposed.arguments, proposed.parsed)
         return proposed.model_copy(
             update={

@@ -227,7 +227,7 @@ class ForeignRun:
         while True:
             step += 1
             answered = record.get(f"model.responded/{step}/-/-")
-            if answered is None and record.facts.step < step:
+            if answered is None and record.state.step < step:
                 answered = self.agency.look_up(step)
             if not isinstance(answered, ModelResponded) or not answered.internal:
                 return
@@ -291,7 +291,7 @@ class ForeignRun:
         async with self._turns:
             if self._going:
                 await asyncio.wait(self._going.values())
-            facts = self.agency.record.facts
+            facts = self.agency.record.state
             if not (leave or facts.finished or self._failure or any(call.waiting for call in facts.open.values())):
                 await self._give_up_rest()
                 self.model.said = ModelTurn(text=answer, finish="stop")
@@ -339,7 +339,7 @@ class ForeignRun:
             if (refused := self._deaf()) is not None:
                 return refused
             await self._give_up_rest()
-            step = self.agency.record.facts.step + 1
+            step = self.agency.record.state.step + 1
             self.model.said = turn
             await self.agency.turn({"step": step - 1})
             if (refused := self._deaf()) is not None:
@@ -369,7 +369,7 @@ class ForeignRun:
 
     async def _give_up_rest(self) -> None:
         """The graph has gone on: whatever it left of the turns before is answered, so that each call has one result."""
-        last = self.agency.record.facts.step
+        last = self.agency.record.state.step
         if (
             last >= 0
             and last not in self._decided
@@ -394,7 +394,7 @@ class ForeignRun:
         return None
 
     def _open(self) -> list[tuple[int, int]]:
-        return sorted(self.agency.record.facts.open)
+        return sorted(self.agency.record.state.open)
 
 
 def _check_reviewed(own: Own, pinned: ActionSchema, action: str) -> None:

@@ -36,12 +36,12 @@ class ApprovalWaiter:
         given = [self._from_script(requested) for requested in self.waiting()]  # all of them, not only the first
         if any(given):
             return True
-        before = self._record.facts
+        before = self._record.state
         while time.monotonic() < self._until:
             await asyncio.sleep(POLL_S)
             self._record.refresh()
             expired = any(approval_expired(requested, time.time_ns()) for requested in self.waiting())
-            if self._record.facts != before or expired or self._under_other_rules():
+            if self._record.state != before or expired or self._under_other_rules():
                 return True
         return False
 

@@ -80,7 +80,7 @@ async def install_packages(workspace: Workspace, agent: Agent, progress: Callabl
     for name in dict.fromkeys(action.partition(".")[0] for action in agent.actions):
         tool = workspace.tools[name]
         if tool.pinned and tool.manifest.source == "python":
-            await asyncio.to_thread(make_environment, workspace.code(name), tell=progress)
+            await asyncio.to_thread(make_environment, workspace.code(name), report=progress)
 
 
 def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:

@@ -12,7 +12,7 @@ from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, W
 from remit.core.events import NANO, BudgetSpent, PolicyChanged
 from remit.journal import WORKSPACE_RUN, Record, RunState
 from remit.policy import Policy, PolicyWatcher, SecondOpinion
-from remit.tracing import Objects
+from remit.tracing import ObjectStore
 from remit.workspace import Measure, SharedLimit, WorkspaceSession, files_of, limit_claims, limit_refusal
 from remit.workspace.manifest import Breaker
 
@@ -41,7 +41,7 @@ class LivePorts:
             if self._record is not None:
                 files = {**files_of(self._session.workspace), **self._watched.files}
                 gone = {path for path in files if _is_rules(path)} - set(self._watched.files)
-                book = Objects(self._session.traces / "objects").put_rulebook(
+                book = ObjectStore(self._session.traces / "objects").put_bundle(
                     {path: data for path, data in files.items() if path not in gone}
                 )
                 self._note(self._record, bundle=book)
@@ -65,12 +65,12 @@ class LivePorts:
         return None
 
     def run_state(self, record: Record, call: Call, decision_digest: str) -> RunState:
-        return record.facts
+        return record.state
 
     def held(self, *scopes: str) -> str | None:
         """Why one of those scopes is held now, or None."""
         self._shared.refresh()
-        return hold_reason(self._shared.facts.holds, *scopes)
+        return hold_reason(self._shared.state.holds, *scopes)
 
     def admit(self, call: Call) -> None:
         if (reason := self.held(*_scopes(call))) is not None:
@@ -108,7 +108,7 @@ class LivePorts:
         phase: Literal["reserved", "used"],
         amounts: Mapping[Measure, int],
     ) -> tuple[BudgetSpent, dict[str, tuple[SharedLimit, Claim]]] | None:
-        started = record.facts.started
+        started = record.state.started
         if started is None or not (every := self._session.workspace.limits):
             return None
         action, index = ("", None) if call is None else (call.action, call.index)

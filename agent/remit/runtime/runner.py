@@ -18,7 +18,7 @@ from remit.core.events import (
     RunStarted,
 )
 from remit.guardrails import valid
-from remit.journal import Record, run_lock
+from remit.journal import Record, lock_run
 from remit.policy import check_agreement, narrowed, read_cases_text
 from remit.runtime.assembly import (
     Recording,
@@ -36,7 +36,7 @@ from remit.runtime.assembly import (
 from remit.runtime.lifecycle import ExternalGraph, RunContext, RunResult, drive_run
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
-from remit.tracing import Objects
+from remit.tracing import ObjectStore
 from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, files_of, os_account, subject_of
 
 
@@ -76,7 +76,7 @@ async def start_run(
     _check_rules(session)
     await install_packages(session.workspace, agent, progress)
     run = start.run or new_run_id()
-    with run_lock(session.traces, run):
+    with lock_run(session.traces, run):
         if session.journal.events(run):
             raise UsageError(f"there is already a run {run}; choose another id or leave it out")
         folder = session.root / start.folder if start.folder else working_folder(session, agent, run)
@@ -118,7 +118,7 @@ def _started(context: RunContext, start: RunRequest) -> RunStarted:
         model=start.model.name,
         scripted=start.model.scripted,
         actions=agent.actions,
-        bundle=Objects(session.traces / "objects").put_rulebook(files_of(session.workspace)),
+        bundle=ObjectStore(session.traces / "objects").put_bundle(files_of(session.workspace)),
         policy_digest=session.policy.digest,
         confinement=context.confinement,
         env=settings.env,
@@ -154,13 +154,13 @@ async def resume_run(
     Raises UsageError where the run has finished, where another process is at it, or where the files of its agent or tools
     have changed since; then nothing is recorded.
     """
-    with run_lock(session.traces, run):
+    with lock_run(session.traces, run):
         recording = open_recording(session, run, tell)
         started = _resumable(recording.record, run)
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
-        objects = Objects(session.traces / "objects")
+        objects = ObjectStore(session.traces / "objects")
         files = files_of(session.workspace)
-        check_same_files(objects.get_rulebook(started.bundle), files)
+        check_same_files(objects.get_bundle(started.bundle), files)
         _check_rules(session)
         await install_packages(session.workspace, agent, progress)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
@@ -183,9 +183,9 @@ async def resume_run(
             foreign=foreign,
         )
         resumed = RunResumed(
-            count=recording.record.facts.resumed + 1,
+            count=recording.record.state.resumed + 1,
             account=account,
-            bundle=objects.put_rulebook(files),
+            bundle=objects.put_bundle(files),
             policy_digest=session.policy.digest,
         )
         recording.record.append(resumed, durable=True)
@@ -194,12 +194,12 @@ async def resume_run(
 
 def _resumable(record: Record, run: str) -> RunStarted:
     """The first event of a run that can go on. Raises UsageError where it cannot."""
-    started = record.facts.started
+    started = record.state.started
     if started is None:
         raise UsageError(f"the journal has no run {run}")
-    if started.content != "whole":
+    if started.content != "complete":
         raise UsageError(f"run {run} was recorded without content: only the process that began it could go on")
-    if record.facts.finished:
+    if record.state.finished:
         raise UsageError(f"run {run} has finished; `remit trace show {run[:8]}` tells how")
     return started
 

@@ -51,7 +51,7 @@ def request_approval(call: Call, decision: Decision, now: int, sanitizer: Saniti
 
 def check_waiting_approvals(state: RunState, budget: Budget) -> None:
     """Raise `rate_limited` if the run has so many open requests that nobody could review another one carefully."""
-    waiting = sum(call.proposed_calls for call in state.open.values())
+    waiting = sum(call.needs_approval for call in state.open.values())
     if waiting >= budget.waiting:
         raise Refusal(
             "rate_limited",
@@ -146,7 +146,7 @@ def revoke_approval(record: Record, requested: ApprovalRequested, *, approver: s
     """
     with _refusal_recorded(record, requested, approver, account):
         _check_open(record, requested)
-        call = record.facts.open.get((requested.step, requested.index))
+        call = record.state.open.get((requested.step, requested.index))
         if call is None or all(grant.approver != approver for grant in call.grants):
             raise Refusal("approval_invalid", f"{approver} has not approved this call")
     revoked = ApprovalRevoked(
@@ -206,10 +206,10 @@ def _refusal_recorded(
 def _check_open(record: Record, requested: ApprovalRequested) -> None:
     """Raise `approval_invalid` unless this is the latest request of its call and still open."""
     record.refresh()
-    call = record.facts.open.get((requested.step, requested.index))
+    call = record.state.open.get((requested.step, requested.index))
     if call is None or call.allowed:
         raise Refusal("approval_invalid", "the call is no longer waiting for approval")
-    if call.request != requested.decision_digest:
+    if call.requested_decision != requested.decision_digest:
         raise Refusal("approval_invalid", "the rules or facts have changed: answer the new request instead")
     if call.rejected:
         raise Refusal("approval_invalid", "another person has already rejected the call")
@@ -243,7 +243,7 @@ def _check_time(requested: ApprovalRequested, now: int) -> None:
 
 def _check_approver(record: Record, approver: str, roles: set[str], roles_of: Callable[[str], frozenset[str]]) -> None:
     """Raise `approval_invalid` for the user of the run, the person who started it, an agent, or a person without the role."""
-    started = record.facts.started
+    started = record.state.started
     assert started is not None  # a run with requests has begun
     own = (started.subjects.user, started.actor)
     if approver in own or not approver.startswith("user:") or approver == "user:none":
@@ -259,12 +259,12 @@ def _check_approver(record: Record, approver: str, roles: set[str], roles_of: Ca
 def waiting_approvals(record: Record) -> list[ApprovalRequested]:
     """The open requests of this run: the latest request of each call that still waits for approval."""
     waiting: list[ApprovalRequested] = []
-    for key in record.facts.requested:
+    for key in record.state.requested:
         requested = record.get(key)
         if isinstance(requested, ApprovalRequested):
             answered = record.get(f"call.answered/{requested.step}/{requested.index}/-")
             rejected = record.get(f"approval.rejected/{requested.step}/{requested.index}/{requested.decision_digest}")
-            call = record.facts.open.get((requested.step or 0, requested.index or 0))
+            call = record.state.open.get((requested.step or 0, requested.index or 0))
             if answered is None and rejected is None and call is not None and not call.allowed:
                 waiting.append(requested)
     return waiting
