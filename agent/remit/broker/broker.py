@@ -127,7 +127,7 @@ class Broker:
         """Like `decide`, but yields after each call, so that the event loop can run other tasks in between."""
         before: list[Call] = []
         for index, proposed in enumerate(proposed_calls):
-            decided = self._decided(step, index, proposed, cut, before)
+            decided = self._decide_call(step, index, proposed, cut, before)
             if decided.call is not None and decided.refusal is None:
                 before.append(decided.call)
             yield decided
@@ -153,7 +153,7 @@ class Broker:
             budgets.check_position(index)
             if cut:
                 raise refusals.cut_turn()
-            output = self._outstanding() + self._output_of(proposed.action)
+            output = self._outstanding_output() + self._output_of(proposed.action)
             budgets.check_call(self.record.state, self.agent.budget, self.ports.clock(step, index), output=output)
             retries.check_tries(self.record.state, self.agent.budget, f"ask:{proposed.action}")
             call = self._resolve(step, index, self._unredacted.get((step, index), proposed))
@@ -251,12 +251,12 @@ class Broker:
         assert decided is not None  # the graph decides every call of a step before it performs one
         if decided.refusal is not None or decided.call is None:
             assert decided.refusal is not None
-            return self._answer(step, index, decided.refusal)
+            return self._record_result(step, index, decided.refusal)
         try:
             call = self._calls.get((step, index), decided.call)
             decision = self._allowing_decision(decided, call)
         except Refusal as refusal:
-            return self._answer(step, index, refusal_result(self.sanitizer, refusal))
+            return self._record_result(step, index, refusal_result(self.sanitizer, refusal))
         proposed = decided.proposed
         complete = not proposed.redacted or not self.needs_secrets or (step, index) in self._unredacted
         result = await self._execution.run(
