@@ -135,7 +135,7 @@ def test_a_run_ends_when_its_model_has_spent_enough(
 def test_a_model_that_reports_no_tokens_is_not_called_again_under_a_limit(clerk: Callable[..., Path]) -> None:
     played = metered(clerk([DONE], budget="tokens = 1000000"), Usage())
     assert played.ended.finished is not None
-    assert "does not say how many tokens" in played.ended.finished.message
+    assert "does not report its tokens" in played.ended.finished.message
 
 
 def test_results_of_one_step_cannot_pass_a_budget_of_bytes_together(play: Play) -> None:

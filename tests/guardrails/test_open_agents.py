@@ -400,8 +400,8 @@ def test_a_scope_file_is_read_strictly() -> None:
     st.builds(
         Context,
         labels=st.sampled_from((frozenset(), frozenset({"untrusted"}))),
-        known=st.booleans(),
-        unknown=st.sampled_from((frozenset(), frozenset({"mail"}))),
+        identified=st.booleans(),
+        unidentified=st.sampled_from((frozenset(), frozenset({"mail"}))),
         effect=st.sampled_from(("read", "once")),
         approvals=st.sampled_from(({}, {"role:owner": 1})),
     ),

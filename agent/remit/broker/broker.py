@@ -127,7 +127,7 @@ class Broker:
         """Like `decide`, but yields after each call, so that the event loop can run other tasks in between."""
         before: list[Call] = []
         for index, proposed in enumerate(proposed_calls):
-            decided = self._decided(step, index, proposed, cut, before)
+            decided = self._decide_call(step, index, proposed, cut, before)
             if decided.call is not None and decided.refusal is None:
                 before.append(decided.call)
             yield decided
@@ -139,7 +139,9 @@ class Broker:
             latest, number = event, number + 1
         return latest
 
-    def _decided(self, step: int, index: int, proposed: ProposedCall, cut: bool, before: Sequence[Call]) -> CallDecided:
+    def _decide_call(
+        self, step: int, index: int, proposed: ProposedCall, cut: bool, before: Sequence[Call]
+    ) -> CallDecided:
         if (earlier := self.latest_decision(step, index)) is not None:
             return earlier
         if proposed.redacted and (failed := self.ports.lost_secret_result(step, index)) is not None:
@@ -151,7 +153,7 @@ class Broker:
             budgets.check_position(index)
             if cut:
                 raise refusals.cut_turn()
-            output = self._outstanding() + self._output_of(proposed.action)
+            output = self._outstanding_output() + self._output_of(proposed.action)
             budgets.check_call(self.record.state, self.agent.budget, self.ports.clock(step, index), output=output)
             retries.check_tries(self.record.state, self.agent.budget, f"ask:{proposed.action}")
             call = self._resolve(step, index, self._unredacted.get((step, index), proposed))
@@ -189,7 +191,7 @@ class Broker:
         most: dict[Measure, int] = {"calls": 1, "seconds": int(limits.wall * 1000), "bytes": limits.output}
         self.ports.reserve(self.record, call.step, call, most)
 
-    def _outstanding(self) -> int:
+    def _outstanding_output(self) -> int:
         """The largest number of bytes that allowed calls without a result can still return."""
         return sum(self._output_of(call.action) for call in self.record.state.open.values() if call.allowed)
 
@@ -249,19 +251,19 @@ class Broker:
         assert decided is not None  # the graph decides every call of a step before it performs one
         if decided.refusal is not None or decided.call is None:
             assert decided.refusal is not None
-            return self._answer(step, index, decided.refusal)
+            return self._record_result(step, index, decided.refusal)
         try:
             call = self._calls.get((step, index), decided.call)
-            decision = self._approved(decided, call)
+            decision = self._allowing_decision(decided, call)
         except Refusal as refusal:
-            return self._answer(step, index, refusal_result(self.sanitizer, refusal))
+            return self._record_result(step, index, refusal_result(self.sanitizer, refusal))
         proposed = decided.proposed
         complete = not proposed.redacted or not self.needs_secrets or (step, index) in self._unredacted
         result = await self._execution.run(
             call, decision, arguments_complete=complete, lost_secret=lambda: self._lost_secret(call, proposed)
         )
-        self.ports.record_usage(self.record, step, call, self._used(step, index))
-        return self._answer(step, index, result, call)
+        self.ports.record_usage(self.record, step, call, self._used_amounts(step, index))
+        return self._record_result(step, index, result, call)
 
     async def give_up(self, step: int, index: int, refusal: Refusal) -> Result:
         """Answer a decided call that will not be executed with `refusal`; nothing of it runs.
@@ -279,21 +281,21 @@ class Broker:
             return await self.perform(step, index)  # no further attempt follows, so the call has a result of its own
         try:
             if ended is None:
-                self._approved(decided, call)
+                self._allowing_decision(decided, call)
         except ApprovalPending:
             pass
         except Refusal as recorded:
             refusal = recorded
-        return self._answer(step, index, refusal_result(self.sanitizer, refusal, ended))
+        return self._record_result(step, index, refusal_result(self.sanitizer, refusal, ended))
 
-    def _used(self, step: int, index: int) -> dict[Measure, int]:
+    def _used_amounts(self, step: int, index: int) -> dict[Measure, int]:
         """The amounts that the call really used, over all of its attempts."""
         calls, wall, output = 0, 0.0, 0
         while isinstance(ended := self.record.get(f"attempt.ended/{step}/{index}/{calls + 1}"), AttemptEnded):
             calls, wall, output = calls + 1, wall + ended.spent.wall_s, output + ended.spent.output_bytes
         return {"calls": min(calls, 1), "seconds": int(wall * 1000), "bytes": output}
 
-    def _approved(self, decided: CallDecided, call: Call) -> Decision:
+    def _allowing_decision(self, decided: CallDecided, call: Call) -> Decision:
         """The decision that allows the call now.
 
         Raises:
@@ -304,30 +306,30 @@ class Broker:
         decision = decided.decision
         if decision.verdict == "ask" and self.record.get(requests.approval_key(call, decision)) is None:
             # No request exists yet, and later calls of the step were decided since: approvers see the current decision.
-            decided = self._again(decided, call, self._decider.decide(call))
+            decided = self._record_if_changed(decided, call, self._decider.decide(call))
             assert decided.decision is not None
             decision = decided.decision
         if decision.verdict == "ask":
-            requested = self._requested(call, decision)
+            requested = self._ensure_requested(call, decision)
             self.record.refresh()
             if self.ports.awaits_answers(call):
                 raise ApprovalPending(requested)
-            rejected = self.record.get(f"requests.rejected/{call.step}/{call.index}/{decision.decision_digest}")
+            rejected = self.record.get(f"approval.rejected/{call.step}/{call.index}/{decision.decision_digest}")
             if isinstance(rejected, ApprovalRejected):
                 raise refusals.rejected_by(rejected, call.action)
             expired = requests.approval_expired(requested, self.ports.clock(call.step, call.index))
             decision = self._decider.decide(call)
-            self._again(decided, call, decision)
-            self._void(call, requested, decision)
+            self._record_if_changed(decided, call, decision)
+            self._void_approvals(call, requested, decision)
             if decision.verdict == "ask":
                 if expired and decision.decision_digest == requested.decision_digest:
                     raise refusals.not_approved_in_time(call.action)
-                raise ApprovalPending(self._requested(call, decision))
+                raise ApprovalPending(self._ensure_requested(call, decision))
         if decision.verdict != "allow":
             raise refusals.denied_by_policy(call, decision)
         return decision
 
-    def _again(self, decided: CallDecided, call: Call, decision: Decision) -> CallDecided:
+    def _record_if_changed(self, decided: CallDecided, call: Call, decision: Decision) -> CallDecided:
         """Record a new decision of the call if it differs from the recorded one."""
         before = decided.decision
         assert before is not None
@@ -340,7 +342,7 @@ class Broker:
         self.record.append(again)
         return again
 
-    def _void(self, call: Call, requested: ApprovalRequested, decision: Decision) -> None:
+    def _void_approvals(self, call: Call, requested: ApprovalRequested, decision: Decision) -> None:
         """Record which given approvals no longer count, and why."""
         state = self.ports.run_state(self.record, call, requested.decision_digest)
         open_call = state.open.get((call.step, call.index))
@@ -367,7 +369,7 @@ class Broker:
             if self.record.get(voided.key) is None:
                 self.record.append(voided)
 
-    def _requested(self, call: Call, decision: Decision) -> ApprovalRequested:
+    def _ensure_requested(self, call: Call, decision: Decision) -> ApprovalRequested:
         requested = requests.request_approval(call, decision, self.ports.clock(call.step, call.index), self.sanitizer)
         earlier = self.record.get(requested.key)
         if isinstance(earlier, ApprovalRequested):
@@ -389,7 +391,7 @@ class Broker:
             self._parse(call.step, call.index, proposed)
         return failed
 
-    def _answer(self, step: int, index: int, result: Result, call: Call | None = None) -> Result:
+    def _record_result(self, step: int, index: int, result: Result, call: Call | None = None) -> Result:
         """Record the result of the call, with the labels that it removes from the run and the names that it adds to the directory."""
         labels_removed: tuple[str, ...] = ()
         names = frozenset[str]()
