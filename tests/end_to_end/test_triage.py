@@ -100,8 +100,8 @@ def test_the_trace_shows_verdict_first_cause_and_effects(triage: tuple[Path, Sai
     session, said = triage
     shown = warm.command(session, "trace", "show", run_id(said)[:8]).out.splitlines()
     assert shown[0].startswith("completed")
-    assert shown[1].startswith("first cause: step 1.1, files.read: tool_failed")
-    effects = shown[shown.index("effects") + 1]
+    assert shown[1].startswith("root cause: step 1.1, files.read: tool_failed")
+    effects = shown[shown.index("side effects") + 1]
     assert "landed:" in effects
     assert "tickets.close" in effects
     assert "file:reports/INC-2041.md" in effects
@@ -414,9 +414,9 @@ def test_a_scope_file_narrows_the_run_and_is_told_with_it(remit: Remit, tmp_path
     scope = tmp_path / "reading.toml"
     scope.write_text('[[allow]]\naction = "files.*"\nresource = "file:runbooks/**"\n')
     said = remit("run", "triage", TASK, "--scope", str(scope))
-    assert "no rule allows tickets.get on 'store:tickets' to task:this" in said.out
+    assert "no rule allows tickets.get on 'store:tickets' for task:this" in said.out
     run = run_id(said)
-    assert "scope: files.* on file:runbooks/**; beyond it nothing" in remit("trace", "show", run).out
+    assert "scope: files.* on file:runbooks/**; anything else is denied" in remit("trace", "show", run).out
     assert remit("replay", run).code == 0
 
 

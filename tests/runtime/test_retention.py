@@ -118,7 +118,7 @@ def test_letting_many_runs_go_tells_on_a_terminal_how_far_it_is(
     with os.fdopen(writing, "w") as screen:
         with monkeypatch.context() as shown:
             shown.setattr(sys, "stderr", screen)
-            remit(["trace", "prune", "--older", "1h", "--yes"], standalone_mode=False)
+            remit(["trace", "prune", "--older-than", "1h", "--yes"], standalone_mode=False)
         screen.write("end")
         screen.flush()
         said = ""
@@ -191,8 +191,8 @@ def test_what_was_cut_short_is_finished_by_the_next_time(play: Play, monkeypatch
 def test_the_age_is_asked_for_and_nothing_goes_unasked(play: Play, command: Command) -> None:
     played = play([LOOK, DONE])
     unsaid = command(played.folder, "trace", "prune", "--yes")
-    assert (unsaid.code, "--older 90d" in unsaid.err) == (2, True)
-    assert command(played.folder, "trace", "prune", "--older", "1h", "--json").json["runs"] == []
+    assert (unsaid.code, "--older-than 90d" in unsaid.err) == (2, True)
+    assert command(played.folder, "trace", "prune", "--older-than", "1h", "--json").json["runs"] == []
     settings = played.folder / "remit.toml"
     settings.write_text(settings.read_text() + '\n[traces]\nkeep = "90d"\n')
     assert (

@@ -15,19 +15,19 @@ def open_run(run: str) -> Trace:
     from remit.workspace import open_session
 
     if is_file(run):
-        from remit.tracing import read
+        from remit.tracing import read_trace
 
-        return read(Path(run))
+        return read_trace(Path(run))
     return open_run_of(open_session(), run)
 
 
 def open_run_of(opened: WorkspaceSession, run: str) -> Trace:
     """The same, for a house that is open already; what a kill cut off of the run's own file is written again."""
-    from remit.tracing import open_trace, read
+    from remit.tracing import open_trace, read_trace
     from remit.tracing.reports import reconcile
 
     if is_file(run):
-        return read(Path(run))
+        return read_trace(Path(run))
     found = open_trace(opened.traces, opened.journal, opened.journal.resolve_run(run))
     reconcile(opened.traces, found.chain)
     return found

@@ -44,12 +44,14 @@ from .claims import Claim, Exhausted
 from .digests import decision_digest, request_digest
 from .errors import CODES, Code, ModelCode, Problem, Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 from .messages import COMPLETE_FINISHES, Message, Model, ModelError, ModelTurn, ToolSpec
+from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
 
 __all__ = [
     "BREAK_GLASS",
     "CODES",
     "COMPLETE_FINISHES",
+    "RENAMED",
     "Access",
     "AddressClass",
     "Call",

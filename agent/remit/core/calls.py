@@ -179,7 +179,7 @@ class Decision(FrozenModel):
     in `role:break-glass` would do so too. `reason` distinguishes "no rule allows it" from "a rule denies it". `rules` are the
     rules that decided; `nearest` are rules that almost matched, if no rule allows the call. `facts` are the values of the facts
     that the deciding rules read, by name. `next_step` says what would change the outcome. Only the operator reads these
-    fields. `told` is the part of a denial that the model reads, None for other verdicts.
+    fields. `for_model` is the part of a denial that the model reads; None until `Policy.advise` has added it.
     `policy_digest` identifies the rules; `decision_digest` is what people approve (see `digests.py`).
     """
 
@@ -192,7 +192,7 @@ class Decision(FrozenModel):
     break_glass: bool = False
     facts: dict[str, Json] = Field(default_factory=dict)
     next_step: str | None = None
-    told: ModelDenial | None = None
+    for_model: ModelDenial | None = None
     policy_digest: str = ""
     decision_digest: str = ""
 

@@ -34,7 +34,7 @@ from remit.core.events import (
     ToolRecovered,
     ToolTrialStarted,
 )
-from remit.guardrails import UNTRUSTED, telling
+from remit.guardrails import UNTRUSTED, traceable_values
 from remit.journal.run_state import (
     PASSING,
     REFUSED,
@@ -248,10 +248,10 @@ def _learned(state: RunState, event: CallAnswered, result: Succeeded, call: Open
     if event.directory_added:  # INVARIANT: the broker adds no resource that untrusted text could have chosen
         changes["directory"] = state.directory.union(event.directory_added)
     if secret := [label for label in result.labels if label != UNTRUSTED]:
-        texts = telling(result.value)
+        traceable = traceable_values(result.value)
         changes["values"] = {
             **state.values,
-            **{label: texts | state.values.get(label, frozenset()) for label in secret},
+            **{label: traceable | state.values.get(label, frozenset()) for label in secret},
         }
     return replace(state, **changes) if changes else state
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
-from remit.broker import CALLS_A_TURN, ApprovalPending, Broker, too_many_calls
+from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, too_many_calls
 from remit.core import (
     Call,
     Error,
@@ -266,7 +266,7 @@ class ForeignRun:
     async def perform(
         self, turn: ModelTurn, index: int, own: Own | None, *, queued: bool
     ) -> Result | ApprovalRequested:
-        if index > CALLS_A_TURN:  # the first that is too many is recorded, and says so for all of them
+        if index > CALLS_PER_TURN:  # the first that is too many is recorded, and says so for all of them
             return too_many_calls()
         if not queued:
             return await self._performed(turn, index, own)
@@ -304,7 +304,7 @@ class ForeignRun:
         return self.agency.broker
 
     def _mark(self, turn: ModelTurn) -> str:
-        return _mark([self._broker.sanitizer.ask(ask) for ask in turn.proposed_calls[: CALLS_A_TURN + 1]])
+        return _mark([self._broker.sanitizer.proposed_call(ask) for ask in turn.proposed_calls[: CALLS_PER_TURN + 1]])
 
     async def _performed(self, turn: ModelTurn, index: int, own: Own | None) -> Result | ApprovalRequested:
         async with self._turns:

@@ -125,7 +125,7 @@ class AgentGraph:
                 message = f"{facts.refused_in_a_row} calls in a row were refused, and the model asks for nothing else"
                 self.record.append(RunFinished(outcome="stopped", code="denial_loop", message=message))
                 return False
-            ports.spend(self.record, step, None, {"tokens": 1, "money": 1})
+            ports.reserve(self.record, step, None, {"tokens": 1, "money": 1})
         except Refusal as refusal:
             self.record.append(RunFinished(outcome="exhausted", code=refusal.code, message=refusal.message))
             return False
@@ -154,7 +154,7 @@ class AgentGraph:
         answered = ModelResponded(
             step=step,
             text=await in_thread(len(turn.text), self.broker.sanitizer.answer, turn.text),
-            proposed_calls=await in_thread(turn.size, self.broker.hear, step, turn.proposed_calls),
+            proposed_calls=await in_thread(turn.size, self.broker.receive, step, turn.proposed_calls),
             finish=turn.finish,
             usage=turn.usage,
             response_model=turn.response_model,
@@ -163,7 +163,7 @@ class AgentGraph:
         given, taken = answered.usage.input_tokens or 0, answered.usage.output_tokens or 0
         price = self.broker.agent.price
         money = 0 if price is None else price.of(given, taken)
-        self.broker.ports.spent(self.record, step, None, {"tokens": given + taken, "money": money})
+        self.broker.ports.record_usage(self.record, step, None, {"tokens": given + taken, "money": money})
         return answered
 
     async def _think(self, step: int) -> ModelTurn:
@@ -188,7 +188,7 @@ class AgentGraph:
         step = state.get("step", 0)
         answered = self._turn(step)
         every: list[CallDecided] = []
-        for decided in self.broker.deciding(
+        for decided in self.broker.decide_each(
             step, answered.proposed_calls, cut=answered.finish not in COMPLETE_FINISHES
         ):
             every.append(decided)
@@ -219,7 +219,7 @@ class AgentGraph:
         sends = [
             Send("act", {"step": step, "index": index})
             for index in range(len(self._turn(step).proposed_calls))
-            if (decided := self.broker.latest(step, index)) is not None and _may_run(decided.decision)
+            if (decided := self.broker.latest_decision(step, index)) is not None and _may_run(decided.decision)
         ]
         return sends or "think"
 

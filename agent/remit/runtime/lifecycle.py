@@ -112,18 +112,18 @@ def _put_together(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
     ports = LivePorts(session, record)
-    at_hand = None if context.foreign is None else context.foreign.function
+    host_function = None if context.foreign is None else context.foreign.function
     broker = Broker(
         workspace=session.workspace,
         agent=context.agent,
         subjects=started.subjects,
         record=record,
-        attempts=LiveExecutor(
+        executor=LiveExecutor(
             session.workspace,
             context.sandbox,
             context.folder,
             context.secrets,
-            at_hand=at_hand,
+            host_function=host_function,
             user=started.subjects.user,
         ),
         ports=ports,

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from remit.core import FrozenModel, Problem, ResourceAccess, WorkspaceError
 from remit.core.parsing import SCHEMES, Label, Matching, Summary, TomlTable, covered, load_toml, read_table, toml_line
-from remit.sandbox.egress import parse_host, url_of
+from remit.sandbox.egress import parse_host, url_permission
 from remit.workspace.manifest.network_schema import HostLine
 from remit.workspace.manifest.schema import Pattern
 
@@ -54,7 +54,7 @@ class LabelRule(FrozenModel):
         if touch.kind == "file":
             return covered(self.files, touch.name) or (touch.name.endswith("**") and self._may_contain(touch.name))
         if touch.kind in SCHEMES and self.hosts:
-            url = url_of(touch.resource, ())
+            url = url_permission(touch.resource, ())
             return any(parse_host(line).covers(url.name, url.port) for line in self.hosts)
         return False
 

@@ -74,7 +74,7 @@ class Stage:
         name, tools = self.agent, json.dumps(list(self.tools))
         budget = "".join(f"{key} = {most}\n" for key, most in self.budget.items())
         agent = (
-            f'name = "{name}"\nsummary = "A puppet"\nmodel = "script:none.yaml"\nprompt = "prompt.md"\n'
+            f'name = "{name}"\nsummary = "A scripted agent"\nmodel = "script:none.yaml"\nprompt = "prompt.md"\n'
             f'tools = {tools}\nfolder = "work/{name}"\n\n[budget]\n{budget}\n{self.settings}'
         )
         return {

@@ -15,7 +15,7 @@ import pytest
 from remit.core.errors import RunEnded, WorkspaceError
 from remit.core.parsing import load_json, load_toml, load_yaml, parse_json, read_file, read_rows, read_text
 from remit.journal import Journal
-from remit.sandbox.packages.requirements import asked_of
+from remit.sandbox.packages.requirements import declared_packages
 from support import ROOT
 
 TOML = {
@@ -124,7 +124,7 @@ def test_a_block_of_packages_without_an_end_is_read_once(tmp_path: Path) -> None
     def took(count: int) -> float:
         (tmp_path / "main.py").write_text("# /// script\n# x\n" * count)
         began = time.process_time()
-        assert asked_of(tmp_path).dependencies == ()
+        assert declared_packages(tmp_path).dependencies == ()
         return time.process_time() - began
 
     assert took(16_000) < 40 * max(took(2_000), 0.001)
@@ -140,7 +140,7 @@ def test_a_hostile_block_of_packages_is_a_problem_of_main_py(tmp_path: Path, blo
     folder.mkdir()
     (folder / "main.py").write_text(f"# /// script\n# {block}\n# ///\n")
     with pytest.raises(WorkspaceError) as refused:
-        asked_of(folder)
+        declared_packages(folder)
     assert [(item.file, item.line) for item in refused.value.problems] == [("tools/t/main.py", line)]
 
 
@@ -192,7 +192,7 @@ ALLOWED = {
     "remit/sandbox/cgroups.py": "files of the kernel",
     "remit/sandbox/one_shot.py": "a line of process 1, to which no tool has a way; of bounded length",
     "remit/sandbox/warm/zygote_handle.py": "one line of bounded length; whatever it raises ends the sandbox",
-    "remit/sandbox/packages/environment.py": "bytes that are only compared or hashed, and the lock that held_by reads",
+    "remit/sandbox/packages/environment.py": "bytes that are only compared or hashed, and the lock that locked_versions reads",
     "remit/tracing/object_store.py": "bytes that are compared with their digest",
     "remit/tracing/reports/html/page.py": "files of the package",
     "remit/tracing/reports/run_diff.py": "texts that canonical_json wrote a moment before",

@@ -282,7 +282,8 @@ class Played:
                 )
 
     @property
-    def said(self) -> list[str]:
+    def verdicts(self) -> list[str]:
+        """The first decision of each call: "action: verdict", or the code of its refusal."""
         found = [one.event for one in self.events if isinstance(one.event, CallDecided) and one.event.round == 0]
         return [
             f"{one.proposed.action.partition('.')[2]}: "

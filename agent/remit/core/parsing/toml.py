@@ -21,6 +21,7 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 from remit.core.calls import Json
 from remit.core.errors import Problem, WorkspaceError
 from remit.core.parsing.bounded_readers import load_toml
+from remit.core.renamed import RENAMED
 
 MOST_PROBLEMS: Final = 100  # reported of one table; a file can have a hundred thousand
 
@@ -224,7 +225,8 @@ def _problem(error: ErrorDetails, table: type[BaseModel], *, file: str, text: st
             line = toml_line(text, *path[:-1]) or 1
         case "extra_forbidden":
             known = _keys_of(table, path[len(at) : -1])
-            near = get_close_matches(path[-1], known, n=1)
+            renamed = RENAMED["manifest"].get(path[-1], "")
+            near = [renamed] if renamed in known else get_close_matches(path[-1], known, n=1)
             what = f"unknown key {name!r}"
             fix = f"write {near[0]!r}" if near else f"remove it; possible keys are {', '.join(known) or 'none'}"
         case "wrong":

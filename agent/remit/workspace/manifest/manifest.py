@@ -12,7 +12,7 @@ from pydantic import Field
 
 from remit.core import Effect, FrozenModel, Json, Listing, ResourceAccess, WorkspaceError
 from remit.core.parsing import digest, digest_bytes, duration, load_toml, read_table, size
-from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, urls_of
+from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, url_permissions
 from remit.workspace.manifest.network_schema import SecretTable
 from remit.workspace.manifest.schema import ActionTable, LimitsTable, ManifestTable, Source, Trust, rules
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema
@@ -129,7 +129,7 @@ class Manifest(FrozenModel):
         """What a call of the action with these resources may reach; None for a tool without network."""
         if not self.hosts and not self.url_hosts:
             return None
-        urls = urls_of(touches, action.methods)
+        urls = url_permissions(touches, action.methods)
         return Network(
             hosts=tuple(map(parse_host, self.hosts)),
             urls=urls,

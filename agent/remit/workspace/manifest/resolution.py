@@ -23,7 +23,7 @@ from remit.core.parsing import (
     tables_of,
     validate,
 )
-from remit.sandbox.egress import is_address, parse_host, url_of
+from remit.sandbox.egress import is_address, parse_host, url_permission
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest
 from remit.workspace.manifest.touches import Template
 
@@ -204,7 +204,7 @@ def _check_ceiling(manifest: Manifest, template: Template, resource: str) -> Non
 
 def _check_host(manifest: Manifest, template: Template, resource: str) -> None:
     # An address says nothing about whose it is, so the lines of the manifest could not be compared with it.
-    url = url_of(resource, ())
+    url = url_permission(resource, ())
     if is_address(url.name):
         raise Refusal(
             "policy_denied",
