@@ -310,7 +310,9 @@ class RecordedPorts:
         place = (call.step, call.index)
         if not self._what_if or place not in state.open:
             return state
-        return replace(state, open={**state.open, place: replace(state.open[place], requested_decision=decision_digest)})
+        return replace(
+            state, open={**state.open, place: replace(state.open[place], requested_decision=decision_digest)}
+        )
 
     def admit(self, call: Call) -> None:
         error = self._log.error_next(call)

@@ -135,7 +135,11 @@ class _RunChecker:
 
     def _decided(self, run: str, event: CallDecided) -> Iterator[str]:
         turn = self._turns.get(event.step)
-        if turn is None or event.index >= len(turn.proposed_calls) or turn.proposed_calls[event.index] != event.proposed:
+        if (
+            turn is None
+            or event.index >= len(turn.proposed_calls)
+            or turn.proposed_calls[event.index] != event.proposed
+        ):
             yield "the model did not propose this call"
         history = self._calls.setdefault((event.step, event.index), _CallHistory(decided=event))
         history.allowed = event.decision is not None and event.decision.verdict == "allow"
