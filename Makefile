@@ -1,15 +1,15 @@
-# Every target sets `.venv` up first; a second run finds it done and starts at once.
+# Every target first sets up `.venv`. If it is up to date, that takes no time.
 PYTHON ?= python3
 TASK ?= Checkout is failing: find out why and write the report
 ARGS ?=
-export TASK  # reaches the shell as it is, quotes and all
+export TASK  # passed to the shell unchanged, with its quotes
 
 BIN := .venv/bin
 SETUP := $(PYTHON) .ci/bootstrap.py
 TOOLS := $(sort $(wildcard tools/*/main.py))
 BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 
-# pyright's launcher asks the index for a newer version of itself unless told not to.
+# pyright's launcher asks the index for a newer version of itself unless this variable is set.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
@@ -18,10 +18,10 @@ export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
 
-setup:  ## Set .venv up, from nothing but python3
+setup:  ## Set up .venv; needs only python3
 	@$(SETUP)
 
-run: setup  ## Play the triage run (TASK="…" for another task)
+run: setup  ## Run the example agent on an incident (TASK="…" for another task)
 	@$(BIN)/remit run triage "$$TASK"
 	@command -v remit > /dev/null || echo "(remit: . .venv/bin/activate puts it on this shell's path)"
 
@@ -31,30 +31,30 @@ test: setup  ## Run all tests (ARGS="-k name" for some)
 ablate: setup  ## Remove each protection in turn: its tests must fail (ARGS="Landlock" for one)
 	@$(BIN)/python tests/adversarial/mutation.py $(ARGS)
 
-abuse: setup  ## Try the abuse list as every account there is: root, root that becomes nobody, an ordinary user
+abuse: setup  ## Run the abuse tests as root, as root that becomes nobody, and as an ordinary user
 	@$(BIN)/python tests/adversarial/accounts.py -n auto $(ARGS)
 
-soak: setup  ## The long ones: 4,000 calls in a swap race, 10,000 while processes are killed, 12,000 trials of channels between calls
+soak: setup  ## Long tests: 4,000 calls in a swap race, 10,000 while processes are killed, 12,000 trials of channels between calls
 	@REMIT_FLIPS=4000 REMIT_SOAK_CALLS=10000 REMIT_TRIALS=250 $(BIN)/python -m pytest -q -n 2 \
-	    -k "swapped or ten_thousand or carries_a_word" \
+	    -k "swapped or ten_thousand or from_call_to_call" \
 	    tests/sandbox/test_abuse.py tests/sandbox/test_warm.py tests/sandbox/test_import_time.py $(ARGS)
 
-faithful: setup  ## Traces at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents
+faithful: setup  ## Replay at full size: 1,000 random runs reproduced by 4 processes, kill -9 at 100 points, five incidents
 	@REMIT_RUNS=1000 REMIT_PROCESSES=4 REMIT_POINTS=100 REMIT_INCIDENTS=5 $(BIN)/python -m pytest -q -n 2 \
 	    tests/replay/test_many_runs.py tests/adversarial/test_incidents.py $(ARGS)
 
-exact: setup  ## Policy at full size: 312,000 requests beside stock Casbin, diffs and lint by brute force, 1,000 reloads
+exact: setup  ## Policy at full size: 312,000 requests compared with stock Casbin, diffs and lint by brute force, 1,000 reloads
 	@REMIT_EXACT_POLICIES=10400 REMIT_EXACT_PAIRS=2000 REMIT_EXACT_LINT=4000 REMIT_RELOADS=1000 $(BIN)/python -m pytest \
 	    -n auto -q -s tests/policy/test_casbin_reference.py tests/policy/test_reload.py tests/analysis/test_diff.py \
 	    tests/analysis/test_reviewer_questions.py -k "random or reload or brute_force or several or exactly" $(ARGS)
 
-check:  ## All that CI checks: style, types, imports, rooms, tests
+check:  ## Everything that CI checks: style, types, imports, the workspace, tests
 	@$(SETUP) --group lint
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy .ci/bootstrap.py
-	@# Each tool apart, with the packages that it has: two files named main.py are one module too many for one run.
+	@# One run per tool, with the packages of the tool: mypy accepts only one file named main.py per run.
 	@set -e; for tool in $(TOOLS); do echo "$(BIN)/mypy $$tool"; \
 	    $(BIN)/mypy --python-executable "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
 	$(BIN)/pyright
@@ -62,7 +62,7 @@ check:  ## All that CI checks: style, types, imports, rooms, tests
 	    $(BIN)/pyright --pythonpath "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/deptry agent/remit
-	@# Complexity of A to C only, but in files that are to be rewritten.
+	@# Complexity A to C only.
 	@echo "$(BIN)/radon cc -n D agent/remit"; complex="$$($(BIN)/radon cc -n D -s agent/remit)"; \
 	    test -z "$$complex" || { echo "$$complex"; echo "error: split these functions: complexity D or worse"; exit 1; }
 	$(BIN)/remit check
@@ -74,12 +74,12 @@ golden: setup  ## Record the golden traces of the current format again; refused 
 kills: setup  ## Kill 300 runs with -9 at random points and resume them (ARGS="--runs 3000 --seed 7")
 	@$(BIN)/python tests/adversarial/crash.py $(ARGS)
 
-bench:  ## Run every benchmark, peers side by side (bench-policy, bench-sandbox, … for one)
-	@test -n "$(BENCHES)" || { echo "error: no benchmark to run: put one in tests/benchmarks/NAME.py" >&2; exit 1; }
+bench:  ## Run every benchmark, with comparisons (bench-policy, bench-sandbox, … for one)
+	@test -n "$(BENCHES)" || { echo "error: there is no benchmark in tests/benchmarks/" >&2; exit 1; }
 	@$(SETUP) --group bench
 	@set -e; for bench in $(BENCHES); do echo "$$bench"; $(BIN)/python $$bench; done
 
-bench-attacks:  ## Hijacked agents (AgentDojo, suites never seen), other people's data (tau2), nothing broken (BFCL)
+bench-attacks:  ## Security benchmarks: hijacked agents (AgentDojo, hidden suites), data of other users (tau2), no false refusals (BFCL)
 	@$(SETUP) --group bench
 	@missed=0; for bench in attacks tau2 bfcl; do echo "tests/benchmarks/$$bench.py"; $(BIN)/python tests/benchmarks/$$bench.py || missed=1; done; exit $$missed
 

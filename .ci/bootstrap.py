@@ -58,8 +58,10 @@ class Stop(Exception):
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Set up .venv with what uv.lock says.")
-    parser.add_argument("--group", action="append", default=[], metavar="NAME", help="a dependency group beside `dev`")
+    parser = argparse.ArgumentParser(description="Set up .venv from uv.lock.")
+    parser.add_argument(
+        "--group", action="append", default=[], metavar="NAME", help="a dependency group in addition to `dev`"
+    )
     try:
         prepare(set(parser.parse_args().group))
     except Stop as stop:
@@ -76,7 +78,7 @@ def main() -> int:
 
 
 def prepare(groups: set[str]) -> None:
-    """Bring `.venv` to what uv.lock says, with the dependency groups asked for now or before."""
+    """Bring `.venv` to the state of uv.lock, with the dependency groups requested now or earlier."""
     if sys.version_info < OLDEST:
         found = "{}.{}".format(*sys.version_info[:2])
         raise Stop(f"python3 is {found}, and Remit needs 3.11 or newer: name one, as in make PYTHON=python3.11")
@@ -98,7 +100,7 @@ def prepare(groups: set[str]) -> None:
 
 
 def inputs() -> str:
-    """Digest of all that `.venv` is made from."""
+    """A digest of everything that determines `.venv`."""
     digest = hashlib.sha256(repr((UV, os.path.realpath(sys.executable), sys.version, str(ROOT))).encode())
     for name in ("pyproject.toml", "uv.lock"):
         digest.update((ROOT / name).read_bytes() + b"\0")
@@ -106,9 +108,9 @@ def inputs() -> str:
 
 
 class PipSettings:
-    """What pip would use: its environment variables first, then its files, the user's before the machine's.
+    """The settings of pip: from environment variables first, then from its files, the user's before the machine's.
 
-    `index` is None where nobody chose one. `certificates` is a file, or None for the system's own.
+    `index` is None for PyPI. `certificates` is a file, or None for the certificates of the system.
     """
 
     def __init__(self, env: os._Environ[str]) -> None:
@@ -135,12 +137,12 @@ class PipSettings:
         if self.certificates and not os.path.exists(self.certificates):
             raise Stop(
                 f"the certificates {self.certificates} do not exist: as root, apt-get install ca-certificates, "
-                "or mend SSL_CERT_FILE or pip's `cert`"
+                "or correct SSL_CERT_FILE or pip's `cert`"
             )
 
     @staticmethod
     def files(env: os._Environ[str]) -> list[str]:
-        """pip's files, the weakest first."""
+        """The configuration files of pip, in order; later files override earlier ones."""
         chosen = env.get("PIP_CONFIG_FILE")
         if chosen == os.devnull:
             return []
@@ -153,7 +155,7 @@ class PipSettings:
 
 
 def find_uv(pip: PipSettings) -> Path:
-    """The pinned uv, from `.cache` or the index; without network, one of that very version on PATH."""
+    """The pinned uv, from `.cache` or the index. Without network: a uv of the same version on PATH."""
     uv = ROOT / ".cache" / ("uv-" + UV) / "uv"
     if uv.exists():
         return uv
@@ -213,7 +215,7 @@ def fetch_wheel(pip: PipSettings, wheel: str, sha256: str) -> bytes:
 
 
 class NotThere(Stop):
-    """The index does not have that page."""
+    """The index has no such page."""
 
 
 def fetch(url: str, pip: PipSettings) -> tuple[bytes, str, str]:
@@ -273,7 +275,7 @@ def links(page: str, kind: str) -> dict[str, str]:
 
 
 def plain(url: str) -> str:
-    """The address without its password."""
+    """The address without user name and password."""
     parts = urllib.parse.urlsplit(url)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
 
@@ -291,13 +293,15 @@ def untrusted(host: str, pip: PipSettings) -> str:
 
 
 def sync(uv: Path, pip: PipSettings, groups: list[str]) -> None:
-    """Install into `.venv` with this very Python, from uv's cache if it has all, else from the index."""
+    """Install into `.venv` with this Python: from uv's cache if it has every package, else from the index."""
     env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "UV_PROJECT_ENVIRONMENT")}
     env.update(UV_PYTHON_DOWNLOADS="never", UV_NO_PROGRESS="1", UV_NO_CONFIG="1")
     if pip.certificates:
         env["SSL_CERT_FILE"] = pip.certificates
     else:
-        env["UV_SYSTEM_CERTS"] = "1"  # the system's store has the CA of one's own network, uv's built-in list has not
+        env["UV_SYSTEM_CERTS"] = (
+            "1"  # the system's store may have a CA of the local network, uv's built-in list does not
+        )
     if pip.proxy:
         env.update(HTTP_PROXY=pip.proxy, HTTPS_PROXY=pip.proxy)
     if not writable_home(env):
@@ -308,23 +312,23 @@ def sync(uv: Path, pip: PipSettings, groups: list[str]) -> None:
     if pip.index is None:
         commands = [[str(uv), "sync", "--locked", "--python=" + python, *chosen]]
     else:
-        # uv.lock names PyPI, and uv takes another index for another lock: hand the same hashes over as requirements.
+        # uv.lock names PyPI, and uv rejects the lock with another index: pass the same hashes as requirements.
         env["UV_DEFAULT_INDEX"] = pip.index
         if pip.extra:
             env["UV_INDEX"] = " ".join(pip.extra)
-        wanted = str(ROOT / ".cache" / "requirements.txt")
+        requirements = str(ROOT / ".cache" / "requirements.txt")
         commands = [
-            [str(uv), "export", "--frozen", "--quiet", "--no-emit-project", "--output-file=" + wanted, *chosen],
+            [str(uv), "export", "--frozen", "--quiet", "--no-emit-project", "--output-file=" + requirements, *chosen],
             [str(uv), "venv", "--allow-existing", "--quiet", "--python=" + python, ".venv"],
-            [str(uv), "pip", "sync", "--require-hashes", "--python=.venv", wanted],
+            [str(uv), "pip", "sync", "--require-hashes", "--python=.venv", requirements],
             [str(uv), "pip", "install", "--no-deps", "--python=.venv", "--editable=."],
         ]
     if not all(run([*command, "--offline"], env)[0] for command in commands):
         print("setting up: packages into .venv (the first time takes a minute) …", file=sys.stderr, flush=True)
         for command in commands:
-            done, said = run(command, env)
+            done, output = run(command, env)
             if not done:
-                raise Stop(explain(said, pip))
+                raise Stop(explain(output, pip))
 
 
 def writable_home(env: dict[str, str]) -> bool:
@@ -336,7 +340,7 @@ def writable_home(env: dict[str, str]) -> bool:
 
 
 def run(command: list[str], env: dict[str, str]) -> tuple[bool, str]:
-    """Whether it worked, and what it said."""
+    """True if the command succeeded, and its error output."""
     try:
         done = subprocess.run(command, cwd=str(ROOT), env=env, capture_output=True, text=True)
     except OSError as error:
@@ -344,9 +348,9 @@ def run(command: list[str], env: dict[str, str]) -> tuple[bool, str]:
     return done.returncode == 0, done.stderr
 
 
-def explain(said: str, pip: PipSettings) -> str:
-    """uv's failure as one sentence."""
-    text = said.lower()
+def explain(output: str, pip: PipSettings) -> str:
+    """A failure of uv as one sentence, with a fix."""
+    text = output.lower()
     where = plain(pip.index or PYPI)
     if "needs to be updated" in text:
         return "uv.lock does not fit pyproject.toml: run uv lock and commit both"
@@ -360,7 +364,7 @@ def explain(said: str, pip: PipSettings) -> str:
         return no_network(where, "while installing packages")
     if "permission denied" in text or "read-only file system" in text:
         return f"{ROOT} or uv's cache cannot be written: use a checkout and a home folder of your own"
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     faults = [line for line in lines if line.startswith(("error:", "×", "cause:", "╰", "├"))] or lines or ["no reason"]
     return "uv could not install: " + " ".join(faults[:3])
 

@@ -1,4 +1,4 @@
-"""What the tests share: a house of one's own, and the command line as a user calls it."""
+"""Fixtures of all tests: a workspace per test, and the command line as a user calls it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 from remit.runtime import runner as run_module
 from remit.workspace import session as session_module
 from remit.workspace.template import write_starter
-from support import cli_server as warm
+from support import cli_server
 from support.http_servers import authority
 from support.otlp_collector import collecting
-from support.runs import Command, Play, Played, Remit, Said
-from support.workspaces.ledger import counting_house
+from support.runs import Command, CommandResult, Play, Played, Remit
+from support.workspaces.ledger import ledger_workspace
 
 pytest_plugins = ["support.harness"]
 
@@ -25,30 +25,32 @@ pytest_plugins = ["support.harness"]
 @pytest.fixture
 def session(tmp_path: Path) -> Path:
     """The starter workspace, as `remit init` writes it."""
-    folder = tmp_path / "house"
+    folder = tmp_path / "workspace"
     write_starter(folder)
     return folder
 
 
 @pytest.fixture
 def remit(session: Path) -> Remit:
-    """Call the command line in the house, as a user does: another process, no terminal."""
+    """Call the command line in the starter workspace, as a user does: in another process, without a terminal."""
 
-    def call(*args: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120) -> Said:
-        return warm.command(cwd or session, *args, timeout=timeout, env=env)
+    def call(
+        *args: str, cwd: Path | None = None, env: dict[str, str] | None = None, timeout: float = 120
+    ) -> CommandResult:
+        return cli_server.command(cwd or session, *args, timeout=timeout, env=env)
 
     return call
 
 
 @pytest.fixture
 def command() -> Command:
-    """Call the command line as a user does, from the folder that is named first."""
-    return warm.command
+    """Call the command line as a user does, in the folder that is the first argument."""
+    return cli_server.command
 
 
 @pytest.fixture
 def trusting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This machine trusts the authority of the tests' servers, and keeps its secrets in a folder of the test."""
+    """Trust the certificate authority of the test servers, and keep secrets in a folder of the test."""
     roots = tmp_path / "roots.pem"
     roots.write_text(authority().certificate)
     monkeypatch.setenv("SSL_CERT_FILE", str(roots))
@@ -57,28 +59,28 @@ def trusting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def backend() -> Iterator[tuple[str, list[bytes]]]:
-    """A collector on loopback that keeps what it is sent."""
+    """An OpenTelemetry collector on loopback: its address, and the bodies that it received."""
     with collecting() as collector:
         yield collector
 
 
 @pytest.fixture
 def clerk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Writes the counting house, whose one tool runs in this process."""
+    """Write the ledger workspace, whose one tool runs in this process."""
 
     def write(turns: list[dict[str, Any]], **options: Any) -> Path:
         folder = tmp_path / "clerk"
         monkeypatch.syspath_prepend(str(folder / "hosted"))
         monkeypatch.setenv("LEDGER", str(folder / "ledger.jsonl"))
         monkeypatch.delitem(sys.modules, "ledger_host", raising=False)
-        return counting_house(folder, turns, **options)
+        return ledger_workspace(folder, turns, **options)
 
     return write
 
 
 @pytest.fixture
 def play(clerk: Callable[..., Path]) -> Play:
-    """Play a scripted run of the counting house to where it goes."""
+    """Run a script in the ledger workspace to its end, or to where it waits."""
 
     def played(
         turns: list[dict[str, Any]],

@@ -255,9 +255,9 @@ class Run:
             start = run.RunRequest(
                 agent="teller", task="pay", subject="user:operator", account="t", model=model, run=self.name
             )
-            done = asyncio.run(run.start_run(session, start, tell=tell))
+            done = asyncio.run(run.start_run(session, start, on_event=tell))
         else:
-            done = asyncio.run(run.resume_run(session, self.name, account="t", tell=tell))
+            done = asyncio.run(run.resume_run(session, self.name, account="t", on_event=tell))
         return 0 if done.finished is not None else 5
 
     def seen(self) -> int:

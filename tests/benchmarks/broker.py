@@ -50,7 +50,7 @@ from remit.journal.run_log import Record
 from remit.journal.store import AlreadyRecorded
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
-from support.workspaces.ledger import counting_house, effects
+from support.workspaces.ledger import effects, ledger_workspace
 
 ANN = {"name": "ann", "amount": 1}
 BIG = {"name": "big", "amount": 500}  # what the clerk may pay only with an approval
@@ -84,7 +84,7 @@ def session(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[Workspa
         os.environ["LEDGER"] = str(folder / "ledger.jsonl")
         sys.path.insert(0, str(folder / "hosted"))
         sys.modules.pop("ledger_host", None)
-        counting_house(folder, list(turns), **options)
+        ledger_workspace(folder, list(turns), **options)
         try:
             yield open_session(folder)
         finally:

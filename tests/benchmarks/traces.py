@@ -42,7 +42,7 @@ from remit.workspace.bundle import open_bundle
 from remit.workspace.template import write_starter
 from support.openai_server import OpenAIServer, Reply
 from support.runs import DONE, TASK, turn
-from support.workspaces.ledger import counting_house
+from support.workspaces.ledger import ledger_workspace
 
 PHOENIX: Final = "arize-phoenix==20.26.1"
 START_S: Final = 300.0  # until it listens: it migrates its database first
@@ -235,7 +235,7 @@ def long_run(folder: Path) -> tuple[session.WorkspaceSession, str]:
     turns = [
         turn(f"step {number}", ledger__look={"name": f"a{number}", "text": "x" * 200}) for number in range(STEPS - 1)
     ]
-    counting_house(folder, [*turns, DONE], steps=STEPS + 1, calls=STEPS)
+    ledger_workspace(folder, [*turns, DONE], steps=STEPS + 1, calls=STEPS)
     opened = session.open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="look", subject="user:operator", account="bench", model=model)

@@ -1,4 +1,4 @@
-"""Every claim of SECURITY.md names a test, and that test is there."""
+"""Every claim of SECURITY.md names a test that exists."""
 
 from __future__ import annotations
 

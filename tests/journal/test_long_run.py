@@ -39,7 +39,7 @@ def test_a_thousand_steps_stay_small_on_disk_and_flat_in_memory(clerk: Callable[
         account="tester",
         model=run.open_model_of(opened, "clerk"),
     )
-    ended = asyncio.run(run.start_run(opened, start, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, on_event=tell))
     assert ended.finished is not None
     assert ended.finished.outcome == "completed"
     opened.journal.close()

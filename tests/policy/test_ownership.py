@@ -124,7 +124,7 @@ async def decided(shop: WorkspaceSession, *calls: tuple[str, dict[str, Any]]) ->
     start = run.RunRequest(
         agent="desk", task="Serve ann_123.", subject="user:operator", account="tests", model=Calls(calls)
     )
-    await run.start_run(shop, start, tell=tell)
+    await run.start_run(shop, start, on_event=tell)
     assert len(verdicts) == len(calls)
     return verdicts
 

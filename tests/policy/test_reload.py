@@ -267,7 +267,7 @@ def played_with_edit(clerk: Callable[..., Path], old: str, new: str, *, wait: fl
 
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
-    ended = asyncio.run(run.start_run(opened, start, wait=wait, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, wait=wait, on_event=tell))
     return Played(folder=folder, opened=opened, ended=ended)
 
 

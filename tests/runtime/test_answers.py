@@ -1,4 +1,4 @@
-"""An agent's last words: what does not fit, stands on nothing or is a guess is asked for again, and then goes to people."""
+"""Requirements on an agent's answer: an answer that fails them is asked for again, and the run is at last escalated."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rejected(played: Played) -> list[AnswerRejected]:
 
 
 def shaped(clerk: Callable[..., Path], turns: list[dict[str, Any]], answer: str = "") -> Path:
-    """The counting house, whose agent answers by `SCHEMA`."""
+    """The ledger workspace, with an agent whose answer must match `SCHEMA`."""
     folder = asked(clerk(turns), f'schema = "answer.json"\n{answer}')
     (folder / "agent/clerk/answer.json").write_text(json.dumps(SCHEMA))
     return folder
@@ -62,8 +62,10 @@ def played_in(folder: Path) -> Played:
     return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
-def test_an_answer_that_does_not_fit_its_schema_is_asked_for_again_and_told_why(clerk: Callable[..., Path]) -> None:
-    """The twin: the one that fits is the run's answer, fenced as models like to."""
+def test_an_answer_that_does_not_match_its_schema_is_asked_for_again_with_the_reason(
+    clerk: Callable[..., Path],
+) -> None:
+    """The answer that matches is the answer of the run, also in a Markdown code block."""
     good = f"```json\n{json.dumps({'cause': 'pool', 'count': 2})}\n```"
     played = played_in(shaped(clerk, [LOOK, {"say": "It is the pool."}, say(cause="pool", count="2"), {"say": good}]))
     assert (finished(played).outcome, finished(played).answer) == ("completed", good)
@@ -86,10 +88,10 @@ def test_an_answer_that_does_not_fit_its_schema_is_asked_for_again_and_told_why(
     ],
 )
 def test_an_answer_stands_on_results_of_this_run(play: Play, cited: Any, problem: str) -> None:
-    """Made up, failed (2.0), repeated or missing citations do not count; the twin names two results."""
+    """Invented, failed (2.0), repeated or missing citations do not count. The second answer cites two results."""
     turns = [LOOK, LOOK, MISSING, say(cause="x", citations=cited), say(cause="x", citations=["0.0", "1.0"])]
     played = play(turns, budget="[answer]\ncitations = 2")
-    assert [told.problems[0] for told in rejected(played)] == [problem]
+    assert [event.problems[0] for event in rejected(played)] == [problem]
     assert finished(played).outcome == "completed"
 
 
@@ -105,25 +107,25 @@ def test_a_guess_is_no_answer(play: Play, sure: Any) -> None:
 def test_an_agent_that_has_no_answer_is_escalated_and_its_words_are_given_to_nobody(
     clerk: Callable[..., Path], command: Command
 ) -> None:
-    """It is asked again as often as `tries` says; a person finds the run, and the words, in the trace."""
+    """The model is asked again `tries` times. The rejected answers are in the trace only."""
     folder = clerk([LOOK, *[{"say": "surely it is fine"}] * 5], budget="[answer]\ncitations = 1\ntries = 2")
-    said = command(folder, "run", "clerk", "x", "--json")
-    assert said.code == 1
-    body = said.json
+    result = command(folder, "run", "clerk", "x", "--json")
+    assert result.code == 1
+    body = result.json
     assert (body["outcome"], body["code"], body["answer"]) == ("escalated", "invalid_output", "")
-    assert "people must look" in body["message"]
+    assert "a person must check the run" in body["message"]
     assert command(folder, "trace", "list", "--failed", "--json").json[0]["outcome"] == "escalated"
     assert [item.type for item in open_session(folder).journal.events(body["run"])].count("answer.rejected") == 2
     assert command(folder, "replay", body["run"]).code == 0
 
 
-def test_asking_again_spends_the_runs_own_turns(play: Play) -> None:
+def test_asking_again_counts_against_the_turns_of_the_run(play: Play) -> None:
     played = play([LOOK, *[{"say": "fine"}] * 9], steps=3, budget="[answer]\ncitations = 1\ntries = 10")
     assert (finished(played).outcome, finished(played).code) == ("exhausted", "budget_exhausted")
     assert len(rejected(played)) == 2
 
 
-def test_a_run_that_is_killed_while_it_is_asked_again_goes_on_and_counts_on(clerk: Callable[..., Path]) -> None:
+def test_a_run_that_is_killed_between_two_answers_keeps_its_count_of_tries(clerk: Callable[..., Path]) -> None:
     folder = clerk([LOOK, *[{"say": "fine"}] * 5], budget="[answer]\ncitations = 1\ntries = 1")
     killed(folder, "answer.rejected")
     played = resumed_after_kill(folder)
@@ -132,13 +134,13 @@ def test_a_run_that_is_killed_while_it_is_asked_again_goes_on_and_counts_on(cler
     assert replayed(played).reproduced
 
 
-def test_the_model_is_told_what_is_asked_of_its_answer_before_it_works(clerk: Callable[..., Path]) -> None:
+def test_the_prompt_contains_the_requirements_on_the_answer(clerk: Callable[..., Path]) -> None:
     prompt = workspace.load_workspace(shaped(clerk, [], "citations = 2\nconfidence = 0.7\n")).agents["clerk"].prompt
     assert prompt.startswith("Keep the ledger.\n")
     assert all(word in prompt for word in ('"cause"', "at least 2 results", '"confidence"'))
 
 
-def test_what_was_wrong_with_an_answer_is_withheld_where_content_is() -> None:
+def test_the_problems_of_an_answer_are_omitted_with_the_content() -> None:
     event = omit_content(AnswerRejected(step=1, problems=("it cites 'ann'",)))
     assert event == AnswerRejected(step=1, problems=())
 
@@ -154,7 +156,7 @@ def test_what_was_wrong_with_an_answer_is_withheld_where_content_is() -> None:
         (None, "schemas = 1", "unknown key 'answer.schemas'"),
     ],
 )
-def test_what_nobody_could_answer_is_told_before_anything_starts(
+def test_a_requirement_that_is_not_valid_is_reported_before_a_run_starts(
     clerk: Callable[..., Path], schema: str | None, answer: str, what: str
 ) -> None:
     folder = asked(clerk([]), answer)

@@ -1,4 +1,4 @@
-"""Models: a written script, and a real provider's wire format."""
+"""Models: a script, and the wire format of a real provider."""
 
 from __future__ import annotations
 
@@ -91,10 +91,12 @@ approvals:
     ]
 
 
-async def test_a_script_that_has_ended_says_how_to_go_on(tmp_path: Path) -> None:
+async def test_a_script_that_has_ended_is_an_error_with_a_fix(tmp_path: Path) -> None:
     model = script(tmp_path, "turns:\n  - say: Done.\n")
 
-    with pytest.raises(ModelError, match=r"the script ended: it has 1 turns and step 1 was asked\n    fix: add a turn"):
+    with pytest.raises(
+        ModelError, match=r"the script has ended: it has 1 turns, and turn 2 was requested\n    fix: add a turn"
+    ):
         await model.think(1, QUESTION, [])
 
 
@@ -154,13 +156,13 @@ def test_a_script_that_cannot_be_read_is_one_clear_problem(tmp_path: Path, conte
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ("gpt-5", "names no model: write script:FILE, openai:MODEL"),
-        ("script:", "names no model"),
-        ("acme:large", "no model provider is called 'acme' here"),
+        ("gpt-5", "is not a model: write script:FILE, openai:MODEL"),
+        ("script:", "is not a model"),
+        ("acme:large", "unknown model provider 'acme'"),
         ("openai:gpt-5", "needs a key: set OPENAI_API_KEY"),
     ],
 )
-def test_a_model_name_that_means_nothing_says_what_to_write(spec: str, says: str) -> None:
+def test_an_unknown_model_name_is_an_error_that_says_what_to_write(spec: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         open_model(spec, folder=Path())
 
@@ -194,7 +196,7 @@ async def test_a_streamed_turn_keeps_the_text_of_each_call_as_the_model_wrote_it
     assert turn.usage.input_tokens
 
 
-async def test_a_turn_cut_by_length_is_not_whole_and_its_text_is_not_repaired() -> None:
+async def test_a_turn_cut_by_length_is_incomplete_and_its_text_is_not_repaired() -> None:
     turn = await turn_of(Reply(calls=[("mail__send", '{"to":"ann","amount": 1000}')], cut=24))
 
     assert (turn.finish, turn.finish in COMPLETE_FINISHES) == ("length", False)
@@ -211,14 +213,14 @@ async def test_a_stream_that_ends_without_a_reason_counts_as_cut() -> None:
 async def test_calls_that_share_an_index_stay_two_calls(indexes: tuple[int | None, int | None]) -> None:
     turn = await turn_of(Reply(calls=[("a", '{"a":1}'), ("b", '{"b":2}')], indexes=indexes))
 
-    assert [(ask.name, ask.arguments) for ask in turn.proposed_calls] == [("a", '{"a":1}'), ("b", '{"b":2}')]
+    assert [(call.name, call.arguments) for call in turn.proposed_calls] == [("a", '{"a":1}'), ("b", '{"b":2}')]
 
 
 async def test_a_call_without_arguments_has_an_empty_object() -> None:
     assert (await turn_of(Reply(calls=[("now", "")]))).proposed_calls[0].arguments == "{}"
 
 
-async def test_surrogates_cut_apart_are_joined_and_lone_ones_stay_visible() -> None:
+async def test_divided_surrogates_are_joined_and_lone_ones_stay_visible() -> None:
     turn = await turn_of(
         Reply(text="\ud83d\ude00 \ud800", calls=[("a", '{"a":"\ud83d\ude00\udc00"}')], fragment=1)  # halves apart
     )
@@ -227,12 +229,12 @@ async def test_surrogates_cut_apart_are_joined_and_lone_ones_stay_visible() -> N
     assert turn.proposed_calls[0].arguments == '{"a":"😀\\udc00"}'
 
 
-async def test_a_turn_that_promises_calls_and_has_none_is_an_error() -> None:
-    with pytest.raises(ModelError, match="no call that can be read"):
+async def test_a_turn_that_announces_calls_and_has_none_is_an_error() -> None:
+    with pytest.raises(ModelError, match="no readable call"):
         await turn_of(Reply(text="I call.", finish="tool_calls"))
 
 
-async def test_a_turn_stopped_by_a_filter_keeps_the_providers_word_and_is_not_whole() -> None:
+async def test_a_turn_stopped_by_a_filter_keeps_the_providers_reason_and_is_incomplete() -> None:
     turn = await turn_of(Reply(calls=[("a", '{"a":1}')], finish="content_filter"))
 
     assert (turn.finish, turn.finish in COMPLETE_FINISHES) == ("content_filter", False)
@@ -246,7 +248,7 @@ async def test_a_turn_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) ->
         await turn_of(Reply(text="x" * 2000, fragment=100))
 
 
-async def test_the_conversation_is_sent_so_that_every_answer_finds_its_call() -> None:
+async def test_the_conversation_is_sent_with_every_answer_paired_with_its_call() -> None:
     proposed_calls = (
         ProposedCall(name="files.read", arguments='{"path": "a"}', id="same"),
         ProposedCall(name="files__read", arguments='{"path": ', id="same"),
@@ -287,21 +289,21 @@ async def test_the_conversation_is_sent_so_that_every_answer_finds_its_call() ->
 @pytest.mark.parametrize(
     ("messages", "says"),
     [
-        ((Message(role="tool", text="", call_id="x"),), "message 0 answers 'x', which was not asked"),
+        ((Message(role="tool", text="", call_id="x"),), "message 0 answers the call 'x', which does not exist"),
         (
             (Message(role="assistant", text="", proposed_calls=(ProposedCall(name="a", arguments="{}", id="x"),)),),
-            "nothing answers 'x'",
+            "the call 'x' has no answer",
         ),
         (
             (
                 Message(role="assistant", text="", proposed_calls=(ProposedCall(name="a", arguments="{}", id="x"),)),
                 QUESTION[1],
             ),
-            "message 1 comes before the answer to 'x'",
+            "message 1 comes before the answer to the call 'x'",
         ),
     ],
 )
-async def test_a_conversation_with_calls_unanswered_is_never_sent(messages: tuple[Message, ...], says: str) -> None:
+async def test_a_conversation_with_unanswered_calls_is_never_sent(messages: tuple[Message, ...], says: str) -> None:
     with OpenAIServer([Reply(text="ok")]) as server:
         with pytest.raises(ModelError, match=says):
             await openai(server).think(0, messages, [])
@@ -311,7 +313,7 @@ async def test_a_conversation_with_calls_unanswered_is_never_sent(messages: tupl
 async def test_a_tool_name_outside_the_providers_pattern_is_refused_in_one_sentence() -> None:
     with OpenAIServer([Reply(text="ok")]) as server:
         with pytest.raises(
-            ModelError, match=r"refused the question with 400: .*string does not match pattern"
+            ModelError, match=r"rejected the request with 400: .*string does not match pattern"
         ) as raised:
             await openai(server).think(0, QUESTION, [READ.model_copy(update={"name": "files.read"})])
         assert server.played == 0
@@ -323,7 +325,7 @@ async def test_a_tool_name_outside_the_providers_pattern_is_refused_in_one_sente
     [
         (Reply(status=429, message="slow down, sk-secret\nplease"), "is busy: slow down, … please", True),
         (Reply(status=503), "failed with 503: the server had an error", True),
-        (Reply(status=401), "refused the key", False),
+        (Reply(status=401), "rejected the key", False),
         (Reply(status=404), "was not found", False),
         (Reply(text="a long answer", ending="broken", fragment=1), "cannot be reached: ", True),
     ],
@@ -342,7 +344,7 @@ async def test_a_failing_provider_is_one_sentence_without_secrets(
     assert "\n" not in raised.value.message
 
 
-async def test_a_server_that_is_gone_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_unreachable_server_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     without_waiting(monkeypatch)
     with OpenAIServer([]) as server:
         model = openai(server)

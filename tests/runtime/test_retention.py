@@ -1,4 +1,4 @@
-"""Retention: what goes goes whole, and what is golden or has yet to be reviewed stays."""
+"""Retention: old runs are deleted completely; golden runs and runs with an unreviewed emergency approval are kept."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LOOK = turn(ledger__look={"name": "ann"})
 
 
 def another(played: Played, turns: list[dict[str, Any]]) -> str:
-    """One more run in the same house."""
+    """Another run in the same workspace."""
     (played.folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
     opened = session.open_session(played.folder)
     model = run.open_model_of(opened, "clerk")
@@ -42,24 +42,24 @@ def another(played: Played, turns: list[dict[str, Any]]) -> str:
     return asyncio.run(run.start_run(opened, start)).run
 
 
-def test_old_runs_go_whole_and_the_rest_stays_whole(play: Play, command: Command) -> None:
+def test_old_runs_are_deleted_completely_and_others_stay_complete(play: Play, command: Command) -> None:
     played = play([LOOK, DONE])
     old, opened = played.ended.run, played.opened
     head = opened.journal.chain(old).head
     write_portable(open_trace(opened.traces, opened.journal, old), played.folder / "copy.jsonl")
     rules = played.folder / "policies" / "rules.csv"
-    rules.write_text(rules.read_text() + "# another rulebook\n")
+    rules.write_text(rules.read_text() + "# another bundle\n")
     kept, waiting = another(played, [LOOK, DONE]), another(played, [turn(ledger__pay={"name": "ann", "amount": 500})])
     opened = session.open_session(played.folder)
     objects = opened.traces / "objects"
     for path in objects.iterdir():
         os.utime(path, (0, 0))
     rows = [row for row in prunable(opened, 0) if row.run == old]
-    assert {row.run for row in prunable(opened, 0)} == {old, kept}  # who waits is not finished
+    assert {row.run for row in prunable(opened, 0)} == {old, kept}  # a run that waits has not finished
     done = asyncio.run(prune(opened, rows, account="op"))
 
     assert done.runs == (old,)
-    assert done.objects == 2  # the index and the rules that only this run stood on
+    assert done.objects == 2  # the index and the rules that only this run used
     assert {row.run for row in opened.journal.runs()} == {kept, waiting}
     assert not (opened.traces / f"{old}.jsonl").exists()
     for path in opened.traces.rglob("*"):
@@ -81,17 +81,17 @@ def test_old_runs_go_whole_and_the_rest_stays_whole(play: Play, command: Command
     assert "missing" in command(played.folder, "trace", "verify", "copy.jsonl").out
 
 
-def test_a_run_that_was_let_go_is_said_to_be_when_and_by_whom(play: Play, command: Command) -> None:
-    """Whichever command asks for it; what nobody ever ran is still no run."""
+def test_a_command_on_a_deleted_run_says_when_it_was_deleted_and_by_whom(play: Play, command: Command) -> None:
+    """Every command that names a deleted run reports it. A name that never was a run is reported as such."""
     played = play([LOOK, DONE])
     first, second = played.ended.run, another(played, [LOOK, DONE])
     asyncio.run(prune(played.opened, [row for row in prunable(played.opened, 0) if row.run == first], account="op"))
     pruned = played.opened.journal.get(WORKSPACE_RUN, f"run.pruned/{first}")
     assert pruned is not None
-    for asked in (["trace", "show", first[:12]], ["replay", first]):
-        said = command(played.folder, *asked)
-        assert (said.code, said.out) == (2, "")
-        assert f"run {first} was pruned at {utc(pruned.at)} by account 'op'" in said.err, said.err
+    for arguments in (["trace", "show", first[:12]], ["replay", first]):
+        result = command(played.folder, *arguments)
+        assert (result.code, result.out) == (2, "")
+        assert f"run {first} was pruned at {utc(pruned.at)} by account 'op'" in result.err, result.err
     assert played.opened.journal.resolve_run(second) == second
     for never in ("zz", "%", ""):
         with pytest.raises(UsageError, match="the journal has no run"):
@@ -99,14 +99,14 @@ def test_a_run_that_was_let_go_is_said_to_be_when_and_by_whom(play: Play, comman
 
 
 @pytest.mark.parametrize(("runs", "terminal"), [(11, True), (11, False), (10, True)])
-def test_letting_many_runs_go_tells_on_a_terminal_how_far_it_is(
+def test_deleting_many_runs_shows_its_progress_on_a_terminal(
     clerk: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     runs: int,
     terminal: bool,
 ) -> None:
-    """And nowhere else: a pipe or a log holds the result alone."""
+    """Only on a terminal: a pipe or a log gets the result alone."""
     folder = clerk([])
     opened = session.open_session(folder)
     with Journal(opened.traces / "journal.db", clock=lambda: EPOCH // 2) as long_ago:
@@ -116,23 +116,23 @@ def test_letting_many_runs_go_tells_on_a_terminal_how_far_it_is(
     reading, writing = os.openpty() if terminal else os.pipe()
     monkeypatch.chdir(folder)
     with os.fdopen(writing, "w") as screen:
-        with monkeypatch.context() as shown:
-            shown.setattr(sys, "stderr", screen)
-            remit(["trace", "prune", "--older-than", "1h", "--yes"], standalone_mode=False)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stderr", screen)
+            remit(["trace", "prune", "--older", "1h", "--yes"], standalone_mode=False)
         screen.write("end")
         screen.flush()
-        said = ""
-        while not said.endswith("end"):  # a terminal hands over what it has
-            said += os.read(reading, 10_000).decode()
+        shown = ""
+        while not shown.endswith("end"):  # a terminal returns what it has so far
+            shown += os.read(reading, 10_000).decode()
     os.close(reading)
     assert capsys.readouterr().out.startswith(f"{runs} runs and 0 objects are gone")
-    told = [f"{number} of {runs} runs are gone" for number in range(1, runs + 1)] if runs > 10 and terminal else []
-    assert re.findall(r"\r(\d+ of \d+ runs are gone)", said) == told
-    assert said.rpartition("\n")[2] == "end"
+    expected = [f"{number} of {runs} runs are gone" for number in range(1, runs + 1)] if runs > 10 and terminal else []
+    assert re.findall(r"\r(\d+ of \d+ runs are gone)", shown) == expected
+    assert shown.rpartition("\n")[2] == "end"
     assert session.open_session(folder).journal.runs() == []
 
 
-def test_golden_runs_are_kept_and_a_golden_file_that_cannot_be_read_stops_it(play: Play) -> None:
+def test_golden_runs_are_kept_and_an_unreadable_golden_file_stops_the_deletion(play: Play) -> None:
     played = play([LOOK, DONE])
     golden = played.opened.traces / "golden"
     golden.mkdir()
@@ -145,7 +145,7 @@ def test_golden_runs_are_kept_and_a_golden_file_that_cannot_be_read_stops_it(pla
 
 
 def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[..., Path]) -> None:
-    """Or retention would let the reason to look go before anybody has looked."""
+    """Otherwise the reason for the review would be deleted before the review."""
     folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5000}), DONE])
     rules = folder / "policies" / "rules.csv"
     either = f"approved('role:lead') or approved('{BREAK_GLASS}')"
@@ -167,14 +167,19 @@ def test_an_emergency_that_nobody_has_reviewed_keeps_its_run(clerk: Callable[...
     )
     asyncio.run(run.resume_run(opened, ended.run, account="t"))
     assert prunable(opened, 0) == []
-    (found,) = emergencies(opened.journal)
+    (emergency,) = emergencies(opened.journal)
     review(
-        opened.journal, found, reviewer="user:leo", account="leo", roles_of=opened.policy.roles_of, note="a right call"
+        opened.journal,
+        emergency,
+        reviewer="user:leo",
+        account="leo",
+        roles_of=opened.policy.roles_of,
+        note="a right call",
     )
     assert [row.run for row in prunable(opened, 0)] == [ended.run]
 
 
-def test_what_was_cut_short_is_finished_by_the_next_time(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_deletion_is_completed_by_the_next_one(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     played = play([LOOK, DONE])
     opened, old = played.opened, played.ended.run
     head = opened.journal.chain(old).head
@@ -182,17 +187,17 @@ def test_what_was_cut_short_is_finished_by_the_next_time(play: Play, monkeypatch
         killed.setattr(opened.journal, "forget", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(prune(opened, prunable(opened, 0), account="op"))
-    assert opened.journal.chain(old).head == head  # the truth is what goes last
+    assert opened.journal.chain(old).head == head  # the journal is deleted last
     assert asyncio.run(prune(opened, prunable(opened, 0), account="op")).runs == (old,)
     assert opened.journal.runs() == []
     assert len(opened.journal.every("run.pruned")) == 1
 
 
-def test_the_age_is_asked_for_and_nothing_goes_unasked(play: Play, command: Command) -> None:
+def test_deletion_needs_an_age(play: Play, command: Command) -> None:
     played = play([LOOK, DONE])
-    unsaid = command(played.folder, "trace", "prune", "--yes")
-    assert (unsaid.code, "--older-than 90d" in unsaid.err) == (2, True)
-    assert command(played.folder, "trace", "prune", "--older-than", "1h", "--json").json["runs"] == []
+    result = command(played.folder, "trace", "prune", "--yes")
+    assert (result.code, "--older 90d" in result.err) == (2, True)
+    assert command(played.folder, "trace", "prune", "--older", "1h", "--json").json["runs"] == []
     settings = played.folder / "remit.toml"
     settings.write_text(settings.read_text() + '\n[traces]\nkeep = "90d"\n')
     assert (
@@ -200,7 +205,7 @@ def test_the_age_is_asked_for_and_nothing_goes_unasked(play: Play, command: Comm
         == "0 runs ended more than 90d ago, not golden and with nothing to review\n"
     )
     for wrong in ("soon", "0d", "90"):
-        with pytest.raises(UsageError, match="is no age"):
+        with pytest.raises(UsageError, match="is not an age"):
             retention_seconds(wrong)
     assert (retention_seconds("12h"), retention_seconds("90d"), retention_seconds("2w")) == (
         43_200,

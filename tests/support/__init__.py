@@ -1,4 +1,4 @@
-"""What tests of several packages share: workspaces to run in, servers to reach, and what a run left behind."""
+"""Helpers for the tests of several packages: workspaces, servers, runs and their results."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ CORPORA: Final = Path(os.environ.get("REMIT_CORPORA", ROOT.parent / "shared" / "
 
 
 def corpus(name: str) -> str:
-    """The text of an outside corpus; skips, saying why, where it is not there."""
+    """The text of an external corpus. Skips the test, with the reason, if the file is missing."""
     path = CORPORA / name
     if not path.is_file():
-        pytest.skip(f"no {name}: set REMIT_CORPORA to the folder of the outside corpora")
+        pytest.skip(f"no {name}: set REMIT_CORPORA to the folder of the external corpora")
     return path.read_text(encoding="utf-8")

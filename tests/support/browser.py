@@ -1,4 +1,4 @@
-"""A real browser, driven over its own debugging pipe: Debian's chromium, where it is there."""
+"""A real browser, Debian's Chromium, controlled through its debugging pipe."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WAIT_S: Final = 60.0
 
 
 class Browser:
-    """One page of it. `events` are what the browser reported so far."""
+    """One page of the browser. `events` are the events that the browser has reported so far."""
 
     def __init__(self, reading: int, writing: int) -> None:
         self._reading = reading
@@ -39,18 +39,18 @@ class Browser:
         self._until(lambda: any(event["method"] == "Page.loadEventFired" for event in self.events))
 
     def value(self, expression: str) -> Any:
-        """What a script of the page says."""
+        """The value of a JavaScript expression in the page."""
         return self.ask("Runtime.evaluate", expression=expression, returnByValue=True)["result"].get("value")
 
     def press(self, key: str) -> None:
-        """One key, as a person types it."""
+        """Press and release one key."""
         text = "\r" if key == "Enter" else key if len(key) == 1 else ""
         code = {"Enter": 13}.get(key, ord(key[0].upper()))
         for kind in ("keyDown", "keyUp"):
             self.ask("Input.dispatchKeyEvent", type=kind, key=key, text=text, windowsVirtualKeyCode=code)
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """One command and its answer."""
+        """Send one command and return its result."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
         if self._session is not None:
@@ -80,34 +80,34 @@ class Browser:
 
 @contextmanager
 def browser(profile: Path) -> Iterator[Browser]:
-    """A browser without a window, gone afterwards."""
+    """Start a headless browser, and end it afterwards."""
     assert CHROMIUM is not None
-    to_it, writing = os.pipe()
-    reading, from_it = os.pipe()
-    assert min(to_it, from_it) > 4  # else one would be written over before it is passed on
+    browser_reads, writing = os.pipe()
+    reading, browser_writes = os.pipe()
+    assert min(browser_reads, browser_writes) > 4  # otherwise dup2 would overwrite one before it is copied
     command = [
         CHROMIUM,
         "--headless=new",
-        "--no-sandbox",  # root has none; the pages are ours
+        "--no-sandbox",  # it does not work as root; the pages are our own
         "--disable-gpu",
         "--no-first-run",
         "--disable-dev-shm-usage",
         f"--user-data-dir={profile}",
         "--remote-debugging-pipe",
     ]
-    become = f"import os, sys; os.dup2({to_it}, 3); os.dup2({from_it}, 4); os.execv(sys.argv[1], sys.argv[1:])"
+    launcher = f"import os, sys; os.dup2({browser_reads}, 3); os.dup2({browser_writes}, 4); os.execv(sys.argv[1], sys.argv[1:])"
     process = subprocess.Popen(
-        [sys.executable, "-c", become, *command],
-        pass_fds=(to_it, from_it),
+        [sys.executable, "-c", launcher, *command],
+        pass_fds=(browser_reads, browser_writes),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    os.close(to_it)
-    os.close(from_it)
+    os.close(browser_reads)
+    os.close(browser_writes)
     try:
         yield Browser(reading, writing)
     finally:
-        os.close(writing)  # the pipe's end is the browser's
+        os.close(writing)  # the browser ends when its pipe is closed
         os.close(reading)
         try:
             process.wait(10)

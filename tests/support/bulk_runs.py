@@ -27,7 +27,7 @@ from remit.workspace.bundle import open_bundle
 from support.cli_server import SERVER
 from support.lifecycle import Killed
 from support.runs import DONE
-from support.workspaces.ledger import counting_house, use
+from support.workspaces.ledger import ledger_workspace, use
 
 LASTS_NS = approval.LASTS_NS
 WAIT_S = 3600.0
@@ -69,10 +69,10 @@ def one_process(folder: Path, name: str, user: str | None, model: Any, ends_afte
             raise Killed
 
     if user is None:
-        work = run.resume_run(opened, name, account="t", tell=tell)
+        work = run.resume_run(opened, name, account="t", on_event=tell)
     else:
         start = run.RunRequest(agent="clerk", task="pay ann", subject=user, account="t", model=model, run=name)
-        work = run.start_run(opened, start, tell=tell)
+        work = run.start_run(opened, start, on_event=tell)
     try:
         asyncio.run(work)
     finally:
@@ -131,7 +131,7 @@ def record_runs(folder: str, seeds: Sequence[int]) -> None:
             use(root)
             approval.LASTS_NS = chance.choice([LASTS_NS] * 4 + [0])
             limits = {"steps": chance.choice([30, 30, 2]), "calls": chance.choice([60, 60, 3])}
-            counting_house(root, turns_of(chance), **limits)
+            ledger_workspace(root, turns_of(chance), **limits)
             opened, name = play_run(
                 root, chance, run.open_model_of(session.open_session(root), "clerk"), play=in_forked_process
             )

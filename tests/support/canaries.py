@@ -1,4 +1,4 @@
-"""A secret in every encoding, and where it would be found if it leaked."""
+"""A test secret in every encoding, and a search for leaks of it."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ ENCODINGS: dict[str, str] = {
 
 
 def leaks(text: str) -> list[str]:
-    """The encodings that stand in the text; and pieces of the canary that are long enough to matter."""
+    """The encodings of the canary that the text contains, and every piece of it of ten characters."""
     pieces = {CANARY[at : at + 10] for at in range(len(CANARY) - 9)}
-    return [name for name, written in ENCODINGS.items() if written in text] + [one for one in pieces if one in text]
+    return [name for name, written in ENCODINGS.items() if written in text] + [
+        piece for piece in pieces if piece in text
+    ]
 
 
 def everything(folder: Path) -> str:
-    """What any sink of the workspace holds, journal and checkpoints included; not what the test itself wrote."""
+    """The contents of all files that a run writes, with journal and checkpoints."""
     kept = [*(folder / "traces").rglob("*")]
     return "\n".join(path.read_bytes().decode("utf-8", "replace") for path in kept if path.is_file())

@@ -1,6 +1,6 @@
-"""The command line as a user calls it, each command in a process of its own, forked from one that has imported Remit.
+"""Runs commands as a user does, each in a new process that is forked from one that has already imported Remit.
 
-A third of what a command takes is importing LangGraph and SQLAlchemy; a suite of some hundred commands should pay it once.
+Importing LangGraph and SQLAlchemy takes a third of the time of a command. The tests run hundreds of commands and import once.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 
 from remit.cli import COMMANDS, main
 from remit.guardrails.secret_formats import DETECTORS
-from support.runs import Said
+from support.runs import CommandResult
 
-WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection that is removed from commands too
+WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection to remove in commands too
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [
@@ -37,13 +37,13 @@ def command(
     timeout: float = 120,
     env: Mapping[str, str] | None = None,
     largest_file: int | None = None,
-) -> Said:
+) -> CommandResult:
     """Run one command in `folder`, with this process's environment and `env`; `timeout` is in seconds.
 
     No file that it writes grows beyond `largest_file` bytes.
     """
-    with tempfile.TemporaryDirectory() as said:
-        out, err = Path(said, "out"), Path(said, "err")
+    with tempfile.TemporaryDirectory() as folder_of_output:
+        out, err = Path(folder_of_output, "out"), Path(folder_of_output, "err")
         environment = {**os.environ, **(env or {})}
         given = (args, str(folder), environment, str(out), str(err), largest_file)
         process = SERVER.Process(target=_run, args=given)
@@ -55,13 +55,13 @@ def command(
             raise TimeoutError(f"remit {' '.join(args)} did not end within {timeout} s")
         code = process.exitcode
         process.close()
-        return Said(code=code, out=out.read_text(), err=err.read_text())
+        return CommandResult(code=code, out=out.read_text(), err=err.read_text())
 
 
 def _run(
     args: tuple[str, ...], folder: str, environment: dict[str, str], out: str, err: str, largest_file: int | None
 ) -> None:
-    """In the new process: become `remit ARGS`."""
+    """In the new process: run `remit ARGS`."""
     if largest_file is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     for number, path, flags in (
@@ -75,7 +75,7 @@ def _run(
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w")
     os.environ.clear()
     os.environ.update(environment)
-    sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)  # read by an interpreter that starts
+    sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)  # only a starting interpreter reads it
     if WITHOUT in environment:
         import pytest
 

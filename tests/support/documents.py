@@ -1,4 +1,4 @@
-"""The documents as their readers run them."""
+"""The commands that the documents show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An import contract: a module is imported by its own package only; everyone else imports the package, by its face."""
+"""An import contract: only its own package imports a module; all others import the package, through its face."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class FacesContract(Contract):
         outside = not imported.startswith(f"{self.root}.") or imported == package
         if outside or (importer + ".").startswith(package + "."):
             return True
-        inner = any((imported + ".").startswith(f"{one}.") for one in self.inner)  # type: ignore[attr-defined]
+        inner = any((imported + ".").startswith(f"{name}.") for name in self.inner)  # type: ignore[attr-defined]
         return bool(graph.find_children(imported)) and not inner
 
     def render_broken_contract(self, check: ContractCheck) -> None:

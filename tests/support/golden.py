@@ -40,7 +40,7 @@ from remit.workspace.session import WorkspaceSession, open_session
 from support import ROOT
 from support.lifecycle import Killed, dies_at
 from support.runs import DONE, turn
-from support.workspaces.ledger import counting_house, use
+from support.workspaces.ledger import ledger_workspace, use
 
 NAME: Final = f"traces/golden/format-{VERSION}"
 FOLDER: Final = ROOT / NAME
@@ -53,7 +53,7 @@ class Stage:
 
     def __init__(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> None:
         use(folder)
-        self.folder = counting_house(folder, list(turns), **options)
+        self.folder = ledger_workspace(folder, list(turns), **options)
         self.run = run.new_run_id()
 
     @property

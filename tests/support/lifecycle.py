@@ -1,4 +1,4 @@
-"""What happens to a scripted run of the ledger workspace: it is killed, approved, resumed, followed by another, replayed."""
+"""Steps in the life of a scripted run of the ledger workspace: kill, resume, approve, start another, replay."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from remit.runtime import runner as run
 from remit.tracing import read_trace
 from remit.workspace.bundle import open_bundle
 from remit.workspace.session import WorkspaceSession, open_session
-from support.runs import DONE, Played, turn
+from support.runs import DONE, MailboxRun, turn
 
 RUN: Final = "e" * 32
 LARGE: Final = [turn(ledger__pay={"name": "ann", "amount": 5000}), DONE]
@@ -30,17 +30,17 @@ PRICE: Final = "[price]\ninput = 1.0\noutput = 10.0\n"
 
 
 class Killed(BaseException):
-    """The process ends here, as by kill -9: nothing after it happens."""
+    """Stands for the end of the process by kill -9: no code after it runs."""
 
 
 def dies_at(kind: str) -> Callable[[Recorded], None]:
-    """For `tell`: the process dies when the first event of that type is recorded."""
+    """A callback for `on_event` that raises Killed when the first event of that type is recorded."""
 
-    def tell(recorded: Recorded) -> None:
+    def on_event(recorded: Recorded) -> None:
         if recorded.type == kind:
             raise Killed
 
-    return tell
+    return on_event
 
 
 def killed(folder: Path, at: str) -> WorkspaceSession:
@@ -49,32 +49,32 @@ def killed(folder: Path, at: str) -> WorkspaceSession:
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
     with pytest.raises(Killed):
-        asyncio.run(run.start_run(opened, start, tell=dies_at(at)))
+        asyncio.run(run.start_run(opened, start, on_event=dies_at(at)))
     return opened
 
 
-def resumed_after_kill(folder: Path) -> Played:
-    """The killed run, taken up by another process."""
+def resumed_after_kill(folder: Path) -> MailboxRun:
+    """Resume the killed run in another session."""
     opened = open_session(folder)
-    return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, account="t")))
+    return MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, account="t")))
 
 
-def resumed(played: Played) -> Played:
+def resumed(played: MailboxRun) -> MailboxRun:
     ended = asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
-    return Played(folder=played.folder, opened=played.opened, ended=ended)
+    return MailboxRun(folder=played.folder, opened=played.opened, ended=ended)
 
 
-def another(played: Played, turns: list[dict[str, Any]], *, user: str = "user:operator") -> Played:
+def another(played: MailboxRun, turns: list[dict[str, Any]], *, user: str = "user:operator") -> MailboxRun:
     """Another run in the same workspace."""
     (played.folder / "agent/clerk/script.yaml").write_text(json.dumps({"turns": turns}))
     opened = open_session(played.folder)
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="again", subject=user, account="t", model=model)
-    return Played(folder=played.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    return MailboxRun(folder=played.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
 class Metered:
-    """A model that says what it takes."""
+    """A model that reports a fixed token usage."""
 
     name = "script:script.yaml"
     scripted = True
@@ -83,28 +83,28 @@ class Metered:
         self._usage = usage
 
     async def think(self, step: int, messages: Any, tools: Sequence[Any]) -> ModelTurn:
-        ask = ProposedCall(name="ledger__look", arguments=json.dumps({"name": f"a{step}"}))
-        return ModelTurn(text="", proposed_calls=(ask,), finish="tool_calls", usage=self._usage)
+        proposed = ProposedCall(name="ledger__look", arguments=json.dumps({"name": f"a{step}"}))
+        return ModelTurn(text="", proposed_calls=(proposed,), finish="tool_calls", usage=self._usage)
 
 
-def metered(folder: Path, usage: Usage) -> Played:
+def metered(folder: Path, usage: Usage) -> MailboxRun:
     opened = open_session(folder)
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=Metered(usage))
-    return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    return MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
-def waiting(played: Played) -> ApprovalRequested:
+def waiting(played: MailboxRun) -> ApprovalRequested:
     (requested,) = played.ended.waiting
     return requested
 
 
-def grant(played: Played, approver: str, *, role: str = "role:lead", now: int | None = None) -> None:
-    """Approve the one call that waits."""
+def grant(played: MailboxRun, approver: str, *, role: str = "role:lead", now: int | None = None) -> None:
+    """Approve the one call that waits for approval."""
     granted(played, waiting(played), approver, role=role, now=now)
 
 
 def granted(
-    played: Played,
+    played: MailboxRun,
     requested: ApprovalRequested,
     approver: str = "user:lea",
     *,
@@ -120,7 +120,7 @@ def granted(
     )
 
 
-def replayed(played: Played) -> ReplayResult:
+def replayed(played: MailboxRun) -> ReplayResult:
     trace = read_trace(played.ended.trace)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     return asyncio.run(replay(trace.records, books, tampering=find_tampering(trace.faults(), trace.chain)))

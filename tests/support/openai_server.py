@@ -1,11 +1,11 @@
-"""An OpenAI-compatible chat-completions server on loopback, for tests: it plays a list of turns.
+"""An OpenAI-compatible chat-completions server on loopback, for tests: it answers with a list of turns.
 
-It speaks the real wire format (server-sent events, tool calls in fragments, a usage chunk) and refuses, with OpenAI's
-own status and words, what OpenAI refuses: tool names outside the pattern, calls without answers, answers without calls.
+It uses the real wire format (server-sent events, tool calls in fragments, a usage chunk). It refuses what OpenAI refuses, with
+OpenAI's status and messages: tool names outside the pattern, calls without answers, answers without calls.
 
     with OpenAIServer([Reply(calls=[("files__read", '{"path": "a.md"}')]), Reply(text="done")]) as server:
         ... OPENAI_BASE_URL=server.base_url OPENAI_API_KEY=any ...
-    server.requests   # the bodies, as they came
+    server.requests   # the bodies of the requests
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class OpenAIServer:
 
     @property
     def played(self) -> int:
-        """How many turns were taken."""
+        """How many turns have been sent."""
         return self._played
 
     def next_turn(self) -> tuple[int, Reply] | None:
@@ -207,7 +207,7 @@ def finish_of(turn: Reply) -> str:
 
 
 def shown(turn: Reply) -> tuple[str, list[tuple[str, str]]]:
-    """The text and the calls as far as the turn gets."""
+    """The text and the calls of the turn, up to its cut."""
     calls = list(turn.calls)
     if turn.cut is None:
         return turn.text, calls

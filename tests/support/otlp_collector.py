@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry on loopback, which keeps what it is sent."""
+"""An OpenTelemetry collector on loopback, which keeps the requests that it receives."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collecting() -> Iterator[tuple[str, list[bytes]]]:
-    """Its address, and the bodies of the requests so far."""
+    """The address of the collector, and the bodies of the requests so far."""
     bodies: list[bytes] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""What the tests speak of: a command and what it said, a run and what came of it."""
+"""The results that tests check: the output of a command, and the outcome of a run."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ TASK = "Checkout is failing: find out why and write the report"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """What a command said. `json` is its last line, read."""
+class CommandResult:
+    """The exit code and output of a command. `json` is its last line of output, parsed."""
 
     code: int
     out: str
@@ -29,13 +29,13 @@ class Said:
         return json.loads(self.out.strip().splitlines()[-1])
 
 
-Remit = Callable[..., Said]
-Command = Callable[..., Said]  # from the folder that is named first
+Remit = Callable[..., CommandResult]
+Command = Callable[..., CommandResult]  # the first argument is the folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class Played:
-    """A run that was played, and what came of it."""
+class MailboxRun:
+    """A run of a script, and its outcome."""
 
     folder: Path
     opened: WorkspaceSession
@@ -46,7 +46,7 @@ class Played:
         return self.opened.journal.events(self.ended.run)
 
     def result(self, step: int, index: int = 0) -> dict[str, Any]:
-        """The result of one call as the model read it."""
+        """The result of one call, as the model got it."""
         recorded = self.opened.journal.get(self.ended.run, f"call.answered/{step}/{index}/-")
         assert recorded is not None
         assert isinstance(recorded.event, CallAnswered)
@@ -64,11 +64,11 @@ class Played:
         return effects(self.folder)
 
 
-Play = Callable[..., Played]
+Play = Callable[..., MailboxRun]
 
 
 def turn(say: str = "", **calls: Any) -> dict[str, Any]:
-    """One turn with one call an action: turn(ledger__look={"name": "a"})."""
+    """One turn of a script, with one call for each keyword: turn(ledger__look={"name": "a"})."""
     return {"say": say or "next", "calls": [{name: arguments} for name, arguments in calls.items()]}
 
 

@@ -18,7 +18,7 @@ from remit.tracing.reports.reconciliation import reconcile
 from remit.tracing.reports.verification import verify
 from remit.workspace.session import open_session
 from support import cli_server as warm
-from support.runs import DONE, Said, turn
+from support.runs import DONE, CommandResult, turn
 from support.workspaces.ledger import effects, environment
 
 PAYING = [
@@ -28,11 +28,11 @@ PAYING = [
 RUN = "00000000000000000000000000000bad"
 
 
-def remit(folder: Path, *args: str, largest_file: int | None = None, **env: str) -> Said:
+def remit(folder: Path, *args: str, largest_file: int | None = None, **env: str) -> CommandResult:
     return warm.command(folder, *args, env={**environment(folder), **env}, largest_file=largest_file)
 
 
-def read_only(folder: Path, *args: str) -> Said:
+def read_only(folder: Path, *args: str) -> CommandResult:
     """Runs a command with traces/ mounted read-only."""
     bwrap = find_bwrap()
     assert bwrap is not None
@@ -48,7 +48,7 @@ def read_only(folder: Path, *args: str) -> Said:
         timeout=120,
         check=False,
     )
-    return Said(code=done.returncode, out=done.stdout, err=done.stderr)
+    return CommandResult(code=done.returncode, out=done.stdout, err=done.stderr)
 
 
 def intended(folder: Path) -> int:

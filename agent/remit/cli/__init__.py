@@ -1,6 +1,6 @@
-"""The command line. Each command lives in a module of its own, imported when it is called, so that `--help` is quick.
+"""The command line: one module per command, imported when the command is called, so that `--help` is fast.
 
-Exit codes: 0 done, 1 the answer is no, 2 usage or workspace error.
+Exit codes: 0 success; 1 a refusal, a failed run or a failed check; 2 a usage or workspace error; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -19,32 +19,28 @@ from remit.core import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 NO: Final = 1
 USAGE: Final = 2
 
-# command → its module and its line in the help. The function is `<command>_command`; in a sub-package it is named after
-# its module, because other sub-packages have a command of the same name.
+# command → its module, and its line in the help. The function in the module is called `<command>_command`.
 COMMANDS: Final = {
-    "init": ("workspace", "write a workspace: tools, policies, an example agent"),
-    "doctor": ("workspace", "try the break-outs on this machine, and name the fix where one is missing"),
-    "check": ("workspace", "check every room: manifests, agents, policies, pins, cases"),
+    "init": ("workspace", "write a starter workspace: tools, policies, an example agent"),
+    "doctor": ("workspace", "test the sandbox on this machine with real escape attempts"),
+    "check": ("workspace", "check the whole workspace: manifests, agents, policies, pins, cases"),
     "run": ("run", "run an agent on a task"),
-    "call": ("run", "make one call as an agent would, through every stage"),
+    "call": ("run", "make one tool call as an agent, with policy and sandbox"),
     "stop": ("hold", "hold a run, an agent, a tool, or everything"),
     "start": ("hold", "lift a hold"),
-    "settle": ("settle", "say what came of an effect whose end nobody saw"),
+    "settle": ("settle", "record the outcome of a call whose outcome is unknown"),
     "tool": ("tool", "write, try, test and pin tools"),
-    "secret": ("secret", "set and list the secrets of tools"),
+    "secret": ("secret", "set and list the secrets that tools use"),
     "policy": ("policy", "check, test, explain, compare and replay the rules"),
-    "approve": ("approve", "see and answer what waits for a person"),
-    "trace": ("trace", "read, compare, shrink, verify and export what runs did"),
-    "replay": ("replay", "run a recorded run again, without effects"),
-    "diff": (
-        "policy.permission_diff",
-        "what agents may do now that they could not do at a git revision",
-    ),
+    "approve": ("approve", "list, show and answer requests for approval"),
+    "trace": ("trace", "read, compare, shrink, verify and export recorded runs"),
+    "replay": ("replay", "replay a recorded run without effects"),
+    "diff": ("policy.permission_diff", "show what agents may do now that they could not do at a git revision"),
 }
 
 
 class Commands(click.Group):
-    """Commands that are imported when they are called."""
+    """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -65,7 +61,7 @@ class Commands(click.Group):
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="remit", prog_name="remit")
 def remit() -> None:
-    """Remit: where an AI agent's tool calls become real.
+    """Remit: a policy broker and sandbox for the tool calls of AI agents.
 
     \b
     Examples:
@@ -78,9 +74,9 @@ def remit() -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Run one command; every error ends as one clear line and an exit code."""
+    """Run one command. Every error is printed as one line with its fix, and sets the exit code."""
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that cannot show a character shows its number, over ssh too
+        if isinstance(stream, TextIOWrapper):  # show the number of a character that the terminal cannot print
             stream.reconfigure(errors="backslashreplace")
     try:
         remit.main(args=args, prog_name="remit", standalone_mode=False, color=colour())
@@ -97,26 +93,31 @@ def main(args: list[str] | None = None) -> None:
     except KeyboardInterrupt:
         _interrupted()
     except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing to tell it, and the flush at exit must not fail either.
+        # The reader of our output has closed the pipe (`| head`). The flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(NO)
     except RemitError as error:
-        say_error(error)
+        print_error(error)
         sys.exit(NO if isinstance(error, Refusal | RunEnded) else USAGE)
-    except Exception as error:  # the door: a defect of Remit is one line for the user, and whole for whoever mends it
+    except Exception as error:  # the outermost handler: a user sees one line, a developer the traceback
         if os.environ.get("REMIT_DEBUG"):
             raise
-        if isinstance(error, OSError) and error.filename is not None:  # no defect: the machine says no
-            fix = "make it a place that this account may read and write, or name another"
-            say_error(UsageError(f"{str(error.filename)!r}: {error.strerror}\n    fix: {fix}"))
+        if (
+            isinstance(error, OSError) and error.filename is not None
+        ):  # not a defect of Remit: the operating system refused
+            fix = "give this account read and write permission, or name another path"
+            print_error(UsageError(f"{str(error.filename)!r}: {error.strerror}\n    fix: {fix}"))
             sys.exit(USAGE)
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        echo(f"internal error: {what}\n    fix: run it again with REMIT_DEBUG=1 and report what it prints", err=True)
+        echo(
+            f"internal error: {what}\n    fix: run the command again with REMIT_DEBUG=1, and report its output",
+            err=True,
+        )
         sys.exit(USAGE)
 
 
-def say_error(error: RemitError) -> None:
-    """One error on standard error, as a person reads it; with `--json`, as a program does."""
+def print_error(error: RemitError) -> None:
+    """Print one error: as text on standard error or, with `--json`, as JSON on standard output."""
     if "--json" in sys.argv:
         echo(_as_json(error))
         return
@@ -147,5 +148,5 @@ def _body(error: dict[str, Any], run: str | None = None) -> str:
 
 
 def _interrupted() -> None:
-    echo("interrupted; nothing recorded is lost", err=True)
+    echo("interrupted; everything recorded so far is kept", err=True)
     sys.exit(130)

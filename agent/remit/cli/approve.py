@@ -1,4 +1,4 @@
-"""`remit approve`: what waits for a person, and what the person says."""
+"""`remit approve`: list requests for approval, show them, and answer them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.output import echo, json_text, style
-from remit.cli.text_argument import WORDS
+from remit.cli.text_argument import TEXT
 
 if TYPE_CHECKING:
     from remit.core.events import ApprovalRequested
@@ -17,9 +17,11 @@ if TYPE_CHECKING:
     from remit.workspace import WorkspaceSession
 
 
-@click.group("approve", short_help="see and answer what waits for a person")
+@click.group("approve", short_help="list, show and answer requests for approval")
 def approve_command() -> None:
-    """See and answer what waits for a person. A request is named RUN, or RUN/STEP.INDEX where a run has several.
+    """List, show and answer requests for approval.
+
+    REQUEST is RUN, or RUN/STEP.INDEX if the run has several. A unique prefix of the run id is enough.
 
     \b
     Examples:
@@ -32,10 +34,12 @@ def approve_command() -> None:
 
 
 @approve_command.command("list")
-@click.option("--break-glass", is_flag=True, help="Only emergency approvals that nobody has reviewed.")
+@click.option("--break-glass", is_flag=True, help="List only emergency approvals that nobody has reviewed.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_command(break_glass: bool, as_json: bool) -> None:
-    """List every request that nobody has settled, and every emergency approval that nobody has reviewed.
+    """List the open requests for approval.
+
+    Also lists the emergency approvals that nobody has reviewed.
 
     \b
     Examples:
@@ -56,34 +60,36 @@ def list_command(break_glass: bool, as_json: bool) -> None:
         roles = ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing)
         echo(f"{run[:8]}/{item.step}.{item.index}  {item.summary.splitlines()[0]}  needs {roles}  {_left(item)}")
     if not rows:
-        echo("nothing waits for approval")
+        echo("no request waits for approval")
     _list_emergencies(opened, as_json=False, quiet=True)
 
 
 def _list_emergencies(opened: WorkspaceSession, as_json: bool, *, quiet: bool) -> None:
-    """Approvals in role:break-glass that no second person has reviewed."""
+    """Print the approvals in role:break-glass that no second person has reviewed."""
     from remit.broker.approvals import emergencies
 
-    found = [one for one in emergencies(opened.journal) if one.review is None]
+    unreviewed = [item for item in emergencies(opened.journal) if item.review is None]
     if as_json:
-        shown = [{"run": one.run, "at": one.at, **one.granted.model_dump(mode="json")} for one in found]
-        echo(json_text(shown))
+        rows = [{"run": item.run, "at": item.at, **item.granted.model_dump(mode="json")} for item in unreviewed]
+        echo(json_text(rows))
         return
-    for one in found:
-        asked = one.requested.summary.splitlines()[0] if one.requested else "erased"
-        word = style("break-glass", fg="red")
-        echo(f"{word} {one.place}  {asked}  by {one.granted.approver}: {one.granted.reason}")
-        echo(f"    review it: remit approve review {one.place} --note …")
-    if not found and not quiet:
+    for item in unreviewed:
+        summary = item.requested.summary.splitlines()[0] if item.requested else "the request was erased"
+        mark = style("break-glass", fg="red")
+        echo(f"{mark} {item.place}  {summary}  by {item.granted.approver}: {item.granted.reason}")
+        echo(f"    to review it: remit approve review {item.place} --note …")
+    if not unreviewed and not quiet:
         echo("every emergency approval has been reviewed")
 
 
 @approve_command.command("show")
 @click.argument("request")
-@click.option("--full", is_flag=True, help="Show long values whole, and every argument.")
+@click.option("--full", is_flag=True, help="Show every argument, and long values in full.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def show_command(request: str, full: bool, as_json: bool) -> None:
-    """Show exactly what would run, rendered from its canonical arguments; what could deceive the eye is written out.
+    """Show exactly the call that would run.
+
+    The arguments are those that will be used, in canonical form. Hidden and look-alike characters are written as numbers.
 
     \b
     Examples:
@@ -93,22 +99,22 @@ def show_command(request: str, full: bool, as_json: bool) -> None:
     from remit.broker.approvals import WIDTH, wrapped
     from remit.workspace import open_session
 
-    record, item = _named(open_session(), request)
+    record, item = _find_request(open_session(), request)
     if as_json:
         echo(json_text({"run": record.run, **item.model_dump(mode="json")}))
         return
     echo(wrapped(_whole(record, item) if full else item.summary, min(WIDTH, get_terminal_size().columns)))
     echo("  needs " + ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing))
     if item.break_glass:
-        echo("  or in an emergency: --role role:break-glass --reason …")
+        echo("  in an emergency: grant it with --role role:break-glass --reason …")
     call = record.state.open.get((item.step, item.index))
-    for given in () if call is None else call.grants:
-        echo(f"  has the approval of {given.approver} as {given.role}")
+    for grant in () if call is None else call.grants:
+        echo(f"  approved by {grant.approver} as {grant.role}")
     echo(f"  {_left(item)}")
 
 
 def _whole(record: Record, item: ApprovalRequested) -> str:
-    """The summary without folds, rendered again from the recorded call."""
+    """The summary with every value in full, rendered again from the recorded call."""
     from remit.broker.approvals import approval_summary
     from remit.core.events import CallDecided
     from remit.guardrails import Redactor, Sanitizer
@@ -121,17 +127,17 @@ def _whole(record: Record, item: ApprovalRequested) -> str:
 
 @approve_command.command("grant")
 @click.argument("request")
-@click.option("--role", help="The role you approve in; needed where several are asked for.")
-@click.option("--reason", type=WORDS, default="", help="With role:break-glass: what the emergency is.")
+@click.option("--role", help="The role you approve in. Required if the request needs several roles.")
+@click.option("--reason", type=TEXT, default="", help="With role:break-glass: the reason for the emergency approval.")
 @click.option(
-    "--minutes", type=click.IntRange(1, 60), default=15, show_default=True, help="With role:break-glass: how long it counts."
+    "--minutes", type=click.IntRange(1, 60), default=15, show_default=True, help="With role:break-glass: how many minutes the approval is valid."
 )  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def grant_command(request: str, role: str | None, reason: str, minutes: int, as_json: bool) -> None:
-    """Approve one call, as the person that your operating-system account is.
+    """Approve one call. You approve as the user of your operating-system account ([identity] in remit.toml).
 
-    In an emergency, where the rules let it, role:break-glass approves in place of those who are asked: with a reason, for
-    minutes, and on the list until a second person has reviewed it.
+    In an emergency, role:break-glass replaces the roles that the rules ask for, if the rules allow it. It needs a reason,
+    is valid for some minutes, and stays on the list until a second person has reviewed it.
 
     \b
     Examples:
@@ -143,16 +149,16 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
     from remit.workspace import open_session, os_account, subject_of
 
     opened = open_session()
-    record, item = _named(opened, request)
+    record, item = _find_request(opened, request)
     now = time.time_ns()
-    asked = [missing.role for missing in item.missing]
-    if role is None and len(asked) > 1:
-        raise click.UsageError(f"say in which role: --role {' | '.join(asked)}")
-    approver, role = subject_of(opened.workspace.settings, os_account()), role or asked[0]
-    haste = approved_within_a_minute(opened.journal, record, item, approver=approver, now=now)
-    if haste:
-        warning = style("in haste", fg="yellow")
-        echo(f"{warning}: within a minute you have approved {', '.join(haste)}; the trace says so", err=True)
+    roles = [missing.role for missing in item.missing]
+    if role is None and len(roles) > 1:
+        raise click.UsageError(f"the request needs several roles; choose yours: --role {' | '.join(roles)}")
+    approver, role = subject_of(opened.workspace.settings, os_account()), role or roles[0]
+    recent = approved_within_a_minute(opened.journal, record, item, approver=approver, now=now)
+    if recent:
+        warning = style("rapid approval", fg="yellow")
+        echo(f"{warning}: you approved {', '.join(recent)} within the last minute; the trace records this", err=True)
     grant_approval(
         record,
         item,
@@ -162,20 +168,20 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
             account=os_account(),
             reason=reason,
             until=min(now + minutes * 60_000_000_000, item.expires_at) if role == BREAK_GLASS else None,
-            hasty=bool(haste),
+            hasty=bool(recent),
         ),
         roles_of=opened.policy.roles_of,
         now=now,
     )
-    _say(as_json, f"approved as {approver} in {role}", record)
+    _confirm(as_json, f"approved as {approver} in {role}", record)
 
 
 @approve_command.command("reject")
 @click.argument("request")
-@click.option("--reason", type=WORDS, required=True, help="Why; the model reads it.")
+@click.option("--reason", type=TEXT, required=True, help="Why you reject it. The model reads this text.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def reject_command(request: str, reason: str, as_json: bool) -> None:
-    """Reject one call; one no is enough.
+    """Reject one call. One rejection is enough, even if several approvals are needed.
 
     \b
     Examples:
@@ -185,7 +191,7 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
     from remit.workspace import open_session, os_account, subject_of
 
     opened = open_session()
-    record, item = _named(opened, request)
+    record, item = _find_request(opened, request)
     approver = subject_of(opened.workspace.settings, os_account())
     reject_approval(
         record,
@@ -196,15 +202,15 @@ def reject_command(request: str, reason: str, as_json: bool) -> None:
         now=time.time_ns(),
         reason=reason,
     )
-    _say(as_json, f"rejected as {approver}", record)
+    _confirm(as_json, f"rejected as {approver}", record)
 
 
 @approve_command.command("revoke")
 @click.argument("request")
-@click.option("--reason", type=WORDS, required=True, help="Why; it stays in the trace.")
+@click.option("--reason", type=TEXT, required=True, help="Why you revoke it. The trace keeps this text.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def revoke_command(request: str, reason: str, as_json: bool) -> None:
-    """Take your own approval back, before the call has been carried out.
+    """Revoke your own approval before the call runs.
 
     \b
     Examples:
@@ -214,18 +220,20 @@ def revoke_command(request: str, reason: str, as_json: bool) -> None:
     from remit.workspace import open_session, os_account, subject_of
 
     opened = open_session()
-    record, item = _named(opened, request)
+    record, item = _find_request(opened, request)
     approver = subject_of(opened.workspace.settings, os_account())
     revoke_approval(record, item, approver=approver, account=os_account(), reason=reason)
-    _say(as_json, f"{approver}'s approval is revoked", record)
+    _confirm(as_json, f"the approval of {approver} is revoked", record)
 
 
 @approve_command.command("review")
 @click.argument("place", metavar="RUN/STEP.INDEX")
-@click.option("--note", type=WORDS, required=True, help="What you found; the audit export quotes it.")
+@click.option("--note", type=TEXT, required=True, help="Your finding. The audit export contains this text.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def review_command(place: str, note: str, as_json: bool) -> None:
-    """Review an emergency approval, as a second person: neither who gave it nor who asked for it.
+    """Review an emergency approval as a second person.
+
+    Neither its approver nor the user who started the run may review it.
 
     \b
     Examples:
@@ -238,33 +246,33 @@ def review_command(place: str, note: str, as_json: bool) -> None:
 
     opened = open_session()
     run, _, call = place.partition("/")
-    found = [
-        one
-        for one in emergencies(opened.journal)
-        if one.review is None and one.run.startswith(run) and call in ("", f"{one.granted.step}.{one.granted.index}")
+    matches = [
+        item
+        for item in emergencies(opened.journal)
+        if item.review is None
+        and item.run.startswith(run)
+        and call in ("", f"{item.granted.step}.{item.granted.index}")
     ]
-    places = dict.fromkeys(one.place for one in found)
+    places = dict.fromkeys(item.place for item in matches)
     if not run or len(places) != 1:
-        raise UsageError(f"{place!r} names {len(places)} calls to review: {', '.join(places) or 'none'}")
+        raise UsageError(f"{place!r} matches {len(places)} calls to review, not one: {', '.join(places) or 'none'}")
     account = os_account()
     reviewer = subject_of(opened.workspace.settings, account)
-    for one in found:
+    for item in matches:
         review(
-            opened.journal, one, reviewer=reviewer, account=account, roles_of=opened.policy.roles_of, note=note
+            opened.journal, item, reviewer=reviewer, account=account, roles_of=opened.policy.roles_of, note=note
         )  # fmt: skip
-    place = found[0].place
+    place = matches[0].place
     echo(
-        json_text({"ok": True, "place": place, "reviewer": reviewer})
-        if as_json
-        else f"{place} is reviewed by {reviewer}"
+        json_text({"ok": True, "place": place, "reviewer": reviewer}) if as_json else f"{place} reviewed by {reviewer}"
     )
 
 
-def _say(as_json: bool, line: str, record: Record) -> None:
+def _confirm(as_json: bool, line: str, record: Record) -> None:
     if as_json:
         echo(json_text({"ok": True, "run": record.run}))
     else:
-        echo(f"{line}; if no process waits for it: remit run --resume {record.run[:8]}")
+        echo(f"{line}; if the run is no longer active, resume it: remit run --resume {record.run[:8]}")
 
 
 def _waiting_runs(opened: WorkspaceSession) -> list[Record]:
@@ -279,23 +287,23 @@ def _waiting(record: Record) -> list[ApprovalRequested]:
     return waiting_approvals(record)
 
 
-def _named(opened: WorkspaceSession, request: str) -> tuple[Record, ApprovalRequested]:
+def _find_request(opened: WorkspaceSession, request: str) -> tuple[Record, ApprovalRequested]:
     from remit.core import UsageError
     from remit.journal import Record
 
     run, _, place = request.partition("/")
     record = Record(opened.journal, opened.journal.resolve_run(run))
-    found = [item for item in _waiting(record) if place in ("", f"{item.step}.{item.index}")]
-    if not found and place and (settled := _latest(record, place)) is not None:
-        return record, settled  # what can no longer be answered is refused, and the attempt is recorded
-    if len(found) != 1:
+    matches = [item for item in _waiting(record) if place in ("", f"{item.step}.{item.index}")]
+    if not matches and place and (closed := _latest(record, place)) is not None:
+        return record, closed  # an answer that comes too late is refused later, so that the attempt is recorded
+    if len(matches) != 1:
         places = ", ".join(f"{record.run[:8]}/{item.step}.{item.index}" for item in _waiting(record)) or "none"
-        raise UsageError(f"{request!r} names {len(found)} requests; waiting in that run: {places}")
-    return record, found[0]
+        raise UsageError(f"{request!r} matches {len(matches)} requests, not one; open in this run: {places}")
+    return record, matches[0]
 
 
 def _latest(record: Record, place: str) -> ApprovalRequested | None:
-    """The last request of that call, settled or not."""
+    """The last request for approval of that call, open or closed."""
     from remit.core.events import ApprovalRequested
 
     of_call = [item for item in record.every() if isinstance(item, ApprovalRequested)]

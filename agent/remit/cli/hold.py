@@ -1,4 +1,4 @@
-"""`remit stop` and `remit start`: an operator holds what agents do, and lifts the hold."""
+"""`remit stop` and `remit start`: an operator sets a hold and lifts it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Mapping
 import click
 
 from remit.cli.output import echo, json_text
-from remit.cli.text_argument import WORDS
+from remit.cli.text_argument import TEXT
 
 
 def _scope(run: str | None, agent: str | None, tool: str | None, everything: bool) -> str:
-    """The one scope that was named. Raises a usage error for none or several."""
-    named = [
+    """The one scope that the options name. Raises UsageError for none or several."""
+    scopes = [
         *([f"run:{run}"] if run else []),
         *([f"agent:{agent}"] if agent else []),
         *([f"tool:{tool}"] if tool else []),
         *(["all"] if everything else []),
     ]
-    if len(named) != 1:
-        raise click.UsageError("name one of: RUN, --agent NAME, --tool NAME, --all")
-    return named[0]
+    if len(scopes) != 1:
+        raise click.UsageError("give exactly one of: RUN, --agent NAME, --tool NAME, --all")
+    return scopes[0]
 
 
-def _check_named(name: str | None, known: Mapping[str, object], what: str) -> None:
-    """A hold on a name that nobody has would hold nothing and say that it does."""
+def _check_exists(name: str | None, known: Mapping[str, object], what: str) -> None:
+    """Raise UsageError for a name that does not exist: a hold on a misspelled name would hold nothing, silently."""
     if name is not None and name not in known:
         raise click.UsageError(f"there is no {what} {name!r} here; there are: {', '.join(sorted(known)) or 'none'}")
 
@@ -34,8 +34,8 @@ def _check_named(name: str | None, known: Mapping[str, object], what: str) -> No
 @click.option("--agent", help="Hold every run of this agent.")
 @click.option("--tool", help="Hold every call of this tool.")
 @click.option("--all", "everything", is_flag=True, help="Hold everything.")
-@click.option("--reason", type=WORDS, help="Why; the model and the trace quote it.")
-@click.option("--list", "listed", is_flag=True, help="Show the holds in force.")
+@click.option("--reason", type=TEXT, help="Why you hold it. The model and the trace show this text.")
+@click.option("--list", "listed", is_flag=True, help="List the holds in force.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def stop_command(
     run: str | None,
@@ -46,9 +46,10 @@ def stop_command(
     listed: bool,
     as_json: bool,
 ) -> None:
-    """Stop a RUN, an agent, a tool or everything: what runs is killed within a second, and nothing new begins.
+    """Hold a RUN, an agent, a tool, or everything. Running calls are killed within a second, and no new call starts.
 
-    What a killed call may have done is recorded as unknown, and settled like after a crash. A run goes on when the hold is lifted.
+    The outcome of a killed call is recorded as unknown, as after a crash. To continue a held run: remit start, then
+    remit run --resume RUN.
 
     \b
     Examples:
@@ -68,15 +69,19 @@ def stop_command(
             for scope, item in holds.items():
                 echo(f"{scope}  {item.account}: {item.reason}")
             if not holds:
-                echo("nothing is held")
+                echo("no hold is in force")
         return
     if not reason:
-        raise click.UsageError("say why: --reason …")
-    found = opened.journal.resolve_run(run) if run else None
-    _check_named(agent, opened.workspace.agents, "agent")
-    _check_named(tool, opened.workspace.tools, "tool")
-    held = set_hold(opened.journal, _scope(found, agent, tool, everything), why=reason, account=os_account())
-    echo(json_text(held.model_dump(mode="json")) if as_json else f"{held.scope} is held; `remit start` lifts it")
+        raise click.UsageError("a hold needs a reason: --reason …")
+    run = opened.journal.resolve_run(run) if run else None
+    _check_exists(agent, opened.workspace.agents, "agent")
+    _check_exists(tool, opened.workspace.tools, "tool")
+    held = set_hold(opened.journal, _scope(run, agent, tool, everything), why=reason, account=os_account())
+    echo(
+        json_text(held.model_dump(mode="json"))
+        if as_json
+        else f"{held.scope} is held; to lift the hold, use remit start with the same scope"
+    )
 
 
 @click.command("start", short_help="lift a hold")
@@ -86,7 +91,7 @@ def stop_command(
 @click.option("--all", "everything", is_flag=True, help="Lift the hold on everything.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def start_command(run: str | None, agent: str | None, tool: str | None, everything: bool, as_json: bool) -> None:
-    """Lift a hold. A run that paused goes on with `remit run --resume RUN`.
+    """Lift a hold. To continue a run that paused: remit run --resume RUN.
 
     \b
     Examples:
@@ -97,7 +102,7 @@ def start_command(run: str | None, agent: str | None, tool: str | None, everythi
     from remit.workspace import open_session, os_account
 
     opened = open_session()
-    found = opened.journal.resolve_run(run) if run else None
-    scope = _scope(found, agent, tool, everything)
+    run = opened.journal.resolve_run(run) if run else None
+    scope = _scope(run, agent, tool, everything)
     lift_hold(opened.journal, scope, account=os_account())
     echo(json_text({"ok": True, "scope": scope}) if as_json else f"{scope} is no longer held")

@@ -1,4 +1,4 @@
-"""How runs look on a terminal: live while they go, and afterwards as a waterfall."""
+"""Prints the events of a run while it runs, and its outcome at the end."""
 
 from __future__ import annotations
 
@@ -28,90 +28,96 @@ from remit.guardrails import visible
 if TYPE_CHECKING:
     from remit.runtime import RunResult
 
-WIDTH = 100  # characters of somebody's text on one line
+WIDTH = 100  # characters of a recorded text on one line
 WEAKER = {
-    "landlock": "confinement: landlock only, as remit.toml accepts; weaker than full (see SECURITY.md)",
-    "none": "confinement: NONE, every tool of this agent runs inside this process",
+    "landlock": "confinement: landlock only, which remit.toml accepts; weaker than full (see SECURITY.md)",
+    "none": "confinement: NONE, every tool of this agent runs in this process",
 }
 
 
 def short(text: str, width: int = WIDTH) -> str:
-    """One line of somebody's text, hidden characters written out, folded honestly."""
+    """The text on one line, with hidden characters written out; says how many characters were cut off."""
     line = visible(" ".join(text.split()))
     return line if len(line) <= width else f"{line[:width]}… (+{len(line) - width})"
 
 
 class LiveOutput:
-    """Tells a run as its events are recorded: lines for a person, JSON Lines for a program."""
+    """Prints each event as it is recorded: as text for a person, or as JSON Lines for a program."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._names: dict[tuple[int | None, int | None], str] = {}
-        self._deaf = False
+        self._closed = False
         self.run = ""
 
-    def tell(self, recorded: Recorded) -> None:
-        """One event, as it happens."""
+    def on_event(self, recorded: Recorded) -> None:
+        """Print one event."""
         self.run = recorded.run
-        if self._deaf:
+        if self._closed:
             return
         try:
-            self._tell(recorded)
-        except OSError:  # whoever read this went away; the run goes on all the same
-            self._deaf = True
+            self._print(recorded)
+        except OSError:  # the reader has closed the pipe; the run continues
+            self._closed = True
 
-    def _tell(self, recorded: Recorded) -> None:
+    def _print(self, recorded: Recorded) -> None:
         if self._as_json:
             echo(json_text(recorded.model_dump(mode="json")))
             return
         event = recorded.event
         match event:
             case RunStarted() | RunResumed() | PolicyChanged():
-                _tell_run(recorded.run, event)
+                _print_run(recorded.run, event)
             case ModelResponded() | AnswerRejected() | ModelFailed():
-                _tell_turn(event)
+                _print_turn(event)
             case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
                 self._approval(event)
             case CallDecided():
                 self._decided(event)
             case AttemptEnded() if event.retry_in_s is not None:
-                why = event.error or event.code
-                self._line(event.step, event.index, "retries", f"{why}: {short(event.message, 60)}", "yellow")
+                error = event.error or event.code
+                self._line(event.step, event.index, "retries", f"{error}: {short(event.message, 60)}", "yellow")
             case CallAnswered():
                 self._answered(event)
             case _:
                 pass
 
-    def end(self, ended: RunResult) -> None:
-        """The last lines: the answer, or whom the run waits for; always the run and its trace."""
-        finished = ended.finished
+    def end(self, result: RunResult) -> None:
+        """Print the last lines: the answer or what the run waits for, then the run id and its trace file."""
+        finished = result.finished
         if self._as_json:
             body = (
                 finished.model_dump(mode="json")
                 if finished
-                else {"outcome": "held" if ended.held else "waiting", "held": ended.held}
+                else {"outcome": "held" if result.held else "waiting", "held": result.held}
             )
-            waiting = [item.model_dump(mode="json") for item in ended.waiting]
+            waiting = [item.model_dump(mode="json") for item in result.waiting]
             echo(
                 json_text(
-                    {"run": ended.run, "trace": str(ended.trace), **body, "waiting": waiting, "unsent": ended.unsent},
+                    {
+                        "run": result.run,
+                        "trace": str(result.trace),
+                        **body,
+                        "waiting": waiting,
+                        "unsent": result.unsent,
+                    },
                 )
             )
             return
         echo()
         if finished is None:
-            echo(style("held" if ended.held else "paused", fg="yellow") + (f": {ended.held}" if ended.held else ""))
-            for item in ended.waiting:
-                echo(f"  waits for approval: remit approve show {ended.run[:8]}/{item.step}.{item.index}")
-            echo(f"  goes on with:       remit run --resume {ended.run[:8]}")
+            echo(style("held" if result.held else "paused", fg="yellow") + (f": {result.held}" if result.held else ""))
+            for item in result.waiting:
+                echo(f"  waits for approval: remit approve show {result.run[:8]}/{item.step}.{item.index}")
+            echo(f"  to continue it:     remit run --resume {result.run[:8]}")
         elif finished.outcome == "completed":
             echo(finished.answer)
         else:
             echo(f"{style(finished.outcome, fg='red')}: {finished.message}")
-        if ended.unsent:
-            lost = f"{ended.unsent} spans did not arrive at the collector; the trace file has them all"
+        if result.unsent:
+            lost = f"{result.unsent} spans did not arrive at the collector; the trace file contains all spans"
             echo(style(f"\n{lost}", fg="yellow"))
-        echo(f"\nrun    {ended.run}\ntrace  {ended.trace}\nreplay remit replay {ended.run[:8]}")
+        echo(f"\nrun    {result.run}\ntrace  {result.trace}\nreplay remit replay {result.run[:8]}")
 
     def _approval(
         self, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
@@ -127,7 +133,7 @@ class LiveOutput:
                 word, rest, colour = "rejected", f"by {event.approver}: {event.reason}", "red"
             case ApprovalRevoked() | ApprovalVoided():
                 word = "revoked" if isinstance(event, ApprovalRevoked) else "void"
-                rest, colour = f"{event.approver}'s approval: {event.reason}", "yellow"
+                rest, colour = f"the approval of {event.approver}: {event.reason}", "yellow"
         self._line(event.step, event.index, word, rest, colour)
 
     def _decided(self, event: CallDecided) -> None:
@@ -140,56 +146,56 @@ class LiveOutput:
     def _answered(self, event: CallAnswered) -> None:
         colour = "green" if event.result.ok else "red"
         word = "ok" if isinstance(event.result, Succeeded) else "refused" if event.result.refused else "failed"
-        self._line(event.step, event.index, word, _told(event.result), colour)
+        self._line(event.step, event.index, word, _result_line(event.result), colour)
 
     def _line(self, step: int | None, index: int | None, word: str, rest: str, colour: str) -> None:
         name = self._names.get((step, index), "")
         echo(f"     {style(f'{word:<9}', fg=colour)} {name}  {style(rest, dim=True)}")
 
 
-def _tell_run(run: str, event: RunStarted | RunResumed | PolicyChanged) -> None:
+def _print_run(run: str, event: RunStarted | RunResumed | PolicyChanged) -> None:
     match event:
         case RunStarted():
-            _tell_start(run, event)
+            _print_start(run, event)
         case RunResumed():
-            echo(f"run {run}  taken up again by {event.account}")
+            echo(f"run {run}  resumed by {event.account}")
         case PolicyChanged() if event.problem:
-            edited = "the rules were edited and are not in force; those from before are:"
-            _tell_aside(f"{edited} {short(event.problem)}", "red")
+            edited = "the edited rules are not valid; the earlier rules stay in force:"
+            _print_note(f"{edited} {short(event.problem)}", "red")
         case PolicyChanged():
-            _tell_aside("the rules were edited; the run goes on under the new ones", "yellow")
+            _print_note("the rules were edited; the run continues under the new rules", "yellow")
 
 
-def _tell_start(run: str, event: RunStarted) -> None:
+def _print_start(run: str, event: RunStarted) -> None:
     script = style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
     echo(f"run {run}  {event.subjects.agent} for {event.subjects.user}  {event.model}{script}")
     if event.content != "complete":
-        _tell_aside("content is off: this run can be read, not replayed, and ends with this process", "yellow")
+        _print_note("content is off: this run cannot be replayed or resumed", "yellow")
     if event.confinement in WEAKER:
-        _tell_aside(WEAKER[event.confinement], "yellow")
+        _print_note(WEAKER[event.confinement], "yellow")
 
 
-def _tell_turn(event: ModelResponded | AnswerRejected | ModelFailed) -> None:
+def _print_turn(event: ModelResponded | AnswerRejected | ModelFailed) -> None:
     match event:
         case ModelResponded():
             echo(f"\n{style(f'{event.step:>3}', bold=True)}  {short(event.text)}".rstrip())
         case AnswerRejected():
-            _tell_aside(f"the answer does not hold: {short('; '.join(event.problems))}", "yellow")
+            _print_note(f"the answer was rejected: {short('; '.join(event.problems))}", "yellow")
         case ModelFailed():
-            _tell_aside(f"the model failed: {event.message}", "red")
+            _print_note(f"the model failed: {event.message}", "red")
 
 
-def _tell_aside(text: str, colour: str) -> None:
+def _print_note(text: str, colour: str) -> None:
     echo(style(f"     {text}", fg=colour))
 
 
-def _told(result: Result) -> str:
+def _result_line(result: Result) -> str:
     if isinstance(result, Succeeded):
         return short(json_text(result.value), 60)
     return explain(result.error)
 
 
 def explain(error: Error) -> str:
-    """One error in one line."""
+    """The error on one line: its code, the name of the tool's own error, and the message."""
     named = f" {error.details['error']}" if "error" in error.details else ""
     return f"{error.code}{named}: {short(error.message, 140)}"

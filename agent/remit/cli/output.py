@@ -1,7 +1,7 @@
-"""The one way out to a terminal: every command writes here, and nothing that a record holds moves its cursor.
+"""All output to the terminal. Recorded text cannot control the terminal, because every hidden character is written out.
 
-Colours are the only control sequences. `style` marks them by a number that no text from outside can know; `echo` writes out
-every hidden character and turns the marks into colours.
+Colours are the only control sequences. `style` marks them with a random number that text from outside cannot contain. `echo`
+writes out every hidden character, then turns the marks into colours.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ def style(text: object, *, fg: str | None = None, bold: bool = False, dim: bool 
 
 
 def echo(text: object = "", *, nl: bool = True, err: bool = False) -> None:
-    """Write a text, each hidden character of it by its number. Colours are left out where nobody would see them."""
+    """Print a text, with each hidden character as its number. Colours are omitted where `colour` says so."""
     pieces = _MARKED.split(str(text))  # every second piece is the number of a colour
     written = (f"\033[{piece}m" if at % 2 else visible(piece) for at, piece in enumerate(pieces))
     click.echo("".join(written), nl=nl, err=err, color=colour())
 
 
 def json_text(value: Any, *, indent: int | None = None, default: Callable[[Any], Any] | None = None) -> str:
-    """A value as JSON, in which readers find what it is and a terminal shows nothing else."""
+    """The value as JSON, with hidden characters as JSON escapes, so that a terminal shows the whole text."""
     return visible_json(json.dumps(value, ensure_ascii=False, indent=indent, default=default))
 
 
 def progress(text: str) -> None:
-    """Write a line on standard error that the next one replaces."""
+    """Print a line on standard error that the next one replaces."""
     click.echo(f"\r{visible(text, but='')}", nl=False, err=True)
 
 
@@ -53,7 +53,7 @@ def colour() -> bool | None:
 
 
 def echo_usage(error: click.ClickException) -> None:
-    """Write how a command is used, and what was wrong with its words."""
+    """Print the usage of a command and what was wrong with its arguments."""
     written = StringIO()
     error.show(file=written)
     echo(written.getvalue(), nl=False, err=True)

@@ -1,4 +1,4 @@
-"""`remit run` and `remit call`: an agent at work, told as it happens."""
+"""`remit run` and `remit call`: run an agent, or make one call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 
 from remit.cli.output import echo, json_text, style
 
-LINE = 240  # characters of a value that still read well on one line
+LINE = 240  # characters; a longer value is printed on several lines
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -26,19 +26,24 @@ if TYPE_CHECKING:
 @click.command("run", short_help="run an agent on a task")
 @click.argument("agent", required=False)
 @click.argument("task", required=False)
-@click.option("--model", help="Another model than the agent's own: script:FILE, openai:gpt-5, anthropic:…, ollama:…")
-@click.option("--user", help="Act for another user; policy decides whether you may (action remit.impersonate).")
 @click.option(
-    "--scope", metavar="FILE", help="Let this run do less than its agent may: a TOML file of actions and resources."
+    "--model", help="Use another model than the agent's own: script:FILE, openai:gpt-5, anthropic:…, ollama:…"
 )
-@click.option("--resume", "resumed", metavar="RUN", help="Take up a run where its last process left it.")
+@click.option("--user", help="Act for another user, if the rules allow you the action remit.impersonate.")
+@click.option("--scope", metavar="FILE", help="A TOML file of actions and resources: the run may use only these.")
+@click.option("--resume", "resumed", metavar="RUN", help="Resume a run where its last process stopped.")
 @click.option(
-    "--run-id", metavar="HEX", help="Name the run yourself (32 hex digits), so that starting it twice is refused."
+    "--run-id", metavar="HEX", help="Set the run id (32 hex digits). A second run with the same id is refused."
 )
-@click.option("--wait", type=float, metavar="SECONDS", help="How long to wait for approvals; on a terminal, an hour.")
-@click.option("--json", "as_json", is_flag=True, help="Print events as JSON Lines, the outcome last.")
+@click.option(
+    "--wait",
+    type=float,
+    metavar="SECONDS",
+    help="How long to wait for approvals. Default: an hour on a terminal, else 0.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print events as JSON Lines; the last line is the outcome.")
 def run_command(**options: Any) -> None:
-    """Run AGENT on TASK. What happens is shown as it happens, recorded, and can be replayed.
+    """Run AGENT on TASK. Every event is printed, recorded, and can be replayed.
 
     \b
     Examples:
@@ -50,26 +55,26 @@ def run_command(**options: Any) -> None:
     from remit.cli.live_output import LiveOutput
     from remit.workspace import open_session
 
-    asked = RunOptions(**options)
+    run_options = RunOptions(**options)
     opened = open_session()
-    teller = LiveOutput(as_json=asked.as_json)
-    if asked.resumed is not None:
-        work = _resumed(opened, asked.resumed, asked, teller)
+    output = LiveOutput(as_json=run_options.as_json)
+    if run_options.resumed is not None:
+        work = _resume(opened, run_options.resumed, run_options, output)
     else:
-        work = _started(opened, asked, teller)
+        work = _start(opened, run_options, output)
     try:
-        ended = asyncio.run(work)
+        result = asyncio.run(work)
     except KeyboardInterrupt:
-        if teller.run:
-            echo(f"\ngoes on with: remit run --resume {teller.run[:8]}", err=True)
+        if output.run:
+            echo(f"\nto continue it: remit run --resume {output.run[:8]}", err=True)
         raise
-    teller.end(ended)
-    sys.exit(0 if ended.finished is not None and ended.finished.outcome == "completed" else 1)
+    output.end(result)
+    sys.exit(0 if result.finished is not None and result.finished.outcome == "completed" else 1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """The arguments and options of `remit run`, each under its own name."""
+    """The arguments and options of `remit run`."""
 
     agent: str | None
     task: str | None
@@ -83,60 +88,60 @@ class RunOptions:
 
     @property
     def waits(self) -> float:
-        """Seconds to wait for approvals: those that were asked for, or an hour where a person sits at a terminal."""
+        """Seconds to wait for approvals: the option --wait; without it, an hour on a terminal and 0 elsewhere."""
         if self.wait is not None:
             return self.wait
         return 3600.0 if sys.stdin.isatty() and sys.stdout.isatty() else 0.0
 
 
-def _resumed(
-    opened: WorkspaceSession, name: str, asked: RunOptions, teller: LiveOutput
+def _resume(
+    opened: WorkspaceSession, name: str, options: RunOptions, output: LiveOutput
 ) -> Coroutine[Any, Any, RunResult]:
     from remit.runtime import resume_run
     from remit.workspace import os_account
 
-    if any(one is not None for one in (asked.agent, asked.model, asked.user, asked.scope)):
-        raise click.UsageError("--resume goes with no agent, task, model, user or scope: the run knows them")
+    if any(value is not None for value in (options.agent, options.model, options.user, options.scope)):
+        raise click.UsageError("--resume allows no AGENT, TASK, --model, --user or --scope: they are in the record")
     return resume_run(
         opened,
         opened.journal.resolve_run(name),
         account=os_account(),
-        wait=asked.waits,
-        tell=teller.tell,
+        wait=options.waits,
+        on_event=output.on_event,
         progress=progress,
     )
 
 
-def _started(opened: WorkspaceSession, asked: RunOptions, teller: LiveOutput) -> Coroutine[Any, Any, RunResult]:
+def _start(opened: WorkspaceSession, options: RunOptions, output: LiveOutput) -> Coroutine[Any, Any, RunResult]:
     from remit.runtime import RunRequest, acting_subject, open_model_of, start_run
     from remit.workspace import os_account
 
-    if asked.agent is None or asked.task is None:
-        raise click.UsageError('say which agent and what to do: remit run triage "Checkout is failing"')
-    beginning = RunRequest(
-        agent=asked.agent,
-        task=asked.task,
-        subject=acting_subject(opened, asked.user),
+    if options.agent is None or options.task is None:
+        raise click.UsageError('name an agent and a task, as in: remit run triage "Checkout is failing"')
+    request = RunRequest(
+        agent=options.agent,
+        task=options.task,
+        subject=acting_subject(opened, options.user),
         account=os_account(),
-        model=open_model_of(opened, asked.agent, asked.model),
-        run=_checked(asked.run_id),
-        scope=None if asked.scope is None else _scope(asked.scope),
+        model=open_model_of(opened, options.agent, options.model),
+        run=_checked_id(options.run_id),
+        scope=None if options.scope is None else _scope(options.scope),
     )
-    return start_run(opened, beginning, wait=asked.waits, tell=teller.tell, progress=progress)
+    return start_run(opened, request, wait=options.waits, on_event=output.on_event, progress=progress)
 
 
-@click.command("call", short_help="make one call as an agent would")
+@click.command("call", short_help="make one tool call as an agent")
 @click.argument("action")
 @click.argument("arguments")
 @click.option("--agent", required=True, help="The agent that makes the call.")
-@click.option("--user", help="Act for another user; policy decides whether you may (action remit.impersonate).")
-@click.option("--dry-run", is_flag=True, help="Decide only: nothing runs and nothing is recorded.")
-@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="How long to wait for approvals.")
+@click.option("--user", help="Act for another user, if the rules allow you the action remit.impersonate.")
+@click.option("--dry-run", is_flag=True, help="Only decide: nothing runs and nothing is recorded.")
+@click.option("--wait", type=float, default=0.0, metavar="SECONDS", help="How long to wait for approvals. Default: 0.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def call_command(
     action: str, arguments: str, agent: str, user: str | None, dry_run: bool, wait: float, as_json: bool
 ) -> None:
-    """Make one call of ACTION with ARGUMENTS (a JSON object), decided, confined and recorded as an agent's would be.
+    """Call ACTION with ARGUMENTS (a JSON object). The call is decided, confined and recorded like a call of the agent.
 
     \b
     Examples:
@@ -151,41 +156,41 @@ def call_command(
     if dry_run:
         _show_decision(decide_call(opened, agent, action, arguments, subject=acting_subject(opened, user)), as_json)
         return
-    beginning = RunRequest(
+    request = RunRequest(
         agent=agent,
         task=f"remit call {action}",
         subject=acting_subject(opened, user),
         account=os_account(),
         model=OneCall(action, arguments),
     )
-    _show_result(asyncio.run(start_run(opened, beginning, wait=wait, progress=progress)), as_json)
+    _show_result(asyncio.run(start_run(opened, request, wait=wait, progress=progress)), as_json)
 
 
 def progress(line: str) -> None:
-    """What takes long, for whoever waits."""
+    """Print what a slow step is doing, on standard error."""
     echo(style(line, dim=True), err=True)
 
 
-def _show_result(ended: RunResult, as_json: bool) -> None:
-    if ended.first is None:
-        requested = ended.waiting[0] if ended.waiting else None
+def _show_result(result: RunResult, as_json: bool) -> None:
+    if result.first is None:
+        requested = result.waiting[0] if result.waiting else None
         waits = {
             "code": "approval_required",
-            "message": f"waits for {', '.join(item.role for item in requested.missing) if requested else 'somebody'}",
-            "remedy": f"remit approve show {ended.run[:8]}",
+            "message": f"waits for {', '.join(item.role for item in requested.missing) if requested else 'an approver'}",
+            "next_step": f"remit approve show {result.run[:8]}",
         }
         held = {
             "code": "held",
-            "message": ended.held,
-            "remedy": f"remit start, then remit run --resume {ended.run[:8]}",
+            "message": result.held,
+            "next_step": f"lift the hold with remit start, then remit run --resume {result.run[:8]}",
         }
-        finished = ended.finished
+        finished = result.finished
         failed = {"code": finished.code or "cancelled", "message": finished.message} if finished else {}
-        body: dict[str, Any] = {"ok": False, "error": failed or (held if ended.held else waits)}
+        body: dict[str, Any] = {"ok": False, "error": failed or (held if result.held else waits)}
     else:
-        body = ended.first.model_dump(mode="json")
+        body = result.first.model_dump(mode="json")
     if as_json:
-        echo(json_text({**body, "run": ended.run, "trace": str(ended.trace)}))
+        echo(json_text({**body, "run": result.run, "trace": str(result.trace)}))
     elif body["ok"]:
         value = body["value"]
         line = value if isinstance(value, str) else json_text(value)
@@ -193,17 +198,17 @@ def _show_result(ended: RunResult, as_json: bool) -> None:
     else:
         error = body["error"]
         echo(f"{style(error['code'], fg='red')}: {error['message']}")
-        if error.get("remedy"):
-            echo(f"  {error['remedy']}")
-        echo(f"  trace: remit trace show {ended.run[:8]}")
+        if error.get("next_step"):
+            echo(f"  {error['next_step']}")
+        echo(f"  trace: remit trace show {result.run[:8]}")
     sys.exit(0 if body["ok"] else 1)
 
 
 def _show_decision(decided: Any, as_json: bool) -> None:
     if as_json:
         echo(json_text({"dry_run": True, **decided.model_dump(mode="json")}))
-    elif decided.refused is not None:
-        echo(f"{style(decided.refused.error.code, fg='red')}: {decided.refused.error.message}")
+    elif decided.refusal is not None:
+        echo(f"{style(decided.refusal.error.code, fg='red')}: {decided.refusal.error.message}")
     else:
         decision = decided.decision
         colour = {"allow": "green", "ask": "yellow", "deny": "red"}[decision.verdict]
@@ -223,7 +228,7 @@ def _scope(name: str) -> Scope:
     return read_scope(read_text(Path(name), file=name), file=name)
 
 
-def _checked(run_id: str | None) -> str | None:
+def _checked_id(run_id: str | None) -> str | None:
     if run_id is not None and (len(run_id) != 32 or set(run_id) - set("0123456789abcdef") or set(run_id) == {"0"}):
-        raise click.BadParameter("a run id is 32 lower-case hex digits, not all 0", param_hint="--run-id")
+        raise click.BadParameter("a run id has 32 lower-case hex digits, not all 0", param_hint="--run-id")
     return run_id

@@ -1,4 +1,4 @@
-"""What RUN names on a command line: a run of the workspace around here, or a file from anywhere."""
+"""Finds what the argument RUN of a command names: a run of this workspace, or a trace file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ if TYPE_CHECKING:
 
 
 def open_run(run: str) -> Trace:
-    """The trace that RUN names: a run id, a unique beginning of one, or a trace file."""
+    """The trace that RUN names: a run id, a unique prefix of one, or a trace file.
+
+    Raises UsageError where there is no such run.
+    """
     from remit.workspace import open_session
 
     if is_file(run):
@@ -22,17 +25,17 @@ def open_run(run: str) -> Trace:
 
 
 def open_run_of(opened: WorkspaceSession, run: str) -> Trace:
-    """The same, for a house that is open already; what a kill cut off of the run's own file is written again."""
+    """Like `open_run`, in a session that is already open. Completes the run's trace file if a killed process left it short."""
     from remit.tracing import open_trace, read_trace
     from remit.tracing.reports import reconcile
 
     if is_file(run):
         return read_trace(Path(run))
-    found = open_trace(opened.traces, opened.journal, opened.journal.resolve_run(run))
-    reconcile(opened.traces, found.chain)
-    return found
+    trace = open_trace(opened.traces, opened.journal, opened.journal.resolve_run(run))
+    reconcile(opened.traces, trace.chain)
+    return trace
 
 
 def is_file(run: str) -> bool:
-    """Whether RUN names a file, and no run of this workspace."""
+    """True if RUN names a file rather than a run of this workspace."""
     return run.endswith(".jsonl") or Path(run).is_file()

@@ -1,4 +1,4 @@
-"""`remit secret`: the values that tools' secrets stand for, kept out of the workspace."""
+"""`remit secret`: set and list the values of secrets, which are stored outside the workspace."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ if TYPE_CHECKING:
     from remit.workspace import Workspace
 
 
-@click.group("secret", short_help="set and list the secrets of tools")
+@click.group("secret", short_help="set and list the secrets that tools use")
 def secret_command() -> None:
-    """Set and list the secrets that tools name in their manifests. No command ever prints a value.
+    """Set and list the secrets that tools name in their manifests. No command prints a value.
 
-    A secret is looked for in REMIT_SECRET_NAME, in the file that REMIT_SECRET_NAME_FILE names, and in this account's store.
+    The value of secret NAME comes from the variable REMIT_SECRET_NAME, else from the file that REMIT_SECRET_NAME_FILE names,
+    else from the secret store of this account.
 
     \b
     Examples:
@@ -30,10 +31,10 @@ def secret_command() -> None:
 
 @secret_command.command("set")
 @click.argument("name")
-@click.option("--keyring", is_flag=True, help="Keep it in the desktop's keyring (pip install 'remit[keyring]').")
+@click.option("--keyring", is_flag=True, help="Store it in the desktop's keyring (pip install 'remit[keyring]').")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def set_command(name: str, keyring: bool, as_json: bool) -> None:
-    """Store the secret NAME for this workspace: asked for on a terminal, else read from standard input.
+    """Store the secret NAME for this workspace. On a terminal you are asked for it; otherwise it is read from standard input.
 
     \b
     Examples:
@@ -48,7 +49,7 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
     root = find_workspace(Path.cwd())
     used = _used(load_workspace(root))
     if name not in used:
-        raise UsageError(f"no tool here names a secret {name!r}; they name: {', '.join(sorted(used)) or 'none'}")
+        raise UsageError(f"no tool here uses a secret {name!r}; secrets in use: {', '.join(sorted(used)) or 'none'}")
     if sys.stdin.isatty():
         value = click.prompt(f"value of {name}", hide_input=True, err=True)
     else:
@@ -57,13 +58,15 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
     if as_json:
         echo(json_text({"ok": True, "name": name, "source": source}))
     else:
-        echo(f"set {name} for this workspace, in the {source}")
+        echo(f"stored {name} for this workspace in the {source}")
 
 
 @secret_command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_command(as_json: bool) -> None:
-    """List the secrets that tools name, where each is found, and where it may go. Ends with 1 where one is missing.
+    """List the secrets that tools use.
+
+    Shows where the value of each comes from and where it may be sent. Exit code 1 if one is missing.
 
     \b
     Examples:
@@ -75,27 +78,27 @@ def list_command(as_json: bool) -> None:
 
     root = find_workspace(Path.cwd())
     used = _used(load_workspace(root))
-    found = {name: Secrets(root).get(name).source for name in sorted(used)}
+    sources = {name: Secrets(root).get(name).source for name in sorted(used)}
     if as_json:
-        echo(json_text([{"name": name, "source": one, "goes_to": used[name]} for name, one in found.items()]))
+        echo(json_text([{"name": name, "source": source, "goes_to": used[name]} for name, source in sources.items()]))
     else:
-        for name, one in found.items():
-            state = style(f"{one:<12}", fg="red" if one == "missing" else "green")
+        for name, source in sources.items():
+            state = style(f"{source:<12}", fg="red" if source == "missing" else "green")
             echo(f"{name:<16} {state} {', '.join(used[name])}")
-        if not found:
-            echo("no tool here names a secret")
-        for name, one in found.items():
-            if one == "missing":
+        if not sources:
+            echo("no tool here uses a secret")
+        for name, source in sources.items():
+            if source == "missing":
                 echo(f"    fix: remit secret set {name}", err=True)
-    sys.exit(1 if "missing" in found.values() else 0)
+    sys.exit(1 if "missing" in sources.values() else 0)
 
 
 def _used(workspace: Workspace) -> Mapping[str, list[str]]:
-    """Every secret that a tool names, with where it goes: `jira, to acme.atlassian.net:443`."""
+    """Every secret that a tool uses, with its recipients, such as `jira, to acme.atlassian.net:443`."""
     used: dict[str, list[str]] = {}
     for name, tool in workspace.tools.items():
-        for one in tool.manifest.credentials:
-            used.setdefault(one.secret, []).append(f"{name}, to {one.name}:{one.port}")
+        for credential in tool.manifest.credentials:
+            used.setdefault(credential.secret, []).append(f"{name}, to {credential.name}:{credential.port}")
         for exposed in tool.manifest.exposed:
             used.setdefault(exposed.secret, []).append(f"{name}, exposed in {exposed.env}")
     return used

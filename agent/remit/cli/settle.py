@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from remit.cli.output import echo, json_text
-from remit.cli.text_argument import WORDS
+from remit.cli.text_argument import TEXT
 
 if TYPE_CHECKING:
     from remit.broker import InDoubt
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--not-landed", "landed", flag_value="not_landed", help="The effect has not happened: it may be done again."
 )
-@click.option("--reason", type=WORDS, help="How you know it; recorded in the trace.")
+@click.option("--reason", type=TEXT, help="How you know it; recorded in the trace.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def settle_command(effect: str | None, landed: str | None, reason: str | None, as_json: bool) -> None:
     """Record whether an EFFECT (RUN, or RUN/STEP.INDEX) with unknown outcome has happened; without EFFECT, list them all.

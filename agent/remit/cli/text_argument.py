@@ -1,4 +1,4 @@
-"""What a person says on a command line and what is recorded of it: valid, legible and without secrets, whatever terminal sent it."""
+"""The type of command-line texts that are recorded: reasons and notes, made valid, readable and free of secrets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import click
 
 
 class TextArgument(click.ParamType[str]):
-    """A text for the record. Bytes that are no text and hidden characters are written out, and secrets replaced."""
+    """A text that is recorded. Invalid bytes and hidden characters are written as numbers, and secrets are replaced."""
 
     name = "text"
 
@@ -20,4 +20,4 @@ class TextArgument(click.ParamType[str]):
         return Sanitizer(Redactor("", secrets)).text(str(value))
 
 
-WORDS: Final = TextArgument()
+TEXT: Final = TextArgument()

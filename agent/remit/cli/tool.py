@@ -1,4 +1,4 @@
-"""`remit tool`: the developer's room."""
+"""`remit tool`: the commands of a tool's developer."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @click.group("tool", short_help="write, try, test and pin tools")
 def tool_command() -> None:
-    """Write, try, test and pin tools. A tool is a folder: tool.toml, main.py, cases.yaml.
+    """Write, try, test and pin tools. A tool is a folder with tool.toml, main.py and cases.yaml.
 
     \b
     Examples:
@@ -40,7 +40,7 @@ def tool_command() -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def new_command(name: str, as_json: bool) -> None:
-    """Write a working example tool called NAME.
+    """Write a working example tool named NAME into tools/.
 
     \b
     Examples:
@@ -55,7 +55,7 @@ def new_command(name: str, as_json: bool) -> None:
         return
     for path in written:
         echo(f"wrote {_relative(path)}")
-    echo(f"next:  remit tool test {name}; remit tool pin {name}; then write rules for {name}.* in policies/")
+    echo(f"next:  remit tool test {name}; remit tool pin {name}; then add rules for {name}.* to policies/")
 
 
 @tool_command.command("list")
@@ -114,12 +114,14 @@ def show_command(name: str, as_json: bool) -> None:
 @click.option(
     "--folder",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="The working folder; a copy of an agent's seed if left out.",
+    help="The working folder. Default: a copy of an agent's seed folder.",
 )
-@click.option("--yes", is_flag=True, help="Run an irreversible action.")
+@click.option("--yes", is_flag=True, help="Required to run an irreversible action.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: bool, as_json: bool) -> None:
-    """Run one action, unpinned, confined to exactly what the arguments name; prints and tracebacks are shown.
+    """Run one action in the sandbox, also if the tool is not pinned.
+
+    It may access only what the arguments name. Its printed output and tracebacks are shown.
 
     \b
     Examples:
@@ -130,7 +132,7 @@ def try_command(action: str, pairs: tuple[str, ...], folder: Path | None, yes: b
 
     workspace = _workspace()
     found, _ = workspace.action(action)
-    # What holds a secret itself might print it: shown only once it was cleaned as a whole.
+    # A tool that holds a secret may print it in pieces: its output is shown only after redaction of the whole.
     live = not as_json and not found.manifest.exposed
     sandbox = _sandbox(_print_live() if live else None)
 
@@ -158,23 +160,23 @@ def _show_attempt_as_json(call: Call, done: AttemptOutcome) -> None:
 
 
 def _show_attempt(call: Call, done: AttemptOutcome, *, stderr_shown: bool) -> None:
-    """The result on standard output, everything else on standard error."""
+    """Print the result on standard output, everything else on standard error."""
     for touch in call.touches:
         echo(style(f"touches {touch.access} {touch.resource}", dim=True), err=True)
     if not stderr_shown and done.stderr:
         echo(done.stderr.rstrip("\n"), err=True)
-    _show_reached(done)
+    _show_accesses(done)
     if done.code is None:
         echo(done.value if isinstance(done.value, str) else json_text(done.value, indent=2))
     else:
         echo(f"{style(done.error or done.code, fg='red')}: {done.message}", err=True)
 
 
-def _show_reached(done: AttemptOutcome) -> None:
-    """What the tool connected to, what it was refused, and what it wrote."""
-    for one in done.connections:
-        allowed = one.verdict == "allowed"
-        echo(style(str(one), dim=allowed, fg=None if allowed else "red"), err=True)
+def _show_accesses(done: AttemptOutcome) -> None:
+    """Print what the tool connected to, what it was refused, and what it wrote."""
+    for connection in done.connections:
+        allowed = connection.verdict == "allowed"
+        echo(style(str(connection), dim=allowed, fg=None if allowed else "red"), err=True)
     for item in done.refused:
         echo(
             f"{style('refused', fg='red')} {item.access} {item.what}; the line that would allow it: {item.allow}",
@@ -188,7 +190,7 @@ def _show_reached(done: AttemptOutcome) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def test_command(names: tuple[str, ...], as_json: bool) -> None:
-    """Run the cases of the tools NAMES, or of all.
+    """Run the test cases of the tools NAMES, or of all tools.
 
     \b
     Examples:
@@ -218,12 +220,13 @@ def test_command(names: tuple[str, ...], as_json: bool) -> None:
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def observe_command(name: str, as_json: bool) -> None:
-    """Play the cases of the tool NAME and hold what they really do against its manifest.
+    """Run the cases of the tool NAME and compare what it really uses with its manifest.
 
-    Every system call is seen that opens, names or starts something, of the tool and all it starts; so is what Python
-    reads from the environment. Undeclared use is a failure (exit 1); grants that no case needs are listed, with a
-    smaller manifest to paste. The sandbox is that of any run: what is not granted is refused. It tells of honest tools:
-    one that means to hide can behave while it is watched.
+    Traces the system calls that open, name or start something, of the tool and of every process it starts, and the
+    environment variables that Python reads. Undeclared use is a failure (exit code 1). Grants that no case needs are
+    listed, with a smaller manifest to paste. The sandbox is the same as in a run, so undeclared use is also refused.
+
+    This is not a security control: a malicious tool can detect that it is observed.
 
     \b
     Examples:
@@ -232,7 +235,7 @@ def observe_command(name: str, as_json: bool) -> None:
     """
     from remit.tools import observe_tool
 
-    report = asyncio.run(observe_tool(_workspace(), name, None if as_json else _tell_case))
+    report = asyncio.run(observe_tool(_workspace(), name, None if as_json else _show_case))
     if as_json:
         echo(json_text({"ok": report.ok, **asdict(report)}))
     else:
@@ -240,7 +243,7 @@ def observe_command(name: str, as_json: bool) -> None:
     sys.exit(0 if report.ok else 1)
 
 
-def _tell_case(result: ToolCaseResult) -> None:
+def _show_case(result: ToolCaseResult) -> None:
     mark = style("ok    ", fg="green") if result.passed else style("failed", fg="red")
     echo(f"{mark} {result.note}", err=True)
     if not result.passed:
@@ -248,36 +251,36 @@ def _tell_case(result: ToolCaseResult) -> None:
 
 
 def _show_report(report: UsageReport) -> None:
-    in_vain = f", {report.refused} refused before it started" if report.refused else ""
-    echo(f"{report.tool}: {report.played} cases observed{in_vain}")
+    refused = f", {report.refused} refused before they started" if report.refused else ""
+    echo(f"{report.tool}: {report.played} cases observed{refused}")
     for used in report.used:
         echo(f"  {used.use:<9} {used.what}")
-    for one in report.undeclared:
-        echo(f"{style('undeclared', fg='red')} {one.file}:{one.line}: {one.action} {one.use} {one.what!r}")
-        echo(f"    the line that would allow it: {one.allow}")
+    for item in report.undeclared:
+        echo(f"{style('undeclared', fg='red')} {item.file}:{item.line}: {item.action} {item.use} {item.what!r}")
+        echo(f"    the line that would allow it: {item.allow}")
     for grant in report.unused:
         where = grant.file if grant.line is None else f"{grant.file}:{grant.line}"
-        kept = f"; kept, or {grant.needed}: write a case for it" if grant.needed else ""
+        kept = f"; kept, because without it {grant.needed}: write a case for it" if grant.needed else ""
         echo(f"{style('unused', fg='yellow')} {where}: {grant.key} {grant.grant!r}: no case needs it{kept}")
     for line in report.unjudged:
-        echo(f"{style('not judged', fg='yellow')} {line}")
+        echo(f"{style('not checked', fg='yellow')} {line}")
     if report.outside:
-        echo(style(f"looked for outside, in vain: {', '.join(report.outside)}", dim=True))
+        echo(style(f"looked for outside the sandbox, not found: {', '.join(report.outside)}", dim=True))
     if report.smaller:
-        echo(f"a smaller manifest, to paste over these lines of tools/{report.tool}/tool.toml:\n\n{report.smaller}")
+        echo(f"a smaller manifest; replace these lines of tools/{report.tool}/tool.toml:\n\n{report.smaller}")
     if not (report.undeclared or report.unused or report.unjudged):
-        echo("the manifest grants what the cases use, and no more")
+        echo("the manifest grants exactly what the cases use")
 
 
 @tool_command.command("env")
 @click.argument("name")
-@click.option("--upgrade", is_flag=True, help="Choose the newest versions again.")
+@click.option("--upgrade", is_flag=True, help="Lock the newest versions again.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def env_command(name: str, upgrade: bool, as_json: bool) -> None:
-    """Print the interpreter that runs the tool, for an editor; lock and install its packages first.
+    """Lock and install the packages of the tool, then print the path of its Python interpreter, for an editor.
 
-    A tool asks for packages in main.py (PEP 723). They are wheels, held by hash in main.py.lock, which is part of the
-    pin.
+    A tool names its packages in main.py (PEP 723). Only wheels are installed. Their hashes are in main.py.lock, which is
+    part of the pin.
 
     \b
     Examples:
@@ -295,7 +298,7 @@ def env_command(name: str, upgrade: bool, as_json: bool) -> None:
         return
     if found.locked:
         progress(
-            f"locked {len(found.packages)} packages in tools/{name}/main.py.lock; after review: remit tool pin {name}"
+            f"locked {len(found.packages)} packages in tools/{name}/main.py.lock; review them, then: remit tool pin {name}"
         )
     echo(found.path)
 
@@ -304,7 +307,9 @@ def env_command(name: str, upgrade: bool, as_json: bool) -> None:
 @click.argument("names", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def pin_command(names: tuple[str, ...], as_json: bool) -> None:
-    """Pin the tools NAMES, or all, as they now lie there: say that they were reviewed. Writes policies/tools.lock.
+    """Pin the tools NAMES, or all tools, in their present state. Writes policies/tools.lock.
+
+    A pin says that a person has reviewed the tool. A tool that differs from its pin does not run.
 
     \b
     Examples:
@@ -327,14 +332,14 @@ def _workspace() -> Workspace:
     return load_workspace(find_workspace(Path.cwd()))
 
 
-def _sandbox(hear: Callable[[bytes], None] | None = None) -> Sandbox:
+def _sandbox(on_output: Callable[[bytes], None] | None = None) -> Sandbox:
     from remit.sandbox import Sandbox
 
-    return Sandbox(accept=_workspace().settings.accept, on_print=hear)
+    return Sandbox(accept=_workspace().settings.accept, on_print=on_output)
 
 
 def _print_live() -> Callable[[bytes], None]:
-    """Passes on what a tool prints, on standard error, while it runs."""
+    """A callback that prints a tool's output on standard error while the tool runs."""
     decoder = getincrementaldecoder("utf-8")("replace")
     return lambda data: echo(decoder.decode(data), nl=False, err=True)
 

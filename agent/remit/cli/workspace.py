@@ -1,4 +1,4 @@
-"""`remit init`, `remit doctor`, `remit check`: the house as a whole."""
+"""`remit init`, `remit check` and `remit doctor`: write a workspace, check it, and test this machine."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from remit.sandbox.selfcheck import TierReport
 
 
-@click.command("init", short_help="write a workspace")
+@click.command("init", short_help="write a starter workspace")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False), default=".")
-@click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the written files as JSON.")
 def init_command(folder: Path, as_json: bool) -> None:
-    """Write a workspace into FOLDER: four tools, an example agent, and the policies that hold them.
+    """Write a starter workspace into FOLDER: four tools, an example agent, and their policies.
 
     \b
     Examples:
@@ -37,10 +37,12 @@ def init_command(folder: Path, as_json: bool) -> None:
     echo(f'next:  {enter}remit run triage "Checkout is failing: find out why and write the report"')
 
 
-@click.command("check", short_help="check every room")
+@click.command("check", short_help="check the whole workspace")
 @click.option("--json", "as_json", is_flag=True, help="Print the problems as JSON.")
 def check_command(as_json: bool) -> None:
-    """Check all rooms together: manifests, agents, rules, pins and the tables of cases.
+    """Check the whole workspace: manifests, agents, rules, pins, and the tables of test cases.
+
+    Exit code 0 without problems, else 2. Every problem is printed with its file, line and fix.
 
     \b
     Examples:
@@ -69,10 +71,10 @@ def check_command(as_json: bool) -> None:
     sys.exit(2 if report.problems else 0)
 
 
-@click.command("doctor", short_help="try the break-outs on this machine")
+@click.command("doctor", short_help="test the sandbox on this machine")
 @click.option("--json", "as_json", is_flag=True, help="Print the checks as JSON.")
 def doctor_command(as_json: bool) -> None:
-    """Try every break-out that can be tried from here, for real, and name the fix where one is not held.
+    """Test the sandbox on this machine with real escape attempts, and print the fix for each that is not blocked.
 
     \b
     Examples:
@@ -82,7 +84,7 @@ def doctor_command(as_json: bool) -> None:
     from remit.sandbox import probe
 
     if sys.stderr.isatty():
-        echo("trying the break-outs in each tier, which takes some seconds …", err=True)
+        echo("running the escape attempts in each sandbox tier; this takes some seconds …", err=True)
     tiers, accepted = probe(), _accepted()
     ok = any(tier.works for tier in tiers if tier.name in accepted)
     if as_json:
@@ -96,7 +98,7 @@ def doctor_command(as_json: bool) -> None:
 
 
 def _accepted() -> tuple[str, ...]:
-    """The tiers that the workspace around here accepts; outside of one, or where it is broken, those of a new one."""
+    """The sandbox tiers that this workspace accepts. Without a valid workspace: the tiers that a new one accepts."""
     from remit.core import RemitError
     from remit.workspace import Settings, find_workspace, load_workspace
 
@@ -110,7 +112,7 @@ def _show_tier(tier: TierReport) -> None:
     mark = style("works", fg="green") if tier.works else style("does not work here", fg="red")
     echo(f"{tier.name}: {mark}")
     for item in tier.checks:
-        good, bad = ("allowed", "REFUSED") if item.allowed else ("held   ", "ESCAPED")
+        good, bad = ("allowed", "REFUSED") if item.allowed else ("blocked", "ESCAPED")
         word = style(good, fg="green") if item.held else style(bad, fg="red")
         echo(f"  {word} {item.name}: {item.detail}")
         if not item.held and item.fix:

@@ -1,4 +1,4 @@
-"""Remit for agents of LangChain and graphs of LangGraph: one middleware, or a wrapper for a `ToolNode`."""
+"""Remit for LangChain agents and LangGraph graphs: one middleware, or a wrapper for the calls of a `ToolNode`."""
 
 from remit._face import face
 

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, so that a graph may run in any loop, in several, or in none."""
+"""An event loop in its own thread."""
 
 from __future__ import annotations
 
@@ -10,37 +10,38 @@ from typing import Any, Final, TypeVar
 
 from remit.core import UsageError
 
-AT_ONCE: Final = 64  # calls of tools of the graph that run at the same time
+MAX_PARALLEL: Final = 64  # calls of the graph's tools that run at the same time
 
 _T = TypeVar("_T")
 
 
-class Loop:
-    """The event loop of the broker, in a thread of its own: a graph may run in any loop, in several, or in none."""
+class BackgroundLoop:
+    """The event loop of the broker, in its own thread: the graph may use any event loop, several, or none."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
-        self._tools = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="remit-tool")
+        self._tools = ThreadPoolExecutor(MAX_PARALLEL, thread_name_prefix="remit-tool")
         self._loop.set_default_executor(self._tools)
         self._thread = threading.Thread(target=self._loop.run_forever, name="remit", daemon=True)
         self._thread.start()
 
     def call(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Have it done there, and wait."""
-        return self._begun(work).result()
+        """Run the coroutine in the background loop and wait for its result."""
+        return self._submit(work).result()
 
     async def acall(self, work: Coroutine[Any, Any, _T]) -> _T:
-        return await asyncio.wrap_future(self._begun(work))
+        """Like `call`, for a caller in another event loop."""
+        return await asyncio.wrap_future(self._submit(work))
 
-    def _begun(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
+    def _submit(self, work: Coroutine[Any, Any, _T]) -> Future[_T]:
         if self._loop.is_closed():
             work.close()
-            raise UsageError("this Remit is closed: nothing more is carried out by it")
+            raise UsageError("this RemitMiddleware is closed: create a new one")
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Have one more thing done there, without other threads: an interpreter that ends starts none."""
-        self._loop.set_default_executor(_Here())
+        """Run one last coroutine, then end the loop. Starts no thread, because an interpreter that exits cannot start one."""
+        self._loop.set_default_executor(_SameThreadExecutor())
         try:
             self.call(last)
         finally:
@@ -50,13 +51,13 @@ class Loop:
             self._tools.shutdown(wait=False)
 
 
-class _Here(ThreadPoolExecutor):
-    """Does at once what it is given."""
+class _SameThreadExecutor(ThreadPoolExecutor):
+    """An executor that runs each function immediately, in the calling thread."""
 
     def submit(self, fn: Callable[..., _T], /, *args: Any, **kwargs: Any) -> Future[_T]:
         done: Future[_T] = Future()
         try:
             done.set_result(fn(*args, **kwargs))
-        except Exception as failure:  # noqa: BLE001 - whoever asked for it is told
+        except Exception as failure:  # noqa: BLE001 - the future hands it to the caller
             done.set_exception(failure)
         return done

@@ -1,8 +1,9 @@
-"""A run that is driven by a graph which is not Remit's: its turns are heard, its calls decided, carried out and answered.
+"""Runs that an external graph drives: its turns are recorded, and its calls are decided, carried out and answered.
 
-The graph may run in threads or in any event loop; the broker has one of its own. One turn of the model is one step, known
-again by what was said, so a graph that asks twice, resumes or goes back in time gets the same results, and no effect twice.
-What the graph left of a turn when it goes on is given up, so each call has one result and the run can be told again.
+The graph may run in threads or in any event loop; the broker has its own. One turn of the model is one step. A turn is
+recognized by its calls, so a graph that repeats a turn, resumes, or returns to an old checkpoint gets the recorded results, and
+no effect happens twice. When the graph moves on to the next turn, the calls that it left out are cancelled. So each call has one
+result, and the run can be replayed.
 """
 
 from __future__ import annotations
@@ -54,10 +55,11 @@ Function: TypeAlias = Callable[..., Json]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """One call that a graph wants carried out. `key` names the run among those of this object; `thread` is LangGraph's.
+class GraphCall:
+    """One call that an external graph asks for.
 
-    `pauses` says that the graph can wait for people: it has a checkpointer. A `queued` call begins when no other is under way.
+    `key` identifies the run within a `RunRegistry`, `thread` is the thread id of LangGraph. `can_pause` is True if the graph
+    has a checkpointer, so that it can be interrupted to wait for approval. A `queued` call starts when no other call runs.
     """
 
     key: str
@@ -67,349 +69,359 @@ class Asked:
     index: int
     name: str  # as the model wrote it
     id: str
-    pauses: bool
+    can_pause: bool
     queued: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Own:
-    """What a graph itself would run for a call: the schema of its tool, as canonical JSON, and the function."""
+class GraphTool:
+    """The graph's own tool for a call: its schema as canonical JSON, and the function that runs it."""
 
     schema: str
     function: Function
 
 
-class Door:
-    """Finds the run that a call belongs to, and opens it where it is the first."""
+class RunRegistry:
+    """The open runs of one agent. Finds the run that a call belongs to, and starts or resumes it at the first call."""
 
     def __init__(self, session: WorkspaceSession, agent: str, subject: str, wait: float) -> None:
         self._session = session
         self._agent = session.workspace.agents[agent]
         self._subject = subject
         self._wait = wait
-        self._runs: dict[str, ForeignRun] = {}
+        self._runs: dict[str, ExternalRun] = {}
         self._opening = asyncio.Lock()
         self.specs: Sequence[ToolSpec] = tool_specs(session.workspace, self._agent)
         self.hosted = _hosted(session, agent)
 
     @staticmethod
-    async def open(agent: str, user: str | None, workspace: Path | None, wait: float) -> Door:
+    async def open(agent: str, user: str | None, workspace: Path | None, wait: float) -> RunRegistry:
         session = open_session(workspace)
         if agent not in session.workspace.agents:
             known = ", ".join(sorted(session.workspace.agents)) or "none"
             raise UsageError(f"there is no agent {agent!r} here; agents: {known}")
         if session.workspace.agents[agent].answer is not None:
-            raise UsageError(f"agent {agent!r} has an [answer], which only Remit's own graph asks for again: remove it")
-        return Door(session, agent, acting_subject(session, user), wait)
+            raise UsageError(f"agent {agent!r} has an [answer], which only Remit's own graph can check: remove it")
+        return RunRegistry(session, agent, acting_subject(session, user), wait)
 
-    async def perform(self, asked: Asked, own: Own | None) -> Result | ApprovalRequested:
-        """The call's one result, or whom it waits for. `own` is what a host tool runs; None: its module's function."""
-        found = await self._run(asked)
-        return await found.perform(asked.turn, asked.index, own, queued=asked.queued)
+    async def perform(self, call: GraphCall, tool: GraphTool | None) -> Result | ApprovalRequested:
+        """The one result of the call, or the request for approval that it waits for.
 
-    async def refuse(self, asked: Asked, requested: ApprovalRequested) -> Result:
-        return await (await self._run(asked)).refuse(asked.turn, asked.index, requested)
+        `tool` carries out a call of a host tool; None: the function in the tool's module does.
+        """
+        run = await self._run(call)
+        return await run.perform(call.turn, call.index, tool, queued=call.queued)
+
+    async def refuse(self, call: GraphCall, requested: ApprovalRequested) -> Result:
+        return await (await self._run(call)).refuse(call.turn, call.index, requested)
 
     async def run_of(self, key: str) -> str | None:
-        found = self._runs.get(key)
-        return None if found is None else found.agency.record.run
+        run = self._runs.get(key)
+        return None if run is None else run.agent_graph.record.run
 
     async def waiting(self, key: str) -> list[ApprovalRequested]:
-        found = self._runs.get(key)
-        return [] if found is None else found.people(0.0).waiting()
+        run = self._runs.get(key)
+        return [] if run is None else run.waiter(0.0).waiting()
 
-    async def settle(self, key: str, seconds: float) -> bool:
-        found = self._runs.get(key)
-        return found is not None and await found.people(seconds).settle()
+    async def wait_for_approvals(self, key: str, seconds: float) -> bool:
+        run = self._runs.get(key)
+        return run is not None and await run.waiter(seconds).wait_for_change()
 
     async def finish(self, key: str, answer: str) -> RunResult | None:
-        found = self._runs.pop(key, None)
-        return None if found is None else await found.end(answer)
+        run = self._runs.pop(key, None)
+        return None if run is None else await run.end(answer)
 
     async def close(self) -> None:
         for key in list(self._runs):
-            with suppress(RunEnded):  # whoever asked was told
+            with suppress(RunEnded):  # the caller of the failed call has already got the error
                 await self._runs.pop(key).end("", leave=key.startswith("thread:"))
 
-    async def _run(self, asked: Asked) -> ForeignRun:
+    async def _run(self, call: GraphCall) -> ExternalRun:
         async with self._opening:
-            if asked.key not in self._runs:
-                self._runs[asked.key] = await self._opened(asked)
-            return self._runs[asked.key]
+            if call.key not in self._runs:
+                self._runs[call.key] = await self._open_run(call)
+            return self._runs[call.key]
 
-    async def _opened(self, asked: Asked) -> ForeignRun:
-        """INVARIANT: a thread has one run for good, also when that is over: what it has read stays with it."""
+    async def _open_run(self, call: GraphCall) -> ExternalRun:
+        """INVARIANT: a thread has one run permanently, even after it has ended, so that its labels stay with the thread."""
         name = new_run_id()
-        if asked.thread is not None:
-            of = {"agent": self._agent.name, "user": self._subject, "thread": asked.thread}
-            name = digest(of).removeprefix("sha256:")[:32]
-        made = ForeignRun(self._session, self._agent.model, self._wait)
+        if call.thread is not None:
+            identity = {"agent": self._agent.name, "user": self._subject, "thread": call.thread}
+            name = digest(identity).removeprefix("sha256:")[:32]
+        run = ExternalRun(self._session, self._agent.model, self._wait)
         if self._session.journal.events(name):
-            work = resume_run(self._session, name, account=os_account(), foreign=made)
-        elif not asked.task:
-            raise UsageError("the run has no task: give Remit(…, task=…), or let the graph's state begin with one")
+            work = resume_run(self._session, name, account=os_account(), external_graph=run)
+        elif not call.task:
+            raise UsageError(
+                "the run has no task: pass RemitMiddleware(…, task=…), or start the state with a human message"
+            )
         else:
-            start = RunRequest(
+            request = RunRequest(
                 agent=self._agent.name,
-                task=asked.task,
+                task=call.task,
                 subject=self._subject,
                 account=os_account(),
-                model=made.model,
+                model=run.model,
                 run=name,
             )
-            work = start_run(self._session, start, foreign=made)
-        await made.begin(work)
-        return made
+            work = start_run(self._session, request, external_graph=run)
+        await run.begin(work)
+        return run
 
 
 def _hosted(session: WorkspaceSession, agent: str) -> dict[str, str]:
-    """The agent's actions that are functions of the graph's process, by the name of their function."""
-    found: dict[str, str] = {}
+    """The agent's actions that are functions in the graph's process, by the name of the function."""
+    hosted: dict[str, str] = {}
     for name in session.workspace.agents[agent].actions:
         tool, action = session.workspace.action(name)
         if tool.manifest.source == "host":
-            if action.name in found:
+            if action.name in hosted:
                 raise UsageError(
-                    f"agent {agent!r} has both {found[action.name]} and {name}: a graph cannot tell them apart"
+                    f"agent {agent!r} has {hosted[action.name]} and {name}, which a graph cannot distinguish: rename one"
                 )
-            found[action.name] = name
-    return found
+            hosted[action.name] = name
+    return hosted
 
 
-class _Heard:
-    """The model of a graph that is not Remit's: what it said is handed over, and never asked for."""
+class _ExternalModel:
+    """The model of an external graph. The graph asks it; `turn` is its latest turn, set before Remit's graph reads it."""
 
     scripted = False
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.said = ModelTurn(text="", finish="stop")
+        self.turn = ModelTurn(text="", finish="stop")
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
-        return self.said
+        return self.turn
 
 
-class ForeignRun:
-    """One run, driven by a graph that is not Remit's: what `run` asks of a foreign graph, and what that graph asks here."""
+class ExternalRun:
+    """One run that an external graph drives. Implements `ExternalGraph` for the runner, and takes the calls of the graph."""
 
     def __init__(self, session: WorkspaceSession, model: str, wait: float) -> None:
         self._session = session
-        self.model = _Heard(model)
+        self.model = _ExternalModel(model)
         self._wait = wait
-        self._steps: dict[str, int] = {}  # by what was said
+        self._steps: dict[str, int] = {}  # by `_turn_key`
         self._decided: set[int] = set()
-        self._own: dict[tuple[int, int], Own | None] = {}
-        self._going: dict[tuple[int, int], asyncio.Task[Result]] = {}
+        self._tools: dict[tuple[int, int], GraphTool | None] = {}
+        self._running: dict[tuple[int, int], asyncio.Task[Result]] = {}
         self._turns, self._queue = asyncio.Lock(), asyncio.Lock()
-        self._over = asyncio.Event()
+        self._ended = asyncio.Event()
         self._failure: RunEnded | None = None
         self._opened: asyncio.Future[AgentGraph] = asyncio.get_running_loop().create_future()
 
     async def begin(self, work: Coroutine[Any, Any, RunResult]) -> None:
-        """Have the run opened. Raises what keeps it from beginning."""
+        """Open the run with `work`. Raises the error that keeps it from starting."""
         self._work = asyncio.ensure_future(work)
         either: set[asyncio.Future[Any]] = {self._work, self._opened}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not self._opened.done():
             await self._work
-        self.agency = self._opened.result()
+        self.agent_graph = self._opened.result()
         await self._look_up()
-        for event in self.agency.record.every():
+        for event in self.agent_graph.record.every():
             if isinstance(event, ModelResponded) and event.proposed_calls and not event.internal:
-                self._steps[_mark(event.proposed_calls)] = event.step
+                self._steps[_turn_key(event.proposed_calls)] = event.step
 
     async def _look_up(self) -> None:
-        """Fill the agent's directory before the graph's first turn, by tools that are the workspace's own.
+        """Fill the agent's directory before the graph's first turn, with tools of the workspace.
 
-        From its first step on in a run that is taken up again: the process before may have ended in the middle.
+        A resumed run starts at step 0 again, because the process before may have stopped between two look-ups.
         """
-        record, step = self.agency.record, -1
+        record, step = self.agent_graph.record, -1
         while True:
             step += 1
-            answered = record.get(f"model.responded/{step}/-/-")
-            if answered is None and record.state.step < step:
-                answered = self.agency.look_up(step)
-            if not isinstance(answered, ModelResponded) or not answered.internal:
+            response = record.get(f"model.responded/{step}/-/-")
+            if response is None and record.state.step < step:
+                response = self.agent_graph.look_up(step)
+            if not isinstance(response, ModelResponded) or not response.internal:
                 return
-            self._broker.decide(answered.step, answered.proposed_calls)
-            for index in range(len(answered.proposed_calls)):
-                self._own[answered.step, index] = None
-                with suppress(ApprovalPending):  # what people must allow first is not known
-                    await self._broker.perform(answered.step, index)
+            self._broker.decide(response.step, response.proposed_calls)
+            for index in range(len(response.proposed_calls)):
+                self._tools[response.step, index] = None
+                with suppress(ApprovalPending):  # a look-up that needs an approval adds nothing to the directory
+                    await self._broker.perform(response.step, index)
 
-    # -- what `run` asks of a foreign graph --
+    # -- called by the runner (`ExternalGraph`) --
 
-    async def drive(self, agency: AgentGraph) -> None:
-        self._opened.set_result(agency)
-        await self._over.wait()
+    async def drive(self, agent_graph: AgentGraph) -> None:
+        self._opened.set_result(agent_graph)
+        await self._ended.wait()
         if self._failure is not None:
             raise self._failure
 
     def function(self, call: Call) -> Function | None:
         place = (call.step, call.index)
-        if place not in self._own:
-            raise _not_reviewed("no graph has asked for this call")
-        if (own := self._own[place]) is None:
+        if place not in self._tools:
+            raise _not_reviewed("the graph has not asked for this call")
+        if (graph_tool := self._tools[place]) is None:
             return None
         tool, action = self._session.workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
-        _check_reviewed(own, tool.pin.schemas[action.name], call.action)
-        return partial(own.function, tool.manifest.limits.wall)
+        _check_reviewed(graph_tool, tool.pin.schemas[action.name], call.action)
+        return partial(graph_tool.function, tool.manifest.limits.wall)
 
-    # -- what the graph asks --
+    # -- called by the graph --
 
-    def people(self, wait: float) -> ApprovalWaiter:
-        """Those who approve, heard for so many seconds."""
+    def waiter(self, wait: float) -> ApprovalWaiter:
+        """Waits for approvals of this run for `wait` seconds."""
         ports = cast("LivePorts", self._broker.ports)
-        return ApprovalWaiter(ports, self.agency.record, self._broker, self.model, wait)
+        return ApprovalWaiter(ports, self.agent_graph.record, self._broker, self.model, wait)
 
     async def perform(
-        self, turn: ModelTurn, index: int, own: Own | None, *, queued: bool
+        self, turn: ModelTurn, index: int, tool: GraphTool | None, *, queued: bool
     ) -> Result | ApprovalRequested:
-        if index > CALLS_PER_TURN:  # the first that is too many is recorded, and says so for all of them
+        if index > CALLS_PER_TURN:  # only the first call over the limit is recorded
             return too_many_calls()
         if not queued:
-            return await self._performed(turn, index, own)
+            return await self._perform(turn, index, tool)
         async with self._queue:
             if (refused := await self._catch_up(turn)) is not None:
                 return refused
-            return await self._performed(turn, index, own)
+            return await self._perform(turn, index, tool)
 
     async def refuse(self, turn: ModelTurn, index: int, requested: ApprovalRequested) -> Result:
-        """Nobody answered in time, and the graph cannot wait."""
+        """Refuse a call whose approval did not come in time, in a graph that cannot be interrupted."""
         roles = ", ".join(missing.role for missing in requested.missing)
         refusal = Refusal(
             "approval_required",
-            f"the call needs an approval by {roles}, and nobody gave it in time",
+            f"the call needs an approval by {roles}, which did not come in time",
             details={"missing": [missing.model_dump() for missing in requested.missing]},
-            next_step="go on without it, or have a person approve it and ask again",
+            next_step="continue without this call, or make it again after a person has approved it",
         )
-        return await self._broker.give_up(self._steps[self._mark(turn)], index, refusal)
+        return await self._broker.give_up(self._steps[self._key_of(turn)], index, refusal)
 
     async def end(self, answer: str, *, leave: bool = False) -> RunResult:
-        """End the run with that answer; with `leave`, or where people are asked, only let go of it."""
+        """End the run with that answer. With `leave`, or if a call waits for approval, the run stays open for a later process."""
         async with self._turns:
-            if self._going:
-                await asyncio.wait(self._going.values())
-            facts = self.agency.record.state
-            if not (leave or facts.finished or self._failure or any(call.waiting for call in facts.open.values())):
-                await self._give_up_rest()
-                self.model.said = ModelTurn(text=answer, finish="stop")
-                await self.agency.turn({"step": facts.step})
-        self._over.set()
+            if self._running:
+                await asyncio.wait(self._running.values())
+            state = self.agent_graph.record.state
+            if not (leave or state.finished or self._failure or any(call.waiting for call in state.open.values())):
+                await self._cancel_rest()
+                self.model.turn = ModelTurn(text=answer, finish="stop")
+                await self.agent_graph.turn({"step": state.step})
+        self._ended.set()
         return await self._work
 
     @property
     def _broker(self) -> Broker:
-        return self.agency.broker
+        return self.agent_graph.broker
 
-    def _mark(self, turn: ModelTurn) -> str:
-        return _mark([self._broker.sanitizer.proposed_call(ask) for ask in turn.proposed_calls[: CALLS_PER_TURN + 1]])
+    def _key_of(self, turn: ModelTurn) -> str:
+        # Sanitized first, because the record has the sanitized calls, and a resumed run computes its keys from the record.
+        return _turn_key(
+            [self._broker.sanitizer.proposed_call(call) for call in turn.proposed_calls[: CALLS_PER_TURN + 1]]
+        )
 
-    async def _performed(self, turn: ModelTurn, index: int, own: Own | None) -> Result | ApprovalRequested:
+    async def _perform(self, turn: ModelTurn, index: int, tool: GraphTool | None) -> Result | ApprovalRequested:
         async with self._turns:
-            heard = await self._hear(turn)
-        if not isinstance(heard, int):
-            return heard
-        place = (heard, index)
-        self._own[place] = own
-        people = self.people(self._wait)
+            step = await self._decide_turn(turn)
+        if not isinstance(step, int):
+            return step
+        place = (step, index)
+        self._tools[place] = tool
+        waiter = self.waiter(self._wait)
         while True:
             try:
                 return await self._once(place)
             except ApprovalPending as pending:
-                if not await people.settle():
+                if not await waiter.wait_for_change():
                     return pending.requested
             except RunEnded as ended:
                 self._failure = self._failure or ended
-                self._over.set()
+                self._ended.set()
                 raise
 
     async def _once(self, place: tuple[int, int]) -> Result:
-        """Whoever asks for a call that is being carried out waits for the same result."""
-        if place not in self._going:
-            self._going[place] = asyncio.ensure_future(self._broker.perform(*place))
-            self._going[place].add_done_callback(lambda _: self._going.pop(place))
-        return await self._going[place]
+        """The result of the call. A second request for a call that is running waits for the same result."""
+        if place not in self._running:
+            self._running[place] = asyncio.ensure_future(self._broker.perform(*place))
+            self._running[place].add_done_callback(lambda _: self._running.pop(place))
+        return await self._running[place]
 
-    async def _hear(self, turn: ModelTurn) -> int | Failed:
-        """The step that the turn is, recorded and decided; or why none of its calls is carried out."""
-        mark = self._mark(turn)
-        if mark not in self._steps:
-            if (refused := self._deaf()) is not None:
+    async def _decide_turn(self, turn: ModelTurn) -> int | Failed:
+        """Record the turn and decide its calls. Returns its step, or why none of its calls is carried out."""
+        key = self._key_of(turn)
+        if key not in self._steps:
+            if (refused := self._refuse_turn()) is not None:
                 return refused
-            await self._give_up_rest()
-            step = self.agency.record.state.step + 1
-            self.model.said = turn
-            await self.agency.turn({"step": step - 1})
-            if (refused := self._deaf()) is not None:
+            await self._cancel_rest()
+            step = self.agent_graph.record.state.step + 1
+            self.model.turn = turn
+            await self.agent_graph.turn({"step": step - 1})
+            if (refused := self._refuse_turn()) is not None:
                 return refused
-            self._steps[mark] = step
-        step = self._steps[mark]
+            self._steps[key] = step
+        step = self._steps[key]
         if step not in self._decided:
-            await self.agency.decide({"step": step})
+            await self.agent_graph.decide({"step": step})
             self._decided.add(step)
         return step
 
-    def _deaf(self) -> Failed | None:
-        """Why no turn is heard now. The model is told, and nothing is recorded: it is no turn of the run."""
-        finished = self.agency.record.get("run.finished/-/-/-")
+    def _refuse_turn(self) -> Failed | None:
+        """Why no turn is accepted now, as a result for the model; None: it is accepted. A refused turn is not recorded."""
+        finished = self.agent_graph.record.get("run.finished/-/-/-")
         if isinstance(finished, RunFinished) or self._failure is not None:
             exhausted = isinstance(finished, RunFinished) and finished.code in ("budget_exhausted", "denial_loop")
-            why = finished.message if isinstance(finished, RunFinished) and finished.message else "it has ended"
+            reason = finished.message if isinstance(finished, RunFinished) and finished.message else "no more calls run"
             code: ModelCode = "budget_exhausted" if exhausted else "cancelled"
-            return Failed(error=Error(code=code, message=f"the run is over: {why}", next_step="stop here"))
-        if (reason := self.agency.stopped()) is not None:
-            return Failed(error=Error(code="held", message=reason, retryable=True))
-        if self._going:
-            next_step = "give an agent that runs inside a tool a run of its own"
-            message = "another turn of this run is still being carried out"
+            return Failed(error=Error(code=code, message=f"the run has ended: {reason}", next_step="stop"))
+        if (hold := self.agent_graph.hold_reason()) is not None:
+            return Failed(error=Error(code="held", message=hold, retryable=True))
+        if self._running:
+            next_step = "use a separate RemitMiddleware for an agent that runs inside a tool"
+            message = "calls of another turn of this run are still running"
             return Failed(error=Error(code="cancelled", message=message, next_step=next_step))
         return None
 
-    async def _give_up_rest(self) -> None:
-        """The graph has gone on: whatever it left of the turns before is answered, so that each call has one result."""
-        last = self.agency.record.state.step
+    async def _cancel_rest(self) -> None:
+        """Cancel the open calls of earlier turns, because the graph has moved on without them. Each call then has one result."""
+        last = self.agent_graph.record.state.step
         if (
             last >= 0
             and last not in self._decided
-            and self.agency.record.get(f"model.responded/{last}/-/-") is not None
+            and self.agent_graph.record.get(f"model.responded/{last}/-/-") is not None
         ):
-            await self.agency.decide({"step": last})
+            await self.agent_graph.decide({"step": last})
         for step, index in self._open():
-            why = "the graph went on without this call"
-            await self._broker.give_up(step, index, Refusal("cancelled", why, details={"problem": "left_behind"}))
+            reason = "the graph continued without this call"
+            await self._broker.give_up(step, index, Refusal("cancelled", reason, details={"problem": "left_behind"}))
 
     async def _catch_up(self, turn: ModelTurn) -> Failed | None:
-        """Carry out first what waited before this turn; why that cannot be, where people have still not answered."""
-        for step, index in () if self._mark(turn) in self._steps else self._open():
-            self._own.setdefault((step, index), None)
+        """Carry out the open calls of earlier turns first. Returns a failure if one of them still waits for approval."""
+        for step, index in () if self._key_of(turn) in self._steps else self._open():
+            self._tools.setdefault((step, index), None)
             try:
                 await self._once((step, index))
             except ApprovalPending:
-                message = "an earlier call of this run waits for a person"
+                message = "an earlier call of this run waits for approval"
                 return Failed(
-                    error=Error(code="cancelled", message=message, retryable=True, next_step="ask again later")
+                    error=Error(
+                        code="cancelled", message=message, retryable=True, next_step="make the call again later"
+                    )
                 )
         return None
 
     def _open(self) -> list[tuple[int, int]]:
-        return sorted(self.agency.record.state.open)
+        return sorted(self.agent_graph.record.state.open)
 
 
-def _check_reviewed(own: Own, pinned: ActionSchema, action: str) -> None:
-    if own.schema != canonical_json(pinned.model_dump(mode="json", include={"description", "input"})).decode():
-        raise _not_reviewed(f"the graph's tool for {action} is not the one that was reviewed")
+def _check_reviewed(graph_tool: GraphTool, pinned: ActionSchema, action: str) -> None:
+    if graph_tool.schema != canonical_json(pinned.model_dump(mode="json", include={"description", "input"})).decode():
+        raise _not_reviewed(f"the graph's tool for {action} differs from the reviewed one")
 
 
 def _not_reviewed(message: str) -> Refusal:
     return Refusal("policy_denied", message, details={"reason": "not_pinned"})
 
 
-def _mark(proposed_calls: Sequence[ProposedCall]) -> str:
-    """By what a turn is known again, in this process and, from the record, in the next: the graph's ids and its words."""
-    said = [[ask.name, ask.arguments, ask.parsed, ask.id] for ask in proposed_calls]
+def _turn_key(proposed_calls: Sequence[ProposedCall]) -> str:
+    """A digest of the calls of a turn, by which the turn is recognized in this process and, from the record, in the next."""
+    calls = [[call.name, call.arguments, call.parsed, call.id] for call in proposed_calls]
     try:
-        return digest(said)
-    except Refusal:  # what JSON has no one form for is refused when it is decided, and then only has to stay the same
-        return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        return digest(calls)
+    except Refusal:  # no canonical JSON: such a call is refused later, and here only needs the same key each time
+        return hashlib.sha256(json.dumps(calls, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Which arguments of a tool LangChain and LangGraph put in themselves: a model neither sees nor writes them."""
+"""Finds the arguments that LangChain and LangGraph inject into a tool. The model neither sees nor writes them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from remit.broker import describe_tool
 
 
 def injected_names(tool: BaseTool) -> frozenset[str]:
-    """The arguments that are marked so in the tool's schema or function; none that a model may write."""
+    """The arguments that the tool's schema or function marks as injected, without those that the model may write."""
     shown = cast("dict[str, Any]", describe_tool(tool)["input"])["properties"]
     marked = {name for name, hint in _hints(tool) if _is_injected(hint)}
     return frozenset(marked - set(shown))
@@ -25,22 +25,18 @@ def _hints(tool: BaseTool) -> Iterator[tuple[str, object]]:
         if callable(holder):
             try:
                 yield from get_type_hints(holder, include_extras=True).items()
-            except (
-                NameError,
-                TypeError,
-                AttributeError,
-            ):  # names that only its author's module knows: nothing is marked
+            except (NameError, TypeError, AttributeError):  # hints that cannot be resolved here mark nothing
                 continue
 
 
 def _is_injected(hint: object) -> bool:
-    """`Annotated[…, InjectedState]` and its like, `ToolRuntime`, and either of them or None."""
+    """True for `Annotated[…, InjectedState]` and similar marks, for `ToolRuntime`, and for a union with one of them."""
     origin = get_origin(hint)
     if origin is Annotated:
         kind, *marks = get_args(hint)
         return any(isinstance(mark, InjectedToolArg) or _is_mark(mark) for mark in marks) or _is_injected(kind)
     if origin in (Union, types.UnionType):
-        return any(_is_injected(one) for one in get_args(hint))
+        return any(_is_injected(member) for member in get_args(hint))
     return ToolRuntime in (hint, origin)
 
 

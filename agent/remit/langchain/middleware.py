@@ -1,17 +1,17 @@
-"""Any LangChain or LangGraph agent under Remit, by one line:
+"""Puts the tool calls of a LangChain or LangGraph agent under the control of Remit's broker:
 
-    create_agent(model, tools, middleware=[Remit("desk")])                                          LangChain
+    create_agent(model, tools, middleware=[RemitMiddleware("desk")])                                LangChain
     ToolNode(tools, wrap_tool_call=remit.wrap_tool_call, awrap_tool_call=remit.awrap_tool_call)     LangGraph alone
-    create_agent(model, Remit("triage", task="…").actions)                                          Remit's own tools
+    create_agent(model, RemitMiddleware("triage", task="…").actions)                                Remit's own tools
 
-The graph and its model are not Remit's; everything that happens is: each call is decided, budgeted, recorded and carried
-out by the same broker as in Remit's own runs, and the graph is told its one result. A tool of the graph is a tool with
-`source = "host"` here: its manifest names the list that it lies in, its pin holds its schema, and nothing confines it.
+The graph and its model are not Remit's, but the same broker as in Remit's own runs decides, budgets, records and carries out
+each call, and returns its one result to the graph. In the workspace, a tool of the graph is a tool with `source = "host"`: its
+manifest names the list that contains it, its pin holds its schema, and nothing confines it.
 
-One run is one LangGraph thread of one agent and user. Without a checkpointer it is one invocation of an agent of LangChain,
-or else the life of the `Remit` object. Its turns come one after the other: agents that work at the same time in one thread are
-agents of their own here too. The record holds the task, every turn that called tools, and all that followed, so
-such a run is replayed like any other; the prompt that the graph really sent to its model is the graph's own and not in it.
+One run is one LangGraph thread of one agent and user. Without a checkpointer, a run is one invocation of a LangChain agent, or
+else the lifetime of the `RemitMiddleware` object. The turns of a run come one after the other, so agents that work in parallel
+in one thread must be separate agents in the workspace too. The record contains the task, every turn that called tools, and its
+results, so such a run can be replayed. It does not contain the prompt that the graph sent to its model.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ from remit.broker import action_of, content_of, describe_tool
 from remit.core import Json, ModelTurn, ProposedCall, Refusal, Result
 from remit.core.events import ApprovalRequested
 from remit.core.parsing import Arguments, CopyOnRead, canonical_json
-from remit.langchain.background_loop import Loop
-from remit.langchain.bridge import Asked, Door, Function, Own
+from remit.langchain.background_loop import BackgroundLoop
+from remit.langchain.bridge import Function, GraphCall, GraphTool, RunRegistry
 from remit.langchain.injected import injected_names
 from remit.langchain.state import (
-    last_words,
+    answers_before,
+    interrupt_value,
+    last_answer,
     messages_of,
     proposed_call_of,
-    question_of,
     read_state,
     same_call,
     thread_of,
     tool_message,
     turn_of,
-    words_before,
 )
 from remit.runtime import RunResult
 
@@ -61,37 +61,41 @@ else:
     try:
         from langchain.agents.middleware import AgentMiddleware, AgentState
         from langchain.agents.middleware.types import PrivateStateAttr
-    except ImportError:  # LangGraph alone: what follows is no middleware then, and wraps the calls of a ToolNode
+    except ImportError:  # LangGraph alone: the class is then no middleware, and wraps the calls of a ToolNode
         AgentMiddleware, AgentState, PrivateStateAttr = object, dict, None
 
 Handler: TypeAlias = "Callable[[ToolCallRequest], Any]"
 AsyncHandler: TypeAlias = "Callable[[ToolCallRequest], Awaitable[Any]]"
 
-CHECKPOINTER: Final = "__pregel_checkpointer"  # where LangGraph keeps it in a node's configuration
-MOST_DIFFERENCES: Final = 3  # that a refusal names
-LATE_S: Final = 0.05  # after the broker has given up waiting, what a graph's loop still does for a call is cancelled
+CHECKPOINTER: Final = "__pregel_checkpointer"  # the key in a node's configuration (a private name of LangGraph)
+MAX_DIFFERENCES: Final = 3  # named in a refusal
+LATE_S: Final = 0.05  # a call in the graph's loop is cancelled this long after the broker's own time limit
 
 
 class MiddlewareState(AgentState):
-    """What an agent of LangChain keeps for us: the run of an invocation that has no thread."""
+    """Remit's part of a LangChain agent's state: the id of an invocation that has no thread."""
 
     remit_invocation: NotRequired[Annotated[str, PrivateStateAttr]]
 
 
 class RemitMiddleware(AgentMiddleware):
-    """The broker for the tool calls of a graph that is not Remit's. `agent` is an agent of the workspace.
+    """The broker for the tool calls of an external graph.
 
-    `task` is the words that the run may trust, by default the first human message of the state. `user` is for whom the agent
-    acts (None: whoever runs this process), `workspace` a folder in it (None: the current one). `wait` is how many seconds a
-    call waits for people before its branch is interrupted or, without a checkpointer, before it is refused.
+    As a middleware it also adds the agent's tools that are not the graph's own. Put it last in the list of middleware, because
+    everything after it stands between the decision and the tool. A tool that interrupts the graph counts as crashed: use a
+    rule that asks for an approval instead.
 
-    As a middleware it also brings the agent's tools that are not the graph's own, and it belongs last in the list: whatever
-    comes after it stands between a decision and the tool. A tool that itself interrupts the graph has crashed, here: let a rule
-    ask for an approval instead.
+    Args:
+        agent: the name of an agent of the workspace.
+        task: the user's request, which the run trusts. Default: the first human message of the state.
+        user: the user that the agent acts for. None: the user of this process's account.
+        workspace: a folder in the workspace. None: the current folder.
+        wait: how many seconds a call waits for approval. Then its branch is interrupted or, without a checkpointer, the call
+            is refused.
 
     Raises:
-        UsageError: there is no such agent, or it has an [answer], which a foreign graph is not held to.
-        WorkspaceError: a file of the workspace is wrong.
+        UsageError: there is no such agent, or it has an [answer], which an external graph cannot check.
+        WorkspaceError: a file of the workspace is not valid.
     """
 
     state_schema = MiddlewareState
@@ -107,159 +111,164 @@ class RemitMiddleware(AgentMiddleware):
     ) -> None:
         super().__init__()
         self._task = task
-        self._loop = Loop()
-        self._door = self._loop.call(Door.open(agent, user, None if workspace is None else Path(workspace), wait))
-        self._key = secrets.token_hex(8)  # the run of this object, where a graph has neither thread nor invocation
-        self._end = weakref.finalize(self, _close, self._loop, self._door)
-        hosted = set(self._door.hosted.values())
+        self._loop = BackgroundLoop()
+        folder = None if workspace is None else Path(workspace)
+        self._runs = self._loop.call(RunRegistry.open(agent, user, folder, wait))
+        self._key = secrets.token_hex(8)  # of the run, if the graph has neither thread nor invocation
+        self._end = weakref.finalize(self, _close, self._loop, self._runs)
+        hosted = set(self._runs.hosted.values())
         self.tools = [tool for tool in self.actions if cast("_Action", tool).action not in hosted]
 
     @property
     def actions(self) -> list[BaseTool]:
-        """Every action of the agent as a tool of LangChain, sandboxed ones too: for any graph, without the middleware.
+        """Every action of the agent as a LangChain tool, also sandboxed ones. They work in any graph, without the middleware.
 
-        A call of one is a turn of its own; they are carried out one after the other.
+        Each call of such a tool is a turn of its own. The calls run one after the other.
         """
         return [
             _Action(name=spec.name, description=spec.description, args_schema=spec.input, remit=self)
-            for spec in self._door.specs
+            for spec in self._runs.specs
         ]
 
-    # ── the graph's side ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── called by the graph ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def wrap_tool_call(self, request: ToolCallRequest, handler: Handler) -> ToolMessage:
-        """Decide one call, carry it out at most once, and give its result: JSON as content, the same as artifact."""
-        asked = self._asked(request)
-        function = partial(_in_thread, contextvars.copy_context(), request, handler)
-        return tool_message(asked, self._carried_out(asked, _own(request, function)))
+        """Decide one call, run it at most once, and return its result: as JSON content, and as the artifact."""
+        call = self._graph_call(request)
+        function = partial(_run_here, contextvars.copy_context(), request, handler)
+        return tool_message(call, self._perform(call, _graph_tool(request, function)))
 
     async def awrap_tool_call(self, request: ToolCallRequest, handler: AsyncHandler) -> ToolMessage:
-        """The same in a graph that runs in an event loop: its tool runs in that loop."""
-        asked = self._asked(request)
+        """Like `wrap_tool_call`, for a graph in an event loop. The tool runs in that loop."""
+        call = self._graph_call(request)
         function = partial(_in_loop, asyncio.get_running_loop(), contextvars.copy_context(), request, handler)
-        return tool_message(asked, await self._acarried_out(asked, _own(request, function)))
+        return tool_message(call, await self._aperform(call, _graph_tool(request, function)))
 
     def call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
-        """A call of one of `actions`, which no middleware has seen."""
-        asked = self._alone(name, arguments, call_id, config)
-        return tool_message(asked, self._carried_out(asked, None))
+        """Carry out a call of one of `actions`, outside any middleware."""
+        call = self._single_call(name, arguments, call_id, config)
+        return tool_message(call, self._perform(call, None))
 
     async def acall(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> ToolMessage:
-        """The same in an event loop."""
-        asked = self._alone(name, arguments, call_id, config)
-        return tool_message(asked, await self._acarried_out(asked, None))
+        """Like `call`, for a graph in an event loop."""
+        call = self._single_call(name, arguments, call_id, config)
+        return tool_message(call, await self._aperform(call, None))
 
-    def _carried_out(self, asked: Asked, own: Own | None) -> Result:
-        while isinstance(came := self._loop.call(self._door.perform(asked, own)), ApprovalRequested):
-            if not asked.pauses:
-                return self._loop.call(self._door.refuse(asked, came))
-            interrupt(question_of(came))  # only waits: what people say is in the journal
-        return came
+    def _perform(self, call: GraphCall, tool: GraphTool | None) -> Result:
+        while isinstance(outcome := self._loop.call(self._runs.perform(call, tool)), ApprovalRequested):
+            if not call.can_pause:
+                return self._loop.call(self._runs.refuse(call, outcome))
+            interrupt(interrupt_value(outcome))  # only waits: the approvals are in the journal
+        return outcome
 
-    async def _acarried_out(self, asked: Asked, own: Own | None) -> Result:
-        while isinstance(came := await self._loop.acall(self._door.perform(asked, own)), ApprovalRequested):
-            if not asked.pauses:
-                return await self._loop.acall(self._door.refuse(asked, came))
-            interrupt(question_of(came))
-        return came
+    async def _aperform(self, call: GraphCall, tool: GraphTool | None) -> Result:
+        while isinstance(outcome := await self._loop.acall(self._runs.perform(call, tool)), ApprovalRequested):
+            if not call.can_pause:
+                return await self._loop.acall(self._runs.refuse(call, outcome))
+            interrupt(interrupt_value(outcome))
+        return outcome
 
     def before_agent(self, state: Any, runtime: Any) -> dict[str, Any] | None:
-        """An invocation without a thread is a run of its own."""
+        """Start a run for an invocation without a thread."""
         return None if thread_of(runtime) else {"remit_invocation": secrets.token_hex(8)}
 
     def after_agent(self, state: Any, runtime: Any) -> None:
-        """An invocation without a thread is over; a thread may go on."""
+        """End the run of an invocation without a thread. The run of a thread stays open."""
         if not thread_of(runtime) and (key := read_state(state, "remit_invocation")):
-            self._loop.call(self._door.finish(key, last_words(messages_of(state))))
+            self._loop.call(self._runs.finish(key, last_answer(messages_of(state))))
 
     async def aafter_agent(self, state: Any, runtime: Any) -> None:
         if not thread_of(runtime) and (key := read_state(state, "remit_invocation")):
-            await self._loop.acall(self._door.finish(key, last_words(messages_of(state))))
+            await self._loop.acall(self._runs.finish(key, last_answer(messages_of(state))))
 
-    def _asked(self, request: Any) -> Asked:
+    def _graph_call(self, request: Any) -> GraphCall:
         runtime = request.runtime
         messages = messages_of(request.state)
         thread = thread_of(runtime)
         call: Mapping[str, Any] = request.tool_call
         turn, index = self._turn(messages, call, {tool.name for tool in runtime.tools})
-        said = next((str(message.text) for message in messages if isinstance(message, HumanMessage)), "")
-        return Asked(
+        first_message = next((str(message.text) for message in messages if isinstance(message, HumanMessage)), "")
+        return GraphCall(
             key=f"thread:{thread}" if thread else read_state(request.state, "remit_invocation") or self._key,
             thread=thread,
-            task=self._task or said,
+            task=self._task or first_message,
             turn=turn,
             index=index,
             name=call["name"],
             id=call["id"] or "",
-            pauses=_pauses(runtime.config),
+            can_pause=_can_pause(runtime.config),
         )
 
-    def _alone(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> Asked:
-        """A call that is a turn of its own: known again where LangGraph runs the same task again, and nowhere else."""
-        set_up = config.get("configurable", {})
-        task = set_up.get("checkpoint_ns") if call_id else None
-        thread = set_up.get("thread_id") if _pauses(config) else None
-        said = f"{task or secrets.token_hex(8)}/{call_id}"
-        ask = (
-            ProposedCall(name=name, arguments=arguments, id=said)
+    def _single_call(self, name: str, arguments: Any, call_id: str | None, config: RunnableConfig) -> GraphCall:
+        """A call that is a turn of its own. It gets the same id again only if LangGraph repeats the same task."""
+        settings = config.get("configurable", {})
+        task = settings.get("checkpoint_ns") if call_id else None
+        thread = settings.get("thread_id") if _can_pause(config) else None
+        unique_id = f"{task or secrets.token_hex(8)}/{call_id}"
+        proposed = (
+            ProposedCall(name=name, arguments=arguments, id=unique_id)
             if isinstance(arguments, str)
-            else proposed_call_of(name, arguments, said)
+            else proposed_call_of(name, arguments, unique_id)
         )
-        return Asked(
+        return GraphCall(
             key=f"thread:{thread}" if thread else self._key,
             thread=thread,
             task=self._task,
-            turn=ModelTurn(text="", proposed_calls=(ask,), finish="tool_calls"),
+            turn=ModelTurn(text="", proposed_calls=(proposed,), finish="tool_calls"),
             index=0,
             name=name,
             id=call_id or "",
-            pauses=_pauses(config),
+            can_pause=_can_pause(config),
             queued=True,
         )
 
     def _turn(self, messages: Sequence[Any], call: Mapping[str, Any], tools: set[str]) -> tuple[ModelTurn, int]:
-        """The model's turn that the call stands in, and which of its calls it is; a call that stands in none, because
-        something rewrote it, is a turn of its own after the last one."""
+        """The turn of the model that contains the call, and the index of the call in it.
+
+        A call that no turn contains, because a middleware rewrote it, is a turn of its own after the last one.
+        """
         last = ""
         for position in reversed(range(len(messages))):
             message = messages[position]
             if isinstance(message, AIMessage):
-                said = message.id or f"@{position}"
-                same = [same_call(one, call) for one in message.tool_calls]
+                message_id = message.id or f"@{position}"
+                same = [same_call(item, call) for item in message.tool_calls]
                 if any(same):
-                    proposed_calls = tuple(self._ask(one, said, tools) for one in message.tool_calls)
-                    return turn_of(message, proposed_calls, words_before(messages[:position])), same.index(True)
-                last = last or said
-        return ModelTurn(text="", proposed_calls=(self._ask(call, f"{last}/rewritten", tools),), finish="tool_calls"), 0
+                    proposed_calls = tuple(self._proposed(item, message_id, tools) for item in message.tool_calls)
+                    return turn_of(message, proposed_calls, answers_before(messages[:position])), same.index(True)
+                last = last or message_id
+        rewritten = self._proposed(call, f"{last}/rewritten", tools)
+        return ModelTurn(text="", proposed_calls=(rewritten,), finish="tool_calls"), 0
 
-    def _ask(self, call: Mapping[str, Any], said: str, tools: set[str]) -> ProposedCall:
-        action = self._door.hosted.get(action_of(call["name"])) if call["name"] in tools else None
+    def _proposed(self, call: Mapping[str, Any], message_id: str, tools: set[str]) -> ProposedCall:
+        action = self._runs.hosted.get(action_of(call["name"])) if call["name"] in tools else None
         name = call["name"] if action is None else action.replace(".", "__", 1)
-        return proposed_call_of(name, call["args"], f"{said}/{call['id']}")
+        return proposed_call_of(name, call["args"], f"{message_id}/{call['id']}")
 
-    # ── the life of a run ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── called by the program ────────────────────────────────────────────────────────────────────────────────────────────
 
     def run_of(self, thread: str | None = None) -> str | None:
-        """The id of the thread's run, or of this object's own; None where nothing was asked yet."""
-        return self._loop.call(self._door.run_of(self._key if thread is None else f"thread:{thread}"))
+        """The id of the run of the thread; without `thread`, of this object's run. None before the first call."""
+        return self._loop.call(self._runs.run_of(self._key if thread is None else f"thread:{thread}"))
 
     def waiting(self, thread: str | None = None) -> list[ApprovalRequested]:
-        """The approvals that the thread's run waits for."""
-        return self._loop.call(self._door.waiting(self._key if thread is None else f"thread:{thread}"))
+        """The open requests for approval of the thread's run."""
+        return self._loop.call(self._runs.waiting(self._key if thread is None else f"thread:{thread}"))
 
-    def settle(self, thread: str | None = None, *, seconds: float) -> bool:
-        """Wait until people have said something of what the thread's run waits for; False where nobody did in that time."""
-        return self._loop.call(self._door.settle(self._key if thread is None else f"thread:{thread}", seconds))
+    def wait_for_approvals(self, thread: str | None = None, *, seconds: float) -> bool:
+        """Wait until an approver has answered a request of the thread's run. False if nobody did within `seconds`."""
+        key = self._key if thread is None else f"thread:{thread}"
+        return self._loop.call(self._runs.wait_for_approvals(key, seconds))
 
     def finish(self, thread: str | None = None, *, answer: str = "") -> RunResult | None:
-        """End the thread's run: nothing more is carried out in it. One that waits for people stays open.
+        """End the thread's run, so that no more calls run in it. A run that waits for approval stays open.
 
-        None where there is no such run here.
+        Returns None if this object has no such run.
         """
-        return self._loop.call(self._door.finish(self._key if thread is None else f"thread:{thread}", answer))
+        return self._loop.call(self._runs.finish(self._key if thread is None else f"thread:{thread}", answer))
 
     def close(self) -> None:
-        """Let go of every run: those without a thread are over, a thread's can be taken up by another process."""
+        """Close all runs. Those without a thread end; the run of a thread can be resumed by another process."""
         self._end()
 
     def __enter__(self) -> RemitMiddleware:
@@ -269,14 +278,14 @@ class RemitMiddleware(AgentMiddleware):
         self.close()
 
 
-def _close(loop: Loop, door: Door) -> None:
-    loop.close(door.close())
+def _close(loop: BackgroundLoop, runs: RunRegistry) -> None:
+    loop.close(runs.close())
 
 
 class _Action(BaseTool):
-    """One action of an agent of Remit, as a tool of LangChain."""
+    """One action of a Remit agent, as a LangChain tool."""
 
-    remit: Any = Field(exclude=True, repr=False)  # never in a tracer's copy of the tool
+    remit: Any = Field(exclude=True, repr=False)  # excluded, so that a tracer does not serialize it
 
     @property
     def action(self) -> str:
@@ -285,7 +294,7 @@ class _Action(BaseTool):
     def _to_args_and_kwargs(
         self, tool_input: str | dict[str, Any], tool_call_id: str | None
     ) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """Nothing is parsed, coerced or dropped before the broker has seen it."""
+        """Pass the input on unchanged: LangChain would parse, coerce or drop arguments before the decision."""
         return (), {"arguments": tool_input, "call_id": tool_call_id}
 
     def _run(self, arguments: Any, call_id: str | None, config: RunnableConfig) -> Any:
@@ -297,12 +306,15 @@ class _Action(BaseTool):
         return message if call_id else message.content
 
 
-# ── between the two ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── between the broker and the graph ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class _Reviewed:
-    """A tool of the graph for one attempt. It runs once, and it is given the decided arguments, not those that arrive here:
-    these are only compared, so that a change is refused. What came of it is its own word, whatever else answers."""
+class _ReviewedTool:
+    """A tool of the graph, for one attempt.
+
+    The tool runs at most once, and gets the decided arguments. The arguments that arrive here are only compared with them, so
+    that a change is refused. The result is what the tool itself returned, whatever the middleware around it returns.
+    """
 
     def __init__(self, tool: BaseTool, decided: Arguments, call_id: str | None) -> None:
         self._tool = tool
@@ -312,24 +324,24 @@ class _Reviewed:
         self._ran = False
         self._refused: Refusal | None = None
         self._raised: Exception | None = None
-        self._came: Any = None
+        self._returned: Any = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tool, name)
 
     def invoke(self, call: Any, config: Any = None, **options: Any) -> Any:
-        with self._watched(call) as decided:
-            self._came = self._tool.invoke(decided, config, **options)
-        return self._came
+        with self._attempt(call) as decided:
+            self._returned = self._tool.invoke(decided, config, **options)
+        return self._returned
 
     async def ainvoke(self, call: Any, config: Any = None, **options: Any) -> Any:
-        with self._watched(call) as decided:
-            self._came = await self._tool.ainvoke(decided, config, **options)
-        return self._came
+        with self._attempt(call) as decided:
+            self._returned = await self._tool.ainvoke(decided, config, **options)
+        return self._returned
 
     @contextmanager
-    def _watched(self, call: Any) -> Generator[Any]:
-        decided = self._taken(call["args"])
+    def _attempt(self, call: Any) -> Generator[Any]:
+        decided = self._decided_call(call["args"])
         self._ran = True
         try:
             yield decided
@@ -337,8 +349,8 @@ class _Reviewed:
             self._raised = failure
             raise
 
-    def _taken(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """The call that the tool gets: the decided arguments, and of `given` only what LangChain puts in."""
+    def _decided_call(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The call that the tool gets: the decided arguments, and from `given` only what LangChain injects."""
         self._check(given)
         injected = {name: given[name] for name in self._injected if name in given}
         args = CopyOnRead(self._decided, injected)
@@ -347,54 +359,60 @@ class _Reviewed:
     def _check(self, given: Mapping[str, Any]) -> None:
         differences = self._decided.differences(given, ignored=self._injected)
         if self._ran or differences:
-            why = "; ".join(differences[:MOST_DIFFERENCES]) or "it was made again"
-            self._refused = Refusal("invalid_output", f"something between decision and tool changed the call: {why}")
+            change = "; ".join(differences[:MAX_DIFFERENCES]) or "it was made a second time"
+            message = f"a middleware between the decision and the tool changed the call: {change}"
+            self._refused = Refusal("invalid_output", message)
             raise self._refused
 
     def result(self, failure: Exception | None = None) -> Json:
-        """What the tool gave, or raises what it raised; `failure` is how everything around it ended.
+        """What the tool returned. Raises what the tool raised, or Refusal if it did not run.
 
-        Raises Refusal where it did not run.
+        `failure` is the exception of the handler around the tool.
         """
         if self._raised is not None:
             raise self._raised
         if self._refused is not None and not self._ran:
             raise self._refused
         if not self._ran:
-            said = "something between decision and tool changed the call, or answered in the tool's place"
-            raise Refusal("invalid_output", said) from failure
-        return content_of(self._came)
+            message = (
+                "a middleware between the decision and the tool changed the call, or answered in place of the tool"
+            )
+            raise Refusal("invalid_output", message) from failure
+        return content_of(self._returned)
 
 
-def _in_thread(
+def _run_here(
     context: contextvars.Context, request: ToolCallRequest, handler: Handler, wall: float, **arguments: Json
 ) -> Json:
-    """Let the graph run its tool, here and now; whoever waits for it gives up after `wall` seconds."""
-    return context.copy().run(_through, request, handler, arguments)
+    """Run the graph's tool in this thread. The broker stops waiting for it after `wall` seconds."""
+    return context.copy().run(_run_handler, request, handler, arguments)
 
 
-def _through(request: ToolCallRequest, handler: Handler, arguments: dict[str, Json]) -> Json:
-    tool, asked = _reviewed(request, arguments)
+def _run_handler(request: ToolCallRequest, handler: Handler, arguments: dict[str, Json]) -> Json:
+    tool, reviewed = _reviewed(request, arguments)
     try:
-        handler(asked)
-    except Exception as failure:  # noqa: BLE001 - the graph's own: what counts is what the tool said
+        handler(reviewed)
+    except Exception as failure:  # noqa: BLE001 - an error of the graph: only the result of the tool counts
         return tool.result(failure)
     return tool.result()
 
 
-async def _athrough(request: ToolCallRequest, handler: AsyncHandler, arguments: dict[str, Json]) -> Json:
-    tool, asked = _reviewed(request, arguments)
+async def _arun_handler(request: ToolCallRequest, handler: AsyncHandler, arguments: dict[str, Json]) -> Json:
+    tool, reviewed = _reviewed(request, arguments)
     try:
-        await handler(asked)
+        await handler(reviewed)
     except Exception as failure:  # noqa: BLE001 - as above
         return tool.result(failure)
     return tool.result()
 
 
-def _reviewed(request: ToolCallRequest, arguments: dict[str, Json]) -> tuple[_Reviewed, ToolCallRequest]:
-    """INVARIANT: `arguments`, which the graph is handed, is neither what it is compared with nor what the tool gets."""
-    assert request.tool is not None  # a call without a tool never gets here: `_own`
-    tool = _Reviewed(request.tool, Arguments.of(arguments), request.tool_call["id"])
+def _reviewed(request: ToolCallRequest, arguments: dict[str, Json]) -> tuple[_ReviewedTool, ToolCallRequest]:
+    """The tool for one attempt, and the request for the graph's handler.
+
+    INVARIANT: the handler gets `arguments`, the tool gets a copy, so that the handler cannot change the tool's arguments.
+    """
+    assert request.tool is not None  # `_graph_tool` refuses a call without a tool
+    tool = _ReviewedTool(request.tool, Arguments.of(arguments), request.tool_call["id"])
     call: Any = {**request.tool_call, "args": arguments}
     return tool, request.override(tool_call=call, tool=cast("BaseTool", tool))
 
@@ -407,8 +425,8 @@ def _in_loop(
     wall: float,
     **arguments: Json,
 ) -> Json:
-    """Let the graph run its tool in the graph's own loop; what has not ended in time is cancelled there."""
-    work = _athrough(request, handler, arguments)
+    """Run the graph's tool in the graph's own event loop, and cancel it there if it does not end in time."""
+    work = _arun_handler(request, handler, arguments)
     future = context.copy().run(asyncio.run_coroutine_threadsafe, work, loop)
     try:
         return future.result(wall + LATE_S)
@@ -416,17 +434,17 @@ def _in_loop(
         future.cancel()
 
 
-def _own(request: ToolCallRequest, function: Function) -> Own | None:
-    """What the graph itself would run for the call; None for an action of Remit, which lies in no graph."""
+def _graph_tool(request: ToolCallRequest, function: Function) -> GraphTool | None:
+    """The graph's own tool for the call; None for an action of Remit. An unknown tool gets a schema that no pin has."""
     if request.tool is None:
-        return Own(schema="", function=function)
+        return GraphTool(schema="", function=function)
     if isinstance(request.tool, _Action):
         return None
     described = describe_tool(request.tool)
-    seen = {"description": described["description"], "input": described["input"]}
-    return Own(schema=canonical_json(seen).decode(), function=function)
+    schema = {"description": described["description"], "input": described["input"]}
+    return GraphTool(schema=canonical_json(schema).decode(), function=function)
 
 
-def _pauses(config: RunnableConfig) -> bool:
-    """Whether the graph can be interrupted and taken up again."""
+def _can_pause(config: RunnableConfig) -> bool:
+    """True if the graph has a checkpointer, so that it can be interrupted and resumed."""
     return config.get("configurable", {}).get(CHECKPOINTER) is not None

@@ -1,4 +1,4 @@
-"""What a graph's state and messages say, in Remit's words, and results as messages of the graph."""
+"""Converts the state and messages of a graph into Remit's types, and results into messages of the graph."""
 
 from __future__ import annotations
 
@@ -11,86 +11,88 @@ from langchain_core.messages import AIMessage, ToolMessage
 from remit.core import Json, ModelTurn, ProposedCall, Refusal, Result
 from remit.core.events import ApprovalRequested, Usage
 from remit.core.parsing import Arguments, canonical_json
-from remit.langchain.bridge import Asked
+from remit.langchain.bridge import GraphCall
 from remit.runtime.models import finish_of
 
 
-def tool_message(asked: Asked, result: Result) -> ToolMessage:
-    told = result.model_dump(mode="json")
+def tool_message(call: GraphCall, result: Result) -> ToolMessage:
+    """The result as the graph's message: canonical JSON as its content, the same value as its artifact."""
+    artifact = result.model_dump(mode="json")
     status = "success" if result.ok else "error"
-    text = canonical_json(told).decode()
-    return ToolMessage(content=text, name=asked.name, tool_call_id=asked.id, status=status, artifact=told)
+    text = canonical_json(artifact).decode()
+    return ToolMessage(content=text, name=call.name, tool_call_id=call.id, status=status, artifact=artifact)
 
 
-def proposed_call_of(name: str, arguments: Mapping[str, Any], said: str) -> ProposedCall:
-    """The call as it is recorded, with arguments that nothing of the graph shares.
+def proposed_call_of(name: str, arguments: Mapping[str, Any], id_: str) -> ProposedCall:
+    """The call as it is recorded, with a copy of the arguments that no part of the graph shares.
 
-    What JSON cannot say, as a number that is none, is shown as it would be written, and refused.
+    Arguments that JSON cannot represent, such as NaN, are recorded as text, and the broker refuses them.
     """
     try:
-        return ProposedCall(name=name, arguments=None, parsed=Arguments.of(arguments).copy(), id=said)
+        return ProposedCall(name=name, arguments=None, parsed=Arguments.of(arguments).copy(), id=id_)
     except Refusal:
-        return ProposedCall(name=name, arguments=_shown(arguments), id=said)
+        return ProposedCall(name=name, arguments=_as_text(arguments), id=id_)
 
 
-def _shown(arguments: Mapping[str, Any]) -> str:
+def _as_text(arguments: Mapping[str, Any]) -> str:
     try:
         return json.dumps(dict(arguments), default=str)
-    except (
-        TypeError,
-        ValueError,
-        RecursionError,
-    ):  # keys that are no texts, a value inside itself, thousands of levels
+    except (TypeError, ValueError, RecursionError):  # keys that are not text, a cycle, or nesting that is too deep
         return ""
 
 
-def question_of(requested: ApprovalRequested) -> dict[str, Json]:
-    """What an interrupted branch tells of why it waits; to answer it is to approve, in any terminal, and then to resume."""
+def interrupt_value(requested: ApprovalRequested) -> dict[str, Json]:
+    """The value of the interrupt of a branch that waits for approval. To continue: approve the call, then resume the graph."""
     place = {"step": requested.step, "index": requested.index}
-    kept = requested.model_dump(mode="json", include={"summary", "missing", "expires_at"})
-    return {"approval": {**place, **kept}}
+    fields = requested.model_dump(mode="json", include={"summary", "missing", "expires_at"})
+    return {"approval": {**place, **fields}}
 
 
-def same_call(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    return (one["id"], one["name"], one["args"]) == (other["id"], other["name"], other["args"])
+def same_call(first: Mapping[str, Any], second: Mapping[str, Any]) -> bool:
+    """True if both have the same id, name and arguments."""
+    return (first["id"], first["name"], first["args"]) == (second["id"], second["name"], second["args"])
 
 
-def turn_of(message: AIMessage, proposed_calls: tuple[ProposedCall, ...], words: str) -> ModelTurn:
+def turn_of(message: AIMessage, proposed_calls: tuple[ProposedCall, ...], earlier_text: str) -> ModelTurn:
+    """The message as one turn of the model. `earlier_text` is put before its text."""
     usage = message.usage_metadata
-    said = cast("Mapping[str, Any]", message.response_metadata)
-    text = "\n\n".join(filter(None, [words, str(message.text)]))
+    metadata = cast("Mapping[str, Any]", message.response_metadata)
+    text = "\n\n".join(filter(None, [earlier_text, str(message.text)]))
     return ModelTurn(
         text=text.encode("utf-8", "replace").decode(),
         proposed_calls=proposed_calls,
-        finish=finish_of(said) or "tool_calls",
+        finish=finish_of(metadata) or "tool_calls",
         usage=Usage(input_tokens=usage["input_tokens"], output_tokens=usage["output_tokens"]) if usage else Usage(),
-        response_model=str(said.get("model_name") or said.get("model") or ""),
+        response_model=str(metadata.get("model_name") or metadata.get("model") or ""),
     )
 
 
-def words_before(messages: Sequence[Any]) -> str:
-    """What the model answered since it last called a tool: the answers of earlier invocations of a thread."""
-    words: list[str] = []
+def answers_before(messages: Sequence[Any]) -> str:
+    """The texts of the model since its last tool call: the answers of earlier invocations of the thread."""
+    answers: list[str] = []
     for message in reversed(messages):
         if isinstance(message, AIMessage):
             if message.tool_calls:
                 break
-            words.append(str(message.text))
-    return "\n\n".join(reversed(words))
+            answers.append(str(message.text))
+    return "\n\n".join(reversed(answers))
 
 
-def last_words(messages: Sequence[Any]) -> str:
+def last_answer(messages: Sequence[Any]) -> str:
+    """The text of the model's last message."""
     return next((str(message.text) for message in reversed(messages) if isinstance(message, AIMessage)), "")
 
 
 def read_state(state: Any, name: str) -> Any:
+    """The field of a graph's state, which is a mapping or an object; None if it is missing."""
     return cast("dict[str, Any]", state).get(name) if isinstance(state, dict) else getattr(state, name, None)
 
 
 def messages_of(state: Any) -> Sequence[Any]:
+    """The messages of a graph's state, which may itself be the list of messages."""
     return cast("Sequence[Any]", state if isinstance(state, list) else read_state(state, "messages") or ())
 
 
 def thread_of(runtime: Any) -> str | None:
-    """LangGraph's thread; None where nothing of the graph outlives its invocation."""
+    """The thread id of LangGraph; None without a checkpointer, where no state outlives the invocation."""
     return getattr(runtime.execution_info, "thread_id", None)

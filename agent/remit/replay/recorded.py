@@ -406,7 +406,7 @@ def recorded_agent(
         model=RecordedModel(log, started),
         record=record,
         tools=tool_specs(workspace, agent),
-        stopped=lambda: None,
+        hold_reason=lambda: None,
     )
 
 

@@ -24,7 +24,7 @@ from remit.replay.divergence import (
     tampering_divergence,
 )
 from remit.replay.recorded import RecordEnds, WhatIf, recorded_agent, recorded_approvals
-from remit.runtime import AgentGraph, drive, forgotten
+from remit.runtime import AgentGraph, drive, memory_checkpoints
 from remit.workspace import Bundle, tool_specs
 
 NO_CHANGE: Final = WhatIf()
@@ -97,7 +97,7 @@ async def replay(
     try:
         record.append(started)
         _finish_unstarted(log, record)
-        await drive(agent, forgotten(), recorded_approvals(log, record, agent.broker), durability="exit")
+        await drive(agent, memory_checkpoints(), recorded_approvals(log, record, agent.broker), durability="exit")
         log.check_unreached()
     except Diverged:
         pass

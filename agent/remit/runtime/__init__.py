@@ -1,12 +1,15 @@
-"""Runs on this machine: started, resumed, driven by LangGraph.
+"""Starts, resumes and drives runs on this machine, with LangGraph.
 
-runner          start and resume
-assembly        the parts of a run, made from the workspace and this machine
-lifecycle       one run, driven to its end
-graph           the LangGraph graph: model, decide, perform
-live            clock, rules, holds and limits of now
-approvals_wait  waiting for people
-models/         the models that think
+runner          start a run and resume it
+assembly        build the parts of a run from the workspace and this machine
+lifecycle       drive one run to its end, or to where it waits
+graph           the LangGraph graph: think, decide, act
+directory       the calls that Remit makes before the model's first turn
+live            the live ports: clock, rules, holds, circuit breakers, shared limits
+approvals_wait  wait for approvals
+one_call        `remit call`, and its dry run
+retention       delete old runs
+models/         the models: scripts and LangChain chat models
 """
 
 from remit._face import face

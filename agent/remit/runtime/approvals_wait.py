@@ -1,4 +1,4 @@
-"""Waits for approvals; a scripted model may give them in demonstrations."""
+"""Waits for approvals. In a demonstration, a scripted model may give them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from remit.journal import Record
 from remit.runtime.live import LivePorts
 from remit.runtime.models.scripted import ScriptModel
 
-POLL_S: Final = 0.25  # how often a waiting run looks for what people said
+POLL_S: Final = 0.25  # how often a waiting run reads the journal for answers
 
 
 class ApprovalWaiter:
-    """Waits until people answer the requests of a run, or until a script answers for them in a demonstration."""
+    """Waits until approvers answer the requests of a run, or until a script answers for them in a demonstration.
+
+    `wait` is in seconds, counted from now.
+    """
 
     def __init__(self, ports: LivePorts, record: Record, broker: Broker, model: Model, wait: float) -> None:
         self._ports = ports
@@ -28,30 +31,34 @@ class ApprovalWaiter:
         self._until = time.monotonic() + wait
 
     def waiting(self) -> list[ApprovalRequested]:
-        """The requests that nobody has settled."""
+        """The open requests of the run."""
         return waiting_approvals(self._record)
 
-    async def settle(self) -> bool:
-        """True once something may have changed for a waiting call; False when it is time to give up for now."""
-        given = [self._from_script(requested) for requested in self.waiting()]  # all of them, not only the first
-        if any(given):
+    async def wait_for_change(self) -> bool:
+        """True as soon as something may have changed for a waiting call; False when the time to wait is over."""
+        granted = [
+            self._grant_from_script(requested) for requested in self.waiting()
+        ]  # a list: grant all, not only one
+        if any(granted):
             return True
         before = self._record.state
         while time.monotonic() < self._until:
             await asyncio.sleep(POLL_S)
             self._record.refresh()
             expired = any(approval_expired(requested, time.time_ns()) for requested in self.waiting())
-            if self._record.state != before or expired or self._under_other_rules():
+            if self._record.state != before or expired or self._rules_changed():
                 return True
         return False
 
-    def _under_other_rules(self) -> bool:
-        """Whether some waiting call was decided by rules that are not in force any more: it is decided again."""
+    def _rules_changed(self) -> bool:
+        """True if the rules that decided a waiting call are no longer in force: the call is then decided again."""
         now = self._ports.policy(-1, -1).digest
         decided = (self._broker.latest_decision(item.step or 0, item.index or 0) for item in self.waiting())
-        return any(one.decision.policy_digest != now for one in decided if one is not None and one.decision is not None)
+        return any(
+            call.decision.policy_digest != now for call in decided if call is not None and call.decision is not None
+        )
 
-    def _from_script(self, requested: ApprovalRequested) -> bool:
+    def _grant_from_script(self, requested: ApprovalRequested) -> bool:
         assert requested.step is not None
         assert requested.index is not None
         decided = self._broker.latest_decision(requested.step, requested.index)
@@ -71,5 +78,5 @@ class ApprovalWaiter:
                 )
                 granted = True
             except Refusal:
-                continue  # a script has no more right than the person it names
+                continue  # the script names a person who may not approve this call
         return granted

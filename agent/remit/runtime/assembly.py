@@ -1,4 +1,4 @@
-"""The parts of a live run, each made from the workspace and this machine: agent, folder, sandbox, secrets, record."""
+"""Builds the parts of a live run from the workspace and this machine: agent, folder, sandbox, secrets, record."""
 
 from __future__ import annotations
 
@@ -24,37 +24,40 @@ from remit.workspace import Agent, Workspace, WorkspaceSession
 
 
 def new_run_id() -> str:
-    """A run id is a W3C trace id: 16 random bytes, not all zero."""
+    """A new run id, which is a W3C trace id: 16 random bytes, as 32 hex digits."""
     return secrets.token_hex(16)
 
 
 def open_model_of(session: WorkspaceSession, name: str, spec: str | None = None) -> Model:
-    """The agent's own model, or the one that `spec` names in its place."""
+    """The model that `spec` names; without `spec`, the agent's own model."""
     agent = agent_of(session, name)
     spec = spec or agent.model
     return open_model(spec, folder=session.root / "agent" / agent.name, base_url=agent.base_url)
 
 
 def sanitizer_of(session: WorkspaceSession, run: str, values: Iterable[str]) -> Sanitizer:
-    """`values` are the secrets of the agent's tools; what the environment holds under a secret's name is one too."""
+    """The sanitizer of a run. `values` are the secrets of the agent's tools.
+
+    The value of an environment variable counts as a secret too, if remit.toml lists its name or the name looks like one.
+    """
     content, named = session.workspace.content, session.workspace.settings.redact_env
     secrets = [value for name, value in os.environ.items() if name in named or is_secret_name(name)]
     return Sanitizer(Redactor(run, [*values, *secrets], off=content.off), content)
 
 
 def secret_names(session: WorkspaceSession, agent: Agent) -> tuple[str, ...]:
-    """The secrets of the agent's tools."""
+    """The names of the secrets that the agent's tools use."""
     tools = {tool.manifest.name: tool for tool, _ in map(session.workspace.action, agent.actions)}
     return tuple(dict.fromkeys(name for tool in tools.values() for name in tool.manifest.secrets))
 
 
 def secrets_of(session: WorkspaceSession, agent: Agent) -> dict[str, str]:
-    """Their values. Raises UsageError where one is missing: nothing starts."""
+    """The secrets of the agent's tools, by name. Raises UsageError for one that is missing, so that no run starts."""
     return Secrets(session.root).values(secret_names(session, agent))
 
 
 def agent_of(session: WorkspaceSession, name: str) -> Agent:
-    """The agent of that name. Raises UsageError where there is none."""
+    """The agent with this name. Raises UsageError if there is none."""
     if name not in session.workspace.agents:
         known = ", ".join(sorted(session.workspace.agents)) or "none"
         raise UsageError(f"there is no agent {name!r} here; agents: {known}")
@@ -62,21 +65,22 @@ def agent_of(session: WorkspaceSession, name: str) -> Agent:
 
 
 def working_folder(session: WorkspaceSession, agent: Agent, run: str) -> Path:
-    """The run's working folder, made from its seed where it is not there yet."""
+    """The working folder of the run. Created from the agent's seed if it does not exist."""
     folder = session.root / agent.folder.replace("{run}", run)
     if not folder.exists():
         if agent.seed is not None:
-            making = folder.with_name(f".{folder.name}.new")  # a copy that is cut short is never taken for the folder
-            shutil.rmtree(making, ignore_errors=True)
-            shutil.copytree(session.root / agent.seed, making, symlinks=True)
-            making.rename(folder)
+            # Copied under another name and renamed, so that an interrupted copy is never used as the folder.
+            partial = folder.with_name(f".{folder.name}.new")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(session.root / agent.seed, partial, symlinks=True)
+            partial.rename(folder)
         else:
             folder.mkdir(parents=True)
     return folder
 
 
 async def install_packages(workspace: Workspace, agent: Agent, progress: Callable[[str], None] | None) -> None:
-    """Have the packages of the agent's tools there, so that no call waits for them; of reviewed tools only."""
+    """Install the packages of the agent's pinned tools before the run, so that no call waits for them."""
     for name in dict.fromkeys(action.partition(".")[0] for action in agent.actions):
         tool = workspace.tools[name]
         if tool.pinned and tool.manifest.source == "python":
@@ -84,7 +88,10 @@ async def install_packages(workspace: Workspace, agent: Agent, progress: Callabl
 
 
 def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:
-    """What the agent's tools will run in; a sandbox is tried only where one of them needs it."""
+    """The confinement of the agent's tools, and the error if there is none.
+
+    The sandbox is probed only if a tool needs it; an agent with host tools only has the confinement "none".
+    """
     if all(workspace.action(name)[0].manifest.source == "host" for name in agent.actions):
         return "none", None
     try:
@@ -95,21 +102,21 @@ def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tupl
 
 @dataclass(frozen=True, kw_only=True)
 class Recording:
-    """The record of a run, and what listens to it: its trace file and, where the environment names one, a collector."""
+    """The record of a run and its listeners: the trace file and, if the environment names one, an OpenTelemetry collector."""
 
     record: Record
     trace: TraceFile
     export: Export | None
 
     def close(self) -> None:
-        """Write what is still waiting to be written."""
+        """Write everything that is still buffered."""
         self.trace.close()
         if self.export is not None:
             self.export.close()
 
 
-def open_recording(session: WorkspaceSession, run: str, tell: Callable[[Recorded], None] | None) -> Recording:
-    """The record of the run, with what a killed process did not write to the trace file written first."""
+def open_recording(session: WorkspaceSession, run: str, on_event: Callable[[Recorded], None] | None) -> Recording:
+    """Open the record of a run. First completes its trace file, if a killed process left it short of the journal."""
     trace = TraceFile(session.traces, run, session.journal)
     earlier = session.journal.chain(run).links
     if earlier:
@@ -123,19 +130,19 @@ def open_recording(session: WorkspaceSession, run: str, tell: Callable[[Recorded
     if export is not None:
         export.recall(earlier)
     listeners = tuple(
-        listener for listener in (trace.see, export.see if export else None, tell) if listener is not None
+        listener for listener in (trace.see, export.see if export else None, on_event) if listener is not None
     )
     record = Record(session.journal, run, listeners=listeners, content=session.workspace.settings.content)
     return Recording(record=record, trace=trace, export=export)
 
 
 def check_same_files(before: Mapping[str, bytes], now: Mapping[str, bytes]) -> None:
-    """Raise UsageError where a file that the run began with has changed; rules may change while a run goes on."""
+    """Raise UsageError if a file has changed since the run started. Files below policies/ may change."""
     changed = sorted(
         path for path in {*before, *now} if not path.startswith("policies/") and before.get(path) != now.get(path)
     )
     if changed:
         raise UsageError(
-            f"a run goes on only under the files it began with; changed since: {', '.join(changed)}; "
-            "put them back, or start a new run"
+            f"the run cannot be resumed: these files have changed since it started: {', '.join(changed)}; "
+            "restore them, or start a new run"
         )

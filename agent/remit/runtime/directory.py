@@ -1,7 +1,8 @@
-"""The directory of a run: what Remit looks up by itself before the model reads anything.
+"""The directory of a run: what Remit looks up before the model's first turn.
 
-An agent's `directory` lists calls that only look: contacts, channels, payees. They go the way of every call, decided,
-confined and recorded, in turns of Remit's own that the model never sees; what their manifests say they list is then known.
+An agent's `[[directory]]` lists read-only calls, such as contacts, channels or payees. They are decided, confined and recorded
+like every call, in internal turns that the model does not see. The resources that their manifests list in `adds_to_directory`
+are then in the directory.
 """
 
 from __future__ import annotations
@@ -15,21 +16,24 @@ from remit.guardrails import kind_of
 from remit.journal import RunState
 from remit.workspace import LookUp
 
-MOST: Final = 100  # calls of one turn; what comes after is not known
+MAX_CALLS: Final = 100  # in one turn; further look-ups are dropped
 
 
-def look_ups(directory: Iterable[LookUp], step: int, facts: RunState) -> tuple[ProposedCall, ...]:
-    """What is looked up in that step: first what needs nothing, then what needs the names that were found; then nothing."""
-    made: list[ProposedCall] = []
-    for one in directory:
-        if step == 0 and not one.of:
-            made.append(_ask(one, ""))
-        elif step == 1 and one.of:
-            found = sorted(resource for resource in facts.directory if kind_of(resource) == one.of)
-            made.extend(_ask(one, resource.partition(":")[2]) for resource in found)
-    return tuple(made[:MOST])
+def directory_calls(directory: Iterable[LookUp], step: int, state: RunState) -> tuple[ProposedCall, ...]:
+    """The look-ups of one step: in step 0 those without `of`, in step 1 one call for each name found; later none."""
+    calls: list[ProposedCall] = []
+    for look_up in directory:
+        if step == 0 and not look_up.of:
+            calls.append(_proposed(look_up, ""))
+        elif step == 1 and look_up.of:
+            resources = sorted(resource for resource in state.directory if kind_of(resource) == look_up.of)
+            calls.extend(_proposed(look_up, resource.partition(":")[2]) for resource in resources)
+    return tuple(calls[:MAX_CALLS])
 
 
-def _ask(one: LookUp, name: str) -> ProposedCall:
-    arguments = {key: name if value == f"{{{one.of}}}" and one.of else value for key, value in one.arguments.items()}
-    return ProposedCall(name=one.action.replace(".", "__", 1), arguments=canonical_json(arguments).decode())
+def _proposed(look_up: LookUp, name: str) -> ProposedCall:
+    placeholder = f"{{{look_up.of}}}"
+    arguments = {
+        key: name if look_up.of and value == placeholder else value for key, value in look_up.arguments.items()
+    }
+    return ProposedCall(name=look_up.action.replace(".", "__", 1), arguments=canonical_json(arguments).decode())

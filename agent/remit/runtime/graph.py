@@ -1,7 +1,7 @@
-"""The agent as a LangGraph: think → decide → act×n, and round again.
+"""The agent as a LangGraph loop: think → decide → act × n → think.
 
-The state holds keys, never bodies: whatever a node needs it reads from the run's record, so a checkpoint stays small and
-a node that runs a second time finds what it did the first time.
+The graph's state holds numbers only. Each node reads everything else from the record of the run, so a checkpoint stays small,
+and a node that runs a second time finds the results of the first time.
 """
 
 from __future__ import annotations
@@ -35,20 +35,22 @@ from remit.core.events import (
     RunFinished,
 )
 from remit.journal import Record
-from remit.runtime.directory import look_ups
+from remit.runtime.directory import directory_calls
 
-POLL_S: Final = 0.25  # how often a thinking model is looked at
-NODES_A_STEP: Final = 3  # think, decide, act: what LangGraph counts against its recursion limit
+POLL_S: Final = 0.25  # how often the time limit and the holds are checked while the model works
+NODES_PER_STEP: Final = 3  # think, decide, act: LangGraph counts each against its recursion limit
 
 
 class GraphState(TypedDict, total=False):
-    """`step` is the one thought last; `index` is set in the branch of one call."""
+    """`step` is the number of the latest turn. `index` is set only in the branch of one call."""
 
     step: int
     index: int
 
 
-Settle: TypeAlias = Callable[[], Awaitable[bool]]  # True: something that the run waits for may have come
+WaitForChange: TypeAlias = Callable[
+    [], Awaitable[bool]
+]  # True: something may have changed for a waiting call; False: stop waiting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,70 +61,78 @@ class AgentGraph:
     model: Model
     record: Record
     tools: Sequence[ToolSpec]
-    stopped: Callable[[], str | None]  # why an operator holds this run or agent, or None
+    hold_reason: Callable[[], str | None]  # why an operator holds this run or agent, or None
 
     async def think(self, state: GraphState) -> GraphState:
-        """Ask the model for one turn; a turn without calls is the answer."""
-        while (reason := self.stopped()) is not None:
+        """Take one turn of the model, or wait while an operator holds the run."""
+        while (reason := self.hold_reason()) is not None:
             interrupt({"held": reason})
         return await self.turn(state)
 
     async def turn(self, state: GraphState) -> GraphState:
-        """Take one turn, whoever holds the run; a graph that is not Remit's has its own way to wait."""
+        """Take one turn of the model, without regard to holds. A turn without calls is the answer.
+
+        An external graph calls this one, because it checks the holds itself.
+        """
         step = state.get("step", -1) + 1
         if self.record.state.finished:
             return {"step": step}
-        answered = self.record.get(f"model.responded/{step}/-/-") or self.look_up(step)
-        if not isinstance(answered, ModelResponded):
+        response = self.record.get(f"model.responded/{step}/-/-") or self.look_up(step)
+        if not isinstance(response, ModelResponded):
             if not self._may_think(step):
                 return {"step": step}
-            turn = await self._ask(step)
+            turn = await self._ask_model(step)
             if turn is None:
                 return {"step": step}
-            answered = turn
-        if not answered.proposed_calls:
-            self._finish(step, answered)
+            response = turn
+        if not response.proposed_calls:
+            self._finish(step, response)
         return {"step": step}
 
     def look_up(self, step: int) -> ModelResponded | None:
-        """The first steps are Remit's own, where the agent has a directory to fill; the model sees nothing of them."""
+        """The internal turn that fills the agent's directory; None if the directory is complete or the agent has none.
+
+        Internal turns come first, and the model does not see them.
+        """
         if self.record.state.internal != step - 1 or not (
-            proposed_calls := look_ups(self.broker.agent.directory, step, self.record.state)
+            proposed_calls := directory_calls(self.broker.agent.directory, step, self.record.state)
         ):
             return None
-        answered = ModelResponded(step=step, text="", proposed_calls=proposed_calls, finish="tool_calls", internal=True)
-        self.record.append(answered)
-        return answered
+        response = ModelResponded(step=step, text="", proposed_calls=proposed_calls, finish="tool_calls", internal=True)
+        self.record.append(response)
+        return response
 
-    def _finish(self, step: int, answered: ModelResponded) -> None:
-        """End the run with its answer; or ask again for one that holds, and in the end tell people instead."""
-        if answered.finish not in COMPLETE_FINISHES:
-            message = f"the answer is not whole: the model stopped by {answered.finish!r}"
-            self.record.append(RunFinished(outcome="failed", answer=answered.text, message=message))
+    def _finish(self, step: int, response: ModelResponded) -> None:
+        """End the run with its answer. An answer that fails its checks is asked for again, and at last escalated."""
+        if response.finish not in COMPLETE_FINISHES:
+            message = f"the answer is incomplete: the model stopped with {response.finish!r}"
+            self.record.append(RunFinished(outcome="failed", answer=response.text, message=message))
             return
         if self.record.get(f"answer.rejected/{step}/-/-") is not None:
             return
-        wanted = self.broker.agent.answer
-        problems = () if wanted is None else wanted.problems(answered.text, self._results())
-        if wanted is None or not problems:
-            self.record.append(RunFinished(outcome="completed", answer=answered.text))
-        elif self.record.state.answers_rejected < wanted.tries:
+        requirements = self.broker.agent.answer
+        problems = () if requirements is None else requirements.problems(response.text, self._results())
+        if requirements is None or not problems:
+            self.record.append(RunFinished(outcome="completed", answer=response.text))
+        elif self.record.state.answers_rejected < requirements.tries:
             self.record.append(AnswerRejected(step=step, problems=problems))
-        else:  # INVARIANT: words that do not hold are in the trace, and nobody is given them as an answer
-            message = self.broker.sanitizer.text(f"no answer held, people must look: {'; '.join(problems)}")
+        else:  # INVARIANT: a rejected answer is in the trace only; it is never returned as the answer of the run
+            problem = f"no answer met its requirements; a person must check the run: {'; '.join(problems)}"
+            message = self.broker.sanitizer.text(problem)
             self.record.append(RunFinished(outcome="escalated", code="invalid_output", message=message))
 
     def _results(self) -> frozenset[str]:
-        """The places of the calls that succeeded."""
-        answered = (event for event in self.record.every() if isinstance(event, CallAnswered))
-        return frozenset(f"{event.step}.{event.index}" for event in answered if event.result.ok)
+        """The calls that succeeded, each as STEP.INDEX."""
+        results = (event for event in self.record.every() if isinstance(event, CallAnswered))
+        return frozenset(f"{event.step}.{event.index}" for event in results if event.result.ok)
 
     def _may_think(self, step: int) -> bool:
-        agent, ports, facts = self.broker.agent, self.broker.ports, self.record.state
+        """True if budgets and limits allow one more turn. Otherwise ends the run."""
+        agent, ports, state = self.broker.agent, self.broker.ports, self.record.state
         try:
-            check_turn(facts, agent, step, ports.clock(step, -1))
-            if facts.refused_in_a_row >= agent.budget.denials:
-                message = f"{facts.refused_in_a_row} calls in a row were refused, and the model asks for nothing else"
+            check_turn(state, agent, step, ports.clock(step, -1))
+            if state.refused_in_a_row >= agent.budget.denials:
+                message = f"the last {state.refused_in_a_row} calls were all refused; the run is stopped"
                 self.record.append(RunFinished(outcome="stopped", code="denial_loop", message=message))
                 return False
             ports.reserve(self.record, step, None, {"tokens": 1, "money": 1})
@@ -131,19 +141,20 @@ class AgentGraph:
             return False
         return True
 
-    async def _ask(self, step: int) -> ModelResponded | None:
+    async def _ask_model(self, step: int) -> ModelResponded | None:
+        """Ask the model for one turn and record it. None if that ended the run."""
         conversation = self.record.conversation
-        asked = ModelRequested(step=step, model=self.model.name, input_digest=conversation.input_digest(self.tools))
-        if self.record.get(asked.key) is None:
-            self.record.append(asked)
+        request = ModelRequested(step=step, model=self.model.name, input_digest=conversation.input_digest(self.tools))
+        if self.record.get(request.key) is None:
+            self.record.append(request)
         failed = self.record.get(f"model.failed/{step}/-/-")
         if isinstance(failed, ModelFailed):  # the process died before it could end the run
             self.record.append(RunFinished(outcome="failed", message=failed.message))
             return None
         try:
-            turn = await self._think(step)
+            turn = await self._await_turn(step)
         except TimeoutError:
-            message = f"this run may last {self.broker.agent.budget.wall:g} s and has lasted longer"
+            message = f"the run has used all of its {self.broker.agent.budget.wall:g} s"
             self.record.append(RunFinished(outcome="exhausted", code="budget_exhausted", message=message))
             return None
         except ModelError as failure:
@@ -151,7 +162,7 @@ class AgentGraph:
             self.record.append(ModelFailed(step=step, message=message))
             self.record.append(RunFinished(outcome="failed", message=message))
             return None
-        answered = ModelResponded(
+        response = ModelResponded(
             step=step,
             text=await in_thread(len(turn.text), self.broker.sanitizer.answer, turn.text),
             proposed_calls=await in_thread(turn.size, self.broker.receive, step, turn.proposed_calls),
@@ -159,17 +170,22 @@ class AgentGraph:
             usage=turn.usage,
             response_model=turn.response_model,
         )
-        self.record.append(answered)
-        given, taken = answered.usage.input_tokens or 0, answered.usage.output_tokens or 0
+        self.record.append(response)
+        input_tokens, output_tokens = response.usage.input_tokens or 0, response.usage.output_tokens or 0
         price = self.broker.agent.price
-        money = 0 if price is None else price.of(given, taken)
-        self.broker.ports.record_usage(self.record, step, None, {"tokens": given + taken, "money": money})
-        return answered
+        money = 0 if price is None else price.of(input_tokens, output_tokens)
+        self.broker.ports.record_usage(
+            self.record, step, None, {"tokens": input_tokens + output_tokens, "money": money}
+        )
+        return response
 
-    async def _think(self, step: int) -> ModelTurn:
-        """One turn of the model, given up when the run's time is up (TimeoutError) or an operator holds the run."""
+    async def _await_turn(self, step: int) -> ModelTurn:
+        """One turn of the model. Interrupted if an operator holds the run.
+
+        Raises TimeoutError when the time budget of the run is used up.
+        """
         until = wall_end(self.record.state, self.broker.agent.budget)
-        turn = step - 1 - self.record.state.internal  # Remit's own turns are none of the model's
+        turn = step - 1 - self.record.state.internal  # the model does not count internal turns
         thinking = asyncio.ensure_future(self.model.think(turn, self.record.conversation.messages, self.tools))
         try:
             while True:
@@ -178,22 +194,22 @@ class AgentGraph:
                     return thinking.result()
                 if self.broker.ports.clock(step, -1) >= until:
                     raise TimeoutError
-                if (reason := self.stopped()) is not None:
-                    interrupt({"held": reason})  # asked again when the hold is lifted: a question has no effect
+                if (reason := self.hold_reason()) is not None:
+                    interrupt({"held": reason})  # the model is asked again after the hold: asking has no side effect
         finally:
             thinking.cancel()
 
     async def decide(self, state: GraphState) -> GraphState:
-        """Decide every call of the step in the model's order, and answer those that will not run."""
+        """Decide every call of the step in the model's order, and answer the calls that are denied."""
         step = state.get("step", 0)
-        answered = self._turn(step)
-        every: list[CallDecided] = []
+        response = self._turn(step)
+        decisions: list[CallDecided] = []
         for decided in self.broker.decide_each(
-            step, answered.proposed_calls, cut=answered.finish not in COMPLETE_FINISHES
+            step, response.proposed_calls, cut=response.finish not in COMPLETE_FINISHES
         ):
-            every.append(decided)
-            await asyncio.sleep(0)  # a turn of many calls keeps nobody else waiting
-        for decided in every:
+            decisions.append(decided)
+            await asyncio.sleep(0)  # a turn with many calls does not block the event loop
+        for decided in decisions:
             if not _may_run(decided.decision):
                 assert decided.index is not None
                 await self.broker.perform(step, decided.index)
@@ -201,13 +217,13 @@ class AgentGraph:
         return {}
 
     async def act(self, state: GraphState) -> GraphState:
-        """Carry out one call; where people must approve it first, only this branch waits."""
+        """Carry out one call. If it needs an approval, only this branch of the graph waits."""
         step, index = state.get("step", 0), state.get("index", 0)
         while True:
             try:
                 await self.broker.perform(step, index)
             except ApprovalPending:
-                interrupt({"step": step, "index": index})  # only waits: what people say is in the journal
+                interrupt({"step": step, "index": index})  # only waits: the approvals are in the journal
             else:
                 return {}
 
@@ -224,12 +240,12 @@ class AgentGraph:
         return sends or "think"
 
     def _turn(self, step: int) -> ModelResponded:
-        answered = self.record.get(f"model.responded/{step}/-/-")
-        assert isinstance(answered, ModelResponded)  # think recorded it, or found it
-        return answered
+        response = self.record.get(f"model.responded/{step}/-/-")
+        assert isinstance(response, ModelResponded)  # recorded by `turn`
+        return response
 
     def compile(self, saver: BaseCheckpointSaver[str]) -> Any:
-        """The graph, with its checkpoints in `saver`."""
+        """The LangGraph graph, with its checkpoints in `saver`."""
         graph: Any = StateGraph(GraphState)  # its overloads are only partly typed
         graph.add_node("think", self.think)
         graph.add_node("decide", self.decide)
@@ -241,54 +257,60 @@ class AgentGraph:
         return graph.compile(checkpointer=saver)
 
 
-def serde() -> JsonPlusSerializer:
-    """Checkpoints are plain data: a forged row names no class to build (CVE-2026-28277)."""
+def plain_serializer() -> JsonPlusSerializer:
+    """A serializer for plain data: a forged checkpoint cannot make it build an object of any class (CVE-2026-28277)."""
     return JsonPlusSerializer(pickle_fallback=False, allowed_json_modules=None, allowed_msgpack_modules=None)
 
 
-def forgotten() -> BaseCheckpointSaver[str]:
-    """Checkpoints that end with the process: a replay needs none."""
-    return InMemorySaver(serde=serde())
+def memory_checkpoints() -> BaseCheckpointSaver[str]:
+    """Checkpoints in memory, for replays, which nobody resumes."""
+    return InMemorySaver(serde=plain_serializer())
 
 
 @asynccontextmanager
 async def checkpoints(path: Path) -> AsyncGenerator[BaseCheckpointSaver[str]]:
     """The checkpoints of all runs, in one SQLite file.
 
-    Raises RunEnded where they cannot be kept; every run goes on without the file, because its record says what it did.
+    Raises RunEnded if the file cannot be written. A run can be resumed without the file, from its record alone.
     """
     path.touch(mode=0o600)  # noqa: ASYNC240 - once, before anything runs
     try:
         async with aiosqlite.connect(path) as connection:
-            saver = AsyncSqliteSaver(connection, serde=serde())
-            await saver.setup()  # forgetting a run in a file that is new does not do it by itself
+            saver = AsyncSqliteSaver(connection, serde=plain_serializer())
+            await saver.setup()  # deleting a thread from a new file does not create the tables
             yield saver
     except sqlite3.Error as error:
-        fix = f"make room or remove {path.parent.name}/{path.name}, then `--resume` the run: no checkpoint is needed for it"
-        raise RunEnded("unrecorded", f"the checkpoints cannot be kept: {error}", fix=fix) from error
+        fix = (
+            f"free disk space or delete {path.parent.name}/{path.name}; then resume the run, which needs no checkpoint"
+        )
+        raise RunEnded("unrecorded", f"the checkpoints cannot be saved: {error}", fix=fix) from error
 
 
 async def drive(
-    agency: AgentGraph, saver: BaseCheckpointSaver[str], settle: Settle, *, durability: Durability = "sync"
+    agent_graph: AgentGraph,
+    saver: BaseCheckpointSaver[str],
+    wait_for_change: WaitForChange,
+    *,
+    durability: Durability = "sync",
 ) -> bool:
-    """Take the run from wherever it stands to its end; False where it waits and `settle` gave up waiting.
+    """Continue the run to its end. False if it waits and `wait_for_change` gave up.
 
-    A run that has no checkpoint yet starts at the first node, which is safe at any time: every node first looks in the
-    record for what it did before.
+    A run without a checkpoint starts at the first node. That is always safe, because every node first looks in the record
+    for what it did before.
     """
-    graph = agency.compile(saver)
+    graph = agent_graph.compile(saver)
     config: RunnableConfig = {
-        "configurable": {"thread_id": agency.record.run},
-        "recursion_limit": NODES_A_STEP * (agency.broker.agent.budget.steps + 2),
+        "configurable": {"thread_id": agent_graph.record.run},
+        "recursion_limit": NODES_PER_STEP * (agent_graph.broker.agent.budget.steps + 2),
     }
     snapshot = await graph.aget_state(config)
     given: GraphState | Command[Any] | None = None if snapshot.next else {"step": -1}
     while True:
         await graph.ainvoke(given, config, durability=durability)
-        if agency.record.state.finished:
+        if agent_graph.record.state.finished:
             return True
         pending = (await graph.aget_state(config)).interrupts
-        if not pending or not await settle():
+        if not pending or not await wait_for_change():
             return False
         given = Command(resume={waiting.id: True for waiting in pending})
 

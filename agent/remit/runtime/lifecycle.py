@@ -1,4 +1,4 @@
-"""Drives a run that has been put together: to its end, or to where it waits for people."""
+"""Drives a run whose parts have been built: to its end, or to where it waits for approval."""
 
 from __future__ import annotations
 
@@ -20,30 +20,32 @@ from remit.workspace import Agent, WorkspaceSession, tool_specs
 
 
 class ExternalGraph(Protocol):
-    """A graph that is not Remit's and drives a run in its place: LangChain's, for one."""
+    """A graph of another framework, such as LangChain, that drives a run instead of Remit's own graph."""
 
     @property
     def model(self) -> Model:
-        """Who thinks in that graph."""
+        """The model of that graph."""
         ...
 
     def function(self, call: Call) -> Callable[..., Json] | None:
-        """The function that this call of a host tool runs, where it is not its module's.
+        """The function of the graph that carries out this call of a host tool; None: the function in the tool's module.
 
-        Raises Refusal where it is not the one that was reviewed.
+        Raises Refusal if the graph's tool differs from the reviewed one.
         """
         ...
 
-    async def drive(self, agency: AgentGraph) -> None:
-        """Return when the graph is through with the run; what it ended with is then in the record."""
+    async def drive(self, agent_graph: AgentGraph) -> None:
+        """Return when the graph has ended or left the run. The outcome is then in the record."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """How far the run came. `finished` None: it waits, for `waiting` or until the hold that `held` tells of is lifted.
+    """How a run ended or paused.
 
-    `first` is the result of the first call, for a run of one. `unsent` spans have not arrived at the collector that the environment names; the trace file has them all.
+    `finished` is None if the run is paused: it waits for the approvals in `waiting` or, if `held` gives a reason, for the
+    end of a hold. `first` is the result of the first call, for `remit call`. `unsent` counts the spans that did not arrive
+    at the OpenTelemetry collector; the trace file contains all spans.
     """
 
     run: str
@@ -59,8 +61,8 @@ class RunResult:
 class RunContext:
     """Everything that one process needs to drive one run.
 
-    `secrets` are values by name. `wait` is how many seconds the run waits for people. `foreign` drives the run in the place
-    of Remit's graph; None: Remit's own does.
+    `secrets` are values by name. `wait` is how many seconds the run waits for approvals. `external_graph` drives the run;
+    None: Remit's own graph does.
     """
 
     session: WorkspaceSession
@@ -72,28 +74,30 @@ class RunContext:
     folder: Path
     secrets: Mapping[str, str]
     wait: float
-    foreign: ExternalGraph | None
+    external_graph: ExternalGraph | None
 
 
 async def drive_run(context: RunContext) -> RunResult:
-    """Take the run as far as it goes, and close its record; warm tools stay for other runs.
+    """Drive the run to its end or to where it waits, and close its record. Warm tools stay ready for other runs.
 
     Raises:
-        RunEnded: the run cannot go on; that is recorded, unless recording is what failed.
+        RunEnded: the run cannot continue. This is recorded, unless recording itself failed.
         UsageError: another process drives the run.
     """
     record, recording = context.recording.record, context.recording
-    agency, waiter = _put_together(context)
+    agent_graph, waiter = _build(context)
     try:
-        if context.foreign is not None:
-            await context.foreign.drive(agency)
+        if context.external_graph is not None:
+            await context.external_graph.drive(agent_graph)
         else:
             async with checkpoints(context.session.traces / "checkpoints.db") as saver:
-                await drive(agency, saver, waiter.settle)
+                await drive(agent_graph, saver, waiter.wait_for_change)
         if not record.state.finished and not context.session.workspace.settings.content:
-            message = "nobody answered in time, and without content no other process can go on"
+            message = "no approver answered in time, and a run without content cannot be resumed"
             record.append(RunFinished(outcome="stopped", code="cancelled", message=message), durable=True)
-    except AlreadyRecorded as failure:  # INVARIANT: where no lock keeps two processes apart, a key does
+    except (
+        AlreadyRecorded
+    ) as failure:  # INVARIANT: if the lock fails to separate two processes, the unique key of the event does
         raise UsageError(RUN_LOCKED.format(record.run)) from failure
     except RunEnded as ended:
         ended.run = record.run
@@ -104,15 +108,15 @@ async def drive_run(context: RunContext) -> RunResult:
         raise
     finally:
         recording.close()
-    return _ended(recording, agency, waiter)
+    return _result(recording, agent_graph, waiter)
 
 
-def _put_together(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
+def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     session, record = context.session, context.recording.record
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
     ports = LivePorts(session, record)
-    host_function = None if context.foreign is None else context.foreign.function
+    graph_function = None if context.external_graph is None else context.external_graph.function
     broker = Broker(
         workspace=session.workspace,
         agent=context.agent,
@@ -123,33 +127,33 @@ def _put_together(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
             context.sandbox,
             context.folder,
             context.secrets,
-            host_function=host_function,
+            host_function=graph_function,
             user=started.subjects.user,
         ),
         ports=ports,
         sanitizer=sanitizer_of(session, record.run, context.secrets.values()),
         confinement=context.confinement,
     )
-    agency = AgentGraph(
+    agent_graph = AgentGraph(
         broker=broker,
         model=context.model,
         record=record,
         tools=tool_specs(session.workspace, context.agent),
-        stopped=lambda: ports.held(f"run:{record.run}", started.subjects.agent),
+        hold_reason=lambda: ports.held(f"run:{record.run}", started.subjects.agent),
     )
-    return agency, ApprovalWaiter(ports, record, broker, context.model, context.wait)
+    return agent_graph, ApprovalWaiter(ports, record, broker, context.model, context.wait)
 
 
-def _ended(recording: Recording, agency: AgentGraph, waiter: ApprovalWaiter) -> RunResult:
+def _result(recording: Recording, agent_graph: AgentGraph, waiter: ApprovalWaiter) -> RunResult:
     record = recording.record
     finished = record.get("run.finished/-/-/-")
-    answered = record.get("call.answered/0/0/-")
+    first = record.get("call.answered/0/0/-")
     return RunResult(
         run=record.run,
         trace=recording.trace.path,
         finished=finished if isinstance(finished, RunFinished) else None,
         waiting=tuple(waiter.waiting()),
-        held=agency.stopped(),
-        first=answered.result if isinstance(answered, CallAnswered) else None,
+        held=agent_graph.hold_reason(),
+        first=first.result if isinstance(first, CallAnswered) else None,
         unsent=recording.export.lost if recording.export is not None else 0,
     )

@@ -1,4 +1,4 @@
-"""What a live run reads from this machine, now: clock, rules, holds, circuits and shared limits; the `World` of every run."""
+"""The live execution ports of a run: clock, rules, holds, circuit breakers and shared limits of this machine."""
 
 from __future__ import annotations
 
@@ -16,49 +16,52 @@ from remit.tracing import ObjectStore
 from remit.workspace import Measure, SharedLimit, WorkspaceSession, files_of, limit_claims, limit_refusal
 from remit.workspace.manifest import Breaker
 
-POLL_S: Final = 0.25  # how often a running call looks whether somebody holds it
+POLL_S: Final = 0.25  # how often a running call checks for a hold
 
 
 class LivePorts:
-    """This machine, now."""
+    """The execution ports of a run that happens now, on this machine.
+
+    Without a `record`, changes of the rules are used and not recorded (dry run).
+    """
 
     def __init__(self, session: WorkspaceSession, record: Record | None = None) -> None:
         self._session = session
         self._shared = Record(session.journal, WORKSPACE_RUN)
-        self._record = record  # where an edit of the rules is noted before the first decision that stands on it
-        self._noted = session.policy
-        self._opinion: tuple[Policy, SecondOpinion] | None = None
+        self._record = record  # a change of the rules is recorded here before the first decision under the new rules
+        self._recorded_policy = session.policy
+        self._second_opinion: tuple[Policy, SecondOpinion] | None = None
         files = {path: data for path, data in session.workspace.files.items() if _is_rules(path)}
-        self._watched = PolicyWatcher(session.root / "policies", session.policy, files, report=self._not_in_force)
+        self._watched = PolicyWatcher(session.root / "policies", session.policy, files, report=self._record_problem)
 
     def clock(self, step: int, index: int) -> int:
         return time.time_ns()
 
     def policy(self, step: int, index: int) -> Policy:
         now = self._watched.current()
-        if now is not self._noted:
-            self._noted = now
+        if now is not self._recorded_policy:
+            self._recorded_policy = now
             if self._record is not None:
                 files = {**files_of(self._session.workspace), **self._watched.files}
-                gone = {path for path in files if _is_rules(path)} - set(self._watched.files)
-                book = ObjectStore(self._session.traces / "objects").put_bundle(
-                    {path: data for path, data in files.items() if path not in gone}
+                deleted = {path for path in files if _is_rules(path)} - set(self._watched.files)
+                bundle = ObjectStore(self._session.traces / "objects").put_bundle(
+                    {path: data for path, data in files.items() if path not in deleted}
                 )
-                self._note(self._record, bundle=book)
+                self._record_change(self._record, bundle=bundle)
         return now
 
     def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
-        if self._opinion is None or self._opinion[0] is not policy:
-            self._opinion = policy, SecondOpinion(policy)
-        return self._opinion[1].allows(request)
+        if self._second_opinion is None or self._second_opinion[0] is not policy:
+            self._second_opinion = policy, SecondOpinion(policy)
+        return self._second_opinion[1].allows(request)
 
-    def _not_in_force(self, error: WorkspaceError) -> None:
+    def _record_problem(self, error: WorkspaceError) -> None:
         if self._record is not None:
-            self._note(self._record, problem=str(error))
+            self._record_change(self._record, problem=str(error))
 
-    def _note(self, record: Record, *, bundle: str = "", problem: str = "") -> None:
+    def _record_change(self, record: Record, *, bundle: str = "", problem: str = "") -> None:
         count = record.count("policy.changed") + 1
-        digest = self._noted.digest
+        digest = self._recorded_policy.digest
         record.append(PolicyChanged(count=count, bundle=bundle, policy_digest=digest, problem=problem), durable=True)
 
     def quoted_by_user(self, step: int, index: int) -> bool | None:
@@ -68,7 +71,7 @@ class LivePorts:
         return record.state
 
     def held(self, *scopes: str) -> str | None:
-        """Why one of those scopes is held now, or None."""
+        """Why one of these scopes is held now, or None."""
         self._shared.refresh()
         return hold_reason(self._shared.state.holds, *scopes)
 
@@ -115,14 +118,14 @@ class LivePorts:
         claimed = limit_claims(every, amounts, run=record.run, subjects=started.subjects, action=action)
         if not claimed:
             return None
-        taken = {scope: claim.amount for scope, (_, claim) in claimed.items()}
-        return BudgetSpent(step=step, index=index, phase=phase, amounts=taken), claimed
+        amounts_by_scope = {scope: claim.amount for scope, (_, claim) in claimed.items()}
+        return BudgetSpent(step=step, index=index, phase=phase, amounts=amounts_by_scope), claimed
 
     async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         while (left := (until - time.time_ns()) / NANO) > 0:
             await asyncio.sleep(min(POLL_S, left))
             if (reason := self.held(*_scopes(call))) is not None:
-                return "cancelled", f"ended while it ran: {reason}"
+                return "cancelled", f"stopped while it ran: {reason}"
         return "timeout", "the run's time was up"
 
     def awaits_answers(self, call: Call) -> bool:

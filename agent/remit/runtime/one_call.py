@@ -1,4 +1,4 @@
-"""One call without a run of its own making: `remit call`, and what the rules say of a call that nobody makes."""
+"""One call without a model: `remit call`, and its dry run."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from remit.workspace import WorkspaceSession
 
 
 class OneCall:
-    """A model that asks for one call and then has nothing more to say: `remit call`."""
+    """A model that proposes one call and then ends: `remit call`."""
 
     scripted = True
 
     def __init__(self, action: str, arguments: str) -> None:
         self.name = f"call:{action}"
-        self._ask = ProposedCall(name=action.replace(".", "__", 1), arguments=arguments)
+        self._proposed = ProposedCall(name=action.replace(".", "__", 1), arguments=arguments)
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
         return ModelTurn(
-            text="", proposed_calls=(self._ask,) if step == 0 else (), finish="tool_calls" if step == 0 else "stop"
+            text="", proposed_calls=(self._proposed,) if step == 0 else (), finish="tool_calls" if step == 0 else "stop"
         )
 
 
 def decide_call(session: WorkspaceSession, name: str, action: str, arguments: str, *, subject: str) -> CallDecided:
-    """Decide one call and do nothing else: nothing runs, nothing is recorded."""
+    """Decide one call, for a dry run: nothing runs and nothing is recorded."""
     agent = agent_of(session, name)
     run = new_run_id()
     record = Record(MemoryLog(), run)

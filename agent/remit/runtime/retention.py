@@ -1,7 +1,8 @@
-"""What retention lets go: finished runs older than it says, except those that are golden or that somebody has yet to review.
+"""Deletes runs that are older than the retention period. Golden runs and runs with an unreviewed emergency approval are kept.
 
-A run goes whole: its events, its file, its checkpoints, and rules that no other run stands on. That it was there, and the
-head of its chain, stays in the workspace's own record, so that a copy elsewhere can still be verified.
+A run is deleted completely: its events, its trace file, its checkpoints, and the policy bundles that no other run uses. The
+workspace's record keeps the fact of the deletion and the head of the run's hash chain, so that an exported copy can still be
+verified.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ from remit.workspace import WorkspaceSession
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
 _SECONDS: Final = {"h": 3600, "d": 86_400, "w": 604_800}
-YOUNG_S: Final = 3600  # an object that was put so lately may be of a run that has not recorded its beginning yet
+MIN_OBJECT_AGE_S: Final = 3600  # a newer object may belong to a run that has not recorded its first event yet
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pruned:
-    """What went. `bytes` counts trace files and rules, not the journal's own room."""
+    """What was deleted. `bytes` counts trace files and policy bundles, not the space in the journal."""
 
     runs: tuple[str, ...]
     objects: int
@@ -36,17 +37,17 @@ class Pruned:
 
 
 def retention_seconds(age: str) -> int:
-    """Seconds of an age as `remit.toml` has it: 12h, 90d, 8w. Raises UsageError for what is none."""
-    found = _AGE.fullmatch(age)
-    if found is None:
-        raise UsageError(f"{age!r} is no age: write a number and h, d or w, as 90d")
-    return int(found[1]) * _SECONDS[found[2]]
+    """The seconds of an age as written in remit.toml: 12h, 90d, 8w. Raises UsageError for any other text."""
+    match = _AGE.fullmatch(age)
+    if match is None:
+        raise UsageError(f"{age!r} is not an age: write a number and h, d or w, such as 90d")
+    return int(match[1]) * _SECONDS[match[2]]
 
 
-def golden(traces: Path) -> set[str]:
-    """The runs that are kept whatever retention says: those of golden traces, and those they were shrunk from.
+def golden_runs(traces: Path) -> set[str]:
+    """The runs that are never deleted: those with a golden trace, and those that a golden trace was shrunk from.
 
-    Raises UsageError or WorkspaceError where a golden trace cannot be read: then nobody knows what it keeps.
+    Raises UsageError or WorkspaceError if a golden trace cannot be read, because the run that it protects is then unknown.
     """
     kept: set[str] = set()
     for path in sorted((traces / "golden").rglob("*.jsonl")):
@@ -57,9 +58,9 @@ def golden(traces: Path) -> set[str]:
 
 
 def prunable(session: WorkspaceSession, older_s: int) -> list[RunSummary]:
-    """The finished runs that ended longer ago than that, are not golden, and hold no emergency approval to review."""
+    """The runs that ended more than `older_s` seconds ago, are not golden and have no emergency approval to review."""
     before = time.time_ns() - older_s * NANO
-    kept = golden(session.traces) | {found.run for found in emergencies(session.journal) if found.review is None}
+    kept = golden_runs(session.traces) | {item.run for item in emergencies(session.journal) if item.review is None}
     return [
         row
         for row in session.journal.runs()
@@ -75,15 +76,15 @@ async def prune(
     rows: Sequence[RunSummary],
     *,
     account: str,
-    told: Callable[[int, int], None] = lambda _gone, _of: None,
+    on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Pruned:
-    """Let those runs go. What is cut short in the middle is finished by the next time.
+    """Delete these runs. An interrupted call is completed by the next one.
 
-    `told` hears how many of how many are gone.
+    `on_progress` gets the number of deleted runs and the total, after each run.
     """
     freed = 0
     async with checkpoints(session.traces / "checkpoints.db") as saver:
-        for gone, row in enumerate(rows, 1):
+        for done, row in enumerate(rows, 1):
             head = session.journal.chain(row.run).head
             pruned = RunPruned(run=row.run, head="" if head is None else f"{head[0]}:{head[1]}", account=account)
             if session.journal.get(WORKSPACE_RUN, pruned.key) is None:
@@ -92,9 +93,9 @@ async def prune(
             freed += path.stat().st_size if path.exists() else 0
             path.unlink(missing_ok=True)
             await saver.adelete_thread(row.run)
-            # INVARIANT: last, for a run that the journal has is one that the next time finds.
+            # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
             session.journal.delete_run(row.run)
-            told(gone, len(rows))
+            on_progress(done, len(rows))
     session.journal.vacuum()
     removed = _unused(session)
     freed += sum(size for _, size in removed)
@@ -102,15 +103,15 @@ async def prune(
 
 
 def _unused(session: WorkspaceSession) -> list[tuple[str, int]]:
-    """Remove the objects that no run names any more."""
+    """Remove the objects that no run uses any more. Returns their digests and sizes."""
     objects = ObjectStore(session.traces / "objects")
     used: set[str] = set()
     for digest in _bundles(session):
         try:
             used |= {digest, *read_index(objects.get(digest)).values()}
         except UsageError:
-            used.add(digest)  # not here, or not what it was: that is `verify`'s to say
-    return objects.remove_unused(used, older_s=YOUNG_S)
+            used.add(digest)  # missing or changed: `remit trace verify` reports that
+    return objects.remove_unused(used, older_s=MIN_OBJECT_AGE_S)
 
 
 def _bundles(session: WorkspaceSession) -> Iterable[str]:

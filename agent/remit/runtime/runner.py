@@ -1,6 +1,6 @@
 """Starts and resumes runs.
 
-Everything that a run needs from this machine is put together here; the graph and the broker know none of it.
+The parts of a run that depend on this machine are built here and in `assembly`; the graph and the broker get them as arguments.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, files_of, os_a
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What a new run is told. `run` names it (32 hex digits); None lets Remit choose. `scope` None: all that its agent may.
+    """The parameters of a new run.
 
-    `folder` is a working folder that is there already, relative to the workspace; "" is the agent's own.
+    `subject` is the user that the agent acts for, `account` the operating-system account that starts it. `run` is its id (32
+    hex digits); None: a random one. `folder` is an existing working folder, relative to the workspace; "": the agent's own.
+    `scope` narrows what the run may do; None: everything that the rules allow its agent.
     """
 
     agent: str
@@ -59,64 +61,70 @@ class RunRequest:
 
 async def start_run(
     session: WorkspaceSession,
-    start: RunRequest,
+    request: RunRequest,
     *,
     wait: float = 0.0,
-    tell: Callable[[Recorded], None] | None = None,
+    on_event: Callable[[Recorded], None] | None = None,
     progress: Callable[[str], None] | None = None,
-    foreign: ExternalGraph | None = None,
+    external_graph: ExternalGraph | None = None,
 ) -> RunResult:
-    """Begin a run and take it as far as it goes. `wait` is how many seconds it waits for people.
+    """Start a run and drive it to its end or to where it waits.
 
-    `progress` hears what takes long before anything is recorded; `foreign` drives the run in the place of Remit's graph.
+    `wait` is how many seconds it waits for approvals. `on_event` gets every event after it is recorded. `progress` gets a
+    line for each slow step before the first event. `external_graph` drives the run instead of Remit's own graph.
+
+    Raises:
+        UsageError: the agent, a secret or the working folder is missing, or the run id is in use. Nothing is recorded.
+        WorkspaceError: the rules are not valid. Nothing is recorded.
+        RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
-    agent = agent_of(session, start.agent)
-    if start.scope is not None:
-        narrowed(session.policy, start.scope)  # raises for what does not exist, before anything is recorded
+    agent = agent_of(session, request.agent)
+    if request.scope is not None:
+        narrowed(session.policy, request.scope)  # raises for an unknown action, before anything is recorded
     _check_rules(session)
     await install_packages(session.workspace, agent, progress)
-    run = start.run or new_run_id()
+    run = request.run or new_run_id()
     with lock_run(session.traces, run):
         if session.journal.events(run):
-            raise UsageError(f"there is already a run {run}; choose another id or leave it out")
-        folder = session.root / start.folder if start.folder else working_folder(session, agent, run)
+            raise UsageError(f"the run {run} exists already; use another --run-id, or none")
+        folder = session.root / request.folder if request.folder else working_folder(session, agent, run)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
         confinement, unavailable = confinement_of(session.workspace, agent, sandbox)
         context = RunContext(
             session=session,
             agent=agent,
-            model=start.model,
+            model=request.model,
             sandbox=sandbox,
             confinement=confinement,
             folder=folder,
             secrets=secrets_of(session, agent),
-            recording=open_recording(session, run, tell),
+            recording=open_recording(session, run, on_event),
             wait=wait,
-            foreign=foreign,
+            external_graph=external_graph,
         )
-        context.recording.record.append(_started(context, start), durable=True)
+        context.recording.record.append(_started(context, request), durable=True)
         if unavailable is not None:
             _end_unconfined(context.recording, unavailable)
         return await drive_run(context)
 
 
 def _check_rules(session: WorkspaceSession) -> None:
-    """Raise WorkspaceError where stock Casbin reads the rules otherwise than Remit does: then no run goes by them."""
+    """Raise WorkspaceError if stock Casbin decides a case of the rules differently from Remit: then no run starts."""
     check_agreement(session.policy, read_cases_text(session.root / "policies"))
 
 
-def _started(context: RunContext, start: RunRequest) -> RunStarted:
+def _started(context: RunContext, request: RunRequest) -> RunStarted:
     """The first event of a run."""
     session, agent = context.session, context.agent
     settings, run = session.workspace.settings, context.recording.record.run
     return RunStarted(
-        subjects=Subjects(agent=f"agent:{agent.name}", user=start.subject),
-        account=start.account,
-        actor=subject_of(settings, start.account),
-        task=sanitizer_of(session, run, context.secrets.values()).arguments(valid(start.task)),
+        subjects=Subjects(agent=f"agent:{agent.name}", user=request.subject),
+        account=request.account,
+        actor=subject_of(settings, request.account),
+        task=sanitizer_of(session, run, context.secrets.values()).arguments(valid(request.task)),
         prompt=agent.prompt,
-        model=start.model.name,
-        scripted=start.model.scripted,
+        model=request.model.name,
+        scripted=request.model.scripted,
         actions=agent.actions,
         bundle=ObjectStore(session.traces / "objects").put_bundle(files_of(session.workspace)),
         policy_digest=session.policy.digest,
@@ -124,12 +132,12 @@ def _started(context: RunContext, start: RunRequest) -> RunStarted:
         env=settings.env,
         folder=context.folder.relative_to(session.root).as_posix(),
         version=__version__,
-        scope=start.scope,
+        scope=request.scope,
     )
 
 
 def _end_unconfined(recording: Recording, unavailable: RunEnded) -> NoReturn:
-    """Record that nothing may run where nothing can be confined, and raise why."""
+    """Record that the run ended because there is no sandbox, and raise the error."""
     ended = RunFinished(outcome="failed", code=unavailable.code, message=unavailable.message)
     recording.record.append(ended, durable=True)
     recording.close()
@@ -143,19 +151,21 @@ async def resume_run(
     *,
     account: str,
     wait: float = 0.0,
-    tell: Callable[[Recorded], None] | None = None,
+    on_event: Callable[[Recorded], None] | None = None,
     progress: Callable[[str], None] | None = None,
-    foreign: ExternalGraph | None = None,
+    external_graph: ExternalGraph | None = None,
 ) -> RunResult:
-    """Take a run up where its last process left it. What was done is not done again.
+    """Resume a run where its last process stopped. Calls that have a result are not repeated.
 
-    `foreign` drives the run in the place of Remit's graph, with its own model.
+    The parameters are those of `start_run`. An `external_graph` uses its own model.
 
-    Raises UsageError where the run has finished, where another process is at it, or where the files of its agent or tools
-    have changed since; then nothing is recorded.
+    Raises:
+        UsageError: the run has finished, another process drives it, or files of its agent or tools have changed. Nothing is
+            recorded.
+        RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
     with lock_run(session.traces, run):
-        recording = open_recording(session, run, tell)
+        recording = open_recording(session, run, on_event)
         started = _resumable(recording.record, run)
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
         objects = ObjectStore(session.traces / "objects")
@@ -168,19 +178,19 @@ async def resume_run(
         if unavailable is not None:
             raise unavailable
         if confinement != started.confinement:
-            here = f"this machine offers {confinement!r}"
-            raise UsageError(f"the run began with confinement {started.confinement!r}, {here}")
+            here = f"this machine offers {confinement!r}; resume it on a machine that offers the same"
+            raise UsageError(f"the run started with confinement {started.confinement!r}, {here}")
         context = RunContext(
             session=session,
             agent=agent,
-            model=_model_of(session, agent, started) if foreign is None else foreign.model,
+            model=_model_of(session, agent, started) if external_graph is None else external_graph.model,
             sandbox=sandbox,
             confinement=confinement,
             folder=session.root / started.folder,
             secrets=secrets_of(session, agent),
             recording=recording,
             wait=wait,
-            foreign=foreign,
+            external_graph=external_graph,
         )
         resumed = RunResumed(
             count=recording.record.state.resumed + 1,
@@ -193,34 +203,34 @@ async def resume_run(
 
 
 def _resumable(record: Record, run: str) -> RunStarted:
-    """The first event of a run that can go on. Raises UsageError where it cannot."""
+    """The first event of a run. Raises UsageError if the run cannot be resumed."""
     started = record.state.started
     if started is None:
         raise UsageError(f"the journal has no run {run}")
     if started.content != "complete":
-        raise UsageError(f"run {run} was recorded without content: only the process that began it could go on")
+        raise UsageError(f"run {run} was recorded without content, so that it cannot be resumed: start a new run")
     if record.state.finished:
-        raise UsageError(f"run {run} has finished; `remit trace show {run[:8]}` tells how")
+        raise UsageError(f"run {run} has finished; to see its outcome: remit trace show {run[:8]}")
     return started
 
 
 def _model_of(session: WorkspaceSession, agent: Agent, started: RunStarted) -> Model:
-    """The model that the run began with; the only turn of a run of one call is in the record."""
+    """The model that the run started with. The one turn of a `remit call` is already in the record."""
     action = started.model.removeprefix("call:")
     return open_model_of(session, agent.name, started.model) if action == started.model else OneCall(action, "{}")
 
 
 def acting_subject(session: WorkspaceSession, user: str | None) -> str:
-    """The user subject of this process; another one only where policy lets this account act for it.
+    """The user that the agent acts for: `user`, or by default the user of this process's account.
 
-    Raises Refusal `policy_denied` where it does not.
+    Raises Refusal `policy_denied` if the rules do not allow this account to act for another user.
     """
     own = subject_of(session.workspace.settings, os_account())
-    named = None if user is None else user if user.startswith("user:") else f"user:{user}"
-    if named is None or named == own:
+    other = None if user is None else user if user.startswith("user:") else f"user:{user}"
+    if other is None or other == own:
         return own
-    request = Request(subjects=(own,), action=IMPERSONATE, resources=(named,), context=Context())
+    request = Request(subjects=(own,), action=IMPERSONATE, resources=(other,), context=Context())
     decision = session.policy.decide(request)
     if decision.verdict != "allow":
-        raise Refusal("policy_denied", f"{own} may not act for {named}: {decision.message}")
-    return named
+        raise Refusal("policy_denied", f"{own} may not act for {other}: {decision.message}")
+    return other

@@ -48,7 +48,7 @@ class Service(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.0"
 
     def log_message(self, format: str, *args: object) -> None:
-        """Services write their own lines."""
+        """Do nothing: the services write their own log lines."""
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))

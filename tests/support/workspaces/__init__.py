@@ -1,1 +1,1 @@
-"""Workspaces that tests write and run: one tool of this process, LangChain's tools, a mailbox, and the web."""
+"""Workspaces that tests write and run: a ledger in this process, tools of LangChain, a mailbox, and web tools."""

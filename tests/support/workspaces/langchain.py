@@ -1,4 +1,4 @@
-"""A workspace whose tools are LangChain's, in the process of a LangChain agent, which note what was really done."""
+"""The LangChain workspace: its tools are LangChain tools in the agent's process, and record what they did."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ accept_parsed_arguments = true
 """
 
 
-def desk_house(folder: Path, **replaced: str) -> Path:
+def langchain_workspace(folder: Path, **replaced: str) -> Path:
     """Write the workspace; `replaced` are other texts for TOOL, SHOP, RULES or AGENT."""
     files = {
         "remit.toml": 'host_tools = ["desk"]\n\n[identity]\n"*" = "user:operator"\nlea = "user:lea"\n',
@@ -131,7 +131,7 @@ def desk_house(folder: Path, **replaced: str) -> Path:
 
 
 class Scripted(BaseChatModel):
-    """A chat model of LangChain that says its turns, by how many it has said in this conversation."""
+    """A scripted LangChain chat model. Its next turn is the one after the model messages of the conversation."""
 
     turns: list[AIMessage]
 
@@ -143,12 +143,12 @@ class Scripted(BaseChatModel):
         return self
 
     def _generate(self, messages: Any, stop: Any = None, run_manager: Any = None, **_: Any) -> ChatResult:
-        said = sum(message.type == "ai" for message in messages)
-        message = self.turns[said].model_copy() if said < len(self.turns) else AIMessage("done")
+        number = sum(message.type == "ai" for message in messages)
+        message = self.turns[number].model_copy() if number < len(self.turns) else AIMessage("done")
         return ChatResult(generations=[ChatGeneration(message=message)])
 
 
 def says(*calls: tuple[str, dict[str, Any]], text: str = "next", **more: Any) -> AIMessage:
     """One turn: says(("refund", {"order": "1", "amount": 20}))."""
-    made = [{"name": name, "args": args, "id": f"id{number}"} for number, (name, args) in enumerate(calls)]
-    return AIMessage(text, tool_calls=made, **more)
+    tool_calls = [{"name": name, "args": args, "id": f"id{number}"} for number, (name, args) in enumerate(calls)]
+    return AIMessage(text, tool_calls=tool_calls, **more)

@@ -1,4 +1,4 @@
-"""A workspace whose one tool runs in this process and counts its effects in a file outside: fast, and not to be fooled."""
+"""The ledger workspace: its one tool runs in this process and writes each effect to a file outside the workspace."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ calls = {calls}
 """
 
 
-def counting_house(
+def ledger_workspace(
     folder: Path,
     turns: list[dict[str, Any]],
     *,
@@ -199,24 +199,24 @@ def counting_house(
     return folder
 
 
-_locks: list[str] = []  # the tool is always the same one: pinned once, it is pinned everywhere
+_locks: list[str] = []  # the tool is the same in every workspace, so its pin is computed once
 
 
 def pin(folder: Path) -> None:
-    """Pin what lies there."""
-    found = workspace.load_workspace(folder)
-    asyncio.run(tool.pin_tools(found, tuple(found.tools), Sandbox(accept=("full",))))
-    sys.modules.pop("ledger_host", None)  # a test may write it anew
+    """Pin all tools of the workspace."""
+    loaded = workspace.load_workspace(folder)
+    asyncio.run(tool.pin_tools(loaded, tuple(loaded.tools), Sandbox(accept=("full",))))
+    sys.modules.pop("ledger_host", None)  # a test may write another version of it
 
 
 def effects(folder: Path) -> list[dict[str, Any]]:
-    """What was really done, by the outside store."""
+    """The effects that really happened, from the external file."""
     path = folder / "ledger.jsonl"
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """What a process needs to find the tool and its outside store."""
+    """The environment with which a process finds the tool and its external file."""
     paths = [str(folder / "hosted"), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {"PYTHONPATH": os.pathsep.join(paths), "LEDGER": str(folder / "ledger.jsonl")}
 

@@ -1,4 +1,4 @@
-"""A workspace whose agent reads what anybody may have written: a mailbox in this process, under `policies/open/open.csv`."""
+"""The mailbox workspace: its agent reads untrusted text, under the rules of `policies/open/open.csv`."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ MAIL = [
 
 
 class Box:
-    """What the tool does, and what was done."""
+    """The acts that the tool has carried out."""
 
     done: list[tuple[str, dict[str, Any]]] = []
 
@@ -203,10 +203,10 @@ folder = "work/helper"
 """
 
 
-def open_agents(
+def mailbox_workspace(
     folder: Path, turns: Sequence[dict[str, Any]], *, agent: str = "", files: dict[str, str] | None = None
 ) -> WorkspaceSession:
-    """The workspace, with `turns` as the script."""
+    """Write the workspace, with `turns` as the script, and open it."""
     module = sys.modules.setdefault("remit_open_box", ModuleType("remit_open_box"))
     module.ACTIONS = ACTIONS  # type: ignore[attr-defined]
     Box.done = []
@@ -235,8 +235,8 @@ def open_agents(
 _locks: list[str] = []  # the tool is always the same one: pinned once, it is pinned everywhere
 
 
-class Played:
-    """One run: `said` is the verdict of each call, or the code that refused it, by its action in order."""
+class MailboxRun:
+    """One run of the mailbox agent. `verdicts` has the verdict of each call, or the code that refused it, in order."""
 
     def __init__(
         self, session: WorkspaceSession, task: str, *, scope: Scope | None = None, grants: bool = False
@@ -252,11 +252,11 @@ class Played:
             model=run.open_model_of(session, "helper"),
             scope=scope,
         )
-        self.ended = asyncio.run(run.start_run(session, start, tell=self._tell, wait=5))
+        self.ended = asyncio.run(run.start_run(session, start, on_event=self._on_event, wait=5))
         self.run = self.ended.run
 
-    def _tell(self, recorded: Recorded) -> None:
-        """Whoever is asked answers at once."""
+    def _on_event(self, recorded: Recorded) -> None:
+        """Record the event; the approver answers a request immediately."""
         self.events.append(recorded)
         if isinstance(recorded.event, ApprovalRequested):
             record = Record(self.session.journal, recorded.run)
@@ -283,21 +283,23 @@ class Played:
 
     @property
     def verdicts(self) -> list[str]:
-        """The first decision of each call: "action: verdict", or the code of its refusal."""
-        found = [one.event for one in self.events if isinstance(one.event, CallDecided) and one.event.round == 0]
         return [
-            f"{one.proposed.action.partition('.')[2]}: "
-            + (one.refusal.error.code if one.refusal is not None else one.decision.verdict)  # type: ignore[union-attr]
-            for one in found
+            f"{decided.proposed.action.partition('.')[2]}: "
+            + (decided.refusal.error.code if decided.refusal is not None else decided.decision.verdict)  # type: ignore[union-attr]
+            for decided in self._first_decisions()
         ]
 
     @property
     def answers(self) -> list[CallAnswered]:
-        return [one.event for one in self.events if isinstance(one.event, CallAnswered)]
+        return [item.event for item in self.events if isinstance(item.event, CallAnswered)]
+
+    def _first_decisions(self) -> list[CallDecided]:
+        """The first decision on each call, in order."""
+        events = (item.event for item in self.events)
+        return [event for event in events if isinstance(event, CallDecided) and event.round == 0]
 
     def facts(self, number: int) -> dict[str, Any]:
-        """What the deciding rules read of the call with that number."""
-        found = [one.event for one in self.events if isinstance(one.event, CallDecided) and one.event.round == 0]
-        decision = found[number].decision
+        """The facts of the decision on the call with that number."""
+        decision = self._first_decisions()[number].decision
         assert decision is not None
         return decision.facts

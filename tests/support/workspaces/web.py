@@ -21,7 +21,7 @@ folder = "work/web"
 
 
 def add(session: Path, name: str, files: dict[str, str], rules: str, turns: list[dict[str, Any]]) -> None:
-    """Put a tool, an agent with a script, and rules for both into the house, and pin the tool."""
+    """Add a tool, an agent with a script, and rules for both to the workspace, and pin the tool."""
     for file, text in files.items():
         path = session / "tools" / name / file
         path.parent.mkdir(exist_ok=True)

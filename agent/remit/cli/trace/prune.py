@@ -55,7 +55,7 @@ def prune_command(older_than: str | None, dry_run: bool, yes: bool, as_json: boo
         if not sys.stdin.isatty():
             raise click.UsageError("no terminal to ask for confirmation: add --yes, or check first with --dry-run")
         click.confirm(f"delete {_counted(rows)} that ended more than {age} ago?", abort=True)
-    done = asyncio.run(prune(opened, rows, account=os_account(), told=_progress))
+    done = asyncio.run(prune(opened, rows, account=os_account(), on_progress=_progress))
     if as_json:
         echo(json_text({"ok": True, "dry_run": False, **vars(done)}))
     else:

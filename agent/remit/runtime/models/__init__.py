@@ -3,7 +3,7 @@
     open_model("script:script.yaml") ─► ScriptModel       turns and approvals from a file
     open_model("openai:gpt-5")       ─► LangChainModel    a provider, streamed
 
-A `Turn` carries the arguments of each call as the text that the model streamed; nothing is parsed here.
+A `ModelTurn` has the arguments of each call as the text that the model streamed. They are parsed later, by the broker.
 """
 
 from remit._face import face

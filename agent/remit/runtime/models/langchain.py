@@ -1,7 +1,7 @@
-"""A provider's chat model through LangChain, which is known to this file alone.
+"""A provider's chat model, through LangChain. Only this module of the runtime's models imports LangChain.
 
-LangChain parses arguments too, but it repairs what was cut (`{"amount": 10` becomes 10) and keeps the last of two equal
-keys. So the text of the stream is kept, and LangChain's parsed form is used only where it hides the text.
+LangChain also parses arguments, but it repairs arguments that were cut off (`{"amount": 10` becomes 10) and keeps the last of
+two equal keys. So the streamed text is kept, and LangChain's parsed form is used only where LangChain hides the text.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 SILENCE_S: Final = 120.0  # seconds without a byte from the provider
 TURN_S: Final = 600.0  # seconds for one whole turn; reasoning models think for minutes
-TURN_CHARACTERS: Final = 4 * 1024 * 1024  # text and arguments of one turn together
-TRIES: Final = 2  # repeated requests after a busy or broken answer; asking a model again has no effect to repeat
+TURN_CHARACTERS: Final = 4 * 1024 * 1024  # of text and arguments in one turn
+TRIES: Final = 2  # retries after a busy or broken answer; asking a model again has no side effect
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provider:
-    """How one provider's LangChain class is found and opened.
+    """How to import and open one provider's LangChain class.
 
-    `extra` is Remit's own optional dependency. `shows_text` is False where the provider or LangChain parses arguments
-    before anyone can see their text.
+    `extra` is the optional dependency of Remit. `shows_text` is False if the provider or LangChain parses the arguments, so
+    that their text is not available.
     """
 
     extra: str
@@ -76,7 +76,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
 
 
 class LangChainModel:
-    """A provider's chat model, streamed, because only the stream shows the arguments as the model wrote them."""
+    """A provider's chat model. It is streamed, because only the stream has the arguments as the model wrote them."""
 
     def __init__(self, provider: Provider, model: str, *, name: str, base_url: str | None = None) -> None:
         self.scripted = False
@@ -91,12 +91,12 @@ class LangChainModel:
         if base_url:
             options["base_url"] = base_url
         if provider.key and not self._secret:
-            # A server of one's own seldom wants a key, but the libraries refuse to start without one.
+            # A local server seldom needs a key, but the libraries refuse to start without one.
             if not base_url and not any(os.environ.get(variable) for variable in provider.address):
                 raise UsageError(f"{self.name!r} needs a key: set {provider.key}")
             options["api_key"] = "unset"
         try:
-            # Imported here because it takes a second: `remit --help`, and every scripted run, start without it.
+            # Imported here because it takes a second, which `remit --help` and scripted runs do not need.
             factory = getattr(importlib.import_module(provider.module), provider.factory)
         except ImportError as error:
             raise UsageError(
@@ -108,7 +108,7 @@ class LangChainModel:
             raise UsageError(f"{self.name!r} cannot be opened: {self._clean(str(error))}") from error
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
-        """Ask the provider for the next turn. Raises ModelError, whatever the provider or its library does."""
+        """Ask the provider for the next turn. Raises ModelError for every failure of the provider or its library."""
         wire = to_langchain(messages)
         offered = [
             {
@@ -117,41 +117,41 @@ class LangChainModel:
             }
             for tool in tools
         ]
-        listener = _Listener(self._provider)
+        stream = _StreamedTurn(self._provider)
         try:
-            asked = self._chat.bind_tools(offered) if offered else self._chat
+            chat = self._chat.bind_tools(offered) if offered else self._chat
             async with asyncio.timeout(TURN_S):
-                async for chunk in asked.astream(wire):
-                    listener.hear(cast("AIMessageChunk", chunk))
+                async for chunk in chat.astream(wire):
+                    stream.add(cast("AIMessageChunk", chunk))
         except ModelError:
             raise
-        except Exception as error:  # the door to the provider's library, which may raise anything
+        except Exception as error:  # the provider's library may raise any exception
             raise self._explain(error) from error
-        return listener.turn()
+        return stream.turn()
 
     def _explain(self, error: Exception) -> ModelError:
         status = getattr(error, "status_code", None)
-        said = self._clean(_said(error))
+        reason = self._clean(_provider_message(error))
         key = self._provider.key or "the server's settings"
         match status:
             case 401 | 403:
-                return ModelError(f"{self.name!r} refused the key: {said}", fix=f"check {key}")
+                return ModelError(f"{self.name!r} rejected the key: {reason}", fix=f"check {key}")
             case 404:
-                return ModelError(f"{self.name!r} was not found: {said}", fix="check the model's name and base_url")
+                return ModelError(f"{self.name!r} was not found: {reason}", fix="check the model's name and base_url")
             case 408 | 409 | 425 | 429:
                 return ModelError(
-                    f"{self.name!r} is busy: {said}", fix="wait, then start the run again", retryable=True
+                    f"{self.name!r} is busy: {reason}", fix="wait, then start the run again", retryable=True
                 )
             case int() if status >= 500:
                 return ModelError(
-                    f"{self.name!r} failed with {status}: {said}",
+                    f"{self.name!r} failed with {status}: {reason}",
                     fix="wait, then start the run again",
                     retryable=True,
                 )
             case int():
                 return ModelError(
-                    f"{self.name!r} refused the question with {status}: {said}",
-                    fix="check what the model accepts: tools, length, settings",
+                    f"{self.name!r} rejected the request with {status}: {reason}",
+                    fix="check that the model supports tools, the length of the conversation, and the settings",
                 )
             case _:
                 pass
@@ -162,22 +162,22 @@ class LangChainModel:
             )
         if isinstance(error, OSError) or any(word in kind for word in ("Connect", "Protocol", "Read", "Network")):
             return ModelError(
-                f"{self.name!r} cannot be reached: {said}",
+                f"{self.name!r} cannot be reached: {reason}",
                 fix="check the network, the proxy and base_url, then start the run again",
                 retryable=True,
             )
-        return ModelError(f"{self.name!r} gave no readable answer: {kind}: {said}", fix="check base_url and the model")
+        return ModelError(f"{self.name!r} gave an invalid answer: {kind}: {reason}", fix="check base_url and the model")
 
     def _clean(self, text: str) -> str:
-        """One short line, without the key."""
+        """The text on one line of at most 300 characters, without the key."""
         if self._secret:
             text = text.replace(self._secret, "…")
         line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         return line if len(line) <= 300 else line[:299] + "…"
 
 
-def _said(error: Exception) -> str:
-    """The provider's own sentence, where the library kept it apart from its own."""
+def _provider_message(error: Exception) -> str:
+    """The provider's own error message, if the library kept it; else the message of the exception."""
     body = getattr(error, "body", None)
     if isinstance(body, dict):
         inner = cast("dict[str, Any]", body)
@@ -190,36 +190,36 @@ def _said(error: Exception) -> str:
 
 
 @dataclass(kw_only=True)
-class _Writing:
-    """One call while it is being streamed. `hidden` is LangChain's parsed form where it shows no text."""
+class _StreamedCall:
+    """One call while it is streamed. `parsed` is LangChain's parsed form, set if LangChain hides the text."""
 
     name: str = ""
     id: str = ""
     text: str = ""
-    hidden: dict[str, Json] | None = None
+    parsed: dict[str, Json] | None = None
 
-    def ask(self) -> ProposedCall:
-        if self.hidden is not None:
-            return ProposedCall(name=self.name, arguments=None, parsed=self.hidden, id=self.id)
-        # A call without arguments is streamed as no text at all by several providers.
+    def proposed(self) -> ProposedCall:
+        if self.parsed is not None:
+            return ProposedCall(name=self.name, arguments=None, parsed=self.parsed, id=self.id)
+        # Several providers stream a call without arguments as no text at all.
         return ProposedCall(name=self.name, arguments=_escaped(self.text) or "{}", id=self.id)
 
 
-class _Listener:
-    """Puts one streamed turn together."""
+class _StreamedTurn:
+    """Assembles one turn from its chunks. Raises ModelError for a turn that is too long or has no readable call."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
         self._text: list[str] = []
-        self._calls: list[_Writing] = []
-        self._at: dict[int | str | None, _Writing] = {}
+        self._calls: list[_StreamedCall] = []
+        self._by_index: dict[int | str | None, _StreamedCall] = {}
         self._finish = ""
         self._model = ""
         self._input: int | None = None
         self._output: int | None = None
-        self._heard = 0
+        self._characters = 0
 
-    def hear(self, chunk: AIMessageChunk) -> None:
+    def add(self, chunk: AIMessageChunk) -> None:
         text = str(chunk.text)
         self._count(text)
         self._text.append(text)
@@ -227,47 +227,47 @@ class _Listener:
             index, name, id_, args = piece["index"], piece["name"] or "", piece["id"] or "", piece["args"] or ""
             self._count(args)
             if not self._provider.shows_text or _is_given_parsed(chunk, id_):
-                # LangChain wrote `args` itself, from a dict: it is not what the model wrote.
+                # LangChain wrote `args` itself, from a dict, so it is not the text that the model wrote.
                 parsed = chunk.tool_calls[number]["args"] if number < len(chunk.tool_calls) else {}
-                self._calls.append(_Writing(name=name, id=id_, hidden=parsed))
+                self._calls.append(_StreamedCall(name=name, id=id_, parsed=parsed))
                 continue
-            writing = self._at.get(index)
-            # Some servers number every parallel call 0, or none; a second name under a second id is a second call.
-            if writing is None or (name and id_ and writing.id and id_ != writing.id):
-                writing = self._at[index] = _Writing()
-                self._calls.append(writing)
-            writing.id = writing.id or id_
-            writing.name = writing.name if name == writing.name else writing.name + name
-            writing.text += args
-        self._hear_metadata(chunk)
+            call = self._by_index.get(index)
+            # Some servers give every parallel call the index 0, or none. A new name with a new id is then a new call.
+            if call is None or (name and id_ and call.id and id_ != call.id):
+                call = self._by_index[index] = _StreamedCall()
+                self._calls.append(call)
+            call.id = call.id or id_
+            call.name = call.name if name == call.name else call.name + name
+            call.text += args
+        self._add_metadata(chunk)
 
-    def _hear_metadata(self, chunk: AIMessageChunk) -> None:
-        said = cast("Mapping[str, Any]", chunk.response_metadata)
-        self._finish = finish_of(said) or self._finish
-        self._model = str(said.get("model_name") or said.get("model") or self._model)
+    def _add_metadata(self, chunk: AIMessageChunk) -> None:
+        metadata = cast("Mapping[str, Any]", chunk.response_metadata)
+        self._finish = finish_of(metadata) or self._finish
+        self._model = str(metadata.get("model_name") or metadata.get("model") or self._model)
         usage = chunk.usage_metadata
         if usage:
-            # Some servers count in every chunk, always from the start of the turn: the last count holds.
+            # Some servers send the count in every chunk, each from the start of the turn: the last one is right.
             self._input, self._output = usage["input_tokens"], usage["output_tokens"]
 
     def _count(self, text: str) -> None:
-        self._heard += len(text)
-        if self._heard > TURN_CHARACTERS:
+        self._characters += len(text)
+        if self._characters > TURN_CHARACTERS:
             raise ModelError(
-                f"the model's turn is longer than {TURN_CHARACTERS} characters",
-                fix="limit the length of its answers with the provider",
+                f"the turn of the model is longer than {TURN_CHARACTERS} characters",
+                fix="limit the length of the answer in the provider's settings",
             )
 
     def turn(self) -> ModelTurn:
         finish = self._finish or "length"
         if finish == "tool_calls" and not self._calls:
             raise ModelError(
-                "the model said that it calls tools, but its stream has no call that can be read",
-                fix="check that the server streams tool_calls with index and function, as OpenAI's does",
+                "the model ended its turn with a tool call, but the stream contains no readable call",
+                fix="check that the server streams tool_calls with index and function, like OpenAI's",
             )
         return ModelTurn(
             text=_without_surrogates("".join(self._text), lambda _: "\ufffd"),
-            proposed_calls=tuple(writing.ask() for writing in self._calls),
+            proposed_calls=tuple(call.proposed() for call in self._calls),
             finish=finish,
             usage=Usage(input_tokens=self._input, output_tokens=self._output),
             response_model=self._model,
@@ -275,7 +275,7 @@ class _Listener:
 
 
 def _is_given_parsed(chunk: AIMessageChunk, id_: str) -> bool:
-    """Anthropic may send a call's input as a value in the block's first event, instead of streaming its text."""
+    """True if the chunk has the call's input as a value: Anthropic may send it so, in the block's first event."""
     blocks = cast("list[Any]", chunk.content) if isinstance(chunk.content, list) else []
     return any(
         isinstance(block, dict)
@@ -286,7 +286,7 @@ def _is_given_parsed(chunk: AIMessageChunk, id_: str) -> bool:
     )
 
 
-_SAID: Final = ("finish_reason", "stop_reason", "done_reason", "stopReason")
+_FINISH_KEYS: Final = ("finish_reason", "stop_reason", "done_reason", "stopReason")
 _FINISH: Final[Mapping[str, str]] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -300,23 +300,23 @@ _FINISH: Final[Mapping[str, str]] = {
 }
 
 
-def finish_of(said: Mapping[str, Any]) -> str:
-    """Why the turn ended, in OpenAI's words where they fit; "" where this chunk does not say."""
-    word = next((found for key in _SAID if (found := said.get(key))), None)
-    if not word and said.get("status") == "completed":  # OpenAI's Responses API
-        word = "stop"
-    elif not word and said.get("status") == "incomplete":
-        details = said.get("incomplete_details")
-        word = cast("dict[str, Any]", details).get("reason") if isinstance(details, dict) else None
-        word = word or "length"
-    return _FINISH.get(str(word).lower(), str(word).lower()) if word else ""
+def finish_of(metadata: Mapping[str, Any]) -> str:
+    """Why the turn ended, as OpenAI's finish reason where one fits; "" if the metadata does not say."""
+    reason = next((value for key in _FINISH_KEYS if (value := metadata.get(key))), None)
+    if not reason and metadata.get("status") == "completed":  # OpenAI's Responses API
+        reason = "stop"
+    elif not reason and metadata.get("status") == "incomplete":
+        details = metadata.get("incomplete_details")
+        reason = cast("dict[str, Any]", details).get("reason") if isinstance(details, dict) else None
+        reason = reason or "length"
+    return _FINISH.get(str(reason).lower(), str(reason).lower()) if reason else ""
 
 
 def to_langchain(messages: Sequence[Message]) -> list[BaseMessage]:
-    """The conversation as LangChain sends it.
+    """The conversation as LangChain messages.
 
-    Calls get new ids, because models repeat theirs and providers refuse ids that repeat; names that a model made up are
-    made sendable. Raises ModelError where a call has no answer, or an answer no call.
+    Calls get new ids, because models repeat ids and providers reject repeated ones. Names that the model made up are changed
+    to valid ones. Raises ModelError for a call without an answer, or an answer without a call.
     """
     from langchain_core.messages import (  # noqa: PLC0415 - takes most of a second; a scripted run never needs it
         AIMessage,
@@ -326,17 +326,17 @@ def to_langchain(messages: Sequence[Message]) -> list[BaseMessage]:
     )
 
     wire: list[BaseMessage] = []
-    open_asks: list[tuple[str, str]] = []  # (the ask's own id, the id on the wire), not answered yet
+    unanswered: list[tuple[str, str]] = []  # (id of the call, id that is sent)
     for number, message in enumerate(messages):
         if message.role == "tool":
-            mine = next((pair for pair in open_asks if pair[0] == message.call_id), None)
-            if mine is None:
-                raise _unpaired(f"message {number} answers {message.call_id!r}, which was not asked")
-            open_asks.remove(mine)
-            wire.append(ToolMessage(content=message.text, tool_call_id=mine[1]))
+            pair = next((pair for pair in unanswered if pair[0] == message.call_id), None)
+            if pair is None:
+                raise _unpaired(f"message {number} answers the call {message.call_id!r}, which does not exist")
+            unanswered.remove(pair)
+            wire.append(ToolMessage(content=message.text, tool_call_id=pair[1]))
             continue
-        if open_asks:
-            raise _unpaired(f"message {number} comes before the answer to {open_asks[0][0]!r}")
+        if unanswered:
+            raise _unpaired(f"message {number} comes before the answer to the call {unanswered[0][0]!r}")
         match message.role:
             case "system":
                 wire.append(SystemMessage(content=message.text))
@@ -344,47 +344,47 @@ def to_langchain(messages: Sequence[Message]) -> list[BaseMessage]:
                 wire.append(HumanMessage(content=message.text))
             case "assistant":
                 ids = [f"call_{number}_{index}" for index in range(len(message.proposed_calls))]
-                open_asks = [(ask.id, id_) for ask, id_ in zip(message.proposed_calls, ids, strict=True)]
+                unanswered = [(call.id, id_) for call, id_ in zip(message.proposed_calls, ids, strict=True)]
                 calls: list[Any] = [
-                    {"type": "tool_call", "id": id_, "name": _sendable(ask.name), "args": _sent_arguments(ask)}
-                    for ask, id_ in zip(message.proposed_calls, ids, strict=True)
+                    {"type": "tool_call", "id": id_, "name": _valid_name(call.name), "args": _sent_arguments(call)}
+                    for call, id_ in zip(message.proposed_calls, ids, strict=True)
                 ]
                 wire.append(AIMessage(content=message.text, tool_calls=calls))
-    if open_asks:
-        raise _unpaired(f"nothing answers {open_asks[0][0]!r}")
+    if unanswered:
+        raise _unpaired(f"the call {unanswered[0][0]!r} has no answer")
     return wire
 
 
 def _unpaired(what: str) -> ModelError:
     return ModelError(
-        f"the conversation cannot be sent: {what}", fix="report this: every call must have exactly one answer"
+        f"the conversation cannot be sent: {what}", fix="report this error: every call must have exactly one answer"
     )
 
 
-def _sendable(name: str) -> str:
-    """A name that providers accept, whatever the model called the tool."""
+def _valid_name(name: str) -> str:
+    """The name of the tool with only the characters that providers accept."""
     return re.sub(r"[^a-zA-Z0-9_-]", "_", name)[:64] or "unknown"
 
 
-def _sent_arguments(ask: ProposedCall) -> dict[str, Any]:
-    """What the model is shown of its own arguments; text that is no object is quoted, because providers parse it."""
-    if ask.arguments is None:
-        return ask.parsed or {}
+def _sent_arguments(proposed: ProposedCall) -> dict[str, Any]:
+    """The arguments as the model sees them again. Providers accept objects only, so any other text is quoted in one."""
+    if proposed.arguments is None:
+        return proposed.parsed or {}
     try:
-        value = load_json(ask.arguments)
+        value = load_json(proposed.arguments)
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # no infinity, no lone surrogate
     except (ValueError, RecursionError):
         value = None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {"unparsed": ask.arguments}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {"unparsed": proposed.arguments}
 
 
 def _escaped(text: str) -> str:
-    """The same JSON, with lone surrogates escaped: only so can the text be recorded, and refused, as it was."""
-    return _without_surrogates(text, lambda found: f"\\u{ord(found[0]):04x}")
+    """The same JSON, with lone surrogates escaped, so that the text can be recorded and then refused."""
+    return _without_surrogates(text, lambda match: f"\\u{ord(match[0]):04x}")
 
 
 def _without_surrogates(text: str, replace: Callable[[re.Match[str]], str]) -> str:
-    """Joins surrogate pairs that were cut apart between two chunks; replaces those that stay alone."""
+    """Joins surrogate pairs that two chunks divided, and replaces lone surrogates."""
     if not any("\ud800" <= c <= "\udfff" for c in text):
         return text
     joined = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")

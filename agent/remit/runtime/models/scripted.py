@@ -1,11 +1,11 @@
-"""A written conversation: what a model would say, and what people would approve, in one YAML file.
+"""A scripted model: its turns, and the approvals for a demonstration, come from one YAML file.
 
 turns:
   - say: I look at the logs first.
     calls:
       - files__read: {path: logs/checkout.log}     # arguments as a mapping,
       - files__read: '{"path": "logs/a.log"'       # or as the raw text, to write what YAML cannot say
-    finish: length                                # optional: the turn was cut
+    finish: length                                # optional: the turn was cut off
   - say: The answer.
 approvals:
   - {action: tickets.close, approver: user:ben, role: role:lead, note: Ben was asked in the demo}
@@ -28,14 +28,14 @@ FINISHES: Final = ("stop", "tool_calls", "length", "content_filter")
 
 
 class ScriptedCall(FrozenModel):
-    """One call of a turn. `arguments` is JSON text, or whatever the script has instead."""
+    """One call of a turn. `arguments` is JSON, or the raw text that the script has instead."""
 
     name: str
     arguments: str
 
 
 class ScriptedTurn(FrozenModel):
-    """One turn. `finish` is "" where the script does not say."""
+    """One turn. `finish` is "" if the script does not set it."""
 
     say: str
     calls: tuple[ScriptedCall, ...]
@@ -43,7 +43,7 @@ class ScriptedTurn(FrozenModel):
 
 
 class ScriptedApproval(FrozenModel):
-    """One approval that the script gives in a person's place: of the next request of that action."""
+    """One approval that the script gives in place of a person, for requests of that action."""
 
     action: str
     approver: str
@@ -52,7 +52,7 @@ class ScriptedApproval(FrozenModel):
 
 
 class Script(FrozenModel):
-    """The whole file; `file` is how to name it to a person."""
+    """The whole script. `file` is its name in messages."""
 
     file: str
     turns: tuple[ScriptedTurn, ...]
@@ -72,7 +72,7 @@ def parse_script(text: str, *, file: str) -> Script:
 
 
 class ScriptModel:
-    """A written conversation: step n is answered by turn n, whatever was asked."""
+    """A scripted model: step n gets turn n of the script, whatever the conversation is."""
 
     def __init__(self, path: Path, *, name: str) -> None:
         self.name = name
@@ -81,16 +81,16 @@ class ScriptModel:
 
     @property
     def approvals(self) -> tuple[ScriptedApproval, ...]:
-        """The approvals that the script gives in people's place, each for demonstration only."""
+        """The approvals that the script gives in place of people, for demonstrations only."""
         return self._script.approvals
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
-        """Turn number `step`. Raises ModelError after the last one."""
+        """Turn number `step` of the script. Raises ModelError after the last turn."""
         turns = self._script.turns
         if step >= len(turns):
             raise ModelError(
-                f"the script ended: it has {len(turns)} turns and step {step} was asked",
-                fix=f"add a turn to {self._script.file}, or end it with a turn that calls nothing",
+                f"the script has ended: it has {len(turns)} turns, and turn {step + 1} was requested",
+                fix=f"add a turn to {self._script.file}, or make its last turn one without calls",
             )
         turn = turns[step]
         proposed_calls = tuple(
@@ -170,7 +170,7 @@ class _Reader:
             return []
 
     def _plain(self, value: Any, line: int, depth: int = 0) -> Any:
-        """YAML's own types as JSON has them; what JSON cannot say is a problem."""
+        """The value with JSON types only. A value that JSON cannot represent is a problem."""
         if depth > 64:
             self._wrong("the arguments are nested deeper than 64", "write them as raw JSON text", line)
             return None
@@ -196,7 +196,7 @@ class _Reader:
         return None
 
     def _items(self, parent: Any, key: str) -> list[tuple[Any, int]]:
-        """The items of a list with their lines."""
+        """The items of a list, each with its line."""
         items = parent.get(key)
         if items is None:
             return []
@@ -216,7 +216,7 @@ class _Reader:
 
 
 def _is_mapping(value: Any) -> bool:
-    """The library's types are partly untyped, so that its values stay `Any` and are told apart here."""
+    """True for a mapping. The library is only partly typed, so its values are `Any` and are distinguished at run time."""
     return isinstance(value, CommentedMap)
 
 

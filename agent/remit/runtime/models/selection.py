@@ -1,4 +1,4 @@
-"""Which model a name stands for: a script, or a chat model of a LangChain provider."""
+"""Opens the model that a name stands for: a script, or a chat model of a LangChain provider."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from remit.runtime.models.scripted import ScriptModel
 def open_model(spec: str, *, folder: Path, base_url: str | None = None) -> Model:
     """The model that `spec` names; a script's path is relative to `folder`.
 
-    Raises UsageError for a name that means nothing here, and WorkspaceError for a script that cannot be read.
+    Raises:
+        UsageError: the name is not valid, or the provider's package or key is missing.
+        WorkspaceError: the script cannot be read.
     """
     provider, colon, model = spec.partition(":")
     if not colon or not model:
-        raise UsageError(f"{spec!r} names no model: write {_forms()}")
+        raise UsageError(f"{spec!r} is not a model: write {_forms()}")
     if provider == "script":
         return ScriptModel(folder / model, name=spec)
     if provider not in PROVIDERS:
-        raise UsageError(f"{spec!r}: no model provider is called {provider!r} here: write {_forms()}")
+        raise UsageError(f"{spec!r}: unknown model provider {provider!r}: write {_forms()}")
     return LangChainModel(PROVIDERS[provider], model, name=spec, base_url=base_url)
 
 
