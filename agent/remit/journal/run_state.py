@@ -48,6 +48,7 @@ def effect_digest(call: Call) -> str:
     """
     if call.effect not in ("once", "keyed"):
         return ""
+    # Sorted: the same resources in another order are the same effect. Reads are left out: they change nothing.
     return digest({"action": call.action, "on": sorted(t.resource for t in call.touches if t.access != "read")})
 
 
@@ -227,7 +228,7 @@ class RunState:
 
         Calls count as soon as they are allowed: of three parallel calls with a budget of one, only one is allowed.
         """
-        counts = dict(self.settled)
+        counts = dict(self.settled)  # answered calls; the open ones follow
         for place, call in self.open.items():
             if place != but and (call.allowed or call.happened):
                 counts[call.action] = counts.get(call.action, 0) + 1

@@ -144,7 +144,9 @@ class _Loading:
                 )
                 continue
             self._broken.discard(name)
+            # A pin of an earlier version stays with the tool: `Tool.pinned` compares its digests with the current ones.
             tool = Tool(manifest=manifest, pin=pins.get(name), code=self._code.get(name, ""))
+            # The pinned schemas belong to the pinned manifest, so they are compared with no other.
             if tool.pinned and tool.pin is not None:
                 self._problems.extend(
                     check_schemas(manifest, tool.pin.schemas, tool.pin.hidden, file=file, text=self._texts[file])
@@ -173,6 +175,7 @@ class _Loading:
             self._problem(
                 file, toml_line(text, "prompt"), f"'prompt' is {table.prompt!r}, which is not a file", f"write {prompt}"
             )
+        # A recorded workspace has no folders, and a replay reads neither the script nor the seed.
         if self._root is not None:
             kind, _, script = table.model.partition(":")
             if kind == "script" and not (self._root / "agent" / name / script).is_file():

@@ -50,6 +50,7 @@ def resolve(
     for template in action.templates:
         if template.form == "constant":
             resource = f"{template.kind}:{template.constant}"
+            # Set and not only added: a resource that the manifest names stays `fixed`, also if an argument names it too.
             touches[template.access, resource] = ResourceAccess(access=template.access, resource=resource, fixed=True)
             continue
         try:
