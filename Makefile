@@ -28,7 +28,7 @@ run: setup  ## Play the triage run (TASK="…" for another task)
 test: setup  ## Run all tests (ARGS="-k name" for some)
 	@$(BIN)/python -m pytest -n auto -q $(ARGS)
 
-ablate: setup  ## Take each protection away: its tests must fail (ARGS="Landlock" for one)
+ablate: setup  ## Remove each protection in turn: its tests must fail (ARGS="Landlock" for one)
 	@$(BIN)/python tests/adversarial/mutation.py $(ARGS)
 
 abuse: setup  ## Try the abuse list as every account there is: root, root that becomes nobody, an ordinary user

@@ -159,7 +159,7 @@ def test_one_line_puts_every_call_of_an_agent_under_the_broker(desk: Callable[..
     assert {event.confinement for event in at.events(AttemptBegun)} == {"none"}  # said, because it is so
     (started,) = at.events(RunStarted)
     assert (started.task, started.confinement) == ("Refund order 1", "none")
-    assert "UNCONFINED" in at.cli("tool", "show", "desk").out
+    assert "NOT SANDBOXED" in at.cli("tool", "show", "desk").out
     assert "reproduced: 2 decisions, 2 model turns, 2 tool results compared" in at.reproduced()[1]
 
 
@@ -211,7 +211,7 @@ def test_the_line_of_the_readme_is_all_that_it_takes(
 ) -> None:
     at = desk()
     monkeypatch.chdir(at.root)
-    block = (starter_folder() / "README.md").read_text().split("<!-- langchain -->")[1].split("```")[1]
+    block = (starter_folder() / "docs" / "langchain.md").read_text().split("<!-- langchain -->")[1].split("```")[1]
     names: dict[str, Any] = {"model": Scripted(turns=[says(SMALL)]), "tools": at.shop.TOOLS}
     exec(block.removeprefix("python\n"), names)
     assert codes(names["agent"].invoke(ASKED)) == ["ok"]

@@ -17,7 +17,7 @@ from remit.cli import COMMANDS, main
 from remit.guardrails.secret_formats import DETECTORS
 from support.runs import Said
 
-WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection that commands go without, too
+WITHOUT = "REMIT_TESTS_WITHOUT"  # set by `make ablate`: the protection that is removed from commands too
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(
     [

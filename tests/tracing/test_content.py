@@ -81,9 +81,9 @@ def test_with_content_off_no_text_is_on_disk_and_the_run_does_the_same(
 def test_list_and_show_say_that_the_content_was_withheld(quiet: Callable[..., Path], command: Command) -> None:
     folder = quiet(TURNS, approvals=APPROVALS)
     _, ended = start(folder)
-    assert "(content withheld: not replayable)" in command(folder, "trace", "list").out
+    assert "(content omitted: not replayable)" in command(folder, "trace", "list").out
     shown = command(folder, "trace", "show", ended.run).out
-    assert "content withheld: this run can be read, not replayed" in shown
+    assert "content omitted: this run can be read, not replayed" in shown
     assert "ledger.pay account:outside" in shown
     for args in (["replay", ended.run], ["trace", "shrink", ended.run, "--keep", "code=tool_failed"]):
         done = command(folder, *args)

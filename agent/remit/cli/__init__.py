@@ -19,7 +19,8 @@ from remit.core import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 NO: Final = 1
 USAGE: Final = 2
 
-# command → module (the function in it has the command's name, with `_command` appended) and its line in the help.
+# command → its module and its line in the help. The function is `<command>_command`; in a sub-package it is named after
+# its module, because other sub-packages have a command of the same name.
 COMMANDS: Final = {
     "init": ("workspace", "write a workspace: tools, policies, an example agent"),
     "doctor": ("workspace", "try the break-outs on this machine, and name the fix where one is missing"),
@@ -35,7 +36,10 @@ COMMANDS: Final = {
     "approve": ("approve", "see and answer what waits for a person"),
     "trace": ("trace", "read, compare, shrink, verify and export what runs did"),
     "replay": ("replay", "run a recorded run again, without effects"),
-    "diff": ("policy.permission_diff", "what agents may do now that they could not do at a git revision"),
+    "diff": (
+        "policy.permission_diff",
+        "what agents may do now that they could not do at a git revision",
+    ),
 }
 
 
@@ -49,7 +53,8 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         module, _ = COMMANDS[cmd_name]
-        command: click.Command = getattr(import_module(f"remit.cli.{module}"), f"{cmd_name}_command")
+        name = module.rpartition(".")[2] if "." in module else cmd_name
+        command: click.Command = getattr(import_module(f"remit.cli.{module}"), f"{name}_command")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -101,7 +101,7 @@ def show_command(request: str, full: bool, as_json: bool) -> None:
     echo("  needs " + ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing))
     if item.break_glass:
         echo("  or in an emergency: --role role:break-glass --reason …")
-    call = record.facts.open.get((item.step, item.index))
+    call = record.state.open.get((item.step, item.index))
     for given in () if call is None else call.grants:
         echo(f"  has the approval of {given.approver} as {given.role}")
     echo(f"  {_left(item)}")

@@ -132,7 +132,7 @@ class LiveOutput:
 
     def _decided(self, event: CallDecided) -> None:
         if event.call is None or event.round > 0:
-            self._names.setdefault((event.step, event.index), event.ask.action)
+            self._names.setdefault((event.step, event.index), event.proposed.action)
             return
         touched = " ".join(touch.resource for touch in event.call.touches)
         self._names[event.step, event.index] = f"{event.call.action} {short(touched, 60)}"
@@ -163,7 +163,7 @@ def _tell_run(run: str, event: RunStarted | RunResumed | PolicyChanged) -> None:
 def _tell_start(run: str, event: RunStarted) -> None:
     script = style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
     echo(f"run {run}  {event.subjects.agent} for {event.subjects.user}  {event.model}{script}")
-    if event.content != "whole":
+    if event.content != "complete":
         _tell_aside("content is off: this run can be read, not replayed, and ends with this process", "yellow")
     if event.confinement in WEAKER:
         _tell_aside(WEAKER[event.confinement], "yellow")

@@ -53,12 +53,12 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
 
 def _settle(opened: WorkspaceSession, doubt: InDoubt, landed: str, reason: str) -> None:
     from remit.broker import settle_effect
-    from remit.journal import Record, run_lock
+    from remit.journal import Record, lock_run
     from remit.workspace import os_account, subject_of
 
     account = os_account()
     # A call without a result may be running now. The lock fails if a process executes the run: then nobody may settle it.
-    with nullcontext() if doubt.answered else run_lock(opened.traces, doubt.run):
+    with nullcontext() if doubt.answered else lock_run(opened.traces, doubt.run):
         settle_effect(
             Record(opened.journal, doubt.run),
             doubt.step,

@@ -330,7 +330,7 @@ def _workspace() -> Workspace:
 def _sandbox(hear: Callable[[bytes], None] | None = None) -> Sandbox:
     from remit.sandbox import Sandbox
 
-    return Sandbox(accept=_workspace().settings.accept, hear=hear)
+    return Sandbox(accept=_workspace().settings.accept, on_print=hear)
 
 
 def _print_live() -> Callable[[bytes], None]:

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
-from remit.broker import CALLS_A_TURN, ApprovalPending, Broker, too_many_calls
+from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, too_many_calls
 from remit.core import (
     Call,
     Error,
@@ -227,7 +227,7 @@ class ForeignRun:
         while True:
             step += 1
             answered = record.get(f"model.responded/{step}/-/-")
-            if answered is None and record.facts.step < step:
+            if answered is None and record.state.step < step:
                 answered = self.agency.look_up(step)
             if not isinstance(answered, ModelResponded) or not answered.internal:
                 return
@@ -266,7 +266,7 @@ class ForeignRun:
     async def perform(
         self, turn: ModelTurn, index: int, own: Own | None, *, queued: bool
     ) -> Result | ApprovalRequested:
-        if index > CALLS_A_TURN:  # the first that is too many is recorded, and says so for all of them
+        if index > CALLS_PER_TURN:  # the first that is too many is recorded, and says so for all of them
             return too_many_calls()
         if not queued:
             return await self._performed(turn, index, own)
@@ -291,7 +291,7 @@ class ForeignRun:
         async with self._turns:
             if self._going:
                 await asyncio.wait(self._going.values())
-            facts = self.agency.record.facts
+            facts = self.agency.record.state
             if not (leave or facts.finished or self._failure or any(call.waiting for call in facts.open.values())):
                 await self._give_up_rest()
                 self.model.said = ModelTurn(text=answer, finish="stop")
@@ -304,7 +304,7 @@ class ForeignRun:
         return self.agency.broker
 
     def _mark(self, turn: ModelTurn) -> str:
-        return _mark([self._broker.sanitizer.ask(ask) for ask in turn.proposed_calls[: CALLS_A_TURN + 1]])
+        return _mark([self._broker.sanitizer.proposed_call(ask) for ask in turn.proposed_calls[: CALLS_PER_TURN + 1]])
 
     async def _performed(self, turn: ModelTurn, index: int, own: Own | None) -> Result | ApprovalRequested:
         async with self._turns:
@@ -339,7 +339,7 @@ class ForeignRun:
             if (refused := self._deaf()) is not None:
                 return refused
             await self._give_up_rest()
-            step = self.agency.record.facts.step + 1
+            step = self.agency.record.state.step + 1
             self.model.said = turn
             await self.agency.turn({"step": step - 1})
             if (refused := self._deaf()) is not None:
@@ -369,7 +369,7 @@ class ForeignRun:
 
     async def _give_up_rest(self) -> None:
         """The graph has gone on: whatever it left of the turns before is answered, so that each call has one result."""
-        last = self.agency.record.facts.step
+        last = self.agency.record.state.step
         if (
             last >= 0
             and last not in self._decided
@@ -394,7 +394,7 @@ class ForeignRun:
         return None
 
     def _open(self) -> list[tuple[int, int]]:
-        return sorted(self.agency.record.facts.open)
+        return sorted(self.agency.record.state.open)
 
 
 def _check_reviewed(own: Own, pinned: ActionSchema, action: str) -> None:

@@ -35,7 +35,7 @@ from pydantic import Field
 from remit.broker import action_of, content_of, describe_tool
 from remit.core import Json, ModelTurn, ProposedCall, Refusal, Result
 from remit.core.events import ApprovalRequested
-from remit.core.parsing import Arguments, OwnCopies, canonical_json
+from remit.core.parsing import Arguments, CopyOnRead, canonical_json
 from remit.langchain.background_loop import Loop
 from remit.langchain.bridge import Asked, Door, Function, Own
 from remit.langchain.injected import injected_names
@@ -341,7 +341,7 @@ class _Reviewed:
         """The call that the tool gets: the decided arguments, and of `given` only what LangChain puts in."""
         self._check(given)
         injected = {name: given[name] for name in self._injected if name in given}
-        args = OwnCopies(self._decided, injected)
+        args = CopyOnRead(self._decided, injected)
         return {"type": "tool_call", "name": self._tool.name, "args": args, "id": self._call_id}
 
     def _check(self, given: Mapping[str, Any]) -> None:

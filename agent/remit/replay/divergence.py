@@ -71,7 +71,7 @@ POLICY_DEPENDENT: Final = DIGESTS | frozenset(
         "message",
         "reason",
         "next_step",
-        "told",
+        "for_model",
         "input_digest",
     }
 )
@@ -134,13 +134,13 @@ class ComparingLog(ReplayLog):
             raise Diverged  # a decision of this step differs: what follows from it is not recorded
         return self.follow(run, event, recorded)
 
-    def facts(self, record: Record, call: Call) -> RunState:
+    def run_state(self, record: Record, call: Call) -> RunState:
         """The run state when this decision was recorded.
 
         Parallel calls can end in another order in the replay, so the state of the replay itself may differ.
         """
         following = self.next_of(call.step, call.index)
-        return record.facts if following is None else self._state_before[following.seq]
+        return record.state if following is None else self._state_before[following.seq]
 
     def check_ended(self) -> None:
         """Add a `missing` divergence if the record holds the end of the run but not what the run needed before it."""
@@ -307,9 +307,9 @@ def _sentence(recorded: AnyEvent, replayed: AnyEvent) -> str:
 
 
 def _decision_text(decided: CallDecided) -> str:
-    action = decided.call.action if decided.call else decided.ask.action
+    action = decided.call.action if decided.call else decided.proposed.action
     if decided.decision is None:
-        code = decided.refused.error.code if isinstance(decided.refused, Failed) else "refused"
+        code = decided.refusal.error.code if isinstance(decided.refusal, Failed) else "refused"
         return f"{action} {code}"
     rules = decided.decision.rules or decided.decision.nearest
     where = f" by {rules[0].file}:{rules[0].line}" + (f" ({rules[0].note})" if rules[0].note else "") if rules else ""

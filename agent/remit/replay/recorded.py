@@ -47,7 +47,7 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
-from remit.guardrails import Sanitized
+from remit.guardrails import AlreadySanitized
 from remit.journal import MemoryLog, Record, RunState
 from remit.policy import Policy
 from remit.runtime import AgentGraph
@@ -125,9 +125,9 @@ class ReplayLog(MemoryLog):
             )
         )
 
-    def facts(self, record: Record, call: Call) -> RunState:
+    def run_state(self, record: Record, call: Call) -> RunState:
         """The run state that a decision about that call may read."""
-        return record.facts
+        return record.state
 
     def next_of(self, step: int | None, index: int | None) -> Recorded | None:
         """The first recorded event of that call that has not been reached."""
@@ -255,7 +255,7 @@ class RecordedExecutor:
             retry_after_s=ended.retry_after_s,
             landed=ended.landed,
             changes=ended.changes,
-            refused=ended.refused,
+            refused=ended.denied_accesses,
             connections=ended.connections,
             stderr=ended.stderr,
             spent=ended.spent,
@@ -300,27 +300,29 @@ class RecordedPorts:
         decision = decided.decision if isinstance(decided, CallDecided) else None
         return decision is None or decision.reason != "engines_disagree"
 
-    def said(self, step: int, index: int) -> bool | None:
+    def quoted_by_user(self, step: int, index: int) -> bool | None:
         decided = self._log.event(f"call.decided/{step}/{index}/0")
         return decided.quoted_by_user if isinstance(decided, CallDecided) else None
 
-    def facts(self, record: Record, call: Call, decision_digest: str) -> RunState:
+    def run_state(self, record: Record, call: Call, decision_digest: str) -> RunState:
         """The run state for this decision; in a what-if, recorded approvals also count for the new decision."""
-        state = self._log.facts(record, call)
+        state = self._log.run_state(record, call)
         place = (call.step, call.index)
         if not self._what_if or place not in state.open:
             return state
-        return replace(state, open={**state.open, place: replace(state.open[place], request=decision_digest)})
+        return replace(
+            state, open={**state.open, place: replace(state.open[place], requested_decision=decision_digest)}
+        )
 
     def admit(self, call: Call) -> None:
         error = self._log.error_next(call)
         if error is not None and error.code in STOPPED_BEFORE_ATTEMPT:
             raise _refusal_of(error)
 
-    def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+    def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         return None
 
-    def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         reserved = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/reserved")
         if isinstance(reserved, BudgetSpent):
             if record.get(reserved.key) is None:
@@ -328,7 +330,7 @@ class RecordedPorts:
             return
         following = self._log.next_of(step, call.index) if call is not None else None
         event = following.event if following is not None else self._log.event("run.finished/-/-/-")
-        result = event.refused if isinstance(event, CallDecided) else None
+        result = event.refusal if isinstance(event, CallDecided) else None
         result = event.result if isinstance(event, CallAnswered) else result
         if isinstance(result, Failed) and result.error.details.get("shared"):
             raise _refusal_of(result.error)
@@ -336,16 +338,16 @@ class RecordedPorts:
         if turn and isinstance(event, RunFinished) and event.code == "budget_exhausted":
             raise Refusal(event.code, event.message)
 
-    def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         used = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/used")
         if isinstance(used, BudgetSpent) and record.get(used.key) is None:
             record.append(used)
 
-    async def stopped(self, call: Call, until: int) -> tuple[Code, str]:
+    async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         await asyncio.Event().wait()  # never returns: a call that was stopped has a recorded end
         raise AssertionError
 
-    def waits(self, call: Call) -> bool:
+    def awaits_answers(self, call: Call) -> bool:
         error = self._log.error_next(call)
         if error is not None and error.code in GIVEN_UP_WAITING:
             raise _refusal_of(error)
@@ -354,10 +356,10 @@ class RecordedPorts:
             following.event, ApprovalGranted | ApprovalRejected | ApprovalRevoked
         )
 
-    def unheard(self, step: int, index: int) -> Failed | None:
+    def lost_secret_result(self, step: int, index: int) -> Failed | None:
         following = self._log.next_of(step, index)
         event = following.event if following is not None else None
-        result = event.refused if isinstance(event, CallDecided) else None
+        result = event.refusal if isinstance(event, CallDecided) else None
         result = event.result if isinstance(event, CallAnswered) else result
         return result if isinstance(result, Failed) and result.error.code in SECRET_LOST else None
 
@@ -393,11 +395,11 @@ def recorded_agent(
         agent=agent,
         subjects=started.subjects,
         record=record,
-        attempts=RecordedExecutor(log, what_if.tools),
+        executor=RecordedExecutor(log, what_if.tools),
         ports=RecordedPorts(log, bundles, what_if),
-        sanitizer=Sanitized(workspace.content),
+        sanitizer=AlreadySanitized(workspace.content),
         confinement=started.confinement,
-        forgetful=False,
+        needs_secrets=False,
     )
     return AgentGraph(
         broker=broker,
@@ -420,7 +422,7 @@ def recorded_approvals(log: ReplayLog, record: Record, broker: Broker) -> Callab
         progress = [_repeat_answer(log, record, broker, item.event) for item in log.recorded]
         if any(progress):
             return True
-        for (step, index), call in record.facts.open.items():
+        for (step, index), call in record.state.open.items():
             following = log.next_of(step, index)
             if call.waiting and following is not None and following.type in ("call.decided", "call.answered"):
                 # Each such event counts as progress once; otherwise a run that still waits would never stop trying.
@@ -439,7 +441,7 @@ def _repeat_answer(log: ReplayLog, record: Record, broker: Broker, event: AnyEve
         return False
     assert event.step is not None
     assert event.index is not None
-    decided = broker.latest(event.step, event.index)
+    decided = broker.latest_decision(event.step, event.index)
     if decided is None or decided.decision is None or decided.decision.verdict != "ask":
         return False
     now = event.model_copy(update={"decision_digest": decided.decision.decision_digest})

@@ -65,7 +65,7 @@ def check_replayable(records: Sequence[Recorded]) -> RunStarted:
         raise UsageError("the first event of the run is missing or erased: the run cannot be replayed")
     if any(item.event is None for item in records):
         raise UsageError("events of the trace were erased: it can be read, not replayed")
-    if records[0].event.content != "whole":
+    if records[0].event.content != "complete":
         raise UsageError(f"the content of the run was {records[0].event.content}: it can be read, not replayed")
     return records[0].event
 

@@ -36,25 +36,25 @@ class ApprovalWaiter:
         given = [self._from_script(requested) for requested in self.waiting()]  # all of them, not only the first
         if any(given):
             return True
-        before = self._record.facts
+        before = self._record.state
         while time.monotonic() < self._until:
             await asyncio.sleep(POLL_S)
             self._record.refresh()
             expired = any(approval_expired(requested, time.time_ns()) for requested in self.waiting())
-            if self._record.facts != before or expired or self._under_other_rules():
+            if self._record.state != before or expired or self._under_other_rules():
                 return True
         return False
 
     def _under_other_rules(self) -> bool:
         """Whether some waiting call was decided by rules that are not in force any more: it is decided again."""
         now = self._ports.policy(-1, -1).digest
-        decided = (self._broker.latest(item.step or 0, item.index or 0) for item in self.waiting())
+        decided = (self._broker.latest_decision(item.step or 0, item.index or 0) for item in self.waiting())
         return any(one.decision.policy_digest != now for one in decided if one is not None and one.decision is not None)
 
     def _from_script(self, requested: ApprovalRequested) -> bool:
         assert requested.step is not None
         assert requested.index is not None
-        decided = self._broker.latest(requested.step, requested.index)
+        decided = self._broker.latest_decision(requested.step, requested.index)
         assert decided is not None
         assert decided.call is not None
         granted = False

@@ -24,7 +24,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Durability, Send, interrupt
 
 from remit.broker import ApprovalPending, Broker, check_turn, wall_end
-from remit.core import WHOLE, Decision, Model, ModelError, ModelTurn, Refusal, RunEnded, ToolSpec, in_thread
+from remit.core import COMPLETE_FINISHES, Decision, Model, ModelError, ModelTurn, Refusal, RunEnded, ToolSpec, in_thread
 from remit.core.events import (
     AnswerRejected,
     CallAnswered,
@@ -70,7 +70,7 @@ class AgentGraph:
     async def turn(self, state: GraphState) -> GraphState:
         """Take one turn, whoever holds the run; a graph that is not Remit's has its own way to wait."""
         step = state.get("step", -1) + 1
-        if self.record.facts.finished:
+        if self.record.state.finished:
             return {"step": step}
         answered = self.record.get(f"model.responded/{step}/-/-") or self.look_up(step)
         if not isinstance(answered, ModelResponded):
@@ -86,8 +86,8 @@ class AgentGraph:
 
     def look_up(self, step: int) -> ModelResponded | None:
         """The first steps are Remit's own, where the agent has a directory to fill; the model sees nothing of them."""
-        if self.record.facts.internal != step - 1 or not (
-            proposed_calls := look_ups(self.broker.agent.directory, step, self.record.facts)
+        if self.record.state.internal != step - 1 or not (
+            proposed_calls := look_ups(self.broker.agent.directory, step, self.record.state)
         ):
             return None
         answered = ModelResponded(step=step, text="", proposed_calls=proposed_calls, finish="tool_calls", internal=True)
@@ -96,7 +96,7 @@ class AgentGraph:
 
     def _finish(self, step: int, answered: ModelResponded) -> None:
         """End the run with its answer; or ask again for one that holds, and in the end tell people instead."""
-        if answered.finish not in WHOLE:
+        if answered.finish not in COMPLETE_FINISHES:
             message = f"the answer is not whole: the model stopped by {answered.finish!r}"
             self.record.append(RunFinished(outcome="failed", answer=answered.text, message=message))
             return
@@ -106,7 +106,7 @@ class AgentGraph:
         problems = () if wanted is None else wanted.problems(answered.text, self._results())
         if wanted is None or not problems:
             self.record.append(RunFinished(outcome="completed", answer=answered.text))
-        elif self.record.facts.answers_rejected < wanted.tries:
+        elif self.record.state.answers_rejected < wanted.tries:
             self.record.append(AnswerRejected(step=step, problems=problems))
         else:  # INVARIANT: words that do not hold are in the trace, and nobody is given them as an answer
             message = self.broker.sanitizer.text(f"no answer held, people must look: {'; '.join(problems)}")
@@ -118,14 +118,14 @@ class AgentGraph:
         return frozenset(f"{event.step}.{event.index}" for event in answered if event.result.ok)
 
     def _may_think(self, step: int) -> bool:
-        agent, ports, facts = self.broker.agent, self.broker.ports, self.record.facts
+        agent, ports, facts = self.broker.agent, self.broker.ports, self.record.state
         try:
             check_turn(facts, agent, step, ports.clock(step, -1))
             if facts.refused_in_a_row >= agent.budget.denials:
                 message = f"{facts.refused_in_a_row} calls in a row were refused, and the model asks for nothing else"
                 self.record.append(RunFinished(outcome="stopped", code="denial_loop", message=message))
                 return False
-            ports.spend(self.record, step, None, {"tokens": 1, "money": 1})
+            ports.reserve(self.record, step, None, {"tokens": 1, "money": 1})
         except Refusal as refusal:
             self.record.append(RunFinished(outcome="exhausted", code=refusal.code, message=refusal.message))
             return False
@@ -154,7 +154,7 @@ class AgentGraph:
         answered = ModelResponded(
             step=step,
             text=await in_thread(len(turn.text), self.broker.sanitizer.answer, turn.text),
-            proposed_calls=await in_thread(turn.size, self.broker.hear, step, turn.proposed_calls),
+            proposed_calls=await in_thread(turn.size, self.broker.receive, step, turn.proposed_calls),
             finish=turn.finish,
             usage=turn.usage,
             response_model=turn.response_model,
@@ -163,13 +163,13 @@ class AgentGraph:
         given, taken = answered.usage.input_tokens or 0, answered.usage.output_tokens or 0
         price = self.broker.agent.price
         money = 0 if price is None else price.of(given, taken)
-        self.broker.ports.spent(self.record, step, None, {"tokens": given + taken, "money": money})
+        self.broker.ports.record_usage(self.record, step, None, {"tokens": given + taken, "money": money})
         return answered
 
     async def _think(self, step: int) -> ModelTurn:
         """One turn of the model, given up when the run's time is up (TimeoutError) or an operator holds the run."""
-        until = wall_end(self.record.facts, self.broker.agent.budget)
-        turn = step - 1 - self.record.facts.internal  # Remit's own turns are none of the model's
+        until = wall_end(self.record.state, self.broker.agent.budget)
+        turn = step - 1 - self.record.state.internal  # Remit's own turns are none of the model's
         thinking = asyncio.ensure_future(self.model.think(turn, self.record.conversation.messages, self.tools))
         try:
             while True:
@@ -188,7 +188,9 @@ class AgentGraph:
         step = state.get("step", 0)
         answered = self._turn(step)
         every: list[CallDecided] = []
-        for decided in self.broker.deciding(step, answered.proposed_calls, cut=answered.finish not in WHOLE):
+        for decided in self.broker.decide_each(
+            step, answered.proposed_calls, cut=answered.finish not in COMPLETE_FINISHES
+        ):
             every.append(decided)
             await asyncio.sleep(0)  # a turn of many calls keeps nobody else waiting
         for decided in every:
@@ -210,14 +212,14 @@ class AgentGraph:
                 return {}
 
     async def after_think(self, _: GraphState) -> Literal["decide", "__end__"]:
-        return "__end__" if self.record.facts.finished else "decide"
+        return "__end__" if self.record.state.finished else "decide"
 
     async def after_decide(self, state: GraphState) -> list[Send] | Literal["think"]:
         step = state.get("step", 0)
         sends = [
             Send("act", {"step": step, "index": index})
             for index in range(len(self._turn(step).proposed_calls))
-            if (decided := self.broker.latest(step, index)) is not None and _may_run(decided.decision)
+            if (decided := self.broker.latest_decision(step, index)) is not None and _may_run(decided.decision)
         ]
         return sends or "think"
 
@@ -283,7 +285,7 @@ async def drive(
     given: GraphState | Command[Any] | None = None if snapshot.next else {"step": -1}
     while True:
         await graph.ainvoke(given, config, durability=durability)
-        if agency.record.facts.finished:
+        if agency.record.state.finished:
             return True
         pending = (await graph.aget_state(config)).interrupts
         if not pending or not await settle():

@@ -93,9 +93,9 @@ async def prune(
             path.unlink(missing_ok=True)
             await saver.adelete_thread(row.run)
             # INVARIANT: last, for a run that the journal has is one that the next time finds.
-            session.journal.forget(row.run)
+            session.journal.delete_run(row.run)
             told(gone, len(rows))
-    session.journal.shrink()
+    session.journal.vacuum()
     removed = _unused(session)
     freed += sum(size for _, size in removed)
     return Pruned(runs=tuple(row.run for row in rows), objects=len(removed), bytes=freed)

@@ -18,7 +18,7 @@ from remit.core.events import (
     RunStarted,
 )
 from remit.guardrails import valid
-from remit.journal import Record, run_lock
+from remit.journal import Record, lock_run
 from remit.policy import check_agreement, narrowed, read_cases_text
 from remit.runtime.assembly import (
     Recording,
@@ -76,7 +76,7 @@ async def start_run(
     _check_rules(session)
     await install_packages(session.workspace, agent, progress)
     run = start.run or new_run_id()
-    with run_lock(session.traces, run):
+    with lock_run(session.traces, run):
         if session.journal.events(run):
             raise UsageError(f"there is already a run {run}; choose another id or leave it out")
         folder = session.root / start.folder if start.folder else working_folder(session, agent, run)
@@ -154,7 +154,7 @@ async def resume_run(
     Raises UsageError where the run has finished, where another process is at it, or where the files of its agent or tools
     have changed since; then nothing is recorded.
     """
-    with run_lock(session.traces, run):
+    with lock_run(session.traces, run):
         recording = open_recording(session, run, tell)
         started = _resumable(recording.record, run)
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
@@ -183,7 +183,7 @@ async def resume_run(
             foreign=foreign,
         )
         resumed = RunResumed(
-            count=recording.record.facts.resumed + 1,
+            count=recording.record.state.resumed + 1,
             account=account,
             bundle=objects.put_bundle(files),
             policy_digest=session.policy.digest,
@@ -194,12 +194,12 @@ async def resume_run(
 
 def _resumable(record: Record, run: str) -> RunStarted:
     """The first event of a run that can go on. Raises UsageError where it cannot."""
-    started = record.facts.started
+    started = record.state.started
     if started is None:
         raise UsageError(f"the journal has no run {run}")
-    if started.content != "whole":
+    if started.content != "complete":
         raise UsageError(f"run {run} was recorded without content: only the process that began it could go on")
-    if record.facts.finished:
+    if record.state.finished:
         raise UsageError(f"run {run} has finished; `remit trace show {run[:8]}` tells how")
     return started
 

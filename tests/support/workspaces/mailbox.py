@@ -282,11 +282,12 @@ class Played:
                 )
 
     @property
-    def said(self) -> list[str]:
+    def verdicts(self) -> list[str]:
+        """The first decision of each call: "action: verdict", or the code of its refusal."""
         found = [one.event for one in self.events if isinstance(one.event, CallDecided) and one.event.round == 0]
         return [
-            f"{one.ask.action.partition('.')[2]}: "
-            + (one.refused.error.code if one.refused is not None else one.decision.verdict)  # type: ignore[union-attr]
+            f"{one.proposed.action.partition('.')[2]}: "
+            + (one.refusal.error.code if one.refusal is not None else one.decision.verdict)  # type: ignore[union-attr]
             for one in found
         ]
 

@@ -106,7 +106,7 @@ def _start_lines(report: IncidentReport) -> list[str]:
     ]
     if started.scope is not None:
         lines.append(f"scope: {scope_text(started.scope)}")
-    if started.content != "whole":
+    if started.content != "complete":
         lines.append(f"content {started.content}: this run can be read, not replayed")
     if started.shrunk_from:
         lines.append(f"synthetic run, reduced from run {started.shrunk_from}")
@@ -174,6 +174,6 @@ def detail_lines(call: CallTimeline, *, running: bool) -> list[str]:
         lines += [f"  wrote {change.resource} ({change.size} bytes)" for change in ended.changes]
         lines += [
             f"  refused {item.access} {visible(item.what)}; to allow it, add to tool.toml: {item.allow}"
-            for item in ended.refused
+            for item in ended.denied_accesses
         ]
     return lines

@@ -3,7 +3,7 @@
 Kept are values that cannot be data by the type of the event's field: a value of a closed set, a number that Remit counted,
 and the few texts in `KEPT`, which are configuration. Everything else becomes a placeholder, also every text field that a
 later version adds. Equal values get equal placeholders, by a key that is not stored. The copy has its own run id and its
-own hash chain, and its `content` is "replaced".
+own hash chain, and its `content` is "anonymized".
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ class _Anonymizer:
 
     def event(self, event: AnyEvent) -> AnyEvent:
         copy = self._model(event)
-        return copy.model_copy(update={"content": "replaced"}) if isinstance(copy, RunStarted) else copy
+        return copy.model_copy(update={"content": "anonymized"}) if isinstance(copy, RunStarted) else copy
 
     def _model(self, model: _Model) -> _Model:
         fields = type(model).model_fields

@@ -85,5 +85,5 @@ def _with_calls(records: Iterable[Recorded]) -> Iterator[tuple[Recorded, CallNam
             continue
         if isinstance(event, CallDecided):
             touched = (touch.resource for touch in event.call.touches) if event.call else ()
-            calls[event.step, event.index] = (event.call.action if event.call else event.ask.action, *touched)
+            calls[event.step, event.index] = (event.call.action if event.call else event.proposed.action, *touched)
         yield item, calls.get((event.step, event.index), ("",))

@@ -108,8 +108,8 @@ class _RunChecker:
             case RunStarted() | RunResumed() | PolicyChanged():
                 self._policies.add(event.policy_digest)
                 if isinstance(event, RunStarted):
-                    self._whole = event.content == "whole"
-                    self._bound = event.content != "replaced"  # an anonymized copy has placeholders for digests too
+                    self._whole = event.content == "complete"
+                    self._bound = event.content != "anonymized"  # an anonymized copy has placeholders for digests too
             case ModelResponded():
                 self._turns[event.step] = event
             case CallDecided():
@@ -135,7 +135,11 @@ class _RunChecker:
 
     def _decided(self, run: str, event: CallDecided) -> Iterator[str]:
         turn = self._turns.get(event.step)
-        if turn is None or event.index >= len(turn.proposed_calls) or turn.proposed_calls[event.index] != event.ask:
+        if (
+            turn is None
+            or event.index >= len(turn.proposed_calls)
+            or turn.proposed_calls[event.index] != event.proposed
+        ):
             yield "the model did not propose this call"
         history = self._calls.setdefault((event.step, event.index), _CallHistory(decided=event))
         history.allowed = event.decision is not None and event.decision.verdict == "allow"
