@@ -16,7 +16,7 @@ from remit.journal import Chain, ChainFault, is_run_locked, lock_run
 from remit.tracing import TraceFile, read_trace
 from remit.tracing.trace_file import trace_path
 
-CopyState: TypeAlias = Literal["whole", "behind", "changed"]
+CopyState: TypeAlias = Literal["complete", "behind", "changed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ def compare_copy(path: Path, chain: Chain) -> CopyComparison:
         faults += [fault for fault in copy.faults() if fault.broken]
     if faults:
         return CopyComparison(state="changed", faults=tuple(faults))
-    return CopyComparison(state="behind" if behind else "whole")
+    return CopyComparison(state="behind" if behind else "complete")
 
 
 def compare_copies(copy: Chain, original: Chain) -> list[ChainFault]:
@@ -79,7 +79,7 @@ def reconcile(traces: Path, chain: Chain) -> CopyComparison:
         file = TraceFile(traces, chain.run)
         file.rebuild(chain.links)
         file.close()
-        return CopyComparison(state="whole")
+        return CopyComparison(state="complete")
     return comparison
 
 
