@@ -157,7 +157,7 @@ class ReplayLog(MemoryLog):
         """
         if not self.loose or not event.type.startswith("approval."):
             return event.key
-        # A rejection is the only answer of its request, so its key does not contain the approver.
+        # The key of a rejection does not contain the approver.
         approver = "" if event.type == "approval.rejected" else getattr(event, "approver", "")
         prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{approver}" if approver else ""
         return next((key for key in self.by_key if key.startswith(prefix) and key.endswith(suffix)), event.key)
