@@ -96,7 +96,7 @@ def _start_lines(report: IncidentReport) -> list[str]:
     timeline = report.timeline
     started = timeline.started
     assert started is not None
-    scripted = " (a script, not a model)" if started.scripted else ""
+    scripted = " (a written script, not a model)" if started.scripted else ""
     who = f"{started.subjects.agent} for {started.subjects.user} (account {started.account})"
     resumed = f", resumed {resumed_text(timeline)}" if timeline.resumed else ""
     lines = [

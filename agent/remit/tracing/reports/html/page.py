@@ -78,7 +78,7 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
     if started is not None:
         yield "task", started.task
         yield "user", f"{started.subjects.user} (account {started.account})"
-        yield "model", started.model + (" (a script, not a model)" if started.scripted else "")
+        yield "model", started.model + (" (a written script, not a model)" if started.scripted else "")
         yield "confinement", started.confinement
         yield "policy", started.policy_digest
         if started.scope is not None:
