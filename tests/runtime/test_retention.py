@@ -125,9 +125,9 @@ def test_letting_many_runs_go_tells_on_a_terminal_how_far_it_is(
         while not said.endswith("end"):  # a terminal hands over what it has
             said += os.read(reading, 10_000).decode()
     os.close(reading)
-    assert capsys.readouterr().out.startswith(f"{runs} runs and 0 objects are gone")
-    told = [f"{number} of {runs} runs are gone" for number in range(1, runs + 1)] if runs > 10 and terminal else []
-    assert re.findall(r"\r(\d+ of \d+ runs are gone)", said) == told
+    assert capsys.readouterr().out.startswith(f"deleted {runs} runs and 0 objects")
+    told = [f"deleted {number} of {runs} runs" for number in range(1, runs + 1)] if runs > 10 and terminal else []
+    assert re.findall(r"\r(deleted \d+ of \d+ runs)", said) == told
     assert said.rpartition("\n")[2] == "end"
     assert session.open_session(folder).journal.runs() == []
 
@@ -197,7 +197,7 @@ def test_the_age_is_asked_for_and_nothing_goes_unasked(play: Play, command: Comm
     settings.write_text(settings.read_text() + '\n[traces]\nkeep = "90d"\n')
     assert (
         command(played.folder, "trace", "prune").out
-        == "0 runs ended more than 90d ago, not golden and with nothing to review\n"
+        == "0 runs to delete: ended more than 90d ago, not golden, nothing to review\n"
     )
     for wrong in ("soon", "0d", "90"):
         with pytest.raises(UsageError, match="is no age"):
