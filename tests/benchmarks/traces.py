@@ -204,7 +204,7 @@ def phoenix(base: Path) -> dict[str, Any]:
     (base / "phoenix").mkdir()
     try:
         with serving(program, base / "phoenix") as address:
-            path = send_run(base / "house", address)
+            path = send_run(base / "workspace", address)
             written = read_trace(path).spans
             spans = received(address, path.stem, len(written))
     except (RuntimeError, OSError) as failure:

@@ -206,7 +206,7 @@ def test_the_command_lists_effects_in_doubt_and_settles_one(
     def settle(*args: str) -> Any:
         return CliRunner().invoke(remit, ["settle", *args], catch_exceptions=False)
 
-    assert f"{RUN[:8]}/0.0  ledger.pay may have happened" in settle().output
+    assert f"{RUN[:8]}/0.0  ledger.pay: outcome unknown" in settle().output
     assert settle(RUN[:8]).exit_code == 2
     assert "has not happened" in settle(f"{RUN[:8]}/0.0", "--not-landed", "--reason", "looked").output
-    assert "no effect is in doubt" in settle().output
+    assert "no effects with unknown outcome" in settle().output

@@ -125,10 +125,10 @@ def test_deleting_many_runs_shows_its_progress_on_a_terminal(
         while not shown.endswith("end"):  # a terminal returns what it has so far
             shown += os.read(reading, 10_000).decode()
     os.close(reading)
-    assert capsys.readouterr().out.startswith(f"{runs} runs and 0 objects are gone")
-    expected = [f"{number} of {runs} runs are gone" for number in range(1, runs + 1)] if runs > 10 and terminal else []
-    assert re.findall(r"\r(\d+ of \d+ runs are gone)", shown) == expected
-    assert shown.rpartition("\n")[2] == "end"
+    assert capsys.readouterr().out.startswith(f"deleted {runs} runs and 0 objects")
+    told = [f"deleted {number} of {runs} runs" for number in range(1, runs + 1)] if runs > 10 and terminal else []
+    assert re.findall(r"\r(deleted \d+ of \d+ runs)", said) == told
+    assert said.rpartition("\n")[2] == "end"
     assert session.open_session(folder).journal.runs() == []
 
 
@@ -202,7 +202,7 @@ def test_deletion_needs_an_age(play: Play, command: Command) -> None:
     settings.write_text(settings.read_text() + '\n[traces]\nkeep = "90d"\n')
     assert (
         command(played.folder, "trace", "prune").out
-        == "0 runs ended more than 90d ago, not golden and with nothing to review\n"
+        == "0 runs to delete: ended more than 90d ago, not golden, nothing to review\n"
     )
     for wrong in ("soon", "0d", "90"):
         with pytest.raises(UsageError, match="is not an age"):

@@ -78,7 +78,7 @@ def test_with_content_off_no_text_is_on_disk_and_the_run_does_the_same(
     assert verify(read_trace(opened.traces / f"{ended.run}.jsonl"), original=trace.chain) == ()
 
 
-def test_list_and_show_say_that_the_content_was_withheld(quiet: Callable[..., Path], command: Command) -> None:
+def test_list_and_show_say_that_the_content_was_omitted(quiet: Callable[..., Path], command: Command) -> None:
     folder = quiet(TURNS, approvals=APPROVALS)
     _, ended = start(folder)
     assert "(content omitted: not replayable)" in command(folder, "trace", "list").out
@@ -88,7 +88,7 @@ def test_list_and_show_say_that_the_content_was_withheld(quiet: Callable[..., Pa
     for args in (["replay", ended.run], ["trace", "shrink", ended.run, "--keep", "code=tool_failed"]):
         done = command(folder, *args)
         assert done.code == 2
-        assert "the content of the run was withheld: it can be read, not replayed" in done.err
+        assert "the content of the run was omitted: it can be read, not replayed" in done.err
     assert "remit replay" not in shown.split("\nnext commands\n")[1]
 
 

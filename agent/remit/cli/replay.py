@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 LINES = 24  # shown of one diff on a terminal
 
 
-@click.command("replay", short_help="replay a recorded run, without effects")
+@click.command("replay", short_help="replay a recorded run without effects")
 @click.argument("run")
 @click.option(
     "--policy",

@@ -1,4 +1,4 @@
-"""`remit settle`: a person resolves a call with unknown outcome."""
+"""`remit settle`: a person records the outcome of a call whose outcome is unknown."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from remit.workspace import WorkspaceSession
 
 
-@click.command("settle", short_help="resolve a call with unknown outcome")
+@click.command("settle", short_help="record the outcome of a call whose outcome is unknown")
 @click.argument("effect", required=False)
 @click.option("--landed", "landed", flag_value="landed", help="The effect has happened: it is not done again.")
 @click.option(

@@ -71,7 +71,7 @@ POLICY_DEPENDENT: Final = DIGESTS | frozenset(
         "message",
         "reason",
         "next_step",
-        "told",
+        "for_model",
         "input_digest",
     }
 )
@@ -134,7 +134,7 @@ class ComparingLog(ReplayLog):
             raise Diverged  # a decision of this step differs: what follows from it is not recorded
         return self.follow(run, event, recorded)
 
-    def facts(self, record: Record, call: Call) -> RunState:
+    def run_state(self, record: Record, call: Call) -> RunState:
         """The run state when this decision was recorded.
 
         Parallel calls can end in another order in the replay, so the state of the replay itself may differ.

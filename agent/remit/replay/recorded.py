@@ -125,7 +125,7 @@ class ReplayLog(MemoryLog):
             )
         )
 
-    def facts(self, record: Record, call: Call) -> RunState:
+    def run_state(self, record: Record, call: Call) -> RunState:
         """The run state that a decision about that call may read."""
         return record.state
 
@@ -157,6 +157,7 @@ class ReplayLog(MemoryLog):
         """
         if not self.loose or not event.type.startswith("approval."):
             return event.key
+        # The key of a rejection does not contain the approver.
         approver = "" if event.type == "approval.rejected" else getattr(event, "approver", "")
         prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{approver}" if approver else ""
         return next((key for key in self.by_key if key.startswith(prefix) and key.endswith(suffix)), event.key)
@@ -168,10 +169,7 @@ class ReplayLog(MemoryLog):
 
 
 def is_by_person(event: AnyEvent) -> bool:
-    """True for what people did outside the steps of the run: a refused approval, or a settled effect.
-
-    Decisions read it from the run state.
-    """
+    """True for an act of a person outside the steps of the run: a refused approval, or a settled effect."""
     return isinstance(event, ApprovalRefused) or (isinstance(event, EffectSettled) and event.by_person)
 
 
@@ -306,7 +304,7 @@ class RecordedPorts:
 
     def run_state(self, record: Record, call: Call, decision_digest: str) -> RunState:
         """The run state for this decision; in a what-if, recorded approvals also count for the new decision."""
-        state = self._log.facts(record, call)
+        state = self._log.run_state(record, call)
         place = (call.step, call.index)
         if not self._what_if or place not in state.open:
             return state
@@ -411,10 +409,7 @@ def recorded_agent(
 
 
 def recorded_approvals(log: ReplayLog, record: Record, broker: Broker) -> Callable[[], Awaitable[bool]]:
-    """Returns a function that repeats the recorded answers of people, to be called when the run waits for approval.
-
-    It returns True if the run can continue.
-    """
+    """A function that repeats recorded answers of people when the run waits; it returns True if the run can continue."""
 
     moved: set[int] = set()
 

@@ -79,14 +79,8 @@ async def replay(
 ) -> ReplayResult:
     """Replay the recorded run and compare it with its record.
 
-    Args:
-        records: the events of the run, in order.
-        bundles: the policy bundles that the run names, by digest.
-        tampering: divergences that are already known; they come first in the result.
-        what_if: another policy or other tools.
-
-    Raises:
-        UsageError: the record does not hold all that a replay needs.
+    `bundles` are the policy bundles that the run names, by digest; `tampering` are divergences that are already known, and
+    come first in the result. Raises UsageError if the record does not hold all that a replay needs.
     """
     started = check_replayable(records)
     ignored = POLICY_DEPENDENT if what_if.policy is not None else frozenset[str]()

@@ -66,7 +66,7 @@ ROWS: Final = (
         name="hidden characters are escaped in output",
         remove=(replaced(hidden_characters, "_replaced", lambda text, *_: text),),
         tests=(
-            "tracing/test_way_out.py::test_a_hidden_character_is_written_by_its_number_and_all_others_stay",
+            "tracing/test_way_out.py::test_a_hidden_character_is_written_as_its_number_and_all_others_stay",
             "tracing/test_way_out.py::test_a_hostile_trace_file_prints_no_raw_control_from_any_field",
         ),
         still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),

@@ -12,7 +12,7 @@ ROWS: Final = (
     Mutation(
         name="no cell of a table is a formula",
         remove=(replaced(audit, "_FORMULA", re.compile(r"(\A)([=+@-])")),),
-        tests=("tracing/test_way_out.py::test_no_cell_is_a_formula_wherever_a_spreadsheet_splits",),
+        tests=("tracing/test_way_out.py::test_no_cell_is_a_formula_with_any_separator",),
         still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
     ),
 )  # fmt: skip

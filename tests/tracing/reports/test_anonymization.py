@@ -59,7 +59,7 @@ def test_a_vendor_sees_what_happened_and_none_of_the_data(shared: tuple[MailboxR
     assert [item.at for item in trace.records] == [item.at for item in played.records]
     shown = command(played.folder, "trace", "show", str(path)).out
     assert shown.startswith("completed  4 turns, 5 calls, 2 refused, 1 failed")
-    assert "content replaced: this run can be read, not replayed" in shown
+    assert "content anonymized: this run can be read, not replayed" in shown
     assert "ledger.pay account:" in shown
     assert re.search(r"policy_denied: \[[0-9a-f]{8} \d+\]", shown)
     assert command(played.folder, "trace", "verify", str(path)).code == 0

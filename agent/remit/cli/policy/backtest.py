@@ -77,7 +77,7 @@ def policy_backtest_command(
 
 
 def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
-    """The events of each run: of the files named, else of everything that this workspace has recorded."""
+    """Yield the events of each run: of the named files, or else of all runs of this workspace."""
     from remit.tracing import read_trace
 
     if traces:

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 LISTED = 20  # runs, if --limit is not given
 
 
-@click.group("trace", short_help="read, verify and export recorded runs")
+@click.group("trace", short_help="read, compare, shrink, verify and export recorded runs")
 def trace_command() -> None:
-    """Read, verify and export recorded runs. RUN is a run id, the first characters of one, or a trace file.
+    """Read, compare, shrink, verify and export recorded runs. RUN is a run id, the first characters of one, or a trace file.
 
     \b
     Examples:

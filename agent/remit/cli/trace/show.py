@@ -57,7 +57,9 @@ def count_line(timeline: Timeline) -> str:
     """The number of turns, calls, refusals and failures, and the duration, in one line."""
     refused = sum(call.error is not None and not call.attempts for call in timeline.calls)
     failed = sum(call.error is not None and bool(call.attempts) for call in timeline.calls)
-    return f"{len(timeline.turns)} turns, {len(timeline.calls)} calls, {refused} refused, {failed} failed, {timeline.took / 1e9:.1f} s"
+    turns = "1 turn" if len(timeline.turns) == 1 else f"{len(timeline.turns)} turns"
+    calls = "1 call" if len(timeline.calls) == 1 else f"{len(timeline.calls)} calls"
+    return f"{turns}, {calls}, {refused} refused, {failed} failed, {timeline.took / 1e9:.1f} s"
 
 
 def context_lines(report: IncidentReport) -> list[str]:
@@ -96,7 +98,7 @@ def _start_lines(report: IncidentReport) -> list[str]:
     timeline = report.timeline
     started = timeline.started
     assert started is not None
-    scripted = " (a script, not a model)" if started.scripted else ""
+    scripted = " (a written script, not a model)" if started.scripted else ""
     who = f"{started.subjects.agent} for {started.subjects.user} (account {started.account})"
     resumed = f", resumed {resumed_text(timeline)}" if timeline.resumed else ""
     lines = [
@@ -131,7 +133,7 @@ def _at(timeline: Timeline, at: int) -> str:
     return f"  {max(0, at - timeline.began_at) / 1e6:>8.0f} ms"
 
 
-def _show_call(timeline: Timeline, call: CallTimeline, *, running: bool) -> None:
+def _show_call(timeline: Timeline, call: CallTimeline, *, running: bool | None) -> None:
     ms = "no result" if call.took is None else f"{call.took / 1e6:.0f} ms"
     verdict = call.decision.verdict if call.decision else "refused"
     word = style(f"{verdict:<7}", fg=COLOURS.get(verdict, "red"))
@@ -155,7 +157,7 @@ def approval_line(answer: Approval) -> str:
             return f"{answer.type.partition('.')[2]} by {answer.approver}: {short(answer.reason, 80)}"
 
 
-def detail_lines(call: CallTimeline, *, running: bool) -> list[str]:
+def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
     """A call's rules, approvals and attempts, one line each."""
     lines: list[str] = []
     if call.decision is not None:
@@ -168,7 +170,8 @@ def detail_lines(call: CallTimeline, *, running: bool) -> list[str]:
         if ended is None:
             lines.append(f"attempt {attempt.number}: {unended_text(running=running)}")
             continue
-        end = f"{ended.error or ended.code}: {short(ended.message, 80)}" if ended.code else "ok"
+        message = f": {short(ended.message, 80)}" if ended.message else ""
+        end = f"{ended.error or ended.code}{message}" if ended.code else "ok"
         retry = f", retry after {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
         lines.append(f"attempt {attempt.number}: {end}, {ended.spent.wall_s * 1000:.0f} ms{retry}")
         lines += [f"  wrote {change.resource} ({change.size} bytes)" for change in ended.changes]

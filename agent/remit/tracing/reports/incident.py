@@ -23,14 +23,15 @@ COMMANDS: Final = 3
 class IncidentReport:
     """A run and its context. `good` compares it with the last good run, None if there is none in this workspace.
 
-    `driven` is True while a process executes the run. `commands` are the next commands to run, each with its purpose.
+    `driven` is True while a process executes the run, None if only the trace file is known. `commands` are the next commands
+    to run, each with its purpose.
     """
 
     timeline: Timeline
     good: RunDiff | None = None
     budget: Budget | None = None
     held: str | None = None
-    driven: bool = False
+    driven: bool | None = None
     commands: tuple[tuple[str, str], ...] = ()
 
     @property

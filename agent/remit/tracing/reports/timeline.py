@@ -281,8 +281,13 @@ def resumed_text(timeline: Timeline) -> str:
     return f"once, by {last}" if len(timeline.resumed) == 1 else f"{len(timeline.resumed)} times, last by {last}"
 
 
-def unended_text(*, running: bool) -> str:
-    """The state of an attempt without a recorded end; `running` is True while a process executes the run."""
+def unended_text(*, running: bool | None) -> str:
+    """The state of an attempt without a recorded end.
+
+    `running` is True while a process executes the run, None if that is not known.
+    """
+    if running is None:
+        return "outcome unknown: the record has no end of it"
     return "still running" if running else "outcome unknown: the process died before it answered"
 
 

@@ -162,7 +162,7 @@ class _RunChecker:
         """True if the decision's digest is made from this request and policy, and from the facts if approval is needed."""
         needs_approval = decision.verdict == "ask"
         if not self._whole and needs_approval:
-            return True  # the facts are withheld, so the digest cannot be computed
+            return True  # the facts are omitted, so the digest cannot be computed
         # An approver sees some facts and approves them too. So their digest covers the facts, and after the approval the
         # decision keeps the digest that was approved.
         shown = shown_facts(decision.facts) if needs_approval else {}

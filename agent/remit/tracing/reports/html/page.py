@@ -78,7 +78,7 @@ def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
     if started is not None:
         yield "task", started.task
         yield "user", f"{started.subjects.user} (account {started.account})"
-        yield "model", started.model + (" (a script, not a model)" if started.scripted else "")
+        yield "model", started.model + (" (a written script, not a model)" if started.scripted else "")
         yield "confinement", started.confinement
         yield "policy", started.policy_digest
         if started.scope is not None:
@@ -140,7 +140,7 @@ def _effects(timeline: Timeline) -> Iterator[str]:
     yield "</tbody></table>"
 
 
-def _timeline(timeline: Timeline, *, running: bool) -> Iterator[str]:
+def _timeline(timeline: Timeline, *, running: bool | None) -> Iterator[str]:
     yield '<h2>Timeline</h2>\n<p class="dim keys"><kbd>j</kbd> <kbd>k</kbd> move, <kbd>Enter</kbd> open, '
     yield "<kbd>f</kbd> first failure, <kbd>e</kbd> open all, <kbd>c</kbd> close all</p>"
     for turn in timeline.turns:
@@ -161,7 +161,7 @@ def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
     )
 
 
-def _call(timeline: Timeline, call: CallTimeline, *, running: bool) -> Iterator[str]:
+def _call(timeline: Timeline, call: CallTimeline, *, running: bool | None) -> Iterator[str]:
     verdict = call.decision.verdict if call.decision else "refused"
     tone = {"allow": "good", "ask": "warn"}.get(verdict, "bad")
     first = " first" if call is timeline.first_failure else ""
@@ -190,7 +190,7 @@ def _call(timeline: Timeline, call: CallTimeline, *, running: bool) -> Iterator[
     yield "</div></details>"
 
 
-def _attempt(ended: AttemptEnded | None, *, running: bool) -> str:
+def _attempt(ended: AttemptEnded | None, *, running: bool | None) -> str:
     if ended is None:
         return f'<span class="bad">{unended_text(running=running)}</span>'
     end = (
