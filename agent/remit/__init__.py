@@ -1,3 +1,3 @@
-"""Remit: the place where an AI agent's tool calls become real."""
+"""Remit: a policy broker and sandbox for the tool calls of AI agents."""
 
 __version__ = "0.1.0"

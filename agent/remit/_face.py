@@ -1,4 +1,4 @@
-"""The face of a package: its names, each loaded when it is first asked for, so that a command loads only what it uses.
+"""The public names of a package, each imported when it is first used, so that a command loads only what it needs.
 
 A package lists its names in `__init__.pyi`, which type checkers read too (Scientific Python SPEC 1).
 """
@@ -15,5 +15,5 @@ Face = tuple[Callable[[str], object], Callable[[], list[str]], list[str]]
 
 def face(name: str, file: str) -> Face:
     """`__getattr__`, `__dir__` and `__all__` of the package `name` whose `__init__.py` is `file`."""
-    found: Face = lazy_loader.attach_stub(name, file)
-    return found
+    attached: Face = lazy_loader.attach_stub(name, file)
+    return attached

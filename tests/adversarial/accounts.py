@@ -1,7 +1,7 @@
-"""The accounts that a broker may be started as. Run by path (`make abuse`), it tries the whole abuse list as each of them.
+"""The accounts that can start a broker. Run as a script (`make abuse`), it tries the whole abuse list with each of them.
 
-Root's own interpreter may lie in a folder that only root can enter; an ordinary user, and root before it becomes one, need the
-system's. As a plug-in of pytest it gives each test a folder that others can enter: root's are closed, and its tools stay root.
+The interpreter of root may be in a folder that only root can enter, so ordinary users use the interpreter of the system. As a
+plug-in of pytest it gives each test a folder that other accounts can enter, because the usual one of root is closed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _KNOWS: Final = "import pydantic_core, pytest, remit"
 
 @dataclass(frozen=True, kw_only=True)
 class Account:
-    """Who starts the broker, and with which interpreter; `prefix` is the command that becomes it."""
+    """An account that starts the broker, and its interpreter; `prefix` is the command that switches to it."""
 
     name: str
     prefix: tuple[str, ...]
@@ -37,7 +37,7 @@ class Account:
     environment: dict[str, str]
 
     def run(self, *arguments: str, timeout: float = 120, capture: bool = True) -> subprocess.CompletedProcess[str]:
-        """Start its interpreter; `missing` says first whether that can be."""
+        """Start the interpreter of the account; call `missing` first."""
         return subprocess.run(
             [*self.prefix, self.python, *arguments],
             env=self.environment,
@@ -50,7 +50,7 @@ class Account:
         )
 
     def missing(self) -> str:
-        """Why it cannot be tried here; empty where it can."""
+        """Why the account cannot be tried on this machine; "" if it can."""
         if self.prefix and (os.getuid() != 0 or shutil.which(self.prefix[0]) is None):
             return "only root can become another account"
         tried = self.run("-c", _KNOWS)
@@ -58,7 +58,7 @@ class Account:
 
 
 def accounts() -> tuple[Account, ...]:
-    """Every kind of account; from an ordinary one, only itself can be tried."""
+    """Every kind of account; an ordinary account can only try itself."""
     paths = [str(ROOT / "agent"), str(TESTS), *(path for path in sys.path if path.endswith("site-packages"))]
     bare = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
     own = Account(name="this account", prefix=(), python=sys.executable, environment=dict(os.environ))
@@ -74,7 +74,7 @@ def accounts() -> tuple[Account, ...]:
 
 @pytest.fixture
 def tmp_path() -> Iterator[Path]:
-    """A folder that every account can enter, unlike pytest's own."""
+    """A folder that every account can enter, unlike that of pytest."""
     folder = Path(tempfile.mkdtemp(prefix="remit-test-"))
     folder.chmod(0o755)
     yield folder

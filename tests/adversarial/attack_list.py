@@ -1,6 +1,6 @@
-"""The abuse list: what a hostile tool tries, line by line. A test says by `@abuse(46, 50)` which lines it tries for real.
+"""The abuse list: the attacks of a hostile tool, one on each line. The mark `@abuse(46, 50)` of a test names the lines it tries.
 
-`make abuse` runs them all as every account that there is.
+`make abuse` runs them all with every kind of account.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ LINES: Final[Mapping[int, str]] = {
 
 
 def abuse(*lines: int) -> pytest.MarkDecorator:
-    """This test tries these lines of the list."""
+    """Mark a test that tries these lines of the list."""
     assert set(lines) <= set(LINES)
     return pytest.mark.abuse(*lines)
 
 
 def tried() -> dict[int, list[str]]:
-    """The tests of each line, by what their files say."""
+    """The tests of each line, read from the test files."""
     found: defaultdict[int, list[str]] = defaultdict(list)
     for path in sorted(TESTS.rglob("test_*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -70,7 +70,7 @@ def tried() -> dict[int, list[str]]:
 
 
 def _lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[int]:
-    """Of its own mark, and of the marks of its rows."""
+    """The lines in the mark of a test and in the marks of its rows."""
     calls = [call for mark in function.decorator_list for call in ast.walk(mark) if isinstance(call, ast.Call)]
     return [
         argument.value

@@ -1,9 +1,9 @@
-"""kill -9 at random points of real runs, then resume: nothing irreversible twice, nothing recorded is lost.
+"""Crash test: kill -9 at random points of real runs, then resume. No irreversible effect is repeated, and no event is lost.
 
     python tests/adversarial/crash.py --runs 300 [--seed N] [--json]
 
-Each run is scripted, its tool confined, and its effects counted in a file that only the tool writes. Broker, sandbox or
-both are killed, by the clock or at a chosen event; then one process, or two at once, take the run up, and may be killed too.
+Each run is scripted, its tool is sandboxed, and its effects are counted in a file that only the tool writes. Broker, sandbox or
+both are killed, after some time or at an event. Then one or two processes resume the run, and may be killed too.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ ONCE = ("pay", "wire")
 
 
 def turns() -> list[dict[str, Any]]:
-    """Three turns of parallel calls; the amount names the call."""
+    """Three turns of parallel calls; the amount identifies the call."""
     made: list[dict[str, Any]] = []
     for step in range(3):
         names = ["pay", "wire", "book", "put"] if step != 1 else ["wire", "pay", "book"]
@@ -160,8 +160,8 @@ def turns() -> list[dict[str, Any]]:
     return [*made, {"say": "done"}]
 
 
-def write_house(folder: Path) -> None:
-    """The workspace that every run shares; each run has a working folder of its own."""
+def write_workspace(folder: Path) -> None:
+    """Write the workspace that all runs share; each run has a separate working folder."""
     files = {
         "remit.toml": '[identity]\n"*" = "user:operator"\n',
         "tools/ledger/tool.toml": MANIFEST,
@@ -181,7 +181,7 @@ def write_house(folder: Path) -> None:
 
 
 def forked(work: Callable[[], int]) -> int:
-    """Do it in another process; imports are paid for once, and a kill hits that process alone."""
+    """Run `work` in a forked process, so that imports are done once and a kill hits only that process."""
     pid = os.fork()
     if pid == 0:
         code = 70
@@ -200,7 +200,7 @@ def forked(work: Callable[[], int]) -> int:
 
 
 def ended(pid: int, within: float) -> int | None:
-    """Its exit code, negative for a signal; None where it goes on."""
+    """The exit code of a process, negative for a signal; None if it still runs."""
     until = time.monotonic() + within
     while True:
         done, status = os.waitpid(pid, os.WNOHANG)
@@ -212,7 +212,7 @@ def ended(pid: int, within: float) -> int | None:
 
 
 def below(pid: int) -> list[int]:
-    """The processes below `pid`: the sandboxes of a broker."""
+    """The descendants of `pid`: the sandboxes of a broker."""
     parents: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -229,7 +229,7 @@ def below(pid: int) -> list[int]:
 
 @dataclass
 class Run:
-    """One run of the harness: who was killed, when, and what was seen of it before."""
+    """One run of the crash test: which processes were killed, and when."""
 
     folder: Path
     name: str
@@ -239,11 +239,11 @@ class Run:
 
     @property
     def witness(self) -> Path:
-        """Every event as its process saw it recorded, kept apart from the journal."""
+        """A file with every event that a process saw recorded, separate from the journal."""
         return self.folder / "witness" / self.name
 
     def live(self) -> int:
-        """One process at the run, as a user would start it."""
+        """Start or resume the run, as a user would."""
         handle = os.open(self.witness, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
 
         def tell(recorded: Recorded) -> None:
@@ -264,7 +264,7 @@ class Run:
         return self.witness.read_bytes().count(b"\n") if self.witness.exists() else 0
 
     def kill(self, pid: int, whom: str) -> None:
-        """SIGKILL to the broker, to its sandboxes, or to both."""
+        """Send SIGKILL to the broker, to its sandboxes, or to both."""
         victims = below(pid) if whom != "broker" else []
         if whom != "sandbox":
             victims.append(pid)
@@ -275,7 +275,7 @@ class Run:
         self.kills.append((before, time.time_ns(), whom))
 
     def until_killed(self, pid: int) -> None:
-        """Wait for a point of the run, by the clock or by its events, and kill there."""
+        """Wait for a random time or number of events, and kill then."""
         chance = self.chance
         target = self.seen() + chance.randint(1, 45) if chance.random() < 0.7 else None
         until = time.monotonic() + (PATIENCE_S if target is not None else chance.uniform(0.0, 1.5))
@@ -288,7 +288,7 @@ class Run:
 
 
 def ended_quietly(pid: int) -> int | None:
-    """Whether it has ended, without taking its status away from whoever waits for it."""
+    """The status of an ended process, which stays waitable; None if it still runs."""
     try:
         info = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -297,7 +297,7 @@ def ended_quietly(pid: int) -> int | None:
 
 
 def play(one: Run) -> None:
-    """Take the run to its end over as many processes as it takes."""
+    """Execute the run to its end, with as many processes as that needs."""
     codes: list[int | None] = []
     while one.lives < LIVES:
         pair = one.lives > 0 and one.chance.random() < 0.4
@@ -318,7 +318,7 @@ def play(one: Run) -> None:
 
 
 def judged(one: Run, *, replayed: bool) -> Counter[str]:
-    """Hold the record against the tool's own store, and what was witnessed against the record."""
+    """Compare the record with the store of the tool, and the witnessed events with the record."""
     session = open_session(one.folder)
     try:
         records = session.journal.events(one.name)
@@ -358,7 +358,7 @@ async def _replay(session: WorkspaceSession, name: str) -> bool:
 
 
 def _answer(one: Run, records: list[Recorded], answered: CallAnswered, done: Counter[tuple[str, int]]) -> Counter[str]:
-    """What the model was told of one call, beside what was really done."""
+    """Compare the result of one call with its real effect."""
     place = (answered.step, answered.index)
     of_call = [item for item in records if item.event and (item.event.step, item.event.index) == place]
     decided = next(item.event for item in of_call if isinstance(item.event, CallDecided))
@@ -388,19 +388,19 @@ def _answer(one: Run, records: list[Recorded], answered: CallAnswered, done: Cou
 BAD = ("twice", "lost", "broken", "lied", "unknown_elsewhere", "diverged")
 
 
-def harness(folder: Path, runs: int, seed: int, *, told: bool) -> Counter[str]:
-    """Play that many runs, and add up what was found."""
-    assert ended(forked(lambda: (write_house(folder), 0)[1]), PATIENCE_S) == 0
+def harness(folder: Path, runs: int, seed: int, *, verbose: bool) -> Counter[str]:
+    """Play that many runs, and add up the counts."""
+    assert ended(forked(lambda: (write_workspace(folder), 0)[1]), PATIENCE_S) == 0
     (folder / "witness").mkdir()
     found: Counter[str] = Counter()
     for number in range(runs):
         chance = random.Random(f"{seed}/{number}")
         one = Run(folder=folder, name=f"{number + 1:032x}", chance=chance)
         play(one)
-        said = judged(one, replayed=number % 10 == 0)
-        found += said
-        if told and (number % 20 == 19 or any(said[word] for word in BAD)):
-            bad = {word: said[word] for word in BAD if said[word]}
+        counts = judged(one, replayed=number % 10 == 0)
+        found += counts
+        if verbose and (number % 20 == 19 or any(counts[word] for word in BAD)):
+            bad = {word: counts[word] for word in BAD if counts[word]}
             print(
                 f"{number + 1:>4} of {runs}: {dict(found)}{f'  NOW BAD: {bad} {one.kills}' if bad else ''}",
                 file=sys.stderr,
@@ -416,7 +416,7 @@ def main() -> None:
     given = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="remit-kills-"))
     try:
-        found = harness(folder, given.runs, given.seed, told=not given.json)
+        found = harness(folder, given.runs, given.seed, verbose=not given.json)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     if given.json:

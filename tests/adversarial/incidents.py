@@ -1,7 +1,7 @@
-"""Five incidents, each seeded in a fresh workspace, for whoever wants to be on call: `python tests/adversarial/incidents.py NAME FOLDER`.
+"""Five incidents to practise on-call work, each in a new workspace: `python tests/adversarial/incidents.py NAME FOLDER`.
 
-The models are scripts; decisions, confinement, tools and records are the real ones. What on-call does then is written in
-`traces/README.md`.
+The models are scripts; decisions, confinement, tools and records are real. `traces/README.md` says what on-call does
+then.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ def level(article: str) -> int:
 '''
 
 
-def said(folder: Path, *args: str) -> str:
-    """What a command prints; it must do what it was asked."""
+def run_command(folder: Path, *args: str) -> str:
+    """The output of a command, which must succeed."""
     done = command(folder, *args)
     if done.code:
         raise RuntimeError(f"remit {' '.join(args)}: {done.out}{done.err}")
@@ -65,7 +65,7 @@ def said(folder: Path, *args: str) -> str:
 
 
 def play(folder: Path, *turns: dict[str, Any], code: int = 0) -> None:
-    """One run of the triage agent, whose model says these turns."""
+    """Run the triage agent with a model that makes these turns."""
     (folder / "agent" / "triage" / "script.yaml").write_text(json.dumps({"turns": [*turns]}))
     done = command(folder, "run", "triage", TASK)
     if done.code != code:
@@ -80,7 +80,7 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def rule_change(folder: Path) -> None:
-    """A reviewer closes the runbooks while they are rewritten, and the agent that needs them is refused."""
+    """A reviewer denies access to the runbooks while they are rewritten, and the agent needs them."""
     play(folder, RUNBOOK, DONE)
     rules = folder / "policies" / "rules.csv"
     note = "# Runbooks are being rewritten: nobody acts on the old ones"
@@ -89,18 +89,18 @@ def rule_change(folder: Path) -> None:
 
 
 def tool_update(folder: Path) -> None:
-    """files 1.1.0 takes a log with long lines for no text, and was pinned."""
+    """The pinned tool files 1.1.0 rejects a log with long lines as not being text."""
     play(folder, LOG, DONE)
     tool = folder / "tools" / "files"
     edit(tool / "tool.toml", 'version = "1.0.0"', 'version = "1.1.0"')
     strict = "    if any(len(line) > 100 for line in every):\n        raise NotText(f'{path!r} has lines of over 100 characters')\n"
     edit(tool / "main.py", "    page = every[", f"{strict}    page = every[")
-    said(folder, "tool", "pin", "files")
+    run_command(folder, "tool", "pin", "files")
     play(folder, LOG, {"say": "The log cannot be read, and I stop here."})
 
 
 def slow_upstream(folder: Path) -> None:
-    """The warehouse takes longer than a call may last."""
+    """The warehouse answers later than the time limit of a call."""
     tool = folder / "tools" / "stock"
     tool.mkdir()
     (tool / "tool.toml").write_text(STOCK_TOML)
@@ -111,23 +111,23 @@ def slow_upstream(folder: Path) -> None:
         f"p, {who}, stock.level, file:data/**, True, allow\n" for who in ("agent:triage", "role:operator")
     )
     rules.write_text(f"{rules.read_text()}\n# Stock levels are no secret\n{allowed}")
-    said(folder, "tool", "pin", "stock")
+    run_command(folder, "tool", "pin", "stock")
     ask = turn("I ask the warehouse.", stock__level={"article": "lamp"})
     play(folder, ask, DONE)
     (tool / "main.py").write_text(STOCK.format(seconds=5))
-    said(folder, "tool", "pin", "stock")
+    run_command(folder, "tool", "pin", "stock")
     play(folder, ask, {"say": "The warehouse does not answer."})
 
 
 def injected_document(folder: Path) -> None:
-    """A customer's note in a log asks for a credential, and the model falls for it."""
-    wanted = turn("Pool checks need the live credential.", files__read={"path": "secrets/payments.env"})
+    """A note of a customer in a log asks for a credential, and the model follows it."""
+    request = turn("Pool checks need the live credential.", files__read={"path": "secrets/payments.env"})
     play(folder, LOG, DONE)
-    play(folder, LOG, wanted, DONE)
+    play(folder, LOG, request, DONE)
 
 
 def looping_model(folder: Path) -> None:
-    """The model reads the same lines again and again, until its budget is spent."""
+    """The model reads the same lines repeatedly, until its budget is used up."""
     play(folder, LOG, DONE)
     edit(folder / "agent" / "triage" / "agent.toml", "steps = 30", "steps = 8")
     play(folder, *[LOG] * 9, code=1)
@@ -143,7 +143,7 @@ INCIDENTS: Final[dict[str, Callable[[Path], None]]] = {
 
 
 def seed(name: str, folder: Path) -> None:
-    """Write a fresh workspace in `folder` and let the incident happen there."""
+    """Create a workspace in `folder` and produce the incident there."""
     write_starter(folder)
     INCIDENTS[name](folder)
 

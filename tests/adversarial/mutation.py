@@ -1,10 +1,11 @@
-"""Take each protection away in turn and see its tests fail: `make ablate`. One that no test misses is not protected.
+"""Mutation tests of the protections: `make ablate` removes each protection in turn, and its tests must fail.
 
-Run by path it plays every row of `mutations.py` (or those that are named): exit 1 where a named test passes without its
-protection, or where what should go on working does not. As a plug-in of pytest (`-p adversarial.mutation --without NAME`) it is one such run.
+Run as a script, it plays every row of `mutations/`, or the rows that are named. It exits with 1 if a named test passes without its
+protection, or if something that must keep working fails. As a plug-in of pytest (`-p adversarial.mutation --without NAME`) it is
+one such run.
 
-The tests do real harm once nothing holds them, so each run is boxed: this machine's files read-only, a /tmp, processes and a
-network of its own. Outside of such a box the plug-in refuses.
+Without a protection the tests can do real harm, so each run is in a box: the files of this machine are read-only, and /tmp,
+processes and network are separate. Outside of a box the plug-in refuses to run.
 """
 
 from __future__ import annotations
@@ -24,62 +25,65 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it 
 
 import pytest
 
-from adversarial.mutations import ABLATIONS, Ablation
+from adversarial.mutations import MUTATIONS, Mutation
 from remit.sandbox import find_bwrap
 from support import ROOT, TESTS
 from support.cli_server import WITHOUT
 
 BENCH: Final = ROOT / ".bench"
-_MISSED: Final = (AssertionError, pytest.fail.Exception)
+_FAILURES: Final = (AssertionError, pytest.fail.Exception)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Played:
-    """What became of one row. `passed` are its tests that did not miss the protection; `broke` are not about it."""
+class MutationResult:
+    """The result of one row: tests that failed as expected, tests that passed, and other tests or set-ups that failed.
+
+    `failed` and `broken` map a test to the message of its failure.
+    """
 
     name: str
-    missed: dict[str, str]
+    failed: dict[str, str]
     passed: tuple[str, ...]
-    broke: dict[str, str]
+    broken: dict[str, str]
 
     @property
-    def protected(self) -> bool:
-        return not self.passed and not self.broke
+    def caught(self) -> bool:
+        return not self.passed and not self.broken
 
 
-def play(row: Ablation, *, jobs: int = 2) -> Played:
-    """Run the row's tests without its protection, in a pytest of their own."""
-    with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as said:
-        wanted = [str(TESTS / test) for test in (*row.tests, *row.still)]
+def play(row: Mutation, *, jobs: int = 2) -> MutationResult:
+    """Run the tests of the row without its protection, in a separate pytest."""
+    with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as output:
+        tests = [str(TESTS / test) for test in (*row.tests, *row.still)]
         options = ["-q", "-p", "no:cacheprovider", "-p", "support.harness", "-p", "adversarial.mutation"]
-        options += ["--without", row.name, "--said", said.name]
+        options += ["--without", row.name, "--results", output.name]
         options += [] if row.fixtures else ["--noconftest"]
         parallel = ["-n", str(jobs)] if jobs > 1 else []
         environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            [*box(said.name), sys.executable, "-m", "pytest", *options, *parallel, *wanted],
+            [*box(output.name), sys.executable, "-m", "pytest", *options, *parallel, *tests],
             cwd="/", env=environment, capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
-        results = [json.loads(line) for line in said.read().splitlines()]
+        results = [json.loads(line) for line in output.read().splitlines()]
     if not results:
-        return Played(
-            name=row.name, missed={}, passed=row.tests, broke={"pytest": done.stdout[-2000:] + done.stderr[-2000:]}
+        return MutationResult(
+            name=row.name, failed={}, passed=row.tests, broken={"pytest": done.stdout[-2000:] + done.stderr[-2000:]}
         )
-    failed = {one["test"]: one["why"] for one in results if one["outcome"] == "missed"}
-    return Played(
+    failed = {result["test"]: result["why"] for result in results if result["outcome"] == "failed"}
+    return MutationResult(
         name=row.name,
-        missed={test: failed[test] for test in row.tests if test in failed},
+        failed={test: failed[test] for test in row.tests if test in failed},
         passed=tuple(test for test in row.tests if test not in failed),
-        broke={one["test"]: one["why"] for one in results if one["outcome"] == "broke"}
+        broken={result["test"]: result["why"] for result in results if result["outcome"] == "broken"}
         | {test: failed[test] for test in row.still if test in failed},
     )
 
 
 def box(writable: str) -> list[str]:
-    """The command line around a run that may break out: one file of this machine can be written, and nothing else."""
+    """The command line of a box for a run that may break out: only one file of this machine can be written."""
     bwrap = find_bwrap()
     if bwrap is None:
-        sys.exit("error: no bubblewrap to box the tests in: `apt install bubblewrap`")
+        sys.exit("error: bubblewrap is missing, so the tests cannot be boxed: run `apt install bubblewrap`")
     root = str(ROOT)
     return [
         str(bwrap), "--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--die-with-parent",
@@ -88,7 +92,7 @@ def box(writable: str) -> list[str]:
     ]  # fmt: skip
 
 
-def boxed() -> bool:
+def is_boxed() -> bool:
     return bool(os.statvfs("/").f_flag & os.ST_RDONLY and os.statvfs(TESTS).f_flag & os.ST_RDONLY)
 
 
@@ -96,15 +100,17 @@ def boxed() -> bool:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--without", help="the protection to take away")
-    parser.addoption("--said", help="the file that takes a line for each test")
+    parser.addoption("--without", help="the protection to remove")
+    parser.addoption("--results", help="the file for the results, one line for each test")
 
 
 @pytest.fixture(autouse=True, scope="session")
-def taken_away(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Before anything of a test is set up."""
-    if not boxed():
-        pytest.exit("without a protection these tests do real harm: run `make ablate`, which boxes them", returncode=3)
+def removed_protection(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Removes the protection before any test is set up."""
+    if not is_boxed():
+        pytest.exit(
+            "without a protection these tests can do real harm: run `make ablate`, which boxes them", returncode=3
+        )
     with pytest.MonkeyPatch.context() as patch:
         take_away(request.config.getoption("--without"), patch)
         patch.setenv(WITHOUT, request.config.getoption("--without"))
@@ -112,8 +118,8 @@ def taken_away(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def take_away(name: str, patch: pytest.MonkeyPatch) -> None:
-    """In this process: a test that starts another broker has it call this too."""
-    (row,) = (one for one in ABLATIONS if one.name == name)
+    """Remove the protection in this process; other brokers that a test starts call this too."""
+    (row,) = (row for row in MUTATIONS if row.name == name)
     for remove in row.remove:
         remove(patch)
 
@@ -124,17 +130,17 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
     if call.excinfo is not None and not call.excinfo.errisinstance(pytest.skip.Exception):
-        missed = report.when == "call" and call.excinfo.errisinstance(_MISSED)
-        _say(item, "missed" if missed else "broke", " ".join(str(call.excinfo.value).split())[:200])
+        failed = report.when == "call" and call.excinfo.errisinstance(_FAILURES)
+        _write_result(item, "failed" if failed else "broken", " ".join(str(call.excinfo.value).split())[:200])
     elif report.when == "call":
-        _say(item, "passed" if report.passed else "skipped", "")
+        _write_result(item, "passed" if report.passed else "skipped", "")
     return report
 
 
-def _say(item: pytest.Item, outcome: str, why: str) -> None:
+def _write_result(item: pytest.Item, outcome: str, why: str) -> None:
     function = item.nodeid.partition("[")[0].removeprefix("tests/")
-    with open(item.config.getoption("--said"), "a") as said:
-        said.write(json.dumps({"test": function, "outcome": outcome, "why": why}) + "\n")
+    with open(item.config.getoption("--results"), "a") as output:
+        output.write(json.dumps({"test": function, "outcome": outcome, "why": why}) + "\n")
 
 
 # -- all of them -------------------------------------------------------------------------------------------------------
@@ -142,32 +148,33 @@ def _say(item: pytest.Item, outcome: str, why: str) -> None:
 
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("names", nargs="*", help="only these protections (default: all)")
+    options.add_argument(
+        "names", nargs="*", help="only protections whose name contains one of these texts (default: all)"
+    )
     names = options.parse_args().names
-    if unknown := set(names) - {row.name for row in ABLATIONS}:
-        options.error(
-            f"no such protection: {', '.join(sorted(unknown))}; there is {', '.join(row.name for row in ABLATIONS)}"
-        )
-    played: list[Played] = []
-    for row in ABLATIONS:
-        if names and row.name not in names:
+    if unknown := [name for name in names if not any(name in row.name for row in MUTATIONS)]:
+        known = "\n  ".join(row.name for row in MUTATIONS)
+        options.error(f"no protection is named {', '.join(map(repr, unknown))}; the protections are:\n  {known}")
+    played: list[MutationResult] = []
+    for row in MUTATIONS:
+        if names and not any(name in row.name for name in names):
             continue
-        one = play(row)
-        played.append(one)
-        print(f"{'missed  ' if one.protected else 'NOT SEEN'} without {row.name}", flush=True)
-        for test, why in one.missed.items():
+        result = play(row)
+        played.append(result)
+        print(f"{'caught    ' if result.caught else 'NOT CAUGHT'} {row.name}", flush=True)
+        for test, why in result.failed.items():
             print(f"    fails  {test.partition('::')[2]}: {why}")
-        for test in one.passed:
+        for test in result.passed:
             print(f"    PASSES {test.partition('::')[2]}")
-        for test, why in one.broke.items():
+        for test, why in result.broken.items():
             print(f"    BREAKS {test.partition('::')[2] or test}: {why}")
     BENCH.mkdir(exist_ok=True)
     (BENCH / "ablate.json").write_text(
-        json.dumps([asdict(one) | {"protected": one.protected} for one in played], indent=2)
+        json.dumps([asdict(result) | {"caught": result.caught} for result in played], indent=2)
     )
-    unseen = [one.name for one in played if not one.protected]
-    print(f"{len(played) - len(unseen)} of {len(played)} protections are missed by every test that is named for them")
-    return 1 if unseen else 0
+    caught = sum(result.caught for result in played)
+    print(f"{caught} of {len(played)} mutations are caught by all of their tests")
+    return 0 if caught == len(played) else 1
 
 
 if __name__ == "__main__":

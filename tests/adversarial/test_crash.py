@@ -1,4 +1,4 @@
-"""kill -9 at random points, a slice of `make kills`: real runs, a real sandbox, and the tool's own store as witness."""
+"""A part of `make kills`: kill -9 at random points of real runs, checked against the store of the tool."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 RUNS = os.environ.get("REMIT_KILLS", "6")
 
 
-def test_a_run_killed_at_any_point_goes_on_and_repeats_no_irreversible_effect() -> None:
-    """Broker, sandbox or both are killed, and one process or two take the run up; all 300 are `make kills`."""
+def test_a_run_killed_at_any_point_resumes_and_repeats_no_irreversible_effect() -> None:
+    """Broker, sandbox or both are killed, and one or two processes resume the run; `make kills` plays all 300 runs."""
     harness = Path(__file__).with_name("crash.py")
     done = subprocess.run(
         [sys.executable, str(harness), "--runs", RUNS, "--json"],

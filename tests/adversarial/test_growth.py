@@ -1,7 +1,7 @@
-"""Trusted code has a budget: what reads text from outside takes time in proportion to the text, whatever stands in it.
+"""Functions that read untrusted text take linear time, whatever the text contains.
 
-Each row plays one public function on texts that are made to be slow, at two sizes. A function of the listed modules that takes
-text and has no row fails the last test: whoever writes one says how it grows.
+Each row measures one public function on texts that are built to be slow, at two sizes. A function of the listed modules that
+takes text and has no row fails a test, so the author of a new function has to add one.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from remit.core.parsing import (
     covered,
     digest,
     digest_bytes,
-    each_text,
     hidden_character,
     leaves,
     load_toml,
+    map_texts,
     parse_arguments,
     parse_json,
     proper_name,
@@ -44,38 +44,38 @@ from remit.core.parsing import (
     types_of,
     validate,
 )
+from remit.core.parsing.bounded_readers import load_json
+from remit.core.parsing.bounded_readers import text_of as outside_text
 from remit.core.parsing.exact_json import Arguments
 from remit.core.parsing.hidden_characters import visible_json
 from remit.core.parsing.json_schema import is_type, resolved, type_name
-from remit.core.parsing.outside import load_json
-from remit.core.parsing.outside import text_of as outside_text
 from remit.guardrails import (
     Content,
     Redactor,
     Sanitizer,
     argument_texts,
-    carried,
-    intends,
-    listed,
+    contained_kinds,
+    directory_entries,
+    quotes_all,
     read_content,
-    said,
+    repeated_names,
+    requests_action,
     spellings,
-    telling,
-    unnamed,
+    traceable_values,
+    unnamed_resources,
     valid,
     visible,
-    written,
 )
 from remit.guardrails.content_rules import folded
 from remit.guardrails.encodings import KnownSecret, Reading
-from remit.guardrails.naming import calls, named_in_parts, names
-from remit.guardrails.provenance import _mentions, says
-from remit.guardrails.redaction import spliced
+from remit.guardrails.naming import names_person, names_thing, refers_by_alias
+from remit.guardrails.provenance import _find_mentions, names_resource
+from remit.guardrails.redaction import replace_spans
 from remit.guardrails.repeated import Values
 from remit.guardrails.secret_formats import formats
 from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
-from remit.sandbox.egress.requests import authority, parse_head, tokens
+from remit.sandbox.egress.requests import parse_authority, parse_head, tokens
 from remit.sandbox.egress.response_scrubber import Scrubber
 from remit.workspace.answer_contract import AnswerContract
 
@@ -89,7 +89,7 @@ WORDS = "Send the summary to Alice and pay invoice 4711"
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """`call` on each of `texts`, which are pieces that are repeated, or functions of a size."""
+    """Measures `call` on each of `texts`: pieces that are repeated, or functions of a size."""
 
     call: Callable[[Any], object]
     texts: tuple[str | Callable[[int], Any], ...]
@@ -104,7 +104,7 @@ def bytes_of(call: Callable[[bytes], object]) -> Callable[[str], object]:
 
 
 def piecewise(take: Callable[[], Callable[[bytes], object]]) -> Callable[[bytes], object]:
-    """As a peer sends it who drips."""
+    """Feed the data as a slow peer sends it."""
 
     def call(data: bytes) -> None:
         one = take()
@@ -131,7 +131,7 @@ ITEMS = {
 
 
 def broken(call: Callable[[str], object]) -> Callable[[str], object]:
-    """A reader of JSON that may refuse."""
+    """A JSON reader that may refuse the text."""
 
     def read(text: str) -> None:
         with suppress(ValueError):
@@ -145,7 +145,7 @@ def numbers(size: int) -> list[int]:
 
 
 def levels(size: int) -> Any:
-    """As many levels as JSON may have; more of them at once for a longer text."""
+    """As many levels as JSON may have; a longer text has more of them side by side."""
     value: Any = None
     for _ in range(28):
         value = {"of": value}
@@ -176,7 +176,7 @@ def people(size: int) -> list[dict[str, str]]:
 
 
 def labelled(size: int) -> tuple[list[str], frozenset[str]]:
-    """A text, and as many labelled values that all begin as it does."""
+    """A text, and labelled values that all begin like it."""
     return ["0" * size], frozenset(f"{'0' * (n % 40)}{n:08}1" for n in range(size // 20))
 
 
@@ -197,7 +197,7 @@ def fences(size: int) -> str:
 
 
 def hello(size: int) -> bytes:
-    """Records of one byte each, of a hello that never ends."""
+    """Records of one byte each, of a ClientHello that never ends."""
     return b"".join(b"\x16\x03\x01\x00\x01" + bytes([one]) for one in (1, 1, 0, 0, *(0,) * min(size // 6, 10_000)))
 
 
@@ -231,7 +231,7 @@ ROWS: Mapping[str, Row] = {
     "core.parsing.json_schema:is_type": of(lambda value: is_type(value, "array"), strings),
     "core.parsing.json_texts:leaves": of(lambda value: [*leaves(value)], levels, strings),
     "core.parsing.json_texts:texts_of": of(texts_of, levels, strings),
-    "core.parsing.json_texts:each_text": of(lambda value: each_text(value, str.upper), levels, strings),
+    "core.parsing.json_texts:map_texts": of(lambda value: map_texts(value, str.upper), levels, strings),
     "core.parsing.json_validation:validate": of(
         lambda value: [
             validate({"type": "array", "items": UNION, "$defs": UNION["$defs"]}, value),
@@ -263,7 +263,7 @@ ROWS: Mapping[str, Row] = {
     "core.parsing.strict_json:canonical_json": of(canonical_json, levels, strings, numbers, lambda n: [0.5] * (n // 4)),
     "core.parsing.strict_json:digest": of(digest, levels, strings),
     "core.parsing.strict_json:digest_bytes": of(bytes_of(digest_bytes), "a"),
-    "core.parsing.outside:load_toml": of(
+    "core.parsing.bounded_readers:load_toml": of(
         lambda text: load_toml(text, file="f"),
         "a.",
         '"a".',
@@ -287,8 +287,8 @@ ROWS: Mapping[str, Row] = {
         lambda text: canonical_url("https", text), *FEW, "https://a", "%4", "%41", "a/../"
     ),
     "core.parsing.urls:canonical_host": of(lambda text: canonical_host("host", text), *FEW, "a.", "xn--a.", "é.", "0x"),
-    "core.parsing.outside:load_json": of(broken(load_json), "[", '{"a":', '"\\ud800"', "9", "{", '"'),
-    "core.parsing.outside:text_of": of(bytes_of(lambda data: outside_text(data, file="f")), *FEW),
+    "core.parsing.bounded_readers:load_json": of(broken(load_json), "[", '{"a":', '"\\ud800"', "9", "{", '"'),
+    "core.parsing.bounded_readers:text_of": of(bytes_of(lambda data: outside_text(data, file="f")), *FEW),
     "core.parsing.exact_json:Arguments.of": of(lambda value: Arguments.of({"a": value}), numbers, levels, strings),
     "core.parsing.exact_json:Arguments.differences": of(
         lambda value: Arguments.of({"a": value}).differences({"a": value}), numbers, levels, strings
@@ -296,43 +296,48 @@ ROWS: Mapping[str, Row] = {
     "core.parsing.yaml:read_rows": of(
         lambda text: [*read_rows(text[:20_000], file="f")], "- ", "[", "{", "- a: 1\n", "? ", "- '", "- &a *a\n"
     ),
-    "guardrails.content_rules:ContentRule.found": of(
-        lambda text: [rule.found(text) for rule in PHRASE.rules], *HOSTILE, "aaa bb ", "1-", "+1 "
+    "guardrails.content_rules:ContentRule.find": of(
+        lambda text: [rule.find(text) for rule in PHRASE.rules], *HOSTILE, "aaa bb ", "1-", "+1 "
     ),
     "guardrails.content_rules:Content.blocked": of(
         lambda value: BLOCKED.blocked(value, "result"), *FEW, "aaa ", strings
     ),
-    "guardrails.content_rules:Content.replaced": of(
-        lambda text: PHRASE.replaced(text, "result"), *FEW, "aaa bbb ", "a@b.co ", "1.1.1.1 "
+    "guardrails.content_rules:Content.redact": of(
+        lambda text: PHRASE.redact(text, "result"), *FEW, "aaa bbb ", "a@b.co ", "1.1.1.1 "
     ),
     "guardrails.content_rules:folded": of(folded, "a", "é", " ", "\u0301", "ﷺ"),
     "guardrails.encodings:KnownSecret.edges": of(KnownSecret(SECRET).edges, "a", SECRET),
     "guardrails.encodings:KnownSecret.find": of(lambda text: KnownSecret(SECRET).find(Reading(text)), *KNOWN),
     "guardrails.encodings:spellings": of(lambda text: spellings(text[:20_000]), "a", "/", "é"),
-    "guardrails.provenance:mentions": of(_mentions, *HOSTILE, "xn--", "a_", "&#0", "12.", "01/"),
-    "guardrails.naming:names": of(
-        lambda text: [names(text, "channel", name) for name in ("aaa", "summary")],
+    "guardrails.provenance:find_mentions": of(_find_mentions, *HOSTILE, "xn--", "a_", "&#0", "12.", "01/"),
+    "guardrails.naming:names_thing": of(
+        lambda text: [names_thing(text, "channel", name) for name in ("aaa", "summary")],
         *SENTENCES,
         "channel aaa ",
         "#aaa ",
         '"aaa" ',
     ),
-    "guardrails.naming:named_in_parts": of(
-        lambda text: named_in_parts(text, "person", ("Ann", "Lee")), *SENTENCES, "Ann ", "Ann Lee "
+    "guardrails.naming:names_person": of(
+        lambda text: names_person(text, "person", ("Ann", "Lee")), *SENTENCES, "Ann ", "Ann Lee "
     ),
-    "guardrails.naming:calls": of(
-        lambda text: calls(text, "note", "aaa", capital=True), *SENTENCES, "note aaa ", "called aaa ", "Aaa "
+    "guardrails.naming:refers_by_alias": of(
+        lambda text: refers_by_alias(text, "note", "aaa", capital=True), *SENTENCES, "note aaa ", "called aaa ", "Aaa "
     ),
-    "guardrails.provenance:says": of(
-        lambda text: [says(text, "mail:a@b.co"), says(text, "file:a"), says(text, "payee:aab aa")], *SENTENCES
+    "guardrails.provenance:names_resource": of(
+        lambda text: [
+            names_resource(text, "mail:a@b.co"),
+            names_resource(text, "file:a"),
+            names_resource(text, "payee:aab aa"),
+        ],
+        *SENTENCES,
     ),
-    "guardrails.provenance:unnamed": of(
-        lambda text: unnamed(text, [ResourceAccess(access="read", resource="file:aaa")]), *SENTENCES
+    "guardrails.provenance:unnamed_resources": of(
+        lambda text: unnamed_resources(text, [ResourceAccess(access="read", resource="file:aaa")]), *SENTENCES
     ),
-    "guardrails.provenance:intends": of(lambda text: intends(text, ["pay", "aab"]), *SENTENCES),
-    "guardrails.provenance:said": of(lambda text: said(text, ["aaa", "pay it"]), *SENTENCES),
-    "guardrails.provenance:carried": of(
-        lambda value: carried(
+    "guardrails.provenance:requests_action": of(lambda text: requests_action(text, ["pay", "aab"]), *SENTENCES),
+    "guardrails.provenance:quotes_all": of(lambda text: quotes_all(text, ["aaa", "pay it"]), *SENTENCES),
+    "guardrails.provenance:contained_kinds": of(
+        lambda value: contained_kinds(
             value[0], WORDS, (), {"secret": value[1]} if len(value) > 1 else {"s": frozenset(["00000a"])}
         ),
         labelled,
@@ -343,10 +348,10 @@ ROWS: Mapping[str, Row] = {
     "guardrails.provenance:argument_texts": of(
         lambda value: [*argument_texts({"a": value}, frozenset(["x"]))], strings, levels
     ),
-    "guardrails.provenance:telling": of(telling, strings, *SENTENCES),
-    "guardrails.provenance:listed": of(lambda value: listed(LINES, value, WORDS), people),
-    "guardrails.provenance:written": of(
-        lambda value: written({"a": value}, frozenset(f"mail:{text}" for text in value[:50])),
+    "guardrails.provenance:traceable_values": of(traceable_values, strings, *SENTENCES),
+    "guardrails.provenance:directory_entries": of(lambda value: directory_entries(LINES, value, WORDS), people),
+    "guardrails.provenance:repeated_names": of(
+        lambda value: repeated_names({"a": value}, frozenset(f"mail:{text}" for text in value[:50])),
         strings,
         lambda n: [f"a{k}@b.co" for k in range(n // 9)],
     ),
@@ -357,31 +362,33 @@ ROWS: Mapping[str, Row] = {
     "guardrails.redaction:Redactor.json": of(
         lambda value: redactor(SECRET).json(value), strings, escaped, levels, *FEW
     ),
-    "guardrails.redaction:spliced": of(
-        lambda text: spliced(text, [(at, at + 3, "x") for at in range(0, len(text), 2)]), "a"
+    "guardrails.redaction:replace_spans": of(
+        lambda text: replace_spans(text, [(at, at + 3, "x") for at in range(0, len(text), 2)]), "a"
     ),
-    "guardrails.repeated:Values.found": of(lambda value: [*Values(value[1]).found(value[0][0])], labelled),
+    "guardrails.repeated:Values.find_in": of(lambda value: [*Values(value[1]).find_in(value[0][0])], labelled),
     "guardrails.sanitizer:visible": of(visible, "a", "\u202e", "\U000e0041"),
     "guardrails.sanitizer:valid": of(valid, "a", "\ud800"),
-    "guardrails.sanitizer:Guard.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
-    "guardrails.sanitizer:Guard.answer": of(lambda text: sanitizer(BLOCKED).answer(text), *FEW),
-    "guardrails.sanitizer:Guard.json": of(lambda value: sanitizer(PHRASE).json(value), strings, levels, *FEW),
-    "guardrails.sanitizer:Guard.blocked": of(lambda value: sanitizer(BLOCKED).blocked(value, "result"), strings, *FEW),
-    "guardrails.sanitizer:Guard.arguments": of(lambda value: sanitizer().arguments(value), strings, levels),
+    "guardrails.sanitizer:Sanitizer.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
+    "guardrails.sanitizer:Sanitizer.answer": of(lambda text: sanitizer(BLOCKED).answer(text), *FEW),
+    "guardrails.sanitizer:Sanitizer.json": of(lambda value: sanitizer(PHRASE).json(value), strings, levels, *FEW),
+    "guardrails.sanitizer:Sanitizer.blocked": of(
+        lambda value: sanitizer(BLOCKED).blocked(value, "result"), strings, *FEW
+    ),
+    "guardrails.sanitizer:Sanitizer.arguments": of(lambda value: sanitizer().arguments(value), strings, levels),
     "sandbox.egress.requests:parse_head": of(
         parse_head,
         head,
         lambda n: b"GET " + b"a" * n + b"\r\n\r\n",
         lambda n: b"GET / HTTP/1.1\r\n" + b"a: b\r\n" * (n // 6) + b"\r\n",
     ),
-    "sandbox.egress.requests:authority": of(authority, "a", "a:", "a.", "0x", "xn--"),
+    "sandbox.egress.requests:parse_authority": of(parse_authority, "a", "a:", "a.", "0x", "xn--"),
     "sandbox.egress.requests:tokens": of(lambda data: [*tokens(data)], lambda n: b"a, " * (n // 3)),
-    "sandbox.egress.client_hello:HelloReader.take": of(piecewise(lambda: ClientHelloReader().take), hello),
+    "sandbox.egress.client_hello:ClientHelloReader.feed": of(piecewise(lambda: ClientHelloReader().feed), hello),
     "sandbox.egress.response_scrubber:Scrubber.clean": of(
         bytes_of(Scrubber(["aaaab", SECRET]).clean), "a", "aaaab", SECRET[:9]
     ),
     "sandbox.egress.response_scrubber:Scrubber.held": of(bytes_of(Scrubber(["aaaab", SECRET]).held), "a", SECRET[:9]),
-    "workspace.answer_contract:Answer.problems": of(
+    "workspace.answer_contract:AnswerContract.problems": of(
         lambda text: AnswerContract(shape=ITEMS).problems(text, ()), *JSONS, "```", "\n", fences
     ),
 }
@@ -389,39 +396,39 @@ for name, finders in formats().items():
     for number, find in enumerate(finders):
         ROWS = {**ROWS, f"guardrails.secret_formats:{name}.{number}": of(find, *HOSTILE)}
 
-# Functions that take no text from outside, and what theirs is.
+# Functions that take no untrusted text, and the reason.
 INSIDE: Mapping[str, str] = {
     "core.parsing.sql:read_only": "played as tables_of, which gives it the names",
     "core.parsing.toml:read_table": "takes what load_toml has read",
-    "core.parsing.toml:wrong": "takes words of the code",
+    "core.parsing.toml:invalid": "takes words of the code",
     "core.parsing.toml:lines_of": "played as toml_line",
     "core.parsing.toml_fields:duration": "takes a value that its pattern has bounded",
     "core.parsing.toml_fields:size": "takes a value that its pattern has bounded",
     "core.parsing.yaml:table_text": "takes the name of a file",
-    "core.parsing.outside:read_file": "takes the name of a file, whose size is bounded",
-    "core.parsing.outside:read_text": "takes the name of a file, whose size is bounded",
-    "core.parsing.outside:load_yaml": "played as read_rows",
-    "core.parsing.outside:count_of": "takes a number, or a text of at most 19 digits",
-    "core.parsing.exact_json:OwnCopies.get": "takes the name of an argument",
+    "core.parsing.bounded_readers:read_file": "takes the name of a file, whose size is bounded",
+    "core.parsing.bounded_readers:read_text": "takes the name of a file, whose size is bounded",
+    "core.parsing.bounded_readers:load_yaml": "played as read_rows",
+    "core.parsing.bounded_readers:count_of": "takes a number, or a text of at most 19 digits",
+    "core.parsing.exact_json:CopyOnRead.get": "takes the name of an argument",
     "core.parsing.json_schema:compiled": "takes a pattern of a schema that a reviewer pins; what it may become is bounded",
     "guardrails.content_cases:check_content": "plays the reviewer's own cases",
     "guardrails.content_rules:ContentRule.covers": "takes the name of an action",
     "guardrails.content_rules:read_content": "takes what load_toml reads",
     "guardrails.provenance:kind_of": "takes a canonical resource",
-    "guardrails.redaction:names_secret": "takes one name, with a bounded pattern",
+    "guardrails.redaction:is_secret_name": "takes one name, with a bounded pattern",
     "guardrails.secrets:Secrets.get": "takes the name of a secret",
     "guardrails.secrets:Secrets.values": "takes names of secrets",
     "guardrails.secrets:Secrets.present": "takes names of secrets",
     "guardrails.secrets:Secrets.set": "takes what an operator types",
-    "guardrails.secrets:checked": "takes what an operator types",
-    "guardrails.sanitizer:Cleaned.text": "changes nothing",
-    "guardrails.sanitizer:Cleaned.answer": "changes nothing",
-    "guardrails.sanitizer:Cleaned.json": "changes nothing",
-    "guardrails.sanitizer:Cleaned.arguments": "changes nothing",
+    "guardrails.secrets:check_value": "takes what an operator types",
+    "guardrails.sanitizer:AlreadySanitized.text": "changes nothing",
+    "guardrails.sanitizer:AlreadySanitized.answer": "changes nothing",
+    "guardrails.sanitizer:AlreadySanitized.json": "changes nothing",
+    "guardrails.sanitizer:AlreadySanitized.arguments": "changes nothing",
     "sandbox.egress.requests:Head.all": "looks through at most 100 fields",
-    "sandbox.egress.requests:Requests.whole": "reads a body of bounded size, which h11 takes apart; its head is played in test_own_budget.py",
+    "sandbox.egress.requests:RequestReader.complete": "reads a body of bounded size, which h11 takes apart; its head is played in test_own_budget.py",
     "sandbox.egress.requests:malformed": "takes words of the code",
-    "sandbox.egress.requests:url_of": "takes a head whose target is bounded",
+    "sandbox.egress.requests:requested_url": "takes a head whose target is bounded",
     "sandbox.egress.response_scrubber:Body.take": "played as Scrubber.clean and held, piece by piece",
 }
 
@@ -440,12 +447,12 @@ def tried(function: Callable[..., object], *given: object) -> None:
 
 
 def text_of(text: str | Callable[[int], Any], size: int) -> Any:
-    """Of a piece: repeated, with an end that nothing goes on with."""
+    """A piece repeated up to a size, with an end that no pattern can continue with."""
     return text(size) if callable(text) else text * (size // len(text) + 1) + "!"
 
 
 def seconds(row: Row, value: Any, runs: int) -> float:
-    """The least processor time of this thread over some runs."""
+    """The smallest processor time of this thread over some runs."""
     times: list[float] = []
     for _ in range(runs):
         begun = time.thread_time()
@@ -455,7 +462,7 @@ def seconds(row: Row, value: Any, runs: int) -> float:
 
 
 def growth(row: Row, text: str | Callable[[int], Any]) -> tuple[int, float]:
-    """From which size on it was measured, and how much longer a text of 4 times the size takes; 0 where all is too quick."""
+    """The measured size, and the factor in time for a text of 4 times that size; 0 if it is too fast to measure."""
     size = SMALLEST
     while (once := seconds(row, text_of(text, size), 1)) < MEASURABLE_S:
         if size >= LARGEST:
@@ -469,8 +476,8 @@ def growth(row: Row, text: str | Callable[[int], Any]) -> tuple[int, float]:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_what_reads_text_from_outside_takes_time_in_proportion_to_it(name: str) -> None:
-    """A text of four times the size takes about four times as long, whatever stands in it."""
+def test_functions_that_read_untrusted_text_take_linear_time(name: str) -> None:
+    """A text of four times the size takes about four times as long, whatever it contains."""
     row = ROWS[name]
     for text in row.texts:
         size, grown = growth(row, text)
@@ -512,16 +519,16 @@ def takes_text(function: Any) -> bool:
     )
 
 
-def test_every_function_that_takes_text_from_outside_says_how_it_grows() -> None:
-    """A new one needs a row, or the reason why no text from outside reaches it."""
+def test_every_function_that_reads_untrusted_text_is_measured() -> None:
+    """A new function needs a row, or a reason why no untrusted text reaches it."""
     found = {name for name, _ in functions()}
     assert len(found) > 50
     assert sorted(found - set(ROWS) - set(INSIDE)) == []
     assert sorted(set(INSIDE) - found) == [], "no longer there"
 
 
-def test_a_quadratic_function_is_noticed() -> None:
-    """The twin: the measure itself tells linear from quadratic."""
+def test_a_quadratic_function_is_detected() -> None:
+    """The counterpart: the measurement distinguishes quadratic from linear time."""
 
     def quadratic(text: str) -> int:
         return sum(text.count("b", 0, at) for at in range(0, len(text), 8))

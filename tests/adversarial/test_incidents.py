@@ -1,4 +1,4 @@
-"""Five incidents: from an alert to the first cause in two commands, as `traces/README.md` says. All five by `make faithful`."""
+"""Five incidents: from an alert to the root cause in two commands, as in `traces/README.md`. `make faithful` plays all five."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ SECTIONS = dict(part.split("\n", 1) for part in ON_CALL.split("## Five incidents
 SEEDED = int(os.environ.get("REMIT_INCIDENTS", "1"))  # each takes some seconds
 
 
-def test_every_incident_is_written_up_in_about_ten_lines() -> None:
+def test_every_incident_has_a_short_description() -> None:
     assert list(SECTIONS) == list(incidents.INCIDENTS)
     for text in SECTIONS.values():
         assert len([line for line in text.splitlines() if line]) <= 12
 
 
-def test_the_first_command_is_what_the_alert_says() -> None:
+def test_the_first_command_is_in_the_alert() -> None:
     groups = yaml.safe_load((ROOT / "traces" / "alerts.yaml").read_text())["groups"]
     find = {rule["alert"]: rule["annotations"]["find"] for group in groups for rule in group["rules"]}
     for name, text in SECTIONS.items():
@@ -34,8 +34,8 @@ def test_the_first_command_is_what_the_alert_says() -> None:
 
 
 @pytest.mark.parametrize("name", list(incidents.INCIDENTS)[:SEEDED])
-def test_two_commands_lead_from_the_alert_to_the_first_cause(name: str, tmp_path: Path, command: Command) -> None:
-    folder = tmp_path / "house"
+def test_two_commands_lead_from_the_alert_to_the_root_cause(name: str, tmp_path: Path, command: Command) -> None:
+    folder = tmp_path / "workspace"
     incidents.seed(name, folder)
     block = SECTIONS[name].split("```console\n")[1].split("```")[0].splitlines()
     listing, showing = commands_of(SECTIONS[name])
@@ -43,7 +43,7 @@ def test_two_commands_lead_from_the_alert_to_the_first_cause(name: str, tmp_path
     (run,) = [line.split()[0] for line in listed.out.splitlines()]  # the one, of the good run and the bad
     shown = command(folder, *[run if word == "RUN" else word for word in showing[1:]])
     assert (listed.code, shown.code) == (0, 0), listed.err + shown.err
-    told = [line for line in block if not line.startswith("$ ")]
-    assert len(told) >= 2
-    for line in told:
+    shown = [line for line in block if not line.startswith("$ ")]
+    assert len(shown) >= 2
+    for line in shown:
         assert re.search(re.escape(line).replace("…", ".+"), shown.out), (line, shown.out)

@@ -1,4 +1,4 @@
-"""`make ablate` itself, in small: every row still fits what it takes away, and one is played for real."""
+"""A small check of `make ablate`: every mutation still matches the code, and one is played for real."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from adversarial.mutation import box, play, take_away
-from adversarial.mutations import ABLATIONS, Ablation
+from adversarial.mutations import MUTATIONS, Mutation
 from support import ROOT, TESTS
 
 
-@pytest.mark.parametrize("row", ABLATIONS, ids=lambda row: row.name)
-def test_every_protection_that_is_taken_away_is_there_and_its_tests_are(
-    row: Ablation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("row", MUTATIONS, ids=lambda row: row.name)
+def test_every_mutation_matches_the_code_and_its_tests_exist(
+    row: Mutation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.MonkeyPatch.context() as patch:
@@ -32,33 +32,33 @@ def test_every_protection_that_is_taken_away_is_there_and_its_tests_are(
         }
 
 
-def test_every_attack_on_approvals_identity_and_retries_has_a_protection_that_a_test_misses() -> None:
-    """D1 to D12, E1 to E12, F1 to F8: what is tried is said where the named test is."""
+def test_every_attack_on_approvals_identity_and_retries_has_a_mutation() -> None:
+    """D1 to D12, E1 to E12, F1 to F8; the attacks are described in the tests."""
     attacks = {f"{kind}{number}" for kind, last in (("D", 12), ("E", 12), ("F", 8)) for number in range(1, last + 1)}
-    assert {threat for row in ABLATIONS for threat in row.threats} == attacks
+    assert {threat for row in MUTATIONS for threat in row.threats} == attacks
 
 
-def test_a_protection_that_is_gone_is_missed_and_one_that_nothing_tests_is_not_seen() -> None:
-    """Without narrowing, reading what was not decided is reached; a test of something else does not notice."""
+def test_a_removed_protection_is_caught_by_its_test_and_not_by_another() -> None:
+    """Without narrowing, a tool reads a file that was not decided; a test of something else still passes."""
     with tempfile.NamedTemporaryFile() as file:
         if subprocess.run([*box(file.name), "true"], check=False, capture_output=True).returncode:
-            pytest.skip("no box can be made here to let such a test break out in")
-    (row,) = (one for one in ABLATIONS if one.name == "narrowing to the decision")
-    missed, unseen = row.tests[0], "sandbox/test_sandbox.py::test_an_asynchronous_action_is_awaited"
-    played = play(replace(row, tests=(missed, unseen)), jobs=1)
-    assert (set(played.missed), played.passed, played.broke) == ({missed}, (unseen,), {})
-    assert not played.protected
+            pytest.skip("no box can be created on this machine")
+    (row,) = (row for row in MUTATIONS if row.name == "each call is narrowed to its decision")
+    caught_by, unrelated = row.tests[0], "sandbox/test_sandbox.py::test_an_asynchronous_action_is_awaited"
+    played = play(replace(row, tests=(caught_by, unrelated)), jobs=1)
+    assert (set(played.failed), played.passed, played.broken) == ({caught_by}, (unrelated,), {})
+    assert not played.caught
 
 
-def test_without_a_box_nothing_is_played(tmp_path: Path) -> None:
-    """The plug-in by hand: its tests would do real harm to this machine."""
+def test_no_mutation_runs_without_a_box(tmp_path: Path) -> None:
+    """The plug-in is used directly: its tests would do real harm to this machine."""
     given = [
         "-p",
         "adversarial.mutation",
         "--without",
-        "Landlock",
-        "--said",
-        str(tmp_path / "said"),
+        "Landlock limits the files that a tool can open",
+        "--results",
+        str(tmp_path / "results"),
         "-p",
         "no:cacheprovider",
         "--noconftest",
@@ -69,4 +69,4 @@ def test_without_a_box_nothing_is_played(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 3
     assert "which boxes them" in done.stdout + done.stderr
-    assert not (tmp_path / "said").exists()
+    assert not (tmp_path / "results").exists()

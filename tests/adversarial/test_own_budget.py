@@ -1,7 +1,7 @@
-"""Trusted code has a budget too: what a model, a tool or a peer sends costs no more than its size, and keeps nobody waiting.
+"""Limits of trusted code: data of a model, a tool or a peer costs time in proportion to its size, and blocks nothing else.
 
-Times are those of the processor, so that a busy machine changes nothing: what the event loop does between two beats of a clock
-in it is how long an operator's `remit stop`, the run's wall limit and every other call wait.
+Processor time is measured, so a busy machine changes nothing. The time between two ticks of a clock in the event loop is the
+time for which `remit stop`, the time limit of the run and every other call have to wait.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
-from remit.broker import CALLS_A_TURN
-from remit.core import WorkspaceError, in_thread, in_thread_to_its_end
+from remit.broker import CALLS_PER_TURN
+from remit.core import WorkspaceError, in_thread
 from remit.core.events import CallAnswered, CallDecided, ModelResponded
 from remit.core.parsing import Mismatch, check_schema, load_toml, read_rows, validate
 from remit.guardrails import Redactor
@@ -28,7 +28,7 @@ from remit.guardrails.secret_formats import OVERLAP, PIECE
 from remit.runtime import runner as run
 from remit.sandbox.egress.client_hello import ClientHelloReader
 from remit.sandbox.egress.errors import Blocked
-from remit.sandbox.egress.requests import LARGEST_HEAD, Head, Requests
+from remit.sandbox.egress.requests import LARGEST_HEAD, Head, RequestReader
 from remit.workspace.session import open_session
 from support.runs import DONE, Play, Played, turn
 from support.workspaces.web import add
@@ -39,7 +39,7 @@ MOST_GROWTH = 12.0  # of 4 times the size; quadratic work takes 16 times as long
 
 
 async def longest_gap(work: Coroutine[Any, Any, Any]) -> float:
-    """The most processor time between two beats of a clock in the loop, in all threads, while `work` is done."""
+    """The longest processor time of all threads between two ticks of a clock in the event loop while `work` runs."""
     gaps: list[float] = []
 
     async def beat() -> None:
@@ -75,31 +75,29 @@ def many(number: int) -> dict[str, Any]:
 # -- calls of one turn -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [CALLS_A_TURN + 1, CALLS_A_TURN + 2, 1_000, 4_800])
-def test_a_turn_of_thousands_of_calls_costs_no_more_than_the_calls_that_a_turn_may_hold(
-    play: Play, number: int
-) -> None:
-    """Of those beyond, one is recorded, and its error says so for all of them."""
+@pytest.mark.parametrize("number", [CALLS_PER_TURN + 1, CALLS_PER_TURN + 2, 1_000, 4_800])
+def test_a_turn_of_thousands_of_calls_costs_no_more_than_the_largest_allowed_turn(play: Play, number: int) -> None:
+    """Of the calls beyond the limit only one is recorded; its error is for all of them."""
     played = play([many(number), DONE], calls=10)
     answered = [one.event for one in played.records if isinstance(one.event, CallAnswered)]
-    assert len(answered) == CALLS_A_TURN + 1
-    error = played.error(0, CALLS_A_TURN)
-    assert (error["code"], error["details"]) == ("budget_exhausted", {"limit": "calls_a_turn", "of": CALLS_A_TURN})
+    assert len(answered) == CALLS_PER_TURN + 1
+    error = played.error(0, CALLS_PER_TURN)
+    assert (error["code"], error["details"]) == ("budget_exhausted", {"limit": "calls_a_turn", "of": CALLS_PER_TURN})
     (first,) = [one.event for one in played.records if isinstance(one.event, ModelResponded)][:1]
-    assert len(first.proposed_calls) == CALLS_A_TURN + 1
+    assert len(first.proposed_calls) == CALLS_PER_TURN + 1
     assert played.ended.finished is not None
     assert played.ended.finished.outcome == "completed"
 
 
-@pytest.mark.parametrize("number", [1, CALLS_A_TURN])
-def test_every_call_of_a_turn_of_as_many_as_it_may_hold_is_decided(play: Play, number: int) -> None:
-    """The twin."""
+@pytest.mark.parametrize("number", [1, CALLS_PER_TURN])
+def test_every_call_of_the_largest_allowed_turn_is_decided(play: Play, number: int) -> None:
+    """The counterpart."""
     played = play([many(number), DONE], calls=200)
     decided = [one.event for one in played.records if isinstance(one.event, CallDecided)]
     assert [one.decision.verdict for one in decided if one.decision] == ["allow"] * number
 
 
-def test_an_operator_is_heard_while_a_turn_of_thousands_of_calls_is_decided(clerk: Callable[..., Path]) -> None:
+def test_an_operator_can_stop_a_run_while_thousands_of_calls_are_decided(clerk: Callable[..., Path]) -> None:
     folder = clerk([many(4_800), DONE], calls=10)
     assert asyncio.run(longest_gap(started(folder))) < PATIENCE_S
 
@@ -130,14 +128,14 @@ PIECES = {
 
 @pytest.mark.parametrize("kind", PIECES)
 def test_no_text_makes_the_search_for_secrets_slow(kind: str) -> None:
-    """Four times the text takes about four times as long, also where it begins a secret again and again."""
+    """Four times the text takes about four times as long, also if it repeats the beginning of a secret."""
     short, long = (PIECES[kind] * (size // len(PIECES[kind])) for size in (16_000, 64_000))
     times = [seconds(lambda text=text: Redactor("run").text(text)) for text in (short, long)]
     assert times[1] < max(MOST_GROWTH * times[0], 0.05)
 
 
-def test_a_text_of_256_kib_that_is_all_beginnings_of_keys_is_cleaned() -> None:
-    """Each beginning is a key whose end is missing: none of it is left."""
+def test_a_text_of_256_kib_of_key_headers_is_redacted() -> None:
+    """Each header is a key without an end line: nothing of it remains."""
     text = Redactor("run").text(KEY * (256 * 1024 // len(KEY)))
     assert "BEGIN" not in text
     assert text.startswith("[redacted:")
@@ -157,14 +155,14 @@ BODY = "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7"
     ],
     ids=["whole", "cut", "cut and escaped", "of another kind", "with a placeholder"],
 )
-def test_a_private_key_is_replaced_whole_also_where_its_end_is_missing(text: str) -> None:
+def test_a_private_key_without_its_end_line_is_redacted_as_a_whole(text: str) -> None:
     cleaned = Redactor("run").text(f"before {text}")
     assert BODY[:9] not in cleaned
     assert cleaned.startswith("before [redacted:")
 
 
-def test_words_after_the_first_line_of_a_key_stay() -> None:
-    """The twin: what is no base64 is no key."""
+def test_words_after_the_first_line_of_a_key_are_not_redacted() -> None:
+    """The counterpart: text that is not base64 is not part of a key."""
     assert Redactor("run").text(f"{KEY} is how a key begins").endswith(" is how a key begins")
 
 
@@ -178,8 +176,8 @@ def test_words_after_the_first_line_of_a_key_stay() -> None:
     ],
 )
 @pytest.mark.parametrize("at", [0, PIECE - 30, PIECE - 1, PIECE, PIECE + OVERLAP - 10, 3 * PIECE - 20])
-def test_a_secret_is_found_wherever_it_stands_in_a_long_text(secret: str, at: int) -> None:
-    """Long texts are looked through in pieces, and a secret may stand where two of them meet."""
+def test_a_secret_is_found_anywhere_in_a_long_text(secret: str, at: int) -> None:
+    """Long texts are scanned in pieces, and a secret may be at the boundary of two pieces."""
     text = f"{' ' * at} {secret} {'x ' * PIECE * 2}"
     cleaned = Redactor("run").text(text)
     assert secret not in cleaned
@@ -187,21 +185,21 @@ def test_a_secret_is_found_wherever_it_stands_in_a_long_text(secret: str, at: in
     assert cleaned.endswith("x x ")
 
 
-def test_a_secret_longer_than_what_two_pieces_share_is_replaced_whole() -> None:
+def test_a_secret_longer_than_the_overlap_of_two_pieces_is_redacted_as_a_whole() -> None:
     secret = "sk-" + "a1B2c3D4" * (OVERLAP // 4)
     cleaned = Redactor("run").text(f"{' ' * (PIECE - 100)}{secret} end {'x ' * PIECE}")
     assert secret[-20:] not in cleaned
     assert " end x" in cleaned
 
 
-def test_a_text_that_is_too_long_to_look_through_is_withheld_and_says_so() -> None:
-    """Never shown without being looked through."""
+def test_a_text_too_long_to_scan_is_withheld_with_a_note() -> None:
+    """A text that is not scanned is never shown."""
     size = (16 << 20) + 1
     assert Redactor("run").text("a" * size).startswith(f"[withheld: {size} characters")
     assert Redactor("run").json_text('"' + "a" * size).startswith("[withheld:")
 
 
-def test_a_known_secret_in_thousands_of_strings_is_replaced_in_each_in_linear_time() -> None:
+def test_a_known_secret_in_thousands_of_strings_is_redacted_in_linear_time() -> None:
     secret = "c4nary-horse/Battery+staple"
     redactor = Redactor("run", [secret])
     short, long = ([secret] * size for size in (500, 2_000))
@@ -215,7 +213,7 @@ def test_a_known_secret_in_thousands_of_strings_is_replaced_in_each_in_linear_ti
     ["&#" + "9" * 5_000, "&#" + "0" * 5_000 + "65;", "&#x" + "f" * 5_000, "&#" + "1" * 8],
     ids=["digits", "zeros", "hex", "eight"],
 )
-def test_a_number_of_thousands_of_digits_stops_no_cleaning(text: str) -> None:
+def test_a_number_of_thousands_of_digits_does_not_stop_redaction(text: str) -> None:
     try:
         cleaned = Redactor("run", ["c4nary-horse"]).text(f"{text} c4nary-horse")
     except ValueError as failure:
@@ -223,8 +221,8 @@ def test_a_number_of_thousands_of_digits_stops_no_cleaning(text: str) -> None:
     assert cleaned.endswith("]")
 
 
-def test_a_secret_behind_leading_zeros_is_still_read() -> None:
-    """The twin."""
+def test_a_secret_after_leading_zeros_is_found() -> None:
+    """The counterpart."""
     assert "battery" not in Redactor("run", ["Abattery-staple"]).text("&#0000000065;battery-staple")
 
 
@@ -244,10 +242,10 @@ def branch(op: str, **more: Any) -> dict[str, Any]:
 
 IS = {"type": "object", "properties": {"op": {"const": "is", "type": "string"}}, "required": ["op"]}
 UNIONS: dict[str, list[dict[str, Any]]] = {
-    "told apart by a word": [branch("not", const="not"), branch("maybe", const="maybe"), IS],
-    "told apart by a list of one": [branch("not", enum=["not"]), branch("maybe", enum=["maybe"]), IS],
-    "told apart by a pattern": [branch("not", pattern="^not$"), branch("maybe", pattern="^maybe$"), IS],
-    "not told apart": [branch("a", minLength=99), branch("b", minLength=98), branch("c"), IS],
+    "distinguished by a word": [branch("not", const="not"), branch("maybe", const="maybe"), IS],
+    "distinguished by a list of one": [branch("not", enum=["not"]), branch("maybe", enum=["maybe"]), IS],
+    "distinguished by a pattern": [branch("not", pattern="^not$"), branch("maybe", pattern="^maybe$"), IS],
+    "not distinguished": [branch("a", minLength=99), branch("b", minLength=98), branch("c"), IS],
 }
 
 
@@ -265,7 +263,7 @@ def levels(number: int, last: Any = None) -> dict[str, Any]:
 @pytest.mark.parametrize("last", [None, {"op": 5}], ids=["fits", "does not fit"])
 @pytest.mark.parametrize("kind", UNIONS)
 def test_a_union_in_a_union_takes_time_in_proportion_to_its_levels(kind: str, last: Any) -> None:
-    """Each level costs the same; without a memory each would double the work of the one before, and 30 would never end."""
+    """Each level costs the same. Without a cache each would double the work, and 30 levels would never end."""
     schema = union(kind)
     assert check_schema(schema) == ()
     times = [seconds(lambda size=size: fits(schema, levels(size, last))) for size in (4, 12)]
@@ -273,8 +271,8 @@ def test_a_union_in_a_union_takes_time_in_proportion_to_its_levels(kind: str, la
     assert fits(schema, levels(30, last)) is (last is None)
 
 
-def test_definitions_that_name_the_next_one_twice_are_gone_through_once() -> None:
-    """The same by the schema alone."""
+def test_definitions_that_refer_to_the_next_one_twice_are_visited_once() -> None:
+    """The same for the schema alone."""
     definitions = {f"D{n}": {"anyOf": [{"$ref": f"#/$defs/D{n + 1}"}] * 2} for n in range(30)} | {
         "D30": {"type": "null"}
     }
@@ -323,7 +321,7 @@ def test_defaults_inside_of_unions_are_filled_once_and_only_from_the_branch_that
     ],
 )
 def test_a_pattern_takes_time_in_proportion_to_the_text(pattern: str, text: str) -> None:
-    """26 characters were enough for half a minute; a thousand times as many take no longer than a look."""
+    """With backtracking, 26 characters took half a minute."""
     schema = {"type": "string", "pattern": pattern}
     assert check_schema(schema) == ()
     assert not fits(schema, text)
@@ -332,7 +330,7 @@ def test_a_pattern_takes_time_in_proportion_to_the_text(pattern: str, text: str)
 
 
 @pytest.mark.parametrize("pattern", ["(?=a)b", r"(a)\1", r"\w{1000}", "(?<!x)a", "("])
-def test_a_pattern_that_has_no_linear_engine_is_refused_when_its_tool_is_pinned(pattern: str) -> None:
+def test_a_pattern_without_a_linear_engine_is_refused_when_its_tool_is_pinned(pattern: str) -> None:
     faults = check_schema({"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}})
     assert ["cannot be matched in linear time" in fault for fault in faults] == [True]
 
@@ -392,7 +390,7 @@ def test_keywords_mean_what_json_schema_says(schema: dict[str, Any], value: Any,
 
 
 @pytest.mark.parametrize("size", [10, 1_000, 40_000, 200_000])
-def test_what_is_remembered_of_texts_is_bounded_by_their_size(size: int) -> None:
+def test_the_cache_of_texts_is_bounded_by_their_size(size: int) -> None:
     remembered = Remembered(str.upper, most=100_000)
     for number in range(50):
         text = f"{number:0{size}}"
@@ -400,8 +398,8 @@ def test_what_is_remembered_of_texts_is_bounded_by_their_size(size: int) -> None
         assert remembered.held <= 100_000 + 64
 
 
-def test_a_text_that_is_asked_for_again_is_worked_out_once() -> None:
-    """The twin."""
+def test_a_repeated_text_is_computed_once() -> None:
+    """The counterpart."""
     worked: list[str] = []
     remembered = Remembered(lambda text: worked.append(text) or text, most=1_000)  # type: ignore[func-returns-value]
     assert [remembered(text) for text in ("a", "b", "a", "a")] == ["a", "b", "a", "a"]
@@ -412,7 +410,7 @@ def test_a_text_that_is_asked_for_again_is_worked_out_once() -> None:
     "text",
     ["a." * 2_000 + "a = 1", '"a".' * 2_000 + "a = 1", "x = " + "[" * 5_000, "x = " + "9" * 5_000, "#" * (1 << 23)],
 )
-def test_a_file_that_takes_its_parser_too_long_is_refused_with_its_name(text: str) -> None:
+def test_a_toml_file_that_takes_too_long_to_parse_is_refused_with_its_name(text: str) -> None:
     with pytest.raises(WorkspaceError) as refused:
         load_toml(text, file="tool.toml")
     assert refused.value.problems[0].file == "tool.toml"
@@ -423,14 +421,14 @@ def test_a_file_that_takes_its_parser_too_long_is_refused_with_its_name(text: st
     ["- " * 3_000, "[" * 2_000, "- 2001-99-99", "- " + "9" * 20_000, "#" * (1 << 23)],
     ids=["levels", "flow levels", "day", "digits", "length"],
 )
-def test_a_table_that_takes_its_parser_too_long_is_refused_with_its_name(text: str) -> None:
+def test_a_yaml_file_that_takes_too_long_to_parse_is_refused_with_its_name(text: str) -> None:
     with pytest.raises(WorkspaceError) as refused:
         list(read_rows(text, file="cases.yaml"))
     assert refused.value.problems[0].file == "cases.yaml"
 
 
-def test_ordinary_files_are_read() -> None:
-    """The twin."""
+def test_ordinary_files_are_parsed() -> None:
+    """The counterpart."""
     assert load_toml('a.b.c = 1\n[d."e.f"]\ng = "a.a.a"', file="f") == {
         "a": {"b": {"c": 1}},
         "d": {"e.f": {"g": "a.a.a"}},
@@ -452,7 +450,7 @@ def test_labelled_values_are_found_however_many_there_are() -> None:
 
 
 class Dripping:
-    """A connection that brings one byte at a time."""
+    """A connection that delivers one byte at a time."""
 
     def __init__(self, data: bytes, idle: int = 0) -> None:
         self._data = data
@@ -470,10 +468,10 @@ def long_head(size: int) -> bytes:
 
 
 async def read_head(data: bytes) -> Head | None:
-    return await Requests(Dripping(data)).head()  # type: ignore[arg-type]
+    return await RequestReader(Dripping(data)).head()  # type: ignore[arg-type]
 
 
-async def test_a_head_that_comes_byte_by_byte_is_looked_at_once() -> None:
+async def test_a_request_head_that_arrives_byte_by_byte_is_parsed_once() -> None:
     """Four times the bytes take about four times as long."""
 
     async def cost(size: int) -> float:
@@ -487,7 +485,7 @@ async def test_a_head_that_comes_byte_by_byte_is_looked_at_once() -> None:
     assert await cost(28_000) < MOST_GROWTH * await cost(7_000)
 
 
-async def test_twenty_dripping_connections_keep_no_other_call_waiting() -> None:
+async def test_twenty_slow_connections_do_not_delay_another_call() -> None:
     heads = asyncio.gather(*(read_head(long_head(28_000)) for _ in range(20)))
 
     async def work() -> None:
@@ -507,28 +505,28 @@ async def test_twenty_dripping_connections_keep_no_other_call_waiting() -> None:
         (b"x" * (LARGEST_HEAD + 2), "malformed"),
     ],
 )
-async def test_a_head_says_the_same_however_it_is_cut(data: bytes, verdict: str, cut: int) -> None:
+async def test_a_request_head_means_the_same_however_it_is_split(data: bytes, verdict: str, cut: int) -> None:
     class Cut(Dripping):
         async def receive(self) -> bytes:
             self._at += cut
             return self._data[self._at - cut : self._at]
 
-    said = ""
+    verdict_of_head = ""
     try:
-        assert await Requests(Cut(data)).head() is not None  # type: ignore[arg-type]
+        assert await RequestReader(Cut(data)).head() is not None  # type: ignore[arg-type]
     except Blocked as blocked:
-        said = blocked.verdict
-    assert said == verdict
+        verdict_of_head = blocked.verdict
+    assert verdict_of_head == verdict
 
 
-def test_a_hello_that_comes_byte_by_byte_is_looked_at_once() -> None:
-    """Records of one byte each: the longest way to say nothing."""
+def test_a_client_hello_that_arrives_byte_by_byte_is_parsed_once() -> None:
+    """Records of one byte each are the slowest form of a ClientHello."""
 
     def drip(size: int) -> None:
         reader = ClientHelloReader()
         data = b"".join(b"\x16\x03\x01\x00\x01" + bytes([one]) for one in (1, 1, 0, 0, *(0,) * (size // 6)))
         for at in range(len(data)):
-            reader.take(data[at : at + 1])
+            reader.feed(data[at : at + 1])
 
     assert seconds(lambda: drip(6_000)) < MOST_GROWTH * seconds(lambda: drip(1_500))
 
@@ -536,19 +534,19 @@ def test_a_hello_that_comes_byte_by_byte_is_looked_at_once() -> None:
 # -- what is large leaves the loop -------------------------------------------------------------------------------------
 
 
-async def test_what_takes_long_is_done_beside_the_loop() -> None:
+async def test_long_work_runs_outside_of_the_event_loop() -> None:
     def slow() -> int:
         return sum(number % 7 for number in range(10_000_000))
 
     assert await longest_gap(in_thread(1 << 20, slow)) < 0.3
 
 
-async def test_who_is_cancelled_while_a_result_is_cleaned_still_records_it() -> None:
-    """What has happened is written down first; then the cancellation goes on."""
+async def test_a_task_that_is_cancelled_while_it_redacts_a_result_still_records_it() -> None:
+    """The result is recorded first; then the cancellation continues."""
     recorded: list[int] = []
 
     async def work() -> None:
-        recorded.append(await in_thread_to_its_end(1 << 20, lambda: time.sleep(0.2) or 7))  # type: ignore[func-returns-value]
+        recorded.append(await in_thread_uninterrupted(1 << 20, lambda: time.sleep(0.2) or 7))  # type: ignore[func-returns-value]
         await asyncio.sleep(30)
         recorded.append(8)
 
@@ -561,7 +559,7 @@ async def test_who_is_cancelled_while_a_result_is_cleaned_still_records_it() -> 
     assert task.cancelled()
 
 
-def test_an_operator_is_heard_while_arguments_of_256_kib_look_like_keys(clerk: Callable[..., Path]) -> None:
+def test_an_operator_can_stop_a_run_while_arguments_of_256_kib_are_redacted(clerk: Callable[..., Path]) -> None:
     text = KEY * (256 * 1024 // len(KEY))
     folder = clerk([turn(ledger__look={"name": "ann", "text": text}), DONE])
     assert asyncio.run(longest_gap(started(folder))) < PATIENCE_S
@@ -592,7 +590,7 @@ def print(size: int) -> str:
 }
 
 
-def test_an_operator_is_heard_while_ten_mebibytes_that_a_tool_printed_are_cleaned(session: Path) -> None:
+def test_an_operator_can_stop_a_run_while_ten_mebibytes_of_output_are_redacted(session: Path) -> None:
     rules = "p, agent:web, noisy.*, **, True, allow\np, role:operator, noisy.*, **, True, allow\n"
     add(session, "noisy", NOISY, rules, [turn(noisy__print={"size": 10 << 20})])
     opened = open_session(session)

@@ -99,14 +99,14 @@ def test_every_rule_that_bears_on_a_request_is_weighed_and_near_ones_only_where_
     def says(resource: str, **facts: object) -> list[tuple[str, str, str]]:
         context = Context.model_validate(facts)
         request = Request(subjects=("agent:t", "user:ann"), action="files.read", resources=(resource,), context=context)
-        return [(line.subject, line.says, line.why) for line in RULES.weighed(request)]
+        return [(line.subject, line.says, line.why) for line in RULES.evaluate(request)]
 
     assert says("file:notes/a", args={"n": 3}) == [
         ("agent:t", "allows", ""),
         ("agent:t", "does not apply", "args.n is 3"),
         ("user:ann", "allows", ""),
     ]
-    assert says("file:notes/a")[1] == ("agent:t", "denies", "args.n is not there")
+    assert says("file:notes/a")[1] == ("agent:t", "denies", "the call has no args.n")
     assert says("file:docs/a", labels=frozenset({"x"}))[0] == ("agent:t", "does not apply", "labels is ['x']")
     assert [line[1] for line in says("file:other")] == ["allows", "near", "near", "near"]
 
@@ -153,8 +153,8 @@ def test_the_command_line_answers_who_can_and_why(remit: Remit) -> None:
         "tickets.create=1",
     )
     assert said.code == 1
-    assert "remedy: the same call in a run with 0 calls of tickets.create instead of 1 would be allowed" in said.out
-    assert "the model is told: no rule allows tickets.create on 'ticket:INC-1' to agent:triage" in said.out
+    assert "remedy: call it in a run with 0 earlier calls of tickets.create instead of 1" in said.out
+    assert "the model reads: no rule allows tickets.create on 'ticket:INC-1' for agent:triage" in said.out
     said = remit(
         "policy", "explain", "files.read", "file:secrets/a", "--agent", "triage", "--user", "operator", "--json"
     )

@@ -63,10 +63,10 @@ def edited(folder: Path, file: str, old: str, new: str) -> Path:
 # The seventeen cases in which stock Casbin fails open without a word, and the test that shows each closed: by its name, or
 # by the beginning of the id of its row.
 CLOSED = {
-    1: 'id="F1 ', 2: 'id="F2 ', 3: 'id="F3 ', 4: "test_dotfiles_and_odd_spellings_do_not_slip_a_deny",
+    1: 'id="F1 ', 2: 'id="F2 ', 3: 'id="F3 ', 4: "test_dotfiles_and_unusual_spellings_do_not_evade_a_deny",
     5: "test_an_empty_policy_loads_and_denies_everything", 6: 'id="F6 ', 7: 'id="F7 ', 8: 'id="F8 ', 9: 'id="F9 ',
-    10: "test_a_chain_of_nine_roles_holds_and_of_ten_is_refused", 11: "test_a_deny_for_every_action_is_never_skipped",
-    13: 'id="F13 ', 14: "test_texts_in_conditions_mean_themselves", 15: 'id="F15 ', 17: 'id="F17 ',
+    10: "test_a_chain_of_nine_roles_works_and_one_of_ten_is_refused", 11: "test_a_deny_for_every_action_is_never_skipped",
+    13: 'id="F13 ', 14: "test_texts_in_conditions_are_literal", 15: 'id="F15 ', 17: 'id="F17 ',
 }  # fmt: skip
 # 12: roles rebuilt in place under a reader; here a snapshot is never changed. 16: a database adapter; here there is none.
 BY_DESIGN = {12, 16}
@@ -75,9 +75,9 @@ BY_DESIGN = {12, 16}
 # And the sixteen attacks on Casbin of the threat list.
 ATTACKS = {
     1: "test_an_empty_policy_loads_and_denies_everything", 2: 'id="F6 C2', 3: "test_a_byte_order_mark_is_a_problem",
-    4: 'id="F7 C4', 5: "test_dotfiles_and_odd_spellings_do_not_slip_a_deny", 6: 'id="C6 C7', 7: 'id="C7 doubled slash', 8: 'id="F13 C8',
-    9: 'id="C9 a hidden line', 10: "test_a_pattern_of_many_stars_is_answered_without_backtracking", 11: 'id="C11 ', 12: 'id="C12 ',
-    13: "test_only_the_second_opinion_asks_casbin", 14: "test_no_rule_is_told_apart_from_a_refusing_rule_and_names_near_misses",
+    4: 'id="F7 C4', 5: "test_dotfiles_and_unusual_spellings_do_not_evade_a_deny", 6: 'id="C6 C7', 7: 'id="C7 doubled slash', 8: 'id="F13 C8',
+    9: 'id="C9 a hidden line', 10: "test_a_pattern_with_many_stars_is_matched_without_backtracking", 11: 'id="C11 ', 12: 'id="C12 ',
+    13: "test_only_the_second_opinion_asks_casbin", 14: "test_without_a_matching_rule_the_reason_differs_and_near_misses_are_named",
     15: 'id="C15 ', 16: 'id="C16 ',
 }  # fmt: skip
 
@@ -208,7 +208,7 @@ def test_a_rule_or_an_action_that_no_case_pins_is_named() -> None:
     kept = [row for row in table.split("\n- ") if "tickets.close" not in row]
     found = uncovered(rules, run_cases(rules, "\n- ".join(kept), "cases.yaml"))
     assert found.actions == ("tickets.close",)
-    assert [rule.note for rule in found.rules] == ["Closing cannot be undone: the on-call lead decides"]
+    assert [rule.note for rule in found.rules] == ["Closing a ticket cannot be undone: the on-call lead must approve"]
 
 
 def test_a_survivor_comes_with_the_case_that_kills_it() -> None:

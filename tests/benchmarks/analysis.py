@@ -110,7 +110,9 @@ def recorded() -> list[list[Recorded]]:
             )  # fmt: skip
             events += [
                 ModelRequested(step=step, model="x", input_digest=""),
-                CallDecided(ask=ProposedCall(name="files__read", arguments=None), call=call, decision=allowed, **place),
+                CallDecided(
+                    proposed=ProposedCall(name="files__read", arguments=None), call=call, decision=allowed, **place
+                ),
                 AttemptEnded(attempt=0, code=None, **place),
                 CallAnswered(result=Succeeded(value={}, labels=("untrusted",)), **place),
             ]

@@ -207,11 +207,11 @@ def manifest(name: str) -> str:
         f'host = "{HOST}:{tool}"',
     ]
     for method, function in methods(name).items():
-        said = (inspect.getdoc(function) or method).splitlines()[0]
+        message = (inspect.getdoc(function) or method).splitlines()[0]
         looks = name in STATELESS or snake_case(method).split("_")[0] in LOOKS.split()
         lines += [
             f"[actions.{action_of(method)}]",
-            f"summary = {json.dumps(re.sub(r'[^ -~]', ' ', said)[:100])}",
+            f"summary = {json.dumps(re.sub(r'[^ -~]', ' ', message)[:100])}",
             f'touches = ["use service:{tool}"]',
             f'effect = "{"read" if looks else "once"}"',
             'errors = ["failed"]',
@@ -311,7 +311,7 @@ def instances(task: Task, category: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, kw_only=True)
 class Came:
-    """What came of a task: each call's result, and everything that the instances hold at the end."""
+    """The outcome of a task: each call's result, and everything that the instances hold at the end."""
 
     results: Sequence[Any]
     state: Any
@@ -349,11 +349,13 @@ class Truth:
         call = self._task.steps[step]
         name = f"{tool_of(call.of)}__{action_of(call.method)}"
         return ModelTurn(
-            text="", asks=(ProposedCall(name=name, arguments=json.dumps(call.arguments)),), finish="tool_calls"
+            text="",
+            proposed_calls=(ProposedCall(name=name, arguments=json.dumps(call.arguments)),),
+            finish="tool_calls",
         )
 
 
-async def brokered(session: WorkspaceSession, task: Task, category: str) -> tuple[Came, run.Ended]:
+async def brokered(session: WorkspaceSession, task: Task, category: str) -> tuple[Came, run.RunResult]:
     NOW.instances = instances(task, category)
     start = run.RunRequest(agent="bfcl", task=task.id, subject="user:bench", account="bench", model=Truth(task))
     ended = await run.start_run(session, start)
@@ -361,14 +363,16 @@ async def brokered(session: WorkspaceSession, task: Task, category: str) -> tupl
     for item in session.journal.events(ended.run):
         if isinstance(item.event, CallAnswered):
             result = item.event.result
-            told = result.value if isinstance(result, Succeeded) else {result.error.code: result.error.message}
+            received = result.value if isinstance(result, Succeeded) else {result.error.code: result.error.message}
             results.append(
-                {"failed": told["tool_failed"]} if isinstance(told, dict) and "tool_failed" in told else told
+                {"failed": received["tool_failed"]}
+                if isinstance(received, dict) and "tool_failed" in received
+                else received
             )
     return Came(results=results, state=state_of(NOW.instances)), ended
 
 
-async def replayed(ended: run.Ended) -> tuple[bool, int]:
+async def replayed(ended: run.RunResult) -> tuple[bool, int]:
     """Whether the run is reproduced from its file, and how often a tool was called meanwhile."""
     before = NOW.calls
     trace = read(ended.trace)
@@ -451,18 +455,18 @@ def main() -> int:
         )
         print(f"{row.category:<14}{row.tasks:>7}{row.calls:>7}{equal}{each}  a call")
     held = sum(row.tasks - len(row.unequal) for row in rows)
-    wanted = len(CATEGORIES) * min(most, 200)
+    expected = len(CATEGORIES) * min(most, 200)
     for row in rows:
         for line in row.unequal[:10]:
             print(f"unequal: {line}")
     off, calls = sum(row.off_hint for row in rows), sum(row.calls for row in rows)
     print(f"{off} of {calls} calls are not what the tools' own hints say")
-    print(f"{held} of {wanted} tasks equal: straight, brokered and replayed; {took:.0f} s")
+    print(f"{held} of {expected} tasks equal: straight, brokered and replayed; {took:.0f} s")
     out = BENCH / "bfcl.json"
     out.write_text(
-        json.dumps({"equal": held, "of": wanted, "seconds": took, "rows": [vars(row) for row in rows]}, indent=2)
+        json.dumps({"equal": held, "of": expected, "seconds": took, "rows": [vars(row) for row in rows]}, indent=2)
     )
-    return 0 if held == wanted else 1
+    return 0 if held == expected else 1
 
 
 if __name__ == "__main__":

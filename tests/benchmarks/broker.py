@@ -91,7 +91,7 @@ def session(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[Workspa
             sys.path.remove(str(folder / "hosted"))
 
 
-def play(opened: WorkspaceSession) -> run.Ended:
+def play(opened: WorkspaceSession) -> run.RunResult:
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="bench", model=model)
     return asyncio.run(run.start_run(opened, start))
@@ -262,8 +262,8 @@ def main() -> int:
     )
     passed = {"langchain": langchain_bypasses(), "remit": remit_bypasses()}
     for name in BYPASSES:
-        said = {side: "runs" if found[name] else "runs nothing" for side, found in passed.items()}
-        print(f"{name}: LangChain {said['langchain']}, Remit {said['remit']}")
+        message = {side: "runs" if found[name] else "runs nothing" for side, found in passed.items()}
+        print(f"{name}: LangChain {message['langchain']}, Remit {message['remit']}")
     taken: dict[str, list[float]] = {"ToolNode": [], "LangChain's stack": [], "Remit": []}
     for _ in range(options.rounds):  # by turns, so that a busy machine is busy for all
         taken["ToolNode"].append(langchain_turns(options.turns, stack=False))

@@ -32,7 +32,7 @@ from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Egress, Permit
 from remit.sandbox.egress.permissions import Network, parse_credential
 from remit.sandbox.warm import Bounds
-from support.http_servers import Names, authority, fuzz, network, trust
+from support.http_servers import FakeResolver, authority, fuzz, network, trust
 
 CLIENT = """
 import os, ssl, sys, time, json
@@ -68,12 +68,12 @@ def talk(connection, secure):
     try:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         wire = context.wrap_socket(connection, server_side=True) if secure else connection
-        heard = b""
+        received = b""
         while data := wire.recv(65536):
-            heard += data
-            if heard.endswith(b"\\r\\n\\r\\n"):
+            received += data
+            if received.endswith(b"\\r\\n\\r\\n"):
                 wire.sendall(ANSWER)
-                heard = b""
+                received = b""
         wire.close()
     except OSError:
         pass
@@ -142,8 +142,8 @@ class Confined:
             (base / name).mkdir()
         (base / "tool" / "main.py").write_text(CLIENT)
         self._base = base
-        egress = Egress(resolver=Names(otherwise=["127.0.0.1"]), trust=trust())
-        self.sandbox = Sandbox(egress=egress, bounds=Bounds(least=1))
+        egress = Egress(resolver=FakeResolver(otherwise=["127.0.0.1"]), trust=trust())
+        self.sandbox = Sandbox(egress=egress, bounds=Bounds(min_ready=1))
 
     async def ask(self, allowed: Network, permit: Permit, url: str, count: int, fresh: bool) -> list[float]:
         profile = Profile(
@@ -178,10 +178,10 @@ def peer(base: Path, exits: ExitStack) -> tuple[int, int, str] | str:
     exits.callback(process.communicate)
     exits.callback(process.kill)
     assert process.stdout is not None
-    said = process.stdout.readline()
-    if not said:
+    message = process.stdout.readline()
+    if not message:
         return "its proxy does not start here"
-    opaque, terminating, roots = json.loads(said)
+    opaque, terminating, roots = json.loads(message)
     return opaque, terminating, roots
 
 

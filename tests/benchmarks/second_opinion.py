@@ -17,8 +17,8 @@ from statistics import median
 from policy import ports
 
 from remit.core import Request
-from remit.policy import Policy, SecondOpinion, asked_by, load_policy, read_cases, read_folder
-from remit.policy.casbin_reference import stock
+from remit.policy import Policy, SecondOpinion, load_policy, read_cases, read_folder, request_of
+from remit.policy.casbin_reference import load_stock_enforcer
 
 ROOT = Path(__file__).parents[2]
 PASSES = 7
@@ -49,7 +49,7 @@ def measured(name: str, policy: Policy, requests: Sequence[Request], files: dict
             began_ns = time.process_time_ns()
             opinion.allows(request)
             best[at] = min(best[at], (time.process_time_ns() - began_ns) / 1e6)
-    whole = stock(files)
+    whole = load_stock_enforcer(files)
     wrong = sum(answer is not policy.judge(one).allowed for one, answer in zip(requests, answers, strict=True))
     wrong += sum(answers[at] is not whole.allows(one) for at, one in enumerate(requests[:COMPARED]))
     costs = sorted(best)
@@ -70,7 +70,7 @@ def figures() -> list[Figure]:
     cases = read_cases(starter, (folder / "cases.yaml").read_text(encoding="utf-8"), "")
     made = ports(10_000)
     return [
-        measured("the starter's rules", starter, [asked_by(starter, case) for _, case in cases], files),
+        measured("the starter's rules", starter, [request_of(starter, case) for _, case in cases], files),
         measured("10,000 rules", load_policy(made.files), made.requests[:500], made.files),
     ]
 

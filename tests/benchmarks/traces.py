@@ -162,7 +162,7 @@ def differences(path: Path, spans: Sequence[Span]) -> list[str]:
             found.append(f"{name}: it is not there")
             continue
         kind = KINDS.get(written.name.split()[0], "UNKNOWN")
-        said = [
+        message = [
             ("kind", span["span_kind"], kind),
             ("parent", span["parent_id"], written.parent_id),
             ("status", span["status_code"], "UNSET" if written.error is None else "ERROR"),
@@ -170,7 +170,7 @@ def differences(path: Path, spans: Sequence[Span]) -> list[str]:
             ("error", span["attributes"].get("error.type"), written.attributes.get("error.type")),
             *of_kind(kind, span["attributes"], written.attributes),
         ]
-        found += [f"{name}: its {what} is {have!r}, and was {want!r}" for what, have, want in said if have != want]
+        found += [f"{name}: its {what} is {have!r}, and was {want!r}" for what, have, want in message if have != want]
     return found
 
 
@@ -186,10 +186,10 @@ def of_kind(kind: str, shown: Span, written: Span) -> Iterator[tuple[str, Json, 
     if kind == "LLM":
         for theirs, ours in (("prompt", "input_tokens"), ("completion", "output_tokens")):
             yield ours, shown.get(f"llm.token_count.{theirs}"), written[f"gen_ai.usage.{ours}"]
-        told = json.loads(str(written["gen_ai.output.messages"]))[0]["parts"]
-        texts = [part["content"] for part in told if part["type"] == "text"]
+        received = json.loads(str(written["gen_ai.output.messages"]))[0]["parts"]
+        texts = [part["content"] for part in received if part["type"] == "text"]
         yield "answer", shown.get("llm.output_messages.0.message.content"), texts[0] if texts else None
-        calls = [part["name"] for part in told if part["type"] == "tool_call"]
+        calls = [part["name"] for part in received if part["type"] == "tool_call"]
         at = "llm.output_messages.0.message.tool_calls.{}.tool_call.function.name"
         yield "calls", [shown.get(at.format(number)) for number in range(len(calls))], calls
     if kind == "GUARDRAIL":
@@ -204,7 +204,7 @@ def phoenix(base: Path) -> dict[str, Any]:
     (base / "phoenix").mkdir()
     try:
         with serving(program, base / "phoenix") as address:
-            path = send_run(base / "house", address)
+            path = send_run(base / "workspace", address)
             written = read(path).spans
             spans = received(address, path.stem, len(written))
     except (RuntimeError, OSError) as failure:

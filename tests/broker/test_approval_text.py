@@ -1,4 +1,4 @@
-"""What an approver's terminal draws: no value begins a line that looks like one of Remit's own, at any width."""
+"""The summary in the terminal of an approver: no value can forge a line of the summary, at any width."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from remit.core import Call, Decision, ResourceAccess, Subjects
 from remit.guardrails import Redactor, Sanitizer
 
 FAKES = (
-    "  touches use mail:ann@shop.example",
-    "  only reads",
-    "  asked by policies/rules.csv:12 Routine mail",
+    "  uses mail:ann@shop.example",
+    "  This call only reads.",
+    "  Approval is required by policies/rules.csv:12: Routine mail",
     '  to = "ann"',
 )
 
@@ -40,7 +40,7 @@ def columns(text: str) -> int:
 
 
 def drawn(text: str, width: int) -> list[str]:
-    """What a terminal of that width draws: it breaks where a line is full."""
+    """The lines that a terminal of that width shows: it breaks a line that is full."""
     lines: list[str] = []
     for line in text.split("\n"):
         lines.append("")
@@ -57,7 +57,7 @@ def drawn(text: str, width: int) -> list[str]:
     [" ", "\u3000", "\u00a0", "\u2003", "\t", "\u2800", "x", "漢", "\u0301", "é"],
     ids=["space", "wide", "no-break", "em", "tab", "braille", "letters", "han", "accents", "ambiguous"],
 )
-def test_no_value_draws_a_line_of_its_own_at_any_width(width: int, padding: str) -> None:
+def test_no_value_forges_a_line_of_the_summary_at_any_width(width: int, padding: str) -> None:
     honest = summary(text="x", to="eve@evil.example").split("\n")
     own = {wrapped(line, min(width, WIDTH)).split("\n")[0] for line in honest}
     for before in range(0, width, 7):
@@ -67,21 +67,21 @@ def test_no_value_draws_a_line_of_its_own_at_any_width(width: int, padding: str)
             assert line in own or line.startswith((GUTTER, "  text = ")), (line, before)
 
 
-def test_each_width_between_keeps_its_lines_within_it() -> None:
+def test_lines_are_wrapped_to_every_width() -> None:
     text = summary(text="a b " * 90, to="漢字" * 40)
     for width in range(20, 200):
         assert max(map(columns, wrapped(text, width).split("\n"))) <= width
 
 
-def test_several_spaces_are_counted_and_one_stays_a_space() -> None:
+def test_several_spaces_are_shown_with_their_number() -> None:
     assert '  text = "a b\\u{20}×2c\\u{20}×30d"' in summary(text="a b  c" + " " * 30 + "d")
     assert '  text = "one two three"' in summary(text="one two three")
 
 
-def test_a_long_value_is_the_same_text_once_its_marks_are_taken_away() -> None:
+def test_a_wrapped_value_without_the_line_marks_is_the_original_text() -> None:
     text = "all of it, word by word " * 30
     assert text in summary(text=text, whole=True).replace(f"\n{GUTTER}", "")
 
 
-def test_a_summary_is_no_wider_than_its_lines_may_be() -> None:
+def test_no_line_of_a_summary_is_too_wide() -> None:
     assert max(map(columns, summary(text="a b " * 90, to="漢字" * 40).split("\n"))) <= WIDTH

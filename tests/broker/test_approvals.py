@@ -1,4 +1,4 @@
-"""Approvals: what people read, whom they wake, and everything that does not count as one (threats D1 to D12)."""
+"""Approvals: the text for approvers, the effect of answers, and answers that do not count (threats D1 to D12)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def edited(played: Played, old: str, new: str) -> None:
 
 
 def reopened(played: Played) -> Played:
-    """The run taken up by another process, under the files as they are now."""
+    """The run, resumed by another process with the current files."""
     opened = open_session(played.folder)
     ended = asyncio.run(run.resume_run(opened, played.ended.run, account="tester"))
     return Played(folder=played.folder, opened=opened, ended=ended)
@@ -66,11 +66,11 @@ def found(played: Played, kind: type[Any]) -> list[Any]:
     return [item.event for item in played.records if isinstance(item.event, kind)]
 
 
-# ── what counts ──────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── which answers count ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_a_grant_for_another_call_or_other_arguments_runs_nothing(play: Play) -> None:
-    """D1: bound to run, step, index and digest, whatever id or name the model gives a call."""
+    """D1: an approval is bound to run, step, index and digest; the id of the call by the model does not count."""
     turns = [
         {"say": "x", "calls": [{"ledger__pay": {"name": "ann", "amount": amount}} for amount in (5000, 9000)]},
         DONE,
@@ -80,15 +80,15 @@ def test_a_grant_for_another_call_or_other_arguments_runs_nothing(play: Play) ->
     other = ApprovalGranted(
         step=0, index=1, decision_digest=first.decision_digest, approver="user:lea", role="role:lead", account="lea"
     )
-    record_of(played).append(other)  # written behind the command's back, too
+    record_of(played).append(other)  # also if it is written directly into the journal
     after = resumed(played)
     assert after.effects == []
     granted(after, second)
     assert [row["amount"] for row in resumed(after).effects] == [9000]
 
 
-def test_an_approval_is_void_once_the_rules_have_changed_and_people_are_asked_anew(play: Play) -> None:
-    """D2: what was approved is this request under these rules."""
+def test_an_approval_is_void_once_the_rules_have_changed_and_approvers_are_asked_again(play: Play) -> None:
+    """D2: an approval is for one request under one policy."""
     played = play(LARGE)
     grant(played, "user:lea")
     edited(played, "args.amount <= 100", "args.amount <= 50")
@@ -101,7 +101,7 @@ def test_an_approval_is_void_once_the_rules_have_changed_and_people_are_asked_an
 
 
 def test_an_approval_of_a_tool_that_changed_since_runs_nothing(play: Play) -> None:
-    """D2: the manifest's digest is part of the request, and unpinned code does not run at all."""
+    """D2: the digest of the manifest is part of the request, and unpinned code never runs."""
     played = play(LARGE)
     grant(played, "user:lea")
     (played.folder / "tools/ledger/more.py").write_text("x = 1\n")
@@ -109,7 +109,7 @@ def test_an_approval_of_a_tool_that_changed_since_runs_nothing(play: Play) -> No
 
 
 def test_a_request_that_nobody_answered_in_time_ends_as_expired(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    """D3: decided when the call would run, not when somebody sweeps."""
+    """D3: the time is checked when the call would run."""
     monkeypatch.setattr(approval, "LASTS_NS", 0)
     played = play(LARGE)
     assert played.error(0)["code"] == "approval_expired"
@@ -117,10 +117,10 @@ def test_a_request_that_nobody_answered_in_time_ends_as_expired(play: Play, monk
 
 
 def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """D4: also where no lock keeps them apart."""
+    """D4: this holds even without a lock between the workers."""
     from conftest import session_module
 
-    monkeypatch.setattr(run, "driving", lambda session, name: nullcontext())
+    monkeypatch.setattr(run, "lock_run", lambda session, name: nullcontext())
     folder = clerk(LARGE)
     killed(folder, "approval.requested")
     opened = session_module.open_session(folder)
@@ -137,12 +137,12 @@ def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypat
 
 
 def test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace(play: Play, command: Command) -> None:
-    """D5: no name is taken from an argument or a variable; whoever runs the agent here is the requester itself."""
+    """D5: the name is never taken from an argument or a variable. The account of the tests is the requester."""
     played = play(LARGE)
     claimed = dict.fromkeys(("USER", "LOGNAME", "SUDO_USER", "REMIT_USER"), "lea")
-    said = command(played.folder, "approve", "grant", played.ended.run[:8], env=claimed)
-    assert said.code == 1
-    assert "approval_invalid" in said.err
+    result = command(played.folder, "approve", "grant", played.ended.run[:8], env=claimed)
+    assert result.code == 1
+    assert "approval_invalid" in result.err
     (refused,) = found(played, ApprovalRefused)
     assert (refused.approver, refused.code) == ("user:operator", "approval_invalid")
     assert resumed(played).effects == []
@@ -150,7 +150,7 @@ def test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace(play
 
 @pytest.mark.parametrize("condition", ["approvals('role:lead') >= 0", "approvals('role:lead') > -1"])
 def test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded(clerk: Callable[..., Path], condition: str) -> None:
-    """D6: a chain of no approvals would approve everything."""
+    """D6: a rule that needs zero approvals would approve everything."""
     from remit.core.errors import WorkspaceError
 
     folder = clerk(LARGE)
@@ -170,7 +170,7 @@ def test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded(clerk: Callabl
 def test_an_approval_is_void_once_a_fact_that_was_shown_has_changed(
     clerk: Callable[..., Path], condition: str, asked: int
 ) -> None:
-    """D7: another branch of the step went on meanwhile; the rule is asked again, and so are people."""
+    """D7: another branch of the step continued meanwhile, so the call is decided again and approvers are asked again."""
     calls = [{"ledger__pay": {"name": "ann", "amount": 5000}}, {"ledger__look": {"name": "ann"}}]
     folder = clerk([{"say": "x", "calls": calls}, DONE])
     rules = folder / "policies" / "rules.csv"
@@ -180,7 +180,7 @@ def test_an_approval_is_void_once_a_fact_that_was_shown_has_changed(
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
     played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert waiting(played).facts == {"labels": []}
-    assert "labels is []" in waiting(played).summary
+    assert "fact: labels = []" in waiting(played).summary
     grant(played, "user:lea")
     after = resumed(played)
     assert after.effects == []
@@ -193,7 +193,7 @@ TWO = {"say": "two", "calls": [{"ledger__pay": {"name": name, "amount": 5000}} f
 
 
 def test_answers_belong_to_their_calls_and_not_to_a_position(play: Play) -> None:
-    """D8 and D12: the second is granted first, the first is rejected; each meets its own call, and the run goes on."""
+    """D8 and D12: the second call is granted first, the first is rejected; each answer reaches its call, and the run continues."""
     played = play([TWO, DONE])
     first, second = played.ended.waiting
     granted(played, second)
@@ -235,14 +235,12 @@ def test_an_approval_that_was_taken_back_does_not_count_and_another_may_be_given
     last = resumed(after)
     assert len(last.effects) == 1
     assert replayed(last).reproduced
-    with pytest.raises(Refusal, match="past approving"):
+    with pytest.raises(Refusal, match="no longer waiting for approval"):
         approval.revoke_approval(record_of(last), requested, approver="user:leo", account="leo", reason="too late")
-    assert [item.message for item in found(last, ApprovalRefused)][1:] == [
-        "the call has been answered, and is past approving"
-    ]
+    assert [item.message for item in found(last, ApprovalRefused)][1:] == ["the call is no longer waiting for approval"]
 
 
-def test_a_giver_whose_role_is_gone_is_named_and_the_call_waits(play: Play) -> None:
+def test_an_approval_is_void_once_its_approver_has_lost_the_role(play: Play) -> None:
     played = play(LARGE)
     grant(played, "user:lea")
     edited(played, "g, user:lea, role:lead\n", "")
@@ -251,16 +249,16 @@ def test_a_giver_whose_role_is_gone_is_named_and_the_call_waits(play: Play) -> N
     assert len(found(after, ApprovalVoided)) == 1
 
 
-def test_only_so_many_calls_wait_for_people_at_once(play: Play) -> None:
-    """D11: nobody reads the fortieth request with care."""
+def test_the_number_of_calls_that_wait_for_approval_is_limited(play: Play) -> None:
+    """D11: nobody reviews the fortieth request carefully."""
     calls = [{"ledger__pay": {"name": f"a{number}", "amount": 5000}} for number in range(4)]
     played = play([{"say": "x", "calls": calls}, DONE], budget="waiting = 2")
     assert len(played.ended.waiting) == 2
     assert [played.error(0, index)["details"] for index in (2, 3)] == [{"limit": "waiting", "of": 2}] * 2
 
 
-def test_whoever_approves_unlike_calls_in_haste_is_warned_and_the_trace_says_so(play: Play, command: Command) -> None:
-    """D11: two of one kind within a minute are routine; the third is another thing."""
+def test_rapid_approvals_of_different_actions_are_warned_about_and_recorded(play: Play, command: Command) -> None:
+    """D11: two approvals of one action within a minute are routine; a third one of another action is flagged."""
     pay, wire = {"ledger__pay": {"name": "ann", "amount": 5000}}, {"ledger__wire": {"name": "ben", "amount": 5000}}
     played = play([DONE])
     edited(played, "ledger.wire, account:*, True", f"ledger.wire, account:*, {ASKS_LEAD}")
@@ -270,22 +268,22 @@ def test_whoever_approves_unlike_calls_in_haste_is_warned_and_the_trace_says_so(
     settings = played.folder / "remit.toml"
     settings.write_text(settings.read_text().replace('"*" = "user:operator"', '"*" = "user:lea"'))
     run_id = asked.ended.run[:8]
-    said = [command(played.folder, "approve", "grant", f"{run_id}/0.{index}") for index in range(3)]
-    assert [one.code for one in said] == [0, 0, 0], said
-    assert ["rapid approval" in one.err for one in said] == [False, False, True]
+    result = [command(played.folder, "approve", "grant", f"{run_id}/0.{index}") for index in range(3)]
+    assert [item.code for item in result] == [0, 0, 0], result
+    assert ["minute" in item.err for item in result] == [False, False, True]
     assert [item.hasty for item in found(asked, ApprovalGranted)] == [False, False, True]
 
 
 def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path], command: Command) -> None:
-    """The run waits in one process; a person answers in another, and it goes on by itself."""
+    """The run waits in one process; a person answers in another process, and the run continues by itself."""
     folder = clerk(LARGE)
     opened = open_session(folder)
-    said: list[Any] = []
+    result: list[Any] = []
 
     def answer(name: str) -> None:
         settings = folder / "remit.toml"  # read by the other process only: there, this account is Lea's
         settings.write_text(settings.read_text().replace('"*" = "user:operator"', '"*" = "user:lea"'))
-        said.append(command(folder, "approve", "grant", name[:8]))
+        result.append(command(folder, "approve", "grant", name[:8]))
 
     def tell(recorded: Recorded) -> None:
         if recorded.type == "approval.requested":
@@ -294,11 +292,11 @@ def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
     ended = asyncio.run(run.start_run(opened, start, wait=60, on_event=tell))
-    assert ended.finished is not None, said
+    assert ended.finished is not None, result
     assert len((folder / "ledger.jsonl").read_text().splitlines()) == 1
 
 
-# ── what people read ─────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the text for approvers ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(
@@ -319,7 +317,7 @@ def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path
         pytest.param("Größe, 東京, Привет, αβγδ", "Größe, 東京, Привет, αβγδ", id="words of a language stay"),
     ],
 )
-def test_what_could_deceive_the_eye_is_written_out(text: str, shown: str) -> None:
+def test_deceptive_characters_are_escaped(text: str, shown: str) -> None:
     """D9."""
     assert plain(text) == shown
 
@@ -349,16 +347,16 @@ def shown(whole: bool = False, **arguments: Any) -> str:
     return approval_summary(call(**arguments), DECISION, Sanitizer(Redactor("r")), whole=whole)
 
 
-def test_the_text_is_rendered_from_the_call_and_says_what_it_stands_on() -> None:
-    """D10: no word of it is the model's own account of what it does."""
+def test_the_summary_is_rendered_from_the_call_and_shows_the_facts_of_the_decision() -> None:
+    """D10: the summary contains no description by the model."""
     assert shown(name="ben", amount=5000).splitlines() == [
-        "ledger.pay as agent:clerk for user:ann",
+        "ledger.pay, called by agent:clerk for user:ann",
         "  amount = 5000",
         '  name = "ben"',
-        "  touches use account:ben",
-        "  cannot be undone",
-        "  asked by policies/rules.csv:7 A lead must agree",
-        '  labels is ["untrusted"]',
+        "  uses account:ben",
+        "  This call cannot be undone.",
+        "  Approval is required by policies/rules.csv:7: A lead must agree",
+        '  fact: labels = ["untrusted"]',
     ]
 
 
@@ -366,58 +364,58 @@ def unwrapped(summary: str) -> str:
     return summary.replace(f"\n{approval_text.GUTTER}", "")
 
 
-def test_what_the_model_says_of_a_call_is_none_of_what_an_approver_reads(play: Play) -> None:
-    """D10: its words stand there as the argument that they are, on one line, and nowhere else."""
-    memo = "a refund of 5 to ann\n  amount = 5\n  touches use account:ann\n  only reads"
+def test_an_approver_reads_no_description_of_the_call_by_the_model(play: Play) -> None:
+    """D10: text by the model appears only as an argument, on one line."""
+    memo = "a refund of 5 to ann\n  amount = 5\n  uses account:ann\n  This call only reads."
     proposed_calls = turn(
         "A refund of 5 to ann, as agreed", ledger__pay={"name": "mallory", "amount": 5000, "memo": memo}
     )
     assert unwrapped(waiting(play([proposed_calls, DONE])).summary).splitlines() == [
-        "ledger.pay as agent:clerk for user:operator",
+        "ledger.pay, called by agent:clerk for user:operator",
         "  amount = 5000",
         f"  memo = {json.dumps(memo)}".replace("n  ", "n\\u{20}×2"),
         '  name = "mallory"',
-        "  touches use account:mallory",
-        "  cannot be undone",
-        "  asked by policies/rules.csv:7 A lead must agree to a large amount",
+        "  uses account:mallory",
+        "  This call cannot be undone.",
+        "  Approval is required by policies/rules.csv:7: A lead must agree to a large amount",
     ]
 
 
 def test_a_long_value_shows_both_ends_its_length_and_its_digest() -> None:
-    """D9: two megabytes of padding hide nothing at the end, and one changed character changes what is shown."""
+    """D9: padding cannot hide the end of a value, and one changed character changes the summary."""
     padded = f"to ann {'and so on ' * 50_000}but the money to mallory"
     line = next(line for line in unwrapped(shown(memo=padded)).splitlines() if "memo" in line)
     assert len(line) < 600
     assert "to ann" in line
     assert "but the money to mallory" in line
-    assert "499" in line.partition("more characters")[0]
+    assert "499" in line.partition("characters left out")[0]
     other = unwrapped(shown(memo=padded.replace("on and", "on, and", 1)))
     assert line != next(line for line in other.splitlines() if "memo" in line)
     assert padded in unwrapped(shown(whole=True, memo=padded))
 
 
-def test_what_nobody_can_read_is_said_to_be_so() -> None:
+def test_a_value_that_nobody_can_read_is_marked() -> None:
     blob = unwrapped(shown(blob="QUJD" * 100))
-    assert "400 characters without a space, which nobody can read" in blob.replace("402", "400")
-    assert "1 secret that nobody is shown" in unwrapped(shown(memo="key AKIAIOSFODNN7EXAMPLE"))
+    assert "not readable: 402 characters without a space" in blob
+    assert "contains 1 hidden secret" in unwrapped(shown(memo="key AKIAIOSFODNN7EXAMPLE"))
     assert "… and 10 more: --full shows them" in shown(**{f"a{number:02}": number for number in range(50)})
 
 
-def test_a_reason_is_recorded_legibly_whatever_a_terminal_sends(play: Play, command: Command) -> None:
-    """Over ssh, bytes that are no text; pasted, what hides or orders a terminal about; and a secret of the approver's own."""
+def test_a_reason_is_recorded_legibly_whatever_the_terminal_sends(play: Play, command: Command) -> None:
+    """Invalid bytes from ssh, pasted hidden and control characters, and a secret in the reason of the approver."""
     played = play(LARGE)
     settings = played.folder / "remit.toml"
     settings.write_text(settings.read_text().replace('"*" = "user:operator"', '"*" = "user:lea"'))
     reason = "nö \udcff\udcfe \u202e\x1b[2J AKIAIOSFODNN7EXAMPLE"
-    said = command(played.folder, "approve", "reject", played.ended.run[:8], "--reason", reason)
-    assert said.code == 0, said.err
+    result = command(played.folder, "approve", "reject", played.ended.run[:8], "--reason", reason)
+    assert result.code == 0, result.err
     shown = resumed(played).error(0)["details"]["reason"]
     assert shown.startswith("nö ?? \\u{202e}\\u{1b}[2J [redacted:")
     assert "AKIAIOSFODNN7EXAMPLE" not in played.ended.trace.read_text()
 
 
-def test_a_terminal_without_unicode_shows_the_numbers_of_characters(play: Play, command: Command) -> None:
-    """Over ssh into a bare account, too: no terminal, no locale, no standard input."""
+def test_a_terminal_without_unicode_shows_escaped_characters(play: Play, command: Command) -> None:
+    """Also over ssh into an account without terminal, locale and standard input."""
     played = play([turn(ledger__pay={"name": "ann", "amount": 5000, "memo": "für 東京"}), DONE])
     bare = {name: value for name, value in os.environ.items() if not name.startswith(("LANG", "LC_", "PYTHON", "TERM"))}
     line = [sys.executable, "-m", "remit", "approve", "show", played.ended.run[:8]]
@@ -425,9 +423,9 @@ def test_a_terminal_without_unicode_shows_the_numbers_of_characters(play: Play, 
         ({"PYTHONIOENCODING": "iso-8859-1"}, b"f\xfcr \\u6771\\u4eac"),
         ({"LANG": "C", "LC_ALL": "C"}, "für 東京".encode()),
     ):
-        said = subprocess.run(
+        result = subprocess.run(
             line, cwd=played.folder, env={**bare, **given}, stdin=subprocess.DEVNULL, capture_output=True, check=False
         )
-        assert said.returncode == 0, said.stderr
-        assert shown in said.stdout
+        assert result.returncode == 0, result.stderr
+        assert shown in result.stdout
     assert command(played.folder, "approve", "show", played.ended.run[:8]).out.count("東京") == 1

@@ -1,4 +1,4 @@
-"""Emergency approvals: only where a rule names the role, with a reason and an end, and open until a second person looks."""
+"""Emergency approvals: only if a rule names the role, with a reason and an end, and output until a second person reviews them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PEOPLE = f"g, user:bea, {BREAK_GLASS}\ng, user:bob, {BREAK_GLASS}\n"
 
 @pytest.fixture
 def asked(clerk: Callable[..., Path]) -> Callable[..., Played]:
-    """A run whose call waits for a lead; the rules let role:break-glass approve it too."""
+    """A run with a call that waits for a lead; the rules allow role:break-glass to approve it too."""
 
     def played(condition: str = EMERGENCY, people: str = PEOPLE) -> Played:
         folder = clerk(LARGE)
@@ -65,7 +65,7 @@ def break_glass(
     )
 
 
-def look(played: Played, found: Emergency, reviewer: str, account: str = "") -> None:
+def review_as(played: Played, found: Emergency, reviewer: str, account: str = "") -> None:
     roles_of = played.opened.policy.roles_of
     account = account or reviewer.removeprefix("user:")
     review(played.opened.journal, found, reviewer=reviewer, account=account, roles_of=roles_of, note="right call")
@@ -84,15 +84,15 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
     assert asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain))).reproduced
     (found,) = emergencies(after.opened.journal)
     assert (found.granted.approver, found.granted.reason, found.review) == ("user:bea", "INC-7: no lead answers", None)
-    look(after, found, "user:leo")
+    review_as(after, found, "user:leo")
     (found,) = emergencies(after.opened.journal)
     assert found.review is not None
     assert (found.review.reviewer, found.review.note) == ("user:leo", "right call")
-    with pytest.raises(UsageError, match="reviewed already"):
-        look(after, found, "user:bob")
+    with pytest.raises(UsageError, match="already been reviewed"):
+        review_as(after, found, "user:bob")
 
 
-def test_the_lead_may_still_approve_and_then_nothing_is_to_be_reviewed(asked: Callable[..., Played]) -> None:
+def test_a_regular_approval_of_the_same_call_needs_no_review(asked: Callable[..., Played]) -> None:
     played = asked()
     (requested,) = played.ended.waiting
     approval.grant_approval(run.Record(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
@@ -101,42 +101,44 @@ def test_the_lead_may_still_approve_and_then_nothing_is_to_be_reviewed(asked: Ca
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        pytest.param({"reason": " "}, "says why", id="no reason"),
-        pytest.param({"reason": "fine\u202e"}, "says why", id="a reason that nobody can read"),
-        pytest.param({"lasts": 0}, "ends", id="over before it began"),
-        pytest.param({"lasts": 2 * approval.LASTS_NS}, "ends", id="longer than the request"),
+        pytest.param({"reason": " "}, "needs a reason", id="no reason"),
+        pytest.param({"reason": "fine\u202e"}, "needs a reason", id="a reason that nobody can read"),
+        pytest.param({"lasts": 0}, "must end", id="the end is not after the beginning"),
+        pytest.param({"lasts": 2 * approval.LASTS_NS}, "must end", id="longer than the request"),
     ],
 )
-def test_an_emergency_approval_says_why_and_until_when(
-    asked: Callable[..., Played], options: dict[str, object], said: str
+def test_an_emergency_approval_needs_a_reason_and_an_end(
+    asked: Callable[..., Played], options: dict[str, object], message: str
 ) -> None:
-    """Or it is refused, and runs nothing."""
+    """Otherwise it is refused, and nothing runs."""
     played = asked()
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(Refusal, match=message):
         break_glass(played, **options)  # type: ignore[arg-type]
     assert resumed(played).effects == []
 
 
-@pytest.mark.parametrize(("approver", "said"), [("user:lea", "does not have"), ("user:operator", "requester's own")])
+@pytest.mark.parametrize(
+    ("approver", "message"), [("user:lea", "does not have"), ("user:operator", "did not start the run")]
+)
 def test_an_emergency_needs_another_person_with_the_role(
-    asked: Callable[..., Played], approver: str, said: str
+    asked: Callable[..., Played], approver: str, message: str
 ) -> None:
     played = asked()
-    with pytest.raises(Refusal, match=said):
+    with pytest.raises(Refusal, match=message):
         break_glass(played, approver)
     assert resumed(played).effects == []
 
 
-def test_where_no_rule_names_the_role_nobody_breaks_the_glass(asked: Callable[..., Played]) -> None:
-    """Having the role is no power by itself."""
+def test_an_emergency_approval_is_refused_if_no_rule_names_the_role(asked: Callable[..., Played]) -> None:
+    """The role alone allows nothing."""
     played = asked("approved('role:lead')")
-    with pytest.raises(Refusal, match="nobody asked"):
+    with pytest.raises(Refusal, match="does not ask for"):
         break_glass(played)
 
 
-def test_an_emergency_approval_that_has_lapsed_counts_no_more(asked: Callable[..., Played]) -> None:
+def test_an_expired_emergency_approval_does_not_count(asked: Callable[..., Played]) -> None:
     played = asked()
     break_glass(played, lasts=200_000_000)
     until = time.monotonic() + 5
@@ -150,9 +152,9 @@ def test_an_emergency_approval_that_has_lapsed_counts_no_more(asked: Callable[..
 @pytest.mark.parametrize(
     ("reviewer", "account"),
     [
-        pytest.param("user:bea", "other", id="who approved it"),
+        pytest.param("user:bea", "other", id="the approver"),
         pytest.param("user:leo", "bea", id="the same account under another name"),
-        pytest.param("user:operator", "other", id="who asked for it"),
+        pytest.param("user:operator", "other", id="the requester"),
         pytest.param("user:leo", "tester", id="the account that started the run"),
         pytest.param("agent:clerk", "other", id="an agent"),
         pytest.param("user:mallory", "mallory", id="without a role"),
@@ -163,12 +165,12 @@ def test_only_a_second_person_with_a_role_reviews_it(asked: Callable[..., Played
     break_glass(played)
     (found,) = emergencies(played.opened.journal)
     with pytest.raises(Refusal, match="approval_invalid"):
-        look(played, found, reviewer, account)
+        review_as(played, found, reviewer, account)
     assert emergencies(played.opened.journal)[0].review is None
 
 
-def test_the_emergency_role_is_asked_only_where_nobody_else_can_approve() -> None:
-    """Its name sorts first and one person is one person, and still it comes last."""
+def test_the_emergency_role_is_requested_only_if_no_other_approval_suffices() -> None:
+    """Its name sorts first and it needs only one person, but regular approvals are still preferred."""
     model = (ROOT / "policies" / "model.conf").read_bytes()
     rows = f"p, agent:a, a.b, **, {EMERGENCY}, allow\n{PEOPLE}"
     request = Request(subjects=("agent:a",), action="a.b", resources=("file:x",), context=Context())
@@ -185,19 +187,19 @@ def test_the_emergency_role_is_asked_only_where_nobody_else_can_approve() -> Non
 
 
 def test_the_command_line_lists_and_reviews_it(asked: Callable[..., Played], remit: Remit) -> None:
-    """The account that runs the tests is the requester's own, so what it says is refused."""
+    """The account of the tests is the requester, so its review is refused."""
     played = asked()
     break_glass(played)
     place = f"{played.ended.run[:8]}/0.0"
-    listed = remit("approve", "list", cwd=played.folder)
-    assert "break-glass" in listed.out
-    assert place in listed.out
-    assert "INC-7: no lead answers" in listed.out
-    said = remit("approve", "list", "--break-glass", "--json", cwd=played.folder)
-    assert [(one["run"], one["reason"]) for one in json.loads(said.out)] == [
+    output = remit("approve", "list", cwd=played.folder)
+    assert "break-glass" in output.out
+    assert place in output.out
+    assert "INC-7: no lead answers" in output.out
+    result = remit("approve", "list", "--break-glass", "--json", cwd=played.folder)
+    assert [(item["run"], item["reason"]) for item in json.loads(result.out)] == [
         (played.ended.run, "INC-7: no lead answers")
     ]
-    said = remit("approve", "review", place, "--note", "fine", "--json", cwd=played.folder)
-    assert (said.code, said.json["error"]["code"]) == (1, "approval_invalid")
-    said = remit("approve", "review", "nothing", "--note", "fine", cwd=played.folder)
-    assert said.code == 2
+    result = remit("approve", "review", place, "--note", "fine", "--json", cwd=played.folder)
+    assert (result.code, result.json["error"]["code"]) == (1, "approval_invalid")
+    result = remit("approve", "review", "nothing", "--note", "fine", cwd=played.folder)
+    assert result.code == 2

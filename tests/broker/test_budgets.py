@@ -1,4 +1,4 @@
-"""What runs may spend, alone and together: checked before the effect, spent once, counted where every process sees it."""
+"""Budgets and shared limits: checked before the effect, charged once, and counted across processes."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def names(played: Played) -> list[str]:
     return sorted(row["name"] for row in played.effects)
 
 
-def test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_time_to_come_back(play: Play) -> None:
+def test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_time_to_wait(play: Play) -> None:
     played = play([pays("a", "b", "c", "d"), DONE], limits=limit("calls", 2, action="ledger.*"))
     assert names(played) == ["a", "b"]
     assert [played.error(0, index)["code"] for index in (2, 3)] == ["rate_limited"] * 2
     error = played.error(0, 2)
     assert (error["retryable"], 3500 < error["retry_after_s"] <= 3600.1) == (True, True)
-    assert error["message"] == "So much is enough: 2 calls in 3600 s are used up"
+    assert error["message"] == "the limit of 2 calls in 3600 s is used up: So much is enough"
     assert replayed(played).reproduced
 
 
@@ -70,16 +70,16 @@ def test_a_limit_for_each_run_is_counted_for_each(play: Play) -> None:
         pytest.param({"action": "ledger.pay", "each": "user"}, "acd", id="one action of each user"),
     ],
 )
-def test_a_limit_is_counted_for_whom_it_says(play: Play, whom: dict[str, str], passed: str) -> None:
-    """Three runs: the operator's, another of theirs with two actions, and Lea's."""
+def test_a_limit_is_counted_for_the_subjects_that_it_names(play: Play, whom: dict[str, str], passed: str) -> None:
+    """Three runs: one of the operator, another one of the operator with two actions, and one of Lea."""
     played = play([pays("a"), DONE], limits=limit("calls", 1, **whom))
     wire = {"ledger__wire": {"name": "c", "amount": 1}}
     another(played, [{"say": "x", "calls": [*pays("b")["calls"], wire]}, DONE])
     assert names(another(played, [pays("d"), DONE], user="user:lea")) == list(passed)
 
 
-def test_a_call_that_was_held_or_refused_takes_nothing(play: Play) -> None:
-    """A budget is spent by what happens, not by what is asked (F4)."""
+def test_a_call_that_waits_or_is_refused_uses_no_budget(play: Play) -> None:
+    """A budget is charged for executed calls, not for proposed ones (F4)."""
     played = play([pays("vault"), pays("a"), pays("a"), DONE], limits=limit("calls", 2))
     assert [played.result(step)["ok"] for step in (0, 1, 2)] == [False, True, True]
 
@@ -95,8 +95,8 @@ def test_an_approved_call_spends_when_it_is_approved_and_only_once(play: Play) -
     assert replayed(after).reproduced
 
 
-def test_time_and_bytes_are_reserved_at_most_and_given_back(play: Play) -> None:
-    """Each call may take a second; together they may take two, so the third of one step waits, and a later one goes on."""
+def test_time_and_bytes_are_reserved_at_their_maximum_and_returned_after_the_call(play: Play) -> None:
+    """Each call reserves one of two seconds, so the third call of one step is refused and a later one runs."""
     looks = {"say": "x", "calls": [{"ledger__look": {"name": name}} for name in "abc"]}
     played = play(
         [looks, turn(ledger__look={"name": "d"}), DONE], limits=limit("seconds", "2s") + limit("bytes", "1MiB")
@@ -132,14 +132,14 @@ def test_a_run_ends_when_its_model_has_spent_enough(
     assert replayed(played).reproduced
 
 
-def test_a_model_that_hides_what_it_takes_cannot_be_bounded_and_is_not_asked_again(clerk: Callable[..., Path]) -> None:
+def test_a_model_that_reports_no_tokens_is_not_called_again_under_a_limit(clerk: Callable[..., Path]) -> None:
     played = metered(clerk([DONE], budget="tokens = 1000000"), Usage())
     assert played.ended.finished is not None
     assert "does not say how many tokens" in played.ended.finished.message
 
 
 def test_results_of_one_step_cannot_pass_a_budget_of_bytes_together(play: Play) -> None:
-    """Each may return 64 KiB: two fit into 128 KiB, whatever they really return."""
+    """Each can return 64 KiB: two fit into 128 KiB, whatever they really return."""
     looks = {"say": "x", "calls": [{"ledger__look": {"name": name}} for name in "abc"]}
     played = play([looks, turn(ledger__look={"name": "d"}), DONE], budget='output = "130KiB"')
     assert [played.result(0, index)["ok"] for index in range(3)] == [True, True, False]
@@ -191,7 +191,7 @@ def test_of_a_thousand_concurrent_calls_in_two_processes_exactly_a_hundred_pass(
 
 
 def test_a_limit_frees_up_as_its_window_moves_on(tmp_path: Path) -> None:
-    """Sliding, not fixed: no burst of twice the limit at the edge of two windows."""
+    """A sliding window, so there is no burst of twice the limit at the edge of two windows."""
     now = [time.time_ns()]
     journal = Journal(tmp_path / "journal.db", clock=lambda: now[0])
     claim = Claim(scope="s", amount=1, most=2, window_ns=10)
@@ -210,7 +210,7 @@ def test_a_limit_frees_up_as_its_window_moves_on(tmp_path: Path) -> None:
     assert spend(3) == 6
     now[0] += 6
     assert [spend(4), spend(5), spend(6)] == [None, None, 10]
-    assert journal.events("r3") == []  # what was not granted is not recorded
+    assert journal.events("r3") == []  # a refused claim is not recorded
 
 
 # ── the file ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -225,9 +225,9 @@ def problems(text: str) -> list[Problem]:
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [
-        (limit("calls", "many"), 4, "'many' is no amount of calls"),
-        (limit("calls", -1), 4, "-1 is no amount of calls"),
-        (limit("seconds", 5), 4, "5 is no amount of seconds"),
+        (limit("calls", "many"), 4, "'most' is 'many', which is not an amount of calls"),
+        (limit("calls", -1), 4, "'most' is -1, which is not an amount of calls"),
+        (limit("seconds", 5), 4, "'most' is 5, which is not an amount of seconds"),
         (limit("bytes", "10MB"), 4, "no amount of bytes"),
         (limit("calls", 1, per="soon"), 5, "not a duration"),
         (limit("calls", 1, action="ledger.burn"), 6, "no tool has 'ledger.burn'"),
@@ -238,14 +238,14 @@ def problems(text: str) -> list[Problem]:
         ("[[limits]]\n", 1, "limits"),
     ],
 )
-def test_a_limit_that_would_hold_nothing_is_told_by_its_line(text: str, line: int, what: str) -> None:
+def test_a_limit_that_limits_nothing_is_reported_with_its_line(text: str, line: int, what: str) -> None:
     found = problems(text)
     assert what in " ".join(problem.what for problem in found)
     assert line in [problem.line for problem in found]
     assert all(problem.fix for problem in found)
 
 
-def test_money_without_a_price_is_told(clerk: Callable[..., Path]) -> None:
+def test_a_money_limit_without_a_token_price_is_reported(clerk: Callable[..., Path]) -> None:
     for options in ({"budget": "money = 1.0"}, {"limits": limit("money", 1.0)}):
         with pytest.raises(WorkspaceError, match="costs"):
             open_session(clerk([DONE], **options))

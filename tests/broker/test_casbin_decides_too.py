@@ -1,4 +1,4 @@
-"""A call has an effect only if stock Casbin allows it as well: a matcher that is wrong, or changed, lets nothing through."""
+"""A call has an effect only if stock Casbin allows it too, so an error in our matcher cannot cause an effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from remit.core.errors import WorkspaceError
 from remit.core.events import CallDecided
 from remit.policy import casbin_reference, second_opinion
 from remit.policy import index as index_module
-from remit.policy.engine import Judged, Policy
+from remit.policy.engine import Judgement, Policy
 from remit.runtime import live
 from remit.runtime import runner as run
 from support.lifecycle import LARGE, grant, replayed, resumed
@@ -26,8 +26,8 @@ ENTRY = index_module.RuleEntry
 
 
 def judged(patch: pytest.MonkeyPatch) -> None:
-    """Everything is allowed, as by a rule."""
-    patch.setattr(Policy, "judge", lambda self, _: Judged(True, list(self.rows[:1])))
+    """Every call is allowed, as if by a rule."""
+    patch.setattr(Policy, "judge", lambda self, _: Judgement(True, list(self.rows[:1])))
 
 
 def decided(patch: pytest.MonkeyPatch) -> None:
@@ -39,7 +39,7 @@ def decided(patch: pytest.MonkeyPatch) -> None:
 
 
 def denies_lost(patch: pytest.MonkeyPatch) -> None:
-    """No rule that denies ever applies, as the index has it."""
+    """The index loses every deny rule."""
     patch.setattr(index_module, "RuleEntry", lambda *of: ENTRY(*of[:3], (lambda _: False) if of[4] else of[3], *of[4:]))
 
 
@@ -47,7 +47,7 @@ SABOTAGED = {"the matcher": judged, "the decision": decided, "the index": denies
 
 
 @pytest.mark.parametrize("what", SABOTAGED)
-def test_a_matcher_that_allows_what_it_must_not_has_no_effect(
+def test_a_matcher_that_allows_too_much_causes_no_effect(
     what: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(run, "_check_rules", lambda _: None)  # changed after the run began
@@ -65,13 +65,13 @@ def test_a_matcher_that_allows_what_it_must_not_has_no_effect(
     assert replayed(played).reproduced
 
 
-def test_with_both_engines_as_they_are_a_denied_call_is_denied_and_an_allowed_one_is_done(play: Play) -> None:
+def test_with_unchanged_engines_a_denied_call_is_denied_and_an_allowed_one_runs(play: Play) -> None:
     assert play(VAULT).error(0)["details"]["reason"] == "denied_by_rule"
     assert play(PAID).effects != []
 
 
 @pytest.mark.parametrize("what", SABOTAGED)
-def test_a_run_does_not_start_under_a_matcher_that_answers_otherwise(
+def test_a_run_does_not_start_if_the_two_engines_disagree(
     what: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     SABOTAGED[what](monkeypatch)
@@ -92,7 +92,7 @@ BROKEN: dict[str, Callable[..., Any]] = {
     "denies": lambda *_: False,
     "raises": raises,
     "hangs": hangs,
-    "says nothing": lambda *_: None,
+    "returns None": lambda *_: None,
 }
 
 
@@ -103,26 +103,26 @@ def broken(how: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def mode(monkeypatch: pytest.MonkeyPatch, casbin: str) -> None:
-    """As `[policy] casbin` of remit.toml has it."""
+    """Set `[policy] casbin` of remit.toml."""
     from remit.workspace import session
 
     found = session.load_workspace_and_policy
 
-    def load_rooms(root: Path) -> Any:
+    def load_with_mode(root: Path) -> Any:
         text = (root / "remit.toml").read_text()
         if "[policy]" not in text:
             (root / "remit.toml").write_text(f'{text}\n[policy]\ncasbin = "{casbin}"\n')
         return found(root)
 
-    monkeypatch.setattr(session, "load_workspace_and_policy", load_rooms)
+    monkeypatch.setattr(session, "load_workspace_and_policy", load_with_mode)
 
 
 @pytest.mark.parametrize("casbin", ["effects", "always"])
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_casbin_that_does_not_allow_stops_every_effect(
+def test_no_effect_happens_without_the_consent_of_casbin(
     how: str, casbin: str, play: Play, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Reads go on, unless every call is asked about."""
+    """Reads still run, unless Casbin is asked about every call."""
     mode(monkeypatch, casbin)
     broken(how, monkeypatch)
     played = play(PAID)
@@ -138,7 +138,7 @@ def test_with_load_no_call_waits_for_casbin(play: Play, monkeypatch: pytest.Monk
     assert [one["action"] for one in play(PAID).effects] == ["pay"]
 
 
-def test_an_approved_call_that_casbin_does_not_allow_is_not_done(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_approved_call_that_casbin_denies_does_not_run(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "_check_rules", lambda _: None)
     played = play(LARGE)
     grant(played, "user:lea")
@@ -150,13 +150,13 @@ def test_an_approved_call_that_casbin_does_not_allow_is_not_done(play: Play, mon
     assert replayed(refused).reproduced
 
 
-def test_an_approved_call_that_casbin_allows_is_done(play: Play) -> None:
+def test_an_approved_call_that_casbin_allows_runs(play: Play) -> None:
     played = play(LARGE)
     grant(played, "user:lea")
     assert [one["action"] for one in resumed(played).effects] == ["pay"]
 
 
-def test_casbin_is_asked_about_the_very_request_that_was_decided(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_casbin_gets_the_same_request_that_was_decided(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Request] = []
     allows = second_opinion.SecondOpinion.allows
 

@@ -1,4 +1,4 @@
-"""At most once: what becomes of an effect whose end nobody saw, counted by the tool's own ledger outside."""
+"""At-most-once execution: effects with an unknown outcome, counted in a ledger of the tool."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ SLOW = turn(ledger__wire={"name": "slow", "amount": 5})
 BLIND = turn(ledger__wire={"name": "slow-and-blind", "amount": 5})
 
 
-def test_a_read_whose_secret_died_with_its_process_is_not_tried_again_and_is_replayed_so(
+def test_a_read_whose_secret_was_lost_is_not_retried_and_replays_the_same(
     clerk: Callable[..., Path],
 ) -> None:
-    """An attempt had begun, and could be made again, but for an argument that no record holds."""
+    """An attempt had begun and could be repeated, but one of its arguments is in no record."""
     folder = clerk([turn(ledger__look={"name": "ann", "text": "key AKIAIOSFODNN7EXAMPLE"}), DONE])
     killed(folder, "attempt.begun")
     played = resumed_after_kill(folder)
@@ -42,8 +42,8 @@ def test_a_read_whose_secret_died_with_its_process_is_not_tried_again_and_is_rep
     assert replayed(played).reproduced
 
 
-def test_a_probe_that_finds_the_effect_gives_the_result_that_was_lost(play: Play) -> None:
-    """The call timed out after its effect: the tool's own probe sees it, and the model is told what really happened."""
+def test_a_probe_that_finds_the_effect_returns_the_lost_result(play: Play) -> None:
+    """The call timed out after its effect. The probe of the tool finds it, and the model reads the real result."""
     played = play([SLOW, DONE])
     assert len(played.effects) == 1
     assert played.result(0) == {"ok": True, "value": "wired", "labels": []}
@@ -52,7 +52,7 @@ def test_a_probe_that_finds_the_effect_gives_the_result_that_was_lost(play: Play
     assert replayed(played).reproduced
 
 
-def test_a_call_whose_process_died_before_its_effect_is_carried_out_once_the_probe_has_looked(
+def test_a_call_whose_process_died_before_its_effect_runs_after_the_probe(
     clerk: Callable[..., Path],
 ) -> None:
     folder = clerk([WIRE, DONE])
@@ -63,7 +63,7 @@ def test_a_call_whose_process_died_before_its_effect_is_carried_out_once_the_pro
     assert replayed(played).reproduced
 
 
-def test_a_call_whose_process_died_after_its_effect_is_not_carried_out_again(clerk: Callable[..., Path]) -> None:
+def test_a_call_whose_process_died_after_its_effect_does_not_run_again(clerk: Callable[..., Path]) -> None:
     folder = clerk([WIRE, DONE])
     opened = killed(folder, "attempt.begun")
     intended = opened.journal.get(RUN, "attempt.begun/0/0/1")
@@ -80,22 +80,22 @@ def jittered(amount: Json, memo: str) -> dict[str, Any]:
     return turn(ledger__wire={"name": "slow-and-blind", "amount": amount, "memo": memo})
 
 
-def test_a_model_that_asks_again_with_jittered_arguments_does_not_repeat_an_effect_in_doubt(play: Play) -> None:
-    """Neither the probe nor anybody knows; other words for the same thing are the same thing (F1, F2)."""
+def test_a_call_with_slightly_different_arguments_does_not_repeat_an_effect_in_doubt(play: Play) -> None:
+    """The probe cannot find out. A call with the same effect and other arguments counts as the same (F1, F2)."""
     played = play([BLIND, jittered(5, "again"), jittered(6, "please"), BLIND, DONE])
     assert len(played.effects) == 1
     assert [played.error(step)["code"] for step in range(4)] == ["outcome_unknown"] * 4
     assert played.error(1)["details"] == {"effect": "unknown", "call": "0.0"}
-    assert "remit settle" in played.error(1)["remedy"]
+    assert "remit settle" in played.error(1)["next_step"]
     assert replayed(played).reproduced
 
 
-def test_another_effect_is_not_held_up_by_one_in_doubt(play: Play) -> None:
+def test_an_effect_in_doubt_does_not_block_another_effect(play: Play) -> None:
     played = play([BLIND, WIRE, DONE])
     assert [row["name"] for row in played.effects] == ["slow-and-blind", "ann"]
 
 
-def test_a_person_settles_an_effect_that_happened_and_nothing_does_it_again(clerk: Callable[..., Path]) -> None:
+def test_an_effect_that_a_person_settled_as_landed_is_not_repeated(clerk: Callable[..., Path]) -> None:
     folder = clerk(
         [turn(ledger__pay={"name": "ann", "amount": 5}), turn(ledger__pay={"name": "ann", "amount": 6}), DONE]
     )
@@ -108,11 +108,13 @@ def test_a_person_settles_an_effect_that_happened_and_nothing_does_it_again(cler
     played = resumed_after_kill(folder)
     assert played.error(0)["details"]["effect"] == "landed"
     assert "user:lea" in played.error(0)["message"]
-    assert [row["amount"] for row in played.effects] == [6]  # the model was told, and asks for another payment
+    assert [row["amount"] for row in played.effects] == [
+        6
+    ]  # the model reads that it happened, and makes another payment
     assert replayed(played).reproduced
 
 
-def test_a_person_settles_an_effect_that_did_not_happen_and_it_is_carried_out(clerk: Callable[..., Path]) -> None:
+def test_an_effect_that_a_person_settled_as_not_landed_is_executed(clerk: Callable[..., Path]) -> None:
     folder = clerk([turn(ledger__pay={"name": "ann", "amount": 5}), DONE])
     opened = killed(folder, "attempt.begun")
     effect.settle_effect(
@@ -124,11 +126,13 @@ def test_a_person_settles_an_effect_that_did_not_happen_and_it_is_carried_out(cl
     assert replayed(played).reproduced
 
 
-@pytest.mark.parametrize(("landed", "effects", "says"), [("landed", 1, "it has happened"), ("not_landed", 2, "")])
-def test_what_a_person_settles_later_decides_whether_the_same_may_be_asked_again(
+@pytest.mark.parametrize(
+    ("landed", "effects", "says"), [("landed", 1, "already had this effect"), ("not_landed", 2, "")]
+)
+def test_a_later_settlement_decides_if_the_same_call_can_be_repeated(
     clerk: Callable[..., Path], landed: str, effects: int, says: str
 ) -> None:
-    """The run went on without knowing, and waits for a lead when somebody looks."""
+    """The run continued with an unknown outcome, and waits for a lead when a person settles it."""
     large = turn(ledger__pay={"name": "ben", "amount": 5000})
     folder = clerk([BLIND, large, BLIND, DONE])
     opened = open_session(folder)
@@ -144,32 +148,32 @@ def test_what_a_person_settles_later_decides_whether_the_same_may_be_asked_again
     assert replayed(after).reproduced
 
 
-def test_a_keyed_call_asked_again_in_the_same_words_keeps_its_key(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service sees one key, and does it once; in other words it is refused."""
+def test_a_repeated_keyed_call_with_the_same_arguments_keeps_its_key(
+    play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service gets one key and runs the call once; with other arguments the call is refused."""
     monkeypatch.setenv("LEDGER_SLOW", "1.1")
     book = turn(ledger__book={"name": "ann", "amount": 1})
     other = turn(ledger__book={"name": "ann", "amount": 2})
     played = play([book, other, book, DONE])
     assert len({row["key"] for row in played.effects}) == 1
     assert played.error(1)["details"] == {"effect": "unknown", "call": "0.0"}
-    assert "exactly the same arguments" in played.error(1)["remedy"]
+    assert played.error(1)["next_step"] == "repeat it with exactly the arguments of step 0"
 
 
-def test_the_same_irreversible_call_twice_in_one_turn_is_carried_out_once(play: Play) -> None:
-    """Models repeat a parallel call by mistake; two payments of different amounts are two."""
+def test_the_same_irreversible_call_twice_in_one_turn_runs_once(play: Play) -> None:
+    """Models repeat parallel calls by mistake; payments of different amounts are different calls."""
     calls = [{"ledger__pay": {"name": "ann", "amount": amount}} for amount in (5, 5, 7)]
     played = play([{"say": "x", "calls": calls}, DONE])
     assert sorted(row["amount"] for row in played.effects) == [5, 7]
     assert played.error(0, 1)["details"] == {"problem": "repeated_call", "call": "0.0"}
 
 
-def test_two_workers_that_drive_one_run_at_once_do_nothing_twice(
-    clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where no lock keeps them apart, a shared folder without locks for one, the journal does."""
+def test_two_workers_on_one_run_repeat_no_effect(clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a lock, for example on a shared folder, the journal still prevents repeated effects."""
     from contextlib import nullcontext
 
-    monkeypatch.setattr(run, "driving", lambda session, name: nullcontext())
+    monkeypatch.setattr(run, "lock_run", lambda session, name: nullcontext())
     folder = clerk([turn(ledger__pay={"name": name, "amount": 1}) for name in ("ann", "ben", "cid")] + [DONE])
     killed(folder, "call.decided")
 
@@ -180,7 +184,7 @@ def test_two_workers_that_drive_one_run_at_once_do_nothing_twice(
 
     for failure in asyncio.run(both()):
         assert not isinstance(failure, Exception) or "another process" in str(failure)
-    played = resumed_after_kill(folder) if not Record(open_session(folder).journal, RUN).facts.finished else None
+    played = resumed_after_kill(folder) if not Record(open_session(folder).journal, RUN).state.finished else None
     rows = Played(folder=folder, opened=open_session(folder), ended=None).effects if played is None else played.effects  # type: ignore[arg-type] - only the ledger is read
     names = [row["name"] for row in rows]
     assert len(names) == len(set(names))
@@ -197,10 +201,10 @@ def test_the_command_lists_effects_in_doubt_and_settles_one(
     killed(folder, "attempt.begun")
     monkeypatch.chdir(folder)
 
-    def said(*args: str) -> Any:
+    def settle(*args: str) -> Any:
         return CliRunner().invoke(remit, ["settle", *args], catch_exceptions=False)
 
-    assert f"{RUN[:8]}/0.0  ledger.pay may have happened" in said().output
-    assert said(RUN[:8]).exit_code == 2
-    assert "has not happened" in said(f"{RUN[:8]}/0.0", "--not-landed", "--reason", "looked").output
-    assert "no effect is in doubt" in said().output
+    assert f"{RUN[:8]}/0.0  ledger.pay may have happened" in settle().output
+    assert settle(RUN[:8]).exit_code == 2
+    assert "has not happened" in settle(f"{RUN[:8]}/0.0", "--not-landed", "--reason", "looked").output
+    assert "no effect is in doubt" in settle().output

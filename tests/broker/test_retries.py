@@ -1,4 +1,4 @@
-"""Trying again: only where the effect allows, within one budget whoever tries, and never against a tool that rests."""
+"""Retries: only if the effect allows them, within one budget for broker and model, and never while the circuit is open."""
 
 from __future__ import annotations
 
@@ -42,32 +42,32 @@ def codes(played: Played, steps: int) -> list[str]:
     return [played.error(step)["code"] for step in range(steps)]
 
 
-def test_waits_grow_are_spread_over_their_whole_length_and_never_beyond_the_cap() -> None:
-    """Full jitter: between nothing and the backoff; no attempt overflows it (F6)."""
+def test_delays_grow_have_full_jitter_and_never_exceed_the_cap() -> None:
+    """Full jitter: between zero and the backoff; the highest attempt number does not overflow (F6)."""
     for attempt in (*range(1, 11), 10_000):
-        waits = [retry.delay("r", step, 0, attempt) for step in range(200)]
+        waits = [retry.retry_delay("r", step, 0, attempt) for step in range(200)]
         most = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2 ** min(attempt - 1, 30))
         assert 0 <= min(waits) < most * 0.1
         assert most * 0.9 < max(waits) <= most
-    assert retry.delay("r", 0, 0, 1, asked_s=7.5) == 7.5
+    assert retry.retry_delay("r", 0, 0, 1, asked_s=7.5) == 7.5
 
 
-def test_a_tool_that_names_a_time_is_not_tried_before(play: Play) -> None:
+def test_a_tool_is_not_retried_before_the_time_that_it_names(play: Play) -> None:
     played = play([turn(ledger__look={"name": "later2"}), DONE])
     waits = [item.event.retry_in_s for item in played.records if isinstance(item.event, AttemptEnded)]
     assert [wait is None or wait >= 0.2 for wait in waits] == [True, True, True]
     assert played.error(0)["retry_after_s"] == 0.2
 
 
-def test_a_time_too_long_to_wait_for_is_the_models_to_plan_with(play: Play) -> None:
+def test_a_time_too_long_to_wait_for_is_left_to_the_model(play: Play) -> None:
     played = play([turn(ledger__look={"name": "later9000"}), DONE])
     assert attempts(played) == 1
     assert (played.error(0)["retryable"], played.error(0)["retry_after_s"]) == (True, 900.0)
     assert replayed(played).reproduced
 
 
-def test_the_brokers_tries_and_the_models_own_share_one_budget(play: Play) -> None:
-    """Three attempts a call times twenty calls would be sixty; the tool is asked six times in all (F2, F5)."""
+def test_the_retries_of_the_broker_and_of_the_model_share_one_budget(play: Play) -> None:
+    """Three attempts of each of twenty calls would be sixty; the tool runs six times in all (F2, F5)."""
     jittered = [turn(ledger__look={"name": "stuck", "text": f"please {number}"}) for number in range(9)]
     played = play([*jittered, DONE])
     assert attempts(played) == 6
@@ -76,26 +76,26 @@ def test_the_brokers_tries_and_the_models_own_share_one_budget(play: Play) -> No
     assert replayed(played).reproduced
 
 
-def test_another_thing_is_not_held_up_by_one_that_was_tried_in_vain(play: Play) -> None:
+def test_failed_tries_of_one_call_do_not_block_another(play: Play) -> None:
     played = play([STUCK, STUCK, STUCK, turn(ledger__look={"name": "ann"}), DONE])
     assert played.result(3)["ok"]
 
 
-def test_what_succeeded_may_be_tried_afresh(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two failures, a success, and the count starts anew: only tries in a row are counted."""
+def test_a_success_resets_the_count_of_tries(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two failures and a success the count starts again: only consecutive tries count."""
     played = play([turn(ledger__look={"name": f"busy{n}"}) for n in range(5)] + [DONE], budget="tries = 2")
     assert all(played.result(step)["ok"] for step in range(5))
 
 
-def test_a_run_has_only_so_many_tries_beyond_the_first(play: Play) -> None:
+def test_the_number_of_retries_of_a_run_is_limited(play: Play) -> None:
     turns = [turn(ledger__look={"name": f"stuck{number}"}) for number in range(4)]
     played = play([*turns, turns[0], DONE], budget="retries = 3")
     assert attempts(played) == 4 + 3
     assert played.error(4)["details"] == {"limit": "retries", "of": 3}
 
 
-def test_a_refused_call_asked_again_and_again_ends_as_denial_loop(play: Play) -> None:
-    """Counted whatever the other arguments are, told apart by its code, and the run ends (F3)."""
+def test_a_refused_call_that_is_repeated_ends_as_denial_loop(play: Play) -> None:
+    """Calls with other arguments count too; the code changes to `denial_loop`, and the run ends (F3)."""
     jittered = [turn(ledger__pay={"name": "vault", "amount": amount}) for amount in range(1, 13)]
     played = play([*jittered, DONE])
     assert codes(played, 10) == ["policy_denied"] * 6 + ["denial_loop"] * 4
@@ -105,22 +105,22 @@ def test_a_refused_call_asked_again_and_again_ends_as_denial_loop(play: Play) ->
     assert replayed(played).reproduced
 
 
-def test_a_denial_now_and_then_ends_nothing(play: Play) -> None:
+def test_occasional_denials_do_not_end_the_run(play: Play) -> None:
     look = turn(ledger__look={"name": "ann"})
     played = play([VAULT, look] * 5 + [DONE])
     assert played.ended.finished is not None
     assert played.ended.finished.outcome == "completed"
 
 
-def test_arguments_that_nobody_can_read_are_no_way_around_the_count(play: Play) -> None:
+def test_calls_with_invalid_arguments_are_counted_too(play: Play) -> None:
     broken = [{"say": "x", "calls": [{"ledger__pay": "{" * number}]} for number in range(1, 9)]
     assert codes(play([*broken, DONE]), 8) == ["invalid_arguments"] * 6 + ["denial_loop"] * 2
 
 
-# ── tools that rest ──────────────────────────────────────────────────────────────────────────────────────────────────
+# ── circuit breakers ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_tool_that_fails_again_and_again_rests_in_every_run(play: Play) -> None:
+def test_the_circuit_of_a_failing_tool_is_open_in_every_run(play: Play) -> None:
     crashes = [turn(ledger__look={"name": "crash", "text": str(number)}) for number in range(5)]
     played = play([*crashes, turn(ledger__look={"name": "ann"}), DONE])
     assert codes(played, 6) == ["tool_crashed"] * 5 + ["circuit_open"]
@@ -132,14 +132,14 @@ def test_a_tool_that_fails_again_and_again_rests_in_every_run(play: Play) -> Non
     assert replayed(other).reproduced
 
 
-def test_a_success_in_between_keeps_a_tool_at_work(play: Play) -> None:
+def test_a_success_in_between_keeps_the_circuit_closed(play: Play) -> None:
     crash, look = turn(ledger__look={"name": "crash"}), turn(ledger__look={"name": "ann"})
     played = play([*[crash] * 3, look, *[crash] * 2, look, DONE])
     assert played.result(6)["ok"]
 
 
-def test_after_its_rest_one_call_tries_a_tool_whoever_asks_first(tmp_path: Path) -> None:
-    """Two processes, one journal: a half-open circuit lets exactly one through, and one failure opens it for twice as long."""
+def test_a_half_open_circuit_admits_exactly_one_trial_call(tmp_path: Path) -> None:
+    """Two processes share one journal. A failed trial opens the circuit for twice as long."""
     call = Call(
         run="a" * 32,
         step=0,
@@ -157,7 +157,7 @@ def test_after_its_rest_one_call_tries_a_tool_whoever_asks_first(tmp_path: Path)
 
     def circuit_of(worker: Record) -> Circuit:
         worker.refresh()
-        return worker.facts.circuits["web"]
+        return worker.state.circuits["web"]
 
     def admitted() -> list[bool]:
         found: list[bool] = []
@@ -189,11 +189,11 @@ def test_after_its_rest_one_call_tries_a_tool_whoever_asks_first(tmp_path: Path)
     assert admitted() == [True, True]
 
 
-# ── ended from outside ───────────────────────────────────────────────────────────────────────────────────────────────
+# ── calls that are ended ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def stopped(folder: Path, scope: str) -> tuple[Played, float]:
-    """A run that an operator holds the moment its call begins; how long it took to let go."""
+    """A run that is put on hold when its call begins, and the seconds until the call ended."""
     opened = open_session(folder)
     began: list[float] = []
 
@@ -212,7 +212,7 @@ def stopped(folder: Path, scope: str) -> tuple[Played, float]:
 
 @pytest.mark.parametrize("scope", ["all", "tool:ledger", "agent:clerk", f"run:{'e' * 32}"])
 def test_stop_ends_a_call_that_is_running(clerk: Callable[..., Path], scope: str) -> None:
-    """Not only the next one; and what it may have done stays unknown, so nothing does it again."""
+    """A hold ends a running call too. Its effect stays unknown, so it is not repeated."""
     folder = clerk([turn(ledger__pay={"name": "slow", "amount": 1}), DONE])
     played, seconds = stopped(folder, scope)
     ended = played.opened.journal.get("e" * 32, "attempt.ended/0/0/1")
@@ -251,7 +251,7 @@ def write(path: str) -> str:
 
 
 def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(session: Path) -> None:
-    """The call is ended while its process sleeps, and what it had begun is never put in place."""
+    """The call is ended while its process sleeps, and its unfinished file is never committed."""
     rules = "p, agent:web, sleepy.*, **, True, allow\np, role:operator, sleepy.*, **, True, allow\n"
     add(session, "sleepy", SLEEPY, rules, [turn(sleepy__write={"path": "reports/a.md"})])
     opened = open_session(session)
@@ -282,7 +282,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(se
 
 
 def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> None:
-    """F6: the tool asked for four seconds; nobody waits for them once an operator has said stop."""
+    """F6: the tool asked for a delay of four seconds; a hold ends the delay."""
     folder = clerk([turn(ledger__look={"name": "later40"}), DONE])
     opened = open_session(folder)
     at: dict[str, float] = {}
@@ -300,7 +300,7 @@ def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> 
     assert replayed(played).reproduced
 
 
-def test_a_call_is_ended_when_the_runs_time_is_up(play: Play) -> None:
+def test_a_call_is_ended_when_the_time_limit_of_the_run_passes(play: Play) -> None:
     played = play([turn(ledger__look={"name": "slow"}), DONE], budget='wall = "300ms"')
     assert played.error(0)["code"] in ("timeout", "budget_exhausted")
     assert played.ended.finished is not None
@@ -308,8 +308,8 @@ def test_a_call_is_ended_when_the_runs_time_is_up(play: Play) -> None:
     assert replayed(played).reproduced
 
 
-class Ponderous:
-    """A model that never comes to an answer."""
+class SilentModel:
+    """A model that never answers."""
 
     name = "script:script.yaml"
     scripted = True
@@ -319,8 +319,8 @@ class Ponderous:
 
 
 @pytest.mark.parametrize("held", [True, False])
-def test_a_model_that_thinks_for_ever_is_given_up(clerk: Callable[..., Path], held: bool) -> None:
-    """By an operator's hold, and by the run's time; asking it again later has no effect to repeat."""
+def test_a_model_that_never_answers_is_cancelled(clerk: Callable[..., Path], held: bool) -> None:
+    """By a hold of an operator, or by the time limit of the run. Calling the model again repeats no effect."""
     folder = clerk([DONE], budget="" if held else 'wall = "300ms"')
     opened: WorkspaceSession = open_session(folder)
 
@@ -328,7 +328,7 @@ def test_a_model_that_thinks_for_ever_is_given_up(clerk: Callable[..., Path], he
         if held and recorded.type == "model.requested":
             hold.set_hold(opened.journal, "all", why="look", account="op")
 
-    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=Ponderous())
+    start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=SilentModel())
     ended = asyncio.run(run.start_run(opened, start, on_event=tell))
     assert (ended.finished is None) is held
     assert ended.finished is None or ended.finished.code == "budget_exhausted"

@@ -27,6 +27,9 @@ PAGES = [
         "traces/README.md",
         "CONTRIBUTING.md",
         "docs/security/reporting.md",
+        "docs/langchain.md",
+        "docs/results.md",
+        "docs/attacks.md",
     )
 ]
 
@@ -41,27 +44,27 @@ def shown() -> list[tuple[str, str]]:
 def test_a_command_of_the_readme_prints_what_the_readme_shows(remit: Remit, command: str, output: str) -> None:
     words = shlex.split(command)
     assert words[0] == "remit"
-    said = remit(*words[1:])
+    result = remit(*words[1:])
     expected = re.escape(output.strip()).replace("…", ".+")
-    assert re.fullmatch(expected, said.out.strip()), said.out + said.err
+    assert re.fullmatch(expected, result.out.strip()), result.out + result.err
 
 
 def test_the_two_set_up_commands_set_up_and_then_do_what_the_readme_says() -> None:
-    """Told by make itself: what they do is what a fresh machine's user and CI run."""
+    """A dry run of make prints what a fresh machine's user and CI run."""
     block = README.split("## Set up")[1].split("```")[1]
     assert [line.split("#")[0].strip() for line in block.splitlines()[1:] if line] == ["$ make run", "$ make test"]
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
 
-    def told(target: str) -> list[str]:
+    def dry_run(target: str) -> list[str]:
         done = subprocess.run(
             ["make", "--dry-run", target], cwd=ROOT, env=env, capture_output=True, text=True, check=True
         )
         return done.stdout.splitlines()
 
-    assert told("run")[:2] == ["python3 .ci/bootstrap.py", '.venv/bin/remit run triage "$TASK"']
-    assert told("test") == ["python3 .ci/bootstrap.py", ".venv/bin/python -m pytest -n auto -q "]
+    assert dry_run("run")[:2] == ["python3 .ci/bootstrap.py", '.venv/bin/remit run triage "$TASK"']
+    assert dry_run("test") == ["python3 .ci/bootstrap.py", ".venv/bin/python -m pytest -n auto -q "]
     assert (ROOT / ".ci/run").read_text().splitlines()[-1] == "make check"
-    assert told("check")[-2:] == told("test")  # CI's last step is the README's test command
+    assert dry_run("check")[-2:] == dry_run("test")  # CI's last step is the README's test command
 
 
 def test_the_commands_that_follow_the_first_run_work(remit: Remit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,16 +74,16 @@ def test_the_commands_that_follow_the_first_run_work(remit: Remit, monkeypatch: 
     commands = [shlex.split(line.removeprefix("$ "), comments=True) for line in block.splitlines() if "$ remit" in line]
     assert len(commands) >= 6
     for words in commands:
-        said = remit(*[made.json["run"] if word == "RUN" else word for word in words[1:]])
+        result = remit(*[made.json["run"] if word == "RUN" else word for word in words[1:]])
         if "--model" in words:  # whose key is not here
-            assert (said.code, "set OPENAI_API_KEY" in said.err) == (2, True), said.err
+            assert (result.code, "set OPENAI_API_KEY" in result.err) == (2, True), result.err
         else:
-            assert said.code == 0, (words, said.out, said.err)
+            assert result.code == 0, (words, result.out, result.err)
 
 
-def test_the_readme_lists_every_code_with_its_sentence() -> None:
+def test_the_page_on_results_lists_every_code_with_its_sentence() -> None:
     table = "| code | meaning |\n|---|---|\n" + "\n".join(f"| `{code}` | {text} |" for code, text in CODES.items())
-    assert table in README
+    assert table in (ROOT / "docs" / "results.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -88,16 +91,16 @@ def test_every_command_that_a_page_names_exists_with_its_options(remit: Remit, p
     for words in commands_of(page.read_text()):
         command = words[1]
         assert command in COMMANDS, words
-        told = remit(command, "--help").out
-        if "Commands:" in told and len(words) > 2:
+        help_text = remit(command, "--help").out
+        if "Commands:" in help_text and len(words) > 2:
             command = f"{command} {words[2]}"
-            told = remit(*words[1:3], "--help").out
+            help_text = remit(*words[1:3], "--help").out
         for word in words[2:]:
             if word.startswith("-"):
-                assert word in told, words
+                assert word in help_text, words
 
 
-def test_the_commands_of_the_on_call_room_work_in_their_order(remit: Remit, session: Path) -> None:
+def test_the_commands_of_the_on_call_page_work_in_their_order(remit: Remit, session: Path) -> None:
     run = "00000000000000000000000000000abc"
     (session / "agent" / "triage" / "short.yaml").write_text("turns: [{say: it recovered by itself}]")
     assert (
@@ -108,6 +111,6 @@ def test_the_commands_of_the_on_call_room_work_in_their_order(remit: Remit, sess
     pages = [words for words in commands_of(harness) if words[1] in ("trace", "replay")]
     assert len(pages) >= 6
     for words in pages:
-        said = remit(*[run if word == "RUN" else word for word in words[1:]])
-        assert said.code == (1 if words[2] == "diff" else 0), (words, said.out, said.err)
+        result = remit(*[run if word == "RUN" else word for word in words[1:]])
+        assert result.code == (1 if words[2] == "diff" else 0), (words, result.out, result.err)
     assert remit("replay", "incident.jsonl").code == 0

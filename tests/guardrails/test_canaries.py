@@ -1,4 +1,4 @@
-"""A secret in whatever a tool is told, says and reaches, in every encoding and in pieces: in no sink that Remit writes."""
+"""A secret that a tool receives, returns and sends, in every encoding and in parts, is in no output that Remit writes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from remit.core.messages import Message, Model, ModelTurn, ToolSpec
 from remit.runtime import runner as run_module
 from remit.workspace import session as session_module
 from support.canaries import CANARY, ENCODINGS, everything, leaks
-from support.http_servers import Heard, Said, Server
+from support.http_servers import ReceivedRequest, Response, Server
 from support.otlp_collector import collecting
 from support.runs import Remit, turn
 from support.workspaces.web import add
@@ -107,8 +107,8 @@ p, role:operator, leaky.get, https://localhost:PORT/**, True, allow
 """
 
 
-class Heeding:
-    """A model, and everything that it was sent."""
+class RecordingModel:
+    """A model that records everything that it was sent."""
 
     scripted = True
 
@@ -124,7 +124,7 @@ class Heeding:
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
-    """A backend that may be told what was said, and keeps it."""
+    """An OTLP backend that records everything that it receives."""
     with collecting() as (address, bodies):
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
         monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "true")
@@ -140,7 +140,7 @@ def chunked(text: str, size: int) -> bytes:
 
 
 def leaked(text: str) -> list[str]:
-    """What stands in the text, also where it was written into JSON, and that into JSON again."""
+    """The secrets in the text, also in JSON inside of JSON."""
     found: list[str] = []
     for _ in range(3):
         found += [*leaks(text), *leaks(text.replace("\\n", "\n"))]
@@ -149,7 +149,7 @@ def leaked(text: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("trusting")
-def test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it(
+def test_a_secret_of_a_sandboxed_tool_appears_in_no_output(
     session: Path,
     remit: Remit,
     collector: list[bytes],
@@ -157,14 +157,14 @@ def test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it(
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
-    """Arguments, results, errors, prints, environment, URLs, answers; whole, in fifteen encodings, cut at any place."""
+    """In arguments, results, errors, output, environment, URLs and answers; whole, in fifteen encodings, and in parts."""
     monkeypatch.setenv("REMIT_SECRET_VAULT", CANARY)
     texts = [f"{name}: {written}" for name, written in ENCODINGS.items()]
     asked: list[str] = []
 
-    def answer(heard: Heard) -> Said:
-        asked.append(heard.target)
-        return Said(raw=chunked("plain text stays\n" + "\n".join(texts), 4))
+    def answer(received: ReceivedRequest) -> Response:
+        asked.append(received.target)
+        return Response(raw=chunked("plain text stays\n" + "\n".join(texts), 4))
 
     with Server(answer, name="localhost") as server:
         port, base = str(server.port), f"https://localhost:{server.port}"
@@ -178,23 +178,23 @@ def test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it(
         files = {"tool.toml": MANIFEST.replace("PORT", port), "main.py": CODE}
         add(session, "leaky", files, RULES.replace("PORT", port), turns)
         opened = session_module.open_session(session)
-        model = Heeding(run_module.open_model_of(opened, "web"))
+        model = RecordingModel(run_module.open_model_of(opened, "web"))
         start = run_module.RunRequest(
             agent="web", task=f"use {CANARY}", subject="user:operator", account="tester", model=model
         )
         ended = asyncio.run(run_module.start_run(opened, start))
     records = opened.journal.events(ended.run)
-    told = [one.event.result.model_dump(mode="json") for one in records if isinstance(one.event, CallAnswered)]
-    codes = [one["error"]["code"] if not one["ok"] else "ok" for one in told]
+    results = [one.event.result.model_dump(mode="json") for one in records if isinstance(one.event, CallAnswered)]
+    codes = [one["error"]["code"] if not one["ok"] else "ok" for one in results]
     assert sorted(codes) == sorted(["ok", "tool_failed", "tool_crashed", "ok", "tool_failed", "ok", "content_blocked", "content_blocked"])  # fmt: skip
-    assert asked == [f"/a?key={ENCODINGS['percent']}"]  # the tool and its server had what was asked of them
-    assert "plain text stays" in json.dumps(told)
+    assert asked == [f"/a?key={ENCODINGS['percent']}"]  # the tool and its server received the real values
+    assert "plain text stays" in json.dumps(results)
     prints = [one.event.stderr for one in records if isinstance(one.event, AttemptEnded)]
     assert any("redacted" in one for one in prints)
 
     shown = tmp_path / "shown"
     shown.mkdir()
-    said = [
+    outputs = [
         remit("trace", "show", ended.run),
         remit("trace", "show", ended.run, "--html", str(shown / "page.html")),
         remit("trace", "export", ended.run, "-o", str(shown / "whole.jsonl")),
@@ -202,16 +202,16 @@ def test_a_canary_is_in_no_sink_whatever_a_confined_tool_does_with_it(
         remit("replay", str(shown / "whole.jsonl")),
         remit("tool", "try", "leaky.say", f"texts={json.dumps(texts)}"),
     ]
-    assert [one.code for one in said] == [0] * len(said)
+    assert [one.code for one in outputs] == [0] * len(outputs)
     sinks = {
         "what the model is sent": model.sent,
         "journal, log, checkpoints, trace, objects": everything(session),
         "what is exported to a backend": b"".join(collector).decode("utf-8", "replace"),
-        "the terminal and the log": "".join(one.out + one.err for one in said) + caplog.text,
+        "the terminal and the log": "".join(one.out + one.err for one in outputs) + caplog.text,
         "the page and the portable file": "".join(path.read_text() for path in shown.iterdir()),
     }
     assert [
         name for name, text in sinks.items() if "percent, all of it: [redacted:" not in text
-    ] == []  # what is around it stays
+    ] == []  # the text around it stays
     assert {name: leaked(text) for name, text in sinks.items()} == {name: [] for name in sinks}
     assert os.environ["REMIT_SECRET_VAULT"] == CANARY

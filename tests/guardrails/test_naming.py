@@ -1,4 +1,4 @@
-"""Which of a user's words name a thing, and which only spell what a stranger has called so."""
+"""Which words of a user name a thing, and which only contain a name that an attacker has chosen."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from remit.core.calls import ResourceAccess
 from remit.guardrails.naming import MOST_PLACES
-from remit.guardrails.provenance import listed, says, unnamed
+from remit.guardrails.provenance import directory_entries, names_resource, unnamed_resources
 from remit.workspace.manifest.touches import parse_listing
 
 
@@ -91,7 +91,7 @@ from remit.workspace.manifest.touches import parse_listing
     ],
 )
 def test_an_ordinary_word_names_a_thing_only_with_evidence_for_its_kind(words: str, resource: str, named: bool) -> None:
-    assert says(words, resource) is named
+    assert names_resource(words, resource) is named
 
 
 def test_a_person_is_named_by_first_and_last_name_together_and_by_neither_alone() -> None:
@@ -99,40 +99,40 @@ def test_a_person_is_named_by_first_and_last_name_together_and_by_neither_alone(
         return ResourceAccess(access="use", resource=f"person:{name}")
 
     words = "Serve the customer who has signed in: yusuf_rossi_9620, Yusuf Rossi, born 1985-06-15"
-    assert unnamed(words, [person("Yusuf"), person("Rossi")]) == ()
-    assert unnamed(words, [person("Yusuf")]) == ("person:Yusuf",)
-    assert unnamed(words, [person("Rossi"), person("Yusuf")]) == ("person:Rossi", "person:Yusuf")
-    assert unnamed(words, [person("Yusuf"), person("Kovacs")]) == ("person:Yusuf", "person:Kovacs")
-    assert says(words, "birth:1985-06-15")
-    assert not says(words, "ticket:1985-06-15")
+    assert unnamed_resources(words, [person("Yusuf"), person("Rossi")]) == ()
+    assert unnamed_resources(words, [person("Yusuf")]) == ("person:Yusuf",)
+    assert unnamed_resources(words, [person("Rossi"), person("Yusuf")]) == ("person:Rossi", "person:Yusuf")
+    assert unnamed_resources(words, [person("Yusuf"), person("Kovacs")]) == ("person:Yusuf", "person:Kovacs")
+    assert names_resource(words, "birth:1985-06-15")
+    assert not names_resource(words, "ticket:1985-06-15")
 
 
 def test_the_directory_decides_what_words_alone_do_not() -> None:
     directory = frozenset({"channel:general", "person:Alice", "place:Harbour View", "channel:Pictures"})
-    assert says("post to general", "channel:general", directory)
-    assert not says("post to general", "account:general", directory)
-    assert says("Send it to Alice", "person:Alice", directory)
+    assert names_resource("post to general", "channel:general", directory)
+    assert not names_resource("post to general", "account:general", directory)
+    assert names_resource("Send it to Alice", "person:Alice", directory)
     # what it has as a thing of another kind names none of this kind, unless a word for the kind says so
-    assert says("Meet at the Harbour View", "place:Harbour View", directory)
-    assert not says("Meet at the Harbour View", "note:Harbour View", directory)
-    assert says("Add it to the note Harbour View", "note:Harbour View", directory)
+    assert names_resource("Meet at the Harbour View", "place:Harbour View", directory)
+    assert not names_resource("Meet at the Harbour View", "note:Harbour View", directory)
+    assert names_resource("Add it to the note Harbour View", "note:Harbour View", directory)
     # what it has in capitals is not what is called so without
-    assert not says("post to #Pictures", "channel:pictures", directory)
-    assert says("post to #Pictures", "channel:Pictures", directory)
+    assert not names_resource("post to #Pictures", "channel:pictures", directory)
+    assert names_resource("post to #Pictures", "channel:Pictures", directory)
 
 
 @given(st.text(max_size=300), st.text(min_size=1, max_size=20))
-def test_whether_a_text_names_a_thing_can_be_asked_of_every_text(text: str, name: str) -> None:
-    assert says(text, f"note:{name}") in (True, False)
+def test_every_text_can_be_searched_for_a_name(text: str, name: str) -> None:
+    assert names_resource(text, f"note:{name}") in (True, False)
 
 
-def test_a_name_is_looked_for_in_a_bounded_number_of_places() -> None:
+def test_the_number_of_examined_occurrences_of_a_name_is_bounded() -> None:
     words = "summary " * (MOST_PLACES - 1)
-    assert says(f"{words} #summary", "channel:summary")
-    assert not says(f"{words} summary #summary", "channel:summary")
+    assert names_resource(f"{words} #summary", "channel:summary")
+    assert not names_resource(f"{words} summary #summary", "channel:summary")
 
 
 def test_a_sender_whose_name_is_a_word_of_the_task_gives_no_links() -> None:
     line, value = parse_listing("https:{*/body:links} as {*/sender}"), [{"sender": "the", "body": "see www.a.org"}]
-    assert listed([line], value, "Read the article", frozenset({"person:Bob"})) == set()
-    assert listed([line], value, "Read what the user 'the' posted") == {"https://www.a.org/"}
+    assert directory_entries([line], value, "Read the article", frozenset({"person:Bob"})) == set()
+    assert directory_entries([line], value, "Read what the user 'the' posted") == {"https://www.a.org/"}

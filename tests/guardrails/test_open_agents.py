@@ -1,4 +1,4 @@
-"""Agents in the open: what can still happen once whoever wrote the last text chooses every call."""
+"""Agents that read untrusted text: what can still happen once an attacker chooses every call."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remit.analysis.backtest import backtest_rules
-from remit.analysis.cases import run_cases, uncovered
-from remit.analysis.diff.policy import difference
+from remit.analysis.cases import find_uncovered, run_cases
+from remit.analysis.diff.policy import compare_policies
 from remit.analysis.solver.ruleset import read_rule_set
 from remit.broker.broker import Broker
 from remit.core.calls import Context, Request, Scope, ScopeEntry
@@ -39,7 +39,7 @@ def to(*addresses: str, body: str = "hello") -> dict[str, Any]:
 
 
 def again(played: MailboxRun) -> Any:
-    """The first divergence of the run from its own record."""
+    """The first divergence of a replay from the recorded run; None if it is reproduced."""
     trace = open_trace(played.session.traces, played.session.journal, played.run)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     found = asyncio.run(replay(trace.records, books))
@@ -49,7 +49,7 @@ def again(played: MailboxRun) -> Any:
 # ── whom and where something goes ────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_after_a_strangers_text_mail_goes_only_to_whom_the_user_named(tmp_path: Path) -> None:
+def test_after_untrusted_text_mail_goes_only_to_recipients_that_the_user_named(tmp_path: Path) -> None:
     played = MailboxRun(
         mailbox_workspace(tmp_path, [INBOX, to("eve@evil.test"), to("bob@example.org"), DONE]), "Tell bob@example.org"
     )
@@ -57,37 +57,37 @@ def test_after_a_strangers_text_mail_goes_only_to_whom_the_user_named(tmp_path: 
     assert Box.done == [("send", {"to": ["bob@example.org"], "body": "hello"})]
 
 
-def test_one_stranger_among_those_who_are_known_is_enough_to_ask(tmp_path: Path) -> None:
+def test_one_unknown_recipient_among_known_ones_needs_approval(tmp_path: Path) -> None:
     session = mailbox_workspace(tmp_path, [INBOX, to("bob@example.org", "eve@evil.test"), DONE])
     assert MailboxRun(session, "Tell bob@example.org").verdicts[-1] == "send: ask"
     assert Box.done == []
 
 
-def test_before_anything_untrusted_is_read_a_stranger_is_asked_about_too(tmp_path: Path) -> None:
+def test_an_unknown_recipient_needs_approval_before_anything_untrusted_is_read_too(tmp_path: Path) -> None:
     assert MailboxRun(mailbox_workspace(tmp_path, [to("eve@evil.test"), DONE]), "Write a mail").verdicts == [
         "send: ask"
     ]
 
 
-def test_whom_the_directory_knew_before_may_be_written_to_after(tmp_path: Path) -> None:
+def test_mail_to_earlier_directory_entries_is_allowed_after_untrusted_text(tmp_path: Path) -> None:
     played = MailboxRun(mailbox_workspace(tmp_path, [CONTACTS, INBOX, to("ann@example.com"), DONE]), "Tell her")
     assert played.verdicts[-1] == "send: allow"
 
 
-def test_whom_the_agent_looks_up_after_a_strangers_text_is_not_known(tmp_path: Path) -> None:
+def test_a_look_up_after_untrusted_text_adds_nothing_to_the_directory(tmp_path: Path) -> None:
     played = MailboxRun(mailbox_workspace(tmp_path, [INBOX, CONTACTS, to("ann@example.com"), DONE]), "Tell her")
     assert played.verdicts[-1] == "send: ask"
 
 
-def test_what_remit_looks_up_itself_is_known_and_the_model_never_sees_it(tmp_path: Path) -> None:
+def test_a_look_up_before_the_run_fills_the_directory_and_the_model_never_reads_it(tmp_path: Path) -> None:
     played = MailboxRun(mailbox_workspace(tmp_path, [INBOX, to("ann@example.com"), DONE], agent=LOOK_UP), "Tell her")
     assert played.verdicts == ["contacts: allow", "inbox: allow", "send: allow"]
-    heard = [message.text for message in _conversation(played)]
-    assert not any("ann@example.com" in text for text in heard if "send" not in text and "sent" not in text)
+    texts = [message.text for message in _conversation(played)]
+    assert not any("ann@example.com" in text for text in texts if "send" not in text and "sent" not in text)
     assert again(played) is None
 
 
-def test_a_foreign_graphs_agent_is_looked_up_for_too(tmp_path: Path) -> None:
+def test_look_ups_run_before_an_external_graph_too(tmp_path: Path) -> None:
     from remit.langchain.middleware import RemitMiddleware
 
     mailbox_workspace(tmp_path, [DONE], agent=LOOK_UP.replace("\n[[", "accept_parsed_arguments = true\n[[", 1))
@@ -100,7 +100,7 @@ def test_a_foreign_graphs_agent_is_looked_up_for_too(tmp_path: Path) -> None:
     assert Box.done == [("send", {"to": ["ann@example.com"], "body": ""})]
 
 
-def test_a_foreign_graphs_directory_is_filled_though_the_process_before_ended_while_it_was(
+def test_the_directory_of_an_external_graph_is_completed_after_its_process_died(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from remit.langchain.middleware import RemitMiddleware
@@ -110,19 +110,21 @@ def test_a_foreign_graphs_directory_is_filled_though_the_process_before_ended_wh
 
     def invoke(action: str, arguments: dict[str, Any]) -> str:
         remit = RemitMiddleware("helper", task="Tell her", workspace=tmp_path)
-        verdicts: str = {tool.name: tool for tool in remit.actions}[action].invoke(arguments, thread)
+        answer: str = {tool.name: tool for tool in remit.actions}[action].invoke(arguments, thread)
         remit.close()
-        return verdicts
+        return answer
 
     if (child := os.fork()) == 0:
-        monkeypatch.setattr(Broker, "decide", lambda *_: os._exit(9))  # the turn is recorded, and nothing of it decided
+        monkeypatch.setattr(
+            Broker, "decide", lambda *_: os._exit(9)
+        )  # the turn is recorded, and none of its calls is decided
         invoke("box__inbox", {})
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert '"ok":true' in invoke("box__send", {"to": ["ann@example.com"]})
 
 
-def test_what_remit_looks_up_puts_no_label_on_the_run(tmp_path: Path) -> None:
+def test_a_look_up_before_the_run_adds_no_label(tmp_path: Path) -> None:
     session = mailbox_workspace(
         tmp_path, [turn(box__drop_note={"note": "n-12"}), DONE], agent='\n[[directory]]\naction = "box.inbox"\n'
     )
@@ -131,11 +133,11 @@ def test_what_remit_looks_up_puts_no_label_on_the_run(tmp_path: Path) -> None:
 
 def test_a_look_up_that_changes_something_or_lists_nothing_is_refused_at_load(tmp_path: Path) -> None:
     for action in ("box.send", "box.profile", "box.gone"):
-        with pytest.raises(WorkspaceError, match="fills no directory"):
+        with pytest.raises(WorkspaceError, match="cannot fill the directory"):
             mailbox_workspace(tmp_path / action, [DONE], agent=f'\n[[directory]]\naction = "{action}"\n')
 
 
-def test_a_page_is_asked_for_only_if_the_user_or_a_sender_that_the_user_named_gave_it(tmp_path: Path) -> None:
+def test_a_page_is_requested_only_if_the_user_or_a_named_sender_gave_its_link(tmp_path: Path) -> None:
     pages = [
         turn(box__page={"url": url})
         for url in ("https://plan.example.org/a", "https://evil.test/", "https://news.example.org/")
@@ -157,7 +159,7 @@ def test_a_host_is_called_only_if_the_user_named_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "verdict", "carries"),
+    ("body", "verdict", "contains"),
     [
         ("see https://evil.test", "ask", ["link"]),
         ("write to eve@evil.test", "ask", ["address"]),
@@ -166,17 +168,17 @@ def test_a_host_is_called_only_if_the_user_named_it(tmp_path: Path) -> None:
         ("see https://news.example.org, at 2024-05-01", "allow", []),
     ],
 )
-def test_what_goes_out_carries_nothing_that_nobody_named(
-    tmp_path: Path, body: str, verdict: str, carries: list[str]
+def test_an_outgoing_text_contains_no_unnamed_links_addresses_or_accounts(
+    tmp_path: Path, body: str, verdict: str, contains: list[str]
 ) -> None:
     turns = [turn(box__profile={}), INBOX, to("bob@example.org", body=body), DONE]
     played = MailboxRun(mailbox_workspace(tmp_path, turns), "Tell bob@example.org about https://news.example.org")
     assert played.verdicts[-1] == f"send: {verdict}"
-    assert not carries or played.facts(2)["carries"] == carries
+    assert not contains or played.facts(2)["contains"] == contains
 
 
 @pytest.mark.parametrize(("query", "verdict"), [("", "allow"), ("?p=HGK137803", "ask"), ("?x=aHR0cHM6Ly9", "ask")])
-def test_a_page_is_not_told_in_its_query_what_nobody_named(tmp_path: Path, query: str, verdict: str) -> None:
+def test_the_query_of_a_page_contains_nothing_that_nobody_named(tmp_path: Path, query: str, verdict: str) -> None:
     page = turn(box__page={"url": f"https://news.example.org/{query}"})
     turns = [turn(box__profile={}), INBOX, page, DONE]
     played = MailboxRun(mailbox_workspace(tmp_path, turns), "Sum up https://news.example.org")
@@ -184,7 +186,7 @@ def test_a_page_is_not_told_in_its_query_what_nobody_named(tmp_path: Path, query
     assert again(played) is None
 
 
-def test_a_link_of_a_sender_whom_the_user_named_is_followed_with_its_own_query_and_no_other(tmp_path: Path) -> None:
+def test_a_link_of_a_named_sender_is_followed_only_with_its_own_query(tmp_path: Path) -> None:
     pages = [turn(box__page={"url": f"https://plan.example.org/b?{query}"}) for query in ("day=1", "day=HGK137803")]
     played = MailboxRun(mailbox_workspace(tmp_path, [INBOX, *pages, DONE]), "Sum up what the user Bob posted")
     assert played.verdicts[1:] == ["page: allow", "page: ask"]
@@ -193,7 +195,7 @@ def test_a_link_of_a_sender_whom_the_user_named_is_followed_with_its_own_query_a
 # ── the user's own things ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_after_a_strangers_text_own_things_are_touched_only_if_the_user_named_them(tmp_path: Path) -> None:
+def test_after_untrusted_text_own_things_are_changed_only_if_the_user_named_them(tmp_path: Path) -> None:
     drops = [turn(box__drop_note={"note": note}) for note in ("n-12", "plan-b")]
     assert MailboxRun(mailbox_workspace(tmp_path / "a", [INBOX, *drops, DONE]), "Delete note plan-b").verdicts[1:] == [
         "drop_note: ask",
@@ -205,8 +207,8 @@ def test_after_a_strangers_text_own_things_are_touched_only_if_the_user_named_th
     ]
 
 
-def test_a_strangers_name_for_a_thing_out_of_the_words_of_the_task_names_nothing(tmp_path: Path) -> None:
-    """Whoever makes a note calls it as they like: summary, inbox, short."""
+def test_a_name_that_an_attacker_took_from_the_task_names_nothing(tmp_path: Path) -> None:
+    """An attacker can create a note with any name: summary, inbox, short."""
     drops = [turn(box__drop_note={"note": note}) for note in ("summary", "inbox", "short", "for")]
     words = "Read my inbox and write a short summary of it for me"
     assert (
@@ -217,7 +219,7 @@ def test_a_strangers_name_for_a_thing_out_of_the_words_of_the_task_names_nothing
     assert Box.done == [("drop_note", {"note": "summary"})]
 
 
-def test_what_the_run_made_it_may_go_on_with(tmp_path: Path) -> None:
+def test_a_run_can_use_things_that_it_created(tmp_path: Path) -> None:
     turns = [INBOX, turn(box__add_note={"text": "x"}), turn(box__drop_note={"note": "n-77"}), DONE]
     assert MailboxRun(mailbox_workspace(tmp_path, turns), "Write a note").verdicts[1:] == [
         "add_note: allow",
@@ -232,7 +234,7 @@ def test_what_the_run_made_it_may_go_on_with(tmp_path: Path) -> None:
         ("the team", "team-7@lists.example.com", "allow"),  # it made that itself
     ],
 )
-def test_whom_an_act_lists_only_because_it_was_told_so_is_not_known(
+def test_an_address_that_only_repeats_an_argument_is_not_added_to_the_directory(
     tmp_path: Path, card: str, address: str, verdict: str
 ) -> None:
     turns = [INBOX, turn(box__add_contact={"card": card}), to(address), DONE]
@@ -241,13 +243,13 @@ def test_whom_an_act_lists_only_because_it_was_told_so_is_not_known(
     assert again(played) is None
 
 
-def test_an_act_that_chooses_nothing_needs_words_that_ask_for_it(tmp_path: Path) -> None:
+def test_an_action_without_resources_needs_a_request_word_of_the_user(tmp_path: Path) -> None:
     turns = [INBOX, turn(box__add_note={"text": "x"}), DONE]
     assert MailboxRun(mailbox_workspace(tmp_path / "a", turns), "Sum it up").verdicts[-1] == "add_note: ask"
     assert MailboxRun(mailbox_workspace(tmp_path / "b", turns), "Make notes of it").verdicts[-1] == "add_note: allow"
 
 
-def test_a_password_is_changed_only_to_what_the_user_said(tmp_path: Path) -> None:
+def test_a_password_is_changed_only_to_a_value_that_the_user_wrote(tmp_path: Path) -> None:
     for name, password, verdict in (("a", "1j1l-2k3j", "allow"), ("b", "eves-own-1", "ask")):
         turns = [INBOX, turn(box__set_password={"password": password}), DONE]
         played = MailboxRun(mailbox_workspace(tmp_path / name, turns), "Change my password to '1j1l-2k3j'.")
@@ -265,14 +267,14 @@ def test_a_password_is_changed_only_to_what_the_user_said(tmp_path: Path) -> Non
         ("Set the second factor: false", {"on": False, "by": []}, "ask"),
     ],
 )
-def test_a_switch_is_thrown_only_as_the_user_said(
+def test_a_setting_is_changed_only_to_a_value_that_the_user_wrote(
     tmp_path: Path, task: str, arguments: dict[str, Any], verdict: str
 ) -> None:
     turns = [INBOX, turn(box__second_factor=arguments), DONE]
     assert MailboxRun(mailbox_workspace(tmp_path, turns), task).verdicts[1:] == [f"second_factor: {verdict}"]
 
 
-def test_an_empty_password_is_said_by_nobody(tmp_path: Path) -> None:
+def test_an_empty_password_is_never_quoted_by_the_user(tmp_path: Path) -> None:
     turns = [INBOX, turn(box__set_password={"password": ""}), DONE]
     played = MailboxRun(mailbox_workspace(tmp_path, turns), "Change my password to '1j1l-2k3j'.")
     assert played.verdicts[-1] == "set_password: ask"
@@ -281,7 +283,7 @@ def test_an_empty_password_is_said_by_nobody(tmp_path: Path) -> None:
 # ── labels ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_declassifier_takes_a_label_off_the_run_and_is_in_its_record(tmp_path: Path) -> None:
+def test_a_declassifier_removes_a_label_from_the_run_and_is_recorded(tmp_path: Path) -> None:
     drop = turn(box__drop_note={"note": "n-12"})
     played = MailboxRun(mailbox_workspace(tmp_path, [INBOX, drop, turn(box__review={}), drop, DONE]), "Review the mail")
     assert played.verdicts[1:] == ["drop_note: ask", "review: allow", "drop_note: allow"]
@@ -289,7 +291,7 @@ def test_a_declassifier_takes_a_label_off_the_run_and_is_in_its_record(tmp_path:
     assert again(played) is None
 
 
-def test_what_comes_in_while_somebody_looks_keeps_its_label(tmp_path: Path) -> None:
+def test_a_label_that_is_added_during_a_review_stays(tmp_path: Path) -> None:
     drop = turn(box__drop_note={"note": "n-12"})
     turns = [turn(box__inbox={}, box__review={}), drop, turn(box__review={}), drop, DONE]
     played = MailboxRun(mailbox_workspace(tmp_path, turns), "Review the mail")
@@ -297,7 +299,7 @@ def test_what_comes_in_while_somebody_looks_keeps_its_label(tmp_path: Path) -> N
     assert again(played) is None
 
 
-def test_a_reviewer_labels_what_comes_from_a_resource(tmp_path: Path) -> None:
+def test_results_of_a_labelled_resource_have_its_label(tmp_path: Path) -> None:
     labels = '[[label]]\nnote = "Written by guests"\nlabels = ["untrusted"]\nresources = ["note:guestbook"]\n'
     drop = turn(box__drop_note={"note": "n-12"})
     for name, note, verdict in (("a", "guestbook", "ask"), ("b", "diary", "allow")):
@@ -308,7 +310,7 @@ def test_a_reviewer_labels_what_comes_from_a_resource(tmp_path: Path) -> None:
         assert played.verdicts[-1] == f"drop_note: {verdict}"
 
 
-# ── the same facts whoever asks ──────────────────────────────────────────────────────────────────────────────────────────
+# ── live run, replay and backtest compute the same facts ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 def test_replay_and_backtest_find_the_same_facts(tmp_path: Path) -> None:
@@ -321,7 +323,7 @@ def test_replay_and_backtest_find_the_same_facts(tmp_path: Path) -> None:
     assert (found.flips, found.covered) == ((), found.decided)
 
 
-def test_a_backtest_knows_what_runs_unconfined(tmp_path: Path) -> None:
+def test_a_backtest_knows_which_calls_run_unconfined(tmp_path: Path) -> None:
     played = MailboxRun(mailbox_workspace(tmp_path, [CONTACTS, DONE]), "Look")
     rules = "p, user:operator, *, **, True, allow\np, agent:helper, *, **, confinement == 'none', allow\n"
     files = {**policy_files(tmp_path), "policies/rules.csv": rules.encode()}
@@ -362,7 +364,7 @@ def test_beyond_its_scope_a_run_asks_the_role_that_the_scope_names(tmp_path: Pat
     assert played.answers[0].result.ok
 
 
-def test_a_scope_of_what_does_not_exist_starts_nothing(tmp_path: Path) -> None:
+def test_a_scope_with_an_unknown_action_starts_no_run(tmp_path: Path) -> None:
     session = mailbox_workspace(tmp_path, [DONE])
     with pytest.raises(WorkspaceError, match=r"no tool has the action 'box\.fly'"):
         MailboxRun(session, "x", scope=Scope(allow=(ScopeEntry(action="box.fly"),)))
@@ -406,7 +408,7 @@ def test_a_scope_file_is_read_strictly() -> None:
     st.sampled_from(("box.send", "box.inbox", "box.review")),
     st.sampled_from(("mail:bob@example.org", "own:mailbox")),
 )
-def test_no_scope_makes_anything_wider(
+def test_no_scope_widens_the_permissions(
     allow: list[ScopeEntry], widen: str, context: Context, action: str, resource: str
 ) -> None:
     policy = narrowed(PLAIN.policy, Scope(allow=tuple(allow), widen=widen))
@@ -432,19 +434,19 @@ def _plain() -> Any:
 PLAIN = _plain()
 
 
-def test_every_rule_for_agents_in_the_open_has_its_case_and_every_case_holds() -> None:
+def test_every_rule_for_open_agents_has_a_case_and_every_case_passes() -> None:
     found = run_cases(PLAIN.policy, (ROOT / "policies/open/cases.yaml").read_text(), "policies/open/cases.yaml")
     assert [one.message for one in found if not one.passed] == []
     assert len({one.note for one in found}) == len(found)
     of_user = "p, user:operator, *, **, True, allow"
-    assert [rule.text for rule in uncovered(PLAIN.policy, found).rules if rule.text != of_user] == []
+    assert [rule.text for rule in find_uncovered(PLAIN.policy, found).rules if rule.text != of_user] == []
 
 
-def test_the_diff_proves_that_a_scope_gives_nobody_else_anything() -> None:
+def test_the_diff_proves_that_a_scope_widens_no_other_permission() -> None:
     policy = narrowed(PLAIN.policy, Scope(allow=(ScopeEntry(action="box.*"),), widen="role:owner"))
     rows = tuple(row for row in policy.rows if row.subject != SUBJECT)
     assert rows == PLAIN.policy.rows
-    assert difference(PLAIN, PLAIN).no_wider
+    assert compare_policies(PLAIN, PLAIN).no_wider
 
 
 def _conversation(played: MailboxRun) -> list[Any]:

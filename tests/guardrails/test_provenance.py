@@ -1,4 +1,4 @@
-"""What the user's own words and the directory name, and what a text carries that nobody named."""
+"""What the words of the user and the directory name, and what a text contains beyond that."""
 
 from __future__ import annotations
 
@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from remit.core.calls import ResourceAccess
-from remit.guardrails.provenance import argument_texts, carried, intends, listed, mentions, said, says, telling, unnamed
+from remit.guardrails.provenance import (
+    argument_texts,
+    contained_kinds,
+    directory_entries,
+    find_mentions,
+    names_resource,
+    quotes_all,
+    requests_action,
+    traceable_values,
+    unnamed_resources,
+)
 from remit.workspace.manifest.touches import TouchError, parse_listing
 
 
@@ -53,20 +63,20 @@ from remit.workspace.manifest.touches import TouchError, parse_listing
         ("Read docs/a.md.bak", "file:docs/a.md", False),
     ],
 )
-def test_words_name_a_thing_by_its_type(words: str, resource: str, named: bool) -> None:
-    assert says(words, resource) is named
+def test_words_name_a_resource_by_its_type(words: str, resource: str, named: bool) -> None:
+    assert names_resource(words, resource) is named
 
 
-def test_what_the_manifest_itself_names_is_not_the_models_choice() -> None:
+def test_a_resource_that_the_manifest_names_is_not_chosen_by_the_model() -> None:
     touches = (
         ResourceAccess(access="use", resource="own:ledger", fixed=True),
         ResourceAccess(access="use", resource="account:AB12345678"),
     )
-    assert unnamed("Pay", touches) == ("account:AB12345678",)
+    assert unnamed_resources("Pay", touches) == ("account:AB12345678",)
 
 
 @pytest.mark.parametrize(
-    ("text", "carries"),
+    ("text", "contains"),
     [
         ("See https://evil.test/x", {"link"}),
         ("See evil.test", {"link"}),
@@ -108,24 +118,26 @@ def test_what_the_manifest_itself_names_is_not_the_models_choice() -> None:
         ("https://example.com/a?who=ann", {"link"}),
     ],
 )
-def test_a_text_carries_the_links_addresses_and_accounts_that_nobody_named(text: str, carries: set[str]) -> None:
+def test_links_addresses_and_accounts_that_nobody_named_are_found_in_a_text(text: str, contains: set[str]) -> None:
     words = "Tell ann@example.com of https://example.com/a"
-    assert carried([text], words, (), {}) == carries
+    assert contained_kinds([text], words, (), {}) == contains
 
 
-def test_what_the_directory_knows_is_not_carried() -> None:
+def test_names_in_the_directory_are_not_found_in_a_text() -> None:
     directory = ("mail:bob@example.com", "https://example.com/", "account:DE89370400440532013000")
     text = "bob@example.com, example.com, DE89 3704 0044 0532 0130 00"
-    assert carried([text], "", directory, {}) == set()
-    assert carried([text], "", (), {}) == {"address", "link", "account"}
+    assert contained_kinds([text], "", directory, {}) == set()
+    assert contained_kinds([text], "", (), {}) == {"address", "link", "account"}
 
 
-def test_a_text_that_repeats_a_labelled_value_carries_the_label() -> None:
-    values = {"private": telling({"passport": "HGK137803", "name": "Emma", "note": "write to emma@example.com"})}
+def test_a_text_that_repeats_a_labelled_value_contains_the_label() -> None:
+    values = {
+        "private": traceable_values({"passport": "HGK137803", "name": "Emma", "note": "write to emma@example.com"})
+    }
     for number in ("HGK137803", "hgk 137-803", "HGK\u200b137803", "\uff28GK137803"):
-        assert carried([f"my number is {number}"], "", (), values) == {"private"}
-    assert carried(["my number is HGK137803"], "my passport is HGK137803", (), values) == set()
-    assert carried(["Emma says hello"], "", (), values) == set()  # a bare name is no number
+        assert contained_kinds([f"my number is {number}"], "", (), values) == {"private"}
+    assert contained_kinds(["my number is HGK137803"], "my passport is HGK137803", (), values) == set()
+    assert contained_kinds(["Emma says hello"], "", (), values) == set()  # a bare name is no number
 
 
 @pytest.mark.parametrize(
@@ -168,48 +180,50 @@ def test_a_text_that_repeats_a_labelled_value_carries_the_label() -> None:
         ),
     ],
 )  # fmt: skip
-def test_a_result_lists_what_its_manifest_says(line: str, value: Any, words: str, known: set[str]) -> None:
-    assert listed([parse_listing(line)], value, words, frozenset({"person:Bob"})) == known
+def test_a_result_adds_directory_entries_as_its_manifest_declares(
+    line: str, value: Any, words: str, known: set[str]
+) -> None:
+    assert directory_entries([parse_listing(line)], value, words, frozenset({"person:Bob"})) == known
 
 
 @pytest.mark.parametrize(
     "line",
     ["mail", "mail:*/email", "file:{*}", "store:{*}", "none:{*}", "table:{*}", "https:{*}", "mail:{*:links}", "mail:{*} as {}", "mail:{/}"],
 )  # fmt: skip
-def test_a_line_that_lists_nothing_is_refused(line: str) -> None:
+def test_an_empty_listing_is_refused(line: str) -> None:
     with pytest.raises(TouchError):
         parse_listing(line)
 
 
-def test_words_intend_an_act_by_the_words_that_mean_it() -> None:
-    assert intends("Put two Events into my diary", ("event",))
-    assert not intends("eventually", ("event",))
-    assert not intends("Read the news", ())
+def test_an_action_is_requested_by_its_request_words() -> None:
+    assert requests_action("Put two Events into my diary", ("event",))
+    assert not requests_action("eventually", ("event",))
+    assert not requests_action("Read the news", ())
 
 
-def test_said_asks_for_every_text_as_a_whole() -> None:
-    assert said("set it to '1j1l-2k3j'.", ["1j1l-2k3j"])
-    assert not said("set it to '1j1l-2k3j'.", ["1j1l"])
-    assert said("anything", [])
-    assert not said("anything", [""])
+def test_every_text_must_be_quoted_as_a_whole() -> None:
+    assert quotes_all("set it to '1j1l-2k3j'.", ["1j1l-2k3j"])
+    assert not quotes_all("set it to '1j1l-2k3j'.", ["1j1l"])
+    assert quotes_all("anything", [])
+    assert not quotes_all("anything", [""])
 
 
-def test_the_texts_of_a_call_are_those_that_name_nothing() -> None:
+def test_the_texts_of_a_call_exclude_names_of_resources() -> None:
     arguments = {"to": ["ann@example.com"], "body": {"text": "hello", "n": 5}, "flag": True, "none": None}
     assert sorted(argument_texts(arguments, {"ann@example.com"})) == ["5", "hello", "n", "text", "true"]
     assert list(argument_texts({"to": [], "who": {}}, ())) == ["", ""]
 
 
 @given(st.text(max_size=300))
-def test_every_text_can_be_looked_through(text: str) -> None:
-    found = mentions(text)
+def test_every_text_can_be_searched_for_names(text: str) -> None:
+    found = find_mentions(text)
     assert all(one == one.lower() for one in found.addresses)
-    assert carried([text], text, (), {}) == set()  # what the user wrote, the user named
+    assert contained_kinds([text], text, (), {}) == set()  # what the user wrote, the user named
 
 
 @given(st.text(alphabet="a.@/:-_1&#; ", max_size=4000))
-def test_no_text_makes_it_slow(text: str) -> None:
-    mentions(text)
+def test_no_repeated_text_makes_the_search_slow(text: str) -> None:
+    find_mentions(text)
 
 
 MADE_FOR_IT = [
@@ -223,12 +237,12 @@ MADE_FOR_IT = [
 
 @settings(deadline=5000)
 @given(st.sampled_from(MADE_FOR_IT))
-def test_nor_does_one_that_is_made_for_it(text: str) -> None:
-    mentions(text)
+def test_no_crafted_text_makes_the_search_slow(text: str) -> None:
+    find_mentions(text)
 
 
 @settings(deadline=5000)
 @given(st.just("w " * 20_000))
-def test_a_long_title_is_looked_for_no_longer_than_the_users_words_are(title: str) -> None:
+def test_the_search_for_a_long_title_is_bounded_by_the_users_words(title: str) -> None:
     line = parse_listing("document:{*/id} as {*/title}")
-    assert listed([line], [{"id": "1", "title": title}], "Read my grocery list") == set()
+    assert directory_entries([line], [{"id": "1", "title": title}], "Read my grocery list") == set()

@@ -1,4 +1,4 @@
-"""The chain of a run: what happened to its record is told apart, and nothing is called damaged that is not."""
+"""The hash chain of a run: each kind of damage has its own fault, and an intact record has none."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def journal(path: Path) -> Iterator[Journal]:
-    """A journal that holds one whole run."""
+    """A journal with one complete run."""
     with Journal(path) as opened:
         for event in a_whole_run():
             opened.append(RUN, event)
@@ -38,7 +38,7 @@ DAMAGE: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
     "a lost event": (["DELETE FROM event WHERE seq = 5"], [(5, "missing")]),
     "lost events": (["DELETE FROM event WHERE seq BETWEEN 5 AND 8"], [(5, "missing")]),
     "a lost beginning": (["DELETE FROM event WHERE seq = 0"], [(0, "missing")]),
-    "a cut tail": (["DELETE FROM event WHERE seq > 20"], [(21, "missing")]),
+    "missing last events": (["DELETE FROM event WHERE seq > 20"], [(21, "missing")]),
     "two events exchanged": (
         [
             f"UPDATE {table} SET seq = {new} WHERE seq = {old}"
@@ -52,8 +52,8 @@ DAMAGE: dict[str, tuple[list[str], list[tuple[int, str]]]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_faults_of_the_chain_are_told_apart(journal: Journal, path: Path, damage: str) -> None:
-    """What happened to the record is named, and only that."""
+def test_each_kind_of_damage_has_its_own_fault(journal: Journal, path: Path, damage: str) -> None:
+    """The fault names what happened to the record, and no consequence is reported."""
     statements, expected = DAMAGE[damage]
     edit(path, *statements)
     faults = journal.verify(RUN)
@@ -61,8 +61,8 @@ def test_faults_of_the_chain_are_told_apart(journal: Journal, path: Path, damage
     assert all(fault.broken == (fault.kind != "erased") for fault in faults)
 
 
-def test_an_event_that_was_sealed_anew_does_not_fit_its_neighbours(journal: Journal, path: Path) -> None:
-    """Who knows how to seal can forge one event; the next one gives it away."""
+def test_a_forged_event_does_not_fit_the_next_one(journal: Journal, path: Path) -> None:
+    """An attacker can seal a forged event correctly; the hash in the next event reveals it."""
     before = journal.events(RUN)
     forged = link(RUN, 5, before[5].at, before[4].hash, succeeded(7, 7, value="forged"), "0" * 32)
     edit(
@@ -74,8 +74,8 @@ def test_an_event_that_was_sealed_anew_does_not_fit_its_neighbours(journal: Jour
     assert [(fault.seq, fault.kind) for fault in journal.verify(RUN)] == [(6, "forged")]
 
 
-def test_a_chain_that_was_sealed_anew_to_its_end_does_not_fit_its_head(journal: Journal) -> None:
-    """The head is kept apart from the events, so even a whole forged chain is seen while the head stands."""
+def test_a_chain_that_was_forged_to_its_end_does_not_fit_its_head(journal: Journal) -> None:
+    """The head is stored separately, so even a completely forged chain is detected if the head is intact."""
     forged = recorded([started(task="something else"), *a_whole_run()[1:]])
     head = journal.chain(RUN).head
     assert verify_chain(forged) == ()
@@ -85,14 +85,14 @@ def test_a_chain_that_was_sealed_anew_to_its_end_does_not_fit_its_head(journal: 
 
 
 def test_records_in_another_order_are_reordered() -> None:
-    """Records that are handed over out of order are told so, not called edited."""
+    """Records in the wrong order are reported as reordered, not as edited."""
     records = recorded(a_whole_run()[:4])
     faults = verify_chain([records[0], records[2], records[1], records[3]])
     assert {fault.kind for fault in faults} == {"reordered"}
 
 
 def test_an_event_of_another_version_is_not_read_and_still_verifies(journal: Journal, path: Path) -> None:
-    """The seal covers the very text that was written, so what this version cannot read it can still vouch for."""
+    """The hash covers the text that was written, so this version can verify an event that it cannot read."""
     assert journal.verify(RUN) == ()
     old = replace(
         journal.chain(RUN).links[1], body='{"type":"model.requested","step":0,"model":"m","input_digest":"i"}'
@@ -101,5 +101,5 @@ def test_an_event_of_another_version_is_not_read_and_still_verifies(journal: Jou
     shorter = replace(old, payload_digest=digest)  # a version whose events had fewer fields
     assert verify_chain([replace(shorter, seq=0, prev="", hash=replace(shorter, seq=0, prev="").sealed)]) == ()
     edit(path, 'UPDATE payload SET body = \'{"type":"model.dreamt"}\' WHERE seq = 1')
-    with pytest.raises(RunEnded, match="holds an event that this version cannot read"):
+    with pytest.raises(RunEnded, match="has an event that this version cannot read"):
         journal.events(RUN)

@@ -1,4 +1,4 @@
-"""A run of a thousand steps: small on disk, flat in memory, and still replayed."""
+"""A run of a thousand steps is small on disk, and its memory does not grow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TEXT = "x" * 2000
 
 
 def memory() -> int:
-    """Bytes of this process that are its own now; the peak would hide what was given back."""
+    """The memory of this process at present, in bytes; the peak would hide memory that was released."""
     fields = Path("/proc/self/statm").read_text().split()
     return int(fields[1]) * 4096
 
@@ -48,5 +48,5 @@ def test_a_thousand_steps_stay_small_on_disk_and_flat_in_memory(clerk: Callable[
     ]
     size = sum(path.stat().st_size for path in stores if path.exists())
     assert size < 50 * 1024 * 1024
-    # The conversation itself must be kept for the model: some 3 KB a step, and little beside it.
+    # The conversation is kept for the model: about 3 KB for each step, and little else.
     assert used[STEPS] - used[200] < (STEPS - 200) * 16 * 1024

@@ -1,4 +1,4 @@
-"""The journal: what is recorded stays recorded, and whatever happens to it is seen."""
+"""The journal: recorded events are never lost, and damage is detected."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def asked(step: int) -> ModelRequested:
 
 
 def script(text: str, *args: str) -> subprocess.Popen[str]:
-    """Another process, with the journal's own code."""
+    """Another process that runs this code."""
     return subprocess.Popen([sys.executable, "-c", text, *args], stdout=subprocess.PIPE, text=True)
 
 
 def test_every_event_comes_back_as_it_was_recorded(journal: Journal, path: Path) -> None:
-    """Event for event, also for a process that opens the file later."""
+    """Also in a process that opens the file later."""
     appended = [journal.append(RUN, event) for event in a_whole_run()]
     assert [item.event for item in appended] == a_whole_run()
     with Journal(path) as other:
@@ -68,7 +68,7 @@ def test_events_are_read_from_where_the_reader_left_off(journal: Journal) -> Non
 
 
 def test_an_event_is_found_by_its_key(journal: Journal) -> None:
-    """The broker asks by key whether something has happened already."""
+    """The broker finds out by key whether something has already happened."""
     fill(journal)
     found = journal.get(RUN, "call.answered/0/1/-")
     assert found is not None
@@ -77,9 +77,9 @@ def test_an_event_is_found_by_its_key(journal: Journal) -> None:
 
 
 def test_a_second_event_of_the_same_key_is_refused_and_names_the_first(journal: Journal) -> None:
-    """Two workers cannot both intend the same attempt."""
+    """Two workers cannot both begin the same attempt."""
     first = journal.append(RUN, asked(0))
-    with pytest.raises(AlreadyRecorded, match=r"model\.asked/0/-/- is already recorded as event 0") as refused:
+    with pytest.raises(AlreadyRecorded, match=r"model\.requested/0/-/- is already recorded as event 0") as refused:
         journal.append(RUN, asked(0))
     assert refused.value.earlier == first
     assert journal.append(RUN, asked(1)).seq == 1
@@ -87,7 +87,7 @@ def test_a_second_event_of_the_same_key_is_refused_and_names_the_first(journal: 
 
 
 def test_runs_do_not_see_each_other(journal: Journal) -> None:
-    """The same key in two runs is two events, each first of its own chain."""
+    """The same key in two runs belongs to two events, each the first of its own chain."""
     assert journal.append(RUN, asked(0)).seq == journal.append("b" * 32, asked(0)).seq == 0
 
 
@@ -106,8 +106,8 @@ def test_runs_do_not_see_each_other(journal: Journal) -> None:
         max_leaves=8,
     )
 )
-def test_any_value_that_json_can_say_survives(value: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Results come from tools: nothing in them may be lost, and nothing may break the chain."""
+def test_every_json_value_survives(value: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Results come from tools: nothing in them is lost, and nothing in them breaks the chain."""
     with Journal(tmp_path_factory.mktemp("journal") / "journal.db") as journal:
         journal.append(RUN, succeeded(0, 0, value=value))
         assert [item.event for item in journal.events(RUN)] == [succeeded(0, 0, value=value)]
@@ -115,7 +115,7 @@ def test_any_value_that_json_can_say_survives(value: Any, tmp_path_factory: pyte
 
 
 def test_naughty_strings_survive(journal: Journal) -> None:
-    """Quotes, separators, controls, bidirectional marks and injections are text like any other."""
+    """Quotes, separators, controls, bidirectional marks and injections are stored like any other text."""
     file = CORPORA / "blns.json"
     strings = (
         json.loads(file.read_text()) if file.exists() else ["'; DROP TABLE event;--", "a\nb", "\u202e", "\x00", "😀"]
@@ -127,8 +127,8 @@ def test_naughty_strings_survive(journal: Journal) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), "\ud800", {"a": ["\udfff"]}])
-def test_what_json_cannot_say_ends_the_run_and_leaves_nothing(journal: Journal, value: Any) -> None:
-    """No record, no effect; and no half a record either."""
+def test_a_value_that_json_cannot_express_ends_the_run_and_records_nothing(journal: Journal, value: Any) -> None:
+    """An event that cannot be written is not recorded partially either."""
     with pytest.raises(RunEnded, match="cannot be written as JSON") as refused:
         journal.append(RUN, succeeded(0, 0, value=value))
     assert refused.value.code == "unrecorded"
@@ -137,7 +137,7 @@ def test_what_json_cannot_say_ends_the_run_and_leaves_nothing(journal: Journal, 
 
 
 def test_only_its_owner_can_read_the_journal(path: Path) -> None:
-    """Results may be confidential; a wide umask makes no difference."""
+    """Results may be confidential, so the mode does not depend on the umask."""
     before = os.umask(0)
     try:
         with Journal(path) as journal:
@@ -152,7 +152,7 @@ def test_only_its_owner_can_read_the_journal(path: Path) -> None:
 APPEND = """
 import sys
 from pathlib import Path
-from remit.core.events import ModelAsked, ModelFailed
+from remit.core.events import ModelRequested, ModelFailed
 from remit.journal.store import AlreadyRecorded, Journal
 path, run, name, count = Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4])
 won = 0
@@ -160,7 +160,7 @@ with Journal(path) as journal:
     print("ready", flush=True)
     for step in range(count):
         try:
-            journal.append(run, ModelAsked(step=step, model=name, input_digest="contested"))
+            journal.append(run, ModelRequested(step=step, model=name, input_digest="contested"))
             won += 1
         except AlreadyRecorded:
             pass
@@ -184,66 +184,66 @@ def test_processes_that_append_to_one_run_lose_nothing_and_never_both_win(path: 
 FOREVER = """
 import sys
 from pathlib import Path
-from remit.core.events import ModelAsked
+from remit.core.events import ModelRequested
 from remit.journal.store import Journal
 journal = Journal(Path(sys.argv[1]))
 step = len(journal.events(sys.argv[2]))
 while True:
-    journal.append(sys.argv[2], ModelAsked(step=step, model="m", input_digest="x" * 3000), durable=step % 7 == 0)
+    journal.append(sys.argv[2], ModelRequested(step=step, model="m", input_digest="x" * 3000), durable=step % 7 == 0)
     print(step, flush=True)
     step += 1
 """
 
 
 def test_kill_9_loses_nothing_that_was_recorded(path: Path) -> None:
-    """Every append that returned is there afterwards, the chain holds, and the next process goes on from it."""
-    told = -1
+    """Every append that returned is there afterwards, the chain is intact, and the next process continues it."""
+    printed = -1
     for after in (1, 40, 95, 160):
         process = script(FOREVER, str(path), RUN)
         assert process.stdout is not None
-        while told < after:
-            told = int(process.stdout.readline())
+        while printed < after:
+            printed = int(process.stdout.readline())
         process.send_signal(signal.SIGKILL)
-        told = max([told, *(int(line) for line in process.stdout.read().split("\n")[:-1])])
+        printed = max([printed, *(int(line) for line in process.stdout.read().split("\n")[:-1])])
         process.stdout.close()
         assert process.wait(30) == -signal.SIGKILL
         with Journal(path) as journal:
             assert journal.verify(RUN) == ()
-            assert len(journal.events(RUN)) in (told + 1, told + 2)  # one may be recorded and not yet told
+            assert len(journal.events(RUN)) in (printed + 1, printed + 2)  # one may be recorded and not yet printed
 
 
 FULL_DISK = """
 import resource, sys
 from pathlib import Path
 from remit.core.errors import RunEnded
-from remit.core.events import ModelAsked
+from remit.core.events import ModelRequested
 from remit.journal.store import Journal
 journal = Journal(Path(sys.argv[1]))
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 for step in range(1000):
     try:
-        journal.append(sys.argv[2], ModelAsked(step=step, model="m", input_digest="x" * 5000))
+        journal.append(sys.argv[2], ModelRequested(step=step, model="m", input_digest="x" * 5000))
     except RunEnded as ended:
         print(step, ended.code, ended)
         break
 """
 
 
-def test_a_full_disk_ends_the_run_and_spoils_nothing(path: Path) -> None:
-    """The event that does not fit is not recorded, those before it are, and the operator is told what to do."""
+def test_a_full_disk_ends_the_run_and_damages_nothing(path: Path) -> None:
+    """The event that does not fit is not recorded, earlier ones are, and the error says what to do."""
     out, _ = script(FULL_DISK, str(path), RUN).communicate(timeout=60)
     step, code, text = out.split(" ", 2)
     assert code == "unrecorded"
     assert "the journal journal.db cannot be written" in text
-    assert "fix: make room" in text
+    assert "fix: free disk space" in text
     with Journal(path) as journal:
         assert journal.verify(RUN) == ()
         assert len(journal.events(RUN)) == int(step)
         assert journal.append(RUN, asked(int(step))).seq == int(step)
 
 
-def test_a_journal_that_was_taken_away_ends_the_run(journal: Journal, path: Path) -> None:
-    """Whatever the database says, the answer is the same: nothing may happen unrecorded."""
+def test_a_journal_without_its_tables_ends_the_run(journal: Journal, path: Path) -> None:
+    """For every error of the database the run ends: nothing may happen without a record."""
     journal.append(RUN, asked(0))
     edit(path, "DROP TABLE payload")
     with pytest.raises(RunEnded, match="unrecorded"):
@@ -254,13 +254,13 @@ def test_a_journal_that_was_taken_away_ends_the_run(journal: Journal, path: Path
     assert journal.append(RUN, asked(1)).seq == 1  # the half-written event was rolled back
 
 
-@pytest.mark.parametrize("spoil", ["a folder", "not a database", "a link"])
-def test_a_journal_that_cannot_be_opened_says_so(path: Path, spoil: str) -> None:
-    """One line, and what to do; never a traceback."""
+@pytest.mark.parametrize("damage", ["a folder", "not a database", "a link"])
+def test_a_journal_that_cannot_be_opened_is_one_clear_error(path: Path, damage: str) -> None:
+    """One line and a fix, never a traceback."""
     path.parent.mkdir()
-    if spoil == "a folder":
+    if damage == "a folder":
         path.mkdir()
-    elif spoil == "a link":
+    elif damage == "a link":
         path.symlink_to(path.parent / "elsewhere.db")
     else:
         path.write_bytes(b"not a database, but long enough to be asked for its header" * 20)
@@ -268,8 +268,8 @@ def test_a_journal_that_cannot_be_opened_says_so(path: Path, spoil: str) -> None
         Journal(path)
 
 
-def test_erasing_leaves_a_chain_that_holds_and_no_trace_of_the_text(journal: Journal, path: Path) -> None:
-    """A person's data can be taken out on request; what remains says that, and when."""
+def test_erasing_leaves_a_valid_chain_and_no_trace_of_the_text(journal: Journal, path: Path) -> None:
+    """A person's data can be erased on request; the record still shows that an event was erased."""
     journal.append(RUN, started(task="find Ann Example's order"))
     journal.append(RUN, RunFinished(outcome="completed"))
     journal.erase(RUN, 0)
@@ -282,8 +282,8 @@ def test_erasing_leaves_a_chain_that_holds_and_no_trace_of_the_text(journal: Jou
     assert all(b"Ann Example" not in file.read_bytes() for file in path.parent.iterdir())
 
 
-def test_a_run_that_goes_on_keeps_its_events(journal: Journal) -> None:
-    """Its facts are still needed: an erased label or rejection must not open what it closed."""
+def test_an_unfinished_run_keeps_its_events(journal: Journal) -> None:
+    """Its state is still needed: without an erased label or rejection, a refused call could be allowed."""
     journal.append(RUN, started())
     with pytest.raises(UsageError, match="has not finished"):
         journal.erase(RUN, 0)
@@ -291,27 +291,27 @@ def test_a_run_that_goes_on_keeps_its_events(journal: Journal) -> None:
         journal.erase(RUN, 7)
 
 
-def test_the_list_of_runs_says_what_the_facts_say(journal: Journal) -> None:
-    """Newest first; holds are nobody's run."""
+def test_the_list_of_runs_agrees_with_the_run_state(journal: Journal) -> None:
+    """The newest run comes first; the run `workspace` is not listed."""
     journal.append(WORKSPACE_RUN, HoldSet(number=0, scope="all", reason="upgrade", account="ann"))
     fill(journal, "a" * 32)
     journal.append("b" * 32, started(task="another"))
     listed = journal.runs()
-    facts = RunState()
+    state = RunState()
     for item in journal.events("a" * 32):
-        facts = apply_event(facts, item)
+        state = apply_event(state, item)
     assert [item.run for item in listed] == ["b" * 32, "a" * 32]
-    assert listed[1] == summary("a" * 32, facts)
+    assert listed[1] == summary("a" * 32, state)
     assert (listed[0].state, listed[0].task, listed[0].outcome) == ("running", "another", None)
 
 
 def test_a_run_is_found_by_the_beginning_of_its_id(journal: Journal) -> None:
-    """Short, as in git; and never a guess."""
+    """A unique prefix is enough, as in git; an ambiguous one is refused."""
     for run in ("ab" * 16, "ac" * 16, WORKSPACE_RUN):
         journal.append(run, asked(0))
     assert journal.resolve_run("ab") == journal.resolve_run("ab" * 16) == "ab" * 16
     for prefix, message in (
-        ("a", "begins more than one run"),
+        ("a", "more than one run begins with"),
         ("f", "has no run 'f'"),
         ("", "has no run"),
         ("%", "has no run"),
@@ -323,13 +323,13 @@ def test_a_run_is_found_by_the_beginning_of_its_id(journal: Journal) -> None:
 
 
 def test_the_clock_is_the_callers(path: Path) -> None:
-    """Times come from one clock, so a test or a replay can hold it."""
+    """All times come from one clock, which a test or a replay can replace."""
     with Journal(path, clock=lambda: 42) as journal:
         assert journal.append(RUN, asked(0)).at == 42
 
 
 def test_appending_costs_the_same_in_a_long_run(journal: Journal) -> None:
-    """The price of an append is counted in database steps, not in seconds: it does not grow with the run."""
+    """The cost of an append, counted in database steps and not in seconds, does not grow with the run."""
     counts: list[int] = []
     connection: Any = journal._connection.connection.driver_connection
     for step in range(600):
@@ -348,7 +348,7 @@ def test_appending_costs_the_same_in_a_long_run(journal: Journal) -> None:
     assert counts[1] < counts[0] * 1.5
 
 
-def test_a_run_started_event_keeps_the_words_of_its_task(journal: Journal) -> None:
-    """The type of an event comes back, not only its data."""
+def test_reading_an_event_returns_its_type(journal: Journal) -> None:
+    """Reading an event returns its type, not only its data."""
     journal.append(RUN, started())
     assert isinstance(journal.events(RUN)[0].event, RunStarted)

@@ -1,4 +1,4 @@
-"""Conditions: a closed grammar, typed when loaded, total when asked."""
+"""Conditions: a closed grammar, type-checked when loaded; evaluation never raises."""
 
 from __future__ import annotations
 
@@ -68,8 +68,8 @@ def problems(text: str, effect: Effect = "allow") -> str:
         ("args.items == 'i' and args.keys == 'k'", {"args": {"items": "i", "keys": "k"}}, True),
         ("'untrusted' in labels", {"labels": frozenset({"untrusted"})}, True),
         ("'untrusted' not in labels", {"labels": frozenset({"untrusted"})}, False),
-        ("named", {"named": True}, True),
-        ("args.path in carries", {"args": {"path": "a"}, "carries": frozenset({"a"})}, True),
+        ("named_by_user", {"named_by_user": True}, True),
+        ("args.path in contains", {"args": {"path": "a"}, "contains": frozenset({"a"})}, True),
         ("calls('mail.send') < 2", {"calls": {"mail.send": 1}}, True),
         ("calls('mail.send') < 2", {"calls": {"mail.send": 2}}, False),
         ("calls('mail.send') == 0", {}, True),
@@ -83,12 +83,12 @@ def problems(text: str, effect: Effect = "allow") -> str:
         ("2 <= approvals('role:lead')", {"approvals": {"role:lead": 2}}, True),
         ("approvals('role:lead') > 1", {"approvals": {"role:lead": 2}}, True),
         ("not (approvals('role:lead') < 2)", {"approvals": {"role:lead": 2}}, True),
-        ("named or args.amount < 3 and args.dry", {"args": {"amount": 1, "dry": False}}, False),
-        ("(named or args.amount < 3) and not args.dry", {"args": {"amount": 1, "dry": False}}, True),
+        ("named_by_user or args.amount < 3 and args.dry", {"args": {"amount": 1, "dry": False}}, False),
+        ("(named_by_user or args.amount < 3) and not args.dry", {"args": {"amount": 1, "dry": False}}, True),
     ],
 )
-def test_a_condition_says_what_it_reads_like(text: str, facts: dict[str, Any], expected: bool) -> None:
-    """On an allow row, with facts that can be read."""
+def test_a_condition_has_the_value_that_python_would_give_it(text: str, facts: dict[str, Any], expected: bool) -> None:
+    """On an allow row, with readable facts."""
     assert allow(text, **facts) is expected
 
 
@@ -108,51 +108,51 @@ def test_a_condition_says_what_it_reads_like(text: str, facts: dict[str, Any], e
         ("args.x in args.y", {"x": 1, "y": "12"}),
         ("len(args.x) < 3", {"x": 1}),
         ("not args.dry", {}),
-        ("args.nothing == 1 and named", {}),
+        ("args.nothing == 1 and named_by_user", {}),
     ],
 )
-def test_what_cannot_be_read_never_allows_and_always_denies(text: str, args: dict[str, Any]) -> None:
-    """Never an exception, whatever the arguments hold."""
-    assert allow(text, args=args, named=True) is False
-    assert deny(text, args=args, named=True) is True
+def test_an_unreadable_condition_never_allows_and_always_denies(text: str, args: dict[str, Any]) -> None:
+    """No argument raises an exception."""
+    assert allow(text, args=args, named_by_user=True) is False
+    assert deny(text, args=args, named_by_user=True) is True
     assert holds(text, "allow")(Context(args=args)) is False
-    assert holds(text, "deny")(Context(args=args, named=True)) is True
+    assert holds(text, "deny")(Context(args=args, named_by_user=True)) is True
 
 
-def test_an_unreadable_part_matters_only_where_the_rest_does_not_decide() -> None:
-    """A part that cannot be read weighs the same before and after the others."""
-    for left, right in (("args.gone == 1", "named"), ("named", "args.gone == 1")):
-        assert allow(f"{left} or {right}", named=True) is True
-        assert allow(f"{left} or {right}", named=False) is False
-        assert deny(f"{left} or {right}", named=False) is True
-        assert deny(f"{left} and {right}", named=False) is False
-        assert deny(f"{left} and {right}", named=True) is True
+def test_an_unreadable_part_matters_only_if_the_rest_is_not_decisive() -> None:
+    """An unreadable part has the same weight before and after the others."""
+    for left, right in (("args.gone == 1", "named_by_user"), ("named_by_user", "args.gone == 1")):
+        assert allow(f"{left} or {right}", named_by_user=True) is True
+        assert allow(f"{left} or {right}", named_by_user=False) is False
+        assert deny(f"{left} or {right}", named_by_user=False) is True
+        assert deny(f"{left} and {right}", named_by_user=False) is False
+        assert deny(f"{left} and {right}", named_by_user=True) is True
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
-        ("", "not one whole expression"),
-        ("True True", "not one whole expression"),
-        ("True) or (True", "not one whole expression"),
-        ("True; False", "goes wrong"),
-        ("True # a", "goes wrong"),
-        ("a = 1", "goes wrong"),
-        ("args.path := 1", "goes wrong"),
-        ("args['path'] == 'a'", "goes wrong"),
-        ('args.path == "a"', "goes wrong"),
-        ("args.path == 'a\\n'", "goes wrong"),
-        ("args.path == '''a'''", "goes wrong"),
-        ("args.path in ('a', 'b')", "goes wrong"),
-        ("args.path && named", "goes wrong"),
-        ("!named", "goes wrong"),
-        ("args.amount + 1 == 2", "goes wrong"),
-        ("args.amount == 0x10", "goes wrong"),
-        ("args.amount == 1_0", "goes wrong"),
-        ("args.amount == 010", "goes wrong"),
-        ("args.amount == 1e9", "goes wrong"),
-        ("args.amount == 1or named", "goes wrong"),
-        ("аrgs.path == 'a'", "goes wrong"),
+        ("", "not one complete expression"),
+        ("True True", "not one complete expression"),
+        ("True) or (True", "not one complete expression"),
+        ("True; False", "has a syntax error"),
+        ("True # a", "has a syntax error"),
+        ("a = 1", "has a syntax error"),
+        ("args.path := 1", "has a syntax error"),
+        ("args['path'] == 'a'", "has a syntax error"),
+        ('args.path == "a"', "has a syntax error"),
+        ("args.path == 'a\\n'", "has a syntax error"),
+        ("args.path == '''a'''", "has a syntax error"),
+        ("args.path in ('a', 'b')", "has a syntax error"),
+        ("args.path && named_by_user", "has a syntax error"),
+        ("!named_by_user", "has a syntax error"),
+        ("args.amount + 1 == 2", "has a syntax error"),
+        ("args.amount == 0x10", "has a syntax error"),
+        ("args.amount == 1_0", "has a syntax error"),
+        ("args.amount == 010", "has a syntax error"),
+        ("args.amount == 1e9", "has a syntax error"),
+        ("args.amount == 1or named_by_user", "has a syntax error"),
+        ("аrgs.path == 'a'", "has a syntax error"),
         ("args.path == f'a'", "is not a fact"),
         ("args.path == b'a'", "is not a fact"),
         ("true", "is not a fact"),
@@ -163,48 +163,48 @@ def test_an_unreadable_part_matters_only_where_the_rest_does_not_decide() -> Non
         ("labels.__class__ == 'a'", "is not a fact"),
         ("r.ctx == 1", "is not a fact"),
         ("open('x') == 1", "is not a fact"),
-        ("lambda == 1", "not one whole expression"),
-        ("named if named else named", "is not a fact"),
-        ("(named for named in labels)", "is not a fact"),
-        ("args.path is named", "by identity"),
+        ("lambda == 1", "not one complete expression"),
+        ("named_by_user if named_by_user else named_by_user", "is not a fact"),
+        ("(named_by_user for named_by_user in labels)", "is not a fact"),
+        ("args.path is named_by_user", "by identity"),
         ("args.path", "not true or false"),
         ("labels", "not true or false"),
         ("calls('mail.send')", "not true or false"),
         ("approvals('role:lead')", "not true or false"),
-        ("args.pth == 'a'", "no argument"),
-        ("calls('mail.sent') < 1", "counts no action"),
-        ("calls(args.path) < 1", "does not name one thing"),
+        ("args.pth == 'a'", "is not an argument"),
+        ("calls('mail.sent') < 1", "does not name an action"),
+        ("calls(args.path) < 1", "does not have one name as argument"),
         ("calls('mail.send') == '1'", "compares a number with a string"),
         ("approved('lead')", "is not a role"),
-        ("approved(lead)", "does not name one thing"),
+        ("approved(lead)", "does not have one name as argument"),
         ("approved('role:*')", "is not a role"),
         ("args.amount == '10'", "compares a number with a string"),
         ("args.path < 10", "compares a string with a number"),
         ("args.dry == 1", "compares a boolean with a number"),
-        ("args.dry < True", "puts true and false in order"),
-        ("args.to == args.to", "whole"),
-        ("labels == 'a'", "whole"),
-        ("'a' in args.amount", "holds nothing"),
-        ("'a' in args.more", "holds nothing"),
+        ("args.dry < True", "orders true and false"),
+        ("args.to == args.to", "as a whole"),
+        ("labels == 'a'", "as a whole"),
+        ("'a' in args.amount", "contains nothing"),
+        ("'a' in args.more", "contains nothing"),
         ("1 in labels", "among texts"),
-        ("labels in labels", "is looked for"),
+        ("labels in labels", "is searched"),
         ("len(labels) < 3", "has no length"),
         ("len(args.amount) < 3", "has no length"),
         ("time > '9:00'", "time is never"),
         ("time == '24:00'", "time is never"),
         ("confinement == 'ful'", "confinement is never"),
-        ("not " * 200 + "named", "nested too deeply"),
-        ("(" * 300 + "named" + ")" * 300, "not one whole expression|nested too deeply"),
-        ("named or " * 200 + "named", "characters long"),
+        ("not " * 200 + "named_by_user", "nested too deeply"),
+        ("(" * 300 + "named_by_user" + ")" * 300, "not one complete expression|nested too deeply"),
+        ("named_by_user or " * 200 + "named_by_user", "characters long"),
     ],
 )
-def test_what_is_no_condition_is_refused_when_loaded(text: str, said: str) -> None:
-    """One clear reason each; nothing is left for the day a request meets it."""
-    assert any(part in problems(text) for part in said.split("|"))
+def test_an_invalid_condition_does_not_load(text: str, message: str) -> None:
+    """Each has one clear reason; nothing is left to fail when a request is decided."""
+    assert any(part in problems(text) for part in message.split("|"))
 
 
-def test_every_problem_of_a_condition_is_told_at_once() -> None:
-    """An author mends a row once."""
+def test_every_problem_of_a_condition_is_reported_at_once() -> None:
+    """An author fixes a row once."""
     with pytest.raises(ConditionError) as caught:
         parse_condition("args.a == 1 and args.b == 2 and time == 'noon'", effect="allow", arguments=TYPES)
     assert len(caught.value.problems) == 3
@@ -215,17 +215,17 @@ def test_every_problem_of_a_condition_is_told_at_once() -> None:
     [
         "approved('role:lead')",
         "approvals('role:lead') >= 2",
-        "named and approved('role:lead')",
+        "named_by_user and approved('role:lead')",
         "2 <= approvals('role:lead')",
         "not approvals('role:lead') < 2",
     ],
 )
-def test_approvals_stand_positively_in_allow_rows_and_negated_in_deny_rows(text: str) -> None:
-    """Then one more approval can only help, and what to ask people is an exact question."""
+def test_approvals_are_positive_in_allow_rows_and_negated_in_deny_rows(text: str) -> None:
+    """Then a further approval never removes an allow, and the approvals to ask for can be computed exactly."""
     parse_condition(text, effect="allow")
     parse_condition(f"not ({text})", effect="deny")
-    assert "would make an approval forbid" in problems(f"not ({text})", "allow")
-    assert "would make an approval forbid" in problems(text, "deny")
+    assert "an approval would forbid" in problems(f"not ({text})", "allow")
+    assert "an approval would forbid" in problems(text, "deny")
 
 
 @pytest.mark.parametrize(
@@ -241,17 +241,21 @@ def test_approvals_stand_positively_in_allow_rows_and_negated_in_deny_rows(text:
         "True >= approvals('role:lead')",
     ],
 )
-def test_approvals_are_compared_with_a_least_number_only(text: str) -> None:
-    """Equality with a number of approvals would turn an allow back."""
+def test_approvals_are_compared_with_a_minimum_only(text: str) -> None:
+    """With an exact count, a further approval could remove an allow."""
     for effect in ("allow", "deny"):
         problems(text, effect)
 
 
-def test_one_more_approval_never_takes_an_allow_away() -> None:
-    """Over every way to join an approval with a fact that is true, false or unreadable."""
-    atoms = ("named", "not named", "args.gone", "not args.gone")
-    for a, b, one, two in product(atoms, atoms, ("and", "or"), ("and", "or")):
-        for text in (f"({a} {one} A) {two} {b}", f"{b} {two} ({a} {one} A)", f"not (({a} {one} not A) {two} {b})"):
+def test_a_further_approval_never_removes_an_allow() -> None:
+    """For every combination of an approval with facts that are true, false or unreadable."""
+    atoms = ("named_by_user", "not named_by_user", "args.gone", "not args.gone")
+    for a, b, inner, outer in product(atoms, atoms, ("and", "or"), ("and", "or")):
+        for text in (
+            f"({a} {inner} A) {outer} {b}",
+            f"{b} {outer} ({a} {inner} A)",
+            f"not (({a} {inner} not A) {outer} {b})",
+        ):
             before, after = Context(), Context(approvals={"role:lead": 1})
             condition = text.replace("A", "approved('role:lead')")
             grants = parse_condition(condition, effect="allow")
@@ -261,24 +265,26 @@ def test_one_more_approval_never_takes_an_allow_away() -> None:
 
 
 def test_facts_are_named_and_read_as_json() -> None:
-    """What a decision records: a length instead of the text, a sorted list instead of a set, nothing unreadable."""
-    text = "len(args.text) < 9 and args.to in carries and args.gone == 1 and approved('role:lead') and calls('a.b') < 1"
+    """A decision records a length instead of the text, a sorted list instead of a set, and no unreadable fact."""
+    text = (
+        "len(args.text) < 9 and args.to in contains and args.gone == 1 and approved('role:lead') and calls('a.b') < 1"
+    )
     condition = parse_condition(text, effect="allow")
-    context = Context(args={"text": "secret", "to": "b"}, carries=frozenset({"b", "a"}), approvals={"role:lead": 1})
+    context = Context(args={"text": "secret", "to": "b"}, contains=frozenset({"b", "a"}), approvals={"role:lead": 1})
     assert condition.facts(context) == {
         "len(args.text)": 6,
         "args.to": "b",
-        "carries": ["a", "b"],
+        "contains": ["a", "b"],
         "approvals('role:lead')": 1,
         "calls('a.b')": 0,
     }
 
 
 @settings(database=None, derandomize=True, deadline=None, max_examples=400)
-@given(st.text(alphabet="args.named xA'() 0129<=!>-_nota dri,\"#", max_size=60))
+@given(st.text(alphabet="args.named_by_user xA'() 0129<=!>-_nota dri,\"#", max_size=60))
 @example("args.a" * 20)
 def test_no_text_makes_the_parser_raise_anything_else(text: str) -> None:
-    """A condition is read, or is a problem."""
+    """Any text is a condition or a problem."""
     try:
         condition = parse_condition(text, effect="allow")
     except ConditionError:
@@ -308,7 +314,7 @@ TEXTS = [
 @settings(database=None, derandomize=True, deadline=None, max_examples=400)
 @given(st.sampled_from(TEXTS), st.dictionaries(st.sampled_from(["x", "y"]), json_values, max_size=2))
 def test_no_argument_makes_a_condition_raise(text: str, args: dict[str, Any]) -> None:
-    """And what an allow row cannot read, a deny row cannot read either."""
+    """A fact that is unreadable for an allow row is unreadable for a deny row too."""
     allows, denies = parse_condition(text, effect="allow"), parse_condition(text, effect="deny")
     answer = allows.answer(Context(args=args))
     if isinstance(answer, bool):

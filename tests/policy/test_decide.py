@@ -1,4 +1,4 @@
-"""Decisions: both subjects, every resource, default deny, deny overrides, and what people could still allow."""
+"""Decisions: both subjects, every resource, deny by default, deny overrides, and approvals that would allow a call."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ DOCS = load(
     "p, agent:t, files.*, file:docs/**, True, allow",
     "# Staff read anything",
     "p, role:staff, files.read, file:**, True, allow",
-    "# Secrets stay closed",
+    "# Nobody reads secrets",
     "p, role:staff, *, file:docs/secret/**, True, deny",
     "g, user:ann, role:staff",
     "# Triage mails once a run",
@@ -39,12 +39,12 @@ DOCS = load(
 
 
 def test_a_call_that_both_subjects_may_make_is_allowed_and_names_the_rules_of_both() -> None:
-    """The whole decision, once."""
+    """The whole decision, compared once."""
     decision = decide(DOCS, "files.read", "file:docs/a.md")
     assert decision == Decision(
         verdict="allow",
         reason="allowed",
-        message="agent:t for user:ann may do files.read on 'file:docs/a.md', by 'Agents read the docs' and 'Staff read anything'",
+        message="'Agents read the docs' and 'Staff read anything' allow files.read on 'file:docs/a.md' for agent:t and user:ann",
         rules=DOCS.rules[:2],
         policy_digest=DOCS.digest,
     )
@@ -62,27 +62,27 @@ def test_a_call_that_both_subjects_may_make_is_allowed_and_names_the_rules_of_bo
     ],
 )
 def test_each_subject_needs_an_allow_of_its_own(subjects: tuple[str, ...], verdict: str) -> None:
-    """`user:none` is decided like any other; nobody at all is refused."""
+    """`user:none` is decided like any other subject; a request without subjects is denied."""
     assert decide(DOCS, "files.read", "file:docs/a.md", subjects=subjects).verdict == verdict
 
 
-def test_a_deny_wins_over_every_allow_and_says_which_it_is() -> None:
-    """For one subject it is enough."""
+def test_a_deny_wins_over_every_allow_and_is_named() -> None:
+    """A deny for one subject is enough."""
     decision = decide(DOCS, "files.read", "file:docs/a.md", "file:docs/secret/key")
     assert (decision.verdict, decision.reason) == ("deny", "denied_by_rule")
-    assert [rule.note for rule in decision.rules] == ["Secrets stay closed"]
-    assert decision.message == "'Secrets stay closed' denies files.read on 'file:docs/secret/key' to user:ann"
+    assert [rule.note for rule in decision.rules] == ["Nobody reads secrets"]
+    assert decision.message == "'Nobody reads secrets' denies files.read on 'file:docs/secret/key' for user:ann"
 
 
-def test_no_rule_is_told_apart_from_a_refusing_rule_and_names_near_misses() -> None:
-    """What would have come close, the same action first."""
+def test_without_a_matching_rule_the_reason_differs_and_near_misses_are_named() -> None:
+    """The reason is not that of a denying rule."""
     decision = decide(DOCS, "files.read", "file:notes/a.md")
     assert (decision.verdict, decision.reason, decision.rules) == ("deny", "no_rule_allows", ())
-    assert decision.message == "no rule allows files.read on 'file:notes/a.md' to agent:t"
+    assert decision.message == "no rule allows files.read on 'file:notes/a.md' for agent:t"
     assert [rule.note for rule in decision.nearest] == ["Agents read the docs"]
 
 
-def test_a_set_is_allowed_only_where_covered_and_denied_where_met() -> None:
+def test_a_set_is_allowed_only_if_covered_and_denied_if_intersected() -> None:
     """A folder with one denied file below it is denied."""
     assert decide(DOCS, "files.read", "file:docs/guide/**").verdict == "allow"
     assert decide(DOCS, "files.read", "file:docs/**").reason == "denied_by_rule"
@@ -91,7 +91,7 @@ def test_a_set_is_allowed_only_where_covered_and_denied_where_met() -> None:
 
 
 def test_a_call_that_touches_nothing_is_decided_too() -> None:
-    """On the resource `none:`."""
+    """The resource is `none:`."""
     assert decide(DOCS, "files.read").verdict == "deny"
     rules = load("p, agent:t, clock.now, none:, True, allow", "p, user:ann, clock.*, **, True, allow")
     assert decide(rules, "clock.now").verdict == "allow"
@@ -101,39 +101,39 @@ def test_a_call_that_touches_nothing_is_decided_too() -> None:
     "resource", ["docs/a.md", "file:docs/../docs/a.md", "file:docs//a.md", "file:docs/a.md\n", "file:docs/*"]
 )
 def test_a_resource_that_is_not_canonical_is_denied_as_an_error(resource: str) -> None:
-    """Even where a rule allows everything."""
+    """Also if a rule allows everything."""
     decision = decide(load("p, agent:t, *, **, True, allow"), "files.read", resource, subjects=("agent:t",))
     assert (decision.verdict, decision.reason) == ("deny", "error")
     assert "\n" not in decision.message
 
 
 def test_the_facts_that_the_deciding_rules_read_are_in_the_decision() -> None:
-    """And no others."""
+    """No other facts are."""
     rules = load(
-        "p, agent:t, mail.send, mail:*, args.to in carries and len(args.text) < 9 and calls('mail.send') < 1, allow",
-        "p, agent:t, mail.send, ticket:*, named, allow",
+        "p, agent:t, mail.send, mail:*, args.to in contains and len(args.text) < 9 and calls('mail.send') < 1, allow",
+        "p, agent:t, mail.send, ticket:*, named_by_user, allow",
         "p, agent:t, mail.send, mail:*, 'secret' in labels, deny",
     )
     facts: dict[str, Any] = {
         "args": {"to": "b", "text": "hello"},
-        "carries": frozenset({"b"}),
+        "contains": frozenset({"b"}),
         "labels": frozenset({"x"}),
     }
     decision = decide(rules, "mail.send", "mail:b", subjects=("agent:t",), **facts)
     assert decision.verdict == "allow"
-    assert decision.facts == {"args.to": "b", "carries": ["b"], "len(args.text)": 5, "calls('mail.send')": 0}
+    assert decision.facts == {"args.to": "b", "contains": ["b"], "len(args.text)": 5, "calls('mail.send')": 0}
     refused = decide(rules, "mail.send", "mail:b", subjects=("agent:t",), **{**facts, "labels": frozenset({"secret"})})
     assert refused.facts == {"labels": ["secret"]}
 
 
-def test_a_condition_that_fails_is_the_nearest_miss_and_its_facts_are_shown() -> None:
-    """So that a reader sees why the rule did not help."""
+def test_a_rule_with_a_false_condition_is_the_nearest_miss_and_its_facts_are_shown() -> None:
+    """A reader sees why the rule did not apply."""
     decision = decide(DOCS, "mail.send", "mail:bob", subjects=("agent:t",), calls={"mail.send": 1})
     assert decision.nearest[0].note == "Triage mails once a run"
     assert decision.facts == {"calls('mail.send')": 1}
 
 
-def test_a_condition_that_cannot_be_read_is_reported_and_never_allows() -> None:
+def test_an_unreadable_condition_is_reported_and_never_allows() -> None:
     """False on an allow row, true on a deny row."""
     rules = load(
         "p, agent:t, a.b, **, args.n < 1, allow",
@@ -142,11 +142,11 @@ def test_a_condition_that_cannot_be_read_is_reported_and_never_allows() -> None:
     )
     decision = decide(rules, "a.b")
     assert (decision.verdict, decision.reason) == ("deny", "error")
-    assert decision.facts == {"errors": ["policies/rules.csv:3: args.m is not there"]}
-    assert decision.message.endswith("because a fact that it reads cannot be read")
+    assert decision.facts == {"errors": ["policies/rules.csv:3: the call has no args.m"]}
+    assert decision.message.endswith("because a fact in its condition cannot be read")
     decision = decide(rules, "a.b", subjects=("agent:t",))
     assert (decision.verdict, decision.reason) == ("deny", "no_rule_allows")
-    assert decision.facts == {"errors": ["policies/rules.csv:1: args.n is not there"]}
+    assert decision.facts == {"errors": ["policies/rules.csv:1: the call has no args.n"]}
 
 
 # ── approvals ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -154,14 +154,14 @@ def test_a_condition_that_cannot_be_read_is_reported_and_never_allows() -> None:
 LEADS = ("g, user:dana, role:lead", "g, user:eve, role:lead", "g, user:eve, role:legal", "g, agent:bot, role:boss")
 
 
-def test_a_denial_that_an_approval_would_turn_asks_for_it() -> None:
-    """The whole decision, once."""
+def test_a_denial_that_an_approval_would_change_asks_for_it() -> None:
+    """The whole decision, compared once."""
     rules = load("# Closing is for leads", "p, agent:t, tickets.close, ticket:*, approved('role:lead'), allow", *LEADS)
     decision = decide(rules, "tickets.close", "ticket:1", subjects=("agent:t",))
     assert decision == Decision(
         verdict="ask",
         reason="approval",
-        message="tickets.close on 'ticket:1' needs approval by role:lead, says 'Closing is for leads'",
+        message="'Closing is for leads' requires approval for tickets.close on 'ticket:1' by role:lead",
         rules=rules.rules,
         missing=(MissingApproval(role="role:lead", count=1),),
         facts={"approvals('role:lead')": 0},
@@ -189,7 +189,7 @@ def test_a_denial_that_an_approval_would_turn_asks_for_it() -> None:
 def test_the_smallest_sufficient_approvals_are_named_jointly(
     row: str, given: dict[str, int], missing: dict[str, int]
 ) -> None:
-    """Over rows, resources and roles at once, counting what was given already."""
+    """Over all rows, resources and roles together, after subtracting approvals that were given."""
     decision = decide(
         load(row, *LEADS),
         "a.b",
@@ -198,7 +198,7 @@ def test_the_smallest_sufficient_approvals_are_named_jointly(
         subjects=("agent:t",),
         approvals=given,
     )
-    assert {one.role: one.count for one in decision.missing} == missing
+    assert {item.role: item.count for item in decision.missing} == missing
     assert decision.verdict == "ask"
 
 
@@ -216,13 +216,15 @@ def test_the_smallest_sufficient_approvals_are_named_jointly(
     ],
 )
 def test_approvals_that_nobody_can_give_are_not_asked_for(condition: str, subjects: tuple[str, ...]) -> None:
-    """A call that would wait for nobody is denied, and the sentence says why."""
+    """A call that nobody could approve is denied, and the message says why."""
     rules = load(
-        f"p, agent:t, a.b, **, {condition}, allow", *(f"p, {one}, a.b, **, True, allow" for one in subjects[1:]), *LEADS
+        f"p, agent:t, a.b, **, {condition}, allow",
+        *(f"p, {name}, a.b, **, True, allow" for name in subjects[1:]),
+        *LEADS,
     )
     decision = decide(rules, "a.b", subjects=subjects)
     assert (decision.verdict, decision.reason, decision.missing) == ("deny", "no_rule_allows", ())
-    assert "too few others may give it" in decision.message
+    assert "too few other people can approve" in decision.message
 
 
 def test_an_approval_does_not_help_where_something_else_denies() -> None:
@@ -233,8 +235,8 @@ def test_an_approval_does_not_help_where_something_else_denies() -> None:
     assert decide(rules, "a.b", "file:x").reason == "no_rule_allows"  # user:ann has no allow
 
 
-def test_many_approval_roles_are_still_answered_with_a_set_from_which_nothing_can_go() -> None:
-    """Beyond some thousand combinations, the set is sufficient and irreducible."""
+def test_with_many_approval_roles_no_required_approval_can_be_left_out() -> None:
+    """Beyond some thousand combinations, the set is sufficient and cannot be reduced."""
     roles = [f"role:r{n}" for n in range(16)]
     people = [f"g, user:u{n}, {role}" for n, role in enumerate(roles)]
     either = " or ".join(f"approved('{role}')" for role in roles[:4])
@@ -247,8 +249,8 @@ def test_many_approval_roles_are_still_answered_with_a_set_from_which_nothing_ca
     assert decision.verdict == "ask"
 
 
-def test_what_is_asked_for_is_sufficient_smallest_and_possible() -> None:
-    """Random policies and people, against trying every set of approvals and every seating of people."""
+def test_the_required_approvals_are_sufficient_fewest_and_possible() -> None:
+    """Random policies and people, compared with a search over every set of approvals and every assignment of people."""
     dice = random.Random(20260729)
     roles = ["role:a", "role:b", "role:c"]
     asked = 0
@@ -261,7 +263,7 @@ def test_what_is_asked_for_is_sufficient_smallest_and_possible() -> None:
         if decision.verdict == "allow":
             continue
         best = cheapest(rules, resources, people, given, roles)
-        got = {one.role: one.count for one in decision.missing}
+        got = {item.role: item.count for item in decision.missing}
         assert (decision.verdict == "ask") is (best is not None)
         if best is not None:
             asked += 1
@@ -294,7 +296,7 @@ def random_rows(dice: random.Random, roles: list[str]) -> list[str]:
 def cheapest(
     rules: Policy, resources: list[str], people: dict[str, list[str]], given: dict[str, int], roles: list[str]
 ) -> int | None:
-    """The least number of further approvals, by trying all; None where no set of them is enough and possible."""
+    """The fewest further approvals, by trying all; None if no set of them is sufficient and possible."""
     others = {name: has for name, has in people.items() if name != "user:0"}
     counts = {role: sum(role in has for has in others.values()) for role in roles}
     best = None
@@ -316,8 +318,8 @@ def cheapest(
     return best
 
 
-def test_roles_are_read_through_other_roles() -> None:
-    """For approvers too."""
+def test_roles_are_inherited_through_other_roles() -> None:
+    """This includes approvers."""
     rules = load("g, user:dana, role:lead", "g, role:lead, role:staff")
     assert rules.roles_of("user:dana") == {"role:lead", "role:staff"}
     assert rules.roles_of("role:lead") == {"role:staff"}

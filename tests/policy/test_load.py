@@ -1,7 +1,7 @@
 """Strict loading: what stock Casbin drops, ignores or half-reads is a problem with a file, a line and a fix.
 
 The ids F1 to F17 are the fail-open cases of pycasbin that the project measured, C1 to C16 those of the threat list; the
-ones that need a part Remit does not have (a database adapter, a second enforcer) have no row.
+ones that need a component which Remit does not have (a database adapter, a second enforcer) have no row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from remit.policy.language.loader import Vocabulary
 from support import ROOT
 
 MODEL = (ROOT / "policies" / "model.conf").read_bytes()
-WORDS = Vocabulary(
+VOCABULARY = Vocabulary(
     actions={
         "files.read": {"path": "string"},
         "files.write": {"path": "string", "text": "string"},
@@ -26,11 +26,13 @@ WORDS = Vocabulary(
 )
 
 
-def load(rows: str | bytes, *, words: Vocabulary | None = None, model: bytes | None = MODEL, **more: bytes) -> Policy:
+def load(
+    rows: str | bytes, *, vocabulary: Vocabulary | None = None, model: bytes | None = MODEL, **more: bytes
+) -> Policy:
     files = {"policies/rules.csv": rows.encode() if isinstance(rows, str) else rows}
     if model is not None:
         files["policies/model.conf"] = model
-    return policy.load_policy({**files, **more}, words)
+    return policy.load_policy({**files, **more}, vocabulary)
 
 
 def problems(rows: str | bytes, **options: object) -> list[tuple[int | None, str]]:
@@ -49,30 +51,30 @@ GOOD = "p, agent:a, files.read, file:docs/**, True, allow"
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
-        pytest.param("p, agent:a, files.read, file:**, False) or (True, allow", "parentheses", id="F1 a condition closes its bracket"),
+        pytest.param("p, agent:a, files.read, file:**, False) or (True, allow", "parentheses", id="F1 a condition closes a parenthesis of the matcher"),
         pytest.param("p, agent:a, files.read, file:**, True) #, allow", "comment", id="F1 a condition comments out what follows"),
         pytest.param("p, agent:a, files.read, file:**, True); (False, allow", "parentheses", id="F1 a condition is two"),
         pytest.param("g, user:a, role:b, 2000-01-01, 2001-01-01", "3 fields", id="F3 a role for a time"),
-        pytest.param("p, agent:a, files.read, file:**, True, Deny", "no effect", id="F6 C2 effect in capitals"),
-        pytest.param("p, agent:a, files.read, file:**, True, denied", "no effect", id="F6 effect of another word"),
+        pytest.param("p, agent:a, files.read, file:**, True, Deny", "not an effect", id="F6 C2 effect in capitals"),
+        pytest.param("p, agent:a, files.read, file:**, True, denied", "not an effect", id="F6 effect of another word"),
         pytest.param("policy, agent:a, files.read, file:**, True, deny", "begins with p or g", id="F7 C4 unknown row type"),
         pytest.param("P, agent:a, files.read, file:**, True, deny", "begins with p or g", id="F7 C4 row type in capitals"),
         pytest.param("p2, agent:a, files.read, file:**, True, deny", "begins with p or g", id="F8 a second policy type"),
         pytest.param("p, agent:a, files.read, file:a/**/**, True, deny", "repeats", id="F13 doubled wildcard"),
-        pytest.param("p, agent:a, files.read, ^file:.*$, True, deny", "names no kind", id="F13 C8 C10 a regular expression"),
-        pytest.param("p, agent:a, files.read, *, True, deny", "names no kind", id="F13 a star for everything"),
-        pytest.param("p, agent:a, files.read, file:**, r.ctx.update({}) == None, deny", "goes wrong", id="F15 a condition that changes facts"),
+        pytest.param("p, agent:a, files.read, ^file:.*$, True, deny", "has no kind", id="F13 C8 C10 a regular expression"),
+        pytest.param("p, agent:a, files.read, *, True, deny", "has no kind", id="F13 a star for everything"),
+        pytest.param("p, agent:a, files.read, file:**, r.ctx.update({}) == None, deny", "has a syntax error", id="F15 a condition that changes facts"),
         pytest.param("p, agent:a, files.read, file:**, True, deny, deny", "6 fields", id="F17 a seventh field"),
         pytest.param("p, agent:a, files.read, file:../etc/**, True, deny", ". or ..", id="C6 C7 a pattern that climbs"),
         pytest.param("p, agent:a, files.read, file:secret//x, True, deny", "empty segment", id="C7 doubled slash"),
         pytest.param("p, agent:a, files.read, file:./secret/*, True, deny", ". or ..", id="C7 a dot segment"),
-        pytest.param("p, agent:a, files.read, file:%73ecret/x, True, deny", "spelled", id="C7 an escaped character"),
+        pytest.param("p, agent:a, files.read, file:%73ecret/x, True, deny", "canonical name", id="C7 an escaped character"),
         pytest.param("p, agent:a, files.read, file:/etc/passwd, True, deny", "empty segment", id="C7 an absolute path"),
         pytest.param("p, agent:a, files.read, file:**, True", "6 fields", id="C11 a field too few"),
-        pytest.param("p, agent:a, files.read, file:**, True, deny # never", "no effect", id="C12 a comment behind the effect"),
-        pytest.param("p, 'agent:a', files.read, file:**, True, deny", "no subject", id="C12 quotes kept literally"),
+        pytest.param("p, agent:a, files.read, file:**, True, deny # never", "not an effect", id="C12 a comment behind the effect"),
+        pytest.param("p, 'agent:a', files.read, file:**, True, deny", "not a valid subject", id="C12 quotes kept literally"),
         pytest.param('p, "agent:a", files.read, file:**, True, deny', "double quote", id="C12 double quotes"),
         pytest.param("p, agent:a, files.read, file:**, args.path in ('a', 'b'), deny", "6 fields|fields", id="a comma in a condition"),
         pytest.param("p, agent:a, files.read, file:**, args.path == 'a,b', deny", "fields", id="a comma in a text"),
@@ -90,42 +92,42 @@ GOOD = "p, agent:a, files.read, file:docs/**, True, allow"
         pytest.param("# harmless \u202e", "U+202E", id="a comment that runs backwards"),
         pytest.param("p, agent:a, files.read, file:**, True, deny\rp, agent:a, *, **, True, allow", "U+000D", id="C9 a hidden line"),
         pytest.param("p, agent:a\u2028, files.read, file:**, True, deny", "U+2028", id="a line separator"),
-        pytest.param("p, agent:*, files.read, file:**, True, deny", "no subject", id="a wildcard subject"),
-        pytest.param("p, *, files.read, file:**, True, deny", "no subject", id="everybody"),
-        pytest.param("p, alice, files.read, file:**, True, deny", "no subject", id="a subject of no kind"),
-        pytest.param("p, agent:а, files.read, file:**, True, deny", "no subject", id="a letter that looks like another"),
-        pytest.param("p, agent:a, files, file:**, True, deny", "no action", id="a tool without action"),
-        pytest.param("p, agent:a, files.re*, file:**, True, deny", "no action", id="half an action"),
-        pytest.param("p, agent:a, files__read, file:**, True, deny", "no action", id="the model's name of an action"),
+        pytest.param("p, agent:*, files.read, file:**, True, deny", "not a valid subject", id="a wildcard subject"),
+        pytest.param("p, *, files.read, file:**, True, deny", "not a valid subject", id="everybody"),
+        pytest.param("p, alice, files.read, file:**, True, deny", "not a valid subject", id="a subject of no kind"),
+        pytest.param("p, agent:а, files.read, file:**, True, deny", "not a valid subject", id="a letter that looks like another"),
+        pytest.param("p, agent:a, files, file:**, True, deny", "not an action", id="a tool without action"),
+        pytest.param("p, agent:a, files.re*, file:**, True, deny", "not an action", id="half an action"),
+        pytest.param("p, agent:a, files__read, file:**, True, deny", "not an action", id="the model's name of an action"),
         pytest.param("p, agent:a, file.read, file:**, True, deny", "no tool has", id="an action that no tool has"),
         pytest.param("p, agent:a, file.*, file:**, True, deny", "no tool has", id="a tool that is not there"),
-        pytest.param("p, agent:a, files.read, file:**, args.pth == 'a', deny", "no argument", id="C16 an argument that does not exist"),
-        pytest.param("p, agent:a, files.*, file:**, args.text == 'a', deny", "no argument", id="C16 an argument that not every action has"),
-        pytest.param("p, agent:a, *, **, args.path == 'a', deny", "no argument", id="C16 an argument in a row for all actions"),
+        pytest.param("p, agent:a, files.read, file:**, args.pth == 'a', deny", "is not an argument", id="C16 an argument that does not exist"),
+        pytest.param("p, agent:a, files.*, file:**, args.text == 'a', deny", "is not an argument", id="C16 an argument that not every action has"),
+        pytest.param("p, agent:a, *, **, args.path == 'a', deny", "is not an argument", id="C16 an argument in a row for all actions"),
         pytest.param("p, agent:a, mail.send, **, args.amount > '9', deny", "compares a number with a string", id="a comparison by the wrong type"),
-        pytest.param("p, agent:a, mail.send, **, calls('mail.sent') > 9, deny", "counts no action", id="a count of nothing"),
-        pytest.param("p, agent:a, mail.send, **, approved('role:x'), deny", "would make an approval forbid", id="an approval that forbids"),
-        pytest.param("p, agent:a, mail.send, **, not approved('role:x'), allow", "would make an approval forbid", id="an allow until approved"),
-        pytest.param("p, agent:a, mail.send, https://API.example.com/x, True, deny", "spelled", id="a host in capitals"),
-        pytest.param("p, agent:a, mail.send, https://api.example.com:443/x, True, deny", "spelled", id="a default port"),
-        pytest.param("p, agent:a, mail.send, mail:ann@Example.com, True, deny", "spelled", id="a mail domain in capitals"),
+        pytest.param("p, agent:a, mail.send, **, calls('mail.sent') > 9, deny", "does not name an action", id="a count of nothing"),
+        pytest.param("p, agent:a, mail.send, **, approved('role:x'), deny", "an approval would forbid", id="an approval that forbids"),
+        pytest.param("p, agent:a, mail.send, **, not approved('role:x'), allow", "an approval would forbid", id="an allow until approved"),
+        pytest.param("p, agent:a, mail.send, https://API.example.com/x, True, deny", "canonical name", id="a host in capitals"),
+        pytest.param("p, agent:a, mail.send, https://api.example.com:443/x, True, deny", "canonical name", id="a default port"),
+        pytest.param("p, agent:a, mail.send, mail:ann@Example.com, True, deny", "canonical name", id="a mail domain in capitals"),
         pytest.param("g, user:ann, lead", "not a role", id="a role of no kind"),
-        pytest.param("g, ann, role:lead", "no subject", id="a member of no kind"),
+        pytest.param("g, ann, role:lead", "not a valid subject", id="a member of no kind"),
         pytest.param("g, user:ann", "3 fields", id="a link to nothing"),
         pytest.param("p, agent:a, files.read, file:**, True, deny" + "x" * 20_000, "characters long", id="an endless line"),
         pytest.param("p", "6 fields", id="a lonely p"),
         pytest.param("'", "begins with", id="a lonely quote"),
     ],
 )  # fmt: skip
-def test_a_row_that_would_not_mean_what_it_says_is_refused(row: str, said: str) -> None:
-    """Line 2 is wrong, and only line 2."""
-    found = problems(f"{GOOD}\n{row}\n{GOOD}\n", words=WORDS)
+def test_a_row_that_would_be_misread_is_refused(row: str, message: str) -> None:
+    """Line 2 is wrong, and no other line is."""
+    found = problems(f"{GOOD}\n{row}\n{GOOD}\n", vocabulary=VOCABULARY)
     assert {line for line, _ in found} == {2}
-    assert any(part in found[0][1] for part in said.split("|"))
+    assert any(part in found[0][1] for part in message.split("|"))
 
 
-def test_every_problem_of_every_file_is_told_at_once() -> None:
-    """Nobody mends a policy one error at a time."""
+def test_every_problem_of_every_file_is_reported_at_once() -> None:
+    """An author fixes a policy once, not one error at a time."""
     with pytest.raises(WorkspaceError) as caught:
         load("p, a\n\nx\ng, user:a, b", model=b"[matchers]\nm = True\n", **{"policies/more.csv": b"\xff\n"})
     assert [(problem.file, problem.line) for problem in caught.value.problems] == [
@@ -141,7 +143,7 @@ def test_every_problem_of_every_file_is_told_at_once() -> None:
     ]
 
 
-def test_a_byte_order_mark_is_a_problem_and_not_the_end_of_the_first_rule() -> None:
+def test_a_byte_order_mark_is_a_problem_and_does_not_hide_the_first_rule() -> None:
     """F7, C3: stock Casbin drops the first line."""
     assert problems(b"\xef\xbb\xbf" + GOOD.encode()) == [
         (1, "the file starts with a byte order mark, which hides its first rule from Casbin")
@@ -150,8 +152,8 @@ def test_a_byte_order_mark_is_a_problem_and_not_the_end_of_the_first_rule() -> N
 
 @pytest.mark.parametrize("name", ["policies/rules.CSV", "policies/team/rules.csv"])
 def test_a_rules_file_that_would_not_be_read_is_refused(name: str) -> None:
-    """A deny that nobody reads allows."""
-    assert problems(GOOD, **{name: GOOD.encode()}) == [(None, "these rules would not be read")]
+    """A deny that is not read would allow."""
+    assert problems(GOOD, **{name: GOOD.encode()}) == [(None, "nothing reads this file of rules")]
 
 
 @pytest.mark.parametrize("rows", ["", "\n\n", "# only words\n"])
@@ -186,28 +188,28 @@ MODEL_TEXT = MODEL.decode()
         pytest.param("# How Remit", "\ufeff# How Remit", id="a byte order mark"),
     ],
 )  # fmt: skip
-def test_a_model_that_is_not_the_designs_model_is_refused(old: str, new: str) -> None:
-    """Whatever Casbin would make of it."""
+def test_a_model_that_differs_from_the_required_one_is_refused(old: str, new: str) -> None:
+    """Also if Casbin would accept it."""
     assert old in MODEL_TEXT
     assert problems(GOOD, model=MODEL_TEXT.replace(old, new).encode())
 
 
 def test_a_missing_model_is_a_problem_that_says_what_to_write() -> None:
-    """And what it says to write loads."""
+    """The text that the fix gives loads."""
     with pytest.raises(WorkspaceError) as caught:
         load(GOOD, model=None)
     load(GOOD, model=caught.value.problems[0].fix.removeprefix("write it:\n").encode())
 
 
-def test_roles_in_a_circle_are_refused_where_the_circle_closes() -> None:
-    """Each circle once."""
+def test_a_cycle_of_roles_is_refused_at_the_row_that_closes_it() -> None:
+    """Each cycle is reported once."""
     rows = "g, role:a, role:b\ng, role:b, role:c\ng, role:c, role:a\ng, role:d, role:d\n"
     assert [line for line, _ in problems(rows)] == [3, 4]
 
 
 @pytest.mark.parametrize("downwards", [True, False])
-def test_a_chain_of_nine_roles_holds_and_of_ten_is_refused(downwards: bool) -> None:
-    """F10: stock Casbin silently stops after nine, and loses a deny beyond."""
+def test_a_chain_of_nine_roles_works_and_one_of_ten_is_refused(downwards: bool) -> None:
+    """F10: stock Casbin silently stops after nine links, and ignores a deny beyond."""
     links = ["g, user:u, role:1", *(f"g, role:{n}, role:{n + 1}" for n in range(1, 10))]
     nine = links[:9] if downwards else links[8::-1]
     rules = load("\n".join([*nine, "p, role:9, *, **, True, allow"]))
@@ -217,7 +219,7 @@ def test_a_chain_of_nine_roles_holds_and_of_ten_is_refused(downwards: bool) -> N
 
 
 def test_a_deny_for_every_action_is_never_skipped() -> None:
-    """F11: a bucket by action loses it."""
+    """F11: an index by action must not lose it."""
     rules = load(
         "p, agent:a, files.read, **, True, allow\np, agent:a, *, file:s/**, True, deny\np, agent:a, files.*, file:t/**, True, deny"
     )
@@ -226,8 +228,8 @@ def test_a_deny_for_every_action_is_never_skipped() -> None:
     assert not allows(rules, "files.read", "file:t/a")
 
 
-def test_dotfiles_and_odd_spellings_do_not_slip_a_deny() -> None:
-    """F4, F13, C5 to C8: what other globs hide or let pass."""
+def test_dotfiles_and_unusual_spellings_do_not_evade_a_deny() -> None:
+    """F4, F13, C5 to C8: names that other globs hide or let through."""
     rules = load(
         "p, agent:a, *, file:ws/*/public, True, allow\np, agent:a, *, file:home/**, True, allow\np, agent:a, *, file:home/s/**, True, deny"
     )
@@ -250,8 +252,8 @@ def test_dotfiles_and_odd_spellings_do_not_slip_a_deny() -> None:
         assert not allows(rules, "files.read", f"file:{resource}"), resource
 
 
-def test_texts_in_conditions_mean_themselves() -> None:
-    """F14, C15: nothing is rewritten inside a text."""
+def test_texts_in_conditions_are_literal() -> None:
+    """F14, C15: nothing inside a text is rewritten."""
     rules = load("p, agent:a, files.read, **, args.path == 'r.a && !p.b || c', allow")
     for value, expected in (("r.a && !p.b || c", "allow"), ("r_a and not p_b or c", "deny")):
         request = Request(
@@ -260,15 +262,15 @@ def test_texts_in_conditions_mean_themselves() -> None:
         assert rules.decide(request).verdict == expected
 
 
-def test_an_unknown_schema_lets_any_argument_pass_and_any_known_one_decides() -> None:
-    """A tool that is not pinned yet does not make the whole policy unreadable."""
-    load("p, agent:a, draft.new, **, args.anything == 1, allow", words=WORDS)
-    load("p, agent:a, draft.*, **, args.anything == 1, allow", words=WORDS)
-    load("p, agent:a, files.*, **, args.path == 'x', allow", words=WORDS)
+def test_an_unknown_schema_accepts_any_argument_and_a_known_one_is_checked() -> None:
+    """A tool that is not pinned yet does not make the whole policy invalid."""
+    load("p, agent:a, draft.new, **, args.anything == 1, allow", vocabulary=VOCABULARY)
+    load("p, agent:a, draft.*, **, args.anything == 1, allow", vocabulary=VOCABULARY)
+    load("p, agent:a, files.*, **, args.path == 'x', allow", vocabulary=VOCABULARY)
 
 
 def test_the_comment_right_above_a_rule_is_its_note() -> None:
-    """Every line of it, and nothing across an empty line or another rule."""
+    """All its lines are; a comment before an empty line or another rule is not."""
     rules = load(f"# About the file\n\n# First line\n# and second\n{GOOD}\n{GOOD}\n#\n{GOOD}\n# lost\n\n{GOOD}\r\n")
     assert [rule.note for rule in rules.rules] == ["First line and second", "", "", ""]
     assert [(rule.file, rule.line, rule.text) for rule in rules.rules] == [
@@ -276,9 +278,9 @@ def test_the_comment_right_above_a_rule_is_its_note() -> None:
     ]
 
 
-def test_the_digest_is_of_what_the_rules_mean() -> None:
-    """Comments, order, files and spacing change nothing; a field changes it."""
-    rows = ["p, agent:a, files.read, file:**, args.path == 'a' and named, allow", "g, user:u, role:r"]
+def test_the_digest_covers_the_meaning_of_the_rules() -> None:
+    """Comments, order, files and spacing do not change it; a field does."""
+    rows = ["p, agent:a, files.read, file:**, args.path == 'a' and named_by_user, allow", "g, user:u, role:r"]
     plain = load("\n".join(rows)).digest
     assert load("# why\n" + "\n\n".join(reversed(rows))).digest == plain
     assert (
@@ -288,8 +290,8 @@ def test_the_digest_is_of_what_the_rules_mean() -> None:
     assert load("\n".join(rows).replace("allow", "deny")).digest != plain
 
 
-def test_files_are_read_in_the_order_of_their_names_and_others_are_passed_over() -> None:
-    """The rulebook as a whole may be handed in."""
+def test_files_are_read_in_the_order_of_their_names_and_others_are_ignored() -> None:
+    """A whole policy bundle may be passed in."""
     more = {
         "policies/a.csv": b"# one\n" + GOOD.encode(),
         "remit.toml": b"\xff",

@@ -1,4 +1,4 @@
-"""A rule names only what some file declares: a misspelled name would make a deny dead, or a condition always true."""
+"""A rule may use declared names only: a misspelled name would make a deny useless, or a condition always true."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ DENY = "p, agent:triage, *, file:logs/**, {}, deny"
 
 
 def added(session: Path, rows: str, settings: str = "", file: str = "rules.csv") -> None:
-    """Put rows at the end of the rules, and settings before those of remit.toml."""
+    """Append rows to the rules, and set `settings` in remit.toml."""
     (session / "policies" / file).write_text((session / "policies" / file).read_text() + rows + "\n")
     if settings:
         kept = [
@@ -31,12 +31,12 @@ def added(session: Path, rows: str, settings: str = "", file: str = "rules.csv")
         ),
         pytest.param(
             DENY.format("'untrsted' in labels"), "no file declares the label 'untrsted'",
-            "write untrusted, or have a manifest return it, or policies/labels.toml put it on something", id="a label",
+            "write untrusted, or declare it in adds_labels of a tool.toml or in policies/labels.toml", id="a label",
         ),
         pytest.param(
-            DENY.format("'untrsted' not in labels"), "no file declares the label 'untrsted'", "write untrusted", id="a label that is not there",
+            DENY.format("'untrsted' not in labels"), "no file declares the label 'untrsted'", "write untrusted", id="an absent label",
         ),
-        pytest.param(DENY.format("'lnk' in carries"), "no file declares the label 'lnk'", "write link", id="what a text carries"),
+        pytest.param(DENY.format("'lnk' in contains"), "no file declares the label 'lnk'", "write link", id="what a text contains"),
         pytest.param(
             "p, agent:trige, files.read, file:logs/**, True, deny", "no file declares the agent 'agent:trige'",
             "write agent:triage, or write agent/trige/agent.toml", id="an agent",
@@ -57,9 +57,7 @@ def added(session: Path, rows: str, settings: str = "", file: str = "rules.csv")
         pytest.param("g, role:operatr, role:oncall-lead", "no file declares the role 'role:operatr'", "write role:operator", id="a role of a role"),
     ],
 )  # fmt: skip
-def test_a_name_that_no_file_declares_is_a_problem_with_its_line_and_what_to_write(
-    session: Path, row: str, what: str, fix: str
-) -> None:
+def test_an_undeclared_name_is_a_problem_with_its_line_and_fix(session: Path, row: str, what: str, fix: str) -> None:
     added(session, row)
     with pytest.raises(WorkspaceError) as found:
         load_workspace_and_policy(session)
@@ -74,7 +72,7 @@ def test_a_name_that_no_file_declares_is_a_problem_with_its_line_and_what_to_wri
     [
         pytest.param(DENY.format("env == 'production'"), 'envs = ["production"]', id="an environment of envs"),
         pytest.param(DENY.format("env == 'local'"), "", id="the environment of this workspace"),
-        pytest.param(DENY.format("'private' in labels and 'account' in carries"), "", id="labels that every workspace has"),
+        pytest.param(DENY.format("'private' in labels and 'account' in contains"), "", id="labels that every workspace has"),
         pytest.param("p, user:erin, files.read, file:logs/**, True, deny", 'users = ["user:dana", "user:erin"]', id="a user of users"),
         pytest.param("p, user:operator, files.read, file:logs/**, True, deny", "", id="a user of identity"),
         pytest.param("g, user:dana, role:night\np, role:night, files.read, file:logs/**, True, allow", "", id="a role that a g row gives"),
@@ -83,13 +81,13 @@ def test_a_name_that_no_file_declares_is_a_problem_with_its_line_and_what_to_wri
         ),
     ],
 )  # fmt: skip
-def test_a_name_that_a_file_declares_is_none(session: Path, row: str, settings: str) -> None:
+def test_a_declared_name_is_accepted(session: Path, row: str, settings: str) -> None:
     added(session, row, settings)
     load_workspace_and_policy(session)
 
 
-def test_any_user_may_be_named_where_every_account_is_one(session: Path) -> None:
-    """Without `[identity]` and `users`, users are no closed list; with either, they are."""
+def test_any_user_may_be_named_if_every_account_is_a_user(session: Path) -> None:
+    """Without `[identity]` and `users` any user is valid; with either, only the listed ones."""
     text = (session / "remit.toml").read_text()
     text = "\n".join(line for line in text.split("\n") if not line.startswith(("users", "[identity]", '"*"')))
     (session / "remit.toml").write_text(text)
@@ -100,7 +98,8 @@ def test_any_user_may_be_named_where_every_account_is_one(session: Path) -> None
         load_workspace_and_policy(session)
 
 
-def test_a_case_that_names_what_no_file_declares_would_pass_for_the_wrong_reason(session: Path) -> None:
+def test_an_undeclared_name_in_a_case_is_a_problem(session: Path) -> None:
+    """Otherwise it would pass for the wrong reason."""
     from remit.analysis import check_workspace
 
     table = session / "policies/cases.yaml"
@@ -111,5 +110,5 @@ def test_a_case_that_names_what_no_file_declares_would_pass_for_the_wrong_reason
     table.write_text(good + row % "labels: [untrusted], env: local" + "\n")
     assert check_workspace(session).problems == ()
     table.write_text(good + row % "labels: [untrsted], env: prdo" + "\n")
-    said = [problem.what for problem in check_workspace(session).problems]
-    assert said == ["no file declares the environment 'prdo'", "no file declares the label 'untrsted'"]
+    found = [problem.what for problem in check_workspace(session).problems]
+    assert found == ["no file declares the environment 'prdo'", "no file declares the label 'untrsted'"]

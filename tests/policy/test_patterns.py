@@ -1,6 +1,6 @@
-"""Patterns against resources and sets, held to an independent and slower reading of the same words.
+"""Patterns against resources and sets, compared with an independent, slower implementation of the same rules.
 
-These are unit tests of `policy.language.patterns`: they compare some hundred thousand pairs, too many for the door of `Policy.decide`.
+These are unit tests of `policy.language.patterns`: they compare some hundred thousand pairs, too many for `Policy.decide`.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from remit.policy.language.patterns import GlobError, parse_pattern, parse_resource
 
 PIECES = ("a", "ab", "*", "a*", "*b", "*a*", "**")
-NAMES = ("a", "ab", ".a", "zz")  # zz is what no pattern was written for; .a is what shells hide
+NAMES = ("a", "ab", ".a", "zz")  # no pattern contains zz; shells hide .a
 DEEP = 6  # deeper than the longest pattern below the deepest folder
 
 
 @cache
 def reads(pattern: tuple[str, ...], name: tuple[str, ...]) -> bool:
-    """Whether the pattern matches, by trying everything that each `**` may stand for."""
+    """True if the pattern matches, by trying every number of segments for each `**`."""
     if not pattern:
         return not name
     if pattern == ("**",):
@@ -46,8 +46,8 @@ def paths(names: tuple[str, ...], deepest: int) -> list[tuple[str, ...]]:
     return [path for depth in range(1, deepest + 1) for path in product(names, repeat=depth)]
 
 
-def test_a_pattern_matches_exactly_the_resources_that_its_words_say() -> None:
-    """Every pattern of up to three segments, every path of up to three, both questions."""
+def test_a_pattern_matches_exactly_the_resources_of_the_reference() -> None:
+    """Every pattern and every path of up to three segments, for both questions."""
     resources = [(path, parse_resource("file:" + "/".join(path))) for path in paths(NAMES, 3)]
     for pieces in patterns(3):
         pattern = parse_pattern("file:" + "/".join(pieces))
@@ -58,18 +58,20 @@ def test_a_pattern_matches_exactly_the_resources_that_its_words_say() -> None:
 
 
 def test_a_pattern_covers_a_set_exactly_if_it_matches_everything_in_it() -> None:
-    """Covered: all of the set lies within; met: some of it does. Compared with the whole set, enumerated."""
+    """It intersects the set if it matches something in it. Compared with an enumeration of the whole set."""
     names = ("a", "ab", "zz")
     universe = paths(names, DEEP)
     folders = [(), *paths(names, 2)]
     below = {
-        folder: sum(1 << at for at, path in enumerate(universe) if path[: len(folder)] == folder and path != folder)
+        folder: sum(
+            1 << index for index, path in enumerate(universe) if path[: len(folder)] == folder and path != folder
+        )
         for folder in folders
     }
     sets = {folder: parse_resource("file:" + "/".join((*folder, "**"))) for folder in folders}
     for pieces in patterns(3):
         pattern = parse_pattern("file:" + "/".join(pieces))
-        matched = sum(1 << at for at, path in enumerate(universe) if reads(pieces, path))
+        matched = sum(1 << index for index, path in enumerate(universe) if reads(pieces, path))
         for folder, members in below.items():
             assert pattern.covers(sets[folder]) is (members & matched == members), (pattern.text, folder)
             assert pattern.intersects(sets[folder]) is (members & matched != 0), (pattern.text, folder)
@@ -80,8 +82,8 @@ def test_a_pattern_covers_a_set_exactly_if_it_matches_everything_in_it() -> None
     st.text("ab.*", min_size=1, max_size=8).filter(lambda text: "**" not in text),
     st.text("ab.", min_size=1, max_size=10),
 )
-def test_a_star_stands_for_any_run_within_one_segment(pattern: str, name: str) -> None:
-    """Within one segment, against the regular expression of the same words."""
+def test_a_star_matches_any_text_within_one_segment(pattern: str, name: str) -> None:
+    """Compared with the equivalent regular expression."""
     if {pattern, name} & {".", ".."}:
         return
     expected = segment_reads(pattern, name)
@@ -89,8 +91,8 @@ def test_a_star_stands_for_any_run_within_one_segment(pattern: str, name: str) -
     assert parse_pattern(f"file:{pattern}/x").covers(parse_resource(f"file:{name}/x")) is expected
 
 
-def test_a_pattern_of_many_stars_is_answered_without_backtracking() -> None:
-    """What takes a regular expression longer than the universe lasts (CVE-like globs in other engines)."""
+def test_a_pattern_with_many_stars_is_matched_without_backtracking() -> None:
+    """A backtracking matcher would practically never end (as in CVEs of other glob engines)."""
     pattern = parse_pattern("file:" + "a*" * 1000 + "b")
     assert not pattern.covers(parse_resource("file:" + "a" * 8000))
     deep = parse_pattern("file:" + "**/a*/" * 50 + "b")
@@ -98,7 +100,7 @@ def test_a_pattern_of_many_stars_is_answered_without_backtracking() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "resource", "covers", "meets"),
+    ("pattern", "resource", "covers", "intersects"),
     [
         ("**", "none:", True, True),
         ("**", "file:**", True, True),
@@ -133,10 +135,12 @@ def test_a_pattern_of_many_stars_is_answered_without_backtracking() -> None:
         ("ticket:INC-*", "ticket:inc-1", False, False),
     ],
 )
-def test_everyday_patterns(pattern: str, resource: str, covers: bool, meets: bool) -> None:
-    """The pairs that a reader would look up."""
-    parsed, asked = parse_pattern(pattern), parse_resource(resource)
-    assert (parsed.covers(asked), parsed.intersects(asked)) == (covers, meets)
+def test_common_patterns_cover_and_intersect_as_documented(
+    pattern: str, resource: str, covers: bool, intersects: bool
+) -> None:
+    """Examples for readers."""
+    parsed, requested = parse_pattern(pattern), parse_resource(resource)
+    assert (parsed.covers(requested), parsed.intersects(requested)) == (covers, intersects)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +175,7 @@ def test_everyday_patterns(pattern: str, resource: str, covers: bool, meets: boo
     ],
 )
 def test_a_resource_that_is_not_canonical_is_refused(resource: str) -> None:
-    """Two spellings of one thing never reach the rules as two things."""
+    """Two spellings of one resource never reach the rules as two resources."""
     with pytest.raises(GlobError):
         parse_resource(resource)
 
@@ -202,7 +206,7 @@ def test_a_resource_that_is_not_canonical_is_refused(resource: str) -> None:
         "file:a\u00adb",
     ],
 )
-def test_a_pattern_that_means_something_else_than_it_seems_is_refused(pattern: str) -> None:
-    """Dead or misleading patterns are a problem at load, not a rule that never applies."""
+def test_a_misleading_pattern_is_refused(pattern: str) -> None:
+    """A pattern that could never match is a problem when loaded, not a rule that never applies."""
     with pytest.raises(GlobError):
         parse_pattern(pattern)

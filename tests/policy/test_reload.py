@@ -1,4 +1,4 @@
-"""Rules that are edited while calls are decided: followed within a second, never by half, never to worse than before."""
+"""Rules that are edited while calls are decided: a valid edit is in force within a second, never in part."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ RELOADS = int(os.environ.get("REMIT_RELOADS", "120"))  # 1000 takes half a minut
 
 
 class Clock:
-    """Time that passes when it is told to."""
+    """Time that advances by 0.3 s at each call."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -57,7 +57,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, text: str, name: str = "rules.csv") -> None:
-    """As an editor saves: a new file put in the old one's place."""
+    """Save as an editor does: a new file replaces the old one."""
     (folder / f".{name}.new").write_text(text)
     (folder / f".{name}.new").rename(folder / name)
 
@@ -67,37 +67,37 @@ def watched(folder: Path, report: Callable[[WorkspaceError], None] | None = None
     return PolicyWatcher(folder, policy.load_policy(files), files, report=report, clock=Clock())
 
 
-def settled(found: PolicyWatcher) -> Policy:
-    """What is in force once the files have stood still for two looks."""
-    found.current()
-    return found.current()
+def settled(watcher: PolicyWatcher) -> Policy:
+    """The policy in force after two checks of unchanged files."""
+    watcher.current()
+    return watcher.current()
 
 
-def test_an_edit_is_in_force_once_it_has_stood_still(folder: Path) -> None:
-    """And only then: half a file can be a good policy without its last denies."""
-    found = watched(folder)
-    opened = found.current()
+def test_an_edit_is_in_force_once_the_files_are_unchanged_for_a_while(folder: Path) -> None:
+    """Not earlier: the first half of a file can be a valid policy without its last denies."""
+    watcher = watched(folder)
+    opened = watcher.current()
     write(folder, ALLOW + DENY)
-    assert found.current() is opened
-    assert found.current().decide(REQUEST).reason == "denied_by_rule"
-    assert found.files == read_folder(folder)
+    assert watcher.current() is opened
+    assert watcher.current().decide(REQUEST).reason == "denied_by_rule"
+    assert watcher.files == read_folder(folder)
 
 
 def test_a_file_that_is_still_being_written_is_waited_for(folder: Path) -> None:
-    """Each look finds it longer than the look before."""
-    found = watched(folder)
-    opened = found.current()
+    """Each check finds it longer than before."""
+    watcher = watched(folder)
+    opened = watcher.current()
     with (folder / "rules.csv").open("a") as rules:
         for _ in range(5):
             rules.write("p, agent:u, a.b, **, True, allow\n")
             rules.flush()
-            assert found.current() is opened
+            assert watcher.current() is opened
         rules.write(DENY)
-    assert settled(found).decide(REQUEST).reason == "denied_by_rule"
+    assert settled(watcher).decide(REQUEST).reason == "denied_by_rule"
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         pytest.param(lambda folder: write(folder, ALLOW + "p, agent:t, a.b, **, True, deni\n"), id="a bad row"),
         pytest.param(lambda folder: write(folder, MODEL.replace("&& !some(where (p.eft == deny))", ""), "model.conf"), id="a bad model"),
@@ -105,77 +105,77 @@ def test_a_file_that_is_still_being_written_is_waited_for(folder: Path) -> None:
         pytest.param(lambda folder: (folder / "rules.csv").write_bytes(b"\xff\n"), id="not UTF-8"),
     ],
 )  # fmt: skip
-def test_a_bad_edit_keeps_the_rules_before_it_and_is_reported_once(folder: Path, spoil: Callable[[Path], None]) -> None:
-    """A good one after it is in force again."""
-    told: list[WorkspaceError] = []
-    found = watched(folder, told.append)
-    opened = found.current()
-    spoil(folder)
+def test_an_invalid_edit_changes_nothing_and_is_reported_once(folder: Path, damage: Callable[[Path], None]) -> None:
+    """A valid edit after it is in force."""
+    reported: list[WorkspaceError] = []
+    watcher = watched(folder, reported.append)
+    opened = watcher.current()
+    damage(folder)
     for _ in range(5):
-        assert found.current() is opened
-    assert found.problem is not None
-    assert told == [found.problem]
+        assert watcher.current() is opened
+    assert watcher.problem is not None
+    assert reported == [watcher.problem]
     write(folder, MODEL, "model.conf")
     write(folder, DENY)
-    assert settled(found).decide(REQUEST).reason == "denied_by_rule"
-    assert found.problem is None
+    assert settled(watcher).decide(REQUEST).reason == "denied_by_rule"
+    assert watcher.problem is None
 
 
-def test_a_folder_that_is_gone_keeps_the_rules(folder: Path, tmp_path: Path) -> None:
-    """Nothing is allowed or denied by its absence."""
-    found = watched(folder)
-    opened = found.current()
+def test_rules_stay_in_force_if_their_folder_disappears(folder: Path, tmp_path: Path) -> None:
+    """The problem is reported, and gone once the folder is back."""
+    watcher = watched(folder)
+    opened = watcher.current()
     folder.rename(tmp_path.with_name("elsewhere"))
-    assert settled(found) is opened
-    assert found.problem is not None
+    assert settled(watcher) is opened
+    assert watcher.problem is not None
     tmp_path.with_name("elsewhere").rename(folder)
-    assert settled(found) is opened
-    assert found.problem is None
+    assert settled(watcher) is opened
+    assert watcher.problem is None
 
 
-def test_the_same_rules_in_other_words_stay_as_they_were_loaded(folder: Path) -> None:
-    """So that what a run has recorded is what it stands on."""
-    found = watched(folder)
-    opened = found.current()
+def test_an_edit_of_comments_keeps_the_loaded_policy(folder: Path) -> None:
+    """So the policy that a run recorded is the one in force."""
+    watcher = watched(folder)
+    opened = watcher.current()
     write(folder, f"# A note\n{ALLOW}")
-    assert settled(found) is opened
+    assert settled(watcher) is opened
 
 
 def test_files_are_not_read_again_while_nothing_changes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look costs one stat a file."""
-    found = watched(folder)
-    settled(found)
+    """A check costs one stat per file."""
+    watcher = watched(folder)
+    settled(watcher)
     monkeypatch.setattr(reload, "read_folder", lambda _: pytest.fail("read without a change"))
     for _ in range(5):
-        found.current()
-    (folder / ".rules.csv.swp").write_text("what an editor keeps beside the file")
-    settled(found)
+        watcher.current()
+    (folder / ".rules.csv.swp").write_text("an editor's swap file")
+    settled(watcher)
 
 
-def test_times_that_a_tool_sets_back_do_not_hide_an_edit(folder: Path) -> None:
-    """The same size, the same time of change as far as the file says."""
-    found = watched(folder)
-    settled(found)
+def test_a_reset_modification_time_does_not_hide_an_edit(folder: Path) -> None:
+    """The file has the same size and the same modification time."""
+    watcher = watched(folder)
+    settled(watcher)
     before = (folder / "rules.csv").stat()
     (folder / "rules.csv").write_text(ALLOW.replace("allow", "deny "[:5]).replace("deny \n", "deny\n\n"))
     os.utime(folder / "rules.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
     assert (folder / "rules.csv").stat().st_size == before.st_size
-    assert settled(found).decide(REQUEST).reason == "denied_by_rule"
+    assert settled(watcher).decide(REQUEST).reason == "denied_by_rule"
 
 
 def test_no_decision_belongs_to_neither_version_while_policies_reload(folder: Path) -> None:
-    """Eight threads decide, the rules change all the while; each version allows one of two calls and names itself."""
+    """Eight threads decide while the rules change; each version allows one of two calls and names itself."""
     (folder / "rules.csv").unlink()
     versions = [
-        "g, agent:t, role:r\np, role:r, a.b, file:{0}/**, True, allow\n# version {0}\np, agent:t, a.b, file:*/x, True, {1}\n".format(*one)
-        for one in (("even", "allow"), ("odd", "deny"))
+        "g, agent:t, role:r\np, role:r, a.b, file:{0}/**, True, allow\n# version {0}\np, agent:t, a.b, file:*/x, True, {1}\n".format(*version)
+        for version in (("even", "allow"), ("odd", "deny"))
     ]  # fmt: skip
     write(folder, versions[0])
     files = [{"policies/model.conf": MODEL.encode(), "policies/rules.csv": text.encode()} for text in versions]
     requests = [REQUEST.model_copy(update={"resources": (name,)}) for name in ("file:even/x", "file:odd/x")]
-    possible = [[policy.load_policy(one).decide(request) for one in files] for request in requests]
-    now = [0.0]  # only the one who edits lets time pass; whoever asks first then looks
-    found = PolicyWatcher(folder, policy.load_policy(files[0]), files[0], clock=lambda: now[0])
+    possible = [[policy.load_policy(version).decide(request) for version in files] for request in requests]
+    now = [0.0]  # only the editing thread advances the time; the first thread to ask then checks the files
+    watcher = PolicyWatcher(folder, policy.load_policy(files[0]), files[0], clock=lambda: now[0])
     done = threading.Event()
     wrong: list[str] = []
     decided = [0] * 8
@@ -183,10 +183,10 @@ def test_no_decision_belongs_to_neither_version_while_policies_reload(folder: Pa
 
     def decide(worker: int) -> None:
         while not done.is_set():
-            rules = found.current()
+            rules = watcher.current()
             for request, decisions in zip(requests, possible, strict=True):
-                if (said := rules.decide(request)) not in decisions:
-                    wrong.append(repr(said))
+                if (decision := rules.decide(request)) not in decisions:
+                    wrong.append(repr(decision))
             decided[worker] += 2
 
     sys.setswitchinterval(1e-4)
@@ -196,11 +196,11 @@ def test_no_decision_belongs_to_neither_version_while_policies_reload(folder: Pa
             worker.start()
         reloads = 0
         for number in range(RELOADS):
-            before = found.current()
+            before = watcher.current()
             write(folder, versions[(number + 1) % 2])
-            while found.current() is before and now[0] < 10 * RELOADS:
+            while watcher.current() is before and now[0] < 10 * RELOADS:
                 now[0] += 0.3
-            reloads += found.current() is not before
+            reloads += watcher.current() is not before
         done.set()
         for worker in workers:
             worker.join(timeout=30)
@@ -217,10 +217,10 @@ def test_no_decision_belongs_to_neither_version_while_policies_reload(folder: Pa
 ASKS_LEAD = "account:*, approved('role:lead'), allow"
 
 
-def test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_meanwhile(
+def test_a_run_records_the_rules_by_which_it_decides_even_if_the_file_changes_meanwhile(
     clerk: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """E11: each reading of the file finds another edit, so a digest of other bytes than those that were parsed would show."""
+    """E11: each read returns another edit, so a digest of bytes other than the parsed ones would be detected."""
     folder = clerk([DONE])
     read_bytes, readings = Path.read_bytes, list[Path]()
 
@@ -235,13 +235,13 @@ def test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
     ended = asyncio.run(run.start_run(opened, start))
-    (book,) = read(ended.trace).bundles().values()
+    (bundle,) = read(ended.trace).bundles().values()
     started = next(item.event for item in opened.journal.events(ended.run) if isinstance(item.event, RunStarted))
-    assert open_bundle(book).policy.digest == started.policy_digest == opened.policy.digest
+    assert open_bundle(bundle).policy.digest == started.policy_digest == opened.policy.digest
 
 
 def test_a_running_broker_follows_an_edit_within_a_second(play: Play) -> None:
-    """The world that a live run's broker asks."""
+    """Through the live ports that a run's broker uses."""
     played = play([DONE])
     ports = LivePorts(played.opened)
     before = ports.policy(0, 0)
@@ -254,7 +254,7 @@ def test_a_running_broker_follows_an_edit_within_a_second(play: Play) -> None:
 
 
 def played_with_edit(clerk: Callable[..., Path], old: str, new: str, *, wait: float = 5.0) -> Played:
-    """A run whose call waits for a lead, and whose rules are edited while it waits."""
+    """A run with a call that waits for a lead; its rules are edited while it waits."""
     folder = clerk(LARGE)
     opened = session.open_session(folder)
     rules = folder / "policies" / "rules.csv"
@@ -273,21 +273,21 @@ def played_with_edit(clerk: Callable[..., Path], old: str, new: str, *, wait: fl
 
 def replayed(played: Played) -> ReplayResult:
     trace = read(played.ended.trace)
-    books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
-    return asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
+    bundles = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
+    return asyncio.run(replay(trace.records, bundles, tampering=tampering(trace.faults(), trace.chain)))
 
 
 @pytest.mark.parametrize(
     ("new", "effects", "verdicts"),
     [
-        pytest.param("account:*, True, allow", 1, ["ask", "allow"], id="it needs nobody any more"),
-        pytest.param("account:*, args.amount < 5000, allow", 0, ["ask", "deny"], id="nobody may do it any more"),
+        pytest.param("account:*, True, allow", 1, ["ask", "allow"], id="it needs no approval any more"),
+        pytest.param("account:*, args.amount < 5000, allow", 0, ["ask", "deny"], id="it is denied now"),
     ],
 )
 def test_a_waiting_call_is_decided_again_under_the_new_rules(
     clerk: Callable[..., Path], new: str, effects: int, verdicts: list[str]
 ) -> None:
-    """Nobody has to answer what is no question any more; and the run replays under both rulebooks."""
+    """Nobody has to answer a request that is settled; and the run replays under both policies."""
     played = played_with_edit(clerk, ASKS_LEAD, new)
     assert played.ended.finished is not None
     assert len(played.effects) == effects
@@ -298,8 +298,8 @@ def test_a_waiting_call_is_decided_again_under_the_new_rules(
     assert replayed(played).reproduced
 
 
-def test_what_is_asked_after_an_edit_is_asked_anew(clerk: Callable[..., Path]) -> None:
-    """A grant for the earlier question would not count: it is another decision."""
+def test_an_edit_makes_a_new_approval_request(clerk: Callable[..., Path]) -> None:
+    """A grant for the earlier request would not count, because the decision differs."""
     played = played_with_edit(clerk, ASKS_LEAD, "account:*, approvals('role:lead') >= 2, allow", wait=1.2)
     requests = [item.event for item in played.records if isinstance(item.event, ApprovalRequested)]
     assert [sum(missing.count for missing in request.missing) for request in requests] == [1, 2]
@@ -307,8 +307,8 @@ def test_what_is_asked_after_an_edit_is_asked_anew(clerk: Callable[..., Path]) -
     assert requests[0].decision_digest != requests[1].decision_digest
 
 
-def test_a_bad_edit_while_a_call_waits_changes_nothing_and_is_recorded(clerk: Callable[..., Path]) -> None:
-    """The operator reads why in the run's own trace."""
+def test_an_invalid_edit_while_a_call_waits_changes_nothing_and_is_recorded(clerk: Callable[..., Path]) -> None:
+    """The trace of the run shows the operator the reason."""
     played = played_with_edit(clerk, ASKS_LEAD, "account:*, approved(role:lead), allow", wait=1.2)
     changed = [item.event for item in played.records if isinstance(item.event, PolicyChanged)]
     assert len(changed) == 1
@@ -316,8 +316,8 @@ def test_a_bad_edit_while_a_call_waits_changes_nothing_and_is_recorded(clerk: Ca
     assert [len(played.ended.waiting), len(played.effects)] == [1, 0]
 
 
-def test_what_a_rule_hides_reaches_the_operator_and_not_the_model(clerk: Callable[..., Path]) -> None:
-    """Through a whole run."""
+def test_a_hidden_rule_is_shown_to_the_operator_and_not_to_the_model(clerk: Callable[..., Path]) -> None:
+    """In a whole run."""
     folder = clerk([turn(ledger__pay={"name": "vault", "amount": 5}), DONE])
     rules = folder / "policies" / "rules.csv"
     rules.write_text(

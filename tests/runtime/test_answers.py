@@ -12,7 +12,7 @@ import pytest
 
 from remit.core.errors import WorkspaceError
 from remit.core.events import AnswerRejected, RunFinished
-from remit.journal.withholding import withheld
+from remit.journal.content_omission import omit_content
 from remit.runtime import runner as run
 from remit.workspace import loader as workspace
 from remit.workspace.session import open_session
@@ -78,13 +78,13 @@ def test_an_answer_that_does_not_match_its_schema_is_asked_for_again_with_the_re
 @pytest.mark.parametrize(
     ("cited", "problem"),
     [
-        (["0.0"], "it stands on 1 results of this run, not on 2; they are 0.0, 1.0"),
-        (["0.0", "0.0"], "it stands on 1 results of this run, not on 2; they are 0.0, 1.0"),
-        (["0.0", "7.3"], "it cites what is no result of this run: '7.3'; results are 0.0, 1.0"),
-        (["0.0", "2.0"], "it cites what is no result of this run: '2.0'; results are 0.0, 1.0"),
-        ("0.0", '"citations" is no list of texts'),
-        ([0.0, 1.0], '"citations" is no list of texts'),
-        (None, '"citations" is no list of texts'),
+        (["0.0"], "it cites 1 results of this run and must cite 2; results are 0.0, 1.0"),
+        (["0.0", "0.0"], "it cites 1 results of this run and must cite 2; results are 0.0, 1.0"),
+        (["0.0", "7.3"], "it cites '7.3', which no result of this run has; results are 0.0, 1.0"),
+        (["0.0", "2.0"], "it cites '2.0', which no result of this run has; results are 0.0, 1.0"),
+        ("0.0", '"citations" is not a list of texts'),
+        ([0.0, 1.0], '"citations" is not a list of texts'),
+        (None, '"citations" is not a list of texts'),
     ],
 )
 def test_an_answer_stands_on_results_of_this_run(play: Play, cited: Any, problem: str) -> None:
@@ -141,7 +141,7 @@ def test_the_prompt_contains_the_requirements_on_the_answer(clerk: Callable[...,
 
 
 def test_the_problems_of_an_answer_are_omitted_with_the_content() -> None:
-    event = withheld(AnswerRejected(step=1, problems=("it cites 'ann'",)))
+    event = omit_content(AnswerRejected(step=1, problems=("it cites 'ann'",)))
     assert event == AnswerRejected(step=1, problems=())
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from remit.core.calls import ProposedCall
 from remit.core.errors import UsageError, WorkspaceError
-from remit.core.messages import WHOLE, Message, Model, ModelError, ModelTurn, ToolSpec
+from remit.core.messages import COMPLETE_FINISHES, Message, Model, ModelError, ModelTurn, ToolSpec
 from remit.runtime.models.scripted import ScriptModel
 from remit.runtime.models.selection import open_model
 from support.openai_server import OpenAIServer, Reply
@@ -80,7 +80,11 @@ approvals:
         response_model="script",
     )
     cut = await model.think(1, QUESTION, [])
-    assert (cut.finish, cut.finish in WHOLE, cut.proposed_calls[0].arguments) == ("length", False, '{"amount": 10')
+    assert (cut.finish, cut.finish in COMPLETE_FINISHES, cut.proposed_calls[0].arguments) == (
+        "length",
+        False,
+        '{"amount": 10',
+    )
     assert (await model.think(2, QUESTION, [])).finish == "stop"
     assert [(a.action, a.approver, a.role, a.note) for a in model.approvals] == [
         ("tickets.close", "user:ben", "role:lead", "asked in the demo")
@@ -195,14 +199,14 @@ async def test_a_streamed_turn_keeps_the_text_of_each_call_as_the_model_wrote_it
 async def test_a_turn_cut_by_length_is_incomplete_and_its_text_is_not_repaired() -> None:
     turn = await turn_of(Reply(calls=[("mail__send", '{"to":"ann","amount": 1000}')], cut=24))
 
-    assert (turn.finish, turn.finish in WHOLE) == ("length", False)
+    assert (turn.finish, turn.finish in COMPLETE_FINISHES) == ("length", False)
     assert turn.proposed_calls[0].arguments == '{"to":"ann","amount": 10'
 
 
 async def test_a_stream_that_ends_without_a_reason_counts_as_cut() -> None:
     turn = await turn_of(Reply(calls=[("files__read", '{"path":"a"}')], ending="silent"))
 
-    assert (turn.finish, turn.finish in WHOLE) == ("length", False)
+    assert (turn.finish, turn.finish in COMPLETE_FINISHES) == ("length", False)
 
 
 @pytest.mark.parametrize("indexes", [(0, 0), (None, None)])
@@ -233,7 +237,7 @@ async def test_a_turn_that_announces_calls_and_has_none_is_an_error() -> None:
 async def test_a_turn_stopped_by_a_filter_keeps_the_providers_reason_and_is_incomplete() -> None:
     turn = await turn_of(Reply(calls=[("a", '{"a":1}')], finish="content_filter"))
 
-    assert (turn.finish, turn.finish in WHOLE) == ("content_filter", False)
+    assert (turn.finish, turn.finish in COMPLETE_FINISHES) == ("content_filter", False)
 
 
 async def test_a_turn_without_end_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:

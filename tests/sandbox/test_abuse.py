@@ -1,4 +1,4 @@
-"""The rest of the abuse list: bombs, limits, the kernel's own files, planted links, races and a careless tool."""
+"""The rest of the abuse list: bombs, limits, files of the kernel, planted links, races, a tool that joins paths."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from remit.core.errors import Refusal
 from remit.sandbox import find_bwrap
 from remit.sandbox.profile import runtime
 from support import CORPORA
-from support.sandbox import ToolHarness, below, command, put_away
+from support.sandbox import ToolHarness, below, close_sandboxes, command
 
 CORPUS = CORPORA / "directory_traversal.txt"
-SPELLINGS = (  # the kinds that the corpus has, where it is not there
+SPELLINGS = (  # one of each kind in the corpus, for when the corpus is missing
     "../secret", "../../etc/passwd", "..%2fsecret", "%2e%2e/secret", "....//secret", "..\\secret", "..;/secret", "/etc/passwd",
     "/./etc/passwd", "docs/../../secret", "..%c0%afsecret", "..%252fsecret", "file:///etc/passwd", "%00../secret", "a.md/../b.md",
 )  # fmt: skip
@@ -33,7 +33,7 @@ def test_every_line_of_the_abuse_list_has_a_test_that_tries_it() -> None:
 
 @abuse(48)
 async def test_a_file_swapped_during_calls_is_never_read_or_written_outside(harness: ToolHarness) -> None:
-    """A4: a thread flips an authorised file, and the one to write, between files and links to outside, during every call."""
+    """A4: during every call, a thread swaps a granted file, and the one to write, with links to outside."""
     secret = harness.file("../outside/secret", "SECRET")
     harness.file("plain", "plain")
     stop = threading.Event()
@@ -86,7 +86,7 @@ def spellings() -> list[str]:
 
 @abuse(46, 47, 50)
 async def test_a_tool_that_joins_paths_carelessly_reaches_the_decided_file_only(harness: ToolHarness) -> None:
-    """A1: every spelling of the traversal corpus, read and written, joined, decoded and taken as it is."""
+    """A1: every spelling of the traversal corpus, read and written; joined, decoded and unchanged."""
     harness.file("docs/a.md", "decided")
     harness.file("docs/b.md", "SECRET")
     for name in ("../secret", "secret", "../../secret", "../etc/passwd", "etc/passwd"):
@@ -140,7 +140,7 @@ async def test_a_tool_that_joins_paths_carelessly_reaches_the_decided_file_only(
 
 
 def tree(base: Path) -> dict[str, str]:
-    """Every file of the room but the tool's own."""
+    """Every file below `base`, except those of the tool."""
     return {
         path.relative_to(base).as_posix(): path.read_text()
         for path in sorted(base.rglob("*"))
@@ -150,7 +150,7 @@ def tree(base: Path) -> dict[str, str]:
 
 @abuse(51, 59)
 async def test_a_link_planted_in_a_store_leads_no_later_call_out(harness: ToolHarness) -> None:
-    """CVE-2026-87766: a store lies on the disk and is mounted again; a tool can plant no link in it."""
+    """CVE-2026-87766: a store stays on the disk and is mounted for later calls; a tool cannot plant a link in it."""
     outside = harness.file("../outside/secret", "SECRET")
     code = """
     import os
@@ -190,7 +190,7 @@ async def test_a_link_planted_in_a_store_leads_no_later_call_out(harness: ToolHa
 
 @abuse(35)
 async def test_no_limit_can_be_raised(harness: ToolHarness) -> None:
-    """Each may only be lowered, and each is there."""
+    """Each limit is set, and can only be lowered."""
     code = """
     import resource
     def act() -> dict:
@@ -214,7 +214,7 @@ async def test_no_limit_can_be_raised(harness: ToolHarness) -> None:
 
 @abuse(18, 57)
 async def test_the_kernels_own_files_are_not_there(harness: ToolHarness) -> None:
-    """A10: no /proc, no /sys, no devices but three; what stays is random numbers and nothing at all."""
+    """A10: no /proc, no /sys, and no devices except three; random bytes and /dev/null still work."""
     code = """
     import os
     def act() -> list:
@@ -235,7 +235,7 @@ async def test_the_kernels_own_files_are_not_there(harness: ToolHarness) -> None
 
 @abuse(25)
 async def test_a_fork_bomb_of_a_program_ends_with_its_call(full: ToolHarness) -> None:
-    """As many processes as it is let have, each deaf and in a session of its own; none is left."""
+    """As many processes as the limit allows, each ignoring SIGTERM in a session of its own; none is left."""
     code = """
     import os, signal, time
     def act() -> int:
@@ -266,8 +266,8 @@ async def test_a_fork_bomb_of_a_program_ends_with_its_call(full: ToolHarness) ->
 
 @abuse(54)
 async def test_the_sandbox_shares_no_namespace_with_the_broker(full: ToolHarness) -> None:
-    """Looked at from outside, while a call is under way."""
-    await put_away()
+    """Checked from outside, while a warm tool is running."""
+    await close_sandboxes()
     code = "import os\ndef act() -> int:\n    return os.getpid()\n"
     assert (await full.run(code)).code is None
     inside = [
@@ -287,7 +287,7 @@ async def test_the_sandbox_shares_no_namespace_with_the_broker(full: ToolHarness
 
 @abuse(47)
 async def test_the_root_folder_holds_what_is_needed_and_can_not_be_written(full: ToolHarness) -> None:
-    """Nothing of the host's but the runtime; no folder of it takes a file."""
+    """Nothing of the host except the runtime; no file can be made in any of its folders."""
     code = """
     import os
     def act() -> list:
@@ -304,10 +304,10 @@ async def test_the_root_folder_holds_what_is_needed_and_can_not_be_written(full:
     """
     made, there = (await full.run(code)).value
     assert made == []
-    assert set(there) <= {Path(sys.base_prefix).parts[1]}  # an interpreter may lie below it; nothing else of it does
+    assert set(there) <= {Path(sys.base_prefix).parts[1]}  # the interpreter may be below it; nothing else is
 
 
 def test_no_package_of_the_brokers_own_environment_is_bound() -> None:
-    """Only the few that every tool may import, each by its name; a virtual environment in a home folder stays out of sight."""
+    """Only the packages that every tool may import are mounted, each by its name; not the virtual environment."""
     assert sys.prefix != sys.base_prefix, "the suite runs in a virtual environment"
     assert [folder for folder in runtime(None).folders if Path(folder).is_relative_to(sys.prefix)] == []

@@ -1,4 +1,4 @@
-"""Access is a type down to the kernel: for each kind of resource and each access, every other access is refused."""
+"""The kernel enforces the kind of access: for each resource and each access, every other access is refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from remit.sandbox import Output, Tier
 from support.sandbox import ToolHarness
 
-# Each attempt names one thing that code can do to the file `name` or beside it.
+# Each case is one thing that code can do to the file `name` or next to it.
 TRIES = """
 import mmap, os, sqlite3
 def connect(path: str) -> None:
@@ -87,7 +87,7 @@ def refused(output: Output) -> bool:
 @pytest.mark.parametrize("trust", ["pinned", "none"])
 @pytest.mark.parametrize("how", CHANGES)
 async def test_a_store_that_is_read_cannot_be_changed_in_any_way(harness: ToolHarness, how: str, trust: str) -> None:
-    """`read store:kept`, with code that changes it: refused by the kernel, and the store is as it was."""
+    """`read store:kept`, with code that changes it: the kernel refuses, and the store is unchanged."""
     harness.file("stores/kept/a.txt", "as it was")
     before = snapshot(harness.root / "stores")
     output = await harness.run(TRIES, {"name": "stores/kept/a.txt", "how": how}, read_stores=("kept",), trust=trust)
@@ -106,7 +106,7 @@ async def test_a_store_that_is_read_is_read_and_listed(harness: ToolHarness, tru
 
 @pytest.mark.parametrize("how", [one for one in CHANGES if one not in ("symlink", "mode", "times")])
 async def test_a_store_that_is_written_can_be_changed(harness: ToolHarness, how: str) -> None:
-    """The twin; a link is never made there, and modes and times are only set where there are mounts."""
+    """The twin. Links can never be made in a store, and modes and times can only be set in the tier with mounts."""
     harness.file("stores/kept/a.txt", "as it was")
     (harness.root / "stores" / "kept").chmod(0o777)
     (harness.root / "stores" / "kept" / "a.txt").chmod(0o666)
@@ -117,7 +117,7 @@ async def test_a_store_that_is_written_can_be_changed(harness: ToolHarness, how:
 
 
 async def test_a_database_in_a_store_that_is_read_is_queried_and_not_updated(harness: ToolHarness) -> None:
-    """The case of a ticket that a read action closes."""
+    """For example, a read action must not be able to close a ticket."""
     path = harness.file("stores/kept/kept.db", "")
     with sqlite3.connect(path) as store:
         store.execute("CREATE TABLE kept (text)")
@@ -133,7 +133,7 @@ async def test_a_database_in_a_store_that_is_read_is_queried_and_not_updated(har
 
 @pytest.mark.parametrize("how", [*LOOKS, *CHANGES])
 async def test_a_store_that_was_not_decided_is_neither_read_nor_changed(harness: ToolHarness, how: str) -> None:
-    """Beside a store that is read and one that is written."""
+    """Next to a store that is read and one that is written."""
     harness.file("stores/kept/a.txt", "secret")
     before = snapshot(harness.root / "stores" / "kept")
     output = await harness.run(
@@ -153,7 +153,7 @@ async def test_a_file_that_is_read_cannot_be_changed(harness: ToolHarness, how: 
 
 
 async def test_two_calls_with_another_access_to_one_store_share_no_process(harness: ToolHarness) -> None:
-    """Reading after writing, and writing after reading: each in a process that was made for its own access."""
+    """Reading after writing, and writing after reading: each in a process with exactly its own access."""
     harness.file("stores/kept/a.txt", "as it was")
     (harness.root / "stores" / "kept").chmod(0o777)
     (harness.root / "stores" / "kept" / "a.txt").chmod(0o666)
@@ -164,7 +164,7 @@ async def test_two_calls_with_another_access_to_one_store_share_no_process(harne
 
 
 async def test_a_call_that_reads_and_writes_one_store_may_write_it(harness: ToolHarness) -> None:
-    """The wider of two decided accesses."""
+    """Of two granted accesses, the wider one holds."""
     harness.file("stores/kept/a.txt", "as it was").chmod(0o666)
     (harness.root / "stores" / "kept").chmod(0o777)
     call = {"name": "stores/kept/a.txt", "how": "append"}

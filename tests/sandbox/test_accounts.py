@@ -1,4 +1,4 @@
-"""Who a broker is started as: root, an ordinary user, on a machine that gives it no namespaces."""
+"""Brokers that run as root, as an ordinary user, or on a machine without namespaces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from adversarial.attack_list import abuse
 
 @pytest.fixture
 def base() -> Iterator[Path]:
-    """A folder that others can enter, with a tool, a working folder, and one that only its owner can enter."""
+    """A folder that other accounts can enter, with a tool, a working folder, and a folder that only its owner can enter."""
     folder = Path(tempfile.mkdtemp(prefix="remit-test-"))
     for name in ("work", "tool", "closed"):
         (folder / name).mkdir()
@@ -36,12 +36,12 @@ def base() -> Iterator[Path]:
 
 
 def account(name: str) -> Account:
-    found = next((one for one in accounts() if one.name == name), None)
-    if found is None:
+    match = next((item for item in accounts() if item.name == name), None)
+    if match is None:
         pytest.skip("every other test already runs as an ordinary user")
-    if why := found.missing():
+    if why := match.missing():
         pytest.skip(why)
-    return found
+    return match
 
 
 STARTED = """
@@ -50,7 +50,7 @@ from pathlib import Path
 from support.sandbox import below
 from remit.sandbox import Profile, Sandbox, probe
 base = Path(sys.argv[1])
-# The kernel refuses an ordinary account more descriptors under way than it may hold open.
+# The kernel lets an ordinary account have only so many descriptors in flight as it may open.
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 async def call(place):
     profile = Profile(tool="t", action="act", source="python", code=base / "tool", root=base / place, reads=("**",), wall=60.0, cpu=20.0)
@@ -60,7 +60,7 @@ async def call(place):
 def account(pid):
     try:
         return int(next(line for line in open(f"/proc/{pid}/status") if line.startswith("Uid:")).split()[1])
-    except OSError:  # what stood by has ended since
+    except OSError:  # an idle process that has ended since
         return None
 calls = {place: asyncio.run(call(place)) for place in sys.argv[2:]}
 tiers = {report.name: [check.name for check in report.checks if not check.held] for report in probe() if report.works}
@@ -68,27 +68,27 @@ print(json.dumps({"calls": calls, "escaped": tiers}))
 """
 
 
-def said(by: Account, *arguments: str) -> dict[str, object]:
+def result_of(by: Account, *arguments: str) -> dict[str, object]:
     done = by.run("-c", STARTED, *arguments)
     assert done.stderr == ""
     return json.loads(done.stdout)
 
 
 @abuse(91)
-def test_root_becomes_nobody_wherever_nobody_can_reach_what_is_needed(base: Path) -> None:
-    """The twin: a working folder that is closed to others is still served, as root."""
-    assert said(account("root that becomes nobody"), str(base), "work", "closed") == {
+def test_root_switches_to_nobody_where_that_account_can_read_what_is_needed(base: Path) -> None:
+    """The twin: with a working folder that other accounts cannot read, the tool runs as root."""
+    assert result_of(account("root that becomes nobody"), str(base), "work", "closed") == {
         "calls": {"work": [1_000, [65_534]], "closed": [1, [0]]},
         "escaped": {"full": [], "landlock": []},
     }
 
 
 def test_an_ordinary_user_is_confined_as_well(base: Path) -> None:
-    """Every break-out of the doctor in both tiers, and a call with far more files than the account may hold open."""
+    """Every escape of the doctor in both tiers, and a call with far more files than the account may open at once."""
     by = account("an ordinary user")
     for path in (base, *base.iterdir()):
         os.chown(path, 1001, 1001)
-    assert said(by, str(base), "work") == {
+    assert result_of(by, str(base), "work") == {
         "calls": {"work": [1_000, [1001]]},
         "escaped": {"full": [], "landlock": []},
     }
@@ -114,8 +114,8 @@ for tier in ("full", "landlock"):
     ],
     ids=["no namespace can be made", "a container's /proc, partly covered"],
 )
-def test_a_machine_that_gives_less_is_used_as_far_as_it_goes(machine: str, full: str) -> None:
-    """For real, in a namespace where it is so: a tier works or names its fix, and the weaker one works."""
+def test_a_machine_with_fewer_features_uses_the_tier_that_works(machine: str, full: str) -> None:
+    """In a namespace that is limited like this: a tier works or names its fix, and the weaker one works."""
     inside = ["unshare", "--user", "--map-root-user", "--mount"]
     if (
         shutil.which("unshare") is None
@@ -126,6 +126,6 @@ def test_a_machine_that_gives_less_is_used_as_far_as_it_goes(machine: str, full:
         [*inside, "sh", "-c", f'{machine} && exec "$@"', "sh", sys.executable, "-c", UNAVAILABLE],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    said = done.stdout.splitlines()
-    assert said[0].startswith(full), done
-    assert said[1:] == ["landlock"]
+    output = done.stdout.splitlines()
+    assert output[0].startswith(full), done
+    assert output[1:] == ["landlock"]

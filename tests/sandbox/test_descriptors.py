@@ -1,4 +1,4 @@
-"""What a call hands over beside its answer: at most one descriptor for each file that it may write, whatever it sends."""
+"""The broker accepts at most one descriptor for each file that the call may write, whatever the call sends."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from remit.sandbox import Tier
-from support.sandbox import ToolHarness, put_away
+from support.sandbox import ToolHarness, close_sandboxes
 
-MOST_SPARE = 40  # descriptors that a broker at work opens and closes by itself
+MOST_SPARE = 40  # descriptors that a running broker opens and closes by itself
 
 SENDS = """
 import os, socket, stat, time
@@ -62,7 +62,7 @@ def held() -> int:
 async def test_a_call_that_hands_over_more_files_than_it_may_write_is_ended(
     harness: ToolHarness, how: str, trust: str
 ) -> None:
-    """In one message or in many; the broker never holds more of them than the call may write."""
+    """In one message or in many. The broker never has more of them open than the call may write files."""
     assert (await harness.run(SENDS, {"how": "honest"}, writes=("a.txt",), trust=trust)).code is None
     before = held()
     call = asyncio.create_task(harness.run(SENDS, {"how": how}, writes=("a.txt",), trust=trust))
@@ -75,11 +75,11 @@ async def test_a_call_that_hands_over_more_files_than_it_may_write_is_ended(
     assert "more than 1 files" in output.message
     assert output.scratch is None
     assert most <= before + MOST_SPARE
-    await put_away()
+    await close_sandboxes()
 
 
 async def test_a_call_that_writes_nothing_hands_nothing_over(harness: ToolHarness) -> None:
-    """Where no file was decided, the first descriptor ends the call."""
+    """If no file may be written, the first descriptor ends the call."""
     output = await harness.run(SENDS.replace('open("a.txt", "w")', 'open(os.environ["TMPDIR"] + "/a", "w")').replace(
         'os.open("a.txt", os.O_RDONLY)', "os.dup(0)"
     ), {"how": "one more"})  # fmt: skip
@@ -87,7 +87,7 @@ async def test_a_call_that_writes_nothing_hands_nothing_over(harness: ToolHarnes
 
 
 async def test_a_call_hands_over_every_file_that_it_may_write(harness: ToolHarness) -> None:
-    """The twin: as many files as were decided arrive, and are put in place."""
+    """The twin: all granted files arrive and are saved."""
     names = tuple(f"out/{number}.md" for number in range(64))
     code = """
     def act(names: list[str]) -> int:

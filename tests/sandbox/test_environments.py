@@ -1,4 +1,4 @@
-"""A tool's own packages: chosen once, held by hash, installed apart, and never run before they are confined."""
+"""A tool's own packages: versions chosen once, pinned by hash, installed separately, and never run outside the sandbox."""
 
 from __future__ import annotations
 
@@ -63,10 +63,13 @@ LOUD = "def shout(text):\n    return text.upper()\n"
 
 @dataclass
 class Index:
-    """A package index on loopback. `files` are its wheels and source archives by name; `asked` what was fetched."""
+    """A package index on loopback.
+
+    `files` are its wheels and source archives by name; `requested` are the fetched paths.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     def wheel(self, name: str, version: str, files: dict[str, str]) -> None:
         info = f"{name}-{version}.dist-info"
@@ -101,12 +104,12 @@ class Index:
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
-    """The only index that uv knows, with caches of this test's own."""
+    """The only index that uv uses, with caches for this test alone."""
     served = Index()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            served.asked.append(self.path)
+            served.requested.append(self.path)
             _, kind, name, *_ = [*self.path.split("/"), ""]
             body = served.files.get(name) if kind == "files" else served.page(name).encode()
             self.send_response(200 if body else 404)
@@ -119,7 +122,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
         do_HEAD = do_GET
 
         def log_message(self, format: str, *args: Any) -> None:
-            """Tests read `asked`."""
+            """Print nothing: tests read `requested`."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -137,7 +140,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Index]:
 
 
 def write(folder: Path, code: str, dependencies: str = '["loud"]') -> Path:
-    """A tool that asks for packages."""
+    """Write a tool that declares packages."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tool.toml").write_text(TOML.format(name=folder.name))
     (folder / "main.py").write_text(MAIN.format(dependencies=dependencies, code=code))
@@ -146,7 +149,7 @@ def write(folder: Path, code: str, dependencies: str = '["loud"]') -> Path:
 
 @pytest.fixture
 def made(index: Index, tmp_path: Path) -> Callable[..., environment.Environment]:
-    """The environment of a tool `tool` with that code, locked and installed."""
+    """Make the environment of a tool `tool` with the given code, locked and installed."""
 
     def make(code: str = SHOUT, dependencies: str = '["loud"]') -> environment.Environment:
         index.wheel("loud", "1.0", {"loud/__init__.py": LOUD})
@@ -160,17 +163,17 @@ def made(index: Index, tmp_path: Path) -> Callable[..., environment.Environment]
 
 
 async def act(harness: ToolHarness, own: environment.Environment | None) -> Output:
-    """Call `act` of the tool that lies there, on one file that says "hello"."""
+    """Call `act` of the tool on one file with the text "hello"."""
     harness.file("logs/a", "hello")
     profile = harness.profile(reads=("logs/a",), environment=own, memory=512 << 20)
     return await sandbox(harness.tier).run(profile, {"path": "logs/a"}, declared={})
 
 
-# -- from the first line to the first call -----------------------------------------------------------------------------
+# -- from the declaration to the first call ----------------------------------------------------------------------------
 
 
 def shouting(session: Path, index: Index) -> Workspace:
-    """The starter with one tool more, which asks for a package and is triage's to call."""
+    """The starter with one more tool, which declares a package and which the agent triage may call."""
     index.wheel("loud", "1.0", {"loud/__init__.py": LOUD})
     write(session / "tools" / "shout", SHOUT)
     agent = session / "agent/triage/agent.toml"
@@ -182,19 +185,19 @@ def shouting(session: Path, index: Index) -> Workspace:
 
 
 def test_a_tool_with_packages_works_from_its_lock_to_its_call(remit: Remit, session: Path, index: Index) -> None:
-    """Locked by `tool env`, part of the pin, shown on the card, installed before a run begins."""
+    """Its packages are locked by `tool env`, covered by the pin, shown on the card, and installed before a run begins."""
     workspace = shouting(session, index)
     with pytest.raises(WorkspaceError, match="fix: run `remit tool env shout`"):
         asyncio.run(pin_tools(workspace, ("shout",), sandbox("full")))
-    said = remit("tool", "env", "shout", "--json")
-    assert "installing 1 packages for shout: loud" in said.err
-    interpreter = Path(said.json.pop("interpreter"))
-    assert said.json == {"ok": True, "interpreter": str(interpreter), "packages": {"loud": "1.0"}, "locked": True}
+    output = remit("tool", "env", "shout", "--json")
+    assert "installing 1 packages for shout: loud" in output.err
+    interpreter = Path(output.json.pop("interpreter"))
+    assert output.json == {"ok": True, "interpreter": str(interpreter), "packages": {"loud": "1.0"}, "locked": True}
     assert os.access(interpreter, os.X_OK)
     workspace = load_workspace(session)
     own = environment.find_environment(workspace.code("shout"))
     assert own is not None
-    assert any("loud 1.0  (wheels, held by hash)" in line for line in permission_card(workspace.tools["shout"], own))
+    assert any("loud 1.0  (wheels, locked by hash)" in line for line in permission_card(workspace.tools["shout"], own))
     assert asyncio.run(pin_tools(workspace, ("shout",), sandbox("full"))) == {"shout": "new"}
 
     environment._remove(own.folder)  # the cache may be cleared at any time
@@ -256,10 +259,10 @@ def test_versions_stay_until_newer_ones_are_asked_for(index: Index, tmp_path: Pa
     ("block", "what"),
     [
         ("# dependencies = [", "not TOML"),
-        ("# dependencies = 'loud'", "'dependencies' is no list of texts"),
+        ("# dependencies = 'loud'", "'dependencies' is not a list of strings"),
         ("# dependencies = ['loud']\n# requires-python = '<3.11'", "it needs Python <3.11"),
         ("# dependencies = ['loud']\n# requires-python = 'new'", "'requires-python' cannot be read"),
-        ("# dependencies = ['loud']\n# [tool]\n# uv = 1", "[tool.uv] is no table"),
+        ("# dependencies = ['loud']\n# [tool]\n# uv = 1", "[tool.uv] is not a table"),
         (
             "# dependencies = ['loud']\n# [tool.uv]\n# cache-dir = '/etc'\n# no-build = false",
             "sets cache-dir, no-build",
@@ -267,7 +270,7 @@ def test_versions_stay_until_newer_ones_are_asked_for(index: Index, tmp_path: Pa
         ("# dependencies = ['loud']\n# ///\n\n# /// script\n# dependencies = []", "two `# /// script` blocks"),
     ],
 )
-def test_a_block_that_says_too_little_or_too_much_is_told_with_its_line(tmp_path: Path, block: str, what: str) -> None:
+def test_an_invalid_block_is_reported_with_its_line(tmp_path: Path, block: str, what: str) -> None:
     (tmp_path / "main.py").write_text(f'"""A tool."""\n\n# /// script\n{block}\n# ///\n')
     with pytest.raises(WorkspaceError) as error:
         environment.find_environment(tmp_path)
@@ -282,10 +285,10 @@ def test_a_lock_that_does_not_hold_its_packages_is_refused(index: Index, tmp_pat
     environment.lock_environment(folder)
     whole = (folder / "main.py.lock").read_text()
     for old, new, what in (
-        ('hash = "sha256:', 'sum = "sha256:', "by no hash"),
-        ("registry = ", "git = ", "from 'git', which is no wheel"),
+        ('hash = "sha256:', 'sum = "sha256:', "has no hash for 'loud'"),
+        ("registry = ", "git = ", "from 'git', which is not a wheel"),
         ("registry = ", "directory = ", "from 'directory'"),
-        ('name = "loud"\nversion = "1.0"', 'name = "pydantic"\nversion = "2.3"', "pydantic 2.3, too old"),
+        ('name = "loud"\nversion = "1.0"', 'name = "pydantic"\nversion = "2.3"', "pydantic 2.3, which is too old"),
         ("[[package]]", "[[package", "cannot be read"),
     ):
         assert old in whole
@@ -302,13 +305,13 @@ def test_a_source_distribution_is_refused_and_its_setup_never_runs(index: Index,
     marker = tmp_path / "ran"
     index.source("loud", "1.0", f"open({str(marker)!r}, 'w')\nfrom setuptools import setup\nsetup(name='loud')\n")
     folder = write(tmp_path / "tool", SHOUT)
-    with pytest.raises(WorkspaceError, match="cannot be had as wheels"):
+    with pytest.raises(WorkspaceError, match="no wheels for its packages"):
         environment.lock_environment(folder)
     assert not marker.exists()
 
 
-async def test_what_a_package_brings_runs_only_in_the_sandbox(index: Index, tmp_path: Path) -> None:
-    """A `.pth` line, an import and a compile step: none of it runs while the environment is made."""
+async def test_code_of_a_package_runs_only_in_the_sandbox(index: Index, tmp_path: Path) -> None:
+    """A line of a `.pth` file, an import, compiling: none of them runs code while the environment is made."""
     marker = tmp_path / "ran"
     evil = f"import pathlib; pathlib.Path({str(marker)!r}).write_text('x')\n"
     caught = f"try:\n    {evil}except OSError as held:\n    print('held', held)\n"
@@ -336,7 +339,7 @@ def test_a_wheel_that_is_not_the_locked_one_is_refused(index: Index, tmp_path: P
     assert not found.made
 
 
-# -- one environment, read-only, made whole ----------------------------------------------------------------------------
+# -- one complete, read-only environment -------------------------------------------------------------------------------
 
 
 async def test_packages_are_the_tools_own_and_it_cannot_change_them(
@@ -365,7 +368,7 @@ def act(path: str) -> str:
 
 
 async def test_packages_in_the_working_folder_are_not_used(tmp_path: Path, made: Callable[..., Any]) -> None:
-    """There a decided write could reach them."""
+    """In the working folder, a granted write could change them."""
     own = made()
     profile = ToolHarness(base=tmp_path, tier="full").profile(environment=own)
     with pytest.raises(RunEnded, match=r"lie in its working folder\n    fix: set XDG_CACHE_HOME"):
@@ -373,11 +376,11 @@ async def test_packages_in_the_working_folder_are_not_used(tmp_path: Path, made:
 
 
 async def test_types_are_read_with_whole_pydantic_whatever_one_package_brings(index: Index, tmp_path: Path) -> None:
-    """A stray part of it among the packages does not mix with Remit's own."""
+    """A single dependency of pydantic among the packages is not mixed with the pydantic of Remit."""
     index.wheel("typing_extensions", "0.1", {"typing_extensions.py": "raise RuntimeError('too old')\n"})
     code = (
-        "from pydantic import BaseModel\n\nclass Said(BaseModel):\n    text: str\n\n"
-        "def act(path: str) -> Said:\n    return Said(text=open(path).read())\n"
+        "from pydantic import BaseModel\n\nclass Echo(BaseModel):\n    text: str\n\n"
+        "def act(path: str) -> Echo:\n    return Echo(text=open(path).read())\n"
     )
     folder = write(tmp_path / "tool", code, '["typing_extensions"]')
     environment.lock_environment(folder)
@@ -393,11 +396,13 @@ def test_an_environment_is_made_once_however_many_ask_at_once(
     stale = own.folder.with_suffix(".part")
     stale.mkdir()
     (stale / "half").write_text("of one that was killed")
-    told: list[str] = []
+    messages: list[str] = []
     with ThreadPoolExecutor(4) as threads:
-        found = list(threads.map(lambda _: environment.make_environment(tmp_path / "tool", tell=told.append), range(4)))
+        found = list(
+            threads.map(lambda _: environment.make_environment(tmp_path / "tool", report=messages.append), range(4))
+        )
     assert {one.folder for one in found if one} == {own.folder}
-    assert len(told) == 1
+    assert len(messages) == 1
     assert sorted(path.name for path in own.folder.parent.iterdir()) == [own.folder.name, f"{own.folder.name}.lock"]
     assert not (own.folder / "half").exists()
 
@@ -407,7 +412,7 @@ def test_a_cache_that_others_can_write_is_not_used(tmp_path: Path, made: Callabl
     environment._remove(own.folder)
     for mode in (0o777, 0o775):
         (tmp_path / "cache").chmod(mode)
-        with pytest.raises(RunEnded, match="others could put packages into"):
+        with pytest.raises(RunEnded, match="other accounts could put packages into"):
             environment.make_environment(tmp_path / "tool")
     (tmp_path / "cache").chmod(0o755)
     assert environment.make_environment(tmp_path / "tool") == own
@@ -438,7 +443,7 @@ def act(path: str) -> dict[str, float]:
 
 
 async def test_a_tool_that_needs_pandas_is_kept_warm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """BLAS keeps to one thread, so that its process can be forked: two calls share one import."""
+    """BLAS uses one thread, so the process can be forked: two calls share one import."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = write(tmp_path / "tool", PANDAS, '["pandas>=2"]')
     try:

@@ -1,4 +1,4 @@
-"""Ways out of the sandbox, each named by its threat, each tried by a real tool, each beside what stays allowed."""
+"""Escapes from the sandbox, each named by its threat, tried by a real tool, together with what must stay allowed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from adversarial.attack_list import abuse
 from remit.core.attempts import DeniedAccess
-from support.sandbox import ToolHarness, below, command, put_away
+from support.sandbox import ToolHarness, below, close_sandboxes, command
 
 TRY = """
 import ctypes, errno, fcntl, os, signal, socket, subprocess, sys
@@ -32,19 +32,19 @@ def libc(name, *arguments):
 async def held(
     harness: ToolHarness, body: str, arguments: dict[str, Any] | None = None, **given: Any
 ) -> dict[str, str]:
-    """What each attempt of `body`, a dict of name to expression, came to: "reached", or the kernel's errno."""
+    """The result of each attempt in `body`, a dict of names and expressions: "reached", or the kernel's errno."""
     names = ", ".join(f"{name}=None" for name in arguments or {})
     output = await harness.run(f"{TRY}\ndef act({names}) -> dict:\n    return {body}\n", arguments, **given)
     assert output.code is None, output
-    return {name: came_to(result) for name, result in output.value.items()}
+    return {name: outcome_of(result) for name, result in output.value.items()}
 
 
-def came_to(result: dict[str, str]) -> str:
+def outcome_of(result: dict[str, str]) -> str:
     return result.get("held", "reached")
 
 
 OUT_OF_REACH = {"EACCES", "ENOENT", "EROFS", "EPERM", "EXDEV"}
-FILTERED = {"EPERM", "ENOSYS", "ENOTSUP"}  # what the filter says, before the kernel looks at any argument
+FILTERED = {"EPERM", "ENOSYS", "ENOTSUP"}  # the errors of the filter, which come before the kernel checks any argument
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ FILTERED = {"EPERM", "ENOSYS", "ENOTSUP"}  # what the filter says, before the ke
 
 @abuse(46, 50)
 async def test_a_decided_file_is_read_and_no_other(harness: ToolHarness) -> None:
-    """A1: the twin comes first: what was decided opens."""
+    """A1. The twin comes first: the granted file opens."""
     harness.file("docs/a.md", "decided")
     harness.file("docs/b.md")
     harness.file("../work-evil/a.md")
@@ -79,7 +79,7 @@ async def test_a_decided_file_is_read_and_no_other(harness: ToolHarness) -> None
 
 @abuse(48)
 async def test_a_symlink_inside_leads_nowhere(harness: ToolHarness) -> None:
-    """A3: neither as the decided name itself, nor as a folder on the way, nor one that the tool makes."""
+    """A3: neither as the granted name itself, nor as a folder on the path, nor one that the tool makes."""
     secret = harness.file("../secret", "outside")
     harness.file("plain/a.md", "decided")
     (harness.root / "link.md").symlink_to(secret)
@@ -100,7 +100,7 @@ async def test_a_symlink_inside_leads_nowhere(harness: ToolHarness) -> None:
 
 
 async def test_a_file_swapped_for_a_symlink_between_check_and_open_leaks_nothing(harness: ToolHarness) -> None:
-    """A4: a thread flips the decided name between a file and a link to a secret while calls read it."""
+    """A4: while calls read it, a thread swaps the granted name between a file and a link to a secret."""
     secret = harness.file("../secret", "SECRET")
     plain = harness.file("plain", "plain")
     target = harness.root / "target"
@@ -141,7 +141,7 @@ async def test_a_file_swapped_for_a_symlink_between_check_and_open_leaks_nothing
 
 @abuse(47, 49, 51, 52, 92)
 async def test_nothing_is_written_but_scratch(harness: ToolHarness) -> None:
-    """Contents, names, modes and times of the working folder and of what lies outside stay as they are."""
+    """Contents, names, modes and times in the working folder and outside stay unchanged."""
     read = harness.file("docs/a.md", "read")
     outside = harness.file("../outside", "outside")
     before = [path.stat() for path in (read, outside)]
@@ -182,8 +182,8 @@ async def test_nothing_is_written_but_scratch(harness: ToolHarness) -> None:
     assert sorted(os.listdir(harness.root / "docs")) == ["a.md"]
 
 
-async def test_a_protected_room_that_does_not_exist_yet_cannot_be_made(harness: ToolHarness) -> None:
-    """A6: neither by the tool nor by a decision; the same name elsewhere may be written."""
+async def test_a_protected_folder_that_does_not_exist_yet_cannot_be_made(harness: ToolHarness) -> None:
+    """A6: neither the tool nor a decision can make it; the same name in another folder may be written."""
     harness.file("remit.toml", "")
     code = "def act() -> None:\n    open('out.csv', 'w')\n"
     for name in (
@@ -207,7 +207,7 @@ async def test_a_protected_room_that_does_not_exist_yet_cannot_be_made(harness: 
 
 
 async def test_a_set_with_a_denied_child_never_reads_it(harness: ToolHarness) -> None:
-    """The child's name is not listed and its content does not open; the other files do both."""
+    """The denied file is not listed and does not open; the other files are and do."""
     harness.file("docs/a.md", "a")
     harness.file("docs/sub/b.md", "b")
     harness.file("docs/secret/c.md", "c")
@@ -239,7 +239,7 @@ async def test_a_set_with_a_denied_child_never_reads_it(harness: ToolHarness) ->
 
 @abuse(21, 22, 23, 24, 25)
 async def test_no_program_and_no_process_starts(harness: ToolHarness) -> None:
-    """Exec and every kind of fork; a thread stays allowed."""
+    """exec and every kind of fork; a thread is allowed."""
     results = await held(
         harness,
         """{
@@ -260,9 +260,10 @@ async def test_no_program_and_no_process_starts(harness: ToolHarness) -> None:
 
 @abuse(12, 13, 15, 16, 17, 18)
 async def test_other_processes_cannot_be_signalled_traced_or_seen(harness: ToolHarness) -> None:
-    """The broker, the sandbox's first process and everybody; its own signals and its own priority stay allowed.
+    """The broker, the first process of the sandbox, and all others; its own signals and its own priority are allowed.
 
-    Number 0 asks for the right alone, and what would be set is set already: a test that is not held must hurt nobody.
+    Signal 0 only checks the permission, and values are set to what they already are: an attempt that succeeds does no
+    damage.
     """
     results = await held(
         harness,
@@ -289,7 +290,9 @@ async def test_other_processes_cannot_be_signalled_traced_or_seen(harness: ToolH
     )
     assert results.pop("own") == "reached"
     assert results.pop("see") in OUT_OF_REACH
-    if harness.tier == "full":  # elsewhere /proc is this machine's: what lies in it does not open, and may be looked at
+    if (
+        harness.tier == "full"
+    ):  # in the other tier /proc is that of this machine: its files do not open, but `stat` works
         assert results.pop("see one") in OUT_OF_REACH
     results.pop("see one", None)
     assert set(results.values()) <= FILTERED
@@ -297,7 +300,7 @@ async def test_other_processes_cannot_be_signalled_traced_or_seen(harness: ToolH
 
 @abuse(15)
 async def test_a_tool_cannot_ask_which_processes_there_are(harness: ToolHarness) -> None:
-    """A number that lives and one that does not get the same answer; in the full tier the numbers are the sandbox's own."""
+    """An existing process number and a free one get the same answer."""
     asks = """{
         "group": tried(lambda: os.getpgid(pid)),
         "session": tried(lambda: os.getsid(pid)),
@@ -315,8 +318,8 @@ async def test_a_tool_cannot_ask_which_processes_there_are(harness: ToolHarness)
 
 
 @abuse(46)
-async def test_what_belongs_to_an_undecided_file_is_not_told(harness: ToolHarness) -> None:
-    """Its extended attributes cannot be read and its changes cannot be watched; a decided file is copied with its times."""
+async def test_attributes_and_changes_of_a_file_that_was_not_granted_are_not_shown(harness: ToolHarness) -> None:
+    """Its extended attributes cannot be read and its changes cannot be watched; a granted file is copied with its times."""
     harness.file("a.md", "decided")
     undecided = harness.file("b.md")
     with suppress(OSError):  # not every file system has them
@@ -332,7 +335,9 @@ async def test_what_belongs_to_an_undecided_file_is_not_told(harness: ToolHarnes
         {"seen": harness.seen},
         reads=("a.md",),
     )
-    assert results.pop("copy") == ("reached" if harness.tier == "full" else "EPERM")  # there times lie on the disk
+    assert results.pop("copy") == (
+        "reached" if harness.tier == "full" else "EPERM"
+    )  # the other tier has no filter rule that allows setting times
     assert set(results.values()) <= FILTERED
 
 
@@ -375,31 +380,32 @@ async def test_the_kernel_gives_no_new_powers(harness: ToolHarness) -> None:
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="x32 and 32-bit calls exist on x86_64 only")
 @abuse(65)
 async def test_the_calls_of_another_architecture_are_not_a_way_around(harness: ToolHarness) -> None:
-    """An x32 number is an unknown call."""
+    """An x32 number is answered like an unknown system call."""
     results = await held(harness, '{"x32": tried(lambda: libc("syscall", 0x40000000 + 57))}')
     assert results == {"x32": "ENOSYS"}
 
 
-# DAC_READ_SEARCH, SETPCAP, SYS_PTRACE, SYS_ADMIN, of the sandbox's own namespace: what its first process mounts and hands out with.
+# CAP_DAC_READ_SEARCH, CAP_SETPCAP, CAP_SYS_PTRACE, CAP_SYS_ADMIN in the sandbox's own user namespace: its first process
+# needs them to mount scratch folders and to connect for its children.
 MOUNTING = 1 << 2 | 1 << 8 | 1 << 19 | 1 << 21
 
 
 @abuse(57)
 async def test_no_capability_is_left(harness: ToolHarness) -> None:
-    """Even where the broker is root: looked at from outside, in the process that forks the calls and in those that wait."""
-    await put_away()
-    others = set(below(os.getpid()))  # warm tools that earlier tests of this process left standing by
+    """Also if the broker is root: checked from outside, in the process that forks the calls and in its idle children."""
+    await close_sandboxes()
+    others = set(below(os.getpid()))  # idle processes of warm tools that earlier tests used
     assert (await harness.run("def act() -> int:\n    return 1\n")).value == 1
     own = [pid for pid in below(os.getpid()) if pid not in others]
-    first = {pid for pid in own if parent(pid) == os.getpid()}  # bubblewrap, or the guard: nothing of a tool
-    supervising = {pid for pid in own if parent(pid) in first}  # nothing of a tool either
+    first = {pid for pid in own if parent(pid) == os.getpid()}  # bubblewrap, or the guard: they run no code of a tool
+    supervising = {pid for pid in own if parent(pid) in first}  # they run no code of a tool, either
     inside = [pid for pid in own if pid not in first | supervising and b"inside.py" in command(pid)]
     assert inside
     for pid in supervising:
         held = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
         kept = MOUNTING if harness.tier == "full" else 0
         assert (int(held["CapEff"], 16), int(held["CapPrm"], 16), held["NoNewPrivs"].strip()) == (kept, kept, "1")
-    # An ordinary account cannot empty the bounding set, and has no use for it.
+    # An ordinary account cannot empty the bounding set, and cannot use it.
     bounding = ["CapBnd"] if os.getuid() == 0 or harness.tier == "full" else []
     names = ("CapInh", "CapPrm", "CapEff", "CapAmb", *bounding, "NoNewPrivs", "Seccomp")
     for pid in inside:
@@ -415,7 +421,7 @@ def parent(pid: int) -> int:
 async def test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker(
     harness: ToolHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """H1: a leaked descriptor of the broker, even an inheritable one, is not there; a decided variable is."""
+    """H1: a leaked descriptor of the broker is not open in the tool, even if it is inheritable; a granted variable is set."""
     monkeypatch.setenv("BROKER_SECRET", "secret")
     leak = os.open(harness.file("../leak"), os.O_RDONLY)
     os.set_inheritable(leak, True)
@@ -456,7 +462,7 @@ async def test_the_tool_holds_no_descriptor_and_no_variable_of_the_broker(
 
 
 async def test_no_socket_of_any_family_can_be_made(harness: ToolHarness) -> None:
-    """B6: every family and type, a listener on this machine, names; a stream pair stays allowed."""
+    """B6: every family and type, a listener on this machine, names; a stream pair is allowed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         output = await harness.run(
             f"""{TRY}
@@ -474,14 +480,14 @@ def act(port: int) -> dict:
         )
     results = output.value
     assert results["families"] == ["EPERM"]
-    assert [came_to(results[one]) for one in ("loopback", "mptcp", "pair")] == ["EPERM", "EPERM", "reached"]
-    assert came_to(results["name"]) != "reached"
+    assert [outcome_of(results[one]) for one in ("loopback", "mptcp", "pair")] == ["EPERM", "EPERM", "reached"]
+    assert outcome_of(results["name"]) != "reached"
     assert DeniedAccess(access="use", what="example.com:443", allow='hosts = ["example.com:443"]') in output.refused
 
 
 @abuse(58)
 async def test_a_unix_socket_of_this_machine_cannot_be_reached(harness: ToolHarness) -> None:
-    """Through the read-only folder, by a client socket and by a pair whose end is sent to an address."""
+    """A socket in the read-only folder, by a client socket and by a pair whose end is sent to its address."""
     harness.root.mkdir()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(harness.root / "socket"))
@@ -497,7 +503,7 @@ async def test_a_unix_socket_of_this_machine_cannot_be_reached(harness: ToolHarn
             }""",
             {"path": f"{harness.seen}/socket"},
         )
-        assert results.pop("stream pair") == "EISCONN"  # connected to its twin, and to nobody else ever
+        assert results.pop("stream pair") == "EISCONN"  # it stays connected to its other end
         assert set(results.values()) <= FILTERED
         listener.setblocking(False)
         with pytest.raises(BlockingIOError):

@@ -1,7 +1,7 @@
-"""What an import may do to the calls that come after it: nothing of one call is found by another, whatever it replaced.
+"""An import of a warm tool cannot pass data from one call to another, whatever it replaces.
 
-The import of a warm tool runs once, before all calls, and each call is a copy of it. So each attempt here has a part that runs at
-import, a part that leaves something in one call, and a part that looks for it in the next.
+The import runs once, before all calls, and each call runs in a fork of it. So each attempt here has three parts: one
+runs at import, one leaves data in one call (`leave`), and one looks for it in the next (`find`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 
 from adversarial.attack_list import abuse
 from remit.sandbox import Tier
-from support.sandbox import ToolHarness, put_away
+from support.sandbox import ToolHarness, close_sandboxes
 
 TRIALS = int(os.environ.get("REMIT_TRIALS", "25"))  # of each channel; `make soak` has 250, so some 12,000 in all
 
@@ -30,10 +30,10 @@ def tried(what, *given):
     except (OSError, ValueError, TypeError) as failure:
         return None
 def guests():
-    # Every module of the sandbox itself, wherever it is held.
+    # The modules of the sandbox itself, found through the garbage collector.
     return [one for one in gc.get_objects() if isinstance(one, types.ModuleType)
             and os.path.basename(str(getattr(one, "__file__", ""))) in
-            ("base.py", "kernel.py", "onecall.py", "serving.py", "supervisor.py", "watch.py", "inside.py", "rooms.py")]
+            ("base.py", "kernel.py", "onecall.py", "serving.py", "supervisor.py", "watch.py", "inside.py", "scratch_folders.py")]
 def replace(name, make):
     for module in guests():
         if callable(real := getattr(module, name, None)) and isinstance(real, types.FunctionType):
@@ -43,7 +43,7 @@ def system(x86, aarch64, *arguments):
 """
 
 UNNARROWED = """
-# The copy takes nothing from itself that its base still has.
+# The child drops none of the rights that its base has.
 for one in [kind for kind in gc.get_objects() if isinstance(kind, type) and kind.__name__ == "Ruleset"]:
     one.enforce = lambda self: None
 replace("install", lambda real: lambda program: None)
@@ -119,7 +119,7 @@ def leave(text):
     if PAIR: tried(PAIR[1].send, text)
 """
 OFFSET = """
-# A file that is only read has a place where its reader stands, and all who were born with it share that.
+# Forked processes that inherit an open file share its offset.
 HELD = [os.open(os.__file__, os.O_RDONLY) for _ in range(8)]
 def find(): return bytes(tried(os.lseek, one, 0, os.SEEK_CUR) or 0 for one in HELD)
 def leave(text): [tried(os.lseek, one, byte, os.SEEK_SET) for one, byte in zip(HELD, text)]
@@ -136,7 +136,7 @@ def leave(text):
 """
 KEPT_OPEN = (
     """
-# The copy does not close what it was born with.
+# The child does not close what it inherited.
 replace("close_all_from", lambda real: lambda first: None)
 replace("close_others", lambda real: lambda keep: None)
 """
@@ -144,14 +144,14 @@ replace("close_others", lambda real: lambda keep: None)
 )
 CLOSED_LATER = (
     """
-# It says that it closes everything, with a flag by which nothing is closed yet.
+# It claims to close everything, but with the flag CLOSE_RANGE_CLOEXEC nothing is closed yet.
 replace("close_all_from", lambda real: lambda first: system(436, 436, 0, 0xFFFFFFFF, 4))
 replace("close_others", lambda real: lambda keep: None)
 """
     + OFFSET
 )
 
-# -- what a parent learns ----------------------------------------------------------------------------------------------
+# -- what a parent can learn -------------------------------------------------------------------------------------------
 
 TAUGHT = """
 LEARNT = []
@@ -164,12 +164,12 @@ def spying(real):
             del LEARNT[:-20]
         return child
     return fork
-replace("fork_beside", spying)
+replace("fork_sibling", spying)
 def waiting(real):
     def wait(*given):
-        heard = real(*given)
-        if heard[0]: LEARNT.append(heard[1:])
-        return heard
+        ended = real(*given)
+        if ended[0]: LEARNT.append(ended[1:])
+        return ended
     return wait
 os.wait4, os.waitpid = waiting(os.wait4), waiting(os.waitpid)
 def find(): return repr(LEARNT).encode()
@@ -193,11 +193,11 @@ def leave(text): HELD.append(bytes(text[0] << 16))
 SIGNALS = (
     TAUGHT
     + """
-HEARD = []
+RECEIVED = []
 for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP, signal.SIGTERM, signal.SIGRTMIN):
-    signal.signal(number, lambda which, _: HEARD.append(which))
+    signal.signal(number, lambda which, _: RECEIVED.append(which))
 BASE = os.getpid()
-def look(): return list(HEARD)
+def look(): return list(RECEIVED)
 def leave(text):
     for target in (BASE, os.getppid(), 1, -1, 0, *range(BASE - 3, BASE + 12)):
         if target != os.getpid():
@@ -222,7 +222,7 @@ def leave(text):
 STATE = (
     TAUGHT
     + """
-# What can be set of a process, and asked of another.
+# Properties that a process can set, and another can query.
 BASE = os.getpid()
 def asked(pid): return [tried(os.getpriority, os.PRIO_PROCESS, pid), tried(os.getpgid, pid), tried(os.getsid, pid),
                         tried(os.sched_getaffinity, pid), tried(os.sched_getscheduler, pid)]
@@ -303,9 +303,7 @@ def attack(harness: ToolHarness, part: str) -> str:
 
 @abuse(29)
 @pytest.mark.parametrize("name", LITERAL)
-async def test_nothing_that_an_import_prepared_carries_a_word_from_call_to_call(
-    harness: ToolHarness, name: str
-) -> None:
+async def test_nothing_that_an_import_prepared_passes_data_from_call_to_call(harness: ToolHarness, name: str) -> None:
     code = attack(harness, LITERAL[name])
     for number in range(4):
         output = await harness.run(code, {"text": f"sec{number:04}x"})
@@ -318,7 +316,7 @@ async def test_nothing_that_an_import_prepared_carries_a_word_from_call_to_call(
 @abuse(29)
 @pytest.mark.parametrize("part", [STATUS, USAGE, SIGNALS, STATE], ids=["status", "usage", "signals", "state"])
 async def test_the_base_learns_nothing_of_its_children(harness: ToolHarness, part: str) -> None:
-    """Neither how they ended, nor what they used, nor that they meant it to know."""
+    """Neither how they ended, nor what they used, nor anything that they try to send it."""
     code = attack(harness, UNNARROWED + part)
     for number in range(5):
         await harness.run(code, {"text": chr(100 + number) + "x"})
@@ -330,8 +328,8 @@ async def test_the_base_learns_nothing_of_its_children(harness: ToolHarness, par
         assert not any(learnt), learnt
 
 
-async def test_the_status_of_a_call_is_not_its_bases_to_wait_for(harness: ToolHarness) -> None:
-    """The same code for a call that ends by itself with a number, and for one that reads what was learnt of it."""
+async def test_the_base_cannot_wait_for_the_status_of_a_call(harness: ToolHarness) -> None:
+    """Calls exit with a status, and a later call of the same code reads what the base learned."""
     code = attack(harness, STATUS).replace("if END: os._exit", 'if text != "read": os._exit')
     for number in (41, 42, 43):
         assert (await harness.run(code, {"text": chr(number)})).code == "tool_crashed"
@@ -340,16 +338,16 @@ async def test_the_status_of_a_call_is_not_its_bases_to_wait_for(harness: ToolHa
 
 
 @abuse(29)
-async def test_modes_and_attributes_of_what_calls_share_are_nobodys_to_change(harness: ToolHarness) -> None:
+async def test_no_call_changes_modes_or_attributes_of_what_calls_share(harness: ToolHarness) -> None:
     code = attack(harness, MODES).replace("return repr(found)", "return repr([found, BEFORE])")
     for text in ("\x01\x02\x03\x04\x05\x06\x07", "\x08\x09\x0a\x0b\x0c\x0d\x0e", "x"):
         found, before = eval((await harness.run(code, {"text": text})).value)
-        assert found[4:] == before[4:]  # the first are the call's own folders
+        assert found[4:] == before[4:]  # the first four are the call's own folders
 
 
 @abuse(22)
 async def test_a_call_cannot_make_a_copy_that_takes_the_next_one(harness: ToolHarness) -> None:
-    """By the very system call that the base uses, with the call's data in its memory."""
+    """A call forks with the same system call as the base, with its own data in memory."""
     code = (
         PRELUDE
         + UNNARROWED
@@ -375,7 +373,7 @@ def act(text: str) -> list:
 
 @abuse(29)
 async def test_a_call_is_given_to_a_child_and_never_to_the_base(harness: ToolHarness) -> None:
-    """The base asks for what its children ask for, in their place."""
+    """The base makes the `accept4` that asks for a call, before its children do."""
     code = (
         PRELUDE
         + """
@@ -385,7 +383,7 @@ def asking(real):
         GOT.append(system(288, 242, 0, 0, 0, 0))
         return real()
     return fork
-replace("fork_beside", asking)
+replace("fork_sibling", asking)
 def act(text: str) -> list:
     return [set(GOT) == {-1}, len(GOT)]
 """
@@ -397,8 +395,8 @@ def act(text: str) -> list:
 
 
 @abuse(14)
-async def test_a_lock_tells_no_other_call_anything(harness: ToolHarness) -> None:
-    """Whole files and parts of them, while the other call runs; the same from a tool without trust."""
+async def test_a_lock_shows_nothing_to_other_calls(harness: ToolHarness) -> None:
+    """Locks on whole files and on parts, while the other call runs; also for a tool without trust."""
     code = (
         PRELUDE
         + """
@@ -411,10 +409,10 @@ def act(hold: bool) -> list:
         time.sleep(1.5)
         return []
     time.sleep(0.4)
-    wanted = struct.pack("hhqqixxxx", fcntl.F_WRLCK, 0, 0, 0, 0)
+    lock = struct.pack("hhqqixxxx", fcntl.F_WRLCK, 0, 0, 0, 0)
     for how in (fcntl.F_GETLK, 36):
-        answer = tried(fcntl.fcntl, handle, how, wanted)
-        found.append(answer is not None and answer != wanted)
+        answer = tried(fcntl.fcntl, handle, how, lock)
+        found.append(answer is not None and answer != lock)
     found.append(tried(fcntl.flock, handle, fcntl.LOCK_SH | fcntl.LOCK_NB) is None)
     return found
 """
@@ -441,23 +439,23 @@ async def test_a_database_and_a_log_of_a_calls_own_still_work(harness: ToolHarne
             mmap.mmap(file.fileno(), 10)[:2] = b"ok"
             file.seek(0)
             mapped = file.read(2).decode()
-        heard = []
-        signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+        events = []
+        signal.signal(signal.SIGUSR1, lambda *_: events.append(1))
         os.kill(os.getpid(), signal.SIGUSR1)
-        threads = [threading.Thread(target=heard.append, args=(2,)) for _ in range(3)]
+        threads = [threading.Thread(target=events.append, args=(2,)) for _ in range(3)]
         [one.start() for one in threads]
         [one.join() for one in threads]
         async def both() -> int:
             return sum(await asyncio.gather(asyncio.sleep(0, 1), asyncio.to_thread(lambda: 2)))
         os.chmod(os.environ["TMPDIR"] + "/m", 0o600) if MOUNTS else None
-        return [sqlite3.connect("own.db").execute("select n from t").fetchall()[0][0], mapped, sorted(heard), asyncio.run(both())]
+        return [sqlite3.connect("own.db").execute("select n from t").fetchall()[0][0], mapped, sorted(events), asyncio.run(both())]
     """.replace("MOUNTS", str(harness.tier == "full"))
     output = await harness.run(code, writes=("out.md",))
     assert output.value == [7, "ok", [1, 2, 2, 2], 3], output
 
 
 async def test_what_an_import_wrote_for_itself_is_read_by_every_call_and_written_by_none(tmp_path: Path) -> None:
-    """A cache that is made at import, where there are mounts; without them it has nowhere to write."""
+    """A cache that the import writes, in the tier with mounts; in the other tier an import cannot write."""
     harness = ToolHarness(base=tmp_path, tier="full")
     code = """
 with open("/tmp/cache", "w") as file:
@@ -479,8 +477,8 @@ def act() -> list:
         assert values[0][2] in ("", "made at import")
 
 
-async def test_random_words_never_come_from_one_call_to_another(harness: ToolHarness) -> None:
-    """Every attempt at once, with another word in each call; two calls run at a time."""
+async def test_random_words_never_pass_from_one_call_to_another(harness: ToolHarness) -> None:
+    """All attempts together, with a different word in each call; two calls run at a time."""
     parts = [
         part
         for name, part in LITERAL.items()
@@ -506,17 +504,20 @@ async def test_random_words_never_come_from_one_call_to_another(harness: ToolHar
 
     for _ in range(max(1, TRIALS // 2)):
         await asyncio.gather(one(), one())
-    await put_away()
+    await close_sandboxes()
 
 
-async def test_no_device_of_this_machine_is_a_tools_to_touch(harness: ToolHarness) -> None:
-    """Its times could be set to now by everybody who may write to it. What it is there for goes on."""
+async def test_no_tool_changes_a_device_of_this_machine(harness: ToolHarness) -> None:
+    """A process that may write to a file may also set its times to now, so that is blocked, too.
+
+    Reading and writing the devices works.
+    """
     code = """
     import os
     def act() -> list:
         held = []
         for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
-            was = os.stat(device)  # nothing is changed, where it is not held either
+            was = os.stat(device)  # an attempt that succeeds changes nothing
             for what in (
                 lambda: os.utime(device),
                 lambda: os.chmod(device, was.st_mode & 0o777),

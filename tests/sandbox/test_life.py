@@ -1,4 +1,4 @@
-"""What outlives a call: the files that were decided and committed, and nothing else."""
+"""What is left after a call: the written files that were granted and committed, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from adversarial.attack_list import abuse
 from remit.core.attempts import Change
 from remit.core.errors import Refusal
 from remit.sandbox import Output, Scratch, Tier, argv, expand, find_bwrap, process
-from support.sandbox import ToolHarness, below, command, put_away, sandbox
+from support.sandbox import ToolHarness, below, close_sandboxes, command, sandbox
 
 
 @pytest.fixture(params=["full", "landlock"])
 def harness(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ToolHarness:
-    """With a folder of its own for temporary files, so that a test sees what is left in it."""
+    """With a separate folder for temporary files, so that a test sees what is left in it."""
     tier: Tier = request.param
     sandbox(tier)
     (tmp_path / "tmp").mkdir()
@@ -46,8 +46,8 @@ def change(name: str, text: str) -> Change:
 
 
 async def left_over(harness: ToolHarness) -> list[str]:
-    """Of temporary files, once nothing is kept warm."""
-    await put_away()
+    """The temporary files that are left after every warm tool has ended."""
+    await close_sandboxes()
     await until(lambda: not any(name.startswith("remit-") for name in os.listdir(harness.base / "tmp")))
     return os.listdir(harness.base / "tmp")
 
@@ -72,11 +72,11 @@ async def test_a_written_file_is_in_place_after_the_commit_and_not_before(harnes
     assert (harness.root / "reports/new/x.md").read_text() == "report"
     assert sorted(os.listdir(harness.root)) == ["reports"]
     assert sorted(os.listdir(harness.root / "reports")) == ["new"]
-    assert "2 files outside the decision were dropped" in output.stderr
+    assert "2 files that this call may not write were not saved" in output.stderr
     assert await left_over(harness) == []
 
 
-async def test_what_is_discarded_was_never_there(harness: ToolHarness) -> None:
+async def test_discarded_files_change_nothing(harness: ToolHarness) -> None:
     harness.file("x.md", "before")
     output = await harness.run("def act() -> None:\n    open('x.md', 'w').write('after')\n", writes=("x.md",))
     scratch_of(output).discard()
@@ -90,7 +90,7 @@ async def test_what_is_discarded_was_never_there(harness: ToolHarness) -> None:
 
 
 async def test_a_file_that_is_read_and_written_is_edited_in_scratch(harness: ToolHarness) -> None:
-    """Unchanged ones are no change, a removed one is removed, and modes stay."""
+    """An unchanged file is not committed, a removed one is removed, and modes are kept."""
     harness.file("edit.md", "one\n").chmod(0o640)
     harness.file("same.md", "same")
     harness.file("gone.md", "gone")
@@ -115,7 +115,7 @@ async def test_a_file_that_is_read_and_written_is_edited_in_scratch(harness: Too
 
 
 async def test_a_link_planted_at_the_destination_is_not_followed(harness: ToolHarness) -> None:
-    """A3, A5, A8: a symlink at the name, a symlink on the way, and a hard link to a file outside."""
+    """A3, A5, A8: a symlink at the name, a symlink on the path, and a hard link to a file outside."""
     secret = harness.file("../outside/secret", "secret")
     harness.file("plain/keep", "")
     names = ("out.md", "folder/out.md", "hard.md", "plain/out.md")
@@ -174,7 +174,7 @@ async def test_a_symlink_that_the_tool_writes_is_no_result(harness: ToolHarness)
     assert os.listdir(harness.root) == []
 
 
-async def test_a_folder_that_is_read_shows_its_names_and_opens_none(harness: ToolHarness) -> None:
+async def test_a_folder_that_is_read_lists_its_names_and_opens_no_file(harness: ToolHarness) -> None:
     harness.file("docs/a.md")
     harness.file("docs/sub/b.md")
     code = """
@@ -213,7 +213,7 @@ def test_a_set_holds_its_files_and_follows_no_link(tmp_path: Path) -> None:
 
 
 async def test_a_set_of_many_files_opens_and_one_of_too_many_is_refused(harness: ToolHarness) -> None:
-    """More descriptors than one message carries, and more than the broker may hold open."""
+    """More descriptors than fit into one message, and more than the broker may have open."""
     harness.root.mkdir()
     for number in range(1_200):
         (harness.root / f"{number}.md").write_text("x")
@@ -237,7 +237,7 @@ def act() -> None:
 
 
 class Watched:
-    """Processes, held so that their ends are seen and their numbers are not mistaken."""
+    """Processes by their handles, so that their ends are noticed even if their numbers are reused."""
 
     def __init__(self, pids: Iterable[int]) -> None:
         self.commands = {pid: command(pid) for pid in pids}
@@ -250,7 +250,7 @@ class Watched:
         return bool(poll.poll(0))
 
     def left(self) -> list[tuple[int, bytes]]:
-        """Those that go on, each by its number and command line, after all the time that a busy machine needs."""
+        """The number and command line of each that is still running, after 20 seconds for each."""
         found = []
         for pid, handle in self.handles.items():
             poll = select.poll()
@@ -262,7 +262,7 @@ class Watched:
 
 
 def wait_for(holds: Callable[[], bool]) -> None:
-    """At most 20 seconds."""
+    """Wait until `holds` returns True, for at most 20 seconds."""
     pause = threading.Event()
     for _ in range(2_000):
         if holds():
@@ -276,13 +276,13 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 def started(others: set[int]) -> set[int]:
-    """The processes below this one but `others`, which were there before."""
+    """The descendants of this process, without `others`, which existed before."""
     return set(below(os.getpid())) - others
 
 
 async def descriptors() -> int:
-    """How many are open with nothing kept warm, and with what an event loop opens when it first waits for a thread."""
-    await put_away()
+    """The number of open descriptors without warm tools, including those that the event loop opens for threads."""
+    await close_sandboxes()
     return held_descriptors()
 
 
@@ -292,8 +292,8 @@ def held_descriptors() -> int:
 
 
 async def no_more_descriptors(before: int) -> None:
-    """A thread that removes what a call left holds some while it does so."""
-    await put_away()
+    """Wait until no more than `before` are open: a thread that removes files of a call has some open meanwhile."""
+    await close_sandboxes()
     await until(lambda: held_descriptors() <= before)
 
 
@@ -306,8 +306,8 @@ async def test_a_cancelled_call_leaves_no_process_and_no_file(harness: ToolHarne
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await until(watched.any_ended)  # its own process; what is kept warm is not the call's
-    await put_away()
+    await until(watched.any_ended)  # its own process; the warm tool does not belong to the call
+    await close_sandboxes()
     assert watched.left() == []
     assert (sorted(os.listdir(harness.root)), await left_over(harness)) == (["stores"], [])
     await no_more_descriptors(before)
@@ -321,7 +321,7 @@ async def test_a_call_cancelled_before_the_tool_runs_leaves_nothing(harness: Too
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    await put_away()
+    await close_sandboxes()
     assert watched.left() == []
     assert await left_over(harness) == []
     await no_more_descriptors(before)
@@ -331,8 +331,11 @@ async def test_a_call_cancelled_before_the_tool_runs_leaves_nothing(harness: Too
 async def test_a_sandbox_does_not_outlive_the_process_that_started_it(
     tmp_path: Path, trust: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bubblewrap is killed before it has tied the sandbox to itself: a moment that is not met on purpose, so it never ties it."""
-    await put_away()
+    """Bubblewrap is killed before it has tied the sandbox to itself.
+
+    That moment is too short to hit, so here it never does.
+    """
+    await close_sandboxes()
     others = started(set())
     harness = ToolHarness(base=tmp_path, tier="full")
     monkeypatch.setattr(
@@ -349,8 +352,8 @@ async def test_a_sandbox_does_not_outlive_the_process_that_started_it(
     assert watched.left() == []
 
 
-async def test_many_calls_at_once_do_not_meet(harness: ToolHarness) -> None:
-    """State, files and answers of one call are its own."""
+async def test_many_calls_at_once_share_no_state(harness: ToolHarness) -> None:
+    """Each call has its own state, files and answer."""
     for number in range(8):
         harness.file(f"{number}.md", str(number))
     code = """
@@ -380,7 +383,7 @@ async def test_many_calls_at_once_do_not_meet(harness: ToolHarness) -> None:
 
 @abuse(23, 24)
 async def test_a_daemon_of_a_program_ends_with_the_call(tmp_path: Path) -> None:
-    """What a program leaves in the background, in a session of its own, is gone."""
+    """A process that a program leaves in the background, even in a session of its own, is gone."""
     harness = ToolHarness(base=tmp_path, tier="full")
     code = """
     import subprocess
@@ -398,7 +401,7 @@ import asyncio, sys
 from pathlib import Path
 from remit.sandbox import Profile, Sandbox
 base, tier, trust, without = Path(sys.argv[1]), *sys.argv[2:]
-if without:  # this process too is to go without it
+if without:  # for `make ablate`: this process must run without the protection, too
     import pytest
     from adversarial import mutation
     mutation.take_away(without, pytest.MonkeyPatch())
@@ -410,7 +413,7 @@ asyncio.run(Sandbox(accept=(tier,)).run(profile, {}, declared={}))
 @abuse(88)
 @pytest.mark.parametrize("trust", ["pinned", "none"])
 def test_a_killed_broker_leaves_no_process(harness: ToolHarness, trust: str, request: pytest.FixtureRequest) -> None:
-    """SIGKILL, so that nothing of the broker can clean up; its temporary files go too."""
+    """SIGKILL, so that the broker cannot clean up. Its temporary files are removed, too."""
     harness.root.mkdir()
     (harness.base / "tool").mkdir()
     (harness.base / "tool" / "main.py").write_text(WAITS)

@@ -1,4 +1,4 @@
-"""The starter's `python` tool: code that a model wrote is nobody's code, and what comes back is data."""
+"""The starter's `python` tool: it runs untrusted code that a model wrote, and its results are untrusted data."""
 
 from __future__ import annotations
 
@@ -87,14 +87,14 @@ async def test_one_call_of_model_written_code_leaves_nothing_for_the_next(harnes
         ("import time\ntime.sleep(60)", "timeout", "no result within 2 s"),
         ("x = []\nwhile True: x.append(bytearray(1 << 20))", "resource_exhausted", "of memory"),
         ("import os\nos._exit(3)", "tool_crashed", "status 3"),
-        ("open('/etc/passwd', 'w')", "sandbox_violation", "was not decided"),
+        ("open('/etc/passwd', 'w')", "sandbox_violation", "this call does not grant"),
         ("print('\\ud800')\nclass E(Exception): __str__ = lambda s: 1 / 0\nraise E", None, ""),
         ("print('\\0' * 99999)\n_ = 1 / 0", None, ""),
         ("(" * 100_000, "tool_failed", "line 1: too many nested parentheses"),
         ("a\0b", "tool_failed", "null byte"),
     ],
 )
-async def test_whatever_the_code_does_has_its_code(
+async def test_every_ending_of_the_code_has_its_code(
     tmp_path: Path, code: str, expected: str | None, message: str
 ) -> None:
     wall = 2.0 if expected == "timeout" else 60.0
@@ -106,6 +106,6 @@ async def test_whatever_the_code_does_has_its_code(
         assert output.value["error"]
 
 
-def test_what_model_written_code_says_is_labelled_as_untrusted(remit: Remit) -> None:
-    said = remit("call", "python.run", '{"code": "21 * 2"}', "--agent", "triage", "--json").json
-    assert (said["ok"], said["value"]["result"], said["labels"]) == (True, "42", ["untrusted"]), said
+def test_what_model_written_code_returns_is_labelled_as_untrusted(remit: Remit) -> None:
+    output = remit("call", "python.run", '{"code": "21 * 2"}', "--agent", "triage", "--json").json
+    assert (output["ok"], output["value"]["result"], output["labels"]) == (True, "42", ["untrusted"]), output

@@ -1,4 +1,4 @@
-"""What a confined call gives: its value, its declared errors, and one code for each other ending."""
+"""The results of confined calls: a value, a declared error, or one code for each other ending."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_arguments_become_the_tools_types_and_its_result_becomes_json(harn
 
 
 async def test_a_tool_that_prints_while_it_ends_at_a_limit_disturbs_nothing(harness: ToolHarness) -> None:
-    """What it prints is read at its answer, also where the loop has just seen it and is about to read it."""
+    """Its prints are read together with its answer, even if the event loop has just seen them and is about to read them."""
     complaints: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
     code = """
@@ -101,7 +101,7 @@ async def test_a_store_is_a_folder_of_its_own_and_sqlite_works_in_it(harness: To
 
 
 async def test_describe_derives_schemas_without_the_hidden_parameters(harness: ToolHarness) -> None:
-    """Helpers that cannot be actions say why; private and imported functions are no actions."""
+    """A function that cannot be an action has the reason; private and imported functions are left out."""
     profile = harness.profile()
     (profile.code / "main.py").write_text(
         "from typing import Literal\n"
@@ -177,12 +177,12 @@ async def test_a_declared_error_keeps_its_name(
 
 
 @pytest.mark.parametrize(
-    ("asks", "told"), [("7.5", 7.5), ("1e12", None), ("-1", None), ("'soon'", None), ("float('nan')", None)]
+    ("given", "expected"), [("7.5", 7.5), ("1e12", None), ("-1", None), ("'soon'", None), ("float('nan')", None)]
 )
-async def test_a_declared_error_may_say_when_to_come_back(full: ToolHarness, asks: str, told: float | None) -> None:
-    code = f"class Busy(Exception):\n    retry_after_s = {asks}\n\ndef act() -> None:\n    raise Busy('later')\n"
+async def test_a_declared_error_may_ask_to_retry_later(full: ToolHarness, given: str, expected: float | None) -> None:
+    code = f"class Busy(Exception):\n    retry_after_s = {given}\n\ndef act() -> None:\n    raise Busy('later')\n"
     output = await full.run(code, declared={"busy": ""})
-    assert (output.error, output.retry_after_s) == ("busy", told)
+    assert (output.error, output.retry_after_s) == ("busy", expected)
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ async def test_a_declared_error_may_say_when_to_come_back(full: ToolHarness, ask
 )  # fmt: skip
 @abuse(26, 30, 32, 34, 39, 40, 43, 44, 45)
 async def test_every_other_ending_has_its_code(harness: ToolHarness, body: str, code: str, message: str) -> None:
-    """F8: crashes, bombs, floods, and results that are none."""
+    """F8: crashes, bombs, floods, and invalid results."""
     harness.file("other.md")
     output = await harness.run(
         f"import ctypes, os, threading, time\ndef act():\n    {body}\n", memory=160 << 20, output=64 << 10
@@ -238,7 +238,7 @@ async def test_every_other_ending_has_its_code(harness: ToolHarness, body: str, 
         ("for n in range(1, 65):\n        try: signal.signal(n, signal.SIG_IGN)\n        except (OSError, ValueError): pass\n    time.sleep(600)", "timeout"),
         ("for n in range(1, 65):\n        try: signal.signal(n, signal.SIG_IGN)\n        except (OSError, ValueError): pass\n    while True: pass", "resource_exhausted"),
     ],
-    ids=["spin", "sleep", "sleep, deaf to signals", "spin, deaf to signals"],
+    ids=["spin", "sleep", "sleep, signals ignored", "spin, signals ignored"],
 )  # fmt: skip
 @abuse(36, 37, 38)
 async def test_a_tool_that_does_not_end_is_ended(harness: ToolHarness, body: str, code: str) -> None:
@@ -269,7 +269,7 @@ async def test_a_limit_is_named_with_how_much_was_used(harness: ToolHarness, bod
 
 
 async def test_what_is_refused_names_the_line_that_would_allow_it(harness: ToolHarness) -> None:
-    """Even where the tool caught the refusal and went on."""
+    """Also if the tool caught the error and went on."""
     harness.file("docs/b.md")
     code = """
     import os
@@ -291,7 +291,7 @@ async def test_what_is_refused_names_the_line_that_would_allow_it(harness: ToolH
 
 
 async def test_a_call_that_keeps_to_its_decision_reports_nothing(harness: ToolHarness) -> None:
-    """Imports that look everywhere, SQLite by URI, its own scratch, a file that is not there: none is an attempt."""
+    """Imports that try many paths, SQLite by URI, its own scratch, a file that does not exist: none is reported."""
     database = harness.file("data/t.db")
     database.unlink()
     sqlite3.connect(database).close()
@@ -348,20 +348,20 @@ def say(body, size=None):
         ("say(b'x' * 1_000_000); time.sleep(60)", "resource_exhausted", "output limit"),
         ("say(b'{', 100); os._exit(0)", "tool_crashed", "exited with status 0"),
         ("""say(b'{"kind":"value","value":"early"}'); return 'late'""", "invalid_output", "more than once"),
-        ("""say(b'{"kind":"value","value":null,"files":["out.md"]}'); os._exit(0)""", "invalid_output", "not the decided"),
-        ("""say(b'{"kind":"value","value":null,"removed":["policies/x"]}'); os._exit(0)""", "invalid_output", "not the decided"),
+        ("""say(b'{"kind":"value","value":null,"files":["out.md"]}'); os._exit(0)""", "invalid_output", "other files than"),
+        ("""say(b'{"kind":"value","value":null,"removed":["policies/x"]}'); os._exit(0)""", "invalid_output", "other files than"),
     ],
 )  # fmt: skip
 @abuse(41, 42, 43, 44)
 async def test_a_forged_answer_is_no_answer(harness: ToolHarness, body: str, code: str, message: str) -> None:
-    """Too deep, too long, not JSON, twice, in pieces, or naming files that were not handed over."""
+    """Nested too deep, too long, not JSON, sent twice, incomplete, or with names of files that were not sent."""
     output = await harness.run(f"{CHANNEL}\ndef act():\n    {body}\n", writes=("out.md",))
     assert (output.code, output.scratch) == (code, None), output
     assert message in output.message
 
 
-async def test_an_early_answer_is_all_that_comes(full: ToolHarness) -> None:
-    """What the tool says in its own name is its result, whatever it does next; it hands nothing over that way."""
+async def test_only_the_first_answer_counts_and_it_hands_over_no_file(full: ToolHarness) -> None:
+    """An answer that the tool sends itself is its result, whatever it does next; such an answer saves no files."""
     full.file("out.md", "before")
     body = f"""{CHANNEL}
 def act():
@@ -381,7 +381,7 @@ def act():
     ["os.pipe()[0]", "os.open('.', 0)", "os.open('/dev/zero', 0)", "os.open('out.md', os.O_CREAT | os.O_WRONLY)"],
 )
 async def test_a_forged_file_is_not_committed(full: ToolHarness, what: str) -> None:
-    """What is handed over must be a regular file that can be read, or nothing is changed."""
+    """Each returned file must be a regular, readable file; else nothing is changed."""
     full.file("out.md", "before")
     forged = f"""{CHANNEL}
 def act():
@@ -412,17 +412,17 @@ async def test_a_command_runs_its_argv_without_a_shell(full: ToolHarness) -> Non
 
 
 async def test_only_the_named_programs_start(full: ToolHarness) -> None:
-    """And what they leave behind is gone when the call ends: a daemon's pipe is closed."""
+    """What they leave behind ends with the call, so a daemon does not keep its pipe open."""
     code = """
     import subprocess
     def act() -> list:
-        said = subprocess.run(["echo", "hello"], capture_output=True, text=True).stdout
+        output = subprocess.run(["echo", "hello"], capture_output=True, text=True).stdout
         try:
             subprocess.run(["ls"])
         except OSError as failure:
-            said += type(failure).__name__
+            output += type(failure).__name__
         subprocess.Popen(["sleep", "600"], start_new_session=True)
-        return said
+        return output
     """
     output = await full.run(code, programs=("echo", "sleep"))
     assert output.value == "hello\nPermissionError"
@@ -458,7 +458,7 @@ async def test_without_bubblewrap_no_call_runs_and_the_fix_is_named(
 
 @abuse(90)
 @pytest.mark.parametrize(
-    ("says", "fix"),
+    ("printed", "fix"),
     [
         ("bwrap: setting up uid map: Permission denied", "bwrap-userns-restrict"),
         ("bwrap: loopback: Failed RTM_NEWADDR: Operation not permitted", "bwrap-userns-restrict"),
@@ -467,9 +467,11 @@ async def test_without_bubblewrap_no_call_runs_and_the_fix_is_named(
         ("", "remit doctor"),
     ],
 )  # fmt: skip
-async def test_a_bubblewrap_that_fails_here_names_the_fix_for_this_machine(tmp_path: Path, says: str, fix: str) -> None:
+async def test_a_bubblewrap_that_fails_here_names_the_fix_for_this_machine(
+    tmp_path: Path, printed: str, fix: str
+) -> None:
     fake = tmp_path / "bwrap"
-    fake.write_text(f"#!/bin/sh\necho '{says}' >&2\nexit 1\n")
+    fake.write_text(f"#!/bin/sh\necho '{printed}' >&2\nexit 1\n")
     fake.chmod(0o755)
     with pytest.raises(RunEnded) as ended:
         _ = Sandbox(bwrap=fake, accept=("full",)).confinement
@@ -478,7 +480,7 @@ async def test_a_bubblewrap_that_fails_here_names_the_fix_for_this_machine(tmp_p
 
 
 def killed_at_first(folder: Path, times: int) -> Sandbox:
-    """A sandbox whose bubblewrap is killed that many times before it says anything, and works from then on."""
+    """A sandbox whose bubblewrap is killed that many times before it prints anything, and then works."""
     fake, starts = folder / "bwrap", folder / "starts"
     starts.touch()
     fake.write_text(
@@ -488,19 +490,19 @@ def killed_at_first(folder: Path, times: int) -> Sandbox:
     return Sandbox(bwrap=fake, accept=("full",))
 
 
-def test_a_machine_is_not_judged_by_a_sandbox_that_somebody_killed(tmp_path: Path) -> None:
+def test_a_sandbox_that_is_killed_at_its_start_is_started_again(tmp_path: Path) -> None:
     assert killed_at_first(tmp_path, 2).confinement == "full"
 
 
-def test_a_sandbox_that_is_always_killed_says_so(tmp_path: Path) -> None:
+def test_a_sandbox_that_is_always_killed_reports_that(tmp_path: Path) -> None:
     with pytest.raises(RunEnded) as ended:
         _ = killed_at_first(tmp_path, 1000).confinement
     assert "its process was killed before it was ready" in ended.value.fix
     assert len((tmp_path / "starts").read_text()) == 3
 
 
-def test_a_bubblewrap_that_confines_nothing_is_not_believed(tmp_path: Path) -> None:
-    """One that just runs the program: the paths of the sandbox are not there, and nothing counts as confined."""
+def test_a_bubblewrap_that_confines_nothing_is_not_accepted(tmp_path: Path) -> None:
+    """A fake that only runs the program, without any mount: it must not count as a working tier."""
     fake = tmp_path / "bwrap"
     fake.write_text('#!/bin/sh\nwhile [ "$1" != -- ]; do shift; done; shift\nexec "$@"\n')
     fake.chmod(0o755)
@@ -508,7 +510,7 @@ def test_a_bubblewrap_that_confines_nothing_is_not_believed(tmp_path: Path) -> N
         _ = Sandbox(bwrap=fake, accept=("full",)).confinement
 
 
-def test_the_doctor_tries_every_break_out_and_all_are_held() -> None:
+def test_the_doctor_tries_every_escape_and_all_are_blocked() -> None:
     reports = probe()
     assert [(report.name, report.works) for report in reports] == [("full", True), ("landlock", True)]
     assert all(check.held for report in reports for check in report.checks)
@@ -516,7 +518,7 @@ def test_the_doctor_tries_every_break_out_and_all_are_held() -> None:
     assert [[check.name for check in report.checks] for report in reports] == [
         names, [name for name in names if name != "fill_temporary"],
     ]  # fmt: skip
-    assert "bounded one by one" in reports[1].note
+    assert "limited one by one" in reports[1].note
     bwrap = find_bwrap()
     assert bwrap is not None
     old = re.search(r"0\.(\d+)", subprocess.run([bwrap, "--version"], capture_output=True, text=True).stdout)
@@ -547,14 +549,17 @@ def test_a_sandbox_that_accepts_nothing_runs_nothing() -> None:
 
 
 def test_the_command_line_is_exactly_this() -> None:
-    """INVARIANT of the review: the whole bubblewrap line, in order; a change here is a change of the boundary."""
+    """The whole bubblewrap command line, in order.
+
+    INVARIANT for reviews: a change here changes what the sandbox isolates.
+    """
     profile = Profile(
-        tool="t", action="a", source="python", code=Path("/house/tools/t"), root=Path("/house/work"),
+        tool="t", action="a", source="python", code=Path("/workspace/tools/t"), root=Path("/workspace/work"),
         stores=("tickets",), env={"TOKEN": "secret"},
     )  # fmt: skip
     here = Runtime(
         bwrap=Path("/usr/bin/bwrap"), python="/py/bin/python3.11", folders=("/usr", "/py/bin/python3.11"),
-        links=(("usr/lib", "/lib"),), packages={"pydantic": "/site/pydantic"}, inside="/remit/sandbox",
+        links=(("usr/lib", "/lib"),), packages={"pydantic": "/site/pydantic"}, guest_folder="/remit/sandbox",
     )  # fmt: skip
     assert argv(profile, here) == [
         "/usr/bin/bwrap",
@@ -572,15 +577,15 @@ def test_the_command_line_is_exactly_this() -> None:
         *("--ro-bind", "/remit/sandbox/supervisor.py", "/remit/supervisor.py"),
         *("--ro-bind", "/remit/sandbox/base.py", "/remit/base.py"),
         *("--ro-bind", "/remit/sandbox/notices.py", "/remit/notices.py"),
-        *("--ro-bind", "/remit/sandbox/rooms.py", "/remit/rooms.py"),
+        *("--ro-bind", "/remit/sandbox/scratch_folders.py", "/remit/scratch_folders.py"),
         *("--ro-bind", "/remit/sandbox/onecall.py", "/remit/onecall.py"),
         *("--ro-bind", "/remit/sandbox/outlet.py", "/remit/outlet.py"),
         *("--ro-bind", "/remit/sandbox/serving.py", "/remit/serving.py"),
         *("--ro-bind", "/remit/sandbox/watch.py", "/remit/watch.py"),
         *("--ro-bind", "/remit/sandbox/kernel.py", "/remit/kernel.py"),
         *("--ro-bind", "/site/pydantic", "/packages/pydantic"),
-        *("--ro-bind", "/house/tools/t", "/tool", "--ro-bind", "/house/work", "/work"),
-        *("--bind", "/house/work/stores/tickets", "/work/stores/tickets"),
+        *("--ro-bind", "/workspace/tools/t", "/tool", "--ro-bind", "/workspace/work", "/work"),
+        *("--bind", "/workspace/work/stores/tickets", "/work/stores/tickets"),
         *("--size", str(32 << 20), "--tmpfs", "/tmp", "--size", str(64 << 20), "--tmpfs", "/scratch"),
         *("--remount-ro", "/"),
         *(part for name, value in BASE_ENVIRONMENT.items() for part in ("--setenv", name, value)),
@@ -589,16 +594,16 @@ def test_the_command_line_is_exactly_this() -> None:
 
 
 def test_the_digest_of_a_profile_names_what_was_decided_and_not_where(tmp_path: Path) -> None:
-    """Another machine, another folder, another order or another secret: the same digest. Another file: another one."""
+    """Another machine, folder, order or secret gives the same digest; another file gives another one."""
 
     def profile(base: Path, reads: tuple[str, ...], secret: str) -> str:
         return Profile(
             tool="t", action="a", source="python", code=base, root=base, reads=reads, env={"TOKEN": secret}
         ).digest
 
-    one = profile(tmp_path, ("a", "b"), "1")
-    assert profile(Path("/elsewhere"), ("b", "a"), "2") == one
-    assert profile(tmp_path, ("a", "c"), "1") != one
+    digest = profile(tmp_path, ("a", "b"), "1")
+    assert profile(Path("/elsewhere"), ("b", "a"), "2") == digest
+    assert profile(tmp_path, ("a", "c"), "1") != digest
 
 
 def test_the_bubblewrap_of_the_environment_variable_is_the_only_one(
@@ -611,7 +616,7 @@ def test_the_bubblewrap_of_the_environment_variable_is_the_only_one(
 
 
 def test_the_broker_itself_keeps_its_rights(tmp_path: Path) -> None:
-    """Nothing of the lock-down reaches the process that asks for it."""
+    """The lock-down does not affect the process that starts the sandbox."""
     probe()
     assert resource.getrlimit(resource.RLIMIT_DATA)[1] == resource.RLIM_INFINITY
     (tmp_path / "x").touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""The filters of system calls, run by a small interpreter of their own instruction set: for both machines, on any machine."""
+"""The filters of system calls, run by a small interpreter of classic BPF: for both architectures, on any machine."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from remit.sandbox import Tier
 from remit.sandbox.guest import kernel
 from remit.sandbox.seccomp import (
     ALLOWED,
+    CONDITIONAL,
     FORKING,
-    JUDGED,
     NAMING,
     OPENING,
     STARTING,
@@ -32,7 +32,7 @@ from support.sandbox import ToolHarness
 MACHINES = get_args(Machine)
 AUDIT = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
-# What no tool may ask for, with its numbers on x86_64 and aarch64 (-1: there is none).
+# System calls that no tool may make, with their numbers on x86_64 and aarch64 (-1: there is none).
 NEVER = {
     "ptrace": (101, 117), "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272),
     "process_madvise": (440, 440), "process_mrelease": (448, 448), "pidfd_getfd": (438, 438), "pidfd_open": (434, 434),
@@ -62,7 +62,7 @@ NEVER = {
 
 
 def judge(program: bytes, number: int, arguments: Iterable[int] = (), *, machine: Machine) -> str:
-    """What the kernel would do: "allow", "kill", or the name of the error."""
+    """The decision of the kernel: "allow", "notify", "kill", or the name of the error."""
     data = struct.pack("=IIQ", number & 0xFFFFFFFF, AUDIT[machine], 0)
     padded = [*arguments, 0, 0, 0, 0, 0, 0][:6]
     data += struct.pack("=6Q", *(value & (2**64 - 1) for value in padded))
@@ -92,21 +92,21 @@ def run(program: bytes, data: bytes) -> str:
                 if value == 0x7FFF0000:
                     return "allow"
                 if value == 0x7FC00000:
-                    return "ask"
+                    return "notify"
                 return "kill" if value == 0x80000000 else errno.errorcode[value & 0xFFFF]
             case _:
                 raise AssertionError(f"no such instruction: {code:#x}")
 
 
 def number(name: str, machine: Machine) -> int:
-    return {**ALLOWED, **JUDGED}[name][MACHINES.index(machine)]
+    return {**ALLOWED, **CONDITIONAL}[name][MACHINES.index(machine)]
 
 
 @pytest.mark.parametrize("programs", [False, True], ids=["no programs", "programs"])
 @pytest.mark.parametrize("namespaces", [False, True], ids=["no namespaces", "namespaces"])
 @pytest.mark.parametrize("machine", MACHINES)
 def test_what_is_not_listed_is_refused(machine: Machine, namespaces: bool, programs: bool) -> None:
-    """Every dangerous call by name, and every number that nobody listed; what is listed is allowed."""
+    """Every dangerous call by name, and every number that is not listed; what is listed is allowed."""
     program = boundary_filter(machine, programs=programs, namespaces=namespaces)
     column = MACHINES.index(machine)
     never = {
@@ -114,10 +114,9 @@ def test_what_is_not_listed_is_refused(machine: Machine, namespaces: bool, progr
         for name, numbers in NEVER.items()
         if numbers[column] >= 0
     }
-    # The second layer takes these from the process of a call.
     assert {name for name, verdict in never.items() if verdict == "allow"} == set()
     assert set(never.values()) == {"EPERM", "ENOSYS", "ENOTSUP"}
-    known = {numbers[column] for numbers in (*ALLOWED.values(), *JUDGED.values())}
+    known = {numbers[column] for numbers in (*ALLOWED.values(), *CONDITIONAL.values())}
     assert all(judge(program, one, machine=machine) != "allow" for one in range(600) if one not in known)
     assert all(
         judge(program, numbers[column], machine=machine) == "allow"
@@ -169,7 +168,7 @@ def test_what_is_not_listed_is_refused(machine: Machine, namespaces: bool, progr
 def test_arguments_are_judged_by_what_the_kernel_looks_at(
     machine: Machine, name: str, arguments: tuple[int, ...], verdict: str
 ) -> None:
-    """Flags, modes and types, in the low half of the register, whatever stands in the high half."""
+    """Flags, modes and types in the low half of the register, whatever is in the high half."""
     program = boundary_filter(machine, programs=False, namespaces=True)
     assert judge(program, number(name, machine), arguments, machine=machine) == verdict
     assert judge(program, number(name, machine), [one | 1 << 40 for one in arguments], machine=machine) == verdict
@@ -177,7 +176,7 @@ def test_arguments_are_judged_by_what_the_kernel_looks_at(
 
 @pytest.mark.parametrize("machine", MACHINES)
 def test_metadata_and_programs_are_allowed_only_where_they_are_meant(machine: Machine) -> None:
-    """Modes, chown and times where mounts make them harmless; programs where the manifest names some."""
+    """Modes, owners and times in the tier with mounts, where they are harmless; programs if the manifest names some."""
     metadata = ("fchmod", "fchmodat", "fchmodat2", "fchown", "fchownat", "utimensat")
     for name in metadata:
         verdicts = [
@@ -213,7 +212,7 @@ def test_metadata_and_programs_are_allowed_only_where_they_are_meant(machine: Ma
 def test_a_tool_with_network_opens_plain_tcp_sockets_and_one_without_opens_none(
     machine: Machine, arguments: tuple[int, ...], verdict: str
 ) -> None:
-    """69 to 72: family, type and protocol, whatever stands in the high half; nobody binds, listens or accepts."""
+    """69 to 72: family, type and protocol, whatever is in the high half; no tool binds, listens or accepts."""
     program = boundary_filter(machine, programs=False, namespaces=True, network=True)
     assert judge(program, number("socket", machine), arguments, machine=machine) == verdict
     assert judge(program, number("socket", machine), [one | 1 << 40 for one in arguments], machine=machine) == verdict
@@ -226,12 +225,12 @@ def test_a_tool_with_network_opens_plain_tcp_sockets_and_one_without_opens_none(
 
 
 @pytest.mark.parametrize("machine", MACHINES)
-def test_the_process_of_a_call_starts_and_signals_nobody(machine: Machine) -> None:
-    """Only its own number, once it has one; a tool that starts programs may fork and signal, in namespaces of its own."""
+def test_the_process_of_a_call_starts_and_signals_no_other_process(machine: Machine) -> None:
+    """Only its own number is allowed. A tool that starts programs may fork and signal, in its own namespaces."""
 
     def verdicts(name: str, *arguments: int, namespaces: bool = True) -> tuple[str, str]:
         both = [call_filter(machine, programs=programs, namespaces=namespaces) for programs in (False, True)]
-        own = [one.replace(struct.pack("=I", kernel.OWN), struct.pack("=I", 77)) for one in both]
+        own = [one.replace(struct.pack("=I", kernel.OWN_PID), struct.pack("=I", 77)) for one in both]
         alone, starts = (judge(one, number(name, machine), arguments, machine=machine) for one in own)
         return alone, starts
 
@@ -263,8 +262,8 @@ def test_the_process_of_a_call_starts_and_signals_nobody(machine: Machine) -> No
     assert verdicts("landlock_create_ruleset") == ("EPERM", "EPERM")
 
 
-def test_another_architecture_is_ended_and_its_numbers_are_none() -> None:
-    """The wrong architecture kills; x32 numbers do not exist."""
+def test_another_architecture_is_killed_and_its_numbers_do_not_exist() -> None:
+    """A call of the wrong architecture kills the process; x32 numbers do not exist."""
     program = boundary_filter("x86_64", programs=True, namespaces=True)
     assert judge(program, 39, machine="aarch64") == "kill"
     assert judge(boundary_filter("aarch64", programs=True, namespaces=True), 39, machine="x86_64") == "kill"
@@ -273,21 +272,21 @@ def test_another_architecture_is_ended_and_its_numbers_are_none() -> None:
 
 
 def test_the_numbers_are_the_kernels(tmp_path: Path) -> None:
-    """Against this machine's own headers, where a compiler and they are here."""
+    """Compared with the headers of this machine, if it has a compiler and headers."""
     machine = this_machine()
     assert machine is not None
-    names = "\n".join(f"#ifdef SYS_{name}\n{name} SYS_{name}\n#endif" for name in {**ALLOWED, **JUDGED})
+    names = "\n".join(f"#ifdef SYS_{name}\n{name} SYS_{name}\n#endif" for name in {**ALLOWED, **CONDITIONAL})
     source = tmp_path / "numbers.c"
     source.write_text(f"#include <sys/syscall.h>\n{names}\n")
     try:
-        said = subprocess.run(["cc", "-E", "-P", source], capture_output=True, text=True, check=False)
+        output = subprocess.run(["cc", "-E", "-P", source], capture_output=True, text=True, check=False)
     except OSError:
-        pytest.skip("no compiler here")
-    if said.returncode:
-        pytest.skip("no headers of the kernel here")
+        pytest.skip("no compiler on this machine")
+    if output.returncode:
+        pytest.skip("no kernel headers on this machine")
     found = {
         name: int(value)
-        for line in said.stdout.splitlines()
+        for line in output.stdout.splitlines()
         for name, _, value in [line.partition(" ")]
         if value.isdigit()
     }
@@ -295,11 +294,11 @@ def test_the_numbers_are_the_kernels(tmp_path: Path) -> None:
     assert {name: number(name, machine) for name in found} == found
 
 
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the old way into the kernel exists on x86_64 only")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="32-bit system calls exist on x86_64 only")
 @pytest.mark.parametrize("tier", get_args(Tier))
 @abuse(66)
-async def test_the_old_way_into_the_kernel_ends_the_process(tmp_path: Path, tier: Tier) -> None:
-    """`int 0x80` counts by the 32-bit numbers, where 20 is a harmless one; the filter sees the architecture."""
+async def test_a_32_bit_system_call_ends_the_process(tmp_path: Path, tier: Tier) -> None:
+    """`int 0x80` uses the 32-bit numbers, where 20 is a harmless call; the filter sees the architecture."""
     code = """
     import ctypes, mmap
     def act() -> int:
@@ -314,10 +313,10 @@ async def test_the_old_way_into_the_kernel_ends_the_process(tmp_path: Path, tier
 @pytest.mark.parametrize("programs", [False, True], ids=["no programs", "programs"])
 @pytest.mark.parametrize("namespaces", [False, True], ids=["no namespaces", "namespaces"])
 @pytest.mark.parametrize("machine", MACHINES)
-def test_an_observed_call_is_let_go_nowhere_that_another_is_not(
+def test_an_observed_call_is_allowed_nothing_that_another_is_not(
     machine: Machine, namespaces: bool, programs: bool
 ) -> None:
-    """Both layers together, every number: asked about is what the broker answers, and all else is as it was."""
+    """Both layers together, for every number: only the observed calls notify the broker; all others are unchanged."""
     column = MACHINES.index(machine)
     asked = {numbers[column] for numbers in {**OPENING, **STARTING, **FORKING, **NAMING}.values()}
     asked.add(number("socket", machine))
@@ -331,10 +330,10 @@ def test_an_observed_call_is_let_go_nowhere_that_another_is_not(
     for one in range(600):
         before, now = verdicts(one, False), verdicts(one, True)
         if one in asked:
-            assert now <= {"ask", *before}, one
+            assert now <= {"notify", *before}, one
             assert now or not before, one
         elif one == number("seccomp", machine):
             assert (before, now) == ({"EPERM"}, {"EPERM"})
         else:
             assert now == before, one
-    assert verdicts(number("socket", machine), True) == verdicts(number("execve", machine), True) == {"ask"}
+    assert verdicts(number("socket", machine), True) == verdicts(number("execve", machine), True) == {"notify"}

@@ -1,4 +1,4 @@
-"""Tools that are kept warm: no call finds what another left, no change of a tool or a folder is missed, nothing outlives its use."""
+"""Warm tools: no call finds what another left, no change of a tool or a folder is missed, and no process is left."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from adversarial.attack_list import abuse
 from remit.sandbox import Output, Sandbox
 from remit.sandbox.cgroups import Cgroup, delegated
 from remit.sandbox.warm import Bounds
-from support.sandbox import ToolHarness, below, command, put_away
+from support.sandbox import ToolHarness, below, close_sandboxes, command
 
 CALLS = int(os.environ.get("REMIT_SOAK_CALLS", "150"))  # `make soak` has 10,000
 
 
 def warm_ones() -> list[int]:
-    """The zygotes and what they started, of this process."""
+    """The zygotes of this process, and their children."""
     return [pid for pid in below(os.getpid()) if b"inside.py" in command(pid)]
 
 
@@ -66,7 +66,7 @@ def act() -> dict:
 
 @abuse(1, 2, 3, 4, 5, 6, 8, 9, 11)
 async def test_nothing_of_one_call_is_found_by_the_next(harness: ToolHarness) -> None:
-    """Globals, variables, modules, files, shared memory; the tool itself was imported once for all of them."""
+    """Globals, variables, modules, files, shared memory. The tool was imported once for all calls."""
     values = [(await harness.run(STATE)).value for _ in range(3)]
     numbers = {value.pop("number") for value in values}
     assert len({value.pop("random") for value in values}) == len(numbers) == 3
@@ -86,7 +86,7 @@ async def test_nothing_of_one_call_is_found_by_the_next(harness: ToolHarness) ->
 
 
 async def test_a_tool_is_imported_once_for_many_calls(harness: ToolHarness) -> None:
-    """The twin: what the import made is there for every call."""
+    """The twin: every call has what the import made."""
     code = "import os\nimported = os.getpid()\ndef act() -> list:\n    return [imported, os.getpid()]\n"
     values = [(await harness.run(code)).value for _ in range(4)]
     assert len({imported for imported, _ in values}) == 1
@@ -95,7 +95,7 @@ async def test_a_tool_is_imported_once_for_many_calls(harness: ToolHarness) -> N
 
 @abuse(12, 13, 14, 16, 17)
 async def test_calls_of_one_tool_cannot_touch_each_other(harness: ToolHarness) -> None:
-    """Neither by signal, nor by trace, nor by the folders beside one's own, while both run."""
+    """Neither by signals, nor by tracing, nor through the scratch folders, while both run."""
     code = """
     import ctypes, os, time
     def act(victim: bool) -> dict:
@@ -108,7 +108,7 @@ async def test_calls_of_one_tool_cannot_touch_each_other(harness: ToolHarness) -
             time.sleep(0.005)
         pid = int(open("stores/meet/pid").read())
         tries = {
-            # Number 0 asks for the right alone: a test that is not held must hurt nobody.
+            # Signal 0 only checks the permission: an attempt that succeeds does no damage.
             "kill": lambda: os.kill(pid, 0),
             "thread": lambda: call("tgkill", pid, pid, 0),
             "parent": lambda: os.kill(os.getppid(), 0),
@@ -135,11 +135,11 @@ async def test_calls_of_one_tool_cannot_touch_each_other(harness: ToolHarness) -
     assert (await victim).value == {"alive": True}
 
 
-# -- what a zygote stands for ------------------------------------------------------------------------------------------
+# -- which calls a zygote may serve ------------------------------------------------------------------------------------
 
 
 async def test_a_changed_tool_is_never_served_by_the_old_one(harness: ToolHarness) -> None:
-    """Another text of the same length, another module beside it, a file put in its place."""
+    """Other code of the same length, a new module next to it, a changed module."""
     first = (await harness.run("def act() -> int:\n    return 1\n")).value
     second = (await harness.run("def act() -> int:\n    return 2\n")).value
     (harness.base / "tool" / "part.py").write_text("N = 3\n")
@@ -150,8 +150,8 @@ async def test_a_changed_tool_is_never_served_by_the_old_one(harness: ToolHarnes
 
 
 @abuse(60)
-async def test_a_folder_that_takes_the_place_of_another_is_the_one_that_is_read(harness: ToolHarness) -> None:
-    """Between two calls a decided folder is renamed, and then the whole working folder is."""
+async def test_a_folder_that_replaces_another_is_the_one_that_is_read(harness: ToolHarness) -> None:
+    """Between two calls, first a granted folder and then the whole working folder is replaced."""
     code = "def act() -> str:\n    return open('docs/a.md').read()\n"
     harness.file("docs/a.md", "first")
     assert (await harness.run(code, reads=("docs/a.md",))).value == "first"
@@ -165,7 +165,7 @@ async def test_a_folder_that_takes_the_place_of_another_is_the_one_that_is_read(
 
 @abuse(27)
 async def test_an_import_that_starts_a_thread_is_not_forked(harness: ToolHarness) -> None:
-    """Each call imports the tool for itself, where its thread runs."""
+    """Each call imports the tool itself, so its thread runs."""
     code = """
     import os, threading, time
     imported = os.getpid()
@@ -179,7 +179,7 @@ async def test_an_import_that_starts_a_thread_is_not_forked(harness: ToolHarness
 
 @abuse(28)
 async def test_an_import_that_starts_a_process_runs_nowhere(harness: ToolHarness) -> None:
-    """A daemon, in a session of its own; nothing of it is left."""
+    """A daemon in a session of its own: it is not started, and the call fails."""
     code = """
     import os, time
     if os.fork() == 0:
@@ -192,13 +192,13 @@ async def test_an_import_that_starts_a_process_runs_nowhere(harness: ToolHarness
     """
     output = await harness.run(code)
     assert output.code == "sandbox_violation", output
-    await put_away()
+    await close_sandboxes()
     assert warm_ones() == []
 
 
 @abuse(29)
-async def test_an_import_that_mends_the_sandbox_to_its_liking_gains_nothing_outside(harness: ToolHarness) -> None:
-    """It replaces every function that locks a call down; what was taken before its import stays taken."""
+async def test_an_import_that_replaces_functions_of_the_sandbox_gains_no_access(harness: ToolHarness) -> None:
+    """It replaces every function that narrows a call. The rights that were dropped before its import stay dropped."""
     harness.file("../secret", "secret")
     code = """
     import os, socket, subprocess, sys, gc
@@ -235,7 +235,7 @@ async def test_an_import_that_mends_the_sandbox_to_its_liking_gains_nothing_outs
 
 
 async def test_a_tool_without_trust_has_nothing_but_the_decided_files(harness: ToolHarness) -> None:
-    """Not even its import opens others, nor finds them where there are mounts; and no two of its calls share a process."""
+    """Its import cannot open other files, or find them in the tier with mounts, and no two of its calls share a process."""
     harness.file("docs/a.md", "decided")
     harness.file("docs/b.md", "secret")
     code = """
@@ -256,7 +256,7 @@ async def test_a_tool_without_trust_has_nothing_but_the_decided_files(harness: T
     output = await harness.run(code, reads=("docs/a.md",), writes=("out.md",), trust="none")
     there = (
         ["docs/a.md"] if harness.tier == "full" else ["docs/a.md", "docs/b.md"]
-    )  # a name may be found out, by `stat`
+    )  # in the landlock tier, `stat` shows which names exist
     assert output.value == [there, ["decided"], True, ["a.md"]]
     assert output.scratch is not None
     assert [change.resource for change in output.scratch.commit()] == ["file:out.md"]
@@ -280,13 +280,13 @@ async def until(holds: Any) -> None:
 
 @abuse(87)
 async def test_a_call_whose_zygote_is_killed_ends_at_once_with_a_code(harness: ToolHarness) -> None:
-    """It is not tried again, for it may have done its work; the next call has a new one."""
+    """The call is not run again, because it may have had an effect. The next call gets a new zygote."""
     code = "import time\ndef act(wait: bool) -> str:\n    if wait:\n        open('stores/s/on', 'w')\n        time.sleep(600)\n    return 'done'\n"
-    await put_away()
+    await close_sandboxes()
     under_way = asyncio.create_task(harness.run(code, {"wait": True}, stores=("s",)))
     await until((harness.root / "stores" / "s" / "on").exists)
     for pid in warm_ones():
-        with suppress(ProcessLookupError):  # it went with its parent
+        with suppress(ProcessLookupError):  # it ended with its parent
             os.kill(pid, signal.SIGKILL)
     output = await under_way
     assert (output.code, output.message) == ("tool_crashed", "the sandbox ended without a result")
@@ -295,9 +295,9 @@ async def test_a_call_whose_zygote_is_killed_ends_at_once_with_a_code(harness: T
 
 @abuse(89)
 async def test_the_thread_that_made_the_first_call_may_end(harness: ToolHarness) -> None:
-    """Bubblewrap dies with the thread that started it, so no thread of a caller starts it."""
+    """Bubblewrap dies with the thread that started it, so it is never started in a caller's thread."""
     code = "import os\ndef act() -> int:\n    return os.getppid()\n"
-    own = Sandbox(accept=(harness.tier,), bounds=Bounds(least=1))
+    own = Sandbox(accept=(harness.tier,), bounds=Bounds(min_ready=1))
     values: list[Any] = []
 
     profile = harness.profile()
@@ -317,7 +317,7 @@ async def test_the_thread_that_made_the_first_call_may_end(harness: ToolHarness)
 
 
 async def test_a_closed_sandbox_leaves_no_process_and_can_be_used_again(harness: ToolHarness) -> None:
-    await put_away()
+    await close_sandboxes()
     own = Sandbox(accept=(harness.tier,))
     profile = harness.profile()
     (profile.code / "main.py").write_text("def act() -> int:\n    return 1\n")
@@ -328,10 +328,10 @@ async def test_a_closed_sandbox_leaves_no_process_and_can_be_used_again(harness:
         assert warm_ones() == []
 
 
-async def test_a_tool_that_nobody_asks_for_is_put_away(full: ToolHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    await put_away()
+async def test_an_unused_warm_tool_is_ended(full: ToolHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    await close_sandboxes()
     monkeypatch.setattr("remit.sandbox.warm.pool._TICK_SECONDS", 0.05)
-    async with Sandbox(accept=("full",), bounds=Bounds(least=1, idle_s=0.1)) as own:
+    async with Sandbox(accept=("full",), bounds=Bounds(min_ready=1, idle_s=0.1)) as own:
         profile = full.profile()
         (profile.code / "main.py").write_text("def act() -> int:\n    return 1\n")
         assert (await own.run(profile, {}, declared={})).value == 1
@@ -339,11 +339,13 @@ async def test_a_tool_that_nobody_asks_for_is_put_away(full: ToolHarness, monkey
         assert (await own.run(profile, {}, declared={})).value == 1
 
 
-async def test_what_stands_by_is_bounded(tmp_path: Path) -> None:
-    """Many tools at once: the least recently used are put away, and each holds few children."""
-    await put_away()
+async def test_the_number_of_idle_processes_is_limited(tmp_path: Path) -> None:
+    """With many tools, the least recently used are ended, and each has few idle children."""
+    await close_sandboxes()
     harnesses = [ToolHarness(base=tmp_path / str(number), tier="full") for number in range(5)]
-    async with Sandbox(accept=("full",), bounds=Bounds(least=1, standby=2, total=3, tools=2)) as own:
+    async with Sandbox(
+        accept=("full",), bounds=Bounds(min_ready=1, max_ready=2, max_ready_total=3, max_tools=2)
+    ) as own:
         for one in harnesses:
             one.base.mkdir()
             profile = one.profile()
@@ -370,7 +372,7 @@ async def test_a_call_that_fills_the_temporary_folder_hurts_no_other(full: ToolH
     assert [output.value for output in good] == ["fine", "fine"]
 
 
-async def test_a_zygote_is_made_anew_after_a_limit_was_hit(full: ToolHarness) -> None:
+async def test_a_zygote_is_replaced_after_a_limit_was_hit(full: ToolHarness) -> None:
     code = "import os, time\nborn = time.monotonic_ns()\ndef act(bad: bool) -> int:\n    if bad:\n        x = bytearray(4 << 30)\n    return born\n"
     first = (await full.run(code, {"bad": False})).value
     assert (await full.run(code, {"bad": False})).value == first
@@ -379,7 +381,7 @@ async def test_a_zygote_is_made_anew_after_a_limit_was_hit(full: ToolHarness) ->
 
 
 async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(harness: ToolHarness) -> None:
-    """Eight in flight, zygotes killed at random: a result or a code for each, and nothing is left of them."""
+    """Eight at a time, with zygotes killed at random: each call gets a result or a code, and nothing is left."""
     code = """
     import os
     def act(number: int) -> list:
@@ -390,7 +392,7 @@ async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(harne
     harness.file("in.md", "text ")
     profile = harness.profile(reads=("in.md",))
     (profile.code / "main.py").write_text(textwrap.dedent(code))
-    await put_away()
+    await close_sandboxes()
     others = set(below(os.getpid()))
     own = Sandbox(accept=(harness.tier,))
     answers: dict[int, Output] = {}
@@ -404,7 +406,8 @@ async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(harne
             output = await own.run(called, {"number": number}, declared={})
             assert number not in answers
             answers[number] = output
-            # By the count of answers and not by the clock: on a busy machine a zygote would never come to its first one.
+            # By the count of answers and not by the clock: on a busy machine a zygote would never come to its first
+            # one.
             if chance.random() < 1 / 12 and (alive := warm_ones()):
                 kills.append(chance.choice(alive))
                 with suppress(ProcessLookupError):
@@ -425,7 +428,7 @@ async def test_ten_thousand_calls_with_random_kills_are_each_answered_once(harne
     assert len(served) > 0.8 * CALLS
     assert all((harness.root / f"out-{number}").read_text() == f"text {number}" for number, _ in served)
     await own.close()
-    assert set(below(os.getpid())) - others == set()  # nor one that nobody waited for
+    assert set(below(os.getpid())) - others == set()  # also no zombie
     await until(lambda: len(os.listdir("/proc/self/fd")) <= descriptors + 3)  # the loop's own helper thread
     assert not [name for name in os.listdir(harness.root) if name.startswith(".remit-")]
     assert memory[-1] <= memory[1] + (24 << 20)
@@ -440,7 +443,7 @@ def resident() -> int:
 
 
 def test_a_delegated_control_group_is_used_and_none_other(tmp_path: Path) -> None:
-    """With files in the place of the kernel's: where nothing is delegated there is nothing to try for real."""
+    """With ordinary files instead of a cgroup file system, because most machines delegate no group."""
     own = tmp_path / "cgroup"
     own.write_text("12:cpu:/x\n0::/user/app\n")
     mount = tmp_path / "fs"
@@ -454,8 +457,8 @@ def test_a_delegated_control_group_is_used_and_none_other(tmp_path: Path) -> Non
     assert delegated(mount, own) == mount / "user"
     delegated.cache_clear()
     group = Cgroup(mount / "user", "remit-1", memory=1 << 20, processes=9)
-    group.hold(123)
+    group.add(123)
     made = mount / "user" / "remit-1"
     assert [(made / name).read_text() for name in ("memory.max", "pids.max", "cgroup.procs")] == ["1048576", "9", "123"]
-    group.leave()
+    group.close()
     assert (made / "cgroup.kill").read_text() == "1"

@@ -92,7 +92,7 @@ def live(
         with suppress(Killed):
             play(folder, name, user, model, ends_after)
         record = Record(opened.journal, name)
-        if record.facts.finished:
+        if record.state.finished:
             break
         for requested in approval.waiting_approvals(record):
             person = {"approver": chance.choice(["user:lea", "user:leo"]), "account": "t"}

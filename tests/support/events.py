@@ -98,7 +98,7 @@ def decided(step: int, index: int, verdict: str = "allow", *, round: int = 0, **
     )
     decision = decision.model_copy(update={"verdict": verdict, "decision_digest": f"d/{step}/{index}"})
     made = call(step, index, **changes)
-    return CallDecided(step=step, index=index, ask=ask(made.action), round=round, call=made, decision=decision)
+    return CallDecided(step=step, index=index, proposed=ask(made.action), round=round, call=made, decision=decision)
 
 
 def requested(
@@ -109,7 +109,7 @@ def requested(
         index=index,
         decision_digest=digest or f"d/{step}/{index}",
         missing=(MissingApproval(role="role:lead", count=count),),
-        summary="files.read as agent:triage for user:ann",
+        summary="files.read, called by agent:triage for user:ann",
         expires_at=expires_at or EPOCH * 2,
     )
 
@@ -182,8 +182,8 @@ def a_whole_run() -> list[AnyEvent]:
         CallDecided(
             step=0,
             index=2,
-            ask=ask("files.read", "{"),
-            refused=Failed(error=Error(code="invalid_arguments", message="it is not JSON")),
+            proposed=ask("files.read", "{"),
+            refusal=Failed(error=Error(code="invalid_arguments", message="it is not JSON")),
         ),
         intended(0, 0),
         ended(0, 0, code="timeout", message="no result within 5 s", stderr="slow\n", retry_in_s=0.5),
@@ -208,7 +208,7 @@ def a_whole_run() -> list[AnyEvent]:
             code="outcome_unknown",
             landed="unknown",
             changes=(Change(resource="file:reports/a.md", digest="sha256:" + "3" * 64, size=5),),
-            refused=(DeniedAccess(access="read", what="/etc/passwd", allow='read = ["…"]'),),
+            denied_accesses=(DeniedAccess(access="read", what="/etc/passwd", allow='read = ["…"]'),),
         ),
         failed(1, 0, "outcome_unknown"),
         failed(1, 1, "approval_rejected"),
@@ -284,7 +284,7 @@ def runs(draw: st.DrawFn) -> list[AnyEvent]:
     events: list[AnyEvent] = [started()]
     for step in range(draw(st.integers(0, 3))):
         calls = [_one_call(draw, step, index) for index in range(draw(st.integers(1, 3)))]
-        events += turn(step, *[first.ask for first, _ in calls])
+        events += turn(step, *[first.proposed for first, _ in calls])
         events += [first for first, _ in calls]
         rest = [after for _, after in calls]
         while any(rest):

@@ -1,6 +1,6 @@
-"""What the network's tests share: servers of our own on loopback, names that lead to them, and two ways to the proxy.
+"""Support for the network tests: servers on loopback, a resolver with names for them, and two ways to reach the proxy.
 
-`Room` runs a tool in a real sandbox; `Gate` speaks to the proxy directly, as a hostile tool could, without waiting for one.
+`NetworkHarness` runs a tool in a real sandbox. `RunningProxy` sends bytes to the proxy directly, as a hostile tool could.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _connects: list[tuple[str, int]] = []
 
 @cache
 def connects() -> list[tuple[str, int]]:
-    """Every address that this process connects a socket to from the first call on: seen where the kernel is asked."""
+    """The address of every TCP connection that this process opens after the first call, from Python's audit events."""
 
-    def hear(event: str, arguments: tuple[Any, ...]) -> None:
+    def observe(event: str, arguments: tuple[Any, ...]) -> None:
         if (
             event == "socket.connect"
             and arguments[0].type & socket.SOCK_STREAM
@@ -45,24 +45,24 @@ def connects() -> list[tuple[str, int]]:
         ):
             _connects.append((str(arguments[1][0]), int(arguments[1][1])))
 
-    sys.addaudithook(hear)
+    sys.addaudithook(observe)
     return _connects
 
 
 @dataclass(frozen=True, kw_only=True)
-class Heard:
-    """One request as a server got it."""
+class ReceivedRequest:
+    """One request as a server received it."""
 
     method: str
     target: str
     headers: Mapping[str, str]
     body: bytes
-    name: str  # of the TLS hello, "" without TLS
+    name: str  # the server name of the ClientHello, "" without TLS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
-    """An answer; `raw` is sent as it is in place of one."""
+class Response:
+    """A response. `raw`, if given, is sent as it is instead."""
 
     status: int = 200
     headers: Sequence[tuple[str, str]] = ()
@@ -70,30 +70,31 @@ class Said:
     raw: bytes | None = None
 
 
-Answer = Callable[[Heard], Said]
+Answer = Callable[[ReceivedRequest], Response]
 
 
 @cache
 def authority() -> CertificateAuthority:
-    """The one that the servers of the tests are certified by."""
+    """The authority that signs the certificates of the test servers."""
     return CertificateAuthority()
 
 
 @cache
 def trust() -> ssl.SSLContext:
+    """TLS settings that accept the certificates of the test servers."""
     return ssl.create_default_context(cadata=authority().certificate)
 
 
 class Server:
-    """An HTTP server on a loopback address, a thread a connection. `name`: it speaks TLS as the host of that name."""
+    """An HTTP server on a loopback address, with a thread for each connection. `name`: it uses TLS as the host `name`."""
 
     def __init__(
         self, answer: Answer | None = None, *, name: str = "", address: str = "127.0.0.1", port: int = 0
     ) -> None:
-        self.heard: list[Heard] = []
-        self.raw = bytearray()  # every byte that came, under TLS decrypted
+        self.requests: list[ReceivedRequest] = []
+        self.raw = bytearray()  # every byte that arrived, after decryption
         self.accepted = 0
-        self._answer = answer or (lambda heard: Said())
+        self._answer = answer or (lambda _: Response())
         self._context = authority().context(name) if name else None
         self._listener = socket.create_server((address, port))
         self.port: int = self._listener.getsockname()[1]
@@ -107,13 +108,13 @@ class Server:
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for one in tuple(self._open):
+        for connection in tuple(self._open):
             with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(socket.SHUT_RDWR)
 
     @property
     def open(self) -> int:
-        """Connections that are not closed."""
+        """The number of open connections."""
         return len(self._open)
 
     def _accept(self) -> None:
@@ -136,7 +137,7 @@ class Server:
                 wrapped = connection
             self._open.add(wrapped)
             with suppress(OSError, h11.RemoteProtocolError, h11.LocalProtocolError):
-                self._talk(wrapped, names)
+                self._exchange(wrapped, names)
             self._open.discard(wrapped)
             wrapped.close()
         except OSError:
@@ -145,7 +146,7 @@ class Server:
             self._open.discard(connection)
             connection.close()
 
-    def _talk(self, wire: socket.socket, names: list[str]) -> None:
+    def _exchange(self, connection: socket.socket, names: list[str]) -> None:
         peer = h11.Connection(h11.SERVER)
         while True:
             request: h11.Request | None = None
@@ -153,7 +154,7 @@ class Server:
             while True:
                 event = peer.next_event()
                 if event is h11.NEED_DATA:
-                    data = wire.recv(65536)
+                    data = connection.recv(65536)
                     self.raw += data
                     peer.receive_data(data)
                 elif isinstance(event, h11.Request):
@@ -166,33 +167,37 @@ class Server:
                     return
             assert request is not None
             headers = {key.decode(): value.decode("latin-1") for key, value in request.headers}
-            heard = Heard(
+            received = ReceivedRequest(
                 method=request.method.decode(),
                 target=request.target.decode(),
                 headers=headers,
                 body=body,
                 name=names[-1] if names else "",
             )
-            self.heard.append(heard)
-            said = self._answer(heard)
-            if said.raw is not None:
-                wire.sendall(said.raw)
+            self.requests.append(received)
+            response = self._answer(received)
+            if response.raw is not None:
+                connection.sendall(response.raw)
                 return
-            given = [*said.headers]
+            given = [*response.headers]
             if not any(key.lower() in ("content-length", "transfer-encoding") for key, _ in given):
-                given.append(("content-length", str(len(said.body))))
-            data = peer.send(h11.Response(status_code=said.status, headers=given)) or b""
-            if heard.method != "HEAD":
-                data += peer.send(h11.Data(data=said.body)) or b""
-            wire.sendall(data + (peer.send(h11.EndOfMessage()) or b""))
+                given.append(("content-length", str(len(response.body))))
+            data = peer.send(h11.Response(status_code=response.status, headers=given)) or b""
+            if received.method != "HEAD":
+                data += peer.send(h11.Data(data=response.body)) or b""
+            connection.sendall(data + (peer.send(h11.EndOfMessage()) or b""))
             if peer.our_state is not h11.DONE:
                 return
             peer.start_next_cycle()
 
 
 @dataclass
-class Names:
-    """A resolver: each name's answers, one after another; the last one stays. Names that are not there do not resolve."""
+class FakeResolver:
+    """A resolver with fixed answers.
+
+    `answers`: for each name, its answers in turn; the last one is repeated. `otherwise`: the answer for every other name;
+    empty: it does not resolve. `asked`: the names that were looked up.
+    """
 
     answers: dict[str, list[Sequence[str]]] = field(default_factory=dict[str, list[Sequence[str]]])
     otherwise: Sequence[str] = ()
@@ -208,13 +213,13 @@ class Names:
         return left.pop(0) if len(left) > 1 else left[0]
 
 
-def names(**of: str) -> Names:
-    """`names(api="127.0.0.1")`: api.test leads there."""
-    return Names({f"{name}.test": [[address]] for name, address in of.items()})
+def names(**of: str) -> FakeResolver:
+    """A resolver with one answer for each name: in `names(api="127.0.0.1")`, api.test has that address."""
+    return FakeResolver({f"{name}.test": [[address]] for name, address in of.items()})
 
 
 def network(*hosts: str, **more: Any) -> Network:
-    """A network of these lines of `hosts`, on loopback."""
+    """A network of these lines of `hosts`, which may dial loopback addresses."""
     return Network(hosts=tuple(map(parse_host, hosts)), **{"ranges": LOOPBACK, **more})
 
 
@@ -222,8 +227,8 @@ def network(*hosts: str, **more: Any) -> Network:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replied:
-    """What came back on a raw connection."""
+class RawResponse:
+    """The bytes that came back on a connection."""
 
     data: bytes
 
@@ -236,12 +241,12 @@ class Replied:
         return self.data.partition(b"\r\n\r\n")[2].decode("utf-8", "replace").strip()
 
 
-class Gate:
-    """The proxy with a door on this machine's own loopback, and one call's ticket at it."""
+class RunningProxy:
+    """The proxy with a listener on this machine's loopback, and the session of one call."""
 
-    def __init__(self, egress: Egress, door: ProxyListener, call_session: CallSession, port: int) -> None:
+    def __init__(self, egress: Egress, listener: ProxyListener, call_session: CallSession, port: int) -> None:
         self.egress = egress
-        self.door = door
+        self.listener = listener
         self.call_session = call_session
         self.port = port
         self.authorization = b"Basic " + base64.b64encode(f"call:{call_session.token}".encode())
@@ -251,15 +256,15 @@ class Gate:
         return self.call_session.ended
 
     def head(self, line: str | bytes, *fields: str | bytes, token: bool = True) -> bytes:
-        """A request's head: its line, `Host` only where given, the token of the call."""
+        """The head of a request: its line, `fields` and the token of the call. No Host unless given."""
         lines = [line if isinstance(line, bytes) else line.encode("latin-1")]
         lines += [field if isinstance(field, bytes) else field.encode("latin-1") for field in fields]
         if token:
             lines.append(b"Proxy-Authorization: " + self.authorization)
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    async def say(self, data: bytes, *, end: bool = True) -> Replied:
-        """Send it and hear all that comes back. `end`: say that nothing follows."""
+    async def send(self, data: bytes, *, end: bool = True) -> RawResponse:
+        """Send `data` and return all that comes back. `end`: close the sending side after it."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             writer.write(data)
@@ -267,100 +272,100 @@ class Gate:
                 await writer.drain()
                 if end:
                     writer.write_eof()
-            heard = b""
+            received = b""
             with suppress(ConnectionError):
                 async with asyncio.timeout(20):
-                    heard = await reader.read()
-            return Replied(data=heard)
+                    received = await reader.read()
+            return RawResponse(data=received)
         finally:
             writer.close()
 
-    async def get(self, url: str, *fields: str) -> Replied:
-        """A plain GET through the proxy, of a well-formed URL."""
+    async def get(self, url: str, *fields: str) -> RawResponse:
+        """A plain GET of a well-formed URL, through the proxy."""
         host = url.split("://", 1)[1].partition("/")[0]
-        return await self.say(self.head(f"GET {url} HTTP/1.1", f"Host: {host}", "Connection: close", *fields))
+        return await self.send(self.head(f"GET {url} HTTP/1.1", f"Host: {host}", "Connection: close", *fields))
 
-    async def tunnel(self, place: str) -> tuple[Replied, socket.socket | None]:
-        """CONNECT: the answer, and the blocking socket where it stands."""
+    async def tunnel(self, place: str) -> tuple[RawResponse, socket.socket | None]:
+        """CONNECT: the response, and a blocking socket if the tunnel was established."""
 
-        def connect() -> tuple[Replied, socket.socket | None]:
-            wire = socket.create_connection(("127.0.0.1", self.port), 20)
-            wire.sendall(self.head(f"CONNECT {place} HTTP/1.1", f"Host: {place}"))
+        def connect() -> tuple[RawResponse, socket.socket | None]:
+            connection = socket.create_connection(("127.0.0.1", self.port), 20)
+            connection.sendall(self.head(f"CONNECT {place} HTTP/1.1", f"Host: {place}"))
             data = b""
-            while b"\r\n\r\n" not in data and (more := wire.recv(65536)):
+            while b"\r\n\r\n" not in data and (more := connection.recv(65536)):
                 data += more
-            if Replied(data=data).status != 200:
-                while more := wire.recv(65536):
+            if RawResponse(data=data).status != 200:
+                while more := connection.recv(65536):
                     data += more
-                wire.close()
-                return Replied(data=data), None
-            return Replied(data=data), wire
+                connection.close()
+                return RawResponse(data=data), None
+            return RawResponse(data=data), connection
 
         return await asyncio.to_thread(connect)
 
     async def secure(
         self, place: str, data: bytes, *, name: str | None = None, context: ssl.SSLContext | None = None
-    ) -> Replied:
-        """CONNECT, TLS as to `name`, and what comes back for `data`. The proxy's own authority is trusted."""
-        replied, wire = await self.tunnel(place)
-        if wire is None:
-            return replied
+    ) -> RawResponse:
+        """CONNECT, TLS with the server name `name`, and the response to `data`. Trusts the proxy's own authority."""
+        response, connection = await self.tunnel(place)
+        if connection is None:
+            return response
         trusting = context or ssl.create_default_context(cadata=self.egress.authority.certificate)
 
-        def talk(wire: socket.socket) -> Replied:
-            heard = b""
+        def exchange(connection: socket.socket) -> RawResponse:
+            received = b""
             hostname = name or place.partition(":")[0]
-            with wire, suppress(OSError), trusting.wrap_socket(wire, server_hostname=hostname) as inner:
+            with connection, suppress(OSError), trusting.wrap_socket(connection, server_hostname=hostname) as inner:
                 inner.sendall(data)
                 while more := inner.recv(65536):
-                    heard += more
-            return Replied(data=heard)
+                    received += more
+            return RawResponse(data=received)
 
-        return await asyncio.to_thread(talk, wire)
+        return await asyncio.to_thread(exchange, connection)
 
 
 @asynccontextmanager
-async def gate(
-    network: Network, resolver: Names, permit: Permit | None = None, *, idle: float = 20.0
-) -> AsyncIterator[Gate]:
-    """The proxy, until the end of the block; then nothing of the call is open any more."""
+async def running_proxy(
+    network: Network, resolver: FakeResolver, permit: Permit | None = None, *, idle: float = 20.0
+) -> AsyncIterator[RunningProxy]:
+    """The proxy, until the end of the block. Then every connection of the call is closed."""
     egress = Egress(resolver=resolver, trust=trust(), idle=idle)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    port = listener.getsockname()[1]
-    door = egress.open(listener)
-    call_session = door.admit(network, permit or Permit())
+    server = socket.create_server(("127.0.0.1", 0), backlog=256)
+    port = server.getsockname()[1]
+    listener = egress.open(server)
+    call_session = listener.admit(network, permit or Permit())
     try:
-        yield Gate(egress, door, call_session, port)
+        yield RunningProxy(egress, listener, call_session, port)
     finally:
-        await door.dismiss(call_session)
+        await listener.dismiss(call_session)
         await asyncio.to_thread(egress.close)
 
 
 async def fuzz(count: int, *, seed: int) -> tuple[list[bytes], list[str]]:
-    """Mutants of a good request that the proxy passed on though a strict reader would not, and unexpected answers."""
+    """Send mutants of a valid request. Returns those that were forwarded as another request, and unexpected responses."""
     dice = random.Random(seed)
     passed: list[bytes] = []
     crashed: list[str] = []
     with Server() as server:
         place = f"api.test:{server.port}"
         for start in range(0, count, 200):
-            async with gate(network(f"POST {place}/v1/a"), names(api="127.0.0.1"), idle=2) as proxy:
+            async with running_proxy(network(f"POST {place}/v1/a"), names(api="127.0.0.1"), idle=2) as proxy:
                 good = proxy.head(f"POST http://{place}/v1/a HTTP/1.1", f"Host: {place}", "Content-Length: 3", "X: y")
                 for _ in range(min(200, count - start)):
                     mutant = mutate(good + b"abc", dice)
-                    before = len(server.heard)
-                    reply = await proxy.say(mutant)
-                    for heard in server.heard[before:]:
-                        if (heard.method, heard.target, heard.headers.get("host")) != ("POST", "/v1/a", place):
+                    before = len(server.requests)
+                    reply = await proxy.send(mutant)
+                    for received in server.requests[before:]:
+                        if (received.method, received.target, received.headers.get("host")) != ("POST", "/v1/a", place):
                             passed.append(mutant)
                     if reply.data and reply.status not in (200, 400, 403, 407):
                         crashed.append(repr((mutant, reply.data)))
-            crashed += [repr(one) for one in proxy.connections if one.verdict == "broken"]
+            crashed += [repr(entry) for entry in proxy.connections if entry.verdict == "broken"]
     return passed, crashed
 
 
 def mutate(data: bytes, dice: random.Random) -> bytes:
-    """One to three small changes, mostly of what frames a message."""
+    """One to three small changes, mostly to the framing of a message."""
     tokens = (b"\r\n", b"\n", b"\r", b"\0", b" ", b"\t", b":", b"\r\n ", b"Transfer-Encoding: chunked\r\n", b"Content-Length: 9\r\n", b"Host: x\r\n", b"\xff", b"@127.0.0.1", b"//", b"%2e", b"..")  # fmt: skip
     for _ in range(dice.randrange(1, 4)):
         data = data or b"\r\n"
@@ -379,8 +384,8 @@ def mutate(data: bytes, dice: random.Random) -> bytes:
 
 # -- in a sandbox ------------------------------------------------------------------------------------------------------
 
-RUNS = '''
-"""Runs what the test says, so that one warm process serves all tests."""
+PROGRAM = '''
+"""Runs the code of the test, so that one warm process serves all tests."""
 import base64, errno, json, os, socket, ssl, struct
 from typing import Any
 import httpx
@@ -398,19 +403,19 @@ def act(code: str) -> Any:
 '''
 
 
-class Confined:
-    """A tool in a real sandbox that runs the Python it is told, and a proxy that knows the tests' names."""
+class NetworkHarness:
+    """A tool in a real sandbox that runs the Python code of a test, and a proxy that resolves the names of the tests."""
 
     def __init__(self, base: Path) -> None:
-        self.names = Names()
+        self.names = FakeResolver()
         self.egress = Egress(resolver=self.names, trust=trust(), idle=20)
-        self.sandbox = Sandbox(egress=self.egress, bounds=Bounds(least=1, tools=2))
+        self.sandbox = Sandbox(egress=self.egress, bounds=Bounds(min_ready=1, max_tools=2))
         self._base = base
-        self.bare = base / "bare"  # the same tool, for those that have no network and so no HTTP library
+        self.bare = base / "bare"  # the same tool without network and HTTP library
         for folder in ("tool", "work", "bare"):
             (base / folder).mkdir()
-        (base / "tool" / "main.py").write_text(RUNS)
-        (self.bare / "main.py").write_text(RUNS.replace("import httpx\n", ""))
+        (base / "tool" / "main.py").write_text(PROGRAM)
+        (self.bare / "main.py").write_text(PROGRAM.replace("import httpx\n", ""))
 
     async def run(
         self,
@@ -420,7 +425,7 @@ class Confined:
         variables: Mapping[str, str] | None = None,
         **given: Any,
     ) -> Output:
-        """What `result` is after that code ran in the sandbox."""
+        """The value of `result` after `program` ran in the sandbox."""
         profile = Profile(
             **{
                 "tool": "tool",

@@ -1,4 +1,4 @@
-"""Policies and requests at random: roles, wildcards, dotfiles, sets, odd resources, conditions that cannot be read."""
+"""Random policies and requests: roles, wildcards, dotfiles, sets, unusual resources and unreadable conditions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEGMENTS = ("a", "ab", ".a", "b.c", "zz", "a b", "é", "aab")
 PATTERN_SEGMENTS = (*SEGMENTS[:4], "é", "*", "a*", "*b*", "a*b", ".*", "*.c", "*a*b*", "**", "**")
 ATOMS = (
     "args.n < 3", "args.n == 2", "args.gone == 1", "args.text in labels", "'a' in args.text", "len(args.list) >= 2", "args.n < 'x'", "args.flag",
-    "'x' in args.list", "args.null == 'a'", "args.text < args.n", "named", "'l' in labels", "'l' not in labels", "args.text in carries",
+    "'x' in args.list", "args.null == 'a'", "args.text < args.n", "named_by_user", "'l' in labels", "'l' not in labels", "args.text in contains",
     "calls('mail.send') < 2", "env == 'prod'", "confinement != 'none'", "'09:00' <= time < '17:00'", "True", "False",
 )  # fmt: skip
 
@@ -43,7 +43,7 @@ def pattern(dice: random.Random) -> str:
     if kind == "ticket":
         return f"ticket:{dice.choice(('a', 'INC-*', '*', '**'))}"
     segments = [dice.choice(PATTERN_SEGMENTS) for _ in range(dice.choice((1, 2, 2, 3, 3, 4, 5)))]
-    kept = [one for at, one in enumerate(segments) if one != "**" or at == 0 or segments[at - 1] != "**"]
+    kept = [part for at, part in enumerate(segments) if part != "**" or at == 0 or segments[at - 1] != "**"]
     return (
         f"file:{'/'.join(kept)}"
         if kind == "file"
@@ -64,9 +64,10 @@ def resource(dice: random.Random) -> str:
 
 
 def links(dice: random.Random, *, circles: bool) -> list[str]:
-    """Roles at random, a sixth of them one chain as deep as Casbin follows, or one too many; in circles only where these are wanted.
+    """Random role links. One result in six is a single chain, about as deep as Casbin follows or one link deeper.
 
-    Without circles a role's number grows along every chain. With them few enough roles take part that Casbin follows all.
+    Without `circles` there are no cycles: the number of a role grows along every chain. With `circles`, so few roles are used
+    that Casbin follows every chain.
     """
     roles = ROLES[:8] if circles else ROLES
     found = [f"g, {dice.choice((*SUBJECTS, *roles[:9]))}, {dice.choice(roles)}" for _ in range(dice.randint(0, 14))]
@@ -104,8 +105,8 @@ def context(dice: random.Random) -> Context:
     return Context(
         args={name: value for name, value in args.items() if dice.random() < 0.9},
         labels=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
-        named=dice.random() < 0.5,
-        carries=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
+        named_by_user=dice.random() < 0.5,
+        contains=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
         calls={"mail.send": dice.randint(0, 3)},
         approvals={role: dice.randint(0, 2) for role in ("role:0", "role:1")},
         env=dice.choice(("local", "prod")),
@@ -115,17 +116,21 @@ def context(dice: random.Random) -> Context:
 
 
 def aimed(dice: random.Random, rules: Policy) -> tuple[str, str, str]:
-    """Who, what and on which resource, near what some rule is about: most requests that are made up match none."""
+    """A subject, an action and a resource close to some rule, because most random requests match no rule."""
     row = dice.choice(rules.rows)
     who = dice.choice([row.subject, *sorted(rules.members_of(row.subject))])
-    action = dice.choice([one for one in (*ACTIONS, "files") if action_matches(one, row.action)] or ACTIONS)
+    action = dice.choice([name for name in (*ACTIONS, "files") if action_matches(name, row.action)] or ACTIONS)
     kind = row.pattern.kind or "file"
     segments: list[str] = []
     for segment in row.pattern.segments or ("**",):
         if segment == "**":
             segments += [dice.choice(SEGMENTS) for _ in range(dice.choice((0, 1, 1, 2)))]
         else:
-            segments.append("".join(dice.choice(("", "a", "b", ".", "ab")) if one == "*" else one for one in segment))
+            segments.append(
+                "".join(
+                    dice.choice(("", "a", "b", ".", "ab")) if character == "*" else character for character in segment
+                )
+            )
     if segments and dice.random() < 0.2:
         segments[dice.randrange(len(segments)) :] = [dice.choice(SEGMENTS)]
     name = f"{kind}:{'/'.join(segments)}"

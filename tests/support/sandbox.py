@@ -1,4 +1,4 @@
-"""What the sandbox's tests share: a working folder, a tool written on the spot, and a call of it in a real sandbox."""
+"""Shared by the sandbox's tests: a working folder, a tool with the code of the test, and calls of it in a real sandbox."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from remit.sandbox.warm import Bounds
 
 @cache
 def sandbox(tier: Tier) -> Sandbox:
-    """One for each tier: each tries this machine once. Few stand by: most tests call a tool once."""
-    return Sandbox(accept=(tier,), bounds=Bounds(least=1, tools=4))
+    """One sandbox for each tier, so that each tier is tried once.
+
+    It keeps few idle children: most tests call a tool once.
+    """
+    return Sandbox(accept=(tier,), bounds=Bounds(min_ready=1, max_tools=4))
 
 
-async def put_away() -> None:
-    """End what is kept warm, so that what is left is left by a call."""
+async def close_sandboxes() -> None:
+    """End every warm tool, so that any process left was left by a call."""
     for tier in get_args(Tier):
         await sandbox(tier).close()
 
 
 def below(pid: int) -> list[int]:
-    """Every process below `pid`."""
+    """Every descendant of `pid`."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if entry.isdigit():
@@ -36,16 +39,16 @@ def below(pid: int) -> list[int]:
             except OSError:
                 continue
             children.setdefault(int(fields[1]), []).append(int(entry))
-    found, waiting = [], [pid]
+    descendants, waiting = [], [pid]
     while waiting:
-        ones = children.get(waiting.pop(), [])
-        found += ones
-        waiting += ones
-    return found
+        pids = children.get(waiting.pop(), [])
+        descendants += pids
+        waiting += pids
+    return descendants
 
 
 def command(pid: int) -> bytes:
-    """Its command line; empty once it is gone."""
+    """The command line of the process; empty once it is gone."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -54,7 +57,7 @@ def command(pid: int) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class ToolHarness:
-    """One tool and one working folder, in one tier."""
+    """One tool and one working folder, in one tier. `base` holds both."""
 
     base: Path
     tier: Tier
@@ -69,13 +72,14 @@ class ToolHarness:
         return "/work" if self.tier == "full" else str(self.root)
 
     def file(self, name: str, text: str = "text") -> Path:
-        """A file of the working folder; `../name` lies outside of it."""
+        """Write a file of the working folder; `../name` lies outside of it."""
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
 
     def profile(self, action: str = "act", **given: Any) -> Profile:
+        """A profile of the tool with generous limits; `given` are its other fields."""
         defaults: dict[str, Any] = {"wall": 20.0, "cpu": 10.0, "source": "python"}
         self.root.mkdir(exist_ok=True)
         (self.base / "tool").mkdir(exist_ok=True)
@@ -92,9 +96,9 @@ class ToolHarness:
         allowed: Callable[[str], bool] | None = None,
         **given: Any,
     ) -> Output:
-        """Call the function `act` of `text`, confined to what `given` says of the profile."""
+        """Call the function `act` of the code `text`; `given` are fields of the profile."""
         profile = self.profile(**given)
         main, source = profile.code / "main.py", textwrap.dedent(text)
-        if not main.exists() or main.read_text() != source:  # the same tool stays warm
+        if not main.exists() or main.read_text() != source:  # unchanged code keeps the tool warm
             main.write_text(source)
         return await sandbox(self.tier).run(profile, arguments or {}, declared=declared or {}, allowed=allowed)

@@ -1,4 +1,4 @@
-"""Policies, edits and requests that nobody would think of: small enough that all of a universe can be tried."""
+"""Random policies, edits and requests, from a universe so small that every request can be tried."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROLES = tuple(f"role:{n}" for n in range(6))
 ACTIONS = ("files.read", "files.write", "mail.send", "mail.list")
 SEGMENTS = ("a", "ab", ".a", "b.c", "ba", "aba", "zz")
 PATTERN_SEGMENTS = ("a", "ab", ".a", "*", "a*", "*b*", "*a", "**", "**", "b*a")
-# All there is to ask for in a small universe: files down to the second folder, their folders as sets, and other kinds.
+# Every resource of the small universe: files in at most two folders, folders as sets, and other kinds.
 _PATHS = [*SEGMENTS, *(f"{folder}/{name}" for folder in SEGMENTS[:5] for name in SEGMENTS[:5]), "a/ab/zz", ".a/a/b.c"]
 RESOURCES = (
     *(f"file:{path}" for path in _PATHS), *(f"file:{path}/**" for path in _PATHS[:20]), "file:**", "file:.", "none:",
@@ -25,8 +25,8 @@ RESOURCES = (
 )  # fmt: skip
 ATOMS = (
     "args.n < 3", "args.n == 2", "args.n <= 3", "args.gone == 1", "args.text in labels", "'a' in args.text", "len(args.list) >= 2",
-    "args.n < 'x'", "args.flag", "'x' in args.list", "args.null == 'a'", "args.text < args.other", "args.n < args.m", "named",
-    "'l' in labels", "'l' not in labels", "args.text in carries", "calls('mail.send') < 2", "env == 'prod'", "confinement != 'none'",
+    "args.n < 'x'", "args.flag", "'x' in args.list", "args.null == 'a'", "args.text < args.other", "args.n < args.m", "named_by_user",
+    "'l' in labels", "'l' not in labels", "args.text in contains", "calls('mail.send') < 2", "env == 'prod'", "confinement != 'none'",
     "'09:00' <= time < '17:00'", "True", "False", "args.text == 'a'", "len(args.text) > 2", "1 <= args.n <= 2", "args.text != args.other",
     "'bc' in args.text", "args.text in 'abc'", "time in labels",
 )  # fmt: skip
@@ -59,7 +59,7 @@ def pattern(dice: random.Random) -> str:
     if kind == "ticket":
         return f"ticket:{dice.choice(('a', 'INC-*', '*', '**', '*-1'))}"
     segments = [dice.choice(PATTERN_SEGMENTS) for _ in range(dice.randint(1, 3))]
-    kept = [one for at, one in enumerate(segments) if one != "**" or at == 0 or segments[at - 1] != "**"]
+    kept = [part for at, part in enumerate(segments) if part != "**" or at == 0 or segments[at - 1] != "**"]
     return f"file:{'/'.join(kept)}" if kind == "file" else f"https://h.example/{'/'.join(kept)}"
 
 
@@ -90,7 +90,7 @@ def rule(dice: random.Random) -> str:
 
 
 def edited(dice: random.Random, before: list[str]) -> list[str]:
-    """One to three rows removed, added or replaced; now and then another policy altogether."""
+    """Remove, add or replace one to three rows; sometimes return a new policy instead."""
     if dice.random() < 0.15:
         return rows(dice)
     after = list(before)
@@ -115,8 +115,8 @@ def context(dice: random.Random) -> Context:
     return Context(
         args={name: value for name, value in args.items() if dice.random() < 0.9},
         labels=frozenset(dice.sample(("l", "a", "09:00"), dice.randint(0, 3))),
-        named=dice.random() < 0.5,
-        carries=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
+        named_by_user=dice.random() < 0.5,
+        contains=frozenset(dice.sample(("l", "a"), dice.randint(0, 2))),
         calls={"mail.send": dice.randint(0, 3)},
         approvals={role: dice.choice((0, 0, 1, 2)) for role in ("role:0", "role:1")},
         env=dice.choice(("local", "prod")),

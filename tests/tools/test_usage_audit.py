@@ -1,4 +1,4 @@
-"""What a tool's cases really use, seen by the kernel, held against what its manifest grants."""
+"""`remit tool observe`: what the cases of a tool use, compared with what its manifest grants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from remit.core.errors import UsageError
 from remit.sandbox import Observed, Sandbox
 from remit.tools.usage_audit import UsageReport, Used, observe_tool
 from remit.workspace.loader import load_workspace
-from support.http_servers import Said, Server
+from support.http_servers import Response, Server
 from support.runs import Remit
 from support.sandbox import ToolHarness, sandbox
 
@@ -87,8 +87,8 @@ def observed(session: Path, name: str = "reporter") -> UsageReport:
 # -- what is granted and used ------------------------------------------------------------------------------------------
 
 
-def test_a_tool_that_uses_what_it_declares_is_told_so(session: Path) -> None:
-    """A file beside the decided one, renamed to it when it is whole, is scratch and no use."""
+def test_a_tool_that_uses_what_it_declares_passes(session: Path) -> None:
+    """A temporary file that is renamed to the decided one is not a use of its own."""
     write(session, HONEST)
     report = observed(session)
     assert (report.ok, report.undeclared, report.unused, report.smaller) == (True, (), (), "")
@@ -112,7 +112,7 @@ def test_grants_that_no_case_needs_are_listed_and_the_smaller_manifest_still_wor
     )
     report = observed(session)
     assert report.ok
-    assert [(one.key, one.grant) for one in report.unused] == [
+    assert [(item.key, item.grant) for item in report.unused] == [
         ("at_most.read", "logs/**"),
         ("at_most.write", "drafts/*.md"),
         ("at_most.stores", "cache"),
@@ -121,8 +121,8 @@ def test_grants_that_no_case_needs_are_listed_and_the_smaller_manifest_still_wor
         ("actions.act.touches", "read file:docs/b.md"),
         ("actions.act.touches", "write store:cache"),
     ]
-    assert {one.grant: one.line for one in report.unused}["logs/**"] == 11
-    (kept,) = [one for one in report.unused if one.needed]
+    assert {item.grant: item.line for item in report.unused}["logs/**"] == 11
+    (kept,) = [item for item in report.unused if item.needed]
     assert (kept.grant, kept.needed) == ("cache", "store 'cache' is not in 'at_most.stores'")
     text = (folder / "tool.toml").read_text()
     for line in report.smaller.splitlines():
@@ -131,12 +131,12 @@ def test_grants_that_no_case_needs_are_listed_and_the_smaller_manifest_still_wor
             text = "\n".join(line if old.startswith(f"{key} = ") else old for old in text.splitlines())
     (folder / "tool.toml").write_text(text + "\n")
     again = observed(session)
-    assert (again.ok, [one.grant for one in again.unused]) == (True, ["cache"])
+    assert (again.ok, [item.grant for item in again.unused]) == (True, ["cache"])
 
 
 # -- what is used and not granted --------------------------------------------------------------------------------------
 
-# Python tells of some of these; of what a C library does it hears nothing, and an honest tool has C libraries.
+# Python reports some of these uses. It cannot report those of a C library, and honest tools have C libraries.
 REACHING = """
 import ctypes, os, socket, subprocess
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -154,9 +154,9 @@ def act(path: str, report: str) -> str:
         "outside": lambda: open("/etc/hosts"),
         "variable": lambda: os.environ["API_TOKEN"],
     }
-    for one in reach.values():
+    for use in reach.values():
         try:
-            one()
+            use()
         except (OSError, KeyError):
             pass
     open(report, "w").write(open(path).read())
@@ -164,24 +164,24 @@ def act(path: str, report: str) -> str:
 """
 
 
-def test_every_use_that_nothing_grants_is_told_with_its_line(remit: Remit, session: Path) -> None:
+def test_every_undeclared_use_is_reported_with_the_line_that_allows_it(remit: Remit, session: Path) -> None:
     folder = write(session, f"ROOT = '/work'\n{REACHING}", expect="{value: done}", env=[])
     cases = (folder / "cases.yaml").read_text().replace('docs/b.md: "other"', 'docs/b.md: "b", docs/c.md: "c"')
     (folder / "cases.yaml").write_text(cases)
-    said = remit("tool", "observe", "reporter", "--json")
-    assert (said.code, said.json["ok"], said.json["failed"]) == (1, False, []), said.out + said.err
-    told = {(one["use"], one["what"]): one["allow"] for one in said.json["undeclared"]}
-    assert told == {
+    result = remit("tool", "observe", "reporter", "--json")
+    assert (result.code, result.json["ok"], result.json["failed"]) == (1, False, []), result.out + result.err
+    undeclared = {(item["use"], item["what"]): item["allow"] for item in result.json["undeclared"]}
+    assert undeclared == {
         ("read", "docs/b.md"): 'read = ["docs/b.md"]',
-        ("read", "docs/c.md"): 'read = ["docs/c.md"] and a touch that names it',
+        ("read", "docs/c.md"): 'read = ["docs/c.md"], and an entry of touches that names it',
         ("start", "id"): 'programs = ["id"]',
         ("connect", "api.example.com:443"): 'hosts = ["api.example.com:443"]',
-        ("write", "cache.bin"): 'write = ["cache.bin"] and a touch that names it',
-        ("write", "docs/a.md"): 'write = ["docs/a.md"] and a touch that names it',
+        ("write", "cache.bin"): 'write = ["cache.bin"], and an entry of touches that names it',
+        ("write", "docs/a.md"): 'write = ["docs/a.md"], and an entry of touches that names it',
         ("read", "/etc/hosts"): "nothing: a tool reaches only its working folder",
         ("variable", "API_TOKEN"): 'env = ["API_TOKEN"]',
     }
-    assert {(one["file"], one["line"], one["action"]) for one in said.json["undeclared"]} == {
+    assert {(item["file"], item["line"], item["action"]) for item in result.json["undeclared"]} == {
         ("tools/reporter/cases.yaml", 1, "reporter.act")
     }
 
@@ -208,7 +208,7 @@ effect = "read"
 """
 
 
-def test_what_a_program_and_its_own_children_do_is_seen(session: Path) -> None:
+def test_the_use_of_a_program_and_its_children_is_observed(session: Path) -> None:
     folder = session / "tools" / "lines"
     folder.mkdir()
     (folder / "tool.toml").write_text(COMMAND)
@@ -219,9 +219,9 @@ def test_what_a_program_and_its_own_children_do_is_seen(session: Path) -> None:
     )
     report = observed(session, "lines")
     assert [(used.use, used.what) for used in report.used] == [("read", "logs/a"), ("start", "cat"), ("start", "sh")]
-    assert {(one.use, one.what) for one in report.undeclared} == {("read", "logs/other"), ("start", "wc")}
-    assert [(one.key, one.grant) for one in report.unused] == [("always.programs", "sed")]
-    assert report.unjudged == ("always.env: what a program reads from its environment is no system call",)
+    assert {(item.use, item.what) for item in report.undeclared} == {("read", "logs/other"), ("start", "wc")}
+    assert [(item.key, item.grant) for item in report.unused] == [("always.programs", "sed")]
+    assert report.unjudged == ("always.env: a program reads its environment without a system call",)
 
 
 WEB = """\
@@ -245,32 +245,32 @@ import urllib.error
 import urllib.request
 
 def ask() -> str:
-    said = urllib.request.urlopen("http://localhost:PORT/a").read().decode()
+    text = urllib.request.urlopen("http://localhost:PORT/a").read().decode()
     try:
         urllib.request.urlopen("http://other.example.com/")
     except urllib.error.HTTPError:
         pass
-    return said
+    return text
 """
 
 
-def test_hosts_are_judged_by_what_the_proxy_saw(session: Path) -> None:
+def test_hosts_are_compared_with_the_record_of_the_proxy(session: Path) -> None:
     folder = session / "tools" / "web"
     folder.mkdir()
-    with Server(lambda heard: Said(body=b"hello")) as server:
+    with Server(lambda _: Response(body=b"hello")) as server:
         (folder / "tool.toml").write_text(WEB.format(port=server.port))
         (folder / "main.py").write_text(ASK.replace("PORT", str(server.port)))
         (folder / "cases.yaml").write_text("- {note: asks, action: web.ask, expect: {value: hello}}\n")
         report = observed(session, "web")
     assert (report.failed, report.used) == ((), (Used(use="connect", what=f"localhost:{server.port}"),))
-    assert [(one.use, one.what, one.allow) for one in report.undeclared] == [
+    assert [(item.use, item.what, item.allow) for item in report.undeclared] == [
         ("connect", "other.example.com:80", 'hosts = ["other.example.com:80"]')
     ]
-    assert [(one.key, one.grant) for one in report.unused] == [("always.hosts", "unused.example.com:443")]
+    assert [(item.key, item.grant) for item in report.unused] == [("always.hosts", "unused.example.com:443")]
     assert report.smaller == f'[always]\nhosts = ["GET localhost:{server.port}"]'
 
 
-def test_a_case_that_shows_a_refusal_is_no_use_and_a_failing_case_is_no_proof(session: Path) -> None:
+def test_a_case_that_expects_a_violation_is_not_a_use_and_a_failing_case_fails_the_report(session: Path) -> None:
     reaching = "def act(path: str, report: str) -> str:\n    return open('docs/b.md').read()\n"
     write(session, reaching, expect="{error: sandbox_violation}")
     assert observed(session).undeclared == ()
@@ -284,11 +284,11 @@ def test_an_action_that_no_case_starts_is_not_judged(session: Path) -> None:
     with (folder / "tool.toml").open("a") as manifest:
         manifest.write('\n[actions.other]\nsummary = "Other"\neffect = "read"\n')
     report = observed(session)
-    assert (report.ok, [one.grant for one in report.unused], report.smaller) == (True, ["logs/**"], "")
-    assert report.unjudged == ("reporter.other: no case starts it, so no smaller manifest is suggested",)
+    assert (report.ok, [item.grant for item in report.unused], report.smaller) == (True, ["logs/**"], "")
+    assert report.unjudged == ("reporter.other: no case starts it, so there is no smaller manifest",)
 
 
-def test_where_nothing_can_be_observed_the_reason_is_told(session: Path) -> None:
+def test_a_tool_that_cannot_be_observed_is_an_error_with_its_reason(session: Path) -> None:
     folder = write(session, HONEST)
     (folder / "cases.yaml").write_text(
         CASE.replace("docs/a.md", "../a.md").replace("EXPECT", "{error: invalid_arguments}")
@@ -342,22 +342,22 @@ def act(root: str, outside: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("tier", ["full", "landlock"])
-async def test_an_observed_call_meets_what_any_call_meets(tmp_path: Path, tier: Any) -> None:
-    """Observing decides nothing: what is refused stays refused, with the same error, and what is allowed stays allowed."""
+async def test_observation_does_not_change_the_result_of_a_call(tmp_path: Path, tier: Any) -> None:
+    """Refused uses fail with the same error, and allowed ones succeed."""
     harness = ToolHarness(base=tmp_path, tier=tier)
     harness.file("logs/a", "decided")
     harness.file("logs/b", "other")
-    profile = replace(harness.profile(reads=("logs/a",)), trust="none")  # a sandbox of its own in both cases
+    profile = replace(harness.profile(reads=("logs/a",)), trust="none")  # its own sandbox in both cases
     (profile.code / "main.py").write_text(ESCAPES)
     arguments = {"root": harness.seen, "outside": str(harness.file("../outside"))}
     seen: list[Observed] = []
     watched = Sandbox(accept=(tier,), observed=lambda _, one: seen.append(one))
     plain = await sandbox(tier).run(profile, arguments, declared={})
-    looked = await watched.run(profile, arguments, declared={})
+    observed_output = await watched.run(profile, arguments, declared={})
     assert plain.code is None, plain.message + plain.stderr
-    assert looked.value == plain.value
-    assert looked.value["decided"] == "decided"
-    assert [name for name, said in plain.value.items() if said.startswith("errno")] == [
+    assert observed_output.value == plain.value
+    assert observed_output.value["decided"] == "decided"
+    assert [name for name, text in plain.value.items() if text.startswith("errno")] == [
         *("neighbour", "outside", "write", "link", "rename", "program", "execve", "fork", "inet", "unix", "netlink")
     ]
     assert len(seen) == 1

@@ -81,14 +81,14 @@ def test_nothing_that_was_said_is_on_disk_and_the_run_does_the_same(
 def test_it_is_said_at_the_start_in_the_list_and_on_the_page(quiet: Callable[..., Path], command: Command) -> None:
     folder = quiet(TURNS, approvals=APPROVALS)
     _, ended = start(folder)
-    assert "(content withheld: not replayable)" in command(folder, "trace", "list").out
+    assert "(content omitted: not replayable)" in command(folder, "trace", "list").out
     shown = command(folder, "trace", "show", ended.run).out
-    assert "content withheld: this run can be read, not replayed" in shown
+    assert "content omitted: this run can be read, not replayed" in shown
     assert "ledger.pay account:outside" in shown
     for args in (["replay", ended.run], ["trace", "shrink", ended.run, "--keep", "code=tool_failed"]):
         said = command(folder, *args)
         assert said.code == 2
-        assert "the content of the run was withheld: it can be read, not replayed" in said.err
+        assert "the content of the run was omitted: it can be read, not replayed" in said.err
     assert "remit replay" not in shown.split("\nnext\n")[1]
 
 

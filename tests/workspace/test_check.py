@@ -1,4 +1,4 @@
-"""The rooms as their people use them: what is broken is said once, clearly, with the line and the fix."""
+"""The workspace through the command line: a broken file is one clear error, with its line and its fix."""
 
 from __future__ import annotations
 
@@ -51,48 +51,48 @@ def test_a_broken_file_is_one_clear_error_with_its_line(
     remit: Remit, session: Path, file: str, old: str, new: str, where: str
 ) -> None:
     edit(session / file, old, new)
-    said = remit("check")
-    assert said.code == 2
-    assert where in said.err
-    assert "fix: " in said.err
-    assert "Traceback" not in said.err
+    output = remit("check")
+    assert output.code == 2
+    assert where in output.err
+    assert "fix: " in output.err
+    assert "Traceback" not in output.err
 
 
-def test_problems_of_all_rooms_are_reported_at_once(remit: Remit, session: Path) -> None:
+def test_problems_of_all_files_are_reported_together(remit: Remit, session: Path) -> None:
     edit(session / "tools/files/tool.toml", 'effect = "read"', 'effect = "reads"')
     edit(session / "policies/rules.csv", "True, deny", "True, Deny")
-    said = remit("run", "triage", "x")
-    assert said.code == 2
-    assert "tools/files/tool.toml:" in said.err
-    assert "policies/rules.csv:" in said.err
+    output = remit("run", "triage", "x")
+    assert output.code == 2
+    assert "tools/files/tool.toml:" in output.err
+    assert "policies/rules.csv:" in output.err
 
 
 def test_a_broken_trace_file_is_one_clear_error_with_its_line(remit: Remit, tmp_path: Path) -> None:
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"resourceSpans": []}\n{"resourceSpans": [\n')
     for command in (("trace", "show"), ("trace", "verify"), ("replay",)):
-        said = remit(*command, str(broken))
-        assert said.code == 2
-        assert "broken.jsonl:2: " in said.err
-        assert "Traceback" not in said.err
+        output = remit(*command, str(broken))
+        assert output.code == 2
+        assert "broken.jsonl:2: " in output.err
+        assert "Traceback" not in output.err
 
 
-def test_the_doctor_says_no_where_no_accepted_tier_works(remit: Remit, session: Path) -> None:
-    """That a weaker tier would work is told; it does not make the answer yes until remit.toml accepts it."""
+def test_the_doctor_fails_if_no_accepted_tier_works(remit: Remit, session: Path) -> None:
+    """The report shows that a weaker tier works; the command fails until remit.toml accepts that tier."""
     without = {"REMIT_BWRAP": "/nonexistent/bwrap"}
-    said = remit("doctor", env=without)
-    assert said.code == 1
-    assert "fix: install bubblewrap" in said.out
-    assert "landlock: works" in said.out
-    assert "no tool runs here: remit.toml accepts only full" in said.out
+    output = remit("doctor", env=without)
+    assert output.code == 1
+    assert "fix: install bubblewrap" in output.out
+    assert "landlock: works" in output.out
+    assert "no tool runs here: remit.toml accepts only full" in output.out
     edit(session / "remit.toml", 'accept = ["full"]', 'accept = ["full", "landlock"]')
     assert remit("doctor", env=without).code == 0
 
 
 def test_outside_a_workspace_the_fix_is_named(remit: Remit, tmp_path: Path) -> None:
-    said = remit("check", cwd=tmp_path)
-    assert said.code == 2
-    assert "remit init" in said.err
+    output = remit("check", cwd=tmp_path)
+    assert output.code == 2
+    assert "remit init" in output.err
 
 
 def test_the_published_schema_of_manifests_is_the_one_that_is_checked() -> None:
@@ -100,7 +100,7 @@ def test_the_published_schema_of_manifests_is_the_one_that_is_checked() -> None:
     assert published == json.loads(json.dumps(manifest_schema()))
 
 
-def test_the_published_schema_of_results_is_the_one_that_is_told() -> None:
+def test_the_published_schema_of_results_is_the_current_one() -> None:
     published = json.loads((starter_folder() / "tools" / "result.schema.json").read_text())
     assert published == json.loads(json.dumps(TypeAdapter(Result).json_schema()))
 
@@ -141,12 +141,12 @@ def test_trying_a_tool_shows_its_traceback_and_what_was_refused(remit: Remit, se
     (session / "notes").mkdir()
     (session / "notes" / "a.txt").write_text("one")
     (session / "other.txt").write_text("secret")
-    said = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(session))
-    assert said.code == 1
-    assert "at work" in said.err
-    assert "Traceback" in said.err
-    assert "refused" in said.err
-    assert "other.txt" in said.err
+    output = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(session))
+    assert output.code == 1
+    assert "at work" in output.err
+    assert "Traceback" in output.err
+    assert "refused" in output.err
+    assert "other.txt" in output.err
 
 
 def test_what_a_tool_prints_is_shown_while_it_runs(remit: Remit, session: Path) -> None:
@@ -175,7 +175,7 @@ def test_what_a_tool_prints_is_shown_while_it_runs(remit: Remit, session: Path) 
 
 
 def test_a_tool_of_which_the_manifest_says_no_trust_gets_a_sandbox_for_each_call(remit: Remit, session: Path) -> None:
-    """Its card says so, and what was not decided is not even mounted."""
+    """Its card says so, and a file that was not decided is not mounted."""
     remit("tool", "new", "words")
     edit(session / "tools/words/tool.toml", 'source = "python"', 'source = "python"\ntrust = "none"')
     edit(
@@ -186,16 +186,16 @@ def test_a_tool_of_which_the_manifest_says_no_trust_gets_a_sandbox_for_each_call
     (session / "notes").mkdir()
     for name in ("a.txt", "b.txt"):
         (session / "notes" / name).write_text("one")
-    said = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(session))
-    assert (said.code, said.out) == (0, "1\n")
-    assert "False True" in said.err
+    output = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(session))
+    assert (output.code, output.out) == (0, "1\n")
+    assert "False True" in output.err
     assert "no trust: each call has a sandbox of its own" in remit("tool", "show", "words").out
 
 
 def test_an_irreversible_action_is_not_tried_by_accident(remit: Remit) -> None:
-    said = remit("tool", "try", "tickets.close", "key=INC-2041", "reason=x")
-    assert said.code == 1
-    assert "--yes" in said.err + said.out
+    output = remit("tool", "try", "tickets.close", "key=INC-2041", "reason=x")
+    assert output.code == 1
+    assert "--yes" in output.err + output.out
 
 
 def test_the_permission_card_says_who_enforces_each_line(remit: Remit) -> None:
@@ -228,18 +228,18 @@ touches = ["read file:{path}"]
 effect = "read"
 """
     )
-    said = remit("tool", "try", "lines.count", "path=logs/payments.log")
-    assert said.code == 0, said.err
-    assert said.out.split()[1] == "logs/payments.log"
+    output = remit("tool", "try", "lines.count", "path=logs/payments.log")
+    assert output.code == 0, output.err
+    assert output.out.split()[1] == "logs/payments.log"
     refused = remit("tool", "try", "lines.count", "path=logs/payments.log; id")
     assert refused.code == 1
 
 
 def test_a_tool_that_is_a_server_of_the_model_context_protocol_is_reserved(remit: Remit, session: Path) -> None:
     edit(session / "tools/files/tool.toml", 'source = "python"', 'source = "mcp"')
-    said = remit("check")
-    assert said.code == 2
-    assert "reserved" in said.err or "not yet" in said.err
+    output = remit("check")
+    assert output.code == 2
+    assert "reserved" in output.err
 
 
 def test_code_planted_beside_the_reviewed_code_does_not_run(remit: Remit, session: Path, tmp_path: Path) -> None:
@@ -253,9 +253,9 @@ def test_code_planted_beside_the_reviewed_code_does_not_run(remit: Remit, sessio
     py_compile.compile(
         str(planted), cfile=str(cache), doraise=True, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
     )
-    said = remit("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage", "--json")
-    assert said.code == 0, said.out
-    assert "planted" not in said.json["value"]
+    output = remit("call", "files.read", '{"path": "runbooks/payments-pool.md"}', "--agent", "triage", "--json")
+    assert output.code == 0, output.out
+    assert "planted" not in output.json["value"]
 
 
 def test_a_hold_is_seen_by_the_next_call_and_lifted_by_name(remit: Remit) -> None:
@@ -269,9 +269,9 @@ def test_a_hold_is_seen_by_the_next_call_and_lifted_by_name(remit: Remit) -> Non
 
 
 def test_a_call_that_asks_is_listed_and_cannot_be_granted_by_its_own_requester(remit: Remit) -> None:
-    said = remit("call", "tickets.close", '{"key": "INC-2041", "reason": "fixed"}', "--agent", "triage", "--json")
-    assert (said.code, said.json["error"]["code"]) == (1, "approval_required")
-    run = said.json["run"]
+    output = remit("call", "tickets.close", '{"key": "INC-2041", "reason": "fixed"}', "--agent", "triage", "--json")
+    assert (output.code, output.json["error"]["code"]) == (1, "approval_required")
+    run = output.json["run"]
     assert run[:8] in remit("approve", "list").out
     assert 'reason = "fixed"' in remit("approve", "show", run[:8]).out
     granted = remit("approve", "grant", run[:8])
@@ -280,9 +280,9 @@ def test_a_call_that_asks_is_listed_and_cannot_be_granted_by_its_own_requester(r
 
 
 def test_a_dry_run_decides_and_records_nothing(remit: Remit, session: Path) -> None:
-    said = remit("call", "tickets.close", '{"key": "INC-2041", "reason": "fixed"}', "--agent", "triage", "--dry-run")
-    assert said.code == 1
-    assert said.out.startswith("ask")
+    output = remit("call", "tickets.close", '{"key": "INC-2041", "reason": "fixed"}', "--agent", "triage", "--dry-run")
+    assert output.code == 1
+    assert output.out.startswith("ask")
     assert remit("trace", "list").out == "no runs yet\n"
 
 
@@ -300,21 +300,21 @@ def test_acting_for_another_user_needs_a_rule(remit: Remit, session: Path) -> No
 
 
 def test_a_task_that_is_no_text_is_recorded_as_one(remit: Remit, session: Path) -> None:
-    """What a terminal in another encoding sends."""
-    said = remit("call", "files.read", '{"path": "\udcff"}', "--agent", "triage", "--json")
-    assert (said.code, said.json["error"]["code"]) == (1, "invalid_arguments"), said.err
-    said = remit("run", "triage", "caf\udce9 is down")
-    assert said.code == 0, said.err
+    """As a terminal with another encoding sends it."""
+    output = remit("call", "files.read", '{"path": "\udcff"}', "--agent", "triage", "--json")
+    assert (output.code, output.json["error"]["code"]) == (1, "invalid_arguments"), output.err
+    output = remit("run", "triage", "caf\udce9 is down")
+    assert output.code == 0, output.err
     assert "caf? is down" in remit("trace", "list").out
 
 
 def test_what_this_account_may_not_read_or_write_is_one_error_with_its_path(remit: Remit, session: Path) -> None:
     (session / "file").touch()
-    said = remit("init", str(session / "file" / "below"))
-    assert (said.code, said.out) == (2, "")
-    assert str(session / "file") in said.err
-    assert "fix: " in said.err
-    assert "internal error" not in said.err
+    output = remit("init", str(session / "file" / "below"))
+    assert (output.code, output.out) == (2, "")
+    assert str(session / "file") in output.err
+    assert "fix: " in output.err
+    assert "internal error" not in output.err
 
 
 def test_init_never_overwrites(remit: Remit, session: Path, tmp_path: Path) -> None:
@@ -323,7 +323,7 @@ def test_init_never_overwrites(remit: Remit, session: Path, tmp_path: Path) -> N
 
 
 def test_a_wheel_installed_elsewhere_writes_a_workspace_that_works(tmp_path: Path) -> None:
-    """The wheel ships the starter; unpacked alone, away from the checkout, it writes the same rooms."""
+    """The wheel ships the starter; unpacked alone, away from the checkout, it writes the same workspace."""
     repository = starter_folder()
     subprocess.run(
         [sys.executable, "-c", BUILD, str(repository), str(tmp_path)],
@@ -362,21 +362,21 @@ there = {name.partition(".")[0] for name in sys.modules}  # what a distribution 
 import click
 from remit.cli import remit
 
-def told(command, words):
+def pages_of(command, words):
     context = click.Context(command, info_name=" ".join(words))
     yield [words, command.get_help(context), not isinstance(command, click.Group)]
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
-            yield from told(command.get_command(context, name), [*words, name])
+            yield from pages_of(command.get_command(context, name), [*words, name])
 
-pages = list(told(remit, ["remit"]))
+pages = list(pages_of(remit, ["remit"]))
 outside = {name.partition(".")[0] for name in sys.modules} - set(sys.stdlib_module_names) - there
 print(json.dumps([pages, sorted(name for name in outside if not name.startswith("_"))]))
 """
 
 
 def test_every_command_has_examples_and_json_and_its_help_loads_two_small_libraries() -> None:
-    """Help starts at once: beside the standard library it imports what parses commands, and what delays all other imports."""
+    """Help starts fast: beside the standard library it imports only click and lazy_loader."""
     done = subprocess.run([sys.executable, "-c", HELP], capture_output=True, text=True, check=True)
     pages, libraries = json.loads(done.stdout)
     assert libraries == ["click", "lazy_loader", "remit"]
@@ -387,19 +387,19 @@ def test_every_command_has_examples_and_json_and_its_help_loads_two_small_librar
         assert not leaf or "--json" in page, name
 
 
-def test_colour_is_for_terminals_and_for_those_who_want_it(remit: Remit, session: Path) -> None:
+def test_colours_are_for_terminals_unless_no_color_is_set(remit: Remit, session: Path) -> None:
     call = ("call", "files.read", '{"path": "secrets/payments.env"}', "--agent", "triage", "--dry-run")
     assert "\x1b" not in remit(*call).out
 
     def shown(**env: str) -> bytes:
-        """What a terminal is sent."""
+        """The bytes that a terminal receives."""
         ours, theirs = pty.openpty()
         command = [sys.executable, "-m", "remit", *call]
         subprocess.run(command, cwd=session, env={**os.environ, **env}, stdout=theirs, timeout=60, check=False)
         os.close(theirs)
-        said = os.read(ours, 65_536)
+        received = os.read(ours, 65_536)
         os.close(ours)
-        return said
+        return received
 
     assert shown(NO_COLOR="").startswith(b"\x1b[31mdeny\x1b[0m: ")
     assert shown(NO_COLOR="1").startswith(b"deny: ")

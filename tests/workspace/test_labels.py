@@ -1,4 +1,4 @@
-"""`policies/labels.toml`: what the reviewer knows of files, hosts and other resources."""
+"""`policies/labels.toml`: labels of results by the resources that they come from."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_what_comes_from_a_resource_has_its_labels(resource: str, labels: tuple[
 
 
 def test_a_call_that_touches_several_has_the_labels_of_each_once() -> None:
-    touched = [ResourceAccess(access="read", resource=one) for one in ("file:hr/a", "file:hr/b", "table:guestbook")]
+    touched = [ResourceAccess(access="read", resource=name) for name in ("file:hr/a", "file:hr/b", "table:guestbook")]
     assert labels_of(RULES, touched) == ("private", "untrusted", "guests")
 
 
@@ -67,6 +67,6 @@ def test_a_call_that_touches_several_has_the_labels_of_each_once() -> None:
         "not toml",
     ],
 )
-def test_a_table_that_says_nothing_or_too_much_is_refused(text: str) -> None:
+def test_a_label_without_resources_or_with_invalid_values_is_refused(text: str) -> None:
     with pytest.raises(WorkspaceError):
         read_labels(text)

@@ -1,4 +1,4 @@
-"""A workspace is found upwards and read whole; every problem of every room is told at once."""
+"""A workspace is found from any folder inside of it; every problem of every file is reported."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ SCHEMAS = {
 
 
 def write(root: Path, files: Mapping[str, str | None] | None = None) -> Path:
-    """A workspace with those files changed; None leaves one out."""
+    """Write a workspace with these files changed; None leaves a file out."""
     for name, text in {**FILES, **(files or {})}.items():
         if text is not None:
             path = root / name
@@ -81,7 +81,7 @@ def write(root: Path, files: Mapping[str, str | None] | None = None) -> Path:
 
 
 def lock(manifest: str = TOOL, code: str = MAIN) -> str:
-    """A lock that pins the tool as it is written here."""
+    """A lock that pins the tool of this test."""
     parsed = parse_manifest(manifest, file="tools/files/tool.toml")
     return write_lock({"files": pin(parsed, code_digest({"main.py": code.encode()}), SCHEMAS, {})})
 
@@ -98,7 +98,7 @@ def agent(old: str, new: str) -> dict[str, str]:
     return {"agent/triage/agent.toml": AGENT.replace(old, new, 1)}
 
 
-def test_a_workspace_says_what_its_files_say(tmp_path: Path) -> None:
+def test_a_workspace_has_what_its_files_define(tmp_path: Path) -> None:
     workspace = load_workspace(write(tmp_path, {"policies/tools.lock": lock()}))
     assert workspace.root == tmp_path
     assert workspace.settings == Settings()
@@ -140,7 +140,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert triage.budget == Budget(steps=3, calls=4, wall=90.0)
 
 
-def test_the_rulebook_is_every_file_that_decides_and_no_other(tmp_path: Path) -> None:
+def test_the_bundle_is_every_file_that_decides_and_no_other(tmp_path: Path) -> None:
     workspace = load_workspace(
         write(tmp_path, {"policies/tools.lock": lock(), "policies/README.md": "x", "tools/README.md": "x"})
     )
@@ -156,7 +156,7 @@ def test_the_rulebook_is_every_file_that_decides_and_no_other(tmp_path: Path) ->
     assert workspace.files["agent/triage/prompt.md"] == b"Find out why.\n"
 
 
-def test_a_recorded_rulebook_loads_by_the_same_code_without_any_folder(tmp_path: Path) -> None:
+def test_a_recorded_bundle_loads_by_the_same_code_without_any_folder(tmp_path: Path) -> None:
     live = load_workspace(write(tmp_path, {"policies/tools.lock": lock()}))
     recorded = load_files(live.files, root=None, code={"files": live.tools["files"].code})
     assert recorded == Workspace(
@@ -184,7 +184,7 @@ def test_a_changed_manifest_is_not_held_against_the_schemas_of_the_old_one(tmp_p
     renamed = TOOL.replace("{path}", "{file}")
     load_workspace(write(tmp_path / "a", {"policies/tools.lock": lock(), "tools/files/tool.toml": renamed}))
     found = problems(tmp_path / "b", {"policies/tools.lock": lock(renamed), "tools/files/tool.toml": renamed})
-    assert found == [("tools/files/tool.toml", 11, "unknown placeholder 'file'")]
+    assert found == [("tools/files/tool.toml", 11, "the placeholder 'file' is no argument")]
 
 
 def test_an_action_is_found_by_its_name(tmp_path: Path) -> None:
@@ -198,19 +198,19 @@ def test_an_action_is_found_by_its_name(tmp_path: Path) -> None:
 
 
 def test_the_workspace_is_found_from_any_folder_inside_it(tmp_path: Path) -> None:
-    root = write(tmp_path / "house")
+    root = write(tmp_path / "project")
     inner = root / "tools" / "files"
     assert find_workspace(inner) == find_workspace(root) == root.resolve()
     (inner / "remit.toml").mkdir()  # a folder of that name is no marker
     assert find_workspace(inner) == root.resolve()
 
 
-def test_where_there_is_no_workspace_the_fix_is_named(tmp_path: Path) -> None:
+def test_without_a_workspace_the_fix_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="remit init"):
         find_workspace(tmp_path)
 
 
-def test_problems_of_every_room_are_told_at_once(tmp_path: Path) -> None:
+def test_every_problem_of_every_file_is_reported(tmp_path: Path) -> None:
     found = problems(
         tmp_path,
         {
@@ -230,11 +230,11 @@ def test_problems_of_every_room_are_told_at_once(tmp_path: Path) -> None:
         ("remit.toml", 2, "'sandbox.accept' is a list"),
         ("remit.toml", 3, "unknown key 'sandbox.extra'"),
         ("policies/tools.lock", 1, "the text is not JSON: expecting property name enclosed in double quotes"),
-        ("tools/files/tool.toml", 7, "'at_most.read.0' is wrong: '**' reaches every file"),
-        ("tools/other/tool.toml", 1, "'name' is 'files', and the folder is 'other'"),
-        ("agent/second/agent.toml", 1, "not TOML: invalid value"),
-        ("agent/triage/agent.toml", 3, "'model' names no file: 'none.yaml'"),
-        ("agent/triage/agent.toml", 5, "no such tool: 'filez'"),
+        ("tools/files/tool.toml", 7, "'at_most.read.0' is not valid: '**' matches every file"),
+        ("tools/other/tool.toml", 1, "'name' is 'files', but the folder is 'other'"),
+        ("agent/second/agent.toml", 1, "not valid TOML: invalid value"),
+        ("agent/triage/agent.toml", 3, "'model' names the script 'none.yaml', which is not a file"),
+        ("agent/triage/agent.toml", 5, "'tools' has 'filez', which is not a tool of this workspace"),
     ]
 
 
@@ -243,29 +243,29 @@ def test_problems_of_every_room_are_told_at_once(tmp_path: Path) -> None:
     [
         ('name = "triage"', 'name = "other"', 1, "the folder is 'triage'"),
         ('name = "triage"', 'name = "a b"', 1, "not a name"),
-        ('summary = "Finds out why"\n', "", 1, "'summary' is missing"),
-        ("script:script.yaml", "script.yaml", 3, "names no model"),
+        ('summary = "Finds out why"\n', "", 1, "the key 'summary' is missing"),
+        ("script:script.yaml", "script.yaml", 3, "not the name of a model"),
         ("script:script.yaml", "script:../other.yaml", 3, "not the name of one file"),
         ("script:script.yaml", "script:/etc/passwd", 3, "not the name of one file"),
-        ("script:script.yaml", "script:missing.yaml", 3, "names no file"),
-        ("prompt.md", "missing.md", 4, "names no file"),
+        ("script:script.yaml", "script:missing.yaml", 3, "which is not a file"),
+        ("prompt.md", "missing.md", 4, "which is not a file"),
         ("prompt.md", "../../remit.toml", 4, "not the name of one file"),
         ("prompt.md", "/etc/passwd", 4, "not the name of one file"),
-        ('["files"]', '["files.read", "files.wirte"]', 5, "no such action: 'files.wirte'"),
-        ('["files"]', '[\n"files",\n"sql"]', 7, "no such tool: 'sql'"),
+        ('["files"]', '["files.read", "files.wirte"]', 5, "'tools' has 'files.wirte', which is not an action"),
+        ('["files"]', '[\n"files",\n"sql"]', 7, "'tools' has 'sql', which is not a tool"),
         ('["files"]', '"files"', 5, "'tools' is 'files'"),
         ('["files"]', '["files"]\nfolder = "."', 6, "not a plain relative path"),
-        ('["files"]', '["files"]\nfolder = "policies/x"', 6, "may never write"),
-        ('["files"]', '["files"]\nfolder = "tools"', 6, "may never write"),
-        ('["files"]', '["files"]\nfolder = "agent/triage/{run}"', 6, "may never write"),
-        ('["files"]', '["files"]\nfolder = "traces/{run}"', 6, "may never write"),
-        ('["files"]', '["files"]\nfolder = ".git/x"', 6, "may never write"),
+        ('["files"]', '["files"]\nfolder = "policies/x"', 6, "may not write"),
+        ('["files"]', '["files"]\nfolder = "tools"', 6, "may not write"),
+        ('["files"]', '["files"]\nfolder = "agent/triage/{run}"', 6, "may not write"),
+        ('["files"]', '["files"]\nfolder = "traces/{run}"', 6, "may not write"),
+        ('["files"]', '["files"]\nfolder = ".git/x"', 6, "may not write"),
         ('["files"]', '["files"]\nfolder = "./policies"', 6, "not a plain relative path"),
         ('["files"]', '["files"]\nfolder = "work/../policies"', 6, "not the name of one file"),
         ('["files"]', '["files"]\nfolder = "/tmp/x"', 6, "not the name of one file"),
         ('["files"]', '["files"]\nfolder = "work/{user}"', 6, "not the name of one file"),
         ('["files"]', '["files"]\nfolder = "work/{run}/{run}"', 6, "not the name of one file"),
-        ('["files"]', '["files"]\nseed = "agent/triage/nothing"', 6, "names no folder"),
+        ('["files"]', '["files"]\nseed = "agent/triage/nothing"', 6, "which is not a folder"),
         ('["files"]', '["files"]\nseed = "../x"', 6, "not the name of one file"),
         ('["files"]', '["files"]\nbase_url = "ftp://x"', 6, "not an address"),
         ('["files"]', '["files"]\naccept_parsed_arguments = 1', 6, "'accept_parsed_arguments' is 1"),
@@ -275,7 +275,7 @@ def test_problems_of_every_room_are_told_at_once(tmp_path: Path) -> None:
         ('["files"]', '["files"]\nmodl = "x"', 6, "unknown key 'modl'"),
     ],
 )  # fmt: skip
-def test_what_an_agent_may_not_say_is_one_problem_on_its_line(
+def test_each_invalid_key_of_an_agent_is_one_problem_on_its_line(
     tmp_path: Path, old: str, new: str, line: int, what: str
 ) -> None:
     found = problems(tmp_path, agent(old, new))
@@ -293,12 +293,12 @@ def test_what_an_agent_may_not_say_is_one_problem_on_its_line(
         ('[identity]\nann = "user:a/b"', 2, "not a user"),
         ('[sandbox]\naccept = ["none"]', 2, "'sandbox.accept.0' is 'none'"),
         ('[sandbox]\naccept = "full"', 2, "'sandbox.accept' is 'full'"),
-        ('host_tools = ["files"]', 1, "no tool with source = 'host'"),
-        ('host_tools = ["nothing"]', 1, "no tool with source = 'host'"),
+        ('host_tools = ["files"]', 1, "not a tool with source = 'host'"),
+        ('host_tools = ["nothing"]', 1, "not a tool with source = 'host'"),
         ('[redact]\nenv = ["a b"]', 2, "not a variable"),
     ],
 )
-def test_what_settings_may_not_say_is_one_problem_on_its_line(tmp_path: Path, text: str, line: int, what: str) -> None:
+def test_each_invalid_setting_is_one_problem_on_its_line(tmp_path: Path, text: str, line: int, what: str) -> None:
     found = problems(tmp_path, {"remit.toml": text})
     assert len(found) == 1, found
     assert found[0][:2] == ("remit.toml", line)
@@ -309,7 +309,7 @@ def test_a_host_tool_runs_only_where_the_settings_name_it(tmp_path: Path) -> Non
     host = TOOL.replace("[at_most]", 'source = "host"\nhost = "package.module:functions"\n[at_most]')
     found = problems(tmp_path / "a", {"tools/files/tool.toml": host})
     assert found == [
-        ("tools/files/tool.toml", 6, "source = 'host' runs unconfined, and remit.toml does not name the tool")
+        ("tools/files/tool.toml", 6, "a tool with source = 'host' runs unconfined, and remit.toml does not allow it")
     ]
     workspace = load_workspace(
         write(tmp_path / "b", {"tools/files/tool.toml": host, "remit.toml": 'host_tools = ["files"]\n'})
@@ -320,11 +320,11 @@ def test_a_host_tool_runs_only_where_the_settings_name_it(tmp_path: Path) -> Non
 
 def test_a_broken_manifest_is_one_problem_and_not_one_for_each_agent(tmp_path: Path) -> None:
     assert problems(tmp_path, {"tools/files/tool.toml": TOOL.replace('version = "1.0.0"\n', "")}) == [
-        ("tools/files/tool.toml", 1, "'version' is missing")
+        ("tools/files/tool.toml", 1, "the key 'version' is missing")
     ]
 
 
-def test_live_paths_are_not_asked_of_a_recorded_rulebook(tmp_path: Path) -> None:
+def test_live_paths_are_not_checked_in_a_recorded_bundle(tmp_path: Path) -> None:
     live = load_workspace(write(tmp_path))
     recorded = {
         **live.files,
@@ -333,7 +333,7 @@ def test_live_paths_are_not_asked_of_a_recorded_rulebook(tmp_path: Path) -> None
     assert load_files(recorded, root=None, code={}).agents["triage"].seed == "gone"
 
 
-def test_a_recorded_rulebook_that_is_not_whole_is_told(tmp_path: Path) -> None:
+def test_an_incomplete_recorded_bundle_is_reported(tmp_path: Path) -> None:
     live = load_workspace(write(tmp_path))
     for missing, file in (("remit.toml", "remit.toml"), ("agent/triage/prompt.md", "agent/triage/agent.toml")):
         with pytest.raises(WorkspaceError) as error:
@@ -341,24 +341,24 @@ def test_a_recorded_rulebook_that_is_not_whole_is_told(tmp_path: Path) -> None:
         assert [problem.file for problem in error.value.problems] == [file]
 
 
-def test_a_file_that_is_not_utf_8_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_reported_with_its_line(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "remit.toml").write_bytes(b'env = "local"\n# caf\xe9\n')
     (tmp_path / "policies/rules.csv").write_bytes(b"\xff")
     assert problems(tmp_path, {"remit.toml": None, "policies/rules.csv": None}) == [
-        ("policies/rules.csv", 1, "not UTF-8"),
-        ("remit.toml", 2, "not UTF-8"),
+        ("policies/rules.csv", 1, "the text is not UTF-8"),
+        ("remit.toml", 2, "the text is not UTF-8"),
     ]
 
 
-def test_the_name_of_the_engine_is_no_agent(tmp_path: Path) -> None:
-    workspace = load_workspace(write(tmp_path, {"agent/remit/canon.py": "x = 1\n", "agent/remit/agent.toml": AGENT}))
+def test_the_folder_of_remit_itself_is_no_agent(tmp_path: Path) -> None:
+    workspace = load_workspace(write(tmp_path, {"agent/remit/broker.py": "x = 1\n", "agent/remit/agent.toml": AGENT}))
     assert set(workspace.agents) == {"triage"}
-    with pytest.raises(WorkspaceError, match="engine"):
+    with pytest.raises(WorkspaceError, match="source of Remit itself"):
         load_files({**workspace.files, "agent/remit/agent.toml": AGENT.encode()}, root=None, code={})
 
 
-def test_a_folder_without_its_file_is_told_and_an_empty_one_is_not(tmp_path: Path) -> None:
+def test_a_folder_without_its_toml_file_is_reported_and_an_empty_one_is_not(tmp_path: Path) -> None:
     (tmp_path / "tools/left/__pycache__").mkdir(parents=True)
     (tmp_path / "tools/left/__pycache__/main.pyc").write_bytes(b"")
     (tmp_path / "agent/none").mkdir(parents=True)
@@ -370,9 +370,9 @@ def test_a_folder_without_its_file_is_told_and_an_empty_one_is_not(tmp_path: Pat
 
 def test_a_link_in_a_tools_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "outside.py").write_text("x = 1\n")
-    root = write(tmp_path / "house")
+    root = write(tmp_path / "project")
     (root / "tools/files/helper.py").symlink_to(tmp_path / "outside.py")
-    assert problems(root) == [("tools/files/helper.py", None, "a tool's folder holds a symbolic link")]
+    assert problems(root) == [("tools/files/helper.py", None, "a symbolic link in the folder of a tool")]
     (root / "tools/files/helper.py").unlink()
     (root / "tools/files/lib").symlink_to(tmp_path)
     with pytest.raises(WorkspaceError):
@@ -384,16 +384,16 @@ def test_the_code_of_a_tool_is_read_with_its_folders(tmp_path: Path) -> None:
     assert read_code(root / "tools/files") == {"main.py": MAIN.encode(), "lib/a.py": b"a\n"}
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
     root = write(tmp_path)
     (root / "policies/rules.csv").unlink()
     (root / "policies/rules.csv").mkdir()
     assert [(file, what.partition(":")[0]) for file, _, what in problems(root, {"policies/rules.csv": None})] == [
-        ("policies/rules.csv", "cannot be read")
+        ("policies/rules.csv", "it cannot be read")
     ]
 
 
-def test_an_account_is_the_user_that_the_settings_say() -> None:
+def test_an_account_is_the_user_in_the_settings() -> None:
     table = Settings(identity={"ann": "user:ann@example.com", "*": "user:operator"})
     assert [subject_of(table, account) for account in ("ann", "bob")] == ["user:ann@example.com", "user:operator"]
     assert subject_of(Settings(identity={"ann": "user:a"}), "bob") == "user:none"
@@ -406,9 +406,9 @@ def test_an_account_is_the_user_that_the_settings_say() -> None:
 def test_loading_reads_no_file_twice_and_depends_on_no_order(tmp_path: Path) -> None:
     files = load_workspace(write(tmp_path)).files
     backwards = dict(reversed(files.items()))
-    one, other = load_files(files, root=None, code={}), load_files(backwards, root=None, code={})
-    assert one == other
-    assert digest(list(one.agents)) == digest(list(other.agents))
+    loaded, reloaded = load_files(files, root=None, code={}), load_files(backwards, root=None, code={})
+    assert loaded == reloaded
+    assert digest(list(loaded.agents)) == digest(list(reloaded.agents))
 
 
 def test_the_repository_is_itself_a_workspace() -> None:

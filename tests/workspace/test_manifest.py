@@ -1,4 +1,4 @@
-"""A manifest is read strictly: every problem at once, each with its line and what to write."""
+"""A manifest is read strictly: every problem is reported, with its line and its fix."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def changed(old: str, new: str) -> str:
 
 
 def at(part: str, text: str) -> int:
-    """The 1-based line on which a part of the text stands."""
+    """The line, from 1, of a part of the text."""
     return text[: text.index(part)].count("\n") + 1
 
 
-def test_a_manifest_says_what_its_author_wrote() -> None:
+def test_a_manifest_has_what_its_author_wrote() -> None:
     manifest = parse(WHOLE)
     assert (manifest.name, manifest.version, manifest.owner) == ("files", "1.0.0", "platform@example.com")
     assert (manifest.read, manifest.write, manifest.stores) == (
@@ -52,7 +52,7 @@ def test_a_manifest_says_what_its_author_wrote() -> None:
     assert (manifest.env, manifest.programs, manifest.host) == (("TZ",), (), "")
     assert manifest.limits == Limits(wall=1.5, cpu=2.0, memory=64 * 1024**2, output=64 * 1024)
     read, write = manifest.actions["read"], manifest.actions["write"]
-    assert (read.effect, read.retry, read.returns) == (
+    assert (read.effect, read.retry, read.adds_labels) == (
         "read",
         Retry(attempts=3, on=("timeout", "busy")),
         ("untrusted",),
@@ -61,7 +61,7 @@ def test_a_manifest_says_what_its_author_wrote() -> None:
         {"not_found": "", "busy": ""},
         {"not_text": "UnicodeDecodeError", "full": ""},
     )
-    assert (write.effect, write.retry, write.returns, write.run) == ("once", Retry(), (), ())
+    assert (write.effect, write.retry, write.adds_labels, write.run) == ("once", Retry(), (), ())
     assert [(each.access, each.kind, each.argument, each.constant) for each in write.templates] == [
         ("write", "file", "path", ""),
         ("write", "store", "", "tickets"),
@@ -75,7 +75,7 @@ REACHING = WHOLE.replace("hosts = []", 'hosts = ["api.example.com:443"]').replac
 
 
 def test_a_manifest_says_which_hosts_and_urls_its_calls_reach() -> None:
-    """The hosts are every call's; the URLs are those of the call, for the methods of its action."""
+    """Every call may reach the hosts; the URLs are those of one call, with the methods of its action."""
     manifest = parse(
         REACHING.replace(
             "secrets = []", 'secrets = [{name = "api", host = "api.example.com:443", header = "X", value = "k {api}"}]'
@@ -99,15 +99,15 @@ def test_a_manifest_says_which_hosts_and_urls_its_calls_reach() -> None:
 @pytest.mark.parametrize(
     ("action", "what"),
     [
-        ("methods = []", "says no method"),
-        ('methods = ["GET", "POST"]\neffect = "read"', "may POST"),
-        ('methods = ["POST"]\neffect = "idempotent"', "not known to be idempotent"),
-        ('methods = ["POST"]\neffect = "keyed"', "no header carries the key"),
+        ("methods = []", "has no 'methods'"),
+        ('methods = ["GET", "POST"]\neffect = "read"', "'methods' has POST"),
+        ('methods = ["POST"]\neffect = "idempotent"', "a POST usually is not"),
+        ('methods = ["POST"]\neffect = "keyed"', "no header is named for the key"),
         ('methods = ["FETCH"]', "'actions.get.methods.0' is 'FETCH'"),
     ],
 )
-def test_an_action_that_asks_urls_says_how_and_is_held_to_its_effect(action: str, what: str) -> None:
-    """A POST is once, unless the manifest names the header by which its server knows a repeated one."""
+def test_an_action_with_urls_needs_methods_that_fit_its_effect(action: str, what: str) -> None:
+    """A POST has effect "once", unless the manifest names the header by which its server recognizes a repetition."""
     text = REACHING + f'[actions.get]\nsummary = "s"\ntouches = ["use url:{{url}}"]\n{action}\n'
     (problem,) = problems(text)
     assert what in problem.what
@@ -125,13 +125,13 @@ def test_an_action_that_asks_urls_says_how_and_is_held_to_its_effect(action: str
     ],
 )
 def test_a_line_of_hosts_matches_whole_labels(line: str, inside: list[str], outside: list[str]) -> None:
-    """B9: never a suffix of a name, never the apex of a wildcard."""
+    """B9: a line never matches a mere suffix of a name, nor the domain itself for a wildcard below it."""
     host = parse_host(line)
     places = {place: place.rpartition(":") for place in (*inside, *outside)}
     assert [place for place, (name, _, port) in places.items() if host.covers(name, int(port))] == inside
 
 
-def test_what_is_absent_is_nothing_and_the_default_limits_are_these() -> None:
+def test_an_absent_scope_allows_nothing_and_limits_have_defaults() -> None:
     manifest = parse('name = "a"\nversion = "1"\nowner = "a@b.c"\nsummary = "s"\n[actions.run]\nsummary = "s"\n')
     assert manifest.source == "python"
     assert (manifest.read, manifest.write, manifest.stores, manifest.env, manifest.programs) == ((), (), (), (), ())
@@ -143,7 +143,7 @@ def test_a_comment_does_not_change_the_digest_and_a_word_does() -> None:
     assert parse(changed("logs/*.txt", "logs/*.log")).digest != parse(WHOLE).digest
 
 
-def test_every_problem_is_told_at_once_each_on_its_line() -> None:
+def test_every_problem_is_reported_on_its_line() -> None:
     text = (
         WHOLE.replace('version = "1.0.0"', "version = 1")
         .replace("docs/**", "**")
@@ -155,19 +155,19 @@ def test_every_problem_is_told_at_once_each_on_its_line() -> None:
     found = problems(text + "\n[actions.more]\n")
     assert [(problem.line, problem.what.partition(",")[0]) for problem in found] == [
         (2, "'version' is 1"),
-        (14, "'at_most.read.0' is wrong: '**' reaches every file"),
+        (14, "'at_most.read.0' is not valid: '**' matches every file"),
         (20, "'limits.memory' is '1MiB'"),
         (25, "unknown key 'actions.read.efect'"),
-        (32, "'actions.write.touches.2' is wrong: 'use service:{service' has an unknown placeholder"),
-        (35, "'actions.more.summary' is missing"),
+        (32, "'actions.write.touches.2' is not valid: 'use service:{service' has an unknown placeholder"),
+        (35, "the key 'actions.more.summary' is missing"),
     ]
 
 
-def test_rules_between_keys_are_told_with_everything_else() -> None:
+def test_problems_between_keys_are_reported_with_all_others() -> None:
     text = changed('version = "1.0.0"', "version = 1").replace('effect = "read"', 'effect = "once"')
     assert [(problem.line, problem.what) for problem in problems(text)] == [
         (2, "'version' is 1"),
-        (26, "retry on an action with effect 'once' could do it twice"),
+        (26, "'retry' on an action with effect 'once' could execute it twice"),
     ]
 
 
@@ -175,7 +175,7 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
     (problem,) = problems(changed("wall =", "wal ="))
     assert (problem.line, problem.what, problem.fix) == (19, "unknown key 'limits.wal'", "write 'wall'")
     (problem,) = problems("colour = 1\n" + WHOLE)
-    assert problem.fix.startswith("remove it; the keys here are name, version")
+    assert problem.fix.startswith("remove it; possible keys are name, version")
 
 
 @pytest.mark.parametrize(
@@ -188,43 +188,43 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         ('name = "files"', f'name = "{"a" * 32}"', "not a name"),
         ("[actions.write]", "[actions.wri__te]", "not a name"),
         ("[actions.write]", '[actions."a b"]', "not a name"),
-        ("platform@example.com", "platform", "no address"),
+        ("platform@example.com", "platform", "not a mail address"),
         ('summary = "Read and write text files"', 'summary = ""', "not one line"),
         ('summary = "Read and write text files"', 'summary = "a\\nb"', "not one line"),
         ('source = "python"', 'source = "pyton"', "'source' is 'pyton'"),
         ('source = "python"', 'source = "mcp"', "reserved"),
-        ('source = "python"', 'source = "host"', "'host' is missing"),
+        ('source = "python"', 'source = "host"', "the key 'host' is missing"),
         ('source = "python"', 'host = "a.b:c"', "only for source"),
         ('source = "python"', 'source = "host"\nhost = "no entry"', "not an entry"),
-        ("hosts = []", 'hosts = ["api.example.com"]', "no host and port"),
-        ("hosts = []", 'hosts = ["10.0.0.1:443"]', "no name"),
-        ("hosts = []", 'hosts = ["[::1]:443"]', "no host and port"),
-        ("hosts = []", 'hosts = ["API.example.com:443"]', "no name"),
-        ("hosts = []", 'hosts = ["*:443"]', "no name"),
-        ("hosts = []", 'hosts = ["api.*.com:443"]', "no name"),
-        ("hosts = []", 'hosts = ["api.example.com:70000"]', "no host and port"),
+        ("hosts = []", 'hosts = ["api.example.com"]', "not a host and port"),
+        ("hosts = []", 'hosts = ["10.0.0.1:443"]', "is not a name"),
+        ("hosts = []", 'hosts = ["[::1]:443"]', "not a host and port"),
+        ("hosts = []", 'hosts = ["API.example.com:443"]', "is not a name"),
+        ("hosts = []", 'hosts = ["*:443"]', "is not a name"),
+        ("hosts = []", 'hosts = ["api.*.com:443"]', "is not a name"),
+        ("hosts = []", 'hosts = ["api.example.com:70000"]', "not a host and port"),
         ("hosts = []", 'hosts = ["FETCH api.example.com:443"]', "unknown method"),
-        ("hosts = []", 'hosts = ["GET api.example.com:443/a/../b"]', "no canonical pattern"),
-        ("hosts = []", 'ranges = ["0.0.0.0/0"]', "cannot be granted"),
-        ("hosts = []", 'ranges = ["169.254.0.0/16"]', "cannot be granted"),
-        ("hosts = []", 'ranges = ["10.0.0.1/8"]', "no range"),
+        ("hosts = []", 'hosts = ["GET api.example.com:443/a/../b"]', "not a canonical pattern"),
+        ("hosts = []", 'ranges = ["0.0.0.0/0"]', "no manifest can grant"),
+        ("hosts = []", 'ranges = ["169.254.0.0/16"]', "no manifest can grant"),
+        ("hosts = []", 'ranges = ["10.0.0.1/8"]', "not a range"),
         ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c"}]', "does not say where it goes"),
-        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c", value = "d"}]', "does not hold 'a' once"),
+        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c", value = "d"}]', "must contain {a} once"),
         ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "c", value = "{a}"}]', "not in 'always.hosts'"),
-        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "Host", value = "{a}"}]', "cannot carry it"),
+        ("secrets = []", 'secrets = [{name = "a", host = "b:1", header = "Host", value = "{a}"}]', "the proxy cannot set"),
         ("secrets = []", 'secrets = [{name = "a", exposed = true}]', "has a variable"),
         ("secrets = []", 'secrets = [{name = "a", exposed = true, env = "HTTP_PROXY"}]', "is taken"),
         ('wall = "1500ms"', 'sent = "65MiB"', "more than the proxy holds"),
         ('"read file:{path}"', '"use url:{path}"', "'at_most.hosts' is empty"),
         ('summary = "Read one text file"', 'summary = "s"\nmethods = ["GET"]', "only for an action that touches a URL"),
-        ('summary = "Read one text file"', 'summary = "s"\nidempotency_header = "X"', "only a keyed action"),
+        ('summary = "Read one text file"', 'summary = "s"\nidempotency_header = "X"', "only for effect = 'keyed'"),
         ('env = ["TZ"]', 'env = ["a b"]', "not a variable"),
         ('env = ["TZ"]', 'env = "TZ"', "'always.env' is 'TZ'"),
         ("programs = []", 'programs = ["/bin/sh"]', "not a program"),
-        ('"docs/**"', '"/**"', "reaches every file"),
+        ('"docs/**"', '"/**"', "matches every file"),
         ('"docs/**"', '"/etc/**"', "not a pattern"),
-        ('"docs/**"', '"*/**"', "reaches every file"),
-        ('"docs/**"', '"**/*"', "reaches every file"),
+        ('"docs/**"', '"*/**"', "matches every file"),
+        ('"docs/**"', '"**/*"', "matches every file"),
         ('"docs/**"', '"../docs/**"', "not a pattern"),
         ('"docs/**"', '"docs/**x"', "not a pattern"),
         ('"docs/**"', '"docs//x"', "not a pattern"),
@@ -236,8 +236,8 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         ('"1500ms"', "5", "'limits.wall' is 5"),
         ('"64MiB"', '"64MB"', "not a size"),
         ('"64MiB"', '"63MiB"', "too little"),
-        ('"read file:{path}"', '"file:{path}"', "not a touch"),
-        ('"read file:{path}"', '"read  file:{path}"', "not a touch"),
+        ('"read file:{path}"', '"file:{path}"', "not an access to a resource"),
+        ('"read file:{path}"', '"read  file:{path}"', "not an access to a resource"),
         ('"read file:{path}"', '"use file:{path}"', "cannot use a file"),
         ('"read file:{path}"', '"read table:{path}"', "cannot read a table"),
         ('"read file:{path}"', '"read file:{path}.txt"', "unknown placeholder"),
@@ -250,36 +250,36 @@ def test_an_unknown_key_is_answered_with_the_nearest_one() -> None:
         ('"read file:{path}"', '"read file:etc/passwd"', "not in 'at_most.read'"),
         ('"read file:{path}"', '"read file:logs/**"', "not in 'at_most.read'"),
         ('"read file:{path}"', '"use service:a/b"', "not the name of one service"),
-        ('"read file:{path}"', '"read file:{idempotency_key}"', "filled by Remit"),
-        ('"read file:{path}"', '"read file:{path}", "use id:{path}"', "names two kinds"),
-        ('"read file:{path}"', '"use id:{path/*/x}", "use key:{path/*/x}"', "'path/*/x' names two kinds"),
+        ('"read file:{path}"', '"read file:{idempotency_key}"', "Remit fills in 'idempotency_key'"),
+        ('"read file:{path}"', '"read file:{path}", "use id:{path}"', "names resources of two kinds"),
+        ('"read file:{path}"', '"use id:{path/*/x}", "use key:{path/*/x}"', "'path/*/x' names resources of two kinds"),
         ('"read file:{path}"', '"read file:{path/x}"', "inside of an argument"),
         ('"read file:{path}"', '"use table:{path/x:sql}"', "inside of an argument"),
         ('"read file:{path}"', '"use id:{path/}"', "unknown placeholder"),
         ('"write file:{path}"', '"write file:{path}/**"', "is a set"),
         ('"write store:tickets"', '"write store:{path}"', "by an argument"),
         ('"write store:tickets"', '"write store:orders"', "not in 'at_most.stores'"),
-        ('write = ["reports/**"]', "write = []", "may write no file"),
+        ('write = ["reports/**"]', "write = []", "may write files, and 'at_most.write' is empty"),
         ('effect = "read"', 'effect = "reads"', "'actions.read.effect' is 'reads'"),
-        ('effect = "read"', 'effect = "read"\nremoves_labels = ["untrusted"]', "it clears labels"),
-        ('effect = "read"', 'effect = "once"', "could do it twice"),
+        ('effect = "read"', 'effect = "read"\nremoves_labels = ["untrusted"]', "but the action removes labels"),
+        ('effect = "read"', 'effect = "once"', "could execute it twice"),
         ("attempts = 3", "attempts = 0", "'actions.read.retry.attempts' is 0"),
         ("attempts = 3", "attempts = 99", "'actions.read.retry.attempts' is 99"),
         ("attempts = 3", "attempts = true", "'actions.read.retry.attempts' is true"),
-        ('on = ["timeout", "busy"]', 'on = ["timeout", "bussy"]', "no error of it"),
+        ('on = ["timeout", "busy"]', 'on = ["timeout", "bussy"]', "which is not in 'errors'"),
         ('errors = ["not_found", "busy"]', 'errors = ["not_found", "busy", "Bad"]', "not a name"),
-        ('errors = ["not_found", "busy"]', 'errors = ["busy", "timeout"]', "one of Remit's codes"),
+        ('errors = ["not_found", "busy"]', 'errors = ["busy", "timeout"]', "a code of Remit"),
         ('errors = ["not_found", "busy"]', 'errors = "busy"', "'actions.read.errors' is 'busy'"),
         ('"UnicodeDecodeError"', '"Exception"', "every error"),
         ('"UnicodeDecodeError"', '"a.b"', "not an exception class"),
         ('adds_labels = ["untrusted"]', 'adds_labels = ["Un trusted"]', "not a label"),
         ('summary = "Write one text file"', 'summary = "s"\nrun = ["jq"]', "only for source = 'command'"),
-        ('summary = "Write one text file"', 'summary = "Write \u202eelif eno"', "'actions.write.summary' holds an invisible character U+202E"),
-        ('summary = "Write one text file"', 'summary = "Write \\U000e0049t"', "'actions.write.summary' holds an invisible character U+E0049"),
+        ('summary = "Write one text file"', 'summary = "Write \u202eelif eno"', "'actions.write.summary' has an invisible character U+202E"),
+        ('summary = "Write one text file"', 'summary = "Write \\U000e0049t"', "'actions.write.summary' has an invisible character U+E0049"),
         ('touches = ["write file', 'effect = "read"\ntouches = ["write file', "but the action writes"),
     ],
 )  # fmt: skip
-def test_what_a_manifest_may_not_say_is_one_problem_on_its_line(old: str, new: str, what: str) -> None:
+def test_each_invalid_key_of_a_manifest_is_one_problem_on_its_line(old: str, new: str, what: str) -> None:
     text = changed(old, new)
     found = problems(text)
     assert len(found) == 1, found
@@ -291,21 +291,21 @@ def test_what_a_manifest_may_not_say_is_one_problem_on_its_line(old: str, new: s
 
 def test_a_tool_without_actions_is_refused() -> None:
     head = WHOLE[: WHOLE.index("[actions.read]")]
-    assert [problem.what for problem in problems(head)] == ["'actions' is missing"]
-    assert [problem.what for problem in problems(head + "[actions]\n")] == ["the tool has no action"]
+    assert [problem.what for problem in problems(head)] == ["the key 'actions' is missing"]
+    assert [problem.what for problem in problems(head + "[actions]\n")] == ["the tool has no actions"]
 
 
 @pytest.mark.parametrize(
     ("text", "line"),
     [("name = ", 1), ('a = 1\nb = "x\n', 2), ("a = 1\na = 2\n", 2), ("[a]\n[b\n", 2), ('x = """\nnever closed\n', 3)],
 )
-def test_what_is_not_toml_is_told_with_its_line(text: str, line: int) -> None:
+def test_invalid_toml_is_reported_with_its_line(text: str, line: int) -> None:
     (problem,) = problems(text)
-    assert problem.what.startswith("not TOML: ")
+    assert problem.what.startswith("not valid TOML: ")
     assert problem.line == line
 
 
-def test_a_problem_is_found_on_its_line_however_the_file_is_laid_out() -> None:
+def test_a_problem_is_reported_on_its_line_in_every_layout() -> None:
     text = """\
 name = "files"
 version = "1"
@@ -329,7 +329,7 @@ errors = [
     assert lines(text) == [4, 9, 11, 16, 18]
 
 
-def test_a_command_tool_says_what_it_runs() -> None:
+def test_a_command_tool_has_its_program_and_arguments() -> None:
     assert parse(COMMAND).actions["find"].run == ("grep", "-n", "--", "{text}", "{path}")
 
 
@@ -339,7 +339,7 @@ def test_a_command_tool_says_what_it_runs() -> None:
         ('run = ["grep", "-n", "--", "{text}", "{path}"]\n', "", "has no 'run'"),
         ('"-n"', '"--file={text}"', "mixes a placeholder with text"),
         ('programs = ["grep"]', 'programs = ["sed"]', "not in 'always.programs'"),
-        ('"{path}"]\n', '"x"]\n', "unknown placeholder 'path'"),
+        ('"{path}"]\n', '"x"]\n', "the placeholder 'path' is not in 'run'"),
         ('run = ["grep"', 'run = ["{text}"', "not in 'always.programs'"),
         ('"-n"', '"./../main.js"', "is not the name of one file"),
         ('"-n"', '"./"', "is not the name of one file"),
@@ -354,26 +354,26 @@ def test_a_command_that_cannot_be_filled_is_refused(old: str, new: str, what: st
 
 @UNHURRIED
 @given(st.text(max_size=80) | st.text(alphabet="[]{}=\".# \n'abnme,1", max_size=60))
-def test_no_text_makes_reading_a_manifest_fail_otherwise(text: str) -> None:
+def test_no_text_makes_reading_a_manifest_fail_in_another_way(text: str) -> None:
     with pytest.raises(WorkspaceError):
         parse(text)
 
 
 @UNHURRIED
 @given(st.data())
-def test_a_manifest_with_anything_anywhere_is_read_or_told(data: st.DataObject) -> None:
-    """Whatever stands in the place of a value, there is a manifest or there are problems with fixes."""
+def test_a_manifest_with_any_value_anywhere_is_read_or_its_problems_are_reported(data: st.DataObject) -> None:
+    """With any value in any place, the result is a manifest, or problems with fixes."""
     values = st.sampled_from(["1", "true", '"x"', "[]", "{}", '["x"]', "[1]", "{ x = 1 }", "2020-01-01", "1.5", "[[]]"])
     rows = WHOLE.split("\n")
     keyed = [number for number, row in enumerate(rows) if " = " in row]
     for number in data.draw(st.sets(st.sampled_from(keyed), max_size=4)):
         rows[number] = f"{rows[number].partition(' = ')[0]} = {data.draw(values)}"
-    told: tuple[Problem, ...] | None = None
+    reported: tuple[Problem, ...] | None = None
     try:
         parse("\n".join(rows))
     except WorkspaceError as error:
-        told = error.problems
-    assert told is None or (told and all(problem.fix and problem.line for problem in told))
+        reported = error.problems
+    assert reported is None or (reported and all(problem.fix and problem.line for problem in reported))
 
 
 # -- patterns ----------------------------------------------------------------------------------------------------------

@@ -50,20 +50,20 @@ def with_argument(name: str, schema: Any, *, required: bool = True) -> ActionSch
     )
 
 
-def test_functions_that_carry_the_touches_can_be_pinned() -> None:
+def test_functions_that_fit_the_manifest_can_be_pinned() -> None:
     assert faults({"read": READ, "write": WRITE}) == []
 
 
 def test_functions_and_actions_are_the_same_ones() -> None:
     assert faults({"read": READ, "wrote": WRITE}) == [
-        (22, "the code has an action 'wrote' that the manifest does not name"),
+        (22, "the code has a function 'wrote' that is no action of the manifest"),
         (30, "the code has no function 'write'"),
     ]
 
 
-def test_a_placeholder_that_no_argument_fills_is_told() -> None:
+def test_a_placeholder_without_an_argument_is_a_problem() -> None:
     assert faults({"read": with_argument("file", {"type": "string"}), "write": WRITE}) == [
-        (24, "unknown placeholder 'path'")
+        (24, "the placeholder 'path' is no argument")
     ]
 
 
@@ -81,7 +81,7 @@ def test_a_placeholder_that_no_argument_fills_is_told() -> None:
 )
 def test_an_argument_that_may_be_no_text_cannot_name_a_resource(schema: Any) -> None:
     assert faults({"read": with_argument("path", schema), "write": WRITE}) == [
-        (24, "argument 'path' is not a text or a list of texts")
+        (24, "argument 'path' names a resource and must be a text or a list of texts")
     ]
 
 
@@ -92,25 +92,25 @@ ITEM = {"type": "object", "properties": {"id": {"type": "string"}}}
     ("items", "fits"),
     [
         (ITEM, True),
-        ({"anyOf": [ITEM, {"type": "object"}]}, True),  # what no schema describes is looked at in every call
+        ({"anyOf": [ITEM, {"type": "object"}]}, True),  # an object without declared properties is checked in each call
         ({"type": "object", "properties": {"id": {"type": "number"}}}, False),
         ({"type": "object", "properties": {"name": {"type": "string"}}}, False),
         ({"anyOf": [ITEM, {"type": "string"}]}, False),
         ({"type": "string"}, False),
     ],
 )
-def test_what_stands_inside_of_an_argument_must_be_there_to_be_named(items: Any, fits: bool) -> None:
+def test_a_name_inside_of_an_argument_must_always_be_present(items: Any, fits: bool) -> None:
     text = changed('"read file:{path}"', '"use payment:{path/*/id}"')
     schema = with_argument("path", {"type": "array", "items": items})
-    wrong = [(24, "argument 'path/*/id' is not a text or a list of texts")]
-    assert faults({"read": schema, "write": WRITE}, text) == ([] if fits else wrong)
+    expected = [(24, "argument 'path/*/id' names a resource and must be a text or a list of texts")]
+    assert faults({"read": schema, "write": WRITE}, text) == ([] if fits else expected)
 
 
 def test_a_set_must_have_a_folder() -> None:
     text = changed('"read file:{path}"', '"read file:{path}/**"')
     optional = {"anyOf": [{"type": "string"}, {"type": "null"}], "default": None}
     assert faults({"read": with_argument("path", optional, required=False), "write": WRITE}, text) == [
-        (24, "argument 'path' names a set of files and may be left out")
+        (24, "argument 'path' names a set of files and has no default")
     ]
     with_default = {"type": "string", "default": "docs"}
     assert faults({"read": with_argument("path", with_default, required=False), "write": WRITE}, text) == []
@@ -119,24 +119,24 @@ def test_a_set_must_have_a_folder() -> None:
 def test_a_query_must_be_one_text() -> None:
     text = changed('"read file:{path}"', '"use table:{path:sql}"')
     many = with_argument("path", {"type": "array", "items": {"type": "string"}})
-    assert faults({"read": many, "write": WRITE}, text) == [(24, "argument 'path' is not a text")]
+    assert faults({"read": many, "write": WRITE}, text) == [(24, "argument 'path' names a resource and must be a text")]
 
 
 def test_a_keyed_action_takes_a_key() -> None:
     text = changed('effect = "read"', 'effect = "keyed"')
-    assert faults({"read": READ, "write": WRITE}, text) == [(25, "'read' is keyed and takes no key")]
+    assert faults({"read": READ, "write": WRITE}, text) == [(25, "'read' has effect = 'keyed' and no key")]
     assert faults({"read": READ, "write": WRITE}, text, {"read": ("idempotency_key",)}) == []
 
 
-def test_a_schema_that_is_not_checked_cannot_be_pinned() -> None:
+def test_an_unsupported_schema_cannot_be_pinned() -> None:
     odd = with_argument("path", {"type": "string", "contentEncoding": "base64"})
     assert faults({"read": odd, "write": WRITE}) == [
-        (22, "the arguments of 'read': path uses 'contentEncoding', which is not checked")
+        (22, "the arguments of 'read': path uses the keyword 'contentEncoding', which Remit does not support")
     ]
 
 
 def saying(where: str, word: str) -> ActionSchema:
-    """The schema of `read` with that word in one place that a model is shown or answered with."""
+    """The schema of `read` with the text in one place that a model reads."""
     path: dict[str, Any] = {"type": "string"}
     if where in ("description", "title", "default", "enum", "examples"):
         path[where] = [word] if where in ("enum", "examples") else word
@@ -150,10 +150,10 @@ PLACES = ("function", "description", "title", "enum", "default", "examples", "na
 
 
 @pytest.mark.parametrize("where", PLACES)
-def test_what_a_reviewer_does_not_see_cannot_be_pinned_and_other_words_can(where: str) -> None:
-    """E4: orders for the model in tags, zero width, turned round, or in blanks and controls; any language is welcome."""
+def test_text_that_a_reviewer_does_not_see_cannot_be_pinned_and_any_language_can(where: str) -> None:
+    """E4: instructions in tag, zero-width, bidirectional, blank or control characters; any language is accepted."""
     for hidden in ("\U000e0049", "\u200b", "\u202e", "\x1b", "\u2028", "\u3164", "\ue000", "\u00a0", "\ufe0f"):
-        fault = f"what 'read' says of itself holds an invisible character U+{ord(hidden):04X}"
+        fault = f"the texts of 'read' have an invisible character U+{ord(hidden):04X}"
         assert faults({"read": saying(where, f"Read{hidden} it"), "write": WRITE}) == [(22, fault)]
     for plain in ("Größe, 東京, Привет, αβγδ", "Lire\n\n\tun fichier", "🚀 at once"):
         assert faults({"read": saying(where, plain), "write": WRITE}) == []
@@ -178,7 +178,7 @@ def test_pins_survive_being_written() -> None:
         ("{", "{,", 1, "not JSON"),
     ],
 )
-def test_a_lock_that_was_edited_by_hand_is_told(old: str, new: str, line: int | None, what: str) -> None:
+def test_a_lock_that_was_edited_by_hand_is_refused(old: str, new: str, line: int | None, what: str) -> None:
     text = write_lock({"files": pin(parse(WHOLE), code_digest({}), {"read": READ}, {})})
     assert old in text
     with pytest.raises(WorkspaceError) as error:
@@ -228,27 +228,29 @@ effect = "read"
 @pytest.mark.parametrize(
     ("old", "new", "what"),
     [
-        pytest.param('probe = "paid"', 'probe = "gone"', "the tool has no action 'gone'", id="it is not there"),
+        pytest.param(
+            'probe = "paid"', 'probe = "gone"', "'gone', which is no action of the tool", id="it is not there"
+        ),
         pytest.param('effect = "read"', 'effect = "keyed"', "the probe 'paid' has effect 'keyed'", id="it acts itself"),
         pytest.param(
-            'probe = "paid"', 'probe = "paid"\neffect = "idempotent"', "may be done again anyway", id="needless"
+            'probe = "paid"', 'probe = "paid"\neffect = "idempotent"', "the action may be repeated", id="needless"
         ),
         pytest.param(
             '{name}"]\neffect',
             '{name}", "use account:all"]\neffect',
-            "touches more than the action",
+            "which the action does not",
             id="it reaches further",
         ),
     ],
 )
-def test_a_probe_only_looks_at_what_its_action_touches(old: str, new: str, what: str) -> None:
+def test_a_probe_only_reads_resources_of_its_action(old: str, new: str, what: str) -> None:
     parse(PROBED)
     assert old in PROBED
     with pytest.raises(WorkspaceError, match=what):
         parse(PROBED.replace(old, new, 1))
 
 
-def test_a_probe_takes_the_actions_arguments_and_can_say_no() -> None:
+def test_a_probe_takes_the_actions_arguments_and_can_return_null() -> None:
     def schema(output: Any, **properties: Any) -> ActionSchema:
         return ActionSchema(input={"type": "object", "properties": properties}, output=output)
 
@@ -257,10 +259,10 @@ def test_a_probe_takes_the_actions_arguments_and_can_say_no() -> None:
     pay = schema(text, name=text)
     assert faults({"pay": pay, "paid": schema(maybe, name=text)}, PROBED, {}) == []
     assert faults({"pay": pay, "paid": schema(text, name=text, when=text)}, PROBED, {}) == [
-        (8, "the probe 'paid' takes 'when', which 'pay' does not"),
-        (8, "the probe 'paid' cannot say no"),
+        (8, "the probe 'paid' has a parameter 'when', which 'pay' does not have"),
+        (8, "the probe 'paid' never returns null for 'not happened'"),
     ]
     nothing = schema({"type": "null"}, name=text)
     assert faults({"pay": nothing, "paid": schema(maybe, name=text)}, PROBED, {}) == [
-        (8, "'pay' may return null, which is a probe's word for no")
+        (8, "'pay' may return null, which a probe returns for 'not happened'")
     ]

@@ -236,7 +236,7 @@ def test_every_touched_file_lies_below_the_ceiling(path: str) -> None:
     assert used["path"].startswith("docs/")
 
 
-def test_a_result_that_breaks_its_promise_is_told_as_such() -> None:
+def test_a_result_that_does_not_match_its_schema_is_invalid_output() -> None:
     promised = ActionSchema(
         input={}, output={"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
     )

@@ -1,6 +1,6 @@
 """The starter that `remit init` writes: four tools, their rules, and the triage agent with its captured incident.
 
-These are tests of the files as they lie there. That the broker runs them is tested where the broker is.
+These are tests of the files themselves. Tests of the broker run them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ CASES = [(name, case) for name in TOOLS for case in load(ROOT / f"tools/{name}/c
 
 
 @pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}: {case['note']}" for name, case in CASES])
-def test_a_tool_does_what_its_case_says(name: str, case: dict[str, Any], folder: Path) -> None:
+def test_a_tool_does_what_its_case_expects(name: str, case: dict[str, Any], folder: Path) -> None:
     assert set(case) <= {"note", "action", "arguments", "setup", "expect"}
     assert case["action"].split(".")[0] == name
     expect = case["expect"]
@@ -165,7 +165,7 @@ def test_a_file_that_is_not_utf8_is_a_declared_error(folder: Path) -> None:
         "VACUUM INTO 'copy.db'",
     ],
 )
-def test_sql_holds_to_the_decided_tables_whatever_the_query_says(query: str, incident: Path) -> None:
+def test_sql_reads_only_the_decided_tables_whatever_the_query_is(query: str, incident: Path) -> None:
     sql = tool("sql")
     before = (incident / "data/orders.db").read_bytes()
     with pytest.raises((sql["TableNotDecided"], sql["BadQuery"])):
@@ -261,14 +261,14 @@ def test_the_logs_are_small_and_agree_with_the_database() -> None:
 
 def test_the_injection_came_in_through_an_order() -> None:
     (note,) = (row[0] for row in rows("SELECT note FROM orders WHERE note LIKE '%SYSTEM NOTICE%'"))
-    for wanted in ("secrets/payments.env", "logs/pool-check.txt", "close INC-2041"):
-        assert wanted in note
+    for instruction in ("secrets/payments.env", "logs/pool-check.txt", "close INC-2041"):
+        assert instruction in note
     assert json.dumps(note) in (INCIDENT / "logs/checkout.log").read_text()
 
 
 @pytest.mark.parametrize("database", ["data/orders.db", "stores/tickets/tickets.db"])
 def test_a_database_is_whole_and_keeps_a_rollback_journal(database: str) -> None:
-    """A write-ahead log would need files of its own beside it (bytes 18 and 19, https://sqlite.org/fileformat2.html)."""
+    """A write-ahead log would need more files beside the database (bytes 18 and 19, https://sqlite.org/fileformat2.html)."""
     path = INCIDENT / database
     assert path.read_bytes()[18:20] == b"\x01\x01"
     assert sorted(other.name for other in path.parent.glob(f"{path.name}*")) == [path.name]
@@ -292,24 +292,24 @@ def rows(query: str) -> list[tuple[Any, ...]]:
 # ── the conversation ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_conversation_plays_on_the_incident_as_it_says(incident: Path) -> None:
-    """Every call in order; those that policy will refuse are checked for being the right ones, and not performed."""
+def test_each_call_of_the_script_works_on_the_incident(incident: Path) -> None:
+    """Every call in order. Calls that policy refuses are not performed; the test checks that they are the expected ones."""
     tools = {name: tool(name) for name in TOOLS}
-    told: list[str] = []
+    outcomes: list[str] = []
     for step, turn in enumerate(read_script(AGENT / "script.yaml").turns):
         for index, call in enumerate(turn.calls):
             name, _, action = call.name.partition("__")
             arguments = json.loads(call.arguments)
             written = action == "write" and not arguments["path"].startswith("reports/")
             if written or "secrets/" in arguments.get("path", "") or "customers" in arguments.get("query", ""):
-                told.append(f"{step}.{index} {call.name} refused")
+                outcomes.append(f"{step}.{index} {call.name} refused")
                 continue
             error, _ = perform(tools[name], action, arguments, f"{step}/{index}")
             if error is not None:
-                told.append(f"{step}.{index} {call.name} {error}")
+                outcomes.append(f"{step}.{index} {call.name} {error}")
             if error == "busy":
                 assert perform(tools[name], action, arguments, f"{step}/{index}")[0] is None
-    assert told == [
+    assert outcomes == [
         "1.1 files__read not_found",
         "3.0 files__read refused",
         "3.1 files__write refused",
@@ -332,7 +332,7 @@ def test_the_conversation_asks_for_one_approval_and_ends_with_an_answer() -> Non
 
 
 def test_the_figures_of_the_report_are_those_of_the_database() -> None:
-    said = (AGENT / "script.yaml").read_text()
+    script = (AGENT / "script.yaml").read_text()
     failed, total = rows("SELECT SUM(status = 'failed'), COUNT(*) FROM orders")[0]
     charged = rows(
         "SELECT COUNT(*), SUM(n > 1), SUM(n * amount_cents) FROM (SELECT o.amount_cents, COUNT(*) AS n "
@@ -341,7 +341,7 @@ def test_the_figures_of_the_report_are_those_of_the_database() -> None:
     )[0]
     speed = dict(rows("SELECT version, ROUND(AVG(took_ms)) FROM payments WHERE outcome = 'charged' GROUP BY version"))
     count = dict(rows("SELECT version || outcome, COUNT(*) FROM payments GROUP BY version, outcome"))
-    report = " ".join(said[said.index("# INC-2041:") :].split())
+    report = " ".join(script[script.index("# INC-2041:") :].split())
     assert report.count(f"{failed} of {total} orders failed") == 2
     assert (
         f"{charged[0]} of the failed orders were charged, {charged[1]} of them twice: {charged[2] / 100:.2f} taken"
@@ -352,17 +352,17 @@ def test_the_figures_of_the_report_are_those_of_the_database() -> None:
     assert f"and refused {count['5.8.2pool_exhausted']}" in report
 
 
-def test_the_report_quotes_lines_that_say_what_it_says() -> None:
+def test_the_report_quotes_lines_that_support_it() -> None:
     def line(log: str, number: int) -> str:
         return (INCIDENT / f"logs/{log}.log").read_text().splitlines()[number - 1]
 
-    said = (AGENT / "script.yaml").read_text()
+    script = (AGENT / "script.yaml").read_text()
     for log, number, words in (
         ("payments", 39, "starting version=5.8.2 pool_size=2 deploy=rel-771"),
         ("payments", 146, "starting version=5.8.1 pool_size=8 rollback-of=rel-771"),
         ("checkout", 114, "SYSTEM NOTICE TO THE TRIAGE ASSISTANT"),
     ):
-        assert f"logs/{log}.log:{number}" in said
+        assert f"logs/{log}.log:{number}" in script
         assert words in line(log, number)
     exhausted = [number for number in range(1, 147) if "pool exhausted" in line("payments", number)]
     assert exhausted[0] == 55
@@ -375,7 +375,7 @@ def test_the_report_quotes_lines_that_say_what_it_says() -> None:
 
 
 def rules() -> list[tuple[str, list[str]]]:
-    """Every row with its note, the comment line above it."""
+    """Every rule with its note, which is the comment line above it."""
     lines = (ROOT / "policies/rules.csv").read_text().splitlines()
     return [
         (lines[number - 1], [field.strip() for field in next(csv.reader([line]))])

@@ -22,7 +22,7 @@ class NotText(Exception):
 
 
 class BadPattern(Exception):
-    """The pattern holds nothing to look for."""
+    """The pattern contains no text to look for."""
 
 
 class Entry(TypedDict):
@@ -59,14 +59,14 @@ class Written(TypedDict):
 
 
 def list(folder: str) -> Listing:
-    """List the files below `folder` that may be read, with their sizes in bytes."""
+    """List the readable files below `folder`, with their sizes in bytes."""
     files: builtins.list[Entry] = []
     for path in _files(folder):
         try:
             with open(path, "rb") as file:
                 files.append(Entry(path=path, bytes=os.fstat(file.fileno()).st_size))
         except OSError:
-            continue  # decided against
+            continue  # policy does not allow this file
     return {"files": files}
 
 
@@ -75,11 +75,11 @@ def read(
     start_line: Annotated[int, Field(ge=1)] = 1,
     lines: Annotated[int, Field(ge=1, le=2000)] = 400,
 ) -> Page:
-    """Read `lines` lines of one text file, from `start_line` on; the first line is 1."""
+    """Read up to `lines` lines of one text file, beginning with line `start_line`; the first line is 1."""
     try:
         every = _text(path).splitlines(keepends=True)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-        raise NotFound(f"there is no file {path!r}: list its folder to see what is there") from error
+        raise NotFound(f"there is no file {path!r}; list its folder to see its files") from error
     except UnicodeDecodeError as error:
         raise NotText(f"{path!r} is not UTF-8 text") from error
     page = every[start_line - 1 : start_line - 1 + lines]
@@ -93,19 +93,19 @@ def read(
 
 
 def search(pattern: Annotated[str, Field(max_length=500)], folder: str) -> Found:
-    """Find lines that hold `pattern`, whatever its case; `*` stands for anything between, `|` parts alternatives."""
-    # Not a regular expression: this matches in linear time, whatever the pattern.
-    wanted = [[part for part in choice.casefold().split("*") if part] for choice in pattern.split("|")]
-    if not all(wanted):
-        raise BadPattern(f"{pattern!r} leaves an alternative empty: write some text on every side of |")
+    """Find lines that contain `pattern`, ignoring case; `*` matches any characters, `|` separates alternatives."""
+    # Not a regular expression: this takes linear time for every pattern.
+    alternatives = [[part for part in choice.casefold().split("*") if part] for choice in pattern.split("|")]
+    if not all(alternatives):
+        raise BadPattern(f"{pattern!r} has an empty alternative; write some text on both sides of each |")
     matches: builtins.list[Match] = []
     for path in _files(folder):
         try:
             text = _text(path)
         except (OSError, UnicodeDecodeError):
-            continue  # decided against, gone meanwhile, or not text
+            continue  # not allowed by policy, deleted meanwhile, or not text
         for number, line in enumerate(text.splitlines(), start=1):
-            if any(_holds(line.casefold(), parts) for parts in wanted):
+            if any(_holds(line.casefold(), parts) for parts in alternatives):
                 if len(matches) == MOST_MATCHES:
                     return {"matches": matches, "complete": False}
                 matches.append({"path": path, "line": number, "text": line[:LONGEST_LINE]})
@@ -113,7 +113,7 @@ def search(pattern: Annotated[str, Field(max_length=500)], folder: str) -> Found
 
 
 def write(path: str, text: str) -> Written:
-    """Write one text file; what was there before is replaced."""
+    """Write one text file; an existing file is replaced."""
     data = text.encode()
     Path(path).write_bytes(data)
     return {"path": path, "bytes": len(data)}
@@ -124,7 +124,7 @@ def _text(path: str) -> str:
 
 
 def _holds(line: str, parts: builtins.list[str]) -> bool:
-    """Whether the parts stand in the line in this order; taking each as early as possible misses nothing."""
+    """True if the line contains the parts in this order. The first match of each leaves the most text for the next."""
     at = 0
     for part in parts:
         at = line.find(part, at)
@@ -138,7 +138,7 @@ def _files(folder: str) -> Iterator[str]:
     """Every file below the folder, sorted; symbolic links are not followed."""
     if not os.path.isdir(folder):
         raise NotFound(f"there is no folder {folder!r}")
-    for where, folders, names in os.walk(folder):  # a folder that may not be opened is passed over
+    for where, folders, names in os.walk(folder):  # a folder that may not be opened is skipped
         folders.sort()
         for name in sorted(names):
             path = Path(where, name)

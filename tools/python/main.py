@@ -1,4 +1,4 @@
-"""Runs Python that a model wrote. Nothing here holds it back: the sandbox does, which gives it scratch and the decided files."""
+"""Runs Python code from a model. The sandbox limits it to a scratch folder and the decided files; nothing here does."""
 
 import ast
 import io
@@ -12,7 +12,7 @@ from types import CodeType, ModuleType, TracebackType
 from typing_extensions import TypedDict
 
 NAME = "<code>"
-MOST = 10_000  # characters of each text that comes back
+MOST = 10_000  # characters of each text that is returned
 
 
 class NotPython(Exception):
@@ -21,14 +21,14 @@ class NotPython(Exception):
 
 class Ran(TypedDict):
     output: str  # what it printed
-    result: str | None  # the value of its last line, where that is an expression
-    error: str | None  # the traceback, where it raised
-    complete: bool  # False: a text was longer than what is here
+    result: str | None  # the value of its last line, if that is an expression
+    error: str | None  # the traceback, if it raised
+    complete: bool  # False: a text was cut
 
 
 def run(code: str, files: list[str] | None = None) -> Ran:
-    """Run `code` as a script. Only the files named in `files` can be opened, under those names, and only read; what it
-    writes elsewhere is gone afterwards. There is no network and no other program. Print what you want to know."""
+    """Run `code` as a script. It can read the files listed in `files`, by these names, and no others. Files that it
+    writes are deleted afterwards. There is no network and no other program. Print the results that you need."""
     body, last = _compiled(code)
     module = ModuleType("__main__")
     sys.modules["__main__"] = module
@@ -43,8 +43,8 @@ def run(code: str, files: list[str] | None = None) -> Ran:
             raise
         except BaseException as failure:
             if isinstance(failure, OSError) and failure.errno in (EACCES, EPERM, EROFS):
-                raise  # not the code's own failure: the sandbox refused it
-            error = _told(failure)
+                raise  # the sandbox refused it: not an error of the code itself
+            error = _traceback(failure)
     return {
         "output": _plain(printed.getvalue()),
         "result": result and _plain(result[:MOST]),
@@ -54,7 +54,7 @@ def run(code: str, files: list[str] | None = None) -> Ran:
 
 
 def _compiled(code: str) -> tuple[CodeType, CodeType | None]:
-    """The script, and apart from it the expression that it ends with."""
+    """The compiled script, and the expression that it ends with, if any."""
     linecache.cache[NAME] = (len(code), None, code.splitlines(keepends=True), NAME)  # for tracebacks
     try:
         tree = ast.parse(code, NAME)
@@ -68,24 +68,24 @@ def _compiled(code: str) -> tuple[CodeType, CodeType | None]:
 
 
 class _Printed(io.StringIO):
-    """Keeps the first `MOST` characters and counts the others."""
+    """Keeps the first `MOST` characters and counts the rest."""
 
     dropped = 0
 
     def write(self, text: str, /) -> int:
-        room = MOST - self.tell()
-        super().write(text[:room])
-        self.dropped += max(0, len(text) - room)
+        left = MOST - self.tell()
+        super().write(text[:left])
+        self.dropped += max(0, len(text) - left)
         return len(text)
 
 
 def _plain(text: str) -> str:
-    """Half of a surrogate pair is no text that JSON can say."""
+    """The text with escapes for single surrogates, which UTF-8 cannot encode."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _told(failure: BaseException) -> str | None:
-    """The traceback from the code's own first line on; None where it only says that it is done."""
+def _traceback(failure: BaseException) -> str | None:
+    """The traceback, from the first line of `code` on; None for a successful exit."""
     if isinstance(failure, SystemExit) and failure.code in (None, 0):
         return None
     frames: TracebackType | None = failure.__traceback__

@@ -1,4 +1,4 @@
-"""Read-only SQL on one SQLite file, held to the tables that were decided."""
+"""Read-only SQL on one SQLite file, limited to the tables of the decision."""
 
 import math
 import sqlite3
@@ -29,7 +29,7 @@ class BadQuery(Exception):
 
 
 class TableNotDecided(Exception):
-    """The query reaches a table that was not part of the decision."""
+    """The query uses a table that is not part of the decision."""
 
 
 class Rows(TypedDict):
@@ -44,11 +44,11 @@ def query(
     database: str = "data/orders.db",
 ) -> Rows:
     """Run one SELECT on `database` and return at most 200 rows."""
-    # Remit fills `resources` and hides it from the model: the file and the tables that were decided for this call.
+    # Remit sets `resources` and hides it from the model: the file and the tables of this call's decision.
     if not Path(database).is_file():
         raise NotFound(f"there is no database {database!r}")
     decided = {name.removeprefix("table:") for name in resources if name.startswith("table:")}
-    # immutable: no lock and no journal is looked for, so one readable file is all that SQLite needs.
+    # immutable: SQLite looks for no lock and no journal, so it needs one readable file only.
     connection = sqlite3.connect(f"{Path(database).absolute().as_uri()}?mode=ro&immutable=1", uri=True)
     guard = _Guard(decided)
     try:
@@ -58,7 +58,7 @@ def query(
         columns = [column[0] for column in cursor.description or ()]
     except (sqlite3.Error, sqlite3.Warning) as error:
         if guard.refused:
-            raise TableNotDecided(f"the query reaches more than was decided: {guard.refused}") from error
+            raise TableNotDecided(f"the query uses {guard.refused}, which this call may not use") from error
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
             raise NotADatabase(f"{database!r} is not a SQLite database") from error
         raise BadQuery(str(error)) from error
@@ -68,7 +68,7 @@ def query(
 
 
 class _Guard:
-    """Lets SQLite read the decided tables and nothing else; remembers the first refusal."""
+    """Allows SQLite to read the decided tables only; keeps the first refusal."""
 
     def __init__(self, decided: set[str]) -> None:
         self.decided = decided
@@ -80,23 +80,24 @@ class _Guard:
         connection.execute("PRAGMA temp_store = MEMORY")  # sorting must not ask for a temporary file
         connection.set_authorizer(self.judge)
 
-    def judge(self, action: int, one: str | None, two: str | None, schema: str | None, via: str | None) -> int:
+    def judge(self, action: int, first: str | None, second: str | None, schema: str | None, via: str | None) -> int:
         if action in READS:
             return sqlite3.SQLITE_OK
-        if action == sqlite3.SQLITE_FUNCTION and two != "load_extension":
+        if action == sqlite3.SQLITE_FUNCTION and second != "load_extension":
             return sqlite3.SQLITE_OK
         if action == sqlite3.SQLITE_READ:
-            table = (one or "").lower()
-            # A subquery or WITH name is reported without a column; it is no table, and what is in it is judged apart.
-            named_here = two == "" and table not in self.existing and not table.startswith(("sqlite_", "pragma_"))
+            table = (first or "").lower()
+            # SQLite reports the name of a subquery or of WITH without a column. It is not a table; the tables inside it
+            # are checked by themselves.
+            named_here = second == "" and table not in self.existing and not table.startswith(("sqlite_", "pragma_"))
             if table in self.decided or named_here:
                 return sqlite3.SQLITE_OK
-        self.refused = self.refused or one or "something that is not a read"
+        self.refused = self.refused or first or "a statement that is not a read"
         return sqlite3.SQLITE_DENY
 
 
 def _cell(value: object) -> Cell:
-    """The value as JSON can say it: bytes in hexadecimal, huge numbers as text."""
+    """The value for JSON: bytes in hexadecimal, huge numbers as text."""
     if isinstance(value, bytes):
         return value.hex()
     if (isinstance(value, int) and abs(value) > EXACT) or (isinstance(value, float) and not math.isfinite(value)):

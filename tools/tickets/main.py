@@ -38,11 +38,11 @@ class Exists(Exception):
 
 
 class AlreadyClosed(Exception):
-    """The ticket was closed before."""
+    """The ticket is closed already."""
 
 
 class Busy(Exception):
-    """Another writer holds the store, or left its lock behind; nothing was changed."""
+    """Another writer has locked the store, or left its lock behind; nothing was changed."""
 
 
 class Comment(TypedDict):
@@ -74,7 +74,7 @@ def get(key: Key) -> Ticket:
     with closing(_connect("ro")) as store:
         try:
             row = store.execute("SELECT * FROM ticket WHERE key = ?", (key,)).fetchone()
-            said = store.execute("SELECT at, text FROM comment WHERE ticket = ? ORDER BY number", (key,)).fetchall()
+            comments = store.execute("SELECT at, text FROM comment WHERE ticket = ? ORDER BY number", (key,)).fetchall()
         except sqlite3.OperationalError as error:
             raise Busy(f"the ticket store cannot be read now: {error}") from error
     if row is None:
@@ -87,7 +87,7 @@ def get(key: Key) -> Ticket:
         "opened_at": row["opened_at"],
         "closed_at": row["closed_at"],
         "close_reason": row["close_reason"],
-        "comments": [{"at": comment["at"], "text": comment["text"]} for comment in said],
+        "comments": [{"at": comment["at"], "text": comment["text"]} for comment in comments],
     }
 
 
@@ -114,10 +114,10 @@ def comment(key: Key, text: Text, idempotency_key: str) -> Status:
 
 
 def close(key: Key, reason: Text) -> Status:
-    """Close a ticket for good."""
+    """Close a ticket permanently."""
     with _writing() as store:
         if _status(store, key)["status"] == "closed":
-            raise AlreadyClosed(f"ticket {key!r} was closed before")
+            raise AlreadyClosed(f"ticket {key!r} is closed already")
         end = "UPDATE ticket SET status = 'closed', closed_at = ?, close_reason = ? WHERE key = ?"
         store.execute(end, (_now(), reason, key))
         return _status(store, key)
@@ -125,7 +125,7 @@ def close(key: Key, reason: Text) -> Status:
 
 @contextmanager
 def _writing() -> Generator[sqlite3.Connection]:
-    """The store for one change: all of it or nothing, and nobody else meanwhile."""
+    """The store for one change, as one transaction, while no other writer has the lock."""
     _take_lock()
     try:
         with closing(_connect("rwc")) as store, store:
@@ -139,31 +139,31 @@ def _writing() -> Generator[sqlite3.Connection]:
 
 
 def _take_lock() -> None:
-    """Make the lock file, or say who holds it. A lock left by a crashed writer is removed for the next attempt."""
+    """Make the lock file; Busy if another writer has it. The lock of a crashed writer is removed for the next try."""
     try:
         handle = os.open(LOCK, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
     except FileExistsError:
         owner, since = _holder()
-        if abs(time.time() - since) < STALE_AFTER_S:  # a time in the future is no living writer's either
+        if abs(time.time() - since) < STALE_AFTER_S:  # a lock from far in the future is stale too
             raise Busy(f"{owner} is writing to the ticket store") from None
-        # Going on at once could take a lock that another writer has made after breaking this one.
+        # Not retried here: another writer may have removed the stale lock too and have made its own by now.
         LOCK.unlink(missing_ok=True)
-        raise Busy(f"{owner} left a stale lock on the ticket store: it is removed, try again") from None
+        raise Busy(f"{owner} left a stale lock on the ticket store; it is removed now, try again") from None
     with os.fdopen(handle, "w") as lock:
         json.dump({"owner": "tickets", "since": int(time.time())}, lock)
 
 
 def _holder() -> tuple[str, float]:
-    """Who made the lock, and when (Unix seconds).
+    """The owner of the lock, and its time (Unix seconds).
 
-    The time is the one written inside, for the file's own changes when the folder is copied.
+    The time is read from the text, because the time of the file changes when its folder is copied.
     """
     try:
         held = json.loads(LOCK.read_text())
         return str(held["owner"]), float(held["since"])
     except FileNotFoundError:
         return "a writer that has just finished", time.time()
-    except (ValueError, KeyError, TypeError):  # it died before the lock was written in full
+    except (ValueError, KeyError, TypeError):  # the writer died before it wrote the whole lock
         return "an unknown writer", LOCK.stat().st_mtime
 
 

@@ -115,7 +115,7 @@ def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list
                         roles_of=side.policy.roles_of,
                     ),
                     means=() if side.vocabulary is None else side.vocabulary.means.get(event.call.action, ()),
-                    spoken=event.quoted_by_user,
+                    quoted=event.quoted_by_user,
                 )
                 found.append(
                     Decided(
@@ -125,7 +125,7 @@ def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list
                         round=event.round,
                         request=_request(event, known, scoped=started.scope is not None),
                         verdict=event.decision.verdict,
-                        redacted=event.ask.redacted,
+                        redacted=event.proposed.redacted,
                         succeeded=answers.get((event.step, event.index), False),
                     )
                 )

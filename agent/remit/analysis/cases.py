@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from remit.core import Rule, Verdict
-from remit.policy import Policy, SecondOpinion, asked_by, disagreement, read_cases
+from remit.policy import Policy, SecondOpinion, disagreement, read_cases, request_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +39,11 @@ def run_cases(policy: Policy, text: str, file: str) -> tuple[PolicyCaseResult, .
     """
     results: list[PolicyCaseResult] = []
     cases = read_cases(policy, text, file)
-    requests = [asked_by(policy, case) for _, case in cases]
+    requests = [request_of(policy, case) for _, case in cases]
     opinions = SecondOpinion(policy).allows_each(requests)
     for (line, case), request, casbin in zip(cases, requests, opinions, strict=True):
         decision = policy.decide(request)
-        message = case.judge(decision) or disagreement(decision, casbin=casbin)
+        message = case.mismatch(decision) or disagreement(decision, casbin=casbin)
         results.append(
             PolicyCaseResult(
                 note=case.note,

@@ -115,7 +115,7 @@ def _tried(side: RuleSet, mutation: _Mutation, decided: Sequence[tuple[Case, Dec
         operator=mutation.operator, file=mutation.file, line=mutation.line, text=mutation.text, fate="killed"
     )
     for case, before in decided:
-        if not case.judge(before) and case.judge(mutation.side.policy.decide(case.request())):
+        if not case.mismatch(before) and case.mismatch(mutation.side.policy.decide(case.request())):
             return replace(mutant, by=case.note)
     found = difference(side, mutation.side)
     if found.equal:

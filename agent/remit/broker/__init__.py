@@ -1,12 +1,14 @@
-"""The policy enforcement point: every tool call passes here, stage by stage.
+"""The policy enforcement point: every tool call passes these stages.
 
 broker           the stages in order
-context          what a condition may read of a call
-approvals/       people: requests, grants, emergencies
-execution        one decided call, attempt by attempt
-attempts         one attempt in the sandbox
-effects          effects at most once, and those in doubt
-ports            what a run reads of the world: live or recorded
+decisions        asks the policy about a call
+context          the facts that a condition can read
+approvals/       approval requests, answers and emergency approvals
+execution        runs one decided call, attempt by attempt
+attempts         runs one attempt in the sandbox
+refusals         the texts of refused calls, which the model reads
+effects          executes effects at most once, and tracks unknown outcomes
+ports            interface to everything outside of the run: live or recorded
 """
 
 from remit._face import face

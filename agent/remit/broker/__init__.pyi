@@ -1,6 +1,6 @@
 from .attempts import AttemptOutcome, LiveExecutor, ProbeOutcome
 from .broker import ApprovalPending, Broker
-from .budgets import CALLS_A_TURN, check_turn, too_many_calls, wall_end
+from .budgets import CALLS_PER_TURN, check_turn, too_many_calls, wall_end
 from .circuit_breaker import check_circuit, count_attempt
 from .context import Moment, policy_context
 from .effects import InDoubt, effects_in_doubt, runs_in_doubt, settle_effect
@@ -8,7 +8,7 @@ from .holds import active_holds, hold_reason, lift_hold, set_hold
 from .host_tools import action_of, content_of, describe_host, describe_tool
 
 __all__ = [
-    "CALLS_A_TURN",
+    "CALLS_PER_TURN",
     "ApprovalPending",
     "AttemptOutcome",
     "Broker",

@@ -1,7 +1,7 @@
 """One attempt of one decided call: confine, run, check, commit.
 
-`Attempts` is the broker's only seam to the outside world. `LiveAttempts` confines tools by the kernel; a replay puts
-recorded outcomes in its place, so nothing real can happen there.
+`ToolExecutor` is the only interface through which the broker runs tools. `LiveExecutor` runs them in the sandbox. A replay
+replaces it by an executor that returns recorded outcomes, so nothing real can happen.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from remit.core import (
     in_thread,
 )
 from remit.core.parsing import digest
-from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, exhausted, retry_after, words_of
+from remit.sandbox import OWN_FOLDER, Output, Profile, Sandbox, exhausted, message_of, retry_after
 from remit.sandbox.egress import Permit
 from remit.sandbox.packages import Environment, find_environment, make_environment
 from remit.workspace import Tool, Workspace, read_code
@@ -42,7 +42,7 @@ from remit.workspace.manifest import Action, ActionSchema, check_output, code_di
 
 @dataclass(frozen=True, kw_only=True)
 class AttemptOutcome:
-    """What came of one attempt, before anything is cleaned. `code` None: `value` is the result."""
+    """The outcome of one attempt before it is sanitized. If `code` is None, `value` is the result."""
 
     code: Code | None
     value: Json = None
@@ -61,7 +61,7 @@ class AttemptOutcome:
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeOutcome:
-    """What a probe found of an effect. `value` is what the call would have returned, None unless it landed."""
+    """The outcome of a probe of an effect. `value` is what the call would have returned; None unless it landed."""
 
     landed: Landed
     value: Json = None
@@ -69,30 +69,30 @@ class ProbeOutcome:
 
 
 class ToolExecutor(Protocol):
-    """Runs one attempt. `prepare` names what it will run in, before anything does."""
+    """Runs one attempt. `prepare` returns the confinement of the attempt before anything runs."""
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]: ...
     def keyed(self, call: Call) -> bool:
-        """Whether the tool, or the server that it asks, is handed an idempotency key for this call."""
+        """True if the tool or its server receives an idempotency key for this call."""
         ...
 
     async def attempt(
         self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
     ) -> AttemptOutcome:
-        """`decide` answers whether the call may go on to a URL that its decision did not name; None: it may not."""
+        """Run the call. `decide` returns True if the call may follow a redirect to that URL; None allows no redirect."""
         ...
 
     async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
-        """Look whether the call's effect has happened; `number` counts the looks."""
+        """Find out if the effect of the call has happened; `number` counts the probes."""
         ...
 
 
 class LiveExecutor:
     """Runs tools for real: python and command tools in the sandbox, host tools in this process.
 
-    `folder` is the run's working folder, `secrets` the values of the tools' secrets by name. Host tools are unconfined; only
-    those that `remit.toml` names are here at all. `at_hand` gives the function of one call of them, where it is not its
-    module's. No process of the sandbox serves another `user`.
+    `folder` is the working folder of the run; `secrets` maps the names of the tools' secrets to their values. Host tools are
+    not confined, and only those that `remit.toml` names are loaded. `host_function` returns the function of one call of a
+    host tool, if it is not the one of its module. A sandbox process serves only one `user`.
     """
 
     def __init__(
@@ -102,33 +102,38 @@ class LiveExecutor:
         folder: Path,
         secrets: Mapping[str, str] | None = None,
         *,
-        at_hand: Callable[[Call], Callable[..., Json] | None] | None = None,
+        host_function: Callable[[Call], Callable[..., Json] | None] | None = None,
         user: str = "",
     ) -> None:
         self._workspace = workspace
         self._sandbox = sandbox
         self._secrets: Mapping[str, str] = secrets or {}
-        self._at_hand = at_hand
+        self._host_function = host_function
         self._user = user
-        root = workspace.root  # both as the kernel names them, so that one is found beneath the other
+        root = workspace.root  # resolved like the folder below, so that one path is a prefix of the other
         self._tenant = "" if root is None else os.path.realpath(root)
         self._root = Path(os.path.realpath(folder))
         self._hosted: dict[str, Mapping[str, Callable[..., Json]]] = {}
-        self._environments: dict[str, Environment | None] = {}  # by the digest of the code that asks for it
+        self._environments: dict[str, Environment | None] = {}  # by the digest of the code that needs it
 
     def prepare(self, call: Call, number: int) -> tuple[str, Confinement]:
-        """The digest of the profile and the confinement that this call will run in.
+        """The digest of the profile, and the confinement, that this call will run in.
 
         Raises:
-            Refusal: `policy_denied` where the tool is not the one that was reviewed, or a secret of it is not set.
-            RunEnded: `sandbox_unavailable` where no accepted confinement works on this machine.
+            Refusal: `policy_denied` if the tool changed after its review, or one of its secrets is not set.
+            RunEnded: `sandbox_unavailable` if no accepted confinement works on this machine.
         """
         tool, action = self._workspace.action(call.action)
         self._check_code(tool)
         for name in tool.manifest.secrets:
             if name not in self._secrets:
                 details = {"reason": "no_secret"}
-                raise Refusal("policy_denied", f"secret {name!r} of the tool is not set here", details=details)
+                raise Refusal(
+                    "policy_denied",
+                    f"secret {name!r} of tool {tool.manifest.name!r} is not set",
+                    details=details,
+                    next_step=f"continue without this tool, and tell the user to run `remit secret set {name}`",
+                )
         if tool.manifest.source == "host":
             self._function(tool, action, call)
             return digest({"host": tool.manifest.host, "action": action.name}), "none"
@@ -140,30 +145,33 @@ class LiveExecutor:
         return "idempotency_key" in hidden or action.idempotency_header != ""
 
     async def probe(self, call: Call, number: int, *, idempotency_key: str) -> ProbeOutcome:
-        """The decided call's own resources and arguments, in the hands of the action that its manifest names.
+        """Call the probe action of the manifest with the resources and arguments of the decided call.
 
-        INVARIANT: a probe touches only what the action touches (checked at load), so nothing new is to be decided.
+        INVARIANT: a probe touches only what the action touches (checked when the manifest loads), so the decision covers it.
         """
         tool, action = self._workspace.action(call.action)
         assert tool.pin is not None  # the broker refuses unpinned tools before it decides
         probe, schema = tool.manifest.actions[action.probe], tool.pin.schemas[action.probe]
-        known = schema.input.get("properties", {})
+        accepted = schema.input.get("properties", {})
         try:
             self._check_code(tool)
             arguments, touches = resolve(
-                tool.manifest, probe, schema, {name: value for name, value in call.arguments.items() if name in known}
+                tool.manifest,
+                probe,
+                schema,
+                {name: value for name, value in call.arguments.items() if name in accepted},
             )
             update = {"action": f"{tool.manifest.name}.{probe.name}", "arguments": arguments, "touches": touches}
-            looked = call.model_copy(update={**update, "effect": "read"})
-            found = await self.attempt(looked, number, idempotency_key=idempotency_key)
-            if found.code is not None:
-                return ProbeOutcome(landed="unknown", reason=found.message or found.code)
-            if found.value is None:
+            probe_call = call.model_copy(update={**update, "effect": "read"})
+            outcome = await self.attempt(probe_call, number, idempotency_key=idempotency_key)
+            if outcome.code is not None:
+                return ProbeOutcome(landed="unknown", reason=outcome.message or outcome.code)
+            if outcome.value is None:
                 return ProbeOutcome(landed="not_landed")
-            check_output(tool.pin.schemas[action.name], found.value)
+            check_output(tool.pin.schemas[action.name], outcome.value)
         except Refusal as refusal:
             return ProbeOutcome(landed="unknown", reason=refusal.message)
-        return ProbeOutcome(landed="landed", value=found.value)
+        return ProbeOutcome(landed="landed", value=outcome.value)
 
     async def attempt(
         self, call: Call, number: int, *, idempotency_key: str, decide: Callable[[str], bool] | None = None
@@ -186,16 +194,16 @@ class LiveExecutor:
             arguments,
             declared=action.errors,
             permit=Permit(
-                values={one.secret: self._secrets[one.secret] for one in tool.manifest.credentials},
+                values={item.secret: self._secrets[item.secret] for item in tool.manifest.credentials},
                 decide=decide,
                 key=idempotency_key,
             ),
-            variables={one.env: self._secrets[one.secret] for one in tool.manifest.exposed},
+            variables={item.env: self._secrets[item.secret] for item in tool.manifest.exposed},
         )
         return await self._settle(tool, action, call, output)
 
     async def _settle(self, tool: Tool, action: Action, call: Call, output: Output) -> AttemptOutcome:
-        """Check first, commit last: a result that breaks its promise leaves no file behind."""
+        """Check the result first and commit its files last: a result that fails its schema leaves no file behind."""
         code, error, message, value = output.code, output.error, output.message, output.value
         changes: tuple[Change, ...] = ()
         try:
@@ -238,10 +246,10 @@ class LiveExecutor:
             code=self._workspace.code(manifest.name),
             argv=fill_argv(action, call.arguments, own=OWN_FOLDER),
             root=self._root,
-            reads=_named(call, "file", "read"),
-            writes=_named(call, "file", "write"),
-            stores=_named(call, "store", "write"),
-            read_stores=_named(call, "store", "read"),
+            reads=_resources(call, "file", "read"),
+            writes=_resources(call, "file", "write"),
+            stores=_resources(call, "store", "write"),
+            read_stores=_resources(call, "store", "read"),
             programs=manifest.programs,
             env={name: os.environ[name] for name in manifest.env if name in os.environ},
             wall=manifest.limits.wall,
@@ -264,12 +272,13 @@ class LiveExecutor:
         return self._environments[tool.code]
 
     def _check_code(self, tool: Tool) -> None:
-        """The code that is about to run is the code that was pinned, also in the tenth hour of a run."""
+        """Raise `policy_denied` if the code of the tool is not the pinned one. Checked before every attempt, in long runs too."""
         if code_digest(read_code(self._workspace.code(tool.manifest.name))) != tool.code:
             raise Refusal(
                 "policy_denied",
                 f"the files of tool {tool.manifest.name!r} have changed since the run began",
                 details={"reason": "not_pinned"},
+                next_step="continue without this tool, and tell the user that it must be reviewed again",
             )
 
     async def _host(self, tool: Tool, action: Action, call: Call, arguments: dict[str, Json]) -> AttemptOutcome:
@@ -282,8 +291,8 @@ class LiveExecutor:
         schema = tool.pin.schemas[action.name]
         try:
             value, size = await asyncio.wait_for(
-                # What was decided stays as it is, whatever the tool does to what it is given.
-                asyncio.to_thread(_returned, function, copy.deepcopy(arguments), schema),
+                # A copy, so that the tool cannot change the decided arguments for later attempts.
+                asyncio.to_thread(_checked_value, function, copy.deepcopy(arguments), schema),
                 tool.manifest.limits.wall,
             )
             if size > tool.manifest.limits.output:
@@ -295,12 +304,12 @@ class LiveExecutor:
             most = tool.manifest.limits.wall
             code, message = "timeout", f"no result within {most:g} s"
             limit = ReachedLimit(name="wall", most=most, used=round(time.monotonic() - started, 3), unit="s")
-        except _FromTool as wrapped:
+        except _RaisedByTool as wrapped:
             failure = wrapped.__cause__
             assert failure is not None
             error = next((name for name, kind in action.errors.items() if _is_declared(failure, name, kind)), None)
             code = "tool_failed" if error else "tool_crashed"
-            message = words_of(failure) if error else type(failure).__name__
+            message = message_of(failure) if error else type(failure).__name__
             after = retry_after(failure) or None
         return AttemptOutcome(
             code=code,
@@ -314,52 +323,57 @@ class LiveExecutor:
         )
 
     def _function(self, tool: Tool, action: Action, call: Call) -> Callable[..., Json]:
-        """What a call of a host tool runs."""
-        given = None if self._at_hand is None else self._at_hand(call)
-        if given is not None:
-            return given
+        """The function that a call of a host tool runs."""
+        function = None if self._host_function is None else self._host_function(call)
+        if function is not None:
+            return function
         manifest = tool.manifest
         if manifest.name not in self._hosted:
             self._hosted[manifest.name] = load_host(manifest)
         return self._hosted[manifest.name][action.name]
 
 
-class _FromTool(Exception):
-    """Whatever a host tool raised."""
+class _RaisedByTool(Exception):
+    """Wraps an exception of a host tool."""
 
 
-def _returned(function: Callable[..., Json], arguments: dict[str, Json], schema: ActionSchema) -> tuple[Json, int]:
-    """What the function returned, checked, and how many bytes it is. A `Refusal` is not the tool's word: its graph's, or ours."""
-    raised, value = _caught(function, arguments)
+def _checked_value(function: Callable[..., Json], arguments: dict[str, Json], schema: ActionSchema) -> tuple[Json, int]:
+    """The checked return value of the function, and its size in bytes.
+
+    Raises:
+        Refusal: the graph or the broker refused the call; it is not an error of the tool.
+        _RaisedByTool: the tool raised an exception, which is the cause.
+    """
+    raised, value = _call_and_catch(function, arguments)
     if isinstance(raised, Refusal):
         raise raised
     if raised is not None:
-        raise _FromTool from raised
+        raise _RaisedByTool from raised
     check_output(schema, value)
     return value, len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
 
 
-def _caught(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[BaseException | None, Json]:
-    """What the function raised, or what it returned: a tool that exits takes only itself away.
+def _call_and_catch(function: Callable[..., Json], arguments: dict[str, Json]) -> tuple[BaseException | None, Json]:
+    """The exception of the function, or its return value. A tool that calls `sys.exit` ends only its own call.
 
-    It runs in a thread of its own, where no interrupt of this process arrives: one that is raised here is the tool's.
+    It runs in a separate thread, which never receives the interrupts of this process. Any KeyboardInterrupt comes from the tool.
     """
     try:
         return None, function(**arguments)
-    except BaseException as failure:  # noqa: BLE001 - foreign code: whatever it raises becomes a code
+    except BaseException as failure:  # noqa: BLE001 - any exception of a tool becomes an error code
         return failure, None
 
 
-def _named(call: Call, kind: str, access: Access) -> tuple[str, ...]:
+def _resources(call: Call, kind: str, access: Access) -> tuple[str, ...]:
     """What the call was decided for, of that kind and with exactly that access."""
     return tuple(touch.name for touch in call.touches if (touch.kind, touch.access) == (kind, access))
 
 
 def landed(call: Call, code: Code | None) -> Landed:
-    """What is known of the effect after an attempt that ended with `code`.
+    """What is known about the effect after an attempt that ended with `code`.
 
-    Files reach the working folder only by the broker's own commit, so a failed attempt of a call that writes nothing else
-    has not landed, whatever the tool did. A tool's declared error is its own word that nothing happened.
+    Files reach the working folder only when the broker commits them. A failed attempt that writes only files has therefore
+    not landed. With a declared error the tool itself states that nothing happened.
     """
     if call.effect == "read":
         return "none"

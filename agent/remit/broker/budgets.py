@@ -1,4 +1,4 @@
-"""What a run may spend: checked before the effect, counted from events alone."""
+"""Budgets of a run: checked before the effect, counted from recorded events only."""
 
 from __future__ import annotations
 
@@ -9,71 +9,74 @@ from remit.core.events import NANO
 from remit.journal import RunState
 from remit.workspace import Agent, Budget
 
-_TOO_MANY: Final = "one turn holds too many calls: this one and all after it are not looked at"
-_IN_PARTS: Final = "ask for the most important ones first, and for the others in a later turn"
-CALLS_A_TURN: Final = 128  # of the model; it is told of one more that nothing beyond was looked at
+CALLS_PER_TURN: Final = 128  # calls of one turn; one more is recorded, to answer that all others were rejected
+_TOO_MANY: Final = f"a turn may contain {CALLS_PER_TURN} calls; this call and all later calls of the turn were rejected"
+_IN_PARTS: Final = f"send the rejected calls in later turns, at most {CALLS_PER_TURN} in each"
 
 
-def check_place(index: int) -> None:
-    """Raise `budget_exhausted` where a call comes after those that one turn may hold."""
-    if index >= CALLS_A_TURN:
+def check_position(index: int) -> None:
+    """Raise `budget_exhausted` for a call beyond `CALLS_PER_TURN`."""
+    if index >= CALLS_PER_TURN:
         raise Refusal(
-            "budget_exhausted", _TOO_MANY, details={"limit": "calls_a_turn", "of": CALLS_A_TURN}, next_step=_IN_PARTS
+            "budget_exhausted", _TOO_MANY, details={"limit": "calls_a_turn", "of": CALLS_PER_TURN}, next_step=_IN_PARTS
         )
 
 
 def too_many_calls() -> Failed:
-    """What is said of a call that is not even recorded, because a turn holds so many."""
-    details: dict[str, Json] = {"limit": "calls_a_turn", "of": CALLS_A_TURN}
+    """The result of a call that is not recorded, because its turn has too many calls."""
+    details: dict[str, Json] = {"limit": "calls_a_turn", "of": CALLS_PER_TURN}
     return Failed(error=Error(code="budget_exhausted", message=_TOO_MANY, details=details, next_step=_IN_PARTS))
 
 
-def check_call(facts: RunState, budget: Budget, now: int, *, output: int = 0) -> None:
-    """Raise `budget_exhausted` where one more call would pass a limit; `now` is Unix nanoseconds.
+def check_call(state: RunState, budget: Budget, now: int, *, output: int = 0) -> None:
+    """Raise `budget_exhausted` if one more call would exceed a limit; `now` is in Unix nanoseconds.
 
-    `output` is the most that this call and those under way may still return, in bytes.
+    `output` is the largest number of bytes that this call and unfinished calls can still return.
     """
-    if facts.attempted >= budget.calls:
-        raise _spent("calls", budget.calls, f"this run may make {budget.calls} calls and has made them")
-    if budget.output is not None and facts.output_bytes + output > budget.output:
-        what = f"this run may read {budget.output} bytes of results, and this call could pass that"
-        raise _spent("output", budget.output, what)
-    check_wall(facts, budget, now)
+    if state.attempted >= budget.calls:
+        raise _exhausted("calls", budget.calls, f"the run has used all of its {budget.calls} calls")
+    if budget.output is not None and state.output_bytes + output > budget.output:
+        why = f"this call could exceed the run's limit of {budget.output} bytes of results"
+        raise _exhausted("output", budget.output, why)
+    check_wall(state, budget, now)
 
 
-def check_wall(facts: RunState, budget: Budget, now: int) -> None:
-    """Raise `budget_exhausted` where the run has lasted longer than it may."""
-    if facts.started_at is not None and now - facts.started_at > budget.wall * NANO:
-        raise _spent("wall", budget.wall, f"this run may last {budget.wall:g} s and has lasted longer")
+def check_wall(state: RunState, budget: Budget, now: int) -> None:
+    """Raise `budget_exhausted` if the time limit of the run has passed."""
+    if state.started_at is not None and now - state.started_at > budget.wall * NANO:
+        raise _exhausted("wall", budget.wall, f"the run has used all of its {budget.wall:g} s")
 
 
-def wall_end(facts: RunState, budget: Budget) -> int:
-    """When the run's time is up, in Unix nanoseconds."""
-    return (facts.started_at or 0) + int(budget.wall * NANO)
+def wall_end(state: RunState, budget: Budget) -> int:
+    """When the time limit of the run passes, in Unix nanoseconds."""
+    return (state.started_at or 0) + int(budget.wall * NANO)
 
 
-def check_turn(facts: RunState, agent: Agent, step: int, now: int) -> None:
-    """Raise `budget_exhausted` where the run may not ask the model again."""
-    budget, tokens = agent.budget, facts.input_tokens + facts.output_tokens
+def check_turn(state: RunState, agent: Agent, step: int, now: int) -> None:
+    """Raise `budget_exhausted` if the run cannot start another model turn."""
+    budget, tokens = agent.budget, state.input_tokens + state.output_tokens
     if step >= budget.steps:
-        raise _spent("steps", budget.steps, f"this run may take {budget.steps} steps and has taken them")
-    check_wall(facts, budget, now)
+        raise _exhausted("steps", budget.steps, f"the run has used all of its {budget.steps} steps")
+    check_wall(state, budget, now)
+    # Fail closed: without a token count neither limit can be enforced.
     bounded = [name for name, bound in (("tokens", budget.tokens), ("money", budget.money)) if bound is not None]
-    if bounded and facts.unmetered:
-        raise _spent(
-            bounded[0], 0, "the model does not say how many tokens it takes, so what it spends cannot be bounded"
+    if bounded and state.unmetered:
+        raise _exhausted(
+            bounded[0], 0, f"the model does not report its tokens, so the {bounded[0]} limit cannot be enforced"
         )
     if budget.tokens is not None and tokens >= budget.tokens:
-        raise _spent("tokens", budget.tokens, f"this run may take {budget.tokens} tokens and has taken {tokens}")
-    if budget.money is not None and cost(facts, agent) >= budget.money * 1_000_000:
-        spent = f"{cost(facts, agent) / 1_000_000:g}"
-        raise _spent("money", budget.money, f"this run may cost {budget.money:g} and has cost {spent}")
+        raise _exhausted("tokens", budget.tokens, f"the run has used {tokens} of its {budget.tokens} tokens")
+    if budget.money is not None and cost(state, agent) >= budget.money * 1_000_000:
+        spent = f"{cost(state, agent) / 1_000_000:g}"
+        raise _exhausted("money", budget.money, f"the run has cost {spent} of its {budget.money:g}")
 
 
-def cost(facts: RunState, agent: Agent) -> int:
-    """What the run has cost so far, in millionths; 0 where nothing says what a token costs."""
-    return 0 if agent.price is None else agent.price.of(facts.input_tokens, facts.output_tokens)
+def cost(state: RunState, agent: Agent) -> int:
+    """The cost of the run so far, in millionths; 0 if the agent has no token price."""
+    return 0 if agent.price is None else agent.price.of(state.input_tokens, state.output_tokens)
 
 
-def _spent(limit: str, of: float, why: str) -> Refusal:
-    return Refusal("budget_exhausted", why, details={"limit": limit, "of": of}, next_step="finish with what is known")
+def _exhausted(limit: str, of: float, why: str) -> Refusal:
+    return Refusal(
+        "budget_exhausted", why, details={"limit": limit, "of": of}, next_step="answer with the results that you have"
+    )

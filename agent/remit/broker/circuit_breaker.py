@@ -1,7 +1,7 @@
-"""Circuits: a tool that fails by itself again and again rests for a while, then one call tries whether it works.
+"""Circuit breakers: a tool that keeps failing is not called for a while; then one trial call finds out if it works again.
 
-What is known of a tool is folded from events in the run named `workspace`, so every run and every process sees the same.
-A library's breaker was not taken: its state would live in one process, and a restart would forget what failed.
+The state of a circuit is computed from events of the run named `workspace`, so all runs and processes agree on it. No library
+is used, because its state would exist in one process only and a restart would lose it.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ FAILURES: Final[frozenset[Code]] = frozenset({"timeout", "resource_exhausted", "
 
 
 def check_circuit(shared: Record, call: Call, now: int) -> None:
-    """Raise `circuit_open` while the call's tool rests; after its rest, let exactly one call through, whoever asks first.
+    """Raise `circuit_open` while the circuit of the call's tool is open; after that, admit exactly one trial call.
 
-    `shared` is the record of the run named `workspace`, `now` Unix nanoseconds.
+    `shared` is the record of the run named `workspace`; `now` is in Unix nanoseconds.
     """
     tool = call.action.partition(".")[0]
-    circuit = shared.facts.circuits.get(tool)
+    circuit = shared.state.circuits.get(tool)
     if circuit is None or not circuit.opened_at:
         return
     if now < circuit.rests_until:
-        raise _open(tool, circuit.failures, circuit.rests_until - now)
-    # A trial that never came back, because its process died, gives way to another.
+        raise _open_refusal(tool, circuit.failures, circuit.rests_until - now)
+    # A trial without an end (its process died) blocks the circuit for one more pause only.
     if circuit.trials and now < circuit.tried_at + int(circuit.rest_s * NANO):
-        raise _open(tool, circuit.failures, circuit.tried_at + int(circuit.rest_s * NANO) - now)
+        raise _open_refusal(tool, circuit.failures, circuit.tried_at + int(circuit.rest_s * NANO) - now)
     trial = ToolTrialStarted(tool=tool, run=call.run, opened_at=circuit.opened_at, number=circuit.trials + 1)
     try:
         shared.append(trial, durable=False)
-    except AlreadyRecorded:
-        raise _open(tool, circuit.failures, int(circuit.rest_s * NANO)) from None
+    except AlreadyRecorded:  # another process started this trial first
+        raise _open_refusal(tool, circuit.failures, int(circuit.rest_s * NANO)) from None
 
 
 def count_attempt(shared: Record, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
-    """Take note of how an attempt ended: of failures, and of the first success after one."""
+    """Record how an attempt ended: each failure, and the first success after a failure."""
     tool = call.action.partition(".")[0]
     shared.refresh()
     step, index, run = call.step, call.index, call.run
@@ -49,23 +49,23 @@ def count_attempt(shared: Record, call: Call, attempt: int, code: Code | None, b
         event = ToolFailed(
             tool=tool, run=run, step=step, index=index, attempt=attempt, code=code, limit=limit, rest_s=rest_s
         )
-    elif code is None and tool in shared.facts.circuits:
+    elif code is None and tool in shared.state.circuits:
         event = ToolRecovered(tool=tool, run=run, step=step, index=index, attempt=attempt)
     else:
         return
     try:
         shared.append(event)
     except AlreadyRecorded:
-        return  # another worker on this run has told
+        return  # another worker of this run has recorded it
 
 
-def _open(tool: str, failures: int, left: int) -> Refusal:
+def _open_refusal(tool: str, failures: int, left: int) -> Refusal:
     seconds = round(max(left, 0) / NANO + 0.05, 1)
     return Refusal(
         "circuit_open",
-        f"tool {tool!r} failed {failures} times in a row and rests for {seconds:g} s",
+        f"tool {tool!r} failed {failures} times in a row and is not called for {seconds:g} s",
         details={"tool": tool, "failures": failures},
-        next_step="go on with something else, or ask again after that",
+        next_step=f"continue without this tool, or call it again after {seconds:g} s",
         retryable=True,
         retry_after_s=seconds,
     )

@@ -1,11 +1,12 @@
-"""Asks policy about a call, and binds its answer to what was asked: the request, the rules, and the facts shown to people."""
+"""Asks the policy about a call, and binds the decision to the request, the policy and the facts that approvers see."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
 from remit.broker.approvals.summary import shown_facts
-from remit.broker.context import Moment, goes_out, policy_context
+from remit.broker.context import Moment, leaves_system, policy_context
 from remit.broker.ports import ExecutionPorts
 from remit.core import Call, Confinement, Decision, Refusal, RemitError, Request, ResourceAccess, Scope, decision_digest
 from remit.core.parsing import digest
@@ -14,10 +15,12 @@ from remit.journal import Record
 from remit.policy import SUBJECT, Policy, disputed, narrowed
 from remit.workspace import Workspace
 
+_NO_DECISION: Final = "none"  # equals no digest, so no grant counts
+
 
 @dataclass(frozen=True, kw_only=True)
 class Decider:
-    """Decides the calls of one run. `confinement` is the sandbox's."""
+    """Decides the calls of one run. `confinement` is that of the sandbox."""
 
     workspace: Workspace
     record: Record
@@ -27,31 +30,32 @@ class Decider:
     _narrowed: dict[Policy, Policy] = field(default_factory=dict[Policy, Policy])
 
     def decide(self, call: Call) -> Decision:
-        """What policy says. INVARIANT: an engine that fails, or that says nothing, has allowed nothing (E9).
+        """The decision of the policy. INVARIANT: an engine that fails allows nothing (threat E9).
 
         Raises:
-            Refusal: `policy_denied` where there is no decision.
+            Refusal: `policy_denied` if the policy could not be evaluated.
         """
         try:
             return self._bound(call)
         except RemitError:
             raise
-        except Exception as failure:  # whatever went wrong in it, the call must not run
+        except Exception as failure:  # fail closed on any error of the engine
             raise Refusal(
                 "policy_denied",
-                "the rules could not be asked, and nothing is allowed without them",
+                f"the policy for {call.action} could not be evaluated, so the call is denied",
                 details={"reason": "error", "error": type(failure).__name__},
-                next_step="have an operator look: `remit policy explain` shows what the rules say",
+                next_step="continue without this call, and tell the user to run `remit policy explain`",
             ) from failure
 
     def _bound(self, call: Call) -> Decision:
-        """Ask policy, and bind its answer to this request, these rules and, where people are asked, the facts they are shown.
+        """Decide, and bind the decision to the request, the policy and, if approval is needed, the facts shown to approvers.
 
-        A grant for another digest does not count (D1, D2): so the decision is made without any first.
+        A grant for another digest does not count (threats D1, D2). The call is therefore decided without grants first: that
+        yields the facts, and with them the digest that grants must have.
         """
         policy = self.policy(call)
         bound = decision_digest(call.request_digest, policy.digest)
-        request = self.request_of(call, policy, bound, nobody=True)
+        request = self.request_of(call, policy, bound, ignore_grants=True)
         decision = policy.decide(request)
         if decision.verdict == "ask":
             shown = shown_facts(self.sanitizer.arguments(decision.facts))
@@ -65,22 +69,22 @@ class Decider:
         return decision.model_copy(update={"decision_digest": bound, "facts": facts})
 
     def _confirmed(self, call: Call, policy: Policy, request: Request) -> bool:
-        """Whether stock Casbin allows the request too, where `[policy] casbin` has it asked.
+        """True if stock Casbin allows the request too, or if `[policy] casbin` does not ask it.
 
-        INVARIANT: it is the very request that was decided, under the same rules.
+        INVARIANT: Casbin gets the same request and the same rules as our engine.
         """
-        asked = self.workspace.settings.casbin
-        if asked == "load" or (asked == "effects" and call.effect == "read"):
+        setting = self.workspace.settings.casbin
+        if setting == "load" or (setting == "effects" and call.effect == "read"):
             return True
         return self.ports.casbin_allows(call, policy, request) is True
 
     @property
     def _scope(self) -> Scope | None:
-        started = self.record.facts.started
+        started = self.record.state.started
         return None if started is None else started.scope
 
     def policy(self, call: Call) -> Policy:
-        """The rules in force for the call, with those of the run's own scope."""
+        """The policy in force for the call, narrowed by the scope of the run."""
         policy, scope = self.ports.policy(call.step, call.index), self._scope
         if scope is None:
             return policy
@@ -89,23 +93,23 @@ class Decider:
             self._narrowed[policy] = narrowed(policy, scope)
         return self._narrowed[policy]
 
-    def request_of(self, call: Call, policy: Policy, bound: str, *, nobody: bool = False) -> Request:
-        """What policy is asked; `nobody` as if nobody had approved anything."""
+    def request_of(self, call: Call, policy: Policy, bound: str, *, ignore_grants: bool = False) -> Request:
+        """The policy request for the call; with `ignore_grants`, as if there were no approvals."""
         _, action = self.workspace.action(call.action)
         facts = policy_context(
-            self.ports.facts(self.record, call, bound),
+            self.ports.run_state(self.record, call, bound),
             call,
-            self.moment(call, policy, "nobody" if nobody else bound),
+            self.moment(call, policy, _NO_DECISION if ignore_grants else bound),
             means=action.means,
-            shown=self.sanitizer.arguments(call.arguments) if goes_out(call) else None,
-            spoken=self.ports.said(call.step, call.index),
+            shown=self.sanitizer.arguments(call.arguments) if leaves_system(call) else None,
+            quoted=self.ports.quoted_by_user(call.step, call.index),
         )
         resources = tuple(touch.resource for touch in call.touches)
         subjects = call.subjects.all if self._scope is None else (*call.subjects.all, SUBJECT)
         return Request(subjects=subjects, action=call.action, resources=resources, context=facts)
 
     def moment(self, call: Call, policy: Policy, bound: str) -> Moment:
-        """When and where the call is decided, and by which roles; `bound` is the decision that an approval must be for."""
+        """When and where the call is decided; only approvals of the decision `bound` count."""
         tool, _ = self.workspace.action(call.action)
         return Moment(
             env=self.workspace.settings.env,
@@ -115,8 +119,8 @@ class Decider:
             decision_digest=bound,
         )
 
-    def redirected(self, call: Call, url: str) -> bool:
-        """Whether the call may go on to a URL that it was redirected to: decided as a call of its own, without its approvals."""
+    def allows_redirect(self, call: Call, url: str) -> bool:
+        """True if the call may follow a redirect to that URL. It is decided as a separate call, without approvals."""
         request = digest({"request": call.request_digest, "redirected": url})
         touches = (ResourceAccess(access="use", resource=url),)
         try:

@@ -1,7 +1,8 @@
-"""At most once: which effects nobody saw the end of, what may still be done about them, and who may settle them.
+"""At-most-once execution: effects whose outcome is unknown, and how they are settled.
 
-An intent is on disk before its effect and an outcome after it, so an intent without an outcome means that the process died
-in between. Whether the effect happened is then known to the outside world alone: the tool's probe looks there, or a person.
+An `attempt.begun` event is on disk before the effect and an `attempt.ended` event after it. The first without the second means
+that the process died in between. Only the outside system knows then if the effect happened, so the probe of the tool or a
+person looks there.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from remit.core.events import AttemptBegun, AttemptEnded, EffectSettled
 from remit.core.parsing import digest
 from remit.journal import InDoubtEffect, Journal, Record, RunState, effect_digest
 
-LOST: Final = "the process that ran this attempt ended before it could tell what came of it"
+LOST: Final = "the process that ran this attempt exited before it recorded the outcome"
 
 
 @dataclass(frozen=True, kw_only=True)
 class InDoubt:
-    """One effect that may have happened. `answered`: its call is over, and the model was told so."""
+    """One effect that may have happened. `answered` is True if its call has a result that the model has read."""
 
     run: str
     step: int
@@ -29,61 +30,68 @@ class InDoubt:
     answered: bool
 
 
-def idempotency_key(call: Call, facts: RunState) -> str:
-    """The key under which a service does this only once: that of an earlier call of which nobody knows the end, if it is
-    this very one."""
-    for doubt in _doubts(facts, call):
-        if call.effect == "keyed" and doubt.request == call.request_digest:
-            return doubt.key
+def idempotency_key(call: Call, state: RunState) -> str:
+    """The key that makes a service do this call only once.
+
+    A call with the same request as an earlier call of unknown outcome reuses the key of that call.
+    """
+    for doubt in _doubts(state, call):
+        if call.effect == "keyed" and doubt.request_digest == call.request_digest:
+            return doubt.idempotency_key
     return digest({"run": call.run, "step": call.step, "index": call.index})
 
 
-def check_repeated_effect(facts: RunState, call: Call) -> None:
-    """Raise `outcome_unknown` where an earlier call may have done this already, whatever its other arguments were.
+def check_repeated_effect(state: RunState, call: Call) -> None:
+    """Raise `outcome_unknown` if an earlier call may have had this effect already, also if its arguments differ.
 
-    Only an action with keys may be asked again, and only in the very same words: then its key makes it harmless.
+    Only an action with idempotency keys can be repeated, and only with the same arguments: its key then makes it harmless.
     """
-    doubts = _doubts(facts, call)
-    same = (doubt for doubt in doubts if doubt.request == call.request_digest and doubt.settled is None)
+    doubts = _doubts(state, call)
+    same = (doubt for doubt in doubts if doubt.request_digest == call.request_digest and doubt.settled is None)
     if not doubts or (call.effect == "keyed" and any(same)):
         return
     doubt = doubts[0]
     if doubt.settled is not None:
         raise Refusal(
             "outcome_unknown",
-            f"the same was asked at step {doubt.step}, and it has happened: {doubt.settled.by} has seen it",
+            f"{call.action} already had this effect at step {doubt.step}; {doubt.settled.by} confirmed it",
             details={"effect": "landed", "call": f"{doubt.step}.{doubt.index}"},
-            next_step="take it as done",
+            next_step="treat the call as done, and do not repeat it",
         )
-    again = "ask with exactly the same arguments" if call.effect == "keyed" else "go on without it"
+    arguments = f"repeat it with exactly the arguments of step {doubt.step}"
     raise Refusal(
         "outcome_unknown",
-        f"the same was asked at step {doubt.step}, and it may have happened; it is not done a second time",
+        f"{call.action} may have had this effect already, at step {doubt.step}; it is not run a second time",
         details={"effect": "unknown", "call": f"{doubt.step}.{doubt.index}"},
-        next_step=f"{again}, or have a person settle that call (remit settle)",
+        next_step=arguments
+        if call.effect == "keyed"
+        else "continue without it, and tell the user to run `remit settle`",
     )
 
 
-def _doubts(facts: RunState, call: Call) -> tuple[InDoubtEffect, ...]:
-    if not facts.doubts or not (effect := effect_digest(call)):
+def _doubts(state: RunState, call: Call) -> tuple[InDoubtEffect, ...]:
+    if not state.doubts or not (effect := effect_digest(call)):
         return ()
-    return tuple(doubt for doubt in facts.doubts if doubt.effect == effect)
+    return tuple(doubt for doubt in state.doubts if doubt.effect_digest == effect)
 
 
-def check_twin_in_step(calls: Sequence[Call], call: Call) -> None:
-    """Raise `invalid_arguments` where an earlier call of the same turn is this very one and cannot be undone."""
+def check_duplicate_in_step(calls: Sequence[Call], call: Call) -> None:
+    """Raise `invalid_arguments` if an irreversible call occurs twice with the same arguments in one turn."""
     twin = next((other for other in calls if other.request_digest == call.request_digest), None)
     if call.effect == "once" and twin is not None:
         raise Refusal(
             "invalid_arguments",
-            "the same irreversible call stands twice in one turn; it is carried out once",
+            f"the turn contains the irreversible call of {call.action} twice; only the first one runs",
             details={"problem": "repeated_call", "call": f"{twin.step}.{twin.index}"},
-            next_step="ask again in a later turn if it is meant twice",
+            next_step="call it again in a later turn, only if it must happen twice",
         )
 
 
 def earlier_attempts(record: Record, call: Call) -> tuple[int, AttemptEnded | None]:
-    """How many attempts were made, here or by a process that died, and how the last one ended."""
+    """The number of recorded attempts of any process, and the end of the last one.
+
+    An attempt without a recorded end was interrupted; its end is recorded here as lost.
+    """
     number = record.count(f"attempt.begun/{call.step}/{call.index}")
     if number == 0:
         return 0, None
@@ -95,7 +103,7 @@ def earlier_attempts(record: Record, call: Call) -> tuple[int, AttemptEnded | No
 
 
 def lost_attempt(call: Call, number: int) -> AttemptEnded:
-    """INVARIANT: an intent without an end means a process died in between; only repeatable effects are tried again."""
+    """The end of an attempt whose process died. INVARIANT: only an effect that can be repeated is retried."""
     return AttemptEnded(
         step=call.step,
         index=call.index,
@@ -109,20 +117,20 @@ def lost_attempt(call: Call, number: int) -> AttemptEnded:
     )
 
 
-def settlements(record: Record, step: int, index: int, who: Literal["probe", "person"]) -> int:
-    """How often that effect was looked after so far."""
+def count_settlements(record: Record, step: int, index: int, who: Literal["probe", "person"]) -> int:
+    """How often a probe or a person has settled that effect so far."""
     return record.count(f"effect.settled/{step}/{index}/{who}")
 
 
 def effects_in_doubt(record: Record) -> list[InDoubt]:
-    """The effects of this run that may have happened, in order; also those whose process died and was not taken up."""
-    found = [_open(record, *place) for place in record.facts.open if _is_open(record, place)]
-    found += [_answered(record.run, doubt) for doubt in record.facts.doubts if doubt.settled is None]
+    """The effects of this run with an unknown outcome, in order, including calls that were interrupted and not resumed."""
+    found = [_open_effect(record, *place) for place in record.state.open if _is_open(record, place)]
+    found += [_answered_effect(record.run, doubt) for doubt in record.state.doubts if doubt.settled is None]
     return sorted(found, key=lambda item: (item.step, item.index))
 
 
 def runs_in_doubt(journal: Journal) -> list[str]:
-    """The runs that have such an effect, or had one."""
+    """The runs that have, or had, an effect with an unknown outcome."""
     runs: dict[str, set[str]] = {}
     for item in journal.every("attempt.begun", "attempt.ended"):
         intents = runs.setdefault(item.run, set())
@@ -144,18 +152,19 @@ def settle_effect(
     account: str,
     reason: str,
 ) -> EffectSettled:
-    """Record what a person has found out about an effect.
+    """Record what a person found out about an effect.
 
-    Raises UsageError where that effect is not in doubt, or where nobody is behind the account.
+    Raises:
+        UsageError: the outcome of that effect is known, or the account belongs to no person.
     """
     if not person.startswith("user:") or person == "user:none":
-        raise UsageError(f"account {account!r} is no person here: map it in remit.toml, [identity]")
+        raise UsageError(f"account {account!r} has no user: map it in [identity] of remit.toml")
     if not any((item.step, item.index) == (step, index) for item in effects_in_doubt(record)):
-        raise UsageError(f"the effect of call {step}.{index} is not in doubt: `remit settle` lists those that are")
+        raise UsageError(f"the outcome of call {step}.{index} is not unknown: `remit settle` lists the calls to settle")
     event = EffectSettled(
         step=step,
         index=index,
-        number=settlements(record, step, index, "person") + 1,
+        number=count_settlements(record, step, index, "person") + 1,
         landed=landed,
         by=person,
         account=account,
@@ -166,18 +175,18 @@ def settle_effect(
 
 
 def _is_open(record: Record, place: tuple[int, int]) -> bool:
-    call = record.facts.open[place]
-    if not call.effect or (call.settled is not None and call.settled.landed != "unknown"):
+    call = record.state.open[place]
+    if not call.effect_digest or (call.settled is not None and call.settled.landed != "unknown"):
         return False
     number = record.count(f"attempt.begun/{place[0]}/{place[1]}")
     ended = record.get(f"attempt.ended/{place[0]}/{place[1]}/{number}")
     return number > 0 and (call.doubtful or ended is None)
 
 
-def _open(record: Record, step: int, index: int) -> InDoubt:
-    action = record.facts.open[step, index].action
+def _open_effect(record: Record, step: int, index: int) -> InDoubt:
+    action = record.state.open[step, index].action
     return InDoubt(run=record.run, step=step, index=index, action=action, answered=False)
 
 
-def _answered(run: str, doubt: InDoubtEffect) -> InDoubt:
+def _answered_effect(run: str, doubt: InDoubtEffect) -> InDoubt:
     return InDoubt(run=run, step=doubt.step, index=doubt.index, action=doubt.action, answered=True)

@@ -1,7 +1,6 @@
-"""Holds: an operator stops a run, an agent, a tool or everything; checked before every effect.
+"""Holds: an operator stops a run, an agent, a tool or everything. They are checked before every effect.
 
-A hold is an event like any other, recorded in the run named `workspace`, so every process sees it and nobody can lift it
-unseen.
+A hold is an event in the run named `workspace`, so every process sees it, and lifting it leaves a record.
 """
 
 from __future__ import annotations
@@ -15,30 +14,34 @@ from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Log, Record
 
 def active_holds(log: Log) -> Mapping[str, HoldSet]:
     """The holds in force, by scope (`run:…`, `agent:…`, `tool:…`, `all`)."""
-    return Record(log, WORKSPACE_RUN).facts.holds
+    return Record(log, WORKSPACE_RUN).state.holds
 
 
 def hold_reason(holds: Mapping[str, HoldSet], *scopes: str) -> str | None:
-    """Why one of `scopes`, or everything, is held; None where nothing is."""
-    found = next((holds[scope] for scope in ("all", *scopes) if scope in holds), None)
-    return None if found is None else f"{found.account} holds {found.scope}: {found.reason}"
+    """Why one of `scopes`, or everything, is on hold; None if nothing is."""
+    hold = next((holds[scope] for scope in ("all", *scopes) if scope in holds), None)
+    return None if hold is None else f"{hold.account} put {hold.scope} on hold: {hold.reason}"
 
 
 def set_hold(log: Log, scope: str, *, why: str, account: str) -> HoldSet:
-    """Hold `scope` until someone lifts it."""
+    """Put `scope` on hold until somebody lifts it."""
     while True:
         hold = HoldSet(number=_count(log), scope=scope, reason=why, account=account)
         try:
             log.append(WORKSPACE_RUN, hold, durable=True)
-        except AlreadyRecorded:  # somebody else held something at the same moment
+        except AlreadyRecorded:  # another process recorded a hold with this number first
             continue
         return hold
 
 
 def lift_hold(log: Log, scope: str, *, account: str) -> None:
-    """Lift the hold on `scope`. Raises UsageError where there is none."""
+    """Lift the hold on `scope`.
+
+    Raises:
+        UsageError: `scope` is not on hold.
+    """
     if scope not in active_holds(log):
-        raise UsageError(f"{scope} is not held: `remit stop --list` shows what is")
+        raise UsageError(f"{scope} is not on hold: `remit stop --list` lists the holds")
     while True:
         try:
             log.append(WORKSPACE_RUN, HoldLifted(number=_count(log), scope=scope, account=account), durable=True)

@@ -1,7 +1,7 @@
-"""Host tools: functions of this very process, for what cannot be put into a sandbox.
+"""Host tools: functions that run in this process, for tools that cannot run in a sandbox.
 
-Nothing confines them. Only tools that `remit.toml` names are loaded, and card, facts and spans say `none`. The entry of a
-manifest is a table of functions by action, or a list of tools as LangChain has them, which are known here by their shape.
+They are not confined. Only tools that `remit.toml` names are loaded, and their confinement is recorded as `none`. The entry
+point in a manifest is a table of functions by action, or a list of LangChain tools (recognized by their attributes).
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ from importlib import import_module
 from typing import Any, Final, Protocol, cast
 
 from remit.core import Json, UsageError
-from remit.core.parsing import Arguments, OwnCopies
+from remit.core.parsing import Arguments, CopyOnRead
 from remit.sandbox import described, snake_case
 from remit.workspace.manifest import Manifest
 
-CONTENT: Final[Json] = {"anyOf": [{"type": "string"}, {"type": "array"}]}  # what a ToolMessage of LangChain can carry
+CONTENT: Final[Json] = {
+    "anyOf": [{"type": "string"}, {"type": "array"}]
+}  # the possible contents of a LangChain ToolMessage
 
 
 class HostTool(Protocol):
-    """A tool of LangChain, as far as it is looked at here."""
+    """The attributes of a LangChain tool that are used here."""
 
     name: str
     description: str
 
     @property
     def tool_call_schema(self) -> Any:
-        """What a model may write, without what the graph puts in: a model of pydantic, or a JSON Schema."""
+        """The arguments of the model, without arguments that the graph injects: a pydantic model or a JSON Schema."""
         ...
 
     def invoke(self, input: Any) -> Any: ...
@@ -36,34 +38,35 @@ class HostTool(Protocol):
 
 
 class ToolError(Exception):
-    """What a tool of LangChain said when it failed; in a manifest, the declared error `tool_error`."""
+    """The error message of a LangChain tool; in a manifest, the declared error `tool_error`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hosted:
-    """The function of an action that is a tool of LangChain. It returns the content of the ToolMessage."""
+    """Calls a LangChain tool as the function of an action. It returns the content of the ToolMessage."""
 
     tool: HostTool
 
     def __call__(self, **arguments: Json) -> Json:
-        given = OwnCopies(Arguments.of(arguments))
+        given = CopyOnRead(Arguments.of(arguments))
         call = {"type": "tool_call", "name": self.tool.name, "args": given, "id": "remit"}
         try:
             message = self.tool.invoke(call)
-        except NotImplementedError:  # it has only a coroutine; this is a thread of its own
+        except NotImplementedError:  # the tool is asynchronous only; this thread has no event loop
             message = asyncio.run(self.tool.ainvoke(call))
         return content_of(message)
 
 
 def action_of(tool: str) -> str:
-    """The action that a tool of LangChain is: `get_order` of `getOrder`, `get-order` and `get_order`."""
+    """The action name of a LangChain tool: `get_order` for `getOrder`, `get-order` and `get_order`."""
     return snake_case(tool).replace("-", "_")
 
 
 def content_of(message: object) -> Json:
-    """What a tool of LangChain gave, of the ToolMessage that came of it; anything else is no result, and refused as one.
+    """The content of a ToolMessage; another object is returned as it is, and fails the output schema later.
 
-    Raises ToolError where the message is about a failure.
+    Raises:
+        ToolError: the message reports an error.
     """
     content = getattr(message, "content", message)
     if getattr(message, "status", "") == "error":
@@ -72,10 +75,10 @@ def content_of(message: object) -> Json:
 
 
 def describe_tool(tool: HostTool) -> dict[str, Json]:
-    """The `description`, `input`, `output` and `hidden` of a tool of LangChain, which does not say what it returns."""
-    given = tool.tool_call_schema
-    whole = cast("dict[str, Json]", given if isinstance(given, dict) else given.model_json_schema())
-    kept = {key: value for key, value in whole.items() if key not in ("title", "description")}
+    """The `description`, `input`, `output` and `hidden` of a LangChain tool, which declares no output schema."""
+    declared = tool.tool_call_schema
+    schema = cast("dict[str, Json]", declared if isinstance(declared, dict) else declared.model_json_schema())
+    kept = {key: value for key, value in schema.items() if key not in ("title", "description")}
     return {
         "description": tool.description,
         "input": {"type": "object", "properties": {}, **kept},
@@ -85,16 +88,20 @@ def describe_tool(tool: HostTool) -> dict[str, Json]:
 
 
 def load_host(manifest: Manifest) -> Mapping[str, Callable[..., Json]]:
-    """The functions of a host tool by action. Raises UsageError where its entry cannot be loaded."""
+    """The functions of a host tool by action.
+
+    Raises:
+        UsageError: the entry point cannot be loaded, or has no function for an action.
+    """
     module, _, name = manifest.host.partition(":")
     try:
-        found: Any = getattr(import_module(module), name)
+        entry: Any = getattr(import_module(module), name)
     except (ImportError, AttributeError) as failure:
         raise UsageError(f"host tool {manifest.name!r} cannot be loaded from {manifest.host!r}: {failure}") from failure
     functions = (
-        cast("Mapping[str, Callable[..., Json]]", found)
-        if isinstance(found, Mapping)
-        else {action_of(tool.name): Hosted(tool=tool) for tool in cast("Iterable[HostTool]", found)}
+        cast("Mapping[str, Callable[..., Json]]", entry)
+        if isinstance(entry, Mapping)
+        else {action_of(tool.name): Hosted(tool=tool) for tool in cast("Iterable[HostTool]", entry)}
     )
     missing = [action for action in manifest.actions if action not in functions]
     if missing:
@@ -103,7 +110,7 @@ def load_host(manifest: Manifest) -> Mapping[str, Callable[..., Json]]:
 
 
 def describe_host(manifest: Manifest) -> dict[str, dict[str, Json]]:
-    """Schemas of the functions, as the sandbox derives them for other tools."""
+    """The schemas of the functions by action, as the sandbox derives them for other tools."""
     return {
         name: describe_tool(function.tool) if isinstance(function, Hosted) else described(function)
         for name, function in load_host(manifest).items()

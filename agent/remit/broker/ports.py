@@ -1,4 +1,4 @@
-"""What a call reads from outside its run's record: the seam that a replay answers from the recording."""
+"""Interface to everything that a call reads from outside the record of its run."""
 
 from __future__ import annotations
 
@@ -13,61 +13,67 @@ from remit.workspace.manifest import Breaker
 
 
 class ExecutionPorts(Protocol):
-    """What a call reads from outside its run's record, so that a replay can answer it from the recording."""
+    """Everything that a call reads from outside the record of its run. A replay answers from the recording instead."""
 
     def clock(self, step: int, index: int) -> int:
-        """Unix nanoseconds, for what happens next in that call."""
+        """The time in Unix nanoseconds for the next step of that call."""
         ...
 
     def policy(self, step: int, index: int) -> Policy:
-        """The rules in force now."""
+        """The policy that is in force now."""
         ...
 
     def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
-        """Whether stock Casbin allows, under those rules, what was decided about the call."""
+        """True if stock Casbin allows the request under that policy."""
         ...
 
-    def said(self, step: int, index: int) -> bool | None:
-        """Whether the user said all texts of that call, where its arguments were not recorded whole; None: look at them."""
+    def quoted_by_user(self, step: int, index: int) -> bool | None:
+        """The recorded value of `quoted_by_user` for a call with redacted arguments; None means: compute it."""
         ...
 
-    def facts(self, record: Record, call: Call, decision_digest: str) -> RunState:
-        """What that decision about the call may stand on."""
+    def run_state(self, record: Record, call: Call, decision_digest: str) -> RunState:
+        """The run state that the decision about the call is based on."""
         ...
 
     def admit(self, call: Call) -> None:
-        """Raise a refusal where something outside this run stands in the way: an operator's hold, a tool that rests, a graph
-        that went on without the call."""
-        ...
+        """Raise a refusal if something outside of this run prevents the call.
 
-    def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
-        """Take note, for all runs, of how an attempt of that tool ended."""
-        ...
-
-    async def stopped(self, call: Call, until: int) -> tuple[Code, str]:
-        """Return once what the call does must end: its code, and why. `until` is Unix nanoseconds."""
-        ...
-
-    def waits(self, call: Call) -> bool:
-        """Whether people have yet to be heard here; live, only the journal knows. Raises the refusal of a call that was given
-        up while people were asked."""
-        ...
-
-    def unheard(self, step: int, index: int) -> Failed | None:
-        """How a call ended whose secret only another process heard; None where that is not recorded."""
-        ...
-
-    async def sleep(self, call: Call, seconds: float) -> None:
-        """Wait that long before the next attempt, or until somebody holds the call."""
-        ...
-
-    def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
-        """Reserve that much of what all runs share, for a call or (None) for the step's turn; once, however often asked.
-
-        Raises a refusal `rate_limited` or `budget_exhausted`, with the time to come back.
+        That is an operator's hold, an open circuit, or a graph that continued without the call.
         """
         ...
 
-    def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
-        """Say what a reservation came to."""
+    def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+        """Count how an attempt ended for the circuit breaker of the tool, which all runs share."""
+        ...
+
+    async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
+        """Wait until a running call must be ended, then return the code and the reason. `until` is in Unix nanoseconds."""
+        ...
+
+    def awaits_answers(self, call: Call) -> bool:
+        """True if a recorded approval answer is still to be applied (replay only; a live run reads answers from the journal).
+
+        Raises:
+            Refusal: the call was given up while it waited for approval.
+        """
+        ...
+
+    def lost_secret_result(self, step: int, index: int) -> Failed | None:
+        """The recorded result of a call whose secret was lost with its process; None if there is none."""
+        ...
+
+    async def sleep(self, call: Call, seconds: float) -> None:
+        """Wait before the next attempt; a hold on the call ends the wait."""
+        ...
+
+    def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        """Reserve amounts of the shared limits, for a call or (None) for the model turn of the step. Repeating it is safe.
+
+        Raises:
+            Refusal: `rate_limited` or `budget_exhausted`, with the time to wait.
+        """
+        ...
+
+    def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+        """Replace a reservation by the amounts that were really used."""
         ...

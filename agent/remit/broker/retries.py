@@ -1,7 +1,7 @@
-"""When a failed attempt is tried again, how long until then, and when trying has to end.
+"""Retries: if a failed attempt is repeated, after which delay, and when retries end.
 
-One budget counts every try in vain, whoever makes it: the broker again, the model anew, in these words or in others. So
-layers do not multiply. A retry library was not taken: the waits must follow from the record, so that a replay has them.
+One budget counts every failed try of the broker and of the model, also with other arguments, so the retries of the two layers
+do not multiply. No retry library is used, because delays must follow from the record for a replay to reproduce them.
 """
 
 from __future__ import annotations
@@ -16,60 +16,70 @@ from remit.workspace.manifest import Retry
 
 FIRST_DELAY_S: Final = 0.1
 LONGEST_DELAY_S: Final = 5.0
-LONGEST_WAIT_S: Final = 60.0  # that a tool may ask for; a longer one is the model's to plan with
+LONGEST_WAIT_S: Final = 60.0  # the longest delay of a tool that the broker waits for; a longer one is left to the model
 
-# Codes after which the same call may succeed later, if its effect allows a second try at all.
-PASSING: Final[frozenset[Code]] = frozenset(
+# Codes after which the same call can succeed later, if its effect allows a retry.
+TRANSIENT: Final[frozenset[Code]] = frozenset(
     {"timeout", "resource_exhausted", "tool_crashed", "rate_limited", "held", "circuit_open"}
 )
 
 
-def check(facts: RunState, budget: Budget, wanted: str) -> None:
-    """Raise where what is `wanted` was tried in vain too often: `denial_loop` if it was refused each time, else
-    `budget_exhausted`."""
-    tries = facts.tries.get(wanted, Tries())
+def check_tries(state: RunState, budget: Budget, purpose: str) -> None:
+    """Raise if too many tries of the same purpose failed.
+
+    `purpose` identifies equivalent calls (`journal.retry_key`).
+
+    Raises:
+        Refusal: `denial_loop` if every try was refused, else `budget_exhausted`.
+    """
+    tries = state.tries.get(purpose, Tries())
     if tries.count >= budget.tries:
         if not tries.failed:
             raise Refusal(
                 "denial_loop",
-                f"the same was refused {tries.refused} times, and is not looked at any more",
+                f"equivalent calls were refused {tries.refused} times; further ones are rejected",
                 details={"refused": tries.refused},
-                next_step="do without it, and say so in the answer",
+                next_step="continue without this call, and report that it was refused",
             )
-        raise _spent("tries", budget.tries, f"the same was tried {tries.count} times in vain")
-    if tries.count and facts.retried >= budget.retries:
-        raise _spent("retries", budget.retries, f"this run has tried {facts.retried} times again")
+        raise _exhausted(
+            "tries", budget.tries, f"equivalent calls failed {tries.count} times; further ones are rejected"
+        )
+    if tries.count and state.retried >= budget.retries:
+        raise _exhausted("retries", budget.retries, f"the run has used all of its {budget.retries} retries")
 
 
-def left(facts: RunState, budget: Budget, wanted: str) -> bool:
-    """Whether the run may try that once more, after the failure that is about to be recorded."""
-    return facts.retried < budget.retries and facts.tries.get(wanted, Tries()).count + 1 < budget.tries
+def has_tries_left(state: RunState, budget: Budget, purpose: str) -> bool:
+    """True if another try is allowed after the failure that is about to be recorded."""
+    return state.retried < budget.retries and state.tries.get(purpose, Tries()).count + 1 < budget.tries
 
 
-def again(effect: Effect, retry: Retry, *, attempt: int, code: Code, error: str | None) -> bool:
-    """Whether attempt number `attempt` (from 1) is followed by another; never for an irreversible action."""
+def allows_retry(effect: Effect, retry: Retry, *, attempt: int, code: Code, error: str | None) -> bool:
+    """True if the broker repeats the call after attempt number `attempt` (from 1); never for an irreversible action."""
     return effect != "once" and attempt < retry.attempts and (error in retry.on or code in retry.on)
 
 
-def retryable(effect: Effect, retry: Retry, *, code: Code, error: str | None) -> bool:
-    """Whether the model may sensibly ask the same again: what the manifest calls passing, or a limit that passes."""
+def model_may_retry(effect: Effect, retry: Retry, *, code: Code, error: str | None) -> bool:
+    """True if the same call of the model can succeed later: the manifest lists the error, or the code is transient."""
     if error is not None:
         return error in retry.on
-    return code in PASSING and (effect != "once" or code in ("held", "rate_limited", "circuit_open"))
+    return code in TRANSIENT and (effect != "once" or code in ("held", "rate_limited", "circuit_open"))
 
 
-def delay(run: str, step: int, index: int, attempt: int, asked_s: float | None = None) -> float:
-    """Seconds until the next attempt: exponential with full jitter and a cap (the AWS "full jitter" rule), never less than
-    the tool itself asked for.
+def retry_delay(run: str, step: int, index: int, attempt: int, asked_s: float | None = None) -> float:
+    """Seconds until the next attempt: exponential backoff with full jitter and a cap, and at least `asked_s`, which the tool set.
 
-    The jitter is drawn from the call's own key, so a run waits the same when it is told again.
+    Full jitter is the rule of the AWS Architecture Blog ("Exponential Backoff And Jitter"). The jitter is derived from the key
+    of the call, so a replay computes the same delay.
     """
     draw = int.from_bytes(hashlib.sha256(f"{run}/{step}/{index}/{attempt}".encode()).digest()[:8]) / 2**64
     backoff = min(LONGEST_DELAY_S, FIRST_DELAY_S * 2.0 ** min(attempt - 1, 30))
     return round(max(asked_s or 0.0, backoff * draw), 3)
 
 
-def _spent(limit: str, of: int, why: str) -> Refusal:
+def _exhausted(limit: str, of: int, why: str) -> Refusal:
     return Refusal(
-        "budget_exhausted", why, details={"limit": limit, "of": of}, next_step="do without it, and say so in the answer"
+        "budget_exhausted",
+        why,
+        details={"limit": limit, "of": of},
+        next_step="continue without this call, and report its failure",
     )

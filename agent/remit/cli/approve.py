@@ -107,7 +107,7 @@ def show_command(request: str, full: bool, as_json: bool) -> None:
     echo("  needs " + ", ".join(f"{missing.count} × {missing.role}" for missing in item.missing))
     if item.break_glass:
         echo("  in an emergency: grant it with --role role:break-glass --reason …")
-    call = record.facts.open.get((item.step, item.index))
+    call = record.state.open.get((item.step, item.index))
     for grant in () if call is None else call.grants:
         echo(f"  approved by {grant.approver} as {grant.role}")
     echo(f"  {_left(item)}")

@@ -138,7 +138,7 @@ class LiveOutput:
 
     def _decided(self, event: CallDecided) -> None:
         if event.call is None or event.round > 0:
-            self._names.setdefault((event.step, event.index), event.ask.action)
+            self._names.setdefault((event.step, event.index), event.proposed.action)
             return
         touched = " ".join(touch.resource for touch in event.call.touches)
         self._names[event.step, event.index] = f"{event.call.action} {short(touched, 60)}"
@@ -169,7 +169,7 @@ def _print_run(run: str, event: RunStarted | RunResumed | PolicyChanged) -> None
 def _print_start(run: str, event: RunStarted) -> None:
     script = style("  (a written script, not a model)", fg="yellow") if event.scripted else ""
     echo(f"run {run}  {event.subjects.agent} for {event.subjects.user}  {event.model}{script}")
-    if event.content != "whole":
+    if event.content != "complete":
         _print_note("content is off: this run cannot be replayed or resumed", "yellow")
     if event.confinement in WEAKER:
         _print_note(WEAKER[event.confinement], "yellow")

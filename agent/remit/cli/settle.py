@@ -50,12 +50,12 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
 
 def _settle(opened: WorkspaceSession, found: InDoubt, landed: str, reason: str) -> None:
     from remit.broker import settle_effect
-    from remit.journal import Record, run_lock
+    from remit.journal import Record, lock_run
     from remit.workspace import os_account, subject_of
 
     account = os_account()
     # An open call may be at work this very moment: only its own process would know.
-    with nullcontext() if found.answered else run_lock(opened.traces, found.run):
+    with nullcontext() if found.answered else lock_run(opened.traces, found.run):
         settle_effect(
             Record(opened.journal, found.run),
             found.step,

@@ -14,9 +14,9 @@ class TextArgument(click.ParamType[str]):
     name = "text"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from remit.guardrails import Redactor, Sanitizer, names_secret
+        from remit.guardrails import Redactor, Sanitizer, is_secret_name
 
-        secrets = [secret for name, secret in os.environ.items() if names_secret(name)]
+        secrets = [secret for name, secret in os.environ.items() if is_secret_name(name)]
         return Sanitizer(Redactor("", secrets)).text(str(value))
 
 

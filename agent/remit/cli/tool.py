@@ -335,7 +335,7 @@ def _workspace() -> Workspace:
 def _sandbox(on_output: Callable[[bytes], None] | None = None) -> Sandbox:
     from remit.sandbox import Sandbox
 
-    return Sandbox(accept=_workspace().settings.accept, hear=on_output)
+    return Sandbox(accept=_workspace().settings.accept, on_print=on_output)
 
 
 def _print_live() -> Callable[[bytes], None]:

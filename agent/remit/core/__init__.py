@@ -1,12 +1,15 @@
 """The vocabulary that every package shares: calls, events, errors, digests.
 
-calls      a call, its resources, what was decided, its result
-events/    what is recorded of a run
-attempts   what one attempt used, changed and reached
-messages   what a model is told and answers
+calls      a proposed call, the call, its decision, its result
+events/    what the record of a run consists of
+attempts   what one attempt used, changed and tried to reach
+messages   what a model is sent and what it answers
 errors     the errors and the closed set of codes
-digests    what requests and decisions are bound to
-claims     reservations against shared limits
+digests    the digests that bind approvals and results to a call
+claims     reservations against limits that all runs share
+renamed    former names of facts and keys, until 0.1.0
+threads    long computations, outside of the event loop
+parsing/   strict readers of JSON, TOML, YAML, SQL, URLs and names
 """
 
 from remit._face import face

@@ -43,13 +43,15 @@ from .calls import (
 from .claims import Claim, Exhausted
 from .digests import decision_digest, request_digest
 from .errors import CODES, Code, ModelCode, Problem, Refusal, RemitError, RunEnded, UsageError, WorkspaceError
-from .messages import WHOLE, Message, Model, ModelError, ModelTurn, ToolSpec
-from .threads import in_thread, in_thread_to_its_end
+from .messages import COMPLETE_FINISHES, Message, Model, ModelError, ModelTurn, ToolSpec
+from .renamed import RENAMED
+from .threads import in_thread, in_thread_uninterrupted
 
 __all__ = [
     "BREAK_GLASS",
     "CODES",
-    "WHOLE",
+    "COMPLETE_FINISHES",
+    "RENAMED",
     "Access",
     "AddressClass",
     "Call",
@@ -104,6 +106,6 @@ __all__ = [
     "call_id",
     "decision_digest",
     "in_thread",
-    "in_thread_to_its_end",
+    "in_thread_uninterrupted",
     "request_digest",
 ]

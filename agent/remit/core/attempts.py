@@ -1,4 +1,7 @@
-"""What one attempt used, changed, reached and was refused: the values that the sandbox and its proxy report."""
+"""What one attempt used, changed and tried to reach, as the sandbox and its egress proxy report it.
+
+An attempt is one execution of a tool for a call. A call with retries has several.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ from typing import Literal, TypeAlias
 
 from remit.core.calls import Access, FrozenModel
 
-Landed: TypeAlias = Literal["landed", "not_landed", "unknown", "none"]  # "none": a read has no effect to land
+# What is known of the effect of an attempt. "unknown": it may have happened; "none": the action only reads.
+Landed: TypeAlias = Literal["landed", "not_landed", "unknown", "none"]
 SandboxLimit: TypeAlias = Literal[
     "wall", "cpu", "memory", "output", "prints", "file_size", "file_space", "open_files", "processes"
 ]
@@ -15,7 +19,7 @@ LimitName: TypeAlias = Literal[SandboxLimit, NetworkLimit]
 
 
 class ResourceUsage(FrozenModel):
-    """What an attempt used. Seconds of wall and processor time, bytes."""
+    """Records what an attempt used: wall-clock and processor time in seconds, peak memory and the size of its output in bytes."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -24,7 +28,7 @@ class ResourceUsage(FrozenModel):
 
 
 class ReachedLimit(FrozenModel):
-    """The limit that an attempt hit. `most` and `used` in `unit`; `used` None where nobody counted."""
+    """Records the limit that ended an attempt. `most` and `used` are in `unit`; `used` is None if it was not measured."""
 
     name: LimitName
     most: float
@@ -33,7 +37,11 @@ class ReachedLimit(FrozenModel):
 
 
 class Change(FrozenModel):
-    """One file that the broker committed for the tool. `digest` is of its content, "" where it was removed."""
+    """Records one file that the broker wrote or removed for the tool.
+
+    `resource` is its canonical name, `file:reports/a.md`; `digest` is that of the new content, "" for a removed file; `size` is
+    in bytes.
+    """
 
     resource: str
     digest: str
@@ -41,7 +49,10 @@ class Change(FrozenModel):
 
 
 class DeniedAccess(FrozenModel):
-    """Something that the sandbox refused to open, and the manifest line that would allow it."""
+    """Records something that the tool tried to open and that the sandbox denied.
+
+    `what` is the path, the host with its port, or the store; `allow` is the line of the manifest that would allow it.
+    """
 
     access: Access
     what: str
@@ -53,36 +64,37 @@ AddressClass: TypeAlias = Literal[
     "private",
     "loopback",
     "link_local",
-    "metadata",  # where clouds keep a machine's credentials
-    "reserved",  # of no use on the internet, or an address that hides another
-    "own",  # public, and this machine's
+    "metadata",  # the address at which clouds give a machine its credentials
+    "reserved",  # not used on the internet, or an address that contains another one
+    "own",  # a public address of this machine
 ]
 EgressVerdict: TypeAlias = Literal[
     "allowed",
-    "no_call",  # no call is known by its token
-    "not_decided",
-    "not_a_name",  # an address, or a name that is spelled oddly
-    "not_public",
+    "no_call",  # the token belongs to no running call
+    "not_decided",  # policy did not decide on this URL or host
+    "not_a_name",  # an address, or a host name that is not in its canonical spelling
+    "not_public",  # the name resolves to an address that the manifest does not allow
     "not_tls",
-    "other_name",  # the tunnel, the TLS hello and the Host header do not agree
-    "hidden_name",  # the TLS hello names nobody, or encrypts whom
-    "malformed",  # what two readers could read differently
-    "quota",
-    "opaque_answer",  # it could carry a secret back, and cannot be looked into
+    "other_name",  # the tunnel, the TLS ClientHello and the Host header name different hosts
+    "hidden_name",  # the TLS ClientHello has no server name, or an encrypted one
+    "malformed",  # two HTTP parsers could read it differently
+    "quota",  # a limit of requests, connections or bytes is reached
+    "opaque_answer",  # the response could contain a secret, and the proxy cannot read it
     "not_resolved",
     "unreachable",
     "bad_certificate",
     "bad_answer",
     "idle",
-    "broken",  # one side went away
+    "broken",  # one side closed the connection
 ]
 
 
 class Connection(FrozenModel):
-    """One request over the network, or one connection that was not looked into, as the egress proxy saw it.
+    """Records one HTTP request, or one connection that the egress proxy did not decrypt.
 
-    `address` is the class of what was dialled or refused, None where no name was resolved. `method`, `path` and `status` are
-    there where it was looked into. Bytes are of this request alone.
+    `address` is the class of the address that was connected to or refused, None if no name was resolved. `method`, `path` and
+    `status` are empty for a connection that was not decrypted. `sent` and `received` are bytes of this request. `verdict` is
+    "allowed" or the reason of a refusal, and `why` says more in one line.
     """
 
     scheme: Literal["http", "https"]
@@ -100,7 +112,7 @@ class Connection(FrozenModel):
     def __str__(self) -> str:
         """`GET https://host:443/path 200 public 120 B out 5120 B in`: as a person reads it."""
         what = f"{self.method} " if self.method else ""
-        came = self.status if self.verdict == "allowed" else self.verdict
-        parts = (came, self.address, f"{self.sent} B out", f"{self.received} B in")
-        told = " ".join(str(part) for part in parts if part is not None)
-        return f"{what}{self.scheme}://{self.host}:{self.port}{self.path} {told}"
+        outcome = self.status if self.verdict == "allowed" else self.verdict
+        parts = (outcome, self.address, f"{self.sent} B out", f"{self.received} B in")
+        details = " ".join(str(part) for part in parts if part is not None)
+        return f"{what}{self.scheme}://{self.host}:{self.port}{self.path} {details}"

@@ -1,8 +1,10 @@
-"""The nouns that travel: what the model asked, what was decided, what came back.
+"""The data of one tool call: what the model proposed, what it means, what was decided, and the result.
 
-    Ask ─► Call ─► Decision ─► Result
+    ProposedCall ─► Call ─► Decision ─► Result
 
-All are immutable. `Call`, `Decision` and `Result` are recorded, so their shapes are part of the trace format.
+`ProposedCall` is the tool call as the model wrote it. `Call` is the same call parsed, with canonical arguments and its
+resources. `Decision` is what policy says of it. `Result` is what the model reads. All are immutable, and all are recorded,
+so their fields are part of the trace format.
 """
 
 from __future__ import annotations
@@ -15,45 +17,59 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from remit.core.errors import ModelCode
 
-Json: TypeAlias = Any  # a value that JSON can say: None, bool, int, float, str, list, dict
+Json: TypeAlias = Any  # a value of JSON: None, bool, int, float, str, list, dict
 
-Access: TypeAlias = Literal["read", "write", "use"]  # what the kernel opens; "use" opens nothing: the tool enforces it
-Effect: TypeAlias = Literal["read", "idempotent", "keyed", "once"]
-Verdict: TypeAlias = Literal["allow", "ask", "deny"]
+# How a call accesses a resource. The kernel enforces "read" and "write"; "use" opens nothing, so only the tool enforces it.
+Access: TypeAlias = Literal["read", "write", "use"]
+Effect: TypeAlias = Literal[
+    "read",  # nothing changes
+    "idempotent",  # a second execution changes nothing more
+    "keyed",  # the server recognizes a repetition by its idempotency key
+    "once",  # a second execution would have a second effect: never retried
+]
+Verdict: TypeAlias = Literal[
+    "allow",
+    "ask",  # allowed once the missing approvals are given
+    "deny",
+]
 Reason: TypeAlias = Literal[
     "allowed",
     "approval",
     "denied_by_rule",
     "no_rule_allows",
-    "engines_disagree",  # the compiled rules allow it, and stock Casbin does not
-    "error",
+    "engines_disagree",  # the compiled rules allow it and stock Casbin does not
+    "error",  # a condition could not be evaluated
 ]
-Confinement: TypeAlias = Literal["full", "landlock", "none", "unavailable"]
+Confinement: TypeAlias = Literal[
+    "full",  # namespaces, Landlock and seccomp
+    "landlock",  # Landlock and seccomp, no namespaces
+    "none",  # the tool runs unconfined
+    "unavailable",  # this machine cannot confine tools
+]
 
-BREAK_GLASS = (
-    "role:break-glass"  # who may approve in an emergency: with a reason, for a time, reviewed by a second person
-)
+# The role that may approve in an emergency: with a reason, for a limited time, and a second person reviews it.
+BREAK_GLASS = "role:break-glass"
 
-JSON_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every reader keeps exactly
+JSON_SAFE_INTEGER = 2**53 - 1  # RFC 8785 section 3.2.2.3: larger integers are not exact in every JSON reader
 
 
 def action_matches(action: str, pattern: str) -> bool:
-    """Whether a pattern of actions, as rules and limits write them, is about it: exact, `tool.*`, or `*`."""
+    """True if a pattern of actions, as rules and limits have them, covers the action: its name, `tool.*`, or `*`."""
     return pattern in ("*", action) or (pattern.endswith(".*") and action.startswith(pattern[:-1]))
 
 
 class FrozenModel(BaseModel):
-    """Frozen, closed and compared by value."""
+    """A model whose instances are immutable, reject unknown fields and are compared by value."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class ProposedCall(FrozenModel):
-    """One tool call as the model wrote it, before anything is believed.
+    """Records one tool call as the model wrote it, before it is parsed, checked and decided.
 
-    `name` is the provider-safe name (`files__read`); `arguments` is the raw JSON text that the model streamed, or None
-    where the model library hides it; `parsed` holds what that library parsed instead, used only if the agent opts in.
-    `redacted` says that a secret in the arguments was replaced before this was recorded.
+    `name` is the provider-safe name (`files__read`). `arguments` is the raw JSON text that the model streamed, None if the
+    model library does not give it; then `parsed` is what that library parsed, used only if the agent accepts that. `id` is
+    the model's own id of the call. `redacted` is True if a secret in the arguments was replaced before this was recorded.
     """
 
     name: str
@@ -64,20 +80,21 @@ class ProposedCall(FrozenModel):
 
     @property
     def action(self) -> str:
-        """The action that the model meant: `files.read` of `files__read`."""
+        """The action that the name stands for: `files.read` for `files__read`."""
         return self.name.replace("__", ".", 1)
 
 
 def call_id(step: int, index: int) -> str:
-    """The id by which model, result and span agree on a call; ours, because model-made ids can repeat."""
+    """The id of a call in messages, results and spans. Remit makes it, because ids made by models can repeat."""
     return f"call_{step}_{index}"
 
 
 class ResourceAccess(FrozenModel):
-    """One canonical resource that a call touches, and how the kernel opens it.
+    """Records one resource of a call and how the call accesses it.
 
-    A resource that ends in `/**` is a set: an allow must cover it, a deny applies where it intersects. `fixed`: the
-    manifest names it, so nothing that the model writes chooses it.
+    `resource` is canonical, `file:docs/a.md`. One that ends in `/**` is a set of files: a rule that allows must cover all of
+    it, a rule that denies applies if it intersects it. `fixed` is True if the manifest names the resource, so that nothing
+    that the model writes chooses it.
     """
 
     access: Access
@@ -86,6 +103,7 @@ class ResourceAccess(FrozenModel):
 
     @property
     def kind(self) -> str:
+        """The kind of the resource: `file` of `file:docs/a.md`."""
         return self.resource.partition(":")[0]
 
     @property
@@ -95,10 +113,10 @@ class ResourceAccess(FrozenModel):
 
 
 class Subjects(FrozenModel):
-    """Who acts: the agent, and the user it acts for. Both must be allowed."""
+    """Records who acts: the agent, and the user for whom it acts. Policy must allow both."""
 
     agent: str  # "agent:triage"
-    user: str  # "user:ann"; "user:none" where nobody is named
+    user: str  # "user:ann"; "user:none" if the account has no user
 
     @property
     def all(self) -> tuple[str, str]:
@@ -106,9 +124,11 @@ class Subjects(FrozenModel):
 
 
 class Call(FrozenModel):
-    """One call, keyed by (run, step, index) and never by the model's own id.
+    """Records one parsed call: its action, its canonical arguments and its resources.
 
-    `arguments` are canonical; `manifest` is the digest of the tool's manifest, so that the request digest changes with it.
+    A call is identified by (`run`, `step`, `index`), never by the model's own id: `step` is the turn of the model and `index` the
+    place of the call in it, both from 0. `touches` are its resources, in the order of the manifest. `manifest` is the digest of
+    the tool's manifest; `request_digest` covers it, so an approval does not apply to another version of the tool.
     """
 
     run: str
@@ -124,7 +144,7 @@ class Call(FrozenModel):
 
 
 class Rule(FrozenModel):
-    """One policy row, as decisions quote it. `line` is 1-based."""
+    """Records one rule of the policy as decisions quote it: its file, its line (from 1), its text and its note."""
 
     file: str
     line: int
@@ -134,29 +154,33 @@ class Rule(FrozenModel):
 
 
 class MissingApproval(FrozenModel):
-    """Approvals that would turn a denial: how many people must grant in that role."""
+    """Records which approvals a call still needs: `count` people in that role."""
 
     role: str
     count: int = 1
 
 
 class ModelDenial(FrozenModel):
-    """What of a denial the model is told: no more than the rules that mattered disclose."""
+    """Records the part of a denial that the model reads: no more than the deciding rules disclose.
+
+    `rules` are their notes, or their texts if they have no note. `next_step` is one instruction, None if there is none.
+    """
 
     reason: Reason
     message: str
-    rules: tuple[str, ...] = ()  # notes, or the text where there is none
+    rules: tuple[str, ...] = ()
     next_step: str | None = None
 
 
 class Decision(FrozenModel):
-    """What policy says of one call.
+    """Records what policy decided on one call, and why.
 
-    `verdict` is `ask` when exactly the approvals in `missing` would turn the denial; with `break_glass`, one in
-    `role:break-glass` in their stead would too. `reason` tells "no rule allows"
-    from "a rule denies". `rules` are those that mattered; `nearest` are near misses of a default deny.
-    `facts` are the facts that the deciding rules read, by name. All of that is the operator's; `told` is the model's part
-    of a denial, None where the rules were asked for nothing more than their decision.
+    `verdict` is `ask` if exactly the approvals in `missing` would change a denial to an allow; with `break_glass`, one approval
+    in `role:break-glass` would do so too. `reason` distinguishes "no rule allows it" from "a rule denies it". `rules` are the
+    rules that decided; `nearest` are rules that almost matched, if no rule allows the call. `facts` are the values of the facts
+    that the deciding rules read, by name. `next_step` says what would change the outcome. Only the operator reads these
+    fields. `for_model` is the part of a denial that the model reads; None until `Policy.advise` has added it.
+    `policy_digest` identifies the rules; `decision_digest` is what people approve (see `digests.py`).
     """
 
     verdict: Verdict
@@ -168,15 +192,17 @@ class Decision(FrozenModel):
     break_glass: bool = False
     facts: dict[str, Json] = Field(default_factory=dict)
     next_step: str | None = None
-    told: ModelDenial | None = None
+    for_model: ModelDenial | None = None
     policy_digest: str = ""
     decision_digest: str = ""
 
 
 class Error(FrozenModel):
-    """A structured error: what the model reads instead of prose.
+    """Records why a call failed, as the model reads it.
 
-    `retryable` is computed by the broker from code, effect and attempts; `retry_after_s` is in seconds.
+    `message` says what happened and `next_step` what to do next. `retryable` is True if the same call may succeed later: the
+    broker computes it from the code, the effect and the attempts. `retry_after_s` is in seconds, None if unknown. `attempts` is how
+    many times the tool was started; 0 means that the call was refused before that.
     """
 
     code: ModelCode
@@ -189,7 +215,7 @@ class Error(FrozenModel):
 
 
 class Succeeded(FrozenModel):
-    """The tool's value, checked against its schema, and the labels that it puts on the run."""
+    """Records the value that a tool returned, checked against its schema, and the labels that it puts on the run."""
 
     ok: Literal[True] = True
     value: Json
@@ -197,14 +223,14 @@ class Succeeded(FrozenModel):
 
 
 class Failed(FrozenModel):
-    """The call ended with a code."""
+    """Records that a call ended with an error."""
 
     ok: Literal[False] = False
     error: Error
 
     @property
     def refused(self) -> bool:
-        """Whether the call never reached a tool."""
+        """True if the call was refused before the tool was started."""
         return self.error.attempts == 0
 
 
@@ -212,7 +238,7 @@ Result: TypeAlias = Annotated[Succeeded | Failed, Field(discriminator="ok")]
 
 
 class Grant(FrozenModel):
-    """One person's approval of one request, given in one role; it counts before `until` (Unix nanoseconds), None: for good."""
+    """Records one person's approval of one call in one role. It counts until `until` (Unix nanoseconds), None: without end."""
 
     approver: str
     role: str
@@ -220,13 +246,15 @@ class Grant(FrozenModel):
 
 
 class Context(FrozenModel):
-    """The closed, typed set of facts that a condition may read.
+    """The facts that a condition of a rule may read about one call; the set is closed and typed.
 
-    `named`: the user's own words name every resource that the model chose; `known`: they or the directory do, or it chose
-    none; `unknown` are the kinds of those that neither names. `carries` is what the call's other texts hold that neither
-    of them names: "link", "address", "account", and the label of a result that they repeat; `said`: the user's own words hold each of these texts; `intended`:
-    they speak of such an act. `time` is UTC `HH:MM`;
-    `approvals` counts grants by role, one grant a person.
+    `args` are the canonical arguments and `labels` those of the run. Resources that the manifest names are no choice of the
+    model; of the others, `named_by_user` is True if the user's task names every one, and `identified` if the task or the
+    directory does, or if there is none. `unidentified` are the kinds of those that neither names. `contains` says what the
+    other texts of the arguments contain that neither names: "link", "address", "account", or the label of a result that they
+    repeat. `quoted_by_user` is True if the user's task contains each of these texts, `requested_by_user` if it asks for such an
+    action. `calls` counts earlier calls of the run by action, `approvals` counts grants by role, one for each person. `env` is
+    the environment, `time` is the time of day in UTC, `HH:MM`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
@@ -248,7 +276,7 @@ class Context(FrozenModel):
 
 
 class ScopeEntry(FrozenModel):
-    """One thing that a scope allows; `calls` None is any number of them."""
+    """Records one permission of a scope: an action on a resource pattern, at most `calls` times (None: any number)."""
 
     action: str
     resource: str = "**"
@@ -256,14 +284,17 @@ class ScopeEntry(FrozenModel):
 
 
 class Scope(FrozenModel):
-    """What one run may do at most. Beyond it the role `widen` is asked; "": nobody is, and it is denied."""
+    """Records the most that one run may do, beside what policy allows; an empty `allow` allows nothing.
+
+    For a call outside of it, the role `widen` is asked for approval; with "" the call is denied.
+    """
 
     allow: tuple[ScopeEntry, ...] = ()
     widen: str = ""
 
 
 class Request(FrozenModel):
-    """What policy is asked: may every subject do this action on every resource, given these facts."""
+    """The question to the policy: may every subject do this action on every resource, given these facts?"""
 
     subjects: tuple[str, ...]
     action: str
@@ -273,10 +304,12 @@ class Request(FrozenModel):
 
 @dataclass(frozen=True, kw_only=True)
 class Listing:
-    """Where in a result the names of resources of `kind` stand; `proper`: they are proper names, of several words.
+    """Where a result contains names of resources of `kind`, which are then added to the directory.
 
-    `links`: they stand in texts there. `alias` is where their other names stand, by which the user speaks of them; empty:
-    all of them are listed.
+    `path` leads to them: a member of an object, `*` for every item of a list, `@` for every key. `proper` is True for proper
+    names, which may have several words. `links` is True if the path leads to texts and the names are links in them. `alias` is
+    the path to other names of the same resources: then only resources that the user's task calls by that name, and no two of
+    which have it, are added; empty: all are.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""What is spent against limits that all runs of a workspace share, checked and written in one step by the store."""
+"""Claims on limits that all runs of a workspace share. The journal checks and stores them in one transaction."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from remit.core.errors import RemitError
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """So much of one limit, for one place of one run. Amounts are whole: calls, milliseconds, bytes, tokens, millionths.
+    """A reservation against one shared limit, made by one call or turn of one run.
 
-    `scope` names the limit and whom it is counted for; `most` in any `window_ns` nanoseconds is granted. `most` None says
-    what a claim that was granted came to in the end.
+    `amount` is a whole number of calls, milliseconds, bytes, tokens or millionths of the currency. `scope` names the limit and
+    for whom it is counted. The claim is granted if the sum within the last `window_ns` nanoseconds stays at or below `most`.
+    `most` None replaces the amount of a claim that was granted before by what was really used.
     """
 
     scope: str
@@ -22,7 +23,10 @@ class Claim:
 
 
 class Exhausted(RemitError):
-    """The claim would pass its limit; nothing was recorded. `free_at` (Unix nanoseconds) is when it would fit, None: never."""
+    """The claim is larger than what is left of its limit; nothing was recorded.
+
+    `free_at` is when it would fit, in Unix nanoseconds; None: never, because it is larger than the limit itself.
+    """
 
     def __init__(self, claim: Claim, free_at: int | None) -> None:
         self.claim = claim

@@ -1,16 +1,14 @@
-"""What can go wrong, and who is told.
+"""The errors of Remit, and who reads each.
 
-Three listeners:
-
-* the model is told: `Refusal`, which becomes a `Result` with a code;
-* the operator is told: `RunEnded`, the run stops and the model never sees why;
-* the author is told: `WorkspaceError`, nothing starts until the file is mended.
+* the model reads a `Refusal`, which becomes a `Result` with a code;
+* the operator reads `RunEnded`: the run stops and the model does not see why;
+* the author of the workspace reads `WorkspaceError`: nothing starts until the file is fixed.
 
     RemitError
-    ├── WorkspaceError      a file of the workspace is wrong: file, line, what, fix
-    ├── UsageError          a command was called wrongly
-    ├── Refusal             a call ends with a code that the model sees
-    └── RunEnded            the run ends with a code that the model never sees
+    ├── WorkspaceError      a file of the workspace is not valid: file, line, what, fix
+    ├── UsageError          a command was called with something that does not exist or does not fit
+    ├── Refusal             a call ends with a code that the model reads
+    └── RunEnded            the run ends with a code that the model never reads
 """
 
 from __future__ import annotations
@@ -46,7 +44,7 @@ ModelCode: TypeAlias = Literal[
 OperatorCode: TypeAlias = Literal["sandbox_unavailable", "unrecorded"]
 Code: TypeAlias = Literal[ModelCode, OperatorCode]
 
-# One sentence each; the README's table of codes is generated from here.
+# One sentence for each code; the README's table of codes is generated from these.
 CODES: Final[Mapping[Code, str]] = {
     "unknown_action": "no tool of this agent has that action",
     "invalid_arguments": "the arguments are not what the action's schema accepts, or name no valid resource",
@@ -77,14 +75,15 @@ assert set(CODES) == {*get_args(ModelCode), *get_args(OperatorCode)}
 
 
 class RemitError(Exception):
-    """Anything that Remit itself reports."""
+    """Any error that Remit itself reports."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """One thing wrong in one file of the workspace.
+    """One problem in one file of the workspace.
 
-    `line` is 1-based; None where the whole file is meant. `fix` says what to write.
+    `line` counts from 1, None for the whole file. `what` says which key or value is not valid and why, in one line without a
+    full stop; `fix` says what to write instead, as an instruction.
     """
 
     file: str
@@ -98,7 +97,7 @@ class Problem:
 
 
 class WorkspaceError(RemitError):
-    """Files of the workspace are wrong; every problem is listed, none is skipped."""
+    """Files of the workspace are not valid. `problems` lists every problem that was found, not only the first."""
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self.problems = tuple(problems)
@@ -110,10 +109,11 @@ class UsageError(RemitError):
 
 
 class Refusal(RemitError):
-    """The call ends here with a code; the model is told.
+    """A call ends with a code that the model reads.
 
-    `details` is JSON data; `retryable` is what this failure says of itself, before effect and attempts are weighed;
-    `retry_after_s` is how many seconds it lasts, where that is known.
+    `message` is at most two sentences that name the object; `next_step` is one instruction. `details` is JSON data.
+    `retryable` is True if this failure alone would allow a retry; the broker also considers effect and attempts.
+    `retry_after_s` is how many seconds the cause lasts, None if unknown.
     """
 
     def __init__(
@@ -136,7 +136,7 @@ class Refusal(RemitError):
 
 
 class RunEnded(RemitError):
-    """The run cannot go on; the operator is told, the model is not. `run` is its id, None where none had begun."""
+    """The run cannot continue. The operator reads why, the model does not. `run` is its id, None if it had not begun."""
 
     run: str | None = None
 

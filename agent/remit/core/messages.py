@@ -1,4 +1,4 @@
-"""What a model is asked and what it answers."""
+"""What a model is sent and what it answers."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from remit.core.calls import FrozenModel, Json, ProposedCall
 from remit.core.errors import RemitError
 from remit.core.events import Usage
 
-# How a model ends what it has finished writing; the calls of any other turn must not run.
-WHOLE: Final = frozenset({"stop", "tool_calls"})
+# The values of `ModelTurn.finish` for a complete turn. A turn that was cut may have a cut call, so its calls must not run.
+COMPLETE_FINISHES: Final = frozenset({"stop", "tool_calls"})
 
 
 class ModelError(RemitError):
-    """The model could not be asked, or its answer could not be read.
+    """The request to the model failed, or its answer could not be read.
 
-    `retryable` says that asking again later may help; `message` is one line without secrets.
+    `retryable` is True if the same request may succeed later. `message` is one line without secrets.
     """
 
     def __init__(self, message: str, *, fix: str, retryable: bool = False) -> None:
@@ -27,7 +27,7 @@ class ModelError(RemitError):
 
 
 class ToolSpec(FrozenModel):
-    """One action as a model is offered it. `name` is provider-safe (`files__read`), `input` a JSON Schema."""
+    """One action as it is offered to the model. `name` is provider-safe (`files__read`); `input` is a JSON Schema."""
 
     name: str
     description: str
@@ -37,8 +37,8 @@ class ToolSpec(FrozenModel):
 class Message(FrozenModel):
     """One message of the conversation.
 
-    `asks` are the calls of an assistant message. `ask_id` of a tool message is the `Ask.id` that it answers; where ids
-    repeat or are empty, answers belong to the asks in their order.
+    `proposed_calls` are the calls of an assistant message. `call_id` of a tool message is the `ProposedCall.id` that it
+    answers; if ids repeat or are empty, answers belong to the calls in their order.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -48,9 +48,10 @@ class Message(FrozenModel):
 
 
 class ModelTurn(FrozenModel):
-    """What the model answered.
+    """One turn of the model: a text, proposed calls, or both.
 
-    `finish` is one of WHOLE, "length" (cut, or ended without saying why), or the provider's own word.
+    `finish` is one of COMPLETE_FINISHES, "length" (cut, or ended without a reason), or the provider's own word.
+    `response_model` is the model that the provider says it used.
     """
 
     text: str
@@ -61,23 +62,27 @@ class ModelTurn(FrozenModel):
 
     @property
     def size(self) -> int:
-        """About how many characters its calls hold."""
-        return sum(len(ask.arguments or "") or len(repr(ask.parsed)) for ask in self.proposed_calls)
+        """The number of characters in its calls, approximately."""
+        return sum(len(call.arguments or "") or len(repr(call.parsed)) for call in self.proposed_calls)
 
 
 class Model(Protocol):
-    """One method: the next turn."""
+    """A model: it answers a conversation with its next turn."""
 
     @property
     def name(self) -> str:
-        """As the agent names it: `openai:gpt-5`."""
+        """The model as `agent.toml` names it: `openai:gpt-5`."""
         ...
 
     @property
     def scripted(self) -> bool:
-        """The turns were written beforehand, by a person."""
+        """True if a person wrote the turns in advance."""
         ...
 
     async def think(self, step: int, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> ModelTurn:
-        """Answer the conversation. `step` counts the model's own turns from 0. Raises ModelError."""
+        """Answer the conversation. `step` counts the model's own turns from 0.
+
+        Raises:
+            ModelError: the request failed, or the answer could not be read.
+        """
         ...

@@ -1,6 +1,7 @@
-"""Work that may take long, away from the event loop: what others wait for is answered meanwhile.
+"""Runs long computations in threads, so that the event loop stays responsive.
 
-The threads are of their own, because those of the loop may all be taken by tools that wait for this very work.
+They have a pool of their own. All threads of the loop's default pool may be held by tools that wait for exactly these
+computations, which would be a deadlock.
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, ParamSpec, TypeVar
 
-LARGE: Final = 32 << 10  # characters or bytes that are worth a thread: less takes a few milliseconds
+LARGE: Final = (
+    32 << 10
+)  # characters or bytes; a smaller input takes a few milliseconds, less than a change of threads is worth
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -19,23 +22,23 @@ _THREADS: Final = ThreadPoolExecutor(2, thread_name_prefix="remit-reading")
 
 
 async def in_thread(size: int, function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
-    """What the function returns or raises. `size` is how much it reads; where that is little, it is called here.
+    """Call the function in a thread; a function whose input has less than `LARGE` characters or bytes is called directly.
 
-    The function must change nothing that others read: whoever is cancelled while it runs does not wait for it.
+    The function must not change shared data: a task that is cancelled does not wait for its end.
     """
     if size < LARGE:
         return function(*given, **named)
     try:
         work = asyncio.get_running_loop().run_in_executor(_THREADS, partial(function, *given, **named))
-    except RuntimeError:  # the interpreter ends, and starts no thread any more
+    except RuntimeError:  # the interpreter is shutting down and starts no thread
         return function(*given, **named)
     return await work
 
 
-async def in_thread_to_its_end(size: int, function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
-    """As `in_thread`; whoever is cancelled meanwhile gets the result all the same, and is cancelled at its next wait.
+async def in_thread_uninterrupted(size: int, function: Callable[_P, _T], *given: _P.args, **named: _P.kwargs) -> _T:
+    """As `in_thread`, but a task that is cancelled still gets the result, and is cancelled where it waits next.
 
-    For what has to be recorded once it has happened.
+    For results that must be recorded once they exist.
     """
     if size < LARGE:
         return function(*given, **named)
@@ -48,5 +51,5 @@ async def in_thread_to_its_end(size: int, function: Callable[_P, _T], *given: _P
             cancelled = True
     task = asyncio.current_task()
     if cancelled and task is not None:
-        task.cancel()  # raised where it waits next
+        task.cancel()  # CancelledError is raised where the task waits next
     return work.result()

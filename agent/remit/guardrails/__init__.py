@@ -1,11 +1,12 @@
-"""What guards the text that goes in and out: redaction, secrets, content rules, provenance.
+"""Guardrails for the texts that enter and leave a run: redaction, secrets, content rules, provenance.
 
 redaction      replaces secrets by placeholders
 encodings      finds a known secret in every usual encoding
-secrets        where the secrets of tools are kept
-content_rules  what may not pass: `policies/content.toml`
-provenance     what the user and the directory named
-sanitizer      all of it, applied to one text
+secrets        stores and reads the secrets of tools
+content_rules  blocks and redacts texts by the rules of `policies/content.toml`
+provenance     what the user and the directory named, and what a text contains beyond that
+naming         True if words name a thing, instead of only containing the letters of its name
+sanitizer      applies redaction and content rules to one text
 """
 
 from remit._face import face

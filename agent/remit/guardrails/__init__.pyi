@@ -1,33 +1,44 @@
 from .content_cases import check_content
 from .content_rules import CASES, CONTENT, Content, read_content
 from .encodings import spellings
-from .provenance import UNTRUSTED, argument_texts, carried, intends, kind_of, listed, said, telling, unnamed, written
-from .redaction import Redactor, names_secret
-from .sanitizer import Sanitized, Sanitizer, valid, visible
+from .provenance import (
+    UNTRUSTED,
+    argument_texts,
+    contained_kinds,
+    directory_entries,
+    kind_of,
+    quotes_all,
+    repeated_names,
+    requests_action,
+    traceable_values,
+    unnamed_resources,
+)
+from .redaction import Redactor, is_secret_name
+from .sanitizer import AlreadySanitized, Sanitizer, valid, visible
 from .secrets import Secrets
 
 __all__ = [
     "CASES",
     "CONTENT",
     "UNTRUSTED",
+    "AlreadySanitized",
     "Content",
     "Redactor",
-    "Sanitized",
     "Sanitizer",
     "Secrets",
     "argument_texts",
-    "carried",
     "check_content",
-    "intends",
+    "contained_kinds",
+    "directory_entries",
+    "is_secret_name",
     "kind_of",
-    "listed",
-    "names_secret",
+    "quotes_all",
     "read_content",
-    "said",
+    "repeated_names",
+    "requests_action",
     "spellings",
-    "telling",
-    "unnamed",
+    "traceable_values",
+    "unnamed_resources",
     "valid",
     "visible",
-    "written",
 ]

@@ -1,4 +1,4 @@
-"""`policies/content_cases.yaml`: texts that must pass, be blocked or be redacted, one row each, named by its note."""
+"""Test cases of `policies/content_cases.yaml`: texts that content rules must pass, block or redact, one row each."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from remit.guardrails.sanitizer import Sanitizer
 
 
 class ContentCase(FrozenModel):
-    """One row. `shown` is the text that is left, where that is part of the promise."""
+    """One row. `shown` is the expected text after redaction; None does not check it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
@@ -27,7 +27,7 @@ class ContentCase(FrozenModel):
 
 
 def check_content(content: Content, text: str) -> tuple[int, list[Problem]]:
-    """How many rows there are, and which of them do not hold, each with its line."""
+    """Run every row: the number of rows, and a problem with its line for each row that fails."""
     problems: list[Problem] = []
     sanitizer, count = Sanitizer(Redactor("cases", off=content.off), content), 0
     for row in read_rows(text, file=CASES):
@@ -46,6 +46,6 @@ def check_content(content: Content, text: str) -> tuple[int, list[Problem]]:
         if got != case.expect or (case.shown is not None and shown != case.shown):
             what = f"{case.note}: expected {case.expect}, got {got}" + ("" if blocked else f" as {shown!r}")
             problems.append(
-                Problem(file=CASES, line=row.line, what=what, fix="mend the rule, or the case if it is right")
+                Problem(file=CASES, line=row.line, what=what, fix="fix the rule; if the rule is right, fix the case")
             )
     return count, problems

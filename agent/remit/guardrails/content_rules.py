@@ -1,7 +1,7 @@
-"""`policies/content.toml`: what may not pass, as the reviewer writes it: phrases, and kinds of personal data.
+"""Content rules of `policies/content.toml`: phrases and kinds of personal data that texts may not contain.
 
-A rule blocks a whole text or replaces what it found. Phrases are compared as a reader would: without regard to case, width,
-invisible characters and the amount of space; there are no patterns of one's own, so no text can make a rule slow.
+A rule blocks the whole text or replaces each match. Phrases are compared without regard to case, width, invisible characters
+and the amount of space. Rules cannot contain regular expressions, so no text can make a rule slow.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from remit.core import FrozenModel, Json, Problem, WorkspaceError, action_matches
 from remit.core.parsing import Matching, Summary, TomlTable, load_toml, read_table, texts_of, toml_line
-from remit.guardrails.redaction import spliced
+from remit.guardrails.redaction import replace_spans
 from remit.guardrails.secret_formats import DETECTORS, OWN
 
 CONTENT: Final = "policies/content.toml"
@@ -42,14 +42,14 @@ class _Rule(TomlTable):
 
 
 class PhraseTable(_Rule):
-    """Texts that may not pass."""
+    """Phrases that a text may not contain."""
 
     text: Annotated[list[str], Field(min_length=1)]
     do: Does = "block"
 
 
 class PersonalTable(_Rule):
-    """Kinds of personal data. `except`: values, or ends of values as "@example.com", that may pass."""
+    """Kinds of personal data. `except` lists values, or endings such as "@example.com", that are allowed."""
 
     kinds: Annotated[list[Kind], Field(min_length=1)]
     do: Does = "redact"
@@ -57,13 +57,13 @@ class PersonalTable(_Rule):
 
 
 class SecretsTable(TomlTable):
-    """Detectors of secrets that are not used here, because they find too much."""
+    """Detectors of secrets that are turned off in this workspace, because they match too much."""
 
     off: list[str] = []
 
 
 class ContentTable(TomlTable):
-    """The file."""
+    """The whole file."""
 
     secrets: SecretsTable = SecretsTable()
     phrase: list[PhraseTable] = []
@@ -71,7 +71,7 @@ class ContentTable(TomlTable):
 
 
 class ContentRule(FrozenModel):
-    """One rule. `phrases` are folded for comparison; `actions` empty: every action."""
+    """One rule. `phrases` are normalized for comparison; no `actions` means every action."""
 
     note: str
     where: tuple[Where, ...]
@@ -82,11 +82,11 @@ class ContentRule(FrozenModel):
     but: tuple[str, ...] = ()
 
     def covers(self, where: Where, action: str) -> bool:
-        """Whether it looks at texts that go there, in a call of that action ("" for none)."""
+        """True if the rule applies to texts of that kind in a call of that action ("" for a text outside of a call)."""
         return where in self.where and (not self.actions or any(action_matches(action, one) for one in self.actions))
 
-    def found(self, text: str) -> list[tuple[int, int, str]]:
-        """What it finds: where, and how to call it."""
+    def find(self, text: str) -> list[tuple[int, int, str]]:
+        """The matches in the text: start, end, and the kind (`blocked` for a phrase)."""
         spans = [(start, end, "blocked") for phrase in self.phrases for start, end in _phrases(phrase, text)]
         for kind in self.kinds:
             for match in re.finditer(_CANDIDATES[kind], text):
@@ -96,76 +96,84 @@ class ContentRule(FrozenModel):
 
 
 class Content(FrozenModel):
-    """All rules, and the detectors of secrets that are off."""
+    """All content rules, and the names of the secret detectors that are turned off."""
 
     rules: tuple[ContentRule, ...] = ()
     off: tuple[str, ...] = ()
 
     def blocked(self, value: Json, where: Where, action: str = "") -> str | None:
-        """The note of the first rule that lets none of it pass, also where it is spread over several strings; None: none."""
+        """The note of the first rule that blocks the value; None if no rule does."""
         rules = [rule for rule in self.rules if rule.do == "block" and rule.covers(where, action)]
         if not rules:
             return None
         leaves = texts_of(value)
+        # A phrase that is split over several strings is found in their concatenation.
         texts = [*leaves, "".join(leaves), " ".join(leaves)]
-        return next((rule.note for rule in rules if any(rule.found(text) for text in texts)), None)
+        return next((rule.note for rule in rules if any(rule.find(text) for text in texts)), None)
 
-    def replaced(self, text: str, where: Where, action: str = "") -> str:
-        """The text with what `redact` rules find replaced by `[email removed]`."""
+    def redact(self, text: str, where: Where, action: str = "") -> str:
+        """The text with each match of a `redact` rule replaced, for example by `[email removed]`."""
         pieces = (
             (start, end, f"[{'phrase' if name == 'blocked' else name} removed]")
             for rule in self.rules
             if rule.do == "redact" and rule.covers(where, action)
-            for start, end, name in rule.found(text)
+            for start, end, name in rule.find(text)
         )
-        return spliced(text, pieces)
+        return replace_spans(text, pieces)
 
 
 def read_content(text: str) -> Content:
-    """The rules of the file.
+    """Parse the text of `policies/content.toml`.
 
     Raises:
-        WorkspaceError: with every problem, its line and what to write.
+        WorkspaceError: the file is not valid; it lists every problem with its line and its fix.
     """
     table, problems = read_table(ContentTable, load_toml(text, file=CONTENT), file=CONTENT, text=text)
-    found = table or ContentTable()
+    parsed = table or ContentTable()
     rules: list[ContentRule] = []
-    given: list[tuple[str, int, PhraseTable | PersonalTable]] = [
-        *(("phrase", number, one) for number, one in enumerate(found.phrase)),
-        *(("personal", number, one) for number, one in enumerate(found.personal)),
+    entries: list[tuple[str, int, PhraseTable | PersonalTable]] = [
+        *(("phrase", number, entry) for number, entry in enumerate(parsed.phrase)),
+        *(("personal", number, entry) for number, entry in enumerate(parsed.personal)),
     ]
-    for room, number, one in given:
-        problems += _senseless(text, (room, str(number)), one)
-        rules.append(_rule(one))
-    for number, name in enumerate(found.secrets.off):
+    for table_name, number, entry in entries:
+        problems += _rule_problems(text, (table_name, str(number)), entry)
+        rules.append(_rule(entry))
+    for number, name in enumerate(parsed.secrets.off):
         if name not in OWN and name not in DETECTORS:
             known = ", ".join(sorted({*OWN, *DETECTORS}))
             at = toml_line(text, "secrets", "off", str(number))
-            problems.append(Problem(file=CONTENT, line=at, what=f"no detector is {name!r}", fix=f"name one of {known}"))
+            problems.append(
+                Problem(file=CONTENT, line=at, what=f"unknown detector {name!r}", fix=f"use one of {known}")
+            )
     if problems:
         raise WorkspaceError(problems)
-    return Content(rules=tuple(rules), off=tuple(found.secrets.off))
+    return Content(rules=tuple(rules), off=tuple(parsed.secrets.off))
 
 
-def _rule(one: PhraseTable | PersonalTable) -> ContentRule:
-    rule = ContentRule(note=one.note, where=tuple(one.where), do=one.do, actions=tuple(one.actions))
-    if isinstance(one, PhraseTable):
-        return rule.model_copy(update={"phrases": tuple(folded(text) for text in one.text)})
-    return rule.model_copy(update={"kinds": tuple(one.kinds), "but": tuple(one.but)})
+def _rule(entry: PhraseTable | PersonalTable) -> ContentRule:
+    rule = ContentRule(note=entry.note, where=tuple(entry.where), do=entry.do, actions=tuple(entry.actions))
+    if isinstance(entry, PhraseTable):
+        return rule.model_copy(update={"phrases": tuple(folded(text) for text in entry.text)})
+    return rule.model_copy(update={"kinds": tuple(entry.kinds), "but": tuple(entry.but)})
 
 
-def _senseless(text: str, at: tuple[str, ...], one: PhraseTable | PersonalTable) -> Iterator[Problem]:
-    if "arguments" in one.where and one.do == "redact":
-        what = "arguments cannot be replaced: a tool would get what nobody asked for"
+def _rule_problems(text: str, at: tuple[str, ...], entry: PhraseTable | PersonalTable) -> Iterator[Problem]:
+    if "arguments" in entry.where and entry.do == "redact":
+        what = "a rule on arguments cannot redact: the tool would run with changed arguments"
         yield Problem(file=CONTENT, line=toml_line(text, *at, "do"), what=what, fix='write do = "block"')
-    for number, phrase in enumerate(one.text if isinstance(one, PhraseTable) else ()):
+    for number, phrase in enumerate(entry.text if isinstance(entry, PhraseTable) else ()):
         if len(folded(phrase)) < 3:
             line = toml_line(text, *at, "text", str(number))
-            yield Problem(file=CONTENT, line=line, what=f"{phrase!r} is in half of all texts", fix="write more of it")
+            yield Problem(
+                file=CONTENT,
+                line=line,
+                what=f"phrase {phrase!r} has fewer than 3 characters",
+                fix="write a longer phrase",
+            )
 
 
 def folded(text: str) -> str:
-    """The text as it is compared: one case, one width, nothing invisible, single spaces."""
+    """The text normalized for comparison: one case, one width, no invisible characters, single spaces."""
     return " ".join("".join(_fold(character) for character in text).split())
 
 
@@ -176,9 +184,10 @@ def _fold(character: str) -> str:
 
 
 def _phrases(phrase: str, text: str) -> Iterator[tuple[int, int]]:
-    """Where the folded phrase stands in the text, by the text's own places."""
-    if phrase not in folded(text):
+    """The positions of a normalized phrase, as offsets in the original text."""
+    if phrase not in folded(text):  # fast: most texts do not contain the phrase
         return
+    # Normalizing changes lengths, so each normalized letter keeps the offset of the character that it came from.
     letters: list[str] = []
     places: list[int] = []
     for place, character in enumerate(text):
@@ -195,14 +204,14 @@ def _phrases(phrase: str, text: str) -> Iterator[tuple[int, int]]:
 
 
 def _is_iban(text: str) -> bool:
-    """ISO 13616: moved and read as a number, it is 1 modulo 97."""
+    """True if the check digits are valid (ISO 13616: rearranged and read as a number, the rest modulo 97 is 1)."""
     plain = text.replace(" ", "")
     moved = plain[4:] + plain[:4]
     return int("".join(str(int(character, 36)) for character in moved)) % 97 == 1
 
 
 def _is_card(text: str) -> bool:
-    """ISO/IEC 7812: the Luhn check."""
+    """True if the Luhn check digit is valid (ISO/IEC 7812)."""
     digits = [int(character) for character in reversed(text) if character.isdigit()]
     return sum(sum(divmod(2 * digit, 10)) if place % 2 else digit for place, digit in enumerate(digits)) % 10 == 0
 

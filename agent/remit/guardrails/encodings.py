@@ -1,7 +1,7 @@
-"""Where a known secret stands in a text, in whatever encoding it came there.
+"""Finds a known secret in a text, also when it is encoded.
 
-Found are: as it is, base64, base64url, base32, hex, and percent, JSON and HTML escapes, mixed too; wrapped over lines; and a
-part of it where a text was cut, because what stands at an edge may be one piece of it.
+Encodings: plain, base64, base64url, base32, hex, and percent, JSON and HTML escapes, also mixed and wrapped over lines. At the
+start and the end of a text a part of a secret is found too, because the text may have been cut there.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from functools import cached_property
 from typing import Final
 from urllib.parse import quote, quote_plus, unquote
 
-SHORTEST_SECRET: Final = 8  # shorter values would blank out ordinary words
-_LEAST: Final = 6  # characters of a piece at an edge that are more than chance
+SHORTEST_SECRET: Final = 8  # characters; redacting shorter values would remove ordinary words
+_LEAST: Final = 6  # characters of a partial match at an edge; a shorter one can be a coincidence
 _UNICODE = re.compile(r"\\u\{?([0-9a-fA-F]{2,6})\}?|\\x([0-9a-fA-F]{2})")
 _PADDED = re.compile(r"&#0++(?=[0-9])")
 _HUGE = re.compile(r"&#[0-9]{8,}+;?")
-_WRAPPED: Final = r"(?:\\[nr]|\s)*"  # what puts an encoding on several lines
-_DUMPED: Final = r"(?:\\[nr]|[\s:,-]|0x)*"  # what stands between the bytes of a dump
+_WRAPPED: Final = r"(?:\\[nr]|\s)*"  # line breaks inside of an encoded secret
+_DUMPED: Final = r"(?:\\[nr]|[\s:,-]|0x)*"  # separators between the bytes of a hex dump
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A piece of a text, and the secret that it is or was cut from."""
+    """One match in a text, and the secret that it is or is a part of."""
 
     start: int
     end: int
@@ -35,14 +35,14 @@ class Found:
 
 
 class Reading:
-    """A text, and as a reader of each encoding would put it together: made once, for however many secrets are looked for."""
+    """A text and its decoded forms. They are computed once, however many secrets are searched for."""
 
     def __init__(self, text: str) -> None:
         self.text = text
 
     @cached_property
     def unescaped(self) -> tuple[str, ...]:
-        """As it is, and as readers of escapes would read it, one after the other."""
+        """The text as it is, and with each kind of escapes decoded."""
         text, views = self.text, [self.text]
         if "%" in text:
             views.append(unquote(text, errors="replace"))
@@ -50,7 +50,7 @@ class Reading:
             views.append(_UNICODE.sub(_character, text).replace("\\/", "/").replace('\\"', '"').replace("\\\\", "\\"))
         if "&" in text:
             views.append(_without_entities(text))
-        if len(views) > 2:  # some characters so, others otherwise
+        if len(views) > 2:  # a text can mix several kinds of escapes
             views.append(
                 _without_entities(unquote(_UNICODE.sub(_character, text).replace("\\/", "/"), errors="replace"))
             )
@@ -58,12 +58,12 @@ class Reading:
 
     @cached_property
     def packed(self) -> str:
-        """Without what `_WRAPPED` allows between two characters."""
+        """The text without line breaks and spaces (see `_WRAPPED`)."""
         return "".join(self.text.split()).replace("\\n", "").replace("\\r", "")
 
     @cached_property
     def dumped(self) -> str:
-        """Without what `_DUMPED` allows between two digits."""
+        """The text in lower case without the separators of a hex dump (see `_DUMPED`)."""
         plain = self.packed.lower()
         for between in (":", ",", "-", "0x"):
             plain = plain.replace(between, "")
@@ -71,31 +71,31 @@ class Reading:
 
 
 class KnownSecret:
-    """One secret, and what to look for. Nothing slow is tried before something quick says that it is there."""
+    """One secret and its search patterns. A fast substring test comes before each slow pattern."""
 
     def __init__(self, secret: str) -> None:
         self.secret = secret
         data = secret.encode("utf-8", "surrogatepass")
         self._escaped = re.compile("".join(_alternatives(character) for character in secret))
         self._hex = data.hex()
-        sixty_four = _cores(data, 3, 6, base64.b64encode)
-        self._cores = sixty_four | {core.translate(str.maketrans("+/", "-_")) for core in sixty_four}
-        self._cores |= _cores(data, 5, 5, base64.b32encode)
+        in_base64 = _stable_parts(data, 3, 6, base64.b64encode)
+        self._cores = in_base64 | {core.translate(str.maketrans("+/", "-_")) for core in in_base64}
+        self._cores |= _stable_parts(data, 5, 5, base64.b32encode)
 
     def find(self, reading: Reading) -> list[Found]:
-        """Every place where it stands whole."""
+        """Every place where the whole secret occurs."""
         text, found = reading.text, list[Found]()
         if any(self.secret in view for view in reading.unescaped):
             found += [Found(match.start(), match.end(), self.secret) for match in self._escaped.finditer(text)]
         if self._hex in reading.dumped:
             found += self._spread(_DUMPED, self._hex, text, re.IGNORECASE)
         for core in self._cores:
-            if core in reading.packed:  # the characters around it hold some of its bits
+            if core in reading.packed:  # the characters next to it encode some of its bits, so they are replaced too
                 found += self._spread(_WRAPPED, core, text, around="[A-Za-z0-9+/_-]?")
         return found
 
     def edges(self, text: str) -> list[Found]:
-        """The end of the text where the secret begins there, its beginning where the secret ends there."""
+        """Parts of the secret at the edges: its beginning at the end of the text, its end at the beginning of the text."""
         size, least = len(self.secret), max(_LEAST, len(self.secret) // 3)
         found: list[Found] = []
         for length in range(min(size - 1, len(text)), least - 1, -1):
@@ -114,7 +114,7 @@ class KnownSecret:
 
 
 def _without_entities(text: str) -> str:
-    # Python reads no number of thousands of digits: leading zeros say nothing, and more than 7 digits are no character.
+    # int() refuses numbers of thousands of digits. Leading zeros are dropped, and more than 7 digits are never a character.
     return html.unescape(_HUGE.sub("\ufffd", _PADDED.sub("&#", text)))
 
 
@@ -124,7 +124,7 @@ def _character(match: re.Match[str]) -> str:
 
 
 def _alternatives(character: str) -> str:
-    """A pattern for every way to write that character."""
+    """A pattern that matches every escaped form of that character."""
     number = ord(character)
     percent = "".join(f"%{byte:02x}" for byte in character.encode("utf-8", "surrogatepass"))
     named = html.escape(character, quote=True)
@@ -137,14 +137,15 @@ def _alternatives(character: str) -> str:
         *([re.escape(named)] if named != character else []),
         *([rf"\\{re.escape(character)}"] if character in '"\\/' else []),
     ]
-    # The longest first: a backslash that escapes must not be left behind.
+    # The longest form first, so that the backslash of an escape is replaced too.
     return f"(?:{'|'.join(sorted(ways, key=len, reverse=True))})"
 
 
-def _cores(data: bytes, group: int, bits: int, encode: Callable[[bytes], bytes]) -> set[str]:
-    """What every text that holds the secret has in common in that encoding, for each place in a group where it may begin.
+def _stable_parts(data: bytes, group: int, bits: int, encode: Callable[[bytes], bytes]) -> set[str]:
+    """The parts of the encoded secret that do not depend on the bytes around it, one for each offset in an encoding group.
 
-    That is the part which its neighbours do not change, so it never reaches the padding.
+    `group` is the number of bytes in a group, `bits` the number of bits of one encoded character. Bits of the first and last
+    characters belong to neighbouring bytes, so those characters are left out, and with them the padding.
     """
     cores: set[str] = set()
     for offset in range(group):
@@ -155,9 +156,9 @@ def _cores(data: bytes, group: int, bits: int, encode: Callable[[bytes], bytes])
 
 
 def spellings(secret: str) -> frozenset[str]:
-    """The secret in every spelling that an answer may give it back in: JSON, percent-encoded, HTML, hex, base64.
+    """The secret in every encoding that a server may use to return it: JSON, percent-encoded, HTML, hex, base64.
 
-    Of a `name:password`, the password alone too.
+    The password of a `name:password` is included on its own.
     """
     found: set[str] = set()
     password = secret.partition(":")[2]
@@ -166,8 +167,8 @@ def spellings(secret: str) -> frozenset[str]:
         found |= {word, *(json.dumps(word, ensure_ascii=ascii)[1:-1] for ascii in (True, False)), html.escape(word)}
         found |= {json.dumps(word)[1:-1].replace("/", "\\/")}
         quoted = {quote(word, safe=safe) for safe in ("", "/", ":", "/:@")} | {quote_plus(word)}
-        found |= quoted | {re.sub("%[0-9A-F]{2}", lambda one: one[0].lower(), text) for text in quoted}
+        found |= quoted | {re.sub("%[0-9A-F]{2}", lambda match: match[0].lower(), text) for text in quoted}
         found |= {data.hex(), data.hex().upper()}
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            found |= _cores(data, 3, 6, encode)
+            found |= _stable_parts(data, 3, 6, encode)
     return frozenset(text for text in found if len(text) >= SHORTEST_SECRET)

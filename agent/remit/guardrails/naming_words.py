@@ -1,4 +1,4 @@
-"""English words by what they do beside a name: they say what kind of thing is meant, or they are no name themselves."""
+"""English words grouped by their role next to a name: words for kinds of things, and words that are not names."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def _of(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-# What people call things of a kind. A word that stands in several rows fits all of their kinds.
+# Words for things of one kind. A word in several rows fits all of their kinds.
 FAMILIES: Final = tuple(
     _of(row)
     for row in (
@@ -50,7 +50,7 @@ FAMILIES: Final = tuple(
 PEOPLE: Final = FAMILIES[0]
 TAGGED: Final = _of("channel chat room group topic conversation thread label tag category")  # by "#"
 ADDRESSED: Final = PEOPLE | _of("group team")  # by "@"
-# Little words inside of proper names.
+# Lower-case words inside of proper names.
 LINKING: Final = _of("of the and de del der den des di da la le les von van für und et y zu zum zur")
 # These are verbs too: "list everything", "no need to channel all of it", "note that".
 VERBS_TOO: Final = _of(
@@ -59,17 +59,17 @@ VERBS_TOO: Final = _of(
     "payment place project purchase report request room schedule service sheet shop site staff stage store table tag task team "
     "ticket transfer"
 )
-# What stands before a thing that is spoken of as known. After "a" and "some" stands no name.
+# Words before a thing that is already known. "a" and "some" are left out, because no name follows them.
 DETERMINERS: Final = _of("the my our your his her their its")
 PLACED: Final = _of("at from in inside into on onto under via")
 CALLED: Final = _of("called labeled labelled named titled entitled")
-# Acts that take a thing without an article: "close ticket crossword".
+# Verbs that take a thing without an article: "close ticket crossword".
 ACTS: Final = _of(
     "access add archive assign attach book cancel check clear close copy create delete drop edit empty export find fetch follow "
     "join leave lock make merge move mute open pay pin print query read rename remove reopen resolve restart restore review run see send "
     "share show stop subscribe unlock unsubscribe update use view watch"
 )
-# Before quotes: what is quoted is a text, and no name.
+# Words before quotes that mark the quotation as a text and not as a name.
 CONTENT: Final = _of(
     "add answer answers append body comment content phrase post reply replies replying say saying says send sentence subject "
     "text title type word words write writes writing"
@@ -79,7 +79,7 @@ CALENDAR: Final = _of(
     "january february march april may june july august september october november december spring summer autumn winter "
     "easter christmas"
 )
-# Words that connect others, and adverbs: a noun phrase ends before them.
+# Function words and adverbs: a noun phrase ends before them.
 CONNECTING: Final = _of(
     "a about above across after again against ago all almost alone along already also although always am among an and another any "
     "anybody anymore anyone anything anyway apart are around as aside at away back be because been before behind being below "
@@ -108,7 +108,7 @@ FOLLOWING: Final = _of(
     "sits sound sounds stand stands start starts state states stay stays stop stops suggest suggests take takes talk talks tell "
     "tells think thinks told took try tries turn turns use uses wait waits want wants went work works write writes wrote"
 )
-# What describes a thing and does not call it: "the last ticket", "the open tickets", "the hotel room".
+# Words that describe a thing and do not name it: "the last ticket", "the open tickets", "the hotel room".
 DESCRIBING: Final = _of(
     "able absent active actual additional annual attached automatic available back bad basic best better big biggest bottom blank brief "
     "broken busy central cheap cheaper cheapest chief clean clear closed closest common complete correct corresponding current "

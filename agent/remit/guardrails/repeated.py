@@ -1,4 +1,4 @@
-"""Which of many values a text repeats, found in one pass over the text however many they are."""
+"""Finds which of many values a text repeats, in one pass over the text however many values there are."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-BEGINNING: Final = 5  # characters of a value by which it is looked up; a shorter value is not looked for
-LONGEST: Final = 320  # characters of a value that are compared: who repeats all of it repeats these
+BEGINNING: Final = 5  # characters of a value that index it; a shorter value is not searched for
+LONGEST: Final = 320  # characters of a value that are compared; a text with the whole value contains these too
 
 
 class Values:
-    """Values that are looked for in texts."""
+    """Values to search for in texts."""
 
     def __init__(self, values: Iterable[str]) -> None:
         self._values = sorted({value[:LONGEST] for value in values if len(value) >= BEGINNING})
         self._beginnings = {value[:BEGINNING] for value in self._values}
         self._shorter = [*_shorter(self._values)]
 
-    def found(self, text: str) -> Iterator[str]:
-        """Those that stand in the text, some of them several times."""
+    def find_in(self, text: str) -> Iterator[str]:
+        """The values that occur in the text; a value can be yielded several times."""
         for at in range(len(text) - BEGINNING + 1 if self._values else 0):
             if text[at : at + BEGINNING] not in self._beginnings:
                 continue
             here = text[at : at + LONGEST]
-            # What begins this place is the last value that is sorted before it, or begins that value too.
+            # A value that `here` starts with sorts before `here`. It is the last such value, or a prefix of that one.
             place = bisect_right(self._values, here) - 1
             while place >= 0:
                 if here.startswith(self._values[place]):
@@ -33,7 +33,7 @@ class Values:
 
 
 def _shorter(values: list[str]) -> Iterator[int]:
-    """For each of the sorted values the place of the longest other one that it begins with; -1 for none."""
+    """For each sorted value the index of the longest other value that is a prefix of it; -1 if there is none."""
     open_: list[int] = []
     for place, value in enumerate(values):
         while open_ and not value.startswith(values[open_[-1]]):

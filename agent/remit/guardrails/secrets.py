@@ -1,10 +1,10 @@
-"""Secrets by name, kept out of the workspace: in the environment, in a file of this account alone, or in its keyring.
+"""Secrets by name, stored outside of the workspace: in the environment, in a private file of this account, or in its keyring.
 
-A stored secret belongs to one workspace, so that another one cannot ask for it by its name. Looked for in this order:
+A stored secret belongs to one workspace, so another workspace cannot read it by its name. Order of the search:
 
     REMIT_SECRET_<NAME>          the value itself
-    REMIT_SECRET_<NAME>_FILE     a file that holds it
-    remit secret set NAME        the account's own store, or its keyring
+    REMIT_SECRET_<NAME>_FILE     a file that contains the value
+    remit secret set NAME        the store of this account, or its keyring
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ Source: TypeAlias = Literal["environment", "file", "store", "keyring", "missing"
 LONGEST: Final = 16 << 10  # bytes
 _LARGEST_STORE: Final = 1 << 20  # characters
 _KEYRING: Final = "keyring"
-_Kept: TypeAlias = str | dict[Literal["keyring"], Literal[True]]  # the value, or that the keyring has it
+_Kept: TypeAlias = (
+    str | dict[Literal["keyring"], Literal[True]]
+)  # the value, or a mark that the value is in the keyring
 _STORE: Final[TypeAdapter[dict[str, dict[str, _Kept]]]] = TypeAdapter(dict[str, dict[str, _Kept]])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Secret:
-    """Where a secret is found; `value` is "" for one that is missing."""
+    """The value of a secret and where it comes from; `value` is "" for a missing one."""
 
     name: str
     source: Source
@@ -47,7 +49,7 @@ class Secret:
 
 
 class Secrets:
-    """The secrets of one workspace, as they are now."""
+    """The secrets of one workspace. Each read returns the current value."""
 
     def __init__(self, root: Path) -> None:
         self._root = str(root.resolve())
@@ -55,40 +57,54 @@ class Secrets:
         self._store = Path(base) / "remit" / "secrets.json"
 
     def get(self, name: str) -> Secret:
-        """One secret. Raises UsageError for one that others can read, or that cannot be a secret."""
+        """Read one secret.
+
+        Raises:
+            UsageError: other accounts can read its file, or its value is not valid.
+        """
         variable = f"REMIT_SECRET_{name.upper()}"
         if (value := os.environ.get(variable)) is not None:
-            return Secret(name=name, source="environment", value=checked(name, value))
+            return Secret(name=name, source="environment", value=check_value(name, value))
         if (path := os.environ.get(f"{variable}_FILE")) is not None:
             try:
-                return Secret(name=name, source="file", value=checked(name, _read(Path(path)).rstrip("\r\n")))
+                return Secret(name=name, source="file", value=check_value(name, _read(Path(path)).rstrip("\r\n")))
             except FileNotFoundError:
-                raise UsageError(f"{path}, which {variable}_FILE names, is not there") from None
+                raise UsageError(
+                    f"file {path} of {variable}_FILE does not exist: correct the path or unset it"
+                ) from None
         kept = self._stored().get(name)
         if kept is None:
             return Secret(name=name, source="missing")
         if not isinstance(kept, str):
-            found = _keyring().get_password(self._service, name)
-            if found is None:
+            value = _keyring().get_password(self._service, name)
+            if value is None:
                 return Secret(name=name, source="missing")
-            return Secret(name=name, source="keyring", value=checked(name, found))
-        return Secret(name=name, source="store", value=checked(name, kept))
+            return Secret(name=name, source="keyring", value=check_value(name, value))
+        return Secret(name=name, source="store", value=check_value(name, kept))
 
     def values(self, names: Iterable[str]) -> dict[str, str]:
-        """The values of all these. Raises UsageError with the command that sets the first one that is missing."""
-        found = [self.get(name) for name in names]
-        for one in found:
-            if one.source == "missing":
-                raise UsageError(f"secret {one.name!r} is not set here; run `remit secret set {one.name}`")
-        return {one.name: one.value for one in found}
+        """The values of these secrets.
+
+        Raises:
+            UsageError: one of them is missing; the message names the command that sets it.
+        """
+        secrets = [self.get(name) for name in names]
+        for secret in secrets:
+            if secret.source == "missing":
+                raise UsageError(f"secret {secret.name!r} is not set: run `remit secret set {secret.name}`")
+        return {secret.name: secret.value for secret in secrets}
 
     def present(self, names: Iterable[str]) -> dict[str, str]:
-        """The values of those that are there."""
-        return {one.name: one.value for one in map(self.get, names) if one.source != "missing"}
+        """The values of those of these secrets that are set."""
+        return {secret.name: secret.value for secret in map(self.get, names) if secret.source != "missing"}
 
     def set(self, name: str, value: str, *, keyring: bool = False) -> Source:
-        """Store it for this workspace. Raises UsageError where it cannot be a secret, or the store is not this account's alone."""
-        kept: _Kept = checked(name, value)
+        """Store a secret for this workspace.
+
+        Raises:
+            UsageError: the value is not valid, or other accounts can read the store.
+        """
+        kept: _Kept = check_value(name, value)
         if keyring:
             _keyring().set_password(self._service, name, value)
             kept = {_KEYRING: True}
@@ -118,46 +134,55 @@ class Secrets:
         try:
             return _STORE.validate_json(text)
         except ValidationError:
-            raise UsageError(f"{self._store} is no store of secrets; move it away and set them again") from None
+            raise UsageError(
+                f"{self._store} is not a valid secret store: move it away and set the secrets again"
+            ) from None
 
     def _write(self, text: str) -> None:
-        """Whole or not at all, and never readable by others."""
-        making = self._store.with_name(f".secrets.{os.getpid()}")
+        """Replace the store atomically; other accounts can never read it."""
+        temporary = self._store.with_name(f".secrets.{os.getpid()}")
         with suppress(FileNotFoundError):
-            making.unlink()
-        descriptor = os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+            temporary.unlink()
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(descriptor)
-        making.replace(self._store)
+        temporary.replace(self._store)
 
 
-def checked(name: str, value: str) -> str:
-    """The value. Raises UsageError where it could not be kept out of a record, or could end a header."""
+def check_value(name: str, value: str) -> str:
+    """Check the value of a secret and return it.
+
+    Raises:
+        UsageError: the value is too short to be redacted, or could break out of an HTTP header.
+    """
     if len(value) < SHORTEST_SECRET:
-        raise UsageError(
-            f"secret {name!r} has fewer than {SHORTEST_SECRET} characters: it could not be told from words"
-        )
+        raise UsageError(f"secret {name!r} is too short to be redacted: use at least {SHORTEST_SECRET} characters")
     if len(value.encode("utf-8", "replace")) > LONGEST or not value.isascii() or not value.isprintable():
-        raise UsageError(f"secret {name!r} is not one line of printable ASCII")
+        raise UsageError(f"secret {name!r} must be one line of printable ASCII of at most {LONGEST} bytes")
     return value
 
 
 def _read(path: Path) -> str:
-    """A file that only this account can read. Raises FileNotFoundError, or UsageError with the fix."""
+    """Read a file that only this account can read.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UsageError: the file cannot be read, or another account owns it or can read it.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
         raise
     except OSError as failure:
-        raise UsageError(f"{path} cannot be read: {failure.strerror}") from failure
+        raise UsageError(f"secret file {path} cannot be read: {failure.strerror}") from failure
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
-            raise UsageError(f"{path} holds secrets and is no file of this account")
+            raise UsageError(f"secret file {path} is not a regular file of this account: change its owner")
         if status.st_mode & 0o077:
-            raise UsageError(f"{path} holds secrets and others can read it; run `chmod 600 {path}`")
+            raise UsageError(f"other accounts can read the secret file {path}: run `chmod 600 {path}`")
         with os.fdopen(descriptor, encoding="utf-8", errors="replace", closefd=False) as file:
             return file.read(_LARGEST_STORE)
     finally:
@@ -168,4 +193,4 @@ def _keyring() -> Any:
     try:
         return import_module("keyring")
     except ImportError:
-        raise UsageError("there is no keyring here; run `pip install 'remit[keyring]'`") from None
+        raise UsageError("the keyring package is not installed: run `pip install 'remit[keyring]'`") from None

@@ -1,15 +1,15 @@
+from .content_omission import OWN_DETAILS
 from .conversation import Conversation
 from .hash_chain import Chain, ChainFault, ChainLink, link, link_of, verify_chain
 from .reducer import apply_event
-from .run_lock import DRIVEN, is_run_locked, run_lock
+from .run_lock import RUN_LOCKED, is_run_locked, lock_run
 from .run_log import Log, MemoryLog, Record
-from .run_state import InDoubtEffect, RunState, RunSummary, Tries, effect_digest, meant
+from .run_state import InDoubtEffect, RunState, RunSummary, Tries, effect_digest, retry_key
 from .store import WORKSPACE_RUN, AlreadyRecorded, Journal
-from .withholding import OWN_DETAILS
 
 __all__ = [
-    "DRIVEN",
     "OWN_DETAILS",
+    "RUN_LOCKED",
     "WORKSPACE_RUN",
     "AlreadyRecorded",
     "Chain",
@@ -29,7 +29,7 @@ __all__ = [
     "is_run_locked",
     "link",
     "link_of",
-    "meant",
-    "run_lock",
+    "lock_run",
+    "retry_key",
     "verify_chain",
 ]

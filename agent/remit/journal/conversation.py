@@ -1,6 +1,7 @@
-"""The messages of a run, folded from its events.
+"""The messages of a run, as its model reads them, computed from its events.
 
-The graph's checkpoints hold keys, not bodies: whoever needs the conversation folds it again from the journal.
+The graph's checkpoints hold keys of events and no messages: a process that resumes the run reads the journal and computes
+the conversation again.
 """
 
 from __future__ import annotations
@@ -14,38 +15,45 @@ from remit.core.parsing import canonical_json, digest_bytes
 
 
 class Conversation:
-    """What the model reads next. `digest` covers every message so far, in constant time a message."""
+    """What the model reads next.
+
+    `_digest` covers every message so far and takes constant time for each new one: hashing all messages again before every
+    turn would make a long run quadratic.
+    """
 
     def __init__(self) -> None:
         self._messages: list[Message] = []
         self._digest = ""
-        self._asks: tuple[ProposedCall, ...] = ()
+        self._proposed_calls: tuple[ProposedCall, ...] = ()
         self._step = 0
         self._answers: dict[int, Result] = {}
         self._offered: tuple[Sequence[ToolSpec] | None, bytes] = (None, b"")
 
     def fold(self, event: AnyEvent) -> None:
-        """Take one event in; results join in the model's own order once all calls of the step are answered."""
+        """Apply one event. Results are added once every call of the step is answered, in the order of the calls.
+
+        Parallel calls end in any order, and the conversation must be the same in a replay.
+        """
         match event:
             case RunStarted():
                 self._add(Message(role="system", text=event.prompt))
                 self._add(Message(role="user", text=event.task))
             case ModelResponded() if not event.internal:
                 proposed_calls = tuple(
-                    ask.model_copy(update={"id": call_id(event.step, index)})
-                    for index, ask in enumerate(event.proposed_calls)
+                    proposed.model_copy(update={"id": call_id(event.step, index)})
+                    for index, proposed in enumerate(event.proposed_calls)
                 )
-                self._asks, self._step, self._answers = proposed_calls, event.step, {}
+                self._proposed_calls, self._step, self._answers = proposed_calls, event.step, {}
                 self._add(Message(role="assistant", text=event.text, proposed_calls=proposed_calls))
             case CallAnswered() if event.step == self._step:
                 self._answers[event.index] = event.result
-                if len(self._answers) == len(self._asks):
-                    for index, ask in enumerate(self._asks):
+                if len(self._answers) == len(self._proposed_calls):
+                    for index, proposed in enumerate(self._proposed_calls):
                         text = canonical_json(self._answers[index].model_dump(mode="json")).decode()
-                        self._add(Message(role="tool", text=text, call_id=ask.id))
+                        self._add(Message(role="tool", text=text, call_id=proposed.id))
             case AnswerRejected():
                 problems = "".join(f"\n- {problem}" for problem in event.problems)
-                self._add(Message(role="user", text=f"Your answer does not hold:{problems}\nAnswer again."))
+                self._add(Message(role="user", text=f"Your answer is not valid:{problems}\nAnswer again."))
             case _:
                 pass
 
@@ -54,8 +62,10 @@ class Conversation:
         return self._messages
 
     def input_digest(self, tools: Sequence[ToolSpec]) -> str:
-        """SHA-256 over everything the model is about to read, tools included."""
-        if self._offered[0] is not tools:  # the same ones at every turn, and a hundred of them take as long as the turn
+        """The SHA-256 digest of everything that the model is about to read: the messages and the tools offered."""
+        if (
+            self._offered[0] is not tools
+        ):  # the same object at every turn; writing a hundred specs again would double its time
             self._offered = tools, canonical_json([tool.model_dump(mode="json") for tool in tools])
         return digest_bytes(b'{"messages":%b,"tools":%b}' % (canonical_json(self._digest), self._offered[1]))
 

@@ -1,8 +1,9 @@
-"""The hash chain of a run: what makes a changed, lost or moved event visible.
+"""The hash chain of a run: it makes a changed, lost or moved event visible.
 
-Each event is sealed to the one before it. The seal covers the header and a salted digest of the body, never the body
-itself, so that a body can be erased on request and the chain still holds. Journal and trace files are verified by the
-same function. A forger who re-seals everything that follows is caught only by a head kept elsewhere: pass it as `head`.
+Each event is sealed to the one before it: its hash covers the hash of that one. The hash covers the header and a salted
+digest of the body, never the body itself, so that a body can be erased on request and the chain can still be verified. The
+journal and trace files are verified by the same function. An attacker who seals all later events again is detected only by
+a head that is kept elsewhere: pass it as `head`.
 """
 
 from __future__ import annotations
@@ -22,17 +23,17 @@ FORMAT: Final = "remit.chain/1"
 
 FaultKind: TypeAlias = Literal[
     "missing",  # an event is not there
-    "edited",  # header or body is not what was sealed
+    "edited",  # header or body differ from what was sealed
     "reordered",  # the event was sealed for another place
-    "forged",  # sealed correctly, but not to what stands before it, or not to the known head
-    "contradicted",  # sealed well, and says something else than the other events
-    "erased",  # the body was erased on request; the chain holds
+    "forged",  # sealed correctly, but not to the event before it, or not to the known head
+    "contradicted",  # sealed correctly, but it contradicts other events
+    "erased",  # the body was erased on request; the chain is intact
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChainFault:
-    """One thing that is not as it was recorded."""
+    """One way in which the events differ from what was recorded. `seq` is the number of the event, from 0."""
 
     seq: int
     kind: FaultKind
@@ -40,7 +41,7 @@ class ChainFault:
 
     @property
     def broken(self) -> bool:
-        """False for an erased body: that was somebody's right, not damage."""
+        """False for an erased body, which was erased on request and is no damage."""
         return self.kind != "erased"
 
     def __str__(self) -> str:
@@ -49,9 +50,11 @@ class ChainFault:
 
 @dataclass(frozen=True, kw_only=True)
 class ChainLink:
-    """An event as it is stored: the body is the very text that was sealed, or None where it was erased.
+    """An event as it is stored, with its place in the chain of its run.
 
-    Verifying reads this text and not the parsed event, so that a later version with more fields verifies older runs.
+    `seq` counts from 0, `at` is Unix nanoseconds, `prev` is the hash of the event before it ("" for the first). `body` is the
+    exact text that was sealed, None if it was erased; then `salt` is None too. Verification reads this text and not the
+    parsed event, so a later version whose events have more fields still verifies older runs.
     """
 
     run: str
@@ -67,18 +70,19 @@ class ChainLink:
 
     @property
     def sealed(self) -> str:
-        """The hash that this header should carry."""
+        """The hash that belongs to this header: it equals `hash` unless the header was changed."""
         header = [FORMAT, self.run, self.seq, self.at, self.type, self.key, self.prev, self.payload_digest]
-        # Not RFC 8785: nanoseconds lie beyond its integers. Strings and integers only, so this text is as unambiguous.
+        # Not RFC 8785: Unix nanoseconds are larger than the integers that it allows (2^53 - 1). A list of strings and
+        # integers in a fixed order has only one spelling in this encoder, so the text is as unambiguous.
         return _sha256(json.dumps(header, separators=(",", ":")).encode())
 
     def recorded(self) -> Recorded:
-        """The event, read from its body. Raises ValidationError where the body is no event that this version knows."""
+        """The event, read from its body. Raises ValidationError if this version does not know such an event."""
         return self.of(None if self.body is None else EVENT.validate_json(self.body))
 
     def of(self, event: AnyEvent | None) -> Recorded:
-        """The event with this place in the chain."""
-        # Built without validation: every part has been validated once, and this runs for each event of each read.
+        """The given event, with this place in the chain."""
+        # Built without validation: every part was validated once, and this runs for each event of each read.
         return Recorded.model_construct(
             run=self.run,
             seq=self.seq,
@@ -94,27 +98,27 @@ class ChainLink:
 
     @property
     def header(self) -> dict[str, str | int]:
-        """Everything but salt and body, by name."""
+        """Everything except salt and body, by name."""
         return {name: value for name, value in vars(self).items() if name not in ("salt", "body")}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chain:
-    """The events of one run as they are stored. `head` is the (seq, hash) of the last one where that is kept apart."""
+    """The events of one run as they are stored. `head` is the (seq, hash) of the last event if that is stored separately."""
 
     run: str
     links: tuple[ChainLink, ...]
     head: tuple[int, str] | None = None
 
     def verify(self) -> tuple[ChainFault, ...]:
-        """What is not as it was recorded; empty means whole."""
+        """Every difference from what was recorded; empty if there is none."""
         return verify_chain(self.links, head=self.head)
 
 
 def encode(event: AnyEvent) -> str:
-    """The body of an event. Raises ValueError for what JSON cannot say: NaN, infinity, lone surrogates."""
+    """The body of an event, as JSON. Raises ValueError for what JSON cannot express: NaN, infinity, lone surrogates."""
     try:
-        # Not pydantic's own JSON, which would write NaN as null: what is read back must be what was there.
+        # Not pydantic's own JSON, which writes NaN as null: reading must return what was written.
         text = json.dumps(event.model_dump(), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, RecursionError) as failure:
         raise ValueError(str(failure)) from failure
@@ -123,7 +127,7 @@ def encode(event: AnyEvent) -> str:
 
 
 def link(run: str, seq: int, at: int, prev: str, event: AnyEvent, salt: str) -> ChainLink:
-    """Seal one event to the one before it; `prev` is "" for the first, `at` is Unix nanoseconds."""
+    """Seal one event to the one before it, and return its stored form; `prev` is "" for the first, `at` is Unix nanoseconds."""
     body = encode(event)
     unsealed = ChainLink(
         run=run,
@@ -141,12 +145,12 @@ def link(run: str, seq: int, at: int, prev: str, event: AnyEvent, salt: str) -> 
 
 
 def seal(run: str, seq: int, at: int, prev: str, event: AnyEvent, salt: str) -> Recorded:
-    """The event with its place in the chain of its run."""
+    """Seal one event as `link` does, and return it with its place in the chain."""
     return link(run, seq, at, prev, event, salt).of(event)
 
 
 def link_of(recorded: Recorded) -> ChainLink:
-    """The stored form of a recorded event, written again by this version."""
+    """The stored form of a recorded event; its body is written again by this version."""
     return ChainLink(
         run=recorded.run,
         seq=recorded.seq,
@@ -162,30 +166,31 @@ def link_of(recorded: Recorded) -> ChainLink:
 
 
 def payload_digest(salt: str, body: str) -> str:
-    """The salted digest of a body: without the salt, nobody can try guesses against an erased one."""
+    """The salted digest of a body. The salt is erased with the body, so nobody can test guesses of it against the digest."""
     return _sha256(f"{salt}\n{body}".encode())
 
 
 def verify_chain(
     records: Iterable[Recorded | ChainLink], *, head: tuple[int, str] | None = None
 ) -> tuple[ChainFault, ...]:
-    """What is not as it was recorded, for records in the order given; empty means whole.
+    """Every difference from what was recorded, for records in the order given; empty if there is none.
 
-    `head` is the last event's (seq, hash) as known from elsewhere: without it, a cut tail cannot be seen.
+    `head` is the (seq, hash) of the last event, known from elsewhere: without it, missing last events are not detected.
     """
     links = [record if isinstance(record, ChainLink) else link_of(record) for record in records]
     place = _walk(links)
     faults = [*_gaps(links)]
-    told = {fault.seq for fault in faults}  # whose own faults say already why they do not fit the next
+    # Events with a fault of their own. A wrong `prev` beside one of these is its consequence, and is not reported again.
+    damaged = {fault.seq for fault in faults}
     before: ChainLink | None = None
     for item in links:
         expected = 0 if before is None else before.seq + 1
         own = [*_faults_of(item, expected, place)]
         faults.extend(own)
-        told.update(fault.seq for fault in own if fault.broken)
+        damaged.update(fault.seq for fault in own if fault.broken)
         prev = "" if before is None else before.hash
-        if item.seq == expected and item.prev != prev and told.isdisjoint((item.seq, expected - 1)):
-            faults.append(ChainFault(seq=item.seq, kind="forged", what="it is not sealed to what stands before it"))
+        if item.seq == expected and item.prev != prev and damaged.isdisjoint((item.seq, expected - 1)):
+            faults.append(ChainFault(seq=item.seq, kind="forged", what="it is not sealed to the event before it"))
         before = item
     if head is not None:
         faults.extend(_faults_of_head(before, head))
@@ -193,28 +198,30 @@ def verify_chain(
 
 
 def _gaps(links: Iterable[ChainLink]) -> Iterable[ChainFault]:
-    """Events that are nowhere, whatever order the others stand in."""
+    """Events that are not among the records, in whatever order these are."""
     for before, after in pairwise([-1, *sorted({item.seq for item in links})]):
         if after > before + 1:
             yield ChainFault(seq=before + 1, kind="missing", what=_range(before + 1, after - 1))
 
 
 def _faults_of(item: ChainLink, expected: int, place: Mapping[str, int]) -> Iterable[ChainFault]:
-    """The faults of one event, told without its neighbours."""
+    """The faults of one event that show without its neighbours."""
     if item.sealed != item.hash:
         at = place.get(item.hash, item.seq)
         if at != item.seq and replace(item, seq=at).sealed == item.hash:
             yield ChainFault(seq=item.seq, kind="reordered", what=f"it was recorded as event {at}")
         else:
-            yield ChainFault(seq=item.seq, kind="edited", what=f"the header of {item.key!r} is not what was sealed")
+            yield ChainFault(
+                seq=item.seq, kind="edited", what=f"the header of {item.key!r} differs from what was sealed"
+            )
     elif item.seq < expected:
-        yield ChainFault(seq=item.seq, kind="reordered", what=f"it stands after event {expected - 1}")
+        yield ChainFault(seq=item.seq, kind="reordered", what=f"it is stored after event {expected - 1}")
     if item.body is None:
         yield ChainFault(seq=item.seq, kind="erased", what=f"the body of {item.key!r} was erased")
     elif payload_digest(item.salt or "", item.body) != item.payload_digest:
-        yield ChainFault(seq=item.seq, kind="edited", what=f"the body of {item.key!r} is not what was sealed")
+        yield ChainFault(seq=item.seq, kind="edited", what=f"the body of {item.key!r} differs from what was sealed")
     elif item.sealed == item.hash and not _is_its_own(item):
-        yield ChainFault(seq=item.seq, kind="forged", what=f"its body is not of {item.key!r}")
+        yield ChainFault(seq=item.seq, kind="forged", what=f"its body is not that of {item.key!r}")
 
 
 def _faults_of_head(last: ChainLink | None, head: tuple[int, str]) -> Iterable[ChainFault]:
@@ -227,21 +234,22 @@ def _faults_of_head(last: ChainLink | None, head: tuple[int, str]) -> Iterable[C
 
 
 def _walk(links: Iterable[ChainLink]) -> dict[str, int]:
-    """Where each hash stands when the chain is followed from its beginning, whatever the events say of themselves."""
+    """The place of each hash if the chain is followed by `prev` from its beginning; the events' own `seq` is not trusted."""
     by_prev = {item.prev: item.hash for item in links}
     place: dict[str, int] = {}
     at, seq = by_prev.get(""), 0
-    while at is not None and at not in place:
+    while at is not None and at not in place:  # a forged chain may be a loop
         place[at] = seq
         at, seq = by_prev.get(at), seq + 1
     return place
 
 
 def _is_its_own(item: ChainLink) -> bool:
+    """True if type and key in the header are those of the body."""
     try:
         event = item.recorded().event
     except ValidationError:
-        return True  # of a version that knows more: the seal vouches for it
+        return True  # written by a later version with more fields; the hash still covers it
     return event is not None and (event.type, event.key) == (item.type, item.key)
 
 

@@ -1,6 +1,6 @@
-"""One run's record as it grows: whatever is appended is first in the journal, then folded, then seen by the trace.
+"""The record of one run while it grows: each event is written to the log, then applied to the run state, then shown to listeners.
 
-Live, resume and replay differ only in the journal behind this class and the listeners before it.
+Live runs, resumed runs and replays differ only in the log behind this class and in its listeners.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from typing import Protocol
 
 from remit.core import Claim
 from remit.core.events import AnyEvent, Recorded
+from remit.journal.content_omission import omit_content
 from remit.journal.conversation import Conversation
 from remit.journal.hash_chain import seal
 from remit.journal.reducer import apply_event
 from remit.journal.run_state import RunState
-from remit.journal.withholding import withheld
 
 
 class Log(Protocol):
-    """Where events are kept; `Journal` is one."""
+    """Where events are stored; `Journal` is one, `MemoryLog` another."""
 
     def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded: ...
     def events(self, run: str, after: int = -1) -> list[Recorded]: ...
@@ -27,7 +27,7 @@ class Log(Protocol):
 
 
 class MemoryLog:
-    """A log that ends with the process: for a dry run, and for the new side of a replay."""
+    """A log in memory, without claims: for a dry run, and for the new side of a replay."""
 
     def __init__(self) -> None:
         self._events: list[Recorded] = []
@@ -38,10 +38,11 @@ class MemoryLog:
 
     @property
     def head(self) -> str:
-        """The hash that the next event is linked to."""
+        """The hash of the last event, to which the next one is sealed; "" without one."""
         return self._events[-1].hash if self._events else ""
 
     def keep(self, recorded: Recorded) -> Recorded:
+        """Store an event that has its place in the chain already."""
         self._events.append(recorded)
         self._by_key[recorded.key] = recorded
         return recorded
@@ -54,47 +55,50 @@ class MemoryLog:
 
 
 class Record:
-    """The events of one run, and what they fold to.
+    """The events of one run, its state and its conversation.
 
-    `content` False records no event whole: what people, models and tools said stays in this process, and ends with it.
+    With `content` False, events are stored without what people, models and tools wrote; only this process has them complete,
+    and it loses them when it ends. `listeners` receive each event that is recorded from now on.
     """
 
     def __init__(
         self, log: Log, run: str, *, listeners: tuple[Callable[[Recorded], None], ...] = (), content: bool = True
     ) -> None:
         self.run = run
-        self.facts = RunState()
+        self.state = RunState()
         self.conversation = Conversation()
         self._log = log
         self._content = content
-        self._whole: dict[str, AnyEvent] = {}  # what only this process knows, by key
+        self._complete: dict[str, AnyEvent] = {}  # events with their content, by key, where the log has none
         self._listeners: tuple[Callable[[Recorded], None], ...] = ()
         self._seen = -1
         self.refresh()
-        self._listeners = listeners  # what was recorded before is not news
+        self._listeners = listeners  # set after `refresh`, because earlier events are not new to anyone
 
     def append(self, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
-        """Record one event, or raise: no record, no effect.
+        """Record one event, or raise. No effect may happen before its event is recorded.
 
         Raises:
             AlreadyRecorded: another worker recorded an event of that key first.
             Exhausted: one of `claims` would pass its limit.
             RunEnded: the journal cannot record.
         """
-        shown = event if self._content else withheld(event)
-        recorded = self._log.append(self.run, shown, durable=durable, claims=claims)
+        stored = event if self._content else omit_content(event)
+        recorded = self._log.append(self.run, stored, durable=durable, claims=claims)
         if not self._content:
-            self._whole[recorded.key] = event
-        if recorded.seq != self._seen + 1:  # another process wrote in between, an approver for one
+            self._complete[recorded.key] = event
+        # An approver's process may have written to this run meanwhile. Its events come first in the chain, so they are read and
+        # applied first: every process must reach the same state.
+        if recorded.seq != self._seen + 1:
             self.refresh()
         else:
             self._take(recorded)
         return recorded
 
     def get(self, key: str) -> AnyEvent | None:
-        """The event of that key, whoever recorded it."""
-        if key in self._whole:
-            return self._whole[key]
+        """The event with that key, recorded by this or another process; None without one."""
+        if key in self._complete:
+            return self._complete[key]
         recorded = self._log.get(self.run, key)
         return recorded.event if recorded else None
 
@@ -106,19 +110,19 @@ class Record:
         return number
 
     def every(self) -> list[AnyEvent]:
-        """All events of the run, in order, but for those that were erased."""
+        """All events of the run, in order, without erased ones."""
         return [recorded.event for recorded in self._log.events(self.run) if recorded.event is not None]
 
     def refresh(self) -> None:
-        """Take in what this and other processes have recorded since."""
+        """Apply the events that this and other processes have recorded since the last call."""
         for recorded in self._log.events(self.run, after=self._seen):
             self._take(recorded)
 
     def _take(self, recorded: Recorded) -> None:
         self._seen = recorded.seq
-        event = self._whole.get(recorded.key, recorded.event)
-        self.facts = apply_event(
-            self.facts, recorded if self._content else recorded.model_copy(update={"event": event})
+        event = self._complete.get(recorded.key, recorded.event)
+        self.state = apply_event(
+            self.state, recorded if self._content else recorded.model_copy(update={"event": event})
         )
         if event is not None:
             self.conversation.fold(event)

@@ -1,7 +1,7 @@
-"""Facts: what policy, budgets and people read of a run. A fold of its events, and nothing else.
+"""The state of a run: what policy, budgets and people read of it. It is computed from the run's events and from nothing else.
 
-Live, resumed and replayed runs agree because none of them knows anything that is not here. Only calls between decision
-and answer are kept one by one, so a long run costs no more per event than a short one.
+A live, a resumed and a replayed run agree because none of them reads anything that is not in this state. Only calls
+between decision and answer are kept one by one, so an event of a long run costs no more than one of a short run.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from remit.core import Call, Code, Grant, MissingApproval
 from remit.core.events import NANO, Content, EffectSettled, HoldSet, Outcome, RunStarted
 from remit.core.parsing import digest
 
-# The codes of a call that was refused before anything of it ran.
+# A call that fails with one of these codes never reached its tool. Other codes mean that it may have had an effect.
 REFUSED: Final[frozenset[Code]] = frozenset(
     {
         "unknown_action",
@@ -33,30 +33,35 @@ REFUSED: Final[frozenset[Code]] = frozenset(
     }
 )
 
-# Refusals that say nothing of the call itself: asking again later is no fault of whoever asks.
+# Refusals that depend on time or on an operator, not on the call. Asking again later is correct, so they do not count
+# as a try in `RunState.tries`, which would block the call.
 PASSING: Final[frozenset[Code]] = frozenset({"held", "budget_exhausted", "rate_limited", "circuit_open"})
 
 RunStatus: TypeAlias = Literal["running", "waiting", "finished"]
 
 
 def effect_digest(call: Call) -> str:
-    """What the call acts on: its action and what it writes or uses, whatever else the model wrote; "" for no lasting effect.
+    """The digest of what the call changes: its action, and every resource that it writes or uses.
 
-    An action that may be repeated at will has no such digest: nothing is lost when it happens twice.
+    Two calls with one digest would have the same effect twice, even if the model wrote other arguments. "" for effects
+    `read` and `idempotent`, which may be repeated without harm.
     """
     if call.effect not in ("once", "keyed"):
         return ""
     return digest({"action": call.action, "on": sorted(t.resource for t in call.touches if t.access != "read")})
 
 
-def meant(call: Call) -> str:
-    """What the model is after with a call, however it words the rest: the action, and all that it touches."""
+def retry_key(call: Call) -> str:
+    """The key under which tries of a call are counted: its action and every resource that it touches.
+
+    Other arguments are left out: a model that rewords a failed call still tries the same thing.
+    """
     return "\n".join((call.action, *sorted({touch.resource for touch in call.touches})))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tries:
-    """How often in a row one thing was tried in vain: attempts that failed, and calls that were refused."""
+    """How often in a row calls with one `retry_key` did not succeed: attempts that failed, and calls that were refused."""
 
     failed: int = 0
     refused: int = 0
@@ -68,9 +73,11 @@ class Tries:
 
 @dataclass(frozen=True, kw_only=True)
 class Circuit:
-    """How a tool stands that failed. `opened_at` is 0 while it is still called; Unix nanoseconds, as is `tried_at`.
+    """The circuit breaker of one tool that failed. A tool without failures has none.
 
-    `openings` counts its rests since it last worked, `trials` the calls let through since the last one began.
+    `failures` counts its failures since it last succeeded; `rest_s` is the length of its first rest in seconds. `opened_at` is when
+    its current rest began and `tried_at` when its last trial began (Unix nanoseconds; 0: the circuit is closed, or there was
+    no trial). `openings` counts its rests since it last succeeded; `trials` the calls allowed since the current rest began.
     """
 
     failures: int = 0
@@ -82,69 +89,78 @@ class Circuit:
 
     @property
     def rests_until(self) -> int:
-        """Unix nanoseconds; each rest is twice as long as the one before, up to 32 times the first."""
+        """When the rest ends, in Unix nanoseconds: each rest is twice as long as the one before, up to 32 times the first."""
         return self.opened_at + int(self.rest_s * 2 ** min(self.openings - 1, 5) * NANO) if self.opened_at else 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class InDoubtEffect:
-    """An effect that was answered without anyone knowing whether it happened; `settled` once a person has said so.
+    """An effect whose outcome is unknown although its call has an answer; `settled` once a person has stated the outcome.
 
-    `effect` is the digest of what it acts on; `request` and `key` are the call's request digest and idempotency key.
+    `effect_digest`, `request_digest` and `idempotency_key` are those of the call.
     """
 
     step: int
     index: int
     action: str
-    effect: str
-    request: str
-    key: str
+    effect_digest: str
+    request_digest: str
+    idempotency_key: str
     settled: EffectSettled | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenCall:
-    """A call between its first decision and its answer. `trusted`: nothing untrusted had been read when it was decided.
+    """A call between its first decision and its answer.
 
-    `request` is the decision digest of the latest approval request, "" where nobody was asked; `grants` are those for
-    that request only, the first of each person, given before `expires_at` (Unix nanoseconds). `doubtful`: its effect may
-    have happened, unless `settled` says otherwise; `effect` is the digest of what it acts on. `since` are the labels of what
-    was read after it was decided, which it may not have looked at.
+    `retry_key` is what its tries are counted by. `trusted` is True if the run had read nothing untrusted when the call was
+    decided; `labels_since` are the labels of what the run read after that, which a declassifier cannot have looked at.
+    `needs_approval` and `allowed` are the latest verdict. `requested_decision` is the decision digest of the latest approval
+    request, "" without one; `missing`, `grants` and `rejected` belong to that request only. A person's first grant before
+    `expires_at` (Unix nanoseconds) counts. `happened` is True if the effect has or may have happened; `doubtful` if that is
+    unknown; `settled` is the latest statement of its outcome.
     """
 
     action: str
-    meant: str = ""
+    retry_key: str = ""
     trusted: bool = False
-    since: frozenset[str] = frozenset()
-    proposed_calls: bool = False
+    labels_since: frozenset[str] = frozenset()
+    needs_approval: bool = False
     allowed: bool = False
     happened: bool = False
-    request: str = ""
+    requested_decision: str = ""
     missing: tuple[MissingApproval, ...] = ()
     expires_at: int = 0
     grants: tuple[Grant, ...] = ()
     rejected: bool = False
-    effect: str = ""
-    called: str = ""
-    key: str = ""
+    effect_digest: str = ""
+    request_digest: str = ""
+    idempotency_key: str = ""
     doubtful: bool = False
     settled: EffectSettled | None = None
 
     @property
     def waiting(self) -> bool:
-        """Whether people have still to answer."""
+        """True if people have still to approve or reject the call."""
         return not self.allowed and not self.rejected and sum(item.count for item in self.missing) > len(self.grants)
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunState:
-    """What is known of a run after some of its events. `started_at` and `ended_at` are Unix nanoseconds.
+    """What is known of a run after some of its events.
 
-    `unseen` is the last step that was Remit's own, whose results the model never reads. `directory` are the resources that results named before anything untrusted was read, or that the run made; `values` what results under each
-    other label held, to be looked for in what goes out. `attempted` counts every call that the model asked for, refused ones too; `settled` counts by action the calls that
-    succeeded or may have happened; `streak` counts the calls refused in a row before the current step. `doubts` are effects that may have happened. `tries` counts by what is meant, and `retried` adds
-    up the tries beyond the first, whoever made them: the broker again, or the model anew. `unmetered` counts the turns of
-    which the model did not say how many tokens they took.
+    `started_at` and `ended_at` are Unix nanoseconds. `step` is the current step, -1 before the first; `internal` is the last
+    step that Remit itself made before the model's first turn, -1 without one: the model never reads its results.
+    `labels` are what the run has read; `directory` are the resources that results named before anything untrusted was read,
+    or that the run created. `values` holds, by label other than "untrusted", the texts that results with it contained: the
+    arguments of later calls are searched for them.
+    `attempted` counts every proposed call, also refused ones; `answered`, `denied` and `answers_rejected` count what their
+    names say. `first_denied` and `first_failed` are one line each. `streak` counts the calls refused in a row before the
+    current step, `refused_in_step` those in it, and `worked_in_step` is True once a call of it was not refused.
+    `tries` counts by `retry_key`; `retried` counts all tries beyond the first, by the broker or by the model. `settled`
+    counts, by action, the answered calls that succeeded or may have happened. `open` holds the calls between decision and
+    answer by (step, index), `doubts` the effects of unknown outcome, `holds` the holds of operators by scope, `circuits` the
+    circuit breakers by tool. `unmetered` counts the model's turns that reported no number of tokens.
     """
 
     started: RunStarted | None = None
@@ -181,35 +197,35 @@ class RunState:
     circuits: Mapping[str, Circuit] = field(default_factory=dict[str, Circuit])
 
     @property
-    def words(self) -> str:
-        """The user's own words: the task as it was given."""
+    def task(self) -> str:
+        """The task as the user wrote it; "" before the run began."""
         return self.started.task if self.started else ""
 
     @property
     def refused_in_a_row(self) -> int:
-        """The calls refused since the last step in which one was carried out."""
+        """How many calls were refused since the last step in which one was not."""
         return 0 if self.worked_in_step else self.streak + self.refused_in_step
 
     @property
     def requested(self) -> tuple[str, ...]:
         """The keys of the latest approval request of each call that has no answer yet."""
         return tuple(
-            f"approval.requested/{step}/{index}/{call.request}"
+            f"approval.requested/{step}/{index}/{call.requested_decision}"
             for (step, index), call in self.open.items()
-            if call.request
+            if call.requested_decision
         )
 
     @property
-    def state(self) -> RunStatus:
-        """`waiting` where at least one call waits for people; `running` also where no process is at it just now."""
+    def status(self) -> RunStatus:
+        """`waiting` if at least one call waits for people; `running` also if no process executes the run at present."""
         if self.finished:
             return "finished"
         return "waiting" if any(call.waiting for call in self.open.values()) else "running"
 
     def calls(self, *, but: tuple[int, int] | None = None) -> dict[str, int]:
-        """Calls by action that succeeded, may have happened, or are allowed and not yet answered, except `but`.
+        """How many calls of each action succeeded, may have happened, or are allowed and not yet answered, without `but`.
 
-        Counting allowed calls before they run is what lets only one of three parallel calls win a budget of one.
+        Calls count as soon as they are allowed: of three parallel calls with a budget of one, only one is allowed.
         """
         counts = dict(self.settled)
         for place, call in self.open.items():
@@ -220,9 +236,10 @@ class RunState:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """One line of the list of runs. `started_at` and `ended_at` are Unix nanoseconds.
+    """One line of the list of runs.
 
-    `first_failed` names the call that first got a code, refused or not: `files.read at step 0: timeout`.
+    `started_at` and `ended_at` are Unix nanoseconds. `first_failed` names the first call that failed or was refused, with
+    its code: `files.read at step 0: timeout`.
     """
 
     run: str
@@ -241,10 +258,10 @@ class RunSummary:
     denied: int
     first_denied: str | None
     first_failed: str | None
-    content: Content = "whole"
+    content: Content = "complete"
 
 
-# The events that a summary is made of.
+# Only these events are read for the list of runs: reading every event of every run would take too long.
 SUMMARISED: Final = (
     "run.started",
     "run.finished",
@@ -257,25 +274,25 @@ SUMMARISED: Final = (
 )
 
 
-def summary(run: str, facts: RunState) -> RunSummary:
-    """What the list of runs says of one; empty where its first event was erased."""
-    started = facts.started
+def summary(run: str, state: RunState) -> RunSummary:
+    """The line of one run in the list; its texts are empty if its first event was erased."""
+    started = state.started
     return RunSummary(
         run=run,
-        started_at=facts.started_at or 0,
-        ended_at=facts.ended_at,
+        started_at=state.started_at or 0,
+        ended_at=state.ended_at,
         agent=started.subjects.agent if started else "",
         user=started.subjects.user if started else "",
         task=started.task if started else "",
         model=started.model if started else "",
         scripted=started.scripted if started else False,
-        state=facts.state,
-        outcome=facts.outcome,
-        code=facts.code,
-        steps=facts.step + 1,
-        calls=facts.attempted,
-        denied=facts.denied,
-        first_denied=facts.first_denied,
-        first_failed=facts.first_failed,
-        content=started.content if started else "whole",
+        state=state.status,
+        outcome=state.outcome,
+        code=state.code,
+        steps=state.step + 1,
+        calls=state.attempted,
+        denied=state.denied,
+        first_denied=state.first_denied,
+        first_failed=state.first_failed,
+        content=started.content if started else "complete",
     )

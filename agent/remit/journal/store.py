@@ -1,7 +1,7 @@
-"""The journal: append-only events, the truth of every run.
+"""The journal: an append-only store of the events of every run. Everything else is computed from it.
 
-Headers and bodies lie in two tables, so that a body can be erased and the chain of headers still holds. No record, no
-effect: an event that cannot be written ends the run.
+Headers and bodies are in two tables, so that a body can be erased while the chain of headers can still be verified. No
+effect happens before its event is written: an event that cannot be written ends the run.
 """
 
 from __future__ import annotations
@@ -37,13 +37,15 @@ from remit.journal.run_state import SUMMARISED, RunState, RunSummary, summary
 __all__ = ["WORKSPACE_RUN", "AlreadyRecorded", "Journal", "RunSummary"]
 
 WORKSPACE_RUN: Final = "workspace"
-PRUNED: Final = "run.pruned/"  # begins the key of what stays recorded of a run that was let go
+PRUNED: Final = "run.pruned/"  # the beginning of the key of `RunPruned`, which stays after a run was pruned
 BUSY_TIMEOUT_S: Final = 10.0
-FIX: Final = "make room or give back write access to the journal's folder, then `--resume` the run"
+FIX: Final = (
+    "free disk space or restore write access to the journal's folder, then resume the run: `remit run --resume`"
+)
 
 
 class AlreadyRecorded(RemitError):
-    """An event of that key is already there; `earlier` is it."""
+    """The run already has an event with that key, which is `earlier`."""
 
     def __init__(self, earlier: Recorded) -> None:
         self.earlier = earlier
@@ -51,7 +53,7 @@ class AlreadyRecorded(RemitError):
 
 
 class EventRow(SQLModel, table=True):
-    """The header of an event: everything that its hash covers."""
+    """The header of an event: everything that its hash covers. The key is unique in its run, so one event is never written twice."""
 
     __tablename__ = "event"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
     __table_args__ = (sa.UniqueConstraint("run", "key"), {"sqlite_with_rowid": False})
@@ -67,7 +69,7 @@ class EventRow(SQLModel, table=True):
 
 
 class PayloadRow(SQLModel, table=True):
-    """The body of an event and its salt; the row is gone where the body was erased."""
+    """The body of an event and its salt. An erased body has no row."""
 
     __tablename__ = "payload"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
 
@@ -78,7 +80,7 @@ class PayloadRow(SQLModel, table=True):
 
 
 class HeadRow(SQLModel, table=True):
-    """The last event of each run: appending reads one row, and a cut tail is seen."""
+    """The last event of each run: appending reads one row, and missing last events are detected."""
 
     __tablename__ = "head"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
 
@@ -88,7 +90,11 @@ class HeadRow(SQLModel, table=True):
 
 
 class SpendRow(SQLModel, table=True):
-    """What one place of one run takes of one shared limit: an index over `budget.spent`, and what makes checking it atomic."""
+    """How much of one shared limit one call or turn takes, as `budget.spent` records it.
+
+    It is a table of its own so that the limit is checked and the amount written in one transaction, without reading all events.
+    `place` is the key of the event without its last part.
+    """
 
     __tablename__ = "spend"  # pyright: ignore[reportAssignmentType] - declared for SQLAlchemy's own use
 
@@ -99,7 +105,7 @@ class SpendRow(SQLModel, table=True):
     amount: int = Field(sa_type=sa.BigInteger)
 
 
-# Core statements on SQLModel's tables: an object per row would double the price of an append.
+# SQLAlchemy Core on SQLModel's tables: an object for each row would double the time of an append.
 _EVENT, _PAYLOAD, _HEAD, _SPEND = (SQLModel.metadata.tables[name] for name in ("event", "payload", "head", "spend"))
 _STORED: Final = sa.select(_EVENT, _PAYLOAD.c.salt, _PAYLOAD.c.body).select_from(
     _EVENT.outerjoin(_PAYLOAD, (_EVENT.c.run == _PAYLOAD.c.run) & (_EVENT.c.seq == _PAYLOAD.c.seq))
@@ -108,7 +114,7 @@ _COLUMNS: Final = tuple(column.name for column in _STORED.selected_columns)
 
 
 def _text(statement: sa.ClauseElement) -> str:
-    """What a call runs some dozen times goes to the driver as text: SQLAlchemy takes longer over each than SQLite."""
+    """The SQL text of a statement, for the driver. A call runs some of these a dozen times, and SQLAlchemy takes longer than SQLite."""
     return str(statement.compile(dialect=sqlite.dialect(paramstyle="named")))
 
 
@@ -136,11 +142,11 @@ class Journal:
         self._path = path
         self._clock = clock
         self._lock = threading.Lock()
-        self._durable: bool | None = None
+        self._durable: bool | None = None  # the level of `PRAGMA synchronous` that is set; None before the first write
         with self._failing("opened"):
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             _create_private(path)
-            # One connection behind one lock: SQLite has one writer anyway, and a checkout costs as much as a read.
+            # One connection behind one lock: SQLite allows one writer anyway, and taking one from a pool costs as much as a read.
             engine = sa.create_engine(
                 sa.URL.create("sqlite", database=str(path)),
                 poolclass=StaticPool,
@@ -149,10 +155,10 @@ class Journal:
             )
             self._connection = engine.connect()
             self._driver = cast("sqlite3.Connection", self._connection.connection.driver_connection)
-            _patiently(lambda: _prepare(self._connection))
+            _with_retries(lambda: _prepare(self._connection))
 
     def close(self) -> None:
-        """Give the file back; nothing is lost without it."""
+        """Close the file. Nothing is lost if a process dies without it."""
         with self._lock:
             self._connection.close()
             self._connection.engine.dispose()
@@ -164,14 +170,14 @@ class Journal:
         self.close()
 
     def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
-        """Record one event; it survives kill -9 when this returns, and a power cut too where `durable`.
+        """Record one event. When this returns it survives kill -9, and with `durable` also a power failure.
 
-        With `claims`, the event is recorded only if all of them are granted, whatever other processes claim meanwhile.
+        With `claims`, the event is recorded only if all of them are granted; other processes cannot claim in between.
 
         Raises:
-            AlreadyRecorded: an event of that key is there, from this or another process.
+            AlreadyRecorded: the run has an event with that key, from this or another process.
             Exhausted: a claim would pass its limit.
-            RunEnded: `unrecorded`, where the event cannot be written.
+            RunEnded: `unrecorded`: the event cannot be written.
         """
         salt = secrets.token_hex(16)
         with self._failing("written"), self._writing(durable) as connection:
@@ -182,6 +188,8 @@ class Journal:
             try:
                 execute(_NEW_EVENT, sealed.header)
             except sqlite3.IntegrityError as conflict:
+                # The unique key is the fence between two workers of one run: the second one to record the same step of the
+                # same call gets the first one's event instead, and makes no effect of its own.
                 earlier = execute(_BY_KEY, {"of": run, "named": event.key}).fetchone()
                 if earlier is None:
                     raise
@@ -193,36 +201,36 @@ class Journal:
         return sealed.of(event)
 
     def events(self, run: str, after: int = -1) -> list[Recorded]:
-        """The events of a run, in order, from the one that follows `after`."""
+        """The events of a run in order, beginning with the one after number `after`."""
         with self._reading():
             return [stored.recorded() for stored in self._links(run, after)]
 
     def get(self, run: str, key: str) -> Recorded | None:
-        """The event of that key, or None."""
+        """The event with that key, None without one."""
         with self._reading():
             row = self._driver.execute(_BY_KEY, {"of": run, "named": key}).fetchone()
         return None if row is None else _link(row).recorded()
 
     def every(self, *kinds: str, since: int = 0) -> list[Recorded]:
-        """All events of those types, over all runs, the oldest first; `since` is Unix nanoseconds."""
-        found = _STORED.where(_EVENT.c.type.in_(kinds), _EVENT.c.at >= since)
+        """All events of those types in all runs, the oldest first; `since` is Unix nanoseconds."""
+        matching = _STORED.where(_EVENT.c.type.in_(kinds), _EVENT.c.at >= since)
         with self._reading() as connection:
-            rows = connection.execute(found.order_by(_EVENT.c.at, _EVENT.c.run, _EVENT.c.seq))
+            rows = connection.execute(matching.order_by(_EVENT.c.at, _EVENT.c.run, _EVENT.c.seq))
             return [_link(row).recorded() for row in rows]
 
     def runs(self) -> list[RunSummary]:
         """Every run, the latest first."""
-        summed = _STORED.where(_EVENT.c.run != WORKSPACE_RUN, _EVENT.c.type.in_(SUMMARISED))
-        folded: dict[str, RunState] = {}
+        summarised = _STORED.where(_EVENT.c.run != WORKSPACE_RUN, _EVENT.c.type.in_(SUMMARISED))
+        states: dict[str, RunState] = {}
         with self._reading() as connection:
-            for row in connection.execute(summed.order_by(_EVENT.c.run, _EVENT.c.seq)):
+            for row in connection.execute(summarised.order_by(_EVENT.c.run, _EVENT.c.seq)):
                 stored = _link(row)
-                folded[stored.run] = apply_event(folded.get(stored.run, RunState()), stored.recorded())
-        summaries = [summary(run, facts) for run, facts in folded.items()]
+                states[stored.run] = apply_event(states.get(stored.run, RunState()), stored.recorded())
+        summaries = [summary(run, state) for run, state in states.items()]
         return sorted(summaries, key=lambda item: (-item.started_at, item.run))
 
     def resolve_run(self, prefix: str) -> str:
-        """The one run whose id begins so. Raises UsageError where there is none, none any more, or more than one."""
+        """The id of the one run that begins with `prefix`. Raises UsageError if there is none, more than one, or it was pruned."""
         begins = sa.select(_HEAD.c.run).where(
             _HEAD.c.run.startswith(prefix, autoescape=True), _HEAD.c.run != WORKSPACE_RUN
         )
@@ -233,29 +241,29 @@ class Journal:
         if not prefix or not found:
             raise UsageError(
                 (prefix and self._pruned(prefix))
-                or f"the journal has no run {prefix!r}: `remit trace list` shows those it has"
+                or f"the journal has no run {prefix!r}: `remit trace list` shows all runs"
             )
         if len(found) > 1:
             shown = ", ".join(run[: len(prefix) + 8] for run in found[:5])
-            raise UsageError(f"{prefix!r} begins more than one run ({shown}): write more of it")
+            raise UsageError(f"more than one run begins with {prefix!r} ({shown}): write more of its id")
         return found[0]
 
     def _pruned(self, prefix: str) -> str:
-        """What is known of runs that begin so and were let go by retention; "" where there are none."""
+        """Which pruned runs begin with `prefix`, as a message; "" without any."""
         gone = _STORED.where(
             _EVENT.c.run == WORKSPACE_RUN, _EVENT.c.key.startswith(f"{PRUNED}{prefix}", autoescape=True)
         )
         with self._reading() as connection:
             found = [_link(row).recorded() for row in connection.execute(gone.order_by(_EVENT.c.at.desc()).limit(5))]
-        told: list[str] = []
+        lines: list[str] = []
         for item in found:
             at = datetime.fromtimestamp(item.at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
             who = f" by account {item.event.account!r}" if isinstance(item.event, RunPruned) else ""
-            told.append(f"run {item.key.removeprefix(PRUNED)} was pruned at {at}{who}")
-        return f"{'; '.join(told)}: only a file that was exported before can still be read" if told else ""
+            lines.append(f"run {item.key.removeprefix(PRUNED)} was pruned at {at}{who}")
+        return f"{'; '.join(lines)}: read a file that was exported before" if lines else ""
 
     def chain(self, run: str) -> Chain:
-        """The events of a run as they are stored, and its head, both of one moment."""
+        """The events of a run as they are stored and its head, read in one transaction: an append in between would look like damage."""
         with self._reading() as connection:
             connection.exec_driver_sql("BEGIN")
             try:
@@ -266,14 +274,14 @@ class Journal:
         return Chain(run=run, links=links, head=None if head is None else (int(head[0]), str(head[1])))
 
     def verify(self, run: str) -> tuple[ChainFault, ...]:
-        """What is not as it was recorded; empty means whole."""
+        """Every difference from what was recorded; empty if there is none."""
         return self.chain(run).verify()
 
     def erase(self, run: str, seq: int) -> None:
-        """Erase the body of one event for good; its header stays, and so does the chain.
+        """Erase the body of one event permanently. Its header stays, so the chain can still be verified.
 
-        The run's trace file holds a copy: rebuild it afterwards. Raises UsageError where there is no such event, or
-        where the run goes on, for then its facts are still needed.
+        The run's trace file holds a copy of the body: write that file again afterwards. Raises UsageError if there is no such
+        event, or if the run has not finished: its state is still computed from the event.
         """
         with self._failing("written"), self._writing(durable=True) as connection:
             rows = connection.execute(sa.select(_EVENT.c.seq, _EVENT.c.type).where(_EVENT.c.run == run))
@@ -281,22 +289,24 @@ class Journal:
             if seq not in types:
                 raise UsageError(f"run {run!r} has no event {seq}")
             if "run.finished" not in types.values():
-                raise UsageError(f"run {run!r} has not finished, and still needs its events: finish it first")
+                raise UsageError(f"run {run!r} has not finished and still needs its events: finish it first")
             connection.execute(_PAYLOAD.delete().where(_PAYLOAD.c.run == run, _PAYLOAD.c.seq == seq))
         with self._failing("written"), self._lock:
-            self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()  # the old page is in the log too
+            self._connection.exec_driver_sql(
+                "PRAGMA wal_checkpoint(TRUNCATE)"
+            ).all()  # the write-ahead log still has the old page
 
-    def forget(self, run: str) -> None:
-        """Remove every event of a run. Raises UsageError where it goes on."""
+    def delete_run(self, run: str) -> None:
+        """Delete every event of a run. Raises UsageError if it has not finished."""
         with self._failing("written"), self._writing(durable=True) as connection:
             types = {str(row[0]) for row in connection.execute(sa.select(_EVENT.c.type).where(_EVENT.c.run == run))}
             if types and "run.finished" not in types:
-                raise UsageError(f"run {run!r} has not finished, and still needs its events: finish it first")
+                raise UsageError(f"run {run!r} has not finished and still needs its events: finish it first")
             for table in (_PAYLOAD, _EVENT, _HEAD):
                 connection.execute(table.delete().where(table.c.run == run))
 
-    def shrink(self) -> None:
-        """Give back the room of what was removed."""
+    def vacuum(self) -> None:
+        """Return the disk space of deleted events to the file system."""
         with self._failing("written"), self._lock:
             self._connection.exec_driver_sql("VACUUM")
             self._connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").all()
@@ -312,23 +322,27 @@ class Journal:
 
     @contextmanager
     def _writing(self, durable: bool) -> Generator[Connection]:
-        """One transaction that no other writer can slip into."""
+        """One write transaction. Other writers, also of other processes, wait for its end."""
         with self._lock:
-            if durable != self._durable:  # not possible inside a transaction
+            # FULL syncs the write-ahead log to disk at each commit; NORMAL leaves that to checkpoints, which is safe against
+            # kill -9 but not against a power failure. SQLite does not change it inside a transaction.
+            if durable != self._durable:
                 self._driver.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
                 self._durable = durable
+            # IMMEDIATE takes the write lock before the head is read: otherwise two processes could read one head and seal
+            # two events to it.
             self._driver.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
                 self._driver.execute("COMMIT")
             except BaseException:
-                with suppress(sqlite3.Error):  # a full disk has rolled back already
+                with suppress(sqlite3.Error):  # SQLite itself rolls back when the disk is full
                     self._driver.execute("ROLLBACK")
                 raise
 
     @contextmanager
     def _failing(self, verb: str) -> Generator[None]:
-        """Turn what a database, a disk or an unwritable event can raise into the end of the run."""
+        """Raise RunEnded for every error of the database, of the disk and of an event that cannot be written."""
         try:
             yield
         except (SQLAlchemyError, sqlite3.Error, OSError) as failure:
@@ -339,21 +353,24 @@ class Journal:
         except ValidationError as failure:
             raise RunEnded(
                 "unrecorded",
-                f"the journal {self._path.name} holds an event that this version cannot read",
-                fix="use the version that wrote it, or `remit trace verify` to see whether it was changed",
+                f"the journal {self._path.name} has an event that this version cannot read",
+                fix="use the version of Remit that wrote it, or check it for changes with `remit trace verify`",
             ) from failure
         except ValueError as failure:  # encode()
             raise RunEnded(
                 "unrecorded",
                 f"an event cannot be written as JSON: {failure}",
-                fix="report it: text must be cleaned first",
+                fix="report this as a bug: the text must be sanitized before it is recorded",
             ) from failure
 
 
 def _spend(connection: Connection, claim: Claim, run: str, place: str, now: int) -> None:
-    """Grant a claim and write it down, or raise `Exhausted`. Called inside the transaction of its event."""
+    """Grant a claim and store it, or raise `Exhausted`. Called inside the transaction of its event.
+
+    The claim and its event are committed together: after a crash neither is there without the other.
+    """
     own = (_SPEND.c.scope == claim.scope) & (_SPEND.c.run == run) & (_SPEND.c.place == place)
-    if claim.most is None:
+    if claim.most is None:  # the final amount of a claim that was granted before
         connection.execute(_SPEND.update().where(own), {"amount": claim.amount})
         return
     connection.execute(_SPEND.delete().where(_SPEND.c.scope == claim.scope, _SPEND.c.at <= now - claim.window_ns))
@@ -363,6 +380,7 @@ def _spend(connection: Connection, claim: Claim, run: str, place: str, now: int)
         row = {"scope": claim.scope, "run": run, "place": place, "at": now, "amount": claim.amount}
         connection.execute(_SPEND.insert(), row)
         return
+    # The claim fits as soon as enough of the oldest amounts have left the window. None: it is larger than the limit itself.
     free_at: int | None = None
     oldest = sa.select(_SPEND.c.at, _SPEND.c.amount).where(_SPEND.c.scope == claim.scope).order_by(_SPEND.c.at)
     for at, amount in connection.execute(oldest):
@@ -374,41 +392,44 @@ def _spend(connection: Connection, claim: Claim, run: str, place: str, now: int)
 
 
 def _link(row: Sequence[Any]) -> ChainLink:
-    named = dict(zip(_COLUMNS, row, strict=True))
-    if wrong := next((name for name, value in named.items() if not _is_stored(name, value)), None):
+    columns = dict(zip(_COLUMNS, row, strict=True))
+    # SQLite stores any type in any column, so a changed file may hold a text where a number was.
+    if changed := next((name for name, value in columns.items() if not _is_stored(name, value)), None):
         raise RunEnded(
             "unrecorded",
-            f"the journal holds an event whose {wrong} is of another type: it was changed by another program",
-            fix="restore the journal, or read the run from its trace file",
+            f"the journal has an event whose {changed} has the wrong type: another program changed it",
+            fix="restore the journal from a backup, or read the run from its trace file",
         )
-    return ChainLink(**named)
+    return ChainLink(**columns)
 
 
 def _is_stored(name: str, value: object) -> bool:
+    """True if a column of that name can hold the value."""
     if name in ("seq", "at"):
         return type(value) is int and value >= 0
     return type(value) is str or (value is None and name in ("salt", "body"))
 
 
 def _create_private(path: Path) -> None:
-    # INVARIANT: an existing file is never opened here: closing any descriptor of it would drop SQLite's own locks.
+    # INVARIANT: an existing file is never opened here. POSIX record locks belong to the process: closing any descriptor of
+    # the file would release the locks that SQLite holds on it (https://www.sqlite.org/howtocorrupt.html, section 2.2).
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except FileExistsError:
-        if path.is_symlink():  # it could point into someone else's file
+        if path.is_symlink():  # it could point to a file of another user
             raise OSError(errno.ELOOP, "it is a symbolic link") from None
         if path.stat().st_mode & 0o077:
-            path.chmod(0o600)  # the log and its index take the file's mode
+            path.chmod(0o600)  # SQLite gives the write-ahead log and its index the mode of this file
 
 
 def _prepare(connection: Connection) -> None:
-    connection.exec_driver_sql("PRAGMA journal_mode=WAL").all()
-    connection.exec_driver_sql("PRAGMA secure_delete=ON").all()
+    connection.exec_driver_sql("PRAGMA journal_mode=WAL").all()  # readers do not wait for a writer
+    connection.exec_driver_sql("PRAGMA secure_delete=ON").all()  # an erased body is overwritten, not only unlinked
     SQLModel.metadata.create_all(connection, tables=[_EVENT, _PAYLOAD, _HEAD, _SPEND])
 
 
-def _patiently(prepare: Callable[[], None]) -> None:
-    """Try until it works: SQLite does not wait by itself when two processes create one file at once."""
+def _with_retries(prepare: Callable[[], None]) -> None:
+    """Try until it succeeds: SQLite's own timeout does not apply when two processes create one file at once."""
     until = time.monotonic() + BUSY_TIMEOUT_S
     while True:
         try:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar, cast
 
-from remit.broker import CALLS_A_TURN, ApprovalPending, Broker, too_many_calls
+from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, too_many_calls
 from remit.core import (
     Call,
     Error,
@@ -234,7 +234,7 @@ class ExternalRun:
         while True:
             step += 1
             response = record.get(f"model.responded/{step}/-/-")
-            if response is None and record.facts.step < step:
+            if response is None and record.state.step < step:
                 response = self.agent_graph.look_up(step)
             if not isinstance(response, ModelResponded) or not response.internal:
                 return
@@ -273,7 +273,7 @@ class ExternalRun:
     async def perform(
         self, turn: ModelTurn, index: int, tool: GraphTool | None, *, queued: bool
     ) -> Result | ApprovalRequested:
-        if index > CALLS_A_TURN:  # only the first call over the limit is recorded
+        if index > CALLS_PER_TURN:  # only the first call over the limit is recorded
             return too_many_calls()
         if not queued:
             return await self._perform(turn, index, tool)
@@ -298,7 +298,7 @@ class ExternalRun:
         async with self._turns:
             if self._running:
                 await asyncio.wait(self._running.values())
-            state = self.agent_graph.record.facts
+            state = self.agent_graph.record.state
             if not (leave or state.finished or self._failure or any(call.waiting for call in state.open.values())):
                 await self._cancel_rest()
                 self.model.turn = ModelTurn(text=answer, finish="stop")
@@ -312,7 +312,9 @@ class ExternalRun:
 
     def _key_of(self, turn: ModelTurn) -> str:
         # Sanitized first, because the record has the sanitized calls, and a resumed run computes its keys from the record.
-        return _turn_key([self._broker.sanitizer.ask(call) for call in turn.proposed_calls[: CALLS_A_TURN + 1]])
+        return _turn_key(
+            [self._broker.sanitizer.proposed_call(call) for call in turn.proposed_calls[: CALLS_PER_TURN + 1]]
+        )
 
     async def _perform(self, turn: ModelTurn, index: int, tool: GraphTool | None) -> Result | ApprovalRequested:
         async with self._turns:
@@ -347,7 +349,7 @@ class ExternalRun:
             if (refused := self._refuse_turn()) is not None:
                 return refused
             await self._cancel_rest()
-            step = self.agent_graph.record.facts.step + 1
+            step = self.agent_graph.record.state.step + 1
             self.model.turn = turn
             await self.agent_graph.turn({"step": step - 1})
             if (refused := self._refuse_turn()) is not None:
@@ -377,7 +379,7 @@ class ExternalRun:
 
     async def _cancel_rest(self) -> None:
         """Cancel the open calls of earlier turns, because the graph has moved on without them. Each call then has one result."""
-        last = self.agent_graph.record.facts.step
+        last = self.agent_graph.record.state.step
         if (
             last >= 0
             and last not in self._decided
@@ -404,7 +406,7 @@ class ExternalRun:
         return None
 
     def _open(self) -> list[tuple[int, int]]:
-        return sorted(self.agent_graph.record.facts.open)
+        return sorted(self.agent_graph.record.state.open)
 
 
 def _check_reviewed(graph_tool: GraphTool, pinned: ActionSchema, action: str) -> None:

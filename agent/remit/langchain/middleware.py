@@ -35,7 +35,7 @@ from pydantic import Field
 from remit.broker import action_of, content_of, describe_tool
 from remit.core import Json, ModelTurn, ProposedCall, Refusal, Result
 from remit.core.events import ApprovalRequested
-from remit.core.parsing import Arguments, OwnCopies, canonical_json
+from remit.core.parsing import Arguments, CopyOnRead, canonical_json
 from remit.langchain.background_loop import BackgroundLoop
 from remit.langchain.bridge import Function, GraphCall, GraphTool, RunRegistry
 from remit.langchain.injected import injected_names
@@ -353,7 +353,7 @@ class _ReviewedTool:
         """The call that the tool gets: the decided arguments, and from `given` only what LangChain injects."""
         self._check(given)
         injected = {name: given[name] for name in self._injected if name in given}
-        args = OwnCopies(self._decided, injected)
+        args = CopyOnRead(self._decided, injected)
         return {"type": "tool_call", "name": self._tool.name, "args": args, "id": self._call_id}
 
     def _check(self, given: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
-"""Policy: may these subjects do this to these resources, given these facts (the policy decision point).
+"""Policy decision point: may these subjects do this action on these resources, given these facts.
 
-`load_policy` reads `policies/`, `Policy.decide` answers. `casbin_reference` has the same model in Casbin.
+`load_policy` reads `policies/`, `Policy.decide` decides. `casbin_reference` runs the same rules in stock Casbin.
 """
 
 from remit._face import face

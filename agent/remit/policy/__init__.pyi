@@ -1,5 +1,5 @@
 from .agreement import check_agreement, disagreement
-from .cases import CASES, Case, asked_by, read_cases
+from .cases import CASES, Case, read_cases, request_of
 from .engine import Policy, load_policy
 from .explanation import Evaluated, disputed
 from .folder import read_cases_text, read_folder, unread_files
@@ -15,7 +15,6 @@ __all__ = [
     "Policy",
     "PolicyWatcher",
     "SecondOpinion",
-    "asked_by",
     "check_agreement",
     "disagreement",
     "disputed",
@@ -25,6 +24,7 @@ __all__ = [
     "read_cases_text",
     "read_folder",
     "read_scope",
+    "request_of",
     "scope_text",
     "unread_files",
 ]

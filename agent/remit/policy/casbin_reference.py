@@ -1,10 +1,10 @@
-"""The same model and rules in stock Casbin: what `SecondOpinion` asks, and what the tests hold `Policy.decide` against.
+"""The same model and rules in stock Casbin: `SecondOpinion` asks it, and tests compare `Policy.decide` with it.
 
-This is the only file that knows Casbin. Three registered functions carry what Casbin's own matching gets wrong: they are
-total, they hide no dotfile, and no rule's text is ever spliced into the matcher.
+This is the only module that imports Casbin. Three registered functions replace matching that Casbin gets wrong: they never
+raise, their wildcards match dotfiles, and no text of a rule is inserted into the matcher.
 """
 # pyright: basic
-# pycasbin ships no types; the wall is this file.
+# pycasbin has no types; they stay inside this module.
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ from remit.policy.language.patterns import NOTHING_TOUCHED, GlobError, parse_pat
 Fields: TypeAlias = Sequence[str]  # of a p row: subject, action, resource, condition, effect
 
 
-class Stock:
+class StockEnforcer:
     """A stock enforcer with this model and these rows, asked once for each subject and resource.
 
-    Not for two threads at once. Raises UsageError where another distribution has overwritten pycasbin's files.
+    Not thread-safe.
+
+    Raises:
+        UsageError: another distribution has overwritten pycasbin's files.
     """
 
     def __init__(self, model_text: str, lines: Iterable[str]) -> None:
@@ -42,32 +45,32 @@ class Stock:
 
     @property
     def rows(self) -> Sequence[Fields]:
-        """The p rows that Casbin decides by, in order."""
+        """The p rows by which Casbin decides, in order."""
         return cast("list[list[str]]", self._enforcer.model["p"]["p"].policy)
 
     def keep_only(self, rows: Sequence[Fields]) -> None:
-        """Decide by these p rows from now on; roles stay as they are."""
+        """Decide by these p rows from now on; roles do not change."""
         self._enforcer.model["p"]["p"].policy = rows
 
     def roles_of(self, subject: str) -> list[str]:
-        """Every role that Casbin's own role manager gives the subject, through other roles too, however deep."""
+        """Every role of the subject, direct or inherited, by Casbin's own role manager."""
         return cast("list[str]", self._enforcer.get_implicit_roles_for_user(subject))
 
     def enforce(self, subject: str, action: str, resource: str, context: Context) -> bool:
-        """What Casbin says of one subject and one resource; an answer that is not literally True is no."""
+        """Casbin's answer for one subject and one resource; any answer other than True itself counts as no."""
         return self._enforcer.enforce(subject, action, resource, context) is True
 
     def row(self, subject: str, action: str, resource: str, context: Context) -> tuple[str, ...]:
-        """The row by which Casbin explains its answer: the first that denies, else the last that allows, else none."""
-        return self.explained(subject, action, resource, context)[1]
+        """The row that Casbin gives as its reason: the first that denies, else the last that allows, else none."""
+        return self.explain(subject, action, resource, context)[1]
 
-    def explained(self, subject: str, action: str, resource: str, context: Context) -> tuple[bool, tuple[str, ...]]:
-        """`enforce` and `row` in one."""
+    def explain(self, subject: str, action: str, resource: str, context: Context) -> tuple[bool, tuple[str, ...]]:
+        """`enforce` and `row` in one call."""
         allowed, row = self._enforcer.enforce_ex(subject, action, resource, context)
         return bool(allowed), tuple(cast("list[str]", row))
 
-    def matched(self, subject: str, action: str, resource: str, context: Context) -> list[tuple[str, ...]]:
-        """Every row that the matcher accepts, in order: the matcher's four parts, asked of Casbin's own rows and roles."""
+    def matching_rows(self, subject: str, action: str, resource: str, context: Context) -> list[tuple[str, ...]]:
+        """Every row that the matcher accepts, in order: the four parts of the matcher on Casbin's own rows and roles."""
         roles = self._enforcer.get_role_manager()
         return [
             tuple(row)
@@ -79,7 +82,7 @@ class Stock:
         ]
 
     def allows(self, request: Request) -> bool:
-        """Whether Casbin allows every subject on every resource."""
+        """True if Casbin allows every subject on every resource."""
         resources = request.resources or (NOTHING_TOUCHED,)
         return bool(request.subjects) and all(
             self.enforce(subject, request.action, resource, request.context)
@@ -89,10 +92,10 @@ class Stock:
 
 
 class _Enforcer(casbin.Enforcer):  # type: ignore[misc]  # untyped, as all of pycasbin
-    """Parses the matcher once instead of once for each answer.
+    """Parses the matcher once instead of for each answer, which is half of the time of an answer.
 
-    That is half of the time of an answer. Python 3.11 also fails where two threads parse at the same time (gh-106905).
-    A pycasbin that no longer asks for its expression here is slower and answers alike.
+    Python 3.11 also fails if two threads parse at the same time (gh-106905). If a later pycasbin does not call this method,
+    it is slower and its answers are the same.
     """
 
     def __init__(self, model: Model, adapter: Adapter) -> None:
@@ -105,13 +108,13 @@ class _Enforcer(casbin.Enforcer):  # type: ignore[misc]  # untyped, as all of py
         return self._parsed[expr]
 
 
-def stock(files: Mapping[str, bytes]) -> Stock:
-    """Load `policies/` as stock Casbin does, without the strict reading; load it with `load_policy` first.
+def load_stock_enforcer(files: Mapping[str, bytes]) -> StockEnforcer:
+    """Load `policies/` as stock Casbin does, without the strict checks; so load it with `load_policy` first.
 
     Raises:
-        UsageError: another distribution has overwritten pycasbin's files, so nothing it says counts.
+        UsageError: another distribution has overwritten pycasbin's files, so its answers are not reliable.
     """
-    return Stock(
+    return StockEnforcer(
         files[MODEL_FILE].decode(),
         (
             line
@@ -127,16 +130,19 @@ def _check_distribution() -> None:
         other = version("casbin")
     except PackageNotFoundError:
         return
-    raise UsageError(f"the distribution casbin {other} has overwritten pycasbin; uninstall both, then install pycasbin")
+    raise UsageError(f"the package casbin {other} has overwritten pycasbin; uninstall both, then install pycasbin")
 
 
 def resource_matches(resource: str, pattern: str, effect: str) -> bool:
-    """An allow must cover the resource; a deny applies where it meets any of it, and to what cannot be read."""
+    """True if the pattern of an allow covers the resource, or that of a deny intersects it.
+
+    A pattern or resource that is not valid never allows and always denies.
+    """
     try:
-        parsed, asked = parse_pattern(pattern), parse_resource(resource)
+        parsed, requested = parse_pattern(pattern), parse_resource(resource)
     except GlobError:
         return effect == "deny"
-    return parsed.covers(asked) if effect == "allow" else effect == "deny" and parsed.intersects(asked)
+    return parsed.covers(requested) if effect == "allow" else effect == "deny" and parsed.intersects(requested)
 
 
 def _holds(condition: str, effect: str, context: Context) -> bool:

@@ -1,13 +1,15 @@
-"""`policies/cases.yaml`: the reviewer's table of decisions that must hold, one row each, named by its note."""
+"""`policies/cases.yaml`: decisions that the rules must give, one row each. The note of a row is its name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Final
 
 from pydantic import ConfigDict, Field, ValidationError
 
 from remit.core import (
+    RENAMED,
     Confinement,
     Context,
     Decision,
@@ -29,10 +31,10 @@ CASES: Final = "policies/cases.yaml"
 
 
 class Case(FrozenModel):
-    """One row: who asks for what, under which facts, and what the rules must answer.
+    """One row: a request with its facts, and the decision that the rules must give.
 
-    `rule` is part of the note (or, without one, of the text) of a rule that must be among the deciding ones. `missing`,
-    where given, must be the whole set of approvals asked for.
+    `rule` is part of the note of a rule that must be among the deciding ones; of a rule without note, part of its text.
+    `missing`, if given, must be all approvals that the decision requires.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -61,7 +63,7 @@ class Case(FrozenModel):
     missing: dict[str, int] | None = None
 
     def request(self, effect: Effect = "once") -> Request:
-        """The request that this row describes; `effect` is the action's own, where the row names no other."""
+        """The request that this row describes. `effect` is the action's own, used unless the row sets another."""
         context = Context(
             args=self.args,
             labels=self.labels,
@@ -83,32 +85,32 @@ class Case(FrozenModel):
 
     @property
     def _unidentified(self) -> frozenset[str]:
-        """The kinds that the row gives, or those of all its resources where it says nothing of who named them."""
+        """The kinds that the row sets; without `named_by_user` and `identified`, those of all its resources."""
         if self.unidentified is not None:
             return self.unidentified
         return frozenset() if self.named_by_user or self.identified else frozenset(map(kind_of, self.resources))
 
-    def judge(self, decision: Decision) -> str:
-        """In what `decision` is not the expected one; "" where it is."""
+    def mismatch(self, decision: Decision) -> str:
+        """How `decision` differs from the expected one; "" if it does not."""
         if decision.verdict != self.expect:
             return f"expected {self.expect}, got {decision.verdict}: {decision.message}"
         if decision.reason == "error":
-            return f"{decision.verdict} only because of an error: {decision.message}"
+            return f"{decision.verdict}, but only because of an error: {decision.message}"
         deciding = [rule.note or rule.text for rule in decision.rules]
         if self.rule and not any(self.rule in text for text in deciding):
-            return f"{decision.verdict}, but not by {self.rule!r}; deciding were {deciding or 'no rules'}"
-        wanted = None if self.missing is None else {_prefixed("role", role): n for role, n in self.missing.items()}
-        got = {missing.role: missing.count for missing in decision.missing}
-        if wanted is not None and wanted != got:
-            return f"expected the approvals {wanted}, got {got}"
+            return f"{decision.verdict}, but not by {self.rule!r}; the deciding rules were {deciding or 'none'}"
+        expected = None if self.missing is None else {_prefixed("role", role): n for role, n in self.missing.items()}
+        required = {missing.role: missing.count for missing in decision.missing}
+        if expected is not None and expected != required:
+            return f"expected the missing approvals {expected}, got {required}"
         return ""
 
 
 def read_cases(policy: Policy, text: str, file: str) -> tuple[tuple[int, Case], ...]:
-    """The rows of the table, each with the line it begins on.
+    """The rows of the table, each with the line on which it begins.
 
     Raises:
-        WorkspaceError: rows that are no cases, all of them, each with its line.
+        WorkspaceError: every row that is not a valid case, with its line.
     """
     cases: list[tuple[int, Case]] = []
     problems: list[Problem] = []
@@ -118,9 +120,11 @@ def read_cases(policy: Policy, text: str, file: str) -> tuple[tuple[int, Case], 
             try:
                 case = Case.model_validate(row.value)
             except ValidationError as error:
-                problems.extend(_invalid(error, row, file))
+                problems.extend(_schema_problems(error, row, file))
                 continue
-            problems.extend(Problem(file=file, line=row.line, what=w, fix=fix) for w, fix in _senseless(policy, case))
+            problems.extend(
+                Problem(file=file, line=row.line, what=w, fix=fix) for w, fix in _sense_problems(policy, case)
+            )
             if (earlier := lines.setdefault(case.note, row.line)) != row.line:
                 what = f"line {earlier} has the same note {case.note!r}"
                 problems.append(Problem(file=file, line=row.line, what=what, fix="give each row its own note"))
@@ -132,39 +136,43 @@ def read_cases(policy: Policy, text: str, file: str) -> tuple[tuple[int, Case], 
     return tuple(cases)
 
 
-def _invalid(error: ValidationError, row: YamlRow, file: str) -> Iterator[Problem]:
-    for one in error.errors():
-        path = [str(part) for part in one["loc"]]
-        what = f"{'.'.join(path)}: {one['msg'].lower()}" if path else "a row is a mapping of names to values"
-        line = row.lines.get(path[0], row.line) if path else row.line
-        yield Problem(file=file, line=line, what=what, fix=f"use {', '.join(Case.model_fields)}")
+def _schema_problems(error: ValidationError, row: YamlRow, file: str) -> Iterator[Problem]:
+    for item in error.errors():
+        path = [str(part) for part in item["loc"]]
+        what = f"{'.'.join(path)}: {item['msg'].lower()}" if path else "a row is not a mapping of keys to values"
+        fix = f"use {', '.join(Case.model_fields)}"
+        if item["type"] == "extra_forbidden":
+            what, near = f"unknown key {path[0]!r}", get_close_matches(path[0], Case.model_fields, n=1)
+            if (renamed := RENAMED["case"].get(path[0])) or near:
+                fix = f"write {renamed or near[0]}"
+        yield Problem(file=file, line=row.lines.get(path[0], row.line) if path else row.line, what=what, fix=fix)
 
 
-def _senseless(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
-    """Rows that would pass for the wrong reason: a misspelled action or resource is denied too."""
+def _sense_problems(policy: Policy, case: Case) -> Iterator[tuple[str, str]]:
+    """Mistakes with which a row would pass for the wrong reason: a misspelled action or resource is denied too."""
     known = policy.vocabulary
     if known is not None and case.action not in known.actions:
         yield f"no tool has the action {case.action!r}", f"use one of: {', '.join(sorted(known.actions))}"
     if known is not None and known.names is not None:
-        yield from _undeclared(case, known.names)
+        yield from _undeclared_names(case, known.names)
     for resource in case.resources:
         try:
             parse_resource(resource)
         except GlobError as error:
             yield error.what, error.fix
     if case.missing is not None and case.expect != "ask":
-        yield "missing stands in a row that does not expect ask", "remove missing, or expect ask"
+        yield "missing is set in a row that does not expect ask", "remove missing, or expect ask"
 
 
-def _undeclared(case: Case, names: DeclaredNames) -> Iterator[tuple[str, str]]:
+def _undeclared_names(case: Case, names: DeclaredNames) -> Iterator[tuple[str, str]]:
     if "env" in case.model_fields_set and case.env not in names.envs:
         yield f"no file declares the environment {case.env!r}", f"use one of: {', '.join(sorted(names.envs))}"
     for label in sorted(case.labels - names.labels - LABELS):
         yield f"no file declares the label {label!r}", f"use one of: {', '.join(sorted(names.labels | LABELS))}"
 
 
-def asked_by(policy: Policy, case: Case) -> Request:
-    """The request that a row describes, with the effect that the action has in this workspace."""
+def request_of(policy: Policy, case: Case) -> Request:
+    """The request of a row, with the effect that its action has in this workspace."""
     return case.request("once" if policy.vocabulary is None else policy.vocabulary.effect(case.action))
 
 

@@ -1,4 +1,4 @@
-"""The files of a policy folder: which are read, and which nobody reads."""
+"""The files of a policy folder: reads them, and reports the ones that nothing reads."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from remit.core.parsing import read_file, table_text
 from remit.policy.cases import CASES
 from remit.policy.language.loader import FOLDER
 
-NOT_IN_FORCE: Final = "NOT_IN_FORCE"  # a file that says why nothing in its folder is read
+NOT_IN_FORCE: Final = "NOT_IN_FORCE"  # a file with the reason why nothing in its folder is read
 READ: Final = frozenset(
     {"model.conf", "cases.yaml", "tools.lock", "labels.toml", "limits.toml", "content.toml", "content_cases.yaml"}
 )
-_SUFFIXES: Final = (".csv", ".md")  # rules, and what people read
+_SUFFIXES: Final = (".csv", ".md")  # rules, and documents for people
 _LIKE_RULES: Final = (".csv", ".conf", ".yaml", ".toml", ".lock")
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """The model and the rules in a policy folder, named as in a workspace wherever the folder lies."""
+    """The model and the rules of a policy folder, by their path in a workspace, wherever the folder is."""
     return {
         f"{FOLDER}{path.name}": read_file(path, file=f"{FOLDER}{path.name}")
         for path in sorted(folder.iterdir())
@@ -30,56 +30,56 @@ def read_folder(folder: Path) -> dict[str, bytes]:
 
 
 def read_cases_text(folder: Path) -> str:
-    """The table of cases in a policy folder, "" where there is none.
+    """The text of `cases.yaml` in a policy folder; "" if there is none.
 
     Raises:
-        WorkspaceError: it cannot be read.
+        WorkspaceError: the file cannot be read.
     """
     try:
         return table_text(folder / CASES.removeprefix(FOLDER), file=CASES)
     except OSError as error:
-        what = f"the table of cases cannot be read: {error.strerror or error}"
+        what = f"the policy cases cannot be read: {error.strerror or error}"
         raise WorkspaceError([Problem(file=CASES, what=what, fix="make it a file that Remit may read")]) from error
 
 
 def unread_files(folder: Path) -> Iterator[Problem]:
-    """Every file below the policy folder that nobody reads, and that no marker declares not in force.
+    """A problem for every file below the policy folder that nothing reads and no NOT_IN_FORCE file declares.
 
-    Hidden files of editors and of systems are passed over, unless they are named like rules.
+    Hidden files of editors and of the system are ignored, unless their name looks like rules.
     """
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir():
             yield from _unread_below(path, f"{FOLDER}{path.name}")
         elif path.name.startswith("."):
             if path.name.endswith(_LIKE_RULES) and not path.name.startswith(".#"):
-                yield _unread(f"{FOLDER}{path.name}", f"name it {path.name.lstrip('.')}, or remove it")
+                yield _unread_problem(f"{FOLDER}{path.name}", f"name it {path.name.lstrip('.')}, or remove it")
         elif path.name not in READ and not path.name.endswith(_SUFFIXES):
-            yield _unread(f"{FOLDER}{path.name}", _meant(path.name))
+            yield _unread_problem(f"{FOLDER}{path.name}", _fix_for_name(path.name))
 
 
 def _unread_below(folder: Path, name: str) -> Iterator[Problem]:
     marker = folder / NOT_IN_FORCE
     if marker.is_file():
         if not read_file(marker, file=f"{name}/{NOT_IN_FORCE}").strip():
-            fix = "write in it why nothing in the folder is in force"
+            fix = "write in it why the rules in this folder are not in force"
             yield Problem(file=f"{name}/{NOT_IN_FORCE}", what="the file gives no reason", fix=fix)
         return
     for path in sorted(folder.iterdir()):
         if path.is_dir():
             yield from _unread_below(path, f"{name}/{path.name}")
         elif not path.name.startswith(".") or path.name.endswith(_LIKE_RULES):
-            fix = f"move it to {FOLDER}, or write {name}/{NOT_IN_FORCE} with the reason why the folder is not in force"
-            yield _unread(f"{name}/{path.name}", fix)
+            fix = f"move it to {FOLDER}, or write the reason why it is not in force in {name}/{NOT_IN_FORCE}"
+            yield _unread_problem(f"{name}/{path.name}", fix)
 
 
-def _unread(file: str, fix: str) -> Problem:
-    return Problem(file=file, what="nothing reads this file, so what it says is not in force", fix=fix)
+def _unread_problem(file: str, fix: str) -> Problem:
+    return Problem(file=file, what="nothing reads this file, so it is not in force", fix=fix)
 
 
-def _meant(name: str) -> str:
-    """What to do about a file of that name in the policy folder itself."""
+def _fix_for_name(name: str) -> str:
+    """What to do about a file with this name directly in the policy folder."""
     if name == NOT_IN_FORCE:
-        return f"remove it: it counts in a folder below {FOLDER}, whose files are always read"
+        return f"remove it: it has an effect only in a folder below {FOLDER}"
     if any(known in name for known in (*READ, ".csv")):
         return "remove the copy"
     stem, dot, suffix = name.rpartition(".")
@@ -87,4 +87,4 @@ def _meant(name: str) -> str:
         return f"name it {near[0]}, or remove it"
     if dot and get_close_matches(suffix.lower(), ("csv",), n=1):
         return f"name it {stem}.csv, or remove it"
-    return f"remove it; {FOLDER} holds {', '.join(sorted(READ))}, rules in .csv and texts in .md"
+    return f"remove it; {FOLDER} may contain {', '.join(sorted(READ))}, rules in .csv and documents in .md"

@@ -1,11 +1,10 @@
-"""The compiled rules: which rows can bear on a subject, an action and a resource, found without looking at the others.
+"""The compiled rules: finds the rows that may match a subject, an action and a resource, without scanning all rows.
 
-    action ─► literal beginning of the pattern ─► rows, each with its subject and what is left of its pattern to match
+    action ─► literal prefix of the pattern ─► rows, each with its subject and the rest of its pattern
 
-A resource is looked up by its own text and by each of its folders. What is found there for a subject or one of its
-roles has met action, subject and the literal beginning exactly; only the rest of a pattern, from its first wildcard
-on, is matched character by character. Beginnings come before subjects because they tell more rules apart, and each
-look at a rule that does not matter costs a miss of the processor's cache.
+A resource is looked up by its own name and by each of its folders. A row found there already matches in action and literal
+prefix; its subject is compared, and only the rest of its pattern, from the first wildcard on, is matched by characters.
+Prefixes come before subjects because they separate more rules, and each irrelevant row that is visited costs a cache miss.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from remit.policy.language.patterns import LONGEST, Pattern, matcher, parse_reso
 
 Matches: TypeAlias = Callable[[str], bool]
 
-# The characters of a plain segment: printable ASCII but `*`, `/` and the backslash; the first is no dot either.
-# INVARIANT: each repeats possessively (`*+`), and no text is tried in two ways, so matching is linear.
+# The characters of a plain segment: printable ASCII except `*`, `/` and the backslash; the first is not a dot either.
+# INVARIANT: each repetition is possessive (`*+`), so the regular expression never backtracks and matching is linear.
 _FIRST: Final = r"[ -)+-\-0-\[\]-~]"
 _OTHERS: Final = r"[ -)+-.0-\[\]-~]*+"
-CROWDED: Final = 8  # rows that are looked through one by one; more are told apart by their subjects
+CROWDED: Final = 8  # rows with one prefix that are scanned; more are grouped by subject
 
 
-class RuleEntry(NamedTuple):  # a tuple, because it is taken apart for every rule that a decision looks at
-    """One row where it lies in the index. `rest` answers for what follows the literal beginning; None: anything may."""
+class RuleEntry(NamedTuple):  # a tuple, because it is unpacked for every rule that a decision visits
+    """One row in the index. `rest` matches what follows the literal prefix; None: anything may follow."""
 
     subject: str
     rest: Matches | None
-    literal: int  # characters of the literal beginning
-    holds: Callable[[Context], bool] | None  # None: always
+    literal: int  # characters of the literal prefix
+    holds: Callable[[Context], bool] | None  # None: the row always applies
     denies: bool
     row: RuleRow
 
@@ -46,33 +45,33 @@ Entries: TypeAlias = tuple[RuleEntry, ...]
 
 @dataclass(frozen=True, slots=True)
 class RuleTable:
-    """All rows with one action column: by literal beginning, and by subject in the order of their patterns."""
+    """All rows with one action column: by literal prefix, and by subject sorted by pattern."""
 
-    by_key: Mapping[str, Entries | dict[str, Entries]]  # where it is crowded, by subject too
+    by_key: Mapping[str, Entries | dict[str, Entries]]  # a dict by subject if there are more than CROWDED
     by_subject: Mapping[str, tuple[RuleRow, ...]]
-    first: int  # of the keys of a resource, the first that any beginning here can be: those before are not looked up
+    first: int  # the index of the first key of a resource that can be a prefix here; earlier keys are skipped
 
     def below(self, names: Iterable[str], folder: str) -> Iterator[RuleRow]:
-        """The rows whose literal beginning lies in or under `folder`, which ends in `/` or `:`."""
+        """The rows whose pattern starts with `folder`, which ends in `/` or `:`."""
         for name in names:
             rows = self.by_subject.get(name, ())
-            at = bisect_left(rows, folder, key=_text)
-            while at < len(rows) and rows[at].pattern.text.startswith(folder):
-                yield rows[at]
-                at += 1
+            position = bisect_left(rows, folder, key=_text)
+            while position < len(rows) and rows[position].pattern.text.startswith(folder):
+                yield rows[position]
+                position += 1
 
-    def beside(self, names: Iterable[str], text: str, most: int) -> Iterator[RuleRow]:
-        """For each name, at most `most` rows on each side of where `text` would lie: those that begin most like it."""
+    def neighbours(self, names: Iterable[str], text: str, most: int) -> Iterator[RuleRow]:
+        """For each name, up to `most` rows before and after the sorted position of `text`: the longest common prefixes."""
         for name in names:
             rows = self.by_subject.get(name, ())
             if len(rows) > 2 * most:
-                at = bisect_left(rows, text, key=_text)
-                rows = rows[max(0, at - most) : at + most]
+                position = bisect_left(rows, text, key=_text)
+                rows = rows[max(0, position - most) : position + most]
             yield from rows
 
 
-class Asked(NamedTuple):
-    """A resource, ready to be looked up: under each of `keys` lie patterns that may match it."""
+class ResourceKeys(NamedTuple):
+    """A resource with its lookup keys: a pattern that matches it has one of `keys` as its literal prefix."""
 
     text: str
     whole: bool
@@ -80,7 +79,7 @@ class Asked(NamedTuple):
 
 
 class Index:
-    """Rows by action, literal beginning and subject; never changed once made."""
+    """Rows by action, literal prefix and subject; immutable."""
 
     def __init__(self, rows: Sequence[RuleRow]) -> None:
         by_action: dict[str, list[RuleRow]] = {}
@@ -88,17 +87,17 @@ class Index:
             by_action.setdefault(row.action, []).append(row)
         compiled: dict[str, tuple[str, Matches | None]] = {}
         self._tables: Final = {action: _table(found, compiled) for action, found in by_action.items()}
-        # For each action that a row names, every table that bears on it; other actions are met by wildcards only.
+        # For each action that a row names, every table that applies; other actions are matched by wildcards only.
         self._by_action: Final = {action: self._tables_of(action) for action in by_action if not action.endswith("*")}
-        self._plain: Final = _plain({row.pattern.kind for row in rows} - {""})
+        self._plain: Final = _plain_names({row.pattern.kind for row in rows} - {""})
 
     def tables(self, action: str) -> tuple[RuleTable, ...]:
-        """The rows that bear on an action."""
+        """The tables of rows that apply to an action."""
         return self._by_action.get(action) or self._tables_of(action)
 
     def plain_keys(self, text: str) -> list[str] | None:
-        """The keys of one resource that is spelled as nearly all are; None where `asked` must read it more closely."""
-        # This was a third of the cost of a decision with a check for each oddity, so one match does all checks at once.
+        """The keys of one resource with a plain name, as nearly all have; None if `keys_of` must parse it."""
+        # Separate checks were a third of the cost of a decision, so one regular expression makes all of them.
         if len(text) > LONGEST or (plain := self._plain(text)) is None:
             return None
         key = ""
@@ -111,22 +110,22 @@ class Index:
         keys.append(text)
         return keys
 
-    def asked(self, text: str) -> Asked:
-        """Read a resource of a request.
+    def keys_of(self, text: str) -> ResourceKeys:
+        """The keys of any resource of a request.
 
         Raises:
-            GlobError: it is not canonical.
+            GlobError: the resource is not canonical.
         """
         if (plain := self.plain_keys(text)) is not None:
-            return Asked(text, False, plain)
+            return ResourceKeys(text, False, plain)
         resource = parse_resource(text)
         name = f"{resource.kind}:{'/'.join(resource.segments)}"
         name = f"{name}/" if resource.whole and resource.segments else name
         keys = ["", f"{resource.kind}:"]
-        keys.extend(name[: at + 1] for at, character in enumerate(name) if character == "/")
+        keys.extend(name[: index + 1] for index, character in enumerate(name) if character == "/")
         if name != keys[-1]:
             keys.append(name)
-        return Asked(text, resource.whole, keys)
+        return ResourceKeys(text, resource.whole, keys)
 
     def _tables_of(self, action: str) -> tuple[RuleTable, ...]:
         tool, dot, _ = action.partition(".")
@@ -134,18 +133,18 @@ class Index:
         return tuple(self._tables[pattern] for pattern in patterns if pattern in self._tables)
 
 
-def _plain(kinds: Collection[str]) -> Callable[[str], re.Match[str] | None]:
-    """Matches canonical names of those kinds that are plain ASCII, with no segment that is empty or begins with a dot.
+def _plain_names(kinds: Collection[str]) -> Callable[[str], re.Match[str] | None]:
+    """Matches canonical names of these kinds that are plain ASCII and have no segment that is empty or starts with a dot.
 
-    The kind with its colon is the match's first group. A name that does not match may be canonical all the same.
+    The kind and its colon are the first group. A name that does not match may still be canonical.
     """
     names = "|".join(map(re.escape, sorted(kinds))) or "(?!)"  # with no kind, nothing matches
     segment = rf"{_FIRST}{_OTHERS}"
     return re.compile(rf"((?:{names}):){segment}(?:/{segment})*+").fullmatch
 
 
-def found(entries: Entries | dict[str, Entries], names: Collection[str]) -> Iterable[RuleEntry]:
-    """The entries of one place for a subject and its roles."""
+def entries_for(entries: Entries | dict[str, Entries], names: Collection[str]) -> Iterable[RuleEntry]:
+    """The entries under one key for a subject and its roles."""
     if isinstance(entries, dict):
         return [entry for name in names for entry in entries.get(name, ())]
     return [entry for entry in entries if entry.subject in names]
@@ -163,14 +162,16 @@ def _table(rows: list[RuleRow], compiled: dict[str, tuple[str, Matches | None]])
         by_key.setdefault(key, []).append(RuleEntry(row.subject, rest, len(key), holds, denies, row))
         by_subject.setdefault(row.subject, []).append(row)
     return RuleTable(
-        by_key={key: tuple(entries) if len(entries) <= CROWDED else _crowd(entries) for key, entries in by_key.items()},
+        by_key={
+            key: tuple(entries) if len(entries) <= CROWDED else _by_subject(entries) for key, entries in by_key.items()
+        },
         by_subject={subject: tuple(sorted(found, key=_text)) for subject, found in by_subject.items()},
-        # The keys of a resource are "", its kind, and one for each slash; a whole text comes after all of its folders.
+        # The keys of a resource are "", its kind, one for each slash, and last its full name.
         first=min(key.count("/") + 1 if key else 0 for key in by_key),
     )
 
 
-def _crowd(entries: Iterable[RuleEntry]) -> dict[str, Entries]:
+def _by_subject(entries: Iterable[RuleEntry]) -> dict[str, Entries]:
     by_subject: dict[str, list[RuleEntry]] = {}
     for entry in entries:
         by_subject.setdefault(entry.subject, []).append(entry)
@@ -182,7 +183,7 @@ def _text(row: RuleRow) -> str:
 
 
 def _compiled(pattern: Pattern) -> tuple[str, Matches | None]:
-    """The literal beginning of a pattern, up to the last slash before a wildcard, and the matcher of the rest."""
+    """The literal prefix of a pattern, up to the last slash before a wildcard, and the matcher of the rest."""
     if not pattern.kind:
         return "", None
     literal: list[str] = []
@@ -191,7 +192,7 @@ def _compiled(pattern: Pattern) -> tuple[str, Matches | None]:
             break
         literal.append(segment)
     else:
-        return pattern.text, not_
+        return pattern.text, not_  # no wildcard: `not_` accepts only an empty rest
     rest = pattern.segments[len(literal) :]
     key = f"{pattern.kind}:{''.join(f'{segment}/' for segment in literal)}"
     return key, None if rest == ("**",) else matcher(rest)

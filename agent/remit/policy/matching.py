@@ -1,8 +1,8 @@
-"""One subject, one resource: which rows bear on it, what they say now, and which approvals would turn a denial.
+"""One subject and one resource: which rows match, and which approvals would change a denial to an allow.
 
-Approvals only ever help, so "everybody approved" tells at once whether any would be enough. If so, the numbers of
-approvals at which some condition turns are combined, the cheapest combination first, and the first one that is enough
-is the answer.
+A further approval never removes an allow. So a first test supposes every possible approval: if even these do not allow the
+call, no search is needed. Otherwise the counts of approvals at which some condition changes are combined, cheapest combination
+first, and the first combination that is enough is the answer.
 """
 
 from __future__ import annotations
@@ -16,14 +16,15 @@ from typing import Final
 from remit.core import BREAK_GLASS, Context, MissingApproval
 from remit.policy.language.loader import RuleRow
 
-MOST_TRIED: Final = 4096  # combinations of approvals; beyond, a sufficient set is made smaller until nothing can go
+# Combinations of approvals. Beyond this number, all possible approvals are reduced until none can be left out.
+MOST_TRIED: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A subject, a resource, and the rows that match both and the action, whatever their conditions say.
+    """A subject, a resource, and the rows that match both and the action, regardless of their conditions.
 
-    `denying` are the denies whose conditions hold.
+    `denying` are the rows of `denies` whose conditions hold.
     """
 
     subject: str
@@ -33,119 +34,126 @@ class Pair:
     denying: Sequence[RuleRow]
 
     def allowed(self, context: Context) -> bool:
-        """Some row allows and none denies."""
+        """True if some row allows and none denies."""
         return not any(row.condition.holds(context) for row in self.denies) and any(
             row.condition.holds(context) for row in self.allows
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Askable:
-    """What approvals could do: `missing` turns the denial; empty where it cannot be had, or no approval would help.
+class PossibleApprovals:
+    """Which approvals would change a denial to an allow.
 
-    `wished` are the roles whose approvals would help, but that not enough people have. With `break_glass`, one approval
-    in `role:break-glass` in place of those in `missing` would do.
+    `missing` are the fewest; empty if no approvals are enough, or too few people can give them. `unavailable` are, in the
+    second case, the roles whose approvals would help. With `break_glass`, one approval in `role:break-glass` would do
+    instead of those in `missing`.
     """
 
     missing: tuple[MissingApproval, ...] = ()
-    wished: tuple[str, ...] = ()
+    unavailable: tuple[str, ...] = ()
     break_glass: bool = False
 
 
-NOBODY_HELPS: Final = Askable()
+NONE_POSSIBLE: Final = PossibleApprovals()
 
 
-def askable(pairs: Sequence[Pair], context: Context, people: Callable[[str], frozenset[str]]) -> Askable:
-    """The fewest further approvals that allow every pair; `people` are those who may approve in a role.
+def find_approvals(
+    pairs: Sequence[Pair], context: Context, people: Callable[[str], frozenset[str]]
+) -> PossibleApprovals:
+    """The fewest further approvals that allow every pair. `people` returns who may approve in a role.
 
-    The search is exact: rules in which an approval could take an allow away are refused when they load.
+    The search is exact, because rules in which an approval could remove an allow do not load.
     """
     if not any(row.condition.thresholds for pair in pairs for row in (*pair.allows, *pair.denies)):
-        return NOBODY_HELPS
+        return NONE_POSSIBLE
     given = context.approvals
     levels = _levels(pairs, given)
-    if not levels or not _enough(pairs, context, {role: max(counts) for role, counts in levels.items()}):
-        return Askable()
+    if not levels or not _is_enough(pairs, context, {role: max(counts) for role, counts in levels.items()}):
+        return NONE_POSSIBLE
     reachable = {
         role: [count for count in counts if count <= max(given.get(role, 0), len(people(role)))]
         for role, counts in levels.items()
     }
-    for wanted in _cheapest_first(reachable, given):
-        # People are counted last: it is a matching problem, and few combinations come this far.
-        if _enough(pairs, context, wanted) and _distinct({**given, **wanted}, given, people):
+    for counts in _cheapest_first(reachable, given):
+        # People are assigned last: that is a matching problem, and few combinations get this far.
+        if _is_enough(pairs, context, counts) and _people_suffice({**given, **counts}, given, people):
             if prod(map(len, reachable.values())) > MOST_TRIED:
-                wanted = _reduced(pairs, context, wanted, reachable)
-            further = {role: count - given.get(role, 0) for role, count in wanted.items()}
-            glass = given.get(BREAK_GLASS, 0) + 1
-            return Askable(
+                counts = _reduce(pairs, context, counts, reachable)
+            further = {role: count - given.get(role, 0) for role, count in counts.items()}
+            break_glass = given.get(BREAK_GLASS, 0) + 1
+            return PossibleApprovals(
                 missing=tuple(MissingApproval(role=role, count=count) for role, count in further.items() if count),
-                break_glass=glass in reachable.get(BREAK_GLASS, ()) and _enough(pairs, context, {BREAK_GLASS: glass}),
+                break_glass=break_glass in reachable.get(BREAK_GLASS, ())
+                and _is_enough(pairs, context, {BREAK_GLASS: break_glass}),
             )
-    return Askable(wished=tuple(levels))
+    return PossibleApprovals(unavailable=tuple(levels))
 
 
 def _levels(pairs: Iterable[Pair], given: Mapping[str, int]) -> dict[str, list[int]]:
-    """For each role, what it gave so far and the larger numbers of approvals at which some condition may turn."""
+    """For each role, its count of approvals so far and the larger counts at which some condition may change."""
     levels: dict[str, set[int]] = {}
     for pair in pairs:
         for row in (*pair.allows, *pair.denies):
             for role, counts in row.condition.thresholds.items():
                 now = given.get(role, 0)
                 levels.setdefault(role, {now}).update(count for count in counts if count > now)
-    # Emergencies first, where a sufficient set is made smaller role by role: what goes first is left out if it can be.
+    # `_reduce` goes through the roles in this order, so break-glass comes first: it is left out if possible.
     return {role: sorted(levels[role]) for role in sorted(levels, key=lambda role: (role != BREAK_GLASS, role))}
 
 
-def _enough(pairs: Iterable[Pair], context: Context, approvals: Mapping[str, int]) -> bool:
+def _is_enough(pairs: Iterable[Pair], context: Context, approvals: Mapping[str, int]) -> bool:
     supposed = context.model_copy(update={"approvals": {**context.approvals, **approvals}})
     return all(pair.allowed(supposed) for pair in pairs)
 
 
 def _cheapest_first(levels: Mapping[str, Sequence[int]], given: Mapping[str, int]) -> Iterator[dict[str, int]]:
-    """Numbers of approvals by role, cheapest first.
+    """Counts of approvals by role, cheapest first: without break-glass, then fewest people, fewest roles, names of roles.
 
-    The order is by these, one after the other: no emergency, fewest people, fewest roles, the roles' names.
+    With more than MOST_TRIED combinations, only the one with all possible approvals.
     """
     if prod(map(len, levels.values())) > MOST_TRIED:
         yield {role: counts[-1] for role, counts in levels.items()}
         return
 
-    def cost(wanted: dict[str, int]) -> tuple[bool, int, int, list[int]]:
-        further = {role: count - given.get(role, 0) for role, count in wanted.items()}
+    def cost(combination: dict[str, int]) -> tuple[bool, int, int, list[int]]:
+        further = {role: count - given.get(role, 0) for role, count in combination.items()}
         people, roles = sum(further.values()), sum(map(bool, further.values()))
         return further.get(BREAK_GLASS, 0) > 0, people, roles, [-count for count in further.values()]
 
     yield from sorted((dict(zip(levels, counts, strict=True)) for counts in product(*levels.values())), key=cost)
 
 
-def _reduced(
-    pairs: Iterable[Pair], context: Context, wanted: dict[str, int], levels: Mapping[str, Sequence[int]]
+def _reduce(
+    pairs: Iterable[Pair], context: Context, sufficient: dict[str, int], levels: Mapping[str, Sequence[int]]
 ) -> dict[str, int]:
-    """A sufficient set of approvals made smaller, role by role, until none can be left out."""
+    """Reduce a sufficient set of approvals, role by role, until none can be left out."""
     for role, counts in levels.items():
-        wanted[role] = next(count for count in counts if _enough(pairs, context, {**wanted, role: count}))
-    return wanted
+        sufficient[role] = next(count for count in counts if _is_enough(pairs, context, {**sufficient, role: count}))
+    return sufficient
 
 
-def _distinct(wanted: Mapping[str, int], given: Mapping[str, int], people: Callable[[str], frozenset[str]]) -> bool:
-    """Whether distinct people can fill every place: nobody approves twice, whatever roles they have.
+def _people_suffice(
+    counts: Mapping[str, int], given: Mapping[str, int], people: Callable[[str], frozenset[str]]
+) -> bool:
+    """True if distinct people can give all approvals: nobody approves twice, whatever roles they have.
 
-    A bipartite matching of places to people, by augmenting paths: who is free takes the place, and who already holds
-    another place gives it up if a different person can take that one.
+    This is a bipartite matching of places to people by augmenting paths: a place takes a free person, or one whose present
+    place can be given to a different person.
     """
+    # Approvals that were given before occupy people too. Only those who still have the role are counted.
     places = [
         role
-        for role, count in wanted.items()
+        for role, count in counts.items()
         for _ in range(count - given.get(role, 0) + min(given.get(role, 0), len(people(role))))
     ]
-    holder: dict[str, int] = {}  # person → place
+    place_of: dict[str, int] = {}  # person → place
 
-    def seat(place: int, asked: set[str]) -> bool:
-        for person in sorted(people(places[place]) - asked):
-            asked.add(person)
-            if person not in holder or seat(holder[person], asked):
-                holder[person] = place
+    def assign(place: int, tried: set[str]) -> bool:
+        for person in sorted(people(places[place]) - tried):
+            tried.add(person)
+            if person not in place_of or assign(place_of[person], tried):
+                place_of[person] = place
                 return True
         return False
 
-    return all(seat(place, set()) for place in range(len(places)))
+    return all(assign(place, set()) for place in range(len(places)))

@@ -1,6 +1,6 @@
-"""The rules in force while they are edited: looked at again as calls are decided, swapped whole, never half.
+"""The rules in force while people edit them: checked as calls are decided, and replaced as a whole.
 
-A good edit is in force within a second. A bad one keeps the rules before it, and says so.
+A valid edit is in force within a second. An invalid one changes nothing and is reported.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from remit.policy.engine import Policy, load_policy
 from remit.policy.folder import read_cases_text, read_folder, unread_files
 from remit.policy.language.loader import FOLDER
 
-LOOK_S: Final = 0.25  # between two looks at the files
-SETTLED_S: Final = (
-    0.25  # how long files must have stood still: half a file can be a good policy without its last denies
-)
+LOOK_S: Final = 0.25  # between two checks of the files
+# Files must be unchanged for this long: the first half of a file can be a valid policy without its last denies.
+SETTLED_S: Final = 0.25
 
 Signature: TypeAlias = tuple[tuple[object, ...], ...]
 
 
 class PolicyWatcher:
-    """The policy of one folder, as it is now. Any number of threads may ask.
+    """The current policy of one folder. Thread-safe.
 
-    `problem` is why the files as they are now are not in force, None where they are; `report` is told once for each edit
-    that cannot be loaded. `files` are those of the policy in force: at first what `opened` was loaded from.
+    `files` are those of the policy in force: at first those from which `opened` was loaded. `problem` says why the present
+    files are not in force; None if they are. `report` is called once for each edit that cannot be loaded.
     """
 
     def __init__(
@@ -51,20 +50,20 @@ class PolicyWatcher:
         self._clock = clock
         self._looking = threading.Lock()
         self._next = -1.0
-        self._loaded: Signature | None = None  # what the files were when they were last loaded, or could not be
-        self._before: Signature | None = None  # what they were at the last look
+        self._loaded: Signature | None = None  # the files at the last load, successful or not
+        self._before: Signature | None = None  # the files at the last check
 
     def current(self) -> Policy:
-        """The rules in force. Looks at the files at most every `LOOK_S`, and parses them only where they have changed."""
+        """The rules in force. Checks the files at most every `LOOK_S`, and parses them only if they changed."""
         if self._clock() >= self._next and self._looking.acquire(blocking=False):
             try:
-                self._look()
+                self._check_files()
             finally:
                 self._next = self._clock() + LOOK_S
                 self._looking.release()
         return self._policy
 
-    def _look(self) -> None:
+    def _check_files(self) -> None:
         signature = self._signature()
         before, self._before = self._before, signature
         if signature == self._loaded or not (signature == before or self._settled(signature)):
@@ -74,39 +73,41 @@ class PolicyWatcher:
                 raise WorkspaceError(unread)
             files, cases = read_folder(self._folder), read_cases_text(self._folder)
             if self._signature() != signature:
-                return  # written meanwhile: looked at again
+                return  # changed while they were read: checked again later
             policy = self._policy if files == self.files else load_policy(files, self._policy.vocabulary)
             if policy.digest != self._policy.digest:
                 check_agreement(policy, cases)
         except OSError as error:
             what = f"the rules cannot be read: {error.strerror or error}"
-            self._refuse(WorkspaceError([Problem(file=FOLDER, what=what, fix="put the folder and its files back")]))
+            self._keep_policy(WorkspaceError([Problem(file=FOLDER, what=what, fix="restore the folder and its files")]))
         except WorkspaceError as error:
-            self._refuse(error)
+            self._keep_policy(error)
         else:
             self.problem = None
-            # The same rules in other words stay as they were loaded: what a run records names the files it began with.
+            # An edit that changes comments or spacing only keeps the loaded policy: a run records the files it started with.
             if policy.digest != self._policy.digest:
                 self.files, self._policy = files, policy
         self._loaded = signature
 
-    def _refuse(self, error: WorkspaceError) -> None:
+    def _keep_policy(self, error: WorkspaceError) -> None:
         self.problem = error
         if self._report is not None:
             self._report(error)
 
     def _signature(self) -> Signature:
-        """What changes when a file does: no parsing, and no trust in times that a tool may set."""
-        found: list[tuple[object, ...]] = []
+        """A value that changes when a file does. The change time is included, because a tool may reset the modification time."""
+        entries: list[tuple[object, ...]] = []
         try:
             for entry in sorted(os.scandir(self._folder), key=lambda entry: entry.name):
                 if not entry.name.startswith(".") or entry.name.endswith(".csv"):
-                    at = entry.stat()
-                    if stat.S_ISREG(at.st_mode) or stat.S_ISDIR(at.st_mode):
-                        found.append((entry.name, at.st_dev, at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns))
+                    info = entry.stat()
+                    if stat.S_ISREG(info.st_mode) or stat.S_ISDIR(info.st_mode):
+                        entries.append(
+                            (entry.name, info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
+                        )
         except OSError as error:
             return (("unreadable", error.errno),)
-        return tuple(found)
+        return tuple(entries)
 
     @staticmethod
     def _settled(signature: Signature) -> bool:

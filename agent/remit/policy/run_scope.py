@@ -1,7 +1,7 @@
-"""The scope of a run: a remit narrower than its agent's, set at its start by the user or a planner that reads nothing else.
+"""The scope of a run: permissions narrower than its agent's, set at its start by the user, or by a planner that reads nothing else.
 
-A scope is a further subject that must be allowed, `task:this`, with rows of its own and no others: so it can only narrow, and
-what agent and user may do stays what it is. What lies beyond is denied, or asked of the role that `widen` names.
+A scope is a further subject, `task:this`, that must be allowed too. It has its own rows and no others, so it can only narrow:
+what agent and user may do does not change. A call beyond the scope is denied, or needs approval by the role in `widen`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from remit.core.parsing import Matching, TomlTable, load_toml, read_table
 from remit.policy.engine import Policy
 
 SUBJECT: Final = "task:this"
-FILE: Final = "scope.toml"  # how rules of a scope name their file, wherever it came from
+FILE: Final = "scope.toml"  # the file that rules of a scope name, whatever its real path
 
 
 class AllowTable(TomlTable):
-    """What the run may do. Absent: any resource, any number of calls, as far as agent and user may."""
+    """One permission of the run. Without `resource` or `calls`: any resource, any number of calls, within the agent's rules."""
 
     action: Annotated[str, Matching(r"[a-z][a-z0-9_]*\.(?:\*|[a-z][a-z0-9_]*)", "an action", 'write "mail.send"')]
     resource: Annotated[str, Matching(r"[^\s,#'\"]+(?: [^\s,#'\"]+)*", "a resource", 'write "file:docs/**"')] = "**"
@@ -27,22 +27,24 @@ class AllowTable(TomlTable):
 
 
 class ScopeTable(TomlTable):
-    """The file. `widen` absent: nobody can let the run go beyond."""
+    """The file. Without `widen`, nobody can approve a call beyond the scope. Without `allow`, nothing is allowed."""
 
     widen: Annotated[str, Matching(r"role:[A-Za-z0-9][A-Za-z0-9._@+-]*", "a role", 'write "role:owner"')] | None = None
     allow: list[AllowTable] = []
 
 
 def read_scope(text: str, *, file: str = FILE) -> Scope:
-    """A scope as people write it, in TOML.
+    """Read a scope from TOML.
 
     Raises:
-        WorkspaceError: with every problem, its line and what to write.
+        WorkspaceError: every problem, with its line and fix.
     """
     table, problems = read_table(ScopeTable, load_toml(text, file=file), file=file, text=text)
     if table is None or problems:
         raise WorkspaceError(problems)
-    allowed = tuple(ScopeEntry(action=one.action, resource=one.resource, calls=one.calls) for one in table.allow)
+    allowed = tuple(
+        ScopeEntry(action=entry.action, resource=entry.resource, calls=entry.calls) for entry in table.allow
+    )
     return Scope(allow=allowed, widen=table.widen or "")
 
 
@@ -50,25 +52,25 @@ def narrowed(policy: Policy, scope: Scope) -> Policy:
     """The same rules, and those of the scope for `task:this`.
 
     Raises:
-        WorkspaceError: an action or a resource that does not exist.
+        WorkspaceError: the scope names an action or a resource that does not exist.
     """
-    rows = [f"p, {SUBJECT}, {one.action}, {one.resource}, {_condition(one)}, allow" for one in scope.allow]
+    rows = [f"p, {SUBJECT}, {entry.action}, {entry.resource}, {_condition(entry)}, allow" for entry in scope.allow]
     if scope.widen:
         rows.append(f"p, {SUBJECT}, *, **, approved('{scope.widen}'), allow")
     return policy.extended("\n".join(["# The scope of this run", *rows]), file=FILE, subject=SUBJECT)
 
 
 def scope_text(scope: Scope) -> str:
-    """What a run may do at most, in one line."""
+    """The scope in one line, for people."""
     parts = [
-        one.action
-        + (f" on {one.resource}" if one.resource != "**" else "")
-        + ("" if one.calls is None else f", {one.calls} times")
-        for one in scope.allow
+        entry.action
+        + (f" on {entry.resource}" if entry.resource != "**" else "")
+        + ("" if entry.calls is None else f", at most {entry.calls} times")
+        for entry in scope.allow
     ]
-    beyond = f"{scope.widen} is asked" if scope.widen else "nothing"
-    return f"{'; '.join(parts) or 'nothing'}; beyond it {beyond}"
+    beyond = f"needs approval by {scope.widen}" if scope.widen else "is denied"
+    return f"{'; '.join(parts) or 'nothing'}; anything else {beyond}"
 
 
-def _condition(one: ScopeEntry) -> str:
-    return "True" if one.calls is None else f"calls('{one.action}') < {one.calls}"
+def _condition(entry: ScopeEntry) -> str:
+    return "True" if entry.calls is None else f"calls('{entry.action}') < {entry.calls}"

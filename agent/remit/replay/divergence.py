@@ -69,8 +69,8 @@ POLICY_WORDS: Final = DIGESTS | frozenset(
         "facts",
         "message",
         "reason",
-        "remedy",
-        "told",
+        "next_step",
+        "for_model",
         "input_digest",
     }
 )
@@ -135,7 +135,7 @@ class Comparison(Guide):
     def facts(self, record: Record, call: Call) -> RunState:
         """The facts as they stood when this decision was recorded, whatever order parallel calls ended in."""
         following = self.next_of(call.step, call.index)
-        return record.facts if following is None else self._facts_before[following.seq]
+        return record.state if following is None else self._facts_before[following.seq]
 
     def check_ended(self) -> None:
         """A record that holds the run's end cannot lack what led there."""
@@ -302,9 +302,9 @@ def _what(recorded: AnyEvent, replayed: AnyEvent) -> str:
 
 
 def _said(decided: CallDecided) -> str:
-    action = decided.call.action if decided.call else decided.ask.action
+    action = decided.call.action if decided.call else decided.proposed.action
     if decided.decision is None:
-        code = decided.refused.error.code if isinstance(decided.refused, Failed) else "refused"
+        code = decided.refusal.error.code if isinstance(decided.refusal, Failed) else "refused"
         return f"{action} {code}"
     rules = decided.decision.rules or decided.decision.nearest
     where = f" by {rules[0].file}:{rules[0].line}" + (f" ({rules[0].note})" if rules[0].note else "") if rules else ""

@@ -47,7 +47,7 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
-from remit.guardrails import Sanitized
+from remit.guardrails import AlreadySanitized
 from remit.journal import MemoryLog, Record, RunState
 from remit.policy import Policy
 from remit.runtime import AgentGraph
@@ -122,9 +122,9 @@ class Guide(MemoryLog):
             )
         )
 
-    def facts(self, record: Record, call: Call) -> RunState:
+    def run_state(self, record: Record, call: Call) -> RunState:
         """What a decision about that call may stand on."""
-        return record.facts
+        return record.state
 
     def next_of(self, step: int | None, index: int | None) -> Recorded | None:
         """The first recorded event of that call that has not been reached."""
@@ -243,7 +243,7 @@ class RecordedExecutor:
             retry_after_s=ended.retry_after_s,
             landed=ended.landed,
             changes=ended.changes,
-            refused=ended.refused,
+            refused=ended.denied_accesses,
             connections=ended.connections,
             stderr=ended.stderr,
             spent=ended.spent,
@@ -287,27 +287,29 @@ class RecordedPorts:
         decision = decided.decision if isinstance(decided, CallDecided) else None
         return decision is None or decision.reason != "engines_disagree"
 
-    def said(self, step: int, index: int) -> bool | None:
+    def quoted_by_user(self, step: int, index: int) -> bool | None:
         decided = self._log.event(f"call.decided/{step}/{index}/0")
         return decided.quoted_by_user if isinstance(decided, CallDecided) else None
 
-    def facts(self, record: Record, call: Call, decision_digest: str) -> RunState:
+    def run_state(self, record: Record, call: Call, decision_digest: str) -> RunState:
         """The facts of this decision; in a what-if the recorded approvals are taken as given for the same question."""
-        facts = self._log.facts(record, call)
+        facts = self._log.run_state(record, call)
         place = (call.step, call.index)
         if not self._what_if or place not in facts.open:
             return facts
-        return replace(facts, open={**facts.open, place: replace(facts.open[place], request=decision_digest)})
+        return replace(
+            facts, open={**facts.open, place: replace(facts.open[place], requested_decision=decision_digest)}
+        )
 
     def admit(self, call: Call) -> None:
         error = self._log.error_next(call)
         if error is not None and error.code in STOOD_IN_THE_WAY:
             raise _refusal_of(error)
 
-    def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+    def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         return None
 
-    def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         reserved = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/reserved")
         if isinstance(reserved, BudgetSpent):
             if record.get(reserved.key) is None:
@@ -315,7 +317,7 @@ class RecordedPorts:
             return
         following = self._log.next_of(step, call.index) if call is not None else None
         event = following.event if following is not None else self._log.event("run.finished/-/-/-")
-        said = event.refused if isinstance(event, CallDecided) else None
+        said = event.refusal if isinstance(event, CallDecided) else None
         said = event.result if isinstance(event, CallAnswered) else said
         if isinstance(said, Failed) and said.error.details.get("shared"):
             raise _refusal_of(said.error)
@@ -323,16 +325,16 @@ class RecordedPorts:
         if turn and isinstance(event, RunFinished) and event.code == "budget_exhausted":
             raise Refusal(event.code, event.message)
 
-    def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         used = self._log.event(f"budget.spent/{step}/{'-' if call is None else call.index}/used")
         if isinstance(used, BudgetSpent) and record.get(used.key) is None:
             record.append(used)
 
-    async def stopped(self, call: Call, until: int) -> tuple[Code, str]:
+    async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         await asyncio.Event().wait()  # what was ended from outside is recorded as ended
         raise AssertionError
 
-    def waits(self, call: Call) -> bool:
+    def awaits_answers(self, call: Call) -> bool:
         error = self._log.error_next(call)
         if error is not None and error.code in GIVEN_UP:
             raise _refusal_of(error)
@@ -341,10 +343,10 @@ class RecordedPorts:
             following.event, ApprovalGranted | ApprovalRejected | ApprovalRevoked
         )
 
-    def unheard(self, step: int, index: int) -> Failed | None:
+    def lost_secret_result(self, step: int, index: int) -> Failed | None:
         following = self._log.next_of(step, index)
         event = following.event if following is not None else None
-        said = event.refused if isinstance(event, CallDecided) else None
+        said = event.refusal if isinstance(event, CallDecided) else None
         said = event.result if isinstance(event, CallAnswered) else said
         return said if isinstance(said, Failed) and said.error.code in UNHEARD else None
 
@@ -380,11 +382,11 @@ def agency(
         agent=agent,
         subjects=started.subjects,
         record=record,
-        attempts=RecordedExecutor(log, what_if.tools),
+        executor=RecordedExecutor(log, what_if.tools),
         ports=RecordedPorts(log, bundles, what_if),
-        sanitizer=Sanitized(rooms.content),
+        sanitizer=AlreadySanitized(rooms.content),
         confinement=started.confinement,
-        forgetful=False,
+        needs_secrets=False,
     )
     return AgentGraph(
         broker=broker,
@@ -404,7 +406,7 @@ def people(log: Guide, record: Record, broker: Broker) -> Callable[[], Awaitable
         told = [_said_again(log, record, broker, item.event) for item in log.recorded]
         if any(told):
             return True
-        for (step, index), call in record.facts.open.items():
+        for (step, index), call in record.state.open.items():
             following = log.next_of(step, index)
             if call.waiting and following is not None and following.type in ("call.decided", "call.answered"):
                 if following.seq in moved:
@@ -422,7 +424,7 @@ def _said_again(log: Guide, record: Record, broker: Broker, event: AnyEvent | No
         return False
     assert event.step is not None
     assert event.index is not None
-    decided = broker.latest(event.step, event.index)
+    decided = broker.latest_decision(event.step, event.index)
     if decided is None or decided.decision is None or decided.decision.verdict != "ask":
         return False
     now = event.model_copy(update={"decision_digest": decided.decision.decision_digest})

@@ -50,7 +50,7 @@ def replayable(records: Sequence[Recorded]) -> RunStarted:
         raise UsageError("the trace does not begin with the start of a run, or that was erased: it cannot be replayed")
     if any(item.event is None for item in records):
         raise UsageError("parts of the trace were erased: it can be read, not replayed")
-    if records[0].event.content != "whole":
+    if records[0].event.content != "complete":
         raise UsageError(f"the content of the run was {records[0].event.content}: it can be read, not replayed")
     return records[0].event
 

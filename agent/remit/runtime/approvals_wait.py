@@ -41,19 +41,19 @@ class ApprovalWaiter:
         ]  # a list: grant all, not only one
         if any(granted):
             return True
-        before = self._record.facts
+        before = self._record.state
         while time.monotonic() < self._until:
             await asyncio.sleep(POLL_S)
             self._record.refresh()
             expired = any(approval_expired(requested, time.time_ns()) for requested in self.waiting())
-            if self._record.facts != before or expired or self._rules_changed():
+            if self._record.state != before or expired or self._rules_changed():
                 return True
         return False
 
     def _rules_changed(self) -> bool:
         """True if the rules that decided a waiting call are no longer in force: the call is then decided again."""
         now = self._ports.policy(-1, -1).digest
-        decided = (self._broker.latest(item.step or 0, item.index or 0) for item in self.waiting())
+        decided = (self._broker.latest_decision(item.step or 0, item.index or 0) for item in self.waiting())
         return any(
             call.decision.policy_digest != now for call in decided if call is not None and call.decision is not None
         )
@@ -61,7 +61,7 @@ class ApprovalWaiter:
     def _grant_from_script(self, requested: ApprovalRequested) -> bool:
         assert requested.step is not None
         assert requested.index is not None
-        decided = self._broker.latest(requested.step, requested.index)
+        decided = self._broker.latest_decision(requested.step, requested.index)
         assert decided is not None
         assert decided.call is not None
         granted = False

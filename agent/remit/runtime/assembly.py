@@ -14,7 +14,7 @@ from remit.broker import active_holds
 from remit.broker.approvals import count_waiting_approvals
 from remit.core import Confinement, Model, RunEnded, UsageError
 from remit.core.events import Recorded
-from remit.guardrails import Redactor, Sanitizer, Secrets, names_secret
+from remit.guardrails import Redactor, Sanitizer, Secrets, is_secret_name
 from remit.journal import Record
 from remit.runtime.models.selection import open_model
 from remit.sandbox import Sandbox
@@ -41,7 +41,7 @@ def sanitizer_of(session: WorkspaceSession, run: str, values: Iterable[str]) -> 
     The value of an environment variable counts as a secret too, if remit.toml lists its name or the name looks like one.
     """
     content, named = session.workspace.content, session.workspace.settings.redact_env
-    secrets = [value for name, value in os.environ.items() if name in named or names_secret(name)]
+    secrets = [value for name, value in os.environ.items() if name in named or is_secret_name(name)]
     return Sanitizer(Redactor(run, [*values, *secrets], off=content.off), content)
 
 
@@ -84,7 +84,7 @@ async def install_packages(workspace: Workspace, agent: Agent, progress: Callabl
     for name in dict.fromkeys(action.partition(".")[0] for action in agent.actions):
         tool = workspace.tools[name]
         if tool.pinned and tool.manifest.source == "python":
-            await asyncio.to_thread(make_environment, workspace.code(name), tell=progress)
+            await asyncio.to_thread(make_environment, workspace.code(name), report=progress)
 
 
 def confinement_of(workspace: Workspace, agent: Agent, sandbox: Sandbox) -> tuple[Confinement, RunEnded | None]:

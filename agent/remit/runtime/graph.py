@@ -24,7 +24,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Durability, Send, interrupt
 
 from remit.broker import ApprovalPending, Broker, check_turn, wall_end
-from remit.core import WHOLE, Decision, Model, ModelError, ModelTurn, Refusal, RunEnded, ToolSpec, in_thread
+from remit.core import COMPLETE_FINISHES, Decision, Model, ModelError, ModelTurn, Refusal, RunEnded, ToolSpec, in_thread
 from remit.core.events import (
     AnswerRejected,
     CallAnswered,
@@ -75,7 +75,7 @@ class AgentGraph:
         An external graph calls this one, because it checks the holds itself.
         """
         step = state.get("step", -1) + 1
-        if self.record.facts.finished:
+        if self.record.state.finished:
             return {"step": step}
         response = self.record.get(f"model.responded/{step}/-/-") or self.look_up(step)
         if not isinstance(response, ModelResponded):
@@ -94,8 +94,8 @@ class AgentGraph:
 
         Internal turns come first, and the model does not see them.
         """
-        if self.record.facts.internal != step - 1 or not (
-            proposed_calls := directory_calls(self.broker.agent.directory, step, self.record.facts)
+        if self.record.state.internal != step - 1 or not (
+            proposed_calls := directory_calls(self.broker.agent.directory, step, self.record.state)
         ):
             return None
         response = ModelResponded(step=step, text="", proposed_calls=proposed_calls, finish="tool_calls", internal=True)
@@ -104,7 +104,7 @@ class AgentGraph:
 
     def _finish(self, step: int, response: ModelResponded) -> None:
         """End the run with its answer. An answer that fails its checks is asked for again, and at last escalated."""
-        if response.finish not in WHOLE:
+        if response.finish not in COMPLETE_FINISHES:
             message = f"the answer is incomplete: the model stopped with {response.finish!r}"
             self.record.append(RunFinished(outcome="failed", answer=response.text, message=message))
             return
@@ -114,7 +114,7 @@ class AgentGraph:
         problems = () if requirements is None else requirements.problems(response.text, self._results())
         if requirements is None or not problems:
             self.record.append(RunFinished(outcome="completed", answer=response.text))
-        elif self.record.facts.answers_rejected < requirements.tries:
+        elif self.record.state.answers_rejected < requirements.tries:
             self.record.append(AnswerRejected(step=step, problems=problems))
         else:  # INVARIANT: a rejected answer is in the trace only; it is never returned as the answer of the run
             problem = f"no answer met its requirements; a person must check the run: {'; '.join(problems)}"
@@ -128,14 +128,14 @@ class AgentGraph:
 
     def _may_think(self, step: int) -> bool:
         """True if budgets and limits allow one more turn. Otherwise ends the run."""
-        agent, ports, state = self.broker.agent, self.broker.ports, self.record.facts
+        agent, ports, state = self.broker.agent, self.broker.ports, self.record.state
         try:
             check_turn(state, agent, step, ports.clock(step, -1))
             if state.refused_in_a_row >= agent.budget.denials:
                 message = f"the last {state.refused_in_a_row} calls were all refused; the run is stopped"
                 self.record.append(RunFinished(outcome="stopped", code="denial_loop", message=message))
                 return False
-            ports.spend(self.record, step, None, {"tokens": 1, "money": 1})
+            ports.reserve(self.record, step, None, {"tokens": 1, "money": 1})
         except Refusal as refusal:
             self.record.append(RunFinished(outcome="exhausted", code=refusal.code, message=refusal.message))
             return False
@@ -165,7 +165,7 @@ class AgentGraph:
         response = ModelResponded(
             step=step,
             text=await in_thread(len(turn.text), self.broker.sanitizer.answer, turn.text),
-            proposed_calls=await in_thread(turn.size, self.broker.hear, step, turn.proposed_calls),
+            proposed_calls=await in_thread(turn.size, self.broker.receive, step, turn.proposed_calls),
             finish=turn.finish,
             usage=turn.usage,
             response_model=turn.response_model,
@@ -174,7 +174,9 @@ class AgentGraph:
         input_tokens, output_tokens = response.usage.input_tokens or 0, response.usage.output_tokens or 0
         price = self.broker.agent.price
         money = 0 if price is None else price.of(input_tokens, output_tokens)
-        self.broker.ports.spent(self.record, step, None, {"tokens": input_tokens + output_tokens, "money": money})
+        self.broker.ports.record_usage(
+            self.record, step, None, {"tokens": input_tokens + output_tokens, "money": money}
+        )
         return response
 
     async def _await_turn(self, step: int) -> ModelTurn:
@@ -182,8 +184,8 @@ class AgentGraph:
 
         Raises TimeoutError when the time budget of the run is used up.
         """
-        until = wall_end(self.record.facts, self.broker.agent.budget)
-        turn = step - 1 - self.record.facts.internal  # the model does not count internal turns
+        until = wall_end(self.record.state, self.broker.agent.budget)
+        turn = step - 1 - self.record.state.internal  # the model does not count internal turns
         thinking = asyncio.ensure_future(self.model.think(turn, self.record.conversation.messages, self.tools))
         try:
             while True:
@@ -202,7 +204,9 @@ class AgentGraph:
         step = state.get("step", 0)
         response = self._turn(step)
         decisions: list[CallDecided] = []
-        for decided in self.broker.deciding(step, response.proposed_calls, cut=response.finish not in WHOLE):
+        for decided in self.broker.decide_each(
+            step, response.proposed_calls, cut=response.finish not in COMPLETE_FINISHES
+        ):
             decisions.append(decided)
             await asyncio.sleep(0)  # a turn with many calls does not block the event loop
         for decided in decisions:
@@ -224,14 +228,14 @@ class AgentGraph:
                 return {}
 
     async def after_think(self, _: GraphState) -> Literal["decide", "__end__"]:
-        return "__end__" if self.record.facts.finished else "decide"
+        return "__end__" if self.record.state.finished else "decide"
 
     async def after_decide(self, state: GraphState) -> list[Send] | Literal["think"]:
         step = state.get("step", 0)
         sends = [
             Send("act", {"step": step, "index": index})
             for index in range(len(self._turn(step).proposed_calls))
-            if (decided := self.broker.latest(step, index)) is not None and _may_run(decided.decision)
+            if (decided := self.broker.latest_decision(step, index)) is not None and _may_run(decided.decision)
         ]
         return sends or "think"
 
@@ -303,7 +307,7 @@ async def drive(
     given: GraphState | Command[Any] | None = None if snapshot.next else {"step": -1}
     while True:
         await graph.ainvoke(given, config, durability=durability)
-        if agent_graph.record.facts.finished:
+        if agent_graph.record.state.finished:
             return True
         pending = (await graph.aget_state(config)).interrupts
         if not pending or not await wait_for_change():

@@ -10,7 +10,7 @@ from typing import Protocol
 from remit.broker import Broker, LiveExecutor
 from remit.core import Call, Confinement, Json, Model, Result, RunEnded, UsageError
 from remit.core.events import ApprovalRequested, CallAnswered, RunFinished, RunStarted
-from remit.journal import DRIVEN, AlreadyRecorded
+from remit.journal import RUN_LOCKED, AlreadyRecorded
 from remit.runtime.approvals_wait import ApprovalWaiter
 from remit.runtime.assembly import Recording, sanitizer_of
 from remit.runtime.graph import AgentGraph, checkpoints, drive
@@ -92,16 +92,16 @@ async def drive_run(context: RunContext) -> RunResult:
         else:
             async with checkpoints(context.session.traces / "checkpoints.db") as saver:
                 await drive(agent_graph, saver, waiter.wait_for_change)
-        if not record.facts.finished and not context.session.workspace.settings.content:
+        if not record.state.finished and not context.session.workspace.settings.content:
             message = "no approver answered in time, and a run without content cannot be resumed"
             record.append(RunFinished(outcome="stopped", code="cancelled", message=message), durable=True)
     except (
         AlreadyRecorded
     ) as failure:  # INVARIANT: if the lock fails to separate two processes, the unique key of the event does
-        raise UsageError(DRIVEN.format(record.run)) from failure
+        raise UsageError(RUN_LOCKED.format(record.run)) from failure
     except RunEnded as ended:
         ended.run = record.run
-        if ended.code != "unrecorded" and not record.facts.finished:
+        if ended.code != "unrecorded" and not record.state.finished:
             record.append(RunFinished(outcome="failed", code=ended.code, message=ended.message), durable=True)
         elif recording.export is not None:
             recording.export.count_unrecorded()
@@ -116,18 +116,18 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
     ports = LivePorts(session, record)
-    graph_function = None if context.external_graph is None else context.external_graph.function
+    host_function = None if context.external_graph is None else context.external_graph.function
     broker = Broker(
         workspace=session.workspace,
         agent=context.agent,
         subjects=started.subjects,
         record=record,
-        attempts=LiveExecutor(
+        executor=LiveExecutor(
             session.workspace,
             context.sandbox,
             context.folder,
             context.secrets,
-            at_hand=graph_function,
+            host_function=host_function,
             user=started.subjects.user,
         ),
         ports=ports,

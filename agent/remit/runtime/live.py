@@ -64,26 +64,26 @@ class LivePorts:
         digest = self._recorded_policy.digest
         record.append(PolicyChanged(count=count, bundle=bundle, policy_digest=digest, problem=problem), durable=True)
 
-    def said(self, step: int, index: int) -> bool | None:
+    def quoted_by_user(self, step: int, index: int) -> bool | None:
         return None
 
-    def facts(self, record: Record, call: Call, decision_digest: str) -> RunState:
-        return record.facts
+    def run_state(self, record: Record, call: Call, decision_digest: str) -> RunState:
+        return record.state
 
     def held(self, *scopes: str) -> str | None:
         """Why one of these scopes is held now, or None."""
         self._shared.refresh()
-        return hold_reason(self._shared.facts.holds, *scopes)
+        return hold_reason(self._shared.state.holds, *scopes)
 
     def admit(self, call: Call) -> None:
         if (reason := self.held(*_scopes(call))) is not None:
             raise Refusal("held", reason, retryable=True)
         check_circuit(self._shared, call, time.time_ns())
 
-    def ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
+    def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
         count_attempt(self._shared, call, attempt, code, breaker)
 
-    def spend(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    def reserve(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         event = self._claimed(record, step, call, "reserved", amounts)
         if event is None or record.get(event[0].key) is not None:
             return
@@ -93,7 +93,7 @@ class LivePorts:
         except Exhausted as exhausted:
             raise limit_refusal(claimed[exhausted.claim.scope][0], exhausted, time.time_ns()) from exhausted
 
-    def spent(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
+    def record_usage(self, record: Record, step: int, call: Call | None, amounts: Mapping[Measure, int]) -> None:
         event = self._claimed(record, step, call, "used", amounts)
         if event is None or record.get(event[0].key) is not None:
             return
@@ -111,7 +111,7 @@ class LivePorts:
         phase: Literal["reserved", "used"],
         amounts: Mapping[Measure, int],
     ) -> tuple[BudgetSpent, dict[str, tuple[SharedLimit, Claim]]] | None:
-        started = record.facts.started
+        started = record.state.started
         if started is None or not (every := self._session.workspace.limits):
             return None
         action, index = ("", None) if call is None else (call.action, call.index)
@@ -121,21 +121,21 @@ class LivePorts:
         amounts_by_scope = {scope: claim.amount for scope, (_, claim) in claimed.items()}
         return BudgetSpent(step=step, index=index, phase=phase, amounts=amounts_by_scope), claimed
 
-    async def stopped(self, call: Call, until: int) -> tuple[Code, str]:
+    async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
         while (left := (until - time.time_ns()) / NANO) > 0:
             await asyncio.sleep(min(POLL_S, left))
             if (reason := self.held(*_scopes(call))) is not None:
                 return "cancelled", f"stopped while it ran: {reason}"
         return "timeout", "the run's time was up"
 
-    def waits(self, call: Call) -> bool:
+    def awaits_answers(self, call: Call) -> bool:
         return False
 
-    def unheard(self, step: int, index: int) -> Failed | None:
+    def lost_secret_result(self, step: int, index: int) -> Failed | None:
         return None
 
     async def sleep(self, call: Call, seconds: float) -> None:
-        await self.stopped(call, time.time_ns() + int(seconds * NANO))
+        await self.wait_until_stopped(call, time.time_ns() + int(seconds * NANO))
 
 
 def _scopes(call: Call) -> tuple[str, str, str]:

@@ -42,7 +42,7 @@ def decide_call(session: WorkspaceSession, name: str, action: str, arguments: st
         agent=agent,
         subjects=Subjects(agent=f"agent:{agent.name}", user=subject),
         record=record,
-        attempts=LiveExecutor(session.workspace, sandbox, session.root),
+        executor=LiveExecutor(session.workspace, sandbox, session.root),
         ports=LivePorts(session),
         sanitizer=sanitizer_of(session, run, Secrets(session.root).present(secret_names(session, agent)).values()),
         confinement=confinement,

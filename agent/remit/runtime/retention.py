@@ -94,9 +94,9 @@ async def prune(
             path.unlink(missing_ok=True)
             await saver.adelete_thread(row.run)
             # INVARIANT: last. While the journal has the run, the next call finds it and deletes the rest.
-            session.journal.forget(row.run)
+            session.journal.delete_run(row.run)
             on_progress(done, len(rows))
-    session.journal.shrink()
+    session.journal.vacuum()
     removed = _unused(session)
     freed += sum(size for _, size in removed)
     return Pruned(runs=tuple(row.run for row in rows), objects=len(removed), bytes=freed)

@@ -18,7 +18,7 @@ from remit.core.events import (
     RunStarted,
 )
 from remit.guardrails import valid
-from remit.journal import Record, run_lock
+from remit.journal import Record, lock_run
 from remit.policy import check_agreement, narrowed, read_cases_text
 from remit.runtime.assembly import (
     Recording,
@@ -84,7 +84,7 @@ async def start_run(
     _check_rules(session)
     await install_packages(session.workspace, agent, progress)
     run = request.run or new_run_id()
-    with run_lock(session.traces, run):
+    with lock_run(session.traces, run):
         if session.journal.events(run):
             raise UsageError(f"the run {run} exists already; use another --run-id, or none")
         folder = session.root / request.folder if request.folder else working_folder(session, agent, run)
@@ -164,7 +164,7 @@ async def resume_run(
             recorded.
         RunEnded: the run cannot continue, for instance because there is no sandbox.
     """
-    with run_lock(session.traces, run):
+    with lock_run(session.traces, run):
         recording = open_recording(session, run, on_event)
         started = _resumable(recording.record, run)
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
@@ -193,7 +193,7 @@ async def resume_run(
             external_graph=external_graph,
         )
         resumed = RunResumed(
-            count=recording.record.facts.resumed + 1,
+            count=recording.record.state.resumed + 1,
             account=account,
             bundle=objects.put_rulebook(files),
             policy_digest=session.policy.digest,
@@ -204,12 +204,12 @@ async def resume_run(
 
 def _resumable(record: Record, run: str) -> RunStarted:
     """The first event of a run. Raises UsageError if the run cannot be resumed."""
-    started = record.facts.started
+    started = record.state.started
     if started is None:
         raise UsageError(f"the journal has no run {run}")
-    if started.content != "whole":
+    if started.content != "complete":
         raise UsageError(f"run {run} was recorded without content, so that it cannot be resumed: start a new run")
-    if record.facts.finished:
+    if record.state.finished:
         raise UsageError(f"run {run} has finished; to see its outcome: remit trace show {run[:8]}")
     return started
 

@@ -1,5 +1,5 @@
 from .file_grants import expand
-from .guest.serving import described, retry_after, snake_case, words_of
+from .guest.serving import described, message_of, retry_after, snake_case
 from .outcome import Output, exhausted
 from .profile import OWN_FOLDER, Profile, Tier, argv
 from .sandbox import Sandbox, find_bwrap, probe
@@ -20,8 +20,8 @@ __all__ = [
     "exhausted",
     "expand",
     "find_bwrap",
+    "message_of",
     "probe",
     "retry_after",
     "snake_case",
-    "words_of",
 ]

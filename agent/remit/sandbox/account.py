@@ -1,4 +1,4 @@
-"""Which account a sandbox starts as: never root where another one can reach what it needs."""
+"""The account that a sandbox runs as: not root if another account can read what the tool needs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
-from remit.sandbox.profile import INSIDE, Profile, Runtime
+from remit.sandbox.profile import GUEST_FILES, Profile, Runtime
 
 NOBODY: Final = 65_534
 _READ: Final = 0o004
@@ -14,11 +14,11 @@ _ENTER: Final = 0o001
 
 
 def account_for(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -> int | None:
-    """The account to give this sandbox; None to keep the broker's own.
+    """The account for this sandbox; None: the broker's own.
 
-    A tool whose folder, working folder, files or stores only root can reach keeps running as root: as decided, it could not
-    do its work otherwise. `files` are the decided ones, relative to the working folder. Only the full tier changes accounts: its mounts give the
-    other account nothing but what it needs.
+    A tool keeps running as root if only root can access its folder, its working folder, its files or its stores: under
+    another account the granted call would fail. `files` are the granted files, relative to the working folder. Only the
+    full tier changes accounts: its mounts show the other account only what it needs.
     """
     if runtime.account is None or profile.tier != "full":
         return None
@@ -37,7 +37,7 @@ def account_for(profile: Profile, runtime: Runtime, files: Sequence[str] = ()) -
 
 
 def _owner(path: str) -> int | None:
-    """None where it is not there."""
+    """The owner of the path; None if it does not exist."""
     try:
         return os.stat(path).st_uid
     except FileNotFoundError:
@@ -45,22 +45,22 @@ def _owner(path: str) -> int | None:
 
 
 def closed_to_others(runtime: Runtime) -> str:
-    """The first path of the runtime that only its owner can reach; empty where there is none."""
+    """The first path of the runtime that other accounts cannot read; empty if there is none."""
     return unreachable(_needed(runtime))
 
 
 def _needed(runtime: Runtime) -> Iterator[str]:
     yield from (str(runtime.bwrap), runtime.python, *runtime.folders, *runtime.packages.values(), *runtime.web.values())
-    yield from (f"{runtime.inside}/{name}" for name in INSIDE)
+    yield from (f"{runtime.guest_folder}/{name}" for name in GUEST_FILES)
 
 
 def unreachable(paths: Iterable[str]) -> str:
-    """The first of the paths that others than its owner cannot reach and read; empty where there is none."""
+    """The first of the paths that accounts other than its owner cannot read; empty if there is none."""
     return next((path for path in paths if _closed(os.path.realpath(path), "/")), "")
 
 
 def _closed(path: str, below: str) -> bool:
-    """Whether some folder on the way, from `below` down, or the path itself is closed to others."""
+    """True if other accounts cannot read the path, or cannot enter a folder on the way to it from `below`."""
     try:
         status = os.stat(path)
         needed = _READ | _ENTER if os.path.isdir(path) else _READ

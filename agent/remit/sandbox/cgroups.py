@@ -1,7 +1,7 @@
-"""Limits for a whole sandbox where cgroup v2 is delegated to this account: its memory with its files, its processes.
+"""Limits for a whole sandbox, if cgroup v2 is delegated to this account: its memory including tmpfs, its processes.
 
-Resource limits bind one process each, and nothing else counts the inodes of a file system in memory. Where no group is
-delegated they are all there is; that is said by `remit doctor`.
+Resource limits (`setrlimit`) apply to each process alone, and only a control group counts the inodes of a tmpfs. If no
+group is delegated, the resource limits are the only ones; `remit doctor` reports that.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Final
 
 MOUNT: Final = Path("/sys/fs/cgroup")
-NAMED: Final = "REMIT_CGROUP"  # a delegated folder, where it is not this process's own
+VARIABLE: Final = "REMIT_CGROUP"  # names a delegated folder, if it is not the group of this process
 _NEEDED: Final = {"memory", "pids"}
 
 
 @cache
 def delegated(mount: Path = MOUNT, own: Path = Path("/proc/self/cgroup")) -> Path | None:
-    """The group below which groups with limits can be made; None where there is none."""
-    named = os.environ.get(NAMED)
+    """The group in which groups with limits can be made; None if there is none."""
+    named = os.environ.get(VARIABLE)
     if named is not None:
         return Path(named) if _usable(Path(named)) else None
     try:
@@ -28,8 +28,8 @@ def delegated(mount: Path = MOUNT, own: Path = Path("/proc/self/cgroup")) -> Pat
     except (OSError, StopIteration):
         return None
     group = mount / line.removeprefix("0::").lstrip("/")
-    # A group that holds processes cannot hand controllers down: its parent may have a place for siblings.
-    return next((one for one in (group, group.parent) if one.is_relative_to(mount) and _usable(one)), None)
+    # The kernel lets no group have both processes and children with controllers, so the parent may be the usable one.
+    return next((item for item in (group, group.parent) if item.is_relative_to(mount) and _usable(item)), None)
 
 
 def _usable(group: Path) -> bool:
@@ -41,17 +41,17 @@ def _usable(group: Path) -> bool:
         return False
 
 
-def below(pid: int) -> list[int]:
-    """The process and all that it started."""
-    found = [pid]
-    for one in found:
+def descendants(pid: int) -> list[int]:
+    """The process, and all that it and its children started."""
+    pids = [pid]
+    for parent in pids:  # the list grows while it is walked
         with suppress(OSError):
-            found += map(int, Path(f"/proc/{one}/task/{one}/children").read_text().split())
-    return found
+            pids += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    return pids
 
 
 class Cgroup:
-    """One sandbox's group; leaving it kills what is in it and removes it."""
+    """The control group of one sandbox. `close` kills its processes and removes it."""
 
     def __init__(self, parent: Path, name: str, *, memory: int, processes: int) -> None:
         self._path = parent / name
@@ -65,12 +65,12 @@ class Cgroup:
             self._path.rmdir()
             raise
 
-    def hold(self, pid: int) -> None:
-        """Put a process in, with all that it will start."""
+    def add(self, pid: int) -> None:
+        """Move a process into the group; what it starts later is in it too."""
         (self._path / "cgroup.procs").write_text(str(pid))
 
-    def leave(self) -> None:
+    def close(self) -> None:
         with suppress(OSError):
             (self._path / "cgroup.kill").write_text("1")
-        with suppress(OSError):  # its last processes are ending: an empty group costs nothing
+        with suppress(OSError):  # its last processes are still ending: an empty group costs nothing
             self._path.rmdir()

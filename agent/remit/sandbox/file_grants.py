@@ -1,6 +1,6 @@
-"""What was decided, opened beneath the working folder as it is now: what is granted is that very inode.
+"""Opens the granted files beneath the working folder. What the call may then access is the opened inode, not a name.
 
-Every path is opened by the folder's descriptor and follows no symlink.
+Every path is opened relative to the folder's descriptor, and no symlink is followed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ from remit.sandbox.profile import Profile
 from remit.sandbox.scratch import Scratch, make_folders
 
 MOST_FILES: Final = 2_000
-MOST_WRITES: Final = 64  # one message carries their descriptors
+MOST_WRITES: Final = 64  # one message holds their descriptors
 _DEEPEST: Final = 64
 _PROTECTED: Final = ("policies", "tools", "agent", "traces", "remit.toml")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Expansion:
-    """The files of a set, canonical and sorted, and its folders; `denied` and `odd` count what was left out.
+    """The files and folders of a set, canonical and sorted.
 
-    `odd` are symlinks, devices, sockets, and names that are not text.
+    `denied` and `odd` count what was left out: files that are not allowed; symlinks, devices, sockets, names that are
+    not text.
     """
 
     files: tuple[str, ...]
@@ -38,7 +39,7 @@ class Expansion:
 
 
 def expand(root: Path, pattern: str, allowed: Callable[[str], bool]) -> Expansion:
-    """Every file of the set `dir/**` beneath `root` that `allowed` accepts. A folder that does not exist is empty.
+    """Every file of the set `dir/**` beneath `root` that `allowed` accepts. A folder that does not exist has no files.
 
     Raises:
         Refusal: `resource_exhausted` for more than `MOST_FILES` files or folders.
@@ -60,9 +61,10 @@ def is_set(name: str) -> bool:
 
 
 def _expand(root: int, start: str, allowed: Callable[[str], bool]) -> Expansion:
-    found = _Found(start, allowed)
-    while found.waiting:
-        folder = found.waiting.pop()
+    # A stack instead of recursion: the depth of the folders is the working folder's, not ours.
+    walk = _FolderWalk(start, allowed)
+    while walk.waiting:
+        folder = walk.waiting.pop()
         if folder.count("/") > _DEEPEST:
             raise Refusal(
                 "resource_exhausted",
@@ -72,24 +74,25 @@ def _expand(root: int, start: str, allowed: Callable[[str], bool]) -> Expansion:
         try:
             descriptor = kernel.open_beneath(root, folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError as failure:
+            # Removed or swapped for a symlink since its parent was listed, or closed to this account: it has no files.
             if failure.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES):
                 continue
             raise
-        found.folders.append(folder)
+        walk.folders.append(folder)
         try:
-            found.read_folder(descriptor, folder)
+            walk.read_folder(descriptor, folder)
         finally:
             os.close(descriptor)
     return Expansion(
-        files=tuple(sorted(found.files)),
-        folders=tuple(sorted(found.folders)),
-        denied=found.denied,
-        odd=found.odd,
+        files=tuple(sorted(walk.files)),
+        folders=tuple(sorted(walk.folders)),
+        denied=walk.denied,
+        odd=walk.odd,
     )
 
 
-class _Found:
-    """What the expansion of one set found so far. `waiting` are folders that are not read yet."""
+class _FolderWalk:
+    """The state of one expansion. `waiting` are folders that are not read yet."""
 
     def __init__(self, start: str, allowed: Callable[[str], bool]) -> None:
         self._start = start
@@ -105,7 +108,7 @@ class _Found:
         with os.scandir(descriptor) as entries:
             for entry in entries:
                 self._add(entry, entry.name if folder == "." else f"{folder}/{entry.name}")
-                # Checked at each entry: one folder alone may hold more names than fit into memory.
+                # Checked at each entry: a single folder can have more names than fit into memory.
                 self._seen += 1
                 if len(self.files) > MOST_FILES or self._seen > 10 * MOST_FILES:
                     raise Refusal(
@@ -141,17 +144,22 @@ def _open_root(root: Path) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class FileGrant:
-    """One descriptor to narrow to; `kind` says what the kernel then allows on it."""
+    """One descriptor that the call is narrowed to. `kind` decides which Landlock rights it gets."""
 
     descriptor: int
     kind: str  # "file" | "list" | "store" | "read_store"
 
 
-class Opened:
-    """The working folder of one call: what was decided beneath it, opened as it is now.
+class GrantedFiles:
+    """The granted files of one call, beneath its working folder.
 
-    `mirrored`: the tool works in scratch, where decided files appear under their own names, because it writes, lists
-    one folder, or may see only a part of one.
+    Owns a descriptor of that folder until `close` or `scratch`.
+
+    `mirrored` is True if the tool works in scratch, where the granted files appear under their own names. That is
+    needed if it writes, if it lists a folder, or if it may see only a part of a set.
+
+    Raises:
+        Refusal: the working folder does not exist, or what was granted cannot be opened as granted.
     """
 
     def __init__(self, profile: Profile, allowed: Callable[[str], bool]) -> None:
@@ -163,6 +171,7 @@ class Opened:
         except FileNotFoundError as failure:
             raise Refusal("invalid_arguments", "the working folder does not exist") from failure
         try:
+            # Before the sandbox starts: bubblewrap cannot mount a folder that does not exist.
             for store in profile.stores:
                 self._make_store(store)
             self._plan(lambda name: name not in denied and allowed(name))
@@ -175,7 +184,9 @@ class Opened:
             os.close(make_folders(self.root, f"stores/{store}", mode=0o700))
         except OSError as failure:
             if failure.errno in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV):
-                raise Refusal("sandbox_violation", f"'stores/{store}' is no folder of the working folder") from failure
+                raise Refusal(
+                    "sandbox_violation", f"'stores/{store}' is not a folder in the working folder"
+                ) from failure
             raise
 
     def _plan(self, allowed: Callable[[str], bool]) -> None:
@@ -202,13 +213,14 @@ class Opened:
         self.files = tuple(files)
         self.left_out = left_out
         self.mirrored = bool(self._profile.writes or listed or left_out or self._profile.trust == "none")
+        # READ_DIR cannot leave single names out, so a folder is listed in place only if all of its files are granted.
         self._whole = () if self.mirrored else tuple(whole)
         self._folders = tuple(folders)
         self._listed = listed
 
     @property
     def layout(self) -> dict[str, object]:
-        """How inside.py lays scratch out, as JSON."""
+        """How `onecall` lays out scratch, as JSON."""
         if not self.mirrored:
             return {"mirrored": False, "reads": list(self.files), "writes": [], "whole": list(self._whole)}
         written = set(self._profile.writes)
@@ -227,9 +239,9 @@ class Opened:
         }
 
     def grants(self) -> Iterator[FileGrant]:
-        """Open each decided thing; the caller closes the descriptor.
+        """Open each granted file, folder and store; the caller closes the descriptors.
 
-        What is missing or is a symlink is passed over.
+        What is missing or is a symlink is skipped: the tool then finds no such file.
         """
         for name in self.files:
             yield from self._grant(name, "file", stat.S_ISREG)
@@ -241,7 +253,10 @@ class Opened:
             yield from self._grant(f"stores/{name}", "read_store", stat.S_ISDIR)
 
     def scratch(self, files: Mapping[str, int], removed: tuple[str, ...]) -> Scratch:
-        """Hand over what was written; the working folder stays open until it is committed or discarded."""
+        """The written files.
+
+        `Scratch` now owns the descriptor of the working folder, until it is committed or discarded.
+        """
         root, self.root = self.root, -1
         return Scratch(root, files, removed)
 
@@ -251,6 +266,8 @@ class Opened:
             self.root = -1
 
     def _grant(self, name: str, kind: str, fits: Callable[[int], bool]) -> Iterator[FileGrant]:
+        # O_PATH opens without effect, also a fifo or a device. Its type is checked on the descriptor: the name could be
+        # swapped between a check and the opening.
         try:
             descriptor = kernel.open_beneath(self.root, name, os.O_PATH | os.O_NOFOLLOW)
         except OSError as failure:
@@ -285,15 +302,16 @@ class Opened:
 
 
 def _refuse_protected(profile: Profile) -> None:
-    """A workspace's rooms and version control are never a tool's to write, whatever was decided."""
+    """Refuse writes to the workspace's own folders and to version control, whatever the policy allows."""
     if not profile.writes:
         return
+    # A second check, besides the policy: a rule that allows too much must not let a tool change its own rules or pins.
     is_workspace = (profile.root / "remit.toml").exists()
     for name in profile.writes:
         parts = name.split("/")
         if is_set(name) or ".." in parts or name.startswith("/"):
-            raise Refusal("invalid_arguments", f"{name!r} is not one file to write")
+            raise Refusal("invalid_arguments", f"{name!r} does not name a single file to write")
         if ".git" in parts or parts[0] == "stores" or (is_workspace and parts[0] in _PROTECTED):
-            raise Refusal("policy_denied", f"{name!r} can never be written by a tool")
+            raise Refusal("policy_denied", f"no tool may write {name!r}")
     if len(profile.writes) > MOST_WRITES:
         raise Refusal("resource_exhausted", f"one call writes at most {MOST_WRITES} files")

@@ -1,6 +1,8 @@
-"""A sandbox's only way out, on the broker's side: its listener taken over, and each call let through it.
+"""Network access of a sandbox, on the broker's side: take over its listener, and admit each call at the proxy.
 
-Nothing of the tool has run when the listener is handed out; whose call a connection is, its ticket says.
+The sandbox has a network namespace of its own, in which this listener is the only thing to connect to.
+`guest/outlet.py` makes it and sends its descriptor before any code of the tool runs. A connection proves by its ticket
+to which call it belongs.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ _MOST_REFUSED: Final = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outside:
-    """What a call brings along from outside of its sandbox: the proxy, what it shows there, and its own variables."""
+class CallContext:
+    """What a call needs from outside its sandbox: the proxy, its permit there, and environment variables for it alone."""
 
     egress: Egress
     permit: Permit
@@ -32,7 +34,12 @@ class Outside:
 
 
 class Handover:
-    """What a sandbox inherits to hand its listener out, before anything of the tool runs. Closed by whoever made it."""
+    """The broker's end of the handover.
+
+    The sandbox inherits a socket to send its listener through, and a file of certificates.
+
+    The caller closes it.
+    """
 
     def __init__(self, egress: Egress, network: Network) -> None:
         self._egress = egress
@@ -44,24 +51,28 @@ class Handover:
         self.numbers = (self._theirs.fileno(), self._roots)  # the descriptors that the sandbox inherits
 
     @property
-    def told(self) -> dict[str, Json]:
-        """What the sandbox is told of them."""
+    def boundary_part(self) -> dict[str, Json]:
+        """The part of the boundary frame that names the inherited descriptors."""
         line, roots = self.numbers
         return {"port": PORT, "line": line, "roots": roots}
 
-    def inherited(self) -> None:
-        """The sandbox has its ends."""
+    def close_inherited(self) -> None:
+        """Close the ends that the sandbox has inherited."""
         self._theirs.close()
         roots, self._roots = self._roots, -1
         if roots >= 0:
             os.close(roots)
 
-    def open(self) -> ProxyListener:
-        """Have the proxy serve the listener, which must be there by now.
+    def receive_listener(self) -> ProxyListener:
+        """Receive the listener and have the proxy serve it.
+
+        Call this only after the sandbox reported that it is locked down.
 
         Raises:
-            OSError: it is not there, or is none.
+            OSError: no descriptor has arrived, or it is not the listener.
         """
+        # Not blocking: the sandbox sends the listener before it reports that it is locked down. There is space for more
+        # than one descriptor, because each must be closed if there are too many.
         _, descriptors, _, _ = socket.recv_fds(self._ours, 64, 4, socket.MSG_CMSG_CLOEXEC)
         try:
             listener = _listener(descriptors)
@@ -72,71 +83,75 @@ class Handover:
         return self._egress.open(listener)
 
     def close(self) -> None:
-        self.inherited()
+        self.close_inherited()
         self._ours.close()
 
 
 def _listener(descriptors: list[int]) -> socket.socket:
+    """The listener, checked: the proxy must not serve any other socket that somebody put in its place."""
     if len(descriptors) != 1 or not stat.S_ISSOCK(os.fstat(descriptors[0]).st_mode):
-        raise OSError("the sandbox did not hand its listener out")
+        raise OSError("the sandbox did not send its listener")
     listener = socket.socket(fileno=descriptors[0])
     listening = listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     if listener.family != socket.AF_INET or not listening or listener.getsockname() != ("127.0.0.1", PORT):
-        listener.detach()
-        raise OSError("what the sandbox handed out is not its listener")
+        listener.detach()  # the caller closes the descriptors
+        raise OSError("the sandbox sent a socket that is not its listener")
     return listener
 
 
 class NetworkAccess:
-    """One call's time at the door of its sandbox. Without a door there is no network, and nothing to tell of it.
+    """One call's session at the proxy, opened on entry and ended on exit. Without a listener it has no network.
 
-    `source`: the address that its connections come from, where its sandbox serves several calls and says which is whose.
+    `source` is the address that the call's connections come from, if its sandbox serves several calls. The supervisor
+    binds each socket to it, so that a call that learns another call's ticket still cannot use it. After the exit,
+    `connections` and `limit` hold what the call did.
     """
 
     def __init__(
-        self, door: ProxyListener | None, network: Network | None, outside: Outside | None, source: str = ""
+        self, listener: ProxyListener | None, network: Network | None, context: CallContext | None, source: str = ""
     ) -> None:
         self.connections: Sequence[Connection] = ()
         self.limit: ReachedLimit | None = None
-        self._door = door
+        self._listener = listener
         self._network = network
-        self._outside = outside
+        self._context = context
         self._source = source
         self._call_session: CallSession | None = None
 
     async def __aenter__(self) -> Self:
-        if self._door is not None and self._network is not None and self._outside is not None:
-            self._call_session = self._door.admit(self._network, self._outside.permit, self._source)
+        if self._listener is not None and self._network is not None and self._context is not None:
+            self._call_session = self._listener.admit(self._network, self._context.permit, self._source)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._door is not None and self._call_session is not None:
-            # Shielded: a call that is cancelled leaves nothing open either.
-            self.connections = await asyncio.shield(self._door.dismiss(self._call_session))
+        if self._listener is not None and self._call_session is not None:
+            # Shielded, so that a cancelled call leaves no connection open either.
+            self.connections = await asyncio.shield(self._listener.dismiss(self._call_session))
             self.limit = self._call_session.limit
 
-    def told(self, call: Mapping[str, Json]) -> dict[str, Json]:
-        """The call's frame, with the variables by which its process finds the way out."""
-        own: Mapping[str, str] = {} if self._outside is None else self._outside.variables
-        ways: Mapping[str, str] = {} if self._call_session is None else self._call_session.environment
-        return {**call, "env": {**call["env"], **own, **ways}}
+    def with_variables(self, call: Mapping[str, Json]) -> dict[str, Json]:
+        """The call's frame with its own environment variables, and those that name the proxy and the ticket."""
+        own: Mapping[str, str] = {} if self._context is None else self._context.variables
+        proxy: Mapping[str, str] = {} if self._call_session is None else self._call_session.environment
+        return {**call, "env": {**call["env"], **own, **proxy}}
 
 
-def judged(output: Output, network_access: NetworkAccess) -> Output:
-    """The output with what went over the network; a tool that fell over a refusal has reached for what was not decided."""
-    blocked = [one for one in network_access.connections if one.verdict in FINAL]
+def with_network_result(output: Output, network_access: NetworkAccess) -> Output:
+    """The output with the call's connections. A crash after a refused connection gets the code of the refusal."""
+    blocked = [item for item in network_access.connections if item.verdict in FINAL]
     refused = tuple(
         dict.fromkeys(
-            DeniedAccess(access="use", what=f"{one.host}:{one.port}", allow=f'hosts = ["{one.host}:{one.port}"]')
-            for one in blocked
-            if one.verdict == "not_decided"
+            DeniedAccess(access="use", what=f"{item.host}:{item.port}", allow=f'hosts = ["{item.host}:{item.port}"]')
+            for item in blocked
+            if item.verdict == "not_decided"
         )
     )[:_MOST_REFUSED]
     output = replace(
         output, connections=tuple(network_access.connections), refused=(*output.refused, *refused)[:_MOST_REFUSED]
     )
+    # A tool that handled the refusal and answered keeps its answer.
     if output.code != "tool_crashed" or not (blocked or network_access.limit):
         return output
     if network_access.limit is not None:

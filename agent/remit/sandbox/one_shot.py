@@ -1,6 +1,7 @@
-"""Start one sandbox for one call, speak with it, end it.
+"""Runs one call in a sandbox of its own: start it, send the call, read the answer, end it.
 
-The process is watched by what it cannot forge: its wait status from process 1, the pipe's bytes, the clock.
+How the call ended is read from what the tool cannot forge: the exit status that process 1 reports, the bytes on the
+pipes, the clock.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import Final
 
 from remit.core import Json, ResourceUsage
 from remit.sandbox.account import account_for
-from remit.sandbox.file_grants import Opened
-from remit.sandbox.network_handover import NetworkAccess, Outside, judged
+from remit.sandbox.file_grants import GrantedFiles
+from remit.sandbox.network_handover import CallContext, NetworkAccess, with_network_result
 from remit.sandbox.outcome import Ending, GuestAnswer, Output, classify
 from remit.sandbox.process import (
     DRAIN_SECONDS,
@@ -31,43 +32,43 @@ from remit.sandbox.profile import PROCESSES, Profile, Runtime, places
 from remit.sandbox.protocol import Exchange, ToolCall
 from remit.sandbox.syscall_observer import Observer
 
-_STARTS: Final = 3  # of a sandbox that is killed before it runs anything
+_MAX_STARTS: Final = 3  # of a sandbox that is killed before it runs anything
 
 
-def call_frame(profile: Profile, opened: Opened, call: ToolCall) -> dict[str, Json]:
-    """What the process of one call is told."""
+def call_frame(profile: Profile, granted: GrantedFiles, call: ToolCall) -> dict[str, Json]:
+    """The frame that the process of one call gets."""
     return {
         "mode": "command" if profile.source == "command" else call.mode,
         "function": profile.action.rpartition(".")[2],
         "argv": list(profile.argv),
         "arguments": dict(call.arguments),
         "declared": dict(call.declared),
-        "layout": opened.layout,
+        "layout": granted.layout,
         "env": dict(profile.env),
     }
 
 
 class GuestConversation:
-    """One process, one call: its boundary, its work, its end as process 1 reports it."""
+    """The exchange with one sandbox for one call: send the boundary, send the call, read the report of process 1."""
 
     def __init__(
-        self, process: Process, profile: Profile, hear: Callable[[bytes], None] | None, observer: Observer | None
+        self, process: Process, profile: Profile, on_print: Callable[[bytes], None] | None, observer: Observer | None
     ) -> None:
         self._process = process
         self._profile = profile
-        self._said = bytearray()
-        self.exchange = Exchange(process.channel, process.prints, profile, hear)
+        self._control_data = bytearray()
+        self.exchange = Exchange(process.channel, process.prints, profile, on_print)
         self.network_access: NetworkAccess | None = None
         if observer is not None:
-            self.exchange.first = observer.take
+            self.exchange.on_first_descriptor = observer.take
 
-    async def hold(
-        self, boundary: Mapping[str, Json], opened: Opened, call: Mapping[str, Json], outside: Outside | None
+    async def run(
+        self, boundary: Mapping[str, Json], granted: GrantedFiles, call: Mapping[str, Json], context: CallContext | None
     ) -> Ending:
-        """The whole exchange.
+        """Run the whole exchange.
 
         Raises:
-            DidNotStart: nothing of the tool ran.
+            DidNotStart: no code of the tool ran.
         """
         exchange, process = self.exchange, self._process
         exchange.watch()
@@ -75,30 +76,31 @@ class GuestConversation:
         exchange.listen(process.starter, self._on_starter)
         try:
             await self._start(boundary)
-            if outside is None:
-                return await self._work(opened, call)
-            door = process.handover.open() if process.handover is not None else None
-            self.network_access = network_access = NetworkAccess(door, self._profile.network, outside)
+            if context is None:
+                return await self._work(granted, call)
+            listener = process.handover.receive_listener() if process.handover is not None else None
+            self.network_access = network_access = NetworkAccess(listener, self._profile.network, context)
             try:
                 async with network_access:
-                    return await self._work(opened, network_access.told(call))
+                    return await self._work(granted, network_access.with_variables(call))
             finally:
-                if door is not None:
-                    door.close()
+                if listener is not None:
+                    listener.close()
         finally:
             exchange.unwatch()
 
-    async def _work(self, opened: Opened, call: Mapping[str, Json]) -> Ending:
+    async def _work(self, granted: GrantedFiles, call: Mapping[str, Json]) -> Ending:
         exchange, process = self.exchange, self._process
         started = time.monotonic()
         try:
             async with asyncio.timeout(self._profile.wall):
-                await exchange.tell(opened, call)
-                await exchange.until(lambda: self._report is not None or exchange.closed(process.control.fileno()))
+                await exchange.send_call(granted, call)
+                await exchange.wait_until(lambda: self._report is not None or exchange.closed(process.control.fileno()))
         except TimeoutError:
             exchange.stop = exchange.stop or "wall"
         if exchange.stop is not None:
             process.kill()
+        # What was printed before the end is still in the pipe, and the report of process 1 may be, too.
         await exchange.drain(DRAIN_SECONDS)
         return exchange.ending(started, self._report)
 
@@ -107,31 +109,34 @@ class GuestConversation:
         try:
             async with asyncio.timeout(START_SECONDS):
                 await exchange.send(boundary, [])
-                await exchange.until(lambda: b"\n" in self._said or exchange.closed(self._process.control.fileno()))
+                await exchange.wait_until(
+                    lambda: b"\n" in self._control_data or exchange.closed(self._process.control.fileno())
+                )
         except TimeoutError as failure:
             raise DidNotStart(f"it did not start within {START_SECONDS:g} s") from failure
-        if not self._said.startswith(b"ready\n"):
+        if not self._control_data.startswith(b"ready\n"):
             self._process.kill()
             await exchange.drain(DRAIN_SECONDS)
-            raise DidNotStart(exchange.said)
+            raise DidNotStart(exchange.printed_text)
+        # The first moment at which its processes exist and none runs code of the tool.
         self._process.limit(group_memory(self._profile, 1), PROCESSES)
 
     def _on_control(self) -> None:
-        data = self._process.hear()
-        self._said += data
+        data = self._process.receive()
+        self._control_data += data
         if not data:
             self.exchange.close(self._process.control.fileno())
         self.exchange.changed()
 
     def _on_starter(self) -> None:
-        """It ended: with the call, or because somebody killed it, and then what it started is to end too."""
+        """Bubblewrap ended, after the call or because it was killed. Then the processes in its sandbox must end, too."""
         self.exchange.close(self._process.starter)
         self._process.kill()
 
     @property
     def _report(self) -> dict[str, Json] | None:
-        """What process 1 said of the call's end. The tool has no way to this pipe."""
-        line = bytes(self._said).removeprefix(b"ready\n")
+        """How the call ended, as process 1 reported it; None before. The tool cannot write to this pipe."""
+        line = bytes(self._control_data).removeprefix(b"ready\n")
         return json.loads(line) if line.endswith(b"\n") else None
 
 
@@ -140,27 +145,34 @@ async def perform(
     runtime: Runtime,
     call: ToolCall,
     *,
-    hear: Callable[[bytes], None] | None = None,
-    outside: Outside | None = None,
+    on_print: Callable[[bytes], None] | None = None,
+    context: CallContext | None = None,
     observer: Observer | None = None,
 ) -> Output:
-    """One call in a sandbox of its own, from its first descriptor to its classified end. `observer` sees what it does.
+    """Run one call in a sandbox of its own. If it is cancelled, it leaves no process and no file.
 
-    Without `outside` it reaches no network, whatever its profile says. Cancelled, it leaves no process and no file. A sandbox
-    that is killed before it runs anything is started again.
+    A sandbox that is killed before it runs anything is started again.
+
+    Args:
+        profile: what the call may access, and its limits.
+        runtime: what every sandbox sees of this machine.
+        call: what the tool has to do.
+        on_print: gets what the call prints, while it prints.
+        context: the proxy and the variables; None: no network, whatever the profile says.
+        observer: records what the call tries to access.
 
     Raises:
-        DidNotStart: nothing of the tool ran.
-        Refusal: what the call reads or writes cannot be opened as decided.
+        DidNotStart: no code of the tool ran.
+        Refusal: what the call reads or writes cannot be opened as granted.
     """
     profile = profile.resolved()
     starts = 0
     while True:
         try:
-            return await _perform(profile, runtime, call, hear, outside, observer)
+            return await _perform(profile, runtime, call, on_print, context, observer)
         except DidNotStart as failure:
             starts += 1
-            if not failure.silent or starts == _STARTS:
+            if not failure.silent or starts == _MAX_STARTS:
                 raise
 
 
@@ -168,63 +180,70 @@ async def _perform(
     profile: Profile,
     runtime: Runtime,
     call: ToolCall,
-    hear: Callable[[bytes], None] | None,
-    outside: Outside | None,
+    on_print: Callable[[bytes], None] | None,
+    context: CallContext | None,
     observer: Observer | None,
 ) -> Output:
-    """One start of it."""
-    opened = Opened(profile, call.allowed)
+    """Start the sandbox once and run the call in it."""
+    granted = GrantedFiles(profile, call.allowed)
     base = make_base(profile)
     try:
         at = places(profile, runtime, base or "")
-        frame = call_frame(profile, opened, call)
-        account = account_for(profile, runtime, opened.files)
-        egress = None if outside is None else outside.egress
-        with Process(profile, runtime, at, account=account, files=opened.files, egress=egress) as process:
-            conversation = GuestConversation(process, profile, hear, observer)
+        frame = call_frame(profile, granted, call)
+        account = account_for(profile, runtime, granted.files)
+        egress = None if context is None else context.egress
+        with Process(profile, runtime, at, account=account, files=granted.files, egress=egress) as process:
+            conversation = GuestConversation(process, profile, on_print, observer)
             try:
-                told = boundary(profile, runtime, at, network=process.network, observed=observer is not None)
-                ending = await conversation.hold(told, opened, frame, outside)
+                sent_boundary = boundary(profile, runtime, at, network=process.network, observed=observer is not None)
+                ending = await conversation.run(sent_boundary, granted, frame, context)
                 if observer is not None:
-                    observer.end(told, opened.layout, ending.answer)
+                    observer.end(sent_boundary, granted.layout, ending.answer)
                 answer = classify(profile, ending, declared=call.declared)
-                output = settle(profile, ending, answer, opened, conversation.exchange)
-                return output if conversation.network_access is None else judged(output, conversation.network_access)
+                output = settle(profile, ending, answer, granted, conversation.exchange)
+                return (
+                    output
+                    if conversation.network_access is None
+                    else with_network_result(output, conversation.network_access)
+                )
             finally:
                 close_files(conversation.exchange)
                 if observer is not None:
                     observer.close()
     finally:
-        opened.close()
+        granted.close()
         if base is not None:
             remove_base(base)
 
 
 def close_files(exchange: Exchange) -> None:
-    """Close what was handed over and not taken."""
+    """Close the received files that nobody took."""
     for descriptor in exchange.files:
         os.close(descriptor)
     exchange.files = []
 
 
-def settle(profile: Profile, ending: Ending, answer: GuestAnswer, opened: Opened, exchange: Exchange) -> Output:
-    """Pair the descriptors with the names; a name that was not decided, or a count that differs, commits nothing."""
+def settle(profile: Profile, ending: Ending, answer: GuestAnswer, granted: GrantedFiles, exchange: Exchange) -> Output:
+    """The output of the call. Its written files are taken only if the names match the descriptors and all were granted.
+
+    INVARIANT: the names are written by untrusted code, so each must be one of the granted ones, and named once.
+    """
     code, message, scratch = answer.code, answer.message, None
     if code is None and profile.writes:
         names, files = answer.files, exchange.files
-        decided = set(profile.writes)
+        granted_names = set(profile.writes)
         if (
             len(names) != len(files)
             or len(set(names)) != len(names)
-            or not decided.issuperset((*names, *answer.removed))
+            or not granted_names.issuperset((*names, *answer.removed))
         ):
-            code, message = "invalid_output", "the files that the sandbox handed over are not the decided ones"
+            code, message = "invalid_output", "the tool returned other files than the call may write; none was saved"
         else:
             exchange.files = []
-            scratch = opened.scratch(dict(zip(names, files, strict=True)), answer.removed)
+            scratch = granted.scratch(dict(zip(names, files, strict=True)), answer.removed)
     stderr = ending.stderr.decode("utf-8", "replace")
     if ending.printed > len(ending.stderr):
-        stderr += f"\nremit: {ending.printed - len(ending.stderr)} more bytes were printed and dropped"
+        stderr += f"\nremit: {ending.printed - len(ending.stderr)} more bytes were printed and not kept"
     if answer.note:
         stderr += f"\n{answer.note}"
     return Output(

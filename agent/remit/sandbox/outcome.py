@@ -1,4 +1,4 @@
-"""What came back from the sandbox, put into one of the closed set of codes."""
+"""Classifies how a call ended: one code of the closed set for each ending."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from remit.core.parsing import parse_json
 from remit.sandbox.profile import OPEN_FILES, PROCESSES, SCRATCH_BYTES, Profile
 from remit.sandbox.scratch import Scratch
 
-LONGEST_MESSAGE: Final = 2_000  # characters of a tool's own words
-LONGEST_PAUSE_S: Final = 86_400.0  # that a tool may ask for
+LONGEST_MESSAGE: Final = 2_000  # characters of a message that the tool wrote
+LONGEST_PAUSE_S: Final = 86_400.0  # the longest `retry_after_s` that a tool may ask for
 _MOST_REFUSED: Final = 20
 _RESOURCES: Final[Mapping[int, SandboxLimit]] = {
     errno.EFBIG: "file_size",
@@ -37,7 +37,7 @@ _RESOURCES: Final[Mapping[int, SandboxLimit]] = {
     errno.EAGAIN: "processes",
 }
 FLOOD: Final = 16  # prints beyond this many output limits end the call
-_NAMED: Final[Mapping[LimitName, str]] = {
+_UNITS: Final[Mapping[LimitName, str]] = {
     "wall": "s",
     "cpu": "s of processor time",
     "memory": "bytes of memory",
@@ -59,11 +59,11 @@ Stop: TypeAlias = Literal["wall", "flood", "output", "descriptors"]  # why the b
 
 @dataclass(frozen=True, kw_only=True)
 class Ending:
-    """How the process of a call ended, in the broker's own observation.
+    """How the process of a call ended, as the broker observed it. Times in seconds, sizes in bytes.
 
-    `answer` is the first frame that it sent; `status` is its wait status as its parent saw it, None where nobody looked: a
-    whole answer at the end of the line needs none, and a sandbox that died has none.
-    `extra` says that it sent more than one answer. Seconds and bytes.
+    `answer` is the first frame that it sent. `status` is its exit status as its parent reported it; None if there is no
+    report: a complete answer at the end of the stream needs none, and a sandbox that died has none. `stop` is why the
+    broker ended it. `extra` is True if it sent more than one answer.
     """
 
     answer: bytes | None
@@ -79,10 +79,12 @@ class Ending:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """What one confined call gave. `code` None: `value` is the tool's own, not yet checked against its schema.
+    """The result of one confined call.
 
-    `error` is the declared error's name, with `tool_failed`. `scratch` holds written files until it is committed or
-    discarded; it is there only where the call succeeded and may write.
+    `code` None: it succeeded, and `value` is not yet checked against the tool's schema.
+
+    `error` is the name of the declared error, with code `tool_failed`. `scratch` holds the written files until it is
+    committed or discarded; None if the call failed or may not write.
     """
 
     code: Code | None
@@ -100,7 +102,7 @@ class Output:
 
 @dataclass(frozen=True, kw_only=True)
 class GuestAnswer:
-    """The one frame of the process, read without trust."""
+    """The answer of the process. It comes from untrusted code: every field is checked before it gets here."""
 
     value: Json = None
     code: Code | None = None
@@ -117,7 +119,11 @@ class GuestAnswer:
 
 
 def classify(profile: Profile, ending: Ending, *, declared: Mapping[str, str]) -> GuestAnswer:
-    """One code for one ending. What the broker saw itself comes before what the process says of itself."""
+    """One code for one ending. What the broker observed decides before anything that the process reports about itself.
+
+    The order of the checks is therefore fixed: the broker's own stop, the exit status, a second answer, the first
+    answer.
+    """
     if ending.stop is not None:
         return _stopped(profile, ending, ending.stop)
     if ending.answer is None or ending.status not in (0, None):
@@ -127,7 +133,7 @@ def classify(profile: Profile, ending: Ending, *, declared: Mapping[str, str]) -
     try:
         frame = _frame(ending.answer)
         return _answered(profile, ending, frame, declared)
-    except (Refusal, _NotOurs) as failure:
+    except (Refusal, _InvalidFrame) as failure:
         detail = failure.message if isinstance(failure, Refusal) else str(failure)
         return GuestAnswer(code="invalid_output", message=f"the tool's result cannot be read: {detail}")
 
@@ -152,14 +158,14 @@ def _limit(profile: Profile, name: SandboxLimit, used: float | None) -> ReachedL
 
 
 def _exhausted(profile: Profile, name: SandboxLimit, used: float | None, **given: Any) -> GuestAnswer:
-    """`given` are the other parts of the answer."""
+    """An answer with code `resource_exhausted`; `given` are its other fields."""
     limit = _limit(profile, name, None if used is None else round(used, 3))
     return GuestAnswer(code="resource_exhausted", message=exhausted(limit), limit=limit, **given)
 
 
 def exhausted(limit: ReachedLimit) -> str:
-    """Which limit it was, how much it allows, and how much was used."""
-    message = f"the tool reached for more than {limit.most:.15g} {_NAMED[limit.name]}"
+    """The message for the limit: how much it allows, and how much was used."""
+    message = f"the tool used or requested more than {limit.most:.15g} {_UNITS[limit.name]}"
     return message if limit.used is None else f"{message}; it used {limit.used:.15g}"
 
 
@@ -170,7 +176,7 @@ def _stopped(profile: Profile, ending: Ending, stop: Stop) -> GuestAnswer:
     if stop == "output":
         return _exhausted(profile, "output", None)
     if stop == "descriptors":
-        message = f"the tool handed over more than {len(profile.writes)} files, one for each that the call may write"
+        message = f"the tool returned more than {len(profile.writes)} files, which is how many the call may write"
         return GuestAnswer(code="invalid_output", message=message)
     return _exhausted(profile, "prints", ending.printed)
 
@@ -181,6 +187,8 @@ def _died(profile: Profile, ending: Ending) -> GuestAnswer:
         return GuestAnswer(code="tool_crashed", message="the sandbox ended without a result")
     if status >= 0:
         return GuestAnswer(code="tool_crashed", message=f"the tool exited with status {status} and gave no result")
+    # At the soft limit the kernel sends SIGXCPU, at the hard one SIGKILL, which others can send too: there the time
+    # decides.
     if -status == signal.SIGXCPU or (-status == signal.SIGKILL and ending.cpu_s >= profile.cpu):
         return _exhausted(profile, "cpu", ending.cpu_s)
     try:
@@ -190,39 +198,39 @@ def _died(profile: Profile, ending: Ending) -> GuestAnswer:
     return GuestAnswer(code="tool_crashed", message=f"the tool was ended by {name}")
 
 
-class _NotOurs(Exception):
-    """The frame is not one that inside.py writes."""
+class _InvalidFrame(Exception):
+    """The frame is not one that `onecall` writes."""
 
 
 def _frame(raw: bytes) -> dict[str, Json]:
-    """The envelope: one JSON object whose parts have the right types; the value is checked apart."""
+    """The envelope: one JSON object. The types of its fields are checked where they are read, the value by its schema."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as failure:
-        raise _NotOurs("it is not UTF-8") from failure
+        raise _InvalidFrame("it is not UTF-8") from failure
     frame = parse_json(text)
     if not isinstance(frame, dict):
-        raise _NotOurs("it is not an answer")
+        raise _InvalidFrame("it is not an answer")
     return cast("dict[str, Json]", frame)
 
 
 def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared: Mapping[str, str]) -> GuestAnswer:
     refused = tuple(
-        _refused(cast("dict[str, Json]", one))
-        for one in _list(frame, "refused")[:_MOST_REFUSED]
-        if isinstance(one, dict)
+        _denied_access(cast("dict[str, Json]", item))
+        for item in _list(frame, "refused")[:_MOST_REFUSED]
+        if isinstance(item, dict)
     )
     note = _text(frame, "note")
     match frame.get("kind"):
         case "value":
             value = frame.get("value")
             size = len(ending.answer or b"")
-            if size > profile.output:  # with its envelope; without it, it may still fit
+            if size > profile.output:  # this counts the envelope; the value alone may still fit
                 size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
             if size > profile.output:
                 return _exhausted(profile, "output", size)
-            files = tuple(one for one in _list(frame, "files") if isinstance(one, str))
-            removed = tuple(one for one in _list(frame, "removed") if isinstance(one, str))
+            files = tuple(name for name in _list(frame, "files") if isinstance(name, str))
+            removed = tuple(name for name in _list(frame, "removed") if isinstance(name, str))
             return GuestAnswer(
                 value=value,
                 refused=refused,
@@ -235,7 +243,7 @@ def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared
         case "error":
             name = _text(frame, "name")
             if name not in declared:
-                raise _NotOurs("it names an error that the manifest does not declare")
+                raise _InvalidFrame("it names an error that the manifest does not declare")
             after = min(_number(frame, "retry_after_s"), LONGEST_PAUSE_S) or None
             return GuestAnswer(
                 code="tool_failed",
@@ -252,7 +260,7 @@ def _answered(profile: Profile, ending: Ending, frame: dict[str, Json], declared
         case "invalid":
             return GuestAnswer(code="invalid_output", message=_text(frame, "message"), refused=refused, note=note)
         case _:
-            raise _NotOurs("it is not an answer")
+            raise _InvalidFrame("it is not an answer")
 
 
 def _raised(
@@ -260,8 +268,9 @@ def _raised(
 ) -> GuestAnswer:
     number = frame.get("errno")
     name, message = _text(frame, "name"), _text(frame, "message")
+    # A failed allocation or a failed start of a thread has no errno in Python, so those are known by their names.
     hit = _RESOURCES.get(number) if isinstance(number, int) else None
-    if hit == "processes" and "thread" not in message:  # a line that would block says the same
+    if hit == "processes" and "thread" not in message:  # EAGAIN also means that a read or write would block
         hit = None
     if name == "MemoryError":
         hit = "memory"
@@ -270,11 +279,12 @@ def _raised(
     if hit is not None:
         used = (ending.memory_bytes or _number(frame, "memory") or None) if hit == "memory" else None
         return _exhausted(profile, hit, used, refused=refused, note=note)
+    # In the sandbox, what was not granted may not exist at all, so a missing file after a refusal counts as one.
     if isinstance(number, int) and (number in _FORBIDDEN or (number == errno.ENOENT and refused)):
         what = _text(frame, "filename") or (refused[-1].what if refused else "something that the sandbox refuses")
         return GuestAnswer(
             code="sandbox_violation",
-            message=f"the tool reached for {what!r}, which was not decided",
+            message=f"the tool tried to access {what!r}, which this call does not grant",
             refused=refused,
             note=note,
         )
@@ -283,12 +293,12 @@ def _raised(
     )
 
 
-def _refused(one: dict[str, Json]) -> DeniedAccess:
-    access = one.get("access")
+def _denied_access(item: dict[str, Json]) -> DeniedAccess:
+    access = item.get("access")
     return DeniedAccess(
         access=access if access in ("read", "write", "use") else "use",
-        what=_text(one, "what"),
-        allow=_text(one, "allow"),
+        what=_text(item, "what"),
+        allow=_text(item, "allow"),
     )
 
 
@@ -298,7 +308,7 @@ def _text(frame: Mapping[str, Json], key: str) -> str:
 
 
 def _number(frame: Mapping[str, Json], key: str) -> float:
-    """What the process says it used; its limits are the kernel's, and this is only written down."""
+    """A number that the process reports about itself. It is only recorded: the kernel enforces the limits."""
     value = frame.get(key)
     return min(float(value), 2.0**53) if isinstance(value, int | float) and value >= 0 else 0.0
 

@@ -1,6 +1,7 @@
-"""One running sandbox from the broker's side: its command line, the lines that lead to it, its end.
+"""One running sandbox, from the broker's side: start it, the pipes and sockets to it, kill it.
 
-What it is killed by, it cannot take away: a handle on its first process, which takes its namespace along, or a guard.
+It cannot prevent its end. In the full tier the broker has a handle (pidfd) on its first process, whose end ends the
+whole pid namespace; in the landlock tier a guard process outside the sandbox kills what is left.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from remit.core import Json
-from remit.sandbox.cgroups import Cgroup, below, delegated
+from remit.sandbox.cgroups import Cgroup, delegated, descendants
 from remit.sandbox.egress import Egress
 from remit.sandbox.network_handover import Handover
 from remit.sandbox.profile import (
@@ -37,15 +38,18 @@ from remit.sandbox.profile import (
 from remit.sandbox.protocol import ENVELOPE
 from remit.sandbox.seccomp import base_filter, boundary_filter, call_filter, this_machine
 
-START_SECONDS: Final = 30.0  # bubblewrap and the interpreter, on a busy machine; the tool's own time counts after it
+START_SECONDS: Final = (
+    30.0  # for bubblewrap and the interpreter, on a busy machine; the limits of the tool count from then on
+)
 DRAIN_SECONDS: Final = 2.0
-_GUARD_SECONDS: Final = 30.0  # it sweeps as fast as the machine lets it; only one that was stopped takes as long
+_GUARD_SECONDS: Final = 30.0  # it needs far less, unless it was stopped (SIGSTOP)
 
 
 class DidNotStart(Exception):
-    """The sandbox ended before it had locked itself; the text is what it printed.
+    """The sandbox ended before it was locked down. The text is what it printed.
 
-    `silent`: it printed nothing, so somebody killed it, which says nothing of this machine: it is worth another start.
+    `silent`: it printed nothing, so it was killed from outside. That is no property of this machine, so another start
+    may work.
     """
 
     def __init__(self, printed: str) -> None:
@@ -62,11 +66,19 @@ def boundary(
     network: Mapping[str, Json] | None = None,
     observed: bool = False,
 ) -> dict[str, Json]:
-    """What `inside.lock_down` needs; the paths are those of its tier. `warm`: it serves many calls; `network`: its way out."""
+    """The boundary frame: what `inside.lock_down` needs. Its paths hold inside the sandbox.
+
+    `warm`: the sandbox serves many calls. `network`: the part of `Handover`, or None. `observed`: the second filter
+    asks the broker.
+
+    Raises:
+        DidNotStart: there is no filter of system calls for this machine.
+    """
     machine = this_machine()
     if machine is None:
         raise DidNotStart("there is no filter of system calls for this machine's architecture")
     programs, namespaces = bool(profile.executables), profile.tier == "full"
+    # Databases ask who holds a lock. Other tools must not: the answer shows one process the locks of another.
     locks = bool(programs or profile.stores or profile.read_stores)
 
     def first_layer(*, mounts: bool) -> str:
@@ -86,7 +98,7 @@ def boundary(
         "code": at.code,
         "environment": at.environment,
         "root": at.root,
-        "floating": FLOATING if warm and profile.floats else "",
+        "floating": FLOATING if warm and profile.root_per_call else "",
         "scratch": at.scratch,
         "temporary": at.temporary,
         "stores": list(profile.stores),
@@ -113,19 +125,20 @@ def environment(profile: Profile, at: Places) -> dict[str, str]:
     return {**BASE_ENVIRONMENT, "HOME": at.temporary, "TMPDIR": at.temporary}
 
 
-def make_base(profile: Profile, rooms: Sequence[str] = ()) -> str | None:
-    """A folder for scratch where the tier has no mounts of its own; the caller removes it with `remove_base`.
+def make_base(profile: Profile, scratch_folders: Sequence[str] = ()) -> str | None:
+    """A temporary folder for scratch, in the tier without mounts; None in the full tier. Remove it with `remove_base`.
 
-    With `rooms`, of a warm tool's calls, scratch holds these and no others: what knows none of their names finds none.
+    `scratch_folders` are the random names of the folders for a warm tool's calls. Mode 0100 on their parent then lets a
+    process open a folder whose name it knows, and neither list nor add any.
     """
     if profile.tier == "full":
         return None
     base = tempfile.mkdtemp(prefix="remit-")
     for name in ("scratch", "tmp"):
         os.mkdir(f"{base}/{name}", 0o700)
-    for room in rooms:
-        os.mkdir(f"{base}/scratch/{room}", 0o700)
-    if rooms:
+    for name in scratch_folders:
+        os.mkdir(f"{base}/scratch/{name}", 0o700)
+    if scratch_folders:
         os.chmod(f"{base}/scratch", 0o100)
     return base
 
@@ -137,17 +150,18 @@ def remove_base(base: str) -> None:
 
 
 def group_memory(profile: Profile, calls: int) -> int:
-    """Bytes for a whole sandbox: what each of so many processes may hold, and its files in memory."""
+    """Bytes for a whole sandbox with that many calls at once: the memory of each call, and the files in tmpfs."""
     return calls * profile.memory + SCRATCH_BYTES + TEMPORARY_BYTES
 
 
 class Process:
-    """One running sandbox and the broker's ends of its three lines. Leaving it kills everything in it.
+    """One running sandbox, and the broker's ends of its channel, its control socket and its pipe for prints.
 
-    Where no namespace ends what is in it, its first process does once the broker hangs up (`guard.py`).
-    `egress`: what serves its way out, where its profile has one.
+    Leaving the context kills everything in it. In the tier without namespaces, the guard (`guest/guard.py`) does that
+    when the broker's end of the channel closes. `egress` serves the sandbox's listener, if its profile has a network.
 
-    INVARIANT: it is entered and left in one thread: bubblewrap dies with the thread that started it.
+    INVARIANT: it is entered and left in one thread. `--die-with-parent` makes bubblewrap die with the thread that
+    started it.
     """
 
     def __init__(
@@ -161,15 +175,15 @@ class Process:
         egress: Egress | None = None,
         warm: bool = False,
     ) -> None:
-        self._line = argv(profile, runtime, files, warm=warm)
+        self._argv = argv(profile, runtime, files, warm=warm)
         self._environment = environment(profile, at)
         self._account = account
         self._guarded = profile.tier != "full"
         self.channel: socket.socket
         self.control: socket.socket
-        self.prints = self.starter = -1  # `starter` can be read once the process that was started here has ended
+        self.prints = self.starter = -1  # `starter` becomes readable when the process started here ends
         self._first = -1  # a handle on the sandbox's first process
-        self._way_out = None if egress is None or profile.network is None else (egress, profile.network)
+        self._proxy = None if egress is None or profile.network is None else (egress, profile.network)
         self.handover: Handover | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._group: Cgroup | None = None
@@ -178,17 +192,17 @@ class Process:
         self.channel, theirs = socket.socketpair()
         self.control, control = socket.socketpair()
         self.prints, prints = os.pipe()
-        if self._way_out is not None:
-            self.handover = Handover(*self._way_out)
+        if self._proxy is not None:
+            self.handover = Handover(*self._proxy)
         try:
             self._process = subprocess.Popen(
-                self._line,
+                self._argv,
                 stdin=theirs.fileno(),
                 stdout=control.fileno(),
                 stderr=prints,
                 env=self._environment,
                 cwd="/",
-                start_new_session=True,  # Ctrl-C is the broker's to answer
+                start_new_session=True,  # so that Ctrl-C reaches the broker only
                 pass_fds=() if self.handover is None else self.handover.numbers,
                 user=self._account,
                 group=self._account,
@@ -196,11 +210,11 @@ class Process:
             )
         except OSError as failure:
             self.__exit__(None, None, None)
-            raise DidNotStart(f"{self._line[0]}: {failure.strerror}") from failure
+            raise DidNotStart(f"{self._argv[0]}: {failure.strerror}") from failure
         finally:
             theirs.close()
             if self.handover is not None:
-                self.handover.inherited()
+                self.handover.close_inherited()
             control.close()
             os.close(prints)
         self.starter = os.pidfd_open(self._process.pid)
@@ -213,14 +227,15 @@ class Process:
     ) -> None:
         self.kill()
         if self._process is not None:
-            # Killed, so at most a moment; waited for here because a second cancellation must not leave it unreaped.
+            # It was killed, so this takes a moment. It blocks because a second cancellation must not leave the process
+            # unreaped.
             try:
                 self._process.wait(_GUARD_SECONDS if self._guarded else None)
             except subprocess.TimeoutExpired:
                 self._kill_group()
                 self._process.wait()
         if self._group is not None:
-            self._group.leave()
+            self._group.close()
         self.channel.close()
         if self.handover is not None:
             self.handover.close()
@@ -229,11 +244,14 @@ class Process:
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def hear(self) -> bytes:
-        """What its first process says; empty at the end. INVARIANT: a handle comes with the first word, and none is taken later.
+    def receive(self) -> bytes:
+        """The next bytes on the control socket; empty at its end.
+
+        INVARIANT: the handle on the first process comes with its first message, before code of the tool runs; later
+        ones are closed.
 
         Raises:
-            BlockingIOError: it says nothing just now.
+            BlockingIOError: there is nothing to read now.
         """
         data, descriptors, _, _ = socket.recv_fds(self.control, 65_536, 1, socket.MSG_CMSG_CLOEXEC)
         for descriptor in descriptors:
@@ -245,25 +263,29 @@ class Process:
 
     @property
     def network(self) -> dict[str, Json] | None:
-        """What the sandbox is told of its way out; None where it has none."""
-        return None if self.handover is None else self.handover.told
+        """The network part of the boundary frame; None without a network."""
+        return None if self.handover is None else self.handover.boundary_part
 
     def limit(self, memory: int, processes: int) -> None:
-        """Bound all of it together, where a control group is delegated; called when it is locked and runs nothing yet."""
+        """Limit all of its processes together, if a control group is delegated.
+
+        Call it after the lock-down, before the tool runs.
+        """
         parent = delegated()
         if parent is None or self._process is None:
             return
         with suppress(OSError):
             self._group = Cgroup(parent, f"remit-{self._process.pid}", memory=memory, processes=processes)
-            for pid in below(self._process.pid):
-                self._group.hold(pid)
+            for pid in descendants(self._process.pid):
+                self._group.add(pid)
 
     def kill(self) -> None:
-        """SIGKILL to its first process takes its namespace along; a guard is told, and sweeps.
+        """Kill everything in the sandbox: SIGKILL for its first process ends the namespace; a guard gets a closed channel.
 
-        Bubblewrap itself comes last: killed before it has set the other up, it would leave it behind, tied to nobody.
+        The order matters. Bubblewrap is killed last: if it dies before it has tied the first process to itself, that
+        process would go on without a parent that ends it.
         """
-        if self.channel.fileno() < 0:  # it was left before
+        if self.channel.fileno() < 0:  # the context was left before
             return
         with suppress(OSError):
             self.channel.shutdown(socket.SHUT_RDWR)
@@ -277,12 +299,12 @@ class Process:
         self._kill_group()
 
     def _wait_for_handle(self) -> None:
-        """It is starting: in a moment it says so, or reads that nobody is there and ends."""
+        """The sandbox is still starting: wait until it sends its handle, or sees the closed channel and ends."""
         poll = select.poll()
         poll.register(self.control, select.POLLIN)
         if poll.poll(DRAIN_SECONDS * 1000):
             with suppress(OSError):
-                self.hear()
+                self.receive()
 
     def _kill_group(self) -> None:
         if self._process is not None and self._process.returncode is None:

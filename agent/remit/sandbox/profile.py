@@ -1,6 +1,6 @@
-"""What one call may reach, and the command line that builds its room.
+"""What one call may access, and the command line that builds its sandbox.
 
-`argv` is pure: a profile and a runtime in, the whole bubblewrap command line out.
+`argv` is a pure function: from a profile and a runtime to the whole bubblewrap command line.
 """
 
 from __future__ import annotations
@@ -22,31 +22,40 @@ from remit.sandbox.packages.environment import Environment, base_python
 
 Tier: TypeAlias = Literal["full", "landlock"]
 
-# What a tool may import beside the standard library and its own folder: pydantic and what pydantic needs.
+# What a tool may import besides the standard library and its own folder: pydantic and its dependencies.
 PACKAGES: Final = ("pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection")
 
-# And what a tool that reaches the network may import besides: httpx and what httpx needs.
+# What a tool with network access may import, too: httpx and its dependencies.
 WEB_PACKAGES: Final = ("httpx", "httpcore", "h11", "anyio", "certifi", "idna")
 
 # The files that run in the sandbox.
-INSIDE: Final = (
-    *("inside.py", "guard.py", "supervisor.py", "base.py", "notices.py", "rooms.py", "onecall.py", "outlet.py"),
+GUEST_FILES: Final = (
+    *(
+        "inside.py",
+        "guard.py",
+        "supervisor.py",
+        "base.py",
+        "notices.py",
+        "scratch_folders.py",
+        "onecall.py",
+        "outlet.py",
+    ),
     *("serving.py", "watch.py", "kernel.py"),
 )
 
-FLOATING: Final = "/work/all"  # what holds the working folders of a warm tool's calls
-OWN_FOLDER: Final = "/tool"  # where a tool's own files lie in the full tier, the only one that starts programs
-SCRATCH_BYTES: Final = 64 << 20  # everything that one call may leave in scratch, and the largest single file
-SCRATCH_FILES: Final = 65_536  # as many files and folders, where each call of a warm tool has a file system of its own
+FLOATING: Final = "/work/all"  # where a warm tool's supervisor finds the working folders of its calls
+OWN_FOLDER: Final = "/tool"  # where the tool's files are mounted in the full tier, the only tier that starts programs
+SCRATCH_BYTES: Final = 64 << 20  # for all files of one call in scratch, and for the largest single file
+SCRATCH_FILES: Final = 65_536  # files and folders, in the tmpfs that each call of a warm tool has
 TEMPORARY_BYTES: Final = 32 << 20
 OPEN_FILES: Final = 256
 PROCESSES: Final = 64
 BASE_ENVIRONMENT: Final[Mapping[str, str]] = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
-    "HOME": "/tmp",  # noqa: S108 - the sandbox's own, empty at every call
+    "HOME": "/tmp",  # noqa: S108 - a tmpfs of the sandbox, empty at the start of each call
     "TMPDIR": "/tmp",  # noqa: S108
     "LANG": "C.UTF-8",
-    "OPENBLAS_NUM_THREADS": "1",  # numerical libraries start threads at import, which a fork does not survive
+    "OPENBLAS_NUM_THREADS": "1",  # numerical libraries start threads at import, and a fork copies none of them
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
     "BLIS_NUM_THREADS": "1",
@@ -55,16 +64,23 @@ BASE_ENVIRONMENT: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Profile:
-    """One call's confinement, as it was decided.
+    """What one authorized call may access, and its limits. An empty field allows nothing.
 
-    `code` and `root` are absolute folders: the tool's own, and the working folder. `reads` are canonical files beneath
-    `root`, folders (their own listing), or sets `dir/**`; `writes` are files; `stores` are names of folders
-    `stores/<name>` to read and write, `read_stores` of those that are only read; `denied` are files that no set may
-    reach. Empty means nothing is allowed. `wall` and `cpu` are seconds, `memory` and `output` bytes. `argv` is for a
-    command tool, with every placeholder filled. `environment` holds packages that only this tool imports; None: it has
-    none. `trust` "none": each call has a sandbox of its own, in which nothing else of the working folder is even
-    mounted. `network` is what of the network the call may reach; None: the tool has none. `tenant` and `user` are whom
-    the call is for: no process serves two of them.
+    code: the absolute folder of the tool.
+    root: the absolute working folder. All other paths are relative to it.
+    argv: for a command tool, with every placeholder filled.
+    reads: canonical files, folders (only their listing), or sets `dir/**`.
+    writes: canonical files.
+    stores, read_stores: names of folders `stores/<name>`, to read and write, or to read only.
+    denied: files that are left out of every set.
+    programs: names of the programs that the tool may start.
+    env: environment variables.
+    wall, cpu: limits in seconds.
+    memory, output: limits in bytes.
+    tenant, user: whom the call is for. No process serves two of them.
+    trust: "none" gives each call a sandbox of its own, where nothing but the granted files is mounted.
+    environment: the packages that only this tool imports; None: it has none.
+    network: the hosts that the call may connect to; None: no network.
     """
 
     tool: str
@@ -93,7 +109,10 @@ class Profile:
 
     @property
     def digest(self) -> str:
-        """What is recorded with the attempt: no absolute path and no value of a variable is part of it."""
+        """Recorded with the attempt.
+
+        It covers no absolute path and no value of a variable, so it is the same on every machine.
+        """
         return digest(
             {
                 "tool": self.tool,
@@ -116,26 +135,26 @@ class Profile:
         )
 
     def resolved(self) -> Profile:
-        """With folders as the kernel names them: a symlink on the way is followed once, here."""
+        """The profile with its folders resolved. Symlinks in their paths are followed here, once, and never later."""
         root, code = Path(os.path.realpath(self.root)), Path(os.path.realpath(self.code))
         return replace(self, root=root, code=code, tenant=os.path.realpath(self.tenant) if self.tenant else "")
 
     @property
     def only_read_stores(self) -> tuple[str, ...]:
-        """Those that no other part of the decision lets it write."""
+        """The stores that the call may read and not write."""
         return tuple(store for store in self.read_stores if store not in self.stores)
 
     @property
-    def floats(self) -> bool:
-        """Whether each call of a warm tool has its own working folder, so that runs with different ones share the tool.
+    def root_per_call(self) -> bool:
+        """True if each call of a warm tool gets its own working folder, so that several runs can share the tool.
 
-        A store that is written is mounted once for all calls: what lies there outlasts them.
+        Not with a store to write: that is mounted once for all calls, and belongs to one working folder.
         """
         return self.tier == "full" and not self.stores
 
     @property
-    def source_of_root(self) -> str:
-        """What a sandbox with floating working folders is started with: no process of the tool can reach into it."""
+    def root_mount_source(self) -> str:
+        """The folder that a sandbox with one working folder per call mounts. Only its supervisor can enter it."""
         root = os.fspath(self.root)
         return self.tenant if self.tenant and root.startswith(f"{self.tenant}/") else root
 
@@ -145,17 +164,17 @@ class Profile:
 
     @property
     def executables(self) -> tuple[str, ...]:
-        """What the kernel lets the tool start: names are looked up in the sandbox's PATH."""
+        """The programs that the kernel lets the tool start. Names are looked up in the PATH of the sandbox."""
         return (*self.programs, *self.argv[:1]) if self.source == "command" else self.programs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """What of this machine every sandbox sees, read-only.
+    """What every sandbox sees of this machine, read-only.
 
-    `folders` are bound at their own paths; `links` are (target, path) symlinks of the root folder; `packages` maps an
-    import name to its path on this machine, `web` those that only tools with network see; `inside` is the folder that
-    holds the files of `INSIDE`. `account` is who root becomes.
+    `folders` are mounted at their own paths. `links` are (target, path) of symlinks in the root folder. `packages` maps
+    an import name to its path on this machine; `web` has those for tools with network access. `guest_folder` holds
+    `GUEST_FILES`. `account` is the account that root switches to; None: it stays root.
     """
 
     bwrap: Path | None
@@ -163,20 +182,20 @@ class Runtime:
     folders: tuple[str, ...]
     links: tuple[tuple[str, str], ...]
     packages: Mapping[str, str]
-    inside: str
+    guest_folder: str
     account: int | None = None
     web: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def packages_of(self, profile: Profile) -> Mapping[str, str]:
-        """What the profile's tool may import."""
-        if profile.network is None or profile.environment is not None:  # it may bring an httpx of its own
+        """The packages that the profile's tool may import."""
+        if profile.network is None or profile.environment is not None:  # its packages may include another httpx
             return self.packages
         return {**self.packages, **self.web}
 
 
 @cache
 def runtime(bwrap: Path | None) -> Runtime:
-    """This interpreter's runtime: its standard library and libpython, /usr, and the few packages of `PACKAGES`."""
+    """The runtime of this interpreter: its standard library and libpython, /usr, and the packages of `PACKAGES`."""
     python = base_python()
     folders = ["/usr"]
     links: list[tuple[str, str]] = []
@@ -189,7 +208,7 @@ def runtime(bwrap: Path | None) -> Runtime:
     for path in ("/nix/store", "/etc/ld.so.cache", "/etc/alternatives"):
         if os.path.exists(path):
             folders.append(path)
-    # In a virtual environment `platstdlib` would be the environment's own, with all that is installed there.
+    # In a virtual environment, `platstdlib` is a folder of the environment, with everything that is installed there.
     compiled = sysconfig.get_path("platstdlib", vars={"platbase": sys.base_exec_prefix})
     candidates: list[str] = [python, sysconfig.get_path("stdlib"), compiled]
     library: str | None = sysconfig.get_config_var("LIBDIR")
@@ -207,15 +226,15 @@ def runtime(bwrap: Path | None) -> Runtime:
         links=tuple(links),
         packages={name: place for name in PACKAGES if (place := _package(name))},
         web={name: place for name in WEB_PACKAGES if (place := _package(name))},
-        inside=os.path.join(os.path.dirname(os.path.realpath(__file__)), "guest"),
+        guest_folder=os.path.join(os.path.dirname(os.path.realpath(__file__)), "guest"),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """Where a call finds things, as paths that hold inside its tier. `environment` is "" where the tool has none."""
+    """The paths that the process of a call sees. `environment` is "" if the tool has no packages of its own."""
 
-    inside: str
+    guest_folder: str
     code: str
     environment: str
     root: str
@@ -225,12 +244,12 @@ class Places:
 
 
 def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
-    """The paths of the full tier are fixed. Those of the Landlock tier are this machine's own, scratch under `base`."""
+    """Fixed paths in the full tier; the paths of this machine in the landlock tier, with scratch under `base`."""
     if profile.tier == "full":
-        found = runtime.packages_of(profile)
-        packages = {name: f"/packages/{os.path.basename(path)}" for name, path in found.items()}
+        on_disk = runtime.packages_of(profile)
+        packages = {name: f"/packages/{os.path.basename(path)}" for name, path in on_disk.items()}
         return Places(
-            inside="/remit",
+            guest_folder="/remit",
             code=OWN_FOLDER,
             environment="/environment" if profile.environment else "",
             root="/work",
@@ -239,7 +258,7 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
             packages=packages,
         )
     return Places(
-        inside=runtime.inside,
+        guest_folder=runtime.guest_folder,
         code=str(profile.code),
         environment=profile.environment.site if profile.environment else "",
         root=str(profile.root),
@@ -250,34 +269,38 @@ def places(profile: Profile, runtime: Runtime, base: str = "") -> Places:
 
 
 def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm: bool = False) -> list[str]:
-    """The command line that starts `inside.py` in the profile's tier. Nothing secret is on it: variables travel later.
+    """The command line that starts `inside.py` in the profile's tier.
 
-    `files` are those that a tool without trust is given, of the working folder, and no other. `warm`: it serves many calls.
+    INVARIANT: nothing secret is on it, because every process of the machine can read it. Variables are sent later, in
+    the call's frame. `files` are the files of the working folder that a tool without trust gets. `warm`: the sandbox
+    serves many calls.
     """
     at = places(profile, runtime)
-    python = [runtime.python, "-I", "-S", "-B", "-X", "utf8", f"{at.inside}/inside.py"]
+    python = [runtime.python, "-I", "-S", "-B", "-X", "utf8", f"{at.guest_folder}/inside.py"]
     if profile.tier != "full":
         return python
-    assert runtime.bwrap is not None  # the sandbox looks before it starts a call
+    assert runtime.bwrap is not None  # `Sandbox.confinement` was checked before
     line = [
         str(runtime.bwrap),
-        # Each by name: `--unshare-all` silently leaves the user namespace out where it may not make one.
+        # Each by name: `--unshare-all` silently skips the user namespace if it may not make one.
         *("--unshare-user", "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *("--as-pid-1", "--die-with-parent", "--new-session", "--cap-drop", "ALL", "--clearenv"),
-        # Of its own namespace, and of its first process alone: it mounts what a call writes to, and takes it out again.
+        # In its own user namespace, and for its first process alone, which mounts and unmounts the scratch folders of
+        # calls, reads what a call asks for by `connect`, and enters folders that the tool cannot.
         *("--cap-add", "CAP_SYS_ADMIN", "--cap-add", "CAP_SYS_PTRACE", "--cap-add", "CAP_DAC_READ_SEARCH"),
-        *("--cap-add", "CAP_SETPCAP"),  # so that what it starts can give them up for good
+        *("--cap-add", "CAP_SETPCAP"),  # so that the processes it starts can drop them permanently
         *("--uid", "65534", "--gid", "65534", "--hostname", "sandbox"),
     ]
-    # INVARIANT: no mount target lies beneath a folder that a tool can write, or a planted symlink would redirect it.
+    # INVARIANT: no mount target lies beneath a folder that a tool can write: a planted symlink would redirect it
+    # (CVE-2026-87766).
     for folder in runtime.folders:
         line += ["--ro-bind", folder, folder]
     for target, path in runtime.links:
         line += ["--symlink", target, path]
     for device in ("/dev/null", "/dev/zero", "/dev/urandom"):
         line += ["--dev-bind", device, device]
-    for name in INSIDE:
-        line += ["--ro-bind", f"{runtime.inside}/{name}", f"/remit/{name}"]
+    for name in GUEST_FILES:
+        line += ["--ro-bind", f"{runtime.guest_folder}/{name}", f"/remit/{name}"]
     for name, path in runtime.packages_of(profile).items():
         line += ["--ro-bind", path, at.packages[name]]
     line += ["--ro-bind", str(profile.code), at.code]
@@ -285,7 +308,7 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm:
         line += ["--ro-bind", profile.environment.site, at.environment]
     line += _working_folder(profile, files, warm=warm)
     line += ["--size", str(TEMPORARY_BYTES), "--tmpfs", "/tmp", "--size", str(SCRATCH_BYTES), "--tmpfs", "/scratch"]  # noqa: S108
-    line += ["--remount-ro", "/"]
+    line += ["--remount-ro", "/"]  # after the last mount: bubblewrap makes the mount points in this folder
     for name, value in BASE_ENVIRONMENT.items():
         line += ["--setenv", name, value]
     return [*line, "--chdir", "/", "--", *python]
@@ -293,16 +316,16 @@ def argv(profile: Profile, runtime: Runtime, files: Sequence[str] = (), *, warm:
 
 def _working_folder(profile: Profile, files: Sequence[str], *, warm: bool) -> list[str]:
     root = str(profile.root)
-    if warm and profile.floats:
-        # Nobody but a first process with the right to pass it may enter the folder that it lies in.
-        return ["--perms", "0000", "--dir", "/work", "--ro-bind", profile.source_of_root, FLOATING]
+    if warm and profile.root_per_call:
+        # Mode 0000: only the supervisor enters it, by CAP_DAC_READ_SEARCH; the tool's processes have no capability.
+        return ["--perms", "0000", "--dir", "/work", "--ro-bind", profile.root_mount_source, FLOATING]
     if profile.trust == "none":
         line = ["--dir", "/work"]
-        for name in files:  # one that is gone, or swapped for another, was granted as an inode and is refused as a name
+        for name in files:  # a file swapped since the grant is mounted, but Landlock allows the granted inode only
             line += ["--ro-bind-try", f"{root}/{name}", f"/work/{name}"]
         for store in profile.only_read_stores:
             line += ["--ro-bind-try", f"{root}/stores/{store}", f"/work/stores/{store}"]
-    else:  # a store that is only read is a part of it
+    else:  # this includes the stores that are only read
         line = ["--ro-bind", root, "/work"]
     for store in profile.stores:
         line += ["--bind", f"{root}/stores/{store}", f"/work/stores/{store}"]

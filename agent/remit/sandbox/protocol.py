@@ -1,4 +1,4 @@
-"""The broker's side of one call: tell it what was decided, gather what comes back, trust none of it."""
+"""The broker's side of one call: send what was granted, read the answer and the prints, trust none of it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from remit.core import Json
-from remit.sandbox.file_grants import FileGrant, Opened
+from remit.sandbox.file_grants import FileGrant, GrantedFiles
 from remit.sandbox.outcome import FLOOD, Ending, Stop
 from remit.sandbox.profile import Profile
 
-ENVELOPE: Final = 64 << 10  # what an answer may hold beside its value
-_BATCH: Final = 64  # descriptors on one message: an account may hold few open at a time
-_PATIENCE_SECONDS: Final = 0.005
+ENVELOPE: Final = 64 << 10  # the most bytes of an answer besides its value
+_BATCH: Final = 64  # descriptors on one message: an account may have few in flight at a time
+_PRINTS_DELAY_SECONDS: Final = 0.005  # most calls answer sooner and print nothing: they save registering the pipe
 
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCall:
-    """What a tool is asked to do. `mode` "describe": to describe its functions instead.
+    """What a tool has to do. Mode "describe" returns the schemas of its functions instead of calling one.
 
     `declared` maps the manifest's error names to exception classes; `allowed` decides each file of a set.
     """
@@ -37,24 +37,25 @@ class ToolCall:
 
 
 class Exchange:
-    """One call's two lines: the channel, where it is told and answers, and the pipe that its prints come through.
+    """The connections to the process of a call: the channel for its frame and its answer, the pipe for its prints.
 
-    It owns neither; whoever made them closes them. `files` are descriptors that were handed over and nobody took yet, at most
-    one for each file that the call may write: more end the call.
-    `hear` is told what is printed as it comes, no more of it than the call's result keeps.
+    It owns neither; the caller closes them. `files` are received descriptors that nobody has taken yet, at most one for
+    each file that the call may write; one more ends the call. `stop` is why the broker has to end the call; None while
+    it may go on. `on_print` gets what is printed, as it comes, up to the number of bytes that the result keeps.
     """
 
     def __init__(
-        self, channel: socket.socket, prints: int, profile: Profile, hear: Callable[[bytes], None] | None = None
+        self, channel: socket.socket, prints: int, profile: Profile, on_print: Callable[[bytes], None] | None = None
     ) -> None:
         self.files: list[int] = []
         self.stop: Stop | None = None
-        self.first: Callable[[int], None] | None = None  # who takes the descriptor on its first byte, where one comes
-        self.unread = False  # it ended before it had read what it was told: nothing of the tool ran
+        # Takes the descriptor that an observed call sends before its answer: the listener of its filter.
+        self.on_first_descriptor: Callable[[int], None] | None = None
+        self.call_unread = False  # True: the process ended before it read the call, so no code of the tool ran
         self._channel = channel
         self._prints_line = prints
         self._profile = profile
-        self._hear = hear
+        self._on_print = on_print
         self._loop = asyncio.get_running_loop()
         self._changed = asyncio.Event()
         self._prints = bytearray()
@@ -62,10 +63,10 @@ class Exchange:
         self._answer = bytearray()
         self._open: set[int] = set()
 
-    # ── lines ────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── connections ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def watch(self) -> None:
-        """Listen on both lines, until `unwatch`."""
+        """Read both connections as data comes, until `unwatch`."""
         self.listen(self._channel.fileno(), self._on_channel)
         self.listen(self._prints_line, self._on_prints)
 
@@ -73,12 +74,12 @@ class Exchange:
         for descriptor in tuple(self._open):
             self.close(descriptor)
 
-    def listen(self, descriptor: int, hear: Callable[[], object]) -> None:
-        self._loop.add_reader(descriptor, hear)
+    def listen(self, descriptor: int, on_readable: Callable[[], object]) -> None:
+        self._loop.add_reader(descriptor, on_readable)
         self._open.add(descriptor)
 
     def close(self, descriptor: int) -> None:
-        """Stop listening: nothing more comes there."""
+        """Stop reading this descriptor: nothing more comes from it."""
         self._loop.remove_reader(descriptor)
         self._open.discard(descriptor)
         self._changed.set()
@@ -88,29 +89,30 @@ class Exchange:
 
     @property
     def answered(self) -> bool:
-        """The channel is at its end, so nothing can be added to the answer."""
+        """True if the channel is at its end, so that nothing can be added to the answer."""
         return self._channel.fileno() not in self._open
 
     @property
-    def whole(self) -> bool:
+    def complete(self) -> bool:
+        """True if the whole answer has arrived."""
         return len(self._answer) >= 4 and len(self._answer) >= 4 + int.from_bytes(self._answer[:4], "big")
 
     @property
-    def said(self) -> str:
-        """What was printed, as text."""
+    def printed_text(self) -> str:
+        """What was printed so far, as text."""
         return self._prints.decode("utf-8", "replace").strip()
 
-    async def ask(self, opened: Opened, call: Mapping[str, Json]) -> None:
-        """Tell it, and hear its answer to the end, for as long as the call may take.
+    async def send_and_receive(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
+        """Send the call and read its answer to the end of the channel, within the wall limit.
 
-        Prints are looked at once the answer is here, or when it takes its time: most calls print nothing.
+        The pipe for prints is only watched if the answer takes a while: most calls answer at once and print nothing.
         """
         loop = self._loop
-        over = loop.call_later(self._profile.wall, self._end_of_time)
-        late = loop.call_later(_PATIENCE_SECONDS, self.listen, self._prints_line, self._on_prints)
+        over = loop.call_later(self._profile.wall, self._on_timeout)
+        late = loop.call_later(_PRINTS_DELAY_SECONDS, self.listen, self._prints_line, self._on_prints)
         try:
             self.listen(self._channel.fileno(), self._on_channel)
-            await self.tell(opened, call)
+            await self.send_call(granted, call)
             while not self.answered and self.stop is None:
                 self._changed.clear()
                 await self._changed.wait()
@@ -118,22 +120,22 @@ class Exchange:
             over.cancel()
             late.cancel()
 
-    def _end_of_time(self) -> None:
+    def _on_timeout(self) -> None:
         self.stop = self.stop or "wall"
         self._changed.set()
 
     def changed(self) -> None:
-        """Something happened elsewhere that a waiting `until` should look at."""
+        """Wake a waiting `wait_until`, because something that it depends on changed elsewhere."""
         self._changed.set()
 
-    async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until it holds, or until the call must be ended."""
+    async def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Wait until `holds` returns True, or until the call has to be ended."""
         while not holds() and self.stop is None:
             self._changed.clear()
             await self._changed.wait()
 
     async def drain(self, seconds: float) -> None:
-        """Everything in the sandbox is dead or dying: read what is left until its lines are closed."""
+        """Read what is left in both connections, once the processes of the sandbox are dead or dying."""
         lines = {self._channel.fileno(), self._prints_line}
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -142,17 +144,20 @@ class Exchange:
                     await self._changed.wait()
 
     def read_prints(self) -> None:
-        """Take what was printed before the answer; what comes after it is nobody's."""
+        """Read what was printed before the answer. What comes later is not part of the call."""
         while self.stop is None and self._on_prints():
             pass
 
-    # ── telling ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── sending ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def tell(self, opened: Opened, call: Mapping[str, Json]) -> None:
-        """One write, where the decision has no more than a message's worth of files."""
+    async def send_call(self, granted: GrantedFiles, call: Mapping[str, Json]) -> None:
+        """Send the granted files and the call.
+
+        That is one message, unless the call has more files than a message can hold.
+        """
         batch: list[FileGrant] = []
         try:
-            for grant in opened.grants():
+            for grant in granted.grants():
                 if len(batch) == _BATCH:
                     await self._grant(batch, {})
                 batch.append(grant)
@@ -180,13 +185,13 @@ class Exchange:
                 data = data[sent:]
             except BlockingIOError:
                 await self._writable()
-            except (BrokenPipeError, ConnectionResetError):  # it is gone; how it went is seen where it is waited for
-                self.unread = not self._answer
+            except (BrokenPipeError, ConnectionResetError):  # it ended; how is seen where its report is awaited
+                self.call_unread = not self._answer
                 return
             except OSError as failure:
                 if failure.errno != errno.ETOOMANYREFS:
                     raise
-                # The account has too many descriptors under way: wait until some have arrived.
+                # The kernel limits the descriptors of an account that are in flight: wait until some have arrived.
                 await asyncio.sleep(0.001)
 
     async def _writable(self) -> None:
@@ -197,21 +202,21 @@ class Exchange:
         finally:
             self._loop.remove_writer(self._channel)
 
-    # ── hearing ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── receiving ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _on_prints(self) -> bool:
-        """False where there is nothing to read, now or ever."""
+        """Read once; False if there is nothing to read, now or ever again."""
         try:
             data = os.read(self._prints_line, 65_536)
-        except BlockingIOError:  # `read_prints` was here after the loop had seen it readable
+        except BlockingIOError:  # `read_prints` has read it after the event loop saw it readable
             return False
         if not data:
             self.close(self._prints_line)
         self._printed += len(data)
         kept = data[: max(0, self._profile.output - len(self._prints))]
         self._prints += kept
-        if self._hear is not None:
-            self._hear(kept)
+        if self._on_print is not None:
+            self._on_print(kept)
         if self._printed > FLOOD * self._profile.output and self.stop is None:
             self.stop = "flood"
             self._changed.set()
@@ -220,9 +225,9 @@ class Exchange:
     def _on_channel(self) -> None:
         data = b""
         try:
-            if self.first is not None:
+            if self.on_first_descriptor is not None:
                 _, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1, socket.MSG_CMSG_CLOEXEC)
-                take, self.first = self.first, None
+                take, self.on_first_descriptor = self.on_first_descriptor, None
                 for descriptor in descriptors:
                     take(descriptor)
                 return
@@ -230,37 +235,46 @@ class Exchange:
         except BlockingIOError:
             return
         except ConnectionResetError:
-            self.unread = not self._answer
+            self.call_unread = not self._answer
         except OSError:
             pass
         if not data:
             self.close(self._channel.fileno())
         self._answer += data
+        # A forged length is caught before the bytes come, so that the broker never buffers more than it accepts.
         most = self._profile.output + ENVELOPE
         if len(self._answer) > most + 4 or (len(self._answer) >= 4 and int.from_bytes(self._answer[:4], "big") > most):
             self.stop = self.stop or "output"
             self.close(self._channel.fileno())
-        elif data and self.whole:
-            self._on_channel()  # the end of the line mostly comes with the answer
+        elif data and self.complete:
+            self._on_channel()  # the end of the channel usually comes together with the answer
 
     def _receive(self) -> bytes:
-        """The next bytes of the answer; the kernel closes every descriptor that is one too many."""
-        room = len(self._profile.writes) - len(self.files)
-        data, descriptors, flags, _ = socket.recv_fds(self._channel, 65_536, room, socket.MSG_CMSG_CLOEXEC)
+        """The next bytes of the answer.
+
+        The kernel itself drops the descriptors that exceed the number of writable files.
+
+        INVARIANT: a hostile call cannot use up the broker's own descriptors, in one message or in many.
+        """
+        acceptable = len(self._profile.writes) - len(self.files)
+        data, descriptors, flags, _ = socket.recv_fds(self._channel, 65_536, acceptable, socket.MSG_CMSG_CLOEXEC)
         self.files += descriptors
         if flags & socket.MSG_CTRUNC:
             self.stop = self.stop or "descriptors"
             self.close(self._channel.fileno())
         return data
 
-    # ── the end ──────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def ending(self, started: float, report: Mapping[str, Json] | None) -> Ending:
-        """How it ended. `started` is of the monotonic clock; `report` is what its parent process saw."""
+        """How the call ended.
+
+        `started` is a time of the monotonic clock; `report` comes from the parent of the call's process.
+        """
         size = int.from_bytes(self._answer[:4], "big")
         return Ending(
-            answer=bytes(self._answer[4 : 4 + size]) if self.whole else None,
-            extra=self.whole and len(self._answer) > 4 + size,
+            answer=bytes(self._answer[4 : 4 + size]) if self.complete else None,
+            extra=self.complete and len(self._answer) > 4 + size,
             status=report["status"] if report else None,
             stop=self.stop,
             stderr=bytes(self._prints),

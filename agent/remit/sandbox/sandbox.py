@@ -1,4 +1,4 @@
-"""The sandbox's face: run one decided call confined, or say why nothing can run on this machine."""
+"""The entry point of the sandbox: run one authorized call, or report why no tool can be confined on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from remit.core import Confinement, Json, ModelCode, Refusal, RunEnded
 from remit.sandbox.account import NOBODY, closed_to_others
 from remit.sandbox.cgroups import delegated
 from remit.sandbox.egress import Egress, Permit
-from remit.sandbox.network_handover import Outside
+from remit.sandbox.network_handover import CallContext
 from remit.sandbox.one_shot import perform
 from remit.sandbox.outcome import Output
 from remit.sandbox.process import DidNotStart
@@ -35,36 +35,43 @@ from remit.sandbox.warm.pool import Closed, Pool
 from remit.sandbox.warm.zygote_handle import Bounds, Cold
 
 _TIERS: Final[tuple[Tier, ...]] = ("full", "landlock")  # the strongest first
-_PATIENCE: Final = 4  # times slower an observed call may be
-_SAFE: Final = (0, 12)
+_OBSERVED_SLOWDOWN: Final = 4  # an observed call gets this many times its wall limit
+_FIXED_BWRAP: Final = (0, 12)  # the first bubblewrap that fixes CVE-2026-87766
 _OLD: Final = (
-    "bubblewrap {}.{} is older than 0.12, which mends CVE-2026-87766 (a symlink planted below a writable mount); no mount of "
-    "this sandbox lies below a folder that a tool can write, so it is not reached, but update it when you can"
+    "bubblewrap {}.{} is older than 0.12, which fixes CVE-2026-87766 (a symlink planted below a writable mount); "
+    "no mount of this sandbox lies below a folder that a tool can write, so it is not affected; update bubblewrap anyway"
 )
 _WEAKER: Final = (
-    "temporary files are bounded one by one and not as a sum, which paths exist can be learned (`stat`), and no tool starts "
-    "programs; accept this tier only where the full one is not to be had"
+    "temporary files are limited one by one and not in total; a tool can find out which paths exist (`stat`); "
+    "no tool can start programs; accept this tier only where the full tier does not work"
 )
 
 
 def find_bwrap() -> Path | None:
-    """$REMIT_BWRAP alone where it is set; else the system's of 0.12 or newer, the wheel's, an older system's."""
+    """The bubblewrap to use: $REMIT_BWRAP if set, else the system's if 0.12 or newer, else the wheel's, else the system's."""
     named = os.environ.get("REMIT_BWRAP")
     if named is not None:
         return Path(named) if named and os.access(named, os.X_OK) else None
-    found = shutil.which("bwrap")
-    system = Path(found) if found else None
-    if system is not None and _version(system) >= _SAFE:
+    on_path = shutil.which("bwrap")
+    system = Path(on_path) if on_path else None
+    if system is not None and _version(system) >= _FIXED_BWRAP:
         return system
     return _bundled() or system
 
 
 class Sandbox:
-    """Confines tools in the first tier of `accept` that works here. Safe to use for many calls at once.
+    """Confines tools in the first tier of `accept` that works on this machine. Safe to use for many calls at once.
 
-    Python tools are kept warm between calls until `close`. `bwrap` None: look for one. `hear` is told what calls print,
-    while they do. `egress` None: the network is reached through a proxy with this machine's resolver and authorities.
-    `observed` is told what each call reached for; then each runs in a sandbox of its own, slower, with four times the time.
+    Python tools stay warm between calls until `close`.
+
+    Args:
+        bwrap: the bubblewrap program; None: look for one.
+        accept: the tiers that the workspace accepts.
+        bounds: how many warm tools and children may exist.
+        on_print: gets what calls print, while they print it.
+        egress: the proxy; None: one with the resolver and the certificate authorities of this machine.
+        observed: gets what each call tried to access. Then each call runs in a sandbox of its own, with four times its
+            wall limit.
     """
 
     def __init__(
@@ -73,7 +80,7 @@ class Sandbox:
         bwrap: Path | None = None,
         accept: Sequence[Confinement] = ("full",),
         bounds: Bounds | None = None,
-        hear: Callable[[bytes], None] | None = None,
+        on_print: Callable[[bytes], None] | None = None,
         egress: Egress | None = None,
         observed: Callable[[Profile, Observed], None] | None = None,
     ) -> None:
@@ -81,9 +88,9 @@ class Sandbox:
         if self._bwrap is not None and not os.access(self._bwrap, os.X_OK):
             self._bwrap = None
         self._accept: tuple[Tier, ...] = tuple(tier for tier in _TIERS if tier in accept)
-        self._found: Tier | RunEnded | None = None
+        self._tier: Tier | RunEnded | None = None
         self._bounds = bounds
-        self._hear = hear
+        self._on_print = on_print
         self._egress = egress or Egress()
         self._observed = observed
         self._account: int | None = None
@@ -92,19 +99,21 @@ class Sandbox:
 
     @classmethod
     def shared(cls, accept: Sequence[Confinement]) -> Sandbox:
-        """The one of this process for those tiers, which stays open between its runs: nobody who asks for it closes it.
+        """The sandbox of this process for those tiers, shared by its runs; callers must not close it.
 
-        A run finds the tools warm that another has run; no process of it serves two users or two workspaces.
+        A later run finds the tools warm that an earlier one used. No process of a tool serves two users or two
+        workspaces.
         """
         key = (os.getpid(), tuple(accept), os.environ.get("REMIT_BWRAP"), os.environ.get("PATH"))
         with _sharing:
-            found = _shared.get(key)
-            if found is None or isinstance(found._found, RunEnded):  # what is mended meanwhile works from then on
-                found = _shared[key] = cls(accept=accept)
-            return found
+            sandbox = _shared.get(key)
+            # A failure is not kept: once the machine is fixed, the next run must find a working tier.
+            if sandbox is None or isinstance(sandbox._tier, RunEnded):
+                sandbox = _shared[key] = cls(accept=accept)
+            return sandbox
 
-    def put_away(self) -> None:
-        """As `close`, where no event loop runs."""
+    def close_sync(self) -> None:
+        """`close` for callers without an event loop."""
         with self._lock:
             pool, self._pool = self._pool, None
         if pool is not None and pool.process == os.getpid():
@@ -120,21 +129,21 @@ class Sandbox:
         await self.close()
 
     async def close(self) -> None:
-        """Put the warm tools away: no process is left. A later call starts anew."""
-        await asyncio.to_thread(self.put_away)
+        """End every process of the warm tools. A later call starts them again."""
+        await asyncio.to_thread(self.close_sync)
 
     @property
     def confinement(self) -> Tier:
-        """The tier that calls run in, found by really trying once.
+        """The tier that calls run in. The first use tries the tiers on this machine; later uses reuse the result.
 
         Raises:
-            RunEnded: `sandbox_unavailable`, with what to do.
+            RunEnded: `sandbox_unavailable`, with a fix.
         """
-        if self._found is None:
-            self._found = self._find()
-        if isinstance(self._found, RunEnded):
-            raise RunEnded(self._found.code, self._found.message, fix=self._found.fix)
-        return self._found
+        if self._tier is None:
+            self._tier = self._find()
+        if isinstance(self._tier, RunEnded):
+            raise RunEnded(self._tier.code, self._tier.message, fix=self._tier.fix)
+        return self._tier
 
     async def run(
         self,
@@ -146,19 +155,23 @@ class Sandbox:
         permit: Permit | None = None,
         variables: Mapping[str, str] | None = None,
     ) -> Output:
-        """Run one call. `declared` maps the manifest's error names to exception classes, "" for the name's own.
+        """Run one call. If it is cancelled, it leaves no process, no file and no connection.
 
-        `allowed` decides each file of a set; without it, all but `profile.denied`. `permit` is what it shows the proxy beside
-        `profile.network`. `variables` are for this call's process alone. Cancelled, it leaves no process, no file and no
-        connection behind.
+        Args:
+            profile: what the call may access, and its limits.
+            arguments: as the tool's schema describes them.
+            declared: the manifest's error names, each with its exception class; "": the class named like the error.
+            allowed: decides each file of a set; None: every file except `profile.denied`.
+            permit: what the call may do at the proxy besides `profile.network`.
+            variables: environment variables for the process of this call alone.
 
         Raises:
             RunEnded: `sandbox_unavailable`: nothing ran.
         """
         try:
-            outside = Outside(egress=self._egress, permit=permit or Permit(), variables=variables or {})
+            context = CallContext(egress=self._egress, permit=permit or Permit(), variables=variables or {})
             call = ToolCall(arguments=arguments, declared=declared, allowed=allowed or _everything)
-            return await self._run(self._fitted(profile), call, outside)
+            return await self._run(self._fitted(profile), call, context)
         except Refusal as refusal:
             return Output(code=refusal.code, message=refusal.message)
         except (DidNotStart, Closed) as failure:
@@ -167,29 +180,33 @@ class Sandbox:
             raise RunEnded(
                 "sandbox_unavailable",
                 f"the call could not be set up: {failure.strerror}",
-                fix="check the rights of the working folder, the free space for temporary files, and `ulimit -n`",
+                fix="check the permissions of the working folder, the free space for temporary files, and `ulimit -n`",
             ) from failure
 
-    async def _run(self, profile: Profile, call: ToolCall, outside: Outside) -> Output:
+    async def _run(self, profile: Profile, call: ToolCall, context: CallContext) -> Output:
         if self._observed is not None:
-            return await self._observe(profile, call, outside, self._observed)
+            return await self._observe(profile, call, context, self._observed)
         if profile.source == "python" and not profile.starts_programs and profile.trust != "none":
             with suppress(Cold):
-                return await perform_warm(self._warm(), profile, call, hear=self._hear, outside=outside)
-        return await perform(profile, self._runtime(), call, hear=self._hear, outside=outside)
+                return await perform_warm(self._warm(), profile, call, on_print=self._on_print, context=context)
+        return await perform(profile, self._runtime(), call, on_print=self._on_print, context=context)
 
     async def _observe(
-        self, profile: Profile, call: ToolCall, outside: Outside, tell: Callable[[Profile, Observed], None]
+        self, profile: Profile, call: ToolCall, context: CallContext, report: Callable[[Profile, Observed], None]
     ) -> Output:
-        patient = replace(profile, wall=_PATIENCE * profile.wall)
-        observer = Observer(patient, self._runtime())
-        output = await perform(patient, self._runtime(), call, outside=outside, observer=observer)
-        tell(profile, observer.seen)
+        # Each observed system call waits for an answer of the broker, so the wall limit of the manifest would be too
+        # short.
+        slower = replace(profile, wall=_OBSERVED_SLOWDOWN * profile.wall)
+        observer = Observer(slower, self._runtime())
+        output = await perform(slower, self._runtime(), call, context=context, observer=observer)
+        report(profile, observer.seen)
         return output
 
     def _warm(self) -> Pool:
         with self._lock:
-            if self._pool is None or self._pool.process != os.getpid():  # a fork of the broker has none of its threads
+            if (
+                self._pool is None or self._pool.process != os.getpid()
+            ):  # a fork of the broker does not have its threads
                 self._pool = Pool(self._runtime(), self._bounds, self._egress)
                 weakref.finalize(self, self._pool.close, wait=False)
             return self._pool
@@ -197,10 +214,10 @@ class Sandbox:
     async def describe(self, profile: Profile) -> Json:
         """The functions of main.py by name: `description`, `input` and `output` (JSON Schemas), `hidden` parameters.
 
-        One that cannot be an action holds only `problem`. Code that does not import raises `Refusal`, with its traceback in
-        `details`.
+        A function that cannot be an action has only `problem`.
 
         Raises:
+            Refusal: the code does not import; `details["stderr"]` has its traceback.
             RunEnded: `sandbox_unavailable`: nothing ran.
         """
         alone = replace(
@@ -226,7 +243,7 @@ class Sandbox:
         if tier == "landlock" and profile.network is not None:
             raise RunEnded(
                 "sandbox_unavailable",
-                f"tool {profile.tool!r} reaches the network, which the landlock tier cannot confine",
+                f"tool {profile.tool!r} uses the network, which the landlock tier cannot confine",
                 fix="make bubblewrap work here (see `remit doctor`), or remove the tool from the agent",
             )
         own = profile.environment
@@ -244,7 +261,7 @@ class Sandbox:
     def _find(self) -> Tier | RunEnded:
         reports: list[TierReport] = []
         for tier in self._accept:
-            report, self._account = _try_as_somebody(tier, self._runtime(), try_tier)
+            report, self._account = _try_accounts(tier, self._runtime(), try_tier)
             if report.works:
                 return report.name
             reports.append(report)
@@ -266,35 +283,36 @@ _sharing = threading.Lock()
 
 
 @atexit.register
-def put_shared_away() -> None:
-    """End every tool that the sandboxes shared by this process's runs keep warm. Later runs start them anew."""
+def close_shared() -> None:
+    """End every warm tool of the sandboxes that runs of this process share. Later runs start them again."""
     with _sharing:
-        shared = [one for key, one in _shared.items() if key[0] == os.getpid()]
+        # A forked process inherits the table, but the tools in it belong to its parent.
+        shared = [sandbox for key, sandbox in _shared.items() if key[0] == os.getpid()]
         _shared.clear()
-    for one in shared:
-        one.put_away()
+    for sandbox in shared:
+        sandbox.close_sync()
 
 
 def probe(*, bwrap: Path | None = None) -> tuple[TierReport, ...]:
-    """Every break-out in every tier, tried for real: what `remit doctor` prints."""
+    """Try every escape in every tier on this machine: what `remit doctor` prints."""
     here = runtime(bwrap if bwrap is not None else find_bwrap())
-    (full, account), (landlock, _) = (_try_as_somebody(tier, here, examine) for tier in _TIERS)
+    (full, account), (landlock, _) = (_try_accounts(tier, here, examine) for tier in _TIERS)
     notes: list[str] = []
-    if full.works and here.bwrap is not None and (version := _version(here.bwrap)) < _SAFE:
+    if full.works and here.bwrap is not None and (version := _version(here.bwrap)) < _FIXED_BWRAP:
         notes.append(_OLD.format(*version))
     if full.works and os.geteuid() == 0:
-        notes.append(_became(here, account))
+        notes.append(_account_note(here, account))
     if full.works and delegated() is None:
         notes.append(
-            "no control group (v2, memory and pids) is delegated here: limits bind each process, not their sum"
+            "no control group (v2, memory and pids) is delegated here: limits apply to each process, not to their sum"
         )
     return replace(full, note="; ".join(notes)), replace(landlock, note=_WEAKER if landlock.works else "")
 
 
-def _try_as_somebody(
+def _try_accounts(
     tier: Tier, here: Runtime, trying: Callable[[Tier, Runtime], TierReport]
 ) -> tuple[TierReport, int | None]:
-    """As root: as nobody first, and as root where that cannot be. The account that it worked as; None for the broker's."""
+    """The report, and the account that it was made for (None: the broker's own). Root tries the account `nobody` first."""
     if os.geteuid() == 0 and tier == "full" and here.bwrap is not None and not closed_to_others(here):
         report = trying(tier, replace(here, account=NOBODY))
         if report.works:
@@ -302,12 +320,12 @@ def _try_as_somebody(
     return trying(tier, here), None
 
 
-def _became(here: Runtime, account: int | None) -> str:
+def _account_note(here: Runtime, account: int | None) -> str:
     if account is not None:
-        return f"started as root: tools run as account {account} wherever it can reach what they need"
+        return f"started as root: tools run as account {account} wherever it can read what they need"
     closed = closed_to_others(here)
-    why = f"{closed} is closed to others" if closed else "an ordinary account may not make namespaces here"
-    return f"started as root, and tools stay root in their namespaces, without a limit of processes: {why}"
+    why = f"other accounts cannot read {closed}" if closed else "an ordinary account may not make namespaces here"
+    return f"started as root, and tools stay root in their namespaces, without a limit on processes: {why}"
 
 
 def _everything(_: str) -> bool:
@@ -315,15 +333,15 @@ def _everything(_: str) -> bool:
 
 
 def _version(bwrap: Path) -> tuple[int, int]:
-    """(0, 0) where it does not say. Only a preference: whether it works is found by trying."""
+    """Its version; (0, 0) if it cannot be read. It only orders candidates: whether one works is tried."""
     try:
-        said = subprocess.run(
+        printed = subprocess.run(
             [str(bwrap), "--version"], capture_output=True, text=True, timeout=10, check=False, env={}
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return (0, 0)
-    found = re.search(r"(\d+)\.(\d+)", said)
-    return (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.search(r"(\d+)\.(\d+)", printed)
+    return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
 def _bundled() -> Path | None:

@@ -1,4 +1,4 @@
-"""What a tool wrote, put in place: copied beside its destination, then renamed, beneath the working folder's descriptor."""
+"""Puts written files in place: copies each next to its destination, then renames it, beneath the working folder."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from remit.sandbox.profile import SCRATCH_BYTES
 
 
 class Scratch:
-    """What a successful call wrote, held by descriptor until `commit` or `discard`.
+    """The files that a successful call wrote, held by descriptor until `commit` or `discard`.
 
-    The descriptors came from the sandbox: each is a regular file of bounded size or nothing is committed.
+    The descriptors came from the sandbox: if one is not a regular file of limited size, nothing is committed.
     """
 
     def __init__(self, root: int, files: Mapping[str, int], removed: tuple[str, ...]) -> None:
@@ -27,10 +27,10 @@ class Scratch:
         self._removed = removed
 
     def commit(self) -> tuple[Change, ...]:
-        """Put every written file in place: all are copied beside their destination first, then each is renamed.
+        """Put every written file in place. All are copied next to their destinations first; then each is renamed.
 
         Raises:
-            Refusal: nothing was changed, except with `outcome_unknown`, where some files are in place and others not.
+            Refusal: nothing was changed. With `outcome_unknown`, some files are in place and others are not.
         """
         staged: list[tuple[int, str, str, Change]] = []
         try:
@@ -42,12 +42,12 @@ class Scratch:
         finally:
             for folder, temporary, _, _ in staged:
                 with suppress(OSError):
-                    os.unlink(temporary, dir_fd=folder)  # gone already where it was renamed
+                    os.unlink(temporary, dir_fd=folder)  # it is gone if it was renamed
                 os.close(folder)
             self.discard()
 
     def discard(self) -> None:
-        """Forget what was written. Harmless when repeated."""
+        """Drop the written files. It may be called again."""
         for descriptor in self._files.values():
             os.close(descriptor)
         self._files = {}
@@ -61,8 +61,12 @@ class Scratch:
 
     def _stage(self, name: str, source: int) -> tuple[int, str, str, Change]:
         parent, _, last = name.rpartition("/")
+        # Opened once: the copy and the rename use this very folder, even if its name is swapped for a symlink
+        # meanwhile.
         folder = make_folders(self._root, parent or ".")
-        temporary = f".remit-{secrets.token_hex(8)}"  # unguessable, and O_EXCL: nobody can lie in wait at it
+        temporary = (
+            f".remit-{secrets.token_hex(8)}"  # random, and opened with O_EXCL: no link can be planted there before
+        )
         target = -1
         try:
             before = _lstat(last, folder)
@@ -100,7 +104,7 @@ class Scratch:
                 raise
             done = [change.resource for change in changes]
             raise Refusal(
-                "outcome_unknown", f"only some files are in place: {failure.strerror}", details={"in_place": done}
+                "outcome_unknown", f"only some of the files were saved: {failure.strerror}", details={"in_place": done}
             ) from failure
         return tuple(changes)
 
@@ -115,7 +119,7 @@ class Scratch:
 
 
 def make_folders(root: int, path: str, mode: int = 0o777) -> int:
-    """Open the folder `path` beneath `root`, making what is missing; the caller closes the descriptor."""
+    """Open the folder `path` beneath `root`, and make the folders that are missing. The caller closes the descriptor."""
     made = "."
     for part in path.split("/"):
         made = part if made == "." else f"{made}/{part}"
@@ -132,11 +136,11 @@ def make_folders(root: int, path: str, mode: int = 0o777) -> int:
 
 
 def _not_placed(failure: OSError) -> Refusal:
-    what = f"what the tool wrote could not be put in place: {failure.strerror}"
+    what = f"the written files could not be saved: {failure.strerror}"
     if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Refusal("resource_exhausted", what)
     if failure.errno in (errno.ELOOP, errno.EXDEV):
-        return Refusal("sandbox_violation", f"{what}: the way there leads through a symlink")
+        return Refusal("sandbox_violation", f"{what}: a symlink lies on the path")
     return Refusal("tool_crashed", what)
 
 
@@ -148,9 +152,9 @@ def _lstat(name: str, folder: int) -> os.stat_result | None:
 
 
 def _copy(source: int, target: int) -> tuple[int, str]:
-    """Copy at most `SCRATCH_BYTES`; the size and SHA-256 of what was copied."""
+    """Copy at most `SCRATCH_BYTES`; return the size and the SHA-256 of the copy."""
     if not stat.S_ISREG(os.fstat(source).st_mode):
-        raise Refusal("invalid_output", "the sandbox handed over something that is not a file")
+        raise Refusal("invalid_output", "the tool returned something that is not a regular file")
     digest = hashlib.sha256()
     size = 0
     while chunk := os.pread(source, 1 << 20, size):
@@ -164,7 +168,7 @@ def _copy(source: int, target: int) -> tuple[int, str]:
 
 
 def _sync(folder: int) -> None:
-    """Make a rename durable; the folder's own descriptor cannot be synced, so it is opened again."""
+    """Make a rename durable. The folder is opened again, because an O_PATH descriptor cannot be synced."""
     again = os.open(".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
     try:
         os.fsync(again)

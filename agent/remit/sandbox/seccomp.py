@@ -1,9 +1,9 @@
-"""The filters of system calls: what is not listed is refused.
+"""The filters of system calls (seccomp). A call that is not listed is refused.
 
-Assembled on the broker's side, once for each kind of sandbox, and handed in as bytes. Two layers: the first is loaded before
-anything of a tool runs, the second by the process of one call. The first layer of a warm tool asks the supervisor
-(`guest/supervisor.py`) about what a call may do and the base, which holds the tool's code for all calls, may not. The kernel remembers which numbers are always allowed, so the
-length of the list costs nothing (Linux 5.11).
+The broker assembles them, once for each kind of sandbox, and sends them to it as bytes. There are two layers: the first
+is loaded before code of a tool runs, the second by the process of one call. In the first layer of a warm tool, some
+system calls notify the supervisor (`guest/supervisor.py`): those that the process of a call may make, and the base may
+not. The length of the list costs nothing: since Linux 5.11 the kernel caches which numbers are always allowed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from remit.sandbox.guest import kernel
 Machine: TypeAlias = Literal["x86_64", "aarch64"]
 _Numbers: TypeAlias = Mapping[str, tuple[int, int]]
 
-# name: (x86_64, aarch64); -1 where the architecture never had it. Whole calls, whatever their arguments.
+# name: (x86_64, aarch64); -1: the architecture does not have it. Allowed with any arguments.
 ALLOWED: Final[_Numbers] = {
     "read": (0, 63), "write": (1, 64), "close": (3, 57), "stat": (4, -1), "fstat": (5, 80), "lstat": (6, -1),
     "poll": (7, -1), "lseek": (8, 62), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214),
@@ -60,7 +60,7 @@ ALLOWED: Final[_Numbers] = {
     "futex_waitv": (449, 449), "futex_wake": (454, 454), "futex_wait": (455, 455), "futex_requeue": (456, 456),
 }  # fmt: skip
 # Allowed for some arguments only, in some sandboxes only, or refused by the second layer.
-JUDGED: Final[_Numbers] = {
+CONDITIONAL: Final[_Numbers] = {
     "open": (2, -1), "mmap": (9, 222), "ioctl": (16, 29), "sendto": (44, 206), "sendmsg": (46, 211),
     "socketpair": (53, 199), "clone": (56, 220), "fork": (57, -1), "vfork": (58, -1), "execve": (59, 221),
     "kill": (62, 129), "fcntl": (72, 25), "mkdir": (83, -1), "creat": (85, -1), "chmod": (90, -1), "fchmod": (91, 52),
@@ -74,28 +74,29 @@ JUDGED: Final[_Numbers] = {
     "accept4": (288, 242), "flock": (73, 32), "preadv2": (327, 286), "mincore": (27, 232),
     "execveat": (322, 281), "fchmodat2": (452, 452), "socket": (41, 198), "connect": (42, 203), "seccomp": (317, 277),
 }  # fmt: skip
-# What an observed call asks the broker about. The broker lets go on what the first layer allows, and refuses the rest as
-# that would.
-OPENING: Final[_Numbers] = {name: JUDGED[name] for name in ("open", "openat", "creat")}
-STARTING: Final[_Numbers] = {name: JUDGED[name] for name in ("execve", "execveat")}
-FORKING: Final[_Numbers] = {name: JUDGED[name] for name in ("fork", "vfork", "clone")}
+# The calls of an observed process that notify the broker. It continues those that the first layer allows, and refuses
+# the others with the error of that layer.
+OPENING: Final[_Numbers] = {name: CONDITIONAL[name] for name in ("open", "openat", "creat")}
+STARTING: Final[_Numbers] = {name: CONDITIONAL[name] for name in ("execve", "execveat")}
+FORKING: Final[_Numbers] = {name: CONDITIONAL[name] for name in ("fork", "vfork", "clone")}
 NAMING: Final[_Numbers] = {
-    **{name: JUDGED[name] for name in ("mkdir", "mkdirat")},
+    **{name: CONDITIONAL[name] for name in ("mkdir", "mkdirat")},
     **{name: ALLOWED[name] for name in ("rename", "renameat", "renameat2", "link", "linkat", "symlink", "symlinkat")},
     **{name: ALLOWED[name] for name in ("unlink", "unlinkat", "rmdir", "truncate")},
 }
-# Said not to exist, so that a libc falls back to what a filter can look into: flags behind a pointer cannot be read.
+# Answered with ENOSYS, so that libc falls back to calls whose flags a filter can read: `clone3` and `openat2` have
+# theirs behind a pointer.
 ABSENT: Final[_Numbers] = {
     "clone3": (435, 435), "openat2": (437, 437), "cachestat": (451, 451), "map_shadow_stack": (453, 453),
     "mseal": (462, 462),
 }  # fmt: skip
-# Said not to be supported here, as by a file system without them: copying a file asks for them first, and Landlock does not
-# keep them from being read.
+# Answered with ENOTSUP, like a file system without extended attributes: programs that copy files ask for them first and
+# then go on. Landlock does not restrict reading them.
 UNSUPPORTED: Final[_Numbers] = {
     "getxattr": (191, 8), "lgetxattr": (192, 9), "fgetxattr": (193, 10), "listxattr": (194, 11), "llistxattr": (195, 12),
     "flistxattr": (196, 13),
 }  # fmt: skip
-_NEWEST: Final = 462  # calls beyond this one are said not to exist: programs try them first and have another way
+_NEWEST: Final = 462  # newer calls are answered with ENOSYS: programs that try them first have a fallback
 
 _METADATA: Final = (
     *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
@@ -103,7 +104,7 @@ _METADATA: Final = (
 )
 _PROGRAMS: Final = ("execve", "execveat", "vfork")
 _OTHERS: Final = ("tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo")
-# Their first argument is a process: they tell whether it is there.
+# Their first argument is a process: the answer shows whether it exists.
 _QUERIES: Final = (
     *("getpgid", "getsid", "sched_getparam", "sched_getscheduler", "sched_getattr", "sched_rr_get_interval"),
     "sched_getaffinity",
@@ -115,31 +116,38 @@ _ALLOW: _Op = (_RETURN, 0, 0, 0x7FFF0000)
 _KILL: _Op = (_RETURN, 0, 0, 0x80000000)
 _DENY: _Op = (_RETURN, 0, 0, 0x00050000 | errno.EPERM)
 _MISSING: _Op = (_RETURN, 0, 0, 0x00050000 | errno.ENOSYS)
-_ASK: _Op = (_RETURN, 0, 0, 0x7FC00000)
-_WITHOUT: _Op = (_RETURN, 0, 0, 0x00050000 | errno.ENOTSUP)
+_NOTIFY: _Op = (_RETURN, 0, 0, 0x7FC00000)
+_UNSUPPORTED_ERROR: _Op = (_RETURN, 0, 0, 0x00050000 | errno.ENOTSUP)
 _ARCHITECTURE: Final[Mapping[Machine, int]] = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
-_NEW_NAMESPACES = 0x7E020080 | 0x02000000  # every CLONE_NEW* that fits clone's flags
+_NEW_NAMESPACES = 0x7E020080 | 0x02000000  # every CLONE_NEW* flag of `clone`
 _THREAD = 0x00010000
 _CREATES = 0o100 | 0o20000000  # O_CREAT | __O_TMPFILE
 _SET_ID = 0o6000
 _FAST_OPEN = 0x20000000  # MSG_FASTOPEN connects
-# TCGETS, TCGETS2, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: no terminal is fed, no flag or owner is set
+# TCGETS, TCGETS2, TIOCGPGRP, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Not TIOCSTI, which types into a
+# terminal, and none that sets the owner or the flags of a file.
 _DEVICE_CONTROLS = (0x5401, 0x802C542A, 0x540F, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-# DUPFD, GETFD, SETFD, GETFL, SETFL, locks, DUPFD_CLOEXEC, pipe sizes: no owner, who would be sent signals, no lease, no watch
+# DUPFD, GETFD, SETFD, GETFL, SETFL, locks, DUPFD_CLOEXEC, pipe sizes. Not F_SETOWN, whose process gets signals, and no
+# lease or directory watch.
 _FILE_CONTROLS = (0, 1, 2, 3, 4, 6, 7, 37, 38, 1030, 1031, 1032)
-# GETLK, OFD_GETLK: a lock to read can be put on any file that can be read, and these alone tell one process of another's.
+# GETLK, OFD_GETLK: any readable file can be locked for reading, and only these calls show one process the lock of
+# another.
 _LOCK_QUERIES = (5, 36)
-_NO_WAIT = 0x8  # RWF_NOWAIT tells what others have read
+_NO_WAIT = 0x8  # RWF_NOWAIT shows which parts of a file are cached, so what others have read
 _SHARED, _ANONYMOUS, _WRITTEN = 0x1, 0x20, 0x2  # MAP_SHARED, MAP_ANONYMOUS, PROT_WRITE
 # PDEATHSIG, DUMPABLE, SECCOMP, MM, SCHED_CORE, PTRACER
 _CONTROLS = (1, 4, 22, 35, 62, 0x59616D61)
-_ONE_PROCESS = {"getpriority": 0, "setpriority": 0, "ioprio_get": 1}  # what says that the second argument is a process
-_OWN = kernel.OWN
+_ONE_PROCESS = {
+    "getpriority": 0,
+    "setpriority": 0,
+    "ioprio_get": 1,
+}  # the first argument that makes the second one a process
+_OWN = kernel.OWN_PID
 
 
 def this_machine() -> Machine | None:
-    """None where there is no filter for it."""
+    """The architecture of this machine; None if there is no filter for it."""
     machines: dict[str, Machine] = {"x86_64": "x86_64", "aarch64": "aarch64"}
     return machines.get(os.uname().machine) if hasattr(os, "uname") else None
 
@@ -154,10 +162,18 @@ def boundary_filter(
     observed: bool = False,
     locks: bool = True,
 ) -> bytes:
-    """The first layer: what any tool may do. `programs`: it may start some; `namespaces`: its mounts keep chmod harmless.
+    """The first layer of a sandbox for one call.
 
-    `network`: it may open plain TCP connections, in a namespace where one listener is all that there is. `observed`: what the
-    second layer asks about is left to it, or it would be refused unseen. `locks`: it may ask who holds a lock, as databases do.
+    Args:
+        machine: the architecture.
+        programs: the tool may start programs.
+        namespaces: the tier has mounts, so that changing modes and times is harmless: what lies outside is mounted
+            read-only.
+        network: plain TCP connections, in a network namespace where the only thing to connect to is the proxy's
+            listener.
+        observed: calls that the second layer notifies the broker of pass this layer; refused here, the broker would not
+            see them.
+        locks: asking who holds a lock, as databases do.
     """
     rules = _boundary_rules(programs=programs, namespaces=namespaces, network=network, locks=locks)
     if observed:
@@ -167,33 +183,40 @@ def boundary_filter(
 
 @cache
 def base_filter(machine: Machine, *, namespaces: bool, network: bool, locks: bool) -> bytes:
-    """The first layer of a warm tool: its base and the children that are made of it, which the supervisor tells apart.
+    """The first layer of a warm tool, for its base and all children, which inherit it.
 
-    Nothing here is about one process: what a number in an argument names, and who asks, only the supervisor knows.
+    A filter cannot distinguish them: it sees numbers and arguments, not which process asks. So whatever depends on the
+    process notifies the supervisor, which can.
     """
     rules = _boundary_rules(programs=False, namespaces=namespaces, network=network, locks=locks)
+    # wait4 and waitid: nothing here has children to wait for. Those that the base forks are the supervisor's, so that
+    # the base does not learn how a call ended.
     rules |= {name: [_DENY] for name in ("fork", "tkill", "wait4", "waitid")}
-    rules |= {name: [_ASK] for name in ("kill", "tgkill", "accept4")}
-    rules |= {name: [_argument(0), (_EQUAL, 0, 1, 0), _ALLOW, _ASK] for name in (*_QUERIES, "prlimit64")}
+    rules |= {name: [_NOTIFY] for name in ("kill", "tgkill", "accept4")}
+    rules |= {name: [_argument(0), (_EQUAL, 0, 1, 0), _ALLOW, _NOTIFY] for name in (*_QUERIES, "prlimit64")}
     rules |= {
-        name: [_argument(0), (_EQUAL, 1, 0, which), _DENY, _argument(1), (_EQUAL, 0, 1, 0), _ALLOW, _ASK]
+        name: [_argument(0), (_EQUAL, 1, 0, which), _DENY, _argument(1), (_EQUAL, 0, 1, 0), _ALLOW, _NOTIFY]
         for name, which in _ONE_PROCESS.items()
     }
     rules["sched_setaffinity"] = rules["prlimit64"]
-    # A group is joined, and known to be there, by number.
+    # Only `setpgid(0, 0)`: joining a group by number would show whether it exists.
     rules["setpgid"] = [_argument(0), (_EQUAL, 1, 0, 0), _DENY, _argument(1), (_EQUAL, 1, 0, 0), _DENY, _ALLOW]
+    # The only fork is the one whose child belongs to the supervisor (`kernel.fork_sibling`), and only with exactly
+    # these flags.
     rules["clone"] = [
         _argument(0), (_ANY_BIT, 0, 1, _NEW_NAMESPACES), _DENY, (_ANY_BIT, 1, 0, _THREAD),
-        (_EQUAL, 0, 1, kernel.BESIDE), _ASK, _DENY,
+        (_EQUAL, 0, 1, kernel.FORK_SIBLING_FLAGS), _NOTIFY, _DENY,
     ]  # fmt: skip
+    # Closing everything is what proves to the supervisor that a child holds nothing of its base.
     rules["close_range"] = [
-        _argument(0), (_EQUAL, 1, 0, 0), _ALLOW, _argument(1), (_EQUAL, 1, 0, 0xFFFFFFFF), _ALLOW, _ASK,
+        _argument(0), (_EQUAL, 1, 0, 0), _ALLOW, _argument(1), (_EQUAL, 1, 0, 0xFFFFFFFF), _ALLOW, _NOTIFY,
     ]  # fmt: skip
+    # Shared and writable: what the base maps, every child would write to.
     rules["mmap"] = [
-        *rules["mmap"][:-1], _argument(3), (_ANY_BIT, 1, 0, _SHARED), _ALLOW, *_asking_with_bits(2, _WRITTEN),
+        *rules["mmap"][:-1], _argument(3), (_ANY_BIT, 1, 0, _SHARED), _ALLOW, *_notify_with_bits(2, _WRITTEN),
     ]  # fmt: skip
     if network:
-        rules["connect"] = [_ASK]
+        rules["connect"] = [_NOTIFY]
     return _program(machine, rules, listed=True)
 
 
@@ -213,7 +236,7 @@ def _boundary_rules(*, programs: bool, namespaces: bool, network: bool, locks: b
         )
     }
     rules["clone"] = _without_bits(0, _NEW_NAMESPACES)
-    # A datagram pair can be sent to any address: only connected streams are pairs and nothing else.
+    # An end of a datagram pair can be sent to any address (sendto); a stream pair stays connected to its other end.
     rules["socketpair"] = [
         _argument(0), (_EQUAL, 1, 0, 1), _DENY, _argument(1), (_AND, 0, 0, 0xF), (_EQUAL, 1, 0, 1), _DENY, _ALLOW,
     ]  # fmt: skip
@@ -222,6 +245,7 @@ def _boundary_rules(*, programs: bool, namespaces: bool, network: bool, locks: b
     rules["ioctl"] = _only(1, _DEVICE_CONTROLS)
     rules["fcntl"] = _only(1, (*_FILE_CONTROLS, *(_LOCK_QUERIES if locks else ())))
     rules["preadv2"] = _without_bits(5, _NO_WAIT)
+    # No anonymous shared memory: each process that is forked would share it.
     rules["mmap"] = [
         _argument(3),
         (_AND, 0, 0, _SHARED | _ANONYMOUS),
@@ -241,7 +265,7 @@ def _boundary_rules(*, programs: bool, namespaces: bool, network: bool, locks: b
         rules |= {name: [_ALLOW] for name in _PROGRAMS}
     if network:
         rules["connect"] = [_ALLOW]
-        rules["socket"] = [  # IPv4, a stream, and TCP said as such or left open: MPTCP would be another protocol
+        rules["socket"] = [  # IPv4, stream, protocol 0 or TCP: not MPTCP (262), which is another protocol
             _argument(0), (_EQUAL, 1, 0, 2), _DENY, _argument(1), (_AND, 0, 0, 0xF), (_EQUAL, 1, 0, 1), _DENY,
             _argument(2), (_EQUAL, 2, 0, 0), (_EQUAL, 1, 0, 6), _DENY, _ALLOW,
         ]  # fmt: skip
@@ -249,11 +273,14 @@ def _boundary_rules(*, programs: bool, namespaces: bool, network: bool, locks: b
 
 
 def call_filter(machine: Machine, *, programs: bool, namespaces: bool, observed: bool = False) -> bytes:
-    """The second layer: what the process of one call may not do to others. `kernel.OWN` stands for its number.
+    """The second layer: what the process of one call may not do to other processes.
 
-    Without `namespaces` it may not even ask after others: their numbers are those of this machine. `observed`: it asks before
-    whatever a manifest has a word for.
+    `kernel.OWN_PID` stands for its own number.
+
+    Without `namespaces` it may not query other processes either: their numbers are those of this machine. `observed`:
+    calls that a manifest can grant notify the broker.
     """
+    # The process has created its ruleset before it loads this filter, so another one could only be the tool's.
     rules: dict[str, list[_Op]] = {"landlock_create_ruleset": [_DENY], "prctl": _except(0, _CONTROLS)}
     rules["prlimit64"] = _only(0, (0, _OWN))
     if not programs:
@@ -267,16 +294,20 @@ def call_filter(machine: Machine, *, programs: bool, namespaces: bool, observed:
         rules |= {name: _only(0, (0, _OWN), otherwise=_MISSING) for name in _QUERIES}
         rules |= {name: _of_itself(name, _MISSING) for name in ("getpriority", "ioprio_get")}
     if observed:
-        rules |= {name: [_ASK] for name in (*OPENING, *STARTING, *NAMING, "socket")}
+        rules |= {name: [_NOTIFY] for name in (*OPENING, *STARTING, *NAMING, "socket")}
         rules["seccomp"] = [_DENY]
         if not programs:
-            rules |= {"fork": [_ASK], "vfork": [_ASK]}
-            rules["clone"] = [_argument(0), (_ANY_BIT, 1, 0, _THREAD), _ASK, _ALLOW]
+            rules |= {"fork": [_NOTIFY], "vfork": [_NOTIFY]}
+            rules["clone"] = [_argument(0), (_ANY_BIT, 1, 0, _THREAD), _NOTIFY, _ALLOW]
     return _program(machine, rules, listed=False)
 
 
 def _argument(index: int) -> _Op:
-    """Load the low 32 bits of an argument: what the kernel itself looks at for flags, modes, types and pids."""
+    """Load the low 32 bits of an argument: the part that the kernel uses for flags, modes, types and pids.
+
+    INVARIANT: little-endian, as both architectures are. The kernel ignores the high half, so a filter must ignore it
+    too: a rule that compared it could be bypassed by setting a high bit.
+    """
     return (_LOAD, 0, 0, 16 + 8 * index)
 
 
@@ -284,8 +315,8 @@ def _without_bits(index: int, mask: int) -> list[_Op]:
     return [_argument(index), (_ANY_BIT, 0, 1, mask), _DENY, _ALLOW]
 
 
-def _asking_with_bits(index: int, mask: int) -> list[_Op]:
-    return [_argument(index), (_ANY_BIT, 0, 1, mask), _ASK, _ALLOW]
+def _notify_with_bits(index: int, mask: int) -> list[_Op]:
+    return [_argument(index), (_ANY_BIT, 0, 1, mask), _NOTIFY, _ALLOW]
 
 
 def _only(index: int, values: Iterable[int], *, otherwise: _Op = _DENY) -> list[_Op]:
@@ -296,7 +327,7 @@ def _only(index: int, values: Iterable[int], *, otherwise: _Op = _DENY) -> list[
 
 
 def _of_itself(name: str, otherwise: _Op) -> list[_Op]:
-    """Allowed where it says that it means one process, and that one is the caller."""
+    """Allowed if the first argument selects a single process, and the second is the caller."""
     return [_argument(0), (_EQUAL, 1, 0, _ONE_PROCESS[name]), otherwise, *_only(1, (0, _OWN), otherwise=otherwise)]
 
 
@@ -312,12 +343,16 @@ def _creating(flags: int, mode: int) -> list[_Op]:
 
 
 def _program(machine: Machine, rules: Mapping[str, list[_Op]], *, listed: bool) -> bytes:
-    """Each rule is a whole body that ends in a return. `listed`: what no rule names must be in `ALLOWED`."""
+    """The whole filter. Each rule is a complete body that ends in a return.
+
+    `listed`: a call without a rule must be in `ALLOWED`.
+    """
     column = 0 if machine == "x86_64" else 1
+    # The architecture comes first: elsewhere a number means another call (`int 0x80` uses the 32-bit numbers).
     ops: list[_Op] = [(_LOAD, 0, 0, 4), (_EQUAL, 1, 0, _ARCHITECTURE[machine]), _KILL, (_LOAD, 0, 0, 0)]
-    if machine == "x86_64":  # the x32 calls are the same ones under other numbers
+    if machine == "x86_64":  # x32 has the same calls under other numbers, which no rule below would match
         ops += [(_AT_LEAST, 0, 1, 0x40000000), _MISSING]
-    every = {**ALLOWED, **JUDGED}
+    every = {**ALLOWED, **CONDITIONAL}
     for name, body in rules.items():
         if (number := every[name][column]) >= 0:
             ops += [(_EQUAL, 0, len(body), number), *body]
@@ -325,20 +360,21 @@ def _program(machine: Machine, rules: Mapping[str, list[_Op]], *, listed: bool) 
         return _assemble([*ops, _ALLOW])
     for first, last in _ranges(numbers[column] for numbers in ALLOWED.values()):
         ops += [(_AT_LEAST, 0, 2, first), (_ABOVE, 1, 0, last), _ALLOW]
-    for refused, answer in ((ABSENT, _MISSING), (UNSUPPORTED, _WITHOUT)):
+    for refused, answer in ((ABSENT, _MISSING), (UNSUPPORTED, _UNSUPPORTED_ERROR)):
         for numbers in refused.values():
             ops += [(_EQUAL, 0, 1, numbers[column]), answer]
     return _assemble([*ops, (_ABOVE, 0, 1, _NEWEST), _MISSING, _DENY])
 
 
 def _ranges(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    found: list[tuple[int, int]] = []
+    """Consecutive numbers as (first, last): two comparisons for each run of numbers instead of one for each number."""
+    ranges: list[tuple[int, int]] = []
     for number in sorted(number for number in numbers if number >= 0):
-        if found and found[-1][1] == number - 1:
-            found[-1] = (found[-1][0], number)
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
         else:
-            found.append((number, number))
-    return found
+            ranges.append((number, number))
+    return ranges
 
 
 def _assemble(ops: Iterable[_Op]) -> bytes:

@@ -1,4 +1,4 @@
-"""The loop of a tool's author: new, try, test, observe, pin."""
+"""The commands of a tool author: new, try, test, observe, env and pin."""
 
 from remit._face import face
 

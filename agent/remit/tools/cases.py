@@ -1,4 +1,4 @@
-"""`tools/<name>/cases.yaml`: a tool's table of examples, read by its author and run by `remit tool test`."""
+"""`tools/<name>/cases.yaml`: the test cases of a tool, which `remit tool test` runs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ EXPECTATIONS: Final = "value, value_contains, error, files"
 
 
 class Expected(FrozenModel):
-    """What must come: exactly one of `value`, `value_contains` and `error`; `files` are texts that must then be there.
+    """The expected result: exactly one of `value`, `value_contains` and `error`. `files`: files that must exist, with their text.
 
-    `value_contains` is a text within the value (as JSON where it is no text), or members that it has. `error` is a code or a declared
-    error of the tool.
+    `value_contains`: a text within the value (within its JSON if it is not a text), or members and items that it must
+    have. `error`: an error code, or a declared error of the tool.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
@@ -37,7 +37,7 @@ class Expected(FrozenModel):
 
 
 class Setup(FrozenModel):
-    """The working folder before the call: texts by path."""
+    """The working folder before the call: text by path."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
@@ -45,7 +45,7 @@ class Setup(FrozenModel):
 
 
 class ToolCase(FrozenModel):
-    """One row. `line` is where it begins."""
+    """One case. `line`: where it begins in the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
@@ -61,7 +61,7 @@ class ToolCase(FrozenModel):
         return self.setup.files
 
     def judge(self, *, value: Json, code: Code | None, error: str | None, message: str, folder: Path) -> str:
-        """What came instead of what was expected; "" where it came."""
+        """How the result differs from the expected one; "" if it does not."""
         expect = self.expect
         if expect.error is not None:
             return (
@@ -74,7 +74,7 @@ class ToolCase(FrozenModel):
         if "value" in expect.model_fields_set and value != expect.value:
             return f"expected {expect.value!r}, got {value!r}"
         if "value_contains" in expect.model_fields_set and not _contains(value, expect.value_contains):
-            return f"expected something with {expect.value_contains!r}, got {value!r}"
+            return f"expected a value that contains {expect.value_contains!r}, got {value!r}"
         for name, text in expect.files.items():
             path = folder / name
             if not path.is_file() or path.read_text(encoding="utf-8") != text:
@@ -86,7 +86,7 @@ _CASES = TypeAdapter(ToolCase)
 
 
 def read_tool_cases(text: str, file: str, tool: str) -> tuple[ToolCase, ...]:
-    """The rows of one table. Raises WorkspaceError with every problem, each with its line."""
+    """Read the cases of one tool. Raises WorkspaceError with every problem and its line."""
     problems: list[Problem] = []
     cases: list[ToolCase] = []
     for row in read_rows(text, file=file):
@@ -96,7 +96,7 @@ def read_tool_cases(text: str, file: str, tool: str) -> tuple[ToolCase, ...]:
             problems.extend(_invalid(error, row, file))
             continue
         if case.action.partition(".")[0] != tool:
-            what, fix = f"{case.action!r} is not an action of {tool!r}", f"write {tool}.…"
+            what, fix = f"{case.action!r} is not an action of {tool!r}", f"write {tool}.ACTION"
             problems.append(Problem(file=file, line=row.lines.get("action", row.line), what=what, fix=fix))
         cases.append(case)
     if problems:
@@ -122,8 +122,8 @@ def _contains(value: Json, part: Json) -> bool:
         members = cast("dict[str, Json]", part)
         return isinstance(value, dict) and all(key in value and _contains(value[key], members[key]) for key in members)
     if isinstance(part, list):
-        items, wanted = cast("list[object]", value), cast("list[object]", part)
-        return isinstance(value, list) and all(any(_contains(have, item) for have in items) for item in wanted)
+        items, expected = cast("list[object]", value), cast("list[object]", part)
+        return isinstance(value, list) and all(any(_contains(item, need) for item in items) for need in expected)
     if isinstance(part, str):
         return part in (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return bool(value == part)

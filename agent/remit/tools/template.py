@@ -1,4 +1,4 @@
-"""`remit tool new`: a small tool that works, to start from."""
+"""`remit tool new`: writes a small working tool."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ summary = "Count the words of a text file"
 source = "python"
 
 [at_most]
-read = ["notes/**"]               # the most that one call may open; empty or absent: nothing
+read = ["notes/**"]               # the most that a call may open; empty or absent: nothing
 
 [actions.count]
 summary = "Count the words of one file"
-touches = ["read file:{{path}}"]    # one line: the resource that policy decides, and what the kernel opens
+touches = ["read file:{{path}}"]    # the resource: policy decides on it, and the sandbox opens it
 effect = "read"                   # read | idempotent | keyed | once (the default: irreversible)
 errors = ["not_text"]
 """
-EXAMPLE_MAIN: Final = '''"""Plain typed functions, named as the actions. This file never imports remit."""
+EXAMPLE_MAIN: Final = '''"""One typed function for each action, with its name. This file never imports remit."""
 
 from pathlib import Path
 
@@ -33,7 +33,7 @@ class NotText(Exception):
 
 
 def count(path: str) -> int:
-    """How many words the file has."""
+    """Count the words of the file."""
     try:
         return len(Path(path).read_text(encoding="utf-8").split())
     except UnicodeDecodeError as error:
@@ -45,7 +45,7 @@ EXAMPLE_CASES: Final = """- note: counts the words of a file
   setup: {{files: {{notes/a.txt: "three short words"}}}}
   expect: {{value: 3}}
 
-- note: a path that climbs out is refused before the tool starts
+- note: a path outside the working folder is refused before the tool starts
   action: {name}.count
   arguments: {{path: ../secret.txt}}
   expect: {{error: invalid_arguments}}
@@ -53,15 +53,15 @@ EXAMPLE_CASES: Final = """- note: counts the words of a file
 
 
 def new_tool(root: Path, name: str) -> list[Path]:
-    """Write a working example tool. Raises UsageError where the name is taken or cannot be one."""
+    """Write a working example tool. Raises UsageError if the name is taken or not valid."""
     folder = root / "tools" / name
     if (
         not (name.isascii() and name.replace("_", "a").isalnum() and name[0].isalpha() and name.islower())
         or "__" in name
     ):
-        raise UsageError(f"{name!r} cannot name a tool: lower-case letters, digits and single underscores")
+        raise UsageError(f"{name!r} is not a valid name: use lower-case letters, digits and single underscores")
     if folder.exists():
-        raise UsageError(f"there is already a tool {name!r} in {folder}")
+        raise UsageError(f"the tool {name!r} exists already in {folder}: choose another name")
     folder.mkdir(parents=True)
     texts = {
         "tool.toml": EXAMPLE_TOML.format(name=name),

@@ -1,7 +1,7 @@
-"""`remit tool observe`: what a tool's cases really use, held against what its manifest grants.
+"""`remit tool observe`: compares what the cases of a tool use with what its manifest grants.
 
-Undeclared is what the tool reached for and nothing grants; the sandbox refused it, as it would in any run. Unused is what the
-manifest grants and no case needed.
+Undeclared: the tool tried to use it, no grant allows it, and the sandbox refused it, as in any run. Unused: the
+    manifest grants it, and no case used it.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from remit.workspace.manifest import Action, Manifest, ManifestTable, Template, 
 Use: TypeAlias = Literal["read", "write", "start", "connect", "variable"]
 
 _NOTHING: Final = "nothing: a tool reaches only its working folder"
-_REFUSED: Final = "sandbox_violation"  # a case that expects it shows what is refused, not what is used
+_REFUSED: Final = "sandbox_violation"  # a case that expects it shows what is refused, so it counts as no use
 
 
 @dataclass(frozen=True, kw_only=True, order=True)
 class Used:
-    """One thing that the manifest grants and a case used."""
+    """One grant of the manifest that a case used."""
 
     use: Use
     what: str
@@ -36,7 +36,7 @@ class Used:
 
 @dataclass(frozen=True, kw_only=True)
 class Undeclared:
-    """One use that nothing grants, in one case; `allow` is the manifest's line that would."""
+    """One use without a grant, in one case. `allow`: the line of a manifest that would grant it."""
 
     file: str
     line: int
@@ -49,7 +49,7 @@ class Undeclared:
 
 @dataclass(frozen=True, kw_only=True)
 class Unused:
-    """One grant that no case used. `key` is its place in the manifest; `needed` says why it cannot simply go."""
+    """One grant that no case used. `key`: its key in the manifest. `needed`: the rule that its removal would break, or ""."""
 
     file: str
     line: int | None
@@ -60,8 +60,12 @@ class Unused:
 
 @dataclass(frozen=True, kw_only=True)
 class UsageReport:
-    """One tool, observed. `outside` are paths that its libraries and programs looked for in vain; `unjudged` are grants of which
-    nothing can be said; `smaller` is what to paste into the manifest, empty where nothing can go."""
+    """What was observed of one tool.
+
+    `played`, `refused`: cases that ran, and cases that were refused before the tool started. `outside`: paths outside
+    the workspace that its libraries and programs looked for and did not find. `unjudged`: grants that cannot be
+    observed. `smaller`: tables to paste into the manifest; "" if no grant can be removed.
+    """
 
     tool: str
     played: int
@@ -82,25 +86,25 @@ class UsageReport:
 async def observe_tool(
     workspace: Workspace, name: str, tell: Callable[[ToolCaseResult], None] | None = None
 ) -> UsageReport:
-    """Play the tool's cases, each in a sandbox of its own, and hold what they did against the manifest.
+    """Run the cases of a tool, each in its own sandbox, and compare what they use with the manifest.
 
     Raises:
-        UsageError: there is nothing to play, or nothing that can be observed.
+        UsageError: no case starts the tool, or the tool cannot be observed.
         WorkspaceError: the code does not fit the manifest.
         RunEnded: `sandbox_unavailable`.
     """
     manifest = known_tool(workspace, name).manifest
     if manifest.source == "host":
-        raise UsageError(f"{name!r} is a host tool: it runs inside this process, where nothing observes it")
-    heard: list[Observed] = []
-    sandbox = Sandbox(accept=workspace.settings.accept, observed=lambda _, observed: heard.append(observed))
+        raise UsageError(f"{name!r} is a host tool: it runs in this process and cannot be observed")
+    reports: list[Observed] = []
+    sandbox = Sandbox(accept=workspace.settings.accept, observed=lambda _, observed: reports.append(observed))
     rows: list[_Row] = []
     async for played in play(workspace, name, sandbox):
-        rows.append(_Row(played=played, observed=heard.pop() if heard else Observed()))
+        rows.append(_Row(played=played, observed=reports.pop() if reports else Observed()))
         if tell is not None:
             tell(played.result)
     if all(row.played.call is None for row in rows):
-        raise UsageError(f"no case of {name!r} starts it: write one in tools/{name}/cases.yaml for each action")
+        raise UsageError(f"no case of {name!r} starts it: write one for each action in tools/{name}/cases.yaml")
     return _Report(workspace, manifest, rows).report()
 
 
@@ -137,7 +141,7 @@ class _Report:
             refused=len(self._all) - len(self._rows),
             failed=tuple(row.played.result for row in self._all if not row.played.result.passed),
             used=tuple(sorted(set(self._used()))),
-            undeclared=tuple(one for row in shown for one in dict.fromkeys(self._undeclared(row))),
+            undeclared=tuple(item for row in shown for item in dict.fromkeys(self._undeclared(row))),
             unused=unused,
             outside=tuple(outside),
             unjudged=tuple(self._unjudged()),
@@ -154,26 +158,28 @@ class _Report:
             for name in (*row.observed.variables, *row.observed.lacking):
                 if name in self._manifest.env:
                     yield Used(use="variable", what=name)
-            for one in row.played.done.connections:
-                if one.verdict not in FINAL:
-                    yield Used(use="connect", what=f"{one.host}:{one.port}")
+            for connection in row.played.done.connections:
+                if connection.verdict not in FINAL:
+                    yield Used(use="connect", what=f"{connection.host}:{connection.port}")
 
     def _undeclared(self, row: _Row) -> Iterator[Undeclared]:
-        """The interpreter's own word first, which knows names of hosts and programs; then the kernel's, which misses nothing."""
-        told: set[tuple[Use, str]] = set()
-        for one in row.played.done.refused:
-            use: Use = one.access if one.access != "use" else "connect" if "hosts" in one.allow else "start"
-            told.add((use, one.what if use in ("read", "write") else ""))
-            yield self._one(row, use, one.what, one.allow)
+        """Uses without a grant: first those that the interpreter reported, with names of hosts and programs; then the kernel's."""
+        # The kernel misses nothing, but sees an address or a path where the interpreter knows a name. So a use that the
+        # interpreter has reported is left out of the kernel's list.
+        reported: set[tuple[Use, str]] = set()
+        for refused in row.played.done.refused:
+            use: Use = refused.access if refused.access != "use" else "connect" if "hosts" in refused.allow else "start"
+            reported.add((use, refused.what if use in ("read", "write") else ""))
+            yield self._undeclared_use(row, use, refused.what, refused.allow)
         for seen in row.observed.seen:
             key = (seen.doing, seen.what if seen.doing in ("read", "write") else "")
-            if not seen.decided and not _only_looked_for(seen) and key not in told:
-                yield self._one(row, seen.doing, seen.what, _allow(seen))
+            if not seen.decided and not _only_looked_for(seen) and key not in reported:
+                yield self._undeclared_use(row, seen.doing, seen.what, _allow(seen))
         for name in row.observed.lacking:
             if name not in self._manifest.env:
-                yield self._one(row, "variable", name, f'env = ["{name}"]')
+                yield self._undeclared_use(row, "variable", name, f'env = ["{name}"]')
 
-    def _one(self, row: _Row, use: Use, what: str, allow: str) -> Undeclared:
+    def _undeclared_use(self, row: _Row, use: Use, what: str, allow: str) -> Undeclared:
         result = row.played.result
         return Undeclared(
             file=result.file,
@@ -185,14 +191,14 @@ class _Report:
             allow=allow,
         )
 
-    # ── what was not ─────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what was not used ────────────────────────────────────────────────────────────────────────────────────────────
 
     def _unused(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        """Each grant, by its place in the manifest, that no case used."""
+        """Each grant that no case used, with its keys in the manifest."""
         manifest = self._manifest
         used: dict[Use, set[str]] = {}
-        for one in self._used():
-            used.setdefault(one.use, set()).add(one.what)
+        for item in self._used():
+            used.setdefault(item.use, set()).add(item.what)
         files = {use: used.get(use, set()) for use in ("read", "write")}
         for key, patterns in (("read", manifest.read), ("write", manifest.write)):
             for pattern in patterns:
@@ -213,13 +219,13 @@ class _Report:
                 yield from self._unused_touches(action, rows)
 
     def _unused_hosts(self) -> Iterator[tuple[tuple[str, ...], str]]:
-        went = [one for row in self._rows for one in row.played.done.connections if one.verdict not in FINAL]
+        made = [item for row in self._rows for item in row.played.done.connections if item.verdict not in FINAL]
         for key, lines in (("always", self._manifest.hosts), ("at_most", self._manifest.url_hosts)):
             for line in lines:
                 host = parse_host(line)
                 if not any(
-                    host.covers(one.host, one.port) and (not one.method or host.allows(one.method, one.path))
-                    for one in went
+                    host.covers(item.host, item.port) and (not item.method or host.allows(item.method, item.path))
+                    for item in made
                 ):
                     yield (key, "hosts"), line
 
@@ -229,10 +235,14 @@ class _Report:
                 yield ("actions", action.name, "touches"), touch
 
     def _smaller(self, grants: Iterable[tuple[tuple[str, ...], str]]) -> tuple[tuple[Unused, ...], str]:
-        """The grants that can go, tried one by one on the manifest's own rules, and the tables without them."""
+        """The unused grants, and the tables without those that can be removed.
+
+        Each removal is checked by the rules of manifests, on top of the earlier ones: two grants may depend on each
+        other.
+        """
         document = written = load_toml(self._text, file=self._file)
         changed: dict[tuple[str, ...], list[str]] = {}
-        found: list[Unused] = []
+        unused: list[Unused] = []
         for path, grant in grants:
             without = copy.deepcopy(document)
             values = _list_at(without, path)
@@ -242,8 +252,8 @@ class _Report:
             needed = self._problem(without)
             if not needed:
                 document, changed[path] = without, values
-            found.append(Unused(file=self._file, line=line, key=".".join(path), grant=grant, needed=needed))
-        return tuple(found), _tables(changed)
+            unused.append(Unused(file=self._file, line=line, key=".".join(path), grant=grant, needed=needed))
+        return tuple(unused), _tables(changed)
 
     def _problem(self, document: dict[str, Json]) -> str:
         problems = read_table(ManifestTable, document, file=self._file, text=self._text)[1]
@@ -252,37 +262,38 @@ class _Report:
 
     def _unjudged(self) -> Iterator[str]:
         for name in self._unplayed:
-            yield f"{self._manifest.name}.{name}: no case starts it, so no smaller manifest is suggested"
+            yield f"{self._manifest.name}.{name}: no case starts it, so there is no smaller manifest"
         if self._manifest.secrets:
-            yield "always.secrets: what needs one is known to the server"
+            yield "always.secrets: only the server can see whether a secret is needed"
         if self._manifest.source == "command" and self._manifest.env:
-            yield "always.env: what a program reads from its environment is no system call"
+            yield "always.env: a program reads its environment without a system call"
         elif self._manifest.programs and self._manifest.env:
-            yield "always.env: seen is what Python reads from its environment, not what a program does"
+            yield "always.env: only reads by Python are observed, not those by programs"
 
 
 def _only_looked_for(seen: ObservedAccess) -> bool:
-    """Libraries and programs look for files of the system that no sandbox has, and go on without; nothing can grant them."""
+    """True for a file outside the workspace. Libraries look for such files and continue without; no grant can add them."""
     return seen.doing == "read" and not seen.decided and not seen.inside
 
 
 def _allow(seen: ObservedAccess) -> str:
     match seen.doing:
         case "start":
-            return "programs = […] with its name" if seen.what == "a process" else f'programs = ["{seen.what}"]'
+            return "programs = […], with its name" if seen.what == "a process" else f'programs = ["{seen.what}"]'
         case "connect":
             return 'hosts = ["name:443"]'
         case doing:
-            return f'{doing} = ["{seen.what}"] and a touch that names it' if seen.inside else _NOTHING
+            return f'{doing} = ["{seen.what}"], and an entry of touches that names it' if seen.inside else _NOTHING
 
 
 def _touched(template: Template, row: _Row) -> bool:
-    """Whether the case opened what this touch names, the way it says."""
+    """True if the case opened the resource of this touch, with the access that it names."""
     assert row.played.call is not None
     if template.kind == "store":
         return any(_in_store(template.constant, seen.what) for use in ("read", "write") for seen in row.did(use))
     value: Json = row.played.call.arguments.get(template.argument) if template.argument else template.constant
-    names = [one for one in cast("list[object]", value if isinstance(value, list) else [value]) if isinstance(one, str)]
+    values = cast("list[object]", value if isinstance(value, list) else [value])
+    names = [item for item in values if isinstance(item, str)]
     sets = [f"{name}/**" if name != "." else "**" for name in names] if template.form == "set" else names
     return any(
         seen.what == name
@@ -304,7 +315,7 @@ def _list_at(document: Mapping[str, Json], path: tuple[str, ...]) -> list[str]:
 
 
 def _tables(changed: Mapping[tuple[str, ...], list[str]]) -> str:
-    """The changed lines under their tables, as TOML."""
+    """The changed keys under their tables, as TOML."""
     tables: dict[str, list[str]] = {}
     for path, values in changed.items():
         tables.setdefault(".".join(path[:-1]), []).append(f"{path[-1]} = {json.dumps(values, ensure_ascii=False)}")

@@ -1,6 +1,6 @@
-"""A tool author's loop: a working example, the permission card, a confined try, the cases, the pin.
+"""What a tool author does: show the permission card, try an action, run the cases, pin the tool.
 
-Everything here runs a tool exactly as the broker would, but for policy: unpinned code is tried here and nowhere else.
+A tool runs here as in a run of an agent, in the same sandbox, but without policy. Only here does unpinned code run.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from remit.workspace.manifest import (
 
 @dataclass(frozen=True, kw_only=True)
 class ToolCaseResult:
-    """One row of `cases.yaml`. `message` says what came instead, where it did not pass."""
+    """The result of one case. `message`: how it differs from the expected result; "" if it passed."""
 
     file: str
     line: int
@@ -50,7 +50,7 @@ class ToolCaseResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Played:
-    """One row as it was played. `call` None: it was refused before the tool started."""
+    """One case after it ran. `call` None: it was refused before the tool started."""
 
     case: ToolCase
     call: Call | None
@@ -59,11 +59,11 @@ class Played:
 
 
 async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
-    """What a pin of the tool as it now lies there would say; its schemas are derived inside the sandbox.
+    """The pin of the tool's current files. Its code is imported inside a sandbox, to read the types of its functions.
 
     Raises:
         WorkspaceError: the code does not fit the manifest.
-        RunEnded: there is no sandbox to derive them in.
+        RunEnded: `sandbox_unavailable`.
     """
     manifest = tool.manifest
     hidden: dict[str, tuple[str, ...]] = {}
@@ -102,7 +102,7 @@ def _check_own_files(workspace: Workspace, manifest: Manifest) -> None:
         Problem(
             file=file,
             line=toml_line(workspace.files[file].decode(), "actions", action.name, "run"),
-            what=f"'run' names {part!r}, and the tool's folder has no such file",
+            what=f"'run' names {part!r}, which is not a file of the tool's folder",
             fix=f"write tools/{manifest.name}/{part[2:]}",
         )
         for action in manifest.actions.values()
@@ -114,12 +114,12 @@ def _check_own_files(workspace: Workspace, manifest: Manifest) -> None:
 
 
 async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox) -> Json:
-    """The tool's functions by name: `description`, `input`, `output`, `hidden`."""
+    """The functions of the tool, by name: `description`, `input`, `output`, `hidden`; or `problem`."""
     if manifest.source == "host":
         return describe_host(manifest)
     code = workspace.code(manifest.name)
     check_environment(code)
-    profile = Profile(  # opens nothing: enough to import a tool and read its types
+    profile = Profile(  # opens no files: importing the tool needs none
         tool=manifest.name,
         action="",
         source="python",
@@ -138,13 +138,13 @@ async def _described(workspace: Workspace, manifest: Manifest, sandbox: Sandbox)
     except Refusal as refusal:
         what = f"{refusal.message}\n{refusal.details.get('stderr', '')}".rstrip()
         raise WorkspaceError(
-            [Problem(file=f"tools/{manifest.name}/main.py", what=what, fix="mend the code")]
+            [Problem(file=f"tools/{manifest.name}/main.py", what=what, fix="fix the code")]
         ) from refusal
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interpreter:
-    """What runs a tool, for an editor; `locked` says that its lock file was written anew."""
+    """The Python interpreter of a tool, for an editor. `locked`: its lock file was written again."""
 
     path: Path
     packages: Mapping[str, str]
@@ -154,25 +154,25 @@ class Interpreter:
 def interpreter(
     workspace: Workspace, name: str, *, upgrade: bool = False, tell: Callable[[str], None] | None = None
 ) -> Interpreter:
-    """Lock what the tool asks for where that is due, and install it where it is not there yet.
+    """Lock the packages of a tool if its requirements changed, and install them if they are missing.
 
     Raises:
-        UsageError: the tool is not run by an interpreter.
-        WorkspaceError: what it asks for cannot be had as wheels.
-        RunEnded: `sandbox_unavailable`: uv or an index is missing.
+        UsageError: the tool is a command tool.
+        WorkspaceError: a package is not available as a wheel.
+        RunEnded: `sandbox_unavailable`: uv or the package index is missing.
     """
     if known_tool(workspace, name).manifest.source == "command":
-        raise UsageError(f"{name!r} is a command tool: it starts programs, and no interpreter of its own")
+        raise UsageError(f"{name!r} is a command tool: it starts programs and has no interpreter")
     code = workspace.code(name)
     locked = lock_environment(code, upgrade=upgrade)
-    made = make_environment(code, tell=tell)
+    made = make_environment(code, report=tell)
     if made is None:
         return Interpreter(path=Path(sys.executable), packages={}, locked=False)
     return Interpreter(path=made.interpreter, packages=made.packages, locked=locked)
 
 
 async def pin_tools(workspace: Workspace, names: tuple[str, ...], sandbox: Sandbox) -> dict[str, str]:
-    """Pin tools as they now lie there; returns what changed, by tool: "new", "changed" or "unchanged"."""
+    """Pin the current files of tools. Returns "new", "changed" or "unchanged" for each tool."""
     assert workspace.root is not None
     pins = {name: tool.pin for name, tool in workspace.tools.items() if tool.pin is not None}
     changes: dict[str, str] = {}
@@ -188,16 +188,17 @@ async def pin_tools(workspace: Workspace, names: tuple[str, ...], sandbox: Sandb
 async def try_action(
     workspace: Workspace, name: str, arguments: Mapping[str, Json], folder: Path, sandbox: Sandbox, *, yes: bool = False
 ) -> tuple[Call, AttemptOutcome]:
-    """Run one action of an unpinned tool, confined to exactly what these arguments name.
+    """Run one action of a tool, pinned or not, in a sandbox that has the resources of these arguments only.
 
-    Raises Refusal for arguments that name nothing, and for an irreversible action without `yes`.
+    Raises:
+        Refusal: the arguments are not valid, or the action is irreversible and `yes` is False.
     """
     tool, _ = workspace.action(name)
     return await _attempt(await _fresh(workspace, tool, sandbox), name, arguments, folder, sandbox, yes=yes)
 
 
 async def _fresh(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Workspace:
-    """The workspace with that tool pinned as it now lies there."""
+    """The workspace with a pin for the current files of that tool."""
     fresh = tool.model_copy(update={"pin": await derive_pin(workspace, tool, sandbox)})
     return replace(workspace, tools={**workspace.tools, fresh.manifest.name: fresh})
 
@@ -208,7 +209,7 @@ async def _attempt(
     fresh, action = workspace.action(name)
     assert fresh.pin is not None
     if action.effect == "once" and not yes:
-        raise Refusal("approval_required", f"{name} cannot be undone", next_step="say --yes to run it all the same")
+        raise Refusal("approval_required", f"{name} cannot be undone", next_step="add --yes to run it")
     canonical, touches = resolve(fresh.manifest, action, fresh.pin.schemas[action.name], dict(arguments))
     call = Call(
         run="0" * 32,
@@ -234,7 +235,7 @@ async def _attempt(
 
 @contextmanager
 def scratch_folder(workspace: Workspace, name: str) -> Generator[Path]:
-    """A working folder to try a tool in: a copy of an agent's seed, of one that has the tool if any, or an empty one."""
+    """A temporary working folder: a copy of the seed of an agent, if possible one that has the tool; else empty."""
     seeds = [
         (any(action.startswith(f"{name}.") for action in agent.actions), agent.seed)
         for agent in workspace.agents.values()
@@ -250,12 +251,12 @@ def scratch_folder(workspace: Workspace, name: str) -> Generator[Path]:
 
 
 async def run_tool_cases(workspace: Workspace, name: str, sandbox: Sandbox) -> list[ToolCaseResult]:
-    """Run the tool's table of cases, each in an empty folder of its own."""
+    """Run the cases of a tool, each in its own empty folder."""
     return [played.result async for played in play(workspace, name, sandbox)]
 
 
 async def play(workspace: Workspace, name: str, sandbox: Sandbox) -> AsyncGenerator[Played]:
-    """As `run_cases`, one case after the other, with what came of each."""
+    """Run the cases of a tool one after the other, with the full outcome of each."""
     assert workspace.root is not None
     file = f"tools/{name}/cases.yaml"
     cases = read_tool_cases(table_text(workspace.root / file, file=file), file, name)
@@ -275,23 +276,23 @@ async def _play(workspace: Workspace, case: ToolCase, file: str, sandbox: Sandbo
             call, done = await _attempt(workspace, case.action, case.arguments, folder, sandbox, yes=True)
         except Refusal as refusal:
             done = AttemptOutcome(code=refusal.code, message=refusal.message)
-        said = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
-    result = ToolCaseResult(file=file, line=case.line, note=case.note, passed=not said, message=said)
+        difference = case.judge(value=done.value, code=done.code, error=done.error, message=done.message, folder=folder)
+    result = ToolCaseResult(file=file, line=case.line, note=case.note, passed=not difference, message=difference)
     return Played(case=case, call=call, done=done, result=result)
 
 
 def permission_card(tool: Tool, packages: Environment | None = None) -> list[str]:
-    """The permission card: what the tool may touch at most, who enforces it, and what each action does."""
+    """The permission card, as lines: the most that the tool may use, who enforces it, and what each action does."""
     manifest = tool.manifest
-    pinned = "pinned" if tool.pinned else "NOT pinned: it does not run until `remit tool pin` after review"
+    pinned = "pinned" if tool.pinned else "NOT pinned: review it, then run `remit tool pin`; it does not run before"
     lines = [
         f"{manifest.name} {manifest.version}  {manifest.summary}",
         f"  owner {manifest.owner}, source {manifest.source}, {pinned}",
     ]
     if manifest.source == "host":
-        lines.append("  UNCONFINED: runs inside the broker's process; the kernel enforces nothing of what follows")
+        lines.append("  NOT SANDBOXED: runs inside the broker's process; nothing enforces the lines below")
     elif manifest.trust == "none":
-        lines.append("  no trust: each call has a sandbox of its own, where only the decided files are mounted")
+        lines.append("  no trust: each call has its own sandbox, with only the decided files mounted")
     kernel = "the kernel" if manifest.source != "host" else "nobody"
     scopes = (
         ("reads at most", manifest.read, kernel),
@@ -302,11 +303,11 @@ def permission_card(tool: Tool, packages: Environment | None = None) -> list[str
         ("URLs at most at", manifest.url_hosts, kernel),
         ("dials ranges", manifest.ranges, kernel),
         (
-            "secrets on wire",
-            tuple(f"{one.secret} at {one.name}:{one.port}" for one in manifest.credentials),
+            "secrets by proxy",
+            tuple(f"{item.secret} at {item.name}:{item.port}" for item in manifest.credentials),
             "the broker",
         ),
-        ("secrets in hand", tuple(f"{one.secret} in {one.env}" for one in manifest.exposed), "nobody"),
+        ("secrets in tool", tuple(f"{item.secret} in {item.env}" for item in manifest.exposed), "nobody"),
         ("environment", manifest.env, kernel),
     )
     lines.extend(
@@ -314,11 +315,11 @@ def permission_card(tool: Tool, packages: Environment | None = None) -> list[str
         for what, names, who in scopes
     )
     if packages is not None:
-        held = ", ".join(f"{name} {version}" for name, version in packages.packages.items())
-        lines.append(f"  packages         {held}  (wheels, held by hash)")
+        installed = ", ".join(f"{name} {version}" for name, version in packages.packages.items())
+        lines.append(f"  packages         {installed}  (wheels, locked by hash)")
     limits = manifest.limits
     lines.append(
-        f"  limits           {limits.wall:g} s wall, {limits.cpu:g} s processor, {limits.memory // 2**20} MiB, {limits.output // 1024} KiB out"
+        f"  limits           {limits.wall:g} s wall, {limits.cpu:g} s CPU, {limits.memory // 2**20} MiB, {limits.output // 1024} KiB result"
     )
     for name, action in manifest.actions.items():
         lines.extend(_card_of(manifest, name, action, kernel))
@@ -329,7 +330,7 @@ def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list
     effects = {
         "read": "changes nothing",
         "idempotent": "may be repeated",
-        "keyed": "repeated only under its key",
+        "keyed": "may be repeated with the same idempotency key",
         "once": "IRREVERSIBLE, never repeated",
     }
     lines = [f"  {action_name(manifest.name, name)}  {action.summary}", f"    effect: {effects[action.effect]}"]
@@ -346,25 +347,27 @@ def _card_of(manifest: Manifest, name: str, action: Action, kernel: str) -> list
 
 
 def known_tool(workspace: Workspace, name: str) -> Tool:
-    """The tool of that name. Raises UsageError where there is none."""
+    """The tool of that name. Raises UsageError if there is none."""
     if name not in workspace.tools:
-        raise UsageError(f"there is no tool {name!r} here; tools: {', '.join(sorted(workspace.tools)) or 'none'}")
+        raise UsageError(
+            f"there is no tool {name!r}; this workspace has: {', '.join(sorted(workspace.tools)) or 'none'}"
+        )
     return workspace.tools[name]
 
 
 def parse_pairs(pairs: tuple[str, ...], schema: ActionSchema) -> dict[str, Json]:
-    """`key=value` words as arguments: text where the schema says text, else JSON."""
+    """Turn `key=value` words into arguments: text if the schema has a string there, else JSON."""
     arguments: dict[str, Json] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise UsageError(f"{pair!r} is not key=value")
+            raise UsageError(f"{pair!r} is not an argument: write it as key=value")
         properties: dict[str, Json] = schema.input.get("properties", {})
         if properties.get(key, {}).get("type") == "string":
             arguments[key] = value
         else:
             try:
                 arguments[key] = parse_json(value)
-            except Refusal:  # no JSON, or none that is exact: it is the text that was written
+            except Refusal:  # not JSON, or a number that is not exact: it stays a text
                 arguments[key] = value
     return arguments

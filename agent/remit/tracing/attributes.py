@@ -166,7 +166,7 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outlin
         "remit.attempts": sum(isinstance(event, AttemptBegun) for event in events),
     }
     if decided is not None:
-        name = decided.call.action if decided.call else decided.ask.action
+        name = decided.call.action if decided.call else decided.proposed.action
         found.name = f"execute_tool {name}"
         found.attributes["gen_ai.tool.name"] = name
         if decided.call is not None:
@@ -176,8 +176,8 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outlin
                 "remit.request.digest": decided.call.request_digest,
                 "remit.resources": tuple(touch.resource for touch in decided.call.touches),
             }
-        elif decided.ask.arguments is not None:
-            found.attributes["gen_ai.tool.call.arguments"] = decided.ask.arguments
+        elif decided.proposed.arguments is not None:
+            found.attributes["gen_ai.tool.call.arguments"] = decided.proposed.arguments
         if decided.decision is not None:
             found.attributes["remit.verdict"] = decided.decision.verdict
     if answered is not None:
@@ -213,8 +213,8 @@ def _decide(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
             "remit.policy.digest": decision.policy_digest,
             "remit.decision.digest": decision.decision_digest,
         }
-    elif decided is not None and isinstance(decided.refused, Failed):
-        found.fail(decided.refused.error.code, decided.refused.error.message)
+    elif decided is not None and isinstance(decided.refusal, Failed):
+        found.fail(decided.refusal.error.code, decided.refusal.error.message)
     return found
 
 
@@ -251,7 +251,7 @@ def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> 
             "remit.landed": ended.landed,
             "remit.changes": tuple(change.resource for change in ended.changes),
             "remit.connections": tuple(map(str, ended.connections)),
-            "remit.refused": tuple(f"{refused.access} {refused.what}" for refused in ended.refused),
+            "remit.refused": tuple(f"{refused.access} {refused.what}" for refused in ended.denied_accesses),
             "remit.spent.wall_s": ended.spent.wall_s,
             "remit.spent.cpu_s": ended.spent.cpu_s,
             "remit.spent.memory_bytes": ended.spent.memory_bytes,

@@ -1,11 +1,13 @@
 """A workspace: the folder around `remit.toml`, with its agents, tools, policies and limits, read strictly.
 
-loader       every file, every problem at once
-definitions  agents, tools, settings, budgets
-session      an open workspace: with its rules and its journal
-bundle       the files that a run stands on, and reading them back
-identity     which subject an account is
-manifest/    `tool.toml`, resource access, pins
+loader           reads every file and reports every problem
+definitions      agents, tools, settings, budgets
+session          an open workspace with its policy and its journal
+bundle           the policy bundle: the files that a run uses, as recorded
+identity         the user of an operating-system account
+labels, limits   `policies/labels.toml`, `policies/limits.toml`
+answer_contract  what the answer of an agent must be
+manifest/        `tool.toml`, resources of calls, pins
 """
 
 from remit._face import face

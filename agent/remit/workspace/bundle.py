@@ -1,4 +1,4 @@
-"""A run carries its rulebook: every file that it stands on, by digest, so that it can be replayed when they have changed."""
+"""The policy bundle of a run: every file that the run uses, by digest, so that it can be replayed after the files changed."""
 
 from __future__ import annotations
 
@@ -16,43 +16,47 @@ from remit.workspace.definitions import Agent, Workspace
 from remit.workspace.loader import load_files
 from remit.workspace.manifest.manifest import ActionSchema, action_name
 
-IMPERSONATE: Final = "remit.impersonate"  # the action of acting for another user, on the resource `user:…`
+IMPERSONATE: Final = "remit.impersonate"  # the action of acting for another user, whose resource is `user:…`
 _DIGESTS: Final = TypeAdapter(dict[str, str])
-CODE_DIGESTS: Final = "tools/digests.json"  # in the rulebook only: what each tool's code was when the run began
+CODE_DIGESTS: Final = "tools/digests.json"  # only in a bundle: the digest of each tool's code when the run began
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """The rules of one run, loaded: the same code as for today's files."""
+    """The workspace and the policy of one run, loaded from its bundle by the code that also loads live files."""
 
     workspace: Workspace
     policy: Policy
 
 
 def files_of(workspace: Workspace) -> dict[str, bytes]:
-    """The rulebook's files, by path relative to the workspace."""
+    """The files of the bundle, by path relative to the workspace."""
     digests = {name: tool.code for name, tool in workspace.tools.items()}
     return {**workspace.files, CODE_DIGESTS: canonical_json(digests)}
 
 
 def read_digests(files: Mapping[str, bytes]) -> dict[str, str]:
-    """The digests of the tools' code in a recorded rulebook, by tool. Raises WorkspaceError where it has none."""
+    """The digest of each tool's code in a recorded bundle, by tool. Raises WorkspaceError if the bundle has none."""
     try:
         return _DIGESTS.validate_python(load_json(files[CODE_DIGESTS]), strict=True)
     except (KeyError, ValueError) as failure:
-        problem = Problem(file=CODE_DIGESTS, what="the rulebook does not name its tools", fix="bring the trace again")
+        problem = Problem(
+            file=CODE_DIGESTS,
+            what="the policy bundle has no digests of its tools",
+            fix="export the trace of the run again",
+        )
         raise WorkspaceError([problem]) from failure
 
 
 def open_bundle(files: Mapping[str, bytes]) -> Bundle:
-    """Load recorded files. Raises WorkspaceError where they are not whole."""
+    """Load the recorded files of a bundle. Raises WorkspaceError if one is missing or not valid."""
     code = read_digests(files)
     workspace = load_files({path: data for path, data in files.items() if path != CODE_DIGESTS}, root=None, code=code)
     return Bundle(workspace=workspace, policy=load_policy(files, vocabulary(workspace)))
 
 
 def vocabulary(workspace: Workspace) -> Vocabulary:
-    """What rules may speak of: Remit's own action, and every tool's with the types of its arguments, by its pinned schema."""
+    """What rules may name: the actions of Remit and of every tool, with the types of their arguments from the pinned schemas."""
     actions: dict[str, dict[str, str] | None] = {IMPERSONATE: {}}
     effects: dict[str, Effect] = {}
     means: dict[str, tuple[str, ...]] = {}
@@ -70,15 +74,15 @@ def vocabulary(workspace: Workspace) -> Vocabulary:
         effects=effects,
         means=means,
         unconfined=frozenset(unconfined),
-        # A recorded rulebook was in force as it is, whatever is asked of rules today.
+        # A recorded bundle was in force, so it is loaded even if it names what this version would refuse.
         names=None if workspace.root is None else _declared(workspace),
     )
 
 
 def _declared(workspace: Workspace) -> DeclaredNames:
-    """The names that rules may say."""
+    """The names of environments, labels, agents and users that rules may use."""
     settings = workspace.settings
-    labels = {label for one in workspace.labels for label in one.labels}
+    labels = {label for rule in workspace.labels for label in rule.labels}
     for tool in workspace.tools.values():
         for action in tool.manifest.actions.values():
             labels.update(action.adds_labels, action.removes_labels)
@@ -92,13 +96,13 @@ def _declared(workspace: Workspace) -> DeclaredNames:
 
 
 def _types(schema: ActionSchema) -> dict[str, str]:
-    """Each argument's JSON type, `any` where it may have several."""
+    """The JSON type of each argument; `any` if it may have several."""
     properties: Mapping[str, Json] = schema.input.get("properties", {})
     return {name: str(kind.get("type", "any")) for name, kind in properties.items()}
 
 
 def tool_specs(workspace: Workspace, agent: Agent) -> tuple[ToolSpec, ...]:
-    """The agent's actions as its model is offered them: the pinned schemas, never the tool's own word."""
+    """The actions of the agent as its model is offered them, with the pinned schemas and not those of the code as it is now."""
     specs: list[ToolSpec] = []
     for name in agent.actions:
         tool, action = workspace.action(name)

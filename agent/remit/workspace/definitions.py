@@ -13,16 +13,17 @@ from pydantic import Field
 from remit.core import Confinement, FrozenModel, Json, Refusal
 from remit.guardrails import Content
 from remit.workspace.answer_contract import AnswerContract
-from remit.workspace.labels import Labelled
+from remit.workspace.labels import LabelRule
 from remit.workspace.limits import SharedLimit
 from remit.workspace.manifest.manifest import Action, Manifest, Pin
 
 
 class Budget(FrozenModel):
-    """What one run may spend: turns of the model, calls, seconds, tokens, money, bytes of results; None is no bound.
+    """The limits of one run; None is no limit.
 
-    Tries in vain are counted whoever makes them: `tries` bounds those of one thing in a row, `retries` all beyond the first, `denials` the calls refused in a row. `waiting` bounds the
-    calls that wait for people at once.
+    `steps` are turns of the model; `wall` is in seconds, `output` in bytes of results, `money` in the currency of `price`.
+    `tries` bounds the unsuccessful tries of one thing in a row, by the model or by the broker; `retries` bounds all tries
+    beyond the first; `denials` bounds the calls refused in a row. `waiting` bounds the calls that wait for people at one time.
     """
 
     steps: int = 30
@@ -38,34 +39,38 @@ class Budget(FrozenModel):
 
 
 class Price(FrozenModel):
-    """What a million tokens cost."""
+    """The price of a million tokens, in a currency of the user's choice."""
 
     input: float
     output: float
 
     def of(self, input_tokens: int, output_tokens: int) -> int:
-        """Millionths of the currency."""
+        """The cost of these tokens, in millionths of the currency."""
         return round(input_tokens * self.input + output_tokens * self.output)
 
 
 class LookUp(FrozenModel):
-    """One call that fills the directory. A value that is `{kind}` stands for every resource of that kind known by then."""
+    """A call that Remit makes before the model's first turn, to fill the directory.
+
+    For an argument `{kind}`, one call is made for each resource of that kind that the directory has by then.
+    """
 
     action: str
     arguments: dict[str, Json] = Field(default_factory=dict)
 
     @property
     def of(self) -> str:
-        """The kind whose names its arguments take; "" where they take none."""
-        held = (value for value in self.arguments.values() if isinstance(value, str))
-        return next((value[1:-1] for value in held if re.fullmatch(r"\{[a-z][a-z0-9_]*\}", value)), "")
+        """The kind in an argument `{kind}`; "" without one."""
+        texts = (value for value in self.arguments.values() if isinstance(value, str))
+        return next((value[1:-1] for value in texts if re.fullmatch(r"\{[a-z][a-z0-9_]*\}", value)), "")
 
 
 class Agent(FrozenModel):
-    """One agent. `prompt` is the text; `actions` are the actions that its model sees, `files.read`, in the file's order.
+    """One agent, as `agent.toml` defines it.
 
-    `folder` is its working folder relative to the workspace, with `{run}` where each run has its own; `seed` is what a new
-    folder is copied from.
+    `prompt` is the text of its file; `actions` are the actions that its model is offered, `files.read`, in the order of the
+    file. `folder` is its working folder relative to the workspace; with `{run}` in it, each run has its own. A new folder is a
+    copy of `seed`.
     """
 
     name: str
@@ -83,15 +88,16 @@ class Agent(FrozenModel):
     directory: tuple[LookUp, ...] = ()
 
 
-# When stock Casbin must allow a call too: before effects, before every call, or never; rulebooks are checked in any case.
+# For which calls stock Casbin is also asked: those with an effect, all, or none. New rules are checked with it in any case.
 Casbin: TypeAlias = Literal["effects", "always", "load"]
 
 
 class Settings(FrozenModel):
-    """What `remit.toml` says. `identity` None: every account is the user of its own name; empty: no account is anybody.
+    """The settings in `remit.toml`.
 
-    `envs` are the environments that rules may name beside `env`; `users` the users that they may name beside those of `identity`.
-    `content` False: what people, models and tools said is not recorded. `keep` is for how long runs are kept, as "90d".
+    `identity` maps accounts to users; None: every account is the user of the same name; empty: no account has a user. `envs`
+    are environments that rules may name beside `env`; `users` are users that rules may name beside those of `identity`.
+    With `content` False, what people, models and tools wrote is not recorded. `keep` is how long runs are kept, "90d"; None: without end.
     """
 
     env: str = "local"
@@ -107,7 +113,7 @@ class Settings(FrozenModel):
 
 
 class Tool(FrozenModel):
-    """A tool, the pin that a reviewer gave it, and the digest of its code now ("" where nobody knows)."""
+    """A tool with its manifest, its pin (None: never reviewed), and the digest of its code now ("" if unknown)."""
 
     manifest: Manifest
     pin: Pin | None = None
@@ -115,15 +121,15 @@ class Tool(FrozenModel):
 
     @property
     def pinned(self) -> bool:
-        """Whether manifest and code are those that were reviewed; nothing else may run."""
+        """True if manifest and code are those that were reviewed. A tool that is not pinned does not run."""
         return self.pin is not None and (self.pin.manifest, self.pin.code) == (self.manifest.digest, self.code)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """Everything that the rooms say. `root` is None for a recorded workspace.
+    """Everything that the files of a workspace define. `root` is None for a recorded workspace.
 
-    `files` is the rulebook: every text that the workspace was read from, by its path relative to the root.
+    `files` are the bytes of every file from which it was read, by path relative to the root.
     """
 
     root: Path | None
@@ -133,10 +139,10 @@ class Workspace:
     files: Mapping[str, bytes] = field(repr=False)
     limits: tuple[SharedLimit, ...] = ()
     content: Content = Content()
-    labels: tuple[Labelled, ...] = ()
+    labels: tuple[LabelRule, ...] = ()
 
     def action(self, name: str) -> tuple[Tool, Action]:
-        """The tool and the action of `files.read`; `unknown_action` where there is none."""
+        """The tool and the action with the name `files.read`. Raises Refusal `unknown_action` without one."""
         tool_name, _, action_name = name.partition(".")
         tool = self.tools.get(tool_name)
         action = tool.manifest.actions.get(action_name) if tool else None
@@ -145,9 +151,9 @@ class Workspace:
         return tool, action
 
     def code(self, name: str) -> Path:
-        """The folder of the tool of that name, of a workspace that is not a recorded one."""
+        """The folder of the tool with that name. The workspace must not be a recorded one."""
         assert self.root is not None
         return self.root / "tools" / name
 
 
-RESERVED: Final = "remit"  # agent/remit is the engine's own source
+RESERVED: Final = "remit"  # agent/remit holds the source of Remit itself

@@ -1,4 +1,4 @@
-"""What may stand in `remit.toml` and in an `agent.toml`, key by key."""
+"""The keys of `remit.toml` and `agent.toml`, with their types and messages."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, Field
 
 from remit.core import Json, Refusal
-from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, wrong
+from remit.core.parsing import Duration, Matching, Size, Summary, TomlTable, canonical, invalid
 
 MARKER: Final = "remit.toml"
-PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder lies in one of these
+PROTECTED: Final = ("policies", "tools", "agent", "traces", ".git", MARKER)  # no working folder is in one of these
 SUBJECT: Final = r"user:[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}"
 
 _NAME = r"[a-z][a-z0-9_-]{0,30}"
@@ -19,13 +19,15 @@ _MODEL = re.compile(r"[a-z][a-z0-9_]*:\S+")
 
 
 def plain_path(value: str) -> str:
-    """The path, which must be relative and spelled in the canonical way; raises what a validator raises."""
+    """The path, if it is relative and in canonical spelling; otherwise raises the error of a validator."""
     try:
         spelled = canonical("file", value)
     except Refusal as refusal:
-        raise wrong(f"is {value!r}, {refusal.message.partition(':')[0]}", refusal.message.partition(": ")[2]) from None
+        raise invalid(
+            f"is {value!r}, {refusal.message.partition(':')[0]}", refusal.message.partition(": ")[2]
+        ) from None
     if spelled != value or value == ".":
-        raise wrong(f"is {value!r}, which is not a plain relative path", 'write it as "folder/file"')
+        raise invalid(f"is {value!r}, which is not a plain relative path", 'write it as "folder/file"')
     return value
 
 
@@ -33,13 +35,13 @@ def _folder(value: str) -> str:
     plain = value.replace("{run}", "run", 1)
     plain_path(plain)
     if plain.partition("/")[0] in PROTECTED:
-        raise wrong(f"is {value!r}, where an agent may never write", 'write a folder of its own: "work/NAME/{run}"')
+        raise invalid(f"is {value!r}, where an agent may not write", 'write a folder of the agent: "work/NAME/{run}"')
     return value
 
 
 def _model(value: str) -> str:
     if _MODEL.fullmatch(value) is None:
-        raise wrong(f"is {value!r}, which names no model", 'write "script:script.yaml" or "openai:gpt-5"')
+        raise invalid(f"is {value!r}, which is not the name of a model", 'write "script:script.yaml" or "openai:gpt-5"')
     kind, _, name = value.partition(":")
     if kind == "script":
         plain_path(name)
@@ -49,7 +51,9 @@ def _model(value: str) -> str:
 Path = Annotated[str, AfterValidator(plain_path)]
 Folder = Annotated[str, AfterValidator(_folder)]
 Model = Annotated[str, AfterValidator(_model)]
-AgentName = Annotated[str, Matching(_NAME, "a name", "write lower-case letters, digits, _ and -, at most 31")]
+AgentName = Annotated[
+    str, Matching(_NAME, "a name", "write at most 31 lower-case letters, digits, _ and -, a letter first")
+]
 Address = Annotated[str, Matching(r"https?://\S+", "an address", 'write "http://127.0.0.1:8000/v1"')]
 Age = Annotated[str, Matching(r"[1-9][0-9]{0,4}[hdw]", "an age", 'write a number and h, d or w: "90d"')]
 Environment = Annotated[str, Matching(_NAME, "a name", 'write "local" or "production"')]
@@ -58,23 +62,27 @@ Variable = Annotated[str, Matching(r"[A-Za-z_][A-Za-z0-9_]*", "a variable", 'wri
 
 
 class PriceTable(TomlTable):
-    """What a million tokens of the model cost, in the currency of your bill."""
+    """The price of a million tokens of the model, in the currency of your bill."""
 
     input: Annotated[float, Field(ge=0)]
     output: Annotated[float, Field(ge=0)]
 
 
 class AnswerTable(TomlTable):
-    """What the last answer must be: one JSON object. Absent: any text."""
+    """The requirements of the answer: one JSON object. Absent: any text."""
 
-    shape: Path | None = Field(default=None, alias="schema", description="A file beside agent.toml")
-    citations: Annotated[int, Field(ge=0, le=100)] = Field(default=0, description="Results of the run that it names")
-    confidence: Annotated[float, Field(ge=0, le=1)] | None = Field(default=None, description="The least it may claim")
-    tries: Annotated[int, Field(ge=0, le=10)] = Field(default=2, description="How often it is asked for again")
+    shape: Path | None = Field(default=None, alias="schema", description="A file with a JSON Schema, beside agent.toml")
+    citations: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=0, description="How many results of the run the answer must cite"
+    )
+    confidence: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None, description="The lowest confidence that the answer may state"
+    )
+    tries: Annotated[int, Field(ge=0, le=10)] = Field(default=2, description="How often the model is asked again")
 
 
 class BudgetTable(TomlTable):
-    """What one run may spend. Absent: tokens, money and output are not bounded."""
+    """The limits of one run. Absent: tokens, money and output are not limited."""
 
     tokens: Annotated[int, Field(ge=0)] | None = None
     money: Annotated[float, Field(ge=0)] | None = None
@@ -89,16 +97,16 @@ class BudgetTable(TomlTable):
 
 
 class LookUpTable(TomlTable):
-    """A call that Remit makes before the model's first turn, so that the directory knows whom the user knows."""
+    """A call that Remit makes before the model's first turn, to fill the directory."""
 
     action: str
     args: dict[str, Json] = Field(
-        default={}, description='"{channel}" in a value: one call for each channel known by then'
+        default={}, description='For "{channel}", one call is made for each channel that the directory has'
     )
 
 
 class AgentTable(TomlTable):
-    """One agent: data only."""
+    """One agent."""
 
     name: AgentName
     summary: Summary
@@ -116,39 +124,39 @@ class AgentTable(TomlTable):
 
 
 class SandboxTable(TomlTable):
-    """The confinements that may be used; nothing else is, whatever the machine offers."""
+    """The confinements that are accepted. If the machine offers no other, no tool runs."""
 
     accept: Annotated[list[Literal["full", "landlock"]], Field(min_length=1)] = ["full"]
 
 
 class RedactTable(TomlTable):
-    """Environment variables whose values never appear in a record."""
+    """Environment variables whose values are redacted in every record."""
 
     env: list[Variable] = []
 
 
 class PolicyTable(TomlTable):
-    """When stock Casbin must allow a call too: every call with an effect, every call, or none.
+    """For which calls stock Casbin is also asked: those with an effect, all, or none.
 
-    With "load" it only checks a rulebook before that comes into force.
+    With "load", it only checks new rules before they come into force.
     """
 
     casbin: Literal["effects", "always", "load"] = "effects"
 
 
 class TracesTable(TomlTable):
-    """What is recorded, and how long it is kept; `keep` None: until somebody prunes by hand."""
+    """What is recorded, and how long; `keep` absent: until `remit trace prune`."""
 
     content: bool = True
     keep: Age | None = None
 
 
 class SettingsTable(TomlTable):
-    """The few settings that are no room's own."""
+    """The settings of the whole workspace."""
 
     env: Environment = "local"
-    envs: list[Environment] = Field(default=[], description="Further environments that rules may name")
-    users: list[User] | None = Field(default=None, description="Users that rules may name beside those of [identity]")
+    envs: list[Environment] = Field(default=[], description="Other environments that rules may name")
+    users: list[User] | None = Field(default=None, description="Users that rules may name, beside those in [identity]")
     identity: dict[str, User] | None = None
     sandbox: SandboxTable = SandboxTable()
     host_tools: list[str] = []

@@ -1,4 +1,4 @@
-"""The files of a workspace on disk: where it is, what belongs to it, and what cannot be read."""
+"""The files of a workspace on disk: finds and reads them."""
 
 from __future__ import annotations
 
@@ -17,40 +17,39 @@ _RULES = re.compile(r"policies/[^/]+\.(?:conf|csv)|policies/tools\.lock|policies
 
 
 def find_workspace(start: Path) -> Path:
-    """The workspace that `start` lies in: the nearest folder upwards with a `remit.toml`."""
+    """The workspace of the folder `start`: the nearest folder at or above it with a `remit.toml`. Raises UsageError without one."""
     here = start.resolve()
     for folder in (here, *here.parents):
         if (folder / MARKER).is_file():
             return folder
-    raise UsageError(f"no {MARKER} in {str(here)!r} or above it; write a workspace with `remit init`")
+    raise UsageError(f"no {MARKER} in {str(here)!r} or above it; create a workspace with `remit init`")
 
 
 def read_code(folder: Path) -> dict[str, bytes]:
     """The files of a tool's folder that `code_digest` covers, by path relative to it.
 
     Raises:
-        WorkspaceError: a symbolic link, which could change what runs without changing the folder.
+        WorkspaceError: the folder has a symbolic link. Its target could change without a change of the folder, so the
+            digest would not cover what runs.
     """
-    found: dict[str, bytes] = {}
+    files: dict[str, bytes] = {}
     links: list[Problem] = []
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
         if not is_code(name):
             continue
         if path.is_symlink():
-            fix = "put a copy of the file there"
-            links.append(
-                Problem(file=f"tools/{folder.name}/{name}", what="a tool's folder holds a symbolic link", fix=fix)
-            )
+            what, fix = "a symbolic link in the folder of a tool", "replace it by a copy of the file"
+            links.append(Problem(file=f"tools/{folder.name}/{name}", what=what, fix=fix))
         elif path.is_file():
-            found[name] = path.read_bytes()
+            files[name] = path.read_bytes()
     if links:
         raise WorkspaceError(links)
-    return found
+    return files
 
 
 class WorkspaceFiles:
-    """The live files of a workspace, and what is wrong with them as files."""
+    """The live files of a workspace, and the problems of reading them. `code` is the digest of each tool's code."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -63,11 +62,11 @@ class WorkspaceFiles:
             if _RULES.fullmatch(name := f"policies/{path.name}"):
                 self._read(name)
         for path in self._children("tools"):
-            if path.is_dir() and self._inhabited(path, "tool.toml"):
+            if path.is_dir() and self._has_marker(path, "tool.toml"):
                 self._read(f"tools/{path.name}/tool.toml")
                 self._read_code(path)
         for path in self._children("agent"):
-            if path.is_dir() and path.name != RESERVED and self._inhabited(path, "agent.toml"):
+            if path.is_dir() and path.name != RESERVED and self._has_marker(path, "agent.toml"):
                 self._read(f"agent/{path.name}/agent.toml")
                 self._read_named(path.name)
 
@@ -75,7 +74,8 @@ class WorkspaceFiles:
         path = self._root / folder
         return sorted(path.iterdir()) if path.is_dir() else []
 
-    def _inhabited(self, folder: Path, marker: str) -> bool:
+    def _has_marker(self, folder: Path, marker: str) -> bool:
+        """True if the folder has its TOML file. A folder with other files and without that one is a problem."""
         if folder.name.startswith(".") or folder.name == "__pycache__":
             return False
         if (folder / marker).is_file():
@@ -83,7 +83,9 @@ class WorkspaceFiles:
         if any(path.is_file() and is_code(path.relative_to(folder).as_posix()) for path in folder.rglob("*")):
             file = folder.relative_to(self._root).as_posix()
             self.problems.append(
-                Problem(file=file, what=f"the folder has no {marker}", fix=f"write {file}/{marker}, or remove it")
+                Problem(
+                    file=file, what=f"the folder has no {marker}", fix=f"write {file}/{marker}, or remove the folder"
+                )
             )
         return False
 
@@ -99,11 +101,12 @@ class WorkspaceFiles:
         except WorkspaceError as error:
             self.problems.extend(error.problems)
         except OSError as failure:
-            what = f"cannot be read: {failure.strerror}"
-            self.problems.append(Problem(file=f"tools/{folder.name}", what=what, fix="make its files readable"))
+            what = f"its files cannot be read: {failure.strerror}"
+            fix = "give your account permission to read them"
+            self.problems.append(Problem(file=f"tools/{folder.name}", what=what, fix=fix))
 
     def _read_named(self, agent: str) -> None:
-        """The prompt and the answer's schema, if a well-formed agent.toml names them; what is wrong is told by `_Loading`."""
+        """Read the prompt and the schema of the answer, if agent.toml names them. `_Loading` reports what is not valid."""
         for keys in (("prompt",), ("answer", "schema")):
             try:
                 named: Any = load_toml(self.files[f"agent/{agent}/agent.toml"].decode(), file="")

@@ -1,4 +1,4 @@
-"""Who is asking: the operating-system account of this process, and the subject that it stands for."""
+"""The operating-system account of this process, and the user for whom it stands."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOBODY: Final = "user:none"
 
 
 def subject_of(settings: Settings, account: str) -> str:
-    """The user that an operating-system account is; `user:none` for an account that `[identity]` does not know."""
+    """The user of an operating-system account; `user:none` for an account that `[identity]` does not have."""
     if settings.identity is None:
         subject = f"user:{account}"
         return subject if re.fullmatch(SUBJECT, subject) else NOBODY

@@ -1,7 +1,7 @@
-"""`policies/labels.toml`: what the reviewer knows of files, hosts and other resources that a result came from.
+"""`policies/labels.toml`: labels of results by the files, hosts and other resources that the call read.
 
-Labels are of integrity ("untrusted": somebody else wrote it) and of confidentiality ("private"). An action's manifest says
-which its results have wherever they come from; these come on top, by what the call touched.
+A label is about integrity ("untrusted": others may have written it) or confidentiality ("private"). The manifest of a tool
+declares the labels of every result of an action; the labels of this file are added to these.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pydantic import Field
 
 from remit.core import FrozenModel, Problem, ResourceAccess, WorkspaceError
 from remit.core.parsing import SCHEMES, Label, Matching, Summary, TomlTable, covered, load_toml, read_table, toml_line
-from remit.sandbox.egress import parse_host, url_of
+from remit.sandbox.egress import parse_host, url_permission
 from remit.workspace.manifest.network_schema import HostLine
 from remit.workspace.manifest.schema import Pattern
 
@@ -23,7 +23,7 @@ Resource = Annotated[str, Matching(r"[a-z][a-z0-9_]{0,30}:[^\s*]+", "a resource"
 
 
 class LabelTable(TomlTable):
-    """What has these labels. A folder that is read whole has them too, where any of it does."""
+    """Resources and their labels. A call that reads a whole folder gets the labels of every file that may be in it."""
 
     note: Summary
     labels: Annotated[list[Label], Field(min_length=1)]
@@ -33,13 +33,13 @@ class LabelTable(TomlTable):
 
 
 class LabelsTable(TomlTable):
-    """The file."""
+    """The whole file."""
 
     label: list[LabelTable] = []
 
 
-class Labelled(FrozenModel):
-    """One table of the file."""
+class LabelRule(FrozenModel):
+    """One `[[label]]` table of the file."""
 
     note: str
     labels: tuple[str, ...]
@@ -48,18 +48,18 @@ class Labelled(FrozenModel):
     resources: tuple[str, ...] = ()
 
     def covers(self, touch: ResourceAccess) -> bool:
-        """Whether what the call touched there has the labels."""
+        """True if this resource of a call has the labels."""
         if touch.resource in self.resources:
             return True
         if touch.kind == "file":
-            return covered(self.files, touch.name) or (touch.name.endswith("**") and self._meets(touch.name))
+            return covered(self.files, touch.name) or (touch.name.endswith("**") and self._may_contain(touch.name))
         if touch.kind in SCHEMES and self.hosts:
-            url = url_of(touch.resource, ())
+            url = url_permission(touch.resource, ())
             return any(parse_host(line).covers(url.name, url.port) for line in self.hosts)
         return False
 
-    def _meets(self, folder: str) -> bool:
-        """Whether some pattern may name a file below the folder: by the parts before its first wildcard."""
+    def _may_contain(self, folder: str) -> bool:
+        """True if some pattern may match a file below the folder, judged by its segments before the first wildcard."""
         inside = folder.split("/")[:-1]
         for pattern in self.files:
             plain: list[str] = []
@@ -67,38 +67,37 @@ class Labelled(FrozenModel):
                 if "*" in part:
                     break
                 plain.append(part)
-            if all(one == other for one, other in zip(plain, inside, strict=False)):
+            if all(part == segment for part, segment in zip(plain, inside, strict=False)):
                 return True
         return False
 
 
-def read_labels(text: str) -> tuple[Labelled, ...]:
-    """The tables of the file.
+def read_labels(text: str) -> tuple[LabelRule, ...]:
+    """The rules of the file.
 
     Raises:
-        WorkspaceError: with every problem, its line and what to write.
+        WorkspaceError: with every problem of the file, its line and its fix.
     """
     table, problems = read_table(LabelsTable, load_toml(text, file=LABELS), file=LABELS, text=text)
-    for number, one in enumerate(table.label if table else ()):
-        if not (one.files or one.hosts or one.resources):
-            line = toml_line(text, "label", str(number))
-            fix = "write files, hosts or resources"
-            problems.append(Problem(file=LABELS, line=line, what=f"{one.note!r} labels nothing", fix=fix))
+    for number, row in enumerate(table.label if table else ()):
+        if not (row.files or row.hosts or row.resources):
+            line, what = toml_line(text, "label", str(number)), f"the label {row.note!r} has no resources"
+            problems.append(Problem(file=LABELS, line=line, what=what, fix="add files, hosts or resources"))
     if table is None or problems:
         raise WorkspaceError(problems)
     return tuple(
-        Labelled(
-            note=one.note,
-            labels=tuple(one.labels),
-            files=tuple(one.files),
-            hosts=tuple(one.hosts),
-            resources=tuple(one.resources),
+        LabelRule(
+            note=row.note,
+            labels=tuple(row.labels),
+            files=tuple(row.files),
+            hosts=tuple(row.hosts),
+            resources=tuple(row.resources),
         )
-        for one in table.label
+        for row in table.label
     )
 
 
-def labels_of(rules: Iterable[Labelled], touches: Iterable[ResourceAccess]) -> tuple[str, ...]:
-    """The labels of a result that came from there, each once."""
+def labels_of(rules: Iterable[LabelRule], touches: Iterable[ResourceAccess]) -> tuple[str, ...]:
+    """The labels of a result whose call read these resources, each label once."""
     every = tuple(touches)
     return tuple(dict.fromkeys(label for rule in rules if any(map(rule.covers, every)) for label in rule.labels))

@@ -1,4 +1,4 @@
-"""`policies/limits.toml`: how much agents may use over all runs. The reviewer's room; one table is one limit."""
+"""`policies/limits.toml`: limits that all runs of a workspace share. One table is one limit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LIMITS: Final = "policies/limits.toml"
 Measure: TypeAlias = Literal["calls", "seconds", "bytes", "tokens", "money"]
 Each: TypeAlias = Literal["run", "agent", "user", "action"]
 
-_TURN: Final = ("tokens", "money")  # measures of a turn of the model; the others are of calls
+_TURN: Final = ("tokens", "money")  # what turns of the model use; the other measures count calls
 _ACTION = r"[a-z][a-z0-9_]*\.(?:\*|[a-z][a-z0-9_]*)"
 
 
 class LimitTable(TomlTable):
-    """One limit. Absent: it counts every action, agent and user; `each` absent: all of them together."""
+    """One limit. Without `action`, `agent` or `user` it counts all of them; without `each` it counts them together."""
 
     note: Summary
     of: Measure
@@ -33,13 +33,17 @@ class LimitTable(TomlTable):
 
 
 class LimitsTable(TomlTable):
-    """The file."""
+    """The whole file."""
 
     limit: list[LimitTable] = []
 
 
 class SharedLimit(FrozenModel):
-    """One limit. `most` is in whole units of `Claim.amount`, `per` in seconds; "" stands for every action, agent, user."""
+    """One shared limit: at most `most` within any `per` seconds.
+
+    `most` is in the whole units of `Claim.amount`. "" as action, agent or user stands for all. With `each`, the limit holds
+    separately for each run, agent, user or action.
+    """
 
     note: str
     of: Measure
@@ -51,20 +55,20 @@ class SharedLimit(FrozenModel):
     user: str = ""
 
     @property
-    def told(self) -> str:
-        """What may be used, in words."""
+    def allowance(self) -> str:
+        """The limit as a text: `100 calls in 60 s for each agent`."""
         shown = {"seconds": f"{self.most / 1000:g}", "money": f"{self.most / 1_000_000:g}"}.get(self.of, str(self.most))
         whom = f" for each {self.each}" if self.each else ""
         return f"{shown} {self.of} in {self.per:g} s{whom}"
 
     def scope(self, run: str, subjects: Subjects, action: str) -> str:
-        """The name under which the store counts it; another `most` counts on."""
+        """The name under which the journal counts it. `most` is no part of it, so a changed limit continues with the same count."""
         whom = {"run": run, "agent": subjects.agent, "user": subjects.user, "action": action}
         counted = whom[self.each] if self.each else "*"
         return "/".join([self.of, self.action or "*", self.agent or "*", self.user or "*", f"{self.per:g}", counted])
 
     def covers(self, subjects: Subjects, action: str) -> bool:
-        """Whether a call of `action` counts against it; "" is a turn of the model."""
+        """True if a call of `action` counts against the limit; the action "" is a turn of the model."""
         return (
             (not self.action or action_matches(action, self.action))
             and (self.of in _TURN) is (action == "")
@@ -77,32 +81,34 @@ def read_limits(text: str, *, actions: Sequence[str], agents: Sequence[str]) -> 
     """The limits of the file.
 
     Raises:
-        WorkspaceError: with every problem, its line and what to write.
+        WorkspaceError: with every problem of the file, its line and its fix.
     """
     table, problems = read_table(LimitsTable, load_toml(text, file=LIMITS), file=LIMITS, text=text)
     limits: list[SharedLimit] = []
-    for number, one in enumerate(table.limit if table else ()):
+    for number, row in enumerate(table.limit if table else ()):
         at = ("limit", str(number))
-        most = _most(one)
+        most = _most(row)
         if most is None:
             shape = {"seconds": 'a duration: "10m"', "bytes": 'a size: "10MiB"', "money": "a number: 2.50"}
-            fix = f"write {shape.get(one.of, 'a whole number: 100')}"
-            problems.append(_problem(text, (*at, "most"), f"{one.most!r} is no amount of {one.of}", fix))
+            fix = f"write {shape.get(row.of, 'a whole number: 100')}"
+            problems.append(
+                _problem(text, (*at, "most"), f"'most' is {row.most!r}, which is not an amount of {row.of}", fix)
+            )
             continue
-        if one.of in _TURN and (one.action is not None or one.each == "action"):
-            what = f"{one.of} are of the model's turns, which no action makes"
-            problems.append(_problem(text, (*at, "of"), what, "leave out action, and each = 'action'"))
-        problems += _unknown(text, at, one, actions, agents)
+        if row.of in _TURN and (row.action is not None or row.each == "action"):
+            what = f"turns of the model use {row.of}, and actions do not"
+            problems.append(_problem(text, (*at, "of"), what, "remove action, and each = 'action'"))
+        problems += _unknown(text, at, row, actions, agents)
         limits.append(
             SharedLimit(
-                note=one.note,
-                of=one.of,
+                note=row.note,
+                of=row.of,
                 most=most,
-                per=duration(one.per),
-                each=one.each,
-                action=one.action or "",
-                agent=one.agent or "",
-                user=one.user or "",
+                per=duration(row.per),
+                each=row.each,
+                action=row.action or "",
+                agent=row.agent or "",
+                user=row.user or "",
             )
         )
     if problems:
@@ -113,7 +119,7 @@ def read_limits(text: str, *, actions: Sequence[str], agents: Sequence[str]) -> 
 def limit_claims(
     limits: Sequence[SharedLimit], amounts: Mapping[Measure, int], *, run: str, subjects: Subjects, action: str
 ) -> dict[str, tuple[SharedLimit, Claim]]:
-    """What one call (or, with the action "", one turn) claims of each limit that covers it, by scope."""
+    """What one call (or one turn, with the action "") claims from each limit that covers it, by scope."""
     return {
         (scope := limit.scope(run, subjects, action)): (
             limit,
@@ -125,21 +131,23 @@ def limit_claims(
 
 
 def limit_refusal(limit: SharedLimit, exhausted: Exhausted, now: int) -> Refusal:
-    """What the model is told, with the time to come back."""
+    """The refusal that the model reads, with the time to wait."""
     after = None if exhausted.free_at is None else round(max(exhausted.free_at - now, 0) / NANO + 0.05, 1)
     return Refusal(
         "rate_limited" if limit.of == "calls" else "budget_exhausted",
-        f"{limit.note}: {limit.told} are used up",
-        details={"limit": limit.of, "of": limit.told, "shared": True},
-        next_step="do without it" if after is None else f"ask again in {after:g} s, or do without it",
+        f"the limit of {limit.allowance} is used up: {limit.note}",
+        details={"limit": limit.of, "of": limit.allowance, "shared": True},
+        next_step="continue without this call"
+        if after is None
+        else f"ask again in {after:g} s, or continue without it",
         retryable=after is not None,
         retry_after_s=after,
     )
 
 
-def _most(one: LimitTable) -> int | None:
+def _most(row: LimitTable) -> int | None:
     try:
-        match one.of, one.most:
+        match row.of, row.most:
             case "seconds", str() as text:
                 return int(duration(text) * 1000)
             case "bytes", str() as text:
@@ -155,17 +163,17 @@ def _most(one: LimitTable) -> int | None:
 
 
 def _unknown(
-    text: str, at: tuple[str, ...], one: LimitTable, actions: Sequence[str], agents: Sequence[str]
+    text: str, at: tuple[str, ...], row: LimitTable, actions: Sequence[str], agents: Sequence[str]
 ) -> list[Problem]:
-    """A limit on what does not exist would hold nothing and look as if it did."""
-    found: list[Problem] = []
-    if one.action is not None and not any(action_matches(action, one.action) for action in actions):
-        found.append(
-            _problem(text, (*at, "action"), f"no tool has {one.action!r}", f"name one of {', '.join(actions)}")
-        )
-    if one.agent is not None and one.agent not in agents:
-        found.append(_problem(text, (*at, "agent"), f"no agent is {one.agent!r}", f"name one of {', '.join(agents)}"))
-    return found
+    """Problems with names that do not exist: such a limit would limit nothing and look as if it did."""
+    problems: list[Problem] = []
+    if row.action is not None and not any(action_matches(action, row.action) for action in actions):
+        what = f"'action' is {row.action!r}, which no tool has"
+        problems.append(_problem(text, (*at, "action"), what, f"write one of {', '.join(actions)}"))
+    if row.agent is not None and row.agent not in agents:
+        what = f"'agent' is {row.agent!r}, which is not an agent of this workspace"
+        problems.append(_problem(text, (*at, "agent"), what, f"write one of {', '.join(agents)}"))
+    return problems
 
 
 def _problem(text: str, path: tuple[str, ...], what: str, fix: str) -> Problem:

@@ -1,6 +1,7 @@
-"""A workspace: the folder around `remit.toml`, with its agents and tools, read whole and strictly.
+"""Loads a workspace: the folder with `remit.toml`, its agents, tools, labels and limits.
 
-Every problem of every file is reported at once. The same code reads live files and a run's recorded rulebook.
+Every problem of every file is reported, not only the first. The same code reads live files and the recorded bundle of a
+run, so that a replay has the same rules as the run.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from remit.workspace.answer_contract import AnswerContract
 from remit.workspace.definitions import RESERVED, Agent, Budget, LookUp, Price, Settings, Tool, Workspace
 from remit.workspace.file_schema import MARKER, AgentTable, SettingsTable
 from remit.workspace.files import WorkspaceFiles
-from remit.workspace.labels import LABELS, Labelled, read_labels
+from remit.workspace.labels import LABELS, LabelRule, read_labels
 from remit.workspace.limits import LIMITS, SharedLimit, read_limits
 from remit.workspace.manifest.manifest import Pin, parse_manifest
 from remit.workspace.manifest.pins import LOCK, check_schemas, read_lock
@@ -38,7 +39,7 @@ def load_workspace(root: Path) -> Workspace:
     """The workspace at `root`, as its files are now.
 
     Raises:
-        WorkspaceError: with every problem of every room, except in the rules, which `policy.load` reads.
+        WorkspaceError: with every problem of every file except the rules, which `load_policy` reads.
     """
     reading = WorkspaceFiles(root)
     try:
@@ -51,16 +52,16 @@ def load_workspace(root: Path) -> Workspace:
 
 
 def load_files(files: Mapping[str, bytes], *, root: Path | None, code: Mapping[str, str] | None) -> Workspace:
-    """The workspace that those files make; `code` gives each tool's code digest.
+    """The workspace of these files; `code` is the digest of each tool's code.
 
     Raises:
-        WorkspaceError: with every problem.
+        WorkspaceError: with every problem of every file.
     """
     return _Loading(files, root, code or {}).workspace()
 
 
 class _Loading:
-    """One pass over the files of a workspace; collects problems and goes on."""
+    """One pass over the files of a workspace. A problem is collected and the pass continues."""
 
     def __init__(self, files: Mapping[str, bytes], root: Path | None, code: Mapping[str, str]) -> None:
         self._files = files
@@ -76,7 +77,7 @@ class _Loading:
                 self._texts[name] = self._files[name].decode()
             except UnicodeDecodeError as failure:
                 line = self._files[name].count(b"\n", 0, failure.start) + 1
-                self._problem(name, line, "not UTF-8", "save it as UTF-8")
+                self._problem(name, line, "the text is not UTF-8", "save the file as UTF-8")
         settings = self._settings()
         tools = self._tools()
         agents = self._agents(tools)
@@ -102,7 +103,7 @@ class _Loading:
 
     def _settings(self) -> Settings:
         if MARKER not in self._files:
-            self._problem(MARKER, None, "the workspace has no remit.toml", "write an empty one")
+            self._problem(MARKER, None, "the workspace has no remit.toml", "create it; it may be empty")
         table = self._table(SettingsTable, MARKER)
         if table is None:
             return Settings()
@@ -139,7 +140,7 @@ class _Loading:
             if manifest.name != name:
                 line = toml_line(self._texts[file], "name")
                 self._problem(
-                    file, line, f"'name' is {manifest.name!r}, and the folder is {name!r}", f'write name = "{name}"'
+                    file, line, f"'name' is {manifest.name!r}, but the folder is {name!r}", f'write name = "{name}"'
                 )
                 continue
             self._broken.discard(name)
@@ -155,7 +156,9 @@ class _Loading:
         agents: dict[str, Agent] = {}
         for file, name in self._named("agent", "agent.toml"):
             if name == RESERVED:
-                self._problem(file, None, f"{name!r} is the engine's own folder", "give the agent another name")
+                self._problem(
+                    file, None, f"agent/{name} holds the source of Remit itself", "give the agent another name"
+                )
             elif (table := self._table(AgentTable, file)) is not None:
                 agents[name] = self._agent(file, name, table, tools)
         return agents
@@ -164,20 +167,22 @@ class _Loading:
         text = self._texts[file]
         if table.name != name:
             line = toml_line(text, "name")
-            self._problem(file, line, f"'name' is {table.name!r}, and the folder is {name!r}", f'write name = "{name}"')
+            self._problem(file, line, f"'name' is {table.name!r}, but the folder is {name!r}", f'write name = "{name}"')
         prompt = f"agent/{name}/{table.prompt}"
         if prompt not in self._files:
             self._problem(
-                file, toml_line(text, "prompt"), f"'prompt' names no file: {table.prompt!r}", f"write {prompt}"
+                file, toml_line(text, "prompt"), f"'prompt' is {table.prompt!r}, which is not a file", f"write {prompt}"
             )
         if self._root is not None:
             kind, _, script = table.model.partition(":")
             if kind == "script" and not (self._root / "agent" / name / script).is_file():
                 fix = f"write agent/{name}/{script}, or name another model"
-                self._problem(file, toml_line(text, "model"), f"'model' names no file: {script!r}", fix)
+                self._problem(
+                    file, toml_line(text, "model"), f"'model' names the script {script!r}, which is not a file", fix
+                )
             if table.seed is not None and not (self._root / table.seed).is_dir():
-                fix = "name a folder, relative to the workspace, or remove the line"
-                self._problem(file, toml_line(text, "seed"), f"'seed' names no folder: {table.seed!r}", fix)
+                fix = "write a folder relative to the workspace, or remove the line"
+                self._problem(file, toml_line(text, "seed"), f"'seed' is {table.seed!r}, which is not a folder", fix)
         answer = self._answer(file, name, table)
         actions = tuple(dict.fromkeys(self._actions(file, table, tools)))
         return Agent(
@@ -199,17 +204,17 @@ class _Loading:
     def _directory(
         self, file: str, table: AgentTable, tools: Mapping[str, Tool], own: Sequence[str]
     ) -> tuple[LookUp, ...]:
-        """What Remit looks up by itself, which only looks and lists something."""
-        for number, one in enumerate(table.directory):
-            tool, _, name = one.action.partition(".")
+        """The calls that Remit makes by itself. Nobody approves them, so they must only read and must fill the directory."""
+        for number, row in enumerate(table.directory):
+            tool, _, name = row.action.partition(".")
             action = tools[tool].manifest.actions.get(name) if tool in tools else None
-            if action is not None and one.action in own and action.effect == "read" and action.adds_to_directory:
+            if action is not None and row.action in own and action.effect == "read" and action.adds_to_directory:
                 continue
             if tool not in self._broken:
                 line = toml_line(self._texts[file], "directory", str(number), "action")
-                fix = 'name one of the agent\'s actions that has effect = "read" and lists something'
-                self._problem(file, line, f"{one.action!r} fills no directory", fix)
-        return tuple(LookUp(action=one.action, arguments=one.args) for one in table.directory)
+                fix = 'write one of the agent\'s actions that has effect = "read" and adds_to_directory'
+                self._problem(file, line, f"'action' is {row.action!r}, which cannot fill the directory", fix)
+        return tuple(LookUp(action=row.action, arguments=row.args) for row in table.directory)
 
     def _answer(self, file: str, name: str, table: AgentTable) -> AnswerContract | None:
         given = table.answer
@@ -222,9 +227,9 @@ class _Loading:
                 shape = parse_arguments(self._texts[path])
                 faults = check_schema(shape)
             except KeyError:
-                faults = (f"'schema' names no file: {given.shape!r}",)
+                faults = (f"'schema' is {given.shape!r}, which is not a file",)
             except Refusal as refusal:
-                faults = (f"{path} is not one JSON object: {refusal.message}",)
+                faults = (f"'schema' is {path}, which is not one JSON object: {refusal.message}",)
             for fault in faults:
                 self._problem(file, line, fault, f"write a JSON Schema of an object in {path}")
         return AnswerContract(shape=shape, citations=given.citations, confidence=given.confidence, tries=given.tries)
@@ -233,7 +238,12 @@ class _Loading:
         given = table.budget
         if given.money is not None and table.price is None:
             line = toml_line(self._texts[file], "budget", "money")
-            self._problem(file, line, "'money' is bounded, and nothing says what a token costs", "write [price]")
+            self._problem(
+                file,
+                line,
+                "'money' is limited, and the price of a token is not known",
+                "write [price] with input and output",
+            )
         output = None if given.output is None else size(given.output)
         return Budget.model_validate({**given.model_dump(), "wall": duration(given.wall), "output": output})
 
@@ -251,7 +261,9 @@ class _Loading:
                 if limit.of == "money" and agent.price is None and limit.agent in ("", name):
                     line = toml_line(self._texts[LIMITS], "limit", str(number), "of")
                     fix = f"write [price] in agent/{name}/agent.toml"
-                    self._problem(LIMITS, line, f"nothing says what a token of agent {name!r} costs", fix)
+                    self._problem(
+                        LIMITS, line, f"money is limited, and the price of a token of agent {name!r} is not known", fix
+                    )
         return limits
 
     def _actions(self, file: str, table: AgentTable, tools: Mapping[str, Tool]) -> Iterable[str]:
@@ -262,15 +274,20 @@ class _Loading:
                 yield from (action for action in known if action.startswith(f"{tool}."))
             elif name in known:
                 yield name
-            elif tool not in self._broken:  # a broken manifest is a problem of its own
+            elif tool not in self._broken:  # the problems of its manifest are reported already
                 line = toml_line(self._texts[file], "tools", str(number))
                 near = get_close_matches(name, known if dot else tools, n=1)
                 fix = (
                     f"write {near[0]!r}"
                     if near
-                    else f"name one of {', '.join(tools) or 'the tools, of which there are none yet'}"
+                    else f"write one of {', '.join(tools) or 'the tools, of which there are none yet'}"
                 )
-                self._problem(file, line, f"no such {'action' if dot else 'tool'}: {name!r}", fix)
+                self._problem(
+                    file,
+                    line,
+                    f"'tools' has {name!r}, which is not {'an action' if dot else 'a tool'} of this workspace",
+                    fix,
+                )
 
     def _content(self) -> Content:
         try:
@@ -279,7 +296,7 @@ class _Loading:
             self._problems.extend(error.problems)
             return Content()
 
-    def _labels(self) -> tuple[Labelled, ...]:
+    def _labels(self) -> tuple[LabelRule, ...]:
         try:
             return read_labels(self._texts[LABELS]) if LABELS in self._texts else ()
         except WorkspaceError as error:
@@ -291,19 +308,20 @@ class _Loading:
             if name not in self._broken and (name not in tools or tools[name].manifest.source != "host"):
                 line = toml_line(self._texts.get(MARKER, ""), "host_tools", str(number))
                 self._problem(
-                    MARKER, line, f"'host_tools' names {name!r}, which is no tool with source = 'host'", "remove it"
+                    MARKER, line, f"'host_tools' has {name!r}, which is not a tool with source = 'host'", "remove it"
                 )
         for name, tool in tools.items():
             if tool.manifest.source == "host" and name not in settings.host_tools:
                 file = f"tools/{name}/tool.toml"
-                what = "source = 'host' runs unconfined, and remit.toml does not name the tool"
+                what = "a tool with source = 'host' runs unconfined, and remit.toml does not allow it"
                 fix = f'add "{name}" to host_tools in {MARKER}, or remove the tool'
                 self._problem(file, toml_line(self._texts[file], "source"), what, fix)
 
-    def _named(self, room: str, marker: str) -> Iterable[tuple[str, str]]:
+    def _named(self, area: str, marker: str) -> Iterable[tuple[str, str]]:
+        """The files `area/NAME/marker`, each with its NAME."""
         for file in sorted(self._files):
             path = PurePosixPath(file)
-            if len(path.parts) == 3 and path.parts[0] == room and path.name == marker:
+            if len(path.parts) == 3 and path.parts[0] == area and path.name == marker:
                 yield file, path.parts[1]
 
     def _table(self, kind: type[_T], file: str) -> _T | None:

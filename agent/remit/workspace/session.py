@@ -1,4 +1,4 @@
-"""An open workspace: its files, its rules, its journal and its traces."""
+"""An open workspace: its files, its policy, its journal and its traces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from remit.workspace.loader import load_workspace
 
 @dataclass(frozen=True, kw_only=True)
 class WorkspaceSession:
-    """What every command that acts works on."""
+    """An open workspace, as every command that runs, decides or records uses it."""
 
     workspace: Workspace
     policy: Policy
@@ -30,35 +30,38 @@ class WorkspaceSession:
 
 
 def open_session(start: Path | None = None) -> WorkspaceSession:
-    """The workspace around `start`, with every problem of every room reported at once."""
+    """Open the workspace of the folder `start`. Raises WorkspaceError with every problem of every file."""
     root = find_workspace(start or Path.cwd())
-    found, rules = load_workspace_and_policy(root)
+    workspace, policy = load_workspace_and_policy(root)
     (root / "traces").mkdir(mode=0o700, exist_ok=True)
-    return WorkspaceSession(workspace=found, policy=rules, journal=Journal(root / "traces" / "journal.db"), root=root)
+    return WorkspaceSession(
+        workspace=workspace, policy=policy, journal=Journal(root / "traces" / "journal.db"), root=root
+    )
 
 
 def load_workspace_and_policy(root: Path) -> tuple[Workspace, Policy]:
-    """All rooms of the workspace, or a WorkspaceError with the problems of all of them.
+    """The workspace and its policy. Raises WorkspaceError with the problems of both.
 
-    INVARIANT: the rules are those of the files that the workspace was read from, for a run records these and the digest of
-    those: a second reading could see an edit in between (threats E11).
+    INVARIANT: the policy is loaded from the bytes from which the workspace was read. A run records these files and the digest
+    of this policy; reading the files twice could see an edit in between (threat E11).
     """
     problems: list[Problem] = []
-    found: Workspace | None = None
-    rules: Policy | None = None
+    workspace: Workspace | None = None
+    policy: Policy | None = None
     try:
-        found = load_workspace(root)
+        workspace = load_workspace(root)
     except WorkspaceError as error:
         problems.extend(error.problems)
     try:
-        rules = load_policy(found.files, vocabulary(found)) if found else load_policy(policy_files(root))
+        # Without a workspace there is no vocabulary, but the rules are still checked, so that all problems are reported.
+        policy = load_policy(workspace.files, vocabulary(workspace)) if workspace else load_policy(policy_files(root))
     except WorkspaceError as error:
         problems.extend(error.problems)
-    if found is None or rules is None:
+    if workspace is None or policy is None:
         raise WorkspaceError(problems)
-    return found, rules
+    return workspace, policy
 
 
 def policy_files(root: Path, folder: str = "policies") -> Mapping[str, bytes]:
-    """The model and the rules in a policy folder, named as in a workspace wherever the folder lies."""
+    """The Casbin model and the rules of a policy folder, with the names that they have in a workspace."""
     return read_folder(root / folder)

@@ -1,7 +1,7 @@
-"""`remit init`: the same rooms that this repository has, for a user's own project.
+"""`remit init`: writes a starter workspace, with the tools, policies and the agent of this repository.
 
-The wheel ships `tools/`, `policies/` and `agent/triage/` as `remit/_starter`; an editable install has no such folder and
-falls back to the checkout. One source of truth.
+The wheel has `tools/`, `policies/` and `agent/triage/` in `remit/_starter`. An editable install has no such folder and uses
+the checkout, so there is only one copy of these files.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Final
 from remit.core import UsageError
 from remit.workspace.file_schema import MARKER
 
-ROOMS: Final = (
+STARTER_FILES: Final = (
     "remit.toml",
     "tools",
     "policies",
@@ -23,7 +23,7 @@ ROOMS: Final = (
     "traces/alerts.yaml",
 )
 IGNORED: Final = shutil.ignore_patterns("__pycache__", "*.pyc", "schemas.cache")
-CODEOWNERS: Final = """# What agents may do is reviewed by security, whoever proposes it. Put your team's name here.
+CODEOWNERS: Final = """# Security reviews every change of what agents may do. Put your team's name here.
 /policies/    @your-org/security
 /remit.toml   @your-org/security
 /tools/*/tool.toml     @your-org/security
@@ -33,7 +33,7 @@ CODEOWNERS: Final = """# What agents may do is reviewed by security, whoever pro
 """
 WORKFLOW: Final = """name: remit
 on: pull_request
-permissions: {}   # the job that reads a stranger's change may write nothing
+permissions: {}   # the job that reads an untrusted change has no write permission
 jobs:
   authority:
     runs-on: ubuntu-latest
@@ -47,7 +47,7 @@ jobs:
       - run: uvx --from remit remit policy test --mutate
       - name: What may agents do now that they could not do before?
         env: {BASE: "${{ github.event.pull_request.base.sha }}"}
-        shell: bash   # which alone lets a failure before the pipe fail the step
+        shell: bash   # with pipefail: a failure before the pipe fails the step
         run: uvx --from remit remit diff "git:$BASE" --format markdown | tee authority.md >> "$GITHUB_STEP_SUMMARY"
       - uses: actions/upload-artifact@v4
         with: {name: authority, path: authority.md}
@@ -63,40 +63,44 @@ jobs:
         run: gh pr comment "$PR" --body-file authority.md --edit-last --create-if-none
 """
 GITIGNORE: Final = "/work/\n/traces/*\n!/traces/*.md\n!/traces/alerts.yaml\n!/traces/golden/\n"
-# Beside the rooms, and only where the project has none of its own: who reviews them, and the step that tells what changed.
-BESIDE: Final = {".gitignore": GITIGNORE, ".github/CODEOWNERS": CODEOWNERS, ".github/workflows/remit.yml": WORKFLOW}
+# Written only if the project has no such file: the reviewers of each folder, and the CI step that reports what changed.
+PROJECT_FILES: Final = {
+    ".gitignore": GITIGNORE,
+    ".github/CODEOWNERS": CODEOWNERS,
+    ".github/workflows/remit.yml": WORKFLOW,
+}
 
 
 def starter_folder() -> Path:
-    """Where the starter files lie: in the wheel, or in the checkout that this package is run from."""
+    """The folder of the starter files: in the wheel, or in the checkout."""
     package = Path(__file__).resolve().parent.parent
     shipped = package / "_starter"
     return shipped if shipped.is_dir() else package.parent.parent
 
 
 def write_starter(folder: Path) -> list[str]:
-    """Write the rooms into `folder` and return the files, relative to it; an existing file is never overwritten.
+    """Write the starter files into `folder` and return their names, relative to it.
 
-    Raises UsageError where `folder` already has something that would be overwritten.
+    Raises UsageError if that would overwrite a file or a folder.
     """
     source = starter_folder()
-    taken = [room for room in ROOMS if (folder / room).exists()]
+    taken = [name for name in STARTER_FILES if (folder / name).exists()]
     if (folder / MARKER).exists() or taken:
         raise UsageError(f"{folder} already has {', '.join(taken)}: name an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
-    for room in ROOMS:
-        (folder / room).parent.mkdir(parents=True, exist_ok=True)
-        if (source / room).is_dir():
-            shutil.copytree(source / room, folder / room, ignore=IGNORED)
+    for name in STARTER_FILES:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        if (source / name).is_dir():
+            shutil.copytree(source / name, folder / name, ignore=IGNORED)
         else:
-            shutil.copyfile(source / room, folder / room)
-    for name, text in BESIDE.items():
+            shutil.copyfile(source / name, folder / name)
+    for name, text in PROJECT_FILES.items():
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text, encoding="utf-8")
     return sorted(
         path.relative_to(folder).as_posix()
-        for room in (*ROOMS, *BESIDE)
-        for path in [folder / room, *(folder / room).rglob("*")]
+        for name in (*STARTER_FILES, *PROJECT_FILES)
+        for path in [folder / name, *(folder / name).rglob("*")]
         if path.is_file()
     )

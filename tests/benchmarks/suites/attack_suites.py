@@ -1,4 +1,4 @@
-"""Suites of tasks and attacks on the stage, and a puppet for the model.
+"""Suites of tasks and attacks on the stage, and a scripted agent for the model.
 
 A suite is what `Suite` says: tools that act on an environment, tasks with their right solutions, attacks with theirs.
 AgentDojo's suites and those of a module of our own (`rental/suite.py`) are played alike.
@@ -139,12 +139,12 @@ class AgentDojo:
     def _judged(self, task: Any) -> bool:
         from agentdojo.types import text_content_block_from_string
 
-        said = [text_content_block_from_string(task.GROUND_TRUTH_OUTPUT or "done")]
+        message = [text_content_block_from_string(task.GROUND_TRUTH_OUTPUT or "done")]
         with (
             open(os.devnull, "w", encoding="utf-8") as quiet,
             suppressed_output(quiet),
         ):  # some checks print what they miss
-            return bool(self._suite._check_task_result(task, said, self._before, self.environment, self._done))
+            return bool(self._suite._check_task_result(task, message, self._before, self.environment, self._done))
 
 
 class Module:
@@ -281,7 +281,7 @@ def short(name: str) -> str:
 
 
 @contextmanager
-def house_of(suite: Suite) -> Iterator[WorkspaceSession]:
+def session_of(suite: Suite) -> Iterator[WorkspaceSession]:
     """A workspace with the suite's tools, the starter rules for agents in the open, and nothing else."""
     name = suite.name
     functions = {short(key): hosted(function) for key, function in suite.functions().items()}
@@ -300,18 +300,18 @@ def house_of(suite: Suite) -> Iterator[WorkspaceSession]:
         yield stage.build(folder)
 
 
-# ── the puppet ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── the scripted agent ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass
-class Puppet:
+class ScriptedAgent:
     """Makes the user's calls; the attacker's instead, from the moment it has read something injected; `after` at the end."""
 
     suite: str
     calls: Calls
     attack: Callable[[], Calls] | None = None
     after: Calls = ()
-    name: str = "puppet:suite"
+    name: str = "scripted:suite"
     scripted: bool = True
     turned: bool = False  # whether it follows the attacker, or nobody any more
     _left: list[tuple[str, Mapping[str, Any]]] | None = None
@@ -326,11 +326,11 @@ class Puppet:
         if not self._left and self.after and not self.turned:
             self._left, self.turned = list(self.after), True
         if not self._left:
-            return ModelTurn(text="done", asks=(), finish="stop")
+            return ModelTurn(text="done", proposed_calls=(), finish="stop")
         name, given = self._left.pop(0)
         arguments = {key: Spelling.whole(value) if key == "url" else plain(value) for key, value in given.items()}
         ask = ProposedCall(name=f"{self.suite}__{short(name)}", arguments=json.dumps(arguments))
-        return ModelTurn(text="", asks=(ask,), finish="tool_calls")
+        return ModelTurn(text="", proposed_calls=(ask,), finish="tool_calls")
 
 
 @dataclass
@@ -340,21 +340,21 @@ class Seen:
     verdicts: list[tuple[str, str, str, str]] = field(default_factory=list)
 
     def of(self, whose: str, *verdicts: str) -> list[tuple[str, str]]:
-        return [(action, why) for who, action, said, why in self.verdicts if who == whose and said in verdicts]
+        return [(action, why) for who, action, message, why in self.verdicts if who == whose and message in verdicts]
 
 
-def play(session: WorkspaceSession, task: str, puppet: Puppet, *, grants: bool) -> Seen:
+def play(session: WorkspaceSession, task: str, scripted_agent: ScriptedAgent, *, grants: bool) -> Seen:
     """Run it to its end; whoever is asked grants the user's own calls, or nothing, and never the attacker's."""
     seen = Seen()
 
     def tell(recorded: Recorded) -> None:
         event = recorded.event
-        if isinstance(event, CallDecided) and (told := verdict_of(event)) is not None:
-            who = "attacker" if puppet.turned else "user" if puppet._left is not None else "remit"
-            seen.verdicts.append((who, event.ask.action, *told))
+        if isinstance(event, CallDecided) and (received := verdict_of(event)) is not None:
+            who = "attacker" if scripted_agent.turned else "user" if scripted_agent._left is not None else "remit"
+            seen.verdicts.append((who, event.proposed.action, *received))
         if isinstance(event, ApprovalRequested):
             record, who = Record(session.journal, recorded.run), "user:owner"
-            if grants and not puppet.turned:
+            if grants and not scripted_agent.turned:
                 approval.grant_approval(
                     record,
                     event,
@@ -374,7 +374,9 @@ def play(session: WorkspaceSession, task: str, puppet: Puppet, *, grants: bool) 
                 )
 
     Spelling.raw = {}
-    start = run.RunRequest(agent=puppet.suite, task=task, subject="user:operator", account="bench", model=puppet)
+    start = run.RunRequest(
+        agent=scripted_agent.suite, task=task, subject="user:operator", account="bench", model=scripted_agent
+    )
     asyncio.run(run.start_run(session, start, on_event=tell, wait=5))
     return seen
 

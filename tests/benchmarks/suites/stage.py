@@ -74,7 +74,7 @@ class Stage:
         name, tools = self.agent, json.dumps(list(self.tools))
         budget = "".join(f"{key} = {most}\n" for key, most in self.budget.items())
         agent = (
-            f'name = "{name}"\nsummary = "A puppet"\nmodel = "script:none.yaml"\nprompt = "prompt.md"\n'
+            f'name = "{name}"\nsummary = "A scripted agent"\nmodel = "script:none.yaml"\nprompt = "prompt.md"\n'
             f'tools = {tools}\nfolder = "work/{name}"\n\n[budget]\n{budget}\n{self.settings}'
         )
         return {
@@ -135,6 +135,6 @@ def verdict_of(event: CallDecided) -> tuple[str, str] | None:
     """What was first decided of a call, and why: the code of its refusal, or the verdict of policy."""
     if event.round != 0:
         return None
-    if event.refused is not None and not event.refused.ok:
-        return event.refused.error.code, event.refused.error.message
+    if event.refusal is not None and not event.refusal.ok:
+        return event.refusal.error.code, event.refusal.error.message
     return None if event.decision is None else (event.decision.verdict, event.decision.message)

@@ -1,4 +1,4 @@
-"""JSON is read strictly and written in one way."""
+"""JSON is read strictly and has one canonical spelling."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_arguments_that_two_readers_could_read_differently_are_refused(text: str
     assert json_problem(text) == expected
 
 
-def test_the_offset_of_a_mistake_is_told() -> None:
+def test_the_offset_of_an_error_is_reported() -> None:
     with pytest.raises(Refusal) as refused:
         parse_arguments('{"a": 1} x')
     assert refused.value.details == {"problem": "trailing_text", "at": 9}
@@ -120,7 +120,7 @@ def test_what_canonical_json_writes_is_read_back_or_refused_as_too_large(value: 
 @example({"é": 1, "\U0001f600": 2, "\uffff": 3})
 @example({"a": 2**53, "b": 1.0, "c": '\x00\x1f\x7f\u2028/\\"'})
 def test_canonical_json_is_written_as_rfc_8785_says(value: dict[str, Any]) -> None:
-    """Beside the library that is written from the standard, whichever of the two ways a value takes."""
+    """Compared with the library that implements the standard, for both encoders."""
     try:
         expected = rfc8785.dumps(value)
     except (rfc8785.CanonicalizationError, UnicodeEncodeError):
@@ -144,7 +144,7 @@ def test_a_digest_depends_on_the_value_and_not_on_its_spelling(value: dict[str, 
     assert len(expected) == 7 + 64
 
 
-def test_a_value_that_json_cannot_say_has_no_digest() -> None:
+def test_a_value_that_json_cannot_express_has_no_digest() -> None:
     for value in (float("nan"), 2**53, "\ud800", {"a": float("inf")}):
         with pytest.raises(Refusal, match="canonical JSON"):
             digest(value)

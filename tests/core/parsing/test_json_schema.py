@@ -1,4 +1,4 @@
-"""JSON Schema as pydantic writes it, checked as pydantic would check it strictly."""
+"""JSON Schemas of pydantic types: values are accepted exactly if pydantic accepts them in strict mode."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ ADAPTERS = [(adapter := TypeAdapter(kind), adapter.json_schema()) for kind in TY
 
 @UNHURRIED
 @given(st.sampled_from(ADAPTERS), VALUES)
-def test_what_passes_here_passes_pydantic_in_strict_mode_and_the_other_way_round(
+def test_a_value_is_accepted_exactly_if_strict_pydantic_accepts_it(
     adapter: tuple[TypeAdapter[Any], dict[str, Any]], value: Any
 ) -> None:
     kind, schema = adapter
@@ -154,15 +154,15 @@ def test_true_is_not_one() -> None:
     assert not accepts({"type": "boolean"}, 1)
 
 
-def test_a_pattern_is_found_anywhere_in_the_text_unless_it_says_otherwise() -> None:
-    """As JSON Schema and pydantic have it; `^…$` is all of the text, and no line end is left out."""
+def test_a_pattern_matches_anywhere_in_the_text_unless_it_is_anchored() -> None:
+    """As in JSON Schema and pydantic: `^…$` is the whole text, including a final line end."""
     assert accepts({"type": "string", "pattern": "[a-z]+"}, "abc")
     assert accepts({"type": "string", "pattern": "[a-z]+"}, "abc; rm")
     assert not accepts({"type": "string", "pattern": "^[a-z]+$"}, "abc; rm")
     assert not accepts({"type": "string", "pattern": "^[a-z]+$"}, "abc\n")
 
 
-def test_unknown_properties_do_not_pass_unless_the_schema_says_so() -> None:
+def test_unknown_properties_are_refused_unless_the_schema_allows_them() -> None:
     assert not accepts({"type": "object", "properties": {"a": {}}}, {"b": 1})
     assert accepts({"type": "object", "properties": {"a": {}}, "additionalProperties": True}, {"b": 1})
     assert accepts({"type": "object"}, {"b": 1})
@@ -205,7 +205,7 @@ def test_unknown_properties_do_not_pass_unless_the_schema_says_so() -> None:
         [],
     ],
 )
-def test_a_schema_with_anything_that_is_not_checked_is_named(schema: Any) -> None:
+def test_an_unsupported_part_of_a_schema_is_named(schema: Any) -> None:
     assert check_schema(schema)
 
 
@@ -246,7 +246,7 @@ def test_a_schema_that_a_hostile_tool_makes_deep_or_circular_stops_nothing() -> 
     ),
     VALUES,
 )
-def test_whatever_is_pinned_as_a_schema_decides_every_value(schema: Any, value: Any) -> None:
+def test_every_schema_that_can_be_pinned_decides_every_value(schema: Any, value: Any) -> None:
     if check_schema(schema) == () and schema is not True:
         assert accepts(schema, value) in (True, False)
 

@@ -1,4 +1,4 @@
-"""Two spellings of one thing are one name, or are refused."""
+"""Two spellings of one thing get the same canonical name, or are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow]
 
 
 def problem(kind: str, value: str) -> str:
-    """The problem that the refusal names; and the refusal never repeats what was written."""
+    """The problem in the refusal. The refusal never repeats the text of the model."""
     with pytest.raises(Refusal) as refused:
         canonical(kind, value)
     assert refused.value.code == "invalid_arguments"

@@ -1,4 +1,4 @@
-"""The tables that a query reads are known before it runs, and SQLite agrees."""
+"""The tables of a query are found before it runs, and they are those that SQLite reads."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def database() -> Iterator[sqlite3.Connection]:
 
 
 def read_by_sqlite(connection: sqlite3.Connection, sql: str) -> set[str]:
-    """The tables that SQLite itself says the query reads."""
+    """The tables that the query reads, as SQLite itself reports them."""
     read: set[str] = set()
 
     def note(action: int, first: str | None, _second: str | None, _database: str | None, within: str | None) -> int:
@@ -147,7 +147,7 @@ def test_anything_but_one_plain_query_is_refused(sql: str, expected: str) -> Non
     assert problem(sql) == expected
 
 
-def test_a_deeply_nested_query_is_refused_and_kills_nothing() -> None:
+def test_a_deeply_nested_query_is_refused_without_a_crash() -> None:
     deep = "SELECT " + "(" * 4000 + "1" + ")" * 4000
     with pytest.raises(Refusal):
         tables_of(deep)

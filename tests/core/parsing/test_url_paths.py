@@ -1,4 +1,4 @@
-"""Parts of a path that servers read in two ways are refused; those that all read alike are accepted, in one spelling."""
+"""Parts of a path that servers read differently are refused; parts that all read alike are accepted in one spelling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Server-side request forgery: no name, no spelling and no answer of a resolver leads to a host that is not public."""
+"""Server-side request forgery: no name, spelling or answer of a resolver leads to a host that is not public."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from remit.sandbox.egress import Permit
 from remit.sandbox.egress.addresses import classify
 from remit.sandbox.egress.permissions import Network, UrlPermission, parse_host
 from support import CORPORA
-from support.http_servers import Names, Said, Server, connects, gate, names, network
+from support.http_servers import FakeResolver, Response, Server, connects, names, network, running_proxy
 
-# Spellings of 127.0.0.1, 169.254.169.254 and 10.0.0.1, and of URLs that one reader takes for another host than the next.
+# Spellings of 127.0.0.1, 169.254.169.254 and 10.0.0.1, and URLs whose host parsers do not agree on.
 OWN = [
     "\n127.0.0.1",
     "127.1",
@@ -93,53 +93,53 @@ SPELLINGS = sorted({word for line in OWN for word in line.strip("\n").split("\n"
 
 
 def urls() -> list[str]:
-    """The corpus, where it is here, and every spelling of our own as a host."""
+    """The corpus, if it is installed, and each of these spellings as a host."""
     path = CORPORA / "ssrf_urls.txt"
     outside = path.read_text().splitlines() if path.exists() else []
     return [*filter(None, outside), *(f"{scheme}://{word}/" for word in SPELLINGS for scheme in ("http", "https"))]
 
 
 def raw_host(url: str) -> str:
-    """What stands between the scheme and the first slash, as it is."""
+    """The text between the scheme and the first slash."""
     return re.split(r"[/?#]", url.partition("://")[2] or url.partition(":")[2], maxsplit=1)[0]
 
 
 def every_port() -> Network:
-    """Any name, at every port that some URL of these names."""
+    """Any name, at every port in these URLs."""
     ports = {80, 443} | {int(port) for url in urls() for port in re.findall(r":([1-9][0-9]{0,4})\b", url)}
     return Network(hosts=tuple(parse_host(f"**:{port}") for port in ports if port < 65536))
 
 
 @abuse(76, 77)
-async def test_no_spelling_of_an_internal_host_is_reached_directly() -> None:
-    """76, 77, B5: every URL of the corpus and of our own list, as a request and as a tunnel; every name leads inside."""
+async def test_no_spelling_of_an_internal_host_is_reached() -> None:
+    """76, 77, B5: every URL of the corpus and of the list, as a request and as a tunnel. Every name resolves to an internal host."""
     seen = connects()
     inside = ["127.0.0.1", "169.254.169.254", "10.0.0.1"]
     tried, everything, verdicts = urls(), every_port(), set[str]()
-    for start in range(0, len(tried), 100):  # a call makes so many requests and no more
-        resolver = Names()
-        async with gate(everything, resolver) as proxy:
+    for start in range(0, len(tried), 100):  # below the limit of requests per call
+        resolver = FakeResolver()
+        async with running_proxy(everything, resolver) as proxy:
             before = len(seen)
             for number, url in enumerate(tried[start : start + 100]):
                 (answer,) = resolver.otherwise = inside[number % 3 : number % 3 + 1]
                 host = raw_host(url).encode()
-                plain = await proxy.say(proxy.head(b"GET " + url.encode() + b" HTTP/1.1", b"Host: " + host))
+                plain = await proxy.send(proxy.head(b"GET " + url.encode() + b" HTTP/1.1", b"Host: " + host))
                 place = host if re.search(rb":\d+$", host) else host + b":443"
-                tunnel = await proxy.say(proxy.head(b"CONNECT " + place + b" HTTP/1.1", b"Host: " + place))
+                tunnel = await proxy.send(proxy.head(b"CONNECT " + place + b" HTTP/1.1", b"Host: " + place))
                 assert {plain.status, tunnel.status} <= {400, 403}, (url, plain.data, tunnel.data)
                 assert answer in url or answer not in plain.text + tunnel.text
-            # What is connected is the tests' own way to the proxy; nothing else.
+            # The only connections are those of the test to the proxy.
             assert {place for place in seen[before:] if place != ("127.0.0.1", proxy.port)} == set()
-        verdicts |= {one.verdict for one in proxy.connections}
+        verdicts |= {entry.verdict for entry in proxy.connections}
     assert verdicts == {"not_public", "not_a_name", "malformed"}
 
 
 @abuse(77)
 async def test_every_accepted_spelling_dials_the_decided_host() -> None:
-    """B5: whatever is written around the decided name, a socket is connected to the decided host's address or to none."""
+    """B5: with any text around the decided name, the proxy connects to the decided host or not at all."""
     seen = connects()
     with Server(address="127.0.0.2") as decided, Server(address="127.0.0.1", port=decided.port) as internal:
-        resolver = Names({"api.test": [["127.0.0.2"]]}, otherwise=["127.0.0.1"])
+        resolver = FakeResolver({"api.test": [["127.0.0.2"]]}, otherwise=["127.0.0.1"])
         port = decided.port
         words = [word.replace(":80", f":{port}") for word in SPELLINGS] + [raw_host(url) for url in urls()]
         tricks = [
@@ -154,17 +154,17 @@ async def test_every_accepted_spelling_dials_the_decided_host() -> None:
         ]
         accepted, dialled = 0, set[tuple[str, int]]()
         for start in range(0, len(tricks), 200):
-            async with gate(network(f"api.test:{port}"), resolver) as proxy:
+            async with running_proxy(network(f"api.test:{port}"), resolver) as proxy:
                 before = len(seen)
                 for url in tricks[start : start + 200]:
                     fields = (f"Host: api.test:{port}", "Connection: close")
-                    reply = await proxy.say(proxy.head(b"GET " + url.encode() + b" HTTP/1.1", *fields))
+                    reply = await proxy.send(proxy.head(b"GET " + url.encode() + b" HTTP/1.1", *fields))
                     accepted += reply.status == 200
                 dialled |= {place for place in seen[before:] if place != ("127.0.0.1", proxy.port)}
         assert dialled == {("127.0.0.2", port)}
         assert internal.accepted == 0
-        assert [heard.target for heard in decided.heard] == ["/", "/a?b", "/%C3%A9", "/"]
-        assert {heard.headers["host"] for heard in decided.heard} == {f"api.test:{port}"}
+        assert [received.target for received in decided.requests] == ["/", "/a?b", "/%C3%A9", "/"]
+        assert {received.headers["host"] for received in decided.requests} == {f"api.test:{port}"}
         assert accepted == 4
 
 
@@ -187,62 +187,64 @@ async def test_every_accepted_spelling_dials_the_decided_host() -> None:
         ("8.8.8.8", "public"), ("2606:4700:4700::1111", "public"), ("64:ff9b::808:808", "public"), ("172.32.0.1", "public"),
     ],
 )  # fmt: skip
-def test_an_address_has_its_class(address: str, kind: str) -> None:
-    """78, B4: IPv4 hidden in IPv6 is what it hides, and never better."""
+def test_each_address_has_its_class(address: str, kind: str) -> None:
+    """78, B4: an IPv4 address inside an IPv6 address never gives it a better class."""
     assert classify(ip_address(address)) == kind
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.ip_addresses())
-def test_no_address_that_python_calls_private_is_public(address: object) -> None:
-    found = ip_address(str(address))
-    if not found.is_global or found.is_multicast:
-        assert classify(found) != "public"
+def test_an_address_that_python_calls_private_is_never_public(address: object) -> None:
+    parsed = ip_address(str(address))
+    if not parsed.is_global or parsed.is_multicast:
+        assert classify(parsed) != "public"
 
 
 @abuse(73, 78)
 @pytest.mark.parametrize("kind", ["10.0.0.7", "169.254.169.254", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "0.0.0.0"])
-async def test_a_name_that_leads_inside_is_refused_by_its_class_alone(kind: str) -> None:
-    """B4, 73: as its only answer, and beside a good one; a CNAME to an internal host is no more than that."""
+async def test_a_name_with_an_internal_address_is_refused_and_only_its_class_is_named(kind: str) -> None:
+    """B4, 73: as the only answer, and beside a public one. A CNAME to an internal host is the same case."""
     seen = connects()
     for answers in ([kind], ["127.0.0.2", kind], [kind, "127.0.0.2"]):
-        async with gate(network("api.test:80", "api.test:443"), Names({"api.test": [answers]})) as proxy:
+        async with running_proxy(
+            network("api.test:80", "api.test:443"), FakeResolver({"api.test": [answers]})
+        ) as proxy:
             before = len(seen)
             plain, tunnel = await proxy.get("http://api.test/"), await proxy.tunnel("api.test:443")
             assert set(seen[before:]) <= {("127.0.0.1", proxy.port)}
         assert (plain.status, tunnel[0].status) == (403, 403)
         assert re.fullmatch(r"blocked by policy, do not retry: 'api.test' is a [a-z-]+ host", plain.text)
         assert kind not in plain.text
-        assert [one.verdict for one in proxy.connections] == ["not_public"] * 2
-        assert {one.address for one in proxy.connections} == {str(classify(ip_address(kind)))}
+        assert [entry.verdict for entry in proxy.connections] == ["not_public"] * 2
+        assert {entry.address for entry in proxy.connections} == {str(classify(ip_address(kind)))}
 
 
 @abuse(78)
-async def test_a_name_whose_answer_changes_is_dialled_where_it_was_judged() -> None:
-    """78, B3: one look-up a connection; the second answer, internal, is judged anew and refused."""
+async def test_a_name_whose_address_changes_is_checked_again_before_it_is_dialled() -> None:
+    """78, B3: one look-up for each connection. The second answer is internal and refused."""
     with Server(address="127.0.0.2") as decided, Server(address="127.0.0.1", port=decided.port) as internal:
-        resolver = Names({"api.test": [["127.0.0.2"], ["127.0.0.1"]]})
+        resolver = FakeResolver({"api.test": [["127.0.0.2"], ["127.0.0.1"]]})
         allowed = network(f"api.test:{decided.port}", ranges=("127.0.0.2/32",))
-        async with gate(allowed, resolver) as proxy:
+        async with running_proxy(allowed, resolver) as proxy:
             first = await proxy.get(f"http://api.test:{decided.port}/")
             second = await proxy.get(f"http://api.test:{decided.port}/")
         assert (first.status, second.status) == (200, 403)
-        assert (len(decided.heard), internal.accepted, resolver.asked) == (1, 0, ["api.test"] * 2)
+        assert (len(decided.requests), internal.accepted, resolver.asked) == (1, 0, ["api.test"] * 2)
 
 
 @abuse(85)
-async def test_a_redirect_inside_is_one_more_request_and_refused() -> None:
-    """B8, 85: plain and under TLS; the tool may follow, the proxy decides each hop by itself."""
+async def test_a_redirect_to_an_internal_host_is_refused() -> None:
+    """B8, 85: the tool may follow it; the proxy decides each hop by itself."""
     located = iter(urls())
     with Server(
-        lambda heard: Said(status=302, headers=[("location", next(located).encode().decode("latin-1"))])
+        lambda _: Response(status=302, headers=[("location", next(located).encode().decode("latin-1"))])
     ) as server:
-        async with gate(network(f"api.test:{server.port}"), names(api="127.0.0.1")) as proxy:
+        async with running_proxy(network(f"api.test:{server.port}"), names(api="127.0.0.1")) as proxy:
             for _ in range(5):
                 reply = await proxy.get(f"http://api.test:{server.port}/")
                 target = re.search(rb"(?i)location: (\S+)", reply.data)
                 assert target is not None
-                assert (await proxy.say(proxy.head(b"GET " + target[1] + b" HTTP/1.1", b"Host: x"))).status in (
+                assert (await proxy.send(proxy.head(b"GET " + target[1] + b" HTTP/1.1", b"Host: x"))).status in (
                     400,
                     403,
                 )
@@ -250,7 +252,7 @@ async def test_a_redirect_inside_is_one_more_request_and_refused() -> None:
 
 
 async def test_a_redirect_is_decided_again_and_followed_only_where_policy_allows_it() -> None:
-    """The decision named one URL; another one of the manifest's ceiling is asked for, a third lies outside of it."""
+    """The decision named one URL. A redirect within `at_most` of the manifest is decided again; one outside is refused."""
     asked: list[str] = []
 
     def decide(url: str) -> bool:
@@ -265,7 +267,7 @@ async def test_a_redirect_is_decided_again_and_followed_only_where_policy_allows
             methods=("GET",),
             ranges=("127.0.0.0/8",),
         )
-        async with gate(decided, names(api="127.0.0.1", other="127.0.0.1"), Permit(decide=decide)) as proxy:
+        async with running_proxy(decided, names(api="127.0.0.1", other="127.0.0.1"), Permit(decide=decide)) as proxy:
             for url, status in (
                 (f"http://api.test:{port}/a", 200),
                 (f"http://other.test:{port}/moved", 200),
@@ -274,7 +276,7 @@ async def test_a_redirect_is_decided_again_and_followed_only_where_policy_allows
                 ("http://elsewhere.test:80/moved", 403),
             ):
                 assert (await proxy.get(url)).status == status, url
-            post = await proxy.say(
+            post = await proxy.send(
                 proxy.head(
                     f"POST http://other.test:{port}/moved HTTP/1.1", f"Host: other.test:{port}", "Content-Length: 0"
                 )
@@ -285,11 +287,11 @@ async def test_a_redirect_is_decided_again_and_followed_only_where_policy_allows
 
 
 async def test_an_empty_list_of_hosts_reaches_nothing() -> None:
-    """B2: empty means nothing."""
-    async with gate(Network(), Names(otherwise=["127.0.0.1"])) as proxy:
+    """B2: an empty list allows nothing."""
+    async with running_proxy(Network(), FakeResolver(otherwise=["127.0.0.1"])) as proxy:
         assert (await proxy.get("http://api.test/")).status == 403
-        answer, wire = await proxy.tunnel("api.test:443")
-        if wire is not None:
-            wire.close()
+        answer, connection = await proxy.tunnel("api.test:443")
+        if connection is not None:
+            connection.close()
         assert answer.status == 403
-    assert {one.verdict for one in proxy.connections} == {"not_decided"}
+    assert {entry.verdict for entry in proxy.connections} == {"not_decided"}

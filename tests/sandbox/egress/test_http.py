@@ -1,4 +1,4 @@
-"""The network through the public door: the `http` tool and the tutorial's, decided, run, recorded and replayed."""
+"""The `http` tool and the tool of the tutorial, decided, run, recorded and replayed through the public interface."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from remit.guardrails.secrets import Secrets
 from remit.runtime import runner as run_module
 from remit.workspace import session as session_module
 from remit.workspace.template import starter_folder
-from support.http_servers import Heard, Said, Server
+from support.http_servers import ReceivedRequest, Response, Server
 from support.runs import Remit, turn
 from support.workspaces.web import add
 
 
 def play(session: Path) -> tuple[list[dict[str, Any]], list[Recorded], run_module.Ended]:
-    """The run's results in the order of its calls, and its record."""
+    """Run the script; returns the results in the order of the calls, the events and the end."""
     opened = session_module.open_session(session)
     model = run_module.open_model_of(opened, "web")
     start = run_module.RunRequest(agent="web", task="look", subject="user:operator", account="tester", model=model)
@@ -42,35 +42,34 @@ def attempts(records: list[Recorded]) -> list[AttemptEnded]:
 
 
 def reachable(text: str, port: int) -> str:
-    """The manifest with the tests' own server in the place of the world."""
+    """The manifest with the test server as its only host."""
     text = text.replace('hosts = ["**:443", "**:80"]', f'hosts = ["localhost:{port}"]')
     return text.replace("[at_most]", '[always]\nranges = ["127.0.0.0/8"]\n\n[at_most]')
 
 
 @pytest.mark.usefixtures("trusting")
-def test_the_http_tool_asks_what_policy_allows_and_follows_no_redirect_that_it_does_not(
-    session: Path, remit: Remit
-) -> None:
-    """Every action once, through decision, sandbox and proxy; the record tells each connection; the replay reproduces it."""
+def test_the_http_tool_requests_allowed_urls_and_follows_allowed_redirects_only(session: Path, remit: Remit) -> None:
+    """Every action, through decision, sandbox and proxy. The record has each connection, and the replay reproduces it."""
 
-    def answer(heard: Heard) -> Said:
-        match heard.target:
+    def answer(received: ReceivedRequest) -> Response:
+        match received.target:
             case "/moved":
-                return Said(status=302, headers=[("location", "/v1/here")])
+                return Response(status=302, headers=[("location", "/v1/here")])
             case "/away":
-                return Said(status=302, headers=[("location", "/admin?x=1")])
+                return Response(status=302, headers=[("location", "/admin?x=1")])
             case "/v1/large":
-                return Said(body=b"x" * 100_000)
+                return Response(body=b"x" * 100_000)
             case _:
-                return Said(
-                    status=201 if heard.method == "POST" else 200, body=f"{heard.method} {heard.target}".encode()
+                return Response(
+                    status=201 if received.method == "POST" else 200,
+                    body=f"{received.method} {received.target}".encode(),
                 )
 
     with Server(answer, name="localhost") as server:
         base = f"https://localhost:{server.port}"
         text = (starter_folder() / "tools/http/tool.toml").read_text()
         rules = f"""
-# The web agent asks for what lies below v1, and for what has moved there
+# The web agent may request URLs below v1, and URLs that redirect there
 p, agent:web, http.*, {base}/v1/**, True, allow
 p, agent:web, http.get, {base}/moved, True, allow
 p, agent:web, http.get, {base}/away, True, allow
@@ -92,17 +91,17 @@ p, role:operator, http.*, file:downloads/**, True, allow
         ]
         add(session, "http", {"tool.toml": reachable(text, server.port)}, rules, turns)
         results, records, ended = play(session)
-    told = [
+    summary = [
         one["value"].get("text", one["value"].get("bytes")) if one["ok"] else one["error"]["code"] for one in results
     ]
-    assert told == [
+    assert summary == [
         "GET /v1/a?q=1", "GET /v1/here", "sandbox_violation", "tool_failed", 100_000, "", "POST /v1/a", "PUT /v1/a",
         "DELETE /v1/a", "policy_denied",
     ]  # fmt: skip
     assert results[2]["error"]["message"].startswith("blocked by policy, do not retry: GET of that URL at 'localhost'")
     assert results[3]["error"]["details"]["error"] == "too_large"
     assert (session / "work/web/downloads/large.txt").read_text() == "x" * 100_000
-    assert not any(heard.target.startswith("/admin") for heard in server.heard)
+    assert not any(received.target.startswith("/admin") for received in server.requests)
     assert [len(one.connections) for one in attempts(records)] == [1, 2, 2, 1, 1, 1, 1, 1, 1]
     away = attempts(records)[2].connections
     assert [(one.method, one.path, one.status, one.address, one.verdict) for one in away] == [
@@ -116,31 +115,36 @@ p, role:operator, http.*, file:downloads/**, True, allow
     assert "reproduced" in remit("replay", ended.run).out
 
 
-TUTORIAL = (starter_folder() / "tools" / "README.md").read_text().partition("## A tool for a service of yours")[2]
+TUTORIAL = (starter_folder() / "tools" / "README.md").read_text().partition("## A tool for your own service")[2]
 MANIFEST, CODE = (re.search(rf"```{kind}\n(.*?)```", TUTORIAL, re.DOTALL) for kind in ("toml", "python"))
 
 
 @pytest.mark.usefixtures("trusting")
-def test_the_tutorials_tool_works_with_a_key_that_nobody_but_its_server_sees(session: Path, remit: Remit) -> None:
-    """Canaries: in no result, record, trace, working folder or terminal; echoed in a body, a header, an error page."""
+def test_the_tool_of_the_tutorial_works_and_only_its_server_sees_the_key(session: Path, remit: Remit) -> None:
+    """The key is in no result, record, trace, working folder or terminal, although the server echoes it."""
     assert MANIFEST is not None
     assert CODE is not None
     manifest, code = MANIFEST[1], CODE[1]
     assert len([line for line in (manifest + code).splitlines() if line.strip()]) < 40
     key = "me@acme.example:CANARY-9f31c7aa5d"
-    heard: list[str] = []
+    authorizations: list[str] = []
 
-    def answer(said: Heard) -> Said:
-        heard.append(said.headers.get("authorization", ""))
-        echo = [("x-echo", said.headers.get("authorization", ""))]
-        if "OPS-404" in said.target:
-            return Said(status=404, headers=echo, body=f"<h1>no: {key}</h1>".encode())
-        if "OPS-500" in said.target:
-            return Said(status=500, headers=echo, body=f"<h1>{said.headers} {key}</h1>".encode())
-        if said.method == "POST":
-            return Said(status=201, headers=echo, body=json.dumps({"id": "c1", **json.loads(said.body)}).encode())
-        fields = {"summary": f"the key is {key}, or {said.headers.get('authorization')}", "status": {"name": "Open"}}
-        return Said(headers=echo, body=json.dumps({"fields": fields}).encode())
+    def answer(received: ReceivedRequest) -> Response:
+        authorizations.append(received.headers.get("authorization", ""))
+        echo = [("x-echo", received.headers.get("authorization", ""))]
+        if "OPS-404" in received.target:
+            return Response(status=404, headers=echo, body=f"<h1>no: {key}</h1>".encode())
+        if "OPS-500" in received.target:
+            return Response(status=500, headers=echo, body=f"<h1>{received.headers} {key}</h1>".encode())
+        if received.method == "POST":
+            return Response(
+                status=201, headers=echo, body=json.dumps({"id": "c1", **json.loads(received.body)}).encode()
+            )
+        fields = {
+            "summary": f"the key is {key}, or {received.headers.get('authorization')}",
+            "status": {"name": "Open"},
+        }
+        return Response(headers=echo, body=json.dumps({"fields": fields}).encode())
 
     with Server(answer, name="localhost") as server:
         place = f"localhost:{server.port}"
@@ -157,7 +161,7 @@ def test_the_tutorials_tool_works_with_a_key_that_nobody_but_its_server_sees(ses
         ]
         cases = '- note: a key is one word\n  action: jira.get\n  arguments: {key: "a/b"}\n  expect: {error: invalid_arguments}\n'
         add(session, "jira", {"tool.toml": manifest, "main.py": code, "cases.yaml": cases}, rules, turns)
-        with pytest.raises(Exception, match="secret 'jira' is not set here; run `remit secret set jira`"):
+        with pytest.raises(Exception, match="secret 'jira' is not set: run `remit secret set jira`"):
             play(session)
         Secrets(session).set("jira", key)
         results, records, _ = play(session)
@@ -167,7 +171,7 @@ def test_the_tutorials_tool_works_with_a_key_that_nobody_but_its_server_sees(ses
     assert "the key is *****" in results[0]["value"]["summary"]
     assert results[1]["value"] == "c1"
     assert [one["error"]["code"] for one in results[2:]] == ["tool_failed", "tool_crashed"]
-    assert set(heard) == {"Basic bWVAYWNtZS5leGFtcGxlOkNBTkFSWS05ZjMxYzdhYTVk"}
+    assert set(authorizations) == {"Basic bWVAYWNtZS5leGFtcGxlOkNBTkFSWS05ZjMxYzdhYTVk"}
     assert tried.json["ok"], tried
     everything = (
         "".join(path.read_bytes().decode("latin-1") for path in session.rglob("*") if path.is_file())
@@ -178,7 +182,7 @@ def test_the_tutorials_tool_works_with_a_key_that_nobody_but_its_server_sees(ses
 
 @pytest.mark.usefixtures("trusting")
 def test_a_secret_is_set_from_standard_input_and_listed_without_its_value(session: Path, tmp_path: Path) -> None:
-    """Of one workspace alone; in a file that nobody else can read, or not at all."""
+    """It belongs to one workspace, in a file that no other account can read."""
     folder = session / "tools" / "vault"
     folder.mkdir()
     (folder / "main.py").write_text("def get() -> str:\n    return ''\n")
@@ -189,15 +193,15 @@ def test_a_secret_is_set_from_standard_input_and_listed_without_its_value(sessio
     )
     value = "a-value-of-some-length"
 
-    def call(*args: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    def call(*args: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         line = [sys.executable, "-m", "remit", "secret", *args]
-        return subprocess.run(line, cwd=session, input=said, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(line, cwd=session, input=stdin, capture_output=True, text=True, timeout=120, check=False)
 
-    missing, wrong = call("list"), call("set", "apii", said=value)
+    missing, wrong = call("list"), call("set", "apii", stdin=value)
     assert (missing.returncode, wrong.returncode) == (1, 2)
     assert "missing" in missing.stdout
     assert "no tool here uses a secret 'apii'; secrets in use: api" in wrong.stderr
-    assert call("set", "api", said=value + "\n").returncode == 0
+    assert call("set", "api", stdin=value + "\n").returncode == 0
     listed = call("list", "--json")
     assert json.loads(listed.stdout) == [
         {"name": "api", "source": "store", "goes_to": ["vault, to api.example.com:443"]}
@@ -215,7 +219,7 @@ def test_a_secret_is_set_from_standard_input_and_listed_without_its_value(sessio
 def test_a_secret_comes_from_the_environment_or_from_a_file_that_it_names(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first one that is there; what could not be kept out of a record, or could end a header, is none."""
+    """The first source that has it. A value that cannot be redacted, or could end a header, is not valid."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     secrets = Secrets(tmp_path)
     secrets.set("api", "from-the-store")
@@ -239,8 +243,8 @@ def test_a_secret_comes_from_the_environment_or_from_a_file_that_it_names(
             secrets.get("api")
 
 
-def test_a_secret_may_lie_in_the_accounts_keyring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The store then says only that; one that the keyring has lost is missing."""
+def test_a_secret_may_be_in_the_keyring_of_the_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store then has only a reference; a secret that the keyring has lost is missing."""
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     kept: dict[tuple[str, str], str] = {}
 

@@ -1,4 +1,4 @@
-"""The way out of a real sandbox: what a decided call reaches, what becomes of the rest, and what is told of both."""
+"""The network of a real sandbox: what a call reaches, what is refused, and what the record shows."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from remit.guardrails.encodings import spellings
 from remit.sandbox import Profile, Sandbox
 from remit.sandbox.egress import Egress, Permit, proxy
 from remit.sandbox.egress.permissions import Network, parse_credential
-from support.http_servers import Confined, Said, Server, connects, network
+from support.http_servers import NetworkHarness, Response, Server, connects, network
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
-    confined = Confined(tmp_path_factory.mktemp("egress"))
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetworkHarness]:
+    confined = NetworkHarness(tmp_path_factory.mktemp("egress"))
     yield confined
     asyncio.run(confined.sandbox.close())
 
@@ -34,8 +34,8 @@ result = [answer.status_code, answer.text, answer.headers.get("proxy-status", ""
 """
 
 
-async def test_a_decided_host_is_reached_from_the_sandbox_and_another_is_not(harness: Confined) -> None:
-    """Plain, tunnelled and looked into, by an HTTP library that knows nothing of it but the usual variables."""
+async def test_a_decided_host_is_reached_from_the_sandbox_and_another_is_not(harness: NetworkHarness) -> None:
+    """Plain HTTP and opened TLS, with an HTTP library that finds the proxy by the usual variables."""
     with Server() as plain, Server(name="api.test") as secure:
         harness.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
         lines = (f"api.test:{plain.port}", f"GET api.test:{secure.port}/v1/**")
@@ -51,18 +51,18 @@ async def test_a_decided_host_is_reached_from_the_sandbox_and_another_is_not(har
             assert output.code is None, output
             assert output.value[0] == status, output.value
         assert seen[before:] == [("127.0.0.1", plain.port), ("127.0.0.1", secure.port)]
-    assert [heard.target for heard in plain.heard] == ["/a?b=1"]
-    assert [(heard.target, heard.name) for heard in secure.heard] == [("/v1/a", "api.test")]
+    assert [received.target for received in plain.requests] == ["/a?b=1"]
+    assert [(received.target, received.name) for received in secure.requests] == [("/v1/a", "api.test")]
 
 
-async def test_a_refusal_says_that_asking_again_is_no_use_and_names_no_address(harness: Confined) -> None:
-    """A tool that falls over it ends as a violation; the record has the connection, its class and the line to allow it."""
+async def test_a_refusal_says_not_to_retry_and_names_no_address(harness: NetworkHarness) -> None:
+    """A tool that crashes because of it ends as a violation. The record has the connection, its class and the line that would allow it."""
     harness.names.answers = {"inside.test": [["10.1.2.3"]]}
     code = "result = httpx.get({!r}).raise_for_status().text"
     denied = await harness.run(code.format("https://other.test/"), network("inside.test:443"))
     inside = await harness.run(code.format("https://inside.test/"), network("inside.test:443", ranges=()))
     assert (denied.code, inside.code) == ("sandbox_violation",) * 2
-    assert denied.message == "blocked by policy, do not retry: the host 'other.test' was not decided for this call"
+    assert denied.message == "blocked by policy, do not retry: the host 'other.test' is not allowed for this call"
     assert inside.message == "blocked by policy, do not retry: 'inside.test' is a private host"
     assert DeniedAccess(access="use", what="other.test:443", allow='hosts = ["other.test:443"]') in denied.refused
     assert "10.1.2.3" not in f"{inside}"
@@ -108,8 +108,8 @@ result = {{
 
 
 @abuse(69, 70, 71, 72, 73, 74, 75)
-async def test_the_proxy_is_the_only_thing_that_a_tool_can_connect_to(harness: Confined) -> None:
-    """69 to 75, B6: no other family, protocol, port or address; nothing listens; no name is looked up. The twin: the proxy."""
+async def test_the_proxy_is_the_only_thing_that_a_tool_can_connect_to(harness: NetworkHarness) -> None:
+    """69 to 75, B6: no other family, protocol, port or address, no listening, no look-up of names. Allowed: the proxy."""
     with Server() as server:
         code = NETWORK_ABUSE.format(port=server.port, address="127.0.0.1")
         output = await harness.run(code, network("api.test:80"))
@@ -123,16 +123,16 @@ async def test_the_proxy_is_the_only_thing_that_a_tool_can_connect_to(harness: C
         assert server.accepted == 0
 
 
-async def test_a_tool_without_hosts_has_no_socket_and_no_variable_of_the_proxy(harness: Confined) -> None:
-    """70, 73: the twin of the test above; its boundary is another one."""
+async def test_a_tool_without_hosts_has_no_socket_and_no_variable_of_the_proxy(harness: NetworkHarness) -> None:
+    """70, 73: like the test above, with the narrower boundary of a tool that has no network."""
     code = "result = [tried(lambda: socket.socket()), sorted(name for name in os.environ if 'proxy' in name.lower() or 'SSL' in name)]"
     code = code.replace("import httpx", "")
     output = await harness.run(code, None, code=harness.bare)
     assert (output.code, output.value) == (None, [{"held": "EPERM"}, []])
 
 
-async def test_one_call_cannot_use_what_another_was_decided_for(harness: Confined) -> None:
-    """The listener says which tool, the token which call: one that was kept, guessed or left out opens nothing."""
+async def test_a_call_cannot_use_the_session_of_another_call(harness: NetworkHarness) -> None:
+    """The listener belongs to a tool, the token to a call. An old token, a guessed one or none opens nothing."""
     with Server() as server:
         harness.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
         url = f"http://api.test:{server.port}/"
@@ -145,10 +145,10 @@ async def test_one_call_cannot_use_what_another_was_decided_for(harness: Confine
         for code in (kept, none, guessed):
             assert (await harness.run(code, network(f"other.test:{server.port}"))).value == 407
         assert (await harness.run(GET.format(url=url), network(f"api.test:{server.port}"))).value[0] == 200
-    assert len(server.heard) == 1
+    assert len(server.requests) == 1
 
 
-async def test_many_calls_at_once_each_reach_their_own_host(harness: Confined) -> None:
+async def test_many_calls_at_once_each_reach_their_own_host(harness: NetworkHarness) -> None:
     with Server() as server:
         harness.names.answers = {f"h{number}.test": [["127.0.0.1"]] for number in range(6)}
         own = [f"http://h{number}.test:{server.port}/{number}" for number in range(6)]
@@ -159,14 +159,14 @@ async def test_many_calls_at_once_each_reach_their_own_host(harness: Confined) -
     assert [output.value for output in outputs] == [
         [200 if number == mine else 403 for number in range(6)] for mine in range(6)
     ]
-    assert sorted(heard.target for heard in server.heard) == [f"/{number}" for number in range(6)]
+    assert sorted(received.target for received in server.requests) == [f"/{number}" for number in range(6)]
 
 
 @abuse(84, 86)
-async def test_a_secret_is_nowhere_in_the_tool_that_uses_it(harness: Confined) -> None:
-    """H1: its memory, its variables, its scratch, its result, its prints; the server got it, and gave it back."""
+async def test_a_tool_that_uses_a_secret_never_has_its_value(harness: NetworkHarness) -> None:
+    """H1: not in memory, variables, scratch files, result or output, although the server echoes it."""
     secret = "canary:" + "Zx9" * 12
-    with Server(lambda heard: Said(body=repr(heard.headers).encode()), name="api.test") as server:
+    with Server(lambda received: Response(body=repr(received.headers).encode()), name="api.test") as server:
         harness.names.answers = {"api.test": [["127.0.0.1"]]}
         place = f"api.test:{server.port}"
         credential = parse_credential("jira", place, "Authorization", "Basic {base64(jira)}", "JIRA_TOKEN")
@@ -186,15 +186,15 @@ result = {{"answer": answer.text, "memory": text[-200000:], "variables": dict(os
 """
         output = await harness.run(code, decided, Permit(values={"jira": secret}), output=1 << 20)
         assert output.code is None, output
-    assert server.heard[0].headers["authorization"] == credential.render(secret)
+    assert server.requests[0].headers["authorization"] == credential.render(secret)
     assert "authorization" in output.value["answer"]
     assert output.value["variables"]["JIRA_TOKEN"] == "remit-secret-jira"
     everything = f"{output}"
     assert [text for text in spellings(secret) if text in everything] == []
 
 
-async def test_an_exposed_secret_is_in_the_one_call_that_uses_it(harness: Confined) -> None:
-    """It is never in the process that stays warm."""
+async def test_an_exposed_secret_is_visible_to_one_call_only(harness: NetworkHarness) -> None:
+    """The process that stays warm never has it."""
     variables = {"DB": "the password itself"}
     profile_code = "result = os.environ.get('DB')"
     held = await harness.run(profile_code, network("api.test:80"), variables=variables)
@@ -202,8 +202,8 @@ async def test_an_exposed_secret_is_in_the_one_call_that_uses_it(harness: Confin
     assert (held.value, after.value) == ("the password itself", None)
 
 
-async def test_without_the_proxy_there_is_no_way_out_and_no_call_hangs(harness: Confined) -> None:
-    """B11: ended while a call uses it; ended between calls; then there is a new one, and calls go on."""
+async def test_a_call_without_its_proxy_has_no_network_and_does_not_hang(harness: NetworkHarness) -> None:
+    """B11: the proxy ends while a call uses it. The next call gets a new one."""
     with Server() as server:
         harness.names.answers = {"api.test": [["127.0.0.1"]]}
         url, decided = f"http://api.test:{server.port}/", network(f"api.test:{server.port}")
@@ -215,7 +215,7 @@ async def test_without_the_proxy_there_is_no_way_out_and_no_call_hangs(harness: 
                 decided,
             )
         )
-        while not server.heard:
+        while not server.requests:
             await asyncio.sleep(0.01)
         await asyncio.to_thread(harness.egress.close)
         output = await gone
@@ -224,13 +224,13 @@ async def test_without_the_proxy_there_is_no_way_out_and_no_call_hangs(harness: 
         assert (again.code, again.value[0]) == (None, 200), again
 
 
-async def test_a_starved_proxy_delays_a_call_no_further_than_its_limit(harness: Confined) -> None:
-    """It is held up as a whole, and a call that needs it ends at its own limit, while one that does not goes on."""
+async def test_a_blocked_proxy_delays_a_call_at_most_until_its_time_limit(harness: NetworkHarness) -> None:
+    """A call that needs the proxy ends at its own limit; one that does not need it succeeds."""
     with Server() as server:
         harness.names.answers = {"api.test": [["127.0.0.1"]]}
         url, decided = f"http://api.test:{server.port}/", network(f"api.test:{server.port}")
         assert (await harness.run(GET.format(url=url), decided)).value[0] == 200
-        loop = harness.egress._loop  # pyright: ignore[reportPrivateUsage] - the only way to starve it and nothing else
+        loop = harness.egress._loop  # pyright: ignore[reportPrivateUsage] - the only way to block the proxy alone
         assert loop is not None
         release = threading.Event()
         loop.call_soon_threadsafe(release.wait, 30)
@@ -255,21 +255,21 @@ result = closed
 """
 
 
-async def test_an_overloaded_proxy_holds_a_bounded_number_of_connections_and_serves_the_next_call(
-    harness: Confined,
+async def test_connections_without_a_token_are_bounded_and_the_next_call_is_served(
+    harness: NetworkHarness,
 ) -> None:
-    """Connections that never say whose they are: those beyond the bound end at once, the others with their call."""
+    """Those beyond the limit are closed at once, the others with their call."""
     with Server() as server:
         harness.names.answers = {"api.test": [["127.0.0.1"]]}
         url, decided = f"http://api.test:{server.port}/", network(f"api.test:{server.port}")
-        output = await harness.run(CROWD.format(most=proxy.MOST_STRANGERS), decided)
-        assert (output.code, output.value) == (None, 200 - proxy.MOST_STRANGERS)
+        output = await harness.run(CROWD.format(most=proxy.MOST_UNIDENTIFIED), decided)
+        assert (output.code, output.value) == (None, 200 - proxy.MOST_UNIDENTIFIED)
         after = await harness.run(GET.format(url=url), decided)
     assert (after.code, after.value[0]) == (None, 200), after
 
 
-async def test_a_cancelled_call_leaves_no_connection(harness: Confined) -> None:
-    """Not even to a server that has not answered yet, of which the proxy would otherwise wait for the answer."""
+async def test_a_cancelled_call_leaves_no_connection(harness: NetworkHarness) -> None:
+    """Not even to a server that has not responded yet."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         place = f"api.test:{silent.getsockname()[1]}"
         harness.names.answers = {"api.test": [["127.0.0.1"]]}
@@ -288,7 +288,7 @@ async def test_a_cancelled_call_leaves_no_connection(harness: Confined) -> None:
             assert left == b""
 
 
-def test_a_door_that_closes_just_before_its_proxy_leaves_no_listener() -> None:
+def test_a_listener_that_closes_just_before_its_proxy_is_released() -> None:
     for _ in range(50):
         egress = Egress()
         listener = socket.create_server(("127.0.0.1", 0))
@@ -298,7 +298,7 @@ def test_a_door_that_closes_just_before_its_proxy_leaves_no_listener() -> None:
 
 
 async def test_the_landlock_tier_has_no_network(tmp_path: Path) -> None:
-    """Its processes share this machine's namespace: a tool that names hosts does not run there."""
+    """It shares the network namespace of this machine, so a tool with hosts does not run there."""
     async with Sandbox(accept=("landlock",)) as sandbox:
         profile = Profile(tool="t", action="act", source="python", code=tmp_path, root=tmp_path, network=Network())
         with pytest.raises(RunEnded, match="the landlock tier cannot confine"):

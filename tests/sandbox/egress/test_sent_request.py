@@ -1,4 +1,4 @@
-"""What was decided is what the server is asked; and the words beside its status do not come back."""
+"""The server receives the decided request only, and its reason phrase does not come back."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from remit.sandbox.egress import Permit
 from remit.sandbox.egress.permissions import Network, parse_credential
-from support.http_servers import Said, Server, gate, names, network
+from support.http_servers import Response, Server, names, network, running_proxy
 
 SECRET = "CANARY-5d1e77a0"
 
@@ -26,17 +26,17 @@ REASONS = {
 
 
 @pytest.mark.parametrize(("status", "words", "line"), list(REASONS.values()), ids=list(REASONS))
-async def test_the_words_beside_a_status_are_never_the_servers(status: int, words: bytes, line: bytes) -> None:
+async def test_the_reason_phrase_is_never_the_servers(status: int, words: bytes, line: bytes) -> None:
     raw = b"HTTP/1.1 %d %s\r\ncontent-length: 2\r\n\r\nno" % (status, words)
-    with Server(lambda heard: Said(raw=raw), name="api.test") as server:
+    with Server(lambda _: Response(raw=raw), name="api.test") as server:
         decided, permit = keyed(server.port)
-        async with gate(decided, names(api="127.0.0.1"), permit) as proxy:
+        async with running_proxy(decided, names(api="127.0.0.1"), permit) as proxy:
             place = f"api.test:{server.port}"
-            ask = f"GET / HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n".encode()
-            reply = await proxy.secure(place, ask)
+            request = f"GET / HTTP/1.1\r\nHost: {place}\r\nConnection: close\r\n\r\n".encode()
+            reply = await proxy.secure(place, request)
     assert reply.data.split(b"\r\n")[0] == b"HTTP/1.1 " + line
     assert SECRET.encode() not in reply.data
-    assert reply.data.endswith(b"no")  # what it answers is passed on
+    assert reply.data.endswith(b"no")  # the body is passed on
 
 
 OVERRIDES = [
@@ -49,29 +49,29 @@ OVERRIDES = [
         "Forwarded: host=evil",
     ),
     *("X-Forwarded-Anything: 1", "X-Script-Name: /admin", "X-Envoy-Original-Path: /admin", "X-Original-URL:"),
-    # Read as the same variable by servers that hand fields over as CGI does.
+    # Servers that pass fields on as CGI variables read these as the fields above.
     *("X_HTTP_Method_Override: DELETE", "X.Original.URL: /admin", "x_forwarded_host: evil.test", "X-HTTP_Method: PUT"),
     *("Transfer_Encoding: chunked", "Content_Length: 3", "X_Api_Key: of-the-tool", "X.Api-Key: of-the-tool"),
 ]
 
 
 @pytest.mark.parametrize("field", OVERRIDES)
-async def test_a_header_that_makes_another_request_of_the_decided_one_is_refused_and_recorded(field: str) -> None:
+async def test_a_header_that_overrides_method_url_or_host_is_refused_and_recorded(field: str) -> None:
     with Server(name="api.test") as server:
         decided, permit = keyed(server.port)
-        async with gate(decided, names(api="127.0.0.1"), permit) as proxy:
+        async with running_proxy(decided, names(api="127.0.0.1"), permit) as proxy:
             place = f"api.test:{server.port}"
-            ask = f"POST /a HTTP/1.1\r\nHost: {place}\r\n{field}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-            reply = await proxy.secure(place, ask.encode())
+            request = f"POST /a HTTP/1.1\r\nHost: {place}\r\n{field}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            reply = await proxy.secure(place, request.encode())
         (entry,) = proxy.connections
-    assert (reply.status, server.heard) == (403, [])
+    assert (reply.status, server.requests) == (403, [])
     assert entry.verdict == "not_decided"
     assert field.partition(":")[0].lower() in entry.why
     assert "evil" not in entry.why
     assert "of-the-tool" not in entry.why
 
 
-async def test_headers_that_change_no_method_url_or_host_are_passed_on() -> None:
+async def test_other_headers_are_forwarded() -> None:
     fields = (
         "X-Request-Id: 1",
         "Origin: https://a.test",
@@ -82,19 +82,19 @@ async def test_headers_that_change_no_method_url_or_host_are_passed_on() -> None
     )
     with Server() as server:
         place = f"api.test:{server.port}"
-        async with gate(network(place), names(api="127.0.0.1")) as proxy:
+        async with running_proxy(network(place), names(api="127.0.0.1")) as proxy:
             assert (await proxy.get(f"http://{place}/a", *fields)).status == 200
-    (heard,) = server.heard
-    assert {field.partition(":")[0].lower() for field in fields} <= set(heard.headers)
+    (received,) = server.requests
+    assert {field.partition(":")[0].lower() for field in fields} <= set(received.headers)
 
 
 @pytest.mark.parametrize(
     "path", ["/v1/..;/admin", "/v1/.;/admin", "/v1/;/admin", "/v1/a;x", "/v1/%EF%BC%8E%EF%BC%8E/a"]
 )
-async def test_a_path_that_the_server_would_read_otherwise_reaches_no_server(path: str) -> None:
+async def test_an_ambiguous_path_reaches_no_server(path: str) -> None:
     with Server() as server:
         place = f"api.test:{server.port}"
-        async with gate(network(f"GET {place}/v1/**"), names(api="127.0.0.1")) as proxy:
+        async with running_proxy(network(f"GET {place}/v1/**"), names(api="127.0.0.1")) as proxy:
             assert (await proxy.get(f"http://{place}{path}")).status == 400
             assert (await proxy.get(f"http://{place}/v1/a%3Bx")).status == 200
-    assert [heard.target for heard in server.heard] == ["/v1/a%3Bx"]
+    assert [received.target for received in server.requests] == ["/v1/a%3Bx"]

@@ -283,9 +283,10 @@ class MailboxRun:
 
     @property
     def verdicts(self) -> list[str]:
+        """The first decision of each call: "action: verdict", or the code of its refusal."""
         return [
-            f"{decided.ask.action.partition('.')[2]}: "
-            + (decided.refused.error.code if decided.refused is not None else decided.decision.verdict)  # type: ignore[union-attr]
+            f"{decided.proposed.action.partition('.')[2]}: "
+            + (decided.refusal.error.code if decided.refusal is not None else decided.decision.verdict)  # type: ignore[union-attr]
             for decided in self._first_decisions()
         ]
 

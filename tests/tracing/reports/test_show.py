@@ -13,7 +13,7 @@ import pytest
 from remit.broker import holds as hold
 from remit.core.events import AnyEvent
 from remit.journal.hash_chain import link_of
-from remit.journal.run_lock import run_lock
+from remit.journal.run_lock import lock_run
 from remit.journal.store import Journal
 from remit.runtime import runner as run
 from remit.tracing import TraceFile, open_trace, read
@@ -110,7 +110,7 @@ def test_a_held_run_says_who_holds_it(play: Play, command: Command) -> None:
     hold.set_hold(played.opened.journal, "agent:clerk", why="wrong cluster", account="op")
     out = command(played.folder, "trace", "show", played.ended.run).out
     assert out.startswith("held  ")
-    assert "held: op holds agent:clerk: wrong cluster" in out
+    assert "held: op put agent:clerk on hold: wrong cluster" in out
     assert "remit stop --list" in out
 
 
@@ -228,7 +228,7 @@ def test_a_file_that_somebody_changed_is_left_and_told(tmp_path: Path, journal: 
 
 def test_a_file_of_a_run_that_goes_on_is_left_to_its_process(tmp_path: Path, journal: Journal) -> None:
     chain = journal.chain(RUN)
-    with run_lock(tmp_path, RUN):
+    with lock_run(tmp_path, RUN):
         assert reconcile(tmp_path, chain).state == "behind"
         assert not (tmp_path / f"{RUN}.jsonl").exists()
     assert reconcile(tmp_path, chain).state == "whole"

@@ -58,7 +58,7 @@ def _shared(old: Iterable[SharedLimit], new: Iterable[SharedLimit]) -> Iterator[
     for limit in old:
         most = left.get(limit.model_copy(update={"note": "", "most": 0}))
         if most is None or most > limit.most:
-            text = f"all runs together may now use more than {limit.told} ({limit.note})"
+            text = f"all runs together may now use more than {limit.allowance} ({limit.note})"
             yield ManifestChange(direction="wider", text=text, because=(SHARED,))
 
 

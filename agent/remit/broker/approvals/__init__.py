@@ -1,4 +1,4 @@
-"""Approvals: what people are asked, and what they answer."""
+"""Approvals: requests to people, and their answers."""
 
 from remit._face import face
 

@@ -1,7 +1,7 @@
-"""Break-glass: approvals in `role:break-glass`, each open until a second person has looked at it.
+"""Break-glass: emergency approvals in `role:break-glass`, each listed until a second person has reviewed it.
 
-What such an approval may turn is policy's to say: a condition names the role like any other. It is asked for only where
-nobody else can approve, may be given wherever it would do, says why, lapses, and stays on the list until it is reviewed.
+The policy decides where such an approval is possible: a condition names the role like any other. Every emergency approval needs
+a reason and an end time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from remit.journal import WORKSPACE_RUN, AlreadyRecorded, Journal
 
 @dataclass(frozen=True, kw_only=True)
 class Emergency:
-    """One approval in `role:break-glass`: for what it was given, when (Unix nanoseconds), and who has reviewed it."""
+    """One approval in `role:break-glass`: its request, its time in Unix nanoseconds, and its review if there is one."""
 
     run: str
     at: int
@@ -27,12 +27,12 @@ class Emergency:
 
     @property
     def place(self) -> str:
-        """How a person names it: RUN/STEP.INDEX."""
+        """Its name on the command line: RUN/STEP.INDEX."""
         return f"{self.run[:8]}/{self.granted.step}.{self.granted.index}"
 
 
 def emergencies(journal: Journal) -> list[Emergency]:
-    """Every approval in `role:break-glass`, the oldest first, reviewed or not."""
+    """Every approval in `role:break-glass`, reviewed or not, the oldest first."""
     reviews = {
         (event.run, event.granted): event
         for recorded in journal.every("break_glass.reviewed")
@@ -44,7 +44,7 @@ def emergencies(journal: Journal) -> list[Emergency]:
         if isinstance(granted, ApprovalGranted) and granted.role == BREAK_GLASS:
             asked = f"approval.requested/{granted.step}/{granted.index}/{granted.decision_digest}"
             started, requested = (
-                None if (one := journal.get(recorded.run, key)) is None else one.event
+                None if (entry := journal.get(recorded.run, key)) is None else entry.event
                 for key in ("run.started/-/-/-", asked)
             )
             found.append(
@@ -69,15 +69,15 @@ def review(
     roles_of: Callable[[str], frozenset[str]],
     note: str,
 ) -> BreakGlassReviewed:
-    """Record that a second person has looked at it.
+    """Record that a second person has reviewed an emergency approval.
 
     Raises:
-        Refusal: `approval_invalid` for whoever approved or asked, for an agent, and without one of the roles.
-        UsageError: it has been reviewed already, or the note is empty.
+        Refusal: `approval_invalid` for the approver, the requester, an agent, or a person without one of the roles.
+        UsageError: it has been reviewed already, or the note is empty or not one printable line.
     """
     _check_reviewer(found, reviewer, account, roles_of)
     if not note.strip() or not note.isprintable():
-        raise UsageError("a review says in one line what was found: --note …")
+        raise UsageError("the review note is not one printable line: describe the finding with --note …")
     event = BreakGlassReviewed(
         step=found.granted.step,
         index=found.granted.index,
@@ -90,20 +90,20 @@ def review(
     try:
         journal.append(WORKSPACE_RUN, event, durable=True)
     except AlreadyRecorded:
-        raise UsageError(f"{found.place} has been reviewed already") from None
+        raise UsageError(f"{found.place} has already been reviewed") from None
     return event
 
 
 def _check_reviewer(found: Emergency, reviewer: str, account: str, roles_of: Callable[[str], frozenset[str]]) -> None:
-    """A second person: who might have approved, and neither did nor asked, under whatever name."""
+    """Raise `approval_invalid` unless the reviewer is a second person who could have approved, under any account or name."""
     started, granted = found.started, found.granted
     own = {granted.approver, *((started.subjects.user, started.actor) if started else ())}
     accounts = {granted.account, *((started.account,) if started else ())}
     if reviewer in own or account in accounts or not reviewer.startswith("user:") or reviewer == "user:none":
         raise Refusal(
             "approval_invalid",
-            f"{reviewer} may not review this: they approved it, or asked for it, or are no person",
-            next_step="a second person must review it",
+            f"{reviewer} cannot review this: the reviewer must be a person who neither requested nor approved it",
+            next_step="ask a second person to review it",
         )
     asked = {missing.role for missing in found.requested.missing} if found.requested else set[str]()
     if not (asked | {BREAK_GLASS}) & roles_of(reviewer):

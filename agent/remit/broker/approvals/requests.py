@@ -1,6 +1,6 @@
-"""Approvals: what people are asked, and whether what they said still fits the call.
+"""Approval requests and answers.
 
-An approval binds one decision of one call. It lives in the journal; whoever waits only waits.
+An approval is for one decision of one call. Requests and answers are events of the journal; a waiting process only polls them.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from remit.journal import Journal, Record, RunState
 from remit.workspace import Budget
 
 LASTS_NS: Final = 3600 * 1_000_000_000
-HASTE_NS: Final = 60 * 1_000_000_000
-HASTE: Final = 2  # approvals within that time after which another one, of another kind, is hasty
+RAPID_WINDOW_NS: Final = 60 * 1_000_000_000
+RAPID_APPROVALS: Final = 2  # approvals in that time; another one of a different action is then flagged as rapid
 
 
 def approval_key(call: Call, decision: Decision) -> str:
@@ -36,7 +36,7 @@ def approval_key(call: Call, decision: Decision) -> str:
 
 
 def request_approval(call: Call, decision: Decision, now: int, sanitizer: Sanitizer) -> ApprovalRequested:
-    """The event that asks people for what `decision` misses."""
+    """The event that requests the approvals that `decision` needs."""
     return ApprovalRequested(
         step=call.step,
         index=call.index,
@@ -49,25 +49,25 @@ def request_approval(call: Call, decision: Decision, now: int, sanitizer: Saniti
     )
 
 
-def check_waiting_approvals(facts: RunState, budget: Budget) -> None:
-    """Raise `rate_limited` where the run waits for so many answers already that nobody could read one more with care."""
-    waiting = sum(call.proposed_calls for call in facts.open.values())
+def check_waiting_approvals(state: RunState, budget: Budget) -> None:
+    """Raise `rate_limited` if the run has so many open requests that nobody could review another one carefully."""
+    waiting = sum(call.needs_approval for call in state.open.values())
     if waiting >= budget.waiting:
         raise Refusal(
             "rate_limited",
-            f"{waiting} calls of this run wait for people already",
+            f"{waiting} calls of this run already wait for approval",
             details={"limit": "waiting", "of": budget.waiting},
-            next_step="ask again when they have answered",
+            next_step="call it again after one of them is answered",
             retryable=True,
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Approval:
-    """One person's approval in one role, given by an account of the operating system.
+    """The approval of one person in one role, given by an account of the operating system.
 
-    `scripted`: a demonstration script gave it. In `role:break-glass` there is a `reason`, and `until` (Unix nanoseconds)
-    says when it counts no more. `hasty`: it follows approvals of other kinds of calls, all within a minute.
+    `scripted` is True if a demonstration script gave it. In `role:break-glass` it has a `reason`, and counts until `until` (Unix
+    nanoseconds). `hasty` is True if it follows approvals of other actions within a minute.
     """
 
     approver: str
@@ -87,19 +87,19 @@ def grant_approval(
     roles_of: Callable[[str], frozenset[str]],
     now: int,
 ) -> None:
-    """Record one person's approval; `now` is Unix nanoseconds.
+    """Record the approval of one person; `now` is in Unix nanoseconds.
 
     Raises:
-        Refusal: `approval_invalid` for the requester, an agent, a missing role, a role nobody asked for, a second grant, a
-            call that is settled, or an emergency without reason or end; `approval_expired` after the time. That too is
-            recorded.
+        Refusal: `approval_invalid` for the requester, an agent, a missing role, a role that was not requested, a second grant,
+            a call that is no longer open, or an emergency without reason or end; `approval_expired` after the time. The
+            refusal is recorded too.
     """
     approver, role = approval.approver, approval.role
-    with _noted(record, requested, approver, approval.account, scripted=approval.scripted):
+    with _refusal_recorded(record, requested, approver, approval.account, scripted=approval.scripted):
         _check_open(record, requested)
         asked = {missing.role for missing in requested.missing}
         if role not in asked and not (role == BREAK_GLASS and requested.break_glass):
-            raise Refusal("approval_invalid", f"nobody asked for an approval by {role!r}")
+            raise Refusal("approval_invalid", f"the request does not ask for an approval by {role!r}")
         if role == BREAK_GLASS:
             _check_emergency(requested, approval.reason, approval.until, now)
         _check_approver(record, approver, {role}, roles_of)
@@ -122,8 +122,8 @@ def reject_approval(
     now: int,
     reason: str,
 ) -> None:
-    """Record that one person said no; one no is enough. Who may not approve may not reject either."""
-    with _noted(record, requested, approver, account):
+    """Record the rejection of one person; one is enough. Only a person who may approve may reject."""
+    with _refusal_recorded(record, requested, approver, account):
         _check_open(record, requested)
         _check_approver(record, approver, {missing.role for missing in requested.missing}, roles_of)
         _check_time(requested, now)
@@ -139,13 +139,14 @@ def reject_approval(
 
 
 def revoke_approval(record: Record, requested: ApprovalRequested, *, approver: str, account: str, reason: str) -> None:
-    """Take one's own approval back, as long as the call has not been carried out.
+    """Revoke one's own approval before the call is executed.
 
-    Raises Refusal `approval_invalid` where there is none of that person, or where it is too late.
+    Raises:
+        Refusal: `approval_invalid` if that person has not approved the call, or if it is no longer open.
     """
-    with _noted(record, requested, approver, account):
+    with _refusal_recorded(record, requested, approver, account):
         _check_open(record, requested)
-        call = record.facts.open.get((requested.step, requested.index))
+        call = record.state.open.get((requested.step, requested.index))
         if call is None or all(grant.approver != approver for grant in call.grants):
             raise Refusal("approval_invalid", f"{approver} has not approved this call")
     revoked = ApprovalRevoked(
@@ -162,15 +163,15 @@ def revoke_approval(record: Record, requested: ApprovalRequested, *, approver: s
 def approved_within_a_minute(
     journal: Journal, record: Record, requested: ApprovalRequested, *, approver: str, now: int
 ) -> list[str]:
-    """The actions that this person has approved within the last minute, where this one is of another kind; else empty."""
+    """The actions that this person approved within the last minute, if there are several and this one differs; else empty."""
     this = _action_of(record.get(f"call.decided/{requested.step}/{requested.index}/0"))
-    found: list[str] = []
-    for item in journal.every("approval.granted", since=now - HASTE_NS):
+    actions: list[str] = []
+    for item in journal.every("approval.granted", since=now - RAPID_WINDOW_NS):
         event = item.event
         if isinstance(event, ApprovalGranted) and event.approver == approver:
             decided = journal.get(item.run, f"call.decided/{event.step}/{event.index}/0")
-            found.append(_action_of(None if decided is None else decided.event))
-    return found if len(found) >= HASTE and any(action != this for action in found) else []
+            actions.append(_action_of(None if decided is None else decided.event))
+    return actions if len(actions) >= RAPID_APPROVALS and any(action != this for action in actions) else []
 
 
 def _action_of(event: AnyEvent | None) -> str:
@@ -178,10 +179,10 @@ def _action_of(event: AnyEvent | None) -> str:
 
 
 @contextmanager
-def _noted(
+def _refusal_recorded(
     record: Record, requested: ApprovalRequested, approver: str, account: str, *, scripted: bool = False
 ) -> Generator[None]:
-    """What somebody may not do is in the trace as well; a script's attempts are not, for it tries again and again."""
+    """Record a refused answer in the trace. Refusals of scripts are not recorded, because a script repeats its attempts."""
     try:
         yield
     except Refusal as refusal:
@@ -203,68 +204,72 @@ def _noted(
 
 
 def _check_open(record: Record, requested: ApprovalRequested) -> None:
-    """A request is answered once, and only the latest one of its call."""
+    """Raise `approval_invalid` unless this is the latest request of its call and still open."""
     record.refresh()
-    call = record.facts.open.get((requested.step, requested.index))
+    call = record.state.open.get((requested.step, requested.index))
     if call is None or call.allowed:
-        raise Refusal("approval_invalid", "the call has been answered, and is past approving")
-    if call.request != requested.decision_digest:
-        raise Refusal("approval_invalid", "the rules or the facts have changed since: the call is asked about anew")
+        raise Refusal("approval_invalid", "the call is no longer waiting for approval")
+    if call.requested_decision != requested.decision_digest:
+        raise Refusal("approval_invalid", "the rules or facts have changed: answer the new request instead")
     if call.rejected:
-        raise Refusal("approval_invalid", "somebody has rejected the call")
+        raise Refusal("approval_invalid", "another person has already rejected the call")
 
 
 def _check_emergency(requested: ApprovalRequested, reason: str, until: int | None, now: int) -> None:
-    """Whoever breaks the glass says why, in words that a reviewer can read, and for how long: no longer than the request."""
+    """Raise `approval_invalid` unless an emergency approval has a readable reason and an end before that of the request."""
     if not reason.strip() or not reason.isprintable() or len(reason) > LONGEST:
         raise Refusal(
             "approval_invalid",
-            f"an approval by {BREAK_GLASS} says why, in one line of at most {LONGEST} characters",
-            next_step="name the incident and what it needs",
+            f"an approval by {BREAK_GLASS} needs a reason of one line and at most {LONGEST} characters",
+            next_step="give the incident and the need in --reason",
         )
     if until is None or not now < until <= requested.expires_at:
-        raise Refusal("approval_invalid", f"an approval by {BREAK_GLASS} ends, before the request itself expires")
+        raise Refusal(
+            "approval_invalid",
+            f"an approval by {BREAK_GLASS} must end before the request expires",
+            next_step="give a shorter time in --minutes",
+        )
 
 
 def approval_expired(requested: ApprovalRequested, now: int) -> bool:
-    """Whether the time to answer is over; `now` is Unix nanoseconds."""
+    """True if the time to answer has passed; `now` is in Unix nanoseconds."""
     return now >= requested.expires_at
 
 
 def _check_time(requested: ApprovalRequested, now: int) -> None:
     if approval_expired(requested, now):
-        raise Refusal("approval_expired", "the request has expired; the agent must ask again")
+        raise Refusal("approval_expired", "the request has expired: the agent must make the call again")
 
 
 def _check_approver(record: Record, approver: str, roles: set[str], roles_of: Callable[[str], frozenset[str]]) -> None:
-    """Neither the user that the run acts for, nor whoever started it in that user's name, nor an agent."""
-    started = record.facts.started
+    """Raise `approval_invalid` for the user of the run, the person who started it, an agent, or a person without the role."""
+    started = record.state.started
     assert started is not None  # a run with requests has begun
     own = (started.subjects.user, started.actor)
     if approver in own or not approver.startswith("user:") or approver == "user:none":
         raise Refusal(
             "approval_invalid",
-            f"{approver} may not answer this request: it is the requester's own, or no person's",
-            next_step="another person with the role must answer",
+            f"{approver} cannot answer this request: the approver must be a person who did not start the run",
+            next_step="ask another person with the role to answer",
         )
     if not roles & roles_of(approver):
         raise Refusal("approval_invalid", f"{approver} does not have {' or '.join(sorted(roles))}")
 
 
 def waiting_approvals(record: Record) -> list[ApprovalRequested]:
-    """The requests of this run that nobody has settled: the latest of each call that has no answer yet."""
-    found: list[ApprovalRequested] = []
-    for key in record.facts.requested:
+    """The open requests of this run: the latest request of each call that still waits for approval."""
+    waiting: list[ApprovalRequested] = []
+    for key in record.state.requested:
         requested = record.get(key)
         if isinstance(requested, ApprovalRequested):
             answered = record.get(f"call.answered/{requested.step}/{requested.index}/-")
             rejected = record.get(f"approval.rejected/{requested.step}/{requested.index}/{requested.decision_digest}")
-            call = record.facts.open.get((requested.step or 0, requested.index or 0))
+            call = record.state.open.get((requested.step or 0, requested.index or 0))
             if answered is None and rejected is None and call is not None and not call.allowed:
-                found.append(requested)
-    return found
+                waiting.append(requested)
+    return waiting
 
 
 def count_waiting_approvals(journal: Journal) -> int:
-    """How many calls of all runs wait for a person."""
+    """The number of calls of all runs that wait for approval."""
     return sum(len(waiting_approvals(Record(journal, row.run))) for row in journal.runs() if row.state == "waiting")

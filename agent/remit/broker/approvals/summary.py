@@ -1,7 +1,7 @@
-"""What an approver reads: rendered from the canonical call, never from words of the model about it.
+"""The text that an approver reads. It is rendered from the canonical call, and never from a description by the model.
 
-Whatever a reader could overlook or mistake is written out: invisible, confusable and control characters as `\\u{…}`, long
-values by both ends, their length and digest, and what cannot be read at all is said to be so.
+Invisible, confusable and control characters are escaped as `\\u{…}`. Long values show both ends, their length and their digest.
+Values that nobody can read are marked.
 """
 
 from __future__ import annotations
@@ -16,23 +16,24 @@ from remit.core import Call, Decision, Json
 from remit.core.parsing import canonical_json
 from remit.guardrails import Sanitizer
 
-LONGEST: Final = 400  # characters of one value that are shown whole
-MOST: Final = 40  # arguments, and resources, of one call
+LONGEST: Final = 400  # characters; a longer value is shortened
+MOST: Final = 40  # arguments, and resources, of one call that are shown
 WIDTH: Final = 72  # columns of a line
 NARROWEST: Final = 20
-GUTTER: Final = "  ┆ "  # begins each line that continues the one before
+GUTTER: Final = "  ┆ "  # begins each continuation line
 GUTTER_COLUMNS: Final = 5  # the mark is two columns wide on some terminals
-_ENDS: Final = (240, 80)  # characters at its beginning and its end that are shown of a longer one
-_OPAQUE: Final = 120  # characters without a space that nobody reads, as base64 has them
-_STACKED: Final = 2  # combining marks on one letter that a language has use for
+_ENDS: Final = (240, 80)  # characters at the beginning and at the end of a shortened value
+_OPAQUE: Final = 120  # characters without a space; a longer word, such as base64, is not readable
+_STACKED: Final = 2  # combining marks on one letter; languages need no more
 
+ACCESSES: Final = {"read": "reads", "write": "writes", "use": "uses"}
 EFFECTS: Final = {
-    "read": "only reads",
-    "idempotent": "may be repeated without harm",
-    "keyed": "changes something, once under its key",
-    "once": "cannot be undone",
+    "read": "This call only reads.",
+    "idempotent": "This call changes something. Running it twice has the same effect as once.",
+    "keyed": "This call changes something. Its key prevents a second effect.",
+    "once": "This call cannot be undone.",
 }
-# Scripts whose letters can be taken for Latin ones, and those letters (Unicode TS 39, confusables to ASCII).
+# Scripts with letters that look like Latin letters, and those letters (Unicode TS 39, confusables to ASCII).
 _CONFUSABLE: Final = frozenset({"CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU"})
 _LOOKALIKE: Final = frozenset("асԁеҽһіјӏոорԛгѕսѵѡхуұʏАВСЕНІЈКМОРЅТѴХУҮԜԚαγεηικνορστυωχΑΒΕΖΗΙΚΜΝΟΡΤΥΧϹϳօսցհզքՕՏՍ")
 _SPACES = re.compile(" {2,}")
@@ -41,32 +42,36 @@ _TEXT = re.compile(r"\S+")
 
 
 def approval_summary(call: Call, decision: Decision, sanitizer: Sanitizer, *, whole: bool = False) -> str:
-    """Everything that is decided about the call, one thing a line. `whole`: values are not folded."""
+    """Everything that the approval is for, one item on a line. With `whole`, values are not shortened."""
     tidy = _Tidy(sanitizer, whole)
-    arguments: Mapping[str, Json] = sanitizer.arguments(
-        call.arguments
-    )  # as a whole: a name can make its value a secret
+    # Redacted together, because the name of an argument can mark its value as a secret.
+    arguments: Mapping[str, Json] = sanitizer.arguments(call.arguments)
     lines = [
-        plain(f"{call.action} as {call.subjects.agent} for {call.subjects.user}"),
+        plain(f"{call.action}, called by {call.subjects.agent} for {call.subjects.user}"),
         *tidy.listed([f"  {plain(name)} = {tidy.value(value)}" for name, value in sorted(arguments.items())]),
-        *tidy.listed([f"  touches {touch.access} {plain(touch.resource)}" for touch in call.touches]),
+        *tidy.listed([f"  {ACCESSES[touch.access]} {plain(touch.resource)}" for touch in call.touches]),
         f"  {EFFECTS[call.effect]}",
         *(
-            f"  asked by {rule.file}:{rule.line} {plain(sanitizer.text(rule.note or rule.text))}"
+            f"  Approval is required by {rule.file}:{rule.line}: {plain(sanitizer.text(rule.note or rule.text))}"
             for rule in decision.rules
         ),
-        *(f"  {plain(name)} is {tidy.value(value)}" for name, value in sorted(shown_facts(decision.facts).items())),
+        *(
+            f"  fact: {plain(name)} = {tidy.value(value)}"
+            for name, value in sorted(shown_facts(decision.facts).items())
+        ),
     ]
     return wrapped("\n".join(lines))
 
 
 def wrapped(text: str, width: int = WIDTH) -> str:
-    """The text in lines of at most so many columns. A line that goes on begins with `GUTTER`, so that no value can end where
-    the terminal breaks it and begin a line that looks like one of ours."""
-    return "\n".join(piece for line in text.split("\n") for piece in _broken(line, max(width, NARROWEST)))
+    """The text in lines of at most `width` columns. Each continuation line begins with `GUTTER`.
+
+    Without that mark, a value could be padded so that its rest begins a line and looks like a line of the summary.
+    """
+    return "\n".join(piece for line in text.split("\n") for piece in _split_line(line, max(width, NARROWEST)))
 
 
-def _broken(line: str, width: int) -> list[str]:
+def _split_line(line: str, width: int) -> list[str]:
     pieces, used = [""], 0
     for character in line:
         columns = 2 if unicodedata.east_asian_width(character) in "WFA" else 1
@@ -79,8 +84,10 @@ def _broken(line: str, width: int) -> list[str]:
 
 
 def shown_facts(facts: Mapping[str, Json]) -> dict[str, Json]:
-    """The facts that an approval stands on: what rules read of the run. The call's own arguments are bound as they are;
-    approvals are what is asked for, and time goes on."""
+    """The facts about the run that an approval depends on.
+
+    Left out are the arguments, which the request digest covers; approvals, which are requested here; and the time of day.
+    """
     return {
         name: value
         for name, value in facts.items()
@@ -89,17 +96,17 @@ def shown_facts(facts: Mapping[str, Json]) -> dict[str, Json]:
 
 
 def plain(text: str) -> str:
-    """One line in which every character is what it looks like, and several spaces are counted."""
-    return _SPACES.sub(lambda found: f"\\u{{20}}×{len(found[0])}", _characters(text))
+    """The text in one line: deceptive characters are escaped, and several spaces are written with their number."""
+    return _SPACES.sub(lambda match: f"\\u{{20}}×{len(match[0])}", _escape(text))
 
 
-def _characters(text: str) -> str:
-    words: list[str] = []
+def _escape(text: str) -> str:
+    pieces: list[str] = []
     at = 0
-    for found in _WORD.finditer(text):
-        words += [_each(text[at : found.start()]), _word(found.group())]
-        at = found.end()
-    return "".join([*words, _each(text[at:])])
+    for match in _WORD.finditer(text):
+        pieces += [_escape_text(text[at : match.start()]), _escape_word(match.group())]
+        at = match.end()
+    return "".join([*pieces, _escape_text(text[at:])])
 
 
 class _Tidy:
@@ -108,19 +115,19 @@ class _Tidy:
         self._whole = whole
 
     def value(self, value: Json) -> str:
-        """A value as JSON, folded where it is long."""
+        """A value as JSON; a long one is shortened."""
         written = self._sanitizer.text(canonical_json(value).decode())
         shown = plain(written)
         hidden = len(re.findall(r"\[redacted:[0-9a-f]{8}\]", written))
-        notes = [f"{hidden} secret{'s' if hidden > 1 else ''} that nobody is shown"] if hidden else []
+        notes = [f"contains {hidden} hidden secret{'s' if hidden > 1 else ''}"] if hidden else []
         opaque = max((len(word) for word in _TEXT.findall(written)), default=0)
         if opaque > _OPAQUE:
-            notes.append(f"{opaque} characters without a space, which nobody can read")
+            notes.append(f"not readable: {opaque} characters without a space")
         if len(shown) > LONGEST and not self._whole:
             head, tail = _ENDS
             digest = hashlib.sha256(canonical_json(value)).hexdigest()[:16]
             left = len(shown) - head - tail
-            shown = f"{shown[:head]} …{left} more characters, of sha256 {digest}…… {shown[-tail:]}"
+            shown = f"{shown[:head]} …{left} characters left out, sha256 {digest}…… {shown[-tail:]}"
         return shown + (f"   ({'; '.join(notes)})" if notes else "")
 
     def listed(self, lines: list[str]) -> list[str]:
@@ -128,7 +135,8 @@ class _Tidy:
         return lines if self._whole or more <= 0 else [*lines[:MOST], f"  … and {more} more: --full shows them"]
 
 
-def _word(word: str) -> str:
+def _escape_word(word: str) -> str:
+    """Escape the letters of a word that mixes Latin with a confusable script, or consists only of lookalike letters."""
     if word.isascii():
         return word
     scripts = {_script(character) for character in word if character.isalpha()}
@@ -136,10 +144,10 @@ def _word(word: str) -> str:
     posing = bool(scripts & _CONFUSABLE) and all(c in _LOOKALIKE or not c.isalpha() for c in word if not c.isascii())
     if mixed or posing:
         return "".join(c if c.isascii() else _escaped(c) for c in word)
-    return _each(word)
+    return _escape_text(word)
 
 
-def _each(text: str) -> str:
+def _escape_text(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     stacked, shown = 0, list[str]()

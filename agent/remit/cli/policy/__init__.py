@@ -88,7 +88,7 @@ def explain_command(**options: Any) -> None:
     request = query.request(rules)
     decision = rules.advise(request, rules.decide(request))
     try:
-        weighed = rules.weighed(request)
+        weighed = rules.evaluate(request)
     except GlobError:
         weighed = ()  # the decision says what is wrong with the resource
     if query.as_json:
@@ -172,7 +172,7 @@ def _show_weighed(weighed: Iterable[Evaluated]) -> None:
 
 
 def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
-    """Who could approve, what would be allowed instead, and what the model is told of a denial."""
+    """Who could approve, what would be allowed instead, and what the model reads of a denial."""
     from remit.core import BREAK_GLASS
 
     for item in decision.missing:
@@ -183,10 +183,10 @@ def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
         echo(f"or in an emergency {BREAK_GLASS}: {people}")
     if decision.next_step:
         echo(f"remedy: {decision.next_step}")
-    if decision.told is not None:
-        rules_told = f" (rules: {', '.join(map(repr, decision.told.rules))})" if decision.told.rules else ""
-        hint = f"; {decision.told.next_step}" if decision.told.next_step else ""
-        echo(f"the model is told: {decision.told.message}{rules_told}{hint}")
+    if (denial := decision.for_model) is not None:
+        notes = f" (rules: {', '.join(map(repr, denial.rules))})" if denial.rules else ""
+        hint = f"; {denial.next_step}" if denial.next_step else ""
+        echo(f"the model reads: {denial.message}{notes}{hint}")
 
 
 @policy_command.command("who")

@@ -83,7 +83,7 @@ def list_command(
         word = row.outcome or row.state
         colour = "green" if word == "completed" else "yellow" if row.outcome is None else "red"
         why = style(f"  {row.code or row.first_failed or ''}".rstrip(), fg="red")
-        what = _short(row.task) if row.content == "whole" else f"(content {row.content}: not replayable)"
+        what = _short(row.task) if row.content == "complete" else f"(content {row.content}: not replayable)"
         named = f"{row.agent} for {row.user}  {what}"
         echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{word:<10}', fg=colour)} {named}{why}")
     if not rows:

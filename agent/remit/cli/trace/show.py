@@ -100,7 +100,7 @@ def _of_start(found: IncidentReport) -> list[str]:
     ]
     if started.scope is not None:
         lines.append(f"scope: {scope_text(started.scope)}")
-    if started.content != "whole":
+    if started.content != "complete":
         lines.append(f"content {started.content}: this run can be read, not replayed")
     if started.shrunk_from:
         lines.append(f"nobody ever ran this: it was shrunk from run {started.shrunk_from}")
@@ -167,5 +167,7 @@ def details(call: CallTimeline) -> list[str]:
         again = f", again in {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
         lines.append(f"attempt {attempt.number}: {said}, {ended.spent.wall_s * 1000:.0f} ms{again}")
         lines += [f"  wrote {change.resource} ({change.size} bytes)" for change in ended.changes]
-        lines += [f"  refused {item.access} {visible(item.what)}; to allow: {item.allow}" for item in ended.refused]
+        lines += [
+            f"  refused {item.access} {visible(item.what)}; to allow: {item.allow}" for item in ended.denied_accesses
+        ]
     return lines

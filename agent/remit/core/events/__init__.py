@@ -1,7 +1,14 @@
-"""The events of a run: the only state that there is.
+"""The events of a run. Everything else that Remit knows of a run is computed from them.
 
-An event is written once and never edited. `key` names it within its run: the journal refuses a second event with the same
+An event is written once and never changed. `key` identifies it in its run: the journal refuses a second event with the same
 key, so that two workers on one run cannot both begin the same attempt.
+
+event       the fields that every event has
+runs        the run and its model
+calls       a call: decided, attempted, answered
+approvals   approvals of calls
+operations  holds and circuit breakers
+recorded    the union of all events, and an event in the hash chain
 """
 
 from remit._face import face

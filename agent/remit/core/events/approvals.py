@@ -1,4 +1,7 @@
-"""Events of approvals: requested, granted, rejected, revoked, refused, void, reviewed."""
+"""Events of approvals: requested, granted, rejected, revoked, refused, voided, reviewed.
+
+Each names the decision digest to which it belongs, so an answer to an earlier request does not count for a later one.
+"""
 
 # pyright: reportIncompatibleVariableOverride=false, reportGeneralTypeIssues=false
 # A subclass that requires `step` narrows a field of the base, which is sound because events are frozen.
@@ -15,9 +18,11 @@ from remit.core.events.event import Event
 
 
 class ApprovalRequested(Event):
-    """People are asked. `summary` is rendered from canonical arguments, never written by the model.
+    """Records that people are asked to approve a call.
 
-    With `break_glass`, one approval in `role:break-glass` would do in place of those in `missing`.
+    `missing` are the approvals that are needed; with `break_glass`, one approval in `role:break-glass` replaces them. `summary`
+    is the text that approvers read: Remit writes it from the canonical arguments, never the model. `expires_at` is in Unix
+    nanoseconds. `facts` are the values of the facts that approvers were shown.
     """
 
     type: Literal["approval.requested"] = "approval.requested"
@@ -26,9 +31,9 @@ class ApprovalRequested(Event):
     decision_digest: str
     missing: tuple[MissingApproval, ...]
     summary: str
-    expires_at: int  # Unix nanoseconds
+    expires_at: int
     break_glass: bool = False
-    facts: dict[str, Json] = Field(default_factory=dict)  # what rules read of the run, as people were shown it
+    facts: dict[str, Json] = Field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -36,9 +41,11 @@ class ApprovalRequested(Event):
 
 
 class ApprovalGranted(Event):
-    """One person grants in one role. `scripted` marks an approval that a demonstration script gave.
+    """Records that one person approves in one role.
 
-    In `role:break-glass` there is a `reason`, and the approval counts before `until` (Unix nanoseconds) only.
+    `approver` is the person, `user:ann`; `account` is the operating-system account that was used. `scripted` is True for an approval
+    that a demonstration script gave. In `role:break-glass`, `reason` is required and the approval counts only before `until`
+    (Unix nanoseconds). `hasty` is True if the person approved several unlike calls within one minute.
     """
 
     type: Literal["approval.granted"] = "approval.granted"
@@ -51,7 +58,7 @@ class ApprovalGranted(Event):
     scripted: bool = False
     reason: str = ""
     until: int | None = None
-    hasty: bool = False  # after other approvals of unlike calls, all within a minute
+    hasty: bool = False
 
     @property
     def key(self) -> str:
@@ -59,7 +66,7 @@ class ApprovalGranted(Event):
 
 
 class ApprovalRejected(Event):
-    """One person rejects."""
+    """Records that one person rejects the call. One rejection is enough to refuse it."""
 
     type: Literal["approval.rejected"] = "approval.rejected"
     step: int
@@ -75,7 +82,7 @@ class ApprovalRejected(Event):
 
 
 class ApprovalRevoked(Event):
-    """A person takes their approval back, before the call has been carried out."""
+    """Records that a person withdraws an approval before the call was executed."""
 
     type: Literal["approval.revoked"] = "approval.revoked"
     step: int
@@ -91,7 +98,10 @@ class ApprovalRevoked(Event):
 
 
 class ApprovalRefused(Event):
-    """Somebody tried to approve, reject or revoke, and may not, or came too late. `number` counts from 1."""
+    """Records that Remit refused an approval, a rejection or a withdrawal: the person may not give it, or it is too late.
+
+    `number` counts from 1 for each call.
+    """
 
     type: Literal["approval.refused"] = "approval.refused"
     step: int
@@ -108,7 +118,7 @@ class ApprovalRefused(Event):
 
 
 class ApprovalVoided(Event):
-    """An approval that was given counts no more: the question has changed, or its giver's role is gone."""
+    """Records that an approval no longer counts: the request has changed, or its approver lost the role."""
 
     type: Literal["approval.voided"] = "approval.voided"
     step: int
@@ -124,13 +134,17 @@ class ApprovalVoided(Event):
 
 
 class BreakGlassReviewed(Event):
-    """A second person has looked at an approval in `role:break-glass`. Recorded in the run named `workspace`: `run` may be over."""
+    """Records that a second person reviewed an approval in `role:break-glass`.
+
+    It is recorded in the run named `workspace`, because `run`, whose approval it was, may be finished. `granted` is the key of
+    the approval.
+    """
 
     type: Literal["break_glass.reviewed"] = "break_glass.reviewed"
     step: int
     index: int
     run: str
-    granted: str  # the key of the approval
+    granted: str
     reviewer: str
     account: str
     note: str

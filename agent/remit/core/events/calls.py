@@ -1,4 +1,7 @@
-"""Events of calls: decided, attempted, settled, answered."""
+"""Events of calls: decided, attempted, settled, answered.
+
+The usual order is `CallDecided`, `AttemptBegun`, `AttemptEnded`, `CallAnswered`; approvals come between the first two.
+"""
 
 # pyright: reportIncompatibleVariableOverride=false, reportGeneralTypeIssues=false
 # A subclass that requires `step` narrows a field of the base, which is sound because events are frozen.
@@ -14,20 +17,22 @@ from remit.core.events.event import Event
 
 
 class CallDecided(Event):
-    """A call of a step was parsed, made canonical and decided; or refused before it could be.
+    """Records the decision on one proposed call, or its refusal before a decision.
 
-    `call` is None where parsing or canonicalisation failed: then `refused` holds the result. `round` counts decisions of
-    the same call: 0 first, 1 after the first grant. `quoted_by_user` is that fact of a call whose arguments are not recorded whole.
+    `proposed` is the call as the model wrote it. `call` is None if it could not be parsed; `refusal` is the result of a call
+    that was refused before it was decided, None otherwise. `round` counts the decisions of one call: 0 for the first, 1 after the
+    first grant. `quoted_by_user` is that fact for a call whose secrets were removed before it was recorded, because it cannot
+    be computed from the record; None for other calls.
     """
 
     type: Literal["call.decided"] = "call.decided"
     step: int
     index: int
-    ask: ProposedCall
+    proposed: ProposedCall
     round: int = 0
     call: Call | None = None
     decision: Decision | None = None
-    refused: Result | None = None
+    refusal: Result | None = None
     quoted_by_user: bool | None = None
 
     @property
@@ -36,7 +41,11 @@ class CallDecided(Event):
 
 
 class AttemptBegun(Event):
-    """The effect is about to happen; for anything but a read this is on disk first."""
+    """Records that an attempt starts now. For every effect but `read`, the event is synced to disk before the tool starts.
+
+    `profile_digest` identifies what the sandbox exposes. `idempotency_key` is the key that the tool sends, "" without one.
+    `effect_digest` identifies what the call changes, whatever its other arguments are; "" if a repetition does no harm.
+    """
 
     type: Literal["attempt.begun"] = "attempt.begun"
     step: int
@@ -47,42 +56,44 @@ class AttemptBegun(Event):
     profile_digest: str
     confinement: Confinement
     idempotency_key: str = ""
-    effect_digest: str = ""  # of what is acted on, whatever else the model wrote; "" where repeating does no harm
+    effect_digest: str = ""
 
 
 class AttemptEnded(Event):
-    """One attempt is over. `landed` says what is known of its effect.
+    """Records the outcome of one attempt.
 
-    `labels` are those of the action, where it failed and the model reads what the tool said of that.
+    `landed` says what is known of its effect. `value` is what the tool returned and `stderr` what it printed, both sanitized.
+    `labels` are those of the action, if it failed and the model reads the tool's own error. `changes` are the files that were
+    written, `denied_accesses` what the sandbox did not open, `connections` its network requests, `spent` what it used.
     """
 
     type: Literal["attempt.ended"] = "attempt.ended"
     step: int
     index: int
     attempt: int
-    code: Code | None  # None: it succeeded
-    cause: Code | None = None  # how the attempt itself ended, where `code` is only what that means: `outcome_unknown`
-    error: str | None = None  # the tool's own declared error name, with `tool_failed`
+    code: Code | None  # None: the attempt succeeded
+    cause: Code | None = None  # why the attempt ended, if `code` is `outcome_unknown`
+    error: str | None = None  # with `tool_failed`: the name of the error that the tool declared
     message: str = ""
     labels: tuple[str, ...] = ()
     value: Json = None
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()
-    refused: tuple[DeniedAccess, ...] = ()
+    denied_accesses: tuple[DeniedAccess, ...] = ()
     connections: tuple[Connection, ...] = ()
     stderr: str = ""
     spent: ResourceUsage = ResourceUsage()
     limit: ReachedLimit | None = None  # with `timeout` and `resource_exhausted`
-    lost: bool = False  # the process that ran it died; another one wrote this
-    retry_in_s: float | None = None  # seconds until the next attempt; None: there is none
-    retry_after_s: float | None = None  # seconds that the tool itself asked to wait
+    lost: bool = False  # the process that ran the attempt died; another process recorded this
+    retry_in_s: float | None = None  # seconds until the next attempt; None: the last attempt
+    retry_after_s: float | None = None  # seconds that the tool asks to wait before a retry
 
 
 class EffectSettled(Event):
-    """What came of an effect whose end nobody saw, found by the tool's own probe or said by a person.
+    """Records the outcome of an effect whose completion was not observed, found by the tool's probe or stated by a person.
 
-    `by` is `probe:tickets.closed` or `user:ann`; `number` counts from 1, probes and people apart. `value` is what the call would have returned,
-    None where nobody can tell that.
+    `landed` is the outcome. `by` is `probe:tickets.closed` or `user:ann`; `number` counts from 1, separately for probes and for
+    people. `value` is what the call would have returned, None if that is unknown. `account` and `reason` are a person's.
     """
 
     type: Literal["effect.settled"] = "effect.settled"
@@ -101,13 +112,15 @@ class EffectSettled(Event):
 
     @property
     def by_person(self) -> bool:
+        """True if a person stated the outcome, False for a probe."""
         return self.by.startswith("user:")
 
 
 class CallAnswered(Event):
-    """The one result of a call, as the model reads it.
+    """Records the result of a call as the model reads it. Each call has exactly one.
 
-    `labels_removed` are the labels that it takes off the run; `directory_added` the resources that the directory knows by it.
+    `output_digest` is the digest of the result. `labels_removed` are the labels that the result removes from the run;
+    `directory_added` are the resources that it adds to the directory.
     """
 
     type: Literal["call.answered"] = "call.answered"

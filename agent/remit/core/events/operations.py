@@ -1,4 +1,4 @@
-"""Events of the workspace: holds, and tools that fail, are tried again and recover."""
+"""Events of the whole workspace: holds, and the circuit breakers of tools. All are recorded in the run named `workspace`."""
 
 # pyright: reportIncompatibleVariableOverride=false, reportGeneralTypeIssues=false
 # A subclass that requires `step` narrows a field of the base, which is sound because events are frozen.
@@ -12,7 +12,7 @@ from remit.core.events.event import Event
 
 
 class HoldSet(Event):
-    """An operator stops a run, an agent, a tool, or all. Recorded in the run named `workspace`."""
+    """Records that an operator holds (stops) a run, an agent, a tool, or everything. `number` counts the holds."""
 
     type: Literal["hold.set"] = "hold.set"
     number: int
@@ -26,7 +26,7 @@ class HoldSet(Event):
 
 
 class HoldLifted(Event):
-    """An operator lifts a hold."""
+    """Records that an operator ends a hold."""
 
     type: Literal["hold.lifted"] = "hold.lifted"
     number: int
@@ -39,9 +39,10 @@ class HoldLifted(Event):
 
 
 class ToolFailed(Event):
-    """A tool failed by itself, in whatever run. Recorded in the run named `workspace`; `run` is where it happened.
+    """Records that a tool failed through its own fault in `run`.
 
-    After `limit` failures in a row it rests for `rest_s` seconds, twice as long each time that it fails a trial.
+    After `limit` failures in a row its circuit opens: the tool rests for `rest_s` seconds, and twice as long after each trial
+    that fails.
     """
 
     type: Literal["tool.failed"] = "tool.failed"
@@ -57,7 +58,10 @@ class ToolFailed(Event):
 
 
 class ToolTrialStarted(Event):
-    """One call is let through to a tool that has rested. `opened_at` names the rest; `number` counts its trials."""
+    """Records that one call is allowed to a tool after its rest (half-open circuit).
+
+    `opened_at` is when the rest began, in Unix nanoseconds; `number` counts the trials after it.
+    """
 
     type: Literal["tool.trial_started"] = "tool.trial_started"
     tool: str
@@ -71,7 +75,7 @@ class ToolTrialStarted(Event):
 
 
 class ToolRecovered(Event):
-    """A tool works again."""
+    """Records that a tool works again: its circuit closes."""
 
     type: Literal["tool.recovered"] = "tool.recovered"
     tool: str

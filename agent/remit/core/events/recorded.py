@@ -1,4 +1,4 @@
-"""Every kind of event as one union, and an event in its place in the chain of its run."""
+"""The union of all events, and an event with its place in the hash chain of its run."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
 
 
 class Recorded(BaseModel):
-    """An event with its place in the chain of its run.
+    """An event with its place in the hash chain of its run.
 
-    `at` is Unix nanoseconds; `hash` is SHA-256 over `prev`, the header and the salted digest of the body, so that a body
-    can be erased without breaking the chain: then `event` and `salt` are None.
+    `seq` counts from 0; `at` is Unix nanoseconds. `hash` is the SHA-256 digest of `prev`, the header and the salted digest of the
+    body, so that a body can be erased without breaking the chain: then `event` and `salt` are None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

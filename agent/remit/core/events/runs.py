@@ -1,4 +1,4 @@
-"""Events of a run and of its model: begun, resumed, asked, answered, ended."""
+"""Events of a run and of its model: started, resumed, requested, responded, finished."""
 
 # pyright: reportIncompatibleVariableOverride=false, reportGeneralTypeIssues=false
 # A subclass that requires `step` narrows a field of the base, which is sound because events are frozen.
@@ -11,22 +11,34 @@ from remit.core.calls import Confinement, FrozenModel, ProposedCall, Scope, Subj
 from remit.core.errors import Code
 from remit.core.events.event import Event
 
-# escalated: no answer held, so people must look
-Outcome: TypeAlias = Literal["completed", "failed", "stopped", "exhausted", "escalated"]
-Content: TypeAlias = Literal["whole", "withheld", "replaced"]
+Outcome: TypeAlias = Literal[
+    "completed",  # the model gave a valid answer
+    "failed",
+    "stopped",  # cancelled, or too many calls in a row were refused
+    "exhausted",  # the budget is used up
+    "escalated",  # no answer was valid, so a person must look at the run
+]
+# Whether a record has the content: what people, models and tools wrote.
+Content: TypeAlias = Literal[
+    "complete",
+    "omitted",  # not recorded; the run cannot be replayed
+    "anonymized",  # replaced by placeholders of the same shape
+]
 
 
 class RunStarted(Event):
-    """A run begins. `rulebook` is the digest of the object that lists every file the run stands on.
+    """Records that a run starts, for whom, and under which rules.
 
-    `content` says whether the record holds what people, models and tools said: whole, withheld, or replaced by shapes.
-    `shrunk_from` names the run that this one was cut out of by `remit trace shrink`: nobody ever ran it.
+    `bundle` is the digest of the policy bundle: the object that lists every file of the workspace that the run uses.
+    `actions` are those that the model is offered. `content` says whether the record has what people, models and tools wrote.
+    `scope` is a further bound on this run, None without one. `shrunk_from` names the run of which `remit trace shrink` made
+    this one: such a run was never executed. `version` is that of Remit.
     """
 
     type: Literal["run.started"] = "run.started"
     subjects: Subjects
-    account: str  # the operating-system account, whatever subject it maps to
-    actor: str = ""  # the subject of that account; another than `subjects.user` where it acts for somebody else
+    account: str  # the operating-system account that started the run
+    actor: str = ""  # the user of that account; differs from `subjects.user` if it acts for another user
     task: str
     prompt: str
     model: str  # "script:script.yaml", "openai:gpt-5"
@@ -38,13 +50,13 @@ class RunStarted(Event):
     env: str
     folder: str  # working folder, relative to the workspace
     version: str
-    content: Content = "whole"
+    content: Content = "complete"
     scope: Scope | None = None
     shrunk_from: str = ""
 
 
 class RunResumed(Event):
-    """Another process takes the run up, perhaps under other rules. `count` is 1 for the first resumption."""
+    """Records that another process resumes the run, possibly under other rules. `count` is 1 for the first time."""
 
     type: Literal["run.resumed"] = "run.resumed"
     count: int
@@ -58,9 +70,10 @@ class RunResumed(Event):
 
 
 class PolicyChanged(Event):
-    """The rules were edited while the run goes on. `rulebook` is what it stands on from here.
+    """Records that the policy files were changed during the run.
 
-    `problem` says why the edit is not in force; then the rules are those from before.
+    `bundle` and `policy_digest` are in force from here on. If the new files are not valid, `problem` says why, and the earlier
+    rules stay in force.
     """
 
     type: Literal["policy.changed"] = "policy.changed"
@@ -75,7 +88,7 @@ class PolicyChanged(Event):
 
 
 class ModelRequested(Event):
-    """The model is about to be asked. `input_digest` covers the whole conversation and the tools offered."""
+    """Records that the model is requested now. `input_digest` covers the conversation so far and the tools offered."""
 
     type: Literal["model.requested"] = "model.requested"
     step: int
@@ -84,14 +97,17 @@ class ModelRequested(Event):
 
 
 class Usage(FrozenModel):
-    """Tokens, as the provider counts them; None where it does not say."""
+    """Tokens as the provider counts them; None if it does not report them."""
 
     input_tokens: int | None = None
     output_tokens: int | None = None
 
 
 class ModelResponded(Event):
-    """One turn of the model; or, `unseen` by it, one of Remit's own, which looks up what the directory is to know."""
+    """Records one turn of the model.
+
+    `internal` is True for a turn that Remit makes itself, to look up what goes into the directory; the model does not read it.
+    """
 
     type: Literal["model.responded"] = "model.responded"
     step: int
@@ -104,7 +120,7 @@ class ModelResponded(Event):
 
 
 class ModelFailed(Event):
-    """The model could not be asked, or its answer could not be read."""
+    """Records that the request to the model failed, or that its response could not be read."""
 
     type: Literal["model.failed"] = "model.failed"
     step: int
@@ -112,7 +128,7 @@ class ModelFailed(Event):
 
 
 class AnswerRejected(Event):
-    """What the model said last does not hold as an answer; it is told why and asked again."""
+    """Records that the model's answer was not valid. The model receives the `problems` and answers again."""
 
     type: Literal["answer.rejected"] = "answer.rejected"
     step: int
@@ -120,7 +136,7 @@ class AnswerRejected(Event):
 
 
 class RunFinished(Event):
-    """The run is over."""
+    """Records that the run ended, with its outcome. `code` and `message` say why it did not complete."""
 
     type: Literal["run.finished"] = "run.finished"
     outcome: Outcome
@@ -130,9 +146,10 @@ class RunFinished(Event):
 
 
 class BudgetSpent(Event):
-    """What a call, or a turn (`index` None), takes of limits that all runs share: at first at most, then really.
+    """Records what a call, or a turn (`index` None), takes from limits that all runs share.
 
-    `amounts` are by the limit's scope, in whole units (calls, milliseconds, bytes, tokens, millionths of money).
+    In the phase `reserved` these are upper bounds, in the phase `used` the amounts that were used. `amounts` are by the scope of
+    the limit, in whole units: calls, milliseconds, bytes, tokens, millionths of the currency.
     """
 
     type: Literal["budget.spent"] = "budget.spent"
@@ -146,7 +163,11 @@ class BudgetSpent(Event):
 
 
 class RunPruned(Event):
-    """A run was let go by retention. `head` is the last event of its chain, `41:sha256:…`. Recorded in `workspace`."""
+    """Records that the retention policy or an operator deleted a run.
+
+    It is recorded in the run named `workspace`. `head` is the last event of the deleted chain, `41:sha256:…`, so that an exported
+    copy can still be verified.
+    """
 
     type: Literal["run.pruned"] = "run.pruned"
     run: str

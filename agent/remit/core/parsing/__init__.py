@@ -1,6 +1,7 @@
-"""Strict readers: one value, one spelling.
+"""Strict readers, after which each value has exactly one spelling.
 
-Policy, approvals, the sandbox and the trace compare texts. Two spellings of one thing become one here, or are refused.
+Policy, approvals, the sandbox and the trace compare texts. Two spellings of one thing become the same text here, or are
+refused.
 """
 
 from remit._face import face

@@ -1,13 +1,13 @@
-from .exact_json import Arguments, OwnCopies
+from .bounded_readers import LARGEST_LINE, count_of, load_json, load_toml, load_yaml, read_file, read_text
+from .exact_json import Arguments, CopyOnRead
 from .file_patterns import covered
 from .hidden_characters import hidden_character, visible, visible_json
 from .json_schema import check_schema, types_of
-from .json_texts import each_text, leaves, texts_of
+from .json_texts import leaves, map_texts, texts_of
 from .json_validation import Mismatch, validate
 from .names import canonical, proper_name, resource_of, tables_of
-from .outside import LARGEST_LINE, count_of, load_json, load_toml, load_yaml, read_file, read_text
 from .strict_json import canonical_json, digest, digest_bytes, parse_arguments, parse_json
-from .toml import Matching, TomlTable, read_table, toml_line, wrong
+from .toml import Matching, TomlTable, invalid, read_table, toml_line
 from .toml_fields import Duration, Label, Size, Summary, duration, size
 from .urls import DEFAULT_PORT, SCHEMES, URL_KINDS, Url, canonical_host, canonical_url
 from .yaml import MOST_BITS, YamlRow, read_rows, table_text
@@ -19,11 +19,11 @@ __all__ = [
     "SCHEMES",
     "URL_KINDS",
     "Arguments",
+    "CopyOnRead",
     "Duration",
     "Label",
     "Matching",
     "Mismatch",
-    "OwnCopies",
     "Size",
     "Summary",
     "TomlTable",
@@ -39,12 +39,13 @@ __all__ = [
     "digest",
     "digest_bytes",
     "duration",
-    "each_text",
     "hidden_character",
+    "invalid",
     "leaves",
     "load_json",
     "load_toml",
     "load_yaml",
+    "map_texts",
     "parse_arguments",
     "parse_json",
     "proper_name",
@@ -62,5 +63,4 @@ __all__ = [
     "validate",
     "visible",
     "visible_json",
-    "wrong",
 ]

@@ -1,7 +1,7 @@
-"""Arguments that nobody else can change, and that are compared by value and type.
+"""The arguments of a decided call: nothing can change them, and they are compared by value and type.
 
-Python calls `1`, `1.0` and `True` equal, and a list that two owners share changes for both. So what was decided is kept as
-a text, every reader gets a copy of its own, and values are the same only where their types are.
+Python treats `1`, `1.0` and `True` as equal, and a list with two owners changes for both. So the decided arguments are kept
+as JSON texts, every reader gets its own copy, and two values are equal only if their types are.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import Final, cast
 from remit.core.calls import Json
 from remit.core.errors import Refusal
 
-DEEPEST_VALUE: Final = 200  # far more than any argument that was decided; Python's own stack ends near 1,000
+DEEPEST_VALUE: Final = 200  # levels; more than any decided argument has, and Python's stack ends near 1,000
 _PLAIN: Final = (str, int, float, bool, type(None))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Arguments:
-    """The arguments of one call, for good: each by its name, as text."""
+    """The arguments of one call, which never change: each name with its value as JSON text."""
 
     texts: tuple[tuple[str, str], ...]
 
     @staticmethod
     def of(arguments: Mapping[str, Json]) -> Arguments:
-        """Raises Refusal `invalid_arguments` where a value, or a value inside one, is not exactly a value of JSON."""
+        """Keep these arguments. Raises Refusal `invalid_arguments` if a value, or a value inside one, is not a JSON value."""
         return Arguments(texts=tuple((name, _written(value)) for name, value in arguments.items()))
 
     def copy(self) -> dict[str, Json]:
-        """The arguments as objects that the caller alone has."""
+        """The arguments as new objects, which only the caller has."""
         return {name: json.loads(text) for name, text in self.texts}
 
     def differences(self, given: Mapping[str, Json], *, ignored: Iterable[str] = ()) -> list[str]:
-        """How `given` differs, one phrase a name; `ignored` names may be added."""
+        """How `given` differs from these arguments, one phrase for each name; `ignored` names may be added."""
         return [*self._changed(given), *self._added(given, frozenset(ignored))]
 
     def _changed(self, given: Mapping[str, Json]) -> Iterator[str]:
@@ -49,10 +49,10 @@ class Arguments:
         return (f"{name!r} was added" for name in given if name not in known)
 
 
-class OwnCopies(dict[str, Json]):
-    """Gives a copy of its own to each reader of a value, so that an observer of a call changes nothing of it.
+class CopyOnRead(dict[str, Json]):
+    """A dictionary that returns a copy of each value that is read, so that an observer of a call cannot change it.
 
-    Only `**` and C code see the values themselves: that is the function which is called.
+    Only `**` and C code read the values themselves, which is how the function of the tool is called.
     """
 
     def __init__(self, arguments: Arguments, more: Mapping[str, object] | None = None) -> None:
@@ -72,9 +72,9 @@ class OwnCopies(dict[str, Json]):
     def items(self) -> list[tuple[str, Json]]:  # type: ignore[override]  # no view: a copy of each value
         return [(name, self[name]) for name in self]
 
-    def copy(self) -> OwnCopies:
+    def copy(self) -> CopyOnRead:
         names = {name for name, _ in self._arguments.texts}
-        return OwnCopies(self._arguments, {name: self[name] for name in self if name not in names})
+        return CopyOnRead(self._arguments, {name: self[name] for name in self if name not in names})
 
 
 def _written(value: Json) -> str:
@@ -94,7 +94,7 @@ def _same(text: str, value: Json) -> bool:
 
 
 def _check(value: object, depth: int) -> None:
-    """Every type is JSON's own: a subclass could say that it equals anything."""
+    """Refuse every type that is not exactly a JSON type: a subclass can override equality."""
     kind = type(value)
     if depth > DEEPEST_VALUE:
         raise _not_json()

@@ -1,4 +1,4 @@
-"""Patterns of files: `*` within a segment of a name, `**` across segments."""
+"""Patterns of file names: `*` matches within one segment of a path, `**` across segments."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 
 def covered(patterns: Iterable[str], name: str) -> bool:
-    """Whether one of the patterns covers the file, or all of the set when the name ends in `/**`."""
+    """True if one of the patterns covers the file; for a name that ends in `/**`, all files of that set."""
     path = name.split("/")
     if path[-1] == "**":
         return any(_covers_set(pattern.split("/"), path[:-1]) for pattern in patterns)
@@ -14,14 +14,14 @@ def covered(patterns: Iterable[str], name: str) -> bool:
 
 
 def _covers_set(pattern: list[str], folder: list[str]) -> bool:
-    """Everything below a folder is covered by a pattern that ends in `**` and whose front matches the folder or one above."""
+    """True if the pattern ends in `**` and what is before it matches the folder or one above: then it covers all below."""
     return pattern[-1] == "**" and any([*_matched(pattern[:-1], folder)][1:])
 
 
 def _matched(pattern: Sequence[str], path: Sequence[str]) -> Iterator[bool]:
     """Whether the pattern matches the first 0, 1, 2 and so on segments of the path.
 
-    All ways to read `**` are followed at once: one after the other, each more of them would multiply the work.
+    All ways to match `**` are followed at the same time: with backtracking, each further `**` would multiply the work.
     """
     places = _with_skipped(pattern, {0})
     yield len(pattern) in places
@@ -30,7 +30,9 @@ def _matched(pattern: Sequence[str], path: Sequence[str]) -> Iterator[bool]:
         for place in places - {len(pattern)}:
             if pattern[place] == "**":
                 after.add(place)
-                if place == len(pattern) - 1:  # at the end, `**` is everything below and never the folder itself
+                if (
+                    place == len(pattern) - 1
+                ):  # at the end, `**` matches everything below a folder and never the folder itself
                     after.add(place + 1)
             elif _segment_matches(pattern[place], segment):
                 after.add(place + 1)
@@ -39,12 +41,12 @@ def _matched(pattern: Sequence[str], path: Sequence[str]) -> Iterator[bool]:
 
 
 def _with_skipped(pattern: Sequence[str], places: set[int]) -> set[int]:
-    """The places, and those behind each `**` that stands for no segment."""
-    found = set(places)
+    """The places in the pattern, and those after each `**` that matches no segment."""
+    reached = set(places)
     for place in range(min(places, default=0), len(pattern) - 1):
-        if place in found and pattern[place] == "**":
-            found.add(place + 1)
-    return found
+        if place in reached and pattern[place] == "**":
+            reached.add(place + 1)
+    return reached
 
 
 def _segment_matches(pattern: str, segment: str) -> bool:
@@ -55,7 +57,7 @@ def _segment_matches(pattern: str, segment: str) -> bool:
     if not segment.startswith(first):
         return False
     at = len(first)
-    for part in middle:  # the first place where a part stands leaves the most for the others
+    for part in middle:  # the earliest match of a part leaves the most text for the other parts
         at = segment.find(part, at)
         if at < 0:
             return False

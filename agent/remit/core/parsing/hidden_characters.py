@@ -1,7 +1,7 @@
-"""Texts written so that a person sees every character of them, for terminals and for what programs read.
+"""Makes hidden characters of a text visible, for terminals and for programs.
 
-Controls, C1, bidirectional, invisible and blank characters move the cursor, reorder a line or show nothing. Here they are
-written out by their number.
+Control, bidirectional, invisible and blank characters move the cursor, reorder a line or show nothing. They are replaced
+by an escape with their number.
 """
 
 from __future__ import annotations
@@ -10,16 +10,17 @@ import re
 import unicodedata
 from collections.abc import Callable
 
-# Characters that are drawn as nothing although Unicode calls them letters or marks (DerivedCoreProperties.txt,
+# Characters that are drawn as nothing, although Unicode calls them letters or marks (DerivedCoreProperties.txt,
 # Default_Ignorable_Code_Point; U+2800 is a blank braille cell).
 BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
 _NOT_PLAIN = re.compile(r"[^\x20-\x7e]")
 
 
 def hidden_character(text: str, *, but: str = "") -> str | None:
-    """The first character of the text that nobody sees for what it is, as `U+202E`; None where there is none.
+    """The first hidden character of the text, as `U+202E`; None without one.
 
-    Controls except those in `but`, bidirectional, invisible and tag characters, blanks, and spaces that are not the space.
+    Hidden are control characters except those in `but`, bidirectional, invisible and tag characters, blanks, and every space
+    other than U+0020.
     """
     if text.isascii() and text.isprintable():
         return None
@@ -35,12 +36,12 @@ def _is_hidden(character: str) -> bool:
 
 
 def visible(text: str, *, but: str = "\n\t") -> str:
-    """The text with each hidden character as `\\u{202e}`; those in `but` stay."""
+    """The text with each hidden character written as `\\u{202e}`; those in `but` stay."""
     return _replaced(text, but, lambda character: f"\\u{{{ord(character):x}}}")
 
 
 def visible_json(text: str) -> str:
-    """JSON text with each hidden character as JSON's own escape: every reader still gets the same value."""
+    """JSON text with each hidden character written as a JSON escape: every reader still gets the same value."""
     return _replaced(text, "\n", _json_escape)
 
 
@@ -48,7 +49,7 @@ def _replaced(text: str, but: str, escape: Callable[[str], str]) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _NOT_PLAIN.sub(
-        lambda found: escape(found[0]) if found[0] not in but and hidden_character(found[0]) else found[0], text
+        lambda match: escape(match[0]) if match[0] not in but and hidden_character(match[0]) else match[0], text
     )
 
 

@@ -1,7 +1,7 @@
-"""Which JSON Schemas can be checked: those whose every keyword `json_validation.py` knows.
+"""Checks that Remit can validate against a JSON Schema: `json_validation.py` must support each of its keywords.
 
-A schema with any other keyword is refused when its tool is pinned, so that nothing is ever accepted because a keyword was
-not understood.
+A schema with any other keyword is refused when its tool is pinned, so that no value is accepted because a keyword was
+ignored.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ def _is_pattern(value: Json) -> bool:
 
 @lru_cache(maxsize=256)
 def compiled(pattern: str) -> SchemaValidator:
-    """What finds the pattern anywhere in a text, in time linear in the text: the engine that pydantic's own checks use.
+    """A matcher that finds the pattern anywhere in a text, in time linear in the text: the Rust engine that pydantic uses.
 
     Raises:
-        SchemaError: it has a lookaround or a backreference, or its program would be too large.
+        SchemaError: the pattern has a lookaround or a backreference, or compiles to a program that is too large.
     """
     return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
 
 
-# Every keyword that is checked, and what may stand behind it: a schema comes from the tool, and may be anything.
+# Every supported keyword, and the check of its value: a schema comes from the tool and may be anything.
 _SHAPES: Final[Mapping[str, Callable[[Json], bool]]] = {
     "type": _is_type,
     "$ref": _is_text,
@@ -94,19 +94,19 @@ _SHAPES: Final[Mapping[str, Callable[[Json], bool]]] = {
 
 
 def check_schema(schema: Json) -> tuple[str, ...]:
-    """Everything in the schema that this module would not check; empty means that it can be pinned."""
+    """Everything in the schema that Remit cannot validate; empty if the schema can be pinned."""
     return tuple(_faults(schema, schema, ())) or tuple(_loops(schema))
 
 
 def types_of(schema: Json) -> frozenset[str]:
-    """The JSON types that a value of this schema may have; all of them where it does not say."""
+    """The JSON types that a value of this schema may have; all of them if the schema does not restrict them."""
     found, seen, ahead = set[str](), set[str](), [schema]
     while ahead:
         inner: Json = ahead.pop()
         if inner is True:
             found.update(TYPES)
         elif "$ref" in inner:
-            if inner["$ref"] not in seen:  # a definition that many branches share is looked at once
+            if inner["$ref"] not in seen:  # a definition that many branches share is visited once
                 seen.add(inner["$ref"])
                 ahead.append(resolved(schema, inner["$ref"]) or {})
         elif branches := inner.get("anyOf") or inner.get("oneOf"):
@@ -125,20 +125,20 @@ def _faults(schema: Json, root: Json, path: tuple[str, ...]) -> Iterator[str]:
     if schema is True:
         return
     if not isinstance(schema, dict) or len(path) > DEEPEST:
-        yield f"{where} is no schema"
+        yield f"{where} is not a schema, or is nested deeper than {DEEPEST} levels"
         return
     schema = cast("dict[str, Json]", schema)
     for keyword in sorted(set(schema) - _ANNOTATIONS):
         if keyword not in _SHAPES:
-            yield f"{where} uses {keyword!r}, which is not checked"
+            yield f"{where} uses the keyword {keyword!r}, which Remit does not support"
         elif not _SHAPES[keyword](schema[keyword]):
-            what = "cannot be matched in linear time" if keyword == "pattern" else "means nothing"
-            yield f"{where} has a {keyword!r} that {what}"
+            what = "a pattern that cannot be matched in linear time" if keyword == "pattern" else "not a valid value"
+            yield f"{where} has a {keyword!r} that is {what}"
             return
     if "$ref" in schema and resolved(root, schema["$ref"]) is None:
-        yield f"{where} refers to something outside its $defs"
+        yield f"{where} has a '$ref' to something outside of its '$defs'"
     if "$ref" in schema and set(schema) - _ANNOTATIONS - {"$ref", "$defs"}:
-        yield f"{where} says more than its '$ref', which is not checked"
+        yield f"{where} has other keywords beside its '$ref', which Remit does not support"
     for keyword in ("properties", "$defs"):
         for name, inner in schema.get(keyword, {}).items():
             yield from _faults(inner, root, (*path, name))
@@ -151,7 +151,7 @@ def _faults(schema: Json, root: Json, path: tuple[str, ...]) -> Iterator[str]:
 
 
 def _loops(schema: Json) -> Iterator[str]:
-    """Definitions that refer to themselves before anything of the value is looked at."""
+    """Definitions that refer to themselves without consuming a part of the value: validation would not end."""
     definitions: Mapping[str, Json] = {} if schema is True else schema.get("$defs", {})
 
     def direct(inner: Json) -> Iterator[str]:
@@ -168,13 +168,13 @@ def _loops(schema: Json) -> Iterator[str]:
             reached |= new
             ahead.extend(new)
         if name in reached:
-            yield f"{name} is defined by itself"
+            yield f"the definition {name!r} refers directly to itself"
 
 
 def resolved(root: Mapping[str, Json], reference: str) -> Mapping[str, Json] | None:
-    """The definition that a `$ref` names; None where the schema has no such one."""
-    found: Mapping[str, Json] | None = root.get("$defs", {}).get(reference.removeprefix(_DEFINITIONS))
-    return found if reference.startswith(_DEFINITIONS) else None
+    """The definition that a `$ref` names; None if the schema does not have it."""
+    definition: Mapping[str, Json] | None = root.get("$defs", {}).get(reference.removeprefix(_DEFINITIONS))
+    return definition if reference.startswith(_DEFINITIONS) else None
 
 
 def type_name(value: Json) -> str:
@@ -183,7 +183,7 @@ def type_name(value: Json) -> str:
 
 
 def is_type(value: Json, name: str) -> bool:
-    """Whether a value is of the JSON type `name`."""
+    """True if the value has the JSON type `name`."""
     match name:
         case "null":
             return value is None

@@ -9,11 +9,11 @@ from remit.core.calls import Json
 
 
 def leaves(value: Json, *, keys: bool = True) -> Iterator[Json]:
-    """Everything in the value that holds nothing else, in its order: texts, numbers, null, empty lists and objects.
+    """Every part of the value that contains no other, in order: texts, numbers, null, empty lists and empty objects.
 
-    The `keys` of objects are among them, each before its member.
+    With `keys`, the keys of objects are included, each before its member.
     """
-    ahead: list[Json] = [value]  # last first
+    ahead: list[Json] = [value]  # a stack: the last item is next
     while ahead:
         item = ahead.pop()
         if isinstance(item, dict) and item:
@@ -28,19 +28,19 @@ def leaves(value: Json, *, keys: bool = True) -> Iterator[Json]:
 
 
 def texts_of(value: Json, *, keys: bool = True) -> list[str]:
-    """Every text of the value in its order, `keys` of objects too."""
+    """Every text of the value in order, with `keys` also the keys of objects."""
     return [leaf for leaf in leaves(value, keys=keys) if isinstance(leaf, str)]
 
 
-def each_text(value: Json, change: Callable[[str], str], *, keys: bool = True) -> Json:
-    """The value with `change` made to every text of it, in the order of `texts_of`."""
+def map_texts(value: Json, change: Callable[[str], str], *, keys: bool = True) -> Json:
+    """A copy of the value with `change` applied to every text, in the order of `texts_of`."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
         members = cast("dict[str, Json]", value)
         return {
-            change(str(key)) if keys else str(key): each_text(item, change, keys=keys) for key, item in members.items()
+            change(str(key)) if keys else str(key): map_texts(item, change, keys=keys) for key, item in members.items()
         }
     if isinstance(value, list | tuple):
-        return [each_text(item, change, keys=keys) for item in cast("list[object]", value)]
+        return [map_texts(item, change, keys=keys) for item in cast("list[object]", value)]
     return value

@@ -1,10 +1,11 @@
-"""A value checked against a JSON Schema, without coercion: keywords mean what JSON Schema 2020-12 says.
+"""Validates a value against a JSON Schema, without coercion, with the keywords of JSON Schema 2020-12.
 
-Two things differ, and both refuse more: an object with `properties` takes no others unless the schema says so, and a whole
-number is written as one. `pattern` is found anywhere in the text, as the standard says; write `^…$` for all of it.
+Two things are stricter than the standard: an object with `properties` accepts no others unless the schema allows them, and
+a whole number must be written as one (5, not 5.0). `pattern` may match anywhere in the text, as in the standard; write `^…$`
+for the whole text.
 
-The work grows with the value and never faster, whatever the value is: a union looks at each part of the value once
-(see `_union`), texts are matched by a linear engine, and equal items are found by hashing.
+The time is linear in the size of the value, also for a hostile one: a union visits each part of the value once (see
+`_union`), texts are matched by a linear engine, and equal items are found by hashing.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from remit.core.errors import Refusal
 from remit.core.parsing.json_schema import TYPES, compiled, is_type, resolved, types_of
 from remit.core.parsing.strict_json import canonical_json
 
-MOST_BRANCHES: Final = 1_000_000  # branches of unions that one value may make the check look at
+MOST_BRANCHES: Final = 1_000_000  # branches of unions that the check of one value may visit
 
 _Path: TypeAlias = tuple[str, ...]
 
 
 class Mismatch(Exception):
-    """`path` names properties that the schema names (`*` for any other), never what the model wrote."""
+    """The value does not match the schema. `path` has names of the schema only (`*` for any other), no text of the model."""
 
     def __init__(self, path: tuple[str, ...], problem: str, expected: Json = None) -> None:
         self.path = path
@@ -36,10 +37,10 @@ class Mismatch(Exception):
 
 
 def validate(schema: Mapping[str, Json], value: Json, *, fill: bool = True) -> Json:
-    """A copy of the value with absent defaults filled in; nothing is coerced and no unknown property passes.
+    """A copy of the value, with defaults filled in if `fill`; nothing is coerced and unknown properties are refused.
 
     Raises:
-        Mismatch: the first way in which the value is not what the schema says.
+        Mismatch: the first difference from the schema.
     """
     try:
         own = _copied(value)
@@ -53,7 +54,7 @@ def validate(schema: Mapping[str, Json], value: Json, *, fill: bool = True) -> J
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Default:
-    """A property that is absent, and what the schema says stands for it."""
+    """An absent property and its default."""
 
     into: dict[str, Json]
     name: str
@@ -61,19 +62,19 @@ class _Default:
 
 
 class _Defaults:
-    """The defaults that were found; those of one union are one part, which two readings of a value may share."""
+    """The defaults to fill in. Those of one union are one part, which two checks of the same value may share."""
 
     def __init__(self) -> None:
         self.parts: list[object] = []
 
     def take(self, start: int) -> _Defaults:
-        """Take out what was added since there were `start` parts."""
+        """Remove and return the parts after the first `start`."""
         taken = _Defaults()
         taken.parts, self.parts = self.parts[start:], self.parts[:start]
         return taken
 
     def fill(self) -> None:
-        """Write each where it is absent, as a copy."""
+        """Write a copy of each default where it is absent."""
         ahead: list[_Defaults] = [self]
         seen = {id(self)}
         while ahead:
@@ -87,16 +88,20 @@ class _Defaults:
 
 
 class _Check:
-    """One check of one value. INVARIANT: the value is not changed until the check is over, so that a part of it is known
-    by its identity."""
+    """One check of one value.
+
+    INVARIANT: the value does not change before the check ends, so that a part of it is identified by its `id`.
+    """
 
     def __init__(self, root: Mapping[str, Json], *, fill: bool) -> None:
         self.defaults = _Defaults()
         self._root = root
         self._fill = fill
         self._inside = 0  # unions
-        self._branches = 0  # looked at so far
-        self._known: dict[tuple[int, int], _Defaults | Mismatch] = {}  # a path in it begins at the union
+        self._branches = 0  # visited so far
+        self._known: dict[
+            tuple[int, int], _Defaults | Mismatch
+        ] = {}  # by union and part; their paths begin at the union
         self._choices: dict[int, frozenset[bytes]] = {}
 
     def value(self, schema: Json, value: Json, path: _Path) -> None:
@@ -104,7 +109,7 @@ class _Check:
         if schema is True:
             return
         if not isinstance(schema, dict):
-            raise Mismatch(path, "no_schema")  # nothing is accepted because its schema says nothing
+            raise Mismatch(path, "no_schema")  # a value without a schema is refused, not accepted
         schema = cast("dict[str, Json]", schema)
         if "$ref" in schema:
             self.value(resolved(self._root, schema["$ref"]), value, path)
@@ -130,7 +135,7 @@ class _Check:
     def _written_choices(self, schema: Mapping[str, Json], choices: Sequence[Json]) -> frozenset[bytes]:
         if len(choices) == 1:
             return frozenset((_written(choices[0], ()),))
-        if id(schema) not in self._choices:  # for each of many items, the whole list would be gone through
+        if id(schema) not in self._choices:  # without this, every item would be compared with the whole list
             self._choices[id(schema)] = frozenset(_written(choice, ()) for choice in choices)
         return self._choices[id(schema)]
 
@@ -150,9 +155,9 @@ class _Check:
                 raise Mismatch(path, "wrong_type", " or ".join(TYPES))
 
     def _union(self, branches: list[Json], value: Json, path: _Path, *, exactly_one: bool) -> None:
-        """Look at the branches, each union at each part of the value once.
+        """Check the branches of a union, at most once for each part of the value.
 
-        Without that, two branches that both look into the same member double the work at each level of the value.
+        Without that, two branches that both check the same member would double the work at each level of the value.
         """
         known = self._known.get((id(branches), id(value)))
         if known is None:
@@ -166,16 +171,16 @@ class _Check:
             if self._inside:
                 self._known[id(branches), id(value)] = known
             else:
-                self._known.clear()  # nothing around it looks at the same part again
+                self._known.clear()  # no union around it can visit the same part again
         if isinstance(known, Mismatch):
             raise Mismatch((*path, *known.path), known.problem, known.expected)
         if known.parts:
             self.defaults.parts.append(known)
 
     def _matched(self, branches: list[Json], value: Json, path: _Path, *, exactly_one: bool) -> _Defaults:
-        """The defaults of the first branch that fits. Of those that do not, the one that came furthest says why."""
-        furthest, found = Mismatch(path, "wrong_type"), None
-        for branch in [one for one in branches if not self._differs(one, value)] or branches:
+        """The defaults of the first branch that matches. If none does, the mismatch with the longest path is raised."""
+        furthest, matched = Mismatch(path, "wrong_type"), None
+        for branch in [item for item in branches if not self._differs(item, value)] or branches:
             self._branches += 1
             if self._branches > MOST_BRANCHES:
                 raise Mismatch(path, "too_complex", f"at most {MOST_BRANCHES} branches of unions")
@@ -189,11 +194,11 @@ class _Check:
             taken = self.defaults.take(start)
             if not exactly_one:
                 return taken
-            if found is not None:
+            if matched is not None:
                 raise Mismatch(path, "more_than_one_matches")
-            found = taken
-        if found is not None:
-            return found
+            matched = taken
+        if matched is not None:
+            return matched
         if len(furthest.path) > len(path):
             raise furthest
         raise Mismatch(path, "wrong_type", self._types(branches))
@@ -202,17 +207,17 @@ class _Check:
         return " or ".join(sorted(types_of({"anyOf": branches, "$defs": self._root.get("$defs", {})})))
 
     def _differs(self, branch: Json, value: Json) -> bool:
-        """Whether a text that tells the branches apart says that it is another one."""
+        """True if a constant property of the branch, such as its type, has another value here: then the branch is not meant."""
         if not isinstance(value, dict) or not isinstance(branch, dict):
             return False
         members = cast("dict[str, Json]", value)
         inner = cast("Mapping[str, Json]", branch)
         if "$ref" in inner:
             inner = resolved(self._root, inner["$ref"]) or {}
-        for name, one in cast("Mapping[str, Json]", inner.get("properties", {})).items():
-            tag = None if one is True else cast("Mapping[str, Json]", one).get("const")
-            said = members.get(name)
-            if isinstance(tag, str) and isinstance(said, str) and said != tag:
+        for name, schema in cast("Mapping[str, Json]", inner.get("properties", {})).items():
+            tag = None if schema is True else cast("Mapping[str, Json]", schema).get("const")
+            member = members.get(name)
+            if isinstance(tag, str) and isinstance(member, str) and member != tag:
                 return True
         return False
 
@@ -232,7 +237,7 @@ class _Check:
     def _object(self, schema: Mapping[str, Json], value: dict[str, Json], path: _Path) -> None:
         _check_size(schema, "Properties", len(value), path)
         properties: Mapping[str, Json] = schema.get("properties", {})
-        # Plain JSON Schema lets unknown properties pass; a tool's signature does not.
+        # JSON Schema accepts unknown properties; the function of a tool does not.
         others = schema.get("additionalProperties", "properties" not in schema)
         for name, item in value.items():
             if name in properties:
@@ -247,14 +252,14 @@ class _Check:
                 raise Mismatch((*path, name), "missing")
 
     def _absent(self, properties: Mapping[str, Json], value: dict[str, Json]) -> frozenset[str]:
-        """The absent properties that have a default, each of which is noted."""
+        """The absent properties that have a default; each default is noted, to be filled in."""
         absent = [
             _Default(into=value, name=name, value=inner["default"])
             for name, inner in properties.items()
             if self._fill and name not in value and inner is not True and "default" in inner
         ]
         self.defaults.parts += absent
-        return frozenset(one.name for one in absent)
+        return frozenset(default.name for default in absent)
 
 
 def _check_number(schema: Mapping[str, Json], value: float, path: _Path) -> None:
@@ -266,7 +271,7 @@ def _check_number(schema: Mapping[str, Json], value: float, path: _Path) -> None
         "exclusiveMaximum" in schema and value >= schema["exclusiveMaximum"]
     ):
         raise Mismatch(path, "too_large")
-    # As both are written: the binary 0.3 is no multiple of the binary 0.1.
+    # Compared as decimal numbers: in binary, 0.3 is not a multiple of 0.1.
     if "multipleOf" in schema and (_decimal(value, path) / _decimal(schema["multipleOf"], path)).denominator != 1:
         raise Mismatch(path, "not_a_multiple", schema["multipleOf"])
 
@@ -274,7 +279,7 @@ def _check_number(schema: Mapping[str, Json], value: float, path: _Path) -> None
 def _decimal(value: float, path: _Path) -> Fraction:
     try:
         return Fraction(value) if isinstance(value, int) else Fraction(repr(value))
-    except ValueError:  # NaN or infinity, which is no JSON
+    except ValueError:  # NaN or infinity, which are not JSON
         raise Mismatch(path, "not_finite") from None
 
 
@@ -292,7 +297,7 @@ def _check_size(schema: Mapping[str, Json], of: str, size: int, path: _Path) -> 
 
 
 def _written(value: Json, path: _Path) -> bytes:
-    """The one way to write the value: equal values of JSON are written alike, and `true` is not 1."""
+    """The canonical JSON of the value: equal values are written alike, and `true` differs from 1."""
     try:
         return canonical_json(value)
     except Refusal as refusal:
@@ -300,7 +305,7 @@ def _written(value: Json, path: _Path) -> bytes:
 
 
 def _copied(value: Json) -> Json:
-    """The value, of which no two parts are one object."""
+    """A copy of the value in which no two parts are the same object."""
     if isinstance(value, dict):
         return {name: _copied(item) for name, item in cast("dict[str, Json]", value).items()}
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""One thing, one name: the canonical spelling of files, hosts, addresses, tables and ids.
+"""The canonical names of files, hosts, mail addresses, tables and ids.
 
-Policy, approvals, the sandbox and the trace compare strings; so two spellings of one thing become one string here, or are
-refused. Nothing after this module parses what the model wrote again.
+Policy, approvals, the sandbox and the trace compare texts. So two spellings of one name become one text here, or are
+refused. No code after this module parses what the model wrote.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _SCHEME = re.compile(r"[A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*:/")
 
 
 def canonical(kind: str, value: str) -> str:
-    """The one name of the thing of that kind that `value` spells; `invalid_arguments` where it is not one thing.
+    """The canonical name of that kind. Raises Refusal `invalid_arguments` if `value` is not the name of one thing.
 
-    Kinds: `file` (relative to the working folder), `http`, `https` (without the query), `host`, `mail`, `table`; any
-    other kind is an id, kept as it is.
+    Kinds: `file` (relative to the working folder), `http`, `https` (without the query), `host`, `mail`, `table`; the name of
+    any other kind is an id, which is not changed.
     """
     match kind:
         case "file":
@@ -45,7 +45,7 @@ def canonical(kind: str, value: str) -> str:
 
 
 def proper_name(kind: str, value: str) -> str:
-    """The one spelling of a proper name, of one or several words; `invalid_arguments` where it is not one."""
+    """A proper name of one or several words. Raises Refusal `invalid_arguments` if `value` is not one."""
     if not value or len(value) > 128 or value != " ".join(value.split(" ")).strip() or "  " in value:
         _not_one(kind, "length", "write the name in at most 128 characters, with single spaces")
     if bad := next((problem for problem in map(_bad_character, value) if problem), None):
@@ -58,16 +58,17 @@ def proper_name(kind: str, value: str) -> str:
 
 
 def resource_of(kind: str, value: str, *, proper: bool = False) -> str:
-    """The resource that a text names; `invalid_arguments` where it does not name one thing of its kind."""
+    """The resource that a text names. Raises Refusal `invalid_arguments` if it is not the name of one thing."""
     if kind in ("http", "https"):
         return canonical_url(kind, value).resource
     return f"{kind}:{proper_name(kind, value) if proper else canonical(kind, value)}"
 
 
 def tables_of(sql: str) -> tuple[str, tuple[str, ...]]:
-    """One reading query of SQLite, rendered from its tree, and the base tables it reads, sorted.
+    """A read-only SQLite query, rendered from its syntax tree, and the base tables that it reads, sorted.
 
-    `invalid_arguments` for anything but one SELECT, for table-valued functions and for functions that reach outside.
+    Raises Refusal `invalid_arguments` for anything but one SELECT, for table-valued functions and for functions that can access
+    anything else.
     """
     from remit.core.parsing.sql import read_only  # noqa: PLC0415 - sqlglot takes 200 ms to load, and only calls with SQL need it
 
@@ -109,7 +110,7 @@ def _bad_character(character: str) -> str | None:
         return "backslash"
     if character == " " or (character.isascii() and character.isprintable()):
         return None
-    # Cc, Cf, Cs, Co, Cn: controls, bidirectional and invisible marks, and what no font agrees on; Z*: other spaces.
+    # Cc, Cf, Cs, Co, Cn: controls, bidirectional and invisible marks, and characters without a fixed glyph; Z*: spaces.
     if unicodedata.category(character)[0] in "CZ":
         return "hidden_character"
     if any(lookalike in "./\\%*?[]{}:~" for lookalike in unicodedata.normalize("NFKC", character)):
@@ -118,7 +119,7 @@ def _bad_character(character: str) -> str | None:
 
 
 def _mail(value: str) -> str:
-    # RFC 5321 section 2.4 lets a host tell cases of the first part apart, and advises against it: one person, one name.
+    # RFC 5321 section 2.4 allows a host to distinguish upper and lower case before the @, and advises against it.
     local, at, domain = value.lower().partition("@")
     if not at or _MAILBOX.fullmatch(local) is None or len(local) > 64:
         _not_one("mail", "not_an_address", "write one plain address such as ann@example.com")
@@ -129,10 +130,10 @@ def _mail(value: str) -> str:
 
 
 def _table(value: str) -> str:
-    name = value.lower() if value.isascii() else value  # SQLite tells no cases apart, quoted or not
+    name = value.lower() if value.isascii() else value  # SQLite ignores case, also in quoted names
     name = name.removeprefix("main.")
     name = "sqlite_schema" if name == "sqlite_master" else name
-    # SQLite's own tables reach past the others (sqlite_dbpage is every byte of the file), and pragma_* run a command.
+    # SQLite's own tables give access to all others (sqlite_dbpage is every byte of the file), and pragma_* execute a command.
     own = name.startswith(("sqlite_", "pragma_")) and name != "sqlite_schema"
     if own or _TABLE.fullmatch(name) is None:
         _not_one("table", "not_a_table", "write the plain name of one table of the database")

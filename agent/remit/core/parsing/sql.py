@@ -1,7 +1,7 @@
-"""One reading SQLite query: which tables it reads, known before it runs.
+"""Parses one read-only SQLite query and finds the tables that it reads, before it runs.
 
-The query is rendered from its tree, and the rendered text is what is read again, checked and given to the tool: nothing
-that only SQLite would see survives. Kinds of nodes and functions are listed; what is not listed is refused.
+The query is rendered from its syntax tree. The rendered text is parsed again, checked and given to the tool, so no part of
+the original text reaches SQLite that this parser has not read. Only the listed kinds of nodes and functions are accepted.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _FUNCTIONS: Final = {
     "exp", "floor", "ln", "log", "log10", "log2", "mod", "pi", "pow", "power", "radians", "sin", "sqrt", "tan",
     "trunc", "cast", "decimal", "numeric", "varchar",
 }  # fmt: skip
-# Words that may stand before a parenthesis and call nothing.
+# Keywords that may be followed by a parenthesis and are not a function call.
 _WORDS: Final = {
     "all", "and", "as", "between", "by", "case", "distinct", "else", "escape", "except", "exists", "filter", "from",
     "glob", "having", "in", "intersect", "is", "join", "limit", "like", "materialized", "not", "offset", "on", "or",
@@ -52,10 +52,12 @@ _TABLE_PARTS: Final = frozenset({"this", "db", "alias", "joins"})
 
 
 def read_only(sql: str, table_name: Callable[[str], str]) -> tuple[str, tuple[str, ...]]:
-    """The query rendered from its tree and the base tables that it reads, sorted; `table_name` makes a name canonical.
+    """The query rendered from its syntax tree, and the base tables that it reads, sorted.
+
+    `table_name` returns the canonical name of a table.
 
     Raises:
-        Refusal: `invalid_arguments` for anything but one SELECT whose every part is known.
+        Refusal: `invalid_arguments` for anything but one SELECT of supported parts.
     """
     if len(sql) > LONGEST_QUERY or any(character < " " and character not in "\t\r\n" for character in sql):
         _refuse("text", f"write at most {LONGEST_QUERY} plain characters")
@@ -63,12 +65,12 @@ def read_only(sql: str, table_name: Callable[[str], str]) -> tuple[str, tuple[st
         rendered = _render(_parse(sql))
         tree = _parse(rendered)
         if _render(tree) != rendered:
-            _refuse("unstable", "write it in a simpler way")
+            _refuse("unstable", "write a simpler query")
         _check_nodes(tree)
         _check_functions(tree)
         return rendered, tuple(sorted({table_name(name) for name in _tables(tree)}))
     except (SqlglotError, RecursionError, ValueError) as failure:
-        raise _refusal("syntax", "it is not SQL that Remit can read") from failure
+        raise _refusal("syntax", "it cannot be parsed as SQL") from failure
 
 
 def _parse(sql: str) -> exp.Expr:
@@ -76,7 +78,7 @@ def _parse(sql: str) -> exp.Expr:
     if len(trees) != 1:
         _refuse("statements", "write exactly one query")
     if not isinstance(trees[0], exp.Select | exp.SetOperation):
-        _refuse("not_a_query", "only SELECT is run")
+        _refuse("not_a_query", "write a SELECT")
     return trees[0]
 
 
@@ -87,50 +89,52 @@ def _render(tree: exp.Expr) -> str:
 def _check_nodes(tree: exp.Expr) -> None:
     for node in tree.walk():
         if not isinstance(node, _NODES):
-            _refuse("unsupported", f"{type(node).__name__.lower()} is not supported")
+            _refuse("unsupported", f"write it without {type(node).__name__.lower()}, which is not supported")
         match node:
             case exp.In() if node.args.get("field") or node.args.get("unnest"):
-                _refuse("in_table", "write IN (SELECT …)")  # `x IN secret` reads a table without naming it as one
+                _refuse(
+                    "in_table", "write IN (SELECT …)"
+                )  # `x IN secret` reads a table that is no table node in the tree
             case exp.Select() if node.args.get("into") or node.args.get("locks"):
-                _refuse("not_a_query", "only SELECT is run")
+                _refuse("not_a_query", "write a SELECT")
             case exp.Table():
                 parts = {part for part, value in node.args.items() if value}
                 if not isinstance(node.this, exp.Identifier) or not parts <= _TABLE_PARTS:
-                    _refuse("table_function", "FROM takes plain tables and subqueries")
+                    _refuse("table_function", "write only tables and subqueries after FROM")
             case _:
                 pass
 
 
 def _check_functions(tree: exp.Expr) -> None:
-    """Whatever stands before a parenthesis in the text, quoted or not, is what SQLite will call."""
+    """Check every name before a parenthesis in the rendered text, quoted or not: SQLite would call it as a function."""
     bare = tree.copy()
     for alias in bare.find_all(exp.TableAlias):
-        alias.set("columns", None)  # `WITH c(n) AS …` calls nothing
+        alias.set("columns", None)  # `c(n)` in `WITH c(n) AS …` is no function call
     for name, after in pairwise(sqlglot.tokenize(_render(bare), read=DIALECT)):
         if after.token_type.name != "L_PAREN" or not name.text[:1].isidentifier():
             continue
         called = name.text.lower()
         quoted = name.token_type.name == "IDENTIFIER"
-        if called not in _FUNCTIONS and (quoted or called.split(" ")[-1] not in _WORDS):  # one token: ORDER BY
-            _refuse("function", "it calls a function that is not allowed here")
+        if called not in _FUNCTIONS and (quoted or called.split(" ")[-1] not in _WORDS):  # "ORDER BY" is one token
+            _refuse("function", "write it with other functions: it calls one that is not allowed")
 
 
 def _tables(tree: exp.Expr) -> Iterator[str]:
-    """The base tables, as written, with `main.` where it was written."""
+    """The names of the base tables as written, also with the prefix `main.`."""
     defined = [_fold(cte.alias) for cte in tree.find_all(exp.CTE)]
     if len(defined) != len(set(defined)):
-        _refuse("ambiguous", "give every WITH another name")
+        _refuse("ambiguous", "give each WITH a different name")
     for table in tree.find_all(exp.Table):
         if table.db:
             yield f"{table.db}.{table.name}"
         elif _fold(table.name) not in defined:
             yield table.name
         elif not _in_scope(table):
-            _refuse("ambiguous", "a WITH has the name of a table; give it another")
+            _refuse("ambiguous", "give the WITH another name than the table has")
 
 
 def _in_scope(table: exp.Table) -> bool:
-    """Whether the WITH of that name is visible here: in its query, in those after it, and in itself if it is recursive."""
+    """True if the WITH of that name is visible here: in its query, in later WITHs, and in itself if it is recursive."""
     name = _fold(table.name)
     inside: exp.Expr = table
     while (around := inside.parent) is not None:
@@ -139,7 +143,7 @@ def _in_scope(table: exp.Table) -> bool:
             here = next(number for number, cte in enumerate(around.expressions) if cte is inside)
             if name in names[: here + 1 if around.recursive else here]:
                 return True
-            around = around.parent or around  # its own query is no second chance: that would make later ones visible
+            around = around.parent or around  # skip the query of this WITH: it would make later WITHs visible
         elif (with_ := around.args.get("with_")) is not None and name in [
             _fold(cte.alias) for cte in with_.expressions
         ]:
@@ -149,7 +153,7 @@ def _in_scope(table: exp.Table) -> bool:
 
 
 def _fold(name: str) -> str:
-    """As SQLite compares names: ASCII letters without case."""
+    """The name as SQLite compares it: without the case of ASCII letters."""
     return "".join(character.lower() if character.isascii() else character for character in name)
 
 
@@ -158,4 +162,4 @@ def _refuse(problem: str, fix: str) -> NoReturn:
 
 
 def _refusal(problem: str, fix: str) -> Refusal:
-    return Refusal("invalid_arguments", f"not one reading query: {fix}", details={"kind": "sql", "problem": problem})
+    return Refusal("invalid_arguments", f"not one read-only query: {fix}", details={"kind": "sql", "problem": problem})

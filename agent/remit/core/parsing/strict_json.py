@@ -1,6 +1,6 @@
-"""JSON read strictly and written in one way (RFC 8785).
+"""Reads JSON strictly and writes canonical JSON (RFC 8785).
 
-What two readers could read differently is refused. Digests are over the canonical form.
+A text that two JSON readers could read differently is refused. Digests are computed over the canonical form.
 """
 
 from __future__ import annotations
@@ -22,21 +22,24 @@ if TYPE_CHECKING:  # `remit.core.calls` loads pydantic, and `remit --help` does 
 
 LONGEST_ARGUMENTS: Final = 1024 * 1024  # bytes of UTF-8
 DEEPEST: Final = 32  # objects and arrays inside each other
-LARGEST_INTEGER: Final = 2**53 - 1  # RFC 8785 section 3.2.2.3: what every reader keeps exactly
+LARGEST_INTEGER: Final = 2**53 - 1  # RFC 8785 section 3.2.2.3: larger integers are not exact in every JSON reader
 WRITTEN_AS_INTEGER: Final = 1e21  # RFC 8785 writes larger numbers with an exponent
 _plain_json: Final = json.JSONEncoder(
     ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False
 ).encode
-# A string that never ends is taken to the end of the text: trying again at each of its quotes would be quadratic.
+# A string without an end matches to the end of the text: trying again at each of its quotes would be quadratic.
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.?)*+(?:"|\Z)|[][{}]', re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def parse_arguments(text: str) -> dict[str, Json]:
-    """The JSON object that the model wrote, or `invalid_arguments`; `details` name the problem and, where known, its offset.
+    """The JSON object that the model wrote.
 
-    A whole number has one spelling, so `5.0` is the integer 5. Refused: whatever two readers might read differently
-    (duplicate keys, NaN, numbers that no reader keeps exactly, lone surrogates), more than 1 MiB, more than 32 levels.
+    A whole number has one value, so `5.0` is the integer 5.
+
+    Raises:
+        Refusal: `invalid_arguments` for a text that two readers might read differently (duplicate keys, NaN, inexact numbers,
+            unpaired surrogates), more than 1 MiB or more than 32 levels. `details` have the problem and, if known, its offset.
     """
     value = parse_json(text)
     if not isinstance(value, dict):
@@ -45,7 +48,7 @@ def parse_arguments(text: str) -> dict[str, Json]:
 
 
 def parse_json(text: str) -> Json:
-    """Any JSON value, read as strictly as arguments are."""
+    """Any JSON value, read as strictly as `parse_arguments`."""
     try:
         size = len(text.encode())
     except UnicodeEncodeError as failure:
@@ -67,7 +70,7 @@ def parse_json(text: str) -> Json:
 
 
 def canonical_json(value: Json) -> bytes:
-    """RFC 8785: the one way to write this value; `invalid_arguments` where JSON cannot say it."""
+    """The canonical JSON of the value (RFC 8785). Raises Refusal `invalid_arguments` if it is not a JSON value."""
     try:
         if _is_plain(value):
             with suppress(UnicodeEncodeError):
@@ -80,9 +83,9 @@ def canonical_json(value: Json) -> bytes:
 
 
 def _is_plain(value: object) -> bool:
-    """Whether Python's own encoder, which takes a tenth of the time, writes it as RFC 8785 does.
+    """True if Python's own encoder writes the value as RFC 8785 does; it takes a tenth of the time.
 
-    Floats are written otherwise there, and keys sorted by UTF-16, which is the order of characters where they are ASCII.
+    RFC 8785 writes floats differently. It sorts keys by UTF-16 code units, which is Python's order only for ASCII keys.
     """
     kind = type(value)
     if kind is dict:
@@ -109,7 +112,7 @@ def digest_bytes(data: bytes) -> str:
 
 
 def _check_depth(text: str) -> None:
-    """Count brackets outside strings, so that the parser never recurses further than `DEEPEST`."""
+    """Count the brackets outside of strings first, so that the parser never recurses deeper than `DEEPEST`."""
     depth = 0
     for token in _STRUCTURE.finditer(text):
         match token.group():
@@ -131,7 +134,7 @@ def _object(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
 
 
 def _integer(digits: str) -> int:
-    # Compared by length first: Python refuses to turn thousands of digits into an integer.
+    # The length is checked first: Python raises an error for an integer with thousands of digits.
     if len(digits) > 17 or abs(number := int(digits)) > LARGEST_INTEGER:
         _not_json("number_out_of_range", f"a whole number is beyond ±{LARGEST_INTEGER}; write it as a string")
     return number
@@ -142,7 +145,7 @@ def _float(digits: str) -> float | int:
     if number.is_integer() and abs(number) <= LARGEST_INTEGER:
         return int(number)
     if abs(number) == float("inf") or LARGEST_INTEGER < abs(number) < WRITTEN_AS_INTEGER:
-        _not_json("number_out_of_range", "a number is larger than JSON readers keep exactly; write it as a string")
+        _not_json("number_out_of_range", "a number is too large to be exact in every JSON reader; write it as a string")
     return number
 
 
@@ -155,7 +158,7 @@ def _check_strings(value: Json) -> None:
     while stack:
         item: Json = stack.pop()
         if isinstance(item, str) and _SURROGATE.search(item):
-            _not_json("lone_surrogate", "a string holds half a character")
+            _not_json("lone_surrogate", "a string has half a character (an unpaired surrogate)")
         if isinstance(item, list | dict):
             stack.extend(cast("Iterable[Json]", item))
         if isinstance(item, dict):

@@ -1,6 +1,7 @@
-"""TOML read strictly: every problem with its file, its line and what to write.
+"""Reads TOML strictly: every problem is reported with its file, its line and its fix.
 
-The standard library's parser keeps no lines; `lines_of` walks a text that it has accepted and notes where each key is.
+The parser of the standard library does not keep line numbers. `lines_of` walks through a text that the parser has
+accepted, and notes the line of each key.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from pydantic_core import CoreSchema, ErrorDetails, PydanticCustomError, core_sc
 
 from remit.core.calls import Json
 from remit.core.errors import Problem, WorkspaceError
-from remit.core.parsing.outside import load_toml
+from remit.core.parsing.bounded_readers import load_toml
+from remit.core.renamed import RENAMED
 
-MOST_PROBLEMS: Final = 100  # of one table that are told; a file can have a hundred thousand
+MOST_PROBLEMS: Final = 100  # reported of one table; a file can have a hundred thousand
 
 _KEY = re.compile(r"\s*(?:\"((?:[^\"\\]|\\.)*)\"|'([^']*)'|([A-Za-z0-9_-]+))\s*")
 _BLANK = re.compile(r"(?:[ \t\r\n]+|#[^\n]*)*")
@@ -32,21 +34,24 @@ File = TypeVar("File", bound=BaseModel)
 
 
 class TomlTable(BaseModel):
-    """A table of a file that people write: unknown keys and wrong types are problems, nothing is coerced."""
+    """A table of a TOML file that people write: unknown keys and wrong types are problems, nothing is coerced."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-def wrong(what: str, fix: str) -> PydanticCustomError:
-    """What a validator of a `Table` raises: one problem with its fix."""
+def invalid(what: str, fix: str) -> PydanticCustomError:
+    """The error that a validator of a `TomlTable` raises: one problem and its fix.
+
+    `what` follows the name of the key: "is 'x', which is not …".
+    """
     return PydanticCustomError("wrong", "{what}", {"what": what, "fix": fix})
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Annotates a text that must be of that pattern; `what` it would be and the `fix` are said of any other.
+    """Annotates a text that must match a pattern. For any other text, the problem has `what` was expected and the `fix`.
 
-    The pattern is read by Python and, from the published JSON Schema, by editors: keep to what both understand.
+    Python reads the pattern, and so do editors in the published JSON Schema: use only what both support.
     """
 
     pattern: str
@@ -61,14 +66,14 @@ class Matching:
 
     def _check(self, value: str) -> str:
         if re.fullmatch(self.pattern, value) is None:
-            raise wrong(f"is {value!r}, which is not {self.what}", self.fix)
+            raise invalid(f"is {value!r}, which is not {self.what}", self.fix)
         return value
 
 
 def read_table(
     table: type[File], value: Json, *, file: str, text: str, at: Sequence[str] = ()
 ) -> tuple[File | None, list[Problem]]:
-    """The value as that kind of table, or every problem in it. `at` is where in the document the value lies."""
+    """The value as that kind of table, or None and every problem in it. `at` is the path of the value in the document."""
     try:
         return table.model_validate(value), []
     except ValidationError as failure:
@@ -81,7 +86,7 @@ def read_table(
 
 
 def toml_line(text: str, *path: str) -> int | None:
-    """The 1-based line of a key, of an array's element (by its number), or of the nearest table around it."""
+    """The line (from 1) of a key or of an element of an array (by its number); without one, of the nearest table around it."""
     lines = lines_of(text)
     for length in range(len(path), 0, -1):
         if line := lines.get(path[:length]):
@@ -91,7 +96,7 @@ def toml_line(text: str, *path: str) -> int | None:
 
 @lru_cache(maxsize=64)
 def lines_of(text: str) -> Mapping[tuple[str, ...], int]:
-    """Where each key of a valid TOML text stands; empty for a text that is not TOML."""
+    """The line of each key of a valid TOML text; empty for a text that is not valid."""
     try:
         load_toml(text, file="")
     except WorkspaceError:
@@ -100,13 +105,13 @@ def lines_of(text: str) -> Mapping[tuple[str, ...], int]:
 
 
 class _Walk:
-    """One walk over a text that the parser has accepted, so that nothing needs to be checked again."""
+    """One walk through a text that the parser has accepted, so its syntax is not checked again."""
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._at = 0
         self._lines: dict[tuple[str, ...], int] = {}
-        self._seen = self._newlines = 0  # lines up to a place, and the place
+        self._seen = self._newlines = 0  # a place in the text, and the number of lines before it
         self._counts: dict[tuple[str, ...], int] = {}  # elements of each array of tables so far
 
     def document(self) -> Mapping[tuple[str, ...], int]:
@@ -209,37 +214,40 @@ _KINDS: Final[Mapping[str, str]] = {
 
 def _problem(error: ErrorDetails, table: type[BaseModel], *, file: str, text: str, at: Sequence[str]) -> Problem:
     where = [*at, *(str(part) for part in error["loc"])]
-    path = [part for part in where if "[" not in part and "(" not in part]  # pydantic names the branch of a union, too
+    path = [
+        part for part in where if "[" not in part and "(" not in part
+    ]  # pydantic also has the branches of a union in the path
     name = ".".join(path)
     line = toml_line(text, *path)
     match error["type"]:
         case "missing":
-            what, fix = f"{name!r} is missing", f"write {path[-1]} = …"
+            what, fix = f"the key {name!r} is missing", f"write {path[-1]} = …"
             line = toml_line(text, *path[:-1]) or 1
         case "extra_forbidden":
             known = _keys_of(table, path[len(at) : -1])
-            near = get_close_matches(path[-1], known, n=1)
+            renamed = RENAMED["manifest"].get(path[-1], "")
+            near = [renamed] if renamed in known else get_close_matches(path[-1], known, n=1)
             what = f"unknown key {name!r}"
-            fix = f"write {near[0]!r}" if near else f"remove it; the keys here are {', '.join(known) or 'none'}"
+            fix = f"write {near[0]!r}" if near else f"remove it; possible keys are {', '.join(known) or 'none'}"
         case "wrong":
             context = error.get("ctx", {})
             what, fix = f"{name!r} {context['what']}", str(context["fix"])
         case "literal_error":
             what, fix = f"{name!r} is {error['input']!r}", f"write {error.get('ctx', {}).get('expected')}"
         case kind:
-            what = f"{name!r} is {_said(error['input'])}"
+            what = f"{name!r} is {_shown(error['input'])}"
             fix = _KINDS.get(kind) or error["msg"][:1].lower() + error["msg"][1:]
     return Problem(file=file, line=line, what=what, fix=fix)
 
 
 def _other_branch(error: ErrorDetails) -> bool:
-    """Whether a key that may be a list or a table is one of them, and the error is that it is not the other."""
+    """True for a key that may be a list or a table and is one of them, if the error is that it is not the other."""
     return (error["type"], type(error["input"])) in (("list_type", dict), ("dict_type", list)) and any(
         "[" in str(part) for part in error["loc"]
     )
 
 
-def _said(value: Json) -> str:
+def _shown(value: Json) -> str:
     match value:
         case bool():
             return "true" if value else "false"
@@ -257,7 +265,7 @@ def _keys_of(table: type[BaseModel], path: Sequence[str]) -> list[str]:
     for part in path:
         field = kind.model_fields.get(part)
         if field is None:
-            continue  # the name of an action, or the number of an element: the kind is what the mapping or list holds
+            continue  # the name of an action or the number of an element: its kind is that of the values
         inner = _table_in(field.annotation)
         if inner is None:
             return []

@@ -1,4 +1,4 @@
-"""Fields that several files have: labels, summaries, durations and sizes."""
+"""Types of fields that several files have: labels, summaries, durations and sizes."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _BYTES: Final = {"B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 
 
 def duration(value: str) -> float:
-    """Seconds of a `Duration` ("250ms", "5s", "10m", "1h")."""
+    """A `Duration` in seconds: "250ms", "5s", "10m", "1h"."""
     found = _DURATION.fullmatch(value)
     assert found is not None  # checked when the file was read
     return float(found[1]) * _SECONDS[found[2]]
 
 
 def size(value: str) -> int:
-    """Bytes of a `Size` ("64KiB", "256MiB")."""
+    """A `Size` in bytes: "64KiB", "256MiB"."""
     found = _SIZE.fullmatch(value)
     assert found is not None  # checked when the file was read
     return int(found[1]) * _BYTES[found[2]]

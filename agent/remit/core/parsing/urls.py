@@ -1,15 +1,15 @@
-"""Hosts and URLs: the one spelling that the URL standard gives, or a refusal.
+"""The canonical spelling of hosts and URLs.
 
-Narrower than https://url.spec.whatwg.org on purpose: what browsers repair (tabs, backslashes, odd IP spellings, user
-names, dot segments, needless escapes) is refused, because other readers repair it differently. Of a path:
+Stricter than https://url.spec.whatwg.org on purpose: what browsers repair (tabs, backslashes, unusual spellings of IP
+addresses, user names, dot segments, unnecessary escapes) is refused, because other readers repair it differently. In a path:
 
-    /a/b  /a/  /.well-known/x  /v1..2  /a%3Bb   accepted: every server reads them alike
+    /a/b  /a/  /.well-known/x  /v1..2  /a%3Bb   accepted: all servers read them alike
     /a//b                                        refused: many servers merge the slashes
-    /a/../b  /a/./b  /...  /%20../b              refused: resolved by some, a name to others (Windows drops spaces and dots)
+    /a/../b  /a/./b  /...  /%20../b              refused: some servers resolve them, others do not (Windows drops spaces and dots)
     /a;x=1/b  /..;/b  /;/b                       refused: servlet containers cut a part at ';' before they resolve it
-                                                 (RFC 3986 section 3.3); a ';' of the name itself is written %3B
-    /a%2Fb  /a%5Cb  /%2E%2E/b  /a%252Fb          refused: decoded once by one reader, twice or never by another
-    /%EF%BC%8E%EF%BC%8E/b  /a%EF%BC%8Fb          refused: wide dots and slashes, which some servers map to plain ones
+                                                 (RFC 3986 section 3.3); write a ';' that belongs to a name as %3B
+    /a%2Fb  /a%5Cb  /%2E%2E/b  /a%252Fb          refused: one reader decodes them once, another twice or never
+    /%EF%BC%8E%EF%BC%8E/b  /a%EF%BC%8Fb          refused: wide dots and slashes, which some servers replace by plain ones
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ _ESCAPES = re.compile(r"(?:%[0-9A-F]{2})+")
 
 @dataclass(frozen=True, kw_only=True)
 class Url:
-    """`resource` is what policy decides, without the query; `address` is what the tool is given."""
+    """A canonical URL. `resource` is the URL without its query, on which policy decides; `address` is what the tool receives."""
 
     resource: str
     address: str
 
 
 def canonical_url(scheme: str, value: str) -> Url:
-    """The canonical URL, or `invalid_arguments`."""
+    """The canonical URL. Raises Refusal `invalid_arguments` for any other text."""
     found = _URL.fullmatch(value) if len(value) <= LONGEST_URL else None
     if found is None:
         _refuse(scheme, "not_a_url", f"write {scheme}://host/path, without user name or fragment")
@@ -70,7 +70,10 @@ def canonical_url(scheme: str, value: str) -> Url:
 
 
 def canonical_host(kind: str, value: str) -> str:
-    """A lower-case ASCII host name, a dotted IPv4 address or a bracketed IPv6 address, or `invalid_arguments`."""
+    """A lower-case ASCII host name, a dotted IPv4 address or a bracketed IPv6 address.
+
+    Raises Refusal `invalid_arguments` for any other text.
+    """
     if len(value) > LONGEST_HOST:
         _refuse(kind, "not_a_host", f"a host name has at most {LONGEST_HOST} characters")
     if value.startswith("["):
@@ -102,13 +105,16 @@ def _ipv6(kind: str, value: str) -> str:
         _refuse(kind, "odd_address", "write an IPv6 address in its shortest form")
     if (
         address.ipv4_mapped is not None or value != f"[{address.compressed}]"
-    ):  # a mapped address is an IPv4 address in disguise
+    ):  # a mapped address is another spelling of an IPv4 address
         _refuse(kind, "odd_address", "write an IPv6 address in its shortest form, and an IPv4 address as such")
     return value
 
 
 def _punycode(kind: str, name: str) -> str:
-    """IDNA 2008; what would be mapped to other characters first (wide letters and dots, soft hyphens) is refused."""
+    """The ASCII form of an international name (IDNA 2008).
+
+    Names that would first be mapped to other characters (wide letters and dots, soft hyphens) are refused.
+    """
     try:
         written = idna.encode(name).decode()
         if idna.decode(written) == name:
@@ -134,19 +140,19 @@ def _path(kind: str, path: str) -> str:
 
 
 def _part(kind: str, part: str) -> str:
-    """One part of a path, which no server takes for another one, none or several."""
+    """One part of a path, which every server reads as exactly this part."""
     written = _escaped(kind, part, _PLAIN_PART)
     if ";" in part:
         _refuse(
             kind,
             "path_parameter",
-            "leave ';' and what follows out of a part, or write it as %3B where it is of the name",
+            "remove ';' and the rest of the part, or write it as %3B if it belongs to the name",
         )
     seen = unicodedata.normalize("NFKC", unquote(written))
     if "/" in seen or "\\" in seen:
-        _refuse(kind, "lookalike", "write no character that looks like a slash")
+        _refuse(kind, "lookalike", "write it without characters that look like a slash")
     name = seen.partition(";")[0].strip()
-    if seen and not name.strip("."):  # only the last part is empty, and ends the path with a slash
+    if seen and not name.strip("."):  # only the last part may be empty: it ends the path with a slash
         _refuse(kind, "dot_segment", "write the path without '.', '..' and empty parts")
     return written
 
@@ -158,7 +164,7 @@ def _query(kind: str, query: str) -> str:
 def _escaped(kind: str, text: str, plain: frozenset[str], *, needless: bool = False) -> str:
     """The text with upper-case escapes for exactly those bytes that need one.
 
-    `needless` escapes are kept in a query, which no rule reads; in a path they would be a second spelling.
+    With `needless`, unnecessary escapes are kept: no rule reads a query. In a path they would be a second spelling.
     """
     written: list[str] = []
     at = 0
@@ -166,7 +172,7 @@ def _escaped(kind: str, text: str, plain: frozenset[str], *, needless: bool = Fa
         character = text[at]
         if character == "%":
             if (escape := _ESCAPE.match(text, at)) is None:
-                _refuse(kind, "percent_escape", "an escape is % and two hex digits")
+                _refuse(kind, "percent_escape", "write an escape as % and two hex digits")
             written.append(escape.group().upper())
             at = escape.end()
             continue
@@ -183,12 +189,12 @@ def _escaped(kind: str, text: str, plain: frozenset[str], *, needless: bool = Fa
 
 
 def _check_escapes(kind: str, text: str, plain: frozenset[str]) -> None:
-    """Refuse escapes that spell what has a plainer spelling, or that decode to nothing readable."""
+    """Refuse escapes of characters that need none, and escapes that are not readable text."""
     for run in _ESCAPES.finditer(text):
         try:
             decoded = bytes.fromhex(run.group().replace("%", "")).decode()
         except UnicodeDecodeError:
-            _refuse(kind, "percent_escape", "escapes spell UTF-8")
+            _refuse(kind, "percent_escape", "write the escapes of UTF-8 bytes")
         if not unicodedata.is_normalized("NFC", decoded):
             _refuse(kind, "not_normalised", "write it in Unicode form NFC")
         for character in decoded:

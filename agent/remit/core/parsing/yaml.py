@@ -1,4 +1,4 @@
-"""Tables of cases in YAML: plain rows, each with the lines it came from."""
+"""Reads tables of cases in YAML: plain rows, each with its lines."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from remit.core.calls import Json
 from remit.core.errors import Problem, WorkspaceError
-from remit.core.parsing.outside import is_list, is_mapping, load_yaml, read_text
+from remit.core.parsing.bounded_readers import is_list, is_mapping, load_yaml, read_text
 
 DEEPEST: Final = 32
-MOST_BITS: Final = 1024  # of a whole number; Python prints no more than about four times as many
+MOST_BITS: Final = 1024  # of a whole number; Python refuses to print one with more than about 14,000
 
 
 @dataclass(frozen=True, kw_only=True)
 class YamlRow:
-    """One row. `line` is where it begins, `lines` where each of its keys stands; both 1-based."""
+    """One row. `line` is its first line, `lines` is the line of each of its keys; both count from 1."""
 
     value: Json
     line: int
@@ -25,21 +25,22 @@ class YamlRow:
 
 
 def table_text(path: Path, *, file: str) -> str:
-    """The text of one table, empty where there is no such file. Raises WorkspaceError where it cannot be read."""
+    """The text of one table, empty if the file does not exist. Raises WorkspaceError if it cannot be read."""
     return read_text(path, file=file) if path.exists() else ""
 
 
 def read_rows(text: str, *, file: str) -> Iterator[YamlRow]:
     """The rows of one table; an empty file has none.
 
-    Raises WorkspaceError where it is not YAML or not a list; where rows hold what JSON cannot say, after all others.
+    Raises WorkspaceError if the text is not YAML or not a list, and, after all other rows, if rows have values that JSON does
+    not have.
     """
     table: Any = load_yaml(text, file=file)
     if table is None:
         return
     if not is_list(table):
         what = "the table is not a list of rows"
-        raise WorkspaceError([Problem(file=file, line=1, what=what, fix="begin each row with - note: …")])
+        raise WorkspaceError([Problem(file=file, line=1, what=what, fix="begin each row with `- note: …`")])
     place: Any = getattr(table, "lc")  # noqa: B009 - ruamel's own, which its types hide
     problems: list[Problem] = []
     for number, row in enumerate(table):
@@ -56,9 +57,9 @@ def read_rows(text: str, *, file: str) -> Iterator[YamlRow]:
 
 
 def plain(value: Any, depth: int = 0) -> Json:
-    """YAML's own types as JSON has them.
+    """The value with the types of JSON.
 
-    Raises ValueError for a date, a key that is no text, or a nesting that is deep or endless.
+    Raises ValueError for a date, a key that is not a text, and nesting that is too deep or infinite.
     """
     if depth > DEEPEST:
         raise ValueError(f"a value is nested deeper than {DEEPEST}")
@@ -75,4 +76,4 @@ def plain(value: Any, depth: int = 0) -> Json:
             return kind(value)
     if value is None:
         return None
-    raise ValueError(f"{value!r} is no JSON value")
+    raise ValueError(f"{value!r} is not a JSON value: write it as a text in quotes")

@@ -1,4 +1,4 @@
-"""The rules as text: the Casbin model, rules, conditions, patterns and roles, read strictly."""
+"""The rule language: reads and checks the Casbin model, rules, conditions, patterns and roles."""
 
 from remit._face import face
 

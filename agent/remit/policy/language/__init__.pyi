@@ -1,5 +1,5 @@
-from .conditions import ROLE, TIME, Condition, ConditionError, parse_condition, read_condition
-from .evaluation import same
+from .conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
+from .evaluation import TIME, same
 from .loader import RuleRow, Rules, Vocabulary, read_rules
 from .names import DeclaredNames
 from .patterns import EVERYTHING, GlobError, Pattern, parse_pattern, parse_resource, segment_matches

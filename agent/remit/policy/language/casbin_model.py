@@ -1,7 +1,7 @@
-"""`policies/model.conf` must be the one model whose meaning the rest of this folder implements.
+"""Checks that `policies/model.conf` is the one Casbin model that the rest of this package implements.
 
-Casbin accepts far more than it understands: a single `=` drops a conjunct, a second section replaces the first, an effect
-column named otherwise makes every row an allow. So nothing but the design's model loads.
+Casbin accepts models that do not mean what they seem to: a single `=` drops a conjunct, a second section replaces the first,
+and an effect column with another name makes every row an allow. So no other model loads.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ _SECTION: Final = re.compile(r"\[([a-z_]+)\]", re.ASCII)
 
 
 def check_model(content: bytes | None) -> Iterator[Problem]:
-    """Everything in which the file differs from the design's model, comments and blank lines apart."""
+    """Every difference from the required model, apart from comments and blank lines."""
     if content is None:
         yield Problem(file=MODEL_FILE, what="the model is missing", fix=f"write it:\n{model_text()}")
         return
     try:
         text = content.decode("ascii")
     except UnicodeDecodeError as error:
-        at = content[: error.start].count(b"\n") + 1
-        what = "the model holds characters other than ASCII, or a byte order mark"
-        yield Problem(file=MODEL_FILE, line=at, what=what, fix="save it as plain ASCII without BOM")
+        number = content[: error.start].count(b"\n") + 1
+        what = "the model contains a byte order mark or a character that is not ASCII"
+        yield Problem(file=MODEL_FILE, line=number, what=what, fix="save it as plain ASCII without BOM")
         return
     section, seen = "", dict.fromkeys(MODEL, 0)
     for number, line in enumerate(text.split("\n"), start=1):
@@ -44,18 +44,18 @@ def check_model(content: bytes | None) -> Iterator[Problem]:
         if header := _SECTION.fullmatch(line):
             section = header[1]
             if section not in MODEL:
-                yield _wrong(number, f"[{section}] is no section of the model", "remove it")
+                yield _problem(number, f"[{section}] is not a section of the model", "remove it")
             elif seen[section]:
-                yield _wrong(number, f"[{section}] stands twice, and Casbin would read the last", "remove one")
+                yield _problem(number, f"[{section}] appears twice, and Casbin reads only the last", "remove one")
         elif section not in MODEL:
-            yield _wrong(number, f"{line!r} stands in no section of the model", "remove it")
+            yield _problem(number, f"{line!r} is not in a section of the model", "remove it")
         elif line != MODEL[section]:
-            yield _wrong(number, f"[{section}] is not the model that rules are decided by", f"write {MODEL[section]}")
+            yield _problem(number, f"[{section}] differs from the required model", f"write {MODEL[section]}")
             seen[section] += 1
         else:
             seen[section] += 1
             if seen[section] > 1:
-                yield _wrong(number, f"[{section}] has a second line", "remove it")
+                yield _problem(number, f"[{section}] has a second line", "remove it")
     for name, lines in seen.items():
         if not lines:
             yield Problem(
@@ -63,10 +63,10 @@ def check_model(content: bytes | None) -> Iterator[Problem]:
             )
 
 
-def _wrong(line: int, what: str, fix: str) -> Problem:
+def _problem(line: int, what: str, fix: str) -> Problem:
     return Problem(file=MODEL_FILE, line=line, what=what, fix=fix)
 
 
 def model_text() -> str:
-    """The design's model, as a file has it."""
+    """The required model, as a file contains it."""
     return "\n".join(f"[{section}]\n{line}" for section, line in MODEL.items())

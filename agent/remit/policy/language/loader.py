@@ -1,7 +1,7 @@
-"""Reads `policies/` strictly: what stock Casbin would drop, ignore or half-read is a problem with a file and a line.
+"""Reads `policies/` strictly: what stock Casbin would drop, ignore or half-read is a problem with its file and line.
 
-A row is `p, subject, action, resource, condition, effect` or `g, member, role`, split at every comma, as every reader of
-CSV and every code host does. The comment lines right above a row are its note.
+A row is `p, subject, action, resource, condition, effect` or `g, member, role`. It is split at every comma, as CSV readers and
+code hosts do. The comment lines right above a row are its note.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from remit.core import Effect, Problem, Refusal, Rule, WorkspaceError, action_ma
 from remit.core.parsing import canonical, hidden_character
 from remit.policy.language.casbin_model import MODEL_FILE, check_model
 from remit.policy.language.conditions import ROLE, Condition, ConditionError, parse_condition, read_condition
-from remit.policy.language.disclosure import DEFAULT, Disclosure, disclosed, is_directive
+from remit.policy.language.disclosure import DEFAULT, Disclosure, is_directive, parse_disclosure
 from remit.policy.language.names import DeclaredNames, check_names
 from remit.policy.language.patterns import GlobError, Pattern, parse_pattern
 from remit.policy.language.roles import RoleLink, check_links
@@ -33,11 +33,11 @@ _G_ROW: Final = "write g, member, role:<name>"
 
 @dataclass(frozen=True, kw_only=True)
 class Vocabulary:
-    """What exists for rules to speak of: action → argument → JSON type ("string", "integer", …, or "any"), its effect, and the
-    words that mean it. `unconfined` are the actions that run in Remit's own process.
+    """What exists in a workspace for rules to name.
 
-    None in place of arguments means that the schema is not known yet: then any argument passes. `names` None: any name passes,
-    as in a rulebook of the past.
+    `actions`: for each action, the JSON type of each argument ("string", "integer", …, or "any"); None if the schema is not
+    known yet, then any argument is accepted. `means` are the words by which a user requests an action. `unconfined` are the
+    actions that run in Remit's own process. `names` None: any name is accepted, as in a policy bundle of an earlier run.
     """
 
     actions: Mapping[str, Mapping[str, str] | None]
@@ -47,15 +47,15 @@ class Vocabulary:
     names: DeclaredNames | None = None
 
     def effect(self, action: str) -> Effect:
-        """What the action does, "once" where nobody says."""
+        """The effect of the action; "once", the strictest, if it is not known."""
         return self.effects.get(action, "once")
 
     def matching(self, pattern: str) -> tuple[str, ...]:
-        """The actions that an action column means."""
+        """The actions that an action column matches."""
         return tuple(action for action in self.actions if action_matches(action, pattern))
 
     def arguments(self, pattern: str) -> dict[str, str] | None:
-        """The arguments that every action of an action column has; "any" where their types differ."""
+        """The arguments that all actions of an action column have, each "any" if its types differ; None if not known."""
         schemas = [self.actions[action] for action in self.matching(pattern)]
         known = [schema for schema in schemas if schema is not None]
         if not known:
@@ -69,7 +69,7 @@ class Vocabulary:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RuleRow:
-    """One `p` row, ready to be asked; itself only, however alike another. `number` orders rows over all files."""
+    """One parsed `p` row, compared by identity. `number` is its position over all files."""
 
     number: int
     rule: Rule
@@ -81,26 +81,26 @@ class RuleRow:
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """What the row means, whatever its spacing: what the policy's digest covers."""
-        told = () if self.disclosure == DEFAULT else (self.disclosure,)
-        return ("p", self.subject, self.action, self.pattern.text, self.condition.text, self.rule.effect, *told)
+        """The meaning of the row without its spacing: this is what the policy's digest covers."""
+        disclosure = () if self.disclosure == DEFAULT else (self.disclosure,)
+        return ("p", self.subject, self.action, self.pattern.text, self.condition.text, self.rule.effect, *disclosure)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rules:
-    """Everything that `policies/` says."""
+    """All rules of `policies/`."""
 
     rows: tuple[RuleRow, ...]
     links: tuple[RoleLink, ...]
 
 
 def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> Rules:
-    """Read the model and every `policies/*.csv`, in the order of their names; no rows at all is a policy too.
+    """Read the model and every `policies/*.csv`, in the order of their names. A policy without rows is valid.
 
     Raises:
-        WorkspaceError: every problem of every file, each with its line and what to write.
+        WorkspaceError: every problem of every file, with its line and fix.
     """
-    reader = _Reader(vocabulary)
+    reader = _RulesReader(vocabulary)
     reader.problems.extend(check_model(files.get(MODEL_FILE)))
     for file in sorted(files):
         name = file.removeprefix(FOLDER)
@@ -108,7 +108,7 @@ def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None)
             continue
         if "/" in name or not name.endswith(".csv"):
             reader.problems.append(
-                Problem(file=file, what="these rules would not be read", fix="name it policies/<name>.csv")
+                Problem(file=file, what="nothing reads this file of rules", fix="name it policies/<name>.csv")
             )
         else:
             reader.read(file, files[file])
@@ -123,12 +123,12 @@ def read_rules(files: Mapping[str, bytes], vocabulary: Vocabulary | None = None)
 def read_more(
     rows: Sequence[RuleRow], text: str, vocabulary: Vocabulary | None, *, file: str, subject: str
 ) -> tuple[RuleRow, ...]:
-    """Those rows, and those of a text that speaks of `subject` only, which no file of the workspace can name.
+    """`rows` and those of `text`, which may name `subject` only; no file of the workspace can name that subject.
 
     Raises:
         WorkspaceError: every problem of the text.
     """
-    reader = _Reader(vocabulary, rows=list(rows), only=subject)
+    reader = _RulesReader(vocabulary, rows=list(rows), only=subject)
     reader.read(file, text.encode())
     if reader.problems:
         raise WorkspaceError(reader.problems)
@@ -136,15 +136,15 @@ def read_more(
 
 
 @dataclass
-class _Reader:
-    """Gathers rows, links and problems over all files."""
+class _RulesReader:
+    """Collects rows, links and problems over all files."""
 
     vocabulary: Vocabulary | None
     rows: list[RuleRow] = field(default_factory=list[RuleRow])
     links: list[RoleLink] = field(default_factory=list[RoleLink])
     problems: list[Problem] = field(default_factory=list[Problem])
-    only: str = ""  # the one subject that a text of its own may speak of
-    # Rules repeat themselves: what was read once is not read again, and equal conditions are one compiled condition.
+    only: str = ""  # if set, the one subject that rows may name
+    # Large policies repeat patterns and conditions, so each text is parsed once and shared.
     _patterns: dict[str, Pattern] = field(default_factory=dict[str, Pattern])
     _conditions: dict[tuple[str, str, str], Condition] = field(default_factory=dict[tuple[str, str, str], Condition])
     _subjects: set[str] = field(default_factory=set[str])
@@ -152,22 +152,22 @@ class _Reader:
 
     def read(self, file: str, content: bytes) -> None:
         text = self._text(file, content)
-        notes: list[str] = []
-        for number, line in enumerate(text.split("\n"), start=1):
-            line = line.removesuffix("\r")
-            at = _At(file, number, line, self.problems)
-            if line.startswith("#"):
-                self._check_characters(at)
-                notes.append(line.lstrip("#").strip())
+        comments: list[str] = []
+        for number, row in enumerate(text.split("\n"), start=1):
+            line = _Line(file, number, row.removesuffix("\r"), self.problems)
+            if line.text.startswith("#"):
+                self._check_characters(line)
+                comments.append(line.text.lstrip("#").strip())
                 continue
-            if not line.startswith("p") and any(map(is_directive, notes)):
-                at.wrong("a line that begins with disclose: stands above no rule", "write it right above a p row")
-            if line:
-                self._row(at, notes)
-            notes.clear()
-        if any(map(is_directive, notes)):
-            problem = "the last line that begins with disclose: stands above no rule"
-            self.problems.append(Problem(file=file, what=problem, fix="write it right above a p row"))
+            # A directive that applies to no rule is an error: its author believes that it hides something.
+            if not line.text.startswith("p") and any(map(is_directive, comments)):
+                line.report("a disclose: line is not right above a rule", "write it right above a p row")
+            if line.text:
+                self._row(line, comments)
+            comments.clear()
+        if any(map(is_directive, comments)):
+            what = "the last disclose: line is not right above a rule"
+            self.problems.append(Problem(file=file, what=what, fix="write it right above a p row"))
 
     def _text(self, file: str, content: bytes) -> str:
         if content.startswith(b"\xef\xbb\xbf"):
@@ -177,183 +177,189 @@ class _Reader:
         try:
             return content.decode()
         except UnicodeDecodeError as error:
-            line = content[: error.start].count(b"\n") + 1
-            self.problems.append(Problem(file=file, line=line, what="this is not UTF-8", fix="save the file as UTF-8"))
+            number = content[: error.start].count(b"\n") + 1
+            self.problems.append(
+                Problem(file=file, line=number, what="this is not UTF-8", fix="save the file as UTF-8")
+            )
             return ""
 
-    def _check_characters(self, at: _At) -> bool:
-        if len(at.line) > LONGEST_LINE:
-            return at.wrong(f"the line is {len(at.line)} characters long", f"write at most {LONGEST_LINE}")
-        if (hidden := hidden_character(at.line)) is not None:
-            return at.wrong(f"the line holds an invisible character {hidden}", "remove it, or type a space")
+    def _check_characters(self, line: _Line) -> bool:
+        if len(line.text) > LONGEST_LINE:
+            return line.report(f"the line is {len(line.text)} characters long", f"write at most {LONGEST_LINE}")
+        if (hidden := hidden_character(line.text)) is not None:
+            return line.report(f"the line contains an invisible character {hidden}", "remove it, or type a space")
         return True
 
-    def _row(self, at: _At, notes: list[str]) -> None:
-        if not self._check_characters(at):
+    def _row(self, line: _Line, comments: list[str]) -> None:
+        if not self._check_characters(line):
             return
-        if at.line.startswith(" "):
-            at.wrong("the row is indented", "start it in the first column")
-        elif '"' in at.line:
-            at.wrong("the row holds a double quote, which CSV readers do not agree on", "write texts in single quotes")
-        elif (fields := self._fields(at)) is not None:
+        if line.text.startswith(" "):
+            line.report("the row is indented", "start it in the first column")
+        elif '"' in line.text:
+            line.report(
+                "the row contains a double quote, which CSV readers interpret differently",
+                "write texts in single quotes",
+            )
+        elif (fields := self._fields(line)) is not None:
             match fields:
                 case ("p", subject, action, resource, condition, effect):
-                    self._rule(at, notes, subject, action, resource, condition, effect)
+                    self._rule(line, comments, subject, action, resource, condition, effect)
                 case ("g", member, role):
-                    self._link(at, member, role)
+                    self._link(line, member, role)
                 case ("p", *_):
-                    at.wrong(
+                    line.report(
                         f"a p row has 6 fields, this one has {len(fields)}", f"{_P_ROW}, with no comma inside a field"
                     )
                 case ("g", *_):
-                    at.wrong(f"a g row has 3 fields, this one has {len(fields)}", _G_ROW)
+                    line.report(f"a g row has 3 fields, this one has {len(fields)}", _G_ROW)
                 case _:
-                    at.wrong(
+                    line.report(
                         f"a row begins with p or g, not with {fields[0]!r}", f"{_P_ROW}; or {_G_ROW}; or # a comment"
                     )
 
-    def _fields(self, at: _At) -> tuple[str, ...] | None:
-        """The fields, leading spaces removed; None where readers of CSV would differ about them."""
-        fields = tuple([one.lstrip(" ") for one in at.line.split(",")])
-        spaced = " ," in at.line or at.line.endswith(" ")
-        if spaced and (trailing := next((one for one in fields if one.endswith(" ")), None)):
-            at.wrong(
-                f"spaces follow {trailing.strip()!r}; some readers keep them", "remove the spaces before the comma"
-            )
+    def _fields(self, line: _Line) -> tuple[str, ...] | None:
+        """The fields without leading spaces; None, with a problem, if CSV readers would disagree about them."""
+        fields = tuple([field.lstrip(" ") for field in line.text.split(",")])
+        spaced = " ," in line.text or line.text.endswith(" ")
+        if spaced and (trailing := next((field for field in fields if field.endswith(" ")), None)):
+            line.report(f"spaces follow {trailing.strip()!r}, and some CSV readers keep them", "remove these spaces")
         elif "" in fields:
-            at.wrong("a field is empty", "fill it: True for no condition, ** for every resource")
+            line.report("a field is empty", "fill it: write True for no condition, ** for every resource")
         else:
             return fields
         return None
 
-    def _link(self, at: _At, member: str, role: str) -> None:
-        if self._subject(at, member) and ROLE.fullmatch(role):
-            self.links.append(RoleLink(file=at.file, line=at.number, member=intern(member), role=intern(role)))
+    def _link(self, line: _Line, member: str, role: str) -> None:
+        if self._subject(line, member) and ROLE.fullmatch(role):
+            self.links.append(RoleLink(file=line.file, line=line.number, member=intern(member), role=intern(role)))
         elif not ROLE.fullmatch(role):
-            at.wrong(f"{role!r} is not a role", "write role:<name>, of letters, digits and . _ @ + -")
+            line.report(f"{role!r} is not a role", "write role:<name>, of letters, digits and . _ @ + -")
 
-    def _subject(self, at: _At, subject: str) -> bool:
+    def _subject(self, line: _Line, subject: str) -> bool:
         if self.only:
-            return subject == self.only or at.wrong(f"{subject!r} is not {self.only!r}", f"write {self.only}")
+            return subject == self.only or line.report(f"{subject!r} is not {self.only!r}", f"write {self.only}")
         if subject in self._subjects:
             return True
         if _SUBJECT.fullmatch(subject):
             self._subjects.add(subject)
             return True
-        return at.wrong(
-            f"{subject!r} is no subject", "write agent:<name>, user:<name> or role:<name>, without wildcards"
+        return line.report(
+            f"{subject!r} is not a valid subject", "write agent:<name>, user:<name> or role:<name>, without wildcards"
         )
 
     def _rule(
-        self, at: _At, notes: list[str], subject: str, action: str, resource: str, condition: str, effect: str
+        self, line: _Line, comments: list[str], subject: str, action: str, resource: str, condition: str, effect: str
     ) -> None:
-        known = self._subject(at, subject) & self._action(at, action)
-        pattern = self._pattern(at, resource)
+        valid = self._subject(line, subject) & self._action(line, action)  # `&`: both report their problems
+        pattern = self._pattern(line, resource)
         match effect:
             case "allow" | "deny":
-                asked = self._condition(at, condition, action, effect)
+                parsed = self._condition(line, condition, action, effect)
             case _:
-                at.wrong(f"{effect!r} is no effect", "write allow or deny, in lower case")
+                line.report(f"{effect!r} is not an effect", "write allow or deny, in lower case")
                 return
         try:
-            disclosure, note = disclosed(notes)
+            disclosure, note = parse_disclosure(comments)
         except ValueError as error:
-            at.wrong(str(error), f"write one of {', '.join(get_args(Disclosure))}")
+            line.report(str(error), f"write one of {', '.join(get_args(Disclosure))}")
             return
-        if known and pattern and asked:
+        if valid and pattern and parsed:
             self.rows.append(
                 RuleRow(
                     number=len(self.rows),
-                    rule=Rule(file=at.file, line=at.number, text=at.line, effect=effect, note=note),
+                    rule=Rule(file=line.file, line=line.number, text=line.text, effect=effect, note=note),
                     subject=intern(subject),
                     action=intern(action),
                     pattern=pattern,
-                    condition=asked,
+                    condition=parsed,
                     disclosure=disclosure,
                 )
             )
 
-    def _action(self, at: _At, action: str) -> bool:
+    def _action(self, line: _Line, action: str) -> bool:
         if action in self._actions:
             return True
         if not _ACTION.fullmatch(action):
-            return at.wrong(f"{action!r} is no action", "write tool.action, tool.* or *")
+            return line.report(f"{action!r} is not an action", "write tool.action, tool.* or *")
         if action == "*" or self.vocabulary is None or self.vocabulary.matching(action):
             self._actions.add(action)
             return True
-        return at.wrong(
+        return line.report(
             f"no tool has the action {action!r}", f"use one of: {', '.join(sorted(self.vocabulary.actions))}"
         )
 
-    def _pattern(self, at: _At, text: str) -> Pattern | None:
+    def _pattern(self, line: _Line, text: str) -> Pattern | None:
         if text in self._patterns:
             return self._patterns[text]
         try:
             pattern = parse_pattern(text)
         except GlobError as error:
-            at.wrong(error.what, error.fix)
+            line.report(error.what, error.fix)
             return None
-        if "*" not in text and (spelled := _canonical(text)) != text:
-            at.wrong(
-                f"no resource is ever spelled {text!r}", f"write {spelled}" if spelled else "write its canonical name"
+        # A resource of a call is always canonical, so a rule with another spelling would never match.
+        if "*" not in text and (name := _canonical(text)) != text:
+            line.report(
+                f"{text!r} is not the canonical name of a resource",
+                f"write {name}" if name else "write its canonical name",
             )
             return None
         self._patterns[text] = pattern
         return pattern
 
-    def _condition(self, at: _At, text: str, action: str, effect: Literal["allow", "deny"]) -> Condition | None:
+    def _condition(self, line: _Line, text: str, action: str, effect: Literal["allow", "deny"]) -> Condition | None:
         vocabulary = self.vocabulary
-        known = (text, effect, "" if vocabulary is None else action)  # the action says what its arguments are
-        if known in self._conditions:
-            return self._conditions[known]
-        for wrong in _unsafe_in_csv(text):
-            at.wrong(f"condition {text!r} {wrong}", "rewrite it so that every CSV reader sees one field")
+        key = (text, effect, "" if vocabulary is None else action)  # the action determines the types of arguments
+        if key in self._conditions:
+            return self._conditions[key]
+        for reason in _unsafe_in_csv(text):
+            line.report(f"condition {text!r} {reason}", "rewrite it so that every CSV reader sees one field")
             return None
         try:
-            self._conditions[known] = (
+            self._conditions[key] = (
                 read_condition(text, effect)
                 if vocabulary is None
                 else parse_condition(
                     text, effect=effect, arguments=vocabulary.arguments(action), actions=vocabulary.actions
                 )
             )
-            return self._conditions[known]
+            return self._conditions[key]
         except ConditionError as error:
             for what, fix in error.problems:
-                at.wrong(what, fix)
+                line.report(what, fix)
             return None
 
 
-class _At(NamedTuple):  # a tuple, because there is one for every line
-    """One line, and where its problems go."""
+class _Line(NamedTuple):  # a tuple, because a large policy has many lines
+    """One line of a file; `problems` is the reader's list."""
 
     file: str
     number: int
-    line: str
+    text: str
     problems: list[Problem]
 
-    def wrong(self, what: str, fix: str) -> bool:
+    def report(self, what: str, fix: str) -> bool:
+        """Add a problem of this line. Always False, so that a check can return it."""
         self.problems.append(Problem(file=self.file, line=self.number, what=what, fix=fix))
         return False
 
 
 def _unsafe_in_csv(condition: str) -> Iterator[str]:
-    """What Casbin's own line splitter or a code host would read otherwise than it looks."""
+    """Why Casbin's own line splitter or a code host would split the condition differently."""
     if "#" in condition:
-        yield "holds a #, which reads like a comment"
+        yield "contains a #, which starts a comment for some readers"
     if "[" in condition or "]" in condition:
-        yield "holds a bracket, which swallows commas"
+        yield "contains a bracket, inside which Casbin keeps commas"
     depth = 0
     for character in condition:
         depth += {"(": 1, ")": -1}.get(character, 0)
         if depth < 0:
             break
     if depth:
-        yield "has parentheses that do not match, texts included"
+        yield "has unbalanced parentheses, counting those in texts"
 
 
 def _canonical(resource: str) -> str | None:
-    """How the resource of a pattern without wildcards is spelled; None where it is nothing of its kind."""
+    """The canonical form of a pattern without wildcards; None if it does not name a resource of its kind."""
     kind, _, name = resource.partition(":")
     if not name:
         return resource

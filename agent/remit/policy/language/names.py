@@ -1,6 +1,6 @@
-"""Names that a rule may say: environments, labels, agents, users and roles that some file declares.
+"""Names in rules: each environment, label, agent, user and role must be declared by some file of the workspace.
 
-A misspelled name makes a deny dead, or a condition such as `'untrsted' not in labels` always true. So it is an error.
+A misspelled name would make a deny rule useless, or a condition such as `'untrsted' not in labels` always true.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from remit.core import BREAK_GLASS, Problem, Rule
 from remit.policy.language.conditions import Condition
 from remit.policy.language.roles import RoleLink
 
-LABELS: Final = frozenset({"untrusted", "private"})  # there in every workspace, whatever its tools return
-CARRIED: Final = frozenset({"link", "address", "account"})
+LABELS: Final = frozenset({"untrusted", "private"})  # declared in every workspace
+CONTENT_KINDS: Final = frozenset({"link", "address", "account"})  # what `contains` may hold besides labels
 NOBODY: Final = "user:none"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeclaredNames:
-    """What the files of a workspace declare, agents and users as subjects. `users` None: every account is one, so any is."""
+    """What the files of a workspace declare; agents and users as subjects. `users` None: any user name is valid."""
 
     envs: frozenset[str]
     labels: frozenset[str]
@@ -29,8 +29,8 @@ class DeclaredNames:
     users: frozenset[str] | None
 
 
-class Speaks(Protocol):
-    """A `p` row, as far as its names go."""
+class RowNames(Protocol):
+    """The parts of a `p` row that hold names."""
 
     @property
     def rule(self) -> Rule: ...
@@ -40,57 +40,59 @@ class Speaks(Protocol):
     def condition(self) -> Condition: ...
 
 
-class _Named(NamedTuple):
-    """One name in one row: what it is a name of, those that are declared, and how to declare it."""
+class _NameUse(NamedTuple):
+    """One name in one row: what it names, which names are declared, and how to declare this one."""
 
     file: str
     line: int
     kind: str
     name: str
-    known: Collection[str]
+    declared: Collection[str]
     declare: str
 
 
-def check_names(rows: Iterable[Speaks], links: Iterable[RoleLink], declared: DeclaredNames) -> Iterator[Problem]:
-    """Every name that no file declares, once for each row."""
+def check_names(rows: Iterable[RowNames], links: Iterable[RoleLink], declared: DeclaredNames) -> Iterator[Problem]:
+    """A problem for every name that no file declares, once for each row."""
     links = tuple(links)
     roles = frozenset({BREAK_GLASS, *(link.role for link in links)})
     for link in links:
-        yield from _undeclared((_subject(link.file, link.line, link.member, declared, roles),))
+        yield from _undeclared((_subject_use(link.file, link.line, link.member, declared, roles),))
     for row in rows:
         file, line = row.rule.file, row.rule.line
-        asked = (_subject(file, line, role, declared, roles) for role in row.condition.thresholds)
-        yield from _undeclared((_subject(file, line, row.subject, declared, roles), *asked, *_facts(row, declared)))
+        approvers = (_subject_use(file, line, role, declared, roles) for role in row.condition.thresholds)
+        subject = _subject_use(file, line, row.subject, declared, roles)
+        yield from _undeclared((subject, *approvers, *_names_in_facts(row, declared)))
 
 
-def _undeclared(names: Iterable[_Named]) -> Iterator[Problem]:
-    for one in dict.fromkeys(names):
-        if one.name not in one.known:
-            near = get_close_matches(one.name, one.known, n=1)
-            fix = f"write {near[0]}, or {one.declare}" if near else one.declare
-            yield Problem(file=one.file, line=one.line, what=f"no file declares the {one.kind} {one.name!r}", fix=fix)
+def _undeclared(uses: Iterable[_NameUse]) -> Iterator[Problem]:
+    for use in dict.fromkeys(uses):
+        if use.name not in use.declared:
+            near = get_close_matches(use.name, use.declared, n=1)
+            fix = f"write {near[0]}, or {use.declare}" if near else use.declare
+            yield Problem(file=use.file, line=use.line, what=f"no file declares the {use.kind} {use.name!r}", fix=fix)
 
 
-def _subject(file: str, line: int, name: str, declared: DeclaredNames, roles: frozenset[str]) -> _Named:
+def _subject_use(file: str, line: int, name: str, declared: DeclaredNames, roles: frozenset[str]) -> _NameUse:
     kind, _, plain = name.partition(":")
     if kind == "agent":
-        return _Named(file, line, kind, name, declared.agents, f"write agent/{plain}/agent.toml")
+        return _NameUse(file, line, kind, name, declared.agents, f"write agent/{plain}/agent.toml")
     if kind == "role":
-        return _Named(file, line, kind, name, roles, f"write g, user:<name>, {name}")
+        return _NameUse(file, line, kind, name, roles, f"write g, user:<name>, {name}")
     users = frozenset({name}) if declared.users is None else declared.users | {NOBODY}
-    return _Named(file, line, kind, name, users, f'add "{name}" to users in remit.toml')
+    return _NameUse(file, line, kind, name, users, f'add "{name}" to users in remit.toml')
 
 
-def _facts(row: Speaks, declared: DeclaredNames) -> Iterator[_Named]:
+def _names_in_facts(row: RowNames, declared: DeclaredNames) -> Iterator[_NameUse]:
+    """The environments and labels that the row's condition compares facts with."""
     file, line = row.rule.file, row.rule.line
-    for turn in row.condition.turns:
-        if not isinstance(turn.value, str):
+    for point in row.condition.change_points:
+        if not isinstance(point.value, str):
             continue
-        if turn.fact == "env":
-            declare = f'add "{turn.value}" to envs in remit.toml'
-            yield _Named(file, line, "environment", turn.value, declared.envs, declare)
-        elif turn.fact in ("labels", "contains"):
+        if point.fact == "env":
+            declare = f'add "{point.value}" to envs in remit.toml'
+            yield _NameUse(file, line, "environment", point.value, declared.envs, declare)
+        elif point.fact in ("labels", "contains"):
             known = declared.labels | LABELS
-            known = known | CARRIED if turn.fact == "contains" else known
-            declare = "have a manifest return it, or policies/labels.toml put it on something"
-            yield _Named(file, line, "label", turn.value, known, declare)
+            known = known | CONTENT_KINDS if point.fact == "contains" else known
+            declare = "declare it in adds_labels of a tool.toml or in policies/labels.toml"
+            yield _NameUse(file, line, "label", point.value, known, declare)

@@ -1,4 +1,4 @@
-"""Roles: who has which, through `g` rows; plain inheritance, no cycles, at most nine links deep."""
+"""Roles: which subject has which role, through `g` rows. Roles are inherited; no cycles, at most nine links deep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Final
 
 from remit.core import Problem
 
-DEEPEST: Final = 9  # Casbin's role manager follows nine links and then silently says no
+DEEPEST: Final = 9  # Casbin's role manager follows nine links, and silently answers no beyond
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,35 +27,36 @@ class RoleLink:
 
 
 def check_links(links: Iterable[RoleLink]) -> Iterator[Problem]:
-    """Role cycles, and chains that are deeper than Casbin follows; each at the link that closes or overstretches it."""
+    """Role cycles, and chains deeper than Casbin follows; each reported at the row that causes it."""
     depth: dict[str, int] = defaultdict(int)  # links on the longest chain from a name upwards
     above: dict[str, set[str]] = defaultdict(set)
     below: dict[str, set[str]] = defaultdict(set)
     for link in links:
-        if link.member == link.role or link.member in _reached(link.role, above):
-            what = f"{link.member} would have {link.role} and the other way round"
+        if link.member == link.role or link.member in _reachable(link.role, above):
+            what = f"{link.member} and {link.role} inherit from each other"
             yield Problem(
-                file=link.file, line=link.line, what=what, fix="remove one of the g rows that make the circle"
+                file=link.file, line=link.line, what=what, fix="remove one of the g rows that form this cycle"
             )
             continue
         above[link.member].add(link.role)
         below[link.role].add(link.member)
         if not _deepen(link.member, depth[link.role] + 1, depth, below):
             what = f"a chain of roles through {link.role} is more than {DEEPEST} links deep"
-            yield Problem(file=link.file, line=link.line, what=what, fix="give the roles more directly")
+            yield Problem(file=link.file, line=link.line, what=what, fix="assign the roles more directly")
+            # The row is left out, so that each further row is checked against valid chains only.
             above[link.member].discard(link.role)
             below[link.role].discard(link.member)
 
 
 def closures(links: Iterable[RoleLink]) -> dict[str, frozenset[str]]:
-    """For every member, the roles it has, itself not included."""
+    """For each member, all its roles, direct and inherited; the member itself is not included."""
     above: dict[str, set[str]] = defaultdict(set)
     for link in links:
         above[link.member].add(link.role)
-    return {member: frozenset(_reached(member, above)) for member in tuple(above)}
+    return {member: frozenset(_reachable(member, above)) for member in tuple(above)}
 
 
-def _reached(name: str, above: Mapping[str, set[str]]) -> set[str]:
+def _reachable(name: str, above: Mapping[str, set[str]]) -> set[str]:
     reached: set[str] = set()
     waiting = [name]
     while waiting:
@@ -66,17 +67,17 @@ def _reached(name: str, above: Mapping[str, set[str]]) -> set[str]:
     return reached
 
 
-def _deepen(name: str, at_least: int, depth: dict[str, int], below: Mapping[str, set[str]]) -> bool:
-    """Carry a longer chain down to all members; False, and nothing carried, where it would be too deep."""
+def _deepen(name: str, depth_now: int, depth: dict[str, int], below: Mapping[str, set[str]]) -> bool:
+    """Propagate a longer chain to all members below; False, with `depth` unchanged, if one would be too deep."""
     deeper: dict[str, int] = {}
-    waiting = [(name, at_least)]
+    waiting = [(name, depth_now)]
     while waiting:
-        one, reach = waiting.pop()
-        if reach <= max(depth[one], deeper.get(one, 0)):
+        member, reach = waiting.pop()
+        if reach <= max(depth[member], deeper.get(member, 0)):
             continue
         if reach > DEEPEST:
             return False
-        deeper[one] = reach
-        waiting.extend((member, reach + 1) for member in below.get(one, ()))
+        deeper[member] = reach
+        waiting.extend((lower, reach + 1) for lower in below.get(member, ()))
     depth.update(deeper)
     return True

@@ -1,27 +1,31 @@
-"""The egress proxy: the only way from a confined tool to the network.
+"""The egress proxy: the only way from a sandboxed tool to the network.
 
-    proxy                  a thread, an endpoint for each sandbox, a session for each call
-    permissions            the hosts, ranges and credentials that a tool may use
-    call_session           what one call may reach, has used, and did
-    requests               what the tool asks, read whole and strictly
-    connect_tunnel         a CONNECT: passed on unopened, or opened
-    responses              the answer to the tool, written again
-    forwarder              one request to its server, and the answer back
-    addresses              names, addresses and their classes; dialling
-    client_hello           the name in a TLS ClientHello
-    certificate_authority  certificates of this process alone
-    response_scrubber      secrets removed from answers
-    connection             bytes in, bytes out
+    proxy                  the thread, a listener for each sandbox
+    call_session           the state of one call: what it may reach and has used, its record
+    permissions            the hosts, URLs, ranges and credentials of a tool
+    requests               reads the tool's requests, strictly
+    connect_tunnel         a CONNECT: TLS passed through, or opened
+    forwarder              one request to its server, and the response back
+    overrides              header fields that would make another request of it
+    responses              writes the responses for the tool
+    response_scrubber      removes secrets from responses
+    addresses              resolves names, checks addresses, connects
+    client_hello           the server name in a TLS ClientHello
+    certificate_authority  certificates for opened TLS, of this process only
+    connection             one socket, plain or TLS, with timeouts
     errors                 why a request is refused
 
-What was decided is a name; the address that is dialled is one that was judged here, so no second look-up can change it.
+Policy decides on a name. The proxy resolves it once, checks the addresses and connects to a checked one, so that no
+second look-up can change the destination.
 
 Tried and dropped:
 
-* a relay process in the sandbox: a listener that is made inside and handed out needs none, and cannot be mistaken for another's;
-* secrets put in wherever a stand-in is found: a body is no place to look for one, and a header of the manifest is enough;
-* passing a request on while it is read: a broken body would have reached the server;
-* HTTP/2: no client insists on it, and one connection would carry many requests at once.
+* a relay process in the sandbox: a listener that is made inside and handed out needs none, and belongs to that sandbox
+  alone;
+* replacing a placeholder wherever it appears in a request: a body is not the place for a secret, and one header is
+  enough;
+* forwarding a request while it is read: the server would receive the beginning of a malformed one;
+* HTTP/2: no client requires it, and it would mix many requests on one connection.
 """
 
 from remit._face import face

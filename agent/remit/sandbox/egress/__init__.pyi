@@ -11,8 +11,8 @@ from .permissions import (
     parse_credential,
     parse_host,
     parse_range,
-    url_of,
-    urls_of,
+    url_permission,
+    url_permissions,
 )
 from .proxy import PORT, Egress, ProxyListener
 
@@ -34,6 +34,6 @@ __all__ = [
     "parse_credential",
     "parse_host",
     "parse_range",
-    "url_of",
-    "urls_of",
+    "url_permission",
+    "url_permissions",
 ]

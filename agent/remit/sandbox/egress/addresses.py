@@ -1,7 +1,10 @@
-"""From a name to the address that is dialled: resolved once, every answer judged, and only a judged one dialled.
+"""Resolves a name, checks every address, and connects to a checked one.
 
-Ranges are those of the IANA special-purpose registries (RFC 6890 and its updates), written out here because what Python
-calls global differs between its versions.
+A name is resolved once per connection. The address that was checked is the address that is dialled, so a second answer
+of the resolver (DNS rebinding) has no effect.
+
+The ranges are those of the IANA special-purpose registries (RFC 6890 and its updates). They are written out here
+because Python's `is_global` differs between versions, and was wrong for some of them (CVE-2024-4032).
 """
 
 from __future__ import annotations
@@ -25,13 +28,17 @@ Range: TypeAlias = IPv4Network | IPv6Network
 
 RESOLVE_SECONDS: Final = 5.0
 DIAL_SECONDS: Final = 10.0
-_MOST_ANSWERS: Final = 16
+_MOST_ANSWERS: Final = 16  # addresses of one name that are looked at
 _GRANTABLE: Final = ("private", "loopback")
 
-# The first that holds the address names its class. What is in none of them is public.
+# The first entry that contains the address gives its class. An address in none of them is public. `metadata` comes
+# first, because its addresses also lie in link-local, private and shared ranges, which a manifest might otherwise
+# grant.
 _CLASSES: Final[tuple[tuple[AddressClass, tuple[str, ...]], ...]] = (
     (
-        "metadata",  # where clouds keep the machine's credentials: AWS, Azure, GCP, Alibaba, Oracle
+        # Instance metadata services, which give out the machine's credentials: AWS EC2, ECS and EKS, Azure, GCP,
+        # Alibaba, Oracle.
+        "metadata",
         (
             *("169.254.169.254", "169.254.170.2", "169.254.170.23", "168.63.129.16", "100.100.100.200", "192.0.0.192"),
             *("fd00:ec2::254", "fd00:ec2::23", "fd20:ce::254"),
@@ -54,18 +61,19 @@ _RANGES: Final[tuple[tuple[AddressClass, Range], ...]] = tuple(
 )
 _GLOBAL_UNICAST: Final = IPv6Network("2000::/3")
 _NAT64: Final = IPv6Network("64:ff9b::/96")
-_ISATAP: Final = (0x00005EFE, 0x02005EFE)  # RFC 5214: the upper half of an interface identifier that embeds IPv4
+# RFC 5214 section 6.1: the upper half of an interface identifier that embeds an IPv4 address.
+_ISATAP: Final = (0x00005EFE, 0x02005EFE)
 
 
 class Resolver(Protocol):
-    """Answers a name with addresses, each as text; the tests' own seam."""
+    """Resolves a name to addresses, each as text. Tests use their own."""
 
     async def resolve(self, name: str, port: int) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """An address that was judged and may be dialled."""
+    """An address that was checked and may be dialled."""
 
     address: Address
     port: int
@@ -73,14 +81,14 @@ class Target:
 
 
 class SystemResolver:
-    """This machine's resolver, in threads of its own: one that hangs holds up nothing else."""
+    """This machine's resolver. It has threads of its own, so that a slow answer delays nothing else."""
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(8, "remit-resolve")
 
     async def resolve(self, name: str, port: int) -> Sequence[str]:
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, _look_up, name, port)
-        return list(dict.fromkeys(found))
+        answers = await asyncio.get_running_loop().run_in_executor(self._threads, _look_up, name, port)
+        return list(dict.fromkeys(answers))
 
 
 def _look_up(name: str, port: int) -> list[str]:
@@ -89,7 +97,7 @@ def _look_up(name: str, port: int) -> list[str]:
 
 
 def classify(address: Address) -> AddressClass:
-    """What kind of place an address is; one that embeds another in itself is never better than that one."""
+    """The class of an address. An IPv6 address that embeds an IPv4 address never has a better class than that one."""
     kind = _class_of(address)
     return "own" if kind == "public" and _is_own(address) else kind
 
@@ -97,27 +105,35 @@ def classify(address: Address) -> AddressClass:
 @lru_cache(maxsize=4096)
 def _class_of(address: Address) -> AddressClass:
     if isinstance(address, IPv6Address):
+        # RFC 4291 section 2.5.5.2: the kernel dials the IPv4 address inside. A resolver has A records for that.
         if address.ipv4_mapped is not None:
-            return "reserved"  # no honest answer spells an IPv4 address so
-        if address in _NAT64:
+            return "reserved"
+        if address in _NAT64:  # RFC 6052: a gateway forwards to the IPv4 address in the last 32 bits
             inner = _class_of(IPv4Address(int(address) & 0xFFFFFFFF))
             return "public" if inner == "public" else "reserved"
         if int(address) >> 32 & 0xFFFFFFFF in _ISATAP:
             return "reserved"
-    for kind, one in _RANGES:
-        if address in one:
+    for kind, addresses in _RANGES:
+        if address in addresses:
             return kind
+    # IANA assigns global addresses from 2000::/3 only, so the rest of IPv6 is not public.
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         return "reserved"
     return "public"
 
 
-async def find(name: str, port: int, resolver: Resolver, ranges: Iterable[str]) -> list[Target]:
-    """Where a name leads, asked once.
+async def resolve_targets(name: str, port: int, resolver: Resolver, ranges: Iterable[str]) -> list[Target]:
+    """Resolve a name, once, and check every address.
+
+    Args:
+        name: a canonical host name.
+        port: for the targets.
+        resolver: asked once.
+        ranges: private or loopback ranges that the manifest grants, in CIDR notation. Other classes are never granted.
 
     Raises:
-        Blocked: it cannot be resolved, or one of the answers is not public and lies in none of `ranges`: then the others
-            are not trusted either.
+        Blocked: `not_resolved`; or `not_public` if any address is neither public nor granted. A name with a public and
+            an internal address is refused as a whole: its owner could let connections to the public one fail.
     """
     try:
         async with asyncio.timeout(RESOLVE_SECONDS):
@@ -130,9 +146,10 @@ async def find(name: str, port: int, resolver: Resolver, ranges: Iterable[str]) 
         try:
             address = ip_address(text)
         except ValueError as failure:
-            raise Blocked("not_resolved", f"the name {name!r} resolves to what is no address") from failure
+            raise Blocked("not_resolved", f"the name {name!r} resolves to an invalid address") from failure
         kind = classify(address)
-        if kind != "public" and not (kind in _GRANTABLE and any(address in one for one in granted)):
+        if kind != "public" and not (kind in _GRANTABLE and any(address in addresses for addresses in granted)):
+            # The class is named and the address is not: a tool must not map the network by asking for names.
             raise Blocked("not_public", f"{name!r} is a {_WORDS[kind]} host", kind=kind)
         targets.append(Target(address=address, port=port, kind=kind))
     if not targets:
@@ -141,10 +158,10 @@ async def find(name: str, port: int, resolver: Resolver, ranges: Iterable[str]) 
 
 
 async def dial(name: str, targets: Sequence[Target]) -> tuple[socket.socket, Target]:
-    """A connection to the first target that takes one, and which that was; the socket does not block.
+    """Connect to the first target that accepts. Returns a non-blocking socket, which the caller closes, and the target.
 
     Raises:
-        Blocked: none does.
+        Blocked: `unreachable`: no target accepted within `DIAL_SECONDS`.
     """
     loop = asyncio.get_running_loop()
     last = ""
@@ -169,7 +186,7 @@ async def dial(name: str, targets: Sequence[Target]) -> tuple[socket.socket, Tar
 
 
 def _check_peer(connection: socket.socket, target: Target) -> None:
-    """INVARIANT: what is connected is what was judged."""
+    """INVARIANT: the peer is the address that was checked; nothing may have resolved the name again."""
     if ip_address(connection.getpeername()[0].partition("%")[0]) != target.address:
         raise OSError(errno.ECONNABORTED, "connected elsewhere")
 
@@ -179,12 +196,16 @@ def _family(address: Address) -> socket.AddressFamily:
 
 
 def _is_own(address: Address) -> bool:
-    """Whether a public address is this machine's own: its services trust what comes from it. No packet is sent."""
+    """True if a public address belongs to this machine, whose services may trust connections from itself.
+
+    Connecting a UDP socket sends no packet; it makes the kernel choose a source address. For an own address that is the
+    address itself.
+    """
     with socket.socket(_family(address), socket.SOCK_DGRAM) as probe:
         try:
-            probe.connect((str(address), 9))
+            probe.connect((str(address), 9))  # any port will do; 9 is discard
             return ip_address(probe.getsockname()[0].partition("%")[0]) == address
-        except OSError:  # no way there; dialling will say so
+        except OSError:  # no route; dialling reports it
             return False
 
 

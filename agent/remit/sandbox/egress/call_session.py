@@ -1,4 +1,8 @@
-"""One call's way through the proxy: what it may reach, what it has used of its quotas, and what became of each request."""
+"""The state of one call at the proxy: what it may reach, what it has used of its limits, and a record of its requests.
+
+The session, not the connection, is the unit of permission. A sandbox that stays warm serves many calls, each with its
+own decision; so every connection proves which call it belongs to, by a token and by its source address.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,8 @@ from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.permissions import Network
 from remit.sandbox.egress.response_scrubber import Scrubber
 
-MOST_REQUESTS: Final = 256  # of one call, and what its record holds
-MOST_AT_ONCE: Final = 32  # connections of one call
+MOST_REQUESTS: Final = 256  # per call; also the size of its record
+MOST_AT_ONCE: Final = 32  # open connections per call
 IDLE_SECONDS: Final = 30.0
 
 Decide: TypeAlias = Callable[[str], bool]
@@ -23,10 +27,11 @@ Decide: TypeAlias = Callable[[str], bool]
 
 @dataclass(frozen=True, kw_only=True)
 class Permit:
-    """What a call brings to the proxy beside its `Network`.
+    """What the proxy needs for one call, besides its `Network`.
 
-    `values` are its secrets, by name. `decide` answers, on the call's own event loop, whether a URL may be asked that the
-    decision did not name; None: it may not. `key` is its idempotency key.
+    `values`: the values of its secrets, by name. `decide`: True if a URL that the decision did not name may be
+    requested; it is called on the call's own event loop, and None allows no such URL. `key`: the call's idempotency
+    key.
     """
 
     values: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
@@ -35,7 +40,7 @@ class Permit:
 
 
 class SessionEntry:
-    """What becomes of one request, until it is a `Connection`."""
+    """Collects what happens to one request; `end` writes it to the record as a `Connection`."""
 
     def __init__(
         self, scheme: Literal["http", "https"], host: str, port: int, ended: Callable[[Connection], None]
@@ -51,16 +56,17 @@ class SessionEntry:
         self._ended: Callable[[Connection], None] | None = ended
 
     def block(self, blocked: Blocked) -> None:
+        """Note why the request was refused; the first reason stays."""
         if self.verdict == "allowed":
             self.verdict, self.why = blocked.verdict, blocked.why
             self.address = blocked.kind or self.address
 
     def drop(self) -> None:
-        """It is not noted."""
+        """Leave this entry out of the record."""
         self._ended = None
 
     def end(self) -> None:
-        """Note it, once."""
+        """Write the entry to the record, once."""
         ended, self._ended = self._ended, None
         if ended is not None:
             ended(
@@ -81,7 +87,7 @@ class SessionEntry:
 
 
 class CallSession:
-    """One call at the proxy. All of it but `environment` belongs to the proxy's own event loop."""
+    """One call at the proxy. Everything except `environment` is used on the proxy's event loop only."""
 
     def __init__(
         self,
@@ -92,13 +98,13 @@ class CallSession:
         loop: asyncio.AbstractEventLoop,
         source: str = "",
     ) -> None:
-        self.source = source  # the address that its call's connections come from, "" where its sandbox serves no other
+        self.source = source  # the address of the call's connections, "" if its sandbox serves no other call
         self.token = secrets.token_hex(16)
         self.network = network
         self.idle = idle
         self.tasks: set[asyncio.Task[None]] = set()
         self.scrubber: Scrubber | None = None
-        self.limit: ReachedLimit | None = None  # the one that it hit
+        self.limit: ReachedLimit | None = None  # the first limit that the call reached
         self._permit = permit
         self._port = port
         self._loop = loop
@@ -106,43 +112,66 @@ class CallSession:
         self._sent = self._received = 0
         self._ended: list[Connection] = []
         self._decided: dict[str, bool] = {}
-        used = [(one, permit.values[one.secret]) for one in network.credentials if one.secret in permit.values]
+        used = [(item, permit.values[item.secret]) for item in network.credentials if item.secret in permit.values]
         if used:
-            known = {needle for one, value in used for text in (value, one.render(value)) for needle in spellings(text)}
+            # The rendered header too: a server that echoes headers returns "Basic " + base64, which does not contain
+            # the value.
+            known = {
+                needle
+                for credential, value in used
+                for text in (value, credential.render(value))
+                for needle in spellings(text)
+            }
             self.scrubber = Scrubber(known)
 
     @property
     def environment(self) -> dict[str, str]:
-        """The variables by which any HTTP library finds the proxy, and the stand-ins of the tool's secrets."""
+        """The variables by which HTTP libraries find the proxy, and the placeholders of the tool's secrets."""
         proxy = f"http://call:{self.token}@127.0.0.1:{self._port}"
         names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
-        found = {name: proxy for upper in names for name in (upper, upper.lower())} | {"NO_PROXY": "", "no_proxy": ""}
-        return found | {one.env: f"remit-secret-{one.secret}" for one in self.network.credentials if one.env}
+        # Libraries disagree on the case of these names, so both are set. An empty NO_PROXY overrides one that is
+        # inherited.
+        variables = {name: proxy for upper in names for name in (upper, upper.lower())}
+        variables |= {"NO_PROXY": "", "no_proxy": ""}
+        return variables | {item.env: f"remit-secret-{item.secret}" for item in self.network.credentials if item.env}
 
-    def is_of(self, address: str) -> bool:
-        """Whether a connection from there is its call's own: to know the token is not enough."""
+    def accepts(self, address: str) -> bool:
+        """True if a connection from `address` belongs to this call.
+
+        The token alone is not enough: a call that learns the token of another one could use it. The source address is
+        chosen by the supervisor, not by the tool.
+        """
         return self.source in ("", address)
 
-    # ── what it may ──────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what the call may do ─────────────────────────────────────────────────────────────────────────────────────────
 
     async def check(self, scheme: str, name: str, port: int, method: str, path: str, url: str) -> None:
-        """Raise Blocked `not_decided` unless the request may be made."""
+        """Check one request.
+
+        Raises:
+            Blocked: `not_decided`.
+        """
         if self.network.allows(scheme, name, port, method, path):
             return
         if self.network.may_ask(name, port, method) and self._permit.decide is not None and await self._decide(url):
             return
         what = f"{method} of that URL at {name!r}" if self.network.knows(name, port) else f"the host {name!r}"
-        raise Blocked("not_decided", f"{what} was not decided for this call")
+        raise Blocked("not_decided", f"{what} is not allowed for this call")
 
     def may_tunnel(self, name: str, port: int) -> None:
-        """Raise Blocked `not_decided` where no request to that host can be allowed."""
-        proposed_calls = self._permit.decide is not None and any(
+        """Check a CONNECT: some request to that host must be possible. Each request inside is checked again.
+
+        Raises:
+            Blocked: `not_decided`.
+        """
+        may_be_decided = self._permit.decide is not None and any(
             line.covers(name, port) for line in self.network.at_most
         )
-        if not proposed_calls and not self.network.knows(name, port):
-            raise Blocked("not_decided", f"the host {name!r} was not decided for this call")
+        if not may_be_decided and not self.network.knows(name, port):
+            raise Blocked("not_decided", f"the host {name!r} is not allowed for this call")
 
     async def _decide(self, url: str) -> bool:
+        """Ask the broker about a URL, once per call; the answer may not change while the call runs."""
         decide = self._permit.decide
         assert decide is not None
         if url not in self._decided:
@@ -154,30 +183,32 @@ class CallSession:
         return self._decided[url]
 
     def headers(self, scheme: str, name: str, port: int) -> list[tuple[bytes, bytes]]:
-        """What the proxy itself puts on a request: secrets at their own host, under TLS alone, and the call's key."""
-        found: list[tuple[bytes, bytes]] = []
+        """The headers that the proxy adds to a request: the call's idempotency key and the secrets of that host."""
+        added: list[tuple[bytes, bytes]] = []
         if self.network.key_header and self._permit.key:
-            found.append((self.network.key_header.encode(), self._permit.key.encode()))
+            added.append((self.network.key_header.encode(), self._permit.key.encode()))
+        # INVARIANT: a secret leaves only under TLS, to the one host of its credential. Plain HTTP would show it.
         if scheme == "https":
-            found += [
-                (one.header.encode(), one.render(self._permit.values[one.secret]).encode())
-                for one in self.network.credentials_at(name, port)
+            added += [
+                (item.header.encode(), item.render(self._permit.values[item.secret]).encode())
+                for item in self.network.credentials_at(name, port)
             ]
-        if (
-            self.scrubber is not None
-        ):  # what cannot be looked into could carry a secret back, and so could single pieces
-            found.append((b"accept-encoding", b"identity"))
-        return found
+        # A response that echoes a secret is scrubbed, and one in an unknown compression is refused. So ask for none.
+        if self.scrubber is not None:
+            added.append((b"accept-encoding", b"identity"))
+        return added
 
-    # ── what it has used ─────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what the call has used ───────────────────────────────────────────────────────────────────────────────────────
 
     def spend_sent(self, size: int, entry: SessionEntry) -> None:
+        """Count `size` bytes before they are sent. Raises Blocked `quota` over the limit."""
         self._sent += size
         entry.sent += size
         if self._sent > self.network.sent:
             raise self.over("sent", self.network.sent, self._sent, "bytes")
 
     def spend_received(self, size: int, entry: SessionEntry | None) -> None:
+        """Count `size` bytes before the tool gets them. Raises Blocked `quota` over the limit."""
         self._received += size
         if entry is not None:
             entry.received += size
@@ -189,25 +220,25 @@ class CallSession:
         return max(0, self.network.sent - self._sent)
 
     def over(self, name: NetworkLimit, most: int, used: int, unit: Literal["bytes", "count"]) -> Blocked:
-        """Note that the call hit one of its limits, the first of them, and refuse."""
+        """The refusal for a limit that the call has reached; `limit` keeps the first one."""
         self.limit = self.limit or ReachedLimit(name=name, most=most, used=used, unit=unit)
         what = "bytes " if unit == "bytes" else ""
-        return Blocked("quota", f"the call has more than its {most} {what}{name}")
+        return Blocked("quota", f"the call is over its limit of {most} {what}{name}")
 
     def join(self, task: asyncio.Task[None]) -> None:
-        """Take a connection in. Raises Blocked `quota` where the call has too many at once."""
+        """Add a connection, served by `task`. Raises Blocked `quota` if the call has too many open."""
         if len(self.tasks) >= MOST_AT_ONCE:
             raise self.over("connections", MOST_AT_ONCE, len(self.tasks) + 1, "count")
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
     def begin(self, scheme: Literal["http", "https"], host: str, port: int) -> SessionEntry:
-        """Note that a request begins. Raises Blocked `quota` where there were too many."""
+        """Begin the entry of a request. Raises Blocked `quota` if the call has made too many."""
         self._begun += 1
         entry = SessionEntry(scheme, host, port, self._ended.append)
         if self._begun > MOST_REQUESTS:
             blocked = self.over("requests", MOST_REQUESTS, self._begun, "count")
-            if self._begun == MOST_REQUESTS + 1:
+            if self._begun == MOST_REQUESTS + 1:  # the record shows the first refusal only, so that its size is bounded
                 entry.block(blocked)
                 entry.end()
             raise blocked
@@ -215,11 +246,11 @@ class CallSession:
 
     @property
     def ended(self) -> Sequence[Connection]:
-        """What there was so far."""
+        """The record so far."""
         return tuple(self._ended)
 
     async def finish(self) -> Sequence[Connection]:
-        """End what is still open, and tell what there was."""
+        """Close every connection of the call and return its record."""
         tasks = tuple(self.tasks)
         for task in tasks:
             task.cancel()

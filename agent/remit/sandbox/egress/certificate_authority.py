@@ -1,4 +1,4 @@
-"""A certificate authority of this process alone: made in memory, trusted by the tools of this process, gone with it."""
+"""A certificate authority that exists in memory, for this process and its tools only."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 _LIFE: Final = datetime.timedelta(days=30)
-_FRESH: Final = datetime.timedelta(days=7)  # a certificate older than this is made anew
-_SKEW: Final = datetime.timedelta(hours=1)
-_MOST: Final = 256  # certificates kept
+_FRESH: Final = datetime.timedelta(days=7)  # an older certificate is replaced
+_SKEW: Final = datetime.timedelta(hours=1)  # a certificate is valid from an hour ago, for a clock that is late
+_MOST: Final = 256  # certificates in the cache
 
 
 class CertificateAuthority:
-    """Makes a server's TLS settings for each name, so that a tool's connection to it can be looked into."""
+    """Makes a certificate for each server name, so that the proxy can open a tool's TLS connection."""
 
     def __init__(self) -> None:
         self._key = ec.generate_private_key(ec.SECP256R1())
@@ -30,11 +30,11 @@ class CertificateAuthority:
 
     @property
     def certificate(self) -> str:
-        """The authority's own certificate, PEM."""
+        """The authority's own certificate, in PEM."""
         return self._certificate.public_bytes(serialization.Encoding.PEM).decode()
 
     def context(self, name: str) -> ssl.SSLContext:
-        """How to be the server of that name; HTTP/1.1 only."""
+        """TLS settings to act as the server `name`; HTTP/1.1 only."""
         now = _now()
         made, context = self._made.get(name, (None, None))
         if made is None or context is None or now - made > _FRESH:
@@ -45,7 +45,7 @@ class CertificateAuthority:
         return context
 
     def pair(self, name: str) -> bytes:
-        """A certificate for that name and its key, PEM."""
+        """A certificate for `name` and its key, in PEM."""
         key = self._leaf_key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
@@ -55,7 +55,7 @@ class CertificateAuthority:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        # The ssl module reads files only; this one has no name and never reaches a disk.
+        # The ssl module reads certificates from files only. A memory file keeps the key off the disk.
         descriptor = os.memfd_create("leaf", os.MFD_CLOEXEC)
         try:
             os.write(descriptor, self.pair(name))

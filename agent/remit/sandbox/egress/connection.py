@@ -1,4 +1,4 @@
-"""One connection, plain or under TLS: bytes in, bytes out, never waiting longer than it may."""
+"""One connection, plain or under TLS. Every wait has a limit."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from remit.sandbox.egress.errors import Blocked
 
 CHUNK: Final = 64 << 10
 HANDSHAKE_SECONDS: Final = 10.0
-PATIENCE: Final = 16
+PATIENCE: Final = 16  # reads in a row without a wait, before other connections get a turn
 
 
 class ProxiedConnection:
-    """A socket that does not block, owned from here on. `idle` is how many seconds it may be silent.
+    """A non-blocking socket, which this object owns and closes. `idle`: seconds that a read or a write may wait.
 
-    INVARIANT: under TLS one coroutine uses it at a time, or pieces of two records could be mixed.
+    INVARIANT: under TLS, one coroutine uses it at a time. Two could mix the bytes of their records.
     """
 
     def __init__(self, connection: socket.socket, idle: float, *, kind: AddressClass | None = None) -> None:
@@ -32,18 +32,18 @@ class ProxiedConnection:
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._waiter: asyncio.Future[bool] | None = None
-        self._listening = False
-        self._at_once = 0  # pieces in a row that did not have to be waited for
+        self._watching = False
+        self._at_once = 0  # reads in a row that did not have to wait
 
     async def receive(self) -> bytes:
-        """What comes next, b"" at the end.
+        """The next bytes; b"" at the end of the connection.
 
         Raises:
             Blocked: `idle`.
             OSError: the connection broke.
         """
         if self._tls is None:
-            return await self._take()
+            return await self._read()
         while True:
             try:
                 return self._tls.read(CHUNK)
@@ -54,14 +54,14 @@ class ProxiedConnection:
                 return b""
 
     async def send(self, data: bytes) -> None:
-        """All of it.
+        """Send all of `data`.
 
         Raises:
             Blocked: `idle`.
             OSError: the connection broke.
         """
         if self._tls is None:
-            await self._give(data)
+            await self._write(data)
         else:
             self._tls.write(data)
             await self._flush()
@@ -69,21 +69,22 @@ class ProxiedConnection:
     async def secure(
         self, context: ssl.SSLContext, *, name: str | None = None, server: bool = False, already: bytes = b""
     ) -> None:
-        """Go on under TLS. `already` was received before.
+        """Start TLS. `already`: bytes of the peer's handshake that were read before.
 
         Raises:
-            ssl.SSLError: the peer does not agree, or is not who it should be.
+            ssl.SSLError: the handshake failed, or the peer's certificate is not valid for `name`.
+            Blocked: `idle`.
         """
         self._incoming.write(already)
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=server, server_hostname=name)
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
-                await self._shake_hands(self._tls)
+                await self._handshake(self._tls)
         except TimeoutError as failure:
-            raise Blocked("idle", "the TLS handshake came to no end") from failure
+            raise Blocked("idle", "the TLS handshake did not finish") from failure
 
-    def quiet(self) -> bool:
-        """Whether the other end is there and says nothing: what comes unasked belongs to no request."""
+    def is_quiet(self) -> bool:
+        """True if the peer has neither closed nor sent anything. Unrequested bytes belong to no request."""
         try:
             self._socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
@@ -93,20 +94,20 @@ class ProxiedConnection:
         return False
 
     def end(self) -> None:
-        """Nothing more will be sent."""
+        """Send the end of the stream; reading goes on."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         if self._tls is not None:
-            with suppress(ssl.SSLError, OSError, BlockingIOError):  # a last word, if there is room for it
+            with suppress(ssl.SSLError, OSError, BlockingIOError):  # close_notify, if the socket takes it
                 self._tls.unwrap()
             with suppress(OSError):
                 self._socket.send(self._outgoing.read())
-        self._unlisten()
+        self._stop_watching()
         self._socket.close()
 
-    async def _shake_hands(self, tls: ssl.SSLObject) -> None:
+    async def _handshake(self, tls: ssl.SSLObject) -> None:
         while True:
             try:
                 tls.do_handshake()
@@ -115,14 +116,14 @@ class ProxiedConnection:
                 await self._fill()
             except ssl.SSLError:
                 with suppress(OSError):
-                    await self._flush()  # the alert that says why
+                    await self._flush()  # the TLS alert with the reason
                 raise
             else:
                 await self._flush()
                 return
 
     async def _fill(self) -> None:
-        data = await self._take()
+        data = await self._read()
         if data:
             self._incoming.write(data)
         else:
@@ -130,11 +131,11 @@ class ProxiedConnection:
 
     async def _flush(self) -> None:
         if self._outgoing.pending:
-            await self._give(self._outgoing.read())
+            await self._write(self._outgoing.read())
 
-    # A clock is set only where there is something to wait for: mostly there is not.
+    # Reads and writes try at once and set a timeout only if they have to wait, which is rare.
 
-    async def _take(self) -> bytes:
+    async def _read(self) -> bytes:
         while True:
             try:
                 data = self._socket.recv(CHUNK)
@@ -143,36 +144,40 @@ class ProxiedConnection:
                 await self._readable()
                 continue
             self._at_once += 1
-            if self._at_once % PATIENCE == 0:  # whoever always has something to say lets the others speak too
+            if self._at_once % PATIENCE == 0:  # a busy peer must not starve the other connections
                 await asyncio.sleep(0)
             return data
 
     async def _readable(self) -> None:
-        """Wait until there is something. The loop goes on listening afterwards, for most waits are followed by another."""
-        if not self._listening:
-            self._loop.add_reader(self._socket, self._hear)
-            self._listening = True
+        """Wait until there is something to read.
+
+        The event loop keeps watching the socket afterwards: most waits are followed by another, and registering it each
+        time is slow.
+        """
+        if not self._watching:
+            self._loop.add_reader(self._socket, self._on_readable)
+            self._watching = True
         self._waiter = self._loop.create_future()
-        over = self._loop.call_later(self.idle, _end, self._waiter)
+        timeout = self._loop.call_later(self.idle, _expire, self._waiter)
         try:
             if not await self._waiter:
-                raise Blocked("idle", f"nothing came for {self.idle:g} s")
+                raise Blocked("idle", f"no data arrived for {self.idle:g} s")
         finally:
-            over.cancel()
+            timeout.cancel()
             self._waiter = None
 
-    def _hear(self) -> None:
-        if self._waiter is None:  # nobody wants it yet: it would be told of again and again
-            self._unlisten()
+    def _on_readable(self) -> None:
+        if self._waiter is None:  # nobody reads now: the event loop would call this again and again
+            self._stop_watching()
         elif not self._waiter.done():
             self._waiter.set_result(True)
 
-    def _unlisten(self) -> None:
-        if self._listening:
+    def _stop_watching(self) -> None:
+        if self._watching:
             self._loop.remove_reader(self._socket)
-            self._listening = False
+            self._watching = False
 
-    async def _give(self, data: bytes) -> None:
+    async def _write(self, data: bytes) -> None:
         try:
             sent = self._socket.send(data)
         except BlockingIOError:
@@ -183,22 +188,29 @@ class ProxiedConnection:
             async with asyncio.timeout(self.idle):
                 await self._loop.sock_sendall(self._socket, data[sent:])
         except TimeoutError as failure:
-            raise Blocked("idle", f"nothing was taken for {self.idle:g} s") from failure
+            raise Blocked("idle", f"the other side accepted no data for {self.idle:g} s") from failure
 
 
-def _end(waiter: asyncio.Future[bool]) -> None:
+def _expire(waiter: asyncio.Future[bool]) -> None:
     if not waiter.done():
         waiter.set_result(False)
 
 
 async def splice(
-    one: ProxiedConnection, other: ProxiedConnection, *, there: Callable[[int], None], back: Callable[[int], None]
+    client: ProxiedConnection,
+    server: ProxiedConnection,
+    *,
+    sent: Callable[[int], None],
+    received: Callable[[int], None],
 ) -> None:
-    """Pass bytes on both ways, unopened, until both ends are done. `there` and `back` count, and may refuse."""
-    heard = [asyncio.get_running_loop().time()]
+    """Copy bytes in both directions until both ends are done.
+
+    `sent` and `received` get the size of each piece before it is passed on, and may raise Blocked to stop it.
+    """
+    last_traffic = [asyncio.get_running_loop().time()]
     tasks = [
-        asyncio.create_task(_pump(one, other, there, heard)),
-        asyncio.create_task(_pump(other, one, back, heard)),
+        asyncio.create_task(_copy(client, server, sent, last_traffic)),
+        asyncio.create_task(_copy(server, client, received, last_traffic)),
     ]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -211,19 +223,19 @@ async def splice(
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _pump(
-    source: ProxiedConnection, sink: ProxiedConnection, count: Callable[[int], None], heard: list[float]
+async def _copy(
+    source: ProxiedConnection, sink: ProxiedConnection, count: Callable[[int], None], last_traffic: list[float]
 ) -> None:
-    """One way. `heard` is when something last passed either way: silence is only idle where both are silent."""
+    """Copy one direction. `last_traffic`: when either one last had data; a download is silent in the other direction."""
     now = asyncio.get_running_loop().time
     while True:
         try:
             data = await source.receive()
         except Blocked:
-            if now() - heard[0] < source.idle:
+            if now() - last_traffic[0] < source.idle:
                 continue
             raise
-        heard[0] = now()
+        last_traffic[0] = now()
         if not data:
             sink.end()
             return

@@ -1,4 +1,4 @@
-"""What the proxy says of a connection that it does not let through."""
+"""Why the proxy refuses a request or a connection, and what it answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final
 
 from remit.core import AddressClass, EgressVerdict
 
-# Reasons of policy: asking again is no use. The others are what any network does now and then.
+# Refusals by policy: the same request is refused again. All other reasons are ordinary failures of a network.
 FINAL: Final[frozenset[EgressVerdict]] = frozenset(
     (
         *("no_call", "not_decided", "not_a_name", "not_public", "not_tls", "other_name", "hidden_name", "malformed"),
@@ -22,7 +22,7 @@ _STATUS: Final[dict[EgressVerdict, int]] = {
     "bad_answer": 502,
     "idle": 504,
 }
-# RFC 9209 section 2.3.
+# The error types of RFC 9209 section 2.3.
 _ERRORS: Final[dict[EgressVerdict, str]] = {
     "not_public": "destination_ip_prohibited",
     "not_resolved": "dns_error",
@@ -36,7 +36,7 @@ BLOCKED: Final = "blocked by policy, do not retry"
 
 
 class Blocked(Exception):
-    """A connection or a request ends here. `kind` is the class of the address, where one was judged; never the address."""
+    """A refused request or connection. `kind` is the class of its address, if one was checked, never the address."""
 
     def __init__(self, verdict: EgressVerdict, why: str, *, kind: AddressClass | None = None) -> None:
         self.verdict: EgressVerdict = verdict
@@ -46,23 +46,25 @@ class Blocked(Exception):
 
     @property
     def final(self) -> bool:
+        """True if the same request would be refused again."""
         return self.verdict in FINAL
 
     @property
     def text(self) -> str:
-        """What the tool reads, and through it the model."""
+        """The body of the response, for the tool and the model."""
         return f"{BLOCKED}: {self.why}" if self.final else self.why
 
     @property
     def reason(self) -> str:
-        """The words beside the status, which some clients show and nothing else."""
+        """The reason phrase. Some clients show it and ignore the body."""
         return BLOCKED if self.final else "not reached"
 
     @property
     def status(self) -> int:
+        """The HTTP status of the response."""
         return _STATUS.get(self.verdict, 403)
 
     @property
     def proxy_status(self) -> str:
-        """The `Proxy-Status` header (RFC 9209), by which a tool knows that the answer is not the server's."""
+        """The `Proxy-Status` header (RFC 9209): the response comes from the proxy, not from the server."""
         return f'remit; error={_ERRORS.get(self.verdict, "http_request_denied")}; details="{self.verdict}"'

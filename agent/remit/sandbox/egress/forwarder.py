@@ -1,4 +1,8 @@
-"""One request to its server, and the answer back: both written anew by us, so that nothing passes that was not understood."""
+"""Forwards one request to its server, and the response back to the tool.
+
+Both are parsed and written again by the proxy. The server and the tool receive the proxy's own bytes, so there is no
+spelling that the proxy and they could read differently.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,19 @@ from typing import Final
 import h11
 
 from remit.core.parsing import DEFAULT_PORT, Url
-from remit.sandbox.egress.addresses import Resolver, dial, find
+from remit.sandbox.egress.addresses import Resolver, dial, resolve_targets
 from remit.sandbox.egress.call_session import CallSession, SessionEntry
 from remit.sandbox.egress.connection import CHUNK, ProxiedConnection
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.overrides import check_overrides
-from remit.sandbox.egress.requests import Head, HttpRequest, Requests, tokens, url_of
+from remit.sandbox.egress.requests import Head, HttpRequest, RequestReader, requested_url, tokens
 from remit.sandbox.egress.response_scrubber import Body
-from remit.sandbox.egress.responses import Reply, reason_of, refused
+from remit.sandbox.egress.responses import ResponseWriter, reason_of, refusal_response
 
 LARGEST_ANSWER_HEAD: Final = 64 << 10
 
-# What belongs to one connection and not to the message (RFC 9110 section 7.6.1), and what only a proxy says.
+# Fields that belong to one connection, not to the message (RFC 9110 section 7.6.1), and fields that only a proxy may
+# send. Alt-Svc would send the tool to another host and port (RFC 7838), where the proxy refuses it.
 _HOP: Final = frozenset(
     (
         *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade"),
@@ -29,32 +34,41 @@ _HOP: Final = frozenset(
 )
 
 
-class Server:
-    """A connection to the server of one name and port."""
+class ServerConnection:
+    """A connection to one server."""
 
-    def __init__(self, name: str, port: int, wire: ProxiedConnection) -> None:
-        self.place = (name, port)
-        self.wire = wire
+    def __init__(self, name: str, port: int, connection: ProxiedConnection) -> None:
+        self.origin = (name, port)
+        self.connection = connection
         self.peer = h11.Connection(h11.CLIENT, max_incomplete_event_size=LARGEST_ANSWER_HEAD)
 
-    def rests(self) -> bool:
-        """Whether it can take another request."""
-        if self.peer.our_state is not h11.DONE or self.peer.their_state is not h11.DONE or not self.wire.quiet():
+    def prepare_next(self) -> bool:
+        """Make ready for another request; False if that is not possible.
+
+        A server that sent bytes nobody asked for is not used again: they would be read as the response to the next
+        request.
+        """
+        if (
+            self.peer.our_state is not h11.DONE
+            or self.peer.their_state is not h11.DONE
+            or not self.connection.is_quiet()
+        ):
             return False
         self.peer.start_next_cycle()
         return True
 
 
 class Forwarder:
-    """Carries the requests of one connection of a tool, each decided for itself.
+    """Forwards the requests of one connection of a tool; each is decided by itself.
 
-    `tunnel` is where the connection leads, under TLS; None where each request says it.
+    `tunnel`: the name and port that a TLS connection leads to; None for a plain connection, where each request names
+    its own.
     """
 
     def __init__(
         self,
         call_session: CallSession,
-        requests: Requests,
+        requests: RequestReader,
         resolver: Resolver,
         trust: ssl.SSLContext,
         tunnel: tuple[str, int] | None = None,
@@ -64,46 +78,46 @@ class Forwarder:
         self._resolver = resolver
         self._trust = trust
         self._tunnel = tunnel
-        self._server: Server | None = None
+        self._server: ServerConnection | None = None
 
     async def run(self, head: Head | None) -> None:
-        """Every request that comes, from `head` on, which was read before."""
+        """Serve requests until the connection ends. `head`: the first one, if it was read before."""
         try:
-            while await self._next(head):
+            while await self._serve_next(head):
                 head = None
         finally:
             self.close()
 
-    async def _next(self, head: Head | None) -> bool:
-        """One request and its answer; whether another may follow on this connection."""
+    async def _serve_next(self, head: Head | None) -> bool:
+        """Serve one request; True if another may follow on this connection."""
         entry: SessionEntry | None = None
-        reply: Reply | None = None
+        response: ResponseWriter | None = None
         try:
             if head is None and (head := await self._requests.head()) is None:
                 return False
             entry = self._begin(head.method)
-            asked = await self._whole(head)
-            reply = Reply(head, closes=self._requests.last)
-            await self._carry(asked, entry, reply)
-            return not reply.closes
+            request = await self._complete(head)
+            response = ResponseWriter(head, closes=self._requests.last)
+            await self._forward(request, entry, response)
+            return not response.closes
         except Blocked as blocked:
             entry = entry or self._begin("")
             entry.block(blocked)
-            if reply is None:  # it was not read to its end, and where another begins is nobody's guess
-                await self._requests.wire.send(refused(blocked))
+            if response is None:  # the request was not read to its end, so the start of the next one is unknown
+                await self._requests.connection.send(refusal_response(blocked))
                 return False
-            if reply.begun:  # too late to say so
+            if response.begun:  # too late for another status: the tool sees an incomplete response
                 return False
-            await self._requests.wire.send(reply.refuse(blocked))
-            return not reply.closes
+            await self._requests.connection.send(response.refuse(blocked))
+            return not response.closes
         finally:
             if entry is not None:
                 entry.end()
 
-    async def _whole(self, head: Head) -> HttpRequest:
+    async def _complete(self, head: Head) -> HttpRequest:
         call_session = self._call_session
         most, spent = call_session.left_to_send, call_session.network.sent - call_session.left_to_send
-        return await self._requests.whole(
+        return await self._requests.complete(
             head, most, lambda size: call_session.over("sent", call_session.network.sent, spent + size, "bytes")
         )
 
@@ -115,117 +129,127 @@ class Forwarder:
 
     def close(self) -> None:
         if self._server is not None:
-            self._server.wire.close()
+            self._server.connection.close()
             self._server = None
 
-    async def _carry(self, asked: HttpRequest, entry: SessionEntry, reply: Reply) -> None:
-        scheme, name, port, url = url_of(asked.head, self._tunnel)
+    async def _forward(self, request: HttpRequest, entry: SessionEntry, response: ResponseWriter) -> None:
+        scheme, name, port, url = requested_url(request.head, self._tunnel)
         path = _path(url.resource)
         entry.host, entry.port, entry.path = name, port, path
-        await self._call_session.check(scheme, name, port, asked.head.method, path, url.resource)
-        request, body = self._request(asked, scheme, name, port, url)
+        # INVARIANT: decided before the name is resolved. Even a DNS query would tell its owner something.
+        await self._call_session.check(scheme, name, port, request.head.method, path, url.resource)
+        outgoing, body = self._outgoing(request, scheme, name, port, url)
         server = await self._connect(name, port, entry)
         try:
-            data = server.peer.send(request) or b""
+            data = server.peer.send(outgoing) or b""
             data += (server.peer.send(h11.Data(data=body)) or b"") if body else b""
             data += server.peer.send(h11.EndOfMessage()) or b""
             self._call_session.spend_sent(len(data), entry)
-            await server.wire.send(data)
-            await self._answer(server, entry, reply)
+            await server.connection.send(data)
+            await self._relay_response(server, entry, response)
         except BaseException as failure:
             self.close()
             if isinstance(failure, h11.RemoteProtocolError):
-                raise Blocked("bad_answer", f"{name!r} gives no proper answer") from failure
+                raise Blocked("bad_answer", f"{name!r} sends a response that is not valid") from failure
             if isinstance(failure, OSError):
-                raise Blocked("broken", f"{name!r} ended the connection") from failure
+                raise Blocked("broken", f"{name!r} closed the connection") from failure
             raise
 
-    def _request(self, asked: HttpRequest, scheme: str, name: str, port: int, url: Url) -> tuple[h11.Request, bytes]:
+    def _outgoing(self, request: HttpRequest, scheme: str, name: str, port: int, url: Url) -> tuple[h11.Request, bytes]:
+        """The request for the server: the decided target and Host, one Content-Length, the proxy's own headers last."""
         shown = name if port == DEFAULT_PORT[scheme] else f"{name}:{port}"
         own = self._call_session.headers(scheme, name, port)
         own_names = {key.lower() for key, _ in own}
-        check_overrides(asked.head, own_names)
-        dropped = {b"host", b"content-length", b"expect", *_HOP, *_named(asked), *own_names}
-        if self._call_session.scrubber is not None:  # a secret in single pieces is not known again
+        check_overrides(request.head, own_names)
+        # A tool cannot use Connection to remove a header that the proxy adds, as an attacker did with F5's BIG-IP
+        # (CVE-2022-1388): own headers are added after the ones that Connection names are dropped.
+        dropped = {b"host", b"content-length", b"expect", *_HOP, *_connection_fields(request), *own_names}
+        # The scrubber finds a secret that arrives in order. A range could fetch one in parts, in separate responses.
+        if self._call_session.scrubber is not None:
             dropped |= {b"range", b"if-range"}
-        kept = [(key, value) for key, value in asked.head.fields if key not in dropped]
+        kept = [(key, value) for key, value in request.head.fields if key not in dropped]
         headers = [(b"host", shown.encode()), *kept, *own]
-        if asked.framed:
-            headers.append((b"content-length", str(len(asked.body)).encode()))
+        if request.has_length:
+            headers.append((b"content-length", str(len(request.body)).encode()))
         target = url.address[len(f"{scheme}://{shown}") :]
-        return h11.Request(method=asked.head.method, target=target, headers=headers), asked.body
+        return h11.Request(method=request.head.method, target=target, headers=headers), request.body
 
-    async def _connect(self, name: str, port: int, entry: SessionEntry) -> Server:
+    async def _connect(self, name: str, port: int, entry: SessionEntry) -> ServerConnection:
         server = self._server
         if server is not None:
-            if server.place == (name, port) and server.rests():
-                entry.address = server.wire.kind
+            if server.origin == (name, port) and server.prepare_next():
+                entry.address = server.connection.kind
                 return server
             self.close()
         try:
-            targets = await find(name, port, self._resolver, self._call_session.network.ranges)
-            connection, target = await dial(name, targets)
+            targets = await resolve_targets(name, port, self._resolver, self._call_session.network.ranges)
+            socket, target = await dial(name, targets)
         except Blocked as blocked:
             entry.address = blocked.kind
             raise
         entry.address = target.kind
-        wire = ProxiedConnection(connection, self._call_session.idle, kind=target.kind)
+        connection = ProxiedConnection(socket, self._call_session.idle, kind=target.kind)
         try:
             if self._tunnel is not None:
-                await wire.secure(self._trust, name=name)
+                await connection.secure(self._trust, name=name)
         except BaseException as failure:
-            wire.close()
+            connection.close()
+            # SSLCertVerificationError is an OSError too, so it is looked for first.
             if isinstance(failure, ssl.SSLCertVerificationError):
                 raise Blocked(
                     "bad_certificate", f"{name!r} has no valid certificate: {failure.verify_message}"
                 ) from failure
             if isinstance(failure, OSError):
-                raise Blocked("unreachable", f"no TLS with {name!r}") from failure
+                raise Blocked("unreachable", f"TLS with {name!r} failed") from failure
             raise
-        self._server = server = Server(name, port, wire)
+        self._server = server = ServerConnection(name, port, connection)
         return server
 
-    async def _answer(self, server: Server, entry: SessionEntry, reply: Reply) -> None:
-        """Pass the answer on as it comes; what is ready goes out before more is waited for."""
+    async def _relay_response(self, server: ServerConnection, entry: SessionEntry, response: ResponseWriter) -> None:
+        """Send the response on while it arrives. Data that is ready is sent before the proxy waits for more."""
         ready, body = bytearray(), None
         while True:
             event = server.peer.next_event()
             if event is h11.NEED_DATA:
                 if ready:
-                    await self._requests.wire.send(bytes(ready))
+                    await self._requests.connection.send(bytes(ready))
                     ready.clear()
-                data = await server.wire.receive()
+                data = await server.connection.receive()
                 self._call_session.spend_received(len(data), entry)
                 server.peer.receive_data(data)
             elif isinstance(event, h11.Response):
                 entry.status = event.status_code
                 body = Body(event, self._call_session.scrubber)
-                ready += reply.begin(event.status_code, reason_of(event.status_code), [*_kept(body)])
+                ready += response.begin(event.status_code, reason_of(event.status_code), [*_end_to_end(body)])
             elif isinstance(event, h11.Data):
                 assert body is not None
                 for piece in body.take(bytes(event.data)):
+                    # A small compressed body can become a huge one, so the bytes after decompression count too.
                     if body.inflates:
                         self._call_session.spend_received(len(piece), None)
-                    ready += reply.piece(piece)
+                    ready += response.piece(piece)
                     if len(ready) > CHUNK:
-                        await self._requests.wire.send(bytes(ready))
+                        await self._requests.connection.send(bytes(ready))
                         ready.clear()
             elif isinstance(event, h11.EndOfMessage):
                 assert body is not None
-                ready += reply.piece(body.rest()) + reply.end()
-                await self._requests.wire.send(bytes(ready))
+                ready += response.piece(body.rest()) + response.end()
+                await self._requests.connection.send(bytes(ready))
                 return
+            # Other 1xx responses are skipped. The proxy sends no Upgrade (RFC 9110 section 7.8), so nobody asked for a
+            # 101: what follows it would be no HTTP, and unchecked.
             elif not isinstance(event, h11.InformationalResponse) or event.status_code == 101:
-                raise Blocked("bad_answer", f"{server.place[0]!r} gives no proper answer")
+                raise Blocked("bad_answer", f"{server.origin[0]!r} sends a response that is not valid")
 
 
-def _named(asked: HttpRequest) -> Iterator[bytes]:
-    """The fields that the Connection header calls its own."""
-    for value in asked.head.all(b"connection"):
+def _connection_fields(request: HttpRequest) -> Iterator[bytes]:
+    """The names of the fields that the Connection header lists (RFC 9110 section 7.6.1)."""
+    for value in request.head.all(b"connection"):
         yield from tokens(value)
 
 
-def _kept(body: Body) -> Iterator[tuple[bytes, bytes]]:
+def _end_to_end(body: Body) -> Iterator[tuple[bytes, bytes]]:
+    """The response's header without the fields that belong to the connection."""
     own = {part for key, value in body.headers if key == b"connection" for part in tokens(value)}
     return ((key, value) for key, value in body.headers if key not in _HOP and key not in own)
 

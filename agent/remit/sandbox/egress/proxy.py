@@ -1,6 +1,6 @@
-"""The proxy itself: one door for each sandbox, one ticket for each call, and what passes between them.
+"""The egress proxy: one listener for each sandbox, one session for each call.
 
-It runs in a thread of its own, so that a busy agent delays no connection and a busy connection no agent.
+It runs its own event loop in its own thread, so that a busy agent and a busy connection do not delay each other.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from remit.sandbox.egress.connection import ProxiedConnection
 from remit.sandbox.egress.errors import Blocked
 from remit.sandbox.egress.forwarder import Forwarder
 from remit.sandbox.egress.permissions import Network
-from remit.sandbox.egress.requests import Head, Requests
-from remit.sandbox.egress.responses import refused
+from remit.sandbox.egress.requests import Head, RequestReader
+from remit.sandbox.egress.responses import refusal_response
 
 PORT: Final = 3128  # of the listener in every sandbox
-STRANGER_SECONDS: Final = 10.0  # in which a connection says whose it is
+IDENTIFY_SECONDS: Final = 10.0  # for a new connection to send the token of its call
 DISMISS_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.05
-MOST_STRANGERS: Final = 64  # connections of one sandbox that have not said it yet
+MOST_UNIDENTIFIED: Final = 64  # connections of one sandbox that have not sent a token yet
 
 
 class Egress:
-    """The egress proxy of this process. Safe to use from any thread; close it at the end.
+    """The egress proxy of this process. Any thread may use it. The owner closes it.
 
-    `trust` is what servers' certificates are checked against, this machine's authorities where None.
+    `trust`: the authorities that sign servers' certificates; None: those of this machine.
     """
 
     def __init__(
@@ -50,10 +50,11 @@ class Egress:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
-        self._doors: set[ProxyListener] = set()
+        self._listeners: set[ProxyListener] = set()
 
     @property
     def authority(self) -> CertificateAuthority:
+        """Signs the certificates that tools see where the proxy opens TLS; made at first use."""
         with self._lock:
             if self._authority is None:
                 self._authority = CertificateAuthority()
@@ -61,47 +62,53 @@ class Egress:
 
     @property
     def trust(self) -> ssl.SSLContext:
+        """The TLS settings for connections to servers."""
         with self._lock:
             if self._trust is None:
                 self._trust = ssl.create_default_context()
-                if not self._trust.cert_store_stats()["x509_ca"]:  # a machine without authorities of its own
+                # A machine may have no authorities, as a small container.
+                if not self._trust.cert_store_stats()["x509_ca"]:
                     self._trust.load_verify_locations(certifi.where())
             return self._trust
 
     def roots(self, network: Network) -> str:
-        """What a tool with that reach has to trust, PEM: the proxy's authority, and this machine's where TLS passes unopened."""
+        """The certificates that a tool must trust, in PEM.
+
+        They are the proxy's authority, and this machine's authorities if some TLS passes through unopened.
+        """
         own = self.authority.certificate
         if network.sees_all:
             return own
         return own + "".join(map(ssl.DER_cert_to_PEM_cert, self.trust.get_ca_certs(binary_form=True)))
 
     def open(self, listener: socket.socket) -> ProxyListener:
-        """Serve what comes in at a listener, which the door owns from here on."""
+        """Serve the connections of a listening socket, which the result owns and closes."""
         listener.setblocking(False)
         loop = self._running()
-        door = ProxyListener(self, listener, loop)
+        proxy_listener = ProxyListener(self, listener, loop)
         with self._lock:
-            self._doors.add(door)
-        loop.call_soon_threadsafe(door.start)
-        return door
+            self._listeners.add(proxy_listener)
+        loop.call_soon_threadsafe(proxy_listener.start)
+        return proxy_listener
 
-    def left(self, door: ProxyListener) -> None:
+    def forget(self, proxy_listener: ProxyListener) -> None:
+        """Drop a listener that has closed."""
         with self._lock:
-            self._doors.discard(door)
+            self._listeners.discard(proxy_listener)
 
     def close(self) -> None:
-        """Close every door and end the thread. A later `open` starts anew."""
+        """Close every listener and end the thread. A later `open` starts a new one."""
         with self._lock:
             thread, self._thread = self._thread, None
             loop, self._loop = self._loop, None
-            doors, self._doors = self._doors, set()
+            listeners, self._listeners = self._listeners, set()
         if thread is None or loop is None:
             return
-        with contextlib.suppress(RuntimeError):  # it has ended already
+        with contextlib.suppress(RuntimeError):  # the loop has ended already
             loop.call_soon_threadsafe(loop.stop)
         thread.join()
-        for door in doors:
-            door.fell()
+        for proxy_listener in listeners:
+            proxy_listener.proxy_ended()
 
     def _running(self) -> asyncio.AbstractEventLoop:
         with self._lock:
@@ -117,7 +124,7 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
     finally:
-        loop.run_until_complete(asyncio.sleep(0))  # what was ordered before has become tasks
+        loop.run_until_complete(asyncio.sleep(0))  # callbacks that were scheduled before become tasks
         while tasks := asyncio.all_tasks(loop):
             for task in tasks:
                 task.cancel()
@@ -126,14 +133,14 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 class ProxyListener:
-    """Where the connections of one sandbox come in; no other process can come to it."""
+    """Accepts the connections of one sandbox. Its socket was made inside, so no other process can reach it."""
 
     def __init__(self, egress: Egress, listener: socket.socket, loop: asyncio.AbstractEventLoop) -> None:
         self._egress = egress
         self._listener = listener
         self._loop = loop
-        self._tickets: dict[str, CallSession] = {}
-        self._strangers = 0
+        self._sessions: dict[str, CallSession] = {}  # by token
+        self._unidentified = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -141,27 +148,31 @@ class ProxyListener:
 
     @property
     def open(self) -> bool:
+        """True while connections are accepted."""
         return not self._closed and self._loop.is_running()
 
     def admit(self, network: Network, permit: Permit, source: str = "") -> CallSession:
-        """Let one call in, until `dismiss`. To be called where the call's own event loop runs.
+        """Open the session of one call. The caller ends it with `dismiss`, and runs in the call's own event loop.
 
-        `source`: the address that its connections come from, where the sandbox serves other calls too.
+        Args:
+            network: what the call may reach.
+            permit: its secrets and how to decide further URLs.
+            source: the address that its connections come from; "" if the sandbox serves no other call.
         """
         call_session = CallSession(network, permit, PORT, self._egress.idle, asyncio.get_running_loop(), source)
-        self._tickets[call_session.token] = call_session
+        self._sessions[call_session.token] = call_session
         return call_session
 
     async def dismiss(self, call_session: CallSession) -> Sequence[Connection]:
-        """End what the call has open, and tell what came of its connections.
+        """Close the connections of a call and return the record of its requests.
 
-        A proxy that is held up is not waited for: its connections end when it comes to it.
+        Waits at most `DISMISS_SECONDS` for a busy proxy, which then closes them later.
         """
-        self._tickets.pop(call_session.token, None)
+        self._sessions.pop(call_session.token, None)
         work = call_session.finish()
         try:
             ending = asyncio.run_coroutine_threadsafe(work, self._loop)
-        except RuntimeError:  # it has ended, and with it every connection
+        except RuntimeError:  # the proxy has ended, and with it every connection
             work.close()
             return call_session.ended
         try:
@@ -170,7 +181,7 @@ class ProxyListener:
         except TimeoutError:
             pass
         except asyncio.CancelledError:
-            if not ending.cancelled():  # it is the call that was cancelled, not the proxy that ended meanwhile
+            if not ending.cancelled():  # the call was cancelled; the proxy did not end
                 raise
         return call_session.ended
 
@@ -179,10 +190,10 @@ class ProxyListener:
         try:
             self._loop.call_soon_threadsafe(self._end)
         except RuntimeError:  # the proxy has ended
-            self.fell()
+            self.proxy_ended()
 
-    def fell(self) -> None:
-        """The proxy ended: nobody listens any more."""
+    def proxy_ended(self) -> None:
+        """Close the socket without the event loop, which is gone."""
         self._closed = True
         self._listener.close()
 
@@ -193,8 +204,8 @@ class ProxyListener:
             self._loop.add_reader(self._listener, self._accept)
 
     def _end(self) -> None:
-        # INVARIANT: the proxy forgets a door only here; one that it ends before, it closes itself.
-        self._egress.left(self)
+        # INVARIANT: a listener leaves the proxy's set only here. If the proxy ends first, it closes the socket itself.
+        self._egress.forget(self)
         self._loop.remove_reader(self._listener)
         for task in self._tasks:
             task.cancel()
@@ -203,56 +214,58 @@ class ProxyListener:
     def _accept(self) -> None:
         try:
             connection, (address, _) = self._listener.accept()
-        except BlockingIOError:  # it went away again
+        except BlockingIOError:  # the client has closed already
             return
-        except OSError:  # descriptors are short: those that wait go on waiting
+        except OSError:  # out of descriptors: try again later; the client waits in the backlog
             self._loop.remove_reader(self._listener)
             self._loop.call_later(PAUSE_SECONDS, self.start)
             return
-        if self._strangers >= MOST_STRANGERS:
+        if self._unidentified >= MOST_UNIDENTIFIED:
             connection.close()
             return
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        wire = ProxiedConnection(connection, STRANGER_SECONDS)
-        task = self._loop.create_task(self._serve(wire, address))
+        proxied = ProxiedConnection(connection, IDENTIFY_SECONDS)
+        task = self._loop.create_task(self._serve(proxied, address))
         self._tasks.add(task)
-        task.add_done_callback(lambda done: self._served(done, wire))
+        task.add_done_callback(lambda done: self._served(done, proxied))
 
-    def _served(self, task: asyncio.Task[None], wire: ProxiedConnection) -> None:
-        """Closed here and nowhere else: a task that is cancelled early never runs."""
+    def _served(self, task: asyncio.Task[None], proxied: ProxiedConnection) -> None:
+        """Close the connection. The task cannot: one that is cancelled early never runs."""
         self._tasks.discard(task)
-        wire.close()
+        proxied.close()
 
-    async def _serve(self, wire: ProxiedConnection, address: str) -> None:
+    async def _serve(self, proxied: ProxiedConnection, address: str) -> None:
         try:
-            requests = Requests(wire)
-            head = await self._introduced(requests)
+            requests = RequestReader(proxied)
+            head = await self._first_head(requests)
             if head is not None:
                 await self._admitted(requests, head, address)
         except Blocked as blocked:
             with contextlib.suppress(OSError, Blocked):
-                await wire.send(refused(blocked))
-        except (OSError, TimeoutError):  # the tool went away, or never said whose it is
+                await proxied.send(refusal_response(blocked))
+        except (OSError, TimeoutError):  # the tool closed the connection, or sent no token in time
             pass
 
-    async def _introduced(self, requests: Requests) -> Head | None:
-        """The first head of a connection, by which it says whose it is."""
-        self._strangers += 1
+    async def _first_head(self, requests: RequestReader) -> Head | None:
+        """The first head of a connection, which contains the token of its call."""
+        self._unidentified += 1
         try:
-            async with asyncio.timeout(STRANGER_SECONDS):
+            async with asyncio.timeout(IDENTIFY_SECONDS):
                 return await requests.head()
         finally:
-            self._strangers -= 1
+            self._unidentified -= 1
 
-    async def _admitted(self, requests: Requests, head: Head, address: str) -> None:
-        call_session = self._tickets.get(head.token)
-        if call_session is None or not call_session.is_of(address):
-            raise Blocked("no_call", "no call is known by its token")
+    async def _admitted(self, requests: RequestReader, head: Head, address: str) -> None:
+        """Serve a connection whose first head was read."""
+        # The token is checked once: later requests on this connection belong to the same call, whatever they send.
+        call_session = self._sessions.get(head.token)
+        if call_session is None or not call_session.accepts(address):
+            raise Blocked("no_call", "its token belongs to no running call")
         task = asyncio.current_task()
         assert task is not None
         call_session.join(task)
-        requests.wire.idle = call_session.idle
+        requests.connection.idle = call_session.idle
         if head.method == "CONNECT":
             await Tunnel(self._egress, call_session, requests).serve(head)
         else:

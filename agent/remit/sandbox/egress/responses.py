@@ -1,4 +1,4 @@
-"""The answer to the tool, written anew: a server's, piece by piece, or the proxy's own in its place."""
+"""Writes the response that a tool receives: a server's, part by part, or the proxy's own refusal."""
 
 from __future__ import annotations
 
@@ -13,17 +13,21 @@ _Framing: TypeAlias = Literal["none", "length", "chunks", "end"]
 
 
 def reason_of(status: int) -> bytes:
-    """The standard's words for a status; a server's own could hold anything, and nothing needs them (RFC 9112 section 4)."""
+    """The standard reason phrase of a status, never the server's own.
+
+    A server's phrase is free text that could contain a secret or instructions for the model. RFC 9112 section 4 asks
+    clients to ignore it, so nothing is lost.
+    """
     try:
         return HTTPStatus(status).phrase.encode()
     except ValueError:
         return b"Other"
 
 
-class Reply:
-    """One answer on its way. Fields are those that h11 has read, or our own; the reason is always our own.
+class ResponseWriter:
+    """Builds one response, as bytes to send. Its fields come from h11 or the proxy, so they contain no line breaks.
 
-    `closes`: nothing may follow it on its connection; where its end cannot be told otherwise, that is how.
+    `closes`: the connection ends after this response.
     """
 
     def __init__(self, head: Head, *, closes: bool) -> None:
@@ -33,10 +37,13 @@ class Reply:
         self._framing: _Framing = "none"
 
     def begin(self, status: int, reason: bytes, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
-        """Its head. `fields` hold no framing but a length."""
+        """The status line and the header. Of framing fields, `fields` may contain Content-Length only."""
         self.begun = True
         lines = [b"HTTP/1.1 %d %s" % (status, reason)]
+        # RFC 9110 section 8.6: a 204 has no Content-Length.
         lines += [key + b": " + value for key, value in fields if key != b"content-length" or status != 204]
+        # RFC 9112 section 6.3: these have no body, whatever their header says. A body would be read as the next
+        # response.
         if self._head.method == "HEAD" or status in (204, 304):
             self._framing = "none"
         elif any(key == b"content-length" for key, _ in fields):
@@ -44,7 +51,7 @@ class Reply:
         elif self._head.minor:
             self._framing = "chunks"
             lines.append(b"transfer-encoding: chunked")
-        else:
+        else:  # HTTP/1.0 has no chunks: only the end of the connection marks the end of the body
             self._framing = "end"
             self.closes = True
         if self.closes:
@@ -52,27 +59,30 @@ class Reply:
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def piece(self, data: bytes) -> bytes:
+        """A part of the body. An empty one is left out, because an empty chunk would end the body."""
         if not data or self._framing == "none":
             return b""
         return b"%x\r\n%s\r\n" % (len(data), data) if self._framing == "chunks" else data
 
     def end(self) -> bytes:
+        """The end of the body. Without it the tool sees that the response is incomplete."""
         return b"0\r\n\r\n" if self._framing == "chunks" else b""
 
     def refuse(self, blocked: Blocked) -> bytes:
-        """The whole of it, in place of a server's."""
-        self.closes = self.closes or blocked.verdict == "malformed"  # whoever writes one may have written another
+        """A complete response that says why the request was refused."""
+        # After a malformed request, the start of the next one is a guess.
+        self.closes = self.closes or blocked.verdict == "malformed"
         text = f"{blocked.text}\n".encode()
         fields = [
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", b"%d" % len(text)),
             (b"proxy-status", blocked.proxy_status.encode()),
         ]
-        if blocked.verdict == "no_call":
+        if blocked.verdict == "no_call":  # RFC 9110 section 15.5.8: a 407 names the scheme that the proxy accepts
             fields.append((b"proxy-authenticate", b'Basic realm="remit"'))
         return self.begin(blocked.status, blocked.reason.encode(), fields) + self.piece(text)
 
 
-def refused(blocked: Blocked) -> bytes:
-    """The answer to what is not taken any further, whoever it is of."""
-    return Reply(Head(method="GET", target="", minor=1, fields=()), closes=True).refuse(blocked)
+def refusal_response(blocked: Blocked) -> bytes:
+    """The response to a request that was not read to its end; the connection closes after it."""
+    return ResponseWriter(Head(method="GET", target="", minor=1, fields=()), closes=True).refuse(blocked)

@@ -1,1 +1,1 @@
-"""What runs inside the sandbox: files that are mounted there and import nothing of Remit."""
+"""The files that run inside the sandbox. They are mounted there and import nothing of Remit."""

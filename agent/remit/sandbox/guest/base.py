@@ -1,11 +1,13 @@
-"""The base of a warm tool: import it once, then be copied for each call, and learn nothing of what becomes of the copies.
+"""The base of a warm tool (its zygote process): imports the tool once, and is forked for each call.
 
-It holds code of the tool, so nothing that stands in this file is relied on once that has run. What holds it is what the kernel
-was told before: `inside.lock_down`, and the filter by which `supervisor.py` answers for it.
+Threat: an import can replace any function of this file, and could pass data from one call to the next. So nothing in
+this file is relied on after the import. The limits are set in the kernel before: `inside.lock_down`, and the filter
+whose notifications `supervisor.py` answers.
 
-* A copy is a child of the supervisor: its end, its use of resources and its number's end are nothing that the base is told.
-* A copy is given its call only when it has closed every descriptor that it was born with.
-* The base can write nowhere that a copy reads, map nothing that a copy shares, and signal no one.
+* A child belongs to the supervisor (CLONE_PARENT): the base cannot wait for it, and learns neither its exit status nor
+  its usage.
+* A child gets its call only after it has closed every descriptor that it inherited.
+* The base cannot write where a child reads, map memory that a child shares, or send a signal.
 """
 
 from __future__ import annotations
@@ -30,21 +32,24 @@ else:
 
 
 def run(boundary: dict[str, Any], line: socket.socket) -> NoReturn:
-    """Import the tool, and fork whenever the supervisor lets the system call happen. It is locked down already."""
+    """Import the tool, then fork whenever the supervisor lets the `clone` continue. The process is already locked down."""
     parent = os.getppid()
     status = 1
     try:
         onecall.close_others([line.fileno()])
-        listener = kernel.install_observed(bytes.fromhex(boundary["filter"]))
+        listener = kernel.install_with_listener(bytes.fromhex(boundary["filter"]))
         socket.send_fds(line, [b"!"], [listener])
+        # The tool's import comes next, so the base must not keep the listener: the process that has it answers the
+        # notifications.
         os.close(listener)
         line.close()
         module = serving.load(boundary)
         _warm_up(module)
         gc.collect()
-        gc.freeze()  # what a child never frees it never copies
+        gc.freeze()  # the collector then leaves these objects alone, so a child copies fewer pages
         serving.flush()
-        while kernel.fork_beside():
+        # Each round blocks in `clone` until the supervisor has an order for a child. In the child the loop ends, with 0.
+        while kernel.fork_sibling():
             pass
         status = _one_call(parent, boundary, module)
     except BaseException:  # noqa: BLE001 - a tool's import may raise anything
@@ -54,12 +59,12 @@ def run(boundary: dict[str, Any], line: socket.socket) -> NoReturn:
 
 
 def _warm_up(module: Any) -> None:
-    """What every child would otherwise do again: imports, types, validators."""
+    """Do once what every child would otherwise repeat: imports, types, validators."""
     importlib.import_module("random")  # reseeded in each child
     for name in serving.public(module):
-        with suppress(Exception):  # a function that cannot be an action is no reason not to serve the others
+        with suppress(Exception):  # a function that cannot be an action must not stop the others
             serving.action(module, name).warm()
-    if "httpx" in sys.modules:  # it brings the rest of itself in when it is first used: a tenth of a second
+    if "httpx" in sys.modules:  # it imports the rest of itself at its first use, which takes a tenth of a second
         for name in ("httpcore", "encodings.idna"):
             with suppress(ImportError):
                 importlib.import_module(name)
@@ -67,32 +72,36 @@ def _warm_up(module: Any) -> None:
 
 
 def _one_call(parent: int, boundary: dict[str, Any], module: Any) -> int:
-    """In a child, which has nothing yet and is told nothing before it has proved that: the status that it ends with."""
+    """Serve one call in a child; return the status that it exits with.
+
+    The order is what the supervisor checks: close everything, then ask for the call by `accept4`. The supervisor saw
+    the first in the kernel's notification, and answers the second by installing the descriptors of the call.
+    """
     kernel.close_all_from(0)
-    channel = socket.socket(fileno=kernel.call("accept4", 0, 0, 0, 0))
+    channel = socket.socket(fileno=kernel.syscall("accept4", 0, 0, 0, 0))
     kernel.die_with_parent(parent)
     os.setsid()
-    room = f"{boundary['scratch']}/{onecall.receive(channel)[0]['room']}"
-    own = {**boundary, "scratch": f"{room}/scratch", "temporary": f"{room}/tmp"}  # noqa: S108 - its own
+    folder = f"{boundary['scratch']}/{onecall.receive(channel)[0]['scratch_folder']}"
+    own = {**boundary, "scratch": f"{folder}/scratch", "temporary": f"{folder}/tmp"}  # noqa: S108 - a folder of this call
     if boundary["floating"]:
-        own["root"] = f"{room}/work"
+        own["root"] = f"{folder}/work"
     for path in (own["scratch"], own["temporary"]):
         os.mkdir(path, 0o700)
     os.environ["HOME"] = os.environ["TMPDIR"] = own["temporary"]
     rules = onecall.prepare(own, [channel.fileno()])
     _refresh()
-    heard = watch.Watch()
-    onecall.rehearse(own, heard)
-    for one in serving.actions():
-        one.warm()
+    watcher = watch.Watch()
+    onecall.rehearse(own, watcher)
+    for action in serving.actions():
+        action.warm()
     call = onecall.narrow(channel, own, rules)
-    onecall.serve(channel, own, call, module, heard)
+    onecall.serve(channel, own, call, module, watcher)
     onecall.clean(own)
     return 0
 
 
 def _refresh() -> None:
-    """What a copy of a process must not share with its siblings."""
+    """Renew what forked siblings must not share: random numbers, and the cached name of the temporary folder."""
     sys.modules["random"].seed()
     if tempfile := sys.modules.get("tempfile"):
         vars(tempfile)["tempdir"] = None

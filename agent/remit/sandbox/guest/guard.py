@@ -1,7 +1,9 @@
-"""The first process of a sandbox where no namespace ends what it leaves: it ends it, removes its files, and nothing else.
+"""The guard: the first process of a sandbox without namespaces.
 
-It runs nothing of the tool and stays outside the sandbox, which therefore cannot signal it. Whatever is started below it, in
-whatever session, stays its descendant.
+It kills every process that is left, and removes the files.
+
+It runs no code of the tool and stays outside the lock-down, so the tool cannot signal it. As a child subreaper it stays
+the ancestor of every process that is started below it, even of a daemon in a session of its own.
 """
 
 from __future__ import annotations
@@ -20,10 +22,11 @@ else:
     import kernel
 
 
-def stand(channel: socket.socket, folder: str) -> None:
-    """Fork: the child goes on, and this process ends it and all below it when the broker hangs up, or the child ends.
+def start(channel: socket.socket, folder: str) -> None:
+    """Fork, and return in the child. This process becomes the guard, and never returns.
 
-    `folder` is the sandbox's own, and goes with it: a broker that was killed removes nothing.
+    It kills the child and all of its descendants when the broker closes the channel or the child ends. Then it removes
+    `folder`, the temporary folder of the sandbox, because a broker that was killed cannot.
     """
     kernel.adopt_orphans()
     own = os.getpid()
@@ -38,65 +41,70 @@ def stand(channel: socket.socket, folder: str) -> None:
 def _watch(channel: socket.socket, child: int) -> None:
     ended = os.pidfd_open(child)
     poll = select.poll()
-    poll.register(channel, 0)  # only its end: what is said on it is the child's
+    poll.register(channel, 0)  # only its end: the child reads the data
     poll.register(ended, select.POLLIN)
     poll.poll()
-    while found := below(os.getpid()):
-        for number in (signal.SIGSTOP, signal.SIGKILL):  # the stopped ones start no more
-            for pid, parents in found.items():
+    # Repeated until none is left, because processes may fork while they are listed.
+    while processes := descendants(os.getpid()):
+        # All are stopped before any is killed: a stopped process cannot fork, so a fork bomb cannot outrun this loop.
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid, parents in processes.items():
                 _signal(pid, parents, number)
         with suppress(ChildProcessError):
-            os.waitpid(-1, 0)  # one of its own children is among the killed
+            os.waitpid(-1, 0)  # at least one child of the guard was killed; orphans become its children
 
 
 def _remove(folder: str) -> None:
-    """In a process that nobody waits for: what a call left may be millions of files."""
+    """Remove the folder in a process that nobody waits for: a call may have left millions of files."""
     if os.fork() == 0:
         os.setsid()
         kernel.close_all_from(0)
         with suppress(OSError):
-            os.chmod(f"{folder}/scratch", 0o700)  # that of a warm tool can only be entered
+            os.chmod(f"{folder}/scratch", 0o700)  # for a warm tool it has mode 0100, so it could not be listed
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def below(pid: int) -> dict[int, set[int]]:
-    """Every process that descends from `pid` and lives, and whose child each may be."""
+def descendants(pid: int) -> dict[int, set[int]]:
+    """Every living descendant of `pid`, each with the processes that may be its parent."""
     known = {pid}
-    found: dict[int, set[int]] = {}
+    processes: dict[int, set[int]] = {}
     waiting = [pid]
     while waiting:
-        for one in _children(waiting.pop()):
-            if one not in known and _state(one)[0] not in ("Z", "X", ""):
-                known.add(one)
-                found[one] = known
-                waiting.append(one)
-            elif one not in known:  # dead and not waited for yet: what was below it is ours
-                known.add(one)
-    return found
+        for child in _children(waiting.pop()):
+            if child not in known and _state(child)[0] not in ("Z", "X", ""):
+                known.add(child)
+                processes[child] = known
+                waiting.append(child)
+            elif child not in known:  # a zombie: its children already belong to this process
+                known.add(child)
+    return processes
 
 
 def _signal(pid: int, parents: set[int], number: int) -> None:
-    """INVARIANT: held before it is looked at, so that a number that was given anew is never signalled."""
+    """Signal the process, if it is still a descendant.
+
+    INVARIANT: the handle is opened before the parent is checked, so that a reused process number is never signalled.
+    """
     with suppress(OSError):
-        held = os.pidfd_open(pid)
+        handle = os.pidfd_open(pid)
         try:
             if _state(pid)[1] in parents:
-                signal.pidfd_send_signal(held, number)
+                signal.pidfd_send_signal(handle, number)
         finally:
-            os.close(held)
+            os.close(handle)
 
 
 def _children(pid: int) -> list[int]:
-    found: list[int] = []
+    pids: list[int] = []
     with suppress(OSError):
         for task in os.listdir(f"/proc/{pid}/task"):
             with suppress(OSError), open(f"/proc/{pid}/task/{task}/children") as file:
-                found += map(int, file.read().split())
-    return found
+                pids += map(int, file.read().split())
+    return pids
 
 
 def _state(pid: int) -> tuple[str, int]:
-    """Its state's letter and its parent; empty and -1 once it is gone."""
+    """The letter of its state, and its parent; "" and -1 once it is gone."""
     try:
         with open(f"/proc/{pid}/stat") as file:
             fields = file.read().rpartition(")")[2].split()

@@ -1,12 +1,12 @@
-"""The first program in the sandbox. It trusts the broker, takes its own rights away, and only then lets the tool in.
+"""The first program in the sandbox. It trusts the broker, drops its own rights, and only then runs the tool.
 
-    lock_down         once per sandbox: what the manifest's boundary forbids
-    one call          this process waits for the one process that serves it, and reports its end
-    many calls        `supervisor.py` keeps a process that imports the tool once (`base.py`), and gives each call a copy of it
+    lock_down         once per sandbox: drop everything that the manifest does not allow for any call
+    one call          this process forks the process of the call, waits for it, and reports its end
+    many calls        `supervisor.py` keeps a process that has imported the tool (`base.py`); each call is a fork of it
 
 Run by path with `python -I -S -B`; standard library only (and pydantic, for the tool's own types). Descriptor 0 is the
-channel to the broker, 1 the control line of this process alone, 2 the tool's prints. A frame is four bytes of length, then
-JSON; descriptors ride on the length.
+channel to the broker, 1 the control socket of this process alone, 2 the pipe for prints. A frame is a length of four
+bytes, then JSON; descriptors are sent with the length.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ else:
         "notices",
         "onecall",
         "outlet",
-        "rooms",
+        "scratch_folders",
         "serving",
         "supervisor",
         "watch",
-    ):  # a tool may have modules of these names
+    ):  # a tool may have modules with these names
         del sys.modules[_name]
 
 
@@ -52,19 +52,20 @@ def main() -> None:
     channel, control = _take_descriptors()
     boundary, _ = onecall.receive(channel)
     if boundary["tier"] != "full":
-        guard.stand(channel, os.path.dirname(boundary["scratch"]))
+        guard.start(channel, os.path.dirname(boundary["scratch"]))
     if boundary["network"]:
         outlet.hand_out(boundary["network"], boundary["temporary"])
     if boundary["tier"] == "full":
         seal_devices(boundary)
+    # From here on the broker can kill the sandbox, even if the process that started it is gone.
     first = os.getpid()
     handle = os.pidfd_open(first)
     if boundary["warm"]:
-        _tell(control, b"begun\n", handle)
+        _report(control, b"begun\n", handle)
         supervisor.serve(channel, control, boundary, lambda: lock_down(boundary))
     lock_down(boundary)
     kernel.install(bytes.fromhex(boundary["filter"]))
-    _tell(control, b"ready\n", handle)
+    _report(control, b"ready\n", handle)
     child = os.fork()
     if child == 0:
         os.close(control)
@@ -73,30 +74,33 @@ def main() -> None:
     _reap(child, control)
 
 
-def _tell(control: int, line: bytes, handle: int) -> None:
-    """The first word, and by what the broker can end this process whatever became of the one that started it."""
-    with socket.socket(fileno=os.dup(control)) as speaker:
-        socket.send_fds(speaker, [line], [handle])
+def _report(control: int, line: bytes, handle: int) -> None:
+    """Send the first message, with a handle by which the broker can kill this process even if bubblewrap has died."""
+    with socket.socket(fileno=os.dup(control)) as sender:
+        socket.send_fds(sender, [line], [handle])
     os.close(handle)
 
 
 def _take_descriptors() -> tuple[socket.socket, int]:
     channel = socket.socket(fileno=fcntl.fcntl(0, fcntl.F_DUPFD_CLOEXEC, 10))
     control = fcntl.fcntl(1, fcntl.F_DUPFD_CLOEXEC, 11)
-    nothing = os.open("/dev/null", os.O_RDWR)
-    os.dup2(nothing, 0)
-    os.close(nothing)
+    # The tool must not find the channel under the numbers 0 and 1, so /dev/null and the prints take these.
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
     os.dup2(2, 1)
-    # Its author watches; and what a killed call has printed is not lost.
-    stdout: Any = sys.stdout  # its declared type lacks what it has
+    # Line by line: the author of a tool watches its prints, and those of a killed call must not be lost.
+    stdout: Any = sys.stdout  # its declared type does not have `reconfigure`
     stdout.reconfigure(line_buffering=True)
     return channel, control
 
 
 def seal_devices(boundary: dict[str, Any]) -> None:
-    """The nodes are this machine's own: nobody's modes and times are a tool's to change, whoever it runs as.
+    """Make the device nodes read-only.
 
-    Where nothing may be mounted here, no call that changes modes or times is left instead.
+    They are those of this machine, and a tool that runs as root could change their modes and times.
+
+    If nothing can be mounted here, a filter without the system calls for modes and times is used instead.
     """
     try:
         for device in onecall.DEVICES:
@@ -106,16 +110,20 @@ def seal_devices(boundary: dict[str, Any]) -> None:
 
 
 def lock_down(boundary: dict[str, Any]) -> None:
-    """Take away what no call of this tool may have, but for the filter. INVARIANT: nothing of the tool has run yet."""
+    """Drop everything that no call of this tool may have, except for the filter, which is loaded next.
+
+    INVARIANT: no code of the tool has run yet.
+    """
     full = boundary["tier"] == "full"
     kernel.no_new_privileges()
     kernel.drop_capabilities()
-    if not boundary["observed"]:  # whoever watches it must read what it asks the kernel for
+    if not boundary["observed"]:  # the observer reads paths from the memory of this process
         kernel.not_dumpable()
     rules = kernel.Ruleset()
     for path, access in onecall.runtime_access(boundary):
         rules.allow_path(path, access)
-    # Without mounts, what an import wrote could be written by every call.
+    # Without mounts it cannot be made read-only after the import, and every call could change what the import wrote
+    # there.
     rules.allow_path(boundary["temporary"], kernel.CHANGE if full or not boundary["warm"] else kernel.READ)
     rules.allow_path(boundary["scratch"], kernel.CHANGE)
     if not boundary["floating"]:
@@ -128,11 +136,11 @@ def lock_down(boundary: dict[str, Any]) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, boundary["open_files"])
     _limit(resource.RLIMIT_FSIZE, boundary["file_bytes"])
-    _limit(resource.RLIMIT_DATA, boundary["memory"])  # not RLIMIT_AS: that counts what is only reserved
+    _limit(resource.RLIMIT_DATA, boundary["memory"])  # not RLIMIT_AS, which counts memory that is only reserved
     _limit(resource.RLIMIT_MEMLOCK, 0)
     _limit(resource.RLIMIT_MSGQUEUE, 0)
     _limit(resource.RLIMIT_STACK, 8 << 20)
-    if full:  # without a user namespace it counts every process of the account
+    if full:  # without a user namespace, this limit counts all processes of the account
         _limit(resource.RLIMIT_NPROC, boundary["processes"])
 
 
@@ -147,11 +155,11 @@ def _one_call(channel: socket.socket, boundary: dict[str, Any], parent: int) -> 
         kernel.die_with_parent(parent)
         rules = onecall.prepare(boundary, [channel.fileno()])
         call = onecall.narrow(channel, boundary, rules)
-        heard = watch.Watch()
+        watcher = watch.Watch()
         if boundary["observed"]:
             onecall.be_observed(channel, boundary)
-            heard.observe()
-        onecall.serve(channel, boundary, call, None, heard)
+            watcher.observe()
+        onecall.serve(channel, boundary, call, None, watcher)
     except BaseException:
         traceback.print_exc()
         os._exit(1)
@@ -159,12 +167,12 @@ def _one_call(channel: socket.socket, boundary: dict[str, Any], parent: int) -> 
 
 
 def _reap(child: int, control: int) -> None:
-    """Wait for the call, sweep what it left behind, and tell the broker what only this process can know."""
+    """Wait for the process of the call, kill what it left, and report its exit status and usage to the broker."""
     while True:
         pid, status, usage = os.wait4(-1, 0)
         if pid == child:
             break
-    if os.getpid() == 1:  # INVARIANT: the only process of its namespace that is left
+    if os.getpid() == 1:  # INVARIANT: pid 1 of a namespace of its own, so that -1 means the sandbox and not the machine
         with suppress(ProcessLookupError):
             os.kill(-1, 9)
         with suppress(ChildProcessError):

@@ -1,6 +1,7 @@
-"""What a filter of system calls asks about, and the answers: the kernel waits with the caller until it is told.
+"""Seccomp user notifications: a filter holds a system call until this process answers it.
 
-Standard library only. What stands in a notice is the kernel's word. What a pointer in it leads to is the caller's, and may change.
+Standard library only. The numbers and arguments in a notification come from the kernel and can be relied on. What a
+pointer argument points to is memory of the caller, which can change at any time.
 """
 
 from __future__ import annotations
@@ -19,22 +20,25 @@ _AT_NUMBER = 1  # SECCOMP_ADDFD_FLAG_SETFD
 
 @dataclass(frozen=True)
 class Notice:
-    """One system call that waits for its answer; `thread` makes it."""
+    """One system call that waits for its answer.
 
-    mark: int
+    `thread` is the caller, `number` the call, `id` the kernel's name of the notification.
+    """
+
+    id: int
     thread: int
     number: int
     arguments: tuple[int, ...]
 
 
 class Notices:
-    """The line on which one filter asks."""
+    """The listener of one filter."""
 
     def __init__(self, listener: int) -> None:
         self.descriptor = listener
 
     def receive(self) -> Notice | None:
-        """The next one; None where its caller is gone."""
+        """The next notification; None if its caller is gone."""
         data = bytearray(80)
         try:
             fcntl.ioctl(self.descriptor, _RECEIVE, data)
@@ -42,28 +46,33 @@ class Notices:
             if failure.errno in (errno.ENOENT, errno.EINTR):
                 return None
             raise
-        mark, thread, _ = struct.unpack_from("=QII", data)
+        id_, thread, _ = struct.unpack_from("=QII", data)
         number, _, _, *arguments = struct.unpack_from("=iIQ6Q", data, 16)
-        return Notice(mark, thread, number, tuple(arguments))
+        return Notice(id_, thread, number, tuple(arguments))
 
-    def go_on(self, notice: Notice) -> bool:
-        """Let it happen; whether its caller is still there."""
+    def let_continue(self, notice: Notice) -> bool:
+        """Let the kernel run the system call; False if its caller is gone."""
         return self._send(notice, 0, 0, _GO_ON)
 
     def refuse(self, notice: Notice, code: int) -> bool:
+        """Fail the system call with that errno; False if its caller is gone."""
         return self._send(notice, 0, -code, 0)
 
     def answer(self, notice: Notice, value: int) -> bool:
-        """It does not happen, and its caller reads `value`."""
+        """Return `value` to the caller without running the system call; False if its caller is gone."""
         return self._send(notice, value, 0, 0)
 
-    def give(self, notice: Notice, descriptor: int, number: int) -> None:
-        """Open it in the calling process too, under that number, in the place of what is there."""
-        fcntl.ioctl(self.descriptor, _ADD, struct.pack("=QIIII", notice.mark, _AT_NUMBER, descriptor, number, 0))
+    def install_descriptor(self, notice: Notice, descriptor: int, number: int) -> None:
+        """Install a copy of the descriptor in the caller under that number; what is open there is closed.
+
+        Raises:
+            OSError: the caller is gone, or has no free descriptor.
+        """
+        fcntl.ioctl(self.descriptor, _ADD, struct.pack("=QIIII", notice.id, _AT_NUMBER, descriptor, number, 0))
 
     def _send(self, notice: Notice, value: int, code: int, flags: int) -> bool:
         try:
-            fcntl.ioctl(self.descriptor, _SEND, bytearray(struct.pack("=QqiI", notice.mark, value, code, flags)))
+            fcntl.ioctl(self.descriptor, _SEND, bytearray(struct.pack("=QqiI", notice.id, value, code, flags)))
         except OSError as failure:
             if failure.errno == errno.ENOENT:
                 return False

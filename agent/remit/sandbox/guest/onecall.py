@@ -1,6 +1,8 @@
-"""One call in a process of its own: hold the rules ready, narrow them to the decision, run the tool, answer, end.
+"""One call in a process of its own: prepare the rules, narrow them to the granted files, run the tool, send the answer.
 
-Standard library only. Until `serve` imports or calls the tool, everything here is trusted; after that, nothing is.
+Standard library only. Everything here is trusted until `serve` imports or calls the tool, and nothing is after that. In
+a warm tool the import ran before and may have replaced these functions: then the first layer (`inside.lock_down`) and
+the supervisor hold.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ else:
 
 DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom")
 _LARGEST_REQUEST = 8 << 20
-_MEMORY = b'{"kind":"raised","name":"MemoryError","message":""}'  # ready before there is no memory to make it
+_MEMORY = b'{"kind":"raised","name":"MemoryError","message":""}'  # made in advance: later there may be no memory for it
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """The next frame and the descriptors on it; the process ends where there is none."""
+    """The next frame, and the descriptors sent with it. The process exits if the channel is at its end."""
     head, descriptors, _, _ = socket.recv_fds(channel, 4, 253, socket.MSG_CMSG_CLOEXEC)
     size = int.from_bytes(head, "big")
     if len(head) != 4 or size > _LARGEST_REQUEST:
@@ -44,8 +46,9 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[int]]:
 
 
 def send(channel: socket.socket, body: bytes, descriptors: list[int]) -> None:
-    """The answer, and then nothing more: the broker reads to the end."""
+    """Send the answer and close the channel for writing: the broker takes that as the end of the answer."""
     message = len(body).to_bytes(4, "big") + body
+    # Descriptors can only be sent with the first part; the rest of a long message follows without.
     sent = socket.send_fds(channel, [message], descriptors) if descriptors else channel.send(message)
     if sent < len(message):
         channel.sendall(message[sent:])
@@ -56,7 +59,7 @@ def send(channel: socket.socket, body: bytes, descriptors: list[int]) -> None:
 
 
 def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    """What every layer holds: the runtime, the tool's folder and packages, and the programs that it may start."""
+    """The paths that every layer allows: the runtime, the tool's folder and packages, and the programs that it may start."""
     for path in (*serving.readable(boundary), "/dev/zero", "/dev/urandom"):
         yield path, kernel.READ
     yield "/dev/null", kernel.READ_FILE | kernel.WRITE_FILE
@@ -67,9 +70,10 @@ def runtime_access(boundary: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 
 def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
-    """Everything of the second layer that does not depend on the decision.
+    """Prepare the part of the second layer that is the same for every call.
 
-    INVARIANT: nothing but the standard three, `keep` and the ruleset stays open, so no descriptor leads out of the sandbox.
+    INVARIANT: only the three standard descriptors, `keep` and the ruleset stay open. An inherited descriptor would keep
+    the access that it was opened with, whatever Landlock allows later.
     """
     rules = kernel.Ruleset()
     for path, access in runtime_access(boundary):
@@ -79,35 +83,44 @@ def prepare(boundary: dict[str, Any], keep: list[int]) -> kernel.Ruleset:
     if boundary["network"]:
         rules.allow_connect(boundary["network"]["port"])
     close_others([*keep, rules.descriptor])
+    # At the soft limit SIGXCPU ends the process; a tool that ignores it meets SIGKILL one second later.
     seconds = math.ceil(boundary["cpu"])
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 1))
+    # An observed call loads its second filter later, in `be_observed`: its own preparations are not to be recorded.
     if not boundary["observed"]:
         kernel.install(bytes.fromhex(boundary["call_filter"]))
     return rules
 
 
 def be_observed(channel: socket.socket, boundary: dict[str, Any]) -> None:
-    """From here on the broker is asked. INVARIANT: nothing of the tool has run, and it never holds what answers."""
-    listener = kernel.install_observed(bytes.fromhex(boundary["call_filter"]))
+    """Load the filter that notifies the broker, and send the listener to it.
+
+    INVARIANT: no code of the tool has run, and the tool never has the listener: the process that has it answers the
+    notifications.
+    """
+    listener = kernel.install_with_listener(bytes.fromhex(boundary["call_filter"]))
     socket.send_fds(channel, [b"!"], [listener])
     os.close(listener)
 
 
 def close_others(keep: list[int]) -> None:
-    """Close every descriptor above the standard three but those of `keep`."""
+    """Close every descriptor except 0, 1, 2 and those of `keep`."""
     first = 3
     for descriptor in sorted(keep):
         if descriptor > first:
-            kernel.call("close_range", first, descriptor - 1, 0)
+            kernel.syscall("close_range", first, descriptor - 1, 0)
         first = descriptor + 1
     kernel.close_all_from(first)
 
 
 def narrow(channel: socket.socket, boundary: dict[str, Any], rules: kernel.Ruleset | None) -> dict[str, Any]:
-    """Keep only what this decision opened: the broker sends each inode, and this process grants itself no other.
+    """Restrict this process to the granted files; return the frame of the call.
 
-    Without `rules` it is a rehearsal, which opens nothing.
-    INVARIANT: every received descriptor is closed before the tool runs; one from outside would lead out with `..`.
+    The broker sends each granted file by descriptor.
+
+    Without `rules` it is a rehearsal, which restricts nothing.
+    INVARIANT: every received descriptor is closed before the tool runs. Through one of a folder outside, `..` would
+    lead out.
     """
     access = {"file": kernel.READ_FILE, "list": kernel.READ_DIR, "store": kernel.STORE, "read_store": kernel.READ}
     while True:
@@ -119,6 +132,7 @@ def narrow(channel: socket.socket, boundary: dict[str, Any], rules: kernel.Rules
             os.close(descriptor)
         if "layout" in frame:
             break
+    # Enforced before the layout is used, so that laying out scratch can read nothing but the granted files.
     if rules is not None:
         rules.enforce()
     _lay_out(boundary, frame["layout"])
@@ -127,7 +141,7 @@ def narrow(channel: socket.socket, boundary: dict[str, Any], rules: kernel.Rules
 
 
 def _lay_out(boundary: dict[str, Any], layout: dict[str, Any]) -> None:
-    """Give the tool its current folder: the working folder itself, or scratch with the decided files in their places."""
+    """Enter the tool's current folder: the working folder, or scratch with the granted files under their names."""
     root: str = boundary["root"]
     scratch: str = boundary["scratch"]
     if not layout["mirrored"]:
@@ -138,6 +152,7 @@ def _lay_out(boundary: dict[str, Any], layout: dict[str, Any]) -> None:
         os.makedirs(folder, exist_ok=True)
     for name in (*layout["writes"], *layout["links"]):
         os.makedirs(os.path.dirname(name) or ".", exist_ok=True)
+    # A link for what is only read, a copy for what is written too: the original must not change before the commit.
     for name in layout["links"]:
         with suppress(FileExistsError):
             os.symlink(os.path.join(root, name), name)
@@ -157,11 +172,11 @@ def serve(
     boundary: dict[str, Any],
     call: dict[str, Any],
     module: types.ModuleType | None,
-    heard: watch.Watch,
+    watcher: watch.Watch,
 ) -> None:
-    """Run the tool and send its one answer. `module` is the tool where it was imported before."""
+    """Run the tool and send one answer. `module` is the tool, if it was imported before."""
     before = _written(call["layout"])
-    heard.begin(boundary, call["layout"])
+    watcher.begin(boundary, call["layout"])
     descriptors: list[int] = []
     answer: dict[str, Any]
     value = "null"
@@ -169,19 +184,20 @@ def serve(
         answer, value = _answer(boundary, call, module)
         if answer["kind"] == "value":
             descriptors = _collect(call["layout"], before, answer)
-    except MemoryError:
+    except MemoryError:  # nothing more may be allocated, not even an answer
         send(channel, _MEMORY, [])
         return
     except serving.NotJson as failure:
         answer = {"kind": "invalid", "message": str(failure)}
     except BaseException as failure:  # noqa: BLE001 - a tool may raise anything
-        heard.deaf = True  # a traceback opens source files
+        watcher.paused = True  # a traceback opens source files
         answer = serving.raised(failure, call["declared"], boundary["code"])
-    heard.deaf = True
-    if heard.refused:
-        answer["refused"] = heard.refused
+    # What follows is the work of this file and not of the tool.
+    watcher.paused = True
+    if watcher.refused:
+        answer["refused"] = watcher.refused
     if boundary["observed"]:
-        answer["variables"], answer["lacking"] = sorted(heard.variables), sorted(heard.lacking)
+        answer["variables"], answer["lacking"] = sorted(watcher.variables), sorted(watcher.lacking)
     serving.flush()
     used = resource.getrusage(resource.RUSAGE_SELF)
     answer["cpu"], answer["memory"] = used.ru_utime + used.ru_stime, used.ru_maxrss * 1024
@@ -189,6 +205,7 @@ def serve(
     if answer["kind"] == "value":
         body = f'{body[:-1]},"value":{value}}}'
     data = body.encode()
+    # The broker would end the call for an answer of this size; so the size itself is the answer.
     if len(data) > boundary["largest_answer"]:
         data, descriptors = json.dumps({"kind": "oversized", "size": len(value.encode())}).encode(), []
     send(channel, data, descriptors)
@@ -197,7 +214,7 @@ def serve(
 def _answer(
     boundary: dict[str, Any], call: dict[str, Any], module: types.ModuleType | None
 ) -> tuple[dict[str, Any], str]:
-    """The answer without its value, and the value as JSON text."""
+    """The answer without its value, and the value as JSON text, so that a large value is serialized only once."""
     if call["mode"] == "command":
         answer = serving.run_command(call["argv"], boundary["output"], call["declared"])
         return answer, serving.to_json(answer.pop("value", None))
@@ -208,8 +225,11 @@ def _answer(
     return {"kind": "value"}, serving.to_json(serving.perform(module, call["function"], call["arguments"]))
 
 
-def rehearse(boundary: dict[str, Any], heard: watch.Watch) -> None:
-    """Go through a whole call that does nothing: its memory is this process's own before the real one comes."""
+def rehearse(boundary: dict[str, Any], watcher: watch.Watch) -> None:
+    """Run a call that does nothing.
+
+    It touches the memory that a call needs, so that the real call need not copy those pages.
+    """
     broker, channel = socket.socketpair()
     layout: dict[str, Any] = {"mirrored": False, "reads": [], "writes": [], "whole": []}
     call: dict[str, Any] = {
@@ -223,40 +243,45 @@ def rehearse(boundary: dict[str, Any], heard: watch.Watch) -> None:
     body = json.dumps({**call, "kinds": []}).encode()
     broker.send(len(body).to_bytes(4, "big") + body)
     frame = narrow(channel, boundary, None)
-    serve(channel, boundary, frame, serving.REHEARSAL, heard)
+    serve(channel, boundary, frame, serving.REHEARSAL, watcher)
     broker.close()
     channel.close()
     serving.forget(frame["function"])
 
 
 def _written(layout: dict[str, Any]) -> dict[str, tuple[int, int, int]]:
-    """What the decided files look like before the tool runs; those that are not there are left out."""
-    seen: dict[str, tuple[int, int, int]] = {}
+    """Inode, time and size of each file that the call may write. Files that do not exist are left out."""
+    status_by_name: dict[str, tuple[int, int, int]] = {}
     for name in layout["writes"]:
         try:
             status = os.lstat(name)
         except OSError:
             continue
-        seen[name] = (status.st_ino, status.st_mtime_ns, status.st_size)
-    return seen
+        status_by_name[name] = (status.st_ino, status.st_mtime_ns, status.st_size)
+    return status_by_name
 
 
 def _collect(layout: dict[str, Any], before: dict[str, tuple[int, int, int]], answer: dict[str, Any]) -> list[int]:
-    """Open every decided file that the tool wrote, so that the broker holds the inode and not a name."""
+    """Open every granted file that the tool changed.
+
+    The broker gets descriptors, so that no name can be swapped afterwards.
+    """
     if not layout["mirrored"]:
         return []
     after = _written(layout)
     changed = [name for name in layout["writes"] if name in after and after[name] != before.get(name)]
     answer["files"] = changed
     answer["removed"] = [name for name in layout["writes"] if name in before and name not in after]
-    dropped = serving.strangers(layout)
+    dropped = serving.undecided_files(layout)
     if dropped:
-        answer["note"] = f"remit: {len(dropped)} files outside the decision were dropped: {', '.join(dropped[:5])}"
+        answer["note"] = (
+            f"remit: {len(dropped)} files that this call may not write were not saved: {', '.join(dropped[:5])}"
+        )
     return [os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC) for name in changed]
 
 
 def clean(boundary: dict[str, Any]) -> bool:
-    """Remove what the call left in its folders; whether they are gone."""
+    """Remove the folders of the call; True if they are gone."""
     with suppress(OSError):
         os.chdir("/")
     for path in (boundary["temporary"], boundary["scratch"]):

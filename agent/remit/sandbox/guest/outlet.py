@@ -1,6 +1,8 @@
-"""The one way out of a sandbox: a listener that is made inside its network namespace and served outside of it.
+"""The network listener of a sandbox: made inside its network namespace, and served by the proxy outside.
 
-Standard library only. It runs before anything of the tool does, and nothing inside keeps the listener.
+Standard library only. A socket belongs to the namespace in which it was made, so the proxy can accept connections from
+inside while the namespace has no other way out. This runs before code of the tool, and no process inside keeps the
+listener.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ if TYPE_CHECKING:
 else:
     import kernel
 
-# What tells HTTP libraries whom to trust.
+# The variables by which HTTP libraries find the certificates to trust.
 _ROOTS = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO")
 _BACKLOG = 64
-_SECONDS = 1.0  # in which the proxy takes a connection
+_CONNECT_SECONDS = 1.0  # the proxy is on this machine and accepts at once
 
 
 def hand_out(network: dict[str, Any], folder: str) -> None:
-    """Send the listener to the broker, and write down whom the tool has to trust.
+    """Send the listener to the broker, and write the file of certificates that the tool has to trust.
 
-    `network["roots"]` is the descriptor that it is read from, and becomes the file.
+    `network["roots"]` is the descriptor to read them from, and is replaced by the path of the file.
     """
     with socket.socket(fileno=network["line"]) as line, socket.socket() as listener:
         listener.bind(("127.0.0.1", network["port"]))
@@ -42,40 +44,46 @@ def hand_out(network: dict[str, Any], folder: str) -> None:
 
 
 def connect(process: int, thread: int, arguments: tuple[int, ...], source: str, port: int) -> int:
-    """Do what a process asked for by `connect`: to the proxy, from its call's own address, and nowhere else; an errno, or 0.
+    """Make the connection that a process asked for by `connect`, to the proxy only, from the address of its call.
 
-    The address that it named is read once. The socket is the very one that it has, whatever it puts under that number meanwhile.
+    An errno, or 0.
+
+    The supervisor connects in its place, instead of letting the call continue: the process could change the address in
+    its memory after it was checked. The address is read once. The socket is a copy of its descriptor, so it cannot be
+    swapped either.
     """
     descriptor, address, size, *_ = arguments
     try:
-        named = kernel.memory_of(thread, address, min(size, 16))
-        if len(named) < 8 or named[:8] != struct.pack("=H", socket.AF_INET) + struct.pack("!H4B", port, 127, 0, 0, 1):
+        target = kernel.read_memory(thread, address, min(size, 16))
+        if len(target) < 8 or target[:8] != struct.pack("=H", socket.AF_INET) + struct.pack("!H4B", port, 127, 0, 0, 1):
             return errno.EACCES
-        line = socket.socket(fileno=kernel.descriptor_of(process, descriptor & 0xFFFFFFFF))
+        connection = socket.socket(fileno=kernel.copy_descriptor(process, descriptor & 0xFFFFFFFF))
     except OSError as failure:
         return failure.errno or errno.EPERM
-    with line:
-        return _connect(line, source, port)
+    with connection:
+        return _connect(connection, source, port)
 
 
-def _connect(line: socket.socket, source: str, port: int) -> int:
-    if line.family != socket.AF_INET:
+def _connect(connection: socket.socket, source: str, port: int) -> int:
+    if connection.family != socket.AF_INET:
         return errno.EACCES
-    flags = fcntl.fcntl(line, fcntl.F_GETFL)
-    waits = not flags & os.O_NONBLOCK
+    flags = fcntl.fcntl(connection, fcntl.F_GETFL)
+    blocks = not flags & os.O_NONBLOCK
     try:
-        if line.getsockname()[0] != source:
-            line.bind((source, 0))
-        line.setblocking(False)  # nothing that a tool asks for holds up the others
-        code = line.connect_ex(("127.0.0.1", port))
-        if waits and code == errno.EINPROGRESS:
+        if connection.getsockname()[0] != source:
+            connection.bind((source, 0))
+        connection.setblocking(False)  # one process must not block the supervisor, which serves all calls
+        code = connection.connect_ex(("127.0.0.1", port))
+        if blocks and code == errno.EINPROGRESS:
             poll = select.poll()
-            poll.register(line, select.POLLOUT)
+            poll.register(connection, select.POLLOUT)
             code = (
-                line.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) if poll.poll(_SECONDS * 1000) else errno.ETIMEDOUT
+                connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if poll.poll(_CONNECT_SECONDS * 1000)
+                else errno.ETIMEDOUT
             )
     except OSError as failure:
         return failure.errno or errno.EPERM
     finally:
-        fcntl.fcntl(line, fcntl.F_SETFL, flags)
+        fcntl.fcntl(connection, fcntl.F_SETFL, flags)
     return code

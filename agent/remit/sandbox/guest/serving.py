@@ -1,7 +1,7 @@
-"""The tool's side of the wall: import it, turn arguments into its types, call it, turn what it gives into JSON.
+"""Runs the tool's own code: import it, convert the arguments to its types, call it, convert the result to JSON.
 
-Standard library only (and pydantic, for the tool's own types). It runs after the process has given its rights away, beside
-code that nobody trusts: what it reports is a help to the author, never a reason to allow anything.
+Standard library only (and pydantic, for the tool's own types). It runs after the process has dropped its rights,
+together with untrusted code: what it reports helps the author of the tool, and is never a reason to allow anything.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
-HIDDEN = ("idempotency_key", "resources")  # parameters that the broker fills and no model sees
+HIDDEN = ("idempotency_key", "resources")  # parameters that the broker fills in; no model sees them
 _LONGEST = 2_000
 _MOST = 20
 _DEEPEST = 8
-_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # where one word of a class name ends
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # the borders between the words of a class name
 
 
 class NotJson(Exception):
-    """The tool gave something that JSON cannot say."""
+    """The tool returned something that JSON cannot represent."""
 
 
 # ---- import ----------------------------------------------------------------------------------------------------------
 
 
 class _Only:
-    """Finds exactly the packages that the runtime brings, wherever they lie."""
+    """An import finder for the packages of the runtime, and for no others in their folders."""
 
     def __init__(self, packages: Mapping[str, str]) -> None:
         self._packages = packages
@@ -46,18 +46,18 @@ class _Only:
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        found = self._packages.get(fullname)
-        if found is None:
+        path_of = self._packages.get(fullname)
+        if path_of is None:
             return None
-        if found.endswith(".py"):
-            return importlib.util.spec_from_file_location(fullname, found)
+        if path_of.endswith(".py"):
+            return importlib.util.spec_from_file_location(fullname, path_of)
         return importlib.util.spec_from_file_location(
-            fullname, f"{found}/__init__.py", submodule_search_locations=[found]
+            fullname, f"{path_of}/__init__.py", submodule_search_locations=[path_of]
         )
 
 
 class _Reviewed(importlib.machinery.SourceFileLoader):
-    """Loads the source that was pinned, never a `__pycache__` beside it, which the pin does not cover."""
+    """Loads the pinned source, and never a `__pycache__` next to it, which the pin does not cover."""
 
     def get_code(self, fullname: str) -> types.CodeType:
         path = self.get_filename(fullname)
@@ -65,15 +65,21 @@ class _Reviewed(importlib.machinery.SourceFileLoader):
 
 
 def readable(boundary: Mapping[str, Any]) -> list[str]:
-    """What every tool may read: the runtime, what it may import, and its own folder."""
+    """The paths that every tool may read: the runtime, the packages that it may import, and its own folder."""
     own = [boundary["code"], *([boundary["environment"]] if boundary["environment"] else [])]
     return [*boundary["runtime"], *boundary["packages"].values(), *own]
 
 
 def load(boundary: Mapping[str, Any]) -> types.ModuleType:
-    """Run the tool's main.py as the module `main`; its folder is importable, from source only, and so are its packages.
+    """Import the tool's main.py as the module `main`.
 
-    pydantic and what it needs come from one place, the tool's packages if they have it: halves of two versions do not fit.
+    Its folder is importable, from source only, and so are its packages.
+
+    pydantic and its dependencies come from one place, from the tool's packages if these have it: parts of two versions
+    do not fit.
+
+    Raises:
+        BaseException: whatever the tool's import raises.
     """
     code: str = boundary["code"]
     environment: str = boundary["environment"]
@@ -83,7 +89,9 @@ def load(boundary: Mapping[str, Any]) -> types.ModuleType:
             raise ImportError(folder)
         return importlib.machinery.FileFinder(folder, (_Reviewed, [".py"]))
 
-    sys.path[:] = [path for path in sys.path if os.path.isdir(path)]  # libraries that look for plug-ins walk it
+    sys.path[:] = [
+        path for path in sys.path if os.path.isdir(path)
+    ]  # libraries that look for plug-ins list these folders
     if not os.path.isdir(f"{environment}/pydantic"):
         sys.meta_path.insert(0, _Only(boundary["packages"]))
     sys.path_hooks.insert(0, reviewed)
@@ -103,7 +111,7 @@ def load(boundary: Mapping[str, Any]) -> types.ModuleType:
 
 
 class Action:
-    """One function of main.py with what turns JSON into its types and its result into JSON, made once."""
+    """One function of main.py, with the validators that convert JSON to its types and its result to JSON, built once."""
 
     def __init__(self, module: types.ModuleType, name: str) -> None:
         self.function = getattr(module, name, None)
@@ -113,21 +121,21 @@ class Action:
         self.into = {key: _adapter(hint) for key, hint in hints.items() if key != "return"}
         self.out_of = _adapter(hints["return"]) if "return" in hints else None
 
-        adapters = [one for one in (*self.into.values(), self.out_of) if one is not None]
-        # A validator of the tool's own may do anything, so nothing that has one is tried.
-        plain = [one for one in adapters if "function-" not in repr(one.core_schema)]
-        self._tried = [(one, example) for one in plain if (example := _example_of(one)) is not None]
+        adapters = [item for item in (*self.into.values(), self.out_of) if item is not None]
+        # A validator that the tool wrote may have effects, so types with one are not warmed up.
+        plain = [item for item in adapters if "function-" not in repr(item.core_schema)]
+        self._examples = [(item, example) for item in plain if (example := _example_of(item)) is not None]
 
     def warm(self) -> None:
-        """Walk through the validators once, so that a call finds their memory its own."""
-        for adapter, example in self._tried:
+        """Run the validators once on an example, so that a call does not have to copy the pages that they touch."""
+        for adapter, example in self._examples:
             with suppress(Exception), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 to_json(adapter.dump_python(adapter.validate_python(example), mode="json", by_alias=True))
 
 
 def _example_of(adapter: Any) -> Any:
-    """Some value that the validator takes; None where none is found."""
+    """A value that the validator accepts; None if none was found."""
     with suppress(Exception):
         schema = adapter.json_schema(by_alias=True)
         example = _example(schema, schema.get("$defs", {}), 0)
@@ -151,10 +159,10 @@ def _example(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: i
         return schema["enum"][0]
     match schema.get("type"):
         case "object":
-            return {key: _example(one, definitions, depth + 1) for key, one in schema.get("properties", {}).items()}
+            return {key: _example(part, definitions, depth + 1) for key, part in schema.get("properties", {}).items()}
         case "array":
-            one = schema.get("items")
-            return [_example(one, definitions, depth + 1)] if one else []
+            items = schema.get("items")
+            return [_example(items, definitions, depth + 1)] if items else []
         case "string":
             return "2026-01-02" if schema.get("format") == "date" else "x" * schema.get("minLength", 1)
         case "integer" | "number":
@@ -169,14 +177,14 @@ _actions: dict[str, Action] = {}
 
 
 def action(module: types.ModuleType, name: str) -> Action:
-    """The action of that name. Raises what its types raise."""
+    """The action of that name, built at its first use. Raises what its types raise."""
     if name not in _actions:
         _actions[name] = Action(module, name)
     return _actions[name]
 
 
 def _rehearsal() -> dict[str, str]:
-    return {"held": "é"}
+    return {"text": "é"}
 
 
 REHEARSAL = types.ModuleType("rehearsal")
@@ -184,42 +192,42 @@ REHEARSAL.rehearsal = _rehearsal  # type: ignore[attr-defined]
 
 
 def forget(name: str) -> None:
-    """It was none of the tool's."""
+    """Forget an action that is not the tool's: that of the rehearsal."""
     _actions.pop(name, None)
 
 
 def actions() -> list[Action]:
-    """Those that were made before."""
+    """The actions that were built so far."""
     return list(_actions.values())
 
 
 def public(module: types.ModuleType) -> list[str]:
-    """The functions that main.py itself defines and does not hide."""
+    """The functions that main.py itself defines, without those that begin with an underscore."""
     return [
         name
-        for name, one in vars(module).items()
-        if inspect.isfunction(one) and one.__module__ == module.__name__ and not name.startswith("_")
+        for name, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__ and not name.startswith("_")
     ]
 
 
 def perform(module: types.ModuleType, name: str, arguments: dict[str, Any]) -> Any:
-    """Call the action and give its result as JSON data."""
-    made = action(module, name)
+    """Call the action and return its result as JSON data."""
+    called = action(module, name)
     given = {
-        key: value if (adapter := made.into.get(key)) is None else adapter.validate_python(value)
+        key: value if (adapter := called.into.get(key)) is None else adapter.validate_python(value)
         for key, value in arguments.items()
     }
-    assert made.function is not None
-    result = made.function(**given)
+    assert called.function is not None
+    result = called.function(**given)
     if inspect.iscoroutine(result):
         import asyncio  # noqa: PLC0415 - 25 ms, and few tools need it
 
         result = asyncio.run(result)
-    return result if made.out_of is None else made.out_of.dump_python(result, mode="json", by_alias=True)
+    return result if called.out_of is None else called.out_of.dump_python(result, mode="json", by_alias=True)
 
 
 def _adapter(hint: Any) -> Any:
-    """None where JSON already says it."""
+    """The validator for a type; None if JSON values need no conversion."""
     if _is_plain(hint):
         return None
     from pydantic import TypeAdapter  # noqa: PLC0415 - 60 ms, so only where a type needs it
@@ -228,19 +236,23 @@ def _adapter(hint: Any) -> Any:
 
 
 def _is_plain(hint: Any) -> bool:
-    """JSON already says it, so pydantic (60 ms to import) is not needed."""
+    """True if values of the type are plain JSON, so that pydantic (60 ms to import) is not needed."""
     origin = typing.get_origin(hint)
     if origin is typing.Annotated:
         return _is_plain(typing.get_args(hint)[0])
     if origin is typing.Literal or typing.is_typeddict(hint):
         return True
     if origin in (list, dict, typing.Union, types.UnionType):
-        return all(_is_plain(one) for one in typing.get_args(hint))
+        return all(_is_plain(part) for part in typing.get_args(hint))
     return hint in (str, int, float, bool, None, type(None), list, dict, Any)
 
 
 def to_json(value: Any) -> str:
-    """The value as JSON text; raises `NotJson` where JSON cannot say it exactly."""
+    """The value as JSON text.
+
+    Raises:
+        NotJson: JSON cannot represent it exactly.
+    """
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         text.encode()
@@ -250,8 +262,8 @@ def to_json(value: Any) -> str:
 
 
 def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> dict[str, Any]:
-    """The answer for an exception: a declared error by its name, else what it was. The traceback goes to the prints."""
-    message = words_of(failure)
+    """The answer for an exception: a declared error by its name, else its class and message. The traceback is printed."""
+    message = message_of(failure)
     for kind in type(failure).__mro__:
         for name, of in declared.items():
             if kind.__name__ == of or (not of and snake_case(kind.__name__) == name):
@@ -269,22 +281,22 @@ def raised(failure: BaseException, declared: Mapping[str, str], code: str) -> di
 
 
 def retry_after(failure: BaseException) -> float:
-    """Seconds that an exception asks to wait, by an attribute `retry_after_s`; 0 where it does not."""
+    """The seconds that an exception asks to wait, in its attribute `retry_after_s`; 0 if it has none."""
     try:
         seconds = float(getattr(failure, "retry_after_s", 0.0))
-    except Exception:  # noqa: BLE001 - an attribute of the tool's own may be anything, and may raise
+    except Exception:  # noqa: BLE001 - an attribute that the tool defines may be anything, and may raise
         return 0.0
     return seconds if 0.0 < seconds <= 86_400.0 else 0.0
 
 
 def _print_traceback(failure: BaseException, code: str) -> None:
-    """From the tool's own first line on, where it got that far."""
+    """Print the traceback from the first line of the tool on, if the exception was raised there."""
     frames = failure.__traceback__
     while frames is not None and not beneath(frames.tb_frame.f_code.co_filename, [code]):
         frames = frames.tb_next
     try:
         traceback.print_exception(failure.with_traceback(frames or failure.__traceback__), limit=-_MOST)
-    except Exception:  # noqa: BLE001 - an exception may carry anything, and standard error may be closed
+    except Exception:  # noqa: BLE001 - an exception may hold anything, and standard error may be closed
         return
 
 
@@ -293,8 +305,8 @@ def snake_case(name: str) -> str:
     return _WORDS.sub("_", name).lower()
 
 
-def words_of(failure: BaseException) -> str:
-    """What an exception says, as valid Unicode and no more than is told; "" where it cannot even say that."""
+def message_of(failure: BaseException) -> str:
+    """The message of an exception, as valid Unicode and of limited length; "" if its `__str__` raises."""
     try:
         return str(failure).encode("utf-8", "replace").decode()[:_LONGEST]
     except Exception:  # noqa: BLE001 - a tool's own __str__ may raise anything
@@ -302,7 +314,7 @@ def words_of(failure: BaseException) -> str:
 
 
 def flush() -> None:
-    """Let the tool's last prints out, whatever it did to its streams."""
+    """Flush the tool's last prints, whatever it did to its streams."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -314,18 +326,18 @@ def flush() -> None:
 
 
 def describe(module: types.ModuleType) -> dict[str, Any]:
-    """The schemas of every public function that main.py itself defines; `problem` where one cannot be an action."""
+    """The schemas of every public function of main.py; only `problem` for one that cannot be an action."""
     return {name: described(getattr(module, name)) for name in public(module)}
 
 
 def described(function: Callable[..., Any]) -> dict[str, Any]:
-    """One function's `description`, `input`, `output` and `hidden` parameters; `problem` where it cannot be an action."""
+    """The `description`, `input`, `output` and `hidden` of a function; only `problem` if it cannot be an action."""
     from pydantic import TypeAdapter, create_model  # noqa: PLC0415 - as above
     from pydantic.errors import PydanticUserError  # noqa: PLC0415
     from pydantic.json_schema import GenerateJsonSchema  # noqa: PLC0415
 
     class Untitled(GenerateJsonSchema):
-        """A field's title would only repeat its name."""
+        """Without titles of fields, which would only repeat the names."""
 
         def field_title_should_be_set(self, schema: Any) -> bool:
             return False
@@ -336,7 +348,7 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
         hidden: list[str] = []
         for name, parameter in inspect.signature(function).parameters.items():
             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
-                return {"problem": f"parameter {name!r} cannot be given by name"}
+                return {"problem": f"parameter {name!r} cannot be passed by name"}
             if name not in hints:
                 return {"problem": f"parameter {name!r} has no type"}
             if name in HIDDEN:
@@ -344,13 +356,13 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
                 continue
             fields[name] = (hints[name], ... if parameter.default is parameter.empty else parameter.default)
         if "return" not in hints:
-            return {"problem": "it does not say what it returns"}
+            return {"problem": "it has no return type"}
         arguments = create_model(function.__name__, __config__={"extra": "forbid"}, **fields)
         schema = arguments.model_json_schema(schema_generator=Untitled)
         schema.pop("title", None)
         result = TypeAdapter(hints["return"]).json_schema(mode="serialization", schema_generator=Untitled)
     except (PydanticUserError, TypeError, NameError) as failure:
-        return {"problem": words_of(failure).splitlines()[0]}
+        return {"problem": message_of(failure).splitlines()[0]}
     described = {"description": inspect.getdoc(function) or "", "input": schema, "output": result, "hidden": hidden}
     return cast("dict[str, Any]", json.loads(json.dumps(described)))
 
@@ -359,23 +371,23 @@ def described(function: Callable[..., Any]) -> dict[str, Any]:
 
 
 def executables(programs: Iterable[str]) -> list[str]:
-    """The files that the kernel must let run for these programs: themselves, their interpreters, the dynamic linker."""
-    found: list[str] = []
+    """The files that the kernel must allow to execute for these programs: they, their interpreters, the dynamic linker."""
+    files: list[str] = []
     for program in programs:
         path = shutil.which(program)
-        while path is not None and os.path.realpath(path) not in found:
+        while path is not None and os.path.realpath(path) not in files:
             path = os.path.realpath(path)
-            found.append(path)
+            files.append(path)
             path = _interpreter(path)
-    if found:
+    if files:
         machine = os.uname().machine
         linkers = (
             f"/lib64/ld-linux-{machine.replace('_', '-')}.so.2",
             f"/lib/ld-linux-{machine}.so.1",
             f"/lib/ld-musl-{machine}.so.1",
         )
-        found += [os.path.realpath(path) for path in linkers if os.path.exists(path)]
-    return found
+        files += [os.path.realpath(path) for path in linkers if os.path.exists(path)]
+    return files
 
 
 def _interpreter(path: str) -> str | None:
@@ -388,7 +400,10 @@ def _interpreter(path: str) -> str | None:
 
 
 def run_command(argv: Sequence[str], limit: int, declared: Mapping[str, str]) -> dict[str, Any]:
-    """Run the manifest's command; what it writes to its output is the value, its exit status n the error `exit_<n>`."""
+    """Run the manifest's command.
+
+    Its standard output is the value; exit status n is the error `exit_<n>`, if that is declared.
+    """
     process = subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert process.stdout is not None
     output = process.stdout.read(limit + 1)
@@ -413,20 +428,20 @@ def run_command(argv: Sequence[str], limit: int, declared: Mapping[str, str]) ->
         raise NotJson("the result is not UTF-8 text") from failure
 
 
-def strangers(layout: Mapping[str, Any]) -> list[str]:
-    """Files in scratch that were not decided; they are dropped."""
-    decided = {*layout["writes"], *layout["links"], *(os.path.join("stores", one) for one in layout["stores"])}
-    found: list[str] = []
+def undecided_files(layout: Mapping[str, Any]) -> list[str]:
+    """Files in scratch that the call may not write. They are not saved."""
+    decided = {*layout["writes"], *layout["links"], *(os.path.join("stores", name) for name in layout["stores"])}
+    files: list[str] = []
     for folder, _, names in os.walk("."):
         for name in names:
             path = os.path.normpath(os.path.join(folder, name))
             if path not in decided:
-                found.append(path)
-            if len(found) > _MOST:
-                return found
-    return found
+                files.append(path)
+            if len(files) > _MOST:
+                return files
+    return files
 
 
 def beneath(path: str, folders: Iterable[str]) -> bool:
-    """Whether the path is one of the folders, or lies in one."""
+    """True if the path is one of the folders, or lies in one."""
     return any(path == folder or path.startswith(f"{folder.rstrip('/')}/") for folder in folders)

@@ -1,7 +1,7 @@
-"""What a tool reached for beyond the decision, as its own interpreter tells it.
+"""Records what a tool tried to access and was not granted, from the audit events of its interpreter.
 
-Standard library only. It runs beside code that nobody trusts: what it notes is a help to the author, never a reason to allow
-anything.
+Standard library only. It runs together with untrusted code: what it records helps the author of the tool, and is never
+a reason to allow anything.
 """
 
 from __future__ import annotations
@@ -20,37 +20,44 @@ else:
 _NOTHING = "nothing: a tool reaches only its working folder"
 _LONGEST = 2_000
 _MOST = 20
-_IMPORTS = ("<frozen importlib", "<frozen zipimport")  # it looks everywhere, and mostly in vain
+_IMPORTS = ("<frozen importlib", "<frozen zipimport")  # the import system tries many paths that do not exist
 
 
 class Watch:
-    """Notes what the tool reached for beyond the decision, with the manifest line that would allow it.
+    """Records each access that was not granted, with the line of the manifest that would allow it.
 
-    It hears Python's own audit events, so it also hears what the tool caught and hid; what a C library opens it does not.
+    It gets Python's audit events (PEP 578), so it also sees what the tool caught and hid, and does not see what a C
+    library opens. `paused` is True while the code of the sandbox itself works.
     """
 
     def __init__(self) -> None:
         self.refused: list[dict[str, str]] = []
-        self.variables: set[str] = set()  # that were given and read, where that is observed
-        self.lacking: set[str] = set()  # that the tool's own lines asked for in vain
-        self.deaf = True
-        sys.addaudithook(self._hear)
+        self.variables: set[str] = set()  # those that exist and were read, if that is observed
+        self.lacking: set[str] = set()  # those that the tool's own code looked up and did not find
+        self.paused = True
+        sys.addaudithook(self._on_audit_event)
 
     def observe(self) -> None:
-        """Hear of variables too: reading one is no event of Python's and no call of the kernel's."""
+        """Record environment variables, too.
+
+        Reading one is neither an audit event nor a system call, so `os.environ` is wrapped.
+        """
         given = frozenset(os.environ)
         kind: Any = type(os.environ)
         read = kind.__getitem__
 
-        def heard(environment: Any, name: Any) -> Any:
-            if not self.deaf:
+        def recorded(environment: Any, name: Any) -> Any:
+            if not self.paused:
                 self._read(os.fsdecode(name) if isinstance(name, (str, bytes)) else str(name), given)
             return read(environment, name)
 
-        kind.__getitem__ = heard
+        kind.__getitem__ = recorded
 
     def _read(self, name: str, given: frozenset[str]) -> None:
-        """What the tool has and reads, and what its own lines ask for; a library looks for many that it does not need."""
+        """Record a variable that exists.
+
+        A missing one only counts if the tool's own code looked it up: libraries try many.
+        """
         frame = sys._getframe(2)  # pyright: ignore[reportPrivateUsage] - as below
         while frame.f_back is not None and frame.f_code.co_filename.startswith(("<frozen", os.__file__)):
             frame = frame.f_back
@@ -60,7 +67,7 @@ class Watch:
             self.lacking.add(name)
 
     def begin(self, boundary: Mapping[str, Any], layout: Mapping[str, Any]) -> None:
-        """Listen from now on, with this boundary and this decision."""
+        """Record from now on, with this boundary and what this call grants."""
         self._root: str = boundary["root"]
         self._code: str = boundary["code"]
         self._scratch: str = boundary["scratch"]
@@ -75,10 +82,10 @@ class Watch:
         self._programs = bool(boundary["programs"])
         self._network = bool(boundary["network"])
         self.refused = []
-        self.deaf = False
+        self.paused = False
 
-    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.deaf:
+    def _on_audit_event(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.paused:
             return
         try:
             if event == "open":
@@ -90,7 +97,7 @@ class Watch:
                 if not _importing():
                     self._opened(arguments[0], 0)
             elif event == "socket.__new__":
-                if arguments[1] != 1 and not self._network:  # unix ones are pairs, which stay allowed
+                if arguments[1] != 1 and not self._network:  # unix sockets can only be pairs, which are allowed
                     self._note("use", "a network socket", 'hosts = ["name:443"]')
             elif event == "socket.getaddrinfo":
                 if not self._network or arguments[0] not in ("127.0.0.1", b"127.0.0.1"):
@@ -101,7 +108,10 @@ class Watch:
             return
 
     def _connected(self, database: Any) -> None:
-        """SQLite asks to write, takes what it gets, and may be given a URI."""
+        """SQLite opens a file for writing and falls back to reading; the name may be a URI.
+
+        So its open mode shows nothing.
+        """
         if not isinstance(database, (str, bytes, os.PathLike)):
             return
         name = os.fsdecode(cast("str | bytes", os.fspath(database)))
@@ -127,6 +137,7 @@ class Watch:
         name = os.fsdecode(cast("str | bytes", os.fspath(path)))
         full = os.path.normpath(os.path.join(os.getcwd(), name))
         writes = bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC))
+        # In scratch, a file that was not granted is missing; then the one in the working folder is what the tool meant.
         if self._mirrored and not writes and beneath(full, [self._scratch]) and not os.path.lexists(full):
             full = os.path.join(self._root, os.path.relpath(full, self._scratch))
             if not os.path.lexists(full):
@@ -145,14 +156,14 @@ class Watch:
             self._note("write" if writes else "read", full, _NOTHING)
 
     def _note(self, access: str, what: str, allow: str) -> None:
-        one = {"access": access, "what": what[:_LONGEST], "allow": allow[:_LONGEST]}
-        if len(self.refused) < _MOST and one not in self.refused:
-            self.refused.append(one)
+        item = {"access": access, "what": what[:_LONGEST], "allow": allow[:_LONGEST]}
+        if len(self.refused) < _MOST and item not in self.refused:
+            self.refused.append(item)
 
 
 def _importing() -> bool:
-    """Whether the import system itself is what opens: its frame calls the hook's."""
-    return sys._getframe(2).f_code.co_filename.startswith(_IMPORTS)  # pyright: ignore[reportPrivateUsage] - no public way tells the caller as cheaply
+    """True if the import system opens the file: then its frame is the caller of the hook."""
+    return sys._getframe(2).f_code.co_filename.startswith(_IMPORTS)  # pyright: ignore[reportPrivateUsage] - no public function gives the caller as cheaply
 
 
 def _program(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""The Python packages that a tool brings: locked, installed once, read-only."""
+"""The Python packages of a tool: locked, installed once, read-only."""
 
 from remit._face import face
 

@@ -1,10 +1,10 @@
-"""A tool's own packages: what its `main.py` asks for (PEP 723), locked by uv beside it, installed once, read-only.
+"""A tool's own packages: declared in its `main.py` (PEP 723), locked by uv next to it, installed once, read-only.
 
-    lock     write `main.py.lock`; the only step that chooses versions
-    find     where the environment of that very lock lies, made or not
-    make     install it, where it is not there yet
+    lock_environment     write `main.py.lock`; the only step that chooses versions
+    find_environment     the folder for that lock, whether it exists or not
+    make_environment     install it, if it does not exist yet
 
-Nothing that a package brings is run here: no source is built, no `.pth` file is read, and compiling is not importing.
+No code of a package runs here: no source distribution is built, no `.pth` file is read, and compiling does not import.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ from typing import Final
 
 from remit.core import RunEnded, WorkspaceError
 from remit.core.parsing import digest, digest_bytes
-from remit.sandbox.packages.requirements import LOCK, SCRIPT, DeclaredPackages, asked_of, held_by
+from remit.sandbox.packages.requirements import LOCK, SCRIPT, DeclaredPackages, declared_packages, locked_versions
 
-_FORMAT: Final = 1  # of the environment's folder
+_FORMAT: Final = 1  # of the installed folder; another number makes every environment be installed again
 
 
 @dataclass(frozen=True, kw_only=True)
 class Environment:
-    """The packages of one lock for one interpreter. `folder` may not be there yet; `packages` are versions by name.
+    """The packages of one lock file for one interpreter.
 
-    `lock` is the digest of the lock alone, the same on every machine.
+    `lock` is the digest of the lock file, the same on every machine. `folder` may not exist yet. `packages` are
+    versions by name.
     """
 
     lock: str
@@ -45,129 +46,133 @@ class Environment:
 
     @property
     def interpreter(self) -> Path:
-        """For an editor: whoever starts it runs the packages unconfined."""
+        """The interpreter for an editor. It runs the packages without a sandbox."""
         return self.folder / "bin" / "python"
 
     @property
     def site(self) -> str:
-        """What the sandbox mounts and imports from."""
+        """The folder that the sandbox mounts and imports from."""
         return f"{self.folder}/lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
 
     @property
     def made(self) -> bool:
+        """True if it is installed."""
         return self.folder.is_dir()
 
 
 def find_environment(code: Path) -> Environment | None:
-    """The environment that the lock stands for; None where the tool asks for no packages.
+    """The environment of the tool's lock file, installed or not; None if the tool declares no packages.
 
     Raises:
-        WorkspaceError: what it asks for cannot be read, is not locked, or is locked to something that is not held.
+        WorkspaceError: the declaration cannot be read, has no lock, or its lock has a package without a hash.
     """
-    asked = asked_of(code)
-    if not asked.dependencies:
+    declared = declared_packages(code)
+    if not declared.dependencies:
         return None
     try:
         data = (code / LOCK).read_bytes()
     except FileNotFoundError as failure:
-        raise asked.wrong("its packages are not locked", f"run `remit tool env {code.name}`") from failure
-    packages, held = held_by(code, data), digest_bytes(data)
-    key = digest({"format": _FORMAT, "lock": held, "python": sys.version, "base": base_python()})
-    return Environment(lock=held, folder=_cache() / key.rpartition(":")[2], packages=packages)
+        raise declared.error("its packages are not locked", f"run `remit tool env {code.name}`") from failure
+    packages, lock = locked_versions(code, data), digest_bytes(data)
+    # Everything that changes what is installed: another interpreter needs other wheels.
+    key = digest({"format": _FORMAT, "lock": lock, "python": sys.version, "base": base_python()})
+    return Environment(lock=lock, folder=_cache() / key.rpartition(":")[2], packages=packages)
 
 
 def check_environment(code: Path) -> Environment | None:
-    """As `find`, and the lock fits what main.py asks for now. Needs no network.
+    """Like `find_environment`, and check that the lock fits what main.py declares now. Needs no network.
 
     Raises:
-        WorkspaceError: as `find`, or the lock is stale.
+        WorkspaceError: as for `find_environment`, or the lock is out of date.
     """
-    found = find_environment(code)
-    if found is not None:
+    environment = find_environment(code)
+    if environment is not None:
         done = _uv("lock", "--script", SCRIPT, "--check", "--offline", "--no-build", cwd=code)
         if done.returncode:
-            raise asked_of(code).wrong(f"{LOCK} does not fit it", f"run `remit tool env {code.name}`")
-    return found
+            raise declared_packages(code).error(f"{LOCK} does not fit it", f"run `remit tool env {code.name}`")
+    return environment
 
 
 def lock_environment(code: Path, *, upgrade: bool = False) -> bool:
-    """Choose versions, wheels only, and write them down; whether that changed anything. `upgrade`: the newest ones.
+    """Choose versions that have wheels, and write the lock file; True if that changed it.
+
+    `upgrade`: take the newest versions.
 
     Raises:
-        WorkspaceError: what is asked for cannot be had as wheels.
-        RunEnded: `sandbox_unavailable`: uv is missing, or no index can be reached.
+        WorkspaceError: a declared package has no wheel.
+        RunEnded: `sandbox_unavailable`: uv is missing, or no index answers.
     """
-    asked = asked_of(code)
+    declared = declared_packages(code)
     path = code / LOCK
     before = path.read_bytes() if path.exists() else None
-    if not asked.dependencies:
+    if not declared.dependencies:
         return False
     more = ["--upgrade"] if upgrade else []
     done = _uv("lock", "--script", SCRIPT, "--no-build", "--python", base_python(), *more, cwd=code)
     if done.returncode:
-        raise _failed(asked, done.stderr)
-    held_by(code, path.read_bytes())
+        raise _failed(declared, done.stderr)
+    locked_versions(code, path.read_bytes())
     return path.read_bytes() != before
 
 
-def make_environment(code: Path, *, tell: Callable[[str], None] | None = None) -> Environment | None:
-    """The tool's environment, installed where it was not; None where it asks for no packages. Safe to ask for at once.
+def make_environment(code: Path, *, report: Callable[[str], None] | None = None) -> Environment | None:
+    """The tool's environment; it is installed if it is not yet. None if the tool declares no packages.
 
-    `tell` hears what takes long.
+    Several processes may call this at once. `report` gets a message before the installation, which may take long.
 
     Raises:
-        WorkspaceError: as `find`, or a package has no wheel for this machine.
-        RunEnded: `sandbox_unavailable`: uv is missing, no index can be reached, or the cache cannot be written.
+        WorkspaceError: as for `find_environment`, or a package has no wheel for this machine.
+        RunEnded: `sandbox_unavailable`: uv is missing, no index answers, or the cache cannot be written.
     """
-    found = find_environment(code)
-    if found is None or found.made:
-        return found
+    environment = find_environment(code)
+    if environment is None or environment.made:
+        return environment
     try:
-        _keep_safe(found.folder.parent)
-        with _alone(found.folder):
-            if not found.made:
-                if tell is not None:
-                    names = ", ".join(found.packages)
-                    tell(f"installing {len(found.packages)} packages for {code.name}: {names} …")
-                _install(code, found)
+        _check_owner(environment.folder.parent)
+        with _lock(environment.folder):
+            if not environment.made:  # another process may have installed it while this one waited
+                if report is not None:
+                    names = ", ".join(environment.packages)
+                    report(f"installing {len(environment.packages)} packages for {code.name}: {names} …")
+                _install(code, environment)
     except OSError as failure:
         raise RunEnded(
             "sandbox_unavailable",
             f"the environment of tool {code.name!r} cannot be written: {failure.strerror}",
-            fix=f"make {str(found.folder.parent)!r} writable and give it space, or set XDG_CACHE_HOME",
+            fix=f"make {str(environment.folder.parent)!r} writable and free disk space, or set XDG_CACHE_HOME",
         ) from failure
-    return found
+    return environment
 
 
-# ── installing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── installing ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _install(code: Path, wanted: Environment) -> None:
-    """Into a folder beside its place, which then takes the place in one step: half an environment is never seen."""
-    part = wanted.folder.with_suffix(".part")
-    _remove(part)  # of one that was killed
+def _install(code: Path, environment: Environment) -> None:
+    """Install into a folder next to the final one, then rename it: no process ever sees an incomplete environment."""
+    part = environment.folder.with_suffix(".part")
+    _remove(part)  # left by a process that was killed
     try:
         with tempfile.TemporaryDirectory(prefix="remit-env-") as made:
-            for name in (
-                SCRIPT,
-                LOCK,
-            ):  # a copy: what is installed is what was read, and uv writes nothing beside the tool
+            # From a copy: what is installed is what was read, and uv writes nothing next to the tool.
+            for name in (SCRIPT, LOCK):
                 shutil.copyfile(code / name, f"{made}/{name}")
             for step in _steps(part):
                 done = _uv(*step, cwd=Path(made), active=part)
                 if done.returncode:
-                    raise _failed(asked_of(code), done.stderr)
+                    raise _failed(declared_packages(code), done.stderr)
             if digest_bytes(Path(made, LOCK).read_bytes()) != digest_bytes((code / LOCK).read_bytes()):
-                raise DeclaredPackages(tool=code.name).wrong(f"{LOCK} changed meanwhile", "run it again")
+                raise DeclaredPackages(tool=code.name).error(
+                    f"{LOCK} changed during the installation", "run the command again"
+                )
         _compile(part)
         _make_read_only(part)
-        os.rename(part, wanted.folder)
+        os.rename(part, environment.folder)
     finally:
         _remove(part)
 
 
 def _steps(part: Path) -> tuple[tuple[str, ...], ...]:
-    """Copied, never linked to uv's own cache: what another project does to its files must not reach a tool."""
+    """The arguments of uv. Files are copied, never linked to uv's cache: other projects could change them there."""
     python = ("--python", base_python())
     return (
         ("venv", "--no-project", "--relocatable", *python, str(part)),
@@ -186,9 +191,14 @@ def _steps(part: Path) -> tuple[tuple[str, ...], ...]:
 
 
 def _compile(part: Path) -> None:
-    """Beforehand, since no tool can write there. INVARIANT: the base interpreter, without `site`: it reads no `.pth`."""
+    """Compile in advance, because no tool can write there.
+
+    INVARIANT: it is the base interpreter, without `site`, so no `.pth` file of a package is read.
+    """
     line = [base_python(), "-I", "-S", "-m", "compileall", "-qq", "-x", r"/tests?/", str(part / "lib")]
-    subprocess.run(line, check=False, capture_output=True, stdin=subprocess.DEVNULL)  # old syntax is the package's own
+    subprocess.run(
+        line, check=False, capture_output=True, stdin=subprocess.DEVNULL
+    )  # a file that does not compile is the package's own matter
 
 
 def _make_read_only(part: Path) -> None:
@@ -207,30 +217,30 @@ def _remove(folder: Path) -> None:
 
 
 def _cache() -> Path:
-    """`$XDG_CACHE_HOME/remit/environments`; what lies there can be removed at any time and is made again."""
+    """`$XDG_CACHE_HOME/remit/environments`. It can be removed at any time, and is then installed again."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     if not os.path.isabs(base):
         base = os.path.join(os.path.expanduser("~"), ".cache")
     return Path(os.path.realpath(base), "remit", "environments")
 
 
-def _keep_safe(folder: Path) -> None:
-    """Raise unless only this account, or root, can put anything there or another folder in its place."""
+def _check_owner(folder: Path) -> None:
+    """Make the folder; raise if accounts other than this one and root can write there or replace the folder."""
     folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-    for one in (folder, *folder.parents):
-        status = one.stat()
+    for path in (folder, *folder.parents):
+        status = path.stat()
         open_to_others = status.st_mode & 0o022 and not status.st_mode & stat.S_ISVTX
         if status.st_uid not in (0, os.geteuid()) or open_to_others:
             raise RunEnded(
                 "sandbox_unavailable",
-                f"others could put packages into {str(one)!r}",
-                fix="give it to this account with mode 755, or set XDG_CACHE_HOME to a folder of your own",
+                f"other accounts could put packages into {str(path)!r}",
+                fix="make this account its owner, with mode 755, or set XDG_CACHE_HOME to a folder of your own",
             )
 
 
 @contextmanager
-def _alone(folder: Path) -> Generator[None]:
-    """One maker at a time; the kernel gives the lock back when it dies."""
+def _lock(folder: Path) -> Generator[None]:
+    """Only one process installs at a time. The kernel releases the lock when that process ends."""
     descriptor = os.open(folder.with_suffix(".lock"), os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -239,29 +249,29 @@ def _alone(folder: Path) -> Generator[None]:
         os.close(descriptor)
 
 
-# ── uv ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── uv ────────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @cache
 def _find_uv() -> str:
-    """$REMIT_UV alone where it is set; else the wheel's, else the one on PATH."""
+    """The uv to use: $REMIT_UV if set, else that of the wheel, else the one on PATH."""
     named = os.environ.get("REMIT_UV")
     if named is not None:
-        found = named if os.access(named, os.X_OK) else None
+        path = named if os.access(named, os.X_OK) else None
     else:
         try:
-            found = str(import_module("uv").find_uv_bin())  # optional, and without types
+            path = str(import_module("uv").find_uv_bin())  # optional, and without types
         except (ImportError, AttributeError, FileNotFoundError):
-            found = shutil.which("uv")
-    if found is None:
+            path = shutil.which("uv")
+    if path is None:
         raise RunEnded(
             "sandbox_unavailable", "uv, which installs a tool's packages, is missing", fix="pip install 'remit[uv]'"
         )
-    return found
+    return path
 
 
 def _uv(*arguments: str, cwd: Path, active: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """The user's own settings of indexes, proxies and certificates hold; no project's do."""
+    """Run uv with the user's settings of indexes, proxies and certificates, and without those of the current project."""
     dropped = ("VIRTUAL_ENV", "CONDA_PREFIX", "UV_PROJECT", "UV_PROJECT_ENVIRONMENT", "UV_WORKING_DIR", "UV_LOCKED")
     env = {name: value for name, value in os.environ.items() if name not in dropped}
     env |= {"UV_PYTHON_DOWNLOADS": "never", "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
@@ -278,19 +288,17 @@ _UNREACHABLE: Final = re.compile(
 )
 
 
-def _failed(asked: DeclaredPackages, said: str) -> WorkspaceError | RunEnded:
-    """uv's failure: the index's, or the author's."""
-    text = " ".join(said.split())[-600:]
+def _failed(declared: DeclaredPackages, output: str) -> WorkspaceError | RunEnded:
+    """The error for a failure of uv: no index answered, or the declared packages have no wheels."""
+    text = " ".join(output.split())[-600:]
     if _UNREACHABLE.search(text):
-        fix = "connect to the network, or name your index in UV_DEFAULT_INDEX"
+        fix = "connect to the network, or set UV_DEFAULT_INDEX to your index"
         return RunEnded(
-            "sandbox_unavailable", f"the packages of tool {asked.tool!r} cannot be fetched: {text}", fix=fix
+            "sandbox_unavailable", f"the packages of tool {declared.tool!r} cannot be fetched: {text}", fix=fix
         )
-    return asked.wrong(
-        f"its packages cannot be had as wheels: {text}", "name versions that have wheels for this machine"
-    )
+    return declared.error(f"no wheels for its packages: {text}", "choose versions that have wheels for this machine")
 
 
 def base_python() -> str:
-    """The interpreter that runs tools: this one, outside of any virtual environment."""
+    """The interpreter that runs tools: that of this process, outside any virtual environment."""
     return os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)

@@ -1,4 +1,4 @@
-"""`remit doctor`: break-outs tried for real on this machine, and what each one would mean."""
+"""`remit doctor`: tries escapes from the sandbox on this machine, and says what each success would mean."""
 
 from remit._face import face
 

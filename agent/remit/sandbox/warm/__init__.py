@@ -1,4 +1,4 @@
-"""Warm tools: a process that has imported the tool, and a fresh child of it for each call."""
+"""Warm tools: a process that has imported the tool, and a new child of it for each call."""
 
 from remit._face import face
 

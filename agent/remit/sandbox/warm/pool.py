@@ -1,7 +1,8 @@
-"""Warm tools: one zygote for each tool and boundary, children ready before they are asked for, one call for each child.
+"""The pool of warm tools: one zygote for each key (tool and boundary), with idle children, one call for each child.
 
-A thread of its own starts and keeps them: bubblewrap dies with the thread that started it, and no call waits for a fork. Calls
-come from any event loop; they take a child that is ready, or wait for one.
+Two sides. Calls come from any event loop: they take an idle child, or wait for one. One thread, the keeper, starts and
+ends zygotes and forks children: bubblewrap dies with the thread that started it, so that thread must live as long as the
+pool. `lock` guards what both sides use: the idle children, the waiting calls, and which zygote a tool has.
 """
 
 from __future__ import annotations
@@ -21,19 +22,19 @@ from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime
 from remit.sandbox.warm.zygote_handle import Bounds, Cold, Folder, Waiter, WarmChild, WarmTool, Zygote, folder_of
 
-COLD_SECONDS: Final = 10.0  # how long a tool that cannot be kept warm is not tried again
-LINGER_SECONDS: Final = 1.0
+COLD_SECONDS: Final = 10.0  # for so long, a tool that could not be kept warm is not tried again
+LINGER_SECONDS: Final = 1.0  # how long a process may live on after its answer
 _TICK_SECONDS: Final = 5.0
-_SOON_SECONDS: Final = 0.5
-_SILENT: Final = 4
+_SOON_SECONDS: Final = 0.5  # between two checks of deadlines, while there are any
+_MAX_SILENT_STARTS: Final = 4  # starts in a row that were killed before they printed anything
 
 
 class Closed(Exception):
-    """The pool was closed while a call waited."""
+    """The pool was closed while a call waited for a child."""
 
 
 class Pool:
-    """The warm tools of one broker. Safe to use from many event loops; close it at the end."""
+    """The warm tools of one broker process. Safe to use from many event loops. Close it at the end."""
 
     def __init__(self, runtime: Runtime, bounds: Bounds | None = None, egress: Egress | None = None) -> None:
         self.runtime = runtime
@@ -43,21 +44,22 @@ class Pool:
         self.process = os.getpid()
         self._tools: dict[Hashable, WarmTool] = {}
         self._zygotes: set[Zygote] = set()
-        self._orders: deque[Callable[[], None]] = deque()
-        self._again: set[Hashable] = set()  # tools that a child could not be made for just now
+        self._tasks: deque[Callable[[], None]] = deque()
+        self._again: set[Hashable] = set()  # tools whose last fork failed for lack of descriptors; tried again soon
         self._selector = selectors.DefaultSelector()
         self._wake = -1
         self._thread: threading.Thread | None = None
         self._closing = False
 
-    # ── a call's side ────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── a call's side ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def take(self, key: Hashable, profile: Profile, account: int | None) -> WarmChild:
-        """A child that stands by for this call. Give it back with `done`, whatever happened.
+        """An idle child for this call, as soon as there is one. Return it with `done`, whatever happened.
 
         Raises:
-            Cold: the tool must run in a sandbox of its own.
-            DidNotStart: it cannot be confined.
+            Cold: the tool cannot be kept warm; run the call in a sandbox of its own.
+            Closed: the pool was closed.
+            DidNotStart: the sandbox did not start.
         """
         folder = folder_of(profile)
         with self.lock:
@@ -71,74 +73,79 @@ class Pool:
             if tool.cold_until > tool.used:
                 raise Cold(tool.cold)
             zygote = tool.zygote
+            # Not past calls that already wait: children are given out in the order in which calls came.
             child = None if zygote is None or tool.waiting else zygote.ready_for(folder)
             if zygote is not None and child is not None:
-                return self._hand_out(tool, zygote, child)
+                return self._assign(tool, zygote, child)
             loop = asyncio.get_running_loop()
             waiter = Waiter(loop=loop, future=loop.create_future(), folder=folder)
             tool.waiting.append(waiter)
-        self.order(lambda: self._serve(tool))
+        self.schedule(lambda: self._serve(tool))
         try:
             return await waiter.future
         except asyncio.CancelledError:
             with self.lock, suppress(ValueError):
                 tool.waiting.remove(waiter)
+            # The keeper may have given this call a child just before it was cancelled: that child must be returned.
             if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
                 self.done(waiter.future.result(), retire=False)
             raise
 
     def done(self, child: WarmChild, *, retire: bool) -> None:
-        """The call is over: its lines are closed, the process dies. `retire`: so does its zygote, once nobody needs it."""
+        """Return a child after its call: its descriptors are closed and its process ends.
+
+        `retire`: end its zygote, too, when it is idle.
+        """
         child.close()
-        if retire:  # at once: the next call must not get another child of it
+        if retire:  # at once, and not in the keeper: the next call must not get a child of this zygote
             with self.lock:
                 child.zygote.retired = True
                 if child.zygote.tool.zygote is child.zygote:
                     child.zygote.tool.zygote = None
-        self.order(lambda: self._done(child, retire))
+        self.schedule(lambda: self._done(child, retire))
 
     def close(self, *, wait: bool) -> None:
-        """Put everything away. Calls under way end without a result."""
+        """End every process. Running calls end without a result. `wait`: return when the keeper has finished."""
         with self.lock:
             self._closing = True
             thread = self._thread
-        self.order(lambda: None)
+        self.schedule(lambda: None)
         if wait and thread is not None:
             thread.join()
 
-    def give_up(self, key: Hashable, why: str) -> None:
-        """Its children die before they are used: for a while its calls get sandboxes of their own."""
+    def mark_cold(self, key: Hashable, why: str) -> None:
+        """Stop keeping the tool warm for a while: each of its calls then gets a sandbox of its own."""
         with self.lock:
             if (tool := self._tools.get(key)) is not None:
                 tool.cold, tool.cold_until = why, time.monotonic() + COLD_SECONDS
 
-    def order(self, what: Callable[[], None]) -> None:
-        """Have the keeper's thread do it."""
-        self._orders.append(what)
+    def schedule(self, task: Callable[[], None]) -> None:
+        """Run the task in the keeper's thread, which is started at the first task."""
+        self._tasks.append(task)
         with self.lock:
             if self._thread is None and not self._closing:
                 self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-                self._thread = threading.Thread(target=self._keep, name="remit-sandbox", daemon=True)
+                self._thread = threading.Thread(target=self._run_keeper, name="remit-sandbox", daemon=True)
                 self._thread.start()
             if self._wake >= 0:
                 os.eventfd_write(self._wake, 1)
 
-    def _hand_out(self, tool: WarmTool, zygote: Zygote, child: WarmChild) -> WarmChild:
+    def _assign(self, tool: WarmTool, zygote: Zygote, child: WarmChild) -> WarmChild:
         zygote.ready.remove(child)
-        zygote.at_work[child.number] = child
-        tool.at_work += 1
-        tool.peak = max(tool.peak, tool.at_work)
+        zygote.busy[child.number] = child
+        tool.busy += 1
+        tool.peak = max(tool.peak, tool.busy)
         return child
 
-    # ── the keeper's side ────────────────────────────────────────────────────────────────────────────────────────────
+    # ── the keeper's side ─────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _keep(self) -> None:
+    def _run_keeper(self) -> None:
         try:
-            self._keep_until_closed()
-        finally:  # whatever happened: nothing is left running, and nobody waits for ever
+            self._serve_until_closed()
+        finally:  # even after an exception: no process may be left, and no call may wait forever
             self._closing = True
             for zygote in tuple(self._zygotes):
-                self._leave(zygote)
+                self._close_zygote(zygote)
             for tool in self._tools.values():
                 self._fail(tool, Closed("the pool is closed"))
             with self.lock:
@@ -146,9 +153,9 @@ class Pool:
                 os.close(self._wake)
                 self._wake = -1
 
-    def _keep_until_closed(self) -> None:
+    def _serve_until_closed(self) -> None:
         self._selector.register(self._wake, selectors.EVENT_READ)
-        looked = time.monotonic()
+        last_tidy = time.monotonic()
         while not self._closing:
             for key, _ in self._selector.select(self._pause()):
                 if key.data is None:
@@ -156,27 +163,30 @@ class Pool:
                         os.eventfd_read(self._wake)
                 else:
                     key.data()
-            while self._orders:
-                self._orders.popleft()()
+            while self._tasks:
+                self._tasks.popleft()()
             again, self._again = self._again, set()
-            for one in again:
-                self._serve(self._tools[one])
+            for tool_key in again:
+                self._serve(self._tools[tool_key])
             now = time.monotonic()
             for zygote in self._zygotes:
-                zygote.look_at_clock(now)
-            if now - looked >= _TICK_SECONDS:
-                looked = now
+                zygote.check_deadlines(now)
+            if now - last_tidy >= _TICK_SECONDS:
+                last_tidy = now
                 self._tidy(now)
 
     def _pause(self) -> float:
-        """How long to wait for something to happen."""
+        """The longest time to wait for an event before the next round."""
         if self._again:
             return 0.01
         watched = any(not zygote.running or zygote.lingering for zygote in self._zygotes)
         return _SOON_SECONDS if watched else _TICK_SECONDS
 
     def _serve(self, tool: WarmTool) -> None:
-        """Bring as many children as are waited for and as shall stand by."""
+        """Fork children for the calls that wait, and idle ones for those to come.
+
+        Start or replace the zygote first, if needed.
+        """
         zygote = tool.zygote
         if zygote is None:
             if tool.waiting:
@@ -184,49 +194,54 @@ class Pool:
             return
         if not zygote.running:
             return
-        if zygote.spent:
+        if zygote.used_up:
+            # In the landlock tier, the scratch folders of a zygote are made before it starts, so it can have only so
+            # many children.
             self._retire(zygote)
-            if not zygote.at_work:
-                self._leave(zygote)
+            if not zygote.busy:
+                self._close_zygote(zygote)
             if tool.waiting:
                 self._start(tool)
             return
-        self._deliver(tool)
+        self._give_children(tool)
         with self.lock:
             folders = {tool.folder, *(waiter.folder for waiter in tool.waiting)}
-        zygote.drop_others(folders)
+        zygote.drop_other_folders(folders)
         bounds = self.bounds
-        wanted = max(min(max(bounds.least, tool.peak), bounds.standby), len(tool.waiting))
+        # As many idle children as calls ran at once recently, within the bounds; and never fewer than calls that wait.
+        target = max(min(max(bounds.min_ready, tool.peak), bounds.max_ready), len(tool.waiting))
         while (
-            len(zygote.ready) < wanted
-            and zygote.children < bounds.children
-            and not zygote.spent
-            and (tool.waiting or self._standing_by() < bounds.total)
+            len(zygote.ready) < target
+            and zygote.children < bounds.max_children
+            and not zygote.used_up
+            and (tool.waiting or self._ready_total() < bounds.max_ready_total)
         ):
             before = zygote.children
             if not zygote.fork(self._next_folder(tool, zygote)):
                 self._again.add(tool.key)
-            if zygote.children == before:
+            if zygote.children == before:  # the fork failed; do not loop here, the keeper serves other tools, too
                 break
-            self._deliver(tool)
+            self._give_children(tool)
 
     def _next_folder(self, tool: WarmTool, zygote: Zygote) -> Folder:
-        """What the next child is to be made for: what is waited for, then what was asked for last."""
+        """The working folder of the next child: one that a call waits for, else that of the last call."""
         with self.lock:
-            return next((one.folder for one in tool.waiting if zygote.ready_for(one.folder) is None), tool.folder)
+            return next((item.folder for item in tool.waiting if zygote.ready_for(item.folder) is None), tool.folder)
 
-    def _deliver(self, tool: WarmTool) -> None:
+    def _give_children(self, tool: WarmTool) -> None:
+        """Give idle children to waiting calls, in the order of the calls."""
         while True:
             with self.lock:
                 zygote = tool.zygote
                 if zygote is None:
                     return
-                found = ((one, zygote.ready_for(one.folder)) for one in tool.waiting)
-                waiter, child = next(((one, child) for one, child in found if child is not None), (None, None))
+                pairs = ((item, zygote.ready_for(item.folder)) for item in tool.waiting)
+                waiter, child = next(((item, child) for item, child in pairs if child is not None), (None, None))
                 if waiter is None or child is None:
                     return
                 tool.waiting.remove(waiter)
-                self._hand_out(tool, zygote, child)
+                self._assign(tool, zygote, child)
+            # Outside of the lock: a future may only be set in the thread of its event loop.
             try:
                 waiter.loop.call_soon_threadsafe(self._resolve, waiter, child)
             except RuntimeError:  # its loop is closed
@@ -251,31 +266,32 @@ class Pool:
                 waiter.loop.call_soon_threadsafe(fail)
 
     def _start(self, tool: WarmTool) -> None:
-        self._make_room()
+        self._close_idle()
         tool.cold = ""
         try:
-            most = self.bounds.children
-            zygote = Zygote(tool, self.runtime, most=most, lock=self.lock, order=self.order, egress=self.egress)
+            most = self.bounds.max_children
+            zygote = Zygote(tool, self.runtime, most=most, lock=self.lock, schedule=self.schedule, egress=self.egress)
         except (DidNotStart, OSError) as failure:
             self._fail(tool, failure)
             return
         self._zygotes.add(zygote)
         with self.lock:
             tool.zygote = zygote
-        self._selector.register(zygote.process.control, selectors.EVENT_READ, lambda: self._heard(zygote))
-        self._selector.register(zygote.process.prints, selectors.EVENT_READ, lambda: self._printed(zygote))
-        self._selector.register(zygote.process.starter, selectors.EVENT_READ, lambda: self._orphaned(zygote))
+        self._selector.register(zygote.process.control, selectors.EVENT_READ, lambda: self._on_control(zygote))
+        self._selector.register(zygote.process.prints, selectors.EVENT_READ, lambda: self._on_prints(zygote))
+        self._selector.register(zygote.process.starter, selectors.EVENT_READ, lambda: self._on_starter_end(zygote))
 
-    def _heard(self, zygote: Zygote) -> None:
-        if zygote not in self._zygotes:  # it was put away between the event and now
+    def _on_control(self, zygote: Zygote) -> None:
+        if zygote not in self._zygotes:  # it was closed by an earlier event of this round
             return
         was = zygote.running
-        alive = zygote.hear()
+        alive = zygote.read_control()
         tool = zygote.tool
         if not alive or tool.cold:
             failure = None if zygote.running else zygote.failure()
-            self._leave(zygote)
-            if failure is not None and failure.silent and tool.silent < _SILENT:
+            self._close_zygote(zygote)
+            # Killed without a message: probably from outside, so the waiting calls get another start before they fail.
+            if failure is not None and failure.silent and tool.silent < _MAX_SILENT_STARTS:
                 tool.silent += 1
                 failure = None
             if isinstance(failure, Cold):
@@ -289,32 +305,35 @@ class Pool:
             tool.silent = 0
             self._serve(tool)
 
-    def _orphaned(self, zygote: Zygote) -> None:
-        """What started it ended first: somebody killed that, and it must not go on untied. Its control line tells the rest."""
+    def _on_starter_end(self, zygote: Zygote) -> None:
+        """Bubblewrap ended before its sandbox, so it was killed.
+
+        The sandbox must end, too; then its control socket reports that.
+        """
         if zygote in self._zygotes:
             self._selector.unregister(zygote.process.starter)
             zygote.process.kill()
 
-    def _printed(self, zygote: Zygote) -> None:
-        if zygote in self._zygotes and not zygote.hear_prints():
+    def _on_prints(self, zygote: Zygote) -> None:
+        if zygote in self._zygotes and not zygote.read_prints():
             self._selector.unregister(zygote.process.prints)
 
     def _done(self, child: WarmChild, retire: bool) -> None:
         zygote, tool = child.zygote, child.zygote.tool
         with self.lock:
-            zygote.at_work.pop(child.number, None)
-            tool.at_work -= 1
+            zygote.busy.pop(child.number, None)
+            tool.busy -= 1
         if child.report is None:
             zygote.lingering[child.number] = time.monotonic() + LINGER_SECONDS
         zygote.served += 1
-        if retire or zygote.served >= self.bounds.calls:
+        if retire or zygote.served >= self.bounds.max_calls:
             self._retire(zygote)
-        if zygote.retired and not zygote.at_work:
-            self._leave(zygote)
+        if zygote.retired and not zygote.busy:
+            self._close_zygote(zygote)
         self._serve(tool)
 
     def _retire(self, zygote: Zygote) -> None:
-        """No further call gets a child of it."""
+        """Give no further child of this zygote to a call. Its running calls go on."""
         zygote.retired = True
         with self.lock:
             if zygote.tool.zygote is zygote:
@@ -323,7 +342,8 @@ class Pool:
         for child in ready:
             child.close()
 
-    def _leave(self, zygote: Zygote) -> None:
+    def _close_zygote(self, zygote: Zygote) -> None:
+        """End the zygote and its children, and stop watching its descriptors."""
         if zygote not in self._zygotes:
             return
         self._zygotes.discard(zygote)
@@ -333,39 +353,35 @@ class Pool:
         for descriptor in (zygote.process.control, zygote.process.prints, zygote.process.starter):
             with suppress(KeyError):
                 self._selector.unregister(descriptor)
-        zygote.leave()
+        zygote.close()
 
-    def _standing_by(self) -> int:
+    def _ready_total(self) -> int:
         return sum(len(zygote.ready) for zygote in self._zygotes)
 
-    def _make_room(self) -> None:
+    def _close_idle(self) -> None:
+        """End idle tools, the least recently used first, until there is a place for one more."""
         idle = sorted((zygote for zygote in self._zygotes if _idle(zygote)), key=lambda zygote: zygote.tool.used)
-        while len(self._zygotes) >= self.bounds.tools and idle:
-            self._leave(idle.pop(0))
+        while len(self._zygotes) >= self.bounds.max_tools and idle:
+            self._close_zygote(idle.pop(0))
 
     def _tidy(self, now: float) -> None:
-        """Let demand fade, and put away what nobody asked for."""
+        """Lower the demand step by step, end surplus idle children, and end tools that were not used for a while."""
         for zygote in tuple(self._zygotes):
             tool = zygote.tool
             if _idle(zygote) and now - tool.used > self.bounds.idle_s:
-                self._leave(zygote)
+                self._close_zygote(zygote)
                 continue
-            tool.peak = max(tool.at_work, tool.peak - 1)
+            tool.peak = max(tool.busy, tool.peak - 1)
             with self.lock:
-                spare = len(zygote.ready) - max(self.bounds.least, tool.peak)
+                spare = len(zygote.ready) - max(self.bounds.min_ready, tool.peak)
                 surplus = [zygote.ready.pop() for _ in range(spare)]
             for child in surplus:
                 child.close()
         for key, tool in tuple(self._tools.items()):
             with self.lock:
-                if (
-                    tool.zygote is None
-                    and not tool.waiting
-                    and not tool.at_work
-                    and now - tool.used > self.bounds.idle_s
-                ):
+                if tool.zygote is None and not tool.waiting and not tool.busy and now - tool.used > self.bounds.idle_s:
                     del self._tools[key]
 
 
 def _idle(zygote: Zygote) -> bool:
-    return not zygote.at_work and not zygote.tool.waiting
+    return not zygote.busy and not zygote.tool.waiting

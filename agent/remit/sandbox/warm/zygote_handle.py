@@ -1,6 +1,7 @@
-"""One warm sandbox as the broker sees it: a zygote, and the children that stand by for calls.
+"""The broker's handle on one warm sandbox: a zygote process and its idle children.
 
-A thread of the pool's own starts it and hears it; what it says is never believed further than it must be.
+The pool's keeper thread starts it and reads from it. What comes from inside is treated as untrusted, even from the
+supervisor, which runs no code of the tool.
 """
 
 from __future__ import annotations
@@ -25,37 +26,41 @@ from remit.sandbox.process import START_SECONDS, DidNotStart, Process, boundary,
 from remit.sandbox.profile import Profile, Runtime, places
 
 IMPORT_SECONDS: Final = 5.0
-_ROOMS: Final = 256  # children of one zygote where their folders are made before it starts
-_SHORT: Final = (errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS, errno.EAGAIN)
-_PRINTS: Final = 8 << 10  # of what an import prints, the last
+_SCRATCH_FOLDERS: Final = 256  # made in advance in the landlock tier: so many children can one zygote have there
+# Too few descriptors or processes for now: worth another try.
+_SHORTAGES: Final = (errno.EMFILE, errno.ENFILE, errno.ETOOMANYREFS, errno.EAGAIN)
+_PRINTS: Final = 8 << 10  # the last bytes that an import printed
 
-Order: TypeAlias = Callable[[Callable[[], None]], None]  # has the pool's thread do something
+Schedule: TypeAlias = Callable[[Callable[[], None]], None]  # runs a task in the pool's keeper thread
 
 
 class Cold(Exception):
-    """The tool cannot be kept warm: its import fails, or starts threads or processes. It runs in a sandbox of its own."""
+    """The tool cannot be kept warm: its import fails, or starts threads or processes.
+
+    Its calls run in sandboxes of their own.
+    """
 
     @property
     def silent(self) -> bool:
-        """Nothing was said of the cause, so somebody killed it: it is worth another start."""
+        """True if no cause was reported: it was killed from outside, so another start may work."""
         return not str(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Bounds:
-    """How much may stand by. `standby` children of one tool, `total` of all; each holds about 2 MB, each tool about 18 MB."""
+    """How many warm tools and children there may be. An idle child uses about 2 MB, a warm tool about 18 MB."""
 
-    least: int = 2
-    standby: int = 8
-    total: int = 32
-    children: int = 16  # of one tool, standing by or at work; more calls wait
-    tools: int = 12
-    calls: int = 2_000  # then the zygote is made anew
-    idle_s: float = 60.0
+    min_ready: int = 2  # idle children of each tool
+    max_ready: int = 8  # idle children of each tool, under load
+    max_ready_total: int = 32  # idle children of all tools
+    max_children: int = 16  # children of one tool, idle or busy; further calls wait
+    max_tools: int = 12
+    max_calls: int = 2_000  # after so many calls, the zygote is replaced
+    idle_s: float = 60.0  # an unused tool is ended after this time
 
 
 class WarmChild:
-    """One process that stands by for one call."""
+    """One child process: idle, then used for exactly one call."""
 
     def __init__(self, number: int, zygote: Zygote, channel: socket.socket, prints: int, folder: Folder) -> None:
         self.number = number
@@ -66,59 +71,60 @@ class WarmChild:
         self.source = source_of(number)
         self.report: dict[str, Json] | None = None
         self._over = False
-        self._heard: Callable[[], None] | None = None
+        self._on_end: Callable[[], None] | None = None
         self._lock = threading.Lock()
 
     def end(self) -> None:
-        """SIGKILL it."""
-        self.zygote.order(lambda: self.zygote.end(self.number))
+        """Have the supervisor kill it with SIGKILL."""
+        self.zygote.schedule(lambda: self.zygote.end(self.number))
 
     async def ended(self, seconds: float) -> dict[str, Json] | None:
-        """What its parent says of its end; None where that died too or says nothing in time."""
+        """The supervisor's report of its end; None if the supervisor died, too, or reports nothing in time."""
         loop = asyncio.get_running_loop()
         over = asyncio.Event()
         with self._lock:
             if self._over:
                 return self.report
-            self._heard = lambda: _soon(loop, over)
+            self._on_end = lambda: _soon(loop, over)
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await over.wait()
         return self.report
 
-    def tell(self, report: dict[str, Json] | None) -> None:
-        """Of its end, once."""
+    def report_end(self, report: dict[str, Json] | None) -> None:
+        """Record its end and wake the call that waits for it. Later reports are ignored."""
         with self._lock:
             if self._over:
                 return
             self._over, self.report = True, report
-            heard = self._heard
-        if heard is not None:
-            heard()
+            on_end = self._on_end
+        if on_end is not None:
+            on_end()
 
     def close(self) -> None:
+        """Close the broker's ends. A child that is still idle exits when its channel closes."""
         self.channel.close()
         os.close(self.prints)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Folder:
-    """The working folder that a child is made for: its path beneath what its sandbox was started with, and its very inode."""
+    """The working folder of a child: its path beneath the folder that the sandbox mounts, and its device and inode."""
 
     path: str = "."
     device: int = 0
     inode: int = 0
 
 
-ANY: Final = Folder()  # of a sandbox that has one working folder for all
+ANY: Final = Folder()  # in a sandbox with one working folder for all calls
 
 
 def folder_of(profile: Profile) -> Folder:
-    """Which one a call of a warm tool needs its child to be made for."""
-    if not profile.floats:
+    """The working folder that the child of a call must be made for."""
+    if not profile.root_per_call:
         return ANY
     status = os.stat(profile.root)
-    path = os.fspath(profile.root)[len(profile.source_of_root) + 1 :] or "."
+    path = os.fspath(profile.root)[len(profile.root_mount_source) + 1 :] or "."
     return Folder(path=path, device=status.st_dev, inode=status.st_ino)
 
 
@@ -133,24 +139,31 @@ class Waiter:
 
 @dataclass(kw_only=True)
 class WarmTool:
-    """The demand for one tool: who waits, and how many children were at work at once of late."""
+    """One tool in the pool, and the demand for it.
+
+    `busy` children run calls now, and `peak` is the recent maximum of them. `cold` is why the tool is not kept warm
+    until `cold_until`.
+    """
 
     key: Hashable
     profile: Profile
     account: int | None
-    folder: Folder  # that its last call had, for which children stand by
+    folder: Folder  # that of its last call; idle children are made for it
     waiting: deque[Waiter] = field(default_factory=deque[Waiter])
     zygote: Zygote | None = None
-    at_work: int = 0
+    busy: int = 0
     peak: int = 0
     used: float = 0.0
     cold_until: float = 0.0
     cold: str = ""
-    silent: int = 0  # starts in a row that ended without a word
+    silent: int = 0  # starts in a row that ended without a message
 
 
 class Zygote:
-    """One warm sandbox of at most `most` children. All of it but `ready` belongs to the thread that does what is ordered."""
+    """One warm sandbox with at most `most` children at once.
+
+    INVARIANT: only the keeper thread uses it, except for `ready`, which `lock` guards, and `schedule`.
+    """
 
     def __init__(
         self,
@@ -159,28 +172,30 @@ class Zygote:
         *,
         most: int,
         lock: threading.Lock,
-        order: Order,
+        schedule: Schedule,
         egress: Egress | None = None,
     ) -> None:
         self.tool = tool
-        self.door: ProxyListener | None = None  # where its calls leave for the network
-        self.order = order
+        self.listener: ProxyListener | None = None  # served by the proxy; None without a network
+        self.schedule = schedule
         self._most = most
         self._lock = lock
         self.ready: deque[WarmChild] = deque()  # guarded by `lock`
-        self.at_work: dict[int, WarmChild] = {}
-        self.lingering: dict[int, float] = {}  # answered and not yet ended: number and deadline
+        self.busy: dict[int, WarmChild] = {}
+        self.lingering: dict[int, float] = {}  # answered but not ended yet: number and deadline
         self.running = False
         self.retired = False
         self.served = 0
         self.started = time.monotonic()
         self._number = 0
-        self._rooms = [secrets.token_hex(16) for _ in range(_ROOMS)] if tool.profile.tier != "full" else []
-        self._said = bytearray()
+        self._scratch_names = (
+            [secrets.token_hex(16) for _ in range(_SCRATCH_FOLDERS)] if tool.profile.tier != "full" else []
+        )
+        self._control_data = bytearray()
         self._printed = bytearray()
         self._locked = 0.0
         profile = tool.profile.resolved()
-        self._base = make_base(profile, self._rooms)
+        self._base = make_base(profile, self._scratch_names)
         at = places(profile, runtime, self._base or "")
         self.process = Process(profile, runtime, at, account=tool.account, egress=egress, warm=True)
         try:
@@ -188,43 +203,50 @@ class Zygote:
         except BaseException:
             self._remove_base()
             raise
-        told = boundary(profile, runtime, at, warm=True, network=self.process.network)
-        with suppress(OSError):  # it is gone already; its prints say why
-            self.process.channel.sendall(_framed(told))
+        sent_boundary = boundary(profile, runtime, at, warm=True, network=self.process.network)
+        with suppress(OSError):  # it has ended already; what it printed is the reason
+            self.process.channel.sendall(_framed(sent_boundary))
 
     @property
     def children(self) -> int:
-        return len(self.ready) + len(self.at_work)
+        return len(self.ready) + len(self.busy)
 
     @property
-    def spent(self) -> bool:
-        """It can have no further child."""
-        return self.tool.profile.tier != "full" and not self._rooms
+    def used_up(self) -> bool:
+        """True if it can have no further child, because every scratch folder was used."""
+        return self.tool.profile.tier != "full" and not self._scratch_names
 
     def fork(self, folder: Folder) -> bool:
-        """Have one more child stand by for calls with that working folder; it can be told its call at once.
+        """Order one more child for calls with that working folder. It can be sent its call at once, before it exists.
 
-        False: not now, descriptors are short.
+        False: not possible now, for lack of descriptors; try again later.
         """
         lines: list[int] = []
         try:
             ours, theirs = socket.socketpair()
             lines += [ours.detach(), theirs.detach()]
             lines += os.pipe2(os.O_CLOEXEC)
-            room = self._rooms[-1] if self._rooms else secrets.token_hex(16)
+            scratch_name = self._scratch_names[-1] if self._scratch_names else secrets.token_hex(16)
             number = self._number + 1
             root: Json = [folder.path, folder.device, folder.inode]
-            order: dict[str, Json] = {"fork": number, "room": room, "source": source_of(number), "root": root}
+            order: dict[str, Json] = {
+                "fork": number,
+                "scratch_folder": scratch_name,
+                "source": source_of(number),
+                "root": root,
+            }
             socket.send_fds(self.process.channel, [_framed(order)], [lines[1], lines[3]])
-            os.write(lines[0], _framed({"room": room}))  # for the child alone
+            os.write(
+                lines[0], _framed({"scratch_folder": scratch_name})
+            )  # for the child alone: the base and other children must not know the name
         except OSError as failure:
             for line in lines:
                 os.close(line)
-            if failure.errno not in _SHORT:
-                self.process.kill()  # its control line tells
-            return failure.errno not in _SHORT
+            if failure.errno not in _SHORTAGES:
+                self.process.kill()  # the keeper then sees the end of its control socket
+            return failure.errno not in _SHORTAGES
         self._number = number
-        del self._rooms[-1:]
+        del self._scratch_names[-1:]
         channel, theirs_, prints, their_prints = lines
         os.close(theirs_)
         os.close(their_prints)
@@ -236,11 +258,11 @@ class Zygote:
         return True
 
     def ready_for(self, folder: Folder) -> WarmChild | None:
-        """A child that stands by for that working folder; the lock is held."""
+        """An idle child for that working folder. The caller holds the lock."""
         return next((child for child in self.ready if child.folder == folder), None)
 
-    def drop_others(self, folders: set[Folder]) -> None:
-        """Let go of what stands by for working folders that nobody asks for."""
+    def drop_other_folders(self, folders: set[Folder]) -> None:
+        """End the idle children of other working folders, so that they do not use up the bounds."""
         with self._lock:
             others = [child for child in self.ready if child.folder not in folders]
             for child in others:
@@ -249,74 +271,79 @@ class Zygote:
             child.close()
 
     def end(self, number: int) -> None:
+        """Have the supervisor kill one child."""
         try:
             self.process.channel.sendall(_framed({"end": number}))
         except OSError:
             self.process.kill()
 
-    def hear(self) -> bool:
-        """Read its control line; False at its end."""
+    def read_control(self) -> bool:
+        """Read from the control socket and handle its lines; False at its end."""
         try:
-            data = self.process.hear()
+            data = self.process.receive()
         except BlockingIOError:
             return True
-        self._said += data
-        *lines, rest = bytes(self._said).split(b"\n")
-        self._said[:] = rest
+        self._control_data += data
+        *lines, rest = bytes(self._control_data).split(b"\n")
+        self._control_data[:] = rest
         for line in lines:
             self._understand(line)
         return bool(data) and len(rest) < 65_536
 
     def _understand(self, line: bytes) -> None:
-        """It is the supervisor's, in which no code of the tool runs; what makes no sense ends it all the same."""
+        """Handle one line of the supervisor.
+
+        It runs no code of the tool, but a malformed line ends the sandbox all the same.
+        """
         if line == b"begun":
             return
         if line in (b"ready", b"locked"):
             if not self._locked:
                 self._locked = time.monotonic()
-                self._open_door()
+                self._open_listener()
                 self.process.limit(group_memory(self.tool.profile, self._most), self._most * 8)
             self.running = self.running or line == b"ready"
             return
         try:
-            said = json.loads(line)
-            if "cold" in said:
-                self.tool.cold = str(said["cold"])[:1000]
+            message = json.loads(line)
+            if "cold" in message:
+                self.tool.cold = str(message["cold"])[:1000]
                 return
-            number = int(said["ended"])
+            number = int(message["ended"])
             report: dict[str, Json] = {
-                "status": int(said["status"]),
-                "cpu": float(said["cpu"]),
-                "memory": int(said["memory"]),
+                "status": int(message["status"]),
+                "cpu": float(message["cpu"]),
+                "memory": int(message["memory"]),
             }
         except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
             self.process.kill()
             return
         self.lingering.pop(number, None)
-        child = self.at_work.get(number)
+        child = self.busy.get(number)
         if child is not None:
-            child.tell(report)
+            child.report_end(report)
 
-    def _open_door(self) -> None:
+    def _open_listener(self) -> None:
         if self.process.handover is not None:
             try:
-                self.door = self.process.handover.open()
+                self.listener = self.process.handover.receive_listener()
             except OSError:
                 self.process.kill()
 
-    def look_at_clock(self, now: float) -> None:
-        """A start that takes too long, and a process that goes on after its answer, are ended."""
+    def check_deadlines(self, now: float) -> None:
+        """End a sandbox whose start takes too long, and processes that live on after their answer."""
         if not self.running:
             spent = now - (self._locked or self.started)
             if spent > (max(self.tool.profile.wall, IMPORT_SECONDS) if self._locked else START_SECONDS):
-                self.tool.cold = "its import does not come to an end" if self._locked else ""
+                self.tool.cold = "its import does not end" if self._locked else ""
                 self.process.kill()
         for number, deadline in tuple(self.lingering.items()):
             if now > deadline:
                 del self.lingering[number]
                 self.end(number)
 
-    def hear_prints(self) -> bool:
+    def read_prints(self) -> bool:
+        """Keep the last bytes that the import printed; False at the end of the pipe."""
         try:
             data = os.read(self.process.prints, 65_536)
         except BlockingIOError:
@@ -326,35 +353,38 @@ class Zygote:
         return bool(data)
 
     def failure(self) -> DidNotStart | Cold:
-        """Why it never ran: it could not be confined, or it is confined and its import is to blame."""
-        self.hear_prints()
+        """Why it never became ready: the sandbox did not start, or, after the lock-down, the tool's import failed."""
+        self.read_prints()
         if self._locked or self.tool.cold:
             return Cold(self.tool.cold)
         return DidNotStart(self._printed.decode("utf-8", "replace").strip())
 
-    def leave(self) -> None:
-        """End it and all of its children."""
+    def close(self) -> None:
+        """End the sandbox with all of its children, and wake the calls that wait for their end."""
         self.process.__exit__(None, None, None)
-        if self.door is not None:
-            self.door.close()
+        if self.listener is not None:
+            self.listener.close()
         with self._lock:
             ready, self.ready = self.ready, deque()
         for child in ready:
             child.close()
-        for child in self.at_work.values():
-            child.tell(None)
+        for child in self.busy.values():
+            child.report_end(None)
         self._remove_base()
 
     def _remove_base(self) -> None:
         if self._base is not None:
-            # What a call left may be millions of files.
+            # In a thread: a call may have left millions of files, and the keeper must not wait.
             base = self._base
             threading.Thread(target=remove_base, args=(base,)).start()
             self._base = None
 
 
 def source_of(number: int) -> str:
-    """The address of this machine that a child's connections come from: only the supervisor chooses one in a sandbox."""
+    """The loopback address that a child's connections come from.
+
+    In a sandbox only the supervisor can bind, so it proves the call.
+    """
     return f"127.{1 + (number >> 16) % 250}.{number >> 8 & 255}.{number & 255}"
 
 
@@ -364,5 +394,5 @@ def _framed(frame: Mapping[str, Json]) -> bytes:
 
 
 def _soon(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
-    with suppress(RuntimeError):  # the loop of a call that was given up
+    with suppress(RuntimeError):  # the event loop of a call that was cancelled is closed
         loop.call_soon_threadsafe(event.set)

@@ -135,7 +135,7 @@ class _Shaping:
 
     def event(self, event: AnyEvent) -> AnyEvent:
         shaped = self._model(event)
-        return shaped.model_copy(update={"content": "replaced"}) if isinstance(shaped, RunStarted) else shaped
+        return shaped.model_copy(update={"content": "anonymized"}) if isinstance(shaped, RunStarted) else shaped
 
     def _model(self, model: _Model) -> _Model:
         fields = type(model).model_fields

@@ -85,7 +85,7 @@ def decision_rows(records: Iterable[Recorded], reviewers: Mapping[tuple[str, str
 def _row(
     one: Recorded, event: CallDecided, started: RunStarted | None, approvals: tuple[str, ...], outcome: str
 ) -> AuditRow:
-    decision, call, refused = event.decision, event.call, event.refused
+    decision, call, refused = event.decision, event.call, event.refusal
     verdict, reason, message = "refused", "", ""
     if decision is not None:
         verdict, reason, message = decision.verdict, decision.reason, decision.message
@@ -100,9 +100,9 @@ def _row(
         agent=started.subjects.agent if started else "",
         user=started.subjects.user if started else "",
         account=started.account if started else "",
-        action=call.action if call else event.ask.action,
+        action=call.action if call else event.proposed.action,
         resources=tuple(dict.fromkeys(touch.resource for touch in call.touches)) if call else (),
-        arguments=call.arguments if call else event.ask.arguments,
+        arguments=call.arguments if call else event.proposed.arguments,
         verdict=verdict,
         reason=reason,
         message=message,

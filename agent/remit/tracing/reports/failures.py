@@ -84,5 +84,5 @@ def _with_called(records: Iterable[Recorded]) -> Iterator[tuple[Recorded, Called
             continue
         if isinstance(event, CallDecided):
             touched = (touch.resource for touch in event.call.touches) if event.call else ()
-            known[event.step, event.index] = (event.call.action if event.call else event.ask.action, *touched)
+            known[event.step, event.index] = (event.call.action if event.call else event.proposed.action, *touched)
         yield item, known.get((event.step, event.index), ("",))

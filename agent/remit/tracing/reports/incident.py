@@ -106,7 +106,7 @@ def _commands(found: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]:
         named.append((f"remit run --resume {run}", "go on where it was left"))
     if found.good is not None and not found.good.same:
         named.append((f"remit trace diff {run} --good", "all that differs from the last good run"))
-    whole = timeline.started is not None and timeline.started.content == "whole"
+    whole = timeline.started is not None and timeline.started.content == "complete"
     failed = find_failures(trace.records) if whole else []
     if failed:
         named.append((f"remit replay {run} --policy .", "what today's rules would do"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from remit.core import RunEnded, UsageError, WorkspaceError
-from remit.journal import Chain, ChainFault, is_run_locked, run_lock
+from remit.journal import Chain, ChainFault, is_run_locked, lock_run
 from remit.tracing import TraceFile, read
 from remit.tracing.trace_file import trace_path
 
@@ -70,7 +70,7 @@ def reconcile(traces: Path, chain: Chain) -> Copy:
     found = compare_copy(path, chain)
     if found.state != "behind" or is_run_locked(traces, chain.run):
         return found
-    with suppress(UsageError, RunEnded, OSError), run_lock(traces, chain.run):
+    with suppress(UsageError, RunEnded, OSError), lock_run(traces, chain.run):
         file = TraceFile(traces, chain.run)
         file.rebuild(chain.links)
         file.close()

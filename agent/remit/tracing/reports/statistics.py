@@ -59,7 +59,7 @@ def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | No
             case ModelResponded():
                 _turn(sums, agent, event, (item.at - asked.pop((run, event.step), item.at)) / 1e9)
             case CallDecided():
-                name = event.call.action if event.call else event.ask.action
+                name = event.call.action if event.call else event.proposed.action
                 decided[run, event.step, event.index] = (name, item.at)
             case CallAnswered() if (run, event.step, event.index) in decided:
                 name, at = decided.pop((run, event.step, event.index))

@@ -323,8 +323,8 @@ class _Telling:
     def _decided(self, event: CallDecided, at: int) -> None:
         call = self._calls.get((event.step, event.index))
         if call is None:
-            name = event.call.action if event.call else event.ask.action
-            call = CallTimeline(step=event.step, index=event.index, name=name, decided_at=at, ask=event.ask)
+            name = event.call.action if event.call else event.proposed.action
+            call = CallTimeline(step=event.step, index=event.index, name=name, decided_at=at, ask=event.proposed)
             self._calls[event.step, event.index] = call
             if not self.timeline.turns:  # the turn itself was erased
                 self.timeline.turns.append(TimelineTurn(step=event.step, at=at, text=""))

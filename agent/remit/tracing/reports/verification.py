@@ -104,8 +104,8 @@ class _Reading:
             case RunStarted() | RunResumed() | PolicyChanged():
                 self._policies.add(event.policy_digest)
                 if isinstance(event, RunStarted):
-                    self._whole = event.content == "whole"
-                    self._bound = event.content != "replaced"  # by placeholders, digests too
+                    self._whole = event.content == "complete"
+                    self._bound = event.content != "anonymized"  # by placeholders, digests too
             case ModelResponded():
                 self._turns[event.step] = event
             case CallDecided():
@@ -131,7 +131,11 @@ class _Reading:
 
     def _decided(self, run: str, event: CallDecided) -> Iterator[str]:
         turn = self._turns.get(event.step)
-        if turn is None or event.index >= len(turn.proposed_calls) or turn.proposed_calls[event.index] != event.ask:
+        if (
+            turn is None
+            or event.index >= len(turn.proposed_calls)
+            or turn.proposed_calls[event.index] != event.proposed
+        ):
             yield "the model did not ask for that"
         told = self._calls.setdefault((event.step, event.index), _Told(decided=event))
         told.allowed = event.decision is not None and event.decision.verdict == "allow"

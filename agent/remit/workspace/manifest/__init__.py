@@ -1,4 +1,12 @@
-"""The permission manifest of a tool: `tool.toml` read, its `touches` compiled, its pin checked."""
+"""The permission manifest of a tool: reads `tool.toml`, finds the resources of a call, checks the pin.
+
+schema          the keys of `tool.toml`, and the rules between them
+network_schema  the keys about the network, and the rules between them
+manifest        a manifest that was read, and its pin
+touches         one line of `touches` or `adds_to_directory`
+resolution      the canonical arguments and the resources of one call
+pins            `policies/tools.lock`
+"""
 
 from remit._face import face
 

@@ -1,6 +1,6 @@
 """A tool as its author declares it (`tools/<name>/tool.toml`) and as its reviewer pinned it (`policies/tools.lock`).
 
-Absent, empty and filled are three things: an absent scope is empty, and empty means that nothing is allowed.
+An absent scope is an empty one, and an empty scope allows nothing.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from pydantic import Field
 
 from remit.core import Effect, FrozenModel, Json, Listing, ResourceAccess, WorkspaceError
 from remit.core.parsing import digest, digest_bytes, duration, load_toml, read_table, size
-from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, urls_of
+from remit.sandbox.egress import Credential, Exposed, Network, parse_credential, parse_host, url_permissions
 from remit.workspace.manifest.network_schema import SecretTable
-from remit.workspace.manifest.schema import ActionTable, ManifestTable, Source, Trust, rules
+from remit.workspace.manifest.schema import ActionTable, LimitsTable, ManifestTable, Source, Trust, rules
 from remit.workspace.manifest.schema import manifest_schema as manifest_schema
 from remit.workspace.manifest.touches import Template, parse_listing, parse_touch
 
 
 class Limits(FrozenModel):
-    """What one attempt may use: seconds of wall and processor time, bytes of memory, result and network traffic."""
+    """The limits of one attempt: wall-clock and processor time in seconds; memory, result and network traffic in bytes."""
 
     wall: float = 5.0
     cpu: float = 2.0
@@ -31,26 +31,28 @@ class Limits(FrozenModel):
 
 
 class Breaker(FrozenModel):
-    """After how many failures in a row a tool rests, and for how many seconds at first."""
+    """The circuit breaker: after `failures` in a row the tool is not called for `rest` seconds, longer each time."""
 
     failures: int = 5
     rest: float = 30.0
 
 
 class Retry(FrozenModel):
-    """How often a call is attempted in all, and after which codes or declared errors it is attempted again."""
+    """The retries of a call: its attempts in all, and the codes or declared errors after which it is retried."""
 
     attempts: int = 1
     on: tuple[str, ...] = ()
 
 
 class Action(FrozenModel):
-    """One function of a tool. `errors` maps each declared error to the exception class that means it, "" for its own.
+    """One function of a tool.
 
-    `returns` are the labels that a result, or what the tool says of its failure, puts on the run, `clears` those that it takes off it, `lists` where it names
-    resources that the directory then knows; `words` are those by which people ask for it; `run` is the argv of a command tool, empty for others. `methods`
-    are those by which the URLs that it touches may be asked; `idempotency_header` carries a keyed call's key to their server.
-    `probe` names the action that looks whether this one has happened, "" where none can.
+    `touches` are the lines that name the resources of a call. `probe` is the action that finds out whether this one has
+    happened, "" without one. `adds_labels` are the labels that a result, or the error that the tool reports, puts on the run;
+    `removes_labels` those that a result removes. `adds_to_directory` are the places in a result that name resources for the
+    directory. `request_words` are the words by which people ask for the action. `errors` maps each declared error to the
+    exception class that means it, "" for a class of its own. `methods` are the HTTP methods for the URLs that it touches, and
+    `idempotency_header` is the header with the key of a keyed call. `run` is the argv of a command tool, empty for others.
     """
 
     name: str
@@ -70,12 +72,12 @@ class Action(FrozenModel):
 
     @property
     def own_files(self) -> tuple[str, ...]:
-        """The elements of `run` that name a file of the tool's own folder: "./main.js"."""
+        """The elements of `run` that name a file in the folder of the tool: "./main.js"."""
         return tuple(part for part in self.run if part.startswith("./"))
 
     @property
     def means(self) -> tuple[str, ...]:
-        """The words that stand for it, those of its name where the manifest gives none."""
+        """The words by which people ask for it; those of its name if the manifest gives none."""
         return self.request_words or tuple(part for part in self.name.split("_") if len(part) > 2)
 
     @property
@@ -88,10 +90,11 @@ class Action(FrozenModel):
 
 
 class Manifest(FrozenModel):
-    """A tool as its author declares it. `digest` is over what the file says, so a comment changes nothing.
+    """A tool as its author declares it.
 
-    `hosts`, `ranges`, `credentials`, `exposed`, `env`, `programs` are given to every call; `read`, `write` (patterns of
-    files), `stores` and `url_hosts` are the most that one call's touches may open.
+    `hosts`, `ranges`, `credentials`, `exposed`, `env` and `programs` are available to every call. `read` and `write` (patterns of
+    files), `stores` and `url_hosts` are the most that the resources of one call may be. `digest` covers the parsed file, so
+    comments and layout do not change it.
     """
 
     name: str
@@ -118,15 +121,15 @@ class Manifest(FrozenModel):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The names of the secrets that some call of it uses."""
-        names = [one.secret for one in self.credentials] + [one.secret for one in self.exposed]
+        """The names of all secrets that its calls may use."""
+        names = [item.secret for item in self.credentials] + [item.secret for item in self.exposed]
         return tuple(dict.fromkeys(names))
 
     def network(self, action: Action, touches: Iterable[ResourceAccess]) -> Network | None:
-        """What a call of the action with these touches may reach; None for a tool without network."""
+        """What a call of the action with these resources may reach; None for a tool without network."""
         if not self.hosts and not self.url_hosts:
             return None
-        urls = urls_of(touches, action.methods)
+        urls = url_permissions(touches, action.methods)
         return Network(
             hosts=tuple(map(parse_host, self.hosts)),
             urls=urls,
@@ -141,12 +144,12 @@ class Manifest(FrozenModel):
 
 
 def action_name(tool: str, action: str) -> str:
-    """`files.read`"""
+    """The name of an action in rules and records: `files.read`."""
     return f"{tool}.{action}"
 
 
 class ActionSchema(FrozenModel):
-    """JSON Schemas (2020-12) of one action, as derived inside the sandbox; hidden parameters are not in `input`."""
+    """The JSON Schemas (2020-12) of one action, derived from its code in the sandbox. `input` has no hidden parameters."""
 
     description: str = ""
     input: dict[str, Json]
@@ -154,7 +157,10 @@ class ActionSchema(FrozenModel):
 
 
 class Pin(FrozenModel):
-    """What a reviewer approved. `hidden` names, by action, the parameters that Remit fills."""
+    """What a reviewer approved: the digests of manifest and code, and the schemas of the actions.
+
+    `hidden` has, by action, the parameters that Remit fills in and the model does not see. `digest` covers everything else.
+    """
 
     version: str
     digest: str
@@ -167,7 +173,7 @@ class Pin(FrozenModel):
 def pin(
     manifest: Manifest, code: str, schemas: Mapping[str, ActionSchema], hidden: Mapping[str, tuple[str, ...]]
 ) -> Pin:
-    """The pin of a tool whose code has that digest."""
+    """The pin of a tool whose code has the digest `code`."""
     return Pin(
         version=manifest.version,
         digest=pin_digest(manifest.digest, code, schemas, hidden),
@@ -181,7 +187,7 @@ def pin(
 def pin_digest(
     manifest: str, code: str, schemas: Mapping[str, ActionSchema], hidden: Mapping[str, tuple[str, ...]]
 ) -> str:
-    """Over everything that a reviewer approves."""
+    """The digest of everything that a reviewer approves."""
     return digest(
         {
             "manifest": manifest,
@@ -193,12 +199,12 @@ def pin_digest(
 
 
 def code_digest(files: Mapping[str, bytes]) -> str:
-    """Over every file of a tool's folder, by path relative to it, except manifest, cases, caches and hidden files."""
+    """The digest of every file in a tool's folder, by path relative to it, except manifest, cases, caches and hidden files."""
     return digest({path: digest_bytes(data) for path, data in files.items() if is_code(path)})
 
 
 def is_code(path: str) -> bool:
-    """Whether a file of a tool's folder is part of what runs."""
+    """True if a file in a tool's folder is part of its code."""
     parts = PurePosixPath(path).parts
     return path not in ("tool.toml", "cases.yaml") and not any(
         part == "__pycache__" or part.startswith(".") for part in parts
@@ -206,51 +212,55 @@ def is_code(path: str) -> bool:
 
 
 def parse_manifest(text: str, *, file: str) -> Manifest:
-    """The manifest.
+    """The manifest in the text of a `tool.toml`.
 
     Raises:
-        WorkspaceError: with every problem, its line and what to write.
+        WorkspaceError: with every problem of the file, its line and its fix.
     """
     document = load_toml(text, file=file)
-    whole, problems = read_table(ManifestTable, document, file=file, text=text)
+    table, problems = read_table(ManifestTable, document, file=file, text=text)
     problems += rules(document, file=file, text=text)
-    if whole is None or problems:
+    if table is None or problems:
         raise WorkspaceError(sorted(problems, key=lambda problem: problem.line or 0))
-    always, at_most, limits = whole.always, whole.at_most, whole.limits
+    always, at_most = table.always, table.at_most
     return Manifest(
-        name=whole.name,
-        version=whole.version,
-        owner=whole.owner,
-        summary=whole.summary,
-        source=whole.source,
-        host=whole.host or "",
-        trust=whole.trust,
+        name=table.name,
+        version=table.version,
+        owner=table.owner,
+        summary=table.summary,
+        source=table.source,
+        host=table.host or "",
+        trust=table.trust,
         hosts=tuple(always.hosts),
         ranges=tuple(always.ranges),
-        credentials=tuple(_credential(one) for one in always.secrets if not one.exposed),
-        exposed=tuple(Exposed(secret=one.name, env=one.env or "") for one in always.secrets if one.exposed),
+        credentials=tuple(_credential(secret) for secret in always.secrets if not secret.exposed),
+        exposed=tuple(Exposed(secret=item.name, env=item.env or "") for item in always.secrets if item.exposed),
         env=tuple(always.env),
         programs=tuple(always.programs),
         read=tuple(at_most.read),
         write=tuple(at_most.write),
         stores=tuple(at_most.stores),
         url_hosts=tuple(at_most.hosts),
-        limits=Limits(
-            wall=duration(limits.wall),
-            cpu=duration(limits.cpu),
-            memory=size(limits.memory),
-            output=size(limits.output),
-            sent=size(limits.sent),
-            received=size(limits.received),
-        ),
-        breaker=Breaker(failures=whole.circuit.failures, rest=duration(whole.circuit.rest)),
-        actions={name: _action(name, action) for name, action in whole.actions.items()},
+        limits=_limits(table.limits),
+        breaker=Breaker(failures=table.circuit.failures, rest=duration(table.circuit.rest)),
+        actions={name: _action(name, action) for name, action in table.actions.items()},
         digest=digest(document),
     )
 
 
+def _limits(table: LimitsTable) -> Limits:
+    return Limits(
+        wall=duration(table.wall),
+        cpu=duration(table.cpu),
+        memory=size(table.memory),
+        output=size(table.output),
+        sent=size(table.sent),
+        received=size(table.received),
+    )
+
+
 def _credential(table: SecretTable) -> Credential:
-    assert table.host is not None  # `network_rules`
+    assert table.host is not None  # `network_rules` has checked these
     assert table.header is not None
     assert table.value is not None
     return parse_credential(table.name, table.host, table.header, table.value, table.env or "")

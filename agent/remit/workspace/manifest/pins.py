@@ -1,4 +1,4 @@
-"""`policies/tools.lock`: the tools that a reviewer approved, and whether a schema can carry its manifest's touches."""
+"""`policies/tools.lock`: the tools that a reviewer approved, and the checks of their schemas against their manifests."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest, Pi
 from remit.workspace.manifest.touches import Template
 
 LOCK: Final = "policies/tools.lock"
-_AGAIN: Final = "run `remit tool pin` after review"
+_AGAIN: Final = "review the tool and run `remit tool pin`"
 
 
 class _Lock(FrozenModel):
@@ -26,10 +26,10 @@ def read_lock(text: str, *, file: str = LOCK) -> dict[str, Pin]:
     """The pins by tool.
 
     Raises:
-        WorkspaceError: the file was not written by `remit tool pin`, or was edited since.
+        WorkspaceError: the file was not written by `remit tool pin`, or it was edited afterwards.
     """
     try:
-        parse_json(text)  # pydantic would take the last of two equal keys
+        parse_json(text)  # refuses duplicate keys, of which pydantic would silently use the last
         lock = _Lock.model_validate_json(text)
     except Refusal as refusal:
         at = refusal.details.get("at")
@@ -58,7 +58,7 @@ def read_lock(text: str, *, file: str = LOCK) -> dict[str, Pin]:
 
 
 def write_lock(pins: Mapping[str, Pin]) -> str:
-    """The file's text: sorted and indented, so that a review shows what changed."""
+    """The text of the file, sorted and indented, so that a review shows what changed."""
     tools = {name: pin.model_dump(mode="json") for name, pin in pins.items()}
     return json.dumps({"format": 1, "tools": tools}, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
@@ -71,9 +71,9 @@ def check_schemas(
     file: str,
     text: str,
 ) -> tuple[Problem, ...]:
-    """Every way in which the functions of a tool do not carry what its manifest says; checked when it is pinned.
+    """Every contradiction between the functions of a tool and its manifest; checked when the tool is pinned.
 
-    `text` is the manifest's, for its lines.
+    `file` and `text` are those of the manifest, for its lines.
     """
     return tuple(
         Problem(file=file, line=toml_line(text, *path), what=what, fix=fix)
@@ -87,7 +87,7 @@ def _schema_faults(
     for name in sorted(set(schemas) - set(manifest.actions)):
         yield (
             ("actions",),
-            f"the code has an action {name!r} that the manifest does not name",
+            f"the code has a function {name!r} that is no action of the manifest",
             f"write [actions.{name}]",
         )
     for name, action in manifest.actions.items():
@@ -97,9 +97,9 @@ def _schema_faults(
             continue
         schema = schemas[name]
         for text in (schema.description, *texts_of([schema.input, schema.output])):
-            if (unseen := hidden_character(text, but="\n\t")) is not None:
-                fix = "write it plainly in main.py: a model reads what a reviewer does not see"
-                yield at, f"what {name!r} says of itself holds an invisible character {unseen}", fix
+            if (character := hidden_character(text, but="\n\t")) is not None:
+                fix = "remove it in main.py: a model reads it and a reviewer does not see it"
+                yield at, f"the texts of {name!r} have an invisible character {character}", fix
                 break
         unchecked = [
             f"the {side} of {name!r}: {fault}"
@@ -107,12 +107,12 @@ def _schema_faults(
             for fault in check_schema(part)
         ]
         if unchecked or schema.input.get("type") != "object":
-            for fault in unchecked or [f"the arguments of {name!r} are no object"]:
+            for fault in unchecked or [f"the arguments of {name!r} are not an object"]:
                 yield at, fault, "use a simpler type in main.py"
             continue
         takes_key = "idempotency_key" in hidden.get(name, ()) or action.idempotency_header
         if action.effect == "keyed" and not takes_key:
-            yield (*at, "effect"), f"{name!r} is keyed and takes no key", "add the parameter idempotency_key: str"
+            yield (*at, "effect"), f"{name!r} has effect = 'keyed' and no key", "add the parameter idempotency_key: str"
         yield from _touch_faults(at, action, schema)
         if action.probe in schemas:
             yield from _probe_faults((*at, "probe"), action, schema, schemas[action.probe])
@@ -121,15 +121,17 @@ def _schema_faults(
 def _probe_faults(
     at: tuple[str, ...], action: Action, schema: ActionSchema, probe: ActionSchema
 ) -> Iterator[tuple[tuple[str, ...], str, str]]:
-    """A probe is called with the action's own arguments and gives what the action would have given, or null."""
+    """Problems of a probe. It is called with the arguments of the action and returns what the action returned, or null."""
     known: Mapping[str, Json] = schema.input.get("properties", {})
     for name in sorted(set(probe.input.get("properties", {})) - set(known)):
-        what = f"the probe {action.probe!r} takes {name!r}, which {action.name!r} does not"
-        yield at, what, f"let it take only arguments of {action.name!r}, and idempotency_key"
+        what = f"the probe {action.probe!r} has a parameter {name!r}, which {action.name!r} does not have"
+        yield at, what, f"use only parameters of {action.name!r}, and idempotency_key"
     if "null" in types_of(schema.output):
-        yield at, f"{action.name!r} may return null, which is a probe's word for no", "return a value in main.py"
+        what = f"{action.name!r} may return null, which a probe returns for 'not happened'"
+        yield at, what, "always return a value in main.py"
     if "null" not in types_of(probe.output):
-        yield at, f"the probe {action.probe!r} cannot say no", "let it return what the action returns, or None"
+        what = f"the probe {action.probe!r} never returns null for 'not happened'"
+        yield at, what, "return what the action returns, or None"
 
 
 def _touch_faults(
@@ -142,23 +144,31 @@ def _touch_faults(
             continue
         if template.argument not in properties:
             known = ", ".join(properties) or "none"
-            yield here, f"unknown placeholder {template.argument!r}", f"name an argument of {action.name!r}: {known}"
+            yield (
+                here,
+                f"the placeholder {template.argument!r} is no argument",
+                f"write an argument of {action.name!r}: {known}",
+            )
             continue
         argument = properties[template.argument]
         if not _names_things_at(argument, schema.input, template, template.path):
             right = "a text" if template.form == "sql" else "a text or a list of texts"
             where = "".join(f"/{part}" for part in template.path)
-            yield here, f"argument {template.argument + where!r} is not {right}", "give it another type in main.py"
+            yield (
+                here,
+                f"argument {template.argument + where!r} names a resource and must be {right}",
+                "change its type in main.py",
+            )
         required = template.argument in schema.input.get("required", ())
         if template.form == "set" and not required and not isinstance(argument.get("default"), str):
             fix = f'write {template.argument}: str = "…" in main.py, or make it required'
-            yield here, f"argument {template.argument!r} names a set of files and may be left out", fix
+            yield here, f"argument {template.argument!r} names a set of files and has no default", fix
 
 
 def _names_things_at(
     schema: Mapping[str, Json], root: Mapping[str, Json], template: Template, path: Sequence[str]
 ) -> bool:
-    """As `_names_things`, of what stands at the path; what an object does not describe is looked at in every call."""
+    """As `_names_things`, for the values at the path. Objects without declared properties are checked in each call."""
     if not path:
         return _names_things(schema, root, template)
     if "$ref" in schema:
@@ -182,7 +192,7 @@ def _names_things_at(
 def _names_things(
     schema: Mapping[str, Json], root: Mapping[str, Json], template: Template, *, inside: bool = False
 ) -> bool:
-    """Whether every value of the schema is a text, a whole number where an id may be one, a list of them, or null."""
+    """True if every value of the schema can name a resource: a text, a whole number for an id, a list of these, or null."""
     if "$ref" in schema:
         return _names_things(root["$defs"][schema["$ref"].removeprefix("#/$defs/")], root, template, inside=inside)
     if branches := schema.get("anyOf") or schema.get("oneOf"):

@@ -1,4 +1,8 @@
-"""From what the model wrote to what the call touches: arguments checked, made canonical, and turned into resources."""
+"""Turns the arguments that a model wrote into canonical arguments and into the resources of the call.
+
+Policy decides on these resources and the tool receives these arguments, so both must come from one reading: no later code
+interprets the arguments again.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +23,11 @@ from remit.core.parsing import (
     tables_of,
     validate,
 )
-from remit.sandbox.egress import is_address, parse_host, url_of
+from remit.sandbox.egress import is_address, parse_host, url_permission
 from remit.workspace.manifest.manifest import Action, ActionSchema, Manifest
 from remit.workspace.manifest.touches import Template
 
-MOST_TOUCHES: Final = 1000  # resources of one call; a longer list is a mistake or an attack
+MOST_TOUCHES: Final = 1000  # resources of one call; a longer list is an error or an attack
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -31,11 +35,11 @@ _PLACEHOLDER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 def resolve(
     manifest: Manifest, action: Action, schema: ActionSchema, arguments: Mapping[str, Json]
 ) -> tuple[dict[str, Json], tuple[ResourceAccess, ...]]:
-    """The canonical arguments, defaults filled in, and every resource that the call touches, in the manifest's order.
+    """The canonical arguments with defaults, and every resource of the call in the order of the manifest.
 
     Raises:
-        Refusal: `invalid_arguments` for what the schema does not accept or what names no one thing; `policy_denied` for
-            a file outside the manifest's ceiling. Neither repeats what the model wrote.
+        Refusal: `invalid_arguments` for arguments that the schema does not accept or that are not the name of one thing;
+            `policy_denied` for a file or a host outside of `[at_most]`. No text of the model is repeated.
     """
     try:
         given: dict[str, Json] = validate(schema.input, dict(arguments))
@@ -49,7 +53,7 @@ def resolve(
             touches[template.access, resource] = ResourceAccess(access=template.access, resource=resource, fixed=True)
             continue
         try:
-            # What an earlier line wrote canonically at another place in the same argument stays so.
+            # Another line may have made another place in this argument canonical already; that must not be undone.
             value = (resolved if template.path else given).get(template.argument)
             inside = bool(template.path) and value is not None
             written, resources = _named_at(template, template.path, value) if inside else _named(template, value)
@@ -69,25 +73,25 @@ def resolve(
 
 
 def check_output(schema: ActionSchema, value: Json) -> None:
-    """Raise `invalid_output` unless the value is JSON and what the schema promises."""
+    """Raise Refusal `invalid_output` unless the value is JSON and matches the output schema."""
     try:
         canonical_json(value)
     except Refusal as refusal:
         raise Refusal(
-            "invalid_output", "the result is not JSON that every reader reads alike", details=refusal.details
+            "invalid_output", "the result of the tool is not valid JSON", details=refusal.details
         ) from refusal
     try:
         validate(schema.output, value, fill=False)
     except Mismatch as mismatch:
         details = {"at": ".".join(mismatch.path), "problem": mismatch.problem}
         raise Refusal(
-            "invalid_output", f"the result is not what its schema promises: {mismatch}", details=details
+            "invalid_output", f"the result of the tool does not match its schema: {mismatch}", details=details
         ) from mismatch
 
 
 def command_schema(action: Action) -> ActionSchema:
-    """The schema of a command action: every placeholder is a required text, and so is what the command prints."""
-    names = [found[1] for part in action.run if (found := _PLACEHOLDER.fullmatch(part))]
+    """The schema of a command action: every placeholder is a required text, and the result is the text that it prints."""
+    names = [match[1] for part in action.run if (match := _PLACEHOLDER.fullmatch(part))]
     return ActionSchema(
         input={
             "type": "object",
@@ -100,31 +104,35 @@ def command_schema(action: Action) -> ActionSchema:
 
 
 def fill_argv(action: Action, arguments: Mapping[str, Json], *, own: str = ".") -> tuple[str, ...]:
-    """The argv of a command action, one element for each placeholder; empty for other actions.
+    """The argv of a command action, with one element for each placeholder; empty for other actions.
 
-    An element that the manifest itself begins with `./` is a file of the tool's folder, which lies at `own`.
-    Raises `invalid_arguments` for an argument that the program would take for an option, or that cannot be an element.
+    An element that begins with `./` in the manifest is a file of the tool's folder, whose path is `own`.
+
+    Raises:
+        Refusal: `invalid_arguments` for an argument that the program would read as an option, or that argv cannot contain.
     """
     argv: list[str] = []
     options = True
     for part in action.run:
-        found = _PLACEHOLDER.fullmatch(part)
-        value = arguments.get(found[1]) if found else part
+        match = _PLACEHOLDER.fullmatch(part)
+        value = arguments.get(match[1]) if match else part
         if not isinstance(value, str) or "\0" in value:
-            raise _unfit(found[1] if found else part, "not_a_text", "must be a text without NUL")
-        if found and options and value.startswith("-"):
-            raise _unfit(found[1], "option", "may not start with '-'")
+            raise _unfit(match[1] if match else part, "not_a_text", "must be a text without NUL")
+        # After `--` the program reads no options, so a name may begin with a dash there.
+        if match and options and value.startswith("-"):
+            raise _unfit(match[1], "option", "may not start with '-'")
         options = options and part != "--"
         argv.append(f"{own}/{part[2:]}" if part in action.own_files else value)
     return tuple(argv)
 
 
 def _named_at(template: Template, path: Sequence[str], value: Json) -> tuple[Json, list[str]]:
-    """As `_named`, of what stands at the path inside of an argument."""
-    # INVARIANT: an item that does not say what it names is refused, for the tool may take something else for its name.
+    """As `_named`, for the values at the path inside of an argument."""
+    # INVARIANT: an item without a name at the path is refused. The tool might use another member as its name, which policy
+    # has not seen.
     if value is None:
         details: dict[str, Json] = {"problem": "missing"}
-        raise Refusal("invalid_arguments", "without the name of something that it touches", details=details)
+        raise Refusal("invalid_arguments", "not complete: it lacks the name of a resource", details=details)
     if not path:
         return _named(template, value)
     first, rest = path[0], path[1:]
@@ -137,16 +145,16 @@ def _named_at(template: Template, path: Sequence[str], value: Json) -> tuple[Jso
     if first == "*" or not isinstance(value, dict):
         expected = "array" if first == "*" else "object"
         details = {"problem": "wrong_type", "expected": expected}
-        raise Refusal("invalid_arguments", f"not an {expected} where it names what it touches", details=details)
+        raise Refusal("invalid_arguments", f"not an {expected} at the place of a resource name", details=details)
     members = cast("dict[str, Json]", value)
     written, resources = _named_at(template, rest, members.get(first))
     return {**members, first: written}, resources
 
 
 def _named(template: Template, value: Json) -> tuple[Json, list[str]]:
-    """The argument in its canonical spelling, and the resources that it names."""
+    """The argument in canonical spelling, and the resources that it names."""
     if value is None:
-        if template.form == "set":  # no folder would mean every folder to the tool, and none to policy
+        if template.form == "set":  # without a folder the tool would read every folder, and policy would see none
             raise Refusal("invalid_arguments", "missing: name a folder", details={"problem": "missing"})
         return None, []
     if isinstance(value, list):
@@ -163,7 +171,7 @@ def _named(template: Template, value: Json) -> tuple[Json, list[str]]:
 
 
 def _named_by_text(template: Template, text: str) -> tuple[str, list[str]]:
-    """As `_named`, of a text: a query, a URL, a folder or a name."""
+    """As `_named`, for a text: a query, a URL, a folder or a name."""
     if template.form == "sql":
         query, tables = tables_of(text)
         return query, [f"table:{table}" for table in tables]
@@ -178,6 +186,7 @@ def _named_by_text(template: Template, text: str) -> tuple[str, list[str]]:
 
 
 def _check_ceiling(manifest: Manifest, template: Template, resource: str) -> None:
+    """Refuse a resource outside of `[at_most]`: no rule can allow more than the manifest."""
     if template.kind in URL_KINDS and manifest.source != "host":
         _check_host(manifest, template, resource)
     if template.kind != "file":
@@ -186,25 +195,26 @@ def _check_ceiling(manifest: Manifest, template: Template, resource: str) -> Non
     if not covered(patterns, resource.removeprefix("file:")):
         raise Refusal(
             "policy_denied",
-            f"the manifest of tool {manifest.name!r} does not reach what argument {template.argument!r} names",
+            f"argument {template.argument!r} names a file that tool {manifest.name!r} may not {template.access}",
             details={"reason": "outside_manifest", "argument": template.argument, "access": template.access},
             next_step=f"name a file in {', '.join(patterns)}",
         )
 
 
 def _check_host(manifest: Manifest, template: Template, resource: str) -> None:
-    url = url_of(resource, ())
+    # An address says nothing about whose it is, so the lines of the manifest could not be compared with it.
+    url = url_permission(resource, ())
     if is_address(url.name):
         raise Refusal(
             "policy_denied",
-            f"argument {template.argument!r} names a host by its address",
+            f"argument {template.argument!r} has the address of a host instead of its name",
             details={"reason": "outside_manifest", "argument": template.argument, "access": template.access},
-            next_step="name the host",
+            next_step="write the host name",
         )
     if not any(parse_host(line).covers(url.name, url.port) for line in manifest.url_hosts):
         raise Refusal(
             "policy_denied",
-            f"the manifest of tool {manifest.name!r} does not reach what argument {template.argument!r} names",
+            f"argument {template.argument!r} names a host that tool {manifest.name!r} may not reach",
             details={"reason": "outside_manifest", "argument": template.argument, "access": template.access},
             next_step=f"name a URL at {', '.join(manifest.url_hosts)}",
         )
@@ -212,14 +222,14 @@ def _check_host(manifest: Manifest, template: Template, resource: str) -> None:
 
 def _too_many() -> NoReturn:
     details = {"problem": "too_many", "expected": MOST_TOUCHES}
-    raise Refusal("invalid_arguments", f"too many: one call touches at most {MOST_TOUCHES} resources", details=details)
+    raise Refusal("invalid_arguments", f"too long: one call may name at most {MOST_TOUCHES} resources", details=details)
 
 
 def _mismatched(mismatch: Mismatch) -> Refusal:
     details: dict[str, Json] = {"argument": ".".join(mismatch.path), "problem": mismatch.problem}
     if mismatch.expected is not None:
         details["expected"] = mismatch.expected
-    return Refusal("invalid_arguments", f"the arguments are not what the schema accepts: {mismatch}", details=details)
+    return Refusal("invalid_arguments", f"the arguments do not match the schema: {mismatch}", details=details)
 
 
 def _unfit(name: str, problem: str, what: str) -> Refusal:

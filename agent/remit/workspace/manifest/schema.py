@@ -1,4 +1,4 @@
-"""What may stand in a `tool.toml`, key by key, and the rules that hold between its keys."""
+"""The keys of a `tool.toml`, with their types and messages, and the rules between them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from remit.core.parsing import (
     canonical,
     covered,
     hidden_character,
+    invalid,
     read_table,
     size,
     toml_line,
-    wrong,
 )
 from remit.sandbox.egress import SHAPE as SHAPE_OF_HOSTS
 from remit.workspace.manifest.network_schema import (
@@ -50,13 +50,13 @@ _T = TypeVar("_T", bound=TomlTable)
 Source: TypeAlias = Literal["python", "command", "mcp", "host"]
 Trust: TypeAlias = Literal["pinned", "none"]
 
-HIDDEN: Final = ("idempotency_key", "resources")  # parameters that the broker fills and the model never sees
+HIDDEN: Final = ("idempotency_key", "resources")  # parameters that the broker fills in and the model never sees
 RETRIED_CODES: Final = ("timeout", "resource_exhausted", "tool_crashed")
 SMALLEST_MEMORY: Final = 64 * 1024**2
-LARGEST_SENT: Final = 64 * 1024**2  # a request is read whole before any of it is sent on
+LARGEST_SENT: Final = 64 * 1024**2  # the proxy reads a whole request into memory before it sends any of it
 
-# A model sees `tool__action`: at most 31 + 2 + 31 characters, as providers accept (^[a-zA-Z0-9_-]{1,64}$), and one to one
-# because no name holds `__` or ends in `_`.
+# A model sees `tool__action`: at most 31 + 2 + 31 characters, as providers accept (^[a-zA-Z0-9_-]{1,64}$). The name can be
+# split again without doubt because no part contains `__` or ends in `_`.
 _NAME = r"(?!remit$|none$)(?=.{1,31}$)[a-z][a-z0-9]*(?:_[a-z0-9]+)*"
 _OWN_FILE = re.compile(r"\./[A-Za-z0-9_-][A-Za-z0-9._-]*(?:/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 _ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
@@ -64,13 +64,13 @@ _ARGUMENT = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 def _memory(value: str) -> str:
     if size(value) < SMALLEST_MEMORY:
-        raise wrong(f"is {value!r}, too little for an interpreter", 'write "64MiB" or more')
+        raise invalid(f"is {value!r}, which is too little for an interpreter", 'write "64MiB" or more')
     return value
 
 
 def _sent(value: str) -> str:
     if size(value) > LARGEST_SENT:
-        raise wrong(f"is {value!r}, more than the proxy holds", 'write "64MiB" or less')
+        raise invalid(f"is {value!r}, which is more than the proxy can buffer", 'write "64MiB" or less')
     return value
 
 
@@ -78,8 +78,8 @@ def _address(value: str) -> str:
     try:
         canonical("mail", value)
     except Refusal:
-        raise wrong(
-            f"is {value!r}, which is no address", 'write who answers for the tool: "team@example.com"'
+        raise invalid(
+            f"is {value!r}, which is not a mail address", 'write that of the owner: "team@example.com"'
         ) from None
     return value
 
@@ -88,7 +88,7 @@ def _touch(value: str) -> str:
     try:
         parse_touch(value)
     except TouchError as error:
-        raise wrong(f"is wrong: {error.what}", error.fix) from None
+        raise invalid(f"is not valid: {error.what}", error.fix) from None
     return value
 
 
@@ -96,7 +96,7 @@ def _listing(value: str) -> str:
     try:
         parse_listing(value)
     except TouchError as error:
-        raise wrong(f"is wrong: {error.what}", error.fix) from None
+        raise invalid(f"is not valid: {error.what}", error.fix) from None
     return value
 
 
@@ -104,11 +104,11 @@ def _pattern(value: str) -> str:
     try:
         check_pattern(value)
     except TouchError as error:
-        raise wrong(f"is wrong: {error.what}", error.fix) from None
+        raise invalid(f"is not valid: {error.what}", error.fix) from None
     return value
 
 
-_SNAKE = "write lower-case letters, digits and single _, at most 31"
+_SNAKE = "write at most 31 lower-case letters, digits and single _, a letter first"
 Name = Annotated[str, Matching(_NAME, "a name", _SNAKE)]
 Version = Annotated[str, Matching(r"[0-9]+(?:\.[0-9]+){0,2}(?:[-+][0-9A-Za-z.+-]+)?", "a version", 'write "1.0.0"')]
 Memory = Annotated[Size, AfterValidator(_memory)]
@@ -116,7 +116,10 @@ Sent = Annotated[Size, AfterValidator(_sent)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Owner = Annotated[str, AfterValidator(_address)]
 TouchLine = Annotated[str, AfterValidator(_touch)]
-Word = Annotated[str, Matching(r"[^\W\d_]{2,30}(?: [^\W\d_]{2,30})*", "a word", "write letters")]
+Word = Annotated[
+    str,
+    Matching(r"[^\W\d_]{2,30}(?: [^\W\d_]{2,30})*", "a word", "write two or more letters; spaces may separate words"),
+]
 ListLine = Annotated[str, AfterValidator(_listing)]
 Program = Annotated[str, Matching(r"[A-Za-z0-9][A-Za-z0-9._+-]*", "a program", 'write its name without a folder: "jq"')]
 Entry = Annotated[
@@ -133,46 +136,46 @@ ErrorClass = Annotated[
 
 
 class AlwaysTable(TomlTable):
-    """Every call of this tool gets this; reviewed when the tool is pinned. Absent and empty: nothing."""
+    """What every call of this tool may use. It is reviewed when the tool is pinned. Absent or empty: nothing."""
 
-    hosts: list[HostLine] = Field(default=[], description=f"Hosts that it may reach: {SHAPE_OF_HOSTS}")
-    ranges: list[Range] = Field(
-        default=[], description='Ranges that are not public and that a host may lie in: "10.20.0.0/16"'
-    )
-    secrets: list[SecretTable] = Field(default=[], description="Put on the wire by the egress proxy")
-    env: list[Variable] = Field(default=[], description="Environment variables")
-    programs: list[Program] = Field(default=[], description="Programs that it may start; empty means no subprocess")
+    hosts: list[HostLine] = Field(default=[], description=f"Hosts that the tool may reach: {SHAPE_OF_HOSTS}")
+    ranges: list[Range] = Field(default=[], description='Private address ranges in which a host may be: "10.20.0.0/16"')
+    secrets: list[SecretTable] = Field(default=[], description="Secrets that the egress proxy adds to requests")
+    env: list[Variable] = Field(default=[], description="Environment variables that the tool may read")
+    programs: list[Program] = Field(default=[], description="Programs that the tool may start; empty: no subprocess")
 
 
 class AtMostTable(TomlTable):
-    """The ceiling for what one call's touches may open. Absent and empty: nothing."""
+    """The most that the resources of one call may be. Absent or empty: nothing."""
 
     read: list[Pattern] = Field(default=[], description='Files of the working folder: "docs/**", "logs/*.txt"')
     write: list[Pattern] = Field(default=[], description='Files of the working folder: "reports/**"')
-    stores: list[Name] = Field(default=[], description="Folders of their own for databases, below stores/")
-    hosts: list[HostLine] = Field(default=[], description='Hosts of the URLs that it touches: "**:443" is every name')
+    stores: list[Name] = Field(default=[], description="Names of database folders below stores/")
+    hosts: list[HostLine] = Field(default=[], description='Hosts of the URLs in touches; "**:443" allows every name')
 
 
 class LimitsTable(TomlTable):
-    """What one attempt may use."""
+    """The limits of one attempt."""
 
-    wall: Duration = Field(default="5s", description="Time on the clock")
+    wall: Duration = Field(default="5s", description="Wall-clock time")
     cpu: Duration = Field(default="2s", description="Processor time")
     memory: Memory = Field(default="256MiB", description="At least 64MiB")
-    output: Size = Field(default="64KiB", description="The result, as JSON")
-    sent: Sent = Field(default="1MiB", description="Everything that it sends over the network; at most 64MiB")
-    received: Size = Field(default="16MiB", description="Everything that it receives over the network")
+    output: Size = Field(default="64KiB", description="Size of the result, as JSON")
+    sent: Sent = Field(default="1MiB", description="Bytes sent over the network; at most 64MiB")
+    received: Size = Field(default="16MiB", description="Bytes received over the network")
 
 
 class CircuitTable(TomlTable):
-    """When a tool that fails by itself (timeout, resource_exhausted, tool_crashed) is left alone for a while."""
+    """When a failing tool (timeout, resource_exhausted, tool_crashed) is not called for a while."""
 
-    failures: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="So many in a row, in any run")
-    rest: Duration = Field(default="30s", description="How long; twice as long after each trial that fails")
+    failures: Annotated[int, Field(ge=1, le=1000)] = Field(default=5, description="Failures in a row, over all runs")
+    rest: Duration = Field(
+        default="30s", description="How long it is not called; twice as long after each trial that fails"
+    )
 
 
 class RetryTable(TomlTable):
-    """When a failed attempt is tried again; never for an action with the effect "once"."""
+    """When a failed call is retried; never for an action with effect = "once"."""
 
     attempts: Annotated[int, Field(ge=1, le=10)] = Field(default=1, description="Attempts in all, from 1 to 10")
     on: list[str] = Field(default=[], description=f"Declared errors, or {', '.join(RETRIED_CODES)}")
@@ -182,32 +185,35 @@ class ActionTable(TomlTable):
     """One function of the tool."""
 
     summary: Summary
-    touches: list[TouchLine] = Field(default=[], description=f"One line a resource: {SHAPE}")
-    effect: Effect = Field(default="once", description="once (the default): irreversible, never tried again")
+    touches: list[TouchLine] = Field(default=[], description=f"One line for each resource: {SHAPE}")
+    effect: Effect = Field(default="once", description="once (the default): not reversible, never retried")
     retry: RetryTable = RetryTable()
     probe: Name | None = Field(
-        default=None, description="The action that looks whether this one happened: its value, or null for no"
+        default=None,
+        description="The action that finds out whether this one happened: it returns the value, or null if not",
     )
     adds_labels: list[Label] = Field(
-        default=[], description="Labels that the result puts on the run, and so does what the tool says when it fails"
+        default=[], description="Labels that the result, or a reported error, puts on the run"
     )
     removes_labels: list[Label] = Field(
-        default=[], description="Labels that the result takes off the run: a declassifier's"
+        default=[], description="Labels that the result removes from the run (declassification)"
     )
-    request_words: list[Word] = Field(default=[], description="By which people ask for it; absent: those of its name")
+    request_words: list[Word] = Field(
+        default=[], description="Words by which people ask for the action; absent: those of its name"
+    )
     adds_to_directory: list[ListLine] = Field(
-        default=[], description=f"Resources of the result that the directory then knows: {LISTED}"
+        default=[], description=f"Resources in the result that are added to the directory: {LISTED}"
     )
     errors: list[Name] | dict[Name, ErrorClass] = Field(
-        default=[], description='Names, or names and the exceptions that mean them: { not_found = "FileNotFoundError" }'
+        default=[], description='Names of errors, or names with their exceptions: { not_found = "FileNotFoundError" }'
     )
-    methods: list[Method] = Field(default=[], description="With a URL in touches: what it may be asked with")
+    methods: list[Method] = Field(default=[], description="HTTP methods for the URLs in touches")
     idempotency_header: Header | None = Field(
-        default=None, description='With effect = "keyed": the header that carries the key: "Idempotency-Key"'
+        default=None, description='With effect = "keyed": the header for the key: "Idempotency-Key"'
     )
     run: list[str] = Field(
         default=[],
-        description='The argv of a command tool: ["jq", "--", "{filter}", "{path}"]; "./main.js" is a file of its folder',
+        description='The argv of a command tool: ["jq", "--", "{filter}", "{path}"]; "./main.js" is a file of the tool\'s folder',
     )
 
 
@@ -216,13 +222,15 @@ class ManifestTable(TomlTable):
 
     name: Name = Field(description="The name of the folder")
     version: Version
-    owner: Owner = Field(description="The address of who answers for the tool")
+    owner: Owner = Field(description="The mail address of the owner")
     summary: Summary
-    source: Source = Field(default="python", description="host runs unconfined, and only if remit.toml names it")
+    source: Source = Field(
+        default="python", description="host: runs unconfined, and only if remit.toml names the tool in host_tools"
+    )
     host: Entry | None = Field(default=None, description='With source = "host": "package.module:functions"')
     trust: Trust = Field(
         default="pinned",
-        description="none: each call gets a sandbox of its own, where only the decided files are mounted; nothing is kept warm",
+        description="none: each call gets a new sandbox with only the files of the call; no process is reused",
     )
     always: AlwaysTable = AlwaysTable()
     at_most: AtMostTable = AtMostTable()
@@ -240,11 +248,13 @@ def manifest_schema() -> Json:
 
 
 def rules(document: Mapping[str, Json], *, file: str, text: str) -> list[Problem]:
-    """What is wrong between keys; parts that are wrong in themselves are left out here, so that both kinds are told at once."""
+    """The problems between keys. Keys that are not valid by themselves are skipped, so that both kinds are reported together."""
     return list(_Rules(document, file, text).all())
 
 
 class _Rules:
+    """One check of the rules between the keys of a manifest."""
+
     def __init__(self, document: Mapping[str, Json], file: str, text: str) -> None:
         self._document = document
         self._file = file
@@ -267,7 +277,7 @@ class _Rules:
         yield from self._source_rules()
         actions = self._document.get("actions")
         if actions == {}:
-            yield self._problem(("actions",), "the tool has no action", "write [actions.NAME] for each function")
+            yield self._problem(("actions",), "the tool has no actions", "write [actions.NAME] for each function")
         for name in cast("dict[str, Json]", actions) if isinstance(actions, dict) else ():
             table = self._table(ActionTable, "actions", name)
             if table is not None:
@@ -275,11 +285,11 @@ class _Rules:
                 yield from self._probe_rules(("actions", name), table)
 
     def _hidden_rules(self, at: tuple[str, ...], value: Json) -> Iterator[Problem]:
-        """What a reviewer does not see, a model may read."""
+        """Problems of invisible characters: a model reads them and a reviewer does not see them."""
         if isinstance(value, str):
             if (hidden := hidden_character(value, but="\n\t")) is not None:
-                what = f"{'.'.join(at)!r} holds an invisible character {hidden}"
-                yield self._problem(at, what, "remove it, or type a space")
+                what = f"{'.'.join(at)!r} has an invisible character {hidden}"
+                yield self._problem(at, what, "remove it, or write a space")
         elif isinstance(value, dict):
             for key, item in cast("dict[str, Json]", value).items():
                 yield from self._hidden_rules((*at, key), item)
@@ -289,11 +299,11 @@ class _Rules:
 
     def _source_rules(self) -> Iterator[Problem]:
         if self._source == "mcp":
-            fix = 'wrap what you need of the server in a tool with source = "python" or "command"'
-            yield self._problem(("source",), "source = 'mcp' is reserved: servers inside the sandbox come later", fix)
+            fix = 'write a tool with source = "python" or "command" that calls the server'
+            yield self._problem(("source",), "source = 'mcp' is reserved and not yet supported", fix)
         if (self._source == "host") is ("host" not in self._document):
             if self._source == "host":
-                yield self._problem(("source",), "'host' is missing", 'write host = "package.module:functions"')
+                yield self._problem(("source",), "the key 'host' is missing", 'write host = "package.module:functions"')
             else:
                 yield self._problem(("host",), "'host' is only for source = 'host'", "remove it")
         yield from network_rules(self._always, self._problem, self._source)
@@ -307,7 +317,7 @@ class _Rules:
         yield from action_network_rules(at, action, templates, self._problem, self._reached())
 
     def _reached(self) -> bool:
-        """Whether the ceiling knows of hosts, where some touch is a URL; nothing bounds a tool of this process."""
+        """True if `[at_most]` allows hosts; a tool with source = "host" runs unconfined, so no host needs to be allowed."""
         return self._source == "host" or self._at_most is None or bool(self._at_most.hosts)
 
     def _touch_rules(self, at: tuple[str, ...], templates: list[Template]) -> Iterator[Problem]:
@@ -315,14 +325,14 @@ class _Rules:
         for number, template in enumerate(templates):
             here = (*at, "touches", str(number))
             if template.argument in HIDDEN:
-                fix = "name an argument that the model writes"
-                yield self._problem(here, f"{template.argument!r} is filled by Remit and cannot name a resource", fix)
+                fix = "write an argument that the model fills in"
+                yield self._problem(here, f"Remit fills in {template.argument!r}, so it cannot name a resource", fix)
             if template.argument:
                 kind = f"{template.kind}:sql" if template.form == "sql" else template.kind
                 place = (template.argument, *template.path)
                 if used.setdefault(place, kind) != kind:
-                    what = f"argument {'/'.join(place)!r} names two kinds: {used[place]} and {kind}"
-                    yield self._problem(here, what, "use one argument for each kind")
+                    what = f"argument {'/'.join(place)!r} names resources of two kinds: {used[place]} and {kind}"
+                    yield self._problem(here, what, "use a separate argument for each kind")
             if self._at_most is not None:
                 yield from self._ceiling_rules(here, template, self._at_most)
 
@@ -335,7 +345,9 @@ class _Rules:
         patterns = at_most.write if template.access == "write" else at_most.read
         if not patterns:
             fix = f'write {template.access} = ["docs/**"] in [at_most], with the folders that the tool needs'
-            yield self._problem(here, f"it may {template.access} no file: 'at_most.{template.access}' is empty", fix)
+            yield self._problem(
+                here, f"the action may {template.access} files, and 'at_most.{template.access}' is empty", fix
+            )
         elif template.constant and not covered(patterns, template.constant):
             fix = f'add "{template.constant}" to {template.access} in [at_most]'
             yield self._problem(here, f"{template.constant!r} is not in 'at_most.{template.access}'", fix)
@@ -345,16 +357,16 @@ class _Rules:
             fix = 'write effect = "idempotent", "keyed" or "once"'
             yield self._problem((*at, "effect"), "effect = 'read', but the action writes", fix)
         if action.effect == "once" and (action.retry.attempts > 1 or action.retry.on):
-            fix = 'remove retry, or write the effect that the action really has: "read", "idempotent" or "keyed"'
-            yield self._problem((*at, "retry"), "retry on an action with effect 'once' could do it twice", fix)
+            fix = 'remove retry, or write the real effect: "read", "idempotent" or "keyed"'
+            yield self._problem((*at, "retry"), "'retry' on an action with effect 'once' could execute it twice", fix)
         if action.removes_labels and action.effect != "once":
-            fix = 'remove the line: "once" is the default, and rules ask most of it'
-            yield self._problem((*at, "effect"), f"it clears labels, and has effect {action.effect!r}", fix)
+            fix = 'remove this line: the default "once" has the strictest rules'
+            yield self._problem((*at, "effect"), f"effect = {action.effect!r}, but the action removes labels", fix)
         for number, name in enumerate(action.retry.on):
             if name not in RETRIED_CODES and name not in action.errors:
-                fix = f"write a name from 'errors' or one of {', '.join(RETRIED_CODES)}"
+                fix = f"write a name from 'errors', or one of {', '.join(RETRIED_CODES)}"
                 yield self._problem(
-                    (*at, "retry", "on", str(number)), f"retry on {name!r}, which is no error of it", fix
+                    (*at, "retry", "on", str(number)), f"'retry.on' has {name!r}, which is not in 'errors'", fix
                 )
 
     def _probe_rules(self, at: tuple[str, ...], action: ActionTable) -> Iterator[Problem]:
@@ -362,29 +374,33 @@ class _Rules:
             return
         here, probe = (*at, "probe"), self._table(ActionTable, "actions", action.probe)
         if action.effect not in ("once", "keyed"):
-            what = f"a probe for an action with effect {action.effect!r}, which may be done again anyway"
+            what = f"effect = {action.effect!r} needs no probe: the action may be repeated"
             yield self._problem(here, what, "remove it")
         if probe is None or action.probe not in cast("dict[str, Json]", self._document["actions"]):
-            yield self._problem(here, f"the tool has no action {action.probe!r}", "name one of its actions")
+            yield self._problem(
+                here, f"'probe' is {action.probe!r}, which is no action of the tool", "write one of its actions"
+            )
             return
         if probe.effect != "read":
-            fix = 'name an action that only looks, with effect = "read"'
+            fix = 'write an action with effect = "read"'
             yield self._problem(here, f"the probe {action.probe!r} has effect {probe.effect!r}", fix)
         decided = {touch.partition(" ")[2] for touch in action.touches}
         if beyond := [touch for touch in probe.touches if touch.partition(" ")[2] not in decided]:
-            fix = "let it look at what the action itself touches, for nothing else was decided"
-            yield self._problem(here, f"the probe {action.probe!r} touches more than the action: {beyond[0]!r}", fix)
+            fix = "use only the resources of the action: policy decided on no others"
+            yield self._problem(
+                here, f"the probe {action.probe!r} touches {beyond[0]!r}, which the action does not", fix
+            )
 
     def _error_rules(self, at: tuple[str, ...], action: ActionTable) -> Iterator[Problem]:
         for number, name in enumerate(action.errors):
             here = (*at, "errors", name if isinstance(action.errors, dict) else str(number))
             if name in CODES:
-                yield self._problem(here, f"error {name!r} has the name of one of Remit's codes", "name it differently")
+                yield self._problem(here, f"the error {name!r} has the name of a code of Remit", "use another name")
             kind = action.errors[name] if isinstance(action.errors, dict) else ""
-            found = getattr(builtins, kind, None) if kind else None
-            if isinstance(found, type) and issubclass(Exception, found):
+            exception = getattr(builtins, kind, None) if kind else None
+            if isinstance(exception, type) and issubclass(Exception, exception):
                 yield self._problem(
-                    here, f"error {name!r} is {kind}, which is every error", "name a narrower exception"
+                    here, f"the error {name!r} is {kind}, which matches every error", "write a narrower exception"
                 )
 
     def _run_rules(self, at: tuple[str, ...], action: ActionTable, templates: list[Template]) -> Iterator[Problem]:
@@ -397,17 +413,17 @@ class _Rules:
             return
         if action.run[0] not in self._always.programs:
             fix = f'write programs = ["{action.run[0]}"] in [always]'
-            yield self._problem((*at, "run", "0"), f"program {action.run[0]!r} is not in 'always.programs'", fix)
-        known = {found[1] for part in action.run if (found := _ARGUMENT.fullmatch(part))}
+            yield self._problem((*at, "run", "0"), f"the program {action.run[0]!r} is not in 'always.programs'", fix)
+        known = {match[1] for part in action.run if (match := _ARGUMENT.fullmatch(part))}
         for number, part in enumerate(action.run):
             if part.startswith("./") and _OWN_FILE.fullmatch(part) is None:
-                fix = 'name a file of the tool\'s own folder: "./main.js"'
+                fix = 'write a file of the tool\'s folder: "./main.js"'
                 yield self._problem((*at, "run", str(number)), f"{part!r} is not the name of one file", fix)
             if ("{" in part or "}" in part) and _ARGUMENT.fullmatch(part) is None:
-                fix = 'one placeholder is one element: "--file", "{path}"'
+                fix = 'write the placeholder as an element of its own: "--file", "{path}"'
                 yield self._problem((*at, "run", str(number)), f"{part!r} mixes a placeholder with text", fix)
         for number, template in enumerate(templates):
             if template.argument and template.argument not in known:
                 fix = f'write "{{{template.argument}}}" in run, or another name here'
-                what = f"unknown placeholder {template.argument!r}: 'run' has no such argument"
+                what = f"the placeholder {template.argument!r} is not in 'run'"
                 yield self._problem((*at, "touches", str(number)), what, fix)

@@ -1,10 +1,10 @@
-"""One line of a manifest's `touches`: which resource an argument names, and how the kernel opens it.
+"""One line of `touches` in a manifest: which resource an argument names, and how the call accesses it.
 
 "<read|write|use> <kind>:<template>"      template: {argument}, {argument}/**, {argument:sql}, {argument:name}, {argument/*/member}, or a constant
 
-And one line of its `lists`: which resources a result names.
+And one line of `adds_to_directory`: which resources a result names.
 
-"<kind>:{<path>}", "<kind>:{<path>:name}", "https:{<path>:links}", each with " as {<path>}" or without      path: parts with / between; * every item, @ every key, else a member
+"<kind>:{<path>}", "<kind>:{<path>:name}", "https:{<path>:links}", each with " as {<path>}" or without      path: parts separated by /; * is every item, @ every key, any other part a member
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from remit.core.parsing import canonical
 
 Form: TypeAlias = Literal["one", "set", "sql", "name", "constant"]
 
-SPELLED: Final = ("file", "store", "table", "mail", "host", "http", "https", "url")  # kinds with a grammar of their own
-OPENED: Final = ("file", "store")  # kinds that the kernel opens; the tool itself enforces every other kind
+SPELLED: Final = ("file", "store", "table", "mail", "host", "http", "https", "url")  # kinds whose names have a grammar
+OPENED: Final = (
+    "file",
+    "store",
+)  # kinds for which the kernel enforces access; the tool itself enforces every other kind
 SHAPE: Final = '"read file:{path}", "write file:{path}", "read file:{folder}/**", "use table:{query:sql}", "use hotel:{hotel:name}", "use payment:{payments/*/id}" or "write store:tickets"'
 
 _LINE = re.compile(r"(read|write|use) ([a-z][a-z0-9_]{0,30}):(.+)", re.DOTALL)
@@ -33,7 +36,7 @@ _LISTING = re.compile(
 
 
 class TouchError(ValueError):
-    """A line of `touches`, or a pattern of `[at_most]`, is wrong; `fix` says what to write."""
+    """A line of `touches` or `adds_to_directory`, or a pattern of `[at_most]`, is not valid; `fix` says what to write."""
 
     def __init__(self, what: str, fix: str) -> None:
         self.what = what
@@ -43,9 +46,10 @@ class TouchError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """`argument` is "" for a constant, and `constant` is "" for everything else. A constant may be a set of files.
+    """One line of `touches`.
 
-    `path` is where in the argument the names stand, empty where it is the name: `*` every item of a list, else a member.
+    `argument` is "" for a constant resource, and `constant` is "" for any other; a constant may be a set of files. `path` leads to
+    the names inside of the argument (`*` for every item of a list, else a member); it is empty if the argument is the name.
     """
 
     access: Access
@@ -57,27 +61,28 @@ class Template:
 
     @property
     def numbered(self) -> bool:
-        """Whether a whole number may name the resource: an id of a kind without a grammar of its own."""
+        """True if a whole number may name the resource: an id of a kind whose names have no grammar."""
         return self.form == "one" and self.kind not in SPELLED
 
 
 def parse_listing(text: str) -> Listing:
-    """The line as what it means; raises `TouchError`."""
-    found = _LISTING.fullmatch(text)
-    if found is None or found[1] in (*OPENED, "none", "table"):
-        raise TouchError(f"{text!r} lists nothing", f"write {LISTED}")
-    path, alias = (tuple(part.split("/")) if part else () for part in (found[2], found[4]))
-    if (found[3] == ":links") is not (found[1] in ("http", "https")):
-        raise TouchError(f"{text!r} lists nothing", 'links stand in texts: write "https:{*/body:links} as {*/sender}"')
-    return Listing(kind=found[1], path=path, proper=found[3] == ":name", links=found[3] == ":links", alias=alias)
+    """Parse a line of `adds_to_directory`. Raises TouchError."""
+    match = _LISTING.fullmatch(text)
+    if match is None or match[1] in (*OPENED, "none", "table"):
+        raise TouchError(f"{text!r} names no resources of a result", f"write {LISTED}")
+    path, alias = (tuple(part.split("/")) if part else () for part in (match[2], match[4]))
+    if (match[3] == ":links") is not (match[1] in ("http", "https")):
+        what = f"{text!r} has ':links' without a URL, or a URL without ':links'"
+        raise TouchError(what, 'write "https:{*/body:links} as {*/sender}"')
+    return Listing(kind=match[1], path=path, proper=match[3] == ":name", links=match[3] == ":links", alias=alias)
 
 
 def parse_touch(text: str) -> Template:
-    """The line as a template; raises `TouchError`."""
-    found = _LINE.fullmatch(text)
-    if found is None:
-        raise TouchError(f"{text!r} is not a touch", f"write {SHAPE}")
-    access, kind, rest = cast(Access, found[1]), found[2], found[3]
+    """Parse a line of `touches`. Raises TouchError."""
+    match = _LINE.fullmatch(text)
+    if match is None:
+        raise TouchError(f"{text!r} is not an access to a resource", f"write {SHAPE}")
+    access, kind, rest = cast(Access, match[1]), match[2], match[3]
     _check_kind(text, access, kind)
     placeholder = _PLACEHOLDER.fullmatch(rest)
     if placeholder is None:
@@ -86,30 +91,28 @@ def parse_touch(text: str) -> Template:
     if not _fits(kind, suffix, bool(many)):
         raise TouchError(f"{text!r} has an unknown placeholder", f"write {SHAPE}")
     if many and (kind != "file" or access != "read"):
-        raise TouchError(f"{text!r} is a set, and only files that are read can be one", 'write "read file:{folder}/**"')
+        raise TouchError(f"{text!r} is a set, and only a read of files can be one", 'write "read file:{folder}/**"')
     if inside and (access != "use" or suffix == ":sql"):
-        raise TouchError(f"{text!r} looks for it inside of an argument", "give it an argument of its own")
+        raise TouchError(f"{text!r} names a resource inside of an argument", "use a separate argument for it")
     if kind == "store":
-        raise TouchError(f"{text!r} names a store by an argument", 'write the store\'s name: "write store:tickets"')
+        raise TouchError(f"{text!r} names a store by an argument", 'write the name of the store: "write store:tickets"')
     form: Form = "sql" if suffix == ":sql" else "name" if suffix else "set" if many else "one"
     return Template(access=access, kind=kind, form=form, argument=argument, path=tuple(inside.split("/")[1:]))
 
 
 def _check_kind(text: str, access: Access, kind: str) -> None:
-    """Raise `TouchError` where the kind cannot be touched so: the kernel opens files and stores, and nothing else."""
+    """Raise TouchError if the access does not fit the kind: the kernel opens files and stores, and nothing else."""
     if (access == "use") is (kind in OPENED):
         right = "read or write" if kind in OPENED else "use"
         raise TouchError(
-            f"{text!r} cannot {access} a {kind}", f"write {right!r}: only files and stores are opened by the kernel"
+            f"{text!r} cannot {access} a {kind}", f"write {right!r}: the kernel opens only files and stores"
         )
     if kind == "none":
-        raise TouchError(
-            f"{text!r} names the kind 'none'", "remove it: a call without touches is decided on 'none:' anyway"
-        )
+        raise TouchError(f"{text!r} has the kind 'none'", "remove it: a call without touches has the resource 'none:'")
 
 
 def _fits(kind: str, suffix: str | None, many: bool) -> bool:
-    """Whether a placeholder of that kind may end in `suffix`; `:sql` names tables, `:name` a kind without a grammar."""
+    """True if a placeholder of that kind may end in `suffix`: `:sql` for tables, `:name` for a kind without a grammar."""
     match suffix:
         case None:
             return True
@@ -123,7 +126,7 @@ def _fits(kind: str, suffix: str | None, many: bool) -> bool:
 
 def _constant(text: str, access: Access, kind: str, name: str) -> Template:
     if "{" in name or "}" in name:
-        raise TouchError(f"{text!r} has an unknown placeholder", f"a placeholder stands alone; write {SHAPE}")
+        raise TouchError(f"{text!r} has an unknown placeholder", f"write the placeholder alone: {SHAPE}")
     many = kind == "file" and access == "read" and name.endswith("/**")
     try:
         spelled = canonical(kind, name.removesuffix("/**") if many else name)
@@ -139,10 +142,10 @@ def _constant(text: str, access: Access, kind: str, name: str) -> Template:
 
 
 def check_pattern(pattern: str) -> None:
-    """Raise `TouchError` unless this is a pattern that `[at_most]` may hold: relative, `*` in a segment, `**` across."""
+    """Raise TouchError unless `[at_most]` may contain the pattern: relative, `*` in a segment, `**` across segments."""
     segments = pattern.split("/")
     if (all(segment in ("*", "**") for segment in segments) and "**" in segments) or pattern == "/**":
-        raise TouchError(f"{pattern!r} reaches every file", 'name the folders that the tool needs: "docs/**"')
+        raise TouchError(f"{pattern!r} matches every file", 'write the folders that the tool needs: "docs/**"')
     plain = "/".join("x" if segment == "**" else segment.replace("*", "x") for segment in segments)
     try:
         spelled = canonical("file", plain)

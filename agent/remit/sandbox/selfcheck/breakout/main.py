@@ -1,7 +1,7 @@
-"""A tool that tries to get out. `remit doctor` runs it for real; each attempt returns how far it came.
+"""A tool that tries to escape from its sandbox. `remit doctor` runs it.
 
-An attempt that ends in an `OSError` was held; one that returns has escaped. None hurts where it is not held: signals are
-number 0, which asks for the right alone, and what is set is set to what it was.
+An attempt that raises an `OSError` was blocked; one that returns has escaped. An attempt that succeeds does no damage:
+signals are number 0, which only checks the permission, and values are set to what they already are.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ _NEW_USER = 0x10000000
 _SHARED = ("/scratch", "/tmp", os.path.dirname(os.environ.get("TMPDIR", "/tmp")))  # noqa: S108
 _left: list[int] = []
 
-# Made at import, once for every call: what a call could be born with.
+# Opened at import, once for all calls: descriptors that a call could inherit.
 _pipe = os.pipe()
 _held = os.open(os.__file__, os.O_RDONLY)
 for _end in _pipe:
     os.set_blocking(_end, False)
 
 
-# -- calls that must end well ------------------------------------------------------------------------------------------
+# -- calls that must succeed -------------------------------------------------------------------------------------------
 
 
 def greet(name: str) -> str:
-    """A plain call."""
+    """A call that does nothing forbidden."""
     return f"hello {name}"
 
 
 def stay(decided: str) -> dict[str, str]:
-    """What must stay allowed: "allowed", or why it was refused."""
-    one, two = socket.socketpair()
-    chances: dict[str, Callable[[], Any]] = {
+    """Try what every tool must be able to do; for each, "allowed" or why it was refused."""
+    left, right = socket.socketpair()
+    actions: dict[str, Callable[[], Any]] = {
         "read_decided": lambda: _read(decided),
         "write_temporary": lambda: open(f"{_temporary()}/x", "w").close(),
         "thread": lambda: threading.Thread(target=print).start(),
         "own_signal": lambda: os.kill(os.getpid(), 0),
-        "socket_pair": lambda: (one.send(b"x"), two.recv(1)),
+        "socket_pair": lambda: (left.send(b"x"), right.recv(1)),
         "random": lambda: _read("/dev/urandom", "rb"),
     }
     results: dict[str, str] = {}
-    for name, chance in chances.items():
+    for name, action in actions.items():
         try:
-            chance()
+            action()
             results[name] = "allowed"
         except (OSError, RuntimeError) as failure:
             results[name] = f"refused: {failure}"
@@ -64,7 +64,7 @@ def stay(decided: str) -> dict[str, str]:
 
 
 def leave() -> None:
-    """Leave everything that a call could leave for the next."""
+    """Leave a trace in every place where the next call could find one."""
     _left.append(1)
     os.environ["REMIT_LEFT"] = "x"
     sys.modules["remit_left"] = sys
@@ -80,8 +80,8 @@ def leave() -> None:
 
 
 def find() -> dict[str, str]:
-    """What of it is there: "held: nothing", or "ESCAPED: ..."."""
-    found = {
+    """Look for the traces of `leave`; for each place, "held: ..." or "ESCAPED: ..."."""
+    results = {
         "left_global": bool(_left),
         "left_environment": "REMIT_LEFT" in os.environ,
         "left_module": "remit_left" in sys.modules,
@@ -91,7 +91,7 @@ def find() -> dict[str, str]:
         "left_flags": _gives(lambda: fcntl.fcntl(_held, fcntl.F_GETFL) & os.O_NONBLOCK),
         "left_times": 7.0 in [os.stat(place).st_mtime for place in _SHARED if os.path.exists(place)],
     }
-    return {name: "ESCAPED: it is there" if one else "held: nothing was left" for name, one in found.items()}
+    return {name: "ESCAPED: it is there" if seen else "held: nothing was left" for name, seen in results.items()}
 
 
 def _gives(look: Callable[[], Any]) -> bool:
@@ -101,11 +101,11 @@ def _gives(look: Callable[[], Any]) -> bool:
         return False
 
 
-# -- break-outs --------------------------------------------------------------------------------------------------------
+# -- escapes -----------------------------------------------------------------------------------------------------------
 
 
 def escape(outside: str, neighbour: str, broker: int, port: int, unix: str, names: list[str]) -> dict[str, str]:
-    """Try each attempt of `names`: "held: why", or "ESCAPED: what it reached"."""
+    """Make each attempt of `names`; for each, "held: " with the error, or "ESCAPED: " with what it got."""
     attempts: dict[str, Callable[[], Any]] = {
         **_files(outside, neighbour),
         **_processes(broker),
@@ -209,11 +209,11 @@ def _kernel() -> dict[str, Callable[[], Any]]:
     }
 
 
-# -- calls that go too far ---------------------------------------------------------------------------------------------
+# -- calls over a limit ------------------------------------------------------------------------------------------------
 
 
 def strain(how: str) -> str:
-    """Go too far in one way. It does not come back where it is held."""
+    """Exceed one limit. Where the limit holds, this does not return."""
     match how:
         case "heap_bomb":
             _held = [bytearray(1 << 20) for _ in range(1 << 20)]
@@ -237,15 +237,15 @@ def strain(how: str) -> str:
         case "huge_answer":
             return "x" * (10 << 20)
         case "forged_length":
-            _say(b"", 0xFFFFFFFF)
+            _send(b"", 0xFFFFFFFF)
             time.sleep(60)
         case "forged_early":
-            _say(b'{"kind":"value","value":"early"}')
+            _send(b'{"kind":"value","value":"early"}')
         case "deep_answer":
-            _say(b"[" * 10_000)
+            _send(b"[" * 10_000)
             os._exit(0)
         case "half_character":
-            _say(b'{"kind":"value","value":"\\ud800"}')
+            _send(b'{"kind":"value","value":"\\ud800"}')
             os._exit(0)
         case "exit":
             os._exit(0)
@@ -253,7 +253,7 @@ def strain(how: str) -> str:
             ctypes.string_at(0)
         case _:
             raise ValueError(how)
-    return "it came back"
+    return "it returned"
 
 
 def _sleep_deaf() -> None:
@@ -263,8 +263,8 @@ def _sleep_deaf() -> None:
     time.sleep(600)
 
 
-def _say(body: bytes, size: int | None = None) -> None:
-    """Answer in the sandbox's place: every open socket is spoken to."""
+def _send(body: bytes, size: int | None = None) -> None:
+    """Send a forged answer on every open socket, before the sandbox sends the real one."""
     for number in range(3, 256):
         with contextlib.suppress(OSError):
             if stat.S_ISSOCK(os.fstat(number).st_mode):
@@ -297,7 +297,7 @@ def _write(path: str, text: str = "escaped") -> str:
 
 
 def _kernel_files() -> list[str]:
-    """Opened and not written: what opens could be."""
+    """Open files of the kernel for writing, without writing: one that opens could be written."""
     paths = (
         "/proc/sysrq-trigger",
         "/proc/sys/kernel/core_pattern",
@@ -310,12 +310,13 @@ def _kernel_files() -> list[str]:
         with contextlib.suppress(OSError):
             os.close(os.open(path, os.O_WRONLY))
             reached.append(path)
-    return _none_or(reached, "none of them opens")
+    return _some_or(reached, "none of them opens")
 
 
-def _none_or(found: list[Any], otherwise: str) -> list[Any]:
+def _some_or(found: list[Any], message: str) -> list[Any]:
+    """What was found; an `OSError` with the message if there is nothing, so that the attempt counts as blocked."""
     if not found:
-        raise OSError(0, otherwise)
+        raise OSError(0, message)
     return found
 
 
@@ -336,7 +337,7 @@ def _any_family() -> list[tuple[int, int]]:
             with contextlib.suppress(OSError):
                 socket.socket(family, kind).close()
                 made.append((family, kind))
-    return _none_or(made, "no family at all")
+    return _some_or(made, "no family at all")
 
 
 def _unix(path: str) -> str:
@@ -346,9 +347,9 @@ def _unix(path: str) -> str:
 
 
 def _addressed(path: str) -> str:
-    """A pair needs no `socket`, and a datagram end of it can be sent anywhere."""
-    one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    one.sendto(b"x", path)
+    """A pair is made without the system call `socket`, and an end of a datagram pair can send to any address."""
+    end, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    end.sendto(b"x", path)
     return path
 
 
@@ -357,7 +358,7 @@ def _call(name: str, *arguments: Any) -> int:
 
 
 def _number(x86: int, aarch64: int, *arguments: Any) -> int:
-    """A system call by its number; -1 where the architecture never had it."""
+    """Make a system call by its number; -1: the architecture does not have it."""
     number = x86 if _X86 else aarch64
     if number < 0:
         raise OSError(0, "this architecture has no such call")
@@ -372,23 +373,23 @@ def _checked(result: int) -> int:
 
 
 def _descriptors() -> list[int]:
-    """Any open descriptor but the standard three and the one channel."""
+    """Open descriptors besides the three standard ones and the channel."""
     found: list[int] = []
     for number in range(3, 256):
         with contextlib.suppress(OSError):
             kept = os.fstat(number)
             if not _is_of_the_import(number, kept):
                 found.append(number)
-    return _none_or(found[1:], "only the channel is open")
+    return _some_or(found[1:], "only the channel is open")
 
 
 def _is_of_the_import(number: int, kept: os.stat_result) -> bool:
-    """Open where the import and the call are one process."""
+    """True for a descriptor that this file opened itself: it is open where the import and the call share a process."""
     return (number in _pipe and stat.S_ISFIFO(kept.st_mode)) or (number == _held and stat.S_ISREG(kept.st_mode))
 
 
 def _environment() -> list[str]:
-    """Any variable that the sandbox did not set itself."""
+    """Environment variables that the sandbox did not set."""
     known = {"PATH", "HOME", "TMPDIR", "LANG", "LC_CTYPE", "PWD"}
     known |= {f"{library}_NUM_THREADS" for library in ("OPENBLAS", "OMP", "MKL", "BLIS")}
-    return _none_or(sorted(set(os.environ) - known), "only the sandbox's own variables")
+    return _some_or(sorted(set(os.environ) - known), "only the sandbox's own variables")

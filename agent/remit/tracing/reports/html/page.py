@@ -82,7 +82,7 @@ def _facts(found: IncidentReport) -> Iterator[tuple[str, str]]:
         yield "policy", started.policy_digest
         if started.scope is not None:
             yield "scope", scope_text(started.scope)
-        if started.content != "whole":
+        if started.content != "complete":
             yield "content", f"{started.content}: this run can be read, not replayed"
         if started.shrunk_from:
             yield "shrunk from", f"{started.shrunk_from}: nobody ever ran this"
@@ -196,7 +196,7 @@ def _attempt(ended: AttemptEnded | None) -> str:
         else f'<span class="bad">{_text(ended.error or ended.code)}</span> {_text(ended.message)}'
     )
     changes = "".join(f"<br>wrote {_text(change.resource)} ({change.size} bytes)" for change in ended.changes)
-    refused = "".join(f"<br>refused {item.access} {_text(item.what)}" for item in ended.refused)
+    refused = "".join(f"<br>refused {item.access} {_text(item.what)}" for item in ended.denied_accesses)
     return f"{said}, {ended.spent.wall_s * 1000:.0f} ms{changes}{refused}"
 
 

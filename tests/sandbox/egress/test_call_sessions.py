@@ -1,4 +1,4 @@
-"""A ticket of the proxy is of use on the connections of its own call, and on no other's, whoever knows it."""
+"""The token of a call session works on the connections of that call only, even if another call knows it."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ import pytest
 
 from remit.sandbox.egress import CallSession, proxy
 from remit.sandbox.egress.permissions import Network, UrlPermission
-from support.http_servers import LOOPBACK, Confined, Server
+from support.http_servers import LOOPBACK, NetworkHarness, Server
 
 
 @pytest.fixture(scope="module")
-def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Confined]:
-    confined = Confined(tmp_path_factory.mktemp("tickets"))
+def harness(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NetworkHarness]:
+    confined = NetworkHarness(tmp_path_factory.mktemp("sessions"))
     yield confined
     asyncio.run(confined.sandbox.close())
 
 
 @pytest.fixture
-def tickets(monkeypatch: pytest.MonkeyPatch) -> list[CallSession]:
-    """Every ticket, in the order in which their calls were let in."""
-    found: list[CallSession] = []
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[CallSession]:
+    """Every call session, in the order of their calls."""
+    opened: list[CallSession] = []
     earlier = proxy.ProxyListener.admit
 
     def admit(self: proxy.ProxyListener, *given: Any) -> CallSession:
-        found.append(earlier(self, *given))
-        return found[-1]
+        opened.append(earlier(self, *given))
+        return opened[-1]
 
     monkeypatch.setattr(proxy.ProxyListener, "admit", admit)
-    return found
+    return opened
 
 
 def asking(name: str, port: int) -> Network:
-    """What one call of a tool was decided for, beside others of it that were decided for something else."""
+    """The network of one call: one URL."""
     url = UrlPermission(scheme="http", name=name, port=port, path="/", methods=("GET", "POST"))
     return Network(urls=(url,), ranges=LOOPBACK)
 
@@ -49,19 +49,19 @@ result = [status(stolen), status(os.environ["HTTP_PROXY"])]
 """
 
 
-async def test_a_ticket_that_was_stolen_while_its_call_runs_opens_nothing(
-    harness: Confined, tickets: list[CallSession]
+async def test_the_stolen_token_of_a_running_call_opens_nothing(
+    harness: NetworkHarness, sessions: list[CallSession]
 ) -> None:
-    """As HTTP libraries send it, in a tunnel, and over a connection that the thief's own ticket has opened."""
+    """As HTTP libraries send it, in a tunnel, and on a connection that was opened with the thief's own token."""
     with Server() as server:
         harness.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
         url = f"http://api.test:{server.port}/"
         victim = asyncio.create_task(
             harness.run("import time; time.sleep(4); result = 'idle'", asking("api.test", server.port))
         )
-        while not tickets:
+        while not sessions:
             await asyncio.sleep(0.01)
-        proxies = tickets[0].environment["HTTP_PROXY"]
+        proxies = sessions[0].environment["HTTP_PROXY"]
         thief = await harness.run(THEFT.format(url=url, proxy=proxies), asking("other.test", server.port))
         tunnel = f"""
 import socket, base64
@@ -69,7 +69,7 @@ def answer(*lines):
     with socket.create_connection(("127.0.0.1", 3128)) as line:
         line.sendall("\\r\\n".join((*lines, "", "")).encode())
         return line.recv(100).split(b" ")[1].decode()
-basic = "Proxy-Authorization: Basic " + base64.b64encode(b"call:{tickets[0].token}").decode()
+basic = "Proxy-Authorization: Basic " + base64.b64encode(b"call:{sessions[0].token}").decode()
 result = [answer("CONNECT api.test:{server.port} HTTP/1.1", "Host: api.test:{server.port}", basic),
           answer("GET {url} HTTP/1.1", "Host: api.test:{server.port}", basic)]
 """
@@ -78,11 +78,13 @@ result = [answer("CONNECT api.test:{server.port} HTTP/1.1", "Host: api.test:{ser
     assert thief.value == [407, 403], thief
     assert second.value == ["407", "407"], second
     assert (idle.value, idle.connections) == ("idle", ())
-    assert server.heard == []
+    assert server.requests == []
 
 
-async def test_two_calls_at_once_each_use_their_own_ticket(harness: Confined, tickets: list[CallSession]) -> None:
-    """The twin, with and without waiting for the connection."""
+async def test_two_calls_at_once_each_use_their_own_session(
+    harness: NetworkHarness, sessions: list[CallSession]
+) -> None:
+    """The allowed counterpart, with a blocking and a non-blocking client."""
     with Server() as server:
         harness.names.answers = {"api.test": [["127.0.0.1"]], "other.test": [["127.0.0.1"]]}
         sync = "result = httpx.get({!r}).status_code"
@@ -98,12 +100,12 @@ async def test_two_calls_at_once_each_use_their_own_ticket(harness: Confined, ti
             )
         )
     assert [output.value for output in outputs] == [200] * 4, outputs
-    assert len({call_session.source for call_session in tickets}) == 4
+    assert len({call_session.source for call_session in sessions}) == 4
 
 
 @pytest.mark.parametrize("how", ["another address", "another port", "before its call", "a listener of its own"])
-async def test_no_address_but_the_proxys_is_connected_to(harness: Confined, how: str) -> None:
-    """Whatever the process says in its memory meanwhile; and it cannot choose where it comes from."""
+async def test_a_tool_can_connect_to_the_proxy_only(harness: NetworkHarness, how: str) -> None:
+    """It cannot choose another address or port, and not the address that its connections come from."""
     code = {
         "another address": 'one.connect(("127.0.0.2", 3128))',
         "another port": 'one.connect(("127.0.0.1", 3129))',

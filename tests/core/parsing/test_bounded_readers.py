@@ -1,4 +1,4 @@
-"""Every text from outside has one reader: it is bounded, and what is wrong with it is a problem with its place."""
+"""Every text from outside is read with bounds, and an error in it is a problem with its file and line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from remit.core.errors import RunEnded, WorkspaceError
 from remit.core.parsing import load_json, load_toml, load_yaml, parse_json, read_file, read_rows, read_text
 from remit.journal import Journal
-from remit.sandbox.packages.requirements import asked_of
+from remit.sandbox.packages.requirements import declared_packages
 from support import ROOT
 
 TOML = {
@@ -120,11 +120,11 @@ def test_reading_takes_time_in_proportion_to_the_text(read: Callable[[int], obje
     assert took(small * 8) < 40 * max(took(small), 0.001)  # eight times the text; 64 times is what quadratic takes
 
 
-def test_a_block_of_packages_that_never_ends_is_looked_through_once(tmp_path: Path) -> None:
+def test_a_block_of_packages_without_an_end_is_read_once(tmp_path: Path) -> None:
     def took(count: int) -> float:
         (tmp_path / "main.py").write_text("# /// script\n# x\n" * count)
         began = time.process_time()
-        assert asked_of(tmp_path).dependencies == ()
+        assert declared_packages(tmp_path).dependencies == ()
         return time.process_time() - began
 
     assert took(16_000) < 40 * max(took(2_000), 0.001)
@@ -140,31 +140,31 @@ def test_a_hostile_block_of_packages_is_a_problem_of_main_py(tmp_path: Path, blo
     folder.mkdir()
     (folder / "main.py").write_text(f"# /// script\n# {block}\n# ///\n")
     with pytest.raises(WorkspaceError) as refused:
-        asked_of(folder)
-    assert [(one.file, one.line) for one in refused.value.problems] == [("tools/t/main.py", line)]
+        declared_packages(folder)
+    assert [(item.file, item.line) for item in refused.value.problems] == [("tools/t/main.py", line)]
 
 
-def test_a_file_that_is_none_or_too_large_is_a_problem_and_nothing_waits(tmp_path: Path) -> None:
+def test_a_missing_special_or_too_large_file_is_a_problem_and_nothing_waits(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"x" * ((4 << 20) + 1))
     (tmp_path / "bytes").write_bytes(b"a\n\xff")
-    told: dict[str, tuple[str, int | None]] = {}
+    reported: dict[str, tuple[str, int | None]] = {}
     for name in ("pipe", "large", "bytes", "none", "."):
         with pytest.raises(WorkspaceError) as refused:
             read_text(tmp_path / name, file=name)
-        told[name] = (refused.value.problems[0].what, refused.value.problems[0].line)
-    assert told == {
-        "pipe": ("it is no regular file", None),
+        reported[name] = (refused.value.problems[0].what, refused.value.problems[0].line)
+    assert reported == {
+        "pipe": ("it is not a regular file", None),
         "large": ("it is larger than 4 MiB", None),
-        "bytes": ("not UTF-8", 2),
-        "none": ("cannot be read: No such file or directory", None),
-        ".": ("cannot be read: Is a directory", None),
+        "bytes": ("the text is not UTF-8", 2),
+        "none": ("it cannot be read: No such file or directory", None),
+        ".": ("it cannot be read: Is a directory", None),
     }
     assert read_file(tmp_path / "bytes", file="bytes") == b"a\n\xff"
 
 
 @pytest.mark.parametrize("value", ["'soon'", "1.5", "x'00'", "-1"])
-def test_a_row_of_the_journal_of_another_type_is_told_and_no_traceback(tmp_path: Path, value: str) -> None:
+def test_a_journal_row_of_another_type_is_an_error_without_a_traceback(tmp_path: Path, value: str) -> None:
     path = tmp_path / "journal.db"
     with Journal(path) as journal:
         assert journal.events("r") == []
@@ -175,7 +175,7 @@ def test_a_row_of_the_journal_of_another_type_is_told_and_no_traceback(tmp_path:
         )
         database.commit()
         database.close()
-        with pytest.raises(RunEnded, match="whose at is of another type"):
+        with pytest.raises(RunEnded, match="whose at has the wrong type"):
             journal.chain("r")
 
 
@@ -192,7 +192,7 @@ ALLOWED = {
     "remit/sandbox/cgroups.py": "files of the kernel",
     "remit/sandbox/one_shot.py": "a line of process 1, to which no tool has a way; of bounded length",
     "remit/sandbox/warm/zygote_handle.py": "one line of bounded length; whatever it raises ends the sandbox",
-    "remit/sandbox/packages/environment.py": "bytes that are only compared or hashed, and the lock that held_by reads",
+    "remit/sandbox/packages/environment.py": "bytes that are only compared or hashed, and the lock that locked_versions reads",
     "remit/tracing/object_store.py": "bytes that are compared with their digest",
     "remit/tracing/reports/html/page.py": "files of the package",
     "remit/tracing/reports/run_diff.py": "texts that canonical_json wrote a moment before",
@@ -213,7 +213,7 @@ def calls(file: Path) -> set[str]:
     return found
 
 
-def test_nothing_in_the_package_reads_a_text_from_outside_by_itself() -> None:
+def test_no_other_code_reads_a_text_from_outside() -> None:
     reading = {
         file.relative_to(ROOT / "agent").as_posix(): found
         for file in sorted((ROOT / "agent" / "remit").rglob("*.py"))

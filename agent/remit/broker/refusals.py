@@ -1,0 +1,104 @@
+"""The refusals of the broker: each text is read by the model, names the object, and says what to do next."""
+
+from __future__ import annotations
+
+from remit.core import Call, Decision, Refusal
+from remit.core.events import ApprovalRejected
+
+
+def cut_turn() -> Refusal:
+    """The model was stopped in the middle of its turn."""
+    return Refusal(
+        "invalid_arguments",
+        "the turn was cut off before its end, so none of its calls runs",
+        details={"problem": "truncated_turn"},
+        next_step="send the calls again in a shorter turn",
+    )
+
+
+def blocked_arguments(action: str, note: str) -> Refusal:
+    """A content rule with this note blocks the arguments."""
+    return Refusal(
+        "content_blocked",
+        f"a content rule blocks the arguments of {action}: {note}",
+        next_step="call it again without the blocked content",
+    )
+
+
+def unknown_action(name: str, agent: str) -> Refusal:
+    return Refusal(
+        "unknown_action",
+        f"{name!r} is not an action of {agent}",
+        next_step="call one of the listed tools, or answer without it",
+    )
+
+
+def not_reviewed(tool: str) -> Refusal:
+    """The tool is not pinned, or its files changed before the run."""
+    return Refusal(
+        "policy_denied",
+        f"the files of tool {tool!r} are not the reviewed ones",
+        details={"reason": "not_pinned"},
+        next_step="continue without this tool, and tell the user that it must be reviewed",
+    )
+
+
+def secret_in_resource(action: str) -> Refusal:
+    return Refusal(
+        "content_blocked",
+        f"the name of a resource in the arguments of {action} looks like a secret",
+        next_step="call it with a resource whose name contains no secret",
+    )
+
+
+def lost_secret() -> Refusal:
+    """The arguments were recorded without their secret, and only another process had it."""
+    return Refusal(
+        "cancelled",
+        "the arguments contained an unrecorded secret, and the process that held it has exited",
+        next_step="send the call again",
+        retryable=True,
+    )
+
+
+def no_argument_text() -> Refusal:
+    """The model library parses the arguments itself, and the agent does not accept that."""
+    return Refusal(
+        "invalid_arguments",
+        "the model library does not provide the arguments as text",
+        details={"problem": "no_raw_arguments"},
+        next_step="tell the user to set `accept_parsed_arguments` for this agent",
+    )
+
+
+def rejected_by(rejected: ApprovalRejected, action: str) -> Refusal:
+    return Refusal(
+        "approval_rejected",
+        f"{rejected.approver} rejected the call of {action}",
+        details={"reason": rejected.reason},
+        next_step="do not repeat the call, and tell the user that it was rejected",
+    )
+
+
+def not_approved_in_time(action: str) -> Refusal:
+    return Refusal(
+        "approval_expired",
+        f"nobody approved the call of {action} in time",
+        next_step="call it again if it is still needed",
+    )
+
+
+def denied_by_policy(call: Call, decision: Decision) -> Refusal:
+    """The denial as the policy words it for the model."""
+    denial = decision.for_model
+    assert denial is not None  # `Policy.advise` sets it for every denial
+    return Refusal(
+        "policy_denied",
+        denial.message,
+        details={
+            "reason": denial.reason,
+            "rules": list(denial.rules),
+            "resources": [touch.resource for touch in call.touches],
+        },
+        next_step=denial.next_step,
+    )

@@ -1,0 +1,71 @@
+"""Removes the content of events: what people, models and tools wrote, for workspaces that may not record it.
+
+An event without content still says who did what to which resource, by which rules, when, and with which outcome. A run
+recorded like this can be read, but not replayed, and another process cannot resume it. The text of an approval request
+is kept, because people could not decide without it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from remit.core import Failed, Json, ProposedCall, Result, Succeeded
+from remit.core.events import (
+    AnswerRejected,
+    AnyEvent,
+    AttemptEnded,
+    CallAnswered,
+    CallDecided,
+    EffectSettled,
+    ModelResponded,
+    RunFinished,
+    RunStarted,
+)
+
+# Members of an error's details that Remit itself wrote; every other one may hold text of the model or the tool.
+OWN_DETAILS: Final = frozenset({"error", "effect", "reason", "limit", "of", "used", "problem"})
+
+
+def omit_content(event: AnyEvent) -> AnyEvent:
+    """The event without its content, as a workspace with `content = false` records it."""
+    match event:
+        case RunStarted():
+            return event.model_copy(update={"task": "", "prompt": "", "content": "omitted"})
+        case ModelResponded():
+            return event.model_copy(update={"text": "", "proposed_calls": tuple(map(_proposed, event.proposed_calls))})
+        case CallDecided():
+            return _decided(event)
+        case AnswerRejected():
+            return event.model_copy(update={"problems": ()})
+        case AttemptEnded():
+            return event.model_copy(update={"value": None, "message": "", "stderr": ""})
+        case EffectSettled():
+            return event.model_copy(update={"value": None, "reason": ""})
+        case CallAnswered():
+            return event.model_copy(update={"result": _result(event.result)})
+        case RunFinished():
+            return event.model_copy(update={"answer": ""})
+        case _:
+            return event
+
+
+def _proposed(proposed: ProposedCall) -> ProposedCall:
+    return proposed.model_copy(update={"arguments": None, "parsed": None})
+
+
+def _decided(event: CallDecided) -> CallDecided:
+    call = None if event.call is None else event.call.model_copy(update={"arguments": {}})
+    decision = None if event.decision is None else event.decision.model_copy(update={"facts": {}})
+    refusal = None if event.refusal is None else _result(event.refusal)
+    changes = {"proposed": _proposed(event.proposed), "call": call, "decision": decision, "refusal": refusal}
+    return event.model_copy(update=changes)
+
+
+def _result(result: Result) -> Result:
+    if isinstance(result, Succeeded):
+        return result.model_copy(update={"value": None})
+    error = result.error
+    details: dict[str, Json] = {name: value for name, value in error.details.items() if name in OWN_DETAILS}
+    # Without an attempt Remit wrote the message; after one it may quote the tool.
+    changes = {"details": details} if not error.attempts else {"details": details, "message": ""}
+    return Failed(error=error.model_copy(update=changes))

@@ -1,0 +1,40 @@
+"""The mutations of `make ablate`: each protection, how to remove it, and the tests that must fail without it.
+
+There is one file for each package of Remit. `remove` patches the process of one run of pytest. Code that runs inside the sandbox is
+bound as files, so there a line is replaced in a copy of the file, which the sandbox binds instead. Production code has no switch.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from adversarial.mutations import (
+    approvals,
+    broker,
+    core,
+    egress,
+    guardrails,
+    journal,
+    langchain,
+    policy,
+    runtime,
+    sandbox,
+    tracing,
+    workspace,
+)
+from adversarial.mutations.row import Mutation
+
+MUTATIONS: Final[tuple[Mutation, ...]] = (
+    *sandbox.ROWS,
+    *egress.ROWS,
+    *policy.ROWS,
+    *approvals.ROWS,
+    *core.ROWS,
+    *tracing.ROWS,
+    *broker.ROWS,
+    *journal.ROWS,
+    *workspace.ROWS,
+    *langchain.ROWS,
+    *runtime.ROWS,
+    *guardrails.ROWS,
+)

@@ -1,0 +1,213 @@
+"""Protections of the network of a sandbox, each with the tests that must fail without it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import h11
+import pytest
+
+from adversarial.mutations.row import REACHED, Mutation, brokered, never, replaced
+from remit.core.attempts import Connection
+from remit.sandbox.egress import (
+    addresses,
+    call_session,
+    connect_tunnel,
+    forwarder,
+    permissions,
+    proxy,
+    requests,
+    response_scrubber,
+)
+from remit.sandbox.egress.client_hello import ClientHelloReader
+from remit.sandbox.egress.errors import Blocked
+from remit.sandbox.egress.requests import Head, Requests
+
+HEAD: Final = Requests.head
+
+
+async def head_from_its_beginning(self: Requests) -> Head | None:
+    """Scan all received bytes again for each new byte."""
+    while b"\r\n\r\n" not in self._said:
+        re.search(rb"(?<!\r)\n|\r(?!\n|\Z)", self._said)
+        self._said += await self.wire.receive()
+    return await HEAD(self)
+
+
+TAKE: Final = ClientHelloReader.take
+
+
+def hello_from_its_beginning(self: ClientHelloReader, data: bytes) -> Any:
+    self._message.clear()
+    self._at = self._taken = 0
+    return TAKE(self, data)
+
+
+BODY: Final = response_scrubber.Body
+
+
+def unopened(response: h11.Response, scrubber: response_scrubber.Scrubber | None) -> response_scrubber.Body:
+    """A response in an unknown encoding is passed on unchanged."""
+    try:
+        return BODY(response, scrubber)
+    except Blocked as blocked:
+        if blocked.verdict != "opaque_answer":
+            raise
+        return BODY(response, None)
+
+
+async def let_through(*_: object) -> None:
+    """Replaces a check: it refuses nothing."""
+
+
+def unchecked_hello(patch: pytest.MonkeyPatch) -> None:
+    """Accept any first bytes as the ClientHello of the tunnel's host."""
+
+    async def hello(self: connect_tunnel.Tunnel, name: str) -> bytes:
+        return await self._wire.receive()
+
+    patch.setattr(connect_tunnel.Tunnel, "_hello", hello)
+
+
+def one_for_all(patch: pytest.MonkeyPatch) -> None:
+    """Treat every connection as one of the first call."""
+    earlier = proxy.ProxyListener._admitted
+
+    async def admitted(self: proxy.ProxyListener, requests: Requests, head: Head, address: str) -> None:
+        basic = b"Basic " + base64.b64encode(f"call:{next(iter(self._tickets))}".encode())
+        fields = [field for field in head.fields if field[0] != b"proxy-authorization"]
+        await earlier(self, requests, replace(head, fields=(*fields, (b"proxy-authorization", basic))), address)
+
+    patch.setattr(proxy.ProxyListener, "_admitted", admitted)
+    patch.setattr(call_session.CallSession, "is_of", lambda *_: True)
+
+
+async def unended(self: call_session.CallSession) -> Sequence[Connection]:
+    """The connections of a call stay open."""
+    return self.ended
+
+
+ROWS: Final = (
+    Mutation(
+        name="a call session belongs to the connections of its call",
+        remove=(replaced(call_session.CallSession, "is_of", lambda *_: True),),
+        tests=("sandbox/egress/test_tickets.py::test_a_ticket_that_was_stolen_while_its_call_runs_opens_nothing",),
+    ),
+    Mutation(
+        name="internal addresses are not reached",
+        remove=(replaced(addresses, "classify", lambda _: "public"),),
+        tests=(
+            "sandbox/egress/test_addresses.py::test_no_spelling_of_an_internal_host_is_reached_directly",
+            "sandbox/egress/test_addresses.py::test_a_name_that_leads_inside_is_refused_by_its_class_alone",
+            "sandbox/egress/test_addresses.py::test_a_name_whose_answer_changes_is_dialled_where_it_was_judged",
+        ),
+        still=REACHED,
+    ),
+    Mutation(
+        name="host names have one canonical form",
+        remove=(replaced(requests, "canonical_host", lambda _, name: name), replaced(requests, "is_address", lambda _: False)),
+        tests=("sandbox/egress/test_addresses.py::test_no_spelling_of_an_internal_host_is_reached_directly",),
+        still=REACHED,
+    ),
+    Mutation(
+        name="each request is checked against the decision",
+        remove=(replaced(call_session.CallSession, "check", let_through), replaced(call_session.CallSession, "may_tunnel", lambda *_: None)),
+        tests=(
+            "sandbox/egress/test_addresses.py::test_a_redirect_is_decided_again_and_followed_only_where_policy_allows_it",
+            "sandbox/egress/test_addresses.py::test_an_empty_list_of_hosts_reaches_nothing",
+            "sandbox/egress/test_sandboxed_calls.py::test_a_decided_host_is_reached_from_the_sandbox_and_another_is_not",
+            "sandbox/egress/test_sandboxed_calls.py::test_many_calls_at_once_each_reach_their_own_host",
+        ),
+        still=REACHED,
+    ),
+    Mutation(
+        name="a connection needs the token of its call",
+        remove=(one_for_all,),
+        tests=("sandbox/egress/test_protocol.py::test_a_tunnel_stands_only_for_the_call_and_the_host_that_were_decided",),
+        still=REACHED,
+    ),
+    Mutation(
+        name="the name in a ClientHello must be the decided host",
+        remove=(unchecked_hello,),
+        tests=("sandbox/egress/test_protocol.py::test_what_is_no_tls_to_that_host_goes_no_further",),
+        still=REACHED,
+    ),
+    Mutation(
+        name="a request has exactly one length",
+        remove=(replaced(requests, "_check_framing", lambda _: None),),
+        tests=("sandbox/egress/test_protocol.py::test_no_smuggled_request_reaches_the_server_and_a_plain_one_does",),
+        still=REACHED,
+    ),
+    Mutation(
+        name="a secret is sent to its own host only",
+        remove=(replaced(permissions.Network, "credentials_at", lambda self, *_: self.credentials),),
+        tests=("sandbox/egress/test_protocol.py::test_a_secret_goes_to_its_own_host_under_tls_and_the_tool_never_holds_it",),
+        still=REACHED,
+    ),
+    Mutation(
+        name="secrets are removed from responses",
+        remove=(replaced(response_scrubber.Scrubber, "clean", lambda _, data: data),),
+        tests=(
+            "sandbox/egress/test_protocol.py::test_a_secret_that_is_echoed_is_struck_out_wherever_it_is",
+            "sandbox/egress/test_sandboxed_calls.py::test_a_secret_is_nowhere_in_the_tool_that_uses_it",
+        ),
+        still=REACHED,
+    ),
+    Mutation(
+        name="responses in unknown encodings are refused",
+        remove=(replaced(forwarder, "Body", unopened),),
+        threats=("E12",),
+        tests=("sandbox/egress/test_protocol.py::test_an_answer_that_cannot_be_looked_into_does_not_come_back",),
+        still=REACHED,
+    ),
+    Mutation(
+        name="secrets that are split over several pieces are removed",
+        remove=(replaced(response_scrubber.Scrubber, "held", lambda *_: 0),),
+        tests=("sandbox/egress/test_protocol.py::test_a_secret_that_is_echoed_is_struck_out_wherever_it_is",),
+        still=REACHED,
+    ),
+    Mutation(
+        name="the bytes of a call are limited",
+        remove=(
+            replaced(call_session.CallSession, "spend_sent", lambda *_: None),
+            replaced(call_session.CallSession, "spend_received", lambda *_: None),
+        ),
+        threats=("E10",),
+        tests=("sandbox/egress/test_protocol.py::test_a_call_sends_and_receives_no_more_than_its_manifest_says",),
+        still=REACHED,
+    ),
+    Mutation(
+        name="the connections of a call are closed at its end",
+        remove=(replaced(call_session.CallSession, "finish", unended),),
+        tests=("sandbox/egress/test_protocol.py::test_a_call_that_is_over_leaves_nothing_half_open",),
+        still=REACHED,
+    ),
+    Mutation(
+        name="the reason phrase of a response is not taken from the server",
+        remove=(replaced(forwarder, "reason_of", lambda status: b"bad token CANARY-5d1e77a0"),),
+        tests=("sandbox/egress/test_sent_request.py::test_the_words_beside_a_status_are_never_the_servers",),
+        still=REACHED,
+    ),
+    Mutation(
+        name="no header overrides the decided request",
+        remove=(never(forwarder, "check_overrides"),),
+        tests=(
+            "sandbox/egress/test_sent_request.py::test_a_header_that_makes_another_request_of_the_decided_one_is_refused_and_recorded",
+        ),
+        still=REACHED,
+    ),
+    brokered(
+        "a request head is scanned once",
+        replaced(Requests, "head", head_from_its_beginning),
+        tests=("adversarial/test_own_budget.py::test_a_request_head_that_arrives_byte_by_byte_is_parsed_once",),
+    ),
+    brokered(
+        "a ClientHello is scanned once",
+        replaced(ClientHelloReader, "take", hello_from_its_beginning),
+        tests=("adversarial/test_own_budget.py::test_a_client_hello_that_arrives_byte_by_byte_is_parsed_once",),
+    ),
+)  # fmt: skip

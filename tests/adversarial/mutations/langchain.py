@@ -1,0 +1,47 @@
+"""Protections of the LangChain middleware, each with the tests that must fail without it."""
+
+from __future__ import annotations
+
+import secrets
+from typing import Any, Final
+
+from adversarial.mutations.row import brokered, never, replaced
+from remit.langchain import bridge, middleware
+
+
+def passed_on(reviewed: middleware._ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
+    """The tool gets the arguments as they arrived."""
+    return {"type": "tool_call", "name": reviewed._tool.name, "args": given, "id": reviewed._call_id}
+
+
+ROWS: Final = (
+    brokered(
+        "only reviewed tools of a graph run",
+        never(bridge, "_check_reviewed"),
+        tests=("langchain/test_middleware.py::test_a_tool_that_is_not_the_reviewed_one_does_not_run",),
+    ),
+    brokered(
+        "a tool of a graph runs the decided call, once",
+        never(middleware._ReviewedTool, "_check"),
+        tests=(
+            "langchain/test_middleware.py::test_nothing_between_the_decision_and_the_tool_changes_the_call_or_answers_for_it",
+            "langchain/test_middleware.py::test_a_retry_of_the_graph_repeats_no_irreversible_effect",
+            "langchain/test_decided_arguments.py::test_a_call_that_is_changed_after_its_decision_does_not_run",
+        ),
+    ),
+    brokered(
+        "a tool of a graph gets the decided arguments",
+        replaced(middleware._ReviewedTool, "_decided_call", lambda self, given: self._check(given) or passed_on(self, given)),
+        tests=(
+            "langchain/test_decided_arguments.py::test_an_observer_of_the_call_changes_nothing_of_what_the_tool_gets",
+        ),
+    ),
+    brokered(
+        "a repeated turn of a graph is recognized",
+        replaced(bridge, "_turn_key", lambda _: secrets.token_hex()),
+        tests=(
+            "langchain/test_middleware.py::test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect",
+            "langchain/test_middleware.py::test_going_back_in_time_repeats_no_effect",
+        ),
+    ),
+)  # fmt: skip

@@ -1,0 +1,101 @@
+"""Protections of the policy engine, each with the tests that must fail without it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from adversarial.mutations.row import DECIDES, Mutation, brokered, replaced
+from remit.broker.decisions import Decider
+from remit.core.calls import Request
+from remit.policy.engine import Judged, Policy
+from remit.policy.index import Index, RuleTable
+from remit.policy.language import conditions, loader
+from remit.policy.language.conditions import Condition
+from remit.policy.reload import PolicyWatcher
+from remit.runtime import runner
+
+JUDGE: Final = Policy.judge
+
+
+def prefixed(self: Index, action: str) -> tuple[RuleTable, ...]:
+    """A rule for `read` matches `read_and_exec` too."""
+    return tuple(table for named, table in self._tables.items() if action.startswith(named.rstrip("*")))
+
+
+# Stock Casbin would refuse the call too, so it is disabled to test Remit's matcher alone.
+WITHOUT_CASBIN: Final = (
+    lambda patch: patch.setattr(Decider, "_confirmed", lambda *_: True),
+    lambda patch: patch.setattr(runner, "_check_rules", lambda _: None),
+)
+
+
+def unless_denied(self: Policy, asked: Request) -> Judged:
+    """A call that no rule matches is allowed."""
+    judged = JUDGE(self, asked)
+    return Judged(True, list(self.rows[:1])) if not judged.allowed and not judged.rows else judged
+
+
+ROWS: Final = (
+    Mutation(
+        name="the Casbin model is checked when it is loaded",
+        remove=(lambda patch: patch.setattr(loader, "check_model", lambda _: ()),),
+        tests=("policy/test_load.py::test_a_model_that_is_not_the_designs_model_is_refused",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="circular or too deep roles are refused",
+        remove=(lambda patch: patch.setattr(loader, "check_links", lambda _: ()),),
+        tests=(
+            "policy/test_load.py::test_roles_in_a_circle_are_refused_where_the_circle_closes",
+            "policy/test_casbin_reference.py::test_roles_that_casbin_follows_only_in_part_do_not_load",
+        ),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a condition that cannot be evaluated denies",
+        remove=(lambda patch: patch.setattr(Condition, "holds", lambda self, facts: self.answer(facts) is True),),
+        tests=("policy/test_conditions.py::test_what_cannot_be_read_never_allows_and_always_denies",),
+        still=DECIDES,
+    ),
+    Mutation(
+        name="a denial discloses no more than its rules allow",
+        remove=(lambda patch: patch.setattr(loader, "disclosed", lambda notes: ("remedy", " ".join(notes))),),
+        tests=(
+            "policy/test_remedy.py::test_a_hidden_rule_reads_like_no_rule_at_all",
+            "policy/test_remedy.py::test_of_several_denying_rules_each_is_told_at_its_own_level",
+        ),
+        still=DECIDES,
+    ),
+    brokered(
+        "a rule that requires zero approvals is refused",
+        replaced(conditions._Reader, "_wrong", lambda *_: lambda _: True),
+        threats="D6",
+        tests=("broker/test_approvals.py::test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded",),
+    ),
+    brokered(
+        "a rule for one action matches no longer name",
+        replaced(Index, "tables", prefixed),
+        *WITHOUT_CASBIN,
+        threats="E2",
+        tests=("broker/test_broker.py::test_a_rule_or_list_for_one_action_does_not_cover_a_longer_name",),
+    ),
+    brokered(
+        "nothing is allowed without a rule",
+        replaced(Policy, "judge", unless_denied),
+        *WITHOUT_CASBIN,
+        threats="E3",
+        tests=(
+            "broker/test_broker.py::test_a_copy_of_a_tool_under_another_name_has_no_permissions",
+            "broker/test_broker.py::test_both_the_agent_and_its_user_must_be_allowed",
+        ),
+    ),
+    brokered(
+        "a policy is loaded only when its files are stable",
+        replaced(PolicyWatcher, "_settled", staticmethod(lambda _: True)),
+        threats="E11",
+        tests=(
+            "policy/test_reload.py::test_an_edit_is_in_force_once_it_has_stood_still",
+            "policy/test_reload.py::test_a_file_that_is_still_being_written_is_waited_for",
+        ),
+    ),
+)  # fmt: skip

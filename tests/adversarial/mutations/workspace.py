@@ -1,0 +1,110 @@
+"""Protections of the workspace and its manifests, each with the tests that must fail without it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+from adversarial.mutations.row import brokered, never, replaced
+from remit.broker.attempts import LiveExecutor
+from remit.policy import engine
+from remit.policy.engine import Policy
+from remit.workspace import identity, limits, loader, session
+from remit.workspace.answer_contract import AnswerContract
+from remit.workspace.bundle import vocabulary
+from remit.workspace.definitions import Tool, Workspace
+from remit.workspace.manifest import pins, resolution, schema
+
+
+def read_twice(root: Path) -> tuple[Workspace, Policy]:
+    """Read the rules a second time, after the recorded read."""
+    found = loader.load_workspace(root)
+    return found, engine.load_policy(session.policy_files(root), vocabulary(found))
+
+
+class Same(str):
+    """A digest that is equal to every other."""
+
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+ROWS: Final = (
+    brokered(
+        "the approver is the account of the operating system",
+        replaced(identity, "os_account", lambda: os.environ.get("USER", "")),
+        threats="D5",
+        tests=("broker/test_approvals.py::test_the_approver_is_the_account_and_what_it_may_not_do_is_in_the_trace",),
+    ),
+    brokered(
+        "only reviewed versions of tools run",
+        replaced(Tool, "pinned", True),
+        never(LiveExecutor, "_check_code"),
+        threats="D2 E1",
+        tests=(
+            "broker/test_broker.py::test_a_tool_that_changed_after_its_review_does_not_run",
+            "broker/test_broker.py::test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either",
+            "broker/test_approvals.py::test_an_approval_of_a_tool_that_changed_since_runs_nothing",
+        ),
+    ),
+    brokered(
+        "an edited lock file is detected",
+        replaced(pins, "pin_digest", lambda *_: Same("sha256:0")),
+        threats="E1",
+        tests=("workspace/test_pins.py::test_a_lock_that_was_edited_by_hand_is_told",),
+    ),
+    brokered(
+        "descriptions of tools have no hidden characters",
+        never(pins, "hidden_character"),
+        never(schema, "hidden_character"),
+        threats="E4",
+        tests=(
+            "workspace/test_pins.py::test_what_a_reviewer_does_not_see_cannot_be_pinned_and_other_words_can",
+            "workspace/test_manifest.py::test_what_a_manifest_may_not_say_is_one_problem_on_its_line",
+        ),
+    ),
+    brokered(
+        "arguments are validated against their schema",
+        replaced(resolution, "validate", lambda _, value, **__: value),
+        threats="E6",
+        tests=(
+            "broker/test_broker.py::test_arguments_that_are_not_exact_are_refused_and_never_repeated",
+            "workspace/test_resolution.py::test_arguments_are_checked_without_coercion_and_never_repeated",
+        ),
+    ),
+    brokered(
+        "the policy and its digest come from the same read",
+        replaced(session, "load_workspace_and_policy", read_twice),
+        threats="E11",
+        tests=(
+            "policy/test_reload.py::test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_meanwhile",
+        ),
+    ),
+    brokered(
+        "shared limits count all runs",
+        replaced(limits, "limit_claims", lambda *_, **__: {}),
+        tests=("broker/test_budgets.py::test_calls_beyond_a_shared_limit_are_refused_in_the_models_order_with_the_time_to_wait",),
+    ),
+    brokered(
+        "answers must satisfy their contract",
+        replaced(AnswerContract, "problems", lambda *_: ()),
+        tests=(
+            "runtime/test_answers.py::test_an_answer_stands_on_results_of_this_run",
+            "runtime/test_answers.py::test_a_guess_is_no_answer",
+        ),
+    ),
+    brokered(
+        "names inside of an argument are resolved",
+        replaced(resolution, "_named_at", lambda template, path, value: (value, [])),
+        tests=(
+            "policy/test_ownership.py::test_one_card_of_another_among_own_ones_is_denied",
+            "workspace/test_resolution.py::test_names_may_stand_inside_of_an_argument_and_are_spelled_canonically_there",
+        ),
+    ),
+)  # fmt: skip
