@@ -13,7 +13,7 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench bench-attacks ablate abuse soak faithful exact kills
+.PHONY: help setup run test check bench bench-attacks ablate abuse soak faithful exact golden kills
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ check:  ## Everything that CI checks: style, types, imports, the workspace, test
 	    test -z "$$complex" || { echo "$$complex"; echo "error: split these functions: complexity D or worse"; exit 1; }
 	$(BIN)/remit check
 	@$(MAKE) --no-print-directory test
+
+golden: setup  ## Record the golden traces of the current format again; refused once a release has them
+	@$(BIN)/python tests/support/golden.py
 
 kills: setup  ## Kill 300 runs with -9 at random points and resume them (ARGS="--runs 3000 --seed 7")
 	@$(BIN)/python tests/adversarial/crash.py $(ARGS)

@@ -28,11 +28,11 @@ from typing import Any
 from remit.core.errors import UsageError
 from remit.core.events import AttemptBegun, AttemptEnded, CallAnswered, CallDecided, EffectSettled, Recorded
 from remit.journal.hash_chain import verify_chain
-from remit.replay.replayer import replay, tampering
+from remit.replay.replayer import find_tampering, replay
 from remit.runtime import runner as run
 from remit.sandbox import Sandbox
 from remit.tools import workbench as tool
-from remit.tracing import read
+from remit.tracing import read_trace
 from remit.workspace import loader as workspace
 from remit.workspace.bundle import open_bundle
 from remit.workspace.session import WorkspaceSession, open_session
@@ -324,7 +324,7 @@ def judged(one: Run, *, replayed: bool) -> Counter[str]:
         records = session.journal.events(one.name)
         found: Counter[str] = Counter(runs=1, kills=len(one.kills), lives=one.lives, events=len(records))
         found["broken"] += session.journal.verify(one.name) != () or verify_chain(records) != ()
-        found["broken"] += read(session.traces / f"{one.name}.jsonl").faults() != ()
+        found["broken"] += read_trace(session.traces / f"{one.name}.jsonl").faults() != ()
     finally:
         session.journal.close()
     kept = {(item.seq, item.hash) for item in records}
@@ -352,9 +352,9 @@ def judged(one: Run, *, replayed: bool) -> Counter[str]:
 
 
 async def _replay(session: WorkspaceSession, name: str) -> bool:
-    trace = read(session.traces / f"{name}.jsonl")
+    trace = read_trace(session.traces / f"{name}.jsonl")
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
-    return (await replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain))).reproduced
+    return (await replay(trace.records, books, tampering=find_tampering(trace.faults(), trace.chain))).reproduced
 
 
 def _answer(one: Run, records: list[Recorded], answered: CallAnswered, done: Counter[tuple[str, int]]) -> Counter[str]:

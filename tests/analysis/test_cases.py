@@ -1,4 +1,4 @@
-"""The reviewer's table: each row is decided, and a row that says nothing sound is a problem with its line."""
+"""The table of policy cases: each case is decided, and an invalid case is a problem with its line."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ GOOD = """\
 """
 
 
-def test_every_row_is_decided_in_order() -> None:
-    """A whole result, and the verdicts of all."""
+def test_every_case_is_decided_in_order() -> None:
+    """One result is compared as a whole, and the verdict of each."""
     results = run_cases(POLICY, GOOD, "policies/cases.yaml")
     assert results[1] == PolicyCaseResult(
         note="a secret stays closed",
@@ -85,7 +85,7 @@ def test_every_row_is_decided_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "expected"),
     [
         ("expect: allow", "expect: deny", "expected deny, got allow: 'Triage reads the docs' and "),
         ("rule: reads the docs", "rule: reads the dogs", "allow, but not by 'reads the dogs'; the deciding rules were"),
@@ -98,46 +98,46 @@ def test_every_row_is_decided_in_order() -> None:
         ("missing: {lead: 2}", "missing: {}", "expected the missing approvals {}"),
     ],
 )
-def test_a_row_that_does_not_hold_says_what_came_instead(old: str, new: str, said: str) -> None:
-    """And the others still pass."""
+def test_a_failing_case_says_what_was_expected_and_what_came_instead(old: str, new: str, expected: str) -> None:
+    """The other cases still pass."""
     assert old in GOOD
     failed = [result for result in run_cases(POLICY, GOOD.replace(old, new, 1), "x") if not result.passed]
     assert len(failed) == 1
-    assert failed[0].message.startswith(said)
+    assert failed[0].message.startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "said"),
+    ("text", "line", "expected"),
     [
-        pytest.param("note: x\n", 1, "not a list", id="no list"),
-        pytest.param("- x\n", 1, "mapping", id="a row that is a text"),
+        pytest.param("note: x\n", 1, "not a list", id="not a list"),
+        pytest.param("- x\n", 1, "mapping", id="a row that is a string"),
         pytest.param("-\n", 1, "mapping", id="an empty row"),
-        pytest.param("- note: a\n  note: b\n", 2, "duplicate", id="a key twice"),
-        pytest.param("- note: [a\n", 2, "", id="no YAML"),
-        pytest.param(GOOD.replace("expect: allow", "expect: maybe"), 6, "expect", id="an answer that policy never gives"),
-        pytest.param(GOOD.replace("  action: files.read\n", "", 1), 2, "action: field required", id="a missing name"),
-        pytest.param(GOOD.replace("  rule: reads", "  rules: reads"), 7, "unknown key 'rules'", id="a name too many"),
+        pytest.param("- note: a\n  note: b\n", 2, "duplicate", id="a duplicate key"),
+        pytest.param("- note: [a\n", 2, "", id="not YAML"),
+        pytest.param(GOOD.replace("expect: allow", "expect: maybe"), 6, "expect", id="an unknown verdict"),
+        pytest.param(GOOD.replace("  action: files.read\n", "", 1), 2, "action: field required", id="a missing field"),
+        pytest.param(GOOD.replace("  rule: reads", "  rules: reads"), 7, "unknown key 'rules'", id="an unknown field"),
         pytest.param(GOOD.replace("files.read", "files.raed", 1), 2, "no tool has the action", id="a misspelled action"),
         pytest.param(GOOD.replace("file:docs/a.md", "docs/a.md", 1), 2, "has no kind", id="a misspelled resource"),
-        pytest.param(GOOD.replace("a secret stays closed", "triage reads a doc"), 9, "line 2 has the same note", id="a note twice"),
+        pytest.param(GOOD.replace("a secret stays closed", "triage reads a doc"), 9, "line 2 has the same note", id="a duplicate note"),
         pytest.param(GOOD.replace("expect: allow", "expect: allow\n  missing: {lead: 1}"), 2, "does not expect ask", id="missing without ask"),
         pytest.param(GOOD.replace("{reason: done}", "{reason: 2026-01-01}", 1), 17, "no JSON value", id="a date"),
         pytest.param(GOOD.replace("{reason: done}", "{1: done}", 1), 17, "not a text", id="a key that is a number"),
         pytest.param(GOOD.replace("{reason: done}", "{reason: " + "[" * 40 + "]" * 40 + "}", 1), 17, "nested deeper", id="a value too deep"),
-        pytest.param(GOOD.replace("lead: 2", "lead: many"), 23, "missing", id="a count that is no number"),
+        pytest.param(GOOD.replace("lead: 2", "lead: many"), 23, "missing", id="a count that is not a number"),
     ],
 )  # fmt: skip
-def test_a_table_that_cannot_be_meant_is_a_problem_with_its_line(text: str, line: int, said: str) -> None:
-    """Nothing is decided then."""
+def test_an_invalid_table_is_a_problem_with_its_line(text: str, line: int, expected: str) -> None:
+    """No case is decided then."""
     with pytest.raises(WorkspaceError) as caught:
         run_cases(POLICY, text, "policies/cases.yaml")
     first = caught.value.problems[0]
     assert (first.file, first.line) == ("policies/cases.yaml", line)
-    assert said in first.what
+    assert expected in first.what
 
 
-def test_a_denial_by_error_does_not_pass_for_a_denial() -> None:
-    """A case that forgot an argument pins nothing."""
+def test_a_denial_because_of_an_error_fails_the_case() -> None:
+    """A case that lacks an argument proves nothing about the rule."""
     rules = policy.load_policy(
         {"policies/model.conf": MODEL, "policies/rules.csv": b"p, agent:a, a.b, **, args.n > 1, deny"}
     )
@@ -145,13 +145,13 @@ def test_a_denial_by_error_does_not_pass_for_a_denial() -> None:
     assert result.message.startswith("deny, but only because of an error")
 
 
-def test_an_empty_table_has_no_rows() -> None:
-    """Comments alone are a table too."""
+def test_an_empty_table_has_no_cases() -> None:
+    """A file with only comments is valid too."""
     assert run_cases(POLICY, "", "x") == run_cases(POLICY, "# nothing yet\n", "x") == ()
 
 
-def test_every_fact_can_be_given() -> None:
-    """So that every condition can be pinned."""
+def test_a_case_can_give_every_fact() -> None:
+    """So every condition can be tested."""
     condition = "named_by_user and env == 'prod' and 'l' in labels and args.to in contains and calls('a.b') > 1 and time > '11:00'"
     rules = policy.load_policy(
         {

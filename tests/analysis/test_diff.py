@@ -1,4 +1,4 @@
-"""The semantic diff: what it reports is true, and what a search by brute force finds it has reported."""
+"""The comparison of policies: what it reports is true, and it reports every change that a brute-force search finds."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from itertools import product
 
 import pytest
 
-from remit.analysis.diff.policy import difference
-from remit.analysis.diff.witnesses import counterpart, verify_witness
+from remit.analysis.diff.policy import compare_policies
+from remit.analysis.diff.witnesses import find_denied_counterpart, verify_witnesses
 from remit.analysis.solver.findings import PolicyDifference
 from remit.core.calls import Request
 from remit.core.errors import WorkspaceError
@@ -24,33 +24,33 @@ PAIRS = int(os.environ.get("REMIT_EXACT_PAIRS", "20"))  # of policies, half in e
 def pairs(
     dice: random.Random, many: int, always: Sequence[str] = ()
 ) -> Iterator[tuple[list[str], list[str], PolicyDifference]]:
-    """That many random policies with an edit of each that load, and what the diff says of them; no witness is wrong."""
+    """Yield random policies that load, each with an edit, and their comparison. Every witness is checked."""
     while many:
         before = rows(dice)
         after = [*edited(dice, before), *always]
         before = [*before, *always]
         try:
-            found = difference(side("\n".join(before)), side("\n".join(after)))
-        except WorkspaceError:  # roles in a circle
+            found = compare_policies(side("\n".join(before)), side("\n".join(after)))
+        except WorkspaceError:  # circular roles
             continue
-        assert verify_witness(found).wrong == (), (before, after)
+        assert verify_witnesses(found).wrong == (), (before, after)
         many -= 1
         yield before, after, found
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_brute_force_over_a_small_universe_finds_nothing_that_the_diff_does_not_report(seed: int) -> None:
-    """Every subject, action and resource of the universe, under facts at random: who, what, before and after must be told.
+def test_brute_force_over_a_small_universe_finds_no_change_that_the_comparison_misses(seed: int) -> None:
+    """Every subject, action and resource, under random facts: subject, action, before and after must be reported.
 
-    What people have approved already is told by its direction: "asked before, denied now" says that approving helps no more.
+    Where approvals were given already, the direction is enough: "asked before, denied now" covers an approved call too.
     """
     dice = random.Random(seed)
     differed = reported = unsettled = 0
     for before, after, found in pairs(dice, PAIRS // 2):
         reported += len(found.findings)
         unsettled += len(found.unsettled)
-        told = {(who, one.action, one.before, one.after) for one in found.findings for who in one.subjects}
-        unknown = {(who, one.action) for one in found.unsettled for who in one.subjects}
+        reported_changes = {(who, one.action, one.before, one.after) for one in found.findings for who in one.subjects}
+        unsettled_pairs = {(who, one.action) for one in found.unsettled for who in one.subjects}
         for who, action, name in product(SUBJECTS, ACTIONS, RESOURCES):
             facts = context(dice)
             facts = facts.model_copy(update={"approvals": {}}) if dice.random() < 0.7 else facts
@@ -58,7 +58,9 @@ def test_brute_force_over_a_small_universe_finds_nothing_that_the_diff_does_not_
             was, now = (one.policy.decide(request).verdict for one in (found.old, found.new))
             if was != now:
                 differed += 1
-                known = (who, action, was, now) in told or (who, action) in unknown or found.approvers
+                known = (
+                    (who, action, was, now) in reported_changes or (who, action) in unsettled_pairs or found.approvers
+                )
                 approving = any(facts.approvals.values()) and explained(found, request, was, now)
                 assert known or approving, (before, after, request, was, now, found)
     assert differed > PAIRS
@@ -66,8 +68,8 @@ def test_brute_force_over_a_small_universe_finds_nothing_that_the_diff_does_not_
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_a_request_of_several_subjects_or_resources_changes_only_where_one_alone_does(seed: int) -> None:
-    """So that a diff of single requests says all there is to say."""
+def test_a_request_of_several_subjects_or_resources_changes_only_if_one_of_them_alone_does(seed: int) -> None:
+    """So comparing requests of one subject and one resource is complete."""
     dice = random.Random(1000 + seed)
     differed = 0
     for before, after, found in pairs(dice, PAIRS // 2, ["p, user:w, *, **, True, allow"]):
@@ -86,12 +88,15 @@ def test_a_request_of_several_subjects_or_resources_changes_only_where_one_alone
 
 
 def explained(found: PolicyDifference, request: Request, before: str, after: str) -> bool:
-    """Whether the diff reports, for one of the subjects, a change in that direction; or says that it does not know."""
+    """True if the comparison reports a change in that direction for one of the subjects, or reports it as unsettled."""
     wider = RANK[after] > RANK[before]
-    asked = set(request.subjects)
+    subjects = set(request.subjects)
     return (
-        any(one.action == request.action and one.wider is wider and set(one.subjects) & asked for one in found.findings)
-        or any(one.action == request.action and set(one.subjects) & asked for one in found.unsettled)
+        any(
+            one.action == request.action and one.wider is wider and set(one.subjects) & subjects
+            for one in found.findings
+        )
+        or any(one.action == request.action and set(one.subjects) & subjects for one in found.unsettled)
         or any(one.gained if wider else one.lost for one in found.approvers)
     )
 
@@ -109,23 +114,23 @@ RULES = (ROOT / "policies" / "rules.csv").read_text(encoding="utf-8")
         pytest.param("approved('role:oncall-lead')", "approvals('role:oncall-lead') >= 2", "ask", "deny", "tickets.close", "ticket:INC-1", {}, id="more people than there are"),
     ],
 )  # fmt: skip
-def test_an_edit_is_told_with_a_request_that_shows_it(
+def test_an_edit_is_reported_with_a_request_that_shows_it(
     old: str, new: str, before: str, after: str, action: str, resource: str, facts: dict[str, object]
 ) -> None:
-    """And with one close by that stays refused."""
+    """And with a similar request that stays denied."""
     assert old in RULES
-    found = difference(side(RULES, None), side(RULES.replace(old, new, 1), None))
+    found = compare_policies(side(RULES, None), side(RULES.replace(old, new, 1), None))
     change = next(one for one in found.findings if (one.before, one.after) == (before, after))
     assert (change.subject, change.action, change.resource) == ("agent:triage", action, resource)
     if "length" in facts:
         assert len(change.context.args["text"]) == facts["length"]
     assert sorted(change.context.labels) == facts.get("labels", [])
-    assert verify_witness(found).wrong == ()
+    assert verify_witnesses(found).wrong == ()
     assert found.unsettled == ()
-    stays = counterpart(found, change)
-    assert stays is not None
+    denied = find_denied_counterpart(found, change)
+    assert denied is not None
     assert {
-        one.verdict(stays.subject, stays.action, stays.resource, stays.context) for one in (found.old, found.new)
+        one.verdict(denied.subject, denied.action, denied.resource, denied.context) for one in (found.old, found.new)
     } == {"deny"}
 
 
@@ -133,21 +138,21 @@ def test_an_edit_is_told_with_a_request_that_shows_it(
     "edit",
     [
         pytest.param(lambda rows: "\n".join(reversed(rows.split("\n"))), id="another order"),
-        pytest.param(lambda rows: rows.replace("True, allow", "1 < 2, allow"), id="another way to say true"),
+        pytest.param(lambda rows: rows.replace("True, allow", "1 < 2, allow"), id="another true condition"),
         pytest.param(lambda rows: rows + "\np, agent:triage, files.read, file:logs/checkout.log, True, allow\n", id="a redundant allow"),
         pytest.param(lambda rows: rows + "\np, role:nobody, *, **, True, allow\n", id="a role without members"),
-        pytest.param(lambda rows: rows.replace("calls('tickets.create') < 1", "not (calls('tickets.create') >= 1)"), id="a condition turned twice"),
+        pytest.param(lambda rows: rows.replace("calls('tickets.create') < 1", "not (calls('tickets.create') >= 1)"), id="a condition negated twice"),
         pytest.param(lambda rows: rows.replace("p, agent:triage, *, file:secrets/**, True, deny\n", ""), id="a deny of what nothing allows"),
     ],
 )  # fmt: skip
 def test_an_edit_that_changes_no_decision_is_proved_to_change_none(edit: Callable[[str], str]) -> None:
-    """By the automata and the solver, not by trying."""
-    assert difference(side(RULES), side(edit(RULES))).equal
+    """Proved by the automata and the solver, not by examples."""
+    assert compare_policies(side(RULES), side(edit(RULES))).equal
 
 
-def test_a_new_approver_is_told_although_no_request_changes() -> None:
-    """Who may grant is authority too."""
-    found = difference(side(RULES), side(RULES + "\ng, user:eve, role:oncall-lead\n"))
+def test_a_new_approver_is_reported_although_no_request_changes() -> None:
+    """The right to approve is a permission too."""
+    found = compare_policies(side(RULES), side(RULES + "\ng, user:eve, role:oncall-lead\n"))
     assert [(one.role, one.gained, one.lost) for one in found.approvers] == [("role:oncall-lead", ("user:eve",), ())]
     assert not found.no_wider
 
@@ -159,31 +164,31 @@ def test_a_new_approver_is_told_although_no_request_changes() -> None:
         pytest.param("p, user:v, files.read, **, env == 'local', allow\np, user:v, files.read, **, approvals('role:1') >= 2, allow", "p, user:v, *, **, True, deny", [("allow", "deny"), ("ask", "deny")], id="in two rules"),
     ],
 )  # fmt: skip
-def test_what_facts_allow_does_not_hide_what_people_are_asked(
+def test_a_change_to_allow_does_not_hide_a_change_to_ask(
     before: str, more: str, changes: list[tuple[str, str]]
 ) -> None:
-    """Where the facts of a plain request hold already, others have to be looked for."""
+    """Where the default facts already allow, the search must try other facts."""
     people = "g, user:w, role:1\ng, user:u, role:1\n"
-    found = difference(side(people + before), side(f"{people}{before}\n{more}"))
+    found = compare_policies(side(people + before), side(f"{people}{before}\n{more}"))
     assert sorted((one.before, one.after) for one in found.findings if one.action == "files.read") == changes
-    assert verify_witness(found).wrong == ()
+    assert verify_witnesses(found).wrong == ()
 
 
-def test_what_cannot_be_analysed_is_said_and_never_counted_as_safe() -> None:
-    """Arguments looked for in each other are beyond the cells; where nothing hangs on them, that is still proved."""
+def test_what_cannot_be_analysed_is_reported_and_never_counted_as_safe() -> None:
+    """Arguments that are searched in each other have no complete examples. Where no verdict depends on them, that is proved."""
     odd = "p, agent:a, mail.send, mail:*, args.text in args.list and args.list in args.text and args.text != args.list, allow"
-    unclear = difference(side(""), side(odd))
+    unclear = compare_policies(side(""), side(odd))
     assert unclear.findings or unclear.unsettled
     assert not unclear.equal
     assert not unclear.no_wider
     everything = "p, agent:a, mail.send, mail:*, True, allow\n"
-    assert difference(side(everything), side(everything + odd)).equal
+    assert compare_policies(side(everything), side(everything + odd)).equal
 
 
-def test_a_set_of_files_is_told_apart_from_its_members() -> None:
+def test_a_set_of_files_is_compared_apart_from_its_members() -> None:
     """Two patterns that cover every file do not cover the folder as a whole."""
     parts = "p, agent:a, files.read, file:d/*, True, allow\np, agent:a, files.read, file:d/*/**, True, allow"
-    found = difference(side(parts), side("p, agent:a, files.read, file:d/**, True, allow"))
+    found = compare_policies(side(parts), side("p, agent:a, files.read, file:d/**, True, allow"))
     assert [(one.before, one.after, one.resource) for one in found.findings] == [("deny", "allow", "file:d/**")]
 
 
@@ -205,14 +210,14 @@ def many(count: int, seed: int) -> list[str]:
     return links + rules
 
 
-def test_one_edit_among_many_rules_is_found_alone() -> None:
-    """The rest of the rules costs nothing but their reading."""
+def test_one_edit_among_many_rules_is_the_only_finding() -> None:
+    """The other rules cost only their reading."""
     before = many(1000, 1)
     row = next(
         n for n, text in enumerate(before) if "role:o" in text and text.endswith("True, allow") and "docs/*" in text
     )
     after = [*before[:row], before[row].replace("docs/*", "**"), *before[row + 1 :]]
-    found = difference(side("\n".join(before), None), side("\n".join(after), None))
+    found = compare_policies(side("\n".join(before), None), side("\n".join(after), None))
     assert {one.after for one in found.findings} == {"allow"}
     assert {rule.line for one in found.findings for rule in one.added} == {row + 1}
-    assert verify_witness(found).wrong == ()
+    assert verify_witnesses(found).wrong == ()

@@ -1,4 +1,4 @@
-"""Asking the rules: who may do this, what may that subject do, and why was this decided."""
+"""Queries about the rules: who may do this, what may that subject do, and why was this decided."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from remit.analysis.queries import can, who
+from remit.analysis.queries import find_holders, list_permissions
 from remit.cli import main
 from remit.core.calls import Context, Request
 from remit.policy import engine as policy
@@ -47,27 +47,27 @@ RULES = load(
         ("file:other", {"agent:t": "never", "user:ann": "allowed", "user:lea": "allowed"}),
     ],
 )
-def test_every_subject_is_named_with_how_it_stands(resource: str, standings: dict[str, str]) -> None:
-    """Roles too, because rules speak of them."""
-    found = {one.subject: one.standing for one in who(RULES, "files.read", resource)}
+def test_every_subject_is_listed_with_what_it_may_do(resource: str, standings: dict[str, str]) -> None:
+    """Roles too, because rules name them."""
+    found = {one.subject: one.standing for one in find_holders(RULES, "files.read", resource)}
     assert set(found) == RULES.subjects
     assert {name: standing for name, standing in found.items() if not name.startswith("role:")} == standings
 
 
-def test_who_must_be_asked_is_named_with_the_people_who_could_answer() -> None:
-    """Never the subject itself."""
-    (agent,) = (one for one in who(RULES, "files.read", "file:logs/a") if one.subject == "agent:t")
+def test_a_role_that_must_approve_is_listed_with_the_users_who_could() -> None:
+    """The subject itself is never among them."""
+    (agent,) = (one for one in find_holders(RULES, "files.read", "file:logs/a") if one.subject == "agent:t")
     assert [(asked.role, asked.people) for asked in agent.asks] == [("role:lead", ("user:lea",))]
     rules = load("p, user:lea, a.b, **, approved('role:lead'), allow", "g, user:lea, role:lead")
-    (lea,) = (one for one in who(rules, "a.b", "none:") if one.subject == "user:lea")
+    (lea,) = (one for one in find_holders(rules, "a.b", "none:") if one.subject == "user:lea")
     assert [(asked.role, asked.people) for asked in lea.asks] == [("role:lead", ())]
 
 
-def test_who_is_right_about_every_subject_that_is_allowed_or_never_allowed() -> None:
-    """Held against decisions: allowed means whatever the facts, never means whatever the facts."""
+def test_allowed_and_never_agree_with_the_decisions() -> None:
+    """For all facts: allowed subjects are allowed, and the others denied."""
     facts = [Context(), Context(args={"n": 9}, labels=frozenset({"x"})), Context(approvals={"role:lead": 1})]
     for resource in ("file:docs/a", "file:logs/a", "file:notes/a", "file:secret/a", "file:**", "file:x/**"):
-        for one in who(RULES, "files.read", resource):
+        for one in find_holders(RULES, "files.read", resource):
             requests = [
                 Request(subjects=(one.subject,), action="files.read", resources=(resource,), context=context)
                 for context in facts
@@ -79,9 +79,9 @@ def test_who_is_right_about_every_subject_that_is_allowed_or_never_allowed() -> 
                 assert verdicts == {False}
 
 
-def test_what_a_subject_may_do_is_listed_with_what_takes_it_away() -> None:
+def test_what_a_subject_may_do_is_listed_with_what_denies_it() -> None:
     """Its own rules and those of its roles."""
-    found = [(one.action, one.resource, one.standing, one.named) for one in can(RULES, "agent:t")]
+    found = [(one.action, one.resource, one.standing, one.named) for one in list_permissions(RULES, "agent:t")]
     assert found == [
         ("*", "file:secret/**", "never", "agent:t"),
         ("files.read", "file:docs/**", "conditional", "agent:t"),
@@ -90,10 +90,10 @@ def test_what_a_subject_may_do_is_listed_with_what_takes_it_away() -> None:
         ("files.read", "file:notes/**", "conditional", "agent:t"),
         ("files.write", "file:secret/**", "never", "agent:t"),
     ]
-    assert [one.named for one in can(RULES, "user:lea")] == ["role:staff", "role:staff"]
+    assert [one.named for one in list_permissions(RULES, "user:lea")] == ["role:staff", "role:staff"]
 
 
-def test_every_rule_that_bears_on_a_request_is_weighed_and_near_ones_only_where_none_does() -> None:
+def test_every_rule_that_matches_a_request_is_listed_and_near_ones_only_if_none_matches() -> None:
     """The table of `policy explain`."""
 
     def says(resource: str, **facts: object) -> list[tuple[str, str, str]]:
@@ -111,15 +111,15 @@ def test_every_rule_that_bears_on_a_request_is_weighed_and_near_ones_only_where_
     assert [line[1] for line in says("file:other")] == ["allows", "near", "near", "near"]
 
 
-def test_the_nearest_misses_begin_most_like_what_was_asked() -> None:
-    """Among thousands."""
+def test_the_nearest_rules_share_the_longest_prefix_with_the_resource() -> None:
+    """Also among thousands of rules."""
     rules = load(*(f"p, agent:t, a.b, file:p{n}/d{m}/**, True, allow" for n in range(40) for m in range(40)))
     request = Request(subjects=("agent:t",), action="a.b", resources=("file:p7/d99/x",), context=Context())
     assert [rule.text.split(", ")[3].split("/")[0] for rule in rules.decide(request).nearest] == ["file:p7"] * 3
 
 
-def test_a_resource_that_differs_in_one_way_only_finds_its_rule_among_many() -> None:
-    """Rules that lie in one place are told apart by their subjects."""
+def test_the_rule_of_one_subject_is_found_among_many_for_the_same_resource() -> None:
+    """Rules for the same resource are distinguished by their subjects."""
     rules = load(
         *(f"p, agent:a{n}, a.b, file:*.md, args.n == {n}, allow" for n in range(50)),
         *(f"p, agent:a{n}, a.b, file:secret.md, args.n == {n}, deny" for n in range(0, 50, 2)),
@@ -131,16 +131,16 @@ def test_a_resource_that_differs_in_one_way_only_finds_its_rule_among_many() -> 
         assert rules.judge(request).allowed is bool(n % 2)
 
 
-def test_the_command_line_answers_who_can_and_why(remit: Remit) -> None:
-    """One process each; the answer no is exit code 1."""
-    said = remit("policy", "who", "tickets.close", "ticket:INC-7")
-    assert said.code == 0
-    assert "by asking role:oncall-lead (user:dana)" in said.out
+def test_the_command_line_answers_who_can_and_explain(remit: Remit) -> None:
+    """One process each; a negative answer is exit code 1."""
+    result = remit("policy", "who", "tickets.close", "ticket:INC-7")
+    assert result.code == 0
+    assert "with approval of role:oncall-lead (user:dana)" in result.out
     assert remit("policy", "who", "files.read", "file:secrets/a", "--json").json == []
     assert remit("policy", "can", "agent:nobody").code == 2
-    said = remit("policy", "can", "agent:triage", "--json")
-    assert {one["standing"] for one in said.json} == {"allowed", "conditional", "asks", "never"}
-    said = remit(
+    result = remit("policy", "can", "agent:triage", "--json")
+    assert {one["standing"] for one in result.json} == {"allowed", "conditional", "asks", "never"}
+    result = remit(
         "policy",
         "explain",
         "tickets.create",
@@ -152,30 +152,30 @@ def test_the_command_line_answers_who_can_and_why(remit: Remit) -> None:
         "--calls",
         "tickets.create=1",
     )
-    assert said.code == 1
-    assert "remedy: call it in a run with 0 earlier calls of tickets.create instead of 1" in said.out
-    assert "the model reads: no rule allows tickets.create on 'ticket:INC-1' for agent:triage" in said.out
-    said = remit(
+    assert result.code == 1
+    assert "next step: call it in a run with 0 earlier calls of tickets.create instead of 1" in result.out
+    assert "the model reads: no rule allows tickets.create on 'ticket:INC-1' for agent:triage" in result.out
+    result = remit(
         "policy", "explain", "files.read", "file:secrets/a", "--agent", "triage", "--user", "operator", "--json"
     )
-    assert [line["says"] for line in said.json["weighed"]] == ["denies", "allows", "denies"]
+    assert [line["says"] for line in result.json["weighed"]] == ["denies", "allows", "denies"]
 
 
 @pytest.mark.parametrize(
-    ("question", "said"),
+    ("question", "expected"),
     [
         ("who files.raed file:logs/a", "no tool has the action 'files.raed'"),
         ("explain files.raed file:logs/a --agent triage", "no tool has the action 'files.raed'"),
-        ("explain files.read file:logs/a --agent triage --time 25:00", "no time of day"),
+        ("explain files.read file:logs/a --agent triage --time 25:00", "not a time of day"),
         ("explain files.read file:logs/a --agent triage --args {", "--args: the text is not JSON"),
     ],
 )
-def test_a_question_that_is_misspelled_has_no_answer(
-    session: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], question: str, said: str
+def test_a_misspelled_query_is_a_usage_error(
+    session: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], question: str, expected: str
 ) -> None:
-    """A denial of what does not exist would read like one."""
+    """A denial of an action that does not exist would look like an answer."""
     monkeypatch.chdir(session)
     with pytest.raises(SystemExit) as ended:
         main(["policy", *question.split()])
     assert ended.value.code == 2
-    assert said in capsys.readouterr().err
+    assert expected in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Lint, mutation score, authority, history, suggestions and format: what the reviewer's other questions answer."""
+"""Lint, mutation score, permission diff, backtest, suggestions and format: the other tools of the reviewer."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from pathlib import Path
 
 import pytest
 
-from remit.analysis.backtest import Decided, backtest_rules, recorded_decisions
-from remit.analysis.cases import Coverage, run_cases, uncovered
-from remit.analysis.diff import manifests as powers
-from remit.analysis.diff.manifests import TABLES, Table
+from remit.analysis.backtest import RecordedDecision, backtest_rules, recorded_decisions
+from remit.analysis.cases import Coverage, find_uncovered, run_cases
+from remit.analysis.diff import manifests as manifest_diff
+from remit.analysis.diff.manifests import TABLES, FieldTable
 from remit.analysis.diff.permissions import permission_diff
-from remit.analysis.diff.policy import difference
+from remit.analysis.diff.policy import compare_policies
 from remit.analysis.diff.revisions import working_tree
-from remit.analysis.formatting import formatted
+from remit.analysis.formatting import format_rules
 from remit.analysis.lint import lint_rules
-from remit.analysis.mutation import score
+from remit.analysis.mutation import score_mutants
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
-from remit.analysis.suggestion import first_policy, suggest
+from remit.analysis.suggestion import draft_policy, suggest_rules
 from remit.core.calls import FrozenModel, Request
 from remit.core.errors import WorkspaceError
 from remit.core.events import EffectSettled
@@ -58,21 +58,21 @@ def edited(folder: Path, file: str, old: str, new: str) -> Path:
     return copy
 
 
-# -- lint ----------------------------------------------------------------------------------------------------------------
+# -- lint --------------------------------------------------------------------------------------------------------------
 
-# The seventeen cases in which stock Casbin fails open without a word, and the test that shows each closed: by its name, or
-# by the beginning of the id of its row.
+# The seventeen cases in which stock Casbin fails open silently, and the test that shows each closed: by its name, or by the
+# beginning of the id of its row.
 CLOSED = {
     1: 'id="F1 ', 2: 'id="F2 ', 3: 'id="F3 ', 4: "test_dotfiles_and_unusual_spellings_do_not_evade_a_deny",
     5: "test_an_empty_policy_loads_and_denies_everything", 6: 'id="F6 ', 7: 'id="F7 ', 8: 'id="F8 ', 9: 'id="F9 ',
     10: "test_a_chain_of_nine_roles_works_and_one_of_ten_is_refused", 11: "test_a_deny_for_every_action_is_never_skipped",
     13: 'id="F13 ', 14: "test_texts_in_conditions_are_literal", 15: 'id="F15 ', 17: 'id="F17 ',
 }  # fmt: skip
-# 12: roles rebuilt in place under a reader; here a snapshot is never changed. 16: a database adapter; here there is none.
+# 12: roles are rebuilt in place while they are read; here a snapshot never changes. 16: a database adapter; there is none.
 BY_DESIGN = {12, 16}
 
 
-# And the sixteen attacks on Casbin of the threat list.
+# The sixteen attacks on Casbin of the threat list.
 ATTACKS = {
     1: "test_an_empty_policy_loads_and_denies_everything", 2: 'id="F6 C2', 3: "test_a_byte_order_mark_is_a_problem",
     4: 'id="F7 C4', 5: "test_dotfiles_and_unusual_spellings_do_not_evade_a_deny", 6: 'id="C6 C7', 7: 'id="C7 doubled slash', 8: 'id="F13 C8',
@@ -83,7 +83,7 @@ ATTACKS = {
 
 
 def test_every_case_in_which_casbin_fails_open_has_a_test_that_shows_it_closed() -> None:
-    """A case without a test is a gap, and a test that was renamed is one too."""
+    """A case without a test is a gap, and so is a test that was renamed."""
     tests = "".join(
         path.read_text(encoding="utf-8")
         for path in sorted(
@@ -100,52 +100,52 @@ def test_every_case_in_which_casbin_fails_open_has_a_test_that_shows_it_closed()
 
 
 @pytest.mark.parametrize(
-    ("rows", "line", "code", "said"),
+    ("rows", "line", "code", "expected"),
     [
-        pytest.param("p, role:lost, files.read, file:a, True, allow", 1, "unreachable", "nobody has role:lost", id="a role without members"),
+        pytest.param("p, role:lost, files.read, file:a, True, allow", 1, "unreachable", "no agent or user has role:lost", id="a role without members"),
         pytest.param("p, agent:a, files.read, file:d/**, True, allow\np, agent:a, files.read, file:d/x, True, allow", 2, "redundant", "line 1", id="covered by a wider row"),
         pytest.param("p, agent:a, files.*, file:d/*, True, allow\np, agent:a, files.read, file:d/*, args.n < 3, allow", 2, "redundant", "line 1", id="covered without its condition"),
-        pytest.param("p, agent:a, files.read, file:a, True, allow\np, agent:a, files.read, file:a, True, allow", 2, "redundant", "the same as line 1", id="said twice"),
-        pytest.param("p, agent:a, files.read, file:d/x, True, allow\np, agent:a, *, file:d/**, True, deny", 1, "shadowed", "defeat it", id="always denied"),
+        pytest.param("p, agent:a, files.read, file:a, True, allow\np, agent:a, files.read, file:a, True, allow", 2, "redundant", "a duplicate of line 1", id="a duplicate"),
+        pytest.param("p, agent:a, files.read, file:d/x, True, allow\np, agent:a, *, file:d/**, True, deny", 1, "shadowed", "override it", id="always denied"),
         pytest.param("p, agent:a, files.read, file:a, True, allow\np, agent:a, files.read, file:b, True, deny", 2, "dead", "no row allows", id="a deny of nothing"),
         pytest.param("p, agent:a, files.read, file:**, args.n < 3 and args.n > 4, allow", 1, "never", "never hold", id="a condition that contradicts itself"),
         pytest.param("p, agent:a, files.read, file:**, args.n < 4 and args.n > 3, allow", 1, "never", "never hold", id="no whole number between"),
-        pytest.param("p, agent:a, files.read, file:**, time >= '00:00', allow", 1, "always", "always holds", id="a condition that says nothing"),
+        pytest.param("p, agent:a, files.read, file:**, time >= '00:00', allow", 1, "always", "always holds", id="a condition that always holds"),
         pytest.param("p, agent:a, files.read, file:**, approved('role:x'), allow", 1, "nobody_to_ask", "no user has", id="nobody to ask"),
         pytest.param("p, agent:a, files.read, file:**, True, allow", None, "unmentioned", "files.list", id="an action without rules"),
     ],
 )  # fmt: skip
-def test_a_rule_that_does_nothing_or_not_what_it_says_is_remarked(
-    rows: str, line: int | None, code: str, said: str
+def test_a_rule_without_effect_or_with_another_one_than_it_seems_is_reported(
+    rows: str, line: int | None, code: str, expected: str
 ) -> None:
-    """Each kind, at its line."""
+    """Each kind of finding, at its line."""
     found = [one for one in lint_rules(side(rows)) if one.code == code]
-    assert [(one.line, said in one.what) for one in found] == [(line, True)], lint_rules(side(rows))
+    assert [(one.line, expected in one.what) for one in found] == [(line, True)], lint_rules(side(rows))
 
 
 EXACT = int(os.environ.get("REMIT_EXACT_LINT", "60"))  # rows; `make exact` looks at 4,000
 NOTHING = {"unreachable", "shadowed", "redundant", "dead", "never"}
 
 
-def test_a_row_is_said_to_do_nothing_exactly_if_removing_it_changes_no_decision() -> None:
-    """Confirmed by the diff, which brute force confirms; of rows that say the same the last is the one remarked."""
+def test_a_rule_is_reported_without_effect_exactly_if_removing_it_changes_no_verdict() -> None:
+    """Confirmed by the comparison, which brute force confirms. Of equal rows the last one gets the finding."""
     dice = random.Random(3)
-    looked = remarked = 0
-    while looked < EXACT:
+    checked = reported = 0
+    while checked < EXACT:
         rows = list(dict.fromkeys(invented_rows(dice)))
         try:
             whole = invented("\n".join(rows))
-        except WorkspaceError:  # roles in a circle
+        except WorkspaceError:  # circular roles
             continue
         found = {one.line: one.code for one in lint_rules(whole) if one.code in NOTHING or one.code == "unsettled"}
         for line, row in enumerate(rows, start=1):
             if row.startswith("g"):
                 continue
-            without = difference(whole, invented("\n".join(rows[: line - 1] + rows[line:])))
-            looked += 1
-            remarked += line in found
+            without = compare_policies(whole, invented("\n".join(rows[: line - 1] + rows[line:])))
+            checked += 1
+            reported += line in found
             assert without.unsettled or found.get(line) == "unsettled" or (line in found) is without.equal, (rows, row)
-    assert EXACT / 10 < remarked < EXACT
+    assert EXACT / 10 < reported < EXACT
 
 
 @pytest.mark.parametrize(
@@ -158,8 +158,8 @@ def test_a_row_is_said_to_do_nothing_exactly_if_removing_it_changes_no_decision(
         ("time < '00:00'", ["never"]),
     ],
 )
-def test_conditions_of_denies_are_weighed_as_denies(condition: str, codes: list[str]) -> None:
-    """What cannot be read denies, and an approval may lift a deny."""
+def test_conditions_of_deny_rules_are_analysed_as_denies(condition: str, codes: list[str]) -> None:
+    """A deny applies if a fact cannot be read, and an approval may lift a deny."""
     rows = f"""\
 p, agent:a, files.read, file:**, True, allow
 p, agent:a, files.read, file:a, {condition}, deny
@@ -168,7 +168,7 @@ g, user:v, role:x
     assert [one.code for one in lint_rules(side(rows)) if one.line == 2 and one.code in ("always", "never")] == codes
 
 
-def test_rows_that_matter_are_not_remarked() -> None:
+def test_rules_with_an_effect_are_not_reported() -> None:
     """Two allows that overlap, a deny inside them, and a condition that is sometimes true."""
     rows = """\
 p, agent:a, files.*, file:d/*, True, allow
@@ -179,44 +179,44 @@ p, agent:a, files.read, file:*/secret, True, deny
 
 
 def test_the_starter_rules_have_no_warning() -> None:
-    """A note may be intended: a wide grant for operators, a deny kept as a reminder."""
+    """A note may be intended: a wide permission for operators, a deny kept as a reminder."""
     here = working_tree(ROOT)
-    remarks = lint_rules(here.side(), here.workspace)
-    assert {one.code for one in remarks} <= {"wider", "dead"}
+    findings = lint_rules(here.rule_set(), here.workspace)
+    assert {one.code for one in findings} <= {"wider", "dead"}
 
 
-# -- mutation ------------------------------------------------------------------------------------------------------------
+# -- mutation ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_spoilt_starter_rule_is_noticed_by_a_case_or_proved_equivalent() -> None:
-    """The score of the starter is 100%, every rule decides some case, and every action is asked for."""
-    whole = working_tree(ROOT).side()
+def test_every_mutant_of_a_starter_rule_is_caught_by_a_case_or_proved_equivalent() -> None:
+    """The mutation score of the starter is 100%."""
+    whole = working_tree(ROOT).rule_set()
     cases = [
         case for _, case in read_cases(whole.policy, (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8"), "")
     ]
-    found = score(whole, cases)
+    found = score_mutants(whole, cases)
     assert [(one.operator, one.text, one.case) for one in found.survivors] == []
     assert found.percent == 100.0
     assert found.killed > 60
 
 
-def test_a_rule_or_an_action_that_no_case_pins_is_named() -> None:
-    """The starter leaves none; a table that lost its cases about tickets leaves theirs."""
-    rules = working_tree(ROOT).side().policy
+def test_a_rule_or_an_action_that_no_case_covers_is_listed() -> None:
+    """The starter has none; without its cases about tickets, theirs are listed."""
+    rules = working_tree(ROOT).rule_set().policy
     table = (ROOT / "policies" / "cases.yaml").read_text(encoding="utf-8")
-    assert uncovered(rules, run_cases(rules, table, "cases.yaml")) == Coverage(rules=(), actions=())
+    assert find_uncovered(rules, run_cases(rules, table, "cases.yaml")) == Coverage(rules=(), actions=())
     kept = [row for row in table.split("\n- ") if "tickets.close" not in row]
-    found = uncovered(rules, run_cases(rules, "\n- ".join(kept), "cases.yaml"))
+    found = find_uncovered(rules, run_cases(rules, "\n- ".join(kept), "cases.yaml"))
     assert found.actions == ("tickets.close",)
     assert [rule.note for rule in found.rules] == ["Closing a ticket cannot be undone: the on-call lead must approve"]
 
 
-def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
-    """Pasting the cases that are offered brings any table to 100%."""
-    whole = working_tree(ROOT).side()
+def test_a_mutant_that_is_not_caught_comes_with_a_case_that_catches_it() -> None:
+    """Pasting the suggested cases brings any table to 100%."""
+    whole = working_tree(ROOT).rule_set()
     table = ""
     for _ in range(3):
-        found = score(whole, [case for _, case in read_cases(whole.policy, table or "[]", "")])
+        found = score_mutants(whole, [case for _, case in read_cases(whole.policy, table or "[]", "")])
         offered = dict.fromkeys(one.case for one in found.survivors if one.case)
         assert all(one.case for one in found.survivors), [
             (one.text, one.why) for one in found.survivors if not one.case
@@ -227,39 +227,39 @@ def test_a_survivor_comes_with_the_case_that_kills_it() -> None:
     assert found.percent == 100.0
 
 
-# -- authority -----------------------------------------------------------------------------------------------------------
+# -- permissions -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("file", "old", "new", "said", "because"),
+    ("file", "old", "new", "expected", "because"),
     [
-        pytest.param("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]', "files.read on file:archive/other", "reaches file:archive/**", id="a glob in a tool"),
+        pytest.param("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]', "files.read on file:archive/other", "now reaches file:archive/**", id="a glob in a tool"),
         pytest.param("policies/rules.csv", "files.read, file:reports/**", "files.read, file:*/**", "files.read on file:data/other for user:dana", "Triage reads earlier", id="a glob in a rule"),
-        pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana", "user:eve may now call files.read", "user:eve has role:operator now", id="a role link"),
+        pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana", "user:eve may now call files.read", "user:eve now has role:operator", id="a role link"),
         pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:oncall-lead\ng, user:dana", "user:eve may now approve as role:oncall-lead", "", id="an approver"),
         pytest.param("remit.toml", '"*" = "user:operator"', '"*" = "user:dana"', "every other account now acts as user:dana", "remit.toml", id="an identity"),
         pytest.param("remit.toml", '["full"]', '["full", "landlock"]', "weaker confinement 'landlock'", "remit.toml", id="a weaker confinement"),
-        pytest.param("tools/http/tool.toml", 'methods = ["PUT"]', 'methods = ["PUT", "DELETE"]', "http.put may now ask its URLs by DELETE", "tool.toml", id="a method"),
-        pytest.param("tools/http/tool.toml", 'effect = "once"', 'effect = "keyed"\nidempotency_header = "Idempotency-Key"', "http.post is now taken for 'keyed' (was 'once')", "tool.toml", id="an effect"),
-        pytest.param("tools/http/tool.toml", "[at_most]", '[always]\nranges = ["10.0.0.0/8"]\nhosts = ["api.example.com:443"]\n[at_most]', "may now dial the addresses 10.0.0.0/8", "tool.toml", id="a range"),
+        pytest.param("tools/http/tool.toml", 'methods = ["PUT"]', 'methods = ["PUT", "DELETE"]', "http.put may now use the HTTP methods DELETE", "tool.toml", id="a method"),
+        pytest.param("tools/http/tool.toml", 'effect = "once"', 'effect = "keyed"\nidempotency_header = "Idempotency-Key"', "http.post now has the effect 'keyed' (was 'once')", "tool.toml", id="an effect"),
+        pytest.param("tools/http/tool.toml", "[at_most]", '[always]\nranges = ["10.0.0.0/8"]\nhosts = ["api.example.com:443"]\n[at_most]', "may now connect to the addresses 10.0.0.0/8", "tool.toml", id="a range"),
         pytest.param("tools/http/tool.toml", 'sent = "1MiB"', 'sent = "2MiB"', "may now use more sent", "tool.toml", id="a limit"),
-        pytest.param("agent/triage/agent.toml", 'model = "script:script.yaml"', 'model = "openai:gpt-5"', "agent:triage now tells what it reads to the model 'openai:gpt-5'", "agent.toml", id="a model"),
-        pytest.param("tools/files/tool.toml", 'adds_labels = ["untrusted"]', "adds_labels = []", "no longer carry the label 'untrusted'", "tool.toml", id="a label"),
+        pytest.param("agent/triage/agent.toml", 'model = "script:script.yaml"', 'model = "openai:gpt-5"', "agent:triage now sends what it reads to the model 'openai:gpt-5'", "agent.toml", id="a model"),
+        pytest.param("tools/files/tool.toml", 'adds_labels = ["untrusted"]', "adds_labels = []", "no longer get the label 'untrusted'", "tool.toml", id="a label"),
     ],
 )  # fmt: skip
-def test_a_change_that_widens_power_is_told_in_a_sentence(
-    session: Path, file: str, old: str, new: str, said: str, because: str
+def test_a_change_that_widens_permissions_is_reported_in_a_sentence(
+    session: Path, file: str, old: str, new: str, expected: str, because: str
 ) -> None:
-    """Whichever file it is in."""
+    """In whatever file the change is."""
     found = permission_diff(working_tree(session).workspace, working_tree(edited(session, file, old, new)).workspace)
     assert not found.proved
-    told = [one for one in found.of("wider") if said in one.text]
-    assert told, [one.text for one in found.sentences]
-    assert because == "" or any(because in why for one in told for why in one.because)
+    matching = [one for one in found.of("wider") if expected in one.text]
+    assert matching, [one.text for one in found.sentences]
+    assert because == "" or any(because in why for one in matching for why in one.because)
 
 
-def test_a_host_given_to_a_tool_is_told_by_the_url_that_an_agent_may_ask_now(session: Path) -> None:
-    """The rule was wider than the manifest; and the host is told by itself, whatever rules there are."""
+def test_a_new_host_of_a_tool_is_reported_with_a_url_that_an_agent_may_now_request(session: Path) -> None:
+    """The rule was wider than the manifest. The host is reported by itself too, for any rules."""
     narrow = edited(session, "tools/http/tool.toml", '["**:443", "**:80"]', '["status.example.com:443"]')
     rules = narrow / "policies" / "rules.csv"
     rule = "p, agent:triage, http.get, https://**, True, allow\n"
@@ -270,12 +270,14 @@ def test_a_host_given_to_a_tool_is_told_by_the_url_that_an_agent_may_ask_now(ses
     before = working_tree(narrow).workspace
     manifest = narrow / "tools" / "http" / "tool.toml"
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('com:443"]', 'com:443", "api.example.com:443"]'))
-    told = [one.text for one in permission_diff(before, working_tree(narrow).workspace).of("wider")]
-    assert any(text.startswith("agent:triage may now call http.get on https://api.example.com/") for text in told), told
-    assert "tool 'http' may now be sent by its calls to the hosts api.example.com:443" in told
+    sentences = [one.text for one in permission_diff(before, working_tree(narrow).workspace).of("wider")]
+    assert any(
+        text.startswith("agent:triage may now call http.get on https://api.example.com/") for text in sentences
+    ), sentences
+    assert "tool 'http' may now request URLs at the hosts api.example.com:443" in sentences
 
 
-def test_a_limit_over_all_runs_that_is_raised_or_gone_is_told_and_a_lower_one_is_not(session: Path) -> None:
+def test_a_limit_over_all_runs_that_is_raised_or_gone_is_reported_and_a_lower_one_is_not(session: Path) -> None:
     def limited(most: int) -> str:
         return f'[[limit]]\nnote = "Enough"\nof = "calls"\nmost = {most}\nper = "1h"\n'
 
@@ -285,11 +287,11 @@ def test_a_limit_over_all_runs_that_is_raised_or_gone_is_told_and_a_lower_one_is
     for text in (limited(20), "", limited(5)):
         file.write_text(text, encoding="utf-8")
         found.append(tuple(one.text for one in permission_diff(before, working_tree(session).workspace).of("wider")))
-    told = "all runs together may now use more than 10 calls in 3600 s (Enough)"
-    assert found == [(told,), (told,), ()]
+    sentence = "all runs together may now use more than 10 calls in 3600 s (Enough)"
+    assert found == [(sentence,), (sentence,), ()]
 
 
-def test_a_rule_on_content_that_is_gone_or_weaker_is_told(session: Path) -> None:
+def test_a_content_rule_that_is_gone_or_weaker_is_reported(session: Path) -> None:
     def rules(texts: str, do: str = "block", off: str = "") -> str:
         return f'[secrets]\noff = [{off}]\n[[phrase]]\nnote = "Stays inside"\ntext = [{texts}]\ndo = "{do}"\n'
 
@@ -309,28 +311,26 @@ def test_a_rule_on_content_that_is_gone_or_weaker_is_told(session: Path) -> None
 
 
 @pytest.mark.parametrize(("model", "table"), TABLES, ids=lambda one: getattr(one, "__name__", ""))
-def test_every_field_that_could_widen_power_is_placed(model: type[FrozenModel], table: Table) -> None:
-    """A new field of a manifest, an agent or the settings is told, compared as requests, or said to give nobody power."""
+def test_every_field_that_could_widen_permissions_has_an_entry(model: type[FrozenModel], table: FieldTable) -> None:
+    """A field of a manifest, an agent or the settings is described, compared as requests, or marked as neutral."""
     assert set(table) == set(model.model_fields)
 
 
-def test_a_field_that_nobody_has_placed_is_never_counted_as_safe(
-    session: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delitem(powers.MANIFEST, "summary")  # type: ignore[arg-type]
+def test_a_field_without_an_entry_is_never_counted_as_safe(session: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(manifest_diff.MANIFEST, "summary")  # type: ignore[arg-type]
     changed = edited(session, "tools/files/tool.toml", "summary = ", 'summary = "Other" #')
     found = permission_diff(working_tree(session).workspace, working_tree(changed).workspace)
     assert not found.proved
     assert ["'summary'" in one.text for one in found.of("unknown")] == [True]
 
 
-def test_an_action_given_to_an_agent_is_new_authority_though_no_rule_changes(session: Path) -> None:
-    """The rules allowed it all along; only the agent's list held it back."""
+def test_a_new_action_of_an_agent_is_new_authority_although_no_rule_changes(session: Path) -> None:
+    """The rules allowed it before; only the agent's list of tools lacked it."""
     smaller = edited(
         session, "agent/triage/agent.toml", '["files", "sql", "tickets", "python"]', '["files", "tickets", "python"]'
     )
     found = permission_diff(working_tree(smaller).workspace, working_tree(session).workspace)
-    assert "agent:triage may now call sql.query on table:orders for user:dana (was refused)" in [
+    assert "agent:triage may now call sql.query on table:orders for user:dana (was denied)" in [
         one.text for one in found.of("wider")
     ]
     back = permission_diff(working_tree(session).workspace, working_tree(smaller).workspace)
@@ -350,14 +350,14 @@ def test_an_action_given_to_an_agent_is_new_authority_though_no_rule_changes(ses
 def test_a_change_that_widens_nothing_is_proved_to_be_no_new_authority(
     session: Path, file: str, old: str, new: str
 ) -> None:
-    """Also where the tool is not pinned again yet."""
+    """Also if the tool is not pinned again yet."""
     found = permission_diff(working_tree(session).workspace, working_tree(edited(session, file, old, new)).workspace)
     assert found.proved
     assert found.of("wider") == ()
 
 
 def test_a_pull_request_is_compared_with_its_base_by_git(session: Path, remit: Remit) -> None:
-    """As a reviewer would try it: a refactoring first, then a glob of a tool, one of a rule, and a role link at once."""
+    """First a refactoring; then a pattern of a tool, one of a rule, and a role link together."""
 
     def git(*words: str) -> None:
         subprocess.run(
@@ -375,45 +375,45 @@ def test_a_pull_request_is_compared_with_its_base_by_git(session: Path, remit: R
         (session / file).write_text(text.replace(old, new, 1), encoding="utf-8")
 
     change("tools/files/main.py", "import builtins", "import builtins\nimport os")
-    said = remit("diff", "main", "--fail-on-new")
-    assert (said.code, "no new authority" in said.out) == (0, True), said
+    result = remit("diff", "main", "--fail-on-new")
+    assert (result.code, "no new authority" in result.out) == (0, True), result
     change("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]')
     change("policies/rules.csv", "tickets.get, ticket:INC-*", "tickets.get, ticket:*")
     change("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana")
     workflow = (session / ".github" / "workflows" / "remit.yml").read_text(encoding="utf-8")
     *checks, posted = re.findall(r"uvx --from remit remit ([^|\n]+)", workflow)
     assert checks == ["check", "policy check", "policy test --mutate"]  # which other tests run
-    said = remit(*shlex.split(posted.replace("$BASE", "main")), "--fail-on-new")
-    assert said.code == 1
-    told = said.out.splitlines()
-    first = next(line for line in told if line.startswith("- "))
-    assert first == "- agent:triage may now call tickets.get on ticket:other for user:dana (was refused)"
-    assert any("files.read on file:archive/other" in line for line in told), said.out
-    assert any(line.startswith("- user:eve may now call files.read") for line in told), said.out
-    said = remit("diff", "main", "--json")
-    assert said.json["no_new_authority"] is False
-    assert all(one["still_refused"] for one in said.json["sentences"])
-    said = remit("policy", "diff", "main", "--verify", "--fail-on", "newly-allowed", "--json")
-    assert said.code == 1
-    assert said.json["verified"]["replayed"] > 1
-    assert said.json["verified"]["wrong"] == 0
+    result = remit(*shlex.split(posted.replace("$BASE", "main")), "--fail-on-new")
+    assert result.code == 1
+    lines = result.out.splitlines()
+    first = next(line for line in lines if line.startswith("- "))
+    assert first == "- agent:triage may now call tickets.get on ticket:other for user:dana (was denied)"
+    assert any("files.read on file:archive/other" in line for line in lines), result.out
+    assert any(line.startswith("- user:eve may now call files.read") for line in lines), result.out
+    result = remit("diff", "main", "--json")
+    assert result.json["no_new_authority"] is False
+    assert all(one["still_refused"] for one in result.json["sentences"])
+    result = remit("policy", "diff", "main", "--verify", "--fail-on", "newly-allowed", "--json")
+    assert result.code == 1
+    assert result.json["verified"]["replayed"] > 1
+    assert result.json["verified"]["wrong"] == 0
     assert remit("policy", "diff", "git:main", "--fail-on", "newly-denied").code == 0
-    said = remit("policy", "diff", "nothing", "--json")
-    assert (said.code, "neither a folder nor a git revision" in said.json["error"]["message"]) == (2, True)
+    result = remit("policy", "diff", "nothing", "--json")
+    assert (result.code, "neither a folder nor a git revision" in result.json["error"]["message"]) == (2, True)
 
 
-# -- history -------------------------------------------------------------------------------------------------------------
+# -- backtest and suggestions ------------------------------------------------------------------------------------------
 
 
-def test_a_backtest_names_the_runs_that_would_have_gone_otherwise(play: Play) -> None:
-    """Steps after a result that is now denied are said to be unreachable; today's rules flip nothing."""
+def test_a_backtest_lists_the_decisions_that_change(play: Play) -> None:
+    """Steps after a call that is now denied are marked unreachable; the current rules change no verdict."""
     played = play([turn(ledger__look={"name": "a"}), turn(ledger__look={"name": "b"}), DONE])
     whole = working_tree(played.folder)
-    today = backtest_rules([played.records], whole.side())
+    today = backtest_rules([played.records], whole.rule_set())
     assert (today.runs, today.decided, today.covered, today.flips) == (1, 2, 2, ())
     files = {name: data for name, data in policy_files(played.folder).items() if name.endswith(".conf")}
     none = backtest_rules(
-        [played.records], read_rule_set("none", {**files, "policies/rules.csv": b""}, whole.side().vocabulary)
+        [played.records], read_rule_set("none", {**files, "policies/rules.csv": b""}, whole.rule_set().vocabulary)
     )
     assert [(one.step, one.before, one.after, one.unreachable) for one in none.flips] == [
         (0, "allow", "deny", False),
@@ -423,7 +423,7 @@ def test_a_backtest_names_the_runs_that_would_have_gone_otherwise(play: Play) ->
 
 
 def test_a_backtest_counts_an_effect_that_a_later_attempt_left_in_doubt() -> None:
-    """What a probe found out of the attempt before says nothing of it."""
+    """What a probe found out about an earlier attempt does not apply to it."""
     events = [
         started(),
         decided(0, 0, effect="once"),
@@ -439,20 +439,20 @@ def test_a_backtest_counts_an_effect_that_a_later_attempt_left_in_doubt() -> Non
     assert found[-1].request.context.calls == {"files.read": 1}
 
 
-def test_the_least_policy_keeps_every_recorded_call_and_allows_nothing_more(play: Play) -> None:
-    """Proved by the diff, and by deciding every call again."""
+def test_the_suggested_rules_keep_every_recorded_call_and_allow_nothing_more(play: Play) -> None:
+    """Proved by the comparison, and by deciding every call again."""
     played = play([turn(ledger__look={"name": "a"}), DONE])
-    whole = working_tree(played.folder).side()
+    whole = working_tree(played.folder).rule_set()
     recorded, _ = recorded_decisions(played.records, whole)
-    found = suggest(whole, policy_files(played.folder), recorded)
+    found = suggest_rules(whole, policy_files(played.folder), recorded)
     assert (found.lost, found.proved, found.calls) == ((), True, 1)
     assert found.kept > 0
     assert found.dropped
 
 
-def recorded(dice: random.Random, whole: RuleSet) -> list[Decided]:
-    """Decisions of those rules, as if runs had recorded them."""
-    found: list[Decided] = []
+def recorded(dice: random.Random, whole: RuleSet) -> list[RecordedDecision]:
+    """Decisions under those rules, as if runs had recorded them."""
+    found: list[RecordedDecision] = []
     for step in range(40):
         request = Request(
             subjects=tuple(dice.sample(SUBJECTS, dice.choice((1, 2)))),
@@ -462,13 +462,13 @@ def recorded(dice: random.Random, whole: RuleSet) -> list[Decided]:
         )
         verdict = whole.policy.decide(request).verdict
         found.append(
-            Decided(run="r", step=step, index=0, round=0, request=request, verdict=verdict, redacted=False, succeeded=True)
+            RecordedDecision(run="r", step=step, index=0, round=0, request=request, verdict=verdict, redacted=False, succeeded=True)
         )  # fmt: skip
     return found
 
 
-def test_of_the_least_policy_no_rule_can_go_without_losing_a_recorded_call() -> None:
-    """Whatever rules and calls there are; and it is proved to be a subset of them."""
+def test_no_suggested_rule_can_be_removed_without_losing_a_recorded_call() -> None:
+    """For random rules and calls; and the result is proved to allow nothing more."""
     dice = random.Random(5)
     kept = 0
     while kept < 30:
@@ -478,7 +478,7 @@ def test_of_the_least_policy_no_rule_can_go_without_losing_a_recorded_call() -> 
         files = {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}
         whole = invented(text)
         calls = recorded(dice, whole)
-        found = suggest(whole, files, calls)
+        found = suggest_rules(whole, files, calls)
         assert (found.lost, found.proved) == ((), True), (text, calls)
         rows = found.files["policies/rules.csv"].split("\n")
         for row in [row for row in rows if row.endswith(", allow")]:
@@ -487,34 +487,36 @@ def test_of_the_least_policy_no_rule_can_go_without_losing_a_recorded_call() -> 
             assert any(fewer.policy.decide(one.request).verdict != one.verdict for one in calls), (text, row)
 
 
-def test_the_first_policy_of_a_tool_loads_and_asks_before_what_cannot_be_undone() -> None:
+def test_the_drafted_rules_of_a_tool_load_and_ask_before_what_cannot_be_undone() -> None:
     """A reviewer starts from what the manifest reaches, and narrows it."""
     whole = working_tree(ROOT)
-    text = first_policy(whole.workspace, "tickets", "triage")
+    text = draft_policy(whole.workspace, "tickets", "triage")
     assert "g, user:<name>, role:reviewer" in text
     text += "g, user:dana, role:reviewer\n"
-    rules = load_policy({"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.side().vocabulary)
+    rules = load_policy(
+        {"policies/model.conf": MODEL, "policies/rules.csv": text.encode()}, whole.rule_set().vocabulary
+    )
     assert [rule.text for rule in rules.rules if "approved" in rule.text] == [
         "p, agent:triage, tickets.close, ticket:*, approved('role:reviewer'), allow"
     ]
 
 
-# -- format --------------------------------------------------------------------------------------------------------------
+# -- format ------------------------------------------------------------------------------------------------------------
 
 
 def test_formatting_changes_spaces_only_and_a_second_time_nothing() -> None:
-    """No comment is lost, nothing is moved, and a file that did not load for its spaces does."""
+    """Comments and the order of lines stay, and a file that did not load because of its spaces loads."""
     messy = (
         "\ufeff#a note\r\np,agent:a ,files.read,  file:a b/** ,  len(args.path)  < 9,allow\r\n\r\n\r\n\r\n  # last\n\n"
     )
     neat = "# a note\np, agent:a, files.read, file:a b/**, len(args.path)  < 9, allow\n\n# last\n"
-    assert formatted(messy) == neat
-    assert formatted(neat) == neat
+    assert format_rules(messy) == neat
+    assert format_rules(neat) == neat
     assert load_policy({"policies/model.conf": MODEL, "policies/rules.csv": neat.encode()}).rules[0].note == "a note"
 
 
 def test_formatting_never_changes_what_rules_mean() -> None:
-    """Whatever the spacing was; every comment is still there, above the same row."""
+    """For any spacing; every comment is still above the same row."""
     dice = random.Random(9)
     for _ in range(25):
         rows = [one for row in invented_rows(dice) for one in (f"# about {row}", row)]
@@ -524,44 +526,44 @@ def test_formatting_never_changes_what_rules_mean() -> None:
             else f"{row}{dice.choice(('', '  '))}"
             for row in rows
         ]
-        neat = formatted("\n\n\n".join(messy))
+        neat = format_rules("\n\n\n".join(messy))
         assert [line for line in neat.split("\n") if line] == rows
-        assert formatted(neat) == neat
+        assert format_rules(neat) == neat
 
 
 def test_the_starter_rules_are_formatted() -> None:
-    """So that the first `fmt` of a user changes nothing."""
+    """So the first `fmt` of a user changes nothing."""
     text = (ROOT / "policies" / "rules.csv").read_text(encoding="utf-8")
-    assert formatted(text) == text
+    assert format_rules(text) == text
 
 
 @pytest.mark.parametrize("command", ["check", "test --mutate", "fmt --check"])
-def test_each_question_can_be_asked_on_the_command_line(remit: Remit, command: str) -> None:
-    """And the starter gives the good answer to each."""
-    told = remit("policy", *command.split(), "--json")
-    assert (told.code, told.json["ok"]) == (0, True), told
-    assert "mutation" not in told.json or told.json["mutation"]["percent"] == 100.0
+def test_each_check_passes_on_the_starter_from_the_command_line(remit: Remit, command: str) -> None:
+    """With exit code 0 and a full mutation score."""
+    result = remit("policy", *command.split(), "--json")
+    assert (result.code, result.json["ok"]) == (0, True), result
+    assert "mutation" not in result.json or result.json["mutation"]["percent"] == 100.0
 
 
-def test_a_table_of_cases_that_is_no_text_is_one_error(remit: Remit, session: Path) -> None:
+def test_a_table_of_cases_that_is_not_utf8_is_one_error(remit: Remit, session: Path) -> None:
     (session / "policies" / "cases.yaml").write_bytes(b"- note: \xff\n")
-    told = remit("policy", "test")
-    assert (told.code, told.err.splitlines()[0]) == (2, "error: policies/cases.yaml:1: not UTF-8")
+    result = remit("policy", "test")
+    assert (result.code, result.err.splitlines()[0]) == (2, "error: policies/cases.yaml:1: not UTF-8")
 
 
 @pytest.mark.parametrize("command", ["backtest", "suggest"])
-def test_without_a_recorded_run_there_is_nothing_to_learn_from(remit: Remit, command: str) -> None:
-    """Otherwise the least policy would be none at all, and every candidate pass."""
-    told = remit("policy", command, "--json")
-    assert (told.code, told.json["ok"]) == (2, False)
-    assert "no run is recorded" in told.json["error"]["message"]
+def test_backtest_and_suggest_need_a_recorded_run(remit: Remit, command: str) -> None:
+    """Otherwise the suggested rules would be empty, and every candidate would pass."""
+    result = remit("policy", command, "--json")
+    assert (result.code, result.json["ok"]) == (2, False)
+    assert "no run is recorded" in result.json["error"]["message"]
 
 
-def test_a_change_that_asks_casbin_less_often_is_told_and_one_that_asks_it_more_often_is_not(session: Path) -> None:
+def test_checking_with_casbin_less_often_is_reported_and_more_often_is_not(session: Path) -> None:
     file = session / "remit.toml"
     good = file.read_text(encoding="utf-8")
     before, found = working_tree(session).workspace, list[tuple[str, ...]]()
     for mode in ("load", "always", "effects"):
         file.write_text(good.replace('casbin = "effects"', f'casbin = "{mode}"'), encoding="utf-8")
         found.append(tuple(one.text for one in permission_diff(before, working_tree(session).workspace).of("wider")))
-    assert found == [("stock Casbin is now asked only before rules come into force (was before effects)",), (), ()]
+    assert found == [("stock Casbin now checks decisions only when rules are loaded (was before effects)",), (), ()]

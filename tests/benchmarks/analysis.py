@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from remit.analysis.backtest import backtest_rules
-from remit.analysis.diff.policy import difference
+from remit.analysis.diff.policy import compare_policies
 from remit.analysis.diff.revisions import working_tree
-from remit.analysis.diff.witnesses import verify_witness
+from remit.analysis.diff.witnesses import verify_witnesses
 from remit.analysis.lint import lint_rules
 from remit.analysis.solver.findings import PolicyDifference
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
@@ -136,9 +136,9 @@ def main() -> int:
         parse_pattern.cache_clear()
         read_condition.cache_clear()
         reading, (before, after) = taken(lambda: (side(old), side(new)))
-        seconds, found = taken(lambda: difference(before, after))
+        seconds, found = taken(lambda: compare_policies(before, after))
         assert isinstance(found, PolicyDifference)
-        replayed = verify_witness(found)
+        replayed = verify_witnesses(found)
         tell(
             name,
             seconds,
@@ -157,7 +157,7 @@ def main() -> int:
         whole = side(rules(count, 1))
         seconds, remarks = taken(lambda whole=whole: lint_rules(whole))
         tell(f"lint {count:>6} rules", seconds, None, f"{len(remarks)} remarks")
-    starter = working_tree(ROOT).side()
+    starter = working_tree(ROOT).rule_set()
     runs = recorded()
     seconds, found = min((taken(lambda: backtest_rules(runs, starter)) for _ in range(3)), key=lambda one: one[0])
     assert (found.decided, found.flips) == (DECISIONS, ())

@@ -48,7 +48,7 @@ from remit.core.parsing import Mismatch, validate
 from remit.replay.replayer import replay
 from remit.runtime import runner as run
 from remit.sandbox.guest.serving import described, snake_case
-from remit.tracing import read
+from remit.tracing import read_trace
 from remit.workspace.bundle import Bundle, open_bundle
 from remit.workspace.session import WorkspaceSession
 from suites.fetch import BENCH, fetch
@@ -375,7 +375,7 @@ async def brokered(session: WorkspaceSession, task: Task, category: str) -> tupl
 async def replayed(ended: run.RunResult) -> tuple[bool, int]:
     """Whether the run is reproduced from its file, and how often a tool was called meanwhile."""
     before = NOW.calls
-    trace = read(ended.trace)
+    trace = read_trace(ended.trace)
     for digest, files in trace.bundles().items():
         if digest not in BOOKS:
             BOOKS[digest] = open_bundle(files)

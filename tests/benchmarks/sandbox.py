@@ -45,7 +45,7 @@ from remit.sandbox.one_shot import perform
 from remit.sandbox.profile import runtime
 from remit.sandbox.protocol import ToolCall
 from remit.sandbox.warm import Bounds
-from remit.tracing import Objects, TraceFile
+from remit.tracing import ObjectStore, TraceFile
 from remit.workspace.bundle import files_of
 from remit.workspace.session import open_session
 from remit.workspace.template import write_starter
@@ -238,7 +238,7 @@ class Brokered:
         record.append(
             RunStarted(
                 subjects=subjects, account="bench", task="read", prompt="", model="bench", scripted=True,
-                actions=agent.actions, bundle=Objects(self.session.traces / "objects").put_rulebook(files_of(self.session.workspace)),
+                actions=agent.actions, bundle=ObjectStore(self.session.traces / "objects").put_bundle(files_of(self.session.workspace)),
                 policy_digest=self.session.policy.digest, confinement="full", env="local", folder="agent/triage/incident",
                 version="0",
             )

@@ -36,7 +36,7 @@ from sandbox import CACHE, ROOT, SPACE_S, Brokered, Row, real_time, timed
 from remit.core.calls import Json
 from remit.replay.replayer import replay
 from remit.runtime import runner as run
-from remit.tracing import read
+from remit.tracing import read_trace
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from remit.workspace.template import write_starter
@@ -155,7 +155,7 @@ def differences(path: Path, spans: Sequence[Span]) -> list[str]:
     """Where Phoenix shows other than the file says; empty where it shows all of it."""
     shown = {span["context"]["span_id"]: span for span in spans}
     found: list[str] = []
-    for written in read(path).spans:
+    for written in read_trace(path).spans:
         name = f"{written.name} {written.span_id}"
         span = shown.get(written.span_id)
         if span is None:
@@ -204,8 +204,8 @@ def phoenix(base: Path) -> dict[str, Any]:
     (base / "phoenix").mkdir()
     try:
         with serving(program, base / "phoenix") as address:
-            path = send_run(base / "workspace", address)
-            written = read(path).spans
+            path = send_run(base / "house", address)
+            written = read_trace(path).spans
             spans = received(address, path.stem, len(written))
     except (RuntimeError, OSError) as failure:
         return {"missing": str(failure)}
@@ -253,7 +253,7 @@ def replaying(base: Path, rounds: int) -> tuple[list[float], list[float]]:
     opening: list[float] = []
     for turn_ in range(-1, rounds):
         started = time.process_time()
-        trace = read(path)
+        trace = read_trace(path)
         if trace.faults():
             raise RuntimeError(f"the record is not whole: {trace.faults()[0]}")
         books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}

@@ -15,9 +15,9 @@ from remit.broker.approvals.break_glass import Emergency, emergencies, review
 from remit.core.calls import BREAK_GLASS, Context, Request
 from remit.core.errors import Refusal, UsageError
 from remit.policy import engine as policy
-from remit.replay.replayer import replay, tampering
+from remit.replay.replayer import find_tampering, replay
 from remit.runtime import runner as run
-from remit.tracing import read
+from remit.tracing import read_trace
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from support import ROOT
@@ -79,9 +79,9 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
     break_glass(played)
     after = resumed(played)
     assert len(after.effects) == 1
-    trace = read(after.ended.trace)
+    trace = read_trace(after.ended.trace)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
-    assert asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain))).reproduced
+    assert asyncio.run(replay(trace.records, books, tampering=find_tampering(trace.faults(), trace.chain))).reproduced
     (found,) = emergencies(after.opened.journal)
     assert (found.granted.approver, found.granted.reason, found.review) == ("user:bea", "INC-7: no lead answers", None)
     review_as(after, found, "user:leo")

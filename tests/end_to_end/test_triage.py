@@ -100,8 +100,8 @@ def test_the_trace_shows_verdict_first_cause_and_effects(triage: tuple[Path, Com
     session, result = triage
     shown = cli_server.command(session, "trace", "show", run_id(result)[:8]).out.splitlines()
     assert shown[0].startswith("completed")
-    assert shown[1].startswith("first cause: step 1.1, files.read: tool_failed")
-    effects = shown[shown.index("effects") + 1]
+    assert shown[1].startswith("root cause: step 1.1, files.read: tool_failed")
+    effects = shown[shown.index("side effects") + 1]
     assert "landed:" in effects
     assert "tickets.close" in effects
     assert "file:reports/INC-2041.md" in effects

@@ -19,10 +19,10 @@ from remit.policy import engine as policy
 from remit.policy import reload
 from remit.policy.engine import Policy
 from remit.policy.reload import PolicyWatcher, read_folder
-from remit.replay.replayer import ReplayResult, replay, tampering
+from remit.replay.replayer import ReplayResult, find_tampering, replay
 from remit.runtime import runner as run
 from remit.runtime.live import LivePorts
-from remit.tracing import read
+from remit.tracing import read_trace
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from support import ROOT
@@ -235,7 +235,7 @@ def test_a_run_records_the_rules_by_which_it_decides_even_if_the_file_changes_me
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
     ended = asyncio.run(run.start_run(opened, start))
-    (bundle,) = read(ended.trace).bundles().values()
+    (bundle,) = read_trace(ended.trace).bundles().values()
     started = next(item.event for item in opened.journal.events(ended.run) if isinstance(item.event, RunStarted))
     assert open_bundle(bundle).policy.digest == started.policy_digest == opened.policy.digest
 
@@ -272,9 +272,9 @@ def played_with_edit(clerk: Callable[..., Path], old: str, new: str, *, wait: fl
 
 
 def replayed(played: Played) -> ReplayResult:
-    trace = read(played.ended.trace)
+    trace = read_trace(played.ended.trace)
     bundles = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
-    return asyncio.run(replay(trace.records, bundles, tampering=tampering(trace.faults(), trace.chain)))
+    return asyncio.run(replay(trace.records, bundles, tampering=find_tampering(trace.faults(), trace.chain)))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, and what a forged one can do."""
+"""A checkpoint contains no text of the run, and a forged checkpoint executes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def blobs(folder: Path) -> list[bytes]:
         ]
 
 
-def test_a_checkpoint_holds_keys_and_no_word_of_the_run(play: Play) -> None:
+def test_a_checkpoint_contains_keys_and_no_text_of_the_run(play: Play) -> None:
     played = play(PAYS)
     assert played.ended.waiting
     held = b"".join(blobs(played.folder))

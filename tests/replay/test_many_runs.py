@@ -1,4 +1,4 @@
-"""At full size by `make faithful`, a slice here: recorded runs replay anywhere in any order, and a kill loses nothing."""
+"""Recorded runs replay anywhere in any order, and a killed process loses nothing. Full size by `make faithful`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from remit.core.events import AttemptBegun, AttemptEnded
-from remit.tracing import read
+from remit.tracing import read_trace
 from remit.tracing.reports.reconciliation import compare_copy, reconcile
 from remit.tracing.reports.timeline import build_timeline
 from remit.tracing.reports.verification import verify
 from remit.workspace.session import open_session
-from support import bulk_runs as many_runs
+from support import bulk_runs
 from support.cli_server import SERVER
 from support.events import spans
 from support.runs import DONE, turn
@@ -26,11 +26,13 @@ PROCESSES = int(os.environ.get("REMIT_PROCESSES", "2"))
 POINTS = int(os.environ.get("REMIT_POINTS", "3"))
 
 
-def test_recorded_runs_are_reproduced_in_any_order_by_processes_at_once(tmp_path: Path) -> None:
-    """Every process replays every run, each in an order of its own."""
+def test_recorded_runs_are_reproduced_in_any_order_by_parallel_processes(tmp_path: Path) -> None:
+    """Every process replays every run, each in another order."""
     seeds = range(10_000, 10_000 + RUNS)
-    many_runs.at_once(many_runs.record_runs, [(str(tmp_path), seeds[number::PROCESSES]) for number in range(PROCESSES)])
-    many_runs.at_once(many_runs.replay_runs, [(str(tmp_path), order) for order in range(PROCESSES)])
+    bulk_runs.in_parallel(
+        bulk_runs.record_runs, [(str(tmp_path), seeds[number::PROCESSES]) for number in range(PROCESSES)]
+    )
+    bulk_runs.in_parallel(bulk_runs.replay_runs, [(str(tmp_path), order) for order in range(PROCESSES)])
     for order in range(PROCESSES):
         assert json.loads((tmp_path / f"{order}.failed").read_text()) == [RUNS, {}]
 
@@ -38,7 +40,7 @@ def test_recorded_runs_are_reproduced_in_any_order_by_processes_at_once(tmp_path
 def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_what_was_in_flight(
     clerk: Callable[..., Path],
 ) -> None:
-    """kill -9 after any event or a moment later; what was under way is marked, and nothing ran that is not recorded."""
+    """kill -9 after any event or a moment later; unfinished spans are marked, and no call runs unrecorded."""
     looked = {
         "say": "look",
         "calls": [{"ledger__look": {"name": "ann"}}, {"ledger__pay": {"name": "ann", "amount": 1}}],
@@ -54,7 +56,7 @@ def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_wha
         path = opened.traces / f"{name}.jsonl"
         assert compare_copy(path, chain).state in ("whole", "behind"), name
         assert reconcile(opened.traces, chain).state == "whole"
-        copy = read(path)
+        copy = read_trace(path)
         assert copy.chain.links == chain.links
         assert verify(copy, original=chain) == ()
 
@@ -86,16 +88,16 @@ def test_a_run_killed_anywhere_leaves_a_file_equal_to_its_journal_that_names_wha
 
 
 def kill_in_the_middle(folder: Path, name: str, *, after: int, later_s: float) -> None:
-    """Play the run in a process, and kill it `later_s` seconds after that many events."""
-    heard, telling = SERVER.Pipe(duplex=False)
-    process = SERVER.Process(target=many_runs.play_slowly, args=(str(folder), name, telling))
+    """Play the run in a process, and kill it `later_s` seconds after that number of events."""
+    receiver, sender = SERVER.Pipe(duplex=False)
+    process = SERVER.Process(target=bulk_runs.play_slowly, args=(str(folder), name, sender))
     process.start()
-    telling.close()
+    sender.close()
     with contextlib.suppress(EOFError):  # the run ended before
         for _ in range(after):
-            assert heard.poll(120), "the run does not go on"
-            heard.recv_bytes()
+            assert receiver.poll(120), "the run makes no progress"
+            receiver.recv_bytes()
     process.join(later_s)
     process.kill()
     process.join(60)
-    heard.close()
+    receiver.close()

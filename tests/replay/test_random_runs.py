@@ -1,4 +1,4 @@
-"""Random runs, killed and resumed, held, granted, rejected, expired, cut, refused: each is reproduced, from every copy of it."""
+"""Random runs (killed, resumed, held, approved, rejected, expired, refused) are reproduced from every copy of the record."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ import pytest
 from remit.broker.approvals import requests as approval
 from remit.policy import engine as policy
 from remit.replay.recorded import WhatIf
-from remit.replay.replayer import replay, tampering
+from remit.replay.replayer import find_tampering, replay
 from remit.runtime import runner as run
-from remit.tracing import open_trace, read, write_portable
+from remit.tracing import open_trace, read_trace, write_portable
 from remit.tracing.reports.reconciliation import reconcile
-from remit.tracing.reports.verification import contradictions
+from remit.tracing.reports.verification import find_contradictions
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle, vocabulary
-from support.bulk_runs import SECRET, live, turns_of
+from support.bulk_runs import SECRET, play_run, turns_of
 
 SEEDS = int(os.environ.get("REMIT_SEEDS", "16"))
 UNRELATED = b"\n# nobody\np, user:bob, ledger.look, account:*, True, allow\n"
@@ -34,19 +34,19 @@ def test_a_random_run_is_reproduced_from_journal_file_and_export(
     monkeypatch.setattr(approval, "LASTS_NS", chance.choice([approval.LASTS_NS] * 4 + [0]))
     folder = clerk(turns_of(chance), steps=chance.choice([30, 30, 2]), calls=chance.choice([60, 60, 3]))
     model = run.open_model_of(session.open_session(folder), "clerk")
-    opened, name = live(folder, chance, model)
+    opened, name = play_run(folder, chance, model)
     trace = open_trace(opened.traces, opened.journal, name)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     write_portable(trace, folder / "portable.jsonl")
     copies = {
         "journal": trace,
-        "file": read(opened.traces / f"{name}.jsonl"),
-        "export": read(folder / "portable.jsonl"),
+        "file": read_trace(opened.traces / f"{name}.jsonl"),
+        "export": read_trace(folder / "portable.jsonl"),
     }
     for copy, found in copies.items():
-        said = asyncio.run(replay(found.records, books, tampering=tampering(found.faults(), found.chain)))
-        assert said.reproduced, (copy, said.divergences)
-    assert contradictions(trace.records) == []
+        result = asyncio.run(replay(found.records, books, tampering=find_tampering(found.faults(), found.chain)))
+        assert result.reproduced, (copy, result.divergences)
+    assert find_contradictions(trace.records) == []
     assert reconcile(opened.traces, trace.chain).state == "whole"
     rules = dict(session.policy_files(folder))
     rules["policies/rules.csv"] += UNRELATED

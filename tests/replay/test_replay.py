@@ -1,4 +1,4 @@
-"""Replay: each way to leave a record is told apart and shown, live reads read and nothing else, and bisect finds the commit."""
+"""Replay: each kind of divergence is named and shown, live reads execute only reads, and git bisect finds the commit."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from remit.core.events import (
 from remit.journal.hash_chain import link
 from remit.journal.store import Journal
 from remit.policy import engine as policy
-from remit.replay.divergence import Divergence, Kind
+from remit.replay.divergence import Divergence, DivergenceKind
 from remit.replay.recorded import WhatIf
 from remit.replay.replayer import replay
 from remit.tracing import open_trace, write_portable
@@ -53,7 +53,7 @@ def whole(play: Play) -> Played:
 
 
 def again(played: Played, events: Sequence[AnyEvent] | None = None, what_if: WhatIf | None = None) -> Divergence | None:
-    """The first divergence of the run, or of one that somebody sealed anew from other events."""
+    """The first divergence of the run, or of a run sealed again from other events."""
     trace = open_trace(played.opened.traces, played.opened.journal, played.ended.run)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     records: Sequence[Recorded] = trace.records
@@ -68,7 +68,7 @@ def again(played: Played, events: Sequence[AnyEvent] | None = None, what_if: Wha
 
 
 def edited(played: Played, change: Callable[[AnyEvent], AnyEvent | None]) -> list[AnyEvent]:
-    """The run's events after somebody changed or removed some."""
+    """The run's events, with some changed or removed."""
     events = [item.event for item in played.records]
     return [now for event in events if event is not None and (now := change(event)) is not None]
 
@@ -95,7 +95,7 @@ def sides(found: Divergence | None) -> tuple[list[str], list[str]]:
     ]
 
 
-def test_a_run_as_it_was_is_reproduced_also_when_it_was_sealed_anew(whole: Played) -> None:
+def test_an_unchanged_run_is_reproduced_also_if_it_was_sealed_again(whole: Played) -> None:
     assert again(whole) is None
     assert again(whole, edited(whole, lambda event: event)) is None
 
@@ -112,8 +112,8 @@ def test_another_decision_is_a_divergence_that_names_its_rule(whole: Played) -> 
     assert '"verdict": "deny"' in sides(found)[1]
 
 
-def test_another_input_of_the_model_is_shown_as_what_it_would_read(whole: Played) -> None:
-    """A digest against a digest would say nothing."""
+def test_a_different_input_of_the_model_is_shown_as_a_diff_of_what_it_reads(whole: Played) -> None:
+    """A diff of two digests would not help a person."""
     changes = changed(RunStarted, prompt="Keep quiet.\n")
     found = again(whole, [*edited(whole, changes)][:1] + edited(whole, lambda event: event)[1:])
     assert found is not None
@@ -125,8 +125,8 @@ def test_another_input_of_the_model_is_shown_as_what_it_would_read(whole: Played
     assert again(whole, events).kind == "model_input"  # type: ignore[union-attr]
 
 
-def test_another_call_from_the_same_words_is_a_request(whole: Played) -> None:
-    """A tool's new version touches something else."""
+def test_another_call_from_the_same_model_text_is_a_request_divergence(whole: Played) -> None:
+    """The new version of the tool touches another resource."""
     touched = 'it cannot be undone"\ntouches = ["use account:{name}"]'
     found = again(whole, what_if=with_tool(whole, touched, touched.replace("account:{name}", "vault:{name}")))
     assert found is not None
@@ -135,7 +135,7 @@ def test_another_call_from_the_same_words_is_a_request(whole: Played) -> None:
     assert '"resource": "vault:ben"' in sides(found)[1]
 
 
-def test_a_result_that_another_version_would_not_give_is_a_result(whole: Played) -> None:
+def test_a_result_that_does_not_fit_the_schema_of_another_version_is_a_result_divergence(whole: Played) -> None:
     (whole.folder / "hosted" / "ledger_host.py").write_text(
         (whole.folder / "hosted" / "ledger_host.py").read_text().replace("-> dict[str, str]", "-> list[str]")
     )
@@ -143,37 +143,41 @@ def test_a_result_that_another_version_would_not_give_is_a_result(whole: Played)
     found = again(whole, what_if=with_tool(whole, "Read an account", "Read an account"))
     assert found is not None
     assert (found.kind, found.step, found.index) == ("result", 0, 0)
-    assert found.what.startswith(
-        "attempt 1: recorded ok; now invalid_output: the result is not what its schema promises"
-    )
+    assert found.what.startswith("attempt 1: was ok; now invalid_output: the result is not what its schema promises")
     assert '"code": "invalid_output",' in sides(found)[1]
 
 
-def test_labels_that_another_version_would_put_on_the_run_are_a_result(whole: Played) -> None:
+def test_labels_that_another_version_adds_are_a_result_divergence(whole: Played) -> None:
     found = again(whole, what_if=with_tool(whole, 'adds_labels = ["seen"]', 'adds_labels = ["seen", "secret"]'))
     assert found is not None
     assert (found.kind, found.step) == ("result", 0)
     assert '"secret"' in sides(found)[1]
 
 
-def test_a_tool_that_is_offered_otherwise_is_what_the_model_would_read(whole: Played) -> None:
+def test_a_changed_tool_specification_is_a_model_input_divergence(whole: Played) -> None:
     found = again(whole, what_if=with_tool(whole, "Read an account", "Look an account up"))
     assert found is not None
-    assert (found.kind, found.what) == ("model_input", "the model is offered ledger.look otherwise")
+    assert (found.kind, found.what) == (
+        "model_input",
+        "the specification of ledger.look that the model reads is different now",
+    )
     assert sides(found)[1] == ['"description": "Look an account up. Read an account.",']
 
 
-def test_an_action_that_is_gone_is_a_request(whole: Played) -> None:
+def test_a_removed_action_is_a_model_input_divergence(whole: Played) -> None:
     found = again(
         whole,
         what_if=with_tool(whole, TOOL[TOOL.index("[actions.look]") : TOOL.index("[actions.pay]")], "\n"),
     )
     assert found is not None
-    assert (found.kind, found.what) == ("model_input", "the model is offered ledger.look otherwise")
+    assert (found.kind, found.what) == (
+        "model_input",
+        "the specification of ledger.look that the model reads is different now",
+    )
 
 
-def test_what_else_can_differ_is_told_apart_and_shown(whole: Played) -> None:
-    """Whoever can seal a record anew can change anything in it; each change is found where it first matters."""
+def test_each_other_difference_has_its_own_kind_and_diff(whole: Played) -> None:
+    """An attacker who can seal a record again can change anything in it; each change is found where it first has an effect."""
     other = Failed.model_validate({"error": {"code": "timeout", "message": "late"}})
     same = edited(whole, lambda event: event)
     first = [at for at, event in enumerate(same) if event.type.startswith("attempt.") and event.step == 0]
@@ -201,9 +205,9 @@ def test_what_else_can_differ_is_told_apart_and_shown(whole: Played) -> None:
 def test_a_changed_file_is_tampered_and_shown_beside_the_journal(whole: Played, command: Command) -> None:
     file = whole.folder / "traces" / f"{whole.ended.run}.jsonl"
     file.write_text(file.read_text().replace("paid", "lent"))
-    said = command(whole.folder, "replay", str(file), "--json")
-    found = said.json["divergences"][0]
-    assert (said.code, found["kind"]) == (1, "tampered")
+    done = command(whole.folder, "replay", str(file), "--json")
+    found = done.json["divergences"][0]
+    assert (done.code, found["kind"]) == (1, "tampered")
     assert [line.strip() for line in found["diff"] if line[0] in "+-"] == [
         "--- journal",
         "+++ file",
@@ -214,7 +218,7 @@ def test_a_changed_file_is_tampered_and_shown_beside_the_journal(whole: Played, 
 
 def test_every_class_of_divergence_has_a_test_here() -> None:
     text = Path(__file__).read_text()
-    assert [kind for kind in get_args(Kind) if f'"{kind}"' not in text] == []
+    assert [kind for kind in get_args(DivergenceKind) if f'"{kind}"' not in text] == []
 
 
 # -- live reads, in a real sandbox ----------------------------------------------------------------------------------------
@@ -237,84 +241,85 @@ def read_once(session: Path, command: Command) -> tuple[Path, str]:
     (session / "agent/triage/incident/runbooks/a.md").write_text("as it was\n")
     (session / "agent/triage/script.yaml").write_text(json.dumps(SCRIPT))
     run = "00000000000000000000000000000fee"
-    said = command(session, "run", "triage", "look", "--run-id", run)
-    assert said.code == 0, said.out + said.err
+    done = command(session, "run", "triage", "look", "--run-id", run)
+    assert done.code == 0, done.out + done.err
     return session, run
 
 
-def test_live_reads_read_again_what_was_read_and_do_nothing_else(read_once: tuple[Path, str], command: Command) -> None:
+def test_live_reads_repeat_the_reads_and_nothing_else(read_once: tuple[Path, str], command: Command) -> None:
     session, run = read_once
     work = session / "work" / "triage" / run
     (work / "reports" / "r.md").unlink()
-    said = command(session, "replay", run, "--live-reads", "--json")
-    assert (said.code, said.json["ok"]) == (0, True)
-    assert said.json["live_reads"]["read"] == 1
-    assert said.json["live_reads"]["kept"] == {"with effects from the record": 1}
+    done = command(session, "replay", run, "--live-reads", "--json")
+    assert (done.code, done.json["ok"]) == (0, True)
+    assert done.json["live_reads"]["read"] == 1
+    assert done.json["live_reads"]["kept"] == {"from the record: the call has an effect": 1}
     assert not (work / "reports" / "r.md").exists()
     journal = Journal(session / "traces" / "journal.db")
-    events = [item.event for item in journal.events(said.json["live_reads"]["run"])]
+    events = [item.event for item in journal.events(done.json["live_reads"]["run"])]
     assert [event.type for event in events if event is not None and event.type == "attempt.begun"] == ["attempt.begun"]
 
     (work / "runbooks" / "a.md").write_text("as it is now\n")
-    said = command(session, "replay", run, "--live-reads")
-    assert said.code == 1
-    assert "diverged at step 0.0, result: files.read file:runbooks/a.md is read otherwise now" in said.out
-    assert '-    "text": "as it was' in said.out
-    assert '+    "text": "as it is now' in said.out
+    done = command(session, "replay", run, "--live-reads")
+    assert done.code == 1
+    assert "diverged at step 0.0, result: files.read file:runbooks/a.md returns a different result now" in done.out
+    assert '-    "text": "as it was' in done.out
+    assert '+    "text": "as it is now' in done.out
 
 
-def test_live_reads_stand_under_todays_rules_and_pins(read_once: tuple[Path, str], command: Command) -> None:
-    """A record, wherever it comes from, opens nothing that today's rules and reviews do not."""
+def test_live_reads_are_decided_by_todays_rules_and_pins(read_once: tuple[Path, str], command: Command) -> None:
+    """A record can come from anyone; it gives no access that today's rules and pins do not give."""
     session, run = read_once
     rules = session / "policies" / "rules.csv"
     rules.write_text(rules.read_text() + "\n# Closed\np, agent:triage, files.read, file:runbooks/**, True, deny\n")
-    said = command(session, "replay", run, "--live-reads", "--json")
-    assert said.json["live_reads"]["read"] == 0
-    assert "from the record: refused today (policy_denied)" in said.json["live_reads"]["kept"]
+    done = command(session, "replay", run, "--live-reads", "--json")
+    assert done.json["live_reads"]["read"] == 0
+    assert "from the record: refused by today's rules (policy_denied)" in done.json["live_reads"]["kept"]
 
     main = session / "tools" / "files" / "main.py"
     main.write_text(main.read_text().replace('"""Text files of', '"""The text files of'))
-    said = command(session, "replay", run, "--live-reads", "--json")
-    assert said.json["live_reads"] == {
+    done = command(session, "replay", run, "--live-reads", "--json")
+    assert done.json["live_reads"] == {
         "run": "",
         "read": 0,
-        "kept": {"from the record: the tool is not here, or not reviewed": 1, "with effects from the record": 1},
+        "kept": {
+            "from the record: this workspace has no pinned version of the tool": 1,
+            "from the record: the call has an effect": 1,
+        },
     }
 
 
-def test_another_version_of_a_tool_is_asked_only_where_that_is_the_question(
+def test_another_version_of_a_tool_runs_only_if_the_user_asks_for_it(
     read_once: tuple[Path, str], command: Command
 ) -> None:
     session, run = read_once
     main = session / "tools" / "files" / "main.py"
-    main.write_text(main.read_text().replace('"".join(page)', '"mended " + "".join(page)'))
-    assert "mended" in main.read_text()
+    main.write_text(main.read_text().replace('"".join(page)', '"fixed " + "".join(page)'))
+    assert "fixed " in main.read_text()
     assert command(session, "tool", "pin", "files").code == 0
     kept = command(session, "replay", run, "--live-reads", "--json").json["live_reads"]["kept"]
     assert any("another version" in why for why in kept)
-    said = command(session, "replay", run, "--tools", ".", "--live-reads")
-    assert "result: files.read file:runbooks/a.md is read otherwise now" in said.out
-    assert '+    "text": "mended as it was' in said.out
+    done = command(session, "replay", run, "--tools", ".", "--live-reads")
+    assert "result: files.read file:runbooks/a.md returns a different result now" in done.out
+    assert '+    "text": "fixed as it was' in done.out
     assert command(session, "replay", run, "--tools", "/", "--live-reads").code == 2
 
 
-def test_a_failure_that_is_mended_outside_the_rules_is_gone_once_it_is_read_again(
-    session: Path, command: Command
-) -> None:
+def test_a_failure_that_is_fixed_outside_the_rules_is_fixed_with_live_reads(session: Path, command: Command) -> None:
     (session / "agent/triage/script.yaml").write_text(json.dumps({"turns": [SCRIPT["turns"][0], {"say": "done"}]}))
     run = "00000000000000000000000000000fee"
     assert command(session, "run", "triage", "look", "--run-id", run).code == 0
-    ask = ["replay", run, "--live-reads", "--gone", "code=tool_failed:files.read"]
-    assert command(session, *ask).out.startswith("not gone: code=tool_failed:files.read still, at step 0.0")
+    ask = ["replay", run, "--live-reads", "--fixed", "code=tool_failed:files.read"]
+    assert command(session, *ask).out.startswith("not fixed: code=tool_failed:files.read still occurs at step 0.0")
     (session / "work" / "triage" / run / "runbooks" / "a.md").write_text("here it is\n")
-    said = command(session, *ask)
-    assert (said.code, said.out) == (0, "gone: nothing ends with code=tool_failed:files.read now\n")
+    done = command(session, *ask)
+    assert (done.code, done.out) == (0, "fixed: code=tool_failed:files.read no longer occurs\n")
 
 
 def test_host_tools_are_never_run_by_a_replay(whole: Played, command: Command) -> None:
-    said = command(whole.folder, "replay", whole.ended.run, "--live-reads", "--json")
-    assert said.json["live_reads"]["run"] == ""
-    assert said.json["live_reads"]["kept"]["from the record: the tool runs unconfined"] == 1
+    done = command(whole.folder, "replay", whole.ended.run, "--live-reads", "--json")
+    assert done.json["live_reads"]["run"] == ""
+    assert done.json["live_reads"]["kept"]["from the record: the tool runs unconfined"] == 1
     assert len(whole.effects) == 1
 
 
@@ -324,7 +329,7 @@ def test_host_tools_are_never_run_by_a_replay(whole: Played, command: Command) -
 def test_git_bisect_finds_the_commit_that_changed_a_decision(
     clerk: Callable[..., Path], play: Play, tmp_path: Path
 ) -> None:
-    """The recipe of traces/README.md, to the letter."""
+    """Runs the command of traces/README.md as it is written there."""
     recipe = next(
         line.removeprefix("$ ").split("  #")[0]
         for line in (starter_folder() / "traces" / "README.md").read_text().splitlines()

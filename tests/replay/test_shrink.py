@@ -1,4 +1,4 @@
-"""Shrink: the smallest run that still fails the same way, and the test that it becomes."""
+"""Shrink: the smallest run that still fails in the same way, and the test that is written for it."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ import pytest
 from remit.core.events import AttemptBegun, AttemptEnded, ModelResponded, Recorded, RunStarted
 from remit.replay.minimize import shrink
 from remit.runtime import runner as run
-from remit.tracing import open_trace, read
+from remit.tracing import open_trace, read_trace
 from remit.tracing.reports.failures import parse_failure_selector
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from support.runs import DONE, Command, turn
 
 RULE = """
-# Whoever has read an account and booked does not pay late
+# After a look and a booking, late is not paid
 p, agent:clerk, ledger.pay, account:late, 'seen' in labels and calls('ledger.book') >= 1, deny
 """
-MENDED = RULE.replace("account:late, 'seen' in labels and", "account:late, 'secret' in labels and")
+FIXED_RULE = RULE.replace("account:late, 'seen' in labels and", "account:late, 'secret' in labels and")
 LATE = {"ledger__pay": {"name": "late", "amount": 1}}
 KEEP = "code=policy_denied:ledger.pay:account:late"
 
@@ -55,20 +55,20 @@ def smallest(folder: Path, keep: str, rule: str = RULE) -> tuple[Recorded, ...]:
     return asyncio.run(shrink(trace.records, books, parse_failure_selector(keep), run="f" * 32)).records
 
 
-def test_a_failing_run_of_sixty_steps_becomes_its_three_causal_steps_and_a_test_of_the_fix(
+def test_a_failing_run_of_sixty_steps_is_reduced_to_its_three_causes_and_a_test(
     clerk: Callable[..., Path], command: Command
 ) -> None:
-    """The written test fails under the rules that caused it, and passes once they are mended."""
+    """The written test fails under the rules that caused the failure, and passes after they are fixed."""
     patient = "tries = 100\nretries = 100\ndenials = 100"
     folder = clerk(sixty_steps(), steps=70, calls=200, budget=patient)
     opened, name = played(folder)
-    said = command(folder, "trace", "shrink", name, "--keep", KEEP, "--to-test", "tests/test_late.py", "--json")
-    assert said.code == 0, said.out + said.err
-    assert [part["was"] for part in said.json["parts"]] == ["20.1", "41.0", "59.1"]
-    assert said.json["before"] == [61, 63]
-    assert said.json["written"] == ["traces/golden/late.jsonl", "tests/test_late.py"]
+    done = command(folder, "trace", "shrink", name, "--keep", KEEP, "--to-test", "tests/test_late.py", "--json")
+    assert done.code == 0, done.out + done.err
+    assert [part["was"] for part in done.json["parts"]] == ["20.1", "41.0", "59.1"]
+    assert done.json["before"] == [61, 63]
+    assert done.json["written"] == ["traces/golden/late.jsonl", "tests/test_late.py"]
 
-    golden = read(folder / "traces" / "golden" / "late.jsonl")
+    golden = read_trace(folder / "traces" / "golden" / "late.jsonl")
     assert golden.faults() == ()
     assert isinstance(golden.records[0].event, RunStarted)
     assert golden.records[0].event.shrunk_from == name
@@ -84,15 +84,15 @@ def test_a_failing_run_of_sixty_steps_becomes_its_three_causal_steps_and_a_test_
     test = [sys.executable, "-c", code, str(folder / "tests" / "test_late.py")]
     before = subprocess.run(test, capture_output=True, text=True, timeout=120, check=False)
     assert before.returncode == 1
-    assert f"not gone: {KEEP} still, at step 2.0" in before.stderr
+    assert f"not fixed: {KEEP} still occurs at step 2.0" in before.stderr
     rules = folder / "policies" / "rules.csv"
-    rules.write_text(rules.read_text().replace(RULE, MENDED))
+    rules.write_text(rules.read_text().replace(RULE, FIXED_RULE))
     after = subprocess.run(test, capture_output=True, text=True, timeout=120, check=False)
     assert after.returncode == 0, after.stderr
 
 
-def test_what_does_not_matter_goes_and_what_does_stays(clerk: Callable[..., Path]) -> None:
-    """An approval is needed to get where it fails, so it is kept; the call beside it is not."""
+def test_only_the_parts_that_the_failure_needs_are_kept(clerk: Callable[..., Path]) -> None:
+    """The failure needs an approval, so the approval is kept; the call beside it is not."""
     turns = [
         turn(ledger__look={"name": "ann"}, ledger__pay={"name": "ann", "amount": 500}),
         turn(ledger__pay={"name": "ben", "amount": 500}),
@@ -106,40 +106,40 @@ def test_what_does_not_matter_goes_and_what_does_stays(clerk: Callable[..., Path
     assert [len(item.event.proposed_calls) for item in records if isinstance(item.event, ModelResponded)] == [1, 1]
 
 
-def test_a_final_answer_can_be_what_must_stay(clerk: Callable[..., Path]) -> None:
+def test_a_final_answer_can_be_the_failure_to_keep(clerk: Callable[..., Path]) -> None:
     records = smallest(clerk([turn(ledger__look={"name": "ann"})] * 5 + [DONE]), "final~^do.e$")
     assert [item.type for item in records] == ["run.started", "model.requested", "model.responded", "run.finished"]
 
 
-def test_a_decision_can_be_what_must_stay(clerk: Callable[..., Path]) -> None:
+def test_a_decision_can_be_the_failure_to_keep(clerk: Callable[..., Path]) -> None:
     turns = [turn(ledger__look={"name": "ann"}, ledger__pay={"name": "ann", "amount": 500})] * 3
     records = smallest(clerk(turns), "decision=ask:ledger.pay")
     assert [item.type for item in records if item.type.startswith("call.")] == ["call.decided"]
 
 
 @pytest.mark.parametrize(
-    ("keep", "said"),
+    ("keep", "message"),
     [
-        (None, "the run has: code=tool_failed:ledger.look:account:gone"),
-        ("code=polite", "'polite' is no code"),
-        ("decision=maybe", "'maybe' is no verdict: write one of allow, ask, deny"),
-        ("final~(", "is no regular expression"),
-        ("because", "says no way to fail"),
+        (None, "failures of the run: code=tool_failed:ledger.look:account:gone"),
+        ("code=polite", "'polite' is not a code"),
+        ("decision=maybe", "'maybe' is not a verdict: write one of allow, ask, deny"),
+        ("final~(", "is not a valid regular expression"),
+        ("because", "is not a failure selector"),
         (
             "code=policy_denied",
-            "the run does not fail so: code=policy_denied; its failures: code=tool_failed:ledger.look",
+            "the run does not have the failure code=policy_denied; its failures: code=tool_failed:ledger.look",
         ),
     ],
 )
-def test_what_cannot_be_kept_is_refused_with_what_can(
-    clerk: Callable[..., Path], command: Command, keep: str | None, said: str
+def test_an_invalid_selector_is_refused_with_the_valid_ones(
+    clerk: Callable[..., Path], command: Command, keep: str | None, message: str
 ) -> None:
     folder = clerk([turn(ledger__look={"name": "gone"}), DONE])
     _, name = played(folder)
-    told = command(folder, "trace", "shrink", name, *(["--keep", keep] if keep else []))
-    assert (told.code, told.out) == (2, "")
-    assert said in told.err
-    assert "Traceback" not in told.err
+    done = command(folder, "trace", "shrink", name, *(["--keep", keep] if keep else []))
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert "Traceback" not in done.err
 
 
 def test_nothing_is_overwritten_or_written_outside(clerk: Callable[..., Path], command: Command) -> None:
@@ -157,22 +157,20 @@ def test_a_forged_record_is_not_shrunk(clerk: Callable[..., Path], command: Comm
     _, name = played(folder)
     file = folder / "traces" / f"{name}.jsonl"
     file.write_text(file.read_text().replace("there is no such account", "there is a such account"))
-    said = command(folder, "trace", "shrink", str(file), "--keep", "code=tool_failed")
-    assert said.code == 2
-    assert "not the one that was written" in said.err
+    done = command(folder, "trace", "shrink", str(file), "--keep", "code=tool_failed")
+    assert done.code == 2
+    assert "integrity check failed" in done.err
 
 
-def test_a_failure_that_nobody_can_tell_is_gone_is_not_called_gone(
-    clerk: Callable[..., Path], command: Command
-) -> None:
-    """Other rules let an earlier call through that was refused: what would have followed is not recorded."""
+def test_a_failure_that_cannot_be_determined_is_not_called_fixed(clerk: Callable[..., Path], command: Command) -> None:
+    """Other rules allow an earlier call that was refused, so later events are not recorded."""
     turns = [turn(ledger__pay={"name": "vault", "amount": 1}), turn(ledger__look={"name": "gone"})]
     folder = clerk(turns)
     _, name = played(folder)
     rules = folder / "policies" / "rules.csv"
     rules.write_text(rules.read_text().replace("p, role:people, *, account:vault, True, deny", ""))
-    said = command(folder, "replay", name, "--policy", ".", "--gone", "code=tool_failed", "--json")
-    assert (said.code, said.json["ok"]) == (1, False)
-    assert "nobody can tell" in said.json["what"]
-    assert command(folder, "replay", name, "--policy", ".", "--gone", "code=policy_denied", "--json").json["ok"]
-    assert json.loads(command(folder, "replay", name, "--gone", "code=policy_denied", "--json").out)["ok"] is False
+    done = command(folder, "replay", name, "--policy", ".", "--fixed", "code=tool_failed", "--json")
+    assert (done.code, done.json["ok"]) == (1, False)
+    assert "cannot be determined" in done.json["what"]
+    assert command(folder, "replay", name, "--policy", ".", "--fixed", "code=policy_denied", "--json").json["ok"]
+    assert json.loads(command(folder, "replay", name, "--fixed", "code=policy_denied", "--json").out)["ok"] is False

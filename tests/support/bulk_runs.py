@@ -1,4 +1,4 @@
-"""Random runs, and work for several processes at once: record them, replay them in any order, be killed in the middle."""
+"""Random runs, and work for parallel processes: record runs, replay them in any order, get killed in the middle."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from remit.broker.approvals import requests as approval
 from remit.core.errors import Refusal
 from remit.core.events import Recorded
 from remit.journal.run_log import Record
-from remit.replay.replayer import replay, tampering
+from remit.replay.replayer import find_tampering, replay
 from remit.runtime import runner as run
-from remit.tracing import open_trace, read, write_portable
+from remit.tracing import open_trace, read_trace, write_portable
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from support.cli_server import SERVER
@@ -57,8 +57,8 @@ def turns_of(chance: random.Random) -> list[dict[str, Any]]:
     return [*turns, DONE] if chance.random() < 0.8 else turns
 
 
-def one_life(folder: Path, name: str, user: str | None, model: Any, ends_after: int | None) -> None:
-    """What one process does of a run: begin it for `user`, or take it up; and die after so many events."""
+def one_process(folder: Path, name: str, user: str | None, model: Any, ends_after: int | None) -> None:
+    """The part of a run that one process executes: start it for `user`, or resume it; die after `ends_after` events."""
     opened = session.open_session(folder)
     seen = 0
 
@@ -79,16 +79,16 @@ def one_life(folder: Path, name: str, user: str | None, model: Any, ends_after: 
         opened.journal.close()
 
 
-def live(
-    folder: Path, chance: random.Random, model: Any, play: Callable[..., None] = one_life
+def play_run(
+    folder: Path, chance: random.Random, model: Any, play: Callable[..., None] = one_process
 ) -> tuple[session.WorkspaceSession, str]:
-    """Play one run over several processes' lives, with people and operators at work in between."""
+    """Play one run in up to six processes, one after another, with actions of people and operators in between."""
     name = f"{chance.getrandbits(120) + 1:032x}"
     opened = session.open_session(folder)
     holds: list[str] = []
-    for life in range(6):
+    for number in range(6):
         ends_after = chance.choice([None, None, chance.randint(1, 40)])
-        user = chance.choice(["user:operator"] * 4 + ["user:none"]) if life == 0 else None
+        user = chance.choice(["user:operator"] * 4 + ["user:none"]) if number == 0 else None
         with suppress(Killed):
             play(folder, name, user, model, ends_after)
         record = Record(opened.journal, name)
@@ -112,8 +112,8 @@ def live(
     return opened, name
 
 
-def at_once(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
-    """Run `work` once for each of the arguments, each in a process of its own, all at the same time."""
+def in_parallel(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> None:
+    """Run `work` once for each of the arguments, in parallel processes."""
     processes = [SERVER.Process(target=work, args=given) for given in arguments]
     for process in processes:
         process.start()
@@ -123,7 +123,7 @@ def at_once(work: Callable[..., None], arguments: Sequence[tuple[Any, ...]]) -> 
 
 
 def record_runs(folder: str, seeds: Sequence[int]) -> None:
-    """Play a random run for each seed and export it as `FOLDER/SEED.jsonl`."""
+    """Play a random run for each seed, and export it as `FOLDER/SEED.jsonl`."""
     for seed in seeds:
         chance = random.Random(seed)
         with tempfile.TemporaryDirectory() as place:
@@ -132,41 +132,43 @@ def record_runs(folder: str, seeds: Sequence[int]) -> None:
             approval.LASTS_NS = chance.choice([LASTS_NS] * 4 + [0])
             limits = {"steps": chance.choice([30, 30, 2]), "calls": chance.choice([60, 60, 3])}
             ledger_workspace(root, turns_of(chance), **limits)
-            opened, name = live(root, chance, run.open_model_of(session.open_session(root), "clerk"), play=forked)
+            opened, name = play_run(
+                root, chance, run.open_model_of(session.open_session(root), "clerk"), play=in_forked_process
+            )
             write_portable(open_trace(opened.traces, opened.journal, name), Path(folder) / f"{seed}.jsonl")
             opened.journal.close()
 
 
-def forked(*life: Any) -> None:
-    """One life of a run in a process of its own, which is dead where it dies."""
+def in_forked_process(*arguments: Any) -> None:
+    """Execute `one_process` in a in_forked_process process, which really ends when the run is killed."""
     process = os.fork()
     if process == 0:
         code = 1
         try:
             with suppress(Killed):
-                one_life(*life)
+                one_process(*arguments)
             code = 0
         finally:
             os._exit(code)
-    assert os.waitpid(process, 0)[1] == 0, "a life of the run failed"
+    assert os.waitpid(process, 0)[1] == 0, "a process of the run failed"
 
 
 def replay_runs(folder: str, order: int) -> None:
-    """Replay every file of the folder in an order of one's own; what is not reproduced is written to `ORDER.failed`."""
+    """Replay every file of the folder in the order of the seed `order`; write the failures to `ORDER.failed`."""
     files = sorted(Path(folder).glob("*.jsonl"))
     random.Random(order).shuffle(files)
     failed: dict[str, str] = {}
     for file in files:
-        trace = read(file)
-        books = {digest: open_bundle(found) for digest, found in trace.bundles().items()}
-        said = asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
-        if not said.reproduced:
-            failed[file.name] = str(said.divergences[0])
+        trace = read_trace(file)
+        bundles = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
+        result = asyncio.run(replay(trace.records, bundles, tampering=find_tampering(trace.faults(), trace.chain)))
+        if not result.reproduced:
+            failed[file.name] = str(result.divergences[0])
     (Path(folder) / f"{order}.failed").write_text(json.dumps([len(files), failed]))
 
 
-def play_slowly(root: str, name: str, telling: Connection) -> None:
-    """Play the run of the workspace, telling of each event, until it ends or somebody kills this process."""
+def play_slowly(root: str, name: str, sender: Connection) -> None:
+    """Play the run of the workspace, and send a byte for each event, until the run ends or this process is killed."""
     use(Path(root))
     os.environ["LEDGER_SLOW"] = "0.003"
     opened = session.open_session(Path(root))
@@ -178,4 +180,4 @@ def play_slowly(root: str, name: str, telling: Connection) -> None:
         model=run.open_model_of(opened, "clerk"),
         run=name,
     )
-    asyncio.run(run.start_run(opened, start, on_event=lambda _: telling.send_bytes(b".")))
+    asyncio.run(run.start_run(opened, start, on_event=lambda _: sender.send_bytes(b".")))

@@ -1,4 +1,4 @@
-"""Runs that nobody made: the events of one, as the broker would record them, from a few words or from chance."""
+"""Synthetic runs: events as the broker would record them, from short descriptions or at random."""
 
 from __future__ import annotations
 
@@ -48,7 +48,6 @@ RUN: Final = "4bf92f3577b34da6a3ce929d0e0e4736"
 EPOCH: Final = 1_800_000_000_000_000_000  # Unix nanoseconds
 SUBJECTS: Final = Subjects(agent="agent:triage", user="user:ann")
 RULE: Final = Rule(file="policies/rules.csv", line=3, text="p, agent:triage, *, **, , allow", effect="allow", note="ok")
-# Outside test material; used where it is there.
 
 
 def started(**changes: Any) -> RunStarted:
@@ -173,7 +172,7 @@ def turn(step: int, *proposed_calls: ProposedCall) -> list[AnyEvent]:
 
 
 def a_whole_run() -> list[AnyEvent]:
-    """One of everything: allowed, denied, refused, asked and granted, asked and rejected, retried, unknown."""
+    """One call of every kind: allowed, denied, invalid, approved, rejected, retried, with unknown outcome."""
     return [
         started(),
         *turn(0, ask(), ask("service.restart"), ask("files.read", "{")),
@@ -219,7 +218,7 @@ def a_whole_run() -> list[AnyEvent]:
 
 
 def recorded(events: Sequence[AnyEvent], *, run: str = RUN) -> list[Recorded]:
-    """The events as a journal would have recorded them, a millisecond apart."""
+    """The events as a journal would have recorded them, one millisecond apart."""
     found: list[Recorded] = []
     prev = ""
     for seq, event in enumerate(events):
@@ -229,7 +228,7 @@ def recorded(events: Sequence[AnyEvent], *, run: str = RUN) -> list[Recorded]:
 
 
 def written(folder: Path, records: Sequence[Recorded]) -> Path:
-    """The file as a run that ends in good order leaves it."""
+    """The trace file that a run leaves which ends normally."""
     file = TraceFile(folder, RUN)
     for item in records:
         file.see(item)
@@ -244,7 +243,7 @@ def spans(path: Path) -> list[dict[str, Any]]:
 
 
 def edit(path: Path, *statements: str) -> None:
-    """Change a journal behind its back."""
+    """Change the database of a journal directly."""
     database = sqlite3.connect(path)
     for statement in statements:
         database.execute(statement)
@@ -253,7 +252,7 @@ def edit(path: Path, *statements: str) -> None:
 
 
 def _one_call(draw: st.DrawFn, step: int, index: int) -> tuple[CallDecided, list[AnyEvent]]:
-    """The first decision of a call, and what follows it."""
+    """The first decision of a random call, and the events that follow it."""
     action = draw(st.sampled_from(["files.read", "mail.send", "service.restart"]))
     effect = "read" if action == "files.read" else "once"
     verdict = draw(st.sampled_from(["allow", "allow", "deny", "ask"]))
@@ -280,7 +279,7 @@ def _one_call(draw: st.DrawFn, step: int, index: int) -> tuple[CallDecided, list
 
 @st.composite
 def runs(draw: st.DrawFn) -> list[AnyEvent]:
-    """A run as calls of a step really interleave, cut off anywhere."""
+    """A random run with interleaved calls, cut off after a random event."""
     events: list[AnyEvent] = [started()]
     for step in range(draw(st.integers(0, 3))):
         calls = [_one_call(draw, step, index) for index in range(draw(st.integers(1, 3)))]

@@ -1,10 +1,13 @@
-"""Records `traces/golden/format-N/` anew, N being today's format: runs of the counting house that hold every kind of event.
+"""Records `traces/golden/format-N/` again, where N is the current format: runs of the ledger workspace with every kind of event.
 
-    .venv/bin/python tests/support/golden.py
+    make golden
 
-By hand, and only as long as no release has written format N: a released format's files are what its users have, and prove that
-later versions still read and replay them, so they are never written again. That is checked: where a version's tag holds the folder,
-nothing is written; raise the number in `tracing/otlp.py` instead, and record the new folder. Read the files before you commit them.
+Run it only until a release has written format N. Users have files of a released format, and its golden traces prove that later
+versions still read and replay them, so they never change. The script checks this: if the tag of a version contains the folder,
+it writes nothing. Then raise the number in `tracing/otlp.py`, and record the new folder. Review the files before you commit them.
+
+All golden traces of the repository are recorded here. A golden trace that `remit trace shrink --to-test` wrote comes from a real
+run, so no script can record it again: the script lists it and leaves it unchanged.
 """
 
 from __future__ import annotations
@@ -22,11 +25,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 from unittest import mock
 
-from support import ROOT
-from support.runs import DONE, turn
-from support.workspaces.ledger import ledger_workspace, use
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `support` is found if the script is run by path
 
 from remit.broker import effects as effect
 from remit.broker import holds as hold
@@ -38,7 +37,10 @@ from remit.runtime import runner as run
 from remit.tracing import open_trace, write_portable
 from remit.tracing.reader import VERSION
 from remit.workspace.session import WorkspaceSession, open_session
+from support import ROOT
 from support.lifecycle import Killed, dies_at
+from support.runs import DONE, turn
+from support.workspaces.ledger import ledger_workspace, use
 
 NAME: Final = f"traces/golden/format-{VERSION}"
 FOLDER: Final = ROOT / NAME
@@ -47,7 +49,7 @@ LIMIT: Final = '[[limit]]\nnote = "So much is enough"\nof = "{of}"\nmost = {most
 
 
 class Stage:
-    """One run of the counting house over the lives of several processes, with people at work in between."""
+    """One run of the ledger workspace, executed by several processes one after another, with actions of people in between."""
 
     def __init__(self, folder: Path, turns: Sequence[dict[str, Any]], **options: Any) -> None:
         use(folder)
@@ -62,10 +64,10 @@ class Stage:
     def record(self) -> Record:
         return Record(self.session.journal, self.run)
 
-    def begins(self, *, dies_at: str = "", wait: float = 0.0, seen: Callable[[AnyEvent], None] | None = None) -> None:
-        """Its first process takes it as far as it goes, or dies when the first event of that type is recorded."""
+    def start(self, *, dies_at: str = "", wait: float = 0.0, seen: Callable[[AnyEvent], None] | None = None) -> None:
+        """Start the run; the process dies when the first event of the type `dies_at` is recorded."""
         opened = self.session
-        start = run.RunRequest(
+        request = run.RunRequest(
             agent="clerk",
             task="keep the ledger",
             subject="user:operator",
@@ -74,14 +76,16 @@ class Stage:
             run=self.run,
         )
         with suppress(Killed):
-            asyncio.run(run.start_run(opened, start, wait=wait, on_event=self._told(dies_at, seen)))
+            asyncio.run(run.start_run(opened, request, wait=wait, on_event=self._callback(dies_at, seen)))
 
-    def goes_on(self, *, dies_at: str = "") -> None:
-        """Another process takes it up, under the files as they are now."""
+    def resume(self, *, dies_at: str = "") -> None:
+        """Resume the run in another process, under the files as they are now."""
         with suppress(Killed):
-            asyncio.run(run.resume_run(self.session, self.run, account="operator", on_event=self._told(dies_at, None)))
+            asyncio.run(
+                run.resume_run(self.session, self.run, account="operator", on_event=self._callback(dies_at, None))
+            )
 
-    def _told(self, at: str, seen: Callable[[AnyEvent], None] | None) -> Callable[[Recorded], None]:
+    def _callback(self, at: str, seen: Callable[[AnyEvent], None] | None) -> Callable[[Recorded], None]:
         die = dies_at(at)
 
         def tell(recorded: Recorded) -> None:
@@ -91,31 +95,33 @@ class Stage:
 
         return tell
 
-    def grants(self, person: str) -> None:
-        with suppress(Refusal):  # that too is in the record
+    def grant(self, person: str) -> None:
+        with suppress(Refusal):  # a refused approval is recorded too
             approval.grant_approval(
-                *self._asked,
+                *self._waiting,
                 approval.Approval(approver=f"user:{person}", role="role:lead", account=person),
                 roles_of=self.session.policy.roles_of,
                 now=time.time_ns(),
             )
 
-    def rejects(self, person: str) -> None:
-        approval.reject_approval(*self._asked, now=time.time_ns(), reason="not this month", **self._by(person))
+    def reject(self, person: str) -> None:
+        approval.reject_approval(*self._waiting, now=time.time_ns(), reason="not this month", **self._by(person))
 
-    def revokes(self, person: str) -> None:
-        approval.revoke_approval(*self._asked, approver=f"user:{person}", account=person, reason="I misread the amount")
+    def revoke(self, person: str) -> None:
+        approval.revoke_approval(
+            *self._waiting, approver=f"user:{person}", account=person, reason="I misread the amount"
+        )
 
-    def settles(self, place: tuple[int, int], landed: Literal["landed", "not_landed"]) -> None:
+    def settle(self, place: tuple[int, int], landed: Literal["landed", "not_landed"]) -> None:
         effect.settle_effect(self.record, *place, landed=landed, person="user:lea", account="lea", reason="I looked")
 
-    def edits_rules(self, old: str, new: str) -> None:
+    def edit_rules(self, old: str, new: str) -> None:
         rules = self.folder / "policies" / "rules.csv"
         assert old in rules.read_text()
         rules.write_text(rules.read_text().replace(old, new))
 
     @property
-    def _asked(self) -> tuple[Record, ApprovalRequested]:
+    def _waiting(self) -> tuple[Record, ApprovalRequested]:
         record = self.record
         return record, approval.waiting_approvals(record)[0]
 
@@ -124,7 +130,7 @@ class Stage:
 
 
 def model_failed(folder: Path) -> Stage:
-    """Held and taken up; refused, broken, unknown and failing calls, a secret; and a model with nothing more to say."""
+    """A held and resumed run with refused, invalid, unknown and failing calls and a secret; then the script ends."""
     mixed = [
         {"ledger__look": {"name": "busy1"}},
         {"ledger__look": {"name": "ann", "text": "key AKIAIOSFODNN7EXAMPLE"}},
@@ -135,30 +141,30 @@ def model_failed(folder: Path) -> Stage:
     ]
     stage = Stage(folder, [{"say": "next", "calls": mixed}, turn(ledger__book={"name": "ben", "amount": 2})])
     hold.set_hold(stage.session.journal, "agent:clerk", why="audit", account="op")
-    stage.begins()
+    stage.start()
     hold.lift_hold(stage.session.journal, "agent:clerk", account="op")
-    stage.goes_on()
+    stage.resume()
     return stage
 
 
 def outcome_unknown(folder: Path) -> Stage:
-    """The process dies in the middle of a payment; the same in other words is refused afterwards, another is made."""
+    """The process dies during a payment. Then the same payment with another amount is refused, and another one is made."""
     payments = [("ann", 5), ("ann", 6), ("ben", 7)]
     stage = Stage(folder, [turn(ledger__pay={"name": name, "amount": amount}) for name, amount in payments] + [DONE])
-    stage.begins(dies_at="attempt.begun")
-    stage.goes_on()
+    stage.start(dies_at="attempt.begun")
+    stage.resume()
     return stage
 
 
 def rejected_and_resumed(folder: Path) -> Stage:
-    """One of two large payments is granted, the other rejected, and a process dies in between."""
+    """One of two large payments is approved, the other rejected, and a process dies in between."""
     both = [{"ledger__pay": {"name": name, "amount": 5000}} for name in ("ann", "ben")]
     stage = Stage(folder, [{"say": "two", "calls": both}, turn(ledger__look={"name": "ann"}), DONE])
-    stage.begins()
-    stage.rejects("lea")
-    stage.grants("leo")
-    stage.goes_on(dies_at="attempt.ended")
-    stage.goes_on()
+    stage.start()
+    stage.reject("lea")
+    stage.grant("leo")
+    stage.resume(dies_at="attempt.ended")
+    stage.resume()
     return stage
 
 
@@ -168,9 +174,9 @@ def rules_changed(folder: Path) -> Stage:
 
     def seen(event: AnyEvent) -> None:
         if isinstance(event, ApprovalRequested):
-            stage.edits_rules("approved('role:lead')", "args.amount < 9000")
+            stage.edit_rules("approved('role:lead')", "args.amount < 9000")
 
-    stage.begins(wait=5.0, seen=seen)
+    stage.start(wait=5.0, seen=seen)
     return stage
 
 
@@ -178,52 +184,52 @@ def approval_expired(folder: Path) -> Stage:
     """Nobody answers in time."""
     stage = Stage(folder, [LARGE, DONE])
     with mock.patch.object(approval, "LASTS_NS", 0):
-        stage.begins()
+        stage.start()
     return stage
 
 
 def approval_voided(folder: Path) -> Stage:
-    """An approval is taken back, one is refused, one is void once the rules have changed, and the last one counts."""
+    """An approval is revoked, one is refused, one is void after a change of the rules, and the last one is valid."""
     stage = Stage(folder, [LARGE, DONE])
-    stage.begins()
-    stage.grants("lea")
-    stage.revokes("lea")
-    stage.grants("operator")
-    stage.grants("leo")
-    stage.edits_rules("args.amount <= 100", "args.amount <= 50")
-    stage.goes_on()
-    stage.grants("lea")
-    stage.goes_on()
+    stage.start()
+    stage.grant("lea")
+    stage.revoke("lea")
+    stage.grant("operator")
+    stage.grant("leo")
+    stage.edit_rules("args.amount <= 100", "args.amount <= 50")
+    stage.resume()
+    stage.grant("lea")
+    stage.resume()
     return stage
 
 
 def effect_settled(folder: Path) -> Stage:
-    """A probe finds one effect that nobody saw, a person tells of another."""
+    """A probe of the tool settles one effect with unknown outcome, a person settles another."""
     calls = [{"name": name, "amount": 5} for name in ("slow", "slow-and-blind")]
     blind = turn(ledger__wire=calls[1])
     stage = Stage(folder, [turn(ledger__wire=calls[0]), blind, LARGE, blind, DONE])
-    stage.begins()
-    stage.settles((1, 0), "landed")
-    stage.grants("lea")
-    stage.goes_on()
+    stage.start()
+    stage.settle((1, 0), "landed")
+    stage.grant("lea")
+    stage.resume()
     return stage
 
 
 def budget_spent(folder: Path) -> Stage:
-    """Limits that all runs share: reserved, given back, used up."""
+    """Limits that all runs share: reserved, released, used up."""
     limits = LIMIT.format(of="calls", most=2) + LIMIT.format(of="bytes", most='"1MiB"')
     looks = [{"ledger__look": {"name": name}} for name in ("ann", "ben", "cid")]
     stage = Stage(folder, [{"say": "three", "calls": looks}, DONE], limits=limits)
-    stage.begins()
+    stage.start()
     return stage
 
 
 def answer_rejected(folder: Path) -> Stage:
-    """An answer that stands on nothing is asked for again."""
+    """An answer without citations is rejected, and the model answers again."""
     good = json.dumps({"cause": "the pool", "citations": ["0.0"]})
     turns = [turn(ledger__look={"name": "ann"}), {"say": "surely it is the pool"}, {"say": good}]
     stage = Stage(folder, turns, budget="[answer]\ncitations = 1")
-    stage.begins()
+    stage.start()
     return stage
 
 
@@ -241,7 +247,7 @@ SCENES: Final = (
 
 
 def record(scene: Callable[[Path], Stage], folder: Path) -> Path:
-    """Play that scene in a house of its own and write it to `FOLDER/SCENE.jsonl`."""
+    """Record that scene in a workspace of its own and write it to `FOLDER/SCENE.jsonl`."""
     with tempfile.TemporaryDirectory() as place:
         stage = scene(Path(place) / "clerk")
         opened = stage.session
@@ -251,7 +257,7 @@ def record(scene: Callable[[Path], Stage], folder: Path) -> Path:
 
 
 def releases(root: Path, folder: str) -> list[str]:
-    """The versions whose tag holds that folder. Raises CalledProcessError where git cannot say."""
+    """The versions whose tag contains that folder. Raises CalledProcessError if git fails."""
 
     def git(*arguments: str) -> list[str]:
         done = subprocess.run(["git", "-C", str(root), *arguments], check=True, capture_output=True, text=True)
@@ -264,11 +270,11 @@ def main(root: Path = ROOT) -> int:
     try:
         released = releases(root, NAME)
     except (OSError, subprocess.CalledProcessError) as failure:
-        print(f"error: git cannot say whether format {VERSION} was released: {failure}", file=sys.stderr)
+        print(f"error: git cannot list the releases of format {VERSION}: {failure}", file=sys.stderr)
         return 2
     if released:
-        what = f"format {VERSION} was released with {released[0]}, and its golden traces are never written again"
-        print(f"error: {what}: raise the number in agent/remit/tracing/otlp.py", file=sys.stderr)
+        what = f"format {VERSION} was released with {released[0]}, so its golden traces never change"
+        print(f"error: {what}\n    fix: raise the number in agent/remit/tracing/otlp.py", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as place:
         files = [record(scene, Path(place)) for scene in SCENES]
@@ -277,6 +283,9 @@ def main(root: Path = ROOT) -> int:
         for file in files:
             shutil.copyfile(file, root / NAME / file.name)
             print(f"wrote {NAME}/{file.name}")
+    for file in sorted((root / "traces" / "golden").rglob("*.jsonl")):
+        if file.parent != root / NAME:
+            print(f"unchanged {file.relative_to(root).as_posix()}: it is not recorded by a script")
     return 0
 
 

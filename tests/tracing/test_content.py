@@ -1,4 +1,4 @@
-"""Content off at record time: what was said is on no disk; the run does the same, can be read, and says that it cannot replay."""
+"""Content off: no text of the run is on disk. The run does the same, can be read, and says that it cannot be replayed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from remit.broker.approvals import requests as approval
 from remit.core.errors import Refusal, UsageError
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
-from remit.tracing import open_trace, read
+from remit.tracing import open_trace, read_trace
 from remit.tracing.reports.verification import verify
 from remit.workspace import session
 from support.runs import DONE, Command, Play, turn
@@ -31,7 +31,7 @@ APPROVALS = [{"action": "ledger.pay", "approver": "user:lea", "role": "role:lead
 
 @pytest.fixture
 def quiet(clerk: Callable[..., Path]) -> Callable[..., Path]:
-    """Writes the counting house, with content off."""
+    """Writes the ledger workspace, with content off."""
 
     def write(*args: object, **options: object) -> Path:
         folder = clerk(*args, **options)
@@ -58,27 +58,27 @@ def start(folder: Path, *, wait: float = 0.0) -> tuple[session.WorkspaceSession,
     return opened, asyncio.run(work)
 
 
-def test_nothing_that_was_said_is_on_disk_and_the_run_does_the_same(
+def test_with_content_off_no_text_is_on_disk_and_the_run_does_the_same(
     quiet: Callable[..., Path], play: Play, command: Command
 ) -> None:
-    """Rules that read arguments, labels and approvals decide as ever; the answer still reaches who asked."""
+    """Rules that read arguments, labels and approvals decide as before; the user still gets the answer."""
     folder = quiet(TURNS, approvals=APPROVALS)
     opened, ended = start(folder)
     assert ended.finished is not None
     assert ended.finished.answer == f"done, {WORD}"
     opened.journal.close()
     for path in (folder / "traces").rglob("*"):
-        if path.is_file() and path.parent.name != "objects":  # the rulebook holds the prompt, and no word of the run
+        if path.is_file() and path.parent.name != "objects":  # objects hold the prompt, but no text of the run
             assert WORD.encode() not in path.read_bytes(), path
     trace = open_trace(opened.traces, session.open_session(folder).journal, ended.run)
     loud = play(TURNS, approvals=APPROVALS)
     assert [item.type for item in trace.records] == [item.type for item in loud.records]
     codes = [getattr(getattr(item.event, "result", None), "error", None) for item in trace.records]
     assert [error.code for error in codes if error] == ["policy_denied", "tool_failed"]
-    assert verify(read(opened.traces / f"{ended.run}.jsonl"), original=trace.chain) == ()
+    assert verify(read_trace(opened.traces / f"{ended.run}.jsonl"), original=trace.chain) == ()
 
 
-def test_it_is_said_at_the_start_in_the_list_and_on_the_page(quiet: Callable[..., Path], command: Command) -> None:
+def test_list_and_show_say_that_the_content_was_withheld(quiet: Callable[..., Path], command: Command) -> None:
     folder = quiet(TURNS, approvals=APPROVALS)
     _, ended = start(folder)
     assert "(content omitted: not replayable)" in command(folder, "trace", "list").out
@@ -86,13 +86,13 @@ def test_it_is_said_at_the_start_in_the_list_and_on_the_page(quiet: Callable[...
     assert "content omitted: this run can be read, not replayed" in shown
     assert "ledger.pay account:outside" in shown
     for args in (["replay", ended.run], ["trace", "shrink", ended.run, "--keep", "code=tool_failed"]):
-        said = command(folder, *args)
-        assert said.code == 2
-        assert "the content of the run was omitted: it can be read, not replayed" in said.err
-    assert "remit replay" not in shown.split("\nnext\n")[1]
+        done = command(folder, *args)
+        assert done.code == 2
+        assert "the content of the run was withheld: it can be read, not replayed" in done.err
+    assert "remit replay" not in shown.split("\nnext commands\n")[1]
 
 
-def test_a_person_still_reads_what_to_approve_and_wakes_the_run(quiet: Callable[..., Path]) -> None:
+def test_with_content_off_an_approver_still_sees_the_call_and_the_run_continues(quiet: Callable[..., Path]) -> None:
     folder = quiet(TURNS[2:])
     opened = session.open_session(folder)
 
@@ -107,10 +107,10 @@ def test_a_person_still_reads_what_to_approve_and_wakes_the_run(quiet: Callable[
                 record = Record(opened.journal, row.run)
                 for requested in approval.waiting_approvals(record):
                     assert "ben" in requested.summary
-                    said = approval.Approval(approver="user:lea", role="role:lead", account="t")
-                    with suppress(Refusal):  # said already, and not yet heard
+                    approved = approval.Approval(approver="user:lea", role="role:lead", account="t")
+                    with suppress(Refusal):  # approved already; the run has not read it yet
                         approval.grant_approval(
-                            record, requested, said, roles_of=opened.policy.roles_of, now=time.time_ns()
+                            record, requested, approved, roles_of=opened.policy.roles_of, now=time.time_ns()
                         )
         return await working
 
@@ -119,7 +119,9 @@ def test_a_person_still_reads_what_to_approve_and_wakes_the_run(quiet: Callable[
     assert ended.finished.outcome == "completed"
 
 
-def test_a_run_that_nobody_answers_ends_because_no_other_process_could_go_on(quiet: Callable[..., Path]) -> None:
+def test_with_content_off_a_run_without_approval_ends_because_no_process_can_resume_it(
+    quiet: Callable[..., Path],
+) -> None:
     folder = quiet([*TURNS[2:3], DONE])
     opened, ended = start(folder)
     assert ended.finished is not None

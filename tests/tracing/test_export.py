@@ -1,4 +1,4 @@
-"""Export: what the standard variables send to a backend, and that no run waits for it or fails by it."""
+"""Export: what the standard variables send to a backend; a run never waits for it and never fails because of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from remit.broker.approvals import requests as approval
 from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.tracing import Export
-from remit.tracing.export import part_id
+from remit.tracing.export import trace_id_of_part
 from remit.tracing.otel_spans import Collector
 from remit.tracing.spans import Span, Spans
 from support.events import RUN, a_whole_run, recorded
@@ -100,18 +100,18 @@ def test_a_dead_collector_fails_no_run(monkeypatch: pytest.MonkeyPatch, caplog: 
     export.close()
 
 
-def test_what_was_said_leaves_the_machine_only_where_the_operator_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The conventions' switch decides; the file always holds everything."""
+def test_texts_are_exported_only_if_the_operator_enables_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The switch of the GenAI conventions decides; the trace file always has all texts."""
     quiet = repr([(span.attributes, span.events, span.status.description) for span in exported().get_finished_spans()])
     assert "hello" not in quiet
     assert "no rule allows it" not in quiet
     assert "service.restart" in quiet
     monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
-    told = repr([dict(span.attributes or {}) for span in exported().get_finished_spans()])
-    assert "hello" in told
+    with_content = repr([dict(span.attributes or {}) for span in exported().get_finished_spans()])
+    assert "hello" in with_content
 
 
-def test_the_standard_settings_govern_what_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_standard_settings_control_what_is_exported(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sampler, limits and resource, as an operator knows them from other programs."""
     names = {span.resource.attributes["service.name"] for span in exported().get_finished_spans()}
     assert names == {"remit"}
@@ -135,14 +135,14 @@ def test_spans_that_have_not_ended_are_sent_when_the_process_ends() -> None:
     assert "invoke_agent triage" in marked
 
 
-def test_a_resumed_run_is_a_trace_of_its_own_linked_to_the_first(play: Play) -> None:
-    """The first trace has the run's id; a later process sends its own part, and says what it belongs to."""
+def test_a_resumed_run_is_exported_as_a_new_trace_linked_to_the_first(play: Play) -> None:
+    """The first trace has the run's id; a later process sends a new trace with a link to it."""
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     first = played.records
     record = Record(played.opened.journal, played.ended.run)
-    said = approval.Approval(approver="user:lea", role="role:lead", account="t")
+    approved = approval.Approval(approver="user:lea", role="role:lead", account="t")
     roles_of = played.opened.policy.roles_of
-    approval.grant_approval(record, played.ended.waiting[0], said, roles_of=roles_of, now=time.time_ns())
+    approval.grant_approval(record, played.ended.waiting[0], approved, roles_of=roles_of, now=time.time_ns())
     asyncio.run(run.resume_run(played.opened, played.ended.run, account="t"))
     parts: list[InMemorySpanExporter] = []
     for number, (earlier, events) in enumerate([([], first), (first, played.records[len(first) :])]):
@@ -154,7 +154,7 @@ def test_a_resumed_run_is_a_trace_of_its_own_linked_to_the_first(play: Play) -> 
             export.see(item)
         export.close()
         traces = {f"{span.context.trace_id:032x}" for span in kept.get_finished_spans() if span.context is not None}
-        assert traces == {part_id(played.ended.run, number)}
+        assert traces == {trace_id_of_part(played.ended.run, number)}
     later = parts[1].get_finished_spans()
     assert {span.name for span in later} >= {"invoke_agent clerk", "execute_tool ledger.pay", "remit.attempt"}
     (root,) = [span for span in later if span.parent is None]
@@ -165,10 +165,10 @@ def test_a_resumed_run_is_a_trace_of_its_own_linked_to_the_first(play: Play) -> 
     assert all(span.parent.span_id in ids[1] for span in later if span.parent is not None)
 
 
-def test_a_collector_that_takes_and_never_answers_slows_no_call_and_is_counted(
+def test_a_collector_that_never_answers_slows_no_call_and_lost_spans_are_counted(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Every event is seen while nothing was answered yet; the end waits a bounded time, and says what is missing."""
+    """Every event is added while the collector does not answer; closing waits a limited time, and lost spans are counted."""
     monkeypatch.setattr("remit.tracing.otel_spans.CLOSING_S", 0.2)
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4")
@@ -204,7 +204,7 @@ def test_all_spans_that_arrive_are_counted_as_arrived() -> None:
     assert export.lost == 0
 
 
-def test_a_decision_is_a_guardrail_for_viewers_that_know_the_word() -> None:
+def test_a_decision_has_the_openinference_kind_guardrail() -> None:
     kinds = {
         span.name: (span.attributes or {}).get("openinference.span.kind") for span in exported().get_finished_spans()
     }
@@ -212,7 +212,7 @@ def test_a_decision_is_a_guardrail_for_viewers_that_know_the_word() -> None:
     assert {name for name, kind in kinds.items() if kind} == {"remit.decide"}
 
 
-def test_naming_no_collector_loads_no_opentelemetry() -> None:
+def test_without_a_collector_opentelemetry_is_not_imported() -> None:
     """The trace file needs none of it, and a command that starts does not pay for it."""
     code = "import sys, remit.tracing; remit.tracing.Export.from_environment({}); print([name for name in sys.modules if name.startswith('opentelemetry')])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)

@@ -1,4 +1,4 @@
-"""The format of a trace file: every version that was ever written can be read and replayed, and a later one says so."""
+"""The format of trace files: every released format can be read and replayed; a newer format is refused with a message."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import get_args
 import pytest
 
 from remit.core.events import AnyEvent
-from remit.replay.replayer import replay, tampering
-from remit.tracing import read
-from remit.tracing.reader import READS, VERSION
+from remit.replay.replayer import find_tampering, replay
+from remit.tracing import read_trace
+from remit.tracing.reader import READABLE_VERSIONS, VERSION
 from remit.tracing.reports.verification import verify
 from remit.workspace.bundle import open_bundle
 from remit.workspace.template import starter_folder
@@ -36,39 +36,41 @@ def goldens(version: str) -> list[Path]:
     return sorted((GOLDEN / f"format-{version}").glob("*.jsonl"))
 
 
-@pytest.mark.parametrize("version", READS)
+@pytest.mark.parametrize("version", READABLE_VERSIONS)
 def test_every_format_that_was_ever_written_still_reads_verifies_and_replays(version: str) -> None:
-    """These files were written by the version of Remit that made their format (`golden.py`), and once released, never again."""
+    """The files were written by the version of Remit that made their format (`golden.py`). Released files never change."""
     assert goldens(version)
     for path in goldens(version):
-        trace = read(path)
+        trace = read_trace(path)
         assert {span.version for span in trace.spans} == {version}
         assert verify(trace) == (), path
         books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
-        found = asyncio.run(replay(trace.records, books, tampering=tampering(trace.faults(), trace.chain)))
+        found = asyncio.run(replay(trace.records, books, tampering=find_tampering(trace.faults(), trace.chain)))
         assert (found.reproduced, found.complete) == (True, True), (path, found.divergences)
 
 
 def test_the_golden_traces_of_todays_format_hold_every_kind_of_event() -> None:
-    """So that whoever adds a kind, or changes one, meets a file that was written before."""
-    written = {item.type for path in goldens(VERSION) for item in read(path).records}
+    """So a change of an event type is tested against a file that was written before the change."""
+    written = {item.type for path in goldens(VERSION) for item in read_trace(path).records}
     kinds = {kind.model_fields["type"].default for kind in get_args(get_args(AnyEvent)[0])}
     assert written == kinds - OF_WORKSPACE
-    assert READS[-1] == VERSION
+    assert READABLE_VERSIONS[-1] == VERSION
 
 
-def test_the_means_that_recorded_the_golden_traces_still_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that whoever makes the next format finds it working."""
+def test_the_script_that_recorded_the_golden_traces_still_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the script still works when the next format needs it."""
     monkeypatch.setattr(sys, "path", [*sys.path])  # a scene changes these of its process
     monkeypatch.setenv("LEDGER", "")
     monkeypatch.delitem(sys.modules, "ledger_host", raising=False)
-    made = read(golden.record(golden.approval_voided, tmp_path))
+    made = read_trace(golden.record(golden.approval_voided, tmp_path))
     assert verify(made) == ()
     assert {item.type for item in made.records} >= {"approval.refused", "approval.revoked", "approval.voided"}
 
 
 def test_a_format_that_was_released_is_never_recorded_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Nor where nobody can tell; a tag that is no version is no release."""
+    """Also without a git repository: it cannot check then. A tag that is not a version is not a release."""
     assert golden.main(tmp_path) == 2  # no repository
     kept = tmp_path / golden.NAME / "a.jsonl"
     kept.parent.mkdir(parents=True)
@@ -91,21 +93,21 @@ def test_a_golden_trace_that_is_forged_diverges(tmp_path: Path, command: Command
     assert old in text
     forged = tmp_path / "forged.jsonl"
     forged.write_text(text.replace(old, new))
-    said = command(tmp_path, "replay", str(forged))
-    assert (said.code, "tampered" in said.out) == (1, True), said.out + said.err
+    done = command(tmp_path, "replay", str(forged))
+    assert (done.code, "tampered" in done.out) == (1, True), done.out + done.err
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "message"),
     [
         ("approval-voided", "revoked by user:lea: I misread the amount"),
-        ("approval-voided", "counts no more: "),
-        ("answer-rejected", "the answer does not hold: "),
+        ("approval-voided", "is no longer valid: "),
+        ("answer-rejected", "the answer was rejected: "),
     ],
 )
-def test_what_became_of_an_approval_or_an_answer_is_shown(command: Command, name: str, told: str) -> None:
-    """From the file alone, in the waterfall and on the page."""
-    assert told in command(GOLDEN, "trace", "show", str(GOLDEN / "format-1" / f"{name}.jsonl")).out
+def test_a_revoked_or_void_approval_and_a_rejected_answer_are_shown(command: Command, name: str, message: str) -> None:
+    """From the file alone, in the timeline and on the page."""
+    assert message in command(GOLDEN, "trace", "show", str(GOLDEN / "format-1" / f"{name}.jsonl")).out
 
 
 def test_a_file_of_a_later_format_says_which_and_what_to_do(tmp_path: Path, command: Command) -> None:
@@ -113,6 +115,6 @@ def test_a_file_of_a_later_format_says_which_and_what_to_do(tmp_path: Path, comm
     later = tmp_path / "later.jsonl"
     later.write_text(text.replace('"remit.trace","version":"1"', '"remit.trace","version":"9"'))
     for asked in (["trace", "show"], ["trace", "verify"], ["replay"]):
-        said = command(tmp_path, *asked, str(later))
-        assert (said.code, said.out) == (2, "")
-        assert "is of format 9, and this version of Remit reads up to 1: read it with a newer one" in said.err
+        done = command(tmp_path, *asked, str(later))
+        assert (done.code, done.out) == (2, "")
+        assert "has format 9, but this version of Remit reads formats up to 1: use a newer version of Remit" in done.err

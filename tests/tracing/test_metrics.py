@@ -1,4 +1,4 @@
-"""Metrics: what dashboards and alerts are made of, from events alone, with names that the conventions know."""
+"""Metrics are computed from events alone, and their names follow the conventions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support import CORPORA
 from support.events import a_whole_run, recorded
 from support.runs import DONE, Play, Remit, turn
 
-ROOM = starter_folder() / "traces"
+TRACES = starter_folder() / "traces"
 OURS = {"agent", "action", "code", "outcome"}
 
 
@@ -42,7 +42,7 @@ def points(reader: InMemoryMetricReader) -> Iterator[tuple[str, dict[str, Any], 
 
 
 def disputed(event: Any) -> Any:
-    """The denied call of the run, as one that Casbin denied and Remit's matcher did not."""
+    """The denied call of the run, changed to one that only Casbin denies."""
     if not isinstance(event, CallDecided) or event.decision is None or event.decision.verdict != "deny":
         return event
     return event.model_copy(update={"decision": event.decision.model_copy(update={"reason": "engines_disagree"})})
@@ -50,7 +50,7 @@ def disputed(event: Any) -> Any:
 
 @pytest.fixture
 def sent() -> list[tuple[str, dict[str, Any], Any]]:
-    """The numbers of one run with one of everything."""
+    """The metrics of one run with one event of every kind."""
     reader = InMemoryMetricReader()
     export = Export(None, Meter({}, reader))
     for item in recorded(map(disputed, a_whole_run())):
@@ -82,7 +82,9 @@ def test_calls_runs_tokens_and_time_are_counted(sent: list[tuple[str, dict[str, 
     assert ok == pytest.approx(0.008)
 
 
-def test_every_name_is_the_conventions_or_ours(sent: list[tuple[str, dict[str, Any], Any]]) -> None:
+def test_every_metric_name_is_from_the_conventions_or_starts_with_remit(
+    sent: list[tuple[str, dict[str, Any], Any]],
+) -> None:
     file = CORPORA / "semconv_1_41.json"
     registered = json.loads(file.read_text())["attributes"] if file.exists() else {"error.type": {"deprecated": None}}
     assert {name for name, _, _ in sent} == set(INSTRUMENTS)
@@ -95,7 +97,7 @@ def test_every_name_is_the_conventions_or_ours(sent: list[tuple[str, dict[str, A
                 assert not registered.get(key, {"deprecated": None})["deprecated"]
 
 
-def test_what_waits_and_what_is_held_is_read_from_the_workspace(play: Play) -> None:
+def test_gauges_of_approvals_and_holds_are_read_from_the_workspace(play: Play) -> None:
     """Also what other processes left behind."""
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}, ledger__look={"name": "ann"}), DONE])
     hold.set_hold(played.opened.journal, "tool:other", why="audit", account="op")
@@ -110,11 +112,11 @@ def test_what_waits_and_what_is_held_is_read_from_the_workspace(play: Play) -> N
     assert set(gauges) == set(GAUGES)
 
 
-def test_a_real_collector_receives_them_with_the_run(remit: Remit, backend: tuple[str, list[bytes]]) -> None:
+def test_a_real_collector_receives_metrics_and_spans(remit: Remit, backend: tuple[str, list[bytes]]) -> None:
     """From the command line, by the standard variables; also of a run that ends before its first call."""
     endpoint, bodies = backend
-    said = remit("run", "triage", "x", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "REMIT_BWRAP": "/nonexistent"})
-    assert said.code == 1
+    done = remit("run", "triage", "x", env={"OTEL_EXPORTER_OTLP_ENDPOINT": endpoint, "REMIT_BWRAP": "/nonexistent"})
+    assert done.code == 1
     whole = b"".join(bodies)
     for name in (
         b"remit.runs",
@@ -130,11 +132,11 @@ def test_a_real_collector_receives_them_with_the_run(remit: Remit, backend: tupl
 
 
 def sections() -> dict[str, str]:
-    page = (ROOM / "codes.md").read_text()
+    page = (TRACES / "codes.md").read_text()
     return {part.split("\n", 1)[0]: part.split("\n", 1)[1].strip() for part in page.split("\n## ")[1:]}
 
 
-def test_every_code_has_its_page_which_says_what_the_code_says() -> None:
+def test_every_code_has_a_section_that_begins_with_its_description() -> None:
     found = sections()
     assert list(found) == list(CODES)
     for code, text in CODES.items():
@@ -144,7 +146,7 @@ def test_every_code_has_its_page_which_says_what_the_code_says() -> None:
 def test_every_command_of_the_codes_page_exists(remit: Remit) -> None:
     named = {
         tuple(word for word in found.split() if word.islower() and not word.startswith("-"))[:3]
-        for found in re.findall(r"`(remit [^`]+)`", (ROOM / "codes.md").read_text().replace("\n", " "))
+        for found in re.findall(r"`(remit [^`]+)`", (TRACES / "codes.md").read_text().replace("\n", " "))
     }
     assert len(named) > 8
     for words in named:
@@ -153,7 +155,7 @@ def test_every_command_of_the_codes_page_exists(remit: Remit) -> None:
 
 
 def test_every_alert_reads_a_metric_that_is_sent_and_links_the_page_of_its_code() -> None:
-    rules = YAML(typ="safe").load((ROOM / "alerts.yaml").read_text())["groups"][0]["rules"]
+    rules = YAML(typ="safe").load((TRACES / "alerts.yaml").read_text())["groups"][0]["rules"]
     known = {name.replace(".", "_") for name in (*INSTRUMENTS, *GAUGES)}
     seen: set[str] = set()
     for rule in rules:
@@ -167,6 +169,6 @@ def test_every_alert_reads_a_metric_that_is_sent_and_links_the_page_of_its_code(
     assert {"remit_calls", "remit_runs", "remit_effects_unknown", "remit_approvals_waiting", "remit_holds"} <= seen
 
 
-def test_the_rules_are_the_starters_too(session: Path) -> None:
+def test_a_new_workspace_has_the_alert_rules_and_the_codes_page(session: Path) -> None:
     assert (session / "traces" / "alerts.yaml").exists()
     assert (session / "traces" / "codes.md").exists()

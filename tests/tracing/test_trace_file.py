@@ -1,4 +1,4 @@
-"""The trace file: the run whole, in a format that others read, whatever the environment says."""
+"""The trace file contains the complete run in a standard format, independent of the environment."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from remit.core.errors import RunEnded, UsageError
 from remit.core.events import AnyEvent
 from remit.journal.hash_chain import link_of
 from remit.journal.store import Journal
-from remit.tracing import TraceFile, open_trace, read
+from remit.tracing import TraceFile, open_trace, read_trace
 from remit.tracing.spans import Spans
 from support import CORPORA
 from support.events import (
@@ -47,7 +47,7 @@ def attributes(span: dict[str, Any]) -> dict[str, Any]:
 
 
 def tree(path: Path) -> list[str]:
-    """Names, indented by how deep they hang."""
+    """The names of the spans, indented by depth."""
     found = spans(path)
     parents = {span["spanId"]: span.get("parentSpanId") for span in found}
 
@@ -57,8 +57,8 @@ def tree(path: Path) -> list[str]:
     return ["  " * depth(span["spanId"]) + span["name"] for span in found]
 
 
-def test_the_spans_of_a_run_tell_its_story(tmp_path: Path) -> None:
-    """One tree: the run, its turns, its calls with denied ones, and what came of each."""
+def test_the_spans_of_a_run_are_one_tree_of_turns_calls_decisions_and_attempts(tmp_path: Path) -> None:
+    """Denied calls are in the tree too."""
     assert tree(written(tmp_path, recorded(a_whole_run()))) == [
         "invoke_agent triage",
         "  chat script.yaml",
@@ -87,9 +87,9 @@ def test_a_denied_call_has_a_span_with_its_code_and_its_rule(tmp_path: Path) -> 
     """Instrumentations that wrap the tool never see a denied call; this one must."""
     found = spans(written(tmp_path, recorded(a_whole_run())))
     denied = next(span for span in found if span["status"].get("message") == "no rule allows it")
-    told = attributes(denied)
+    values = attributes(denied)
     assert denied["status"]["code"] == 2
-    assert (told["error.type"], told["remit.verdict"], told["gen_ai.tool.name"]) == (
+    assert (values["error.type"], values["remit.verdict"], values["gen_ai.tool.name"]) == (
         "policy_denied",
         "deny",
         "service.restart",
@@ -114,7 +114,7 @@ def test_the_file_is_valid_otlp(tmp_path: Path) -> None:
         assert parsed.start_time_unix_nano <= parsed.end_time_unix_nano
 
 
-def test_every_attribute_is_registered_or_ours(tmp_path: Path) -> None:
+def test_every_attribute_is_registered_or_in_the_namespace_of_remit(tmp_path: Path) -> None:
     """Names and types by the OpenTelemetry registry, or below `remit.` and `gen_ai.`."""
     file = CORPORA / "semconv_1_41.json"
     registered = json.loads(file.read_text())["attributes"] if file.exists() else REGISTERED
@@ -146,12 +146,12 @@ REGISTERED = {
 
 @settings(max_examples=60, deadline=None)
 @given(events=runs())
-def test_the_file_holds_the_run_event_for_event(
+def test_the_file_contains_the_run_event_for_event(
     events: list[AnyEvent], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """What is read from the file is what was recorded, its chain included, whether or not the run ended."""
     records = recorded(events)
-    trace = read(written(tmp_path_factory.mktemp("traces"), records))
+    trace = read_trace(written(tmp_path_factory.mktemp("traces"), records))
     assert list(trace.records) == records
     assert trace.run == RUN
     assert trace.faults() == ()
@@ -162,7 +162,7 @@ def test_the_file_holds_the_run_event_for_event(
 def test_a_file_rebuilt_from_the_events_is_the_file_that_was_written_live(
     events: list[AnyEvent], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Also where the writer was killed anywhere, and another process rebuilt the file and went on."""
+    """Also if the writer was killed at any event, and another process rebuilt the file and continued."""
     records = recorded(events)
     live = written(tmp_path_factory.mktemp("traces"), records).read_bytes()
     folder = tmp_path_factory.mktemp("traces")
@@ -182,14 +182,14 @@ def test_a_file_rebuilt_from_the_events_is_the_file_that_was_written_live(
     assert [file.name for file in folder.iterdir()] == [f"{RUN}.jsonl"]
 
 
-def test_journal_file_and_journal_again_are_the_same(tmp_path: Path) -> None:
-    """The copy can stand for the original: event for event, and in its chain."""
+def test_trace_file_and_journal_contain_the_same_events_and_chain(tmp_path: Path) -> None:
+    """The file can replace the journal: the events and the hash chain are equal."""
     with Journal(tmp_path / "journal.db") as journal:
         file = TraceFile(tmp_path, RUN, journal)
         for event in a_whole_run():
             file.see(journal.append(RUN, event))
         file.close()
-        copy, original = read(file.path), open_trace(tmp_path, journal, RUN)
+        copy, original = read_trace(file.path), open_trace(tmp_path, journal, RUN)
     assert copy.records == original.records
     assert copy.chain.links == original.chain.links
     assert copy.faults() == original.faults() == ()
@@ -203,10 +203,10 @@ def test_events_that_another_process_recorded_are_fetched(tmp_path: Path) -> Non
         for item in (seen[0], seen[5], seen[3], seen[-1]):
             file.see(item)
         file.close()
-    assert list(read(file.path).records) == seen
+    assert list(read_trace(file.path).records) == seen
 
 
-def test_spans_that_have_not_ended_are_marked(tmp_path: Path) -> None:
+def test_unfinished_spans_are_marked(tmp_path: Path) -> None:
     """A run that was stopped in the middle shows what was under way."""
     events = [started(), *turn(0), decided(0, 0, "ask"), requested(0, 0), decided(0, 1), intended(0, 1)]
     marked = {
@@ -224,12 +224,12 @@ def test_spans_that_have_not_ended_are_marked(tmp_path: Path) -> None:
 
 
 def test_an_approval_that_comes_too_late_is_not_lost(tmp_path: Path) -> None:
-    """Its call has its answer and the run is over; the event still lies on a span, once."""
+    """Its call has a result and the run has ended; exactly one span still contains the event."""
     records = recorded([*a_whole_run(), granted(1, 1, "user:eve")])
-    assert list(read(written(tmp_path, records)).records) == records
+    assert list(read_trace(written(tmp_path, records)).records) == records
 
 
-def test_a_long_run_keeps_only_what_is_open(tmp_path: Path) -> None:
+def test_a_long_run_keeps_only_open_spans_in_memory(tmp_path: Path) -> None:
     """A thousand steps need no more memory than one."""
     growing = Spans(RUN)
     events: list[AnyEvent] = [started()]
@@ -300,14 +300,14 @@ def test_an_erased_event_stays_in_the_file_without_its_text(tmp_path: Path) -> N
         journal.erase(RUN, 0)
         file = TraceFile(tmp_path, RUN)
         file.rebuild(journal.events(RUN))
-        trace = read(file.path)
+        trace = read_trace(file.path)
         assert list(trace.records) == journal.events(RUN)
     assert b"restart checkout" not in file.path.read_bytes()
     assert [(fault.seq, fault.kind) for fault in trace.faults()] == [(0, "erased"), (9, "erased")]
 
 
 def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
-    """Live, rebuilt and closed; and a link that lies in its place is not followed."""
+    """While the run goes on, after a rebuild and after closing. A symbolic link in its place is not followed."""
     before = os.umask(0)
     try:
         file = TraceFile(tmp_path / "traces", RUN)
@@ -329,8 +329,8 @@ def test_only_its_owner_can_read_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["../../etc/cron.d/x", "workspace", "", "A" * 32, "0" * 31, "0" * 32 + "\n"])
-def test_what_is_no_run_id_never_becomes_a_path(tmp_path: Path, run: str) -> None:
-    """Ids come from command lines and files."""
+def test_a_text_that_is_not_a_run_id_never_becomes_a_path(tmp_path: Path, run: str) -> None:
+    """An id can come from a command line or from a file of anyone."""
     with pytest.raises(UsageError, match="is not a run id"):
         TraceFile(tmp_path, run)
 
@@ -340,7 +340,7 @@ import resource, sys
 from pathlib import Path
 from remit.journal.hash_chain import link
 from remit.core.errors import RunEnded
-from remit.core.events import ModelAsked, ModelFailed
+from remit.core.events import ModelFailed
 from remit.tracing import TraceFile
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
 file = TraceFile(Path(sys.argv[1]), sys.argv[2])
@@ -354,7 +354,7 @@ except RunEnded as ended:
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path) -> None:
-    """A run whose copy cannot be written stops, with what to do; its journal is whole."""
+    """A run whose file cannot be written stops with a fix; its journal is complete."""
     done = subprocess.run(
         [sys.executable, "-c", FULL_DISK, str(tmp_path), RUN], capture_output=True, text=True, timeout=60, check=True
     )

@@ -1,4 +1,4 @@
-"""A full disk, a folder that cannot be written, a collector that is dead: a clear end or no matter, and no call runs unrecorded."""
+"""A full disk, a read-only folder, a dead collector: a clear end or no effect, and no call runs unrecorded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def remit(folder: Path, *args: str, largest_file: int | None = None, **env: str)
 
 
 def read_only(folder: Path, *args: str) -> CommandResult:
-    """The same where traces/ is mounted read-only."""
+    """Runs a command with traces/ mounted read-only."""
     bwrap = find_bwrap()
     assert bwrap is not None
     traces = str(folder / "traces")
@@ -52,19 +52,19 @@ def read_only(folder: Path, *args: str) -> CommandResult:
 
 
 def intended(folder: Path) -> int:
-    """Effects that are recorded as intended."""
+    """The number of recorded attempts with an effect."""
     events = [item.event for item in open_session(folder).journal.events(RUN)]
     return sum(isinstance(event, AttemptBegun) and event.idempotency_key != "" for event in events)
 
 
 @pytest.mark.parametrize("limit", [60_000, 150_000])
-def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on(clerk: Callable[..., Path], limit: int) -> None:
+def test_a_full_disk_ends_the_run_and_free_space_lets_it_resume(clerk: Callable[..., Path], limit: int) -> None:
     folder = clerk([*PAYING[:6], DONE])
-    said = remit(folder, "run", "clerk", "pay", "--run-id", RUN, largest_file=limit)
-    assert said.code == 1
-    assert "unrecorded: " in said.err
-    assert "fix: make room" in said.err
-    assert "Traceback" not in said.err
+    done = remit(folder, "run", "clerk", "pay", "--run-id", RUN, largest_file=limit)
+    assert done.code == 1
+    assert "unrecorded: " in done.err
+    assert "fix: free disk space" in done.err
+    assert "Traceback" not in done.err
     opened = open_session(folder)
     done = [effect for effect in effects(folder) if effect["action"] == "book"]
     assert len(done) <= intended(folder)
@@ -78,28 +78,28 @@ def test_a_disk_that_fills_up_ends_the_run_and_room_lets_it_go_on(clerk: Callabl
     assert verify(open_trace(opened.traces, opened.journal, RUN)) == ()
 
 
-def test_a_folder_that_cannot_be_written_lets_nothing_run(clerk: Callable[..., Path], tmp_path: Path) -> None:
-    """Read-only for root too, as a mount is; what was recorded before can still be read from its file."""
+def test_nothing_runs_if_the_trace_folder_cannot_be_written(clerk: Callable[..., Path], tmp_path: Path) -> None:
+    """A read-only mount also stops root. A run recorded before can still be read from its file."""
     folder = clerk([PAYING[0], DONE])
     assert remit(folder, "run", "clerk", "pay", "--run-id", RUN).code == 0
     before = effects(folder)
-    said = read_only(folder, "run", "clerk", "pay again")
-    assert said.code in (1, 2), said.err
-    assert "Read-only file system" in said.err or "unrecorded" in said.err
-    assert "fix: " in said.err
-    assert "Traceback" not in said.err
+    done = read_only(folder, "run", "clerk", "pay again")
+    assert done.code in (1, 2), done.err
+    assert "Read-only file system" in done.err or "unrecorded" in done.err
+    assert "fix: " in done.err
+    assert "Traceback" not in done.err
     assert effects(folder) == before
     shown = read_only(folder, "trace", "show", f"traces/{RUN}.jsonl")
     assert shown.code == 0, shown.err
     assert shown.out.startswith("completed")
 
 
-def test_a_dead_collector_changes_nothing_but_a_line_at_the_end(clerk: Callable[..., Path]) -> None:
+def test_a_dead_collector_only_adds_a_line_at_the_end(clerk: Callable[..., Path]) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{unused.getsockname()[1]}"
         folder = clerk([PAYING[0], DONE])
-        said = remit(
+        done = remit(
             folder,
             "run",
             "clerk",
@@ -110,7 +110,7 @@ def test_a_dead_collector_changes_nothing_but_a_line_at_the_end(clerk: Callable[
             OTEL_METRICS_EXPORTER="none",
             OTEL_EXPORTER_OTLP_TIMEOUT="1",
         )
-    assert said.code == 0, said.err
-    assert "spans did not arrive at the collector; the trace file has them all" in said.out
+    assert done.code == 0, done.err
+    assert "spans did not arrive at the collector; the trace file has them all" in done.out
     opened = open_session(folder)
     assert reconcile(opened.traces, opened.journal.chain(RUN)).state == "whole"

@@ -1,4 +1,4 @@
-"""What a record holds moves no cursor and runs no formula, wherever a command writes it."""
+"""Texts of a record never control the terminal and never become a formula in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RAW = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\
 GOLDEN = sorted((ROOT / "traces" / "golden").rglob("*.jsonl"))[:1]
 
 
-def test_a_hidden_character_is_written_by_its_number_and_all_others_stay() -> None:
+def test_a_hidden_character_is_written_as_its_number_and_all_others_stay() -> None:
     assert visible("\x1b[2J\x9b\u202e\x7f") == "\\u{1b}[2J\\u{9b}\\u{202e}\\u{7f}"
     assert visible("é漢 →\n\tok") == "é漢 →\n\tok"
 
@@ -57,7 +57,7 @@ def changed(value: Any, path: tuple[Any, ...], text: str) -> Any:
 
 
 def hostile_files(path: Path) -> list[tuple[str, list[Any]]]:
-    """The trace with the hostile text in each place of it: of its spans, and of the events that they carry."""
+    """The trace with the hostile text in each text field of its spans and of their events."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     found: list[tuple[str, list[Any]]] = []
     seen: set[str] = set()
@@ -100,8 +100,8 @@ def test_a_hostile_trace_file_prints_no_raw_control_from_any_field(
         for command in (("show",), ("verify",), ("show", "--json")):
             with suppress(SystemExit):
                 main(["trace", command[0], str(path), *command[1:]])
-            said = capfd.readouterr()
-            written = said.out + said.err
+            output = capfd.readouterr()
+            written = output.out + output.err
             assert RAW.search(written) is None, (name, command, written[:300])
             assert "internal error" not in written, (name, command, written[:300])
             reached += "\\u{1b}" in written or "\\u001b" in written
@@ -123,7 +123,7 @@ FORMULAS = ("=1+1", "+1", "-1", "@SUM(1)", "=cmd|'/C calc'!A0", "\t=1", "\r=1", 
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|", ":"])
 @pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_NONE], ids=["quotes", "no quotes"])
-def test_no_cell_is_a_formula_wherever_a_spreadsheet_splits(separator: str, quoting: Any) -> None:
+def test_no_cell_is_a_formula_with_any_separator(separator: str, quoting: Any) -> None:
     for formula in FORMULAS:
         for text in (
             formula,
@@ -146,7 +146,7 @@ def test_a_reader_of_the_export_gets_each_text_back(text: str) -> None:
     assert json.loads(cell_text(cells["resources"])) == [text]
 
 
-def test_the_export_holds_no_hidden_character() -> None:
+def test_the_export_contains_no_hidden_character() -> None:
     assert RAW.search(decision_as_csv(audit_row(HOSTILE))) is None
     assert RAW.search(decision_as_json(audit_row(HOSTILE))) is None
 
@@ -156,7 +156,7 @@ def test_the_export_holds_no_hidden_character() -> None:
 WRITERS = ("click.echo", "click.secho", "click.style", "print", "sys.stdout.write", "sys.stderr.write", "json.dumps")
 
 
-def test_commands_write_by_the_one_way_out_only() -> None:
+def test_commands_write_only_through_the_output_module() -> None:
     found: dict[str, set[str]] = {}
     for file in sorted((ROOT / "agent" / "remit").rglob("*.py")):
         name = file.relative_to(ROOT / "agent" / "remit").as_posix()

@@ -1,10 +1,10 @@
 from .backtest import backtest_rules, recorded_decisions
-from .cases import Coverage, PolicyCaseResult, run_cases, uncovered
-from .formatting import formatted
+from .cases import Coverage, PolicyCaseResult, find_uncovered, run_cases
+from .formatting import format_rules
 from .lint import LintFinding, lint_rules
-from .mutation import OPERATORS, Score, score
-from .queries import Holder, Permission, RequiredApprovers, can, who
-from .suggestion import first_policy, suggest
+from .mutation import OPERATORS, MutationScore, score_mutants
+from .queries import Holder, Permission, RequiredApprovers, find_holders, list_permissions
+from .suggestion import draft_policy, suggest_rules
 from .workspace_check import check_workspace
 
 __all__ = [
@@ -12,20 +12,20 @@ __all__ = [
     "Coverage",
     "Holder",
     "LintFinding",
+    "MutationScore",
     "Permission",
     "PolicyCaseResult",
     "RequiredApprovers",
-    "Score",
     "backtest_rules",
-    "can",
     "check_workspace",
-    "first_policy",
-    "formatted",
+    "draft_policy",
+    "find_holders",
+    "find_uncovered",
+    "format_rules",
     "lint_rules",
+    "list_permissions",
     "recorded_decisions",
     "run_cases",
-    "score",
-    "suggest",
-    "uncovered",
-    "who",
+    "score_mutants",
+    "suggest_rules",
 ]

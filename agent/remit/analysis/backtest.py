@@ -1,7 +1,8 @@
-"""Recorded decisions made again under other rules: which runs would have gone otherwise, and how many people be asked.
+"""Backtesting: decide recorded calls again under other rules, and report which verdicts change and how many approvals.
 
-Facts are folded from the run's own events, so a decision is made on what was known then. What was not recorded whole
-(erased, redacted, refused before it was a call) is counted first: a backtest says nothing of it.
+The facts of each decision are computed from the run's own events, so it is decided on what was known then. Decisions
+whose facts were not recorded completely (erased, redacted, refused before they were a call) are counted, and left out:
+a backtest says nothing about them.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from remit.journal import RunState, apply_event
 from remit.policy import SUBJECT, Policy, narrowed
 from remit.policy.language import GlobError
 
-# The events that change what a condition may read; folding the others would take most of the time.
-BEARING: Final = frozenset(
+# The events that change facts that a condition may read. Applying the others as well would take most of the time.
+RELEVANT_EVENTS: Final = frozenset(
     {
         "run.started",
         "model.responded",
@@ -40,8 +41,8 @@ BEARING: Final = frozenset(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Decided:
-    """One recorded decision, with the request as it is made again, and what was decided then."""
+class RecordedDecision:
+    """One recorded decision: the request to decide again, and the verdict of that time."""
 
     run: str
     step: int
@@ -55,7 +56,7 @@ class Decided:
 
 @dataclass(frozen=True, kw_only=True)
 class Flip:
-    """A decision that comes out otherwise. `unreachable`: an earlier flip took from the model what led to it."""
+    """A decision with another verdict. `unreachable`: after an earlier flip the model may never have made this call."""
 
     run: str
     step: int
@@ -70,7 +71,7 @@ class Flip:
 
 @dataclass(frozen=True, kw_only=True)
 class Backtest:
-    """How recorded runs fare under other rules. `unreachable` are (run, first step that would not have come to be)."""
+    """The result of a backtest. `unreachable` are (run, first step that may not happen under these rules)."""
 
     runs: int
     calls: int
@@ -82,9 +83,9 @@ class Backtest:
     approvals: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list[Decided], Counter[str]]:
-    """Every decision of one run as a request, and why others are none."""
-    found: list[Decided] = []
+def recorded_decisions(records: Sequence[Recorded], rule_set: RuleSet) -> tuple[list[RecordedDecision], Counter[str]]:
+    """List every decision of one run as a request, and count the others by the reason why they are left out."""
+    found: list[RecordedDecision] = []
     missing: Counter[str] = Counter()
     facts, started = RunState(), None
     answers = {
@@ -93,7 +94,7 @@ def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list
         if recorded.type == "call.answered" and isinstance(event := recorded.event, CallAnswered)
     }
     for recorded in records:
-        if recorded.type not in BEARING:
+        if recorded.type not in RELEVANT_EVENTS:
             continue
         event = recorded.event
         if isinstance(event, RunStarted):
@@ -104,7 +105,7 @@ def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list
             if event.call is None or event.decision is None or started is None:
                 missing["refused before it was a call"] += event.round == 0
             else:
-                hosted = side.vocabulary is not None and event.call.action in side.vocabulary.unconfined
+                hosted = rule_set.vocabulary is not None and event.call.action in rule_set.vocabulary.unconfined
                 known = policy_context(
                     facts,
                     event.call,
@@ -112,13 +113,13 @@ def recorded_decisions(records: Sequence[Recorded], side: RuleSet) -> tuple[list
                         env=started.env,
                         confinement="none" if hosted else started.confinement,
                         at=recorded.at,
-                        roles_of=side.policy.roles_of,
+                        roles_of=rule_set.policy.roles_of,
                     ),
-                    means=() if side.vocabulary is None else side.vocabulary.means.get(event.call.action, ()),
+                    means=() if rule_set.vocabulary is None else rule_set.vocabulary.means.get(event.call.action, ()),
                     quoted=event.quoted_by_user,
                 )
                 found.append(
-                    Decided(
+                    RecordedDecision(
                         run=recorded.run,
                         step=event.step,
                         index=event.index,
@@ -141,30 +142,30 @@ def _request(event: CallDecided, known: Context, *, scoped: bool) -> Request:
     return Request(subjects=subjects, action=call.action, resources=resources, context=known)
 
 
-def backtest_rules(runs: Iterable[Sequence[Recorded]], side: RuleSet) -> Backtest:
-    """Decide every recorded decision of those runs again."""
-    reading = _Reading(side)
+def backtest_rules(runs: Iterable[Sequence[Recorded]], rule_set: RuleSet) -> Backtest:
+    """Decide every recorded decision of those runs again, under the rules of `rule_set`."""
+    facts_read = _FactsRead(rule_set)
     flips: list[Flip] = []
     missing: Counter[str] = Counter()
     asked: Counter[str] = Counter()
     unreachable: list[tuple[str, int]] = []
     count = calls = decided = covered = 0
     for records in runs:
-        found, uncounted = recorded_decisions(records, side)
+        found, uncounted = recorded_decisions(records, rule_set)
         count += 1
         missing += uncounted
         calls += sum(one.round == 0 for one in found) + sum(uncounted.values())
-        policy = _policy(side, records)
+        policy = _policy(rule_set, records)
         lost: int | None = None
         waiting: set[tuple[int, int]] = set()
         for one in found:
             decided += 1
-            if why := reading.uncovered(one):
+            if why := facts_read.uncovered(one):
                 missing[why] += 1
                 continue
             covered += 1
             verdict = one.verdict
-            # Putting a decision into words takes most of its time, and what is allowed as before needs none.
+            # Writing the message of a decision takes most of its time, and a call that is still allowed needs none.
             if verdict == "allow" and _allowed(policy, one.request):
                 continue
             now = policy.decide(one.request)
@@ -186,7 +187,7 @@ def backtest_rules(runs: Iterable[Sequence[Recorded]], side: RuleSet) -> Backtes
                         unreachable=gone,
                     )
                 )
-                # The model read this result; without it, whatever came in later steps is a guess.
+                # The model read this result. What it would do in later steps without it is unknown.
                 if now.verdict == "deny" and one.succeeded and lost is None:
                     lost = one.step
                     if any(later.step > one.step for later in found):
@@ -204,10 +205,10 @@ def backtest_rules(runs: Iterable[Sequence[Recorded]], side: RuleSet) -> Backtes
     )
 
 
-def _policy(side: RuleSet, records: Sequence[Recorded]) -> Policy:
-    """The side's rules, with those of the run's own scope."""
+def _policy(rule_set: RuleSet, records: Sequence[Recorded]) -> Policy:
+    """The policy, narrowed to the run's own scope if it has one."""
     started = next((item.event for item in records if isinstance(item.event, RunStarted)), None)
-    return side.policy if started is None or started.scope is None else narrowed(side.policy, started.scope)
+    return rule_set.policy if started is None or started.scope is None else narrowed(rule_set.policy, started.scope)
 
 
 def _allowed(policy: Policy, request: Request) -> bool:
@@ -217,29 +218,29 @@ def _allowed(policy: Policy, request: Request) -> bool:
         return False
 
 
-class _Reading:
-    """Which facts the rules read for an action."""
+class _FactsRead:
+    """Which facts the rules read for an action; computed once for each action."""
 
-    def __init__(self, side: RuleSet) -> None:
-        self._side = side
-        self._kinds = lru_cache(maxsize=None)(self._read)
+    def __init__(self, rule_set: RuleSet) -> None:
+        self._side = rule_set
+        self._facts_of = lru_cache(maxsize=None)(self._read)
 
-    def uncovered(self, one: Decided) -> str:
-        """Why the recording does not hold what the rules read of this call; "" where it does."""
-        read = self._kinds(one.request.action)
+    def uncovered(self, one: RecordedDecision) -> str:
+        """Say why the recording lacks what the rules read of this call; "" if it has all of it."""
+        read = self._facts_of(one.request.action)
         if one.redacted and "args" in read:
-            return "arguments were redacted, and the rules read them"
+            return "the rules read arguments that are redacted"
         return ""
 
     def _read(self, action: str) -> frozenset[str]:
         texts = {row.condition.text for row in self._side.rows if action_matches(action, row.action)}
-        found = {dim[0] for text in texts for atom in atoms_of(text) for dim in atom.dims}
-        return frozenset(found | {atom.member for text in texts for atom in atoms_of(text)})
+        found = {fact[0] for text in texts for atom in atoms_of(text) for fact in atom.facts}
+        return frozenset(found | {atom.searched_set for text in texts for atom in atoms_of(text)})
 
 
-def allowed_pairs(found: Iterable[Decided]) -> Mapping[tuple[str, str, str], list[Decided]]:
-    """Those decisions whose call went through or waits for people, by subject, action and resource."""
-    pairs: defaultdict[tuple[str, str, str], list[Decided]] = defaultdict(list)
+def allowed_pairs(found: Iterable[RecordedDecision]) -> Mapping[tuple[str, str, str], list[RecordedDecision]]:
+    """Group the decisions that allowed a call or asked for approval, by subject, action and resource."""
+    pairs: defaultdict[tuple[str, str, str], list[RecordedDecision]] = defaultdict(list)
     for one in found:
         if one.verdict != "deny":
             for subject in one.request.subjects:

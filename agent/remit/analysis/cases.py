@@ -1,4 +1,4 @@
-"""Runs the reviewer's table of cases: which rows hold, which rules and actions no row pins."""
+"""Runs the table of policy cases: which cases pass, and which rules and actions no case covers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from remit.policy import Policy, SecondOpinion, disagreement, read_cases, reques
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyCaseResult:
-    """How one row came out. `message` is "" where it passed; `rules` are (file, line) of the deciding rules."""
+    """The result of one case. `message` is "" if it passed; `rules` are (file, line) of the deciding rules."""
 
     note: str
     file: str
@@ -25,17 +25,17 @@ class PolicyCaseResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """What the table leaves open: rules by which no passed row is decided, and actions of tools that no row asks for."""
+    """What no passed case covers: rules that decide none of them, and actions of tools that none of them calls."""
 
     rules: tuple[Rule, ...]
     actions: tuple[str, ...]
 
 
 def run_cases(policy: Policy, text: str, file: str) -> tuple[PolicyCaseResult, ...]:
-    """Decide every row of the table under `policy`, in the table's order; stock Casbin must answer each row alike.
+    """Decide every case of the table under `policy`, in order. Stock Casbin must give the same answer to each.
 
     Raises:
-        WorkspaceError: rows that are no cases, all of them, each with its line.
+        WorkspaceError: some rows are not valid cases. It names each of them with its line.
     """
     results: list[PolicyCaseResult] = []
     cases = read_cases(policy, text, file)
@@ -59,13 +59,13 @@ def run_cases(policy: Policy, text: str, file: str) -> tuple[PolicyCaseResult, .
     return tuple(results)
 
 
-def uncovered(policy: Policy, results: Iterable[PolicyCaseResult]) -> Coverage:
-    """The rules and actions that the table does not pin."""
+def find_uncovered(policy: Policy, results: Iterable[PolicyCaseResult]) -> Coverage:
+    """List the rules and actions that no passed case covers."""
     passed = [result for result in results if result.passed]
     used = {place for result in passed for place in result.rules}
     asked = {result.action for result in passed}
     actions = sorted(policy.vocabulary.actions) if policy.vocabulary is not None else []
     return Coverage(
         rules=tuple(rule for rule in policy.rules if (rule.file, rule.line) not in used),
-        actions=tuple(one for one in actions if one not in asked and not one.startswith("remit.")),
+        actions=tuple(action for action in actions if action not in asked and not action.startswith("remit.")),
     )

@@ -1,6 +1,6 @@
-"""One way to write rules: a space after each comma, none at the ends of lines, one empty line between groups.
+"""Formats rules files: one space after each comma, none at the end of a line, one empty line between groups.
 
-Nothing is moved and no comment is lost; what the rules mean stays as it is.
+The order of lines, the comments and the meaning of the rules stay unchanged.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ _BLANK: Final = re.compile(r"\n{3,}")
 _COMMENT: Final = re.compile(r"#+")
 
 
-def formatted(text: str) -> str:
-    """The text of one rules file, as everybody writes it; formatting again changes nothing."""
+def format_rules(text: str) -> str:
+    """Format the text of one rules file. Formatting the result again changes nothing."""
     lines = [_line(line) for line in text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     whole = _BLANK.sub("\n\n", "\n".join(lines)).strip("\n")
     return f"{whole}\n" if whole else ""
@@ -28,5 +28,5 @@ def _line(line: str) -> str:
         return f"{marks[0]} {words}" if words else marks[0]
     if not line.startswith(("p,", "g,", "p ", "g ")):
         return line
-    # INVARIANT: a row is split at every comma, as the loader does; no field can hold one.
+    # INVARIANT: a row is split at every comma, as the loader splits it; no field can contain one.
     return ", ".join(field.strip(" \t") for field in line.split(","))

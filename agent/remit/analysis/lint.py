@@ -1,8 +1,8 @@
-"""Rules that load but may not do what their author thinks: dead, shadowed, redundant, wider than any tool reaches.
+"""Lint of rules that load but may not do what their author means: without effect, redundant, or wider than any tool.
 
-"Dead" is exact: the row is removed from the rules, and the solver compares the rules with and without it. The row is
-dead only if no request is decided otherwise; where the solver cannot tell, the remark says so. Rules that stock
-Casbin would read only in part are refused when they load, and need no lint.
+"Without effect" is exact. The rule is removed, and the solver compares the rules with and without it. The rule has no
+effect only if no request gets another verdict; where the solver cannot decide, the finding is "unsettled". Rules that
+stock Casbin would read only in part are refused when they load, and need no lint.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from remit.analysis.reach import Reach, reach_of
-from remit.analysis.solver.comparison import Comparing
+from remit.analysis.solver.comparison import Comparison
 from remit.analysis.solver.conditions import atoms_of, context_of
-from remit.analysis.solver.paths import Space
-from remit.analysis.solver.ruleset import Key, RuleSet, uncollected
-from remit.analysis.solver.search import Answered, Question, Values, ask
-from remit.analysis.solver.segments import TooMany
+from remit.analysis.solver.paths import ResourceSpace
+from remit.analysis.solver.ruleset import RuleKey, RuleSet, without_garbage_collection
+from remit.analysis.solver.search import FactValues, Question, Solution, solve
+from remit.analysis.solver.segments import AnalysisLimitReached
 from remit.core import Verdict, action_matches
 from remit.policy.language import RuleRow, parse_pattern
 from remit.workspace import Workspace
 
 Code: TypeAlias = Literal[
-    "unreachable",  # it is for a role that nobody has, or for nobody who exists
-    "shadowed",  # an allow that denies always defeat
-    "redundant",  # other rows already do all that it does
-    "dead",  # a deny of what nothing allows
+    "unreachable",  # it is for a role that no agent and no user has
+    "shadowed",  # an allow that deny rules always override
+    "redundant",  # other rules already have the same effect
+    "dead",  # a deny of what no rule allows
     "never",  # its condition can never hold
     "always",  # its condition always holds
-    "nobody_to_ask",  # it asks a role that no person has
+    "nobody_to_ask",  # it asks for the approval of a role that no user has
     "wider",  # it allows more than any tool's manifest reaches
-    "beyond",  # it is about resources that no manifest reaches
-    "unmentioned",  # an action that no rule is about
-    "unsettled",  # whether it does anything, or how far it reaches, is beyond the analysis
+    "beyond",  # it names resources that no manifest reaches
+    "unmentioned",  # an action that no rule names
+    "unsettled",  # the analysis cannot decide whether it has an effect, or how far it reaches
 ]
 Weight: TypeAlias = Literal["warning", "note"]
 _NOTES: Final[frozenset[Code]] = frozenset({"wider", "dead", "unmentioned", "unsettled"})
@@ -42,7 +42,7 @@ _NOTES: Final[frozenset[Code]] = frozenset({"wider", "dead", "unmentioned", "uns
 
 @dataclass(frozen=True, kw_only=True)
 class LintFinding:
-    """One thing about one rule. A note may be intended; a warning is a rule that does nothing, or not what it says."""
+    """One finding about one rule. A warning is a rule without effect, or with another one than it seems. A note may be intended."""
 
     file: str
     line: int | None
@@ -55,61 +55,62 @@ class LintFinding:
         return "note" if self.code in _NOTES else "warning"
 
 
-def lint_rules(side: RuleSet, workspace: Workspace | None = None) -> tuple[LintFinding, ...]:
-    """Everything to remark about the rules, in the order of their lines; the manifests' part needs a workspace."""
-    with uncollected():
-        remarks = [*_people(side), *_conditions(side), *_dead(side)]
+def lint_rules(rule_set: RuleSet, workspace: Workspace | None = None) -> tuple[LintFinding, ...]:
+    """List all findings, in the order of the lines. Findings about manifests need a workspace."""
+    with without_garbage_collection():
+        findings = [*_lint_approvers(rule_set), *_lint_conditions(rule_set), *_lint_ineffective(rule_set)]
         if workspace is not None:
-            remarks += _reaching(side, workspace)
-    remarks += _unmentioned(side)
-    return tuple(sorted(set(remarks), key=lambda one: (one.file, one.line or 0, one.code, one.what)))
+            findings += _lint_reach(rule_set, workspace)
+    findings += _lint_unmentioned(rule_set)
+    return tuple(sorted(set(findings), key=lambda item: (item.file, item.line or 0, item.code, item.what)))
 
 
-def _remark(row: RuleRow, code: Code, what: str, fix: str) -> LintFinding:
+def _finding(row: RuleRow, code: Code, what: str, fix: str) -> LintFinding:
     return LintFinding(file=row.rule.file, line=row.rule.line, code=code, what=what, fix=fix)
 
 
-# -- who ---------------------------------------------------------------------------------------------------------------
+# -- subjects and approvers --------------------------------------------------------------------------------------------
 
 
-def _people(side: RuleSet) -> Iterator[LintFinding]:
-    for row in side.rows:
+def _lint_approvers(rule_set: RuleSet) -> Iterator[LintFinding]:
+    for row in rule_set.rows:
         for role in dict.fromkeys(atom.role for atom in atoms_of(row.condition.text) if atom.role):
-            if not side.people(role):
-                what = f"it asks {role}, which no user has, so nobody can ever approve"
-                yield _remark(row, "nobody_to_ask", what, f"write g, user:<name>, {role}; or ask another role")
+            if not rule_set.approvers(role):
+                what = f"it asks for the approval of {role}, which no user has"
+                yield _finding(row, "nobody_to_ask", what, f"add the row g, user:<name>, {role}, or ask another role")
 
 
-def _nobody(side: RuleSet, row: RuleRow) -> str:
-    """Why the row is for nobody; "" where it is for somebody."""
+def _why_nobody(rule_set: RuleSet, row: RuleRow) -> str:
+    """Say why the row applies to nobody; "" if it applies to somebody."""
     if row.subject.startswith("role:"):
-        members = [who for who, roles in side.roles.items() if row.subject in roles and not who.startswith("role:")]
-        return "" if members else f"nobody has {row.subject}"
+        members = [who for who, roles in rule_set.roles.items() if row.subject in roles and not who.startswith("role:")]
+        return "" if members else f"no agent or user has {row.subject}"
     return ""
 
 
 # -- conditions --------------------------------------------------------------------------------------------------------
 
 
-def _conditions(side: RuleSet) -> Iterator[LintFinding]:
-    comparing = Comparing(side, side)
-    for row in side.rows:
+def _lint_conditions(rule_set: RuleSet) -> Iterator[LintFinding]:
+    """A condition never holds if the row equals no row at all, and always if it equals the row with `True`."""
+    comparison = Comparison(rule_set, rule_set)
+    for row in rule_set.rows:
         text = row.condition.text
         if text == "True":
             continue
-        actions = [action for action in comparing.actions if action_matches(action, row.action)]
-        types = dict(comparing.types(actions[0])) if len(actions) == 1 else {}
-        holds, fails = _differs(row, None, types), _differs(row, "True", types)
-        if not holds.changes and not holds.unsettled:
-            yield _remark(
-                row, "never", f"its condition {text!r} can never hold", "mend the condition, or remove the row"
+        actions = [action for action in comparison.actions if action_matches(action, row.action)]
+        types = dict(comparison.argument_types(actions[0])) if len(actions) == 1 else {}
+        vs_nothing, vs_true = _compare_conditions(row, None, types), _compare_conditions(row, "True", types)
+        if not vs_nothing.changes and not vs_nothing.unsettled:
+            yield _finding(
+                row, "never", f"its condition {text!r} can never hold", "fix the condition, or remove the rule"
             )
-        elif not fails.changes and not fails.unsettled:
-            yield _remark(row, "always", f"its condition {text!r} always holds", "write True, or mend the condition")
+        elif not vs_true.changes and not vs_true.unsettled:
+            yield _finding(row, "always", f"its condition {text!r} always holds", "write True, or fix the condition")
 
 
-def _differs(row: RuleRow, other: Literal["True"] | None, types: Mapping[str, str]) -> Answered:
-    """The facts under which the row decides otherwise than one with the other condition, or than none at all."""
+def _compare_conditions(row: RuleRow, other: Literal["True"] | None, types: Mapping[str, str]) -> Solution:
+    """Search for facts under which the row and one with the other condition (or no row at all) give other verdicts."""
     allows, condition = row.rule.effect == "allow", row.condition
     nothing, mine = frozenset[str](), frozenset({condition.text})
     others = nothing if other is None else frozenset({other})
@@ -119,142 +120,147 @@ def _differs(row: RuleRow, other: Literal["True"] | None, types: Mapping[str, st
         else Question(frozenset({"True"}), nothing, nothing, mine, nothing, others)
     )
 
-    def decide(values: Values, new: bool) -> Verdict:
+    def decide(values: FactValues, new: bool) -> Verdict:
         holds = other is not None if new else condition.holds(context_of(values))
         return "allow" if holds is allows else "deny"
 
-    return ask(question, types, decide)
+    return solve(question, types, decide)
 
 
-# -- dead rules --------------------------------------------------------------------------------------------------------
+# -- rules without effect ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A subject and an action on which the rules `keys` bear, with the rows that each key stands for."""
+class _SubjectAction:
+    """A subject and an action, the keys of the rows that apply to them, and the rows that each key stands for."""
 
     subject: str
     action: str
-    keys: frozenset[Key]
-    owners: Mapping[Key, list[RuleRow]]
+    keys: frozenset[RuleKey]
+    rows_of: Mapping[RuleKey, list[RuleRow]]
 
 
-# Where a row bears on requests: by the rules there and the row's own key, one example of subject and action.
-_Bearing: TypeAlias = dict[tuple[frozenset[Key], Key], tuple[str, str]]
+# Where a row applies: for the keys that apply there, with the row's own key, one example of subject and action.
+_Occurrences: TypeAlias = dict[tuple[frozenset[RuleKey], RuleKey], tuple[str, str]]
 
 
 @dataclass
-class _Effects:
-    """What the solver says of the rows, by their numbers."""
+class _RowEffects:
+    """What the solver found out about the rows, by their numbers."""
 
-    needed: set[int] = field(default_factory=set[int])  # some request is decided otherwise without the row
-    unsure: set[int] = field(default_factory=set[int])
-    bearing: defaultdict[int, _Bearing] = field(default_factory=lambda: defaultdict[int, _Bearing](dict))
+    needed: set[int] = field(default_factory=set[int])  # without the row, some request gets another verdict
+    unsettled: set[int] = field(default_factory=set[int])
+    occurrences: defaultdict[int, _Occurrences] = field(default_factory=lambda: defaultdict[int, _Occurrences](dict))
 
 
-def _dead(side: RuleSet) -> Iterator[LintFinding]:
-    """Rows without which every request is decided as before; of equal rows each is redundant, not both."""
-    comparing = Comparing(side, side)
-    effects = _effects(comparing, side)
-    alike = _alike(side.rows)
-    for row in side.rows:
+def _lint_ineffective(rule_set: RuleSet) -> Iterator[LintFinding]:
+    """Find rows without which every request gets the same verdict. Of equal rows only the last gets a finding."""
+    comparison = Comparison(rule_set, rule_set)
+    effects = _row_effects(comparison, rule_set)
+    alike = _group_equal_rows(rule_set.rows)
+    for row in rule_set.rows:
         if row.number in effects.needed:
             continue
-        if row.number in effects.unsure:
-            yield _remark(
-                row, "unsettled", "whether it does anything is beyond this analysis", "simplify its condition"
+        if row.number in effects.unsettled:
+            yield _finding(
+                row, "unsettled", "the analysis cannot decide whether it has an effect", "simplify its condition"
             )
-        elif why := _nobody(side, row):
-            yield _remark(row, "unreachable", why, "give somebody the role, or remove the row")
-        elif row.number in effects.bearing and row is (same := alike[_meaning(row)])[-1]:
-            yield _verdict(comparing, side, row, effects.bearing[row.number], same[0])
+        elif why := _why_nobody(rule_set, row):
+            yield _finding(row, "unreachable", why, "give the role to somebody, or remove the rule")
+        elif row.number in effects.occurrences and row is (same := alike[_meaning(row)])[-1]:
+            yield _why_ineffective(comparison, rule_set, row, effects.occurrences[row.number], same[0])
 
 
-def _effects(comparing: Comparing, side: RuleSet) -> _Effects:
-    """Ask the solver of every row, at every place where it bears, whether it matters there.
+def _row_effects(comparison: Comparison, rule_set: RuleSet) -> _RowEffects:
+    """Ask the solver for every row, wherever it applies, whether it matters there.
 
-    A row that shares its key with another row is not asked about: without it, the other still does the same.
+    A row that shares its key with another one is not asked about: without it, the other still has the same effect.
     """
-    effects = _Effects()
-    for place in _places(comparing, side):
-        for key, rows in place.owners.items():
+    effects = _RowEffects()
+    for place in _subject_actions(comparison, rule_set):
+        for key, rows in place.rows_of.items():
             for row in rows:
-                effects.bearing[row.number].setdefault((place.keys, key), (place.subject, place.action))
+                effects.occurrences[row.number].setdefault((place.keys, key), (place.subject, place.action))
             if len(rows) == 1 and rows[0].number not in effects.needed:
-                does = comparing.matters(place.keys, key, place.subject, place.action)
+                does = comparison.row_matters(place.keys, key, place.subject, place.action)
                 if does is None:
-                    effects.unsure.add(rows[0].number)
+                    effects.unsettled.add(rows[0].number)
                 elif does:
                     effects.needed.add(rows[0].number)
     return effects
 
 
-def _places(comparing: Comparing, side: RuleSet) -> Iterator[_Place]:
-    """Every subject and action on which rows bear; one place where the same names (subject and roles) bear."""
+def _subject_actions(comparison: Comparison, rule_set: RuleSet) -> Iterator[_SubjectAction]:
+    """Yield every subject and action to which rows apply; of subjects with the same names (itself and roles) only one."""
     by_place: defaultdict[tuple[str, str], list[RuleRow]] = defaultdict(list)
-    for row in side.rows:
+    for row in rule_set.rows:
         by_place[row.subject, row.action].append(row)
     seen: set[tuple[frozenset[str], str]] = set()
-    for subject in sorted(side.subjects):
-        names = side.names(subject)
-        for action in comparing.actions if names else ():
+    for subject in sorted(rule_set.subjects):
+        names = rule_set.names_of(subject)
+        for action in comparison.actions if names else ():
             if (names, action) in seen:
                 continue
             seen.add((names, action))
-            owners: defaultdict[Key, list[RuleRow]] = defaultdict(list)
+            rows_of: defaultdict[RuleKey, list[RuleRow]] = defaultdict(list)
             for name in names:
                 for column in dict.fromkeys((action, f"{action.partition('.')[0]}.*", "*")):
                     for row in by_place.get((name, column), ()):
-                        owners[side.key(row)].append(row)
-            yield _Place(subject, action, side.keys(names, action), owners)
+                        rows_of[rule_set.key(row)].append(row)
+            yield _SubjectAction(subject, action, rule_set.keys_for(names, action), rows_of)
 
 
-def _verdict(comparing: Comparing, side: RuleSet, row: RuleRow, bearing: _Bearing, same: RuleRow) -> LintFinding:
-    """Why a row makes no difference; `same` is the first that says the same."""
+def _why_ineffective(
+    comparison: Comparison, rule_set: RuleSet, row: RuleRow, occurrences: _Occurrences, same: RuleRow
+) -> LintFinding:
+    """Say why a row has no effect. `same` is the first row that is equal to it."""
     if same is not row:
-        what = f"it says the same as line {same.rule.line} of {same.rule.file}"
-        return _remark(row, "redundant", what, "keep one of them")
-    if _matters_alone(comparing, row, bearing):
+        what = f"it is a duplicate of line {same.rule.line} of {same.rule.file}"
+        return _finding(row, "redundant", what, "keep one of them")
+    if _matters_alone(comparison, row, occurrences):
         if row.rule.effect == "allow":
-            what, fix = "rows that deny defeat it wherever it allows", "remove it, or narrow the denies"
-            return _remark(row, "shadowed", what, fix)
-        return _remark(row, "dead", "it denies only what no row allows", "keep it as a reminder, or remove it")
-    by = _covered_by(comparing, side, row, bearing)
-    return _remark(
-        row, "redundant", f"{by} already {row.rule.effect} all that it does", "remove it, or narrow the wider row"
-    )
+            what, fix = "deny rules override it wherever it applies", "remove it, or narrow the deny rules"
+            return _finding(row, "shadowed", what, fix)
+        return _finding(
+            row, "dead", "it has no effect: no rule allows what it denies", "keep it as a reminder, or remove it"
+        )
+    by = _covered_by(comparison, rule_set, row, occurrences)
+    return _finding(row, "redundant", f"it is already covered by {by}", "remove it, or narrow the wider rule")
 
 
-_EVERY: Final = Key("allow", "**", "True")  # a deny does something only beside a row that allows
+_ALLOW_ALL: Final = RuleKey("allow", "**", "True")  # a deny has an effect only where something is allowed
 
 
-def _matters_alone(comparing: Comparing, row: RuleRow, bearing: _Bearing) -> bool:
-    """Whether the row would do anything anywhere among rows of its own effect only, or whether that cannot be told."""
-    for (keys, key), (subject, action) in bearing.items():
-        alike = frozenset(one for one in keys if one.effect == key.effect)
+def _matters_alone(comparison: Comparison, row: RuleRow, occurrences: _Occurrences) -> bool:
+    """True if the row would have an effect among rows of its own effect only, or if that is unsettled.
+
+    Then rows of the other effect are the reason why it has none.
+    """
+    for (keys, key), (subject, action) in occurrences.items():
+        alike = frozenset(item for item in keys if item.effect == key.effect)
         if row.rule.effect == "deny":
-            alike |= {_EVERY}
-        if comparing.matters(alike, key, subject, action) is not False:
+            alike |= {_ALLOW_ALL}
+        if comparison.row_matters(alike, key, subject, action) is not False:
             return True
     return False
 
 
-def _covered_by(comparing: Comparing, side: RuleSet, row: RuleRow, bearing: _Bearing) -> str:
-    """The first row that alone does all that this row does, in words; or all others together."""
-    (keys, key), (subject, action) = next(iter(bearing.items()))
-    beside = frozenset[Key]() if row.rule.effect == "allow" else frozenset({_EVERY})
+def _covered_by(comparison: Comparison, rule_set: RuleSet, row: RuleRow, occurrences: _Occurrences) -> str:
+    """Name the first row that alone makes this one redundant, or say that others do it together."""
+    (keys, key), (subject, action) = next(iter(occurrences.items()))
+    beside = frozenset[RuleKey]() if row.rule.effect == "allow" else frozenset({_ALLOW_ALL})
     covers = [
         rule
         for other in keys - {key}
-        if other.effect == key.effect and comparing.matters(beside | {other, key}, key, subject, action) is False
-        for rule in side.rules_of(subject, action, (other,))
+        if other.effect == key.effect and comparison.row_matters(beside | {other, key}, key, subject, action) is False
+        for rule in rule_set.rules_of(subject, action, (other,))
     ]
     first = min(covers, key=lambda rule: (rule.file, rule.line), default=None)
-    return f"line {first.line} of {first.file}" if first is not None else "other rows together"
+    return f"line {first.line} of {first.file}" if first is not None else "other rules together"
 
 
-def _alike(rows: Iterable[RuleRow]) -> Mapping[tuple[str, ...], list[RuleRow]]:
-    """The rows by what they mean. Each of several equal rows could be removed; only the last of them gets a remark."""
+def _group_equal_rows(rows: Iterable[RuleRow]) -> Mapping[tuple[str, ...], list[RuleRow]]:
+    """Group rows that are equal but for their place."""
     found: defaultdict[tuple[str, ...], list[RuleRow]] = defaultdict(list)
     for row in rows:
         found[_meaning(row)].append(row)
@@ -268,52 +274,54 @@ def _meaning(row: RuleRow) -> tuple[str, ...]:
 # -- manifests ---------------------------------------------------------------------------------------------------------
 
 
-def _reaching(side: RuleSet, workspace: Workspace) -> Iterator[LintFinding]:
+def _lint_reach(rule_set: RuleSet, workspace: Workspace) -> Iterator[LintFinding]:
     reach = reach_of(workspace)
-    for row in side.rows:
+    for row in rule_set.rows:
         actions = [action for action in reach if action_matches(action, row.action)]
         if not actions or row.pattern.kind == "":
             continue
         try:
-            some, beyond = _reached(row, [reach[action] for action in actions])
-        except TooMany as reason:
-            yield _remark(row, "unsettled", f"how far it reaches cannot be told: {reason}", "simplify its pattern")
+            is_reached, beyond = _compare_reach(row, [reach[action] for action in actions])
+        except AnalysisLimitReached as reason:
+            yield _finding(
+                row, "unsettled", f"the analysis cannot decide how far it reaches: {reason}", "simplify its pattern"
+            )
             continue
-        if not some:
-            what = f"no manifest lets {row.action} reach {row.pattern.text}"
-            yield _remark(row, "beyond", what, "remove it, or mend the pattern")
+        if not is_reached:
+            what = f"no tool manifest lets {row.action} reach {row.pattern.text}"
+            yield _finding(row, "beyond", what, "remove it, or fix the pattern")
         elif beyond and row.rule.effect == "allow":
-            what = f"it allows {row.action} on {beyond}, which no manifest reaches"
-            yield _remark(row, "wider", what, "narrow it to what the tools reach, or keep it for tools to come")
+            what = f"it allows {row.action} on {beyond}, which no tool manifest reaches"
+            yield _finding(row, "wider", what, "narrow it to what the tools reach, or keep it for future tools")
 
 
-def _reached(row: RuleRow, reaches: list[Reach]) -> tuple[bool, str]:
-    """Whether some manifest reaches some of the row's pattern, and an example of what none reaches."""
-    patterns = [parse_pattern(text) for text in dict.fromkeys(one for reach in reaches for one in reach.patterns)]
-    space = Space(row.pattern.kind, [row.pattern, *patterns])
-    some, beyond = False, ""
-    for place in space.places(1):
-        if not place.covered & 1 or place.resource.endswith("**"):
+def _compare_reach(row: RuleRow, reaches: list[Reach]) -> tuple[bool, str]:
+    """Say whether a manifest reaches any resource of the row's pattern, and give an example that none reaches."""
+    patterns = [parse_pattern(text) for text in dict.fromkeys(item for reach in reaches for item in reach.patterns)]
+    space = ResourceSpace(row.pattern.kind, [row.pattern, *patterns])
+    is_reached, beyond = False, ""
+    for item in space.classes(1):
+        if not item.covering & 1 or item.resource.endswith("**"):
             continue
-        if place.covered & ~1:
-            some = True
+        if item.covering & ~1:
+            is_reached = True
         elif not beyond or beyond == "file:.":
-            beyond = place.resource
-    return some, beyond
+            beyond = item.resource
+    return is_reached, beyond
 
 
-def _unmentioned(side: RuleSet) -> Iterator[LintFinding]:
-    if side.vocabulary is None:
+def _lint_unmentioned(rule_set: RuleSet) -> Iterator[LintFinding]:
+    if rule_set.vocabulary is None:
         return
-    for action in sorted(side.vocabulary.actions):
+    for action in sorted(rule_set.vocabulary.actions):
         if action.startswith("remit."):
-            continue  # Remit's own, which most workspaces never need
-        if not any(action_matches(action, row.action) and row.action != "*" for row in side.rows):
-            what = f"no rule is about {action}, so nobody may ever do it"
+            continue  # Remit's own actions, which most workspaces never need
+        if not any(action_matches(action, row.action) and row.action != "*" for row in rule_set.rows):
+            what = f"no rule names {action}; it is denied unless a rule for * allows it"
             yield LintFinding(
                 file="policies/",
                 line=None,
                 code="unmentioned",
                 what=what,
-                fix=f"write a rule for {action}, if anybody should",
+                fix=f"write a rule for {action} if an agent needs it",
             )

@@ -1,7 +1,7 @@
-"""Mutation testing of the rules: every rule is changed in a few fixed ways, and each time some case should fail.
+"""Mutation testing of the rules: each rule is changed in a few fixed ways, and a good table has a case that then fails.
 
-A mutant that changes no decision at all is proved to be equivalent by the diff, and does not count. For each other
-mutant that no case notices, this writes the case that would, ready to paste.
+A mutant that no case catches may still be equivalent: the comparison then proves that no request gets another verdict,
+and the mutant does not count. For each other mutant, this writes a case that would catch it, ready to paste.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from itertools import chain, islice, product
 from typing import Final, Literal, TypeAlias
 
-from remit.analysis.diff.policy import difference
+from remit.analysis.diff.policy import compare_policies
 from remit.analysis.diff.witnesses import facts_of, facts_text
 from remit.analysis.solver.cells import cells_of
 from remit.analysis.solver.conditions import atoms_of, context_of
 from remit.analysis.solver.findings import PolicyDifference
-from remit.analysis.solver.paths import Place, Space
-from remit.analysis.solver.ruleset import Key, RuleSet
-from remit.analysis.solver.segments import TooMany
+from remit.analysis.solver.paths import ResourceClass, ResourceSpace
+from remit.analysis.solver.ruleset import RuleKey, RuleSet
+from remit.analysis.solver.segments import AnalysisLimitReached
 from remit.core import Context, Decision, Json, Request, action_matches
 from remit.policy import Case
 from remit.policy.language import (
@@ -35,23 +35,23 @@ from remit.policy.language import (
 
 Operator: TypeAlias = Literal["drop", "flip", "widen", "unconditional", "negate", "swap"]
 OPERATORS: Final[Mapping[Operator, str]] = {
-    "drop": "the row removed",
-    "flip": "allow and deny exchanged",
-    "widen": "the last part of the pattern opened",
-    "unconditional": "the condition dropped",
-    "negate": "the condition turned round",
-    "swap": "another role in place of the one named",
+    "drop": "rule removed",
+    "flip": "allow and deny swapped",
+    "widen": "last part of the pattern replaced by a wildcard",
+    "unconditional": "condition removed",
+    "negate": "condition negated",
+    "swap": "role replaced by another one",
 }
 Fate: TypeAlias = Literal["killed", "equivalent", "survived"]
-LONGEST: Final = 500  # characters of one text in a case
-MOST_REQUESTS: Final = 5000  # that are tried to find one that shows a difference through both subjects
+MAX_CASE_TEXT: Final = 500  # characters of one text in a case
+MAX_REQUESTS: Final = 5000  # tried in the search for one that an agent and a user together can make
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mutant:
-    """One rule changed in one way. `by` is the note of the case that fails.
+    """One rule changed in one way. `by` is the note of the case that catches it.
 
-    Where no case fails, `case` is the YAML of one that would.
+    Where no case does, `case` is the YAML of one that would, or `why` says why there is none.
     """
 
     operator: Operator
@@ -65,22 +65,22 @@ class Mutant:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
-    """How many of the mutants that matter are noticed."""
+class MutationScore:
+    """How many of the mutants that are not equivalent are caught."""
 
     mutants: tuple[Mutant, ...]
 
     @property
     def killed(self) -> int:
-        return sum(one.fate == "killed" for one in self.mutants)
+        return sum(mutant.fate == "killed" for mutant in self.mutants)
 
     @property
     def counted(self) -> int:
-        return sum(one.fate != "equivalent" for one in self.mutants)
+        return sum(mutant.fate != "equivalent" for mutant in self.mutants)
 
     @property
     def survivors(self) -> tuple[Mutant, ...]:
-        return tuple(one for one in self.mutants if one.fate == "survived")
+        return tuple(mutant for mutant in self.mutants if mutant.fate == "survived")
 
     @property
     def percent(self) -> float:
@@ -93,61 +93,61 @@ class _Mutation:
     file: str
     line: int
     text: str
-    side: RuleSet
+    rule_set: RuleSet
 
 
-def score(side: RuleSet, cases: Sequence[Case]) -> Score:
-    """Change every rule in every way, and see which case notices.
+def score_mutants(rule_set: RuleSet, cases: Sequence[Case]) -> MutationScore:
+    """Run the cases on every mutant of the rules.
 
-    The cases must hold for the rules as they are; a case that fails already would notice everything.
+    A case that fails on the rules as they are catches nothing: it would fail on every mutant.
     """
-    decided = [(case, side.policy.decide(case.request())) for case in cases]
-    return Score(mutants=tuple(_tried(side, mutation, decided) for mutation in _mutations(side)))
+    decided = [(case, rule_set.policy.decide(case.request())) for case in cases]
+    return MutationScore(mutants=tuple(_run_mutant(rule_set, mutation, decided) for mutation in _mutations(rule_set)))
 
 
-def _tried(side: RuleSet, mutation: _Mutation, decided: Sequence[tuple[Case, Decision]]) -> Mutant:
-    """Whether some case fails on the mutant; if none does, whether some request is decided otherwise by it.
+def _run_mutant(rule_set: RuleSet, mutation: _Mutation, decided: Sequence[tuple[Case, Decision]]) -> Mutant:
+    """Decide what became of one mutant: caught by a case, equivalent, or not caught.
 
-    The cheap answers come first: the cases, the proof that nothing differs, the witnesses of the difference, and last
-    the search over requests.
+    The cheap steps come first: the cases, the proof that nothing differs, the witnesses of the difference, and last the
+    search over requests.
     """
     mutant = Mutant(
         operator=mutation.operator, file=mutation.file, line=mutation.line, text=mutation.text, fate="killed"
     )
     for case, before in decided:
-        if not case.mismatch(before) and case.mismatch(mutation.side.policy.decide(case.request())):
+        if not case.mismatch(before) and case.mismatch(mutation.rule_set.policy.decide(case.request())):
             return replace(mutant, by=case.note)
-    found = difference(side, mutation.side)
+    found = compare_policies(rule_set, mutation.rule_set)
     if found.equal:
-        return replace(mutant, fate="equivalent", why="no request is decided otherwise, proved")
-    request = _at_witness(side, mutation.side, found)
+        return replace(mutant, fate="equivalent", why="proved: every request gets the same verdict")
+    request = _request_at_witness(rule_set, mutation.rule_set, found)
     if request is None:
-        if not found.unsettled and not found.approvers and not _seen_through_both(side, mutation.side, found):
-            why = "no agent and user together may ask for what it changes, proved"
+        if not found.unsettled and not found.approvers and not _visible_to_a_pair(rule_set, mutation.rule_set, found):
+            why = "proved: no agent and user together can make a request that it changes"
             return replace(mutant, fate="equivalent", why=why)
-        request = _at_search(side, mutation.side, found)
+        request = _request_by_search(rule_set, mutation.rule_set, found)
     if request is not None:
-        return replace(mutant, fate="survived", case=_case(side, request))
+        return replace(mutant, fate="survived", case=_case_yaml(rule_set, request))
     return replace(mutant, fate="survived", why=_why_no_case(found))
 
 
-def _at_witness(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
-    """A request at one of the difference's own witnesses that the two sides decide otherwise."""
-    for one in found.findings:
-        for witness in one.witnesses:
-            for context in _shorter(witness.context):
-                request = _through_both(old, new, witness.subjects[0], one.action, witness.resource, context)
+def _request_at_witness(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
+    """Find a request at one of the witnesses for which the two rule sets give different verdicts."""
+    for finding in found.findings:
+        for witness in finding.witnesses:
+            for context in _without_long_texts(witness.context):
+                request = _request_of_both(old, new, witness.subjects[0], finding.action, witness.resource, context)
                 if request is not None:
                     return request
     return None
 
 
-def _at_search(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
-    """A request that the two sides decide otherwise, searched where findings, or roles with other approvers, are."""
-    places = [(one.subject, one.action) for one in found.findings]
-    asking = (place for one in found.approvers for place in _asking(old, one.role))
+def _request_by_search(old: RuleSet, new: RuleSet, found: PolicyDifference) -> Request | None:
+    """Search for a request with different verdicts, where there are findings or roles with other approvers."""
+    places = [(finding.subject, finding.action) for finding in found.findings]
+    asking = (place for change in found.approvers for place in _pairs_asking(old, change.role))
     for subject, action in chain(places, asking):
-        request = _searched(old, new, subject, action)
+        request = _search_request(old, new, subject, action)
         if request is not None:
             return request
     return None
@@ -157,31 +157,32 @@ def _why_no_case(found: PolicyDifference) -> str:
     if found.unsettled:
         return f"not analysed: {found.unsettled[0].why}"
     if found.approvers and not found.findings:
-        return f"{found.approvers[0].role} would be approved by other people"
-    return "no agent and user together were found to show it"
+        return f"it only changes who may approve as {found.approvers[0].role}"
+    return "no request of an agent and a user was found that shows it"
 
 
 # -- mutations ---------------------------------------------------------------------------------------------------------
 
 
-def _mutations(side: RuleSet) -> Iterator[_Mutation]:
+def _mutations(rule_set: RuleSet) -> Iterator[_Mutation]:
     roles = sorted(
-        {row.subject for row in side.rows if row.subject.startswith("role:")} | {link.role for link in side.links}
+        {row.subject for row in rule_set.rows if row.subject.startswith("role:")}
+        | {link.role for link in rule_set.links}
     )
-    for at, row in enumerate(side.rows):
-        for operator, other in _rows(row, roles):
-            kept = (*side.rows[:at], *(() if other is None else (other,)), *side.rows[at + 1 :])
+    for at, row in enumerate(rule_set.rows):
+        for operator, other in _mutate_row(row, roles):
+            kept = (*rule_set.rows[:at], *(() if other is None else (other,)), *rule_set.rows[at + 1 :])
             text = row.rule.text if other is None else other.rule.text
             yield _Mutation(
                 operator=operator,
                 file=row.rule.file,
                 line=row.rule.line,
                 text=text,
-                side=RuleSet(label="mutant", rows=kept, links=side.links, vocabulary=side.vocabulary),
+                rule_set=RuleSet(label="mutant", rows=kept, links=rule_set.links, vocabulary=rule_set.vocabulary),
             )
-    for at, link in enumerate(side.links):
-        for operator, other_link in _links(link, roles):
-            links = (*side.links[:at], *(() if other_link is None else (other_link,)), *side.links[at + 1 :])
+    for at, link in enumerate(rule_set.links):
+        for operator, other_link in _mutate_link(link, roles):
+            links = (*rule_set.links[:at], *(() if other_link is None else (other_link,)), *rule_set.links[at + 1 :])
             if next(check_links(links), None) is not None:
                 continue
             shown = other_link or link
@@ -190,35 +191,35 @@ def _mutations(side: RuleSet) -> Iterator[_Mutation]:
                 file=link.file,
                 line=link.line,
                 text=f"g, {shown.member}, {shown.role}",
-                side=RuleSet(label="mutant", rows=side.rows, links=links, vocabulary=side.vocabulary),
+                rule_set=RuleSet(label="mutant", rows=rule_set.rows, links=links, vocabulary=rule_set.vocabulary),
             )
 
 
-def _rows(row: RuleRow, roles: Iterable[str]) -> Iterator[tuple[Operator, RuleRow | None]]:
+def _mutate_row(row: RuleRow, roles: Iterable[str]) -> Iterator[tuple[Operator, RuleRow | None]]:
     yield "drop", None
     flipped: Literal["allow", "deny"] = "deny" if row.rule.effect == "allow" else "allow"
-    if (other := _changed(row, effect=flipped)) is not None:
+    if (other := _edit_row(row, effect=flipped)) is not None:
         yield "flip", other
-    if (wider := _wider(row.pattern)) is not None:
-        yield "widen", _changed(row, pattern=wider)
+    if (wider := _widen_pattern(row.pattern)) is not None:
+        yield "widen", _edit_row(row, pattern=wider)
     if row.condition.text != "True":
-        yield "unconditional", _changed(row, condition="True")
-        if (negated := _changed(row, condition=f"not ({row.condition.text})")) is not None:
+        yield "unconditional", _edit_row(row, condition="True")
+        if (negated := _edit_row(row, condition=f"not ({row.condition.text})")) is not None:
             yield "negate", negated
     if row.subject.startswith("role:"):
         for role in roles:
             if role != row.subject:
-                yield "swap", _changed(row, subject=role)
+                yield "swap", _edit_row(row, subject=role)
 
 
-def _links(link: RoleLink, roles: Iterable[str]) -> Iterator[tuple[Operator, RoleLink | None]]:
+def _mutate_link(link: RoleLink, roles: Iterable[str]) -> Iterator[tuple[Operator, RoleLink | None]]:
     yield "drop", None
     for role in roles:
         if role not in (link.role, link.member):
             yield "swap", replace(link, role=role)
 
 
-def _changed(
+def _edit_row(
     row: RuleRow,
     *,
     subject: str = "",
@@ -226,7 +227,7 @@ def _changed(
     condition: str = "",
     effect: Literal["allow", "deny"] | None = None,
 ) -> RuleRow | None:
-    """The row with that changed; None where it would not load."""
+    """The row with these fields changed; None where it would not load."""
     how = effect or row.rule.effect
     text = condition or row.condition.text
     try:
@@ -240,8 +241,8 @@ def _changed(
     )
 
 
-def _wider(pattern: Pattern) -> Pattern | None:
-    """The pattern with its last part that is not a wildcard opened; None where it is everything of its kind."""
+def _widen_pattern(pattern: Pattern) -> Pattern | None:
+    """Replace the last part that is not a wildcard by one; None where the pattern is everything of its kind already."""
     kind, _, name = pattern.text.partition(":")
     if not name or kind == "none":
         return None
@@ -262,13 +263,16 @@ def _wider(pattern: Pattern) -> Pattern | None:
         return None
 
 
-# -- the case that would notice ----------------------------------------------------------------------------------------
+# -- the case that would catch it --------------------------------------------------------------------------------------
 
 
-def _through_both(
+def _request_of_both(
     old: RuleSet, new: RuleSet, subject: str, action: str, resource: str, context: Context
 ) -> Request | None:
-    """The request by an agent for a user that the two sides decide otherwise; None where no partner shows it."""
+    """Find a request of an agent for a user with different verdicts; None where no partner of `subject` makes one.
+
+    A call needs the permission of both. A change for one of them shows only with a partner who may make the call too.
+    """
     mine = "agent:" if subject.startswith("agent:") else "user:"
     other = "user:" if mine == "agent:" else "agent:"
     partners = sorted(who for who in old.subjects | new.subjects if who.startswith(other))
@@ -281,50 +285,53 @@ def _through_both(
     return None
 
 
-def _asking(side: RuleSet, role: str) -> Iterator[tuple[str, str]]:
-    """The agents and actions whose rules ask that role."""
-    actions = sorted(side.vocabulary.actions) if side.vocabulary is not None else []
-    for row in side.rows:
+def _pairs_asking(rule_set: RuleSet, role: str) -> Iterator[tuple[str, str]]:
+    """Yield the subjects and actions whose rules ask for the approval of that role."""
+    actions = sorted(rule_set.vocabulary.actions) if rule_set.vocabulary is not None else []
+    for row in rule_set.rows:
         if any(atom.role == role for atom in atoms_of(row.condition.text)):
-            for subject in sorted(side.subjects):
-                if row.subject in side.names(subject):
+            for subject in sorted(rule_set.subjects):
+                if row.subject in rule_set.names_of(subject):
                     yield from ((subject, action) for action in actions if action_matches(action, row.action))
 
 
-def _shorter(context: Context) -> Iterator[Context]:
-    """The facts without one long text, for each of them, and then as they are.
+def _without_long_texts(context: Context) -> Iterator[Context]:
+    """Yield the facts without one long text, for each of them, and then unchanged.
 
-    The request without the text often shows the same: a condition that cannot read a fact never allows.
+    The request without the text often shows the same change, because a condition that cannot read a fact never allows.
+    A case with thousands of characters would be hard to read.
     """
     for name, value in context.args.items():
-        if isinstance(value, str) and len(value) > LONGEST:
-            yield context.model_copy(update={"args": {one: of for one, of in context.args.items() if one != name}})
+        if isinstance(value, str) and len(value) > MAX_CASE_TEXT:
+            yield context.model_copy(update={"args": {key: kept for key, kept in context.args.items() if key != name}})
     yield context
 
 
-def _seen_through_both(old: RuleSet, new: RuleSet, found: PolicyDifference) -> bool:
-    """Whether some partner may do something of what changes; without one, no request of agent and user can show it."""
+def _visible_to_a_pair(old: RuleSet, new: RuleSet, found: PolicyDifference) -> bool:
+    """True if some partner may do part of what changes. Otherwise no request of an agent and a user can show it."""
     subjects = old.subjects | new.subjects
-    for one in found.findings:
-        for subject in one.subjects:
+    for finding in found.findings:
+        for subject in finding.subjects:
             mine, other = ("agent:", "user:") if subject.startswith("agent:") else ("user:", "agent:")
             assert subject.startswith(mine)
-            before, after = _keys(old, subject, one.action), _keys(new, subject, one.action)
+            before, after = _keys_of(old, subject, finding.action), _keys_of(new, subject, finding.action)
             for partner in (who for who in subjects if who.startswith(other)):
-                was, now = _keys(old, partner, one.action), _keys(new, partner, one.action)
+                was, now = _keys_of(old, partner, finding.action), _keys_of(new, partner, finding.action)
                 allows = {key.pattern for key in was | now if key.effect == "allow"}
                 denies = {key.pattern for key in was & now if key.effect == "deny" and key.condition == "True"}
-                if _overlap(before - after, after - before, allows, denies):
+                if _partner_may_act(before - after, after - before, allows, denies):
                     return True
     return False
 
 
-def _keys(side: RuleSet, subject: str, action: str) -> frozenset[Key]:
-    return side.keys(side.names(subject), action)
+def _keys_of(rule_set: RuleSet, subject: str, action: str) -> frozenset[RuleKey]:
+    return rule_set.keys_for(rule_set.names_of(subject), action)
 
 
-def _overlap(removed: frozenset[Key], added: frozenset[Key], allowed: set[str], denied: set[str]) -> bool:
-    """Whether the partner may do anything where the removed rows do not say what the added ones say."""
+def _partner_may_act(
+    removed: frozenset[RuleKey], added: frozenset[RuleKey], allowed: set[str], denied: set[str]
+) -> bool:
+    """True if the partner may act on some resource where the removed and the added rows differ."""
     patterns = sorted({key.pattern for key in removed | added} | allowed | denied)
     bits = {text: 1 << number for number, text in enumerate(patterns)}
     parsed = [parse_pattern(text) for text in patterns]
@@ -332,54 +339,58 @@ def _overlap(removed: frozenset[Key], added: frozenset[Key], allowed: set[str], 
     partners, barred = sum(bits[text] for text in allowed), sum(bits[text] for text in denied)
     kinds = {pattern.kind for pattern in parsed} - {""} or {"file"}
 
-    def says(keys: frozenset[Key], place: Place) -> set[tuple[str, str]]:
+    def meanings(keys: frozenset[RuleKey], item: ResourceClass) -> set[tuple[str, str]]:
         return {
             (key.effect, key.condition)
             for key in keys
-            if (place.covered if key.effect == "allow" else place.met) & bits[key.pattern]
+            if (item.covering if key.effect == "allow" else item.overlapping) & bits[key.pattern]
         }
 
     try:
         return any(
-            place.covered & partners and not place.met & barred and says(removed, place) != says(added, place)
+            item.covering & partners
+            and not item.overlapping & barred
+            and meanings(removed, item) != meanings(added, item)
             for kind in kinds
-            for place in Space(kind, parsed).places(ours)
+            for item in ResourceSpace(kind, parsed).classes(ours)
         )
-    except TooMany:
-        return True
+    except AnalysisLimitReached:
+        return True  # unknown: never count the mutant as equivalent
 
 
-def _searched(old: RuleSet, new: RuleSet, subject: str, action: str) -> Request | None:
-    """The same, over all resources and facts that rules for the action tell apart."""
+def _search_request(old: RuleSet, new: RuleSet, subject: str, action: str) -> Request | None:
+    """As `_request_at_witness`, over all resources and facts that rules for the action tell apart."""
     rows = [row for row in (*old.rows, *new.rows) if action_matches(action, row.action)]
     kinds = sorted({row.pattern.kind for row in rows} - {""})
     patterns = list({row.pattern.text: row.pattern for row in rows}.values())
     try:
         cells = cells_of(list(dict.fromkeys(atom for row in rows for atom in atoms_of(row.condition.text))), {})
         resources = [
-            place.resource for kind in kinds for place in islice(Space(kind, patterns).places(-1), MOST_REQUESTS)
+            item.resource for kind in kinds for item in islice(ResourceSpace(kind, patterns).classes(-1), MAX_REQUESTS)
         ]
-    except TooMany:
+    except AnalysisLimitReached:
         return None
-    dims = list(cells.examples)
+    names = list(cells.examples)
     contexts = (
-        context_of(dict(zip(dims, values, strict=True))) for values in product(*(cells.examples[dim] for dim in dims))
+        context_of(dict(zip(names, values, strict=True)))
+        for values in product(*(cells.examples[name] for name in names))
     )
-    for resource, context in islice(product(resources, islice(contexts, 100)), MOST_REQUESTS):
-        request = _through_both(old, new, subject, action, resource, context)
+    for resource, context in islice(product(resources, islice(contexts, 100)), MAX_REQUESTS):
+        request = _request_of_both(old, new, subject, action, resource, context)
         if request is not None:
             return request
     return None
 
 
-def _case(side: RuleSet, request: Request) -> str:
-    """A row of the table that pins what the rules say of `request` now."""
-    decision = side.policy.decide(request)
+def _case_yaml(rule_set: RuleSet, request: Request) -> str:
+    """Write a case for the table that pins the verdict of the rules as they are."""
+    decision = rule_set.policy.decide(request)
     agent, user = request.subjects
     facts = facts_text(request.context)
-    said = f"{request.action} on {', '.join(request.resources)} is {_SAID[decision.verdict]} to {agent} for {user}"
+    may_call = _VERDICT_WORDS[decision.verdict]
+    summary = f"{agent} for {user} {may_call} {request.action} on {', '.join(request.resources)}"
     lines = [
-        f"- note: {_quoted(said + (f', with {facts}' if facts else ''))}",
+        f"- note: {_quoted(summary + (f', with {facts}' if facts else ''))}",
         f"  agent: {agent}",
         f"  user: {user}",
         f"  action: {request.action}",
@@ -395,7 +406,7 @@ def _case(side: RuleSet, request: Request) -> str:
     return "\n".join(lines) + "\n"
 
 
-_SAID: Final = {"allow": "allowed", "ask": "asked", "deny": "denied"}
+_VERDICT_WORDS: Final = {"allow": "may call", "ask": "needs approval to call", "deny": "may not call"}
 
 
 def _quoted(text: str) -> str:
@@ -403,5 +414,5 @@ def _quoted(text: str) -> str:
 
 
 def _yaml(value: Json) -> str:
-    """One line of YAML: JSON is YAML too."""
+    """One line of YAML, written as JSON, which YAML includes."""
     return json.dumps(value, ensure_ascii=False)

@@ -1,6 +1,6 @@
-"""Questions to the rules without a call: who may do this, and what may that subject do.
+"""Queries about the rules without a call: which subjects may call an action, and which actions a subject may call.
 
-No fact is known here, so a condition is shown as it is written and never guessed.
+No facts are known here, so conditions are shown as they are written and never evaluated.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from remit.policy import Policy
 from remit.policy.language import GlobError, RuleRow, parse_resource
 
 Standing: TypeAlias = Literal[
-    "allowed",  # whatever the facts
-    "conditional",  # if some condition holds, or unless one does
-    "asks",  # only after people approve
+    "allowed",  # for all facts
+    "conditional",  # if a condition holds, or unless one holds
+    "asks",  # only after approval
     "never",
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RequiredApprovers:
-    """A role that must approve, and the people who could."""
+    """A role whose approval is needed, and the users who could give it."""
 
     role: str
     people: tuple[str, ...]
@@ -31,7 +31,7 @@ class RequiredApprovers:
 
 @dataclass(frozen=True, kw_only=True)
 class Holder:
-    """One subject and what it may do. `only_if`: one of these must hold; `unless`: none of these may."""
+    """What one subject may do. One of the conditions `only_if` must hold, and none of `unless`."""
 
     subject: str
     standing: Standing
@@ -43,7 +43,7 @@ class Holder:
 
 @dataclass(frozen=True, kw_only=True)
 class Permission:
-    """One thing that a subject may do, or may not. `named` is the subject or role that the rule names."""
+    """What one rule lets a subject do, or forbids. `named` is the subject or role that the rule names."""
 
     action: str
     resource: str
@@ -55,10 +55,10 @@ class Permission:
     denied_by: Rule | None = None
 
 
-def who(policy: Policy, action: str, resource: str) -> tuple[Holder, ...]:
-    """How every subject that the rules know stands to one action on one resource, or on a set of them.
+def find_holders(policy: Policy, action: str, resource: str) -> tuple[Holder, ...]:
+    """List for every subject of the rules whether it may call one action on one resource, or on a set of resources.
 
-    A call needs it of two subjects, the agent and its user: each is shown by itself.
+    A call needs the permission of two subjects, the agent and its user. Each is listed by itself.
 
     Raises:
         GlobError: the resource is not canonical.
@@ -69,7 +69,7 @@ def who(policy: Policy, action: str, resource: str) -> tuple[Holder, ...]:
 
 
 def _standing(policy: Policy, subject: str, allows: Sequence[RuleRow], denies: Sequence[RuleRow]) -> Holder:
-    """What one subject may do, by the rows that match: those whose condition is False say nothing."""
+    """Decide what one subject may do, by the rows that match. Rows with the condition False never apply."""
     allows, denies = _not_false(allows), _not_false(denies)
     always = [row for row in denies if row.condition.constant]
     if always or not allows:
@@ -101,10 +101,10 @@ def _conditions(rows: Iterable[RuleRow]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row.condition.text for row in rows))
 
 
-def can(policy: Policy, subject: str) -> tuple[Permission, ...]:
-    """Everything that the rules let a subject do, through its roles too, and what they forbid it.
+def list_permissions(policy: Policy, subject: str) -> tuple[Permission, ...]:
+    """List what the rules let a subject do and what they forbid, including the rules of its roles.
 
-    The order is that of actions, then resources.
+    The order is by action, then by resource.
     """
     names = {subject, *policy.roles_of(subject)}
     rows = [row for row in policy.rows if row.subject in names and row.condition.constant is not False]
@@ -133,7 +133,7 @@ def can(policy: Policy, subject: str) -> tuple[Permission, ...]:
 
 
 def _covers(deny: RuleRow, allow: RuleRow) -> bool:
-    """Whether everything that one row allows is denied by the other; False where that is not plain to see."""
+    """True if the deny row denies all that the allow row allows; False also where that is not easy to decide."""
     if not action_matches(allow.action, deny.action):
         return False
     if not deny.pattern.kind or deny.pattern == allow.pattern:
@@ -141,7 +141,7 @@ def _covers(deny: RuleRow, allow: RuleRow) -> bool:
     try:
         return deny.pattern.covers(parse_resource(allow.pattern.text))
     except GlobError:
-        return False  # wildcards in the middle: a subset perhaps, and the lint of `policy check` says so exactly
+        return False  # wildcards in the middle; the lint of `policy check` decides this case exactly
 
 
 def _approvers(policy: Policy, subject: str, rows: Iterable[RuleRow]) -> tuple[RequiredApprovers, ...]:

@@ -1,4 +1,4 @@
-"""What a manifest lets each action touch, as patterns of resources: the ceiling under which policy decides."""
+"""What a manifest lets each action touch, as patterns of resources: an upper bound for what rules can allow."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from remit.sandbox.egress import Host, parse_host
 from remit.workspace import Workspace
 from remit.workspace.manifest import Action, Manifest
 
-NOTHING: Final = "none:"  # what a call is decided on that touches no resource
+NO_RESOURCE: Final = "none:"  # the resource of a call that touches none
 
 
 @dataclass(frozen=True)
 class Reach:
-    """The patterns of what one action may touch, those that it may write, and what it always has."""
+    """The patterns of what one action may touch, and of what it may write."""
 
     patterns: tuple[str, ...]
     written: tuple[str, ...]
 
 
 def reach_of(workspace: Workspace, *, pinned: bool = False) -> Mapping[str, Reach]:
-    """The reach of every action; with `pinned`, only of tools that run because they are as they were reviewed."""
+    """Compute the reach of every action; with `pinned`, only of tools whose files match their pin."""
     return {
         f"{tool.manifest.name}.{action.name}": _reach(tool.manifest, action)
         for tool in workspace.tools.values()
@@ -44,7 +44,7 @@ def _reach(manifest: Manifest, action: Action) -> Reach:
             if template.access == "write":
                 written[pattern] = None
     if optional:  # every argument may be absent, and then nothing is touched
-        touched[NOTHING] = None
+        touched[NO_RESOURCE] = None
     return Reach(patterns=tuple(touched), written=tuple(written))
 
 
@@ -62,7 +62,7 @@ def _patterns(manifest: Manifest, kind: str, form: str, constant: str, access: A
 
 
 def _urls(scheme: str, line: Host) -> str:
-    """Every URL at a host that a line of the manifest names, and perhaps more: a `*` of a rule knows no labels and no port."""
+    """Every URL at a host that a line of the manifest names, perhaps more: `*` of a rule ignores DNS labels and ports."""
     name = f"*.{line.name.rpartition('*.')[2]}" if line.name.startswith("*") else line.name
     name = "*" if line.name == "**" else name
     port = "" if name == "*" or line.port == DEFAULT_PORT[scheme] else f":{line.port}"

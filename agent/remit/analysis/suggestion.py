@@ -1,6 +1,6 @@
-"""The least of today's rules that keeps every recorded call, proved to allow nothing that today's do not.
+"""Suggest rules: a minimal subset of the current rules that keeps every recorded call, proved to allow nothing more.
 
-And a first policy for a tool that nobody has rules for yet, from its manifest.
+And a first draft of rules for a tool without rules, from its manifest.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from remit.analysis.backtest import Decided, allowed_pairs
-from remit.analysis.diff.policy import difference
+from remit.analysis.backtest import RecordedDecision, allowed_pairs
+from remit.analysis.diff.policy import compare_policies
 from remit.analysis.reach import reach_of
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core import Request, UsageError, action_matches
@@ -21,7 +21,10 @@ from remit.workspace import Workspace
 
 @dataclass(frozen=True, kw_only=True)
 class Suggestion:
-    """Rules by file, and what of today's they leave out or narrow. `proved`: a subset; `lost`: calls they would refuse."""
+    """Rules by file, and which current rules they drop or narrow.
+
+    `proved`: they allow nothing that the current rules do not. `lost`: recorded requests with another verdict.
+    """
 
     files: Mapping[str, str]
     kept: int
@@ -32,14 +35,16 @@ class Suggestion:
     proved: bool
 
 
-def suggest(side: RuleSet, files: Mapping[str, bytes], recorded: Sequence[Decided]) -> Suggestion:
-    """Cover every recorded call by rows of today's of which none can go, narrow those, and prove the result.
+def suggest_rules(rule_set: RuleSet, files: Mapping[str, bytes], recorded: Sequence[RecordedDecision]) -> Suggestion:
+    """Choose a minimal set of the current rules that covers every recorded call, narrow them, and prove the result.
 
-    Denies and roles stay as they are: a record of calls says nothing of what must never happen.
+    Deny rules and roles stay unchanged: a record of calls says nothing about what must never happen.
     """
     pairs = allowed_pairs(recorded)
-    candidates = {(place, rows): None for place, found in pairs.items() for rows in _bearing(side, place, found)}
-    kept = _cover({frozenset(row.number for row in rows) for _, rows in candidates})
+    candidates = {
+        (place, rows): None for place, found in pairs.items() for rows in _allowing_rows(rule_set, place, found)
+    }
+    kept = _minimal_cover({frozenset(row.number for row in rows) for _, rows in candidates})
     used: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
     for (_, action, resource), rows in candidates:
         row = next(one for one in rows if one.number in kept)
@@ -47,26 +52,26 @@ def suggest(side: RuleSet, files: Mapping[str, bytes], recorded: Sequence[Decide
     edits: dict[tuple[str, int], str | None] = {}
     dropped: list[str] = []
     narrowed: list[tuple[str, str]] = []
-    for row in side.rows:
+    for row in rule_set.rows:
         if row.rule.effect == "deny":
             continue
         place = (row.rule.file, row.rule.line)
         if row.number not in kept:
             edits[place] = None
             dropped.append(row.rule.text)
-        elif (narrower := _narrowed(row, used[row.number])) is not None:
+        elif (narrower := _narrow_row(row, used[row.number])) is not None:
             edits[place] = narrower
             narrowed.append((row.rule.text, narrower))
-    written = {file: _edited(file, data.decode(), edits) for file, data in files.items() if file.endswith(".csv")}
+    written = {file: _edit_file(file, data.decode(), edits) for file, data in files.items() if file.endswith(".csv")}
     after = read_rule_set(
-        "suggested", {**files, **{file: text.encode() for file, text in written.items()}}, side.vocabulary
+        "suggested", {**files, **{file: text.encode() for file, text in written.items()}}, rule_set.vocabulary
     )
     requests = [one.request for one in recorded if one.verdict != "deny"]
     lost = tuple(
         request
         for request in requests
-        if after.policy.decide(request).verdict != side.policy.decide(request).verdict
-        and side.policy.decide(request).verdict != "deny"
+        if after.policy.decide(request).verdict != rule_set.policy.decide(request).verdict
+        and rule_set.policy.decide(request).verdict != "deny"
     )
     return Suggestion(
         files=written,
@@ -75,17 +80,19 @@ def suggest(side: RuleSet, files: Mapping[str, bytes], recorded: Sequence[Decide
         narrowed=tuple(narrowed),
         calls=len(requests),
         lost=lost,
-        proved=difference(side, after).no_wider,
+        proved=compare_policies(rule_set, after).no_wider,
     )
 
 
-def _bearing(side: RuleSet, place: tuple[str, str, str], found: Iterable[Decided]) -> Iterator[tuple[RuleRow, ...]]:
-    """For each decision of that place, the rows that allow it, or would after approvals; what none allows is left out."""
+def _allowing_rows(
+    rule_set: RuleSet, place: tuple[str, str, str], found: Iterable[RecordedDecision]
+) -> Iterator[tuple[RuleRow, ...]]:
+    """Yield, for each decision, the rows that allow it, or that would after approvals. Decisions without such rows are skipped."""
     subject, action, resource = place
-    names, named = {subject, *side.roles.get(subject, ())}, parse_resource(resource)
+    names, named = {subject, *rule_set.roles.get(subject, ())}, parse_resource(resource)
     rows = [
         row
-        for row in side.rows
+        for row in rule_set.rows
         if row.rule.effect == "allow"
         and row.subject in names
         and action_matches(action, row.action)
@@ -98,8 +105,8 @@ def _bearing(side: RuleSet, place: tuple[str, str, str], found: Iterable[Decided
             yield holding or asking
 
 
-def _cover(needs: Collection[frozenset[int]]) -> set[int]:
-    """Row numbers such that each need has one of its rows, and some would not without any of them."""
+def _minimal_cover(needs: Collection[frozenset[int]]) -> set[int]:
+    """Choose rows so that each need has one of its rows, and no chosen row can be left out (greedy set cover)."""
     left: list[frozenset[int]] = [*needs]
     kept: set[int] = set()
     while left:
@@ -107,25 +114,25 @@ def _cover(needs: Collection[frozenset[int]]) -> set[int]:
         best = min(weight, key=lambda number: (-weight[number], number))
         kept.add(best)
         left = [numbers for numbers in left if best not in numbers]
-    # An early choice can be made needless by later ones: what is left is the least, none of it can go.
+    # Later choices can make an early one unnecessary. Removing these makes the cover minimal, though perhaps not smallest.
     for number in sorted(kept):
         if all(numbers & kept - {number} for numbers in needs):
             kept.discard(number)
     return kept
 
 
-def _narrowed(row: RuleRow, used: Sequence[tuple[str, str]]) -> str | None:
-    """The row for the one action it was used for, below the deepest folder that holds all; None where it is that already."""
+def _narrow_row(row: RuleRow, used: Sequence[tuple[str, str]]) -> str | None:
+    """Narrow the row to the action and folder that the calls used; None if it is that narrow already."""
     actions = {action for action, _ in used}
     action = actions.pop() if len(actions) == 1 else row.action
-    pattern = _narrower(row.pattern, [resource for _, resource in used])
+    pattern = _narrow_pattern(row.pattern, [resource for _, resource in used])
     if (action, pattern) == (row.action, row.pattern.text):
         return None
     return f"p, {row.subject}, {action}, {pattern}, {row.condition.text}, allow"
 
 
-def _narrower(pattern: Pattern, resources: Sequence[str]) -> str:
-    """A pattern of files that ends in `**`, with `**` below the deepest folder that holds all; any other as it is."""
+def _narrow_pattern(pattern: Pattern, resources: Sequence[str]) -> str:
+    """Narrow `file:…/**` to the deepest folder that contains all resources; other patterns stay unchanged."""
     if pattern.kind != "file" or not pattern.segments or pattern.segments[-1] != "**":
         return pattern.text
     folders: list[list[str]] = []
@@ -144,8 +151,8 @@ def _narrower(pattern: Pattern, resources: Sequence[str]) -> str:
     return narrower if pattern.covers(parse_resource(narrower)) else pattern.text
 
 
-def _edited(file: str, text: str, edits: Mapping[tuple[str, int], str | None]) -> str:
-    """The file with rows replaced, or removed together with the comment that is their note."""
+def _edit_file(file: str, text: str, edits: Mapping[tuple[str, int], str | None]) -> str:
+    """Replace rows of the file, or remove them together with the comment that is their note."""
     kept: list[str] = []
     for number, line in enumerate(text.split("\n"), start=1):
         change = edits.get((file, number), line)
@@ -163,18 +170,16 @@ def _edited(file: str, text: str, edits: Mapping[tuple[str, int], str | None]) -
 REVIEWER: Final = "role:reviewer"
 
 
-def first_policy(workspace: Workspace, tool: str, agent: str, role: str = REVIEWER) -> str:
-    """Rules that a reviewer may start from: what the manifest reaches, with people asked for what cannot be undone.
+def draft_policy(workspace: Workspace, tool: str, agent: str, role: str = REVIEWER) -> str:
+    """Draft rules for a reviewer to edit: what the manifest reaches, with approval for actions that cannot be undone.
 
     Raises:
-        UsageError: there is no such tool or agent, or the role is none.
+        UsageError: the tool or the agent does not exist, or the role is not valid.
     """
     if tool not in workspace.tools:
-        raise UsageError(f"there is no tool {tool!r}: name one of {', '.join(sorted(workspace.tools)) or 'none yet'}")
+        raise UsageError(f"there is no tool {tool!r}: use one of {', '.join(sorted(workspace.tools)) or 'none yet'}")
     if agent.removeprefix("agent:") not in workspace.agents:
-        raise UsageError(
-            f"there is no agent {agent!r}: name one of {', '.join(sorted(workspace.agents)) or 'none yet'}"
-        )
+        raise UsageError(f"there is no agent {agent!r}: use one of {', '.join(sorted(workspace.agents)) or 'none yet'}")
     if not ROLE.fullmatch(role):
         raise UsageError(f"{role!r} is not a role: write role:<name>")
     manifest, reach = workspace.tools[tool].manifest, reach_of(workspace)
@@ -184,9 +189,9 @@ def first_policy(workspace: Workspace, tool: str, agent: str, role: str = REVIEW
         fixed = {f"{one.kind}:{one.constant}" for one in action.templates if one.form == "constant"}
         for pattern in reach[name].patterns:
             asks = action.effect == "once" and (pattern not in fixed or len(fixed) == len(reach[name].patterns))
-            lines.append(f"# {action.summary}{'; it cannot be undone, so people are asked' if asks else ''}")
+            lines.append(f"# {action.summary}{'; it cannot be undone, so it needs approval' if asks else ''}")
             condition = f"approved('{role}')" if asks else "True"
             lines.append(f"p, agent:{agent.removeprefix('agent:')}, {name}, {pattern}, {condition}, allow")
     if any("approved(" in line for line in lines):
-        lines[1:1] = [f"# A person who is asked has the role: g, user:<name>, {role}"]
+        lines[1:1] = [f"# Give the role to each approver: g, user:<name>, {role}"]
     return "\n".join(lines) + "\n"

@@ -1,4 +1,4 @@
-"""`remit check`: all rooms together, every problem at once."""
+"""`remit check`: checks the whole workspace and reports every problem at once."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from remit.workspace import Workspace, load_workspace_and_policy
 
 @dataclass(frozen=True, kw_only=True)
 class CheckReport:
-    """What was looked at, by kind, and what is wrong."""
+    """How many items of each kind were checked, and the problems found."""
 
     problems: tuple[Problem, ...]
     counts: Mapping[str, int]
 
 
 def check_workspace(root: Path) -> CheckReport:
-    """Load every room, and hold rules, pins, scripts and tables of cases against each other."""
+    """Load the whole workspace, and check rules, pins, scripts and tables of cases against each other."""
     try:
         workspace, policy = load_workspace_and_policy(root)
     except WorkspaceError as error:
@@ -60,7 +60,7 @@ def _policy_cases(root: Path, policy: Policy) -> tuple[int, list[Problem]]:
         results = run_cases(policy, table_text(path, file=file), file)
     except WorkspaceError as error:
         return 0, list(error.problems)
-    fix = "mend the rule, or the case if the rule is right"
+    fix = "fix the rule, or the case if the rule is right"
     return len(results), [
         Problem(file=file, line=result.line, what=f"{result.note}: {result.message}", fix=fix)
         for result in results
@@ -72,7 +72,9 @@ def _pins(workspace: Workspace) -> list[Problem]:
     problems: list[Problem] = []
     for name, tool in workspace.tools.items():
         if not tool.pinned:
-            what = f"tool {name!r} is not pinned" if tool.pin is None else f"tool {name!r} is not as it was pinned"
+            what = (
+                f"tool {name!r} is not pinned" if tool.pin is None else f"tool {name!r} has changed since it was pinned"
+            )
             problems.append(
                 Problem(
                     file="policies/tools.lock", what=what, fix=f"review tools/{name}, then run `remit tool pin {name}`"
@@ -100,7 +102,7 @@ def _tool_cases(root: Path, name: str) -> tuple[int, list[Problem]]:
 
 
 def _scripts(root: Path, workspace: Workspace) -> list[Problem]:
-    """A script's approvals are as strict as a person's: who is named must have the role, and the action must exist."""
+    """Report approvals in scripts for actions that the agent does not have."""
     problems: list[Problem] = []
     for name, agent in workspace.agents.items():
         if not agent.model.startswith("script:"):

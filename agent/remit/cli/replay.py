@@ -1,4 +1,4 @@
-"""`remit replay`: a recorded run again, without effects."""
+"""`remit replay`: replays a recorded run without effects."""
 
 from __future__ import annotations
 
@@ -22,36 +22,37 @@ if TYPE_CHECKING:
     from remit.tracing import Trace
     from remit.workspace import Bundle, Workspace
 
-LINES = 24  # of one diff on a terminal
+LINES = 24  # shown of one diff on a terminal
 
 
-@click.command("replay", short_help="run a recorded run again, without effects")
+@click.command("replay", short_help="replay a recorded run, without effects")
 @click.argument("run")
 @click.option(
     "--policy",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="What would these rules do? A policy folder, or a workspace (`.`: today's).",
+    help="Use the rules of this policy folder or workspace (`.` is today's) instead of the recorded ones.",
 )
 @click.option(
     "--tools",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="What would the tools of this workspace make of it? `.`: today's.",
+    help="Use the tools of this workspace (`.` is today's) instead of the recorded ones.",
 )
-@click.option("--live-reads", is_flag=True, help="Read again, for real and confined, what the run read.")
+@click.option("--live-reads", is_flag=True, help="Execute the reads of the run again now, in the sandbox.")
 @click.option(
-    "--gone",
+    "--fixed",
     metavar="FAILURE",
-    help="Is that failure gone then? code=CODE[:ACTION[:RESOURCE]], decision=VERDICT[:…].",
+    help="Check whether this failure is fixed: code=CODE[:ACTION[:RESOURCE]], decision=VERDICT[:…].",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def replay_command(
-    run: str, policy: Path | None, tools: Path | None, live_reads: bool, gone: str | None, as_json: bool
+    run: str, policy: Path | None, tools: Path | None, live_reads: bool, fixed: str | None, as_json: bool
 ) -> None:
-    """Run RUN again under its own rulebook, with model and tools answered from the record: reproduced, or where not.
+    """Replay RUN under its own policy bundle, and show the first difference from its record.
 
-    Nothing has an effect: what reads may be read again by --live-reads, as a run of its own; everything else is from the
-    record. Ends with 0 where the run is reproduced (with --gone: where the failure is gone), with 1 where not, with 2
-    where it cannot be replayed.
+    Model and tools are answered from the record, so nothing has an effect. Only --live-reads executes tools: it repeats the
+    reads of the run, as a run of its own.
+
+    Exit codes: 0 the run is reproduced (with --fixed: the failure is fixed), 1 it is not, 2 it cannot be replayed.
 
     \b
     Examples:
@@ -59,85 +60,85 @@ def replay_command(
       remit replay incident.jsonl
       remit replay 3f2a --policy .
       remit replay 3f2a --tools . --live-reads
-      remit replay traces/golden/incident.jsonl --policy . --gone code=policy_denied:files.read
+      remit replay traces/golden/incident.jsonl --policy . --fixed code=policy_denied:files.read
     """
-    from remit.replay import WhatIf, replay, replayable, tampering
+    from remit.replay import WhatIf, check_replayable, find_tampering, replay
 
-    if gone is not None and policy is None and not live_reads:
-        raise click.UsageError("--gone asks what would be otherwise: add --policy DIR or --live-reads")
+    if fixed is not None and policy is None and not live_reads:
+        raise click.UsageError("--fixed needs a change to check: add --policy DIR or --live-reads")
     trace = open_run(run)
-    replayable(trace.records)
+    check_replayable(trace.records)
     bundles = open_bundles(trace)
     what_if = WhatIf(policy=_policy(policy) if policy else None, tools=_tools(tools) if tools else None)
     faults = [fault for fault in trace.faults() if fault.broken]
-    tampered = tampering(faults, trace.chain, _original(trace) if faults else None)
-    again = _read_again(trace, bundles, tools) if live_reads and not tampered else None
-    if gone is not None:
-        _tell_gone(trace, bundles, what_if.policy, tampered, again, gone, as_json)
-    found = asyncio.run(replay(trace.records, bundles, tampering=tampered, what_if=what_if))
-    if again is not None:
-        found = replace(found, divergences=(*found.divergences, *again.divergences))
+    tampered = find_tampering(faults, trace.chain, _original(trace) if faults else None)
+    reads = _read_live(trace, bundles, tools) if live_reads and not tampered else None
+    if fixed is not None:
+        _show_fixed(trace, bundles, what_if.policy, tampered, reads, fixed, as_json)
+    result = asyncio.run(replay(trace.records, bundles, tampering=tampered, what_if=what_if))
+    if reads is not None:
+        result = replace(result, divergences=(*result.divergences, *reads.divergences))
     if as_json:
-        live = None if again is None else {"run": again.run, "read": len(again.ends), "kept": again.kept}
-        echo(json_text({"ok": found.reproduced, **asdict(found), "live_reads": live}))
+        live = None if reads is None else {"run": reads.run, "read": len(reads.ends), "kept": reads.kept}
+        echo(json_text({"ok": result.reproduced, **asdict(result), "live_reads": live}))
     else:
-        _show(found, again)
-    sys.exit(0 if found.reproduced else 1)
+        _show(result, reads)
+    sys.exit(0 if result.reproduced else 1)
 
 
 def open_bundles(trace: Trace) -> Mapping[str, Bundle]:
-    """The rulebooks that a run stood on, loaded, by digest."""
+    """The policy bundles that a run used, loaded, by digest."""
     from remit.workspace import open_bundle
 
     return {digest: open_bundle(files) for digest, files in trace.bundles().items()}
 
 
-def _show(found: ReplayResult, again: LiveReads | None) -> None:
+def _show(result: ReplayResult, reads: LiveReads | None) -> None:
     from remit.cli.trace.diff import clipped
 
-    counts = f"{found.decisions} decisions, {found.turns} model turns, {found.results} tool results compared"
-    if again is not None:
-        echo(f"read {again.told}")
-    if found.reproduced:
-        rest = "" if found.complete else "; the run itself was cut off there"
+    counts = f"{result.decisions} decisions, {result.turns} model turns, {result.results} tool results compared"
+    if reads is not None:
+        echo(f"live reads: {reads.summary}")
+    if result.reproduced:
+        rest = "" if result.complete else "; the record ends before the run did"
         echo(f"{style('reproduced', fg='green')}: {counts}{rest}")
         return
-    for item in found.divergences:
+    for item in result.divergences:
         place = "" if item.step is None else f" at step {item.step}" + ("" if item.index is None else f".{item.index}")
         echo(f"{style('diverged', fg='red')}{place}, {item.kind}: {item.what}")
         for line in item.diff[:LINES]:
             echo(f"    {clipped(line)}")
-    echo(f"{counts} until there")
+    echo(f"{counts} before the divergence")
 
 
-def _tell_gone(
+def _show_fixed(
     trace: Trace,
     bundles: Mapping[str, Bundle],
     policy: Policy | None,
     tampered: Sequence[Divergence],
-    again: LiveReads | None,
-    gone: str,
+    reads: LiveReads | None,
+    fixed: str,
     as_json: bool,
 ) -> None:
-    """Tell the run again as it would be, as far as that is known, and end the command with whether it still fails."""
-    from remit.replay import is_fixed, with_ends
+    """Replay the run with the change, print whether it still has the failure, and end the command."""
+    from remit.replay import check_fixed, with_new_outcomes
     from remit.tracing.reports import parse_failure_selector
 
     if tampered:
-        raise click.UsageError(f"the record is not the one that was written: {tampered[0].what}")
-    failing = parse_failure_selector(gone)
-    now = trace.records if again is None else with_ends(trace.records, again.ends)
-    found = asyncio.run(is_fixed(trace.records, now, bundles, failing, policy))
+        raise click.UsageError(f"integrity check failed: {tampered[0].what}")
+    failing = parse_failure_selector(fixed)
+    now = trace.records if reads is None else with_new_outcomes(trace.records, reads.ends)
+    check = asyncio.run(check_fixed(trace.records, now, bundles, failing, policy))
     if as_json:
-        echo(json_text({"ok": found.gone, "what": found.what}))
+        echo(json_text({"ok": check.fixed, "what": check.what}))
     else:
-        word = style("gone", fg="green") if found.gone else style("not gone", fg="red")
-        echo(f"{word}: {found.what}")
-    sys.exit(0 if found.gone else 1)
+        word = style("fixed", fg="green") if check.fixed else style("not fixed", fg="red")
+        echo(f"{word}: {check.what}")
+    sys.exit(0 if check.fixed else 1)
 
 
 def _policy(folder: Path) -> Policy:
-    """The rules in `folder`, or in the workspace that it is, whose other rooms do not matter: the run brings its own."""
+    """The rules of a policy folder or of a workspace; agents and tools come from the run's own bundle."""
     from remit.policy import load_policy
     from remit.workspace import MARKER, policy_files
 
@@ -152,22 +153,24 @@ def _tools(folder: Path) -> Workspace:
 
 
 def _original(trace: Trace) -> Chain | None:
-    """The journal's own record of the run, where this workspace has it."""
+    """The run's chain in the journal, if this workspace has the run."""
     from remit.core import RemitError
     from remit.workspace import open_session
 
     try:
         chain = open_session().journal.chain(trace.run)
-    except RemitError:  # a file can be replayed anywhere
+    except RemitError:  # no workspace here: a file can be replayed anywhere
         return None
     return chain if chain.links else None
 
 
-def _read_again(trace: Trace, bundles: Mapping[str, Bundle], tools: Path | None) -> LiveReads:
+def _read_live(trace: Trace, bundles: Mapping[str, Bundle], tools: Path | None) -> LiveReads:
     from remit.replay import read_live
     from remit.workspace import find_workspace, open_session
 
     opened = open_session()
     if tools is not None and find_workspace(tools) != opened.root:
-        raise click.UsageError("--live-reads runs the tools of this workspace: add `--tools .`, or go to the other one")
+        raise click.UsageError(
+            "--live-reads runs the tools of this workspace: use `--tools .`, or change to that workspace"
+        )
     return asyncio.run(read_live(trace.records, bundles, opened, other_version=tools is not None))

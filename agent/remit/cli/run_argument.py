@@ -18,19 +18,19 @@ def open_run(run: str) -> Trace:
     from remit.workspace import open_session
 
     if is_file(run):
-        from remit.tracing import read
+        from remit.tracing import read_trace
 
-        return read(Path(run))
+        return read_trace(Path(run))
     return open_run_of(open_session(), run)
 
 
 def open_run_of(opened: WorkspaceSession, run: str) -> Trace:
     """Like `open_run`, in a session that is already open. Completes the run's trace file if a killed process left it short."""
-    from remit.tracing import open_trace, read
+    from remit.tracing import open_trace, read_trace
     from remit.tracing.reports import reconcile
 
     if is_file(run):
-        return read(Path(run))
+        return read_trace(Path(run))
     trace = open_trace(opened.traces, opened.journal, opened.journal.resolve_run(run))
     reconcile(opened.traces, trace.chain)
     return trace

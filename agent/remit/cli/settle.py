@@ -1,4 +1,4 @@
-"""`remit settle`: a person says what came of an effect whose end nobody saw."""
+"""`remit settle`: a person resolves a call with unknown outcome."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ if TYPE_CHECKING:
     from remit.workspace import WorkspaceSession
 
 
-@click.command("settle", short_help="say what came of an effect whose end nobody saw")
+@click.command("settle", short_help="resolve a call with unknown outcome")
 @click.argument("effect", required=False)
-@click.option("--landed", "landed", flag_value="landed", help="It has happened: nothing does it a second time.")
-@click.option("--not-landed", "landed", flag_value="not_landed", help="It has not happened: it may be done.")
-@click.option("--reason", type=TEXT, help="How you know; it stays in the trace.")
+@click.option("--landed", "landed", flag_value="landed", help="The effect has happened: it is not done again.")
+@click.option(
+    "--not-landed", "landed", flag_value="not_landed", help="The effect has not happened: it may be done again."
+)
+@click.option("--reason", type=TEXT, help="How you know it; recorded in the trace.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def settle_command(effect: str | None, landed: str | None, reason: str | None, as_json: bool) -> None:
-    """Say what came of an EFFECT (RUN, or RUN/STEP.INDEX) whose end nobody saw; without one, list those in doubt.
+    """Record whether an EFFECT (RUN, or RUN/STEP.INDEX) with unknown outcome has happened; without EFFECT, list them all.
 
-    A process that dies in the middle of an irreversible call leaves it so. Until it is settled, nothing does the same again.
+    The outcome is unknown if the process died during an irreversible call. Until it is settled, the same call is refused.
 
     \b
     Examples:
@@ -40,26 +42,27 @@ def settle_command(effect: str | None, landed: str | None, reason: str | None, a
         _list(opened, as_json)
         return
     if landed is None or not reason:
-        raise click.UsageError("say what you found and how: --landed or --not-landed, and --reason …")
-    found = _named(opened, effect)
-    _settle(opened, found, landed, reason)
-    said = f"{found.action} of {found.run[:8]}/{found.step}.{found.index} has {'' if landed == 'landed' else 'not '}happened"
-    goes_on = "" if found.answered else f"; goes on with: remit run --resume {found.run[:8]}"
-    echo(json_text({"ok": True, **asdict(found), "landed": landed}) if as_json else said + goes_on)
+        raise click.UsageError("check whether it happened, then add --landed or --not-landed, and --reason")
+    doubt = _find_effect(opened, effect)
+    _settle(opened, doubt, landed, reason)
+    place = f"{doubt.run[:8]}/{doubt.step}.{doubt.index}"
+    outcome = f"recorded: {doubt.action} of {place} has {'' if landed == 'landed' else 'not '}happened"
+    following = "" if doubt.answered else f". Continue with: remit run --resume {doubt.run[:8]}"
+    echo(json_text({"ok": True, **asdict(doubt), "landed": landed}) if as_json else outcome + following)
 
 
-def _settle(opened: WorkspaceSession, found: InDoubt, landed: str, reason: str) -> None:
+def _settle(opened: WorkspaceSession, doubt: InDoubt, landed: str, reason: str) -> None:
     from remit.broker import settle_effect
     from remit.journal import Record, lock_run
     from remit.workspace import os_account, subject_of
 
     account = os_account()
-    # An open call may be at work this very moment: only its own process would know.
-    with nullcontext() if found.answered else lock_run(opened.traces, found.run):
+    # A call without a result may be running now. The lock fails if a process executes the run: then nobody may settle it.
+    with nullcontext() if doubt.answered else lock_run(opened.traces, doubt.run):
         settle_effect(
-            Record(opened.journal, found.run),
-            found.step,
-            found.index,
+            Record(opened.journal, doubt.run),
+            doubt.step,
+            doubt.index,
             landed="landed" if landed == "landed" else "not_landed",
             person=subject_of(opened.workspace.settings, account),
             account=account,
@@ -71,27 +74,28 @@ def _list(opened: WorkspaceSession, as_json: bool) -> None:
     from remit.broker import effects_in_doubt, runs_in_doubt
     from remit.journal import Record
 
-    found = [item for run in runs_in_doubt(opened.journal) for item in effects_in_doubt(Record(opened.journal, run))]
+    doubts = [item for run in runs_in_doubt(opened.journal) for item in effects_in_doubt(Record(opened.journal, run))]
     if as_json:
-        echo(json_text([asdict(item) for item in found]))
+        echo(json_text([asdict(item) for item in doubts]))
         return
-    for item in found:
-        state = "the agent was told so" if item.answered else f"remit run --resume {item.run[:8]} looks for itself"
-        echo(f"{item.run[:8]}/{item.step}.{item.index}  {item.action} may have happened; {state}")
-    if not found:
-        echo("no effect is in doubt")
+    for item in doubts:
+        check = f"`remit run --resume {item.run[:8]}` lets the tool check"
+        state = "the agent has received this answer" if item.answered else check
+        echo(f"{item.run[:8]}/{item.step}.{item.index}  {item.action}: outcome unknown; {state}")
+    if not doubts:
+        echo("no effects with unknown outcome")
 
 
-def _named(opened: WorkspaceSession, name: str) -> InDoubt:
+def _find_effect(opened: WorkspaceSession, name: str) -> InDoubt:
     from remit.broker import effects_in_doubt
     from remit.core import UsageError
     from remit.journal import Record
 
     run, _, place = name.partition("/")
     record = Record(opened.journal, opened.journal.resolve_run(run))
-    every = effects_in_doubt(record)
-    found = [item for item in every if place in ("", f"{item.step}.{item.index}")]
-    if len(found) != 1:
-        places = ", ".join(f"{record.run[:8]}/{item.step}.{item.index}" for item in every) or "none"
-        raise UsageError(f"{name!r} names {len(found)} effects; in doubt in that run: {places}")
-    return found[0]
+    doubts = effects_in_doubt(record)
+    matches = [item for item in doubts if place in ("", f"{item.step}.{item.index}")]
+    if len(matches) != 1:
+        places = ", ".join(f"{record.run[:8]}/{item.step}.{item.index}" for item in doubts) or "none"
+        raise UsageError(f"{name!r} matches {len(matches)} effects; with unknown outcome in that run: {places}")
+    return matches[0]

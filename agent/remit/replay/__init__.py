@@ -1,11 +1,11 @@
-"""A recorded run again: exactly, or with another policy or tool.
+"""Replays a recorded run without effects: as it was, or with another policy or other tools.
 
-replayer    replays a run through the live path
-recorded    the recorded world behind the broker's ports
-divergence  where a replay leaves the record
-partial     replays only some calls
-live_reads  with reads from today
-minimize    the shortest run that still fails
+replayer    replays a run through the live graph and broker
+recorded    answers model, tools, clock, rules, people and holds from the record
+divergence  finds the first event that differs from the record
+partial     replays a part of a run
+live_reads  repeats the recorded reads now, in the sandbox
+minimize    finds the smallest run that still fails in the same way
 """
 
 from remit._face import face

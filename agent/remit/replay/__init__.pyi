@@ -1,9 +1,9 @@
 from .divergence import Divergence
-from .live_reads import LiveReads, read_live, with_ends
-from .minimize import ShrinkResult, is_fixed, shrink
-from .partial import sealed
+from .live_reads import LiveReads, read_live, with_new_outcomes
+from .minimize import ShrinkResult, check_fixed, shrink
+from .partial import seal_run
 from .recorded import WhatIf
-from .replayer import ReplayResult, replay, replayable, tampering
+from .replayer import ReplayResult, check_replayable, find_tampering, replay
 
 __all__ = [
     "Divergence",
@@ -11,12 +11,12 @@ __all__ = [
     "ReplayResult",
     "ShrinkResult",
     "WhatIf",
-    "is_fixed",
+    "check_fixed",
+    "check_replayable",
+    "find_tampering",
     "read_live",
     "replay",
-    "replayable",
-    "sealed",
+    "seal_run",
     "shrink",
-    "tampering",
-    "with_ends",
+    "with_new_outcomes",
 ]

@@ -1,4 +1,4 @@
-"""Where a replay leaves the record: the first difference, of which class, and in which lines."""
+"""Finds where a replay differs from the record: the first different event, the kind of difference, and a diff."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from remit.core.events import (
 )
 from remit.core.parsing import canonical_json, load_json
 from remit.journal import ChainFault, Conversation, Record, RunState, apply_event
-from remit.replay.recorded import Guide, RecordEnds, is_a_persons
+from remit.replay.recorded import RecordEnds, ReplayLog, is_by_person
 
-Kind: TypeAlias = Literal[
-    "decision",  # policy says something else
-    "model_input",  # the model would have read something else
-    "request",  # the same words of the model make another call
-    "result",  # a call ends otherwise
-    "approval",  # people were asked or answered otherwise
-    "outcome",  # the run ends otherwise
+DivergenceKind: TypeAlias = Literal[
+    "decision",  # the policy decides differently
+    "model_input",  # the model would have read a different input
+    "request",  # the same text of the model makes a different call
+    "result",  # a call ends differently
+    "approval",  # people were asked or answered differently
+    "outcome",  # the run ends differently
     "extra",  # the replay does something that is not recorded
     "missing",  # something recorded does not happen
-    "tampered",  # the record is not the one that was written
+    "tampered",  # the record was changed after it was written
 ]
 
-KINDS: Final[Mapping[str, Kind]] = {
+KIND_OF_EVENT: Final[Mapping[str, DivergenceKind]] = {
     "model.requested": "model_input",
     "model.responded": "model_input",
     "call.decided": "decision",
@@ -56,13 +56,14 @@ KINDS: Final[Mapping[str, Kind]] = {
 }
 
 NOT_REPLAYED: Final = frozenset({"run.resumed", "policy.changed"})
-# Measured, not decided: two runs of the same thing differ here.
+# Measured values: they differ between two runs of the same thing.
 VOLATILE: Final = frozenset({"spent", "expires_at"})
-DIGESTS: Final = frozenset({"policy_digest", "decision_digest"})  # of course other ones under other rules
-# Of course other ones with other tools; what they mean is in the arguments, resources and results, which are compared.
-TOOL_WORDS: Final = frozenset({"decision_digest", "manifest", "request_digest", "profile_digest", "input_digest"})
-# What another policy may say in other words while it decides the same.
-POLICY_WORDS: Final = DIGESTS | frozenset(
+# Digests that always differ under another policy.
+DIGESTS: Final = frozenset({"policy_digest", "decision_digest"})
+# Digests that always differ with another version of a tool. The arguments, resources and results behind them are compared.
+TOOL_DEPENDENT: Final = frozenset({"decision_digest", "manifest", "request_digest", "profile_digest", "input_digest"})
+# Texts and details that another policy can change while its decision stays the same.
+POLICY_DEPENDENT: Final = DIGESTS | frozenset(
     {
         "rules",
         "nearest",
@@ -70,7 +71,7 @@ POLICY_WORDS: Final = DIGESTS | frozenset(
         "message",
         "reason",
         "next_step",
-        "for_model",
+        "told",
         "input_digest",
     }
 )
@@ -78,9 +79,9 @@ POLICY_WORDS: Final = DIGESTS | frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """Where the replay left the record. `diff` holds lines of a unified diff, recorded against replayed."""
+    """One difference between replay and record. `diff` holds the lines of a unified diff, recorded against replayed."""
 
-    kind: Kind
+    kind: DivergenceKind
     step: int | None
     index: int | None
     what: str
@@ -88,14 +89,14 @@ class Divergence:
 
 
 class Diverged(Exception):
-    """The replay has left the record and cannot go on."""
+    """The replay differs from the record and cannot continue."""
 
 
 @dataclass
-class Comparison(Guide):
-    """The log of a replay: it keeps what the broker appends and compares it with what was recorded.
+class ComparingLog(ReplayLog):
+    """The log of a replay: it keeps each event that the broker appends and compares it with the recorded one.
 
-    `loose` and `ignored`, names of members, are for a what-if: what was decided is compared, not in which words.
+    For a what-if, `loose` compares outcomes instead of whole events, and `ignored` names members that are not compared.
     """
 
     loose: bool = False
@@ -105,11 +106,11 @@ class Comparison(Guide):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.complete = any(item.type == "run.finished" for item in self.recorded)
-        facts = RunState()
-        self._facts_before: dict[int, RunState] = {}
+        state = RunState()
+        self._state_before: dict[int, RunState] = {}  # by sequence number of the event
         for item in self.recorded:
-            self._facts_before[item.seq] = facts
-            facts = apply_event(facts, item)
+            self._state_before[item.seq] = state
+            state = apply_event(state, item)
 
     def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
         recorded = self.by_key.get(self.key_then(event))
@@ -117,47 +118,51 @@ class Comparison(Guide):
             if not self.complete:
                 raise RecordEnds
             if self.divergences:
-                raise Diverged  # it follows from the decision that differs
+                raise Diverged  # this event is a consequence of the different decision: not a finding of its own
             self._diverge("extra", event, f"{event.type} is not in the record", None)
             raise Diverged
         if not self._same(recorded.event, event):
-            kind: Kind = KINDS.get(event.type, "extra")
+            kind: DivergenceKind = KIND_OF_EVENT.get(event.type, "extra")
             if isinstance(event, CallDecided) and isinstance(recorded.event, CallDecided):
                 calls = (self._comparable(recorded.event.call), self._comparable(event.call))
                 kind = "decision" if calls[0] == calls[1] else "request"
-            self._diverge(kind, event, _what(recorded.event, event), recorded.event)
+            self._diverge(kind, event, _sentence(recorded.event, event), recorded.event)
+            # A what-if lists every different decision of one step: they do not depend on each other.
             if not (self.loose and isinstance(event, CallDecided)):
                 raise Diverged
         elif self.divergences and not isinstance(event, CallDecided):
-            raise Diverged  # the step's decisions differ; what follows from them would be a guess
+            raise Diverged  # a decision of this step differs: what follows from it is not recorded
         return self.follow(run, event, recorded)
 
     def facts(self, record: Record, call: Call) -> RunState:
-        """The facts as they stood when this decision was recorded, whatever order parallel calls ended in."""
+        """The run state when this decision was recorded.
+
+        Parallel calls can end in another order in the replay, so the state of the replay itself may differ.
+        """
         following = self.next_of(call.step, call.index)
-        return record.state if following is None else self._facts_before[following.seq]
+        return record.state if following is None else self._state_before[following.seq]
 
     def check_ended(self) -> None:
-        """A record that holds the run's end cannot lack what led there."""
+        """Add a `missing` divergence if the record holds the end of the run but not what the run needed before it."""
         if self.complete:
-            what = "the record goes on, and what the run needed next is not in it"
+            what = "the record continues, but the event that the run needs next is not in it"
             last = self.events("")[-1].event
             step, index = (last.step, last.index) if last is not None else (None, None)
             self.divergences.append(Divergence(kind="missing", step=step, index=index, what=what))
 
     def check_unreached(self) -> None:
-        """The first recorded event that the replay never came to is missing.
+        """Add a `missing` divergence for the first recorded event that the replay did not reach.
 
-        A resumption is the process's, an edit of the rules a person's; and what people said of a call that was already
-        answered changed nothing.
+        Events outside the run's steps do not count: resumptions, policy changes, and answers of people to a call that
+        already had its result.
         """
         for item in self.recorded:
             event = item.event
             if item.key in self.reached or item.type in NOT_REPLAYED or event is None:
                 continue
-            if self._came_too_late(event) or is_a_persons(event):
+            if self._came_too_late(event) or is_by_person(event):
                 continue
-            what = f"{item.type} is recorded and did not happen"
+            what = f"{item.type} is recorded, but did not happen in the replay"
             diff = _diff(event, None, self._dropped)
             self.divergences.append(
                 Divergence(kind="missing", step=event.step, index=event.index, what=what, diff=diff)
@@ -173,44 +178,44 @@ class Comparison(Guide):
         if recorded == replayed:
             return True
         if self.loose and isinstance(recorded, CallAnswered) and isinstance(replayed, CallAnswered):
-            return bool(_outcome(recorded) == _outcome(replayed))
+            return bool(_outcome_of(recorded) == _outcome_of(replayed))
         before, after = self._comparable(recorded), self._comparable(replayed)
-        # What a record of an earlier version does not know is not compared.
+        # A record of an earlier version lacks newer members: only members that it set are compared.
         return all(before[name] == after[name] for name in recorded.model_fields_set & set(before))
 
     def _comparable(self, noun: BaseModel | None) -> Json:
-        return None if noun is None else without(noun.model_dump(mode="json"), VOLATILE | self.ignored)
+        return None if noun is None else without_members(noun.model_dump(mode="json"), VOLATILE | self.ignored)
 
-    def _diverge(self, kind: Kind, event: AnyEvent, what: str, recorded: AnyEvent | None) -> None:
+    def _diverge(self, kind: DivergenceKind, event: AnyEvent, what: str, recorded: AnyEvent | None) -> None:
         diff = self._diff_of_input(recorded) if isinstance(recorded, ModelRequested) else ()
         diff = diff or _diff(recorded, event, self._dropped)
         self.divergences.append(Divergence(kind=kind, step=event.step, index=event.index, what=what, diff=diff))
 
     def _diff_of_input(self, asked: ModelRequested) -> tuple[str, ...]:
-        """What the model read then, and what it would read now: a digest alone would say nothing to a person.
+        """The model's input then and now as a diff, because the event holds only a digest of it.
 
-        Empty where the recorded digest is not even of what the record says.
+        Empty if both inputs are equal: then the recorded digest does not belong to the recorded input.
         """
         before = list(takewhile(lambda item: item.event != asked, self.recorded))
         lines = [_read_by_model(item.event for item in events) for events in (before, self.events(""))]
-        return unified(lines[0], lines[1])
+        return unified_diff(lines[0], lines[1])
 
     @property
     def _dropped(self) -> frozenset[str]:
-        return VOLATILE | DIGESTS | (TOOL_WORDS & self.ignored) if self.loose else VOLATILE
+        return VOLATILE | DIGESTS | (TOOL_DEPENDENT & self.ignored) if self.loose else VOLATILE
 
 
-def offered(before: Sequence[ToolSpec], after: Sequence[ToolSpec]) -> list[Divergence]:
-    """The tools that a model would be offered otherwise; it would have read something else from the first turn on."""
-    # As JSON, where 1 is not true; laid out in lines only where they differ, for that takes ten times as long.
+def compare_tool_lists(before: Sequence[ToolSpec], after: Sequence[ToolSpec]) -> list[Divergence]:
+    """The tools that the model would be offered with a different specification. It reads them from its first turn on."""
+    # Compared as JSON, because in Python 1 equals True. The diff is built only for differences: that is ten times slower.
     then, now = ({spec.name: canonical_json(spec.model_dump(mode="json")) for spec in side} for side in (before, after))
     return [
         Divergence(
             kind="model_input",
             step=0,
             index=None,
-            what=f"the model is offered {name.replace('__', '.', 1)} otherwise",
-            diff=unified(_lines_of(then.get(name)), _lines_of(now.get(name))),
+            what=f"the specification of {name.replace('__', '.', 1)} that the model reads is different now",
+            diff=unified_diff(_lines_of(then.get(name)), _lines_of(now.get(name))),
         )
         for name in sorted({*then, *now})
         if then.get(name) != now.get(name)
@@ -218,38 +223,38 @@ def offered(before: Sequence[ToolSpec], after: Sequence[ToolSpec]) -> list[Diver
 
 
 def _lines_of(spec: bytes | None) -> list[str]:
-    return [] if spec is None else _json_lines(_loaded(spec))
+    return [] if spec is None else _json_lines(_parsed_or_text(spec))
 
 
-def tampered(fault: ChainFault, original: str | None, copy: str | None) -> Divergence:
-    """A fault of the record as a divergence, with its diff where the journal still has the original."""
+def tampering_divergence(fault: ChainFault, original: str | None, copy: str | None) -> Divergence:
+    """A fault of the record as a divergence; with a diff if the journal still has the original event."""
     sides = (
-        [] if original is None else _json_lines(_loaded(original)),
-        [] if copy is None else _json_lines(_loaded(copy)),
+        [] if original is None else _json_lines(_parsed_or_text(original)),
+        [] if copy is None else _json_lines(_parsed_or_text(copy)),
     )
-    diff = unified(*sides, names=("journal", "file")) if original is not None else ()
+    diff = unified_diff(*sides, names=("journal", "file")) if original is not None else ()
     return Divergence(kind="tampered", step=None, index=None, what=str(fault), diff=diff)
 
 
-def without(value: Json, dropped: frozenset[str]) -> Json:
+def without_members(value: Json, dropped: frozenset[str]) -> Json:
     """The value without the members named in `dropped`, at any depth."""
     if isinstance(value, dict):
         members = cast("dict[str, Json]", value)
-        return {key: without(item, dropped) for key, item in members.items() if key not in dropped}
+        return {key: without_members(item, dropped) for key, item in members.items() if key not in dropped}
     if isinstance(value, list):
-        return [without(item, dropped) for item in cast("list[object]", value)]
+        return [without_members(item, dropped) for item in cast("list[object]", value)]
     return value
 
 
 def _diff(recorded: AnyEvent | None, replayed: AnyEvent | None, dropped: frozenset[str]) -> tuple[str, ...]:
     before, after = (
-        [] if event is None else _json_lines(without(event.model_dump(mode="json"), dropped))
+        [] if event is None else _json_lines(without_members(event.model_dump(mode="json"), dropped))
         for event in (recorded, replayed)
     )
-    return unified(before, after)
+    return unified_diff(before, after)
 
 
-def unified(
+def unified_diff(
     before: Sequence[str], after: Sequence[str], *, names: tuple[str, str] = ("recorded", "replayed")
 ) -> tuple[str, ...]:
     """The lines of a unified diff."""
@@ -260,8 +265,8 @@ def _json_lines(value: Json) -> list[str]:
     return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).splitlines()
 
 
-def _loaded(text: str | bytes) -> Json:
-    """What the text says as JSON; the text itself where it was damaged."""
+def _parsed_or_text(text: str | bytes) -> Json:
+    """The text parsed as JSON; the text itself if it is not valid JSON."""
     try:
         return load_json(text)
     except ValueError:
@@ -276,32 +281,32 @@ def _read_by_model(events: Iterable[AnyEvent | None]) -> list[str]:
     return [line for message in conversation.messages for line in _json_lines(message.model_dump(mode="json"))]
 
 
-def _outcome(answered: CallAnswered) -> Json:
+def _outcome_of(answered: CallAnswered) -> Json:
     if isinstance(answered.result, Succeeded):
         return answered.result.value, sorted(answered.result.labels)
     return answered.result.error.code
 
 
-def _what(recorded: AnyEvent, replayed: AnyEvent) -> str:
+def _sentence(recorded: AnyEvent, replayed: AnyEvent) -> str:
     """One sentence for a person."""
     match recorded, replayed:
         case CallDecided(), CallDecided():
-            return f"recorded {_said(recorded)}; now {_said(replayed)}"
+            return f"was {_decision_text(recorded)}; now {_decision_text(replayed)}"
         case CallAnswered(), CallAnswered():
-            return "the call's result is not the recorded one"
+            return "the result of the call differs from the recorded one"
         case AttemptEnded(), AttemptEnded():
             sides = [ended.code or "ok" for ended in (recorded, replayed)]
-            said = f": {replayed.message}" if replayed.message else ""
-            return f"attempt {replayed.attempt}: recorded {sides[0]}; now {sides[1]}{said}"
+            message = f": {replayed.message}" if replayed.message else ""
+            return f"attempt {replayed.attempt}: was {sides[0]}; now {sides[1]}{message}"
         case ModelRequested(), ModelRequested():
-            return "the model would read something else"
+            return "the model would read a different input"
         case RunFinished(), RunFinished():
-            return f"recorded {recorded.outcome}; now {replayed.outcome}"
+            return f"was {recorded.outcome}; now {replayed.outcome}"
         case _:
-            return f"{recorded.type} is not as recorded"
+            return f"{recorded.type} differs from the recorded event"
 
 
-def _said(decided: CallDecided) -> str:
+def _decision_text(decided: CallDecided) -> str:
     action = decided.call.action if decided.call else decided.proposed.action
     if decided.decision is None:
         code = decided.refusal.error.code if isinstance(decided.refusal, Failed) else "refused"

@@ -1,7 +1,7 @@
-"""The smallest run that still fails the same way: delta debugging over what was recorded.
+"""Finds the smallest run that still fails in the same way: delta debugging over a recorded run.
 
-Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (2002): leave out ever smaller groups of calls,
-keep what still fails. Then attempts that changed nothing are left out, and what tools returned is emptied to its shape.
+Zeller and Hildebrandt, "Simplifying and Isolating Failure-Inducing Input" (2002): leave out smaller and smaller groups of
+calls, and keep what still fails. Then superfluous attempts are left out, and texts and lists in results are emptied.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Final, cast
 from remit.core import Json, Refusal, UsageError
 from remit.core.events import AttemptEnded, CallDecided, Recorded, RunStarted
 from remit.policy import Policy
-from remit.replay.partial import Cut, Part, cut, parts_of, replay_partially
-from remit.replay.replayer import replayable
+from remit.replay.partial import Reduction, RunPart, parts_of, reduce_run, replay_partially
+from remit.replay.replayer import check_replayable
 from remit.tracing.reports import FailureSelector, find_failures
 from remit.workspace import Bundle, Workspace
 from remit.workspace.manifest import check_output
 
 FIRST_GROUPS: Final = 2
 
-ModelDenial = Callable[[int, int], None]  # calls that are left, and of how many
+OnProgress = Callable[[int, int], None]  # parts that are left, and parts of the whole run
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShrinkResult:
-    """What is left. `records` is the smaller run as it was told again, unsealed; `origins` are its calls' former places."""
+    """The smaller run. `records` are its events, unsealed; `origins` are the places of its calls in the recorded run."""
 
     records: tuple[Recorded, ...]
-    origins: tuple[Part, ...]
+    origins: tuple[RunPart, ...]
     before: tuple[int, int]  # steps and parts of the run that was shrunk
     tries: int
 
@@ -40,32 +40,34 @@ async def shrink(
     failing: FailureSelector,
     *,
     run: str,
-    told: ModelDenial = lambda left, of: None,
+    on_progress: OnProgress = lambda left, of: None,
 ) -> ShrinkResult:
-    """Shrink a run to the smallest one that still fails so, and tell it as the run `run`.
+    """Shrink a run to the smallest one that still has the failure `failing`; the smaller run gets the id `run`.
 
-    Raises UsageError where the run cannot be replayed, or does not fail so.
+    Raises UsageError if the run cannot be replayed, or does not have that failure.
     """
-    started = replayable(records)
-    if not failing.found(records):
-        others = "; ".join(find_failures(records)) or "it fails in no way"
-        raise UsageError(f"the run does not fail so: {failing.text}; its failures: {others}")
-    trying = _Trying(records, bundles, failing, run)
+    started = check_replayable(records)
+    if not failing.matches(records):
+        failures = "; ".join(find_failures(records)) or "none"
+        raise UsageError(f"the run does not have the failure {failing.text}; its failures: {failures}")
+    trials = _Trials(records, bundles, failing, run)
     parts = parts_of(records)
-    if await trying.fails(Cut(parts=parts)) is None:
-        raise UsageError("the run does not fail so when it is told again: `remit replay` says where it diverges")
-    left = Cut(parts=await _fewer(trying, parts, told))
-    left = await _simpler(trying, left, bundles[started.bundle].workspace)
-    found = await trying.fails(left)
-    assert found is not None
-    of = (len({step for step, _ in parts}), len(parts))
+    if await trials.replay_failing(Reduction(parts=parts)) is None:
+        raise UsageError(
+            "the run does not fail in this way when it is replayed: `remit replay` shows where it diverges"
+        )
+    left = Reduction(parts=await _fewer_parts(trials, parts, on_progress))
+    left = await _simplify(trials, left, bundles[started.bundle].workspace)
+    smaller = await trials.replay_failing(left)
+    assert smaller is not None
+    before = (len({step for step, _ in parts}), len(parts))
     return ShrinkResult(
-        records=tuple(_marked(found, records[0].run)), origins=left.parts, before=of, tries=trying.count
+        records=tuple(_mark_as_shrunk(smaller, records[0].run)), origins=left.parts, before=before, tries=trials.count
     )
 
 
-class _Trying:
-    """Tells parts of a run again and says whether they still fail; each only once."""
+class _Trials:
+    """Replays parts of a run to see whether they still fail; each selection of parts only once."""
 
     def __init__(
         self, records: Sequence[Recorded], bundles: Mapping[str, Bundle], failing: FailureSelector, run: str
@@ -74,32 +76,38 @@ class _Trying:
         self._bundles = bundles
         self._failing = failing
         self._run = run
-        self._known: dict[tuple[Part, ...], bool] = {}
+        self._results: dict[tuple[RunPart, ...], bool] = {}
         self.count = 0
 
-    async def fails(self, left: Cut) -> list[Recorded] | None:
-        """The smaller run, or None where it does not fail so."""
+    async def replay_failing(self, left: Reduction) -> list[Recorded] | None:
+        """The events of the smaller run, or None if it does not fail in the same way."""
         self.count += 1
-        found = await replay_partially(cut(self.records, left), self._bundles, run=self._run)
-        return found if self._failing.found(found) else None
+        smaller = await replay_partially(reduce_run(self.records, left), self._bundles, run=self._run)
+        return smaller if self._failing.matches(smaller) else None
 
-    async def still(self, parts: tuple[Part, ...]) -> bool:
-        if parts not in self._known:
-            self._known[parts] = bool(parts) and await self.fails(Cut(parts=parts)) is not None
-        return self._known[parts]
+    async def fails(self, parts: tuple[RunPart, ...]) -> bool:
+        """True if the run with only these parts still fails in the same way."""
+        if parts not in self._results:
+            self._results[parts] = bool(parts) and await self.replay_failing(Reduction(parts=parts)) is not None
+        return self._results[parts]
 
 
-async def _fewer(trying: _Trying, parts: tuple[Part, ...], told: ModelDenial) -> tuple[Part, ...]:
-    """ddmin: no single part can be left out of what this returns."""
-    groups, of = FIRST_GROUPS, len(parts)
+async def _fewer_parts(trials: _Trials, parts: tuple[RunPart, ...], on_progress: OnProgress) -> tuple[RunPart, ...]:
+    """The algorithm ddmin of the paper: no single part can be left out of the result."""
+    groups, total = FIRST_GROUPS, len(parts)
     while len(parts) > 1:
         size = -(-len(parts) // groups)
         pieces = [parts[at : at + size] for at in range(0, len(parts), size)]
         rests = [tuple(part for part in parts if part not in piece) for piece in pieces]
-        for smaller, then in [*((piece, FIRST_GROUPS) for piece in pieces), *((rest, groups - 1) for rest in rests)]:
-            if len(smaller) < len(parts) and await trying.still(smaller):
-                parts, groups = smaller, max(then, FIRST_GROUPS)
-                told(len(parts), of)
+        # First each piece alone (the larger reduction), then the run without each piece. After a reduction to a rest the
+        # pieces keep their size, so there is one group fewer.
+        for smaller, next_groups in [
+            *((piece, FIRST_GROUPS) for piece in pieces),
+            *((rest, groups - 1) for rest in rests),
+        ]:
+            if len(smaller) < len(parts) and await trials.fails(smaller):
+                parts, groups = smaller, max(next_groups, FIRST_GROUPS)
+                on_progress(len(parts), total)
                 break
         else:
             if groups >= len(parts):
@@ -108,26 +116,27 @@ async def _fewer(trying: _Trying, parts: tuple[Part, ...], told: ModelDenial) ->
     return parts
 
 
-async def _simpler(trying: _Trying, left: Cut, workspace: Workspace) -> Cut:
-    """One attempt a call, and values emptied to their shape, wherever that changes nothing: all at once, else one by one."""
-    values = _emptied(trying.records, set(left.parts), workspace)
+async def _simplify(trials: _Trials, left: Reduction, workspace: Workspace) -> Reduction:
+    """Keep one attempt for each call, and empty texts and lists in results, where the run still fails in the same way."""
+    values = _emptied_values(trials.records, set(left.parts), workspace)
     everything = replace(left, once=left.parts, values=values)
-    if await trying.fails(everything) is not None:
+    # One try for all parts is usually enough; only if it fails, each part is tried alone.
+    if await trials.replay_failing(everything) is not None:
         return everything
     for part in left.parts:
         candidates = [replace(left, once=[*left.once, part])]
         if part in values:
             candidates.append(replace(left, values={**left.values, part: values[part]}))
         for candidate in candidates:
-            if await trying.fails(candidate) is not None:
+            if await trials.replay_failing(candidate) is not None:
                 left = replace(left, once=candidate.once, values={**left.values, **candidate.values})
     return left
 
 
-def _emptied(records: Sequence[Recorded], parts: set[Part], workspace: Workspace) -> dict[Part, Json]:
-    """What each call returned with every text and list emptied, where its schema accepts that."""
-    actions: dict[Part, str] = {}
-    found: dict[Part, Json] = {}
+def _emptied_values(records: Sequence[Recorded], parts: set[RunPart], workspace: Workspace) -> dict[RunPart, Json]:
+    """What each call returned, with every text and list emptied, if the schema of the action accepts that."""
+    actions: dict[RunPart, str] = {}
+    found: dict[RunPart, Json] = {}
     for item in records:
         event = item.event
         if isinstance(event, CallDecided) and event.call is not None:
@@ -136,13 +145,13 @@ def _emptied(records: Sequence[Recorded], parts: set[Part], workspace: Workspace
             continue
         part = (event.step, event.index)
         value = empty(event.value)
-        if part in parts and value != event.value and _accepted(workspace, actions[part], value):
+        if part in parts and value != event.value and _fits_schema(workspace, actions[part], value):
             found[part] = value
     return found
 
 
 def empty(value: Json) -> Json:
-    """The value with every text and list in it emptied; names, numbers and booleans stay."""
+    """The value with every text and list in it emptied; names of members, numbers and booleans stay."""
     if isinstance(value, str):
         return ""
     if isinstance(value, list):
@@ -153,7 +162,7 @@ def empty(value: Json) -> Json:
     return value
 
 
-def _accepted(workspace: Workspace, name: str, value: Json) -> bool:
+def _fits_schema(workspace: Workspace, name: str, value: Json) -> bool:
     tool, action = workspace.action(name)
     if tool.pin is None:
         return False
@@ -164,43 +173,47 @@ def _accepted(workspace: Workspace, name: str, value: Json) -> bool:
     return True
 
 
-def _marked(records: Sequence[Recorded], run: str) -> list[Recorded]:
-    """The run says of itself that nobody ever ran it."""
+def _mark_as_shrunk(records: Sequence[Recorded], run: str) -> list[Recorded]:
+    """The run with the id of its original in `shrunk_from`, which marks it as synthetic."""
     first = records[0]
     assert isinstance(first.event, RunStarted)
     return [first.model_copy(update={"event": first.event.model_copy(update={"shrunk_from": run})}), *records[1:]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gone:
-    """Whether a failure is gone under other rules, and why one can say so."""
+class FixCheck:
+    """Whether a failure is fixed under other rules or with other results, and a sentence that says why."""
 
-    gone: bool
+    fixed: bool
     what: str
 
 
-async def is_fixed(
+async def check_fixed(
     records: Sequence[Recorded],
     now: Sequence[Recorded],
     bundles: Mapping[str, Bundle],
     failing: FailureSelector,
     policy: Policy | None,
-) -> Gone:
-    """Tell the run again under other rules, or with the outcomes of `now`: does it still fail so?
+) -> FixCheck:
+    """Replay the run under other rules, or with the outcomes in `now`: does it still fail in the same way?
 
-    What cannot be told counts as not gone. Raises UsageError where the run cannot be replayed, or does not fail so.
+    A failure counts as not fixed if the record does not reach far enough to say. Raises UsageError if the run cannot be
+    replayed, or does not have that failure.
     """
-    replayable(records)
-    before = failing.found(records)
+    check_replayable(records)
+    before = failing.matches(records)
     if not before:
-        raise UsageError(
-            f"the run does not fail so: {failing.text}; its failures: {'; '.join(find_failures(records)) or 'none'}"
-        )
-    told = await replay_partially(cut(now, Cut(parts=parts_of(now))), bundles, run=records[0].run, policy=policy)
-    still = failing.found(told)
+        failures = "; ".join(find_failures(records)) or "none"
+        raise UsageError(f"the run does not have the failure {failing.text}; its failures: {failures}")
+    replayed = await replay_partially(
+        reduce_run(now, Reduction(parts=parts_of(now))), bundles, run=records[0].run, policy=policy
+    )
+    still = failing.matches(replayed)
     if still:
-        return Gone(gone=False, what=f"{failing.text} still, at {_place(still[0])}")
-    decided = {(item.event.step, item.event.index) for item in told if isinstance(item.event, CallDecided)}
+        return FixCheck(fixed=False, what=f"{failing.text} still occurs at {_place(still[0])}")
+    # Without the failing call's own decision in the replay, the absence of the failure proves nothing: other rules can
+    # allow an earlier call whose result was never recorded, and then the replay ends there.
+    decided = {(item.event.step, item.event.index) for item in replayed if isinstance(item.event, CallDecided)}
     for item in records:
         event = item.event
         if (
@@ -209,10 +222,9 @@ async def is_fixed(
             and (event.step, event.index) not in decided
             and event.step is not None
         ):
-            return Gone(
-                gone=False, what=f"nobody can tell: under these rules the run is not recorded up to {_place(item.key)}"
-            )
-    return Gone(gone=True, what=f"nothing ends with {failing.text} now")
+            what = f"cannot be determined: under these rules the record does not reach {_place(item.key)}"
+            return FixCheck(fixed=False, what=what)
+    return FixCheck(fixed=True, what=f"{failing.text} no longer occurs")
 
 
 def _place(key: str) -> str:

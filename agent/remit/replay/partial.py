@@ -1,8 +1,8 @@
-"""A recorded run with parts left out, told again by the same graph and broker: would it still have ended so?
+"""Replays a recorded run with parts left out, through the same graph and broker: does it still fail in the same way?
 
-The model says what it said, less the calls that are left out; a call that is left in has the outcome that is recorded for
-it. Decisions are made anew, so what hung on a part that is gone turns out otherwise. A call that has no recorded outcome,
-because then it was refused, ends the tale: nobody knows what would have followed.
+The model repeats its recorded turns without the calls that are left out. A remaining call has its recorded outcome.
+Decisions are made again, so a decision that depended on a removed part can differ. A call without a recorded outcome
+(it was refused when recorded, and is allowed now) ends the replay, because later events cannot be derived.
 """
 
 from __future__ import annotations
@@ -17,23 +17,26 @@ from remit.core import Json
 from remit.core.events import AnyEvent, AttemptEnded, ModelResponded, Recorded, RunFinished, RunStarted
 from remit.journal import Chain, ChainLink, Record, link
 from remit.policy import Policy
-from remit.replay.recorded import Guide, RecordEnds, WhatIf, agency, people
+from remit.replay.recorded import RecordEnds, ReplayLog, WhatIf, recorded_agent, recorded_approvals
 from remit.runtime import drive, memory_checkpoints
 from remit.workspace import Bundle
 
-Part: TypeAlias = tuple[int, int]  # a call by step and index; index -1 is a turn that called nothing
+RunPart: TypeAlias = tuple[int, int]  # a call by step and index; index -1 is a turn that called nothing
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
-    """What is left of a run. `values` replaces what calls returned; of the calls in `once` only the last attempt is kept."""
+class Reduction:
+    """The parts of a run that are kept.
 
-    parts: tuple[Part, ...]
-    values: Mapping[Part, Json] = field(default_factory=dict[Part, Json])
-    once: Collection[Part] = ()
+    `values` replaces what these calls returned; calls in `once` keep only their last attempt.
+    """
+
+    parts: tuple[RunPart, ...]
+    values: Mapping[RunPart, Json] = field(default_factory=dict[RunPart, Json])
+    once: Collection[RunPart] = ()
 
 
-def parts_of(records: Sequence[Recorded]) -> tuple[Part, ...]:
+def parts_of(records: Sequence[Recorded]) -> tuple[RunPart, ...]:
     """Every part of a run that can be left out, in order."""
     turns = [item.event for item in records if isinstance(item.event, ModelResponded)]
     return tuple(
@@ -43,28 +46,28 @@ def parts_of(records: Sequence[Recorded]) -> tuple[Part, ...]:
     )
 
 
-def cut(records: Sequence[Recorded], left: Cut) -> list[Recorded]:
-    """The recorded events of what is left, with steps, calls and attempts numbered anew."""
-    return list(_Cutting(records, left).events())
+def reduce_run(records: Sequence[Recorded], left: Reduction) -> list[Recorded]:
+    """The recorded events of the kept parts, with steps, calls and attempts renumbered from 0 (attempts from 1)."""
+    return list(_Reducer(records, left).events())
 
 
 async def replay_partially(
     records: Sequence[Recorded], bundles: Mapping[str, Bundle], *, run: str, policy: Policy | None = None
 ) -> list[Recorded]:
-    """Tell those events again as the run `run`, as far as they are recorded; the new run's events, unsealed."""
+    """Replay those events as the run `run`, as far as they are recorded; returns the new run's events, unsealed."""
     started = records[0].event
     assert isinstance(started, RunStarted)
-    log = Guide(recorded=records)
+    log = ReplayLog(recorded=records)
     record = Record(log, run)
-    agent = agency(log, record, started, bundles, WhatIf(policy=policy))
+    agent = recorded_agent(log, record, started, bundles, WhatIf(policy=policy))
     record.append(started)
     with suppress(RecordEnds):
-        await drive(agent, memory_checkpoints(), people(log, record, agent.broker), durability="exit")
+        await drive(agent, memory_checkpoints(), recorded_approvals(log, record, agent.broker), durability="exit")
     return log.events(run)
 
 
-def sealed(records: Sequence[Recorded]) -> Chain:
-    """The chain of a run that was told again."""
+def seal_run(records: Sequence[Recorded]) -> Chain:
+    """The hash chain of a replayed run."""
     links: list[ChainLink] = []
     for item in records:
         assert item.event is not None
@@ -73,14 +76,14 @@ def sealed(records: Sequence[Recorded]) -> Chain:
     return Chain(run=links[0].run, links=tuple(links), head=(links[-1].seq, links[-1].hash))
 
 
-class _Cutting:
-    """The new number of everything that is left."""
+class _Reducer:
+    """Renumbers what is kept."""
 
-    def __init__(self, records: Sequence[Recorded], left: Cut) -> None:
+    def __init__(self, records: Sequence[Recorded], left: Reduction) -> None:
         self._records = records
         self._left = left
         self._steps = {step: at for at, step in enumerate(sorted({step for step, _ in left.parts}))}
-        self._calls: dict[Part, int] = {}
+        self._calls: dict[RunPart, int] = {}
         for step in self._steps:
             kept = sorted(index for of, index in left.parts if of == step and index >= 0)
             self._calls |= {(step, index): at for at, index in enumerate(kept)}
@@ -103,8 +106,9 @@ class _Cutting:
             return event
         changes: dict[str, object] = {"step": self._steps[event.step]}
         if isinstance(event, ModelResponded):
-            kept = [ask for index, ask in enumerate(event.proposed_calls) if (event.step, index) in self._calls]
-            changes["asks"] = tuple(kept)
+            changes["proposed_calls"] = tuple(
+                proposed for index, proposed in enumerate(event.proposed_calls) if (event.step, index) in self._calls
+            )
         if event.index is not None:
             place = (event.step, event.index)
             if place not in self._calls:

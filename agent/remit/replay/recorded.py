@@ -1,7 +1,7 @@
-"""Everything outside a run, answered from its record: model, tools, clock, rules, people and holds.
+"""Answers everything outside a run from its record: model, tools, clock, rules, people and holds.
 
-The graph and the broker are the live ones. They append to a `Guide`, which knows what was recorded and how far it has been
-followed; so a run can be told again without any effect, strictly (`divergence`) or with parts left out (`reenact`).
+The graph and the broker are the live ones. They append to a `ReplayLog`, which knows the recorded events and which of them
+have been reached. So a run is replayed without any effect: strictly (`divergence`), or in part (`partial`).
 """
 
 from __future__ import annotations
@@ -54,31 +54,33 @@ from remit.runtime import AgentGraph
 from remit.workspace import Bundle, Measure, Workspace, tool_specs
 from remit.workspace.manifest import Breaker, check_output
 
-UNHEARD: Final = frozenset(
-    {"cancelled", "content_blocked", "invalid_arguments"}
-)  # said of a secret that no record holds
-STOOD_IN_THE_WAY: Final = frozenset({"held", "circuit_open", "cancelled"})  # of a call that was about to be attempted
-GIVEN_UP: Final = frozenset({"approval_required", "cancelled"})  # while people were asked
-NOT_PREPARED: Final = frozenset({"not_pinned", "no_secret"})  # reasons for which no attempt was made
+# Codes of calls whose arguments held a secret. No record holds the secret, so the recorded result is used.
+SECRET_LOST: Final = frozenset({"cancelled", "content_blocked", "invalid_arguments"})
+# Codes that ended a call just before its next attempt.
+STOPPED_BEFORE_ATTEMPT: Final = frozenset({"held", "circuit_open", "cancelled"})
+# Codes that ended a call while it waited for approval.
+GIVEN_UP_WAITING: Final = frozenset({"approval_required", "cancelled"})
+# Reasons for which no attempt was made.
+NOT_PREPARED: Final = frozenset({"not_pinned", "no_secret"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class WhatIf:
-    """What a what-if puts in the place of the recorded: other rules, the tools of another workspace; nothing, where None."""
+    """What a replay uses in place of the record: another policy, the tools of another workspace. None: the recorded ones."""
 
     policy: Policy | None = None
     tools: Workspace | None = None
 
 
 class RecordEnds(Exception):
-    """The run was cut off here: nothing that follows is recorded."""
+    """The record ends here: what the run needs next was not recorded."""
 
 
 @dataclass
-class Guide(MemoryLog):
-    """The log of a run that is told again: it keeps what is appended, and knows which recorded events that was.
+class ReplayLog(MemoryLog):
+    """The log of a replayed run: it keeps appended events and maps each to the recorded event that it repeats.
 
-    `loose` lets people's answers stand for the same question under other rules.
+    With `loose`, a recorded approval also counts for the same call under other rules.
     """
 
     recorded: Sequence[Recorded]
@@ -88,23 +90,24 @@ class Guide(MemoryLog):
         super().__init__()
         self.by_key = {item.key: item for item in self.recorded}
         self.internal = sum(isinstance(item.event, ModelResponded) and item.event.internal for item in self.recorded)
-        self.reached: set[str] = set()  # the keys of the record, which under other rules are not the new run's own
+        self.reached: set[str] = set()  # keys as recorded; under other rules the replayed keys can differ
         self._by_call: dict[tuple[int | None, int | None], list[Recorded]] = {}
         for item in self.recorded:
-            if item.event is not None and not is_a_persons(item.event):
+            # Events by people have no fixed place among the steps of a call, so they never count as "next".
+            if item.event is not None and not is_by_person(item.event):
                 self._by_call.setdefault((item.event.step, item.event.index), []).append(item)
 
     def append(self, run: str, event: AnyEvent, *, durable: bool = False, claims: Sequence[Claim] = ()) -> Recorded:
         return self.follow(run, event, self.by_key.get(self.key_then(event)))
 
     def follow(self, run: str, event: AnyEvent, recorded: Recorded | None) -> Recorded:
-        """Keep the event, unsealed, at the time of the recorded one that it stands for."""
+        """Keep the event, unsealed, with the time of the recorded event that it repeats."""
         at = self._events[-1].at if self._events else 0
         if recorded is not None:
             self.reached.add(recorded.key)
             at = max(at, recorded.at)
             if isinstance(event, ApprovalRequested) and isinstance(recorded.event, ApprovalRequested):
-                # How long people have is the version's that asked, not of the one that tells it again.
+                # The expiry follows the version of Remit that recorded the request, not the one that replays it.
                 event = event.model_copy(update={"expires_at": recorded.event.expires_at})
         # Built without validation: the event is valid, and this runs for each event of each replay.
         return self.keep(
@@ -122,8 +125,8 @@ class Guide(MemoryLog):
             )
         )
 
-    def run_state(self, record: Record, call: Call) -> RunState:
-        """What a decision about that call may stand on."""
+    def facts(self, record: Record, call: Call) -> RunState:
+        """The run state that a decision about that call may read."""
         return record.state
 
     def next_of(self, step: int | None, index: int | None) -> Recorded | None:
@@ -131,28 +134,31 @@ class Guide(MemoryLog):
         return next((item for item in self._by_call.get((step, index), ()) if item.key not in self.reached), None)
 
     def error_next(self, call: Call) -> Error | None:
-        """The error that the call is answered with, where nothing else of it comes before."""
+        """The error that the call ends with, if that is the next recorded event of the call."""
         following = self.next_of(call.step, call.index)
         answered = following.event if following is not None else None
-        said = answered.result if isinstance(answered, CallAnswered) else None
-        return said.error if isinstance(said, Failed) else None
+        result = answered.result if isinstance(answered, CallAnswered) else None
+        return result.error if isinstance(result, Failed) else None
 
     def next_decided(self, step: int, index: int) -> Recorded | None:
-        """The decision that comes next for that call, if what it takes of a shared limit is all that comes before it."""
+        """The next recorded decision of that call; only events of shared limits may come before it."""
         following = (item for item in self._by_call.get((step, index), ()) if item.key not in self.reached)
         return next((item for item in following if not isinstance(item.event, BudgetSpent)), None)
 
     def latest_decided(self, step: int, index: int) -> Recorded | None:
-        """The last decision of that call that has been reached, or the first one that is recorded."""
+        """The last decision of that call that has been reached, or else the first one that is recorded."""
         decided = [item for item in self._by_call.get((step, index), ()) if item.type == "call.decided"]
         return next((item for item in reversed(decided) if item.key in self.reached), decided[0] if decided else None)
 
     def key_then(self, event: AnyEvent) -> str:
-        """The key under which the record has this event: approvals are keyed by the decision of their day."""
+        """The key under which the record has this event.
+
+        Keys of approvals contain the digest of the recorded decision, which is another one under other rules.
+        """
         if not self.loose or not event.type.startswith("approval."):
             return event.key
-        named = "" if event.type == "approval.rejected" else getattr(event, "approver", "")
-        prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{named}" if named else ""
+        approver = "" if event.type == "approval.rejected" else getattr(event, "approver", "")
+        prefix, suffix = f"{event.type}/{event.step}/{event.index}/", f"/{approver}" if approver else ""
         return next((key for key in self.by_key if key.startswith(prefix) and key.endswith(suffix)), event.key)
 
     def event(self, key: str) -> AnyEvent | None:
@@ -161,15 +167,18 @@ class Guide(MemoryLog):
         return recorded.event if recorded else None
 
 
-def is_a_persons(event: AnyEvent) -> bool:
-    """What people found out about an effect, or tried in vain, is no step of the run; decisions read it from the facts."""
+def is_by_person(event: AnyEvent) -> bool:
+    """True for what people did outside the steps of the run: a refused approval, or a settled effect.
+
+    Decisions read it from the run state.
+    """
     return isinstance(event, ApprovalRefused) or (isinstance(event, EffectSettled) and event.by_person)
 
 
 class RecordedModel:
-    """The model's turns as they were."""
+    """Returns the recorded turns of the model."""
 
-    def __init__(self, log: Guide, started: RunStarted) -> None:
+    def __init__(self, log: ReplayLog, started: RunStarted) -> None:
         self._log = log
         self.name = started.model
         self.scripted = started.scripted
@@ -191,14 +200,17 @@ class RecordedModel:
             raise ModelError(message, fix=fix)
         finished = self._log.event("run.finished/-/-/-")
         if isinstance(finished, RunFinished) and finished.code == "budget_exhausted":
-            raise TimeoutError  # the run's time was up while the model thought
+            raise TimeoutError  # the time budget of the run ended while the model was answering
         raise RecordEnds
 
 
 class RecordedExecutor:
-    """The tools' outcomes as they were; nothing runs. `tools` are another version, whose schemas a value must still fit."""
+    """Returns the recorded outcomes of the tools; nothing runs.
 
-    def __init__(self, log: Guide, tools: Workspace | None = None) -> None:
+    `tools` is another version of the tools: a recorded value must still fit its schema.
+    """
+
+    def __init__(self, log: ReplayLog, tools: Workspace | None = None) -> None:
         self._log = log
         self._tools = tools
 
@@ -209,7 +221,7 @@ class RecordedExecutor:
         error = self._log.error_next(call)
         if error is not None and error.code == "policy_denied" and error.details.get("reason") in NOT_PREPARED:
             raise _refusal_of(error)
-        return "", "none"  # not in the record: the append that follows says so
+        return "", "none"  # not in the record: appending the attempt then reports it
 
     def keyed(self, call: Call) -> bool:
         intended = self._log.event(f"attempt.begun/{call.step}/{call.index}/1")
@@ -253,13 +265,13 @@ class RecordedExecutor:
 
 
 class RecordedPorts:
-    """The clock, the rules and the holds as they were, but for what is otherwise."""
+    """Returns the recorded clock, rules and holds, except what the what-if replaces."""
 
-    def __init__(self, log: Guide, bundles: Mapping[str, Bundle], what_if: WhatIf) -> None:
+    def __init__(self, log: ReplayLog, bundles: Mapping[str, Bundle], what_if: WhatIf) -> None:
         self._log = log
         self._policy = what_if.policy
         self._what_if = what_if != WhatIf()
-        self._books = [
+        self._policies = [
             (item.seq, bundles[item.event.bundle].policy)
             for item in log.recorded
             if isinstance(item.event, RunStarted | RunResumed | PolicyChanged) and item.event.bundle
@@ -272,16 +284,17 @@ class RecordedPorts:
     def policy(self, step: int, index: int) -> Policy:
         if self._policy is not None:
             return self._policy
+        # The recorded decision names its policy by digest, so a policy change at about the same time cannot mislead.
         items = (self._log.next_decided(step, index), self._log.latest_decided(step, index))
         for item in items:
             if item is not None and isinstance(item.event, CallDecided) and item.event.decision is not None:
                 digest = item.event.decision.policy_digest
-                before = [policy for seq, policy in self._books if seq < item.seq and policy.digest == digest]
-                return before[-1] if before else self._books[0][1]
-        return self._books[0][1]
+                before = [policy for seq, policy in self._policies if seq < item.seq and policy.digest == digest]
+                return before[-1] if before else self._policies[0][1]
+        return self._policies[0][1]
 
     def casbin_allows(self, call: Call, policy: Policy, request: Request) -> bool:
-        """Casbin's answer as it was: a refusal is recorded with the decision. Under other rules nothing of it is known."""
+        """Casbin's recorded answer: only a refusal is recorded, with the decision. Under other rules it is unknown: True."""
         item = self._log.next_decided(call.step, call.index)
         decided = item.event if item is not None and self._policy is None else None
         decision = decided.decision if isinstance(decided, CallDecided) else None
@@ -292,18 +305,18 @@ class RecordedPorts:
         return decided.quoted_by_user if isinstance(decided, CallDecided) else None
 
     def run_state(self, record: Record, call: Call, decision_digest: str) -> RunState:
-        """The facts of this decision; in a what-if the recorded approvals are taken as given for the same question."""
-        facts = self._log.run_state(record, call)
+        """The run state for this decision; in a what-if, recorded approvals also count for the new decision."""
+        state = self._log.facts(record, call)
         place = (call.step, call.index)
-        if not self._what_if or place not in facts.open:
-            return facts
+        if not self._what_if or place not in state.open:
+            return state
         return replace(
-            facts, open={**facts.open, place: replace(facts.open[place], requested_decision=decision_digest)}
+            state, open={**state.open, place: replace(state.open[place], requested_decision=decision_digest)}
         )
 
     def admit(self, call: Call) -> None:
         error = self._log.error_next(call)
-        if error is not None and error.code in STOOD_IN_THE_WAY:
+        if error is not None and error.code in STOPPED_BEFORE_ATTEMPT:
             raise _refusal_of(error)
 
     def attempt_ended(self, call: Call, attempt: int, code: Code | None, breaker: Breaker) -> None:
@@ -317,10 +330,10 @@ class RecordedPorts:
             return
         following = self._log.next_of(step, call.index) if call is not None else None
         event = following.event if following is not None else self._log.event("run.finished/-/-/-")
-        said = event.refusal if isinstance(event, CallDecided) else None
-        said = event.result if isinstance(event, CallAnswered) else said
-        if isinstance(said, Failed) and said.error.details.get("shared"):
-            raise _refusal_of(said.error)
+        result = event.refusal if isinstance(event, CallDecided) else None
+        result = event.result if isinstance(event, CallAnswered) else result
+        if isinstance(result, Failed) and result.error.details.get("shared"):
+            raise _refusal_of(result.error)
         turn = call is None and self._log.event(f"model.requested/{step}/-/-") is None
         if turn and isinstance(event, RunFinished) and event.code == "budget_exhausted":
             raise Refusal(event.code, event.message)
@@ -331,12 +344,12 @@ class RecordedPorts:
             record.append(used)
 
     async def wait_until_stopped(self, call: Call, until: int) -> tuple[Code, str]:
-        await asyncio.Event().wait()  # what was ended from outside is recorded as ended
+        await asyncio.Event().wait()  # never returns: a call that was stopped has a recorded end
         raise AssertionError
 
     def awaits_answers(self, call: Call) -> bool:
         error = self._log.error_next(call)
-        if error is not None and error.code in GIVEN_UP:
+        if error is not None and error.code in GIVEN_UP_WAITING:
             raise _refusal_of(error)
         following = self._log.next_of(call.step, call.index)
         return following is not None and isinstance(
@@ -346,16 +359,16 @@ class RecordedPorts:
     def lost_secret_result(self, step: int, index: int) -> Failed | None:
         following = self._log.next_of(step, index)
         event = following.event if following is not None else None
-        said = event.refusal if isinstance(event, CallDecided) else None
-        said = event.result if isinstance(event, CallAnswered) else said
-        return said if isinstance(said, Failed) and said.error.code in UNHEARD else None
+        result = event.refusal if isinstance(event, CallDecided) else None
+        result = event.result if isinstance(event, CallAnswered) else result
+        return result if isinstance(result, Failed) and result.error.code in SECRET_LOST else None
 
     async def sleep(self, call: Call, seconds: float) -> None:
         return None
 
 
 def _refusal_of(error: Error) -> Refusal:
-    """The refusal that was told so."""
+    """The refusal that this recorded error came from."""
     details = {key: value for key, value in error.details.items() if key != "effect"}
     return Refusal(
         error.code,
@@ -367,24 +380,24 @@ def _refusal_of(error: Error) -> Refusal:
     )
 
 
-def agency(
-    log: Guide, record: Record, started: RunStarted, bundles: Mapping[str, Bundle], what_if: WhatIf
+def recorded_agent(
+    log: ReplayLog, record: Record, started: RunStarted, bundles: Mapping[str, Bundle], what_if: WhatIf
 ) -> AgentGraph:
-    """The agent of a recorded run as it was, but for what is otherwise, with nothing of this machine."""
-    rooms = bundles[started.bundle].workspace
-    agent = rooms.agents[started.subjects.agent.partition(":")[2]]
+    """The agent of a recorded run, built from its bundle and from nothing of this machine; `what_if` replaces parts."""
+    workspace = bundles[started.bundle].workspace
+    agent = workspace.agents[started.subjects.agent.partition(":")[2]]
     if what_if.tools is not None:
-        rooms = replace(rooms, tools=what_if.tools.tools)
-        known = {f"{tool}.{action}" for tool, one in rooms.tools.items() for action in one.manifest.actions}
-        agent = agent.model_copy(update={"actions": tuple(name for name in agent.actions if name in known)})
+        workspace = replace(workspace, tools=what_if.tools.tools)
+        existing = {f"{name}.{action}" for name, tool in workspace.tools.items() for action in tool.manifest.actions}
+        agent = agent.model_copy(update={"actions": tuple(name for name in agent.actions if name in existing)})
     broker = Broker(
-        workspace=rooms,
+        workspace=workspace,
         agent=agent,
         subjects=started.subjects,
         record=record,
         executor=RecordedExecutor(log, what_if.tools),
         ports=RecordedPorts(log, bundles, what_if),
-        sanitizer=AlreadySanitized(rooms.content),
+        sanitizer=AlreadySanitized(workspace.content),
         confinement=started.confinement,
         needs_secrets=False,
     )
@@ -392,34 +405,38 @@ def agency(
         broker=broker,
         model=RecordedModel(log, started),
         record=record,
-        tools=tool_specs(rooms, agent),
+        tools=tool_specs(workspace, agent),
         hold_reason=lambda: None,
     )
 
 
-def people(log: Guide, record: Record, broker: Broker) -> Callable[[], Awaitable[bool]]:
-    """What people said, told again when the run waits for it."""
+def recorded_approvals(log: ReplayLog, record: Record, broker: Broker) -> Callable[[], Awaitable[bool]]:
+    """Returns a function that repeats the recorded answers of people, to be called when the run waits for approval.
+
+    It returns True if the run can continue.
+    """
 
     moved: set[int] = set()
 
     async def settle() -> bool:
-        told = [_said_again(log, record, broker, item.event) for item in log.recorded]
-        if any(told):
+        progress = [_repeat_answer(log, record, broker, item.event) for item in log.recorded]
+        if any(progress):
             return True
         for (step, index), call in record.state.open.items():
             following = log.next_of(step, index)
             if call.waiting and following is not None and following.type in ("call.decided", "call.answered"):
+                # Each such event counts as progress once; otherwise a run that still waits would never stop trying.
                 if following.seq in moved:
                     continue
-                moved.add(following.seq)  # nobody spoke: time or the rules moved it on
-                told.append(True)
-        return any(told)
+                moved.add(following.seq)  # no person answered: the request expired, or the rules changed
+                progress.append(True)
+        return any(progress)
 
     return settle
 
 
-def _said_again(log: Guide, record: Record, broker: Broker, event: AnyEvent | None) -> bool:
-    """Whether this was somebody's answer to a request that waits for it, and it was recorded again."""
+def _repeat_answer(log: ReplayLog, record: Record, broker: Broker, event: AnyEvent | None) -> bool:
+    """Record a person's answer again if a request waits for it; True if it was recorded."""
     if not isinstance(event, ApprovalGranted | ApprovalRejected | ApprovalRevoked):
         return False
     assert event.step is not None

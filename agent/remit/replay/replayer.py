@@ -1,8 +1,8 @@
-"""A recorded run, run again: the same graph and the same broker, with every outside thing answered from the record.
+"""Replays a recorded run through the same graph and the same broker, with everything outside answered from the record.
 
-Model, tools, clock, people and holds are recorded ones, and the rules are those that the run names by digest, so a replay
-has no effect and needs nothing of the machine where the run was made. What the replay appends is compared, event by
-event, with what was recorded; the first difference is the divergence.
+Model, tools, clock, people and holds are the recorded ones, and the policy is the one that the run names by digest. So a
+replay has no effects, and needs nothing of the machine where the run was made. Each event that the replay appends is
+compared with the recorded one; the first difference is the divergence.
 """
 
 from __future__ import annotations
@@ -14,17 +14,28 @@ from typing import Final
 from remit.core import UsageError
 from remit.core.events import CallAnswered, CallDecided, ModelResponded, Recorded, RunFinished, RunStarted
 from remit.journal import Chain, ChainFault, Record
-from remit.replay.divergence import POLICY_WORDS, TOOL_WORDS, Comparison, Diverged, Divergence, offered, tampered
-from remit.replay.recorded import RecordEnds, WhatIf, agency, people
+from remit.replay.divergence import (
+    POLICY_DEPENDENT,
+    TOOL_DEPENDENT,
+    ComparingLog,
+    Diverged,
+    Divergence,
+    compare_tool_lists,
+    tampering_divergence,
+)
+from remit.replay.recorded import RecordEnds, WhatIf, recorded_agent, recorded_approvals
 from remit.runtime import AgentGraph, drive, memory_checkpoints
 from remit.workspace import Bundle, tool_specs
 
-RECORDED: Final = WhatIf()
+NO_CHANGE: Final = WhatIf()
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayResult:
-    """What a replay found. `complete` is False where the record itself ends before the run did."""
+    """The result of a replay: the divergences, and how many decisions, model turns and tool results were compared.
+
+    `complete` is False if the record ends before the run did.
+    """
 
     run: str
     divergences: tuple[Divergence, ...]
@@ -38,18 +49,22 @@ class ReplayResult:
         return not self.divergences
 
 
-def tampering(faults: Iterable[ChainFault], copy: Chain, original: Chain | None = None) -> list[Divergence]:
-    """What was done to a record, as divergences; with a diff where the journal still has the original."""
+def find_tampering(faults: Iterable[ChainFault], copy: Chain, original: Chain | None = None) -> list[Divergence]:
+    """The faults of a changed record as divergences; with a diff if the journal still has the original."""
     bodies = [{link.seq: link.body for link in chain.links} if chain else {} for chain in (original, copy)]
-    return [tampered(fault, bodies[0].get(fault.seq), bodies[1].get(fault.seq)) for fault in faults if fault.broken]
+    return [
+        tampering_divergence(fault, bodies[0].get(fault.seq), bodies[1].get(fault.seq))
+        for fault in faults
+        if fault.broken
+    ]
 
 
-def replayable(records: Sequence[Recorded]) -> RunStarted:
-    """The beginning of a run whose record holds what telling it again needs. Raises UsageError where it does not."""
+def check_replayable(records: Sequence[Recorded]) -> RunStarted:
+    """The first event of a run whose record holds all that a replay needs. Raises UsageError if it does not."""
     if not records or not isinstance(records[0].event, RunStarted):
-        raise UsageError("the trace does not begin with the start of a run, or that was erased: it cannot be replayed")
+        raise UsageError("the first event of the run is missing or erased: the run cannot be replayed")
     if any(item.event is None for item in records):
-        raise UsageError("parts of the trace were erased: it can be read, not replayed")
+        raise UsageError("events of the trace were erased: it can be read, not replayed")
     if records[0].event.content != "complete":
         raise UsageError(f"the content of the run was {records[0].event.content}: it can be read, not replayed")
     return records[0].event
@@ -60,22 +75,29 @@ async def replay(
     bundles: Mapping[str, Bundle],
     *,
     tampering: Iterable[Divergence] = (),
-    what_if: WhatIf = RECORDED,
+    what_if: WhatIf = NO_CHANGE,
 ) -> ReplayResult:
-    """Run the recorded run again. `rulebooks` are those it names, by digest; `otherwise` asks what others would do.
+    """Replay the recorded run and compare it with its record.
 
-    Raises UsageError where the record does not hold what a replay needs.
+    Args:
+        records: the events of the run, in order.
+        bundles: the policy bundles that the run names, by digest.
+        tampering: divergences that are already known; they come first in the result.
+        what_if: another policy or other tools.
+
+    Raises:
+        UsageError: the record does not hold all that a replay needs.
     """
-    started = replayable(records)
-    words = POLICY_WORDS if what_if.policy is not None else frozenset[str]()
-    words |= TOOL_WORDS if what_if.tools is not None else frozenset()
-    log = Comparison(recorded=records, loose=what_if != RECORDED, ignored=words)
+    started = check_replayable(records)
+    ignored = POLICY_DEPENDENT if what_if.policy is not None else frozenset[str]()
+    ignored |= TOOL_DEPENDENT if what_if.tools is not None else frozenset()
+    log = ComparingLog(recorded=records, loose=what_if != NO_CHANGE, ignored=ignored)
     record = Record(log, records[0].run)
-    agent = agency(log, record, started, bundles, what_if)
+    agent = recorded_agent(log, record, started, bundles, what_if)
     try:
         record.append(started)
         _finish_unstarted(log, record)
-        await drive(agent, memory_checkpoints(), people(log, record, agent.broker), durability="exit")
+        await drive(agent, memory_checkpoints(), recorded_approvals(log, record, agent.broker), durability="exit")
         log.check_unreached()
     except Diverged:
         pass
@@ -84,7 +106,7 @@ async def replay(
     reached = [item.event for item in log.events("")]
     return ReplayResult(
         run=records[0].run,
-        divergences=(*tampering, *_offered(started, bundles, agent), *log.divergences),
+        divergences=(*tampering, *_tool_list_divergences(started, bundles, agent), *log.divergences),
         decisions=sum(isinstance(event, CallDecided) for event in reached),
         turns=sum(isinstance(event, ModelResponded) for event in reached),
         results=sum(isinstance(event, CallAnswered) for event in reached),
@@ -92,14 +114,15 @@ async def replay(
     )
 
 
-def _offered(started: RunStarted, bundles: Mapping[str, Bundle], agent: AgentGraph) -> list[Divergence]:
-    """What the model would be offered otherwise, under tools of another version."""
-    rooms = bundles[started.bundle].workspace
-    return offered(tool_specs(rooms, rooms.agents[started.subjects.agent.partition(":")[2]]), agent.tools)
+def _tool_list_divergences(started: RunStarted, bundles: Mapping[str, Bundle], agent: AgentGraph) -> list[Divergence]:
+    """The tools that the model would be offered differently, with another version of the tools."""
+    recorded = bundles[started.bundle].workspace
+    config = recorded.agents[started.subjects.agent.partition(":")[2]]
+    return compare_tool_lists(tool_specs(recorded, config), agent.tools)
 
 
-def _finish_unstarted(log: Comparison, record: Record) -> None:
-    """A run that ended before its first step, for want of a sandbox, has nothing to drive."""
+def _finish_unstarted(log: ComparingLog, record: Record) -> None:
+    """Append the end of a run that ended before its first step, because it had no sandbox: the graph never ran."""
     finished = log.by_key.get("run.finished/-/-/-")
     if len(log.recorded) == 2 and finished is not None and isinstance(finished.event, RunFinished):
         record.append(finished.event)

@@ -12,7 +12,7 @@ from remit.core import Call, Claim, Code, Exhausted, Failed, Refusal, Request, W
 from remit.core.events import NANO, BudgetSpent, PolicyChanged
 from remit.journal import WORKSPACE_RUN, Record, RunState
 from remit.policy import Policy, PolicyWatcher, SecondOpinion
-from remit.tracing import Objects
+from remit.tracing import ObjectStore
 from remit.workspace import Measure, SharedLimit, WorkspaceSession, files_of, limit_claims, limit_refusal
 from remit.workspace.manifest import Breaker
 
@@ -44,7 +44,7 @@ class LivePorts:
             if self._record is not None:
                 files = {**files_of(self._session.workspace), **self._watched.files}
                 deleted = {path for path in files if _is_rules(path)} - set(self._watched.files)
-                bundle = Objects(self._session.traces / "objects").put_rulebook(
+                bundle = ObjectStore(self._session.traces / "objects").put_bundle(
                     {path: data for path, data in files.items() if path not in deleted}
                 )
                 self._record_change(self._record, bundle=bundle)

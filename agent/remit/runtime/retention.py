@@ -19,7 +19,7 @@ from remit.core import UsageError
 from remit.core.events import NANO, PolicyChanged, RunPruned, RunResumed, RunStarted
 from remit.journal import WORKSPACE_RUN, RunSummary, is_run_locked
 from remit.runtime.graph import checkpoints
-from remit.tracing import Objects, read, read_index, trace_path
+from remit.tracing import ObjectStore, read_index, read_trace, trace_path
 from remit.workspace import WorkspaceSession
 
 _AGE: Final = re.compile(r"([1-9][0-9]{0,4})([hdw])")
@@ -51,7 +51,7 @@ def golden_runs(traces: Path) -> set[str]:
     """
     kept: set[str] = set()
     for path in sorted((traces / "golden").rglob("*.jsonl")):
-        trace = read(path)
+        trace = read_trace(path)
         started = trace.records[0].event
         kept |= {trace.run, started.shrunk_from} if isinstance(started, RunStarted) else {trace.run}
     return kept
@@ -104,7 +104,7 @@ async def prune(
 
 def _unused(session: WorkspaceSession) -> list[tuple[str, int]]:
     """Remove the objects that no run uses any more. Returns their digests and sizes."""
-    objects = Objects(session.traces / "objects")
+    objects = ObjectStore(session.traces / "objects")
     used: set[str] = set()
     for digest in _bundles(session):
         try:

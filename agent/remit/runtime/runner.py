@@ -36,7 +36,7 @@ from remit.runtime.assembly import (
 from remit.runtime.lifecycle import ExternalGraph, RunContext, RunResult, drive_run
 from remit.runtime.one_call import OneCall
 from remit.sandbox import Sandbox
-from remit.tracing import Objects
+from remit.tracing import ObjectStore
 from remit.workspace import IMPERSONATE, Agent, WorkspaceSession, files_of, os_account, subject_of
 
 
@@ -126,7 +126,7 @@ def _started(context: RunContext, request: RunRequest) -> RunStarted:
         model=request.model.name,
         scripted=request.model.scripted,
         actions=agent.actions,
-        bundle=Objects(session.traces / "objects").put_rulebook(files_of(session.workspace)),
+        bundle=ObjectStore(session.traces / "objects").put_bundle(files_of(session.workspace)),
         policy_digest=session.policy.digest,
         confinement=context.confinement,
         env=settings.env,
@@ -168,9 +168,9 @@ async def resume_run(
         recording = open_recording(session, run, on_event)
         started = _resumable(recording.record, run)
         agent = agent_of(session, started.subjects.agent.partition(":")[2])
-        objects = Objects(session.traces / "objects")
+        objects = ObjectStore(session.traces / "objects")
         files = files_of(session.workspace)
-        check_same_files(objects.get_rulebook(started.bundle), files)
+        check_same_files(objects.get_bundle(started.bundle), files)
         _check_rules(session)
         await install_packages(session.workspace, agent, progress)
         sandbox = Sandbox.shared(session.workspace.settings.accept)
@@ -195,7 +195,7 @@ async def resume_run(
         resumed = RunResumed(
             count=recording.record.state.resumed + 1,
             account=account,
-            bundle=objects.put_rulebook(files),
+            bundle=objects.put_bundle(files),
             policy_digest=session.policy.digest,
         )
         recording.record.append(resumed, durable=True)

@@ -1,4 +1,4 @@
-"""The on-call engineer's copy of every run: OpenTelemetry spans in a file that replays."""
+"""Writes and reads the trace file of each run: OpenTelemetry spans that contain every event, so that the run replays."""
 
 from remit._face import face
 

@@ -1,18 +1,18 @@
 from .export import Export
-from .object_store import Objects, read_index, write_whole
+from .object_store import ObjectStore, read_index, write_atomically
 from .portable import write_portable
-from .reader import Trace, open_trace, read
+from .reader import Trace, open_trace, read_trace
 from .trace_file import TraceFile, trace_path
 
 __all__ = [
     "Export",
-    "Objects",
+    "ObjectStore",
     "Trace",
     "TraceFile",
     "open_trace",
-    "read",
     "read_index",
+    "read_trace",
     "trace_path",
+    "write_atomically",
     "write_portable",
-    "write_whole",
 ]

@@ -1,6 +1,6 @@
-"""How spans describe themselves to people and viewers: attributes by the GenAI conventions, and `remit.*` below them.
+"""Name, attributes and error of each span, for people and viewers: by the GenAI conventions, plus `remit.*` attributes.
 
-This is a projection for reading. What replay reads are the events that the spans carry.
+These attributes are for reading only. A replay reads the events that the spans contain.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from remit.core.events import (
 Attribute: TypeAlias = str | bool | int | float | tuple[str, ...]
 SpanKind: TypeAlias = Literal["agent", "chat", "tool", "decide", "approval", "attempt"]
 
-# Attributes that hold what people, models and tools said. A backend gets them only where the operator says so.
+# Attributes that hold texts of people, models and tools. They are sent to a backend only if the operator enables it.
 CONTENT = frozenset(
     {
         "gen_ai.input.messages",
@@ -55,8 +55,8 @@ E = TypeVar("E", bound=AnyEvent)
 
 
 @dataclass(kw_only=True)
-class Outline:
-    """A span's name, attributes and error; `error` None means that none happened."""
+class SpanDescription:
+    """A span's name, attributes and error message. `error` None means no error."""
 
     name: str
     attributes: dict[str, Attribute] = field(default_factory=dict[str, Attribute])
@@ -68,8 +68,8 @@ class Outline:
         self.error = message
 
 
-def outline(kind: SpanKind, events: Sequence[AnyEvent], *, run: str, place: Sequence[int]) -> Outline:
-    """Describe a span from its events; those that were erased, or have not come yet, are simply not told of."""
+def describe_span(kind: SpanKind, events: Sequence[AnyEvent], *, run: str, place: Sequence[int]) -> SpanDescription:
+    """Describe a span by its events. Erased events, and events that are still to come, add nothing."""
     match kind:
         case "agent":
             return _agent(events, run)
@@ -85,9 +85,9 @@ def outline(kind: SpanKind, events: Sequence[AnyEvent], *, run: str, place: Sequ
             return _attempt(events, place[0], place[1], place[3])
 
 
-def _agent(events: Sequence[AnyEvent], run: str) -> Outline:
+def _agent(events: Sequence[AnyEvent], run: str) -> SpanDescription:
     started, finished = _last(events, RunStarted), _last(events, RunFinished)
-    found = Outline(name="invoke_agent")
+    found = SpanDescription(name="invoke_agent")
     found.attributes = {"gen_ai.operation.name": "invoke_agent", "gen_ai.conversation.id": run}
     if started is not None:
         agent = started.subjects.agent.removeprefix("agent:")
@@ -105,7 +105,7 @@ def _agent(events: Sequence[AnyEvent], run: str) -> Outline:
             "remit.env": started.env,
             "remit.folder": started.folder,
             "remit.policy.digest": started.policy_digest,
-            "remit.rulebook": started.bundle,
+            "remit.bundle": started.bundle,
             "remit.scripted": started.scripted,
             "remit.version": started.version,
         }
@@ -116,16 +116,16 @@ def _agent(events: Sequence[AnyEvent], run: str) -> Outline:
         found.attributes["remit.resumed"] = resumed.count
     if finished is not None:
         found.attributes["remit.outcome"] = finished.outcome
-        said = _message("assistant", [{"type": "text", "content": finished.answer}])
-        found.attributes["gen_ai.output.messages"] = _text([{**said, "finish_reason": "stop"}])
+        answer = _message("assistant", [{"type": "text", "content": finished.answer}])
+        found.attributes["gen_ai.output.messages"] = _text([{**answer, "finish_reason": "stop"}])
         if finished.code is not None or finished.outcome != "completed":
             found.fail(finished.code or OTHER_ERROR, finished.message or finished.outcome)
     return found
 
 
-def _chat(events: Sequence[AnyEvent], run: str, step: int) -> Outline:
+def _chat(events: Sequence[AnyEvent], run: str, step: int) -> SpanDescription:
     asked, answered, failed = _last(events, ModelRequested), _last(events, ModelResponded), _last(events, ModelFailed)
-    found = Outline(name="chat")
+    found = SpanDescription(name="chat")
     found.attributes = {"gen_ai.operation.name": "chat", "gen_ai.conversation.id": run, "remit.step": step}
     if asked is not None:
         found.name = f"chat {_model(asked.model)}"
@@ -136,9 +136,10 @@ def _chat(events: Sequence[AnyEvent], run: str, step: int) -> Outline:
         }
     if answered is not None:
         parts: list[Json] = [{"type": "text", "content": answered.text}] if answered.text else []
-        for index, ask in enumerate(answered.proposed_calls):
-            said = ask.parsed if ask.arguments is None else ask.arguments
-            parts.append({"type": "tool_call", "id": call_id(step, index), "name": ask.name, "arguments": said})
+        for index, proposed in enumerate(answered.proposed_calls):
+            arguments = proposed.parsed if proposed.arguments is None else proposed.arguments
+            call = {"type": "tool_call", "id": call_id(step, index), "name": proposed.name, "arguments": arguments}
+            parts.append(call)
         message = {**_message("assistant", parts), "finish_reason": answered.finish}
         found.attributes |= {
             "gen_ai.output.messages": _text([message]),
@@ -155,9 +156,9 @@ def _chat(events: Sequence[AnyEvent], run: str, step: int) -> Outline:
     return found
 
 
-def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outline:
+def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> SpanDescription:
     decided, answered = _last(events, CallDecided), _last(events, CallAnswered)
-    found = Outline(name="execute_tool", attributes=_of_call(step, index))
+    found = SpanDescription(name="execute_tool", attributes=_place_of_call(step, index))
     found.attributes |= {
         "gen_ai.operation.name": "execute_tool",
         "gen_ai.conversation.id": run,
@@ -198,9 +199,9 @@ def _tool(events: Sequence[AnyEvent], run: str, step: int, index: int) -> Outlin
     return found
 
 
-def _decide(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
+def _decide(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescription:
     decided = _last(events, CallDecided)
-    found = Outline(name="remit.decide", attributes=_of_call(step, index))
+    found = SpanDescription(name="remit.decide", attributes=_place_of_call(step, index))
     if decided is not None:
         found.attributes["remit.round"] = decided.round
     if decided is not None and decided.decision is not None:
@@ -218,10 +219,10 @@ def _decide(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
     return found
 
 
-def _approval(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
+def _approval(events: Sequence[AnyEvent], step: int, index: int) -> SpanDescription:
     requested, rejected = _last(events, ApprovalRequested), _last(events, ApprovalRejected)
     granted = [event for event in events if isinstance(event, ApprovalGranted)]
-    found = Outline(name="remit.approval", attributes=_of_call(step, index))
+    found = SpanDescription(name="remit.approval", attributes=_place_of_call(step, index))
     if requested is not None:
         found.attributes |= {
             "remit.approval.missing": tuple(f"{item.role} x{item.count}" for item in requested.missing),
@@ -231,16 +232,16 @@ def _approval(events: Sequence[AnyEvent], step: int, index: int) -> Outline:
     found.attributes["remit.approval.granted"] = tuple(f"{event.approver} as {event.role}" for event in granted)
     found.attributes["remit.approval.scripted"] = any(event.scripted for event in granted)
     for name, kind in (("revoked", ApprovalRevoked), ("refused", ApprovalRefused), ("voided", ApprovalVoided)):
-        if said := tuple(event.approver for event in events if isinstance(event, kind)):
-            found.attributes[f"remit.approval.{name}"] = said
+        if approvers := tuple(event.approver for event in events if isinstance(event, kind)):
+            found.attributes[f"remit.approval.{name}"] = approvers
     if rejected is not None:
         found.attributes["remit.approval.rejected"] = rejected.approver
     return found
 
 
-def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> Outline:
+def _attempt(events: Sequence[AnyEvent], step: int, index: int, number: int) -> SpanDescription:
     intended, ended = _last(events, AttemptBegun), _last(events, AttemptEnded)
-    found = Outline(name="remit.attempt", attributes={**_of_call(step, index), "remit.attempt": number})
+    found = SpanDescription(name="remit.attempt", attributes={**_place_of_call(step, index), "remit.attempt": number})
     if intended is not None:
         found.attributes |= {
             "remit.confinement": intended.confinement,
@@ -272,7 +273,7 @@ def _last(events: Sequence[AnyEvent], kind: type[E]) -> E | None:
     return next((event for event in reversed(events) if isinstance(event, kind)), None)
 
 
-def _of_call(step: int, index: int) -> dict[str, Attribute]:
+def _place_of_call(step: int, index: int) -> dict[str, Attribute]:
     return {"remit.step": step, "remit.index": index}
 
 
@@ -281,7 +282,7 @@ def _message(role: str, parts: list[Json]) -> dict[str, Json]:
 
 
 def _text(value: Json) -> str:
-    """JSON in a string: viewers read that, and lose the parts of structured attributes."""
+    """The value as JSON in a string: viewers show that, while they drop parts of structured attributes."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

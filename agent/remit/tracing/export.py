@@ -1,4 +1,7 @@
-"""Sending spans and metrics to a backend, as the standard `OTEL_*` variables say; nothing of a run waits for it or fails by it."""
+"""Sends spans and metrics to a backend, as the standard `OTEL_*` variables configure it.
+
+A run never waits for the export, and never fails because of it.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from typing import Protocol
 
 from remit.core.events import Recorded
 from remit.journal import ChainLink
-from remit.tracing.metrics import Measured, Metrics
+from remit.tracing.metrics import Measurement, Metrics
 from remit.tracing.spans import Span, Spans, span_id
 
 
-class Backend(Protocol):
-    """Where ended spans go. `send` never blocks and never raises; `lost` counts what has not arrived."""
+class SpanBackend(Protocol):
+    """Receives ended spans. `send` never blocks and never raises; `lost` counts the spans that have not arrived."""
 
     @property
     def lost(self) -> int: ...
@@ -24,23 +27,23 @@ class Backend(Protocol):
     def close(self) -> None: ...
 
 
-class Measuring(Protocol):
-    """Where numbers go. `record` never blocks and never raises."""
+class MetricsBackend(Protocol):
+    """Receives measurements. `record` never blocks and never raises."""
 
-    def record(self, measured: Measured) -> None: ...
+    def record(self, measurement: Measurement) -> None: ...
     def close(self) -> None: ...
 
 
 class Export:
-    """Sends the spans and numbers of one run to a backend as they come. A backend's copy is for reading, never for replay.
+    """Sends the spans and metrics of one run to a backend while the run goes on. The backend's copy is never replayed.
 
-    The first process of a run sends a trace of the run's own id. Each later one sends a trace of its own, whose root is
-    linked to the first, because a backend keeps a span that was sent as it was.
+    The first process of a run sends a trace with the id of the run. Each later process sends a trace of its own, whose root
+    span links to the first trace, because a backend cannot change a span that was already sent.
     """
 
-    def __init__(self, backend: Backend | None, measuring: Measuring | None = None) -> None:
+    def __init__(self, backend: SpanBackend | None, metrics_backend: MetricsBackend | None = None) -> None:
         self._backend = backend
-        self._measuring = measuring
+        self._metrics_backend = metrics_backend
         self._metrics = Metrics()
         self._spans: Spans | None = None
         self._part = 0
@@ -49,11 +52,11 @@ class Export:
     def from_environment(
         cls, environment: Mapping[str, str] = os.environ, gauges: Mapping[str, Callable[[], int]] | None = None
     ) -> Export | None:
-        """The export that the environment asks for; None where it names no collector, or switches all of it off."""
-        spans, metrics = (_asked_for(environment, signal) for signal in ("TRACES", "METRICS"))
+        """The export that the environment configures; None if it names no collector, or disables all signals."""
+        spans, metrics = (_is_enabled(environment, signal) for signal in ("TRACES", "METRICS"))
         if not spans and not metrics:
             return None
-        # OpenTelemetry's SDK loads only where it is asked for.
+        # OpenTelemetry's SDK is loaded only if something is exported: it would slow down the start of each command.
         from remit.tracing.otel_metrics import Meter  # noqa: PLC0415
         from remit.tracing.otel_spans import Collector  # noqa: PLC0415
 
@@ -61,43 +64,43 @@ class Export:
 
     @property
     def lost(self) -> int:
-        """Spans that have not arrived at the backend."""
+        """The number of spans that have not arrived at the backend."""
         return 0 if self._backend is None else self._backend.lost
 
     def recall(self, earlier: Iterable[Recorded | ChainLink]) -> None:
-        """Take in what earlier processes recorded and sent."""
+        """Add the events that earlier processes recorded and sent; nothing is sent again."""
         for recorded in earlier:
-            self._take(recorded)
+            self._add(recorded)
 
     def see(self, recorded: Recorded | ChainLink) -> None:
-        """Take one event in, and send the spans and the numbers that come with it."""
-        spans, numbers = self._take(recorded)
+        """Add one event, and send the spans that it ends and the metrics that it makes."""
+        spans, measurements = self._add(recorded)
         for span in spans:
             self._send(span)
-        if self._measuring is not None:
-            for measured in numbers:
-                self._measuring.record(measured)
+        if self._metrics_backend is not None:
+            for measurement in measurements:
+                self._metrics_backend.record(measurement)
 
     def count_unrecorded(self) -> None:
-        """Count a run that ended because its journal cannot record: no event of it can say so."""
-        if self._measuring is not None:
-            self._measuring.record(self._metrics.unrecorded())
+        """Count a run that ended because its journal could not record: there is no event to count it by."""
+        if self._metrics_backend is not None:
+            self._metrics_backend.record(self._metrics.unrecorded())
 
     def close(self) -> None:
-        """Send what is left, within a few seconds, also the spans that have not ended."""
+        """Send everything that is left, also the spans that have not ended; takes a few seconds at most."""
         for span in self._spans.unfinished() if self._spans else ():
             self._send(span)
         closing = [
             threading.Thread(target=end.close, daemon=True)
-            for end in (self._backend, self._measuring)
+            for end in (self._backend, self._metrics_backend)
             if end is not None
         ]
         for thread in closing:
             thread.start()
         for thread in closing:
-            thread.join()  # each gives up by itself
+            thread.join()  # each has its own time limit
 
-    def _take(self, recorded: Recorded | ChainLink) -> tuple[list[Span], list[Measured]]:
+    def _add(self, recorded: Recorded | ChainLink) -> tuple[list[Span], list[Measurement]]:
         if self._spans is None:
             self._spans = Spans(recorded.run)
         if recorded.type == "run.resumed":
@@ -109,18 +112,20 @@ class Export:
             return
         if self._part:
             first = ((span.trace_id, span_id(span.trace_id, ())),) if span.place == () else ()
-            span = replace(span, trace_id=part_id(span.trace_id, self._part), links=first)
+            span = replace(span, trace_id=trace_id_of_part(span.trace_id, self._part), links=first)
         self._backend.send(span)
 
 
-def part_id(run: str, number: int) -> str:
-    """The trace id of a run's later part: 32 hex digits that follow from the run alone; part 0 is the run's own."""
+def trace_id_of_part(run: str, number: int) -> str:
+    """The trace id that process `number` of a run sends: 32 hex digits derived from the run id; process 0 sends the run id."""
     return run if number == 0 else hashlib.sha256(f"remit.part/{run}/{number}".encode()).hexdigest()[:32]
 
 
-def _asked_for(environment: Mapping[str, str], signal: str) -> bool:
-    def said(name: str, default: str = "") -> str:
+def _is_enabled(environment: Mapping[str, str], signal: str) -> bool:
+    def value(name: str, default: str = "") -> str:
         return environment.get(name, default).strip().lower()
 
-    named = said(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or said("OTEL_EXPORTER_OTLP_ENDPOINT")
-    return bool(named) and said("OTEL_SDK_DISABLED") != "true" and said(f"OTEL_{signal}_EXPORTER", "otlp") == "otlp"
+    endpoint = value(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or value("OTEL_EXPORTER_OTLP_ENDPOINT")
+    return (
+        bool(endpoint) and value("OTEL_SDK_DISABLED") != "true" and value(f"OTEL_{signal}_EXPORTER", "otlp") == "otlp"
+    )

@@ -1,7 +1,7 @@
-"""What a run counts, from its events alone: the numbers that dashboards and alerts are made of.
+"""The metrics of a run, computed from its events: for dashboards and alerts.
 
-Names and units as the conventions have them where they have any
-(https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/); `remit.*` for what is Remit's own, with the attributes
+Names and units follow the GenAI conventions where they exist
+(https://opentelemetry.io/docs/specs/semconv/gen-ai/gen-ai-metrics/). Remit's own metrics are `remit.*`, with the attributes
 `agent`, `action`, `code` and `outcome`.
 """
 
@@ -27,15 +27,15 @@ from remit.core.events import (
 from remit.journal import ChainLink
 
 Kind: TypeAlias = Literal["count", "histogram"]
-OK: Final = "ok"  # where a code would stand, and there is none
+OK: Final = "ok"  # in place of a code, if there is none
 OTHER: Final = "_OTHER"
 
-# name: (kind, unit, what it says)
+# name: (kind, unit, description)
 INSTRUMENTS: Final[Mapping[str, tuple[Kind, str, str]]] = {
     "remit.runs": ("count", "{run}", "Runs that ended, by outcome"),
     "remit.calls": ("count", "{call}", "Calls that were answered, by code"),
     "remit.engines.disagree": ("count", "{call}", "Calls that Remit's matcher allowed and stock Casbin did not"),
-    "remit.effects.unknown": ("count", "{effect}", "Effects of which nobody knows whether they landed"),
+    "remit.effects.unknown": ("count", "{effect}", "Effects with unknown outcome: they may or may not have landed"),
     "gen_ai.client.operation.duration": ("histogram", "s", "How long the model took for a turn"),
     "gen_ai.client.token.usage": ("histogram", "{token}", "Tokens of a turn, as the provider counts them"),
     "gen_ai.execute_tool.duration": ("histogram", "s", "How long a call took, from its decision to its answer"),
@@ -47,8 +47,8 @@ GAUGES: Final[Mapping[str, str]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Measured:
-    """One number of one instrument."""
+class Measurement:
+    """One value of one instrument."""
 
     name: str
     value: float
@@ -56,7 +56,7 @@ class Measured:
 
 
 class Metrics:
-    """The numbers of one run, as its events come."""
+    """Computes the metrics of one run, event by event."""
 
     def __init__(self) -> None:
         self._agent = ""
@@ -64,8 +64,8 @@ class Metrics:
         self._asked: dict[int, int] = {}
         self._decided: dict[tuple[int, int], tuple[str, int]] = {}
 
-    def see(self, recorded: Recorded | ChainLink) -> Iterator[Measured]:
-        """Take one event in; the numbers that it makes."""
+    def see(self, recorded: Recorded | ChainLink) -> Iterator[Measurement]:
+        """Add one event; yields the measurements that it makes."""
         event, at = (recorded.recorded() if isinstance(recorded, ChainLink) else recorded).event, recorded.at
         match event:
             case RunStarted():
@@ -75,7 +75,8 @@ class Metrics:
             case ModelResponded() | ModelFailed():
                 yield from self._turn(event, at)
             case CallDecided():
-                action = event.call.action if event.call else OTHER  # what a model made up is no name for a time series
+                # A name that the model invented must not become a time series of its own.
+                action = event.call.action if event.call else OTHER
                 self._decided.setdefault((event.step, event.index), (action, at))
                 if event.decision is not None and event.decision.reason == "engines_disagree":
                     yield self._count("remit.engines.disagree", action=action)
@@ -89,14 +90,14 @@ class Metrics:
             case _:
                 pass
 
-    def unrecorded(self) -> Measured:
-        """A run that ended and could not record that it did."""
+    def unrecorded(self) -> Measurement:
+        """A run that ended and could not record its end."""
         return self._count("remit.runs", outcome="failed", code="unrecorded")
 
-    def _count(self, name: str, **attributes: str) -> Measured:
-        return Measured(name=name, value=1, attributes={"agent": self._agent, **attributes})
+    def _count(self, name: str, **attributes: str) -> Measurement:
+        return Measurement(name=name, value=1, attributes={"agent": self._agent, **attributes})
 
-    def _turn(self, event: ModelResponded | ModelFailed, at: int) -> Iterator[Measured]:
+    def _turn(self, event: ModelResponded | ModelFailed, at: int) -> Iterator[Measurement]:
         provider, _, model = self._model.partition(":")
         attributes = {
             "gen_ai.operation.name": "chat",
@@ -106,15 +107,15 @@ class Metrics:
         }
         took = max(0, at - self._asked.pop(event.step, at)) / NANO
         failed = {"error.type": OTHER} if isinstance(event, ModelFailed) else {}
-        yield Measured(name="gen_ai.client.operation.duration", value=took, attributes=attributes | failed)
+        yield Measurement(name="gen_ai.client.operation.duration", value=took, attributes=attributes | failed)
         if isinstance(event, ModelResponded):
             counted = {"input": event.usage.input_tokens, "output": event.usage.output_tokens}
             for kind, tokens in counted.items():
                 if tokens is not None:
-                    said = attributes | {"gen_ai.token.type": kind}
-                    yield Measured(name="gen_ai.client.token.usage", value=tokens, attributes=said)
+                    with_kind = attributes | {"gen_ai.token.type": kind}
+                    yield Measurement(name="gen_ai.client.token.usage", value=tokens, attributes=with_kind)
 
-    def _call(self, event: CallAnswered, at: int) -> Iterator[Measured]:
+    def _call(self, event: CallAnswered, at: int) -> Iterator[Measurement]:
         action, decided_at = self._decided.pop((event.step, event.index), (OTHER, at))
         code = event.result.error.code if isinstance(event.result, Failed) else OK
         yield self._count("remit.calls", action=action, code=code)
@@ -125,4 +126,4 @@ class Metrics:
             **({} if code == OK else {"error.type": code}),
         }
         took = max(0, at - decided_at) / NANO
-        yield Measured(name="gen_ai.execute_tool.duration", value=took, attributes=attributes)
+        yield Measurement(name="gen_ai.execute_tool.duration", value=took, attributes=attributes)

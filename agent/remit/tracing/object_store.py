@@ -1,4 +1,4 @@
-"""Objects: files by their own digest, so that a run can name the rules it stood on."""
+"""The object store: files named by their own digest, so that a run can name the policy bundle that it ran under."""
 
 from __future__ import annotations
 
@@ -19,47 +19,50 @@ _INDEX: Final = TypeAdapter(dict[str, str])
 _DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
 
 
-class Objects:
-    """Content-addressed files in one folder (mode 0700, files 0600); what is read is checked against its name."""
+class ObjectStore:
+    """Content-addressed files in one folder (mode 0700, files 0600). Each read is checked against the digest."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def put(self, data: bytes) -> str:
-        """Keep `data` and return its digest. Raises RunEnded (`unrecorded`) where it cannot be kept."""
+        """Store `data` and return its digest. Raises RunEnded (`unrecorded`) if it cannot be stored."""
         digest = digest_bytes(data)
         path = self._path(digest)
         try:
             if path.exists():
-                os.utime(path)  # it is in use again, whatever is being removed at this moment
+                os.utime(path)  # in use again: `remove_unused` in another process must not delete it now
             else:
                 self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                write_whole(path, data)
+                write_atomically(path, data)
         except OSError as failure:
             message = f"the object store {self._folder.name} cannot be written: {failure.strerror}"
-            raise RunEnded("unrecorded", message, fix="make room or give back write access to it") from failure
+            raise RunEnded("unrecorded", message, fix="free disk space or restore write permission") from failure
         return digest
 
     def get(self, digest: str) -> bytes:
-        """The object of that digest. Raises UsageError where it is not there, or is no longer what it was."""
+        """The object with that digest. Raises UsageError if it is missing or was changed."""
         try:
             data = self._path(digest).read_bytes()
         except FileNotFoundError:
-            raise UsageError(f"there is no object {digest!r}: it was removed, or never brought here") from None
+            raise UsageError(f"there is no object {digest!r}: it was removed, or is in another workspace") from None
         if digest_bytes(data) != digest:
-            raise UsageError(f"the object {digest!r} is not what it was when it was kept: restore it")
+            raise UsageError(f"the object {digest!r} was changed after it was stored: restore it from a backup")
         return data
 
-    def put_rulebook(self, files: Mapping[str, bytes]) -> str:
-        """Keep every file, and the index that names them by path; the digest of that index is the rulebook's."""
+    def put_bundle(self, files: Mapping[str, bytes]) -> str:
+        """Store every file and the index of their digests by path; returns the digest of that index: the bundle's digest."""
         return self.put(canonical_json({path: self.put(data) for path, data in files.items()}))
 
-    def get_rulebook(self, digest: str) -> dict[str, bytes]:
-        """The files of a rulebook by path. Raises UsageError where one of them is not there."""
+    def get_bundle(self, digest: str) -> dict[str, bytes]:
+        """The files of a bundle by path. Raises UsageError if one of them is missing."""
         return {path: self.get(named) for path, named in read_index(self.get(digest)).items()}
 
     def remove_unused(self, used: set[str], *, older_s: float) -> list[tuple[str, int]]:
-        """Remove every object that is not `used` and was not put in the last `older_s` seconds; digest and size of each."""
+        """Remove every object that is not `used` and was not stored in the last `older_s` seconds.
+
+        Returns the digest and the size in bytes of each removed object.
+        """
         removed: list[tuple[str, int]] = []
         for path in sorted(self._folder.iterdir()) if self._folder.is_dir() else ():
             status = path.stat()
@@ -76,15 +79,15 @@ class Objects:
 
 
 def read_index(data: bytes) -> dict[str, str]:
-    """The digests of a rulebook's files by path. Raises UsageError where `data` is no such index."""
+    """The digests of a bundle's files by path. Raises UsageError if `data` is not such an index."""
     try:
         return _INDEX.validate_json(data, strict=True)
     except ValidationError as failure:
-        raise UsageError("the rulebook is not an index of files: the object was not made by Remit") from failure
+        raise UsageError("the policy bundle is not an index of files: Remit did not write this object") from failure
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a private file so that it is there whole or not at all, whoever looks and whatever is cut off."""
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file (mode 0600) whole or not at all, also if the process is killed or the power fails."""
     making = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     descriptor = os.open(making, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
     try:
@@ -100,7 +103,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
+    """Flush the folder itself to disk, so that a rename in it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

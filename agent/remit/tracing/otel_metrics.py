@@ -1,4 +1,4 @@
-"""Metrics by OTLP, as the standard `OTEL_*` variables say: the second module that loads OpenTelemetry's SDK."""
+"""Sends metrics by OTLP, as the standard `OTEL_*` variables configure it. With `otel_spans` the only user of the SDK."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from opentelemetry.metrics import CallbackOptions, Observation
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 
-from remit.tracing.metrics import GAUGES, INSTRUMENTS, Measured
+from remit.tracing.metrics import GAUGES, INSTRUMENTS, Measurement
 from remit.tracing.otel_spans import CLOSING_S, resource
 from remit.tracing.otlp import SCOPE
 
-# Seconds, and tokens: the buckets that the conventions advise.
+# Bucket boundaries in seconds and in tokens, as the GenAI conventions recommend.
 SECONDS: Final = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
 TOKENS: Final = (1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0)
 
 
 class Meter:
-    """Sends numbers to the collector that the environment names; what cannot be sent is dropped.
+    """Sends measurements to the collector that the environment names. What cannot be sent is dropped.
 
-    `gauges` read the state of the workspace, from another thread, whenever numbers are sent.
+    `gauges` read the state of the workspace at each export; they are called from another thread.
     """
 
     def __init__(self, gauges: Mapping[str, Callable[[], int]], reader: MetricReader | None = None) -> None:
@@ -44,16 +44,16 @@ class Meter:
         for name, read in gauges.items():
             meter.create_observable_gauge(name, [_observing(read)], "{item}", GAUGES[name])
 
-    def record(self, measured: Measured) -> None:
-        """Take one number; never blocks."""
-        instrument = self._instruments[measured.name]
+    def record(self, measurement: Measurement) -> None:
+        """Record one measurement; never blocks."""
+        instrument = self._instruments[measurement.name]
         if isinstance(instrument, Counter):
-            instrument.add(measured.value, measured.attributes)
+            instrument.add(measurement.value, measurement.attributes)
         else:
-            instrument.record(measured.value, measured.attributes)
+            instrument.record(measurement.value, measurement.attributes)
 
     def close(self) -> None:
-        """Send the last numbers, for a few seconds at most."""
+        """Send the last measurements; takes a few seconds at most."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSING_S)

@@ -1,4 +1,4 @@
-"""Spans for a backend, by OpenTelemetry's SDK: its sampler, limits, resource and queue, for what leaves the machine."""
+"""Sends spans to a backend by OpenTelemetry's SDK, with its sampler, limits, resource and queue."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from remit.tracing.attributes import CONTENT, Attribute
 from remit.tracing.otlp import RESOURCE, SCOPE
 from remit.tracing.spans import CLIENT, Span
 
-CLOSING_S: Final = 5.0  # a collector that does not answer holds a finished run up no longer
+CLOSING_S: Final = 5.0  # the longest time that a finished run waits for a collector that does not answer
 
-# The conventions' own switch: what people, models and tools said leaves the machine only where it says so.
+# The switch of the GenAI conventions: without it, no texts of people, models and tools are sent.
 CAPTURE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
-# Viewers that follow OpenInference show a decision as what it is; the conventions have no operation for one yet.
+# Viewers that follow OpenInference show a decision as a guardrail. The GenAI conventions have no operation for it yet.
 KIND: Final = "openinference.span.kind"
 KINDS: Final = {"remit.decide": "GUARDRAIL"}
 
 
 def resource() -> Resource:
-    """What the operator calls this service: `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`; `remit` if nothing."""
+    """The name of this service from `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES`; `remit` if neither is set."""
     found = Resource.create()
     if str(found.attributes.get("service.name", "")).startswith("unknown_service"):
         return found.merge(Resource(dict(RESOURCE)))
@@ -40,31 +40,31 @@ def resource() -> Resource:
 
 
 class Collector:
-    """Queues spans for the collector that the environment names; a full queue drops, and never waits."""
+    """Queues spans for the collector that the environment names. A full queue drops spans; it never blocks."""
 
     def __init__(self, exporter: SpanExporter | None = None) -> None:
         self._resource = resource()
         self._sampler = TracerProvider(shutdown_on_exit=False).sampler  # OTEL_TRACES_SAMPLER
         self._limits = SpanLimits()  # OTEL_SPAN_ATTRIBUTE_*
         self._content = os.environ.get(CAPTURE, "").strip().lower() in ("true", "span_only", "span_and_event")
-        self._sending = _Counting(exporter or OTLPSpanExporter())
+        self._sending = _CountingExporter(exporter or OTLPSpanExporter())
         self._processor = BatchSpanProcessor(self._sending)
         self._given = 0
 
     @property
     def lost(self) -> int:
-        """Spans that were given and have not arrived: dropped from a full queue, refused, or still waiting."""
+        """Spans that have not arrived: dropped from a full queue, refused by the collector, or still in the queue."""
         return self._given - self._sending.sent
 
     def send(self, span: Span) -> None:
-        """Queue one span, unless the sampler leaves its run out."""
+        """Queue one span, unless the sampler excludes its run."""
         trace_id = int(span.trace_id, 16)
         if self._sampler.should_sample(None, trace_id, span.name).decision is not Decision.DROP:
             self._given += 1
             self._processor.on_end(self._readable(span))
 
     def close(self) -> None:
-        """Send what is queued, for a few seconds at most."""
+        """Send what is queued; takes a few seconds at most."""
         closing = threading.Thread(target=self._processor.shutdown, daemon=True)
         closing.start()
         closing.join(CLOSING_S)
@@ -81,7 +81,9 @@ class Collector:
                 for event in span.events
             ],
             kind=SpanKind.CLIENT if span.kind == CLIENT else SpanKind.INTERNAL,
-            status=Status(StatusCode.UNSET) if span.error is None else Status(StatusCode.ERROR, self._said(span.error)),
+            status=Status(StatusCode.UNSET)
+            if span.error is None
+            else Status(StatusCode.ERROR, self._message(span.error)),
             links=[Link(_context(trace_id, span_id)) for trace_id, span_id in span.links],
             start_time=span.start,
             end_time=span.end,
@@ -93,13 +95,13 @@ class Collector:
         limits = self._limits
         return BoundedAttributes(limits.max_span_attributes, kept, max_value_len=limits.max_span_attribute_length)
 
-    def _said(self, message: str) -> str:
-        """An error's message may be the tool's own words."""
+    def _message(self, message: str) -> str:
+        """The message, or "" if no content is sent: the message of an error can be a tool's own text."""
         return message if self._content else ""
 
 
-class _Counting(SpanExporter):
-    """An exporter that counts what arrived."""
+class _CountingExporter(SpanExporter):
+    """An exporter that counts the spans that arrived."""
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner

@@ -1,6 +1,6 @@
-"""OTLP as JSON Lines: one span a line, written without OpenTelemetry's SDK.
+"""Writes and reads OTLP as JSON Lines, one span per line, without OpenTelemetry's SDK.
 
-The SDK would put its own limits, sampler and switches (`OTEL_*`) between a run and its record, and the format is small:
+The SDK would apply its own limits, sampler and switches (`OTEL_*`) to the record of a run, and the format is small:
 https://opentelemetry.io/docs/specs/otlp/#json-protobuf-encoding (ids in hexadecimal, 64-bit integers as strings).
 """
 
@@ -32,7 +32,7 @@ class ReadEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadSpan:
-    """A span as read from a file. `version` is that of the format; `start` and `end` are Unix nanoseconds."""
+    """A span as read from a file. `version` is the version of the format; `start` and `end` are Unix nanoseconds."""
 
     span_id: str
     parent_id: str | None
@@ -47,7 +47,7 @@ class ReadSpan:
 
 
 def encode(span: Span) -> bytes:
-    """One line of a trace file, its newline included."""
+    """One line of a trace file, with its newline."""
     written: dict[str, Any] = {"traceId": span.trace_id, "spanId": span.span_id}
     if span.parent_id is not None:
         written["parentSpanId"] = span.parent_id
@@ -69,9 +69,9 @@ def encode(span: Span) -> bytes:
 
 
 def decode(line: bytes) -> Iterator[ReadSpan]:
-    """The spans of one line, however many a collector has put there.
+    """The spans of one line; a collector may have written several.
 
-    Raises ValueError where it is not OTLP JSON.
+    Raises ValueError if the line is not OTLP JSON.
     """
     document = load_json(line)
     try:
@@ -82,17 +82,17 @@ def decode(line: bytes) -> Iterator[ReadSpan]:
     except KeyError as missing:
         raise ValueError(f"it is not an OTLP span: it has no {missing}") from None
     except (TypeError, AttributeError, IndexError, OverflowError, RecursionError):
-        raise ValueError("it is not an OTLP span: its parts are of other types") from None
+        raise ValueError("it is not an OTLP span: its members have other types") from None
 
 
-def shown(span: Span) -> tuple[Any, ...]:
-    """What a viewer shows of a span, to be compared with what a file says of it."""
+def viewer_fields(span: Span) -> tuple[Any, ...]:
+    """The fields of a span that a viewer shows, to compare with `viewer_fields_of_file`."""
     attributes = {key: _plain(_value(value)) for key, value in span.attributes.items()}
     return span.name, span.parent_id, span.kind, span.start, span.end, attributes, span.error
 
 
-def shown_by(span: ReadSpan) -> tuple[Any, ...]:
-    """What a file's span shows."""
+def viewer_fields_of_file(span: ReadSpan) -> tuple[Any, ...]:
+    """The fields that a viewer shows of a span in a file."""
     return span.name, span.parent_id, span.kind, span.start, span.end, span.attributes, span.error
 
 
@@ -138,7 +138,7 @@ def _value(value: Attribute) -> dict[str, Any]:
 
 
 def _plain(value: Mapping[str, Any]) -> Any:
-    """A scalar of an attribute; None for what no attribute of ours is."""
+    """The Python value of an OTLP attribute value; None for a type that Remit does not write."""
     if "intValue" in value:
         return int(value["intValue"])  # a string by the standard, a number from some collectors
     if "arrayValue" in value:

@@ -1,4 +1,4 @@
-"""One file that holds a run and the rules it stood on: what is sent to a colleague, kept for an incident, or replayed."""
+"""Writes one file with a run and its policy bundles: to send to a colleague, to attach to an incident, or to replay."""
 
 from __future__ import annotations
 
@@ -7,53 +7,53 @@ from pathlib import Path
 
 from remit.core import UsageError
 from remit.tracing.attributes import Attribute
-from remit.tracing.object_store import read_index, write_whole
+from remit.tracing.object_store import read_index, write_atomically
 from remit.tracing.otlp import encode
-from remit.tracing.reader import RULEBOOK_SPAN, Trace
+from remit.tracing.reader import BUNDLE_SPAN, Trace
 from remit.tracing.spans import INTERNAL, Place, Span, SpanEvent, Spans, span_id
 
 
 def write_portable(trace: Trace, path: Path) -> None:
-    """Write the run's spans and one more, `remit.rulebook`, that carries every object the run names.
+    """Write the run's spans and one more span, `remit.bundle`, that contains every object the run names.
 
-    Raises UsageError where one of them is not here, or where the file cannot be written.
+    Raises UsageError if an object is missing, or if the file cannot be written.
     """
     spans: dict[Place, Span] = {}
-    growing = Spans(trace.run)
+    builder = Spans(trace.run)
     for link in trace.chain.links:
-        spans |= {span.place: span for span in growing.see(link)}
-    spans |= {span.place: span for span in growing.unfinished()}
+        spans |= {span.place: span for span in builder.see(link)}
+    spans |= {span.place: span for span in builder.unfinished()}
     lines = [encode(span) for _, span in sorted(spans.items())]
     try:
-        write_whole(path, b"".join([*lines, encode(_bundle(trace))]))
+        write_atomically(path, b"".join([*lines, encode(_bundle_span(trace))]))
     except OSError as failure:
         raise UsageError(f"{str(path)!r} cannot be written: {failure.strerror}") from failure
 
 
-def _bundle(trace: Trace) -> Span:
+def _bundle_span(trace: Trace) -> Span:
     at = trace.records[0].at
-    carried: dict[str, SpanEvent] = {}
+    objects: dict[str, SpanEvent] = {}
     for digest in trace.bundles():
         index = trace.object(digest)
-        carried[digest] = _carry(digest, "", index, at)
-        for file, named in read_index(index).items():
-            carried.setdefault(named, _carry(named, file, trace.object(named), at))
+        objects[digest] = _object_event(digest, "", index, at)
+        for file, file_digest in read_index(index).items():
+            objects.setdefault(file_digest, _object_event(file_digest, file, trace.object(file_digest), at))
     return Span(
         trace_id=trace.run,
-        span_id=span_id(trace.run, ("rulebook",)),
+        span_id=span_id(trace.run, ("bundle",)),
         parent_id=span_id(trace.run, ()),
-        name=RULEBOOK_SPAN,
+        name=BUNDLE_SPAN,
         kind=INTERNAL,
         start=at,
         end=at,
         attributes={},
-        events=tuple(carried.values()),
+        events=tuple(objects.values()),
         error=None,
         place=(),
     )
 
 
-def _carry(digest: str, path: str, data: bytes, at: int) -> SpanEvent:
+def _object_event(digest: str, path: str, data: bytes, at: int) -> SpanEvent:
     attributes: dict[str, Attribute] = {"remit.object.digest": digest, "remit.object.path": path}
     try:
         attributes["remit.object.body"] = data.decode()

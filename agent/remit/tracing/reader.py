@@ -1,4 +1,4 @@
-"""Reading a trace: from a file, which may come from anywhere, or from the journal."""
+"""Reads the trace of a run: from the journal, or from a file, which can come from anyone and is not trusted."""
 
 from __future__ import annotations
 
@@ -14,73 +14,83 @@ from remit.core import Problem, UsageError, WorkspaceError
 from remit.core.events import PolicyChanged, Recorded, RunResumed, RunStarted
 from remit.core.parsing import LARGEST_LINE, count_of, digest_bytes
 from remit.journal import Chain, ChainFault, ChainLink
-from remit.tracing.object_store import Objects, read_index
-from remit.tracing.otlp import SCOPE, ReadEvent, ReadSpan, decode, shown, shown_by
+from remit.tracing.object_store import ObjectStore, read_index
+from remit.tracing.otlp import SCOPE, ReadEvent, ReadSpan, decode, viewer_fields, viewer_fields_of_file
 from remit.tracing.spans import Spans, span_id
 
 VERSION: Final = SCOPE["version"]
-READS: Final = ("1",)  # the formats that can be read, the oldest first; each has golden traces, traces/golden/format-N
-RULEBOOK_SPAN: Final = "remit.rulebook"
-MOST_PROBLEMS: Final = 20  # of one file; one bad copy can spoil every line
-FIX: Final = (
-    "the line was cut off or changed: bring the file again from where the run was made, by `remit trace export`"
-)
-NO_TRACE: Final = "name a file of traces/, or one that `remit trace export` wrote"
+READABLE_VERSIONS: Final = (
+    "1",
+)  # the formats that can be read, the oldest first; each has golden traces, traces/golden/format-N
+BUNDLE_SPAN: Final = "remit.bundle"
+MOST_PROBLEMS: Final = 20  # reported for one file; a bad copy can damage every line
+FIX: Final = "the line was cut off or changed: export the run again where it was made, with `remit trace export`"
+NO_TRACE: Final = "name a file in traces/, or a file that `remit trace export` wrote"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
-    """One run as it was recorded. `objects` are those the file itself holds, by digest; `store` may hold more. `spans` are those of a file, empty for one
-    that comes from the journal."""
+    """One run as it was recorded.
+
+    `objects` are the objects that the file itself contains, by digest; `store` may hold more. `spans` are the spans of the
+    file, empty for a trace from the journal.
+    """
 
     run: str
     records: tuple[Recorded, ...]
     chain: Chain
     objects: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
-    store: Objects | None = None
+    store: ObjectStore | None = None
     spans: tuple[ReadSpan, ...] = ()
 
     def faults(self) -> tuple[ChainFault, ...]:
-        """What is not as it was recorded; empty means whole. A span that shows other than its events say was edited."""
+        """What was changed after it was recorded; empty means intact.
+
+        Attributes are not in the hash chain, so the spans are built again from the events and compared.
+        """
         faults = self.chain.verify()
-        return faults if any(fault.broken for fault in faults) else (*faults, *self._misshown())
+        return faults if any(fault.broken for fault in faults) else (*faults, *self._edited_spans())
 
     def bundles(self) -> dict[str, dict[str, bytes]]:
-        """The files of each rulebook that the run stood on, by digest, then by path.
+        """The files of each policy bundle that the run used, by digest, then by path.
 
-        Raises UsageError where they are not here: such a run can be read, and not replayed.
+        Raises UsageError if an object is missing: such a run can be read, but not replayed.
         """
         events = (recorded.event for recorded in self.records)
-        standing = (event for event in events if isinstance(event, RunStarted | RunResumed | PolicyChanged))
-        named = [event.bundle for event in standing if event.bundle]
+        bound = (event for event in events if isinstance(event, RunStarted | RunResumed | PolicyChanged))
+        digests = [event.bundle for event in bound if event.bundle]
         return {
             digest: {path: self.object(of) for path, of in read_index(self.object(digest)).items()}
-            for digest in dict.fromkeys(named)
+            for digest in dict.fromkeys(digests)
         }
 
-    def _misshown(self) -> list[ChainFault]:
-        """Spans that say other than the events they carry, or that no event of this format made."""
+    def _edited_spans(self) -> list[ChainFault]:
+        """Spans that show something else than their events, or that no event of this format makes."""
         if not self.spans:
             return []
-        growing = Spans(self.run)
-        made = {span.span_id: span for link in self.chain.links for span in growing.see(link)}
-        made |= {span.span_id: span for span in growing.unfinished()}
-        bundle = span_id(self.run, ("rulebook",))
+        builder = Spans(self.run)
+        made = {span.span_id: span for link in self.chain.links for span in builder.see(link)}
+        made |= {span.span_id: span for span in builder.unfinished()}
+        bundle = span_id(self.run, ("bundle",))
         return [
-            ChainFault(
-                seq=0, kind="edited", what=f"the span {span.name!r} at {span.span_id} is not what its events say"
-            )
+            ChainFault(seq=0, kind="edited", what=f"the span {span.name!r} ({span.span_id}) does not match its events")
             for span in self.spans
-            if not (span.span_id == bundle and span.name == RULEBOOK_SPAN and not span.attributes)
-            and (span.span_id not in made or shown(made[span.span_id]) != shown_by(span) or span.version != VERSION)
+            # The bundle span is made by no event; its objects are checked against their digests when they are read.
+            if not (span.span_id == bundle and span.name == BUNDLE_SPAN and not span.attributes)
+            and (
+                span.span_id not in made
+                or viewer_fields(made[span.span_id]) != viewer_fields_of_file(span)
+                or span.version != VERSION
+            )
         ]
 
     def object(self, digest: str) -> bytes:
-        """The object of that digest, from the file or from the store. Raises UsageError where neither has it."""
+        """The object with that digest, from the file or from the store. Raises UsageError if neither has it."""
         if digest in self.objects:
             return self.objects[digest]
         if self.store is None:
-            raise UsageError(f"the trace does not hold {digest!r}: bring it by `remit trace export`")
+            fix = "export the run again where it was made, with `remit trace export`"
+            raise UsageError(f"the trace file does not contain the object {digest!r}: {fix}")
         return self.store.get(digest)
 
 
@@ -91,39 +101,39 @@ class Log(Protocol):
 
 
 def open_trace(folder: Path, log: Log, run: str) -> Trace:
-    """The trace of a run of this workspace, from its journal: also of one that goes on or was killed."""
+    """The trace of a run of this workspace, from its journal: also if the run still goes on or was killed."""
     chain = log.chain(run)
     try:
         records = tuple(link.recorded() for link in chain.links)
     except ValidationError as failure:
-        raise UsageError(f"run {run} holds what this version cannot read: {_short(failure)}") from failure
-    return Trace(run=run, records=records, chain=chain, store=Objects(folder / "objects"))
+        raise UsageError(f"run {run} has an event that this version cannot read: {_short(failure)}") from failure
+    return Trace(run=run, records=records, chain=chain, store=ObjectStore(folder / "objects"))
 
 
-def read(path: Path, *, torn: bool = False) -> Trace:
-    """The trace in a file: one of the workspace, an exported one, or one that a collector wrote.
+def read_trace(path: Path, *, torn: bool = False) -> Trace:
+    """The trace in a file: of the workspace, exported, or written by a collector.
 
-    `torn` leaves a last line out that was cut off in the middle, as by a kill.
+    `torn` ignores a last line that was cut off in the middle, as a killed process leaves it.
 
     Raises:
-        UsageError: there is no such file, or it holds no run, or more than one.
-        WorkspaceError: lines that are not whole, each with its number.
+        UsageError: there is no such file, or it contains no run, or more than one.
+        WorkspaceError: lines are damaged; each problem has its line number.
     """
-    reading = _Reading(path)
+    reader = _TraceReader(path)
     try:
         with path.open("rb") as file:
             number = 0
             while line := file.readline(LARGEST_LINE):
                 number += 1
                 if line.endswith(b"\n") or not torn:
-                    reading.line(number, line)
+                    reader.add_line(number, line)
     except OSError as failure:
         raise UsageError(f"the trace file {str(path)!r} cannot be read: {failure.strerror}") from failure
-    return reading.trace()
+    return reader.trace()
 
 
-class _Reading:
-    """What has been read of a file so far."""
+class _TraceReader:
+    """Collects the events, objects and spans of one file, line by line."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -134,8 +144,8 @@ class _Reading:
         self._spans: dict[str, ReadSpan] = {}
         self._problems: list[Problem] = []
 
-    def line(self, number: int, line: bytes) -> None:
-        """Take one line in. Only a newline ends a line: text may hold every other character."""
+    def add_line(self, number: int, line: bytes) -> None:
+        """Add one line. Only a newline ends a line: texts can contain every other character."""
         if not line.strip():
             return
         try:
@@ -145,24 +155,24 @@ class _Reading:
                 self._check_format(span.version)
                 self._spans[span.span_id] = span  # written again once it has ended
                 for event in span.events:
-                    self._take(event)
+                    self._add(event)
         except (ValueError, ValidationError) as failure:
-            self._problem(number, f"the line is not a whole span of a run: {_short(failure)}")
+            self._problem(number, f"the line is not a complete span of a run: {_short(failure)}")
 
     def _check_format(self, version: str) -> None:
         if version.isdecimal() and int(version) > int(VERSION):
-            what = f"is of format {version}, and this version of Remit reads up to {VERSION}: read it with a newer one"
-            raise UsageError(f"the trace file {str(self._path)!r} {what}")
+            what = f"has format {version}, but this version of Remit reads formats up to {VERSION}"
+            raise UsageError(f"the trace file {str(self._path)!r} {what}: use a newer version of Remit")
 
     def trace(self) -> Trace:
         if self._problems and not self._spans:
             first = self._problems[0]
-            raise WorkspaceError([replace(first, what=f"this is no trace file: {first.what}", fix=NO_TRACE)])
+            raise WorkspaceError([replace(first, what=f"this is not a trace file: {first.what}", fix=NO_TRACE)])
         if self._problems:
             raise WorkspaceError(self._problems)
         if len(self._runs) != 1 or not self._links:
-            what = "no run of Remit" if not self._links else f"{len(self._runs)} runs, and one is read at a time"
-            raise UsageError(f"the trace file {str(self._path)!r} holds {what}")
+            what = "no run of Remit" if not self._links else f"{len(self._runs)} runs: a file must contain one run"
+            raise UsageError(f"the trace file {str(self._path)!r} contains {what}")
         run = next(iter(self._runs))
         order = sorted(self._links)
         beside = self._path.parent / "objects"
@@ -171,20 +181,20 @@ class _Reading:
             records=tuple(self._records[seq] for seq in order),
             chain=Chain(run=run, links=tuple(self._links[seq] for seq in order)),
             objects=self._objects,
-            store=Objects(beside) if beside.is_dir() else None,
+            store=ObjectStore(beside) if beside.is_dir() else None,
             spans=tuple(self._spans.values()),
         )
 
-    def _take(self, event: ReadEvent) -> None:
-        if event.span == RULEBOOK_SPAN:
+    def _add(self, event: ReadEvent) -> None:
+        if event.span == BUNDLE_SPAN:
             digest, data = _object(event)
             self._objects[digest] = data
         elif "remit.event.seq" in event.attributes:
             self._runs.add(event.trace_id)
             link = _link(event)
-            # A span that had not ended is written again when it has, with the same events; nothing else may repeat.
+            # An unfinished span is written again once it has ended, with the same events. Nothing else may repeat.
             if self._links.setdefault(link.seq, link) != link:
-                raise ValueError(f"event {link.seq} is there twice, with different content")
+                raise ValueError(f"event {link.seq} occurs twice, with different content")
             self._records[link.seq] = link.recorded()
 
     def _problem(self, number: int, what: str) -> None:
@@ -227,12 +237,13 @@ def _object(event: ReadEvent) -> tuple[str, bytes]:
         raise ValueError("an object has no digest or no content")
     data = body.encode() if isinstance(body, str) else base64.b64decode(str(packed), validate=True)
     if digest_bytes(data) != digest:
-        raise ValueError(f"the object {digest!r} is not what its digest says")
+        raise ValueError(f"the content of the object {digest!r} does not match its digest")
     return digest, data
 
 
 def _short(failure: Exception) -> str:
     if isinstance(failure, ValidationError):
         first: Iterable[str | int] = failure.errors(include_url=False, include_input=False)[0]["loc"]
-        return f"an event is not one that this version knows, at {'.'.join(str(part) for part in first) or 'its type'}"
+        where = ".".join(str(part) for part in first) or "its type"
+        return f"an event is unknown to this version of Remit, at {where}"
     return str(failure).replace("\n", " ")

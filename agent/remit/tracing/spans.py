@@ -1,13 +1,13 @@
-"""Spans, made from events as they come.
+"""Makes the spans of a run from its events, while they are recorded.
 
     invoke_agent                      the run
     ├── chat                          one turn of the model
     └── execute_tool                  one call, also a denied one
-        ├── remit.decide              one decision of it
-        ├── remit.approval            people are asked, and answer
+        ├── remit.decide              one decision about it
+        ├── remit.approval            one request for approval, with the answers
         └── remit.attempt             one attempt
 
-Every event is carried whole, by exactly one span, so the spans of a run are its record. Ids and order follow from the
+Exactly one span contains each event, complete, so the spans of a run are its record. Ids and order are derived from the
 events alone: the same events give the same spans, live or rebuilt.
 """
 
@@ -20,12 +20,12 @@ from typing import Final, Literal, TypeAlias
 
 from remit.core.events import AnyEvent, CallDecided, Recorded
 from remit.journal import ChainLink, link_of
-from remit.tracing.attributes import Attribute, Outline, SpanKind, outline
+from remit.tracing.attributes import Attribute, SpanDescription, SpanKind, describe_span
 
 INTERNAL: Final = 1  # opentelemetry.proto.trace.v1.Span.SpanKind
 CLIENT: Final = 3
 
-Place: TypeAlias = tuple[int, ...]  # where a span stands in the file: step, index, kind, number
+Place: TypeAlias = tuple[int, ...]  # the position of a span in the file: step, index, rank of its kind, number
 
 _ROOT: Final[Place] = ()
 _RANK: Final[Mapping[SpanKind, int]] = {"tool": 0, "decide": 1, "approval": 2, "attempt": 3}
@@ -42,9 +42,9 @@ class SpanEvent:
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """One span as OpenTelemetry knows it. `start` and `end` are Unix nanoseconds; `error` None means no error.
+    """One span as OpenTelemetry defines it. `start` and `end` are Unix nanoseconds; `error` None means no error.
 
-    `links` are other spans by trace and span id.
+    `links` are other spans, by trace id and span id.
     """
 
     trace_id: str
@@ -62,35 +62,38 @@ class Span:
 
 
 @dataclass(kw_only=True)
-class _Growing:
-    """A span that has not ended. `carried` are the events that lie on it, `heard` those that it is described from."""
+class _OpenSpan:
+    """A span that has not ended.
+
+    `links` are the events that the span contains; `events` are those that its name and attributes are made from.
+    """
 
     kind: SpanKind
     place: Place
     parent: Place | None
     start: int
     end: int
-    carried: list[ChainLink] = field(default_factory=list[ChainLink])
-    heard: list[AnyEvent] = field(default_factory=list[AnyEvent])
+    links: list[ChainLink] = field(default_factory=list[ChainLink])
+    events: list[AnyEvent] = field(default_factory=list[AnyEvent])
 
-    def hear(self, link: ChainLink, event: AnyEvent | None, *, carry: bool) -> None:
+    def add(self, link: ChainLink, event: AnyEvent | None, *, contained: bool) -> None:
         self.start, self.end = min(self.start, link.at), max(self.end, link.at)
         if event is not None:
-            self.heard.append(event)
-        if carry:
-            self.carried.append(link)
+            self.events.append(event)
+        if contained:
+            self.links.append(link)
 
 
 class Spans:
-    """The spans of one run. Only those that have not ended are kept."""
+    """Makes the spans of one run, event by event. Keeps only the spans that have not ended."""
 
     def __init__(self, run: str) -> None:
         self._run = run
-        self._open: dict[Place, _Growing] = {}
-        self._approvals: dict[Place, int] = {}  # of each open call: how many times people were asked
+        self._open: dict[Place, _OpenSpan] = {}
+        self._approvals: dict[Place, int] = {}  # the number of the last approval request of each open call
 
     def see(self, recorded: Recorded | ChainLink) -> list[Span]:
-        """Take one event in; the spans that end with it."""
+        """Add one event; returns the spans that end with it."""
         stored = recorded if isinstance(recorded, ChainLink) else link_of(recorded)
         event = recorded.recorded().event if isinstance(recorded, ChainLink) else recorded.event
         kind, _, rest = stored.key.partition("/")
@@ -102,29 +105,30 @@ class Spans:
         return self._run_event(stored, event)
 
     def unfinished(self) -> list[Span]:
-        """The spans that have not ended, as they are so far, marked `remit.unfinished`."""
+        """The spans that have not ended, with what is known so far, marked `remit.unfinished`."""
         return [
-            self._span(growing, unfinished=True)
-            for growing in self._open.values()
-            if growing.kind != "agent" or not _finished(growing)
+            self._span(span, unfinished=True)
+            for span in self._open.values()
+            if span.kind != "agent" or not _finished(span)
         ]
 
     def _run_event(self, stored: ChainLink, event: AnyEvent | None) -> list[Span]:
-        root = self._growing("agent", _ROOT, None, stored)
-        root.hear(stored, event, carry=True)
-        # The root is kept: an approval that comes too late still has to lie somewhere, and then it ends again.
+        root = self._open_span("agent", _ROOT, None, stored)
+        root.add(stored, event, contained=True)
+        # The root stays open: an approval that comes after the end still needs a span. Then the root ends again.
         return [self._span(root)] if _finished(root) else []
 
     def _turn(self, stored: ChainLink, event: AnyEvent | None, place: Place) -> list[Span]:
-        turn = self._growing("chat", place, _ROOT, stored)
-        turn.hear(stored, event, carry=True)
+        turn = self._open_span("chat", place, _ROOT, stored)
+        turn.add(stored, event, contained=True)
         return [] if stored.type == "model.requested" else [self._end(place)]
 
     def _call(self, stored: ChainLink, event: AnyEvent | None, place: Place) -> list[Span]:
         if stored.type != "call.decided" and place not in self._open:
             return self._run_event(stored, event)
-        call = self._growing("tool", place, _ROOT, stored)
-        call.hear(stored, event, carry=stored.type == "call.answered")
+        # The call's own span contains only its answer; each other event is contained in a child span.
+        call = self._open_span("tool", place, _ROOT, stored)
+        call.add(stored, event, contained=stored.type == "call.answered")
         match stored.type:
             case "call.decided":
                 number = event.round if isinstance(event, CallDecided) else _last_number(stored.key)
@@ -141,7 +145,7 @@ class Spans:
                 return ended
             case kind if kind.startswith("approval."):
                 below = self._below(place, "approval", self._approvals.get(place, 0))
-                if below not in self._open:  # people answered a request that was settled already
+                if below not in self._open:  # the answer came after the request was closed
                     return self._run_event(stored, event)
                 self._child("approval", below, place, stored, event)
                 return []
@@ -162,11 +166,11 @@ class Spans:
         return self._end(place)
 
     def _child(self, kind: SpanKind, place: Place, parent: Place, stored: ChainLink, event: AnyEvent | None) -> None:
-        self._growing(kind, place, parent, stored).hear(stored, event, carry=True)
+        self._open_span(kind, place, parent, stored).add(stored, event, contained=True)
 
-    def _growing(self, kind: SpanKind, place: Place, parent: Place | None, stored: ChainLink) -> _Growing:
+    def _open_span(self, kind: SpanKind, place: Place, parent: Place | None, stored: ChainLink) -> _OpenSpan:
         if place not in self._open:
-            self._open[place] = _Growing(kind=kind, place=place, parent=parent, start=stored.at, end=stored.at)
+            self._open[place] = _OpenSpan(kind=kind, place=place, parent=parent, start=stored.at, end=stored.at)
         return self._open[place]
 
     def _below(self, place: Place, kind: SpanKind, number: int) -> Place:
@@ -175,32 +179,32 @@ class Spans:
     def _end(self, place: Place) -> Span:
         return self._span(self._open.pop(place))
 
-    def _span(self, growing: _Growing, *, unfinished: bool = False) -> Span:
-        described: Outline = outline(growing.kind, growing.heard, run=self._run, place=growing.place)
+    def _span(self, span: _OpenSpan, *, unfinished: bool = False) -> Span:
+        description: SpanDescription = describe_span(span.kind, span.events, run=self._run, place=span.place)
         mark: dict[str, Attribute] = {"remit.unfinished": True} if unfinished else {}
         return Span(
             trace_id=self._run,
-            span_id=span_id(self._run, growing.place),
-            parent_id=None if growing.parent is None else span_id(self._run, growing.parent),
-            name=described.name,
-            kind=CLIENT if growing.kind == "chat" else INTERNAL,
-            start=growing.start,
-            end=growing.end,
-            attributes={**described.attributes, **mark},
-            events=tuple(_carry(link) for link in growing.carried),
-            error=described.error,
-            place=growing.place,
+            span_id=span_id(self._run, span.place),
+            parent_id=None if span.parent is None else span_id(self._run, span.parent),
+            name=description.name,
+            kind=CLIENT if span.kind == "chat" else INTERNAL,
+            start=span.start,
+            end=span.end,
+            attributes={**description.attributes, **mark},
+            events=tuple(_span_event(link) for link in span.links),
+            error=description.error,
+            place=span.place,
         )
 
 
-def span_id(run: str, place: Place | tuple[Literal["rulebook"]]) -> str:
-    """The id of the span at that place: 16 hex digits that follow from the run alone."""
+def span_id(run: str, place: Place | tuple[Literal["bundle"]]) -> str:
+    """The id of the span at that place: 16 hex digits, derived from the run id and the place."""
     name = "/".join(["remit.span", run, *(str(part) for part in place)])
     return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
-def _carry(link: ChainLink) -> SpanEvent:
-    """The event whole, so that the record can be read back and verified from the spans."""
+def _span_event(link: ChainLink) -> SpanEvent:
+    """The complete event with its link of the hash chain, so that the record can be read and verified from the spans."""
     attributes: dict[str, Attribute] = {
         "remit.event.seq": link.seq,
         "remit.event.at": link.at,
@@ -214,8 +218,8 @@ def _carry(link: ChainLink) -> SpanEvent:
     return SpanEvent(name=link.type, at=link.at, attributes=attributes)
 
 
-def _finished(root: _Growing) -> bool:
-    return any(link.type == "run.finished" for link in root.carried)
+def _finished(root: _OpenSpan) -> bool:
+    return any(link.type == "run.finished" for link in root.links)
 
 
 def _numbers(rest: str) -> tuple[int | None, int | None]:

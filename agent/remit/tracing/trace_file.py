@@ -1,7 +1,7 @@
-"""The trace file of a run: written as its spans end, whole and in order once it closes.
+"""Writes the trace file of a run: each span when it ends, then all spans in order when the file is closed.
 
-The journal is the truth and this its readable copy, so a file that a kill cut off is simply written again from the
-events. A copy that cannot be written still ends the run: nobody could follow it.
+The journal is the source of truth, and the file is its readable copy. So a file that a killed process left incomplete is
+written again from the events. A run ends if its file cannot be written, because nobody could follow the run.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ _RUN: Final = re.compile(r"[0-9a-f]{32}")  # a W3C trace id
 _FLAGS: Final = os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-class Log(Protocol):
-    """Where events are kept; the journal is one."""
+class EventLog(Protocol):
+    """Stores events; the journal is one."""
 
     def events(self, run: str, after: int = -1) -> list[Recorded]: ...
 
 
 class TraceFile:
-    """`FOLDER/RUN.jsonl`, mode 0600. `log` fills in events that another process recorded in between.
+    """The file `FOLDER/RUN.jsonl`, mode 0600. `log` supplies events that another process recorded in the meantime.
 
-    Raises RunEnded (`unrecorded`) from any method where the file cannot be written.
+    Every method raises RunEnded (`unrecorded`) if the file cannot be written.
     """
 
-    def __init__(self, folder: Path, run: str, log: Log | None = None) -> None:
+    def __init__(self, folder: Path, run: str, log: EventLog | None = None) -> None:
         self.path = trace_path(folder, run)
         self._run = run
         self._log = log
@@ -45,47 +45,47 @@ class TraceFile:
         self._lines: _Lines | None = None
 
     def see(self, recorded: Recorded | ChainLink) -> None:
-        """Take one event in, and write the spans that end with it. An event that was seen before is not news."""
+        """Add one event, and write the spans that end with it. An event that was added before is ignored."""
         if recorded.seq > self._next and self._log is not None:
             for missed in self._log.events(self._run, after=self._next - 1):
-                self._take(missed)
-        self._take(recorded)
+                self._add(missed)
+        self._add(recorded)
 
     def close(self) -> None:
-        """Put the file in order: step, index, attempt; what has not ended is marked. Closing twice is closing once."""
+        """Write the spans in order of step, index and attempt; unfinished spans are marked. A second call does nothing."""
         lines, self._lines = self._lines, None
         if lines is None:
             return
-        with _Failing(self.path):
+        with _DiskErrorsEndRun(self.path):
             for span in self._spans.unfinished():
                 lines.add(span)
-            lines.settle(self.path)
+            lines.write_sorted(self.path)
 
     def rebuild(self, records: Iterable[Recorded | ChainLink]) -> None:
-        """Write the file again from all events so far, whatever it held; `see` goes on from there."""
+        """Write the file again from all events so far, and replace the old one; `see` continues from there."""
         self._spans, self._next = Spans(self._run), 0
-        with _Failing(self.path):
+        with _DiskErrorsEndRun(self.path):
             if self._lines is not None:
                 self._lines.close()
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            making = _beside(self.path)
+            temporary = _temporary_path(self.path)
             try:
-                self._lines = lines = _Lines(making)
+                self._lines = lines = _Lines(temporary)
                 for recorded in records:
-                    self._take(recorded)
+                    self._add(recorded)
                 self._lines = None
                 for span in self._spans.unfinished():
                     lines.add(span)
-                lines.settle(self.path)
+                lines.write_sorted(self.path)
             finally:
-                making.unlink(missing_ok=True)
+                temporary.unlink(missing_ok=True)
             self._lines = _Lines(self.path, lines.index)
 
-    def _take(self, recorded: Recorded | ChainLink) -> None:
+    def _add(self, recorded: Recorded | ChainLink) -> None:
         if recorded.seq < self._next:
             return
         self._next = recorded.seq + 1
-        with _Failing(self.path):
+        with _DiskErrorsEndRun(self.path):
             if self._lines is None:
                 self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
                 self._lines = _Lines(self.path)
@@ -94,7 +94,7 @@ class TraceFile:
 
 
 class _Lines:
-    """A file that lines are appended to. A line added later for the same place takes the earlier one's."""
+    """A file that lines are appended to. A later line for the same place replaces the earlier one in `write_sorted`."""
 
     def __init__(self, path: Path, index: dict[Place, tuple[int, int]] | None = None) -> None:
         self.index = index or {}
@@ -109,10 +109,10 @@ class _Lines:
         self.index[span.place] = (self._end, len(data))
         self._end += len(data)
 
-    def settle(self, path: Path) -> None:
-        """Write the lines in order to `path`, at once or not at all, and close."""
-        making = _beside(path)
-        descriptor = os.open(making, _FLAGS | os.O_EXCL, 0o600)
+    def write_sorted(self, path: Path) -> None:
+        """Write the lines in order to `path`, completely or not at all, and close."""
+        temporary = _temporary_path(path)
+        descriptor = os.open(temporary, _FLAGS | os.O_EXCL, 0o600)
         placed: dict[Place, tuple[int, int]] = {}
         try:
             end = 0
@@ -120,10 +120,12 @@ class _Lines:
                 _write(descriptor, os.pread(self._descriptor, length, start), at=end)
                 placed[place] = (end, length)
                 end += length
+            # INVARIANT: the content is on disk before the rename, and the rename before the folder is flushed. So after a
+            # power cut there is the old file or the new one, never a part.
             os.fsync(descriptor)
-            making.replace(path)
+            temporary.replace(path)
         except BaseException:
-            making.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
@@ -137,8 +139,8 @@ class _Lines:
             self._descriptor = -1
 
 
-class _Failing:
-    """Turn what a disk can refuse into the end of the run."""
+class _DiskErrorsEndRun:
+    """Turns an error of the disk into the end of the run."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -149,18 +151,18 @@ class _Failing:
     def __exit__(self, kind: type[BaseException] | None, failure: BaseException | None, at: object) -> None:
         if isinstance(failure, OSError):
             message = f"the trace file {self._path.name} cannot be written: {failure.strerror}"
-            fix = "make room or give back write access to its folder, then `--resume` the run"
+            fix = "free disk space or restore write permission for its folder, then `remit run --resume`"
             raise RunEnded("unrecorded", message, fix=fix) from failure
 
 
 def trace_path(folder: Path, run: str) -> Path:
-    """Where the trace file of a run lies. Raises UsageError for what is no run id, before it can become a path."""
+    """The path of a run's trace file. Raises UsageError if `run` is not a run id: such a text must not become a path."""
     if _RUN.fullmatch(run) is None:
-        raise UsageError(f"{run!r} is not a run id: 32 hexadecimal digits in lower case")
+        raise UsageError(f"{run!r} is not a run id: a run id is 32 hexadecimal digits in lower case")
     return folder / f"{run}.jsonl"
 
 
-def _beside(path: Path) -> Path:
+def _temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
 
 

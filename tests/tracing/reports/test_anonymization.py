@@ -1,4 +1,4 @@
-"""Sharing with a vendor, who learns shapes and no values."""
+"""The export for a vendor: structure and placeholders, no data."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from pydantic import BaseModel
 
 from remit.core.events import EVENT, AnyEvent, CallDecided, EffectSettled
 from remit.journal.hash_chain import verify_chain
-from remit.tracing import Trace, read
-from remit.tracing.reports.anonymization import KEPT, KeptWords, anonymized
+from remit.tracing import Trace, read_trace
+from remit.tracing.reports.anonymization import KEPT, KeptWords, anonymize_run
 from remit.tracing.reports.verification import verify
 from support import golden
 from support.events import a_whole_run, recorded
 from support.runs import Command, Play, Played, turn
 
-SAID = "Kowalski"
+NAME = "Kowalski"
 
 
 @pytest.fixture
 def shared(play: Play, command: Command) -> tuple[Played, Path]:
     turns = [
-        turn(f"about {SAID}", ledger__look={"name": f"{SAID}-1", "text": f"{SAID} owes 471100815"}),
-        turn(ledger__pay={"name": "vault", "amount": 471100815, "memo": SAID}, ledger__look={"name": f"{SAID}-1"}),
-        {"say": "x", "calls": [{"ledger__pay": f'{{"{SAID}": 1'}, {"ledger__look": {"name": "gone"}}]},
-        {"say": f"{SAID} is done"},
+        turn(f"about {NAME}", ledger__look={"name": f"{NAME}-1", "text": f"{NAME} owes 471100815"}),
+        turn(ledger__pay={"name": "vault", "amount": 471100815, "memo": NAME}, ledger__look={"name": f"{NAME}-1"}),
+        {"say": "x", "calls": [{"ledger__pay": f'{{"{NAME}": 1'}, {"ledger__look": {"name": "gone"}}]},
+        {"say": f"{NAME} is done"},
     ]
     played = play(turns, user="user:lea", account="kowalski")
     path = played.folder / "shapes.jsonl"
-    said = command(played.folder, "trace", "export", played.ended.run, "--for", "vendor", "-o", str(path))
-    assert said.code == 0, said.err
+    done = command(played.folder, "trace", "export", played.ended.run, "--for", "vendor", "-o", str(path))
+    assert done.code == 0, done.err
     return played, path
 
 
-def test_a_vendor_reads_how_it_went_and_nothing_of_what_it_was(shared: tuple[Played, Path], command: Command) -> None:
+def test_a_vendor_sees_what_happened_and_none_of_the_data(shared: tuple[Played, Path], command: Command) -> None:
     played, path = shared
     text = path.read_text()
     for word in (
-        SAID,
-        SAID.lower(),
+        NAME,
+        NAME.lower(),
         "471100815",
         played.ended.run,
         "keep the ledger",
@@ -53,7 +53,7 @@ def test_a_vendor_reads_how_it_went_and_nothing_of_what_it_was(shared: tuple[Pla
         "Keep the ledger.",
     ):
         assert word not in text, word
-    trace = read(path)
+    trace = read_trace(path)
     assert trace.faults() == ()
     assert [item.type for item in trace.records] == [item.type for item in played.records]
     assert [item.at for item in trace.records] == [item.at for item in played.records]
@@ -70,7 +70,7 @@ def test_equal_values_stay_equal_and_two_exports_have_nothing_in_common(
     shared: tuple[Played, Path], command: Command
 ) -> None:
     played, path = shared
-    decided = [item.event for item in read(path).records if isinstance(item.event, CallDecided)]
+    decided = [item.event for item in read_trace(path).records if isinstance(item.event, CallDecided)]
     resources = [event.call.touches[0].resource for event in decided if event.call is not None]
     assert resources[0] == resources[2]
     assert resources[0] != resources[1]
@@ -80,10 +80,10 @@ def test_equal_values_stay_equal_and_two_exports_have_nothing_in_common(
     assert resources[0] not in other
 
 
-def test_every_kind_of_event_can_be_shared_and_no_text_of_it_gets_through() -> None:
-    """Also fields that nobody thought of here: what is not named as kept is replaced."""
+def test_every_kind_of_event_can_be_anonymized_and_no_text_remains() -> None:
+    """Also fields that this test does not name: every field that is not listed as kept is replaced."""
     records = recorded(a_whole_run())
-    chain = anonymized(records, KeptWords(), run="e" * 32)
+    chain = anonymize_run(records, KeptWords(), run="e" * 32)
     assert verify_chain(chain.links, head=chain.head) == ()
     bodies = "".join(link.body or "" for link in chain.links)
     for word in (
@@ -111,7 +111,7 @@ NUMBER = 4711.5
 
 
 def filled(kind: Any, json_value: Any, pick: int = 0) -> Any:
-    """A value of that type that says `SAID` wherever it can, and `json_value` where any JSON may stand.
+    """A value of that type that contains `NAME` in every text, and `json_value` where any JSON is valid.
 
     `pick` says which of several types is meant.
     """
@@ -128,44 +128,44 @@ def filled(kind: Any, json_value: Any, pick: int = 0) -> Any:
     if origin is tuple:
         return tuple(filled(part, json_value, pick) for part in parts if part is not ...)
     if origin is dict:
-        return {SAID: filled(parts[1], json_value, pick)}
-    return json_value if kind is Any else {str: SAID, int: 1, float: 1.0, bool: True}[kind]
+        return {NAME: filled(parts[1], json_value, pick)}
+    return json_value if kind is Any else {str: NAME, int: 1, float: 1.0, bool: True}[kind]
 
 
-def said(model: BaseModel) -> Iterator[tuple[type[BaseModel], str]]:
-    """The fields that still hold what `filled` put there."""
+def fields_with_name(model: BaseModel) -> Iterator[tuple[type[BaseModel], str]]:
+    """The fields that still contain what `filled` put there."""
     for name in type(model).model_fields:
         value = getattr(model, name)
         for item in value if isinstance(value, tuple) else (value,):
             if isinstance(item, BaseModel):
-                yield from said(item)
-            elif SAID in repr(item) or repr(NUMBER) in repr(item):
+                yield from fields_with_name(item)
+            elif NAME in repr(item) or repr(NUMBER) in repr(item):
                 yield type(model), name
 
 
 @pytest.mark.parametrize(
-    "json_value", [SAID, NUMBER, [SAID, NUMBER], {SAID: [NUMBER]}], ids=["text", "number", "list", "object"]
+    "json_value", [NAME, NUMBER, [NAME, NUMBER], {NAME: [NUMBER]}], ids=["text", "number", "list", "object"]
 )
-def test_of_every_field_of_every_event_only_what_is_named_as_kept_gets_through(json_value: Any) -> None:
-    """Whatever a later version adds: both sides of `KEPT` are compared, so a name too many or too few is seen."""
+def test_of_every_field_of_every_event_only_the_listed_fields_are_kept(json_value: Any) -> None:
+    """Also fields of a later version: the test fails if `KEPT` has a field too many or too few."""
     found: set[tuple[type[BaseModel], str]] = set()
     for kind, pick in product(EVENTS, (0, -1)):  # a result is one of two
-        (link,) = anonymized(recorded([filled(kind, json_value, pick)]), KeptWords(), run="e" * 32).links
-        found |= set(said(EVENT.validate_json(link.body or "")))
+        (link,) = anonymize_run(recorded([filled(kind, json_value, pick)]), KeptWords(), run="e" * 32).links
+        found |= set(fields_with_name(EVENT.validate_json(link.body or "")))
     assert found == {(kind, name) for kind, names in KEPT.items() for name in names}
 
 
-def test_who_settled_an_effect_stays_apart_from_a_probe() -> None:
+def test_an_anonymized_settlement_still_shows_whether_a_person_or_a_probe_made_it() -> None:
     probe = EffectSettled(step=0, index=0, number=1, landed="landed", by="probe:ledger.wired")
     person = EffectSettled(step=0, index=0, number=1, landed="landed", by="user:ann", reason="I looked")
     shaped = [
         EVENT.validate_json(link.body or "")
-        for link in anonymized(recorded([probe, person]), KeptWords(), run="e" * 32).links
+        for link in anonymize_run(recorded([probe, person]), KeptWords(), run="e" * 32).links
     ]
     assert [event.by.partition(":")[0] for event in shaped if isinstance(event, EffectSettled)] == ["probe", "user"]
 
 
 @pytest.mark.parametrize("path", sorted(golden.FOLDER.glob("*.jsonl")), ids=lambda path: path.stem)
-def test_what_a_vendor_gets_of_any_run_agrees_with_itself(path: Path) -> None:
-    chain = anonymized(read(path).records, KeptWords(), run="e" * 32)
+def test_the_anonymized_copy_of_each_golden_trace_verifies(path: Path) -> None:
+    chain = anonymize_run(read_trace(path).records, KeptWords(), run="e" * 32)
     assert verify(Trace(run=chain.run, records=tuple(link.recorded() for link in chain.links), chain=chain)) == ()

@@ -1,4 +1,4 @@
-"""The audit export: every decision once, with who, what, why and on whose word; safe to open in a spreadsheet."""
+"""The audit export: every decision once, with user, call, rules and approvals; safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def test_every_decision_is_exported_with_its_rules_approvals_and_outcome(play: P
     (requested,) = played.ended.waiting
     approval.grant_approval(run.Record(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
     asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
-    said = remit("trace", "list", "--decisions", "--format", "jsonl", cwd=played.folder)
-    found = [json.loads(line) for line in said.out.splitlines()]
+    done = remit("trace", "list", "--decisions", "--format", "jsonl", cwd=played.folder)
+    found = [json.loads(line) for line in done.out.splitlines()]
     assert [(one["step"], one["round"], one["verdict"], one["outcome"]) for one in found] == [
         (0, 0, "allow", "ok"),
         (1, 0, "ask", ""),
@@ -52,7 +52,7 @@ def test_every_decision_is_exported_with_its_rules_approvals_and_outcome(play: P
 
 
 def test_an_erased_decision_is_still_a_row(play: Play) -> None:
-    """What was decided is gone; that something was is not."""
+    """The content of the decision is gone; the row shows that there was one."""
     played = play([turn(ledger__look={"name": "a"}), DONE])
     seq = next(one.seq for one in played.records if one.type == "call.decided")
     played.opened.journal.erase(played.ended.run, seq)

@@ -1,4 +1,4 @@
-"""The page of an incident: whole by itself, safe to open, readable in light and dark, and by keys."""
+"""The HTML page of a run: self-contained, safe to open, readable in light and dark mode, usable by keyboard."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from remit.core.events import AnyEvent
 from remit.journal.hash_chain import Chain, link_of
 from remit.tracing import Trace
-from remit.tracing.reports.html.page import page, write_page
+from remit.tracing.reports.html.page import render_page, write_page
 from remit.tracing.reports.incident import IncidentReport, incident_report
 from support.browser import CHROMIUM, browser
 from support.events import RUN, a_whole_run, decided, ended, intended, recorded, started, succeeded
@@ -32,7 +32,7 @@ def of(events: list[AnyEvent]) -> IncidentReport:
 
 
 def hostile() -> IncidentReport:
-    """Text that would be markup, wherever somebody's text is shown."""
+    """A run with texts that look like markup in every place where the page shows a text."""
     return of(
         [
             started(task=HOSTILE, model=HOSTILE, account=HOSTILE),
@@ -48,9 +48,9 @@ def hostile() -> IncidentReport:
     )
 
 
-def test_what_was_said_is_text_on_the_page_and_loads_nothing() -> None:
-    """Escaped everywhere; and no address, file or script but the page's own is in it."""
-    text = page(hostile())
+def test_texts_on_the_page_are_never_markup_and_load_nothing() -> None:
+    """Every text is escaped, and the page has no address, file or script except its own."""
+    text = render_page(hostile())
     assert text.count("<script") == text.count("</script>") == 1
     assert text.count("<style") == 1
     assert "<img" not in text
@@ -59,11 +59,11 @@ def test_what_was_said_is_text_on_the_page_and_loads_nothing() -> None:
     assert "\\u{202e}" in text
 
 
-def test_the_page_says_what_the_terminal_says(play: Play, command: Command, tmp_path: Path) -> None:
+def test_the_page_shows_what_the_terminal_shows(play: Play, command: Command, tmp_path: Path) -> None:
     played = play([turn(ledger__look={"name": "gone"}), turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     file = tmp_path / "incident.html"
-    said = command(played.folder, "trace", "show", played.ended.run, "--html", str(file))
-    assert (said.code, said.out) == (0, f"wrote {file}\n")
+    done = command(played.folder, "trace", "show", played.ended.run, "--html", str(file))
+    assert (done.code, done.out) == (0, f"wrote {file}\n")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     text, shown = file.read_text(), command(played.folder, "trace", "show", played.ended.run).out
     for part in (
@@ -78,9 +78,9 @@ def test_the_page_says_what_the_terminal_says(play: Play, command: Command, tmp_
 
 def test_a_page_that_cannot_be_written_is_one_error(play: Play, command: Command) -> None:
     played = play([DONE])
-    said = command(played.folder, "trace", "show", played.ended.run, "--html", "nowhere/x.html")
-    assert (said.code, said.out) == (2, "")
-    assert "cannot be written" in said.err
+    done = command(played.folder, "trace", "show", played.ended.run, "--html", "nowhere/x.html")
+    assert (done.code, done.out) == (2, "")
+    assert "cannot be written" in done.err
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def shown(tmp_path: Path) -> Callable[[IncidentReport], Path]:
 def test_a_real_browser_shows_it_without_network_by_keys_in_light_and_dark(
     shown: Callable[[IncidentReport], Path], tmp_path: Path
 ) -> None:
-    """What a person at three in the morning does with it; the run's text is hostile all the while."""
+    """Uses the page by keyboard, with hostile texts in the run."""
     path = shown(hostile())
     with browser(tmp_path / "profile") as tab:
         tab.open(path)

@@ -1,4 +1,4 @@
-"""Two runs side by side: where they part is found, whatever else was added, moved or renamed."""
+"""Comparing two runs: the first difference is found, also with added, moved or renamed calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from remit.core.calls import ResourceAccess
 from remit.core.events import AnyEvent, Recorded, RunFinished
 from remit.runtime import runner as run
-from remit.tracing.reports.alignment import align
+from remit.tracing.reports.alignment import align_calls
 from remit.tracing.reports.run_diff import RunDiff, diff_runs
 from remit.tracing.reports.timeline import Timeline, build_timeline
 from remit.workspace import session
@@ -26,7 +26,7 @@ PAY = {"ledger__pay": {"name": "ben", "amount": 900}}
 
 
 def played(folder: Path, turns: list[dict[str, Any]], task: str = "keep the ledger") -> str:
-    """Play these turns in the counting house and return the run's id."""
+    """Play these turns in the ledger workspace and return the run's id."""
     (folder / "agent" / "clerk" / "script.yaml").write_text(json.dumps({"turns": turns}))
     opened = session.open_session(folder)
     start = run.RunRequest(
@@ -55,8 +55,8 @@ def read(
     return action, {"path": path}, value
 
 
-def test_a_call_more_does_not_hide_what_follows_it() -> None:
-    """By position every later call would differ; by meaning only the new one does."""
+def test_an_additional_call_does_not_hide_what_follows_it() -> None:
+    """Paired by position, every later call would differ; paired by content, only the new one does."""
     a = timeline(read("a"), read("b"), read("c"))
     b = timeline(read("a"), read("new"), read("b"), read("c", "another text altogether"))
     assert kinds(diff_runs(a, b)) == [("extra", "", "1.0"), ("result", "2.0", "3.0")]
@@ -68,21 +68,21 @@ def test_a_call_that_moved_is_the_same_call() -> None:
     assert found.moved == (("2.0", "0.0"),)
 
 
-def test_a_renamed_tool_is_aligned_by_what_it_was_asked_of_what() -> None:
+def test_calls_of_a_renamed_tool_are_paired_by_arguments_and_resources() -> None:
     a, b = timeline(read("a"), read("b")), timeline(read("a", action="docs.open"), read("b", action="docs.open"))
-    assert [(pair.a is None, pair.b is None) for pair in align(a, b)] == [(False, False), (False, False)]
+    assert [(pair.a is None, pair.b is None) for pair in align_calls(a, b)] == [(False, False), (False, False)]
     assert kinds(diff_runs(a, b)) == [("request", "0.0", "0.0"), ("request", "1.0", "1.0")]
 
 
-def test_two_calls_of_one_name_that_mean_different_things_are_not_mixed_up() -> None:
-    """The second run leaves the first call out; its only call is still the other one."""
+def test_two_different_calls_with_the_same_action_are_not_paired() -> None:
+    """The second run lacks the first call; its only call is paired with the second call."""
     found = diff_runs(
         timeline(read("a", "one text of a"), read("b", "one text of b")), timeline(read("b", "one text of b"))
     )
     assert kinds(found) == [("missing", "0.0", "")]
 
 
-def test_times_run_ids_and_uuids_are_no_difference_and_anything_else_is() -> None:
+def test_times_run_ids_and_uuids_are_not_differences_and_everything_else_is() -> None:
     value = {"at": "2026-11-23T19:32:01.5Z", "run": RUN, "id": "0b0e8a52-1d4e-4a39-9f0e-3f8d3c1b2a10", "status": "open"}
     other = {**value, "at": "2026-11-24 08:00:00", "id": "11111111-1d4e-4a39-9f0e-3f8d3c1b2a10"}
     assert diff_runs(timeline(read("a", value)), timeline(read("a", other))).same
@@ -112,8 +112,10 @@ def _records() -> list[Recorded]:
     return recorded([started(), *asked(0, ask()), decided(0, 0), succeeded(0, 0), RunFinished(outcome="completed")])
 
 
-def test_a_changed_rule_is_named_with_the_call_it_turned(clerk: Callable[..., Path], command: Command) -> None:
-    """The rulebooks of both runs are compared too: the edit and what it did, in one command."""
+def test_a_changed_rule_is_named_with_the_call_whose_decision_it_changed(
+    clerk: Callable[..., Path], command: Command
+) -> None:
+    """The policy bundles of both runs are compared too: one command shows the edit and its consequence."""
     folder = clerk([])
     turns = [turn(**LOOK), {"say": "pay", "calls": [{"ledger__pay": {"name": "ann", "amount": 7}}]}, DONE]
     good = played(folder, turns)
@@ -122,21 +124,21 @@ def test_a_changed_rule_is_named_with_the_call_it_turned(clerk: Callable[..., Pa
         rules.read_text() + "\n# Ann is paid by hand from now on\np, agent:clerk, ledger.pay, account:ann, True, deny\n"
     )
     bad = played(folder, turns)
-    said = command(folder, "trace", "diff", bad[:8], "--good")
-    assert said.code == 1, said.err
-    assert said.out.startswith(f"{good[:8]} and {bad[:8]}: 2 calls side by side\n")
-    assert "changed policies/rules.csv" in said.out
-    assert "+p, agent:clerk, ledger.pay, account:ann, True, deny" in said.out
+    done = command(folder, "trace", "diff", bad[:8], "--last-good")
+    assert done.code == 1, done.err
+    assert done.out.startswith(f"{good[:8]} and {bad[:8]}: 2 calls in both runs\n")
+    assert "changed policies/rules.csv" in done.out
+    assert "+p, agent:clerk, ledger.pay, account:ann, True, deny" in done.out
     assert (
-        "first divergence at step 1.0, decision: ledger.pay account:ann: allow is deny by policies/rules.csv:"
-        in said.out
+        "first divergence at step 1.0, decision: ledger.pay account:ann: was allow, now deny by policies/rules.csv:"
+        in done.out
     )
-    assert "(Ann is paid by hand from now on)" in said.out
-    told = command(folder, "trace", "diff", good, bad, "--json").json
-    assert (told["ok"], [one["kind"] for one in told["differences"]]) == (False, ["decision", "result"])
+    assert "(Ann is paid by hand from now on)" in done.out
+    diff = command(folder, "trace", "diff", good, bad, "--json").json
+    assert (diff["ok"], [one["kind"] for one in diff["differences"]]) == (False, ["decision", "result"])
 
 
-def test_the_last_good_run_is_of_the_same_agent_and_task_and_came_before(
+def test_the_last_good_run_is_an_earlier_run_of_the_same_agent_and_task(
     clerk: Callable[..., Path], command: Command
 ) -> None:
     folder = clerk([])
@@ -145,19 +147,24 @@ def test_the_last_good_run_is_of_the_same_agent_and_task_and_came_before(
     played(folder, [turn(**LOOK)])  # the script ends: failed
     bad = played(folder, [turn(**LOOK)])
     later = played(folder, [turn(**LOOK), DONE])
-    said = command(folder, "trace", "diff", bad, "--good", "--json")
-    assert (said.code, said.json["a"], said.json["b"]) == (1, first, bad)
-    assert [one["kind"] for one in said.json["differences"]] == ["outcome"]
-    same = command(folder, "trace", "diff", later, "--good")
+    done = command(folder, "trace", "diff", bad, "--last-good", "--json")
+    assert (done.code, done.json["a"], done.json["b"]) == (1, first, bad)
+    assert [one["kind"] for one in done.json["differences"]] == ["outcome"]
+    same = command(folder, "trace", "diff", later, "--last-good")
     assert (same.code, "no divergence" in same.out) == (0, True)
     assert command(folder, "trace", "diff", bad, str(folder / "traces" / f"{bad}.jsonl")).code == 0
 
 
-def test_a_run_without_a_good_one_says_what_to_do(clerk: Callable[..., Path], command: Command) -> None:
+def test_diff_without_a_last_good_run_says_what_to_do(clerk: Callable[..., Path], command: Command) -> None:
     folder = clerk([])
     only = played(folder, [turn(**LOOK), DONE])
-    for args in (["diff", only, "--good"], ["diff", only], ["diff", only, only, "--good"], ["diff", only, "nope"]):
-        said = command(folder, "trace", *args)
-        assert (said.code, said.out) == (2, "")
-        assert "rror" in said.err
-        assert "Traceback" not in said.err
+    for args in (
+        ["diff", only, "--last-good"],
+        ["diff", only],
+        ["diff", only, only, "--last-good"],
+        ["diff", only, "nope"],
+    ):
+        done = command(folder, "trace", *args)
+        assert (done.code, done.out) == (2, "")
+        assert "rror" in done.err
+        assert "Traceback" not in done.err

@@ -1,4 +1,4 @@
-"""Finding a run and reading it: filters, verdict and first cause, whom it waits for, what was in flight, what to do next."""
+"""Finding and showing a run: filters, outcome and root cause, approvals, what was in flight, next commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from remit.journal.hash_chain import link_of
 from remit.journal.run_lock import lock_run
 from remit.journal.store import Journal
 from remit.runtime import runner as run
-from remit.tracing import TraceFile, open_trace, read
+from remit.tracing import TraceFile, open_trace, read_trace
 from remit.tracing.reports.reconciliation import compare_copy, reconcile
 from remit.tracing.reports.timeline import build_timeline
 from remit.workspace import session
@@ -42,9 +42,9 @@ def test_runs_are_found_by_how_they_ended_and_what_they_called(clerk: Callable[.
     waiting = played(folder, turn(ledger__pay={"name": "ann", "amount": 500}), DONE)
 
     def listed(*args: str) -> list[str]:
-        said = command(folder, "trace", "list", "--json", *args)
-        assert said.code == 0, said.err
-        return [row["run"] for row in said.json]
+        done = command(folder, "trace", "list", "--json", *args)
+        assert done.code == 0, done.err
+        return [row["run"] for row in done.json]
 
     everything = [waiting, failed, denied, good]
     assert (
@@ -63,17 +63,15 @@ def test_runs_are_found_by_how_they_ended_and_what_they_called(clerk: Callable[.
     assert listed("--action", "ledger.*", "--code", "ok") == [good]
     assert listed("--action", "ledger.look", "--code", "policy_denied") == []
     assert listed("--agent", "other") == listed("--since", "2100-01-01T00:00") == []
-    assert command(folder, "trace", "list", "--agent", "other").out == "no run is like that\n"
+    assert command(folder, "trace", "list", "--agent", "other").out == "no runs match the filters\n"
     for wrong in (["--since", "soon"], ["--code", "policy_deny"], ["--limit", "0"]):
-        said = command(folder, "trace", "list", *wrong)
-        assert (said.code, said.out) == (2, "")
-        assert "did you mean 'policy_denied'" in said.err or wrong[0] != "--code"
+        done = command(folder, "trace", "list", *wrong)
+        assert (done.code, done.out) == (2, "")
+        assert "did you mean 'policy_denied'" in done.err or wrong[0] != "--code"
 
 
-def test_the_list_names_the_call_that_first_got_a_code_whether_a_rule_or_the_tool_itself_stopped_it(
-    clerk: Callable[..., Path], command: Command
-) -> None:
-    """A call that a retry carried through is none, nor is one that came after."""
+def test_the_list_names_the_first_call_that_ended_with_a_code(clerk: Callable[..., Path], command: Command) -> None:
+    """A call that succeeded after a retry does not count, and only the first failing call is named."""
     folder, vault = clerk([]), turn(ledger__pay={"name": "vault", "amount": 1})
     for turns in (
         [turn(ledger__look={"name": "busy1"}), DONE],
@@ -82,8 +80,8 @@ def test_the_list_names_the_call_that_first_got_a_code_whether_a_rule_or_the_too
         [vault, turn(ledger__look={"name": "gone"}), DONE],
     ):
         played(folder, *turns)
-    told = [line.partition("keep it")[2].strip() for line in command(folder, "trace", "list").out.splitlines()]
-    assert told == [
+    shown = [line.partition("keep it")[2].strip() for line in command(folder, "trace", "list").out.splitlines()]
+    assert shown == [
         "ledger.pay at step 0: policy_denied",
         "ledger.wire at step 0: outcome_unknown",
         "ledger.look at step 1: tool_failed",
@@ -91,21 +89,21 @@ def test_the_list_names_the_call_that_first_got_a_code_whether_a_rule_or_the_too
     ]
 
 
-def test_a_waiting_run_says_for_whom_and_the_next_three_commands(play: Play, command: Command) -> None:
+def test_a_waiting_run_shows_who_must_approve_and_the_next_three_commands(play: Play, command: Command) -> None:
     played = play([turn(ledger__look={"name": "ann"}), turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     name = played.ended.run[:8]
     lines = command(played.folder, "trace", "show", name).out.splitlines()
     assert lines[0].startswith("waiting  2 turns, 2 calls, 0 refused, 0 failed")
-    assert any(line.startswith("waits: 1.0 ledger.pay for 1 × role:lead, until 20") for line in lines)
+    assert any(line.startswith("waits: 1.0 ledger.pay needs approval by 1 × role:lead, expires 20") for line in lines)
     assert "budget: 2 of 30 steps, 2 of 60 calls" in "\n".join(lines)
     assert "labels: seen" in lines
-    after = [line.split("  #")[0].strip() for line in lines[lines.index("next") + 1 :]]
+    after = [line.split("  #")[0].strip() for line in lines[lines.index("next commands") + 1 :]]
     assert after == [f"remit approve show {name}/1.0", f"remit run --resume {name}", f"remit replay {name}"]
     for line in after[::2]:
         assert command(played.folder, *line.split()[1:]).code == 0
 
 
-def test_a_held_run_says_who_holds_it(play: Play, command: Command) -> None:
+def test_a_held_run_shows_who_holds_it(play: Play, command: Command) -> None:
     played = play([turn(ledger__pay={"name": "ann", "amount": 500}), DONE])
     hold.set_hold(played.opened.journal, "agent:clerk", why="wrong cluster", account="op")
     out = command(played.folder, "trace", "show", played.ended.run).out
@@ -114,7 +112,7 @@ def test_a_held_run_says_who_holds_it(play: Play, command: Command) -> None:
     assert "remit stop --list" in out
 
 
-def test_a_run_that_left_the_last_good_one_says_where_and_what_had_changed(
+def test_show_names_the_first_difference_from_the_last_good_run_and_what_changed(
     clerk: Callable[..., Path], command: Command
 ) -> None:
     folder = clerk([])
@@ -124,22 +122,23 @@ def test_a_run_that_left_the_last_good_one_says_where_and_what_had_changed(
     rules.write_text(rules.read_text() + "\n# Not ann\np, agent:clerk, ledger.pay, account:ann, True, deny\n")
     bad = played(folder, *turns)
     out = command(folder, "trace", "show", bad).out
-    assert f"left the last good run {good[:8]} at step 1.0, decision: ledger.pay account:ann: allow is deny" in out
-    assert "changed since: policies/rules.csv" in out
-    assert f"remit trace diff {bad[:8]} --good" in out
+    assert (
+        f"differs from the last good run {good[:8]} at step 1.0, decision: ledger.pay account:ann: was allow, now deny"
+        in out
+    )
+    assert "changed since then: policies/rules.csv" in out
+    assert f"remit trace diff {bad[:8]} --last-good" in out
 
 
-def test_a_model_that_asks_the_same_again_and_again_is_the_first_cause(
-    clerk: Callable[..., Path], command: Command
-) -> None:
+def test_a_model_that_repeats_a_call_is_the_root_cause(clerk: Callable[..., Path], command: Command) -> None:
     folder = clerk([], steps=6)
     loop = played(folder, turn(ledger__look={"name": "ann"}), *[turn(ledger__look={"name": "gone"})] * 9)
     out = command(folder, "trace", "show", loop).out
     assert out.startswith("exhausted")
-    assert "first cause: step 1.0, ledger.look: the model asked the same 5 times; tool_failed" in out
+    assert "root cause: step 1.0, ledger.look: the model made the same call 5 times; tool_failed" in out
 
 
-def test_what_was_in_flight_when_a_run_was_cut_off_is_named(tmp_path: Path) -> None:
+def test_show_names_what_was_in_flight_in_an_interrupted_run(tmp_path: Path) -> None:
     asking = asked(1)[:1]
     events: list[AnyEvent] = [
         started(),
@@ -153,14 +152,14 @@ def test_what_was_in_flight_when_a_run_was_cut_off_is_named(tmp_path: Path) -> N
     timeline = build_timeline(recorded(events))
     assert timeline.in_flight == [
         "step 0.0, files.read: attempt 1 was running",
-        "step 0.1, files.read: decided, not carried out",
+        "step 0.1, files.read: decided, not executed",
     ]
     assert build_timeline(recorded([started(), *asking])).in_flight == ["step 1: the model was asked"]
     assert build_timeline(recorded(a_whole_run())).in_flight == []
 
 
-def test_a_clock_that_steps_back_makes_no_time_negative_and_is_said(tmp_path: Path, command: Command) -> None:
-    """The record keeps what the clock said; the chain does not depend on it."""
+def test_a_clock_that_steps_back_is_reported_and_no_duration_is_negative(tmp_path: Path, command: Command) -> None:
+    """The record keeps the times of the clock; the hash chain does not depend on them."""
     now = [10**18]
 
     def clock() -> int:
@@ -173,7 +172,7 @@ def test_a_clock_that_steps_back_makes_no_time_negative_and_is_said(tmp_path: Pa
             file.see(journal.append(RUN, event))
         file.close()
         assert journal.verify(RUN) == ()
-        trace = read(file.path)
+        trace = read_trace(file.path)
         assert trace.faults() == ()
     assert all(span.start <= span.end for span in trace.spans)
     timeline = build_timeline(trace.records)
@@ -195,8 +194,8 @@ def journal(tmp_path: Path) -> Journal:
     return journal
 
 
-def test_a_file_that_a_kill_cut_off_is_written_again_by_whoever_looks(tmp_path: Path, journal: Journal) -> None:
-    """Anywhere, also in the middle of a line; and the result is the file that an unbroken run leaves."""
+def test_an_incomplete_file_is_rebuilt_by_the_next_command_that_reads_it(tmp_path: Path, journal: Journal) -> None:
+    """Cut off at any byte, also within a line, the rebuilt file equals the file of an uninterrupted run."""
     chain = journal.chain(RUN)
     file = TraceFile(tmp_path, RUN)
     file.rebuild(chain.links)
@@ -212,7 +211,7 @@ def test_a_file_that_a_kill_cut_off_is_written_again_by_whoever_looks(tmp_path: 
     assert file.path.read_bytes() == whole
 
 
-def test_a_file_that_somebody_changed_is_left_and_told(tmp_path: Path, journal: Journal) -> None:
+def test_a_changed_file_is_reported_and_not_overwritten(tmp_path: Path, journal: Journal) -> None:
     """It is evidence: nothing writes over it."""
     chain = journal.chain(RUN)
     file = TraceFile(tmp_path, RUN)
@@ -226,7 +225,7 @@ def test_a_file_that_somebody_changed_is_left_and_told(tmp_path: Path, journal: 
     assert file.path.read_bytes() == changed[:-9]
 
 
-def test_a_file_of_a_run_that_goes_on_is_left_to_its_process(tmp_path: Path, journal: Journal) -> None:
+def test_the_file_of_a_running_run_is_left_to_its_process(tmp_path: Path, journal: Journal) -> None:
     chain = journal.chain(RUN)
     with lock_run(tmp_path, RUN):
         assert reconcile(tmp_path, chain).state == "behind"
@@ -234,7 +233,9 @@ def test_a_file_of_a_run_that_goes_on_is_left_to_its_process(tmp_path: Path, jou
     assert reconcile(tmp_path, chain).state == "whole"
 
 
-def test_a_text_that_was_erased_is_gone_from_the_file_once_somebody_looks(tmp_path: Path, journal: Journal) -> None:
+def test_an_erased_text_is_removed_from_the_file_by_the_next_command_that_reads_it(
+    tmp_path: Path, journal: Journal
+) -> None:
     path = written(tmp_path, journal.events(RUN))
     assert b"hello" in path.read_bytes()
     for item in journal.events(RUN):
@@ -243,4 +244,4 @@ def test_a_text_that_was_erased_is_gone_from_the_file_once_somebody_looks(tmp_pa
     assert reconcile(tmp_path, journal.chain(RUN)).state == "whole"
     assert b"hello" not in path.read_bytes()
     assert compare_copy(path, journal.chain(RUN)).state == "whole"
-    assert open_trace(tmp_path, journal, RUN).records == read(path).records
+    assert open_trace(tmp_path, journal, RUN).records == read_trace(path).records

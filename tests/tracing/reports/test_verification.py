@@ -1,4 +1,4 @@
-"""Each way to tamper with a record is caught and named; a record that nobody touched never is."""
+"""Each change of a record is detected and named; an unchanged record has no faults."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from remit.core.events import (
     Recorded,
 )
 from remit.journal.hash_chain import link
-from remit.tracing import TraceFile, open_trace, read, write_portable
-from remit.tracing.reports.verification import contradictions, verify
+from remit.tracing import TraceFile, open_trace, read_trace, write_portable
+from remit.tracing.reports.verification import find_contradictions, verify
 from support.runs import DONE, Command, Play, Played, turn
 
 TURNS = [turn(ledger__look={"name": "ann"}), turn(ledger__pay={"name": "ben", "amount": 500}), DONE]
@@ -54,20 +54,20 @@ def first(old: str, new: str) -> Callable[[str], str]:
 
 
 def exchange(text: str) -> str:
-    """Two events take each other's number."""
+    """Exchanges the numbers of two events."""
     one, other = '"remit.event.seq","value":{"intValue":"3"}', '"remit.event.seq","value":{"intValue":"4"}'
     return text.replace(one, "@@").replace(other, one).replace("@@", other)
 
 
 def added(text: str) -> str:
-    """A span that no event made, as an injected line."""
+    """Adds a line with a span that no event makes."""
     line: dict[str, Any] = json.loads(text.split("\n")[2])
     span = line["resourceSpans"][0]["scopeSpans"][0]["spans"][0]
     span.update(spanId="f" * 16, name="execute_tool ledger.pay", events=[])
     return text + json.dumps(line) + "\n"
 
 
-# What is done to the file, and what it is called.
+# The change of the file, the kind of the fault, and its message.
 IN_THE_FILE: dict[str, tuple[Callable[[str], str], str, str]] = {
     "a result is edited": (lambda text: text.replace('\\"paid\\"', '\\"lent\\"'), "edited", "body of"),
     "a time is edited": (
@@ -82,26 +82,26 @@ IN_THE_FILE: dict[str, tuple[Callable[[str], str], str, str]] = {
     "what a viewer shows is edited": (
         first('"remit.verdict","value":{"stringValue":"ask"}', '"remit.verdict","value":{"stringValue":"allow"}'),
         "edited",
-        "is not what its events say",
+        "does not match its events",
     ),
-    "a span is added": (added, "edited", "is not what its events say"),
+    "a span is added": (added, "edited", "does not match its events"),
 }
 
 
 @pytest.mark.parametrize("what", IN_THE_FILE)
-def test_what_is_done_to_a_file_is_named(played: Played, exported: Path, what: str) -> None:
-    """With the journal at hand, or with its head alone."""
-    change, kind, said = IN_THE_FILE[what]
+def test_each_change_of_a_file_is_named(played: Played, exported: Path, what: str) -> None:
+    """With the journal, or with the head of its chain alone."""
+    change, kind, message = IN_THE_FILE[what]
     exported.write_text(change(exported.read_text()))
     original = played.opened.journal.chain(played.ended.run)
-    for faults in (verify(read(exported), original=original), verify(read(exported), head=original.head)):
+    for faults in (verify(read_trace(exported), original=original), verify(read_trace(exported), head=original.head)):
         found = [fault for fault in faults if fault.broken]
         assert kind in {fault.kind for fault in found}, (what, faults)
-        assert any(said in fault.what for fault in found), (what, faults)
+        assert any(message in fault.what for fault in found), (what, faults)
 
 
 def resealed(played: Played, folder: Path, change: Callable[[AnyEvent], AnyEvent | None]) -> Path:
-    """The whole record, written by somebody who can seal: the chain holds."""
+    """The whole record, changed and sealed again by an attacker: its chain verifies."""
     records: list[Recorded] = []
     for item in played.records:
         event = None if item.event is None else change(item.event)
@@ -131,67 +131,73 @@ def other_rules(event: AnyEvent) -> AnyEvent:
     return event
 
 
-SEALED_ANEW: dict[str, tuple[Callable[[AnyEvent], AnyEvent | None], str]] = {
-    "the arguments that were decided": (other_arguments, "the request's digest is not that of what was asked"),
-    "the rules that decided": (other_rules, "the decision is not of this request under these rules"),
+SEALED_AGAIN: dict[str, tuple[Callable[[AnyEvent], AnyEvent | None], str]] = {
+    "the arguments that were decided": (
+        other_arguments,
+        "the digest of the request does not match the recorded request",
+    ),
+    "the rules that decided": (other_rules, "the digest of the decision does not match this request and these rules"),
     "the decision that was approved": (
         on(ApprovalGranted, decision_digest="sha256:0"),
-        "user:lea answered what nobody asked",
+        "user:lea answered a request for approval that does not exist",
     ),
-    "the request that ran": (on(AttemptBegun, request_digest="sha256:0"), "another request ran than was decided"),
+    "the request that ran": (
+        on(AttemptBegun, request_digest="sha256:0"),
+        "the attempt executed another request than the decided one",
+    ),
     "the decision that it ran under": (
         on(AttemptBegun, decision_digest="sha256:0"),
-        "it ran under another decision",
+        "the attempt names a decision of another call",
     ),
-    "what the attempt returned": (on(AttemptEnded, value="lent"), "the result is not what the attempt returned"),
-    "an attempt that failed": (on(AttemptEnded, code="timeout"), "it succeeded though no attempt did"),
+    "what the attempt returned": (on(AttemptEnded, value="lent"), "the result differs from what the attempt returned"),
+    "an attempt that failed": (on(AttemptEnded, code="timeout"), "the call succeeded, but no attempt did"),
     "the approval, left out": (
         lambda event: None if event.type == "approval.requested" else event,
-        "answered what nobody asked",
+        "answered a request for approval that does not exist",
     ),
     "the allowing decision, left out": (
         lambda event: None if event.key == "call.decided/1/0/1" else event,
-        "it ran though no decision allows it",
+        "the attempt began, but no decision allows the call",
     ),
     "the decision of a call, left out": (
         lambda event: None if event.key == "call.decided/0/0/0" else event,
-        "nothing decided that call",
+        "there is no decision about this call",
     ),
     "the beginning of an attempt, left out": (
         lambda event: None if isinstance(event, AttemptBegun) else event,
-        "it ended without having begun",
+        "the attempt ended, but never began",
     ),
 }
 
 
-@pytest.mark.parametrize("what", SEALED_ANEW)
-def test_a_chain_that_was_sealed_anew_contradicts_itself_and_does_not_fit_its_head(
+@pytest.mark.parametrize("what", SEALED_AGAIN)
+def test_a_chain_that_was_sealed_again_contradicts_itself_and_does_not_match_its_head(
     played: Played, tmp_path: Path, what: str
 ) -> None:
-    change, said = SEALED_ANEW[what]
-    trace = read(resealed(played, tmp_path, change))
+    change, message = SEALED_AGAIN[what]
+    trace = read_trace(resealed(played, tmp_path, change))
     assert trace.faults() == ()
-    found = contradictions(trace.records)
-    assert any(said in fault.what for fault in found), found
+    found = find_contradictions(trace.records)
+    assert any(message in fault.what for fault in found), found
     original = played.opened.journal.chain(played.ended.run)
     for faults in (verify(trace, original=original), verify(trace, head=original.head)):
         assert {fault.kind for fault in faults} & {"forged", "missing", "edited"}
 
 
-def test_events_of_another_run_do_not_fit_in(played: Played, play: Play, exported: Path) -> None:
+def test_events_of_another_run_are_detected(played: Played, play: Play, exported: Path) -> None:
     name = played.ended.run
     other = play(TURNS, approvals=APPROVALS)
     file = (other.folder / "traces" / f"{other.ended.run}.jsonl").read_text()
     exported.write_text(file.replace(other.ended.run, name))
-    assert {"edited"} <= {fault.kind for fault in verify(read(exported))}
+    assert {"edited"} <= {fault.kind for fault in verify(read_trace(exported))}
 
 
-def test_the_same_is_said_on_the_command_line_also_of_rules_that_are_not_theirs(
+def test_the_verify_command_names_changes_of_file_rules_and_journal(
     played: Played, exported: Path, command: Command, tmp_path: Path
 ) -> None:
     name = played.ended.run
     whole = command(played.folder, "trace", "verify", name)
-    assert (whole.code, whole.out.splitlines()[0]) == (0, f"{len(played.records)} events, the record holds")
+    assert (whole.code, whole.out.splitlines()[0]) == (0, f"{len(played.records)} events, integrity check passed")
     head = whole.out.splitlines()[1].removeprefix("head ")
     assert command(tmp_path, "trace", "verify", str(exported), "--head", head).code == 0
     text = exported.read_text()
@@ -199,37 +205,37 @@ def test_the_same_is_said_on_the_command_line_also_of_rules_that_are_not_theirs(
     cut = command(tmp_path, "trace", "verify", str(exported), "--head", head, "--json")
     assert (cut.code, cut.json["faults"][0]["kind"]) == (1, "missing")
     exported.write_text(first("g, user:leo, role:lead", "g, user:eve, role:lead")(text))
-    assert "is not what its digest says" in command(tmp_path, "trace", "verify", str(exported)).err
+    assert "does not match its digest" in command(tmp_path, "trace", "verify", str(exported)).err
 
     rules = next(
         path for path in (played.folder / "traces" / "objects").iterdir() if b"ledger.look" in path.read_bytes()
     )
     rules.write_bytes(rules.read_bytes() + b"# edited\n")
-    said = command(played.folder, "trace", "verify", name)
-    assert said.code == 1
-    assert "is not what it was when it was kept" in said.out
+    done = command(played.folder, "trace", "verify", name)
+    assert done.code == 1
+    assert "was changed after it was stored" in done.out
     file = played.folder / "traces" / f"{name}.jsonl"
     file.write_text(file.read_text().replace("paid", "lent"))
-    assert "of the file is not the journal's" in command(played.folder, "trace", "verify", name).out
+    assert "of the file differs from the journal" in command(played.folder, "trace", "verify", name).out
     assert command(played.folder, "trace", "verify", name, "--head", "x").code == 2
 
 
-def test_an_erased_text_is_said_and_breaks_nothing(played: Played, command: Command) -> None:
+def test_an_erased_text_is_reported_and_does_not_break_the_chain(played: Played, command: Command) -> None:
     name = played.ended.run
     last = played.records[-1].seq
     played.opened.journal.erase(name, last)
-    said = command(played.folder, "trace", "verify", name, "--json")
-    assert (said.code, said.json["ok"]) == (0, True)
-    assert [(fault["seq"], fault["kind"]) for fault in said.json["faults"]] == [(last, "erased")]
-    assert verify(read(played.folder / "traces" / f"{name}.jsonl"))[0].kind == "erased"
+    done = command(played.folder, "trace", "verify", name, "--json")
+    assert (done.code, done.json["ok"]) == (0, True)
+    assert [(fault["seq"], fault["kind"]) for fault in done.json["faults"]] == [(last, "erased")]
+    assert verify(read_trace(played.folder / "traces" / f"{name}.jsonl"))[0].kind == "erased"
 
 
 def kinds(records: Sequence[Recorded]) -> set[str]:
     return {item.type for item in records}
 
 
-def test_results_are_compared_only_with_their_own_attempts(play: Play) -> None:
-    """Refused, retried, failed, unknown: an honest record says nothing against itself."""
+def test_an_honest_record_has_no_contradictions(play: Play) -> None:
+    """With refused, retried and failed calls in it."""
     turns = [
         turn(ledger__look={"name": "busy1"}, ledger__pay={"name": "vault", "amount": 1}),
         {"say": "x", "calls": [{"ledger__look": {"name": "crash"}}, {"ledger__pay": '{"name":'}, {"shell": {}}]},
@@ -237,5 +243,5 @@ def test_results_are_compared_only_with_their_own_attempts(play: Play) -> None:
     ]
     played = play(turns)
     assert {"attempt.ended", "call.answered", "run.finished"} <= kinds(played.records)
-    assert contradictions(played.records) == []
+    assert find_contradictions(played.records) == []
     assert {item.event.result.ok for item in played.records if isinstance(item.event, CallAnswered)} == {True, False}

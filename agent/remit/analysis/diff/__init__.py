@@ -1,4 +1,4 @@
-"""What a change permits that was not permitted before: rules, manifests, agents, roles."""
+"""Compares two policies or workspaces: what is permitted now that was not before, by rules, manifests, agents and roles."""
 
 from remit._face import face
 

@@ -1,19 +1,19 @@
 from .manifests import ManifestChange
 from .permissions import PermissionDiff, permission_diff
-from .policy import difference
+from .policy import compare_policies
 from .revisions import open_source, working_tree
-from .witnesses import counterpart, facts_of, facts_text, rule_text, verify_witness
+from .witnesses import facts_of, facts_text, find_denied_counterpart, rule_text, verify_witnesses
 
 __all__ = [
     "ManifestChange",
     "PermissionDiff",
-    "counterpart",
-    "difference",
+    "compare_policies",
     "facts_of",
     "facts_text",
+    "find_denied_counterpart",
     "open_source",
     "permission_diff",
     "rule_text",
-    "verify_witness",
+    "verify_witnesses",
     "working_tree",
 ]

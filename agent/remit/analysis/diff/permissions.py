@@ -1,7 +1,7 @@
-"""What may agents really do: the rules, within what the tools' manifests reach, for the actions that each agent has.
+"""Compares two workspaces by what their agents can really do: the rules, within what the tools' manifests reach.
 
-A manifest, an agent's list of tools, a role and a pin widen power without a rule being touched. So two workspaces are
-compared by their effective authority, and the answer is a list of sentences, or proof that there is nothing to say.
+A manifest, an agent's list of tools, a role or a pin can widen permissions although no rule changes. So the comparison
+covers all of them. The result is a list of sentences, or a proof that nothing new is permitted.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from functools import cached_property
 from typing import Final
 
 from remit.analysis.diff.manifests import Direction, ManifestChange, manifest_changes
-from remit.analysis.diff.policy import difference
-from remit.analysis.diff.witnesses import WitnessRefused, counterpart, facts_of, facts_text, rule_text
+from remit.analysis.diff.policy import compare_policies
+from remit.analysis.diff.witnesses import DeniedCounterpart, facts_of, facts_text, find_denied_counterpart, rule_text
 from remit.analysis.reach import Reach, reach_of
 from remit.analysis.solver.findings import Finding, PolicyDifference
 from remit.analysis.solver.ruleset import RuleSet, read_rule_set
 from remit.core import Json, Request
 from remit.workspace import Workspace, vocabulary
 
-_SAID: Final = {"allow": "may now", "ask": "may now, once approved,", "deny": "may no longer"}
-_WAS: Final = {"allow": "allowed", "ask": "asked", "deny": "refused"}
+_MAY: Final = {"allow": "may now", "ask": "may now, after approval,", "deny": "may no longer"}
+_WAS: Final = {"allow": "allowed", "ask": "subject to approval", "deny": "denied"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class PermissionDiff:
-    """Everything that changes. `proved`: no new authority, for every request; `notes` change nobody's power."""
+    """Everything that changes. `proved`: nothing new is permitted, for every request. `notes` change no permission."""
 
     sentences: tuple[ManifestChange, ...]
     notes: tuple[str, ...]
@@ -40,8 +40,8 @@ class PermissionDiff:
 
 
 @dataclass(frozen=True)
-class _Reached:
-    """The ceiling of every agent's actions; a user reaches what any agent reaches for them."""
+class _ToolCeiling:
+    """The ceiling of every agent's actions. A user reaches what any agent reaches, because agents act for users."""
 
     workspace: Workspace
     reach: Mapping[str, Reach]
@@ -74,25 +74,28 @@ class _Reached:
 
 
 def permission_diff(old: Workspace, new: Workspace) -> PermissionDiff:
-    """Compare two workspaces. A tool of `new` that is not pinned yet counts as it would once it is.
+    """Compare two workspaces. A tool of `new` that is not pinned yet counts as if it were.
 
     Raises:
         WorkspaceError: the rules of one of them do not load.
     """
-    before, after = _side("before", old, pinned=True), _side("after", new, pinned=False)
-    found = difference(before, after)
-    # What an agent and a user may do together comes first: of the rest, one of the two is still missing.
+    before, after = _rule_set_of("before", old, pinned=True), _rule_set_of("after", new, pinned=False)
+    found = compare_policies(before, after)
+    # Calls that an agent and a user can make together come first. For the rest, one of the two still lacks the permission.
     sentences = sorted(
-        (_told(found, one) for one in found.findings), key=lambda one: (one.partial, not one.text.startswith("agent:"))
+        (_describe(found, finding) for finding in found.findings),
+        key=lambda item: (item.partial, not item.text.startswith("agent:")),
     )
-    writes = difference(
-        replace_ceiling(before, old, pinned=True, written=True), replace_ceiling(after, new, pinned=False, written=True)
+    # A path that a tool could only read may now be writable, with no change to the rules. So what may be written is
+    # compared as well, by a ceiling of the written patterns alone.
+    writes = compare_policies(
+        with_ceiling(before, old, pinned=True, written=True), with_ceiling(after, new, pinned=False, written=True)
     )
-    known = {(one.action, one.after, one.subjects) for one in found.findings}
+    known = {(finding.action, finding.after, finding.subjects) for finding in found.findings}
     sentences += [
-        _told(writes, one, writing=True)
-        for one in writes.findings
-        if (one.action, one.after, one.subjects) not in known
+        _describe(writes, finding, writing=True)
+        for finding in writes.findings
+        if (finding.action, finding.after, finding.subjects) not in known
     ]
     for approvers in found.approvers:
         for direction, who, word in (
@@ -113,91 +116,100 @@ def permission_diff(old: Workspace, new: Workspace) -> PermissionDiff:
     return PermissionDiff(sentences=tuple(sentences), notes=tuple(_notes(old, new)))
 
 
-def _side(label: str, workspace: Workspace, *, pinned: bool) -> RuleSet:
-    side = read_rule_set(label, workspace.files, vocabulary(workspace))
-    return replace_ceiling(side, workspace, pinned=pinned, written=False)
+def _rule_set_of(label: str, workspace: Workspace, *, pinned: bool) -> RuleSet:
+    rules = read_rule_set(label, workspace.files, vocabulary(workspace))
+    return with_ceiling(rules, workspace, pinned=pinned, written=False)
 
 
-def replace_ceiling(side: RuleSet, workspace: Workspace, *, pinned: bool, written: bool) -> RuleSet:
-    """The side within what the workspace's tools reach, or what they may write."""
-    ceiling = _Reached(workspace, reach_of(workspace, pinned=pinned), written)
-    return RuleSet(label=side.label, rows=side.rows, links=side.links, vocabulary=side.vocabulary, ceiling=ceiling)
+def with_ceiling(rules: RuleSet, workspace: Workspace, *, pinned: bool, written: bool) -> RuleSet:
+    """The rules within the ceiling of what the workspace's tools reach, or of what they may write."""
+    ceiling = _ToolCeiling(workspace, reach_of(workspace, pinned=pinned), written)
+    return RuleSet(label=rules.label, rows=rules.rows, links=rules.links, vocabulary=rules.vocabulary, ceiling=ceiling)
 
 
-def _told(found: PolicyDifference, one: Finding, *, writing: bool = False) -> ManifestChange:
-    facts = facts_text(one.context)
-    # Where an agent gains or loses something, so do those it acts for: the agents are what there is to tell.
-    alike = [who for who in one.subjects if who.startswith("agent:")] or list(one.subjects)
-    who = one.subject if len(alike) == 1 else f"{one.subject} and {len(alike) - 1} more"
-    partner = _partner(found, one)
-    whom = f" for {partner}" if partner else ""
-    where = f"{one.resource}{f' with {facts}' if facts else ''}"
-    verb = f"write {one.resource} by {one.action}" if writing else f"call {one.action} on {where}"
+def _describe(found: PolicyDifference, finding: Finding, *, writing: bool = False) -> ManifestChange:
+    """Write one finding as a sentence, with the rules and manifests that cause it."""
+    facts = facts_text(finding.context)
+    # Users gain or lose a permission together with the agents that act for them: naming the agents is enough.
+    alike = [who for who in finding.subjects if who.startswith("agent:")] or list(finding.subjects)
+    who = finding.subject if len(alike) == 1 else f"{finding.subject} and {len(alike) - 1} more"
+    partner = _partner(found, finding)
+    for_partner = f" for {partner}" if partner else ""
+    where = f"{finding.resource}{f' with {facts}' if facts else ''}"
+    verb = f"write {finding.resource} by {finding.action}" if writing else f"call {finding.action} on {where}"
     because = [
-        f"{word} {rule_text(rule)}" for word, rules in (("by", one.added), ("without", one.removed)) for rule in rules
+        f"{word} {rule_text(rule)}"
+        for word, rules in (("by", finding.added), ("without", finding.removed))
+        for rule in rules
     ]
-    tool = one.action.partition(".")[0]
-    if one.in_reach:
-        because.append(f"tool {tool!r} reaches {', '.join(one.in_reach)} for it")
-    if one.out_of_reach:
-        because.append(f"tool {tool!r} no longer reaches {', '.join(one.out_of_reach)} for it")
-    because += _roles(found, one)
-    stays = counterpart(found, one) if one.wider else None
-    if not partner and one.wider:
-        because.append(f"no {'user' if one.subject.startswith('agent:') else 'agent'} may take part in it yet")
+    tool = finding.action.partition(".")[0]
+    if finding.in_reach:
+        because.append(f"tool {tool!r} now reaches {', '.join(finding.in_reach)} for it")
+    if finding.out_of_reach:
+        because.append(f"tool {tool!r} no longer reaches {', '.join(finding.out_of_reach)} for it")
+    because += _role_changes(found, finding)
+    denied = find_denied_counterpart(found, finding) if finding.wider else None
+    if not partner and finding.wider:
+        because.append(f"no {'user' if finding.subject.startswith('agent:') else 'agent'} has this permission yet")
     return ManifestChange(
-        direction="wider" if one.wider else "narrower",
+        direction="wider" if finding.wider else "narrower",
         partial=not partner,
-        text=f"{who} {_SAID[one.after]} {verb}{whom} (was {_WAS[one.before]})",
+        text=f"{who} {_MAY[finding.after]} {verb}{for_partner} (was {_WAS[finding.before]})",
         because=tuple(because),
         witness={
-            "subject": one.subject,
+            "subject": finding.subject,
             "for": partner,
-            "action": one.action,
-            "resource": one.resource,
-            "facts": facts_of(one.context),
+            "action": finding.action,
+            "resource": finding.resource,
+            "facts": facts_of(finding.context),
         },
-        still_refused=_refused(stays),
+        still_refused=_counterpart_json(denied),
     )
 
 
-def _refused(stays: WitnessRefused | None) -> Mapping[str, Json] | None:
-    if stays is None:
+def _counterpart_json(denied: DeniedCounterpart | None) -> Mapping[str, Json] | None:
+    if denied is None:
         return None
     return {
-        "subject": stays.subject,
-        "action": stays.action,
-        "resource": stays.resource,
-        "facts": facts_of(stays.context),
+        "subject": denied.subject,
+        "action": denied.action,
+        "resource": denied.resource,
+        "facts": facts_of(denied.context),
     }
 
 
-def _partner(found: PolicyDifference, one: Finding) -> str:
-    """A user for whom the whole call goes through, or an agent that may make it for the user; "" where there is none."""
-    side = found.new if one.wider else found.old
-    wanted = "user:" if one.subject.startswith("agent:") else "agent:"
-    for who in sorted(side.subjects):
-        if who.startswith(wanted) and side.verdict(who, one.action, one.resource, one.context) == "allow":
-            pair = (one.subject, who) if wanted == "user:" else (who, one.subject)
-            request = Request(subjects=pair, action=one.action, resources=(one.resource,), context=one.context)
-            if side.policy.decide(request).verdict != "deny":
+def _partner(found: PolicyDifference, finding: Finding) -> str:
+    """Find a user for whom the agent can make the call, or an agent that can make it for the user; "" for none."""
+    rule_set = found.new if finding.wider else found.old
+    partner_kind = "user:" if finding.subject.startswith("agent:") else "agent:"
+    for who in sorted(rule_set.subjects):
+        if (
+            who.startswith(partner_kind)
+            and rule_set.verdict(who, finding.action, finding.resource, finding.context) == "allow"
+        ):
+            pair = (finding.subject, who) if partner_kind == "user:" else (who, finding.subject)
+            request = Request(
+                subjects=pair, action=finding.action, resources=(finding.resource,), context=finding.context
+            )
+            if rule_set.policy.decide(request).verdict != "deny":
                 return who
     return ""
 
 
-def _roles(found: PolicyDifference, one: Finding) -> Iterator[str]:
-    """Roles that the subject came to have, or lost."""
-    before, after = found.old.roles.get(one.subject, frozenset()), found.new.roles.get(one.subject, frozenset())
+def _role_changes(found: PolicyDifference, finding: Finding) -> Iterator[str]:
+    """Yield the roles that the subject gained or lost."""
+    before = found.old.roles.get(finding.subject, frozenset())
+    after = found.new.roles.get(finding.subject, frozenset())
     for role in sorted(after - before):
-        yield f"{one.subject} has {role} now"
+        yield f"{finding.subject} now has {role}"
     for role in sorted(before - after):
-        yield f"{one.subject} no longer has {role}"
+        yield f"{finding.subject} no longer has {role}"
 
 
 def _notes(old: Workspace, new: Workspace) -> Iterator[str]:
     for name, tool in sorted(new.tools.items()):
         if not tool.pinned:
-            yield f"tool {name!r} is not pinned as it is now: what it gains holds once `remit tool pin {name}` is committed"
+            yield f"tool {name!r} has changed since it was pinned: its changes take effect after `remit tool pin {name}`"
         before = old.tools.get(name)
         if before is not None and before.code != tool.code:
-            yield f"the code of tool {name!r} changed; what it may reach is held by the sandbox, and is compared above"
+            yield f"the code of tool {name!r} changed; the sandbox limits it to its manifest, which is compared above"

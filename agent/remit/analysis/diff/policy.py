@@ -1,8 +1,8 @@
-"""What a change of the rules changes: every request that is newly allowed, asked or denied, with one of each as witness.
+"""Compares two policies: every request that is newly allowed, asked or denied, each with a witness.
 
-Subjects with the same rules are one; of these only the actions whose rules differ are looked at; of their resources only
-those that a differing rule bears on; and of the facts only those that the answer hangs on. All of it is exact: what
-could not be settled is listed as unsettled, and is never part of "no difference".
+Subjects with the same rules form one group. Of a group only the actions whose rules differ are compared, of these only
+the resources that a differing rule matches, and only the facts on which the verdict depends. All of it is exact: what
+the analysis cannot decide is listed as unsettled, and never counts as "no difference".
 """
 
 from __future__ import annotations
@@ -11,76 +11,80 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from remit.analysis.solver.comparison import Comparing, Group, Seen, plainness
+from remit.analysis.solver.comparison import Comparison, RequestGroup, WitnessedChange, witness_complexity
 from remit.analysis.solver.conditions import atoms_of, context_of
 from remit.analysis.solver.findings import (
     RANK,
+    ApproverChange,
     Finding,
     PolicyDifference,
     Unsettled,
     Witness,
-    WitnessApprovers,
     agents_first,
 )
-from remit.analysis.solver.ruleset import Key, RuleSet, uncollected
-from remit.analysis.solver.search import Change
+from remit.analysis.solver.ruleset import RuleKey, RuleSet, without_garbage_collection
+from remit.analysis.solver.search import VerdictChange
 
-_Cause: TypeAlias = tuple[str, Change, frozenset[Key], frozenset[Key]]
-
-
-def difference(old: RuleSet, new: RuleSet) -> PolicyDifference:
-    """Compare two sides, exactly."""
-    with uncollected():
-        return _difference(old, new)
+_Cause: TypeAlias = tuple[str, VerdictChange, frozenset[RuleKey], frozenset[RuleKey]]
 
 
-def _difference(old: RuleSet, new: RuleSet) -> PolicyDifference:
-    comparing = Comparing(old, new)
-    groups: defaultdict[Group, list[tuple[str, str]]] = defaultdict(list)
-    for subject, action in comparing.affected():
-        group = comparing.group(subject, action)
+def compare_policies(old: RuleSet, new: RuleSet) -> PolicyDifference:
+    """Compare two rule sets exactly."""
+    with without_garbage_collection():
+        return _compare(old, new)
+
+
+def _compare(old: RuleSet, new: RuleSet) -> PolicyDifference:
+    comparison = Comparison(old, new)
+    groups: defaultdict[RequestGroup, list[tuple[str, str]]] = defaultdict(list)
+    for subject, action in comparison.affected():
+        group = comparison.group_of(subject, action)
         if group is not None:
             groups[group].append((subject, action))
-    found: dict[_Cause, list[tuple[str, Seen]]] = defaultdict(list)
+    by_cause: dict[_Cause, list[tuple[str, WitnessedChange]]] = defaultdict(list)
     unsettled: list[Unsettled] = []
     for group, members in groups.items():
+        # All members have the same rows, so the first one stands for the group.
         subject, action = members[0]
-        seen, missing = comparing.compare(group, subject, action)
+        changes, open_questions = comparison.compare(group, subject, action)
         by_action: defaultdict[str, list[str]] = defaultdict(list)
-        for one, its_action in members:
-            by_action[its_action].append(one)
+        for member, its_action in members:
+            by_action[its_action].append(member)
         for its_action, subjects in by_action.items():
-            for shown in seen:
-                cause = (its_action, shown.change, shown.removed, shown.added)
-                found[cause].extend((who, shown) for who in subjects)
+            for item in changes:
+                cause = (its_action, item.change, item.removed, item.added)
+                by_cause[cause].extend((who, item) for who in subjects)
             unsettled.extend(
                 Unsettled(action=its_action, subjects=tuple(sorted(subjects)), resource=resource, why=why)
-                for resource, why in missing
+                for resource, why in open_questions
             )
-    findings = tuple(_finding(comparing, cause, seen) for cause, seen in found.items())
+    findings = tuple(_finding(comparison, cause, changes) for cause, changes in by_cause.items())
     return PolicyDifference(
         old=old,
         new=new,
-        findings=tuple(sorted(findings, key=lambda one: (-RANK[one.after], one.action, one.subject, one.resource))),
-        approvers=tuple(_approvers(old, new)),
+        findings=tuple(
+            sorted(findings, key=lambda item: (-RANK[item.after], item.action, item.subject, item.resource))
+        ),
+        approvers=tuple(_approver_changes(old, new)),
         unsettled=tuple(unsettled),
     )
 
 
-def _finding(comparing: Comparing, cause: _Cause, seen: list[tuple[str, Seen]]) -> Finding:
+def _finding(comparison: Comparison, cause: _Cause, changes: list[tuple[str, WitnessedChange]]) -> Finding:
+    """Join the changes of all groups that have one cause; subjects with the same witness share it."""
     action, change, removed, added = cause
-    by_seen: defaultdict[int, list[str]] = defaultdict(list)
-    which = {id(one): one for _, one in seen}
-    for who, one in seen:
-        by_seen[id(one)].append(who)
+    subjects_of: defaultdict[int, list[str]] = defaultdict(list)
+    by_id = {id(item): item for _, item in changes}
+    for who, item in changes:
+        subjects_of[id(item)].append(who)
     witnesses = sorted(
         (
-            (plainness(which[number]), Witness(
+            (witness_complexity(by_id[number]), Witness(
                 subjects=tuple(sorted(set(subjects), key=agents_first)),
-                resource=which[number].resource,
-                context=context_of(which[number].values),
+                resource=by_id[number].resource,
+                context=context_of(by_id[number].values),
             ))
-            for number, subjects in by_seen.items()
+            for number, subjects in subjects_of.items()
         ),
         key=lambda pair: (agents_first(pair[1].subjects[0])[0], pair[0], pair[1].subjects),
     )  # fmt: skip
@@ -90,15 +94,16 @@ def _finding(comparing: Comparing, cause: _Cause, seen: list[tuple[str, Seen]]) 
         before=change[0],
         after=change[1],
         witnesses=tuple(witness for _, witness in witnesses),
-        removed=comparing.old.rules_of(first, action, removed) if removed else (),
-        added=comparing.new.rules_of(first, action, added) if added else (),
+        removed=comparison.old.rules_of(first, action, removed) if removed else (),
+        added=comparison.new.rules_of(first, action, added) if added else (),
         out_of_reach=tuple(sorted(key.pattern for key in removed if key.effect == "within")),
         in_reach=tuple(sorted(key.pattern for key in added if key.effect == "within")),
     )
 
 
-def _approvers(old: RuleSet, new: RuleSet) -> Iterator[WitnessApprovers]:
-    asked = {
+def _approver_changes(old: RuleSet, new: RuleSet) -> Iterator[ApproverChange]:
+    """Yield the roles that rules ask for approval and that other users have now."""
+    roles = {
         atom.role
         for side in (old, new)
         for text in {row.condition.text for row in side.rows}
@@ -106,7 +111,7 @@ def _approvers(old: RuleSet, new: RuleSet) -> Iterator[WitnessApprovers]:
         for atom in atoms_of(text)
         if atom.role
     }
-    for role in sorted(asked):
-        before, after = old.people(role), new.people(role)
+    for role in sorted(roles):
+        before, after = old.approvers(role), new.approvers(role)
         if before != after:
-            yield WitnessApprovers(role=role, gained=tuple(sorted(after - before)), lost=tuple(sorted(before - after)))
+            yield ApproverChange(role=role, gained=tuple(sorted(after - before)), lost=tuple(sorted(before - after)))

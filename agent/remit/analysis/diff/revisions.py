@@ -1,4 +1,4 @@
-"""Where the two sides of a comparison come from: a folder, or a git revision (`main`, `HEAD~1`, `git:v1`)."""
+"""Reads the files of either side of a comparison: from a folder, or from a git revision (`main`, `HEAD~1`, `git:v1`)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from remit.workspace import MARKER, RESERVED, Workspace, load_files, load_worksp
 from remit.workspace.manifest import code_digest, is_code
 
 GIT: Final = "git:"
-_ROOMS: Final = ("policies", "tools", "agent", MARKER)
+_AREAS: Final = ("policies", "tools", "agent", MARKER)
 _LINK: Final = "120000"  # git's mode of a symbolic link
-WAIT: Final = 30.0  # seconds for one git command
+GIT_TIMEOUT: Final = 30.0  # seconds for one git command
 
 
 @dataclass(frozen=True)
-class Source:
-    """Files of a workspace, or of its policies alone, by path relative to it. `root` is None for a revision."""
+class PolicySource:
+    """The files of a workspace, or of its policies alone, by relative path. `root` is None for a git revision."""
 
     label: str
     files: Mapping[str, bytes]
@@ -34,7 +34,7 @@ class Source:
 
     @property
     def whole(self) -> bool:
-        """Whether this is a workspace, and not rules alone."""
+        """True if this is a whole workspace, not only rules."""
         return MARKER in self.files
 
     @cached_property
@@ -53,11 +53,11 @@ class Source:
                 code[parts[1]][name] = data
         digests = {tool: code_digest(files) for tool, files in code.items()}
         return load_files(
-            {path: data for path, data in self.files.items() if _told(path, data)}, root=None, code=digests
+            {path: data for path, data in self.files.items() if _is_parsed(path, data)}, root=None, code=digests
         )
 
-    def side(self, known: Vocabulary | None = None) -> RuleSet:
-        """Its rules; `known` are the actions where this is no whole workspace.
+    def rule_set(self, known: Vocabulary | None = None) -> RuleSet:
+        """Read its rules. `known` are the actions to assume if this is not a whole workspace.
 
         Raises:
             WorkspaceError: with every problem.
@@ -65,60 +65,62 @@ class Source:
         return read_rule_set(self.label, self.files, vocabulary(self.workspace) if self.whole else known)
 
 
-def open_source(text: str, root: Path | None) -> Source:
-    """What `text` names: a folder, else a git revision of the repository around `root`; `git:REV` or `REV:` insist on that.
+def open_source(text: str, root: Path | None) -> PolicySource:
+    """Open a folder, or else a git revision of the repository around `root`. `git:REV` and `REV:` always mean a revision.
 
     Raises:
-        UsageError: there is nothing of that name, or no rules in it.
+        UsageError: nothing has that name, or it contains no rules.
     """
-    insists = text.startswith(GIT) or text.endswith(":")
-    if not insists and Path(text).is_dir():
+    is_revision = text.startswith(GIT) or text.endswith(":")
+    if not is_revision and Path(text).is_dir():
         source = _folder(Path(text))
     else:
         source = _revision(text.removeprefix(GIT).removesuffix(":"), root or Path.cwd())
     if not any(path.startswith("policies/") for path in source.files):
-        raise UsageError(f"{text!r} holds no policies: name a workspace, a policies folder, or git:REV")
+        raise UsageError(f"{text!r} contains no policies: name a workspace, a policies folder, or git:REV")
     return source
 
 
-def working_tree(root: Path) -> Source:
-    """The workspace as its files are now."""
+def working_tree(root: Path) -> PolicySource:
+    """The workspace with its files of now."""
     return _folder(root)
 
 
-def _folder(folder: Path) -> Source:
+def _folder(folder: Path) -> PolicySource:
     if (folder / "policies").is_dir():
         files = dict(policy_files(folder))
         if (folder / MARKER).is_file():
             files[MARKER] = read_file(folder / MARKER, file=MARKER)
-        return Source(str(folder), files, folder)
+        return PolicySource(str(folder), files, folder)
     whole = folder.resolve()
-    return Source(str(folder), policy_files(whole.parent, whole.name), folder)
+    return PolicySource(str(folder), policy_files(whole.parent, whole.name), folder)
 
 
-def _revision(revision: str, root: Path) -> Source:
+def _revision(revision: str, root: Path) -> PolicySource:
     if not revision or revision.startswith("-"):
-        raise UsageError(f"{revision!r} is no git revision: write git:REV, as git:HEAD~1")
+        raise UsageError(f"{revision!r} is not a git revision: write git:REV, for example git:HEAD~1")
     try:
         named = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
     except UsageError as error:
         raise UsageError(f"{revision!r} is neither a folder nor a git revision: {error}") from None
     commit = named.decode().strip()
-    listed = _git(root, "ls-tree", "-r", "-z", commit, "--", *_ROOMS)
-    wanted: dict[str, str] = {}
+    listed = _git(root, "ls-tree", "-r", "-z", commit, "--", *_AREAS)
+    object_of: dict[str, str] = {}
     for entry in listed.split(b"\0"):
         if not entry:
             continue
         head, _, name = entry.partition(b"\t")
         mode, kind, number = head.decode().split()
         path = name.decode(errors="surrogateescape")
-        if kind == "blob" and mode != _LINK and _matters(path):
-            wanted[path] = number
-    return Source(f"git:{revision}", dict(zip(wanted, _blobs(root, tuple(wanted.values())), strict=True)), None)
+        if kind == "blob" and mode != _LINK and _is_workspace_file(path):
+            object_of[path] = number
+    return PolicySource(
+        f"git:{revision}", dict(zip(object_of, _blobs(root, tuple(object_of.values())), strict=True)), None
+    )
 
 
-def _matters(path: str) -> bool:
-    """Whether the file can be part of a workspace's rules, manifests, agents or tool code."""
+def _is_workspace_file(path: str) -> bool:
+    """True if the file can be part of a workspace's rules, manifests, agents or tool code."""
     parts = PurePosixPath(path).parts
     if parts[0] == "agent":
         return len(parts) > 2 and parts[1] != RESERVED
@@ -127,8 +129,8 @@ def _matters(path: str) -> bool:
     return path == MARKER or (parts[0] == "tools" and len(parts) > 2)
 
 
-def _told(path: str, data: bytes) -> bool:
-    """Whether the file says something about the workspace, and is not code or seed that only runs read."""
+def _is_parsed(path: str, data: bytes) -> bool:
+    """True if loading the workspace parses the file. Code of tools, and seed files of agents, are only read by runs."""
     if path.startswith("agent/"):
         try:
             data.decode()
@@ -139,7 +141,7 @@ def _told(path: str, data: bytes) -> bool:
 
 
 def _blobs(root: Path, numbers: tuple[str, ...]) -> Iterator[bytes]:
-    """The contents of those objects, in their order."""
+    """Yield the contents of those git objects, in their order."""
     output = _git(root, "cat-file", "--batch", given="".join(f"{one}\n" for one in numbers).encode())
     at = 0
     for _ in numbers:
@@ -155,9 +157,11 @@ def _git(root: Path, *words: str, given: bytes = b"") -> bytes:
     if program is None:
         raise UsageError("git is not installed, and a revision was named: name a folder instead")
     done = subprocess.run(
-        [program, "-C", str(root), *words], input=given, capture_output=True, timeout=WAIT, check=False
+        [program, "-C", str(root), *words], input=given, capture_output=True, timeout=GIT_TIMEOUT, check=False
     )
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise UsageError(f"git {words[0]} failed in {str(root)!r}: {said[0] if said else 'there is no such revision'}")
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UsageError(
+            f"git {words[0]} failed in {str(root)!r}: {lines[0] if lines else 'there is no such revision'}"
+        )
     return done.stdout

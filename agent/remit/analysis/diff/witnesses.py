@@ -1,4 +1,4 @@
-"""A finding as people read it: the request that changes, one close by that stays refused, and the replay of both."""
+"""Presents a finding: the request that changes, a similar one that stays denied, and the check of every witness."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from remit.analysis.solver.conditions import SETS
 from remit.analysis.solver.findings import Finding, PolicyDifference
 from remit.core import Context, Json, Rule
 
-LONGEST_SHOWN: Final = 60  # characters of one text; a witness may need thousands
+MAX_TEXT_SHOWN: Final = 60  # characters of one text; a witness may need thousands
 _PLAIN: Final = Context(time="12:00")
 
 
 @dataclass(frozen=True, kw_only=True)
-class WitnessRefused:
-    """A request close to the witness that both sides refuse."""
+class DeniedCounterpart:
+    """A request similar to the witness that both policies deny: it shows where the change ends."""
 
     subject: str
     action: str
@@ -26,9 +26,9 @@ class WitnessRefused:
     context: Context
 
 
-def counterpart(found: PolicyDifference, finding: Finding) -> WitnessRefused | None:
-    """The closest request that stays refused: other facts first, then a neighbour of the resource, then a stranger."""
-    for one in _near(finding):
+def find_denied_counterpart(found: PolicyDifference, finding: Finding) -> DeniedCounterpart | None:
+    """Find the most similar request that stays denied: other facts first, then another resource, then another subject."""
+    for one in _candidates(finding):
         if all(
             side.verdict(one.subject, one.action, one.resource, one.context) == "deny"
             for side in (found.old, found.new)
@@ -37,20 +37,20 @@ def counterpart(found: PolicyDifference, finding: Finding) -> WitnessRefused | N
     return None
 
 
-def _near(finding: Finding) -> Iterator[WitnessRefused]:
+def _candidates(finding: Finding) -> Iterator[DeniedCounterpart]:
     conditional = any(rule.text.split(",")[4].strip() != "True" for rule in (*finding.removed, *finding.added))
     facts = (
-        WitnessRefused(subject=finding.subject, action=finding.action, resource=finding.resource, context=context)
+        DeniedCounterpart(subject=finding.subject, action=finding.action, resource=finding.resource, context=context)
         for context in _other_facts(finding.context)
     )
     neighbours = (
-        WitnessRefused(subject=finding.subject, action=finding.action, resource=resource, context=finding.context)
+        DeniedCounterpart(subject=finding.subject, action=finding.action, resource=resource, context=finding.context)
         for resource in _neighbours(finding.resource)
     )
     yield from chain(facts, neighbours) if conditional else neighbours
     kind = "user" if finding.subject.startswith("user:") else "agent"
-    for name in ("other", "stranger", "nobody-else"):
-        yield WitnessRefused(
+    for name in ("other", "another", "nobody-else"):
+        yield DeniedCounterpart(
             subject=f"{kind}:{name}", action=finding.action, resource=finding.resource, context=finding.context
         )
 
@@ -67,7 +67,7 @@ def _other_facts(context: Context) -> Iterator[Context]:
             others = (value + "x", value[:-1], "", "other")
         for other in others:
             yield context.model_copy(update={"args": {**context.args, name: other}})
-        yield context.model_copy(update={"args": {one: of for one, of in context.args.items() if one != name}})
+        yield context.model_copy(update={"args": {key: kept for key, kept in context.args.items() if key != name}})
     yield context.model_copy(update={"named_by_user": not context.named_by_user})
     yield context.model_copy(update={"calls": {name: count + 1 for name, count in context.calls.items()}})
     yield context.model_copy(update={"calls": dict.fromkeys(context.calls, 1_000_000)})
@@ -100,15 +100,15 @@ def _neighbours(resource: str) -> Iterator[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replay:
-    """What the two policies themselves say of every witness and counterpart."""
+class WitnessCheck:
+    """How many witnesses the policies themselves decided again, and the findings with another verdict."""
 
     replayed: int
     wrong: tuple[Finding, ...]
 
 
-def verify_witness(found: PolicyDifference) -> Replay:
-    """Decide every witness on both sides by the policies themselves, for every subject that it names."""
+def verify_witnesses(found: PolicyDifference) -> WitnessCheck:
+    """Let both policies decide every witness again, for each of its subjects."""
     wrong: list[Finding] = []
     replayed = 0
     for finding in found.findings:
@@ -119,11 +119,11 @@ def verify_witness(found: PolicyDifference) -> Replay:
                 after = found.new.verdict(subject, finding.action, witness.resource, witness.context)
                 if (before, after) != (finding.before, finding.after) and finding not in wrong:
                     wrong.append(finding)
-    return Replay(replayed=replayed, wrong=tuple(wrong))
+    return WitnessCheck(replayed=replayed, wrong=tuple(wrong))
 
 
 def facts_of(context: Context) -> dict[str, Json]:
-    """Those facts that are not as in any plain request."""
+    """The facts that differ from those of a plain request."""
     shown = context.model_dump(mode="json", exclude_defaults=True)
     if context.time == _PLAIN.time:
         shown.pop("time", None)
@@ -134,7 +134,7 @@ def facts_of(context: Context) -> dict[str, Json]:
 
 
 def facts_text(context: Context) -> str:
-    """The same in one line; long texts are cut, and say how long they are."""
+    """The facts of `facts_of` in one line; long texts are cut, with their length."""
     return ", ".join(
         f"args.{argument} = {_short(value)}" if name == "args" else f"{name} = {_short(value)}"
         for name, whole in facts_of(context).items()
@@ -143,12 +143,12 @@ def facts_text(context: Context) -> str:
 
 
 def _short(value: Json) -> str:
-    if isinstance(value, str) and len(value) > LONGEST_SHOWN:
+    if isinstance(value, str) and len(value) > MAX_TEXT_SHOWN:
         return f"{value[:12]!r}… ({len(value)} characters)"
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 2 * LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+    return text if len(text) <= 2 * MAX_TEXT_SHOWN else f"{text[:MAX_TEXT_SHOWN]}…"
 
 
 def rule_text(rule: Rule) -> str:
-    """Where the rule stands, and what its author called it."""
+    """The place of the rule, and its note."""
     return f"{rule.file}:{rule.line} {rule.note or rule.text}"

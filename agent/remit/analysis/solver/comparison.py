@@ -1,9 +1,15 @@
-"""One subject and one action on two sides: on which resources, and under which facts, does the answer differ?
+"""Compare two rule sets exactly: for which resources, and under which facts, do their verdicts differ?
 
-Subjects and actions on which the same rows bear form a group, and each group is compared once. Within a group,
-`paths` walks over the resources that the patterns tell apart, and `search` looks for facts under which the rows there
-decide differently. Only the patterns of rows that changed, and those that may meet them, take part: nothing can
-differ elsewhere.
+The requests are divided step by step until each part has finitely many cases:
+
+1. Subjects and actions to which the same rows apply, on both sides, form one group. Groups with equal rows on both
+   sides cannot differ and are skipped.
+2. Within a group, `paths` enumerates the classes of resources that the patterns of the rows tell apart. Only patterns of
+   changed rows, and of rows that may overlap with them, take part: nothing can differ elsewhere.
+3. For one class of resources the applying rows are known, and only their conditions are left. `search` looks for facts
+   under which the conditions of the two sides give different verdicts.
+
+The result is complete: what a step cannot decide is returned as unsettled, never as equal.
 """
 
 from __future__ import annotations
@@ -16,10 +22,10 @@ from typing import Final
 from remit.analysis.solver.cells import EFFECT
 from remit.analysis.solver.conditions import atoms_of, context_of
 from remit.analysis.solver.findings import RANK
-from remit.analysis.solver.paths import Space
-from remit.analysis.solver.ruleset import Key, RuleSet
-from remit.analysis.solver.search import Answered, Change, ProposedCall, Question, Values, ask
-from remit.analysis.solver.segments import TooMany
+from remit.analysis.solver.paths import ResourceSpace
+from remit.analysis.solver.ruleset import RuleKey, RuleSet
+from remit.analysis.solver.search import DecideSide, FactValues, Question, VerdictChange, solve
+from remit.analysis.solver.segments import AnalysisLimitReached
 from remit.core import Context, Verdict, action_matches
 from remit.policy.language import EVERYTHING, Pattern, parse_pattern, read_condition
 
@@ -27,102 +33,113 @@ OTHER_KIND: Final = "thing"  # stands for every kind of resource that no rule na
 
 
 @dataclass(frozen=True)
-class Group:
-    """Subjects and actions on which the same rules bear, on both sides."""
+class RequestGroup:
+    """An equivalence class of subjects and actions: the same rows apply to them, on either side.
 
-    old: frozenset[Key]
-    new: frozenset[Key]
+    `subject` is set only where a row asks for approvals. Then each subject is a group of its own, because nobody may
+    approve their own request.
+    """
+
+    old: frozenset[RuleKey]
+    new: frozenset[RuleKey]
     types: tuple[tuple[str, str], ...]
-    who: str = ""  # the subject, where approvals are asked: nobody approves their own request
+    subject: str = ""
 
 
 @dataclass(frozen=True)
-class Seen:
-    change: Change
+class WitnessedChange:
+    """One change of a verdict: the resource and the facts that show it, and the rows that may cause it."""
+
+    change: VerdictChange
     resource: str
-    values: Values
-    removed: frozenset[Key]
-    added: frozenset[Key]
+    values: FactValues
+    removed: frozenset[RuleKey]
+    added: frozenset[RuleKey]
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Merged:
-    """The patterns of some rows, merged; each pattern is a bit. `wanted` are those of rows that changed."""
+class _RelevantRows:
+    """The rows that matter for one kind of resource. Each pattern is a bit; `changed` are those of changed rows."""
 
-    space: Space
-    by_bit: Mapping[int, list[Key]]
-    wanted: int
+    space: ResourceSpace
+    by_bit: Mapping[int, list[RuleKey]]
+    changed: int
 
 
-class Comparing:
-    """Two sides, and what is common to all questions about them."""
+class Comparison:
+    """Two rule sets, with what all questions about them share."""
 
     def __init__(self, old: RuleSet, new: RuleSet) -> None:
         self.old: Final = old
         self.new: Final = new
         self._patterns: Final[dict[str, Pattern]] = {**old.patterns, **new.patterns}
-        self.actions: Final = _actions(old, new)
+        self.actions: Final = _all_actions(old, new)
         self._types: dict[str, tuple[tuple[str, str], ...]] = {}
-        self._groups: dict[tuple[frozenset[str], frozenset[str], str], Group | None] = {}
-        self._asks: dict[frozenset[Key], bool] = {}
-        self._mattering: dict[tuple[frozenset[Key], Key, tuple[tuple[str, str], ...]], bool | None] = {}
+        self._groups: dict[tuple[frozenset[str], frozenset[str], str], RequestGroup | None] = {}
+        self._asks_approval: dict[frozenset[RuleKey], bool] = {}
+        self._row_matters: dict[tuple[frozenset[RuleKey], RuleKey, tuple[tuple[str, str], ...]], bool | None] = {}
         kinds = {pattern.kind for pattern in self._patterns.values()} - {""}
         self._kinds: Final = tuple(sorted({*kinds, "file", "none", OTHER_KIND}))
-        self._limited: Final = (old.ceiling is not None, new.ceiling is not None)
+        self._has_ceiling: Final = (old.ceiling is not None, new.ceiling is not None)
 
     def affected(self) -> Iterator[tuple[str, str]]:
-        """The subjects and actions on which other rules may bear than before."""
+        """Yield every subject and action to which other rows may apply on the new side than on the old one."""
         old, new = self.old.by_subject, self.new.by_subject
-        columns: dict[str, frozenset[str]] = {}
+        # For each name of a subject column: the action columns whose rows changed.
+        changed_columns: dict[str, frozenset[str]] = {}
         for name in {*old, *new}:
             before, after = old.get(name, {}), new.get(name, {})
-            changed = frozenset(one for one in {*before, *after} if before.get(one) != after.get(one))
+            changed = frozenset(column for column in {*before, *after} if before.get(column) != after.get(column))
             if changed:
-                columns[name] = changed
+                changed_columns[name] = changed
         for subject in sorted(self.old.subjects | self.new.subjects):
-            had, has = self.old.names(subject), self.new.names(subject)
-            moved = {one for name in had & has if name in columns for one in columns[name]}
-            moved |= {one for name in had - has for one in old[name]}
-            moved |= {one for name in has - had for one in new[name]}
-            actions = dict.fromkeys(self._expanded(frozenset(moved)))
+            had, has = self.old.names_of(subject), self.new.names_of(subject)
+            columns = {column for name in had & has if name in changed_columns for column in changed_columns[name]}
+            # A role that the subject lost or gained brings all its rows, changed or not.
+            columns |= {column for name in had - has for column in old[name]}
+            columns |= {column for name in has - had for column in new[name]}
+            actions = dict.fromkeys(self._actions_of(frozenset(columns)))
             if self.old.ceiling is not None or self.new.ceiling is not None:
                 for action in self.actions:
-                    if self.old.reached(subject, action) != self.new.reached(subject, action):
+                    if self.old.ceiling_keys(subject, action) != self.new.ceiling_keys(subject, action):
                         actions[action] = None
             for action in actions:
                 yield subject, action
 
-    def _expanded(self, columns: frozenset[str]) -> Iterable[str]:
+    def _actions_of(self, columns: frozenset[str]) -> Iterable[str]:
+        """The actions that some of the action columns match."""
         if not columns:
             return ()
         if "*" in columns:
             return self.actions
         return [action for action in self.actions if action in columns or f"{action.partition('.')[0]}.*" in columns]
 
-    def group(self, subject: str, action: str) -> Group | None:
-        """What bears on that subject and action; None where it is the same on both sides."""
-        place = (self.old.names(subject), self.new.names(subject), action)
+    def group_of(self, subject: str, action: str) -> RequestGroup | None:
+        """The group of that subject and action; None where the same rows apply on both sides."""
+        place = (self.old.names_of(subject), self.new.names_of(subject), action)
         if place not in self._groups:
-            old, new = self.old.keys(place[0], action), self.new.keys(place[1], action)
-            self._groups[place] = None if old == new else Group(old, new, self.types(action))
+            old, new = self.old.keys_for(place[0], action), self.new.keys_for(place[1], action)
+            self._groups[place] = None if old == new else RequestGroup(old, new, self.argument_types(action))
         group = self._groups[place]
-        before, after = self.old.reached(subject, action), self.new.reached(subject, action)
+        # The ceiling depends on the subject itself and not on its names, so it is left out of the cached group.
+        before, after = self.old.ceiling_keys(subject, action), self.new.ceiling_keys(subject, action)
         if before or after:
             for key in before | after:
                 self._patterns.setdefault(key.pattern, parse_pattern(key.pattern))
-            old, new = self.old.keys(place[0], action) | before, self.new.keys(place[1], action) | after
-            group = None if old == new else Group(old, new, self.types(action))
-        if group is not None and (self._asking(group.old) or self._asking(group.new)):
-            return replace(group, who=subject)
+            old, new = self.old.keys_for(place[0], action) | before, self.new.keys_for(place[1], action) | after
+            group = None if old == new else RequestGroup(old, new, self.argument_types(action))
+        if group is not None and (self._ask_approval(group.old) or self._ask_approval(group.new)):
+            return replace(group, subject=subject)
         return group
 
-    def _asking(self, keys: frozenset[Key]) -> bool:
-        if keys not in self._asks:
-            self._asks[keys] = any("appro" in key.condition for key in keys)
-        return self._asks[keys]
+    def _ask_approval(self, keys: frozenset[RuleKey]) -> bool:
+        if keys not in self._asks_approval:
+            # `approved` and `approvals` both contain it; a condition that only quotes the word costs time, no more.
+            self._asks_approval[keys] = any("appro" in key.condition for key in keys)
+        return self._asks_approval[keys]
 
-    def types(self, action: str) -> tuple[tuple[str, str], ...]:
-        """The JSON types of the action's arguments, and its effect, where every side that knows them agrees."""
+    def argument_types(self, action: str) -> tuple[tuple[str, str], ...]:
+        """The JSON types of the action's arguments, and its effect, as far as all sides that know the action agree."""
         if action not in self._types:
             schemas = [
                 side.vocabulary.actions[action]
@@ -131,117 +148,129 @@ class Comparing:
             ]
             known = [schema for schema in schemas if schema is not None]
             agreed = {} if len(known) != len(schemas) or not known else dict(known[0])
-            for other in known[1:]:
-                agreed = {name: kind for name, kind in agreed.items() if other.get(name) == kind}
+            for schema in known[1:]:
+                agreed = {name: kind for name, kind in agreed.items() if schema.get(name) == kind}
             effects = {side.vocabulary.effect(action) for side in (self.old, self.new) if side.vocabulary is not None}
             if len(effects) == 1:
                 agreed[EFFECT] = effects.pop()
             self._types[action] = tuple(sorted(agreed.items()))
         return self._types[action]
 
-    def matters(self, keys: frozenset[Key], key: Key, subject: str, action: str) -> bool | None:
-        """Whether some request would be decided otherwise without `key`; None where that cannot be told."""
+    def row_matters(self, keys: frozenset[RuleKey], key: RuleKey, subject: str, action: str) -> bool | None:
+        """Say if some request gets another verdict from `keys` without `key`; None where that is unsettled."""
         if key not in keys:
             return False
-        place = (keys, key, self.types(action))
-        if place not in self._mattering:
-            for one in keys:
-                self._patterns.setdefault(one.pattern, parse_pattern(one.pattern))
-            group = Group(keys, keys - {key}, self.types(action))
+        place = (keys, key, self.argument_types(action))
+        if place not in self._row_matters:
+            for item in keys:
+                self._patterns.setdefault(item.pattern, parse_pattern(item.pattern))
+            group = RequestGroup(keys, keys - {key}, self.argument_types(action))
             changes, unsettled = self.compare(group, subject, action, alone=True)
-            self._mattering[place] = True if changes else None if unsettled else False
-        return self._mattering[place]
+            self._row_matters[place] = True if changes else None if unsettled else False
+        return self._row_matters[place]
 
     def compare(
-        self, group: Group, subject: str, action: str, *, alone: bool = False
-    ) -> tuple[list[Seen], list[tuple[str, str]]]:
-        """Every change of one group, and what could not be settled, each with an example of a resource.
+        self, group: RequestGroup, subject: str, action: str, *, alone: bool = False
+    ) -> tuple[list[WitnessedChange], list[tuple[str, str]]]:
+        """Find every change of one group, and what is unsettled, each with an example of a resource.
 
-        With `alone`, the rows of the group are all there is, and who may approve does not matter.
+        `subject` and `action` stand for the whole group. With `alone`, the rows of the group are the whole policy, and
+        who may approve does not matter.
         """
-        changed = group.old ^ group.new
-        kinds = {self._patterns[key.pattern].kind for key in changed}
-        seen: list[Seen] = []
-        missing: list[tuple[str, str]] = []
-        told: dict[tuple[Change, frozenset[Key], frozenset[Key]], int] = {}
+        changed_keys = group.old ^ group.new
+        kinds = {self._patterns[key.pattern].kind for key in changed_keys}
+        found: list[WitnessedChange] = []
+        unsettled: list[tuple[str, str]] = []
+        # Per change and cause one witness is enough: the plainest.
+        position_of: dict[tuple[VerdictChange, frozenset[RuleKey], frozenset[RuleKey]], int] = {}
         for kind in self._kinds if "" in kinds else sorted(kinds):
             try:
-                for one, resource, why in self._changes(group, changed, kind, subject, action, alone):
-                    if one is None:
-                        missing.append((resource, why))
-                    elif (mark := (one.change, one.removed, one.added)) not in told:
-                        told[mark] = len(seen)
-                        seen.append(one)
-                    elif plainness(one) < plainness(seen[told[mark]]):
-                        seen[told[mark]] = one
-            except TooMany as reason:
-                missing.append((f"{kind}:**", str(reason)))
-        return seen, missing
+                for item, resource, why in self._changes(group, changed_keys, kind, subject, action, alone):
+                    if item is None:
+                        unsettled.append((resource, why))
+                    elif (cause := (item.change, item.removed, item.added)) not in position_of:
+                        position_of[cause] = len(found)
+                        found.append(item)
+                    elif witness_complexity(item) < witness_complexity(found[position_of[cause]]):
+                        found[position_of[cause]] = item
+            except AnalysisLimitReached as reason:
+                unsettled.append((f"{kind}:**", str(reason)))
+        return found, unsettled
 
     def _changes(
-        self, group: Group, changed: frozenset[Key], kind: str, subject: str, action: str, alone: bool
-    ) -> Iterator[tuple[Seen | None, str, str]]:
-        """Every change on resources of one kind, each with its resource and "".
+        self,
+        group: RequestGroup,
+        changed_keys: frozenset[RuleKey],
+        kind: str,
+        subject: str,
+        action: str,
+        alone: bool,
+    ) -> Iterator[tuple[WitnessedChange | None, str, str]]:
+        """Yield every change on resources of one kind, with the resource and "".
 
-        Where it is not known, None, the resource and the reason.
+        Where it is unsettled: None, the resource and the reason.
         """
-        merged = self._merged(group, changed, kind)
+        relevant = self._relevant_rows(group, changed_keys, kind)
         types = dict(group.types)
-        asked: set[tuple[frozenset[Key], frozenset[Key], bool]] = set()
-        for place in merged.space.places(merged.wanted):
-            applying = frozenset(_applying(merged.by_bit, place.covered, place.met))
+        asked: set[tuple[frozenset[RuleKey], frozenset[RuleKey], bool]] = set()
+        for item in relevant.space.classes(relevant.changed):
+            applying = frozenset(_applying_rows(relevant.by_bit, item.covering, item.overlapping))
             old, new = applying & group.old, applying & group.new
-            # A set, or the working folder itself, is a poor example: what it shows is asked again of one thing within.
-            poor = place.resource.endswith("**") or place.resource == "file:."
+            # A set of files, or the working folder itself, is a poor witness. The same question about one file within it
+            # is asked again, for a better one.
+            poor = item.resource.endswith("**") or item.resource == "file:."
             if old == new or (old, new, poor) in asked or (old, new, False) in asked:
                 continue
             asked.add((old, new, poor))
             if alone:
-                answered = ask(_question(old, new), types, _deciding(old, new))
+                solution = solve(_build_question(old, new), types, _decide_by_rows(old, new))
             else:
-                question = _question(_within_ceiling(old, self._limited[0]), _within_ceiling(new, self._limited[1]))
-                answered = ask(question, types, self._decide(subject, action, place.resource))
-            for change, values in answered.changes.items():
-                yield _laid(change, place.resource, values, old - new, new - old), place.resource, ""
-            for why in _whys(answered):
-                yield None, place.resource, why
+                question = _build_question(
+                    _rows_within_ceiling(old, self._has_ceiling[0]), _rows_within_ceiling(new, self._has_ceiling[1])
+                )
+                solution = solve(question, types, self._decide_by_policy(subject, action, item.resource))
+            for change, values in solution.changes.items():
+                yield _attribute_to_rows(change, item.resource, values, old - new, new - old), item.resource, ""
+            for why in dict.fromkeys(solution.unsettled):
+                yield None, item.resource, why
 
-    def _merged(self, group: Group, changed: frozenset[Key], kind: str) -> _Merged:
-        """The rows of a group that matter for resources of one kind: those that changed, and those that may meet them.
+    def _relevant_rows(self, group: RequestGroup, changed_keys: frozenset[RuleKey], kind: str) -> _RelevantRows:
+        """Select the rows that matter for resources of one kind: those that changed, and those that may overlap them.
 
-        A row that begins otherwise than every changed row has no resource in common with them. Leaving it out keeps the
-        automaton small.
+        A row whose literal prefix differs from that of every changed row has no resource in common with them. Without
+        it, the automaton stays small, and one edit among thousands of rows costs little.
         """
-        moving = [key for key in changed if self._patterns[key.pattern].kind in (kind, "")]
-        heads = [_head(self._patterns[key.pattern]) for key in moving]
+        moving = [key for key in changed_keys if self._patterns[key.pattern].kind in (kind, "")]
+        prefixes = [_literal_prefix(self._patterns[key.pattern]) for key in moving]
         beside = [
             key
             for key in group.old & group.new
             if self._patterns[key.pattern].kind in (kind, "")
-            and any(_meets(_head(self._patterns[key.pattern]), head) for head in heads)
+            and any(_may_overlap(_literal_prefix(self._patterns[key.pattern]), prefix) for prefix in prefixes)
         ]
         texts = list(dict.fromkeys(key.pattern for key in (*moving, *beside)))
         bits = {text: 1 << number for number, text in enumerate(texts)}
-        by_bit: dict[int, list[Key]] = defaultdict(list)
+        by_bit: dict[int, list[RuleKey]] = defaultdict(list)
         for key in (*moving, *beside):
             by_bit[bits[key.pattern]].append(key)
-        wanted = 0
+        changed = 0
         for key in moving:
-            wanted |= bits[key.pattern]
-        return _Merged(space=Space(kind, [self._patterns[text] for text in texts]), by_bit=by_bit, wanted=wanted)
+            changed |= bits[key.pattern]
+        space = ResourceSpace(kind, [self._patterns[text] for text in texts])
+        return _RelevantRows(space=space, by_bit=by_bit, changed=changed)
 
-    def _decide(self, subject: str, action: str, resource: str) -> ProposedCall:
-        def decide(values: Values, new: bool) -> Verdict:
-            side = self.new if new else self.old
+    def _decide_by_policy(self, subject: str, action: str, resource: str) -> DecideSide:
+        def decide(values: FactValues, is_new: bool) -> Verdict:
+            side = self.new if is_new else self.old
             return side.verdict(subject, action, resource, context_of(values))
 
         return decide
 
 
-def _deciding(old: frozenset[Key], new: frozenset[Key]) -> ProposedCall:
-    """Decides by those rows alone."""
+def _decide_by_rows(old: frozenset[RuleKey], new: frozenset[RuleKey]) -> DecideSide:
+    """Decide by those rows alone: allowed if rows apply and all of them allow."""
 
-    def decide(values: Values, is_new: bool) -> Verdict:
+    def decide(values: FactValues, is_new: bool) -> Verdict:
         context = context_of(values)
         holding = {key.effect for key in (new if is_new else old) if _holds(key, context)}
         return "allow" if holding == {"allow"} else "deny"
@@ -249,27 +278,24 @@ def _deciding(old: frozenset[Key], new: frozenset[Key]) -> ProposedCall:
     return decide
 
 
-def _within_ceiling(keys: frozenset[Key], limited: bool) -> frozenset[Key]:
-    """The rows that decide on one side: none where that side has a ceiling and the place is not within it."""
-    if limited and not any(key.effect == "within" for key in keys):
+def _rows_within_ceiling(keys: frozenset[RuleKey], has_ceiling: bool) -> frozenset[RuleKey]:
+    """Return the rows that decide on one side: none where that side has a ceiling and the resource is beyond it."""
+    if has_ceiling and not any(key.effect == "within" for key in keys):
         return frozenset()
     return keys
 
 
-def _whys(answered: Answered) -> Iterable[str]:
-    return dict.fromkeys(answered.unsettled)
-
-
-def _applying(by_bit: Mapping[int, list[Key]], covered: int, met: int) -> Iterator[Key]:
-    """The rows that bear on a place: an allow must cover it, a deny applies where it meets any of it."""
+def _applying_rows(by_bit: Mapping[int, list[RuleKey]], covering: int, overlapping: int) -> Iterator[RuleKey]:
+    """Yield the rows that apply: an allow must cover all of the resource, a deny applies if it overlaps any of it."""
     for bit, keys in by_bit.items():
-        if met & bit or covered & bit:
+        if overlapping & bit or covering & bit:
             for key in keys:
-                if (met if key.effect == "deny" else covered) & bit:  # "within" is a kind of allow
+                if (overlapping if key.effect == "deny" else covering) & bit:  # "within" works like an allow
                     yield key
 
 
-def _question(old: frozenset[Key], new: frozenset[Key]) -> Question:
+def _build_question(old: frozenset[RuleKey], new: frozenset[RuleKey]) -> Question:
+    """Sort the conditions into those that both sides share and those of one side, for each effect."""
     sets: dict[tuple[bool, str], set[str]] = {
         (side, effect): set[str]() for side in (False, True) for effect in ("allow", "deny", "within")
     }
@@ -288,35 +314,41 @@ def _question(old: frozenset[Key], new: frozenset[Key]) -> Question:
     )
 
 
-def _laid(change: Change, resource: str, values: Values, removed: frozenset[Key], added: frozenset[Key]) -> Seen:
-    """The change, with those of the differing rows that could cause it."""
+def _attribute_to_rows(
+    change: VerdictChange, resource: str, values: FactValues, removed: frozenset[RuleKey], added: frozenset[RuleKey]
+) -> WitnessedChange:
+    """Build the change, with those of the differing rows that may cause it.
+
+    More becomes possible by an allow that came or a deny that went, less by the opposite. Of these rows, the ones whose
+    condition holds at the witness count, and those that ask for approvals, because a witness may lack these.
+    """
     wider = RANK[change[1]] > RANK[change[0]]
     context = context_of(values)
 
-    def matters(key: Key, *, on_new: bool) -> bool:
+    def may_cause(key: RuleKey, *, on_new: bool) -> bool:
         if (key.effect != "deny") is not (on_new is wider):
             return False
         return _holds(key, context) or any(atom.role for atom in atoms_of(key.condition))
 
-    return Seen(
+    return WitnessedChange(
         change,
         resource,
         values,
-        frozenset(key for key in removed if matters(key, on_new=False)),
-        frozenset(key for key in added if matters(key, on_new=True)),
+        frozenset(key for key in removed if may_cause(key, on_new=False)),
+        frozenset(key for key in added if may_cause(key, on_new=True)),
     )
 
 
-def _holds(key: Key, context: Context) -> bool:
+def _holds(key: RuleKey, context: Context) -> bool:
     if key.condition == "True":
         return True
     return read_condition(key.condition, "deny" if key.effect == "deny" else "allow").holds(context)
 
 
-def _actions(old: RuleSet, new: RuleSet) -> tuple[str, ...]:
-    """Every action there is.
+def _all_actions(old: RuleSet, new: RuleSet) -> tuple[str, ...]:
+    """List every action.
 
-    Where the tools are not known: those that rules name, and for each tool one that stands for its other actions.
+    Where the tools are unknown: the actions that rules name, and for each tool one that stands for its other actions.
     """
     vocabularies = [side.vocabulary for side in (old, new) if side.vocabulary is not None]
     if vocabularies:
@@ -328,25 +360,25 @@ def _actions(old: RuleSet, new: RuleSet) -> tuple[str, ...]:
     return tuple(sorted(exact | {one for one in others if any(action_matches(one, column) for column in named)}))
 
 
-def _head(pattern: Pattern) -> tuple[str, ...] | None:
-    """The segments before the first wildcard; None for every resource."""
+def _literal_prefix(pattern: Pattern) -> tuple[str, ...] | None:
+    """The segments before the first wildcard; None for `**`, which matches every resource."""
     if pattern.text == EVERYTHING:
         return None
-    found: list[str] = []
+    prefix: list[str] = []
     for segment in pattern.segments:
         if "*" in segment:
             break
-        found.append(segment)
-    return tuple(found)
+        prefix.append(segment)
+    return tuple(prefix)
 
 
-def _meets(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
-    """Whether patterns that begin so may have a resource in common, as far as their beginnings tell."""
-    if one is None or other is None:
+def _may_overlap(first: tuple[str, ...] | None, second: tuple[str, ...] | None) -> bool:
+    """False if patterns with these literal prefixes cannot have a resource in common."""
+    if first is None or second is None:
         return True
-    return all(a == b for a, b in zip(one, other, strict=False))
+    return all(a == b for a, b in zip(first, second, strict=False))
 
 
-def plainness(seen: Seen) -> tuple[bool, bool, int, int]:
-    """A single thing is a plainer witness than a set of them, and few facts plainer than many."""
-    return seen.resource.endswith("**"), seen.resource == "file:.", len(seen.values), len(seen.resource)
+def witness_complexity(item: WitnessedChange) -> tuple[bool, bool, int, int]:
+    """A sort key: one resource is plainer than a set, few facts are plainer than many."""
+    return item.resource.endswith("**"), item.resource == "file:.", len(item.values), len(item.resource)

@@ -1,8 +1,8 @@
-"""A condition as a tree over single comparisons (atoms), and what each of these reads.
+"""The structure of a condition: a tree over atoms (single comparisons), and which facts each atom reads.
 
-Only the shape of a condition is analysed here: which facts an atom compares, with which constants, and how. Whether
-an atom holds for some values is always asked of the condition itself, as it runs, so the solver cannot read it
-otherwise.
+The solver looks only at the structure: which facts an atom compares, with which constants, and how. Whether an atom
+holds for given values is always computed by the policy's own evaluator. So the solver cannot disagree with the policy
+about what a condition means; at worst it has too few examples, and `cells` reports those atoms as unsettled.
 """
 
 from __future__ import annotations
@@ -16,21 +16,16 @@ from typing import Final, TypeAlias, cast
 from remit.core import Context, Json
 from remit.policy.language import Condition, parse_condition
 
-Dim: TypeAlias = tuple[str, str]  # ("args", "path"), ("labels", "untrusted"), ("calls", "mail.send"), ("time", "")
-Truth: TypeAlias = bool | None  # None: it cannot be read
+# One variable of the search: ("args", "path"), ("labels", "untrusted"), ("calls", "mail.send"), ("time", "").
+Fact: TypeAlias = tuple[str, str]
+Truth: TypeAlias = bool | None  # None: the comparison cannot be evaluated, for example because an argument is absent
 
+# Facts that are sets of texts. Each member that a condition names is one Boolean variable.
 SETS: Final = ("labels", "unidentified", "contains")
-VALUES: Final = (
-    "args",
-    "env",
-    "confinement",
-    "effect",
-    "time",
-)  # a dimension of these holds the value that a place in a set is of
 
 
 class Absent:
-    """An argument that is not there."""
+    """The value of an argument that is not there."""
 
     def __repr__(self) -> str:
         return "ABSENT"
@@ -43,38 +38,44 @@ Value: TypeAlias = Json  # or ABSENT
 
 @dataclass(frozen=True, eq=False)
 class Atom:
-    """One comparison. `literals` are the constants it compares with, by how; `member` names a set it looks into."""
+    """One comparison.
+
+    `facts` are the variables that it reads. `searched_set` names the set in which it looks for a value ("" for none).
+    `role` and `least` are set for approvals: it holds from `least` approvals on, or below `-least` if that is negative.
+    `comparisons` are (fact, how, constant), where `how` is "==", "<", "holds", "within", "len" or "member".
+    `linked` are the facts that it compares with each other. `inexact`: examples may not show every outcome.
+    """
 
     text: str
-    dims: tuple[Dim, ...]
-    member: str
+    facts: tuple[Fact, ...]
+    searched_set: str
     role: str
     least: int
     condition: Condition | None
-    uses: tuple[tuple[Dim, str, Json], ...]  # (dimension, "==" | "<" | "holds" | "within" | "len" | "member", constant)
-    linked: tuple[Dim, ...]
+    comparisons: tuple[tuple[Fact, str, Json], ...]
+    linked: tuple[Fact, ...]
     inexact: bool
 
 
 @dataclass(frozen=True, eq=False)
-class Tree:
-    """`op` is "and", "or", "not", "atom" or "const"."""
+class ConditionTree:
+    """A node of the tree. `op` is "and", "or", "not", "atom" or "const"."""
 
     op: str
-    parts: tuple[Tree, ...] = ()
+    parts: tuple[ConditionTree, ...] = ()
     atom: Atom | None = None
     value: bool = False
 
 
 @lru_cache(maxsize=65_536)
-def tree_of(text: str) -> Tree:
-    """The tree of a condition that was read before."""
+def tree_of(text: str) -> ConditionTree:
+    """Build the tree of a condition. The loader has accepted the text before."""
     return _tree(ast.parse(text, mode="eval").body)
 
 
 @lru_cache(maxsize=65_536)
 def atoms_of(text: str) -> tuple[Atom, ...]:
-    """The comparisons of a condition, each once."""
+    """List the atoms of a condition, each once, in their order."""
     found: dict[Atom, None] = {}
     ahead = [tree_of(text)]
     while ahead:
@@ -85,23 +86,24 @@ def atoms_of(text: str) -> tuple[Atom, ...]:
     return tuple(found)
 
 
-def _tree(node: ast.expr) -> Tree:
+def _tree(node: ast.expr) -> ConditionTree:
     match node:
         case ast.BoolOp(op=op, values=values):
-            return Tree("or" if isinstance(op, ast.Or) else "and", tuple(map(_tree, values)))
+            return ConditionTree("or" if isinstance(op, ast.Or) else "and", tuple(map(_tree, values)))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return Tree("not", (_tree(operand),))
+            return ConditionTree("not", (_tree(operand),))
         case ast.Constant(value=bool() as value):
-            return Tree("const", value=value)
+            return ConditionTree("const", value=value)
         case ast.Compare(left=left, ops=ops, comparators=comparators):
+            # `a < b < c` is the conjunction of its neighbouring pairs.
             sides = (left, *comparators)
             pairs = [
-                Tree("atom", atom=_atom(ast.unparse(ast.Compare(left=a, ops=[op], comparators=[b]))))
+                ConditionTree("atom", atom=_atom(ast.unparse(ast.Compare(left=a, ops=[op], comparators=[b]))))
                 for a, op, b in zip(sides, ops, comparators, strict=False)
             ]
-            return pairs[0] if len(pairs) == 1 else Tree("and", tuple(pairs))
+            return pairs[0] if len(pairs) == 1 else ConditionTree("and", tuple(pairs))
         case _:
-            return Tree("atom", atom=_atom(ast.unparse(node)))
+            return ConditionTree("atom", atom=_atom(ast.unparse(node)))
 
 
 @lru_cache(maxsize=65_536)
@@ -117,9 +119,9 @@ def _atom(text: str) -> Atom:
                 role = str(cast("ast.Constant", side.args[0]).value)
                 return _approvals(text, role, number, op, mirrored)
         return _comparison(text, left, op, right)
-    dim = _dim(node)
-    dims = () if dim is None else (dim,)
-    return Atom(text, dims, "", "", 0, _condition(text), (), (), dim is None)
+    fact = _fact_read_by(node)
+    facts = () if fact is None else (fact,)
+    return Atom(text, facts, "", "", 0, _condition(text), (), (), fact is None)
 
 
 def _approval(text: str, role: str, least: int) -> Atom:
@@ -127,7 +129,7 @@ def _approval(text: str, role: str, least: int) -> Atom:
 
 
 def _approvals(text: str, role: str, number: int, op: ast.cmpop, mirrored: bool) -> Atom:
-    """`approvals(role) >= n` and its mirror; `least` is negative where fewer than so many are asked for."""
+    """Read `approvals(role) >= n` or its mirror. `least` is negative where the condition asks for fewer than so many."""
     sign = _ORDERS[type(op)]
     if mirrored:
         sign = {">": "<", ">=": "<=", "<": ">", "<=": ">="}[sign]
@@ -146,46 +148,50 @@ def _comparison(text: str, left: ast.expr, op: ast.cmpop, right: ast.expr) -> At
 
 
 def _membership(text: str, item: ast.expr, name: str, condition: Condition) -> Atom:
-    """`item in labels`: of a constant, whether the set holds it is the fact; of an argument, both are facts."""
-    dim = _dim(item)
-    if dim is None:
+    """Read `item in labels`.
+
+    For a constant, its membership is the only fact. For an argument, the value of the argument is a fact too, and the
+    search asks for the membership of that value once it is chosen.
+    """
+    fact = _fact_read_by(item)
+    if fact is None:
         return Atom(text, ((name, str(_literal(item))),), name, "", 0, condition, (), (), False)
-    # A set holds texts, and a length is a number: examples of the argument itself do not settle such a comparison.
-    return Atom(text, (dim,), name, "", 0, condition, ((dim, "member", None),), (), _is_length(item))
+    # Sets hold texts, and a length is a number: examples of the argument do not show every outcome.
+    return Atom(text, (fact,), name, "", 0, condition, ((fact, "member", None),), (), _is_length(item))
 
 
 def _containment(text: str, item: ast.expr, whole: ast.expr, condition: Condition) -> Atom:
-    """`item in whole` where a constant is looked for in a fact, or a fact in a constant; anything else is inexact."""
-    a, b = _dim(item), _dim(whole)
+    """Read `item in whole`: a constant in a fact, or a fact in a constant. Anything else is inexact."""
+    a, b = _fact_read_by(item), _fact_read_by(whole)
     if b is not None and a is None and not _is_length(whole):
         return Atom(text, (b,), "", "", 0, condition, ((b, "holds", _literal(item)),), (), False)
     if a is not None and b is None and not _is_length(item):
         return Atom(text, (a,), "", "", 0, condition, ((a, "within", _literal(whole)),), (), False)
-    return _between(text, a, b, condition, inexact=True)
+    return _of_two_facts(text, a, b, condition, inexact=True)
 
 
 def _relation(text: str, left: ast.expr, how: str, right: ast.expr, condition: Condition) -> Atom:
-    """An equality or an order, of a fact and a constant or of two facts."""
-    a, b = _dim(left), _dim(right)
+    """Read an equality or an order, of a fact and a constant or of two facts."""
+    a, b = _fact_read_by(left), _fact_read_by(right)
     if a is not None and b is not None:
-        # Examples come in every order only among facts of one sort whose values themselves are compared.
+        # The examples occur in every order only among facts of one kind, and only if the values themselves are compared.
         lengths = _is_length(left) or _is_length(right)
-        return _between(text, a, b, condition, inexact=lengths or a[0] != b[0] or a[0] not in ("args", "calls"))
+        return _of_two_facts(text, a, b, condition, inexact=lengths or a[0] != b[0] or a[0] not in ("args", "calls"))
     if a is None and b is None:  # two constants
         return Atom(text, (), "", "", 0, condition, (), (), False)
-    dim, constant, side = (a, _literal(right), left) if a is not None else (b, _literal(left), right)
-    assert dim is not None
-    uses = ((dim, "len" if _is_length(side) else how, constant),)
-    return Atom(text, (dim,), "", "", 0, condition, uses, (), False)
+    fact, constant, side = (a, _literal(right), left) if a is not None else (b, _literal(left), right)
+    assert fact is not None
+    uses = ((fact, "len" if _is_length(side) else how, constant),)
+    return Atom(text, (fact,), "", "", 0, condition, uses, (), False)
 
 
-def _between(text: str, a: Dim | None, b: Dim | None, condition: Condition, *, inexact: bool) -> Atom:
-    dims = tuple(dict.fromkeys(dim for dim in (a, b) if dim is not None))
-    return Atom(text, dims, "", "", 0, condition, (), dims, inexact)
+def _of_two_facts(text: str, a: Fact | None, b: Fact | None, condition: Condition, *, inexact: bool) -> Atom:
+    facts = tuple(dict.fromkeys(fact for fact in (a, b) if fact is not None))
+    return Atom(text, facts, "", "", 0, condition, (), facts, inexact)
 
 
-def _dim(node: ast.expr) -> Dim | None:
-    """What a side of a comparison reads; None for a constant."""
+def _fact_read_by(node: ast.expr) -> Fact | None:
+    """The fact that one side of a comparison reads; None for a constant."""
     match node:
         case ast.Name(id=name):
             return None if name in SETS else (name, "")
@@ -194,7 +200,7 @@ def _dim(node: ast.expr) -> Dim | None:
         case ast.Call(func=ast.Name(id="calls"), args=[ast.Constant(value=str() as action)]):
             return ("calls", action)
         case ast.Call(func=ast.Name(id="len"), args=[argument]):
-            return _dim(argument)
+            return _fact_read_by(argument)
         case _:
             return None
 
@@ -211,8 +217,8 @@ def _condition(text: str) -> Condition:
     return parse_condition(text, effect="allow")
 
 
-def context_of(values: Mapping[Dim, Value]) -> Context:
-    """The facts that say just that."""
+def context_of(values: Mapping[Fact, Value]) -> Context:
+    """Build the policy's context from chosen values; every other fact has its default."""
     args: dict[str, Json] = {}
     sets: dict[str, set[str]] = {name: set() for name in SETS}
     counts: dict[str, dict[str, int]] = {"calls": {}, "approvals": {}}
@@ -240,8 +246,8 @@ def context_of(values: Mapping[Dim, Value]) -> Context:
     )
 
 
-def truth(atom: Atom, values: Mapping[Dim, Value]) -> Truth:
-    """Whether the comparison holds for those values, as the policy evaluates it; None where it cannot be read."""
+def evaluate_atom(atom: Atom, values: Mapping[Fact, Value]) -> Truth:
+    """Evaluate the atom for those values, as the policy does; None where it cannot be evaluated."""
     if atom.role:
         given = int(values[("approvals", atom.role)])
         return given >= atom.least if atom.least > 0 else given < -atom.least

@@ -1,4 +1,4 @@
-"""What a comparison found: changes with their witnesses, new approvers, and what could not be settled."""
+"""The result of a comparison: changes with their witnesses, changed approvers, and what is unsettled."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from remit.core import Context, Rule, Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class Witness:
-    """A request that changes, whichever of `subjects` makes it."""
+    """A request whose verdict changes, for each of `subjects`."""
 
     subjects: tuple[str, ...]
     resource: str
@@ -21,10 +21,10 @@ class Witness:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """Requests that change alike, for the same reason: one witness for every subject, the plainest first.
+    """Requests with the same change for the same reason: a witness for every subject, the plainest first.
 
-    `removed` and `added` are the rows that make the change; a row that stands on both sides came or went with a role.
-    `out_of_reach` and `in_reach` are the patterns that the tools lost and gained, where their reach is compared too.
+    `removed` and `added` are the rows that cause the change. A row that exists on both sides can be among them: the
+    subject lost or got a role. `out_of_reach` and `in_reach` are the patterns that left or entered the ceiling.
     """
 
     action: str
@@ -38,7 +38,7 @@ class Finding:
 
     @property
     def subjects(self) -> tuple[str, ...]:
-        return tuple(sorted({who for one in self.witnesses for who in one.subjects}, key=agents_first))
+        return tuple(sorted({subject for witness in self.witnesses for subject in witness.subjects}, key=agents_first))
 
     @property
     def subject(self) -> str:
@@ -55,7 +55,7 @@ class Finding:
 
     @property
     def wider(self) -> bool:
-        """Whether more is possible than before."""
+        """True if more is possible than before."""
         return RANK[self.after] > RANK[self.before]
 
 
@@ -63,8 +63,8 @@ RANK: Final[Mapping[Verdict, int]] = {"deny": 0, "ask": 1, "allow": 2}
 
 
 @dataclass(frozen=True, kw_only=True)
-class WitnessApprovers:
-    """Who may newly, or no longer, approve in a role that a rule asks."""
+class ApproverChange:
+    """The users who gained or lost a role that some rule asks for approval."""
 
     role: str
     gained: tuple[str, ...]
@@ -73,7 +73,7 @@ class WitnessApprovers:
 
 @dataclass(frozen=True, kw_only=True)
 class Unsettled:
-    """What could not be decided, and why: it may hide a difference of any kind."""
+    """What the analysis could not decide, and why. It may hide a change of any kind."""
 
     action: str
     subjects: tuple[str, ...]
@@ -83,12 +83,12 @@ class Unsettled:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyDifference:
-    """Everything in which two sides differ. Empty means: proved equal, for every request."""
+    """Everything in which two rule sets differ. If it is empty, they are proved equal for every request."""
 
     old: RuleSet = field(repr=False)
     new: RuleSet = field(repr=False)
     findings: tuple[Finding, ...]
-    approvers: tuple[WitnessApprovers, ...]
+    approvers: tuple[ApproverChange, ...]
     unsettled: tuple[Unsettled, ...]
 
     @property
@@ -97,15 +97,15 @@ class PolicyDifference:
 
     @property
     def no_wider(self) -> bool:
-        """Whether it is proved that nothing more is possible than before."""
+        """True if it is proved that nothing more is possible than before."""
         return not (
-            any(one.wider for one in self.findings) or any(one.gained for one in self.approvers) or self.unsettled
+            any(item.wider for item in self.findings) or any(item.gained for item in self.approvers) or self.unsettled
         )
 
     def changed_to(self, after: Verdict) -> tuple[Finding, ...]:
-        return tuple(one for one in self.findings if one.after == after)
+        return tuple(item for item in self.findings if item.after == after)
 
 
 def agents_first(subject: str) -> tuple[bool, str]:
-    """Sorts agents before users, then by name."""
+    """A sort key: agents before users, then by name."""
     return not subject.startswith("agent:"), subject

@@ -1,4 +1,4 @@
-"""One side of a comparison: its rules, ready to be asked which of them bear on a subject and an action."""
+"""A rule set as the solver reads it: which rows apply to a subject and an action, and what they mean there."""
 
 from __future__ import annotations
 
@@ -25,48 +25,48 @@ from remit.policy.language import (
 )
 
 
-class Key(NamedTuple):
-    """What a row means for a subject and an action that it is for."""
+class RuleKey(NamedTuple):
+    """What a row means once its subject and action match. Rows with equal keys are interchangeable."""
 
-    effect: Literal["allow", "deny", "within"]  # "within": what the tool's manifest reaches at all
+    effect: Literal["allow", "deny", "within"]  # "within": a pattern of the ceiling
     pattern: str
     condition: str
 
 
 class Ceiling(Protocol):
-    """What a subject's tools reach at all, whatever the rules say."""
+    """An upper bound: what the manifests of a subject's tools reach, whatever the rules allow."""
 
     def patterns(self, subject: str, action: str) -> frozenset[str]: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RuleSet:
-    """Rules under a name that people know them by. `vocabulary` is None where nobody knows which actions there are."""
+    """Rules with a label for reports. `vocabulary` is None where it is unknown which actions exist."""
 
     label: str
     rows: tuple[RuleRow, ...]
     links: tuple[RoleLink, ...]
     vocabulary: Vocabulary | None = None
     ceiling: Ceiling | None = None
-    _names: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
-    _gathered: dict[tuple[frozenset[str], str], frozenset[Key]] = field(
-        default_factory=dict[tuple[frozenset[str], str], frozenset[Key]]
+    _names_cache: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    _keys_cache: dict[tuple[frozenset[str], str], frozenset[RuleKey]] = field(
+        default_factory=dict[tuple[frozenset[str], str], frozenset[RuleKey]]
     )
 
     @cached_property
     def policy(self) -> Policy:
-        """The same rules, ready to decide."""
+        """The same rules as a policy that decides requests."""
         return Policy(Rules(rows=self.rows, links=self.links), self.vocabulary)
 
     @cached_property
     def roles(self) -> Mapping[str, frozenset[str]]:
-        """The roles of every member, through other roles too."""
+        """The roles of every member, including roles of roles."""
         return closures(self.links)
 
     @cached_property
-    def by_subject(self) -> Mapping[str, Mapping[str, frozenset[Key]]]:
-        """What the rows of each subject column mean, by action column."""
-        found: defaultdict[str, defaultdict[str, set[Key]]] = defaultdict(lambda: defaultdict(set))
+    def by_subject(self) -> Mapping[str, Mapping[str, frozenset[RuleKey]]]:
+        """The keys of the rows, by subject column and action column."""
+        found: defaultdict[str, defaultdict[str, set[RuleKey]]] = defaultdict(lambda: defaultdict(set))
         for key, rows in self._by_key.items():
             for row in rows:
                 found[row.subject][row.action].add(key)
@@ -75,10 +75,10 @@ class RuleSet:
         }
 
     @cached_property
-    def _by_key(self) -> Mapping[Key, list[RuleRow]]:
-        found: defaultdict[Key, list[RuleRow]] = defaultdict(list)
+    def _by_key(self) -> Mapping[RuleKey, list[RuleRow]]:
+        found: defaultdict[RuleKey, list[RuleRow]] = defaultdict(list)
         for row in self.rows:
-            found[Key(row.rule.effect, row.pattern.text, row.condition.text)].append(row)
+            found[RuleKey(row.rule.effect, row.pattern.text, row.condition.text)].append(row)
         return found
 
     @cached_property
@@ -87,52 +87,52 @@ class RuleSet:
 
     @cached_property
     def subjects(self) -> frozenset[str]:
-        """Every agent and user that rules or roles name."""
+        """Every agent and user that a rule or a role link names."""
         named = {row.subject for row in self.rows} | {link.member for link in self.links}
         return frozenset(name for name in named if not name.startswith("role:"))
 
     @staticmethod
-    def key(row: RuleRow) -> Key:
-        return Key(row.rule.effect, row.pattern.text, row.condition.text)
+    def key(row: RuleRow) -> RuleKey:
+        return RuleKey(row.rule.effect, row.pattern.text, row.condition.text)
 
-    def names(self, subject: str) -> frozenset[str]:
-        """The subject and those of its roles that some rule is for."""
-        if subject not in self._names:
+    def names_of(self, subject: str) -> frozenset[str]:
+        """The subject itself and its roles, as far as some rule has them in its subject column."""
+        if subject not in self._names_cache:
             every = (subject, *self.roles.get(subject, ()))
-            self._names[subject] = frozenset(name for name in every if name in self.by_subject)
-        return self._names[subject]
+            self._names_cache[subject] = frozenset(name for name in every if name in self.by_subject)
+        return self._names_cache[subject]
 
-    def keys(self, names: frozenset[str], action: str) -> frozenset[Key]:
-        """What bears on `action` for whoever goes by `names`."""
+    def keys_for(self, names: frozenset[str], action: str) -> frozenset[RuleKey]:
+        """The keys of all rows that apply to `action` for a subject with these names."""
         place = (names, action)
-        if place not in self._gathered:
+        if place not in self._keys_cache:
             columns = (action, f"{action.partition('.')[0]}.*", "*")
-            found: set[Key] = set()
+            found: set[RuleKey] = set()
             for name in names:
                 by_column = self.by_subject[name]
                 for column in columns:
                     if column in by_column:
                         found |= by_column[column]
-            self._gathered[place] = frozenset(found)
-        return self._gathered[place]
+            self._keys_cache[place] = frozenset(found)
+        return self._keys_cache[place]
 
-    def reached(self, subject: str, action: str) -> frozenset[Key]:
-        """What the tools reach; empty where no ceiling is given."""
+    def ceiling_keys(self, subject: str, action: str) -> frozenset[RuleKey]:
+        """The patterns of the ceiling as keys; empty where there is no ceiling."""
         if self.ceiling is None:
             return frozenset()
-        return frozenset(Key("within", text, "True") for text in self.ceiling.patterns(subject, action))
+        return frozenset(RuleKey("within", text, "True") for text in self.ceiling.patterns(subject, action))
 
-    def rules_of(self, subject: str, action: str, keys: Iterable[Key]) -> tuple[Rule, ...]:
-        """The rows behind `keys` for that subject and action, in their order."""
-        names = self.names(subject)
+    def rules_of(self, subject: str, action: str, keys: Iterable[RuleKey]) -> tuple[Rule, ...]:
+        """The rules behind `keys` for that subject and action, in the order of the rows."""
+        names = self.names_of(subject)
         return tuple(
             row.rule
             for row in sorted((row for key in keys for row in self._by_key.get(key, ())), key=lambda row: row.number)
             if row.subject in names and action_matches(action, row.action)
         )
 
-    def people(self, role: str) -> frozenset[str]:
-        """The users who may approve in a role."""
+    def approvers(self, role: str) -> frozenset[str]:
+        """The users who have the role and may therefore approve."""
         return frozenset(
             member
             for member, roles in self.roles.items()
@@ -140,7 +140,7 @@ class RuleSet:
         )
 
     def verdict(self, subject: str, action: str, resource: str, context: Context) -> Verdict:
-        """What the policy itself decides for one subject and one resource, within what its tools reach."""
+        """The verdict of the policy itself for one subject and one resource, within the ceiling."""
         if self.ceiling is not None:
             named = parse_resource(resource)
             reach = self.ceiling.patterns(subject, action)
@@ -151,23 +151,23 @@ class RuleSet:
 
 
 def read_rule_set(label: str, files: Mapping[str, bytes], vocabulary: Vocabulary | None = None) -> RuleSet:
-    """The rules in `files`, read as strictly as for a run, but for which actions exist.
+    """Read the rules in `files` as strictly as for a run, except that any action name is accepted.
 
     Raises:
         WorkspaceError: with every problem of every file.
     """
-    with uncollected():
+    with without_garbage_collection():
         rules = read_rules(files)
     return RuleSet(label=label, rows=rules.rows, links=rules.links, vocabulary=vocabulary)
 
 
 @contextmanager
-def uncollected() -> Generator[None]:
-    """No garbage collection meanwhile: nothing here is in cycles, and large policies would be walked again and again."""
-    was = gc.isenabled()
+def without_garbage_collection() -> Generator[None]:
+    """Suspend garbage collection: the solver makes no reference cycles, and collecting large policies takes long."""
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was:
+        if was_enabled:
             gc.enable()

@@ -1,9 +1,19 @@
-"""Is there a context in which two sets of conditions decide differently? Searched fact by fact, exactly.
+"""Is there a context in which two sets of conditions give different verdicts? An exact search over example values.
 
-The search is a backtracking one. It evaluates the conditions with the facts chosen so far, in a logic of four
-answers: true, false, unreadable, and "open" where a fact is not chosen yet. While the answer is open, it takes a fact
-that the answer depends on and tries each of its examples (see `cells`). A fact is only looked at where the answer
-still depends on it, so rules that both sides share cost little.
+This is a satisfiability question: the search looks for an assignment of facts under which the old and the new verdict
+differ. `cells` reduces each fact to finitely many examples, so backtracking over the facts is complete. Each assignment
+that shows a difference becomes the witness that the report prints.
+
+The conditions are evaluated under a partial assignment, in a logic of four answers: true, false, unreadable (as in the
+policy: an argument is absent, or has the wrong type) and "open" (it depends on a fact without a value yet). While the
+result is open, the search branches on a fact that it depends on. A fact that the result no longer depends on is never
+branched on. Therefore rules that both sides share cost little.
+
+Where it gives up:
+- after `MAX_BRANCHES` partial assignments the question is unsettled;
+- atoms without complete examples (`Cells.unsettled`) become free variables in a second search: each may be true, false
+  or unreadable, whatever the other facts are. If even then no difference is found, there is none. Otherwise the
+  difference may be impossible, and the question is unsettled.
 """
 
 from __future__ import annotations
@@ -14,22 +24,33 @@ from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 
 from remit.analysis.solver.cells import Cells, cells_of
-from remit.analysis.solver.conditions import Absent, Atom, Dim, Tree, Truth, Value, atoms_of, context_of, tree_of, truth
-from remit.analysis.solver.segments import TooMany
+from remit.analysis.solver.conditions import (
+    Absent,
+    Atom,
+    ConditionTree,
+    Fact,
+    Truth,
+    Value,
+    atoms_of,
+    context_of,
+    evaluate_atom,
+    tree_of,
+)
+from remit.analysis.solver.segments import AnalysisLimitReached
 from remit.core import Verdict
 
-MOST_TRIED: Final = 20_000  # combinations of facts in one question
+MAX_BRANCHES: Final = 20_000  # partial assignments of facts in one question
 
-Answer: TypeAlias = bool | Literal["open"] | None  # None: unreadable; "open": a fact is not chosen yet
+Answer: TypeAlias = bool | Literal["open"] | None  # None: unreadable; "open": it depends on a fact without a value
 OPEN: Final = "open"
 APPROVALS: Final = "approvals"
-Change: TypeAlias = tuple[Verdict, Verdict]
-Values: TypeAlias = Mapping[Dim, Value]
+VerdictChange: TypeAlias = tuple[Verdict, Verdict]
+FactValues: TypeAlias = Mapping[Fact, Value]
 
 
 @dataclass(frozen=True)
 class Question:
-    """The conditions that bear on one resource: on both sides, and on either alone. Allows and denies apart."""
+    """The conditions of the rows that apply to one resource: those of both sides, and those of either side alone."""
 
     allows: frozenset[str]
     denies: frozenset[str]
@@ -40,7 +61,7 @@ class Question:
 
     @property
     def trivial(self) -> bool:
-        """Whether the sides cannot differ, whatever the facts."""
+        """True if the verdicts are equal for all facts: a shared deny always holds, or every other row is shared too."""
         return "True" in self.denies or (
             (self.old_allows <= self.allows and self.new_allows <= self.allows)
             and self.old_denies <= self.denies
@@ -53,269 +74,287 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Answered:
-    """The changes that some context shows, each with that context; `unsettled` says what could not be decided."""
+class Solution:
+    """The changes that are possible, each with a context that shows it; `unsettled` says what could not be decided."""
 
-    changes: Mapping[Change, Values]
+    changes: Mapping[VerdictChange, FactValues]
     unsettled: tuple[str, ...] = ()
 
 
-ProposedCall: TypeAlias = Callable[
-    [Values, bool], Verdict
-]  # the verdict on the old (False) or new (True) side, by the policy
+# Returns the policy's own verdict for an assignment, on the old (False) or the new (True) side.
+DecideSide: TypeAlias = Callable[[FactValues, bool], Verdict]
 
 
-def ask(question: Question, types: Mapping[str, str], decide: ProposedCall) -> Answered:
-    """Every kind of change between the sides; `decide` is asked only where an approval could turn a denial."""
+def solve(question: Question, types: Mapping[str, str], decide: DecideSide) -> Solution:
+    """Find every kind of change between the sides, each with one context.
+
+    `decide` is called only where conditions ask for approvals: who may approve is not part of the conditions.
+    """
     if question.trivial:
-        return Answered({})
+        return Solution({})
     try:
-        cells, people = _prepared(question.texts, tuple(sorted(types.items())))
-    except TooMany as reason:
-        return Answered({}, (str(reason),))
-    search = _Search(question, cells, people, decide)
+        cells, has_approvals = _prepare_cells(question.texts, tuple(sorted(types.items())))
+    except AnalysisLimitReached as reason:
+        return Solution({}, (str(reason),))
+    search = _Search(question, cells, has_approvals, decide)
     try:
         search.run()
-    except TooMany as reason:
-        return Answered(search.found, (str(reason),))
-    if cells.unsettled and not search.found:
-        free = _Search(question, cells, people, decide, free=cells.unsettled)
+    except AnalysisLimitReached as reason:
+        return Solution(search.changes, (str(reason),))
+    if cells.unsettled and not search.changes:
+        # No difference among the examples proves nothing for these atoms. With them as free variables the search covers
+        # more contexts than exist, so finding no difference is a proof again.
+        relaxed = _Search(question, cells, has_approvals, decide, free=cells.unsettled)
         try:
-            free.run()
-        except TooMany as reason:
-            return Answered({}, (str(reason),))
-        if free.found:
-            return Answered({}, tuple(sorted(atom.text for atom in cells.unsettled)))
-    return Answered(search.found)
+            relaxed.run()
+        except AnalysisLimitReached as reason:
+            return Solution({}, (str(reason),))
+        if relaxed.changes:
+            return Solution({}, tuple(sorted(f"{atom.text!r} is beyond the analysis" for atom in cells.unsettled)))
+    return Solution(search.changes)
 
 
+# Many resources of a policy have rows with the same conditions, so their cells are the same too.
 @lru_cache(maxsize=4096)
-def _prepared(texts: frozenset[str], types: tuple[tuple[str, str], ...]) -> tuple[Cells, bool]:
+def _prepare_cells(texts: frozenset[str], types: tuple[tuple[str, str], ...]) -> tuple[Cells, bool]:
     atoms = list(dict.fromkeys(atom for text in sorted(texts) for atom in atoms_of(text)))
     return cells_of(atoms, dict(types)), any(atom.role for atom in atoms)
 
 
-_TRUTHS: dict[tuple[Atom, tuple[object, ...]], bool | None] = {}
+# The outcome of an atom for the values of its facts. Evaluating it builds a whole context, which is slow.
+_ATOM_CACHE: dict[tuple[Atom, tuple[object, ...]], bool | None] = {}
 
 
 @dataclass
 class _Search:
-    """One search. `free` are comparisons taken as facts of their own: whatever they may say."""
+    """One backtracking search. The atoms in `free` are variables of their own, independent of the facts they read."""
 
     question: Question
     cells: Cells
-    people: bool
-    decide: ProposedCall
+    has_approvals: bool
+    decide: DecideSide
     free: frozenset[Atom] = frozenset()
-    found: dict[Change, Values] = field(default_factory=dict[Change, Values])
-    tried: int = 0
-    _chosen: dict[Dim, Value] = field(default_factory=dict[Dim, Value])
-    _wanted: Dim | None = None
-    _asked: set[tuple[tuple[Truth, ...], tuple[tuple[Dim, Value], ...]]] = field(
-        default_factory=set[tuple[tuple[Truth, ...], tuple[tuple[Dim, Value], ...]]]
+    changes: dict[VerdictChange, FactValues] = field(default_factory=dict[VerdictChange, FactValues])
+    branches: int = 0
+    _assignment: dict[Fact, Value] = field(default_factory=dict[Fact, Value])
+    _blocking: Fact | None = None  # after an open answer: the fact that it depends on
+    _decided: set[tuple[tuple[Truth, ...], tuple[tuple[Fact, Value], ...]]] = field(
+        default_factory=set[tuple[tuple[Truth, ...], tuple[tuple[Fact, Value], ...]]]
     )
 
     def run(self) -> None:
         question = self.question
-        self._changed = [
-            (text, effect)
-            for texts, effect in (
+        self._changed_rows = [
+            (text, is_deny)
+            for texts, is_deny in (
                 (question.old_denies | question.new_denies, True),
                 (question.old_allows | question.new_allows, False),
             )
             for text in sorted(texts)
         ]
-        shared = [(text, True) for text in sorted(question.denies)] + [
+        shared_rows = [(text, True) for text in sorted(question.denies)] + [
             (text, False) for text in sorted(question.allows)
         ]
-        self._texts = [*self._changed, *shared]
-        self._go()
+        self._rows = [*self._changed_rows, *shared_rows]
+        self._branch()
 
-    def _go(self) -> None:
-        self.tried += 1
-        if self.tried > MOST_TRIED:
-            raise TooMany("the conditions hang on more combinations of facts than are looked at")
-        dim = self._next()
-        if dim is None:
+    def _branch(self) -> None:
+        self.branches += 1
+        if self.branches > MAX_BRANCHES:
+            raise AnalysisLimitReached("the conditions depend on too many combinations of facts to analyse")
+        fact = self._choose_fact()
+        if fact is None:
             return
-        for value in self._values(dim):
-            self._chosen[dim] = value
-            self._go()
-            del self._chosen[dim]
-            if len(self.found) >= (1 if self.free else 6 if self.people else 2):
+        for value in self._examples(fact):
+            self._assignment[fact] = value
+            self._branch()
+            del self._assignment[fact]
+            # Stop once every kind of change is found: allow and deny differ in 2 ways; with "ask" there are 6. Of the
+            # search with free variables only the existence matters.
+            if len(self.changes) >= (1 if self.free else 6 if self.has_approvals else 2):
                 return
 
-    def _values(self, dim: Dim) -> tuple[Value, ...]:
-        if dim[0] == "free":
+    def _examples(self, fact: Fact) -> tuple[Value, ...]:
+        if fact[0] == "free":
             return (True, False, None)
-        return self.cells.examples.get(dim, (False, True))
+        # A fact without examples is the membership of an argument's value in a set.
+        return self.cells.examples.get(fact, (False, True))
 
-    def _next(self) -> Dim | None:
-        """The fact to choose next; None where the answer is settled, and then what it is was noted.
+    def _choose_fact(self) -> Fact | None:
+        """Choose the fact to branch on; None where the verdicts are settled and any change has been recorded.
 
-        INVARIANT: approvals come last. Only when every other fact is chosen do the same facts without the approvals say
-        what people are asked; a fact left open would stand at its default there, and hide other answers.
+        INVARIANT: approvals come last. Only when every other fact has a value do the same facts without approvals say
+        for which people the policy asks. A fact left open would have its default there, and would hide other answers.
         """
-        dim = self._hanging()
-        if dim is None or dim[0] != APPROVALS:
-            return dim
-        for text, deny in self._texts:
-            if self._answer(text, deny) == OPEN and self._wanted is not None and self._wanted[0] != APPROVALS:
-                return self._wanted
-        return dim
+        fact = self._blocking_fact()
+        if fact is None or fact[0] != APPROVALS:
+            return fact
+        for text, is_deny in self._rows:
+            if (
+                self._row_applies(text, is_deny) == OPEN
+                and self._blocking is not None
+                and self._blocking[0] != APPROVALS
+            ):
+                return self._blocking
+        return fact
 
-    def _hanging(self) -> Dim | None:
-        """A fact that the answer depends on; None where the answer is settled, and then what it is was noted.
+    def _blocking_fact(self) -> Fact | None:
+        """Return a fact that the result depends on; None where it is settled and any change has been recorded.
 
-        Rows of one side only come first: where none of them applies, the sides cannot differ. Then come shared denies,
-        which settle both sides at once. Shared allows come last, and only where they could still make a difference.
+        The order keeps the search small. Rows of one side only come first: where none of them applies, the sides cannot
+        differ, and the branch ends. Then shared denies: where one applies, both sides deny. Shared allows come last,
+        and only where they can still change a verdict.
         """
-        changed = self._some_changed()
+        changed = self._any_changed_applies()
         if changed == OPEN:
-            return self._wanted
+            return self._blocking
         if not changed:
             return None
-        denied = self._some(self.question.denies, deny=True)
+        denied = self._any_applies(self.question.denies, deny=True)
         if denied == OPEN:
-            return self._wanted
-        return None if denied else self._hanging_on_allows()
+            return self._blocking
+        return None if denied else self._blocking_fact_of_allows()
 
-    def _some_changed(self) -> Answer:
-        """Whether a row of one side only applies; open while any of them is open, even if another applies already."""
+    def _any_changed_applies(self) -> Answer:
+        """Say if a row of one side only applies; open while any of them is open, even if another already applies."""
         # INVARIANT: once this is not open, the answer of every changed row is settled; what follows relies on that.
         applies = False
-        for text, deny in self._changed:
-            answer = self._answer(text, deny)
+        for text, deny in self._changed_rows:
+            answer = self._row_applies(text, deny)
             if answer == OPEN:
                 return OPEN
             applies = applies or answer is True
         return applies
 
-    def _some(self, texts: Iterable[str], *, deny: bool) -> Answer:
-        """Whether a row of those conditions applies; open where the first that could is open."""
+    def _any_applies(self, texts: Iterable[str], *, deny: bool) -> Answer:
+        """Say if a row with one of those conditions applies; open where the first that could is open."""
         for text in texts:
-            answer = self._answer(text, deny)
+            answer = self._row_applies(text, deny)
             if answer == OPEN:
                 return OPEN
             if answer is True:
                 return True
         return False
 
-    def _hanging_on_allows(self) -> Dim | None:
-        """As `_hanging`, where every changed row is settled and no shared row denies."""
+    def _blocking_fact_of_allows(self) -> Fact | None:
+        """As `_blocking_fact`, where every changed row is settled and no shared row denies."""
         question = self.question
-        old_denied = self._some(question.old_denies, deny=True) is True
-        new_denied = self._some(question.new_denies, deny=True) is True
+        old_denied = self._any_applies(question.old_denies, deny=True) is True
+        new_denied = self._any_applies(question.new_denies, deny=True) is True
         if old_denied and new_denied:
             return None
-        old = not old_denied and self._some(question.old_allows, deny=False) is True
-        new = not new_denied and self._some(question.new_allows, deny=False) is True
+        old = not old_denied and self._any_applies(question.old_allows, deny=False) is True
+        new = not new_denied and self._any_applies(question.new_allows, deny=False) is True
         settled = (old or old_denied) and (new or new_denied)
         if not settled:
-            shared = self._some(question.allows, deny=False)
+            shared = self._any_applies(question.allows, deny=False)
             if shared == OPEN:
-                return self._wanted
+                return self._blocking
             old = old or (shared is True and not old_denied)
             new = new or (shared is True and not new_denied)
-        self._note(old, new)
+        self._record_change(old, new)
         return None
 
-    def _note(self, old: bool, new: bool) -> None:
-        """What a settled choice of facts shows. `old` and `new`: allowed on that side, with the approvals chosen."""
+    def _record_change(self, old: bool, new: bool) -> None:
+        """Record the change that a settled assignment shows. `old` and `new`: allowed there, with the approvals given."""
         if old == new:
             return
-        values = dict(self._chosen)
-        if self.free:
-            self.found[("deny", "allow")] = values
+        values = dict(self._assignment)
+        if self.free:  # only that there is a change counts; the kind is not used
+            self.changes[("deny", "allow")] = values
             return
-        if not self.people:
-            self.found.setdefault(("allow", "deny") if old else ("deny", "allow"), values)
+        if not self.has_approvals:
+            self.changes.setdefault(("allow", "deny") if old else ("deny", "allow"), values)
             return
-        alone: Values = {dim: value for dim, value in values.items() if dim[0] != APPROVALS}
-        if self._known(alone, tuple((dim, value) for dim, value in values.items() if dim[0] == APPROVALS)):
+        # With approvals, a denial may really be "ask". Only the policy knows: it depends on who may approve.
+        unapproved: FactValues = {fact: value for fact, value in values.items() if fact[0] != APPROVALS}
+        given = tuple((fact, value) for fact, value in values.items() if fact[0] == APPROVALS)
+        if self._was_decided(unapproved, given):
             return
-        for facts in (alone, values):
+        for facts in (unapproved, values):
             change = (self.decide(facts, False), self.decide(facts, True))
             if change[0] != change[1]:
-                self.found.setdefault(change, facts)
+                self.changes.setdefault(change, facts)
                 return
 
-    def _known(self, facts: Values, approvals: tuple[tuple[Dim, Value], ...]) -> bool:
-        """Whether the policy was asked before under facts that no comparison here tells from these."""
+    def _was_decided(self, facts: FactValues, approvals: tuple[tuple[Fact, Value], ...]) -> bool:
+        """True if the policy decided before under facts with the same outcome of every atom, and the same approvals."""
         context = context_of(facts)
-        answers = tuple(
+        outcomes = tuple(
             answer if isinstance(answer := atom.condition.answer(context), bool) else None
             for text in sorted(self.question.texts)
             for atom in atoms_of(text)
             if atom.condition is not None
         )
-        mark = (answers, approvals)
-        if mark in self._asked:
+        key = (outcomes, approvals)
+        if key in self._decided:
             return True
-        self._asked.add(mark)
+        self._decided.add(key)
         return False
 
-    def _answer(self, text: str, deny: bool) -> Answer:
-        """Whether a row of that condition applies; "open", with the fact wanted next, where that is not settled."""
-        answer = self._tree(tree_of(text))
+    def _row_applies(self, text: str, deny: bool) -> Answer:
+        """Say if a row with that condition applies. An open answer leaves the fact it depends on in `_blocking`."""
+        answer = self._evaluate(tree_of(text))
+        # Fail closed, as the policy does: a deny whose condition is unreadable applies, an allow does not.
         return deny if answer is None else answer
 
-    def _tree(self, tree: Tree) -> Answer:
+    def _evaluate(self, tree: ConditionTree) -> Answer:
         if tree.op == "const":
             return tree.value
         if tree.atom is not None:
-            return self._atom(tree.atom)
+            return self._evaluate_atom(tree.atom)
         if tree.op == "not":
-            answer = self._tree(tree.parts[0])
+            answer = self._evaluate(tree.parts[0])
             return answer if answer is None or answer == OPEN else not answer
+        # One true part decides an "or", one false part an "and", whatever the other parts are. Otherwise an open part
+        # keeps the result open, because it may still decide; after that, an unreadable part makes it unreadable.
         decisive = tree.op == "or"
-        unreadable = is_open = False
-        wanted: Dim | None = None
+        is_unreadable = is_open = False
+        blocking: Fact | None = None
         for part in tree.parts:
-            answer = self._tree(part)
+            answer = self._evaluate(part)
             if answer is decisive:
                 return decisive
             if answer == OPEN:
                 is_open = True
-                if wanted is None or wanted[0] == APPROVALS:
-                    wanted = self._wanted
+                # INVARIANT: approvals come last, so any other fact takes precedence over an approval.
+                if blocking is None or blocking[0] == APPROVALS:
+                    blocking = self._blocking
             elif answer is None:
-                unreadable = True
+                is_unreadable = True
         if is_open:
-            self._wanted = wanted
+            self._blocking = blocking
             return OPEN
-        return None if unreadable else not decisive
+        return None if is_unreadable else not decisive
 
-    def _atom(self, atom: Atom) -> Answer:
-        if atom in self.free:
-            dims: tuple[Dim, ...] = (("free", atom.text),)
-        else:
-            dims = atom.dims
-        for dim in dims:
-            if dim not in self._chosen:
-                self._wanted = dim
+    def _evaluate_atom(self, atom: Atom) -> Answer:
+        facts: tuple[Fact, ...] = (("free", atom.text),) if atom in self.free else atom.facts
+        for fact in facts:
+            if fact not in self._assignment:
+                self._blocking = fact
                 return OPEN
         if atom in self.free:
-            chosen: Truth = self._chosen[dims[0]]
-            return chosen
-        if atom.member and atom.uses:
-            value = self._chosen[dims[0]]
+            outcome: Truth = self._assignment[facts[0]]
+            return outcome
+        if atom.searched_set and atom.comparisons:
+            # `args.to in labels`: now that the argument has a value, the membership of that value is a fact too.
+            value = self._assignment[facts[0]]
             if isinstance(value, str):
-                held = (atom.member, value)
-                if held not in self._chosen:
-                    self._wanted = held
+                membership = (atom.searched_set, value)
+                if membership not in self._assignment:
+                    self._blocking = membership
                     return OPEN
-                dims = (*dims, held)
-        key = (atom, tuple(_key(self._chosen[dim]) for dim in dims))
-        if key not in _TRUTHS:
-            if len(_TRUTHS) > 500_000:
-                _TRUTHS.clear()
-            _TRUTHS[key] = truth(atom, {dim: self._chosen[dim] for dim in dims})
-        return _TRUTHS[key]
+                facts = (*facts, membership)
+        key = (atom, tuple(_cache_key(self._assignment[fact]) for fact in facts))
+        if key not in _ATOM_CACHE:
+            if len(_ATOM_CACHE) > 500_000:
+                _ATOM_CACHE.clear()
+            _ATOM_CACHE[key] = evaluate_atom(atom, {fact: self._assignment[fact] for fact in facts})
+        return _ATOM_CACHE[key]
 
 
-def _key(value: Value) -> object:
-    """What tells values apart that are equal to Python (1, 1.0 and True), or that it cannot hash."""
+def _cache_key(value: Value) -> object:
+    """A hashable key that keeps apart values that are equal in Python but not in JSON: 1, 1.0 and True."""
     if value is None or isinstance(value, str | Absent):
         return value
     return type(value).__name__, repr(value)

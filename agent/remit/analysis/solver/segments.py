@@ -1,7 +1,14 @@
-"""Which segments there are, as far as some patterns can tell them apart: one example of each, and which patterns match it.
+"""Equivalence classes of segments: which segments some patterns can tell apart, with one example of each class.
 
-`word`, `ab*` and `*b` part all segments into `word`, those that match `ab*` only, `*b` only, both, and neither. A small
-automaton over characters finds every such part that is not empty, so nothing hides between two patterns.
+A segment is one part of a resource between two `/`. The patterns `word`, `ab*` and `*b` divide all segments into the
+classes "is `word`", "matches only `ab*`", "matches only `*b`", "matches both" and "matches neither". Two segments of one
+class match the same patterns, so one example for each class is enough to try.
+
+The classes are found with a product automaton over characters. Each pattern with `*` becomes a nondeterministic
+automaton; subset construction runs all of them side by side, together with a trie of the literal words. A state of the
+product says which patterns and which word match the text read so far. Breadth-first search over the reachable states
+therefore finds every class that is not empty, with a shortest example. The search is complete unless more than
+`MAX_STATES` states are reachable; then it raises `AnalysisLimitReached`, and the caller reports "unsettled".
 """
 
 from __future__ import annotations
@@ -16,106 +23,132 @@ from remit.core import Refusal
 from remit.core.parsing import canonical
 from remit.policy.language import segment_matches
 
-Pieces: TypeAlias = tuple[str, ...]  # what stands between the `*` of one segment of a pattern
+Pieces: TypeAlias = tuple[str, ...]  # one segment of a pattern, split at each `*`
 ANY: Final[Pieces] = ("", "")  # `*`
-MOST_STATES: Final = 20_000  # of one automaton over characters; the patterns of real policies need tens
+MAX_STATES: Final = 20_000  # of one product automaton; the patterns of real policies need tens
 
-_FRESH: Final = "x0abcdefghijklmnopqrstuvwyz123456789-_@+.,:;=%$&!'()~ ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_IDS: Final = "x0abcdefghijklmnopqrstuvwyz123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_@+."
+# The characters that examples of each kind are made of. The plainest come first, so examples read well.
+_FILE_ALPHABET: Final = "x0abcdefghijklmnopqrstuvwyz123456789-_@+.,:;=%$&!'()~ ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_ID_ALPHABET: Final = "x0abcdefghijklmnopqrstuvwyz123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ-_@+."
 _ALPHABETS: Final = {
-    "file": _FRESH,
-    "": _FRESH,
+    "file": _FILE_ALPHABET,
+    "": _FILE_ALPHABET,
     "http": "x0abcdefghijklmnopqrstuvwyz123456789-_.~ABCDEFGHIJKLMNOPQRSTUVWXYZ!$&'()+,;=:@",
     "https": "x0abcdefghijklmnopqrstuvwyz123456789-_.~ABCDEFGHIJKLMNOPQRSTUVWXYZ!$&'()+,;=:@",
     "table": "xabcdefghijklmnopqrstuvwyz_0123456789",
     "mail": "x0abcdefghijklmnopqrstuvwyz123456789-_+.@",
     "host": "x0abcdefghijklmnopqrstuvwyz123456789-.:",
 }
-_NEVER: Final = frozenset((".", ".."))  # no canonical name has them as a segment
+_NOT_SEGMENTS: Final = frozenset((".", ".."))  # canonical names have no such segment
 
 
-class TooMany(Exception):
-    """There is more to look at than the budget allows: the answer is not known, and must be told so."""
+class AnalysisLimitReached(Exception):
+    """The analysis reached one of its limits. The answer is unknown, and the caller reports it as unsettled."""
 
 
 @dataclass(frozen=True)
-class Part:
-    """Segments that no pattern tells apart: one of them, and the patterns with `*` that match it."""
+class SegmentClass:
+    """One equivalence class: an example segment, and the patterns with `*` that match every segment of the class."""
 
     segment: str
     matched: frozenset[Pieces]
 
 
 @lru_cache(maxsize=65_536)
-def parts(kind: str, literals: frozenset[str], wildcards: frozenset[Pieces]) -> tuple[Part, ...]:
-    """Every part of all canonical segments of that kind, plainest first; `ANY` is left out of the answer.
+def segment_classes(kind: str, literals: frozenset[str], wildcards: frozenset[Pieces]) -> tuple[SegmentClass, ...]:
+    """List every class of the canonical segments of that kind, the plainest example first.
+
+    `literals` are the segments without `*`, `wildcards` those with it. `ANY` matches every segment and distinguishes none,
+    so it is left out of `matched`.
 
     Raises:
-        TooMany: the patterns overlap in more ways than are looked at.
+        AnalysisLimitReached: the patterns overlap in more ways than the analysis tries.
     """
-    real = wildcards - {ANY}
-    found = [
-        Part(word, frozenset(one for one in real if segment_matches(one, word)))
+    wildcards = wildcards - {ANY}
+    literal_classes = [
+        SegmentClass(word, frozenset(pieces for pieces in wildcards if segment_matches(pieces, word)))
         for word in sorted(literals)
-        if word not in _NEVER
+        if word not in _NOT_SEGMENTS
     ]
-    if not real:
-        return (Part(_unlike(kind, literals), frozenset()), *found)
-    hit = [one.segment for one in found if one.matched]
-    others = [
-        Part(segment, matched)
-        for segment, matched, word in distinguished(tuple(sorted(real)), (*hit, *sorted(_NEVER)), _alphabet(kind), kind)
+    if not wildcards:
+        return (SegmentClass(_unmatched_segment(kind, literals), frozenset()), *literal_classes)
+    # The words of the trie are no examples of a wildcard class. A literal that no wildcard matches needs no node there:
+    # the unmatched class takes its example from `_unmatched_segment`, which avoids every literal.
+    matched_words = [item.segment for item in literal_classes if item.matched]
+    words = (*matched_words, *sorted(_NOT_SEGMENTS))
+    wildcard_classes = [
+        SegmentClass(segment, matched)
+        for segment, matched, word in enumerate_match_classes(tuple(sorted(wildcards)), words, _alphabet_of(kind), kind)
         if not word and segment
     ]
-    nothing = frozenset[Pieces]()
-    plain = [Part(_unlike(kind, literals, real), nothing)] if any(not one.matched for one in others) else []
-    return (*plain, *(one for one in others if one.matched), *found)
+    # For the class that nothing matches, a common word reads better than the shortest text that the automaton finds.
+    unmatched = (
+        [SegmentClass(_unmatched_segment(kind, literals, wildcards), frozenset[Pieces]())]
+        if any(not item.matched for item in wildcard_classes)
+        else []
+    )
+    return (*unmatched, *(item for item in wildcard_classes if item.matched), *literal_classes)
 
 
-def distinguished(
+def enumerate_match_classes(
     wildcards: tuple[Pieces, ...], words: tuple[str, ...], alphabet: str, kind: str = ""
 ) -> Iterator[tuple[str, frozenset[Pieces], str]]:
-    """A shortest text for each set of wildcards and word that a text can match, with that set and word ("" for none)."""
-    seen: dict[tuple[tuple[bool, ...], str], str] = {}
-    machine = _Machine(wildcards, words)
-    letters = machine.letters(alphabet)
-    start = machine.start
+    """Yield one text for each combination of wildcards and word that a text can match.
+
+    Each item is the text, the wildcards that match it, and the word that it equals ("" for none).
+
+    Raises:
+        AnalysisLimitReached: more than `MAX_STATES` states are reachable.
+    """
+    examples: dict[tuple[tuple[bool, ...], str], str] = {}
+    automaton = _ProductAutomaton(wildcards, words)
+    letters = automaton.letters(alphabet)
+    start = automaton.start
+    # Breadth first, so the first text that reaches a signature is a shortest one.
     queue, visited = deque([(start, "")]), {start}
     while queue:
         state, text = queue.popleft()
-        signature = machine.signature(state)
-        if signature not in seen or (not _spelled(kind, seen[signature]) and _spelled(kind, text)):
-            seen[signature] = text
+        signature = automaton.signature(state)
+        # A canonical name makes a better witness: it replaces an example that the policy would refuse to parse.
+        if signature not in examples or (
+            not _is_canonical_segment(kind, examples[signature]) and _is_canonical_segment(kind, text)
+        ):
+            examples[signature] = text
         for letter in letters:
-            following = machine.step(state, letter)
-            if following not in visited:
-                visited.add(following)
-                queue.append((following, text + letter))
-        if len(visited) > MOST_STATES:
-            raise TooMany("patterns overlap in more ways than are looked at")
-    for (accepted, word), text in seen.items():
-        chosen = frozenset(one for one, is_in in zip(wildcards, accepted, strict=True) if is_in)
-        better = _readable(text, chosen, wildcards, words, kind) if not word else text
-        yield better, chosen, word
+            successor = automaton.step(state, letter)
+            if successor not in visited:
+                visited.add(successor)
+                queue.append((successor, text + letter))
+        if len(visited) > MAX_STATES:
+            raise AnalysisLimitReached("the patterns overlap in too many ways to analyse")
+    for (accepted, word), text in examples.items():
+        matched = frozenset(pieces for pieces, accepts in zip(wildcards, accepted, strict=True) if accepts)
+        example = _make_readable(text, matched, wildcards, words, kind) if not word else text
+        yield example, matched, word
 
 
-_State: TypeAlias = tuple[tuple[int, ...], int]  # the places in each wildcard, as bits; the node of the trie of words
+_State: TypeAlias = tuple[tuple[int, ...], int]  # the active positions of each wildcard, as bits; the trie node
 
 
-class _Machine:
-    """Reads a segment letter by letter, and knows at every point which patterns match what was read."""
+class _ProductAutomaton:
+    """All wildcards and words as one deterministic automaton over characters, built by subset construction.
+
+    A wildcard of n tokens is a nondeterministic automaton with positions 0 to n; position n accepts. The set of its
+    active positions is one integer, bit i for position i, so one step of all positions is a few shifts and masks.
+    """
 
     def __init__(self, wildcards: tuple[Pieces, ...], words: tuple[str, ...]) -> None:
         tokens = [_tokens(pieces) for pieces in wildcards]
-        self._stars = [sum(1 << at for at, token in enumerate(one) if token is None) for one in tokens]
-        self._ends = [1 << len(one) for one in tokens]
-        self._on: list[dict[str, int]] = []
-        for one in tokens:
+        # Bit i of `_stars` is set where token i is `*`; bit n of `_ends` is the accepting position.
+        self._stars = [sum(1 << at for at, token in enumerate(row) if token is None) for row in tokens]
+        self._ends = [1 << len(row) for row in tokens]
+        self._positions_of: list[dict[str, int]] = []  # letter → the positions at which the wildcard expects it
+        for row in tokens:
             table: dict[str, int] = {}
-            for at, token in enumerate(one):
+            for at, token in enumerate(row):
                 if token is not None:
                     table[token] = table.get(token, 0) | 1 << at
-            self._on.append(table)
+            self._positions_of.append(table)
         self._trie: list[dict[str, int]] = [{}]
         self._word: dict[int, str] = {}
         for word in words:
@@ -126,33 +159,44 @@ class _Machine:
                     self._trie[node][letter] = len(self._trie) - 1
                 node = self._trie[node][letter]
             self._word[node] = word
-        self.used = {letter for table in self._on for letter in table} | {letter for word in words for letter in word}
+        self.used = {letter for table in self._positions_of for letter in table} | {
+            letter for word in words for letter in word
+        }
+        # A leading `*` may match nothing, so position 1 is active from the start as well.
         self.start: _State = (tuple(1 | (1 & stars) << 1 for stars in self._stars), 0)
 
     def letters(self, alphabet: str) -> list[str]:
-        """Every letter that some pattern knows, after one that none does: it stands for all others."""
+        """List one letter for each equivalence class of letters.
+
+        A letter that no pattern and no word contains comes first and stands for all such letters; each other is a class.
+        """
         other = next((letter for letter in alphabet if letter not in self.used), "\u00f8")
         plain = [letter for letter in alphabet if letter in self.used]
-        legal = frozenset(alphabet)
-        foreign = sorted(letter for letter in self.used if letter not in legal and (alphabet == _FRESH))
+        allowed = frozenset(alphabet)
+        # File names may contain any character, so letters of patterns from outside the alphabet count as well.
+        foreign = sorted(letter for letter in self.used if letter not in allowed and (alphabet == _FILE_ALPHABET))
         return [other, *plain, *foreign]
 
     def step(self, state: _State, letter: str) -> _State:
-        places, node = state
-        following: list[int] = []
-        for place, stars, table in zip(places, self._stars, self._on, strict=True):
-            reached = (place & table.get(letter, 0)) << 1 | place & stars
-            following.append(reached | (reached & stars) << 1)
-        return tuple(following), self._trie[node].get(letter, -1) if node >= 0 else -1
+        """Read one letter. A position at a `*` stays active, and also activates the next one (`*` matches nothing)."""
+        position_sets, node = state
+        successors: list[int] = []
+        for positions, stars, table in zip(position_sets, self._stars, self._positions_of, strict=True):
+            reached = (positions & table.get(letter, 0)) << 1 | positions & stars
+            # One shift is enough: patterns have no two adjacent `*`.
+            successors.append(reached | (reached & stars) << 1)
+        # -1: the text is no prefix of any word, and never becomes one again.
+        return tuple(successors), self._trie[node].get(letter, -1) if node >= 0 else -1
 
     def signature(self, state: _State) -> tuple[tuple[bool, ...], str]:
-        places, node = state
-        accepted = tuple(bool(place & end) for place, end in zip(places, self._ends, strict=True))
+        """Say which wildcards match the text read so far, and which word it equals ("" for none)."""
+        position_sets, node = state
+        accepted = tuple(bool(positions & end) for positions, end in zip(position_sets, self._ends, strict=True))
         return accepted, self._word.get(node, "")
 
 
 def _tokens(pieces: Pieces) -> list[str | None]:
-    """The letters of one segment of a pattern, with None for each `*`."""
+    """List the letters of one segment of a pattern, with None for each `*`."""
     tokens: list[str | None] = list(pieces[0])
     for piece in pieces[1:]:
         tokens.append(None)
@@ -160,67 +204,72 @@ def _tokens(pieces: Pieces) -> list[str | None]:
     return tokens
 
 
-def _alphabet(kind: str) -> str:
-    return _ALPHABETS.get(kind, _IDS)
+def _alphabet_of(kind: str) -> str:
+    return _ALPHABETS.get(kind, _ID_ALPHABET)
 
 
-def _spelled(kind: str, segment: str) -> bool:
-    """Whether a canonical name of that kind has such a segment."""
+def _is_canonical_segment(kind: str, segment: str) -> bool:
+    """True if a canonical name of that kind may have this segment."""
     if not kind:
         return True
     if kind in ("http", "https"):
-        return bool(segment) and segment not in _NEVER
-    return _canonical(kind, segment)
+        return bool(segment) and segment not in _NOT_SEGMENTS
+    return _is_canonical_name(kind, segment)
 
 
 @lru_cache(maxsize=65_536)
-def _canonical(kind: str, name: str) -> bool:
+def _is_canonical_name(kind: str, name: str) -> bool:
     try:
         return canonical(kind, name) == name
     except Refusal:
         return False
 
 
-_NAMES: Final = ("other", "x", "another", "else", "something")
-_KIND_NAMES: Final = {"mail": ("someone@other.example", "x@x.example"), "host": ("other.example", "x.example")}
+_PLAIN_NAMES: Final = ("other", "x", "another", "else", "something")
+_PLAIN_NAMES_OF_KIND: Final = {"mail": ("someone@other.example", "x@x.example"), "host": ("other.example", "x.example")}
 
 
-def _unlike(kind: str, literals: Iterable[str], wildcards: Iterable[Pieces] = ()) -> str:
-    """A segment that none of them matches; one always exists where the automaton says so."""
+def _unmatched_segment(kind: str, literals: Iterable[str], wildcards: Iterable[Pieces] = ()) -> str:
+    """Find a segment that none of the patterns matches."""
     taken, patterns = frozenset(literals), tuple(wildcards)
-    for name in _names(kind):
-        if name not in taken and not any(segment_matches(one, name) for one in patterns):
+    for name in _candidate_names(kind):
+        if name not in taken and not any(segment_matches(pieces, name) for pieces in patterns):
             return name
-    raise TooMany("no plain name is left")
+    raise AnalysisLimitReached("no plain name is left that the patterns do not match")
 
 
-def _names(kind: str) -> Iterator[str]:
-    yield from _KIND_NAMES.get(kind, _NAMES)
+def _candidate_names(kind: str) -> Iterator[str]:
+    yield from _PLAIN_NAMES_OF_KIND.get(kind, _PLAIN_NAMES)
     tail = {"mail": "@other.example", "host": ".example"}.get(kind, "")
-    for letter in _alphabet(kind):
+    for letter in _alphabet_of(kind):
         if letter.isalpha():
             yield letter * 3 + tail
             yield f"{letter}x{tail}"
     yield from (f"other{number}{tail}" for number in range(100_000))
 
 
-def _readable(
-    text: str, chosen: frozenset[Pieces], wildcards: tuple[Pieces, ...], words: tuple[str, ...], kind: str
+def _make_readable(
+    text: str, matched: frozenset[Pieces], wildcards: tuple[Pieces, ...], words: tuple[str, ...], kind: str
 ) -> str:
-    """A text of the same part that reads better than the shortest: `INC-1` for `INC-*`, a whole address for a mail."""
+    """Return a text of the same class that reads better than the shortest: `INC-1` for `INC-*`, a whole mail address.
 
-    def same(candidate: str) -> bool:
-        return candidate not in words and all((one in chosen) is segment_matches(one, candidate) for one in wildcards)
+    Each candidate is checked against all patterns and words, so a bad guess is skipped and never changes the class.
+    """
 
-    tried: list[Callable[[str], str]] = [
-        lambda fill: fill.join(sorted(chosen, key=len)[-1]) if chosen else fill,
+    def in_same_class(candidate: str) -> bool:
+        return candidate not in words and all(
+            (pieces in matched) is segment_matches(pieces, candidate) for pieces in wildcards
+        )
+
+    constructions: list[Callable[[str], str]] = [
+        lambda fill: fill.join(sorted(matched, key=len)[-1]) if matched else fill,
         lambda fill: text + fill,
         lambda fill: fill + text,
     ]
     fills = ("1", "x", "@other.example", "x@other.example", "other.example", "z", "00")
-    for make in tried:
+    for construct in constructions:
         for fill in fills:
-            candidate = make(fill)
-            if candidate and same(candidate) and _spelled(kind, candidate):
+            candidate = construct(fill)
+            if candidate and in_same_class(candidate) and _is_canonical_segment(kind, candidate):
                 return candidate
     return text

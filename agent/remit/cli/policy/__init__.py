@@ -1,4 +1,4 @@
-"""`remit policy`: the security reviewer's room."""
+"""`remit policy`: the commands for the security reviewer."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from remit.cli.output import echo, json_text, style
-from remit.cli.policy.backtest import backtest_command, suggest_command
-from remit.cli.policy.check import check_command, fmt_command, test_command
-from remit.cli.policy.diff import diff_command
+from remit.cli.policy.backtest import policy_backtest_command, policy_suggest_command
+from remit.cli.policy.check import policy_check_command, policy_fmt_command, policy_test_command
+from remit.cli.policy.diff import policy_diff_command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -41,38 +41,41 @@ def _clock(_: click.Context, __: click.Parameter, value: str) -> str:
     from remit.policy.language import TIME
 
     if not TIME.fullmatch(value):
-        raise click.BadParameter(f"{value!r} is no time of day; write hours and minutes, as 09:30")
+        raise click.BadParameter(f"{value!r} is not a time of day; write hours and minutes, for example 09:30")
     return value
 
 
 @policy_command.command("explain")
 @click.argument("action")
 @click.argument("resources", nargs=-1, required=True)
-@click.option("--agent", required=True, help="The acting agent.")
-@click.option("--user", default="none", show_default=True, help="The user it acts for.")
+@click.option("--agent", required=True, help="The agent that makes the call.")
+@click.option("--user", default="none", show_default=True, help="The user that it acts for.")
 @click.option("--args", "arguments", default="{}", help="Canonical arguments, as a JSON object.")
 @click.option("--label", "labels", multiple=True, help="A label that the run has.")
-@click.option("--calls", multiple=True, metavar="ACTION=N", help="Calls that the run has made.")
+@click.option("--calls", multiple=True, metavar="ACTION=N", help="Calls that the run has made before.")
 @click.option("--approval", "approvals", multiple=True, metavar="ROLE[=N]", help="Approvals that were given.")
-@click.option("--named-by-user", is_flag=True, help="The user's own words name every resource.")
-@click.option("--quoted-by-user", is_flag=True, help="The user's own words hold every text in it.")
-@click.option("--requested-by-user", is_flag=True, help="The user's own words ask for such an act.")
-@click.option("--identified", is_flag=True, help="The user or the directory names every resource.")
+@click.option("--named-by-user", is_flag=True, help="The user's task names every resource.")
+@click.option("--quoted-by-user", is_flag=True, help="Every string argument occurs in the user's task.")
+@click.option("--requested-by-user", is_flag=True, help="The user's task asks for this kind of action.")
+@click.option("--identified", is_flag=True, help="The user's task or the directory names every resource.")
 @click.option(
-    "--contains", multiple=True, metavar="WHAT", help="What the texts carry that nobody named: link, address, …"
+    "--contains",
+    multiple=True,
+    metavar="WHAT",
+    help="Classes of data found in the arguments and not named by the user: link, address, …",
 )
 @click.option(
     "--confinement",
     type=click.Choice(["full", "landlock", "none", "unavailable"]),
     default="full",
     show_default=True,
-    help="The sandbox's.",
+    help="The confinement that the sandbox gives.",
 )
-@click.option("--env", default="local", show_default=True, help="The environment.")
-@click.option("--time", "at", default="12:00", show_default=True, callback=_clock, help="UTC hours and minutes.")
+@click.option("--env", default="local", show_default=True, help="The environment of the run.")
+@click.option("--time", "at", default="12:00", show_default=True, callback=_clock, help="The time of day in UTC.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def explain_command(**options: Any) -> None:
-    """Say what the rules decide for ACTION on RESOURCES, by which of them, and what would be allowed instead.
+def policy_explain_command(**options: Any) -> None:
+    """Show what the rules decide for ACTION on RESOURCES, by which rules, and what would be allowed instead.
 
     \b
     Examples:
@@ -90,7 +93,7 @@ def explain_command(**options: Any) -> None:
     try:
         weighed = rules.evaluate(request)
     except GlobError:
-        weighed = ()  # the decision says what is wrong with the resource
+        weighed = ()  # the message of the decision names the error in the resource
     if query.as_json:
         table = [{**asdict(line), "rule": line.rule.model_dump(mode="json")} for line in weighed]
         echo(json_text({**decision.model_dump(mode="json"), "weighed": table}))
@@ -103,7 +106,7 @@ def explain_command(**options: Any) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyQuery:
-    """What `remit policy explain` asks: its arguments and options, each under its own name."""
+    """The arguments and options of `remit policy explain`."""
 
     action: str
     resources: tuple[str, ...]
@@ -124,7 +127,7 @@ class PolicyQuery:
     as_json: bool
 
     def request(self, rules: Policy) -> Request:
-        """The request that the rules decide. Raises UsageError for `--args` that are no JSON object."""
+        """Build the request. Raises UsageError if `--args` is not a JSON object."""
         from remit.core import Request
 
         subjects = (f"agent:{self.agent.removeprefix('agent:')}", f"user:{self.user.removeprefix('user:')}")
@@ -160,7 +163,7 @@ def _show_weighed(weighed: Iterable[Evaluated]) -> None:
         (
             line.subject if line.named == line.subject else f"{line.subject} as {line.named}",
             line.resource,
-            line.says,
+            _RESULTS.get(line.says, line.says),
             f"{line.rule.file}:{line.rule.line}",
             line.why,
             line.rule.note or line.rule.text,
@@ -168,21 +171,21 @@ def _show_weighed(weighed: Iterable[Evaluated]) -> None:
         for line in weighed
     ]
     if rows:
-        _print_table(("subject", "resource", "says", "rule", "because", "note"), rows)
+        _print_table(("subject", "resource", "result", "rule", "reason", "note"), rows)
 
 
 def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
-    """Who could approve, what would be allowed instead, and what the model reads of a denial."""
+    """Show who could approve, what would be allowed instead, and what the model reads about a denial."""
     from remit.core import BREAK_GLASS
 
     for item in decision.missing:
         people = _people(sorted(rules.approvers(item.role, asking=request.subjects)))
-        echo(f"needs {item.count} × {item.role}: {people}")
+        echo(f"needs {item.count} {'approval' if item.count == 1 else 'approvals'} of {item.role}: {people}")
     if decision.break_glass:
         people = _people(sorted(rules.approvers(BREAK_GLASS, asking=request.subjects)))
-        echo(f"or in an emergency {BREAK_GLASS}: {people}")
+        echo(f"or, in an emergency, one approval of {BREAK_GLASS}: {people}")
     if decision.next_step:
-        echo(f"remedy: {decision.next_step}")
+        echo(f"next step: {decision.next_step}")
     if (denial := decision.for_model) is not None:
         notes = f" (rules: {', '.join(map(repr, denial.rules))})" if denial.rules else ""
         hint = f"; {denial.next_step}" if denial.next_step else ""
@@ -192,19 +195,19 @@ def _show_advice(rules: Policy, request: Request, decision: Decision) -> None:
 @policy_command.command("who")
 @click.argument("action")
 @click.argument("resource")
-@click.option("--all", "everybody", is_flag=True, help="Those too who may never do it.")
+@click.option("--all", "include_never", is_flag=True, help="Also list subjects that may never call it.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> None:
-    """Say who may do ACTION on RESOURCE: every subject by itself, allowed, under conditions, or by asking whom.
+def policy_who_command(action: str, resource: str, include_never: bool, as_json: bool) -> None:
+    """List who may call ACTION on RESOURCE: always, under which conditions, or with whose approval.
 
-    A call needs it of the agent and of the user it acts for.
+    A call needs the permission of the agent and of the user that it acts for. Each is listed by itself.
 
     \b
     Examples:
       remit policy who tickets.close ticket:INC-7
       remit policy who files.read 'file:secrets/**' --all
     """
-    from remit.analysis import who
+    from remit.analysis import find_holders
     from remit.core import UsageError
     from remit.policy.language import GlobError
     from remit.workspace import find_workspace, load_workspace_and_policy
@@ -212,40 +215,40 @@ def who_command(action: str, resource: str, everybody: bool, as_json: bool) -> N
     _, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
     _check_action(rules, action)
     try:
-        found = who(rules, action, resource)
+        found = find_holders(rules, action, resource)
     except GlobError as error:
         raise UsageError(str(error)) from None
-    able = [one for one in found if one.standing != "never"]
+    able = [holder for holder in found if holder.standing != "never"]
     if as_json:
-        echo(_as_json(found if everybody else able))
+        echo(_as_json(found if include_never else able))
         sys.exit(0 if able else 1)
-    rows = [(one.subject, _standing(one), _where(one.rules)) for one in (found if everybody else able)]
+    rows = [(holder.subject, _standing(holder), _where(holder.rules)) for holder in (found if include_never else able)]
     if rows:
         _print_table(("subject", "may", "rules"), rows)
     else:
-        echo(f"nobody may do {action} on {resource}")
+        echo(f"no subject may call {action} on {resource}")
     sys.exit(0 if able else 1)
 
 
 @policy_command.command("can")
 @click.argument("subject")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def can_command(subject: str, as_json: bool) -> None:
-    """Say what SUBJECT may do and what is forbidden it, through its roles too.
+def policy_can_command(subject: str, as_json: bool) -> None:
+    """List what SUBJECT may do and may not do, including the rules of its roles.
 
     \b
     Examples:
       remit policy can agent:triage
       remit policy can user:dana
     """
-    from remit.analysis import can
+    from remit.analysis import list_permissions
     from remit.core import UsageError
     from remit.workspace import find_workspace, load_workspace_and_policy
 
     _, rules = load_workspace_and_policy(find_workspace(Path.cwd()))
     if subject not in rules.subjects:
-        raise UsageError(f"no rule speaks of {subject!r}; write one of {', '.join(sorted(rules.subjects))}")
-    found = can(rules, subject)
+        raise UsageError(f"no rule names {subject!r}; use one of {', '.join(sorted(rules.subjects))}")
+    found = list_permissions(rules, subject)
     able = any(one.standing != "never" and one.rule.effect == "allow" for one in found)
     if as_json:
         echo(_as_json(found))
@@ -265,11 +268,13 @@ def can_command(subject: str, as_json: bool) -> None:
     sys.exit(0 if able else 1)
 
 
+# How the text output words what a rule says; the JSON output has the words of the policy.
+_RESULTS: Final[dict[str, str]] = {"near": "close, other resource"}
 _COLOURS: Final = {"allow": "green", "ask": "yellow", "deny": "red"}
 
 
 def _check_action(rules: Policy, action: str) -> None:
-    """A misspelled action is denied to everybody, and that would read like an answer."""
+    """Refuse a misspelled action: it would be denied to everybody, and that would look like an answer."""
     from remit.core import UsageError
 
     if rules.vocabulary is not None and action not in rules.vocabulary.actions:
@@ -287,37 +292,50 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 def _counted(text: str) -> tuple[str, int]:
-    """`name=2`, or `name` for one."""
+    """Parse `name=2`, or `name` for one."""
     name, _, count = text.partition("=")
     if not (count or "1").isdecimal():
-        raise click.BadParameter(f"{text!r} has no number after =; write {name}=1")
+        raise click.BadParameter(f"{text!r} has no number after =; write for example {name}=1")
     return name, int(count or 1)
 
 
 def _as_json(found: Iterable[Holder | Permission]) -> str:
-    """Rules are models, which `asdict` leaves as they are."""
+    """Write as JSON. Rules are models, which `asdict` does not convert."""
     return json_text([asdict(one) for one in found], default=lambda rule: rule.model_dump(mode="json"))
 
 
-def _standing(one: Holder) -> str:
-    conditions = [text for text in one.only_if if not _only_asks(text, one.asks)]
+def _standing(holder: Holder) -> str:
+    conditions = [text for text in holder.only_if if not _only_asks(text, holder.asks)]
     only_if = f" if {' or '.join(conditions)}" if conditions else ""
-    unless = f" unless {' or '.join(one.unless)}" if one.unless else ""
-    words = {"allowed": "allowed", "conditional": "allowed", "asks": f"by asking {_asks(one.asks)}", "never": "never"}
-    return f"{words[one.standing]}{only_if}{unless}"
+    unless = f" unless {' or '.join(holder.unless)}" if holder.unless else ""
+    words = {
+        "allowed": "allowed",
+        "conditional": "allowed",
+        "asks": f"with approval of {_asks(holder.asks)}",
+        "never": "never",
+    }
+    return f"{words[holder.standing]}{only_if}{unless}"
 
 
-def _ability(one: Permission) -> str:
-    condition = f" if {one.condition}" if one.condition and not _only_asks(one.condition, one.asks) else ""
-    if one.denied_by is not None:
-        return f"never: {_where((one.denied_by,))} denies all of it"
-    if one.rule.effect == "deny":
+def _ability(permission: Permission) -> str:
+    condition = (
+        f" if {permission.condition}"
+        if permission.condition and not _only_asks(permission.condition, permission.asks)
+        else ""
+    )
+    if permission.denied_by is not None:
+        return f"never: denied by {_where((permission.denied_by,))}"
+    if permission.rule.effect == "deny":
         return f"never{condition}"
-    return f"by asking {_asks(one.asks)}{condition}" if one.standing == "asks" else f"allowed{condition}"
+    return (
+        f"with approval of {_asks(permission.asks)}{condition}"
+        if permission.standing == "asks"
+        else f"allowed{condition}"
+    )
 
 
 def _only_asks(condition: str, asks: Iterable[RequiredApprovers]) -> bool:
-    """Whether the condition says no more than whom to ask."""
+    """True if the condition only asks for approval."""
     return condition in {f"approved('{one.role}')" for one in asks}
 
 
@@ -326,7 +344,7 @@ def _asks(asks: Iterable[RequiredApprovers]) -> str:
 
 
 def _people(people: Sequence[str]) -> str:
-    return ", ".join(people) or "nobody else has that role"
+    return ", ".join(people) or "no other user has this role"
 
 
 def _where(rules: Iterable[Rule]) -> str:
@@ -334,7 +352,7 @@ def _where(rules: Iterable[Rule]) -> str:
 
 
 def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Columns as wide as what stands in them; the last as long as it is."""
+    """Print aligned columns."""
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
     for row in (titles, *rows):
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
@@ -342,11 +360,11 @@ def _print_table(titles: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> No
 
 
 for _command in (
-    check_command,
-    test_command,
-    diff_command,
-    backtest_command,
-    suggest_command,
-    fmt_command,
+    policy_check_command,
+    policy_test_command,
+    policy_diff_command,
+    policy_backtest_command,
+    policy_suggest_command,
+    policy_fmt_command,
 ):
     policy_command.add_command(_command)

@@ -1,4 +1,4 @@
-"""`remit policy backtest|suggest`: the rules against what agents really did."""
+"""`remit policy backtest` and `remit policy suggest`: the rules applied to recorded runs."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
     from remit.core.events import Recorded
 
-NOTHING_RECORDED = "no run is recorded here: let an agent run first, or name trace files"
+NOTHING_RECORDED = "no run is recorded here: run an agent first, or name trace files"
 
 
 @click.command("backtest")
 @click.argument("traces", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option(
-    "--policy", "candidate", default=None, help="The rules to try: a folder or git:REV; this workspace's if left out."
+    "--policy", "candidate", default=None, help="The rules to test: a folder or git:REV. Default: this workspace."
 )
-@click.option("--fail-on-flips", is_flag=True, help="End with 1 where a decision comes out otherwise.")
-@click.option("--limit", default=20, show_default=True, help="How many flips to show.")
+@click.option("--fail-on-flips", is_flag=True, help="Exit with 1 if a verdict changes.")
+@click.option("--limit", default=20, show_default=True, help="How many changed verdicts to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def backtest_command(
+def policy_backtest_command(
     traces: tuple[Path, ...], candidate: str | None, fail_on_flips: bool, limit: int, as_json: bool
 ) -> None:
-    """Make recorded decisions again, under other rules. TRACES are files; all of this workspace's runs if left out.
+    """Decide recorded calls again under other rules. TRACES are files. Default: all runs of this workspace.
 
     \b
     Examples:
@@ -46,7 +46,7 @@ def backtest_command(
     root = find_workspace(Path.cwd())
     here = working_tree(root)
     source = here if candidate is None else open_source(candidate, root)
-    found = backtest_rules(_runs(root, traces), source.side(here.side().vocabulary))
+    found = backtest_rules(_runs(root, traces), source.rule_set(here.rule_set().vocabulary))
     if not found.runs:
         raise UsageError(NOTHING_RECORDED)
     failed = fail_on_flips and bool(found.flips)
@@ -55,33 +55,33 @@ def backtest_command(
         sys.exit(1 if failed else 0)
     share = 100.0 * found.covered / found.decided if found.decided else 100.0
     echo(
-        f"{found.runs} runs, {found.calls} calls, {found.decided} decisions; {share:.0f}% of these recorded all that the rules read"
+        f"{found.runs} runs, {found.calls} calls, {found.decided} decisions, of which {share:.0f}% have complete inputs"
     )
     for why, count in found.uncovered.items():
-        echo(f"  not tried: {count} ({why})")
+        echo(f"  skipped: {count} ({why})")
     for flip in found.flips[:limit]:
-        after = f" {style('unreachable', fg='magenta')}" if flip.unreachable else ""
+        note = f" {style('unreachable', fg='magenta')}" if flip.unreachable else ""
         echo(
-            f"{flip.run[:8]} step {flip.step}/{flip.index} {flip.action} {', '.join(flip.resources)}: {flip.before} → {flip.after}{after}"
+            f"{flip.run[:8]} step {flip.step}/{flip.index} {flip.action} {', '.join(flip.resources)}: {flip.before} → {flip.after}{note}"
         )
         echo(f"    {flip.message}")
     if len(found.flips) > limit:
         echo(f"… and {len(found.flips) - limit} more: --limit {len(found.flips)} shows all")
     for run, step in found.unreachable:
-        echo(f"{run[:8]} steps from {step} on are unreachable: they followed a result that is now denied")
-    people = sum(found.approvals.values())
+        echo(f"{run[:8]} steps from {step} on are unreachable: they follow a call that is now denied")
+    approvals = sum(found.approvals.values())
     echo(
-        f"{len(found.flips)} flips; {people / found.runs if found.runs else 0:.1f} approvals in a run, {max(found.approvals.values(), default=0)} at most"
+        f"{len(found.flips)} verdicts change; {approvals / found.runs if found.runs else 0:.1f} approvals per run, {max(found.approvals.values(), default=0)} at most"
     )
     sys.exit(1 if failed else 0)
 
 
 def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
     """The events of each run: of the files named, else of everything that this workspace has recorded."""
-    from remit.tracing import read
+    from remit.tracing import read_trace
 
     if traces:
-        yield from (read(path).records for path in traces)
+        yield from (read_trace(path).records for path in traces)
         return
     from remit.journal import Journal
 
@@ -93,34 +93,34 @@ def _runs(root: Path, traces: tuple[Path, ...]) -> Iterator[Sequence[Recorded]]:
             yield opened.events(run.run)
     for path in sorted((root / "traces").glob("*.jsonl")):
         if path.stem not in seen:
-            yield read(path).records
+            yield read_trace(path).records
 
 
 @click.command("suggest")
 @click.argument("traces", nargs=-1, type=click.Path(exists=True, path_type=Path))
-@click.option("--tool", help="Write first rules for this tool instead, from its manifest.")
-@click.option("--agent", default="triage", show_default=True, help="With --tool: the agent that gets them.")
+@click.option("--tool", help="Draft rules for this tool instead, from its manifest.")
+@click.option("--agent", default="triage", show_default=True, help="With --tool: the agent that the rules are for.")
 @click.option(
     "--approver",
     default="role:reviewer",
     show_default=True,
-    help="With --tool: who is asked where nothing can be undone.",
+    help="With --tool: the role that approves actions that cannot be undone.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, file_okay=False), help="Write the rules into this folder."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def suggest_command(
+def policy_suggest_command(
     traces: tuple[Path, ...], tool: str | None, agent: str, approver: str, output: Path | None, as_json: bool
 ) -> None:
-    """The least of today's rules that keeps every recorded call, proved to allow nothing more than today's.
+    """Suggest a minimal subset of the rules that keeps every recorded call, proved to allow nothing more.
 
     \b
     Examples:
       remit policy suggest -o /tmp/suggested
       remit policy suggest --tool files --agent triage
     """
-    from remit.analysis import first_policy, recorded_decisions, suggest
+    from remit.analysis import draft_policy, recorded_decisions, suggest_rules
     from remit.analysis.diff import working_tree
     from remit.core import UsageError
     from remit.workspace import find_workspace, policy_files
@@ -128,14 +128,14 @@ def suggest_command(
     root = find_workspace(Path.cwd())
     here = working_tree(root)
     if tool is not None:
-        text = first_policy(here.workspace, tool, agent, approver)
+        text = draft_policy(here.workspace, tool, agent, approver)
         echo(json_text({"ok": True, "rules": text}) if as_json else text, nl=as_json)
         return
-    side, files = here.side(), policy_files(root)
-    recorded = [one for records in _runs(root, traces) for one in recorded_decisions(records, side)[0]]
+    rule_set, files = here.rule_set(), policy_files(root)
+    recorded = [one for records in _runs(root, traces) for one in recorded_decisions(records, rule_set)[0]]
     if not recorded:
         raise UsageError(NOTHING_RECORDED)
-    found = suggest(side, files, recorded)
+    found = suggest_rules(rule_set, files, recorded)
     if output is not None:
         output.mkdir(parents=True, exist_ok=True)
         for file, text in {**{name: data.decode() for name, data in files.items()}, **found.files}.items():
@@ -155,6 +155,8 @@ def suggest_command(
         echo(f"{style('drop', fg='green')}   {text}")
     for before, after in found.narrowed:
         echo(f"{style('narrow', fg='green')} {before}\n    to {after}")
-    proof = "proved to allow nothing more than today's" if found.proved else "NOT proved to be a subset of today's"
-    echo(f"{found.calls} recorded decisions kept by {found.kept} rules that allow, {len(found.lost)} lost; {proof}")
+    proof = (
+        "proved to allow nothing more than the current rules" if found.proved else "NOT proved to allow nothing more"
+    )
+    echo(f"{found.kept} allow rules keep {found.calls} recorded decisions, {len(found.lost)} are lost; {proof}")
     sys.exit(0 if ok else 1)

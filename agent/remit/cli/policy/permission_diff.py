@@ -1,4 +1,4 @@
-"""`remit diff BASE`: what a change lets agents do that they could not do before."""
+"""`remit diff BASE`: what agents can do after a change that they could not do before."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ NOTHING: Final = "no new authority"
 @click.argument("base")
 @click.argument("new", required=False)
 @click.option("--format", "shape", type=click.Choice(["text", "markdown", "json"]), default="text", show_default=True)
-@click.option("--fail-on-new", is_flag=True, help="End with 1 unless it is proved that there is no new authority.")
+@click.option("--fail-on-new", is_flag=True, help="Exit with 1 unless it is proved that there is no new authority.")
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
-def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_json: bool) -> None:
-    """Compare what agents may really do in BASE and here: rules, manifests, agents, roles and pins together.
+def permission_diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_json: bool) -> None:
+    """Compare what agents can really do in BASE and in NEW: rules, manifests, agents, roles and pins together.
 
-    BASE and NEW are workspaces: a folder or a git revision; git:NAME where a folder has the same name.
+    BASE and NEW are workspaces: a folder or a git revision. Write git:NAME if a folder has the same name. The default of NEW
+    is this workspace.
 
     \b
     Examples:
@@ -48,7 +49,7 @@ def diff_command(base: str, new: str | None, shape: str, fail_on_new: bool, as_j
     after = working_tree(root) if new is None and root is not None else open_source(str(new), root)
     for source in (before, after):
         if not source.whole:
-            raise UsageError(f"{source.label!r} is no workspace: name a folder with remit.toml, or a git revision")
+            raise UsageError(f"{source.label!r} is not a workspace: name a folder with remit.toml, or a git revision")
     found = permission_diff(before.workspace, after.workspace)
     if as_json or shape == "json":
         echo(json_text(_json(found)))
@@ -61,7 +62,7 @@ def _json(found: PermissionDiff) -> dict[str, object]:
     return {
         "ok": True,
         "no_new_authority": found.proved,
-        "sentences": [asdict(one) for one in found.sentences],
+        "sentences": [asdict(item) for item in found.sentences],
         "notes": list(found.notes),
     }
 
@@ -73,11 +74,11 @@ def _text(found: PermissionDiff) -> str:
     for direction, title in _TITLES.items():
         if sentences := found.of(direction):
             lines.append(style(f"{title}: {len(sentences)}", bold=True))
-        for one in sentences:
-            lines.append(f"  {one.text}")
-            lines += [f"      {why}" for why in one.because]
-            if one.still_refused:
-                lines.append(f"      still refused: {_request(one)}")
+        for item in sentences:
+            lines.append(f"  {item.text}")
+            lines += [f"      {why}" for why in item.because]
+            if item.still_refused:
+                lines.append(f"      boundary: still denied for {_request(item)}")
     lines += [f"note: {note}" for note in found.notes]
     return "\n".join(lines) + "\n"
 
@@ -89,23 +90,23 @@ def _markdown(found: PermissionDiff) -> str:
     for direction, title in _TITLES.items():
         if sentences := found.of(direction):
             lines += [f"**{title}** ({len(sentences)})", ""]
-            for one in sentences:
-                lines.append(f"- {_plain(one.text)}")
-                lines += [f"  - {_plain(why)}" for why in one.because]
-                if one.still_refused:
-                    lines.append(f"  - still refused: {_plain(_request(one))}")
+            for item in sentences:
+                lines.append(f"- {_plain(item.text)}")
+                lines += [f"  - {_plain(why)}" for why in item.because]
+                if item.still_refused:
+                    lines.append(f"  - boundary: still denied for {_plain(_request(item))}")
             lines.append("")
     lines += [f"> {_plain(note)}" for note in found.notes]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def _request(one: ManifestChange) -> str:
-    stays = one.still_refused or {}
-    return f"{stays['subject']} {stays['action']} on {stays['resource']}"
+def _request(item: ManifestChange) -> str:
+    denied = item.still_refused or {}
+    return f"{denied['subject']}: {denied['action']} on {denied['resource']}"
 
 
 def _plain(text: str) -> str:
-    """Text that a pull request's author wrote, with nothing in it that Markdown or HTML would act upon."""
+    """Escape Markdown and HTML in text that the author of a pull request wrote."""
     marks = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
     shown = "".join(marks.get(letter, f"\\{letter}" if letter in "\\`*_[]|#!~" else letter) for letter in text)
     return " ".join(shown.split())

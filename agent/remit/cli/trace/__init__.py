@@ -1,4 +1,4 @@
-"""`remit trace`: the on-call engineer's room."""
+"""`remit trace`: lists, shows, verifies, exports, compares, shrinks and prunes recorded runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 from remit.cli.output import echo, json_text, style
 from remit.cli.run_argument import is_file, open_run, open_run_of
 from remit.cli.trace.diff import diff_command
-from remit.cli.trace.filters import RunFilter, filtered
+from remit.cli.trace.filters import RunFilter, with_run_filter
 from remit.cli.trace.prune import prune_command
 from remit.cli.trace.shrink import shrink_command
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from remit.tracing import Trace
     from remit.workspace import WorkspaceSession
 
-LISTED = 20  # runs, where nobody says how many
+LISTED = 20  # runs, if --limit is not given
 
 
-@click.group("trace", short_help="read, verify and export what runs did")
+@click.group("trace", short_help="read, verify and export recorded runs")
 def trace_command() -> None:
-    """Read, verify and export what runs did. RUN is a run id, a unique beginning of one, or a trace file.
+    """Read, verify and export recorded runs. RUN is a run id, the first characters of one, or a trace file.
 
     \b
     Examples:
@@ -40,16 +40,16 @@ def trace_command() -> None:
 
 
 @trace_command.command("list")
-@filtered
-@click.option("--limit", type=click.IntRange(min=1), help="How many, newest first: 20, or with --decisions all.")
-@click.option("--decisions", is_flag=True, help="Every decision of these runs instead: the audit export.")
-@click.option("--format", "shape", type=click.Choice(["csv", "jsonl"]), help="With --decisions: jsonl if left out.")
-@click.option("--stats", is_flag=True, help="Latency, tokens and cost by agent and action, over all runs.")
+@with_run_filter
+@click.option("--limit", type=click.IntRange(min=1), help="Show the newest N runs; default 20, with --decisions all.")
+@click.option("--decisions", is_flag=True, help="Print every decision of these runs instead: the audit export.")
+@click.option("--format", "shape", type=click.Choice(["csv", "jsonl"]), help="Format of --decisions; default jsonl.")
+@click.option("--stats", is_flag=True, help="Print latency, tokens and cost by agent and action, over all runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_command(
-    wanted: RunFilter, limit: int | None, decisions: bool, shape: str | None, stats: bool, as_json: bool
+    run_filter: RunFilter, limit: int | None, decisions: bool, shape: str | None, stats: bool, as_json: bool
 ) -> None:
-    """List runs, newest first; or every decision, oldest first: who, what, by which rules, approved by whom.
+    """List runs, newest first; or with --decisions every decision, oldest first, with user, rules and approvers.
 
     \b
     Examples:
@@ -64,15 +64,15 @@ def list_command(
     from remit.workspace import open_session
 
     if stats:
-        if wanted != RunFilter(since=wanted.since):
-            raise click.UsageError("--stats counts every run; --since is all that chooses with it")
-        show_stats(wanted.since, as_json)
+        if run_filter != RunFilter(since=run_filter.since):
+            raise click.UsageError("--stats counts all runs: the only filter that it accepts is --since")
+        show_stats(run_filter.since, as_json)
         return
     if shape is not None and not decisions:
-        raise click.UsageError("--format goes with --decisions")
+        raise click.UsageError("--format is the format of the decisions: add --decisions")
     opened = open_session()
     runs = opened.journal.runs()
-    rows = wanted.choose(opened, runs, limit or (None if decisions else LISTED))
+    rows = run_filter.choose(opened, runs, limit or (None if decisions else LISTED))
     if decisions:
         _export_decisions(opened.journal, rows, shape or "jsonl")
         return
@@ -84,10 +84,10 @@ def list_command(
         colour = "green" if word == "completed" else "yellow" if row.outcome is None else "red"
         why = style(f"  {row.code or row.first_failed or ''}".rstrip(), fg="red")
         what = _short(row.task) if row.content == "complete" else f"(content {row.content}: not replayable)"
-        named = f"{row.agent} for {row.user}  {what}"
-        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{word:<10}', fg=colour)} {named}{why}")
+        who = f"{row.agent} for {row.user}"
+        echo(f"{row.run[:8]}  {utc(row.started_at)}  {style(f'{word:<10}', fg=colour)} {who}  {what}{why}")
     if not rows:
-        echo("no run is like that" if runs else "no runs yet")
+        echo("no runs match the filters" if runs else "no runs yet")
 
 
 def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) -> None:
@@ -95,7 +95,7 @@ def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) 
     from remit.tracing.reports import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
 
     reviewers = {
-        (one.run, one.granted.key): one.review.reviewer for one in emergencies(journal) if one.review is not None
+        (item.run, item.granted.key): item.review.reviewer for item in emergencies(journal) if item.review is not None
     }
     if shape == "csv":
         echo(decision_csv_header())
@@ -106,12 +106,10 @@ def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) 
 
 @trace_command.command("show")
 @click.argument("run")
-@click.option(
-    "--html", type=click.Path(path_type=Path, dir_okay=False), help="Write one page to attach to an incident."
-)
+@click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file as one HTML page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the events as JSON.")
 def show_command(run: str, html: Path | None, as_json: bool) -> None:
-    """Show a run: verdict, first cause, where it left the last good run, effects, whom it waits for, then the waterfall.
+    """Show a run: outcome, root cause, first difference from the last good run, side effects, timeline, next commands.
 
     \b
     Examples:
@@ -119,7 +117,7 @@ def show_command(run: str, html: Path | None, as_json: bool) -> None:
       remit trace show incident.jsonl
       remit trace show 3f2a --html incident.html
     """
-    from remit.cli.trace.show import show_brief
+    from remit.cli.trace.show import show_run
     from remit.tracing.reports import incident_report
     from remit.workspace import open_session
 
@@ -133,13 +131,13 @@ def show_command(run: str, html: Path | None, as_json: bool) -> None:
     elif as_json:
         echo(json_text([item.model_dump(mode="json") for item in trace.records]))
     else:
-        show_brief(incident_report(trace, opened))
+        show_run(incident_report(trace, opened))
 
 
 @trace_command.command("export")
 @click.argument("run")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Where to write; RUN.jsonl if left out."
+    "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write to this file; default RUN.jsonl."
 )
 @click.option(
     "--for",
@@ -147,14 +145,14 @@ def show_command(run: str, html: Path | None, as_json: bool) -> None:
     type=click.Choice(["colleague", "vendor"]),
     default="colleague",
     show_default=True,
-    help="A colleague gets everything; a vendor shapes without values, and no rules.",
+    help="A colleague gets everything; a vendor gets placeholders instead of values, and no rules.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def export_command(run: str, output: Path | None, whom: str, as_json: bool) -> None:
-    """Pack a run and its rulebook into one portable file, still OTLP JSON Lines, that replays anywhere.
+    """Write a run and its policy bundle into one file (OTLP JSON Lines) that replays anywhere.
 
-    For a vendor, every value is replaced by a placeholder of its shape, equal ones by equal ones: it can be read, and says
-    how things went, but not about what.
+    For a vendor, every value is replaced by a placeholder, equal values by equal placeholders. The file shows what happened
+    and when, but not the data. It cannot be replayed.
 
     \b
     Examples:
@@ -168,8 +166,8 @@ def export_command(run: str, output: Path | None, whom: str, as_json: bool) -> N
         trace = _for_vendor(trace)
     target = output or Path(f"{trace.run}.jsonl")
     write_portable(trace, target)
-    then = f"replay it with: remit replay {target}" if whom != "vendor" else f"read it with: remit trace show {target}"
-    echo(json_text({"ok": True, "file": str(target), "run": trace.run}) if as_json else f"wrote {target}; {then}")
+    usage = f"replay it with: remit replay {target}" if whom != "vendor" else f"read it with: remit trace show {target}"
+    echo(json_text({"ok": True, "file": str(target), "run": trace.run}) if as_json else f"wrote {target}; {usage}")
 
 
 def _for_vendor(trace: Trace) -> Trace:
@@ -178,27 +176,29 @@ def _for_vendor(trace: Trace) -> Trace:
     from remit.core import UsageError
     from remit.runtime import new_run_id
     from remit.tracing import Trace
-    from remit.tracing.reports import KeptWords, anonymized, declared
+    from remit.tracing.reports import KeptWords, anonymize_run, declared_words
 
     try:
-        words = declared(open_bundles(trace).values())
+        words = declared_words(open_bundles(trace).values())
     except UsageError:
-        words = KeptWords()  # without the rulebook no name is known to be the tools' own, and all are replaced
-    chain = anonymized(trace.records, words, run=new_run_id())
+        words = KeptWords()  # without the policy bundle no name is known to be declared, so all names are replaced
+    chain = anonymize_run(trace.records, words, run=new_run_id())
     return Trace(run=chain.run, records=tuple(link.recorded() for link in chain.links), chain=chain)
 
 
 @trace_command.command("verify")
 @click.argument("run")
 @click.option(
-    "--head", metavar="SEQ:HASH", help="The last event as somebody kept it elsewhere: a cut tail is seen then."
+    "--head",
+    metavar="SEQ:HASH",
+    help="The last event, as you kept it elsewhere. It shows a file whose end was cut off.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def verify_command(run: str, head: str | None, as_json: bool) -> None:
-    """Is the record what was written, and does it agree with itself? Each kind of damage is named.
+    """Verify the hash chain and the internal consistency of a recorded run, and name each fault.
 
-    The chain of events, the spans that show them, the file against the journal where that is here, the rules that the run
-    names, and the digests from decision over approval to attempt and result.
+    It checks the chain of events, the spans made from them, the file against the journal if this workspace has the run, the
+    policy bundles, and the digests from decision to approval, attempt and result.
 
     \b
     Examples:
@@ -218,13 +218,13 @@ def verify_command(run: str, head: str | None, as_json: bool) -> None:
     broken = any(fault.broken for fault in faults)
     last = f"{trace.chain.links[-1].seq}:{trace.chain.links[-1].hash}"
     if as_json:
-        told = [{"broken": fault.broken, **asdict(fault)} for fault in faults]
-        echo(json_text({"ok": not broken, "events": len(trace.records), "head": last, "faults": told}))
+        rows = [{"broken": fault.broken, **asdict(fault)} for fault in faults]
+        echo(json_text({"ok": not broken, "events": len(trace.records), "head": last, "faults": rows}))
     else:
         for fault in faults:
             echo(f"{style(fault.kind, fg='red' if fault.broken else 'yellow')}: {fault.what}")
-        word = style("the record is not what was written", fg="red") if broken else "the record holds"
-        echo(f"{len(trace.records)} events, {word}\nhead {last}")
+        word = style("integrity check failed", fg="red") if broken else "integrity check passed"
+        echo(f"{len(trace.records)} events: {word}\nhead {last}")
     sys.exit(1 if broken else 0)
 
 
@@ -235,7 +235,7 @@ def _session() -> WorkspaceSession:
 
 
 def _session_if_any() -> WorkspaceSession | None:
-    """The workspace around here, whose journal may know the run; a file can be verified without one."""
+    """The workspace of the current folder, whose journal may have the run; None if there is no workspace."""
     from remit.core import RemitError
 
     try:
@@ -245,7 +245,7 @@ def _session_if_any() -> WorkspaceSession | None:
 
 
 def _pruned_head(opened: WorkspaceSession, run: str) -> tuple[int, str] | None:
-    """The head of a run that retention let go, whose copy may still be somewhere."""
+    """The head of a run that the retention policy deleted; a copy of its file may still exist."""
     from remit.core.events import RunPruned
     from remit.journal import WORKSPACE_RUN
 
@@ -258,7 +258,7 @@ def _parsed_head(text: str | None) -> tuple[int, str] | None:
         return None
     seq, _, sealed = text.partition(":")
     if not seq.isdecimal() or not sealed:
-        raise click.BadParameter("write it as `remit trace verify` printed it: 41:sha256:…", param_hint="--head")
+        raise click.BadParameter("copy it from the output of `remit trace verify`: 41:sha256:…", param_hint="--head")
     return int(seq), sealed
 
 

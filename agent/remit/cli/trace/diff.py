@@ -1,4 +1,4 @@
-"""`remit trace diff`: two runs side by side."""
+"""`remit trace diff`: compares two runs."""
 
 from __future__ import annotations
 
@@ -13,46 +13,47 @@ from remit.cli.run_argument import is_file, open_run, open_run_of
 
 if TYPE_CHECKING:
     from remit.tracing import Trace
-    from remit.tracing.reports import Cost, Files, RunDiff, RunDifference
+    from remit.tracing.reports import BundleFiles, RunCost, RunDiff, RunDifference
 
 SHOWN = 12  # differences after the first, and slower calls, on a terminal
-LINES = 24  # of one diff
+LINES = 24  # shown of one diff
 
 
 @click.command("diff")
 @click.argument("run")
 @click.argument("other", required=False)
-@click.option("--good", is_flag=True, help="Compare with the last run of the same agent and task that completed.")
+@click.option("--last-good", is_flag=True, help="Compare with the last completed run of the same agent and task.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def diff_command(run: str, other: str | None, good: bool, as_json: bool) -> None:
-    """Where two runs part: first divergence, then decisions, arguments, results, latency and cost.
+def diff_command(run: str, other: str | None, last_good: bool, as_json: bool) -> None:
+    """Show where two runs differ: the first divergence, then all other differences, latency and cost.
 
-    Calls are aligned by what was asked of what, not by position or name. Times, run ids and UUIDs are not compared.
-    Ends with 0 where both did the same, with 1 where they differ.
+    Calls are paired by action, arguments, resources and result, not by position. Times, run ids and UUIDs are not compared.
+
+    Exit codes: 0 both runs did the same, 1 they differ.
 
     \b
     Examples:
       remit trace diff 3f2a 9c1d
-      remit trace diff 9c1d --good
+      remit trace diff 9c1d --last-good
       remit trace diff good.jsonl 9c1d
     """
     from remit.tracing.reports import build_timeline, diff_runs
 
-    if good == (other is not None):
-        raise click.UsageError("name another run, or write --good for the last one that completed")
-    before, after = _good(run) if other is None else (open_run(run), open_run(other))
-    found = diff_runs(build_timeline(before.records), build_timeline(after.records), files=_files(before, after))
+    if last_good == (other is not None):
+        raise click.UsageError("name the second run, or add --last-good to compare with the last completed one")
+    before, after = _open_last_good(run) if other is None else (open_run(run), open_run(other))
+    diff = diff_runs(build_timeline(before.records), build_timeline(after.records), files=_bundles_of(before, after))
     if as_json:
-        echo(json_text({"ok": found.same, **asdict(found)}))
+        echo(json_text({"ok": diff.same, **asdict(diff)}))
     else:
-        _show(found)
-    sys.exit(0 if found.same else 1)
+        _show(diff)
+    sys.exit(0 if diff.same else 1)
 
 
-def _good(run: str) -> tuple[Trace, Trace]:
+def _open_last_good(run: str) -> tuple[Trace, Trace]:
     """The last good run before `run`, and `run`."""
     from remit.core import UsageError
-    from remit.tracing.reports import last_good
+    from remit.tracing.reports import last_good_run
     from remit.workspace import open_session
 
     opened = open_session()
@@ -60,13 +61,13 @@ def _good(run: str) -> tuple[Trace, Trace]:
     after = open_run_of(opened, run)
     row = next((row for row in runs if row.run == after.run), None)
     if row is None:
-        where = f"{run!r} is no run of this workspace" if is_file(run) else f"the journal has no run {run}"
-        raise UsageError(f"{where}, so nothing says which run came before it: name the other one")
-    return open_run_of(opened, last_good(runs, row).run), after
+        where = f"{run!r} is not a run of this workspace" if is_file(run) else f"the journal has no run {run}"
+        raise UsageError(f"{where}, so its last good run is unknown: name the second run")
+    return open_run_of(opened, last_good_run(runs, row).run), after
 
 
-def _files(a: Trace, b: Trace) -> tuple[Files, Files] | None:
-    """The rulebooks that the runs began with; None where one of them is not here."""
+def _bundles_of(a: Trace, b: Trace) -> tuple[BundleFiles, BundleFiles] | None:
+    """The policy bundles that the runs started with; None if one of them is not available."""
     from remit.core import UsageError
 
     try:
@@ -75,31 +76,30 @@ def _files(a: Trace, b: Trace) -> tuple[Files, Files] | None:
         return None
 
 
-def _show(found: RunDiff) -> None:
-    echo(f"{found.a[:8]} and {found.b[:8]}: {_count(found.aligned, 'call')} side by side")
-    for changed in found.changed:
+def _show(diff: RunDiff) -> None:
+    echo(f"{diff.a[:8]} and {diff.b[:8]}: {_count(diff.aligned, 'call')} in both runs")
+    for changed in diff.changed:
         echo(f"\n{style('changed', fg='yellow')} {changed.name}")
         _show_diff(changed.diff)
-    if found.first is None:
-        echo(f"\n{style('no divergence', fg='green')}: both made the same calls, with the same results")
+    if diff.first is None:
+        echo(f"\n{style('no divergence', fg='green')}: both runs made the same calls, with the same results")
     else:
-        echo(f"\n{style('first divergence', fg='red', bold=True)} {_line(found.first)}")
-        _show_diff(found.first.diff)
-        rest = found.differences[1:]
-        echo("\nthen" if rest else "\nthen nothing else")
+        echo(f"\n{style('first divergence', fg='red', bold=True)} {_line(diff.first)}")
+        _show_diff(diff.first.diff)
+        rest = diff.differences[1:]
+        echo("\nmore differences" if rest else "\nno more differences")
         for difference in rest[:SHOWN]:
             echo(f"  {_line(difference)}")
         if len(rest) > SHOWN:
-            echo(f"  … and {len(rest) - SHOWN} more: --json lists them all")
-    for a, b in found.moved[:SHOWN]:
-        echo(f"moved: {a} is {b}")
-    for slow in found.slower[:SHOWN]:
-        times = f"{slow.after / slow.before:.0f} times" if slow.before else "from nothing"
-        echo(
-            f"slower: {slow.b or ''} {slow.name}: {slow.before:.2f} s is {slow.after:.2f} s, {times}".replace("  ", " ")
-        )
-    before, after = found.costs
-    echo(f"\ncost   {_cost(before)}\n    is {_cost(after)}")
+            echo(f"  … and {len(rest) - SHOWN} more: --json lists all of them")
+    for a, b in diff.moved[:SHOWN]:
+        echo(f"moved: was {a}, now {b}")
+    for slow in diff.slower[:SHOWN]:
+        place = f"{slow.b} " if slow.b else ""
+        times = f" ({slow.after / slow.before:.0f} times)" if slow.before else ""
+        echo(f"slower: {place}{slow.name}: was {slow.before:.2f} s, now {slow.after:.2f} s{times}")
+    before, after = diff.costs
+    echo(f"\ncost was  {_cost(before)}\ncost now  {_cost(after)}")
 
 
 def _line(difference: RunDifference) -> str:
@@ -114,10 +114,10 @@ def _show_diff(lines: tuple[str, ...]) -> None:
         echo("    " + style(clipped(line), fg=colours.get(line[:1])))
 
 
-def _cost(cost: Cost) -> str:
+def _cost(cost: RunCost) -> str:
     tokens = "tokens not counted" if cost.input_tokens is None else f"{cost.input_tokens} + {cost.output_tokens} tokens"
     counts = f"{_count(cost.turns, 'turn')}, {_count(cost.calls, 'call')}, {_count(cost.attempts, 'attempt')}, {tokens}"
-    return f"{counts}, {cost.seconds:.1f} s ({cost.thinking:.1f} s the model, {cost.calling:.1f} s the calls)"
+    return f"{counts}, {cost.seconds:.1f} s (model {cost.thinking:.1f} s, calls {cost.calling:.1f} s)"
 
 
 def _count(number: int, what: str) -> str:
@@ -131,7 +131,7 @@ def _short(text: str) -> str:
 
 
 def clipped(line: str, width: int = 160) -> str:
-    """One line of a diff with its indentation, hidden characters written out, folded honestly."""
+    """One line of a diff with its indentation; hidden characters are written as numbers, a long line says what it lost."""
     from remit.guardrails import visible
 
     shown = visible(line.rstrip())

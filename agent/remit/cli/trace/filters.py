@@ -1,4 +1,4 @@
-"""Which runs `remit trace list` shows: by outcome, by agent and user, by their calls, and since when."""
+"""The filters of `remit trace list`: by outcome, agent, user, calls and start time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 
 @dataclass(frozen=True, kw_only=True)
 class RunFilter:
-    """What a run must be to be shown; empty and None ask for nothing. `since` is Unix nanoseconds."""
+    """The conditions that a listed run meets; an empty value or None is no condition. `since` is Unix nanoseconds."""
 
     failed: bool = False
     denied: bool = False
@@ -35,30 +35,30 @@ class RunFilter:
     since: int | None = None
 
     def choose(self, session: WorkspaceSession, runs: Sequence[RunSummary], limit: int | None) -> list[RunSummary]:
-        """The first `limit` of those runs that fit, or all; a run's calls are read only where the rest of it fits."""
-        found: list[RunSummary] = []
+        """The first `limit` runs that match, or all. The events of a run are read only if its summary matches."""
+        chosen: list[RunSummary] = []
         for row in runs:
-            if len(found) == limit or (self.since is not None and row.started_at < self.since):
-                break  # the latest come first
-            if self._fits(row) and self._called(session, row.run):
-                found.append(row)
-        return found
+            if len(chosen) == limit or (self.since is not None and row.started_at < self.since):
+                break  # the newest run comes first, so no later row can match
+            if self._fits(row) and self._has_call(session, row.run):
+                chosen.append(row)
+        return chosen
 
     def _fits(self, row: RunSummary) -> bool:
         if self.failed and row.outcome in (None, "completed"):
             return False
         if self.denied and not row.denied:
             return False
-        return _is(self.agent, "agent", row.agent) and _is(self.user, "user", row.user)
+        return _matches_subject(self.agent, "agent", row.agent) and _matches_subject(self.user, "user", row.user)
 
-    def _called(self, session: WorkspaceSession, run: str) -> bool:
+    def _has_call(self, session: WorkspaceSession, run: str) -> bool:
         return not (self.action or self.code) or any(
             fnmatchcase(action, self.action or "*") and self.code in ("", code) for action, code in _calls(session, run)
         )
 
 
 def _calls(session: WorkspaceSession, run: str) -> Iterator[tuple[str, str]]:
-    """Each call's action and how it ended, `ok` or a code; and how the run itself ended, under no action."""
+    """The action and the end (`ok`, a code, or "") of each call; then the code of the run itself, with the action ""."""
     from remit.tracing.reports import build_timeline
 
     timeline = build_timeline(session.journal.events(run))
@@ -68,38 +68,42 @@ def _calls(session: WorkspaceSession, run: str) -> Iterator[tuple[str, str]]:
         yield "", timeline.finished.code
 
 
-def _is(wanted: str, kind: str, subject: str) -> bool:
-    return not wanted or subject == (wanted if ":" in wanted else f"{kind}:{wanted}")
+def _matches_subject(expected: str, kind: str, subject: str) -> bool:
+    return not expected or subject == (expected if ":" in expected else f"{kind}:{expected}")
 
 
-def filtered(command: Callable[..., None]) -> Callable[..., None]:
-    """Gives a command the options that choose runs; it takes them as `wanted`."""
+def with_run_filter(command: Callable[..., None]) -> Callable[..., None]:
+    """Gives a command the filter options; the command receives them as the argument `run_filter`."""
 
     @wraps(command)
-    def with_wanted(**options: Any) -> None:
-        chosen = {field.name: options.pop(field.name) for field in fields(RunFilter)}
-        chosen |= {"code": _code(chosen["code"]), "since": _since(chosen["since"])}
-        command(wanted=RunFilter(**chosen), **options)
+    def filtered(**options: Any) -> None:
+        values = {field.name: options.pop(field.name) for field in fields(RunFilter)}
+        values |= {"code": _code(values["code"]), "since": _since(values["since"])}
+        command(run_filter=RunFilter(**values), **options)
 
-    found: Callable[..., None] = with_wanted
+    decorated: Callable[..., None] = filtered
     for option in reversed(OPTIONS):
-        found = option(found)
-    return found
+        decorated = option(decorated)
+    return decorated
 
 
 OPTIONS: Final = (
-    click.option("--failed", is_flag=True, help="Only runs that ended otherwise than completed."),
+    click.option("--failed", is_flag=True, help="Only runs that have ended, but not as completed."),
     click.option("--denied", is_flag=True, help="Only runs with a refused call."),
     click.option("--agent", default="", help="Only runs of this agent."),
     click.option("--user", default="", help="Only runs for this user."),
-    click.option("--action", default="", help="Only runs with a call of this action; `files.*` is any of the tool's."),
-    click.option("--code", default="", help="Only runs with a call (of --action) that ended so, or that ended so."),
-    click.option("--since", help="Only runs that began then or later: 30m, 2h, 3d, 2026-11-23, 2026-11-23T19:00."),
+    click.option(
+        "--action", default="", help="Only runs with a call of this action; `files.*` is every action of files."
+    ),
+    click.option(
+        "--code", default="", help="Only runs that ended with this code, or with a call (of --action) that did."
+    ),
+    click.option("--since", help="Only runs that began at this time or later: 30m, 2h, 3d, 2026-11-23T19:00."),
 )
 
 
 def _since(text: str | None) -> int | None:
-    """Unix nanoseconds of `2h` ago, or of a date or time (UTC where it names no zone)."""
+    """Unix nanoseconds of `2h` ago, or of a date or time (UTC if it has no time zone)."""
     if text is None:
         return None
     if matched := _SPAN.fullmatch(text):
@@ -108,12 +112,12 @@ def _since(text: str | None) -> int | None:
         at = datetime.fromisoformat(text)
     except ValueError:
         hint = "write 30m, 2h, 3d or 2026-11-23T19:00"
-        raise click.BadParameter(f"{text!r} is no time: {hint}", param_hint="--since") from None
+        raise click.BadParameter(f"{text!r} is not a time: {hint}", param_hint="--since") from None
     return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * NANO)
 
 
 def _code(text: str) -> str:
-    """A code that there is, or `ok`. Raises BadParameter with the nearest one otherwise."""
+    """The text, if it is a known code or `ok`. Otherwise raises BadParameter with the nearest code."""
     from difflib import get_close_matches
 
     from remit.core import CODES
@@ -122,4 +126,4 @@ def _code(text: str) -> str:
         return text
     near = get_close_matches(text, CODES, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"write one of {', '.join(CODES)}"
-    raise click.BadParameter(f"{text!r} is no code: {hint}", param_hint="--code")
+    raise click.BadParameter(f"{text!r} is not a code: {hint}", param_hint="--code")

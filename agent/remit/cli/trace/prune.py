@@ -1,4 +1,4 @@
-"""`remit trace prune`: what retention lets go."""
+"""`remit trace prune`: deletes runs that are older than the retention period."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ SHOWN = 10  # runs on a terminal
 
 @click.command("prune")
 @click.option(
-    "--older", metavar="AGE", help="Runs that ended longer ago: 12h, 90d, 8w; `keep` of remit.toml if left out."
+    "--older-than", metavar="AGE", help="Delete runs that ended longer ago: 12h, 90d, 8w; default `keep` of remit.toml."
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would go.")
-@click.option("--yes", is_flag=True, help="Do not ask; needed where nobody can answer.")
+@click.option("--dry-run", is_flag=True, help="Print what would be deleted, and delete nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation; required without a terminal.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def prune_command(older: str | None, dry_run: bool, yes: bool, as_json: bool) -> None:
-    """Let finished runs go that are older than retention says, except golden ones and emergency approvals to review.
+def prune_command(older_than: str | None, dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Delete finished runs that are older than the retention period. Golden runs, and runs to review, are kept.
 
-    There is no way back.
+    This cannot be undone. A run to review has an emergency approval that nobody has reviewed.
 
-    A run goes whole: events, file, checkpoints, and rules that no other run stands on. That it was there, and the head of
-    its chain, stays recorded.
+    It deletes the events, the file, the checkpoints, and the policy bundles that no other run uses. The journal keeps the id
+    of the run and the last hash of its chain.
 
     \b
     Examples:
-      remit trace prune --dry-run --older 90d
+      remit trace prune --dry-run --older-than 90d
       remit trace prune --yes
     """
     from remit.runtime import prunable, prune, retention_seconds
     from remit.workspace import open_session, os_account
 
     opened = open_session()
-    age = older or opened.workspace.settings.keep
+    age = older_than or opened.workspace.settings.keep
     if age is None:
-        raise click.UsageError('say how old: --older 90d, or write `keep = "90d"` under [traces] in remit.toml')
+        raise click.UsageError('add --older-than 90d, or write `keep = "90d"` under [traces] in remit.toml')
     rows = prunable(opened, retention_seconds(age))
     if dry_run or not rows:
         if as_json:
             echo(json_text({"ok": True, "dry_run": dry_run, "runs": [row.run for row in rows]}))
         else:
-            echo(f"{_counted(rows)} ended more than {age} ago, not golden and with nothing to review")
+            echo(f"{_counted(rows)} to delete: ended more than {age} ago, not golden, nothing to review")
             for row in rows[:SHOWN]:
                 echo(f"  {row.run[:8]}  {row.agent}")
             if len(rows) > SHOWN:
@@ -53,21 +53,21 @@ def prune_command(older: str | None, dry_run: bool, yes: bool, as_json: bool) ->
         return
     if not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError("nobody can be asked here: add --yes, or look first with --dry-run")
-        click.confirm(f"let {_counted(rows)} go that ended more than {age} ago?", abort=True)
+            raise click.UsageError("no terminal to ask for confirmation: add --yes, or check first with --dry-run")
+        click.confirm(f"delete {_counted(rows)} that ended more than {age} ago?", abort=True)
     done = asyncio.run(prune(opened, rows, account=os_account(), on_progress=_progress))
     if as_json:
         echo(json_text({"ok": True, "dry_run": False, **vars(done)}))
     else:
-        echo(f"{_counted(done.runs)} and {done.objects} objects are gone, {done.bytes / 1e6:.1f} MB of files")
+        echo(f"deleted {_counted(done.runs)} and {done.objects} objects, {done.bytes / 1e6:.1f} MB of files")
 
 
-def _progress(gone: int, of: int) -> None:
-    """Tells on a terminal how far it is, where there are many."""
-    if of > SHOWN and sys.stderr.isatty():
-        progress(f"{gone} of {of} runs are gone")
-        if gone == of:
-            echo("; giving back their room …", err=True)
+def _progress(deleted: int, total: int) -> None:
+    """Show the progress on a terminal, if there are many runs."""
+    if total > SHOWN and sys.stderr.isatty():
+        progress(f"deleted {deleted} of {total} runs")
+        if deleted == total:
+            echo("; shrinking the journal …", err=True)
 
 
 def _counted(runs: Sequence[object]) -> str:

@@ -1,4 +1,4 @@
-"""How a run looks afterwards on a terminal: verdict, first cause, effects, whom it waits for, then the waterfall."""
+"""Prints the incident report of a run: outcome, root cause, context, side effects, timeline, next commands."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from remit.core import Landed
 from remit.core.events import ApprovalGranted, ApprovalVoided
 from remit.guardrails import visible
 from remit.policy import scope_text
-from remit.tracing.reports import utc
+from remit.tracing.reports import resumed_text, unended_text, utc
 
 if TYPE_CHECKING:
-    from remit.tracing.reports import Approval, CallTimeline, IncidentReport, Timeline
+    from remit.tracing.reports import Approval, CallTimeline, IncidentReport, RunDiff, Timeline
 
 COLOURS = {"allow": "green", "ask": "yellow", "deny": "red"}
 STATES: dict[str, str] = {"completed": "green", "waiting": "yellow", "held": "yellow", "running": "cyan"}
 EFFECTS: tuple[tuple[str, Landed], ...] = (("landed", "landed"), ("not landed", "not_landed"), ("unknown", "unknown"))
-RULES = 3  # of one decision
+RULES = 3  # shown of one decision
 INDENT = " " * 25
 
 
-def show_brief(found: IncidentReport) -> None:
+def show_run(report: IncidentReport) -> None:
     """Print one run."""
-    timeline = found.timeline
-    echo(f"{style(found.state, fg=STATES.get(found.state, 'red'), bold=True)}  {counted(timeline)}")
-    echo(f"first cause: {short(timeline.first_cause or 'none: every call succeeded', 240)}")
-    for line in around(found):
+    timeline = report.timeline
+    echo(f"{style(report.state, fg=STATES.get(report.state, 'red'), bold=True)}  {count_line(timeline)}")
+    echo(f"root cause: {short(timeline.root_cause or 'no failing call', 240)}")
+    for line in context_lines(report):
         echo(line)
-    echo("\neffects")
+    echo("\nside effects")
     for word, state in EFFECTS:
         listed = [
             f"{item.step}.{item.index} {item.action} {' '.join(item.resources)}"
@@ -37,65 +37,71 @@ def show_brief(found: IncidentReport) -> None:
             if item.landed == state
         ]
         echo(f"  {word + ':':<12}{'; '.join(listed) or 'none'}")
-    echo("\nwaterfall")
+    echo("\ntimeline")
     for turn in timeline.turns:
         took = f"  model {turn.took / 1e6:.0f} ms" if turn.asked_at is not None else ""
         echo(f"{_at(timeline, turn.at)}  {style(f'step {turn.step}', bold=True)}  {short(turn.text)}{took}")
         if turn.problems:
-            held = f"the answer does not hold: {short('; '.join(turn.problems), 160)}"
-            echo(f"{INDENT}{style(held, fg='red')}")
+            rejected = f"the answer was rejected: {short('; '.join(turn.problems), 160)}"
+            echo(f"{INDENT}{style(rejected, fg='red')}")
         for call in turn.calls:
-            _show_call(timeline, call)
+            _show_call(timeline, call, running=report.driven)
     if timeline.finished is not None and timeline.finished.answer:
         echo(f"\nanswer: {short(timeline.finished.answer, 400)}")
-    echo("\nnext")
-    for command, why in found.commands:
-        echo(f"  {command}  {style(f'# {why}', dim=True)}")
+    echo("\nnext commands")
+    for command, purpose in report.commands:
+        echo(f"  {command}  {style(f'# {purpose}', dim=True)}")
 
 
-def counted(timeline: Timeline) -> str:
-    """How much happened, in one line."""
+def count_line(timeline: Timeline) -> str:
+    """The number of turns, calls, refusals and failures, and the duration, in one line."""
     refused = sum(call.error is not None and not call.attempts for call in timeline.calls)
     failed = sum(call.error is not None and bool(call.attempts) for call in timeline.calls)
     return f"{len(timeline.turns)} turns, {len(timeline.calls)} calls, {refused} refused, {failed} failed, {timeline.took / 1e9:.1f} s"
 
 
-def around(found: IncidentReport) -> list[str]:
-    """What stands beside the run itself: who, what, under which limits, and where it left the last good run."""
-    timeline = found.timeline
+def context_lines(report: IncidentReport) -> list[str]:
+    """The context of the run: the last good run, holds, approvals, what was in flight, who, what, and limits."""
+    timeline = report.timeline
     lines: list[str] = []
-    if found.good is not None:
-        first = found.good.first
-        if first is not None:
-            where = f"at step {first.b or first.a}, " if first.a or first.b else ""
-            lines.append(f"left the last good run {found.good.a[:8]} {where}{first.kind}: {short(first.what, 240)}")
-        else:
-            lines.append(f"the last good run {found.good.a[:8]} did the same")
-        if found.good.changed:
-            lines.append(f"changed since: {', '.join(changed.name for changed in found.good.changed)}")
-        if found.good.slower:
-            slow = found.good.slower[0]
-            place = f"{slow.b} " if slow.b else ""
-            lines.append(f"slower than then: {place}{slow.name}, {slow.before:.2f} s is {slow.after:.2f} s")
-    lines += [f"held: {found.held}"] if found.held else []
-    lines += [waits(call) for call in timeline.waiting]
+    if report.good is not None:
+        lines += _last_good_lines(report.good)
+    lines += [f"held: {report.held}"] if report.held else []
+    lines += [waiting_line(call) for call in timeline.waiting]
     lines += [f"in flight: {what}" for what in timeline.in_flight]
     lines += [f"the clock stepped back {back / 1e9:.1f} s at event {seq}" for seq, back in timeline.steps_back]
     if timeline.started is not None:
-        lines += _of_start(found)
+        lines += _start_lines(report)
     return lines
 
 
-def _of_start(found: IncidentReport) -> list[str]:
-    timeline = found.timeline
+def _last_good_lines(good: RunDiff) -> list[str]:
+    lines: list[str] = []
+    first = good.first
+    if first is not None:
+        where = f"at step {first.b or first.a}, " if first.a or first.b else ""
+        lines.append(f"differs from the last good run {good.a[:8]} {where}{first.kind}: {short(first.what, 240)}")
+    else:
+        lines.append(f"the last good run {good.a[:8]} did the same")
+    if good.changed:
+        lines.append(f"changed since then: {', '.join(changed.name for changed in good.changed)}")
+    if good.slower:
+        slow = good.slower[0]
+        place = f"{slow.b} " if slow.b else ""
+        lines.append(f"slower than then: {place}{slow.name}, was {slow.before:.2f} s, now {slow.after:.2f} s")
+    return lines
+
+
+def _start_lines(report: IncidentReport) -> list[str]:
+    timeline = report.timeline
     started = timeline.started
     assert started is not None
-    scripted = " (a written script, not a model)" if started.scripted else ""
+    scripted = " (a script, not a model)" if started.scripted else ""
     who = f"{started.subjects.agent} for {started.subjects.user} (account {started.account})"
+    resumed = f", resumed {resumed_text(timeline)}" if timeline.resumed else ""
     lines = [
         f"{who}, {started.model}{scripted}, confinement {started.confinement}",
-        f"run {timeline.run}, began {utc(timeline.began_at)}"
-        + (f", resumed {len(timeline.resumed)} times" * bool(timeline.resumed)),
+        f"run {timeline.run}, began {utc(timeline.began_at)}{resumed}",
         f"task: {short(started.task)}",
     ]
     if started.scope is not None:
@@ -103,71 +109,71 @@ def _of_start(found: IncidentReport) -> list[str]:
     if started.content != "complete":
         lines.append(f"content {started.content}: this run can be read, not replayed")
     if started.shrunk_from:
-        lines.append(f"nobody ever ran this: it was shrunk from run {started.shrunk_from}")
-    if found.budget is not None:
-        spent = (
-            f"{len(timeline.turns)} of {found.budget.steps} steps, {len(timeline.calls)} of {found.budget.calls} calls"
-        )
-        lines.append(f"budget: {spent}, {timeline.took / 1e9:.1f} of {found.budget.wall:g} s")
+        lines.append(f"synthetic run, reduced from run {started.shrunk_from}")
+    if report.budget is not None:
+        limits = report.budget
+        used = f"{len(timeline.turns)} of {limits.steps} steps, {len(timeline.calls)} of {limits.calls} calls"
+        lines.append(f"budget: {used}, {timeline.took / 1e9:.1f} of {limits.wall:g} s")
     if timeline.labels:
         lines.append(f"labels: {', '.join(timeline.labels)}")
     return lines
 
 
-def waits(call: CallTimeline) -> str:
-    """Whom a call waits for, since when and until when."""
+def waiting_line(call: CallTimeline) -> str:
+    """Whose approval a call waits for, who has approved it already, and when the request expires."""
     assert call.requested is not None
-    given = [f"{approver} said yes" for approver in call.approvers]
-    said = f"; {', '.join(given)}" if given else ""
-    return f"waits: {call.place} {call.name} for {call.needs}{said}, until {utc(call.requested.expires_at)}"
+    given = f", approved so far by {', '.join(call.approvers)}" if call.approvers else ""
+    expires = utc(call.requested.expires_at)
+    return f"waits: {call.place} {call.name} needs approval by {call.needs}{given}, expires {expires}"
 
 
 def _at(timeline: Timeline, at: int) -> str:
     return f"  {max(0, at - timeline.began_at) / 1e6:>8.0f} ms"
 
 
-def _show_call(timeline: Timeline, call: CallTimeline) -> None:
-    ms = "no answer" if call.took is None else f"{call.took / 1e6:.0f} ms"
+def _show_call(timeline: Timeline, call: CallTimeline, *, running: bool) -> None:
+    ms = "no result" if call.took is None else f"{call.took / 1e6:.0f} ms"
     verdict = call.decision.verdict if call.decision else "refused"
     word = style(f"{verdict:<7}", fg=COLOURS.get(verdict, "red"))
     labels = style(f"  +{' +'.join(call.labels)}", fg="magenta") if call.labels else ""
-    named = short(" ".join([call.name, *call.resources]), 160)
-    echo(f"{_at(timeline, call.decided_at)}    {word} {named}  {ms}{labels}")
-    for line in details(call):
+    what = short(" ".join([call.name, *call.resources]), 160)
+    echo(f"{_at(timeline, call.decided_at)}    {word} {what}  {ms}{labels}")
+    for line in detail_lines(call, running=running):
         echo(f"{INDENT}{style(line, dim=True)}")
     if call.error is not None:
         echo(f"{INDENT}{style(explain(call.error), fg='red')}")
 
 
-def approved(answer: Approval) -> str:
-    """What a person said, or what became of it."""
+def approval_line(answer: Approval) -> str:
+    """One answer of a person, or why it is no longer valid."""
     match answer:
         case ApprovalGranted():
             return f"approved by {answer.approver}{' (scripted)' if answer.scripted else ''}"
         case ApprovalVoided():
-            return f"the approval by {answer.approver} counts no more: {short(answer.reason, 80)}"
+            return f"the approval by {answer.approver} is no longer valid: {short(answer.reason, 80)}"
         case _:
             return f"{answer.type.partition('.')[2]} by {answer.approver}: {short(answer.reason, 80)}"
 
 
-def details(call: CallTimeline) -> list[str]:
-    """A call's rules, approvals and attempts, a line each."""
+def detail_lines(call: CallTimeline, *, running: bool) -> list[str]:
+    """A call's rules, approvals and attempts, one line each."""
     lines: list[str] = []
     if call.decision is not None:
         rules = call.decision.rules[:RULES] or call.decision.nearest[:1]
         lines += [f"{rule.file}:{rule.line}  {short(rule.note or rule.text)}" for rule in rules]
     for answer in call.approvals:
-        lines.append(approved(answer))
+        lines.append(approval_line(answer))
     for attempt in call.attempts:
         ended = attempt.ended
         if ended is None:
-            lines.append(f"attempt {attempt.number}: nobody saw its end")
+            lines.append(f"attempt {attempt.number}: {unended_text(running=running)}")
             continue
-        said = f"{ended.error or ended.code}: {short(ended.message, 80)}" if ended.code else "ok"
-        again = f", again in {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
-        lines.append(f"attempt {attempt.number}: {said}, {ended.spent.wall_s * 1000:.0f} ms{again}")
+        end = f"{ended.error or ended.code}: {short(ended.message, 80)}" if ended.code else "ok"
+        retry = f", retry after {ended.retry_in_s:g} s" if ended.retry_in_s is not None else ""
+        lines.append(f"attempt {attempt.number}: {end}, {ended.spent.wall_s * 1000:.0f} ms{retry}")
         lines += [f"  wrote {change.resource} ({change.size} bytes)" for change in ended.changes]
         lines += [
-            f"  refused {item.access} {visible(item.what)}; to allow: {item.allow}" for item in ended.denied_accesses
+            f"  refused {item.access} {visible(item.what)}; to allow it, add to tool.toml: {item.allow}"
+            for item in ended.denied_accesses
         ]
     return lines

@@ -1,4 +1,4 @@
-"""`remit trace shrink`: the smallest run that still fails the same way, and the test that it becomes."""
+"""`remit trace shrink`: finds the smallest run that still fails in the same way, and writes a test for it."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from remit.replay import ShrinkResult
     from remit.tracing import Trace
 
-TEST: Final = '''"""An incident, kept as a test by `remit trace shrink`: run {run}, shrunk from {before} steps to {after}.
+TEST: Final = '''"""Regression test of an incident, written by `remit trace shrink`: run {run}, reduced from {before} to {after} steps.
 
-It fails as long as a call of that run still ends with {failing} today.
+It fails while today's rules or tools still produce the failure {failing}.
 """
 
 import subprocess
 import sys
 from pathlib import Path
 
-HOUSE = Path(__file__).resolve().parent{up}
+WORKSPACE = Path(__file__).resolve().parent{up}
 GOLDEN = {golden!r}
 FAILURE = {failing!r}
 
 
 def test_{name}_does_not_come_back() -> None:
-    command = [sys.executable, "-m", "remit", "replay", GOLDEN, {asked}, "--gone", FAILURE]
-    done = subprocess.run(command, cwd=HOUSE, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "remit", "replay", GOLDEN, {change}, "--fixed", FAILURE]
+    done = subprocess.run(command, cwd=WORKSPACE, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 '''
 
-# How a test asks whether a failure is mended: by today's rules; or, where a tool failed, by reading with today's tool.
+# The options with which the test checks the failure: today's rules; or, if a tool failed, live reads with today's tools.
 BY_RULES: Final = '"--policy", "."'
 BY_TOOLS: Final = '"--tools", ".", "--live-reads"'
 OF_TOOLS: Final = frozenset({"tool_failed", "tool_crashed", "invalid_output", "timeout", "resource_exhausted"})
@@ -52,7 +52,7 @@ OF_TOOLS: Final = frozenset({"tool_failed", "tool_crashed", "invalid_output", "t
 @click.option(
     "--keep",
     metavar="FAILURE",
-    help="What must stay: code=CODE[:ACTION[:RESOURCE]], decision=VERDICT[:…] or final~REGEX.",
+    help="The failure to keep: code=CODE[:ACTION[:RESOURCE]], decision=VERDICT[:…] or final~REGEX.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the smaller run to this file."
@@ -60,13 +60,13 @@ OF_TOOLS: Final = frozenset({"tool_failed", "tool_crashed", "invalid_output", "t
 @click.option(
     "--to-test",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write a golden trace, and this test that replays it.",
+    help="Write a golden trace, and a test in this file that replays it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Path | None, as_json: bool) -> None:
-    """The smallest run that still fails the same way: calls, attempts and outputs of RUN are left out while it does.
+    """Find the smallest run that still fails in the same way, by leaving out calls, attempts and outputs of RUN.
 
-    Nothing runs: decisions are made anew from the record, under the run's own rules.
+    No tool runs: each smaller run is replayed from the record, under the run's own rules.
 
     \b
     Examples:
@@ -76,23 +76,25 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
     """
     from remit.replay import shrink
     from remit.runtime import new_run_id
-    from remit.tracing.reports import FORMS, find_failures, parse_failure_selector
+    from remit.tracing.reports import SELECTOR_FORMS, find_failures, parse_failure_selector
 
     trace = open_run(run)
     if keep is None:
-        found = find_failures(trace.records)
-        raise click.UsageError(
-            f"say what must stay, by --keep {FORMS}; the run has: {'; '.join(found) or 'no failure'}"
-        )
+        failures = "; ".join(find_failures(trace.records)) or "none"
+        raise click.UsageError(f"name the failure to keep: --keep {SELECTOR_FORMS}; failures of the run: {failures}")
     broken = [fault for fault in trace.faults() if fault.broken]
     if broken:
-        raise click.UsageError(f"the record is not the one that was written: {broken[0]}")
+        raise click.UsageError(f"integrity check failed: {broken[0]}")
     golden = None if to_test is None else _golden(to_test)
     for path in (output, to_test, golden):
         if path is not None and path.exists():
-            raise click.UsageError(f"{str(path)!r} is there already: remove it, or name another file")
+            raise click.UsageError(f"{str(path)!r} already exists: remove it, or name another file")
     work = shrink(
-        trace.records, open_bundles(trace), parse_failure_selector(keep), run=new_run_id(), told=_progress(as_json)
+        trace.records,
+        open_bundles(trace),
+        parse_failure_selector(keep),
+        run=new_run_id(),
+        on_progress=_progress(as_json),
     )
     shrunk = asyncio.run(work)
     smaller = _trace_of(shrunk, trace)
@@ -109,37 +111,37 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
 
 
 def _progress(as_json: bool) -> Callable[[int, int], None]:
-    """Tells on a terminal how many calls are left; shrinking a long run takes a while."""
-    shown = sys.stderr.isatty() and not as_json
+    """A function that shows on a terminal how many calls are left; shrinking a long run takes a while."""
+    is_shown = sys.stderr.isatty() and not as_json
 
-    def told(left: int, of: int) -> None:
-        if shown:
-            progress(f"{of} calls: {left} left  ")
+    def show(left: int, total: int) -> None:
+        if is_shown:
+            progress(f"{left} of {total} calls left  ")
 
-    return told
+    return show
 
 
-def _session() -> Path:
+def _workspace() -> Path:
     from remit.workspace import find_workspace
 
     return find_workspace(Path.cwd())
 
 
 def _golden(to_test: Path) -> Path:
-    """Where the golden trace of a test lies. Raises UsageError for a test outside the workspace, whose rules it is about."""
-    session = _session()
-    if not to_test.resolve().is_relative_to(session):
+    """The path of the golden trace of a test. Raises UsageError for a test outside the workspace."""
+    workspace = _workspace()
+    if not to_test.resolve().is_relative_to(workspace):
         raise click.UsageError(
-            f"{str(to_test)!r} lies outside the workspace {str(session)!r}, whose rules the test is about"
+            f"{str(to_test)!r} is outside the workspace {str(workspace)!r}: name a file inside it for --to-test"
         )
-    return session / "traces" / "golden" / f"{to_test.stem.removeprefix('test_')}.jsonl"
+    return workspace / "traces" / "golden" / f"{to_test.stem.removeprefix('test_')}.jsonl"
 
 
 def _trace_of(shrunk: ShrinkResult, source: Trace) -> Trace:
-    from remit.replay import sealed
+    from remit.replay import seal_run
     from remit.tracing import Trace
 
-    chain = sealed(shrunk.records)
+    chain = seal_run(shrunk.records)
     records = tuple(link.recorded() for link in chain.links)
     return Trace(run=chain.run, records=records, chain=chain, objects=source.objects, store=source.store)
 
@@ -149,35 +151,35 @@ def _write(smaller: Trace, path: Path) -> str:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_portable(smaller, path)
-    return _named(path)
+    return _short_path(path)
 
 
 def _write_test(path: Path, golden: Path, shrunk: ShrinkResult, run: str, keep: str) -> str:
     from remit.tracing.reports import parse_failure_selector
 
-    session = _session()
+    workspace = _workspace()
     text = TEST.format(
         run=run,
         before=shrunk.before[0],
         after=len({step for step, _ in shrunk.origins}),
         failing=keep,
-        golden=golden.relative_to(session).as_posix(),
-        asked=BY_TOOLS if parse_failure_selector(keep).code in OF_TOOLS else BY_RULES,
+        golden=golden.relative_to(workspace).as_posix(),
+        change=BY_TOOLS if parse_failure_selector(keep).code in OF_TOOLS else BY_RULES,
         name=re.sub(r"\W+", "_", path.stem.removeprefix("test_")).strip("_").lower() or "the_incident",
-        up=".parent" * len(path.resolve().parent.relative_to(session).parts),
+        up=".parent" * len(path.resolve().parent.relative_to(workspace).parts),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
-    return _named(path)
+    return _short_path(path)
 
 
-def _named(path: Path) -> str:
-    """The path as a person would type it here."""
+def _short_path(path: Path) -> str:
+    """The path, relative to the current folder if it is inside it."""
     return os.path.relpath(path) if path.resolve().is_relative_to(Path.cwd()) else str(path)
 
 
 def _parts(shrunk: ShrinkResult) -> list[dict[str, Any]]:
-    """Each call that is left: its place now and before, what it asked, and how it ended."""
+    """Each remaining call: its place now and before, its action, decision and result."""
     from remit.tracing.reports import build_timeline
 
     calls = build_timeline(shrunk.records).calls
@@ -200,16 +202,19 @@ def _parts(shrunk: ShrinkResult) -> list[dict[str, Any]]:
 def _show(shrunk: ShrinkResult, keep: str, written: list[str]) -> None:
     steps, parts = shrunk.before
     left = len({step for step, _ in shrunk.origins})
-    echo(
-        f"{steps} steps, {parts} parts are {left} and {len(shrunk.origins)}: still {style(keep, fg='red')}"
-        f"  ({shrunk.tries} tries)"
-    )
+    before = f"{_counted(steps, 'step')} and {_counted(parts, 'part')}"
+    after = f"{_counted(left, 'step')} and {_counted(len(shrunk.origins), 'part')}"
+    echo(f"reduced from {before} to {after}, still {style(keep, fg='red')}  ({_counted(shrunk.tries, 'replay')})")
     for part in _parts(shrunk):
         labels = f", labels {', '.join(part['labels'])}" if part["labels"] else ""
         what = " ".join([part["action"], *part["resources"]])
-        ended = part["ended"] or "without an answer"
+        ended = part["ended"] or "no result"
         echo(f"  step {part['step']}.{part['index']} (was {part['was']})  {part['verdict']:<7} {what}: {ended}{labels}")
     for path in written:
         echo(f"wrote {path}")
     if any(path.endswith(".jsonl") for path in written):
         echo(f"replay it with: remit replay {next(path for path in written if path.endswith('.jsonl'))}")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""`remit trace list --stats`: what runs cost and how long they take."""
+"""`remit trace list --stats`: latency, tokens and cost of runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ COLUMNS = ("agent", "action", "calls", "refused", "failed", "p50", "p95", "token
 
 
 def show_stats(since: int | None, as_json: bool) -> None:
-    """Print a row for each agent and action, of what was recorded since that Unix nanosecond, or of all."""
+    """Print a row for each agent and action, from events since `since` (Unix nanoseconds); None: from all events."""
     from remit.tracing.reports import STATISTICS_EVENTS, tool_statistics
     from remit.workspace import open_session
 

@@ -1,4 +1,4 @@
-"""Views of a recorded run, read-only: timeline, incident, differences, statistics, verification."""
+"""Read-only reports about recorded runs: timeline, incident report, differences, statistics, verification."""
 
 from remit._face import face
 

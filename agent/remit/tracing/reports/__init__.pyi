@@ -1,41 +1,43 @@
-from .anonymization import KeptWords, anonymized, declared
+from .anonymization import KeptWords, anonymize_run, declared_words
 from .audit import decision_as_csv, decision_as_json, decision_csv_header, decision_rows
-from .failures import FORMS, FailureSelector, find_failures, parse_failure_selector
+from .failures import SELECTOR_FORMS, FailureSelector, find_failures, parse_failure_selector
 from .incident import IncidentReport, incident_report
 from .reconciliation import reconcile
-from .run_diff import Cost, Files, RunDiff, RunDifference, diff_runs, last_good
+from .run_diff import BundleFiles, RunCost, RunDiff, RunDifference, diff_runs, last_good_run
 from .statistics import STATISTICS_EVENTS, ActionStatistics, tool_statistics
-from .timeline import Approval, CallTimeline, Timeline, build_timeline, utc
+from .timeline import Approval, CallTimeline, Timeline, build_timeline, resumed_text, unended_text, utc
 from .verification import verify
 
 __all__ = [
-    "FORMS",
+    "SELECTOR_FORMS",
     "STATISTICS_EVENTS",
     "ActionStatistics",
     "Approval",
+    "BundleFiles",
     "CallTimeline",
-    "Cost",
     "FailureSelector",
-    "Files",
     "IncidentReport",
     "KeptWords",
+    "RunCost",
     "RunDiff",
     "RunDifference",
     "Timeline",
-    "anonymized",
+    "anonymize_run",
     "build_timeline",
     "decision_as_csv",
     "decision_as_json",
     "decision_csv_header",
     "decision_rows",
-    "declared",
+    "declared_words",
     "diff_runs",
     "find_failures",
     "incident_report",
-    "last_good",
+    "last_good_run",
     "parse_failure_selector",
     "reconcile",
+    "resumed_text",
     "tool_statistics",
+    "unended_text",
     "utc",
     "verify",
 ]

@@ -1,9 +1,9 @@
-"""A run for somebody who may not see what it was about: shapes stay, values are replaced.
+"""Makes a copy of a run without its data, for example for a vendor: the structure stays, values become placeholders.
 
-What stays is what an event's own type says cannot be anybody's data: one of a closed set of words, a number that Remit counted,
-and the few texts in `KEPT`, which are configuration. Everything else, and every text that a later version adds, becomes a
-placeholder; equal values become equal placeholders, under a key that nobody keeps. The copy is a chain of its own, under
-another run's id, and says of itself that its content was replaced.
+Kept are values that cannot be data by the type of the event's field: a value of a closed set, a number that Remit counted,
+and the few texts in `KEPT`, which are configuration. Everything else becomes a placeholder, also every text field that a
+later version adds. Equal values get equal placeholders, by a key that is not stored. The copy has its own run id and its
+own hash chain, and its `content` is "anonymized".
 """
 
 from __future__ import annotations
@@ -49,35 +49,38 @@ KEPT: Final[dict[type[BaseModel], frozenset[str]]] = {
     Succeeded: frozenset({"labels"}),
     CallAnswered: frozenset({"labels_removed"}),
 }
-# Texts that stay where a manifest has that very word: a model may ask for an action by any name, and a tool fail with any.
+# Texts that are kept only if a manifest declares that name: a model can propose any name, a tool can report any error.
 DECLARED: Final[dict[type[BaseModel], frozenset[str]]] = {
     ProposedCall: frozenset({"name"}),
     AttemptEnded: frozenset({"error"}),
 }
-# Names that Remit itself puts into an error's details and into the facts of a decision.
-OURS: Final = OWN_DETAILS | {"rules", "resources", "at"}
-# What may stand before the colon of a text that is no resource of a tool.
+# Member names that Remit itself uses in the details of an error and in the facts of a decision.
+OWN_NAMES: Final = OWN_DETAILS | {"rules", "resources", "at"}
+# Prefixes of texts with a colon that are not resources of a tool.
 PREFIXES: Final = frozenset({"http", "https", "file", "store", "none", "user", "agent", "role", "probe", "sha256"})
 
 
 @dataclass(frozen=True, kw_only=True)
 class KeptWords:
-    """The words of the tools that a run stood on: names of their arguments and of members of their results, the names of
-    their actions and errors, the kinds of their resources."""
+    """The declared names of a run's tools, which are kept.
+
+    `members` are argument names and member names of results, `words` the names of actions and errors, `kinds` the kinds of
+    resources.
+    """
 
     members: frozenset[str] = frozenset()
     words: frozenset[str] = frozenset()
     kinds: frozenset[str] = frozenset()
 
 
-def declared(books: Iterable[Bundle]) -> KeptWords:
-    """The words of those rulebooks' pinned tools."""
-    tools = [tool for book in books for tool in book.workspace.tools.values() if tool.pin is not None]
+def declared_words(bundles: Iterable[Bundle]) -> KeptWords:
+    """The declared names of the pinned tools in these policy bundles."""
+    tools = [tool for bundle in bundles for tool in bundle.workspace.tools.values() if tool.pin is not None]
     schemas = [schema for tool in tools for schema in (tool.pin.schemas.values() if tool.pin else ())]
     actions = [(tool.manifest.name, action) for tool in tools for action in tool.manifest.actions.values()]
     return KeptWords(
         members=frozenset(
-            name for schema in schemas for side in (schema.input, schema.output) for name in _names(side)
+            name for schema in schemas for side in (schema.input, schema.output) for name in _member_names(side)
         ),
         words=frozenset(f"{tool}__{action.name}" for tool, action in actions)
         | {error for _, action in actions for error in action.errors},
@@ -85,34 +88,34 @@ def declared(books: Iterable[Bundle]) -> KeptWords:
     )
 
 
-def anonymized(records: Sequence[Recorded], words: KeptWords, *, run: str) -> Chain:
-    """The run as `run`, with every value replaced."""
-    shaping = _Shaping(words, records[0].run, run)
+def anonymize_run(records: Sequence[Recorded], words: KeptWords, *, run: str) -> Chain:
+    """A copy of the run with the id `run`, with every value replaced that is not kept."""
+    anonymizer = _Anonymizer(words, records[0].run, run)
     links: list[ChainLink] = []
     for item in records:
         if item.event is None:
             continue
-        event = shaping.event(item.event)
+        event = anonymizer.event(item.event)
         prev = links[-1].hash if links else ""
         links.append(link(run, len(links), item.at, prev, event, secrets.token_hex(16)))
     return Chain(run=run, links=tuple(links), head=(links[-1].seq, links[-1].hash))
 
 
-def _names(schema: Json) -> Iterator[str]:
-    """The members that a JSON Schema names, at any depth."""
+def _member_names(schema: Json) -> Iterator[str]:
+    """The member names in a JSON Schema, at any depth."""
     if isinstance(schema, dict):
         members = cast("dict[str, Json]", schema)
         yield from properties if isinstance(properties := members.get("properties"), dict) else ()
         for member in members.values():
-            yield from _names(member)
+            yield from _member_names(member)
     elif isinstance(schema, list):
         for member in cast("Sequence[Json]", schema):
-            yield from _names(member)
+            yield from _member_names(member)
 
 
 @cache
-def _closed(kind: type[BaseModel], name: str) -> frozenset[object]:
-    """The words that a field may hold, where its type is a closed set."""
+def _allowed_values(kind: type[BaseModel], name: str) -> frozenset[object]:
+    """The values that a field may hold, if its type is a closed set; else empty."""
     return frozenset(_literals(kind.model_fields[name].annotation))
 
 
@@ -124,18 +127,18 @@ def _literals(annotation: object) -> Iterator[object]:
             yield from _literals(part)
 
 
-class _Shaping:
-    """Placeholders of one export."""
+class _Anonymizer:
+    """Replaces the values of one run; equal values get equal placeholders within one export only."""
 
     def __init__(self, words: KeptWords, run: str, new: str) -> None:
-        self._members = words.members | OURS
+        self._members = words.members | OWN_NAMES
         self._words, self._kinds = words.words, words.kinds | PREFIXES
         self._run, self._new = run, new
         self._key = secrets.token_bytes(32)
 
     def event(self, event: AnyEvent) -> AnyEvent:
-        shaped = self._model(event)
-        return shaped.model_copy(update={"content": "anonymized"}) if isinstance(shaped, RunStarted) else shaped
+        copy = self._model(event)
+        return copy.model_copy(update={"content": "anonymized"}) if isinstance(copy, RunStarted) else copy
 
     def _model(self, model: _Model) -> _Model:
         fields = type(model).model_fields
@@ -146,26 +149,28 @@ class _Shaping:
             return self._model(value)
         if isinstance(value, tuple):
             return tuple(self._field(model, name, item) for item in cast("tuple[object, ...]", value))
-        if isinstance(value, dict) or type(model).model_fields[name].annotation is Json:  # whatever a tool returned
+        if (
+            isinstance(value, dict) or type(model).model_fields[name].annotation is Json
+        ):  # any JSON, for example a result
             return self._data(value)
         if not isinstance(value, str):
             return value
         if isinstance(model, ProposedCall) and name == "arguments":
             return self._raw(value)
-        return self._said(type(model), name, value)
+        return self._text_field(type(model), name, value)
 
-    def _said(self, kind: type[BaseModel], name: str, text: str) -> str:
-        """The text of one field of an event."""
+    def _text_field(self, kind: type[BaseModel], name: str, text: str) -> str:
+        """The text of one field of an event, or its placeholder."""
         if text == self._run:
             return self._new
-        if name == "rulebook":
-            return ""  # the copy carries none
-        stays = name in KEPT.get(kind, ()) or text in _closed(kind, name)
-        stays = stays or (name in DECLARED.get(kind, ()) and text in self._words)
-        return text if stays else self._text(text)
+        if name == "bundle":
+            return ""  # the copy has no policy bundle
+        is_kept = name in KEPT.get(kind, ()) or text in _allowed_values(kind, name)
+        is_kept = is_kept or (name in DECLARED.get(kind, ()) and text in self._words)
+        return text if is_kept else self._text(text)
 
     def _raw(self, text: str) -> str:
-        """JSON text with its values replaced; a placeholder where it is no JSON."""
+        """JSON text with its values replaced; one placeholder if it is not valid JSON."""
         try:
             return json.dumps(self._data(load_json(text)), ensure_ascii=False, separators=(",", ":"))
         except (ValueError, RecursionError):
@@ -184,7 +189,7 @@ class _Shaping:
         return self._text(value) if isinstance(value, str) else value
 
     def _text(self, text: str) -> str:
-        """`file:docs/a.md` keeps its kind and depth; any other text keeps its length."""
+        """The placeholder of a text: `file:docs/a.md` keeps its kind and depth, any other text its length."""
         if not text:
             return ""
         kind, colon, rest = text.partition(":")

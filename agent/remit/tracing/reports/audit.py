@@ -1,4 +1,4 @@
-"""The audit export: every decision of a run as one flat row, in the order in which they were made."""
+"""The audit export: every decision of a run as one flat row, in the order of the decisions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from remit.core import BREAK_GLASS, Failed, Json, Rule
 from remit.core.events import NANO, ApprovalGranted, CallAnswered, CallDecided, Recorded, RunStarted
 from remit.core.parsing import visible, visible_json
 
-# What a spreadsheet would calculate instead of showing: at the start of a cell, or of what it takes for one where the list
-# separator of its country is another, where quotes are no quotes to it, or where a line breaks. Apostrophes that were there
-# already get one more, so that the text can be given back.
+# The start of a text that a spreadsheet would calculate instead of show. It can be at the start of a cell, after another
+# list separator (it depends on the locale), after a quote that the program does not accept as one, or in a new line.
+# A text that already begins with apostrophes gets one more, so that `cell_text` can restore it.
 _START: Final = r"((?:\A|[,;|:\n\"'“”])[ ]*)"
 _FORMULA: Final = re.compile(_START + r"('*[=+\-@＝＋－＠])")
 _HARMLESS: Final = re.compile(_START + r"'('*[=+\-@＝＋－＠])")
@@ -25,11 +25,12 @@ _HARMLESS: Final = re.compile(_START + r"'('*[=+\-@＝＋－＠])")
 
 @dataclass(frozen=True, kw_only=True)
 class AuditRow:
-    """One decision. `at` is ISO 8601 in UTC; `verdict` also says `refused` (before it was a call) and `erased`.
+    """One decision.
 
-    `approvals` are those given by then, as "PERSON as ROLE", for an emergency with its reason and who reviewed it; `outcome`
-    is the code of the call's result, "ok", or "" where the decision was not the last or nothing came of it yet. `hash` is
-    the event's place in the chain of its run: `remit trace verify` vouches for it.
+    `at` is ISO 8601 in UTC. `verdict` can also be `refused` (the call was not valid) or `erased`. `approvals` are the
+    approvals at that time, as "PERSON as ROLE"; a break-glass approval also has its reason and reviewer. `outcome` is the
+    code of the call's result or "ok"; "" if a later decision followed, or if there is no result yet. `hash` is the event's
+    hash in the chain of its run, which `remit trace verify` checks.
     """
 
     at: str
@@ -59,31 +60,31 @@ COLUMNS: Final = tuple(field.name for field in fields(AuditRow))
 
 
 def decision_rows(records: Iterable[Recorded], reviewers: Mapping[tuple[str, str], str]) -> Iterator[AuditRow]:
-    """The decisions of one run; `reviewers` says who reviewed an emergency approval, by run and the approval's key."""
+    """The decisions of one run. `reviewers` has the reviewer of each break-glass approval, by run and the approval's key."""
     records = list(records)
-    started = next((one.event for one in records if isinstance(one.event, RunStarted)), None)
+    started = next((item.event for item in records if isinstance(item.event, RunStarted)), None)
     outcomes = {
         (event.step, event.index): event.result.error.code if isinstance(event.result, Failed) else "ok"
-        for one in records
-        if isinstance(event := one.event, CallAnswered)
+        for item in records
+        if isinstance(event := item.event, CallAnswered)
     }
-    last = {(event.step, event.index): event.round for one in records if isinstance(event := one.event, CallDecided)}
+    last = {(event.step, event.index): event.round for item in records if isinstance(event := item.event, CallDecided)}
     granted: dict[tuple[int, int], list[str]] = {}
-    for one in records:
-        event = one.event
+    for item in records:
+        event = item.event
         if isinstance(event, ApprovalGranted):
             place = (event.step, event.index)
-            granted.setdefault(place, []).append(_approval(event, reviewers.get((one.run, event.key))))
+            granted.setdefault(place, []).append(_approval(event, reviewers.get((item.run, event.key))))
         elif isinstance(event, CallDecided):
             place = (event.step, event.index)
             outcome = outcomes.get(place, "") if event.round == last[place] else ""
-            yield _row(one, event, started, tuple(granted.get(place, ())), outcome)
-        elif event is None and one.type == "call.decided":
-            yield _erased(one, started)
+            yield _row(item, event, started, tuple(granted.get(place, ())), outcome)
+        elif event is None and item.type == "call.decided":
+            yield _erased(item, started)
 
 
 def _row(
-    one: Recorded, event: CallDecided, started: RunStarted | None, approvals: tuple[str, ...], outcome: str
+    item: Recorded, event: CallDecided, started: RunStarted | None, approvals: tuple[str, ...], outcome: str
 ) -> AuditRow:
     decision, call, refused = event.decision, event.call, event.refusal
     verdict, reason, message = "refused", "", ""
@@ -92,8 +93,8 @@ def _row(
     elif isinstance(refused, Failed):
         reason, message = refused.error.code, refused.error.message
     return AuditRow(
-        at=_at(one),
-        run=one.run,
+        at=_at(item),
+        run=item.run,
         step=event.step,
         index=event.index,
         round=event.round,
@@ -112,48 +113,48 @@ def _row(
         policy_digest=decision.policy_digest if decision else "",
         request_digest=call.request_digest if call else "",
         decision_digest=decision.decision_digest if decision else "",
-        hash=one.hash,
+        hash=item.hash,
     )
 
 
-def _erased(one: Recorded, started: RunStarted | None) -> AuditRow:
-    """Only the header is left, and says that there was a decision."""
-    _, step, index, number = one.key.split("/")
+def _erased(item: Recorded, started: RunStarted | None) -> AuditRow:
+    """The row of an erased decision: its header still shows that there was one."""
+    _, step, index, number = item.key.split("/")
     return AuditRow(
-        at=_at(one), run=one.run, step=int(step), index=int(index), round=int(number),
+        at=_at(item), run=item.run, step=int(step), index=int(index), round=int(number),
         agent=started.subjects.agent if started else "", user=started.subjects.user if started else "",
         account=started.account if started else "", action="", resources=(), arguments=None, verdict="erased", reason="",
-        message="", rules=(), approvals=(), outcome="", policy_digest="", request_digest="", decision_digest="", hash=one.hash,
+        message="", rules=(), approvals=(), outcome="", policy_digest="", request_digest="", decision_digest="", hash=item.hash,
     )  # fmt: skip
 
 
 def _approval(event: ApprovalGranted, reviewer: str | None) -> str:
-    said = f"{event.approver} as {event.role}{' (scripted)' if event.scripted else ''}"
+    approver = f"{event.approver} as {event.role}{' (scripted)' if event.scripted else ''}"
     if event.role != BREAK_GLASS:
-        return said
-    return f"{said}: {event.reason} ({f'reviewed by {reviewer}' if reviewer else 'not reviewed'})"
+        return approver
+    return f"{approver}: {event.reason} ({f'reviewed by {reviewer}' if reviewer else 'not reviewed'})"
 
 
 def _rule(rule: Rule) -> str:
     return f"{rule.file}:{rule.line} {rule.note or rule.text}"
 
 
-def _at(one: Recorded) -> str:
-    second, rest = divmod(one.at, NANO)
+def _at(item: Recorded) -> str:
+    second, rest = divmod(item.at, NANO)
     return f"{datetime.fromtimestamp(second, UTC).strftime('%Y-%m-%dT%H:%M:%S')}.{rest // 1000:06d}Z"
 
 
 def decision_as_json(row: AuditRow) -> str:
-    """One line of JSON, everything as it was recorded."""
+    """The row as one line of JSON, with every text as it was recorded."""
     return visible_json(json.dumps(asdict(row), ensure_ascii=False, separators=(",", ":")))
 
 
 def decision_as_csv(row: AuditRow) -> str:
-    """One record of CSV (RFC 4180): lists and arguments as JSON in one field.
+    """The row as one record of CSV (RFC 4180), with lists and arguments as JSON in one field.
 
-    No cell is a formula, wherever a spreadsheet splits the record: every cell stands in quotes, hidden characters are written
-    out, and an apostrophe stands before each character that begins a formula at the start of a cell, after a separator and in
-    a line of its own. `cell_text` takes the apostrophes away again.
+    No cell is a formula, whatever separator a spreadsheet uses: every cell is quoted, hidden characters are written as
+    numbers, and an apostrophe precedes each character that could begin a formula (at the start of a cell, after a
+    separator, in a new line). `cell_text` removes these apostrophes.
     """
     return _csv(map(_cell, asdict(row).values()))
 
@@ -163,7 +164,7 @@ def decision_csv_header() -> str:
 
 
 def cell_text(cell: str) -> str:
-    """The text of a cell as it was before `decision_as_csv` made it harmless."""
+    """The original text of a cell that `decision_as_csv` wrote."""
     return _HARMLESS.sub(r"\1\2", cell)
 
 

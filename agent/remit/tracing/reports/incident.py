@@ -1,4 +1,4 @@
-"""What on-call needs to know of a run besides its own events: the last good one, its limits, its holds, what to do next."""
+"""The incident report of a run: its timeline, the last good run, its budget, its holds, and the next commands to run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from remit.core import RemitError, UsageError
 from remit.journal import is_run_locked
 from remit.tracing import Trace, open_trace
 from remit.tracing.reports.failures import find_failures
-from remit.tracing.reports.run_diff import Files, RunDiff, diff_runs, last_good
+from remit.tracing.reports.run_diff import BundleFiles, RunDiff, diff_runs, last_good_run
 from remit.tracing.reports.timeline import Timeline, build_timeline
 from remit.workspace import CODE_DIGESTS, Budget, WorkspaceSession, load_files, read_digests
 
@@ -21,7 +21,10 @@ COMMANDS: Final = 3
 
 @dataclass(frozen=True, kw_only=True)
 class IncidentReport:
-    """A run and what is known around it. `good` compares it with the last good run; None where there is none here."""
+    """A run and its context. `good` compares it with the last good run, None if there is none in this workspace.
+
+    `driven` is True while a process executes the run. `commands` are the next commands to run, each with its purpose.
+    """
 
     timeline: Timeline
     good: RunDiff | None = None
@@ -32,91 +35,92 @@ class IncidentReport:
 
     @property
     def state(self) -> str:
-        """One word: how the run stands now."""
+        """The state of the run now, in one word."""
         if self.timeline.finished is not None:
-            return self.timeline.verdict
+            return self.timeline.outcome
         if self.held:
             return "held"
         if self.timeline.waiting:
             return "waiting"
-        return "running" if self.driven else "cut off"
+        return "running" if self.driven else "interrupted"
 
 
 def incident_report(trace: Trace, session: WorkspaceSession | None = None) -> IncidentReport:
-    """Everything about a run that can be told here. `house` None: only the file itself is known."""
+    """The incident report of a run. Without `session` it uses the trace file alone."""
     timeline = build_timeline(trace.records)
-    found = IncidentReport(timeline=timeline, budget=_budget(trace, timeline))
+    report = IncidentReport(timeline=timeline, budget=_budget(trace, timeline))
     if session is not None:
         agent = timeline.started.subjects.agent if timeline.started else ""
         unfinished = timeline.finished is None
-        found = IncidentReport(
+        report = IncidentReport(
             timeline=timeline,
-            budget=found.budget,
-            good=_good(trace, session),
+            budget=report.budget,
+            good=_diff_with_last_good(trace, session),
             held=hold_reason(active_holds(session.journal), f"run:{trace.run}", agent) if unfinished else None,
             driven=unfinished and is_run_locked(session.traces, trace.run),
         )
-    return replace(found, commands=tuple(_commands(found, trace)[:COMMANDS]))
+    return replace(report, commands=tuple(_commands(report, trace)[:COMMANDS]))
 
 
-def files_of(trace: Trace) -> Files | None:
-    """The rulebook that the run began with; None where it is not here."""
+def first_bundle(trace: Trace) -> BundleFiles | None:
+    """The files of the policy bundle that the run started with; None if it is not available."""
     try:
         return next(iter(trace.bundles().values()), None)
     except UsageError:
         return None
 
 
-def _good(trace: Trace, session: WorkspaceSession) -> RunDiff | None:
+def _diff_with_last_good(trace: Trace, session: WorkspaceSession) -> RunDiff | None:
     runs = session.journal.runs()
     row = next((row for row in runs if row.run == trace.run), None)
     if row is None:
         return None
     try:
-        before = open_trace(session.traces, session.journal, last_good(runs, row).run)
+        before = open_trace(session.traces, session.journal, last_good_run(runs, row).run)
     except UsageError:
         return None
-    files = files_of(before), files_of(trace)
+    files = first_bundle(before), first_bundle(trace)
     both = (files[0], files[1]) if files[0] is not None and files[1] is not None else None
     return diff_runs(build_timeline(before.records), build_timeline(trace.records), files=both)
 
 
 def _budget(trace: Trace, timeline: Timeline) -> Budget | None:
-    files = files_of(trace)
+    files = first_bundle(trace)
     if files is None or timeline.started is None:
         return None
     try:
         code = read_digests(files)
-        rooms = load_files({path: data for path, data in files.items() if path != CODE_DIGESTS}, root=None, code=code)
-        return rooms.agents[timeline.started.subjects.agent.partition(":")[2]].budget
+        settings = {path: data for path, data in files.items() if path != CODE_DIGESTS}
+        workspace = load_files(settings, root=None, code=code)
+        return workspace.agents[timeline.started.subjects.agent.partition(":")[2]].budget
     except (RemitError, KeyError, ValueError):
-        return None  # a rulebook of another version: the run can be read all the same
+        return None  # a policy bundle of another version of Remit: the report is shown without the budget
 
 
-def _commands(found: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]:
-    """What to type next, and why; the most useful first."""
-    timeline, run = found.timeline, trace.run[:8]
-    named: list[tuple[str, str]] = []
-    if found.state == "waiting":
-        named += [(f"remit approve show {run}/{call.place}", "what is asked for") for call in timeline.waiting[:1]]
-        named.append((f"remit run --resume {run}", "go on once it is answered"))
-    if found.state == "held":
-        named.append(("remit stop --list", "who holds what; `remit start` lifts it"))
-    if found.state in ("held", "cut off"):
-        named.append((f"remit run --resume {run}", "go on where it was left"))
-    if found.good is not None and not found.good.same:
-        named.append((f"remit trace diff {run} --good", "all that differs from the last good run"))
+def _commands(report: IncidentReport, trace: Trace) -> Sequence[tuple[str, str]]:
+    """The next commands to run, each with its purpose; the most useful first."""
+    timeline, run = report.timeline, trace.run[:8]
+    commands: list[tuple[str, str]] = []
+    if report.state == "waiting":
+        waiting = timeline.waiting[:1]
+        commands += [(f"remit approve show {run}/{call.place}", "show what needs approval") for call in waiting]
+        commands.append((f"remit run --resume {run}", "continue the run after the approval"))
+    if report.state == "held":
+        commands.append(("remit stop --list", "show all holds; `remit start` lifts one"))
+    if report.state in ("held", "interrupted"):
+        commands.append((f"remit run --resume {run}", "continue the run where it stopped"))
+    if report.good is not None and not report.good.same:
+        commands.append((f"remit trace diff {run} --last-good", "show all differences from the last good run"))
     whole = timeline.started is not None and timeline.started.content == "complete"
-    failed = find_failures(trace.records) if whole else []
-    if failed:
-        named.append((f"remit replay {run} --policy .", "what today's rules would do"))
-        named.append(
-            (f"remit trace shrink {run} --keep {shlex.quote(failed[-1])}", "the fewest calls that still fail so")
-        )
+    failures = find_failures(trace.records) if whole else []
+    if failures:
+        commands.append((f"remit replay {run} --policy .", "show what today's rules would decide"))
+        keep = shlex.quote(failures[-1])
+        commands.append((f"remit trace shrink {run} --keep {keep}", "find the fewest calls that still fail like this"))
     if whole:
-        named.append((f"remit replay {run}", "the same again, from the record"))
+        commands.append((f"remit replay {run}", "replay the run from its record, without effects"))
     else:
-        named.append((f"remit trace verify {run}", "is it what was written"))
-    named.append((f"remit trace export {run} -o {run}.jsonl", "one file that replays anywhere"))
-    named.append((f"remit trace show {run} --html {run}.html", "a page to attach to the incident"))
-    return named
+        commands.append((f"remit trace verify {run}", "check that the record was not changed"))
+    commands.append((f"remit trace export {run} -o {run}.jsonl", "write one file that replays anywhere"))
+    commands.append((f"remit trace show {run} --html {run}.html", "write a page to attach to the incident"))
+    return commands

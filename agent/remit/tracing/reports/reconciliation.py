@@ -1,7 +1,7 @@
-"""The file of a run against its journal: event for event; what a kill cut off is written again, what was changed is told.
+"""Compares a run's trace file with its journal, event by event, and rebuilds an incomplete file.
 
-The journal is the truth. A file that lacks events is behind it, as a kill leaves it; a file that says something else was
-changed by somebody, and is left as it is.
+The journal is the source of truth. A file that lacks events is `behind`, as a killed process leaves it: it is rebuilt. A
+file with other content was `changed` by somebody: it is evidence, so nothing writes over it.
 """
 
 from __future__ import annotations
@@ -13,69 +13,74 @@ from typing import Literal, TypeAlias
 
 from remit.core import RunEnded, UsageError, WorkspaceError
 from remit.journal import Chain, ChainFault, is_run_locked, lock_run
-from remit.tracing import TraceFile, read
+from remit.tracing import TraceFile, read_trace
 from remit.tracing.trace_file import trace_path
 
-State: TypeAlias = Literal["whole", "behind", "changed"]
+CopyState: TypeAlias = Literal["complete", "behind", "changed"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copy:
-    """How the file stands to the journal; `faults` say what was changed."""
+class CopyComparison:
+    """The state of the file compared with the journal; `faults` say what was changed."""
 
-    state: State
+    state: CopyState
     faults: tuple[ChainFault, ...] = ()
 
 
-def compare_copy(path: Path, chain: Chain) -> Copy:
+def compare_copy(path: Path, chain: Chain) -> CopyComparison:
     """Compare the file with the journal's events of that run."""
     if not path.exists() or path.stat().st_size == 0:
-        return Copy(state="behind")
+        return CopyComparison(state="behind")
     try:
-        copy = read(path, torn=True)
+        copy = read_trace(path, torn=True)
     except UsageError as failure:
         whole = path.read_bytes().rpartition(b"\n")[0].strip()
-        return Copy(state="changed", faults=(_fault(0, str(failure)),)) if whole else Copy(state="behind")
+        return (
+            CopyComparison(state="changed", faults=(_fault(0, str(failure)),))
+            if whole
+            else CopyComparison(state="behind")
+        )
     except WorkspaceError as failure:
-        return Copy(state="changed", faults=tuple(_fault(0, str(problem)) for problem in failure.problems))
+        return CopyComparison(state="changed", faults=tuple(_fault(0, str(problem)) for problem in failure.problems))
     faults = compare_copies(copy.chain, chain)
     behind = len(copy.chain.links) < len(chain.links) or any(
         link.body is None and held.body is not None
-        for link, held in zip(chain.links, copy.chain.links, strict=False)  # erased since, and not yet from the file
+        # erased in the journal, but not yet in the file
+        for link, held in zip(chain.links, copy.chain.links, strict=False)
     )
     if not faults and not behind:
         faults += [fault for fault in copy.faults() if fault.broken]
     if faults:
-        return Copy(state="changed", faults=tuple(faults))
-    return Copy(state="behind" if behind else "whole")
+        return CopyComparison(state="changed", faults=tuple(faults))
+    return CopyComparison(state="behind" if behind else "complete")
 
 
 def compare_copies(copy: Chain, original: Chain) -> list[ChainFault]:
-    """The events of a copy that are not the journal's; those that it lacks, or that were erased since, are no fault here."""
+    """The events of a copy that differ from the journal. Missing events, and events erased since, are not faults here."""
     stored = {link.seq: link for link in original.links}
     return [
-        _fault(link.seq, f"event {link.seq} of the file is not the journal's")
+        _fault(link.seq, f"event {link.seq} of the file differs from the journal")
         for link in copy.links
         if (held := stored.get(link.seq)) != link
         and not (held is not None and held.body is None and held.header == link.header)
     ]
 
 
-def reconcile(traces: Path, chain: Chain) -> Copy:
-    """The state of the run's file, once what a kill cut off has been written again.
+def reconcile(traces: Path, chain: Chain) -> CopyComparison:
+    """Rebuild the run's file if it is behind the journal, and return its state after that.
 
-    A run that some process drives is left to it, and a folder that cannot be written is no reason not to read.
+    The file of a running run is left to its process. A folder that cannot be written does not prevent reading.
     """
     path = trace_path(traces, chain.run)
-    found = compare_copy(path, chain)
-    if found.state != "behind" or is_run_locked(traces, chain.run):
-        return found
+    comparison = compare_copy(path, chain)
+    if comparison.state != "behind" or is_run_locked(traces, chain.run):
+        return comparison
     with suppress(UsageError, RunEnded, OSError), lock_run(traces, chain.run):
         file = TraceFile(traces, chain.run)
         file.rebuild(chain.links)
         file.close()
-        return Copy(state="whole")
-    return found
+        return CopyComparison(state="complete")
+    return comparison
 
 
 def _fault(seq: int, what: str) -> ChainFault:

@@ -1,7 +1,6 @@
-"""Two runs side by side: what they stood on, where they part, and what came of it.
+"""Compares two runs: their inputs, the first difference, all later differences, latency and cost.
 
-Calls are aligned by meaning (`alignment`), so a call more or less, in another order or under another name, does not hide
-what follows it.
+Calls are paired by what they do (`alignment`), so an additional, missing, moved or renamed call does not hide what follows.
 """
 
 from __future__ import annotations
@@ -16,28 +15,29 @@ from typing import Final, Literal, TypeAlias
 from remit.core import Failed, Json, UsageError
 from remit.core.events import RunStarted
 from remit.journal import RunSummary
-from remit.tracing.reports.alignment import CallPair, align, comparable
+from remit.tracing.reports.alignment import CallPair, align_calls, normalize
 from remit.tracing.reports.timeline import CallTimeline, Timeline
 
 Kind: TypeAlias = Literal[
     "extra",  # only the second run made the call
     "missing",  # only the first run made it
-    "request",  # the same call, asked otherwise
-    "decision",  # policy said something else
-    "approval",  # people were asked or answered otherwise
-    "result",  # the call ended otherwise
-    "outcome",  # the run ended otherwise
+    "request",  # the same call with another action or other arguments
+    "decision",  # the policy decided differently
+    "approval",  # people were asked or answered differently
+    "result",  # the call ended differently
+    "outcome",  # the run ended differently
 ]
 
 SETUP: Final = ("task", "prompt", "model", "actions", "confinement", "env", "version", "folder")
 MOST_LINES: Final = 40  # of one diff
-SLOWER: Final = 2.0  # times the first run's time, at least, and
-SLOWER_NS: Final = 250_000_000  # nanoseconds more, before a call is called slower
+# A call counts as slower if it takes more than this many times as long, and at least this many nanoseconds longer.
+SLOWER: Final = 2.0
+SLOWER_NS: Final = 250_000_000
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunDifference:
-    """One thing in which the runs differ. `a` and `b` are the places, `4.0`; "" where a run has none."""
+    """One difference between the runs. `a` and `b` are the places of the call, `4.0`; "" if a run does not have it."""
 
     kind: Kind
     a: str
@@ -47,15 +47,15 @@ class RunDifference:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Changed:
-    """Something that the runs stood on and that is not the same: a setting, or a file of the rulebook."""
+class ChangedInput:
+    """A different input of the runs: a setting, or a file of the policy bundle."""
 
     name: str
     diff: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slower:
+class SlowerStep:
     """A call, or the model, that took longer in the second run. Seconds."""
 
     a: str
@@ -66,8 +66,8 @@ class Slower:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cost:
-    """What one run took. Seconds; tokens None where the model does not count them."""
+class RunCost:
+    """Time in seconds, counts and tokens of one run; tokens are None if the model does not report them."""
 
     seconds: float
     thinking: float
@@ -81,36 +81,36 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class RunDiff:
-    """Two runs compared. `differences` are in the order in which the runs come to them, so the first one is where they part."""
+    """The comparison of two runs. `differences` are in the order of the runs, so the first one is where the runs part."""
 
     a: str
     b: str
-    changed: tuple[Changed, ...]
+    changed: tuple[ChangedInput, ...]
     aligned: int
     moved: tuple[tuple[str, str], ...]
     differences: tuple[RunDifference, ...]
-    slower: tuple[Slower, ...]
-    costs: tuple[Cost, Cost]
+    slower: tuple[SlowerStep, ...]
+    costs: tuple[RunCost, RunCost]
 
     @property
     def same(self) -> bool:
-        """Whether both did the same under the same rules; time and tokens may differ."""
+        """True if both runs did the same under the same rules; time and tokens may differ."""
         return not self.differences and not self.changed
 
     @property
     def first(self) -> RunDifference | None:
-        """Where the runs part."""
+        """The first difference; None if there is none."""
         return self.differences[0] if self.differences else None
 
 
-Files: TypeAlias = Mapping[str, bytes]  # a rulebook's files by path
+BundleFiles: TypeAlias = Mapping[str, bytes]  # the files of a policy bundle, by path
 
 
-def diff_runs(a: Timeline, b: Timeline, *, files: tuple[Files, Files] | None = None) -> RunDiff:
-    """What differs between two runs, `a` the one to compare with. `files` are their rulebooks, where both are here."""
-    pairs = align(a, b)
+def diff_runs(a: Timeline, b: Timeline, *, files: tuple[BundleFiles, BundleFiles] | None = None) -> RunDiff:
+    """Compare run `b` with the reference run `a`. `files` are their policy bundles, if both are available."""
+    pairs = align_calls(a, b)
     both = [(pair.a, pair.b) for pair in pairs if pair.a is not None and pair.b is not None]
-    differences = [found for pair in pairs for found in _of_pair(pair, a.run, b.run)]
+    differences = [found for pair in pairs for found in _differences_of_pair(pair, a.run, b.run)]
     return RunDiff(
         a=a.run,
         b=b.run,
@@ -118,113 +118,125 @@ def diff_runs(a: Timeline, b: Timeline, *, files: tuple[Files, Files] | None = N
         aligned=len(both),
         moved=tuple((pair.a.place, pair.b.place) for pair in pairs if pair.moved and pair.a and pair.b),
         differences=(*differences, *_outcome(a, b)),
-        slower=tuple(sorted(_slower(a, b, both), key=lambda one: one.before - one.after)),
-        costs=(_cost(a), _cost(b)),
+        slower=tuple(sorted(_slower(a, b, both), key=lambda step: step.before - step.after)),
+        costs=(_cost_of(a), _cost_of(b)),
     )
 
 
-def last_good(runs: Sequence[RunSummary], run: RunSummary) -> RunSummary:
+def last_good_run(runs: Sequence[RunSummary], run: RunSummary) -> RunSummary:
     """The last run of the same agent and task that completed before `run` began.
 
-    Raises UsageError where there is none.
+    Raises UsageError if there is none.
     """
-    wanted = (run.agent, " ".join(run.task.split()))
+    expected = (run.agent, " ".join(run.task.split()))
     earlier = [
-        other
-        for other in runs
-        if other.outcome == "completed"
-        and other.run != run.run
-        and other.started_at < run.started_at
-        and (other.agent, " ".join(other.task.split())) == wanted
+        row
+        for row in runs
+        if row.outcome == "completed"
+        and row.run != run.run
+        and row.started_at < run.started_at
+        and (row.agent, " ".join(row.task.split())) == expected
     ]
     if not earlier:
-        raise UsageError(
-            f"no earlier run of {run.agent} with the same task has completed; name one: remit trace diff OTHER {run.run[:8]}"
-        )
-    return max(earlier, key=lambda other: other.started_at)
+        fix = f"name another run: remit trace diff OTHER {run.run[:8]}"
+        raise UsageError(f"no earlier run of {run.agent} with the same task has completed: {fix}")
+    return max(earlier, key=lambda row: row.started_at)
 
 
-def _settings(a: RunStarted | None, b: RunStarted | None) -> Iterator[Changed]:
+def _settings(a: RunStarted | None, b: RunStarted | None) -> Iterator[ChangedInput]:
     if a is None or b is None:
         return
     named = [(name, getattr(a, name), getattr(b, name)) for name in SETUP]
     named += [("agent", a.subjects.agent, b.subjects.agent), ("user", a.subjects.user, b.subjects.user)]
     for name, before, after in named:
-        if name == "folder":  # each run has its own
+        if name == "folder":  # each run has its own working folder; only its parent can differ
             before, after = before.rpartition("/")[0], after.rpartition("/")[0]
         if before != after:
-            yield Changed(name=name, diff=_diff(_lines(before), _lines(after)))
+            yield ChangedInput(name=name, diff=_diff(_lines(before), _lines(after)))
 
 
-def _files(a: Files, b: Files) -> Iterator[Changed]:
+def _files(a: BundleFiles, b: BundleFiles) -> Iterator[ChangedInput]:
     for path in sorted({*a, *b}):
         before, after = a.get(path, b""), b.get(path, b"")
         if before != after:
-            yield Changed(name=path, diff=_diff(_text(before), _text(after)))
+            yield ChangedInput(name=path, diff=_diff(_text(before), _text(after)))
 
 
-def _of_pair(pair: CallPair, run_a: str, run_b: str) -> Iterator[RunDifference]:
+def _differences_of_pair(pair: CallPair, run_a: str, run_b: str) -> Iterator[RunDifference]:
     a, b = pair.a, pair.b
     if a is None or b is None:
         call = a or b
         assert call is not None
         only: Kind = "missing" if b is None else "extra"
-        where = "the first run only" if b is None else "the second run only"
+        where = "only in the first run" if b is None else "only in the second run"
         yield RunDifference(
-            kind=only, a=a.place if a else "", b=b.place if b else "", what=f"{where}: {_called(call)} {_ended(call)}"
+            kind=only,
+            a=a.place if a else "",
+            b=b.place if b else "",
+            what=f"{where}: {_call_text(call)}: {_end_text(call)}",
         )
         return
-    asked = _said(a.name, a.arguments or a.ask.arguments, run_a), _said(b.name, b.arguments or b.ask.arguments, run_b)
-    if asked[0] != asked[1]:
-        yield _differ("request", a, b, f"{_called(a)} is {_called(b)}", asked)
-    if _verdict(a) != _verdict(b):
-        what = f"{_called(b)}: {_verdict(a)} is {_verdict(b)}{_rule(b)}"
-        yield _differ("decision", a, b, what, (_decided(a), _decided(b)))
-    people = _approved(a), _approved(b)
-    if people[0] != people[1]:
-        yield _differ("approval", a, b, f"{_called(b)}: {people[0] or 'nobody'} is {people[1] or 'nobody'}", people)
-    results = _result(a, run_a), _result(b, run_b)
+    requests = (
+        _request_of(a.name, a.arguments or a.proposed.arguments, run_a),
+        _request_of(b.name, b.arguments or b.proposed.arguments, run_b),
+    )
+    if requests[0] != requests[1]:
+        before, after = _call_text(a), _call_text(b)
+        change = f"{after}: other arguments" if before == after else f"was {before}, now {after}"
+        yield _differ("request", a, b, change, requests)
+    if _verdict_of(a) != _verdict_of(b):
+        what = f"{_call_text(b)}: was {_verdict_of(a)}, now {_verdict_of(b)}{_rule_text(b)}"
+        yield _differ("decision", a, b, what, (_decision_of(a), _decision_of(b)))
+    approvals = _approvals_of(a), _approvals_of(b)
+    if approvals[0] != approvals[1]:
+        before, after = (text or "needs no approval" for text in approvals)
+        yield _differ("approval", a, b, f"{_call_text(b)}: was {before}; now {after}", approvals)
+    results = _result_of(a, run_a), _result_of(b, run_b)
     if results[0] != results[1]:
-        yield _differ("result", a, b, f"{_called(b)}: {_ended(a)} is {_ended(b)}", results)
+        before, after = _end_text(a), _end_text(b)
+        change = f"{after}, with another result" if before == after else f"was {before}, now {after}"
+        yield _differ("result", a, b, f"{_call_text(b)}: {change}", results)
 
 
 def _outcome(a: Timeline, b: Timeline) -> Iterator[RunDifference]:
     ends = [
         {
-            "outcome": timeline.verdict,
+            "outcome": timeline.outcome,
             "code": timeline.finished.code if timeline.finished else None,
-            "answer": comparable(timeline.finished.answer, timeline.run) if timeline.finished else "",
+            "answer": normalize(timeline.finished.answer, timeline.run) if timeline.finished else "",
         }
         for timeline in (a, b)
     ]
     if ends[0] != ends[1]:
-        same = a.verdict == b.verdict
-        what = "the answer is another" if same else f"{a.verdict} is {b.verdict}"
+        same = a.outcome == b.outcome
+        what = "the answer differs" if same else f"was {a.outcome}, now {b.outcome}"
         if b.finished is not None and b.finished.message:
             what += f": {b.finished.message}"
         yield RunDifference(kind="outcome", a="", b="", what=what, diff=_diff(_lines(ends[0]), _lines(ends[1])))
 
 
-def _slower(a: Timeline, b: Timeline, both: Sequence[tuple[CallTimeline, CallTimeline]]) -> Iterator[Slower]:
-    for one, other in both:
-        before, after = one.took, other.took
+def _slower(a: Timeline, b: Timeline, both: Sequence[tuple[CallTimeline, CallTimeline]]) -> Iterator[SlowerStep]:
+    for call_a, call_b in both:
+        before, after = call_a.took, call_b.took
         if before is not None and after is not None and _is_slower(before, after):
-            yield Slower(a=one.place, b=other.place, name=_called(other), before=before / 1e9, after=after / 1e9)
+            yield SlowerStep(
+                a=call_a.place, b=call_b.place, name=_call_text(call_b), before=before / 1e9, after=after / 1e9
+            )
     if a.turns and b.turns:
         before, after = (int(median(turn.took for turn in timeline.turns)) for timeline in (a, b))
         if _is_slower(before, after):
-            yield Slower(a="", b="", name="a turn of the model (median)", before=before / 1e9, after=after / 1e9)
+            yield SlowerStep(a="", b="", name="a turn of the model (median)", before=before / 1e9, after=after / 1e9)
 
 
 def _is_slower(before: int, after: int) -> bool:
     return after > before * SLOWER and after - before > SLOWER_NS
 
 
-def _cost(timeline: Timeline) -> Cost:
+def _cost_of(timeline: Timeline) -> RunCost:
     counted = [turn.usage for turn in timeline.turns]
     inputs = [usage.input_tokens for usage in counted if usage.input_tokens is not None]
     outputs = [usage.output_tokens for usage in counted if usage.output_tokens is not None]
-    return Cost(
+    return RunCost(
         seconds=timeline.took / 1e9,
         thinking=sum(turn.took for turn in timeline.turns) / 1e9,
         calling=sum(call.took or 0 for call in timeline.calls) / 1e9,
@@ -239,59 +251,59 @@ def _cost(timeline: Timeline) -> Cost:
 # -- one call in a few words ---------------------------------------------------------------------------------------------
 
 
-def _called(call: CallTimeline) -> str:
+def _call_text(call: CallTimeline) -> str:
     return " ".join([call.name, *call.resources[:3]])
 
 
-def _verdict(call: CallTimeline) -> str:
+def _verdict_of(call: CallTimeline) -> str:
     return call.decision.verdict if call.decision else "refused"
 
 
-def _rule(call: CallTimeline) -> str:
+def _rule_text(call: CallTimeline) -> str:
     rules = call.decision.rules or call.decision.nearest if call.decision else ()
     if not rules:
         return ""
     return f" by {rules[0].file}:{rules[0].line}" + (f" ({rules[0].note})" if rules[0].note else "")
 
 
-def _ended(call: CallTimeline) -> str:
+def _end_text(call: CallTimeline) -> str:
     if call.result is None:
-        return "without an answer"
+        return "no result"
     if isinstance(call.result, Failed):
-        named = call.result.error.details.get("error")
-        return call.result.error.code + (f" ({named})" if named else "")
+        tool_error = call.result.error.details.get("error")
+        return call.result.error.code + (f" ({tool_error})" if tool_error else "")
     return "ok"
 
 
-def _decided(call: CallTimeline) -> Json:
-    """What was decided, and by which rules."""
+def _decision_of(call: CallTimeline) -> Json:
+    """The decision and its rules, as JSON for the diff."""
     if call.decision is None:
         return {"verdict": "refused"}
     rules = [f"{rule.effect}: {rule.text}" for rule in call.decision.rules or call.decision.nearest]
     return {"verdict": call.decision.verdict, "reason": call.decision.reason, "rules": sorted(rules)}
 
 
-def _approved(call: CallTimeline) -> str:
+def _approvals_of(call: CallTimeline) -> str:
     if call.requested is None:
         return ""
-    said = [f"{answer.type.partition('.')[2]} by {answer.approver}" for answer in call.approvals]
-    return f"asked {call.needs}; {', '.join(sorted(said)) or 'no answer'}"
+    answers = [f"{answer.type.partition('.')[2]} by {answer.approver}" for answer in call.approvals]
+    return f"needs {call.needs}; {', '.join(sorted(answers)) or 'no answer'}"
 
 
-def _result(call: CallTimeline, run: str) -> Json:
+def _result_of(call: CallTimeline, run: str) -> Json:
     if call.result is None:
         return None
     if isinstance(call.result, Failed):
         error = call.result.error
         details = {name: error.details[name] for name in ("error", "effect", "reason") if name in error.details}
-        return {"code": error.code, "message": comparable(error.message, run), **details}
-    return {"value": json.loads(comparable({"value": call.result.value}, run))["value"], "labels": call.result.labels}
+        return {"code": error.code, "message": normalize(error.message, run), **details}
+    return {"value": json.loads(normalize({"value": call.result.value}, run))["value"], "labels": call.result.labels}
 
 
-def _said(name: str, arguments: Json, run: str) -> Json:
+def _request_of(name: str, arguments: Json, run: str) -> Json:
     if isinstance(arguments, dict):
-        return {"action": name, "arguments": json.loads(comparable(arguments, run))}
-    return {"action": name, "arguments": comparable(str(arguments or ""), run)}
+        return {"action": name, "arguments": json.loads(normalize(arguments, run))}
+    return {"action": name, "arguments": normalize(str(arguments or ""), run)}
 
 
 def _differ(kind: Kind, a: CallTimeline, b: CallTimeline, what: str, both: tuple[Json, Json]) -> RunDifference:
@@ -310,7 +322,7 @@ def _lines(value: Json) -> list[str]:
     return [
         line
         for text in json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False).splitlines()
-        for line in text.replace("\\n", "\n    ").splitlines()  # a diff of documents goes by their own lines
+        for line in text.replace("\\n", "\n    ").splitlines()  # so a diff of a long text shows its own lines
     ]
 
 

@@ -1,4 +1,4 @@
-"""What runs cost and how long they take, by agent and action: counted from the journal, when somebody asks."""
+"""Latency, tokens and cost of runs by agent and action, computed from the journal on request."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from remit.core import Failed
 from remit.core.events import CallAnswered, CallDecided, ModelRequested, ModelResponded, Recorded, RunStarted
 from remit.workspace import Price
 
-ANSWER = "(answer)"  # turns that ask for nothing
+ANSWER = "(answer)"  # turns of the model without a call
 STATISTICS_EVENTS = ("run.started", "model.requested", "model.responded", "call.decided", "call.answered")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ActionStatistics:
-    """One agent and one action. Seconds are from the last decision to the answer, or, for `(answer)`, of the turn.
+    """The figures of one agent and one action. Seconds are from the last decision to the result, or of the turn itself.
 
-    The tokens of a turn are shared by the calls that it asks for. `cost` None: nothing says what a token costs.
+    The tokens of a turn are divided equally among its calls. `cost` is None if `agent.toml` has no price of tokens.
     """
 
     agent: str
@@ -44,10 +44,13 @@ class _Sums:
 
 
 def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | None]) -> tuple[ActionStatistics, ...]:
-    """The rows, by agent and then action. `records` are of `EVENTS`, each run's in order; `prices` are by agent."""
+    """The rows, sorted by agent and then action.
+
+    `records` are events of the types `STATISTICS_EVENTS`, in order within each run; `prices` are by agent.
+    """
     sums: defaultdict[tuple[str, str], _Sums] = defaultdict(_Sums)
     agents: dict[str, str] = {}
-    asked: dict[tuple[str, int], int] = {}
+    asked_at: dict[tuple[str, int], int] = {}
     decided: dict[tuple[str, int, int], tuple[str, int]] = {}
     for item in records:
         event, run, agent = item.event, item.run, agents.get(item.run, "")
@@ -55,9 +58,9 @@ def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | No
             case RunStarted():
                 agents[run] = event.subjects.agent.removeprefix("agent:")
             case ModelRequested():
-                asked[run, event.step] = item.at
+                asked_at[run, event.step] = item.at
             case ModelResponded():
-                _turn(sums, agent, event, (item.at - asked.pop((run, event.step), item.at)) / 1e9)
+                _turn(sums, agent, event, (item.at - asked_at.pop((run, event.step), item.at)) / 1e9)
             case CallDecided():
                 name = event.call.action if event.call else event.proposed.action
                 decided[run, event.step, event.index] = (name, item.at)
@@ -66,41 +69,41 @@ def tool_statistics(records: Iterable[Recorded], prices: Mapping[str, Price | No
                 _call(sums[agent, name], event, (item.at - at) / 1e9)
             case _:
                 pass
-    return tuple(_row(name, one, prices.get(name[0])) for name, one in sorted(sums.items()))
+    return tuple(_row(name, entry, prices.get(name[0])) for name, entry in sorted(sums.items()))
 
 
 def _turn(sums: defaultdict[tuple[str, str], _Sums], agent: str, event: ModelResponded, seconds: float) -> None:
-    names = [ask.action for ask in event.proposed_calls] or [ANSWER]
+    names = [proposed.action for proposed in event.proposed_calls] or [ANSWER]
     for name in names:
-        one = sums[agent, name]
-        one.input_tokens += (event.usage.input_tokens or 0) / len(names)
-        one.output_tokens += (event.usage.output_tokens or 0) / len(names)
+        entry = sums[agent, name]
+        entry.input_tokens += (event.usage.input_tokens or 0) / len(names)
+        entry.output_tokens += (event.usage.output_tokens or 0) / len(names)
     if not event.proposed_calls:
         sums[agent, ANSWER].calls += 1
         sums[agent, ANSWER].seconds.append(seconds)
 
 
-def _call(one: _Sums, event: CallAnswered, seconds: float) -> None:
-    one.calls += 1
-    one.seconds.append(seconds)
+def _call(entry: _Sums, event: CallAnswered, seconds: float) -> None:
+    entry.calls += 1
+    entry.seconds.append(seconds)
     if isinstance(event.result, Failed):
-        one.refused += event.result.refused
-        one.failed += not event.result.refused
+        entry.refused += event.result.refused
+        entry.failed += not event.result.refused
 
 
-def _row(name: tuple[str, str], one: _Sums, price: Price | None) -> ActionStatistics:
-    given, taken = round(one.input_tokens), round(one.output_tokens)
+def _row(name: tuple[str, str], entry: _Sums, price: Price | None) -> ActionStatistics:
+    input_tokens, output_tokens = round(entry.input_tokens), round(entry.output_tokens)
     return ActionStatistics(
         agent=name[0],
         action=name[1],
-        calls=one.calls,
-        refused=one.refused,
-        failed=one.failed,
-        p50_s=percentile(one.seconds, 50),
-        p95_s=percentile(one.seconds, 95),
-        input_tokens=given,
-        output_tokens=taken,
-        cost=None if price is None else price.of(given, taken) / 1_000_000,
+        calls=entry.calls,
+        refused=entry.refused,
+        failed=entry.failed,
+        p50_s=percentile(entry.seconds, 50),
+        p95_s=percentile(entry.seconds, 95),
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cost=None if price is None else price.of(input_tokens, output_tokens) / 1_000_000,
     )
 
 

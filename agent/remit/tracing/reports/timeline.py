@@ -1,4 +1,4 @@
-"""A run as a person reads it: the verdict and its first cause, the effects, then what happened in order."""
+"""The timeline of a run for a person: outcome and root cause, side effects, then what happened in order."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ from remit.core.events import (
     Usage,
 )
 
-# What people said of a call, and what became of it.
+# What people answered about a call, and an answer that is no longer valid.
 Approval: TypeAlias = ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
 
-LOOPS: Final = 3  # a call that is asked so often with the same arguments is a loop
+LOOPS: Final = 3  # the same call with the same arguments, proposed at least this often, is a loop
 
 
 @dataclass(frozen=True, kw_only=True)
-class Effect:
-    """One effect on the world: what, on what, and what is known of it."""
+class AttemptedEffect:
+    """One side effect: the action, the resources, and whether it landed."""
 
     step: int
     index: int
@@ -50,8 +50,8 @@ class Effect:
 
 
 @dataclass
-class Attempt:
-    """One attempt of one call; `ended` None: nobody saw its end. Times are Unix nanoseconds."""
+class AttemptTimeline:
+    """One attempt of one call. `ended` None: its end is not recorded. Times are Unix nanoseconds."""
 
     number: int
     began_at: int
@@ -61,13 +61,13 @@ class Attempt:
 
 @dataclass
 class CallTimeline:
-    """One call: how it was decided, who approved it, its attempts and its result. Times are Unix nanoseconds."""
+    """One call: its decision, approvals, attempts and result. Times are Unix nanoseconds."""
 
     step: int
     index: int
     name: str
     decided_at: int
-    ask: ProposedCall
+    proposed: ProposedCall
     answered_at: int | None = None
     decision: Decision | None = None
     arguments: dict[str, Json] = field(default_factory=dict[str, Json])
@@ -75,7 +75,7 @@ class CallTimeline:
     effect: str = ""
     requested: ApprovalRequested | None = None
     approvals: list[Approval] = field(default_factory=list[Approval])
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    attempts: list[AttemptTimeline] = field(default_factory=list[AttemptTimeline])
     settled: EffectSettled | None = None
     result: Result | None = None
     labels_removed: tuple[str, ...] = ()
@@ -83,7 +83,7 @@ class CallTimeline:
 
     @property
     def place(self) -> str:
-        """Step and index, as people write them: `4.0`."""
+        """Step and index as text: `4.0`."""
         return f"{self.step}.{self.index}"
 
     @property
@@ -92,7 +92,7 @@ class CallTimeline:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The labels that the result put on the run, or what the tool said of its failure; none where the model did not see it."""
+        """The labels that the result, or the tool's error message, adds to the run; none if the model did not read it."""
         if self.internal:
             return ()
         if isinstance(self.result, Succeeded):
@@ -102,45 +102,47 @@ class CallTimeline:
 
     @property
     def waiting(self) -> bool:
-        """Whether people have still to answer."""
+        """True if the call waits for the answer of a person."""
         return self.requested is not None and self.result is None and not self.attempts
 
     @property
     def approvers(self) -> list[str]:
-        """Who said yes, and it still counts."""
+        """The people whose approval is still valid."""
         last = {answer.approver: answer for answer in self.approvals}
         return [name for name, answer in last.items() if isinstance(answer, ApprovalGranted)]
 
     @property
     def needs(self) -> str:
-        """Whom the call asked: `2 × role:lead`; "" where it asked nobody."""
+        """The approvals that the call needs: `2 × role:lead`; "" if it needs none."""
         return ", ".join(f"{item.count} × {item.role}" for item in self.requested.missing) if self.requested else ""
 
     @property
     def took(self) -> int | None:
-        """Nanoseconds from the decision to the answer; None while there is none."""
+        """Nanoseconds from the decision to the result; None if there is no result yet."""
         return None if self.answered_at is None else max(0, self.answered_at - self.decided_at)
 
     @property
     def landed(self) -> Landed:
-        """What is known of the call's effect; an attempt that has not ended may have landed."""
+        """Whether the call's effect landed. An attempt without a recorded end may have landed."""
+        # A person or a probe decides only what the attempts leave open: a successful attempt has landed.
         done = any(attempt.ended is not None and attempt.ended.code is None for attempt in self.attempts)
         if self.settled is not None and self.settled.landed != "unknown" and not done:
             return self.settled.landed
         if any(attempt.ended is None for attempt in self.attempts):
             return "none" if self.effect == "read" else "unknown"
-        known = [attempt.ended.landed for attempt in self.attempts if attempt.ended is not None]
+        # The worst case of all attempts counts: one that landed, then one that may have landed.
+        states = [attempt.ended.landed for attempt in self.attempts if attempt.ended is not None]
         for state in ("landed", "unknown", "not_landed"):
-            if state in known:
+            if state in states:
                 return state
         return "none"
 
 
 @dataclass
 class TimelineTurn:
-    """One turn of the model, and its calls. `asked_at` None: that is not recorded.
+    """One turn of the model, and its calls. `asked_at` None: the request is not recorded.
 
-    `problems`: it was the last one, and does not hold as an answer.
+    `problems` says why the final answer in this turn was rejected; empty if it was not.
     """
 
     step: int
@@ -160,7 +162,11 @@ class TimelineTurn:
 
 @dataclass
 class Timeline:
-    """A whole run."""
+    """A whole run. Times are Unix nanoseconds.
+
+    `steps_back` lists where the clock stepped back: event number and nanoseconds. `thinking` is the step of a request to the
+    model that has no answer yet.
+    """
 
     run: str
     started: RunStarted | None = None
@@ -184,42 +190,44 @@ class Timeline:
         return max(0, self.ended_at - self.began_at)
 
     @property
-    def effects(self) -> list[Effect]:
-        """Every effect that was attempted; a refused call has none."""
+    def effects(self) -> list[AttemptedEffect]:
+        """Every side effect that was attempted; a refused call has none."""
         return [
-            Effect(step=call.step, index=call.index, action=call.name, resources=call.resources, landed=call.landed)
+            AttemptedEffect(
+                step=call.step, index=call.index, action=call.name, resources=call.resources, landed=call.landed
+            )
             for call in self.calls
             if call.landed != "none"
         ]
 
     @property
     def waiting(self) -> list[CallTimeline]:
-        """Calls that wait for a person."""
+        """The calls that wait for approval."""
         return [call for call in self.calls if call.waiting]
 
     @property
     def in_flight(self) -> list[str]:
-        """What had begun and not ended when the record stops, in a few words each; empty for a run that finished."""
+        """What had begun and not ended when the record ends, in a few words each; empty for a finished run."""
         if self.finished is not None:
             return []
         found = [] if self.thinking is None else [f"step {self.thinking}: the model was asked"]
         for call in self.calls:
             if call.result is None and not call.waiting:
                 running = [attempt.number for attempt in call.attempts if attempt.ended is None]
-                what = f"attempt {running[-1]} was running" if running else "decided, not carried out"
+                what = f"attempt {running[-1]} was running" if running else "decided, not executed"
                 found.append(f"step {call.place}, {call.name}: {what}")
         return found
 
     @property
-    def verdict(self) -> str:
-        """One word: how the run stands."""
+    def outcome(self) -> str:
+        """The outcome of a finished run; otherwise `waiting` (for approval) or `unfinished`."""
         if self.finished is not None:
             return self.finished.outcome
         return "waiting" if self.waiting else "unfinished"
 
     @property
     def labels(self) -> list[str]:
-        """The labels on the run, in the order in which they came."""
+        """The labels on the run, in the order in which they were added."""
         found: dict[str, None] = {}
         for call in self.calls:
             found.update(dict.fromkeys(call.labels))
@@ -228,11 +236,13 @@ class Timeline:
 
     @property
     def loop(self) -> tuple[CallTimeline, int] | None:
-        """The call that was asked most often with the same arguments, and how often; None below three times."""
-        asked = Counter((call.ask.name, call.ask.arguments) for call in self.calls if call.ask.arguments is not None)
-        for most, times in asked.most_common(1):
+        """The call that was proposed most often with the same arguments, and how often; None below three times."""
+        counts = Counter(
+            (call.proposed.name, call.proposed.arguments) for call in self.calls if call.proposed.arguments is not None
+        )
+        for most, times in counts.most_common(1):
             if times >= LOOPS:
-                return next(call for call in self.calls if (call.ask.name, call.ask.arguments) == most), times
+                return next(call for call in self.calls if (call.proposed.name, call.proposed.arguments) == most), times
         return None
 
     @property
@@ -241,13 +251,16 @@ class Timeline:
         return next((call for call in self.calls if call.error is not None), None)
 
     @property
-    def first_cause(self) -> str | None:
-        """The first thing that went otherwise than asked, in one sentence; None where all went well."""
+    def root_cause(self) -> str | None:
+        """The first failure that explains the outcome, in one sentence; None if nothing failed.
+
+        A loop comes before a failed call: repeated calls are usually the reason why the budget ended.
+        """
         failed, loop = self.first_failure, self.loop
-        if loop is not None and self.verdict not in ("completed", "waiting"):
+        if loop is not None and self.outcome not in ("completed", "waiting"):
             call, times = loop
-            again = f"step {call.place}, {call.name}: the model asked the same {times} times"
-            return again if call.error is None else f"{again}; {call.error.code}, {call.error.message}"
+            repeated = f"step {call.place}, {call.name}: the model made the same call {times} times"
+            return repeated if call.error is None else f"{repeated}; {call.error.code}, {call.error.message}"
         if failed is not None and failed.error is not None:
             return f"step {failed.place}, {failed.name}: {failed.error.code}, {failed.error.message}"
         if self.failure is not None:
@@ -258,28 +271,39 @@ class Timeline:
 
 
 def utc(at: int) -> str:
-    """Unix nanoseconds as people write a time, to the second."""
+    """Unix nanoseconds as text in UTC, to the second: `2026-11-29 03:00:00Z`."""
     return datetime.fromtimestamp(at / 1e9, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
+def resumed_text(timeline: Timeline) -> str:
+    """How often a run was resumed, and by which account: `once, by ann`."""
+    last = timeline.resumed[-1].account
+    return f"once, by {last}" if len(timeline.resumed) == 1 else f"{len(timeline.resumed)} times, last by {last}"
+
+
+def unended_text(*, running: bool) -> str:
+    """The state of an attempt without a recorded end; `running` is True while a process executes the run."""
+    return "still running" if running else "outcome unknown: the process died before it answered"
+
+
 def build_timeline(records: Iterable[Recorded]) -> Timeline:
-    """The story of one run, from its events alone; of what was erased, only times are told."""
-    telling = _Telling()
+    """The timeline of one run, from its events alone. Of an erased event only the time is used."""
+    builder = _TimelineBuilder()
     for recorded in records:
-        telling.hear(recorded)
-    return telling.timeline
+        builder.add(recorded)
+    return builder.timeline
 
 
-class _Telling:
-    """A story so far."""
+class _TimelineBuilder:
+    """Builds a timeline, event by event."""
 
     def __init__(self) -> None:
         self.timeline = Timeline(run="")
-        self._asked: dict[int, int] = {}
+        self._asked_at: dict[int, int] = {}  # time of the request to the model, by step
         self._calls: dict[tuple[int | None, int | None], CallTimeline] = {}
 
-    def hear(self, recorded: Recorded) -> None:
-        """Take one event in."""
+    def add(self, recorded: Recorded) -> None:
+        """Add one event."""
         timeline = self.timeline
         timeline.run = timeline.run or recorded.run
         timeline.began_at = timeline.began_at or recorded.at
@@ -296,7 +320,7 @@ class _Telling:
             case RunFinished() as event:
                 timeline.finished = event
             case ModelRequested() as event:
-                self._asked[event.step] = recorded.at
+                self._asked_at[event.step] = recorded.at
                 timeline.thinking = event.step
             case ModelResponded() as event:
                 self._answered(event, recorded.at)
@@ -311,11 +335,12 @@ class _Telling:
             case event:
                 call = self._calls.get((event.step, event.index))
                 if call is not None:
-                    _of_call(call, event, recorded.at)
+                    _update_call(call, event, recorded.at)
 
     def _answered(self, event: ModelResponded, at: int) -> None:
-        text = "looked up by Remit, unseen by the model" if event.internal else event.text
-        turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=self._asked.get(event.step), usage=event.usage)
+        text = "pre-run lookup by Remit, not shown to the model" if event.internal else event.text
+        asked_at = self._asked_at.get(event.step)
+        turn = TimelineTurn(step=event.step, at=at, text=text, asked_at=asked_at, usage=event.usage)
         turn.internal = event.internal
         self.timeline.turns.append(turn)
         self.timeline.thinking = None
@@ -324,7 +349,7 @@ class _Telling:
         call = self._calls.get((event.step, event.index))
         if call is None:
             name = event.call.action if event.call else event.proposed.action
-            call = CallTimeline(step=event.step, index=event.index, name=name, decided_at=at, ask=event.proposed)
+            call = CallTimeline(step=event.step, index=event.index, name=name, decided_at=at, proposed=event.proposed)
             self._calls[event.step, event.index] = call
             if not self.timeline.turns:  # the turn itself was erased
                 self.timeline.turns.append(TimelineTurn(step=event.step, at=at, text=""))
@@ -337,15 +362,15 @@ class _Telling:
             call.effect = event.call.effect
 
 
-def _of_call(call: CallTimeline, event: object, at: int) -> None:
-    """What happened to a call after it was decided."""
+def _update_call(call: CallTimeline, event: object, at: int) -> None:
+    """Add an event that comes after the decision to its call."""
     match event:
         case ApprovalRequested():
             call.requested = event
         case ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
             call.approvals.append(event)
         case AttemptBegun():
-            call.attempts.append(Attempt(number=event.attempt, began_at=at))
+            call.attempts.append(AttemptTimeline(number=event.attempt, began_at=at))
         case AttemptEnded():
             for attempt in call.attempts:
                 if attempt.number == event.attempt:

@@ -1,8 +1,8 @@
-"""Is a record what was written, and does it agree with itself?
+"""Verifies a recorded run: its hash chain, and that its events do not contradict each other.
 
-The chain shows what was done to events that were sealed. Whoever can seal a chain anew can make one that holds; then
-what the events say of each other must still agree: one digest from decision over approval to attempt, one outcome
-from attempt to result, every policy one of the run's own.
+The hash chain shows changes to sealed events. An attacker who can seal a new chain can make one that verifies. Then the
+events must still agree: one digest from decision to approval to attempt, one outcome from attempt to result, and every
+policy must be one of the run's own.
 """
 
 from __future__ import annotations
@@ -38,36 +38,36 @@ from remit.tracing.reports.reconciliation import compare_copies
 def verify(
     trace: Trace, *, original: Chain | None = None, head: tuple[int, str] | None = None
 ) -> tuple[ChainFault, ...]:
-    """Every fault of a record. `original` is the journal's own, `head` the last event as somebody else kept it."""
+    """Every fault of a record. `original` is the chain in the journal; `head` is the last event, as kept elsewhere."""
     faults = [*trace.faults()]
     head = head or (original.head if original is not None else None)
     if head is not None and trace.chain.head is None:
         faults += [fault for fault in verify_chain(trace.chain.links, head=head) if fault not in faults]
     if original is not None:
         faults += [
-            fault for fault in compare_copies(trace.chain, original) if fault.seq not in {one.seq for one in faults}
+            fault for fault in compare_copies(trace.chain, original) if fault.seq not in {known.seq for known in faults}
         ]
     if any(fault.broken for fault in faults):
         return tuple(faults)
-    return (*faults, *_objects(trace), *contradictions(trace.records))
+    return (*faults, *_bundle_faults(trace), *find_contradictions(trace.records))
 
 
-def contradictions(records: Iterable[Recorded]) -> list[ChainFault]:
-    """Where the events of a run say different things of the same; nothing is said of those that were erased."""
-    reading = _Reading()
+def find_contradictions(records: Iterable[Recorded]) -> list[ChainFault]:
+    """The contradictions between the events of a run. Events after an erased event are not checked."""
+    checker = _RunChecker()
     for item in records:
         if item.event is None:
-            reading.erased = True
-        elif not reading.erased:  # what an erased event said is not known, so what follows from it is not either
-            reading.faults += [
+            checker.erased = True
+        elif not checker.erased:  # later events can depend on the erased one, whose content is unknown
+            checker.faults += [
                 ChainFault(seq=item.seq, kind="contradicted", what=f"{item.key}: {what}")
-                for what in reading.hear(item.run, item.event)
+                for what in checker.add(item.run, item.event)
             ]
-    return reading.faults
+    return checker.faults
 
 
-def _objects(trace: Trace) -> Iterator[ChainFault]:
-    """The rules that the run names are here, and are what their digests say."""
+def _bundle_faults(trace: Trace) -> Iterator[ChainFault]:
+    """Faults of the policy bundles that the run names: an object is missing, or its content does not match its digest."""
     try:
         trace.bundles()
     except (UsageError, WorkspaceError) as failure:
@@ -75,20 +75,23 @@ def _objects(trace: Trace) -> Iterator[ChainFault]:
 
 
 @dataclass
-class _Told:
-    """What is known of one call so far."""
+class _CallHistory:
+    """The events of one call so far, as far as later events must agree with them.
+
+    `digests` are the digests of its decisions, `requested` those for which people were asked to approve.
+    """
 
     decided: CallDecided
     allowed: bool = False
     digests: set[str] = field(default_factory=set[str])
-    asked: set[str] = field(default_factory=set[str])
-    intended: AttemptBegun | None = None
+    requested: set[str] = field(default_factory=set[str])
+    begun: AttemptBegun | None = None
     ended: AttemptEnded | None = None
     settled: EffectSettled | None = None
 
 
-class _Reading:
-    """The events of a run so far, as far as they bind what follows."""
+class _RunChecker:
+    """Checks the events of a run in order, each against the earlier ones."""
 
     def __init__(self) -> None:
         self.faults: list[ChainFault] = []
@@ -97,15 +100,16 @@ class _Reading:
         self._whole = True
         self._bound = True
         self._turns: dict[int, ModelResponded] = {}
-        self._calls: dict[tuple[int, int], _Told] = {}
+        self._calls: dict[tuple[int, int], _CallHistory] = {}
 
-    def hear(self, run: str, event: AnyEvent) -> Iterator[str]:
+    def add(self, run: str, event: AnyEvent) -> Iterator[str]:
+        """Add one event; yields each contradiction to earlier events."""
         match event:
             case RunStarted() | RunResumed() | PolicyChanged():
                 self._policies.add(event.policy_digest)
                 if isinstance(event, RunStarted):
                     self._whole = event.content == "complete"
-                    self._bound = event.content != "anonymized"  # by placeholders, digests too
+                    self._bound = event.content != "anonymized"  # an anonymized copy has placeholders for digests too
             case ModelResponded():
                 self._turns[event.step] = event
             case CallDecided():
@@ -121,11 +125,11 @@ class _Reading:
                 | EffectSettled()
                 | CallAnswered()
             ):
-                told = self._calls.get((event.step, event.index))
-                if told is None:
-                    yield "nothing decided that call"
+                history = self._calls.get((event.step, event.index))
+                if history is None:
+                    yield "there is no decision about this call"
                 else:
-                    yield from _contradictions_of_call(told, event)
+                    yield from _contradictions_of_call(history, event)
             case _:
                 pass
 
@@ -136,104 +140,110 @@ class _Reading:
             or event.index >= len(turn.proposed_calls)
             or turn.proposed_calls[event.index] != event.proposed
         ):
-            yield "the model did not ask for that"
-        told = self._calls.setdefault((event.step, event.index), _Told(decided=event))
-        told.allowed = event.decision is not None and event.decision.verdict == "allow"
+            yield "the model did not propose this call"
+        history = self._calls.setdefault((event.step, event.index), _CallHistory(decided=event))
+        history.allowed = event.decision is not None and event.decision.verdict == "allow"
         call, decision = event.call, event.decision
         if call is None or decision is None:
             return
         if (call.run, call.step, call.index) != (run, event.step, event.index):
-            yield "it is a decision of another call"
+            yield "the decision belongs to another call"
         if self._whole and call.request_digest != request_digest(
             call.subjects, call.action, call.arguments, call.manifest
         ):
-            yield "the request's digest is not that of what was asked"
-        if self._bound and not self._is_bound(told, call, decision):
-            yield "the decision is not of this request under these rules"
-        told.digests.add(decision.decision_digest)
+            yield "the digest of the request does not match the recorded request"
+        if self._bound and not self._is_bound(history, call, decision):
+            yield "the digest of the decision does not match this request and these rules"
+        history.digests.add(decision.decision_digest)
         if decision.policy_digest not in self._policies:
-            yield "it was decided by rules that are none of the run's"
+            yield "the decision uses a policy that the run never had"
 
-    def _is_bound(self, told: _Told, call: Call, decision: Decision) -> bool:
-        """Whether the decision's digest is of this request and these rules, and of the facts where people are asked."""
-        proposed_calls = decision.verdict == "ask"
-        if not self._whole and proposed_calls:
-            return True  # the facts are withheld
-        shown = shown_facts(decision.facts) if proposed_calls else {}
-        bound = decision_digest(call.request_digest, decision.policy_digest, shown)
-        return decision.decision_digest == bound or (not proposed_calls and decision.decision_digest in told.asked)
+    def _is_bound(self, history: _CallHistory, call: Call, decision: Decision) -> bool:
+        """True if the decision's digest is made from this request and policy, and from the facts if approval is needed."""
+        needs_approval = decision.verdict == "ask"
+        if not self._whole and needs_approval:
+            return True  # the facts are withheld, so the digest cannot be computed
+        # An approver sees some facts and approves them too. So their digest covers the facts, and after the approval the
+        # decision keeps the digest that was approved.
+        shown = shown_facts(decision.facts) if needs_approval else {}
+        expected = decision_digest(call.request_digest, decision.policy_digest, shown)
+        return decision.decision_digest == expected or (
+            not needs_approval and decision.decision_digest in history.requested
+        )
 
 
-def _contradictions_of_call(told: _Told, event: AnyEvent) -> Iterator[str]:
-    """Where an event contradicts what earlier events of its call say; adds the event to what is known of the call."""
+def _contradictions_of_call(history: _CallHistory, event: AnyEvent) -> Iterator[str]:
+    """The contradictions of an event to earlier events of its call; adds the event to the history of the call."""
     match event:
         case ApprovalRequested() | ApprovalGranted() | ApprovalRejected() | ApprovalRevoked() | ApprovalVoided():
-            yield from _approval(told, event)
+            yield from _approval(history, event)
         case AttemptBegun():
-            yield from _attempt_begun(told, event)
+            yield from _attempt_begun(history, event)
         case AttemptEnded():
-            yield from _attempt_ended(told, event)
+            yield from _attempt_ended(history, event)
         case EffectSettled():
-            yield from _effect_settled(told, event)
+            yield from _effect_settled(history, event)
         case CallAnswered():
-            yield from _answered(told, event)
+            yield from _answered(history, event)
         case _:
             pass
 
 
 def _approval(
-    told: _Told, event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided
+    history: _CallHistory,
+    event: ApprovalRequested | ApprovalGranted | ApprovalRejected | ApprovalRevoked | ApprovalVoided,
 ) -> Iterator[str]:
-    """An approval is asked for a decision of this call, and answered only after it is asked for."""
+    """An approval is requested for a decision of this call, and answered only after that."""
     if isinstance(event, ApprovalRequested):
-        told.asked.add(event.decision_digest)
-        if event.decision_digest not in told.digests:
-            yield "people are asked about another decision"
-    elif event.decision_digest not in told.asked:
-        yield f"{event.approver} answered what nobody asked"
+        history.requested.add(event.decision_digest)
+        if event.decision_digest not in history.digests:
+            yield "the approval was requested for another decision"
+    elif event.decision_digest not in history.requested:
+        yield f"{event.approver} answered a request for approval that does not exist"
 
 
-def _attempt_begun(told: _Told, event: AttemptBegun) -> Iterator[str]:
+def _attempt_begun(history: _CallHistory, event: AttemptBegun) -> Iterator[str]:
     """An attempt needs a decision that allows exactly its request."""
-    told.intended, told.settled = event, None
-    call = told.decided.call
-    if not told.allowed:
-        yield "it ran though no decision allows it"
+    history.begun, history.settled = event, None
+    call = history.decided.call
+    if not history.allowed:
+        yield "the attempt began, but no decision allows the call"
     if call is None or event.request_digest != call.request_digest:
-        yield "another request ran than was decided"
-    if event.decision_digest not in told.digests:
-        yield "it ran under another decision than its own"
+        yield "the attempt executed another request than the decided one"
+    if event.decision_digest not in history.digests:
+        yield "the attempt names a decision of another call"
 
 
-def _attempt_ended(told: _Told, event: AttemptEnded) -> Iterator[str]:
-    if told.intended is None or told.intended.attempt != event.attempt:
-        yield "it ended without having begun"
-    told.ended = event
+def _attempt_ended(history: _CallHistory, event: AttemptEnded) -> Iterator[str]:
+    if history.begun is None or history.begun.attempt != event.attempt:
+        yield "the attempt ended, but never began"
+    history.ended = event
 
 
-def _effect_settled(told: _Told, event: EffectSettled) -> Iterator[str]:
-    """A person settles an effect only where its last attempt did not end, or ended without saying whether it landed."""
-    told.settled = event
-    begun, ended = told.intended, told.ended
+def _effect_settled(history: _CallHistory, event: EffectSettled) -> Iterator[str]:
+    """An effect may be settled only if its last attempt has no recorded end, or ended with an unknown outcome."""
+    history.settled = event
+    begun, ended = history.begun, history.ended
     if begun is not None and ended is not None and ended.attempt != begun.attempt:
         ended = None  # it belongs to an earlier attempt
     if begun is None or (ended is not None and ended.landed != "unknown"):
-        yield "it was settled though nobody had doubts"
+        yield "the effect was settled, but its outcome was not unknown"
 
 
-def _answered(told: _Told, event: CallAnswered) -> Iterator[str]:
-    ended, settled, result = told.ended, told.settled, event.result
+def _answered(history: _CallHistory, event: CallAnswered) -> Iterator[str]:
+    ended, settled, result = history.ended, history.settled, event.result
     not_landed = settled is not None and settled.landed == "not_landed"
     if isinstance(result, Succeeded):
-        found = settled is not None and settled.landed == "landed"
-        if ended is None or (ended.code is not None and not found):
-            yield "it succeeded though no attempt did"
+        landed = settled is not None and settled.landed == "landed"
+        if ended is None or (ended.code is not None and not landed):
+            yield "the call succeeded, but no attempt did"
         elif result.value != (settled.value if ended.code is not None and settled is not None else ended.value):
-            yield "the result is not what the attempt returned"
+            yield "the result differs from what the attempt returned"
     elif result.error.attempts and ended is None:
-        yield "it failed otherwise than its attempt"
+        yield "the error of the call differs from the end of its attempt"
     elif result.error.attempts and ended is not None:
-        ends = {ended.code, ended.cause} if not_landed else {ended.code}
-        again = ended.retry_in_s is not None or (not_landed and ended.lost)  # and Remit refused to try once more
-        if result.error.code not in ends and not again:
-            yield "it failed otherwise than its attempt"
+        codes = {ended.code, ended.cause} if not_landed else {ended.code}
+        # Remit can refuse the next attempt, for example because of a hold: then the call has the code of that refusal.
+        may_refuse_retry = ended.retry_in_s is not None or (not_landed and ended.lost)
+        if result.error.code not in codes and not may_refuse_retry:
+            yield "the error of the call differs from the end of its attempt"

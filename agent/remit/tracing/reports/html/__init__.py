@@ -1,4 +1,4 @@
-"""The page of a run: one HTML file that needs nothing else."""
+"""Writes the incident report of a run as one self-contained HTML file."""
 
 from remit._face import face
 

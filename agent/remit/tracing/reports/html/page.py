@@ -1,7 +1,7 @@
-"""A run as one page to attach to an incident: no network, no other file, and nothing in it but text runs or loads.
+"""Renders the incident report of a run as one HTML page to attach to an incident. It needs no network and no other file.
 
-Whatever people, models and tools said is escaped, and a content policy lets only this page's own style and script in, by
-their digests; so a tool's output cannot become a part of the page.
+Texts of people, models and tools are escaped. In addition, a content security policy allows only the page's own style and
+script, by their digests. So the output of a tool cannot become markup or code of the page.
 """
 
 from __future__ import annotations
@@ -19,65 +19,66 @@ from remit.core import Failed, Json, UsageError
 from remit.core.events import ApprovalGranted, AttemptEnded
 from remit.guardrails import visible
 from remit.policy import scope_text
-from remit.tracing import write_whole
+from remit.tracing import write_atomically
 from remit.tracing.reports.incident import IncidentReport
-from remit.tracing.reports.timeline import CallTimeline, Timeline, TimelineTurn, utc
+from remit.tracing.reports.timeline import CallTimeline, Timeline, TimelineTurn, resumed_text, unended_text, utc
 
-LONGEST: Final = 20_000  # characters of one value on the page; the trace has it whole
+LONGEST: Final = 20_000  # characters of one value on the page; the trace contains the whole value
 STYLE: Final = files("remit.tracing.reports.html").joinpath("page.css").read_text()
 SCRIPT: Final = files("remit.tracing.reports.html").joinpath("page.js").read_text()
 
 
-def write_page(found: IncidentReport, path: Path) -> None:
-    """Write the page, private to its owner. Raises UsageError where it cannot be written."""
+def write_page(report: IncidentReport, path: Path) -> None:
+    """Write the page with mode 0600. Raises UsageError if it cannot be written."""
     try:
-        write_whole(path, page(found).encode())
+        write_atomically(path, render_page(report).encode())
     except OSError as failure:
         raise UsageError(f"{str(path)!r} cannot be written: {failure.strerror}") from failure
 
 
-def page(found: IncidentReport) -> str:
+def render_page(report: IncidentReport) -> str:
     """The page as HTML."""
-    timeline = found.timeline
+    timeline = report.timeline
     agent = timeline.started.subjects.agent if timeline.started else "run"
     policy = f"default-src 'none'; style-src '{_digest(STYLE)}'; script-src '{_digest(SCRIPT)}'; base-uri 'none'"
     body = "\n".join(
         [
-            *_head(found),
-            *_good(found),
+            *_head(report),
+            *_last_good(report),
             *_effects(timeline),
-            *_waterfall(timeline),
-            *_end(found),
+            *_timeline(timeline, running=report.driven),
+            *_end(report),
         ]
     )
     return (
         f'<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(agent)}: {_text(found.state)}, run {timeline.run[:8]}</title>\n"
+        f"<title>{_text(agent)}: {_text(report.state)}, run {timeline.run[:8]}</title>\n"
         f"<style>{STYLE}</style>\n</head>\n<body>\n{body}\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     )
 
 
-def _head(found: IncidentReport) -> Iterator[str]:
-    timeline = found.timeline
-    good = found.state == "completed" and timeline.first_failure is None
-    tone = "good" if found.state == "completed" else "warn" if found.state in ("waiting", "held", "running") else "bad"
+def _head(report: IncidentReport) -> Iterator[str]:
+    timeline, state = report.timeline, report.state
+    good = state == "completed" and timeline.first_failure is None
+    tone = "good" if state == "completed" else "warn" if state in ("waiting", "held", "running") else "bad"
     agent = timeline.started.subjects.agent if timeline.started else "run"
-    yield f'<h1><span class="{tone}">{_text(found.state)}</span> · {_text(agent)} · run <code>{timeline.run[:8]}</code></h1>'
-    yield f'<p class="cause{" good-run" if good else ""}"><b>First cause:</b> {_text(timeline.first_cause or "none: every call succeeded")}</p>'
+    cause = _text(timeline.root_cause or "no failing call")
+    yield f'<h1><span class="{tone}">{_text(state)}</span> · {_text(agent)} · run <code>{timeline.run[:8]}</code></h1>'
+    yield f'<p class="cause{" good-run" if good else ""}"><b>Root cause:</b> {cause}</p>'
     yield "<dl>"
-    for name, value in _facts(found):
+    for name, value in _properties(report):
         yield f"<dt>{name}</dt><dd>{_text(value)}</dd>"
     yield "</dl>"
 
 
-def _facts(found: IncidentReport) -> Iterator[tuple[str, str]]:
-    timeline, started = found.timeline, found.timeline.started
+def _properties(report: IncidentReport) -> Iterator[tuple[str, str]]:
+    timeline, started = report.timeline, report.timeline.started
     if started is not None:
         yield "task", started.task
-        yield "for", f"{started.subjects.user} (account {started.account})"
-        yield "model", started.model + (" (a written script, not a model)" if started.scripted else "")
+        yield "user", f"{started.subjects.user} (account {started.account})"
+        yield "model", started.model + (" (a script, not a model)" if started.scripted else "")
         yield "confinement", started.confinement
         yield "policy", started.policy_digest
         if started.scope is not None:
@@ -85,50 +86,52 @@ def _facts(found: IncidentReport) -> Iterator[tuple[str, str]]:
         if started.content != "complete":
             yield "content", f"{started.content}: this run can be read, not replayed"
         if started.shrunk_from:
-            yield "shrunk from", f"{started.shrunk_from}: nobody ever ran this"
+            yield "synthetic run", f"reduced from run {started.shrunk_from}"
     yield "run", timeline.run
     yield "time", f"{utc(timeline.began_at)} to {utc(timeline.ended_at)}, {timeline.took / 1e9:.1f} s"
     if timeline.resumed:
-        yield "resumed", f"{len(timeline.resumed)} times"
-    if found.budget is not None:
-        limits = found.budget
+        yield "resumed", resumed_text(timeline)
+    if report.budget is not None:
+        limits = report.budget
         yield "budget", f"{len(timeline.turns)} of {limits.steps} steps, {len(timeline.calls)} of {limits.calls} calls"
     if timeline.labels:
         yield "labels", ", ".join(timeline.labels)
-    if found.held:
-        yield "held", found.held
+    if report.held:
+        yield "held", report.held
     for call in timeline.waiting:
-        yield "waits for", f"{call.needs}, to do {call.place} {call.name}"
+        yield "waits for", f"approval by {call.needs} of {call.place} {call.name}"
     for what in timeline.in_flight:
         yield "in flight", what
 
 
-def _good(found: IncidentReport) -> Iterator[str]:
-    if found.good is None:
+def _last_good(report: IncidentReport) -> Iterator[str]:
+    if report.good is None:
         return
-    first = found.good.first
-    yield f"<h2>Where it left the last good run <code>{found.good.a[:8]}</code></h2>"
+    first = report.good.first
+    yield f"<h2>First difference from the last good run <code>{report.good.a[:8]}</code></h2>"
     if first is None:
-        yield "<p>It did the same.</p>"
+        yield "<p>None: both runs did the same.</p>"
     else:
         place = first.b or first.a
         yield f"<p>{f'At step {_text(place)}, ' if place else ''}<b>{first.kind}</b>: {_text(first.what)}</p>"
         yield _diff(first.diff)
-    for changed in found.good.changed:
-        yield f"<p>Changed since: <code>{_text(changed.name)}</code></p>"
+    for changed in report.good.changed:
+        yield f"<p>Changed since then: <code>{_text(changed.name)}</code></p>"
         yield _diff(changed.diff)
-    for slow in found.good.slower[:3]:
-        yield f"<p>Slower: {_text(slow.b)} {_text(slow.name)}, {slow.before:.2f} s is {slow.after:.2f} s</p>"
+    for slow in report.good.slower[:3]:
+        times = f"was {slow.before:.2f} s, now {slow.after:.2f} s"
+        yield f"<p>Slower: {_text(slow.b)} {_text(slow.name)}, {times}</p>"
 
 
 def _effects(timeline: Timeline) -> Iterator[str]:
-    yield "<h2>Effects</h2>"
+    yield "<h2>Side effects</h2>"
     if not timeline.effects:
-        yield "<p>None were attempted.</p>"
+        yield "<p>No side effect was attempted.</p>"
         return
-    yield "<table><thead><tr><th>effect</th><th>step</th><th>call</th><th>on</th></tr></thead><tbody>"
+    yield "<table><thead><tr><th>outcome</th><th>step</th><th>call</th><th>resources</th></tr></thead><tbody>"
     tones = {"landed": "good", "unknown": "bad", "not_landed": "dim"}
-    for item in sorted(timeline.effects, key=lambda one: ("unknown", "landed", "not_landed").index(one.landed)):
+    order = ("unknown", "landed", "not_landed")
+    for item in sorted(timeline.effects, key=lambda effect: order.index(effect.landed)):
         word = item.landed.replace("_", " ")
         yield (
             f'<tr><td class="{tones[item.landed]}">{word}</td><td>{item.step}.{item.index}</td>'
@@ -137,28 +140,28 @@ def _effects(timeline: Timeline) -> Iterator[str]:
     yield "</tbody></table>"
 
 
-def _waterfall(timeline: Timeline) -> Iterator[str]:
-    yield '<h2>Waterfall</h2>\n<p class="dim keys"><kbd>j</kbd> <kbd>k</kbd> move, <kbd>Enter</kbd> opens, '
+def _timeline(timeline: Timeline, *, running: bool) -> Iterator[str]:
+    yield '<h2>Timeline</h2>\n<p class="dim keys"><kbd>j</kbd> <kbd>k</kbd> move, <kbd>Enter</kbd> open, '
     yield "<kbd>f</kbd> first failure, <kbd>e</kbd> open all, <kbd>c</kbd> close all</p>"
     for turn in timeline.turns:
         yield from _turn(timeline, turn)
         for call in turn.calls:
-            yield from _call(timeline, call)
+            yield from _call(timeline, call, running=running)
 
 
 def _turn(timeline: Timeline, turn: TimelineTurn) -> Iterator[str]:
     began = turn.at if turn.asked_at is None else turn.asked_at
     tokens = f" · {turn.usage.input_tokens} + {turn.usage.output_tokens} tokens" if turn.usage.input_tokens else ""
-    said = _text(turn.text[:400]) or '<span class="dim">(no words)</span>'
+    text = _text(turn.text[:400]) or '<span class="dim">(no text)</span>'
     if turn.problems:
-        said += f'<br><span class="bad">the answer does not hold: {_text("; ".join(turn.problems))}</span>'
+        text += f'<br><span class="bad">the answer was rejected: {_text("; ".join(turn.problems))}</span>'
     yield (
-        f'<div class="turn"><span>{turn.step}</span><span>{said}<span class="dim">{tokens}</span></span>'
+        f'<div class="turn"><span>{turn.step}</span><span>{text}<span class="dim">{tokens}</span></span>'
         f'{_bar(timeline, began, turn.at, bad=False)}<span class="num">{_ms(turn.took)}</span></div>'
     )
 
 
-def _call(timeline: Timeline, call: CallTimeline) -> Iterator[str]:
+def _call(timeline: Timeline, call: CallTimeline, *, running: bool) -> Iterator[str]:
     verdict = call.decision.verdict if call.decision else "refused"
     tone = {"allow": "good", "ask": "warn"}.get(verdict, "bad")
     first = " first" if call is timeline.first_failure else ""
@@ -178,33 +181,33 @@ def _call(timeline: Timeline, call: CallTimeline) -> Iterator[str]:
     for answer in call.approvals:
         why = "" if isinstance(answer, ApprovalGranted) else f": {answer.reason}"
         yield f"<p>{_text(answer.type.partition('.')[2])}, {_text(answer.approver + why)}</p>"
-    yield f"<p>asked</p>{_value(call.arguments or call.ask.arguments)}"
+    yield f"<p>arguments</p>{_value(call.arguments or call.proposed.arguments)}"
     for attempt in call.attempts:
-        yield f"<p>attempt {attempt.number}: {_attempt(attempt.ended)}</p>"
+        yield f"<p>attempt {attempt.number}: {_attempt(attempt.ended, running=running)}</p>"
     if call.result is not None:
-        said = call.result.error.model_dump(mode="json") if isinstance(call.result, Failed) else call.result.value
-        yield f"<p>answered</p>{_value(said)}"
+        result = call.result.error.model_dump(mode="json") if isinstance(call.result, Failed) else call.result.value
+        yield f"<p>result</p>{_value(result)}"
     yield "</div></details>"
 
 
-def _attempt(ended: AttemptEnded | None) -> str:
+def _attempt(ended: AttemptEnded | None, *, running: bool) -> str:
     if ended is None:
-        return '<span class="bad">nobody saw its end</span>'
-    said = (
+        return f'<span class="bad">{unended_text(running=running)}</span>'
+    end = (
         "ok"
         if ended.code is None
         else f'<span class="bad">{_text(ended.error or ended.code)}</span> {_text(ended.message)}'
     )
     changes = "".join(f"<br>wrote {_text(change.resource)} ({change.size} bytes)" for change in ended.changes)
     refused = "".join(f"<br>refused {item.access} {_text(item.what)}" for item in ended.denied_accesses)
-    return f"{said}, {ended.spent.wall_s * 1000:.0f} ms{changes}{refused}"
+    return f"{end}, {ended.spent.wall_s * 1000:.0f} ms{changes}{refused}"
 
 
-def _end(found: IncidentReport) -> Iterator[str]:
-    if found.timeline.finished is not None and found.timeline.finished.answer:
-        yield f"<h2>Answer</h2><pre>{_text(found.timeline.finished.answer[:LONGEST])}</pre>"
-    yield "<h2>Next</h2><pre>"
-    yield "\n".join(f"{_text(command)}  # {_text(why)}" for command, why in found.commands)
+def _end(report: IncidentReport) -> Iterator[str]:
+    if report.timeline.finished is not None and report.timeline.finished.answer:
+        yield f"<h2>Answer</h2><pre>{_text(report.timeline.finished.answer[:LONGEST])}</pre>"
+    yield "<h2>Next commands</h2><pre>"
+    yield "\n".join(f"{_text(command)}  # {_text(purpose)}" for command, purpose in report.commands)
     yield "</pre>"
 
 
@@ -225,7 +228,7 @@ def _diff(lines: Iterable[str]) -> str:
 def _value(value: Json) -> str:
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
     rest = len(text) - LONGEST
-    more = f"\n… and {rest} characters more, in the trace" if rest > 0 else ""
+    more = f"\n… and {rest} more characters, see the trace" if rest > 0 else ""
     return f"<pre>{_text(text[:LONGEST])}{more}</pre>"
 
 
