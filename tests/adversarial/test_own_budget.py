@@ -18,7 +18,7 @@ import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
 from remit.broker import CALLS_PER_TURN
-from remit.core import WorkspaceError, in_thread
+from remit.core import WorkspaceError, in_thread, in_thread_uninterrupted
 from remit.core.events import CallAnswered, CallDecided, ModelResponded
 from remit.core.parsing import Mismatch, check_schema, load_toml, read_rows, validate
 from remit.guardrails import Redactor

@@ -207,8 +207,8 @@ def _show_result(result: RunResult, as_json: bool) -> None:
 def _show_decision(decided: Any, as_json: bool) -> None:
     if as_json:
         echo(json_text({"dry_run": True, **decided.model_dump(mode="json")}))
-    elif decided.refused is not None:
-        echo(f"{style(decided.refused.error.code, fg='red')}: {decided.refused.error.message}")
+    elif decided.refusal is not None:
+        echo(f"{style(decided.refusal.error.code, fg='red')}: {decided.refusal.error.message}")
     else:
         decision = decided.decision
         colour = {"allow": "green", "ask": "yellow", "deny": "red"}[decision.verdict]
