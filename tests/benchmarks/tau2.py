@@ -532,7 +532,7 @@ def play(
     Now.message = "\n".join((task.message, "Mine are also:", *sorted(claimed)))
     words = f"{own.words}\n{task.message}" if trusting else own.words
     start = run.RunRequest(agent=domain, task=words, subject="user:operator", account="bench", model=scripted_agent)
-    ended = asyncio.run(run.start_run(session, start, tell=tell))
+    ended = asyncio.run(run.start_run(session, start, on_event=tell))
     expected = sum(one.step.by == "assistant" for turn in turns for one in turn)
     if len(seen) != expected:
         raise RuntimeError(f"{domain} {task.id}: {len(seen)} of {expected} calls were decided, and then {ended}")

@@ -28,16 +28,16 @@ from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
 from support.lifecycle import LARGE, RUN, another, grant, granted, killed, replayed, resumed, waiting
-from support.runs import DONE, Command, MailboxRun, Play, turn
+from support.runs import DONE, Command, Play, Played, turn
 
 ASKS_LEAD = "approved('role:lead')"
 
 
-def record_of(played: MailboxRun) -> Record:
+def record_of(played: Played) -> Record:
     return Record(played.opened.journal, played.ended.run)
 
 
-def reject(played: MailboxRun, requested: ApprovalRequested, approver: str = "user:lea") -> None:
+def reject(played: Played, requested: ApprovalRequested, approver: str = "user:lea") -> None:
     approval.reject_approval(
         record_of(played),
         requested,
@@ -49,20 +49,20 @@ def reject(played: MailboxRun, requested: ApprovalRequested, approver: str = "us
     )
 
 
-def edited(played: MailboxRun, old: str, new: str) -> None:
+def edited(played: Played, old: str, new: str) -> None:
     rules = played.folder / "policies" / "rules.csv"
     assert old in rules.read_text()
     rules.write_text(rules.read_text().replace(old, new))
 
 
-def reopened(played: MailboxRun) -> MailboxRun:
+def reopened(played: Played) -> Played:
     """The run, resumed by another process with the current files."""
     opened = open_session(played.folder)
     ended = asyncio.run(run.resume_run(opened, played.ended.run, account="tester"))
-    return MailboxRun(folder=played.folder, opened=opened, ended=ended)
+    return Played(folder=played.folder, opened=opened, ended=ended)
 
 
-def found(played: MailboxRun, kind: type[Any]) -> list[Any]:
+def found(played: Played, kind: type[Any]) -> list[Any]:
     return [item.event for item in played.records if isinstance(item.event, kind)]
 
 
@@ -125,7 +125,7 @@ def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypat
     killed(folder, "approval.requested")
     opened = session_module.open_session(folder)
     (requested,) = approval.waiting_approvals(Record(opened.journal, RUN))
-    granted(MailboxRun(folder=folder, opened=opened, ended=run.Ended(run=RUN, trace=folder, finished=None)), requested)
+    granted(Played(folder=folder, opened=opened, ended=run.Ended(run=RUN, trace=folder, finished=None)), requested)
 
     async def both() -> None:
         work = [run.resume_run(open_session(folder), RUN, account=f"w{number}") for number in (1, 2)]
@@ -178,7 +178,7 @@ def test_an_approval_is_void_once_a_fact_that_was_shown_has_changed(
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
-    played = MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert waiting(played).facts == {"labels": []}
     assert "fact: labels = []" in waiting(played).summary
     grant(played, "user:lea")
@@ -291,7 +291,7 @@ def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path
 
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=model)
-    ended = asyncio.run(run.start_run(opened, start, wait=60, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, wait=60, on_event=tell))
     assert ended.finished is not None, result
     assert len((folder / "ledger.jsonl").read_text().splitlines()) == 1
 

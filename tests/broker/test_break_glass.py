@@ -22,17 +22,17 @@ from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from support import ROOT
 from support.lifecycle import LARGE, resumed
-from support.runs import MailboxRun, Remit
+from support.runs import Played, Remit
 
 EMERGENCY = f"approved('role:lead') or approved('{BREAK_GLASS}')"
 PEOPLE = f"g, user:bea, {BREAK_GLASS}\ng, user:bob, {BREAK_GLASS}\n"
 
 
 @pytest.fixture
-def asked(clerk: Callable[..., Path]) -> Callable[..., MailboxRun]:
+def asked(clerk: Callable[..., Path]) -> Callable[..., Played]:
     """A run with a call that waits for a lead; the rules allow role:break-glass to approve it too."""
 
-    def played(condition: str = EMERGENCY, people: str = PEOPLE) -> MailboxRun:
+    def played(condition: str = EMERGENCY, people: str = PEOPLE) -> Played:
         folder = clerk(LARGE)
         rules = folder / "policies" / "rules.csv"
         text = rules.read_text(encoding="utf-8").replace("approved('role:lead')", condition) + people
@@ -40,13 +40,13 @@ def asked(clerk: Callable[..., Path]) -> Callable[..., MailboxRun]:
         opened = session.open_session(folder)
         model = run.open_model_of(opened, "clerk")
         start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="tester", model=model)
-        return MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+        return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
     return played
 
 
 def break_glass(
-    played: MailboxRun, approver: str = "user:bea", reason: str = "INC-7: no lead answers", **options: int
+    played: Played, approver: str = "user:bea", reason: str = "INC-7: no lead answers", **options: int
 ) -> None:
     (requested,) = played.ended.waiting
     now = time.time_ns()
@@ -65,14 +65,14 @@ def break_glass(
     )
 
 
-def review_as(played: MailboxRun, found: Emergency, reviewer: str, account: str = "") -> None:
+def review_as(played: Played, found: Emergency, reviewer: str, account: str = "") -> None:
     roles_of = played.opened.policy.roles_of
     account = account or reviewer.removeprefix("user:")
     review(played.opened.journal, found, reviewer=reviewer, account=account, roles_of=roles_of, note="right call")
 
 
 def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_person_reviews_it(
-    asked: Callable[..., MailboxRun],
+    asked: Callable[..., Played],
 ) -> None:
     played = asked()
     assert [missing.role for missing in played.ended.waiting[0].missing] == ["role:lead"]
@@ -92,7 +92,7 @@ def test_an_emergency_approval_runs_the_call_and_stays_listed_until_a_second_per
         review_as(after, found, "user:bob")
 
 
-def test_a_regular_approval_of_the_same_call_needs_no_review(asked: Callable[..., MailboxRun]) -> None:
+def test_a_regular_approval_of_the_same_call_needs_no_review(asked: Callable[..., Played]) -> None:
     played = asked()
     (requested,) = played.ended.waiting
     approval.grant_approval(run.Record(played.opened.journal, played.ended.run), requested, approval.Approval(approver="user:lea",role="role:lead",account="lea"), roles_of=played.opened.policy.roles_of, now=time.time_ns())  # fmt: skip
@@ -110,7 +110,7 @@ def test_a_regular_approval_of_the_same_call_needs_no_review(asked: Callable[...
     ],
 )
 def test_an_emergency_approval_needs_a_reason_and_an_end(
-    asked: Callable[..., MailboxRun], options: dict[str, object], message: str
+    asked: Callable[..., Played], options: dict[str, object], message: str
 ) -> None:
     """Otherwise it is refused, and nothing runs."""
     played = asked()
@@ -123,7 +123,7 @@ def test_an_emergency_approval_needs_a_reason_and_an_end(
     ("approver", "message"), [("user:lea", "does not have"), ("user:operator", "did not start the run")]
 )
 def test_an_emergency_needs_another_person_with_the_role(
-    asked: Callable[..., MailboxRun], approver: str, message: str
+    asked: Callable[..., Played], approver: str, message: str
 ) -> None:
     played = asked()
     with pytest.raises(Refusal, match=message):
@@ -131,14 +131,14 @@ def test_an_emergency_needs_another_person_with_the_role(
     assert resumed(played).effects == []
 
 
-def test_an_emergency_approval_is_refused_if_no_rule_names_the_role(asked: Callable[..., MailboxRun]) -> None:
+def test_an_emergency_approval_is_refused_if_no_rule_names_the_role(asked: Callable[..., Played]) -> None:
     """The role alone allows nothing."""
     played = asked("approved('role:lead')")
     with pytest.raises(Refusal, match="does not ask for"):
         break_glass(played)
 
 
-def test_an_expired_emergency_approval_does_not_count(asked: Callable[..., MailboxRun]) -> None:
+def test_an_expired_emergency_approval_does_not_count(asked: Callable[..., Played]) -> None:
     played = asked()
     break_glass(played, lasts=200_000_000)
     until = time.monotonic() + 5
@@ -160,9 +160,7 @@ def test_an_expired_emergency_approval_does_not_count(asked: Callable[..., Mailb
         pytest.param("user:mallory", "mallory", id="without a role"),
     ],
 )
-def test_only_a_second_person_with_a_role_reviews_it(
-    asked: Callable[..., MailboxRun], reviewer: str, account: str
-) -> None:
+def test_only_a_second_person_with_a_role_reviews_it(asked: Callable[..., Played], reviewer: str, account: str) -> None:
     played = asked()
     break_glass(played)
     (found,) = emergencies(played.opened.journal)
@@ -188,7 +186,7 @@ def test_the_emergency_role_is_requested_only_if_no_other_approval_suffices() ->
     assert decided(both) == ([BREAK_GLASS, "role:lead"], False)
 
 
-def test_the_command_line_lists_and_reviews_it(asked: Callable[..., MailboxRun], remit: Remit) -> None:
+def test_the_command_line_lists_and_reviews_it(asked: Callable[..., Played], remit: Remit) -> None:
     """The account of the tests is the requester, so its review is refused."""
     played = asked()
     break_glass(played)

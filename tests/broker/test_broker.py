@@ -21,11 +21,11 @@ from remit.policy.engine import Policy
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
 from support.lifecycle import LARGE, grant, killed, replayed, resumed, resumed_after_kill, waiting
-from support.runs import DONE, MailboxRun, Play, turn
+from support.runs import DONE, Play, Played, turn
 from support.workspaces.ledger import pin
 
 
-def kinds(played: MailboxRun) -> list[str]:
+def kinds(played: Played) -> list[str]:
     return [recorded.type for recorded in played.records]
 
 
@@ -167,12 +167,12 @@ def test_a_tool_that_changes_in_the_middle_of_a_run_does_not_run_either(play: Pl
     assert after.effects == []
 
 
-def begun(folder: Path) -> MailboxRun:
+def begun(folder: Path) -> Played:
     """A run in that folder with its current files."""
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="again", subject="user:operator", account="tester", model=model)
-    return MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
 def test_a_call_that_asks_waits_and_runs_once_a_person_has_approved_it(play: Play) -> None:

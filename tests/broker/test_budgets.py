@@ -19,7 +19,7 @@ from remit.journal.store import Journal
 from remit.workspace.limits import read_limits
 from remit.workspace.session import open_session
 from support.lifecycle import PRICE, TAKES, another, grant, metered, replayed, resumed
-from support.runs import DONE, MailboxRun, Play, turn
+from support.runs import DONE, Play, Played, turn
 
 
 def pays(*names: str) -> dict[str, Any]:
@@ -31,7 +31,7 @@ def limit(of: str, most: Any, per: str = "1h", **more: str) -> str:
     return f'[[limit]]\nnote = "So much is enough"\nof = "{of}"\nmost = {json.dumps(most)}\nper = "{per}"\n{rest}\n'
 
 
-def names(played: MailboxRun) -> list[str]:
+def names(played: Played) -> list[str]:
     return sorted(row["name"] for row in played.effects)
 
 

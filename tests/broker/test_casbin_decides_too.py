@@ -18,7 +18,7 @@ from remit.policy.engine import Judgement, Policy
 from remit.runtime import live
 from remit.runtime import runner as run
 from support.lifecycle import LARGE, grant, replayed, resumed
-from support.runs import DONE, MailboxRun, Play, turn
+from support.runs import DONE, Play, Played, turn
 
 VAULT = [turn(ledger__pay={"name": "vault", "amount": 5}), DONE]
 PAID = [turn(ledger__look={"name": "ann"}), turn(ledger__pay={"name": "ann", "amount": 5}), DONE]
@@ -144,7 +144,7 @@ def test_an_approved_call_that_casbin_denies_does_not_run(play: Play, monkeypatc
     grant(played, "user:lea")
     with monkeypatch.context() as patch:
         patch.setattr(casbin_reference._Enforcer, "enforce", BROKEN["denies"])
-        refused: MailboxRun = resumed(played)
+        refused: Played = resumed(played)
     assert refused.effects == []
     assert refused.error(0)["details"]["reason"] == "engines_disagree"
     assert replayed(refused).reproduced

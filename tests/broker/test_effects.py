@@ -17,10 +17,10 @@ from remit.journal.run_log import Record
 from remit.runtime import runner as run
 from remit.workspace.session import open_session
 from support.lifecycle import RUN, grant, killed, replayed, resumed_after_kill
-from support.runs import DONE, MailboxRun, Play, turn
+from support.runs import DONE, Play, Played, turn
 
 
-def settled(played: MailboxRun, landed: Any) -> EffectSettled:
+def settled(played: Played, landed: Any) -> EffectSettled:
     record = Record(played.opened.journal, played.ended.run)
     return effect.settle_effect(record, 0, 0, landed=landed, person="user:lea", account="lea", reason="I looked")
 
@@ -138,7 +138,7 @@ def test_a_later_settlement_decides_if_the_same_call_can_be_repeated(
     opened = open_session(folder)
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run=RUN)
-    played = MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     settled(played, landed)
 
     grant(played, "user:lea")
@@ -185,9 +185,7 @@ def test_two_workers_on_one_run_repeat_no_effect(clerk: Callable[..., Path], mon
     for failure in asyncio.run(both()):
         assert not isinstance(failure, Exception) or "another process" in str(failure)
     played = resumed_after_kill(folder) if not Record(open_session(folder).journal, RUN).state.finished else None
-    rows = (
-        MailboxRun(folder=folder, opened=open_session(folder), ended=None).effects if played is None else played.effects
-    )  # type: ignore[arg-type] - only the ledger is read
+    rows = Played(folder=folder, opened=open_session(folder), ended=None).effects if played is None else played.effects  # type: ignore[arg-type] - only the ledger is read
     names = [row["name"] for row in rows]
     assert len(names) == len(set(names))
 

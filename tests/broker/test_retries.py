@@ -26,7 +26,7 @@ from remit.runtime import runner as run
 from remit.workspace.manifest.manifest import Breaker
 from remit.workspace.session import WorkspaceSession, open_session
 from support.lifecycle import another, replayed
-from support.runs import DONE, MailboxRun, Play, turn
+from support.runs import DONE, Play, Played, turn
 from support.sandbox import below, command
 from support.workspaces.web import add
 
@@ -34,11 +34,11 @@ VAULT = turn(ledger__pay={"name": "vault", "amount": 1})
 STUCK = turn(ledger__look={"name": "stuck"})
 
 
-def attempts(played: MailboxRun) -> int:
+def attempts(played: Played) -> int:
     return sum(isinstance(item.event, AttemptBegun) for item in played.records)
 
 
-def codes(played: MailboxRun, steps: int) -> list[str]:
+def codes(played: Played, steps: int) -> list[str]:
     return [played.error(step)["code"] for step in range(steps)]
 
 
@@ -192,7 +192,7 @@ def test_a_half_open_circuit_admits_exactly_one_trial_call(tmp_path: Path) -> No
 # ── calls that are ended ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def stopped(folder: Path, scope: str) -> tuple[MailboxRun, float]:
+def stopped(folder: Path, scope: str) -> tuple[Played, float]:
     """A run that is put on hold when its call begins, and the seconds until the call ended."""
     opened = open_session(folder)
     began: list[float] = []
@@ -207,7 +207,7 @@ def stopped(folder: Path, scope: str) -> tuple[MailboxRun, float]:
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model, run="e" * 32)
     ended = asyncio.run(run.start_run(opened, start, on_event=tell))
-    return MailboxRun(folder=folder, opened=opened, ended=ended), began[1] - began[0]
+    return Played(folder=folder, opened=opened, ended=ended), began[1] - began[0]
 
 
 @pytest.mark.parametrize("scope", ["all", "tool:ledger", "agent:clerk", f"run:{'e' * 32}"])
@@ -269,7 +269,7 @@ def test_stop_reaches_into_the_sandbox_and_leaves_no_process_and_no_half_file(se
 
     model = run.open_model_of(opened, "web")
     start = run.RunRequest(agent="web", task="write", subject="user:operator", account="t", model=model)
-    played = MailboxRun(folder=session, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=tell)))
+    played = Played(folder=session, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=tell)))
     assert at["attempt.ended"] - at["attempt.begun"] < 20
     error = played.error(0)
     assert (error["code"], error["details"]["effect"], "wrong cluster" in error["message"]) == (
@@ -294,7 +294,7 @@ def test_stop_ends_the_wait_between_two_attempts(clerk: Callable[..., Path]) -> 
 
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="look", subject="user:operator", account="t", model=model)
-    played = MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=tell)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start, on_event=tell)))
     assert at["call.answered"] - at["attempt.ended"] < 2.0
     assert (played.error(0)["code"], attempts(played)) == ("held", 1)
     assert replayed(played).reproduced
@@ -329,7 +329,7 @@ def test_a_model_that_never_answers_is_cancelled(clerk: Callable[..., Path], hel
             hold.set_hold(opened.journal, "all", why="look", account="op")
 
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=SilentModel())
-    ended = asyncio.run(run.start_run(opened, start, tell=tell))
+    ended = asyncio.run(run.start_run(opened, start, on_event=tell))
     assert (ended.finished is None) is held
     assert ended.finished is None or ended.finished.code == "budget_exhausted"
-    assert replayed(MailboxRun(folder=folder, opened=opened, ended=ended)).reproduced
+    assert replayed(Played(folder=folder, opened=opened, ended=ended)).reproduced

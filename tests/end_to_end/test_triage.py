@@ -414,9 +414,9 @@ def test_a_scope_file_narrows_the_run_and_is_shown_with_it(remit: Remit, tmp_pat
     scope = tmp_path / "reading.toml"
     scope.write_text('[[allow]]\naction = "files.*"\nresource = "file:runbooks/**"\n')
     result = remit("run", "triage", TASK, "--scope", str(scope))
-    assert "no rule allows tickets.get on 'store:tickets' to task:this" in result.out
+    assert "no rule allows tickets.get on 'store:tickets' for task:this" in result.out
     run = run_id(result)
-    assert "scope: files.* on file:runbooks/**; beyond it nothing" in remit("trace", "show", run).out
+    assert "scope: files.* on file:runbooks/**; anything else is denied" in remit("trace", "show", run).out
     assert remit("replay", run).code == 0
 
 

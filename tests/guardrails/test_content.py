@@ -28,7 +28,7 @@ from remit.workspace.session import open_session
 from support import CORPORA
 from support.canaries import CANARY, ENCODINGS, everything, leaks
 from support.lifecycle import replayed
-from support.runs import DONE, Command, MailboxRun, Play, Remit, turn
+from support.runs import DONE, Command, Play, Played, Remit, turn
 
 
 @pytest.mark.parametrize("name", ENCODINGS)
@@ -207,7 +207,7 @@ def test_the_error_message_of_a_tool_is_short_legible_data_in_a_separate_field(
     start = run.RunRequest(
         agent="clerk", task="x", subject="user:operator", account="t", model=run.open_model_of(opened, "clerk")
     )
-    played = MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     error = played.error(0)
     assert (error["code"], error["details"]) == ("tool_failed", {"error": "not_found"})
     assert error["message"].startswith(shown)
@@ -362,7 +362,7 @@ def test_hostile_strings_and_json_pass_a_whole_run_unchanged_or_are_refused_with
     start = run.RunRequest(
         agent="clerk", task="x", subject="user:operator", account="t", model=ScriptedCalls([*arguments, *cases])
     )
-    played = MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    played = Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
     assert played.ended.finished is not None
     assert played.ended.finished.outcome == "completed"
     for at, text in enumerate(strings):

@@ -165,7 +165,7 @@ def test_one_line_puts_every_call_of_an_agent_under_the_broker(
     }  # the record says so, because nothing confines a host tool
     (started,) = workspace.events(RunStarted)
     assert (started.task, started.confinement) == ("Refund order 1", "none")
-    assert "UNCONFINED" in workspace.cli("tool", "show", "desk").out
+    assert "NOT SANDBOXED" in workspace.cli("tool", "show", "desk").out
     assert "reproduced: 2 decisions, 2 model turns, 2 tool results compared" in workspace.reproduced()[1]
 
 
@@ -218,12 +218,12 @@ def test_a_graph_without_langchain_is_under_the_broker_through_its_tool_node(
     assert "3 tool results compared" in workspace.reproduced()[1]
 
 
-def test_the_example_of_the_readme_works(
+def test_the_example_of_the_documentation_works(
     new_workspace: Callable[..., LangChainWorkspace], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workspace = new_workspace()
     monkeypatch.chdir(workspace.root)
-    block = (starter_folder() / "README.md").read_text().split("<!-- langchain -->")[1].split("```")[1]
+    block = (starter_folder() / "docs" / "langchain.md").read_text().split("<!-- langchain -->")[1].split("```")[1]
     names: dict[str, Any] = {"model": Scripted(turns=[says(SMALL)]), "tools": workspace.shop.TOOLS}
     exec(block.removeprefix("python\n"), names)
     assert codes(names["agent"].invoke(ASKED)) == ["ok"]

@@ -35,7 +35,7 @@ from remit.workspace import loader as workspace
 from remit.workspace.bundle import open_bundle, vocabulary
 from remit.workspace.session import policy_files
 from remit.workspace.template import starter_folder
-from support.runs import DONE, Command, MailboxRun, Play, turn
+from support.runs import DONE, Command, Play, Played, turn
 from support.workspaces.ledger import TOOL, pin
 
 APPROVALS = [{"action": "ledger.pay", "approver": "user:lea", "role": "role:lead"}]
@@ -47,14 +47,12 @@ TURNS = [
 
 
 @pytest.fixture
-def whole(play: Play) -> MailboxRun:
+def whole(play: Play) -> Played:
     """A run with a read, an approved payment and an answer."""
     return play(TURNS, approvals=APPROVALS)
 
 
-def again(
-    played: MailboxRun, events: Sequence[AnyEvent] | None = None, what_if: WhatIf | None = None
-) -> Divergence | None:
+def again(played: Played, events: Sequence[AnyEvent] | None = None, what_if: WhatIf | None = None) -> Divergence | None:
     """The first divergence of the run, or of a run sealed again from other events."""
     trace = open_trace(played.opened.traces, played.opened.journal, played.ended.run)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
@@ -69,7 +67,7 @@ def again(
     return found.divergences[0] if found.divergences else None
 
 
-def edited(played: MailboxRun, change: Callable[[AnyEvent], AnyEvent | None]) -> list[AnyEvent]:
+def edited(played: Played, change: Callable[[AnyEvent], AnyEvent | None]) -> list[AnyEvent]:
     """The run's events, with some changed or removed."""
     events = [item.event for item in played.records]
     return [now for event in events if event is not None and (now := change(event)) is not None]
@@ -79,7 +77,7 @@ def changed(kind: type[AnyEvent], **update: Any) -> Callable[[AnyEvent], AnyEven
     return lambda event: event.model_copy(update=update) if isinstance(event, kind) else event
 
 
-def with_tool(played: MailboxRun, old: str, new: str) -> WhatIf:
+def with_tool(played: Played, old: str, new: str) -> WhatIf:
     """The tools of another version."""
     manifest = played.folder / "tools" / "ledger" / "tool.toml"
     assert old in TOOL
@@ -97,12 +95,12 @@ def sides(found: Divergence | None) -> tuple[list[str], list[str]]:
     ]
 
 
-def test_an_unchanged_run_is_reproduced_also_if_it_was_sealed_again(whole: MailboxRun) -> None:
+def test_an_unchanged_run_is_reproduced_also_if_it_was_sealed_again(whole: Played) -> None:
     assert again(whole) is None
     assert again(whole, edited(whole, lambda event: event)) is None
 
 
-def test_another_decision_is_a_divergence_that_names_its_rule(whole: MailboxRun) -> None:
+def test_another_decision_is_a_divergence_that_names_its_rule(whole: Played) -> None:
     rules = dict(policy_files(whole.folder))
     rules["policies/rules.csv"] += b"\n# Ben moved away\np, agent:clerk, ledger.pay, account:ben, True, deny\n"
     other = policy.load_policy(rules, vocabulary(whole.opened.workspace))
@@ -114,7 +112,7 @@ def test_another_decision_is_a_divergence_that_names_its_rule(whole: MailboxRun)
     assert '"verdict": "deny"' in sides(found)[1]
 
 
-def test_a_different_input_of_the_model_is_shown_as_a_diff_of_what_it_reads(whole: MailboxRun) -> None:
+def test_a_different_input_of_the_model_is_shown_as_a_diff_of_what_it_reads(whole: Played) -> None:
     """A diff of two digests would not help a person."""
     changes = changed(RunStarted, prompt="Keep quiet.\n")
     found = again(whole, [*edited(whole, changes)][:1] + edited(whole, lambda event: event)[1:])
@@ -127,7 +125,7 @@ def test_a_different_input_of_the_model_is_shown_as_a_diff_of_what_it_reads(whol
     assert again(whole, events).kind == "model_input"  # type: ignore[union-attr]
 
 
-def test_another_call_from_the_same_model_text_is_a_request_divergence(whole: MailboxRun) -> None:
+def test_another_call_from_the_same_model_text_is_a_request_divergence(whole: Played) -> None:
     """The new version of the tool touches another resource."""
     touched = 'it cannot be undone"\ntouches = ["use account:{name}"]'
     found = again(whole, what_if=with_tool(whole, touched, touched.replace("account:{name}", "vault:{name}")))
@@ -137,7 +135,7 @@ def test_another_call_from_the_same_model_text_is_a_request_divergence(whole: Ma
     assert '"resource": "vault:ben"' in sides(found)[1]
 
 
-def test_a_result_that_does_not_fit_the_schema_of_another_version_is_a_result_divergence(whole: MailboxRun) -> None:
+def test_a_result_that_does_not_fit_the_schema_of_another_version_is_a_result_divergence(whole: Played) -> None:
     (whole.folder / "hosted" / "ledger_host.py").write_text(
         (whole.folder / "hosted" / "ledger_host.py").read_text().replace("-> dict[str, str]", "-> list[str]")
     )
@@ -149,14 +147,14 @@ def test_a_result_that_does_not_fit_the_schema_of_another_version_is_a_result_di
     assert '"code": "invalid_output",' in sides(found)[1]
 
 
-def test_labels_that_another_version_adds_are_a_result_divergence(whole: MailboxRun) -> None:
+def test_labels_that_another_version_adds_are_a_result_divergence(whole: Played) -> None:
     found = again(whole, what_if=with_tool(whole, 'adds_labels = ["seen"]', 'adds_labels = ["seen", "secret"]'))
     assert found is not None
     assert (found.kind, found.step) == ("result", 0)
     assert '"secret"' in sides(found)[1]
 
 
-def test_a_changed_tool_specification_is_a_model_input_divergence(whole: MailboxRun) -> None:
+def test_a_changed_tool_specification_is_a_model_input_divergence(whole: Played) -> None:
     found = again(whole, what_if=with_tool(whole, "Read an account", "Look an account up"))
     assert found is not None
     assert (found.kind, found.what) == (
@@ -166,7 +164,7 @@ def test_a_changed_tool_specification_is_a_model_input_divergence(whole: Mailbox
     assert sides(found)[1] == ['"description": "Look an account up. Read an account.",']
 
 
-def test_a_removed_action_is_a_model_input_divergence(whole: MailboxRun) -> None:
+def test_a_removed_action_is_a_model_input_divergence(whole: Played) -> None:
     found = again(
         whole,
         what_if=with_tool(whole, TOOL[TOOL.index("[actions.look]") : TOOL.index("[actions.pay]")], "\n"),
@@ -178,7 +176,7 @@ def test_a_removed_action_is_a_model_input_divergence(whole: MailboxRun) -> None
     )
 
 
-def test_each_other_difference_has_its_own_kind_and_diff(whole: MailboxRun) -> None:
+def test_each_other_difference_has_its_own_kind_and_diff(whole: Played) -> None:
     """An attacker who can seal a record again can change anything in it; each change is found where it first has an effect."""
     other = Failed.model_validate({"error": {"code": "timeout", "message": "late"}})
     same = edited(whole, lambda event: event)
@@ -204,7 +202,7 @@ def test_each_other_difference_has_its_own_kind_and_diff(whole: MailboxRun) -> N
         assert any(replayed in line for line in [*added, ""]), (kind, found.diff)
 
 
-def test_a_changed_file_is_tampered_and_shown_beside_the_journal(whole: MailboxRun, command: Command) -> None:
+def test_a_changed_file_is_tampered_and_shown_beside_the_journal(whole: Played, command: Command) -> None:
     file = whole.folder / "traces" / f"{whole.ended.run}.jsonl"
     file.write_text(file.read_text().replace("paid", "lent"))
     done = command(whole.folder, "replay", str(file), "--json")
@@ -318,7 +316,7 @@ def test_a_failure_that_is_fixed_outside_the_rules_is_fixed_with_live_reads(sess
     assert (done.code, done.out) == (0, "fixed: code=tool_failed:files.read no longer occurs\n")
 
 
-def test_host_tools_are_never_run_by_a_replay(whole: MailboxRun, command: Command) -> None:
+def test_host_tools_are_never_run_by_a_replay(whole: Played, command: Command) -> None:
     done = command(whole.folder, "replay", whole.ended.run, "--live-reads", "--json")
     assert done.json["live_reads"]["run"] == ""
     assert done.json["live_reads"]["kept"]["from the record: the tool runs unconfined"] == 1

@@ -118,7 +118,7 @@ def test_deleting_many_runs_shows_its_progress_on_a_terminal(
     with os.fdopen(writing, "w") as screen:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stderr", screen)
-            remit(["trace", "prune", "--older", "1h", "--yes"], standalone_mode=False)
+            remit(["trace", "prune", "--older-than", "1h", "--yes"], standalone_mode=False)
         screen.write("end")
         screen.flush()
         shown = ""
@@ -196,8 +196,8 @@ def test_an_interrupted_deletion_is_completed_by_the_next_one(play: Play, monkey
 def test_deletion_needs_an_age(play: Play, command: Command) -> None:
     played = play([LOOK, DONE])
     result = command(played.folder, "trace", "prune", "--yes")
-    assert (result.code, "--older 90d" in result.err) == (2, True)
-    assert command(played.folder, "trace", "prune", "--older", "1h", "--json").json["runs"] == []
+    assert (result.code, "--older-than 90d" in result.err) == (2, True)
+    assert command(played.folder, "trace", "prune", "--older-than", "1h", "--json").json["runs"] == []
     settings = played.folder / "remit.toml"
     settings.write_text(settings.read_text() + '\n[traces]\nkeep = "90d"\n')
     assert (

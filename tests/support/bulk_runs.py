@@ -180,4 +180,4 @@ def play_slowly(root: str, name: str, sender: Connection) -> None:
         model=run.open_model_of(opened, "clerk"),
         run=name,
     )
-    asyncio.run(run.start_run(opened, start, tell=lambda _: sender.send_bytes(b".")))
+    asyncio.run(run.start_run(opened, start, on_event=lambda _: sender.send_bytes(b".")))

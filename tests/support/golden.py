@@ -76,12 +76,14 @@ class Stage:
             run=self.run,
         )
         with suppress(Killed):
-            asyncio.run(run.start_run(opened, request, wait=wait, tell=self._callback(dies_at, seen)))
+            asyncio.run(run.start_run(opened, request, wait=wait, on_event=self._callback(dies_at, seen)))
 
     def resume(self, *, dies_at: str = "") -> None:
         """Resume the run in another process, under the files as they are now."""
         with suppress(Killed):
-            asyncio.run(run.resume_run(self.session, self.run, account="operator", tell=self._callback(dies_at, None)))
+            asyncio.run(
+                run.resume_run(self.session, self.run, account="operator", on_event=self._callback(dies_at, None))
+            )
 
     def _callback(self, at: str, seen: Callable[[AnyEvent], None] | None) -> Callable[[Recorded], None]:
         die = dies_at(at)

@@ -21,7 +21,7 @@ from remit.runtime import runner as run
 from remit.tracing import read_trace
 from remit.workspace.bundle import open_bundle
 from remit.workspace.session import WorkspaceSession, open_session
-from support.runs import DONE, MailboxRun, turn
+from support.runs import DONE, Played, turn
 
 RUN: Final = "e" * 32
 LARGE: Final = [turn(ledger__pay={"name": "ann", "amount": 5000}), DONE]
@@ -53,24 +53,24 @@ def killed(folder: Path, at: str) -> WorkspaceSession:
     return opened
 
 
-def resumed_after_kill(folder: Path) -> MailboxRun:
+def resumed_after_kill(folder: Path) -> Played:
     """Resume the killed run in another session."""
     opened = open_session(folder)
-    return MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, account="t")))
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.resume_run(opened, RUN, account="t")))
 
 
-def resumed(played: MailboxRun) -> MailboxRun:
+def resumed(played: Played) -> Played:
     ended = asyncio.run(run.resume_run(played.opened, played.ended.run, account="tester"))
-    return MailboxRun(folder=played.folder, opened=played.opened, ended=ended)
+    return Played(folder=played.folder, opened=played.opened, ended=ended)
 
 
-def another(played: MailboxRun, turns: list[dict[str, Any]], *, user: str = "user:operator") -> MailboxRun:
+def another(played: Played, turns: list[dict[str, Any]], *, user: str = "user:operator") -> Played:
     """Another run in the same workspace."""
     (played.folder / "agent/clerk/script.yaml").write_text(json.dumps({"turns": turns}))
     opened = open_session(played.folder)
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="again", subject=user, account="t", model=model)
-    return MailboxRun(folder=played.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    return Played(folder=played.folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
 class Metered:
@@ -87,24 +87,24 @@ class Metered:
         return ModelTurn(text="", proposed_calls=(proposed,), finish="tool_calls", usage=self._usage)
 
 
-def metered(folder: Path, usage: Usage) -> MailboxRun:
+def metered(folder: Path, usage: Usage) -> Played:
     opened = open_session(folder)
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="t", model=Metered(usage))
-    return MailboxRun(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
+    return Played(folder=folder, opened=opened, ended=asyncio.run(run.start_run(opened, start)))
 
 
-def waiting(played: MailboxRun) -> ApprovalRequested:
+def waiting(played: Played) -> ApprovalRequested:
     (requested,) = played.ended.waiting
     return requested
 
 
-def grant(played: MailboxRun, approver: str, *, role: str = "role:lead", now: int | None = None) -> None:
+def grant(played: Played, approver: str, *, role: str = "role:lead", now: int | None = None) -> None:
     """Approve the one call that waits for approval."""
     granted(played, waiting(played), approver, role=role, now=now)
 
 
 def granted(
-    played: MailboxRun,
+    played: Played,
     requested: ApprovalRequested,
     approver: str = "user:lea",
     *,
@@ -120,7 +120,7 @@ def granted(
     )
 
 
-def replayed(played: MailboxRun) -> ReplayResult:
+def replayed(played: Played) -> ReplayResult:
     trace = read_trace(played.ended.trace)
     books = {digest: open_bundle(files) for digest, files in trace.bundles().items()}
     return asyncio.run(replay(trace.records, books, tampering=find_tampering(trace.faults(), trace.chain)))

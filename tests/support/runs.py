@@ -34,7 +34,7 @@ Command = Callable[..., CommandResult]  # the first argument is the folder
 
 
 @dataclass(frozen=True, kw_only=True)
-class MailboxRun:
+class Played:
     """A run of a script, and its outcome."""
 
     folder: Path
@@ -64,7 +64,7 @@ class MailboxRun:
         return effects(self.folder)
 
 
-Play = Callable[..., MailboxRun]
+Play = Callable[..., Played]
 
 
 def turn(say: str = "", **calls: Any) -> dict[str, Any]:

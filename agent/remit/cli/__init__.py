@@ -19,7 +19,8 @@ from remit.core import Refusal, RemitError, RunEnded, UsageError, WorkspaceError
 NO: Final = 1
 USAGE: Final = 2
 
-# command → its module, and its line in the help. The function in the module is called `<command>_command`.
+# command → its module and its line in the help. The function is `<command>_command`; in a sub-package it is named after
+# its module, because other sub-packages have a command of the same name.
 COMMANDS: Final = {
     "init": ("workspace", "write a starter workspace: tools, policies, an example agent"),
     "doctor": ("workspace", "test the sandbox on this machine with real escape attempts"),

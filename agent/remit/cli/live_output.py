@@ -109,7 +109,8 @@ class LiveOutput:
             echo(style("held" if result.held else "paused", fg="yellow") + (f": {result.held}" if result.held else ""))
             for item in result.waiting:
                 echo(f"  waits for approval: remit approve show {result.run[:8]}/{item.step}.{item.index}")
-            echo(f"  to continue it:     remit run --resume {result.run[:8]}")
+            first = "remit start, then " if result.held else ""
+            echo(f"  to continue it:     {first}remit run --resume {result.run[:8]}")
         elif finished.outcome == "completed":
             echo(finished.answer)
         else:

@@ -67,7 +67,9 @@ def check_command(as_json: bool) -> None:
         for problem in report.problems:
             echo(f"{style('error', fg='red')}: {problem}", err=True)
         counts = {**report.counts, "problems": len(report.problems)}
-        echo(", ".join(f"{number} {what}" for what, number in counts.items()))
+        echo(
+            ", ".join(f"{number} {what.removesuffix('s') if number == 1 else what}" for what, number in counts.items())
+        )
     sys.exit(2 if report.problems else 0)
 
 

@@ -116,7 +116,7 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
     started = record.get("run.started/-/-/-")
     assert isinstance(started, RunStarted)
     ports = LivePorts(session, record)
-    graph_function = None if context.external_graph is None else context.external_graph.function
+    host_function = None if context.external_graph is None else context.external_graph.function
     broker = Broker(
         workspace=session.workspace,
         agent=context.agent,
@@ -127,7 +127,7 @@ def _build(context: RunContext) -> tuple[AgentGraph, ApprovalWaiter]:
             context.sandbox,
             context.folder,
             context.secrets,
-            host_function=graph_function,
+            host_function=host_function,
             user=started.subjects.user,
         ),
         ports=ports,

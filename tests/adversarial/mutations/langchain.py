@@ -9,7 +9,7 @@ from adversarial.mutations.row import brokered, never, replaced
 from remit.langchain import bridge, middleware
 
 
-def passed_on(reviewed: middleware._Reviewed, given: dict[str, Any]) -> dict[str, Any]:
+def passed_on(reviewed: middleware._ReviewedTool, given: dict[str, Any]) -> dict[str, Any]:
     """The tool gets the arguments as they arrived."""
     return {"type": "tool_call", "name": reviewed._tool.name, "args": given, "id": reviewed._call_id}
 
@@ -22,7 +22,7 @@ ROWS: Final = (
     ),
     brokered(
         "a tool of a graph runs the decided call, once",
-        never(middleware._Reviewed, "_check"),
+        never(middleware._ReviewedTool, "_check"),
         tests=(
             "langchain/test_middleware.py::test_nothing_between_the_decision_and_the_tool_changes_the_call_or_answers_for_it",
             "langchain/test_middleware.py::test_a_retry_of_the_graph_repeats_no_irreversible_effect",
@@ -31,14 +31,14 @@ ROWS: Final = (
     ),
     brokered(
         "a tool of a graph gets the decided arguments",
-        replaced(middleware._Reviewed, "_taken", lambda self, given: self._check(given) or passed_on(self, given)),
+        replaced(middleware._ReviewedTool, "_decided_call", lambda self, given: self._check(given) or passed_on(self, given)),
         tests=(
             "langchain/test_decided_arguments.py::test_an_observer_of_the_call_changes_nothing_of_what_the_tool_gets",
         ),
     ),
     brokered(
         "a repeated turn of a graph is recognized",
-        replaced(bridge, "_mark", lambda _: secrets.token_hex()),
+        replaced(bridge, "_turn_key", lambda _: secrets.token_hex()),
         tests=(
             "langchain/test_middleware.py::test_a_plain_tool_node_that_runs_again_after_a_pause_repeats_no_effect",
             "langchain/test_middleware.py::test_going_back_in_time_repeats_no_effect",

@@ -377,7 +377,7 @@ def play(session: WorkspaceSession, task: str, scripted_agent: ScriptedAgent, *,
     start = run.RunRequest(
         agent=scripted_agent.suite, task=task, subject="user:operator", account="bench", model=scripted_agent
     )
-    asyncio.run(run.start_run(session, start, tell=tell, wait=5))
+    asyncio.run(run.start_run(session, start, on_event=tell, wait=5))
     return seen
 
 

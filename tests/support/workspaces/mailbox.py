@@ -283,6 +283,7 @@ class MailboxRun:
 
     @property
     def verdicts(self) -> list[str]:
+        """The first decision of each call: "action: verdict", or the code of its refusal."""
         return [
             f"{decided.proposed.action.partition('.')[2]}: "
             + (decided.refusal.error.code if decided.refusal is not None else decided.decision.verdict)  # type: ignore[union-attr]

@@ -20,13 +20,13 @@ from remit.tracing.reports.anonymization import KEPT, KeptWords, anonymize_run
 from remit.tracing.reports.verification import verify
 from support import golden
 from support.events import a_whole_run, recorded
-from support.runs import Command, MailboxRun, Play, turn
+from support.runs import Command, Play, Played, turn
 
 NAME = "Kowalski"
 
 
 @pytest.fixture
-def shared(play: Play, command: Command) -> tuple[MailboxRun, Path]:
+def shared(play: Play, command: Command) -> tuple[Played, Path]:
     turns = [
         turn(f"about {NAME}", ledger__look={"name": f"{NAME}-1", "text": f"{NAME} owes 471100815"}),
         turn(ledger__pay={"name": "vault", "amount": 471100815, "memo": NAME}, ledger__look={"name": f"{NAME}-1"}),
@@ -40,7 +40,7 @@ def shared(play: Play, command: Command) -> tuple[MailboxRun, Path]:
     return played, path
 
 
-def test_a_vendor_sees_what_happened_and_none_of_the_data(shared: tuple[MailboxRun, Path], command: Command) -> None:
+def test_a_vendor_sees_what_happened_and_none_of_the_data(shared: tuple[Played, Path], command: Command) -> None:
     played, path = shared
     text = path.read_text()
     for word in (
@@ -67,7 +67,7 @@ def test_a_vendor_sees_what_happened_and_none_of_the_data(shared: tuple[MailboxR
 
 
 def test_equal_values_stay_equal_and_two_exports_have_nothing_in_common(
-    shared: tuple[MailboxRun, Path], command: Command
+    shared: tuple[Played, Path], command: Command
 ) -> None:
     played, path = shared
     decided = [item.event for item in read_trace(path).records if isinstance(item.event, CallDecided)]

@@ -21,19 +21,19 @@ from remit.core.events import (
 from remit.journal.hash_chain import link
 from remit.tracing import TraceFile, open_trace, read_trace, write_portable
 from remit.tracing.reports.verification import find_contradictions, verify
-from support.runs import DONE, Command, MailboxRun, Play, turn
+from support.runs import DONE, Command, Play, Played, turn
 
 TURNS = [turn(ledger__look={"name": "ann"}), turn(ledger__pay={"name": "ben", "amount": 500}), DONE]
 APPROVALS = [{"action": "ledger.pay", "approver": "user:lea", "role": "role:lead"}]
 
 
 @pytest.fixture
-def played(play: Play) -> MailboxRun:
+def played(play: Play) -> Played:
     return play(TURNS, approvals=APPROVALS)
 
 
 @pytest.fixture
-def exported(played: MailboxRun) -> Path:
+def exported(played: Played) -> Path:
     path = played.folder / "incident.jsonl"
     write_portable(open_trace(played.opened.traces, played.opened.journal, played.ended.run), path)
     return path
@@ -89,7 +89,7 @@ IN_THE_FILE: dict[str, tuple[Callable[[str], str], str, str]] = {
 
 
 @pytest.mark.parametrize("what", IN_THE_FILE)
-def test_each_change_of_a_file_is_named(played: MailboxRun, exported: Path, what: str) -> None:
+def test_each_change_of_a_file_is_named(played: Played, exported: Path, what: str) -> None:
     """With the journal, or with the head of its chain alone."""
     change, kind, message = IN_THE_FILE[what]
     exported.write_text(change(exported.read_text()))
@@ -100,7 +100,7 @@ def test_each_change_of_a_file_is_named(played: MailboxRun, exported: Path, what
         assert any(message in fault.what for fault in found), (what, faults)
 
 
-def resealed(played: MailboxRun, folder: Path, change: Callable[[AnyEvent], AnyEvent | None]) -> Path:
+def resealed(played: Played, folder: Path, change: Callable[[AnyEvent], AnyEvent | None]) -> Path:
     """The whole record, changed and sealed again by an attacker: its chain verifies."""
     records: list[Recorded] = []
     for item in played.records:
@@ -172,7 +172,7 @@ SEALED_AGAIN: dict[str, tuple[Callable[[AnyEvent], AnyEvent | None], str]] = {
 
 @pytest.mark.parametrize("what", SEALED_AGAIN)
 def test_a_chain_that_was_sealed_again_contradicts_itself_and_does_not_match_its_head(
-    played: MailboxRun, tmp_path: Path, what: str
+    played: Played, tmp_path: Path, what: str
 ) -> None:
     change, message = SEALED_AGAIN[what]
     trace = read_trace(resealed(played, tmp_path, change))
@@ -184,7 +184,7 @@ def test_a_chain_that_was_sealed_again_contradicts_itself_and_does_not_match_its
         assert {fault.kind for fault in faults} & {"forged", "missing", "edited"}
 
 
-def test_events_of_another_run_are_detected(played: MailboxRun, play: Play, exported: Path) -> None:
+def test_events_of_another_run_are_detected(played: Played, play: Play, exported: Path) -> None:
     name = played.ended.run
     other = play(TURNS, approvals=APPROVALS)
     file = (other.folder / "traces" / f"{other.ended.run}.jsonl").read_text()
@@ -193,7 +193,7 @@ def test_events_of_another_run_are_detected(played: MailboxRun, play: Play, expo
 
 
 def test_the_verify_command_names_changes_of_file_rules_and_journal(
-    played: MailboxRun, exported: Path, command: Command, tmp_path: Path
+    played: Played, exported: Path, command: Command, tmp_path: Path
 ) -> None:
     name = played.ended.run
     whole = command(played.folder, "trace", "verify", name)
@@ -220,7 +220,7 @@ def test_the_verify_command_names_changes_of_file_rules_and_journal(
     assert command(played.folder, "trace", "verify", name, "--head", "x").code == 2
 
 
-def test_an_erased_text_is_reported_and_does_not_break_the_chain(played: MailboxRun, command: Command) -> None:
+def test_an_erased_text_is_reported_and_does_not_break_the_chain(played: Played, command: Command) -> None:
     name = played.ended.run
     last = played.records[-1].seq
     played.opened.journal.erase(name, last)
