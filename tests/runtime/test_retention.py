@@ -126,9 +126,9 @@ def test_deleting_many_runs_shows_its_progress_on_a_terminal(
             shown += os.read(reading, 10_000).decode()
     os.close(reading)
     assert capsys.readouterr().out.startswith(f"deleted {runs} runs and 0 objects")
-    told = [f"deleted {number} of {runs} runs" for number in range(1, runs + 1)] if runs > 10 and terminal else []
-    assert re.findall(r"\r(deleted \d+ of \d+ runs)", said) == told
-    assert said.rpartition("\n")[2] == "end"
+    expected = [f"deleted {number} of {runs} runs" for number in range(1, runs + 1)] if runs > 10 and terminal else []
+    assert re.findall(r"\r(deleted \d+ of \d+ runs)", shown) == expected
+    assert shown.rpartition("\n")[2] == "end"
     assert session.open_session(folder).journal.runs() == []
 
 
