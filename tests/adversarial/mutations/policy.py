@@ -7,7 +7,7 @@ from typing import Final
 from adversarial.mutations.row import DECIDES, Mutation, brokered, replaced
 from remit.broker.decisions import Decider
 from remit.core.calls import Request
-from remit.policy.engine import Judged, Policy
+from remit.policy.engine import Judgement, Policy
 from remit.policy.index import Index, RuleTable
 from remit.policy.language import conditions, loader
 from remit.policy.language.conditions import Condition
@@ -29,10 +29,10 @@ WITHOUT_CASBIN: Final = (
 )
 
 
-def unless_denied(self: Policy, asked: Request) -> Judged:
+def unless_denied(self: Policy, asked: Request) -> Judgement:
     """A call that no rule matches is allowed."""
     judged = JUDGE(self, asked)
-    return Judged(True, list(self.rows[:1])) if not judged.allowed and not judged.rows else judged
+    return Judgement(True, list(self.rows[:1])) if not judged.allowed and not judged.rows else judged
 
 
 ROWS: Final = (
