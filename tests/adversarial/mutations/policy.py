@@ -59,7 +59,7 @@ ROWS: Final = (
     ),
     Mutation(
         name="a denial discloses no more than its rules allow",
-        remove=(lambda patch: patch.setattr(loader, "disclosed", lambda notes: ("remedy", " ".join(notes))),),
+        remove=(lambda patch: patch.setattr(loader, "parse_disclosure", lambda notes: ("remedy", " ".join(notes))),),
         tests=(
             "policy/test_next_step.py::test_a_hidden_rule_reads_like_no_rule_at_all",
             "policy/test_next_step.py::test_each_of_several_denying_rules_is_disclosed_at_its_own_level",
@@ -68,7 +68,7 @@ ROWS: Final = (
     ),
     brokered(
         "a rule that requires zero approvals is refused",
-        replaced(conditions._Reader, "_wrong", lambda *_: lambda _: True),
+        replaced(conditions._ConditionReader, "_report", lambda *_: lambda _: True),
         threats="D6",
         tests=("broker/test_approvals.py::test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded",),
     ),
