@@ -78,7 +78,7 @@ class Scripted(BaseChatModel):
 
 @contextmanager
 def session(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[WorkspaceSession]:
-    """The tests' counting house, with its ledger in a file."""
+    """The ledger workspace of the tests, with its ledger in a file."""
     with tempfile.TemporaryDirectory(prefix="remit-bench-") as made:
         folder = Path(made) / "clerk"
         os.environ["LEDGER"] = str(folder / "ledger.jsonl")

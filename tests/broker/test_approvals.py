@@ -271,7 +271,7 @@ def test_rapid_approvals_of_different_actions_are_warned_about_and_recorded(play
     result = [command(played.folder, "approve", "grant", f"{run_id}/0.{index}") for index in range(3)]
     assert [item.code for item in result] == [0, 0, 0], result
     assert ["minute" in item.err for item in result] == [False, False, True]
-    assert [item.hasty for item in found(asked, ApprovalGranted)] == [False, False, True]
+    assert [item.rapid for item in found(asked, ApprovalGranted)] == [False, False, True]
 
 
 def test_an_answer_from_another_terminal_wakes_the_run(clerk: Callable[..., Path], command: Command) -> None:

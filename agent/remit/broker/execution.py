@@ -16,6 +16,7 @@ from remit.broker import budgets, effects, retries
 from remit.broker.attempts import AttemptOutcome, ToolExecutor, landed
 from remit.broker.ports import ExecutionPorts
 from remit.core import (
+    NEXT_STEPS,
     Call,
     Code,
     Connection,
@@ -38,7 +39,7 @@ from remit.workspace.manifest import Action
 
 LONGEST_TEXT: Final = 2000  # characters of tool-written text in one field that the model reads
 
-_UNKNOWN_NEXT_STEP: Final = "do not repeat the call, and tell the user that its outcome is unknown"
+_RETRY: Final = "call it again with the same arguments, or continue without it"
 
 # The codes whose message the tool wrote. It can contain untrusted text.
 WRITTEN_BY_TOOL: Final[frozenset[Code]] = frozenset(
@@ -287,7 +288,7 @@ def result_of(action: Action, ended: AttemptEnded, settled: EffectSettled | None
         retry_after_s=ended.retry_after_s if retryable else None,
         attempts=ended.attempt or 0,
         details=details,
-        next_step=_UNKNOWN_NEXT_STEP if code == "outcome_unknown" else None,
+        next_step=_RETRY if retryable else NEXT_STEPS[code],
     )
     return Failed(error=error)
 
@@ -304,6 +305,6 @@ def refusal_result(sanitizer: Sanitizer, refusal: Refusal, ended: AttemptEnded |
         retry_after_s=refusal.retry_after_s,
         attempts=0 if ended is None else ended.attempt or 0,
         details=sanitizer.json(details),
-        next_step=refusal.next_step,
+        next_step=refusal.next_step or NEXT_STEPS[refusal.code],
     )
     return Failed(error=error)

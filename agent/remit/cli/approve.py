@@ -168,7 +168,7 @@ def grant_command(request: str, role: str | None, reason: str, minutes: int, as_
             account=os_account(),
             reason=reason,
             until=min(now + minutes * 60_000_000_000, item.expires_at) if role == BREAK_GLASS else None,
-            hasty=bool(recent),
+            rapid=bool(recent),
         ),
         roles_of=opened.policy.roles_of,
         now=now,

@@ -42,7 +42,18 @@ from .calls import (
 )
 from .claims import Claim, Exhausted
 from .digests import decision_digest, request_digest
-from .errors import CODES, Code, ModelCode, Problem, Refusal, RemitError, RunEnded, UsageError, WorkspaceError
+from .errors import (
+    CODES,
+    NEXT_STEPS,
+    Code,
+    ModelCode,
+    Problem,
+    Refusal,
+    RemitError,
+    RunEnded,
+    UsageError,
+    WorkspaceError,
+)
 from .messages import COMPLETE_FINISHES, Message, Model, ModelError, ModelTurn, ToolSpec
 from .renamed import RENAMED
 from .threads import in_thread, in_thread_uninterrupted
@@ -51,6 +62,7 @@ __all__ = [
     "BREAK_GLASS",
     "CODES",
     "COMPLETE_FINISHES",
+    "NEXT_STEPS",
     "RENAMED",
     "Access",
     "AddressClass",

@@ -73,6 +73,33 @@ CODES: Final[Mapping[Code, str]] = {
 }
 assert set(CODES) == {*get_args(ModelCode), *get_args(OperatorCode)}
 
+# What a model does next, if the error has no more specific step of its own: one instruction each.
+NEXT_STEPS: Final[Mapping[ModelCode, str]] = {
+    "unknown_action": "call one of the listed tools, or answer without it",
+    "invalid_arguments": "correct the arguments and send the call again",
+    "policy_denied": "continue without this call",
+    "approval_required": "continue with other work until a person approves the call",
+    "approval_rejected": "do not repeat the call, and tell the user that it was rejected",
+    "approval_expired": "call it again if it is still needed",
+    "approval_invalid": "call it again if it is still needed",
+    "held": "stop calling tools, and tell the user that an operator holds the run",
+    "budget_exhausted": "give the final answer with the results that you have",
+    "rate_limited": "call it again later, or continue without it",
+    "denial_loop": "do not repeat the call, and tell the user that it is refused",
+    "circuit_open": "continue without this tool for now",
+    "timeout": "ask for less in one call, or continue without it",
+    "resource_exhausted": "ask for less in one call, or continue without it",
+    "sandbox_violation": "continue without this call, and tell the user that its tool needs a review",
+    "tool_failed": "change the arguments as the error says, or continue without this call",
+    "tool_crashed": "continue without this call, and tell the user that its tool failed",
+    "invalid_output": "continue without this call, and tell the user that its tool failed",
+    "content_blocked": "leave out the blocked content",
+    "outcome_unknown": "do not repeat the call, and tell the user that its outcome is unknown",
+    "cancelled": "continue without this call",
+    "diverged": "stop",
+}
+assert set(NEXT_STEPS) == set(get_args(ModelCode))
+
 
 class RemitError(Exception):
     """Any error that Remit itself reports."""

@@ -20,6 +20,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from remit.broker import CALLS_PER_TURN, ApprovalPending, Broker, too_many_calls
 from remit.core import (
+    NEXT_STEPS,
     Call,
     Error,
     Failed,
@@ -370,7 +371,7 @@ class ExternalRun:
             code: ModelCode = "budget_exhausted" if exhausted else "cancelled"
             return Failed(error=Error(code=code, message=f"the run has ended: {reason}", next_step="stop"))
         if (hold := self.agent_graph.hold_reason()) is not None:
-            return Failed(error=Error(code="held", message=hold, retryable=True))
+            return Failed(error=Error(code="held", message=hold, retryable=True, next_step=NEXT_STEPS["held"]))
         if self._running:
             next_step = "use a separate RemitMiddleware for an agent that runs inside a tool"
             message = "calls of another turn of this run are still running"

@@ -67,7 +67,7 @@ class Approval:
     """The approval of one person in one role, given by an account of the operating system.
 
     `scripted` is True if a demonstration script gave it. In `role:break-glass` it has a `reason`, and counts until `until` (Unix
-    nanoseconds). `hasty` is True if it follows approvals of other actions within a minute.
+    nanoseconds). `rapid` is True if it follows approvals of other actions within a minute.
     """
 
     approver: str
@@ -76,7 +76,7 @@ class Approval:
     scripted: bool = False
     reason: str = ""
     until: int | None = None
-    hasty: bool = False
+    rapid: bool = False
 
 
 def grant_approval(

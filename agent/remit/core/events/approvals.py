@@ -45,7 +45,7 @@ class ApprovalGranted(Event):
 
     `approver` is the person, `user:ann`; `account` is the operating-system account that was used. `scripted` is True for an approval
     that a demonstration script gave. In `role:break-glass`, `reason` is required and the approval counts only before `until`
-    (Unix nanoseconds). `hasty` is True if the person approved several unlike calls within one minute.
+    (Unix nanoseconds). `rapid` is True if the person approved several unlike calls within one minute.
     """
 
     type: Literal["approval.granted"] = "approval.granted"
@@ -58,7 +58,7 @@ class ApprovalGranted(Event):
     scripted: bool = False
     reason: str = ""
     until: int | None = None
-    hasty: bool = False
+    rapid: bool = False
 
     @property
     def key(self) -> str:

@@ -58,7 +58,7 @@ _KINDS: Final[Mapping[str, Kind]] = {
     "array": "array",
     "object": "object",
 }
-_FACTS: Final[Mapping[str, Kind]] = {
+FACTS: Final[Mapping[str, Kind]] = {
     "labels": "set",
     "named_by_user": "boolean",
     "identified": "boolean",
@@ -205,10 +205,10 @@ def holds(text: str, effect: str) -> Callable[[Context], bool]:
 
 def _fact_fix(shown: str) -> str:
     """What to write instead of something that is not a fact."""
-    near = get_close_matches(shown, _FACTS, n=1)
+    near = get_close_matches(shown, FACTS, n=1)
     if (renamed := RENAMED["fact"].get(shown)) or near:
         return f"write {renamed or near[0]}"
-    return f"use one of args.<name>, calls('tool.action'), {', '.join(_FACTS)}"
+    return f"use one of args.<name>, calls('tool.action'), {', '.join(FACTS)}"
 
 
 def _check_text(text: str) -> None:
@@ -361,7 +361,7 @@ class _ConditionReader:
                 return Term(kind_of(value), lambda _: value, shown, literal=value)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if value is not True:
                 return Term("number", lambda _: -value, shown, literal=-value)
-            case ast.Name(id=name) if name in _FACTS:
+            case ast.Name(id=name) if name in FACTS:
                 return self._fact(name)
             case ast.Attribute(value=ast.Name(id="args"), attr=name):
                 return self._argument(name)
@@ -379,7 +379,7 @@ class _ConditionReader:
     def _fact(self, name: str) -> Term:
         read: Read = operator.attrgetter(name)
         self.reads[name] = read
-        return Term(_FACTS[name], read, name, fact=name)
+        return Term(FACTS[name], read, name, fact=name)
 
     def _argument(self, name: str) -> Term:
         shown = f"args.{name}"
