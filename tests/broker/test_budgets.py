@@ -228,11 +228,11 @@ def problems(text: str) -> list[Problem]:
         (limit("calls", "many"), 4, "'most' is 'many', which is not an amount of calls"),
         (limit("calls", -1), 4, "'most' is -1, which is not an amount of calls"),
         (limit("seconds", 5), 4, "'most' is 5, which is not an amount of seconds"),
-        (limit("bytes", "10MB"), 4, "no amount of bytes"),
+        (limit("bytes", "10MB"), 4, "'most' is '10MB', which is not an amount of bytes"),
         (limit("calls", 1, per="soon"), 5, "not a duration"),
-        (limit("calls", 1, action="ledger.burn"), 6, "no tool has 'ledger.burn'"),
-        (limit("calls", 1, agent="nobody"), 6, "no agent is 'nobody'"),
-        (limit("tokens", 1, action="ledger.pay"), 3, "which no action makes"),
+        (limit("calls", 1, action="ledger.burn"), 6, "'action' is 'ledger.burn', which no tool has"),
+        (limit("calls", 1, agent="nobody"), 6, "'agent' is 'nobody', which is not an agent"),
+        (limit("tokens", 1, action="ledger.pay"), 3, "turns of the model use tokens"),
         (limit("calls", 1, whom="all"), 6, "whom"),
         ("[[limit]]\nof = 'calls'\n", 1, "note"),
         ("[[limits]]\n", 1, "limits"),
@@ -247,5 +247,5 @@ def test_a_limit_that_limits_nothing_is_reported_with_its_line(text: str, line: 
 
 def test_a_money_limit_without_a_token_price_is_reported(clerk: Callable[..., Path]) -> None:
     for options in ({"budget": "money = 1.0"}, {"limits": limit("money", 1.0)}):
-        with pytest.raises(WorkspaceError, match="costs"):
+        with pytest.raises(WorkspaceError, match="price of a token"):
             open_session(clerk([DONE], **options))
