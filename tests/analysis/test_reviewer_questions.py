@@ -107,7 +107,7 @@ def test_every_case_in_which_casbin_fails_open_has_a_test_that_shows_it_closed()
         pytest.param("p, agent:a, files.*, file:d/*, True, allow\np, agent:a, files.read, file:d/*, args.n < 3, allow", 2, "redundant", "line 1", id="covered without its condition"),
         pytest.param("p, agent:a, files.read, file:a, True, allow\np, agent:a, files.read, file:a, True, allow", 2, "redundant", "a duplicate of line 1", id="a duplicate"),
         pytest.param("p, agent:a, files.read, file:d/x, True, allow\np, agent:a, *, file:d/**, True, deny", 1, "shadowed", "override it", id="always denied"),
-        pytest.param("p, agent:a, files.read, file:a, True, allow\np, agent:a, files.read, file:b, True, deny", 2, "dead", "no row allows", id="a deny of nothing"),
+        pytest.param("p, agent:a, files.read, file:a, True, allow\np, agent:a, files.read, file:b, True, deny", 2, "dead", "no rule allows", id="a deny of nothing"),
         pytest.param("p, agent:a, files.read, file:**, args.n < 3 and args.n > 4, allow", 1, "never", "never hold", id="a condition that contradicts itself"),
         pytest.param("p, agent:a, files.read, file:**, args.n < 4 and args.n > 3, allow", 1, "never", "never hold", id="no whole number between"),
         pytest.param("p, agent:a, files.read, file:**, time >= '00:00', allow", 1, "always", "always holds", id="a condition that always holds"),

@@ -189,7 +189,7 @@ def test_a_tool_of_which_the_manifest_says_no_trust_gets_a_sandbox_for_each_call
     output = remit("tool", "try", "words.count", "path=notes/a.txt", "--folder", str(session))
     assert (output.code, output.out) == (0, "1\n")
     assert "False True" in output.err
-    assert "no trust: each call has a sandbox of its own" in remit("tool", "show", "words").out
+    assert "no trust: each call has its own sandbox" in remit("tool", "show", "words").out
 
 
 def test_an_irreversible_action_is_not_tried_by_accident(remit: Remit) -> None:

@@ -35,7 +35,7 @@ ROWS: Final = (
         name="continuation lines of a summary are marked",
         remove=(replaced(summary, "wrapped", lambda text, *_: text),),
         tests=("broker/test_approval_text.py::test_no_line_of_a_summary_is_too_wide",),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     brokered(
         "an approval request expires",

@@ -57,10 +57,10 @@ ROWS: Final = (
         name="the size of a file is limited before it is parsed",
         remove=(never(bounded_readers, "_check_toml"), never(bounded_readers, "_check_aliases")),
         tests=(
-            "core/parsing/test_outside.py::test_a_hostile_toml_text_is_one_problem_with_its_line",
-            "core/parsing/test_outside.py::test_a_hostile_yaml_text_is_a_problem",
+            "core/parsing/test_bounded_readers.py::test_a_hostile_toml_text_is_one_problem_with_its_line",
+            "core/parsing/test_bounded_readers.py::test_a_hostile_yaml_text_is_a_problem",
         ),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     Mutation(
         name="hidden characters are escaped in output",
@@ -69,7 +69,7 @@ ROWS: Final = (
             "tracing/test_way_out.py::test_a_hidden_character_is_written_as_its_number_and_all_others_stay",
             "tracing/test_way_out.py::test_a_hostile_trace_file_prints_no_raw_control_from_any_field",
         ),
-        still=("core/parsing/test_outside.py::test_ordinary_texts_are_read_as_before",),
+        still=("core/parsing/test_bounded_readers.py::test_ordinary_texts_are_read_as_before",),
     ),
     Mutation(
         name="ambiguous paths are refused",

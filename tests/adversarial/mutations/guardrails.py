@@ -7,7 +7,7 @@ import re
 from typing import Any, Final
 
 from adversarial.mutations.row import Remove, brokered, never, replaced
-from remit.core.parsing import each_text, texts_of
+from remit.core.parsing import map_texts, texts_of
 from remit.guardrails import encodings, naming, provenance, redaction, remembered, sanitizer, secret_formats
 from remit.guardrails.content_rules import Content
 from remit.guardrails.encodings import Found, KnownSecret, Reading
@@ -38,7 +38,7 @@ def spread_over_all(self: redaction.Redactor, value: Any, *, keys: bool) -> Any:
         own = [Found(max(one.start, start) - start, min(one.end, end) - start, one.secret) for one in found]
         return self._replaced(text, [one for one in own if one.start < one.end])
 
-    return each_text(value, changed, keys=keys)
+    return map_texts(value, changed, keys=keys)
 
 
 def never_dropped(self: Any, text: str, found: Any) -> None:

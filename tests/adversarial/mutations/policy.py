@@ -7,7 +7,7 @@ from typing import Final
 from adversarial.mutations.row import DECIDES, Mutation, brokered, replaced
 from remit.broker.decisions import Decider
 from remit.core.calls import Request
-from remit.policy.engine import Judged, Policy
+from remit.policy.engine import Judgement, Policy
 from remit.policy.index import Index, RuleTable
 from remit.policy.language import conditions, loader
 from remit.policy.language.conditions import Condition
@@ -29,24 +29,24 @@ WITHOUT_CASBIN: Final = (
 )
 
 
-def unless_denied(self: Policy, asked: Request) -> Judged:
+def unless_denied(self: Policy, asked: Request) -> Judgement:
     """A call that no rule matches is allowed."""
     judged = JUDGE(self, asked)
-    return Judged(True, list(self.rows[:1])) if not judged.allowed and not judged.rows else judged
+    return Judgement(True, list(self.rows[:1])) if not judged.allowed and not judged.rows else judged
 
 
 ROWS: Final = (
     Mutation(
         name="the Casbin model is checked when it is loaded",
         remove=(lambda patch: patch.setattr(loader, "check_model", lambda _: ()),),
-        tests=("policy/test_load.py::test_a_model_that_is_not_the_designs_model_is_refused",),
+        tests=("policy/test_load.py::test_a_model_that_differs_from_the_required_one_is_refused",),
         still=DECIDES,
     ),
     Mutation(
         name="circular or too deep roles are refused",
         remove=(lambda patch: patch.setattr(loader, "check_links", lambda _: ()),),
         tests=(
-            "policy/test_load.py::test_roles_in_a_circle_are_refused_where_the_circle_closes",
+            "policy/test_load.py::test_a_cycle_of_roles_is_refused_at_the_row_that_closes_it",
             "policy/test_casbin_reference.py::test_roles_that_casbin_follows_only_in_part_do_not_load",
         ),
         still=DECIDES,
@@ -54,21 +54,21 @@ ROWS: Final = (
     Mutation(
         name="a condition that cannot be evaluated denies",
         remove=(lambda patch: patch.setattr(Condition, "holds", lambda self, facts: self.answer(facts) is True),),
-        tests=("policy/test_conditions.py::test_what_cannot_be_read_never_allows_and_always_denies",),
+        tests=("policy/test_conditions.py::test_an_unreadable_condition_never_allows_and_always_denies",),
         still=DECIDES,
     ),
     Mutation(
         name="a denial discloses no more than its rules allow",
-        remove=(lambda patch: patch.setattr(loader, "disclosed", lambda notes: ("remedy", " ".join(notes))),),
+        remove=(lambda patch: patch.setattr(loader, "parse_disclosure", lambda notes: ("remedy", " ".join(notes))),),
         tests=(
-            "policy/test_remedy.py::test_a_hidden_rule_reads_like_no_rule_at_all",
-            "policy/test_remedy.py::test_of_several_denying_rules_each_is_told_at_its_own_level",
+            "policy/test_next_step.py::test_a_hidden_rule_reads_like_no_rule_at_all",
+            "policy/test_next_step.py::test_each_of_several_denying_rules_is_disclosed_at_its_own_level",
         ),
         still=DECIDES,
     ),
     brokered(
         "a rule that requires zero approvals is refused",
-        replaced(conditions._Reader, "_wrong", lambda *_: lambda _: True),
+        replaced(conditions._ConditionReader, "_report", lambda *_: lambda _: True),
         threats="D6",
         tests=("broker/test_approvals.py::test_a_rule_that_asks_for_nobody_is_refused_when_it_is_loaded",),
     ),
@@ -94,7 +94,7 @@ ROWS: Final = (
         replaced(PolicyWatcher, "_settled", staticmethod(lambda _: True)),
         threats="E11",
         tests=(
-            "policy/test_reload.py::test_an_edit_is_in_force_once_it_has_stood_still",
+            "policy/test_reload.py::test_an_edit_is_in_force_once_the_files_are_unchanged_for_a_while",
             "policy/test_reload.py::test_a_file_that_is_still_being_written_is_waited_for",
         ),
     ),

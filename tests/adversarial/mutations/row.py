@@ -9,7 +9,7 @@ from typing import Final, TypeAlias
 import pytest
 
 Remove: TypeAlias = Callable[[pytest.MonkeyPatch], None]
-DECIDES: Final = ("policy/test_decide.py::test_roles_are_read_through_other_roles",)
+DECIDES: Final = ("policy/test_decide.py::test_roles_are_inherited_through_other_roles",)
 REACHED: Final = ("sandbox/egress/test_protocol.py::test_an_idle_connection_is_used_again_and_a_closed_one_is_not",)
 ANSWERED: Final = ("broker/test_broker.py::test_an_allowed_call_runs_once_and_its_value_reaches_the_model",)
 

@@ -29,7 +29,7 @@ ROWS: Final = (
         threats="E11",
         tests=(
             "broker/test_casbin_decides_too.py::test_a_run_does_not_start_if_the_two_engines_disagree",
-            "policy/test_agreement.py::test_an_edit_on_which_the_engines_differ_is_not_in_force",
+            "policy/test_agreement.py::test_an_edit_on_which_the_engines_disagree_is_not_in_force",
         ),
     ),
     brokered(

@@ -57,7 +57,7 @@ ROWS: Final = (
         "an edited lock file is detected",
         replaced(pins, "pin_digest", lambda *_: Same("sha256:0")),
         threats="E1",
-        tests=("workspace/test_pins.py::test_a_lock_that_was_edited_by_hand_is_told",),
+        tests=("workspace/test_pins.py::test_a_lock_that_was_edited_by_hand_is_refused",),
     ),
     brokered(
         "descriptions of tools have no hidden characters",
@@ -65,8 +65,8 @@ ROWS: Final = (
         never(schema, "hidden_character"),
         threats="E4",
         tests=(
-            "workspace/test_pins.py::test_what_a_reviewer_does_not_see_cannot_be_pinned_and_other_words_can",
-            "workspace/test_manifest.py::test_what_a_manifest_may_not_say_is_one_problem_on_its_line",
+            "workspace/test_pins.py::test_text_that_a_reviewer_does_not_see_cannot_be_pinned_and_any_language_can",
+            "workspace/test_manifest.py::test_each_invalid_key_of_a_manifest_is_one_problem_on_its_line",
         ),
     ),
     brokered(
@@ -83,7 +83,7 @@ ROWS: Final = (
         replaced(session, "load_workspace_and_policy", read_twice),
         threats="E11",
         tests=(
-            "policy/test_reload.py::test_the_rules_that_a_run_records_are_the_ones_it_decides_by_whoever_writes_meanwhile",
+            "policy/test_reload.py::test_a_run_records_the_rules_by_which_it_decides_even_if_the_file_changes_meanwhile",
         ),
     ),
     brokered(
@@ -103,7 +103,7 @@ ROWS: Final = (
         "names inside of an argument are resolved",
         replaced(resolution, "_named_at", lambda template, path, value: (value, [])),
         tests=(
-            "policy/test_ownership.py::test_one_card_of_another_among_own_ones_is_denied",
+            "policy/test_ownership.py::test_one_card_of_another_customer_among_own_ones_is_denied",
             "workspace/test_resolution.py::test_names_may_stand_inside_of_an_argument_and_are_spelled_canonically_there",
         ),
     ),
