@@ -143,7 +143,9 @@ def test_a_result_that_does_not_fit_the_schema_of_another_version_is_a_result_di
     found = again(whole, what_if=with_tool(whole, "Read an account", "Read an account"))
     assert found is not None
     assert (found.kind, found.step, found.index) == ("result", 0, 0)
-    assert found.what.startswith("attempt 1: was ok; now invalid_output: the result is not what its schema promises")
+    assert found.what.startswith(
+        "attempt 1: was ok; now invalid_output: the result of the tool does not match its schema"
+    )
     assert '"code": "invalid_output",' in sides(found)[1]
 
 
@@ -185,7 +187,7 @@ def test_each_other_difference_has_its_own_kind_and_diff(whole: Played) -> None:
     without_end = [event for at, event in enumerate(same) if at != first[1]]
     more = [*same[:-1], ModelRequested(step=9, model="m", input_digest="i"), same[-1]]
     cases: list[tuple[str, list[AnyEvent], str, str]] = [
-        ("approval", edited(whole, changed(ApprovalRequested, summary="something else")), "something", "ledger.pay as"),
+        ("approval", edited(whole, changed(ApprovalRequested, summary="something else")), "something", "ledger.pay"),
         ("result", edited(whole, changed(CallAnswered, result=other)), "late", '"ok": true'),
         ("outcome", edited(whole, changed(RunFinished, answer="all is well")), "all is well", '"answer": "done"'),
         ("model_input", edited(whole, changed(ModelResponded, text="hello")), "input_digest", "input_digest"),

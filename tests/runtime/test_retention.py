@@ -68,7 +68,7 @@ def test_old_runs_are_deleted_completely_and_others_stay_complete(play: Play, co
     for name in (kept, waiting):
         trace = open_trace(opened.traces, opened.journal, name)
         assert trace.bundles()
-        assert reconcile(opened.traces, trace.chain).state == "whole"
+        assert reconcile(opened.traces, trace.chain).state == "complete"
     assert command(played.folder, "replay", kept).code == 0
 
     audit = opened.journal.get(WORKSPACE_RUN, f"run.pruned/{old}")

@@ -201,13 +201,13 @@ def test_an_incomplete_file_is_rebuilt_by_the_next_command_that_reads_it(tmp_pat
     file.rebuild(chain.links)
     file.close()
     whole = file.path.read_bytes()
-    assert reconcile(tmp_path, chain).state == "whole"
+    assert reconcile(tmp_path, chain).state == "complete"
     for size in (0, 1, 700, len(whole) // 2, whole.rindex(b"\n", 0, -1) + 1, len(whole) - 1):
         file.path.write_bytes(whole[:size])
-        assert reconcile(tmp_path, chain).state == "whole", size
+        assert reconcile(tmp_path, chain).state == "complete", size
         assert file.path.read_bytes() == whole
     file.path.unlink()
-    assert reconcile(tmp_path, chain).state == "whole"
+    assert reconcile(tmp_path, chain).state == "complete"
     assert file.path.read_bytes() == whole
 
 
@@ -230,7 +230,7 @@ def test_the_file_of_a_running_run_is_left_to_its_process(tmp_path: Path, journa
     with lock_run(tmp_path, RUN):
         assert reconcile(tmp_path, chain).state == "behind"
         assert not (tmp_path / f"{RUN}.jsonl").exists()
-    assert reconcile(tmp_path, chain).state == "whole"
+    assert reconcile(tmp_path, chain).state == "complete"
 
 
 def test_an_erased_text_is_removed_from_the_file_by_the_next_command_that_reads_it(
@@ -241,7 +241,7 @@ def test_an_erased_text_is_removed_from_the_file_by_the_next_command_that_reads_
     for item in journal.events(RUN):
         if b"hello" in (link_of(item).body or "").encode():
             journal.erase(RUN, item.seq)
-    assert reconcile(tmp_path, journal.chain(RUN)).state == "whole"
+    assert reconcile(tmp_path, journal.chain(RUN)).state == "complete"
     assert b"hello" not in path.read_bytes()
-    assert compare_copy(path, journal.chain(RUN)).state == "whole"
+    assert compare_copy(path, journal.chain(RUN)).state == "complete"
     assert open_trace(tmp_path, journal, RUN).records == read_trace(path).records

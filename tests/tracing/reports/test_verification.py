@@ -197,7 +197,7 @@ def test_the_verify_command_names_changes_of_file_rules_and_journal(
 ) -> None:
     name = played.ended.run
     whole = command(played.folder, "trace", "verify", name)
-    assert (whole.code, whole.out.splitlines()[0]) == (0, f"{len(played.records)} events, integrity check passed")
+    assert (whole.code, whole.out.splitlines()[0]) == (0, f"{len(played.records)} events: integrity check passed")
     head = whole.out.splitlines()[1].removeprefix("head ")
     assert command(tmp_path, "trace", "verify", str(exported), "--head", head).code == 0
     text = exported.read_text()
