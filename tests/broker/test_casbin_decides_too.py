@@ -56,7 +56,7 @@ def test_a_matcher_that_allows_too_much_causes_no_effect(
     assert played.effects == []
     error = played.error(0)
     assert (error["code"], error["details"]["reason"]) == ("policy_denied", "engines_disagree")
-    assert "do not agree" in error["message"]
+    assert "the two engines that check the rules disagree" in error["message"]
     event = played.opened.journal.get(played.ended.run, "call.decided/0/0/0")
     assert event is not None
     assert isinstance(event.event, CallDecided)
