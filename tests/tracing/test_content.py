@@ -42,7 +42,7 @@ def quiet(clerk: Callable[..., Path]) -> Callable[..., Path]:
     return write
 
 
-def start(folder: Path, *, wait: float = 0.0) -> tuple[session.WorkspaceSession, run.Ended]:
+def start(folder: Path, *, wait: float = 0.0) -> tuple[session.WorkspaceSession, run.RunResult]:
     opened = session.open_session(folder)
     work = run.start_run(
         opened,
@@ -96,7 +96,7 @@ def test_with_content_off_an_approver_still_sees_the_call_and_the_run_continues(
     folder = quiet(TURNS[2:])
     opened = session.open_session(folder)
 
-    async def both() -> run.Ended:
+    async def both() -> run.RunResult:
         model = run.open_model_of(opened, "clerk")
         begin = run.RunRequest(agent="clerk", task="pay", subject="user:operator", account="t", model=model)
         working = asyncio.create_task(run.start_run(opened, begin, wait=60))
