@@ -125,7 +125,7 @@ def test_two_workers_use_one_approval_once(clerk: Callable[..., Path], monkeypat
     killed(folder, "approval.requested")
     opened = session_module.open_session(folder)
     (requested,) = approval.waiting_approvals(Record(opened.journal, RUN))
-    granted(Played(folder=folder, opened=opened, ended=run.Ended(run=RUN, trace=folder, finished=None)), requested)
+    granted(Played(folder=folder, opened=opened, ended=run.RunResult(run=RUN, trace=folder, finished=None)), requested)
 
     async def both() -> None:
         work = [run.resume_run(open_session(folder), RUN, account=f"w{number}") for number in (1, 2)]

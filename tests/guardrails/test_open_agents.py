@@ -287,7 +287,7 @@ def test_a_declassifier_removes_a_label_from_the_run_and_is_recorded(tmp_path: P
     drop = turn(box__drop_note={"note": "n-12"})
     played = MailboxRun(mailbox_workspace(tmp_path, [INBOX, drop, turn(box__review={}), drop, DONE]), "Review the mail")
     assert played.verdicts[1:] == ["drop_note: ask", "review: allow", "drop_note: allow"]
-    assert played.answers[2].cleared == ("untrusted",)
+    assert played.answers[2].labels_removed == ("untrusted",)
     assert again(played) is None
 
 

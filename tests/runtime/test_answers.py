@@ -71,7 +71,7 @@ def test_an_answer_that_does_not_match_its_schema_is_asked_for_again_with_the_re
     assert (finished(played).outcome, finished(played).answer) == ("completed", good)
     first, second = rejected(played)
     assert "not one JSON object" in first.problems[0]
-    assert "does not fit the schema: count" in second.problems[0]
+    assert "does not match the schema: count" in second.problems[0]
     assert replayed(played).reproduced
 
 
@@ -148,7 +148,7 @@ def test_the_problems_of_an_answer_are_omitted_with_the_content() -> None:
 @pytest.mark.parametrize(
     ("schema", "answer", "what"),
     [
-        (None, 'schema = "nothing.json"', "names no file"),
+        (None, 'schema = "nothing.json"', "which is not a file"),
         ("[1]", 'schema = "answer.json"', "not one JSON object"),
         ('{"type": "object", "if": {}}', 'schema = "answer.json"', "if"),
         (None, "citations = -1", "citations"),
