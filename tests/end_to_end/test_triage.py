@@ -396,7 +396,7 @@ def test_a_real_provider_does_the_same_job_over_http_and_the_run_replays(session
     assert server.refusals == []
     assert all(request["stream"] for request in server.requests)
     assert (
-        "cut before its end" in result.out[result.out.index("\n  2\n") : result.out.index("\n  3  ")]
+        "cut off before its end" in result.out[result.out.index("\n  2\n") : result.out.index("\n  3  ")]
     )  # a turn without words
     report = folder_of(session, run_id(result)) / "reports/INC-2041.md"
     assert report.read_text() == next(

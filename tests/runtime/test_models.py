@@ -104,7 +104,7 @@ async def test_a_script_that_has_ended_is_an_error_with_a_fix(tmp_path: Path) ->
     ("text", "line", "what"),
     [
         ("turns:\n  - say: a\n    say: b\n", 3, "duplicate key"),
-        ("turns: [", 1, "not YAML"),
+        ("turns: [", 1, "not valid YAML"),
         ("- a\n", 1, "a script is a mapping"),
         ("approvals: []\n", 1, "the script has no turns"),
         ("turns:\n  - say: a\n  - speak: b\n", 3, "unknown key 'speak'"),
@@ -140,7 +140,8 @@ def test_all_problems_of_a_script_are_reported_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "what"), [(None, "cannot be read: No such file"), (b"\xff", "not UTF-8"), (b"a: \x01", "not YAML")]
+    ("content", "what"),
+    [(None, "cannot be read: No such file"), (b"\xff", "not UTF-8"), (b"a: \x01", "not valid YAML")],
 )
 def test_a_script_that_cannot_be_read_is_one_clear_problem(tmp_path: Path, content: bytes | None, what: str) -> None:
     if content is not None:

@@ -140,7 +140,7 @@ def test_golden_runs_are_kept_and_an_unreadable_golden_file_stops_the_deletion(p
     write_portable(trace, golden / "incident.jsonl")
     assert prunable(played.opened, 0) == []
     (golden / "incident.jsonl").write_text("{}\n")
-    with pytest.raises(Exception, match="not a whole span"):
+    with pytest.raises(Exception, match="not a complete span"):
         prunable(played.opened, 0)
 
 
@@ -184,7 +184,7 @@ def test_an_interrupted_deletion_is_completed_by_the_next_one(play: Play, monkey
     opened, old = played.opened, played.ended.run
     head = opened.journal.chain(old).head
     with monkeypatch.context() as killed:
-        killed.setattr(opened.journal, "forget", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(opened.journal, "delete_run", lambda run: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             asyncio.run(prune(opened, prunable(opened, 0), account="op"))
     assert opened.journal.chain(old).head == head  # the journal is deleted last
