@@ -79,9 +79,11 @@ def _of_call(node: ast.Call, where: str) -> Iterator[Text]:
         code, message = ast.Constant("invalid_arguments"), node.args[-1]
     if not isinstance(code, ast.Constant) or code.value not in MODEL_CODES or message is None:
         return
+    # What a parser says of a text follows the text, or the name of the argument that holds it.
+    prefix = "…: " if name in MAKERS else ""
     steps = list(literals(keywords["next_step"])) if "next_step" in keywords else [""]
     for text in literals(message):
-        yield Text(code=str(code.value), message=text, next_step=" / ".join(steps), where=where)
+        yield Text(code=str(code.value), message=prefix + text, next_step=" / ".join(steps), where=where)
 
 
 def literals(node: ast.expr) -> Iterator[str]:
