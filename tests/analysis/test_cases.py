@@ -121,7 +121,7 @@ def test_a_failing_case_says_what_was_expected_and_what_came_instead(old: str, n
         pytest.param(GOOD.replace("file:docs/a.md", "docs/a.md", 1), 2, "has no kind", id="a misspelled resource"),
         pytest.param(GOOD.replace("a secret stays closed", "triage reads a doc"), 9, "line 2 has the same note", id="a duplicate note"),
         pytest.param(GOOD.replace("expect: allow", "expect: allow\n  missing: {lead: 1}"), 2, "does not expect ask", id="missing without ask"),
-        pytest.param(GOOD.replace("{reason: done}", "{reason: 2026-01-01}", 1), 17, "no JSON value", id="a date"),
+        pytest.param(GOOD.replace("{reason: done}", "{reason: 2026-01-01}", 1), 17, "is not a JSON value", id="a date"),
         pytest.param(GOOD.replace("{reason: done}", "{1: done}", 1), 17, "not a text", id="a key that is a number"),
         pytest.param(GOOD.replace("{reason: done}", "{reason: " + "[" * 40 + "]" * 40 + "}", 1), 17, "nested deeper", id="a value too deep"),
         pytest.param(GOOD.replace("lead: 2", "lead: many"), 23, "missing", id="a count that is not a number"),

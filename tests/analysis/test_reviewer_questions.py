@@ -234,7 +234,7 @@ def test_a_mutant_that_is_not_caught_comes_with_a_case_that_catches_it() -> None
     ("file", "old", "new", "expected", "because"),
     [
         pytest.param("tools/files/tool.toml", '"secrets/**"]', '"secrets/**", "archive/**"]', "files.read on file:archive/other", "now reaches file:archive/**", id="a glob in a tool"),
-        pytest.param("policies/rules.csv", "files.read, file:reports/**", "files.read, file:*/**", "files.read on file:data/other for user:dana", "Triage reads earlier", id="a glob in a rule"),
+        pytest.param("policies/rules.csv", "files.read, file:reports/**", "files.read, file:*/**", "files.read on file:data/other for user:dana", "Triage reads reports", id="a glob in a rule"),
         pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:operator\ng, user:dana", "user:eve may now call files.read", "user:eve now has role:operator", id="a role link"),
         pytest.param("policies/rules.csv", "g, user:dana", "g, user:eve, role:oncall-lead\ng, user:dana", "user:eve may now approve as role:oncall-lead", "", id="an approver"),
         pytest.param("remit.toml", '"*" = "user:operator"', '"*" = "user:dana"', "every other account now acts as user:dana", "remit.toml", id="an identity"),
@@ -343,7 +343,7 @@ def test_a_new_action_of_an_agent_is_new_authority_although_no_rule_changes(sess
     [
         pytest.param("tools/files/main.py", "import builtins", "import builtins\nimport os", id="code"),
         pytest.param("policies/rules.csv", "files.read, file:logs/**", "files.read, file:l*gs/**", id="a rule beyond the manifest's reach"),
-        pytest.param("policies/rules.csv", "# Triage works by", "# Triage still works by", id="a comment"),
+        pytest.param("policies/rules.csv", "# Triage reads reports", "# Triage still reads reports", id="a comment"),
         pytest.param("agent/triage/prompt.md", "\n", "\n\n", id="a prompt"),
     ],
 )  # fmt: skip
@@ -548,7 +548,7 @@ def test_each_check_passes_on_the_starter_from_the_command_line(remit: Remit, co
 def test_a_table_of_cases_that_is_not_utf8_is_one_error(remit: Remit, session: Path) -> None:
     (session / "policies" / "cases.yaml").write_bytes(b"- note: \xff\n")
     result = remit("policy", "test")
-    assert (result.code, result.err.splitlines()[0]) == (2, "error: policies/cases.yaml:1: not UTF-8")
+    assert (result.code, result.err.splitlines()[0]) == (2, "error: policies/cases.yaml:1: the text is not UTF-8")
 
 
 @pytest.mark.parametrize("command", ["backtest", "suggest"])
