@@ -41,7 +41,7 @@ from remit.runtime import runner as run
 from remit.runtime.live import LivePorts
 from remit.runtime.models import ScriptModel
 from remit.sandbox import Output, Profile, Sandbox, find_bwrap
-from remit.sandbox.one_shot import perform
+from remit.sandbox.one_shot import perform_once
 from remit.sandbox.profile import runtime
 from remit.sandbox.protocol import ToolCall
 from remit.sandbox.warm import Bounds
@@ -156,7 +156,7 @@ class Warm:
     async def single(self, action: str, arguments: Mapping[str, Any]) -> None:
         profile = self.profile(action)
         call = ToolCall(arguments=arguments, declared={}, allowed=lambda _: True)
-        output = await perform(profile, runtime(find_bwrap()), call)
+        output = await perform_once(profile, runtime(find_bwrap()), call)
         assert output.code is None, output
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from docs.test_words import MESSAGES, ROOT, TEXTS, code
+
 from support.model_messages import literals
 
 

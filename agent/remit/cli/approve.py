@@ -36,7 +36,7 @@ def approve_command() -> None:
 @approve_command.command("list")
 @click.option("--break-glass", is_flag=True, help="List only emergency approvals that nobody has reviewed.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_command(break_glass: bool, as_json: bool) -> None:
+def approve_list_command(break_glass: bool, as_json: bool) -> None:
     """List the open requests for approval.
 
     Also lists the emergency approvals that nobody has reviewed.
@@ -86,7 +86,7 @@ def _list_emergencies(opened: WorkspaceSession, as_json: bool, *, quiet: bool) -
 @click.argument("request")
 @click.option("--full", is_flag=True, help="Show every argument, and long values in full.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def show_command(request: str, full: bool, as_json: bool) -> None:
+def approve_show_command(request: str, full: bool, as_json: bool) -> None:
     """Show exactly the call that would run.
 
     The arguments are those that will be used, in canonical form. Hidden and look-alike characters are written as numbers.

@@ -23,7 +23,7 @@ from remit.core.events import (
     RunResumed,
     RunStarted,
 )
-from remit.guardrails import visible
+from remit.guardrails import with_visible_characters
 
 if TYPE_CHECKING:
     from remit.runtime import RunResult
@@ -37,7 +37,7 @@ WEAKER = {
 
 def short(text: str, width: int = WIDTH) -> str:
     """The text on one line, with hidden characters written out; says how many characters were cut off."""
-    line = visible(" ".join(text.split()))
+    line = with_visible_characters(" ".join(text.split()))
     return line if len(line) <= width else f"{line[:width]}… (+{len(line) - width})"
 
 

@@ -108,7 +108,7 @@ def _resume(
         account=os_account(),
         wait=options.waits,
         on_event=output.on_event,
-        progress=progress,
+        progress=print_progress,
     )
 
 
@@ -127,7 +127,7 @@ def _start(opened: WorkspaceSession, options: RunOptions, output: LiveOutput) ->
         run=_checked_id(options.run_id),
         scope=None if options.scope is None else _scope(options.scope),
     )
-    return start_run(opened, request, wait=options.waits, on_event=output.on_event, progress=progress)
+    return start_run(opened, request, wait=options.waits, on_event=output.on_event, progress=print_progress)
 
 
 @click.command("call", short_help="make one tool call as an agent")
@@ -163,10 +163,10 @@ def call_command(
         account=os_account(),
         model=OneCall(action, arguments),
     )
-    _show_result(asyncio.run(start_run(opened, request, wait=wait, progress=progress)), as_json)
+    _show_result(asyncio.run(start_run(opened, request, wait=wait, progress=print_progress)), as_json)
 
 
-def progress(line: str) -> None:
+def print_progress(line: str) -> None:
     """Print what a slow step is doing, on standard error."""
     echo(style(line, dim=True), err=True)
 

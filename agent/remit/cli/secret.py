@@ -63,7 +63,7 @@ def set_command(name: str, keyring: bool, as_json: bool) -> None:
 
 @secret_command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_command(as_json: bool) -> None:
+def secret_list_command(as_json: bool) -> None:
     """List the secrets that tools use.
 
     Shows where the value of each comes from and where it may be sent. Exit code 1 if one is missing.

@@ -60,7 +60,7 @@ def new_command(name: str, as_json: bool) -> None:
 
 @tool_command.command("list")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_command(as_json: bool) -> None:
+def tool_list_command(as_json: bool) -> None:
     """List the tools and whether each is pinned.
 
     \b
@@ -86,7 +86,7 @@ def list_command(as_json: bool) -> None:
 @tool_command.command("show")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def show_command(name: str, as_json: bool) -> None:
+def tool_show_command(name: str, as_json: bool) -> None:
     """Show the permission card: what the tool may touch at most, and who enforces each line.
 
     \b
@@ -287,17 +287,17 @@ def env_command(name: str, upgrade: bool, as_json: bool) -> None:
       remit tool env files
       remit tool env files --upgrade
     """
-    from remit.cli.run import progress
+    from remit.cli.run import print_progress
     from remit.tools import interpreter
 
     workspace = _workspace()
-    found = interpreter(workspace, name, upgrade=upgrade, tell=progress)
+    found = interpreter(workspace, name, upgrade=upgrade, tell=print_progress)
     if as_json:
         body = {"interpreter": str(found.path), "packages": dict(found.packages), "locked": found.locked}
         echo(json_text({"ok": True, **body}))
         return
     if found.locked:
-        progress(
+        print_progress(
             f"locked {len(found.packages)} packages in tools/{name}/main.py.lock; review them, then: remit tool pin {name}"
         )
     echo(found.path)

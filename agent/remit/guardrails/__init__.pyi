@@ -14,7 +14,7 @@ from .provenance import (
     unnamed_resources,
 )
 from .redaction import Redactor, is_secret_name
-from .sanitizer import AlreadySanitized, Sanitizer, valid, visible
+from .sanitizer import AlreadySanitized, Sanitizer, valid, with_visible_characters
 from .secrets import Secrets
 
 __all__ = [
@@ -40,5 +40,5 @@ __all__ = [
     "traceable_values",
     "unnamed_resources",
     "valid",
-    "visible",
+    "with_visible_characters",
 ]

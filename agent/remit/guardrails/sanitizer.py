@@ -18,7 +18,7 @@ HIDDEN = re.compile(
 )
 
 
-def visible(text: str) -> str:
+def with_visible_characters(text: str) -> str:
     """The text with every hidden character escaped as `\\u{…}`."""
     return HIDDEN.sub(lambda match: f"\\u{{{ord(match.group()):x}}}", text)
 
@@ -40,7 +40,7 @@ class Sanitizer:
 
     def text(self, text: str, *, where: Where = "result", action: str = "") -> str:
         """Sanitize a text: valid Unicode, hidden characters escaped, secrets and matches of content rules replaced."""
-        shown = self._redactor.text(visible(valid(text)))
+        shown = self._redactor.text(with_visible_characters(valid(text)))
         return self._content.redact(shown, where, action)
 
     def answer(self, text: str) -> str:
@@ -50,7 +50,7 @@ class Sanitizer:
 
     def json(self, value: Json, *, action: str = "") -> Json:
         """Sanitize every string of a tool's value."""
-        readable = map_texts(value, lambda text: visible(valid(text)))
+        readable = map_texts(value, lambda text: with_visible_characters(valid(text)))
         redacted = self._redactor.json(readable)
         return map_texts(redacted, lambda text: self._content.redact(text, "result", action))
 

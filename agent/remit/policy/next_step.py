@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from remit.core import Context, Decision, Json, Request
-from remit.policy.language.evaluation import ChangePoint, is_list
+from remit.policy.language.evaluation import ChangePoint, is_list_value
 from remit.policy.language.loader import RuleRow
 from remit.policy.language.names import CONTENT_KINDS
 from remit.policy.matching import Pair
@@ -153,8 +153,8 @@ def _argument(context: Context, point: ChangePoint) -> _Change | None:
     name = point.fact.removeprefix("args.")
     now = context.args.get(name)
     value, distance = point.value, 0.0
-    if is_list(value) or point.absent:  # an item that a list should or should not contain
-        if not is_list(now):
+    if is_list_value(value) or point.absent:  # an item that a list should or should not contain
+        if not is_list_value(now):
             return None
         value = [item for item in now if item != point.value] if point.absent else [*now, *value]
         change = f"without {point.value!r} in {name}" if point.absent else f"with {point.value[0]!r} in {name}"
@@ -172,7 +172,7 @@ def _argument(context: Context, point: ChangePoint) -> _Change | None:
 def _shorter(context: Context, point: ChangePoint) -> _Change | None:
     name = point.fact[len("len(args.") : -len(")")]
     now = context.args.get(name)
-    if not (isinstance(now, str) or is_list(now)) or not isinstance(point.value, int):
+    if not (isinstance(now, str) or is_list_value(now)) or not isinstance(point.value, int):
         return None
     length = len(now)
     if not 0 <= point.value < length:

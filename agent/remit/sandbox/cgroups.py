@@ -41,7 +41,7 @@ def _usable(group: Path) -> bool:
         return False
 
 
-def descendants(pid: int) -> list[int]:
+def cgroup_descendants(pid: int) -> list[int]:
     """The process, and all that it and its children started."""
     pids = [pid]
     for parent in pids:  # the list grows while it is walked

@@ -17,7 +17,7 @@ from remit.core import Json, ResourceUsage
 from remit.sandbox.account import account_for
 from remit.sandbox.file_grants import GrantedFiles
 from remit.sandbox.network_handover import CallContext, NetworkAccess, with_network_result
-from remit.sandbox.outcome import Ending, GuestAnswer, Output, classify
+from remit.sandbox.outcome import Ending, GuestAnswer, Output, classify_ending
 from remit.sandbox.process import (
     DRAIN_SECONDS,
     START_SECONDS,
@@ -140,7 +140,7 @@ class GuestConversation:
         return json.loads(line) if line.endswith(b"\n") else None
 
 
-async def perform(
+async def perform_once(
     profile: Profile,
     runtime: Runtime,
     call: ToolCall,
@@ -199,7 +199,7 @@ async def _perform(
                 ending = await conversation.run(sent_boundary, granted, frame, context)
                 if observer is not None:
                     observer.end(sent_boundary, granted.layout, ending.answer)
-                answer = classify(profile, ending, declared=call.declared)
+                answer = classify_ending(profile, ending, declared=call.declared)
                 output = settle(profile, ending, answer, granted, conversation.exchange)
                 return (
                     output

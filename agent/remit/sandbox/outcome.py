@@ -118,7 +118,7 @@ class GuestAnswer:
     memory_bytes: int = 0
 
 
-def classify(profile: Profile, ending: Ending, *, declared: Mapping[str, str]) -> GuestAnswer:
+def classify_ending(profile: Profile, ending: Ending, *, declared: Mapping[str, str]) -> GuestAnswer:
     """One code for one ending. What the broker observed decides before anything that the process reports about itself.
 
     The order of the checks is therefore fixed: the broker's own stop, the exit status, a second answer, the first

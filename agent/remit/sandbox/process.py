@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from remit.core import Json
-from remit.sandbox.cgroups import Cgroup, delegated, descendants
+from remit.sandbox.cgroups import Cgroup, cgroup_descendants, delegated
 from remit.sandbox.egress import Egress
 from remit.sandbox.network_handover import Handover
 from remit.sandbox.profile import (
@@ -276,7 +276,7 @@ class Process:
             return
         with suppress(OSError):
             self._group = Cgroup(parent, f"remit-{self._process.pid}", memory=memory, processes=processes)
-            for pid in descendants(self._process.pid):
+            for pid in cgroup_descendants(self._process.pid):
                 self._group.add(pid)
 
     def kill(self) -> None:

@@ -23,7 +23,7 @@ from remit.sandbox.account import NOBODY, closed_to_others
 from remit.sandbox.cgroups import delegated
 from remit.sandbox.egress import Egress, Permit
 from remit.sandbox.network_handover import CallContext
-from remit.sandbox.one_shot import perform
+from remit.sandbox.one_shot import perform_once
 from remit.sandbox.outcome import Output
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier, runtime
@@ -189,7 +189,7 @@ class Sandbox:
         if profile.source == "python" and not profile.starts_programs and profile.trust != "none":
             with suppress(Cold):
                 return await perform_warm(self._warm(), profile, call, on_print=self._on_print, context=context)
-        return await perform(profile, self._runtime(), call, on_print=self._on_print, context=context)
+        return await perform_once(profile, self._runtime(), call, on_print=self._on_print, context=context)
 
     async def _observe(
         self, profile: Profile, call: ToolCall, context: CallContext, report: Callable[[Profile, Observed], None]
@@ -198,7 +198,7 @@ class Sandbox:
         # short.
         slower = replace(profile, wall=_OBSERVED_SLOWDOWN * profile.wall)
         observer = Observer(slower, self._runtime())
-        output = await perform(slower, self._runtime(), call, context=context, observer=observer)
+        output = await perform_once(slower, self._runtime(), call, context=context, observer=observer)
         report(profile, observer.seen)
         return output
 
@@ -225,7 +225,7 @@ class Sandbox:
         )
         try:
             call = ToolCall(arguments={}, declared={}, allowed=_everything, mode="describe")
-            output = await perform(alone, self._runtime(), call)
+            output = await perform_once(alone, self._runtime(), call)
         except DidNotStart as failure:
             raise self._broken(failure) from failure
         if output.code is not None:

@@ -46,7 +46,7 @@ class ReadSpan:
     events: tuple[ReadEvent, ...]
 
 
-def encode(span: Span) -> bytes:
+def encode_span(span: Span) -> bytes:
     """One line of a trace file, with its newline."""
     written: dict[str, Any] = {"traceId": span.trace_id, "spanId": span.span_id}
     if span.parent_id is not None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from remit.core import UsageError
 from remit.tracing.attributes import Attribute
 from remit.tracing.object_store import read_index, write_atomically
-from remit.tracing.otlp import encode
+from remit.tracing.otlp import encode_span
 from remit.tracing.reader import BUNDLE_SPAN, Trace
 from remit.tracing.spans import INTERNAL, Place, Span, SpanEvent, Spans, span_id
 
@@ -23,9 +23,9 @@ def write_portable(trace: Trace, path: Path) -> None:
     for link in trace.chain.links:
         spans |= {span.place: span for span in builder.see(link)}
     spans |= {span.place: span for span in builder.unfinished()}
-    lines = [encode(span) for _, span in sorted(spans.items())]
+    lines = [encode_span(span) for _, span in sorted(spans.items())]
     try:
-        write_atomically(path, b"".join([*lines, encode(_bundle_span(trace))]))
+        write_atomically(path, b"".join([*lines, encode_span(_bundle_span(trace))]))
     except OSError as failure:
         raise UsageError(f"{str(path)!r} cannot be written: {failure.strerror}") from failure
 

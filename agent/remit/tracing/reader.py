@@ -94,13 +94,13 @@ class Trace:
         return self.store.get(digest)
 
 
-class Log(Protocol):
+class RecordSource(Protocol):
     """Where events are kept; the journal is one."""
 
     def chain(self, run: str) -> Chain: ...
 
 
-def open_trace(folder: Path, log: Log, run: str) -> Trace:
+def open_trace(folder: Path, log: RecordSource, run: str) -> Trace:
     """The trace of a run of this workspace, from its journal: also if the run still goes on or was killed."""
     chain = log.chain(run)
     try:

@@ -17,7 +17,7 @@ from remit.core import RunEnded, UsageError
 from remit.core.events import Recorded
 from remit.journal import ChainLink
 from remit.tracing.object_store import sync_folder
-from remit.tracing.otlp import encode
+from remit.tracing.otlp import encode_span
 from remit.tracing.spans import Place, Span, Spans
 
 _RUN: Final = re.compile(r"[0-9a-f]{32}")  # a W3C trace id
@@ -104,7 +104,7 @@ class _Lines:
         self._end = os.lseek(self._descriptor, 0, os.SEEK_END)
 
     def add(self, span: Span) -> None:
-        data = encode(span)
+        data = encode_span(span)
         _write(self._descriptor, data, at=self._end)
         self.index[span.place] = (self._end, len(data))
         self._end += len(data)

@@ -32,7 +32,7 @@ class LimitTable(TomlTable):
     user: Annotated[str, Matching(r"user:\S{1,128}", "a user", 'write "user:NAME"')] | None = None
 
 
-class LimitsTable(TomlTable):
+class SharedLimitsTable(TomlTable):
     """The whole file."""
 
     limit: list[LimitTable] = []
@@ -83,7 +83,7 @@ def read_limits(text: str, *, actions: Sequence[str], agents: Sequence[str]) -> 
     Raises:
         WorkspaceError: with every problem of the file, its line and its fix.
     """
-    table, problems = read_table(LimitsTable, load_toml(text, file=LIMITS), file=LIMITS, text=text)
+    table, problems = read_table(SharedLimitsTable, load_toml(text, file=LIMITS), file=LIMITS, text=text)
     limits: list[SharedLimit] = []
     for number, row in enumerate(table.limit if table else ()):
         at = ("limit", str(number))

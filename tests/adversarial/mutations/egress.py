@@ -99,7 +99,7 @@ ROWS: Final = (
     ),
     Mutation(
         name="internal addresses are not reached",
-        remove=(replaced(addresses, "classify", lambda _: "public"),),
+        remove=(replaced(addresses, "address_class", lambda _: "public"),),
         tests=(
             "sandbox/egress/test_addresses.py::test_no_spelling_of_an_internal_host_is_reached",
             "sandbox/egress/test_addresses.py::test_a_name_with_an_internal_address_is_refused_and_only_its_class_is_named",

@@ -49,7 +49,7 @@ def never_dropped(self: Any, text: str, found: Any) -> None:
 ROWS: Final = (
     brokered(
         "hidden characters in results are escaped",
-        replaced(sanitizer, "visible", lambda text: text),
+        replaced(sanitizer, "with_visible_characters", lambda text: text),
         threats="F7",
         tests=("broker/test_broker.py::test_hidden_characters_of_a_tools_value_are_escaped",),
     ),

@@ -55,7 +55,7 @@ def believed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(sandbox.Sandbox, "_find", found)
 
 
-CLASSIFY: Final = outcome.classify
+CLASSIFY: Final = outcome.classify_ending
 
 
 def one_crash(*given: Any, **options: Any) -> outcome.GuestAnswer:
@@ -354,7 +354,7 @@ ROWS: Final = (
     ),
     Mutation(
         name="each way to end has its own code",
-        remove=(replaced(one_shot, "classify", one_crash), replaced(warm_call, "classify", one_crash)),
+        remove=(replaced(one_shot, "classify_ending", one_crash), replaced(warm_call, "classify_ending", one_crash)),
         threats=("F8",),
         tests=(
             "sandbox/test_sandbox.py::test_every_other_ending_has_its_code",

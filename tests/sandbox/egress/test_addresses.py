@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from adversarial.attack_list import abuse
 from remit.sandbox.egress import Permit
-from remit.sandbox.egress.addresses import classify
+from remit.sandbox.egress.addresses import address_class
 from remit.sandbox.egress.permissions import Network, UrlPermission, parse_host
 from support import CORPORA
 from support.http_servers import FakeResolver, Response, Server, connects, names, network, running_proxy
@@ -189,7 +189,7 @@ async def test_every_accepted_spelling_dials_the_decided_host() -> None:
 )  # fmt: skip
 def test_each_address_has_its_class(address: str, kind: str) -> None:
     """78, B4: an IPv4 address inside an IPv6 address never gives it a better class."""
-    assert classify(ip_address(address)) == kind
+    assert address_class(ip_address(address)) == kind
 
 
 @settings(deadline=None, max_examples=300)
@@ -197,7 +197,7 @@ def test_each_address_has_its_class(address: str, kind: str) -> None:
 def test_an_address_that_python_calls_private_is_never_public(address: object) -> None:
     parsed = ip_address(str(address))
     if not parsed.is_global or parsed.is_multicast:
-        assert classify(parsed) != "public"
+        assert address_class(parsed) != "public"
 
 
 @abuse(73, 78)
@@ -216,7 +216,7 @@ async def test_a_name_with_an_internal_address_is_refused_and_only_its_class_is_
         assert re.fullmatch(r"blocked by policy, do not retry: 'api.test' is a [a-z-]+ host", plain.text)
         assert kind not in plain.text
         assert [entry.verdict for entry in proxy.connections] == ["not_public"] * 2
-        assert {entry.address for entry in proxy.connections} == {str(classify(ip_address(kind)))}
+        assert {entry.address for entry in proxy.connections} == {str(address_class(ip_address(kind)))}
 
 
 @abuse(78)

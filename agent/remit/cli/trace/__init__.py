@@ -46,7 +46,7 @@ def trace_command() -> None:
 @click.option("--format", "shape", type=click.Choice(["csv", "jsonl"]), help="Format of --decisions; default jsonl.")
 @click.option("--stats", is_flag=True, help="Print latency, tokens and cost by agent and action, over all runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def list_command(
+def trace_list_command(
     run_filter: RunFilter, limit: int | None, decisions: bool, shape: str | None, stats: bool, as_json: bool
 ) -> None:
     """List runs, newest first; or with --decisions every decision, oldest first, with user, rules and approvers.
@@ -108,7 +108,7 @@ def _export_decisions(journal: Journal, runs: Sequence[RunSummary], shape: str) 
 @click.argument("run")
 @click.option("--html", type=click.Path(path_type=Path, dir_okay=False), help="Write it to this file as one HTML page.")
 @click.option("--json", "as_json", is_flag=True, help="Print the events as JSON.")
-def show_command(run: str, html: Path | None, as_json: bool) -> None:
+def trace_show_command(run: str, html: Path | None, as_json: bool) -> None:
     """Show a run: outcome, root cause, first difference from the last good run, side effects, timeline, next commands.
 
     \b

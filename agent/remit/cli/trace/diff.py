@@ -132,7 +132,7 @@ def _short(text: str) -> str:
 
 def clipped(line: str, width: int = 160) -> str:
     """One line of a diff with its indentation; hidden characters are written as numbers, a long line says what it lost."""
-    from remit.guardrails import visible
+    from remit.guardrails import with_visible_characters
 
-    shown = visible(line.rstrip())
+    shown = with_visible_characters(line.rstrip())
     return shown if len(shown) <= width else f"{shown[:width]}… (+{len(shown) - width})"

@@ -8,7 +8,7 @@ from remit.cli.live_output import explain, short
 from remit.cli.output import echo, style
 from remit.core import Landed
 from remit.core.events import ApprovalGranted, ApprovalVoided
-from remit.guardrails import visible
+from remit.guardrails import with_visible_characters
 from remit.policy import scope_text
 from remit.tracing.reports import resumed_text, unended_text, utc
 
@@ -176,7 +176,7 @@ def detail_lines(call: CallTimeline, *, running: bool | None) -> list[str]:
         lines.append(f"attempt {attempt.number}: {end}, {ended.spent.wall_s * 1000:.0f} ms{retry}")
         lines += [f"  wrote {change.resource} ({change.size} bytes)" for change in ended.changes]
         lines += [
-            f"  refused {item.access} {visible(item.what)}; to allow it, add to tool.toml: {item.allow}"
+            f"  refused {item.access} {with_visible_characters(item.what)}; to allow it, add to tool.toml: {item.allow}"
             for item in ended.denied_accesses
         ]
     return lines

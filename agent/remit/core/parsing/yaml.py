@@ -47,7 +47,7 @@ def read_rows(text: str, *, file: str) -> Iterator[YamlRow]:
         line = int(place.data[number][0]) + 1
         keys: Any = getattr(getattr(row, "lc", None), "data", None) or {}
         try:
-            value = plain(row)
+            value = plain_value(row)
         except ValueError as error:
             problems.append(Problem(file=file, line=line, what=str(error), fix="write plain texts, numbers and lists"))
             continue
@@ -56,7 +56,7 @@ def read_rows(text: str, *, file: str) -> Iterator[YamlRow]:
         raise WorkspaceError(problems)
 
 
-def plain(value: Any, depth: int = 0) -> Json:
+def plain_value(value: Any, depth: int = 0) -> Json:
     """The value with the types of JSON.
 
     Raises ValueError for a date, a key that is not a text, and nesting that is too deep or infinite.
@@ -66,9 +66,9 @@ def plain(value: Any, depth: int = 0) -> Json:
     if is_mapping(value):
         if not all(isinstance(key, str) for key in value):
             raise ValueError("a key is not a text")
-        return {str(key): plain(item, depth + 1) for key, item in value.items()}
+        return {str(key): plain_value(item, depth + 1) for key, item in value.items()}
     if is_list(value):
-        return [plain(item, depth + 1) for item in value]
+        return [plain_value(item, depth + 1) for item in value]
     if isinstance(value, int) and value.bit_length() > MOST_BITS:
         raise ValueError("a number has too many digits: write it as a text")
     for kind in (bool, int, float, str):

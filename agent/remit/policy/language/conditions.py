@@ -36,7 +36,7 @@ from remit.policy.language.evaluation import (
     is_equal,
     is_ordered,
     is_true,
-    kind_of,
+    kind_of_value,
 )
 
 LARGEST_NUMBER: Final = 2**53 - 1  # JSON keeps integers exactly up to here, so no argument is larger
@@ -358,7 +358,7 @@ class _ConditionReader:
                 )
                 return Term("number", lambda _: 0, "0", literal=0)
             case ast.Constant(value=bool() | int() | float() | str() as value):
-                return Term(kind_of(value), lambda _: value, shown, literal=value)
+                return Term(kind_of_value(value), lambda _: value, shown, literal=value)
             case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)) if value is not True:
                 return Term("number", lambda _: -value, shown, literal=-value)
             case ast.Name(id=name) if name in FACTS:

@@ -114,7 +114,7 @@ def is_ordered(order: Callable[[Any, Any], bool], left: Term, right: Term) -> Ev
 
     def compare(context: Context) -> bool:
         a, b = left.read(context), right.read(context)
-        if kind_of(a) != kind_of(b) or kind_of(a) not in ("number", "string"):
+        if kind_of_value(a) != kind_of_value(b) or kind_of_value(a) not in ("number", "string"):
             raise Unreadable(f"{left.shown} and {right.shown} have no order")
         return order(a, b)
 
@@ -132,7 +132,7 @@ def is_contained(left: Term, right: Term, *, expected: bool) -> Evaluate:
         item, container = left.read(context), right.read(context)
         if isinstance(container, str | frozenset) and not isinstance(item, str):
             raise Unreadable(f"{left.shown} is not a text")
-        if is_list(container):
+        if is_list_value(container):
             return any(same(item, member) for member in container) is expected
         if not isinstance(container, str | frozenset):
             raise Unreadable(f"{right.shown} is not a list or text")
@@ -171,7 +171,7 @@ def _fast_path(read: Read, kind: type, compare: Callable[[Any], bool], general: 
     return evaluate
 
 
-def kind_of(value: Json) -> Kind:
+def kind_of_value(value: Json) -> Kind:
     """The kind of a value; "any" for null, lists and objects, which have no order."""
     if isinstance(value, bool):
         return "boolean"
@@ -180,7 +180,7 @@ def kind_of(value: Json) -> Kind:
     return "string" if isinstance(value, str) else "any"
 
 
-def is_list(value: Json) -> TypeGuard[list[Json]]:
+def is_list_value(value: Json) -> TypeGuard[list[Json]]:
     """True for a list, typed so that both type checkers agree."""
     return isinstance(value, list)
 
@@ -193,4 +193,4 @@ def same(left: Json, right: Json) -> bool:
     """
     if isinstance(left, list | dict) or isinstance(right, list | dict):
         raise Unreadable("a list or object is not compared as a whole")
-    return kind_of(left) == kind_of(right) and left == right
+    return kind_of_value(left) == kind_of_value(right) and left == right

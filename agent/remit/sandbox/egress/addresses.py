@@ -96,7 +96,7 @@ def _look_up(name: str, port: int) -> list[str]:
     return [str(address[0]) for _, _, _, _, address in answers]
 
 
-def classify(address: Address) -> AddressClass:
+def address_class(address: Address) -> AddressClass:
     """The class of an address. An IPv6 address that embeds an IPv4 address never has a better class than that one."""
     kind = _class_of(address)
     return "own" if kind == "public" and _is_own(address) else kind
@@ -147,7 +147,7 @@ async def resolve_targets(name: str, port: int, resolver: Resolver, ranges: Iter
             address = ip_address(text)
         except ValueError as failure:
             raise Blocked("not_resolved", f"the name {name!r} resolves to an invalid address") from failure
-        kind = classify(address)
+        kind = address_class(address)
         if kind != "public" and not (kind in _GRANTABLE and any(address in addresses for addresses in granted)):
             # The class is named and the address is not: a tool must not map the network by asking for names.
             raise Blocked("not_public", f"{name!r} is a {_WORDS[kind]} host", kind=kind)

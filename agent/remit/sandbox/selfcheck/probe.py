@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from remit.core import Refusal
 from remit.sandbox.guest import kernel
-from remit.sandbox.one_shot import perform
+from remit.sandbox.one_shot import perform_once
 from remit.sandbox.outcome import Output
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime, Tier
@@ -141,7 +141,7 @@ class _Targets:
     async def in_one_shot(self, action: str, arguments: dict[str, Any], **given: Any) -> Any:
         """Run one call in a sandbox of its own; return its value."""
         profile = self.profile(action, **given)
-        return _value(await perform(profile, self.runtime, _plain(arguments)))
+        return _value(await perform_once(profile, self.runtime, _plain(arguments)))
 
     async def in_warm_tool(self, pool: Pool, action: str, arguments: dict[str, Any], **given: Any) -> Output:
         return await perform_warm(pool, self.profile(action, **given), _plain(arguments), on_print=None)

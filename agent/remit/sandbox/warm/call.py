@@ -15,7 +15,7 @@ from remit.sandbox.egress.permissions import Network
 from remit.sandbox.file_grants import GrantedFiles
 from remit.sandbox.network_handover import CallContext, NetworkAccess, with_network_result
 from remit.sandbox.one_shot import call_frame, close_files, settle
-from remit.sandbox.outcome import Output, classify
+from remit.sandbox.outcome import Output, classify_ending
 from remit.sandbox.process import DRAIN_SECONDS
 from remit.sandbox.profile import Profile
 from remit.sandbox.protocol import Exchange, ToolCall
@@ -173,10 +173,10 @@ async def _once(
                     return None
         exchange.read_prints()
         ending = exchange.ending(started, report)
-        answer = classify(profile, ending, declared=declared)
+        answer = classify_ending(profile, ending, declared=declared)
         if answer.limit is not None and report is None:  # only the parent of the process knows how much it used
             ending = exchange.ending(started, await child.ended(DRAIN_SECONDS))
-            answer = classify(profile, ending, declared=declared)
+            answer = classify_ending(profile, ending, declared=declared)
         output = with_network_result(settle(profile, ending, answer, granted, exchange), network_access)
         # What one call has filled up would be full for the next, and what ended it may have damaged its parent.
         retire = output.code in ("resource_exhausted", "timeout")

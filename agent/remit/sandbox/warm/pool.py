@@ -20,7 +20,7 @@ from typing import Final
 from remit.sandbox.egress import Egress
 from remit.sandbox.process import DidNotStart
 from remit.sandbox.profile import Profile, Runtime
-from remit.sandbox.warm.zygote_handle import Bounds, Cold, Folder, Waiter, WarmChild, WarmTool, Zygote, folder_of
+from remit.sandbox.warm.zygote_handle import Bounds, Cold, Folder, Waiter, WarmChild, WarmTool, Zygote, child_folder
 
 COLD_SECONDS: Final = 10.0  # for so long, a tool that could not be kept warm is not tried again
 LINGER_SECONDS: Final = 1.0  # how long a process may live on after its answer
@@ -61,7 +61,7 @@ class Pool:
             Closed: the pool was closed.
             DidNotStart: the sandbox did not start.
         """
-        folder = folder_of(profile)
+        folder = child_folder(profile)
         with self.lock:
             if self._closing:
                 raise Closed("the pool is closed")

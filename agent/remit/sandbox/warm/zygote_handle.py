@@ -119,7 +119,7 @@ class Folder:
 ANY: Final = Folder()  # in a sandbox with one working folder for all calls
 
 
-def folder_of(profile: Profile) -> Folder:
+def child_folder(profile: Profile) -> Folder:
     """The working folder that the child of a call must be made for."""
     if not profile.root_per_call:
         return ANY

@@ -17,7 +17,7 @@ from typing import Final
 
 from remit.core import Failed, Json, UsageError
 from remit.core.events import ApprovalGranted, AttemptEnded
-from remit.guardrails import visible
+from remit.guardrails import with_visible_characters
 from remit.policy import scope_text
 from remit.tracing import write_atomically
 from remit.tracing.reports.incident import IncidentReport
@@ -237,7 +237,7 @@ def _ms(span: int | None) -> str:
 
 
 def _text(text: str) -> str:
-    return escape(visible(text))
+    return escape(with_visible_characters(text))
 
 
 def _digest(text: str) -> str:
