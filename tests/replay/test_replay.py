@@ -312,10 +312,12 @@ def test_a_failure_that_is_fixed_outside_the_rules_is_fixed_with_live_reads(sess
     run = "00000000000000000000000000000fee"
     assert command(session, "run", "triage", "look", "--run-id", run).code == 0
     ask = ["replay", run, "--live-reads", "--fixed", "code=tool_failed:files.read"]
-    assert command(session, *ask).out.startswith("not fixed: code=tool_failed:files.read still occurs at step 0.0")
+    assert command(session, *ask).out.startswith(
+        "not fixed: the failure code=tool_failed:files.read still occurs at step 0.0"
+    )
     (session / "work" / "triage" / run / "runbooks" / "a.md").write_text("here it is\n")
     done = command(session, *ask)
-    assert (done.code, done.out) == (0, "fixed: code=tool_failed:files.read no longer occurs\n")
+    assert (done.code, done.out) == (0, "fixed: the failure code=tool_failed:files.read no longer occurs\n")
 
 
 def test_host_tools_are_never_run_by_a_replay(whole: Played, command: Command) -> None:

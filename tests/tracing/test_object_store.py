@@ -88,7 +88,7 @@ def test_a_bundle_is_read_back_file_by_file(tmp_path: Path) -> None:
     assert objects.get_bundle(first) == FILES
     assert objects.get_bundle(second) == LATER
     assert len(list(tmp_path.iterdir())) == len(FILES) + 1 + 2
-    with pytest.raises(UsageError, match="is not an index of files"):
+    with pytest.raises(UsageError, match="that Remit did not write"):
         objects.get_bundle(objects.put(b"[1]"))
 
 

@@ -125,7 +125,9 @@ def _show_fixed(
     from remit.tracing.reports import parse_failure_selector
 
     if tampered:
-        raise click.UsageError(f"integrity check failed: {tampered[0].what}")
+        raise click.UsageError(
+            f"the trace of this run fails its integrity check: {tampered[0].what}; see `remit trace verify`"
+        )
     failing = parse_failure_selector(fixed)
     now = trace.records if reads is None else with_new_outcomes(trace.records, reads.ends)
     check = asyncio.run(check_fixed(trace.records, now, bundles, failing, policy))

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @click.option(
     "--not-landed", "landed", flag_value="not_landed", help="The effect has not happened: it may be done again."
 )
-@click.option("--reason", type=TEXT, help="How you know it; recorded in the trace.")
+@click.option("--reason", type=TEXT, help="How you know whether it has happened; recorded in the trace.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def settle_command(effect: str | None, landed: str | None, reason: str | None, as_json: bool) -> None:
     """Record whether an EFFECT (RUN, or RUN/STEP.INDEX) with unknown outcome has happened; without EFFECT, list them all.
@@ -97,5 +97,7 @@ def _find_effect(opened: WorkspaceSession, name: str) -> InDoubt:
     matches = [item for item in doubts if place in ("", f"{item.step}.{item.index}")]
     if len(matches) != 1:
         places = ", ".join(f"{record.run[:8]}/{item.step}.{item.index}" for item in doubts) or "none"
-        raise UsageError(f"{name!r} matches {len(matches)} effects; with unknown outcome in that run: {places}")
+        raise UsageError(
+            f"{name!r} matches {len(matches)} effects with unknown outcome, not one; those of this run: {places}"
+        )
     return matches[0]

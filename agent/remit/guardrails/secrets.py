@@ -70,7 +70,7 @@ class Secrets:
                 return Secret(name=name, source="file", value=check_value(name, _read(Path(path)).rstrip("\r\n")))
             except FileNotFoundError:
                 raise UsageError(
-                    f"file {path} of {variable}_FILE does not exist: correct the path or unset it"
+                    f"file {path} of {variable}_FILE does not exist: correct the path, or unset the variable"
                 ) from None
         kept = self._stored().get(name)
         if kept is None:

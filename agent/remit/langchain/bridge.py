@@ -178,7 +178,8 @@ def _hosted(session: WorkspaceSession, agent: str) -> dict[str, str]:
         if tool.manifest.source == "host":
             if action.name in hosted:
                 raise UsageError(
-                    f"agent {agent!r} has {hosted[action.name]} and {name}, which a graph cannot distinguish: rename one"
+                    f"agent {agent!r} has {hosted[action.name]} and {name}, and a graph calls both {action.name!r}: "
+                    "rename one of the two functions and its action"
                 )
             hosted[action.name] = name
     return hosted

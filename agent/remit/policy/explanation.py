@@ -40,7 +40,12 @@ class Evaluated:
 
 def undecidable(what: str, digest: str) -> Decision:
     """The denial of a request that is not valid itself."""
-    return Decision(verdict="deny", reason="error", message=f"the request is not valid: {what}", policy_digest=digest)
+    return Decision(
+        verdict="deny",
+        reason="error",
+        message=f"the call cannot be decided, so it is denied: {what}",
+        policy_digest=digest,
+    )
 
 
 def allowed(request: Request, allowing: Sequence[RuleRow], digest: str) -> Decision:

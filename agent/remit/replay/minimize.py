@@ -210,7 +210,7 @@ async def check_fixed(
     )
     still = failing.matches(replayed)
     if still:
-        return FixCheck(fixed=False, what=f"{failing.text} still occurs at {_place(still[0])}")
+        return FixCheck(fixed=False, what=f"the failure {failing.text} still occurs at {_place(still[0])}")
     # Without the failing call's own decision in the replay, the absence of the failure proves nothing: other rules can
     # allow an earlier call whose result was never recorded, and then the replay ends there.
     decided = {(item.event.step, item.event.index) for item in replayed if isinstance(item.event, CallDecided)}
@@ -224,7 +224,7 @@ async def check_fixed(
         ):
             what = f"cannot be determined: under these rules the record does not reach {_place(item.key)}"
             return FixCheck(fixed=False, what=what)
-    return FixCheck(fixed=True, what=f"{failing.text} no longer occurs")
+    return FixCheck(fixed=True, what=f"the failure {failing.text} no longer occurs")
 
 
 def _place(key: str) -> str:

@@ -185,7 +185,9 @@ class GrantedFiles:
         except OSError as failure:
             if failure.errno in (errno.ELOOP, errno.ENOTDIR, errno.EXDEV):
                 raise Refusal(
-                    "sandbox_violation", f"'stores/{store}' is not a folder in the working folder"
+                    "sandbox_violation",
+                    f"the store 'stores/{store}' cannot be opened: a file or a symlink is on its path",
+                    next_step="continue without this tool, and tell the user to remove that file",
                 ) from failure
             raise
 
@@ -314,4 +316,8 @@ def _refuse_protected(profile: Profile) -> None:
         if ".git" in parts or parts[0] == "stores" or (is_workspace and parts[0] in _PROTECTED):
             raise Refusal("policy_denied", f"no tool may write {name!r}")
     if len(profile.writes) > MOST_WRITES:
-        raise Refusal("resource_exhausted", f"one call writes at most {MOST_WRITES} files")
+        raise Refusal(
+            "resource_exhausted",
+            f"the call names more than {MOST_WRITES} files to write",
+            next_step="name fewer files in one call",
+        )

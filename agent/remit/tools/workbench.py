@@ -75,8 +75,8 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
         unfit = [
             Problem(
                 file=f"tools/{manifest.name}/main.py",
-                what=f"{name!r}: {item['problem']}",
-                fix="give every parameter and the result a type",
+                what=f"function {name!r}: {item['problem']}",
+                fix=_signature_fix(item["problem"]),
             )
             for name, item in described.items()
             if name in manifest.actions and "problem" in item
@@ -94,6 +94,15 @@ async def derive_pin(workspace: Workspace, tool: Tool, sandbox: Sandbox) -> Pin:
     if problems:
         raise WorkspaceError(problems)
     return pin(manifest, tool.code, schemas, hidden)
+
+
+def _signature_fix(problem: str) -> str:
+    """What to write for a problem of a function's signature, as `guest/serving.py` words it."""
+    if problem.endswith(("has no type", "has no return type")):
+        return "give every parameter and the result a type"
+    if problem.endswith("cannot be passed by name"):
+        return "write it as a plain named parameter"
+    return "use a type that JSON can represent, such as str, int, list or dict"
 
 
 def _check_own_files(workspace: Workspace, manifest: Manifest) -> None:

@@ -83,7 +83,9 @@ def read_index(data: bytes) -> dict[str, str]:
     try:
         return _INDEX.validate_json(data, strict=True)
     except ValidationError as failure:
-        raise UsageError("the policy bundle is not an index of files: Remit did not write this object") from failure
+        raise UsageError(
+            "the run names a policy bundle that Remit did not write: do not trust this run, and compare it with another copy"
+        ) from failure
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -102,7 +102,7 @@ def _check_reviewer(found: Emergency, reviewer: str, account: str, roles_of: Cal
     if reviewer in own or account in accounts or not reviewer.startswith("user:") or reviewer == "user:none":
         raise Refusal(
             "approval_invalid",
-            f"{reviewer} cannot review this: the reviewer must be a person who neither requested nor approved it",
+            f"{reviewer} cannot review this emergency approval: the reviewer must be a person who neither requested nor approved it",
             next_step="ask a second person to review it",
         )
     asked = {missing.role for missing in found.requested.missing} if found.requested else set[str]()

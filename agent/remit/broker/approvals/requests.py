@@ -100,10 +100,10 @@ def grant_approval(
         asked = {missing.role for missing in requested.missing}
         if role not in asked and not (role == BREAK_GLASS and requested.break_glass):
             raise Refusal("approval_invalid", f"the request does not ask for an approval by {role!r}")
+        _check_time(requested, now)
         if role == BREAK_GLASS:
             _check_emergency(requested, approval.reason, approval.until, now)
         _check_approver(record, approver, {role}, roles_of)
-        _check_time(requested, now)
         if record.get(f"{requested.key.replace('requested', 'granted', 1)}/{approver}") is not None:
             raise Refusal("approval_invalid", f"{approver} has already approved this call")
     granted = ApprovalGranted(
@@ -226,8 +226,8 @@ def _check_emergency(requested: ApprovalRequested, reason: str, until: int | Non
     if until is None or not now < until <= requested.expires_at:
         raise Refusal(
             "approval_invalid",
-            f"an approval by {BREAK_GLASS} must end before the request expires",
-            next_step="give a shorter time in --minutes",
+            f"an approval by {BREAK_GLASS} must have an end in the future, not after the end of the request",
+            next_step="give an end before the request expires",
         )
 
 

@@ -40,7 +40,7 @@ def diff_command(run: str, other: str | None, last_good: bool, as_json: bool) ->
     from remit.tracing.reports import build_timeline, diff_runs
 
     if last_good == (other is not None):
-        raise click.UsageError("name the second run, or add --last-good to compare with the last completed one")
+        raise click.UsageError("name a second run or add --last-good, but not both")
     before, after = _open_last_good(run) if other is None else (open_run(run), open_run(other))
     diff = diff_runs(build_timeline(before.records), build_timeline(after.records), files=_bundles_of(before, after))
     if as_json:

@@ -84,7 +84,9 @@ def shrink_command(run: str, keep: str | None, output: Path | None, to_test: Pat
         raise click.UsageError(f"name the failure to keep: --keep {SELECTOR_FORMS}; failures of the run: {failures}")
     broken = [fault for fault in trace.faults() if fault.broken]
     if broken:
-        raise click.UsageError(f"integrity check failed: {broken[0]}")
+        raise click.UsageError(
+            f"the trace of this run fails its integrity check: {broken[0]}; see `remit trace verify`"
+        )
     golden = None if to_test is None else _golden(to_test)
     for path in (output, to_test, golden):
         if path is not None and path.exists():
