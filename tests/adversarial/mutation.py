@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
@@ -51,17 +52,16 @@ class MutationResult:
         return not self.passed and not self.broken
 
 
-def play(row: Mutation, *, jobs: int = 2) -> MutationResult:
+def play(row: Mutation) -> MutationResult:
     """Run the tests of the row without its protection, in a separate pytest."""
     with tempfile.NamedTemporaryFile("r", suffix=".jsonl") as output:
         tests = [str(TESTS / test) for test in (*row.tests, *row.still)]
         options = ["-q", "-p", "no:cacheprovider", "-p", "support.harness", "-p", "adversarial.mutation"]
         options += ["--without", row.name, "--results", output.name]
         options += [] if row.fixtures else ["--noconftest"]
-        parallel = ["-n", str(jobs)] if jobs > 1 else []
         environment = {**os.environ, "PYTHONPATH": str(TESTS), "PYTHONDONTWRITEBYTECODE": "1"}
         done = subprocess.run(
-            [*box(output.name), sys.executable, "-m", "pytest", *options, *parallel, *tests],
+            [*box(output.name), sys.executable, "-m", "pytest", *options, *tests],
             cwd="/", env=environment, capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         results = [json.loads(line) for line in output.read().splitlines()]
@@ -151,15 +151,17 @@ def main() -> int:
     options.add_argument(
         "names", nargs="*", help="only protections whose name contains one of these texts (default: all)"
     )
-    names = options.parse_args().names
+    options.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="how many protections at once")
+    given = options.parse_args()
+    names = given.names
     if unknown := [name for name in names if not any(name in row.name for row in MUTATIONS)]:
         known = "\n  ".join(row.name for row in MUTATIONS)
         options.error(f"no protection is named {', '.join(map(repr, unknown))}; the protections are:\n  {known}")
+    rows = [row for row in MUTATIONS if not names or any(name in row.name for name in names)]
     played: list[MutationResult] = []
-    for row in MUTATIONS:
-        if names and not any(name in row.name for name in names):
-            continue
-        result = play(row)
+    # Each row is a process of its own in a box of its own, so rows do not meet.
+    pool = ThreadPoolExecutor(given.jobs)
+    for row, result in zip(rows, pool.map(play, rows), strict=True):
         played.append(result)
         print(f"{'caught    ' if result.caught else 'NOT CAUGHT'} {row.name}", flush=True)
         for test, why in result.failed.items():

@@ -45,7 +45,7 @@ def test_a_removed_protection_is_caught_by_its_test_and_not_by_another() -> None
             pytest.skip("no box can be created on this machine")
     (row,) = (row for row in MUTATIONS if row.name == "each call is narrowed to its decision")
     caught_by, unrelated = row.tests[0], "sandbox/test_sandbox.py::test_an_asynchronous_action_is_awaited"
-    played = play(replace(row, tests=(caught_by, unrelated)), jobs=1)
+    played = play(replace(row, tests=(caught_by, unrelated)))
     assert (set(played.failed), played.passed, played.broken) == ({caught_by}, (unrelated,), {})
     assert not played.caught
 
