@@ -534,7 +534,7 @@ def test_another_system_is_refused_with_what_to_do_instead(
     """In both tiers, before anything is tried."""
     nowhere = Sandbox(accept=("full", "landlock"))
     monkeypatch.setattr(sys, "platform", platform)
-    with pytest.raises(RunEnded, match="cannot be confined here") as ended:
+    with pytest.raises(RunEnded, match="cannot be confined on this machine") as ended:
         _ = nowhere.confinement
     assert instead in ended.value.fix
     assert [(report.works, instead in report.fix) for report in probe()] == [(False, True)] * 2

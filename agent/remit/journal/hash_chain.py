@@ -190,7 +190,9 @@ def verify_chain(
         damaged.update(fault.seq for fault in own if fault.broken)
         prev = "" if before is None else before.hash
         if item.seq == expected and item.prev != prev and damaged.isdisjoint((item.seq, expected - 1)):
-            faults.append(ChainFault(seq=item.seq, kind="forged", what="it is not sealed to the event before it"))
+            faults.append(
+                ChainFault(seq=item.seq, kind="forged", what=f"event {item.seq} is not sealed to the event before it")
+            )
         before = item
     if head is not None:
         faults.extend(_faults_of_head(before, head))
@@ -209,19 +211,23 @@ def _faults_of(item: ChainLink, expected: int, place: Mapping[str, int]) -> Iter
     if item.sealed != item.hash:
         at = place.get(item.hash, item.seq)
         if at != item.seq and replace(item, seq=at).sealed == item.hash:
-            yield ChainFault(seq=item.seq, kind="reordered", what=f"it was recorded as event {at}")
+            yield ChainFault(seq=item.seq, kind="reordered", what=f"event {item.seq} was recorded as event {at}")
         else:
             yield ChainFault(
                 seq=item.seq, kind="edited", what=f"the header of {item.key!r} differs from what was sealed"
             )
     elif item.seq < expected:
-        yield ChainFault(seq=item.seq, kind="reordered", what=f"it is stored after event {expected - 1}")
+        yield ChainFault(seq=item.seq, kind="reordered", what=f"event {item.seq} is stored after event {expected - 1}")
     if item.body is None:
         yield ChainFault(seq=item.seq, kind="erased", what=f"the body of {item.key!r} was erased")
     elif payload_digest(item.salt or "", item.body) != item.payload_digest:
         yield ChainFault(seq=item.seq, kind="edited", what=f"the body of {item.key!r} differs from what was sealed")
     elif item.sealed == item.hash and not _is_its_own(item):
-        yield ChainFault(seq=item.seq, kind="forged", what=f"its body is not that of {item.key!r}")
+        yield ChainFault(
+            seq=item.seq,
+            kind="forged",
+            what=f"the header of event {item.seq} says {item.key!r}, and its body is another event",
+        )
 
 
 def _faults_of_head(last: ChainLink | None, head: tuple[int, str]) -> Iterable[ChainFault]:

@@ -272,7 +272,11 @@ class Sandbox:
                 fix='write `accept = ["full"]` under [sandbox]',
             )
         names = " or ".join(report.name for report in reports)
-        return RunEnded("sandbox_unavailable", f"tools cannot be confined here ({names})", fix=reports[0].fix)
+        return RunEnded(
+            "sandbox_unavailable",
+            f"tools cannot be confined on this machine: no accepted tier works ({names})",
+            fix=reports[0].fix,
+        )
 
     def _broken(self, failure: Exception) -> RunEnded:
         return RunEnded("sandbox_unavailable", "the sandbox did not start", fix=fix_for(str(failure)))

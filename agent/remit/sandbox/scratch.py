@@ -140,7 +140,12 @@ def _not_placed(failure: OSError) -> Refusal:
     if failure.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return Refusal("resource_exhausted", what)
     if failure.errno in (errno.ELOOP, errno.EXDEV):
-        return Refusal("sandbox_violation", f"{what}: a symlink lies on the path")
+        named = failure.filename or "one of them"
+        return Refusal(
+            "sandbox_violation",
+            f"the written files could not be saved: the path of {named!r} contains a symlink, or leads out of the working folder",
+            next_step="write to a path without symlinks",
+        )
     return Refusal("tool_crashed", what)
 
 

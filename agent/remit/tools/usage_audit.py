@@ -104,7 +104,9 @@ async def observe_tool(
         if tell is not None:
             tell(played.result)
     if all(row.played.call is None for row in rows):
-        raise UsageError(f"no case of {name!r} starts it: write one for each action in tools/{name}/cases.yaml")
+        raise UsageError(
+            f"no case in tools/{name}/cases.yaml starts tool {name!r}: for each action, write one that is not refused"
+        )
     return _Report(workspace, manifest, rows).report()
 
 

@@ -78,7 +78,7 @@ IN_THE_FILE: dict[str, tuple[Callable[[str], str], str, str]] = {
     "an event is renamed": (first('"name":"attempt.ended"', '"name":"attempt.lost"'), "edited", "header of"),
     "a call is cut out": (lines(lambda all: [*all[:2], *all[5:]]), "missing", "not there"),
     "the tail is cut off": (lines(lambda all: all[:-4]), "missing", "not there"),
-    "two events are exchanged": (exchange, "reordered", "it was recorded as event"),
+    "two events are exchanged": (exchange, "reordered", "was recorded as event"),
     "what a viewer shows is edited": (
         first('"remit.verdict","value":{"stringValue":"ask"}', '"remit.verdict","value":{"stringValue":"allow"}'),
         "edited",

@@ -108,4 +108,8 @@ def _check_reviewer(found: Emergency, reviewer: str, account: str, roles_of: Cal
     asked = {missing.role for missing in found.requested.missing} if found.requested else set[str]()
     if not (asked | {BREAK_GLASS}) & roles_of(reviewer):
         roles = " or ".join(sorted(asked | {BREAK_GLASS}))
-        raise Refusal("approval_invalid", f"{reviewer} does not have {roles}")
+        raise Refusal(
+            "approval_invalid",
+            f"{reviewer} may not review this emergency approval: the review needs {roles}",
+            next_step="ask a person with one of these roles to review it",
+        )

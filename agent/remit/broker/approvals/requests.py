@@ -253,7 +253,11 @@ def _check_approver(record: Record, approver: str, roles: set[str], roles_of: Ca
             next_step="ask another person with the role to answer",
         )
     if not roles & roles_of(approver):
-        raise Refusal("approval_invalid", f"{approver} does not have {' or '.join(sorted(roles))}")
+        raise Refusal(
+            "approval_invalid",
+            f"{approver} may not answer this request: the answer needs {' or '.join(sorted(roles))}",
+            next_step="ask another person with the role to answer",
+        )
 
 
 def waiting_approvals(record: Record) -> list[ApprovalRequested]:

@@ -91,9 +91,19 @@ def _report(tier: Tier, runtime: Runtime | None, checks_of: Callable[[_Targets],
             except (DidNotStart, Cold) as failure:
                 return TierReport(name=tier, works=False, checks=(), fix=fix_for(str(failure)))
             except (OSError, Refusal) as failure:
-                return TierReport(name=tier, works=False, checks=(), fix=f"the self-check could not run: {failure}")
+                return TierReport(
+                    name=tier,
+                    works=False,
+                    checks=(),
+                    fix=f"correct what stopped the self-check, then run `remit doctor`: {failure}",
+                )
             except _PlainCallFailed as failure:
-                return TierReport(name=tier, works=False, checks=(), fix=f"a plain call failed: {failure}")
+                return TierReport(
+                    name=tier,
+                    works=False,
+                    checks=(),
+                    fix=f"correct what stopped a harmless call in the sandbox, then run `remit doctor`: {failure}",
+                )
         works = all(check.held for check in checks)
         fix = "" if works else "do not run tools on this machine: an escape succeeded; please report it"
         return TierReport(name=tier, works=works, checks=checks, fix=fix)

@@ -133,7 +133,11 @@ def _named_at(template: Template, path: Sequence[str], value: Json) -> tuple[Jso
     # has not seen.
     if value is None:
         details: dict[str, Json] = {"problem": "missing"}
-        raise Refusal("invalid_arguments", "not complete: it lacks the name of a resource", details=details)
+        raise Refusal(
+            "invalid_arguments",
+            f"incomplete: the member {'/'.join(template.path)!r} that names a resource is missing",
+            details=details,
+        )
     if not path:
         return _named(template, value)
     first, rest = path[0], path[1:]
