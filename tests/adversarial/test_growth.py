@@ -47,7 +47,7 @@ from remit.core.parsing import (
 from remit.core.parsing.bounded_readers import load_json
 from remit.core.parsing.bounded_readers import text_of as outside_text
 from remit.core.parsing.exact_json import Arguments
-from remit.core.parsing.hidden_characters import visible_json
+from remit.core.parsing.hidden_characters import visible, visible_json
 from remit.core.parsing.json_schema import is_type, resolved, type_name
 from remit.guardrails import (
     Content,
@@ -256,7 +256,7 @@ ROWS: Mapping[str, Row] = {
     "core.parsing.names:resource_of": of(lambda text: resource_of("file", text), "a", "a/", "é", "%4"),
     "core.parsing.names:tables_of": of(tables_of, "select ", "(", "a,", "'", "--", "/*"),
     "core.parsing.hidden_characters:hidden_character": of(hidden_character, "a", "é"),
-    "core.parsing.hidden_characters:visible": of(with_visible_characters, "a", "\u202e", "\x1b["),
+    "core.parsing.hidden_characters:visible": of(visible, "a", "\u202e", "\x1b["),
     "core.parsing.hidden_characters:visible_json": of(visible_json, "a", "\u202e", "\x1b["),
     "core.parsing.strict_json:parse_arguments": of(parse_arguments, *JSONS),
     "core.parsing.strict_json:parse_json": of(parse_json, *JSONS, lambda n: json.dumps(strings(n)), lambda n: "0" * n),
@@ -366,7 +366,7 @@ ROWS: Mapping[str, Row] = {
         lambda text: replace_spans(text, [(at, at + 3, "x") for at in range(0, len(text), 2)]), "a"
     ),
     "guardrails.repeated:Values.find_in": of(lambda value: [*Values(value[1]).find_in(value[0][0])], labelled),
-    "guardrails.sanitizer:visible": of(with_visible_characters, "a", "\u202e", "\U000e0041"),
+    "guardrails.sanitizer:with_visible_characters": of(with_visible_characters, "a", "\u202e", "\U000e0041"),
     "guardrails.sanitizer:valid": of(valid, "a", "\ud800"),
     "guardrails.sanitizer:Sanitizer.text": of(lambda text: sanitizer(PHRASE).text(text), *FEW, "\u202e"),
     "guardrails.sanitizer:Sanitizer.answer": of(lambda text: sanitizer(BLOCKED).answer(text), *FEW),

@@ -43,7 +43,7 @@ def test_two_commands_lead_from_the_alert_to_the_root_cause(name: str, tmp_path:
     (run,) = [line.split()[0] for line in listed.out.splitlines()]  # the one, of the good run and the bad
     shown = command(folder, *[run if word == "RUN" else word for word in showing[1:]])
     assert (listed.code, shown.code) == (0, 0), listed.err + shown.err
-    shown = [line for line in block if not line.startswith("$ ")]
-    assert len(shown) >= 2
-    for line in shown:
+    expected = [line for line in block if not line.startswith("$ ")]
+    assert len(expected) >= 2
+    for line in expected:
         assert re.search(re.escape(line).replace("…", ".+"), shown.out), (line, shown.out)

@@ -441,9 +441,9 @@ def test_ordinary_files_are_parsed() -> None:
 
 def test_labelled_values_are_found_however_many_there_are() -> None:
     values = ["12345", "1234567", "12345678", "99999", "abcdef"]
-    assert set(Values(values).found("x12345679 abcde abcdef")) == {"12345", "1234567", "abcdef"}
-    assert [*Values([]).found("x12345")] == []
-    assert [*Values(["123"]).found("123")] == []
+    assert set(Values(values).find_in("x12345679 abcde abcdef")) == {"12345", "1234567", "abcdef"}
+    assert [*Values([]).find_in("x12345")] == []
+    assert [*Values(["123"]).find_in("123")] == []
 
 
 # -- peers that drip ---------------------------------------------------------------------------------------------------

@@ -274,7 +274,7 @@ def test_a_run_with_broken_checkpoints_reports_them_and_continues_without_them(p
     checkpoints = played.folder / "traces" / "checkpoints.db"
     checkpoints.write_text("not a database")
     grant(played, "user:lea")
-    with pytest.raises(RunEnded, match=r"remove traces/checkpoints\.db, then `--resume` the run"):
+    with pytest.raises(RunEnded, match=r"delete traces/checkpoints\.db; then resume the run"):
         resumed(played)
     checkpoints.unlink()
     after = resumed(played)

@@ -258,7 +258,7 @@ def test_versions_stay_until_newer_ones_are_asked_for(index: Index, tmp_path: Pa
 @pytest.mark.parametrize(
     ("block", "what"),
     [
-        ("# dependencies = [", "not TOML"),
+        ("# dependencies = [", "not valid TOML"),
         ("# dependencies = 'loud'", "'dependencies' is not a list of strings"),
         ("# dependencies = ['loud']\n# requires-python = '<3.11'", "it needs Python <3.11"),
         ("# dependencies = ['loud']\n# requires-python = 'new'", "'requires-python' cannot be read"),

@@ -68,7 +68,7 @@ def line(change: Callable[[list[str]], list[str]]) -> Remove:
     """Start bubblewrap with a changed command line."""
 
     def remove(patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(process, "argv", lambda *given: change(profile.argv(*given)))
+        patch.setattr(process, "argv", lambda *given, **options: change(profile.argv(*given, **options)))
 
     return remove
 
