@@ -64,6 +64,7 @@ def find_approvals(
 
     The search is exact, because rules in which an approval could remove an allow do not load.
     """
+    # Most denials ask for no approval at all, and a denial is on the path of every refused call.
     if not any(row.condition.thresholds for pair in pairs for row in (*pair.allows, *pair.denies)):
         return NONE_POSSIBLE
     given = context.approvals
@@ -102,6 +103,7 @@ def _levels(pairs: Iterable[Pair], given: Mapping[str, int]) -> dict[str, list[i
 
 
 def _is_enough(pairs: Iterable[Pair], context: Context, approvals: Mapping[str, int]) -> bool:
+    # Both subjects and every resource must be allowed, so one pair that stays denied is enough to stop.
     supposed = context.model_copy(update={"approvals": {**context.approvals, **approvals}})
     return all(pair.allowed(supposed) for pair in pairs)
 
@@ -147,6 +149,7 @@ def _people_suffice(
         for _ in range(count - given.get(role, 0) + min(given.get(role, 0), len(people(role))))
     ]
     place_of: dict[str, int] = {}  # person → place
+    # Places and people are few (approvals of one call), so the simple search by augmenting paths is fast enough.
 
     def assign(place: int, tried: set[str]) -> bool:
         for person in sorted(people(places[place]) - tried):
