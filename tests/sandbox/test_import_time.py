@@ -413,7 +413,11 @@ def act(hold: bool) -> list:
     for how in (fcntl.F_GETLK, 36):
         answer = tried(fcntl.fcntl, handle, how, lock)
         found.append(answer is not None and answer != lock)
-    found.append(tried(fcntl.flock, handle, fcntl.LOCK_SH | fcntl.LOCK_NB) is None)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        found.append("free")
+    except OSError as failure:
+        found.append(failure.errno)
     return found
 """
     )
@@ -533,6 +537,30 @@ async def test_no_tool_changes_a_device_of_this_machine(harness: ToolHarness) ->
     """
     for trust in ("pinned", "none"):
         assert (await harness.run(code, trust=trust)).value == [True, 4, True]
+
+
+async def test_an_import_sees_and_makes_no_folder_that_calls_use(harness: ToolHarness) -> None:
+    """The folder that holds the scratch folders of all calls cannot be listed, and nothing can be added to it; a call uses its own."""
+    code = """
+    import os
+    def reached() -> list:
+        own = os.environ.get("TMPDIR", "/tmp")
+        found = []
+        for place in (os.path.dirname(own), os.path.dirname(own) + "/scratch"):
+            for attempt in (os.listdir, lambda folder: os.mkdir(folder + "/made")):
+                try:
+                    attempt(place)
+                    found.append([place, attempt.__name__])
+                except OSError:
+                    pass
+        return found
+    AT_IMPORT = [] if os.environ.get("TMPDIR", "/tmp") == "/tmp" else reached()  # with mounts, it lies in the call's own root
+    def act() -> list:
+        os.mkdir(os.environ.get("TMPDIR", "/tmp") + "/own")
+        return AT_IMPORT
+    """
+    for _ in range(2):
+        assert (await harness.run(code)).value == []
 
 
 async def test_two_users_and_two_tenants_are_never_served_by_one_process(harness: ToolHarness) -> None:

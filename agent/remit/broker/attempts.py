@@ -48,6 +48,7 @@ class AttemptOutcome:
     value: Json = None
     error: str | None = None
     message: str = ""
+    next_step: str | None = None
     retry_after_s: float | None = None
     landed: Landed = "none"
     changes: tuple[Change, ...] = ()
@@ -205,6 +206,7 @@ class LiveExecutor:
     async def _settle(self, tool: Tool, action: Action, call: Call, output: Output) -> AttemptOutcome:
         """Check the result first and commit its files last: a result that fails its schema leaves no file behind."""
         code, error, message, value = output.code, output.error, output.message, output.value
+        next_step = output.next_step
         changes: tuple[Change, ...] = ()
         try:
             if code is None:
@@ -213,12 +215,12 @@ class LiveExecutor:
                     schema = tool.pin.schemas[action.name]
                     await in_thread(output.spent.output_bytes, check_output, schema, value)
                 except Refusal as refusal:
-                    code, message, value = refusal.code, refusal.message, None
+                    code, message, value, next_step = refusal.code, refusal.message, None, refusal.next_step
             if code is None and output.scratch is not None:
                 try:
                     changes = output.scratch.commit()
                 except Refusal as refusal:
-                    code, message, value = refusal.code, refusal.message, None
+                    code, message, value, next_step = refusal.code, refusal.message, None, refusal.next_step
         finally:
             if output.scratch is not None:
                 output.scratch.discard()
@@ -227,6 +229,7 @@ class LiveExecutor:
             value=value,
             error=error if code == "tool_failed" else None,
             message=message,
+            next_step=next_step,
             retry_after_s=output.retry_after_s,
             landed=landed(call, code),
             changes=changes,

@@ -204,6 +204,7 @@ class Execution:
             cause=attempted.code if attempted.code not in (code, None) else None,
             error=attempted.error,
             message=self.sanitizer.text(attempted.message, action=call.action)[:LONGEST_TEXT],
+            next_step=None if attempted.next_step is None else self.sanitizer.text(attempted.next_step),
             labels=self._labels(call, action) if attempted.code in WRITTEN_BY_TOOL and not retried else (),
             value=self.sanitizer.json(attempted.value, action=call.action),
             landed=attempted.landed,
@@ -288,7 +289,7 @@ def result_of(action: Action, ended: AttemptEnded, settled: EffectSettled | None
         retry_after_s=ended.retry_after_s if retryable else None,
         attempts=ended.attempt or 0,
         details=details,
-        next_step=_RETRY if retryable else NEXT_STEPS[code],
+        next_step=(ended.next_step if code == ended.code else None) or (_RETRY if retryable else NEXT_STEPS[code]),
     )
     return Failed(error=error)
 

@@ -250,6 +250,7 @@ class RecordedExecutor:
             value=value,
             error=ended.error,
             message=message,
+            next_step=ended.next_step if code == ended.code else None,
             retry_after_s=ended.retry_after_s,
             landed=ended.landed,
             changes=ended.changes,

@@ -91,6 +91,7 @@ class Output:
     value: Json = None
     error: str | None = None
     message: str = ""
+    next_step: str | None = None
     retry_after_s: float | None = None
     stderr: str = ""
     refused: tuple[DeniedAccess, ...] = ()

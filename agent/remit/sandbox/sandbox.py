@@ -173,7 +173,7 @@ class Sandbox:
             call = ToolCall(arguments=arguments, declared=declared, allowed=allowed or _everything)
             return await self._run(self._fitted(profile), call, context)
         except Refusal as refusal:
-            return Output(code=refusal.code, message=refusal.message)
+            return Output(code=refusal.code, message=refusal.message, next_step=refusal.next_step)
         except (DidNotStart, Closed) as failure:
             raise self._broken(failure) from failure
         except OSError as failure:

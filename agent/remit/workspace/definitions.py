@@ -147,7 +147,7 @@ class Workspace:
         tool = self.tools.get(tool_name)
         action = tool.manifest.actions.get(action_name) if tool else None
         if tool is None or action is None:
-            raise Refusal("unknown_action", "no tool of this workspace has that action")
+            raise Refusal("unknown_action", f"no tool of this workspace has the action {name[:64]!r}")
         return tool, action
 
     def code(self, name: str) -> Path:

@@ -180,9 +180,7 @@ ROWS: Final = (
         name="a second seccomp filter applies to each call",
         remove=(lambda patch: patch.setattr(process, "call_filter", allowing_all),),
         tests=(
-            "sandbox/test_escapes.py::test_no_program_and_no_process_starts",
             "sandbox/test_escapes.py::test_other_processes_cannot_be_signalled_traced_or_seen",
-            "sandbox/test_escapes.py::test_a_tool_cannot_ask_which_processes_there_are",
         ),
     ),
     Mutation(
@@ -260,7 +258,7 @@ ROWS: Final = (
     Mutation(
         name="only the broker creates scratch folders, also without mounts",
         remove=(lambda patch: patch.setattr(process.os, "chmod", lambda *_, **__: None),),
-        tests=(IMPORTS,),
+        tests=("sandbox/test_import_time.py::test_an_import_sees_and_makes_no_folder_that_calls_use",),
     ),
     Mutation(
         name="calls are children of the supervisor and not of the base process",

@@ -75,6 +75,7 @@ class AttemptEnded(Event):
     cause: Code | None = None  # why the attempt ended, if `code` is `outcome_unknown`
     error: str | None = None  # with `tool_failed`: the name of the error that the tool declared
     message: str = ""
+    next_step: str | None = None  # what the model does next; None: the step of the code
     labels: tuple[str, ...] = ()
     value: Json = None
     landed: Landed = "none"
