@@ -105,8 +105,8 @@ def test_a_regular_approval_of_the_same_call_needs_no_review(asked: Callable[...
     [
         pytest.param({"reason": " "}, "needs a reason", id="no reason"),
         pytest.param({"reason": "fine\u202e"}, "needs a reason", id="a reason that nobody can read"),
-        pytest.param({"lasts": 0}, "must end", id="the end is not after the beginning"),
-        pytest.param({"lasts": 2 * approval.LASTS_NS}, "must end", id="longer than the request"),
+        pytest.param({"lasts": 0}, "must have an end", id="the end is not after the beginning"),
+        pytest.param({"lasts": 2 * approval.LASTS_NS}, "must have an end", id="longer than the request"),
     ],
 )
 def test_an_emergency_approval_needs_a_reason_and_an_end(
@@ -120,7 +120,7 @@ def test_an_emergency_approval_needs_a_reason_and_an_end(
 
 
 @pytest.mark.parametrize(
-    ("approver", "message"), [("user:lea", "does not have"), ("user:operator", "did not start the run")]
+    ("approver", "message"), [("user:lea", "the answer needs role:break-glass"), ("user:operator", "did not start the run")]
 )
 def test_an_emergency_needs_another_person_with_the_role(
     asked: Callable[..., Played], approver: str, message: str
