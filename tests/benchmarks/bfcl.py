@@ -46,6 +46,7 @@ from remit.core.events import CallAnswered
 from remit.core.messages import Message, ModelTurn, ToolSpec
 from remit.core.parsing import Mismatch, validate
 from remit.replay.replayer import replay
+from remit.runtime import RunResult
 from remit.runtime import runner as run
 from remit.sandbox.guest.serving import described, snake_case
 from remit.tracing import read_trace
@@ -355,7 +356,7 @@ class Truth:
         )
 
 
-async def brokered(session: WorkspaceSession, task: Task, category: str) -> tuple[Came, run.RunResult]:
+async def brokered(session: WorkspaceSession, task: Task, category: str) -> tuple[Came, RunResult]:
     NOW.instances = instances(task, category)
     start = run.RunRequest(agent="bfcl", task=task.id, subject="user:bench", account="bench", model=Truth(task))
     ended = await run.start_run(session, start)
@@ -372,7 +373,7 @@ async def brokered(session: WorkspaceSession, task: Task, category: str) -> tupl
     return Came(results=results, state=state_of(NOW.instances)), ended
 
 
-async def replayed(ended: run.RunResult) -> tuple[bool, int]:
+async def replayed(ended: RunResult) -> tuple[bool, int]:
     """Whether the run is reproduced from its file, and how often a tool was called meanwhile."""
     before = NOW.calls
     trace = read_trace(ended.trace)

@@ -48,6 +48,7 @@ from remit.core.errors import Refusal
 from remit.core.events import ApprovalRequested, CallDecided
 from remit.journal.run_log import Record
 from remit.journal.store import AlreadyRecorded
+from remit.runtime import RunResult
 from remit.runtime import runner as run
 from remit.workspace.session import WorkspaceSession, open_session
 from support.workspaces.ledger import effects, ledger_workspace
@@ -91,7 +92,7 @@ def session(turns: Sequence[dict[str, Any]], **options: Any) -> Iterator[Workspa
             sys.path.remove(str(folder / "hosted"))
 
 
-def play(opened: WorkspaceSession) -> run.RunResult:
+def play(opened: WorkspaceSession) -> RunResult:
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="x", subject="user:operator", account="bench", model=model)
     return asyncio.run(run.start_run(opened, start))

@@ -64,7 +64,7 @@ class Written:
 
 
 @dataclass(kw_only=True)
-class ExecutionPorts:
+class GeneratedPolicy:
     """Rules, roles and requests of one size."""
 
     rules: list[Written]
@@ -97,7 +97,7 @@ class Figure:
 # ── the rules and the requests ───────────────────────────────────────────────────────────────────────────────────────
 
 
-def ports(size: int, seed: int = 1) -> ExecutionPorts:
+def generate_policy(size: int, seed: int = 1) -> GeneratedPolicy:
     """Rules of that number, and requests of which about half are allowed."""
     dice = random.Random(seed * 1_000_003 + size)
     agents = [f"agent:a{n}" for n in range(500)]
@@ -141,7 +141,7 @@ def ports(size: int, seed: int = 1) -> ExecutionPorts:
         )
         request = Request(subjects=(subject,), action=action, resources=(resource,), context=context)
         requests.setdefault(f"{subject} {action} {resource} {context}", request)
-    return ExecutionPorts(rules=every, links=links, roles=roles, requests=list(requests.values()))
+    return GeneratedPolicy(rules=every, links=links, roles=roles, requests=list(requests.values()))
 
 
 def glob(dice: random.Random, projects: int) -> str:
@@ -179,18 +179,18 @@ def instance(dice: random.Random, pattern: str, projects: int) -> str:
 # ── the engines ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def remit(made: ExecutionPorts) -> ProposedCall:
+def remit(made: GeneratedPolicy) -> ProposedCall:
     rules = policy.load_policy(made.files)
     return lambda request: rules.judge(request).allowed
 
 
-def remit_in_words(made: ExecutionPorts) -> ProposedCall:
+def remit_in_words(made: GeneratedPolicy) -> ProposedCall:
     """The whole decision that is recorded: sentence, rules with their notes, facts, nearest misses, approvals."""
     rules = policy.load_policy(made.files)
     return lambda request: rules.decide(request).verdict == "allow"
 
 
-def remit_model(made: ExecutionPorts) -> ProposedCall:
+def remit_model(made: GeneratedPolicy) -> ProposedCall:
     """Remit's own files in a stock enforcer: its three registered functions, no eval()."""
     reference = load_stock_enforcer(made.files)
     return lambda request: reference.enforce(request.subjects[0], request.action, request.resources[0], request.context)
@@ -210,7 +210,7 @@ m = r.act == p.act && g(r.sub, p.sub) && globMatch(r.obj, p.obj) && eval(p.cond)
 """
 
 
-def pycasbin(made: ExecutionPorts) -> ProposedCall:
+def pycasbin(made: GeneratedPolicy) -> ProposedCall:
     """As Casbin's own documentation has it: globMatch, and eval() of the rule's condition."""
     import casbin
     from casbin.model import Model
@@ -218,7 +218,7 @@ def pycasbin(made: ExecutionPorts) -> ProposedCall:
     return _casbin(casbin.Enforcer(_filled(Model(), made)))
 
 
-def pycasbin_fast(made: ExecutionPorts) -> ProposedCall:
+def pycasbin_fast(made: GeneratedPolicy) -> ProposedCall:
     """Keyed on the action: exact only because these rules name actions in full."""
     import casbin
     from casbin.model import FastModel
@@ -226,7 +226,7 @@ def pycasbin_fast(made: ExecutionPorts) -> ProposedCall:
     return _casbin(casbin.FastEnforcer(_filled(FastModel([1]), made), cache_key_order=[1]))
 
 
-def _filled(model: Any, made: ExecutionPorts) -> Any:
+def _filled(model: Any, made: GeneratedPolicy) -> Any:
     from casbin.persist import load_policy_line
 
     model.load_model_from_text(CASBIN)
@@ -254,14 +254,14 @@ def _casbin(enforcer: Any) -> ProposedCall:
     return ask
 
 
-def cedar(made: ExecutionPorts) -> ProposedCall:
+def cedar(made: GeneratedPolicy) -> ProposedCall:
     from cedarpy import Entities, PolicySet, is_authorized
 
     policies, entities = PolicySet.from_str(_cedar(made.rules)), Entities.from_json_str(_entities(made))
     return lambda request: bool(is_authorized(_cedar_request(request), policies, entities).allowed)
 
 
-def cedar_by_action(made: ExecutionPorts) -> ProposedCall:
+def cedar_by_action(made: GeneratedPolicy) -> ProposedCall:
     """One set for each action, chosen before Cedar is asked."""
     from cedarpy import Entities, PolicySet, is_authorized
 
@@ -293,7 +293,7 @@ def _cedar(rules: list[Written]) -> str:
     return "\n".join(lines)
 
 
-def _entities(made: ExecutionPorts) -> str:
+def _entities(made: GeneratedPolicy) -> str:
     parents: dict[str, list[str]] = {}
     for member, role in made.links:
         parents.setdefault(member, []).append(role)
@@ -351,7 +351,7 @@ allow if { "allow" in matched; not "deny" in matched }
 """
 
 
-def rego(made: ExecutionPorts) -> ProposedCall:
+def rego(made: GeneratedPolicy) -> ProposedCall:
     """Rules as data under their action, a bundle built once; role closure given."""
     from regopy import Interpreter
 
@@ -381,7 +381,7 @@ def rego(made: ExecutionPorts) -> ProposedCall:
     return ask
 
 
-def kernel(made: ExecutionPorts) -> ProposedCall:
+def kernel(made: GeneratedPolicy) -> ProposedCall:
     """One condition a rule: subject, action and path in one expression, and rule conditions cannot be said at all."""
     from agent_os.policies import (
         PolicyAction,
@@ -424,7 +424,7 @@ def _regex(pattern: str) -> str:
     return f"^{body.replace('/.+/', '/(.+/)?')}$"
 
 
-ENGINES: dict[str, tuple[Callable[[ExecutionPorts], ProposedCall], str]] = {
+ENGINES: dict[str, tuple[Callable[[GeneratedPolicy], ProposedCall], str]] = {
     "remit": (remit, ""),
     "remit, in words": (remit_in_words, ""),
     "pycasbin Enforcer": (pycasbin, "casbin"),
@@ -442,7 +442,7 @@ BLIND = {"agent-os-kernel": "no conditions: agreement with Remit on the same rul
 # ── measuring ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def measured(engine: str, made: ExecutionPorts, truth: list[bool], earlier: Figure | None) -> Figure:
+def measured(engine: str, made: GeneratedPolicy, truth: list[bool], earlier: Figure | None) -> Figure:
     """One engine at one size; `earlier` is the same engine at the size before, from which its time is guessed."""
     make, module = ENGINES[engine]
     size = len(made.rules)
@@ -505,12 +505,12 @@ def _cost(ask: ProposedCall, request: Request) -> float:
     return max(1e-6, time.thread_time() - began)
 
 
-def without_conditions(made: ExecutionPorts) -> list[bool]:
+def without_conditions(made: GeneratedPolicy) -> list[bool]:
     plain = [
         Written(subject=rule.subject, action=rule.action, glob=rule.glob, condition=("", None), effect=rule.effect)
         for rule in made.rules
     ]
-    ask = remit(ExecutionPorts(rules=plain, links=made.links, roles=made.roles, requests=[]))
+    ask = remit(GeneratedPolicy(rules=plain, links=made.links, roles=made.roles, requests=[]))
     return [ask(request) for request in made.requests]
 
 
@@ -565,7 +565,7 @@ def main() -> int:
     figures: list[Figure] = []
     last: dict[str, Figure] = {}
     for size in options.sizes:
-        made = ports(size)
+        made = generate_policy(size)
         truth: list[bool] = []
         for engine in engines:
             right = without_conditions(made) if engine in BLIND else truth

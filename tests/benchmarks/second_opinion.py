@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
-from policy import ports
+from policy import generate_policy
 
 from remit.core import Request
 from remit.policy import Policy, SecondOpinion, load_policy, read_cases, read_folder, request_of
@@ -68,7 +68,7 @@ def figures() -> list[Figure]:
     files = read_folder(folder)
     starter = load_policy(files)
     cases = read_cases(starter, (folder / "cases.yaml").read_text(encoding="utf-8"), "")
-    made = ports(10_000)
+    made = generate_policy(10_000)
     return [
         measured("the starter's rules", starter, [request_of(starter, case) for _, case in cases], files),
         measured("10,000 rules", load_policy(made.files), made.requests[:500], made.files),

@@ -86,7 +86,7 @@ class Task:
     initial: Any
 
 
-class ExecutionPorts:
+class CustomerDomain:
     """tau2's environment of one domain, as its own evaluation sets it up."""
 
     def __init__(self, domain: str, task: Task) -> None:
@@ -270,7 +270,7 @@ class Swaps:
         self,
         session: WorkspaceSession,
         domain: str,
-        ports: ExecutionPorts,
+        ports: CustomerDomain,
         task: Task,
         own: Customer,
         known: Mapping[str, Customer],
@@ -404,7 +404,7 @@ def filler(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
 class Now:
     """What the tools of this process act on now, and what the customer says."""
 
-    ports: ExecutionPorts
+    data: CustomerDomain
     message: str = ""
 
 
@@ -416,7 +416,7 @@ def hosted(domain: str, name: str) -> Callable[..., Json]:
     def act(**given: Any) -> Json:
         # A whole number has one spelling in JSON; the tool's own type distinguishes it from a fraction.
         args = {key: float(value) if hints[key] is float else value for key, value in given.items()}
-        return plain(Now.ports.act(Step(name=name, args=args)))
+        return plain(Now.data.act(Step(name=name, args=args)))
 
     rows = [(one.name, hints[one.name], one.default) for one in parameters_of(function)]
     return with_parameters(act, name, inspect.getdoc(function) or "", rows)
@@ -475,7 +475,7 @@ class ScriptedAgent:
         asks: list[ProposedCall] = []
         for one in self.turns[step]:
             if one.step.by == "user":
-                Now.ports.play([one.step])
+                Now.data.play([one.step])
                 continue
             self.made[step, len(asks)] = one
             asks.append(
@@ -574,14 +574,14 @@ class Row:
 
 def one_task(session: WorkspaceSession, domain: str, task: Task, *, trusting: bool) -> Row:
     """One task: its ground truth and its swaps, through Remit, and straight on tau2's own tools."""
-    Now.ports = ExecutionPorts(domain, task)
-    known = customers(domain, Now.ports.db)
+    Now.data = CustomerDomain(domain, task)
+    known = customers(domain, Now.data.db)
     own = served(task.message, known)
-    swaps = Swaps(session, domain, Now.ports, task, own, known)
+    swaps = Swaps(session, domain, Now.data, task, own, known)
     seen = play(session, domain, task, own, turns_of(task, own, swaps), trusting=trusting)
-    straight = ExecutionPorts(domain, task)
+    straight = CustomerDomain(domain, task)
     ran = [done for step, done in zip(task.steps, straight.play(task.steps), strict=True) if step.by == "assistant"]
-    equal = straight.state() == Now.ports.state()
+    equal = straight.state() == Now.data.state()
     found = Row(task=task.id, customer=own.id, equal=equal)
     owned = iter(ran)
     for made, verdict, why in seen:

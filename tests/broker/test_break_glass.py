@@ -120,7 +120,8 @@ def test_an_emergency_approval_needs_a_reason_and_an_end(
 
 
 @pytest.mark.parametrize(
-    ("approver", "message"), [("user:lea", "the answer needs role:break-glass"), ("user:operator", "did not start the run")]
+    ("approver", "message"),
+    [("user:lea", "the answer needs role:break-glass"), ("user:operator", "did not start the run")],
 )
 def test_an_emergency_needs_another_person_with_the_role(
     asked: Callable[..., Played], approver: str, message: str
