@@ -270,7 +270,7 @@ class Swaps:
         self,
         session: WorkspaceSession,
         domain: str,
-        ports: CustomerDomain,
+        data: CustomerDomain,
         task: Task,
         own: Customer,
         known: Mapping[str, Customer],
