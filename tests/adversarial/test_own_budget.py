@@ -51,6 +51,7 @@ async def longest_gap(work: Coroutine[Any, Any, Any]) -> float:
             last = now
 
     clock = asyncio.ensure_future(beat())
+    await asyncio.sleep(0)  # the clock ticks before the work begins, also if that never waits
     try:
         await work
         await asyncio.sleep(0.02)
@@ -425,6 +426,8 @@ def test_a_yaml_file_that_takes_too_long_to_parse_is_refused_with_its_name(text:
     with pytest.raises(WorkspaceError) as refused:
         list(read_rows(text, file="cases.yaml"))
     assert refused.value.problems[0].file == "cases.yaml"
+    # Deep texts are refused by their depth, before the parser builds anything.
+    assert ("nested deeper" in refused.value.problems[0].what) is text.startswith(("- - ", "["))
 
 
 def test_ordinary_files_are_parsed() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Final, TypeAlias
 
 import pytest
@@ -40,9 +42,18 @@ def brokered(name: str, *remove: Remove, tests: tuple[str, ...], threats: str = 
 
 def never(where: object, name: str) -> Remove:
     """Disable a check: it raises and returns nothing."""
-    return lambda patch: patch.setattr(where, name, lambda *_, **__: None)
+    return replaced(where, name, lambda *_, **__: None)
 
 
 def replaced(where: object, name: str, instead: object) -> Remove:
-    """Replace one function or value."""
-    return lambda patch: patch.setattr(where, name, instead)
+    """Replace one function or value, also in each module that has imported a function by its name."""
+
+    def remove(patch: pytest.MonkeyPatch) -> None:
+        before = getattr(where, name)
+        patch.setattr(where, name, instead)
+        if isinstance(where, ModuleType) and callable(before):
+            for module in [module for key, module in sys.modules.items() if key.partition(".")[0] == "remit"]:
+                for own_name in [own for own, value in vars(module).items() if value is before]:
+                    patch.setattr(module, own_name, instead)
+
+    return remove
