@@ -15,7 +15,9 @@ import pytest
 from remit.core.calls import Context, Request
 from remit.core.errors import WorkspaceError
 from remit.core.events import ApprovalRequested, CallDecided, PolicyChanged, Recorded, RunStarted
+from remit.core.parsing import read_file
 from remit.policy import engine as policy
+from remit.policy import folder as policy_folder
 from remit.policy import reload
 from remit.policy.engine import Policy
 from remit.policy.reload import PolicyWatcher, read_folder
@@ -23,6 +25,7 @@ from remit.replay.replayer import ReplayResult, find_tampering, replay
 from remit.runtime import runner as run
 from remit.runtime.live import LivePorts
 from remit.tracing import read_trace
+from remit.workspace import files as workspace_files
 from remit.workspace import session
 from remit.workspace.bundle import open_bundle
 from support import ROOT
@@ -222,16 +225,19 @@ def test_a_run_records_the_rules_by_which_it_decides_even_if_the_file_changes_me
 ) -> None:
     """E11: each read returns another edit, so a digest of bytes other than the parsed ones would be detected."""
     folder = clerk([DONE])
-    read_bytes, readings = Path.read_bytes, list[Path]()
+    readings = list[Path]()
 
-    def edited(path: Path) -> bytes:
+    def edited(path: Path, **options: Any) -> bytes:
         if path.name != "rules.csv":
-            return read_bytes(path)
+            return read_file(path, **options)
         readings.append(path)
-        return read_bytes(path) + f"p, agent:clerk, ledger.look, account:a{len(readings)}, True, deny\n".encode()
+        edit = f"p, agent:clerk, ledger.look, account:a{len(readings)}, True, deny\n"
+        return read_file(path, **options) + edit.encode()
 
-    monkeypatch.setattr(Path, "read_bytes", edited)
+    for module in (workspace_files, policy_folder):
+        monkeypatch.setattr(module, "read_file", edited)
     opened = session.open_session(folder)
+    assert readings
     model = run.open_model_of(opened, "clerk")
     start = run.RunRequest(agent="clerk", task="keep", subject="user:operator", account="tester", model=model)
     ended = asyncio.run(run.start_run(opened, start))
