@@ -24,6 +24,7 @@ from remit.core import (
     Error,
     Failed,
     Json,
+    Landed,
     Refusal,
     Result,
     RunEnded,
@@ -273,6 +274,20 @@ def result_of(action: Action, ended: AttemptEnded, settled: EffectSettled | None
         code, landed, retryable = ended.cause or code, "not_landed", True
     assert code != "sandbox_unavailable"  # this code and the next one end the run
     assert code != "unrecorded"
+    error = Error(
+        code=code,
+        message=message,
+        retryable=retryable,
+        retry_after_s=ended.retry_after_s if retryable else None,
+        attempts=ended.attempt or 0,
+        details=_details(ended, landed),
+        next_step=(ended.next_step if code == ended.code else None) or (_RETRY if retryable else NEXT_STEPS[code]),
+    )
+    return Failed(error=error)
+
+
+def _details(ended: AttemptEnded, landed: Landed) -> dict[str, object]:
+    """What a failed attempt tried to reach, which limit it hit, and what is known of its effect."""
     details: dict[str, object] = {}
     if ended.error is not None:
         details["error"] = ended.error
@@ -282,16 +297,7 @@ def result_of(action: Action, ended: AttemptEnded, settled: EffectSettled | None
         details["limit"] = ended.limit.model_dump(mode="json")
     if landed != "none":
         details["effect"] = landed
-    error = Error(
-        code=code,
-        message=message,
-        retryable=retryable,
-        retry_after_s=ended.retry_after_s if retryable else None,
-        attempts=ended.attempt or 0,
-        details=details,
-        next_step=(ended.next_step if code == ended.code else None) or (_RETRY if retryable else NEXT_STEPS[code]),
-    )
-    return Failed(error=error)
+    return details
 
 
 def refusal_result(sanitizer: Sanitizer, refusal: Refusal, ended: AttemptEnded | None = None) -> Failed:
