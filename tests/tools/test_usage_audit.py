@@ -293,7 +293,7 @@ def test_a_tool_that_cannot_be_observed_is_an_error_with_its_reason(session: Pat
     (folder / "cases.yaml").write_text(
         CASE.replace("docs/a.md", "../a.md").replace("EXPECT", "{error: invalid_arguments}")
     )
-    with pytest.raises(UsageError, match="no case of 'reporter' starts it"):
+    with pytest.raises(UsageError, match="starts tool 'reporter'"):
         observed(session)
     with pytest.raises(UsageError, match="there is no tool 'other'"):
         observed(session, "other")
