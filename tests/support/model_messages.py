@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final, get_args
 
@@ -41,16 +42,27 @@ class Text:
     where: str
 
 
-def collect() -> list[Text]:
+@cache
+def collect() -> tuple[Text, ...]:
     """Every text, sorted by code."""
     found: set[Text] = set()
     for path in sorted(PACKAGE.rglob("*.py")):
         name = path.relative_to(PACKAGE).as_posix()
-        tree = ast.parse(path.read_text("utf-8"))
+        tree = parsed(path)
         for function in ast.walk(tree):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 found.update(_texts(function, f"{name}: {function.name}", name))
-    return sorted(found)
+    return tuple(sorted(found))
+
+
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file. CPython 3.11 keeps one depth for all threads (gh-106905), so a parse beside another can fail."""
+    for _ in range(3):
+        try:
+            return ast.parse(path.read_text("utf-8"))
+        except SystemError:
+            continue
+    return ast.parse(path.read_text("utf-8"))
 
 
 def _texts(function: ast.FunctionDef | ast.AsyncFunctionDef, where: str, file: str) -> Iterator[Text]:
@@ -103,7 +115,7 @@ def literals(node: ast.expr) -> Iterator[str]:
             return
 
 
-def page(texts: list[Text]) -> str:
+def page(texts: Sequence[Text]) -> str:
     """The catalogue as Markdown, a table for each code."""
     lines = [HEAD.rstrip()]
     for code in get_args(ModelCode):
