@@ -16,14 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from docs.test_words import MESSAGES, ROOT, TEXTS, code
 
-from support.model_messages import literals
+from support.source_texts import called_name, literals, parsed
 
 
 def whole_messages(path: Path) -> Iterator[tuple[str, str]]:
     """Each message with its fix or next step, or each option with its help; and the place that makes it."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            called = called_name(node)
             texts = [text for item in node.args if called in {*MESSAGES, "option"} for text in literals(item)]
             texts += [
                 f"{item.arg}: {text}" for item in node.keywords if item.arg in TEXTS for text in literals(item.value)

@@ -17,6 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
+
+from support.source_texts import called_name, literals, parsed
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 LIST: Final[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "words.toml").read_text("utf-8"))
 WORDS_IN_A_SENTENCE: Final = 20
@@ -83,29 +87,15 @@ def _found(name: str, number: int, text: str, line: str, words: list[tuple[re.Pa
 
 def messages(path: Path) -> Iterator[tuple[int, str]]:
     """Every text of a message in a file: its line, and its words with `…` for what is filled in."""
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    for node in ast.walk(parsed(path)):
         if not isinstance(node, ast.Call):
             continue
-        called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        called = called_name(node)
         texts: list[ast.expr] = [item.value for item in node.keywords if item.arg in TEXTS]
         if called in MESSAGES:
             texts += node.args
         for item in texts:
-            yield from ((item.lineno, text) for text in _literals(item))
-
-
-def _literals(node: ast.expr) -> Iterator[str]:
-    match node:
-        case ast.Constant(value=str(text)):
-            yield text
-        case ast.JoinedStr(values=parts):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
-        case ast.IfExp(body=body, orelse=orelse):
-            yield from (*_literals(body), *_literals(orelse))
-        case ast.BinOp(left=left, right=right):
-            yield from (*_literals(left), *_literals(right))
-        case _:
-            return
+            yield from ((item.lineno, text) for text in literals(item))
 
 
 def long_sentences(path: Path) -> Iterator[str]:

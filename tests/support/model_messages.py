@@ -15,6 +15,10 @@ from typing import Final, get_args
 
 from remit.core.errors import NEXT_STEPS, ModelCode
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run by path, it finds what the tests share
+
+from support.source_texts import called_name, literals, parsed
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = ROOT / "agent" / "remit"
 PAGE: Final = ROOT / "docs" / "model-messages.md"
@@ -55,16 +59,6 @@ def collect() -> tuple[Text, ...]:
     return tuple(sorted(found))
 
 
-def parsed(path: Path) -> ast.Module:
-    """The syntax tree of a file. CPython 3.11 keeps one depth for all threads (gh-106905), so a parse beside another can fail."""
-    for _ in range(3):
-        try:
-            return ast.parse(path.read_text("utf-8"))
-        except SystemError:
-            continue
-    return ast.parse(path.read_text("utf-8"))
-
-
 def _texts(function: ast.FunctionDef | ast.AsyncFunctionDef, where: str, file: str) -> Iterator[Text]:
     for node in _own_nodes(function):
         if isinstance(node, ast.Call):
@@ -83,7 +77,7 @@ def _own_nodes(function: ast.AST) -> Iterator[ast.AST]:
 
 
 def _of_call(node: ast.Call, where: str) -> Iterator[Text]:
-    name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+    name = called_name(node)
     keywords = {item.arg: item.value for item in node.keywords}
     code = node.args[0] if node.args and name == "Refusal" else keywords.get("code")
     message = node.args[1] if len(node.args) > 1 and name == "Refusal" else keywords.get("message")
@@ -96,23 +90,6 @@ def _of_call(node: ast.Call, where: str) -> Iterator[Text]:
     steps = list(literals(keywords["next_step"])) if "next_step" in keywords else [""]
     for text in literals(message):
         yield Text(code=str(code.value), message=prefix + text, next_step=" / ".join(steps), where=where)
-
-
-def literals(node: ast.expr) -> Iterator[str]:
-    """The texts that an expression can be, with `…` for what is filled in; none where all of it is."""
-    match node:
-        case ast.Constant(value=str(text)) if text.strip():
-            yield text
-        case ast.JoinedStr(values=parts):
-            yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
-        case ast.IfExp(body=body, orelse=orelse):
-            yield from (*literals(body), *literals(orelse))
-        case ast.BinOp(left=left, right=right, op=ast.Add()):
-            for first in list(literals(left)) or ["…"]:
-                for second in list(literals(right)) or ["…"]:
-                    yield first + second
-        case _:
-            return
 
 
 def page(texts: Sequence[Text]) -> str:
