@@ -1,6 +1,6 @@
 from .approvals_wait import ApprovalWaiter
 from .assembly import new_run_id, open_model_of
-from .graph import AgentGraph, drive, memory_checkpoints
+from .graph import AgentGraph, drive
 from .lifecycle import RunResult
 from .live import LivePorts
 from .one_call import OneCall, decide_call
@@ -17,7 +17,6 @@ __all__ = [
     "acting_subject",
     "decide_call",
     "drive",
-    "memory_checkpoints",
     "new_run_id",
     "open_model_of",
     "prunable",
