@@ -142,7 +142,9 @@ class Reader:
         kind, user = block.mark
         if kind == "as":
             declared = 'users = ["user:operator"]'
-            settings.write_text(re.sub(r"^users = .*$", declared, before, flags=re.M).replace(OPERATOR, f'"*" = "{user}"'))
+            settings.write_text(
+                re.sub(r"^users = .*$", declared, before, flags=re.M).replace(OPERATOR, f'"*" = "{user}"')
+            )
         try:
             for example in examples_of(block):
                 self._check(block, example)

@@ -1,5 +1,7 @@
 """Issues of our Jira. The proxy adds the API key to each request."""
 
+from typing import Any
+
 import httpx
 
 
@@ -15,10 +17,10 @@ def get(key: str) -> dict[str, str]:
 
 def comment(key: str, text: str) -> str:
     """Add a comment to an issue."""
-    return _request("POST", f"{key}/comment", {"body": text})["id"]
+    return str(_request("POST", f"{key}/comment", {"body": text})["id"])
 
 
-def _request(method: str, path: str, body: dict[str, str] | None = None) -> dict:
+def _request(method: str, path: str, body: dict[str, str] | None = None) -> Any:
     response = httpx.request(method, f"https://acme.atlassian.net/rest/api/2/issue/{path}", json=body)
     if response.status_code == 404:
         raise NotFound(f"there is no issue {path!r}")
