@@ -14,24 +14,13 @@ from remit.cli import COMMANDS
 from remit.core.errors import CODES
 from remit.workspace.template import starter_folder
 from support.documents import ON_CALL, commands_of
+from support.pages import pages
 from support.runs import TASK, Remit
 
 ROOT = starter_folder()
 README = (ROOT / "README.md").read_text()
-PAGES = [
-    ROOT / name
-    for name in (
-        "README.md",
-        "tools/README.md",
-        "policies/README.md",
-        "traces/README.md",
-        "CONTRIBUTING.md",
-        "docs/security/reporting.md",
-        "docs/langchain.md",
-        "docs/results.md",
-        "docs/attacks.md",
-    )
-]
+FOLDERS = ("README.md", "tools/README.md", "policies/README.md", "traces/README.md", "CONTRIBUTING.md")
+PAGES = [*(ROOT / name for name in FOLDERS), *pages()]
 
 
 def shown() -> list[tuple[str, str]]:
@@ -107,10 +96,9 @@ def test_the_commands_of_the_on_call_page_work_in_their_order(remit: Remit, sess
         remit("run", "triage", TASK, "--model", "script:short.yaml").code == 0
     )  # an earlier good one, to compare with
     assert remit("run", "triage", TASK, "--run-id", run).code == 0
-    harness, _ = ON_CALL.split("## Five incidents")
-    pages = [words for words in commands_of(harness) if words[1] in ("trace", "replay")]
-    assert len(pages) >= 6
-    for words in pages:
+    shown_commands = [words for words in commands_of(ON_CALL) if words[1] in ("trace", "replay")]
+    assert len(shown_commands) >= 6
+    for words in shown_commands:
         result = remit(*[run if word == "RUN" else word for word in words[1:]])
         assert result.code == (1 if words[2] == "diff" else 0), (words, result.out, result.err)
     assert remit("replay", "incident.jsonl").code == 0
