@@ -58,9 +58,46 @@ def test_every_block_that_is_not_followed_names_its_test_or_the_reason() -> None
 
 def test_every_example_file_is_on_a_page() -> None:
     shown = "".join(page.read_text() for page in pages())
-    files = [path for path in EXAMPLES.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    files = [
+        path for path in EXAMPLES.rglob("*") if path.is_file() and not {"__pycache__", ".mypy_cache"} & set(path.parts)
+    ]
     assert len(files) >= 5
-    assert [one for path in files if f'--8<-- "{(one := path.relative_to(EXAMPLES).as_posix())}"' not in shown] == []
+    names = {path: path.relative_to(EXAMPLES).as_posix() for path in files}
+    assert [
+        name for path, name in names.items() if f'--8<-- "{name}"' not in shown and path.read_text() not in shown
+    ] == []
+
+
+def test_every_python_file_of_a_page_is_an_example_that_is_type_checked() -> None:
+    """mypy and pyright read `docs/examples`; a page includes its Python from there, or has the same text."""
+    examples = [path.read_text().strip() for path in EXAMPLES.rglob("*.py")]
+    for page in pages():
+        for block in blocks_of(page):
+            if block.file.endswith(".py"):
+                assert block.text.strip() in examples, (name_of(page), block.line)
+
+
+def test_every_test_that_a_page_names_exists() -> None:
+    written = {name for path in TESTS.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
+    for page in pages():
+        named = re.findall(r"`(test_\w+)`", page.read_text())
+        assert [name for name in named if name not in written] == [], name_of(page)
+    assert len(re.findall(r"`test_\w+`", (ROOT / "docs" / "demo-to-production.md").read_text())) >= 40
+
+
+def test_every_link_of_a_page_leads_to_a_file() -> None:
+    """The reference is generated when the site is built, so no page links to it by a file."""
+    for page in [*pages(), *(ROOT / folder / "README.md" for folder in ("tools", "policies", "traces"))]:
+        links = re.findall(r"\]\((?!https?://)([^)#\s]+)", page.read_text())
+        assert [link for link in links if not (page.parent / link).exists()] == [], name_of(page)
+
+
+def test_a_starter_workspace_names_pages_that_it_does_not_have_and_links_to_none(tmp_path: Path) -> None:
+    write_starter(tmp_path / "w")
+    for readme in (tmp_path / "w").rglob("*.md"):
+        links = re.findall(r"\]\((?!https?://)([^)#\s]+)", readme.read_text())
+        assert [link for link in links if not (readme.parent / link).exists()] == [], readme
+    assert "Write a tool (`docs/how-to/write-a-tool.md` of Remit)" in (tmp_path / "w/tools/README.md").read_text()
 
 
 def test_a_page_that_shows_something_else_fails(tmp_path: Path, command: Command) -> None:

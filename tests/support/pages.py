@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from support import ROOT
+from support import ROOT, cli_server
 from support.runs import Command, CommandResult
 
 FENCE: Final = re.compile(r"^```(\w*)(?:[ \t]+title=\"([^\"]+)\")?[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -61,7 +61,11 @@ class Example:
 
 
 def pages() -> list[Path]:
-    """Every page of docs/ but those that are written by a program."""
+    """The README, and every page of docs/ but those that are written by a program."""
+    return [ROOT / "README.md", *_docs()]
+
+
+def _docs() -> list[Path]:
     return [path for path in sorted((ROOT / "docs").rglob("*.md")) if path.name != "model-messages.md"]
 
 
@@ -168,10 +172,13 @@ class Reader:
             assert done.code == 0, where
 
     def _done(self, command: str) -> CommandResult:
-        """The command in a shell; one that is `remit` alone is started from a process that has imported it."""
+        """The command in a shell; `remit` alone, or a Python file, is started from a process that has imported Remit."""
         words = shlex.split(command, comments=True)
-        if words[0] == "remit" and not {"|", ">", "<", "&&", ";"} & set(words):
+        alone = not {"|", ">", "<", "&&", ";", "2>/dev/null"} & set(words)
+        if words[0] == "remit" and alone:
             return self.command(self.folder, *words[1:])
+        if words[0] == "python" and words[1].endswith(".py") and alone:
+            return cli_server.script(self.folder, *words[1:])
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         source = os.pathsep.join((str(ROOT / "agent"), os.environ.get("PYTHONPATH", "")))
         done = subprocess.run(
