@@ -54,6 +54,7 @@ check:  ## Everything that CI checks: style, types, imports, the workspace, test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy .ci/bootstrap.py
+	MYPYPATH=docs/examples/shop $(BIN)/mypy docs/examples
 	@# One run per tool, with the packages of the tool: mypy accepts only one file named main.py per run.
 	@set -e; for tool in $(TOOLS); do echo "$(BIN)/mypy $$tool"; \
 	    $(BIN)/mypy --python-executable "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done

@@ -6,6 +6,7 @@ the checkout, so there is only one copy of these files.
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Final
@@ -63,6 +64,7 @@ jobs:
         run: gh pr comment "$PR" --body-file authority.md --edit-last --create-if-none
 """
 GITIGNORE: Final = "/work/\n/traces/*\n!/traces/*.md\n!/traces/alerts.yaml\n!/traces/golden/\n"
+_LINK_TO_DOCS: Final = re.compile(r"\[([^\]]+)\]\(\.\./docs/([^)]+)\)")
 # Written only if the project has no such file: the reviewers of each folder, and the CI step that reports what changed.
 PROJECT_FILES: Final = {
     ".gitignore": GITIGNORE,
@@ -94,6 +96,8 @@ def write_starter(folder: Path) -> list[str]:
             shutil.copytree(source / name, folder / name, ignore=IGNORED)
         else:
             shutil.copyfile(source / name, folder / name)
+    for name in ("tools", "policies", "traces"):
+        _name_pages_of_docs(folder / name / "README.md")
     for name, text in PROJECT_FILES.items():
         if not (folder / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -104,3 +108,9 @@ def write_starter(folder: Path) -> list[str]:
         for path in [folder / name, *(folder / name).rglob("*")]
         if path.is_file()
     )
+
+
+def _name_pages_of_docs(readme: Path) -> None:
+    """Name the pages of Remit's documentation instead of linking to them: a workspace has no `docs/` of Remit."""
+    text = readme.read_text(encoding="utf-8")
+    readme.write_text(_LINK_TO_DOCS.sub(r"\1 (`docs/\2` of Remit)", text), encoding="utf-8")
