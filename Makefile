@@ -12,8 +12,10 @@ BENCHES := $(sort $(wildcard tests/benchmarks/*.py))
 # pyright's launcher asks the index for a newer version of itself unless this variable is set.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
+SITE := .cache/site/index.html
+
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check bench bench-attacks ablate abuse soak faithful exact golden kills
+.PHONY: help setup run test check docs bench bench-attacks ablate abuse soak faithful exact golden kills
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /make \1\t/p' $(MAKEFILE_LIST)
@@ -49,7 +51,7 @@ exact: setup  ## Policy at full size: 312,000 requests compared with stock Casbi
 	    tests/analysis/test_reviewer_questions.py -k "random or reload or brute_force or several or exactly" $(ARGS)
 
 check:  ## Everything that CI checks: style, types, imports, the workspace, tests
-	@$(SETUP) --group lint
+	@$(SETUP) --group lint --group docs
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -66,7 +68,13 @@ check:  ## Everything that CI checks: style, types, imports, the workspace, test
 	@echo "$(BIN)/radon cc -n D agent/remit"; complex="$$($(BIN)/radon cc -n D -s agent/remit)"; \
 	    test -z "$$complex" || { echo "$$complex"; echo "error: split these functions: complexity D or worse"; exit 1; }
 	$(BIN)/remit check
+	@$(MAKE) --no-print-directory docs
 	@$(MAKE) --no-print-directory test
+
+docs:  ## Build the documentation into .cache/site, without network: a broken link is an error
+	@$(SETUP) --group docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "documentation: $(SITE)"
 
 golden: setup  ## Record the golden traces of the current format again; refused once a release has them
 	@$(BIN)/python tests/support/golden.py

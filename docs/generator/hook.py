@@ -1,0 +1,35 @@
+"""What MkDocs calls when it builds the site: adds generated pages, fixes links to files outside docs/, orders the pages."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import cast
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from generator import reference, repository
+from generator.navigation import navigation
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the generated pages and what pages link to outside docs/; then order the pages."""
+    for path, text in reference.pages().items():
+        files.append(File.generated(config, path, content=text))
+    for path, source in repository.project_pages().items():
+        files.append(File.generated(config, path, abs_src_path=str(source)))
+    sources = {file.src_uri: file.content_string for file in files.documentation_pages()}
+    for path, source in repository.linked_files(sources).items():
+        files.append(File.generated(config, path, abs_src_path=str(source)))
+    pages = [file.src_uri for file in files.documentation_pages() if not file.inclusion.is_excluded()]
+    config.nav = cast("list[object]", navigation(pages, config.extra["order"]))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Change links to files outside docs/ to their place in the site."""
+    return repository.rewritten(page.file.src_uri, markdown)
