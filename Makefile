@@ -56,6 +56,7 @@ check:  ## Everything that CI checks: style, types, imports, the workspace, test
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy .ci/bootstrap.py
+	$(BIN)/mypy docs/generator
 	@# One run per tool, with the packages of the tool: mypy accepts only one file named main.py per run.
 	@set -e; for tool in $(TOOLS); do echo "$(BIN)/mypy $$tool"; \
 	    $(BIN)/mypy --python-executable "$$($(BIN)/remit tool env $$(basename $$(dirname $$tool)))" $$tool; done

@@ -25,7 +25,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     sources = {file.src_uri: file.content_string for file in files.documentation_pages()}
     for path, source in repository.linked_files(sources).items():
         files.append(File.generated(config, path, abs_src_path=str(source)))
-    pages = [file.src_uri for file in files.documentation_pages() if not file.inclusion.is_excluded()]
+    pages = [file.src_uri for file in files.documentation_pages()]
     config.nav = cast("list[object]", navigation(pages, config.extra["order"]))
     return files
 
