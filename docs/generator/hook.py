@@ -13,6 +13,7 @@ from mkdocs.structure.pages import Page
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from generator import reference, repository
+from generator.accessibility import corrected
 from generator.navigation import navigation
 
 
@@ -33,3 +34,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Change links to files outside docs/ to their place in the site."""
     return repository.rewritten(page.file.src_uri, markdown)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Give landmarks their names."""
+    return corrected(output)
+
+
+def on_post_template(output_content: str, template_name: str, config: MkDocsConfig) -> str:
+    """Give landmarks of the page that says "not found" their names."""
+    return corrected(output_content) if template_name == "404.html" else output_content

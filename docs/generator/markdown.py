@@ -7,11 +7,13 @@ from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table, with an empty line after it. "" without rows."""
-    lines = ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows]
-    if not lines:
+    """A table, with an empty line after it. A column without content is left out; "" without rows."""
+    body = [[_cell(cell) for cell in row] for row in rows]
+    if not body:
         return ""
-    return "\n".join(["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *lines]) + "\n\n"
+    columns = [number for number in range(len(head)) if any(row[number] for row in body)]
+    lines = ["| " + " | ".join(row[number] for number in columns) + " |" for row in [list(head), *body]]
+    return "\n".join([lines[0], "|" + "---|" * len(columns), *lines[1:]]) + "\n\n"
 
 
 def code(text: str) -> str:

@@ -52,7 +52,7 @@ def shown_type(schema: Schema) -> str:
     if isinstance(kind, list):
         return " or ".join(map(str, kind))
     if kind == "array":
-        items = schema.get("items") or next(iter(schema.get("prefixItems", [])), {})
+        items: Any = schema.get("items") or next(iter(schema.get("prefixItems", [])), {})
         return f"list of {shown_type(items)}"
     if kind == "object":
         values = schema.get("additionalProperties") or next(iter(schema.get("patternProperties", {}).values()), None)
